@@ -1,0 +1,74 @@
+"""What a person reads while a run goes on: lines, a live line, tables."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+
+
+def say(text: str = "") -> None:
+    """Print a line on the standard output, clearing a live line first."""
+    if sys.stdout.isatty():
+        sys.stdout.write("\r\x1b[K")
+    print(text, flush=True)
+
+
+def warn(text: str) -> None:
+    """Print a line on the standard error that a person should see."""
+    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
+    print(f"{clear}dlrun: {text}", file=sys.stderr, flush=True)
+
+
+def live(text: str) -> None:
+    """Show `text` in place of the live line (on a terminal only)."""
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        sys.stdout.write("\r\x1b[K" + text[: width - 1])
+        sys.stdout.flush()
+
+
+def table(rows: Sequence[Sequence[str]], *, indent: str = "  ") -> str:
+    """Return rows as aligned columns, the first to the left, the others to the right.
+
+    >>> print(table([["", "loss"], ["train", "0.1"]]))
+             loss
+      train   0.1
+    """
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(widths[i]) if i == 0 else cell.rjust(widths[i]) for i, cell in enumerate(row)]
+        lines.append(indent + "  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def number(value: float) -> str:
+    """Return a number with six significant digits."""
+    return f"{value:.6g}"
+
+
+def amount(value: float, unit: str = "") -> str:
+    """Return a large number with a metric prefix.
+
+    >>> amount(25450), amount(7.1e8, "FLOP")
+    ('25.4 k', '710 MFLOP')
+    """
+    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}".strip()
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as a person says them.
+
+    >>> duration(0.4), duration(75), duration(7300)
+    ('0.4 s', '1 min 15 s', '2 h 01 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

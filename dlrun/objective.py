@@ -1,0 +1,37 @@
+"""The objective: a model and a loss as one object, batch → scalar.
+
+It is what is differentiated, compiled, captured and, later, stacked; nothing else in a step touches
+the model.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from dlrun.types import Batch, Loss
+
+
+class Objective:
+    """The mean loss of a model on a batch, as a function of the model's parameters.
+
+    `params` are the parameters that are learned, `decay` says for each whether weight decay acts on
+    it: on matrices and kernels, not on biases and the scales of norms.
+    """
+
+    def __init__(self, model: nn.Module, loss: Loss, *, autocast: tuple[str, torch.dtype] | None = None) -> None:
+        self.model = model
+        self.loss = loss
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self.names = [name for name, _ in named]
+        self.params = [p for _, p in named]
+        self.decay = [p.ndim >= 2 for p in self.params]
+        self._autocast = autocast
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the mean loss over the batch, a scalar with its graph."""
+        with torch.autocast(*self._autocast) if self._autocast else nullcontext():
+            values = self.loss(self.model, batch)
+        return values.mean() if values.ndim else values

@@ -1,0 +1,179 @@
+"""The folder of a run: every file's name, the lock that says it is alive, and its summary.
+
+    outputs/runs/<date>/<time>-<name>-<id>/
+        .hydra/  journal.jsonl  summary.json  checkpoints/{last,best}.pt  figures/  train.log
+
+The process that trains holds an advisory lock on the folder (`held`), which the kernel gives back
+however the process ends. So whether a run is alive is a fact about the machine, not a note that a
+dying process would have to leave: a summary that says `running` without a holder is of a run that
+was killed, and whoever looks first (`status`) writes that down.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from dlrun.errors import UserError
+
+Status = Literal["running", "finished", "failed", "killed", "pruned"]
+
+
+def outputs() -> Path:
+    """Return the folder that holds all runs: `outputs` here, unless `DLRUN_OUTPUTS` moves it."""
+    return Path(os.environ.get("DLRUN_OUTPUTS") or "outputs").absolute()
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """Return the random id that the folder's name ends with."""
+        return self.path.name.rsplit("-", 1)[-1]
+
+    @property
+    def journal(self) -> Path:
+        """Return the file of everything that was logged, append-only."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def config(self) -> Path:
+        """Return the composed configuration."""
+        return self.path / ".hydra" / "config.yaml"
+
+    @property
+    def figures(self) -> Path:
+        """Return the folder of pictures."""
+        return self.path / "figures"
+
+    @property
+    def log(self) -> Path:
+        """Return what the run printed."""
+        return self.path / "train.log"
+
+    @property
+    def last(self) -> Path:
+        """Return the checkpoint that a resumed run starts from."""
+        return self.path / "checkpoints" / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """Return the weights of the best validation so far."""
+        return self.path / "checkpoints" / "best.pt"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the folder while a process trains in it.
+
+        Raises `UserError` if another process holds it.
+        """
+        with (self.path / ".lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{self.path} is in use: another process is training it.") from None
+            yield
+
+    def alive(self) -> bool:
+        """Return whether a process is training in the folder now."""
+        try:
+            with (self.path / ".lock").open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def summary(self) -> dict[str, Any]:
+        """Return the summary as it lies in the folder (empty before there is one)."""
+        with suppress(FileNotFoundError):
+            summary: dict[str, Any] = json.loads((self.path / "summary.json").read_text())
+            return summary
+        return {}
+
+    def update(self, change: Callable[[dict[str, Any]], None] | None = None, **values: Any) -> dict[str, Any]:
+        """Change the summary under its lock and replace the file in one move; return what it says now."""
+        with (self.path / ".summary.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            summary = self.summary() | values
+            if change:
+                change(summary)
+            write_atomically(self.path / "summary.json", json.dumps(summary, indent=2).encode() + b"\n")
+        return summary
+
+    def status(self) -> Status:
+        """Return the true status; a run that says `running` and is not alive becomes `killed`."""
+        status: Status = self.summary().get("status", "killed")
+        if status == "running" and not self.alive():
+            # looked at again under the lock: the run may have ended between the two looks
+            status = self.update(_bury)["status"]
+        return status
+
+
+def _bury(summary: dict[str, Any]) -> None:
+    if summary["status"] == "running":
+        summary["status"] = "killed"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write `content` so that a reader sees the old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def all_runs() -> list[RunDir]:
+    """Return every run under the outputs folder, oldest first, the jobs of sweeps included."""
+    found = [*outputs().glob("runs/*/*/.hydra"), *outputs().glob("sweeps/*/*/*/.hydra")]
+    return [RunDir(p.parent) for p in sorted(found, key=lambda p: (p.parent.name, str(p)))]
+
+
+def find(reference: str) -> RunDir:
+    """Return the run that `reference` names: a folder, or an unambiguous beginning of its id.
+
+    Raises `UserError` if no run or several fit.
+    """
+    folder = Path(reference)
+    if (folder / ".hydra").is_dir():
+        return RunDir(folder.absolute())
+    runs = all_runs()
+    fitting = [r for r in runs if r.id.startswith(reference)] if "/" not in reference else []
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = "\n  ".join(str(r.path) for r in fitting)
+        raise UserError(f"«{reference}» fits {len(fitting)} runs:\n  {names}\nGive more of the id, or the folder.")
+    newest = "".join(f"\n  {r.id}  {r.path}" for r in runs[-5:])
+    raise UserError(
+        f"No run «{reference}»: it is neither a run's folder nor the beginning of a run's id under {outputs()}."
+        + (f"\nThe newest runs are:{newest}" if newest else "\nThere is no run yet: type «dlrun train».")
+        + "\n«dlrun runs» lists them all."
+    )
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, poll: float = 0.05) -> bool:
+    """Wait until `condition` holds, at most `seconds`; return whether it does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(poll)
+    return True

@@ -1,0 +1,68 @@
+"""The configuration groups that are settings, not parts: trainer, evaluation and tracking.
+
+Each is one dataclass, and the only list of its keys, types and defaults: the configuration is
+checked against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """How long, in what portions, and on what a run trains.
+
+    Of `minutes`, `steps` and `epochs` the first that is given holds. Intervals are a number of
+    steps, or text: "2 epochs", "30 s", "5 min" (times only for checkpoints, which never change a
+    result).
+    """
+
+    epochs: float | None = 10.0
+    steps: int | None = None
+    minutes: float | None = None
+    batch_size: int | None = 64
+    drop_last: bool = False
+    evaluate_every: int | str = "1 epoch"
+    checkpoint_every: int | str = "30 s"
+    log_every: int | None = None
+    accumulate: int = 1
+    clip: float | None = None
+    patience: int | None = None
+    ema: float | None = None
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    deterministic: bool = False
+    compile: bool = False
+    threads: int | None = None
+    workers: int = 2
+    overfit_batches: int | None = None
+    fast: bool = False
+    figures: bool = True
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What chooses the weights, and when the test split is read.
+
+    `monitor` is a validation metric (`val/…`); without one it is `val/error` for classification and
+    `val/loss` for the rest. `batch_size` has no influence on any number, only on memory and speed.
+    """
+
+    test: Literal["final", "every", "never"] = "final"
+    monitor: str | None = None
+    batch_size: int = 1000
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """What MLflow is shown, and how long a command waits for it once it has finished."""
+
+    enabled: bool = True
+    experiment: str = "dlrun"
+    tags: dict[str, str] = field(default_factory=dict)
+    wait: float = 60.0
+    log_model: bool = False
+    log_checkpoints: bool = False
+    system_metrics: bool = False

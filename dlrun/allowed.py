@@ -1,0 +1,195 @@
+"""What a `_target_` names is found, if it is allowed.
+
+A configuration is data that others may have written, and naming a function is running it. So a
+`_target_` may name what is made for it (`ALLOWED`), what lies in the user's own folder, and what
+`trusted:` lists; and what is found must also be defined there, so that no path leads through a
+module to the modules that it imported.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import importlib.util
+import pkgutil
+import sys
+import sysconfig
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dlrun.errors import ConfigError, did_you_mean
+
+ALLOWED = ("dlrun", "torch.nn", "torch.optim", "torchmetrics", "torchvision.models", "timm", "hydra_plugins")
+"""Packages whose classes and functions may be named without being trusted first."""
+
+NEVER = (
+    *("torch.load", "torch.serialization", "torch.hub", "torch.jit", "torch.ops", "torch._ops"),
+    *("torch.utils.cpp_extension", "dlrun.commands", "dlrun.cli"),
+)
+"""What no `trusted:` allows: what runs code from files, and what acts on runs."""
+
+
+def resolve(path: str, *, trusted: Sequence[str] = (), folder: Path | None = None) -> Callable[..., Any]:
+    """Return the class or function that a `_target_` names.
+
+    Modules under `folder` (the current directory if None) are the user's own.
+
+    Raises `ConfigError` if it is not allowed, does not exist, is not callable, or its module cannot
+    be imported.
+
+    >>> resolve("dlrun.errors.did_you_mean").__name__
+    'did_you_mean'
+    """
+    folder = (folder or Path.cwd()).resolve()
+    names = _names(path)
+    allowed = _Allowed(tuple(t.removesuffix(".*") for t in trusted), folder)
+    allowed.check_path(path)
+    module, rest = _import(names)
+    found: Any = module
+    for position, name in enumerate(rest):
+        owner = ".".join(names[: len(names) - len(rest) + position])
+        if position and not isinstance(found, type):
+            raise ConfigError(f"_target_ «{path}»: «{owner}» is not a class, so nothing in it can be named.")
+        if not hasattr(found, name):
+            raise ConfigError(f"_target_ «{path}»: there is no «{name}» in {owner}.{_suggest(found, name)}")
+        found = getattr(found, name)
+    if isinstance(found, ModuleType):
+        raise ConfigError(f"_target_ «{path}» is a module; expected a class or function in it, «{path}.NAME».")
+    if not callable(found):
+        raise ConfigError(f"_target_ «{path}» is a value ({type(found).__name__}); expected a class or function.")
+    allowed.check_origin(path, found)
+    target: Callable[..., Any] = found
+    return target
+
+
+class _Allowed:
+    """Which paths may be named, and where what they name may be defined."""
+
+    def __init__(self, trusted: tuple[str, ...], folder: Path) -> None:
+        self.trusted = trusted
+        self.folder = folder
+        if str(folder) not in sys.path and "" not in sys.path:
+            sys.path.append(str(folder))  # at the end: a user's file hides no library
+
+    def check_path(self, path: str) -> None:
+        """Refuse a path before anything of it is imported."""
+        if _within(path, NEVER):
+            raise ConfigError(f"_target_ «{path}» is never allowed: it can run code that a file brings along.")
+        if not (_within(path, ALLOWED) or _within(path, self.trusted) or self._is_users(path.split(".")[0])):
+            self._refuse(path, "is not allowed as a _target_")
+
+    def check_origin(self, path: str, found: Any) -> None:
+        """Refuse what was found if it is defined elsewhere than its path says."""
+        inner = found
+        while isinstance(inner, functools.partial):
+            inner = inner.func
+        module = getattr(inner, "__module__", None) or "builtins"
+        full = f"{module}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
+        if _within(full, NEVER):
+            raise ConfigError(f"_target_ «{path}» is «{full}», which is never allowed.")
+        if path in self.trusted or _within(full, ALLOWED) or _within(full, self.trusted):
+            return
+        if not self._is_users(module.split(".")[0]):
+            self._refuse(path, f"leads to «{full}», which is not allowed as a _target_")
+
+    def _is_users(self, module: str) -> bool:
+        """Return whether a top-level module lies in the user's folder, and not among what is installed there."""
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, ValueError):  # ValueError: «__main__» has no spec
+            return False
+        if spec is None:
+            return False
+        places = list(spec.submodule_search_locations or ([spec.origin] if spec.has_location and spec.origin else []))
+        return bool(places) and all(_own(Path(p).resolve(), self.folder) for p in places)
+
+    def _refuse(self, name: str, why: str) -> None:
+        top = name.split(".")[0]
+        here = [m.name for m in pkgutil.iter_modules([str(self.folder)])]
+        roots = f"{', '.join(ALLOWED)}, and of modules in {self.folder}"
+        if top in here:
+            why += f". Your own «{top}» is hidden by an installed module of that name: rename it"
+        elif top not in sys.modules and importlib.util.find_spec(top) is None:
+            close = did_you_mean(top, {*here, *(a.split(".")[0] for a in ALLOWED)})
+            raise ConfigError(
+                f"_target_ «{name}»: there is no module «{top}», neither installed nor in {self.folder}.{close}"
+            )
+        raise ConfigError(
+            f"«{name}» {why}. A _target_ may name classes and functions of {roots}. If you trust it, add it to the"
+            f" configuration as «trusted: [{name}]», or type «trusted=[{name}]»."
+        )
+
+
+def _own(place: Path, folder: Path) -> bool:
+    """Return whether a module's place is the user's, not of an environment that lies in the same folder."""
+    if folder not in place.parents or {"site-packages", "dist-packages"} & set(place.parts):
+        return False
+    return Path(sysconfig.get_path("stdlib")).resolve() not in place.parents
+
+
+def _names(path: str) -> list[str]:
+    names = path.split(".")
+    if len(names) < 2 or not all(n.isidentifier() for n in names):
+        raise ConfigError(f"_target_ «{path}» is not a full name; expected MODULE.NAME, as in «mylab.Mine».")
+    if any(n.startswith("_") for n in names):
+        raise ConfigError(f"_target_ «{path}» is private: no part of the name may begin with «_».")
+    return names
+
+
+def _within(path: str, roots: Collection[str]) -> bool:
+    return any(path == root or path.startswith(f"{root}.") for root in roots)
+
+
+def _import(names: list[str]) -> tuple[ModuleType, list[str]]:
+    """Import the longest beginning of `names` that is a module; return it and the names behind it."""
+    module = _import_one(names[0], names)
+    for i, name in enumerate(names[1:], 1):
+        inner = f"{module.__name__}.{name}"
+        # a module's own name goes before a submodule, but not a module that it imported
+        if hasattr(module, name) and not isinstance(getattr(module, name), ModuleType):
+            return module, names[i:]
+        if not hasattr(module, "__path__") or importlib.util.find_spec(inner) is None:
+            if isinstance(getattr(module, name, None), ModuleType):
+                raise ConfigError(
+                    f"_target_ «{'.'.join(names)}»: «{name}» is a module that {module.__name__} imports, not a part"
+                    f" of it; name a class or function where it is defined."
+                )
+            return module, names[i:]
+        module = _import_one(inner, names)
+    return module, []
+
+
+def _import_one(name: str, names: list[str]) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            raise ConfigError(
+                f"_target_ «{'.'.join(names)}»: there is no module «{name}»; is it installed? «pip install {name}»."
+            ) from None
+        raise _broken(name, names, error) from error
+    except Exception as error:
+        raise _broken(name, names, error) from error
+
+
+def _broken(name: str, names: list[str], error: Exception) -> ConfigError:
+    """Return the error of a module that fails while it is imported, with the line that failed in it."""
+    place, line = getattr(error, "filename", None), getattr(error, "lineno", None)
+    trace = error.__traceback__
+    while not place and trace and trace.tb_next:
+        trace = trace.tb_next
+    if not place and trace:
+        place, line = trace.tb_frame.f_code.co_filename, trace.tb_lineno
+    return ConfigError(
+        f"_target_ «{'.'.join(names)}»: importing {name} failed at {place}:{line}: {type(error).__name__}: {error}"
+    )
+
+
+def _suggest(owner: Any, name: str) -> str:
+    public = [n for n in dir(owner) if not n.startswith("_")]
+    if isinstance(owner, ModuleType):
+        own = [n for n in public if not isinstance(getattr(owner, n, None), ModuleType)]
+        public = own + [m.name for m in pkgutil.iter_modules(getattr(owner, "__path__", []))]
+    return did_you_mean(name, public)

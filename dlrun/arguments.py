@@ -1,0 +1,267 @@
+"""The arguments that a configuration gives, checked against the signature of what they are given to.
+
+The signature is the schema: a part declares its keys, types and defaults by writing a function, and
+nothing is registered. Plain types are checked; an annotation that is none (a tensor, a module, a
+protocol) accepts anything.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+from dlrun.errors import ConfigError, did_you_mean
+
+MISSING = "???"
+"""What OmegaConf writes for a value that must be given."""
+
+_WORDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+    None: "null",
+    type(None): "null",
+}
+_EXAMPLES: dict[Any, str] = {bool: "true", int: "1", float: "0.1", str: "text", Path: "folder/file"}
+_SEQUENCES: tuple[Any, ...] = (list, tuple, Sequence, Collection, Iterable)
+_MAPPINGS: tuple[Any, ...] = (dict, Mapping)
+
+
+def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
+    """Return the parameters of `target` with their annotations resolved, or None if it has no signature."""
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError):
+        return None
+    hints = _hints(target)
+    return {
+        name: parameter.replace(annotation=hints(name, parameter.annotation))
+        for name, parameter in signature.parameters.items()
+    }
+
+
+def check_arguments(
+    target: Callable[..., Any],
+    given: Mapping[str, Any],
+    *,
+    where: str,
+    runtime: Collection[str] = (),
+    positional: int = 0,
+) -> None:
+    """Check the keys and values of `given` against the signature of `target`.
+
+    `where` is the configuration key that they stand under (`optimizer`), `runtime` are names that
+    the runner supplies when the configuration leaves them out or null, and the first `positional`
+    parameters are always the runner's.
+
+    Raises `ConfigError` for an unknown key, a missing one and a value of a wrong type.
+
+    >>> def adam(lr: float = 0.1): ...
+    >>> check_arguments(adam, {"lr": "abc"}, where="optimizer")
+    Traceback (most recent call last):
+    dlrun.errors.ConfigError: «optimizer.lr=abc» is text; expected a number. Type for example «optimizer.lr=0.1».
+    """
+    known = parameters(target)
+    if known is None:
+        return
+    names = [n for n, p in known.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    ahead = [n for n, p in known.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:positional]
+    valid = [n for n in names if n not in ahead]
+    prefix = f"{where}." if where else ""
+    if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        for key in given:
+            if key not in valid:
+                _unknown(prefix, key, name_of(target), valid)
+    for name in valid:
+        parameter = known[name]
+        value = given.get(name, MISSING)
+        if isinstance(value, str) and value == MISSING:
+            if parameter.default is parameter.empty and name not in runtime:
+                raise ConfigError(
+                    f"«{prefix}{name}» must be given: {name_of(target)} needs it and has no default."
+                    f" Expected {describe(parameter.annotation)}."
+                    f" Type for example «{prefix}{name}={example(parameter)}»."
+                )
+        elif not (value is None and name in runtime) and not _is_default(value, parameter.default):
+            _check_type(f"{prefix}{name}", value, parameter)
+
+
+def settle(value: Any, annotation: Any) -> Any:
+    """Return `value` as the annotation wants it: the lists of a yaml become tuples where those are declared."""
+    options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    wants_tuple = any(o is tuple or get_origin(o) is tuple for o in options)
+    return tuple(value) if wants_tuple and isinstance(value, list) else value
+
+
+def name_of(target: Callable[..., Any]) -> str:
+    """Return the full name of a class or function."""
+    inner = getattr(target, "func", target)
+    return f"{inner.__module__}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
+
+
+def fits(value: Any, annotation: Any) -> bool:
+    """Return whether a value of a configuration is of the annotated type.
+
+    >>> fits(1, float), fits(True, int), fits([1, 2], tuple[int, ...]), fits(None, int | None)
+    (True, False, True, True)
+    """
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return any(fits(value, a) for a in args)
+    if origin is Literal:
+        return any(value == a and type(value) is type(a) for a in args)
+    if origin is typing.Annotated:
+        return fits(value, args[0])
+    if annotation in _SEQUENCES or origin in _SEQUENCES:
+        return isinstance(value, (list, tuple)) and _fit_all(value, origin, args)
+    if annotation in _MAPPINGS or origin in _MAPPINGS:
+        return isinstance(value, Mapping) and (
+            not args or all(fits(k, args[0]) and fits(v, args[1]) for k, v in value.items())
+        )
+    return _fits_plain(value, annotation)
+
+
+def describe(annotation: Any) -> str:
+    """Return in words what an annotation accepts.
+
+    >>> describe(float | None), describe(list[int])
+    ('a number or null', 'a list of whole numbers')
+    """
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin in (Union, types.UnionType):
+        return " or ".join(describe(a) for a in args)
+    if origin is Literal:
+        return ("one of " if len(args) > 1 else "") + ", ".join(f"«{_typed(a)}»" for a in args)
+    if annotation in _SEQUENCES or origin in _SEQUENCES:
+        return _describe_list(origin, args)
+    if annotation in _MAPPINGS or origin in _MAPPINGS:
+        return "a mapping {key: value}"
+    return _WORDS.get(annotation) or (annotation.__name__ if isinstance(annotation, type) else "a value")
+
+
+def example(parameter: inspect.Parameter) -> str:
+    """Return a value to type for a parameter: its default, or one of its type."""
+    if parameter.default is not parameter.empty and parameter.default is not None:
+        return _typed(parameter.default)
+    return _example_of(parameter.annotation)
+
+
+def _fits_plain(value: Any, annotation: Any) -> bool:
+    if annotation in (None, type(None)):
+        return value is None
+    if annotation is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation in (bool, str):
+        return isinstance(value, annotation)
+    if annotation is Path:
+        return isinstance(value, (str, Path))
+    return True
+
+
+def _fit_all(values: Sequence[Any], origin: Any, args: tuple[Any, ...]) -> bool:
+    if origin is tuple and args and args[-1] is not Ellipsis:
+        return len(values) == len(args) and all(map(fits, values, args))
+    return not args or all(fits(v, args[0]) for v in values)
+
+
+def _is_default(value: Any, default: Any) -> bool:
+    return value is default or (type(value) is type(default) and bool(value == default))
+
+
+def _unknown(prefix: str, key: str, target: str, valid: list[str]) -> None:
+    keys = ", ".join(valid) if valid else "none"
+    raise ConfigError(
+        f"«{prefix}{key}» is not an argument of {target}.{did_you_mean(key, valid)} Its arguments are: {keys}."
+    )
+
+
+def _check_type(key: str, value: Any, parameter: inspect.Parameter) -> None:
+    if fits(value, parameter.annotation):
+        return
+    options = [a for a in _literals(parameter.annotation) if isinstance(a, str)]
+    hint = did_you_mean(value, options) if isinstance(value, str) else ""
+    raise ConfigError(
+        f"«{key}={_typed(value)}» is {_kind(value)}; expected {describe(parameter.annotation)}.{hint}"
+        f" Type for example «{key}={example(parameter)}»."
+    )
+
+
+def _literals(annotation: Any) -> list[Any]:
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [value for a in get_args(annotation) for value in _literals(a)]
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, (list, tuple)):
+        return f"a list of {len(value)}"
+    return "no value" if value is None else _WORDS.get(type(value), type(value).__name__)
+
+
+def _typed(value: Any) -> str:
+    """Return a value as it is typed on the command line."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_typed, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{k}:{_typed(v)}" for k, v in value.items()) + "}"
+    return str(value)
+
+
+def _example_of(annotation: Any) -> str:
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return _typed(args[0])
+    if origin in (Union, types.UnionType):
+        return _example_of(next(a for a in args if a is not type(None)))
+    if annotation in _SEQUENCES or origin in _SEQUENCES:
+        inner = [a for a in args if a is not Ellipsis] or [int]
+        return f"[{','.join(_example_of(a) for a in (inner if len(inner) > 1 else inner * 2))}]"
+    return _EXAMPLES.get(annotation, "VALUE")
+
+
+def _describe_list(origin: Any, args: tuple[Any, ...]) -> str:
+    if origin is tuple and args and args[-1] is not Ellipsis:
+        return f"a list of {len(args)} ({', '.join(map(describe, args))})"
+    word = describe(args[0]) if args else ""
+    if word in ("a number", "a whole number"):
+        return f"a list of {word.removeprefix('a ')}s"
+    return f"a list, each {word}" if args and word != "a value" else "a list"
+
+
+def _hints(target: Callable[..., Any]) -> Callable[[str, Any], Any]:
+    """Return a function that resolves one annotation, written as text or not, in the target's module."""
+    function: Any = inspect.unwrap(target)
+    if isinstance(function, type):
+        owner: Any = function.__init__ if "__init__" in _defined(function) else function.__new__  # type: ignore[misc]
+        function = function if is_dataclass(function) else inspect.unwrap(owner)
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    names = getattr(function, "__globals__", None) or (vars(module) if module else {})
+
+    def resolve(name: str, annotation: Any) -> Any:
+        if annotation is inspect.Parameter.empty:
+            return Any
+        try:
+            holder: Any = types.SimpleNamespace(__annotations__={name: annotation})
+            return typing.get_type_hints(holder, globalns=dict(names))[name]
+        except Exception:  # a name that only a type checker imports, or newer syntax: accepts anything
+            return Any
+
+    return resolve
+
+
+def _defined(cls: type) -> set[str]:
+    return {name for base in cls.__mro__[:-1] for name in vars(base)}

@@ -1,0 +1,190 @@
+"""What is wrong with an override, and what to type instead.
+
+Stock Hydra advises to add a misspelt key with a `+`, which makes the mistake silent. Here each
+message says what was given, what is valid, and what is close to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dlrun.errors import ConfigError, did_you_mean
+
+COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError)
+"""What composing raises for a mistake in an override or in a configuration file."""
+
+OPEN = ("metrics", "tracking.tags")
+"""The mappings that may be given keys of any name."""
+
+ADVICE = ("To append to your", "Either remove +", "Or add a second +")
+"""How the lines begin in which Hydra advises to add what is misspelt."""
+
+
+def explain(error: Exception, overrides: Sequence[str], loader: ConfigLoaderImpl, name: str | None) -> ConfigError:
+    """Return the error to show for `error`, which composing the configuration `name` raised."""
+    if isinstance(error, ConfigError):
+        return error
+    if isinstance(error, OverrideParseException):
+        return ConfigError(_unreadable(error, loader))
+    if isinstance(error, MissingConfigException):
+        return ConfigError(_missing(error, name))
+    if isinstance(error, yaml.YAMLError):
+        return ConfigError(f"A configuration file is not valid YAML: {error}")
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as unreadable:  # the override of a default that a file gives
+        return ConfigError(_plain(unreadable))
+    base = _base(parsed, loader, name)
+    complaints = (_sweep(override) or _complaint(override, base, loader) for override in parsed)
+    return ConfigError(next(filter(None, complaints), _plain(error)))
+
+
+def several_values(overrides: Sequence[str]) -> str:
+    """Return the message for the first override that gives several values, or an empty string."""
+    if not any(mark in override for override in overrides for mark in ",("):
+        return ""  # parsing costs milliseconds, and most command lines have no sweep
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return next(filter(None, map(_sweep, parsed)), "")
+
+
+def _sweep(override: Override) -> str:
+    if not override.is_sweep_override():
+        return ""
+    given, _, values = (override.input_line or "").partition("=")
+    return (
+        f"«{given}={values}» gives several values, and one run takes one."
+        f"\nTo run them all, add -m. For a list as one value, type «{given}=[{values}]»."
+    )
+
+
+def _unreadable(error: OverrideParseException, loader: ConfigLoaderImpl) -> str:
+    given = error.override
+    if "=" not in given and not given.startswith("~"):
+        homes = [group for group in _groups(loader) if given in loader.get_group_options(group)]
+        plus = {group: "+" if group == "experiment" else "" for group in homes}
+        meant = " or ".join(f"«{plus[group]}{group}={given}»" for group in homes)
+        return f"«{given}» is not of the form key=value (no blanks around the =)." + (
+            f" Did you mean {meant}?" if meant else ""
+        )
+    return (
+        f"«{given}» cannot be read: {str(error).splitlines()[0]}."
+        "\nA value with special characters is quoted twice: 'key=\"a value, with a comma\"'."
+    )
+
+
+def _missing(error: MissingConfigException, name: str | None) -> str:
+    wanted = error.missing_cfg_file or ""
+    group, _, choice = wanted.rpartition("/")
+    if not group:
+        return f"There is no configuration «{wanted}» to begin with.\n{_plain(error)}"
+    parent = re.match(r"In '([^']+)'", str(error))
+    asked = f"\n«{parent[1]}.yaml» asks for it." if parent and parent[1] != name else ""
+    options = [option for option in error.options or () if option != choice]
+    return (
+        f"«{group}={choice}»: {group} has no choice «{choice}».{did_you_mean(choice, options)}{asked}"
+        f"\nThe choices are: {', '.join(options)}. («dlrun list {group}» describes them.)"
+    )
+
+
+def _complaint(override: Override, base: DictConfig, loader: ConfigLoaderImpl) -> str:
+    """Return what is wrong with an override's key, or an empty string."""
+    given, key = override.input_line, override.key_or_group
+    bare = (given or "").lstrip("+~")
+    chosen = base.hydra.runtime.choices if base else {}
+    if loader.get_group_options(key):
+        if override.is_add() and key in chosen:
+            return f"«{given}»: {key} has a choice already («{chosen[key]}»). Type «{bare}» to choose another."
+        if key not in chosen and not override.is_add():
+            return f"«{given}»: {key} is not among the defaults, so it is added. Type «+{bare}»."
+        return ""
+    known = _known(base, key)
+    if override.is_add():
+        return f"«{given}»: «{key}» exists already. Type «{bare}»." if known else ""
+    return "" if known or override.is_force_add() else f"«{given}»: {_unknown(key, base, _groups(loader))}"
+
+
+def _known(base: DictConfig, key: str) -> bool:
+    """Return whether the configuration has the key, a null value included."""
+    parent, _, leaf = key.rpartition(".")
+    try:
+        node = OmegaConf.select(base, parent) if parent else base
+    except OmegaConfBaseException:  # an interpolation that does not resolve yet
+        return True
+    return isinstance(node, DictConfig) and leaf in node.keys()  # noqa: SIM118 -- `in` is false for null
+
+
+def _unknown(key: str, base: DictConfig, groups: Sequence[str]) -> str:
+    parent, _, leaf = key.rpartition(".")
+    if parent in OPEN:
+        return f"«{parent}» has no «{leaf}» yet, so it is added. Type «+{key}=…»."
+    keys = [k for k in flat(base) if k.startswith("hydra.") == key.startswith("hydra.")]
+    suggestion = did_you_mean(key, [*groups, *keys]) or _by_leaf(leaf, keys)
+    node = OmegaConf.select(base, parent) if parent and _known(base, parent) else None
+    if isinstance(node, DictConfig):
+        return f"{parent} has no key «{leaf}».{suggestion}\nIts keys are: {_names(node)}."
+    here = sorted(k for k in base if k != "hydra" and k not in groups) if base else []
+    return (
+        f"there is no group or key «{key}».{suggestion}"
+        f"\nThe groups are: {', '.join(groups)}. The other keys are: {', '.join(map(str, here))}."
+    )
+
+
+def _by_leaf(leaf: str, keys: Iterable[str]) -> str:
+    """Return a suggestion by the last part of the key alone: `epochs` is `trainer.epochs`."""
+    homes: dict[str, list[str]] = {}
+    for key in keys:
+        homes.setdefault(key.rpartition(".")[2], []).append(key)
+    if leaf in homes:
+        return f" Did you mean {' or '.join(f'«{key}»' for key in homes[leaf])}?"
+    close = did_you_mean(leaf, homes)
+    return re.sub("«(.+?)»", lambda found: f"«{homes[found[1]][0]}»", close)
+
+
+def _names(node: DictConfig) -> str:
+    return ", ".join(sorted(str(key) for key in node if key != "_target_")) or "none"
+
+
+def flat(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted name of every key, the inner ones included."""
+    for key in cfg:
+        yield f"{prefix}{key}"
+        node = cfg._get_node(key)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
+            yield from flat(node, f"{prefix}{key}.")
+
+
+def _groups(loader: ConfigLoaderImpl) -> list[str]:
+    return sorted(set(loader.get_group_options("", ObjectType.GROUP)) - {"hydra"})
+
+
+def _base(overrides: Sequence[Override], loader: ConfigLoaderImpl, name: str | None) -> DictConfig:
+    """Return the configuration with the choices of groups alone, which the keys are looked up in."""
+    choices = [o.input_line or "" for o in overrides if loader.get_group_options(o.key_or_group)]
+    for attempt in (choices, []):
+        try:
+            return ConfigLoaderImpl.load_configuration(
+                loader, name, attempt, RunMode.MULTIRUN, validate_sweep_overrides=False
+            )
+        except COMPOSITION_ERRORS:
+            continue
+    return OmegaConf.create()
+
+
+def _plain(error: BaseException) -> str:
+    """Return Hydra's own words without its advice to add what is unknown."""
+    text = str(error).strip() or str(error.__cause__ or type(error).__name__)
+    cause = error.__cause__
+    if cause and str(cause) not in text:
+        text += "\n" + str(cause).splitlines()[0]
+    return "\n".join(line for line in text.splitlines() if line.strip() and not line.startswith(ADVICE))

@@ -1,0 +1,80 @@
+"""The command line's first word: which command, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from dlrun import confdir, console
+from dlrun.errors import DlrunError, UserError, did_you_mean
+
+COMMANDS = {
+    "train": "train a run; with -m, one for every combination of values",
+    "resume": "go on with a run that was stopped, or train it longer",
+    "test": "read the test split with a run's selected weights",
+    "predict": "apply a run's selected weights to a file",
+    "runs": "list, filter and delete runs",
+    "list": "show the groups and their choices",
+    "data": "show the data sets, and fetch and check their files",
+    "check": "check a configuration without training",
+    "verify-resume": "prove that a killed and resumed run is bit-equal to one never stopped",
+    "sync": "send to MLflow what it has missed",
+    "ui": "open MLflow on the runs of this folder",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that `argv` (the process's arguments, if not given) names; return the exit code."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(given)
+    except DlrunError as error:
+        console.warn(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader has seen enough: `dlrun list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(given: list[str]) -> int:
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if given else 2
+    command, *rest = given
+    confdir.find_own_modules()
+    if command == "--version":
+        from dlrun import __version__
+
+        print(f"dlrun {__version__}")
+        return 0
+    if command in ("-sc", "--shell-completion"):
+        command = "completion"
+    elif command not in COMMANDS:
+        raise UserError(_unknown(command, rest))
+    module = importlib.import_module(f"dlrun.commands.{command.replace('-', '_')}")
+    code: int = module.main(rest)
+    return code
+
+
+def usage() -> str:
+    """Return what `dlrun --help` prints."""
+    width = max(map(len, COMMANDS))
+    lines = "\n".join(f"  {name:{width}}  {help}" for name, help in COMMANDS.items())
+    return (
+        "usage: dlrun COMMAND …\n\n"
+        "  dlrun train                                    train on handwritten digits, in seconds\n"
+        "  dlrun train +experiment=mnist optimizer.lr=0.1\n\n"
+        f"commands:\n{lines}\n\n"
+        "«dlrun COMMAND --help» says more. Completion: eval \"$(dlrun -sc install=bash)\" (or zsh);"
+        " dlrun -sc install=fish | source"
+    )
+
+
+def _unknown(command: str, rest: Sequence[str]) -> str:
+    if "=" in command or command.startswith(("-", "+")):
+        return f"«{command}» is no command. To train with it, type «dlrun train {' '.join([command, *rest])}»."
+    return f"There is no command «{command}».{did_you_mean(command, COMMANDS)}\nThe commands are: {', '.join(COMMANDS)}."

@@ -1,0 +1,121 @@
+"""`dlrun -sc`: the shell asks what may follow. Not a command that a person types, but `install=` is.
+
+Hydra's own scripts know no subcommands and change `COMP_WORDBREAKS` for every other program, so
+the scripts here are our own; what follows `train` is Hydra's own answer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import redirect_stderr, suppress
+from io import StringIO
+
+from dlrun.errors import UserError, did_you_mean
+
+BASH = r"""_dlrun() {
+    local IFS=$'\n' line=${COMP_LINE:0:COMP_POINT} word
+    word=${line##* }
+    COMPREPLY=($(COMP_LINE=$line "${1/#\~/$HOME}" -sc query=bash 2>/dev/null))
+    # where = ends a word, bash wants only what follows it
+    if [[ $word == *=* && $COMP_WORDBREAKS == *=* ]]; then
+        COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*=}"}"}")
+    fi
+}
+complete -o nospace -F _dlrun dlrun"""
+
+ZSH = r"""(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
+_dlrun() {
+    local -a found
+    found=("${(@f)$(COMP_LINE="${(j: :)words[1,CURRENT-1]} $PREFIX" ${~words[1]} -sc query=zsh 2>/dev/null)}")
+    compadd -Q -S '' -- ${found:#}
+}
+compdef _dlrun dlrun"""
+
+FISH = r"""function __dlrun_complete
+    set -l words (commandline -cpo)
+    COMP_LINE=(commandline -cp) $words[1] -sc query=fish 2>/dev/null
+end
+complete -c dlrun -f -a '(__dlrun_complete)'"""
+
+SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
+REMOVALS = {"bash": "complete -r dlrun", "zsh": "compdef -d dlrun", "fish": "complete -e -c dlrun"}
+COMPOSING = ("train", "check", "verify-resume")
+OPTIONS = ("--cfg", "--config-dir", "--config-name", "--help", "--info", "--multirun", "--resolve")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print a shell's script for `install=SHELL`, or the completions of $COMP_LINE for `query=SHELL`."""
+    action, _, shell = (argv[0] if argv else "").partition("=")
+    if action not in ("install", "uninstall", "query") or shell not in SCRIPTS:
+        raise UserError(
+            f"«-sc {' '.join(argv)}»: type install=SHELL or uninstall=SHELL, where SHELL is bash, zsh or fish."
+            + did_you_mean(shell, SCRIPTS)
+        )
+    if action == "query":
+        print("\n".join(_spaced(complete(os.environ.get("COMP_LINE", "")), shell)))
+    else:
+        print((SCRIPTS if action == "install" else REMOVALS)[shell])
+    return 0
+
+
+def complete(line: str) -> list[str]:
+    """Return the words that may stand at the end of `line`, in place of the one begun there."""
+    words = line.split()
+    begun = "" if line[-1:].isspace() else words.pop() if words else ""
+    if len(words) < 1:
+        return []
+    found = _following(words[1:], begun)
+    return sorted({word for word in found if word.startswith(begun)})
+
+
+def _following(words: Sequence[str], begun: str) -> Iterable[str]:
+    """Return what may follow the words after `dlrun`."""
+    from dlrun.cli import COMMANDS
+
+    if not words:
+        return [*COMMANDS, *(("--help", "--version") if begun.startswith("-") else ())]
+    command, *rest = words
+    if begun.startswith("-"):
+        return OPTIONS if command in COMPOSING else ["--help"]
+    if command in COMPOSING:
+        return _overrides(rest, begun)
+    return _arguments(command)
+
+
+def _arguments(command: str) -> Iterable[str]:
+    """Return the arguments of the commands that take a group, a data set or runs."""
+    from dlrun import menu, rundir
+
+    if command == "list":
+        return menu.groups()
+    if command == "data":
+        return menu.groups().get("dataset", ())
+    return [run.id for run in rundir.all_runs()] if command not in ("runs", "data") else ()
+
+
+def _overrides(words: Sequence[str], begun: str) -> Iterable[str]:
+    """Return Hydra's completions of an override; nothing where what stands before it is wrong."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.plugins.completion_plugin import DefaultCompletionPlugin
+
+    from dlrun import compose
+
+    with suppress(Exception, SystemExit), redirect_stderr(StringIO()):
+        args = compose.parse(words, "dlrun")[1]
+        loader = ConfigLoaderImpl(compose.search_path(args.config_dir))
+        line = " ".join([*args.overrides, begun])
+        with compose.opened(args.config_dir):
+            found = DefaultCompletionPlugin(loader)._query(args.config_name or compose.PRIMARY, line)
+        # an experiment is added; Hydra's own keys are for who asks for them
+        added = ["+" + word if word == "experiment=" else word for word in found]
+        return [word for word in added if not word.startswith("hydra") or begun.startswith("h")]
+    return []
+
+
+def _spaced(words: Sequence[str], shell: str) -> list[str]:
+    """Return the words with the blank that ends a complete one, where the shell adds none itself."""
+    from dlrun.cli import COMMANDS
+
+    ends = {*COMMANDS, *OPTIONS}
+    return [word + " " if shell == "bash" and word in ends else word for word in words]

@@ -1,0 +1,18 @@
+"""The user's `./conf` is searched before dlrun's own, by whatever starts Hydra on dlrun's own."""
+
+from __future__ import annotations
+
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+
+class OwnConf(SearchPathPlugin):
+    """Puts the current directory's `conf` before dlrun's; other programs' search paths stay as they are."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add the folder, if there is one and if it is dlrun's configuration that is searched."""
+        from dlrun import confdir
+
+        own, packaged = confdir.own(), str(confdir.packaged())
+        if own and any(element.path == packaged for element in search_path.get_path()):
+            search_path.prepend("the current directory", f"file://{own}", SearchPathQuery(provider="main"))

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 from dlrun.errors import UserError
 
@@ -79,10 +79,9 @@ class RunDir:
         Raises `UserError` if another process holds it.
         """
         with (self.path / ".lock").open("a") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{self.path} is in use: another process is training it.") from None
+            # whoever looks whether the run is alive holds the lock too, for a moment
+            if not wait_until(lambda: _taken(file), 0.5, poll=0.01):
+                raise UserError(f"{self.path} is in use: another process is training it.")
             yield
 
     def alive(self) -> bool:
@@ -120,6 +119,14 @@ class RunDir:
             # looked at again under the lock: the run may have ended between the two looks
             status = self.update(_bury)["status"]
         return status
+
+
+def _taken(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _bury(summary: dict[str, Any]) -> None:

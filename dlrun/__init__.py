@@ -1,3 +1,22 @@
 """dlrun: a command-line runner for deep-learning experiments."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dlrun.reload import Loaded
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def load(reference: str) -> Loaded:
+    """Return a run's model (with the selected weights), data, config and summary, for a notebook.
+
+    `reference` is the run's folder, or the beginning of the id that its name ends with. Raises
+    `dlrun.errors.UserError` if there is no such run, or it has no weights yet.
+    """
+    from dlrun import reload  # torch is imported only when it is needed: `dlrun --help` imports this file
+
+    return reload.load(reference)

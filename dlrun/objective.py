@@ -6,7 +6,8 @@ the model.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,9 +30,24 @@ class Objective:
         self.params = [p for _, p in named]
         self.decay = [p.ndim >= 2 for p in self.params]
         self._autocast = autocast
+        self._call = self._mean
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return the mean loss over the batch, a scalar with its graph."""
-        with torch.autocast(*self._autocast) if self._autocast else nullcontext():
+        return self._call(batch)
+
+    def compile(self, **options: Any) -> None:
+        """Have `torch.compile` make one program of model and loss."""
+        self._call = torch.compile(self._mean, **options)
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Return the context in which the model computes."""
+        return torch.autocast(*self._autocast) if self._autocast else nullcontext()
+
+    def _mean(self, batch: Batch) -> Tensor:
+        if self._autocast is None:
             values = self.loss(self.model, batch)
+        else:
+            with torch.autocast(*self._autocast):
+                values = self.loss(self.model, batch)
         return values.mean() if values.ndim else values

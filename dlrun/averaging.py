@@ -1,0 +1,45 @@
+"""An exponential moving average of the weights, beside the weights that are trained.
+
+    average ← decay_t · average + (1 − decay_t) · weights,   decay_t = min(decay, (1 + t) / (10 + t))
+
+The rising decay of the first steps (as in TensorFlow's ExponentialMovingAverage) lets the average
+forget the initial weights soon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+
+class Average:
+    """The moving average of `params`; validation, selection and the test use it."""
+
+    def __init__(self, params: list[Tensor], decay: float) -> None:
+        self.decay = decay
+        self._params = params
+        self.weights = [p.detach().clone() for p in params]
+
+    def update(self, step: int) -> None:
+        """Take in the weights after `step` steps."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.weights, [p.detach() for p in self._params], 1 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Put the average in the place of the weights, for as long as the context lasts."""
+        with torch.no_grad():
+            self._swap()
+            try:
+                yield
+            finally:
+                self._swap()
+
+    def _swap(self) -> None:
+        for parameter, weight in zip(self._params, self.weights, strict=True):
+            held = parameter.clone()
+            parameter.copy_(weight)
+            weight.copy_(held)

@@ -1,0 +1,130 @@
+"""Batches as a function of (data, seed, step): which samples a step sees depends on nothing else.
+
+An epoch is one random order of the training split, keyed by its number; a step is a slice of it. So
+a run that resumes at step k starts its batches at k, without replaying any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from dlrun.randomness import AUGMENTATION, ORDER, SAMPLE, generator, key
+from dlrun.types import Augmentation, Batch, Split
+
+
+@runtime_checkable
+class Streamed(Protocol):
+    """A split that lies in a map-style data set and is read by workers."""
+
+    dataset: Dataset[Any]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The training batches of a run.
+
+    `size` is the number of samples in a batch (the last of an epoch may be smaller, unless
+    `drop_last`); a batch as large as the split is the whole split, in its own order. With `only` the
+    first batches of the first epoch are repeated for ever, unaugmented: to see a model overfit.
+    """
+
+    split: Split
+    size: int
+    seed: int
+    device: torch.device
+    augment: Augmentation | None = None
+    drop_last: bool = False
+    only: int | None = None
+    workers: int = 0
+
+    @property
+    def per_epoch(self) -> int:
+        """Return the number of steps in an epoch."""
+        steps = len(self.split) // self.size if self.drop_last else ceil(len(self.split) / self.size)
+        return min(steps, self.only) if self.only else steps
+
+    def start(self, step: int) -> Iterator[Batch]:
+        """Yield the batches of `step`, `step + 1`, … without end."""
+        batches = self._streamed(step) if isinstance(self.split, Streamed) else self._gathered(step)
+        if not self.augment or self.only:
+            return batches
+        return self._augmented(batches, step)
+
+    def indices(self, epoch: int) -> tuple[Tensor, ...]:
+        """Return the samples of each batch of an epoch."""
+        n = len(self.split)
+        if self.size >= n:
+            return (torch.arange(n),)
+        order = torch.randperm(n, generator=generator(self.seed, ORDER, 0 if self.only else epoch))
+        return order.split(self.size)[: self.per_epoch]
+
+    def _positions(self, step: int) -> Iterator[tuple[int, Tensor]]:
+        """Yield (epoch, indices) from `step` on, the indices of an epoch moved to the device at once."""
+        while True:
+            epoch, position = divmod(step, self.per_epoch)
+            for index in self.indices(epoch)[position:]:
+                yield epoch, index
+            step = (epoch + 1) * self.per_epoch
+
+    def _gathered(self, step: int) -> Iterator[Batch]:
+        gather, device = self.split.gather, self.device
+        if self.size >= len(self.split):
+            whole = gather(self.indices(0)[0].to(device))
+            while True:
+                yield whole
+        while True:
+            epoch, position = divmod(step, self.per_epoch)
+            # one transfer an epoch: the slices of the order are views of it
+            order = torch.cat(self.indices(epoch)).to(device)
+            for index in order.split(self.size)[position:]:
+                yield gather(index)
+            step = (epoch + 1) * self.per_epoch
+
+    def _streamed(self, step: int) -> Iterator[Batch]:
+        keys = ([(key(self.seed, SAMPLE, epoch), int(i)) for i in index] for epoch, index in self._positions(step))
+        loader = DataLoader(
+            _Keyed(self.split.dataset),  # type: ignore[attr-defined]
+            batch_sampler=_Endless(keys),
+            num_workers=self.workers,
+            collate_fn=default_collate,
+            pin_memory=self.device.type == "cuda",
+        )
+        for x, y in loader:
+            yield Batch(x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True))
+
+    def _augmented(self, batches: Iterator[Batch], step: int) -> Iterator[Batch]:
+        assert self.augment is not None
+        draw = torch.Generator(self.device)
+        for batch in batches:
+            draw.manual_seed(key(self.seed, AUGMENTATION, step))
+            yield Batch(self.augment(batch.x, draw), batch.y)
+            step += 1
+
+
+class _Endless:
+    """A batch sampler over an iterator: the loader asks for what it prefetches, and no more."""
+
+    def __init__(self, batches: Iterator[list[tuple[int, int]]]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return self._batches
+
+
+class _Keyed(Dataset[Any]):
+    """A data set whose own randomness (of torch, in a worker) is a function of the epoch and the sample."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, keyed: tuple[int, int]) -> Any:
+        base, index = keyed
+        torch.default_generator.manual_seed(key(base, SAMPLE, index))
+        return self._dataset[index]

@@ -1,0 +1,264 @@
+"""From a configuration to the parts of a run. The only file that knows the configuration's keys.
+
+`build` decides before anything is done: the configuration is checked, the data set loaded (missing
+or altered files show here), the model built, and one forward and backward pass taken on a few
+samples. What it returns can be trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from dlrun import metrics as known_metrics
+from dlrun import provenance, targets
+from dlrun.averaging import Average
+from dlrun.batches import Batches, Streamed
+from dlrun.configuration import SETTINGS, SIZES, check
+from dlrun.cost import count_flops
+from dlrun.device import Execution, choose, threads_for
+from dlrun.errors import ConfigError, DlrunError, UserError, did_you_mean
+from dlrun.loop import Training
+from dlrun.objective import Objective
+from dlrun.optimizers.descent import Descent
+from dlrun.optimizers.torch_optimizer import adapt
+from dlrun.plan import Plan, checkpoints, in_steps
+from dlrun.randomness import INITIALISATION, key, seed_default
+from dlrun.settings import Evaluation, Tracking, Trainer
+from dlrun.types import Batch, Data, Metric, Optimizer, Split
+
+HIGHER_IS_BETTER = ("accuracy", "recall")
+
+
+@dataclass(frozen=True)
+class Built:
+    """A run that is ready to train, and what was decided on the way."""
+
+    config: dict[str, Any]
+    data: Data
+    training: Training
+    execution: Execution
+    trainer: Trainer
+    evaluation: Evaluation
+    tracking: Tracking
+    flop_per_step: int
+    parameters: int
+    identity: str
+
+
+def build(config: DictConfig) -> Built:
+    """Return the parts of the run that `config` describes.
+
+    Raises `UserError` with one message that says what is wrong and what to type.
+    """
+    plain = check(config)
+    trainer, evaluation, tracking = (cls(**plain[name]) for name, cls in SETTINGS.items())
+    device, precision = choose(trainer.device, trainer.precision)
+    data = _dataset(plain)
+    data = _moved(data if not trainer.fast else _two_batches(data, trainer), device)
+    model = _model(plain, data).to(device)
+    objective = Objective(model, _part(plain, "loss"), autocast=_autocast(device, precision))
+    batches = _batches(trainer, data, seed=plain["seed"], device=device)
+    flop = _rehearse(objective, batches, plain)
+    threads = trainer.threads or threads_for(flop, device)
+    if trainer.compile:
+        objective.compile()
+    optimizer = _optimizer(plain, trainer)
+    optimizer.init(objective)
+    training = Training(
+        objective=objective,
+        batches=batches,
+        optimizer=optimizer,
+        schedule=_part(plain, "schedule"),
+        plan=plan(trainer, batches.per_epoch),
+        seed=plain["seed"],
+        device=device,
+        validation=data.validation,
+        metrics=_metrics(plain, data),
+        evaluation_batch_size=evaluation.batch_size,
+        patience=trainer.patience,
+        average=Average(objective.params, trainer.ema) if trainer.ema else None,
+    )
+    _monitor(training, evaluation, data)
+    return Built(
+        config=plain,
+        data=data,
+        training=training,
+        execution=Execution(device, precision, threads, trainer.deterministic),
+        trainer=trainer,
+        evaluation=evaluation,
+        tracking=tracking,
+        flop_per_step=flop,
+        parameters=sum(p.numel() for p in model.parameters()),
+        identity=provenance.identity(
+            plain, data.fingerprint, device=device.type, precision=precision, torch=torch.__version__
+        ),
+    )
+
+
+def _monitor(training: Training, evaluation: Evaluation, data: Data) -> None:
+    chosen = evaluation.monitor or ("val/error" if data.spec.task == "classification" else "val/loss")
+    if data.validation is None:
+        for name, value in (("evaluation.monitor", evaluation.monitor), ("trainer.patience", training.patience)):
+            if value is not None:
+                raise ConfigError(f"{name}={value} needs a validation split: give dataset.validation_size.")
+    valid = [f"val/{name}" for name in ("loss", *training.metrics, *known_metrics.derived({"nll": 0.0}))]
+    if chosen not in valid:
+        raise ConfigError(
+            f"evaluation.monitor={chosen} is not computed.{did_you_mean(chosen, valid)} There are: {', '.join(valid)}."
+        )
+    training.monitor = chosen
+    training.higher_is_better = chosen.removeprefix("val/").startswith(HIGHER_IS_BETTER)
+
+
+def _part(plain: dict[str, Any], name: str) -> Any:
+    """Return the function that a group chose, its configured arguments filled in."""
+    return targets.partial(plain[name], trusted=plain["trusted"])
+
+
+def _dataset(plain: dict[str, Any]) -> Data:
+    data = targets.make(plain["dataset"], trusted=plain["trusted"])
+    if not isinstance(data, Data):
+        raise ConfigError(
+            f"{plain['dataset']['_target_']} returned a {type(data).__name__}; a data set is a dlrun.types.Data, "
+            f"as dlrun.datasets.from_tensors and from_datasets make it."
+        )
+    return data
+
+
+def _model(plain: dict[str, Any], data: Data) -> nn.Module:
+    """Build the model on the CPU, its initial weights a function of the seed, with the sizes of the data."""
+    sizes = {name: getattr(data.spec, name) for name in SIZES}
+    for name, size in sizes.items():
+        given = plain["model"].get(name)
+        if given is not None and size is not None and (tuple(given) if isinstance(given, list) else given) != size:
+            raise ConfigError(
+                f"model.{name}={given} contradicts the data set {data.name}, where it is {size}. "
+                f"Leave model.{name} out, or choose another data set."
+            )
+    seed_default(torch.device("cpu"), key(plain["seed"], INITIALISATION))
+    model = targets.make(plain["model"], trusted=plain["trusted"], **sizes)
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"{plain['model']['_target_']} made a {type(model).__name__}; a model is a torch.nn.Module.")
+    return model
+
+
+def _optimizer(plain: dict[str, Any], trainer: Trainer) -> Optimizer:
+    target = targets.resolve(plain["optimizer"]["_target_"], trusted=plain["trusted"])
+    if isinstance(target, type) and issubclass(target, torch.optim.Optimizer):
+        arguments = {k: v for k, v in plain["optimizer"].items() if k != "_target_"}
+        return Descent(adapt(target, **arguments), clip=trainer.clip, accumulate=trainer.accumulate)
+    made = targets.make(plain["optimizer"], trusted=plain["trusted"])
+    if hasattr(made, "update"):
+        return Descent(made, clip=trainer.clip, accumulate=trainer.accumulate)
+    for name, neutral in (("clip", None), ("accumulate", 1)):
+        if getattr(trainer, name) != neutral:
+            raise ConfigError(f"trainer.{name} has no meaning for {type(made).__name__}: it takes no gradient steps.")
+    optimizer: Optimizer = made
+    return optimizer
+
+
+def _metrics(plain: dict[str, Any], data: Data) -> dict[str, Metric]:
+    own = {name: targets.partial(part, trusted=plain["trusted"]) for name, part in plain["metrics"].items()}
+    return {**known_metrics.for_task(data.spec.task), **own}
+
+
+def _batches(trainer: Trainer, data: Data, *, seed: int, device: torch.device) -> Batches:
+    n = len(data.train)
+    size = trainer.batch_size or n
+    if size > n:
+        raise ConfigError(
+            f"trainer.batch_size={size} is larger than the training split of {data.name}, {n} samples. "
+            f"Give at most {n}, or trainer.batch_size=null for the whole split."
+        )
+    return Batches(
+        data.train,
+        size=size,
+        seed=seed,
+        device=device,
+        augment=data.augment,
+        drop_last=trainer.drop_last,
+        only=trainer.overfit_batches,
+        workers=trainer.workers,
+    )
+
+
+def plan(trainer: Trainer, per_epoch: int, steps: int | None = None) -> Plan:
+    """Return the plan of a run; `steps` is the horizon where it is known already (a forecast)."""
+    if trainer.fast:
+        return Plan(steps=2, per_epoch=per_epoch, log_every=1, evaluate_every=1, checkpoint_every=1)
+    if steps is None:
+        steps = trainer.steps or max(1, round((trainer.epochs or 1) * per_epoch))
+    return Plan(
+        steps=steps,
+        per_epoch=per_epoch,
+        log_every=trainer.log_every or max(1, min(50, steps // 100)),
+        evaluate_every=in_steps(trainer.evaluate_every, per_epoch, where="trainer.evaluate_every"),
+        **checkpoints(trainer.checkpoint_every, per_epoch, where="trainer.checkpoint_every"),  # type: ignore[arg-type]
+    )
+
+
+def _autocast(device: torch.device, precision: str) -> tuple[str, torch.dtype] | None:
+    return (device.type, torch.bfloat16) if precision == "bf16" else None
+
+
+def _moved(data: Data, device: torch.device) -> Data:
+    splits = {name: getattr(data, name) for name in ("train", "validation", "test")}
+    return replace(data, **{name: split and split.to(device) for name, split in splits.items()})
+
+
+@dataclass(frozen=True)
+class First:
+    """The first `n` samples of a split."""
+
+    split: Split
+    n: int
+
+    def __len__(self) -> int:
+        return min(self.n, len(self.split))
+
+    def gather(self, index: Tensor) -> Batch:
+        """Return the samples at `index`."""
+        return self.split.gather(index)
+
+    def to(self, device: torch.device) -> First:
+        """Return the same samples on `device`."""
+        return First(self.split.to(device), self.n)
+
+
+def _two_batches(data: Data, trainer: Trainer) -> Data:
+    """Return as much of each split as `trainer.fast` looks at."""
+    cut = partial(First, n=2 * (trainer.batch_size or 32))
+    return replace(
+        data,
+        train=data.train if isinstance(data.train, Streamed) else cut(data.train),
+        validation=data.validation and cut(data.validation),
+        test=data.test and cut(data.test),
+    )
+
+
+def _rehearse(objective: Objective, batches: Batches, plain: dict[str, Any]) -> int:
+    """Take one forward and backward pass on a few samples, and return the FLOP of a whole step.
+
+    What does not fit together (a loss and a data set, a model and its inputs) shows here, before
+    anything is trained.
+    """
+    few = min(2, len(batches.split))
+    index = torch.arange(few, device=batches.device)
+    try:
+        batch = batches.split.gather(index)
+        batch = Batch(batch.x.to(batches.device), batch.y.to(batches.device))
+        return round(count_flops(objective, batch) / few * batches.size)
+    except DlrunError:
+        raise
+    except Exception as error:
+        parts = ", ".join(f"{name}={plain[name]['_target_']}" for name in ("dataset", "model", "loss"))
+        raise UserError(
+            f"The parts do not fit together: a first pass over {few} samples failed.\n  {parts}\n"
+            f"  {type(error).__name__}: {error}"
+        ) from error

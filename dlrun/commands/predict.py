@@ -1,0 +1,115 @@
+"""`dlrun predict`: what a run's model answers to the samples of a file, as CSV."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import sys
+from pathlib import Path
+from typing import TextIO
+
+import torch
+from torch import Tensor
+
+from dlrun import device
+from dlrun.build import Built
+from dlrun.errors import UserError
+from dlrun.evaluation import evaluating
+from dlrun.reload import rebuild, select
+from dlrun.rundir import find
+from dlrun.types import Spec
+
+
+def main(argv: list[str]) -> int:
+    """Print a prediction for each sample of the file that `argv` names."""
+    parser = argparse.ArgumentParser(
+        prog="dlrun predict",
+        description="Print, as CSV, what a run's model answers to each sample of FILE: raw inputs as the data "
+        "set's own files hold them, in a .npy array, a .csv table (a sample a line), or a .png or .jpg image.",
+    )
+    parser.add_argument("run", metavar="RUN", help="the run's folder, or the beginning of its id")
+    parser.add_argument("file", metavar="FILE", type=Path)
+    parser.add_argument("--output", type=Path, metavar="CSV", help="write there instead of printing")
+    arguments = parser.parse_args(argv)
+    raw = read(arguments.file)
+    folder = find(arguments.run)
+    built = rebuild(folder)
+    select(built, folder)
+    device.apply(built.execution)
+    output = _answer(built, raw, arguments.file)
+    if arguments.output:
+        with arguments.output.open("w", newline="") as file:
+            _write(file, output, built.data.spec)
+    else:
+        _write(sys.stdout, output, built.data.spec)
+    return 0
+
+
+def read(path: Path) -> Tensor:
+    """Return the samples of a file as a float tensor, [N, …].
+
+    Raises `UserError` for a file that is missing or of no known kind.
+    """
+    if not path.exists():
+        raise UserError(f"There is no file {path}.")
+    suffix = path.suffix if path.suffix != ".gz" else Path(path.stem).suffix
+    try:
+        if suffix == ".npy":
+            import numpy
+
+            return torch.from_numpy(numpy.load(path, allow_pickle=False)).float()
+        if suffix in (".csv", ".tsv", ".txt"):
+            return _table(path, "\t" if suffix == ".tsv" else ",")
+        if suffix in (".png", ".jpg", ".jpeg"):
+            return _image(path)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{path} cannot be read as a {suffix} file: {error}") from None
+    raise UserError(f"{path}: «{suffix}» is not a kind of file that is known. Give a .npy, .csv, .png or .jpg file.")
+
+
+def _table(path: Path, delimiter: str) -> Tensor:
+    opened = gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="")
+    with opened as file:
+        rows = [row for row in csv.reader(file, delimiter=delimiter) if row]
+    try:
+        [float(cell) for cell in rows[0]]
+    except ValueError:  # a header
+        rows = rows[1:]
+    return torch.tensor([[float(cell) for cell in row] for row in rows])
+
+
+def _image(path: Path) -> Tensor:
+    import numpy
+    from PIL import Image
+
+    pixels = torch.from_numpy(numpy.array(Image.open(path))).float()
+    return pixels[None] if pixels.ndim == 2 else pixels.movedim(-1, 0)[None]
+
+
+def _answer(built: Built, raw: Tensor, path: Path) -> Tensor:
+    training, model = built.training, built.training.objective.model
+    try:
+        inputs = built.data.prepare(raw)
+        with evaluating(model), training.objective.precision():
+            parts = [model(x.to(training.device)) for x in inputs.split(training.evaluation_batch_size)]
+    except (RuntimeError, ValueError) as error:
+        shape = tuple(built.data.spec.input_shape)
+        raise UserError(
+            f"{path} holds {tuple(raw.shape)}, and a sample of {built.data.name} is {shape}: {error}"
+        ) from None
+    return torch.cat(parts).float().cpu()
+
+
+def _write(file: TextIO, output: Tensor, spec: Spec) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    if spec.task == "classification":
+        names = spec.class_names or tuple(str(c) for c in range(spec.outputs))
+        writer.writerow(["prediction", *(f"p({name})" for name in names)])
+        for probabilities in output.softmax(1):
+            row = [f"{p:.6f}" for p in probabilities.tolist()]
+            writer.writerow([names[int(probabilities.argmax())], *row])
+    else:
+        flat = output.flatten(1)
+        writer.writerow([f"y{i}" for i in range(flat.shape[1])] if flat.shape[1] > 1 else ["y"])
+        writer.writerows([f"{value:.6g}" for value in row] for row in flat.tolist())

@@ -1,0 +1,80 @@
+"""`dlrun resume`: go on with a run where its last checkpoint stands, or make it longer."""
+
+from __future__ import annotations
+
+import argparse
+
+from omegaconf import DictConfig, OmegaConf
+
+from dlrun import checkpoint, console
+from dlrun.build import Built
+from dlrun.commands.train import conduct
+from dlrun.errors import ConfigError, UserError, did_you_mean
+from dlrun.reload import rebuild
+from dlrun.rundir import RunDir, find, write_atomically
+
+CHANGEABLE = (
+    "trainer.epochs trainer.steps trainer.minutes trainer.evaluate_every trainer.checkpoint_every trainer.log_every "
+    "trainer.patience trainer.device trainer.workers trainer.figures evaluation.test evaluation.batch_size "
+    "tracking.enabled tracking.experiment tracking.tags tracking.wait tracking.log_model tracking.log_checkpoints "
+    "tracking.system_metrics"
+).split()
+"""What may be changed on resume: how long and how it is watched, not what is learned from what."""
+
+
+def main(argv: list[str]) -> int:
+    """Resume the run that `argv` names."""
+    parser = argparse.ArgumentParser(
+        prog="dlrun resume",
+        description="Go on with a run where its last checkpoint stands. «trainer.epochs=20» makes it longer.",
+    )
+    parser.add_argument("run", metavar="RUN", help="the run's folder, or the beginning of its id")
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="changes, of trainer, evaluation, tracking")
+    arguments = parser.parse_args(argv)
+    folder = find(arguments.run)
+    if folder.alive():
+        raise UserError(f"{folder.path} is being trained by another process.")
+    status = folder.status()
+    before = folder.config.read_bytes()
+    changed = _changed(folder, arguments.overrides)
+    if changed:
+        write_atomically(folder.config, changed.encode())
+    try:
+        built = rebuild(folder)
+    except UserError:
+        write_atomically(folder.config, before)
+        raise
+    if any(override.startswith("trainer.minutes=") for override in arguments.overrides):
+        folder.update(horizon=None)
+    if status == "finished" and _complete(built, folder):
+        console.say(f"{folder.path} is finished. To train it longer: dlrun resume {folder.id} trainer.epochs=…")
+        return 0
+    conduct(built, folder, resumed=True)
+    return 0
+
+
+def _complete(built: Built, folder: RunDir) -> bool:
+    """Return whether the checkpoint stands at the end of the plan."""
+    if built.trainer.minutes is not None:
+        return folder.summary().get("horizon") is not None
+    state = checkpoint.load(folder.last)["state"]
+    patience = built.training.patience
+    return state["step"] >= built.training.plan.steps or (patience is not None and state["waited"] >= patience)
+
+
+def _changed(folder: RunDir, overrides: list[str]) -> str:
+    """Return the run's configuration with `overrides`, as text (empty without any)."""
+    if not overrides:
+        return ""
+    config = OmegaConf.load(folder.config)
+    assert isinstance(config, DictConfig)
+    for override in overrides:
+        name, equals, _ = override.partition("=")
+        if not equals or name not in CHANGEABLE:
+            raise ConfigError(
+                f"«{override}» cannot be changed on resume.{did_you_mean(name, CHANGEABLE)} What can: "
+                f"{', '.join(CHANGEABLE)}. For anything else train a new run (init_from={folder.id} starts it "
+                f"from these weights)."
+            )
+    config.merge_with_dotlist(overrides)
+    return OmegaConf.to_yaml(config)

@@ -1,0 +1,146 @@
+"""`dlrun runs`: the runs under the outputs folder: filtered, sorted, as a table or JSON, or deleted."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import operator
+import re
+import shutil
+import sys
+from datetime import datetime
+from typing import Any
+
+from dlrun import console, tracking
+from dlrun.errors import UserError, did_you_mean
+from dlrun.rundir import RunDir, all_runs, find, outputs
+
+CONDITION = re.compile(r"([\w./]+)\s*(<=|>=|!=|=|<|>)\s*(.+)")
+COMPARE = {
+    "<": operator.lt,
+    ">": operator.gt,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "=": operator.eq,
+    "!=": operator.ne,
+}
+COLUMNS = ("id", "started", "name", "status", "seed", "steps", "train_seconds", "size")
+
+
+def main(argv: list[str]) -> int:
+    """List, or with `--delete` remove, the runs that fit."""
+    arguments = _parser().parse_args(argv)
+    rows = [_row(run) for run in (map(find, arguments.runs) if arguments.runs else all_runs())]
+    for condition in arguments.where:
+        rows = [row for row in rows if _fits(row, condition, rows)]
+    if arguments.sort:
+        rows = _sorted(rows, arguments.sort)
+    if arguments.last:
+        rows = rows[-arguments.last :]
+    if arguments.delete:
+        return _delete(rows, sure=arguments.yes)
+    if arguments.json:
+        print(json.dumps([{k: v for k, v in row.items() if k != "run"} for row in rows], indent=2))
+    elif rows:
+        console.say(_table(rows, arguments.metric))
+    else:
+        console.say(f"No run fits, under {outputs()}.")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dlrun runs", description="List the runs, oldest first.")
+    parser.add_argument("runs", metavar="RUN", nargs="*", help="only these: folders, or beginnings of ids")
+    parser.add_argument(
+        "--where",
+        metavar="CONDITION",
+        action="append",
+        default=[],
+        help="only those of which it is true: status=killed, name=mnist, 'test/error<0.01'; may be repeated",
+    )
+    parser.add_argument("--sort", metavar="KEY", help="by a metric or a column; -KEY for the largest first")
+    parser.add_argument("--last", metavar="N", type=int, help="only the last N of them")
+    parser.add_argument("--metric", action="append", help="a column of its own for this metric; may be repeated")
+    parser.add_argument("--json", action="store_true", help="print everything that is known, as JSON")
+    parser.add_argument("--delete", action="store_true", help="delete them, folder and MLflow run, after asking")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    return parser
+
+
+def _row(run: RunDir) -> dict[str, Any]:
+    status = run.status()
+    summary = run.summary()
+    size = sum(f.stat().st_size for f in run.path.rglob("*") if f.is_file())
+    return {**summary, "run": run, "id": run.id, "folder": str(run.path), "status": status, "size": size}
+
+
+def _value(row: dict[str, Any], name: str) -> Any:
+    return row[name] if name in row else row.get("metrics", {}).get(name)
+
+
+def _fits(row: dict[str, Any], condition: str, rows: list[dict[str, Any]]) -> bool:
+    match = CONDITION.fullmatch(condition.strip())
+    if not match:
+        raise UserError(f"--where «{condition}» is no condition. Type, say, --where status=finished.")
+    name, compare, given = match[1], COMPARE[match[2]], match[3].strip()
+    _known(name, rows)
+    value = _value(row, name)
+    if value is None:
+        return False
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return bool(compare(value, float(given)))
+        except ValueError:
+            raise UserError(f"--where «{condition}»: {name} is a number, and «{given}» is none.") from None
+    return bool(compare(str(value), given))
+
+
+def _sorted(rows: list[dict[str, Any]], by: str) -> list[dict[str, Any]]:
+    name = by.removeprefix("-")
+    _known(name, rows)
+    have = [row for row in rows if _value(row, name) is not None]
+    without = [row for row in rows if _value(row, name) is None]
+    return sorted(have, key=lambda row: _value(row, name), reverse=by.startswith("-")) + without
+
+
+def _known(name: str, rows: list[dict[str, Any]]) -> None:
+    names = {*COLUMNS, *(k for row in rows for k in (*row, *row.get("metrics", {})))}
+    if rows and name not in names:
+        raise UserError(f"No run has «{name}».{did_you_mean(name, names)} There are: {', '.join(sorted(names))}.")
+
+
+def _table(rows: list[dict[str, Any]], metrics: list[str] | None) -> str:
+    if not metrics:
+        present = {name for row in rows for name in row.get("metrics", {})}
+        wanted = ("val/loss", "val/error", "val/mse", "test/error", "test/mse", "test/perplexity")
+        metrics = [name for name in wanted if name in present]
+    lines = [["run", "started", "name", "status", "seed", "steps", "train s", *metrics, "size"]]
+    for row in rows:
+        started = datetime.fromtimestamp(row["started"]).strftime("%Y-%m-%d %H:%M") if "started" in row else ""
+        cells = [row["id"], started, row.get("name", ""), row["status"], row.get("seed"), row.get("steps")]
+        cells += [row.get("train_seconds"), *(_value(row, name) for name in metrics)]
+        shown = [console.number(c) if isinstance(c, float) else "" if c is None else str(c) for c in cells]
+        lines.append([*shown, console.amount(row["size"], "B")])
+    return console.table(lines, indent="")
+
+
+def _delete(rows: list[dict[str, Any]], *, sure: bool) -> int:
+    if not rows:
+        console.say("No run fits; nothing is deleted.")
+        return 0
+    alive = [row["folder"] for row in rows if row["run"].alive()]
+    if alive:
+        raise UserError(f"{alive[0]} is being trained. Stop it first.")
+    console.say(_table(rows, None))
+    size = console.amount(sum(row["size"] for row in rows), "B")
+    if not sure:
+        if not sys.stdin.isatty():
+            raise UserError("Deleting asks first, and there is no terminal to answer on. Add --yes if you are sure.")
+        if input(f"Delete these {len(rows)} runs, {size}, and their MLflow runs? Type yes: ").strip() != "yes":
+            console.say("Nothing is deleted.")
+            return 0
+    for row in rows:
+        tracking.delete(row["run"])
+        shutil.rmtree(row["folder"])
+    console.say(f"Deleted {len(rows)} runs, {size}.")
+    return 0

@@ -1,0 +1,48 @@
+"""`dlrun test`: evaluate a run's selected weights again; each read of the test split is counted."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+
+from dlrun import console, device
+from dlrun.errors import UserError
+from dlrun.journal import Journal
+from dlrun.reload import rebuild, select
+from dlrun.run import evaluated, read_test
+from dlrun.rundir import find
+
+
+def main(argv: list[str]) -> int:
+    """Evaluate the run that `argv` names, and print its metrics."""
+    parser = argparse.ArgumentParser(
+        prog="dlrun test", description="Evaluate a run's selected weights. A read of the test split is counted."
+    )
+    parser.add_argument("run", metavar="RUN", help="the run's folder, or the beginning of its id")
+    parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
+    parser.add_argument("--batch-size", type=int, help="samples at a time (no number depends on it)")
+    arguments = parser.parse_args(argv)
+    if arguments.batch_size is not None and arguments.batch_size < 1:
+        raise UserError(f"--batch-size {arguments.batch_size}: give at least 1.")
+    folder = find(arguments.run)
+    built = rebuild(folder)
+    if arguments.batch_size:
+        built = replace(built, training=replace(built.training, evaluation_batch_size=arguments.batch_size))
+    if getattr(built.data, arguments.split) is None:
+        raise UserError(f"{built.data.name} has no {arguments.split} split in this run.")
+    step = select(built, folder)
+    device.apply(built.execution)
+    if arguments.split == "test":
+        journal = Journal(folder.journal)
+        try:
+            metrics = read_test(built, folder, journal)[0]
+        finally:
+            journal.close()
+        folder.update(lambda summary: summary.setdefault("metrics", {}).update(metrics), uploaded=False)
+    else:
+        metrics = evaluated(built, arguments.split)
+    console.say(f"{folder.path.name}  weights of step {step}")
+    console.say(console.table([[name, console.number(value)] for name, value in metrics.items()]))
+    if arguments.split == "test":
+        console.say(f"  reads of the test split so far: {folder.summary()['test_reads']}")
+    return 0

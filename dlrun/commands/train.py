@@ -1,0 +1,51 @@
+"""`dlrun train`: compose, check, train, select, test once, show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from dlrun import compose, console, tracking
+from dlrun.build import Built, build
+from dlrun.run import run
+from dlrun.rundir import RunDir
+
+
+def main(argv: list[str]) -> int:
+    """Train what `argv` composes; everything in it is Hydra's own command line."""
+    prepared: list[Built] = []
+    return compose.run(
+        argv,
+        prog="dlrun train",
+        check=lambda cfg: prepared.append(prepare(cfg)),
+        task=lambda cfg: conduct(prepared.pop(), RunDir(Path(HydraConfig.get().runtime.output_dir))),
+    )
+
+
+def prepare(config: DictConfig) -> Built:
+    """Decide everything about a run before its folder exists."""
+    built = build(config)
+    if built.tracking.enabled:
+        tracking.check_uri()
+    return built
+
+
+def conduct(built: Built, folder: RunDir, *, resumed: bool = False) -> dict[str, Any]:
+    """Train in `folder`, an uploader beside it, and wait for that at the end; return the summary."""
+    uploaders: list[tracking.Uploader] = []
+
+    def begun() -> None:
+        if built.tracking.enabled:
+            uploaders.append(tracking.start(folder))
+
+    try:
+        return run(built, folder, resumed=resumed, begun=begun)
+    finally:
+        for uploader in uploaders:
+            if uploader.wait(built.tracking.wait):
+                console.say(f"  {folder.summary().get('mlflow_url', '')}")
+            else:
+                console.say(f"  not all is in MLflow yet; it goes on by itself, and «dlrun sync {folder.id}» sees to it")

@@ -1,0 +1,143 @@
+"""`dlrun verify-resume`: prove that a run that is killed and resumed is, bit for bit, the run that was not.
+
+The run is trained twice: once to its end, and once killed with SIGKILL after a random step, then
+resumed. Weights, optimizer state, averages, curves and metrics are compared bit for bit.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dlrun import checkpoint, compose, console, journal
+from dlrun.build import Built, build
+from dlrun.errors import RunError
+from dlrun.rundir import RunDir, wait_until
+
+TIMED = ("throughput/", "cost/")
+"""Metrics that measure the machine, not the run."""
+
+
+def main(argv: list[str]) -> int:
+    """Train what `argv` composes twice, one of them killed and resumed, and compare."""
+    config = compose.config(argv)
+    built = build(config)
+    steps = built.training.plan.steps
+    kill_after = random.SystemRandom().randrange(1, max(2, steps))
+    every = max(1, min(kill_after, steps // 7))
+    overrides = [*argv, "tracking.enabled=false", "evaluation.test=never", "trainer.figures=false"]
+    overrides += ["trainer.log_every=1", f"trainer.checkpoint_every={every}"]
+    with tempfile.TemporaryDirectory(prefix="dlrun-verify-") as folder:
+        console.say(f"training {steps} steps without a break …")
+        whole = _train(overrides, Path(folder, "whole"))
+        console.say(f"training again, to be killed after step {kill_after} (a checkpoint every {every}) …")
+        broken, killed_at = _killed(overrides, Path(folder, "broken"), kill_after)
+        console.say(f"killed (SIGKILL) with step {killed_at} in the journal; resuming …")
+        _dlrun(["resume", str(broken.path)], Path(folder, "broken"))
+        differing = list(differences(whole, broken))
+    return _verdict(built, differing)
+
+
+def _verdict(built: Built, differing: list[str]) -> int:
+    if not differing:
+        console.say("equal, bit for bit: weights, optimizer, averages, state, curves and metrics")
+        return 0
+    console.say(f"NOT equal; the first of {len(differing)} differences is {differing[0]}")
+    operator = unrepeatable(built)
+    if operator:
+        console.say(f"not repeatable on this device: {operator}. trainer.deterministic=true replaces it.")
+    return 1
+
+
+def differences(a: RunDir, b: RunDir) -> Iterator[str]:
+    """Yield what differs between two finished runs, each with its name and by how much."""
+    for name in ("last", "best"):
+        yield from _differing(
+            f"checkpoints/{name}.pt", checkpoint.load(getattr(a, name)), checkpoint.load(getattr(b, name))
+        )
+    yield from _differing("journal", _repeatable(journal.curves(a.journal)), _repeatable(journal.curves(b.journal)))
+    for name in ("metrics", "last", "best_step", "steps"):
+        yield from _differing(f"summary.{name}", a.summary()[name], b.summary()[name])
+
+
+def _repeatable(curves: dict[str, Any]) -> dict[str, Any]:
+    return {name: curve for name, curve in curves.items() if not name.startswith(TIMED)}
+
+
+def _differing(where: str, a: Any, b: Any) -> Iterator[str]:
+    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
+        if a.shape != b.shape or a.dtype != b.dtype:
+            yield f"{where}: {a.dtype} {tuple(a.shape)} and {b.dtype} {tuple(b.shape)}"
+        elif not torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8)):
+            yield f"{where}: by at most {float((a.double() - b.double()).abs().max()):.3g}"
+    elif isinstance(a, dict) and isinstance(b, dict):
+        for name in dict.fromkeys([*a, *b]):
+            if name != "train_seconds":
+                yield from _differing(f"{where}: {name}", a.get(name), b.get(name))
+    elif isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        for position, (left, right) in enumerate(zip(a, b, strict=True)):
+            yield from _differing(f"{where}[{position}]", left, right)
+    elif a != b and not (a != a and b != b):
+        yield f"{where}: {a} and {b}"
+
+
+def unrepeatable(built: Built) -> str | None:
+    """Return torch's name of the first operator of a step that has no repeatable form chosen, if any."""
+    training = built.training
+    torch.use_deterministic_algorithms(True)
+    try:
+        batch = next(training.batches.start(0))
+        torch.autograd.grad(training.objective(batch), training.objective.params, allow_unused=True)
+    except RuntimeError as error:
+        return str(error).split(" does not have", 1)[0]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    return None
+
+
+def _train(overrides: list[str], outputs: Path) -> RunDir:
+    _dlrun(["train", *overrides], outputs)
+    return _only_run(outputs)
+
+
+def _killed(overrides: list[str], outputs: Path, step: int) -> tuple[RunDir, int]:
+    """Train until the journal has `step`, kill, and return the folder and the last step in the journal."""
+    outputs.mkdir()
+    with (outputs / "log").open("wb") as log:
+        process = subprocess.Popen(_command(["train", *overrides]), stdout=log, stderr=log, env=_environment(outputs))
+        wait_until(lambda: process.poll() is not None or _reached(outputs) >= step, 3600, poll=0.002)
+        process.kill()
+        process.wait()
+    return _only_run(outputs), _reached(outputs)
+
+
+def _reached(outputs: Path) -> int:
+    journals = list(outputs.glob("runs/*/*/journal.jsonl"))
+    return max((r["step"] for r in journal.read(journals[0])[0] if "step" in r), default=0) if journals else 0
+
+
+def _only_run(outputs: Path) -> RunDir:
+    return RunDir(next(outputs.glob("runs/*/*/.hydra")).parent)
+
+
+def _dlrun(arguments: list[str], outputs: Path) -> None:
+    done = subprocess.run(_command(arguments), capture_output=True, text=True, env=_environment(outputs))
+    if done.returncode:
+        raise RunError(f"«{shlex.join(['dlrun', *arguments])}» failed:\n{done.stdout}{done.stderr}")
+
+
+def _command(arguments: list[str]) -> list[str]:
+    return [sys.executable, "-m", "dlrun", *arguments]
+
+
+def _environment(outputs: Path) -> dict[str, str]:
+    return os.environ | {"DLRUN_OUTPUTS": str(outputs)}

@@ -1,0 +1,80 @@
+"""What a configuration may say: keys, types, targets, and the rules across groups.
+
+Everything here is decided before anything is built or trained, with the valid choices in the
+message. The schema is not written down a second time: a part's keys and types are those of its
+target's signature, the settings' are those of their dataclass.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from dlrun import targets
+from dlrun.errors import ConfigError, did_you_mean
+from dlrun.settings import Evaluation, Tracking, Trainer
+
+SETTINGS = {"trainer": Trainer, "evaluation": Evaluation, "tracking": Tracking}
+SIZES = ("input_shape", "outputs", "classes", "vocabulary")
+"""The arguments of a model that the data decides, where the configuration leaves them out or null."""
+
+PARTS: dict[str, dict[str, Any]] = {
+    "dataset": {},
+    "model": {"runtime": SIZES},
+    "loss": {"positional": 2},  # model, batch
+    "optimizer": {"runtime": ("params",)},  # of a torch.optim class
+    "schedule": {"positional": 2},  # step, steps
+}
+"""The groups whose choice names a target, and which of its arguments the runner supplies."""
+
+
+def check(config: DictConfig) -> dict[str, Any]:
+    """Return the configuration as plain values, every key and type of it checked."""
+    try:
+        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except Exception as error:  # OmegaConf's own tree of exceptions: its first line says which key
+        raise ConfigError(f"The configuration cannot be resolved: {str(error).splitlines()[0]}") from None
+    assert isinstance(plain, dict)
+    plain = {str(name): value for name, value in plain.items() if name != "hydra"}
+    _top_level(plain)
+    for name, settings in SETTINGS.items():
+        targets.check_arguments(settings, plain[name], where=name)
+    for name, supplied in PARTS.items():
+        targets.check(plain[name], where=name, trusted=plain["trusted"], **supplied)
+    for name, metric in plain["metrics"].items():
+        targets.check(metric, where=f"metrics.{name}", trusted=plain["trusted"], positional=2)
+    _rules(Trainer(**plain["trainer"]), Evaluation(**plain["evaluation"]))
+    return plain
+
+
+def _top_level(plain: dict[str, Any]) -> None:
+    valid = [*PARTS, *SETTINGS, "name", "seed", "metrics", "init_from", "trusted"]
+    for name in plain:
+        if name not in valid:
+            raise ConfigError(f"There is no key «{name}».{did_you_mean(name, valid)} The keys are: {', '.join(valid)}.")
+    for name in PARTS:
+        if not isinstance(plain.get(name), dict):
+            raise ConfigError(f"Nothing is chosen for «{name}». «dlrun list {name}» shows what there is.")
+    if not isinstance(plain["seed"], int) or isinstance(plain["seed"], bool) or plain["seed"] < 0:
+        raise ConfigError(f"seed=«{plain['seed']}» must be a whole number from 0 on. Type, say, seed=1.")
+
+
+def _rules(trainer: Trainer, evaluation: Evaluation) -> None:
+    if trainer.minutes is None and trainer.steps is None and trainer.epochs is None:
+        raise ConfigError("How long should it train? Give trainer.epochs, trainer.steps or trainer.minutes.")
+    positive = {
+        name: getattr(trainer, name)
+        for name in ("epochs", "steps", "minutes", "batch_size", "accumulate", "clip", "log_every", "patience")
+    } | {"evaluation.batch_size": evaluation.batch_size}
+    for name, value in positive.items():
+        if value is not None and value <= 0:
+            where = name if "." in name else f"trainer.{name}"
+            raise ConfigError(f"{where}={value} must be greater than 0.")
+    if trainer.ema is not None and not 0 < trainer.ema < 1:
+        raise ConfigError(f"trainer.ema={trainer.ema} must lie between 0 and 1, as in trainer.ema=0.999.")
+    if evaluation.monitor is not None and not evaluation.monitor.startswith("val/"):
+        raise ConfigError(
+            f"evaluation.monitor={evaluation.monitor}: weights are chosen by a validation metric only "
+            f"(val/loss, val/error, …); the test split stays sealed until they are."
+        )

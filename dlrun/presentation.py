@@ -1,0 +1,117 @@
+"""What a run shows: the head before it, the live line during it, the table after it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from dlrun import console
+from dlrun.build import Built
+from dlrun.console import amount, duration, number
+from dlrun.device import describe
+from dlrun.plan import Plan
+from dlrun.rundir import RunDir
+
+HEARTBEAT = 30.0
+"""Seconds after which a log gets a line even if no epoch has ended."""
+
+
+def head(built: Built, run: RunDir, *, start: int = 0) -> str:
+    """Return what will run, in a few lines."""
+    data, plan, config = built.data, built.training.plan, built.config
+    sizes = [f"{len(data.train)} train"]
+    sizes += [f"{len(split)} {name}" for name, split in (("validation", data.validation), ("test", data.test)) if split]
+    model, optimizer, schedule = (
+        config[name]["_target_"].rsplit(".", 1)[-1] for name in ("model", "optimizer", "schedule")
+    )
+    execution = built.execution
+    rows = [
+        ["data", f"{data.name}: {', '.join(sizes)}"],
+        ["model", f"{model}: {built.parameters:,} parameters, {amount(built.flop_per_step, 'FLOP')} a step"],
+        ["optimizer", f"{optimizer}, lr {number(built.training.optimizer.lr)}, schedule {schedule}"],
+        ["steps", f"{plan.steps} of {built.training.batches.size} samples ({plan.epoch(plan.steps):.4g} epochs)"],
+        ["device", f"{describe(execution.device)}, {execution.precision}, {_threads(built)}"],
+        ["folder", _relative(run)],
+    ]
+    if start:
+        rows.insert(4, ["resumed", f"from step {start}"])
+    return f"{config['name']}  seed {config['seed']}\n" + "\n".join(f"  {name:<10}{text}" for name, text in rows)
+
+
+def _threads(built: Built) -> str:
+    n = built.execution.threads
+    return f"{n} thread{'s' if n != 1 else ''}"
+
+
+def _relative(run: RunDir) -> str:
+    from pathlib import Path
+
+    here = Path.cwd()
+    return str(run.path.relative_to(here) if run.path.is_relative_to(here) else run.path)
+
+
+class Progress:
+    """The live line of a terminal; in a log, a line at every epoch's end or validation, and every 30 s."""
+
+    def __init__(self, plan: Plan, start: int) -> None:
+        self._plan = plan
+        self._start = start
+        self._tic = self._shown = self._written = time.monotonic()
+        self._latest: dict[str, float] = {}
+        self._epoch = int(plan.epoch(start))
+
+    def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
+        """Take in a point of the curves, and show it if a person is due to see something."""
+        self._latest |= values
+        now = time.monotonic()
+        if sys.stdout.isatty():
+            if now - self._shown > 0.1 or step == self._plan.steps:
+                console.live(self._line(step, epoch, now))
+                self._shown = now
+            return
+        validated = any(name.startswith("val/") for name in values)
+        whole = int(epoch) > self._epoch and "lr" in values and not self._validates(step)
+        if (validated or whole or now - self._written > HEARTBEAT) and self._due(now, step):
+            console.say(self._line(step, epoch, now))
+            self._written, self._epoch = now, int(epoch)
+
+    def _validates(self, step: int) -> bool:
+        return self._plan.evaluates(step)
+
+    def _due(self, now: float, step: int) -> bool:
+        """Return whether a log can bear another line: a hundred at most over a run, the last always."""
+        share = max(1, self._plan.steps // 20)
+        return step == self._plan.steps or step // share > self._share or now - self._written > HEARTBEAT
+
+    _share = 0
+
+    def _line(self, step: int, epoch: float, now: float) -> str:
+        self._share = step // max(1, self._plan.steps // 20)
+        rate = (step - self._start) / max(now - self._tic, 1e-9)
+        left = (self._plan.steps - step) / max(rate, 1e-9)
+        shown = [f"{name} {value:.4g}" for name, value in self._latest.items() if name.startswith(("train/", "val/"))]
+        samples = self._latest.get("throughput/samples_per_second", 0.0)
+        return (
+            f"  epoch {epoch:.4g}  step {step}/{self._plan.steps}  {'  '.join(shown)}  "
+            f"{amount(samples)} samples/s  {duration(left)} left"
+        )
+
+
+def closing(summary: dict[str, Any], run: RunDir) -> str:
+    """Return the table of what came out."""
+    metrics: dict[str, float] = summary["metrics"]
+    splits = [s for s in ("train", "val", "test") if any(name.startswith(s + "/") for name in metrics)]
+    names = list(dict.fromkeys(name.split("/", 1)[1] for name in metrics))
+    rows = [["", *names]]
+    for split in splits:
+        rows.append([split, *(number(metrics[k]) if (k := f"{split}/{n}") in metrics else "" for n in names)])
+    weights = (
+        f"weights of step {summary['best_step']}, the best validation" if summary["selected_by"] else "the last weights"
+    )
+    return (
+        f"{console.table(rows)}\n"
+        f"  {weights}; {summary['steps']} steps in {duration(summary['train_seconds'])}, "
+        f"{duration(summary['seconds'])} in all\n"
+        f"  {_relative(run)}"
+    )

@@ -1,0 +1,45 @@
+"""Keyed randomness: every random draw is a function of (seed, stream, counter), never of history.
+
+So nothing of a generator is ever saved or restored: a resumed run computes the key of its step and
+draws what an uninterrupted run would have drawn. Streams keep the draws of different purposes apart.
+"""
+
+from __future__ import annotations
+
+import torch
+
+INITIALISATION, ORDER, AUGMENTATION, STEP, SAMPLE, KILL = range(1, 7)
+
+_MASK = (1 << 64) - 1
+
+
+def key(seed: int, stream: int, counter: int = 0) -> int:
+    """Return a 63-bit key; different arguments give unrelated keys.
+
+    The finalizer of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
+    generators", OOPSLA 2014) over a linear combination of the arguments with odd constants.
+
+    >>> key(0, ORDER, 1) == key(0, ORDER, 1), key(0, ORDER, 1) == key(1, ORDER, 0)
+    (True, False)
+    """
+    z = (seed * 0x9E3779B97F4A7C15 + stream * 0xD1342543DE82EF95 + counter * 0xDA942042E4DD58B5 + 1) & _MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return (z ^ (z >> 31)) >> 1
+
+
+def generator(seed: int, stream: int, counter: int = 0) -> torch.Generator:
+    """Return a CPU generator at the start of the key's stream."""
+    return torch.Generator().manual_seed(key(seed, stream, counter))
+
+
+def seed_default(device: torch.device, value: int) -> None:
+    """Set the default generators that models draw from (dropout, initialisation) on the CPU and `device`.
+
+    `torch.manual_seed` does the same for every device there could be, at a hundred times the cost.
+    """
+    torch.default_generator.manual_seed(value)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(value)
+    elif device.type == "mps":
+        torch.mps.manual_seed(value)

@@ -1,0 +1,103 @@
+"""A run rebuilt from its folder alone: to resume it, test it, predict with it, or look at it in a notebook."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from dlrun import checkpoint
+from dlrun.build import Built, build
+from dlrun.errors import UserError
+from dlrun.rundir import RunDir, find
+from dlrun.types import Data
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run as a notebook wants it: the model with the selected weights, its data, its configuration."""
+
+    model: nn.Module
+    data: Data
+    config: DictConfig
+    summary: dict[str, Any]
+
+
+def load(reference: str) -> Loaded:
+    """Return the run that `reference` names, a folder or the beginning of an id, its weights selected.
+
+    >>> import dlrun
+    >>> run = dlrun.load("k3x9")                            # doctest: +SKIP
+    >>> run.model(run.data.validation.gather(...).x)        # doctest: +SKIP
+
+    Raises `UserError` if there is no such run, or it has no weights yet.
+    """
+    folder = find(reference)
+    built = rebuild(folder)
+    select(built, folder)
+    model = built.training.objective.model.eval()
+    return Loaded(model, built.data, OmegaConf.create(built.config), folder.summary())
+
+
+def rebuild(folder: RunDir) -> Built:
+    """Return the parts of a run as its folder describes them, the weights still the initial ones.
+
+    A device that this machine lacks gives way to the best that it has. Raises `UserError` if the data
+    set is not the one that the run was trained on.
+    """
+    config = OmegaConf.load(folder.config)
+    assert isinstance(config, DictConfig)
+    if str(config.trainer.device).startswith("cuda") and not torch.cuda.is_available():
+        config.trainer.device = "auto"
+    # the run has its weights: those it started from may be gone by now
+    config.init_from = None
+    built = build(config)
+    summary = folder.summary()
+    trained_on = summary.get("data", {}).get("fingerprint", built.data.fingerprint)
+    if trained_on != built.data.fingerprint:
+        raise UserError(
+            f"The data set {built.data.name} has changed since {folder.path} was trained: its fingerprint was "
+            f"{trained_on[:12]}…, it is {built.data.fingerprint[:12]}…. Put the old files back, or train anew."
+        )
+    if "threads" in summary and summary.get("device") == built.execution.device.type:
+        # part of what a result depends on to the last bit
+        built = replace(built, execution=replace(built.execution, threads=summary["threads"]))
+    return built
+
+
+def select(built: Built, folder: RunDir) -> int:
+    """Put the selected weights into the model (the last, if none are yet), and return their step."""
+    if folder.best.exists():
+        content = checkpoint.load(folder.best, built.training.device)
+        step = int(content["step"])
+    elif folder.last.exists():
+        content = checkpoint.load(folder.last, built.training.device)
+        step = int(content["state"]["step"])
+    else:
+        raise UserError(f"{folder.path} has no weights yet (status {folder.status()}). «dlrun resume {folder.id}»?")
+    put(built.training.objective.model, content["model"], where=str(folder.path))
+    return step
+
+
+def put(model: nn.Module, weights: dict[str, Any], *, where: str) -> None:
+    """Load `weights` into `model`.
+
+    Raises `UserError` naming what differs, if they are of another model.
+    """
+    own = model.state_dict()
+    differing = [
+        f"{name}: {_shape(weights, name)} there, {_shape(own, name)} here"
+        for name in dict.fromkeys([*own, *weights])
+        if _shape(weights, name) != _shape(own, name)
+    ]
+    if differing:
+        listed = "\n  ".join(differing[:8] + ["…"] * (len(differing) > 8))
+        raise UserError(f"The weights of {where} are of another model than this one:\n  {listed}")
+    model.load_state_dict(weights)
+
+
+def _shape(state: dict[str, Any], name: str) -> str:
+    return str(tuple(state[name].shape)) if name in state else "missing"

@@ -1,0 +1,227 @@
+"""The way of a run: a built configuration and a folder in, a trained, selected, tested run out."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from dlrun import checkpoint, console, device, loop, presentation, provenance
+from dlrun.build import Built, plan
+from dlrun.evaluation import Collected, collect, evaluate
+from dlrun.forecast import steps_within
+from dlrun.interrupt import Interrupt
+from dlrun.journal import Journal
+from dlrun.rundir import RunDir
+from dlrun.state import State
+
+
+class Recorder:
+    """Writes what the loop finds out into the run's folder, and shows it."""
+
+    def __init__(self, run: RunDir, journal: Journal, progress: presentation.Progress) -> None:
+        self._run = run
+        self._journal = journal
+        self._progress = progress
+        self._best_step: int | None = None
+
+    def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
+        """Append a point to the journal and show it."""
+        self._journal.metrics(step, epoch, values)
+        self._progress.point(step, epoch, values)
+
+    def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None:
+        """Write the checkpoints, the best first: a `last` that names a best step finds its weights.
+
+        On a full disk the last good files stay, and training goes on.
+        """
+        try:
+            if best and best["step"] != self._best_step:
+                checkpoint.save(self._run.best, best)
+                self._best_step = best["step"]
+            checkpoint.save(self._run.last, content)
+            self._journal.sync()
+        except OSError as error:
+            console.warn(f"No checkpoint at step {content['state']['step']} ({error}); the one before it stays.")
+
+
+def run(
+    built: Built, folder: RunDir, *, resumed: bool = False, begun: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
+    """Train in `folder`, select, test once, and return the summary. `begun` is called once training begins.
+
+    SIGINT and SIGTERM end it at the next step, saved, as `KeyboardInterrupt` and `SystemExit(143)`;
+    they and whatever else ends it early are recorded as its status and raised.
+    """
+    started = time.time()
+    with folder.held(), Interrupt() as interrupt:
+        device.apply(built.execution)
+        built = _with_horizon(built, folder)
+        state = _restored(built, folder) if resumed else State()
+        folder.update(**_opening(built, folder, started))
+        journal = Journal(folder.journal)
+        try:
+            journal.event("start", resumed_from=state.step if resumed else None)
+            begun()
+            console.say(presentation.head(built, folder, start=state.step))
+            recorder = Recorder(folder, journal, presentation.Progress(built.training.plan, state.step))
+            state = loop.train(built.training, state, recorder, stop=lambda: interrupt.signal is not None)
+            _obey(interrupt, built, state)
+            summary, seen = _finish(built, folder, journal, state, started)
+            console.say(presentation.closing(summary, folder))
+            _draw(built, folder, seen, summary["best_step"])
+            journal.event("end", status="finished")
+            return folder.update(status="finished")
+        except BaseException as error:
+            status = "killed" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+            reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+            journal.event("end", status=status, reason=reason)
+            folder.update(status=status, reason=reason)
+            raise
+        finally:
+            journal.close()
+
+
+def _opening(built: Built, folder: RunDir, started: float) -> dict[str, Any]:
+    """Return what the summary says while the run runs."""
+    before = folder.summary()
+    sizes = {name: len(s) for name in ("train", "validation", "test") if (s := getattr(built.data, name))}
+    return {
+        "status": "running",
+        "name": built.config["name"],
+        "started": before.get("started", started),
+        "command": before.get("command", provenance.command()),
+        "identity": built.identity,
+        "seed": built.config["seed"],
+        "parameters": built.parameters,
+        "device": built.execution.device.type,
+        "device_name": device.describe(built.execution.device),
+        "precision": built.execution.precision,
+        "threads": built.execution.threads,
+        "flop_per_step": built.flop_per_step,
+        "horizon": built.training.plan.steps,
+        "data": {"name": built.data.name, "fingerprint": built.data.fingerprint} | sizes,
+        "git": provenance.git(),
+        "versions": provenance.versions(),
+        "test_reads": before.get("test_reads", 0),
+        "mlflow_run_id": before.get("mlflow_run_id"),
+        "uploaded": False,
+    }
+
+
+def _with_horizon(built: Built, folder: RunDir) -> Built:
+    """Fix the number of steps that `trainer.minutes` stands for: once, before the first of them."""
+    if built.trainer.minutes is None or built.trainer.fast:
+        return built
+    training = built.training
+    steps = folder.summary().get("horizon") or steps_within(training, built.trainer.minutes)
+    return replace(built, training=replace(training, plan=plan(built.trainer, training.plan.per_epoch, steps)))
+
+
+def _restored(built: Built, folder: RunDir) -> State:
+    """Return where the last checkpoint stands, its contents put into the parts; the start without one."""
+    if not folder.last.exists():
+        return State()
+    state = loop.restore(built.training, checkpoint.load(folder.last, built.training.device))
+    if folder.best.exists():
+        best = checkpoint.load(folder.best, built.training.device)
+        built.training.best = best if best["step"] == state.best_step else None
+    return state
+
+
+def _obey(interrupt: Interrupt, built: Built, state: State) -> None:
+    """Raise what an interrupt asked for, unless the training was complete when it came."""
+    if interrupt.signal is None or state.step >= built.training.plan.steps:
+        return
+    console.say(f"  stopped at step {state.step}, saved; «dlrun resume» goes on from there")
+    if interrupt.signal == signal.SIGTERM:
+        raise SystemExit(128 + signal.SIGTERM)
+    raise KeyboardInterrupt
+
+
+def _finish(
+    built: Built, folder: RunDir, journal: Journal, state: State, started: float
+) -> tuple[dict[str, Any], Collected | None]:
+    """Evaluate the last and the selected weights, read the test split if it is due, write the summary."""
+    training, best = built.training, built.training.best
+    with loop.averaged(training):
+        last = evaluated(built, "train", "validation")
+        metrics = last
+        if best is None:
+            best = {"step": state.step, "metrics": last, "model": loop.copied(training.objective.model.state_dict())}
+            checkpoint.save(folder.best, best)
+    training.objective.model.load_state_dict(best["model"])
+    if best["step"] != state.step:
+        metrics = evaluated(built, "train", "validation")
+    tested, seen = _tested(built, folder, journal)
+    now = time.time()
+    summary = folder.update(
+        metrics=metrics | tested,
+        last=last,
+        selected_by=training.monitor if built.data.validation else None,
+        best_step=best["step"],
+        steps=state.step,
+        train_seconds=round(state.train_seconds, 3),
+        seconds=round(folder.summary().get("seconds", 0.0) + now - started, 3),
+    )
+    return summary, seen
+
+
+def evaluated(built: Built, *names: str) -> dict[str, float]:
+    """Return the metrics of the named splits that there are, under the names `train/…` and `val/…`."""
+    metrics: dict[str, float] = {}
+    for name in names:
+        split = getattr(built.data, name)
+        if split is not None:
+            prefix = "val" if name == "validation" else name
+            training = built.training
+            found = evaluate(
+                training.objective,
+                training.metrics,
+                split,
+                batch_size=training.evaluation_batch_size,
+                device=training.device,
+            )
+            metrics |= {f"{prefix}/{metric}": value for metric, value in found.items()}
+    return metrics
+
+
+def _tested(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str, float], Collected | None]:
+    """Read the test split once with the weights in the model, unless the configuration keeps it sealed."""
+    if built.evaluation.test == "never" or built.data.test is None:
+        return {}, None
+    return read_test(built, folder, journal)
+
+
+def read_test(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str, float], Collected]:
+    """Evaluate the test split; that it was read is written down before it is."""
+    assert built.data.test is not None
+    reads = folder.update(_count_read)["test_reads"]
+    journal.event("test_read", reads=reads)
+    training = built.training
+    found, seen = collect(
+        training.objective,
+        training.metrics,
+        built.data.test,
+        batch_size=training.evaluation_batch_size,
+        device=training.device,
+    )
+    return {f"test/{metric}": value for metric, value in found.items()}, seen
+
+
+def _count_read(summary: dict[str, Any]) -> None:
+    summary["test_reads"] = summary.get("test_reads", 0) + 1
+
+
+def _draw(built: Built, folder: RunDir, seen: Collected | None, best_step: int) -> None:
+    """Draw the figures; a figure that fails is a warning, never a failed run."""
+    if not built.trainer.figures:
+        return
+    from dlrun import figures  # matplotlib: half a second that a sweep without figures saves
+
+    try:
+        figures.draw(folder, data=built.data, model=built.training.objective.model, collected=seen, best_step=best_step)
+    except Exception as error:
+        console.warn(f"The figures could not be drawn: {type(error).__name__}: {error}")

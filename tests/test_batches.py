@@ -1,0 +1,99 @@
+"""Batches are a function of (data, seed, step)."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dlrun.batches import Batches
+from dlrun.datasets.stream import StreamSplit
+from dlrun.datasets.tensors import TensorSplit
+from dlrun.types import Batch
+
+CPU = torch.device("cpu")
+
+
+def split(n: int = 23) -> TensorSplit:
+    return TensorSplit(torch.arange(n, dtype=torch.float32)[:, None], torch.arange(n))
+
+
+def batches(**options: object) -> Batches:
+    return Batches(**{"split": split(), "size": 5, "seed": 3, "device": CPU} | options)  # type: ignore[arg-type]
+
+
+def ids(found: list[Batch]) -> list[list[int]]:
+    return [batch.y.tolist() for batch in found]
+
+
+def test_an_epoch_has_every_sample_once_and_each_epoch_its_own_order() -> None:
+    run = batches()
+    assert run.per_epoch == 5
+    first, second = ids(list(islice(run.start(0), 5))), ids(list(islice(run.start(5), 5)))
+    assert sorted(sum(first, [])) == sorted(sum(second, [])) == list(range(23))
+    assert first != second
+
+
+def test_starting_at_a_step_gives_what_an_uninterrupted_run_sees() -> None:
+    whole = ids(list(islice(batches().start(0), 20)))
+    for step in (1, 4, 5, 13):
+        assert ids(list(islice(batches().start(step), 20 - step))) == whole[step:]
+
+
+def test_the_seed_decides_the_order() -> None:
+    assert ids(list(islice(batches(seed=4).start(0), 5))) != ids(list(islice(batches().start(0), 5)))
+    assert ids(list(islice(batches().start(0), 5))) == ids(list(islice(batches().start(0), 5)))
+
+
+def test_drop_last_leaves_the_rest_out() -> None:
+    run = batches(drop_last=True)
+    assert run.per_epoch == 4
+    assert [len(b.x) for b in islice(run.start(0), 8)] == [5] * 8
+
+
+def test_a_batch_of_the_whole_split_is_in_its_own_order() -> None:
+    found = list(islice(batches(size=23).start(0), 2))
+    assert ids(found) == [list(range(23))] * 2
+
+
+def test_only_repeats_the_first_batches() -> None:
+    found = ids(list(islice(batches(only=2).start(0), 6)))
+    assert found[:2] == found[2:4] == found[4:]
+    assert ids(list(islice(batches(only=2).start(3), 3))) == found[3:]
+
+
+def jitter(x: Tensor, draw: torch.Generator) -> Tensor:
+    return x + torch.rand(x.shape, generator=draw)
+
+
+def test_augmentation_is_a_function_of_the_step() -> None:
+    whole = [b.x for b in islice(batches(augment=jitter).start(0), 12)]
+    resumed = [b.x for b in islice(batches(augment=jitter).start(7), 5)]
+    assert all(torch.equal(a, b) for a, b in zip(whole[7:], resumed, strict=True))
+    assert not torch.equal(batches().start(0).__next__().x, whole[0])
+
+
+class Noisy(Dataset[tuple[Tensor, int]]):
+    """A user's own data set, with randomness of its own."""
+
+    def __len__(self) -> int:
+        return 23
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return torch.rand(2), index
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_streamed_data_set_gives_the_same_batches_from_any_step(workers: int) -> None:
+    def run(step: int, n: int) -> list[Batch]:
+        return list(islice(batches(split=StreamSplit(Noisy()), workers=workers).start(step), n))
+
+    whole = run(0, 12)
+    assert ids(whole) == ids(list(islice(batches().start(0), 12)))
+    assert all(torch.equal(a.x, b.x) for a, b in zip(whole[7:], run(7, 5), strict=True))
+    # another epoch, another draw for the same sample
+    by_sample = [{i: x for b in part for i, x in zip(b.y.tolist(), b.x, strict=True)} for part in (whole[:5], whole[5:10])]
+    assert not torch.equal(by_sample[0][0], by_sample[1][0])

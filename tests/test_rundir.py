@@ -1,0 +1,91 @@
+"""The run folder: found by its id, alive while it is held, buried when its process is gone."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dlrun.errors import UserError
+from dlrun.rundir import RunDir, find, write_atomically
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from dlrun.rundir import RunDir
+run = RunDir(Path(sys.argv[1]))
+with run.held():
+    run.update(status="running")
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DLRUN_OUTPUTS", str(tmp_path))
+    return tmp_path
+
+
+def folder(outputs: Path, name: str) -> RunDir:
+    path = outputs / "runs" / "2026-01-02" / name
+    (path / ".hydra").mkdir(parents=True)
+    return RunDir(path)
+
+
+def test_a_run_is_found_by_its_folder_and_by_the_beginning_of_its_id(outputs: Path) -> None:
+    run = folder(outputs, "101112-mnist-k3x9abcd")
+    folder(outputs, "101113-mnist-zzzzabcd")
+    assert find("k3") == find(str(run.path)) == run
+    assert run.id == "k3x9abcd"
+
+
+def test_an_id_that_fits_none_or_several_is_an_error_that_lists_them(outputs: Path) -> None:
+    a, b = folder(outputs, "101112-a-k3x9abcd"), folder(outputs, "101113-b-k3zzabcd")
+    with pytest.raises(UserError) as several:
+        find("k3")
+    assert str(a.path) in str(several.value)
+    assert str(b.path) in str(several.value)
+    with pytest.raises(UserError, match="No run «nothere»"):
+        find("nothere")
+
+
+def test_a_killed_process_is_seen_and_its_run_buried(outputs: Path) -> None:
+    run = folder(outputs, "101112-a-k3x9abcd")
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(run.path)], stdout=subprocess.PIPE)
+    assert process.stdout
+    assert process.stdout.readline() == b"held\n"
+    assert run.alive()
+    assert run.status() == "running"
+    with pytest.raises(UserError, match="in use"), run.held():
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert not run.alive()
+    assert run.status() == "killed"
+    assert json.loads((run.path / "summary.json").read_text())["status"] == "killed"
+
+
+def test_updates_change_what_they_name_and_leave_the_rest(outputs: Path) -> None:
+    run = folder(outputs, "101112-a-k3x9abcd")
+    run.update(status="finished", metrics={"test/error": 0.01})
+    run.update(lambda summary: summary["metrics"].update({"val/error": 0.02}), test_reads=1)
+    assert run.summary() == {
+        "status": "finished",
+        "metrics": {"test/error": 0.01, "val/error": 0.02},
+        "test_reads": 1,
+    }
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    with pytest.raises(TypeError):
+        write_atomically(path, "not bytes")  # type: ignore[arg-type]
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,170 @@
+"""`dlrun ui`: MLflow's pages of the runs, on this machine alone."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import webbrowser
+from contextlib import closing, suppress
+from typing import Any
+from urllib.parse import quote
+
+from dlrun import console, rundir, tracking
+from dlrun.commands.sync import named
+from dlrun.errors import RunError, UserError
+from dlrun.rundir import RunDir, all_runs, wait_until
+from dlrun.tracking.where import artifact_folder, has_server, redacted
+
+# browsers refuse to open these
+UNSAFE_PORTS = frozenset({5060, 5061, 6000, *range(6665, 6670)})
+MODE = "workflowType=machine_learning"
+
+
+def main(argv: list[str]) -> int:
+    """Serve the store on 127.0.0.1 until Ctrl-C; a store behind a server is only opened."""
+    parser = argparse.ArgumentParser(
+        prog="dlrun ui", description="Show the runs in MLflow, or the page of RUN; Ctrl-C ends it."
+    )
+    parser.add_argument("run", nargs="?", metavar="RUN|SWEEP", help="a folder, or the beginning of an id")
+    parser.add_argument("--port", type=int, help="the port to listen on (default: the first free one from 5000)")
+    parser.add_argument("--no-browser", action="store_true", help="print the address only")
+    options = parser.parse_args(argv)
+    chosen = named([options.run]) if options.run else []
+    uri = tracking.store_uri(chosen[0] if chosen else None)
+    if options.port is not None:
+        _check_port(options.port)
+    _catch_up()
+    if has_server(uri):
+        return _open(redacted(uri).rstrip("/"), chosen, uri, browser=not options.no_browser)
+    return _serve(uri, options.port or _free_port(), chosen, browser=not options.no_browser)
+
+
+def _catch_up() -> None:
+    """Have the runs that nobody finished sent beside the server, which need not wait for them."""
+    runs = all_runs()
+    tracking.bury(runs)
+    left = [run for run in runs if not run.alive() and run.summary().get("uploaded") is False]
+    if left:
+        tracking.sync_in_background(left, rundir.outputs() / "sync.log")
+        console.say(f"{len(left)} of {len(runs)} runs were not wholly sent to MLflow: they appear while this runs.")
+
+
+def _serve(uri: str, port: int, chosen: list[RunDir], *, browser: bool) -> int:
+    from dlrun.tracking.store import prepare, quiet_mlflow
+
+    quiet_mlflow()
+    artifacts = artifact_folder(chosen[0] if chosen else None)
+    prepare(uri, artifacts)
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", uri, "--artifacts-destination", artifacts.as_uri()]
+    # without MLflow's own job queue: eight processes and half a gigabyte less
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    server = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        console.say("Starting MLflow …")
+        address = f"http://127.0.0.1:{port}"
+        if not wait_until(lambda: server.poll() is not None or _answers(address), 120, poll=0.2) or server.poll():
+            raise RunError(f"MLflow's server did not start on port {port} (exit code {server.poll()}); see above.")
+        _open(address, chosen, uri, browser=browser)
+        console.say("Ctrl-C ends it.")
+        return server.wait()
+    except KeyboardInterrupt as stop:
+        return 143 if stop.args else 130
+    finally:
+        _end(server)
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _open(address: str, chosen: list[RunDir], uri: str, *, browser: bool) -> int:
+    url = f"{address}/#/{_view(chosen, uri)}"
+    console.say(url)
+    if browser and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform == "darwin"):
+        webbrowser.open(url)
+    return 0
+
+
+def _view(chosen: list[RunDir], uri: str) -> str:
+    """Return the part of the address behind `#/`: a run's page, or the runs of an experiment."""
+    from mlflow import MlflowClient
+
+    client: Any = MlflowClient(tracking_uri=uri)
+    run_id = chosen[0].summary().get("mlflow_run_id") if len(chosen) == 1 else None
+    if run_id:
+        experiment = client.get_run(run_id).info.experiment_id
+        return f"experiments/{experiment}/runs/{run_id}?{MODE}"
+    if len(chosen) == 1:
+        console.warn(f"{chosen[0].id} is not in MLflow yet: type «dlrun sync {chosen[0].id}».")
+    found = client.get_experiment_by_name(_experiment(chosen))
+    if found is None:
+        return f"experiments?{MODE}"
+    return f"experiments/{found.experiment_id}/runs?{MODE}&orderByKey={quote('attributes.start_time')}&orderByAsc=false"
+
+
+def _experiment(chosen: list[RunDir]) -> str:
+    """Return the experiment to show: that of the chosen run, or of the newest one."""
+    from dlrun.tracking.describe import configuration
+
+    for run in [*chosen, *reversed(all_runs())][:1]:
+        return str((configuration(run).get("tracking") or {}).get("experiment", "dlrun"))
+    return "dlrun"
+
+
+def _free_port() -> int:
+    return next(port for port in range(5000, 6000) if port not in UNSAFE_PORTS and _is_free(port))
+
+
+def _check_port(port: int) -> None:
+    if not 1 <= port <= 65535 or port in UNSAFE_PORTS:
+        raise UserError(f"--port is {port}: browsers refuse it. Type «dlrun ui» for a free one, or --port 5000.")
+    if not _is_free(port):
+        raise UserError(f"--port is {port}: another program listens there. Type «dlrun ui» for a free one.")
+
+
+def _is_free(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the server with all its processes: they are one group."""
+    for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(patience)
+            if not _group_alive(server.pid):
+                return
+
+
+def _group_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(number)

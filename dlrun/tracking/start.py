@@ -1,0 +1,81 @@
+"""The trainer's side: one process is spawned, and at the end it may be waited for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dlrun
+from dlrun.rundir import RunDir, wait_until
+from dlrun.tracking.state import only_uploader
+
+
+@dataclass(frozen=True)
+class Uploader:
+    """The process that shows a run in MLflow while it is trained."""
+
+    run: RunDir
+    process: subprocess.Popen[bytes]
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until all is sent, at most `seconds`; return whether it is. Ctrl-C gives up waiting.
+
+        The run's final status must be in its summary by then.
+        """
+        try:
+            wait_until(lambda: self._sent() or self._gone(), seconds)
+        except KeyboardInterrupt:
+            return False
+        return self._sent()
+
+    def _sent(self) -> bool:
+        return bool(self.run.summary().get("uploaded"))
+
+    def _gone(self) -> bool:
+        if self.process.poll() is None:
+            return False
+        # another uploader may hold the folder and do the work: this one then ended at once
+        with only_uploader(self.run) as free:
+            return free
+
+
+def start(run: RunDir) -> Uploader:
+    """Spawn the uploader of a run, after the summary's status was set; a folder has one at a time."""
+    run.update(uploaded=False)
+    return Uploader(run, _spawn([run], run.path / "uploader.log"))
+
+
+def sync_in_background(runs: Sequence[RunDir], log: Path) -> None:
+    """Spawn one process that sends what MLflow lacks of `runs`, one after the other."""
+    if runs:
+        _spawn(runs, log)
+
+
+def bury(runs: Sequence[RunDir]) -> None:
+    """Write the true status into the summaries of runs that were killed and that nobody looked at since."""
+    for run in runs:
+        if run.summary().get("status") == "running":
+            run.status()
+
+
+def _spawn(runs: Sequence[RunDir], log: Path) -> subprocess.Popen[bytes]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    # MLflow behaves otherwise when it finds itself under pytest
+    environment.pop("PYTEST_CURRENT_TEST", None)
+    # the current directory is the user's: a module of theirs must not stand in for one of MLflow's
+    own = str(Path(dlrun.__file__).parent.parent)
+    environment["PYTHONPATH"] = os.pathsep.join(p for p in (os.environ.get("PYTHONPATH"), own) if p)
+    command = [sys.executable, "-P", "-m", "dlrun.tracking.uploader", *(str(run.path) for run in runs)]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        )

@@ -1,0 +1,1 @@
+"""The models, one file each, headed by its paper and what was changed."""

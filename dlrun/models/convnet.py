@@ -1,0 +1,59 @@
+"""The convolutional network for MNIST of F. Fleuret, Deep Learning in PyTorch (AMLD 2018), slide 42.
+
+Changed: the first fully connected layer takes its size from the images, so that others than 28×28
+pass, and the widths may be chosen. The defaults are the slide's net, layer by layer.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dlrun.errors import ConfigError
+
+
+class ConvNet(nn.Module):
+    """x [N, C, H, W] ↦ outputs [N, O]: two 5×5 convolutions, pooled by 3 and by 2, and two dense layers.
+
+    `channels` are the widths of the convolutions, `width` that of the hidden dense layer.
+    On 28×28 grey images and 10 classes it has 105,506 parameters.
+
+    >>> import torch
+    >>> ConvNet((1, 28, 28), 10)(torch.zeros(5, 1, 28, 28)).shape
+    torch.Size([5, 10])
+    """
+
+    def __init__(
+        self, input_shape: tuple[int, ...], outputs: int, *, channels: tuple[int, int] = (32, 64), width: int = 200
+    ) -> None:
+        super().__init__()
+        depth, height, breadth = image(input_shape, smallest=22, model="convnet")
+        first, second = channels
+        after = [((size - 4) // 3 - 4) // 2 for size in (height, breadth)]
+        self.conv1 = nn.Conv2d(depth, first, kernel_size=5)
+        self.conv2 = nn.Conv2d(first, second, kernel_size=5)
+        self.fc1 = nn.Linear(second * after[0] * after[1], width)
+        self.fc2 = nn.Linear(width, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs [N, O]."""
+        x = F.relu(F.max_pool2d(self.conv1(x), kernel_size=3))
+        x = F.relu(F.max_pool2d(self.conv2(x), kernel_size=2))
+        x = F.relu(self.fc1(x.flatten(1)))
+        outputs: Tensor = self.fc2(x)
+        return outputs
+
+
+def image(input_shape: tuple[int, ...], *, smallest: int, model: str) -> tuple[int, int, int]:
+    """Return the channels, height and width of the inputs.
+
+    Raises `ConfigError` if they are no images, or smaller than `smallest` pixels on a side.
+    """
+    if len(input_shape) != 3 or min(input_shape[1:]) < smallest:
+        raise ConfigError(
+            f"model={model} needs images [channels, height, width] of at least {smallest}×{smallest} pixels; the"
+            f" inputs of this data set have the shape {list(input_shape)}. Choose larger images, «dataset=mnist», or"
+            f" «model=mlp»."
+        )
+    channels, height, width = input_shape
+    return channels, height, width

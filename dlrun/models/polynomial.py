@@ -1,0 +1,46 @@
+"""A polynomial of one variable, f(x; α) = Σ_{d=0..D} α_d x^d, as on the slides (47-50).
+
+Changed: the coefficients may also be learned by gradient descent. In the power basis that is an
+ill-conditioned problem (the condition number of the Vandermonde matrix grows exponentially with D),
+which is the point of `optimizer=least_squares`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dlrun.errors import ConfigError
+
+
+class Polynomial(nn.Module):
+    """x [N, 1] ↦ features(x) @ coefficients [N, outputs], of the given degree.
+
+    The coefficients [degree + 1, outputs] begin at 0, those of the lowest powers first.
+
+    >>> model = Polynomial((1,), 1, degree=2)
+    >>> model.features(torch.tensor([[2.0]]))
+    tensor([[1., 2., 4.]])
+    """
+
+    powers: Tensor
+
+    def __init__(self, input_shape: tuple[int, ...], outputs: int, *, degree: int = 3) -> None:
+        super().__init__()
+        if tuple(input_shape) not in ((), (1,)):
+            raise ConfigError(
+                f"model=polynomial is of one variable, but the inputs of this data set have the shape"
+                f" {tuple(input_shape)}. Type «dataset=polynomial», or «model=linear»."
+            )
+        if degree < 0:
+            raise ConfigError(f"model.degree={degree} must be 0 or more, as in «model.degree=3».")
+        self.register_buffer("powers", torch.arange(degree + 1), persistent=False)
+        self.coefficients = nn.Parameter(torch.zeros(degree + 1, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the values [N, O]."""
+        return self.features(x) @ self.coefficients
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the Vandermonde matrix [N, D + 1], x to the powers 0 … D, in the type of `x`."""
+        return x.reshape(-1, 1) ** self.powers

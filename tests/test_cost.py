@@ -1,0 +1,144 @@
+"""FLOP of a step, against PyTorch's own counter below autograd, and by hand where that one errs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dlrun.cost import count_flops
+from dlrun.models.convnet import ConvNet
+from dlrun.models.lenet5 import LeNet5
+from dlrun.models.linear import Linear
+from dlrun.models.mlp import MLP
+from dlrun.models.polynomial import Polynomial
+from dlrun.objective import Objective
+from dlrun.types import Batch
+
+
+class Attention(nn.Module):
+    """A block of self-attention, its products written out or PyTorch's module."""
+
+    def __init__(self, module: bool) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(11, 16)
+        self.qkv = nn.Linear(16, 48)
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True) if module else None
+        self.out = nn.Linear(16, 11)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.embedding(x)
+        if self.attention:
+            return self.out(self.attention(h, h, h, need_weights=True)[0])
+        q, k, v = (t.unflatten(-1, (4, 4)).transpose(1, 2) for t in self.qkv(h).chunk(3, dim=-1))
+        mixed = (q @ k.mT / 2).softmax(-1) @ v
+        return self.out(mixed.transpose(1, 2).flatten(2))
+
+
+class Function(nn.Module):
+    """A function of the input and of free parameters."""
+
+    def __init__(self, function: Callable[..., Tensor], *shapes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.function = function
+        self.weights = nn.ParameterList([torch.randn(s) for s in shapes])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x, *self.weights)
+
+
+def square(model: nn.Module, batch: Batch) -> Tensor:
+    return model(batch.x).flatten(1).pow(2).mean(1)
+
+
+def both(model: nn.Module, x: Tensor) -> tuple[int, int]:
+    objective, batch = Objective(model, square), Batch(x, x)
+    with FlopCounterMode(display=False) as counter:
+        objective(batch).backward()
+    return count_flops(objective, batch), counter.get_total_flops()
+
+
+IMAGE = (1, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (Linear(IMAGE, 10), IMAGE),
+        (MLP(IMAGE, 10, width=32, depth=2, dropout=0.5), IMAGE),
+        (Polynomial((1,), 1, degree=5), (1,)),
+        (ConvNet(IMAGE, 10), IMAGE),
+        (LeNet5(IMAGE, 10), IMAGE),
+        (nn.Sequential(nn.Conv2d(1, 3, 3, stride=2, padding="valid"), nn.ConvTranspose2d(3, 2, 3, stride=2)), IMAGE),
+        (nn.Conv1d(28, 4, 3, padding="same"), (28, 28)),
+        (nn.Sequential(nn.Linear(28, 8).requires_grad_(False), nn.Linear(8, 4)), (28,)),
+        (Function(lambda x, w: torch.einsum("bchw,wd->bchd", x, w), (28, 5)), IMAGE),
+        (Function(lambda x, w: torch.tensordot(x, w, dims=([3], [0])), (28, 5)), IMAGE),
+        (Function(lambda x, w, b: torch.baddbmm(b, x[:, 0], w), (3, 28, 5), (3, 28, 5)), IMAGE),
+        (Function(lambda x, w: F.linear(input=x, weight=w), (5, 28)), IMAGE),
+    ],
+    ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "",
+)
+def test_equals_pytorchs_counter(model: nn.Module, shape: tuple[int, ...]) -> None:
+    ours, theirs = both(model, torch.rand(3, *shape))
+    assert ours == theirs > 0
+
+
+@pytest.mark.parametrize("module", [False, True])
+def test_attention_equals_pytorchs_counter(module: bool) -> None:
+    ours, theirs = both(Attention(module), torch.randint(11, (2, 7)))
+    assert ours == theirs > 0
+
+
+def test_by_hand() -> None:
+    # 784·64 and 64·10 weights: each acts once forward and once for its own gradient, the second for its input's too
+    model = MLP(IMAGE, 10, width=64, depth=1)
+    assert count_flops(Objective(model, square), Batch(torch.rand(32, *IMAGE), torch.rand(32))) == 2 * 32 * (
+        2 * 784 * 64 + 3 * 64 * 10
+    )
+    # PyTorch's counter forgets the groups in the gradient of the weight
+    grouped = nn.Conv2d(4, 6, 3, groups=2)
+    assert both(grouped, torch.rand(2, 4, 8, 8))[0] == 2 * (2 * (2 * 6 * 6 * 6) * (2 * 9))
+
+
+def test_fused_attention_counts_as_its_products() -> None:
+    q, k, v = (torch.rand(2, 4, length, 8) for length in (5, 7, 7))
+    model = Function(lambda x, w: F.scaled_dot_product_attention(q * w, k, v), (1,))
+    plain = Function(lambda x, w: ((q * w) @ k.mT).softmax(-1) @ v, (1,))
+    assert both(model, torch.rand(2, 1))[0] == both(plain, torch.rand(2, 1))[0]
+
+
+def test_a_recurrent_network_counts_each_weight_on_each_token() -> None:
+    lstm = nn.LSTM(8, 5)
+    model = Function(lambda x, w: lstm(x * w)[0], (1,))
+    assert count_flops(Objective(model, square), Batch(torch.rand(6, 3, 8), torch.rand(1))) == 6 * 18 * (
+        20 * 8 + 20 * 5
+    )
+
+
+def test_leaves_the_model_and_the_randomness_as_they_were() -> None:
+    model = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+    batch = Batch(torch.rand(5, 6), torch.rand(5))
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    state = torch.get_rng_state()
+    count_flops(Objective(model, square), batch)
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(p.grad is None for p in model.parameters())
+    assert model.training
+
+
+def test_costs_no_import() -> None:
+    program = (
+        "import sys, torch\nfrom dlrun.cost import count_flops\nfrom dlrun.objective import Objective\n"
+        "from dlrun.types import Batch\nmodel = torch.nn.Conv2d(1, 2, 3)\n"
+        "count_flops(Objective(model, lambda m, b: m(b.x).sum()), Batch(torch.ones(1, 1, 5, 5), None))\n"
+        "assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,22 @@
+"""The mean squared error."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dlrun.losses.checked import values
+from dlrun.types import Batch
+
+
+def mse(model: nn.Module, batch: Batch) -> Tensor:
+    """Return the squared error, the mean over its components: a value a sample, or with gradients their mean.
+
+    The model's outputs and the targets both are [B, ...]. Raises ConfigError for class numbers, and
+    for shapes that differ.
+    """
+    outputs, y = values(model, batch)
+    if torch.is_grad_enabled():
+        return F.mse_loss(outputs, y)
+    return F.mse_loss(outputs, y, reduction="none").flatten(1).mean(1) if y.ndim > 1 else (outputs - y).square()

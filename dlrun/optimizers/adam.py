@@ -1,0 +1,110 @@
+"""Adam (Kingma and Ba 2015) and, with decoupled weight decay, AdamW (Loshchilov and Hutter 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlrun.optimizers.parameters import Group, check_rate, grouped, has_fused, pick, restore
+
+
+@dataclass
+class Adam:
+    """Adam: p ← p - lr·m̂ / (√v̂ + ε), with m and v the moving averages of g and g², corrected for their start.
+
+    `weight_decay` λ adds λ·p to the gradient (L2); `decoupled`, it multiplies p by 1 - lr·λ: that is
+    AdamW. It acts on matrices and kernels only, unless `decay_all`. `fused: null` takes torch's fused
+    kernel where the device has one; the numbers are those of `torch.optim.Adam` and `AdamW` to the bit,
+    kernel for kernel.
+
+    >>> rule, p = Adam(lr=0.1), torch.ones(2)
+    >>> rule.init([p], [True])
+    >>> rule.update([p], [torch.ones(2)], rule.lr)
+    >>> p
+    tensor([0.9000, 0.9000])
+    """
+
+    lr: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    decoupled: bool = False
+    decay_all: bool = False
+    fused: bool | None = None
+    _groups: list[Group] = field(default_factory=list, init=False, repr=False)
+    _mean: list[Tensor] = field(default_factory=list, init=False, repr=False)
+    _square: list[Tensor] = field(default_factory=list, init=False, repr=False)
+    _steps: list[Tensor] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for values outside their ranges."""
+        check_rate("lr", self.lr)
+        check_rate("beta1", self.beta1, below=1.0)
+        check_rate("beta2", self.beta2, below=1.0)
+        check_rate("eps", self.eps)
+        check_rate("weight_decay", self.weight_decay)
+
+    def init(self, params: list[Tensor], decay: list[bool]) -> None:
+        """Allocate the two averages, zero, and the count of steps (on the device for the fused kernel)."""
+        self._groups = grouped(params, [d or self.decay_all for d in decay], self.weight_decay)
+        self._use_fused = has_fused(params) if self.fused is None else self.fused
+        self._mean = [torch.zeros_like(p, requires_grad=False) for p in params]
+        self._square = [torch.zeros_like(p, requires_grad=False) for p in params]
+        homes = [params[group.places[0]].device if self._use_fused else "cpu" for group in self._groups]
+        self._steps = [torch.zeros((), device=home) for home in homes]
+
+    @torch.no_grad()
+    def update(self, params: list[Tensor], grads: list[Tensor], lr: float) -> None:
+        """Change `params` in place; each gradient lies in memory as its parameter does."""
+        update = self._fused if self._use_fused else self._foreach
+        for i, group in enumerate(self._groups):
+            self._steps[i].add_(1.0)
+            update(i, pick(params, group), pick(grads, group), lr)
+
+    def _fused(self, i: int, params: list[Tensor], grads: list[Tensor], lr: float) -> None:
+        group = self._groups[i]
+        (torch._fused_adamw_ if self.decoupled else torch._fused_adam_)(
+            params,
+            grads,
+            pick(self._mean, group),
+            pick(self._square, group),
+            [],
+            [self._steps[i]] * len(params),
+            lr=lr,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            weight_decay=group.weight_decay,
+            eps=self.eps,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def _foreach(self, i: int, params: list[Tensor], grads: list[Tensor], lr: float) -> None:
+        group, t = self._groups[i], float(self._steps[i])
+        mean, square = pick(self._mean, group), pick(self._square, group)
+        if group.weight_decay and self.decoupled:
+            torch._foreach_mul_(params, 1 - lr * group.weight_decay)
+        elif group.weight_decay:
+            grads = list(torch._foreach_add(grads, params, alpha=group.weight_decay))
+        torch._foreach_lerp_(mean, grads, 1 - self.beta1)
+        torch._foreach_mul_(square, self.beta2)
+        torch._foreach_addcmul_(square, grads, grads, 1 - self.beta2)
+        root = torch._foreach_sqrt(square)
+        torch._foreach_div_(root, (1 - self.beta2**t) ** 0.5)
+        torch._foreach_add_(root, self.eps)
+        torch._foreach_addcdiv_(params, mean, root, -lr / (1 - self.beta1**t))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of steps and the two averages."""
+        return {"steps": int(self._steps[0]), "mean": self._mean, "square": self._square}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the number of steps and the two averages."""
+        restore("mean", self._mean, state["mean"])
+        restore("square", self._square, state["square"])
+        for steps in self._steps:
+            steps.fill_(float(state["steps"]))

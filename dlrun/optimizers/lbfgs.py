@@ -1,0 +1,88 @@
+"""The limited-memory quasi-Newton method of Liu and Nocedal (1989), as `torch.optim.LBFGS` has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from dlrun.errors import ConfigError
+from dlrun.optimizers.parameters import check_rate
+from dlrun.types import Batch, Update
+
+if TYPE_CHECKING:
+    from dlrun.objective import Objective
+
+
+@dataclass
+class LBFGS:
+    """L-BFGS: up to `max_iter` iterations a step on one batch, which should be the whole training set.
+
+    The curvature is learned from the last `history_size` changes of the gradient, so the batches of
+    successive steps must be the same: `trainer.batch_size=null`, and no augmentation. With
+    `line_search: strong_wolfe` `lr` is the first trial of each search, without one the step length.
+    The line search reads the loss on the host; this optimizer is not for a captured step.
+    """
+
+    lr: float = 1.0
+    history_size: int = 100
+    max_iter: int = 20
+    line_search: Literal["strong_wolfe"] | None = "strong_wolfe"
+    tolerance_grad: float = 1e-7
+    tolerance_change: float = 1e-9
+    _optimizer: torch.optim.LBFGS | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for values outside their ranges."""
+        check_rate("lr", self.lr)
+        if self.line_search not in (None, "strong_wolfe"):
+            raise ConfigError(
+                f"optimizer.line_search is «{self.line_search}»; valid are «strong_wolfe» and null. "
+                "Type optimizer.line_search=strong_wolfe"
+            )
+
+    def init(self, objective: Objective) -> None:
+        """Build torch's optimizer for the objective's parameters."""
+        self._optimizer = torch.optim.LBFGS(
+            objective.params,
+            lr=self.lr,
+            max_iter=self.max_iter,
+            history_size=self.history_size,
+            line_search_fn=self.line_search,
+            tolerance_grad=self.tolerance_grad,
+            tolerance_change=self.tolerance_change,
+        )
+
+    def step(self, objective: Objective, batch: Batch, lr: float) -> Update:
+        """Change the parameters in place by up to `max_iter` iterations; the loss is that before them."""
+        optimizer = self._built()
+        optimizer.param_groups[0]["lr"] = lr
+
+        def closure() -> Tensor:
+            with torch.enable_grad():
+                loss = objective(batch)
+                grads = torch.autograd.grad(loss, objective.params, materialize_grads=True)
+            for p, g in zip(objective.params, grads, strict=True):
+                p.grad = g.contiguous()  # torch flattens them with view(), which channels_last does not bear
+            return loss.detach()
+
+        loss: Tensor = optimizer.step(closure)  # type: ignore[no-untyped-call]
+        optimizer.zero_grad(set_to_none=True)
+        return Update(loss, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the history of directions, the last gradient and the counts."""
+        return self._built().state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the history of an earlier run of the same model."""
+        try:
+            self._built().load_state_dict(state)
+        except (KeyError, ValueError) as error:
+            raise ConfigError(f"The saved optimizer state is not one of LBFGS: {error}") from error
+
+    def _built(self) -> torch.optim.LBFGS:
+        assert self._optimizer is not None, "init() comes first"
+        return self._optimizer

@@ -1,0 +1,109 @@
+"""The closed form of linear regression: the coefficients of least squared error, in one step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from dlrun.errors import ConfigError
+from dlrun.optimizers.parameters import check_rate
+from dlrun.types import Batch, Update
+
+if TYPE_CHECKING:
+    from dlrun.objective import Objective
+
+
+class LinearInCoefficients(Protocol):
+    """A model with model(x) = features(x) @ coefficients: [N, F] times [F, O]."""
+
+    coefficients: Tensor
+
+    def features(self, x: Tensor) -> Tensor:
+        """Return the features of `x`, [N, F]."""
+
+
+@dataclass
+class LeastSquares:
+    """Set the model's coefficients W to the minimum of ‖Φ·W - Y‖² + ridge·‖W‖² over the batch.
+
+    Φ are the model's features, in float64. The batch should be the whole training set
+    (`trainer.batch_size=null trainer.steps=1`). LAPACK's `gelsd` (a singular value decomposition)
+    solves it on the host and, where Φ has not full rank, returns the solution of least norm. The
+    ridge penalises all coefficients, that of a constant feature too. The loss has no part in it, so
+    it should be `mse`.
+    """
+
+    ridge: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for a negative ridge."""
+        check_rate("ridge", self.ridge)
+
+    @property
+    def lr(self) -> float:
+        """One: a closed form has no learning rate, and takes no notice of it."""
+        return 1.0
+
+    def init(self, objective: Objective) -> None:
+        """Raise ConfigError unless the model is linear in its coefficients."""
+        _linear(objective.model)
+
+    @torch.no_grad()
+    def step(self, objective: Objective, batch: Batch, lr: float) -> Update:
+        """Solve for the coefficients; the loss is that before it, as with every optimizer."""
+        loss = objective(batch)
+        model = _linear(objective.model)
+        y = batch.y
+        if not y.is_floating_point():
+            raise ConfigError(
+                f"optimizer=least_squares fits real-valued targets; these are {y.dtype} (classes). "
+                "Type optimizer=sgd or optimizer=adamw, or choose a regression, dataset=polynomial."
+            )
+        features = _features(objective.model, batch.x).double().cpu()
+        targets = y.detach().cpu().double().reshape(len(y), -1)
+        model.coefficients.copy_(solve(features, targets, ridge=self.ridge).reshape(model.coefficients.shape))
+        return Update(loss, None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: the closed form remembers nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over nothing."""
+
+
+def solve(features: Tensor, targets: Tensor, *, ridge: float = 0.0) -> Tensor:
+    """Return the W [F, O] that minimises ‖features·W - targets‖² + ridge·‖W‖², by `gelsd`.
+
+    >>> x = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
+    >>> torch.round(solve(x, x @ torch.tensor([[2.0], [3.0]], dtype=torch.float64)), decimals=6).T
+    tensor([[2., 3.]], dtype=torch.float64)
+    """
+    if ridge:
+        # The penalty as further rows, √ridge·W = 0: no squared condition number, as XᵀX would have.
+        count = features.shape[1]
+        features = torch.cat([features, ridge**0.5 * torch.eye(count, dtype=features.dtype)])
+        targets = torch.cat([targets, targets.new_zeros(count, targets.shape[1])])
+    solution: Tensor = torch.linalg.lstsq(features, targets, driver="gelsd").solution
+    return solution
+
+
+def _linear(model: nn.Module) -> LinearInCoefficients:
+    if not callable(getattr(model, "features", None)) or not isinstance(getattr(model, "coefficients", None), Tensor):
+        raise ConfigError(
+            f"optimizer=least_squares was given the model «{type(model).__name__}»; it needs one with features(x) "
+            "and coefficients, linear in them. Type model=polynomial or model=linear, or optimizer=lbfgs."
+        )
+    return cast("LinearInCoefficients", model)
+
+
+def _features(model: nn.Module, x: Tensor) -> Tensor:
+    """Return the features, computed in float64 where no parameter of another type takes part in them."""
+    linear = _linear(model)
+    fixed = all(p is linear.coefficients for p in model.parameters())
+    if fixed and x.is_floating_point() and x.device.type != "mps":
+        x = x.double()
+    return linear.features(x)

@@ -1,0 +1,65 @@
+"""What the rules share: which parameters are updated together, by which kernels, from which state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dlrun.errors import ConfigError
+
+_FUSED_DEVICES = frozenset({"cpu", "cuda", "mps"})
+
+
+class Group(NamedTuple):
+    """Parameters, by their places in the list, that one kernel call can update together."""
+
+    places: list[int]
+    weight_decay: float
+
+
+def grouped(params: Sequence[Tensor], decay: Sequence[bool], weight_decay: float) -> list[Group]:
+    """Return the groups of one device, one type and one weight decay each.
+
+    Without weight decay, on one device and of one type, this is a single group.
+    """
+    groups: dict[tuple[torch.device, torch.dtype, float], list[int]] = {}
+    for i, (p, decays) in enumerate(zip(params, decay, strict=True)):
+        groups.setdefault((p.device, p.dtype, weight_decay if decays else 0.0), []).append(i)
+    return [Group(places, key[2]) for key, places in groups.items()]
+
+
+def pick(tensors: list[Tensor], group: Group) -> list[Tensor]:
+    """Return the tensors of the group: the list itself where the group is all of it."""
+    if len(group.places) == len(tensors):
+        return tensors
+    return [tensors[i] for i in group.places]
+
+
+def has_fused(params: Sequence[Tensor]) -> bool:
+    """Say whether torch's fused kernels, one pass over memory for a whole step, take these tensors."""
+    return all(p.device.type in _FUSED_DEVICES and p.is_floating_point() for p in params)
+
+
+def restore(name: str, into: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
+    """Copy the saved tensors into the state `name`, and keep its devices and layouts.
+
+    Raises ConfigError where their number or shapes are those of another model.
+    """
+    given, expected = [list(t.shape) for t in saved], [list(t.shape) for t in into]
+    if given != expected:
+        raise ConfigError(
+            f"The saved optimizer state «{name}» has the shapes {given}, this model needs {expected}. "
+            "Resume with the model and the optimizer that the checkpoint was written with."
+        )
+    for target, source in zip(into, saved, strict=True):
+        target.copy_(source)
+
+
+def check_rate(name: str, value: float, *, below: float = float("inf")) -> None:
+    """Raise ConfigError unless 0 ≤ value < below."""
+    if not 0.0 <= value < below:
+        bound = f"0 ≤ {name} < {below:g}" if below != float("inf") else f"{name} ≥ 0, and finite"
+        raise ConfigError(f"optimizer.{name} is {value}; expected is {bound}. Type for example optimizer.{name}=0.1")

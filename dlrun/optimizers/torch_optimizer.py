@@ -1,0 +1,70 @@
+"""Any optimizer of `torch.optim`, or written as one, used as a rule."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlrun.errors import ConfigError
+
+
+class TorchRule:
+    """A rule whose mathematics is a `torch.optim.Optimizer`, which is built once the parameters are known."""
+
+    def __init__(self, cls: type[torch.optim.Optimizer], arguments: dict[str, Any]) -> None:
+        known = inspect.signature(cls).parameters
+        self._cls = cls
+        self._arguments = dict(arguments)
+        self._decay_all = bool(self._arguments.pop("decay_all", False))
+        self._decays = "weight_decay" in known
+        given = self._arguments.get("lr", known["lr"].default if "lr" in known else 1.0)
+        if given is inspect.Parameter.empty:
+            raise ConfigError(f"torch.optim.{cls.__name__} needs a learning rate. Type for example optimizer.lr=0.1")
+        self.lr = float(given)
+        self._optimizer: torch.optim.Optimizer | None = None
+
+    def init(self, params: list[Tensor], decay: list[bool]) -> None:
+        """Build the optimizer, with a group for the parameters that weight decay leaves alone."""
+        acts = [d or self._decay_all or not self._decays for d in decay]
+        groups: list[dict[str, Any]] = [{"params": [p for p, a in zip(params, acts, strict=True) if a]}]
+        groups.append({"params": [p for p, a in zip(params, acts, strict=True) if not a], "weight_decay": 0.0})
+        self._optimizer = self._cls([g for g in groups if g["params"]], **self._arguments)
+
+    def update(self, params: list[Tensor], grads: list[Tensor], lr: float) -> None:
+        """Hand the gradients over, and take one step at the rate `lr`."""
+        optimizer = self._built()
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        for p, g in zip(params, grads, strict=True):
+            p.grad = g
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the optimizer's own state."""
+        return self._built().state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a state of the same optimizer."""
+        try:
+            self._built().load_state_dict(state)
+        except (KeyError, ValueError) as error:
+            raise ConfigError(f"The saved state is not one of torch.optim.{self._cls.__name__}: {error}") from error
+
+    def _built(self) -> torch.optim.Optimizer:
+        assert self._optimizer is not None, "init() comes first"
+        return self._optimizer
+
+
+def adapt(cls: type[torch.optim.Optimizer], /, **arguments: Any) -> TorchRule:
+    """Return a rule that steps as `cls` does, a class of `torch.optim` or a user's own of that form.
+
+    `arguments` are those of the class; weight decay acts on matrices and kernels only, unless
+    `decay_all=True` is among them. Raises ConfigError for LBFGS, which needs the objective itself.
+    """
+    if issubclass(cls, torch.optim.LBFGS):
+        raise ConfigError("torch.optim.LBFGS evaluates the loss several times a step. Type optimizer=lbfgs")
+    return TorchRule(cls, arguments)

@@ -1,0 +1,116 @@
+"""The learning rate over a run: each curve a function of (step, steps), the factor of `optimizer.lr`.
+
+Lengths (`warmup`, `decay`, `milestones`) are a fraction of the horizon below 1, and a number of steps
+from 1 on. Warm-up is linear: its n steps have the factors 1/(n+1) … n/(n+1), and the next one 1. From
+the horizon on a curve keeps its last value.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from dlrun.errors import ConfigError
+
+
+def constant(step: int, steps: int, warmup: float = 0.0) -> float:
+    """Return 1, after the warm-up.
+
+    >>> constant(7, 10)
+    1.0
+    """
+    return _rise(step, _length("warmup", warmup, steps))
+
+
+def step_decay(step: int, steps: int, milestones: Sequence[float] = (0.5, 0.75), gamma: float = 0.1) -> float:
+    """Return `gamma` to the number of milestones that have been reached.
+
+    >>> [step_decay(s, 8) for s in (3, 4)]
+    [1.0, 0.1]
+    """
+    return float(gamma ** sum(step >= _length("milestones", m, steps) for m in milestones))
+
+
+def cosine(step: int, steps: int, warmup: float = 0.0, floor: float = 0.0) -> float:
+    """Return half a cosine wave from 1 down to `floor` (Loshchilov and Hutter 2017), after the warm-up.
+
+    >>> round(cosine(5, 10), 9)
+    0.5
+    """
+    n = _length("warmup", warmup, steps)
+    return _rise(step, n) if step < n else _cosine(1.0, floor, _progress(step, n, steps))
+
+
+def linear(step: int, steps: int, warmup: float = 0.0, floor: float = 0.0) -> float:
+    """Return a straight line from 1 down to `floor`, after the warm-up.
+
+    >>> linear(5, 10)
+    0.5
+    """
+    n = _length("warmup", warmup, steps)
+    return _rise(step, n) if step < n else 1.0 + (floor - 1.0) * _progress(step, n, steps)
+
+
+def one_cycle(
+    step: int, steps: int, warmup: float = 0.3, floor: float = 4e-6, shape: Literal["cosine", "linear"] = "cosine"
+) -> float:
+    """Return a rise from 1/25 to 1 within `warmup`, then a fall to `floor` at the last step (Smith and Topin 2018).
+
+    With the default values it is `torch.optim.lr_scheduler.OneCycleLR`.
+
+    >>> one_cycle(2, 10), one_cycle(9, 10)
+    (1.0, 4e-06)
+    """
+    start = 1 / 25
+    rise = _length("warmup", warmup, steps, whole=False) - 1
+    between = _cosine if shape == "cosine" else _line
+    if step < rise:
+        return between(start, 1.0, step / rise)
+    return between(1.0, floor, _progress(step, rise, steps - 1))
+
+
+def warmup_stable_decay(
+    step: int, steps: int, warmup: float = 0.05, decay: float = 0.2, floor: float = 0.0, *, root: bool = False
+) -> float:
+    """Return a warm-up, then 1, then within the last `decay` a fall to `floor` (Hu et al. 2024).
+
+    The fall is linear or, with `root`, 1 - √progress (Hägele et al. 2024). Without it a run can be
+    prolonged from any step of its stable part.
+
+    >>> [warmup_stable_decay(s, 100) for s in (50, 90)]
+    [1.0, 0.5]
+    """
+    n = _length("warmup", warmup, steps)
+    begin = max(n, steps - _length("decay", decay, steps))
+    if step < begin:
+        return _rise(step, n)
+    progress = _progress(step, begin, steps)
+    return _line(1.0, floor, math.sqrt(progress) if root else progress)
+
+
+def _length(name: str, amount: float, steps: int, *, whole: bool = True) -> float:
+    """Return a length in steps: a fraction of the horizon below 1, a number of steps from 1 on."""
+    if not amount >= 0:
+        raise ConfigError(
+            f"schedule.{name} is {amount}; expected is a fraction of the run below 1, or a number of steps. "
+            f"Type for example schedule.{name}=0.1 or schedule.{name}=500"
+        )
+    length = amount * steps if amount < 1 else amount
+    return round(length) if whole else length
+
+
+def _rise(step: int, n: float) -> float:
+    return min(1.0, (step + 1) / (n + 1))
+
+
+def _progress(step: int, begin: float, end: float) -> float:
+    return min(1.0, max(0.0, (step - begin) / (end - begin))) if end > begin else 1.0
+
+
+def _cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) * (1.0 + math.cos(math.pi * progress)) / 2.0
+
+
+def _line(start: float, end: float, progress: float) -> float:
+    return start + (end - start) * progress

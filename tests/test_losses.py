@@ -1,0 +1,83 @@
+"""Losses against numpy, and what they say of data that do not fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dlrun.errors import ConfigError
+from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.losses.mse import mse
+from dlrun.types import Batch, Loss
+
+same = nn.Identity()
+
+
+def draw(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(3))
+
+
+def softmax_nll(scores: np.ndarray, y: np.ndarray, smoothing: float) -> np.ndarray:
+    log_p = scores - np.log(np.exp(scores).sum(-1, keepdims=True))
+    right = np.take_along_axis(log_p, y[..., None], -1)[..., 0]
+    return -(1 - smoothing) * right - smoothing * log_p.mean(-1)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("shape", [(7,), (3, 5)])
+def test_cross_entropy_is_the_negative_log_likelihood(shape: tuple[int, ...], smoothing: float) -> None:
+    scores, y = draw(*shape, 4), torch.arange(int(np.prod(shape))).reshape(shape) % 4
+    with torch.no_grad():
+        values = cross_entropy(same, Batch(scores, y), label_smoothing=smoothing)
+    assert values.shape == y.shape
+    np.testing.assert_allclose(values.numpy(), softmax_nll(scores.numpy(), y.numpy(), smoothing), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("components", [(), (3,), (2, 2)])
+def test_mse_is_the_mean_over_the_components(components: tuple[int, ...]) -> None:
+    x, y = draw(6, *components), draw(6, *components) + 1
+    with torch.no_grad():
+        values = mse(same, Batch(x, y))
+    assert values.shape == (6,)
+    np.testing.assert_allclose(values.numpy(), ((x - y).numpy() ** 2).reshape(6, -1).mean(1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("loss", "batch"),
+    [(cross_entropy, Batch(draw(9, 4), torch.arange(9) % 4)), (mse, Batch(draw(9, 3), draw(9, 3) * 2))],
+)
+def test_the_mean_of_training_is_the_mean_of_the_values(loss: Loss, batch: Batch) -> None:
+    with torch.no_grad():
+        values = loss(same, batch)
+    mean = loss(same, batch)
+    assert mean.ndim == 0
+    torch.testing.assert_close(mean, values.mean())
+
+
+def test_narrow_class_numbers_are_taken() -> None:
+    wide, narrow = torch.arange(5), torch.arange(5, dtype=torch.uint8)
+    assert torch.equal(cross_entropy(same, Batch(draw(5, 5), narrow)), cross_entropy(same, Batch(draw(5, 5), wide)))
+
+
+@pytest.mark.parametrize(
+    ("loss", "x", "y", "says"),
+    [
+        (cross_entropy, draw(4, 3), draw(4, 1), r"float32 \[4, 1\].*type loss=mse"),
+        (cross_entropy, draw(4), torch.zeros(4, dtype=torch.int64), r"expected are scores of shape \[4, 'classes'\]"),
+        (cross_entropy, draw(4, 1), torch.zeros(4, dtype=torch.int64), "at least 2 classes"),
+        (cross_entropy, draw(4, 3), torch.zeros(5, dtype=torch.int64), "expected are scores"),
+        (mse, draw(4, 3), torch.zeros(4, dtype=torch.int64), r"int64 \[4\].*type loss=cross_entropy"),
+        (mse, draw(4, 1), draw(4), "broadcasting"),
+        (mse, draw(4, 1), draw(4, 3), "must have the same shape"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(loss: Loss, x: Tensor, y: Tensor, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        loss(same, Batch(x, y))
+
+
+def test_a_smoothing_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"loss\.label_smoothing is 1\.5"):
+        cross_entropy(same, Batch(draw(4, 3), torch.zeros(4, dtype=torch.int64)), label_smoothing=1.5)

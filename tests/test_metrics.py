@@ -1,0 +1,82 @@
+"""Metrics against numpy, and the same for any portions."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dlrun import metrics
+from dlrun.errors import ConfigError
+from dlrun.types import Batch, Metric
+
+same = nn.Identity()
+g = torch.Generator().manual_seed(2)
+SCORES, CLASSES = torch.randn(101, 6, generator=g), torch.randint(6, (101,), generator=g)
+OUTPUTS, TARGETS = torch.randn(101, 3, generator=g), torch.randn(101, 3, generator=g)
+
+CLASSIFIED = Batch(SCORES, CLASSES)
+REGRESSED = Batch(OUTPUTS, TARGETS)
+
+
+def mean(metric: Metric, batch: Batch, portion: int) -> float:
+    total, count = 0.0, 0
+    for x, y in zip(batch.x.split(portion), batch.y.split(portion), strict=True):
+        part, n = metric(same, Batch(x, y))
+        assert isinstance(part, Tensor)
+        assert part.dtype == torch.float64
+        total, count = total + float(part), count + int(n)
+    return total / count
+
+
+def expected() -> dict[str, tuple[Metric, Batch, float]]:
+    scores, y = SCORES.double().numpy(), CLASSES.numpy()
+    right = scores.argmax(1) == y
+    rank = (scores > scores[np.arange(len(y)), y][:, None]).sum(1)
+    log_p = scores - np.log(np.exp(scores).sum(1, keepdims=True))
+    return {
+        "accuracy": (metrics.accuracy, CLASSIFIED, right.mean()),
+        "error": (metrics.error, CLASSIFIED, 1 - right.mean()),
+        "top_k": (partial(metrics.top_k, k=2), CLASSIFIED, (rank < 2).mean()),
+        "nll": (metrics.nll, CLASSIFIED, -log_p[np.arange(len(y)), y].mean()),
+        "mse": (metrics.mse, REGRESSED, ((OUTPUTS - TARGETS).double().numpy() ** 2).mean()),
+    }
+
+
+@pytest.mark.parametrize("name", list(expected()))
+def test_a_metric_is_exact_for_any_portions(name: str) -> None:
+    metric, batch, value = expected()[name]
+    found = [mean(metric, batch, portion) for portion in (1, 7, 101)]
+    assert found == pytest.approx([value] * 3, rel=1e-6)
+    assert len({f"{f:.6g}" for f in found}) == 1
+
+
+def test_tokens_count_one_by_one() -> None:
+    scores, y = SCORES[:100].view(20, 5, 6), CLASSES[:100].view(20, 5)
+    for metric in (metrics.accuracy, metrics.error, metrics.nll, partial(metrics.top_k, k=3)):
+        total, count = metric(same, Batch(scores, y))
+        flat, n = metric(same, Batch(SCORES[:100], CLASSES[:100]))
+        assert count == n == 100
+        assert float(total) == pytest.approx(float(flat), rel=1e-12)
+
+
+def test_every_task_has_its_metrics() -> None:
+    assert list(metrics.for_task("classification")) == ["accuracy", "error"]
+    assert list(metrics.for_task("regression")) == ["mse"]
+    assert "nll" in metrics.for_task("language")
+    assert metrics.for_task("density") == {}
+
+
+def test_perplexity_is_the_exponential_of_the_mean() -> None:
+    assert metrics.derived({"nll": 2.0, "loss": 3.0}) == {"perplexity": pytest.approx(math.exp(2.0))}
+    assert metrics.derived({"nll": 1e4}) == {"perplexity": math.inf}
+    assert metrics.derived({"loss": 1.0}) == {}
+
+
+def test_more_places_than_classes_are_refused() -> None:
+    with pytest.raises(ConfigError, match="k=7"):
+        metrics.top_k(same, CLASSIFIED, k=7)

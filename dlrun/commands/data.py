@@ -1,0 +1,85 @@
+"""`dlrun data`: the data sets of the menu, where their files are, and getting them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dlrun import console
+from dlrun.datasets import files
+from dlrun.datasets.sources import SOURCES, Source
+from dlrun.errors import DataError, UserError, did_you_mean
+
+
+def main(argv: list[str]) -> int:
+    """List the data sets; download those that are named; with `--check`, verify what is there."""
+    parser = argparse.ArgumentParser(
+        prog="dlrun data",
+        description="List the data sets and where they are; download those that are named.",
+        epilog="Files lie in $DLRUN_DATA (else ~/.cache/dlrun), one folder a data set.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a data set to download, if it is not there")
+    parser.add_argument("--check", action="store_true", help="verify the checksums of the files again")
+    given = parser.parse_args(argv)
+    chosen = [_source(name) for name in given.names]
+    if not chosen and not given.check:
+        console.say(listing())
+        return 0
+    failed = []
+    for source in chosen or [source for source in SOURCES.values() if _present(source)]:
+        try:
+            console.say(f"{source.name}: {_get(source, check=given.check)}")
+        except DataError as error:
+            failed.append(str(error))
+    if failed:
+        raise DataError("\n\n".join(failed))
+    return 0
+
+
+def listing() -> str:
+    """Return the table of data sets: state, size, what it is, where it is, home and licence."""
+    blocks = [f"Data sets (files in {files.data_root()}):"]
+    for source in SOURCES.values():
+        blocks.append(f"  {source.name:<14}{_state(source)}\n{'':16}{source.about}")
+        if source.home:
+            blocks.append(f"{'':16}{source.home}; licence: {source.licence}")
+    blocks.append("«dlrun data NAME» downloads one, «dlrun data --check» verifies what is there.")
+    return "\n".join(blocks)
+
+
+def _source(name: str) -> Source:
+    if name in SOURCES:
+        return SOURCES[name]
+    raise UserError(f"There is no data set «{name}».{did_you_mean(name, SOURCES)} There are: {', '.join(SOURCES)}.")
+
+
+def _get(source: Source, *, check: bool) -> str:
+    if not source.files:
+        return "is computed, there is nothing to download"
+    located = files.locate(source)
+    for file, where in located.items():
+        if check or not files.is_known(where, file):
+            files.read(where, file)
+    return f"{len(located)} of {len(source.files)} files are there and right ({files.folder_of(source)})"
+
+
+def _state(source: Source) -> str:
+    if not source.files:
+        return "computed, no files"
+    present = _present(source)
+    if len(present) == len(source.files):
+        return f"there, {_megabytes(sum(p.stat().st_size for p in present))} in {files.folder_of(source)}"
+    some = f"incomplete, {len(present)} of {len(source.files)} files" if present else "not there"
+    return f"{some}: «dlrun data {source.name}» downloads {_megabytes(source.download_bytes)}"
+
+
+def _present(source: Source) -> list[Path]:
+    try:
+        folder = files.folder_of(source)
+    except DataError:
+        return []
+    return [where for file in source.files if (where := files.find(folder, file))]
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"

@@ -1,0 +1,91 @@
+"""CIFAR-10: colour pictures of 32×32 pixels, 10 classes, 50,000 for training and 10,000 for the test.
+
+A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009. The original files are
+pickles of Python 2; they are read by an unpickler that knows arrays and nothing else.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from dlrun.datasets.decoded import decoded
+from dlrun.datasets.sources import CIFAR10
+from dlrun.datasets.tensors import from_tensors
+from dlrun.errors import DataError
+from dlrun.types import Data
+
+NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+# the module in which numpy keeps `_reconstruct` has moved; an array's own pickle tells where it is
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy.core.multiarray", "_reconstruct"): numpy.empty(0).__reduce__()[0],
+    ("numpy", "ndarray"): numpy.ndarray,
+    ("numpy", "dtype"): numpy.dtype,
+}
+
+
+class _ArraysOnly(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return _ALLOWED[module, name]
+        except KeyError:
+            raise DataError(f"A batch of CIFAR-10 asks for «{module}.{name}»; only arrays are allowed in it.") from None
+
+
+def parse(content: bytes) -> tuple[Tensor, Tensor]:
+    """Return the images, uint8 [N, 3, 32, 32], and labels, int64 [N], of one batch file.
+
+    Raises `DataError` if it holds anything but arrays, numbers and texts, or is not such a batch.
+    """
+    try:
+        batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
+        images, labels = torch.from_numpy(batch[b"data"]), torch.tensor(batch[b"labels"])
+        return images.view(-1, 3, 32, 32), labels
+    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise DataError(f"Not a batch of CIFAR-10: {error}.") from None
+
+
+def decode(contents: dict[str, bytes]) -> dict[str, Tensor]:
+    """Return images [N, 3, 32, 32] and labels [N] of the training batches, in order, and of the test batch."""
+    batches = {name.rpartition("/")[2]: parse(content) for name, content in contents.items()}
+    test = batches.pop("test_batch")
+    x, y = zip(*(batches[name] for name in sorted(batches)), strict=True)
+    return {"train_x": torch.cat(x), "train_y": torch.cat(y), "test_x": test[0], "test_y": test[1]}
+
+
+def cifar10(
+    *,
+    path: str | None = None,
+    validation_size: int | float = 5000,
+    train_size: int | None = None,
+    split_seed: int = 0,
+    normalise: bool = True,
+    augment: dict[str, int | float | bool] | None = None,
+) -> Data:
+    """Return CIFAR-10 with its official test split, images float32 [N, 3, 32, 32].
+
+    `validation_size` images (or a fraction of them) are taken from the 50,000 by `split_seed`; of the
+    rest `train_size` keeps so many. Images are normalised by the mean and deviation of each colour
+    over all training pixels, or scaled to 0..1. Raises `DataError` if the files are missing or altered.
+    """
+    tensors, content = decoded(CIFAR10, decode, path=path)
+    return from_tensors(
+        "cifar10",
+        (tensors["train_x"], tensors["train_y"]),
+        test=(tensors["test_x"], tensors["test_y"]),
+        task="classification",
+        class_names=NAMES,
+        validation_size=validation_size,
+        train_size=train_size,
+        split_seed=split_seed,
+        normalise=normalise,
+        scale=255.0,
+        augment=augment,
+        content=content,
+    )

@@ -1,0 +1,39 @@
+"""Fashion-MNIST: pictures of clothing in the files, sizes and numbers of MNIST.
+
+H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine
+Learning Algorithms, 2017, arXiv:1708.07747.
+"""
+
+from __future__ import annotations
+
+from dlrun.datasets.idx import idx_images
+from dlrun.datasets.sources import FASHION_MNIST
+from dlrun.types import Data
+
+NAMES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+
+
+def fashion_mnist(
+    *,
+    path: str | None = None,
+    validation_size: int | float = 5000,
+    train_size: int | None = None,
+    split_seed: int = 0,
+    normalise: bool = True,
+    augment: dict[str, int | float | bool] | None = None,
+) -> Data:
+    """Return Fashion-MNIST with its official test split, images float32 [N, 1, 28, 28].
+
+    The arguments are those of `dlrun.datasets.mnist.mnist`. Raises `DataError` if the files are
+    missing or altered.
+    """
+    return idx_images(
+        FASHION_MNIST,
+        NAMES,
+        path=path,
+        validation_size=validation_size,
+        train_size=train_size,
+        split_seed=split_seed,
+        normalise=normalise,
+        augment=augment,
+    )

@@ -1,0 +1,58 @@
+"""Noisy samples of a smooth function on [0, 1], for polynomials of any degree to be fitted to."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from dlrun.datasets.splits import stream
+from dlrun.datasets.tensors import Pair, from_tensors
+from dlrun.errors import ConfigError
+from dlrun.types import Data
+
+
+def smooth(x: Tensor) -> Tensor:
+    """Return f*(x) = 0.5 + 0.8 sin(2.5 π x), which on [0, 1] lies in [-0.3, 1.3].
+
+    >>> smooth(torch.tensor([0.0, 0.2, 0.6])).tolist()
+    [0.5, 1.2999999523162842, -0.30000001192092896]
+    """
+    return 0.5 + 0.8 * torch.sin(2.5 * math.pi * x)
+
+
+def polynomial(
+    *,
+    n: int = 40,
+    noise: float = 0.1,
+    data_seed: int = 0,
+    validation_size: int | float = 10,
+    test_size: int = 1000,
+    train_size: int | None = None,
+    split_seed: int = 0,
+) -> Data:
+    """Return `n` samples y = f*(x) + `noise`·ε with x uniform on [0, 1], both float32 [N, 1].
+
+    `data_seed` draws the `n` samples, of which `split_seed` takes `validation_size` for validation and
+    `train_size` keeps so many for training. The test split is `test_size` further samples, drawn by
+    `split_seed` alone, so that it is the same for every `data_seed`. f* is `truth`.
+    """
+    for key, value, least in (("n", n, 1), ("test_size", test_size, 0), ("noise", noise, 0)):
+        if not value >= least:
+            raise ConfigError(f"dataset.{key}={value}: expected is at least {least}.")
+    return from_tensors(
+        "polynomial",
+        _samples(n, noise, stream("polynomial", data_seed)),
+        test=_samples(test_size, noise, stream("polynomial test", split_seed)) if test_size else None,
+        task="regression",
+        validation_size=validation_size,
+        train_size=train_size,
+        split_seed=split_seed,
+        truth=smooth,
+    )
+
+
+def _samples(n: int, noise: float, generator: torch.Generator) -> Pair:
+    x = torch.rand(n, 1, generator=generator)
+    return x, smooth(x) + noise * torch.randn(n, 1, generator=generator)

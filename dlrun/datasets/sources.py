@@ -1,0 +1,129 @@
+"""Where the data sets of the menu come from: their files, checksums, mirrors, homes and licences.
+
+Nothing heavy is imported here, so that a command can list them at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class File:
+    """One file: its canonical name, and the size and SHA-256 of its unpacked content."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set's files and where to get them.
+
+    A mirror is the address of a folder in which each file lies as `name` + `packed`; or, with
+    `archive`, of one tar file that holds them all. A set without files is computed. A set with
+    `package` ("sklearn/datasets/data") lies inside an installed Python package.
+    """
+
+    name: str
+    about: str
+    home: str = ""
+    licence: str = ""
+    files: tuple[File, ...] = ()
+    mirrors: tuple[str, ...] = ()
+    packed: str = ".gz"
+    archive: bool = False
+    download_bytes: int = 0
+    package: str = ""
+
+
+def _idx(*checksums: str) -> tuple[File, ...]:
+    # the four files of MNIST, which Fashion-MNIST copies in name and size
+    names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+    sizes = (47_040_016, 60_008, 7_840_016, 10_008)
+    return tuple(File(*row) for row in zip(names, sizes, checksums, strict=True))
+
+
+DIGITS = Source(
+    "digits",
+    "1,797 handwritten digits of 8×8 pixels, 10 classes",
+    home="https://archive.ics.uci.edu/dataset/80 (in scikit-learn)",
+    licence="CC BY 4.0",
+    files=(File("digits.csv", 264_712, "6ebb3d2fee246a4e99363262ddf8a00a3c41bee6014c373ed9d9216ba7f651b8"),),
+    package="sklearn/datasets/data",
+)
+
+MNIST = Source(
+    "mnist",
+    "70,000 handwritten digits of 28×28 pixels, 10 classes",
+    home="http://yann.lecun.com/exdb/mnist/",
+    licence="none stated; commonly given as CC BY-SA 3.0",
+    files=_idx(
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+    mirrors=(
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        "http://yann.lecun.com/exdb/mnist/",
+    ),
+    download_bytes=11_594_722,
+)
+
+FASHION_MNIST = Source(
+    "fashion_mnist",
+    "70,000 pictures of clothing, 28×28 grey pixels, 10 classes",
+    home="https://github.com/zalandoresearch/fashion-mnist",
+    licence="MIT",
+    files=_idx(
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+    mirrors=(
+        "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    ),
+    download_bytes=30_878_645,
+)
+
+CIFAR10 = Source(
+    "cifar10",
+    "60,000 colour pictures of 32×32 pixels, 10 classes",
+    home="https://www.cs.toronto.edu/~kriz/cifar.html",
+    licence="none stated; the home page asks to cite A. Krizhevsky (2009)",
+    files=tuple(
+        File(f"cifar-10-batches-py/{name}", size, sha256)
+        for name, size, sha256 in (
+            ("data_batch_1", 31_035_704, "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd"),
+            ("data_batch_2", 31_035_320, "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8"),
+            ("data_batch_3", 31_035_999, "0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9"),
+            ("data_batch_4", 31_035_696, "3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b"),
+            ("data_batch_5", 31_035_623, "d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154"),
+            ("test_batch", 31_035_526, "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831"),
+        )
+    ),
+    mirrors=("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",),
+    archive=True,
+    download_bytes=170_498_071,
+)
+
+SOURCES = {
+    source.name: source
+    for source in (
+        DIGITS,
+        Source("polynomial", "noisy samples of a smooth function on [0, 1], regression"),
+        Source("moons", "two half circles in the plane, 2 classes"),
+        Source("spirals", "two spirals in the plane, 2 classes"),
+        MNIST,
+        FASHION_MNIST,
+        CIFAR10,
+    )
+}
+
+OFFLINE = tuple(name for name, source in SOURCES.items() if not source.mirrors)
+"""The data sets that need no download."""

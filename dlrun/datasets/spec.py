@@ -1,0 +1,61 @@
+"""What a data set's samples say about it: its classes, or the values of a regression."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dlrun.errors import ConfigError, DataError
+from dlrun.types import Spec, Task
+
+
+def spec_of(
+    name: str,
+    task: Task,
+    x: Tensor,
+    y: Tensor,
+    *,
+    classes: int | None = None,
+    class_names: Sequence[str] = (),
+) -> Spec:
+    """Return what inputs `x` [N, ...] and targets `y` [N, ...] decide about a model.
+
+    The number of classes is given, or the number of names, or the largest class + 1.
+    """
+    shape = tuple(x.shape[1:])
+    if task != "classification":
+        if classes is not None or class_names:
+            raise ConfigError(f"The data set «{name}» is for {task}, which has no classes.")
+        return Spec(task, shape, outputs=y[0].numel() if task == "regression" else 1)
+    if y.is_floating_point():
+        raise DataError(_whole(name, y))
+    classes = classes or len(class_names) or int(y.max()) + 1
+    if class_names and len(class_names) != classes:
+        raise ConfigError(f"The data set «{name}» has {classes} classes and {len(class_names)} class names.")
+    return Spec(task, shape, outputs=classes, classes=classes, class_names=tuple(class_names))
+
+
+def targets(name: str, spec: Spec, y: Tensor) -> Tensor:
+    """Return targets as losses take them: classes int64 [N], values float32 [N, O], the rest as it is.
+
+    Raises `DataError` if they are not what the data set's spec says.
+    """
+    if spec.task == "classification":
+        if y.is_floating_point() or y.ndim != 1:
+            raise DataError(_whole(name, y))
+        low, high = int(y.min()), int(y.max())
+        if low < 0 or high >= spec.outputs:
+            raise DataError(f"The classes of «{name}» run from {low} to {high}; expected are 0 to {spec.outputs - 1}.")
+        return y.to(torch.int64)
+    if spec.task == "regression":
+        y = y.reshape(len(y), -1).to(torch.float32)
+        if y.shape[1] != spec.outputs or not bool(y.isfinite().all()):
+            raise DataError(f"The targets of «{name}» are not [N, {spec.outputs}] finite numbers: {list(y.shape)}.")
+    return y
+
+
+def _whole(name: str, y: Tensor) -> str:
+    kind = str(y.dtype).removeprefix("torch.")
+    return f"The targets of «{name}» are {kind} of shape {list(y.shape)}; a classification needs whole numbers, [N]."

@@ -1,0 +1,51 @@
+"""Two spirals that wind around each other in the plane, two classes.
+
+After K. Lang, M. Witbrock, Learning to Tell Two Spirals Apart, 1988.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from dlrun.datasets.plane import two_classes
+from dlrun.types import Data
+
+
+def arms(place: Tensor, classes: Tensor, turns: float) -> Tensor:
+    """Return points [N, 2] at radius r = √`place` and angle 2π·`turns`·r, half a turn on for class 1."""
+    radius = place.sqrt()
+    angle = 2 * math.pi * turns * radius + math.pi * classes
+    return radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
+
+
+def spirals(
+    *,
+    n: int = 1000,
+    noise: float = 0.02,
+    turns: float = 1.5,
+    data_seed: int = 0,
+    validation_size: int | float = 200,
+    test_size: int = 1000,
+    split_seed: int = 0,
+    normalise: bool = True,
+) -> Data:
+    """Return points around two spirals of radius 1 and so many `turns`, x float32 [N, 2], off by `noise`·ε.
+
+    `data_seed` draws the `n` samples of training and validation, which `split_seed` parts; the test
+    split is `test_size` further samples, drawn by `split_seed` alone.
+    """
+    return two_classes(
+        "spirals",
+        partial(arms, turns=turns),
+        n=n,
+        noise=noise,
+        data_seed=data_seed,
+        validation_size=validation_size,
+        test_size=test_size,
+        split_seed=split_seed,
+        normalise=normalise,
+    )

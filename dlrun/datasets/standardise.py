@@ -1,0 +1,75 @@
+"""The preparation of raw inputs: shape, type, and the training split's mean and deviation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlrun.errors import DataError
+
+
+@dataclass(frozen=True)
+class Standardise:
+    """Map raw inputs, as they lie in the files, to what a model sees: (x - mean) / deviation.
+
+    `mean` and `deviation` have one value for all, or one for each index of a sample's first axis (the
+    channels of an image, the components of a vector). Inputs may come flat, [N, 784], or without the
+    axis of a single channel, [N, 28, 28].
+
+    >>> prepare = Standardise((1, 2), mean=(1.0,), deviation=(2.0,))
+    >>> prepare(torch.tensor([[3, 5]])).tolist()
+    [[[1.0, 2.0]]]
+    """
+
+    shape: tuple[int, ...]
+    mean: tuple[float, ...] = (0.0,)
+    deviation: tuple[float, ...] = (1.0,)
+    indices: bool = False
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return prepared inputs, float32 [N, *shape], or int64 where inputs are indices.
+
+        Raises `DataError` if they do not have as many values a sample.
+        """
+        if x.ndim == 0 or x[:1].numel() not in (0, math.prod(self.shape)):
+            given, flat = list(x.shape), math.prod(self.shape)
+            raise DataError(f"The inputs have shape {given}; expected are [N, {_list(self.shape)}] or [N, {flat}].")
+        x = x.reshape(len(x), *self.shape)
+        if self.indices:
+            return x.to(torch.int64)
+        if self.mean == (0.0,) and self.deviation == (1.0,):
+            return x.to(torch.float32)
+        x = x.to(torch.float32, copy=True)
+        return x.sub_(_along(self.mean, x)).div_(_along(self.deviation, x))
+
+
+def statistics(x: Tensor, chunk: int = 1024) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and the (population) deviation over all axes of `x` [N, C, ...] but C.
+
+    Summed in float64, a chunk at a time. A constant channel gets the deviation 1.
+    """
+    axes = tuple(a for a in range(x.ndim) if a != 1)
+    # shifted by a value near the mean, so that the squares do not cancel
+    shift = x[:chunk].double().mean(axes, keepdim=True)
+    total = squares = torch.zeros(x.shape[1], dtype=torch.float64)
+    for start in range(0, len(x), chunk):
+        part = x[start : start + chunk].double() - shift
+        total, squares = total + part.sum(axes), squares + part.square().sum(axes)
+    n = x.numel() // x.shape[1]
+    mean = total / n
+    deviation = (squares / n - mean.square()).clamp(min=0).sqrt()
+    deviation = torch.where(deviation > 0, deviation, 1.0)
+    return tuple((mean + shift.flatten()).tolist()), tuple(deviation.tolist())
+
+
+def _along(values: tuple[float, ...], x: Tensor) -> Tensor | float:
+    if len(values) == 1:
+        return values[0]
+    return torch.tensor(values, dtype=x.dtype, device=x.device).view(-1, *[1] * (x.ndim - 2))
+
+
+def _list(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))

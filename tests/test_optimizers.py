@@ -315,6 +315,22 @@ def test_least_squares_is_the_closed_form(ridge: float) -> None:
     np.testing.assert_allclose(model.coefficients.detach().numpy(), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("degree", [9, 15, 40])
+def test_a_high_degree_survives_the_rounding_of_its_coefficients(degree: int) -> None:
+    # In float64 the least error at degree 15 needs coefficients of 1e8, which in float32 give an error of 57.
+    x = torch.linspace(0, 1, 100).unsqueeze(1)
+    batch = Batch(x, torch.sin(6 * x) + 0.1 * torch.randn(100, 1, generator=torch.Generator().manual_seed(0)))
+    single, double = Powers(degree), Powers(degree).double()
+    for model in (single, double):
+        LeastSquares().step(Objective(model, mse), batch, 1.0)
+    wide = Batch(batch.x.double(), batch.y.double())
+    best = mse(double, wide).item()
+    phi = wide.x.numpy() ** np.arange(degree + 1)
+    expected = np.linalg.lstsq(phi, wide.y.numpy(), rcond=None)
+    assert best == pytest.approx(np.square(phi @ expected[0] - wide.y.numpy()).mean(), rel=1e-6)
+    assert mse(single, batch).item() < 1.25 * best
+
+
 def test_least_squares_of_deficient_rank_has_the_least_norm() -> None:
     g = torch.Generator().manual_seed(0)
     x = torch.randn(6, 12, generator=g, dtype=torch.float64)

@@ -31,9 +31,10 @@ class LeastSquares:
 
     Φ are the model's features, in float64. The batch should be the whole training set
     (`trainer.batch_size=null trainer.steps=1`). LAPACK's `gelsd` (a singular value decomposition)
-    solves it on the host and, where Φ has not full rank, returns the solution of least norm. The
-    ridge penalises all coefficients, that of a constant feature too. The loss has no part in it, so
-    it should be `mse`.
+    solves it on the host and, where Φ has not full rank in the type of the coefficients, returns the
+    solution of least norm: singular values below its rounding are taken for zero, since what they
+    contribute, huge and cancelling, would not survive the rounding of W. The ridge penalises all
+    coefficients, that of a constant feature too. The loss has no part in it, so it should be `mse`.
     """
 
     ridge: float = 0.0
@@ -64,7 +65,8 @@ class LeastSquares:
             )
         features = _features(objective.model, batch.x).double().cpu()
         targets = y.detach().cpu().double().reshape(len(y), -1)
-        model.coefficients.copy_(solve(features, targets, ridge=self.ridge).reshape(model.coefficients.shape))
+        found = solve(features, targets, ridge=self.ridge, rounding=torch.finfo(model.coefficients.dtype).eps)
+        model.coefficients.copy_(found.reshape(model.coefficients.shape))
         return Update(loss, None)
 
     def state_dict(self) -> dict[str, Any]:
@@ -75,8 +77,11 @@ class LeastSquares:
         """Take over nothing."""
 
 
-def solve(features: Tensor, targets: Tensor, *, ridge: float = 0.0) -> Tensor:
+def solve(features: Tensor, targets: Tensor, *, ridge: float = 0.0, rounding: float = 0.0) -> Tensor:
     """Return the W [F, O] that minimises ‖features·W - targets‖² + ridge·‖W‖², by `gelsd`.
+
+    Singular values below `rounding` times the largest count as zero; those below max(N, F) times the
+    rounding of the matrix's own type always do.
 
     >>> x = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 2.0]], dtype=torch.float64)
     >>> torch.round(solve(x, x @ torch.tensor([[2.0], [3.0]], dtype=torch.float64)), decimals=6).T
@@ -87,7 +92,8 @@ def solve(features: Tensor, targets: Tensor, *, ridge: float = 0.0) -> Tensor:
         count = features.shape[1]
         features = torch.cat([features, ridge**0.5 * torch.eye(count, dtype=features.dtype)])
         targets = torch.cat([targets, targets.new_zeros(count, targets.shape[1])])
-    solution: Tensor = torch.linalg.lstsq(features, targets, driver="gelsd").solution
+    cutoff = max(rounding, max(features.shape) * torch.finfo(features.dtype).eps)
+    solution: Tensor = torch.linalg.lstsq(features, targets, rcond=cutoff, driver="gelsd").solution
     return solution
 
 

@@ -38,7 +38,7 @@ def explain(error: Exception, overrides: Sequence[str], loader: ConfigLoaderImpl
     if isinstance(error, OverrideParseException):
         return ConfigError(_unreadable(error, loader))
     if isinstance(error, MissingConfigException):
-        return ConfigError(_missing(error, name))
+        return ConfigError(_missing(error, overrides, name))
     if isinstance(error, yaml.YAMLError):
         return ConfigError(f"A configuration file is not valid YAML: {error}")
     try:
@@ -83,16 +83,21 @@ def _unreadable(error: OverrideParseException, loader: ConfigLoaderImpl) -> str:
     )
 
 
-def _missing(error: MissingConfigException, name: str | None) -> str:
+def _missing(error: MissingConfigException, overrides: Sequence[str], name: str | None) -> str:
     wanted = error.missing_cfg_file or ""
     group, _, choice = wanted.rpartition("/")
     if not group:
         return f"There is no configuration «{wanted}» to begin with.\n{_plain(error)}"
-    parent = re.match(r"In '([^']+)'", str(error))
-    asked = f"\n«{parent[1]}.yaml» asks for it." if parent and parent[1] != name else ""
-    options = [option for option in error.options or () if option != choice]
+    given = next((o for o in overrides if o.lstrip("+") == f"{group}={choice}"), "")
+    added = [o for o in overrides if o.startswith("+")] or [f"the configuration «{name}»"]
+    asked = "" if given else f"\nThis is not on the command line, but comes from {' or '.join(added)}."
+    return _no_choice(given or f"{group}={choice}", choice, error.options or (), asked)
+
+
+def _no_choice(given: str, choice: str, options: Sequence[str], asked: str = "") -> str:
+    group = given.lstrip("+").partition("=")[0]
     return (
-        f"«{group}={choice}»: {group} has no choice «{choice}».{did_you_mean(choice, options)}{asked}"
+        f"«{given}»: {group} has no choice «{choice}».{did_you_mean(choice, options)}{asked}"
         f"\nThe choices are: {', '.join(options)}. («dlrun list {group}» describes them.)"
     )
 
@@ -102,7 +107,9 @@ def _complaint(override: Override, base: DictConfig, loader: ConfigLoaderImpl) -
     given, key = override.input_line, override.key_or_group
     bare = (given or "").lstrip("+~")
     chosen = base.hydra.runtime.choices if base else {}
-    if loader.get_group_options(key):
+    if options := loader.get_group_options(key):
+        if not override.is_delete() and not isinstance(override.value(), str | list | dict):
+            return _no_choice(bare, str(override.value()), options)
         if override.is_add() and key in chosen:
             return f"«{given}»: {key} has a choice already («{chosen[key]}»). Type «{bare}» to choose another."
         if key not in chosen and not override.is_add():
@@ -128,15 +135,18 @@ def _unknown(key: str, base: DictConfig, groups: Sequence[str]) -> str:
     parent, _, leaf = key.rpartition(".")
     if parent in OPEN:
         return f"«{parent}» has no «{leaf}» yet, so it is added. Type «+{key}=…»."
-    keys = [k for k in flat(base) if k.startswith("hydra.") == key.startswith("hydra.")]
-    suggestion = did_you_mean(key, [*groups, *keys]) or _by_leaf(leaf, keys)
     node = OmegaConf.select(base, parent) if parent and _known(base, parent) else None
     if isinstance(node, DictConfig):
-        return f"{parent} has no key «{leaf}».{suggestion}\nIts keys are: {_names(node)}."
-    here = sorted(k for k in base if k != "hydra" and k not in groups) if base else []
+        suggestion = did_you_mean(leaf, map(str, node)).replace("«", f"«{parent}.")
+        missing = not suggestion and "_target_" in node
+        more = f"\nAn argument of «{node._target_}» that is not among them is added: «+{key}=…»." if missing else ""
+        return f"{parent} has no key «{leaf}».{suggestion}\nIts keys are: {_names(node)}.{more}"
+    keys = [k for k in flat(base) if k.startswith("hydra.") == key.startswith("hydra.")]
+    suggestion = did_you_mean(key, dict.fromkeys([*groups, *keys])) or _by_leaf(leaf, keys)
+    here = sorted(str(k) for k in base if k != "hydra" and k not in groups) if base else []
     return (
         f"there is no group or key «{key}».{suggestion}"
-        f"\nThe groups are: {', '.join(groups)}. The other keys are: {', '.join(map(str, here))}."
+        f"\nThe groups are: {', '.join(groups)}. The other keys are: {', '.join(here)}."
     )
 
 
@@ -157,7 +167,7 @@ def _names(node: DictConfig) -> str:
 
 def flat(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
     """Yield the dotted name of every key, the inner ones included."""
-    for key in cfg:
+    for key in map(str, cfg):
         yield f"{prefix}{key}"
         node = cfg._get_node(key)
         if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():

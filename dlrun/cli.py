@@ -8,21 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from dlrun import confdir, console
+from dlrun.commands import COMMANDS, COMPOSING
 from dlrun.errors import DlrunError, UserError, did_you_mean
-
-COMMANDS = {
-    "train": "train a run; with -m, one for every combination of values",
-    "resume": "go on with a run that was stopped, or train it longer",
-    "test": "read the test split with a run's selected weights",
-    "predict": "apply a run's selected weights to a file",
-    "runs": "list, filter and delete runs",
-    "list": "show the groups and their choices",
-    "data": "show the data sets, and fetch and check their files",
-    "check": "check a configuration without training",
-    "verify-resume": "prove that a killed and resumed run is bit-equal to one never stopped",
-    "sync": "send to MLflow what it has missed",
-    "ui": "open MLflow on the runs of this folder",
-}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,6 +42,8 @@ def _dispatch(given: list[str]) -> int:
         command = "completion"
     elif command not in COMMANDS:
         raise UserError(_unknown(command, rest))
+    if command in COMPOSING and {"-h", "--help"} & {*rest}:  # the rest is Hydra's own help
+        print(f"dlrun {command}: {COMMANDS[command]}\n")
     module = importlib.import_module(f"dlrun.commands.{command.replace('-', '_')}")
     code: int = module.main(rest)
     return code
@@ -69,7 +58,7 @@ def usage() -> str:
         "  dlrun train                                    train on handwritten digits, in seconds\n"
         "  dlrun train +experiment=mnist optimizer.lr=0.1\n\n"
         f"commands:\n{lines}\n\n"
-        "«dlrun COMMAND --help» says more. Completion: eval \"$(dlrun -sc install=bash)\" (or zsh);"
+        '«dlrun COMMAND --help» says more. Completion: eval "$(dlrun -sc install=bash)" (or zsh);'
         " dlrun -sc install=fish | source"
     )
 
@@ -77,4 +66,6 @@ def usage() -> str:
 def _unknown(command: str, rest: Sequence[str]) -> str:
     if "=" in command or command.startswith(("-", "+")):
         return f"«{command}» is no command. To train with it, type «dlrun train {' '.join([command, *rest])}»."
-    return f"There is no command «{command}».{did_you_mean(command, COMMANDS)}\nThe commands are: {', '.join(COMMANDS)}."
+    return (
+        f"There is no command «{command}».{did_you_mean(command, COMMANDS)}\nThe commands are: {', '.join(COMMANDS)}."
+    )

@@ -26,8 +26,9 @@ class Choice:
 def groups() -> dict[str, dict[str, Choice]]:
     """Return each group's choices by name, dlrun's own overlaid with the user's; Hydra's groups left out."""
     found: dict[str, dict[str, Choice]] = {}
-    for folder, own in ((confdir.packaged(), False), (confdir.own(), True)):
-        for path in sorted(folder.glob("*/**/*.yaml")) if folder else []:
+    mine = confdir.own()
+    for folder, own in ((confdir.packaged(), False), *([(mine, True)] if mine else [])):
+        for path in sorted(folder.glob("*/**/*.yaml")):
             group, *rest = path.relative_to(folder).with_suffix("").parts
             if group != "hydra":
                 choice = Choice(group, "/".join(rest), path, own)

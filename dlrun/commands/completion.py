@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import redirect_stderr, suppress
 from io import StringIO
 
+from dlrun.commands import COMMANDS, COMPOSING
 from dlrun.errors import UserError, did_you_mean
 
 BASH = r"""_dlrun() {
@@ -28,7 +29,8 @@ ZSH = r"""(( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
 _dlrun() {
     local -a found
     found=("${(@f)$(COMP_LINE="${(j: :)words[1,CURRENT-1]} $PREFIX" ${~words[1]} -sc query=zsh 2>/dev/null)}")
-    compadd -Q -S '' -- ${found:#}
+    compadd -Q -S '' -- ${(M)found:#*[=./]}
+    compadd -Q -- ${${found:#*[=./]}:#}
 }
 compdef _dlrun dlrun"""
 
@@ -40,7 +42,6 @@ complete -c dlrun -f -a '(__dlrun_complete)'"""
 
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 REMOVALS = {"bash": "complete -r dlrun", "zsh": "compdef -d dlrun", "fish": "complete -e -c dlrun"}
-COMPOSING = ("train", "check", "verify-resume")
 OPTIONS = ("--cfg", "--config-dir", "--config-name", "--help", "--info", "--multirun", "--resolve")
 
 
@@ -71,8 +72,6 @@ def complete(line: str) -> list[str]:
 
 def _following(words: Sequence[str], begun: str) -> Iterable[str]:
     """Return what may follow the words after `dlrun`."""
-    from dlrun.cli import COMMANDS
-
     if not words:
         return [*COMMANDS, *(("--help", "--version") if begun.startswith("-") else ())]
     command, *rest = words
@@ -99,14 +98,14 @@ def _overrides(words: Sequence[str], begun: str) -> Iterable[str]:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
-    from dlrun import compose
+    from dlrun import compose, composition
 
     with suppress(Exception, SystemExit), redirect_stderr(StringIO()):
         args = compose.parse(words, "dlrun")[1]
-        loader = ConfigLoaderImpl(compose.search_path(args.config_dir))
+        loader = ConfigLoaderImpl(composition.search_path(args.config_dir))
         line = " ".join([*args.overrides, begun])
-        with compose.opened(args.config_dir):
-            found = DefaultCompletionPlugin(loader)._query(args.config_name or compose.PRIMARY, line)
+        with composition.opened(args.config_dir):
+            found = DefaultCompletionPlugin(loader)._query(args.config_name or composition.PRIMARY, line)
         # an experiment is added; Hydra's own keys are for who asks for them
         added = ["+" + word if word == "experiment=" else word for word in found]
         return [word for word in added if not word.startswith("hydra") or begun.startswith("h")]
@@ -114,8 +113,5 @@ def _overrides(words: Sequence[str], begun: str) -> Iterable[str]:
 
 
 def _spaced(words: Sequence[str], shell: str) -> list[str]:
-    """Return the words with the blank that ends a complete one, where the shell adds none itself."""
-    from dlrun.cli import COMMANDS
-
-    ends = {*COMMANDS, *OPTIONS}
-    return [word + " " if shell == "bash" and word in ends else word for word in words]
+    """Return the words, for bash with the blank behind a complete one that other shells add themselves."""
+    return [word + " " if shell == "bash" and not word.endswith(("=", ".", "/")) else word for word in words]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import DictConfig
 
 from dlrun import checkpoint, compose, console, journal
 from dlrun.build import Built, build
@@ -29,7 +30,10 @@ TIMED = ("throughput/", "cost/")
 
 def main(argv: list[str]) -> int:
     """Train what `argv` composes twice, one of them killed and resumed, and compare."""
-    config = compose.config(argv)
+    return compose.consult(argv, prog="dlrun verify-resume", use=lambda config: _verify(config, argv))
+
+
+def _verify(config: DictConfig, argv: list[str]) -> int:
     built = build(config)
     steps = built.training.plan.steps
     kill_after = random.SystemRandom().randrange(1, max(2, steps))

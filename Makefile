@@ -1,0 +1,45 @@
+# Everything that is done to this project. `make check` is what has to pass.
+PYTHON ?= python3
+BIN := .venv/bin
+# two processes, one thread each: the tests' models are too small for more
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+CODE := dlrun hydra_plugins tests benchmarks
+# an existing folder of data sets beside the checkout, if DLRUN_DATA does not say otherwise
+export DLRUN_DATA ?= $(abspath $(wildcard ../shared/data))
+ifeq ($(DLRUN_DATA),)
+unexport DLRUN_DATA
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test check bench ui clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/.installed ## make .venv and install dlrun into it, every version pinned
+
+.venv/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+train: setup ## train on handwritten digits: seconds, no download
+	$(BIN)/dlrun train
+
+test: setup ## run the tests
+	$(PYTEST)
+
+check: setup ## format, lint, types and tests, all without a complaint
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(PYTEST)
+
+bench: setup ## measure what a step costs, against a bare loop
+	$(BIN)/python -m benchmarks
+
+ui: setup ## open MLflow on the runs in outputs/
+	$(BIN)/dlrun ui
+
+clean: ## remove what setup made and what tools cached (never outputs/)
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build dist

@@ -1,0 +1,74 @@
+"""What every test stands on: an empty folder, no inherited settings, and two ways to call dlrun."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+# one thread a process, before anything imports torch
+os.environ["OMP_NUM_THREADS"] = "1"
+
+SETTINGS = ("DLRUN_OUTPUTS", "MLFLOW_TRACKING_URI", "DLRUN_TRACEBACK", "HYDRA_FULL_ERROR")
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a call of dlrun came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for the whole session: what is made once need not be made for each test."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def here(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The current directory: empty, and dlrun's own settings all unset but the cache."""
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DLRUN_CACHE", str(cache))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    yield tmp_path
+
+
+@pytest.fixture
+def dlrun(here: Path) -> Callable[..., Called]:
+    """`dlrun(*argv)` in a process of its own, as from a shell."""
+
+    def call(*argv: str, timeout: float = 120, **environment: str) -> Called:
+        command = [sys.executable, "-m", "dlrun", *argv]
+        done = subprocess.run(
+            command, cwd=here, env=os.environ | environment, capture_output=True, text=True, timeout=timeout
+        )
+        return Called(done.returncode, done.stdout, done.stderr)
+
+    return call
+
+
+@pytest.fixture
+def call(here: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Called]:
+    """`call(*argv)` in this process: many times faster, for what needs no process of its own."""
+    from dlrun.cli import main
+
+    def call(*argv: str) -> Called:
+        capfd.readouterr()
+        try:
+            code = main(list(argv))
+        except SystemExit as stopped:
+            code = stopped.code if isinstance(stopped.code, int) else 1
+        out, err = capfd.readouterr()
+        return Called(code, out, err)
+
+    return call

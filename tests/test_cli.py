@@ -1,0 +1,129 @@
+"""The first word of the command line, and the commands that only show something."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dlrun import __version__, cli, menu
+from dlrun.commands import COMMANDS
+from dlrun.errors import RunError, UserError
+
+
+def test_help_lists_every_command(call) -> None:
+    called = call("--help")
+    assert called.code == 0
+    assert all(f"  {name} " in called.out for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_a_module_with_a_main(name: str) -> None:
+    assert callable(importlib.import_module(f"dlrun.commands.{name.replace('-', '_')}").main)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(call, name: str) -> None:
+    called = call(name, "--help")
+    assert called.code == 0, called.err
+    assert f"dlrun {name}" in called.out
+    assert not called.err
+
+
+def test_version(call) -> None:
+    assert call("--version").out == f"dlrun {__version__}\n"
+
+
+def test_no_command_is_a_usage_error_that_shows_the_help(call) -> None:
+    called = call()
+    assert called.code == 2
+    assert "commands:" in called.out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["trian"], "Did you mean «train»?"),
+        (["trian"], "The commands are: train, resume,"),
+        (["optimizer.lr=0.1", "seed=3"], "type «dlrun train optimizer.lr=0.1 seed=3»"),
+        (["-m", "seed=1,2"], "type «dlrun train -m seed=1,2»"),
+        (["list", "modle"], "Did you mean «model»?"),
+        (["train", "modle=mlp"], "Did you mean «model»?"),
+    ],
+)
+def test_a_misspelt_word_is_told_with_what_to_type(call, argv: list[str], words: str) -> None:
+    called = call(*argv)
+    assert (called.code, called.out) == (2, "")
+    assert words in called.err
+    assert "Traceback" not in called.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(UserError("no"), 2), (RunError("no"), 1), (KeyboardInterrupt(), 130)], ids=repr
+)
+def test_exit_codes(call, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
+    def fail(argv: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(importlib.import_module("dlrun.commands.list"), "main", fail)
+    called = call("list")
+    assert called.code == code
+    assert "Traceback" not in called.err
+
+
+def test_the_folders_modules_are_found_after_the_installed(here: Path, call) -> None:
+    (here / "a_module_of_mine.py").write_text("x = 1\n")
+    (here / "json.py").write_text("raise SystemExit('the wrong json')\n")
+    call("--version")
+    assert sys.path[-1] == str(here)
+    assert importlib.import_module("a_module_of_mine").x == 1
+
+
+def test_a_process_of_its_own_does_the_same(dlrun) -> None:
+    called = dlrun("trian")
+    assert called.code == 2
+    assert called.err.startswith("dlrun: There is no command «trian».")
+
+
+def test_a_reader_that_stops_early_is_no_error(here: Path) -> None:
+    program = f"{sys.executable} -m dlrun list model | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", program], capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
+def test_list_shows_the_groups(call) -> None:
+    called = call("list")
+    assert called.code == 0
+    assert "mlp" in next(line for line in called.out.splitlines() if line.startswith("model"))
+    assert "hydra" not in called.out
+
+
+@pytest.mark.parametrize("group", ["dataset", "model", "loss", "optimizer", "schedule", "trainer", "experiment"])
+def test_list_describes_every_choice(call, group: str) -> None:
+    called = call("list", group)
+    assert called.code == 0
+    for name, choice in menu.groups()[group].items():
+        assert menu.describe(choice), f"{choice.path} has no head comment, and its target no docstring"
+        assert f"{name} " in called.out
+
+
+def test_list_draws_schedules(call) -> None:
+    called = call("list", "schedule")
+    assert "cosine" in called.out
+    assert "█" in called.out
+
+
+def test_list_marks_the_users_own(here: Path, call) -> None:
+    (here / "conf/model").mkdir(parents=True)
+    (here / "conf/model/mine.yaml").write_text("_target_: mine.Net\n")
+    (here / "mine.py").write_text('class Net:\n    """A net of mine.\n\n    More.\n    """\n')
+    assert "mine*" in call("list").out
+    assert "A net of mine. (yours:" in call("list", "model").out
+
+
+def test_usage_is_one_screen() -> None:
+    assert len(cli.usage().splitlines()) <= 24

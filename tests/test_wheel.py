@@ -1,0 +1,85 @@
+"""The wheel, installed where there is no checkout, is all of dlrun."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("hatchling") is None or importlib.util.find_spec("build") is None,
+    reason="hatchling and build are not installed: make setup installs them",
+)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel's own environment: it sees what this one has installed, but not the checkout."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    venv.create(folder, with_pip=False, symlinks=True)
+    site = folder / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
+    # a folder that a .pth file adds has its own .pth files, the editable install's, not read
+    (site / "rest.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+    command = ["--python", str(folder / "bin/python"), "install", "--no-deps", "--no-index", "--quiet", str(wheel)]
+    subprocess.run([sys.executable, "-m", "pip", *command], check=True, capture_output=True, timeout=120)
+    return folder
+
+
+@pytest.fixture
+def installed(here: Path, elsewhere: Path):
+    def call(*argv: str) -> str:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+        command = [str(elsewhere / "bin/dlrun"), *argv]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=here, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return call
+
+
+def test_the_wheel_holds_the_configuration_and_the_plugins(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    conf = {f"dlrun/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
+    assert conf <= names
+    assert {"hydra_plugins/dlrun/__init__.py", "hydra_plugins/dlrun/search_path.py"} <= names
+    assert not {name for name in names if name.startswith(("tests/", "benchmarks/", "conf/"))}
+    assert "hydra_plugins/__init__.py" not in names  # a namespace that other plugins share
+
+
+def test_it_is_the_wheel_that_runs(elsewhere: Path) -> None:
+    program = "import dlrun.confdir as c; print(c.packaged())"
+    done = subprocess.run([elsewhere / "bin/python", "-I", "-c", program], capture_output=True, text=True, check=True)
+    assert Path(done.stdout.strip()).is_relative_to(elsewhere)
+
+
+def test_help_and_list(installed) -> None:
+    assert "verify-resume" in installed("--help")
+    assert "polynomial" in installed("list", "model")
+
+
+def test_a_configuration_with_the_users_own_parts(here: Path, installed) -> None:
+    (here / "conf/model").mkdir(parents=True)
+    (here / "conf/model/mine.yaml").write_text("_target_: mylab.Mine\n")
+    assert "_target_: mylab.Mine" in installed("train", "model=mine", "--cfg", "job")
+
+
+def test_a_run(here: Path, installed) -> None:
+    installed("train", "trainer.epochs=1", "tracking.enabled=false")
+    assert len([*here.glob("outputs/runs/*/*/summary.json")]) == 1

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from dlrun import metrics as known_metrics
-from dlrun import provenance, targets
+from dlrun import provenance, targets, weights
 from dlrun.averaging import Average
 from dlrun.batches import Batches, Streamed
 from dlrun.configuration import SETTINGS, SIZES, check
@@ -61,7 +61,10 @@ def build(config: DictConfig) -> Built:
     device, precision = choose(trainer.device, trainer.precision)
     data = _dataset(plain)
     data = _moved(data if not trainer.fast else _two_batches(data, trainer), device)
-    model = _model(plain, data).to(device)
+    model = _model(plain, data)
+    if plain["init_from"]:
+        weights.start_from(plain["init_from"], model)
+    model.to(device)
     objective = Objective(model, _part(plain, "loss"), autocast=_autocast(device, precision))
     batches = _batches(trainer, data, seed=plain["seed"], device=device)
     flop = _rehearse(objective, batches, plain)
@@ -250,9 +253,13 @@ def _rehearse(objective: Objective, batches: Batches, plain: dict[str, Any]) -> 
     """
     few = min(2, len(batches.split))
     index = torch.arange(few, device=batches.device)
+    buffers = {name: buffer.clone() for name, buffer in objective.model.named_buffers()}
     try:
         batch = batches.split.gather(index)
         batch = Batch(batch.x.to(batches.device), batch.y.to(batches.device))
+        loss = objective(batch)
+        if objective.params:
+            torch.autograd.grad(loss, objective.params, allow_unused=True)
         return round(count_flops(objective, batch) / few * batches.size)
     except DlrunError:
         raise
@@ -262,3 +269,6 @@ def _rehearse(objective: Objective, batches: Batches, plain: dict[str, Any]) -> 
             f"The parts do not fit together: a first pass over {few} samples failed.\n  {parts}\n"
             f"  {type(error).__name__}: {error}"
         ) from error
+    finally:
+        for name, buffer in objective.model.named_buffers():
+            buffer.copy_(buffers[name])

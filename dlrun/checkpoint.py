@@ -35,7 +35,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"There is no checkpoint {path}.") from None
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} cannot be read as a checkpoint of dlrun: {reason}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -73,7 +73,9 @@ def apply(execution: Execution) -> None:
         torch.backends.cudnn.benchmark = not execution.deterministic
     if execution.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(execution.deterministic)
+    if execution.deterministic != torch.are_deterministic_algorithms_enabled():
+        # only where it changes something: the call imports torch._inductor, a second and more
+        torch.use_deterministic_algorithms(execution.deterministic)
 
 
 def describe(device: torch.device) -> str:

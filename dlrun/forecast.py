@@ -1,4 +1,4 @@
-"""A horizon in steps for a budget in minutes, forecast from a few steps that are then undone."""
+"""How long a run takes, and how many steps fit into a time: forecast from a few steps that are then undone."""
 
 from __future__ import annotations
 
@@ -19,11 +19,21 @@ def steps_within(run: loop.Training, minutes: float) -> int:
 
     The steps that are timed leave no trace: weights and optimizer are put back.
     """
+    return max(1, int(minutes * 60 / _each(run)))
+
+
+def seconds_for(run: loop.Training) -> float:
+    """Return how long the plan of a run takes, validations included; the steps that are timed leave no trace."""
+    return run.plan.steps * _each(run)
+
+
+def _each(run: loop.Training) -> float:
+    """Return the seconds of a step with its share of a validation, weights and optimizer put back."""
     before = loop.copied(run.objective.model.state_dict())
     seconds = _step_seconds(run) + _validation_seconds(run) / run.plan.evaluate_every
     run.objective.model.load_state_dict(before)
     run.optimizer.init(run.objective)
-    return max(1, int(minutes * 60 / seconds))
+    return seconds
 
 
 def _step_seconds(run: loop.Training) -> float:

@@ -130,11 +130,10 @@ def save(run: Training, state: State, window: Window, recorder: Recorder) -> Non
     """Hand all that a resumed loop needs to the recorder."""
     window.check()
     content = {
-        "state": asdict(state),
-        "steps": run.plan.steps,
         "model": run.objective.model.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "average": run.average.weights if run.average else None,
+        "state": asdict(state),
     }
     recorder.save(content, run.best)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from dlrun import console
@@ -17,7 +18,7 @@ HEARTBEAT = 30.0
 """Seconds after which a log gets a line even if no epoch has ended."""
 
 
-def head(built: Built, run: RunDir, *, start: int = 0) -> str:
+def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
     """Return what will run, in a few lines."""
     data, plan, config = built.data, built.training.plan, built.config
     sizes = [f"{len(data.train)} train"]
@@ -32,10 +33,11 @@ def head(built: Built, run: RunDir, *, start: int = 0) -> str:
         ["optimizer", f"{optimizer}, lr {number(built.training.optimizer.lr)}, schedule {schedule}"],
         ["steps", f"{plan.steps} of {built.training.batches.size} samples ({plan.epoch(plan.steps):.4g} epochs)"],
         ["device", f"{describe(execution.device)}, {execution.precision}, {_threads(built)}"],
-        ["folder", _relative(run)],
     ]
     if start:
-        rows.insert(4, ["resumed", f"from step {start}"])
+        rows.append(["resumed", f"from step {start}"])
+    if run:
+        rows.append(["folder", _relative(run)])
     return f"{config['name']}  seed {config['seed']}\n" + "\n".join(f"  {name:<10}{text}" for name, text in rows)
 
 
@@ -45,8 +47,6 @@ def _threads(built: Built) -> str:
 
 
 def _relative(run: RunDir) -> str:
-    from pathlib import Path
-
     here = Path.cwd()
     return str(run.path.relative_to(here) if run.path.is_relative_to(here) else run.path)
 

@@ -45,9 +45,11 @@ def sources() -> str:
 def user_modules() -> str:
     """Return the hash of the modules under the current directory that are imported now."""
     here = Path.cwd().resolve()
-    files = {Path(f).resolve() for m in list(sys.modules.values()) if (f := getattr(m, "__file__", None))}
-    libraries = {Path(p).resolve() for p in (sys.prefix, Path(dlrun.__file__).parent.parent)}
-    own = {f for f in files if f.is_relative_to(here) and not any(f.is_relative_to(library) for library in libraries)}
+    files = {Path(f) for m in list(sys.modules.values()) if (f := getattr(m, "__file__", None))}
+    libraries = [Path(p).resolve() for p in (sys.prefix, sys.base_prefix, Path(dlrun.__file__).parent)]
+    # some libraries name modules that are no files
+    real = {f.resolve() for f in files if f.is_absolute() and f.is_file()}
+    own = {f for f in real if f.is_relative_to(here) and not any(f.is_relative_to(library) for library in libraries)}
     return _hash(sorted(own))
 
 

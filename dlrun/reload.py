@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from dlrun import checkpoint
+from dlrun import weights
 from dlrun.build import Built, build
 from dlrun.errors import UserError
 from dlrun.rundir import RunDir, find
@@ -70,34 +70,6 @@ def rebuild(folder: RunDir) -> Built:
 
 def select(built: Built, folder: RunDir) -> int:
     """Put the selected weights into the model (the last, if none are yet), and return their step."""
-    if folder.best.exists():
-        content = checkpoint.load(folder.best, built.training.device)
-        step = int(content["step"])
-    elif folder.last.exists():
-        content = checkpoint.load(folder.last, built.training.device)
-        step = int(content["state"]["step"])
-    else:
-        raise UserError(f"{folder.path} has no weights yet (status {folder.status()}). «dlrun resume {folder.id}»?")
-    put(built.training.objective.model, content["model"], where=str(folder.path))
+    values, step = weights.of_run(folder)
+    weights.put(built.training.objective.model, values, where=str(folder.path))
     return step
-
-
-def put(model: nn.Module, weights: dict[str, Any], *, where: str) -> None:
-    """Load `weights` into `model`.
-
-    Raises `UserError` naming what differs, if they are of another model.
-    """
-    own = model.state_dict()
-    differing = [
-        f"{name}: {_shape(weights, name)} there, {_shape(own, name)} here"
-        for name in dict.fromkeys([*own, *weights])
-        if _shape(weights, name) != _shape(own, name)
-    ]
-    if differing:
-        listed = "\n  ".join(differing[:8] + ["…"] * (len(differing) > 8))
-        raise UserError(f"The weights of {where} are of another model than this one:\n  {listed}")
-    model.load_state_dict(weights)
-
-
-def _shape(state: dict[str, Any], name: str) -> str:
-    return str(tuple(state[name].shape)) if name in state else "missing"

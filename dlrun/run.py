@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from dlrun import checkpoint, console, device, loop, presentation, provenance
+from dlrun import checkpoint, console, device, loop, presentation, provenance, weights
 from dlrun.build import Built, plan
 from dlrun.evaluation import Collected, collect, evaluate
 from dlrun.forecast import steps_within
@@ -124,7 +124,9 @@ def _restored(built: Built, folder: RunDir) -> State:
     """Return where the last checkpoint stands, its contents put into the parts; the start without one."""
     if not folder.last.exists():
         return State()
-    state = loop.restore(built.training, checkpoint.load(folder.last, built.training.device))
+    content = checkpoint.load(folder.last, built.training.device)
+    weights.put(built.training.objective.model, content["model"], where=str(folder.last))
+    state = loop.restore(built.training, content)
     if folder.best.exists():
         best = checkpoint.load(folder.best, built.training.device)
         built.training.best = best if best["step"] == state.best_step else None

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     for condition in arguments.where:
         rows = [row for row in rows if _fits(row, condition, rows)]
     if arguments.sort:
-        rows = _sorted(rows, arguments.sort)
+        rows = _sorted(rows, arguments.sort, descending=arguments.descending)
     if arguments.last:
         rows = rows[-arguments.last :]
     if arguments.delete:
@@ -58,7 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="only those of which it is true: status=killed, name=mnist, 'test/error<0.01'; may be repeated",
     )
-    parser.add_argument("--sort", metavar="KEY", help="by a metric or a column; -KEY for the largest first")
+    parser.add_argument("--sort", metavar="KEY", help="by a metric or a column, the smallest first")
+    parser.add_argument("--descending", action="store_true", help="with --sort, the largest first")
     parser.add_argument("--last", metavar="N", type=int, help="only the last N of them")
     parser.add_argument("--metric", action="append", help="a column of its own for this metric; may be repeated")
     parser.add_argument("--json", action="store_true", help="print everything that is known, as JSON")
@@ -95,12 +96,11 @@ def _fits(row: dict[str, Any], condition: str, rows: list[dict[str, Any]]) -> bo
     return bool(compare(str(value), given))
 
 
-def _sorted(rows: list[dict[str, Any]], by: str) -> list[dict[str, Any]]:
-    name = by.removeprefix("-")
+def _sorted(rows: list[dict[str, Any]], name: str, *, descending: bool) -> list[dict[str, Any]]:
     _known(name, rows)
     have = [row for row in rows if _value(row, name) is not None]
     without = [row for row in rows if _value(row, name) is None]
-    return sorted(have, key=lambda row: _value(row, name), reverse=by.startswith("-")) + without
+    return sorted(have, key=lambda row: _value(row, name), reverse=descending) + without
 
 
 def _known(name: str, rows: list[dict[str, Any]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from dlrun import console, device
+from dlrun import console, device, tracking
 from dlrun.errors import UserError
 from dlrun.journal import Journal
 from dlrun.reload import rebuild, select
@@ -45,4 +45,6 @@ def main(argv: list[str]) -> int:
     console.say(console.table([[name, console.number(value)] for name, value in metrics.items()]))
     if arguments.split == "test":
         console.say(f"  reads of the test split so far: {folder.summary()['test_reads']}")
+        if built.tracking.enabled:
+            tracking.start(folder)
     return 0

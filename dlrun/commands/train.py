@@ -29,7 +29,7 @@ def prepare(config: DictConfig) -> Built:
     """Decide everything about a run before its folder exists."""
     built = build(config)
     if built.tracking.enabled:
-        tracking.check_uri()
+        tracking.check(system_metrics=built.tracking.system_metrics)
     return built
 
 
@@ -46,6 +46,6 @@ def conduct(built: Built, folder: RunDir, *, resumed: bool = False) -> dict[str,
     finally:
         for uploader in uploaders:
             if uploader.wait(built.tracking.wait):
-                console.say(f"  {folder.summary().get('mlflow_url', '')}")
+                console.say(f"  {tracking.link(folder)}")
             else:
                 console.say(f"  not all is in MLflow yet; it goes on by itself, and «dlrun sync {folder.id}» sees to it")

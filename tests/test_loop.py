@@ -1,0 +1,209 @@
+"""The loop against a loop written by hand, and against itself resumed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dlrun import loop
+from dlrun.averaging import Average
+from dlrun.batches import Batches
+from dlrun.datasets.tensors import TensorSplit
+from dlrun.errors import NonFinite
+from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.metrics import for_task
+from dlrun.objective import Objective
+from dlrun.optimizers.adam import Adam
+from dlrun.optimizers.descent import Descent
+from dlrun.optimizers.sgd import SGD
+from dlrun.plan import Plan
+from dlrun.schedules.curves import constant, cosine
+from dlrun.state import State
+from dlrun.types import Batch, Rule
+
+CPU = torch.device("cpu")
+PLAN = Plan(steps=30, per_epoch=6, log_every=4, evaluate_every=5, checkpoint_every=1)
+
+
+class Notes:
+    """A recorder that keeps everything in memory."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[int, dict[str, float]]] = []
+        self.saved: dict[int, dict[str, Any]] = {}
+        self.best: dict[int, dict[str, Any] | None] = {}
+
+    def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
+        timeless = {name: value for name, value in values.items() if not name.startswith("throughput/")}
+        self.points.append((step, timeless))
+
+    def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None:
+        step = content["state"]["step"]
+        self.saved[step], self.best[step] = cloned(content), cloned(best)
+
+    def curve(self, name: str) -> dict[int, float]:
+        return {step: values[name] for step, values in self.points if name in values}
+
+
+def cloned(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {k: cloned(v) for k, v in value.items()}
+    return [cloned(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def data(n: int, seed: int) -> TensorSplit:
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, 4, generator=draw)
+    return TensorSplit(x, (x.sum(1) > 0).long())
+
+
+def jitter(x: Tensor, draw: torch.Generator) -> Tensor:
+    return x + 0.1 * torch.randn(x.shape, generator=draw)
+
+
+def training(rule: Rule | None = None, **options: Any) -> loop.Training:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 2))
+    objective = Objective(model, cross_entropy)
+    optimizer = Descent(rule or Adam(lr=0.05, weight_decay=0.01, decoupled=True), clip=1.0)
+    optimizer.init(objective)
+    batches = Batches(data(47, 0), size=8, seed=5, device=CPU, augment=jitter)
+    given = {
+        "objective": objective,
+        "batches": batches,
+        "optimizer": optimizer,
+        "schedule": cosine,
+        "plan": PLAN,
+        "seed": 5,
+        "device": CPU,
+        "validation": data(31, 1),
+        "metrics": for_task("classification"),
+    }
+    return loop.Training(**given | options)  # type: ignore[arg-type]
+
+
+def test_the_loop_is_the_loop_that_one_would_write_by_hand() -> None:
+    run = training(SGD(lr=0.1), schedule=constant, validation=None)
+    run = replace(run, batches=replace(run.batches, augment=None), optimizer=Descent(SGD(lr=0.1)))
+    run.objective.model[3].p = 0.0
+    run.optimizer.init(run.objective)
+    by_hand = training().objective.model
+    by_hand[3].p = 0.0
+    optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.1)
+    losses = []
+    for epoch in range(5):
+        for index in run.batches.indices(epoch):
+            batch = run.batches.split.gather(index)
+            loss = nn.functional.cross_entropy(by_hand(batch.x), batch.y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append((loss.item(), len(index)))
+    notes = Notes()
+    loop.train(run, State(), notes)
+    for name, value in run.objective.model.state_dict().items():
+        assert torch.allclose(value, by_hand.state_dict()[name], rtol=1e-5, atol=1e-6), name
+    # a point is the mean over the samples since the one before it
+    for last, value in notes.curve("train/loss").items():
+        part = losses[(last - 1) // 4 * 4 : last]
+        assert value == pytest.approx(sum(a * n for a, n in part) / sum(n for _, n in part), rel=1e-5)
+
+
+@pytest.mark.parametrize("rule", [Adam(lr=0.05, weight_decay=0.01, decoupled=True), SGD(lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)])
+@pytest.mark.parametrize("average", [False, True])
+def test_a_run_resumed_at_any_step_is_bit_equal(rule: Rule, average: bool) -> None:
+    def fresh() -> loop.Training:
+        run = training(rule)
+        return replace(run, average=Average(run.objective.params, 0.9)) if average else run
+
+    whole = Notes()
+    end = loop.train(fresh(), State(), whole)
+    for step in (1, 5, 6, 13, 29):
+        run, notes = fresh(), Notes()
+        state = loop.restore(run, cloned(whole.saved[step]))
+        run.best = cloned(whole.best[step])
+        assert loop.train(run, state, notes).best_step == end.best_step
+        assert notes.points == [point for point in whole.points if point[0] > step]
+        assert same(notes.saved[30], whole.saved[30])
+        assert same(notes.best[30], whole.best[30])
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a if k != "train_seconds")
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    return bool(a == b)
+
+
+def test_the_best_weights_are_those_of_the_best_validation() -> None:
+    run, notes = training(), Notes()
+    state = loop.train(run, State(), notes)
+    losses = notes.curve("val/loss")
+    assert state.best_step == min(losses, key=lambda step: losses[step])
+    assert run.best
+    run.objective.model.load_state_dict(run.best["model"])
+    found = loop.evaluate(run.objective, run.metrics, run.validation, batch_size=7, device=CPU)  # type: ignore[arg-type]
+    assert found["loss"] == pytest.approx(losses[state.best_step], rel=1e-6)
+    upward = training(monitor="val/accuracy", higher_is_better=True)
+    accuracies = Notes()
+    state = loop.train(upward, State(), accuracies)
+    curve = accuracies.curve("val/accuracy")
+    assert state.best_step == max(curve, key=lambda step: curve[step])
+
+
+def test_patience_ends_a_run_and_a_resumed_run_stays_ended() -> None:
+    plan = replace(PLAN, steps=300, evaluate_every=1)
+    run, notes = training(plan=plan, patience=3), Notes()
+    state = loop.train(run, State(), notes)
+    assert state.best_step is not None
+    assert state.step == state.best_step + 3 < 300
+    again = training(plan=plan, patience=3)
+    assert loop.train(again, loop.restore(again, notes.saved[state.step]), Notes()).step == state.step
+
+
+def test_a_request_to_stop_saves_at_the_step_boundary() -> None:
+    answers = iter([False] * 12 + [True])
+    notes = Notes()
+    state = loop.train(training(), State(), notes, stop=lambda: next(answers))
+    assert state.step == 12
+    assert max(notes.saved) == 12
+
+
+def test_a_loss_that_is_no_number_names_its_step() -> None:
+    steps = iter(range(100))
+
+    def explodes(model: nn.Module, batch: Batch) -> Tensor:
+        values = cross_entropy(model, batch)
+        return values * math.inf if next(steps) == 6 else values
+
+    run = training(plan=replace(PLAN, checkpoint_every=None), validation=None)
+    run.objective.loss = explodes
+    notes = Notes()
+    with pytest.raises(NonFinite, match="step 7"):
+        loop.train(run, State(), notes)
+    assert not notes.saved
+
+
+def test_the_average_is_the_closed_form() -> None:
+    weights = [torch.zeros(3)]
+    average = Average(weights, 0.5)
+    expected = torch.zeros(3)
+    for step in range(1, 6):
+        weights[0] += 1
+        average.update(step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * step
+    assert torch.allclose(average.weights[0], expected)
+    with average.applied():
+        assert torch.allclose(weights[0], expected)
+    assert torch.equal(weights[0], torch.full((3,), 5.0))

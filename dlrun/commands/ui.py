@@ -19,6 +19,7 @@ from dlrun import console, rundir, tracking
 from dlrun.commands.sync import named
 from dlrun.errors import RunError, UserError
 from dlrun.rundir import RunDir, all_runs, wait_until
+from dlrun.tracking.store import prepare, quiet_mlflow
 from dlrun.tracking.where import artifact_folder, has_server, redacted
 
 # browsers refuse to open these
@@ -41,6 +42,7 @@ def main(argv: list[str]) -> int:
         _check_port(options.port)
     _catch_up()
     if has_server(uri):
+        quiet_mlflow()
         return _open(redacted(uri).rstrip("/"), chosen, uri, browser=not options.no_browser)
     return _serve(uri, options.port or _free_port(), chosen, browser=not options.no_browser)
 
@@ -56,8 +58,6 @@ def _catch_up() -> None:
 
 
 def _serve(uri: str, port: int, chosen: list[RunDir], *, browser: bool) -> int:
-    from dlrun.tracking.store import prepare, quiet_mlflow
-
     quiet_mlflow()
     artifacts = artifact_folder(chosen[0] if chosen else None)
     prepare(uri, artifacts)
@@ -66,14 +66,16 @@ def _serve(uri: str, port: int, chosen: list[RunDir], *, browser: bool) -> int:
     # without MLflow's own job queue: eight processes and half a gigabyte less
     environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     previous = signal.signal(signal.SIGTERM, _interrupt)
-    server = subprocess.Popen(
-        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True
-    )
+    log = artifacts.parent / "server.log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
     try:
         console.say("Starting MLflow …")
         address = f"http://127.0.0.1:{port}"
         if not wait_until(lambda: server.poll() is not None or _answers(address), 120, poll=0.2) or server.poll():
-            raise RunError(f"MLflow's server did not start on port {port} (exit code {server.poll()}); see above.")
+            raise RunError(f"MLflow's server did not start on port {port} (exit code {server.poll()}): see {log}.")
         _open(address, chosen, uri, browser=browser)
         console.say("Ctrl-C ends it.")
         return server.wait()
@@ -85,7 +87,12 @@ def _serve(uri: str, port: int, chosen: list[RunDir], *, browser: bool) -> int:
 
 
 def _open(address: str, chosen: list[RunDir], uri: str, *, browser: bool) -> int:
-    url = f"{address}/#/{_view(chosen, uri)}"
+    from mlflow.exceptions import MlflowException
+
+    try:
+        url = f"{address}/#/{_view(chosen, uri)}"
+    except MlflowException as error:
+        raise RunError(f"The tracking server {address} does not answer: {str(error)[:300]}") from None
     console.say(url)
     if browser and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform == "darwin"):
         webbrowser.open(url)

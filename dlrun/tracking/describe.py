@@ -71,14 +71,14 @@ def tags(run: RunDir, config: dict[str, Any], summary: dict[str, Any]) -> dict[s
 def datasets(summary: dict[str, Any]) -> list[dict[str, Any]]:
     """Return each split as MLflow's fields of a data set; the digest is of the data and their split."""
     data = summary.get("data") or {}
-    digest = str(data.get("fingerprint") or "")[:36]
-    if not digest:
+    short = str(data.get("fingerprint") or "")[:16]  # MLflow takes 36 characters, its pages show fewer
+    if not short:
         return []
     name = str(data.get("name", "data"))
     return [
         {
             "name": f"{name}/{split}",
-            "digest": digest,
+            "digest": short,
             "source_type": "dlrun",
             "source": json.dumps({"dataset": name, "split": split, "fingerprint": data["fingerprint"]}),
             "profile": json.dumps({"num_rows": data[split]}),

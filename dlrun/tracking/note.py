@@ -13,8 +13,19 @@ SPLITS = ("train", "val", "test")
 
 def note(run: RunDir, config: dict[str, Any], summary: dict[str, Any], nonfinite: dict[str, str]) -> str:
     """Return the note in Markdown, within MLflow's limit."""
-    parts = [_what(config, summary), *_results(summary), *_warnings(summary, nonfinite), _repeat(run, summary)]
+    # the page folds all but the first lines away
+    parts = [_headline(config, summary), *_results(summary), *_warnings(summary, nonfinite)]
+    parts += [_what(config, summary), _repeat(run, summary)]
     return shorten("\n\n".join(part for part in parts if part), TAG)
+
+
+def _headline(config: dict[str, Any], summary: dict[str, Any]) -> str:
+    """Return the status and the metrics of the last split that was read, in one line."""
+    metrics = summary.get("metrics") or {}
+    split = next((s for s in reversed(SPLITS) if any(name.startswith(f"{s}/") for name in metrics)), "")
+    shown = [f"{name} {_number(value)}" for name, value in metrics.items() if name.partition("/")[0] == split]
+    line = f"**{config.get('name', 'run')}**: {summary.get('status', 'killed')}"
+    return f"{line}, {', '.join(shown)}" if shown else line
 
 
 def _what(config: dict[str, Any], summary: dict[str, Any]) -> str:
@@ -30,9 +41,8 @@ def _what(config: dict[str, Any], summary: dict[str, Any]) -> str:
         ("steps", summary.get("steps")),
         ("time", console.duration(summary["seconds"]) if summary.get("seconds") else None),
     ]
-    status = summary.get("status", "killed")
     lines = [f"- {name}: {value}" for name, value in facts if value not in (None, "")]
-    return "\n".join([f"**{config.get('name', 'run')}**: {status}", "", *lines])
+    return "\n".join(["What it was:", "", *lines]) if lines else ""
 
 
 def _results(summary: dict[str, Any]) -> list[str]:
@@ -47,7 +57,7 @@ def _results(summary: dict[str, Any]) -> list[str]:
 def _table(title: str, metrics: dict[str, Any]) -> str:
     kinds = list(dict.fromkeys(name.partition("/")[2] for name in metrics if name.partition("/")[0] in SPLITS))
     rows = [
-        [split, *(console.number(float(metrics[n])) if (n := f"{split}/{kind}") in metrics else "" for kind in kinds)]
+        [split, *(_number(metrics.get(f"{split}/{kind}")) for kind in kinds)]
         for split in SPLITS
         if any(name.startswith(f"{split}/") for name in metrics)
     ]
@@ -88,3 +98,7 @@ def _settings(part: Any) -> str:
 
 def _counted(parameters: Any) -> str:
     return f", {parameters:,} parameters" if isinstance(parameters, int) else ""
+
+
+def _number(value: Any) -> str:
+    return "" if value is None else console.number(float(value))

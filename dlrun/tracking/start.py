@@ -30,6 +30,8 @@ class Uploader:
             wait_until(lambda: self._sent() or self._gone(), seconds)
         except KeyboardInterrupt:
             return False
+        finally:
+            _let_go(self.process)
         return self._sent()
 
     def _sent(self) -> bool:
@@ -52,7 +54,7 @@ def start(run: RunDir) -> Uploader:
 def sync_in_background(runs: Sequence[RunDir], log: Path) -> None:
     """Spawn one process that sends what MLflow lacks of `runs`, one after the other."""
     if runs:
-        _spawn(runs, log)
+        _let_go(_spawn(runs, log))
 
 
 def bury(runs: Sequence[RunDir]) -> None:
@@ -60,6 +62,12 @@ def bury(runs: Sequence[RunDir]) -> None:
     for run in runs:
         if run.summary().get("status") == "running":
             run.status()
+
+
+def _let_go(process: subprocess.Popen[bytes]) -> None:
+    """Leave a process to itself: it is meant to outlive this one, of which Python would warn."""
+    if process.poll() is None:
+        process.returncode = 0
 
 
 def _spawn(runs: Sequence[RunDir], log: Path) -> subprocess.Popen[bytes]:

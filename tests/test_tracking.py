@@ -1,0 +1,454 @@
+"""Runs as MLflow shows them, from folders that are written here by hand: no training is needed."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlrun import tracking
+from dlrun.errors import UserError
+from dlrun.journal import Journal
+from dlrun.rundir import RunDir, wait_until
+from dlrun.tracking import describe, uploader
+from dlrun.tracking.points import Reader
+from dlrun.tracking.state import only_uploader
+from dlrun.tracking.store import prepare
+from dlrun.tracking.where import redacted
+
+# MLflow's own use of SQLAlchemy is not ours to mend
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+CONFIG = """
+name: mnist
+seed: 0
+model: {_target_: torch.nn.Linear, hidden: [3, 4], bias: true}
+optimizer: {lr: 0.1, decay: null}
+tracking: {experiment: study, tags: {who: ada}}
+"""
+METRICS = {"train/loss": 0.5, "val/loss": 0.6, "val/error": 0.2, "test/error": 0.25}
+ROOT = Path(tracking.__file__).parents[2]
+WAIT = 120.0
+"""Far more than is needed: how long a busy machine may take is not what is tested."""
+
+
+@pytest.fixture
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("DLRUN_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("MLFLOW_LOGGING_LEVEL", "ERROR")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "outputs"
+
+
+MakeRun = Callable[..., RunDir]
+
+
+@pytest.fixture
+def make_run(outputs: Path) -> MakeRun:
+    def make(name: str = "ab12cd", config: str = CONFIG, **summary: Any) -> RunDir:
+        run = RunDir(outputs / "runs" / "2026-11-22" / f"120000-mnist-{name}")
+        (run.path / ".hydra").mkdir(parents=True)
+        run.config.write_text(config)
+        data = {"name": "mnist", "fingerprint": "f" * 64, "train": 55000, "validation": 5000, "test": 10000}
+        run.update(**{"status": "running", "command": "dlrun train seed=0", "data": data, "seed": 0} | summary)
+        return run
+
+    return make
+
+
+def log(run: RunDir, steps: range, *, end: str | None = None) -> None:
+    """Append points as training does, and perhaps the end."""
+    journal = Journal(run.journal)
+    if not steps.start:
+        journal.event("start", resumed_from=None, pid=0)
+    for step in steps:
+        journal.metrics(step, step / 10, {"train/loss": 1 / (step + 1), "val/loss": 2 / (step + 1)})
+    if end:
+        journal.event("end", status=end)
+        run.update(status=end, metrics=METRICS, best_step=5, steps=steps.stop)
+    journal.close()
+
+
+def send(run: RunDir) -> bool | None:
+    return uploader.send(run, patience=0)
+
+
+def client(run: RunDir) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking.store_uri(run))
+
+
+def shown(run: RunDir) -> Any:
+    """Return the one run of MLflow that shows `run`."""
+    mlflow = client(run)
+    found = mlflow.search_runs([e.experiment_id for e in mlflow.search_experiments()], f"tags.`dlrun.id` = '{run.id}'")
+    assert len(found) == 1
+    return found[0]
+
+
+def points(run: RunDir, name: str) -> list[tuple[int, float]]:
+    return [(m.step, m.value) for m in client(run).get_metric_history(shown(run).info.run_id, name)]
+
+
+def expected(steps: int, scale: float = 1.0) -> list[tuple[int, float]]:
+    return [(step, scale / (step + 1)) for step in range(steps)]
+
+
+TRAINER = """
+import sys, time
+from pathlib import Path
+from dlrun.rundir import RunDir
+run = RunDir(Path(sys.argv[1]))
+with run.held():
+    run.update(status="running")
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def trainer() -> Iterator[Callable[[RunDir], subprocess.Popen[str]]]:
+    """Yield what starts a process that holds a run's folder, as a trainer does."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(run: RunDir) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", TRAINER, str(run.path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )
+        started.append(process)
+        assert process.stdout and process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def test_a_finished_run_is_shown_complete_and_once(make_run: MakeRun) -> None:
+    run = make_run(git={"commit": "abc", "dirty": True}, versions={"torch": "2.13.0"}, test_reads=1, parameters=17)
+    log(run, range(1200), end="finished")
+    run.figures.mkdir()
+    (run.figures / "confusion.svg").write_text("<svg/>")
+    assert send(run) is True
+    assert not tracking.pending(run)
+
+    page = shown(run)
+    assert run.summary()["mlflow_run_id"] == page.info.run_id
+    assert page.info.status == "FINISHED"
+    assert points(run, "train/loss") == expected(1200)
+    assert points(run, "val/loss") == expected(1200, 2.0)
+    assert points(run, "test/error") == [(5, 0.25)], "a metric without a curve is shown at the selected step"
+    assert points(run, "val/error") == [(5, 0.2)]
+    assert page.data.params["model.hidden"] == "[3, 4]"
+    assert page.data.params["optimizer.decay"] == "null"
+    tags = page.data.tags
+    assert (tags["who"], tags["mlflow.source.git.commit"], tags["dlrun.git.dirty"]) == ("ada", "abc", "true")
+    assert (tags["dlrun.test_reads"], tags["dlrun.kind"], tags["version.torch"]) == ("1", "run", "2.13.0")
+    assert "dlrun train seed=0" in tags["mlflow.note.content"]
+    assert "test/error 0.25" in tags["mlflow.note.content"]
+    inputs = {entry.dataset.name: entry for entry in page.inputs.dataset_inputs}
+    assert set(inputs) == {"mnist/train", "mnist/validation", "mnist/test"}
+    assert inputs["mnist/test"].dataset.digest == "f" * 16
+    assert inputs["mnist/test"].tags[0].value == "test"
+    files = [
+        file.path for folder in ("config", "figures") for file in client(run).list_artifacts(page.info.run_id, folder)
+    ]
+    assert files == ["config/config.yaml", "figures/confusion.svg"]
+
+    # all of it once more changes nothing
+    assert send(run) is True
+    assert points(run, "train/loss") == expected(1200)
+    assert points(run, "test/error") == [(5, 0.25)]
+
+
+def test_a_killed_trainer_becomes_killed_everywhere(make_run: MakeRun, trainer: Any) -> None:
+    run = make_run()
+    process = trainer(run)
+    log(run, range(50))
+    beside = tracking.start(run)
+    assert wait_until(lambda: run.path.joinpath(".uploader.lock").exists(), WAIT)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert beside.wait(WAIT)
+    assert run.summary()["status"] == "killed"
+    assert shown(run).info.status == "KILLED"
+    assert points(run, "train/loss") == expected(50)
+
+
+def test_a_resumed_run_goes_on_in_the_same_page(make_run: MakeRun, trainer: Any) -> None:
+    run = make_run()
+    log(run, range(20))
+    assert send(run)
+    assert shown(run).info.status == "KILLED"
+
+    run.config.write_text(CONFIG.replace("lr: 0.1", "lr: 0.2"))
+    process = trainer(run)
+    beside = tracking.start(run)
+    assert wait_until(lambda: shown(run).info.status == "RUNNING", WAIT, poll=0.3)
+    log(run, range(10, 30), end="finished")  # from a checkpoint that lies behind the last point
+    process.kill()
+    process.wait()
+    assert beside.wait(WAIT)
+    assert shown(run).info.status == "FINISHED"
+    assert points(run, "train/loss") == expected(30)
+    assert shown(run).data.tags["dlrun.changed"] == "optimizer.lr: 0.1 → 0.2"
+
+
+def test_an_uploader_that_is_killed_leaves_no_gap_and_no_double(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    log(run, range(3000), end="finished")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    dying = """
+import os, sys
+from pathlib import Path
+from dlrun.rundir import RunDir
+from dlrun.tracking import client, uploader
+send, calls = client.MlflowRun.send_points, []
+def die(self, points, end):
+    calls.append(end)
+    if len(calls) == 3:
+        # the points are in the store, the progress is not
+        send(self, points, self.progress)
+        os.kill(os.getpid(), 9)
+    send(self, points, end)
+client.MlflowRun.send_points = die
+uploader.send(RunDir(Path(sys.argv[1])))
+"""
+    assert subprocess.run([sys.executable, "-c", dying, str(run.path)]).returncode == -signal.SIGKILL
+    assert tracking.pending(run)
+    assert 0 < len(points(run, "train/loss")) < 3000
+    assert send(run) is True
+    assert points(run, "train/loss") == expected(3000)
+    assert points(run, "epoch") == [(step, step / 10) for step in range(3000)]
+
+
+def test_a_second_uploader_leaves_the_folder_to_the_first(make_run: MakeRun) -> None:
+    run = make_run()
+    log(run, range(3), end="finished")
+    with only_uploader(run) as mine:
+        assert mine
+        assert send(run) is None
+    assert send(run) is True
+
+
+def test_what_comes_while_the_rest_is_sent_is_sent_too(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trainer that resumes in that moment starts an uploader that finds the first at work and ends."""
+    run = make_run()
+    log(run, range(3), end="finished")
+    close, seen = uploader.Upload.finish, []
+
+    def finish(upload: uploader.Upload) -> None:
+        close(upload)
+        if not seen:
+            seen.append(True)
+            log(run, range(3, 6), end="finished")
+
+    monkeypatch.setattr(uploader.Upload, "finish", finish)
+    assert send(run) is True
+    assert points(run, "train/loss") == expected(6)
+
+
+def test_a_dead_server_loses_nothing(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    log(run, range(5))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert uploader.send(run, patience=0) is False
+    assert run.summary()["status"] == "killed", "the status in the folder waits for no server"
+    assert tracking.pending(run)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert send(run) is True
+    assert points(run, "train/loss") == expected(5)
+    assert tracking.link(run) == "dlrun ui ab12cd"
+
+
+def test_numbers_that_are_none_are_flagged(make_run: MakeRun) -> None:
+    run = make_run()
+    journal = Journal(run.journal)
+    journal.metrics(1, 0.1, {"train/loss": 1.0})
+    journal.metrics(2, 0.2, {"train/loss": math.nan, "grad_norm": math.inf})
+    journal.metrics(3, 0.3, {"train/loss": math.nan})
+    journal.event("text", name="samples/a", text="To be")
+    journal.event("end", status="failed")
+    journal.close()
+    run.update(status="failed")
+    assert send(run) is True
+    page = shown(run)
+    assert page.info.status == "FAILED"
+    assert page.data.tags["dlrun.nonfinite"] == "train/loss: nan at step 2\ngrad_norm: inf at step 2"
+    assert math.isnan(dict(points(run, "train/loss"))[2])
+    assert [file.path for file in client(run).list_artifacts(page.info.run_id, "texts/samples")] == [
+        "texts/samples/a.txt"
+    ]
+
+
+def test_long_names_and_values_do_not_stop_the_rest(make_run: MakeRun) -> None:
+    long = {f"p{i}": i for i in range(150)} | {"x" * 300: 1, "x" * 299 + "y": 2, "value": "v" * 9000, "bad?[key]": "ü"}
+    run = make_run(config=json.dumps({"model": long, "tracking": {"tags": {"t" * 300: "w" * 9000}}}))
+    journal = Journal(run.journal)
+    journal.metrics(
+        1, 0.0, {"val/top-5 [%]": 1.0, "grad_norm/" + "layer." * 60: 2.0} | {f"m/{i}": i for i in range(1500)}
+    )
+    journal.close()
+    run.update(status="finished")
+    assert send(run) is True
+    page = shown(run)
+    assert len(page.data.params) == 154 + 1
+    assert page.data.params["model.p149"] == "149"
+    assert page.data.params["model.bad__key_"] == "ü"
+    assert page.data.metrics["val/top-5 ___"] == 1.0
+    assert sum(name.startswith("m/") for name in page.data.metrics) == 1500
+
+
+def test_a_person_s_note_and_name_are_kept(make_run: MakeRun) -> None:
+    run = make_run()
+    log(run, range(3), end="finished")
+    send(run)
+    run_id = shown(run).info.run_id
+    client(run).set_tag(run_id, "mlflow.note.content", "It works because of the warm-up.")
+    client(run).update_run(run_id, name="the good one")
+    run.update(test_reads=2)
+    assert tracking.pending(run)
+    send(run)
+    assert shown(run).data.tags["mlflow.note.content"] == "It works because of the warm-up."
+    assert shown(run).info.run_name == "the good one"
+    assert shown(run).data.tags["dlrun.test_reads"] == "2"
+
+
+def test_many_processes_make_one_store(make_run: MakeRun, outputs: Path) -> None:
+    run = make_run()
+    log(run, range(20), end="finished")
+    uri, artifacts = tracking.store_uri(run), outputs / "mlartifacts"
+    code = """
+import sys
+from pathlib import Path
+from dlrun.tracking.store import prepare
+prepare(sys.argv[1], Path(sys.argv[2]))
+"""
+    command = [sys.executable, "-c", code, uri, str(artifacts)]
+    makers = [subprocess.Popen(command, cwd=ROOT) for _ in range(6)]
+    assert [maker.wait() for maker in makers] == [0] * 6
+    with closing(sqlite3.connect(outputs / "mlflow.db")) as database:
+        assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert database.execute("SELECT artifact_location FROM experiments").fetchall() == [
+            (f"{artifacts.as_uri()}/0",)
+        ]
+    assert send(run) is True
+    assert points(run, "train/loss") == expected(20)
+
+
+def test_a_store_of_another_mlflow_is_migrated_and_copied_first(make_run: MakeRun, outputs: Path) -> None:
+    run = make_run()
+    log(run, range(3), end="finished")
+    send(run)
+    with closing(sqlite3.connect(outputs / "mlflow.db")) as database:
+        now = database.execute("SELECT version_num FROM alembic_version").fetchone()
+        with database:
+            database.execute("UPDATE alembic_version SET version_num = 'unknown'")
+    (outputs / ".mlflow.db.lock").write_text("2.0.0")
+    with pytest.raises(RuntimeError, match="cannot be migrated"):
+        prepare(tracking.store_uri(run), outputs / "mlartifacts")
+    (copy,) = outputs.glob("mlflow.db.before-mlflow-*")
+    with closing(sqlite3.connect(copy)) as database:
+        assert database.execute("SELECT version_num FROM alembic_version").fetchone() == ("unknown",)
+        assert database.execute("SELECT count(*) FROM metrics").fetchone() == (3 * 3 + 2,)
+    with closing(sqlite3.connect(outputs / "mlflow.db")) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = ?", now)
+    assert send(run) is True
+
+
+@pytest.mark.parametrize("uri", ["file:./mlruns", "./mlruns", "file:///tmp/x", "htp://host:5000"])
+def test_a_store_that_mlflow_refuses_is_refused_first(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI is") as refused:
+        tracking.check_uri()
+    assert "http://host:5000" in str(refused.value)
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///x.db", "http://h:5000", "postgresql+psycopg2://u:p@h/db", "databricks"])
+def test_other_stores_are_taken(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    tracking.check_uri()
+    assert tracking.store_uri() == uri
+    assert ":p@" not in redacted(uri)
+
+
+def test_a_run_of_another_folder_keeps_its_store(tmp_path: Path, outputs: Path) -> None:
+    run = RunDir(tmp_path / "elsewhere" / "runs" / "d" / "t-n-ab")
+    assert tracking.store_uri(run) == f"sqlite:///{tmp_path}/elsewhere/mlflow.db"
+    assert tracking.store_uri() == f"sqlite:///{outputs}/mlflow.db"
+
+
+def test_the_journal_is_read_in_portions_and_past_a_cut_line(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    line = '{"step": %d, "epoch": 0, "time": 1.5, "metrics": {"a": 1, "b": 2}}\n'
+    path.write_text("".join(line % step for step in range(1000)) + '{"step": 1000, "met\n' + line % 1000 + '{"st')
+    portions = list(Reader(path).portions())
+    assert sum(len(portion.points) for portion in portions) == 3 * 1001
+    assert all(1000 <= len(portion.points) < 1010 for portion in portions[:-1])
+    assert portions[-1].end == path.stat().st_size - len('{"st')
+    reader = Reader(path)
+    reader.skip(portions[0].end)
+    assert list(reader.portions()) == portions[1:]
+    assert not list(reader.portions())
+
+
+def test_references_in_the_config_are_resolved_where_they_can_be(make_run: MakeRun) -> None:
+    run = make_run(config="a: 1\nb: ${a}")
+    assert describe.configuration(run) == {"a": 1, "b": 1}
+    run.config.write_text("a: 1\nb: ${nosuch:1}")
+    assert describe.configuration(run) == {"a": 1, "b": "${nosuch:1}"}
+
+
+def test_starting_imports_neither_mlflow_nor_torch(make_run: MakeRun) -> None:
+    code = "import sys, dlrun.tracking; sys.exit('mlflow' in sys.modules or 'torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_waiting_gives_up(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    log(run, range(2), end="finished")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    beside = tracking.start(run)
+    assert beside.wait(0.2) is False
+    os.kill(beside.process.pid, signal.SIGKILL)
+    beside = tracking.start(run)
+    monkeypatch.setattr(sys.modules["dlrun.tracking.start"], "wait_until", _interrupted)
+    assert beside.wait(60) is False
+    os.kill(beside.process.pid, signal.SIGKILL)
+
+
+def _interrupted(*_: object) -> bool:
+    raise KeyboardInterrupt
+
+
+def test_system_metrics_need_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="pip install psutil"):
+        tracking.check(system_metrics=True)

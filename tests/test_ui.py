@@ -1,0 +1,92 @@
+"""`dlrun ui`: the address, the port and the end of the server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dlrun.commands import ui
+from dlrun.errors import RunError, UserError
+from dlrun.rundir import RunDir, wait_until
+from dlrun.tracking import uploader
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+ROOT = Path(ui.__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("DLRUN_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "outputs"
+
+
+@pytest.mark.slow
+def test_the_page_of_a_run_is_served_until_ctrl_c(outputs: Path) -> None:
+    run = RunDir(outputs / "runs" / "d" / "1-toy-aaaa")
+    (run.path / ".hydra").mkdir(parents=True)
+    run.config.write_text("name: toy")
+    run.update(status="finished")
+    assert uploader.send(run, patience=0)
+    code = "import sys; from dlrun.commands.ui import main; sys.exit(main(['aaaa', '--no-browser']))"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    server = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment | {"PYTHONPATH": str(ROOT)}
+    )
+    try:
+        assert server.stdout
+        lines = [server.stdout.readline().strip() for _ in range(3)]
+        assert lines[0] == "Starting MLflow …"
+        address = lines[1]
+        assert address.startswith("http://127.0.0.1:")
+        assert f"/runs/{run.summary()['mlflow_run_id']}?workflowType=machine_learning" in address
+        with urllib.request.urlopen(address.partition("#")[0]) as page:
+            assert b"MLflow" in page.read()
+        server.send_signal(signal.SIGINT)
+        assert server.wait(60) == 130
+    finally:
+        server.kill()
+        server.wait()
+        if server.stdout:
+            server.stdout.close()
+    port = int(address.partition("#")[0].rstrip("/").rpartition(":")[2])
+    assert wait_until(lambda: _refused(port), 10)
+
+
+def _refused(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.parametrize("port", [6000, 6666, 5060, 0, 70000])
+def test_ports_that_browsers_refuse_are_refused(port: int) -> None:
+    with pytest.raises(UserError, match=f"--port is {port}"):
+        ui.main(["--port", str(port)])
+
+
+def test_a_port_in_use_is_refused() -> None:
+    with closing(socket.socket()) as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(UserError, match="another program"):
+            ui.main(["--port", str(other.getsockname()[1])])
+
+
+def test_a_tracking_server_that_is_away_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:secret@127.0.0.1:9")
+    with pytest.raises(RunError, match=r"http://127.0.0.1:9 does not answer"):
+        ui.main(["--no-browser"])

@@ -63,7 +63,7 @@ class Batches:
         if self.size >= n:
             return (torch.arange(n),)
         order = torch.randperm(n, generator=generator(self.seed, ORDER, 0 if self.only else epoch))
-        return order.split(self.size)[: self.per_epoch]
+        return torch.split(order, self.size)[: self.per_epoch]
 
     def _positions(self, step: int) -> Iterator[tuple[int, Tensor]]:
         """Yield (epoch, indices) from `step` on, the indices of an epoch moved to the device at once."""
@@ -83,7 +83,7 @@ class Batches:
             epoch, position = divmod(step, self.per_epoch)
             # one transfer an epoch: the slices of the order are views of it
             order = torch.cat(self.indices(epoch)).to(device)
-            for index in order.split(self.size)[position:]:
+            for index in torch.split(order, self.size)[position:]:
                 yield gather(index)
             step = (epoch + 1) * self.per_epoch
 

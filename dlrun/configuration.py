@@ -32,11 +32,11 @@ PARTS: dict[str, dict[str, Any]] = {
 def check(config: DictConfig) -> dict[str, Any]:
     """Return the configuration as plain values, every key and type of it checked."""
     try:
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except Exception as error:  # OmegaConf's own tree of exceptions: its first line says which key
         raise ConfigError(f"The configuration cannot be resolved: {str(error).splitlines()[0]}") from None
-    assert isinstance(plain, dict)
-    plain = {str(name): value for name, value in plain.items() if name != "hydra"}
+    assert isinstance(resolved, dict)
+    plain: dict[str, Any] = {str(name): value for name, value in resolved.items() if name != "hydra"}
     _top_level(plain)
     for name, settings in SETTINGS.items():
         targets.check_arguments(settings, plain[name], where=name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -83,7 +84,7 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":
-        with suppress(OSError), open("/proc/cpuinfo") as file:
+        with suppress(OSError), Path("/proc/cpuinfo").open() as file:
             for line in file:
                 if line.startswith("model name"):
                     return line.split(":", 1)[1].strip()

@@ -1,11 +1,11 @@
 """What can go wrong, by whose doing, and how close matches are suggested.
 
-    DlrunError
-    ├── UserError      the request cannot be carried out: exit code 2, one message, no traceback
-    │   ├── ConfigError    a group, key, type or combination in the configuration
-    │   └── DataError      a data set's files: missing, altered, truncated
-    └── RunError       a run failed while it ran: exit code 1
-        └── NonFinite      the loss is not a finite number
+DlrunError
+├── UserError      the request cannot be carried out: exit code 2, one message, no traceback
+│   ├── ConfigError    a group, key, type or combination in the configuration
+│   └── DataError      a data set's files: missing, altered, truncated
+└── RunError       a run failed while it ran: exit code 1
+    └── NonFinite      the loss is not a finite number
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def _passes(
     with evaluating(objective.model), objective.precision():
         for start in range(0, n, batch_size):
             x, y = split.gather(torch.arange(start, min(start + batch_size, n), device=device))
-            yield Batch(x.to(device), y.to(device)), cast(nn.Module, Memo(objective.model))
+            yield Batch(x.to(device), y.to(device)), cast("nn.Module", Memo(objective.model))
 
 
 class _Totals:

@@ -27,7 +27,7 @@ class Objective:
         self.loss = loss
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         self.names = [name for name, _ in named]
-        self.params = [p for _, p in named]
+        self.params: list[Tensor] = [p for _, p in named]
         self.decay = [p.ndim >= 2 for p in self.params]
         self._autocast = autocast
         self._call = self._mean

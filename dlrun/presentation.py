@@ -104,8 +104,9 @@ def closing(summary: dict[str, Any], run: RunDir) -> str:
     splits = [s for s in ("train", "val", "test") if any(name.startswith(s + "/") for name in metrics)]
     names = list(dict.fromkeys(name.split("/", 1)[1] for name in metrics))
     rows = [["", *names]]
-    for split in splits:
-        rows.append([split, *(number(metrics[k]) if (k := f"{split}/{n}") in metrics else "" for n in names)])
+    rows += [
+        [split, *(number(metrics[k]) if (k := f"{split}/{n}") in metrics else "" for n in names)] for split in splits
+    ]
     weights = (
         f"weights of step {summary['best_step']}, the best validation" if summary["selected_by"] else "the last weights"
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -90,4 +89,4 @@ def command() -> str:
     import shlex
 
     arguments = sys.argv[1:]
-    return shlex.join(["dlrun", *arguments]) if arguments else os.path.basename(sys.argv[0])
+    return shlex.join(["dlrun", *arguments]) if arguments else Path(sys.argv[0]).name

@@ -124,7 +124,9 @@ class Update(NamedTuple):
 class Optimizer(Protocol):
     """One batch in, one change of the objective's parameters out; the loop knows no more of it."""
 
-    lr: float
+    @property
+    def lr(self) -> float:
+        """Return the learning rate that the schedule multiplies."""
 
     def init(self, objective: Objective) -> None:
         """Allocate the state for the parameters of `objective`."""

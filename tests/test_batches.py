@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 
 import pytest
 import torch
@@ -33,7 +33,7 @@ def test_an_epoch_has_every_sample_once_and_each_epoch_its_own_order() -> None:
     run = batches()
     assert run.per_epoch == 5
     first, second = ids(list(islice(run.start(0), 5))), ids(list(islice(run.start(5), 5)))
-    assert sorted(sum(first, [])) == sorted(sum(second, [])) == list(range(23))
+    assert sorted(chain(*first)) == sorted(chain(*second)) == list(range(23))
     assert first != second
 
 
@@ -95,5 +95,7 @@ def test_a_streamed_data_set_gives_the_same_batches_from_any_step(workers: int) 
     assert ids(whole) == ids(list(islice(batches().start(0), 12)))
     assert all(torch.equal(a.x, b.x) for a, b in zip(whole[7:], run(7, 5), strict=True))
     # another epoch, another draw for the same sample
-    by_sample = [{i: x for b in part for i, x in zip(b.y.tolist(), b.x, strict=True)} for part in (whole[:5], whole[5:10])]
+    by_sample = [
+        {i: x for b in part for i, x in zip(b.y.tolist(), b.x, strict=True)} for part in (whole[:5], whole[5:10])
+    ]
     assert not torch.equal(by_sample[0][0], by_sample[1][0])

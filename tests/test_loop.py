@@ -116,7 +116,10 @@ def test_the_loop_is_the_loop_that_one_would_write_by_hand() -> None:
         assert value == pytest.approx(sum(a * n for a, n in part) / sum(n for _, n in part), rel=1e-5)
 
 
-@pytest.mark.parametrize("rule", [Adam(lr=0.05, weight_decay=0.01, decoupled=True), SGD(lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)])
+@pytest.mark.parametrize(
+    "rule",
+    [Adam(lr=0.05, weight_decay=0.01, decoupled=True), SGD(lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3)],
+)
 @pytest.mark.parametrize("average", [False, True])
 def test_a_run_resumed_at_any_step_is_bit_equal(rule: Rule, average: bool) -> None:
     def fresh() -> loop.Training:

@@ -18,10 +18,10 @@ from dlrun.rundir import RunDir, all_runs, wait_until
 from tests.conftest import Called
 
 Call = Callable[..., Called]
-RUN = (
-    "train trainer.steps=400 model.dropout=0.2 +dataset.augment.shift=1 trainer.log_every=1"
-    " trainer.figures=false tracking.enabled=false"
-).split()
+RUN = [
+    *("train", "trainer.steps=400", "model.dropout=0.2", "+dataset.augment.shift=1"),
+    *("trainer.log_every=1", "trainer.figures=false", "tracking.enabled=false"),
+]
 
 
 def start(here: Path, *overrides: str) -> subprocess.Popen[bytes]:

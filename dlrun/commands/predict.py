@@ -69,8 +69,7 @@ def read(path: Path) -> Tensor:
 
 
 def _table(path: Path, delimiter: str) -> Tensor:
-    opened = gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="")
-    with opened as file:
+    with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
         rows = [row for row in csv.reader(file, delimiter=delimiter) if row]
     try:
         [float(cell) for cell in rows[0]]
@@ -92,7 +91,7 @@ def _answer(built: Built, raw: Tensor, path: Path) -> Tensor:
     try:
         inputs = built.data.prepare(raw)
         with evaluating(model), training.objective.precision():
-            parts = [model(x.to(training.device)) for x in inputs.split(training.evaluation_batch_size)]
+            parts = [model(x.to(training.device)) for x in torch.split(inputs, training.evaluation_batch_size)]
     except (RuntimeError, ValueError) as error:
         shape = tuple(built.data.spec.input_shape)
         raise UserError(

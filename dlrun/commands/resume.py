@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -12,13 +13,14 @@ from dlrun.commands.train import conduct
 from dlrun.errors import ConfigError, UserError, did_you_mean
 from dlrun.reload import rebuild
 from dlrun.rundir import RunDir, find, write_atomically
+from dlrun.settings import Tracking
 
-CHANGEABLE = (
-    "trainer.epochs trainer.steps trainer.minutes trainer.evaluate_every trainer.checkpoint_every trainer.log_every "
-    "trainer.patience trainer.device trainer.workers trainer.figures evaluation.test evaluation.batch_size "
-    "tracking.enabled tracking.experiment tracking.tags tracking.wait tracking.log_model tracking.log_checkpoints "
-    "tracking.system_metrics"
-).split()
+CHANGEABLE = [
+    *(f"trainer.{key}" for key in ("epochs", "steps", "minutes", "patience", "device", "workers", "figures")),
+    *(f"trainer.{key}_every" for key in ("evaluate", "checkpoint", "log")),
+    *("evaluation.test", "evaluation.batch_size"),
+    *(f"tracking.{field.name}" for field in fields(Tracking)),
+]
 """What may be changed on resume: how long and how it is watched, not what is learned from what."""
 
 

@@ -48,4 +48,6 @@ def conduct(built: Built, folder: RunDir, *, resumed: bool = False) -> dict[str,
             if uploader.wait(built.tracking.wait):
                 console.say(f"  {tracking.link(folder)}")
             else:
-                console.say(f"  not all is in MLflow yet; it goes on by itself, and «dlrun sync {folder.id}» sees to it")
+                console.say(
+                    f"  not all is in MLflow yet; it goes on by itself, and «dlrun sync {folder.id}» sees to it"
+                )

@@ -43,11 +43,11 @@ class Descent:
         if not objective.params:
             name = type(objective.model).__name__
             raise ConfigError(f"The model «{name}» has no parameters that require a gradient: nothing can be trained.")
-        self.rule.init(objective.params, objective.decay)  # type: ignore[arg-type]
+        self.rule.init(objective.params, objective.decay)
 
     def step(self, objective: Objective, batch: Batch, lr: float) -> Update:
         """Change the parameters in place by one step of the rule, at the rate `lr`."""
-        params: list[Tensor] = objective.params  # type: ignore[assignment]
+        params = objective.params
         if self.accumulate == 1:
             loss, grads = gradient(objective, batch, params)
         else:

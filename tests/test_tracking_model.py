@@ -1,0 +1,63 @@
+"""The model that MLflow keeps loads where dlrun is not installed, and says the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dlrun
+from dlrun.tracking import store_uri
+
+ROOT = Path(dlrun.__file__).parents[1]
+ELSEWHERE = """
+import sys, warnings
+sys.modules["dlrun"] = None  # any import of it fails
+warnings.simplefilter("ignore")
+import mlflow, torch
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pytorch.load_model(sys.argv[2])
+torch.save(model(torch.load(sys.argv[3])), sys.argv[3])
+run = mlflow.get_run(sys.argv[4])
+print(run.info.status)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_logged_model_loads_without_dlrun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("DLRUN_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.chdir(tmp_path)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment.pop("PYTEST_CURRENT_TEST")
+    overrides = ["dataset=digits", "trainer.steps=3", "trainer.figures=false"]
+    tracking = ["tracking.log_model=true", "tracking.wait=300"]
+    subprocess.run([sys.executable, "-m", "dlrun", "train", *overrides, *tracking], check=True, env=environment)
+
+    import torch
+    from mlflow import MlflowClient
+
+    from dlrun.rundir import all_runs
+
+    (run,) = all_runs()
+    summary = run.summary()
+    assert summary["uploaded"], (run.path / "uploader.log").read_text()
+    tags = MlflowClient(store_uri(run)).get_run(summary["mlflow_run_id"]).data.tags
+    step, _, uri = tags["dlrun.model"].partition(": ")
+    assert step == f"step {summary['best_step']}"
+
+    loaded = dlrun.load(str(run.path))
+    x = loaded.data.train.gather(torch.arange(7)).x
+    torch.save(x, tmp_path / "x.pt")
+    arguments = [store_uri(run), uri, str(tmp_path / "x.pt"), summary["mlflow_run_id"]]
+    environment.pop("PYTHONPATH")
+    elsewhere = subprocess.run(
+        [sys.executable, "-P", "-c", ELSEWHERE, *arguments], check=True, env=environment, capture_output=True, text=True
+    )
+    assert elsewhere.stdout.strip() == "FINISHED"
+    with torch.no_grad():
+        torch.testing.assert_close(torch.load(tmp_path / "x.pt"), loaded.model(x), rtol=1e-5, atol=1e-6)

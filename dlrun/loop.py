@@ -106,12 +106,11 @@ def validate(run: Training, state: State) -> dict[str, float]:
         )
         metrics = {f"val/{name}": value for name, value in found.items()}
         value = metrics[run.monitor]
-        ahead = state.best_value is None or (
-            value > state.best_value if run.higher_is_better else value < state.best_value
-        )
+        rank = (-value if run.higher_is_better else value, metrics["val/loss"])
+        ahead = state.best_rank is None or rank < state.best_rank
         state.waited = 0 if ahead else state.waited + 1
         if ahead:
-            state.best_step, state.best_value = state.step, value
+            state.best_step, state.best_rank = state.step, rank
             run.best = {"step": state.step, "metrics": metrics, "model": copied(run.objective.model.state_dict())}
     return metrics
 
@@ -146,6 +145,8 @@ def restore(run: Training, content: dict[str, Any]) -> State:
         run.average.weights = content["average"]
     state = State(**content["state"])
     state.window = [(loss, count) for loss, count in state.window]
+    if state.best_rank is not None:
+        state.best_rank = (state.best_rank[0], state.best_rank[1])
     return state
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,14 @@ def _relative(run: RunDir) -> str:
 
 
 class Progress:
-    """The live line of a terminal; in a log, a line at every epoch's end or validation, and every 30 s."""
+    """The live line of a terminal; in a log, a line an epoch (but twenty a run at most), and one every 30 s."""
 
-    def __init__(self, plan: Plan, start: int) -> None:
+    def __init__(self, plan: Plan, start: int, *, validated: bool) -> None:
         self._plan = plan
-        self._start = start
-        self._tic = self._shown = self._written = time.monotonic()
+        self._start = self._written_step = start
+        self._validated = validated
+        self._begun = self._written = self._shown = time.monotonic()
         self._latest: dict[str, float] = {}
-        self._epoch = int(plan.epoch(start))
 
     def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
         """Take in a point of the curves, and show it if a person is due to see something."""
@@ -69,26 +70,21 @@ class Progress:
             if now - self._shown > 0.1 or step == self._plan.steps:
                 console.live(self._line(step, epoch, now))
                 self._shown = now
-            return
-        validated = any(name.startswith("val/") for name in values)
-        whole = int(epoch) > self._epoch and "lr" in values and not self._validates(step)
-        if (validated or whole or now - self._written > HEARTBEAT) and self._due(now, step):
+        elif not self._unfinished(step, values) and self._due(step, now):
             console.say(self._line(step, epoch, now))
-            self._written, self._epoch = now, int(epoch)
+            self._written, self._written_step = now, step
 
-    def _validates(self, step: int) -> bool:
-        return self._plan.evaluates(step)
+    def _unfinished(self, step: int, values: dict[str, float]) -> bool:
+        """Return whether the validation of this step is yet to come."""
+        return "lr" in values and self._validated and self._plan.evaluates(step)
 
-    def _due(self, now: float, step: int) -> bool:
-        """Return whether a log can bear another line: a hundred at most over a run, the last always."""
-        share = max(1, self._plan.steps // 20)
-        return step == self._plan.steps or step // share > self._share or now - self._written > HEARTBEAT
-
-    _share = 0
+    def _due(self, step: int, now: float) -> bool:
+        portion = self._plan.per_epoch * ceil(self._plan.epoch(self._plan.steps) / 20)
+        late = now - self._written > HEARTBEAT
+        return late or step == self._plan.steps or step // portion > self._written_step // portion
 
     def _line(self, step: int, epoch: float, now: float) -> str:
-        self._share = step // max(1, self._plan.steps // 20)
-        rate = (step - self._start) / max(now - self._tic, 1e-9)
+        rate = (step - self._start) / max(now - self._begun, 1e-9)
         left = (self._plan.steps - step) / max(rate, 1e-9)
         shown = [f"{name} {value:.4g}" for name, value in self._latest.items() if name.startswith(("train/", "val/"))]
         samples = self._latest.get("throughput/samples_per_second", 0.0)

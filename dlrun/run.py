@@ -66,7 +66,9 @@ def run(
             journal.event("start", resumed_from=state.step if resumed else None)
             begun()
             console.say(presentation.head(built, folder, start=state.step))
-            recorder = Recorder(folder, journal, presentation.Progress(built.training.plan, state.step))
+            validated = built.data.validation is not None
+            progress = presentation.Progress(built.training.plan, state.step, validated=validated)
+            recorder = Recorder(folder, journal, progress)
             state = loop.train(built.training, state, recorder, stop=lambda: interrupt.signal is not None)
             _obey(interrupt, built, state)
             summary, seen = _finish(built, folder, journal, state, started)

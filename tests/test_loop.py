@@ -160,8 +160,8 @@ def test_the_best_weights_are_those_of_the_best_validation() -> None:
     upward = training(monitor="val/accuracy", higher_is_better=True)
     accuracies = Notes()
     state = loop.train(upward, State(), accuracies)
-    curve = accuracies.curve("val/accuracy")
-    assert state.best_step == max(curve, key=lambda step: curve[step])
+    curve, losses = accuracies.curve("val/accuracy"), accuracies.curve("val/loss")
+    assert state.best_step == max(curve, key=lambda step: (curve[step], -losses[step]))
 
 
 def test_patience_ends_a_run_and_a_resumed_run_stays_ended() -> None:

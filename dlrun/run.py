@@ -78,9 +78,9 @@ def run(
             return folder.update(status="finished")
         except BaseException as error:
             status = "killed" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
-            reason = f"{type(error).__name__}: {error}".removesuffix(": ")
-            journal.event("end", status=status, reason=reason)
-            folder.update(status=status, reason=reason)
+            told = f"{type(error).__name__}: {error}".removesuffix(": ")
+            journal.event("end", status=status, error=told)
+            folder.update(status=status, error=told)
             raise
         finally:
             journal.close()
@@ -110,6 +110,7 @@ def _opening(built: Built, folder: RunDir, started: float) -> dict[str, Any]:
         "test_reads": before.get("test_reads", 0),
         "mlflow_run_id": before.get("mlflow_run_id"),
         "uploaded": False,
+        "error": None,
     }
 
 

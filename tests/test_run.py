@@ -154,7 +154,7 @@ def test_a_diverging_run_fails_and_names_the_step(call: Call) -> None:
     assert "The loss of step" in done.err
     assert "Traceback" not in done.err
     assert only_run().status() == "failed"
-    assert "NonFinite" in only_run().summary()["reason"]
+    assert "NonFinite" in only_run().summary()["error"]
 
 
 def test_weights_of_another_run_are_where_a_run_starts(digits: RunDir, call: Call) -> None:

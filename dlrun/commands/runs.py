@@ -142,5 +142,5 @@ def _delete(rows: list[dict[str, Any]], *, sure: bool) -> int:
     for row in rows:
         tracking.delete(row["run"])
         shutil.rmtree(row["folder"])
-    console.say(f"Deleted {len(rows)} runs, {size}.")
+    console.say(f"Deleted {len(rows)} run{'s' * (len(rows) != 1)}, {size}.")
     return 0

@@ -19,16 +19,16 @@ from dlrun import metrics as known_metrics
 from dlrun import provenance, targets, weights
 from dlrun.averaging import Average
 from dlrun.batches import Batches, Streamed
-from dlrun.configuration import SETTINGS, SIZES, check
-from dlrun.cost import count_flops
+from dlrun.configuration import PARTS, SETTINGS, SIZES, check
 from dlrun.device import Execution, choose, threads_for
-from dlrun.errors import ConfigError, DlrunError, UserError, did_you_mean
+from dlrun.errors import ConfigError, did_you_mean
 from dlrun.loop import Training
 from dlrun.objective import Objective
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.torch_optimizer import adapt
 from dlrun.plan import Plan, checkpoints, in_steps
 from dlrun.randomness import INITIALISATION, key, seed_default
+from dlrun.rehearsal import check_schedule, rehearse
 from dlrun.settings import Evaluation, Tracking, Trainer
 from dlrun.types import Batch, Data, Metric, Optimizer, Split
 
@@ -67,7 +67,8 @@ def build(config: DictConfig) -> Built:
     model.to(device)
     objective = Objective(model, _part(plain, "loss"), autocast=_autocast(device, precision))
     batches = _batches(trainer, data, seed=plain["seed"], device=device)
-    flop = _rehearse(objective, batches, plain)
+    metrics = _metrics(plain, data)
+    flop = rehearse(objective, batches, metrics, targets=_targets(plain))
     threads = trainer.threads or threads_for(flop, device)
     if trainer.compile:
         objective.compile()
@@ -82,11 +83,12 @@ def build(config: DictConfig) -> Built:
         seed=plain["seed"],
         device=device,
         validation=data.validation,
-        metrics=_metrics(plain, data),
+        metrics=metrics,
         evaluation_batch_size=evaluation.batch_size,
         patience=trainer.patience,
         average=Average(objective.params, trainer.ema) if trainer.ema else None,
     )
+    check_schedule(training.schedule, training.plan.steps, target=plain["schedule"]["_target_"])
     _monitor(training, evaluation, data)
     return Built(
         config=plain,
@@ -157,7 +159,14 @@ def _optimizer(plain: dict[str, Any], trainer: Trainer) -> Optimizer:
         arguments = {k: v for k, v in plain["optimizer"].items() if k != "_target_"}
         return Descent(adapt(target, **arguments), clip=trainer.clip, accumulate=trainer.accumulate)
     made = targets.make(plain["optimizer"], trusted=plain["trusted"])
-    if hasattr(made, "update"):
+    step = "update" if hasattr(made, "update") else "step"
+    missing = [name for name in ("lr", "init", step, "state_dict", "load_state_dict") if not hasattr(made, name)]
+    if missing:
+        raise ConfigError(
+            f"optimizer: {plain['optimizer']['_target_']} has no «{'», no «'.join(missing)}». An optimizer has lr, "
+            f"init, update, state_dict and load_state_dict (dlrun.types.Rule), or is a class as those of torch.optim."
+        )
+    if step == "update":
         return Descent(made, clip=trainer.clip, accumulate=trainer.accumulate)
     for name, neutral in (("clip", None), ("accumulate", 1)):
         if getattr(trainer, name) != neutral:
@@ -169,6 +178,12 @@ def _optimizer(plain: dict[str, Any], trainer: Trainer) -> Optimizer:
 def _metrics(plain: dict[str, Any], data: Data) -> dict[str, Metric]:
     own = {name: targets.partial(part, trusted=plain["trusted"]) for name, part in plain["metrics"].items()}
     return {**known_metrics.for_task(data.spec.task), **own}
+
+
+def _targets(plain: dict[str, Any]) -> dict[str, str]:
+    """Return the target of each part, by the key that chose it."""
+    parts = {name: plain[name] for name in PARTS} | {f"metrics.{name}": part for name, part in plain["metrics"].items()}
+    return {name: part["_target_"] for name, part in parts.items()}
 
 
 def _batches(trainer: Trainer, data: Data, *, seed: int, device: torch.device) -> Batches:
@@ -243,32 +258,3 @@ def _two_batches(data: Data, trainer: Trainer) -> Data:
         validation=data.validation and cut(data.validation),
         test=data.test and cut(data.test),
     )
-
-
-def _rehearse(objective: Objective, batches: Batches, plain: dict[str, Any]) -> int:
-    """Take one forward and backward pass on a few samples, and return the FLOP of a whole step.
-
-    What does not fit together (a loss and a data set, a model and its inputs) shows here, before
-    anything is trained.
-    """
-    few = min(2, len(batches.split))
-    index = torch.arange(few, device=batches.device)
-    buffers = {name: buffer.clone() for name, buffer in objective.model.named_buffers()}
-    try:
-        batch = batches.split.gather(index)
-        batch = Batch(batch.x.to(batches.device), batch.y.to(batches.device))
-        loss = objective(batch)
-        if objective.params:
-            torch.autograd.grad(loss, objective.params, allow_unused=True)
-        return round(count_flops(objective, batch) / few * batches.size)
-    except DlrunError:
-        raise
-    except Exception as error:
-        parts = ", ".join(f"{name}={plain[name]['_target_']}" for name in ("dataset", "model", "loss"))
-        raise UserError(
-            f"The parts do not fit together: a first pass over {few} samples failed.\n  {parts}\n"
-            f"  {type(error).__name__}: {error}"
-        ) from error
-    finally:
-        for name, buffer in objective.model.named_buffers():
-            buffer.copy_(buffers[name])

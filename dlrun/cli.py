@@ -18,6 +18,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(given)
     except DlrunError as error:
+        if os.environ.get("DLRUN_TRACEBACK") == "1":
+            import traceback
+
+            traceback.print_exception(error)
         console.warn(str(error))
         return error.exit_code
     except KeyboardInterrupt:

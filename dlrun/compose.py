@@ -29,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dlrun import console, rundir
 from dlrun.composition import JOB, PRIMARY, config, load, opened, tell_clashes, without_hydra
-from dlrun.errors import ConfigError, DlrunError, UserError
+from dlrun.errors import ConfigError, DlrunError, UserError, place
 
 __all__ = ["config", "consult", "parse", "run"]
 
@@ -167,7 +167,7 @@ def _report(failures: Sequence[Exception]) -> int:
     for error in failures:
         if environ.get("DLRUN_TRACEBACK") == "1":
             traceback.print_exception(error)
-        text = str(error) if isinstance(error, DlrunError) else f"{type(error).__name__}: {error}"
+        text = str(error) if isinstance(error, DlrunError) else f"{type(error).__name__}: {error}{place(error)}"
         log = "\n".join(getattr(error, "__notes__", [])[-1:])
         shown = log and not isinstance(error, UserError)
         console.warn(text + (f"\nThe whole story is in {log}; DLRUN_TRACEBACK=1 shows it here." if shown else ""))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class DlrunError(Exception):
@@ -52,3 +53,15 @@ def did_you_mean(given: str, valid: Iterable[str]) -> str:
     """
     close = difflib.get_close_matches(given, list(valid), n=3, cutoff=0.6)
     return f" Did you mean {' or '.join(f'«{c}»' for c in close)}?" if close else ""
+
+
+def place(error: BaseException) -> str:
+    """Return where in the user's own folder an error arose, as ` (mine.py, line 7)`, or an empty string."""
+    import traceback  # `dlrun --help` imports this file
+
+    here = Path.cwd()
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if file.is_relative_to(here) and "site-packages" not in file.parts:
+            return f" ({file.relative_to(here)}, line {frame.lineno})"
+    return ""

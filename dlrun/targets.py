@@ -9,7 +9,7 @@ from typing import Any
 
 from dlrun.allowed import ALLOWED, NEVER, resolve
 from dlrun.arguments import MISSING, check_arguments, name_of, parameters, settle
-from dlrun.errors import ConfigError
+from dlrun.errors import ConfigError, DlrunError, place
 
 __all__ = ["ALLOWED", "NEVER", "check", "check_arguments", "make", "partial", "resolve"]
 
@@ -54,7 +54,7 @@ def make(
     """Call what the configuration names, with its arguments.
 
     Of `runtime` go along those that the signature names and the configuration leaves out or null.
-    A ValueError, by which constructors refuse a value, becomes a `ConfigError`.
+    Whatever goes wrong in the call becomes a `ConfigError`: a ValueError is how constructors refuse a value.
 
     >>> make({"_target_": "dlrun.errors.did_you_mean", "given": "modle"}, valid=["model"])
     ' Did you mean «model»?'
@@ -67,8 +67,12 @@ def make(
             arguments[name] = value
     try:
         return target(*args, **arguments)
+    except DlrunError:
+        raise
     except ValueError as error:
-        raise ConfigError(f"{name_of(target)} does not accept its arguments: {error}") from error
+        raise ConfigError(f"{name_of(target)} does not accept its arguments: {error}{place(error)}") from error
+    except Exception as error:
+        raise ConfigError(f"{name_of(target)} failed: {type(error).__name__}: {error}{place(error)}") from error
 
 
 def partial(

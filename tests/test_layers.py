@@ -23,7 +23,7 @@ randomness datasets models losses optimizers schedules metrics
 settings state plan objective batches averaging meters device cost provenance rundir journal checkpoint
 evaluation loop forecast
 figures
-allowed arguments targets configuration weights build
+allowed arguments targets configuration weights rehearsal build
 interrupt presentation run reload
 tracking
 advice composition compose

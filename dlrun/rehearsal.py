@@ -1,0 +1,113 @@
+"""A run's parts tried together on a few samples, before anything is trained.
+
+What does not fit (a model and its inputs, a loss and its targets, a metric that returns no sum and
+count) shows here, in one message, and not after the first epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import isfinite
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlrun.batches import Batches
+from dlrun.cost import count_flops
+from dlrun.errors import ConfigError, DlrunError, UserError, place
+from dlrun.evaluation import evaluating
+from dlrun.objective import Objective
+from dlrun.types import Batch, Metric, Schedule
+
+FEW = 2
+"""Samples that the parts are tried on."""
+
+
+def rehearse(
+    objective: Objective, batches: Batches, metrics: Mapping[str, Metric], *, targets: Mapping[str, str]
+) -> int:
+    """Take one forward and backward pass and compute every metric on a few samples; return the FLOP of a step.
+
+    `targets` names the target of each part, for the messages. The model is as before afterwards.
+    Raises `UserError` for parts that do not fit together.
+    """
+    few = min(FEW, len(batches.split))
+    buffers = {name: buffer.clone() for name, buffer in objective.model.named_buffers()}
+    batch: Batch | None = None
+    try:
+        batch = batches.split.gather(torch.arange(few, device=batches.device))
+        batch = Batch(batch.x.to(batches.device), batch.y.to(batches.device))
+        with _explained(batch, targets, "dataset", "model", "loss"):
+            _differentiate(objective, batch)
+        with evaluating(objective.model), objective.precision():
+            for name, metric in metrics.items():
+                with _explained(batch, targets, "dataset", "model", f"metrics.{name}"):
+                    _check_metric(metric(objective.model, batch))
+        return round(count_flops(objective, batch) / few * batches.size)
+    finally:
+        for name, buffer in objective.model.named_buffers():
+            buffer.copy_(buffers[name])
+
+
+def check_schedule(schedule: Schedule, steps: int, *, target: str) -> None:
+    """Ask a schedule for its first and last factors, and raise `UserError` if they are not finite numbers."""
+    for step in (0, steps - 1):
+        try:
+            factor: Any = schedule(step, steps)
+        except DlrunError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"schedule: {target}({step}, {steps}) failed: {type(error).__name__}: {error}{place(error)}\n"
+                f"A schedule is a function of (step, steps) that returns the factor of the learning rate."
+            ) from error
+        if not isinstance(factor, int | float) or not isfinite(factor):
+            raise ConfigError(
+                f"schedule: {target}({step}, {steps}) returned {factor!r}; expected is a finite number, the factor "
+                f"of the learning rate."
+            )
+
+
+def _differentiate(objective: Objective, batch: Batch) -> None:
+    with objective.precision():
+        values: Any = objective.loss(objective.model, batch)
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        raise TypeError(f"the loss is {_kind(values)}; expected is a float tensor: one value a sample, or their mean")
+    if values.ndim and len(values) != len(batch.x):
+        raise TypeError(f"the loss is {_kind(values)} for {len(batch.x)} samples; expected is one value a sample")
+    if not objective.params:
+        return
+    if not values.requires_grad:
+        raise TypeError("the loss does not depend on the model's parameters (was it detached, or made a number?)")
+    torch.autograd.grad(objective(batch), objective.params, allow_unused=True)
+
+
+def _check_metric(found: Any) -> None:
+    if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[0], Tensor) or found[0].numel() != 1:
+        raise TypeError(f"it returned {_kind(found)}; expected is a sum, as a tensor, and how many it was summed over")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_kind, value))})"
+    return f"a {type(value).__name__}"
+
+
+@contextmanager
+def _explained(batch: Batch, targets: Mapping[str, str], *names: str) -> Iterator[None]:
+    """Turn whatever goes wrong into a `UserError` that names the parts, the samples and the place in the code."""
+    try:
+        yield
+    except DlrunError:
+        raise
+    except Exception as error:
+        parts = ", ".join(f"{name}={targets[name]}" for name in names if name in targets)
+        raise UserError(
+            f"The parts do not fit together: a first pass over {len(batch.x)} samples failed.\n"
+            f"  {parts}\n  x: {_kind(batch.x)}, y: {_kind(batch.y)}\n"
+            f"  {type(error).__name__}: {error}{place(error)}"
+        ) from error

@@ -16,7 +16,8 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from os import environ
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
@@ -33,29 +34,36 @@ from dlrun.errors import ConfigError, DlrunError, UserError, place
 
 __all__ = ["config", "consult", "parse", "run"]
 
-Check = Callable[[DictConfig], None]
-Task = Callable[[DictConfig], Any]
+P = TypeVar("P")
+Job = Callable[[DictConfig], Any]
 
 
-def run(argv: Sequence[str], *, prog: str, check: Check, task: Task) -> int:
+def run(argv: Sequence[str], *, prog: str, prepare: Callable[[DictConfig], P], task: Callable[[P, Path], Any]) -> int:
     """Carry out a Hydra command line and return the exit code.
 
-    A single run's configuration goes to `check`, which raises `UserError` for what is wrong with it,
-    then, in a folder of its own, to `task`. With `-m`, or where an experiment asks for it, each
+    `prepare` is given a single run's configuration, and raises `UserError` for what is wrong with it;
+    what it returns then goes to `task`, with a folder of its own. With `-m`, or where an experiment asks for it, each
     combination does.
     """
+
+    def each(cfg: DictConfig) -> Any:
+        return task(prepare(cfg), _folder())
+
     parser, args = parse(argv, prog)
     name = args.config_name or PRIMARY
     with opened(args.config_dir) as hydra, _logging_kept():
         if args.help or args.hydra_help or args.cfg or args.info:
             return _show(hydra, parser, args)
         if args.multirun:
-            return _sweep(hydra, name, [*args.overrides, "hydra.mode=MULTIRUN"], _checked(check, task))
+            return _sweep(hydra, name, [*args.overrides, "hydra.mode=MULTIRUN"], each)
         cfg = load(hydra, name, args.overrides)
         tell_clashes(cfg, name)
         if cfg.hydra.mode == RunMode.MULTIRUN:
-            return _sweep(hydra, name, args.overrides, _checked(check, task))
-        return _single(hydra, cfg, check, task)
+            return _sweep(hydra, name, args.overrides, each)
+        cfg.hydra.mode = RunMode.RUN
+        HydraConfig.instance().set_config(cfg)
+        prepared = prepare(without_hydra(cfg))
+        return _single(hydra, cfg, lambda _: task(prepared, _folder()))
 
 
 def consult(argv: Sequence[str], *, prog: str, use: Callable[[DictConfig], int]) -> int:
@@ -100,16 +108,13 @@ def parse(argv: Sequence[str], prog: str) -> tuple[argparse.ArgumentParser, argp
     return parser, args
 
 
-def _single(hydra: Hydra, cfg: DictConfig, check: Check, task: Task) -> int:
-    cfg.hydra.mode = RunMode.RUN
-    HydraConfig.instance().set_config(cfg)
-    check(without_hydra(cfg))
+def _single(hydra: Hydra, cfg: DictConfig, job: Job) -> int:
     callbacks = Callbacks(cfg)
     callbacks.on_run_start(config=cfg, config_name=cfg.hydra.job.config_name)
     failures: list[Exception] = []
     try:
         done = run_job(
-            task_function=_recorded(task, failures),
+            task_function=_recorded(job, failures),
             config=cfg,
             job_dir_key="hydra.run.dir",
             job_subdir_key=None,
@@ -123,14 +128,14 @@ def _single(hydra: Hydra, cfg: DictConfig, check: Check, task: Task) -> int:
     return _report(failures)
 
 
-def _sweep(hydra: Hydra, name: str, overrides: list[str], task: Task) -> int:
+def _sweep(hydra: Hydra, name: str, overrides: list[str], job: Job) -> int:
     """Hand a sweep to Hydra's sweeper and launcher; whatever fails is told once more at the end."""
     # settled here, for a job's own name and the time at which it starts must not move it
     folder = load(hydra, name, overrides).hydra.sweep.dir
     overrides = [*overrides, "hydra.sweep.dir='{}'".format(folder.replace("'", r"\'"))]
     failures: list[Exception] = []
     try:
-        hydra.multirun(name, _recorded(task, failures), overrides)
+        hydra.multirun(name, _recorded(job, failures), overrides)
     except OSError as error:
         raise UserError(_unwritable(error)) from error
     except Exception as error:
@@ -140,27 +145,24 @@ def _sweep(hydra: Hydra, name: str, overrides: list[str], task: Task) -> int:
     return _report(failures)
 
 
-def _checked(check: Check, task: Task) -> Task:
-    def job(cfg: DictConfig) -> Any:
-        check(cfg)
-        return task(cfg)
-
-    return job
+def _folder() -> Path:
+    """Return the folder of the job that is running."""
+    return Path(HydraConfig.get().runtime.output_dir)
 
 
-def _recorded(task: Task, failures: list[Exception]) -> Task:
-    """Return the task with its failure written to the log and kept, for Hydra would print its own account."""
+def _recorded(job: Job, failures: list[Exception]) -> Job:
+    """Return the job with its failure written to the log and kept, for Hydra would print its own account."""
 
-    def job(cfg: DictConfig) -> Any:
+    def recorded(cfg: DictConfig) -> Any:
         try:
-            return task(cfg)
+            return job(cfg)
         except Exception as error:
             logging.getLogger("dlrun").exception("The run failed.")
-            error.add_note(f"{HydraConfig.get().runtime.output_dir}/{JOB}.log")
+            error.add_note(str(_folder() / f"{JOB}.log"))
             failures.append(error)
             raise
 
-    return job
+    return recorded
 
 
 def _report(failures: Sequence[Exception]) -> int:

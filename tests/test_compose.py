@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import yaml
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from dlrun import compose, composition, confdir, settings
@@ -21,20 +20,21 @@ from dlrun.errors import ConfigError, RunError, UserError
 
 
 class Seen:
-    """A check and a task that only note what they were given."""
+    """What prepares and carries out a job, and only notes what it was given."""
 
     def __init__(self) -> None:
         self.checked: list[DictConfig] = []
         self.ran: list[tuple[DictConfig, Path]] = []
 
-    def check(self, cfg: DictConfig) -> None:
+    def prepare(self, cfg: DictConfig) -> DictConfig:
         self.checked.append(cfg)
         if cfg.seed == 666:
             raise ConfigError("not this seed")
+        return cfg
 
-    def task(self, cfg: DictConfig) -> dict[str, Any]:
+    def task(self, cfg: DictConfig, folder: Path) -> dict[str, Any]:
         logging.getLogger("a library").info("a record")
-        self.ran.append((cfg, Path(HydraConfig.get().runtime.output_dir)))
+        self.ran.append((cfg, folder))
         if cfg.seed == 13:
             raise ZeroDivisionError("an accident")
         if cfg.seed == 14:
@@ -49,7 +49,7 @@ def seen(here: Path) -> Seen:
 
 @pytest.fixture
 def run(seen: Seen) -> Callable[..., int]:
-    return lambda *argv: compose.run(argv, prog="dlrun train", check=seen.check, task=seen.task)
+    return lambda *argv: compose.run(argv, prog="dlrun train", prepare=seen.prepare, task=seen.task)
 
 
 def folders(here: Path) -> list[Path]:

@@ -12,15 +12,16 @@ from dlrun.presentation import head
 
 def main(argv: list[str]) -> int:
     """Compose, check and build what `argv` says, time a few steps, and train nothing."""
-    return compose.consult(argv, prog="dlrun check", use=_check)
+    return compose.consult(argv, prog="dlrun check", use=check)
 
 
-def _check(config: DictConfig) -> int:
+def check(config: DictConfig) -> int:
+    """Show what would be trained, and how long it would take here."""
     built = build(config)
     device.apply(built.execution)
     console.say(head(built))
     if built.trainer.minutes is None:
-        forecast = seconds_for(built.training)
-        console.say(f"  takes     about {console.duration(forecast)} of training and validation here")
+        forecast = console.duration(seconds_for(built.training))
+        console.say(f"  takes     about {forecast} of training and validation here")
     console.say("  all is in order; nothing was trained")
     return 0

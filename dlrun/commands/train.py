@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from dlrun import compose, console, tracking
@@ -16,12 +14,8 @@ from dlrun.rundir import RunDir
 
 def main(argv: list[str]) -> int:
     """Train what `argv` composes; everything in it is Hydra's own command line."""
-    prepared: list[Built] = []
     return compose.run(
-        argv,
-        prog="dlrun train",
-        check=lambda cfg: prepared.append(prepare(cfg)),
-        task=lambda cfg: conduct(prepared.pop(), RunDir(Path(HydraConfig.get().runtime.output_dir))),
+        argv, prog="dlrun train", prepare=prepare, task=lambda built, folder: conduct(built, RunDir(folder))
     )
 
 

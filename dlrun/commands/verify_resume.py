@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 from dlrun import checkpoint, compose, console, journal
 from dlrun.build import Built, build
 from dlrun.errors import RunError
+from dlrun.forecast import steps_within
 from dlrun.rundir import RunDir, wait_until
 
 TIMED = ("throughput/", "cost/")
@@ -35,10 +36,13 @@ def main(argv: list[str]) -> int:
 
 def _verify(config: DictConfig, argv: list[str]) -> int:
     built = build(config)
-    steps = built.training.plan.steps
+    training, minutes = built.training, built.trainer.minutes
+    # a time would be forecast anew for each of the two runs
+    steps = training.plan.steps if minutes is None else steps_within(training, minutes)
+    fixed = ["trainer.minutes=null", f"trainer.steps={steps}"] if minutes is not None else []
     kill_after = random.SystemRandom().randrange(1, max(2, steps))
     every = max(1, min(kill_after, steps // 7))
-    overrides = [*argv, "tracking.enabled=false", "evaluation.test=never", "trainer.figures=false"]
+    overrides = [*argv, *fixed, "tracking.enabled=false", "evaluation.test=never", "trainer.figures=false"]
     overrides += ["trainer.log_every=1", f"trainer.checkpoint_every={every}"]
     with tempfile.TemporaryDirectory(prefix="dlrun-verify-") as folder:
         console.say(f"training {steps} steps without a break …")

@@ -150,7 +150,15 @@ def write_atomically(path: Path, content: bytes) -> None:
 def all_runs() -> list[RunDir]:
     """Return every run under the outputs folder, oldest first, the jobs of sweeps included."""
     found = [*outputs().glob("runs/*/*/.hydra"), *outputs().glob("sweeps/*/*/*/.hydra")]
-    return [RunDir(p.parent) for p in sorted(found, key=lambda p: (p.parent.name, str(p)))]
+    return [RunDir(p.parent) for p in sorted(found, key=_begun)]
+
+
+def _begun(config: Path) -> tuple[str, str, int, str]:
+    """Return what orders runs by their beginning: date and time of the folder's name, then its oldest file's."""
+    date, folder = config.relative_to(outputs()).parts[1:3]
+    # written once, when the run begins: the time in the name is of whole seconds
+    written = config / "overrides.yaml"
+    return date, folder.partition("-")[0], written.stat().st_mtime_ns if written.exists() else 0, str(config)
 
 
 def find(reference: str) -> RunDir:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dlrun.errors import UserError
-from dlrun.rundir import RunDir, find, write_atomically
+from dlrun.rundir import RunDir, all_runs, find, write_atomically
 
 HOLD = """
 import sys, time
@@ -42,6 +43,16 @@ def test_a_run_is_found_by_its_folder_and_by_the_beginning_of_its_id(outputs: Pa
     folder(outputs, "101113-mnist-zzzzabcd")
     assert find("k3") == find(str(run.path)) == run
     assert run.id == "k3x9abcd"
+
+
+def test_runs_are_listed_oldest_first(outputs: Path) -> None:
+    names = ["2026-01-02/235959-b-zz", "2026-01-03/000001-a-yy", "2026-01-03/000001-a-xx", "2026-01-03/000002-a-ww"]
+    for i, name in enumerate(names):
+        overrides = outputs / "runs" / name / ".hydra" / "overrides.yaml"
+        overrides.parent.mkdir(parents=True)
+        overrides.touch()
+        os.utime(overrides, (i, i))
+    assert [run.id for run in all_runs()] == ["zz", "yy", "xx", "ww"]
 
 
 def test_an_id_that_fits_none_or_several_is_an_error_that_lists_them(outputs: Path) -> None:

@@ -109,12 +109,14 @@ def _complaint(override: Override, base: DictConfig, loader: ConfigLoaderImpl) -
     chosen = base.hydra.runtime.choices if base else {}
     if options := loader.get_group_options(key):
         if not override.is_delete() and not isinstance(override.value(), str | list | dict):
-            return _no_choice(bare, str(override.value()), options)
+            return _no_choice(bare, bare.partition("=")[2], options)
         if override.is_add() and key in chosen:
             return f"«{given}»: {key} has a choice already («{chosen[key]}»). Type «{bare}» to choose another."
         if key not in chosen and not override.is_add():
             return f"«{given}»: {key} is not among the defaults, so it is added. Type «+{bare}»."
         return ""
+    if key in OPEN and not override.is_delete() and not override.is_add():
+        return f"«{given}»: the keys of «{key}» are given one by one. Type for example «+{key}.mine=…»."
     known = _known(base, key)
     if override.is_add():
         return f"«{given}»: «{key}» exists already. Type «{bare}»." if known else ""

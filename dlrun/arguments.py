@@ -27,6 +27,7 @@ _WORDS: dict[Any, str] = {
     float: "a number",
     str: "text",
     Path: "a path",
+    Any: "a value",
     None: "null",
     type(None): "null",
 }
@@ -143,13 +144,15 @@ def describe(annotation: Any) -> str:
     if annotation in _SEQUENCES or origin in _SEQUENCES:
         return _describe_list(origin, args)
     if annotation in _MAPPINGS or origin in _MAPPINGS:
-        return "a mapping {key: value}"
+        return f"a mapping {{key: {describe(args[1]) if len(args) > 1 else 'a value'}}}"
     return _WORDS.get(annotation) or (annotation.__name__ if isinstance(annotation, type) else "a value")
 
 
 def example(parameter: inspect.Parameter) -> str:
     """Return a value to type for a parameter: its default, or one of its type."""
-    if parameter.default is not parameter.empty and parameter.default is not None:
+    # a dataclass's default of a list or a mapping is a factory, which the signature does not show
+    known = parameter.default is not parameter.empty and repr(parameter.default) != "<factory>"
+    if known and parameter.default is not None:
         return _typed(parameter.default)
     return _example_of(parameter.annotation)
 
@@ -230,6 +233,8 @@ def _example_of(annotation: Any) -> str:
     if annotation in _SEQUENCES or origin in _SEQUENCES:
         inner = [a for a in args if a is not Ellipsis] or [int]
         return f"[{','.join(_example_of(a) for a in (inner if len(inner) > 1 else inner * 2))}]"
+    if annotation in _MAPPINGS or origin in _MAPPINGS:
+        return f"{{key: {_example_of(args[1]) if len(args) > 1 else 'VALUE'}}}"
     return _EXAMPLES.get(annotation, "VALUE")
 
 

@@ -7,6 +7,7 @@ samples. What it returns can be trained.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -32,7 +33,8 @@ from dlrun.rehearsal import check_schedule, rehearse
 from dlrun.settings import Evaluation, Tracking, Trainer
 from dlrun.types import Batch, Data, Metric, Optimizer, Split
 
-HIGHER_IS_BETTER = ("accuracy", "recall")
+HIGHER_IS_BETTER = ("accuracy", "recall", "top_")
+"""How the names of metrics begin that are to be high; a function of the user's has an attribute `higher_is_better`."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,10 @@ def build(config: DictConfig) -> Built:
         weights.start_from(plain["init_from"], model)
     model.to(device)
     objective = Objective(model, _part(plain, "loss"), autocast=_autocast(device, precision))
-    batches = _batches(trainer, data, seed=plain["seed"], device=device)
     metrics = _metrics(plain, data)
-    flop = rehearse(objective, batches, metrics, targets=_targets(plain))
+    flop_per_sample = rehearse(objective, data.train, metrics, device=device, targets=_targets(plain))
+    batches = _batches(trainer, data, seed=plain["seed"], device=device)
+    flop = round(flop_per_sample * batches.size)
     threads = trainer.threads or threads_for(flop, device)
     if trainer.compile:
         objective.compile()
@@ -112,13 +115,20 @@ def _monitor(training: Training, evaluation: Evaluation, data: Data) -> None:
         for name, value in (("evaluation.monitor", evaluation.monitor), ("trainer.patience", training.patience)):
             if value is not None:
                 raise ConfigError(f"{name}={value} needs a validation split: give dataset.validation_size.")
-    valid = [f"val/{name}" for name in ("loss", *training.metrics, *known_metrics.derived({"nll": 0.0}))]
+    derived = known_metrics.derived(dict.fromkeys(training.metrics, 0.0))
+    valid = [f"val/{name}" for name in ("loss", *training.metrics, *derived)]
     if chosen not in valid:
         raise ConfigError(
             f"evaluation.monitor={chosen} is not computed.{did_you_mean(chosen, valid)} There are: {', '.join(valid)}."
         )
     training.monitor = chosen
-    training.higher_is_better = chosen.removeprefix("val/").startswith(HIGHER_IS_BETTER)
+    training.higher_is_better = _higher_is_better(chosen.removeprefix("val/"), training.metrics)
+
+
+def _higher_is_better(name: str, metrics: Mapping[str, Metric]) -> bool:
+    metric = metrics.get(name)
+    declared = getattr(getattr(metric, "func", metric), "higher_is_better", None)
+    return name.startswith(HIGHER_IS_BETTER) if declared is None else bool(declared)
 
 
 def _part(plain: dict[str, Any], name: str) -> Any:

@@ -93,7 +93,7 @@ def _settle_name(cfg: DictConfig) -> None:
         return
     name = str(cfg.name if cfg.name is not None else _default_name(cfg))
     if not re.fullmatch(r"[\w.+=-]*\w[\w.+=-]*", name):
-        raise ConfigError(f"«name={name}» is a part of a folder's name: letters, digits and - _ . + = only.")
+        raise ConfigError(f"«name={name}»: it is part of a folder's name, so letters, digits and - _ . + = only.")
     OmegaConf.update(cfg, "name", name)
 
 

@@ -7,13 +7,14 @@ target's signature, the settings' are those of their dataclass.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from dlrun import targets
 from dlrun.errors import ConfigError, did_you_mean
-from dlrun.settings import Evaluation, Tracking, Trainer
+from dlrun.settings import Evaluation, General, Tracking, Trainer
 
 SETTINGS = {"trainer": Trainer, "evaluation": Evaluation, "tracking": Tracking}
 SIZES = ("input_shape", "outputs", "classes", "vocabulary")
@@ -49,15 +50,17 @@ def check(config: DictConfig) -> dict[str, Any]:
 
 
 def _top_level(plain: dict[str, Any]) -> None:
-    valid = [*PARTS, *SETTINGS, "name", "seed", "metrics", "init_from", "trusted"]
+    general = [field.name for field in fields(General)]
+    valid = [*PARTS, *SETTINGS, *general]
     for name in plain:
         if name not in valid:
             raise ConfigError(f"There is no key «{name}».{did_you_mean(name, valid)} The keys are: {', '.join(valid)}.")
-    for name in PARTS:
+    for name in (*PARTS, *SETTINGS):
         if not isinstance(plain.get(name), dict):
             raise ConfigError(f"Nothing is chosen for «{name}». «dlrun list {name}» shows what there is.")
-    if not isinstance(plain["seed"], int) or isinstance(plain["seed"], bool) or plain["seed"] < 0:
-        raise ConfigError(f"seed=«{plain['seed']}» must be a whole number from 0 on. Type, say, seed=1.")
+    targets.check_arguments(General, {name: plain[name] for name in general if name in plain}, where="")
+    if plain["seed"] < 0:
+        raise ConfigError(f"seed={plain['seed']} must be a whole number from 0 on. Type for example seed=1.")
 
 
 def _rules(trainer: Trainer, evaluation: Evaluation) -> None:
@@ -65,12 +68,17 @@ def _rules(trainer: Trainer, evaluation: Evaluation) -> None:
         raise ConfigError("How long should it train? Give trainer.epochs, trainer.steps or trainer.minutes.")
     positive = {
         name: getattr(trainer, name)
-        for name in ("epochs", "steps", "minutes", "batch_size", "accumulate", "clip", "log_every", "patience")
+        for name in (
+            *("epochs", "steps", "minutes", "batch_size", "accumulate", "clip", "log_every", "patience"),
+            *("threads", "overfit_batches"),
+        )
     } | {"evaluation.batch_size": evaluation.batch_size}
     for name, value in positive.items():
         if value is not None and value <= 0:
             where = name if "." in name else f"trainer.{name}"
-            raise ConfigError(f"{where}={value} must be greater than 0.")
+            raise ConfigError(f"{where}={value} must be greater than 0. Type for example {where}=1.")
+    if trainer.workers < 0:
+        raise ConfigError(f"trainer.workers={trainer.workers} must be 0 (none) or more. Type trainer.workers=2.")
     if trainer.ema is not None and not 0 < trainer.ema < 1:
         raise ConfigError(f"trainer.ema={trainer.ema} must lie between 0 and 1, as in trainer.ema=0.999.")
     if evaluation.monitor is not None and not evaluation.monitor.startswith("val/"):

@@ -48,9 +48,9 @@ def choose(device: str, precision: str) -> tuple[torch.device, str]:
     except RuntimeError:
         raise ConfigError(f"trainer.device=«{device}» is no device. Type auto, cpu, cuda, cuda:1 or mps.") from None
     if missing or chosen.type not in ("cpu", "cuda", "mps"):
-        count = torch.cuda.device_count()
+        count = torch.cuda.device_count() if chosen.type == "cuda" else 0
         raise ConfigError(
-            f"trainer.device={device}: this machine has {count or 'no'} CUDA device{'s' if count > 1 else ''} "
+            f"trainer.device={device}: this machine has {count or 'no'} {chosen.type} device{'s' if count > 1 else ''} "
             f"for torch {torch.__version__}. Type trainer.device=auto or trainer.device=cpu."
         )
     if precision == "auto":

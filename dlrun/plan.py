@@ -10,6 +10,13 @@ from dlrun.errors import ConfigError
 _INTERVAL = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(steps?|epochs?|s|sec|seconds?|min|minutes?)?\s*")
 
 
+_EXPECTED = {
+    False: "Give a number of steps or epochs: 100, or '2 epochs'.",
+    True: "Give a number of steps or epochs, or a time: 100, '2 epochs', '30 s', '5 min'.",
+}
+"""What an interval may be, without times and with them."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """When a run ends, logs, evaluates and saves; all in optimizer steps but `checkpoint_seconds`."""
@@ -48,15 +55,15 @@ def in_steps(value: int | str, per_epoch: int, *, where: str) -> int:
 
     Raises `ConfigError` for an interval of time or what is no interval.
     """
-    number, unit = _parse(value, where)
+    number, unit = _parse(value, where, times=False)
     if unit.startswith(("s", "m")) and not unit.startswith("step"):
-        raise ConfigError(f"{where}=«{value}»: give a number of steps or epochs (100, or '2 epochs').")
+        raise ConfigError(f"{where}=«{value}» is a time. {_EXPECTED[False]}")
     return max(1, round(number * per_epoch) if unit.startswith("epoch") else int(number))
 
 
 def checkpoints(value: int | str, per_epoch: int, *, where: str) -> dict[str, float | int]:
     """Return the fields of a `Plan` that an interval of steps, epochs or time stands for."""
-    number, unit = _parse(value, where)
+    number, unit = _parse(value, where, times=True)
     if unit.startswith("m"):
         return {"checkpoint_seconds": number * 60}
     if unit.startswith("s") and not unit.startswith("step"):
@@ -64,8 +71,8 @@ def checkpoints(value: int | str, per_epoch: int, *, where: str) -> dict[str, fl
     return {"checkpoint_every": in_steps(value, per_epoch, where=where)}
 
 
-def _parse(value: int | str, where: str) -> tuple[float, str]:
+def _parse(value: int | str, where: str, *, times: bool) -> tuple[float, str]:
     match = _INTERVAL.fullmatch(str(value))
     if not match or float(match[1]) <= 0:
-        raise ConfigError(f"{where}=«{value}»: give a number of steps (100), or text: '2 epochs', '30 s', '5 min'.")
+        raise ConfigError(f"{where}=«{value}» is no interval above 0. {_EXPECTED[times]}")
     return float(match[1]), match[2] or "steps"

@@ -14,38 +14,41 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlrun.batches import Batches
 from dlrun.cost import count_flops
 from dlrun.errors import ConfigError, DlrunError, UserError, place
 from dlrun.evaluation import evaluating
 from dlrun.objective import Objective
-from dlrun.types import Batch, Metric, Schedule
+from dlrun.types import Batch, Metric, Schedule, Split
 
 FEW = 2
 """Samples that the parts are tried on."""
 
 
 def rehearse(
-    objective: Objective, batches: Batches, metrics: Mapping[str, Metric], *, targets: Mapping[str, str]
-) -> int:
-    """Take one forward and backward pass and compute every metric on a few samples; return the FLOP of a step.
+    objective: Objective,
+    split: Split,
+    metrics: Mapping[str, Metric],
+    *,
+    device: torch.device,
+    targets: Mapping[str, str],
+) -> float:
+    """Take one forward and backward pass and compute every metric on a few samples; return the FLOP of a sample.
 
     `targets` names the target of each part, for the messages. The model is as before afterwards.
     Raises `UserError` for parts that do not fit together.
     """
-    few = min(FEW, len(batches.split))
+    few = min(FEW, len(split))
     buffers = {name: buffer.clone() for name, buffer in objective.model.named_buffers()}
-    batch: Batch | None = None
     try:
-        batch = batches.split.gather(torch.arange(few, device=batches.device))
-        batch = Batch(batch.x.to(batches.device), batch.y.to(batches.device))
+        x, y = split.gather(torch.arange(few, device=device))
+        batch = Batch(x.to(device), y.to(device))
         with _explained(batch, targets, "dataset", "model", "loss"):
             _differentiate(objective, batch)
         with evaluating(objective.model), objective.precision():
             for name, metric in metrics.items():
                 with _explained(batch, targets, "dataset", "model", f"metrics.{name}"):
                     _check_metric(metric(objective.model, batch))
-        return round(count_flops(objective, batch) / few * batches.size)
+        return count_flops(objective, batch) / few
     finally:
         for name, buffer in objective.model.named_buffers():
             buffer.copy_(buffers[name])

@@ -1,4 +1,4 @@
-"""The configuration groups that are settings, not parts: trainer, evaluation and tracking.
+"""What a configuration sets beside the parts: the groups trainer, evaluation and tracking, and the general keys.
 
 Each is one dataclass, and the only list of its keys, types and defaults: the configuration is
 checked against it.
@@ -7,7 +7,18 @@ checked against it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class General:
+    """What is said of a run as a whole, in no group."""
+
+    name: str
+    seed: int
+    metrics: dict[str, Any]
+    init_from: str | None
+    trusted: list[str]
 
 
 @dataclass(frozen=True)
@@ -61,7 +72,7 @@ class Tracking:
 
     enabled: bool = True
     experiment: str = "dlrun"
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str | int | float | bool] = field(default_factory=dict)
     wait: float = 60.0
     log_model: bool = False
     log_checkpoints: bool = False

@@ -30,7 +30,7 @@ def check(
 
     Raises `ConfigError`.
     """
-    path = config.get("_target_", MISSING)
+    path = config.get("_target_", MISSING) if isinstance(config, Mapping) else MISSING
     if not isinstance(path, str) or path == MISSING:
         raise ConfigError(
             f"«{where}» names no class or function: expected «{where}._target_», the full name of one, as in"

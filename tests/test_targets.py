@@ -227,7 +227,7 @@ def test_words_for_types() -> None:
     assert not fits({"a": "b"}, dict[str, int])
     assert fits([1, 2], tuple[int, ...])
     assert not fits("ab", list[str])
-    assert describe(dict[str, int]) == "a mapping {key: value}"
+    assert describe(dict[str, int]) == "a mapping {key: a whole number}"
     assert describe(list[str]) == "a list, each text"
 
 

@@ -31,7 +31,9 @@ def main(argv: list[str]) -> int:
         description="Go on with a run where its last checkpoint stands. «trainer.epochs=20» makes it longer.",
     )
     parser.add_argument("run", metavar="RUN", help="the run's folder, or the beginning of its id")
-    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="changes, of trainer, evaluation, tracking")
+    parser.add_argument(
+        "overrides", metavar="KEY=VALUE", nargs="*", default=[], help="changes, of trainer, evaluation, tracking"
+    )
     arguments = parser.parse_args(argv)
     folder = find(arguments.run)
     if folder.alive():

@@ -1,0 +1,38 @@
+"""`make bench`: run the benchmarks and write `benchmarks/RESULTS.md`.
+
+Each script's section is written as soon as it is measured; sections of scripts that were not run stay.
+"""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.report import Section
+
+SCRIPTS = ("step", "startup", "exactness", "kill", "tracking", "mnist_error")
+"""In the order of how long they take: the first four some minutes, the last two most of an hour."""
+
+
+def main() -> None:
+    """Run the scripts that are named, or all of them."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help=f"of {', '.join(SCRIPTS)} (all)")
+    parser.add_argument("--quick", action="store_true", help="the smallest forms, to see that they work")
+    parser.add_argument("--output", type=Path, help=f"the file to write ({report.RESULTS.name}; quick: none)")
+    options = parser.parse_args()
+    unknown = [name for name in options.scripts if name not in SCRIPTS]
+    if unknown:
+        parser.error(f"there is no «{unknown[0]}»; give one or several of {', '.join(SCRIPTS)}")
+    output = options.output or (None if options.quick else report.RESULTS)
+    for name in options.scripts or SCRIPTS:
+        section: Section = import_module(f"benchmarks.{name}").measure(quick=options.quick)
+        print(section.markdown(), flush=True)
+        if output:
+            report.write(section, output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""A benchmark's figures, beside their targets and where they were taken, as Markdown."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "RESULTS.md"
+INTRODUCTION = (
+    "# What dlrun costs\n\n"
+    "Written by `make bench`, one section a script; each names the command that gives its figures, and the machine\n"
+    "and moment that gave these. Programs that are compared ran in turn (A B A B …). Figures are medians, with the\n"
+    "quartiles and the number of rounds in brackets; ratios and differences are taken round by round.\n"
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured thing; `met` says whether the target is, where there is one."""
+
+    what: str
+    value: str
+    target: str = ""
+    met: bool | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """What one script found out. `load` is the machine's load before it began."""
+
+    name: str
+    title: str
+    command: str
+    figures: list[Figure]
+    notes: str = ""
+    load: float = 0.0
+    when: datetime = field(default_factory=datetime.now)
+
+    def markdown(self) -> str:
+        """Return the section as it stands in the results."""
+        verdicts = {True: "met", False: "missed", None: ""}
+        rows = [f"| {f.what} | {f.value} | {f.target} | {verdicts[f.met]} |" for f in self.figures]
+        taken = f"{self.when:%Y-%m-%d %H:%M}, {commit()}; {machine()}, load {self.load:.1f} at the start; {versions()}"
+        table = "\n".join(["| | measured | target | |", "|---|---|---|---|", *rows])
+        notes = f"\n{self.notes}\n" if self.notes else ""
+        return f"## {self.name}: {self.title}\n\n`{self.command}`\n\n{table}\n{notes}\n{taken}\n"
+
+
+def load() -> float:
+    """Return how many processes wanted the machine over the last minute."""
+    return os.getloadavg()[0]
+
+
+def machine() -> str:
+    """Return the processor and how many of its cores there are for us."""
+    import torch
+
+    from dlrun.device import describe
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{describe(torch.device('cpu'))}, {cores} cores, {platform.system()}"
+
+
+def versions() -> str:
+    """Return the versions that the figures depend on."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "hydra-core", "mlflow"))
+    return f"Python {platform.python_version()}, {packages}"
+
+
+def commit() -> str:
+    """Return the commit that was measured, and whether dlrun's files differ from it."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+    changed = bool(git("status", "--porcelain", "--", "dlrun", "conf"))
+    return f"commit {git('rev-parse', '--short', 'HEAD') or 'unknown'}{' with changes' if changed else ''}"
+
+
+def write(section: Section, path: Path = RESULTS) -> None:
+    """Put a section into the results, in the place of the one that was there; the others stay."""
+    before = path.read_text() if path.exists() else INTRODUCTION
+    head, *sections = re.split(r"^(?=## )", before, flags=re.MULTILINE)
+    parts = {part.split(":", 1)[0].removeprefix("## "): part.rstrip() + "\n" for part in sections}
+    parts[section.name] = section.markdown()
+    path.write_text("\n".join([head.rstrip() + "\n", *parts.values()]))

@@ -1,0 +1,209 @@
+"""The time of a step: `dlrun.loop.train` beside a bare loop of the same maths, on the same threads."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import bare, report
+from benchmarks.alternation import Cost, added, alternate, cost, ratios, spread
+from benchmarks.report import Figure, Section
+from dlrun import loop
+from dlrun.batches import Batches
+from dlrun.datasets.files import folder_of
+from dlrun.datasets.mnist import mnist
+from dlrun.datasets.sources import MNIST
+from dlrun.datasets.tensors import TensorSplit
+from dlrun.errors import DataError
+from dlrun.journal import Journal
+from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.models.convnet import ConvNet
+from dlrun.models.mlp import MLP
+from dlrun.objective import Objective
+from dlrun.optimizers.descent import Descent
+from dlrun.optimizers.sgd import SGD
+from dlrun.plan import Plan
+from dlrun.state import State
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained: one epoch of `x` and `y`."""
+
+    name: str
+    make: Callable[[], nn.Module]
+    x: Tensor
+    y: Tensor
+    batch_size: int
+    log_every: int
+    threads: int
+
+    @property
+    def steps(self) -> int:
+        """Return the number of steps in the epoch."""
+        return len(self.x) // self.batch_size
+
+
+class Silent:
+    """Takes what the loop finds out, and does nothing with it."""
+
+    def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
+        """Take a point of the curves."""
+
+    def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None:
+        """Take a checkpoint."""
+
+
+class Journaled(Silent):
+    """Writes the curves into a journal, as a run does."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
+        """Append a point of the curves."""
+        self._journal.metrics(step, epoch, values)
+
+
+def images() -> tuple[Tensor, Tensor, str]:
+    """Return MNIST's training images and classes, or random ones of the same shapes, and which they are."""
+    try:
+        # a path that is given is never downloaded to
+        split = mnist(path=str(folder_of(MNIST)), validation_size=0).train
+        x, y = split.gather(torch.arange(len(split)))
+        return x, y, "MNIST"
+    except DataError:
+        draw = torch.Generator().manual_seed(0)
+        y = torch.randint(0, 10, (60_000,), generator=draw)
+        return torch.randn(60_000, 1, 28, 28, generator=draw), y, "random images of MNIST's shape"
+
+
+def cases(*, quick: bool = False) -> tuple[list[Case], str]:
+    """Return the two cases, and the name of their data."""
+    x, y, data = images()
+    few, many = (300, 320) if quick else (10_000, 60_000)
+    flat = x[:many].flatten(1)
+    return [
+        # log_every as the experiment mnist and a run of this length have it
+        Case("convnet", lambda: ConvNet((1, 28, 28), 10), x[:few], y[:few], 100, 50, torch.get_num_threads()),
+        Case("mlp", lambda: MLP((784,), 10, width=64), flat, y[:many], 32, 20, 1),
+    ], data
+
+
+def ours(case: Case, model: nn.Module, recorder: loop.Recorder) -> None:
+    """Train the case with dlrun's loop."""
+    optimizer = Descent(SGD(lr=0.1))
+    objective = Objective(model, cross_entropy)
+    optimizer.init(objective)
+    steps = case.steps
+    run = loop.Training(
+        objective=objective,
+        batches=Batches(TensorSplit(case.x, case.y), case.batch_size, seed=0, device=CPU),
+        optimizer=optimizer,
+        schedule=lambda step, steps: 1.0,
+        plan=Plan(steps, steps, log_every=case.log_every, evaluate_every=steps, checkpoint_seconds=30.0),
+        seed=0,
+        device=CPU,
+    )
+    loop.train(run, State(), recorder)
+
+
+def compare(case: Case, repeats: int) -> dict[str, list[Cost]]:
+    """Return what an epoch costs in each form, round by round."""
+
+    def fresh() -> nn.Module:
+        torch.manual_seed(0)
+        return case.make()
+
+    def timed(train: Callable[[nn.Module], None]) -> Callable[[], Cost]:
+        def program() -> Cost:
+            model = fresh()
+            return cost(lambda: train(model))
+
+        return program
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(case.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "journal.jsonl")
+        path.touch()
+        journal = Journal(path)
+        programs = {
+            "bare": timed(lambda model: bare.train(model, case.x, case.y, batch_size=case.batch_size, lr=0.1)),
+            "dlrun": timed(lambda model: ours(case, model, Silent())),
+            "journal": timed(lambda model: ours(case, model, Journaled(journal))),
+        }
+        try:
+            return alternate(programs, repeats)
+        finally:
+            journal.close()
+            torch.set_num_threads(before)
+
+
+def measure(*, quick: bool = False, repeats: int | None = None) -> Section:
+    """Return the time of a step in both cases."""
+    load, figures = report.load(), []
+    both, data = cases(quick=quick)
+    for case in both:
+        costs = compare(case, repeats or (2 if quick else 11))
+        wall = {name: [c.wall / case.steps for c in series] for name, series in costs.items()}
+        cpu = {name: [c.cpu / case.steps for c in series] for name, series in costs.items()}
+        figures += _figures(case, wall, cpu)
+    return Section("step", "a step beside a bare loop", "python -m benchmarks.step", figures, _notes(both, data), load)
+
+
+def _figures(case: Case, wall: dict[str, list[float]], cpu: dict[str, list[float]]) -> list[Figure]:
+    threads = f"{case.threads} thread{'s' * (case.threads > 1)}"
+    label = f"{case.name}, batch {case.batch_size}, {threads}"
+    figures = [Figure(f"{label}: bare loop, a step", spread([1e6 * s for s in wall["bare"]], ".0f", "µs"))]
+    for name, shown in (("dlrun", "dlrun"), ("journal", "dlrun with its journal")):
+        times = ratios(wall[name], wall["bare"])
+        more = [1e6 * s for s in added(wall[name], wall["bare"])]
+        large = case.name == "convnet"
+        figures += [
+            Figure(
+                f"{label}: {shown} / bare",
+                spread(times, ".3f"),
+                "≤ 1.02" if large else "",
+                median(times) <= 1.02 if large else None,
+            ),
+            Figure(
+                f"{label}: {shown}, more a step",
+                spread(more, "+.1f", "µs"),
+                "" if large else "≤ 10 µs",
+                None if large else median(more) <= 10,
+            ),
+            Figure(f"{label}: {shown} / bare, CPU time", spread(ratios(cpu[name], cpu["bare"]), ".3f")),
+        ]
+    return figures
+
+
+def _notes(both: list[Case], data: str) -> str:
+    told = "; ".join(f"{c.name}: an epoch of {c.steps} steps, a point every {c.log_every}" for c in both)
+    return (
+        f"Data: {data}. {told}. The bare loop takes the samples as they lie; dlrun's part includes drawing the"
+        " epoch's order, gathering the samples, seeding each step and reading the losses."
+    )
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few steps, to see that it works")
+    parser.add_argument("--repeats", type=int, help="rounds (11)")
+    options = parser.parse_args()
+    print(measure(quick=options.quick, repeats=options.repeats).markdown())
+
+
+if __name__ == "__main__":
+    main()

@@ -24,14 +24,17 @@ COMPARE = {
     "=": operator.eq,
     "!=": operator.ne,
 }
+Condition = tuple[str, str, str]
+"""A column or metric, how it is compared, and with what."""
 COLUMNS = ("id", "started", "name", "status", "seed", "steps", "train_seconds", "size")
 
 
 def main(argv: list[str]) -> int:
     """List, or with `--delete` remove, the runs that fit."""
     arguments = _parser().parse_args(argv)
+    conditions = [_condition(text) for text in arguments.where]
     rows = [_row(run) for run in (map(find, arguments.runs) if arguments.runs else all_runs())]
-    for condition in arguments.where:
+    for condition in conditions:
         rows = [row for row in rows if _fits(row, condition, rows)]
     if arguments.sort:
         rows = _sorted(rows, arguments.sort, descending=arguments.descending)
@@ -79,11 +82,16 @@ def _value(row: dict[str, Any], name: str) -> Any:
     return row[name] if name in row else row.get("metrics", {}).get(name)
 
 
-def _fits(row: dict[str, Any], condition: str, rows: list[dict[str, Any]]) -> bool:
-    match = CONDITION.fullmatch(condition.strip())
+def _condition(text: str) -> Condition:
+    match = CONDITION.fullmatch(text.strip())
     if not match:
-        raise UserError(f"--where «{condition}» is no condition. Type, say, --where status=finished.")
-    name, compare, given = match[1], COMPARE[match[2]], match[3].strip()
+        raise UserError(f"--where «{text}» is no condition. Type, say, --where status=finished.")
+    return match[1], match[2], match[3].strip()
+
+
+def _fits(row: dict[str, Any], condition: Condition, rows: list[dict[str, Any]]) -> bool:
+    name, sign, given = condition
+    compare = COMPARE[sign]
     _known(name, rows)
     value = _value(row, name)
     if value is None:
@@ -92,7 +100,7 @@ def _fits(row: dict[str, Any], condition: str, rows: list[dict[str, Any]]) -> bo
         try:
             return bool(compare(value, float(given)))
         except ValueError:
-            raise UserError(f"--where «{condition}»: {name} is a number, and «{given}» is none.") from None
+            raise UserError(f"--where «{name}{sign}{given}»: {name} is a number, and «{given}» is none.") from None
     return bool(compare(str(value), given))
 
 

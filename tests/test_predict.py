@@ -1,0 +1,70 @@
+"""`dlrun predict`: a file of raw samples in, answers out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dlrun.rundir import RunDir, all_runs
+from tests.conftest import Called
+
+Call = Callable[..., Called]
+
+
+@pytest.fixture
+def run(call: Call) -> RunDir:
+    """A short run on digits, whose pixels are 0 to 16."""
+    assert call("train", "trainer.epochs=1", "tracking.enabled=false", "trainer.figures=false").code == 0
+    return all_runs()[-1]
+
+
+def test_one_sample_in_any_kind_of_file_has_one_answer(run: RunDir, here: Path, call: Call) -> None:
+    pixels = np.random.default_rng(0).integers(0, 17, (8, 8), dtype=np.uint8)
+    np.save(here / "one.npy", pixels)
+    np.save(here / "batch.npy", pixels[None, None])
+    np.save(here / "flat.npy", pixels.reshape(1, -1).astype(float))
+    np.savetxt(here / "table.csv", pixels.reshape(1, -1), delimiter=",")
+    grey = Image.fromarray(pixels)
+    grey.save(here / "grey.png")
+    grey.convert("RGB").save(here / "colour.png")
+    # a palette whose numbers mean other shades than their own
+    palette = Image.fromarray(16 - pixels)
+    palette.putpalette([shade for i in range(17) for shade in [16 - i] * 3])
+    palette.save(here / "palette.png")
+    answers = {file.name: call("predict", run.id, file.name) for file in here.glob("*.*") if file.is_file()}
+    assert len(answers) == 7
+    assert all(done.code == 0 for done in answers.values()), answers
+    assert len({done.out for done in answers.values()}) == 1
+
+
+def test_a_file_that_holds_no_samples_of_the_data_set_is_refused(run: RunDir, here: Path, call: Call) -> None:
+    np.save(here / "objects.npy", np.array([{}], dtype=object))
+    np.save(here / "holes.npy", np.full((1, 64), np.nan))
+    np.save(here / "none.npy", np.zeros((0, 64)))
+    np.save(here / "large.npy", np.zeros((1, 9, 9)))
+    (here / "ragged.csv").write_text("1,2\n3\n")
+    (here / "junk.png").write_text("no picture")
+    (here / "notes.doc").write_text("1,2")
+    expected = {
+        "objects.npy": "cannot be read as a .npy file",
+        "holes.npy": "not finite",
+        "none.npy": "no samples",
+        "large.npy": "[9, 9]; those of digits are [1, 8, 8]",
+        "ragged.csv": "1 to 2 numbers",
+        "junk.png": "cannot be read as a .png file",
+        "notes.doc": "Give a .npy, .csv, .png or .jpg file",
+        "nothing.csv": "There is no file",
+    }
+    for name, words in expected.items():
+        done = call("predict", run.id, name)
+        assert done.code == 2
+        assert name in done.err
+        assert words in done.err
+    np.save(here / "good.npy", np.zeros((1, 64)))
+    done = call("predict", run.id, "good.npy", "--output", "nowhere/out.csv")
+    assert done.code == 2
+    assert "nowhere/out.csv cannot be written" in done.err

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from dlrun import confdir
@@ -37,13 +38,12 @@ def groups() -> dict[str, dict[str, Choice]]:
 
 
 def describe(choice: Choice) -> str:
-    """Return a line about a choice: its head comment, else the first line of its target's docstring."""
+    """Return a line about a choice: the first sentence of its head comment, else of its target's docstring."""
     text = choice.path.read_text(encoding="utf-8")
-    for line in text.splitlines():
-        if line.startswith("#") and not line.startswith("# @"):
-            return line.lstrip("# ").rstrip()
-        if line.strip() and not line.startswith("#"):
-            break
+    head = [line.lstrip("# ").rstrip() for line in takewhile(lambda line: line.startswith("#"), text.splitlines())]
+    words = " ".join(line for line in head if line and not line.startswith(("@", "dlrun ")))
+    if sentence := re.match(r".+?\.(?=\s|$)|.+", words):
+        return sentence[0]
     target = re.search(r"^_target_:\s*['\"]?([\w.]+)", text, re.MULTILINE)
     return (_docstring(target[1]) or target[1]) if target else ""
 

@@ -89,8 +89,9 @@ class Progress:
         shown = [f"{name} {value:.4g}" for name, value in self._latest.items() if name.startswith(("train/", "val/"))]
         samples = self._latest.get("throughput/samples_per_second", 0.0)
         return (
-            f"  epoch {epoch:.4g}  step {step}/{self._plan.steps}  {'  '.join(shown)}  "
-            f"{amount(samples)} samples/s  {duration(left)} left"
+            # a narrow terminal cuts the metrics, not the time
+            f"  epoch {epoch:.4g}  step {step}/{self._plan.steps}  {duration(left)} left  "
+            f"{amount(samples)} samples/s  {'  '.join(shown)}"
         )
 
 

@@ -39,8 +39,13 @@ class RunDir:
 
     @property
     def id(self) -> str:
-        """Return the random id that the folder's name ends with."""
-        return self.path.name.rsplit("-", 1)[-1]
+        """Return the random id that the folder's name ends with; for a job of a sweep, `SWEEP/n`."""
+        return f"{_ending(self.path.parent)}/{self.path.name}" if self.of_a_sweep else _ending(self.path)
+
+    @property
+    def of_a_sweep(self) -> bool:
+        """Return whether the run is a job of a sweep."""
+        return len(self.path.parents) > 2 and self.path.parents[2].name == "sweeps"
 
     @property
     def journal(self) -> Path:
@@ -129,6 +134,10 @@ def _taken(file: IO[str]) -> bool:
     return True
 
 
+def _ending(folder: Path) -> str:
+    return folder.name.rsplit("-", 1)[-1]
+
+
 def _bury(summary: dict[str, Any]) -> None:
     if summary["status"] == "running":
         summary["status"] = "killed"
@@ -161,6 +170,12 @@ def _begun(config: Path) -> tuple[str, str, int, str]:
     return date, folder.partition("-")[0], written.stat().st_mtime_ns if written.exists() else 0, str(config)
 
 
+def _fits(id: str, reference: str) -> bool:
+    """Return whether a reference begins an id; the number of a sweep's job must be given in full."""
+    begun, slash, number = reference.partition("/")
+    return id.startswith(begun) and (not slash or id.endswith(f"/{number}")) and bool(begun)
+
+
 def find(reference: str) -> RunDir:
     """Return the run that `reference` names: a folder, or an unambiguous beginning of its id.
 
@@ -170,7 +185,7 @@ def find(reference: str) -> RunDir:
     if (folder / ".hydra").is_dir():
         return RunDir(folder.absolute())
     runs = all_runs()
-    fitting = [r for r in runs if r.id.startswith(reference)] if "/" not in reference else []
+    fitting = [r for r in runs if _fits(r.id, reference)]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:

@@ -88,6 +88,18 @@ def test_an_own_metric_is_the_mean_that_it_says(lab: Path, call: Call) -> None:
     assert run.summary["metrics"]["test/confidence"] == pytest.approx(float(expected))
 
 
+@pytest.mark.parametrize(("better", "choose"), [("True", max), ("False", min)])
+def test_weights_are_chosen_by_an_own_metric_in_its_direction(
+    better: str, choose: Callable[..., int], lab: Path, call: Call
+) -> None:
+    source = lab / "confidence.py"
+    source.write_text(source.read_text().replace("higher_is_better = True", f"higher_is_better = {better}"))
+    done = call("train", "+experiment=rings", "evaluation.monitor=val/confidence", "trainer.epochs=6", *QUICK)
+    assert done.code == 0, done.err
+    curve = dict(curves(newest().journal)["val/confidence"])
+    assert newest().summary()["best_step"] == choose(curve, key=lambda step: curve[step])
+
+
 @pytest.mark.parametrize(
     "changes",
     [(), ("optimizer=radam",), ("dataset=stripes", "model=mlp", "optimizer=radam", "trainer.workers=1")],
@@ -132,6 +144,7 @@ def test_list_shows_and_describes_them(lab: Path, call: Call) -> None:
     for name in ("rings*", "bumps*", "focal*", "lion*", "radam*", "inverse_root*", "confidence*"):
         assert name in listed
     assert "A linear combination of Gaussian bumps" in call("list", "model").out
+    assert "Two rings, told apart" in call("list", "experiment").out
 
 
 def test_a_foreign_configuration_is_ignored_and_a_line_says_so(lab: Path, call: Call) -> None:

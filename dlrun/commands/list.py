@@ -30,7 +30,7 @@ def _print_all(groups: dict[str, dict[str, menu.Choice]]) -> None:
     width = max(map(len, groups))
     for group, choices in groups.items():
         console.say(f"{group:{width}}  {', '.join(name + _mark(choice) for name, choice in choices.items())}")
-    console.say("\nGROUP=CHOICE selects one; an experiment is added: +experiment=NAME.")
+    console.say("\nGROUP=CHOICE selects one; an experiment or a metric is added: +experiment=NAME.")
     if any(choice.own for choices in groups.values() for choice in choices.values()):
         console.say("* from the conf folder here.")
     console.say("«dlrun list GROUP» describes the choices of a group.")

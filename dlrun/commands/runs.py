@@ -36,10 +36,10 @@ def main(argv: list[str]) -> int:
     rows = [_row(run) for run in (map(find, arguments.runs) if arguments.runs else all_runs())]
     for condition in conditions:
         rows = [row for row in rows if _fits(row, condition, rows)]
-    if arguments.sort:
-        rows = _sorted(rows, arguments.sort, descending=arguments.descending)
     if arguments.last:
         rows = rows[-arguments.last :]
+    if arguments.sort:
+        rows = _sorted(rows, arguments.sort, descending=arguments.descending)
     if arguments.delete:
         return _delete(rows, sure=arguments.yes)
     if arguments.json:
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--sort", metavar="KEY", help="by a metric or a column, the smallest first")
     parser.add_argument("--descending", action="store_true", help="with --sort, the largest first")
-    parser.add_argument("--last", metavar="N", type=int, help="only the last N of them")
+    parser.add_argument("--last", metavar="N", type=int, help="only the newest N of them")
     parser.add_argument("--metric", action="append", help="a column of its own for this metric; may be repeated")
     parser.add_argument("--json", action="store_true", help="print everything that is known, as JSON")
     parser.add_argument("--delete", action="store_true", help="delete them, folder and MLflow run, after asking")

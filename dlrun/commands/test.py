@@ -21,10 +21,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("run", metavar="RUN", help="the run's folder, or the beginning of its id")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
     parser.add_argument("--batch-size", type=int, help="samples at a time (no number depends on it)")
+    parser.add_argument("--force", action="store_true", help="read the test split of a job of a sweep")
     arguments = parser.parse_args(argv)
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise UserError(f"--batch-size {arguments.batch_size}: give at least 1.")
     folder = find(arguments.run)
+    if folder.of_a_sweep and arguments.split == "test" and not arguments.force:
+        raise UserError(
+            f"{folder.id} is a job of a sweep, and was not selected: its test split is sealed.\n"
+            f"«--split validation» shows what a choice may be made by; --force reads the test split all the same."
+        )
     built = rebuild(folder)
     if arguments.batch_size:
         built = replace(built, training=replace(built.training, evaluation_batch_size=arguments.batch_size))

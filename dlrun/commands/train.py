@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig
@@ -27,8 +28,20 @@ def prepare(config: DictConfig) -> Built:
     return built
 
 
+def _sealed(built: Built) -> Built:
+    """Return a run as a job of a sweep: it waits for no uploader, and leaves the test split sealed.
+
+    Its number would be one of many to choose from; a study whose subject is the test curve says so,
+    with `evaluation.test: every`.
+    """
+    sealed = "never" if built.evaluation.test == "final" else built.evaluation.test
+    return replace(built, evaluation=replace(built.evaluation, test=sealed), tracking=replace(built.tracking, wait=0.0))
+
+
 def conduct(built: Built, folder: RunDir, *, resumed: bool = False) -> dict[str, Any]:
     """Train in `folder`, an uploader beside it, and wait for that at the end; return the summary."""
+    if folder.of_a_sweep:
+        built = _sealed(built)
     uploaders: list[tracking.Uploader] = []
 
     def begun() -> None:
@@ -38,7 +51,7 @@ def conduct(built: Built, folder: RunDir, *, resumed: bool = False) -> dict[str,
     try:
         return run(built, folder, resumed=resumed, begun=begun)
     finally:
-        for uploader in uploaders:
+        for uploader in uploaders if built.tracking.wait else []:
             if uploader.wait(built.tracking.wait):
                 console.say(f"  {tracking.link(folder)}")
             else:

@@ -11,7 +11,6 @@ import socket
 from typing import Any
 
 from dlrun.rundir import RunDir
-from dlrun.tracking.state import key
 
 # MLflow refuses longer ones, and with them the whole call
 KEY, PARAM, TAG = 250, 6000, 8000
@@ -56,8 +55,8 @@ def tags(run: RunDir, config: dict[str, Any], summary: dict[str, Any]) -> dict[s
         "mlflow.source.name": command(summary),
         "mlflow.source.git.commit": git.get("commit"),
         "dlrun.git.dirty": git.get("dirty"),
-        "dlrun.id": key(run),
-        "dlrun.kind": "run" if key(run) == run.id else "job",
+        "dlrun.id": run.id,
+        "dlrun.kind": "job" if run.of_a_sweep else "run",
         "dlrun.folder": str(run.path),
         "dlrun.hostname": summary.get("hostname") or socket.gethostname(),
         "dlrun.test_reads": summary.get("test_reads", 0),

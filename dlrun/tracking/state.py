@@ -37,14 +37,7 @@ def pending(run: RunDir) -> bool:
 def link(run: RunDir) -> str:
     """Return where a person finds the run in MLflow: an address, or the command that opens it."""
     address = run.summary().get("mlflow_url")
-    return str(address) if address else f"dlrun ui {run.path if '/' in key(run) else run.id}"
-
-
-def key(run: RunDir) -> str:
-    """Return the text that finds the run in a store: its id, or for a job the sweep's id and its number."""
-    if (run.path.parent / "manifest.json").exists():
-        return f"{RunDir(run.path.parent).id}/{run.path.name}"
-    return run.id
+    return str(address) if address else f"dlrun ui {run.id}"
 
 
 def page(uri: str, experiment_id: str, run_id: str) -> str | None:

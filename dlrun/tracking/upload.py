@@ -13,7 +13,7 @@ from dlrun.tracking import describe
 from dlrun.tracking.client import MlflowRun, open_run
 from dlrun.tracking.note import note
 from dlrun.tracking.points import Reader
-from dlrun.tracking.state import FINAL, ended, key, page, stamp
+from dlrun.tracking.state import FINAL, ended, page, stamp
 from dlrun.tracking.store import prepare
 from dlrun.tracking.where import artifact_folder, store_uri
 
@@ -77,7 +77,7 @@ class Upload:
         )
 
     def _open(self) -> MlflowRun:
-        name = f"{self.config.get('name', 'run')}-{key(self.run)}"
+        name = f"{self.config.get('name', 'run')}-{self.run.id}"
         return open_run(
             self.uri,
             self._setting("experiment", "dlrun"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -43,13 +44,16 @@ def sources() -> str:
 
 def user_modules() -> str:
     """Return the hash of the modules under the current directory that are imported now."""
-    here = Path.cwd().resolve()
-    files = {Path(f) for m in list(sys.modules.values()) if (f := getattr(m, "__file__", None))}
-    libraries = [Path(p).resolve() for p in (sys.prefix, sys.base_prefix, Path(dlrun.__file__).parent)]
-    # some libraries name modules that are no files
-    real = {f.resolve() for f in files if f.is_absolute() and f.is_file()}
-    own = {f for f in real if f.is_relative_to(here) and not any(f.is_relative_to(library) for library in libraries)}
-    return _hash(sorted(own))
+    here = str(Path.cwd())
+    libraries = (sys.prefix, sys.base_prefix, str(Path(dlrun.__file__).parent))
+    names = {f for m in list(sys.modules.values()) if (f := getattr(m, "__file__", None))}
+    # compared as text: resolving a thousand paths takes longer than a short run
+    own = [f for f in names if _within(f, here) and not any(_within(f, library) for library in libraries)]
+    return _hash(path for f in sorted(own) if (path := Path(f)).is_file())
+
+
+def _within(file: str, folder: str) -> bool:
+    return file.startswith(folder + os.sep)
 
 
 def _hash(files: Iterable[Path]) -> str:

@@ -44,8 +44,8 @@ class Journal:
         self._append({"event": kind, "time": round(time.time(), 3)} | fields)
 
     def sync(self) -> None:
-        """Have the lines written through to the disk itself."""
-        self._flush()
+        """Have the lines written through to the disk itself; raise `OSError` if they cannot be."""
+        self._drain()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -54,8 +54,7 @@ class Journal:
         Raises `OSError` if the disk is still full: what waited is then lost, and it must not be silent.
         """
         try:
-            while self._waiting:
-                self._waiting = self._waiting[self._file.write(self._waiting) :]
+            self._drain()
         finally:
             self._file.close()
 
@@ -65,12 +64,15 @@ class Journal:
 
     def _flush(self) -> None:
         try:
-            while self._waiting:
-                self._waiting = self._waiting[self._file.write(self._waiting) :]
+            self._drain()
         except OSError as error:
             if not self._warned:
                 console.warn(f"The journal cannot be written ({error}); its lines wait in memory and are tried again.")
             self._warned = True
+
+    def _drain(self) -> None:
+        while self._waiting:
+            self._waiting = self._waiting[self._file.write(self._waiting) :]
 
 
 def _torn(path: Path) -> bool:

@@ -14,37 +14,9 @@ from dlrun.evaluation import Collected, collect, evaluate
 from dlrun.forecast import steps_within
 from dlrun.interrupt import Interrupt
 from dlrun.journal import Journal
+from dlrun.recorder import Recorder
 from dlrun.rundir import RunDir
 from dlrun.state import State
-
-
-class Recorder:
-    """Writes what the loop finds out into the run's folder, and shows it."""
-
-    def __init__(self, run: RunDir, journal: Journal, progress: presentation.Progress) -> None:
-        self._run = run
-        self._journal = journal
-        self._progress = progress
-        self._best_step: int | None = None
-
-    def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
-        """Append a point to the journal and show it."""
-        self._journal.metrics(step, epoch, values)
-        self._progress.point(step, epoch, values)
-
-    def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None:
-        """Write the checkpoints, the best first: a `last` that names a best step finds its weights.
-
-        On a full disk the last good files stay, and training goes on.
-        """
-        try:
-            if best and best["step"] != self._best_step:
-                checkpoint.save(self._run.best, best)
-                self._best_step = best["step"]
-            checkpoint.save(self._run.last, content)
-            self._journal.sync()
-        except OSError as error:
-            console.warn(f"No checkpoint at step {content['state']['step']} ({error}); the one before it stays.")
 
 
 def run(
@@ -70,6 +42,7 @@ def run(
             progress = presentation.Progress(built.training.plan, state.step, validated=validated)
             recorder = Recorder(folder, journal, progress)
             state = loop.train(built.training, state, recorder, stop=lambda: interrupt.signal is not None)
+            recorder.insist()
             _obey(interrupt, built, state)
             summary, seen = _finish(built, folder, journal, state, started)
             console.say(presentation.closing(summary, folder))
@@ -138,7 +111,8 @@ def _restored(built: Built, folder: RunDir) -> State:
 
 def _obey(interrupt: Interrupt, built: Built, state: State) -> None:
     """Raise what an interrupt asked for, unless the training was complete when it came."""
-    if interrupt.signal is None or state.step >= built.training.plan.steps:
+    over = state.step >= built.training.plan.steps or loop.out_of_patience(built.training, state)
+    if interrupt.signal is None or over:
         return
     console.say(f"  stopped at step {state.step}, saved; «dlrun resume» goes on from there")
     if interrupt.signal == signal.SIGTERM:

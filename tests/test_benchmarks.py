@@ -34,8 +34,8 @@ def rows(section: Section) -> dict[str, str]:
 def test_programs_take_turns() -> None:
     order: list[str] = []
     programs = {name: lambda name=name: order.append(name) or len(order) for name in "AB"}
-    assert alternate(programs, 2) == {"A": [3, 5], "B": [4, 6]}
-    assert "".join(order) == "ABABAB"
+    assert alternate(programs, 3) == {"A": [3, 6, 7], "B": [4, 5, 8]}
+    assert "".join(order) == "BA" + "AB" + "BA" + "AB"
 
 
 def test_comparisons_are_made_round_by_round() -> None:

@@ -24,7 +24,7 @@ settings state plan objective batches averaging meters device cost provenance ru
 evaluation loop forecast
 figures
 allowed arguments targets configuration weights rehearsal build
-interrupt presentation run reload
+interrupt presentation recorder run reload
 tracking
 advice composition compose
 commands cli

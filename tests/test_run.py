@@ -255,3 +255,24 @@ def test_in_a_sweep_the_test_split_stays_sealed_unless_its_subject_is_the_test_c
     assert [job.summary()["test_reads"] for job in jobs] == [0, 1]
     assert call("train", "-m", "trainer.epochs=1", "seed=0,1", "evaluation.test=every", *QUICK).code == 0
     assert [job.summary()["test_reads"] for job in all_runs()[2:]] == [1, 1]
+
+
+def test_on_a_full_disk_training_goes_on_and_the_end_waits_for_space(
+    call: Call, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from dlrun import checkpoint
+
+    save, tries = checkpoint.save, iter(range(100))
+
+    def full(path: Path, content: dict[str, Any]) -> None:
+        if next(tries) < 3:
+            raise OSError(28, "No space left on device")
+        save(path, content)
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    done = call("train", "trainer.epochs=2", "trainer.checkpoint_every=30", *QUICK)
+    assert done.code == 0
+    assert "the one before it stays" in done.err
+    assert "in memory only" in done.err
+    assert only_run().last.exists()
+    assert only_run().best.exists()

@@ -25,11 +25,17 @@ def cost(work: Callable[[], object]) -> Cost:
 
 
 def alternate(programs: Mapping[str, Callable[[], T]], repeats: int, *, warm_up: int = 1) -> dict[str, list[T]]:
-    """Return what each program returned in each of `repeats` rounds A B C A B C …; the warm-up does not count."""
+    """Return what each program returned in each of `repeats` rounds; the rounds of the warm-up do not count.
+
+    Each round begins with another program, A B C, B C A, C A B, …: what a program leaves behind in
+    memory and caches falls on each of the others alike.
+    """
     results: dict[str, list[T]] = {name: [] for name in programs}
+    names = list(programs)
     for repeat in range(-warm_up, repeats):
-        for name, program in programs.items():
-            result = program()
+        first = repeat % len(names)
+        for name in names[first:] + names[:first]:
+            result = programs[name]()
             if repeat >= 0:
                 results[name].append(result)
     return results

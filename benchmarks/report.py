@@ -16,8 +16,8 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 INTRODUCTION = (
     "# What dlrun costs\n\n"
     "Written by `make bench`, one section a script; each names the command that gives its figures, and the machine\n"
-    "and moment that gave these. Programs that are compared ran in turn (A B A B …). Figures are medians, with the\n"
-    "quartiles and the number of rounds in brackets; ratios and differences are taken round by round.\n"
+    "and moment that gave these. Programs that are compared ran in turn, each round in another order. Figures are\n"
+    "medians, with the quartiles and the number of rounds in brackets; ratios and differences are taken round by round.\n"
 )
 
 

@@ -62,8 +62,10 @@ class Batches:
         n = len(self.split)
         if self.size >= n:
             return (torch.arange(n),)
-        order = torch.randperm(n, generator=generator(self.seed, ORDER, 0 if self.only else epoch))
-        return torch.split(order, self.size)[: self.per_epoch]
+        return torch.split(self._order(epoch), self.size)[: self.per_epoch]
+
+    def _order(self, epoch: int) -> Tensor:
+        return torch.randperm(len(self.split), generator=generator(self.seed, ORDER, 0 if self.only else epoch))
 
     def _positions(self, step: int) -> Iterator[tuple[int, Tensor]]:
         """Yield (epoch, indices) from `step` on, the indices of an epoch moved to the device at once."""
@@ -82,8 +84,8 @@ class Batches:
         while True:
             epoch, position = divmod(step, self.per_epoch)
             # one transfer an epoch: the slices of the order are views of it
-            order = torch.cat(self.indices(epoch)).to(device)
-            for index in torch.split(order, self.size)[position:]:
+            order = self._order(epoch).to(device)
+            for index in torch.split(order, self.size)[position : self.per_epoch]:
                 yield gather(index)
             step = (epoch + 1) * self.per_epoch
 

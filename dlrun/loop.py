@@ -75,7 +75,7 @@ def train(run: Training, state: State, recorder: Recorder, stop: Callable[[], bo
         rate = optimizer.lr * run.schedule(state.step, plan.steps)
         update = optimizer.step(objective, batch, rate)
         state.step += 1
-        window.add(update.loss, len(batch.x))
+        window.add(update.loss, batch.x.shape[0])
         if run.average:
             run.average.update(state.step)
 

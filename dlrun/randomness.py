@@ -39,7 +39,8 @@ def seed_default(device: torch.device, value: int) -> None:
     `torch.manual_seed` does the same for every device there could be, at a hundred times the cost.
     """
     torch.default_generator.manual_seed(value)
-    if device.type == "cuda":
+    kind = device.type
+    if kind == "cuda":
         torch.cuda.default_generators[device.index or 0].manual_seed(value)
-    elif device.type == "mps":
+    elif kind == "mps":
         torch.mps.manual_seed(value)

@@ -36,7 +36,7 @@ class TensorSplit:
 
         All of them, in their order, are the split's own tensors: change none in place.
         """
-        if len(index) == len(self.x) and self._is_whole(index):
+        if index.shape[0] == self.x.shape[0] and self._is_whole(index):
             return Batch(self.x, self.y)
         return Batch(self.x.index_select(0, index), self.y.index_select(0, index))
 

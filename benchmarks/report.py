@@ -17,7 +17,7 @@ INTRODUCTION = (
     "# What dlrun costs\n\n"
     "Written by `make bench`, one section a script; each names the command that gives its figures, and the machine\n"
     "and moment that gave these. Programs that are compared ran in turn, each round in another order. Figures are\n"
-    "medians, with the quartiles and the number of rounds in brackets; ratios and differences are taken round by round.\n"
+    "medians, their quartiles and the number of rounds in brackets; ratios and differences are taken round by round.\n"
 )
 
 

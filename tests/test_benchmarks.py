@@ -124,7 +124,9 @@ def test_the_median_error_is_reported(summaries: list[dict[str, Any]]) -> None:
 
 
 def test_tracking_is_compared_round_by_round(summaries: list[dict[str, Any]]) -> None:
-    summaries += [{"train_seconds": seconds} for seconds in (10.2, 10.0, 20.2, 20.0, 30.0, 30.0)]
+    summaries += [
+        {"train_seconds": seconds} for seconds in (10.2, 10.0, 20.0, 20.2, 30.0, 30.0)
+    ]  # on, off; off, on; on, off
     section = tracking.measure(repeats=3)
     assert rows(section)["tracking costs"] == "+1.00 % (+0.50 to +1.50, n = 3)"
 

@@ -52,6 +52,7 @@ def conduct(built: Built, folder: RunDir, *, resumed: bool = False) -> dict[str,
         return run(built, folder, resumed=resumed, begun=begun)
     finally:
         for uploader in uploaders if built.tracking.wait else []:
+            console.live("  sending to MLflow …")
             if uploader.wait(built.tracking.wait):
                 console.say(f"  {tracking.link(folder)}")
             else:

@@ -24,7 +24,7 @@ setup: .venv/.installed ## make .venv and install dlrun into it, every version p
 	touch $@
 
 train: setup ## train on handwritten digits: seconds, no download
-	$(BIN)/dlrun train
+	$(BIN)/dlrun train +experiment=digits
 
 test: setup ## run the tests
 	$(PYTEST)

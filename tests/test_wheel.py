@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_own_parts import GUIDE, SHOWN
+
 ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.skipif(
@@ -83,3 +85,18 @@ def test_a_configuration_with_the_users_own_parts(here: Path, installed) -> None
 def test_a_run(here: Path, installed) -> None:
     installed("train", "trainer.epochs=1", "tracking.enabled=false")
     assert len([*here.glob("outputs/runs/*/*/summary.json")]) == 1
+
+
+def test_the_users_own_parts(here: Path, installed) -> None:
+    for match in SHOWN.finditer(GUIDE.read_text(encoding="utf-8")):
+        path = here / match["file"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(match["text"], encoding="utf-8")
+    quick = ("tracking.enabled=false", "trainer.figures=false", "trainer.epochs=2")
+    installed("train", "+experiment=rings", *quick)
+    (run,) = here.glob("outputs/runs/*/*")
+    installed("resume", str(run), "trainer.epochs=3")
+    assert "val/confidence" in installed("test", str(run), "--split", "validation")
+    (here / "points.csv").write_text("1.0,0.0\n0.0,2.0\n")
+    assert len(installed("predict", str(run), "points.csv").splitlines()) == 3
+    installed("train", "+experiment=rings", "dataset=stripes", "model=mlp", "optimizer=radam", *quick)

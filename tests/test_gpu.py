@@ -1,0 +1,42 @@
+"""The same code on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from dlrun.rundir import all_runs
+from tests.conftest import Called
+
+Call = Callable[..., Called]
+QUICK = ("tracking.enabled=false", "trainer.figures=false")
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        not torch.cuda.is_available(), reason="needs a CUDA device: run «pytest -m gpu» on a machine with one"
+    ),
+]
+
+
+@pytest.mark.parametrize("experiment", ["digits", "moons", "polynomial"])
+def test_a_run_on_the_gpu_is_the_run_on_the_cpu(experiment: str, call: Call) -> None:
+    for device in ("cpu", "cuda"):
+        done = call("train", f"+experiment={experiment}", f"trainer.device={device}", "trainer.precision=fp32", *QUICK)
+        assert done.code == 0, done.err
+    cpu, gpu = (run.summary() for run in all_runs())
+    assert (cpu["device"], gpu["device"]) == ("cpu", "cuda")
+    assert gpu["metrics"]["test/loss"] == pytest.approx(cpu["metrics"]["test/loss"], rel=0.2)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_lower_precisions_learn(precision: str, call: Call) -> None:
+    assert call("train", "+experiment=digits", f"trainer.precision={precision}", *QUICK).code == 0
+    assert all_runs()[-1].summary()["metrics"]["test/error"] < 0.06
+
+
+def test_a_killed_run_resumes_bit_equal(call: Call) -> None:
+    done = call("verify-resume", "+experiment=digits", "trainer.device=cuda", "trainer.deterministic=true")
+    assert done.code == 0, done.out

@@ -4,7 +4,33 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+_logs: list[TextIO] = []
+
+
+@contextmanager
+def kept(path: Path) -> Iterator[None]:
+    """Have what is said appended to a file too, as long as the context lasts."""
+    file = path.open("a", encoding="utf-8")
+    _logs.append(file)
+    try:
+        yield
+    finally:
+        _logs.remove(file)
+        with suppress(OSError):  # a full disk costs lines of the log, nothing else
+            file.close()
+
+
+def note(text: str) -> None:
+    """Write a line to the log alone."""
+    for file in _logs:
+        with suppress(OSError):
+            file.write(text + "\n")
+            file.flush()
 
 
 def say(text: str = "") -> None:
@@ -12,12 +38,14 @@ def say(text: str = "") -> None:
     if sys.stdout.isatty():
         sys.stdout.write("\r\x1b[K")
     print(text, flush=True)
+    note(text)
 
 
 def warn(text: str) -> None:
     """Print a line on the standard error that a person should see."""
     clear = "\r\x1b[K" if sys.stderr.isatty() else ""
     print(f"{clear}dlrun: {text}", file=sys.stderr, flush=True)
+    note(text)
 
 
 def live(text: str) -> None:

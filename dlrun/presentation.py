@@ -66,12 +66,13 @@ class Progress:
         """Take in a point of the curves, and show it if a person is due to see something."""
         self._latest |= values
         now = time.monotonic()
-        if sys.stdout.isatty():
-            if now - self._shown > 0.1 or step == self._plan.steps:
-                console.live(self._line(step, epoch, now))
-                self._shown = now
-        elif not self._unfinished(step, values) and self._due(step, now):
-            console.say(self._line(step, epoch, now))
+        terminal = sys.stdout.isatty()
+        if terminal and (now - self._shown > 0.1 or step == self._plan.steps):
+            console.live(self._line(step, epoch, now))
+            self._shown = now
+        if not self._unfinished(step, values) and self._due(step, now):
+            tell = console.note if terminal else console.say
+            tell(self._line(step, epoch, now))
             self._written, self._written_step = now, step
 
     def _unfinished(self, step: int, values: dict[str, float]) -> bool:

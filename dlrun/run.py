@@ -28,7 +28,7 @@ def run(
     they and whatever else ends it early are recorded as its status and raised.
     """
     started = time.time()
-    with folder.held(), Interrupt() as interrupt:
+    with folder.held(), console.kept(folder.log), Interrupt() as interrupt:
         device.apply(built.execution)
         built = _with_horizon(built, folder)
         state = _restored(built, folder) if resumed else State()

@@ -70,6 +70,8 @@ def test_the_run_is_shown_as_a_head_and_a_table(call: Call) -> None:
     done = call("train", "trainer.epochs=1", *QUICK)
     for word in ("digits-mlp", "1297 train", "9,610 parameters", "FLOP a step", "samples/s", "test", "outputs/runs"):
         assert word in done.out
+    said = [line for line in done.out.splitlines() if line.strip()]
+    assert set(said) <= set(only_run().log.read_text().splitlines())
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(call: Call) -> None:

@@ -82,7 +82,8 @@ def _opening(built: Built, folder: RunDir, started: float) -> dict[str, Any]:
         "versions": provenance.versions(),
         "test_reads": before.get("test_reads", 0),
         "mlflow_run_id": before.get("mlflow_run_id"),
-        "uploaded": False,
+        # null: not meant for MLflow
+        "uploaded": False if built.tracking.enabled else None,
         "error": None,
     }
 

@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
             metrics = read_test(built, folder, journal)[0]
         finally:
             journal.close()
-        folder.update(lambda summary: summary.setdefault("metrics", {}).update(metrics), uploaded=False)
+        folder.update(lambda summary: summary.setdefault("metrics", {}).update(metrics))
     else:
         metrics = evaluated(built, arguments.split)
     console.say(f"{folder.path.name}  weights of step {step}")

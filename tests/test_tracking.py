@@ -452,3 +452,12 @@ def test_system_metrics_need_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install psutil"):
         tracking.check(system_metrics=True)
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="needs Linux with scheduling groups by session")
+def test_the_uploader_gives_way_as_a_session_too() -> None:
+    program = "from dlrun.tracking.uploader import give_way; give_way(); print(open('/proc/self/autogroup').read())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, start_new_session=True
+    )
+    assert done.stdout.strip().endswith("nice 19")

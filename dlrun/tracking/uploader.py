@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -61,9 +62,20 @@ def _report(run: RunDir, error: Exception) -> None:
     print(f"{datetime.now():%H:%M:%S} {run.id}: {type(error).__name__}: {what[0][:500]}", file=sys.stderr, flush=True)
 
 
+def give_way() -> None:
+    """Take the lowest priority, so that nothing is taken from the trainer.
+
+    Where Linux groups processes by session (`sched_autogroup_enabled`), niceness counts only within a
+    session, and this process has its own: the group's niceness is what the trainer feels.
+    """
+    os.nice(19)
+    with suppress(OSError):  # no such groups here
+        Path("/proc/self/autogroup").write_text("19")
+
+
 def main(folders: list[str]) -> int:
     """Send the runs of `folders`, one after the other; return how many could not be sent."""
-    os.nice(19)
+    give_way()
     quiet_mlflow()
     return sum(send(RunDir(Path(folder))) is False for folder in folders)
 

@@ -54,8 +54,8 @@ def test_the_page_of_a_run_is_served_until_ctrl_c(outputs: Path) -> None:
         address = lines[1]
         assert address.startswith("http://127.0.0.1:")
         assert f"/runs/{run.summary()['mlflow_run_id']}?workflowType=machine_learning" in address
-        with urllib.request.urlopen(address.partition("#")[0]) as page:
-            assert b"MLflow" in page.read()
+        # on a busy machine the server's worker may be a moment behind its first answer
+        assert wait_until(lambda: _shows_mlflow(address.partition("#")[0]), 30)
         server.send_signal(signal.SIGINT)
         assert server.wait(60) == 130
     finally:
@@ -65,6 +65,14 @@ def test_the_page_of_a_run_is_served_until_ctrl_c(outputs: Path) -> None:
             server.stdout.close()
     port = int(address.partition("#")[0].rstrip("/").rpartition(":")[2])
     assert wait_until(lambda: _refused(port), 10)
+
+
+def _shows_mlflow(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(address, timeout=10) as page:
+            return b"MLflow" in page.read()
+    except OSError:
+        return False
 
 
 def _refused(port: int) -> bool:

@@ -16,7 +16,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -40,7 +40,7 @@ class RunDir:
     @property
     def id(self) -> str:
         """Return the random id that the folder's name ends with; for a job of a sweep, `SWEEP/n`."""
-        return f"{_ending(self.path.parent)}/{self.path.name}" if self.of_a_sweep else _ending(self.path)
+        return f"{ending(self.path.parent)}/{self.path.name}" if self.of_a_sweep else ending(self.path)
 
     @property
     def of_a_sweep(self) -> bool:
@@ -77,53 +77,80 @@ class RunDir:
         """Return the weights of the best validation so far."""
         return self.path / "checkpoints" / "best.pt"
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> AbstractContextManager[None]:
         """Hold the folder while a process trains in it.
 
         Raises `UserError` if another process holds it.
         """
-        with (self.path / ".lock").open("a") as file:
-            # whoever looks whether the run is alive holds the lock too, for a moment
-            if not wait_until(lambda: _taken(file), 0.5, poll=0.01):
-                raise UserError(f"{self.path} is in use: another process is training it.")
-            yield
+        return hold(self.path, busy=f"{self.path} is in use: another process is training it.")
 
     def alive(self) -> bool:
         """Return whether a process is training in the folder now."""
-        try:
-            with (self.path / ".lock").open() as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
+        return is_held(self.path)
 
     def summary(self) -> dict[str, Any]:
         """Return the summary as it lies in the folder (empty before there is one)."""
-        with suppress(FileNotFoundError):
-            summary: dict[str, Any] = json.loads((self.path / "summary.json").read_text())
-            return summary
-        return {}
+        return read_summary(self.path)
 
     def update(self, change: Callable[[dict[str, Any]], None] | None = None, **values: Any) -> dict[str, Any]:
         """Change the summary under its lock and replace the file in one move; return what it says now."""
-        with (self.path / ".summary.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            summary = self.summary() | values
-            if change:
-                change(summary)
-            write_atomically(self.path / "summary.json", json.dumps(summary, indent=2).encode() + b"\n")
-        return summary
+        return update_summary(self.path, change, **values)
 
     def status(self) -> Status:
         """Return the true status; a run that says `running` and is not alive becomes `killed`."""
-        status: Status = self.summary().get("status", "killed")
-        if status == "running" and not self.alive():
-            # looked at again under the lock: the run may have ended between the two looks
-            status = self.update(_bury)["status"]
-        return status
+        return true_status(self.path)
+
+
+@contextmanager
+def hold(folder: Path, *, busy: str) -> Iterator[None]:
+    """Hold a folder's lock, which the kernel gives back however the process ends; raise `UserError` if it is held."""
+    with (folder / ".lock").open("a") as file:
+        # whoever looks whether the folder is held holds the lock too, for a moment
+        if not wait_until(lambda: _taken(file), 0.5, poll=0.01):
+            raise UserError(busy)
+        yield
+
+
+def is_held(folder: Path) -> bool:
+    """Return whether a process holds the folder's lock now."""
+    try:
+        with (folder / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """Return the summary as it lies in a folder (empty before there is one)."""
+    with suppress(FileNotFoundError):
+        summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+        return summary
+    return {}
+
+
+def update_summary(
+    folder: Path, change: Callable[[dict[str, Any]], None] | None = None, **values: Any
+) -> dict[str, Any]:
+    """Change a folder's summary under its lock and replace the file in one move; return what it says now."""
+    with (folder / ".summary.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        summary = read_summary(folder) | values
+        if change:
+            change(summary)
+        write_atomically(folder / "summary.json", json.dumps(summary, indent=2).encode() + b"\n")
+    return summary
+
+
+def true_status(folder: Path) -> Status:
+    """Return the true status; a folder that says `running` and that nobody holds becomes `killed`."""
+    status: Status = read_summary(folder).get("status", "killed")
+    if status == "running" and not is_held(folder):
+        # looked at again under the lock: the run may have ended between the two looks
+        status = update_summary(folder, _bury)["status"]
+    return status
 
 
 def _taken(file: IO[str]) -> bool:
@@ -134,7 +161,8 @@ def _taken(file: IO[str]) -> bool:
     return True
 
 
-def _ending(folder: Path) -> str:
+def ending(folder: Path) -> str:
+    """Return the random id that a folder's name ends with."""
     return folder.name.rsplit("-", 1)[-1]
 
 

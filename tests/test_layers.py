@@ -20,12 +20,14 @@ LAYERS = """
 types errors console
 confdir menu
 randomness datasets models losses optimizers schedules metrics
-settings state plan objective batches averaging meters device cost provenance rundir journal checkpoint
-evaluation loop forecast
+settings state plan objective batches averaging meters device cost provenance rundir
+sweepdir manifest journal checkpoint results
+evaluation loop forecast repeatability evidence
 figures
 allowed arguments targets configuration weights rehearsal build
 interrupt presentation recorder run reload
 tracking
+studies report sweep
 advice composition compose
 commands cli
 """.split()  # noqa: SIM905 -- read line by line

@@ -19,10 +19,12 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from dlrun import checkpoint, compose, console, journal
+from dlrun import checkpoint, compose, console, device, journal
 from dlrun.build import Built, build
 from dlrun.errors import RunError
 from dlrun.forecast import steps_within
+from dlrun.randomness import STEP, key, seed_default
+from dlrun.repeatability import unrepeatable
 from dlrun.rundir import RunDir, wait_until
 
 TIMED = ("throughput/", "cost/")
@@ -60,7 +62,8 @@ def _verdict(built: Built, differing: list[str]) -> int:
         console.say("equal, bit for bit: weights, optimizer, averages, state, curves and metrics")
         return 0
     console.say(f"NOT equal; the first of {len(differing)} differences is {differing[0]}")
-    operator = unrepeatable(built)
+    device.apply(built.execution)
+    operator = unrepeatable(lambda: _gradient(built))
     if operator:
         console.say(f"not repeatable on this device: {operator}. trainer.deterministic=true replaces it.")
     return 1
@@ -98,18 +101,12 @@ def _differing(where: str, a: Any, b: Any) -> Iterator[str]:
         yield f"{where}: {a} and {b}"
 
 
-def unrepeatable(built: Built) -> str | None:
-    """Return torch's name of the first operator of a step that has no repeatable form chosen, if any."""
+def _gradient(built: Built) -> None:
+    """Compute the gradient of the first step."""
     training = built.training
-    torch.use_deterministic_algorithms(True)
-    try:
-        batch = next(training.batches.start(0))
-        torch.autograd.grad(training.objective(batch), training.objective.params, allow_unused=True)
-    except RuntimeError as error:
-        return str(error).split(" does not have", 1)[0]
-    finally:
-        torch.use_deterministic_algorithms(False)
-    return None
+    seed_default(training.device, key(training.seed, STEP, 0))
+    batch = next(training.batches.start(0))
+    torch.autograd.grad(training.objective(batch), training.objective.params, allow_unused=True)
 
 
 def _train(overrides: list[str], outputs: Path) -> RunDir:

@@ -105,7 +105,7 @@ def measure(*, quick: bool = False, repeats: int | None = None, epochs: int = 10
     command = "python -m benchmarks.tracking" + (f" --epochs {epochs}" if epochs != 10 else "")
     notes = (
         f"`dlrun train {' '.join(what)}`, with and without `tracking.enabled=false`. The first difference holds the "
-        "machine's moods too. The last is the scheduler's own count of what other processes took from the loop's threads."
+        "machine's moods too. The last is the scheduler's own count of what other processes took from its threads."
     )
     return Section("tracking", "tracking on against off", command, figures, notes, load)
 

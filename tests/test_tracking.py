@@ -454,10 +454,18 @@ def test_system_metrics_need_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
         tracking.check(system_metrics=True)
 
 
-@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="needs Linux with scheduling groups by session")
-def test_the_uploader_gives_way_as_a_session_too() -> None:
-    program = "from dlrun.tracking.uploader import give_way; give_way(); print(open('/proc/self/autogroup').read())"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, start_new_session=True
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="needs Linux")
+def test_the_uploader_runs_on_idle_processors_only_and_outlives_the_terminal(make_run: MakeRun) -> None:
+    program = (
+        "import os, signal; from dlrun.tracking.uploader import give_way; give_way();"
+        "print(os.sched_getscheduler(0) == os.SCHED_IDLE, signal.getsignal(signal.SIGHUP) == signal.SIG_IGN)"
     )
-    assert done.stdout.strip().endswith("nice 19")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]
+    uploader = tracking.start(make_run())
+    try:
+        # not in the trainer's process group, which gets the terminal's Ctrl-C
+        assert os.getpgid(uploader.process.pid) == uploader.process.pid != os.getpgid(0)
+    finally:
+        uploader.process.kill()
+        uploader.process.wait()

@@ -85,5 +85,6 @@ def _spawn(runs: Sequence[RunDir], log: Path) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=output,
             env=environment,
-            start_new_session=True,
+            # a group of its own: Ctrl-C is for the trainer. Why no session of its own: see `give_way`
+            process_group=0,
         )

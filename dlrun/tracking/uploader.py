@@ -1,16 +1,16 @@
 """The uploader's process: `python -m dlrun.tracking.uploader FOLDER…`.
 
-It runs in its own session and at the lowest priority, so that it outlives the trainer and takes
-nothing from it. While a server is away it tries again, ever more slowly; a few minutes after the
+It outlives the trainer and its terminal, and runs at the lowest priority, so that it takes nothing
+from the trainer. While a server is away it tries again, ever more slowly; a few minutes after the
 end of the run it gives up, and `dlrun sync` sends the rest.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -63,14 +63,17 @@ def _report(run: RunDir, error: Exception) -> None:
 
 
 def give_way() -> None:
-    """Take the lowest priority, so that nothing is taken from the trainer.
+    """Take the lowest priority, so that nothing is taken from the trainer, and outlive the terminal.
 
-    Where Linux groups processes by session (`sched_autogroup_enabled`), niceness counts only within a
-    session, and this process has its own: the group's niceness is what the trainer feels.
+    On Linux that is what only idle processors run (`SCHED_IDLE`), within the trainer's session: where
+    Linux shares the machine out between sessions first (`sched_autogroup_enabled`), a session of its
+    own would get a part of the processors that the trainer's threads wait for.
     """
-    os.nice(19)
-    with suppress(OSError):  # no such groups here
-        Path("/proc/self/autogroup").write_text("19")
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    if hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    else:
+        os.nice(19)
 
 
 def main(folders: list[str]) -> int:

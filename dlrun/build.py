@@ -53,15 +53,15 @@ class Built:
     identity: str
 
 
-def build(config: DictConfig) -> Built:
-    """Return the parts of the run that `config` describes.
+def build(config: DictConfig, *, data: Data | None = None) -> Built:
+    """Return the parts of the run that `config` describes; `data` is its data set, if it is loaded already.
 
     Raises `UserError` with one message that says what is wrong and what to type.
     """
     plain = check(config)
     trainer, evaluation, tracking = (cls(**plain[name]) for name, cls in SETTINGS.items())
     device, precision = choose(trainer.device, trainer.precision)
-    data = _dataset(plain)
+    data = data or dataset(plain)
     data = _moved(data if not trainer.fast else _two_batches(data, trainer), device)
     model = _model(plain, data)
     if plain["init_from"]:
@@ -136,7 +136,8 @@ def _part(plain: dict[str, Any], name: str) -> Any:
     return targets.partial(plain[name], trusted=plain["trusted"])
 
 
-def _dataset(plain: dict[str, Any]) -> Data:
+def dataset(plain: dict[str, Any]) -> Data:
+    """Return the data set of a checked configuration; raises `UserError` if its files are missing or altered."""
     data = targets.make(plain["dataset"], trusted=plain["trusted"])
     if not isinstance(data, Data):
         raise ConfigError(

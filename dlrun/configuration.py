@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlrun import targets
 from dlrun.errors import ConfigError, did_you_mean
-from dlrun.settings import Evaluation, General, Tracking, Trainer
+from dlrun.settings import Evaluation, General, Sweep, Tracking, Trainer
 
 SETTINGS = {"trainer": Trainer, "evaluation": Evaluation, "tracking": Tracking}
 SIZES = ("input_shape", "outputs", "classes", "vocabulary")
@@ -41,6 +41,9 @@ def check(config: DictConfig) -> dict[str, Any]:
     _top_level(plain)
     for name, settings in SETTINGS.items():
         targets.check_arguments(settings, plain[name], where=name)
+    targets.check_arguments(Sweep, plain.get("sweep", {}), where="sweep")
+    if plain.get("study"):
+        targets.check(plain["study"], where="study", trusted=plain["trusted"])
     for name, supplied in PARTS.items():
         targets.check(plain[name], where=name, trusted=plain["trusted"], **supplied)
     for name, metric in plain["metrics"].items():
@@ -51,11 +54,11 @@ def check(config: DictConfig) -> dict[str, Any]:
 
 def _top_level(plain: dict[str, Any]) -> None:
     general = [field.name for field in fields(General)]
-    valid = [*PARTS, *SETTINGS, *general]
+    valid = [*PARTS, *SETTINGS, *general, "sweep"]
     for name in plain:
         if name not in valid:
             raise ConfigError(f"There is no key «{name}».{did_you_mean(name, valid)} The keys are: {', '.join(valid)}.")
-    for name in (*PARTS, *SETTINGS):
+    for name in (*PARTS, *SETTINGS, *(["sweep"] if "sweep" in plain else [])):
         if not isinstance(plain.get(name), dict):
             raise ConfigError(f"Nothing is chosen for «{name}». «dlrun list {name}» shows what there is.")
     targets.check_arguments(General, {name: plain[name] for name in general if name in plain}, where="")

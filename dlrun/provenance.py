@@ -6,20 +6,22 @@ sweep need not repeat a job that another has finished.
 
 from __future__ import annotations
 
+import ast
+import functools
 import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import dlrun
 
-BOOKKEEPING = ("name", "tracking", "trusted")
+BOOKKEEPING = ("name", "tracking", "trusted", "study", "sweep")
 """Groups and keys of the configuration that no result depends on."""
 BOOKKEEPING_OF_TRAINER = ("checkpoint_every", "figures", "device", "precision", "threads", "workers")
 """Likewise; the device's type and the precision enter as what they were resolved to."""
@@ -27,13 +29,23 @@ BOOKKEEPING_OF_TRAINER = ("checkpoint_every", "figures", "device", "precision", 
 
 def identity(config: Mapping[str, Any], fingerprint: str, *, device: str, precision: str, torch: str) -> str:
     """Return the hash of what determines the result of a run, 64 hexadecimal digits."""
-    essential = {key: value for key, value in config.items() if key not in BOOKKEEPING}
-    essential["trainer"] = {k: v for k, v in config["trainer"].items() if k not in BOOKKEEPING_OF_TRAINER}
-    essential["evaluation"] = {k: v for k, v in config["evaluation"].items() if k != "batch_size"}
-    parts = [essential, fingerprint, sources(), user_modules(), device, precision, torch]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    return digest([essential(config), fingerprint, sources(), user_modules(config), device, precision, torch])
 
 
+def essential(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a result depends on of a configuration."""
+    kept = {key: value for key, value in config.items() if key not in BOOKKEEPING}
+    kept["trainer"] = {k: v for k, v in config["trainer"].items() if k not in BOOKKEEPING_OF_TRAINER}
+    kept["evaluation"] = {k: v for k, v in config["evaluation"].items() if k != "batch_size"}
+    return kept
+
+
+def digest(content: Any) -> str:
+    """Return the hash of plain values, 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@functools.cache
 def sources() -> str:
     """Return dlrun's version, or in a checkout the hash of its sources."""
     package = Path(dlrun.__file__).parent
@@ -42,14 +54,59 @@ def sources() -> str:
     return dlrun.__version__
 
 
-def user_modules() -> str:
-    """Return the hash of the modules under the current directory that are imported now."""
+def user_modules(config: Mapping[str, Any]) -> str:
+    """Return the hash of the modules under the current directory that a configuration's targets lie in or import.
+
+    Only what is imported by now is followed, so ask after the targets have been resolved.
+    """
     here = str(Path.cwd())
     libraries = (sys.prefix, sys.base_prefix, str(Path(dlrun.__file__).parent))
-    names = {f for m in list(sys.modules.values()) if (f := getattr(m, "__file__", None))}
-    # compared as text: resolving a thousand paths takes longer than a short run
-    own = [f for f in names if _within(f, here) and not any(_within(f, library) for library in libraries)]
-    return _hash(path for f in sorted(own) if (path := Path(f)).is_file())
+
+    def own(name: str) -> str | None:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        # compared as text: resolving a thousand paths takes longer than a short run
+        mine = file and _within(file, here) and not any(_within(file, library) for library in libraries)
+        return file if mine and Path(file).is_file() else None
+
+    found: dict[str, str] = {}
+    waiting = [name for target in _targets(config) for name in _prefixes(target)]
+    while waiting:
+        name = waiting.pop()
+        if name not in found and (file := own(name)):
+            found[name] = file
+            waiting += _imports(name, Path(file))
+    return _hash(map(Path, sorted(found.values())))
+
+
+def _targets(value: Any) -> Iterator[str]:
+    """Yield every `_target_` of a configuration."""
+    if isinstance(value, Mapping):
+        if isinstance(target := value.get("_target_"), str):
+            yield target
+        for inner in value.values():
+            yield from _targets(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _targets(inner)
+
+
+def _imports(name: str, file: Path) -> Iterator[str]:
+    """Yield the full names that a module may import, the packages around them too."""
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield from _prefixes(alias.name)
+        elif isinstance(node, ast.ImportFrom):
+            up = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*up, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield from _prefixes(f"{base}.{alias.name}" if base else alias.name)
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    parts = name.split(".")
+    return (".".join(parts[:count]) for count in range(1, len(parts) + 1))
 
 
 def _within(file: str, folder: str) -> bool:
@@ -57,10 +114,10 @@ def _within(file: str, folder: str) -> bool:
 
 
 def _hash(files: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
+    hashed = hashlib.sha256()
     for file in files:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()
+        hashed.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return hashed.hexdigest()
 
 
 def git() -> dict[str, Any]:

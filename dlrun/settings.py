@@ -1,4 +1,4 @@
-"""What a configuration sets beside the parts: the groups trainer, evaluation and tracking, and the general keys.
+"""What a configuration sets beside the parts: trainer, evaluation, tracking and sweep, and the general keys.
 
 Each is one dataclass, and the only list of its keys, types and defaults: the configuration is
 checked against it.
@@ -19,6 +19,7 @@ class General:
     metrics: dict[str, Any]
     init_from: str | None
     trusted: list[str]
+    study: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,3 +78,10 @@ class Tracking:
     log_model: bool = False
     log_checkpoints: bool = False
     system_metrics: bool = False
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """How a sweep begins: `fresh` runs all of it anew, where it would be continued or reuse what another finished."""
+
+    fresh: bool = False

@@ -4,8 +4,9 @@ DlrunError
 ├── UserError      the request cannot be carried out: exit code 2, one message, no traceback
 │   ├── ConfigError    a group, key, type or combination in the configuration
 │   └── DataError      a data set's files: missing, altered, truncated
-└── RunError       a run failed while it ran: exit code 1
-    └── NonFinite      the loss is not a finite number
+├── RunError       a run failed while it ran: exit code 1
+│   └── NonFinite      the loss is not a finite number
+└── Pruned         a run was asked to stop, for it is not worth going on; no failure
 """
 
 from __future__ import annotations
@@ -41,6 +42,10 @@ class RunError(DlrunError):
 
 class NonFinite(RunError):
     """The loss is not a finite number; the message names the step."""
+
+
+class Pruned(DlrunError):
+    """A run was asked to stop (SIGUSR1), for it is not worth going on; it is saved, and no failure."""
 
 
 def did_you_mean(given: str, valid: Iterable[str]) -> str:

@@ -10,12 +10,14 @@ from typing import Any
 
 from dlrun import checkpoint, console, device, loop, presentation, provenance, weights
 from dlrun.build import Built, plan
+from dlrun.errors import Pruned
 from dlrun.evaluation import Collected, collect, evaluate
 from dlrun.forecast import steps_within
 from dlrun.interrupt import Interrupt
 from dlrun.journal import Journal
+from dlrun.journal import curves as journal_curves
 from dlrun.recorder import Recorder
-from dlrun.rundir import RunDir
+from dlrun.rundir import RunDir, Status
 from dlrun.state import State
 
 
@@ -24,8 +26,8 @@ def run(
 ) -> dict[str, Any]:
     """Train in `folder`, select, test once, and return the summary. `begun` is called once training begins.
 
-    SIGINT and SIGTERM end it at the next step, saved, as `KeyboardInterrupt` and `SystemExit(143)`;
-    they and whatever else ends it early are recorded as its status and raised.
+    SIGINT, SIGTERM and SIGUSR1 end it at the next step, saved, as `KeyboardInterrupt`, `SystemExit(143)`
+    and `Pruned`; they and whatever else ends it early are recorded as its status and raised.
     """
     started = time.time()
     with folder.held(), console.kept(folder.log), Interrupt() as interrupt:
@@ -50,13 +52,22 @@ def run(
             journal.event("end", status="finished")
             return folder.update(status="finished")
         except BaseException as error:
-            status = "killed" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+            status = _status(error)
             told = f"{type(error).__name__}: {error}".removesuffix(": ")
+            if status == "pruned":
+                folder.update(**_so_far(built, folder, state, started))
             journal.event("end", status=status, error=told)
             folder.update(status=status, error=told)
             raise
         finally:
             journal.close()
+
+
+def _status(error: BaseException) -> Status:
+    """Return what a run is whose training ended with `error`."""
+    if isinstance(error, Pruned):
+        return "pruned"
+    return "killed" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
 
 
 def _opening(built: Built, folder: RunDir, started: float) -> dict[str, Any]:
@@ -116,9 +127,33 @@ def _obey(interrupt: Interrupt, built: Built, state: State) -> None:
     if interrupt.signal is None or over:
         return
     console.say(f"  stopped at step {state.step}, saved; «dlrun resume» goes on from there")
+    if interrupt.signal == signal.SIGUSR1:
+        raise Pruned(f"stopped at step {state.step}")
     if interrupt.signal == signal.SIGTERM:
         raise SystemExit(128 + signal.SIGTERM)
     raise KeyboardInterrupt
+
+
+def _so_far(built: Built, folder: RunDir, state: State, started: float) -> dict[str, Any]:
+    """Return what the summary of a pruned run says: its best validation, and its last."""
+    training, best = built.training, built.training.best
+    curves = journal_curves(folder.journal)
+    return {
+        "metrics": best["metrics"] if best else {},
+        "last": {name: points[-1][1] for name, points in curves.items() if name.startswith("val/")},
+        "selected_by": training.monitor if best else None,
+        "best_step": best["step"] if best else None,
+        **_spent(folder, state, started),
+    }
+
+
+def _spent(folder: RunDir, state: State, started: float) -> dict[str, Any]:
+    """Return the steps and the time that a run has taken, with those before it was resumed."""
+    return {
+        "steps": state.step,
+        "train_seconds": round(state.train_seconds, 3),
+        "seconds": round(folder.summary().get("seconds", 0.0) + time.time() - started, 3),
+    }
 
 
 def _finish(
@@ -136,15 +171,12 @@ def _finish(
     if best["step"] != state.step:
         metrics = evaluated(built, "train", "validation")
     tested, seen = _tested(built, folder, journal)
-    now = time.time()
     summary = folder.update(
         metrics=metrics | tested,
         last=last,
         selected_by=training.monitor if built.data.validation else None,
         best_step=best["step"],
-        steps=state.step,
-        train_seconds=round(state.train_seconds, 3),
-        seconds=round(folder.summary().get("seconds", 0.0) + now - started, 3),
+        **_spent(folder, state, started),
     )
     return summary, seen
 

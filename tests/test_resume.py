@@ -13,7 +13,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from dlrun.commands.verify_resume import differences
-from dlrun.journal import read
+from dlrun.journal import curves, read
 from dlrun.rundir import RunDir, all_runs, wait_until
 from tests.conftest import Called
 
@@ -61,17 +61,21 @@ def test_kill_9_and_resume_is_bit_equal(after: int, every: str, whole: RunDir, h
     assert list(differences(whole, run)) == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code", "status"),
+    [(signal.SIGINT, 130, "killed"), (signal.SIGTERM, 143, "killed"), (signal.SIGUSR1, 1, "pruned")],
+)
 def test_a_signal_saves_at_the_next_step_and_resumes_bit_equal(
-    number: signal.Signals, code: int, whole: RunDir, here: Path, call: Call
+    number: signal.Signals, code: int, status: str, whole: RunDir, here: Path, call: Call
 ) -> None:
     process = start(here, "trainer.checkpoint_every=100000")
     run = begun()
-    wait_until(lambda: steps(run) >= 20, 60, poll=0.002)
+    wait_until(lambda: "val/loss" in curves(run.journal), 60, poll=0.002)
     process.send_signal(number)
     assert process.wait() == code
-    assert run.status() == "killed"
+    assert run.status() == status
     assert run.last.exists()
+    assert ("val/loss" in run.summary().get("metrics", {})) == (status == "pruned")
     assert run.summary()["test_reads"] == 0
     assert call("resume", run.id).code == 0
     assert list(differences(whole, run)) == []

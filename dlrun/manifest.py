@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dlrun.rundir import write_atomically
@@ -45,7 +45,8 @@ class Manifest:
     """What was asked for, and the jobs that it came to.
 
     `definition` is a hash of `asked`: the composed configuration, the sweep's overrides, the search
-    space and dlrun's sources. `monitor` chooses among the groups; `test` is `evaluation.test`.
+    space and dlrun's sources. `monitor` chooses among the groups; `test` is `evaluation.test`. `basis` is
+    what the identities rest on beside the configurations: sources, data, versions, devices.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Manifest:
     test: str
     study: dict[str, Any] | None = None
     jobs: tuple[Job, ...] = ()
+    basis: dict[str, Any] = field(default_factory=dict)
 
     @property
     def swept(self) -> tuple[str, ...]:

@@ -35,8 +35,9 @@ def identity(config: Mapping[str, Any], fingerprint: str, *, device: str, precis
 def essential(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a result depends on of a configuration."""
     kept = {key: value for key, value in config.items() if key not in BOOKKEEPING}
-    kept["trainer"] = {k: v for k, v in config["trainer"].items() if k not in BOOKKEEPING_OF_TRAINER}
-    kept["evaluation"] = {k: v for k, v in config["evaluation"].items() if k != "batch_size"}
+    for group, dropped in (("trainer", BOOKKEEPING_OF_TRAINER), ("evaluation", ("batch_size",))):
+        if isinstance(kept.get(group), Mapping):
+            kept[group] = {k: v for k, v in kept[group].items() if k not in dropped}
     return kept
 
 

@@ -45,7 +45,8 @@ class RunDir:
     @property
     def of_a_sweep(self) -> bool:
         """Return whether the run is a job of a sweep."""
-        return len(self.path.parents) > 2 and self.path.parents[2].name == "sweeps"
+        placed = len(self.path.parents) > 2 and self.path.parents[2].name == "sweeps"
+        return placed or (self.path.parent / "manifest.json").exists()
 
     @property
     def journal(self) -> Path:

@@ -38,6 +38,8 @@ _SETTINGS: Any = {
     "legend.frameon": False,
     "lines.linewidth": 2.0,
     "savefig.dpi": 130,
+    # the same figure gives the same file
+    "svg.hashsalt": "dlrun",
 }
 
 
@@ -57,11 +59,17 @@ def figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save(drawn: Figure, path: Path) -> Path:
-    """Write a figure as PNG; a reader sees the whole file or none."""
-    content = io.BytesIO()
-    with styled():
-        drawn.savefig(content, format="png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content.getvalue())
-    return path
+def save(drawn: Figure, *paths: Path) -> Path:
+    """Write a figure, as PNG or SVG after each file's ending, and return the first file.
+
+    A reader sees a whole file or none. The parts are arranged once, for all files.
+    """
+    for path in paths:
+        content = io.BytesIO()
+        kind = path.suffix.removeprefix(".")
+        with styled():
+            drawn.savefig(content, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        drawn.set_layout_engine("none")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content.getvalue())
+    return paths[0]

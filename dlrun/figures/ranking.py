@@ -1,0 +1,56 @@
+"""A sweep's groups below each other, the best on top: every run a dot, the mean with its interval a bar."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dlrun.evidence import Spread
+from dlrun.figures.scale import FRACTIONS, decades, words
+from dlrun.figures.style import BLACK, BLUE, ORANGE, figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST = 25
+"""So many groups are drawn, the best of them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A group: its label, what its runs came to, and their spread."""
+
+    label: str
+    values: Sequence[float]
+    spread: Spread
+    selected: bool = False
+
+
+def ranking(rows: Sequence[Row], metric: str) -> Figure:
+    """Draw the first rows below each other; the selected one has a star at its label."""
+    from matplotlib.ticker import PercentFormatter
+
+    shown = rows[:MOST]
+    seen = [value for row in shown for value in row.values if math.isfinite(value)]
+    with styled():
+        drawn = figure(7.6, 1.5 + 0.36 * len(shown))
+        axes = drawn.add_subplot()
+        for i, row in enumerate(shown):
+            finite = [value for value in row.values if math.isfinite(value)]
+            axes.scatter(finite, [i] * len(finite), s=26, color=BLUE, alpha=0.55, linewidths=0, zorder=3)
+            found = row.spread
+            if found.n > 1:
+                axes.plot([found.low, found.high], [i, i], color=BLACK, linewidth=1.8, zorder=4)
+                axes.plot(found.mean, i, marker="D", ms=7, color=ORANGE, mec=BLACK, zorder=5)
+        labels = [("★ " if row.selected else "") + row.label for row in shown]
+        axes.set_yticks(range(len(shown)), labels, fontsize=11 if len(shown) > 12 else 12)
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        if seen and decades(seen):
+            axes.set_xscale("log")
+            axes.set_xlim(min(seen) / 1.4, max(seen) * 1.4)  # an interval may reach below zero
+        elif metric.rpartition("/")[2] in FRACTIONS:
+            axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_xlabel(words(metric))
+    return drawn

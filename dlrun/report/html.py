@@ -1,0 +1,70 @@
+"""A page as one HTML file that needs nothing else: its figures are within it, and it can be printed."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+from dlrun.report.document import Block, Code, Heading, Paragraph, Picture, Table
+
+LARGEST_SVG = 600_000
+"""Bytes above which a figure goes in as pixels: a drawing of so many lines is slow to show."""
+
+STYLE = """
+:root { color-scheme: light dark; --rule: #bbb; --soft: #f3f3f3; --page: #fff; --ink: #1a1a1a }
+@media (prefers-color-scheme: dark) { :root { --rule: #555; --soft: #2a2a2a; --page: #1c1c1c; --ink: #e6e6e6 } }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+  background: var(--page); color: var(--ink) }
+h1, h2, h3 { line-height: 1.25; break-after: avoid }
+h2 { margin-top: 2.2rem; border-bottom: 1px solid var(--rule) }
+pre { background: var(--soft); padding: .6rem .8rem; white-space: pre-wrap; overflow-wrap: anywhere }
+.wide { overflow-x: auto }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--rule); text-align: right; vertical-align: top }
+th:first-child, td:first-child { text-align: left }
+tr.strong { font-weight: 700; background: var(--soft) }
+figure { margin: 1.6rem 0; break-inside: avoid }
+figure img { max-width: 100%; height: auto; background: #fff }
+figcaption { font-size: .92rem }
+@media print { :root { --page: #fff; --ink: #000; --soft: #f3f3f3; --rule: #bbb }
+  body { margin: 0; max-width: none; font-size: 11pt } .wide { overflow: visible } }
+"""
+
+
+def html(blocks: Sequence[Block], *, title: str, figures: Path) -> str:
+    """Return the page; `figures` is the folder that the pictures are taken from."""
+    body = "\n".join(_block(block, figures) for block in blocks)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style>\n</head>\n'
+        f"<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+def _block(block: Block, figures: Path) -> str:
+    match block:
+        case Heading(text, level):
+            return f"<h{level}>{escape(text)}</h{level}>"
+        case Paragraph(text, strong):
+            return f"<p><strong>{escape(strong)}</strong> {escape(text)}</p>" if strong else f"<p>{escape(text)}</p>"
+        case Code(text):
+            return f"<pre>{escape(text)}</pre>"
+        case Picture(name, caption):
+            shown = f'<img src="{_inlined(figures, name)}" alt="{escape(caption)}">'
+            return f"<figure>{shown}<figcaption>{escape(caption)}</figcaption></figure>"
+        case Table(head, rows, strong):
+            lines = [f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>"]
+            for i, row in enumerate(rows):
+                mark = ' class="strong"' if i in strong else ""
+                lines.append(f"<tr{mark}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>")
+            joined = "\n".join(lines)
+            return f'<div class="wide"><table>\n{joined}\n</table></div>'
+
+
+def _inlined(figures: Path, name: str) -> str:
+    drawing = figures / f"{name}.svg"
+    if drawing.stat().st_size <= LARGEST_SVG:
+        return f"data:image/svg+xml;base64,{b64encode(drawing.read_bytes()).decode()}"
+    return f"data:image/png;base64,{b64encode((figures / f'{name}.png').read_bytes()).decode()}"

@@ -1,0 +1,121 @@
+"""A sweep as its report sees it: every job with its run, the groups from the best to the worst, the claims."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from dlrun import manifest
+from dlrun.evidence import Spread, spread
+from dlrun.manifest import Manifest
+from dlrun.results import Result, finished, results
+from dlrun.sweepdir import SweepDir
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The jobs that differ by nothing but the seed, and what the metric of choice came to over them."""
+
+    key: str
+    label: str
+    results: Sequence[Result]
+    spread: Spread
+    selected: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Return whether every seed that was asked for has a finite value."""
+        return self.spread.n == len(self.results)
+
+    def by_seed(self, metric: str) -> dict[int, float]:
+        """Return a metric's value of each finished run, by its seed."""
+        return {r.job.seed: r.metrics[metric] for r in finished(self.results) if metric in r.metrics}
+
+    def over(self, metric: str, *, higher_is_better: bool = False) -> Spread:
+        """Return what another metric came to."""
+        return spread([*self.by_seed(metric).values()], higher_is_better=higher_is_better)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Everything that a report says is found here. `metric` is what the groups are ordered by."""
+
+    sweep: SweepDir
+    what: Manifest
+    results: Sequence[Result]
+    groups: Sequence[Group]
+    metric: str
+    summary: dict[str, Any]
+
+    @cached_property
+    def finished(self) -> list[Result]:
+        """Return the jobs whose run finished."""
+        return finished(self.results)
+
+    @property
+    def selected(self) -> Group | None:
+        """Return the group that was selected."""
+        return next((group for group in self.groups if group.selected), None)
+
+    @property
+    def swept(self) -> list[str]:
+        """Return the keys that take more than one value, but the seed."""
+        return [key for key in self.what.swept if key != "seed"]
+
+    @property
+    def test_reads(self) -> int:
+        """Return how often the test split was read by the sweep's own runs; those of reused runs were another's."""
+        return sum(r.summary.get("test_reads", 0) for r in self.results if not r.reused)
+
+
+def overview(sweep: SweepDir) -> Overview:
+    """Return what a sweep came to so far."""
+    what = manifest.read(sweep)
+    found = results(sweep, what)
+    metric = _metric(what, found)
+    summary = sweep.summary()
+    return Overview(sweep, what, found, _groups(what, found, metric, summary), metric, summary)
+
+
+def label(what: Manifest, result: Result) -> str:
+    """Return what tells a job's group from the others: its overrides that vary, but the seed."""
+    telling = [f"{k}={v}" for k, v in result.swept.items() if k in what.swept and k != "seed"]
+    return " ".join(telling) or what.name
+
+
+def value(result: Result, key: str) -> Any:
+    """Return the value that a job has of a swept key: a number, a truth or text.
+
+    A choice of a group (`optimizer=sgd`) is its name, not the configuration that it stands for.
+    """
+    text = result.swept.get(key)
+    found = result.value(key)
+    return text if text is not None and not isinstance(found, int | float | str) else found
+
+
+def _metric(what: Manifest, found: Sequence[Result]) -> str:
+    """Return the monitor; without a validation split the same of the test or the training split."""
+    present = {name for result in finished(found) for name in result.metrics}
+    name = what.monitor.partition("/")[2]
+    possible = [what.monitor, *([f"test/{name}"] if what.test == "every" else []), f"train/{name}"]
+    return next((metric for metric in possible if metric in present), what.monitor)
+
+
+def _groups(what: Manifest, found: Sequence[Result], metric: str, summary: dict[str, Any]) -> list[Group]:
+    members: dict[str, list[Result]] = {}
+    for result in found:
+        members.setdefault(result.job.group, []).append(result)
+    chosen = (summary.get("selected") or {}).get("group")
+    groups = []
+    for key, jobs in members.items():
+        values = [r.metrics[metric] for r in finished(jobs) if metric in r.metrics]
+        over = spread(values, higher_is_better=what.higher_is_better)
+        groups.append(Group(key, label(what, jobs[0]), jobs, over, selected=key == chosen))
+    sign = -1 if what.higher_is_better else 1
+    # a group with a seed that broke is not ranked by those that did not
+    return sorted(groups, key=lambda g: (not g.complete, math.inf if not g.spread.n else sign * g.spread.mean))

@@ -1,0 +1,130 @@
+"""The tables of a report: the groups, the splits, the failures, and what was asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from dlrun.console import duration
+from dlrun.evidence import Spread
+from dlrun.figures.scale import WORDS
+from dlrun.report.document import Table
+from dlrun.report.overview import SPLITS, Group, Overview, value
+from dlrun.results import Result
+
+LONGEST = 60
+"""So many groups are listed; the others are in the CSV."""
+MISSING = "–"
+
+
+def ranking(seen: Overview, most: int = LONGEST) -> Table:
+    """Return the groups, the best on top, with what the metric of choice came to over their seeds."""
+    shown = seen.groups[:most]
+    strong = frozenset(i for i, group in enumerate(shown) if group.selected)
+    if all(len(group.results) == 1 for group in seen.groups):
+        rows = [[group.label, *_single(group, seen)] for group in shown]
+        return Table(["", seen.metric, "best step", "steps", "train time"], rows, strong)
+    head = ["", "seeds", f"mean ± sd of {seen.metric}", "worst", "median", "best", "95 % interval of the mean"]
+    return Table(head, [[group.label, _seeds(group), *_cells(group.spread)] for group in shown], strong)
+
+
+def splits(seen: Overview) -> Table | None:
+    """Return the mean of the metric of choice on each split that was read, group by group."""
+    name = seen.metric.partition("/")[2]
+    metrics = [f"{split}/{name}" for split in SPLITS]
+    present = [m for m in metrics if any(m in result.metrics for result in seen.finished)]
+    if len(present) < 2:
+        return None
+    shown = seen.groups[:LONGEST]
+    rows = [[group.label, *(mean(group.over(metric)) for metric in present)] for group in shown]
+    strong = frozenset(i for i, group in enumerate(shown) if group.selected)
+    return Table(["", *(f"{WORDS[m.partition('/')[0]]} {name}" for m in present)], rows, strong)
+
+
+def tested(seen: Overview, group: Group) -> Table | None:
+    """Return what a group's runs came to on the test split, metric by metric."""
+    metrics = list(dict.fromkeys(m for r in group.results for m in r.metrics if m.startswith("test/")))
+    if not metrics:
+        return None
+    same = seen.metric.partition("/")[2]
+    metrics.sort(key=lambda m: m != f"test/{same}")
+    rows = []
+    for metric in metrics:
+        # what is better is known of the metric of choice alone
+        found = group.over(metric, higher_is_better=seen.what.higher_is_better)
+        cells = _cells(found)
+        rows.append(
+            [metric, str(found.n), *(cells if metric == f"test/{same}" else [cells[0], "", cells[2], "", cells[4]])]
+        )
+    return Table(["", "seeds", "mean ± sd", "worst", "median", "best", "95 % interval of the mean"], rows)
+
+
+def failures(found: Sequence[Result]) -> Table:
+    """Return the jobs that did not finish, and why."""
+    rows = []
+    for result in found:
+        told = result.summary.get("error") or ("it has not begun" if result.status == "missing" else "")
+        at = result.summary.get("steps")
+        rows.append(
+            [str(result.job.n), " ".join(result.job.overrides), result.status, told or (f"at step {at}" if at else "")]
+        )
+    return Table(["job", "overrides", "status", "reason"], rows)
+
+
+def variables(seen: Overview) -> Table:
+    """Return the keys that were swept, with their values in order."""
+    rows = []
+    for key in seen.what.swept:
+        values = dict.fromkeys(result.job.seed if key == "seed" else value(result, key) for result in seen.results)
+        listed = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
+        told = ", ".join(listed) if len(listed) <= 12 else f"{', '.join(listed[:6])} … {listed[-1]}"
+        rows.append([key, str(len(listed)), told])
+    return Table(["swept", "values", ""], rows)
+
+
+def mean(found: Spread) -> str:
+    """Return a mean with its standard deviation, to the digits that mean something.
+
+    >>> mean(Spread(3, 0.0213456, 0.00123, 0, 0, 0, 0, 0)), mean(Spread(1, 0.5, math.nan, 0, 0, 0, 0, 0))
+    ('0.0213 ± 0.0012', '0.5')
+    """
+    if not found.n:
+        return MISSING
+    if found.n == 1 or not found.sd:
+        return f"{found.mean:.4g}"
+    # as many decimals as the standard deviation has with two digits
+    places = 1 - math.floor(math.log10(found.sd))
+    if not 0 <= places <= 8:
+        return f"{found.mean:.4g} ± {found.sd:.2g}"
+    return f"{found.mean:.{places}f} ± {found.sd:.{places}f}"
+
+
+def number(value: float) -> str:
+    """Return a number with four digits, a dash for none."""
+    return f"{value:.4g}" if math.isfinite(value) else MISSING
+
+
+def _cells(found: Spread) -> list[str]:
+    worst = "not finite" if found.broken else number(found.worst)
+    within = f"{found.low:.4g} to {found.high:.4g}" if math.isfinite(found.low) else MISSING
+    return [mean(found), worst, number(found.median), number(found.best), within]
+
+
+def _seeds(group: Group) -> str:
+    asked, have = len(group.results), group.spread.n
+    return str(have) if have == asked else f"{have} of {asked}"
+
+
+def _single(group: Group, seen: Overview) -> list[str]:
+    result = group.results[0]
+    if result.status != "finished":
+        return [result.status, MISSING, MISSING, MISSING]
+    summary = result.summary
+    seconds = summary.get("train_seconds")
+    told = number(result.metrics[seen.metric]) if seen.metric in result.metrics else MISSING
+    return [
+        told,
+        str(summary.get("best_step", MISSING)),
+        str(summary.get("steps", MISSING)),
+        MISSING if seconds is None else duration(seconds),
+    ]

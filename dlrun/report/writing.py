@@ -1,0 +1,72 @@
+"""The files of a report: pages, table and figures in the sweep's folder `report`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from dlrun import console
+from dlrun.report.claims import checked, findings
+from dlrun.report.contents import contents
+from dlrun.report.document import Picture
+from dlrun.report.html import html
+from dlrun.report.markdown import markdown
+from dlrun.report.overview import overview
+from dlrun.report.pictures import pictures
+from dlrun.report.runs import csv_text
+from dlrun.rundir import write_atomically
+from dlrun.studies.study import Finding
+from dlrun.sweepdir import SweepDir
+
+
+def write(sweep: SweepDir) -> Path:
+    """Write the report of a sweep from its folder alone, and return the HTML page.
+
+    `report.md` and `report.html` (which needs no other file), `runs.csv`, `claims.json` if the sweep
+    is a study's, and `figures/` as PNG and SVG. A sweep that has not ended gets the report so far.
+    Raises `OSError` if the files cannot be written.
+    """
+    seen, folder = overview(sweep), sweep.report
+    folder.mkdir(exist_ok=True)
+    write_atomically(folder / "runs.csv", csv_text(seen).encode())
+    claims = checked(seen)
+    own = _saved([partial(findings, seen)], folder / "figures")
+    general = _saved(pictures(seen), folder / "figures")
+    page = contents(seen, claims, general, own)
+    title = f"{seen.what.name} {sweep.id}"
+    write_atomically(folder / "report.md", markdown(page).encode())
+    file = folder / "report.html"
+    write_atomically(file, html(page, title=title, figures=folder / "figures").encode())
+    return file
+
+
+Source = Callable[[], Iterator[Finding]]
+
+
+def _saved(sources: Iterable[Source], folder: Path) -> list[Picture]:
+    """Save the figures; one that cannot be drawn is a warning, not a lost report."""
+    from dlrun.figures.style import save
+
+    saved = []
+    for finding in (found for source in sources for found in _drawn(source)):
+        try:
+            save(finding.figure, folder / f"{finding.name}.png", folder / f"{finding.name}.svg")
+        except OSError:
+            raise
+        except Exception as error:
+            _warn(error)
+        else:
+            saved.append(Picture(finding.name, finding.caption))
+    return saved
+
+
+def _drawn(source: Source) -> Iterator[Finding]:
+    try:
+        yield from source()
+    except Exception as error:
+        _warn(error)
+
+
+def _warn(error: Exception) -> None:
+    console.warn(f"A figure of the report could not be drawn: {type(error).__name__}: {error}")

@@ -1,0 +1,1 @@
+"""The launcher `local`: what Hydra sees of it."""

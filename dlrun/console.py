@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import TextIO
 
 _logs: list[TextIO] = []
+_printed: list[TextIO] = []
+"""Those of the logs that get what is printed anyway, for the standard output is that file."""
 
 
 @contextmanager
@@ -17,17 +20,33 @@ def kept(path: Path) -> Iterator[None]:
     """Have what is said appended to a file too, as long as the context lasts."""
     file = path.open("a", encoding="utf-8")
     _logs.append(file)
+    if _is_standard_output(path):
+        _printed.append(file)
     try:
         yield
     finally:
         _logs.remove(file)
+        if file in _printed:
+            _printed.remove(file)
         with suppress(OSError):  # a full disk costs lines of the log, nothing else
             file.close()
 
 
+def _is_standard_output(path: Path) -> bool:
+    """Return whether what is printed goes to this file, as in a sweep's job."""
+    try:
+        return os.path.samestat(os.fstat(sys.stdout.fileno()), path.stat())
+    except (OSError, ValueError):  # a notebook's is no file
+        return False
+
+
 def note(text: str) -> None:
     """Write a line to the log alone."""
-    for file in _logs:
+    _write(text, _logs)
+
+
+def _write(text: str, files: list[TextIO]) -> None:
+    for file in files:
         with suppress(OSError):
             file.write(text + "\n")
             file.flush()
@@ -38,14 +57,14 @@ def say(text: str = "") -> None:
     if sys.stdout.isatty():
         sys.stdout.write("\r\x1b[K")
     print(text, flush=True)
-    note(text)
+    _write(text, [file for file in _logs if file not in _printed])
 
 
 def warn(text: str) -> None:
     """Print a line on the standard error that a person should see."""
     clear = "\r\x1b[K" if sys.stderr.isatty() else ""
     print(f"{clear}dlrun: {text}", file=sys.stderr, flush=True)
-    note(text)
+    _write(text, [file for file in _logs if file not in _printed])
 
 
 def live(text: str) -> None:

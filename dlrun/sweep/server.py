@@ -15,7 +15,16 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 
-PRELOAD = ["dlrun.sweep.worker", "torch", "hydra._internal.hydra", "hydra.core.utils", "dlrun.commands.train"]
+PRELOAD = ("torch", "hydra._internal.hydra", "hydra.core.utils", "dlrun.commands.train", "torch._dynamo")
+
+
+def modules() -> list[str]:
+    """Return what the server imports: of what jobs are known to need, what this program has needed itself.
+
+    So a program without torch does not pay for it, and `torch._dynamo` (a second) is there if an optimizer
+    that needs it was checked.
+    """
+    return ["dlrun.sweep.worker", *(name for name in PRELOAD if name in sys.modules)]
 
 
 def context() -> BaseContext:
@@ -23,7 +32,7 @@ def context() -> BaseContext:
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(PRELOAD)
+    made.set_forkserver_preload(modules())
     return made
 
 

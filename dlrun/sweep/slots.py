@@ -9,8 +9,10 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import sys
 from dataclasses import dataclass
 from multiprocessing import reduction
+from pathlib import Path
 from typing import Any
 
 from dlrun.datasets.files import cache_root
@@ -77,7 +79,10 @@ def cores() -> int:
 
 def gpus() -> list[str]:
     """Return the GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them; CUDA is not initialised."""
-    import torch  # a second, and only a launcher asks
+    # torch takes a second to import: not where the kernel knows of no GPU that it could use (NVIDIA, WSL, AMD)
+    if sys.platform == "linux" and not any(any(Path("/dev").glob(name)) for name in ("nvidia[0-9]*", "dxg", "kfd")):
+        return []
+    import torch
 
     count = torch.cuda.device_count()
     given = os.environ.get("CUDA_VISIBLE_DEVICES")

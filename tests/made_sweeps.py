@@ -12,6 +12,7 @@ from typing import Any
 from dlrun.manifest import Job, Manifest
 from dlrun.sweepdir import SweepDir
 
+GROUPS = ("model", "loss", "optimizer", "schedule")
 Metrics = Callable[[dict[str, Any]], dict[str, float]]
 Curves = Callable[[dict[str, Any]], dict[str, list[tuple[int, float]]]]
 
@@ -63,7 +64,7 @@ def _job(n: int, values: dict[str, Any]) -> Job:
         inner = config
         for part in path:
             inner = inner.setdefault(part, {})
-        inner[last] = value
+        inner[last] = {**inner.get(last, {}), "_target_": value} if last in GROUPS else value
     overrides = tuple(f"{key}={value}" for key, value in values.items())
     return Job(n, overrides, config, identity=f"{n:064d}", group=group_of(**values))
 

@@ -6,6 +6,8 @@ COMMANDS = {
     "train": "train a run; with -m, one for every combination of values",
     "resume": "go on with a run that was stopped, or train it longer",
     "test": "read the test split with a run's selected weights",
+    "report": "write a sweep's report: tables, figures, claims",
+    "compare": "compare runs or sweeps seed by seed",
     "predict": "apply a run's selected weights to a file",
     "runs": "list, filter and delete runs",
     "list": "show the groups and their choices",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlrun.figures.scale import decades, places, scale_x, scale_y
+from dlrun.figures.scale import FRACTIONS, decades, places, scale_x, scale_y, words
 from dlrun.figures.style import BLACK, BLUE, GREEN, ORANGE, figure, styled
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], flo
     """
     from matplotlib.colors import LogNorm
     from matplotlib.patches import Rectangle
+    from matplotlib.ticker import PercentFormatter
 
+    fraction = metric.rpartition("/")[2] in FRACTIONS
     across, up = (_ordered([cell[i] for cell in cells]) for i in (0, 1))
     table = np.full((len(up), len(across)), math.nan)
     for (x, y), value in cells.items():
@@ -77,7 +79,7 @@ def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], flo
                 axes.text(
                     column,
                     row,
-                    _short(value),
+                    _short(value, fraction=fraction),
                     ha="center",
                     va="center",
                     fontsize=11,
@@ -93,7 +95,7 @@ def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], flo
         )
         axes.set_yticks(range(len(up)), map(_named, up))
         axes.set(xlabel=keys[0], ylabel=keys[1])
-        drawn.colorbar(shades, label=metric.replace("_", " "))
+        drawn.colorbar(shades, label=words(metric), format=PercentFormatter(1.0) if fraction else None)
     return drawn
 
 
@@ -120,5 +122,7 @@ def _named(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _short(value: float) -> str:
-    return f"{value:.3g}" if math.isfinite(value) else "–"
+def _short(value: float, *, fraction: bool) -> str:
+    if not math.isfinite(value):
+        return "–"
+    return f"{100 * value:.3g}%" if fraction else f"{value:.3g}"

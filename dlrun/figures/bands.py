@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlrun.figures.scale import scale_y, words
-from dlrun.figures.style import COLOURS, MARKERS, figure, styled
+from dlrun.figures.style import BLACK, BLUE, GREEN, MARKERS, ORANGE, PURPLE, RED, SKY, figure, styled
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -23,8 +24,10 @@ LEGIBLE = 7
 """So many groups can be told apart in one panel."""
 POINTS = 400
 """At most so many points of a curve are drawn."""
+OTHERS = "the other"
 STYLES = ("-", "--", "-.", ":")
 GREY = "#bbbbbb"
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,12 @@ def bands(bundles: Sequence[Bundle], names: Sequence[str], *, title: str = "") -
     with styled():
         drawn = figure(5.6 * len(names) + 0.6, 4.6)
         panels = [drawn.add_subplot(1, len(names), i + 1) for i in range(len(names))]
+        seen = {name: _panel(axes, name, shown, rest) for axes, name in zip(panels, names, strict=True)}
         for axes, name in zip(panels, names, strict=True):
-            _panel(axes, name, shown, rest)
-        handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
+            # one scale for the training and the validation loss: they are looked at side by side
+            same = [other for other in names if other.rpartition("/")[2] == name.rpartition("/")[2]]
+            scale_y(axes, [value for other in same for value in seen[other]], name)
+        handles = _handles(panels)
         columns = max(1, min(len(handles), int(60 * len(names) / (6 + max(map(len, handles), default=1)))))
         if len(bundles) > 1:
             drawn.legend(
@@ -81,11 +87,12 @@ def _at(steps: Numbers, curve: Curve) -> Numbers:
     return found
 
 
-def _panel(axes: Axes, name: str, shown: Sequence[Bundle], rest: Sequence[Bundle]) -> None:
+def _panel(axes: Axes, name: str, shown: Sequence[Bundle], rest: Sequence[Bundle]) -> list[float]:
+    """Draw a metric's curves, and return the values that they take."""
     seen: list[float] = []
     for i, bundle in enumerate(rest):
         steps, middle, *_ = _band(bundle, name)
-        label = f"the other {len(rest)}" if i == 0 else None
+        label = f"{OTHERS} {len(rest)}" if i == 0 else None
         axes.plot(steps, middle, color=GREY, linewidth=0.9, label=label, zorder=1)
         seen += [*middle]
     for i, bundle in enumerate(shown):
@@ -107,9 +114,15 @@ def _panel(axes: Axes, name: str, shown: Sequence[Bundle], rest: Sequence[Bundle
             zorder=3 + len(shown) - i,
         )
         seen += [*middle]
-    scale_y(axes, seen, name)
     axes.set(xlabel="optimizer step", ylabel=words(name))
     axes.margins(x=0.02)
+    return seen
+
+
+def _handles(panels: Sequence[Axes]) -> dict[str, Artist]:
+    """Return what the legend shows by its label, the grey rest last."""
+    found = {label: h for axes in panels for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    return dict(sorted(found.items(), key=lambda item: item[0].startswith(OTHERS)))
 
 
 def _band(bundle: Bundle, name: str) -> tuple[Numbers, Numbers, Numbers, Numbers]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TICKS = 6
+FAN = 0.06
+"""How far apart the lines through one value are, of the height of the axis."""
 
 
 def parallel(
@@ -33,8 +35,10 @@ def parallel(
         drawn = figure(1.9 * len(columns) + 1.2, 4.8)
         axes = drawn.add_subplot()
         for rank, row in enumerate(kept):
-            line = [heights[key][row[key]] for key in columns]
             best = rank == len(kept) - 1
+            # rows of the same value side by side, that they can be followed
+            aside = FAN * (rank / max(len(kept) - 1, 1) - 0.5)
+            line = [heights[key][row[key]] + (aside if len(heights[key]) < len(kept) else 0) for key in columns]
             axes.plot(
                 range(len(columns)),
                 line,

@@ -35,15 +35,17 @@ def ranking(rows: Sequence[Row], metric: str) -> Figure:
     shown = rows[:MOST]
     seen = [value for row in shown for value in row.values if math.isfinite(value)]
     with styled():
-        drawn = figure(7.6, 1.5 + 0.36 * len(shown))
+        drawn = figure(8.2, 1.5 + 0.42 * len(shown))
         axes = drawn.add_subplot()
         for i, row in enumerate(shown):
             finite = [value for value in row.values if math.isfinite(value)]
-            axes.scatter(finite, [i] * len(finite), s=26, color=BLUE, alpha=0.55, linewidths=0, zorder=3)
+            # below the bar, which would hide them
+            below = i + 0.22 if row.spread.n > 1 else i
+            axes.scatter(finite, [below] * len(finite), s=24, color=BLUE, alpha=0.55, linewidths=0, zorder=3)
             found = row.spread
             if found.n > 1:
-                axes.plot([found.low, found.high], [i, i], color=BLACK, linewidth=1.8, zorder=4)
-                axes.plot(found.mean, i, marker="D", ms=7, color=ORANGE, mec=BLACK, zorder=5)
+                axes.plot([found.low, found.high], [i - 0.08] * 2, color=BLACK, linewidth=1.8, zorder=4)
+                axes.plot(found.mean, i - 0.08, marker="D", ms=6.5, color=ORANGE, mec=BLACK, zorder=5)
         labels = [("★ " if row.selected else "") + row.label for row in shown]
         axes.set_yticks(range(len(shown)), labels, fontsize=11 if len(shown) > 12 else 12)
         axes.set_ylim(len(shown) - 0.4, -0.6)

@@ -27,6 +27,11 @@ class Group:
     spread: Spread
     selected: bool = False
 
+    def shown(self, keys: Sequence[str]) -> str:
+        """Return the label that a figure has room for: the last part of each key with its value."""
+        told = [f"{short(key, keys)}={value(self.results[0], key)}" for key in keys]
+        return ", ".join(told) or self.label
+
     @property
     def complete(self) -> bool:
         """Return whether every seed that was asked for has a finite value."""
@@ -93,9 +98,18 @@ def value(result: Result, key: str) -> Any:
 
     A choice of a group (`optimizer=sgd`) is its name, not the configuration that it stands for.
     """
-    text = result.swept.get(key)
     found = result.value(key)
-    return text if text is not None and not isinstance(found, int | float | str) else found
+    return found if isinstance(found, int | float | str) else result.swept.get(key, "null")
+
+
+def short(key: str, keys: Sequence[str]) -> str:
+    """Return the last part of a key, if no other of the keys ends with it.
+
+    >>> short("optimizer.lr", ["optimizer.lr", "model.width"]), short("a.lr", ["a.lr", "b.lr"])
+    ('lr', 'a.lr')
+    """
+    last = key.rpartition(".")[2]
+    return last if [other.rpartition(".")[2] for other in keys].count(last) == 1 else key
 
 
 def _metric(what: Manifest, found: Sequence[Result]) -> str:

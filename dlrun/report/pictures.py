@@ -39,7 +39,7 @@ def _ranking(seen: Overview) -> Iterator[Finding]:
         return
 
     groups = [group for group in seen.groups if group.spread.n]
-    rows = [Row(g.label, [*g.by_seed(seen.metric).values()], g.spread, g.selected) for g in groups]
+    rows = [Row(g.shown(seen.swept), [*g.by_seed(seen.metric).values()], g.spread, g.selected) for g in groups]
     what = "group" if len(groups) > 1 else "run"
     cut = f" The best {MOST} of {len(groups)} groups." if len(groups) > MOST else ""
     bar = " ◆ is the mean, with its 95 % interval." if any(g.spread.n > 1 for g in groups) else ""
@@ -91,7 +91,7 @@ def _heat(seen: Overview) -> Iterator[Finding]:
     framed = value(best.results[0], across), value(best.results[0], up)
     word = "selected" if seen.selected else "best"
     caption = f"The mean {words(seen.metric)} over {across} and {up}; the {word} cell is framed."
-    yield Finding("heat", heat((across, up), words(seen.metric), cells, framed), caption)
+    yield Finding("heat", heat((across, up), seen.metric, cells, framed), caption)
 
 
 def _parallel(seen: Overview) -> Iterator[Finding]:
@@ -144,7 +144,7 @@ def _changes(curves: Curves, name: str) -> bool:
 def _labels(seen: Overview, groups: Sequence[Group]) -> tuple[str, list[str]]:
     """Return a title for the legend and the groups' labels: of one swept key the values alone."""
     if len(seen.swept) != 1:
-        return "", [group.label for group in groups]
+        return "", [group.shown(seen.swept) for group in groups]
     key = seen.swept[0]
     return key, [str(value(group.results[0], key)) for group in groups]
 

@@ -1,0 +1,84 @@
+"""`dlrun compare`: runs or sweeps held against the first of them, seed by seed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from dlrun import console
+from dlrun.errors import UserError
+from dlrun.evidence import Difference, method, spread, verdict
+from dlrun.report.comparison import difference, direction, metric_of
+from dlrun.report.sides import Side, sides
+from dlrun.report.tables import mean, number
+
+
+def main(argv: list[str]) -> int:
+    """Print what each side came to, and whether it differs from the first by more than seed noise."""
+    options = _parser().parse_args(argv)
+    found = sides(options.sides)
+    metric = metric_of(found, options.metric)
+    higher = direction(found, metric)
+    first, *others = found
+    differences = [difference(first, other, metric, higher_is_better=higher) for other in others]
+    console.say(f"{metric}, {'higher' if higher else 'lower'} is better")
+    console.say(_table(found, metric, higher))
+    for other, differing in zip(others, differences, strict=True):
+        told = verdict(differing, metric=metric, first=f"«{first.label}»", second=f"«{other.label}»")
+        console.say(f"  {told}")
+    for line in _remarks(found, differences, metric):
+        console.say(f"  {line}")
+    if options.figure:
+        _draw(found, metric, Path(options.figure))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dlrun compare",
+        description="Compare runs or sweeps with the first of them: the difference over their common seeds, with its "
+        "95 % interval. A sweep stands for its selected group; one sweep alone for all its groups.",
+    )
+    parser.add_argument(
+        "sides", nargs="+", metavar="RUN|SWEEP[:GROUP]", help="a folder or an id; of a sweep a group as lr=0.1,width=64"
+    )
+    parser.add_argument("--metric", help="another metric than what the first was selected by: val/loss, train/error, …")
+    parser.add_argument("--figure", metavar="FILE", help="draw the runs, those of one seed joined: a .png or .svg")
+    return parser
+
+
+def _table(found: Sequence[Side], metric: str, higher: bool) -> str:
+    rows = [["", "seeds", "mean ± sd", "worst", "median", "best"]]
+    for side in found:
+        over = spread([*side.values(metric).values()], higher_is_better=higher)
+        worst = "not finite" if over.broken else number(over.worst)
+        rows.append([side.label, str(over.n + over.broken), mean(over), worst, number(over.median), number(over.best)])
+    return console.table(rows)
+
+
+def _remarks(found: Sequence[Side], differences: Sequence[Difference], metric: str) -> list[str]:
+    told = []
+    sizes = sorted({differing.n for differing in differences if differing.n > 1})
+    if sizes:
+        how = " and ".join(dict.fromkeys(method(n) for n in sizes))
+        told.append(f"Paired by seed; the interval is of the mean difference, by {how}.")
+    if len(differences) > 2:
+        told.append(
+            f"Each of the {len(differences)} intervals stands for itself: one in twenty excludes zero by chance alone."
+        )
+    if metric.startswith("test/"):
+        reads = sum(summary.get("test_reads", 0) for side in found for summary in side.summaries.values())
+        runs = sum(len(side.runs) for side in found)
+        told.append(f"These {runs} runs have read the test split {reads} times; nothing should be chosen by it.")
+    return told
+
+
+def _draw(found: Sequence[Side], metric: str, file: Path) -> None:
+    from dlrun.figures.pairs import pairs
+    from dlrun.figures.style import save
+
+    if file.suffix not in (".png", ".svg"):
+        raise UserError(f"--figure {file}: expected a file that ends with .png or .svg.")
+    save(pairs([(side.label, side.values(metric)) for side in found], metric), file)
+    console.say(f"  {file}")

@@ -1,0 +1,44 @@
+"""`dlrun report`: the report of a sweep, written anew from its folder."""
+
+from __future__ import annotations
+
+import argparse
+import webbrowser
+
+from dlrun import console, report
+from dlrun.errors import UserError
+from dlrun.rundir import outputs
+from dlrun.sweepdir import SweepDir, all_sweeps, find_sweep
+
+
+def main(argv: list[str]) -> int:
+    """Write the report of the sweep that `argv` names, and print what came out."""
+    parser = argparse.ArgumentParser(
+        prog="dlrun report",
+        description="Write the report of a sweep from its runs: report.html, report.md, runs.csv and figures/ in its "
+        "folder «report». A sweep that has not ended gets the report so far.",
+    )
+    parser.add_argument("sweep", metavar="SWEEP", help="the sweep's folder, or the beginning of its id")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    options = parser.parse_args(argv)
+    sweep = find_sweep(options.sweep)
+    if sweep is None:
+        raise UserError(_unknown(options.sweep))
+    page = report.write(sweep)
+    console.say(report.closing(sweep))
+    if options.open:
+        webbrowser.open(page.as_uri())
+    return 0
+
+
+def _unknown(given: str) -> str:
+    newest = all_sweeps()[-5:]
+    listed = "".join(f"\n  {sweep.id}  {_told(sweep)}" for sweep in newest)
+    return (
+        f"No sweep «{given}»: it is neither a sweep's folder nor the beginning of a sweep's id under {outputs()}."
+        + (f"\nThe newest sweeps are:{listed}" if listed else "\nThere is no sweep yet: «dlrun train -m …» makes one.")
+    )
+
+
+def _told(sweep: SweepDir) -> str:
+    return f"{sweep.status()}  {sweep.path}"

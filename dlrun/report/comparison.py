@@ -1,0 +1,97 @@
+"""Two sides of a comparison held against each other, seed by seed, once it is sure that they can be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from dlrun.errors import UserError, did_you_mean
+from dlrun.evidence import Difference, paired
+from dlrun.report.sides import Side
+
+
+def difference(first: Side, second: Side, metric: str, *, higher_is_better: bool) -> Difference:
+    """Return the second minus the first over their common seeds.
+
+    Raises `UserError` if they have no seed in common, or were not trained and chosen on the same data.
+    """
+    common = sorted({*first.values(metric)} & {*second.values(metric)})
+    if not common:
+        have = " and ".join(f"«{s.label}» has {_listed(s.values(metric))}" for s in (first, second))
+        raise UserError(
+            f"Nothing can be paired: of the seeds, {have}. Run both with the same ones, as 'seed=range(5)' with -m."
+        )
+    for seed in common:
+        _same_data(first, second, seed)
+    if metric.endswith("/loss"):
+        _same_loss(first, second, common[0], metric)
+    return paired(first.values(metric), second.values(metric), higher_is_better=higher_is_better)
+
+
+def metric_of(sides: Sequence[Side], asked: str | None) -> str:
+    """Return the metric to compare by: the one asked for, or what the first side was selected by.
+
+    Raises `UserError` if a side does not have it. A test metric is used only if it is asked for.
+    """
+    metric = asked or sides[0].metric
+    for side in sides:
+        if side.values(metric):
+            continue
+        have = {name for summary in side.summaries.values() for name in summary.get("metrics") or {}}
+        if metric.startswith("test/"):
+            raise UserError(
+                f"«{side.label}» has not read the test split, so it has no {metric}. What may be compared without "
+                f"reading it: {', '.join(sorted(name for name in have if not name.startswith('test/')))}."
+            )
+        raise UserError(
+            f"«{side.label}» has no {metric}.{did_you_mean(metric, have)} It has: {', '.join(sorted(have))}."
+        )
+    return metric
+
+
+def direction(sides: Sequence[Side], metric: str) -> bool:
+    """Return whether high values of the metric are better: what a sweep says of its own, else by the name."""
+    same = metric.partition("/")[2]
+    for side in sides:
+        if side.direction is not None and side.metric.partition("/")[2] == same:
+            return side.direction
+    from dlrun.build import HIGHER_IS_BETTER  # torch
+
+    return same.startswith(HIGHER_IS_BETTER)
+
+
+def _same_data(first: Side, second: Side, seed: int) -> None:
+    one, other = (side.summaries[seed].get("data") or {} for side in (first, second))
+    if one.get("fingerprint") == other.get("fingerprint"):
+        return
+    kept = [side.configuration(seed).get("dataset") for side in (first, second)]
+    changed = _changes(*(part if isinstance(part, dict) else {} for part in kept))
+    raise UserError(
+        f"«{first.label}» and «{second.label}» are of different data or splits, so their difference would say "
+        f"nothing about what was varied. At seed {seed}: {_described(one)} against {_described(other)}."
+        + (f" Of the configuration there differ: {', '.join(changed)}." if changed else "")
+    )
+
+
+def _same_loss(first: Side, second: Side, seed: int, metric: str) -> None:
+    one, other = (side.configuration(seed).get("loss") for side in (first, second))
+    if one != other:
+        raise UserError(
+            f"{metric} is not the same quantity on both sides: «{first.label}» has the loss {one}, «{second.label}» "
+            f"{other}. Compare by something else: --metric val/error."
+        )
+
+
+def _changes(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    keys = dict.fromkeys([*one, *other])
+    return [f"dataset.{k}={one.get(k)} against {other.get(k)}" for k in keys if one.get(k) != other.get(k)]
+
+
+def _described(data: dict[str, Any]) -> str:
+    sizes = ", ".join(f"{data[name]} {name}" for name in ("train", "validation", "test") if name in data)
+    return f"{data.get('name', 'unknown data')} ({sizes}; fingerprint {str(data.get('fingerprint'))[:12]})"
+
+
+def _listed(values: dict[int, float]) -> str:
+    seeds = [str(seed) for seed in sorted(values)]
+    return ", ".join(seeds[:8]) + (" …" if len(seeds) > 8 else "") if seeds else "none"

@@ -1,0 +1,123 @@
+"""What stands on one side of a comparison: a run, or the runs of a sweep's group, by their seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from dlrun.errors import UserError
+from dlrun.report.overview import Group, Overview, overview
+from dlrun.results import finished
+from dlrun.rundir import RunDir, find
+from dlrun.sweepdir import find_sweep
+
+
+@dataclass(frozen=True)
+class Side:
+    """Runs by their seed. `metric` is what they were selected by; `direction` whether high values of it are better."""
+
+    label: str
+    runs: Mapping[int, RunDir]
+    metric: str
+    direction: bool | None = None
+
+    @cached_property
+    def summaries(self) -> dict[int, dict[str, Any]]:
+        """Return the runs' summaries by seed."""
+        return {seed: run.summary() for seed, run in self.runs.items()}
+
+    def values(self, metric: str) -> dict[int, float]:
+        """Return a metric's value by seed, of the runs that have it."""
+        found = {seed: summary.get("metrics") or {} for seed, summary in self.summaries.items()}
+        return {seed: float(metrics[metric]) for seed, metrics in found.items() if metric in metrics}
+
+    def configuration(self, seed: int) -> dict[str, Any]:
+        """Return the configuration of the run of one seed."""
+        from omegaconf import OmegaConf
+
+        found: Any = OmegaConf.to_container(OmegaConf.load(self.runs[seed].config))
+        return dict(found)
+
+
+def sides(references: Sequence[str]) -> list[Side]:
+    """Return what is named: runs, sweeps (their selected group, or their only one), or groups as `SWEEP:lr=0.1`.
+
+    A single sweep stands for all its groups, the selected or else the best of them first. Raises
+    `UserError` if something cannot be found or is not finished.
+    """
+    if len(references) == 1:
+        return _all_groups(references[0])
+    return [_side(reference) for reference in references]
+
+
+def _all_groups(reference: str) -> list[Side]:
+    sweep = find_sweep(reference)
+    if sweep is None:
+        raise UserError(f"«dlrun compare {reference}» names one run: give another one, or a sweep with several groups.")
+    seen = overview(sweep)
+    groups = [group for group in seen.groups if finished(group.results)]
+    if len(groups) < 2:
+        raise UserError(
+            f"{sweep.path} has {len(groups)} group{'s' * (len(groups) != 1)} of finished runs: give another sweep to "
+            f"compare it with, «dlrun compare {reference} OTHER»."
+        )
+    groups.sort(key=lambda group: not group.selected)
+    return [_of_group(seen, group, group.label) for group in groups]
+
+
+def _side(reference: str) -> Side:
+    sweep, _, label = reference.partition(":")
+    found = find_sweep(reference)
+    if found is None and label and (found := find_sweep(sweep)):
+        seen = overview(found)
+        return _of_group(seen, _named(seen, label, reference), f"{found.id}:{label}")
+    if found is None:
+        return _of_run(find(reference))
+    seen = overview(found)
+    if len(seen.groups) == 1:
+        return _of_group(seen, seen.groups[0], f"{seen.what.name} {found.id}")
+    if seen.selected is None:
+        raise UserError(
+            f"{found.path} has {len(seen.groups)} groups, of which none was selected. Say which one:{_listed(seen)}"
+        )
+    return _of_group(seen, seen.selected, f"{found.id}:{seen.selected.label}")
+
+
+def _of_run(run: RunDir) -> Side:
+    summary = run.summary()
+    if run.status() != "finished":
+        raise UserError(f"{run.path} has not finished (it is {run.status()}): «dlrun resume {run.id}» goes on with it.")
+    return Side(
+        f"{summary.get('name', 'run')} {run.id}", {int(summary["seed"]): run}, summary.get("selected_by") or "val/loss"
+    )
+
+
+def _of_group(seen: Overview, group: Group, label: str) -> Side:
+    runs = {result.job.seed: result.run for result in finished(group.results)}
+    if not runs:
+        raise UserError(f"No run of «{group.label}» in {seen.sweep.path} has finished.")
+    return Side(label, runs, seen.metric, seen.what.higher_is_better)
+
+
+def _named(seen: Overview, label: str, reference: str) -> Group:
+    """Return the only group that has all the values given: `lr=0.1` is enough where `optimizer.lr=0.1` is one's."""
+    wanted = label.replace(",", " ").split()
+
+    def fits(group: Group) -> bool:
+        have = group.label.split()
+        return all(any(h == w or h.endswith(f".{w}") for h in have) for w in wanted)
+
+    fitting = [group for group in seen.groups if fits(group)]
+    if len(fitting) == 1:
+        return fitting[0]
+    raise UserError(
+        f"«{reference}» fits {len(fitting)} groups of {seen.sweep.path}, not one. There are:{_listed(seen)}"
+    )
+
+
+def _listed(seen: Overview) -> str:
+    shown = seen.groups[:20]
+    more = f"\n  … and {len(seen.groups) - len(shown)} more" if len(seen.groups) > len(shown) else ""
+    return "".join(f"\n  {seen.sweep.id}:{group.label.replace(' ', ',')}" for group in shown) + more

@@ -12,30 +12,37 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from os import environ
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import run_job
+from hydra.core.utils import JobReturn, JobStatus, run_job
+from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dlrun import console, rundir
 from dlrun.composition import JOB, PRIMARY, config, load, opened, tell_clashes, without_hydra
-from dlrun.errors import ConfigError, DlrunError, UserError, place
+from dlrun.errors import ConfigError, DlrunError, RunError, UserError, place
 
 __all__ = ["config", "consult", "parse", "run"]
 
+if TYPE_CHECKING:
+    from dlrun.sweep.task import SweepTask
+
 P = TypeVar("P")
 Job = Callable[[DictConfig], Any]
+OWN = "hydra_plugins.dlrun"
+"""How the targets of dlrun's own launchers and sweepers begin."""
 
 
 def run(argv: Sequence[str], *, prog: str, prepare: Callable[[DictConfig], P], task: Callable[[P, Path], Any]) -> int:
@@ -43,7 +50,7 @@ def run(argv: Sequence[str], *, prog: str, prepare: Callable[[DictConfig], P], t
 
     `prepare` is given a single run's configuration, and raises `UserError` for what is wrong with it;
     what it returns then goes to `task`, with a folder of its own. With `-m`, or where an experiment asks for it, each
-    combination does.
+    combination does, or dlrun's own launcher conducts the whole sweep.
     """
 
     def each(cfg: DictConfig) -> Any:
@@ -130,12 +137,16 @@ def _single(hydra: Hydra, cfg: DictConfig, job: Job) -> int:
 
 def _sweep(hydra: Hydra, name: str, overrides: list[str], job: Job) -> int:
     """Hand a sweep to Hydra's sweeper and launcher; whatever fails is told once more at the end."""
+    master = load(hydra, name, overrides)
+    tell_clashes(master, name)
+    if str(master.hydra.launcher._target_).startswith(OWN):
+        return _conducted(hydra, name, overrides, master)
     # settled here, for a job's own name and the time at which it starts must not move it
-    folder = load(hydra, name, overrides).hydra.sweep.dir
-    overrides = [*overrides, "hydra.sweep.dir='{}'".format(folder.replace("'", r"\'"))]
+    overrides = [*overrides, _at(master.hydra.sweep.dir)]
     failures: list[Exception] = []
     try:
-        hydra.multirun(name, _recorded(job, failures), overrides)
+        returned = hydra.multirun(name, _recorded(job, failures), overrides)
+        failures = failures or [*_failed(returned)]
     except OSError as error:
         raise UserError(_unwritable(error)) from error
     except Exception as error:
@@ -143,6 +154,52 @@ def _sweep(hydra: Hydra, name: str, overrides: list[str], job: Job) -> int:
             raise  # a job that cannot be composed: none has run
         failures = failures or [error]
     return _report(failures)
+
+
+def _conducted(hydra: Hydra, name: str, overrides: list[str], master: DictConfig) -> int:
+    """Have dlrun's own launcher conduct a sweep, and end it once the sweeper has no more jobs."""
+    from dlrun.sweep import begin  # torch, which «--cfg job» needs not
+    from dlrun.sweep.task import SweepTask
+
+    place = begin.place(master)
+    try:
+        with SweepTask(place) as task:
+            _swept(hydra, name, [*overrides, _at(str(place.sweep.path))], task)
+            return task.finish()
+    except OSError as error:
+        raise UserError(_unwritable(error)) from error
+    finally:
+        _leave_no_trace(place.sweep.path)
+
+
+def _swept(hydra: Hydra, name: str, overrides: list[str], task: SweepTask) -> None:
+    try:
+        hydra.multirun(name, task, overrides)
+    except HydraException as error:
+        raise ConfigError(str(error)) from error
+    except RunError:  # of a job, which Hydra's own sweeper raises again
+        if not task.begun:
+            raise
+
+
+def _at(folder: str) -> str:
+    return "hydra.sweep.dir='{}'".format(folder.replace("'", r"\'"))
+
+
+def _leave_no_trace(folder: Path) -> None:
+    """Remove the folder that a sweeper has made for a sweep whose jobs were then refused."""
+    if folder.is_dir() and not {path.name for path in folder.iterdir()} - {"multirun.yaml"}:
+        shutil.rmtree(folder)
+
+
+def _failed(returned: Any) -> Iterator[Exception]:
+    """Yield the errors of the jobs that failed in other processes than this one."""
+    if isinstance(returned, JobReturn):
+        if returned.status == JobStatus.FAILED:
+            yield returned._return_value
+    elif isinstance(returned, list | tuple):
+        for inner in returned:
+            yield from _failed(inner)
 
 
 def _folder() -> Path:

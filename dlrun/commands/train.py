@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from omegaconf import DictConfig
@@ -11,6 +10,7 @@ from dlrun import compose, console, tracking
 from dlrun.build import Built, build
 from dlrun.run import run
 from dlrun.rundir import RunDir
+from dlrun.sweep.job import sealed
 
 
 def main(argv: list[str]) -> int:
@@ -28,20 +28,10 @@ def prepare(config: DictConfig) -> Built:
     return built
 
 
-def _sealed(built: Built) -> Built:
-    """Return a run as a job of a sweep: it waits for no uploader, and leaves the test split sealed.
-
-    Its number would be one of many to choose from; a study whose subject is the test curve says so,
-    with `evaluation.test: every`.
-    """
-    sealed = "never" if built.evaluation.test == "final" else built.evaluation.test
-    return replace(built, evaluation=replace(built.evaluation, test=sealed), tracking=replace(built.tracking, wait=0.0))
-
-
 def conduct(built: Built, folder: RunDir, *, resumed: bool = False) -> dict[str, Any]:
     """Train in `folder`, an uploader beside it, and wait for that at the end; return the summary."""
     if folder.of_a_sweep:
-        built = _sealed(built)
+        built = sealed(built)
     uploaders: list[tracking.Uploader] = []
 
     def begun() -> None:

@@ -1,0 +1,223 @@
+"""A sweep's jobs on their way through the pool: which are due, how each is started, what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from omegaconf import DictConfig
+
+from dlrun import console, provenance, tracking
+from dlrun.manifest import Job, Manifest
+from dlrun.results import Result, results
+from dlrun.rundir import RunDir, wait_until
+from dlrun.sweep import foreign
+from dlrun.sweep import job as work
+from dlrun.sweep.display import Display, failure
+from dlrun.sweep.pool import Outcome, Pool, Task
+from dlrun.sweep.slots import slots_for
+from dlrun.sweep.worker import GRACE
+from dlrun.sweepdir import SweepDir
+
+INTERRUPTED = ("exited with code 130", "exited with code 143")
+"""How jobs end that were asked to stop and have saved."""
+
+
+class Conductor:
+    """A context in which one sweep is conducted: its folder is held, its uploader runs.
+
+    `hydra` is Hydra's part of the sweep's configuration; its launcher's settings say how many jobs run
+    at once.
+    """
+
+    def __init__(self, sweep: SweepDir, what: Manifest, hydra: DictConfig) -> None:
+        self.sweep = sweep
+        self.what = what
+        self.uploader: Any = None
+        self._hydra = hydra
+        self._stack = ExitStack()
+        self._pool: Pool | None = None
+        self._git = provenance.git()
+        self._began = time.time()
+
+    def __enter__(self) -> Conductor:
+        with ExitStack() as stack:
+            stack.enter_context(self.sweep.held())
+            stack.enter_context(console.kept(self.sweep.log))
+            self._open()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is not None:
+            killed = isinstance(error, KeyboardInterrupt | SystemExit)
+            told = f"{type(error).__name__}: {error}".removesuffix(": ")
+            self.close("killed" if killed else "failed", error=told)
+            if killed:
+                console.say(f"stopped; «dlrun resume {self.sweep.id}» goes on from there")
+        self._stack.close()
+
+    def close(self, status: str, **values: Any) -> None:
+        """Write what the sweep came to into its summary."""
+        before = self.sweep.summary().get("seconds", 0.0)
+        self.sweep.update(status=status, seconds=round(before + time.time() - self._began, 3), **values)
+
+    def write(self, what: Manifest) -> None:
+        """Put a manifest in the place of the one before: a search adds its jobs as it goes."""
+        self.what = what
+        what.write(self.sweep)
+
+    def results(self) -> list[Result]:
+        """Return what came of each job so far."""
+        return results(self.sweep, self.what)
+
+    def result(self, job: Job) -> Result:
+        """Return what came of one job so far."""
+        return results(self.sweep, replace(self.what, jobs=(job,)))[0]
+
+    def due(self, *, retry_failed: bool = False) -> list[Job]:
+        """Return the jobs that are yet to be run, to their end or at all."""
+        again = ("missing", "killed", "failed") if retry_failed else ("missing", "killed")
+        self._wait_for_the_dying()
+        return [result.job for result in self.results() if result.status in again]
+
+    def run(
+        self,
+        jobs: Iterable[Job | None],
+        *,
+        count: int,
+        told: Callable[[Result], bool] = lambda _: True,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Run jobs in processes of their own, `count` at most, each pulled from `jobs` when a slot is free.
+
+        None among the jobs: there is none just now. `told` is given each result as it comes, and returns
+        False to have no further job started. Raises `KeyboardInterrupt` or `SystemExit` after an interrupt.
+        """
+        known: dict[int, Job] = {}
+        display = Display(count, self.what.monitor)
+        goes_on = foreign.goes_on(self._hydra.launcher.get("on_failure", "continue"))
+
+        def tasks() -> Iterator[Task | None]:
+            for job in jobs:
+                if job is not None:
+                    known[job.n] = job
+                yield None if job is None else self._task(job)
+
+        def done(outcome: Outcome) -> bool:
+            job = known[outcome.key]
+            _settle(self.sweep.job(job.n), job, outcome)
+            display.ended(outcome)
+            return told(self.result(job)) and (goes_on or not failure(outcome))
+
+        def shown() -> None:
+            tick()
+            display.tick(self._pool.running if self._pool else 0)
+
+        self.through_pool(tasks(), count=count, done=done, tick=shown)
+
+    def through_pool(
+        self,
+        tasks: Iterable[Task | None],
+        *,
+        count: int,
+        done: Callable[[Outcome], bool],
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Run tasks on the slots of this machine."""
+        with Pool(self._slots(count)) as pool:
+            self._pool = pool
+            try:
+                pool.run(tasks, done=done, tick=tick)
+            finally:
+                self._pool = None
+
+    def stop(self, n: int) -> None:
+        """Ask a job that runs to stop at its next step, saved: it becomes `pruned`."""
+        if self._pool is not None:
+            self._pool.stop(n)
+
+    def _open(self) -> None:
+        enabled = any(job.config["tracking"]["enabled"] for job in self.what.jobs)
+        before = self.sweep.summary()
+        self.sweep.update(
+            status="running",
+            name=self.what.name,
+            command=self.what.command,
+            started=before.get("started", self.what.created),
+            mlflow_run_id=before.get("mlflow_run_id"),
+            uploaded=False if enabled else None,
+            error=None,
+        )
+        if enabled:
+            self.uploader = tracking.start_sweep(self.sweep)
+
+    def _slots(self, count: int) -> Any:
+        settings = self._hydra.launcher
+        trainers = [job.config["trainer"] for job in self.what.jobs]
+        devices = dict.fromkeys(str(trainer["device"]) for trainer in trainers)
+        asked = [trainer["threads"] for trainer in trainers if trainer["threads"]]
+        return slots_for(
+            max(1, count),
+            device=next((name for name in devices if name != "cpu"), "cpu"),
+            jobs_per_gpu=settings.get("jobs_per_gpu", 1),
+            slots=settings.get("slots"),
+            threads=settings.get("threads") or (max(asked) if asked else None),
+        )
+
+    def _task(self, job: Job) -> Task:
+        folder = self.sweep.job(job.n)
+        begun = folder.config.exists() and folder.journal.exists()
+        first = partial(work.start, folder, job.config, self._hydra, job.overrides)
+        return Task(job.n, partial(work.go_on, folder) if begun else first, label(job), folder.log)
+
+    def _wait_for_the_dying(self) -> None:
+        """Wait for the jobs of a conductor that was killed: each saves, and then ends."""
+        folders = [self.sweep.job(job.n) for job in self.what.jobs]
+        if any(folder.alive() for folder in folders):
+            console.say("waiting for the jobs of the launcher that was killed: they save and end")
+            wait_until(lambda: not any(folder.alive() for folder in folders), GRACE + 5)
+
+
+def label(job: Job) -> str:
+    """Return a job's overrides, the seed among them, as a person reads them."""
+    return " ".join(override.lstrip("+") for override in job.overrides) or str(job.config["name"])
+
+
+def reuse(sweep: SweepDir, jobs: Sequence[Job], others: Iterable[tuple[SweepDir, Manifest]]) -> int:
+    """Have what other sweeps have finished stand for those of `jobs` that are the same; return how many there are."""
+    wanted: dict[str, list[Job]] = {}
+    for job in jobs:
+        wanted.setdefault(job.identity, []).append(job)
+    count = 0
+    for other, what in others:
+        for job in what.jobs:
+            if job.identity not in wanted:
+                continue
+            run = other.run(job.n)
+            if run.summary() and run.status() == "finished" and run.best.exists():
+                for same in wanted.pop(job.identity):
+                    sweep.reuse(same.n, run)
+                    count += 1
+    return count
+
+
+def _settle(folder: RunDir, job: Job, outcome: Outcome) -> None:
+    """Write down the status of a job whose process could not."""
+    if outcome.error is None:
+        return
+    summary = folder.summary()
+    status = folder.status() if summary else None
+    if outcome.told.startswith("exited") and outcome.told not in INTERRUPTED:
+        folder.update(status="failed", error=outcome.told)
+    elif status is None or status == "finished":
+        killed = outcome.told.startswith("killed") or outcome.told in INTERRUPTED
+        folder.update(
+            status="killed" if killed else "failed", name=job.config["name"], seed=job.seed, error=outcome.told
+        )
+    elif not summary.get("error"):
+        folder.update(error=outcome.told)

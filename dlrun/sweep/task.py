@@ -1,0 +1,129 @@
+"""What Hydra's sweeper and launcher are given for a sweep of dlrun's own runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
+
+from dlrun import manifest
+from dlrun.errors import RunError
+from dlrun.results import Result
+from dlrun.sweep import begin
+from dlrun.sweep.begin import Place
+from dlrun.sweep.conduct import Conductor
+from dlrun.sweep.define import Candidate, Definer
+from dlrun.sweep.expand import Expansion
+from dlrun.sweep.finish import finish
+from dlrun.sweepdir import SweepDir
+
+
+class Launcher(Protocol):
+    """What is read of the launcher that asks."""
+
+    hydra_context: HydraContext
+    config: DictConfig
+
+
+class SweepTask:
+    """A context around Hydra's sweeper: jobs are conducted as they are launched, `finish` is its end."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        self._definer = Definer()
+        self._conductor: Conductor | None = None
+        self._stack = ExitStack()
+
+    def __enter__(self) -> SweepTask:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._stack.__exit__(*exception)
+
+    def __call__(self, config: DictConfig) -> Any:
+        """Refuse a single job: Hydra calls a task so, and dlrun's launchers do not."""
+        raise RunError("Only dlrun's own launchers conduct a sweep of dlrun.")
+
+    @property
+    def begun(self) -> bool:
+        """Return whether jobs have been conducted."""
+        return self._conductor is not None
+
+    def conduct_sweep(
+        self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> list[JobReturn]:
+        """Run a job for each list of overrides; all are checked before the first starts."""
+        conductor = self._begun(launcher, job_overrides, initial_job_idx)
+        if conductor is None:
+            return []
+        due = conductor.due()
+        conductor.run(due, count=len(due))
+        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
+        found = {result.job.n: result for result in conductor.results()}
+        return [_returned(found[n], overrides) for n, overrides in zip(numbers, job_overrides, strict=True)]
+
+    def finish(self) -> int:
+        """Choose, test and report, once the sweeper has asked for its last job; return the exit code."""
+        if self._conductor is not None:
+            return finish(self._conductor)
+        return 0 if self.place.sweep.summary().get("status") == "finished" else 1
+
+    def _begun(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], first: int) -> Conductor | None:
+        """Return the conductor, with these jobs in its manifest; None where nothing is left to do."""
+        if self.place.continued:
+            if self._conductor is None and not begin.is_over(self.place.sweep):
+                self._conductor = self._stack.enter_context(continued(self.place.sweep))
+            return self._conductor
+        expansion = Expansion(launcher.hydra_context.config_loader, launcher.config)
+        jobs = self._definer.jobs(
+            [
+                Candidate(n, expansion.own(overrides), expansion.config(overrides, n))
+                for n, overrides in enumerate(job_overrides, first)
+            ]
+        )
+        if self._conductor is None:
+            what = begin.new(self.place, master=launcher.config, jobs=jobs, definer=self._definer)
+            conductor = Conductor(self.place.sweep, what, launcher.config.hydra)
+            self._conductor = self._stack.enter_context(conductor)
+        else:
+            self._conductor.write(self._conductor.what.extended(jobs))
+        return self._conductor
+
+
+def continued(sweep: SweepDir) -> Conductor:
+    """Return the conductor of a sweep that was begun before, from its folder alone.
+
+    Raises `UserError` if another process conducts it, or if its jobs would not be what they were.
+    """
+    what = manifest.read(sweep)
+    with sweep.held():
+        begin.tell_continued(sweep, what)
+    begin.check_unchanged(sweep, what)
+    return Conductor(sweep, what, begin.hydra_of(sweep))
+
+
+def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
+    """Run what a sweep has left to do, from its folder alone; return the exit code."""
+    if begin.is_over(sweep, retry_failed=retry_failed):
+        return 0
+    with continued(sweep) as conductor:
+        due = conductor.due(retry_failed=retry_failed)
+        conductor.run(due, count=len(due))
+        return finish(conductor)
+
+
+def _returned(result: Result, overrides: Sequence[str]) -> JobReturn:
+    """Return what Hydra's sweepers expect of a job."""
+    done = result.status == "finished"
+    value = result.summary if done else RunError(f"{result.status}: {result.summary.get('error')}")
+    return JobReturn(
+        overrides=list(overrides),
+        cfg=OmegaConf.create(result.job.config),
+        working_dir=str(result.run.path),
+        status=JobStatus.COMPLETED if done else JobStatus.FAILED,
+        _return_value=value,
+    )

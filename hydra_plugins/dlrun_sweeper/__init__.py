@@ -1,0 +1,1 @@
+"""The sweeper `grid`: what Hydra sees of it."""

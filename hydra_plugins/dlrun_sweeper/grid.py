@@ -1,0 +1,43 @@
+"""The sweeper `grid`: every combination of the values. Thin, for every start of Hydra imports it.
+
+Hydra's own composes every job once more, only to see whether it can be; the launcher has to do so anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class GridSweeper(Sweeper):
+    """Hands every combination of the values to the launcher, in one call."""
+
+    def __init__(self, params: Mapping[str, Any] | None = None) -> None:
+        self.params = dict(params or {})
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra gives a sweeper, and have the launcher made."""
+        from hydra.core.plugins import Plugins
+
+        self.hydra_context = hydra_context
+        self.config = config
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Run all combinations of the values of `params` and the command line; return what came of them."""
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        given = [f"{key}={value}" for key, value in self.params.items()]
+        overrides = parser.parse_overrides([*given, *arguments])
+        (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+        returned: Sequence[Any] = self.launcher.launch(jobs, initial_job_idx=0)
+        return [returned]

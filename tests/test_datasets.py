@@ -255,3 +255,24 @@ def test_the_package_costs_nothing_to_import() -> None:
 def test_a_constant_preparation_leaves_floats_alone() -> None:
     x = torch.rand(3, 2)
     assert torch.equal(Standardise((2,))(x), x)
+
+
+def test_label_noise_touches_the_training_labels_alone() -> None:
+    clean, noisy, again = digits(), digits(label_noise=0.2), digits(label_noise=0.2)
+    wrong = noisy.train.y != clean.train.y
+    assert int(wrong.sum()) == round(0.2 * len(clean.train))
+    assert torch.equal(noisy.train.y, again.train.y) and noisy.fingerprint == again.fingerprint
+    assert torch.equal(noisy.train.x, clean.train.x)
+    assert torch.equal(noisy.validation.y, clean.validation.y) and torch.equal(noisy.test.y, clean.test.y)
+    assert len({clean.fingerprint, noisy.fingerprint, digits(label_noise=0.3).fingerprint}) == 3
+    # by any of the other classes alike: nine shifts, of about 29 each
+    shifts = torch.bincount((noisy.train.y - clean.train.y)[wrong] % 10, minlength=10)
+    assert shifts[0] == 0 and shifts[1:].min() >= 12
+
+
+@pytest.mark.parametrize(("arguments", "told"), [({"label_noise": 1.5}, "0 to 1"), ({"label_noise": -0.1}, "0 to 1")])
+def test_label_noise_is_a_share(arguments: dict[str, float], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        digits(**arguments)
+    with pytest.raises(ConfigError, match="no classes"):
+        from_tensors("mine", (torch.rand(9, 1), torch.rand(9)), task="regression", label_noise=0.5)

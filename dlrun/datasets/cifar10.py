@@ -64,6 +64,7 @@ def cifar10(
     path: str | None = None,
     validation_size: int | float = 5000,
     train_size: int | None = None,
+    label_noise: float = 0.0,
     split_seed: int = 0,
     normalise: bool = True,
     augment: dict[str, int | float | bool] | None = None,
@@ -71,7 +72,8 @@ def cifar10(
     """Return CIFAR-10 with its official test split, images float32 [N, 3, 32, 32].
 
     `validation_size` images (or a fraction of them) are taken from the 50,000 by `split_seed`; of the
-    rest `train_size` keeps so many. Images are normalised by the mean and deviation of each colour
+    rest `train_size` keeps so many, and a share `label_noise` of their labels is
+    wrong. Images are normalised by the mean and deviation of each colour
     over all training pixels, or scaled to 0..1. Raises `DataError` if the files are missing or altered.
     """
     tensors, content = decoded(CIFAR10, decode, path=path)
@@ -83,6 +85,7 @@ def cifar10(
         class_names=NAMES,
         validation_size=validation_size,
         train_size=train_size,
+        label_noise=label_noise,
         split_seed=split_seed,
         normalise=normalise,
         scale=255.0,

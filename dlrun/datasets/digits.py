@@ -40,6 +40,7 @@ def digits(
     validation_size: int | float = 200,
     test_size: int | float = 300,
     train_size: int | None = None,
+    label_noise: float = 0.0,
     split_seed: int = 0,
     normalise: bool = True,
     augment: dict[str, int | float | bool] | None = None,
@@ -47,7 +48,8 @@ def digits(
     """Return the digits, images float32 [N, 1, 8, 8].
 
     There is no official test split: `split_seed` draws `test_size` images for the test, then
-    `validation_size`, and leaves the rest (1,297) for training, of which `train_size` keeps so many.
+    `validation_size`, and leaves the rest (1,297) for training, of which `train_size` keeps so many,
+    a share `label_noise` of their labels wrong.
     Images are normalised by the mean and deviation of all training pixels, or scaled to 0..1.
     """
     tensors, content = decoded(DIGITS, decode, path=path)
@@ -59,6 +61,7 @@ def digits(
         validation_size=validation_size,
         test_size=test_size,
         train_size=train_size,
+        label_noise=label_noise,
         split_seed=split_seed,
         normalise=normalise,
         scale=16.0,

@@ -15,6 +15,7 @@ def mnist(
     path: str | None = None,
     validation_size: int | float = 5000,
     train_size: int | None = None,
+    label_noise: float = 0.0,
     split_seed: int = 0,
     normalise: bool = True,
     augment: dict[str, int | float | bool] | None = None,
@@ -22,7 +23,8 @@ def mnist(
     """Return MNIST with its official test split, images float32 [N, 1, 28, 28].
 
     `validation_size` images (or a fraction of them) are taken from the 60,000 by `split_seed`; of the
-    rest `train_size` keeps so many. Images are normalised by the mean and deviation of all training
+    rest `train_size` keeps so many, and a share `label_noise` of their labels is
+    wrong. Images are normalised by the mean and deviation of all training
     pixels, or scaled to 0..1. Raises `DataError` if the files are missing or altered.
     """
     return idx_images(
@@ -31,6 +33,7 @@ def mnist(
         path=path,
         validation_size=validation_size,
         train_size=train_size,
+        label_noise=label_noise,
         split_seed=split_seed,
         normalise=normalise,
         augment=augment,

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from dlrun.datasets.augment import augmentation
 from dlrun.datasets.fingerprint import fingerprint
+from dlrun.datasets.label_noise import with_label_noise
 from dlrun.datasets.spec import spec_of, targets
 from dlrun.datasets.splits import cut
 from dlrun.datasets.standardise import Standardise, statistics
 from dlrun.errors import ConfigError, DataError
-from dlrun.types import Batch, Data, Task
+from dlrun.types import Batch, Data, Spec, Task
 
 Pair = tuple[Tensor, Tensor]
 """Inputs [N, ...] and targets [N, ...], as they are, before any preparation."""
@@ -61,6 +62,7 @@ def from_tensors(
     validation_size: int | float = 0,
     test_size: int | float = 0,
     train_size: int | None = None,
+    label_noise: float = 0.0,
     split_seed: int = 0,
     normalise: bool = False,
     scale: float = 1.0,
@@ -74,7 +76,8 @@ def from_tensors(
     ones are drawn by `split_seed`: a number, or below 1 a fraction. Inputs are normalised by the mean
     and deviation of what is then left for training, for each index of axis 1 (the channel); or, not
     normalised, divided by `scale`. Targets are classes, 0 to `classes` - 1, or the values of a
-    regression, [N] or [N, O]. `content` is a hash of the samples, where the caller knows one. Raises
+    regression, [N] or [N, O]; a share `label_noise` of the training classes is wrong, drawn by `split_seed`
+    (validation and test are not touched). `content` is a hash of the samples, where the caller knows one. Raises
     `DataError` for tensors that do not fit, `ConfigError` for sizes.
 
     >>> data = from_tensors("mine", (torch.randn(10, 3), torch.arange(10) % 2), task="classification",
@@ -94,8 +97,11 @@ def from_tensors(
     )._asdict()
     drawn = {part: _select(pairs["train"], index[part]) for part in index if len(index[part])}
     raw = {**pairs, **drawn}
+    if label_noise:
+        raw["train"] = _noisy(raw["train"], spec, label_noise, split_seed)
     prepare = _preparation(raw["train"][0], normalise=normalise, scale=scale)
     splits = {part: TensorSplit(prepare(a), targets(name, spec, b)) for part, (a, b) in raw.items()}
+    noise = (splits["train"].y,) if label_noise else ()
     if content is None:
         content = fingerprint(*(tensor for pair in pairs.values() for tensor in pair))
     return Data(
@@ -104,7 +110,7 @@ def from_tensors(
         train=splits["train"],
         validation=splits.get("validation"),
         test=splits.get("test"),
-        fingerprint=fingerprint(name, content, *index.values(), repr(prepare)),
+        fingerprint=fingerprint(name, content, *index.values(), repr(prepare), *noise),
         prepare=prepare,
         augment=augmentation(augment, spec.input_shape),
         truth=truth,
@@ -124,6 +130,12 @@ def _checked(name: str, part: str, pair: Pair) -> Pair:
     if x.is_floating_point() and not bool(x.isfinite().all()):
         raise DataError(f"The inputs of the {part} split of «{name}» are not all finite numbers.")
     return x, y
+
+
+def _noisy(pair: Pair, spec: Spec, share: float, seed: int) -> Pair:
+    if spec.classes is None:
+        raise ConfigError(f"dataset.label_noise={share}: a data set for {spec.task} has no classes to confuse.")
+    return pair[0], with_label_noise(pair[1].to(torch.int64), share, classes=spec.classes, seed=seed)
 
 
 def _select(pair: Pair, index: Tensor) -> Pair:

@@ -1,0 +1,48 @@
+"""Lines with bands: the median over the seeds, and the range of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlrun.figures.style import COLOURS, MARKERS
+from dlrun.studies.table import Table, medians
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+STYLES = ("-", "--", "-.", ":")
+
+
+def bands(axes: Axes, tables: Mapping[str, Table], *, places: Mapping[Any, float] | None = None) -> None:
+    """Draw each table as the median over the seeds with the range as a band, and name it in the legend.
+
+    `places` says where on the axis a value stands, if not at itself.
+    """
+    for i, (name, table) in enumerate(tables.items()):
+        x = [places[value] if places else value for value in table]
+        colour, style = COLOURS[i % len(COLOURS)], STYLES[i % len(STYLES)]
+        low, high = ([side(row.values()) for row in table.values()] for side in (min, max))
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.plot(x, [*medians(table).values()], style, color=colour, marker=MARKERS[i], ms=6, label=name)
+
+
+def curve_band(axes: Axes, curves: list[list[tuple[int, float]]], *, name: str, i: int, marked: bool = False) -> None:
+    """Draw the median of curves (step, value) over their common steps, with their range as a band."""
+    steps = sorted(set.intersection(*({step for step, _ in curve} for curve in curves)))
+    values = np.array([[dict(curve)[step] for step in steps] for curve in curves])
+    colour = COLOURS[i % len(COLOURS)]
+    axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
+    every = max(1, len(steps) // 8) if marked else None
+    axes.plot(
+        steps,
+        np.median(values, 0),
+        STYLES[i % len(STYLES)],
+        color=colour,
+        marker=MARKERS[i % len(MARKERS)] if marked else None,
+        markevery=every,
+        ms=6,
+        label=name,
+    )

@@ -1,0 +1,130 @@
+"""Double descent: the test error falls, rises near the interpolation threshold, falls again (Belkin et al. 2018)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dlrun.evidence import interval
+from dlrun.figures.style import BLACK, figure, styled
+from dlrun.results import Result
+from dlrun.studies.bands import bands
+from dlrun.studies.study import Claim, Finding, judged
+from dlrun.studies.table import Table, by_value, common, least, means
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class DoubleDescent:
+    """`metric` of the test against the swept `key`, the capacity."""
+
+    key: str = "model.width"
+    metric: str = "error"
+
+    def claims(self, results: Sequence[Result]) -> list[Claim]:
+        """Return whether the test error rises towards a peak inside and falls behind it, and beats the small models."""
+        test = by_value(results, self.key, f"test/{self.metric}")
+        return [
+            rises(test, f"The test {self.metric} rises towards the threshold, after it fell."),
+            falls_again(test, f"The test {self.metric} falls again behind it."),
+            best_behind(test, f"The best wide model has a smaller test {self.metric} than the best narrow one."),
+        ]
+
+    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+        """Yield training and test error against the capacity."""
+        tables = {word: by_value(results, self.key, f"{split}/{self.metric}") for word, split in _WORDS.items()}
+        tables = {word: table for word, table in tables.items() if table}
+        if "test" in tables:
+            caption = f"Training and test {self.metric} against {self.key}: median and range over the seeds."
+            yield Finding("double_descent", drawn(tables, self.key, self.metric), caption)
+
+
+_WORDS = {"test": "test", "training": "train"}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Where a curve has its bottom before the peak, its peak, and its bottom behind it."""
+
+    before: Any
+    peak: Any
+    behind: Any
+
+
+def shape(curve: dict[Any, float]) -> Shape | None:
+    """Return the inner value that stands out most over the least value on either side of it.
+
+    >>> shape({1: 0.5, 2: 0.2, 4: 0.4, 8: 0.1})
+    Shape(before=2, peak=4, behind=8)
+    """
+    places = [*curve]
+    found, height = None, -math.inf
+    for i in range(1, len(places) - 1):
+        before, behind = (least({place: curve[place] for place in side}) for side in (places[:i], places[i + 1 :]))
+        stands_out = curve[places[i]] - max(curve[before], curve[behind])
+        if stands_out > height:
+            found, height = Shape(before, places[i], behind), stands_out
+    return found
+
+
+def rises(test: Table, text: str) -> Claim:
+    """Return whether the peak is above the bottom before it."""
+    return _differs(test, text, lower="before", upper="peak")
+
+
+def falls_again(test: Table, text: str) -> Claim:
+    """Return whether the peak is above the bottom behind it."""
+    return _differs(test, text, lower="behind", upper="peak")
+
+
+def best_behind(test: Table, text: str) -> Claim:
+    """Return whether the bottom behind the peak is below the one before it."""
+    return _differs(test, text, lower="behind", upper="before")
+
+
+def _differs(test: Table, text: str, *, lower: str, upper: str) -> Claim:
+    """Return whether one place of the curve is below another by more than the seeds differ.
+
+    The places are found on all seeds but one, and the difference is taken on that one: taken on the
+    seeds that found them, noise alone would have a peak.
+    """
+    seeds = common(test)
+    if len(test) < 4 or len(seeds) < 3:
+        return judged(text, None, "It takes four capacities and three common seeds.")
+    differences = []
+    for seed in seeds:
+        found = shape(means(test, [other for other in seeds if other != seed]))
+        assert found is not None
+        differences.append(test[getattr(found, upper)][seed] - test[getattr(found, lower)][seed])
+    low, high = interval(differences)
+    curve = means(test, seeds)
+    whole = shape(curve)
+    assert whole is not None
+    a, b = getattr(whole, lower), getattr(whole, upper)
+    told = (
+        f"{curve[a]:.4g} at {a} and {curve[b]:.4g} at {b} (means of {len(seeds)} seeds). On the seed that had no "
+        f"say in where: {sum(differences) / len(seeds):+.4g}, 95 % interval {low:+.3g} to {high:+.3g}."
+    )
+    return judged(text, True if low > 0 else False if high <= 0 else None, told)
+
+
+def drawn(tables: dict[str, Table], key: str, metric: str) -> Figure:
+    """Draw the errors against the capacity, and where training first reaches its least error."""
+    from matplotlib.ticker import ScalarFormatter
+
+    with styled():
+        made = figure(7.2, 4.6)
+        axes = made.add_subplot()
+        bands(axes, tables)
+        train = means(tables.get("training", {}))
+        if train:
+            threshold = least(train)
+            axes.axvline(threshold, color=BLACK, linestyle=":", linewidth=1.6, label=f"least training {metric}")
+        axes.set(xscale="log", xlabel=key.rpartition(".")[2], ylabel=metric)
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.legend()
+    return made

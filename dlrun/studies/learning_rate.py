@@ -1,0 +1,156 @@
+"""The three regimes of a learning rate: too small stalls, too large bounces or diverges (book 3.3, figure 3.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dlrun.figures.style import BLACK, figure, styled
+from dlrun.results import Curves, Result
+from dlrun.studies.bands import bands, curve_band
+from dlrun.studies.study import Claim, Finding, judged
+from dlrun.studies.table import Table, by_value, common, least, means
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KEY = "optimizer.lr"
+LOSS = "train/loss"
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a run's training loss went, in shares of its first value.
+
+    `left` is the mean over the last quarter of the points; `swing` the standard deviation of its change
+    from point to point over the last half.
+    """
+
+    left: float
+    swing: float
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """The thresholds of the three regimes, in shares of the training loss at the first point.
+
+    A run stalls if more than `stalled` of it is left, and converges if less than `converged` is; a
+    run bounces if the loss changes from point to point by more than `bouncing`, and diverges if it ends
+    above where it began.
+    """
+
+    stalled: float = 0.9
+    converged: float = 0.1
+    bouncing: float = 0.1
+
+    def claims(self, results: Sequence[Result]) -> list[Claim]:
+        """Return whether the least rate stalls, the chosen one converges, and the largest bounces or diverges."""
+        left, swing = (by_value(results, KEY, partial(_of, name)) for name in ("left", "swing"))
+        chosen = by_value(results, KEY, lambda r: r.metrics.get("val/loss"))
+        return [
+            self.stalls(left),
+            self.converges(left, chosen),
+            self.bounces(left, swing),
+        ]
+
+    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+        """Yield the curves of every rate, and the loss at the end against the rate."""
+        curves = {rate: [curve for r in group if (curve := r.curves().get(LOSS))] for rate, group in _rates(results)}
+        curves = {rate: found for rate, found in curves.items() if found}
+        if curves:
+            yield Finding("curves", regimes(curves), "Training loss at each rate: median and range over the seeds.")
+        tables = {
+            word: by_value(results, KEY, f"{split}/loss")
+            for word, split in (("training", "train"), ("validation", "val"))
+        }
+        if tables["validation"]:
+            yield Finding("rates", against_rate(tables), "Loss at the selected weights against the learning rate.")
+
+    def stalls(self, left: Table) -> Claim:
+        """Return whether most of the loss is left at the smallest rate."""
+        text = "Too small a rate stalls."
+        if len(left) < 3:
+            return judged(text, None, "It takes three rates.")
+        rate, value = next(iter(means(left).items()))
+        told = f"At the smallest rate, {rate:g}, {value:.0%} of the training loss is left at the end"
+        return judged(text, value > self.stalled, f"{told} (stalled: more than {self.stalled:.0%}).")
+
+    def converges(self, left: Table, validation: Table) -> Claim:
+        """Return whether the rate that validation chooses lies inside, and trains."""
+        text = "A rate between converges, and validation chooses it."
+        if len(left) < 3 or not common(validation):
+            return judged(text, None, "It takes three rates, with a validation loss on a common seed.")
+        chosen = least(means(validation, common(validation)))
+        value, ends = means(left)[chosen], (next(iter(left)), [*left][-1])
+        told = f"Chosen is {chosen:g}, of {ends[0]:g} to {ends[1]:g}; {value:.1%} of the training loss is left"
+        holds = chosen not in ends and value < self.converged
+        return judged(text, holds, f"{told} (converged: less than {self.converged:.0%}).")
+
+    def bounces(self, left: Table, swing: Table) -> Claim:
+        """Return whether the loss at the largest rate jumps about, or ends above where it began."""
+        text = "Too large a rate bounces or diverges."
+        if len(left) < 3:
+            return judged(text, None, "It takes three rates.")
+        (rate, end), jumps = [*means(left).items()][-1], [*means(swing).values()][-1]
+        told = f"At the largest rate, {rate:g}, the training loss changes by {jumps:.0%} of its first value "
+        told += f"from point to point and ends at {end:.0%} of it (bouncing: more than {self.bouncing:.0%}; "
+        told += "diverging: above 100%)."
+        return judged(text, jumps > self.bouncing or end > 1, told)
+
+
+def course(curves: Curves) -> Course | None:
+    """Return how the training loss went; None for fewer than eight points.
+
+    >>> course({"train/loss": [(i, 2.0 - 0.2 * i) for i in range(9)]}).swing
+    0.0
+    """
+    values = np.array([value for _, value in curves.get(LOSS, ())])
+    if len(values) < 8:
+        return None
+    shares = values / values[0]
+    left, swing = float(shares[-len(shares) // 4 :].mean()), float(np.diff(shares[len(shares) // 2 :]).std())
+    # a loss that left the finite numbers is one that went up
+    return Course(left if math.isfinite(left) else math.inf, round(swing, 12) if math.isfinite(swing) else math.inf)
+
+
+def regimes(curves: dict[float, list[list[tuple[int, float]]]], *, shown: int = 7) -> Figure:
+    """Draw the training loss against the step, for at most so many of the rates, evenly chosen."""
+    rates = [*curves]
+    picked = [rates[i] for i in np.unique(np.linspace(0, len(rates) - 1, min(shown, len(rates))).round().astype(int))]
+    with styled():
+        drawn = figure(8.6, 4.8)
+        axes = drawn.add_subplot()
+        for i, rate in enumerate(picked):
+            curve_band(axes, curves[rate], name=f"{rate:g}", i=i, marked=True)
+        axes.set(xlabel="optimizer step", ylabel="training loss", yscale="log")
+        axes.margins(x=0.02)
+        axes.legend(title="learning rate", loc="upper left", bbox_to_anchor=(1, 1))
+    return drawn
+
+
+def against_rate(tables: dict[str, Table]) -> Figure:
+    """Draw the losses against the rate, and the rate that validation chooses."""
+    with styled():
+        drawn = figure(6.8, 4.6)
+        axes = drawn.add_subplot()
+        bands(axes, {word: table for word, table in tables.items() if table})
+        chosen = least(means(tables["validation"]))
+        axes.axvline(chosen, color=BLACK, linestyle=":", linewidth=1.6, label=f"chosen: {chosen:g}")
+        axes.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss")
+        axes.legend()
+    return drawn
+
+
+def _rates(results: Sequence[Result]) -> Iterator[tuple[float, list[Result]]]:
+    for rate in sorted({float(result.value(KEY)) for result in results}):
+        yield rate, [result for result in results if float(result.value(KEY)) == rate]
+
+
+def _of(name: str, result: Result) -> float | None:
+    found = course(result.curves())
+    return None if found is None else float(getattr(found, name))

@@ -1,0 +1,110 @@
+"""A hundred re-runs with other initial weights: the worst, the median and the best test error (slide 53)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dlrun.figures.style import BLACK, BLUE, COLOURS, figure, styled
+from dlrun.results import Result
+from dlrun.studies.bands import STYLES
+from dlrun.studies.study import Claim, Finding, judged
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class MnistSeeds:
+    """The slides' three numbers, as fractions, of `runs` runs."""
+
+    worst: float = 0.013
+    median: float = 0.010
+    best: float = 0.0082
+    runs: int = 100
+
+    def claims(self, results: Sequence[Result]) -> list[Claim]:
+        """Return whether the median, the worst and the best run are at most what the slides say."""
+        errors = sorted(result.metrics["test/error"] for result in results if "test/error" in result.metrics)
+        return [
+            median_at_most(errors, self.median),
+            worst_at_most(errors, self.worst, runs=self.runs),
+            best_at_most(errors, self.best, runs=self.runs),
+        ]
+
+    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+        """Yield the histogram of the test errors."""
+        errors = [result.metrics["test/error"] for result in results if "test/error" in result.metrics]
+        if errors:
+            caption = f"Test errors of {len(errors)} runs that differ in their seed alone; below, the slides' numbers."
+            yield Finding("seeds", histogram(errors, (self.best, self.median, self.worst)), caption)
+
+
+def median_at_most(errors: Sequence[float], limit: float) -> Claim:
+    """Return whether the median test error is at most `limit`, by the sign test at 5 %.
+
+    So many runs above (or below) the limit have to be too few for a median beyond it: five runs are
+    the fewest that can tell.
+    """
+    text = f"The median test error is at most {limit:.2%}."
+    if not errors:
+        return judged(text, None, "No run has been tested.")
+    above, below = sum(e > limit for e in errors), sum(e < limit for e in errors)
+    held, broken = at_most(above, above + below) <= 0.05, at_most(below, above + below) <= 0.05
+    told = f"{np.median(errors):.2%} over {len(errors)} runs, {above} of them above."
+    if not held and not broken:
+        told += " By the sign test that could be chance."
+    return judged(text, True if held else False if broken else None, told)
+
+
+def worst_at_most(errors: Sequence[float], limit: float, *, runs: int) -> Claim:
+    """Return whether the worst of `runs` runs is at most `limit`: fewer can refute it, not show it."""
+    text = f"The worst test error of {runs} runs is at most {limit:.2%}."
+    if not errors:
+        return judged(text, None, "No run has been tested.")
+    holds = False if not max(errors) <= limit else True if len(errors) >= runs else None
+    return judged(text, holds, f"{max(errors):.2%}, the worst of {len(errors)} runs.")
+
+
+def best_at_most(errors: Sequence[float], limit: float, *, runs: int) -> Claim:
+    """Return whether the best of `runs` runs is at most `limit`: fewer can show it, not refute it."""
+    text = f"The best test error of {runs} runs is at most {limit:.2%}."
+    if not errors:
+        return judged(text, None, "No run has been tested.")
+    holds = True if min(errors) <= limit else False if len(errors) >= runs else None
+    return judged(text, holds, f"{min(errors):.2%}, the best of {len(errors)} runs.")
+
+
+def at_most(k: int, n: int) -> float:
+    """Return the probability of at most `k` heads in `n` throws of a coin.
+
+    >>> at_most(0, 5), at_most(5, 5)
+    (0.03125, 1.0)
+    """
+    return float(sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
+
+
+def histogram(errors: Sequence[float], slides: tuple[float, float, float]) -> Figure:
+    """Draw how many runs have which test error, and where the best, the median and the worst are."""
+    from matplotlib.ticker import MaxNLocator
+
+    percent = 100 * np.array(errors)
+    with styled():
+        drawn = figure(7.2, 4.4)
+        axes = drawn.add_subplot()
+        low, high = min(percent.min(), 100 * slides[0]), max(percent.max(), 100 * slides[2])
+        edges = np.arange(math.floor(low / 0.05) * 0.05, high + 0.1, 0.05)
+        axes.hist(percent, bins=edges.tolist(), color=BLUE, alpha=0.7, edgecolor="white")
+        found = (percent.min(), np.median(percent), percent.max())
+        words = ("best", "median", "worst")
+        for i, (word, here, there) in enumerate(zip(words, found, slides, strict=True)):
+            label = f"{word} {here:.2f} % (slides: {100 * there:.2g} %)"
+            axes.axvline(here, color=(*COLOURS[1:], BLACK)[i], linestyle=STYLES[i], label=label)
+        axes.set(xlabel="test error in %", ylabel=f"runs (of {len(errors)})")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=1)
+    return drawn

@@ -1,0 +1,95 @@
+"""Over-fitting: the validation loss turns up while the training loss falls on (book 3.6, figure 3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dlrun.figures.style import BLACK, figure, styled
+from dlrun.results import Curves, Result
+from dlrun.studies.bands import curve_band
+from dlrun.studies.study import Claim, Finding, judged
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Where a run's validation loss was least, and both losses there and at the end."""
+
+    step: int
+    validation: tuple[float, float]
+    training: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Overfitting:
+    """The validation loss has to end at least `rise` above its least value, as a share of it."""
+
+    rise: float = 0.1
+
+    def claims(self, results: Sequence[Result]) -> list[Claim]:
+        """Return whether, on every seed, validation turns up while training falls on."""
+        return [turns_up([turn(result.curves()) for result in results], rise=self.rise)]
+
+    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+        """Yield training and validation loss against the step, the best step marked."""
+        found = [curves for result in results if turn(curves := result.curves())]
+        if found:
+            yield Finding("overfitting", drawn(found), "Training and validation loss: median and range over the seeds.")
+
+
+def turn(curves: Curves) -> Turn | None:
+    """Return where the validation loss was least; None for fewer than three validations.
+
+    The training loss at a step is that of the nearest point.
+
+    >>> turn({"val/loss": [(1, 2.0), (2, 1.0), (3, 1.5)], "train/loss": [(1, 1.0), (2, 0.5), (3, 0.1)]})
+    Turn(step=2, validation=(1.0, 1.5), training=(0.5, 0.1))
+    """
+    validation, training = curves.get("val/loss", []), curves.get("train/loss", [])
+    if len(validation) < 3 or not training:
+        return None
+    step, lowest = min(validation, key=lambda point: point[1])
+    there = min(training, key=lambda point: abs(point[0] - step))[1]
+    return Turn(step, (lowest, validation[-1][1]), (there, training[-1][1]))
+
+
+def turns_up(turns: Sequence[Turn | None], *, rise: float) -> Claim:
+    """Return whether the validation loss of every run ends above its least, and the training loss below that there."""
+    text = "The validation loss turns up while the training loss falls."
+    found = [t for t in turns if t]
+    if not found:
+        return judged(text, None, "No run has been validated three times.")
+    held = [t.validation[1] >= (1 + rise) * t.validation[0] and t.training[1] < t.training[0] for t in found]
+    middle = sorted(found, key=lambda t: t.validation[1] / t.validation[0])[len(found) // 2]
+    told = (
+        f"On {sum(held)} of {len(found)} seeds it ends {rise:.0%} or more above its least. The middle one: validation "
+        f"{middle.validation[0]:.3g} at step {middle.step:,}, {middle.validation[1]:.3g} at the end; training "
+        f"{middle.training[0]:.3g} there, {middle.training[1]:.3g} at the end."
+    )
+    return judged(text, all(held), told)
+
+
+def drawn(curves: Sequence[Curves]) -> Figure:
+    """Draw both losses, and the step at which the median validation loss is least."""
+    with styled():
+        made = figure(7.2, 4.6)
+        axes = made.add_subplot()
+        for i, (word, name) in enumerate((("training", "train/loss"), ("validation", "val/loss"))):
+            curve_band(axes, [c[name] for c in curves], name=word, i=i, marked=True)
+        best = _best_step([c["val/loss"] for c in curves])
+        axes.axvline(best, color=BLACK, linestyle=":", linewidth=1.6, label=f"best step ({best:,})")
+        axes.set(xlabel="optimizer step", ylabel="loss", ylim=(0, None))
+        axes.margins(x=0.02)
+        axes.legend()
+    return made
+
+
+def _best_step(curves: Sequence[list[tuple[int, float]]]) -> int:
+    steps = sorted(set.intersection(*({step for step, _ in curve} for curve in curves)))
+    return steps[int(np.median([[dict(curve)[s] for s in steps] for curve in curves], 0).argmin())]

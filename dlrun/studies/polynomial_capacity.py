@@ -1,0 +1,154 @@
+"""Capacity: polynomials of degree 0 to 9, under-fitting on the left, over-fitting on the right (slides 47-50)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dlrun.figures.style import BLACK, BLUE, RED, figure, styled
+from dlrun.results import Result
+from dlrun.studies.bands import bands
+from dlrun.studies.study import Claim, Finding, judged
+from dlrun.studies.table import Table, by_value, common, least, means
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+KEY = "model.degree"
+ROUNDING = 1e-7
+"""By how much an error may rise and still be called equal: the float32 rounding of values around 1."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """One picture: the training points (x, y), and on a grid f* and the fit; all [N]."""
+
+    degree: int
+    x: Tensor
+    y: Tensor
+    grid: Tensor
+    truth: Tensor | None
+    fitted: Tensor
+
+
+@dataclass(frozen=True)
+class PolynomialCapacity:
+    """Train error falls with the degree, test error is U-shaped, and validation finds the bottom of the U."""
+
+    def claims(self, results: Sequence[Result]) -> list[Claim]:
+        """Return whether training never rises, the test error has its minimum inside, and validation finds it."""
+        train, validation, test = (by_value(results, KEY, f"{split}/mse") for split in ("train", "val", "test"))
+        return [never_rises(train), minimum_inside(test), validation_finds(validation, test)]
+
+    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+        """Yield the ten pictures of one draw, and the three errors against the degree."""
+        fits = [_fit(result) for result in one_draw(results)]
+        if fits:
+            seed = one_draw(results)[0].job.seed
+            yield Finding("pictures", pictures(fits), f"Data, f* and the fit, a degree a panel (draw {seed}).")
+        tables = {
+            word: by_value(results, KEY, f"{split}/mse")
+            for word, split in (("training", "train"), ("validation", "val"), ("test", "test"))
+        }
+        tables = {word: table for word, table in tables.items() if table}
+        if tables:
+            yield Finding("capacity", capacity(tables), "Mean squared error against the degree: median and range.")
+
+
+def never_rises(train: Table) -> Claim:
+    """Return whether on each draw the training error never rises with the degree."""
+    text = "The training error never rises with the degree."
+    rises = [b[seed] - a[seed] for a, b in pairwise(train.values()) for seed in a if seed in b]
+    if not rises:
+        return judged(text, None, "There is no draw with two degrees.")
+    worst = max(rises)
+    draws = len({seed for row in train.values() for seed in row})
+    told = f"{len(rises)} steps from a degree to the next on {draws} draws: the largest change is {worst:+.2g}"
+    # not «any rise above»: a rise that is nan is no fall
+    return judged(text, all(rise <= ROUNDING for rise in rises), f"{told} (allowed for rounding: {ROUNDING:g}).")
+
+
+def minimum_inside(test: Table) -> Claim:
+    """Return whether the mean test error has its minimum at neither end."""
+    text = "The test error has its minimum inside."
+    found = means(test, common(test))
+    if len(found) < 3 or not common(test):
+        return judged(text, None, "Fewer than three degrees have been tested on a common draw.")
+    degrees, best = [*found], least(found)
+    told = ", ".join(f"{found[d]:.4f} at degree {d}" for d in dict.fromkeys([degrees[0], best, degrees[-1]]))
+    return judged(text, best not in (degrees[0], degrees[-1]), f"Mean test MSE over {len(common(test))} draws: {told}.")
+
+
+def validation_finds(validation: Table, test: Table) -> Claim:
+    """Return whether the degree of the least mean validation error is within one of that of the least test error."""
+    text = "The degree that validation chooses is within one of the best by test."
+    seen, tested = (means(table, common(table)) for table in (validation, test))
+    if len(tested) < 3 or seen.keys() != tested.keys() or not common(validation) or not common(test):
+        return judged(text, None, "Fewer than three degrees have a validation and a test error on a common draw.")
+    chosen, best = least(seen), least(tested)
+    told = f"Chosen: {chosen} (test MSE {tested[chosen]:.4f}); best: {best} ({tested[best]:.4f})."
+    return judged(text, abs(chosen - best) <= 1, told)
+
+
+def one_draw(results: Sequence[Result]) -> list[Result]:
+    """Return the runs of the first draw that has most degrees, by degree."""
+    draws: dict[int, dict[int, Result]] = {}
+    for result in results:
+        draws.setdefault(result.job.seed, {})[result.value(KEY)] = result
+    first = max(draws, key=lambda seed: (len(draws[seed]), -seed), default=None)
+    return [] if first is None else [draws[first][degree] for degree in sorted(draws[first])]
+
+
+def pictures(fits: Sequence[Fit]) -> Figure:
+    """Draw each fit in a panel of its own, all in one frame, which a fit may leave."""
+    columns = min(5, len(fits))
+    rows = -(-len(fits) // columns)
+    with styled():
+        drawn = figure(3.1 * columns, 2.9 * rows + 0.5)
+        for i, fit in enumerate(fits):
+            axes = drawn.add_subplot(rows, columns, i + 1)
+            _panel(axes, fit)
+            axes.set(ylabel="y" if i % columns == 0 else None, xlabel="x" if i >= len(fits) - columns else None)
+            axes.tick_params(labelleft=i % columns == 0, labelbottom=i >= len(fits) - columns)
+        handles, labels = drawn.axes[0].get_legend_handles_labels()
+        drawn.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=15)
+    return drawn
+
+
+def capacity(tables: dict[str, Table]) -> Figure:
+    """Draw the errors against the degree on a log axis."""
+    with styled():
+        drawn = figure(6.8, 4.6)
+        axes = drawn.add_subplot()
+        bands(axes, tables)
+        axes.set(xlabel="degree", ylabel="mean squared error", yscale="log")
+        axes.set_xticks([*next(iter(tables.values()))])
+        axes.legend()
+    return drawn
+
+
+def _panel(axes: Axes, fit: Fit) -> None:
+    axes.scatter(fit.x.numpy(), fit.y.numpy(), s=24, color=BLUE, alpha=0.8, label="training data", zorder=3)
+    if fit.truth is not None:
+        axes.plot(fit.grid.numpy(), fit.truth.numpy(), color=BLACK, linestyle="--", linewidth=1.6, label="f*")
+    axes.plot(fit.grid.numpy(), fit.fitted.numpy(), color=RED, linewidth=2.2, label="fit")
+    axes.set(title=f"degree {fit.degree}", xlim=(0, 1), ylim=(-0.75, 1.75), xticks=(0, 0.5, 1), yticks=(-0.5, 0.5, 1.5))
+
+
+def _fit(result: Result) -> Fit:
+    """Return what the picture of a run shows, from its folder."""
+    from dlrun.reload import load
+
+    run = load(str(result.run.path))
+    grid = torch.linspace(0, 1, 400)[:, None]
+    x, y = run.data.train.gather(torch.arange(len(run.data.train)))
+    with torch.no_grad():
+        fitted = run.model(grid)
+    truth = run.data.truth(grid)[:, 0] if run.data.truth else None
+    return Fit(result.value(KEY), x[:, 0].cpu(), y[:, 0].cpu(), grid[:, 0], truth, fitted[:, 0].cpu())

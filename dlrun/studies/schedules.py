@@ -1,0 +1,104 @@
+"""Schedules: a rate that is large first and smaller later beats every constant one at the same budget (book 3.6)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dlrun.evidence import LEVEL, interval
+from dlrun.figures.style import figure, styled
+from dlrun.results import Result
+from dlrun.studies.bands import bands
+from dlrun.studies.study import Claim, Finding, judged
+from dlrun.studies.table import Table, by_value, common, least, means
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KEY = "schedule._target_"
+CONSTANT = "constant"
+
+
+@dataclass(frozen=True)
+class Schedules:
+    """`metric` is a validation metric that is to be low; the rates of each schedule are searched alike."""
+
+    metric: str = "val/loss"
+
+    def claims(self, results: Sequence[Result]) -> list[Claim]:
+        """Return whether some schedule beats the best constant rate."""
+        return [beats_constant(self._tables(results), self.metric)]
+
+    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+        """Yield the metric against the rate, a line a schedule, and each schedule's best beside the constant's."""
+        tables = self._tables(results)
+        if tables:
+            caption = f"{self.metric} at the end of the budget, a line a schedule: median and range over the seeds."
+            yield Finding("schedules", drawn(tables, self.metric), caption)
+
+    def _tables(self, results: Sequence[Result]) -> dict[str, Table]:
+        """Return the metric by schedule, then by rate and seed."""
+        names = dict.fromkeys(str(result.value(KEY)) for result in results)
+        found = {
+            name.rpartition(".")[2]: by_value([r for r in results if r.value(KEY) == name], "optimizer.lr", self.metric)
+            for name in names
+        }
+        return {name: table for name, table in found.items() if table}
+
+
+def beats_constant(tables: dict[str, Table], metric: str) -> Claim:
+    """Return whether a schedule, at its best rate, is better than the constant rate at its best.
+
+    For each seed the best rates are those of the other seeds, so that none is judged by the noise
+    that chose it; the intervals of the paired differences are as much wider as there are schedules.
+    """
+    text = "A schedule beats every constant rate at the same budget."
+    constant = tables.get(CONSTANT, {})
+    others = {name: table for name, table in tables.items() if name != CONSTANT}
+    seeds = [s for s in common(constant) if all(s in common(table) for table in others.values())]
+    if not others or not constant or len(seeds) < 3:
+        return judged(text, None, "It takes a constant rate, a schedule, and three common seeds.")
+    level, base = 1 - (1 - LEVEL) / len(others), held_out(constant, seeds)
+    told: list[str] = []
+    lows: list[float] = []
+    highs: list[float] = []
+    for name, table in others.items():
+        own = held_out(table, seeds)
+        differences = [own[seed] - base[seed] for seed in seeds]
+        low, high = interval(differences, level)
+        told.append(
+            f"{name} {sum(differences) / len(seeds):+.3g} ({low:+.3g} to {high:+.3g}, rate {_best(table, seeds)})"
+        )
+        lows.append(low)
+        highs.append(high)
+    mean = sum(base.values()) / len(seeds)
+    evidence = (
+        f"The best constant rate, {_best(constant, seeds)}, has {metric} {mean:.4g}; against it, {level:.1%} intervals "
+        f"over {len(seeds)} seeds: {'; '.join(told)}."
+    )
+    return judged(text, True if min(highs) < 0 else False if min(lows) >= 0 else None, evidence)
+
+
+def held_out(table: Table, seeds: Sequence[int]) -> dict[int, float]:
+    """Return each seed's value at the rate that is best on the other seeds.
+
+    >>> held_out({0.1: {0: 1.0, 1: 3.0}, 0.2: {0: 2.0, 1: 2.0}}, [0, 1])
+    {0: 2.0, 1: 3.0}
+    """
+    return {s: table[least(means(table, [other for other in seeds if other != s]))][s] for s in seeds}
+
+
+def drawn(tables: dict[str, Table], metric: str) -> Figure:
+    """Draw the metric against the rate, a line a schedule."""
+    with styled():
+        made = figure(8.8, 4.8)
+        axes = made.add_subplot()
+        bands(axes, tables)
+        axes.set(xscale="log", yscale="log", xlabel="learning rate (the largest of the schedule)", ylabel=metric)
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return made
+
+
+def _best(table: Table, seeds: Sequence[int]) -> str:
+    return f"{least(means(table, seeds)):g}"

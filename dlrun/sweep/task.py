@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlrun import manifest
 from dlrun.errors import RunError
+from dlrun.manifest import Job
 from dlrun.results import Result
 from dlrun.sweep import begin
 from dlrun.sweep.begin import Place
@@ -35,6 +36,7 @@ class SweepTask:
     def __init__(self, place: Place) -> None:
         self.place = place
         self._definer = Definer()
+        self._expansion: Expansion | None = None
         self._conductor: Conductor | None = None
         self._stack = ExitStack()
 
@@ -57,14 +59,38 @@ class SweepTask:
         self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> list[JobReturn]:
         """Run a job for each list of overrides; all are checked before the first starts."""
-        conductor = self._begun(launcher, job_overrides, initial_job_idx)
+        if self._conductor is not None and not self.place.continued:
+            self.extend(launcher, job_overrides)
+        conductor = self._conductor or self.begin(launcher, job_overrides)
         if conductor is None:
             return []
         due = conductor.due()
         conductor.run(due, count=len(due))
-        numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
         found = {result.job.n: result for result in conductor.results()}
-        return [_returned(found[n], overrides) for n, overrides in zip(numbers, job_overrides, strict=True)]
+        return [_returned(found[n], overrides) for n, overrides in enumerate(job_overrides, initial_job_idx)]
+
+    def begin(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]]) -> Conductor | None:
+        """Return the conductor of the sweep with these jobs, or of the one that is continued with the jobs it has.
+
+        None where nothing is left to do. Raises `UserError` for everything that is wrong with any job.
+        """
+        if self.place.continued:
+            if not begin.is_over(self.place.sweep):
+                self._conductor = self._stack.enter_context(continued(self.place.sweep))
+            return self._conductor
+        jobs = self._jobs(launcher, job_overrides, 0)
+        what = begin.new(self.place, master=launcher.config, jobs=jobs, definer=self._definer)
+        conductor = Conductor(self.place.sweep, what, launcher.config.hydra)
+        self._conductor = self._stack.enter_context(conductor)
+        return conductor
+
+    def extend(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]]) -> list[Job]:
+        """Return further jobs, checked and in the manifest: a search adds them as it goes."""
+        assert self._conductor is not None
+        what = self._conductor.what
+        jobs = self._jobs(launcher, job_overrides, len(what.jobs))
+        self._conductor.write(what.extended(jobs))
+        return jobs
 
     def finish(self) -> int:
         """Choose, test and report, once the sweeper has asked for its last job; return the exit code."""
@@ -72,26 +98,16 @@ class SweepTask:
             return finish(self._conductor)
         return 0 if self.place.sweep.summary().get("status") == "finished" else 1
 
-    def _begun(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], first: int) -> Conductor | None:
-        """Return the conductor, with these jobs in its manifest; None where nothing is left to do."""
-        if self.place.continued:
-            if self._conductor is None and not begin.is_over(self.place.sweep):
-                self._conductor = self._stack.enter_context(continued(self.place.sweep))
-            return self._conductor
-        expansion = Expansion(launcher.hydra_context.config_loader, launcher.config)
-        jobs = self._definer.jobs(
+    def _jobs(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], first: int) -> list[Job]:
+        if self._expansion is None:
+            self._expansion = Expansion(launcher.hydra_context.config_loader, launcher.config)
+        expansion = self._expansion
+        return self._definer.jobs(
             [
                 Candidate(n, expansion.own(overrides), expansion.config(overrides, n))
                 for n, overrides in enumerate(job_overrides, first)
             ]
         )
-        if self._conductor is None:
-            what = begin.new(self.place, master=launcher.config, jobs=jobs, definer=self._definer)
-            conductor = Conductor(self.place.sweep, what, launcher.config.hydra)
-            self._conductor = self._stack.enter_context(conductor)
-        else:
-            self._conductor.write(self._conductor.what.extended(jobs))
-        return self._conductor
 
 
 def continued(sweep: SweepDir) -> Conductor:

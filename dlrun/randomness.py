@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-INITIALISATION, ORDER, AUGMENTATION, STEP, SAMPLE, KILL = range(1, 7)
+INITIALISATION, ORDER, AUGMENTATION, STEP, SAMPLE, KILL, SEARCH = range(1, 8)
 
 _MASK = (1 << 64) - 1
 

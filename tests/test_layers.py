@@ -27,7 +27,7 @@ figures
 allowed arguments targets configuration weights rehearsal build
 interrupt presentation recorder run reload
 tracking
-studies report sweep
+studies report sweep search
 advice composition compose
 commands cli
 """.split()  # noqa: SIM905 -- read line by line

@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
 
 
-# as another program's configuration finds them (no dataclass: Hydra executes this file before it is a module);
-# dlrun's own conf/hydra/launcher/local.yaml explains them
+# no dataclass, for Hydra executes this file before it is a module; no yaml beside it, which Hydra would warn about
 KEYS = {
     "_target_": "hydra_plugins.dlrun_launcher.local.LocalLauncher",
-    "slots": None,
-    "jobs_per_gpu": 1,
-    "threads": None,
-    "on_failure": "continue",
+    "slots": None,  # jobs at once: as many as the GPUs take, else as many as there are cores
+    "jobs_per_gpu": 1,  # a GPU's place belongs to one job on the whole machine
+    "threads": None,  # CPU threads a job: the cores shared out
+    "on_failure": "continue",  # or stop: start no further job after one that failed
 }
 ConfigStore.instance().store(group="hydra/launcher", name="local", node=KEYS, provider="dlrun")
 

@@ -37,11 +37,15 @@ class Display:
         else:
             console.say(self._line(outcome))
 
-    def tick(self, running: int) -> None:
-        """Show the live line again."""
+    def line(self, running: int) -> str:
+        """Return the live line: what is done, what runs, what is left and for how long."""
         total = "" if self.total is None else f" of {self.total}"
         failed = f", {self.failed} failed" if self.failed else ""
-        console.live(f"  {self.done}{total} done{failed}, {running} running{self._left(running)}")
+        return f"  {self.done}{total} done{failed}, {running} running{self._left(running)}"
+
+    def tick(self, running: int) -> None:
+        """Show the live line again."""
+        console.live(self.line(running))
 
     def _line(self, outcome: Outcome) -> str:
         total = "" if self.total is None else f"/{self.total}"

@@ -62,14 +62,19 @@ def figure(width: float, height: float) -> Figure:
 def save(drawn: Figure, *paths: Path) -> Path:
     """Write a figure, as PNG or SVG after each file's ending, and return the first file.
 
-    A reader sees a whole file or none. The parts are arranged once, for all files.
+    A reader sees a whole file or none. The parts are arranged once, for all files: each arrangement costs
+    as much as a drawing.
     """
+    engine = drawn.get_layout_engine()
+    if engine is not None:
+        with styled():
+            engine.execute(drawn)
+            drawn.set_layout_engine(None)
     for path in paths:
         content = io.BytesIO()
         kind = path.suffix.removeprefix(".")
         with styled():
             drawn.savefig(content, format=kind, metadata={"Date": None} if kind == "svg" else None)
-        drawn.set_layout_engine("none")
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content.getvalue())
     return paths[0]

@@ -46,8 +46,9 @@ def _claims(claims: Sequence[Claim]) -> Iterator[Block]:
     if claims:
         yield Heading("Claims")
         yield Table(
-            ["claim", "verdict", "evidence"],
-            [[claim.text, claim.verdict, claim.evidence] for claim in claims],
+            ["", "claim", "evidence"],
+            [[claim.verdict, claim.text, claim.evidence] for claim in claims],
+            words=True,
         )
 
 
@@ -117,4 +118,4 @@ def _setting(seen: Overview) -> Iterator[Block]:
         ["folder", str(seen.sweep.path)],
     ]
     yield Heading("Setting")
-    yield Table(["", "of the first finished run"], rows)
+    yield Table(["", "of the first finished run"], rows, words=True)

@@ -31,11 +31,15 @@ class Code:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head, the first column to the left and numbers to the right; some rows stand out."""
+    """Rows under a head; the rows in `strong` stand out.
+
+    The first column stands to the left, and the others, being numbers, to the right; `words` all to the left.
+    """
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     strong: frozenset[int] = frozenset()
+    words: bool = False
 
 
 @dataclass(frozen=True)

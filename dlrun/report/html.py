@@ -24,6 +24,7 @@ pre { background: var(--soft); padding: .6rem .8rem; white-space: pre-wrap; over
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--rule); text-align: right; vertical-align: top }
 th:first-child, td:first-child { text-align: left }
+.words th, .words td { text-align: left }
 tr.strong { font-weight: 700; background: var(--soft) }
 figure { margin: 1.6rem 0; break-inside: avoid }
 figure img { max-width: 100%; height: auto; background: #fff }
@@ -54,13 +55,14 @@ def _block(block: Block, figures: Path) -> str:
         case Picture(name, caption):
             shown = f'<img src="{_inlined(figures, name)}" alt="{escape(caption)}">'
             return f"<figure>{shown}<figcaption>{escape(caption)}</figcaption></figure>"
-        case Table(head, rows, strong):
+        case Table(head, rows, strong, words):
             lines = [f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>"]
             for i, row in enumerate(rows):
                 mark = ' class="strong"' if i in strong else ""
                 lines.append(f"<tr{mark}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>")
             joined = "\n".join(lines)
-            return f'<div class="wide"><table>\n{joined}\n</table></div>'
+            kind = ' class="words"' if words else ""
+            return f'<div class="wide"><table{kind}>\n{joined}\n</table></div>'
 
 
 def _inlined(figures: Path, name: str) -> str:

@@ -31,10 +31,10 @@ def _block(block: Block) -> str:
             return f"```\n{text}\n```"
         case Picture(name, caption):
             return f"![{_escaped(caption)}](figures/{name}.png)\n\n*{_escaped(caption)}*"
-        case Table(head, rows, strong):
+        case Table(head, rows, strong, words):
             lines = [[_cell(cell) for cell in row] for row in (head, *rows)]
             lines = [[f"**{c}**" if c and i - 1 in strong else c for c in row] for i, row in enumerate(lines)]
-            rule = [":--", *["--:"] * (len(head) - 1)]
+            rule = [":--", *[":--" if words else "--:"] * (len(head) - 1)]
             return "\n".join(f"| {' | '.join(row)} |" for row in (lines[0], rule, *lines[1:]))
 
 

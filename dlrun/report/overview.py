@@ -132,4 +132,10 @@ def _groups(what: Manifest, found: Sequence[Result], metric: str, summary: dict[
         groups.append(Group(key, label(what, jobs[0]), jobs, over, selected=key == chosen))
     sign = -1 if what.higher_is_better else 1
     # a group with a seed that broke is not ranked by those that did not
-    return sorted(groups, key=lambda g: (not g.complete, math.inf if not g.spread.n else sign * g.spread.mean))
+    return sorted(groups, key=lambda g: (not g.complete, sign * g.spread.mean if g.spread.n else math.inf, _loss(g)))
+
+
+def _loss(group: Group) -> float:
+    """Return what decides between equal means, as it does when one is selected."""
+    loss = group.over("val/loss")
+    return loss.mean if loss.n else math.inf

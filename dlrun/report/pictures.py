@@ -39,11 +39,14 @@ def _ranking(seen: Overview) -> Iterator[Finding]:
         return
 
     groups = [group for group in seen.groups if group.spread.n]
-    rows = [Row(g.shown(seen.swept), [*g.by_seed(seen.metric).values()], g.spread, g.selected) for g in groups]
+    rows = [
+        Row(g.shown(seen.swept), [*g.by_seed(seen.metric).values()], g.spread, g.selected and len(groups) > 1)
+        for g in groups
+    ]
     what = "group" if len(groups) > 1 else "run"
     cut = f" The best {MOST} of {len(groups)} groups." if len(groups) > MOST else ""
     bar = " ◆ is the mean, with its 95 % interval." if any(g.spread.n > 1 for g in groups) else ""
-    star = " ★ was selected." if seen.selected else ""
+    star = " ★ was selected." if seen.selected and len(groups) > 1 else ""
     caption = f"{words(seen.metric).capitalize()} of every {what}: a dot a run.{bar}{star}{cut}"
     yield Finding("ranking", ranking(rows, seen.metric), caption)
 

@@ -60,8 +60,11 @@ def read(seen: Overview) -> str:
     if reads == 0:
         return "The test split was not read."
     if len(seen.groups) == 1:
-        return f"The test split was read once the runs had finished. {times}"
-    return f"The test split was read for the selected configuration alone, after it was selected. {times}"
+        return f"The test split was read by each run, after all had finished. {times}"
+    return (
+        f"The test split was read for the selected configuration alone, after it was selected. {times} Its validation "
+        f"numbers are those of the best of {len(seen.groups)}, and so a little too good; those of the test are not."
+    )
 
 
 def intervals(seen: Overview) -> str:

@@ -20,7 +20,7 @@ MISSING = "–"
 def ranking(seen: Overview, most: int = LONGEST) -> Table:
     """Return the groups, the best on top, with what the metric of choice came to over their seeds."""
     shown = seen.groups[:most]
-    strong = frozenset(i for i, group in enumerate(shown) if group.selected)
+    strong = _chosen(shown)
     if all(len(group.results) == 1 for group in seen.groups):
         rows = [[group.label, *_single(group, seen)] for group in shown]
         return Table(["", seen.metric, "best step", "steps", "train time"], rows, strong)
@@ -37,7 +37,7 @@ def splits(seen: Overview) -> Table | None:
         return None
     shown = seen.groups[:LONGEST]
     rows = [[group.label, *(mean(group.over(metric)) for metric in present)] for group in shown]
-    strong = frozenset(i for i, group in enumerate(shown) if group.selected)
+    strong = _chosen(shown)
     return Table(["", *(f"{WORDS[m.partition('/')[0]]} {name}" for m in present)], rows, strong)
 
 
@@ -68,7 +68,7 @@ def failures(found: Sequence[Result]) -> Table:
         rows.append(
             [str(result.job.n), " ".join(result.job.overrides), result.status, told or (f"at step {at}" if at else "")]
         )
-    return Table(["job", "overrides", "status", "reason"], rows)
+    return Table(["job", "overrides", "status", "reason"], rows, words=True)
 
 
 def variables(seen: Overview) -> Table:
@@ -79,7 +79,7 @@ def variables(seen: Overview) -> Table:
         listed = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
         told = ", ".join(listed) if len(listed) <= 12 else f"{', '.join(listed[:6])} … {listed[-1]}"
         rows.append([key, str(len(listed)), told])
-    return Table(["swept", "values", ""], rows)
+    return Table(["swept", "", "values"], rows, words=True)
 
 
 def mean(found: Spread) -> str:
@@ -102,6 +102,11 @@ def mean(found: Spread) -> str:
 def number(value: float) -> str:
     """Return a number with four digits, a dash for none."""
     return f"{value:.4g}" if math.isfinite(value) else MISSING
+
+
+def _chosen(shown: Sequence[Group]) -> frozenset[int]:
+    """Return the row of the selected group, where there was something to select from."""
+    return frozenset(i for i, group in enumerate(shown) if group.selected and len(shown) > 1)
 
 
 def _cells(found: Spread) -> list[str]:

@@ -39,7 +39,7 @@ def _tested(seen: Overview) -> list[str]:
 
 
 def _claims(seen: Overview) -> list[str]:
-    return [f"  {claim.verdict}: {claim.text} ({claim.evidence})" for claim in claims.kept(seen)]
+    return [f"  {claim.verdict}: {claim.text}\n    {claim.evidence}" for claim in claims.kept(seen)]
 
 
 def _place(seen: Overview) -> list[str]:

@@ -25,19 +25,20 @@ LOSS = "train/loss"
 
 @dataclass(frozen=True)
 class Course:
-    """How a run's training loss went, in shares of its first value.
-
-    `left` is the mean over the last quarter of the points; `swing` the standard deviation of its change
-    from point to point over the last half.
+    """How a run's training loss went: its first value, its mean over the last quarter of the points (`left`),
+    and the standard deviation of its change from point to point over the last half (`swing`).
     """
 
+    first: float
     left: float
     swing: float
 
 
 @dataclass(frozen=True)
 class LearningRate:
-    """The thresholds of the three regimes, in shares of the training loss at the first point.
+    """The thresholds of the three regimes, in shares of the loss at which training begins.
+
+    That is the first value at the smallest rate: at a large one the first steps have already raised it.
 
     A run stalls if more than `stalled` of it is left, and converges if less than `converged` is; a
     run bounces if the loss changes from point to point by more than `bouncing`, and diverges if it ends
@@ -50,7 +51,9 @@ class LearningRate:
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
         """Return whether the least rate stalls, the chosen one converges, and the largest bounces or diverges."""
-        left, swing = (by_value(results, KEY, partial(_of, name)) for name in ("left", "swing"))
+        first, left, swing = (by_value(results, KEY, partial(_of, name)) for name in ("first", "left", "swing"))
+        begin = next(iter(means(first).values()), 1.0)
+        left, swing = (_in_units(table, begin) for table in (left, swing))
         chosen = by_value(results, KEY, lambda r: r.metrics.get("val/loss"))
         return [
             self.stalls(left),
@@ -97,7 +100,7 @@ class LearningRate:
         if len(left) < 3:
             return judged(text, None, "It takes three rates.")
         (rate, end), jumps = [*means(left).items()][-1], [*means(swing).values()][-1]
-        told = f"At the largest rate, {rate:g}, the training loss changes by {jumps:.0%} of its first value "
+        told = f"At the largest rate, {rate:g}, the training loss changes by {jumps:.0%} of where it began "
         told += f"from point to point and ends at {end:.0%} of it (bouncing: more than {self.bouncing:.0%}; "
         told += "diverging: above 100%)."
         return judged(text, jumps > self.bouncing or end > 1, told)
@@ -112,10 +115,10 @@ def course(curves: Curves) -> Course | None:
     values = np.array([value for _, value in curves.get(LOSS, ())])
     if len(values) < 8:
         return None
-    shares = values / values[0]
-    left, swing = float(shares[-len(shares) // 4 :].mean()), float(np.diff(shares[len(shares) // 2 :]).std())
+    left, swing = float(values[-len(values) // 4 :].mean()), float(np.diff(values[len(values) // 2 :]).std())
     # a loss that left the finite numbers is one that went up
-    return Course(left if math.isfinite(left) else math.inf, round(swing, 12) if math.isfinite(swing) else math.inf)
+    left, swing = (value if math.isfinite(value) else math.inf for value in (left, swing))
+    return Course(float(values[0]), left, round(swing, 12))
 
 
 def regimes(curves: dict[float, list[list[tuple[int, float]]]], *, shown: int = 7) -> Figure:
@@ -149,6 +152,10 @@ def against_rate(tables: dict[str, Table]) -> Figure:
 def _rates(results: Sequence[Result]) -> Iterator[tuple[float, list[Result]]]:
     for rate in sorted({float(result.value(KEY)) for result in results}):
         yield rate, [result for result in results if float(result.value(KEY)) == rate]
+
+
+def _in_units(table: Table, unit: float) -> Table:
+    return {value: {seed: found / unit for seed, found in row.items()} for value, row in table.items()}
 
 
 def _of(name: str, result: Result) -> float | None:

@@ -138,7 +138,8 @@ def _panel(axes: Axes, fit: Fit) -> None:
     if fit.truth is not None:
         axes.plot(fit.grid.numpy(), fit.truth.numpy(), color=BLACK, linestyle="--", linewidth=1.6, label="f*")
     axes.plot(fit.grid.numpy(), fit.fitted.numpy(), color=RED, linewidth=2.2, label="fit")
-    axes.set(title=f"degree {fit.degree}", xlim=(0, 1), ylim=(-0.75, 1.75), xticks=(0, 0.5, 1), yticks=(-0.5, 0.5, 1.5))
+    axes.set(title=f"degree {fit.degree}", xlim=(0, 1), ylim=(-0.75, 1.75), yticks=(-0.5, 0.5, 1.5))
+    axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
 
 
 def _fit(result: Result) -> Fit:

@@ -151,6 +151,17 @@ def test_a_job_of_the_server_computes_on_two_threads_and_draws_its_own_numbers(h
     assert found[2].value != found[3].value
 
 
+def lingering() -> int:
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    return 7
+
+
+def test_a_job_that_has_answered_and_does_not_end_is_ended(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dlrun.sweep.pool.GRACE", 0.1)
+    (found,) = outcomes(here, lingering)
+    assert (found.value, found.error) == (7, None)
+
+
 def test_eight_slots_start_at_once(here: Path) -> None:
     found = outcomes(here, *[os.getpid] * 16, slots=slots(8))
     assert len({outcome.value for outcome in found}) == 16

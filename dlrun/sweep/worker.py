@@ -103,9 +103,10 @@ def _settle(surroundings: Surroundings) -> None:
     _redirect(surroundings.log)
     faulthandler.enable()
     _limit_threads(surroundings.threads)
-    if "numpy" in sys.modules:
-        # its global generator was seeded in the server, the same for all jobs
-        sys.modules["numpy"].random.seed()
+    if "numpy.random" in sys.modules:
+        # its global generator was seeded in the server, the same for all jobs; without a seed of ours it
+        # would import hashlib to find one, which is most of what a job costs
+        sys.modules["numpy.random"].seed([*os.urandom(16)])
 
 
 def _redirect(log: Path) -> None:

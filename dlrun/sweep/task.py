@@ -92,6 +92,11 @@ class SweepTask:
         self._conductor.write(what.extended(jobs))
         return jobs
 
+    def take(self, conductor: Conductor) -> Conductor:
+        """Return the conductor of a sweep that a search has begun itself, entered: `finish` will end it."""
+        self._conductor = self._stack.enter_context(conductor)
+        return conductor
+
     def finish(self) -> int:
         """Choose, test and report, once the sweeper has asked for its last job; return the exit code."""
         if self._conductor is not None:
@@ -108,6 +113,30 @@ class SweepTask:
                 for n, overrides in enumerate(job_overrides, first)
             ]
         )
+
+
+class Listing:
+    """What Hydra's sweeper and launcher are given where a sweep's jobs are looked at and not run."""
+
+    begun = False
+
+    def __init__(self) -> None:
+        self.candidates: list[Candidate] = []
+
+    def __call__(self, config: DictConfig) -> Any:
+        """Refuse a single job, as `SweepTask` does."""
+        raise RunError("Only dlrun's own launchers list the jobs of a sweep.")
+
+    def conduct_sweep(
+        self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> list[JobReturn]:
+        """Keep each job's configuration."""
+        expansion = Expansion(launcher.hydra_context.config_loader, launcher.config)
+        self.candidates += [
+            Candidate(n, expansion.own(overrides), expansion.config(overrides, n))
+            for n, overrides in enumerate(job_overrides, initial_job_idx)
+        ]
+        return []
 
 
 def continued(sweep: SweepDir) -> Conductor:

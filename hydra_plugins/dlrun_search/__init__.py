@@ -1,0 +1,1 @@
+"""The sweeper `optuna`: what Hydra sees of it."""

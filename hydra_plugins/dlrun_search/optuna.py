@@ -1,0 +1,36 @@
+"""The sweeper `optuna`: a search among dlrun's own runs. Thin, for every start of Hydra imports it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+
+class OptunaSweeper(Sweeper):
+    """Asks for a trial whenever a slot is free; its keys are those of conf/hydra/sweeper/optuna.yaml."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Take what Hydra gives a sweeper, and have the launcher made."""
+        from hydra.core.plugins import Plugins
+
+        self.task_function = task_function
+        self.launcher: Any = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Search; what came of it is in the sweep's folder."""
+        from dlrun.errors import ConfigError
+
+        if not hasattr(self.task_function, "conduct_sweep"):
+            raise ConfigError("hydra/sweeper=optuna searches among dlrun's runs, with hydra/launcher=local.")
+        from dlrun.search import start
+
+        given = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in self.settings.items()}
+        start.conduct(self.task_function, self.launcher, given, arguments)  # type: ignore[arg-type]

@@ -45,8 +45,8 @@ def explain(error: Exception, overrides: Sequence[str], loader: ConfigLoaderImpl
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as unreadable:  # the override of a default that a file gives
         return ConfigError(_plain(unreadable))
-    base = _base(parsed, loader, name)
-    complaints = (_sweep(override) or _complaint(override, base, loader) for override in parsed)
+    base, fit = _base(parsed, loader, name)
+    complaints = (_sweep(o) or _complaint(o, base, loader, fit=fit) for o in parsed)
     return ConfigError(next(filter(None, complaints), _plain(error)))
 
 
@@ -102,12 +102,14 @@ def _no_choice(given: str, choice: str, options: Sequence[str], asked: str = "")
     )
 
 
-def _complaint(override: Override, base: DictConfig, loader: ConfigLoaderImpl) -> str:
-    """Return what is wrong with an override's key, or an empty string."""
+def _complaint(override: Override, base: DictConfig, loader: ConfigLoaderImpl, *, fit: bool) -> str:
+    """Return what is wrong with an override's key, or an empty string; the choices of groups may be known to fit."""
     given, key = override.input_line, override.key_or_group
     bare = (given or "").lstrip("+~")
     chosen = base.hydra.runtime.choices if base else {}
     if options := loader.get_group_options(key):
+        if fit:
+            return ""
         if not override.is_delete() and not isinstance(override.value(), str | list | dict):
             return _no_choice(bare, bare.partition("=")[2], options)
         if override.is_add() and key in chosen:
@@ -180,17 +182,21 @@ def _groups(loader: ConfigLoaderImpl) -> list[str]:
     return sorted(set(loader.get_group_options("", ObjectType.GROUP)) - {"hydra"})
 
 
-def _base(overrides: Sequence[Override], loader: ConfigLoaderImpl, name: str | None) -> DictConfig:
-    """Return the configuration with the choices of groups alone, which the keys are looked up in."""
+def _base(overrides: Sequence[Override], loader: ConfigLoaderImpl, name: str | None) -> tuple[DictConfig, bool]:
+    """Return the configuration with the choices of groups alone, which the keys are looked up in.
+
+    Without them where they do not fit; the second value says which.
+    """
     choices = [o.input_line or "" for o in overrides if loader.get_group_options(o.key_or_group)]
     for attempt in (choices, []):
         try:
-            return ConfigLoaderImpl.load_configuration(
+            base = ConfigLoaderImpl.load_configuration(
                 loader, name, attempt, RunMode.MULTIRUN, validate_sweep_overrides=False
             )
+            return base, attempt is choices
         except COMPOSITION_ERRORS:
             continue
-    return OmegaConf.create()
+    return OmegaConf.create(), False
 
 
 def _plain(error: BaseException) -> str:

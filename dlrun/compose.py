@@ -37,7 +37,8 @@ from dlrun.errors import ConfigError, DlrunError, RunError, UserError, place
 __all__ = ["config", "consult", "parse", "run"]
 
 if TYPE_CHECKING:
-    from dlrun.sweep.task import SweepTask
+    from dlrun.sweep.define import Candidate
+    from dlrun.sweep.task import Listing, SweepTask
 
 P = TypeVar("P")
 Job = Callable[[DictConfig], Any]
@@ -73,23 +74,33 @@ def run(argv: Sequence[str], *, prog: str, prepare: Callable[[DictConfig], P], t
         return _single(hydra, cfg, lambda _: task(prepared, _folder()))
 
 
-def consult(argv: Sequence[str], *, prog: str, use: Callable[[DictConfig], int]) -> int:
+def consult(
+    argv: Sequence[str],
+    *,
+    prog: str,
+    use: Callable[[DictConfig], int],
+    several: Callable[[DictConfig, Sequence[Candidate]], int] | None = None,
+) -> int:
     """Carry out a Hydra command line that needs a configuration but no folder, and return the exit code.
 
-    Raises `UserError` where it is a sweep: `use` takes one configuration.
+    `use` takes one configuration, `several` that of a sweep with its jobs. Raises `UserError` for a sweep without it.
     """
     parser, args = parse(argv, prog)
     name = args.config_name or PRIMARY
     sweep = f"{prog} takes one configuration, and this is a sweep: leave -m out, and give one value a key."
-    if args.multirun:
+    if args.multirun and several is None:
         raise UserError(sweep)
     with opened(args.config_dir) as hydra, _logging_kept():
         if args.help or args.hydra_help or args.cfg or args.info:
             return _show(hydra, parser, args)
+        if args.multirun:
+            args.overrides.append("hydra.mode=MULTIRUN")
         cfg = load(hydra, name, args.overrides)
         tell_clashes(cfg, name)
         if cfg.hydra.mode == RunMode.MULTIRUN:
-            raise UserError(sweep)
+            if several is None:
+                raise UserError(sweep)
+            return several(cfg, _listed(hydra, name, args.overrides, cfg))
         HydraConfig.instance().set_config(cfg)
         return use(without_hydra(cfg))
 
@@ -172,7 +183,23 @@ def _conducted(hydra: Hydra, name: str, overrides: list[str], master: DictConfig
         _leave_no_trace(place.sweep.path)
 
 
-def _swept(hydra: Hydra, name: str, overrides: list[str], task: SweepTask) -> None:
+def _listed(hydra: Hydra, name: str, overrides: list[str], master: DictConfig) -> list[Candidate]:
+    """Return the jobs of a sweep, of which none is run."""
+    from dlrun.sweep.begin import GRIDS
+    from dlrun.sweep.task import Listing
+
+    if not str(master.hydra.launcher._target_).startswith(OWN):
+        overrides = [*overrides, "hydra/launcher=local"]
+    if not str(master.hydra.sweeper._target_).endswith(GRIDS):
+        raise UserError(
+            "A search decides its jobs as it goes, so they cannot be listed: check one configuration of it."
+        )
+    task = Listing()
+    _swept(hydra, name, overrides, task)
+    return task.candidates
+
+
+def _swept(hydra: Hydra, name: str, overrides: list[str], task: SweepTask | Listing) -> None:
     try:
         hydra.multirun(name, task, overrides)
     except HydraException as error:

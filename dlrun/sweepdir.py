@@ -54,10 +54,11 @@ class SweepDir:
         return RunDir(self.path / str(n))
 
     def run(self, n: int) -> RunDir:
-        """Return the run that stands for job `n`: that of another sweep, if it was reused."""
+        """Return the run that stands for job `n`: that of another sweep, if it was reused and is still there."""
         reused = self.path / str(n) / REUSED
         if reused.exists():
-            return RunDir(Path(json.loads(reused.read_text())["run"]))
+            run = RunDir(Path(json.loads(reused.read_text())["run"]))
+            return run if run.path.is_dir() else self.job(n)
         return self.job(n)
 
     def reuse(self, n: int, run: RunDir) -> None:

@@ -1,18 +1,29 @@
-"""`dlrun check`: everything that is decided before a run is trained, and how long it would take."""
+"""`dlrun check`: everything that is decided before a run or a sweep is trained, and how much it would take."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
 from dlrun import compose, console, device
 from dlrun.build import build
+from dlrun.errors import ConfigError
 from dlrun.forecast import seconds_for
+from dlrun.manifest import Job
 from dlrun.presentation import head
+from dlrun.sweep.conduct import slots_of
+from dlrun.sweep.define import Candidate, Definer
+from dlrun.sweep.rehearsal import costs, makespan
+from dlrun.sweep.slots import Slot
+
+SHOWN = 40
+"""Jobs that are listed one by one."""
 
 
 def main(argv: list[str]) -> int:
     """Compose, check and build what `argv` says, time a few steps, and train nothing."""
-    return compose.consult(argv, prog="dlrun check", use=check)
+    return compose.consult(argv, prog="dlrun check", use=check, several=check_sweep)
 
 
 def check(config: DictConfig) -> int:
@@ -25,3 +36,37 @@ def check(config: DictConfig) -> int:
         console.say(f"  takes     about {forecast} of training and validation here")
     console.say("  all is in order; nothing was trained")
     return 0
+
+
+def check_sweep(master: DictConfig, candidates: Sequence[Candidate]) -> int:
+    """Show the jobs of a sweep, and how much time, memory and disk it would take here."""
+    if not candidates:
+        raise ConfigError("The sweep is empty: one of its keys is given no value at all.")
+    definer = Definer()
+    jobs = definer.jobs(candidates)
+    groups = len(definer.rules)
+    console.say(f"{len(jobs)} jobs in {groups} group{'s' * (groups != 1)}, chosen among by {definer.rule.monitor}")
+    console.say(_listed(jobs))
+    slots = slots_of(master.hydra.launcher, jobs, len(jobs))
+    takes = costs(jobs, slots[0])
+    at_once = min(len(slots), len(jobs))
+    peak = sum(sorted((each.memory for each in takes), reverse=True)[:at_once])
+    rows = [
+        ["slots", f"{at_once} at once, {slots[0].threads} thread{'s' * (slots[0].threads != 1)} each{_on(slots)}"],
+        ["time", f"about {console.duration(makespan([each.seconds for each in takes], at_once))} of training"],
+        ["memory", f"about {console.amount(peak, 'B')} at the most"],
+        ["disk", f"about {console.amount(sum(each.disk for each in takes), 'B')} of checkpoints"],
+    ]
+    console.say("\n".join(f"  {name:<10}{text}" for name, text in rows))
+    console.say("  all is in order; nothing was trained")
+    return 0
+
+
+def _listed(jobs: Sequence[Job]) -> str:
+    lines = [f"  {job.n:<4}{' '.join(job.overrides)}" for job in jobs[:SHOWN]]
+    return "\n".join(lines + [f"  …   {len(jobs) - SHOWN} more"] * (len(jobs) > SHOWN))
+
+
+def _on(slots: Sequence[Slot]) -> str:
+    devices = sorted({slot.device for slot in slots if slot.device is not None})
+    return f", on GPU {', '.join(devices)}" if devices else ""

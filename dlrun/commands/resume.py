@@ -1,4 +1,4 @@
-"""`dlrun resume`: go on with a run where its last checkpoint stands, or make it longer."""
+"""`dlrun resume`: go on with a run where its last checkpoint stands, or make it longer; run what a sweep has left."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ from omegaconf import DictConfig, OmegaConf
 from dlrun import checkpoint, console
 from dlrun.build import Built
 from dlrun.commands.train import conduct
+from dlrun.commands.train import main as compose_again
 from dlrun.errors import ConfigError, UserError, did_you_mean
 from dlrun.reload import rebuild
 from dlrun.rundir import RunDir, find, write_atomically
 from dlrun.settings import Tracking
+from dlrun.sweep import begin
+from dlrun.sweep.task import resume
+from dlrun.sweepdir import SweepDir, find_sweep
 
 CHANGEABLE = [
     *(f"trainer.{key}" for key in ("epochs", "steps", "minutes", "patience", "device", "workers", "figures")),
@@ -25,16 +29,23 @@ CHANGEABLE = [
 
 
 def main(argv: list[str]) -> int:
-    """Resume the run that `argv` names."""
+    """Resume the run or the sweep that `argv` names."""
     parser = argparse.ArgumentParser(
         prog="dlrun resume",
-        description="Go on with a run where its last checkpoint stands. «trainer.epochs=20» makes it longer.",
+        description="Go on with a run where its last checkpoint stands. «trainer.epochs=20» makes it longer. "
+        "Of a sweep, run what is missing, and go on with what was killed.",
     )
-    parser.add_argument("run", metavar="RUN", help="the run's folder, or the beginning of its id")
+    parser.add_argument("run", metavar="RUN|SWEEP", help="its folder, or the beginning of its id")
     parser.add_argument(
         "overrides", metavar="KEY=VALUE", nargs="*", default=[], help="changes, of trainer, evaluation, tracking"
     )
+    parser.add_argument("--retry-failed", action="store_true", help="run the jobs of a sweep that failed again too")
     arguments = parser.parse_args(argv)
+    sweep = find_sweep(arguments.run)
+    if sweep is not None:
+        return _sweep(sweep, arguments)
+    if arguments.retry_failed:
+        raise UserError("--retry-failed goes with a sweep; «dlrun resume RUN» goes on with a run that failed.")
     folder = find(arguments.run)
     if folder.alive():
         raise UserError(f"{folder.path} is being trained by another process.")
@@ -55,6 +66,16 @@ def main(argv: list[str]) -> int:
         return 0
     conduct(built, folder, resumed=True)
     return 0
+
+
+def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
+    if arguments.overrides:
+        raise UserError(
+            f"A sweep is continued as it was asked for, so «{arguments.overrides[0]}» cannot be given. One of its jobs "
+            f"can be made longer: «dlrun resume {sweep.id}/0 trainer.epochs=…»."
+        )
+    again = begin.command_of_search(sweep)
+    return compose_again(again) if again else resume(sweep, retry_failed=arguments.retry_failed)
 
 
 def _complete(built: Built, folder: RunDir) -> bool:

@@ -1,4 +1,4 @@
-"""`dlrun runs`: the runs under the outputs folder: filtered, sorted, as a table or JSON, or deleted."""
+"""`dlrun runs`: the runs and sweeps under the outputs folder: filtered, sorted, as a table or JSON, or deleted."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import re
 import shutil
 import sys
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from dlrun import console, tracking
+from dlrun.commands import sweeps
 from dlrun.errors import UserError, did_you_mean
 from dlrun.rundir import RunDir, all_runs, find, outputs
+from dlrun.sweepdir import SweepDir, all_sweeps, find_sweep
 
 CONDITION = re.compile(r"([\w./]+)\s*(<=|>=|!=|=|<|>)\s*(.+)")
 COMPARE = {
@@ -32,8 +35,14 @@ COLUMNS = ("id", "started", "name", "status", "seed", "steps", "train_seconds", 
 def main(argv: list[str]) -> int:
     """List, or with `--delete` remove, the runs that fit."""
     arguments = _parser().parse_args(argv)
+    named = {reference: find_sweep(reference) for reference in arguments.runs}
+    if arguments.sweeps:
+        return sweeps.show([s for s in named.values() if s] if named else all_sweeps(), as_json=arguments.json)
+    if arguments.delete and any(named.values()):
+        return _delete_sweeps(named, sure=arguments.yes)
     conditions = [_condition(text) for text in arguments.where]
-    rows = [_row(run) for run in (map(find, arguments.runs) if arguments.runs else all_runs())]
+    found = [sweeps.runs_of(sweep) if sweep else [find(reference)] for reference, sweep in named.items()]
+    rows = [_row(run) for run in (chain(*found) if named else all_runs())]
     for condition in conditions:
         rows = [row for row in rows if _fits(row, condition, rows)]
     if arguments.last:
@@ -53,7 +62,8 @@ def main(argv: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dlrun runs", description="List the runs, oldest first.")
-    parser.add_argument("runs", metavar="RUN", nargs="*", help="only these: folders, or beginnings of ids")
+    parser.add_argument("runs", metavar="RUN|SWEEP", nargs="*", help="only these: folders, or beginnings of ids")
+    parser.add_argument("--sweeps", action="store_true", help="list the sweeps, a line each")
     parser.add_argument(
         "--where",
         metavar="CONDITION",
@@ -141,14 +151,32 @@ def _delete(rows: list[dict[str, Any]], *, sure: bool) -> int:
         raise UserError(f"{alive[0]} is being trained. Stop it first.")
     console.say(_table(rows, None))
     size = console.amount(sum(row["size"] for row in rows), "B")
-    if not sure:
-        if not sys.stdin.isatty():
-            raise UserError("Deleting asks first, and there is no terminal to answer on. Add --yes if you are sure.")
-        if input(f"Delete these {len(rows)} runs, {size}, and their MLflow runs? Type yes: ").strip() != "yes":
-            console.say("Nothing is deleted.")
-            return 0
+    if not (sure or _agreed(f"these {len(rows)} runs, {size}")):
+        return 0
     for row in rows:
         tracking.delete(row["run"])
         shutil.rmtree(row["folder"])
     console.say(f"Deleted {len(rows)} run{'s' * (len(rows) != 1)}, {size}.")
     return 0
+
+
+def _delete_sweeps(named: dict[str, SweepDir | None], *, sure: bool) -> int:
+    chosen = [sweep for sweep in named.values() if sweep is not None]
+    if len(chosen) < len(named):
+        runs = [reference for reference, sweep in named.items() if sweep is None]
+        raise UserError(f"{', '.join(runs)}: delete sweeps and single runs by a command each.")
+    sweeps.show(chosen)
+    size = console.amount(sum(map(sweeps.size_of, chosen)), "B")
+    if sure or _agreed(f"{'this sweep' if len(chosen) == 1 else 'these sweeps'}, {size}, with all runs"):
+        sweeps.delete(chosen)
+        console.say(f"Deleted {len(chosen)} sweep{'s' * (len(chosen) != 1)}, {size}.")
+    return 0
+
+
+def _agreed(what: str) -> bool:
+    if not sys.stdin.isatty():
+        raise UserError("Deleting asks first, and there is no terminal to answer on. Add --yes if you are sure.")
+    agreed = input(f"Delete {what}, and their MLflow runs? Type yes: ").strip() == "yes"
+    if not agreed:
+        console.say("Nothing is deleted.")
+    return agreed

@@ -1,16 +1,53 @@
-"""`dlrun test`: evaluate a run's selected weights again; each read of the test split is counted."""
+"""`dlrun test`: evaluate a run's selected weights again, each read of the test split counted; show a sweep's test."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from statistics import fmean
 
 from dlrun import console, device, tracking
 from dlrun.errors import UserError
 from dlrun.journal import Journal
+from dlrun.manifest import read
 from dlrun.reload import rebuild, select
+from dlrun.results import results
 from dlrun.run import evaluated, read_test
-from dlrun.rundir import find
+from dlrun.rundir import RunDir, find
+from dlrun.sweep.finish import is_selected
+from dlrun.sweepdir import SweepDir, find_sweep, sweep_of
+
+
+def _sealed(folder: RunDir) -> bool:
+    """Return whether a run is a job of a sweep that its sweep has not chosen."""
+    sweep = sweep_of(folder)
+    return sweep is not None and not is_selected(sweep, folder.path.name)
+
+
+def _sweep(sweep: SweepDir) -> int:
+    """Show what the chosen configuration of a sweep came to on the test split; nothing is read again."""
+    chosen = sweep.summary().get("selected")
+    if not chosen:
+        raise UserError(
+            f"{sweep.path} has chosen no configuration yet (status {sweep.status()}), so nothing of it is tested: "
+            f"«dlrun resume {sweep.id}» goes on with it."
+        )
+    found = [result for result in results(sweep) if result.job.n in chosen["jobs"]]
+    names = list(dict.fromkeys(name for r in found for name in r.metrics if name.startswith("test/")))
+    if not names:
+        raise UserError(f"No job of {sweep.path} has read the test split: evaluation.test={read(sweep).test}.")
+    rows = [["", *names]]
+    for result in found:
+        cells = [console.number(result.metrics[name]) if name in result.metrics else "" for name in names]
+        rows.append([f"{sweep.id}/{result.job.n} seed={result.job.seed}", *cells])
+    if len(found) > 1:
+        means = [fmean(r.metrics[name] for r in found if name in r.metrics) for name in names]
+        rows.append(["mean", *map(console.number, means)])
+    console.say(f"{chosen['label']}  chosen by {chosen['monitor']}")
+    console.say(console.table(rows))
+    reads = sum(result.summary.get("test_reads", 0) for result in found)
+    console.say(f"  reads of the test split by these {len(found)} runs so far: {reads}")
+    return 0
 
 
 def main(argv: list[str]) -> int:
@@ -18,15 +55,18 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="dlrun test", description="Evaluate a run's selected weights. A read of the test split is counted."
     )
-    parser.add_argument("run", metavar="RUN", help="the run's folder, or the beginning of its id")
+    parser.add_argument("run", metavar="RUN|SWEEP", help="its folder, or the beginning of its id")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
     parser.add_argument("--batch-size", type=int, help="samples at a time (no number depends on it)")
     parser.add_argument("--force", action="store_true", help="read the test split of a job of a sweep")
     arguments = parser.parse_args(argv)
     if arguments.batch_size is not None and arguments.batch_size < 1:
         raise UserError(f"--batch-size {arguments.batch_size}: give at least 1.")
+    sweep = find_sweep(arguments.run)
+    if sweep is not None:
+        return _sweep(sweep)
     folder = find(arguments.run)
-    if folder.of_a_sweep and arguments.split == "test" and not arguments.force:
+    if arguments.split == "test" and not arguments.force and _sealed(folder):
         raise UserError(
             f"{folder.id} is a job of a sweep, and was not selected: its test split is sealed.\n"
             f"«--split validation» shows what a choice may be made by; --force reads the test split all the same."

@@ -19,6 +19,8 @@ from dlrun.sweep.conduct import reuse
 from dlrun.sweep.define import Definer, redefined
 from dlrun.sweepdir import SweepDir, all_sweeps
 
+GRIDS = (".GridSweeper", ".BasicSweeper")
+"""How the targets end of the sweepers that know all of a sweep's jobs before the first."""
 MULTIRUN = "multirun.yaml"
 """The sweep's composed configuration with Hydra's part, as Hydra itself keeps it."""
 
@@ -97,6 +99,18 @@ def hydra_of(sweep: SweepDir) -> DictConfig:
         whole.hydra = OmegaConf.merge(whole.hydra, saved.hydra)
     assert isinstance(whole.hydra, DictConfig)
     return whole.hydra
+
+
+def command_of_search(sweep: SweepDir) -> list[str]:
+    """Return the arguments of `dlrun train` that continue a search, whose jobs are not all known; else none."""
+    target = str((manifest.read(sweep).asked["sweeper"] or {}).get("_target_"))
+    if target.endswith(GRIDS):
+        return []
+    saved = OmegaConf.load(sweep.path / MULTIRUN).hydra.overrides
+    settled = ("hydra.mode=", "hydra.sweep.dir=", "sweep.fresh=")
+    given = [str(o) for o in (*saved.task, *saved.hydra) if not str(o).lstrip("+").startswith(settled)]
+    folder = str(sweep.path).replace("'", r"\'")
+    return ["-m", *given, f"hydra.sweep.dir='{folder}'"]
 
 
 def check_unchanged(sweep: SweepDir, what: Manifest) -> None:

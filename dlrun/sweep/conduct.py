@@ -19,7 +19,7 @@ from dlrun.sweep import foreign
 from dlrun.sweep import job as work
 from dlrun.sweep.display import Display, failure
 from dlrun.sweep.pool import Outcome, Pool, Task
-from dlrun.sweep.slots import slots_for
+from dlrun.sweep.slots import Slot, slots_for
 from dlrun.sweep.worker import GRACE
 from dlrun.sweepdir import SweepDir
 
@@ -129,7 +129,7 @@ class Conductor:
         tick: Callable[[], None] = lambda: None,
     ) -> None:
         """Run tasks on the slots of this machine."""
-        with Pool(self._slots(count)) as pool:
+        with Pool(slots_of(self._hydra.launcher, self.what.jobs, count)) as pool:
             self._pool = pool
             try:
                 pool.run(tasks, done=done, tick=tick)
@@ -156,19 +156,6 @@ class Conductor:
         if enabled:
             self.uploader = tracking.start_sweep(self.sweep)
 
-    def _slots(self, count: int) -> Any:
-        settings = self._hydra.launcher
-        trainers = [job.config["trainer"] for job in self.what.jobs]
-        devices = dict.fromkeys(str(trainer["device"]) for trainer in trainers)
-        asked = [trainer["threads"] for trainer in trainers if trainer["threads"]]
-        return slots_for(
-            max(1, count),
-            device=next((name for name in devices if name != "cpu"), "cpu"),
-            jobs_per_gpu=settings.get("jobs_per_gpu", 1),
-            slots=settings.get("slots"),
-            threads=settings.get("threads") or (max(asked) if asked else None),
-        )
-
     def _task(self, job: Job) -> Task:
         folder = self.sweep.job(job.n)
         begun = folder.config.exists() and folder.journal.exists()
@@ -181,6 +168,20 @@ class Conductor:
         if any(folder.alive() for folder in folders):
             console.say("waiting for the jobs of the launcher that was killed: they save and end")
             wait_until(lambda: not any(folder.alive() for folder in folders), GRACE + 5)
+
+
+def slots_of(launcher: DictConfig, jobs: Sequence[Job], count: int) -> list[Slot]:
+    """Return the slots for `count` jobs, as the launcher's settings and the jobs' own devices and threads ask for."""
+    trainers = [job.config["trainer"] for job in jobs]
+    devices = dict.fromkeys(str(trainer["device"]) for trainer in trainers)
+    asked = [trainer["threads"] for trainer in trainers if trainer["threads"]]
+    return slots_for(
+        max(1, count),
+        device=next((name for name in devices if name != "cpu"), "cpu"),
+        jobs_per_gpu=launcher.get("jobs_per_gpu", 1),
+        slots=launcher.get("slots"),
+        threads=launcher.get("threads") or (max(asked) if asked else None),
+    )
 
 
 def label(job: Job) -> str:

@@ -47,10 +47,10 @@ def counts(found: Sequence[Result]) -> dict[str, int]:
     return {status: statuses.count(status) for status in dict.fromkeys(statuses)}
 
 
-def is_selected(sweep: SweepDir, n: int) -> bool:
-    """Return whether job `n` is of the configuration that the sweep chose."""
+def is_selected(sweep: SweepDir, number: str) -> bool:
+    """Return whether the job of this number is of the configuration that the sweep chose."""
     chosen = sweep.summary().get("selected") or {}
-    return n in chosen.get("jobs", [])
+    return number in map(str, chosen.get("jobs", []))
 
 
 def _test(conductor: Conductor, chosen: Selected | None) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobStatus, run_job, setup_globals
@@ -23,6 +24,7 @@ from dlrun.rundir import RunDir
 def start(folder: RunDir, config: dict[str, Any], hydra: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     """Train a job for the first time, as Hydra runs one (its callbacks, its environment), and return its summary."""
     setup_globals()
+    version.setbase("1.3")  # else the current directory would become the job's
     confdir.find_own_modules()
     whole = OmegaConf.create(config)
     whole.hydra = hydra

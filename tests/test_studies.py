@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from omegaconf import OmegaConf
 
-from dlrun import targets
+from dlrun import rundir, targets
 from dlrun.journal import Journal
 from dlrun.manifest import Job
 from dlrun.results import Result
@@ -27,6 +28,7 @@ from dlrun.studies.polynomial_capacity import Fit, PolynomialCapacity, one_draw,
 from dlrun.studies.schedules import Schedules, held_out
 from dlrun.studies.table import by_value, common, least, means, medians, rank_correlation
 from dlrun.studies.weight_decay import WeightDecay
+from tests.conftest import Called
 
 CONF = Path(__file__).parents[1] / "conf"
 Curves = Mapping[str, Sequence[tuple[int, float]]]
@@ -303,12 +305,13 @@ def schedules(folder: Path, losses: Mapping[str, Sequence[float]], seeds: int = 
 @pytest.mark.parametrize(
     ("losses", "seeds", "expected"),
     [
-        ({"constant": [0.5, 0.4], "cosine": [0.3, 0.35], "linear": [0.6, 0.5]}, 4, HELD),
-        ({"constant": [0.5, 0.2], "cosine": [0.3, 0.35], "linear": [0.6, 0.5]}, 4, NOT),
-        ({"constant": [0.5, 0.3], "cosine": [0.3, 0.35]}, 4, OPEN),
-        ({"constant": [0.5, 0.4], "cosine": [0.3, 0.35]}, 2, OPEN),
+        ({"constant": [0.5, 0.4, 0.5], "cosine": [0.3, 0.35], "linear": [0.6, 0.5]}, 4, HELD),
+        ({"constant": [0.5, 0.2, 0.5], "cosine": [0.3, 0.35], "linear": [0.6, 0.5]}, 4, NOT),
+        ({"constant": [0.5, 0.3, 0.5], "cosine": [0.3, 0.35]}, 4, OPEN),
+        ({"constant": [0.5, 0.4], "cosine": [0.3, 0.35]}, 4, OPEN),  # a smaller rate may be better
+        ({"constant": [0.5, 0.4, 0.5], "cosine": [0.3, 0.35]}, 2, OPEN),
         ({"cosine": [0.3, 0.35], "linear": [0.6, 0.5]}, 4, OPEN),
-        ({"constant": [0.3, 0.35]}, 4, OPEN),
+        ({"constant": [0.3, 0.35, 0.4]}, 4, OPEN),
         ({}, 4, OPEN),
     ],
 )
@@ -372,6 +375,41 @@ def test_overfitting(tmp_path: Path, curves: list[Curves], expected: str) -> Non
     if expected == HELD:
         labels = [text.get_text() for text in drawn[0].figure.axes[0].get_legend().get_texts()]  # type: ignore[union-attr]
         assert labels == ["training", "validation", "best step (4)"]
+
+
+# -- from trained runs ------------------------------------------------------------------------------------------------
+
+
+def trained(call: Callable[..., Called], *overrides: str) -> Result:
+    """A run as a sweep would have it, trained alone."""
+    settings = ("hydra.mode=RUN", "tracking.enabled=false", "trainer.figures=false", "trainer.threads=1")
+    assert call("train", *overrides, *settings).code == 0
+    run = rundir.all_runs()[-1]
+    config = OmegaConf.to_container(OmegaConf.load(run.config), resolve=True)
+    assert isinstance(config, dict)
+    return Result(Job(0, overrides, config, "", ""), run, "finished", run.summary())
+
+
+def test_the_pictures_of_the_capacity_study_come_from_the_runs(call: Callable[..., Called]) -> None:
+    runs = [trained(call, "+experiment=polynomial_capacity", f"model.degree={degree}") for degree in (1, 5)]
+    pictures, errors = PolynomialCapacity().figures(runs)
+    line = next(line for line in pictures.figure.axes[1].get_lines() if line.get_label() == "fit")
+    truth = next(line for line in pictures.figure.axes[1].get_lines() if line.get_label() == "f*")
+    # degree 5 lies within the noise of f*, degree 1 does not
+    assert np.abs(line.get_ydata() - truth.get_ydata()).max() < 0.5
+    assert len(pictures.figure.axes[1].collections[0].get_offsets()) == 20  # type: ignore[arg-type]
+    assert [line.get_label() for line in errors.figure.axes[0].get_lines()] == ["training", "validation", "test"]
+    # the draw follows the seed, and the test does not
+    other = trained(call, "+experiment=polynomial_capacity", "model.degree=5", "seed=1")
+    assert other.metrics["train/mse"] != runs[1].metrics["train/mse"]
+
+
+def test_the_panels_of_depth_come_from_the_run(call: Callable[..., Called]) -> None:
+    run = trained(call, "+experiment=depth", "trainer.steps=300", "model.depth=3")
+    (found,) = Depth().figures([run])
+    assert len(found.figure.axes) == 4
+    assert len(found.figure.axes[0].collections) == 2
+    assert verdicts(Depth().claims([run])) == [HELD if run.metrics["train/error"] == 0 else NOT]
 
 
 # -- what they share --------------------------------------------------------------------------------------------------

@@ -50,8 +50,9 @@ class Schedules:
 def beats_constant(tables: dict[str, Table], metric: str) -> Claim:
     """Return whether a schedule, at its best rate, is better than the constant rate at its best.
 
-    For each seed the best rates are those of the other seeds, so that none is judged by the noise
-    that chose it; the intervals of the paired differences are as much wider as there are schedules.
+    The best constant rate has to lie inside those tried. For each seed the best rates are those of the
+    other seeds, so that none is judged by the noise that chose it; the intervals of the paired
+    differences are as much wider as there are schedules.
     """
     text = "A schedule beats every constant rate at the same budget."
     constant = tables.get(CONSTANT, {})
@@ -59,6 +60,11 @@ def beats_constant(tables: dict[str, Table], metric: str) -> Claim:
     seeds = [s for s in common(constant) if all(s in common(table) for table in others.values())]
     if not others or not constant or len(seeds) < 3:
         return judged(text, None, "It takes a constant rate, a schedule, and three common seeds.")
+    rate = least(means(constant, seeds))
+    if rate in (min(constant), max(constant)):
+        return judged(
+            text, None, f"The best constant rate, {rate:g}, is at an end of those tried: give rates beyond it."
+        )
     level, base = 1 - (1 - LEVEL) / len(others), held_out(constant, seeds)
     told: list[str] = []
     lows: list[float] = []

@@ -88,7 +88,7 @@ def drawn(train: Table, test: Table, gaps: Table, metric: str) -> Figure:
         ):
             axes = made.add_subplot(1, 2, i + 1)
             bands(axes, tables, places=places)
-            axes.set(xscale="log", xlabel="weight decay", ylabel=name)
+            axes.set(xscale="log", xlabel="weight decay", ylabel=name, ylim=(0, None))
             ticks = [*places.values()]
             axes.set_xticks(ticks, [f"{value:g}" for value in penalties], minor=False, rotation=35)
             axes.minorticks_off()

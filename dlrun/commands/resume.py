@@ -10,13 +10,13 @@ from omegaconf import DictConfig, OmegaConf
 from dlrun import checkpoint, console
 from dlrun.build import Built
 from dlrun.commands.train import conduct
-from dlrun.commands.train import main as compose_again
 from dlrun.errors import ConfigError, UserError, did_you_mean
 from dlrun.reload import rebuild
 from dlrun.rundir import RunDir, find, write_atomically
+from dlrun.search import plan
+from dlrun.search import start as search
 from dlrun.settings import Tracking
-from dlrun.sweep import begin
-from dlrun.sweep.task import resume
+from dlrun.sweep import task
 from dlrun.sweepdir import SweepDir, find_sweep
 
 CHANGEABLE = [
@@ -74,8 +74,8 @@ def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
             f"A sweep is continued as it was asked for, so «{arguments.overrides[0]}» cannot be given. One of its jobs "
             f"can be made longer: «dlrun resume {sweep.id}/0 trainer.epochs=…»."
         )
-    again = begin.command_of_search(sweep)
-    return compose_again(again) if again else resume(sweep, retry_failed=arguments.retry_failed)
+    go_on = search.resume if plan.is_search(sweep) else task.resume
+    return go_on(sweep, retry_failed=arguments.retry_failed)
 
 
 def _complete(built: Built, folder: RunDir) -> bool:

@@ -26,7 +26,8 @@ def asked(master: DictConfig) -> dict[str, Any]:
         "name": config.get("name"),
         "config": provenance.essential(config),
         "sweep": [override.input_line for override in given if override.is_sweep_override()],
-        "sweeper": hydra["sweeper"],
+        # a search of more trials is the same search, made longer
+        "sweeper": {k: v for k, v in (hydra["sweeper"] or {}).items() if k != "n_trials"},
         "sources": provenance.sources(),
         "torch": version("torch"),
     }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from dlrun import console, manifest, provenance
 from dlrun.errors import ConfigError, UserError
@@ -95,22 +95,11 @@ def hydra_of(sweep: SweepDir) -> DictConfig:
 
     saved = OmegaConf.load(sweep.path / MULTIRUN)
     whole = OmegaConf.create({"hydra": OmegaConf.structured(HydraConf)})
-    with open_dict(whole):
-        whole.hydra = OmegaConf.merge(whole.hydra, saved.hydra)
+    # Hydra's own files have keys that its dataclass lacks
+    OmegaConf.set_struct(whole.hydra, False)
+    whole.hydra = OmegaConf.merge(whole.hydra, saved.hydra)
     assert isinstance(whole.hydra, DictConfig)
     return whole.hydra
-
-
-def command_of_search(sweep: SweepDir) -> list[str]:
-    """Return the arguments of `dlrun train` that continue a search, whose jobs are not all known; else none."""
-    target = str((manifest.read(sweep).asked["sweeper"] or {}).get("_target_"))
-    if target.endswith(GRIDS):
-        return []
-    saved = OmegaConf.load(sweep.path / MULTIRUN).hydra.overrides
-    settled = ("hydra.mode=", "hydra.sweep.dir=", "sweep.fresh=")
-    given = [str(o) for o in (*saved.task, *saved.hydra) if not str(o).lstrip("+").startswith(settled)]
-    folder = str(sweep.path).replace("'", r"\'")
-    return ["-m", *given, f"hydra.sweep.dir='{folder}'"]
 
 
 def check_unchanged(sweep: SweepDir, what: Manifest) -> None:

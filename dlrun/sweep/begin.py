@@ -111,12 +111,12 @@ def check_unchanged(sweep: SweepDir, what: Manifest) -> None:
         raise refuse(sweep, lines, why=f"{len(changed)} of {len(what.jobs)} jobs would not be what they were:")
 
 
-def tell_continued(sweep: SweepDir, what: Manifest) -> None:
+def tell_continued(sweep: SweepDir, what: Manifest, *, retry_failed: bool) -> None:
     """Say how far the sweep is that is continued."""
     statuses = [result.status for result in results(sweep, what)]
     finished, failed = statuses.count("finished"), statuses.count("failed")
     console.say(f"continuing {sweep.path}: {finished} of {len(statuses)} finished")
-    if failed:
+    if failed and not retry_failed:
         console.say(f"  {failed} failed and stay so; «dlrun resume {sweep.id} --retry-failed» runs them again")
 
 

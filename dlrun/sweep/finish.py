@@ -20,8 +20,9 @@ from dlrun.sweepdir import SweepDir
 def finish(conductor: Conductor) -> int:
     """Choose, test and report; return the exit code: 1 if a job did not do what was asked."""
     found = conductor.results()
-    over = all(result.status in ("finished", "failed", "pruned") for result in found)
-    chosen = selected(found, conductor.what) if over else None
+    # with jobs that were never started a choice would be among what happened to come first
+    begun = all(result.status not in ("missing", "running") for result in found)
+    chosen = selected(found, conductor.what) if begun else None
     untested = _test(conductor, chosen)
     found = conductor.results()
     failed = [result for result in found if result.status in ("failed", "killed", "missing")]

@@ -139,14 +139,14 @@ class Listing:
         return []
 
 
-def continued(sweep: SweepDir) -> Conductor:
+def continued(sweep: SweepDir, *, retry_failed: bool = False) -> Conductor:
     """Return the conductor of a sweep that was begun before, from its folder alone.
 
     Raises `UserError` if another process conducts it, or if its jobs would not be what they were.
     """
     what = manifest.read(sweep)
     with sweep.held():
-        begin.tell_continued(sweep, what)
+        begin.tell_continued(sweep, what, retry_failed=retry_failed)
     begin.check_unchanged(sweep, what)
     return Conductor(sweep, what, begin.hydra_of(sweep))
 
@@ -155,7 +155,7 @@ def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
     """Run what a sweep has left to do, from its folder alone; return the exit code."""
     if begin.is_over(sweep, retry_failed=retry_failed):
         return 0
-    with continued(sweep) as conductor:
+    with continued(sweep, retry_failed=retry_failed) as conductor:
         due = conductor.due(retry_failed=retry_failed)
         conductor.run(due, count=len(due))
         return finish(conductor)

@@ -59,7 +59,10 @@ def choose(device: str, precision: str) -> tuple[torch.device, str]:
 
 
 def threads_for(flop: int, device: torch.device) -> int:
-    """Return the number of CPU threads that a step of `flop` operations can use."""
+    """Return the number of CPU threads that a step of `flop` operations can use, of those that the process may have.
+
+    A job of a sweep may have its slot's share of the cores.
+    """
     if device.type == "cpu" and flop < TINY_STEP:
         return 1
     return torch.get_num_threads()

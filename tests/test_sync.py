@@ -8,7 +8,9 @@ import pytest
 
 from dlrun.commands import sync
 from dlrun.errors import UserError
+from dlrun.manifest import Job, Manifest
 from dlrun.rundir import RunDir
+from dlrun.sweepdir import SweepDir
 from dlrun.tracking import pending
 
 pytestmark = [
@@ -63,18 +65,24 @@ def test_a_store_that_was_lost_is_filled_again(outputs: Path) -> None:
     assert run.summary()["mlflow_run_id"] == first
 
 
-def test_a_sweep_is_its_jobs(outputs: Path) -> None:
-    sweep = outputs / "sweeps" / "d" / "1-toy-ffff"
-    jobs = [make(sweep / str(number)) for number in range(2)]
-    (sweep / "manifest.json").write_text("{}")
-    assert sync.main([str(sweep)]) == 0
-    assert not any(pending(job) for job in jobs)
+def test_a_sweep_is_sent_with_its_jobs(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = SweepDir(outputs / "sweeps" / "d" / "1-toy-ffff")
+    runs = [make(sweep.path / str(number)) for number in range(2)]
+    jobs = tuple(Job(n, (f"seed={n}",), {"name": "toy", "seed": n}, f"{n}", "g") for n in range(2))
+    Manifest("toy", "d", {}, "dlrun train -m", 0.0, "test/error", False, "every", jobs=jobs).write(sweep)
+    sweep.update(status="running")
+    assert sync.main(["ff"]) == 0
+    assert capsys.readouterr().out == "ffff  killed  sent: dlrun ui ffff\n"
+    assert not any(pending(run) for run in runs)
     from mlflow import MlflowClient
 
     from dlrun.tracking import store_uri
 
-    tags = MlflowClient(store_uri(jobs[1])).get_run(jobs[1].summary()["mlflow_run_id"]).data.tags
+    tags = MlflowClient(store_uri(runs[1])).get_run(runs[1].summary()["mlflow_run_id"]).data.tags
     assert (tags["dlrun.id"], tags["dlrun.kind"]) == ("ffff/1", "job")
+    assert tags["mlflow.parentRunId"] == sweep.summary()["mlflow_run_id"]
+    assert sync.main([]) == 0
+    assert capsys.readouterr().out == "MLflow has all of the one sweep.\n"
 
 
 def test_a_store_that_is_away_is_said_and_left(

@@ -13,18 +13,21 @@ import urllib.request
 import webbrowser
 from contextlib import closing, suppress
 from typing import Any
-from urllib.parse import quote
 
-from dlrun import console, rundir, tracking
-from dlrun.commands.sync import named
+from dlrun import console, manifest, rundir, tracking
+from dlrun.commands.sync import counted, everything, named
 from dlrun.errors import RunError, UserError
 from dlrun.rundir import RunDir, all_runs, wait_until
+from dlrun.sweepdir import SweepDir
+from dlrun.tracking import view
 from dlrun.tracking.store import prepare, quiet_mlflow
 from dlrun.tracking.where import artifact_folder, has_server, redacted
 
 # browsers refuse to open these
 UNSAFE_PORTS = frozenset({5060, 5061, 6000, *range(6665, 6670)})
-MODE = "workflowType=machine_learning"
+
+Chosen = RunDir | SweepDir | None
+"""What is to be opened; None: all runs."""
 
 
 def main(argv: list[str]) -> int:
@@ -36,8 +39,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--port", type=int, help="the port to listen on (default: the first free one from 5000)")
     parser.add_argument("--no-browser", action="store_true", help="print the address only")
     options = parser.parse_args(argv)
-    chosen = named([options.run]) if options.run else []
-    uri = tracking.store_uri(chosen[0] if chosen else None)
+    chosen = named(options.run) if options.run else None
+    uri = tracking.store_uri(chosen)
     if options.port is not None:
         _check_port(options.port)
     _catch_up()
@@ -48,18 +51,18 @@ def main(argv: list[str]) -> int:
 
 
 def _catch_up() -> None:
-    """Have the runs that nobody finished sent beside the server, which need not wait for them."""
-    runs = all_runs()
-    tracking.bury(runs)
-    left = [run for run in runs if not run.alive() and run.summary().get("uploaded") is False]
+    """Have the runs and sweeps that nobody finished sent beside the server, which need not wait for them."""
+    found = everything()
+    tracking.bury(found)
+    left = [folder for folder in found if not folder.alive() and folder.summary().get("uploaded") is False]
     if left:
         tracking.sync_in_background(left, rundir.outputs() / "sync.log")
-        console.say(f"{len(left)} of {len(runs)} runs were not wholly sent to MLflow: they appear while this runs.")
+        console.say(f"{len(left)} of {counted(found)} were not wholly sent to MLflow: they appear while this runs.")
 
 
-def _serve(uri: str, port: int, chosen: list[RunDir], *, browser: bool) -> int:
+def _serve(uri: str, port: int, chosen: Chosen, *, browser: bool) -> int:
     quiet_mlflow()
-    artifacts = artifact_folder(chosen[0] if chosen else None)
+    artifacts = artifact_folder(chosen)
     prepare(uri, artifacts)
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", uri, "--artifacts-destination", artifacts.as_uri()]
@@ -86,7 +89,7 @@ def _serve(uri: str, port: int, chosen: list[RunDir], *, browser: bool) -> int:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _open(address: str, chosen: list[RunDir], uri: str, *, browser: bool) -> int:
+def _open(address: str, chosen: Chosen, uri: str, *, browser: bool) -> int:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -99,30 +102,37 @@ def _open(address: str, chosen: list[RunDir], uri: str, *, browser: bool) -> int
     return 0
 
 
-def _view(chosen: list[RunDir], uri: str) -> str:
-    """Return the part of the address behind `#/`: a run's page, or the runs of an experiment."""
+def _view(chosen: Chosen, uri: str) -> str:
+    """Return the part of the address behind `#/`: a run's page, the charts of a sweep, or all runs."""
     from mlflow import MlflowClient
 
     client: Any = MlflowClient(tracking_uri=uri)
-    run_id = chosen[0].summary().get("mlflow_run_id") if len(chosen) == 1 else None
-    if run_id:
+    run_id = chosen.summary().get("mlflow_run_id") if chosen else None
+    if chosen and run_id:
         experiment = client.get_run(run_id).info.experiment_id
-        return f"experiments/{experiment}/runs/{run_id}?{MODE}"
-    if len(chosen) == 1:
-        console.warn(f"{chosen[0].id} is not in MLflow yet: type «dlrun sync {chosen[0].id}».")
+        return _charts(experiment, chosen) if isinstance(chosen, SweepDir) else view.of_run(experiment, run_id)
+    if chosen:
+        console.warn(f"{chosen.id} is not in MLflow yet: type «dlrun sync {chosen.id}».")
     found = client.get_experiment_by_name(_experiment(chosen))
-    if found is None:
-        return f"experiments?{MODE}"
-    return f"experiments/{found.experiment_id}/runs?{MODE}&orderByKey={quote('attributes.start_time')}&orderByAsc=false"
+    return view.of_experiment(found.experiment_id) if found else f"experiments?{view.MODE}"
 
 
-def _experiment(chosen: list[RunDir]) -> str:
+def _charts(experiment: str, sweep: SweepDir) -> str:
+    what = manifest.read(sweep)
+    return view.of_sweep(experiment, sweep.id, monitor=what.monitor, higher_is_better=what.higher_is_better)
+
+
+def _experiment(chosen: Chosen) -> str:
     """Return the experiment to show: that of the chosen run, or of the newest one."""
     from dlrun.tracking.describe import configuration
 
-    for run in [*chosen, *reversed(all_runs())][:1]:
-        return str((configuration(run).get("tracking") or {}).get("experiment", "dlrun"))
-    return "dlrun"
+    if isinstance(chosen, SweepDir):
+        jobs = manifest.read(chosen).jobs
+        config = jobs[0].config if jobs else {}
+    else:
+        newest = [chosen] if chosen else all_runs()[-1:]
+        config = configuration(newest[0]) if newest else {}
+    return str((config.get("tracking") or {}).get("experiment", "dlrun"))
 
 
 def _free_port() -> int:

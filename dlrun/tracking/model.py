@@ -41,4 +41,4 @@ def send_model(remote: MlflowRun, run: RunDir, uri: str) -> None:
             )
         finally:
             mlflow.end_run()
-    remote.send_tags({"dlrun.model": f"step {step}: {info.model_uri}"})
+    remote.send(tags={"dlrun.model": f"step {step}: {info.model_uri}"})

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PORTION = 1000
-"""The most points that MLflow takes in one call."""
+PORTION = 800
+"""The most points of one call: MLflow takes a thousand things, and a hundred params and as many tags may go along."""
 
 
 class Point(NamedTuple):
@@ -60,16 +60,17 @@ class Reader:
             self.offset = end
 
     def portions(self) -> Iterator[Portion]:
-        """Yield what was appended since, in portions of about a thousand points."""
+        """Yield what was appended since, in portions of at most `PORTION` points, but whole lines."""
         portion = Portion(end=self.offset)
         for record, end in self._records():
-            portion.points += self._points(record)
+            points = self._points(record)
+            if portion.points and len(portion.points) + len(points) > PORTION:
+                yield portion
+                portion = Portion(end=self.offset)
+            portion.points += points
             if record.get("event") == "text":
                 portion.texts.append((str(record.get("name", "text")), str(record.get("text", ""))))
             portion.end = self.offset = end
-            if len(portion.points) >= PORTION:
-                yield portion
-                portion = Portion(end=self.offset)
         if portion.points or portion.texts:
             yield portion
 

@@ -1,9 +1,13 @@
-"""Removing a run from MLflow, when its folder is removed."""
+"""Removing runs and sweeps from MLflow, when their folders are removed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from dlrun.errors import UserError
 from dlrun.rundir import RunDir
+from dlrun.sweepdir import SweepDir
 from dlrun.tracking.store import quiet_mlflow
 from dlrun.tracking.where import store_uri
 
@@ -13,16 +17,47 @@ def delete(run: RunDir) -> None:
 
     Raises `UserError` if the store cannot be reached.
     """
-    identifier = run.summary().get("mlflow_run_id")
+    _delete(run, lambda client, run_id: [run_id])
+
+
+def delete_sweep(sweep: SweepDir) -> None:
+    """Move a sweep's parent and children to MLflow's trash, as `delete` does a run.
+
+    The runs that it reused stay where they were trained.
+    """
+
+    def family(client: Any, run_id: str) -> list[str]:
+        experiment = client.get_run(run_id).info.experiment_id
+        return [*_pages(client, experiment, f"tags.`dlrun.sweep` = '{sweep.id}'"), run_id]
+
+    _delete(sweep, family)
+
+
+def _pages(client: Any, experiment: str, wanted: str) -> list[str]:
+    """Return the ids of all runs that fit, of which MLflow tells a thousand at a time."""
+    found: list[str] = []
+    token: str | None = ""
+    while token is not None:
+        page = client.search_runs([experiment], wanted, max_results=1000, page_token=token or None)
+        found += [run.info.run_id for run in page]
+        token = page.token or None
+    return found
+
+
+def _delete(folder: RunDir | SweepDir, runs: Callable[[Any, str], list[str]]) -> None:
+    """Delete the MLflow runs that `runs(client, run_id)` names, if the folder was ever sent."""
+    identifier = folder.summary().get("mlflow_run_id")
     if not identifier:
         return
     quiet_mlflow()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    uri = store_uri(run)
+    uri = store_uri(folder)
+    client = MlflowClient(tracking_uri=uri)
     try:
-        MlflowClient(tracking_uri=uri).delete_run(identifier)
+        for run_id in runs(client, identifier):
+            client.delete_run(run_id)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise UserError(f"The MLflow run of {run.path} cannot be deleted at {uri}: {error}") from None
+            raise UserError(f"The MLflow runs of {folder.path} cannot be deleted at {uri}: {error}") from None

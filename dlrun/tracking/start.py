@@ -11,20 +11,21 @@ from pathlib import Path
 
 import dlrun
 from dlrun.rundir import RunDir, wait_until
+from dlrun.sweepdir import SweepDir
 from dlrun.tracking.state import only_uploader
 
 
 @dataclass(frozen=True)
 class Uploader:
-    """The process that shows a run in MLflow while it is trained."""
+    """The process that shows a run, or a sweep with its jobs, in MLflow while it is trained."""
 
-    run: RunDir
+    folder: RunDir | SweepDir
     process: subprocess.Popen[bytes]
 
     def wait(self, seconds: float) -> bool:
         """Wait until all is sent, at most `seconds`; return whether it is. Ctrl-C gives up waiting.
 
-        The run's final status must be in its summary by then.
+        The final status must be in the summary by then, and a sweep's report in its folder before that.
         """
         try:
             wait_until(lambda: self._sent() or self._gone(), seconds)
@@ -35,13 +36,13 @@ class Uploader:
         return self._sent()
 
     def _sent(self) -> bool:
-        return bool(self.run.summary().get("uploaded"))
+        return bool(self.folder.summary().get("uploaded"))
 
     def _gone(self) -> bool:
         if self.process.poll() is None:
             return False
         # another uploader may hold the folder and do the work: this one then ended at once
-        with only_uploader(self.run) as free:
+        with only_uploader(self.folder.path) as free:
             return free
 
 
@@ -51,17 +52,23 @@ def start(run: RunDir) -> Uploader:
     return Uploader(run, _spawn([run], run.path / "uploader.log"))
 
 
-def sync_in_background(runs: Sequence[RunDir], log: Path) -> None:
-    """Spawn one process that sends what MLflow lacks of `runs`, one after the other."""
-    if runs:
-        _let_go(_spawn(runs, log))
+def start_sweep(sweep: SweepDir) -> Uploader:
+    """Spawn the one uploader of a sweep and all its jobs, after the manifest and the summary's status were written."""
+    sweep.update(uploaded=False)
+    return Uploader(sweep, _spawn([sweep], sweep.path / "uploader.log"))
 
 
-def bury(runs: Sequence[RunDir]) -> None:
-    """Write the true status into the summaries of runs that were killed and that nobody looked at since."""
-    for run in runs:
-        if run.summary().get("status") == "running":
-            run.status()
+def sync_in_background(folders: Sequence[RunDir | SweepDir], log: Path) -> None:
+    """Spawn one process that sends what MLflow lacks of runs and sweeps, one after the other."""
+    if folders:
+        _let_go(_spawn(folders, log))
+
+
+def bury(folders: Sequence[RunDir | SweepDir]) -> None:
+    """Write the true status into the summaries of those that were killed and that nobody looked at since."""
+    for folder in folders:
+        if folder.summary().get("status") == "running":
+            folder.status()
 
 
 def _let_go(process: subprocess.Popen[bytes]) -> None:
@@ -70,14 +77,14 @@ def _let_go(process: subprocess.Popen[bytes]) -> None:
         process.returncode = 0
 
 
-def _spawn(runs: Sequence[RunDir], log: Path) -> subprocess.Popen[bytes]:
+def _spawn(folders: Sequence[RunDir | SweepDir], log: Path) -> subprocess.Popen[bytes]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     # MLflow behaves otherwise when it finds itself under pytest
     environment.pop("PYTEST_CURRENT_TEST", None)
     # the current directory is the user's: a module of theirs must not stand in for one of MLflow's
     own = str(Path(dlrun.__file__).parent.parent)
     environment["PYTHONPATH"] = os.pathsep.join(p for p in (os.environ.get("PYTHONPATH"), own) if p)
-    command = [sys.executable, "-P", "-m", "dlrun.tracking.uploader", *(str(run.path) for run in runs)]
+    command = [sys.executable, "-P", "-m", "dlrun.tracking.uploader", *(str(folder.path) for folder in folders)]
     with log.open("ab") as output:
         return subprocess.Popen(
             command,

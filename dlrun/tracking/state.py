@@ -1,59 +1,82 @@
-"""What of a run MLflow has: the note of it in the summary, and how that is compared with the folder."""
+"""What of a run or a sweep MLflow has: the note of it in the folder, and how that is compared with the folder."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from dlrun.rundir import RunDir
+from dlrun.sweepdir import SweepDir
 from dlrun.tracking.where import has_server, redacted, store_uri
 
 FINAL = ("finished", "failed", "killed", "pruned")
+LOCK = ".uploader.lock"
 
 
-def ended(run: RunDir) -> bool:
-    """Return whether nothing more is to come: the status is final, or nobody trains in the folder."""
-    return run.summary().get("status") in FINAL or not run.alive()
+def ended(folder: RunDir | SweepDir) -> bool:
+    """Return whether nothing more is to come: the status is final, or nobody works in the folder."""
+    return folder.summary().get("status") in FINAL or not folder.alive()
 
 
 def stamp(run: RunDir, summary: dict[str, Any]) -> str:
     """Return what a store was given, as text: it differs once there is more to send, or another store."""
     said = [summary.get(key) for key in ("status", "metrics", "last", "test_reads", "best_step")]
     size = run.journal.stat().st_size if run.journal.exists() else 0
-    digest = hashlib.sha256(json.dumps([said, size], sort_keys=True).encode()).hexdigest()[:16]
-    return f"{digest} {redacted(store_uri(run))}"
+    return _digest([said, size], run)
 
 
-def pending(run: RunDir) -> bool:
-    """Return whether MLflow lacks something of the run."""
-    summary = run.summary()
-    return not summary.get("uploaded") or summary.get("uploaded_stamp") != stamp(run, summary)
+def stamp_of_sweep(sweep: SweepDir, summary: dict[str, Any]) -> str:
+    """Return what a store was given of the sweep itself; its jobs have stamps of their own."""
+    said = [summary.get(key) for key in ("status", "selected", "test_reads")]
+    files = [sweep.manifest, *sorted(file for file in sweep.report.rglob("*") if file.is_file())]
+    sizes = [[str(file.relative_to(sweep.path)), file.stat().st_size] for file in files if file.exists()]
+    return _digest([said, sizes], sweep)
 
 
-def link(run: RunDir) -> str:
-    """Return where a person finds the run in MLflow: an address, or the command that opens it."""
-    address = run.summary().get("mlflow_url")
-    return str(address) if address else f"dlrun ui {run.id}"
+def _digest(said: list[Any], folder: RunDir | SweepDir) -> str:
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
+    return f"{digest} {redacted(store_uri(folder))}"
 
 
-def page(uri: str, experiment_id: str, run_id: str) -> str | None:
-    """Return the address of a run's page on a tracking server, or None for a store without one."""
-    if not has_server(uri) or not uri.startswith("http"):
-        return None
-    return f"{redacted(uri).rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"
+def link(folder: RunDir | SweepDir) -> str:
+    """Return where a person finds the run or sweep in MLflow: an address, or the command that opens it."""
+    address = folder.summary().get("mlflow_url")
+    return str(address) if address else f"dlrun ui {folder.id}"
+
+
+def page(uri: str, view: str) -> str | None:
+    """Return the address of a view on a tracking server, or None for a store without one."""
+    return f"{redacted(uri).rstrip('/')}/#/{view}" if has_server(uri) and uri.startswith("http") else None
 
 
 @contextmanager
-def only_uploader(run: RunDir) -> Iterator[bool]:
+def only_uploader(folder: Path) -> Iterator[bool]:
     """Hold the uploader's lock of a folder if it is free; yield whether it is held."""
-    with (run.path / ".uploader.lock").open("a") as file:
+    with (folder / LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
             return
         yield True
+
+
+def first_attempt(folder: Path) -> bool:
+    """Return whether nobody has tried to make the folder's MLflow run before; whoever holds the lock asks this once.
+
+    So a run that is new need not be looked for in the store.
+    """
+    with (folder / LOCK).open("r+") as file:
+        if file.read():
+            return False
+        # on the disk before the run is made: a machine that goes down in between must not make two
+        file.write("an MLflow run was made, or was about to be\n")
+        file.flush()
+        os.fsync(file.fileno())
+        return True

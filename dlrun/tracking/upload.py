@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from dlrun.rundir import RunDir
-from dlrun.tracking import describe
-from dlrun.tracking.client import MlflowRun, open_run
+from dlrun.tracking import describe, view
+from dlrun.tracking.client import MlflowRun, noted
+from dlrun.tracking.connection import Connection
 from dlrun.tracking.note import note
-from dlrun.tracking.points import Reader
-from dlrun.tracking.state import FINAL, ended, page, stamp
-from dlrun.tracking.store import prepare
-from dlrun.tracking.where import artifact_folder, store_uri
+from dlrun.tracking.points import Point, Portion, Reader
+from dlrun.tracking.state import FINAL, ended, first_attempt, page, stamp
+from dlrun.tracking.subject import Subject
 
 POLL = 0.5
 """Seconds between two looks at a folder in which a run is being trained."""
@@ -24,107 +24,142 @@ BUSY = 0.05
 
 
 class Upload:
-    """A run that is being sent. Any call may raise; a new `Upload` of the run then goes on."""
+    """A run that is being sent, step by step: `advance` while it is trained, `finish` once it has ended.
 
-    def __init__(self, run: RunDir) -> None:
-        self.run = run
-        self.uri = store_uri(run)
-        self.config = describe.configuration(run)
-        prepare(self.uri, artifact_folder(run))
-        self.journal = Reader(run.journal)
-        self.remote = self._open()
+    Any call may raise; a new `Upload` of the run then goes on. Of a run that has ended everything but
+    its files goes in one call behind the one that makes it.
+    """
+
+    def __init__(self, subject: Subject, connection: Connection) -> None:
+        self.subject, self.run = subject, subject.run
+        if ended(self.run):
+            self.run.status()  # one that was killed is described as that from the start
+        self.config = describe.configuration(self.run)
+        self.journal = Reader(self.run.journal)
+        self.remote = self._open(connection)
         self.journal.skip(self.remote.progress)
-        self._describe(run.summary())
-        self._monitor: Any = None
-
-    def follow(self) -> None:
-        """Send what is appended until the run has ended, then the rest and its true status."""
+        self._params = describe.params(self.config)
+        self._changed = describe.changed(self._params, self.remote.params)
+        self._files: dict[Path, int] = {}
+        self._begun = False
         self._monitor = self._start_monitor()
-        try:
-            while True:
-                over = ended(self.run)  # looked at first: what was written before the end is read after it
-                began = time.monotonic()
-                self._send_journal()
-                if over:
-                    break
-                pause = max(POLL, (time.monotonic() - began) / BUSY)
-                _sleep(pause, lambda: ended(self.run))
-        finally:
-            if self._monitor:
-                self._monitor.finish()
-        self.finish()
+
+    def advance(self) -> None:
+        """Send what is known of the run, and what was appended to its journal."""
+        summary = self.run.summary()
+        text = {} if self._begun else self.remote.note(note(self.run, self.config, summary, {}))
+        self._begun = True
+        self.remote.send(params=self._params, tags=self._tags(summary) | text)
+        self.remote.send_datasets(describe.datasets(summary))
+        self._send_folder(self.run.path / ".hydra", "config")
+        for portion in self._portions():
+            self.remote.send(portion.points, end=portion.end)
 
     def finish(self) -> None:
-        """Send everything of a run that has ended, and note in its summary what was sent."""
-        self.run.status()
+        """Send everything of a run that has ended, and note in its folder what was sent."""
+        self.close()
+        status = self.run.status()
         summary = self.run.summary()
         sent = stamp(self.run, summary)
-        self._send_journal()
-        status = summary.get("status", "killed")
-        end = self.journal.last or _now()
-        step = summary.get("best_step") or summary.get("steps") or 0
-        curves = [name for name in summary.get("metrics") or {} if self.journal.has(name)]
-        self.remote.send_finals(describe.finals(summary, curves), step=int(step), time=end)
-        self._describe(summary)
+        self._send_rest(summary)
+        self.remote.send_datasets(describe.datasets(summary))
         self._send_files()
         self._send_model(status)
-        self.remote.close(status if status in FINAL else "killed", end)
-        self.run.update(
+        self.remote.close(status if status in FINAL else "killed", self.journal.last or _now())
+        remote = self.remote
+        self.subject.note(
             uploaded=True,
             uploaded_stamp=sent,
-            mlflow_run_id=self.remote.run_id,
-            mlflow_url=page(self.uri, self.remote.experiment_id, self.remote.run_id),
+            mlflow_run_id=remote.run_id,
+            mlflow_url=page(remote.connection.uri, view.of_run(remote.experiment_id, remote.run_id)),
         )
 
-    def _open(self) -> MlflowRun:
-        name = f"{self.config.get('name', 'run')}-{self.run.id}"
-        return open_run(
-            self.uri,
+    def close(self) -> None:
+        """Stop what runs beside the sending."""
+        if self._monitor:
+            self._monitor.finish()
+            self._monitor = None
+
+    def _open(self, connection: Connection) -> MlflowRun:
+        summary = self.run.summary()
+        # a name is given once: whoever renames the run in MLflow keeps the new one
+        name = self.subject.name or f"{self.config.get('name', 'run')}-{self.subject.id}"
+        text = note(self.run, self.config, summary, {})
+        return connection.open_run(
             self._setting("experiment", "dlrun"),
-            artifacts=artifact_folder(self.run),
-            # a name is given once: whoever renames the run in MLflow keeps the new one
-            tags=describe.tags(self.run, self.config, self.run.summary()) | {"mlflow.runName": name},
-            start=self.journal.first or _now(),
+            tags=self._tags(summary) | noted(text) | {"mlflow.runName": name},
+            start=self.journal.first or round(summary.get("started", time.time()) * 1000),
+            new=first_attempt(self.subject.home) and not self.subject.noted().get("mlflow_run_id"),
         )
 
-    def _describe(self, summary: dict[str, Any]) -> None:
-        """Send all but the curves; said again at the end, when more is known."""
-        params = describe.params(self.config)
-        self.remote.send_params(params)
+    def _tags(self, summary: dict[str, Any]) -> dict[str, str]:
         tags = describe.tags(self.run, self.config, summary)
-        flags = {
-            "dlrun.nonfinite": "\n".join(f"{name}: {what}" for name, what in self.journal.nonfinite.items()),
-            "dlrun.changed": describe.changed(params, self.remote.params),
-        }
-        tags |= {name: describe.shorten(value, describe.TAG) for name, value in flags.items() if value}
-        self.remote.send_tags(tags)
-        self.remote.send_note(note(self.run, self.config, summary, self.journal.nonfinite))
-        self.remote.send_datasets(describe.datasets(summary))
-        self.remote.send_files(sorted((self.run.path / ".hydra").glob("*.yaml")), "config")
+        return tags | {"dlrun.id": self.subject.id} | dict(self.subject.tags)
 
-    def _send_journal(self) -> None:
+    def _portions(self) -> Iterator[Portion]:
         for portion in self.journal.portions():
             for name, text in portion.texts:
                 self.remote.send_text(name, text)
-            self.remote.send_points(portion.points, portion.end)
+            yield portion
+
+    def _send_rest(self, summary: dict[str, Any]) -> None:
+        """Send the last points together with all that is known at the end."""
+        last = Portion(end=self.remote.progress)
+        for portion in self._portions():
+            if last.points:
+                self.remote.send(last.points, end=last.end)
+            last = portion
+        flags = {
+            "dlrun.nonfinite": "\n".join(f"{name}: {what}" for name, what in self.journal.nonfinite.items()),
+            "dlrun.changed": self._changed,
+        }
+        tags = self._tags(summary) | {n: describe.shorten(text, describe.TAG) for n, text in flags.items() if text}
+        tags |= self.remote.note(note(self.run, self.config, summary, self.journal.nonfinite))
+        points = last.points + self.remote.lacking(self._finals(summary))
+        self.remote.send(points, params=self._params, tags=tags, end=last.end)
+
+    def _finals(self, summary: dict[str, Any]) -> list[Point]:
+        """Return the summary's metrics that have no curve, as points at the selected step."""
+        curves = [name for name in summary.get("metrics") or {} if self.journal.has(name)]
+        step = int(summary.get("best_step") or summary.get("steps") or 0)
+        time = self.journal.last or _now()
+        return [Point(name, value, time, step) for name, value in describe.finals(summary, curves).items()]
 
     def _send_files(self) -> None:
-        self.remote.send_files(sorted(self.run.figures.glob("*")), "figures")
-        self.remote.send_files([self.run.log], "log")
+        self._send_folder(self.run.path / ".hydra", "config")
+        self._send_folder(self.run.figures, "figures")
+        self._send_each([self.run.log], "log")
         if self._setting("log_checkpoints", False):
-            self.remote.send_files([self.run.last, self.run.best], "checkpoints")
+            self._send_each([self.run.last, self.run.best], "checkpoints")
+
+    def _send_folder(self, files: Path, folder: str) -> None:
+        """Send a folder, unless it was sent as it is."""
+        altered = [file for file in (files.iterdir() if files.is_dir() else ()) if self._altered(file)]
+        if altered:
+            self.remote.send_folder(files, folder)
+
+    def _send_each(self, files: Sequence[Path], folder: str) -> None:
+        for file in files:
+            if file.is_file() and self._altered(file):
+                self.remote.send_file(file, folder)
+
+    def _altered(self, file: Path) -> bool:
+        """Return whether a file is new or was written since this was asked."""
+        before, now = self._files.get(file), file.stat().st_mtime_ns
+        self._files[file] = now
+        return before != now
 
     def _send_model(self, status: str) -> None:
         """Log the model of a finished run, once for each set of selected weights; a failure of it fails no more."""
-        if status != "finished" or not self._setting("log_model", False):
+        if status != "finished" or self.subject.reused or not self._setting("log_model", False):
             return
         from dlrun.tracking.model import send_model
 
         try:
-            send_model(self.remote, self.run, self.uri)
+            send_model(self.remote, self.run, self.remote.connection.uri)
         except Exception as error:
             print(f"The model could not be logged: {error!r}", file=sys.stderr)
-            self.remote.send_tags({"dlrun.model": describe.shorten(f"not logged: {error!r}", describe.TAG)})
+            self.remote.send(tags={"dlrun.model": describe.shorten(f"not logged: {error!r}", describe.TAG)})
 
     def _start_monitor(self) -> Any:
         if not self._setting("system_metrics", False) or ended(self.run):
@@ -133,7 +168,7 @@ class Upload:
 
         with suppress(ImportError):  # asked for, but psutil is not installed: `check` said so
             make: Any = SystemMetricsMonitor
-            monitor = make(self.remote.run_id, resume_logging=True, tracking_uri=self.uri)
+            monitor = make(self.remote.run_id, resume_logging=True, tracking_uri=self.remote.connection.uri)
             monitor.start()
             return monitor
         return None
@@ -142,7 +177,19 @@ class Upload:
         return (self.config.get("tracking") or {}).get(name, default)
 
 
-def _sleep(seconds: float, over: Callable[[], bool]) -> None:
+def follow(upload: Upload) -> None:
+    """Send what is appended until the run has ended, then the rest and its true status."""
+    try:
+        while not ended(upload.run):
+            began = time.monotonic()
+            upload.advance()
+            pause(max(POLL, (time.monotonic() - began) / BUSY), lambda: ended(upload.run))
+    finally:
+        upload.close()
+    upload.finish()
+
+
+def pause(seconds: float, over: Callable[[], bool]) -> None:
     """Sleep, but no longer than until `over` holds."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

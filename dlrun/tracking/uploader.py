@@ -1,4 +1,4 @@
-"""The uploader's process: `python -m dlrun.tracking.uploader FOLDER…`.
+"""The uploader's process: `python -m dlrun.tracking.uploader FOLDER…`, of runs or of sweeps.
 
 It outlives the trainer and its terminal, and runs at the lowest priority, so that it takes nothing
 from the trainer. While a server is away it tries again, ever more slowly; a few minutes after the
@@ -11,43 +11,71 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
 from dlrun.rundir import RunDir
-from dlrun.tracking.state import ended, only_uploader, pending
+from dlrun.sweepdir import SweepDir
+from dlrun.tracking import subject
+from dlrun.tracking.connection import connect
+from dlrun.tracking.pending import pending, pending_sweep
+from dlrun.tracking.state import ended, only_uploader
 from dlrun.tracking.store import quiet_mlflow
-from dlrun.tracking.upload import Upload
+from dlrun.tracking.sweep_upload import SweepUpload
+from dlrun.tracking.upload import Upload, follow
+from dlrun.tracking.where import artifact_folder, store_uri
 
 PATIENCE = 180.0
 """Seconds for which a store that is away is tried after the end of the run."""
 
 
 def send(run: RunDir, *, patience: float = PATIENCE) -> bool | None:
-    """Send a run until it has ended and all is there; return whether it is, None if another process does that.
+    """Send a run until it has ended and all is there; return whether it is, None if another process does that."""
+
+    def attempt() -> None:
+        connection = connect(store_uri(run), artifact_folder(run))
+        follow(Upload(subject.alone(run), connection))
+
+    return _send(run, attempt, lambda: pending(run), patience)
+
+
+def send_sweep(sweep: SweepDir, *, patience: float = PATIENCE) -> bool | None:
+    """Send a sweep with all its jobs until it has ended, as `send` does a run."""
+
+    def attempt() -> None:
+        SweepUpload(sweep, _report).follow()
+
+    return _send(sweep, attempt, lambda: pending_sweep(sweep), patience)
+
+
+def _send(
+    folder: RunDir | SweepDir, attempt: Callable[[], None], lacks: Callable[[], bool], patience: float
+) -> bool | None:
+    """Attempt it until the folder's work has ended and nothing is lacking.
 
     A trainer that resumes while the last run's rest is sent starts an uploader that finds this one
     at work and ends. So the folder is looked at once more after the lock was given back.
     """
     while True:
-        with only_uploader(run) as mine:
+        with only_uploader(folder.path) as mine:
             if not mine:
                 return None
-            sent = _send_all(run, patience)
-        if ended(run) and (not sent or not pending(run)):
+            sent = _insist(folder, attempt, patience)
+        if ended(folder) and (not sent or not lacks()):
             return sent
 
 
-def _send_all(run: RunDir, patience: float) -> bool:
+def _insist(folder: RunDir | SweepDir, attempt: Callable[[], None], patience: float) -> bool:
     delay, deadline = 1.0, None
     while True:
         try:
-            Upload(run).follow()
+            attempt()
             return True
         except Exception as error:  # whatever the store, the network or a file has: later, again
-            _report(run, error)
-        if ended(run):
-            run.status()
+            _report(folder, error)
+        if ended(folder):
+            folder.status()
             deadline = deadline or time.monotonic() + patience
             if time.monotonic() + delay > deadline:
                 return False
@@ -57,9 +85,10 @@ def _send_all(run: RunDir, patience: float) -> bool:
         delay = min(2 * delay, 30.0)
 
 
-def _report(run: RunDir, error: Exception) -> None:
+def _report(folder: RunDir | SweepDir, error: Exception) -> None:
     what = str(error).strip().splitlines() or [""]
-    print(f"{datetime.now():%H:%M:%S} {run.id}: {type(error).__name__}: {what[0][:500]}", file=sys.stderr, flush=True)
+    told = f"{datetime.now():%H:%M:%S} {folder.id}: {type(error).__name__}: {what[0][:500]}"
+    print(told, file=sys.stderr, flush=True)
 
 
 def give_way() -> None:
@@ -77,10 +106,12 @@ def give_way() -> None:
 
 
 def main(folders: list[str]) -> int:
-    """Send the runs of `folders`, one after the other; return how many could not be sent."""
+    """Send the runs and sweeps of `folders`, one after the other; return how many could not be sent."""
     give_way()
     quiet_mlflow()
-    return sum(send(RunDir(Path(folder))) is False for folder in folders)
+    sweeps = {Path(folder) for folder in folders if (Path(folder) / "manifest.json").is_file()}
+    sent = [send_sweep(SweepDir(path)) if path in sweeps else send(RunDir(path)) for path in map(Path, folders)]
+    return sum(one is False for one in sent)
 
 
 if __name__ == "__main__":

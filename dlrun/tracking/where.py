@@ -12,21 +12,22 @@ from urllib.parse import urlsplit, urlunsplit
 from dlrun import rundir
 from dlrun.errors import UserError, did_you_mean
 from dlrun.rundir import RunDir
+from dlrun.sweepdir import SweepDir
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")
 
 
-def outputs_of(run: RunDir | None = None) -> Path:
-    """Return the outputs folder that a run lies in: a run of another place keeps its own store."""
+def outputs_of(run: RunDir | SweepDir | None = None) -> Path:
+    """Return the outputs folder that a run or sweep lies in: one of another place keeps its own store."""
     for folder in run.path.parents if run else ():
         if folder.name in ("runs", "sweeps"):
             return folder.parent
     return rundir.outputs()
 
 
-def store_uri(run: RunDir | None = None) -> str:
-    """Return the URI of the store that a run is shown in.
+def store_uri(run: RunDir | SweepDir | None = None) -> str:
+    """Return the URI of the store that a run or sweep is shown in.
 
     Raises `UserError` if `MLFLOW_TRACKING_URI` names a place that MLflow does not accept.
     """
@@ -34,7 +35,7 @@ def store_uri(run: RunDir | None = None) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{outputs_of(run) / 'mlflow.db'}"
 
 
-def artifact_folder(run: RunDir | None = None) -> Path:
+def artifact_folder(run: RunDir | SweepDir | None = None) -> Path:
     """Return where the artifacts of a store without a server lie."""
     return outputs_of(run) / "mlartifacts"
 

@@ -1,0 +1,88 @@
+"""What a run is shown as: by itself, as a job under its sweep, or once more in a sweep that reuses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dlrun import manifest
+from dlrun.manifest import Job
+from dlrun.rundir import RunDir, write_atomically
+from dlrun.sweepdir import REUSED, SweepDir, sweep_of
+from dlrun.tracking.describe import shorten
+from dlrun.tracking.state import stamp
+
+NAME = 250
+"""The longest name of a run that every store takes."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run, and how it is to appear; `name` is None where that follows from the configuration.
+
+    `home` is the folder whose note says what MLflow has: the run's own, unless a sweep reuses it. The
+    run then appears a second time, in the sweep that was asked for, so that this one is complete.
+    """
+
+    run: RunDir
+    id: str
+    home: Path
+    name: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def reused(self) -> bool:
+        """Return whether the run was trained for another sweep."""
+        return self.home != self.run.path
+
+    def noted(self) -> dict[str, Any]:
+        """Return what the folder says about MLflow, among other things."""
+        if not self.reused:
+            return self.run.summary()
+        said: dict[str, Any] = json.loads((self.home / REUSED).read_text())
+        return said
+
+    def note(self, **values: Any) -> None:
+        """Note in the folder what MLflow has."""
+        if self.reused:
+            write_atomically(self.home / REUSED, json.dumps(self.noted() | values).encode())
+        else:
+            self.run.update(**values)
+
+    def pending(self) -> bool:
+        """Return whether MLflow lacks something of it."""
+        noted = self.noted()
+        return not noted.get("uploaded") or noted.get("uploaded_stamp") != stamp(self.run, self.run.summary())
+
+
+def alone(run: RunDir) -> Subject:
+    """Return how a run appears that is sent by itself; a job of a sweep still knows its sweep."""
+    sweep = sweep_of(run)
+    if sweep is None:
+        return Subject(run, run.id, run.path)
+    if sweep.manifest.exists():
+        for job in manifest.read(sweep).jobs:
+            if sweep.job(job.n) == run:
+                return of_job(sweep, job)
+    return Subject(run, run.id, run.path, tags={"dlrun.sweep": sweep.id})
+
+
+def of_job(sweep: SweepDir, job: Job) -> Subject:
+    """Return how a job of a sweep appears: under its parent, its overrides as its name."""
+    own, run = sweep.job(job.n), sweep.run(job.n)
+    tags = {"dlrun.sweep": sweep.id, "dlrun.group": job.label}
+    parent = sweep.summary().get("mlflow_run_id")
+    if parent:
+        tags["mlflow.parentRunId"] = str(parent)
+    if run != own:
+        tags["dlrun.reused_from"] = run.id
+    return Subject(run, own.id, own.path, name(job), tags)
+
+
+def name(job: Job) -> str:
+    """Return a job's name in MLflow: what sets it apart from the others, which stand in no column at first."""
+    seeded = any(override.startswith("seed=") for override in job.overrides)
+    return shorten(f"{job.label} seed={job.seed}" if seeded else job.label, NAME)

@@ -165,6 +165,19 @@ def test_a_sweep_gets_the_figures_that_suit_its_variables(
     assert [finding.name for source in pictures(seen) for finding in source()] == names
 
 
+def test_a_random_search_gets_dots_and_no_map(tmp_path: Path) -> None:
+    def drawn(values: dict[str, Any]) -> dict[str, Any]:
+        # of the grid the diagonal: no value comes twice
+        same = RATES.index(values["optimizer.lr"]) == values["model.width"]
+        return errors(values) if same else {"status": "pruned"}
+
+    seen = overview(made_sweep(tmp_path / "s", {"optimizer.lr": RATES, "model.width": [0, 1, 2], "seed": [0]}, drawn))
+    found = {finding.name: finding for source in pictures(seen) for finding in source()}
+    assert [*found] == ["ranking", "against-optimizer.lr", "against-model.width", "parallel"]
+    assert not found["against-model.width"].figure.axes[0].get_lines()
+    assert "line" not in found["against-model.width"].caption
+
+
 def test_a_report_written_again_is_the_same(sweep: SweepDir) -> None:
     files = {file: file.read_bytes() for file in sweep.report.rglob("*.*")}
     assert len(files) == 3 + 2 * 3

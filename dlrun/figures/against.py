@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlrun.figures.scale import FRACTIONS, decades, places, scale_x, scale_y, words
+from dlrun.figures.scale import decades, fraction, places, scale_x, scale_y, words
 from dlrun.figures.style import BLACK, BLUE, GREEN, ORANGE, figure, styled
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def against(key: str, metric: str, runs: Mapping[str, Points], line: Mapping[str
     """Draw a metric against the values of `key`, for each split (`train`, `val`, `test`) with a look of its own.
 
     Every point of `runs` is a dot; through those of `line`, several for a value, goes the median with
-    a band from the lowest to the highest.
+    a band from the lowest to the highest. A split that is not in `line` gets dots alone.
     """
     values = list(dict.fromkeys(value for points in runs.values() for value, _ in points))
     place = places(values)
@@ -39,8 +39,11 @@ def against(key: str, metric: str, runs: Mapping[str, Points], line: Mapping[str
         for split, points in runs.items():
             colour, marker, style = LOOKS[split]
             finite = [(place[x], y) for x, y in points if math.isfinite(y)]
+            if split not in line:
+                axes.scatter(*_unzipped(finite), s=34, color=colour, marker=marker, alpha=0.8, label=NAMES[split])
+                continue
             axes.scatter(*_unzipped(finite), s=16, color=colour, marker=marker, alpha=0.35, linewidths=0, zorder=2)
-            steps, middle, low, high = _profile(line.get(split, ()), place)
+            steps, middle, low, high = _profile(line[split], place)
             axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
             axes.plot(steps, middle, color=colour, linestyle=style, marker=marker, ms=7, label=NAMES[split], zorder=3)
         scale_x(axes, values)
@@ -59,7 +62,7 @@ def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], flo
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import PercentFormatter
 
-    fraction = metric.rpartition("/")[2] in FRACTIONS
+    percent = fraction(metric)
     across, up = (_ordered([cell[i] for cell in cells]) for i in (0, 1))
     table = np.full((len(up), len(across)), math.nan)
     for (x, y), value in cells.items():
@@ -79,7 +82,7 @@ def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], flo
                 axes.text(
                     column,
                     row,
-                    _short(value, fraction=fraction),
+                    _short(value, percent=percent),
                     ha="center",
                     va="center",
                     fontsize=11,
@@ -95,7 +98,7 @@ def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], flo
         )
         axes.set_yticks(range(len(up)), map(_named, up))
         axes.set(xlabel=keys[0], ylabel=keys[1])
-        drawn.colorbar(shades, label=words(metric), format=PercentFormatter(1.0) if fraction else None)
+        drawn.colorbar(shades, label=words(metric), format=PercentFormatter(1.0) if percent else None)
     return drawn
 
 
@@ -122,7 +125,7 @@ def _named(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _short(value: float, *, fraction: bool) -> str:
+def _short(value: float, *, percent: bool) -> str:
     if not math.isfinite(value):
         return "–"
-    return f"{100 * value:.3g}%" if fraction else f"{value:.3g}"
+    return f"{100 * value:.3g}%" if percent else f"{value:.3g}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dlrun.evidence import Spread
-from dlrun.figures.scale import FRACTIONS, decades, plain_ticks, words
+from dlrun.figures.scale import decades, fraction, plain_ticks, words
 from dlrun.figures.style import BLACK, BLUE, ORANGE, figure, styled
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ def ranking(rows: Sequence[Row], metric: str) -> Figure:
         axes.set_ylim(len(shown) - 0.4, -0.6)
         if seen and decades(seen):
             axes.set_xscale("log")
-            plain_ticks(axes.xaxis, seen)
+            plain_ticks(axes.xaxis, seen, percent=fraction(metric))
             axes.set_xlim(min(seen) / 1.4, max(seen) * 1.4)  # an interval may reach below zero
-        elif metric.rpartition("/")[2] in FRACTIONS:
+        elif fraction(metric):
             axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel(words(metric))
     return drawn

@@ -65,12 +65,17 @@ def scale_y(axes: Axes, values: Collection[float], metric: str) -> None:
 
     if decades(values):
         axes.set_yscale("log")
-        plain_ticks(axes.yaxis, values)
-    elif metric.rpartition("/")[2] in FRACTIONS:
+        plain_ticks(axes.yaxis, values, percent=fraction(metric))
+    elif fraction(metric):
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
-def plain_ticks(axis: Axis, values: Collection[float]) -> None:
+def fraction(metric: str) -> bool:
+    """Return whether a metric is shown in per cent."""
+    return metric.rpartition("/")[2] in ("error", "accuracy", "recall_at_1")
+
+
+def plain_ticks(axis: Axis, values: Collection[float], *, percent: bool = False) -> None:
     """Write the powers of ten of a logarithmic axis as 0.01 or 10⁻⁷; over one decade or two, 2 and 5 between them too.
 
     Text that TeX sets takes ten times as long to draw.
@@ -79,8 +84,17 @@ def plain_ticks(axis: Axis, values: Collection[float]) -> None:
 
     finite = [abs(value) for value in values if math.isfinite(value) and value]
     few = bool(finite) and max(finite) < 100 * min(finite)
-    axis.set_major_formatter(FuncFormatter(lambda value, _: power(value)))
-    axis.set_minor_formatter(FuncFormatter(lambda value, _: between(value)) if few else NullFormatter())
+    scale, unit = (100.0, "%") if percent else (1.0, "")
+
+    def major(value: float, _: object) -> str:
+        return power(scale * value) + unit
+
+    def minor(value: float, _: object) -> str:
+        text = between(scale * value)
+        return text and text + unit
+
+    axis.set_major_formatter(FuncFormatter(major))
+    axis.set_minor_formatter(FuncFormatter(minor) if few else NullFormatter())
 
 
 def power(value: float) -> str:
@@ -105,9 +119,6 @@ def between(value: float) -> str:
 
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-FRACTIONS = ("error", "accuracy", "recall_at_1")
-"""Metrics that are shown in per cent."""
-
 WORDS = {"train": "training", "val": "validation", "test": "test"}
 
 

@@ -61,7 +61,7 @@ def _found(seen: Overview) -> Iterator[Block]:
     yield tables.ranking(seen)
     if len(seen.groups) > tables.LONGEST:
         yield Paragraph(f"The {len(seen.groups) - tables.LONGEST} groups that are not shown are in runs.csv.")
-    for told in (sentences.lead(seen), sentences.intervals(seen)):
+    for told in (sentences.lead(seen), sentences.bias(seen), sentences.intervals(seen)):
         if told:
             yield Paragraph(told)
     across = tables.splits(seen)
@@ -88,7 +88,7 @@ def _figures(pictures: Sequence[Picture]) -> Iterator[Block]:
 
 
 def _failures(seen: Overview) -> Iterator[Block]:
-    left = [result for result in seen.results if result.status != "finished"]
+    left = [result for result in seen.results if result.status not in ("finished", "pruned")]
     if left:
         yield Heading("Jobs that did not finish")
         yield tables.failures(left)

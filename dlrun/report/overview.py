@@ -29,7 +29,8 @@ class Group:
 
     def shown(self, keys: Sequence[str]) -> str:
         """Return the label that a figure has room for: the last part of each key with its value."""
-        told = [f"{short(key, keys)}={value(self.results[0], key)}" for key in keys]
+        values = [(key, value(self.results[0], key)) for key in keys]
+        told = [f"{short(key, keys)}={f'{v:.4g}' if isinstance(v, float) else v}" for key, v in values]
         return ", ".join(told) or self.label
 
     @property
@@ -66,6 +67,11 @@ class Overview:
     def selected(self) -> Group | None:
         """Return the group that was selected."""
         return next((group for group in self.groups if group.selected), None)
+
+    @cached_property
+    def ranked(self) -> list[Group]:
+        """Return the groups that have a value to be ordered by."""
+        return [group for group in self.groups if group.spread.n]
 
     @property
     def swept(self) -> list[str]:

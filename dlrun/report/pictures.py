@@ -24,11 +24,11 @@ def pictures(seen: Overview) -> list[Callable[[], Iterator[Finding]]]:
 
     Each is drawn when it is called, so that one that fails takes no other along.
     """
-    if not any(group.spread.n for group in seen.groups):
+    if not seen.ranked:
         return []
     drawn: list[Callable[[Overview], Iterator[Finding]]] = [_ranking]
     drawn += [partial(_against, key=key) for key in seen.swept[:VARIABLES]]
-    drawn += [_heat] if len(seen.swept) == 2 else [_parallel] if len(seen.swept) >= 3 else []
+    drawn += [_heat] if _is_grid(seen) else [_parallel] if len(seen.swept) >= 2 else []
     return [partial(each, seen) for each in (*drawn, _curves)]
 
 
@@ -38,7 +38,7 @@ def _ranking(seen: Overview) -> Iterator[Finding]:
     if len(seen.finished) < 2:
         return
 
-    groups = [group for group in seen.groups if group.spread.n]
+    groups = seen.ranked
     rows = [
         Row(g.shown(seen.swept), [*g.by_seed(seen.metric).values()], g.spread, g.selected and len(groups) > 1)
         for g in groups
@@ -57,9 +57,8 @@ def _against(seen: Overview, key: str) -> Iterator[Finding]:
     name = seen.metric.partition("/")[2]
     # of the others the best at each value: what the variable can do
     best: dict[Any, Group] = {}
-    for group in seen.groups:
-        if group.spread.n:
-            best.setdefault(value(group.results[0], key), group)
+    for group in seen.ranked:
+        best.setdefault(value(group.results[0], key), group)
     dots, line = {}, {}
     for split in SPLITS:
         metric = f"{split}/{name}"
@@ -69,16 +68,25 @@ def _against(seen: Overview, key: str) -> Iterator[Finding]:
             dots[split] = points
             line[split] = [p for group in best.values() for p in _points(finished(group.results), key, metric)]
     others = [other for other in seen.swept if other != key]
+    if others and 2 * len(best) > len(seen.ranked):
+        line = {}  # hardly a value comes twice, as in a random search: a line through all is of the other variables
     through = f" at the {seen.metric}-best of {' and '.join(others)}" if others else ""
+    median = f", the line the median over the seeds{through}" if line else ""
     drawn = against(key, name, dots, line)
-    caption = (
-        f"The {name.replace('_', ' ')} against {key}: every run a dot, the line the median over the seeds{through}."
-    )
+    caption = f"The {name.replace('_', ' ')} against {key}: every run a dot{median}."
     yield Finding(f"against-{_file(key)}", drawn, caption)
 
 
 def _points(found: Sequence[Result], key: str, metric: str) -> list[tuple[Any, float]]:
     return [(value(result, key), result.metrics[metric]) for result in found if metric in result.metrics]
+
+
+def _is_grid(seen: Overview) -> bool:
+    """Return whether two variables were swept, and most pairs of their values."""
+    if len(seen.swept) != 2:
+        return False
+    values = [{value(result, key) for result in seen.finished} for key in seen.swept]
+    return 2 * len(seen.ranked) > len(values[0]) * len(values[1])
 
 
 def _heat(seen: Overview) -> Iterator[Finding]:
@@ -87,10 +95,9 @@ def _heat(seen: Overview) -> Iterator[Finding]:
     across, up = seen.swept
     cells = {
         (value(group.results[0], across), value(group.results[0], up)): group.spread.mean
-        for group in reversed(seen.groups)
-        if group.spread.n
+        for group in reversed(seen.ranked)
     }
-    best = seen.selected or seen.groups[0]
+    best = seen.selected or seen.ranked[0]
     framed = value(best.results[0], across), value(best.results[0], up)
     word = "selected" if seen.selected else "best"
     caption = f"The mean {words(seen.metric)} over {across} and {up}; the {word} cell is framed."
@@ -101,10 +108,9 @@ def _parallel(seen: Overview) -> Iterator[Finding]:
     from dlrun.figures.parallel import parallel
 
     rows = []
-    for group in seen.groups:
-        if group.spread.n:
-            values = {key: value(group.results[0], key) for key in seen.swept}
-            rows.append({**values, seen.metric: group.spread.mean})
+    for group in seen.ranked:
+        values = {key: value(group.results[0], key) for key in seen.swept}
+        rows.append({**values, seen.metric: group.spread.mean})
     drawn = parallel(seen.swept, rows, seen.metric, higher_is_better=seen.what.higher_is_better)
     caption = (
         f"Every group as a line through its values and its mean {seen.metric}; the darker the better, the best black."

@@ -61,9 +61,18 @@ def read(seen: Overview) -> str:
         return "The test split was not read."
     if len(seen.groups) == 1:
         return f"The test split was read by each run, after all had finished. {times}"
+    return f"The test split was read for the selected configuration alone, after it was selected. {times}"
+
+
+def bias(seen: Overview) -> str:
+    """Return what selection does to the selected group's validation numbers (empty if nothing was selected)."""
+    if seen.selected is None or len(seen.groups) == 1:
+        return ""
+    told = f"The validation numbers of the selected group are those of the best of {len(seen.groups)}, and so"
     return (
-        f"The test split was read for the selected configuration alone, after it was selected. {times} Its validation "
-        f"numbers are those of the best of {len(seen.groups)}, and so a little too good; those of the test are not."
+        f"{told} a little too good; those of the test split are not."
+        if seen.what.test == "final"
+        else f"{told} a little too good."
     )
 
 

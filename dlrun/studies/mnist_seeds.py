@@ -96,8 +96,9 @@ def histogram(errors: Sequence[float], slides: tuple[float, float, float]) -> Fi
     with styled():
         drawn = figure(7.2, 4.4)
         axes = drawn.add_subplot()
-        low, high = min(percent.min(), 100 * slides[0]), max(percent.max(), 100 * slides[2])
-        edges = np.arange(math.floor(low / 0.05) * 0.05, high + 0.1, 0.05)
+        # five of ten thousand test images a bar, unless the runs lie too far apart for that
+        width = max(0.05, float(np.ptp(percent)) / 20)
+        edges = width * np.arange(math.floor(percent.min() / width), math.floor(percent.max() / width) + 2)
         axes.hist(percent, bins=edges.tolist(), color=BLUE, alpha=0.7, edgecolor="white")
         found = (percent.min(), np.median(percent), percent.max())
         words = ("best", "median", "worst")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from dlrun import manifest
 from dlrun.rundir import RunDir
 from dlrun.sweepdir import SweepDir
-from dlrun.tracking.state import stamp, stamp_of_sweep
-from dlrun.tracking.subject import of_job
+from dlrun.tracking.state import only_uploader, stamp, stamp_of_sweep
+from dlrun.tracking.subject import Subject, of_job
 
 
 def pending(run: RunDir) -> bool:
@@ -17,8 +19,25 @@ def pending(run: RunDir) -> bool:
 
 def pending_sweep(sweep: SweepDir) -> bool:
     """Return whether MLflow lacks something of the sweep or of a job that was begun."""
+    return _itself(sweep) or next(_jobs(sweep), None) is not None
+
+
+def unattended(sweep: SweepDir) -> bool:
+    """Return whether something is pending that no other uploader is sending."""
+    return _itself(sweep) or any(_free(subject) for subject in _jobs(sweep))
+
+
+def _itself(sweep: SweepDir) -> bool:
     summary = sweep.summary()
-    if not summary.get("uploaded") or summary.get("uploaded_stamp") != stamp_of_sweep(sweep, summary):
-        return True
-    begun = (job for job in manifest.read(sweep).jobs if sweep.run(job.n).summary())
-    return any(of_job(sweep, job).pending() for job in begun)
+    return not summary.get("uploaded") or summary.get("uploaded_stamp") != stamp_of_sweep(sweep, summary)
+
+
+def _jobs(sweep: SweepDir) -> Iterator[Subject]:
+    """Yield the jobs that were begun and of which MLflow lacks something."""
+    begun = (of_job(sweep, job) for job in manifest.read(sweep).jobs if sweep.run(job.n).summary())
+    return (subject for subject in begun if subject.pending())
+
+
+def _free(subject: Subject) -> bool:
+    with only_uploader(subject.home) as free:
+        return free

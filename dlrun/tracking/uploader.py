@@ -19,7 +19,7 @@ from dlrun.rundir import RunDir
 from dlrun.sweepdir import SweepDir
 from dlrun.tracking import subject
 from dlrun.tracking.connection import connect
-from dlrun.tracking.pending import pending, pending_sweep
+from dlrun.tracking.pending import pending, unattended
 from dlrun.tracking.state import ended, only_uploader
 from dlrun.tracking.store import quiet_mlflow
 from dlrun.tracking.sweep_upload import SweepUpload
@@ -46,7 +46,7 @@ def send_sweep(sweep: SweepDir, *, patience: float = PATIENCE) -> bool | None:
     def attempt() -> None:
         SweepUpload(sweep, _report).follow()
 
-    return _send(sweep, attempt, lambda: pending_sweep(sweep), patience)
+    return _send(sweep, attempt, lambda: unattended(sweep), patience)
 
 
 def _send(

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Called
-from made_sweeps import group_of, made_sweep
 
 from dlrun.evidence import interval
 from dlrun.sweepdir import SweepDir
+from tests.conftest import Called
+from tests.made_sweeps import group_of, made_sweep
 
 Call = Callable[..., Called]
 SEEDS = [0, 1, 2, 3, 4]

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_sweeps import group_of, made_sweep
 
 from dlrun import report
 from dlrun.report.claims import checked
@@ -25,6 +24,7 @@ from dlrun.report.pictures import pictures
 from dlrun.results import Result
 from dlrun.studies.study import Claim, Finding, judged
 from dlrun.sweepdir import SweepDir
+from tests.made_sweeps import group_of, made_sweep
 
 RATES, SEEDS = [0.01, 0.1, 1.0], [0, 1, 2, 3]
 

@@ -26,10 +26,11 @@ class DoubleDescent:
     metric: str = "error"
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
-        """Return whether the test error rises towards a peak inside and falls behind it, and beats the small models."""
+        """Return whether the test error falls, rises to a peak, falls again, and then beats the small models."""
         test = by_value(results, self.key, f"test/{self.metric}")
         return [
-            rises(test, f"The test {self.metric} rises towards the threshold, after it fell."),
+            falls(test, f"The test {self.metric} falls at first."),
+            rises(test, f"The test {self.metric} rises towards the threshold."),
             falls_again(test, f"The test {self.metric} falls again behind it."),
             best_behind(test, f"The best wide model has a smaller test {self.metric} than the best narrow one."),
         ]
@@ -48,8 +49,9 @@ _WORDS = {"test": "test", "training": "train"}
 
 @dataclass(frozen=True)
 class Shape:
-    """Where a curve has its bottom before the peak, its peak, and its bottom behind it."""
+    """Where a curve begins, has its bottom before the peak, its peak, and its bottom behind it."""
 
+    first: Any
     before: Any
     peak: Any
     behind: Any
@@ -59,7 +61,7 @@ def shape(curve: dict[Any, float]) -> Shape | None:
     """Return the inner value that stands out most over the least value on either side of it.
 
     >>> shape({1: 0.5, 2: 0.2, 4: 0.4, 8: 0.1})
-    Shape(before=2, peak=4, behind=8)
+    Shape(first=1, before=2, peak=4, behind=8)
     """
     places = [*curve]
     found, height = None, -math.inf
@@ -67,8 +69,13 @@ def shape(curve: dict[Any, float]) -> Shape | None:
         before, behind = (least({place: curve[place] for place in side}) for side in (places[:i], places[i + 1 :]))
         stands_out = curve[places[i]] - max(curve[before], curve[behind])
         if stands_out > height:
-            found, height = Shape(before, places[i], behind), stands_out
+            found, height = Shape(places[0], before, places[i], behind), stands_out
     return found
+
+
+def falls(test: Table, text: str) -> Claim:
+    """Return whether the beginning is above the bottom before the peak."""
+    return _differs(test, text, lower="before", upper="first")
 
 
 def rises(test: Table, text: str) -> Claim:

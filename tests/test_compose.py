@@ -52,6 +52,9 @@ def run(seen: Seen) -> Callable[..., int]:
     return lambda *argv: compose.run(argv, prog="dlrun train", prepare=seen.prepare, task=seen.task)
 
 
+BASIC = ("hydra/launcher=basic", "hydra/sweeper=basic")  # jobs in this process, which the tests look at
+
+
 def folders(here: Path) -> list[Path]:
     return sorted(path.parent for path in here.rglob(".hydra"))
 
@@ -209,7 +212,7 @@ def test_logging_is_given_back(run) -> None:
 
 
 def test_a_sweep_lies_in_one_folder(here: Path, run, seen: Seen) -> None:
-    assert run("-m", "seed=range(2)", "model=mlp,linear") == 0
+    assert run("-m", "seed=range(2)", "model=mlp,linear", *BASIC) == 0
     assert [(cfg.seed, cfg.name) for cfg, _ in seen.ran] == [
         (0, "digits-mlp"),
         (0, "digits-linear"),
@@ -226,14 +229,29 @@ def test_a_sweep_that_an_experiment_asks_for_needs_no_option(here: Path, run, se
     (here / "conf/experiment").mkdir(parents=True)
     text = "# @package _global_\nhydra:\n  mode: MULTIRUN\n  sweeper:\n    params:\n      seed: 1,2\n"
     (here / "conf/experiment/mine.yaml").write_text(text)
-    assert run("+experiment=mine") == 0
+    assert run("+experiment=mine", *BASIC) == 0
     assert [(cfg.seed, cfg.name) for cfg, _ in seen.ran] == [(1, "mine"), (2, "mine")]
-    assert run("+experiment=mine", "model=mlp,linear") == 0
+    assert run("+experiment=mine", "model=mlp,linear", *BASIC) == 0
     assert len(seen.ran) == 6
 
 
+def test_the_launcher_and_the_sweeper_are_dlruns_own_unless_an_experiment_chooses(here: Path) -> None:
+    (here / "conf/experiment").mkdir(parents=True)
+    text = "# @package _global_\ndefaults:\n  - override /hydra/launcher: basic\n  - override /hydra/sweeper: basic\n"
+    (here / "conf/experiment/mine.yaml").write_text(text)
+
+    def chosen(*overrides: str) -> tuple[str, str]:
+        with composition.opened() as hydra:
+            cfg = composition.load(hydra, "dlrun", overrides).hydra
+            return cfg.runtime.choices["hydra/launcher"], cfg.runtime.choices["hydra/sweeper"]
+
+    assert chosen() == ("local", "grid")
+    assert chosen("+experiment=mine") == ("basic", "basic")
+    assert chosen("+experiment=mine", "hydra/launcher=local") == ("local", "basic")
+
+
 def test_a_failed_job_of_a_sweep_stops_no_other(run, seen: Seen, capfd) -> None:
-    assert run("-m", "seed=13,1,14") == 1
+    assert run("-m", "seed=13,1,14", "hydra/launcher=basic") == 1
     assert [cfg.seed for cfg, _ in seen.ran] == [13, 1, 14]
     err = capfd.readouterr().err
     assert "ZeroDivisionError: an accident" in err

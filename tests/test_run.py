@@ -243,23 +243,6 @@ def test_check_says_what_would_run_and_leaves_nothing(call: Call, here: Path) ->
     assert not all_runs()
 
 
-def test_in_a_sweep_the_test_split_stays_sealed_unless_its_subject_is_the_test_curve(call: Call) -> None:
-    done = call("train", "-m", "trainer.epochs=1", "seed=0,1", *QUICK)
-    assert done.code == 0, done.err
-    jobs = all_runs()
-    assert [job.summary()["test_reads"] for job in jobs] == [0, 0]
-    sweep = jobs[0].id.split("/")[0]
-    assert [job.id for job in jobs] == [f"{sweep}/0", f"{sweep}/1"]
-    assert call("test", f"{sweep[:4]}/1", "--split", "validation").code == 0
-    refused = call("test", f"{sweep[:4]}/1")
-    assert refused.code == 2
-    assert "sealed" in refused.err
-    assert call("test", f"{sweep[:4]}/1", "--force").code == 0
-    assert [job.summary()["test_reads"] for job in jobs] == [0, 1]
-    assert call("train", "-m", "trainer.epochs=1", "seed=0,1", "evaluation.test=every", *QUICK).code == 0
-    assert [job.summary()["test_reads"] for job in all_runs()[2:]] == [1, 1]
-
-
 def test_on_a_full_disk_training_goes_on_and_the_end_waits_for_space(
     call: Call, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

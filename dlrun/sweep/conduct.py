@@ -170,6 +170,12 @@ class Conductor:
             wait_until(lambda: not any(folder.alive() for folder in folders), GRACE + 5)
 
 
+def check_settings(launcher: DictConfig, jobs: Sequence[Job]) -> None:
+    """Raise `ConfigError` for what the launcher's own keys must not be, before anything is made."""
+    foreign.goes_on(launcher.get("on_failure", "continue"))
+    slots_of(launcher, jobs, len(jobs))
+
+
 def slots_of(launcher: DictConfig, jobs: Sequence[Job], count: int) -> list[Slot]:
     """Return the slots for `count` jobs, as the launcher's settings and the jobs' own devices and threads ask for."""
     trainers = [job.config["trainer"] for job in jobs]

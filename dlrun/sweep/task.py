@@ -16,7 +16,7 @@ from dlrun.manifest import Job
 from dlrun.results import Result
 from dlrun.sweep import begin
 from dlrun.sweep.begin import Place
-from dlrun.sweep.conduct import Conductor
+from dlrun.sweep.conduct import Conductor, check_settings
 from dlrun.sweep.define import Candidate, Definer
 from dlrun.sweep.expand import Expansion
 from dlrun.sweep.finish import finish
@@ -76,9 +76,10 @@ class SweepTask:
         """
         if self.place.continued:
             if not begin.is_over(self.place.sweep):
-                self._conductor = self._stack.enter_context(continued(self.place.sweep))
+                self._conductor = self._stack.enter_context(continued(self.place.sweep, hydra=launcher.config.hydra))
             return self._conductor
         jobs = self._jobs(launcher, job_overrides, 0)
+        check_settings(launcher.config.hydra.launcher, jobs)
         what = begin.new(self.place, master=launcher.config, jobs=jobs, definer=self._definer)
         conductor = Conductor(self.place.sweep, what, launcher.config.hydra)
         self._conductor = self._stack.enter_context(conductor)
@@ -101,7 +102,7 @@ class SweepTask:
         """Choose, test and report, once the sweeper has asked for its last job; return the exit code."""
         if self._conductor is not None:
             return finish(self._conductor)
-        return 0 if self.place.sweep.summary().get("status") == "finished" else 1
+        return _code(self.place.sweep)
 
     def _jobs(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], first: int) -> list[Job]:
         if self._expansion is None:
@@ -139,8 +140,8 @@ class Listing:
         return []
 
 
-def continued(sweep: SweepDir, *, retry_failed: bool = False) -> Conductor:
-    """Return the conductor of a sweep that was begun before, from its folder alone.
+def continued(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictConfig | None = None) -> Conductor:
+    """Return the conductor of a sweep that was begun before, from its folder alone but for Hydra's part if given.
 
     Raises `UserError` if another process conducts it, or if its jobs would not be what they were.
     """
@@ -148,17 +149,21 @@ def continued(sweep: SweepDir, *, retry_failed: bool = False) -> Conductor:
     with sweep.held():
         begin.tell_continued(sweep, what, retry_failed=retry_failed)
     begin.check_unchanged(sweep, what)
-    return Conductor(sweep, what, begin.hydra_of(sweep))
+    return Conductor(sweep, what, hydra or begin.hydra_of(sweep))
 
 
 def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
     """Run what a sweep has left to do, from its folder alone; return the exit code."""
     if begin.is_over(sweep, retry_failed=retry_failed):
-        return 0
+        return _code(sweep)
     with continued(sweep, retry_failed=retry_failed) as conductor:
         due = conductor.due(retry_failed=retry_failed)
         conductor.run(due, count=len(due))
         return finish(conductor)
+
+
+def _code(sweep: SweepDir) -> int:
+    return 0 if sweep.status() == "finished" else 1
 
 
 def _returned(result: Result, overrides: Sequence[str]) -> JobReturn:

@@ -35,9 +35,17 @@ class GridSweeper(Sweeper):
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
+        from dlrun.errors import ConfigError
+
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         given = [f"{key}={value}" for key, value in self.params.items()]
         overrides = parser.parse_overrides([*given, *arguments])
+        for override in overrides:
+            if override.is_sweep_override() and not override.is_discrete_sweep():
+                raise ConfigError(
+                    f"«{override.input_line}» is a range to search in, and a grid takes values one by one. "
+                    f"Type hydra/sweeper=optuna to search."
+                )
         (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
         returned: Sequence[Any] = self.launcher.launch(jobs, initial_job_idx=0)
         return [returned]

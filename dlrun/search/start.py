@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -16,6 +17,7 @@ from dlrun.search import bases, plan, settings, space
 from dlrun.search.plan import Plan
 from dlrun.search.search import Search
 from dlrun.search.trials import Trials
+from dlrun.studies.search_history import SearchHistory
 from dlrun.sweep import begin
 from dlrun.sweep.conduct import Conductor, reuse
 from dlrun.sweep.define import Candidate, Definer
@@ -98,11 +100,20 @@ def _begun(place: begin.Place, decided: Plan, definer: Definer, master: DictConf
         trial = _trials(sweep, decided, definer.rule.higher_is_better).ask()
         overrides = decided.space.overrides(trial.params)[0]
         jobs = definer.jobs([Candidate(0, overrides, decided.bases.config(overrides))])
-        return begin.new(place, master=master, jobs=jobs, definer=definer)
+        what = begin.new(place, master=master, jobs=jobs, definer=definer)
     except BaseException:
         if not sweep.manifest.exists():
             shutil.rmtree(sweep.path)
         raise
+    what = replace(what, study=what.study or _study(what))
+    what.write(sweep)
+    return what
+
+
+def _study(what: Manifest) -> dict[str, Any]:
+    """Return the study of a search that is no study's: its report gets the history."""
+    target = f"{SearchHistory.__module__}.{SearchHistory.__qualname__}"
+    return {"_target_": target, "monitor": what.monitor, "higher_is_better": what.higher_is_better}
 
 
 def _search(conductor: Conductor, decided: Plan, definer: Definer) -> None:

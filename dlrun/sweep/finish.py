@@ -96,7 +96,8 @@ def _summary(what: Manifest, found: Sequence[Result], chosen: Selected | None) -
 
 def _tell_unselected(what: Manifest, found: Sequence[Result], chosen: Selected | None) -> None:
     groups = {group: [r for r in found if r.job.group == group] for group in what.groups}
-    left_out = [rs[0].job.label for rs in groups.values() if not all(r.status == "finished" for r in rs)]
+    # what was pruned was not meant to be chosen
+    left_out = [rs[0].job.label for rs in groups.values() if not all(r.status in ("finished", "pruned") for r in rs)]
     if left_out and len(groups) > 1:
         listed = "; ".join(left_out[:5] + ["…"] * (len(left_out) > 5))
         console.say(f"not among those to choose from, for not all of their seeds have finished: {listed}")

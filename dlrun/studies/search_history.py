@@ -1,0 +1,60 @@
+"""How a search went: what each trial came to, and the best so far, in the order of the trials."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from math import isfinite
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from dlrun.figures.style import BLACK, BLUE, figure, styled
+from dlrun.results import Result
+from dlrun.studies.study import Claim, Finding
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class SearchHistory:
+    """A search by the metric `monitor`; it claims nothing."""
+
+    monitor: str
+    higher_is_better: bool = False
+
+    def claims(self, results: Sequence[Result]) -> list[Claim]:
+        """Return none."""
+        return []
+
+    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+        """Yield the history, if there are two points of it."""
+        points = history(results, self.monitor)
+        if len(points) > 1:
+            caption = "Each trial that finished, its mean over the seeds, and the best so far. Gaps: pruned or failed."
+            yield Finding("search", drawn(points, self.monitor, best=max if self.higher_is_better else min), caption)
+
+
+def history(results: Sequence[Result], monitor: str) -> list[tuple[int, float]]:
+    """Return a point for each trial: the number of its first job, from 1 on, and the mean over its seeds."""
+    groups: dict[str, list[Result]] = {}
+    for result in sorted(results, key=lambda result: result.job.n):
+        if isfinite(result.metrics.get(monitor, float("nan"))):
+            groups.setdefault(result.job.group, []).append(result)
+    return [(rs[0].job.n + 1, fmean(r.metrics[monitor] for r in rs)) for rs in groups.values()]
+
+
+def drawn(points: Sequence[tuple[int, float]], monitor: str, *, best: Callable[[float, float], float]) -> Figure:
+    """Draw the points, and the best so far as steps."""
+    numbers, values = zip(*points, strict=True)
+    so_far = [*accumulate(values, best)]
+    with styled():
+        shown = figure(6.8, 4.2)
+        axes = shown.add_subplot()
+        axes.plot(numbers, values, "o", color=BLUE, markersize=7, fillstyle="none", label="trial")
+        axes.step(numbers, so_far, where="post", color=BLACK, label="best so far")
+        spread = min(values) > 0 and max(values) > 20 * min(values)
+        axes.set(xlabel="job, in the order of the search", ylabel=monitor, yscale="log" if spread else "linear")
+        axes.legend()
+    return shown

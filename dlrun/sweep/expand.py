@@ -26,7 +26,8 @@ class Expansion:
         self._master = master
         self._parser = OverridesParser.create(config_loader=loader)
         self._parsed: dict[str, Override] = {}
-        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._values: dict[str, bool] = {}
+        self._composed: dict[tuple[str, ...], DictConfig | None] = {}
 
     def config(self, overrides: Sequence[str], number: int) -> DictConfig:
         """Return the configuration of job `number`; raises `ConfigError` where it cannot be composed."""
@@ -39,7 +40,7 @@ class Expansion:
             return self._as_hydra_does(overrides, number)
         choices = tuple(given for given, p in zip(overrides, parsed, strict=True) if p not in plain)
         base = self._base(choices)
-        if _asks_hydra(base):
+        if base is None:
             return self._as_hydra_does(overrides, number)
         config = copy.deepcopy(base)
         try:
@@ -64,12 +65,15 @@ class Expansion:
     def _sets_a_value(self, override: Override) -> bool:
         """Return whether an override is of a value, not of a choice; the name is settled by the loader."""
         key = override.key_or_group
-        return key != "name" and override.package is None and not self._loader.get_group_options(key)
+        if key not in self._values:
+            self._values[key] = key != "name" and not self._loader.get_group_options(key)
+        return self._values[key] and override.package is None
 
-    def _base(self, choices: tuple[str, ...]) -> DictConfig:
+    def _base(self, choices: tuple[str, ...]) -> DictConfig | None:
+        """Return what jobs of the same choices share, or None where each takes something from Hydra's part."""
         if choices not in self._composed:
-            config = self._loader.load_sweep_config(self._master, list(choices))
-            self._composed[choices] = _without_hydra(config)
+            config = _without_hydra(self._loader.load_sweep_config(self._master, list(choices)))
+            self._composed[choices] = None if _asks_hydra(config) else config
         return self._composed[choices]
 
     def _as_hydra_does(self, overrides: Sequence[str], number: int) -> DictConfig:

@@ -447,6 +447,20 @@ def test_a_search_that_cannot_be_leaves_nothing_behind(
     assert not [*here.glob("outputs/sweeps/*/*")]
 
 
+def test_a_search_that_cannot_begin_removes_nothing_of_a_given_folder(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*given: Any, **named: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    (here / "given").mkdir()
+    (here / "given" / "mine.txt").write_text("mine")
+    monkeypatch.setattr("dlrun.search.start.begin.new", full)
+    command = ["train", "-m", "hydra/sweeper=optuna", "+experiment=digits", *QUIET, "hydra.sweep.dir=given"]
+    assert main([*command, "optimizer.lr=interval(0.1,1)"]) == 2
+    assert [path.name for path in here.glob("given/*")] == ["mine.txt"]
+
+
 def test_a_search_prunes_what_lags_behind_and_tests_what_it_chose(
     dlrun: Callable[..., Called], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -102,8 +101,9 @@ def _begun(place: begin.Place, decided: Plan, definer: Definer, master: DictConf
         jobs = definer.jobs([Candidate(0, overrides, decided.bases.config(overrides))])
         what = begin.new(place, master=master, jobs=jobs, definer=definer)
     except BaseException:
-        if not sweep.manifest.exists():
-            shutil.rmtree(sweep.path)
+        if not sweep.manifest.exists():  # the folder may be one that was given, with other things in it
+            for name in (plan.FILE, plan.TRIALS):
+                (sweep.path / name).unlink(missing_ok=True)
         raise
     what = replace(what, study=what.study or _study(what))
     what.write(sweep)

@@ -114,7 +114,7 @@ def _differs(test: Table, text: str, *, lower: str, upper: str) -> Claim:
     a, b = getattr(whole, lower), getattr(whole, upper)
     told = (
         f"{curve[a]:.4g} at {a} and {curve[b]:.4g} at {b} (means of {len(seeds)} seeds). On the seed that had no "
-        f"say in where: {sum(differences) / len(seeds):+.4g}, 95 % interval {low:+.3g} to {high:+.3g}."
+        f"say in where: {round(sum(differences) / len(seeds), 12):+.4g}, 95 % interval {low:+.3g} to {high:+.3g}."
     )
     return judged(text, True if low > 0 else False if high <= 0 else None, told)
 

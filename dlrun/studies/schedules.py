@@ -6,14 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dlrun.evidence import LEVEL, interval
-from dlrun.figures.style import figure, styled
+from dlrun.figures.style import BLACK, COLOURS, MARKERS, figure, styled
 from dlrun.results import Result
 from dlrun.studies.bands import bands
 from dlrun.studies.study import Claim, Finding, judged
 from dlrun.studies.table import Table, by_value, common, least, means
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 KEY = "schedule._target_"
@@ -34,7 +37,10 @@ class Schedules:
         """Yield the metric against the rate, a line a schedule, and each schedule's best beside the constant's."""
         tables = self._tables(results)
         if tables:
-            caption = f"{self.metric} at the end of the budget, a line a schedule: median and range over the seeds."
+            caption = (
+                f"{self.metric} at the end of the budget: median and range over the seeds against the rate, and every "
+                "seed at each schedule's best rate, the bar their mean."
+            )
             yield Finding("schedules", drawn(tables, self.metric), caption)
 
     def _tables(self, results: Sequence[Result]) -> dict[str, Table]:
@@ -96,14 +102,28 @@ def held_out(table: Table, seeds: Sequence[int]) -> dict[int, float]:
 
 
 def drawn(tables: dict[str, Table], metric: str) -> Figure:
-    """Draw the metric against the rate, a line a schedule."""
+    """Draw the metric against the rate, a line a schedule, and beside it every seed at the schedule's best rate."""
     with styled():
-        made = figure(8.8, 4.8)
-        axes = made.add_subplot()
-        bands(axes, tables)
-        axes.set(xscale="log", yscale="log", xlabel="learning rate (the largest of the schedule)", ylabel=metric)
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+        made = figure(14.5, 4.8)
+        left, right = made.add_subplot(1, 2, 1), made.add_subplot(1, 2, 2)
+        bands(left, tables)
+        rates = sorted({rate for table in tables.values() for rate in table})
+        left.set(xscale="log", yscale="log", xlabel="learning rate (the largest of the schedule)", ylabel=metric)
+        left.set_xticks(rates, [f"{rate:g}" for rate in rates])
+        left.minorticks_off()
+        _at_best(right, tables)
+        right.set(ylabel=f"{metric} at the best rate")
+        made.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return made
+
+
+def _at_best(axes: Axes, tables: dict[str, Table]) -> None:
+    for i, table in enumerate(tables.values()):
+        values = [*table[least(means(table))].values()]
+        axes.scatter([i] * len(values), values, s=36, color=COLOURS[i % len(COLOURS)], marker=MARKERS[i], zorder=3)
+        axes.plot([i - 0.3, i + 0.3], [float(np.mean(values))] * 2, color=BLACK, linewidth=1.6)
+    words = [f"{name.replace('_', chr(10))}\n{least(means(table)):g}" for name, table in tables.items()]
+    axes.set_xticks(range(len(words)), words, fontsize=11)
 
 
 def _best(table: Table, seeds: Sequence[int]) -> str:

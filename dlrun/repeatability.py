@@ -16,6 +16,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+UNINITIALISED = ("aten.empty", "aten.new_empty", "aten.resize")
+"""How the names of operators begin that return memory as it was left: it may hold anything, and nobody reads it."""
+
 
 class _Call(NamedTuple):
     """One operator: its name, and digests of the tensors that it got and returned."""
@@ -35,7 +38,8 @@ class _Trace(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = _digests((args, kwargs))
         returned = func(*args, **(kwargs or {}))
-        self.calls.append(_Call(str(func), given, _digests(returned)))
+        if not str(func).startswith(UNINITIALISED):
+            self.calls.append(_Call(str(func), given, _digests(returned)))
         return returned
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from math import inf, isnan
 from typing import Any, Protocol
 
 import torch
@@ -106,13 +107,18 @@ def validate(run: Training, state: State) -> dict[str, float]:
         )
         metrics = {f"val/{name}": value for name, value in found.items()}
         value = metrics[run.monitor]
-        rank = (-value if run.higher_is_better else value, metrics["val/loss"])
+        rank = (_rank(-value if run.higher_is_better else value), _rank(metrics["val/loss"]))
         ahead = state.best_rank is None or rank < state.best_rank
         state.waited = 0 if ahead else state.waited + 1
         if ahead:
             state.best_step, state.best_rank = state.step, rank
             run.best = {"step": state.step, "metrics": metrics, "model": copied(run.objective.model.state_dict())}
     return metrics
+
+
+def _rank(value: float) -> float:
+    # nothing is smaller than NaN, so it would be the best for ever
+    return inf if isnan(value) else value
 
 
 def out_of_patience(run: Training, state: State) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -162,6 +163,19 @@ def test_the_best_weights_are_those_of_the_best_validation() -> None:
     state = loop.train(upward, State(), accuracies)
     curve, losses = accuracies.curve("val/accuracy"), accuracies.curve("val/loss")
     assert state.best_step == max(curve, key=lambda step: (curve[step], -losses[step]))
+
+
+def test_a_first_validation_that_is_no_number_is_not_the_best_for_ever() -> None:
+    seen: Iterator[float]
+
+    def strange(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+        return torch.tensor(next(seen)), 1
+
+    for higher, best in ((False, 15), (True, 10)):
+        seen = iter([math.nan, 3.0, 2.0, math.nan])
+        plan = replace(PLAN, steps=20)
+        run = training(plan=plan, metrics={"strange": strange}, monitor="val/strange", higher_is_better=higher)
+        assert loop.train(run, State(), Notes()).best_step == best
 
 
 def test_patience_ends_a_run_and_a_resumed_run_stays_ended() -> None:

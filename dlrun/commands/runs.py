@@ -35,6 +35,8 @@ COLUMNS = ("id", "started", "name", "status", "seed", "steps", "train_seconds", 
 def main(argv: list[str]) -> int:
     """List, or with `--delete` remove, the runs that fit."""
     arguments = _parser().parse_args(argv)
+    if arguments.last is not None and arguments.last < 1:
+        raise UserError(f"--last {arguments.last}: give at least 1.")
     named = {reference: find_sweep(reference) for reference in arguments.runs}
     if arguments.sweeps:
         return sweeps.show([s for s in named.values() if s] if named else all_sweeps(), as_json=arguments.json)
@@ -45,7 +47,7 @@ def main(argv: list[str]) -> int:
     rows = [_row(run) for run in (chain(*found) if named else all_runs())]
     for condition in conditions:
         rows = [row for row in rows if _fits(row, condition, rows)]
-    if arguments.last:
+    if arguments.last is not None:
         rows = rows[-arguments.last :]
     if arguments.sort:
         rows = _sorted(rows, arguments.sort, descending=arguments.descending)
@@ -117,6 +119,8 @@ def _fits(row: dict[str, Any], condition: Condition, rows: list[dict[str, Any]])
 def _sorted(rows: list[dict[str, Any]], name: str, *, descending: bool) -> list[dict[str, Any]]:
     _known(name, rows)
     have = [row for row in rows if _value(row, name) is not None]
+    if any(isinstance(_value(row, name), dict | list) for row in have):
+        raise UserError(f"--sort {name}: that is neither a number nor a text. Type, say, --sort val/loss.")
     without = [row for row in rows if _value(row, name) is None]
     return sorted(have, key=lambda row: _value(row, name), reverse=descending) + without
 

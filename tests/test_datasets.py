@@ -135,6 +135,9 @@ def test_cut_gives_every_sample_to_one_part() -> None:
     ("sizes", "key"),
     [
         ({"validation_size": 10}, "validation_size"),
+        ({"test_size": 10}, "test_size"),
+        ({"test_size": 12, "validation_size": 3}, "test_size"),
+        ({"test_size": 4, "validation_size": 0.6}, "validation_size"),
         ({"validation_size": -1}, "validation_size"),
         ({"validation_size": 2.5}, "validation_size"),
         ({"train_size": 0}, "train_size"),

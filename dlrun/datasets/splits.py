@@ -51,9 +51,10 @@ def cut(
     test, validation = count(test_size, n, "test_size"), count(validation_size, n, "validation_size")
     left = n - test - validation
     if left < 1:
+        key, size, most = ("test_size", test_size, n) if test >= n else ("validation_size", validation_size, n - test)
         raise ConfigError(
-            f"dataset.validation_size={validation_size} leaves nothing to train on: of {n} samples "
-            f"{test} are for the test. Give a number below {n - test}, or a fraction below 1."
+            f"dataset.{key}={size} leaves nothing to train on: of {n} samples {min(test, n)} are for the test. "
+            f"Give a number below {most}, or a fraction below {most / n:.3g}."
         )
     if train_size is not None and not 1 <= train_size <= left:
         raise ConfigError(f"dataset.train_size={train_size}: expected 1 to {left}, or null for all of them.")

@@ -50,7 +50,7 @@ class SGD:
     def __post_init__(self) -> None:
         """Raise ConfigError for values that no gradient descent has."""
         check_rate("lr", self.lr)
-        check_rate("momentum", self.momentum)
+        check_rate("momentum", self.momentum, below=1.0)
         check_rate("weight_decay", self.weight_decay)
         if self.nesterov and (self.momentum == 0.0 or self.dampening != 0.0):
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a run. The only file that knows the configuration's keys.
+"""From a configuration to the parts of a run.
 
 `build` decides before anything is done: the configuration is checked, the data set loaded (missing
 or altered files show here), the model built, and one forward and backward pass taken on a few
@@ -188,7 +188,17 @@ def _optimizer(plain: dict[str, Any], trainer: Trainer) -> Optimizer:
 
 def _metrics(plain: dict[str, Any], data: Data) -> dict[str, Metric]:
     own = {name: targets.partial(part, trusted=plain["trusted"]) for name, part in plain["metrics"].items()}
-    return {**known_metrics.for_task(data.spec.task), **own}
+    computed = known_metrics.for_task(data.spec.task)
+    taken = {"loss", *computed, *known_metrics.derived(dict.fromkeys([*computed, *own], 0.0))}
+    for name, metric in own.items():
+        if "/" in name:
+            raise ConfigError(f"metrics.{name}: a metric's name has no «/». Call it metrics.{name.replace('/', '_')}.")
+        if name in taken and getattr(metric, "func", metric) is not computed.get(name):
+            raise ConfigError(
+                f"metrics.{name}: «{name}» is computed anyway, and not by {plain['metrics'][name]['_target_']}. Give "
+                f"it a name of its own, as metrics.my_{name}; taken are: {', '.join(sorted(taken))}."
+            )
+    return computed | own
 
 
 def _targets(plain: dict[str, Any]) -> dict[str, str]:

@@ -7,7 +7,9 @@ target's signature, the settings' are those of their dataclass.
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
+from math import inf
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -52,6 +54,14 @@ def check(config: DictConfig) -> dict[str, Any]:
     return plain
 
 
+def most_threads() -> int:
+    """Return how many threads may be asked for: many more than there are cores only cost, and at some number crash.
+
+    A run of a large machine can still be looked at on a small one.
+    """
+    return max(256, 4 * (os.cpu_count() or 1))
+
+
 def _top_level(plain: dict[str, Any]) -> None:
     general = [field.name for field in fields(General)]
     valid = [*PARTS, *SETTINGS, *general, "sweep"]
@@ -77,9 +87,15 @@ def _rules(trainer: Trainer, evaluation: Evaluation) -> None:
         )
     } | {"evaluation.batch_size": evaluation.batch_size}
     for name, value in positive.items():
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < inf:
             where = name if "." in name else f"trainer.{name}"
-            raise ConfigError(f"{where}={value} must be greater than 0. Type for example {where}=1.")
+            finite = "" if value <= 0 else ", and a finite number"
+            raise ConfigError(f"{where}={value} must be greater than 0{finite}. Type for example {where}=1.")
+    if trainer.threads is not None and trainer.threads > most_threads():
+        raise ConfigError(
+            f"trainer.threads={trainer.threads}: at most {most_threads()} here; the machine has {os.cpu_count()} "
+            f"cores. Type trainer.threads={os.cpu_count()}."
+        )
     if trainer.workers < 0:
         raise ConfigError(f"trainer.workers={trainer.workers} must be 0 (none) or more. Type trainer.workers=2.")
     if trainer.ema is not None and not 0 < trainer.ema < 1:

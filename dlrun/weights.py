@@ -32,8 +32,15 @@ def start_from(reference: str, model: nn.Module) -> None:
     Raises `UserError` if there are none, or they are of another model.
     """
     file = Path(reference)
-    values = checkpoint.load(file)["model"] if file.is_file() else of_run(find(reference))[0]
+    values = _of_file(file) if file.is_file() else of_run(find(reference))[0]
     put(model, values, where=f"init_from={reference}")
+
+
+def _of_file(file: Path) -> dict[str, Any]:
+    values = checkpoint.load(file).get("model")
+    if not isinstance(values, dict):
+        raise UserError(f"{file} is a checkpoint without weights: it has no «model». Give a run's last.pt or best.pt.")
+    return values
 
 
 def put(model: nn.Module, values: dict[str, Any], *, where: str) -> None:
@@ -54,4 +61,4 @@ def put(model: nn.Module, values: dict[str, Any], *, where: str) -> None:
 
 
 def _shape(state: dict[str, Any], name: str) -> str:
-    return str(tuple(state[name].shape)) if name in state else "missing"
+    return str(tuple(getattr(state[name], "shape", ()))) if name in state else "missing"

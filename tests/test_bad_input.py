@@ -49,6 +49,15 @@ MISTAKES = {
     "trainer.epochs=abc": ["«trainer.epochs=abc» is text", "expected a number", "trainer.epochs=10"],
     "trainer.epochs=0": ["trainer.epochs=0 must be greater than 0", "trainer.epochs=1"],
     "trainer.epochs=null": ["How long", "trainer.steps"],
+    "trainer.epochs=inf": ["trainer.epochs=inf", "finite"],
+    "trainer.epochs=nan": ["trainer.epochs=nan", "finite"],
+    "trainer.minutes=inf": ["trainer.minutes=inf", "finite"],
+    "trainer.minutes=nan": ["trainer.minutes=nan", "finite"],
+    "trainer.threads=100000": ["trainer.threads=100000", "at most"],
+    "optimizer=sgd optimizer.momentum=2": ["momentum is 2", "momentum < 1"],
+    "init_from=/etc/passwd": ["/etc/passwd cannot be read as a checkpoint"],
+    "+metrics.loss._target_=dlrun.metrics.nll": ["«loss» is computed anyway", "metrics.my_loss"],
+    "+metrics.error._target_=dlrun.metrics.nll": ["«error» is computed anyway"],
     "trainer.threads=0": ["trainer.threads=0", "greater than 0"],
     "trainer.workers=-1": ["trainer.workers=-1", "Type trainer.workers=2"],
     "trainer.precision=fp16": ["expected one of «auto», «fp32», «tf32», «bf16»"],
@@ -92,6 +101,7 @@ MISTAKES = {
     "+model.outputs=7": ["model.outputs=7 contradicts the data set digits, where it is 10", "Leave model.outputs out"],
     "+model.input_shape=[3]": ["contradicts", "(1, 8, 8)"],
     "trainer.batch_size=2000": ["trainer.batch_size=2000", "1297 samples", "trainer.batch_size=null"],
+    "dataset.test_size=1797": ["dataset.test_size=1797 leaves nothing", "below 1797"],
     "dataset.validation_size=5000": ["leaves nothing to train on", "1497"],
     "init_from=nothing": ["No run «nothing»", "dlrun train"],
 }
@@ -128,6 +138,8 @@ def test_a_mistake_is_one_message_and_leaves_nothing(overrides: str, here: Path,
         ("predict nope nope.csv", ["There is no file nope.csv"]),
         ("sync nope", ["No run «nope»"]),
         ("runs nope", ["No run «nope»"]),
+        ("runs --delete --last 0 --yes", ["--last 0", "at least 1"]),
+        ("runs --last -1", ["--last -1", "at least 1"]),
         ("runs --where foo", ["«foo» is no condition", "--where status=finished"]),
     ],
 )
@@ -215,6 +227,10 @@ def test_weights_of_another_model(run: RunDir, call: Call) -> None:
     assert_refused(call("train", "dataset=moons", f"init_from={other}", *QUICK), str(other))
     torch.save({"weights": 3}, other)
     assert_refused(call("train", "dataset=moons", f"init_from={other}", *QUICK), str(other))
+    torch.save({"format": 1, "state": {}}, other)
+    assert_refused(call("train", "dataset=moons", f"init_from={other}", *QUICK), str(other), "without weights")
+    torch.save({"format": 1, "model": {"a": 3}}, other)
+    assert_refused(call("train", "dataset=moons", f"init_from={other}", *QUICK), "of another model")
     assert len(all_runs()) == 1
 
 
@@ -230,6 +246,7 @@ def test_what_is_asked_of_a_run_that_cannot_be(run: RunDir, here: Path, call: Ca
     assert_refused(call("resume", run.id, "trainer.step=5"), "Did you mean «trainer.steps»")
     assert_refused(call("resume", run.id, "trainer.steps=many"), "«trainer.steps=many» is text", "a whole number")
     assert_refused(call("test", run.id, "--batch-size", "0"), "--batch-size 0", "at least 1")
+    assert_refused(call("runs", "--sort", "data"), "--sort data", "val/loss")
     for name, content in (("words.csv", "a,b\nc,d\n"), ("three.csv", "1,2,3\n"), ("empty.csv", ""), ("x.doc", "1,2")):
         (here / name).write_text(content)
         assert_refused(call("predict", run.id, name), name)

@@ -225,6 +225,14 @@ def test_a_mistake_in_an_own_part_is_told_before_anything_is_trained(
     assert not all_runs()
 
 
+def test_a_metric_with_a_slash_in_its_name_is_refused(empty: Path, call: Call) -> None:
+    write(empty, conf_metric_mine_yaml="# @package metrics\n'a/b':\n  _target_: dlrun.metrics.nll\n")
+    done = call("train", "+metric=mine", *QUICK)
+    assert done.code == 2
+    assert "metrics.a/b: a metric's name has no «/»" in done.err
+    assert "metrics.a_b" in done.err
+
+
 def test_a_failure_while_training_names_the_line_of_the_users_file(empty: Path, call: Call) -> None:
     write(
         empty,

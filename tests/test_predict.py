@@ -45,6 +45,9 @@ def test_a_file_that_holds_no_samples_of_the_data_set_is_refused(run: RunDir, he
     np.save(here / "objects.npy", np.array([{}], dtype=object))
     np.save(here / "holes.npy", np.full((1, 64), np.nan))
     np.save(here / "none.npy", np.zeros((0, 64)))
+    np.save(here / "single.npy", np.float32(3))
+    np.save(here / "words.npy", np.array(["a", "b"]))
+    np.save(here / "complex.npy", np.full((1, 64), 1j))
     np.save(here / "large.npy", np.zeros((1, 9, 9)))
     (here / "ragged.csv").write_text("1,2\n3\n")
     (here / "junk.png").write_text("no picture")
@@ -53,6 +56,9 @@ def test_a_file_that_holds_no_samples_of_the_data_set_is_refused(run: RunDir, he
         "objects.npy": "cannot be read as a .npy file",
         "holes.npy": "not finite",
         "none.npy": "no samples",
+        "single.npy": "a single number",
+        "words.npy": "expected are real numbers",
+        "complex.npy": "expected are real numbers",
         "large.npy": "[9, 9]; those of digits are [1, 8, 8]",
         "ragged.csv": "1 to 2 numbers",
         "junk.png": "cannot be read as a .png file",

@@ -60,6 +60,8 @@ def read(path: Path, shape: tuple[int, ...]) -> Tensor:
     raw = _read(path, shape)
     if tuple(raw.shape) == shape or (1, *raw.shape) == shape:
         raw = raw[None]
+    if raw.ndim == 0:
+        raise UserError(f"{path} holds a single number; a sample of this run has the shape {list(shape)}.")
     if not len(raw) or not bool(raw.isfinite().all()):
         raise UserError(f"{path} holds {'values that are not finite numbers' if len(raw) else 'no samples'}.")
     return raw
@@ -69,9 +71,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> Tensor:
     suffix = path.suffix if path.suffix != ".gz" else Path(path.stem).suffix
     try:
         if suffix == ".npy":
-            import numpy
-
-            return torch.from_numpy(numpy.load(path, allow_pickle=False)).float()
+            return _array(path)
         if suffix in (".csv", ".tsv", ".txt"):
             return _table(path, "\t" if suffix == ".tsv" else ",")
         if suffix in (".png", ".jpg", ".jpeg"):
@@ -79,6 +79,15 @@ def _read(path: Path, shape: tuple[int, ...]) -> Tensor:
     except (ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read as a {suffix} file: {error}") from None
     raise UserError(f"{path}: «{suffix}» is not a kind of file that is known. Give a .npy, .csv, .png or .jpg file.")
+
+
+def _array(path: Path) -> Tensor:
+    import numpy
+
+    values = numpy.load(path, allow_pickle=False)
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"its values are of type {values.dtype}; expected are real numbers")
+    return torch.from_numpy(values).float()
 
 
 def _table(path: Path, delimiter: str) -> Tensor:

@@ -24,11 +24,6 @@ class Execution:
     threads: int
     deterministic: bool
 
-    @property
-    def autocast(self) -> tuple[str, torch.dtype] | None:
-        """Return the arguments of `torch.autocast`, or None for full precision."""
-        return (self.device.type, torch.bfloat16) if self.precision == "bf16" else None
-
 
 def choose(device: str, precision: str) -> tuple[torch.device, str]:
     """Return the device and the precision that `auto` stands for, or what was asked for if it is here.

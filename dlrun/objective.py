@@ -25,9 +25,7 @@ class Objective:
     def __init__(self, model: nn.Module, loss: Loss, *, autocast: tuple[str, torch.dtype] | None = None) -> None:
         self.model = model
         self.loss = loss
-        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        self.names = [name for name, _ in named]
-        self.params: list[Tensor] = [p for _, p in named]
+        self.params: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         self.decay = [p.ndim >= 2 for p in self.params]
         self._autocast = autocast
         self._call = self._mean

@@ -360,6 +360,26 @@ def test_an_uploader_that_ends_in_the_middle_is_made_good(
         assert curve(sweep, found[f"feed/{n}"].info.run_id) == expected(n, 40)
 
 
+def test_a_run_that_has_ended_is_sent_whole_or_not_at_all(
+    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = make_sweep(1, 2)
+    for n in range(2):
+        train(sweep, n)
+    sweep.update(status="finished")
+
+    def die(self: MlflowRun, *_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(MlflowRun, "close", die)
+        send(sweep)
+    assert not children(sweep)
+    assert not sweep.job(0).summary()["uploaded"]
+    assert send(sweep) is True
+    assert len(children(sweep)) == 2
+
+
 def test_a_store_that_is_away_costs_little(make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = make_sweep()
     train(sweep, 0, status="running")

@@ -10,13 +10,16 @@ import sys
 import urllib.request
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 
 from dlrun.commands import ui
 from dlrun.errors import RunError, UserError
+from dlrun.manifest import Job, Manifest
 from dlrun.rundir import RunDir, wait_until
-from dlrun.tracking import uploader
+from dlrun.sweepdir import SweepDir
+from dlrun.tracking import store_uri, uploader
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -78,6 +81,27 @@ def _page(address: str) -> bytes:
 def _refused(port: int) -> bool:
     with closing(socket.socket()) as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_sweep_opens_as_the_charts_of_its_jobs(outputs: Path) -> None:
+    sweep = SweepDir(outputs / "sweeps" / "d" / "1-toy-ffff")
+    (sweep.job(0).path / ".hydra").mkdir(parents=True)
+    sweep.job(0).config.write_text("name: toy")
+    sweep.job(0).update(status="finished", metrics={"val/error": 0.1})
+    jobs = (Job(0, ("seed=0",), {"name": "toy", "seed": 0}, "0", "g"),)
+    Manifest("toy", "d", {}, "dlrun train -m", 0.0, "val/error", False, "every", jobs=jobs).write(sweep)
+    sweep.update(status="finished")
+    assert uploader.send_sweep(sweep, patience=0)
+
+    place, _, query = ui._view(sweep, store_uri(sweep)).partition("?")
+    asked = dict(parse_qsl(query))
+    assert (asked["compareRunsMode"], asked["orderByKey"]) == ("CHART", "metrics.`val/error`")
+    assert asked["orderByAsc"] == "true"
+    from mlflow import MlflowClient
+
+    experiment = place.split("/")[1]
+    found = MlflowClient(store_uri(sweep)).search_runs([experiment], asked["searchFilter"])
+    assert [run.info.run_id for run in found] == [sweep.job(0).summary()["mlflow_run_id"]]
 
 
 @pytest.mark.parametrize("port", [6000, 6666, 5060, 0, 70000])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,25 @@ class Connection:
             metrics=set(found.data.metrics),
             inputs={(entry.dataset.name, entry.dataset.digest) for entry in found.inputs.dataset_inputs},
         )
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Have the calls of the block be one transaction, where MLflow opens the database itself: a third less time.
+
+        Only for what cannot be there yet: points that are would undo the whole of it.
+        """
+        store = getattr(getattr(self.client, "_tracking_client", None), "store", None)
+        make_session = getattr(store, "ManagedSessionMaker", None)
+        if store is None or make_session is None:
+            yield
+            return
+        with make_session(read_only=False) as session:
+            commit, session.commit = session.commit, session.flush
+            store.ManagedSessionMaker = lambda read_only=True: nullcontext(session)
+            try:
+                yield
+            finally:
+                store.ManagedSessionMaker, session.commit = make_session, commit
 
     def find(self, experiment_id: str, identifier: str) -> Any:
         """Return MLflow's run that carries the tag `dlrun.id`, deleted ones too; None if there is none."""

@@ -24,13 +24,14 @@ SHOWN = 20
 
 
 def params(what: Manifest) -> dict[str, str]:
-    """Return the configuration that all jobs share; a key that varies has the list of its values."""
+    """Return the configuration that all jobs share; a key that varies has the list of its values, and comes first."""
     flat = [describe.params(job.config) for job in what.jobs]
     found: dict[str, dict[str, None]] = {}
     for one in flat:
         for name, value in one.items():
             found.setdefault(name, {})[value] = None
-    return {name: shorten(", ".join(values), describe.PARAM) for name, values in found.items()}
+    swept_first = sorted(found.items(), key=lambda item: len(item[1]) == 1)
+    return {name: shorten(", ".join(values), describe.PARAM) for name, values in swept_first}
 
 
 def tags(sweep: SweepDir, what: Manifest, results: Sequence[Result]) -> dict[str, str]:

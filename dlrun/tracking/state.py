@@ -67,16 +67,16 @@ def only_uploader(folder: Path) -> Iterator[bool]:
         yield True
 
 
-def first_attempt(folder: Path) -> bool:
-    """Return whether nobody has tried to make the folder's MLflow run before; whoever holds the lock asks this once.
+def attempted(folder: Path) -> bool:
+    """Return whether somebody has made the folder's MLflow run, or tried to: a new one need not be looked for."""
+    return (folder / LOCK).stat().st_size > 0
 
-    So a run that is new need not be looked for in the store.
-    """
-    with (folder / LOCK).open("r+") as file:
-        if file.read():
-            return False
-        # on the disk before the run is made: a machine that goes down in between must not make two
+
+def note_attempt(folder: Path) -> None:
+    """Note that the folder's MLflow run is about to be made; whoever holds the uploader's lock does this."""
+    if attempted(folder):
+        return
+    with (folder / LOCK).open("a") as file:
         file.write("an MLflow run was made, or was about to be\n")
         file.flush()
-        os.fsync(file.fileno())
-        return True
+        os.fsync(file.fileno())  # a machine that goes down in between must not make two

@@ -16,7 +16,7 @@ from dlrun.sweepdir import SweepDir
 from dlrun.tracking import parent, view
 from dlrun.tracking.client import MlflowRun, noted
 from dlrun.tracking.connection import connect
-from dlrun.tracking.state import ended, first_attempt, only_uploader, page, stamp_of_sweep
+from dlrun.tracking.state import attempted, ended, note_attempt, only_uploader, page, stamp_of_sweep
 from dlrun.tracking.subject import of_job
 from dlrun.tracking.upload import BUSY, POLL, Upload, pause
 from dlrun.tracking.where import artifact_folder, store_uri
@@ -78,13 +78,15 @@ class SweepUpload:
     def _open(self) -> MlflowRun:
         tracking = self._what.jobs[0].config.get("tracking") if self._what.jobs else None
         found = results(self.sweep, self._what)
+        new = not attempted(self.sweep.path) and not self.sweep.summary().get("mlflow_run_id")
+        note_attempt(self.sweep.path)
         remote = self._connection.open_run(
             str((tracking or {}).get("experiment", "dlrun")),
             tags=parent.tags(self.sweep, self._what, found)
             | noted(parent.note(self.sweep, self._what, found))
             | {"mlflow.runName": f"{self._what.name}-{self.sweep.id}"},
             start=round(self._what.created * 1000),
-            new=first_attempt(self.sweep.path) and not self.sweep.summary().get("mlflow_run_id"),
+            new=new,
         )
         # at once: the jobs name their parent
         self.sweep.update(mlflow_run_id=remote.run_id)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +15,50 @@ from dlrun.tracking.client import MlflowRun, noted
 from dlrun.tracking.connection import Connection
 from dlrun.tracking.note import note
 from dlrun.tracking.points import Point, Portion, Reader
-from dlrun.tracking.state import FINAL, ended, first_attempt, page, stamp
+from dlrun.tracking.state import FINAL, attempted, ended, note_attempt, page, stamp
 from dlrun.tracking.subject import Subject
 
 POLL = 0.5
 """Seconds between two looks at a folder in which a run is being trained."""
 BUSY = 0.05
 """The share of the time that sending may take while a run is being trained."""
+SMALL = 100_000
+"""The bytes of a journal that one transaction may hold: others wait for the store meanwhile."""
 
 
 class Upload:
     """A run that is being sent, step by step: `advance` while it is trained, `finish` once it has ended.
 
-    Any call may raise; a new `Upload` of the run then goes on. Of a run that has ended everything but
-    its files goes in one call behind the one that makes it.
+    Any call may raise; a new `Upload` of the run then goes on.
     """
 
     def __init__(self, subject: Subject, connection: Connection) -> None:
-        self.subject, self.run = subject, subject.run
+        self.subject, self.run, self.connection = subject, subject.run, connection
         if ended(self.run):
             self.run.status()  # one that was killed is described as that from the start
         self.config = describe.configuration(self.run)
         self.journal = Reader(self.run.journal)
-        self.remote = self._open(connection)
-        self.journal.skip(self.remote.progress)
         self._params = describe.params(self.config)
-        self._changed = describe.changed(self._params, self.remote.params)
         self._files: dict[Path, int] = {}
+        self._monitor: Any = None
         self._begun = False
-        self._monitor = self._start_monitor()
+
+    @cached_property
+    def remote(self) -> MlflowRun:
+        """Return the run in MLflow, which is found or made when it is first needed."""
+        remote = self._open()
+        self.journal.skip(remote.progress)
+        return remote
 
     def advance(self) -> None:
         """Send what is known of the run, and what was appended to its journal."""
         summary = self.run.summary()
-        text = {} if self._begun else self.remote.note(note(self.run, self.config, summary, {}))
-        self._begun = True
-        self.remote.send(params=self._params, tags=self._tags(summary) | text)
+        tags = self._tags(summary)
+        if not self._begun:
+            tags |= self.remote.note(note(self.run, self.config, summary, {}))
+            self._monitor = self._start_monitor()
+            self._begun = True
+        self.remote.send(params=self._params, tags=tags)
         self.remote.send_datasets(describe.datasets(summary))
         self._send_folder(self.run.path / ".hydra", "config")
         for portion in self._portions():
@@ -61,17 +70,18 @@ class Upload:
         status = self.run.status()
         summary = self.run.summary()
         sent = stamp(self.run, summary)
-        self._send_rest(summary)
-        self.remote.send_datasets(describe.datasets(summary))
-        self._send_files()
-        self._send_model(status)
-        self.remote.close(status if status in FINAL else "killed", self.journal.last or _now())
+        with self._transaction():
+            self._send_rest(summary)
+            self.remote.send_datasets(describe.datasets(summary))
+            self._send_files()
+            self._send_model(status)
+            self.remote.close(status if status in FINAL else "killed", self.journal.last or _now())
         remote = self.remote
         self.subject.note(
             uploaded=True,
             uploaded_stamp=sent,
             mlflow_run_id=remote.run_id,
-            mlflow_url=page(remote.connection.uri, view.of_run(remote.experiment_id, remote.run_id)),
+            mlflow_url=page(self.connection.uri, view.of_run(remote.experiment_id, remote.run_id)),
         )
 
     def close(self) -> None:
@@ -80,17 +90,30 @@ class Upload:
             self._monitor.finish()
             self._monitor = None
 
-    def _open(self, connection: Connection) -> MlflowRun:
+    def _open(self) -> MlflowRun:
         summary = self.run.summary()
         # a name is given once: whoever renames the run in MLflow keeps the new one
         name = self.subject.name or f"{self.config.get('name', 'run')}-{self.subject.id}"
         text = note(self.run, self.config, summary, {})
-        return connection.open_run(
+        new = self._new()
+        note_attempt(self.subject.home)
+        return self.connection.open_run(
             self._setting("experiment", "dlrun"),
             tags=self._tags(summary) | noted(text) | {"mlflow.runName": name},
             start=self.journal.first or round(summary.get("started", time.time()) * 1000),
-            new=first_attempt(self.subject.home) and not self.subject.noted().get("mlflow_run_id"),
+            new=new,
         )
+
+    def _new(self) -> bool:
+        """Return whether nobody can have made the run in MLflow."""
+        return not attempted(self.subject.home) and not self.subject.noted().get("mlflow_run_id")
+
+    def _transaction(self) -> AbstractContextManager[None]:
+        """Return what makes one transaction of a run that has ended before anything of it was sent, if it is small."""
+        alone = not self._setting("log_model", False) and not self._setting("system_metrics", False)
+        if alone and self._new() and self.run.journal.exists() and self.run.journal.stat().st_size < SMALL:
+            return self.connection.together()
+        return nullcontext()
 
     def _tags(self, summary: dict[str, Any]) -> dict[str, str]:
         tags = describe.tags(self.run, self.config, summary)
@@ -104,14 +127,14 @@ class Upload:
 
     def _send_rest(self, summary: dict[str, Any]) -> None:
         """Send the last points together with all that is known at the end."""
-        last = Portion(end=self.remote.progress)
+        last = Portion(end=self.remote.progress)  # which opens the run, and the journal where it was sent up to
         for portion in self._portions():
             if last.points:
                 self.remote.send(last.points, end=last.end)
             last = portion
         flags = {
             "dlrun.nonfinite": "\n".join(f"{name}: {what}" for name, what in self.journal.nonfinite.items()),
-            "dlrun.changed": self._changed,
+            "dlrun.changed": describe.changed(self._params, self.remote.params),
         }
         tags = self._tags(summary) | {n: describe.shorten(text, describe.TAG) for n, text in flags.items() if text}
         tags |= self.remote.note(note(self.run, self.config, summary, self.journal.nonfinite))
@@ -156,7 +179,7 @@ class Upload:
         from dlrun.tracking.model import send_model
 
         try:
-            send_model(self.remote, self.run, self.remote.connection.uri)
+            send_model(self.remote, self.run, self.connection.uri)
         except Exception as error:
             print(f"The model could not be logged: {error!r}", file=sys.stderr)
             self.remote.send(tags={"dlrun.model": describe.shorten(f"not logged: {error!r}", describe.TAG)})
@@ -168,7 +191,7 @@ class Upload:
 
         with suppress(ImportError):  # asked for, but psutil is not installed: `check` said so
             make: Any = SystemMetricsMonitor
-            monitor = make(self.remote.run_id, resume_logging=True, tracking_uri=self.remote.connection.uri)
+            monitor = make(self.remote.run_id, resume_logging=True, tracking_uri=self.connection.uri)
             monitor.start()
             return monitor
         return None

@@ -6,8 +6,9 @@ numbers come out for any batch size, to the rounding of the forward pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -28,28 +29,67 @@ class Collected:
     output: Tensor
 
 
+FORWARD = ("forward", "features", "logits", "log_prob")
+"""The methods of models that losses and metrics share the answers of, beside the call itself."""
+
+
 class Memo:
-    """A model that remembers its last answers, so that loss and metrics share one forward pass."""
+    """A model that remembers its last answers, so that loss and metrics share one forward pass.
+
+    In all else it is the model: its class, its parameters, its other methods. A model that was put into
+    training mode, or whose parameters changed since, answers anew.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
         self._answers: dict[tuple[Any, ...], Any] = {}
 
-    def __call__(self, *inputs: Any) -> Any:
-        """Return `model(*inputs)`, computed once."""
-        return self._remember("", self._model, inputs)
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        """The model's, for `isinstance`."""
+        return type(self._model)
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        """Return `model(*args, **named)`, computed once."""
+        return self._remember("", self._model, args, named)
 
     def __getattr__(self, name: str) -> Any:
         value = getattr(self._model, name)
-        if isinstance(value, nn.Module) or not callable(value):
+        if name not in FORWARD or isinstance(value, nn.Module):
             return value
-        return lambda *inputs: self._remember(name, value, inputs)
+        return lambda *args, **named: self._remember(name, value, args, named)
 
-    def _remember(self, name: str, function: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
-        key = (name, *map(id, inputs))
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in ("_model", "_answers"):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._model, name, value)
+
+    # what Python looks up in the class, past `__getattr__`
+    def __getitem__(self, item: Any) -> Any:
+        """Return a layer of a sequential model."""
+        return cast("Any", self._model)[item]
+
+    def __len__(self) -> int:
+        return len(cast("Any", self._model))
+
+    def __bool__(self) -> bool:
+        return bool(self._model)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(cast("Any", self._model))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
+        return deepcopy(self._model, memo)
+
+    def _remember(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        if self._model.training:
+            return function(*args, **named)
+        key = (name, torch.is_grad_enabled(), *map(id, args), *((k, id(v)) for k, v in sorted(named.items())))
+        key += tuple((id(p), p._version) for p in self._model.parameters())
         if key not in self._answers:
             # the inputs are kept too: an id is only unique while its object lives
-            self._answers[key] = (function(*inputs), inputs)
+            self._answers[key] = (function(*args, **named), args, named)
         return self._answers[key][0]
 
 
@@ -57,25 +97,20 @@ def evaluate(
     objective: Objective, metrics: Mapping[str, Metric], split: Split, *, batch_size: int, device: torch.device
 ) -> dict[str, float]:
     """Return the loss, every metric, and what is derived from them, over the whole split."""
-    total = _Totals()
-    for batch, model in _passes(objective, split, batch_size, device):
-        total.add("loss", loss_total(objective, model, batch))
-        for name, metric in metrics.items():
-            total.add(name, metric(model, batch))
-    return total.means()
+    return _means(objective, metrics, _batches(split, batch_size, device))
 
 
 def collect(
     objective: Objective, metrics: Mapping[str, Metric], split: Split, *, batch_size: int, device: torch.device
 ) -> tuple[dict[str, float], Collected]:
     """Return the metrics as `evaluate` does, and what the model answered, from the same one pass."""
-    total, seen = _Totals(), []
-    for batch, model in _passes(objective, split, batch_size, device):
-        total.add("loss", loss_total(objective, model, batch))
-        for name, metric in metrics.items():
-            total.add(name, metric(model, batch))
+    seen: list[list[Tensor]] = []
+
+    def keep(model: nn.Module, batch: Batch) -> None:
         seen.append([t.float().cpu() if t.is_floating_point() else t.cpu() for t in (*batch, model(batch.x))])
-    return total.means(), Collected(*(torch.cat(parts) for parts in zip(*seen, strict=True)))
+
+    means = _means(objective, metrics, _batches(split, batch_size, device), look=keep)
+    return means, Collected(*(torch.cat(parts) for parts in zip(*seen, strict=True)))
 
 
 def loss_total(objective: Objective, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
@@ -103,14 +138,35 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def _passes(
-    objective: Objective, split: Split, batch_size: int, device: torch.device
-) -> Iterator[tuple[Batch, nn.Module]]:
-    n = len(split)
+def remembering(model: nn.Module) -> nn.Module:
+    """Return `model`, to be asked about one batch by the loss and by every metric."""
+    return cast("nn.Module", Memo(model))
+
+
+def _means(
+    objective: Objective,
+    metrics: Mapping[str, Metric],
+    batches: Iterable[Batch],
+    *,
+    look: Callable[[nn.Module, Batch], None] = lambda model, batch: None,
+) -> dict[str, float]:
+    """Return what is computed over all batches; `look` sees each with the model that has answered."""
+    total = _Totals()
     with evaluating(objective.model), objective.precision():
-        for start in range(0, n, batch_size):
-            x, y = split.gather(torch.arange(start, min(start + batch_size, n), device=device))
-            yield Batch(x.to(device), y.to(device)), cast("nn.Module", Memo(objective.model))
+        for batch in batches:
+            model = remembering(objective.model)
+            total.add("loss", loss_total(objective, model, batch))
+            for name, metric in metrics.items():
+                total.add(name, metric(model, batch))
+            look(model, batch)
+    return total.means()
+
+
+def _batches(split: Split, batch_size: int, device: torch.device) -> Iterator[Batch]:
+    n = len(split)
+    for start in range(0, n, batch_size):
+        x, y = split.gather(torch.arange(start, min(start + batch_size, n), device=device))
+        yield Batch(x.to(device), y.to(device))
 
 
 class _Totals:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dlrun.cost import count_flops
 from dlrun.errors import ConfigError, DlrunError, UserError, place
-from dlrun.evaluation import evaluating
+from dlrun.evaluation import evaluating, loss_total, remembering
 from dlrun.objective import Objective
 from dlrun.types import Batch, Metric, Schedule, Split
 
@@ -44,10 +44,14 @@ def rehearse(
         batch = Batch(x.to(device), y.to(device))
         with _explained(batch, targets, "dataset", "model", "loss"):
             _differentiate(objective, batch)
+        # as an evaluation does it, so that what fails there fails here
         with evaluating(objective.model), objective.precision():
+            model = remembering(objective.model)
+            with _explained(batch, targets, "dataset", "model", "loss"):
+                loss_total(objective, model, batch)
             for name, metric in metrics.items():
                 with _explained(batch, targets, "dataset", "model", f"metrics.{name}"):
-                    _check_metric(metric(objective.model, batch))
+                    _check_metric(metric(model, batch))
         return count_flops(objective, batch) / few
     finally:
         for name, buffer in objective.model.named_buffers():

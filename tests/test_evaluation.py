@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from dlrun.datasets.tensors import TensorSplit
-from dlrun.evaluation import Memo, collect, evaluate
+from dlrun.evaluation import Memo, collect, evaluate, remembering
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.metrics import for_task
 from dlrun.objective import Objective
@@ -98,7 +100,7 @@ def test_evaluation_leaves_the_model_in_training_mode_and_without_a_graph(split:
 
 
 def test_the_memo_remembers_methods_apart_and_forgets_no_new_input() -> None:
-    model = Counting()
+    model = Counting().eval()
     memo, x = Memo(model), torch.ones(2, 4)
     assert torch.equal(memo(x), memo(x))
     assert torch.equal(memo.features(x), x)
@@ -106,3 +108,53 @@ def test_the_memo_remembers_methods_apart_and_forgets_no_new_input() -> None:
     memo(torch.zeros(2, 4))
     assert model.passes == 3
     assert memo.linear is model.linear
+
+
+def test_in_all_but_its_answers_the_memo_is_the_model() -> None:
+    model = Counting().eval()
+    memo, x = remembering(model), torch.ones(2, 4)
+    assert isinstance(memo, nn.Module) and isinstance(memo, Counting) and memo
+    for _ in range(2):
+        assert len(list(memo.parameters())) == 2
+        assert [name for name, _ in memo.named_modules()] == ["", "linear"]
+    assert memo.get_submodule("linear") is model.linear
+    assert torch.equal(memo(x=x), memo(x=x)) and model.passes == 1
+    assert torch.equal(memo.forward(x), memo(x))
+    assert torch.equal(copy.deepcopy(memo)(x), memo(x))
+    memo.passes = 0
+    assert model.passes == 0
+    layers = remembering(nn.Sequential(nn.Linear(4, 3), nn.ReLU()).eval())
+    assert [type(layer) for layer in layers] == [type(layers[0]), nn.ReLU]  # type: ignore[arg-type, index]
+    assert len(layers) == 2  # type: ignore[arg-type]
+
+
+def test_the_memo_answers_anew_where_the_answer_would_be_another() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)).eval()
+    memo, x = remembering(model), torch.ones(8, 4)
+    before = memo(x)
+    assert not before.requires_grad or torch.is_grad_enabled()
+    with torch.no_grad():
+        assert not memo(x).requires_grad
+        for p in model.parameters():
+            p.add_(1.0)
+        assert not torch.equal(memo(x), before)
+        weights = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+        assert not torch.func.functional_call(memo, weights, (x,)).any()
+        assert memo(x).any()
+    memo.train()
+    assert not torch.equal(memo(x), memo(x))  # a metric that samples dropout
+
+
+def test_a_loss_that_penalises_the_parameters_twice_is_evaluated_as_it_is_trained(split: TensorSplit) -> None:
+    model = Counting()
+
+    def penalised(model: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(model, nn.Module)
+        l1 = sum(p.abs().sum() for p in model.parameters())
+        l2 = sum(p.square().sum() for p in model.parameters())
+        return cross_entropy(model, batch) + l1 + l2
+
+    found = evaluate(Objective(model, penalised), {}, split, batch_size=50, device=CPU)
+    plain = evaluate(Objective(model, cross_entropy), {}, split, batch_size=50, device=CPU)
+    norms = sum(float(p.detach().abs().sum() + p.detach().square().sum()) for p in model.parameters())
+    assert found["loss"] == pytest.approx(plain["loss"] + norms, rel=1e-5)

@@ -1,0 +1,1 @@
+"""Programs that a person would write without dlrun, to be measured beside it."""

@@ -1,0 +1,144 @@
+"""Sweeps as whole processes: the polynomial study, what a job adds, and eight jobs at once on a new store."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from benchmarks import commands, report
+from benchmarks.alternation import Cost, alternate, ratios, spread
+from benchmarks.families import cost
+from benchmarks.report import ROOT, Figure, Section
+
+STUDY = ("train", "+experiment=polynomial_capacity", "sweep.fresh=true")
+ONE_STEP = ("train", "-m", "dataset=digits", "model=linear", "trainer.steps=1", "trainer.figures=false")
+OFF = "tracking.enabled=false"
+
+
+def study(here: Path, *overrides: str) -> Cost:
+    """Return what the capacity study costs, its uploader included."""
+    return cost(commands.dlrun(*STUDY, *overrides), here)
+
+
+def peer(here: Path, program: str, *overrides: str) -> Cost:
+    """Return what one of the peers' programs costs as a Hydra sweep."""
+    where = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
+    folder = "hydra.sweep.dir=peer/${now:%H%M%S%f}"
+    return cost([sys.executable, "-m", f"benchmarks.peers.{program}", "-m", *overrides, folder], here, PYTHONPATH=where)
+
+
+def separate(here: Path) -> Cost:
+    """Return what ten plain processes of one fit each cost, one after the other."""
+    fits = [
+        cost(commands.dlrun("train", "+experiment=polynomial", f"model.degree={d}", "trainer.figures=false"), here)
+        for d in range(10)
+    ]
+    return Cost(sum(fit.wall for fit in fits), sum(fit.cpu for fit in fits))
+
+
+def told(costs: list[Cost]) -> str:
+    """Return wall and CPU seconds, medians with their spread."""
+    return f"{spread([c.wall for c in costs], '.1f', 's')}; CPU {spread([c.cpu for c in costs], '.1f', 's')}"
+
+
+def polynomial(here: Path, repeats: int, draws: int) -> list[Figure]:
+    """Measure the study whole, with one draw against ten processes, and with many draws against a plain Hydra app."""
+    many = f"seed=range({draws})"
+    programs = {
+        "whole": partial(study, here),
+        "untracked": partial(study, here, OFF),
+        "one draw": partial(study, here, "seed=0"),
+        "ten processes": partial(separate, here),
+        "many": partial(study, here, many),
+        "many untracked": partial(study, here, many, OFF),
+        "peer": partial(peer, here, "polynomial", "degree=range(10)", many),
+    }
+    taken = alternate(programs, repeats, warm_up=0)
+    fewer = ratios([c.cpu for c in taken["peer"]], [c.cpu for c in taken["many"]])
+    single = ratios([c.cpu for c in taken["ten processes"]], [c.cpu for c in taken["one draw"]])
+    jobs = 10 * draws
+    return [
+        Figure("`dlrun train +experiment=polynomial_capacity`: 50 fits, MLflow, report", told(taken["whole"])),
+        Figure("… `tracking.enabled=false`", told(taken["untracked"])),
+        Figure("… `seed=0`: ten fits", told(taken["one draw"])),
+        Figure("the ten fits as ten `dlrun train`", told(taken["ten processes"])),
+        Figure("… CPU against the sweep's", spread(single, ".2f", "×")),
+        Figure(f"… `seed=range({draws})`: {jobs} fits", told(taken["many"])),
+        Figure(f"… {jobs} fits, `tracking.enabled=false`", told(taken["many untracked"])),
+        Figure(f"{jobs} fits in Hydra's basic launcher, an MLflow run each", told(taken["peer"])),
+        Figure("… CPU against the sweep's", spread(fewer, ".2f", "×"), "≥ 5 ×", median(fewer) >= 5),
+    ]
+
+
+def overhead(here: Path, repeats: int, jobs: int) -> list[Figure]:
+    """Measure what a job adds: a sweep of many one-step runs less one of ten, by the number of jobs between."""
+    programs = {
+        f"dlrun {n}": partial(cost, commands.dlrun(*ONE_STEP, OFF, f"seed=range({n})", "sweep.fresh=true"), here)
+        for n in (10, jobs)
+    }
+    launchers = ["basic", *(["joblib"] if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") else [])]
+    for launcher in launchers:
+        for n in (10, jobs):
+            what = ("one_step", f"seed=range({n})", f"hydra/launcher={launcher}")
+            programs[f"{launcher} {n}"] = partial(peer, here, *what)
+    taken = alternate(programs, repeats, warm_up=0)
+    figures = []
+    for name in ["dlrun", *launchers]:
+        few, many = taken[f"{name} 10"], taken[f"{name} {jobs}"]
+        wall = [1e3 * (b.wall - a.wall) / (jobs - 10) for a, b in zip(few, many, strict=True)]
+        cpu = [1e3 * (b.cpu - a.cpu) / (jobs - 10) for a, b in zip(few, many, strict=True)]
+        title = "a job of one step" if name == "dlrun" else f"a job of one step, Hydra's {name} launcher"
+        figures.append(Figure(title, f"{spread(wall, '.0f', 'ms')}; CPU {spread(cpu, '.0f', 'ms')}"))
+    return figures
+
+
+def at_once(here: Path, tries: int) -> list[Figure]:
+    """Start eight jobs at once on a store that is made by them, again and again; count what failed."""
+    failed = 0
+    for number in range(tries):
+        folder = here / f"try{number}"
+        folder.mkdir()
+        command = commands.dlrun(*ONE_STEP, "seed=range(8)", "hydra.launcher.slots=8")
+        cost(command, folder)
+        runs = sorted(folder.glob("outputs/sweeps/*/*/[0-9]/summary.json"))
+        good = [
+            s for s in map(json.loads, (r.read_text() for r in runs)) if s["status"] == "finished" and s["uploaded"]
+        ]
+        failed += len(good) != 8
+    return [Figure("8 slots at once on a new store: tries that failed", f"{failed} of {tries}", "0", failed == 0)]
+
+
+def measure(*, quick: bool = False, repeats: int | None = None) -> Section:
+    """Return the figures of sweeps."""
+    load, rounds = report.load(), repeats or (1 if quick else 3)
+    with commands.workplace() as here:
+        commands.train(here, "trainer.fast=true")  # makes the store
+        peer(here, "polynomial", "degree=1")
+        figures = polynomial(here, rounds, draws=2 if quick else 20)
+        figures += overhead(here, rounds, jobs=12 if quick else 100)
+        figures += at_once(here, tries=1 if quick else 20)
+    notes = (
+        "CPU seconds are those of the command and of every process that it started, the server of the jobs and the "
+        "uploader included. Figures of single runs are off; the report is drawn. The peers are `benchmarks/peers/`; a "
+        "job's figures are (a sweep of 100 less a sweep of 10) / 90."
+    )
+    return Section("sweeps", "a study, a job, eight at once", "python -m benchmarks.sweeps", figures, notes, load)
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.sweeps", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few jobs, to see that it works")
+    parser.add_argument("--repeats", type=int, help="rounds (3)")
+    options = parser.parse_args()
+    print(measure(quick=options.quick, repeats=options.repeats).markdown())
+
+
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from dlrun.randomness import AUGMENTATION, ORDER, SAMPLE, generator, key
+from dlrun.randomness import AUGMENTATION, ORDER, SAMPLE, generator, key, seed_libraries
 from dlrun.types import Augmentation, Batch, Split
 
 
@@ -121,12 +121,12 @@ class _Endless:
 
 
 class _Keyed(Dataset[Any]):
-    """A data set whose own randomness (of torch, in a worker) is a function of the epoch and the sample."""
+    """A data set whose own randomness (of torch, Python, numpy) is a function of the epoch and the sample."""
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         self._dataset = dataset
 
     def __getitem__(self, keyed: tuple[int, int]) -> Any:
         base, index = keyed
-        torch.default_generator.manual_seed(key(base, SAMPLE, index))
+        seed_libraries(key(base, SAMPLE, index))
         return self._dataset[index]

@@ -6,6 +6,10 @@ draws what an uninterrupted run would have drawn. Streams keep the draws of diff
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 INITIALISATION, ORDER, AUGMENTATION, STEP, SAMPLE, KILL, SEARCH = range(1, 8)
@@ -31,6 +35,34 @@ def key(seed: int, stream: int, counter: int = 0) -> int:
 def generator(seed: int, stream: int, counter: int = 0) -> torch.Generator:
     """Return a CPU generator at the start of the key's stream."""
     return torch.Generator().manual_seed(key(seed, stream, counter))
+
+
+def seed_libraries(value: int) -> None:
+    """Set what a data set may draw from: the global generators of torch (on the CPU), Python and numpy.
+
+    >>> seed_libraries(3); a = random.random(), float(torch.rand(()))
+    >>> seed_libraries(3); a == (random.random(), float(torch.rand(())))
+    True
+    """
+    import numpy  # not before there is something to draw
+
+    torch.default_generator.manual_seed(value)
+    random.seed(value)
+    numpy.random.seed(value & 0xFFFFFFFF)
+
+
+@contextmanager
+def libraries_kept() -> Iterator[None]:
+    """Give the generators that `seed_libraries` sets back as they were."""
+    import numpy
+
+    states = torch.default_generator.get_state(), random.getstate(), numpy.random.get_state()
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(states[0])
+        random.setstate(states[1])
+        numpy.random.set_state(states[2])
 
 
 def seed_default(device: torch.device, value: int) -> None:

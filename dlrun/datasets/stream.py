@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ from dlrun.datasets.fingerprint import fingerprint
 from dlrun.datasets.spec import spec_of
 from dlrun.datasets.splits import cut
 from dlrun.errors import ConfigError, DataError
+from dlrun.randomness import libraries_kept, seed_libraries
 from dlrun.types import Augmentation, Batch, Data, Task, identity
 
 
@@ -66,8 +65,8 @@ class Part:
 class StreamSplit:
     """Samples that are read when they are asked for; in training, workers stream them from `dataset`.
 
-    What a data set draws from torch's generator is here a function of the sample's number, so that an
-    evaluation gives the same numbers in any portions.
+    What a data set draws from the global generators of torch, Python and numpy is here a function of the
+    sample's number, so that an evaluation gives the same numbers in any portions.
     """
 
     dataset: Part
@@ -82,11 +81,11 @@ class StreamSplit:
 
         Raises `DataError` if their shapes differ.
         """
-        state, samples = torch.default_generator.get_state(), []
-        for i in index.tolist():
-            torch.default_generator.manual_seed(i)
-            samples.append(self.dataset[i])
-        torch.default_generator.set_state(state)
+        samples = []
+        with libraries_kept():
+            for i in index.tolist():
+                seed_libraries(i)
+                samples.append(self.dataset[i])
         return Batch(*(_stack(values).to(self.device) for values in zip(*samples, strict=True)))
 
     def to(self, device: torch.device) -> StreamSplit:
@@ -176,19 +175,9 @@ def _sketch(part: Part, ends: int = 3) -> Iterator[str | Tensor]:
 def _repeatable() -> Iterator[None]:
     # a data set may vary its samples at random: the fingerprint always sees the same variation,
     # and the numbers that a run draws later are those that it would have drawn without it
-    python, numpy = random.getstate(), sys.modules.get("numpy")
-    state: Any = numpy.random.get_state() if numpy else None
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        random.seed(0)
-        if numpy:
-            numpy.random.seed(0)
-        try:
-            yield
-        finally:
-            random.setstate(python)
-            if numpy:
-                numpy.random.set_state(state)
+    with libraries_kept():
+        seed_libraries(0)
+        yield
 
 
 def _input(value: Any) -> Tensor:

@@ -100,9 +100,10 @@ class LearningRate:
         if len(left) < 3:
             return judged(text, None, "It takes three rates.")
         (rate, end), jumps = [*means(left).items()][-1], [*means(swing).values()][-1]
-        told = f"At the largest rate, {rate:g}, the training loss changes by {jumps:.0%} of where it began "
-        told += f"from point to point and ends at {end:.0%} of it (bouncing: more than {self.bouncing:.0%}; "
-        told += "diverging: above 100%)."
+        told = (
+            f"At the largest rate, {rate:g}, the training loss changes from point to point by {jumps:.3g} times what it "
+            f"began at, and ends at {end:.3g} times it (bouncing: more than {self.bouncing:g}; diverging: more than 1)."
+        )
         return judged(text, jumps > self.bouncing or end > 1, told)
 
 

@@ -102,7 +102,7 @@ class LearningRate:
         (rate, end), jumps = [*means(left).items()][-1], [*means(swing).values()][-1]
         told = (
             f"At the largest rate, {rate:g}, the training loss changes from point to point by {jumps:.3g} times what "
-            f"it began at, and ends at {end:.3g} times it (bouncing: more than {self.bouncing:g}; diverging: more than 1)."
+            f"it began at, and ends at {end:.3g} times it (bouncing: above {self.bouncing:g}; diverging: above 1)."
         )
         return judged(text, jumps > self.bouncing or end > 1, told)
 

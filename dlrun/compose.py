@@ -5,7 +5,8 @@ leave a folder behind for a configuration that is wrong. Here a single run is co
 and only then given a folder.
 
 These private names of Hydra 1.3 are used here, each by a test of tests/test_compose.py:
-`_internal.hydra.Hydra`, `_internal.callbacks.Callbacks`, `_internal.utils.get_args_parser`.
+`_internal.hydra.Hydra`, `_internal.callbacks.Callbacks`, `_internal.utils.get_args_parser`,
+`_internal.config_loader_impl.ConfigLoaderImpl`.
 """
 
 from __future__ import annotations
@@ -21,10 +22,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobStatus, run_job
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job
 from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
@@ -63,11 +67,12 @@ def run(argv: Sequence[str], *, prog: str, prepare: Callable[[DictConfig], P], t
         if args.help or args.hydra_help or args.cfg or args.info:
             return _show(hydra, parser, args)
         if args.multirun:
-            return _sweep(hydra, name, [*args.overrides, "hydra.mode=MULTIRUN"], each)
+            args.overrides.append("hydra.mode=MULTIRUN")
         cfg = load(hydra, name, args.overrides)
         tell_clashes(cfg, name)
         if cfg.hydra.mode == RunMode.MULTIRUN:
-            return _sweep(hydra, name, args.overrides, each)
+            own = str(cfg.hydra.launcher._target_).startswith(OWN)
+            return _conducted(hydra, cfg) if own else _sweep(hydra, cfg, args.overrides, each)
         cfg.hydra.mode = RunMode.RUN
         HydraConfig.instance().set_config(cfg)
         prepared = prepare(without_hydra(cfg))
@@ -100,7 +105,7 @@ def consult(
         if cfg.hydra.mode == RunMode.MULTIRUN:
             if several is None:
                 raise UserError(sweep)
-            return several(cfg, _listed(hydra, name, args.overrides, cfg))
+            return several(cfg, _listed(hydra, args.overrides, cfg))
         HydraConfig.instance().set_config(cfg)
         return use(without_hydra(cfg))
 
@@ -146,14 +151,11 @@ def _single(hydra: Hydra, cfg: DictConfig, job: Job) -> int:
     return _report(failures)
 
 
-def _sweep(hydra: Hydra, name: str, overrides: list[str], job: Job) -> int:
-    """Hand a sweep to Hydra's sweeper and launcher; whatever fails is told once more at the end."""
-    master = load(hydra, name, overrides)
-    tell_clashes(master, name)
-    if str(master.hydra.launcher._target_).startswith(OWN):
-        return _conducted(hydra, name, overrides, master)
+def _sweep(hydra: Hydra, master: DictConfig, overrides: list[str], job: Job) -> int:
+    """Hand a sweep to Hydra's sweeper and a foreign launcher; whatever fails is told once more at the end."""
+    name = master.hydra.job.config_name
     # settled here, for a job's own name and the time at which it starts must not move it
-    overrides = [*overrides, _at(master.hydra.sweep.dir)]
+    overrides = [*overrides, "hydra.sweep.dir='{}'".format(master.hydra.sweep.dir.replace("'", r"\'"))]
     failures: list[Exception] = []
     try:
         returned = hydra.multirun(name, _recorded(job, failures), overrides)
@@ -167,15 +169,16 @@ def _sweep(hydra: Hydra, name: str, overrides: list[str], job: Job) -> int:
     return _report(failures)
 
 
-def _conducted(hydra: Hydra, name: str, overrides: list[str], master: DictConfig) -> int:
+def _conducted(hydra: Hydra, master: DictConfig) -> int:
     """Have dlrun's own launcher conduct a sweep, and end it once the sweeper has no more jobs."""
     from dlrun.sweep import begin  # torch, which «--cfg job» needs not
     from dlrun.sweep.task import SweepTask
 
     place = begin.place(master)
+    master.hydra.sweep.dir = str(place.sweep.path)
     try:
         with SweepTask(place) as task:
-            _swept(hydra, name, [*overrides, _at(str(place.sweep.path))], task)
+            _swept(hydra, master, task)
             return task.finish()
     except OSError as error:
         raise UserError(_unwritable(error)) from error
@@ -183,34 +186,39 @@ def _conducted(hydra: Hydra, name: str, overrides: list[str], master: DictConfig
         _leave_no_trace(place.sweep.path)
 
 
-def _listed(hydra: Hydra, name: str, overrides: list[str], master: DictConfig) -> list[Candidate]:
+def _listed(hydra: Hydra, overrides: list[str], master: DictConfig) -> list[Candidate]:
     """Return the jobs of a sweep, of which none is run."""
     from dlrun.sweep.begin import GRIDS
     from dlrun.sweep.task import Listing
 
     if not str(master.hydra.launcher._target_).startswith(OWN):
-        overrides = [*overrides, "hydra/launcher=local"]
+        master = load(hydra, master.hydra.job.config_name, [*overrides, "hydra/launcher=local"])
     if not str(master.hydra.sweeper._target_).endswith(GRIDS):
         raise UserError(
             "A search decides its jobs as it goes, so they cannot be listed: check one configuration of it."
         )
     task = Listing()
-    _swept(hydra, name, overrides, task)
+    _swept(hydra, master, task)
     return task.candidates
 
 
-def _swept(hydra: Hydra, name: str, overrides: list[str], task: SweepTask | Listing) -> None:
+def _swept(hydra: Hydra, master: DictConfig, task: SweepTask | Listing) -> None:
+    """Have the sweeper hand its jobs to the launcher, as `Hydra.multirun` does, but with what is composed already."""
+    callbacks, name = Callbacks(master), master.hydra.job.config_name
+    context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
+    configure_log(master.hydra.hydra_logging, master.hydra.verbose)
     try:
-        hydra.multirun(name, task, overrides)
+        given = OverridesParser.create().parse_overrides(list(master.hydra.overrides.hydra))
+        ConfigLoaderImpl.validate_sweep_overrides_legal(given, RunMode.MULTIRUN, from_shell=True)
+        callbacks.on_multirun_start(config=master, config_name=name)
+        sweeper = Plugins.instance().instantiate_sweeper(config=master, hydra_context=context, task_function=task)
+        sweeper.sweep(arguments=list(master.hydra.overrides.task))
+        callbacks.on_multirun_end(config=master, config_name=name)
     except HydraException as error:
         raise ConfigError(str(error)) from error
     except RunError:  # of a job, which Hydra's own sweeper raises again
         if not task.begun:
             raise
-
-
-def _at(folder: str) -> str:
-    return "hydra.sweep.dir='{}'".format(folder.replace("'", r"\'"))
 
 
 def _leave_no_trace(folder: Path) -> None:

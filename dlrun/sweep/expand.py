@@ -26,6 +26,8 @@ class Expansion:
         self._master = master
         self._parser = OverridesParser.create(config_loader=loader)
         self._parsed: dict[str, Override] = {}
+        asked = [self._parse(str(override)) for override in master.hydra.overrides.task]
+        self._fixed = {override.input_line: override for override in asked if not override.is_sweep_override()}
         self._values: dict[str, bool] = {}
         self._composed: dict[tuple[str, ...], DictConfig | None] = {}
 
@@ -35,26 +37,25 @@ class Expansion:
             parsed = [self._parse(override) for override in overrides]
         except HydraException:
             return self._as_hydra_does(overrides, number)  # which says what is wrong
-        plain = [override for override in parsed if self._sets_a_value(override)]
         if any(override.is_delete() or isinstance(override.value(), dict) for override in parsed):
             return self._as_hydra_does(overrides, number)
-        choices = tuple(given for given, p in zip(overrides, parsed, strict=True) if p not in plain)
-        base = self._base(choices)
+        choices = tuple(o for o, p in zip(overrides, parsed, strict=True) if not self._sets_a_value(p))
+        # what the sweep has composed already holds for a job that chooses nothing else
+        chosen = all(choice in self._fixed for choice in choices)
+        base = self._base(() if chosen else choices)
         if base is None:
             return self._as_hydra_does(overrides, number)
+        given = [p for o, p in zip(overrides, parsed, strict=True) if o not in (self._fixed if chosen else choices)]
         config = copy.deepcopy(base)
         try:
-            ConfigLoaderImpl._apply_overrides_to_config(plain, config)
+            ConfigLoaderImpl._apply_overrides_to_config(given, config)
         except HydraException:
             return self._as_hydra_does(overrides, number)
         return config
 
     def own(self, overrides: Sequence[str]) -> tuple[str, ...]:
         """Return those overrides that are not the same for every job of the sweep."""
-        asked = OmegaConf.to_container(self._master.hydra.overrides.task)
-        assert isinstance(asked, list)
-        given = [self._parse(str(override)) for override in asked]
-        fixed = {override.get_key_element() for override in given if not override.is_sweep_override()}
+        fixed = {override.get_key_element() for override in self._fixed.values()}
         return tuple(o for o in overrides if o.partition("=")[0] not in fixed)
 
     def _parse(self, override: str) -> Override:
@@ -72,7 +73,8 @@ class Expansion:
     def _base(self, choices: tuple[str, ...]) -> DictConfig | None:
         """Return what jobs of the same choices share, or None where each takes something from Hydra's part."""
         if choices not in self._composed:
-            config = _without_hydra(self._loader.load_sweep_config(self._master, list(choices)))
+            whole = self._loader.load_sweep_config(self._master, list(choices)) if choices else self._master
+            config = _without_hydra(whole)
             self._composed[choices] = None if _asks_hydra(config) else config
         return self._composed[choices]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from dlrun import manifest
 from dlrun.results import Result, results
@@ -157,7 +158,7 @@ def test_failures_harm_no_other_job_and_can_be_tried_again(call: Call, odd: Path
     assert len(written) <= 6  # those four, and the chosen ones whose test was read
 
 
-def test_a_launcher_that_is_killed_leaves_nothing_behind_and_its_sweep_is_continued(odd: Path) -> None:
+def test_a_launcher_that_is_killed_leaves_nothing_behind_and_its_sweep_is_continued(call: Call, odd: Path) -> None:
     command = [sys.executable, "-m", "dlrun"]
     overrides = ["model=odd", "model.way=slow", "trainer.steps=40", "trainer.checkpoint_every=1", "seed=range(3)"]
     with (odd / "log").open("wb") as log:
@@ -175,9 +176,9 @@ def test_a_launcher_that_is_killed_leaves_nothing_behind_and_its_sweep_is_contin
     statuses = [result.status for result in results(sweep)]
     assert "killed" in statuses
     assert "running" not in statuses
-    done = subprocess.run([*command, "resume", sweep.id], cwd=odd, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert "continuing" in done.stdout
+    done = call("resume", sweep.id)
+    assert done.code == 0, done.err
+    assert "continuing" in done.out
     assert [(r.status, r.summary["steps"]) for r in results(sweep)] == [("finished", 40)] * 3
     assert '"resumed_from": ' in sweep.job(0).journal.read_text()
     assert sweep.summary()["test_reads"] == 3
@@ -274,10 +275,10 @@ def test_a_study_of_the_test_curve_reads_it_in_every_run(call: Call, here: Path)
     assert only().summary()["selected"]["jobs"] == [0]
 
 
-def test_ctrl_c_saves_and_the_same_command_goes_on(odd: Path) -> None:
-    command = [sys.executable, "-m", "dlrun", "train", "-m", "model=odd", "model.way=slow", "trainer.steps=40", *QUICK]
+def test_ctrl_c_saves_and_the_same_command_goes_on(call: Call, odd: Path) -> None:
+    sweeping = ("train", "-m", "model=odd", "model.way=slow", "trainer.steps=40", *QUICK, "seed=0,1")
     with (odd / "log").open("wb") as log:
-        launcher = subprocess.Popen([*command, "seed=0,1"], stdout=log, stderr=log, cwd=odd)
+        launcher = subprocess.Popen([sys.executable, "-m", "dlrun", *sweeping], stdout=log, stderr=log, cwd=odd)
         try:
             assert wait_until(lambda: bool(all_sweeps()) and only().job(0).journal.exists(), 90)
             os.kill(launcher.pid, signal.SIGINT)
@@ -287,6 +288,20 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(odd: Path) -> None:
             launcher.wait()
     assert only().status() == "killed"
     assert "dlrun resume" in (odd / "log").read_text()
-    done = subprocess.run([*command, "seed=0,1"], cwd=odd, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
+    done = call(*sweeping)
+    assert done.code == 0, done.err
+    assert "continuing" in done.out
     assert [r.status for r in results(only())] == ["finished"] * 2
+
+
+def test_a_job_that_wants_something_of_hydra_is_run_by_it_and_is_the_same(call: Call, here: Path) -> None:
+    sweeping = ("train", "-m", *SHORT, "seed=3", "sweep.fresh=true")
+    assert call(*sweeping).code == 0
+    assert call(*sweeping, "+hydra.job.env_set.MINE=1").code == 0
+    plain, other = (results(sweep)[0] for sweep in all_sweeps())
+    folders = sorted([plain.run.path, other.run.path], key=lambda path: (path / ".hydra/hydra.yaml").exists())
+    assert [(path / ".hydra/hydra.yaml").exists() for path in folders] == [False, True]
+    assert plain.metrics == other.metrics
+    assert plain.summary["identity"] == other.summary["identity"]
+    one, two = (OmegaConf.load(path / ".hydra/config.yaml") for path in folders)
+    assert one == two

@@ -133,4 +133,4 @@ def test_two_commands_that_ask_for_the_same_are_one_sweep(here: Path) -> None:
     ):
         assert asked.definition(asks(*other)) != asked.definition(one)
     lines = asked.differences(one, asks("seed=range(3)", "optimizer.lr=0.1,0.2", "model.width=3"))
-    assert lines == ["config.model.width: 64 there, 3 here"]
+    assert lines == ["config.model.width: 128 there, 3 here"]

@@ -39,9 +39,10 @@ class Conductor:
         self.what = what
         self.uploader: Any = None
         self._hydra = hydra
+        self._for_jobs = hydra if work.asks_hydra(hydra) else None
         self._stack = ExitStack()
         self._pool: Pool | None = None
-        self._git = provenance.git()
+        self._known = provenance.known()
         self._began = time.time()
 
     def __enter__(self) -> Conductor:
@@ -159,8 +160,8 @@ class Conductor:
     def _task(self, job: Job) -> Task:
         folder = self.sweep.job(job.n)
         begun = folder.config.exists() and folder.journal.exists()
-        first = partial(work.start, folder, job.config, self._hydra, job.overrides)
-        return Task(job.n, partial(work.go_on, folder) if begun else first, label(job), folder.log)
+        first = partial(work.start, folder, job.config, job.overrides, hydra=self._for_jobs, known=self._known)
+        return Task(job.n, partial(work.go_on, folder, self._known) if begun else first, label(job), folder.log)
 
     def _wait_for_the_dying(self) -> None:
         """Wait for the jobs of a conductor that was killed: each saves, and then ends."""

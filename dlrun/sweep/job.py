@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import yaml
 from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra.core.hydra_config import HydraConfig
@@ -13,50 +15,58 @@ from hydra.core.utils import JobStatus, run_job, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from dlrun import confdir, device
+from dlrun import confdir, device, provenance
 from dlrun.build import Built, build
 from dlrun.journal import Journal
 from dlrun.reload import rebuild, select
 from dlrun.run import read_test, run
-from dlrun.rundir import RunDir
+from dlrun.rundir import RunDir, write_atomically
+
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+"""How a library's record is logged: as conf/hydra/job_logging/dlrun.yaml says."""
 
 
-def start(folder: RunDir, config: dict[str, Any], hydra: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
-    """Train a job for the first time, as Hydra runs one (its callbacks, its environment), and return its summary."""
-    setup_globals()
-    version.setbase("1.3")  # else the current directory would become the job's
-    confdir.find_own_modules()
-    whole = OmegaConf.create(config)
-    whole.hydra = hydra
-    OmegaConf.set_struct(whole, True)
-    with read_write(whole.hydra), open_dict(whole.hydra):
-        whole.hydra.sweep.dir, whole.hydra.sweep.subdir = str(folder.path.parent), folder.path.name
-        whole.hydra.job.num = int(folder.path.name)
-        whole.hydra.job.id = folder.path.name
-        whole.hydra.overrides.task = list(overrides)
-    HydraConfig.instance().set_config(whole)
-    done = run_job(
-        task_function=lambda cfg: run(sealed(build(cfg)), folder),
-        config=whole,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
-        hydra_context=HydraContext(config_loader=None, callbacks=Callbacks(whole)),  # type: ignore[arg-type]
+def start(
+    folder: RunDir,
+    config: dict[str, Any],
+    overrides: Sequence[str],
+    *,
+    hydra: DictConfig | None,
+    known: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Train a job for the first time and return its summary; with Hydra's part, as Hydra runs a job.
+
+    Without it (see `asks_hydra`) the folder is the same but for Hydra's own settings, which are the
+    sweep's, at a fraction of what Hydra's copies of the configuration cost.
+    """
+    _prepare(known)
+    if hydra is not None:
+        return _as_hydra_does(folder, config, overrides, hydra)
+    _write(folder, config, overrides)
+    handler = logging.FileHandler(folder.log)
+    handler.setFormatter(logging.Formatter(FORMAT))
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
+    return run(sealed(build(OmegaConf.create(config))), folder)
+
+
+def asks_hydra(hydra: DictConfig) -> bool:
+    """Return whether a sweep's jobs want something of Hydra itself: callbacks, an environment, their own logging."""
+    job = hydra.job
+    own = hydra.runtime.choices.get("hydra/job_logging") == "dlrun" and not any(
+        str(override).lstrip("+~").startswith("hydra.job_logging") for override in hydra.overrides.hydra
     )
-    if done.status == JobStatus.FAILED:
-        raise done._return_value
-    summary: dict[str, Any] = done.return_value
-    return summary
+    return bool(hydra.callbacks or job.env_set or job.chdir or hydra.output_subdir != ".hydra" or not own)
 
 
-def go_on(folder: RunDir) -> dict[str, Any]:
+def go_on(folder: RunDir, known: Mapping[str, Any]) -> dict[str, Any]:
     """Go on with a job that was stopped, from its last checkpoint, and return its summary."""
-    confdir.find_own_modules()
+    _prepare(known)
     return run(sealed(rebuild(folder)), folder, resumed=True)
 
 
 def test(folder: RunDir) -> dict[str, float]:
     """Read the test split with the selected weights, once; return the metrics, which the summary gets too."""
-    confdir.find_own_modules()
+    _prepare({})
     built = rebuild(folder)
     if built.data.test is None:
         return {}
@@ -79,3 +89,45 @@ def sealed(built: Built) -> Built:
     """
     kept = "never" if built.evaluation.test == "final" else built.evaluation.test
     return replace(built, evaluation=replace(built.evaluation, test=kept), tracking=replace(built.tracking, wait=0.0))
+
+
+def _prepare(known: Mapping[str, Any]) -> None:
+    """Let the user's modules be found, and what the launcher knows already be known here."""
+    confdir.find_own_modules()
+    provenance.remember(known)
+
+
+def _write(folder: RunDir, config: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Write what the run is into its folder, as Hydra does."""
+    folder.config.parent.mkdir(parents=True, exist_ok=True)
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    for path, content in ((folder.config, config), (folder.config.with_name("overrides.yaml"), list(overrides))):
+        text = yaml.dump(content, Dumper=dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
+        write_atomically(path, text.encode())
+
+
+def _as_hydra_does(
+    folder: RunDir, config: dict[str, Any], overrides: Sequence[str], hydra: DictConfig
+) -> dict[str, Any]:
+    setup_globals()
+    version.setbase("1.3")  # else the current directory would become the job's
+    whole = OmegaConf.create(config)
+    whole.hydra = hydra
+    OmegaConf.set_struct(whole, True)
+    with read_write(whole.hydra), open_dict(whole.hydra):
+        whole.hydra.sweep.dir, whole.hydra.sweep.subdir = str(folder.path.parent), folder.path.name
+        whole.hydra.job.num = int(folder.path.name)
+        whole.hydra.job.id = folder.path.name
+        whole.hydra.overrides.task = list(overrides)
+    HydraConfig.instance().set_config(whole)
+    done = run_job(
+        task_function=lambda cfg: run(sealed(build(cfg)), folder),
+        config=whole,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+        hydra_context=HydraContext(config_loader=None, callbacks=Callbacks(whole)),  # type: ignore[arg-type]
+    )
+    if done.status == JobStatus.FAILED:
+        raise done._return_value
+    summary: dict[str, Any] = done.return_value
+    return summary

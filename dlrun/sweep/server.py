@@ -17,6 +17,9 @@ from multiprocessing.context import BaseContext
 
 PRELOAD = ("torch", "hydra._internal.hydra", "hydra.core.utils", "dlrun.commands.train", "torch._dynamo")
 
+PARTS = tuple(f"dlrun.{group}." for group in ("datasets", "models", "losses", "optimizers", "schedules"))
+"""How the names of dlrun's own parts begin, of which the launcher has imported those that its jobs use."""
+
 
 def modules() -> list[str]:
     """Return what the server imports: of what jobs are known to need, what this program has needed itself.
@@ -24,7 +27,8 @@ def modules() -> list[str]:
     So a program without torch does not pay for it, and `torch._dynamo` (a second) is there if an optimizer
     that needs it was checked.
     """
-    return ["dlrun.sweep.worker", *(name for name in PRELOAD if name in sys.modules)]
+    parts = sorted(name for name in list(sys.modules) if name.startswith(PARTS))
+    return ["dlrun.sweep.worker", *(name for name in PRELOAD if name in sys.modules), *parts]
 
 
 def context() -> BaseContext:

@@ -41,6 +41,8 @@ def config(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> D
 @contextmanager
 def opened(config_dir: str | None = None) -> Iterator[Hydra]:
     """Open Hydra on the search path: `config_dir`, the user's `./conf`, dlrun's own."""
+    base = version.VersionBase.instance()
+    before = base.version_base
     version.setbase("1.3")
     GlobalHydra.instance().clear()
     hydra = Hydra(task_name=JOB, config_loader=Loader(search_path(config_dir)))
@@ -51,6 +53,7 @@ def opened(config_dir: str | None = None) -> Iterator[Hydra]:
         yield hydra
     finally:
         GlobalHydra.instance().clear()
+        base.version_base = before
 
 
 def search_path(config_dir: str | None = None) -> ConfigSearchPath:

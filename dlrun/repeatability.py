@@ -28,11 +28,11 @@ class _Call(NamedTuple):
     returned: tuple[str, ...]
 
 
-class _Trace(TorchDispatchMode):
+class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A context that writes down every operator, those of the backward pass too."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[_Call] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -62,7 +62,8 @@ def unrepeatable(compute: Callable[[], object], *, times: int = 10) -> str | Non
 
 
 def _traced(compute: Callable[[], object]) -> list[_Call]:
-    with _Trace() as trace:
+    trace = _Trace()
+    with trace:
         compute()
     return trace.calls
 
@@ -73,4 +74,4 @@ def _digests(values: Any) -> tuple[str, ...]:
 
 def _digest(tensor: Tensor) -> str:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return hashlib.blake2b(memoryview(flat.view(torch.uint8).numpy()), digest_size=8).hexdigest() if len(flat) else ""
+    return hashlib.blake2b(flat.view(torch.uint8).numpy().tobytes(), digest_size=8).hexdigest() if len(flat) else ""

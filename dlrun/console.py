@@ -54,16 +54,13 @@ def _write(text: str, files: list[TextIO]) -> None:
 
 def say(text: str = "") -> None:
     """Print a line on the standard output, clearing a live line first."""
-    if sys.stdout.isatty():
-        sys.stdout.write("\r\x1b[K")
-    print(text, flush=True)
+    _show(sys.stdout, f"{_cleared(sys.stdout)}{text}\n")
     _write(text, [file for file in _logs if file not in _printed])
 
 
 def warn(text: str) -> None:
     """Print a line on the standard error that a person should see."""
-    clear = "\r\x1b[K" if sys.stderr.isatty() else ""
-    print(f"{clear}dlrun: {text}", file=sys.stderr, flush=True)
+    _show(sys.stderr, f"{_cleared(sys.stderr)}dlrun: {text}\n")
     _write(text, [file for file in _logs if file not in _printed])
 
 
@@ -71,8 +68,26 @@ def live(text: str) -> None:
     """Show `text` in place of the live line (on a terminal only)."""
     if sys.stdout.isatty():
         width = shutil.get_terminal_size().columns
-        sys.stdout.write("\r\x1b[K" + text[: width - 1])
-        sys.stdout.flush()
+        _show(sys.stdout, _cleared(sys.stdout) + text[: width - 1])
+
+
+def _cleared(stream: TextIO) -> str:
+    return "\r\x1b[K" if stream.isatty() else ""
+
+
+def _show(stream: TextIO, text: str) -> None:
+    """Print on a stream; while a log is kept, that nobody reads it any more (`| head`) is no reason to stop."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:
+        if not _logs:
+            raise
+        _printed.clear()
+        with suppress(OSError, ValueError):  # a notebook's is no file
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def table(rows: Sequence[Sequence[str]], *, indent: str = "  ") -> str:

@@ -6,6 +6,7 @@ a run that resumes at step k starts its batches at k, without replaying any.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
@@ -97,6 +98,7 @@ class Batches:
             num_workers=self.workers,
             collate_fn=default_collate,
             pin_memory=self.device.type == "cuda",
+            worker_init_fn=_leave_signals,
         )
         for x, y in loader:
             yield Batch(x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True))
@@ -108,6 +110,12 @@ class Batches:
             draw.manual_seed(key(self.seed, AUGMENTATION, step))
             yield Batch(self.augment(batch.x, draw), batch.y)
             step += 1
+
+
+def _leave_signals(worker: int) -> None:
+    # what a terminal or a scheduler sends to all processes of a run is the run's to obey: it ends its workers
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Endless:

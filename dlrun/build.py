@@ -51,6 +51,8 @@ class Built:
     flop_per_step: int
     parameters: int
     identity: str
+    initial_weights: str | None = None
+    """The SHA-256 of the weights that `init_from` names."""
 
 
 def build(config: DictConfig, *, data: Data | None = None) -> Built:
@@ -64,8 +66,7 @@ def build(config: DictConfig, *, data: Data | None = None) -> Built:
     data = data or dataset(plain)
     data = _moved(data if not trainer.fast else _two_batches(data, trainer), device)
     model = _model(plain, data)
-    if plain["init_from"]:
-        weights.start_from(plain["init_from"], model)
+    initial = weights.start_from(plain["init_from"], model) if plain["init_from"] else None
     model.to(device)
     objective = Objective(model, _part(plain, "loss"), autocast=_autocast(device, precision))
     metrics = _metrics(plain, data)
@@ -93,19 +94,33 @@ def build(config: DictConfig, *, data: Data | None = None) -> Built:
     )
     check_schedule(training.schedule, training.plan.steps, target=plain["schedule"]["_target_"])
     _monitor(training, evaluation, data)
+    execution = Execution(device, precision, threads, trainer.deterministic)
     return Built(
         config=plain,
         data=data,
         training=training,
-        execution=Execution(device, precision, threads, trainer.deterministic),
+        execution=execution,
         trainer=trainer,
         evaluation=evaluation,
         tracking=tracking,
         flop_per_step=flop,
         parameters=sum(p.numel() for p in model.parameters()),
-        identity=provenance.identity(
-            plain, data.fingerprint, device=device.type, precision=precision, torch=torch.__version__
-        ),
+        identity=identity(plain, data, execution, initial),
+        initial_weights=initial,
+    )
+
+
+def identity(plain: dict[str, Any], data: Data, execution: Execution, initial: str | None) -> str:
+    """Return the identity of the run that a checked configuration describes; `initial` are its first weights' SHA-256.
+
+    Where they come from has no part in it: a run that is trained on has other weights than before.
+    """
+    return provenance.identity(
+        plain | {"init_from": initial},
+        data.fingerprint,
+        device=execution.device.type,
+        precision=execution.precision,
+        torch=torch.__version__,
     )
 
 

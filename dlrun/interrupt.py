@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
+
+from dlrun.errors import Pruned
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -18,6 +22,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self._at_once = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupt:
@@ -30,10 +35,26 @@ class Interrupt:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Have the next SIGINT or SIGTERM strike at once: for a wait that a person may cut short."""
+        self._at_once = True
+        try:
+            yield
+        finally:
+            self._at_once = False
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGUSR1:
             self.signal = self.signal or number
             return
-        if self.signal not in (None, signal.SIGUSR1):
-            raise KeyboardInterrupt
+        if self._at_once or self.signal not in (None, signal.SIGUSR1):
+            raise stopped(number)
         self.signal = number
+
+
+def stopped(number: int, step: int | None = None) -> BaseException:
+    """Return the exception as which a signal ends a run."""
+    if number == signal.SIGUSR1:
+        return Pruned(f"stopped at step {step}")
+    return SystemExit(128 + number) if number == signal.SIGTERM else KeyboardInterrupt()

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from dlrun import weights
-from dlrun.build import Built, build
+from dlrun.build import Built, build, identity
 from dlrun.errors import UserError
 from dlrun.rundir import RunDir, find
 from dlrun.types import Data
@@ -42,20 +42,27 @@ def load(reference: str) -> Loaded:
     return Loaded(model, built.data, OmegaConf.create(built.config), folder.summary())
 
 
-def rebuild(folder: RunDir) -> Built:
+def rebuild(folder: RunDir, changed: DictConfig | None = None) -> Built:
     """Return the parts of a run as its folder describes them, the weights still the initial ones.
 
-    A device that this machine lacks gives way to the best that it has. Raises `UserError` if the data
-    set is not the one that the run was trained on.
+    A configuration that is given is taken in place of the folder's. A device that this machine lacks
+    gives way to the best that it has. Raises `UserError` if the data set is not the one that the run was
+    trained on.
     """
-    config = OmegaConf.load(folder.config)
+    config = OmegaConf.load(folder.config) if changed is None else changed.copy()
     assert isinstance(config, DictConfig)
     if str(config.trainer.device).startswith("cuda") and not torch.cuda.is_available():
         config.trainer.device = "auto"
-    # the run has its weights: those it started from may be gone by now
-    config.init_from = None
+    summary, begun = folder.summary(), folder.last.exists()
+    if begun:
+        # it has weights of its own: those it started from may be gone by now
+        config.init_from = None
     built = build(config)
-    summary = folder.summary()
+    if begun:
+        initial = summary.get("initial_weights")
+        built = replace(built, initial_weights=initial)
+        kept = summary.get("identity") if changed is None else None
+        built = replace(built, identity=kept or identity(built.config, built.data, built.execution, initial))
     trained_on = summary.get("data", {}).get("fingerprint", built.data.fingerprint)
     if trained_on != built.data.fingerprint:
         raise UserError(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,54 +13,94 @@ from dlrun.build import Built, plan
 from dlrun.errors import Pruned
 from dlrun.evaluation import Collected, collect, evaluate
 from dlrun.forecast import steps_within
-from dlrun.interrupt import Interrupt
+from dlrun.interrupt import Interrupt, stopped
 from dlrun.journal import Journal
 from dlrun.journal import curves as journal_curves
 from dlrun.recorder import Recorder
-from dlrun.rundir import RunDir, Status
+from dlrun.rundir import RunDir, Status, ending
 from dlrun.state import State
 
 
 def run(
-    built: Built, folder: RunDir, *, resumed: bool = False, begun: Callable[[], None] = lambda: None
+    built: Built,
+    folder: RunDir,
+    *,
+    resumed: bool = False,
+    job: bool = False,
+    begun: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Train in `folder`, select, test once, and return the summary. `begun` is called once training begins.
 
     SIGINT, SIGTERM and SIGUSR1 end it at the next step, saved, as `KeyboardInterrupt`, `SystemExit(143)`
-    and `Pruned`; they and whatever else ends it early are recorded as its status and raised.
+    and `Pruned`; they and whatever else ends it early are recorded as its status and raised. Raises
+    `UserError` if there is a run in the folder already, unless that is `resumed`. `job` says that it is
+    one of a sweep where the folder does not show it.
     """
     started = time.time()
     with folder.held(), console.kept(folder.log), Interrupt() as interrupt:
+        if not resumed:
+            folder.check_free()
         device.apply(built.execution)
         built = _with_horizon(built, folder)
         state = _restored(built, folder) if resumed else State()
-        folder.update(**_opening(built, folder, started))
-        journal = Journal(folder.journal)
+        folder.update(**_opening(built, folder, started, job=job))
+        with _closed(Journal(folder.journal)) as journal:
+            try:
+                journal.event("start", resumed_from=state.step if resumed else None)
+                begun()
+                console.say(presentation.head(built, folder, start=state.step))
+                validated = built.data.validation is not None
+                progress = presentation.Progress(built.training.plan, state.step, validated=validated)
+                recorder = Recorder(folder, journal, progress)
+                state = loop.train(built.training, state, recorder, stop=lambda: interrupt.signal is not None)
+                with interrupt.at_once():
+                    recorder.insist()
+                _obey(interrupt, built, state)
+                summary, seen = _finish(built, folder, journal, state, started)
+                console.say(presentation.closing(summary, folder))
+                _draw(built, folder, seen, summary["best_step"])
+                journal.event("end", status="finished")
+                return folder.update(status="finished")
+            except BaseException as error:
+                ended = _as_asked(error, interrupt, state)
+                so_far = _so_far(built, folder, state, started) if isinstance(ended, Pruned) else {}
+                _note_end(folder, journal, _status(ended), error, so_far)
+                if ended is error:
+                    raise
+                raise ended from error
+
+
+def _as_asked(error: BaseException, interrupt: Interrupt, state: State) -> BaseException:
+    """Return what ended a run: a signal, if one came before an error that may well be its doing."""
+    if interrupt.signal is None or not isinstance(error, Exception) or isinstance(error, Pruned):
+        return error
+    return stopped(interrupt.signal, state.step)
+
+
+def _note_end(
+    folder: RunDir, journal: Journal, status: Status, error: BaseException, so_far: Mapping[str, Any]
+) -> None:
+    """Write down how a run ended early, if the disk has room for it."""
+    told = f"{type(error).__name__}: {error}".removesuffix(": ")
+    try:
+        journal.event("end", status=status, error=told)
+        folder.update(**so_far, status=status, error=told)
+    except OSError as full:
+        console.warn(f"That the run has {status} could not be written down: {full}")
+
+
+@contextmanager
+def _closed(journal: Journal) -> Iterator[Journal]:
+    """Close the journal at the end; that its last lines are lost must not hide why the run ended."""
+    try:
+        yield journal
+    except BaseException:
         try:
-            journal.event("start", resumed_from=state.step if resumed else None)
-            begun()
-            console.say(presentation.head(built, folder, start=state.step))
-            validated = built.data.validation is not None
-            progress = presentation.Progress(built.training.plan, state.step, validated=validated)
-            recorder = Recorder(folder, journal, progress)
-            state = loop.train(built.training, state, recorder, stop=lambda: interrupt.signal is not None)
-            recorder.insist()
-            _obey(interrupt, built, state)
-            summary, seen = _finish(built, folder, journal, state, started)
-            console.say(presentation.closing(summary, folder))
-            _draw(built, folder, seen, summary["best_step"])
-            journal.event("end", status="finished")
-            return folder.update(status="finished")
-        except BaseException as error:
-            status = _status(error)
-            told = f"{type(error).__name__}: {error}".removesuffix(": ")
-            if status == "pruned":
-                folder.update(**_so_far(built, folder, state, started))
-            journal.event("end", status=status, error=told)
-            folder.update(status=status, error=told)
-            raise
-        finally:
             journal.close()
+        except OSError as full:
+            console.warn(f"The last lines of the journal are lost: {full}")
+        raise
+    journal.close()
 
 
 def _status(error: BaseException) -> Status:
@@ -70,16 +110,20 @@ def _status(error: BaseException) -> Status:
     return "killed" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
 
 
-def _opening(built: Built, folder: RunDir, started: float) -> dict[str, Any]:
+def _opening(built: Built, folder: RunDir, started: float, *, job: bool) -> dict[str, Any]:
     """Return what the summary says while the run runs."""
     before = folder.summary()
+    job = job or folder.of_a_sweep
     sizes = {name: len(s) for name in ("train", "validation", "test") if (s := getattr(built.data, name))}
     return {
         "status": "running",
         "name": built.config["name"],
         "started": before.get("started", started),
         "command": before.get("command", provenance.command()),
+        "kind": "job" if job else "run",
+        "sweep": ending(folder.path.parent) if job else None,
         "identity": built.identity,
+        "initial_weights": built.initial_weights or before.get("initial_weights"),
         "seed": built.config["seed"],
         "parameters": built.parameters,
         "device": built.execution.device.type,
@@ -88,6 +132,7 @@ def _opening(built: Built, folder: RunDir, started: float) -> dict[str, Any]:
         "threads": built.execution.threads,
         "flop_per_step": built.flop_per_step,
         "horizon": built.training.plan.steps,
+        "minutes": built.trainer.minutes,
         "data": {"name": built.data.name, "fingerprint": built.data.fingerprint} | sizes,
         "git": provenance.git(),
         "versions": provenance.versions(),
@@ -104,7 +149,9 @@ def _with_horizon(built: Built, folder: RunDir) -> Built:
     if built.trainer.minutes is None or built.trainer.fast:
         return built
     training = built.training
-    steps = folder.summary().get("horizon") or steps_within(training, built.trainer.minutes)
+    before = folder.summary()
+    known = before.get("horizon") if before.get("minutes") == built.trainer.minutes else None
+    steps = known or steps_within(training, built.trainer.minutes)
     return replace(built, training=replace(training, plan=plan(built.trainer, training.plan.per_epoch, steps)))
 
 
@@ -127,11 +174,7 @@ def _obey(interrupt: Interrupt, built: Built, state: State) -> None:
     if interrupt.signal is None or over:
         return
     console.say(f"  stopped at step {state.step}, saved; «dlrun resume» goes on from there")
-    if interrupt.signal == signal.SIGUSR1:
-        raise Pruned(f"stopped at step {state.step}")
-    if interrupt.signal == signal.SIGTERM:
-        raise SystemExit(128 + signal.SIGTERM)
-    raise KeyboardInterrupt
+    raise stopped(interrupt.signal, state.step)
 
 
 def _so_far(built: Built, folder: RunDir, state: State, started: float) -> dict[str, Any]:

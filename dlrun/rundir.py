@@ -14,6 +14,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -40,13 +41,26 @@ class RunDir:
     @property
     def id(self) -> str:
         """Return the random id that the folder's name ends with; for a job of a sweep, `SWEEP/n`."""
-        return f"{ending(self.path.parent)}/{self.path.name}" if self.of_a_sweep else ending(self.path)
+        job = not NAMED.fullmatch(self.path.name) and self.of_a_sweep
+        return f"{ending(self.path.parent)}/{self.path.name}" if job else ending(self.path)
 
     @property
     def of_a_sweep(self) -> bool:
-        """Return whether the run is a job of a sweep."""
-        placed = len(self.path.parents) > 2 and self.path.parents[2].name == "sweeps"
-        return placed or (self.path.parent / "manifest.json").exists()
+        """Return whether the run is a job of a sweep: its folder lies in one, or its summary says so."""
+        return (self.path.parent / "manifest.json").exists() or self.summary().get("kind") == "job"
+
+    @property
+    def taken(self) -> bool:
+        """Return whether a run has begun in the folder."""
+        return self.journal.exists()
+
+    def check_free(self) -> None:
+        """Raise `UserError` if there is a run in the folder already."""
+        if self.taken:
+            raise UserError(
+                f"{self.path} holds a run already. Type «dlrun resume {self.id}» to go on with it, or give another "
+                f"folder (hydra.run.dir=…)."
+            )
 
     @property
     def journal(self) -> Path:
@@ -109,7 +123,25 @@ def hold(folder: Path, *, busy: str) -> Iterator[None]:
         # whoever looks whether the folder is held holds the lock too, for a moment
         if not wait_until(lambda: _taken(file), 0.5, poll=0.01):
             raise UserError(busy)
-        yield
+        _held.add(file)
+        try:
+            yield
+        finally:
+            _held.discard(file)
+
+
+_held: set[IO[str]] = set()
+"""The locks that this process holds."""
+
+
+def _let_go() -> None:
+    # a forked process (a worker that reads data) shares its parent's locks, and may outlive it
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 def is_held(folder: Path) -> bool:
@@ -162,9 +194,18 @@ def _taken(file: IO[str]) -> bool:
     return True
 
 
+NAMED = re.compile(r"\d{6}-.+-(\w+)")
+"""How dlrun names a folder: time, name and a random id."""
+
+
 def ending(folder: Path) -> str:
-    """Return the random id that a folder's name ends with."""
-    return folder.name.rsplit("-", 1)[-1]
+    """Return the random id that a folder's name ends with; of one that was named otherwise, its whole path.
+
+    >>> ending(Path("/runs/2026-01-02/101112-mnist-kxabcdef")), ending(Path("/tmp/mine-a"))
+    ('kxabcdef', '/tmp/mine-a')
+    """
+    match = NAMED.fullmatch(folder.name)
+    return match[1] if match else str(folder)
 
 
 def _bury(summary: dict[str, Any]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from dlrun import checkpoint
 from dlrun.errors import UserError
@@ -26,14 +28,35 @@ def of_run(folder: RunDir) -> tuple[dict[str, Any], int]:
     raise UserError(f"{folder.path} has no weights yet (status {folder.status()}). Type «dlrun resume {folder.id}».")
 
 
-def start_from(reference: str, model: nn.Module) -> None:
-    """Give `model` the weights that `init_from` names: a run, or a checkpoint's file.
+def start_from(reference: str, model: nn.Module) -> str:
+    """Give `model` the weights that `init_from` names, a run or a checkpoint's file, and return their SHA-256.
 
     Raises `UserError` if there are none, or they are of another model.
     """
-    file = Path(reference)
-    values = _of_file(file) if file.is_file() else of_run(find(reference))[0]
+    values = _named(reference)
     put(model, values, where=f"init_from={reference}")
+    return _digest(values)
+
+
+def digest(reference: str | None) -> str | None:
+    """Return the SHA-256 of the weights that `init_from` names, if it names any."""
+    return _digest(_named(reference)) if reference else None
+
+
+def _named(reference: str) -> dict[str, Any]:
+    file = Path(reference)
+    return _of_file(file) if file.is_file() else of_run(find(reference))[0]
+
+
+def _digest(values: dict[str, Any]) -> str:
+    hashed = hashlib.sha256()
+    for name, value in sorted(values.items()):
+        if isinstance(value, Tensor):
+            hashed.update(f"{name} {value.dtype} {list(value.shape)}\0".encode())
+            hashed.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        else:
+            hashed.update(f"{name} {value!r}\0".encode())
+    return hashed.hexdigest()
 
 
 def _of_file(file: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,6 +93,126 @@ def test_a_longer_run_is_the_run_that_was_longer_from_the_start(call: Call) -> N
     assert list(differences(short, long)) == []
     assert short.summary()["test_reads"] == 2
     assert OmegaConf.load(short.config).trainer.epochs == 4
+
+
+MOONS = ("dataset=moons", "model.width=4", "trainer.figures=false", "tracking.enabled=false")
+
+
+def test_a_run_that_began_with_given_weights_resumes_with_them(call: Call) -> None:
+    call("train", "trainer.steps=5", *MOONS)
+    (base,) = all_runs()
+    call("train", f"init_from={base.id}", "trainer.steps=6", "trainer.evaluate_every=3", *MOONS)
+    whole = all_runs()[-1]
+    broken = RunDir(whole.path.with_name("000000-moons-broken"))
+    shutil.copytree(whole.path, broken.path)
+    # as it is before the first checkpoint
+    shutil.rmtree(broken.last.parent)
+    broken.journal.write_text("")
+    broken.update(status="killed")
+    assert call("resume", broken.id).code == 0
+    assert list(differences(whole, broken)) == []
+    assert broken.summary()["identity"] == whole.summary()["identity"]
+    # made longer, it is the run that was longer from the start, wherever its weights are by then
+    call("train", f"init_from={base.best}", "trainer.steps=9", "trainer.evaluate_every=3", *MOONS)
+    longer = next(run for run in all_runs() if run.summary()["steps"] == 9)
+    shutil.rmtree(base.path)
+    assert call("resume", broken.id, "trainer.steps=9").code == 0
+    assert list(differences(longer, broken)) == []
+    assert longer.summary()["identity"] == broken.summary()["identity"] != whole.summary()["identity"]
+
+
+def test_other_weights_to_start_from_are_another_identity(here: Path, call: Call) -> None:
+    for seed in (1, 2):
+        call("train", "trainer.steps=5", f"seed={seed}", *MOONS)
+    first, second = all_runs()
+    for source in (first.best, second.best, first.best):
+        shutil.copy(source, here / "weights.pt")
+        call("train", "init_from=weights.pt", "trainer.steps=1", *MOONS)
+    a, b, again = (run.summary()["identity"] for run in all_runs()[2:])
+    assert a == again != b
+
+
+def test_a_change_is_written_down_when_training_begins_and_not_before(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call("train", "trainer.epochs=2", *MOONS)
+    (run,) = all_runs()
+    before = run.config.read_bytes()
+    assert "is finished" in call("resume", run.id, "trainer.epochs=1").out
+    assert run.config.read_bytes() == before
+    with monkeypatch.context() as patch:
+        patch.setattr("dlrun.reload.build", lambda config: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            call("resume", run.id, "trainer.epochs=3")
+    assert run.config.read_bytes() == before
+    with run.held():
+        assert call("resume", run.id, "trainer.epochs=3").code == 2
+    assert run.config.read_bytes() == before
+    assert call("resume", run.id, "trainer.epochs=3").code == 0
+    assert OmegaConf.load(run.config).trainer.epochs == 3
+
+
+def test_a_new_length_rules_whatever_ruled_before(call: Call) -> None:
+    call("train", "trainer.steps=3", *MOONS)
+    (run,) = all_runs()
+    done = call("resume", run.id, "trainer.epochs=2")
+    assert "trainer.steps=3 no longer holds: trainer.epochs does" in done.out
+    epoch = -(-run.summary()["data"]["train"] // 64)
+    assert run.summary()["steps"] == 2 * epoch
+    done = call("resume", run.id, "trainer.minutes=0.005")
+    minutes = run.summary()["steps"]
+    assert minutes >= 2 * epoch
+    assert "is finished" in call("resume", run.id, "trainer.minutes=0.005").out
+    done = call("resume", run.id, f"trainer.steps={minutes + 7}")
+    assert "trainer.minutes=0.005 no longer holds" in done.out
+    assert run.summary()["steps"] == minutes + 7
+
+
+STREAMED = """
+import time
+import torch
+from torch.utils.data import Dataset
+from dlrun.datasets import from_datasets
+class Slow(Dataset):
+    def __len__(self):
+        return 64
+    def __getitem__(self, i):
+        time.sleep(0.002)
+        return torch.rand(4), i % 2
+def slow():
+    return from_datasets("slow", Slow(), validation_size=8, task="classification", classes=2)
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_all_processes_of_a_streamed_run_stops_it_saved(
+    number: signal.Signals, code: int, here: Path
+) -> None:
+    (here / "lab.py").write_text(STREAMED)
+    (here / "conf" / "dataset").mkdir(parents=True)
+    (here / "conf" / "dataset" / "slow.yaml").write_text("_target_: lab.slow\n")
+    overrides = ["dataset=slow", "trainer.batch_size=8", "trainer.workers=2", "trainer.log_every=1", *MOONS[1:]]
+    command = [sys.executable, "-m", "dlrun", "train", "trainer.epochs=1000", *overrides]
+    process = subprocess.Popen(
+        command, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    run = begun()
+    wait_until(lambda: steps(run) >= 3, 60, poll=0.01)
+    os.killpg(process.pid, number)
+    assert process.wait() == code
+    assert run.status() == "killed"
+    assert run.last.exists()
+
+
+def test_an_error_after_a_request_to_stop_is_that_stop(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def torn(*args: object, **named: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        raise RuntimeError("a worker was killed by the same signal")
+
+    monkeypatch.setattr("dlrun.loop.train", torn)
+    assert call("train", *MOONS).code == 143
+    assert all_runs()[0].summary()["status"] == "killed"
+    assert "killed by the same" in all_runs()[0].summary()["error"]
 
 
 @pytest.mark.parametrize(

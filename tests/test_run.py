@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -262,3 +265,64 @@ def test_on_a_full_disk_training_goes_on_and_the_end_waits_for_space(
     assert "in memory only" in done.err
     assert only_run().last.exists()
     assert only_run().best.exists()
+
+
+def test_one_ctrl_c_gives_up_weights_that_cannot_be_written(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dlrun import checkpoint
+
+    tries = iter(range(100))
+
+    def full(path: Path, content: dict[str, Any]) -> None:
+        if next(tries) == 3:
+            signal.raise_signal(signal.SIGINT)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", full)
+    done = call("train", "trainer.epochs=2", "trainer.checkpoint_every=30", *QUICK)
+    assert "in memory only" in done.err
+    assert done.code == 130
+    assert only_run().status() == "killed"
+
+
+def test_a_folder_holds_one_run(here: Path, call: Call) -> None:
+    assert call("train", "hydra.run.dir=mine", "trainer.steps=2", *QUICK).code == 0
+    run = RunDir(here / "mine")
+    before = run.config.read_bytes(), run.journal.read_bytes()
+    done = call("train", "hydra.run.dir=mine", "trainer.steps=3", *QUICK)
+    assert done.code == 2
+    assert "holds a run already" in done.err
+    assert f"dlrun resume {run.path}" in done.err
+    assert (run.config.read_bytes(), run.journal.read_bytes()) == before
+    assert call("resume", run.id, "trainer.steps=3").code == 0
+    assert run.summary()["steps"] == 3
+
+
+@pytest.mark.parametrize("launcher", ["local", "basic"])
+def test_a_job_is_sealed_wherever_its_sweep_lies(launcher: str, here: Path, call: Call) -> None:
+    overrides = ("hydra.sweep.dir=elsewhere", f"hydra/launcher={launcher}", "optimizer.lr=0.1,0.2", "trainer.steps=2")
+    options = ("hydra/sweeper=basic",) if launcher == "basic" else ()
+    done = call("train", "-m", *overrides, *options, "evaluation.test=final", *QUICK)
+    assert done.code == 0, done.err
+    jobs = [RunDir(here / "elsewhere" / n) for n in "01"]
+    assert [(job.summary()["kind"], job.of_a_sweep) for job in jobs] == [("job", True)] * 2
+    tested = [job.summary()["test_reads"] for job in jobs]
+    assert sum(tested) == (launcher == "local")
+    sealed = jobs[tested.index(0)]
+    assert sealed.id == f"{here}/elsewhere/{sealed.path.name}"
+    done = call("test", sealed.id)
+    assert done.code == 2
+    assert "sealed" in done.err
+
+
+@pytest.mark.parametrize("stream", ["head", "full"])
+def test_nobody_reading_stops_no_run(stream: str, here: Path) -> None:
+    command = [sys.executable, "-m", "dlrun", "train", "trainer.epochs=2", *QUICK]
+    with Path("/dev/full").open("w") as full:
+        output = full if stream == "full" else subprocess.PIPE
+        process = subprocess.Popen(command, cwd=here, stdout=output, stderr=subprocess.PIPE, text=True)
+        if process.stdout:
+            process.stdout.close()
+        _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+    assert only_run().status() == "finished"
+    assert "test" in only_run().log.read_text()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,33 @@ def test_a_killed_process_is_seen_and_its_run_buried(outputs: Path) -> None:
     assert not run.alive()
     assert run.status() == "killed"
     assert json.loads((run.path / "summary.json").read_text())["status"] == "killed"
+
+
+def test_a_forked_worker_does_not_hold_its_parents_folder(outputs: Path) -> None:
+    run = folder(outputs, "101112-a-k3x9abcd")
+    with run.held():
+        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
+        worker.start()
+        time.sleep(0.2)
+        assert run.alive()
+    assert worker.is_alive() and not run.alive()
+    worker.kill()
+    worker.join()
+
+
+def test_what_a_run_is_does_not_hang_on_the_name_of_its_folder(tmp_path: Path) -> None:
+    jobs = [RunDir(tmp_path / name / "0") for name in ("a-1", "b-1", "c-1")]
+    for job in jobs:
+        (job.path / ".hydra").mkdir(parents=True)
+    (tmp_path / "a-1" / "manifest.json").write_text("{}")
+    jobs[1].update(kind="job")
+    assert [job.of_a_sweep for job in jobs] == [True, True, False]
+    assert len({job.id for job in jobs}) == 3
+    assert [find(job.id) for job in jobs] == jobs
+    named = RunDir(tmp_path / "sweeps" / "2026-01-02" / "101112-a-k3x9abcd" / "3")
+    named.path.mkdir(parents=True)
+    named.update(kind="job")
+    assert named.id == "k3x9abcd/3"
 
 
 def test_updates_change_what_they_name_and_leave_the_rest(outputs: Path) -> None:

@@ -32,7 +32,7 @@ def main(argv: list[str]) -> int:
     """Resume the run or the sweep that `argv` names."""
     parser = argparse.ArgumentParser(
         prog="dlrun resume",
-        description="Go on with a run where its last checkpoint stands. «trainer.epochs=20» makes it longer. "
+        description="Go on with a run where its last checkpoint stands. «trainer.epochs=40» makes it longer. "
         "Of a sweep, run what is missing, and go on with what was killed.",
     )
     parser.add_argument("run", metavar="RUN|SWEEP", help="its folder, or the beginning of its id")
@@ -50,22 +50,19 @@ def main(argv: list[str]) -> int:
     if folder.alive():
         raise UserError(f"{folder.path} is being trained by another process.")
     status = folder.status()
-    before = folder.config.read_bytes()
-    changed = _changed(folder, arguments.overrides)
-    if changed:
-        write_atomically(folder.config, changed.encode())
-    try:
-        built = rebuild(folder)
-    except UserError:
-        write_atomically(folder.config, before)
-        raise
-    if any(override.startswith("trainer.minutes=") for override in arguments.overrides):
-        folder.update(horizon=None)
+    changed = _changed(folder, arguments.overrides) if arguments.overrides else None
+    built = rebuild(folder, changed)
     if status == "finished" and _complete(built, folder):
         console.say(f"{folder.path} is finished. To train it longer: dlrun resume {folder.id} trainer.epochs=…")
         return 0
-    conduct(built, folder, resumed=True)
+    # not before training begins: what fails until then changes nothing
+    conduct(built, folder, resumed=True, begun=lambda: _write(folder, changed))
     return 0
+
+
+def _write(folder: RunDir, changed: DictConfig | None) -> None:
+    if changed is not None:
+        write_atomically(folder.config, OmegaConf.to_yaml(changed).encode())
 
 
 def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
@@ -81,16 +78,14 @@ def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
 def _complete(built: Built, folder: RunDir) -> bool:
     """Return whether the checkpoint stands at the end of the plan."""
     if built.trainer.minutes is not None:
-        return folder.summary().get("horizon") is not None
+        return folder.summary().get("minutes") == built.trainer.minutes
     state = checkpoint.load(folder.last)["state"]
     patience = built.training.patience
     return state["step"] >= built.training.plan.steps or (patience is not None and state["waited"] >= patience)
 
 
-def _changed(folder: RunDir, overrides: list[str]) -> str:
-    """Return the run's configuration with `overrides`, as text (empty without any)."""
-    if not overrides:
-        return ""
+def _changed(folder: RunDir, overrides: list[str]) -> DictConfig:
+    """Return the run's configuration with `overrides`."""
     config = OmegaConf.load(folder.config)
     assert isinstance(config, DictConfig)
     for override in overrides:
@@ -102,4 +97,16 @@ def _changed(folder: RunDir, overrides: list[str]) -> str:
                 f"from these weights)."
             )
     config.merge_with_dotlist(overrides)
-    return OmegaConf.to_yaml(config)
+    _give_way(config, [override.partition("=")[0] for override in overrides])
+    return config
+
+
+def _give_way(config: DictConfig, given: list[str]) -> None:
+    """Set what rules ahead of a new length to null: of minutes, steps and epochs the first that is given holds."""
+    lengths = [f"trainer.{key}" for key in ("minutes", "steps", "epochs")]
+    last = max((i for i, key in enumerate(lengths) if key in given), default=0)
+    for key in lengths[:last]:
+        value = OmegaConf.select(config, key)
+        if value is not None and key not in given:
+            console.say(f"{key}={value} no longer holds: {lengths[last]} does")
+            OmegaConf.update(config, key, None)

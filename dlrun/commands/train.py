@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from dlrun import compose, console, tracking
@@ -15,31 +19,48 @@ from dlrun.sweep.job import sealed
 
 def main(argv: list[str]) -> int:
     """Train what `argv` composes; everything in it is Hydra's own command line."""
-    return compose.run(
-        argv, prog="dlrun train", prepare=prepare, task=lambda built, folder: conduct(built, RunDir(folder))
-    )
+    return compose.run(argv, prog="dlrun train", prepare=prepare, task=_train)
+
+
+def _train(built: Built, folder: Path) -> dict[str, Any]:
+    return conduct(built, RunDir(folder), job=HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def prepare(config: DictConfig) -> Built:
     """Decide everything about a run before its folder exists."""
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.RUN:
+        # now, for Hydra writes the new configuration over the old one
+        RunDir(Path(hydra.run.dir).absolute()).check_free()
     built = build(config)
     if built.tracking.enabled:
         tracking.check(system_metrics=built.tracking.system_metrics)
     return built
 
 
-def conduct(built: Built, folder: RunDir, *, resumed: bool = False) -> dict[str, Any]:
-    """Train in `folder`, an uploader beside it, and wait for that at the end; return the summary."""
-    if folder.of_a_sweep:
+def conduct(
+    built: Built,
+    folder: RunDir,
+    *,
+    resumed: bool = False,
+    job: bool = False,
+    begun: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Train in `folder`, an uploader beside it, and wait for that at the end; return the summary.
+
+    A `job` of a sweep keeps the test split sealed; `begun` is called once training begins.
+    """
+    if job or folder.of_a_sweep:
         built = sealed(built)
     uploaders: list[tracking.Uploader] = []
 
-    def begun() -> None:
+    def start() -> None:
+        begun()
         if built.tracking.enabled:
             uploaders.append(tracking.start(folder))
 
     try:
-        return run(built, folder, resumed=resumed, begun=begun)
+        return run(built, folder, resumed=resumed, job=job, begun=start)
     finally:
         for uploader in uploaders if built.tracking.wait else []:
             console.live("  sending to MLflow …")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from dlrun import provenance, tracking
+from dlrun import provenance, tracking, weights
 from dlrun.build import Built, build, dataset
 from dlrun.configuration import check
 from dlrun.device import choose
@@ -49,6 +49,7 @@ class Definer:
         self.basis: dict[str, Any] = {"sources": provenance.sources(), "torch": torch.__version__}
         self._fingerprints: dict[str, str] = {}
         self._unvalidated: set[str] = set()
+        self._weights: dict[str | None, str | None] = {}
 
     def jobs(self, candidates: Sequence[Candidate]) -> list[Job]:
         """Return the jobs of the candidates.
@@ -91,9 +92,19 @@ class Definer:
         self.basis.setdefault("data", {})[fingerprint[:36]] = plain["dataset"]["_target_"]
         self.basis.setdefault("your modules", {})[modules[:36]] = True
         identity = provenance.identity(
-            plain, fingerprint, device=device.type, precision=precision, torch=torch.__version__
+            plain | {"init_from": self._initial(plain["init_from"])},
+            fingerprint,
+            device=device.type,
+            precision=precision,
+            torch=torch.__version__,
         )
         return Job(candidate.n, candidate.overrides, plain, identity, group)
+
+    def _initial(self, reference: str | None) -> str | None:
+        """Return the SHA-256 of the weights that jobs start from, read once for all of them."""
+        if reference not in self._weights:
+            self._weights[reference] = weights.digest(reference)
+        return self._weights[reference]
 
     def _note(self, group: str, built: Built) -> None:
         """Keep what the choice among groups needs to know."""

@@ -5,15 +5,13 @@ leave a folder behind for a configuration that is wrong. Here a single run is co
 and only then given a folder.
 
 These private names of Hydra 1.3 are used here, each by a test of tests/test_compose.py:
-`_internal.hydra.Hydra`, `_internal.callbacks.Callbacks`, `_internal.utils.get_args_parser`,
-`_internal.config_loader_impl.ConfigLoaderImpl`.
+`_internal.hydra.Hydra`, `_internal.callbacks.Callbacks`, `_internal.utils.get_args_parser`.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import shutil
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,32 +20,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job
-from hydra.errors import HydraException
+from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from dlrun import console, rundir
+from dlrun import console, multirun, rundir
 from dlrun.composition import JOB, PRIMARY, config, load, opened, tell_clashes, without_hydra
-from dlrun.errors import ConfigError, DlrunError, RunError, UserError, place
+from dlrun.errors import ConfigError, DlrunError, UserError, place
 
 __all__ = ["config", "consult", "parse", "run"]
 
 if TYPE_CHECKING:
     from dlrun.sweep.define import Candidate
-    from dlrun.sweep.task import Listing, SweepTask
 
 P = TypeVar("P")
 Job = Callable[[DictConfig], Any]
-OWN = "hydra_plugins.dlrun"
-"""How the targets of dlrun's own launchers and sweepers begin."""
 
 
 def run(argv: Sequence[str], *, prog: str, prepare: Callable[[DictConfig], P], task: Callable[[P, Path], Any]) -> int:
@@ -71,7 +62,7 @@ def run(argv: Sequence[str], *, prog: str, prepare: Callable[[DictConfig], P], t
         cfg = load(hydra, name, args.overrides)
         tell_clashes(cfg, name)
         if cfg.hydra.mode == RunMode.MULTIRUN:
-            own = str(cfg.hydra.launcher._target_).startswith(OWN)
+            own = str(cfg.hydra.launcher._target_).startswith(multirun.OWN)
             return _conducted(hydra, cfg) if own else _sweep(hydra, cfg, args.overrides, each)
         cfg.hydra.mode = RunMode.RUN
         HydraConfig.instance().set_config(cfg)
@@ -105,7 +96,7 @@ def consult(
         if cfg.hydra.mode == RunMode.MULTIRUN:
             if several is None:
                 raise UserError(sweep)
-            return several(cfg, _listed(hydra, args.overrides, cfg))
+            return several(cfg, multirun.listed(hydra, args.overrides, cfg))
         HydraConfig.instance().set_config(cfg)
         return use(without_hydra(cfg))
 
@@ -170,61 +161,11 @@ def _sweep(hydra: Hydra, master: DictConfig, overrides: list[str], job: Job) -> 
 
 
 def _conducted(hydra: Hydra, master: DictConfig) -> int:
-    """Have dlrun's own launcher conduct a sweep, and end it once the sweeper has no more jobs."""
-    from dlrun.sweep import begin  # torch, which «--cfg job» needs not
-    from dlrun.sweep.task import SweepTask
-
-    place = begin.place(master)
-    master.hydra.sweep.dir = str(place.sweep.path)
+    """Have dlrun's own launcher conduct a sweep."""
     try:
-        with SweepTask(place) as task:
-            _swept(hydra, master, task)
-            return task.finish()
+        return multirun.conduct(hydra, master)
     except OSError as error:
         raise UserError(_unwritable(error)) from error
-    finally:
-        _leave_no_trace(place.sweep.path)
-
-
-def _listed(hydra: Hydra, overrides: list[str], master: DictConfig) -> list[Candidate]:
-    """Return the jobs of a sweep, of which none is run."""
-    from dlrun.sweep.begin import GRIDS
-    from dlrun.sweep.task import Listing
-
-    if not str(master.hydra.launcher._target_).startswith(OWN):
-        master = load(hydra, master.hydra.job.config_name, [*overrides, "hydra/launcher=local"])
-    if not str(master.hydra.sweeper._target_).endswith(GRIDS):
-        raise UserError(
-            "A search decides its jobs as it goes, so they cannot be listed: check one configuration of it."
-        )
-    task = Listing()
-    _swept(hydra, master, task)
-    return task.candidates
-
-
-def _swept(hydra: Hydra, master: DictConfig, task: SweepTask | Listing) -> None:
-    """Have the sweeper hand its jobs to the launcher, as `Hydra.multirun` does, but with what is composed already."""
-    callbacks, name = Callbacks(master), master.hydra.job.config_name
-    context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
-    configure_log(master.hydra.hydra_logging, master.hydra.verbose)
-    try:
-        given = OverridesParser.create().parse_overrides(list(master.hydra.overrides.hydra))
-        ConfigLoaderImpl.validate_sweep_overrides_legal(given, RunMode.MULTIRUN, from_shell=True)
-        callbacks.on_multirun_start(config=master, config_name=name)
-        sweeper = Plugins.instance().instantiate_sweeper(config=master, hydra_context=context, task_function=task)
-        sweeper.sweep(arguments=list(master.hydra.overrides.task))
-        callbacks.on_multirun_end(config=master, config_name=name)
-    except HydraException as error:
-        raise ConfigError(str(error)) from error
-    except RunError:  # of a job, which Hydra's own sweeper raises again
-        if not task.begun:
-            raise
-
-
-def _leave_no_trace(folder: Path) -> None:
-    """Remove the folder that a sweeper has made for a sweep whose jobs were then refused."""
-    if folder.is_dir() and not {path.name for path in folder.iterdir()} - {"multirun.yaml"}:
-        shutil.rmtree(folder)
 
 
 def _failed(returned: Any) -> Iterator[Exception]:

@@ -28,7 +28,7 @@ allowed arguments targets configuration weights rehearsal build
 interrupt presentation recorder run reload
 tracking
 studies report sweep search
-advice composition compose
+advice composition multirun compose
 commands cli
 """.split()  # noqa: SIM905 -- read line by line
 

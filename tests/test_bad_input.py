@@ -103,6 +103,7 @@ MISTAKES = {
     "trainer.batch_size=2000": ["trainer.batch_size=2000", "1297 samples", "trainer.batch_size=null"],
     "dataset.test_size=1797": ["dataset.test_size=1797 leaves nothing", "below 1797"],
     "dataset.validation_size=5000": ["leaves nothing to train on", "1497"],
+    "hydra.run.dir=${nope}": ["The run's folder has no name", "nope"],
     "init_from=nothing": ["No run «nothing»", "dlrun train"],
 }
 

@@ -9,9 +9,11 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from dlrun import compose, console, tracking
 from dlrun.build import Built, build
+from dlrun.errors import ConfigError
 from dlrun.run import run
 from dlrun.rundir import RunDir
 from dlrun.sweep.job import sealed
@@ -30,8 +32,12 @@ def prepare(config: DictConfig) -> Built:
     """Decide everything about a run before its folder exists."""
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.RUN:
+        try:
+            folder = Path(hydra.run.dir).absolute()
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"The run's folder has no name: {error}") from error
         # now, for Hydra writes the new configuration over the old one
-        RunDir(Path(hydra.run.dir).absolute()).check_free()
+        RunDir(folder).check_free()
     built = build(config)
     if built.tracking.enabled:
         tracking.check(system_metrics=built.tracking.system_metrics)

@@ -194,7 +194,7 @@ def _taken(file: IO[str]) -> bool:
     return True
 
 
-NAMED = re.compile(r"\d{6}-.+-(\w+)")
+NAMED = re.compile(r"\d+-.+-(\w+)")
 """How dlrun names a folder: time, name and a random id."""
 
 

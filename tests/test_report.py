@@ -54,7 +54,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepDir:
 
     chosen = {"group": group_of(optimizer__lr=0.1), "label": "optimizer.lr=0.1"}
     grid = {"optimizer.lr": RATES, "seed": SEEDS}
-    folder = tmp_path_factory.mktemp("sweeps") / "s-abcd"
+    folder = tmp_path_factory.mktemp("sweeps") / "120000-made-abcd"
     made = made_sweep(folder, grid, some_fail, curves=curve, summary={"selected": chosen})
     report.write(made)
     return made

@@ -89,6 +89,7 @@ def load(source: Source, **options: object):
         "validation_size": 5,
         "train_size": None,
         "split_seed": 0,
+        "label_noise": 0.0,
         "normalise": True,
         "augment": None,
     }

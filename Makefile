@@ -1,8 +1,8 @@
 # Everything that is done to this project. `make check` is what has to pass.
 PYTHON ?= python3
 BIN := .venv/bin
-# two processes, one thread each: the tests' models are too small for more
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2
+# three processes, for a third of the time they wait for programs; one thread each, as the models are small
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal
 CODE := dlrun hydra_plugins tests benchmarks
 # an existing folder of data sets beside the checkout, if DLRUN_DATA does not say otherwise
 export DLRUN_DATA ?= $(abspath $(wildcard ../shared/data))

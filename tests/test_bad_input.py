@@ -152,6 +152,8 @@ def test_a_mistake_in_a_command(argv: str, words: list[str], here: Path, call: C
 def test_a_data_set_without_files_or_network(here: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in NO_NETWORK.items():
         monkeypatch.setenv(name, value)
+    # urllib keeps the opener that it makes first, with the proxies of that moment: it must not outlive this test
+    monkeypatch.setattr("urllib.request._opener", None)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("DLRUN_DATA", str(here / "data"))
     done = call("train", "dataset=mnist", "model=convnet", *QUICK)

@@ -48,7 +48,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return RunDir(next(folder.glob("outputs/runs/*/*/.hydra")).parent)
 
 
-@pytest.mark.parametrize(("after", "every"), [(0, "1000"), (3, "50"), (137, "50"), (260, "7")])
+@pytest.mark.parametrize(("after", "every"), [(0, "1000"), (137, "50"), (260, "7")])
 def test_kill_9_and_resume_is_bit_equal(after: int, every: str, whole: RunDir, here: Path, call: Call) -> None:
     process = start(here, f"trainer.checkpoint_every={every}")
     run = begun()

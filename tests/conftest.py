@@ -17,6 +17,16 @@ os.environ["OMP_NUM_THREADS"] = "1"
 SETTINGS = ("DLRUN_OUTPUTS", "MLFLOW_TRACKING_URI", "DLRUN_TRACEBACK", "HYDRA_FULL_ERROR")
 
 
+LONG = ("tracking_model", "wheel", "ui", "resume", "sweep", "tracking", "sweep_tracking", "search", "run", "own_parts")
+"""The files whose tests take longest: begun first, so that no process is left alone with one at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest tests first."""
+    order = {f"test_{name}": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+
+
 @dataclass(frozen=True)
 class Called:
     """What a call of dlrun came to."""

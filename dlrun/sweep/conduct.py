@@ -207,9 +207,11 @@ def reuse(sweep: SweepDir, jobs: Sequence[Job], others: Iterable[tuple[SweepDir,
             if job.identity not in wanted:
                 continue
             run = other.run(job.n)
-            if run.summary() and run.status() == "finished" and run.best.exists():
-                for same in wanted.pop(job.identity):
-                    sweep.reuse(same.n, run)
+            # asked of the run too: a job that was made longer by itself is another one
+            same = run.summary().get("identity") == job.identity
+            if same and run.status() == "finished" and run.best.exists():
+                for wanting in wanted.pop(job.identity):
+                    sweep.reuse(wanting.n, run)
                     count += 1
     return count
 

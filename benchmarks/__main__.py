@@ -12,8 +12,8 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.report import Section
 
-SCRIPTS = ("step", "startup", "exactness", "kill", "tracking", "mnist_error")
-"""In the order of how long they take: the first four some minutes, the last two most of an hour."""
+SCRIPTS = ("step", "startup", "exactness", "kill", "sweeps", "tracking", "mnist_error")
+"""In the order of how long they take: the first four some minutes, sweeps half an hour, the last two most of an hour."""
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from benchmarks import report
 from benchmarks.report import Section
 
 SCRIPTS = ("step", "startup", "exactness", "kill", "sweeps", "tracking", "mnist_error")
-"""In the order of how long they take: the first four some minutes, sweeps half an hour, the last two most of an hour."""
+"""In the order of how long they take: four of some minutes, sweeps of half an hour, two of most of an hour."""
 
 
 def main() -> None:

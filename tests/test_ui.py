@@ -45,7 +45,11 @@ def test_the_page_of_a_run_is_served_until_ctrl_c(outputs: Path) -> None:
     run.config.write_text("name: toy")
     run.update(status="finished")
     assert uploader.send(run, patience=0)
-    code = "import sys; from dlrun.commands.ui import main; sys.exit(main(['aaaa', '--no-browser']))"
+    # tests that run in the background of a shell have inherited that Ctrl-C is ignored
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from dlrun.commands.ui import main; sys.exit(main(['aaaa', '--no-browser']))"
+    )
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     environment["http_proxy"] = "http://127.0.0.1:9"  # a proxy is of no use on the way to one's own machine
     environment.pop("no_proxy", None)

@@ -266,6 +266,14 @@ def read_test(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str,
     return {f"test/{metric}": value for metric, value in found.items()}, seen
 
 
+def test_once(built: Built, folder: RunDir) -> dict[str, float]:
+    """Read the test split of a run that has ended, with the weights in the model, into its summary."""
+    with _closed(Journal(folder.journal)) as journal:
+        metrics = read_test(built, folder, journal)[0]
+    folder.update(lambda summary: summary.setdefault("metrics", {}).update(metrics))
+    return metrics
+
+
 def _count_read(summary: dict[str, Any]) -> None:
     summary["test_reads"] = summary.get("test_reads", 0) + 1
 

@@ -469,3 +469,13 @@ def test_the_uploader_runs_on_idle_processors_only_and_outlives_the_terminal(mak
     finally:
         uploader.process.kill()
         uploader.process.wait()
+
+
+@pytest.mark.slow
+def test_a_run_whose_uploader_died_is_deleted_too(make_run: MakeRun) -> None:
+    run = make_run(status="finished", uploaded=False)
+    assert uploader.send(run, patience=0)
+    run_id = run.summary()["mlflow_run_id"]
+    run.update(mlflow_run_id=None, uploaded=False)  # what a folder says before its uploader has ended
+    tracking.delete(run)
+    assert client(run).get_run(run_id).info.lifecycle_stage == "deleted"

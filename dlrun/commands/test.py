@@ -8,11 +8,10 @@ from statistics import fmean
 
 from dlrun import console, device, tracking
 from dlrun.errors import UserError
-from dlrun.journal import Journal
 from dlrun.manifest import read
 from dlrun.reload import rebuild, select
 from dlrun.results import results
-from dlrun.run import evaluated, read_test
+from dlrun.run import evaluated, test_once
 from dlrun.rundir import RunDir, find
 from dlrun.sweep.finish import is_selected
 from dlrun.sweepdir import SweepDir, find_sweep, sweep_of
@@ -78,15 +77,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"{built.data.name} has no {arguments.split} split in this run.")
     step = select(built, folder)
     device.apply(built.execution)
-    if arguments.split == "test":
-        journal = Journal(folder.journal)
-        try:
-            metrics = read_test(built, folder, journal)[0]
-        finally:
-            journal.close()
-        folder.update(lambda summary: summary.setdefault("metrics", {}).update(metrics))
-    else:
-        metrics = evaluated(built, arguments.split)
+    metrics = test_once(built, folder) if arguments.split == "test" else evaluated(built, arguments.split)
     console.say(f"{folder.path.name}  weights of step {step}")
     console.say(console.table([[name, console.number(value)] for name, value in metrics.items()]))
     if arguments.split == "test":

@@ -17,9 +17,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from dlrun import confdir, device, provenance
 from dlrun.build import Built, build
-from dlrun.journal import Journal
 from dlrun.reload import rebuild, select
-from dlrun.run import read_test, run
+from dlrun.run import run, test_once
 from dlrun.rundir import RunDir, write_atomically
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -72,13 +71,7 @@ def test(folder: RunDir) -> dict[str, float]:
         return {}
     select(built, folder)
     device.apply(built.execution)
-    journal = Journal(folder.journal)
-    try:
-        metrics = read_test(built, folder, journal)[0]
-    finally:
-        journal.close()
-    folder.update(lambda summary: summary.setdefault("metrics", {}).update(metrics))
-    return metrics
+    return test_once(built, folder)
 
 
 def sealed(built: Built) -> Built:

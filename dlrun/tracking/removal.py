@@ -9,7 +9,7 @@ from dlrun.errors import UserError
 from dlrun.rundir import RunDir
 from dlrun.sweepdir import SweepDir
 from dlrun.tracking.store import quiet_mlflow
-from dlrun.tracking.where import store_uri
+from dlrun.tracking.where import sqlite_file, store_uri
 
 
 def delete(run: RunDir) -> None:
@@ -45,19 +45,28 @@ def _pages(client: Any, experiment: str, wanted: str) -> list[str]:
 
 
 def _delete(folder: RunDir | SweepDir, runs: Callable[[Any, str], list[str]]) -> None:
-    """Delete the MLflow runs that `runs(client, run_id)` names, if the folder was ever sent."""
-    identifier = folder.summary().get("mlflow_run_id")
-    if not identifier:
+    """Delete the MLflow runs that `runs(client, run_id)` names, if the store has the folder's own."""
+    uri, summary = store_uri(folder), folder.summary()
+    file, known = sqlite_file(uri), summary.get("mlflow_run_id")
+    never = summary.get("uploaded") is None and not known
+    if never or (file is not None and not file.exists()):
         return
     quiet_mlflow()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    uri = store_uri(folder)
     client = MlflowClient(tracking_uri=uri)
     try:
-        for run_id in runs(client, identifier):
-            client.delete_run(run_id)
+        for identifier in [str(known)] if known else _own(client, folder.id):
+            for run_id in runs(client, identifier):
+                client.delete_run(run_id)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise UserError(f"The MLflow runs of {folder.path} cannot be deleted at {uri}: {error}") from None
+
+
+def _own(client: Any, identifier: str) -> list[str]:
+    """Return the MLflow run of a folder whose summary does not name it: its uploader died before its end."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    found = client.search_runs(experiments, f"tags.`dlrun.id` = '{identifier}'")
+    return [run.info.run_id for run in found]

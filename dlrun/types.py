@@ -8,7 +8,7 @@ learning rate; an `Optimizer` turns one batch into one change of the parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from dlrun.objective import Objective
 
 Task = Literal["classification", "regression", "density", "language"]
+
+IGNORED = -100
+"""A target that is not predicted: what pads a text's last window, or what another window predicts."""
 
 
 class Batch(NamedTuple):
@@ -46,7 +49,8 @@ class Spec:
     """What the data decides about a model: shapes, classes and the kind of inference.
 
     `input_shape` is the shape of one sample, without the batch axis; `outputs` is the number of
-    values that a model returns for it (the classes, or the components of a target).
+    values that a model returns for it (the classes, or the components of a target). Of a text a sample
+    is a window of `input_shape[0]` tokens, and `outputs` the vocabulary.
     """
 
     task: Task
@@ -65,13 +69,29 @@ def identity(x: Tensor) -> Tensor:
 Augmentation = Callable[["Tensor", "torch.Generator"], "Tensor"]
 
 
+class Tokenizer(Protocol):
+    """Text ↔ tokens, the numbers 0 … size-1."""
+
+    size: int
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of `text`."""
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of `tokens`."""
+
+    def content(self) -> dict[str, Any]:
+        """Return what it is made of, as JSON can hold it: `dlrun.tokenizers.load` makes it again."""
+
+
 @dataclass(frozen=True)
 class Data:
     """A data set, split and ready: what a run learns from, chooses by, and is tested on.
 
     `prepare` maps raw inputs, as they lie in the files, to what the model sees; the splits are
     already prepared. `augment` varies a training batch, as a function of its generator alone.
-    `truth` is the function that the targets were drawn around, where it is known.
+    `truth` is the function that the targets were drawn around, where it is known. `tokenizer` is that of
+    a text.
     """
 
     name: str
@@ -83,6 +103,7 @@ class Data:
     prepare: Callable[[Tensor], Tensor] = identity
     augment: Augmentation | None = None
     truth: Callable[[Tensor], Tensor] | None = None
+    tokenizer: Tokenizer | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
 

@@ -19,10 +19,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = """
 types errors console
 confdir menu
-randomness datasets models losses optimizers schedules metrics
+randomness tokenizers datasets models losses optimizers schedules metrics
 settings state plan objective batches averaging meters device cost provenance rundir
 sweepdir manifest journal checkpoint results
-evaluation loop forecast repeatability evidence
+evaluation generation loop forecast repeatability evidence
 figures
 allowed arguments targets configuration weights rehearsal build
 interrupt presentation recorder run reload

@@ -1,0 +1,1 @@
+"""Tokenizers: text ↔ tokens, one small file each."""

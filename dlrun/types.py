@@ -107,6 +107,26 @@ class Data:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
+class LanguageModel(Protocol):
+    """A causal model of tokens: what follows after each, from it and those before it alone.
+
+    Calling it is one step with no memory: x [B, T] → logits [B, T, V], those at t of the token t+1.
+    """
+
+    @property
+    def context(self) -> int | None:
+        """Return how many tokens it can see at once; None if there is no bound."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return `step(x, None)[0]`."""
+
+    def step(self, x: Tensor, memory: Any | None) -> tuple[Tensor, Any]:
+        """Return the logits [B, t, V] of x [B, t], which goes on behind what `memory` has seen, and the new memory.
+
+        The given memory is left as it was. It is made of tuples, lists and tensors with the batch as an axis.
+        """
+
+
 Loss = Callable[["nn.Module", Batch], "Tensor"]
 """(model, batch) → one value a sample, float [B] (or a token, [B, T]), or already their mean, a scalar."""
 

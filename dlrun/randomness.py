@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import torch
 
-INITIALISATION, ORDER, AUGMENTATION, STEP, SAMPLE, KILL, SEARCH = range(1, 8)
+INITIALISATION, ORDER, AUGMENTATION, STEP, SAMPLE, KILL, SEARCH, CROP, SAMPLING = range(1, 10)
 
 _MASK = (1 << 64) - 1
 

@@ -1,0 +1,234 @@
+"""A text as samples: windows of its tokens, or a few long rows of them.
+
+A window of `context` tokens is a sample: at each of its places the token behind is predicted. To
+evaluate, windows lie at fixed places, `stride` apart, so that every token but the text's first is
+predicted exactly once, whatever the batches. To train, each is moved on by a drawn number of tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from dlrun.errors import ConfigError, DataError
+from dlrun.types import IGNORED, Batch
+
+WIDENED = 64 << 20
+"""Texts that take at most so many bytes as int64 are held as such: nothing to convert at each step."""
+
+MOVED = 1 << 30
+"""Texts of more bytes stay where they are (in a mapped file, say), and batches are copied to the device."""
+
+_INDEXED = (torch.uint8, torch.int16, torch.int32, torch.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """The tokens [N] of a text (of any integer type, in memory or in a mapped file) as windows.
+
+    Window k begins at token k · `stride`. With a `stride` below the `context` windows overlap, and
+    each predicts only its last `stride` tokens, the first all of them: every token sees at least
+    context - stride before it. `bytes` is the length in UTF-8 of the text behind the first token, 0
+    where it is not known. Raises ConfigError for lengths that make no windows, DataError for a text
+    in which nothing can be predicted.
+
+    >>> windows = Windows(torch.arange(6), context=3, stride=3)
+    >>> windows.gather(torch.arange(len(windows))).y.tolist()
+    [[1, 2, 3], [4, 5, -100]]
+    """
+
+    tokens: Tensor
+    context: int
+    stride: int
+    bytes: int = 0
+
+    def __post_init__(self) -> None:
+        if self.context < 1 or not 1 <= self.stride <= self.context:
+            raise ConfigError(
+                f"dataset.context={self.context} dataset.stride={self.stride}: expected is a context of at least 1 "
+                f"token, and a stride of 1 to as many. Leave dataset.stride out for separate windows."
+            )
+        if self.tokens.ndim != 1 or len(self.tokens) < 2 or self.tokens.is_floating_point():
+            raise DataError(
+                f"A text of {self.tokens.dtype} {list(self.tokens.shape)} tokens; expected are at least 2 whole "
+                f"numbers, in one row: the first is not predicted."
+            )
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return 1 + ceil(max(0, self.predicted - self.context) / self.stride)
+
+    @property
+    def predicted(self) -> int:
+        """Return the number of tokens that are predicted: all but the first."""
+        return len(self.tokens) - 1
+
+    @property
+    def bytes_per_token(self) -> float | None:
+        """Return how many bytes of text a predicted token stands for on average, if that is known."""
+        return self.bytes / self.predicted if self.bytes else None
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the tokens lie, and the samples that are gathered."""
+        return self.tokens.device
+
+    def gather(self, index: Tensor) -> Batch:
+        """Return the windows at `index` (int64 [B]): x [B, T], y [B, T], the tokens behind those of x.
+
+        `y` is `IGNORED` where another window predicts, and behind the end of the text, where `x` is 0.
+        """
+        index = index.to(self.device)
+        place = torch.arange(self.context, device=self.device)
+        x, y = pairs(self.tokens, index[:, None] * self.stride + place)
+        if self.stride < self.context:
+            y.masked_fill_((index > 0)[:, None] & (place < self.context - self.stride), IGNORED)
+        return Batch(x, y)
+
+    def starts(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Return where the windows at `index` begin once each is moved on by 0 … stride-1 tokens (int64 [B]).
+
+        None is moved over the end of the text.
+        """
+        moved = torch.randint(self.stride, index.shape, generator=generator, device=generator.device)
+        return (index * self.stride + moved.to(index.device)).clamp_(max=max(0, self.predicted - self.context))
+
+    def at(self, starts: Tensor) -> Batch:
+        """Return the windows that begin at `starts` (int64 [B], on the tokens' device), all of their tokens predicted.
+
+        All are full, so a mean over samples is one over tokens: `trainer.accumulate` may weigh by samples.
+        (Of a text shorter than a window it is the one window, padded.)
+        """
+        if self.predicted < self.context:
+            return self.gather(starts)
+        x, y = self._rows
+        return Batch(x.index_select(0, starts).long(), y.index_select(0, starts).long())
+
+    def draw(self, index: Tensor, generator: torch.Generator) -> Batch:
+        """Return the windows at `index` as training sees them: moved on, all of their tokens predicted."""
+        return self.at(self.starts(index, generator).to(self.device))
+
+    def to(self, device: torch.device) -> Windows:
+        """Return the split with its tokens on `device`, if there are not too many of them."""
+        tokens = self.tokens
+        if 8 * len(tokens) <= WIDENED or (device.type != "cpu" and tokens.dtype not in _INDEXED):
+            tokens = tokens.long() if 8 * len(tokens) <= WIDENED else tokens.int()
+        fits = tokens.numel() * tokens.element_size() <= MOVED
+        return replace(self, tokens=tokens.to(device) if fits else self.tokens)
+
+    def first(self, n: int) -> Windows:
+        """Return the first `n` windows, with the bytes that as many tokens have on average."""
+        if n >= len(self):
+            return self
+        tokens = self.tokens[: (n - 1) * self.stride + self.context + 1]
+        return replace(self, tokens=tokens, bytes=round((self.bytes_per_token or 0) * (len(tokens) - 1)))
+
+    @cached_property
+    def _rows(self) -> tuple[Tensor, Tensor]:
+        # views in which row i begins at token i: a batch is one index_select of each, and nothing is computed
+        return self.tokens[:-1].unfold(0, self.context, 1), self.tokens[1:].unfold(0, self.context, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Streams:
+    """A text whose evaluation walks along `count` rows, for models that carry a memory from left to right.
+
+    The rows are the text cut into equal lengths. The first input of a row is the last token of the row
+    before, so that every token but the text's first is predicted exactly once; a row begins without a
+    memory. To train, and in all else, it is its `windows`. With `portions` only so many windows' lengths
+    of each row are walked.
+
+    >>> text = Streams(Windows(torch.arange(8), context=2, stride=2), count=2)
+    >>> [(fresh, batch.y.tolist()) for fresh, batch in text.walk(rows=2)]
+    [(True, [[1, 2], [5, 6]]), (False, [[3, 4], [7, -100]])]
+    """
+
+    windows: Windows
+    count: int
+    portions: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ConfigError(f"dataset.streams={self.count}; expected is at least 1, or null for separate windows.")
+
+    def __len__(self) -> int:
+        """Return the number of windows."""
+        return len(self.windows)
+
+    @property
+    def predicted(self) -> int:
+        """Return the number of tokens that are predicted: all but the first."""
+        return self.windows.predicted
+
+    @property
+    def bytes_per_token(self) -> float | None:
+        """Return how many bytes of text a predicted token stands for on average, if that is known."""
+        return self.windows.bytes_per_token
+
+    @property
+    def device(self) -> torch.device:
+        """Return where the tokens lie."""
+        return self.windows.device
+
+    def gather(self, index: Tensor) -> Batch:
+        """Return the windows at `index`."""
+        return self.windows.gather(index)
+
+    def starts(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Return where the windows at `index` begin once each is moved on."""
+        return self.windows.starts(index, generator)
+
+    def at(self, starts: Tensor) -> Batch:
+        """Return the windows that begin at `starts`."""
+        return self.windows.at(starts)
+
+    def draw(self, index: Tensor, generator: torch.Generator) -> Batch:
+        """Return the windows at `index` as training sees them."""
+        return self.windows.draw(index, generator)
+
+    def to(self, device: torch.device) -> Streams:
+        """Return the split with its tokens on `device`, if there are not too many of them."""
+        return replace(self, windows=self.windows.to(device))
+
+    def first(self, n: int) -> Streams:
+        """Return the text of the first `n` windows, in as many rows."""
+        return replace(self, windows=self.windows.first(n))
+
+    def spaced(self, n: int) -> Streams:
+        """Return the rows' beginnings, about `n` windows' lengths in all, at least one of each row."""
+        return replace(self, portions=max(1, n // self.count))
+
+    def walk(self, rows: int) -> Iterator[tuple[bool, Batch]]:
+        """Yield (fresh, batch) along the text, `rows` rows side by side: the next x [B, T] and y [B, T] of each.
+
+        The memory goes on from batch to batch, but for a `fresh` one: there other rows begin. Behind the
+        end of the text `x` is 0 and `y` is `IGNORED`. Which tokens a token is predicted from does not
+        depend on `rows`.
+        """
+        tokens, step = self.windows.tokens, self.windows.context
+        length = ceil(self.predicted / self.count)
+        reach = length if self.portions is None else min(length, self.portions * step)
+        # rows that would begin behind the end are none
+        begins = torch.arange(0, self.predicted, length, device=self.device)
+        for group in torch.split(begins, rows):
+            for place in range(0, reach, step):
+                along = torch.arange(place, min(place + step, reach), device=self.device)
+                yield place == 0, Batch(*pairs(tokens, group[:, None] + along))
+
+
+def pairs(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the tokens at `positions` (int64, any shape) and those behind them, int64; 0 and `IGNORED` where none are.
+
+    >>> pairs(torch.tensor([5, 6, 7]), torch.tensor([0, 1, 2]))
+    (tensor([5, 6, 0]), tensor([   6,    7, -100]))
+    """
+    last = len(tokens) - 1
+    inside = positions.clamp(max=last - 1)
+    known = positions < last
+    x, y = tokens[inside].long(), tokens[inside + 1].long()
+    return torch.where(known, x, 0), torch.where(known, y, IGNORED)

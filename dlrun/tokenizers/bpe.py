@@ -1,0 +1,113 @@
+"""Tokens are frequent strings of bytes: byte-pair encoding, trained on the training text.
+
+R. Sennrich et al., Neural Machine Translation of Rare Words with Subword Units, 2016; on bytes, and cut first
+into words, numbers and the rest, as in A. Radford et al., Language Models are Unsupervised Multitask Learners,
+2019. Any text can be encoded and comes back as it was. The work is done by Hugging Face's `tokenizers`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from dlrun.errors import UserError
+from dlrun.tokenizers.portions import at_gaps
+
+LEAST = 256
+"""The smallest vocabulary: the bytes."""
+
+USUAL = 4096
+"""The size of the vocabulary where none is given."""
+
+_PIECE = 1 << 14  # characters that one core encodes at a time
+
+_SWITCH = "TOKENIZERS_PARALLELISM"
+
+
+class Bpe:
+    """Byte-pair encoding as Hugging Face's `tokenizers` describes it in `model`, a parsed `tokenizer.json`."""
+
+    def __init__(self, model: Mapping[str, Any]) -> None:
+        self._model = dict(model)
+        self._tokenizer = _library().Tokenizer.from_str(json.dumps(model))
+        self.size: int = self._tokenizer.get_vocab_size()
+
+    @classmethod
+    def fit(cls, portions: Iterable[str], size: int | None = None) -> Bpe:
+        """Return the tokenizer of `size` tokens (4096 if null) for a text; fewer, where there is no more to merge."""
+        library = _library()
+        tokenizer = library.Tokenizer(library.models.BPE())
+        tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = library.decoders.ByteLevel()
+        alphabet = library.pre_tokenizers.ByteLevel.alphabet()
+        trainer = library.trainers.BpeTrainer(
+            vocab_size=USUAL if size is None else size, initial_alphabet=alphabet, show_progress=False
+        )
+        with _in_parallel():
+            tokenizer.train_from_iterator(portions, trainer)
+        return cls(json.loads(tokenizer.to_str()))
+
+    @classmethod
+    def load(cls, content: Mapping[str, Any]) -> Bpe:
+        """Return the tokenizer whose `content()` is given."""
+        return cls(content["model"])
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of `text`; of a long one on all cores."""
+        pieces = list(at_gaps([text], _PIECE))
+        if len(pieces) < 2:
+            return self._each(pieces)
+        with _in_parallel():
+            return self._each(pieces)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of `tokens`; bytes that are no character become «�»."""
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
+        return text
+
+    def content(self) -> dict[str, Any]:
+        """Return what it is made of."""
+        return {"kind": "bpe", "model": self._model}
+
+    def portions(self, pieces: Iterable[str]) -> Iterator[str]:
+        """Yield the text in portions that end with a word."""
+        return at_gaps(pieces)
+
+    def bytes_of(self, text: str, tokens: int | None = None) -> int:
+        """Return how many bytes the first `tokens` tokens of `text` stand for."""
+        if tokens is None:
+            return len(text.encode())
+        # a token is written with one printable character for each of its bytes
+        return sum(len(self._tokenizer.id_to_token(token)) for token in self.encode(text)[:tokens])
+
+    def _each(self, pieces: list[str]) -> list[int]:
+        # the fast form leaves out where each token lies in the text
+        return [token for piece in self._tokenizer.encode_batch_fast(pieces) for token in piece.ids]
+
+
+def _library() -> Any:
+    try:
+        import tokenizers
+    except ImportError:
+        raise UserError(
+            "dataset.tokenizer=bpe needs the package «tokenizers»: pip install tokenizers. "
+            "Without it there are dataset.tokenizer=character, byte and word."
+        ) from None
+    return tokenizers
+
+
+@contextmanager
+def _in_parallel() -> Iterator[None]:
+    """Have the library use all cores, and none but the caller's from then on, unless the user has said otherwise.
+
+    Its threads do not survive a fork: it would warn at each one, and a worker could wait for ever.
+    """
+    given = os.environ.get(_SWITCH)
+    os.environ[_SWITCH] = given or "true"
+    try:
+        yield
+    finally:
+        os.environ[_SWITCH] = given or "false"

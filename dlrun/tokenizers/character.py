@@ -1,0 +1,70 @@
+"""Tokens are characters: the alphabet of a text, in the order of their code points."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from dlrun.errors import UserError
+
+
+class Character:
+    """The characters of `alphabet`, each a token: its place there."""
+
+    def __init__(self, alphabet: str) -> None:
+        self.alphabet = alphabet
+        self.size = len(alphabet)
+        self._places = {character: i for i, character in enumerate(alphabet)}
+
+    @classmethod
+    def fit(cls, portions: Iterable[str]) -> Character:
+        """Return the tokenizer of a text's characters.
+
+        >>> Character.fit(["hello"]).encode("hole")
+        [1, 3, 2, 0]
+        """
+        alphabet: set[str] = set()
+        for portion in portions:
+            alphabet.update(portion)
+        return cls("".join(sorted(alphabet)))
+
+    @classmethod
+    def load(cls, content: Mapping[str, Any]) -> Character:
+        """Return the tokenizer whose `content()` is given."""
+        return cls(content["alphabet"])
+
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of `text`.
+
+        Raises `UserError` for a character that is not in the alphabet.
+        """
+        try:
+            return [self._places[character] for character in text]
+        except KeyError as unknown:
+            raise UserError(self._foreign(unknown.args[0])) from None
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of `tokens`."""
+        return "".join(self.alphabet[token] for token in tokens)
+
+    def content(self) -> dict[str, Any]:
+        """Return what it is made of."""
+        return {"kind": "character", "alphabet": self.alphabet}
+
+    def portions(self, pieces: Iterable[str]) -> Iterator[str]:
+        """Yield the pieces as they are: a text may be cut anywhere."""
+        yield from pieces
+
+    def bytes_of(self, text: str, tokens: int | None = None) -> int:
+        """Return how many bytes the first `tokens` characters of `text` take in UTF-8."""
+        return len(text[:tokens].encode())
+
+    def _foreign(self, character: str) -> str:
+        shown = self.alphabet if self.size <= 100 else f"{self.alphabet[:100]}…"
+        name = unicodedata.name(character, "no printable character")
+        return (
+            f"The character {character!r} (U+{ord(character):04X}, {name}) cannot be encoded: the text that the "
+            f"tokenizer was made from has {self.size} characters, and not this one:\n  {shown!r}\n"
+            "Leave it out, or train with a tokenizer that encodes any text: dataset.tokenizer=byte (or bpe)."
+        )

@@ -26,6 +26,9 @@ from dlrun.errors import UserError
 
 Status = Literal["running", "finished", "failed", "killed", "pruned"]
 
+REUSED = "reused.json"
+"""What names another sweep's run, in the folder of a job that it stands for."""
+
 
 def outputs() -> Path:
     """Return the folder that holds all runs: `outputs` here, unless `DLRUN_OUTPUTS` moves it."""
@@ -66,6 +69,11 @@ class RunDir:
     def journal(self) -> Path:
         """Return the file of everything that was logged, append-only."""
         return self.path / "journal.jsonl"
+
+    @property
+    def tokenizer(self) -> Path:
+        """Return what the tokenizer of a text is made of, as JSON."""
+        return self.path / "tokenizer.json"
 
     @property
     def config(self) -> Path:
@@ -232,6 +240,21 @@ def all_runs() -> list[RunDir]:
     return [RunDir(p.parent) for p in sorted(found, key=_begun)]
 
 
+def standing_for(folder: Path) -> RunDir:
+    """Return the run of a folder; of a job that was reused, the other sweep's run, if it is still there."""
+    note = folder / REUSED
+    run = RunDir(Path(json.loads(note.read_text())["run"])) if note.exists() else RunDir(folder)
+    return run if run.path.is_dir() else RunDir(folder)
+
+
+def _reused(reference: str) -> list[RunDir]:
+    """Return the runs of reused jobs that a reference with a number, as k3x9/2, names."""
+    if "/" not in reference:
+        return []
+    notes = outputs().glob(f"sweeps/*/*/*/{REUSED}")
+    return [standing_for(note.parent) for note in notes if _fits(RunDir(note.parent).id, reference)]
+
+
 def _begun(config: Path) -> tuple[str, str, int, str]:
     """Return what orders runs by their beginning: date and time of the folder's name, then its oldest file's."""
     date, folder = config.relative_to(outputs()).parts[1:3]
@@ -252,10 +275,10 @@ def find(reference: str) -> RunDir:
     Raises `UserError` if no run or several fit.
     """
     folder = Path(reference)
-    if (folder / ".hydra").is_dir():
-        return RunDir(folder.absolute())
+    if (folder / ".hydra").is_dir() or (folder / REUSED).is_file():
+        return standing_for(folder.absolute())
     runs = all_runs()
-    fitting = [r for r in runs if _fits(r.id, reference)]
+    fitting = [r for r in runs if _fits(r.id, reference)] or _reused(reference)
     if len(fitting) == 1:
         return fitting[0]
     if fitting:

@@ -18,9 +18,7 @@ from typing import Any
 
 from dlrun import rundir
 from dlrun.errors import UserError
-from dlrun.rundir import RunDir, Status, outputs, write_atomically
-
-REUSED = "reused.json"
+from dlrun.rundir import REUSED, RunDir, Status, outputs, write_atomically
 
 
 @dataclass(frozen=True)
@@ -55,11 +53,7 @@ class SweepDir:
 
     def run(self, n: int) -> RunDir:
         """Return the run that stands for job `n`: that of another sweep, if it was reused and is still there."""
-        reused = self.path / str(n) / REUSED
-        if reused.exists():
-            run = RunDir(Path(json.loads(reused.read_text())["run"]))
-            return run if run.path.is_dir() else self.job(n)
-        return self.job(n)
+        return rundir.standing_for(self.path / str(n))
 
     def reuse(self, n: int, run: RunDir) -> None:
         """Have `run` stand for job `n`."""

@@ -111,6 +111,7 @@ def test_a_sweep_chooses_by_validation_and_tests_that_alone(call: Call, here: Pa
     assert [r.reused for r in results(new)] == [True, True, False, False]
     assert new.summary()["test_reads"] == 0
     assert results(new)[1].summary["test_reads"] == 1
+    assert f"{sweep.id}/1" in call("runs", f"{new.id}/1").out
 
     listed = call("runs", "--sweeps").out
     assert sweep.id in listed

@@ -10,8 +10,8 @@ from typing import Any
 
 from dlrun import manifest
 from dlrun.manifest import Job
-from dlrun.rundir import RunDir, write_atomically
-from dlrun.sweepdir import REUSED, SweepDir, sweep_of
+from dlrun.rundir import REUSED, RunDir, write_atomically
+from dlrun.sweepdir import SweepDir, sweep_of
 from dlrun.tracking.describe import shorten
 from dlrun.tracking.state import stamp
 

@@ -71,16 +71,22 @@ def put(model: nn.Module, values: dict[str, Any], *, where: str) -> None:
 
     Raises `UserError` naming what differs, if they are of another model.
     """
-    own = model.state_dict()
+    try:
+        # torch decides: a model of counts has buffers that take the sizes of what is loaded
+        model.load_state_dict(values)
+    except RuntimeError as error:
+        listed = "\n  ".join(_differing(values, model.state_dict()) or [str(error)])
+        raise UserError(f"The weights of {where} are of another model than this one:\n  {listed}") from None
+
+
+def _differing(values: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    """Return a line for each name, but no more than eight, whose shape is another there than here."""
     differing = [
         f"{name}: {_shape(values, name)} there, {_shape(own, name)} here"
         for name in dict.fromkeys([*own, *values])
         if _shape(values, name) != _shape(own, name)
     ]
-    if differing:
-        listed = "\n  ".join(differing[:8] + ["…"] * (len(differing) > 8))
-        raise UserError(f"The weights of {where} are of another model than this one:\n  {listed}")
-    model.load_state_dict(values)
+    return differing[:8] + ["…"] * (len(differing) > 8)
 
 
 def _shape(state: dict[str, Any], name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dlrun.errors import ConfigError
 from dlrun.types import Batch, Rule, Update
@@ -41,8 +41,10 @@ class Descent:
     def init(self, objective: Objective) -> None:
         """Allocate the rule's state; raise ConfigError for a model without parameters."""
         if not objective.params:
-            name = type(objective.model).__name__
-            raise ConfigError(f"The model «{name}» has no parameters that require a gradient: nothing can be trained.")
+            raise ConfigError(
+                f"The model «{type(objective.model).__name__}» has no parameters that require a gradient: "
+                f"nothing can be trained.{_otherwise(objective.model)}"
+            )
         self.rule.init(objective.params, objective.decay)
 
     def step(self, objective: Objective, batch: Batch, lr: float) -> Update:
@@ -67,6 +69,12 @@ class Descent:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a rule's state."""
         self.rule.load_state_dict(state)
+
+
+def _otherwise(model: nn.Module) -> str:
+    """Return what to type for a model that is fitted without gradients."""
+    counts = callable(getattr(model, "count", None))
+    return " It counts. Type optimizer=counting trainer.batch_size=null trainer.steps=1" if counts else ""
 
 
 def gradient(objective: Objective, batch: Batch, params: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

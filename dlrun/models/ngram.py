@@ -1,0 +1,246 @@
+"""An n-gram model: the next token from the last n-1, by interpolated modified Kneser-Ney (Chen and Goodman 1998).
+
+With c the counts of what follows a context h, and h' the context without its first token,
+
+    P(w | h) = (c(h, w) - D(c(h, w))) / c(h) + λ(h) · P'(w | h'),    λ(h) = Σ_w D(c(h, w)) / c(h),
+
+where P' has, in the place of counts, in how many ways (h', w) is preceded; below the shortest context
+stands 1 / V. The discounts D₁, D₂, D₃₊ of each length follow from how many n-grams were seen once to
+four times. A context that was never seen leaves all to the shorter one.
+
+Changed: the model sees no further back than a window does, so the first tokens of a window have
+shorter contexts; they are predicted by the model of that lower order, from its own counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dlrun.errors import ConfigError
+
+PORTION = 2**24
+"""Probabilities that are computed together: 64 MiB of them."""
+
+FALLBACK = (0.5, 1.0, 1.5)
+"""The discounts where the counts of counts give none, as of a few characters, each seen a thousand times (KenLM's)."""
+
+
+class Shares(NamedTuple):
+    """What a context gives to each token seen after it [G], and what it leaves to the shorter one [C]."""
+
+    given: Tensor
+    left: Tensor
+
+
+class NGram(nn.Module):
+    """x [B, T] ↦ log P of what follows each token [B, T, V], from at most the last `order` - 1 tokens.
+
+    `count(x, y)` adds windows to its counts, and `optimizer=counting` calls it; each should be counted
+    once. An `order` of None is 3 for vocabularies of a thousand tokens or more, and 5 for smaller ones.
+    `smoothing: additive` is (c(h, w) + alpha) / (c(h) + alpha·V), from the longest context alone.
+
+    Contexts of length j are kept as numbers: that of their last j-1 tokens among those of length j-1,
+    times V, plus the token before them; n-grams as that of their context, times V, plus the token.
+
+    >>> model = NGram(3, order=2, smoothing="additive")
+    >>> model.count(torch.tensor([[0, 1, 0, 1]]), torch.tensor([[1, 0, 1, 2]]))
+    >>> model(torch.tensor([[0, 1]])).exp()  # after 0 came 1 twice; after 1 came 0 and 2
+    tensor([[[0.2000, 0.6000, 0.2000],
+             [0.4000, 0.2000, 0.4000]]])
+    """
+
+    def __init__(
+        self,
+        vocabulary: int | None,
+        *,
+        order: int | None = None,
+        smoothing: Literal["kneser_ney", "additive"] = "kneser_ney",
+        alpha: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.vocabulary = checked_vocabulary(vocabulary, choice="ngram")
+        self.order = order if order is not None else 3 if self.vocabulary >= 1000 else 5
+        if self.order < 1:
+            raise ConfigError(f"model.order={order} must be 1 or more, as in «model.order=3».")
+        if not 0 < alpha < float("inf"):
+            raise ConfigError(f"model.alpha={alpha} must be a number above 0, as in «model.alpha=0.1».")
+        self.smoothing = smoothing
+        self.alpha = alpha
+        for j in range(self.order):
+            for name in ("contexts", "grams", "counts"):
+                self.register_buffer(f"{name}{j}", torch.zeros(0, dtype=torch.int64))
+        self.contexts0 = torch.zeros(1, dtype=torch.int64)
+        self._shares: dict[tuple[int, bool, torch.device], Shares] = {}
+
+    @property
+    def context(self) -> None:
+        """No bound: it remembers what it needs."""
+        return None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return log P(next token = v), [B, T, V], which sums to one over v."""
+        return self.step(x, None)[0]
+
+    def step(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return log P [B, t, V] behind what `memory` has seen, and the last `order` - 1 tokens [B, ≤ n-1]."""
+        tokens = x if memory is None else torch.cat([memory, x], dim=1)
+        ids = self._lookup(tokens)[:, :, tokens.shape[1] - x.shape[1] :].flatten(1)
+        longest = torch.arange(1, tokens.shape[1] + 1, device=x.device).clamp(max=self.order - 1)
+        longest = longest[tokens.shape[1] - x.shape[1] :].repeat(len(x))
+        logits = torch.empty(ids.shape[1], self.vocabulary, device=x.device)
+        rows = max(1, PORTION // self.vocabulary)
+        for start in range(0, len(logits), rows):
+            here = slice(start, start + rows)
+            self._fill(logits[here], ids[:, here], longest[here])
+        return logits.view(*x.shape, self.vocabulary), tokens[:, max(0, tokens.shape[1] - self.order + 1) :]
+
+    def count(self, x: Tensor, y: Tensor) -> None:
+        """Add the windows x [B, T] with the targets y [B, T] to the counts; targets below 0 are skipped."""
+        device = self.contexts0.device
+        tokens, targets = x.to(device).long(), y.to(device).long().flatten()
+        seen = targets >= 0
+        ids, moved = torch.zeros_like(targets), torch.zeros(1, dtype=torch.int64, device=device)
+        for j in range(self.order):
+            if j > 0:
+                codes, seen = self._extended(ids, tokens, j, seen)
+                kept = self._recoded(f"contexts{j}", moved)
+                contexts = torch.unique(torch.cat([kept, codes[seen]]))
+                moved, ids = torch.searchsorted(contexts, kept), torch.searchsorted(contexts, codes)
+                setattr(self, f"contexts{j}", contexts)
+            self._add(j, self._recoded(f"grams{j}", moved), ids[seen] * self.vocabulary + targets[seen])
+        self._shares = {}
+
+    def _extended(self, ids: Tensor, tokens: Tensor, j: int, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the codes of the contexts of length j, one token longer than `ids`, and where there are such."""
+        before = torch.zeros_like(tokens)
+        before[:, j - 1 :] = tokens[:, : tokens.shape[1] - j + 1]
+        reached = torch.arange(tokens.shape[1], device=tokens.device) >= j - 1
+        return ids * self.vocabulary + before.flatten(), valid & reached.repeat(len(tokens))
+
+    def _recoded(self, name: str, moved: Tensor) -> Tensor:
+        """Return codes whose contexts have moved to other places; their order stays."""
+        codes: Tensor = getattr(self, name)
+        return moved[codes // self.vocabulary] * self.vocabulary + codes % self.vocabulary
+
+    def _add(self, j: int, kept: Tensor, new: Tensor) -> None:
+        grams, place = torch.unique(torch.cat([kept, new]), return_inverse=True)
+        weight = torch.cat([getattr(self, f"counts{j}"), torch.ones_like(new)])
+        setattr(self, f"grams{j}", grams)
+        setattr(self, f"counts{j}", torch.zeros_like(grams).index_add_(0, place, weight))
+
+    def _lookup(self, tokens: Tensor) -> Tensor:
+        """Return the number of each token's context of each length [order, B, T], or -1 if it was never seen."""
+        ids = torch.zeros_like(tokens, dtype=torch.int64).flatten()
+        found, known = [ids], torch.ones_like(ids, dtype=torch.bool)
+        for j in range(1, self.order):
+            contexts: Tensor = getattr(self, f"contexts{j}")
+            codes, known = self._extended(ids, tokens, j, known)
+            ids = torch.searchsorted(contexts, codes)
+            known = known & (ids < len(contexts))
+            known[known.clone()] = contexts[ids[known]] == codes[known]
+            found.append(torch.where(known, ids, -1))
+        return torch.stack(found).view(self.order, *tokens.shape)
+
+    def _fill(self, rows: Tensor, ids: Tensor, longest: Tensor) -> None:
+        """Write log P into `rows` [M, V], for contexts `ids` [order, M] of at most the lengths `longest` [M]."""
+        weight = rows.new_ones(len(rows))
+        portions = []
+        for j in reversed(range(self.order)):
+            for top in (True, False):
+                if top or (self.smoothing == "kneser_ney" and j < self.order - 1):
+                    chosen = ((ids[j] >= 0) & ((longest == j) if top else (longest > j))).nonzero().flatten()
+                    portions.append(self._spread(j, top, chosen, ids[j][chosen], weight))
+        rows.copy_((weight / self.vocabulary).unsqueeze(1).expand_as(rows))
+        for row, token, value in portions:
+            rows[row, token] += value  # of one length no token occurs twice in a row
+        rows.clamp_(min=torch.finfo(rows.dtype).tiny).log_()
+
+    def _spread(self, j: int, top: bool, rows: Tensor, ids: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return (row, token, share) of all that contexts of length j give, and take it from the rows' `weight`."""
+        grams, shares = getattr(self, f"grams{j}"), self._estimated(j, top)
+        if not len(rows) or not len(grams):
+            return rows[:0], rows[:0], weight[:0]
+        first = torch.searchsorted(grams, ids * self.vocabulary)
+        number = torch.searchsorted(grams, (ids + 1) * self.vocabulary) - first
+        which = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), number)
+        start = number.cumsum(0) - number
+        place = torch.arange(len(which), device=rows.device) + (first - start)[which]
+        value = shares.given[place] * weight[rows[which]]
+        weight[rows] *= shares.left[ids]
+        return rows[which], grams[place] % self.vocabulary, value
+
+    def _estimated(self, j: int, top: bool) -> Shares:
+        """Return what contexts of length j give: as the longest, by counts, or by the ways n-grams are preceded."""
+        key = (j, top, self.contexts0.device)
+        if key not in self._shares:
+            counts = getattr(self, f"counts{j}") if top else self._ways(j)
+            owner, size = getattr(self, f"grams{j}") // self.vocabulary, len(getattr(self, f"contexts{j}"))
+            if self.smoothing == "additive":
+                self._shares[key] = additive(counts, owner, size, mass=self.alpha * self.vocabulary)
+            else:
+                self._shares[key] = discounted(counts, owner, size)
+        return self._shares[key]
+
+    def _ways(self, j: int) -> Tensor:
+        """Return by how many different tokens each n-gram of length j + 1 is preceded in those one longer."""
+        longer: Tensor = getattr(self, f"grams{j + 1}")
+        shorter = getattr(self, f"contexts{j + 1}")[longer // self.vocabulary] // self.vocabulary
+        grams: Tensor = getattr(self, f"grams{j}")
+        place = torch.searchsorted(grams, shorter * self.vocabulary + longer % self.vocabulary)
+        return torch.zeros_like(grams).index_add_(0, place, torch.ones_like(place))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        # the sizes of the buffers follow the counts: those of the saved ones hold
+        for name, own in self.named_buffers(recurse=False):
+            saved = state_dict.get(prefix + name)
+            if isinstance(saved, Tensor) and saved.dtype == own.dtype and saved.ndim == 1:
+                setattr(self, name, own.new_zeros(saved.shape))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+        self._shares = {}
+
+
+def discounted(counts: Tensor, owner: Tensor, contexts: int) -> Shares:
+    """Return the shares by modified Kneser-Ney: `counts` [G] of n-grams whose context is `owner` [G].
+
+    >>> given, left = discounted(torch.tensor([1, 3]), torch.tensor([0, 0]), 1)
+    >>> given, left  # with the discounts 0.5 and 1.5 of which nothing else is known
+    (tensor([0.1250, 0.3750]), tensor([0.5000]))
+    """
+    discounts = torch.tensor([0.0, *_discounts(counts)], dtype=torch.float64, device=counts.device)
+    kind = counts.clamp(max=3)
+    total = counts.new_zeros(contexts).index_add_(0, owner, counts).clamp(min=1).double()
+    # counts of counts rather than a sum of discounts: whole numbers add up the same in any order
+    number = counts.new_zeros(contexts * 4).index_add_(0, owner * 4 + kind, torch.ones_like(counts)).view(-1, 4)
+    kept = (number.double() @ discounts) / total
+    # a context that is never preceded, at the windows' beginnings, has no counts to share by
+    kept = torch.where(number[:, 1:].sum(1) > 0, kept, 1.0)
+    return Shares(((counts - discounts[kind]) / total[owner]).float(), kept.float())
+
+
+def additive(counts: Tensor, owner: Tensor, contexts: int, *, mass: float) -> Shares:
+    """Return the shares where a uniform distribution counts for `mass` tokens after each context."""
+    total = counts.new_zeros(contexts).index_add_(0, owner, counts).double() + mass
+    return Shares((counts / total[owner]).float(), (mass / total).float())
+
+
+def _discounts(counts: Tensor) -> tuple[float, ...]:
+    """Return D₁, D₂ and D₃₊ = i - (i+1)·Y·nᵢ₊₁/nᵢ with Y = n₁/(n₁ + 2n₂), nᵢ n-grams having the count i."""
+    n1, n2, n3, n4 = (int((counts == i).sum()) for i in range(1, 5))
+    if not (n1 and n2 and n3):
+        return FALLBACK
+    y = n1 / (n1 + 2 * n2)
+    found = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
+    return found if all(0 < d <= i for i, d in enumerate(found, start=1)) else FALLBACK
+
+
+def checked_vocabulary(vocabulary: int | None, *, choice: str) -> int:
+    """Return the vocabulary's size; raise ConfigError for data that have none."""
+    if vocabulary is None or vocabulary < 1:
+        raise ConfigError(
+            f"model={choice} predicts the tokens of a text, and this data set has none (vocabulary {vocabulary}). "
+            "Type for example dataset=tinyshakespeare"
+        )
+    return vocabulary

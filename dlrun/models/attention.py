@@ -1,0 +1,68 @@
+"""Causal self-attention with several heads (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
+
+y_t = Σ_{s≤t} softmax_s(q_t·k_s / √d) v_s, by PyTorch's fused kernel; queries, keys and values are one
+product. What a step needs of the tokens before it are their keys and values: that is its memory.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dlrun.models.positions import Rotation, rotate
+
+KeysValues = tuple[Tensor, Tensor]
+"""The keys and values of the tokens that were seen, each [B, H, n, d]."""
+
+
+class Attention(nn.Module):
+    """x [B, T, C] ↦ [B, T, C], through `heads` heads of C/heads features.
+
+    Where `causal` is set to False each token sees all others: a building block for models that are told
+    what is known in another way (`dlrun.models.noncausal`).
+    """
+
+    def __init__(self, width: int, heads: int, *, dropout: float = 0.0, bias: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.causal = True
+        self.qkv = nn.Linear(width, 3 * width, bias=bias)
+        self.out = nn.Linear(width, width, bias=bias)
+
+    def forward(
+        self, x: Tensor, rotation: Rotation | None = None, memory: KeysValues | None = None
+    ) -> tuple[Tensor, KeysValues]:
+        """Return the mixture for each token of `x`, which go on behind `memory`, and the memory with them."""
+        q, k, v = self._projected(x, rotation)
+        if memory is not None:
+            k, v = torch.cat([memory[0], k], dim=2), torch.cat([memory[1], v], dim=2)
+        seen, new = k.shape[2] - q.shape[2], q.shape[2]
+        # a single token sees all that there is; the kernel's own causal mask begins at the first key
+        inner = self.causal and seen > 0 and new > 1
+        mixed = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=_behind(seen, new, x.device) if inner else None,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=self.causal and seen == 0,
+        )
+        y: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
+        return y, (k, v)
+
+    def _projected(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the queries, keys and values, each [B, H, T, d]."""
+        qkv: Tensor = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # [B, T, 3, H, d]
+        if rotation is None:
+            q, k, v = qkv.unbind(2)
+        else:
+            q, k = rotate(qkv[:, :, :2], rotation).unbind(2)
+            v = qkv[:, :, 2]
+        return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+
+
+def _behind(seen: int, new: int, device: torch.device) -> Tensor:
+    """Return which keys each of `new` tokens behind `seen` ones may look at, bool [new, seen + new]."""
+    return torch.ones(new, seen + new, dtype=torch.bool, device=device).tril(seen)

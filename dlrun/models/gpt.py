@@ -1,0 +1,139 @@
+"""GPT: a transformer that predicts the next token (Radford et al. 2019, Language models are unsupervised
+multitask learners; Vaswani et al. 2017, arXiv:1706.03762).
+
+Each block adds an attention and a feed-forward network to the stream, both behind a norm; the output layer
+shares its weights with the embedding (Press & Wolf 2017, arXiv:1608.05859). Weights begin as GPT-2's: normal
+with a standard deviation of 0.02, over √(2·layers) where they write to the stream, so that the first loss is
+near the logarithm of the vocabulary. Changed: no biases, as in nanoGPT; rotary positions, RMSNorm and SwiGLU
+are choices.
+"""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dlrun.models.attention import Attention, KeysValues
+from dlrun.models.feedforward import Activation, FeedForward
+from dlrun.models.gpt_sizes import Name, chosen
+from dlrun.models.norms import Norm, normalisation
+from dlrun.models.positions import Rotation, rotation
+from dlrun.models.text import check_dropout, check_fits, window
+
+Memory = tuple[KeysValues, ...]
+"""The keys and values of each block."""
+
+
+class Block(nn.Module):
+    """x [B, T, C] ↦ x + attention(norm(x)), and then x + feed-forward(norm(x))."""
+
+    def __init__(self, attention: Attention, forward: FeedForward, norms: tuple[nn.Module, nn.Module]) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = norms
+        self.attention = attention
+        self.feedforward = forward
+        self.dropout = attention.dropout
+
+    def forward(self, x: Tensor, rotation: Rotation | None, memory: KeysValues | None) -> tuple[Tensor, KeysValues]:
+        """Return the stream behind the block, and the block's memory."""
+        mixed, memory = self.attention(self.norm1(x), rotation, memory)
+        x = x + self._dropped(mixed)
+        return x + self._dropped(self.feedforward(self.norm2(x))), memory
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout) if self.dropout and self.training else x
+
+
+class GPT(nn.Module):
+    """x [B, T] ↦ logits [B, T, V], those at t of the token t+1, from the tokens 0 … t alone.
+
+    `size` is the dial; `layers`, `heads` and `width` take the place of what it says where they are given.
+    The context, the most tokens that it sees at once, is the window of the data set.
+
+    >>> import torch
+    >>> GPT((64,), 65, size="nano")(torch.zeros(2, 64, dtype=torch.int64)).shape
+    torch.Size([2, 64, 65])
+    """
+
+    cosine: Tensor
+    sine: Tensor
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        vocabulary: int | None = None,
+        *,
+        size: Name | int = "micro",
+        layers: int | None = None,
+        heads: int | None = None,
+        width: int | None = None,
+        positions: Literal["learned", "rotary"] = "learned",
+        norm: Norm = "layer",
+        activation: Activation = "gelu",
+        dropout: float = 0.0,
+        tied: bool = True,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.context, vocabulary = window(input_shape, vocabulary, model="gpt")
+        check_dropout(dropout)
+        layers, heads, width = chosen(size, layers=layers, heads=heads, width=width)
+        self.dropout = dropout
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.positions = nn.Embedding(self.context, width) if positions == "learned" else None
+        self.blocks = nn.ModuleList(
+            Block(
+                Attention(width, heads, dropout=dropout, bias=bias),
+                FeedForward(width, activation, bias=bias),
+                (normalisation(norm, width, bias=bias), normalisation(norm, width, bias=bias)),
+            )
+            for _ in range(layers)
+        )
+        self.norm = normalisation(norm, width, bias=bias)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        if tied:
+            self.head.weight = self.embedding.weight
+        if positions == "rotary":
+            # functions of the sizes alone: no part of a checkpoint
+            for name, table in rotation(self.context, width // heads)._asdict().items():
+                self.register_buffer(name, table, persistent=False)
+        self._initialise()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits [B, T, V] of the tokens that follow; T is at most the context."""
+        return self.step(x, None)[0]
+
+    def step(self, x: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
+        """Return the logits of the tokens that follow x [B, t], which goes on behind `memory`, and the memory with it.
+
+        Raises `ValueError` where more tokens than the context would be seen.
+        """
+        seen = memory[0][0].shape[2] if memory else 0
+        check_fits(seen, x.shape[1], self.context)
+        stream, turned = self._embedded(x, seen)
+        remembered = []
+        for i, block in enumerate(self.blocks):
+            stream, seen_by_it = block(stream, turned, memory[i] if memory else None)
+            remembered.append(seen_by_it)
+        logits: Tensor = self.head(self.norm(stream))
+        return logits, tuple(remembered)
+
+    def _embedded(self, x: Tensor, seen: int) -> tuple[Tensor, Rotation | None]:
+        """Return the stream before the first block, and the rotation of its positions."""
+        stream: Tensor = self.embedding(x)
+        turned = None
+        if self.positions is None:
+            turned = Rotation(self.cosine, self.sine).at(seen, x.shape[1])
+        else:
+            stream = stream + self.positions.weight[seen : seen + x.shape[1]]
+        return (F.dropout(stream, self.dropout) if self.dropout and self.training else stream), turned
+
+    def _initialise(self) -> None:
+        for name, p in self.named_parameters():
+            if p.ndim >= 2:
+                nn.init.normal_(p, std=0.02 / sqrt(2 * len(self.blocks)) if name.endswith("out.weight") else 0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(p)

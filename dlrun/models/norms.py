@@ -1,0 +1,22 @@
+"""The normalisation of a token's features (Ba et al. 2016, arXiv:1607.06450; Zhang & Sennrich 2019, arXiv:1910.07467).
+
+LayerNorm takes the mean away and divides by the standard deviation; RMSNorm only divides by the root
+of the mean square. Both then scale each feature by a weight that is learned.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+Norm = Literal["layer", "rms"]
+
+
+def normalisation(kind: Norm, width: int, *, bias: bool) -> nn.Module:
+    """Return the norm over the last axis, of `width` features; RMSNorm has no bias.
+
+    >>> normalisation("layer", 8, bias=False)
+    LayerNorm((8,), eps=1e-05, elementwise_affine=True, bias=False)
+    """
+    return nn.LayerNorm(width, bias=bias) if kind == "layer" else nn.RMSNorm(width, eps=1e-5)

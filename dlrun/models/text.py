@@ -1,0 +1,37 @@
+"""What the data decides about a model of text: how many tokens it sees, and of how many kinds."""
+
+from __future__ import annotations
+
+from dlrun.errors import ConfigError
+
+
+def window(input_shape: tuple[int, ...], vocabulary: int | None, *, model: str) -> tuple[int, int]:
+    """Return the context, in tokens, and the size of the vocabulary.
+
+    Raises `ConfigError` if the data is no text.
+
+    >>> window((64,), 65, model="gpt")
+    (64, 65)
+    """
+    if vocabulary is None or len(input_shape) != 1:
+        raise ConfigError(
+            f"model={model} needs a text, whose samples are windows of tokens; the inputs of this data set have the"
+            f" shape {list(input_shape)} and no vocabulary. Choose a text, «dataset=tinyshakespeare», or another"
+            f" model, «model=mlp»."
+        )
+    return input_shape[0], vocabulary
+
+
+def check_dropout(dropout: float) -> None:
+    """Raise `ConfigError` for a probability of dropout that is none, or that leaves nothing."""
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"model.dropout={dropout} must be at least 0 and less than 1, as in «model.dropout=0.1».")
+
+
+def check_fits(seen: int, more: int, context: int) -> None:
+    """Raise `ValueError` if `more` tokens behind `seen` ones go past the end of the context."""
+    if seen + more > context:
+        raise ValueError(
+            f"{more} tokens behind {seen} that were seen go past the model's context of {context}. Begin anew with"
+            f" the last of them: step(x, None) with at most {context} tokens."
+        )

@@ -54,7 +54,7 @@ def folder_of(source: Source, path: str | None = None) -> Path:
 def find(folder: Path, file: File) -> Path | None:
     """Return where `file` lies in `folder`, plain or compressed, or `None`."""
     # an archive's own folder may also be the one that was given
-    for name in (file.name, Path(file.name).name):
+    for name in (file.name, Path(file.name).name, *file.aliases):
         for packing in ("", ".gz", ".xz"):
             path = folder / (name + packing)
             if path.is_file():

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class File:
-    """One file: its canonical name, and the size and SHA-256 of its unpacked content."""
+    """One file: its canonical name, the size and SHA-256 of its unpacked content, and other names it is found by."""
 
     name: str
     size: int
     sha256: str
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,35 @@ CIFAR10 = Source(
     download_bytes=170_498_071,
 )
 
+TINYSHAKESPEARE = Source(
+    "tinyshakespeare",
+    "plays of Shakespeare, 1,115,394 characters, 65 distinct",
+    home="https://github.com/karpathy/char-rnn/tree/master/data/tinyshakespeare",
+    licence="the text is in the public domain",
+    files=(File("input.txt", 1_115_394, "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"),),
+    mirrors=("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",),
+    packed="",
+    download_bytes=1_115_394,
+)
+
+WIKITEXT2 = Source(
+    "wikitext2",
+    "articles of Wikipedia, 2,551,843 words, 33,278 distinct",
+    home="https://www.salesforce.com/blog/the-wikitext-long-term-dependency-language-modeling-dataset/",
+    licence="CC BY-SA 3.0",
+    files=tuple(
+        File(f"{part}.txt", size, sha256, aliases=(f"wiki.{part}.tokens", f"wikitext-2/wiki.{part}.tokens"))
+        for part, size, sha256 in (
+            ("train", 10_797_148, "9e9fa1ad55b1c2c95b08e37dd8e653f638fac2c6de904b79e813611eefbc985f"),
+            ("valid", 1_121_681, "f0737ed31fc1329026e95cb8b98e19c2a182c39c240ab909dc31abf2f8af58e8"),
+            ("test", 1_256_449, "d790b833ef8cf03a90db7bf1271b7520b83c45ce07ba3c1a9699df81e239eca0"),
+        )
+    ),
+    mirrors=("https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2/",),
+    packed="",
+    download_bytes=13_175_278,
+)
+
 SOURCES = {
     source.name: source
     for source in (
@@ -122,6 +152,9 @@ SOURCES = {
         MNIST,
         FASHION_MNIST,
         CIFAR10,
+        TINYSHAKESPEARE,
+        WIKITEXT2,
+        Source("stdlib", "the source text of the running Python's standard library, about 11 MB"),
     )
 }
 

@@ -12,6 +12,7 @@ from dlrun.errors import ConfigError, did_you_mean
 from dlrun.tokenizers.bpe import LEAST, Bpe
 from dlrun.tokenizers.byte import Byte
 from dlrun.tokenizers.character import Character
+from dlrun.tokenizers.portions import at_gaps
 from dlrun.tokenizers.word import Word
 from dlrun.types import Tokenizer
 
@@ -55,16 +56,16 @@ def load(content: Mapping[str, Any]) -> Tokenizer:
 def fit(
     kind: str, train: Iterable[str], others: Iterable[str] = (), *, vocabulary_size: int | None = None
 ) -> Character | Byte | Word | Bpe:
-    """Return the tokenizer `kind`, made from a training text in portions (cut where `portions` cuts it).
+    """Return the tokenizer `kind`, made from a training text that comes in pieces.
 
     An alphabet is that of `others` too, the further splits; a vocabulary is the training text's alone.
     """
     check(kind, vocabulary_size)
     if kind == "character":
-        return Character.fit(portion for texts in (train, others) for portion in texts)
+        return Character.fit(portion for pieces in (train, others) for portion in pieces)
     if kind == "word":
-        return Word.fit(train, vocabulary_size)
-    return Bpe.fit(train, vocabulary_size) if kind == "bpe" else Byte()
+        return Word.fit(at_gaps(train), vocabulary_size)
+    return Bpe.fit(at_gaps(train), vocabulary_size) if kind == "bpe" else Byte()
 
 
 def check(kind: str, vocabulary_size: int | None = None) -> None:

@@ -13,13 +13,13 @@ _TAIL = 1 << 12
 
 
 def at_gaps(pieces: Iterable[str], size: int = PORTION) -> Iterator[str]:
-    """Yield a text in portions of at least `size` characters (but the last), each cut before a white space.
+    """Yield a text in portions of about `size` characters, each cut before a white space.
 
     A cut lies between a character that is seen and a space or a line break behind it. There words end, and so
     do the pieces into which byte-pair encoding cuts first: none of them has white space inside or at its end.
 
     >>> list(at_gaps(["to be ", "or not"], size=4))
-    ['to', ' be or', ' not']
+    ['to be', ' or', ' not']
     """
     held = ""
     for piece in pieces:

@@ -1,0 +1,41 @@
+"""Tiny Shakespeare: 1,115,394 characters of his plays, 65 distinct (A. Karpathy, char-rnn, 2015)."""
+
+from __future__ import annotations
+
+from dlrun.datasets import files
+from dlrun.datasets.language import from_text
+from dlrun.datasets.sources import TINYSHAKESPEARE
+from dlrun.types import Data
+
+
+def tinyshakespeare(
+    *,
+    path: str | None = None,
+    tokenizer: str = "character",
+    vocabulary_size: int | None = None,
+    context: int = 64,
+    stride: int | None = None,
+    streams: int | None = None,
+    validation_size: int | float = 0.05,
+    test_size: int | float = 0.05,
+    train_size: int | None = None,
+) -> Data:
+    """Return the plays, cut by position: the first 90 % for training, then validation, then test.
+
+    They have no split of their own. nanoGPT's is `validation_size=0.1`, `test_size=0`: 1,003,854 characters to
+    train on and 111,540 to validate. The arguments are those of `from_text`.
+    """
+    located = files.locate(TINYSHAKESPEARE, path)
+    (text,) = (files.read(where, file).decode() for file, where in located.items())
+    return from_text(
+        "tinyshakespeare",
+        text,
+        tokenizer=tokenizer,
+        vocabulary_size=vocabulary_size,
+        context=context,
+        stride=stride,
+        streams=streams,
+        validation_size=validation_size,
+        test_size=test_size,
+        train_size=train_size,
+    )

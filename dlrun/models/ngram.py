@@ -144,33 +144,45 @@ class NGram(nn.Module):
             found.append(torch.where(known, ids, -1))
         return torch.stack(found).view(self.order, *tokens.shape)
 
-    def _fill(self, rows: Tensor, ids: Tensor, longest: Tensor) -> None:
-        """Write log P into `rows` [M, V], for contexts `ids` [order, M] of at most the lengths `longest` [M]."""
-        weight = rows.new_ones(len(rows))
-        portions = []
-        for j in reversed(range(self.order)):
-            for top in (True, False):
-                if top or (self.smoothing == "kneser_ney" and j < self.order - 1):
-                    chosen = ((ids[j] >= 0) & ((longest == j) if top else (longest > j))).nonzero().flatten()
-                    portions.append(self._spread(j, top, chosen, ids[j][chosen], weight))
-        rows.copy_((weight / self.vocabulary).unsqueeze(1).expand_as(rows))
-        for row, token, value in portions:
-            rows[row, token] += value  # of one length no token occurs twice in a row
-        rows.clamp_(min=torch.finfo(rows.dtype).tiny).log_()
+    def _fill(self, logits: Tensor, ids: Tensor, longest: Tensor) -> None:
+        """Write log P [M, V], for contexts `ids` [order, M] of at most the lengths `longest` [M].
 
-    def _spread(self, j: int, top: bool, rows: Tensor, ids: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return (row, token, share) of all that contexts of length j give, and take it from the rows' `weight`."""
-        grams, shares = getattr(self, f"grams{j}"), self._estimated(j, top)
-        if not len(rows) or not len(grams):
-            return rows[:0], rows[:0], weight[:0]
-        first = torch.searchsorted(grams, ids * self.vocabulary)
-        number = torch.searchsorted(grams, (ids + 1) * self.vocabulary) - first
-        which = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), number)
-        start = number.cumsum(0) - number
-        place = torch.arange(len(which), device=rows.device) + (first - start)[which]
-        value = shares.given[place] * weight[rows[which]]
-        weight[rows] *= shares.left[ids]
-        return rows[which], grams[place] % self.vocabulary, value
+        Rows with the same context share a row of `table`, P' by the contexts so far: a text's few
+        frequent contexts are those with many followers.
+        """
+        table = logits.new_full((1, self.vocabulary), 1 / self.vocabulary)
+        rows = torch.arange(len(longest), device=ids.device)
+        place = torch.zeros_like(rows)
+        for j in range(self.order):
+            ends = longest[rows] == j
+            last, goes_on = rows[ends], rows[~ends]
+            if len(last):
+                p, where = self._mixed(j, True, table, place[ends], ids[j, last])
+                log_p = p.clamp_(min=torch.finfo(p.dtype).tiny).log_()
+                logits.index_copy_(0, last, log_p.index_select(0, where))  # whole rows: several times faster than [ ]
+            rows, place = goes_on, place[~ends]
+            if len(rows) and self.smoothing == "kneser_ney":
+                table, place = self._mixed(j, False, table, place, ids[j, rows])
+
+    def _mixed(self, j: int, top: bool, shorter: Tensor, place: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return P by contexts `ids` [M] of length j, a row for each that differs, and which row is whose [M].
+
+        `shorter` is P' by the contexts one shorter, of which `place` [M] are theirs. A context that was
+        never seen, -1, takes over that of the shorter one.
+        """
+        distinct, where = torch.unique(torch.where(ids >= 0, ids, -1 - place), return_inverse=True)
+        parent = torch.empty_like(distinct).scatter_(0, where, place)
+        p = shorter.index_select(0, parent)
+        known = (distinct >= 0).nonzero().flatten()
+        if len(known):
+            grams: Tensor = getattr(self, f"grams{j}")
+            shares = self._estimated(j, top)
+            left = p.new_ones(len(p)).index_copy_(0, known, shares.left[distinct[known]])
+            p *= left.unsqueeze(1)
+            row, gram = _ranges(grams, distinct[known] * self.vocabulary, size=self.vocabulary)
+            cell = known[row] * self.vocabulary + grams[gram] % self.vocabulary
+            p.view(-1).index_add_(0, cell, shares.given[gram])
+        return p, where
 
     def _estimated(self, j: int, top: bool) -> Shares:
         """Return what contexts of length j give: as the longest, by counts, or by the ways n-grams are preceded."""
@@ -234,6 +246,19 @@ def _discounts(counts: Tensor) -> tuple[float, ...]:
     y = n1 / (n1 + 2 * n2)
     found = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
     return found if all(0 < d <= i for i, d in enumerate(found, start=1)) else FALLBACK
+
+
+def _ranges(codes: Tensor, start: Tensor, *, size: int) -> tuple[Tensor, Tensor]:
+    """Return (range, place) of all the sorted `codes` that lie in the ranges start … start + size - 1.
+
+    >>> _ranges(torch.tensor([0, 1, 5, 11]), torch.tensor([0, 10]), size=5)
+    (tensor([0, 0, 1]), tensor([0, 1, 3]))
+    """
+    first = torch.searchsorted(codes, start)
+    number = torch.searchsorted(codes, start + size) - first
+    which = torch.repeat_interleave(torch.arange(len(start), device=codes.device), number)
+    place = torch.arange(len(which), device=codes.device) + (first - number.cumsum(0) + number)[which]
+    return which, place
 
 
 def checked_vocabulary(vocabulary: int | None, *, choice: str) -> int:

@@ -1,7 +1,7 @@
 """The data sets: one file each, a function of plain values that returns `dlrun.types.Data`.
 
-A data set of one's own is such a function too, made with `from_tensors` or `from_datasets`. Both are
-imported when they are asked for: this file must cost nothing.
+A data set of one's own is such a function too, made with `from_tensors`, `from_datasets` or
+`from_text`. They are imported when they are asked for: this file must cost nothing.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dlrun.datasets.language import from_text
     from dlrun.datasets.stream import from_datasets
     from dlrun.datasets.tensors import from_tensors
 
-__all__ = ["from_datasets", "from_tensors"]
+__all__ = ["from_datasets", "from_tensors", "from_text"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,4 +25,8 @@ def __getattr__(name: str) -> Any:
         from dlrun.datasets.stream import from_datasets
 
         return from_datasets
+    if name == "from_text":
+        from dlrun.datasets.language import from_text
+
+        return from_text
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

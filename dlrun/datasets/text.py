@@ -1,0 +1,96 @@
+"""A text of the user's: a file, or a folder of files."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from dlrun import console
+from dlrun.datasets import text_files
+from dlrun.datasets.language import from_text
+from dlrun.errors import ConfigError, DataError, did_you_mean
+from dlrun.types import Data
+
+
+def text(
+    *,
+    path: str | None = None,
+    endings: list[str] | None = None,
+    tokenizer: str = "byte",
+    vocabulary_size: int | None = None,
+    context: int = 64,
+    stride: int | None = None,
+    streams: int | None = None,
+    validation_size: int | float = 0.05,
+    test_size: int | float = 0.05,
+    train_size: int | None = None,
+) -> Data:
+    """Return the text of a file, or of a folder's files one after another in the order of their names.
+
+    Of a folder those files are taken whose names end with one of `endings`, and each must be text (UTF-8); without
+    `endings` all that are text, and a line says which are not. Hidden files and folders are passed over. The
+    further arguments are those of `from_text`. Raises `DataError` for what is not there, not text, or empty.
+    """
+    if path is None:
+        raise ConfigError("dataset=text needs a file or a folder. Type for example dataset.path=book.txt.")
+    where = Path(path).expanduser().absolute()
+    files = text_files.gather(_found(where, endings), leave_out=where.is_dir() and endings is None)
+    if files.left_out:
+        _tell(where, files)
+    if not len(files):
+        raise DataError(f"dataset.path={path}: {_nothing(where, files)}")
+    return from_text(
+        "text",
+        files,
+        tokenizer=tokenizer,
+        vocabulary_size=vocabulary_size,
+        context=context,
+        stride=stride,
+        streams=streams,
+        validation_size=validation_size,
+        test_size=test_size,
+        train_size=train_size,
+        notes={"path": str(where), "files": len(files.paths)},
+    )
+
+
+def walk(folder: Path, *, passed_over: Sequence[str] = ()) -> list[Path]:
+    """Return the files under a folder in the order of their names; hidden ones and some folders are `passed_over`."""
+    found = []
+    for here, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in passed_over)
+        found += [Path(here, name) for name in names if not name.startswith(".")]
+    return sorted((path for path in found if path.is_file()), key=lambda path: path.relative_to(folder).parts)
+
+
+def _found(where: Path, endings: list[str] | None) -> list[Path]:
+    if where.is_file():
+        return [where]
+    if not where.is_dir():
+        beside = [other.name for other in where.parent.iterdir()] if where.parent.is_dir() else []
+        raise DataError(f"dataset.path: there is no file or folder {where}.{did_you_mean(where.name, beside)}")
+    files = walk(where)
+    chosen = [path for path in files if endings is None or path.name.lower().endswith(tuple(map(str.lower, endings)))]
+    if not chosen:
+        usual = ", ".join(f"{ending} ({n})" for ending, n in Counter(path.suffix for path in files).most_common(5))
+        wanted = "" if endings is None else f" whose name ends with {' or '.join(endings)}"
+        raise DataError(
+            f"dataset.path: the folder {where} has no file{wanted}." + (f" There are: {usual}." if usual else "")
+        )
+    return chosen
+
+
+def _tell(where: Path, files: text_files.Files) -> None:
+    first, reason = files.left_out[0]
+    console.say(
+        f"{len(files.left_out)} of {len(files.left_out) + len(files.paths)} files in {where} are not text and are left "
+        f"out, the first: {Path(first).relative_to(where)}, where {reason}. (dataset.endings=[.txt] chooses files.)"
+    )
+
+
+def _nothing(where: Path, files: text_files.Files) -> str:
+    if where.is_file():
+        return f"the file {where} is empty."
+    return f"no file in the folder {where} has any text ({len(files.left_out)} are not UTF-8, the others are empty)."

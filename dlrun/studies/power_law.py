@@ -1,0 +1,185 @@
+"""Power laws with a floor, fitted to losses: L = E + Σ aᵢ · xᵢ^(-αᵢ).
+
+With one quantity it is the law of a panel, with parameters N and data D it is L(N, D) = E + A/N^α + B/D^β
+(Hoffmann et al. 2022, arXiv:2203.15556, equation 2). Kaplan et al. 2020 (arXiv:2001.08361) have no floor E:
+their models are far from the entropy of text, and small ones trained for so many steps are not. Where the
+runs show none, E comes out as 0, which is Kaplan's straight line in a log-log plot.
+
+The fit is least squares in log L. Its intervals are Student's t with the residuals' degrees of freedom,
+the law taken as linear around its optimum (Bates and Watts 1988, chapter 2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+STARTS = (0.05, 0.15, 0.3, 0.6, 1.2, 2.0)
+"""Exponents that the search may begin with, each with each: from the few at which the law fits best already."""
+SEARCHES = 3
+LEVEL = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Law:
+    """A fitted law of `len(centres)` quantities.
+
+    `values` are E, a₁, α₁, a₂, α₂, …, of quantities divided by their `centres`; `covariance` is theirs, with
+    nan where the data do not determine one. `residual` is the standard deviation of log L around the law,
+    with `freedom` degrees of freedom.
+    """
+
+    centres: Array
+    values: Array
+    covariance: Array
+    residual: float
+    freedom: int
+    log_rms: float
+
+    @property
+    def floor(self) -> float:
+        """Return E: what is left where all quantities are without end."""
+        return float(self.values[0])
+
+    def exponent(self, i: int = 0) -> float:
+        """Return αᵢ."""
+        return float(self.values[2 + 2 * i])
+
+    def exponent_interval(self, i: int = 0) -> tuple[float, float]:
+        """Return the 95 % interval of αᵢ; (nan, nan) where its term is nought."""
+        half = self._t() * math.sqrt(self.covariance[2 + 2 * i, 2 + 2 * i])
+        return self.exponent(i) - half, self.exponent(i) + half
+
+    def loss(self, *x: float | Array) -> Any:
+        """Return the law's loss at the quantities, numbers or arrays."""
+        return _loss(self.values, [np.asarray(v, dtype=np.float64) / c for v, c in zip(x, self.centres, strict=True)])
+
+    def interval(self, *x: float) -> tuple[float, float]:
+        """Return the 95 % interval of the loss of one more run at the quantities."""
+        scaled = np.array(x, dtype=np.float64)[:, None] / self.centres[:, None]
+        slope = np.nan_to_num(_slopes(self.values, scaled)[0])
+        variance = self.residual**2 + float(slope @ np.nan_to_num(self.covariance) @ slope)
+        half, middle = self._t() * math.sqrt(variance), math.log(float(self.loss(*x)))
+        return math.exp(middle - half), math.exp(middle + half)
+
+    def _t(self) -> float:
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.freedom, (1 + LEVEL) / 2))
+
+
+@dataclass(frozen=True)
+class Line:
+    """A power law without a floor, L = a · x^slope: a straight line in log-log; `low` and `high` are the slope's."""
+
+    slope: float
+    low: float
+    high: float
+    log_rms: float
+
+
+def fit(loss: Sequence[float], *x: Sequence[float]) -> Law | None:
+    """Return the law that fits the losses [n] of runs at quantities x [n] each; None for too few runs.
+
+    It takes more runs than the law has values, and as many distinct values of each quantity as its
+    term has, and one for the floor.
+
+    >>> law = fit([1 + 4 / n**0.5 for n in (1, 4, 16, 64, 256)], [1, 4, 16, 64, 256])
+    >>> round(law.floor, 3), round(law.exponent(), 3), round(float(law.loss(1e4)), 3)
+    (1.0, 0.5, 1.04)
+    """
+    y, columns = np.log(np.asarray(loss, dtype=np.float64)), np.asarray(x, dtype=np.float64)
+    freedom = len(y) - 1 - 2 * len(columns)
+    if freedom < 1 or any(len(np.unique(column)) < 3 for column in columns) or not np.isfinite(y).all():
+        return None
+    centres = np.exp(np.log(columns).mean(1))
+    scaled = columns / centres[:, None]
+    starts = sorted((_start(y, scaled, exponents) for exponents in product(STARTS, repeat=len(columns))), key=_rest)
+    values, rss = min((_search(y, scaled, start) for start, _ in starts[:SEARCHES]), key=_rest)
+    residual = math.sqrt(rss / freedom)
+    covariance = _covariance(values, scaled) * residual**2
+    return Law(centres, values, covariance, residual, freedom, math.sqrt(rss / len(y)))
+
+
+def straight(loss: Sequence[float], x: Sequence[float]) -> Line | None:
+    """Return the straight line through log x and log loss; None for fewer than three distinct x.
+
+    >>> round(straight([8.0, 4.0, 2.0], [1.0, 2.0, 4.0]).slope, 6)
+    -1.0
+    """
+    from scipy.special import stdtrit
+
+    a, b = np.log(np.asarray(x, dtype=np.float64)), np.log(np.asarray(loss, dtype=np.float64))
+    if len(np.unique(a)) < 3:
+        return None
+    slope, offset = np.polyfit(a, b, 1)
+    left = b - slope * a - offset
+    spread = math.sqrt(float(left @ left) / (len(a) - 2) / float(((a - a.mean()) ** 2).sum()))
+    half = float(stdtrit(len(a) - 2, (1 + LEVEL) / 2)) * spread
+    return Line(float(slope), float(slope - half), float(slope + half), math.sqrt(float(left @ left) / len(a)))
+
+
+def _start(y: Array, x: Array, exponents: Sequence[float]) -> tuple[Array, float]:
+    """Return the best values of these exponents, a linear problem, and what relative error they leave."""
+    from scipy.optimize import nnls
+
+    powers = np.stack([np.ones_like(y), *(column**-e for column, e in zip(x, exponents, strict=True))], 1)
+    factors, rest = nnls(powers / np.exp(y)[:, None], np.ones_like(y))
+    return np.array([factors[0], *(v for pair in zip(factors[1:], exponents, strict=True) for v in pair)]), rest
+
+
+def _rest(found: tuple[Array, float]) -> float:
+    return found[1]
+
+
+def _search(y: Array, x: Array, start: Array) -> tuple[Array, float]:
+    """Return the values that a search from `start` ends with, and their sum of squares in log L."""
+    from scipy.optimize import least_squares
+
+    low = np.zeros_like(start)
+    high = np.array([np.inf, *[np.inf, 5.0] * len(x)])
+    found = least_squares(
+        lambda values: np.log(_loss(values, x) + 1e-300) - y,
+        np.maximum(start, 1e-9),
+        jac=lambda values: _slopes(values, x),
+        bounds=(low, high),
+        x_scale=np.maximum(start, 1e-2),
+        xtol=1e-10,
+        ftol=1e-12,
+        max_nfev=300,
+    )
+    return found.x, 2 * float(found.cost)
+
+
+def _loss(values: Array, x: Sequence[Array] | Array) -> Any:
+    terms = [values[1 + 2 * i] * column ** -values[2 + 2 * i] for i, column in enumerate(x)]
+    return values[0] + sum(terms)
+
+
+def _slopes(values: Array, x: Array) -> Array:
+    """Return the derivatives of log L by the values, [runs, values]."""
+    columns = [np.ones_like(x[0])]
+    for i, column in enumerate(x):
+        power = column ** -values[2 + 2 * i]
+        columns += [power, -values[1 + 2 * i] * power * np.log(column)]
+    slopes: Array = np.stack(columns, 1) / (_loss(values, x)[:, None] + 1e-300)
+    return slopes
+
+
+def _covariance(values: Array, x: Array) -> Array:
+    """Return the covariance for residuals of variance 1: nan for what lies at its bound, and so is not free."""
+    slopes = _slopes(values, x)
+    at_zero = values < 1e-6 * np.exp(np.log(_loss(values, x)).mean())
+    free = ~at_zero
+    for i in range(len(x)):
+        free[2 + 2 * i] &= free[1 + 2 * i]  # a term that is nought has no exponent
+    found = np.full((len(values), len(values)), np.nan)
+    kept = slopes[:, free]
+    found[np.ix_(free, free)] = np.linalg.pinv(kept.T @ kept, rcond=1e-13)
+    return found

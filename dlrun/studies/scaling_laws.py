@@ -1,0 +1,228 @@
+"""Scaling laws: the test loss against compute, data and parameters is a power law (Kaplan et al. 2020; book 3.7).
+
+The sweep is a grid of models and of training texts, every run as many steps as the others. One law of both,
+L(N, D) = E + A/N^α + B/D^β (`power_law`), is fitted to the test losses of its runs. One more run, with ten times the
+parameters and so the compute, takes no part in the fit: the law predicts its loss, and the study compares.
+
+N counts all parameters, embeddings among them: without them small models show another exponent (Pearce and Song
+2024, arXiv:2406.12907). E is not the entropy of text, but what so many steps leave of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from dlrun.results import Result
+from dlrun.studies.power_law import Law, Line, fit, straight
+from dlrun.studies.study import Claim, Finding, judged
+
+HELD_OUT = 5.0
+"""A model of so many times the parameters of the next smaller takes no part in the fit."""
+LEFT = 0.03
+"""What a law may leave of the losses, as the root mean square of log L: 3 %."""
+BINS = 6
+"""Points of the frontier a decade of compute."""
+WORDS = {"parameters": "the number of parameters", "tokens": "the size of the training text"}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A finished run: parameters, tokens of its training text, operations of all its steps, test loss, curve.
+
+    The curve has the operations so far and the validation loss.
+    """
+
+    parameters: float
+    tokens: float
+    flop: float
+    loss: float
+    curve: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The law of the trials, of those of parameters and tokens that they vary."""
+
+    law: Law
+    names: tuple[str, ...]
+
+    def at(self, trial: Trial) -> tuple[float, ...]:
+        """Return where a trial stands, as the law counts."""
+        return tuple(getattr(trial, name) for name in self.names)
+
+
+@dataclass(frozen=True)
+class ScalingLaws:
+    """`scale` is what the experiment multiplies its widths and steps by; the study itself is the same for any."""
+
+    scale: int = 1
+
+    def claims(self, results: Sequence[Result]) -> list[Claim]:
+        """Return whether the loss is a power law of each of the three, and whether the law predicts the larger run."""
+        trials, larger = apart(of(results))
+        fitted = law_of(trials)
+        return [
+            follows(trials, fitted, "parameters"),
+            follows(trials, fitted, "tokens"),
+            follows_compute(frontier(trials)),
+            predicted(trials, fitted, larger),
+        ]
+
+    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+        """Yield the three panels, and the whole grid with its law."""
+        from dlrun.studies.scaling_panels import grid, panels
+
+        trials, larger = apart(of(results))
+        if not trials:
+            return
+        caption = (
+            "Loss against compute, size of the training text and parameters, both axes logarithmic. Dots: runs; "
+            "lines: the laws fitted to them, dashed where extended; the star, on the 95 % interval that was predicted: "
+            "the run held out. Compute: validation curves within the runs (grey) and their lower envelope."
+        )
+        yield Finding("scaling_laws", panels(trials, larger), caption)
+        fitted = law_of(trials)
+        if fitted and len(fitted.names) == 2:
+            caption = "Test loss of every run against its parameters, a line a training text: the one law of both."
+            yield Finding("grid", grid(trials, larger, fitted), caption)
+
+
+def of(results: Sequence[Result]) -> list[Trial]:
+    """Return the runs that have all that is needed, the smallest first."""
+    return sorted((t for t in map(_trial, results) if t is not None), key=lambda t: (t.parameters, t.tokens))
+
+
+def apart(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
+    """Return the trials that the laws are fitted to, and those of the model that is much larger than all others."""
+    sizes = sorted({t.parameters for t in trials})
+    if len(sizes) < 2 or sizes[-1] < HELD_OUT * sizes[-2]:
+        return list(trials), []
+    return [t for t in trials if t.parameters < sizes[-1]], [t for t in trials if t.parameters == sizes[-1]]
+
+
+def panel(trials: Sequence[Trial], name: str) -> list[Trial]:
+    """Return the trials of a panel: those along `name` at the most of the other quantity."""
+    other = "tokens" if name == "parameters" else "parameters"
+    most = max((getattr(t, other) for t in trials), default=0)
+    return [t for t in trials if getattr(t, other) == most]
+
+
+def law_of(trials: Sequence[Trial]) -> Fitted | None:
+    """Return the law of the parameters and tokens, or of the one of them that varies; None for too few runs."""
+    names = tuple(n for n in ("parameters", "tokens") if len({getattr(t, n) for t in trials}) > 1)
+    law = fit([t.loss for t in trials], *([getattr(t, n) for t in trials] for n in names)) if names else None
+    return Fitted(law, names) if law else None
+
+
+def frontier(trials: Sequence[Trial]) -> list[tuple[float, float]]:
+    """Return the lower envelope of the validation curves: the least loss by the operations, a point a bin of them.
+
+    It begins with the operations of the cheapest whole run: before them no run has done what it was made for.
+    """
+    begin = min((t.flop for t in trials), default=0)
+    bins: dict[int, tuple[float, float]] = {}
+    least = math.inf
+    for flop, loss in sorted(point for t in trials for point in t.curve):
+        i = math.floor(BINS * math.log10(flop))
+        if flop >= begin * 0.999 and (loss < least or i not in bins):
+            bins[i] = flop, min(loss, least)
+        least = min(least, loss)
+    return [bins[i] for i in sorted(bins)]
+
+
+def follows(trials: Sequence[Trial], fitted: Fitted | None, name: str) -> Claim:
+    """Return whether the test loss falls along a quantity, by more than noise, and as the law says."""
+    text, along = f"The test loss is a power law of {WORDS[name]}.", panel(trials, name)
+    line = straight([t.loss for t in along], [getattr(t, name) for t in along])
+    if fitted is None or line is None or name not in fitted.names:
+        return judged(text, None, f"It takes three sizes of it, and more runs than the law has values ({len(trials)}).")
+    other = {"parameters": "tokens", "tokens": "parameters"}[name]
+    where = f"over {len({getattr(t, name) for t in along})} values, {_range(along, name)}"
+    grid = f"fitted to all {len(trials)} runs" + (f", {_range(trials, other)} {other}" if len(fitted.names) > 1 else "")
+    told = f"{_told(fitted.law, fitted.names.index(name))} {grid}; {where}, {_straight(line)}."
+    return judged(text, line.high < 0 and fitted.law.log_rms <= LEFT, told[0].upper() + told[1:])
+
+
+def follows_compute(points: Sequence[tuple[float, float]]) -> Claim:
+    """Return whether the least loss falls with the compute, and as a law says."""
+    text = "The least validation loss is a power law of the compute."
+    compute, losses = [c for c, _ in points], [loss for _, loss in points]
+    law, line = fit(losses, compute), straight(losses, compute)
+    if law is None or line is None:
+        return judged(text, None, f"It takes four points of the frontier; there are {len(points)}.")
+    told = (
+        f"{_told(law)} fitted to {len(points)} points of the frontier, {compute[0]:.2g} to {compute[-1]:.2g} FLOP "
+        f"(as if they were independent, which points of one run are not); {_straight(line)}."
+    )
+    return judged(text, line.high < 0 and law.log_rms <= LEFT, told[0].upper() + told[1:])
+
+
+def predicted(trials: Sequence[Trial], fitted: Fitted | None, larger: Sequence[Trial]) -> Claim:
+    """Return whether every held-out run lies within its interval.
+
+    An interval that holds the loss of the largest model of the fit too says nothing, and decides nothing.
+    """
+    text = "The run ten times larger lies within the interval that the law predicts."
+    if fitted is None or not larger:
+        return judged(text, None, "It takes a law, and a run of at least five times the parameters of all others.")
+    best = min(t.loss for t in trials)
+    told, within, telling = [], [], []
+    for trial in larger:
+        middle, (low, high) = float(fitted.law.loss(*fitted.at(trial))), fitted.law.interval(*fitted.at(trial))
+        within.append(low <= trial.loss <= high)
+        telling.append(high < best)
+        told.append(f"{trial.loss:.4f}, predicted {middle:.4f} (95 % interval {low:.4f} to {high:.4f})")
+    biggest = max(trials, key=lambda t: t.flop)
+    evidence = (
+        f"Test loss {'; '.join(told)}; Student's t, {fitted.law.freedom} degrees of freedom. It has "
+        f"{larger[0].parameters:,.0f} parameters, {larger[0].parameters / biggest.parameters:.1f} times those of the "
+        f"largest model of the fit, and took {larger[0].flop:.2g} FLOP, {larger[0].flop / biggest.flop:.1f} times as "
+        f"many; the best test loss of the fit is {best:.4f}."
+    )
+    return judged(text, all(within) if all(telling) or not all(within) else None, evidence)
+
+
+def exponents(law: Law, i: int = 0) -> str:
+    """Return an exponent with its interval.
+
+    >>> exponents(fit([1 + 4 / n**0.5 for n in (1, 4, 16, 64, 256)], [1, 4, 16, 64, 256]))
+    '0.500 (95 %: 0.500 to 0.500)'
+    """
+    low, high = law.exponent_interval(i)
+    return f"{law.exponent(i):.3f} (95 %: {low:.3f} to {high:.3f})"
+
+
+def _told(law: Law, i: int = 0) -> str:
+    return (
+        f"exponent {exponents(law, i)}, floor {law.floor:.3f}, {100 * law.log_rms:.1f} % of the losses "
+        f"left (root mean square; at most {100 * LEFT:.0f} %),"
+    )
+
+
+def _straight(line: Line) -> str:
+    slope = f"{-line.slope:.3f} ({-line.high:.3f} to {-line.low:.3f})"
+    return f"a straight line, without a floor, has the exponent {slope} and leaves {100 * line.log_rms:.1f} %"
+
+
+def _range(trials: Sequence[Trial], name: str) -> str:
+    values = [getattr(t, name) for t in trials]
+    return f"{min(values):,.0f} to {max(values):,.0f}"
+
+
+def _trial(result: Result) -> Trial | None:
+    """Return what the study reads of a run; None for one without a test loss or a count of operations."""
+    summary, loss = result.summary, result.metrics.get("test/loss")
+    flop, steps = summary.get("flop_per_step"), summary.get("steps")
+    tokens = result.value("dataset.train_size") or _all_tokens(result)
+    if loss is None or not math.isfinite(loss) or not flop or not steps or not tokens:
+        return None
+    curve = tuple((float(flop) * step, value) for step, value in result.curves().get("val/loss", []) if step)
+    return Trial(float(summary["parameters"]), float(tokens), float(flop) * steps, loss, curve)
+
+
+def _all_tokens(result: Result) -> float | None:
+    windows, length = (result.summary.get("data") or {}).get("train"), result.value("dataset.stride")
+    length = length or result.value("dataset.context")
+    return windows * length if windows and length else None

@@ -1,13 +1,14 @@
 """Batches as a function of (data, seed, step): which samples a step sees depends on nothing else.
 
 An epoch is one random order of the training split, keyed by its number; a step is a slice of it. So
-a run that resumes at step k starts its batches at k, without replaying any.
+a run that resumes at step k starts its batches at k, without replaying any. Of a text an epoch also draws
+how far each of its windows is moved on, keyed by its number too.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, Protocol, runtime_checkable
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from dlrun.randomness import AUGMENTATION, ORDER, SAMPLE, generator, key, seed_libraries
+from dlrun.randomness import AUGMENTATION, CROP, ORDER, SAMPLE, generator, key, seed_libraries
 from dlrun.types import Augmentation, Batch, Split
 
 
@@ -25,6 +26,21 @@ class Streamed(Protocol):
     """A split that lies in a map-style data set and is read by workers."""
 
     dataset: Dataset[Any]
+
+
+@runtime_checkable
+class Drawn(Protocol):
+    """A split whose samples are drawn anew in each epoch, such as the windows of a text."""
+
+    @property
+    def device(self) -> torch.device:
+        """Return where it lies."""
+
+    def starts(self, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the places that stand for the samples at `index` in this epoch."""
+
+    def at(self, starts: Tensor) -> Batch:
+        """Return the samples at places that `starts` returned, on the split's device."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +82,10 @@ class Batches:
         return torch.split(self._order(epoch), self.size)[: self.per_epoch]
 
     def _order(self, epoch: int) -> Tensor:
-        return torch.randperm(len(self.split), generator=generator(self.seed, ORDER, 0 if self.only else epoch))
+        return torch.randperm(len(self.split), generator=generator(self.seed, ORDER, self._same(epoch)))
+
+    def _same(self, epoch: int) -> int:
+        return 0 if self.only else epoch
 
     def _positions(self, step: int) -> Iterator[tuple[int, Tensor]]:
         """Yield (epoch, indices) from `step` on, the indices of an epoch moved to the device at once."""
@@ -77,18 +96,33 @@ class Batches:
             step = (epoch + 1) * self.per_epoch
 
     def _gathered(self, step: int) -> Iterator[Batch]:
-        gather, device = self.split.gather, self.device
         if self.size >= len(self.split):
-            whole = gather(self.indices(0)[0].to(device))
+            whole = self._here(self.split.gather(self.indices(0)[0].to(self.device)))
             while True:
                 yield whole
         while True:
             epoch, position = divmod(step, self.per_epoch)
             # one transfer an epoch: the slices of the order are views of it
-            order = self._order(epoch).to(device)
-            for index in torch.split(order, self.size)[position : self.per_epoch]:
-                yield gather(index)
+            places, take = self._places(epoch)
+            for index in torch.split(places, self.size)[position : self.per_epoch]:
+                yield self._here(take(index))
             step = (epoch + 1) * self.per_epoch
+
+    def _places(self, epoch: int) -> tuple[Tensor, Callable[[Tensor], Batch]]:
+        """Return what stands for an epoch's samples, in its order, and what makes a batch of a slice of it."""
+        split, order = self.split, self._order(epoch)
+        if not isinstance(split, Drawn):
+            return order.to(self.device), split.gather
+        # drawn on the CPU, so that every device sees the same
+        starts = split.starts(order, generator(self.seed, CROP, self._same(epoch)))
+        return starts.to(split.device), split.at
+
+    def _here(self, batch: Batch) -> Batch:
+        """Return a batch on the device, where its split was too large for it."""
+        if batch.x.device.type == self.device.type:
+            return batch
+        cuda = self.device.type == "cuda"
+        return Batch(*((t.pin_memory() if cuda else t).to(self.device, non_blocking=True) for t in batch))
 
     def _streamed(self, step: int) -> Iterator[Batch]:
         keys = ([(key(self.seed, SAMPLE, epoch), int(i)) for i in index] for epoch, index in self._positions(step))

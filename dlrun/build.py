@@ -14,24 +14,26 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import nn
 
 from dlrun import metrics as known_metrics
 from dlrun import provenance, targets, weights
 from dlrun.averaging import Average
 from dlrun.batches import Batches, Streamed
 from dlrun.configuration import PARTS, SETTINGS, SIZES, check
+from dlrun.datasets.part import bytes_per_token, first
 from dlrun.device import Execution, choose, threads_for
 from dlrun.errors import ConfigError, did_you_mean
+from dlrun.evaluation import portion
 from dlrun.loop import Training
 from dlrun.objective import Objective
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.torch_optimizer import adapt
 from dlrun.plan import Plan, checkpoints, in_steps
 from dlrun.randomness import INITIALISATION, key, seed_default
-from dlrun.rehearsal import check_schedule, rehearse
+from dlrun.rehearsal import check_schedule, check_walk, rehearse
 from dlrun.settings import Evaluation, Tracking, Trainer
-from dlrun.types import Batch, Data, Metric, Optimizer, Split
+from dlrun.types import Data, Metric, Optimizer, Spec
 
 HIGHER_IS_BETTER = ("accuracy", "recall", "top_")
 """How the names of metrics begin that are to be high; a function of the user's has an attribute `higher_is_better`."""
@@ -65,10 +67,11 @@ def build(config: DictConfig, *, data: Data | None = None) -> Built:
     device, precision = choose(trainer.device, trainer.precision)
     data = data or dataset(plain)
     data = _moved(data if not trainer.fast else _two_batches(data, trainer), device)
-    model = _model(plain, data)
+    model = make_model(plain, data.spec, of=data.name)
     initial = weights.start_from(plain["init_from"], model) if plain["init_from"] else None
     model.to(device)
     objective = Objective(model, _part(plain, "loss"), autocast=_autocast(device, precision))
+    check_walk(model, data)
     metrics = _metrics(plain, data)
     flop_per_sample = rehearse(objective, data.train, metrics, device=device, targets=_targets(plain))
     batches = _batches(trainer, data, seed=plain["seed"], device=device)
@@ -88,7 +91,7 @@ def build(config: DictConfig, *, data: Data | None = None) -> Built:
         device=device,
         validation=data.validation,
         metrics=metrics,
-        evaluation_batch_size=evaluation.batch_size,
+        evaluation_batch_size=portion(evaluation.batch_size, data.spec),
         patience=trainer.patience,
         average=Average(objective.params, trainer.ema) if trainer.ema else None,
     )
@@ -130,7 +133,8 @@ def _monitor(training: Training, evaluation: Evaluation, data: Data) -> None:
         for name, value in (("evaluation.monitor", evaluation.monitor), ("trainer.patience", training.patience)):
             if value is not None:
                 raise ConfigError(f"{name}={value} needs a validation split: give dataset.validation_size.")
-    derived = known_metrics.derived(dict.fromkeys(training.metrics, 0.0))
+    known_bytes = bytes_per_token(data.validation) if data.validation else None
+    derived = known_metrics.derived(dict.fromkeys(training.metrics, 0.0), bytes_per_token=known_bytes)
     valid = [f"val/{name}" for name in ("loss", *training.metrics, *derived)]
     if chosen not in valid:
         raise ConfigError(
@@ -162,14 +166,14 @@ def dataset(plain: dict[str, Any]) -> Data:
     return data
 
 
-def _model(plain: dict[str, Any], data: Data) -> nn.Module:
-    """Build the model on the CPU, its initial weights a function of the seed, with the sizes of the data."""
-    sizes = {name: getattr(data.spec, name) for name in SIZES}
+def make_model(plain: dict[str, Any], spec: Spec, *, of: str) -> nn.Module:
+    """Return the model on the CPU, its initial weights a function of the seed, with the sizes of the data set `of`."""
+    sizes = {name: getattr(spec, name) for name in SIZES}
     for name, size in sizes.items():
         given = plain["model"].get(name)
         if given is not None and size is not None and (tuple(given) if isinstance(given, list) else given) != size:
             raise ConfigError(
-                f"model.{name}={given} contradicts the data set {data.name}, where it is {size}. "
+                f"model.{name}={given} contradicts the data set {of}, where it is {size}. "
                 f"Leave model.{name} out, or choose another data set."
             )
     seed_default(torch.device("cpu"), key(plain["seed"], INITIALISATION))
@@ -204,7 +208,7 @@ def _optimizer(plain: dict[str, Any], trainer: Trainer) -> Optimizer:
 def _metrics(plain: dict[str, Any], data: Data) -> dict[str, Metric]:
     own = {name: targets.partial(part, trusted=plain["trusted"]) for name, part in plain["metrics"].items()}
     computed = known_metrics.for_task(data.spec.task)
-    taken = {"loss", *computed, *known_metrics.derived(dict.fromkeys([*computed, *own], 0.0))}
+    taken = {"loss", *computed, *known_metrics.derived(dict.fromkeys([*computed, *own], 0.0), bytes_per_token=1.0)}
     for name, metric in own.items():
         if "/" in name:
             raise ConfigError(f"metrics.{name}: a metric's name has no «/». Call it metrics.{name.replace('/', '_')}.")
@@ -266,28 +270,9 @@ def _moved(data: Data, device: torch.device) -> Data:
     return replace(data, **{name: split and split.to(device) for name, split in splits.items()})
 
 
-@dataclass(frozen=True)
-class First:
-    """The first `n` samples of a split."""
-
-    split: Split
-    n: int
-
-    def __len__(self) -> int:
-        return min(self.n, len(self.split))
-
-    def gather(self, index: Tensor) -> Batch:
-        """Return the samples at `index`."""
-        return self.split.gather(index)
-
-    def to(self, device: torch.device) -> First:
-        """Return the same samples on `device`."""
-        return First(self.split.to(device), self.n)
-
-
 def _two_batches(data: Data, trainer: Trainer) -> Data:
     """Return as much of each split as `trainer.fast` looks at."""
-    cut = partial(First, n=2 * (trainer.batch_size or 32))
+    cut = partial(first, n=2 * (trainer.batch_size or 32))
     return replace(
         data,
         train=data.train if isinstance(data.train, Streamed) else cut(data.train),

@@ -85,7 +85,7 @@ def _rules(trainer: Trainer, evaluation: Evaluation) -> None:
             *("epochs", "steps", "minutes", "batch_size", "accumulate", "clip", "log_every", "patience"),
             *("threads", "overfit_batches"),
         )
-    } | {"evaluation.batch_size": evaluation.batch_size}
+    } | {f"evaluation.{name}": getattr(evaluation, name) for name in ("batch_size", "train_samples")}
     for name, value in positive.items():
         if value is not None and not 0 < value < inf:
             where = name if "." in name else f"trainer.{name}"

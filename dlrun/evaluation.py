@@ -1,7 +1,8 @@
 """Exact evaluation: sums and counts in float64, divided once, in whatever portions.
 
 A mean of means would depend on how the split was cut; a quotient of totals does not. The same
-numbers come out for any batch size, to the rounding of the forward pass.
+numbers come out for any batch size, to the rounding of the forward pass. Of a text each token counts
+that is predicted, and a split may be walked along, with the model's memory carried from batch to batch.
 """
 
 from __future__ import annotations
@@ -10,14 +11,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from dlrun import metrics as known
+from dlrun.datasets.part import bytes_per_token
 from dlrun.objective import Objective
-from dlrun.types import Batch, Metric, Split
+from dlrun.types import IGNORED, Batch, LanguageModel, Metric, Spec, Split
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,29 @@ class Collected:
     x: Tensor
     y: Tensor
     output: Tensor
+
+
+@runtime_checkable
+class Walked(Protocol):
+    """A split that is evaluated along its rows, from left to right, with a memory."""
+
+    def walk(self, rows: int) -> Iterator[tuple[bool, Batch]]:
+        """Yield (fresh, batch): `rows` rows' next pieces; the memory goes on, but for a `fresh` batch."""
+
+
+LOGITS = 256 << 20
+"""Bytes that the logits of a portion of text may take."""
+
+
+def portion(samples: int, spec: Spec) -> int:
+    """Return how many samples to evaluate at once: as many as asked for, of a text no more than have room.
+
+    >>> portion(1000, Spec("language", input_shape=(128,), outputs=33278, vocabulary=33278))
+    15
+    """
+    if spec.task != "language":
+        return samples
+    return max(1, min(samples, LOGITS // (4 * spec.input_shape[0] * spec.outputs)))
 
 
 FORWARD = ("forward", "features", "logits", "log_prob")
@@ -82,22 +107,33 @@ class Memo:
     def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
         return deepcopy(self._model, memo)
 
+    def know(self, x: Tensor, answer: Tensor) -> None:
+        """Take over the answer to `x`, which was found in another way than by the model's plain call."""
+        for name in ("", "forward"):
+            self._answers[self._key(name, (x,), {})] = (answer, (x,), {})
+
     def _remember(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
         if self._model.training:
             return function(*args, **named)
-        key = (name, torch.is_grad_enabled(), *map(id, args), *((k, id(v)) for k, v in sorted(named.items())))
-        key += tuple((id(p), p._version) for p in self._model.parameters())
+        key = self._key(name, args, named)
         if key not in self._answers:
             # the inputs are kept too: an id is only unique while its object lives
             self._answers[key] = (function(*args, **named), args, named)
         return self._answers[key][0]
 
+    def _key(self, name: str, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
+        inputs = (*map(id, args), *((k, id(v)) for k, v in sorted(named.items())))
+        return (name, torch.is_grad_enabled(), *inputs, *((id(p), p._version) for p in self._model.parameters()))
+
 
 def evaluate(
     objective: Objective, metrics: Mapping[str, Metric], split: Split, *, batch_size: int, device: torch.device
 ) -> dict[str, float]:
-    """Return the loss, every metric, and what is derived from them, over the whole split."""
-    return _means(objective, metrics, _batches(split, batch_size, device))
+    """Return the loss, every metric, and what is derived from them, over the whole split.
+
+    A split that is walked along needs a model that carries a memory (`types.LanguageModel`) and has no bound.
+    """
+    return _means(objective, metrics, split, _batches(split, batch_size, device))
 
 
 def collect(
@@ -109,15 +145,22 @@ def collect(
     def keep(model: nn.Module, batch: Batch) -> None:
         seen.append([t.float().cpu() if t.is_floating_point() else t.cpu() for t in (*batch, model(batch.x))])
 
-    means = _means(objective, metrics, _batches(split, batch_size, device), look=keep)
+    means = _means(objective, metrics, split, _batches(split, batch_size, device), look=keep)
     return means, Collected(*(torch.cat(parts) for parts in zip(*seen, strict=True)))
 
 
-def loss_total(objective: Objective, model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
-    """Return the loss as a sum and a count. A loss that gives only the mean counts its samples."""
-    values = objective.loss(model, batch)
+def loss_total(objective: Objective, model: nn.Module, batch: Batch) -> tuple[Tensor, int | Tensor]:
+    """Return the loss as a sum and a count: of samples, or of the tokens that are predicted.
+
+    A loss that gives only the mean counts as many.
+    """
+    values, y = objective.loss(model, batch), batch.y
+    whole = not y.is_floating_point()
     if values.ndim == 0:
-        return wide(values) * len(batch.x), len(batch.x)
+        count = known.count(y) if whole else len(batch.x)
+        return wide(values) * count, count
+    if whole and values.shape == y.shape:
+        return wide(values.masked_fill(y == IGNORED, 0.0)).sum(), known.count(y)
     return wide(values).sum(), values.numel()
 
 
@@ -146,27 +189,39 @@ def remembering(model: nn.Module) -> nn.Module:
 def _means(
     objective: Objective,
     metrics: Mapping[str, Metric],
-    batches: Iterable[Batch],
+    split: Split,
+    batches: Iterable[tuple[bool | None, Batch]],
     *,
     look: Callable[[nn.Module, Batch], None] = lambda model, batch: None,
 ) -> dict[str, float]:
     """Return what is computed over all batches; `look` sees each with the model that has answered."""
-    total = _Totals()
+    total, memory = _Totals(), None
     with evaluating(objective.model), objective.precision():
-        for batch in batches:
-            model = remembering(objective.model)
+        for fresh, batch in batches:
+            memo = Memo(objective.model)
+            if fresh is not None:
+                step = cast("LanguageModel", objective.model).step
+                answer, memory = step(batch.x, None if fresh else memory)
+                memo.know(batch.x, answer)
+            model = cast("nn.Module", memo)
             total.add("loss", loss_total(objective, model, batch))
             for name, metric in metrics.items():
                 total.add(name, metric(model, batch))
             look(model, batch)
-    return total.means()
+    means = total.means()
+    return means | known.derived(means, bytes_per_token=bytes_per_token(split))
 
 
-def _batches(split: Split, batch_size: int, device: torch.device) -> Iterator[Batch]:
+def _batches(split: Split, batch_size: int, device: torch.device) -> Iterator[tuple[bool | None, Batch]]:
+    """Yield (fresh, batch) where a memory goes on but for a `fresh` batch, or (None, batch) where there is none."""
+    if isinstance(split, Walked):
+        for fresh, (x, y) in split.walk(batch_size):
+            yield fresh, Batch(x.to(device), y.to(device))
+        return
     n = len(split)
     for start in range(0, n, batch_size):
         x, y = split.gather(torch.arange(start, min(start + batch_size, n), device=device))
-        yield Batch(x.to(device), y.to(device))
+        yield None, Batch(x.to(device), y.to(device))
 
 
 class _Totals:
@@ -182,5 +237,4 @@ class _Totals:
         self._counts[name] = self._counts.get(name, 0) + count
 
     def means(self) -> dict[str, float]:
-        means = {name: float(value) / float(self._counts[name]) for name, value in self._sums.items()}
-        return means | known.derived(means)
+        return {name: float(value) / float(self._counts[name]) for name, value in self._sums.items()}

@@ -1,4 +1,7 @@
-"""Metrics: what a model is judged by, as a float64 sum and a count that are divided once, at the end."""
+"""Metrics: what a model is judged by, as a float64 sum and a count that are divided once, at the end.
+
+Of class numbers those are counted that are to be predicted: not the `IGNORED` ones of a text.
+"""
 
 from __future__ import annotations
 
@@ -11,39 +14,49 @@ from torch.nn import functional as F
 
 from dlrun.errors import ConfigError
 from dlrun.losses.checked import class_scores, values
-from dlrun.types import Batch, Metric, Task
+from dlrun.types import IGNORED, Batch, Metric, Task
 
 
-def accuracy(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+def accuracy(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return how many class numbers have the highest score, and how many there are."""
     logits, y = class_scores(model, batch)
-    return total(logits.argmax(-1) == y), y.numel()
+    return total(logits.argmax(-1) == y), count(y)
 
 
-def error(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+def error(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return how many class numbers have not the highest score, and how many there are."""
     logits, y = class_scores(model, batch)
-    return total(logits.argmax(-1) != y), y.numel()
+    return total((logits.argmax(-1) != y) & (y != IGNORED)), count(y)
 
 
-def top_k(model: nn.Module, batch: Batch, k: int = 5) -> tuple[Tensor, int]:
+def top_k(model: nn.Module, batch: Batch, k: int = 5) -> tuple[Tensor, Tensor]:
     """Return how many class numbers are among the `k` highest scores, and how many there are."""
     logits, y = class_scores(model, batch)
     if not 1 <= k <= logits.shape[-1]:
         raise ConfigError(f"The metric top_k was given k={k}; with {logits.shape[-1]} classes it is 1 to that number.")
-    return total((logits.topk(k).indices == y.unsqueeze(-1)).any(-1)), y.numel()
+    return total((logits.topk(k).indices == y.unsqueeze(-1)).any(-1)), count(y)
 
 
-def nll(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+def nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the negative log-likelihood of the class numbers, in nats and unsmoothed, and how many there are."""
     logits, y = class_scores(model, batch)
-    return total(F.cross_entropy(logits.flatten(0, -2), y.flatten(), reduction="none")), y.numel()
+    each = F.cross_entropy(logits.flatten(0, -2), y.flatten(), ignore_index=IGNORED, reduction="none")
+    return total(each), count(y)
 
 
 def mse(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
     """Return the squared errors, a sample's the mean over its components, summed, and how many samples there are."""
     outputs, y = values(model, batch)
     return total((outputs - y).square()) / max(1, y[0].numel()), len(y)
+
+
+def count(y: Tensor) -> Tensor:
+    """Return how many class numbers are to be predicted; it stays on the device.
+
+    >>> count(torch.tensor([[3, 0], [1, IGNORED]]))
+    tensor(3)
+    """
+    return (y != IGNORED).sum()
 
 
 def total(each: Tensor) -> Tensor:
@@ -72,17 +85,24 @@ def for_task(task: Task) -> dict[str, Metric]:
     return chosen[task]
 
 
-def derived(means: Mapping[str, float]) -> dict[str, float]:
-    """Return what follows from the means once they are divided: the perplexity, exp(nll).
+def derived(means: Mapping[str, float], *, bytes_per_token: float | None = None) -> dict[str, float]:
+    """Return what follows from the means once they are divided: the perplexity exp(nll), and bits per byte.
+
+    `bytes_per_token` is how much of the text, in UTF-8, a predicted token of it stands for on average. The
+    bits of a byte, nll / (ln 2 · bytes per token), compare tokenizers, which the perplexity of a token does not.
 
     >>> derived({"nll": 0.0, "accuracy": 0.5})
     {'perplexity': 1.0}
+    >>> derived({"nll": 2 * math.log(2)}, bytes_per_token=4.0)
+    {'perplexity': 4.0, 'bits_per_byte': 0.5}
     >>> derived({"accuracy": 0.5})
     {}
     """
     if "nll" not in means:
         return {}
+    nll = means["nll"]
     try:
-        return {"perplexity": math.exp(means["nll"])}
+        found = {"perplexity": math.exp(nll)}
     except OverflowError:
-        return {"perplexity": math.inf}
+        found = {"perplexity": math.inf}
+    return found if bytes_per_token is None else found | {"bits_per_byte": nll / (math.log(2) * bytes_per_token)}

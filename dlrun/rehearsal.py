@@ -12,13 +12,13 @@ from math import isfinite
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dlrun.cost import count_flops
 from dlrun.errors import ConfigError, DlrunError, UserError, place
-from dlrun.evaluation import evaluating, loss_total, remembering
+from dlrun.evaluation import Walked, evaluating, loss_total, remembering
 from dlrun.objective import Objective
-from dlrun.types import Batch, Metric, Schedule, Split
+from dlrun.types import Batch, Data, Metric, Schedule, Split
 
 FEW = 2
 """Samples that the parts are tried on."""
@@ -75,6 +75,17 @@ def check_schedule(schedule: Schedule, steps: int, *, target: str) -> None:
                 f"schedule: {target}({step}, {steps}) returned {factor!r}; expected is a finite number, the factor "
                 f"of the learning rate."
             )
+
+
+def check_walk(model: nn.Module, data: Data) -> None:
+    """Raise ConfigError for a text that is to be walked along and a model that carries no memory, or not so far."""
+    if not any(isinstance(split, Walked) for split in (data.train, data.validation, data.test)):
+        return
+    if not hasattr(model, "step") or getattr(model, "context", None) is not None:
+        raise ConfigError(
+            f"dataset.streams is given, for models that remember a text from its beginning on; {type(model).__name__} "
+            f"sees no further than its window. Leave dataset.streams out, or choose one that does, as model=lstm."
+        )
 
 
 def _differentiate(objective: Objective, batch: Batch) -> None:

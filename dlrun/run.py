@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from dlrun import checkpoint, console, device, loop, presentation, provenance, weights
 from dlrun.build import Built, plan
+from dlrun.datasets.part import spaced
 from dlrun.errors import Pruned
 from dlrun.evaluation import Collected, collect, evaluate
 from dlrun.forecast import steps_within
@@ -17,7 +19,7 @@ from dlrun.interrupt import Interrupt, stopped
 from dlrun.journal import Journal
 from dlrun.journal import curves as journal_curves
 from dlrun.recorder import Recorder
-from dlrun.rundir import RunDir, Status, ending
+from dlrun.rundir import RunDir, Status, ending, write_atomically
 from dlrun.state import State
 
 
@@ -44,6 +46,8 @@ def run(
         built = _with_horizon(built, folder)
         state = _restored(built, folder) if resumed else State()
         folder.update(**_opening(built, folder, started, job=job))
+        if built.data.tokenizer:
+            write_atomically(folder.tokenizer, json.dumps(built.data.tokenizer.content()).encode())
         with _closed(Journal(folder.journal)) as journal:
             try:
                 journal.event("start", resumed_from=state.step if resumed else None)
@@ -133,6 +137,7 @@ def _opening(built: Built, folder: RunDir, started: float, *, job: bool) -> dict
         "flop_per_step": built.flop_per_step,
         "horizon": built.training.plan.steps,
         "minutes": built.trainer.minutes,
+        "spec": asdict(built.data.spec),
         "data": {"name": built.data.name, "fingerprint": built.data.fingerprint} | sizes,
         "git": provenance.git(),
         "versions": provenance.versions(),
@@ -225,11 +230,16 @@ def _finish(
 
 
 def evaluated(built: Built, *names: str) -> dict[str, float]:
-    """Return the metrics of the named splits that there are, under the names `train/…` and `val/…`."""
+    """Return the metrics of the named splits that there are, under the names `train/…` and `val/…`.
+
+    Of the training split `evaluation.train_samples` are evaluated.
+    """
     metrics: dict[str, float] = {}
     for name in names:
         split = getattr(built.data, name)
         if split is not None:
+            if name == "train":
+                split = spaced(split, built.evaluation.train_samples)
             prefix = "val" if name == "validation" else name
             training = built.training
             found = evaluate(
@@ -250,19 +260,19 @@ def _tested(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str, f
     return read_test(built, folder, journal)
 
 
-def read_test(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str, float], Collected]:
+def read_test(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str, float], Collected | None]:
     """Evaluate the test split; that it was read is written down before it is."""
     assert built.data.test is not None
     reads = folder.update(_count_read)["test_reads"]
     journal.event("test_read", reads=reads)
-    training = built.training
-    found, seen = collect(
-        training.objective,
-        training.metrics,
-        built.data.test,
-        batch_size=training.evaluation_batch_size,
-        device=training.device,
-    )
+    training, seen = built.training, None
+    parts = training.objective, training.metrics, built.data.test
+    options: Any = {"batch_size": training.evaluation_batch_size, "device": training.device}
+    if built.data.spec.task == "language":
+        # the logits of a whole text are not for keeping
+        found = evaluate(*parts, **options)
+    else:
+        found, seen = collect(*parts, **options)
     return {f"test/{metric}": value for metric, value in found.items()}, seen
 
 

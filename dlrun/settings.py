@@ -60,11 +60,14 @@ class Evaluation:
 
     `monitor` is a validation metric (`val/…`); without one it is `val/error` for classification and
     `val/loss` for the rest. `batch_size` has no influence on any number, only on memory and speed.
+    `train_samples` is how many training samples, evenly spaced, the summary's `train/…` are measured on:
+    all, where it is not given.
     """
 
     test: Literal["final", "every", "never"] = "final"
     monitor: str | None = None
     batch_size: int = 1000
+    train_samples: int | None = None
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,11 @@ def build(config: DictConfig, *, data: Data | None = None) -> Built:
 
     Raises `UserError` with one message that says what is wrong and what to type.
     """
-    plain = check(config)
+    return assemble(check(config), data=data)
+
+
+def assemble(plain: dict[str, Any], *, data: Data | None = None) -> Built:
+    """Return the parts of a run whose configuration `check` has returned, as `build` does."""
     trainer, evaluation, tracking = (cls(**plain[name]) for name, cls in SETTINGS.items())
     device, precision = choose(trainer.device, trainer.precision)
     data = data or dataset(plain)

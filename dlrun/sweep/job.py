@@ -16,7 +16,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from dlrun import confdir, device, provenance
-from dlrun.build import Built, build
+from dlrun.build import Built, assemble, build
 from dlrun.reload import rebuild, select
 from dlrun.run import run, test_once
 from dlrun.rundir import RunDir, write_atomically
@@ -36,7 +36,7 @@ def start(
     """Train a job for the first time and return its summary; with Hydra's part, as Hydra runs a job.
 
     Without it (see `asks_hydra`) the folder is the same but for Hydra's own settings, which are the
-    sweep's, at a fraction of what Hydra's copies of the configuration cost.
+    sweep's, at a fraction of what Hydra's copies of the configuration cost; it was checked with its sweep.
     """
     _prepare(known)
     if hydra is not None:
@@ -45,7 +45,7 @@ def start(
     handler = logging.FileHandler(folder.log)
     handler.setFormatter(logging.Formatter(FORMAT))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
-    return run(sealed(build(OmegaConf.create(config))), folder)
+    return run(sealed(assemble(config)), folder)
 
 
 def asks_hydra(hydra: DictConfig) -> bool:

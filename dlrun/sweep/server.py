@@ -17,7 +17,7 @@ from multiprocessing.context import BaseContext
 
 PRELOAD = ("torch", "hydra._internal.hydra", "hydra.core.utils", "dlrun.commands.train", "torch._dynamo")
 
-PARTS = tuple(f"dlrun.{group}." for group in ("datasets", "models", "losses", "optimizers", "schedules"))
+PARTS = tuple(f"dlrun.{group}." for group in ("datasets", "models", "losses", "optimizers", "schedules", "studies"))
 """How the names of dlrun's own parts begin, of which the launcher has imported those that its jobs use."""
 
 

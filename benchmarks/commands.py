@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 
 from dlrun.rundir import RunDir
 
-SHELL = ("DLRUN_OUTPUTS", "DLRUN_TRACEBACK", "MLFLOW_TRACKING_URI")
-"""Settings of the caller's that would change what is measured."""
+SHELL = ("DLRUN_OUTPUTS", "DLRUN_TRACEBACK", "MLFLOW_TRACKING_URI", "PYTHONDONTWRITEBYTECODE")
+"""Settings of the caller's that would change what is measured: without bytecode each start compiles dlrun anew."""
 
 
 @contextmanager

@@ -20,7 +20,9 @@ class Descent:
     `accumulate` cuts the batch into that many parts, of sizes equal to within one sample, whose
     losses are weighted by their sizes: the same gradient with less memory. `clip` bounds the
     Euclidean norm of the whole gradient. `measure_norm`, which may be set at any step, has the norm
-    reported where nothing is clipped; it is the norm before clipping.
+    reported where nothing is clipped; it is the norm before clipping. A rule that treats the matrices
+    within a network otherwise than the rest, as Muon does, has an attribute `hidden`, which is set
+    before `rule.init`: for each parameter, whether it is one (`Objective.hidden`).
     """
 
     def __init__(self, rule: Rule, *, clip: float | None = None, accumulate: int = 1) -> None:
@@ -45,6 +47,8 @@ class Descent:
                 f"The model «{type(objective.model).__name__}» has no parameters that require a gradient: "
                 f"nothing can be trained.{_otherwise(objective.model)}"
             )
+        if hasattr(self.rule, "hidden"):
+            self.rule.hidden = objective.hidden
         self.rule.init(objective.params, objective.decay)
 
     def step(self, objective: Objective, batch: Batch, lr: float) -> Update:

@@ -1,0 +1,146 @@
+"""Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon): momentum, made orthogonal, for the matrices within.
+
+The update of a matrix is the momentum M = U·S·Vᵀ with its singular values put to about one, U·Vᵀ, by five
+Newton-Schulz iterations X ← a·X + (b·A + c·A²)·X with A = X·Xᵀ. Changed: by default the update is scaled to
+the size of AdamW's (Liu et al. 2025, arXiv:2502.16982), so that AdamW's rate and weight decay can be kept; and
+matrices of one shape are computed together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from math import prod, sqrt
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from dlrun.errors import ConfigError
+from dlrun.optimizers.adam import Adam
+from dlrun.optimizers.parameters import check_rate, restore
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+"""The quintic's a, b and c, chosen for the steepest slope at zero: singular values end between 0.7 and 1.2."""
+
+SMALLEST = 1e-7
+"""The least norm that a matrix is divided by."""
+
+
+@dataclass
+class Muon:
+    """Muon for hidden matrices, AdamW for all else: embeddings, the matrix of the outputs, biases, norms.
+
+    v ← μ·v + (1-μ)·g, p ← (1 - lr·λ)·p - lr·s·orthogonalised((1-μ)·g + μ·v), or of v itself without
+    `nesterov`. The scale s of an m × n matrix is 0.2·√max(m, n) (`scale: adamw`) or √max(1, m/n)
+    (`original`, for which Jordan's rate is 0.02). The kernel of a convolution is the matrix of its output
+    channels. `precision: null` iterates in bfloat16 on a GPU and in single precision elsewhere. AdamW takes
+    the rate `adam_ratio`·lr. The numbers are those of `torch.optim.Muon` and `AdamW`, to the rounding.
+
+    >>> rule, p = Muon(lr=0.1, steps=8), torch.zeros(2, 2)
+    >>> rule.init([p], [True])
+    >>> rule.update([p], [torch.tensor([[3.0, 0.0], [0.0, -0.5]])], rule.lr)
+    >>> bool((p.abs().diag() / (0.1 * 0.2 * 2**0.5) - 1 < 0.3).all())
+    True
+    """
+
+    lr: float
+    momentum: float = 0.95
+    nesterov: bool = True
+    steps: int = 5
+    scale: Literal["adamw", "original"] = "adamw"
+    weight_decay: float = 0.1
+    precision: Literal["bf16", "fp32"] | None = None
+    adam_ratio: float = 1.0
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    hidden: list[bool] | None = field(default=None, init=False, repr=False)
+    """Which parameters are hidden matrices, set before `init`; None: all with two axes or more."""
+    _adam: Adam = field(init=False, repr=False)
+    _places: list[int] = field(default_factory=list, init=False, repr=False)
+    _others: list[int] = field(default_factory=list, init=False, repr=False)
+    _decays: list[bool] = field(default_factory=list, init=False, repr=False)
+    _velocity: list[Tensor] = field(default_factory=list, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Raise ConfigError for values outside their ranges."""
+        check_rate("lr", self.lr)
+        check_rate("momentum", self.momentum, below=1.0)
+        check_rate("adam_ratio", self.adam_ratio)
+        if not 1 <= self.steps < 100:
+            raise ConfigError(f"optimizer.steps is {self.steps}; expected is 1 to 99. Type optimizer.steps=5")
+        self._adam = Adam(self.lr, self.beta1, self.beta2, self.eps, weight_decay=self.weight_decay, decoupled=True)
+
+    def init(self, params: list[Tensor], decay: list[bool]) -> None:
+        """Allocate the velocities of the hidden matrices, zero, and AdamW's state for the others."""
+        hidden = self.hidden if self.hidden is not None else [p.ndim >= 2 for p in params]
+        self._places = [i for i, h in enumerate(hidden) if h]
+        self._others = [i for i, h in enumerate(hidden) if not h]
+        self._decays = decay
+        self._velocity = [torch.zeros_like(params[i], requires_grad=False) for i in self._places]
+        if self._others:
+            self._adam.init([params[i] for i in self._others], [decay[i] for i in self._others])
+
+    @torch.no_grad()
+    def update(self, params: list[Tensor], grads: list[Tensor], lr: float) -> None:
+        """Change `params` in place by one step at the rate `lr`."""
+        if self._others:
+            others = self._others
+            self._adam.update([params[i] for i in others], [grads[i] for i in others], lr * self.adam_ratio)
+        if not self._places:
+            return
+        matrices, slopes = [params[i] for i in self._places], [grads[i] for i in self._places]
+        torch._foreach_lerp_(self._velocity, slopes, 1 - self.momentum)
+        moved = list(torch._foreach_lerp(slopes, self._velocity, self.momentum)) if self.nesterov else self._velocity
+        decayed = [params[i] for i in self._places if self._decays[i]]
+        if self.weight_decay and decayed:
+            torch._foreach_mul_(decayed, 1 - lr * self.weight_decay)
+        for same in _by_shape(moved):
+            stacked = torch.stack([moved[i].flatten(1) for i in same])
+            found = orthogonalised(stacked, self.steps, dtype=self._dtype(stacked)).to(stacked.dtype)
+            for i, update in zip(same, found, strict=True):
+                matrices[i].add_(update.view_as(matrices[i]), alpha=-lr * self._scale(*stacked.shape[1:]))
+
+    def _dtype(self, matrices: Tensor) -> torch.dtype:
+        if self.precision is None:
+            return torch.bfloat16 if matrices.is_cuda else matrices.dtype
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
+
+    def _scale(self, rows: int, columns: int) -> float:
+        return 0.2 * sqrt(max(rows, columns)) if self.scale == "adamw" else sqrt(max(1.0, rows / columns))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the velocities, and AdamW's state where it has a part."""
+        return {"velocity": self._velocity, "adam": self._adam.state_dict() if self._others else {}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the velocities and AdamW's state."""
+        restore("velocity", self._velocity, state["velocity"])
+        if self._others:
+            self._adam.load_state_dict(state["adam"])
+
+
+def orthogonalised(matrices: Tensor, steps: int = 5, *, dtype: torch.dtype | None = None) -> Tensor:
+    """Return U·Vᵀ for each of `matrices` U·S·Vᵀ [N, m, n], roughly: the singular values lie about one.
+
+    The iterations are computed in `dtype`, which the result has.
+    """
+    a, b, c = COEFFICIENTS
+    x = matrices.to(dtype or matrices.dtype)
+    wide = x.shape[1] <= x.shape[2]
+    x = x if wide else x.mT
+    # at most one in the spectral norm, which the Frobenius norm bounds
+    x = x / x.flatten(1).norm(dim=1).clamp(min=SMALLEST)[:, None, None]
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x if wide else x.mT
+
+
+def _by_shape(tensors: list[Tensor]) -> Iterator[list[int]]:
+    """Yield the places of the tensors that are matrices of one shape, type and device."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for i, t in enumerate(tensors):
+        groups.setdefault((len(t), prod(t.shape[1:]), t.dtype, t.device), []).append(i)
+    yield from groups.values()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from dlrun import figures
+from dlrun.datasets.windows import Windows
 from dlrun.evaluation import Collected
 from dlrun.figures.classes import confusion, pixels, table, worst_mistakes
 from dlrun.figures.curves import learning_curves, schedule
 from dlrun.figures.functions import fit_1d, plane
 from dlrun.figures.style import save
+from dlrun.figures.text import by_position, groups
 from dlrun.journal import Journal
+from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.rundir import RunDir
 from dlrun.types import Batch, Data, Spec, Split
 
@@ -155,6 +159,31 @@ def test_a_run_on_the_line_or_the_plane_gets_its_function(run: RunDir, task: str
     assert [p.stem for p in paths[2:]] == ([name] if name else [])
     assert all(map(is_picture, paths))
     assert model.training
+
+
+def test_a_run_on_text_gets_its_loss_by_position(run: RunDir) -> None:
+    windows = Windows(torch.arange(500) % 7, 20, 20)
+    spec = Spec("language", (20,), 7, vocabulary=7)
+    text = Data("text", spec, windows, windows, None, "")
+    model = nn.Embedding(7, 7)
+    paths = figures.draw(run, data=text, model=model, best_step=None)
+    assert [p.stem for p in paths[2:]] == ["loss_by_position"]
+    assert all(map(is_picture, paths))
+    with torch.no_grad():
+        model.weight.zero_()  # knows nothing: log 7 everywhere
+    losses = cross_entropy(model.eval(), Batch(torch.zeros(3, 9).long(), torch.ones(3, 9).long())).detach()
+    assert losses.ndim == 0
+    axes = by_position(losses.expand(3, 9), 7).axes[0]
+    assert axes.lines[1].get_ydata() == pytest.approx([math.log(7)] * 9)
+    short = Data("text", spec, windows, windows.first(1).first(1), None, "")
+    assert len(figures.draw(run, data=short, model=model, best_step=None)) == 3
+
+
+def test_positions_are_grouped_without_a_gap() -> None:
+    for n in (1, 4, 9, 64, 1024):
+        found = groups(n)
+        assert [begin for begin, _ in found] == [0, *(end for _, end in found[:-1])]
+        assert found[-1][1] == n
 
 
 def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:

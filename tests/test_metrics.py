@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dlrun import metrics
 from dlrun.errors import ConfigError
-from dlrun.types import Batch, Metric
+from dlrun.types import IGNORED, Batch, Metric
 
 same = nn.Identity()
 g = torch.Generator().manual_seed(2)
@@ -64,6 +64,16 @@ def test_tokens_count_one_by_one() -> None:
         assert float(total) == pytest.approx(float(flat), rel=1e-12)
 
 
+def test_tokens_that_are_not_predicted_do_not_count() -> None:
+    hidden = torch.arange(101) % 3 == 1
+    y = CLASSES.masked_fill(hidden, IGNORED)
+    for metric in (metrics.accuracy, metrics.error, metrics.nll, partial(metrics.top_k, k=3)):
+        found, count = metric(same, Batch(SCORES, y))
+        alone, n = metric(same, Batch(SCORES[~hidden], CLASSES[~hidden]))
+        assert int(count) == int(n) == int((~hidden).sum())
+        assert float(found) == pytest.approx(float(alone), rel=1e-12)
+
+
 def test_every_task_has_its_metrics() -> None:
     assert list(metrics.for_task("classification")) == ["accuracy", "error"]
     assert list(metrics.for_task("regression")) == ["mse"]
@@ -75,6 +85,12 @@ def test_perplexity_is_the_exponential_of_the_mean() -> None:
     assert metrics.derived({"nll": 2.0, "loss": 3.0}) == {"perplexity": pytest.approx(math.exp(2.0))}
     assert metrics.derived({"nll": 1e4}) == {"perplexity": math.inf}
     assert metrics.derived({"loss": 1.0}) == {}
+
+
+def test_bits_per_byte_follow_from_the_mean_and_the_bytes_of_a_token() -> None:
+    found = metrics.derived({"nll": 3.0}, bytes_per_token=4.0)
+    assert found["bits_per_byte"] == pytest.approx(3.0 / 4.0 / math.log(2))
+    assert metrics.derived({"loss": 1.0}, bytes_per_token=4.0) == {}
 
 
 def test_more_places_than_classes_are_refused() -> None:

@@ -13,9 +13,10 @@ from dlrun.datasets.windows import Streams, Windows
 from dlrun.errors import ConfigError, DataError
 from dlrun.types import IGNORED, Batch
 
-CASES = [
-    (n, context, stride)
-    for n, context in product((2, 3, 5, 16, 17, 18, 61), (1, 2, 5, 16))
+LENGTHS = (2, 3, 5, 16, 17, 18, 61)
+SHAPES = [
+    (context, stride)
+    for context in (1, 2, 5, 16)
     for stride in sorted({1, 2, context // 2, context})
     if 1 <= stride <= context
 ]
@@ -28,65 +29,60 @@ def text(n: int, context: int, stride: int) -> Windows:
 
 def predictions(batch: Batch) -> list[tuple[int, list[int]]]:
     """Return each predicted token of a batch, and the tokens of its row up to it."""
-    return [
-        (int(batch.y[b, t]), batch.x[b, : t + 1].tolist())
-        for b, t in torch.nonzero(batch.y != IGNORED).tolist()
-    ]
+    return [(int(batch.y[b, t]), batch.x[b, : t + 1].tolist()) for b, t in torch.nonzero(batch.y != IGNORED).tolist()]
 
 
-@pytest.mark.parametrize(("n", "context", "stride"), CASES)
-@pytest.mark.parametrize("size", [1, 7, 1000])
-def test_every_token_but_the_first_is_predicted_once_from_those_before(
-    n: int, context: int, stride: int, size: int
-) -> None:
-    windows = text(n, context, stride)
-    found = [
-        token for index in torch.split(torch.arange(len(windows)), size) for token in predictions(windows.gather(index))
-    ]
-    assert sorted(token for token, _ in found) == list(range(101, 100 + n))
-    for token, before in found:
-        assert before == list(range(token - len(before), token))
-        # as far back as the text goes, or as the stride promises
-        assert len(before) >= min(token - 100, context - stride + 1)
-
-
-@pytest.mark.parametrize(("n", "context", "stride"), CASES)
-@pytest.mark.parametrize("count", [1, 3, 8])
-def test_every_token_but_the_first_is_predicted_once_along_the_rows(
-    n: int, context: int, stride: int, count: int
-) -> None:
-    ways = []
-    for rows in (1, 2, 100):
-        memory: list[list[int]] = []
-        found: list[tuple[int, int]] = []
-        for fresh, (x, y) in Streams(text(n, context, stride), count).walk(rows):
-            memory = [[] for _ in x] if fresh else memory
-            for row, (xs, ys) in enumerate(zip(x.tolist(), y.tolist(), strict=True)):
-                for token, target in zip(xs, ys, strict=True):
-                    memory[row].append(token)
-                    if target != IGNORED:
-                        assert memory[row] == list(range(target - len(memory[row]), target))
-                        found.append((target, len(memory[row])))
+@pytest.mark.parametrize(("context", "stride"), SHAPES)
+def test_every_token_but_the_first_is_predicted_once_from_those_before(context: int, stride: int) -> None:
+    for n, size in product(LENGTHS, (1, 7, 1000)):
+        windows = text(n, context, stride)
+        portions = torch.split(torch.arange(len(windows)), size)
+        found = [token for index in portions for token in predictions(windows.gather(index))]
         assert sorted(token for token, _ in found) == list(range(101, 100 + n))
-        ways.append(sorted(found))
-    assert ways[0] == ways[1] == ways[2]
+        for token, before in found:
+            assert before == list(range(token - len(before), token))
+            # as far back as the text goes, or as the stride promises
+            assert len(before) >= min(token - 100, context - stride + 1)
 
 
-@pytest.mark.parametrize(("n", "context", "stride"), CASES)
-def test_a_drawn_window_is_full_and_moved_by_less_than_a_stride(n: int, context: int, stride: int) -> None:
-    windows = text(n, context, stride)
-    index = torch.arange(len(windows)).repeat(5)
-    x, y = windows.draw(index, torch.Generator().manual_seed(0))
-    assert x.shape == y.shape == (len(index), context) and x.dtype == y.dtype == torch.int64
-    if n <= context:
-        assert torch.equal(y, windows.gather(index).y)
-        return
-    assert torch.equal(y, x + 1)
-    moved = x[:, 0] - 100 - index * stride
-    at_end = x[:, 0] == 100 + n - 1 - context
-    assert bool(((moved < stride) & ((moved >= 0) | at_end)).all())
-    again = windows.draw(index, torch.Generator().manual_seed(0))
-    assert torch.equal(x, again.x)
+@pytest.mark.parametrize("count", [1, 3, 8])
+def test_every_token_but_the_first_is_predicted_once_along_the_rows(count: int) -> None:
+    for n, context in product(LENGTHS, (1, 2, 5, 16)):
+        ways = [walked(Streams(text(n, context, context), count), rows) for rows in (1, 2, 100)]
+        assert [token for token, _ in ways[0]] == list(range(101, 100 + n))
+        assert ways[0] == ways[1] == ways[2]
+
+
+def walked(streams: Streams, rows: int) -> list[tuple[int, int]]:
+    """Return each predicted token, in order, and how many were read before it since its row's beginning."""
+    memory: list[list[int]] = []
+    found: list[tuple[int, int]] = []
+    for fresh, (x, y) in streams.walk(rows):
+        memory = [[] for _ in x] if fresh else memory
+        for row, (xs, ys) in enumerate(zip(x.tolist(), y.tolist(), strict=True)):
+            for token, target in zip(xs, ys, strict=True):
+                memory[row].append(token)
+                if target != IGNORED:
+                    assert memory[row] == list(range(target - len(memory[row]), target))
+                    found.append((target, len(memory[row])))
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("context", "stride"), SHAPES)
+def test_a_drawn_window_is_full_and_moved_by_less_than_a_stride(context: int, stride: int) -> None:
+    for n in LENGTHS:
+        windows = text(n, context, stride)
+        index = torch.arange(len(windows)).repeat(5)
+        x, y = windows.draw(index, torch.Generator().manual_seed(0))
+        assert x.shape == y.shape == (len(index), context) and x.dtype == y.dtype == torch.int64
+        if n <= context:
+            assert torch.equal(y, windows.gather(index).y)
+            continue
+        assert torch.equal(y, x + 1)
+        moved = x[:, 0] - 100 - index * stride
+        at_end = x[:, 0] == 100 + n - 1 - context
+        assert bool(((moved < stride) & ((moved >= 0) | at_end)).all())
+        assert torch.equal(x, windows.draw(index, torch.Generator().manual_seed(0)).x)
 
 
 def test_every_drawn_place_is_reached() -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Curve = Sequence[tuple[int, float]]
 
-_METRICS = ("error", "accuracy", "perplexity", "recall_at_1", "mse")
+_METRICS = ("error", "perplexity", "accuracy", "recall_at_1", "mse")
 _FRACTIONS = ("error", "accuracy", "recall_at_1")
 
 

@@ -9,20 +9,26 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from dlrun.evaluation import Collected, evaluating
+from dlrun.datasets.windows import Streams, Windows
+from dlrun.evaluation import Collected, evaluating, portion
 from dlrun.figures.classes import confusion, worst_mistakes
 from dlrun.figures.curves import learning_curves, schedule, varies
 from dlrun.figures.functions import fit_1d, plane
 from dlrun.figures.style import save
+from dlrun.figures.text import by_position
 from dlrun.journal import curves
+from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.rundir import RunDir
-from dlrun.types import Data
+from dlrun.types import Batch, Data
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHOWN = 2000
 """At most so many points of a training split are drawn."""
+
+TOKENS = 1 << 16
+"""At most so many tokens of a text are predicted for a picture."""
 
 
 def draw(
@@ -32,9 +38,9 @@ def draw(
 
     Always the learning curves, if something was logged twice; for classification the confusion
     matrix and the worst mistakes among what was `collected`; for data on a line or in the plane the
-    function that was learned.
+    function that was learned; for a text the validation loss by the position in the window.
     """
-    drawn = [*_curves(run, best_step), *_answers(data, collected), *_function(data, model)]
+    drawn = [*_curves(run, best_step), *_answers(data, collected), *_function(data, model), *_text(data, model)]
     return [save(picture, run.figures / f"{name}.png") for name, picture in drawn]
 
 
@@ -61,7 +67,7 @@ def _function(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
     kind = (data.spec.task, tuple(data.spec.input_shape))
     if kind not in (("regression", (1,)), ("classification", (2,))):
         return
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = _device(model)
 
     def answer(x: Tensor) -> Tensor:
         with evaluating(model):
@@ -75,3 +81,23 @@ def _function(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
         grid = torch.linspace(float(x.min()), float(x.max()), 500).to(x)[:, None]
         truth = data.truth(grid).reshape(-1).float() if data.truth else None
         yield "fit", fit_1d(x[:, 0], y.reshape(-1), grid[:, 0], answer(grid)[:, 0], truth)
+
+
+def _text(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
+    """Draw the loss of whole windows, evenly spaced over the validation split, by the position in them."""
+    split, context = data.validation, data.spec.input_shape[0]
+    if data.spec.task != "language" or not isinstance(split, Windows | Streams) or split.predicted < context:
+        return
+    last = split.predicted - context
+    n = min(last + 1, max(2, TOKENS // context))
+    starts = torch.linspace(0, last, n, dtype=torch.float64).long().to(split.device)
+    losses = []
+    for some in torch.split(starts, portion(SHOWN, data.spec)):
+        batch = Batch(*(t.to(_device(model)) for t in split.at(some)))
+        with evaluating(model):
+            losses.append(cross_entropy(model, batch).float().cpu())
+    yield "loss_by_position", by_position(torch.cat(losses), data.spec.outputs)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -9,7 +9,7 @@ PORTION = 1 << 18
 """The length of a portion in characters, roughly."""
 
 _GAP = re.compile(r"[!-~\w](?=[ \n])")
-_TAIL = 1 << 12
+_FAR = 1 << 10
 
 
 def at_gaps(pieces: Iterable[str], size: int = PORTION) -> Iterator[str]:
@@ -19,22 +19,24 @@ def at_gaps(pieces: Iterable[str], size: int = PORTION) -> Iterator[str]:
     do the pieces into which byte-pair encoding cuts first: none of them has white space inside or at its end.
 
     >>> list(at_gaps(["to be ", "or not"], size=4))
-    ['to be', ' or', ' not']
+    ['to', ' be', ' or', ' not']
     """
     held = ""
     for piece in pieces:
         held += piece
-        while len(held) >= size and (cut := _last_gap(held)):
-            yield held[:cut]
-            held = held[cut:]
+        begin = 0
+        while len(held) - begin >= size and (cut := _gap(held, begin, begin + size)):
+            yield held[begin:cut]
+            begin = cut
+        held = held[begin:]
     if held:
         yield held
 
 
-def _last_gap(text: str) -> int:
-    """Return the place of the last gap, 0 if there is none; mostly it is near the end."""
-    for start in (max(0, len(text) - _TAIL), 0):
-        places = [found.end() for found in _GAP.finditer(text, start)]
-        if places:
-            return places[-1]
-    return 0
+def _gap(text: str, start: int, place: int) -> int:
+    """Return a gap near `place`, before it if one is not far away, else the first behind it; 0 if there is none."""
+    before = [found.end() for found in _GAP.finditer(text, max(start, place - _FAR), place)]
+    if before:
+        return before[-1]
+    behind = _GAP.search(text, max(start, place - 1))
+    return behind.end() if behind else 0

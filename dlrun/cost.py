@@ -11,7 +11,8 @@ import; `torch.utils.flop_counter` sees them below autograd, and imports `torch.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import isqrt, prod
 from typing import Any, cast
 
@@ -21,6 +22,43 @@ from torch.overrides import TorchFunctionMode
 
 from dlrun.objective import Objective
 from dlrun.types import Batch
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a step takes: `flop` operations (0: not known) for `samples` samples of `tokens` tokens (0: no text).
+
+    `peak` is the FLOP a second that the device could reach, None where that is not known.
+    """
+
+    flop: int
+    samples: int
+    tokens: int = 0
+    peak: float | None = None
+
+    def at(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
+        """Return a point's values with what follows from its `throughput/samples_per_second`, if it has one."""
+        rate = values.get("throughput/samples_per_second")
+        if rate is None:
+            return dict(values)
+        tokens = {"throughput/tokens_per_second": rate * self.tokens} if self.tokens else {}
+        cost = {f"cost/{name}": value for name, value in self.of(step, rate / self.samples).items()}
+        return dict(values) | tokens | cost
+
+    def of(self, steps: int, steps_per_second: float) -> dict[str, float]:
+        """Return the operations of `steps` steps, and the share of the device's peak that they were done at.
+
+        This share is the model FLOP utilisation (mfu): what a forward and a backward pass need, not what was
+        computed twice (Chowdhery et al. 2022, arXiv:2204.02311, appendix B).
+
+        >>> Cost(flop=600, samples=10, peak=1e4).of(steps=50, steps_per_second=5.0)
+        {'flop': 30000.0, 'mfu': 0.3}
+        """
+        if not self.flop:
+            return {}
+        share = {"mfu": self.flop * steps_per_second / self.peak} if self.peak else {}
+        return {"flop": float(self.flop * steps)} | share
+
 
 _PRODUCTS = {
     **dict.fromkeys(("linear", "matmul", "__matmul__", "linalg_matmul", "mm", "bmm", "mv", "dot"), 0),

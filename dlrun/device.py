@@ -1,14 +1,18 @@
-"""Where and how a run computes: the device, the precision, the threads, repeatability."""
+"""Where and how a run computes: the device, the precision, the threads, repeatability; how fast it could be."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from dlrun.datasets.files import cache_root
 from dlrun.errors import ConfigError
 
 TINY_STEP = 2e7
@@ -87,3 +91,92 @@ def describe(device: torch.device) -> str:
                 if line.startswith("model name"):
                     return line.split(":", 1)[1].strip()
     return device.type
+
+
+PEAKS: dict[str, tuple[float | None, float | None, float]] = {
+    "B200": (2250, 1125, 75),
+    "H200": (989, 494, 67),
+    "H100 PCIe": (756, 378, 51),
+    "H100 NVL": (835, 417, 60),
+    "H100": (989, 494, 67),
+    "A100": (312, 156, 19.5),
+    "A30": (165, 82, 10.3),
+    "A40": (150, 75, 37.4),
+    "A10G": (70, 35, 31.5),
+    "A10": (125, 62.5, 31.2),
+    "L40S": (362, 183, 91.6),
+    "L40": (181, 90.5, 90.5),
+    "L4": (121, 60, 30.3),
+    "RTX 4090": (165, 82.6, 82.6),
+    "RTX 3090": (71, 35.6, 35.6),
+    "V100-SXM2": (None, None, 15.7),
+    "V100-PCIE": (None, None, 14.0),
+    "T4": (None, None, 8.1),
+}
+"""TFLOP a second in bf16, tf32 and fp32 of the GPUs whose name has the words of the key, the first that fits.
+
+Dense matrix products with sums in fp32, from NVIDIA's data sheets of each (those of Hopper, Ada and Blackwell give
+twice as much, with sparsity), and for GeForce the white papers GA102 and AD102. None: the GPU has no such units.
+"""
+
+
+def peak(execution: Execution, *, measure: bool) -> float | None:
+    """Return the FLOP a second that the device reaches at the run's precision, None where that is not known.
+
+    Of a GPU it is what the data sheet says. Of a CPU it is what a matrix product reaches on one thread, times the
+    threads: measured once for a machine, if `measure` allows it, and kept in the cache.
+    """
+    if execution.device.type == "cuda":
+        return _listed(describe(execution.device), execution.precision)
+    if execution.device.type != "cpu":
+        return None
+    name = f"{describe(execution.device)}, torch {torch.__version__}, {execution.precision}"
+    known = _kept()
+    if name not in known and measure:
+        known |= {name: _measured(torch.bfloat16 if execution.precision == "bf16" else torch.float32)}
+        _keep(known)
+    return known[name] * execution.threads if name in known else None
+
+
+def _listed(name: str, precision: str) -> float | None:
+    rates = next((rates for key, rates in PEAKS.items() if re.search(rf"\b{key}\b", name)), None)
+    if rates is None or "Laptop" in name or "MIG" in name:
+        return None
+    rate = rates[("bf16", "tf32", "fp32").index(precision)]
+    # a GPU from before tf32 computes in fp32 where it is asked for
+    rate = rates[2] if rate is None and precision == "tf32" else rate
+    return rate * 1e12 if rate else None
+
+
+def _measured(dtype: torch.dtype) -> float:
+    """Return the FLOP a second of the best of some matrix products on one thread.
+
+    The time is the thread's own: what other programs take of the processor meanwhile is not in it.
+    """
+    best, threads = 0.0, torch.get_num_threads()
+    torch.set_num_threads(1)
+    for n in (128, 256, 512):
+        a, seconds = torch.ones(n, n, dtype=dtype), []
+        for _ in range(6):
+            began = time.thread_time()
+            a @ a
+            seconds.append(time.thread_time() - began)
+        best = max(best, 2 * n**3 / max(min(seconds), 1e-9))
+        if min(seconds) > 0.003:  # what is slow is not made better by more of it
+            break
+    torch.set_num_threads(threads)
+    return best
+
+
+def _kept() -> dict[str, float]:
+    with suppress(OSError, ValueError):
+        return {str(name): float(rate) for name, rate in json.loads((cache_root() / "peaks.json").read_text()).items()}
+    return {}
+
+
+def _keep(rates: dict[str, float]) -> None:
+    with suppress(OSError):  # a cache that cannot be written costs a measurement at each run
+        cache_root().mkdir(parents=True, exist_ok=True)
+        temporary = cache_root() / f".peaks.json.{os.getpid()}"
+        temporary.write_text(json.dumps(rates, indent=2))
+        temporary.replace(cache_root() / "peaks.json")

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from dlrun.errors import RunError
+from dlrun.errors import RunError, UserError
 from dlrun.evaluation import evaluating
 from dlrun.randomness import SAMPLING, key
 from dlrun.types import LanguageModel, Tokenizer
@@ -157,3 +157,11 @@ def spelled(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Iterable[int]) 
             shown, now = len(tokenizer.decode(window)), ""
     if now[shown:]:
         yield now[shown:]
+
+
+def opening(tokenizer: Tokenizer) -> list[int]:
+    """Return what a text begins after, where no prompt is given: the tokens of a new line, else token 0."""
+    try:
+        return list(tokenizer.encode("\n")) or [0]
+    except UserError:  # a text of one line
+        return [0]

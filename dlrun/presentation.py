@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from math import ceil
+from math import ceil, log
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,46 @@ from dlrun.build import Built
 from dlrun.console import amount, duration, number
 from dlrun.device import describe
 from dlrun.plan import Plan
+from dlrun.rehearsal import first_loss
 from dlrun.rundir import RunDir
+from dlrun.types import Data
 
 HEARTBEAT = 30.0
 """Seconds after which a log gets a line even if no epoch has ended."""
 
 
+TOO_HIGH = 1.2
+"""How many times log(vocabulary) a first loss may be: initial weights of a usual scale expect nothing in particular."""
+
+
+def announce(built: Built, run: RunDir | None = None, *, start: int = 0) -> None:
+    """Show what will run, and of a model of language whether it begins as one that knows nothing."""
+    console.say(head(built, run, start=start))
+    spec, training = built.data.spec, built.training
+    if spec.task != "language" or not spec.vocabulary or start:
+        return
+    guess = log(spec.vocabulary)
+    first = first_loss(training.objective, built.data.train, device=training.device)
+    console.say(f"  {'loss':<10}{first:.4g} at first; that of a guess, log({spec.vocabulary}), is {guess:.4g}")
+    if not first <= TOO_HIGH * guess:
+        console.warn(
+            f"The loss begins at {first:.4g}, {first / guess - 1:.0%} above log(vocabulary), that of a guess among "
+            f"{spec.vocabulary} tokens. Are the initial weights too large, or the targets wrong?"
+        )
+
+
 def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
     """Return what will run, in a few lines."""
-    data, plan, config = built.data, built.training.plan, built.config
-    sizes = [f"{len(data.train)} train"]
-    sizes += [f"{len(split)} {name}" for name, split in (("validation", data.validation), ("test", data.test)) if split]
+    plan, config = built.training.plan, built.config
     model, optimizer, schedule = (
         config[name]["_target_"].rsplit(".", 1)[-1] for name in ("model", "optimizer", "schedule")
     )
     execution = built.execution
     rows = [
-        ["data", f"{data.name}: {', '.join(sizes)}"],
+        ["data", f"{built.data.name}: {_sizes(built.data)}"],
         ["model", f"{model}: {built.parameters:,} parameters, {amount(built.flop_per_step, 'FLOP')} a step"],
         ["optimizer", f"{optimizer}, lr {number(built.training.optimizer.lr)}, schedule {schedule}"],
-        ["steps", f"{plan.steps} of {built.training.batches.size} samples ({plan.epoch(plan.steps):.4g} epochs)"],
+        ["steps", f"{plan.steps} of {_batch(built)} ({plan.epoch(plan.steps):.4g} epochs)"],
         ["device", f"{describe(execution.device)}, {execution.precision}, {_threads(built)}"],
     ]
     if start:
@@ -40,6 +60,21 @@ def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
     if run:
         rows.append(["folder", _relative(run)])
     return f"{config['name']}  seed {config['seed']}\n" + "\n".join(f"  {name:<10}{text}" for name, text in rows)
+
+
+def _sizes(data: Data) -> str:
+    """Return how large the splits are: in samples, or in tokens."""
+    splits = {name: split for name in ("train", "validation", "test") if (split := getattr(data, name)) is not None}
+    if data.spec.task != "language":
+        return ", ".join(f"{len(split)} {name}" for name, split in splits.items())
+    # the first token of a text is not predicted
+    counted = {n: getattr(s, "predicted", len(s) * data.spec.input_shape[0] - 1) + 1 for n, s in splits.items()}
+    return ", ".join(f"{n:,} {name}" for name, n in counted.items()) + f" tokens, vocabulary {data.spec.vocabulary:,}"
+
+
+def _batch(built: Built) -> str:
+    size, spec = built.training.batches.size, built.data.spec
+    return f"{size} × {spec.input_shape[0]} tokens" if spec.task == "language" else f"{size} samples"
 
 
 def _threads(built: Built) -> str:
@@ -88,16 +123,17 @@ class Progress:
         rate = (step - self._start) / max(now - self._begun, 1e-9)
         left = (self._plan.steps - step) / max(rate, 1e-9)
         shown = [f"{name} {value:.4g}" for name, value in self._latest.items() if name.startswith(("train/", "val/"))]
-        samples = self._latest.get("throughput/samples_per_second", 0.0)
+        of = next((of for of in ("tokens", "samples") if f"throughput/{of}_per_second" in self._latest), "samples")
+        speed = self._latest.get(f"throughput/{of}_per_second", 0.0)
         return (
             # a narrow terminal cuts the metrics, not the time
             f"  epoch {epoch:.4g}  step {step}/{self._plan.steps}  {duration(left)} left  "
-            f"{amount(samples)} samples/s  {'  '.join(shown)}"
+            f"{amount(speed)} {of}/s  {'  '.join(shown)}"
         )
 
 
-def closing(summary: dict[str, Any], run: RunDir) -> str:
-    """Return the table of what came out."""
+def closing(summary: dict[str, Any], run: RunDir, sample: tuple[int, str] | None = None) -> str:
+    """Return the table of what came out, and the beginning of the last sample, the text of a step."""
     metrics: dict[str, float] = summary["metrics"]
     splits = [s for s in ("train", "val", "test") if any(name.startswith(s + "/") for name in metrics)]
     names = list(dict.fromkeys(name.split("/", 1)[1] for name in metrics))
@@ -109,8 +145,17 @@ def closing(summary: dict[str, Any], run: RunDir) -> str:
         f"weights of step {summary['best_step']}, the best validation" if summary["selected_by"] else "the last weights"
     )
     return (
-        f"{console.table(rows)}\n"
+        f"{_quoted(sample)}{console.table(rows)}\n"
         f"  {weights}; {summary['steps']} steps in {duration(summary['train_seconds'])}, "
         f"{duration(summary['seconds'])} in all\n"
         f"  {_relative(run)}"
     )
+
+
+def _quoted(sample: tuple[int, str] | None) -> str:
+    """Return the first lines of a sample, to stand before what came out."""
+    if sample is None:
+        return ""
+    step, text = sample
+    lines = [line[:100] for line in text.strip().splitlines()[:5]]
+    return "\n".join([f"  written at step {step}:", *(f"  │ {line}".rstrip() for line in lines)]) + "\n"

@@ -2,16 +2,92 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
-from dlrun import checkpoint, console
+import torch
+
+from dlrun import checkpoint, console, device
+from dlrun.build import Built
+from dlrun.cost import Cost
 from dlrun.errors import RunError
+from dlrun.generation import Sampling, generate, opening, speaking, spelled
 from dlrun.journal import Journal
+from dlrun.loop import averaged
+from dlrun.optimizers.descent import Descent
 from dlrun.presentation import Progress
 from dlrun.rundir import RunDir, wait_until
 
 PATIENCE = 600.0
 """Seconds for which a run that has ended waits for space to write its weights."""
+
+
+def recording(built: Built, run: RunDir, journal: Journal, *, start: int, job: bool) -> Recorder:
+    """Return the recorder of a run that begins at the step `start`; a `job` of a sweep has no time for extras."""
+    data, plan = built.data, built.training.plan
+    progress = Progress(plan, start, validated=data.validation is not None)
+    writes = data.spec.task == "language" and data.tokenizer is not None and built.trainer.figures and not job
+    samples = Samples(built, journal) if writes else None
+    return Recorder(run, journal, progress, cost=cost_of(built, measure=not job), samples=samples)
+
+
+def cost_of(built: Built, *, measure: bool) -> Cost:
+    """Return what a step takes; `measure` allows to find out how fast the processor is."""
+    spec, training = built.data.spec, built.training
+    return Cost(
+        # what another optimizer computes, and how often, is its own affair
+        flop=built.flop_per_step if isinstance(training.optimizer, Descent) else 0,
+        samples=training.batches.size,
+        tokens=spec.input_shape[0] if spec.task == "language" else 0,
+        peak=device.peak(built.execution, measure=measure),
+    )
+
+
+SAMPLES = 10
+"""The most texts that a model writes while it is trained, and how many tokens each has."""
+TOKENS = 200
+
+
+class Samples:
+    """Short texts that a model of language writes at some of the validations, for the journal.
+
+    They are drawn with a seed of their own, and nothing of the training depends on them. When one is due
+    follows from the step alone, so that a resumed run writes the same.
+    """
+
+    def __init__(self, built: Built, journal: Journal) -> None:
+        assert built.data.tokenizer is not None
+        self.last: tuple[int, str] | None = None
+        self._tokenizer = built.data.tokenizer
+        self._training = built.training
+        self._model = speaking(built.training.objective.model, built.data.spec.input_shape[0])
+        self._how = Sampling(temperature=0.8, top_k=50, seed=built.config["seed"])
+        self._journal = journal
+        self._failed = False
+
+    def write(self, step: int) -> None:
+        """Have the model write after `step` steps, if that is due; a failure is a warning, and the end of it."""
+        if self._failed or not self._due(step):
+            return
+        try:
+            self.last = step, self._text()
+            self._journal.event("text", name="samples", step=step, text=self.last[1])
+        except Exception as error:
+            self._failed = True
+            console.warn(f"No samples of text: {type(error).__name__}: {error}")
+
+    def _due(self, step: int) -> bool:
+        """Return whether a new tenth of the run has begun since the validation before."""
+        plan = self._training.plan
+        portion = ceil(plan.steps / SAMPLES)
+        before = (step - 1) // plan.evaluate_every * plan.evaluate_every
+        return step // portion > before // portion or step == plan.steps
+
+    def _text(self) -> str:
+        prompt = opening(self._tokenizer)
+        with averaged(self._training):
+            drawn = list(generate(self._model, torch.tensor([prompt]), TOKENS, self._how))
+        return "".join(spelled(self._tokenizer, prompt, (int(token) for token in drawn)))
 
 
 class Recorder:
@@ -20,17 +96,29 @@ class Recorder:
     On a full disk the last good checkpoint stays and training goes on; `insist` waits at the end.
     """
 
-    def __init__(self, run: RunDir, journal: Journal, progress: Progress) -> None:
+    def __init__(
+        self, run: RunDir, journal: Journal, progress: Progress, *, cost: Cost, samples: Samples | None = None
+    ) -> None:
         self._run = run
         self._journal = journal
         self._progress = progress
+        self._cost = cost
+        self._samples = samples
         self._best_step: int | None = None
         self._unwritten: tuple[dict[str, Any], dict[str, Any] | None] | None = None
 
+    @property
+    def sample(self) -> tuple[int, str] | None:
+        """Return the last text that the model wrote, and its step."""
+        return self._samples.last if self._samples else None
+
     def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
-        """Append a point to the journal and show it."""
+        """Append a point to the journal, with what follows from it, and show it; have a validated model write."""
+        values = self._cost.at(step, values)
         self._journal.metrics(step, epoch, values)
         self._progress.point(step, epoch, values)
+        if self._samples and any(name.startswith("val/") for name in values):
+            self._samples.write(step)
 
     def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None:
         """Write the checkpoints."""

@@ -22,6 +22,8 @@ from dlrun.types import Batch, Data, Metric, Schedule, Split
 
 FEW = 2
 """Samples that the parts are tried on."""
+SOME = 8
+"""Samples that show how a model begins."""
 
 
 def rehearse(
@@ -56,6 +58,15 @@ def rehearse(
     finally:
         for name, buffer in objective.model.named_buffers():
             buffer.copy_(buffers[name])
+
+
+def first_loss(objective: Objective, split: Split, *, device: torch.device) -> float:
+    """Return the mean loss over some samples from all parts of a split, as the weights are."""
+    index = torch.linspace(0, len(split) - 1, min(SOME, len(split))).round().long()
+    x, y = split.gather(index.to(device))
+    with evaluating(objective.model), objective.precision():
+        total, count = loss_total(objective, objective.model, Batch(x.to(device), y.to(device)))
+    return float(total) / float(count)
 
 
 def check_schedule(schedule: Schedule, steps: int, *, target: str) -> None:

@@ -10,10 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from dlrun import weights
-from dlrun.build import Built, build, identity
+from dlrun.build import Built, build, identity, make_model
 from dlrun.errors import UserError
 from dlrun.rundir import RunDir, find
-from dlrun.types import Data
+from dlrun.types import Data, Spec
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,20 @@ def rebuild(folder: RunDir, changed: DictConfig | None = None) -> Built:
         # part of what a result depends on to the last bit
         built = replace(built, execution=replace(built.execution, threads=summary["threads"]))
     return built
+
+
+def model_of(folder: RunDir, spec: Spec) -> tuple[nn.Module, int]:
+    """Return a run's model with its selected weights (the last, if none are yet), and their step.
+
+    `spec` is what the data decides of it, so that no data set need be there. Raises `UserError` if the run
+    has no weights yet.
+    """
+    values, step = weights.of_run(folder)
+    plain = OmegaConf.to_container(OmegaConf.load(folder.config), resolve=True)
+    assert isinstance(plain, dict)
+    model = make_model({str(name): value for name, value in plain.items()}, spec, of=plain["name"])
+    weights.put(model, values, where=str(folder.path))
+    return model, step
 
 
 def select(built: Built, folder: RunDir) -> int:

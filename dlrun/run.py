@@ -18,7 +18,7 @@ from dlrun.forecast import steps_within
 from dlrun.interrupt import Interrupt, stopped
 from dlrun.journal import Journal
 from dlrun.journal import curves as journal_curves
-from dlrun.recorder import Recorder
+from dlrun.recorder import cost_of, recording
 from dlrun.rundir import RunDir, Status, ending, write_atomically
 from dlrun.state import State
 
@@ -52,16 +52,14 @@ def run(
             try:
                 journal.event("start", resumed_from=state.step if resumed else None)
                 begun()
-                console.say(presentation.head(built, folder, start=state.step))
-                validated = built.data.validation is not None
-                progress = presentation.Progress(built.training.plan, state.step, validated=validated)
-                recorder = Recorder(folder, journal, progress)
+                presentation.announce(built, folder, start=state.step)
+                recorder = recording(built, folder, journal, start=state.step, job=job or folder.of_a_sweep)
                 state = loop.train(built.training, state, recorder, stop=lambda: interrupt.signal is not None)
                 with interrupt.at_once():
                     recorder.insist()
                 _obey(interrupt, built, state)
                 summary, seen = _finish(built, folder, journal, state, started)
-                console.say(presentation.closing(summary, folder))
+                console.say(presentation.closing(summary, folder, recorder.sample))
                 _draw(built, folder, seen, summary["best_step"])
                 journal.event("end", status="finished")
                 return folder.update(status="finished")
@@ -191,15 +189,17 @@ def _so_far(built: Built, folder: RunDir, state: State, started: float) -> dict[
         "last": {name: points[-1][1] for name, points in curves.items() if name.startswith("val/")},
         "selected_by": training.monitor if best else None,
         "best_step": best["step"] if best else None,
-        **_spent(folder, state, started),
+        **_spent(built, folder, state, started),
     }
 
 
-def _spent(folder: RunDir, state: State, started: float) -> dict[str, Any]:
-    """Return the steps and the time that a run has taken, with those before it was resumed."""
+def _spent(built: Built, folder: RunDir, state: State, started: float) -> dict[str, Any]:
+    """Return the steps, the time and the operations that a run has taken, with those before it was resumed."""
+    cost = cost_of(built, measure=False)
     return {
         "steps": state.step,
         "train_seconds": round(state.train_seconds, 3),
+        "cost": cost.of(state.step, state.step / max(state.train_seconds, 1e-9)),
         "seconds": round(folder.summary().get("seconds", 0.0) + time.time() - started, 3),
     }
 
@@ -224,7 +224,7 @@ def _finish(
         last=last,
         selected_by=training.monitor if built.data.validation else None,
         best_step=best["step"],
-        **_spent(folder, state, started),
+        **_spent(built, folder, state, started),
     )
     return summary, seen
 

@@ -8,6 +8,7 @@ COMMANDS = {
     "test": "read the test split with a run's selected weights",
     "report": "write a sweep's report: tables, figures, claims",
     "compare": "compare runs or sweeps seed by seed",
+    "sample": "have a run's model of language write text",
     "predict": "apply a run's selected weights to a file",
     "runs": "list, filter and delete runs",
     "list": "show the groups and their choices",

@@ -11,7 +11,7 @@ from dlrun.build import build
 from dlrun.errors import ConfigError
 from dlrun.forecast import seconds_for
 from dlrun.manifest import Job
-from dlrun.presentation import head
+from dlrun.presentation import announce
 from dlrun.sweep.conduct import slots_of
 from dlrun.sweep.define import Candidate, Definer
 from dlrun.sweep.rehearsal import costs, makespan
@@ -30,7 +30,7 @@ def check(config: DictConfig) -> int:
     """Show what would be trained, and how long it would take here."""
     built = build(config)
     device.apply(built.execution)
-    console.say(head(built))
+    announce(built)
     if built.trainer.minutes is None:
         forecast = console.duration(seconds_for(built.training))
         console.say(f"  takes     about {forecast} of training and validation here")

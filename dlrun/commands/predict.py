@@ -36,6 +36,8 @@ def main(argv: list[str]) -> int:
     if not arguments.file.is_file():
         raise UserError(f"There is no file {arguments.file}.")
     folder = find(arguments.run)
+    if (folder.summary().get("spec") or {}).get("task") == "language":
+        raise UserError(f"{folder.path} is a run of language: «dlrun sample {folder.id}» shows what its model writes.")
     built = rebuild(folder)
     raw = read(arguments.file, built.data.spec.input_shape)
     select(built, folder)

@@ -1,0 +1,122 @@
+"""`dlrun sample`: text that a run's model of language writes, from its folder alone."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from collections.abc import Iterator
+
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from dlrun import device, tokenizers
+from dlrun.errors import UserError
+from dlrun.generation import Sampling, generate, opening, speaking, spelled
+from dlrun.reload import model_of
+from dlrun.rundir import RunDir, find
+from dlrun.types import Spec, Tokenizer
+
+
+def main(argv: list[str]) -> int:
+    """Print the text that the model of the run that `argv` names writes."""
+    arguments = _parser().parse_args(argv)
+    _check(arguments)
+    folder = find(arguments.run)
+    spec, tokenizer = _of_language(folder)
+    prompt = tokenizer.encode(arguments.prompt) if arguments.prompt else opening(tokenizer)
+    if not prompt:
+        raise UserError(f"--prompt «{arguments.prompt}» holds no token. Give some text, or leave it out.")
+    model = _placed(speaking(model_of(folder, spec)[0], spec.input_shape[0]), folder)
+    for n in range(arguments.n):
+        if arguments.n > 1:
+            print(f"{'' if n == 0 else chr(10)}── seed {arguments.seed + n} ──")
+        how = Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.seed + n)
+        drawn = (int(token) for token in generate(model, torch.tensor([prompt]), arguments.tokens, how))
+        _stream(arguments.prompt, spelled(tokenizer, prompt, drawn))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dlrun sample",
+        description="Print text that a run's model of language writes, as it comes. Neither the data set nor its "
+        "files need be there.",
+    )
+    parser.add_argument("run", metavar="RUN", help="the run's folder, or the beginning of its id")
+    parser.add_argument("--prompt", default="", metavar="TEXT", help="what it goes on from (a new line)")
+    parser.add_argument("--tokens", type=int, default=500, metavar="N", help="how many tokens to write (500)")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.8,
+        metavar="T",
+        help="0: always the most probable token; 1: as it is (0.8)",
+    )
+    parser.add_argument("--top-k", type=int, default=50, metavar="K", help="draw from the K most probable tokens (50)")
+    parser.add_argument(
+        "--top-p", type=float, default=1.0, metavar="P", help="draw from the most probable tokens of the share P (1)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="the same seed, the same text (0)")
+    parser.add_argument("--n", type=int, default=1, metavar="N", help="so many texts, of the seeds S, S+1, … (1)")
+    return parser
+
+
+def _check(given: argparse.Namespace) -> None:
+    """Raise `UserError` for a value that means nothing."""
+    rules = [
+        ("--tokens", given.tokens, given.tokens >= 1, "at least 1"),
+        ("--temperature", given.temperature, 0 <= given.temperature < float("inf"), "0 or more"),
+        ("--top-k", given.top_k, given.top_k >= 1, "at least 1"),
+        ("--top-p", given.top_p, 0 < given.top_p <= 1, "a share above 0, at most 1"),
+        ("--seed", given.seed, given.seed >= 0, "a whole number from 0 on"),
+        ("--n", given.n, given.n >= 1, "at least 1"),
+    ]
+    for name, value, valid, expected in rules:
+        if not valid:
+            raise UserError(f"{name} {value}: give {expected}.")
+
+
+def _of_language(folder: RunDir) -> tuple[Spec, Tokenizer]:
+    """Return what the data decided about a run's model, and its tokenizer.
+
+    Raises `UserError` for a run that is not of language, or whose tokens are not those of a text.
+    """
+    summary = folder.summary()
+    said = summary.get("spec") or {}
+    if said.get("task") != "language":
+        what = f" ({said['task']})" if said else ""
+        data = (summary.get("data") or {}).get("name", "its data set")
+        raise UserError(
+            f"{folder.path} is not a run of language{what}: its model was trained on {data} and writes no text.\n"
+            f"«dlrun predict {folder.id} FILE» shows its answers."
+        )
+    if not folder.tokenizer.is_file():
+        raise UserError(f"{folder.path} has no tokenizer.json: the tokens of its data set stand for no text.")
+    lists = {name: tuple(said[name]) for name in ("input_shape", "class_names")}
+    return Spec(**said | lists), tokenizers.load(json.loads(folder.tokenizer.read_text()))
+
+
+def _placed(model: nn.Module, folder: RunDir) -> nn.Module:
+    """Return the model on the run's device, where there is one, ready to write."""
+    asked = str(OmegaConf.load(folder.config).trainer.device)
+    lacking = asked.startswith("cuda") and not torch.cuda.is_available()
+    place, _ = device.choose("auto" if lacking else asked, "auto")
+    # a token multiplies each weight once: too little for a second thread to pay, mostly
+    torch.set_num_threads(device.threads_for(2 * sum(p.numel() for p in model.parameters()), place))
+    return model.to(place).eval()
+
+
+def _stream(prompt: str, pieces: Iterator[str]) -> None:
+    """Print the prompt and the pieces as they come, and end the line."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that knows few characters is no reason to stop
+    last = prompt
+    print(prompt, end="", flush=True)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+        last = piece
+    if not last.endswith("\n"):
+        print()

@@ -1,7 +1,7 @@
 """The folder of a run: every file's name, the lock that says it is alive, and its summary.
 
     outputs/runs/<date>/<time>-<name>-<id>/
-        .hydra/  journal.jsonl  summary.json  checkpoints/{last,best}.pt  figures/  train.log
+        .hydra/  journal.jsonl  summary.json  checkpoints/{last,best}.pt  tokenizer.json  figures/  train.log
 
 The process that trains holds an advisory lock on the folder (`held`), which the kernel gives back
 however the process ends. So whether a run is alive is a fact about the machine, not a note that a
@@ -101,10 +101,7 @@ class RunDir:
         return self.path / "checkpoints" / "best.pt"
 
     def held(self) -> AbstractContextManager[None]:
-        """Hold the folder while a process trains in it.
-
-        Raises `UserError` if another process holds it.
-        """
+        """Hold the folder while a process trains in it; raise `UserError` if another process holds it."""
         return hold(self.path, busy=f"{self.path} is in use: another process is training it.")
 
     def alive(self) -> bool:

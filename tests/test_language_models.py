@@ -5,18 +5,27 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
-from dlrun import targets
+from dlrun import loop, targets
+from dlrun.datasets.tensors import TensorSplit
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.models.gpt import GPT
 from dlrun.models.lstm import LSTM
+from dlrun.models.noncausal import NonCausal, noncausal
+from dlrun.objective import Objective
+from dlrun.optimizers.adam import Adam
+from dlrun.plan import Plan
+from dlrun.state import State
 from dlrun.types import Batch
+from tests.test_loop import Notes, cloned, training
 from tests.test_models import MENU, of_text
 
 T, V = 12, 29
@@ -38,6 +47,7 @@ VARIANTS = [
 LEARNED: dict[str, Make] = {
     **{" ".join(("gpt", *options.values())): gpt(**options) for options in VARIANTS},
     "gpt untied, biases": gpt(tied=False, bias=True),
+    "noncausal": lambda: noncausal((T,), V, layers=2),
     "lstm": lambda: LSTM((T,), V, width=24),
     "lstm untied, one layer": lambda: LSTM((T,), V, width=24, layers=1, tied=False),
 }
@@ -157,3 +167,64 @@ def test_dropout_acts_in_training_only(make: Make) -> None:
     assert not torch.equal(dropping(x), dropping(x))
     dropping.eval()
     assert torch.equal(dropping(x), dropping(x))
+
+
+@pytest.mark.parametrize("causal_within", [True, False])
+@torch.no_grad()
+def test_the_noncausal_formulation_has_the_causal_values_if_the_model_within_is_causal(causal_within: bool) -> None:
+    model, x = made(lambda: noncausal((T,), V, causal=causal_within)), tokens(3, T)
+    one_pass = model.inner(x)[..., :V]
+    same = torch.isclose(model(x), one_pass, rtol=1e-5, atol=1e-5)
+    assert same[:, -1].all()  # where nothing is unknown, both see the same
+    assert same.all() == causal_within
+
+
+@torch.no_grad()
+def test_the_noncausal_formulation_takes_one_pass_a_token_over_what_is_known() -> None:
+    seen = []
+
+    class Watched(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x.tolist())
+            return F.one_hot(x, 4).float()
+
+    logits = NonCausal(Watched(), context=4, vocabulary=3)(torch.tensor([[0, 2, 1]]))
+    assert seen == [[[0, 3, 3, 3]], [[0, 2, 3, 3]], [[0, 2, 1, 3]]]
+    assert logits.tolist() == [[[1, 0, 0], [0, 0, 1], [0, 1, 0]]]
+
+
+@few
+@torch.no_grad()
+def test_bf16_is_near(make: Make) -> None:
+    torch.manual_seed(0)
+    model, x = make().eval(), tokens(2, T)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(x)
+        memory = model.step(x[:, :5], None)[1]
+        behind, _ = model.step(x[:, 5:], memory)
+    torch.testing.assert_close(logits.float(), model(x), rtol=0.05, atol=0.02)
+    torch.testing.assert_close(behind.float(), logits[:, 5:].float(), rtol=0.05, atol=0.02)
+
+
+@few
+def test_a_resumed_training_is_bit_equal(make: Make) -> None:
+    whole, resumed = Notes(), Notes()
+    loop.train(of_tokens(make), State(), whole)
+    run = of_tokens(make)
+    loop.train(run, loop.restore(run, cloned(whole.saved[3])), resumed)
+    a, b = (notes.saved[7]["model"] for notes in (whole, resumed))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a["head.weight"], whole.saved[6]["model"]["head.weight"])
+
+
+def of_tokens(make: Make) -> loop.Training:
+    """Return a run of seven steps, with dropout."""
+    torch.manual_seed(0)
+    model = make()
+    for module in model.modules():
+        module.dropout = 0.2 * hasattr(module, "dropout")
+    run = training(Adam(lr=0.01), objective=Objective(model, cross_entropy), validation=None)
+    run.optimizer.init(run.objective)
+    split = TensorSplit(tokens(40, T), tokens(40, T, seed=1))
+    plan = Plan(steps=7, per_epoch=5, log_every=2, evaluate_every=7, checkpoint_every=1)
+    return replace(run, batches=replace(run.batches, split=split, augment=None), plan=plan)

@@ -63,7 +63,8 @@ class LSTM(nn.Module):
 
     def step(self, x: Tensor, memory: State | None) -> tuple[Tensor, State]:
         """Return the logits of the tokens that follow x [B, t], which goes on behind `memory`, and the state then."""
-        hidden, memory = self.lstm(self._dropped(self.embedding(x)), memory)
+        with torch.autocast("cpu", enabled=False):  # few processors have a kernel of it in bfloat16
+            hidden, memory = self.lstm(self._dropped(self.embedding(x)), memory)
         logits: Tensor = self.head(self._dropped(hidden))
         return logits, memory
 

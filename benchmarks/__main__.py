@@ -12,8 +12,8 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.report import Section
 
-SCRIPTS = ("step", "startup", "exactness", "kill", "sweeps", "tracking", "mnist_error")
-"""In the order of how long they take: four of some minutes, sweeps of half an hour, two of most of an hour."""
+SCRIPTS = ("step", "language", "startup", "exactness", "noncausal", "kill", "sweeps", "tracking", "mnist_error")
+"""In the order of how long they take: some minutes each, sweeps half an hour, the last two most of an hour."""
 
 
 def main() -> None:

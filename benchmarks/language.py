@@ -1,0 +1,149 @@
+"""Tokens a second of a language model's training: `dlrun.loop.train` beside the loop of nanoGPT.
+
+Three programs take turns: nanoGPT's loop with a plain model, nanoGPT's loop with dlrun's model, and dlrun's loop with
+dlrun's model. The last two tell what the loop costs, the first and the last what a user gets.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import gpt, report
+from benchmarks.alternation import Cost, alternate, cost, ratios, spread
+from benchmarks.gpt import Recipe
+from benchmarks.report import Figure, Section
+from benchmarks.step import CPU, Silent
+from dlrun import loop
+from dlrun.batches import Batches
+from dlrun.datasets.files import folder_of
+from dlrun.datasets.sources import TINYSHAKESPEARE
+from dlrun.datasets.tinyshakespeare import tinyshakespeare
+from dlrun.datasets.windows import Windows
+from dlrun.errors import DataError
+from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.models.gpt import GPT
+from dlrun.objective import Objective
+from dlrun.optimizers.adam import Adam
+from dlrun.optimizers.descent import Descent
+from dlrun.plan import Plan
+from dlrun.schedules.curves import cosine
+from dlrun.state import State
+
+LETTERS = 65
+
+
+def tokens() -> tuple[Tensor, str]:
+    """Return the training characters of Tiny Shakespeare, or random ones as many, and which they are."""
+    try:
+        # a path that is given is never downloaded to
+        data = tinyshakespeare(path=str(folder_of(TINYSHAKESPEARE)), validation_size=0.1, test_size=0)
+        assert isinstance(data.train, Windows)
+        return data.train.tokens.long(), "Tiny Shakespeare"
+    except DataError:
+        draw = torch.Generator().manual_seed(0)
+        return torch.randint(0, LETTERS, (1_003_854,), generator=draw), "random characters, as many as Tiny Shakespeare"
+
+
+def ours(recipe: Recipe, model: nn.Module, data: Tensor, steps: int) -> None:
+    """Train the first `steps` of the recipe with dlrun's loop."""
+    rule = Adam(lr=recipe.lr, beta1=recipe.beta1, beta2=recipe.beta2, weight_decay=recipe.weight_decay, decoupled=True)
+    optimizer = Descent(rule, clip=recipe.clip)
+    objective = Objective(model, cross_entropy)
+    optimizer.init(objective)
+    split = Windows(data, context=recipe.context, stride=recipe.context)
+    run = loop.Training(
+        objective=objective,
+        batches=Batches(split, recipe.batch_size, seed=0, device=CPU),
+        optimizer=optimizer,
+        schedule=lambda step, _: cosine(step, recipe.steps, warmup=recipe.warmup, floor=recipe.floor),
+        plan=Plan(steps, steps, log_every=gpt.LOG_EVERY, evaluate_every=steps, checkpoint_seconds=1e9),
+        seed=0,
+        device=CPU,
+    )
+    loop.train(run, State(), Silent())
+
+
+def plain(recipe: Recipe) -> nn.Module:
+    """Return nanoGPT's model."""
+    return gpt.GPT(recipe, LETTERS)
+
+
+def model(recipe: Recipe) -> nn.Module:
+    """Return dlrun's model of the same sizes."""
+    return GPT((recipe.context,), LETTERS, layers=recipe.layers, heads=recipe.heads, width=recipe.width)
+
+
+def compare(recipe: Recipe, data: Tensor, steps: int, *, rounds: int, threads: int) -> dict[str, list[Cost]]:
+    """Return what so many steps cost in each program, round by round."""
+
+    def timed(make: Callable[[Recipe], nn.Module], train: Callable[[nn.Module], object]) -> Callable[[], Cost]:
+        def program() -> Cost:
+            torch.manual_seed(0)
+            made = make(recipe)
+            return cost(lambda: train(made))
+
+        return program
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return alternate(
+            {
+                "nanoGPT": timed(plain, lambda made: gpt.train(made, data, recipe, steps)),
+                "loop": timed(model, lambda made: gpt.train(made, data, recipe, steps)),
+                "dlrun": timed(model, lambda made: ours(recipe, made, data, steps)),
+            },
+            rounds,
+        )
+    finally:
+        torch.set_num_threads(before)
+
+
+def measure(*, quick: bool = False, rounds: int | None = None, threads: int | None = None) -> Section:
+    """Return the tokens a second of the three programs, and their ratios."""
+    load, recipe = report.load(), Recipe()
+    data, name = tokens()
+    steps, threads = (3 if quick else 40), threads or torch.get_num_threads()
+    costs = compare(recipe, data, steps, rounds=rounds or (2 if quick else 21), threads=threads)
+    notes = (
+        f"Data: {name}. 4 layers, 4 heads, width 128, windows of 64, batches of 12, no dropout, AdamW, clipped at 1;"
+        f" {steps} steps a round, the loss read every {gpt.LOG_EVERY}; {threads} thread{'s' * (threads > 1)}. dlrun's"
+        " part includes drawing the epoch's order, seeding each step and building the optimizer."
+    )
+    found = figures(costs, steps * recipe.batch_size * recipe.context)
+    return Section("language", "tokens a second beside nanoGPT", "python -m benchmarks.language", found, notes, load)
+
+
+def figures(costs: dict[str, list[Cost]], tokens: int) -> list[Figure]:
+    """Return the figures of costs that are of so many tokens each."""
+    wall = {name: [c.wall for c in series] for name, series in costs.items()}
+    each = {name: [1e-3 * tokens / s for s in series] for name, series in wall.items()}
+    faster, same = ratios(wall["nanoGPT"], wall["dlrun"]), ratios(wall["loop"], wall["dlrun"])
+    cpu = ratios(*([c.cpu for c in costs[name]] for name in ("nanoGPT", "dlrun")))
+    return [
+        Figure("nanoGPT's loop and model, thousand tokens a second", spread(each["nanoGPT"], ".1f")),
+        Figure("nanoGPT's loop, dlrun's model", spread(each["loop"], ".1f")),
+        Figure("dlrun's loop and model", spread(each["dlrun"], ".1f")),
+        Figure("dlrun / nanoGPT", spread(faster, ".3f"), "≥ 1.0", round(median(faster), 3) >= 1.0),
+        Figure("dlrun / nanoGPT's loop with dlrun's model", spread(same, ".3f")),
+        Figure("dlrun / nanoGPT, CPU time", spread(cpu, ".3f")),
+    ]
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.language", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few steps, to see that it works")
+    parser.add_argument("--rounds", type=int, help="rounds (21)")
+    parser.add_argument("--threads", type=int, help="CPU threads (all)")
+    options = parser.parse_args()
+    print(measure(quick=options.quick, rounds=options.rounds, threads=options.threads).markdown())
+
+
+if __name__ == "__main__":
+    main()

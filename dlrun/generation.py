@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import cast
 
 import torch
@@ -71,7 +72,7 @@ def generate(
     how = how or Sampling()
     context = cast("LanguageModel", model).context
     speaker = cast("LanguageModel", model if cache else Whole(model, context))
-    text = prompt.to(next(model.parameters(), prompt).device)
+    text = prompt.to(next(chain(model.parameters(), model.buffers()), prompt).device)
     memory, begin, seen = None, 0, 0
     for position in range(text.shape[1], text.shape[1] + tokens):
         if window_start(position, context) != begin:

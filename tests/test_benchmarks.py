@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import bare, commands, exactness, kill, mnist_error, report, startup, step, tracking
+from benchmarks import bare, commands, exactness, kill, mnist_error, noncausal, report, startup, step, tracking
 from benchmarks.alternation import added, alternate, ratios, spread
 from benchmarks.report import Figure, Section
 from dlrun.models.mlp import MLP
@@ -99,6 +99,13 @@ def test_evaluation_batches_make_no_difference() -> None:
     section = exactness.measure(quick=True)
     assert rows(section)["equal as printed"] == "yes"
     assert section.figures[-1].met
+
+
+def test_the_noncausal_formulation_has_the_causal_values_for_as_many_passes_as_tokens() -> None:
+    found = {f.what: (f.value, f.met) for f in noncausal.measure(quick=True).figures}
+    for tokens in (4, 8):
+        assert found[f"T = {tokens}: largest difference of a logit"][1]
+        assert found[f"T = {tokens}: operations, non-causal / causal"] == (f"{tokens}.00", True)
 
 
 @pytest.fixture

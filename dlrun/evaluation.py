@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from dlrun import metrics as known
 from dlrun.datasets.part import bytes_per_token
+from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.objective import Objective
-from dlrun.types import IGNORED, Batch, LanguageModel, Metric, Spec, Split
+from dlrun.types import IGNORED, Batch, LanguageModel, Loss, Metric, Spec, Split
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class Walked(Protocol):
 LOGITS = 256 << 20
 """Bytes that the logits of a portion of text may take."""
 
+TOKENS = 1 << 14
+"""Tokens that a portion of text may have: more go no faster, and leave a processor's caches."""
+
 
 def portion(samples: int, spec: Spec) -> int:
     """Return how many samples to evaluate at once: as many as asked for, of a text no more than have room.
@@ -51,7 +55,8 @@ def portion(samples: int, spec: Spec) -> int:
     """
     if spec.task != "language":
         return samples
-    return max(1, min(samples, LOGITS // (4 * spec.input_shape[0] * spec.outputs)))
+    tokens = min(TOKENS, LOGITS // (4 * spec.outputs))
+    return max(1, min(samples, tokens // spec.input_shape[0]))
 
 
 FORWARD = ("forward", "features", "logits", "log_prob")
@@ -196,6 +201,7 @@ def _means(
 ) -> dict[str, float]:
     """Return what is computed over all batches; `look` sees each with the model that has answered."""
     total, memory = _Totals(), None
+    known_by_loss = [name for name, metric in metrics.items() if metric is known.nll and _is_nll(objective.loss)]
     with evaluating(objective.model), objective.precision():
         for fresh, batch in batches:
             memo = Memo(objective.model)
@@ -204,12 +210,19 @@ def _means(
                 answer, memory = step(batch.x, None if fresh else memory)
                 memo.know(batch.x, answer)
             model = cast("nn.Module", memo)
-            total.add("loss", loss_total(objective, model, batch))
+            found = loss_total(objective, model, batch)
+            total.add("loss", found)
             for name, metric in metrics.items():
-                total.add(name, metric(model, batch))
+                total.add(name, found if name in known_by_loss else metric(model, batch))
             look(model, batch)
     means = total.means()
     return means | known.derived(means, bytes_per_token=bytes_per_token(split))
+
+
+def _is_nll(loss: Loss) -> bool:
+    """Return whether a loss is the negative log-likelihood: of a large vocabulary it takes as long as the model."""
+    smoothed = getattr(loss, "keywords", {}).get("label_smoothing", 0.0)
+    return getattr(loss, "func", loss) is cross_entropy and not smoothed
 
 
 def _batches(split: Split, batch_size: int, device: torch.device) -> Iterator[tuple[bool | None, Batch]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -131,6 +132,15 @@ def test_a_streamed_data_set_is_learned_tested_and_predicted_with(lab: Path, cal
     np.save(lab / "images.npy", np.stack([np.tile(wave, (8, 1)).T, np.tile(wave, (8, 1))])[:, None])
     answers = call("predict", run.id, "images.npy").out.splitlines()[1:]
     assert [line[0] for line in answers] == ["0", "1"]
+
+
+def test_a_text_is_learned(lab: Path, call: Call) -> None:
+    small = ("model=lstm", "model.width=16", "trainer.steps=60", "optimizer.lr=0.03")
+    done = call("train", "dataset=sums", *small, *QUICK)
+    assert done.code == 0, done.err
+    metrics = newest().summary()["metrics"]
+    assert 1 < metrics["test/perplexity"] < 8  # of 13 characters
+    assert metrics["test/bits_per_byte"] == pytest.approx(math.log2(metrics["test/perplexity"]))
 
 
 def test_a_process_of_its_own_finds_the_folder(lab: Path, dlrun: Callable[..., Called]) -> None:

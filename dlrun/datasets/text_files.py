@@ -89,7 +89,7 @@ def pieces(path: Path, *, ended: bool = False) -> Iterator[str]:
     Raises `NotText` with the first byte that is no text, and `OSError`.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
-    last, offset, more = "", 0, True
+    last, offset, begun, more = "", 0, False, True
     with path.open("rb") as file:
         while more:
             more = bool(chunk := file.read(_CHUNK))
@@ -101,8 +101,8 @@ def pieces(path: Path, *, ended: bool = False) -> Iterator[str]:
             except UnicodeDecodeError as error:
                 wrong = error.object[error.start]
                 raise NotText(f"byte {offset - pending + error.start:,} (0x{wrong:02x}) is not UTF-8") from None
-            text = text.removeprefix("\ufeff") if offset == 0 else text
             offset += len(chunk)
+            text, begun = text if begun else text.removeprefix("\ufeff"), begun or text != ""
             last = text[-1:] or last
             yield text
     if ended and last not in ("", "\n"):

@@ -47,7 +47,11 @@ class Word:
 
     def encode(self, text: str) -> list[int]:
         """Return the tokens of `text`."""
-        return [self._places.get(word, self._unknown) for word in _split(text)]
+        words = _split(text)
+        try:
+            return list(map(self._places.__getitem__, words))
+        except KeyError:
+            return [self._places.get(word, self._unknown) for word in words]
 
     def decode(self, tokens: Sequence[int]) -> str:
         r"""Return the words of `tokens`, a space between them, and a line break for `<eos>`.
@@ -72,7 +76,7 @@ class Word:
 
         None if one of them is not in the vocabulary: then the tokens do not stand for the text.
         """
-        if not all(word in self._places for word in islice(_split(text), tokens)):
+        if not self._places.keys() >= set(_split(text)[:tokens]):
             return None
         return len((text if tokens is None else text[: _end(text, tokens)]).encode())
 

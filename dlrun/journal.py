@@ -5,7 +5,7 @@ A line is a point of the curves, `{"step", "epoch", "time", "metrics": {name: va
 
     start      the process began to train: `resumed_from` (a step, or null), `pid`
     test_read  the test split was about to be read: `reads`
-    text       something to read: `name`, `text`
+    text       something to read: `name`, `text`, and `step` where there is one of many steps
     end        the run ended: `status`
 
 Appending is all that training does about tracking. Numbers that JSON lacks are the strings "nan",

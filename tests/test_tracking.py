@@ -21,6 +21,7 @@ from dlrun.errors import UserError
 from dlrun.journal import Journal
 from dlrun.rundir import RunDir, wait_until
 from dlrun.tracking import describe, uploader
+from dlrun.tracking.client import MlflowRun
 from dlrun.tracking.points import PORTION, Reader
 from dlrun.tracking.state import only_uploader
 from dlrun.tracking.store import prepare
@@ -306,6 +307,49 @@ def test_numbers_that_are_none_are_flagged(make_run: MakeRun) -> None:
     assert [file.path for file in client(run).list_artifacts(page.info.run_id, "texts/samples")] == [
         "texts/samples/a.txt"
     ]
+
+
+def test_samples_of_text_are_files_in_the_order_of_their_steps(make_run: MakeRun) -> None:
+    run = make_run()
+    log(run, range(3))
+    journal = Journal(run.journal)
+    texts = {500: "To be", 10_000: "Töten 🎉\n```\n# no heading\n"}
+    for step, text in [*texts.items(), (500, "To be")]:  # a resumed run writes some again
+        journal.event("text", name="samples", step=step, text=text)
+    journal.close()
+    log(run, range(3, 6), end="finished")
+    assert send(run) is True
+    page, mlflow = shown(run), client(run)
+    files = [file.path for file in mlflow.list_artifacts(page.info.run_id, "samples")]
+    assert files == ["samples/step-000500.txt", "samples/step-010000.txt"]
+    fetched = [Path(mlflow.download_artifacts(page.info.run_id, file)).read_text(encoding="utf-8") for file in files]
+    assert fetched == list(texts.values())
+    assert "Written at step 500:\n\n    To be\n" in page.data.tags["mlflow.note.content"]
+
+
+def test_an_uploader_killed_among_samples_sends_each_once(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    journal = Journal(run.journal)
+    for step in range(1, 8):
+        journal.metrics(step, step / 10, {"train/loss": 1 / step})
+        journal.event("text", name="samples", step=step, text=f"text {step}")
+    journal.close()
+    run.update(status="finished")
+    sent: list[str] = []
+    send_text = MlflowRun.send_text
+
+    def dying(self: MlflowRun, name: str, text: str) -> None:
+        send_text(self, name, text)
+        sent.append(name)
+        if len(sent) in (2, 5):
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr(MlflowRun, "send_text", dying)
+    while send(run) is not True:
+        pass
+    page, mlflow = shown(run), client(run)
+    assert points(run, "train/loss") == [(step, 1 / step) for step in range(1, 8)]
+    assert len(mlflow.list_artifacts(page.info.run_id, "samples")) == 7
 
 
 def test_long_names_and_values_do_not_stop_the_rest(make_run: MakeRun) -> None:

@@ -111,7 +111,7 @@ class MlflowRun:
 
     def send_text(self, name: str, text: str) -> None:
         """Store a text that the run logged as an artifact."""
-        self.client.log_text(self.run_id, text, f"texts/{fit(name, KEY)}.txt")
+        self.client.log_text(self.run_id, text, f"{fit(name, KEY)}.txt")
 
     def send_file(self, file: Path, folder: str) -> None:
         """Store a file as an artifact; a file of the same name is replaced."""

@@ -7,14 +7,16 @@ from typing import Any
 from dlrun import console
 from dlrun.rundir import RunDir
 from dlrun.tracking.describe import TAG, command, shorten
+from dlrun.tracking.points import Reader
 
 SPLITS = ("train", "val", "test")
 
 
-def note(run: RunDir, config: dict[str, Any], summary: dict[str, Any], nonfinite: dict[str, str]) -> str:
-    """Return the note in Markdown, within MLflow's limit."""
+def note(run: RunDir, config: dict[str, Any], summary: dict[str, Any], journal: Reader | None = None) -> str:
+    """Return the note in Markdown, within MLflow's limit; the `journal` is that of a run that has ended."""
     # the page folds all but the first lines away
-    parts = [_headline(config, summary), *_results(summary), *_warnings(summary, nonfinite)]
+    parts = [_headline(config, summary), *_results(summary)]
+    parts += [*_warnings(summary, journal.nonfinite if journal else {}), _written(journal.sample if journal else None)]
     parts += [_what(config, summary), _repeat(run, summary)]
     return shorten("\n\n".join(part for part in parts if part), TAG)
 
@@ -31,6 +33,9 @@ def _headline(config: dict[str, Any], summary: dict[str, Any]) -> str:
 def _what(config: dict[str, Any], summary: dict[str, Any]) -> str:
     data = summary.get("data") or {}
     sizes = [f"{data[split]:,} {split}" for split in ("train", "validation", "test") if data.get(split)]
+    spec = summary.get("spec") or {}
+    if spec.get("task") == "language":
+        sizes[-1:] = [f"{size} windows of {spec['input_shape'][0]} tokens" for size in sizes[-1:]]
     facts = [
         ("model", _target(config.get("model")) + _counted(summary.get("parameters"))),
         ("data", data.get("name", "") + (f" ({', '.join(sizes)})" if sizes else "")),
@@ -83,6 +88,15 @@ def _repeat(run: RunDir, summary: dict[str, Any]) -> str:
         lines.append(f"git checkout {commit}{remark}")
     lines.append(command(summary))
     return "\n".join(["To repeat it:", "", "```", *lines, "```", "", f"Its folder: `{run.path}`"])
+
+
+def _written(sample: tuple[int, str] | None) -> str:
+    """Return the beginning of the last text that the model wrote, as code: it may hold anything."""
+    if sample is None:
+        return ""
+    step, text = sample
+    lines = [f"    {line[:100]}" for line in text.strip().splitlines()[:8]]
+    return "\n".join([f"Written at step {step}:", "", *lines])
 
 
 def _target(part: Any) -> str:

@@ -40,12 +40,14 @@ class Portion:
 class Reader:
     """The journal, read from its begin or, after `skip`, from where it was sent up to.
 
-    `nonfinite` maps each metric to the first step at which it was NaN or infinite; `first` and
-    `last` are the times of the first and the last line, in milliseconds.
+    `nonfinite` maps each metric to the first step at which it was NaN or infinite; `sample` is the last
+    text of a step, and the step; `first` and `last` are the times of the first and the last line, in
+    milliseconds.
     """
 
     def __init__(self, path: Path) -> None:
         self.nonfinite: dict[str, str] = {}
+        self.sample: tuple[int, str] | None = None
         self.offset = 0
         self._path = path
         self._steps: dict[str, array[int]] = {}
@@ -69,7 +71,7 @@ class Reader:
                 portion = Portion(end=self.offset)
             portion.points += points
             if record.get("event") == "text":
-                portion.texts.append((str(record.get("name", "text")), str(record.get("text", ""))))
+                portion.texts.append((_place(record), str(record.get("text", ""))))
             portion.end = self.offset = end
         if portion.points or portion.texts:
             yield portion
@@ -101,6 +103,8 @@ class Reader:
         if time is None:
             return []
         self.last = time
+        if record.get("event") == "text" and "step" in record:
+            self.sample = int(record["step"]), str(record.get("text", ""))
         if "metrics" not in record:
             return []
         step = int(record["step"])
@@ -122,6 +126,12 @@ class Reader:
             return False
         steps.insert(place, step)
         return True
+
+
+def _place(record: dict[str, Any]) -> str:
+    """Return where a text is kept: that of a step among others of its name, in the order of the steps."""
+    name = str(record.get("name", "text"))
+    return f"{name}/step-{int(record['step']):06d}" if "step" in record else f"texts/{name}"
 
 
 def _time(record: dict[str, Any]) -> int | None:

@@ -55,7 +55,7 @@ class Upload:
         summary = self.run.summary()
         tags = self._tags(summary)
         if not self._begun:
-            tags |= self.remote.note(note(self.run, self.config, summary, {}))
+            tags |= self.remote.note(note(self.run, self.config, summary))
             self._monitor = self._start_monitor()
             self._begun = True
         self.remote.send(params=self._params, tags=tags)
@@ -94,7 +94,7 @@ class Upload:
         summary = self.run.summary()
         # a name is given once: whoever renames the run in MLflow keeps the new one
         name = self.subject.name or f"{self.config.get('name', 'run')}-{self.subject.id}"
-        text = note(self.run, self.config, summary, {})
+        text = note(self.run, self.config, summary)
         new = self._new()
         note_attempt(self.subject.home)
         return self.connection.open_run(
@@ -137,7 +137,7 @@ class Upload:
             "dlrun.changed": describe.changed(self._params, self.remote.params),
         }
         tags = self._tags(summary) | {n: describe.shorten(text, describe.TAG) for n, text in flags.items() if text}
-        tags |= self.remote.note(note(self.run, self.config, summary, self.journal.nonfinite))
+        tags |= self.remote.note(note(self.run, self.config, summary, self.journal))
         points = last.points + self.remote.lacking(self._finals(summary))
         self.remote.send(points, params=self._params, tags=tags, end=last.end)
 

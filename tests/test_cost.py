@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dlrun.cost import count_flops
+from dlrun import device
+from dlrun.cost import Cost, count_flops
+from dlrun.device import Execution
 from dlrun.models.convnet import ConvNet
 from dlrun.models.lenet5 import LeNet5
 from dlrun.models.linear import Linear
@@ -142,3 +145,63 @@ def test_costs_no_import() -> None:
         "assert 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def execution(device: str, precision: str, threads: int = 1) -> Execution:
+    return Execution(torch.device(device), precision, threads, deterministic=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "tflop"),
+    [
+        ("NVIDIA H200", "bf16", 989),
+        ("NVIDIA H100 80GB HBM3", "tf32", 494),
+        ("NVIDIA H100 PCIe", "bf16", 756),
+        ("NVIDIA A100-SXM4-80GB", "fp32", 19.5),
+        ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", "fp32", None),
+        ("NVIDIA A10G", "tf32", 35),
+        ("NVIDIA RTX A4000", "tf32", None),
+        ("NVIDIA L4", "bf16", 121),
+        ("NVIDIA GeForce RTX 4090", "tf32", 82.6),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", "tf32", None),
+        ("Tesla V100-SXM2-16GB", "tf32", 15.7),
+        ("Tesla T4", "bf16", None),
+        ("A card from tomorrow", "fp32", None),
+    ],
+)
+def test_a_gpu_s_peak_is_its_data_sheet_s(
+    name: str, precision: str, tflop: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "describe", lambda _: name)
+    found = device.peak(execution("cuda", precision), measure=True)
+    assert found == (None if tflop is None else pytest.approx(tflop * 1e12))
+
+
+def test_a_processor_s_peak_is_measured_once_not_by_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DLRUN_CACHE", str(tmp_path / "cache"))
+    assert device.peak(execution("cpu", "fp32"), measure=False) is None
+    threads = torch.get_num_threads()
+    found = device.peak(execution("cpu", "fp32"), measure=True)
+    assert torch.get_num_threads() == threads
+    assert found is not None
+    assert found > 1e8
+    assert device.peak(execution("cpu", "fp32"), measure=True) == found
+    assert device.peak(execution("cpu", "fp32", threads=4), measure=False) == 4 * found
+    assert device.peak(execution("cpu", "bf16"), measure=False) is None
+    (tmp_path / "cache" / "peaks.json").write_text("torn")
+    assert device.peak(execution("cpu", "fp32"), measure=False) is None
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DLRUN_CACHE", str(tmp_path / "file"))
+    assert device.peak(execution("cpu", "fp32"), measure=True)
+
+
+def test_a_point_says_what_it_took() -> None:
+    values = {"train/loss": 1.0, "throughput/samples_per_second": 50.0}
+    assert Cost(flop=200, samples=10, tokens=3, peak=4000.0).at(7, values) == values | {
+        "throughput/tokens_per_second": 150.0,
+        "cost/flop": 1400.0,
+        "cost/mfu": 0.25,
+    }
+    assert Cost(flop=200, samples=10).at(7, values) == values | {"cost/flop": 1400.0}
+    assert Cost(flop=0, samples=10, peak=4000.0).at(7, values) == values
+    assert Cost(flop=200, samples=10, tokens=3).at(7, {"val/loss": 1.0}) == {"val/loss": 1.0}

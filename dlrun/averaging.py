@@ -26,7 +26,8 @@ class Average:
     def update(self, step: int) -> None:
         """Take in the weights after `step` steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self.weights, [p.detach() for p in self._params], 1 - decay)
+        if self.weights:  # a model of counts has none
+            torch._foreach_lerp_(self.weights, [p.detach() for p in self._params], 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:

@@ -17,6 +17,7 @@ import yaml
 from torch import Tensor, nn
 
 from dlrun import targets, weights
+from dlrun.averaging import Average
 from dlrun.confdir import packaged
 from dlrun.errors import ConfigError, UserError
 from dlrun.losses.cross_entropy import cross_entropy
@@ -266,3 +267,10 @@ def test_the_yaml_gives_the_defaults(name: str) -> None:
 def test_what_cannot_be_is_refused(make: Any, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         make()
+
+
+def test_an_average_of_no_weights_is_none() -> None:
+    average = Average([], 0.9)
+    average.update(1)
+    with average.applied():
+        assert average.weights == []

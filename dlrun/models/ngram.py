@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from dlrun.errors import ConfigError
 
-PORTION = 2**24
-"""Probabilities that are computed together: 64 MiB of them."""
+PORTION = 2**22
+"""Probabilities that are computed together: 16 MiB of them."""
 
 FALLBACK = (0.5, 1.0, 1.5)
 """The discounts where the counts of counts give none, as of a few characters, each seen a thousand times (KenLM's)."""

@@ -23,7 +23,7 @@ def test_it_lists_every_data_set_with_its_state(capsys: pytest.CaptureFixture[st
     out = capsys.readouterr().out
     assert all(name in out for name in sources.SOURCES)
     assert "not there: «dlrun data mnist» downloads 11.6 MB" in out and str(tmp_path / "data") in out
-    assert "digits        there, 0.1 MB" in out and "licence: MIT" in out
+    assert "digits           there, 0.1 MB" in out and "licence: MIT" in out
 
 
 def test_an_incomplete_set_is_shown_as_such(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

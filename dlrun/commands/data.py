@@ -40,9 +40,9 @@ def listing() -> str:
     """Return the table of data sets: state, size, what it is, where it is, home and licence."""
     blocks = [f"Data sets (files in {files.data_root()}):"]
     for source in SOURCES.values():
-        blocks.append(f"  {source.name:<14}{_state(source)}\n{'':16}{source.about}")
+        blocks.append(f"  {source.name:<17}{_state(source)}\n{'':19}{source.about}")
         if source.home:
-            blocks.append(f"{'':16}{source.home}; licence: {source.licence}")
+            blocks.append(f"{'':19}{source.home}; licence: {source.licence}")
     blocks.append("«dlrun data NAME» downloads one, «dlrun data --check» verifies what is there.")
     return "\n".join(blocks)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ def encode(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None) -
         size = _bytes(tokenizer, text, None if len(kept) == len(tokens) else len(kept))
         if not begun and size is not None:
             size -= _bytes(tokenizer, text, 1 if kept else None) or 0
-        yield torch.tensor(kept, dtype=kind), size
+        yield _tensor(kept, kind), size
         begun, done = begun or bool(kept), done + len(text)
         if len(passage) > _LONG:
             console.live(f"  {done / len(passage):.0%} of {console.amount(len(passage))} characters encoded")
@@ -54,6 +55,12 @@ def encode(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None) -
             raise DataError("The text has changed while it was read: start again once nothing writes to its files.")
     if len(passage) > _LONG:
         console.live("")
+
+
+def _tensor(tokens: list[int], kind: torch.dtype) -> Tensor:
+    # several times faster than torch.tensor
+    values = array({torch.uint8: "B", torch.int16: "h", torch.int32: "i"}[kind], tokens)
+    return torch.frombuffer(values, dtype=kind) if tokens else torch.zeros(0, dtype=kind)
 
 
 def _portions(passage: Passage, tokenizer: Tokenizer) -> Iterator[str]:

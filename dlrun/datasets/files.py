@@ -18,7 +18,7 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
-from dlrun.datasets.sources import OFFLINE, File, Source
+from dlrun.datasets.sources import OFFLINE, SOURCES, File, Source
 from dlrun.errors import DataError
 
 _DEFAULT = Path("~/.cache/dlrun")
@@ -115,13 +115,14 @@ def missing(source: Source, folder: Path, reasons: list[str] | None = None) -> s
     failed = "".join(f"\n  {reason}" for reason in reasons or [])
     files = "\n".join(f"  {folder / file.name}  {file.size:,} bytes  {file.sha256}" for file in lacking)
     where = f"The folder {folder} lacks {len(lacking)} of the {len(source.files)} files of the data set «{source.name}»"
+    example = next(name for name in OFFLINE if SOURCES[name].text == source.text)
     return (
         where
         + (f", and no mirror gave them:{failed}\n" if failed else ".\n")
         + f"Its home is {source.home}. Put there, plain, .gz or .xz (size and SHA-256 of the unpacked content):\n"
         + f"{files}\n"
         + f"or set DLRUN_DATA to the folder that holds «{source.name}/», or dataset.path to the one with the files.\n"
-        + f"These data sets need no download: {', '.join(OFFLINE)} (dataset={OFFLINE[0]})."
+        + f"These data sets need no download: {', '.join(OFFLINE)} (dataset={example})."
     )
 
 

@@ -37,6 +37,7 @@ class Source:
     archive: bool = False
     download_bytes: int = 0
     package: str = ""
+    text: bool = False
 
 
 def _idx(*checksums: str) -> tuple[File, ...]:
@@ -121,13 +122,14 @@ TINYSHAKESPEARE = Source(
     files=(File("input.txt", 1_115_394, "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"),),
     mirrors=("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",),
     packed="",
+    text=True,
     download_bytes=1_115_394,
 )
 
 WIKITEXT2 = Source(
     "wikitext2",
     "articles of Wikipedia, 2,551,843 words, 33,278 distinct",
-    home="https://www.salesforce.com/blog/the-wikitext-long-term-dependency-language-modeling-dataset/",
+    home="https://huggingface.co/datasets/Salesforce/wikitext",
     licence="CC BY-SA 3.0",
     files=tuple(
         File(f"{part}.txt", size, sha256, aliases=(f"wiki.{part}.tokens", f"wikitext-2/wiki.{part}.tokens"))
@@ -139,6 +141,7 @@ WIKITEXT2 = Source(
     ),
     mirrors=("https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2/",),
     packed="",
+    text=True,
     download_bytes=13_175_278,
 )
 
@@ -154,7 +157,7 @@ SOURCES = {
         CIFAR10,
         TINYSHAKESPEARE,
         WIKITEXT2,
-        Source("stdlib", "the source text of the running Python's standard library, about 11 MB"),
+        Source("stdlib", "the source text of the running Python's standard library, about 11 MB", text=True),
     )
 }
 

@@ -449,8 +449,8 @@ def test_a_study_sweeps_by_itself_and_its_class_can_be_made(path: Path) -> None:
     assert all(claim.verdict == OPEN for claim in study.claims([]))
     assert list(study.figures([])) == []
     if content["evaluation"].get("test") == "every":
-        assert path.stem in ("polynomial_capacity", "mnist_seeds", "weight_decay", "double_descent")
+        assert path.stem in ("polynomial_capacity", "mnist_seeds", "weight_decay", "double_descent", "scaling_laws")
 
 
-def test_there_are_eight_studies() -> None:
-    assert len(STUDIES) == 8
+def test_there_are_nine_studies() -> None:
+    assert len(STUDIES) == 9

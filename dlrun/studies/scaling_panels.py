@@ -34,7 +34,7 @@ def panels(trials: Sequence[Trial], larger: Sequence[Trial]) -> Figure:
         _along(data, "tokens", trials, [], fitted)
         _along(size, "parameters", trials, larger, fitted)
         for axes in (compute, data, size):
-            axes.legend(loc="upper right", fontsize=11)
+            axes.legend(loc="lower left", fontsize=11)  # what falls leaves room there
     return drawn
 
 
@@ -129,7 +129,7 @@ def _scales(axes: Axes, x: Sequence[float], losses: Sequence[float]) -> None:
     if not x:
         return
     plain_ticks(axes.xaxis, x)
-    low, high = 0.96 * min(losses), 1.08 * max(losses)
+    low, high = 0.93 * min(losses), 1.04 * max(losses)
     axes.set_ylim(low, high)
     axes.set_yticks([tick for tick in TICKS if low < tick < high], minor=False)
     axes.yaxis.set_major_formatter("{x:g}")

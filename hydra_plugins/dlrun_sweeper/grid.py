@@ -17,8 +17,11 @@ from omegaconf import DictConfig
 class GridSweeper(Sweeper):
     """Hands every combination of the values to the launcher, in one call."""
 
-    def __init__(self, params: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, params: Mapping[str, Any] | None = None, also: Sequence[Mapping[str, Any]] | None = None
+    ) -> None:
         self.params = dict(params or {})
+        self.also = [dict(values) for values in also or ()]
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra gives a sweeper, and have the launcher made."""
@@ -47,5 +50,20 @@ class GridSweeper(Sweeper):
                     f"Type hydra/sweeper=optuna to search."
                 )
         (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-        returned: Sequence[Any] = self.launcher.launch(jobs, initial_job_idx=0)
+        returned: Sequence[Any] = self.launcher.launch([*beside(jobs, self.also), *jobs], initial_job_idx=0)
         return [returned]
+
+
+def beside(jobs: Sequence[Sequence[str]], also: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return the jobs beside the grid: those with the values of each of `also` in the place of their own, once each.
+
+    >>> beside([["lr=1", "seed=0"], ["lr=2", "seed=0"]], [{"lr": 9}])
+    [['lr=9', 'seed=0']]
+    """
+    changed = {tuple(_with(job, values)): None for values in also for job in jobs}
+    return [list(job) for job in changed if list(job) not in [list(job) for job in jobs]]
+
+
+def _with(job: Sequence[str], values: Mapping[str, Any]) -> list[str]:
+    given = {key: f"{key}={'null' if value is None else value}" for key, value in values.items()}
+    return [*(given.pop(override.partition("=")[0], override) for override in job), *given.values()]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests import processes
 
 # one thread a process, before anything imports torch
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -19,6 +21,15 @@ SETTINGS = ("DLRUN_OUTPUTS", "MLFLOW_TRACKING_URI", "DLRUN_TRACEBACK", "HYDRA_FU
 
 LONG = ("tracking_model", "wheel", "ui", "resume", "sweep", "tracking", "sweep_tracking", "search", "run", "own_parts")
 """The files whose tests take longest: begun first, so that no process is left alone with one at the end."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the servers from which processes are forked, once for all of pytest's own processes."""
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.TemporaryDirectory(prefix="dlrun-")
+        servers = processes.start_servers(Path(folder.name))
+        config.add_cleanup(folder.cleanup)
+        config.add_cleanup(lambda: processes.end_servers(servers))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -59,7 +70,7 @@ def dlrun(here: Path) -> Callable[..., Called]:
 
     def call(*argv: str, timeout: float = 120, **environment: str) -> Called:
         command = [sys.executable, "-m", "dlrun", *argv]
-        done = subprocess.run(
+        done = processes.run(
             command, cwd=here, env=os.environ | environment, capture_output=True, text=True, timeout=timeout
         )
         return Called(done.returncode, done.stdout, done.stderr)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import OmegaConf
@@ -17,6 +18,11 @@ from dlrun.commands.verify_resume import differences
 from dlrun.journal import curves, read
 from dlrun.rundir import RunDir, all_runs, wait_until
 from tests.conftest import Called
+from tests.processes import Process
+from tests.processes import run as run_process
+
+FORKED = SimpleNamespace(Popen=Process, run=run_process)
+"""What `verify-resume` starts its runs with here, in place of `subprocess`."""
 
 Call = Callable[..., Called]
 RUN = [
@@ -25,9 +31,9 @@ RUN = [
 ]
 
 
-def start(here: Path, *overrides: str) -> subprocess.Popen[bytes]:
+def start(here: Path, *overrides: str) -> Process:
     command = [sys.executable, "-m", "dlrun", *RUN, *overrides]
-    return subprocess.Popen(command, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return Process(command, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def steps(run: RunDir) -> int:
@@ -44,7 +50,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """The run that nobody stopped."""
     folder = tmp_path_factory.mktemp("whole")
     environment = os.environ | {"DLRUN_CACHE": str(tmp_path_factory.mktemp("cache"))}
-    subprocess.run([sys.executable, "-m", "dlrun", *RUN], cwd=folder, env=environment, check=True, capture_output=True)
+    run_process([sys.executable, "-m", "dlrun", *RUN], cwd=folder, env=environment, check=True, capture_output=True)
     return RunDir(next(folder.glob("outputs/runs/*/*/.hydra")).parent)
 
 
@@ -193,9 +199,7 @@ def test_a_signal_to_all_processes_of_a_streamed_run_stops_it_saved(
     (here / "conf" / "dataset" / "slow.yaml").write_text("_target_: lab.slow\n")
     overrides = ["dataset=slow", "trainer.batch_size=8", "trainer.workers=2", "trainer.log_every=1", *MOONS[1:]]
     command = [sys.executable, "-m", "dlrun", "train", "trainer.epochs=1000", *overrides]
-    process = subprocess.Popen(
-        command, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
+    process = Process(command, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     run = begun()
     wait_until(lambda: steps(run) >= 3, 60, poll=0.01)
     os.killpg(process.pid, number)
@@ -250,13 +254,17 @@ def test_a_damaged_checkpoint_is_an_error_not_a_traceback(damage: str, here: Pat
     assert "last.pt" in done.err
 
 
-def test_verify_resume_proves_it(call: Call) -> None:
+def test_verify_resume_proves_it(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dlrun.commands.verify_resume.subprocess", FORKED)
     done = call("verify-resume", "trainer.steps=60", "+dataset.augment.shift=1")
     assert done.code == 0, done.err
     assert "equal, bit for bit" in done.out
 
 
-def test_verify_resume_names_the_first_tensor_that_differs(here: Path, call: Call) -> None:
+def test_verify_resume_names_the_first_tensor_that_differs(
+    here: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dlrun.commands.verify_resume.subprocess", FORKED)
     (here / "lab.py").write_text(
         "import time, torch\n"
         "from torch import nn\n"

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from dlrun import manifest
 from dlrun.results import Result, results
 from dlrun.rundir import wait_until
 from dlrun.sweepdir import SweepDir, all_sweeps
+from tests.processes import Process
 
 Call = Callable[..., Any]
 
@@ -163,7 +163,7 @@ def test_a_launcher_that_is_killed_leaves_nothing_behind_and_its_sweep_is_contin
     command = [sys.executable, "-m", "dlrun"]
     overrides = ["model=odd", "model.way=slow", "trainer.steps=40", "trainer.checkpoint_every=1", "seed=range(3)"]
     with (odd / "log").open("wb") as log:
-        launcher = subprocess.Popen(
+        launcher = Process(
             [*command, "train", "-m", *overrides, *QUICK, "hydra.launcher.slots=2"], stdout=log, stderr=log, cwd=odd
         )
         try:
@@ -279,7 +279,7 @@ def test_a_study_of_the_test_curve_reads_it_in_every_run(call: Call, here: Path)
 def test_ctrl_c_saves_and_the_same_command_goes_on(call: Call, odd: Path) -> None:
     sweeping = ("train", "-m", "model=odd", "model.way=slow", "trainer.steps=40", *QUICK, "seed=0,1")
     with (odd / "log").open("wb") as log:
-        launcher = subprocess.Popen([sys.executable, "-m", "dlrun", *sweeping], stdout=log, stderr=log, cwd=odd)
+        launcher = Process([sys.executable, "-m", "dlrun", *sweeping], stdout=log, stderr=log, cwd=odd)
         try:
             assert wait_until(lambda: bool(all_sweeps()) and only().job(0).journal.exists(), 90)
             os.kill(launcher.pid, signal.SIGINT)

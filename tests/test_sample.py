@@ -78,6 +78,15 @@ def test_a_mistake_is_told_in_one_message(here: Path, call: Call) -> None:
     assert "tokenizer.json" in call("sample", run.id).err
 
 
+def test_words_that_are_unknown_are_told(here: Path, call: Call) -> None:
+    run, _ = train(call, *TINY, "dataset.tokenizer=word", "trainer.figures=false")
+    done = call("sample", run.id, "--prompt", "The dog barks", "--tokens", "5")
+    assert done.code == 0
+    assert "The model sees «The dog <unk>»" in done.err
+    assert done.out.startswith("The dog barks ")
+    assert "unk" not in call("sample", run.id, "--prompt", "The dog", "--tokens", "5").err
+
+
 def test_a_run_that_is_not_of_language_says_so(here: Path, call: Call) -> None:
     call("train", "trainer.epochs=0.1", "tracking.enabled=false", "trainer.figures=false")
     run = all_runs()[-1]

@@ -12,11 +12,12 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from dlrun import device, tokenizers
+from dlrun import console, device, tokenizers
 from dlrun.errors import UserError
 from dlrun.generation import Sampling, generate, opening, speaking, spelled
 from dlrun.reload import model_of
 from dlrun.rundir import RunDir, find
+from dlrun.tokenizers.word import UNKNOWN
 from dlrun.types import Spec, Tokenizer
 
 
@@ -26,9 +27,7 @@ def main(argv: list[str]) -> int:
     _check(arguments)
     folder = find(arguments.run)
     spec, tokenizer = _of_language(folder)
-    prompt = tokenizer.encode(arguments.prompt) if arguments.prompt else opening(tokenizer)
-    if not prompt:
-        raise UserError(f"--prompt «{arguments.prompt}» holds no token. Give some text, or leave it out.")
+    prompt = _encoded(tokenizer, arguments.prompt) if arguments.prompt else opening(tokenizer)
     model = _placed(speaking(model_of(folder, spec)[0], spec.input_shape[0]), folder)
     for n in range(arguments.n):
         if arguments.n > 1:
@@ -97,6 +96,17 @@ def _of_language(folder: RunDir) -> tuple[Spec, Tokenizer]:
         raise UserError(f"{folder.path} has no tokenizer.json: the tokens of its data set stand for no text.")
     lists = {name: tuple(said[name]) for name in ("input_shape", "class_names")}
     return Spec(**said | lists), tokenizers.load(json.loads(folder.tokenizer.read_text()))
+
+
+def _encoded(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """Return the tokens of a prompt; say so where words of it are unknown. Raises `UserError` if it has none."""
+    tokens = tokenizer.encode(prompt)
+    if not tokens:
+        raise UserError(f"--prompt «{prompt}» holds no token. Give some text, or leave it out.")
+    seen = tokenizer.decode(tokens)
+    if UNKNOWN in seen and UNKNOWN not in prompt:
+        console.warn(f"The prompt has words that the tokenizer does not know. The model sees «{seen}».")
+    return tokens
 
 
 def _placed(model: nn.Module, folder: RunDir) -> nn.Module:

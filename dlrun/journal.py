@@ -19,6 +19,8 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,20 @@ class Journal:
     def _drain(self) -> None:
         while self._waiting:
             self._waiting = self._waiting[self._file.write(self._waiting) :]
+
+
+@contextmanager
+def closed(journal: Journal) -> Iterator[Journal]:
+    """Close a journal at the end; that its last lines are lost must not hide why the block ended."""
+    try:
+        yield journal
+    except BaseException:
+        try:
+            journal.close()
+        except OSError as full:
+            console.warn(f"The last lines of the journal are lost: {full}")
+        raise
+    journal.close()
 
 
 def _torn(path: Path) -> bool:

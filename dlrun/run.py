@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
 from dlrun import checkpoint, console, device, loop, presentation, provenance, weights
 from dlrun.build import Built, plan
-from dlrun.datasets.part import spaced
 from dlrun.errors import Pruned
-from dlrun.evaluation import Collected, collect, evaluate
+from dlrun.evaluation import Collected
 from dlrun.forecast import steps_within
 from dlrun.interrupt import Interrupt, stopped
-from dlrun.journal import Journal
+from dlrun.journal import Journal, closed
 from dlrun.journal import curves as journal_curves
 from dlrun.recorder import cost_of, recording
 from dlrun.rundir import RunDir, Status, ending, write_atomically
+from dlrun.scoring import evaluated, read_if_due
 from dlrun.state import State
 
 
@@ -48,7 +47,7 @@ def run(
         folder.update(**_opening(built, folder, started, job=job))
         if built.data.tokenizer:
             write_atomically(folder.tokenizer, json.dumps(built.data.tokenizer.content()).encode())
-        with _closed(Journal(folder.journal)) as journal:
+        with closed(Journal(folder.journal)) as journal:
             try:
                 journal.event("start", resumed_from=state.step if resumed else None)
                 begun()
@@ -89,20 +88,6 @@ def _note_end(
         folder.update(**so_far, status=status, error=told)
     except OSError as full:
         console.warn(f"That the run has {status} could not be written down: {full}")
-
-
-@contextmanager
-def _closed(journal: Journal) -> Iterator[Journal]:
-    """Close the journal at the end; that its last lines are lost must not hide why the run ended."""
-    try:
-        yield journal
-    except BaseException:
-        try:
-            journal.close()
-        except OSError as full:
-            console.warn(f"The last lines of the journal are lost: {full}")
-        raise
-    journal.close()
 
 
 def _status(error: BaseException) -> Status:
@@ -218,7 +203,7 @@ def _finish(
     training.objective.model.load_state_dict(best["model"])
     if best["step"] != state.step:
         metrics = evaluated(built, "train", "validation")
-    tested, seen = _tested(built, folder, journal)
+    tested, seen = read_if_due(built, folder, journal)
     summary = folder.update(
         metrics=metrics | tested,
         last=last,
@@ -227,65 +212,6 @@ def _finish(
         **_spent(built, folder, state, started),
     )
     return summary, seen
-
-
-def evaluated(built: Built, *names: str) -> dict[str, float]:
-    """Return the metrics of the named splits that there are, under the names `train/…` and `val/…`.
-
-    Of the training split `evaluation.train_samples` are evaluated.
-    """
-    metrics: dict[str, float] = {}
-    for name in names:
-        split = getattr(built.data, name)
-        if split is not None:
-            if name == "train":
-                split = spaced(split, built.evaluation.train_samples)
-            prefix = "val" if name == "validation" else name
-            training = built.training
-            found = evaluate(
-                training.objective,
-                training.metrics,
-                split,
-                batch_size=training.evaluation_batch_size,
-                device=training.device,
-            )
-            metrics |= {f"{prefix}/{metric}": value for metric, value in found.items()}
-    return metrics
-
-
-def _tested(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str, float], Collected | None]:
-    """Read the test split once with the weights in the model, unless the configuration keeps it sealed."""
-    if built.evaluation.test == "never" or built.data.test is None:
-        return {}, None
-    return read_test(built, folder, journal)
-
-
-def read_test(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str, float], Collected | None]:
-    """Evaluate the test split; that it was read is written down before it is."""
-    assert built.data.test is not None
-    reads = folder.update(_count_read)["test_reads"]
-    journal.event("test_read", reads=reads)
-    training, seen = built.training, None
-    parts = training.objective, training.metrics, built.data.test
-    options: Any = {"batch_size": training.evaluation_batch_size, "device": training.device}
-    if built.data.spec.task == "language":
-        # the logits of a whole text are not for keeping
-        found = evaluate(*parts, **options)
-    else:
-        found, seen = collect(*parts, **options)
-    return {f"test/{metric}": value for metric, value in found.items()}, seen
-
-
-def test_once(built: Built, folder: RunDir) -> dict[str, float]:
-    """Read the test split of a run that has ended, with the weights in the model, into its summary."""
-    with _closed(Journal(folder.journal)) as journal:
-        metrics = read_test(built, folder, journal)[0]
-    folder.update(lambda summary: summary.setdefault("metrics", {}).update(metrics))
-    return metrics
-
-
-def _count_read(summary: dict[str, Any]) -> None:
-    summary["test_reads"] = summary.get("test_reads", 0) + 1
 
 
 def _draw(built: Built, folder: RunDir, seen: Collected | None, best_step: int) -> None:

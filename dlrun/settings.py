@@ -61,7 +61,7 @@ class Evaluation:
     `monitor` is a validation metric (`val/…`); without one it is `val/error` for classification and
     `val/loss` for the rest. `batch_size` has no influence on any number, only on memory and speed.
     `train_samples` is how many training samples, evenly spaced, the summary's `train/…` are measured on:
-    all, where it is not given.
+    without a number all, of a text 1,000 windows.
     """
 
     test: Literal["final", "every", "never"] = "final"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dlrun import journal
-from dlrun.recorder import Samples
+from dlrun.samples import Samples
 from dlrun.rundir import RunDir, all_runs
 from tests.conftest import Called
 
@@ -163,7 +163,7 @@ def test_a_first_loss_far_above_a_guess_s_is_a_warning(here: Path, call: Call) -
 
 
 def test_samples_are_kept_and_change_no_number(here: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dlrun.recorder.TOKENS", 40)
+    monkeypatch.setattr("dlrun.samples.TOKENS", 40)
     monkeypatch.setattr("dlrun.run._draw", lambda *_: None)
     often = (*TINY, "trainer.evaluate_every=2", "trainer.checkpoint_every=9", "model.dropout=0.1")
     run, done = train(call, *often)
@@ -195,7 +195,7 @@ def test_samples_are_kept_and_change_no_number(here: Path, call: Call, monkeypat
 
 def test_a_sample_that_fails_is_a_warning(here: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dlrun.run._draw", lambda *_: None)
-    monkeypatch.setattr("dlrun.recorder.generate", lambda *_: 1 / 0)
+    monkeypatch.setattr("dlrun.samples.generate", lambda *_: 1 / 0)
     run, done = train(call, *TINY, "trainer.evaluate_every=2")
     assert done.err.count("No samples of text: ZeroDivisionError") == 1
     assert run.status() == "finished"

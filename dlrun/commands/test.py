@@ -11,8 +11,8 @@ from dlrun.errors import UserError
 from dlrun.manifest import read
 from dlrun.reload import rebuild, select
 from dlrun.results import results
-from dlrun.run import evaluated, test_once
 from dlrun.rundir import RunDir, find
+from dlrun.scoring import evaluated, test_once
 from dlrun.sweep.finish import is_selected
 from dlrun.sweepdir import SweepDir, find_sweep, sweep_of
 

@@ -18,8 +18,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from dlrun import confdir, device, provenance
 from dlrun.build import Built, assemble, build
 from dlrun.reload import rebuild, select
-from dlrun.run import run, test_once
+from dlrun.run import run
 from dlrun.rundir import RunDir, write_atomically
+from dlrun.scoring import test_once
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 """How a library's record is logged: as conf/hydra/job_logging/dlrun.yaml says."""

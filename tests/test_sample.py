@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from dlrun import journal
-from dlrun.samples import Samples
 from dlrun.rundir import RunDir, all_runs
+from dlrun.samples import Samples
 from tests.conftest import Called
 
 Call = Callable[..., Called]

@@ -21,7 +21,8 @@ SYMBOLS = {"parameters": "N", "tokens": "D", "flop": "C"}
 EXPONENTS = {"parameters": "α", "tokens": "β", "flop": "γ"}
 LABELS = {"parameters": "parameters", "tokens": "training text, tokens", "flop": "compute, FLOP"}
 STAR: dict[str, Any] = {"marker": "*", "s": 230, "color": ORANGE, "edgecolors": BLACK, "zorder": 6}
-TICKS = (0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0, 10.0)
+TICKS = 7
+"""So many losses at most are written beside an axis."""
 
 
 def panels(trials: Sequence[Trial], larger: Sequence[Trial]) -> Figure:
@@ -131,6 +132,16 @@ def _scales(axes: Axes, x: Sequence[float], losses: Sequence[float]) -> None:
     plain_ticks(axes.xaxis, x)
     low, high = 0.93 * min(losses), 1.04 * max(losses)
     axes.set_ylim(low, high)
-    axes.set_yticks([tick for tick in TICKS if low < tick < high], minor=False)
+    axes.set_yticks(_ticks(low, high), minor=False)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.minorticks_off()
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return round numbers between the ends, evenly apart.
+
+    >>> _ticks(2.3, 3.1)
+    [2.4, 2.6, 2.8, 3.0]
+    """
+    apart = next((step for step in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if (high - low) / step < TICKS), 5.0)
+    return [round(float(tick) * apart, 2) for tick in range(int(low / apart) + 1, int(high / apart) + 1)]

@@ -17,7 +17,9 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 from tests.fork_server import NUMBER
@@ -27,9 +29,9 @@ PLACE = "DLRUN_TEST_SERVERS"
 
 SERVERS = {
     "dlrun": ("dlrun.commands.train", "dlrun.commands.resume", "dlrun.sweep.worker", "sklearn.datasets"),
-    "mlflow": ("dlrun.tracking.uploader", "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store"),
+    "mlflow": ("dlrun.tracking.sweep_upload", "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store"),
 }
-"""What each server imports, when it is first asked."""
+"""What each server imports, when it is first asked: never a module that is run by its name."""
 
 STREAMS = ("stdin", "stdout", "stderr")
 
@@ -37,20 +39,24 @@ STREAMS = ("stdin", "stdout", "stderr")
 def start_servers(folder: Path) -> list[subprocess.Popen[bytes]]:
     """Start the servers; each ends when its standard input does."""
     os.environ[PLACE] = str(folder)
-    return [_start(folder / name, modules) for name, modules in SERVERS.items()]
+    # MLflow reads them when it is imported, and the uploader sets them so
+    settings = os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"}
+    return [start_server(folder / name, modules, env=settings) for name, modules in SERVERS.items()]
 
 
-def _start(place: Path, modules: Sequence[str]) -> subprocess.Popen[bytes]:
+def start_server(
+    place: Path, modules: Sequence[str], *, python: str | os.PathLike[str] = sys.executable, env: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start the server whose socket is `place`, of an interpreter and an environment."""
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(place))
         listener.listen(64)
         number = listener.fileno()
         return subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("fork_server.py")), str(number), *modules],
+            [os.fspath(python), str(Path(__file__).with_name("fork_server.py")), str(number), *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
-            # MLflow reads them when it is imported, and the uploader sets them so
-            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "ERROR"},
+            env=env,
             pass_fds=[number],
             process_group=0,  # Ctrl-C is for the tests
         )
@@ -63,13 +69,16 @@ def end_servers(servers: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 class Process:
-    """A program of Python that runs: `subprocess.Popen`, as far as the tests use it."""
+    """A program of Python that runs: `subprocess.Popen`, as far as the tests use it.
+
+    `command` begins with the interpreter of the `server`: one of `SERVERS`, or the socket of another.
+    """
 
     def __init__(
         self,
         command: Sequence[str | os.PathLike[str]],
         *,
-        server: str = "dlrun",
+        server: str | os.PathLike[str] = "dlrun",
         cwd: str | os.PathLike[str] | None = None,
         env: Mapping[str, str] | None = None,
         text: bool = False,
@@ -77,11 +86,10 @@ class Process:
         process_group: int | None = None,
         **streams: int | IO[Any] | None,
     ) -> None:
-        assert command[0] == sys.executable, "for other programs there is subprocess"
         self.args = command
         self.returncode: int | None = None
         asked = {
-            "program": [*map(os.fspath, command[1:])],
+            "program": [os.fspath(word) for word in command[1:]],
             "cwd": os.fspath(cwd or Path.cwd()),
             "environment": {name: value for name, value in (env or os.environ).items() if name != PLACE},
             "session": start_new_session,
@@ -181,6 +189,10 @@ def run(
     return done
 
 
+UPLOADING = SimpleNamespace(Popen=partial(Process, server="mlflow"), DEVNULL=subprocess.DEVNULL)
+"""What an uploader is started with in place of `subprocess`, where its start is not what is tested."""
+
+
 def _end(number: int, stream: int | IO[Any] | None, given: ExitStack) -> tuple[int | None, int]:
     """Return our end and the process's end of a stream; the latter is closed with `given` if it was opened here."""
     if stream is None:
@@ -194,10 +206,10 @@ def _end(number: int, stream: int | IO[Any] | None, given: ExitStack) -> tuple[i
     return None, stream if isinstance(stream, int) else stream.fileno()
 
 
-def _ask(server: str, asked: dict[str, Any], streams: list[int]) -> socket.socket:
+def _ask(server: str | os.PathLike[str], asked: dict[str, Any], streams: list[int]) -> socket.socket:
     """Have a server fork; return the connection through which it tells of the process."""
     caller = socket.socket(socket.AF_UNIX)
-    caller.connect(f"{os.environ[PLACE]}/{server}")
+    caller.connect(str(Path(os.environ[PLACE], server)))
     request = pickle.dumps(asked)
     socket.send_fds(caller, [NUMBER.pack(len(request))], streams)
     caller.sendall(request)

@@ -17,6 +17,7 @@ import dlrun as package
 from dlrun.journal import curves, read
 from dlrun.rundir import RunDir, all_runs
 from tests.conftest import Called
+from tests.processes import Process
 
 Call = Callable[..., Called]
 QUICK = ("tracking.enabled=false", "trainer.figures=false")
@@ -319,7 +320,7 @@ def test_nobody_reading_stops_no_run(stream: str, here: Path) -> None:
     command = [sys.executable, "-m", "dlrun", "train", "trainer.epochs=2", *QUICK]
     with Path("/dev/full").open("w") as full:
         output = full if stream == "full" else subprocess.PIPE
-        process = subprocess.Popen(command, cwd=here, stdout=output, stderr=subprocess.PIPE, text=True)
+        process = Process(command, cwd=here, stdout=output, stderr=subprocess.PIPE, text=True)
         if process.stdout:
             process.stdout.close()
         _, err = process.communicate(timeout=120)

@@ -25,6 +25,7 @@ from dlrun.tracking import uploader
 from dlrun.tracking.client import MlflowRun
 from dlrun.tracking.points import Point
 from dlrun.tracking.state import only_uploader
+from tests.processes import UPLOADING
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -193,9 +194,12 @@ def write_jobs(sweep: SweepDir, numbers: range, steps: int) -> None:
             train(sweep, n, steps=steps)
 
 
-def test_no_point_of_many_jobs_of_many_processes_is_lost(make_sweep: MakeSweep) -> None:
+def test_no_point_of_many_jobs_of_many_processes_is_lost(
+    make_sweep: MakeSweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sweep, processes, steps = make_sweep(8, 3), 4, 60
     context = multiprocessing.get_context("spawn")
+    monkeypatch.setattr(sys.modules["dlrun.tracking.start"], "subprocess", UPLOADING)
     with sweep.held():
         beside = tracking.start_sweep(sweep)
         trainers = [

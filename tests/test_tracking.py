@@ -26,6 +26,7 @@ from dlrun.tracking.points import PORTION, Reader
 from dlrun.tracking.state import only_uploader
 from dlrun.tracking.store import prepare
 from dlrun.tracking.where import redacted
+from tests import processes
 
 # MLflow's own use of SQLAlchemy is not ours to mend
 pytestmark = [
@@ -186,6 +187,12 @@ def test_a_finished_run_is_shown_complete_and_once(make_run: MakeRun) -> None:
     assert points(run, "test/error") == [(5, 0.25)]
 
 
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have uploaders forked by what has imported MLflow."""
+    monkeypatch.setattr(sys.modules["dlrun.tracking.start"], "subprocess", processes.UPLOADING)
+
+
 def test_a_killed_trainer_becomes_killed_everywhere(make_run: MakeRun, trainer: Any) -> None:
     run = make_run()
     process = trainer(run)
@@ -200,7 +207,7 @@ def test_a_killed_trainer_becomes_killed_everywhere(make_run: MakeRun, trainer: 
     assert points(run, "train/loss") == expected(50)
 
 
-def test_a_resumed_run_goes_on_in_the_same_page(make_run: MakeRun, trainer: Any) -> None:
+def test_a_resumed_run_goes_on_in_the_same_page(make_run: MakeRun, trainer: Any, forked: None) -> None:
     run = make_run()
     log(run, range(20))
     assert send(run)
@@ -241,7 +248,8 @@ def die(self, points=(), *, end=None, **more):
 client.MlflowRun.send = die
 uploader.send(RunDir(Path(sys.argv[1])))
 """
-    assert subprocess.run([sys.executable, "-c", dying, str(run.path)]).returncode == -signal.SIGKILL
+    command = [sys.executable, "-c", dying, str(run.path)]
+    assert processes.run(command, server="mlflow").returncode == -signal.SIGKILL
     assert tracking.pending(run)
     assert 0 < len(points(run, "train/loss")) < 3000
     assert send(run) is True
@@ -475,7 +483,7 @@ def test_starting_imports_neither_mlflow_nor_torch(make_run: MakeRun) -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
-def test_waiting_gives_up(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_gives_up(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, forked: None) -> None:
     run = make_run()
     log(run, range(2), end="finished")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")

@@ -11,6 +11,7 @@ import pytest
 
 import dlrun
 from dlrun.tracking import store_uri
+from tests import processes
 
 ROOT = Path(dlrun.__file__).parents[1]
 ELSEWHERE = """
@@ -36,7 +37,7 @@ def test_a_logged_model_loads_without_dlrun(tmp_path: Path, monkeypatch: pytest.
     environment.pop("PYTEST_CURRENT_TEST")
     overrides = ["dataset=digits", "trainer.steps=3", "trainer.figures=false"]
     tracking = ["tracking.log_model=true", "tracking.wait=300"]
-    subprocess.run([sys.executable, "-m", "dlrun", "train", *overrides, *tracking], check=True, env=environment)
+    processes.run([sys.executable, "-m", "dlrun", "train", *overrides, *tracking], check=True, env=environment)
 
     import torch
     from mlflow import MlflowClient

@@ -7,12 +7,15 @@ import os
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import venv
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests import processes
 from tests.test_own_parts import GUIDE, SHOWN
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,12 +47,41 @@ def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+
+
 @pytest.fixture
 def installed(here: Path, elsewhere: Path):
     def call(*argv: str) -> str:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
         command = [str(elsewhere / "bin/dlrun"), *argv]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=here, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=here, env=environment())
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def server(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What forks further calls from what the wheel's environment has imported."""
+    with tempfile.TemporaryDirectory(prefix="dlrun-") as folder:
+        place = Path(folder, "wheel")
+        modules = processes.SERVERS["dlrun"]
+        started = processes.start_server(place, modules, python=elsewhere / "bin/python", env=environment())
+        yield place
+        processes.end_servers([started])
+
+
+@pytest.fixture
+def again(here: Path, elsewhere: Path, server: Path):
+    """Call what is installed, as `installed` does, in a process that need not import it all once more."""
+
+    def call(*argv: str) -> str:
+        command = [str(elsewhere / "bin/python"), str(elsewhere / "bin/dlrun"), *argv]
+        done = processes.run(
+            command, server=server, capture_output=True, text=True, timeout=120, cwd=here, env=environment()
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -76,10 +108,10 @@ def test_help_and_list(installed) -> None:
     assert "polynomial" in installed("list", "model")
 
 
-def test_a_configuration_with_the_users_own_parts(here: Path, installed) -> None:
+def test_a_configuration_with_the_users_own_parts(here: Path, again) -> None:
     (here / "conf/model").mkdir(parents=True)
     (here / "conf/model/mine.yaml").write_text("_target_: mylab.Mine\n")
-    assert "_target_: mylab.Mine" in installed("train", "model=mine", "--cfg", "job")
+    assert "_target_: mylab.Mine" in again("train", "model=mine", "--cfg", "job")
 
 
 def test_a_run(here: Path, installed) -> None:
@@ -87,16 +119,16 @@ def test_a_run(here: Path, installed) -> None:
     assert len([*here.glob("outputs/runs/*/*/summary.json")]) == 1
 
 
-def test_the_users_own_parts(here: Path, installed) -> None:
+def test_the_users_own_parts(here: Path, again) -> None:
     for match in SHOWN.finditer(GUIDE.read_text(encoding="utf-8")):
         path = here / match["file"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(match["text"], encoding="utf-8")
     quick = ("tracking.enabled=false", "trainer.figures=false", "trainer.epochs=2")
-    installed("train", "+experiment=rings", *quick)
+    again("train", "+experiment=rings", *quick)
     (run,) = here.glob("outputs/runs/*/*")
-    installed("resume", str(run), "trainer.epochs=3")
-    assert "val/confidence" in installed("test", str(run), "--split", "validation")
+    again("resume", str(run), "trainer.epochs=3")
+    assert "val/confidence" in again("test", str(run), "--split", "validation")
     (here / "points.csv").write_text("1.0,0.0\n0.0,2.0\n")
-    assert len(installed("predict", str(run), "points.csv").splitlines()) == 3
-    installed("train", "+experiment=rings", "dataset=stripes", "model=mlp", "optimizer=radam", *quick)
+    assert len(again("predict", str(run), "points.csv").splitlines()) == 3
+    again("train", "+experiment=rings", "dataset=stripes", "model=mlp", "optimizer=radam", *quick)

@@ -126,7 +126,7 @@ def settle(asked: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(asked["environment"])
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=stream is sys.stderr or stream.isatty())  # type: ignore[union-attr]
+        stream.reconfigure(line_buffering=stream.isatty())  # type: ignore[union-attr]
     if "numpy.random" in sys.modules:
         sys.modules["numpy.random"].seed([*os.urandom(16)])
     sys.modules["__main__"] = types.ModuleType("__main__")
@@ -150,8 +150,9 @@ def run(program: list[str], path: list[str]) -> None:
         exec(compile(rest[0], "<string>", "exec"), sys.modules["__main__"].__dict__)
     else:
         sys.argv = [kind, *rest]
-        sys.modules["__main__"].__file__ = kind
-        exec(compile(Path(kind).read_bytes(), kind, "exec"), sys.modules["__main__"].__dict__)
+        file = str(Path(kind).absolute())
+        sys.modules["__main__"].__file__ = file
+        exec(compile(Path(file).read_bytes(), file, "exec"), sys.modules["__main__"].__dict__)
 
 
 def leave(codes: list[int]) -> None:
@@ -163,6 +164,13 @@ def leave(codes: list[int]) -> None:
             os._exit(codes[0])
 
 
+def tell(kind: type[BaseException], error: BaseException, trace: types.TracebackType | None) -> None:
+    """Show an error that ends a program, without the lines that led to it here."""
+    while trace and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    sys.__excepthook__(kind, error.with_traceback(trace), trace)
+
+
 if __name__ == "__main__":
     codes: list[int] = []
     atexit.register(leave, codes)
@@ -171,6 +179,7 @@ if __name__ == "__main__":
     found = serve(int(sys.argv[1]), sys.argv[2:])
     settle(found)
     added = [*filter(None, found["environment"].get("PYTHONPATH", "").split(os.pathsep))]
+    sys.excepthook = tell
     try:
         run(found["program"], [*added, *installed])
         codes.append(0)

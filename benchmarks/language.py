@@ -131,7 +131,7 @@ def figures(costs: dict[str, list[Cost]], tokens: int) -> list[Figure]:
         Figure("dlrun's loop and model", spread(each["dlrun"], ".1f")),
         Figure("dlrun / nanoGPT", spread(faster, ".3f"), "≥ 1.0", round(median(faster), 3) >= 1.0),
         Figure("dlrun / nanoGPT's loop with dlrun's model", spread(same, ".3f")),
-        Figure("dlrun / nanoGPT, CPU time", spread(cpu, ".3f")),
+        Figure("dlrun / nanoGPT, tokens a CPU second", spread(cpu, ".3f")),
     ]
 
 

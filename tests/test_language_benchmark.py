@@ -77,6 +77,6 @@ def test_more_tokens_a_second_is_more_than_one() -> None:
     found = {figure.what: figure for figure in language.figures(costs, 10_000)}
     assert found["dlrun's loop and model"].value == "10.0 (10.0 to 10.0, n = 3)"
     assert found["dlrun / nanoGPT"].value.startswith("2.000") and found["dlrun / nanoGPT"].met
-    assert found["dlrun / nanoGPT, CPU time"].value.startswith("1.250")
+    assert found["dlrun / nanoGPT, tokens a CPU second"].value.startswith("1.250")
     slower = language.figures(costs | {"dlrun": [Cost(2.1, 1.6)] * 3}, 10_000)
     assert [figure.met for figure in slower if figure.target] == [False]

@@ -33,7 +33,6 @@ def test_an_experiment_composes_and_says_its_command(name: str, call: Call) -> N
     assert done.code == 0, done.err
     config = yaml.safe_load(done.out)
     assert config["loss"]["_target_"].endswith("cross_entropy")
-    assert config["evaluation"]["train_samples"]  # a text is long
 
 
 @pytest.mark.parametrize(

@@ -55,9 +55,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class ScalingLaws:
-    """`scale` is what the experiment multiplies its widths and steps by; the study itself is the same for any."""
-
-    scale: int = 1
+    """The laws of the loss over models, texts and compute, and whether they predict a run that is much larger."""
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
         """Return whether the loss is a power law of each of the three, and whether the law predicts the larger run."""
@@ -119,7 +117,8 @@ def law_of(trials: Sequence[Trial]) -> Fitted | None:
 def frontier(trials: Sequence[Trial]) -> list[tuple[float, float]]:
     """Return the lower envelope of the validation curves: the least loss by the operations, a point a bin of them.
 
-    It begins with the operations of the cheapest whole run: before them no run has done what it was made for.
+    It begins with the operations of the cheapest whole run: before them no run has done what it was made for. Points
+    within a run come before its rate has fallen, and so lie above what a run of just that length would reach.
     """
     begin = min((t.flop for t in trials), default=0)
     bins: dict[int, tuple[float, float]] = {}

@@ -15,6 +15,8 @@ from tests import processes
 
 # one thread a process, before anything imports torch
 os.environ["OMP_NUM_THREADS"] = "1"
+# the programs that are started need not compile dlrun each time
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 SETTINGS = ("DLRUN_OUTPUTS", "MLFLOW_TRACKING_URI", "DLRUN_TRACEBACK", "HYDRA_FULL_ERROR")
 

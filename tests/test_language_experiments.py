@@ -36,18 +36,19 @@ def test_an_experiment_composes_and_says_its_command(name: str, call: Call) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "sizes", "batch"),
-    [("shakespeare_char", (4, 4, 128, 64, 2000), 12), ("shakespeare_char_gpu", (6, 6, 384, 256, 5000), 64)],
+    ("name", "sizes", "batch", "lr"),
+    # on a CPU at twice nanoGPT's rate, which its few steps want
+    [("shakespeare_char", (4, 4, 128, 64, 2000), 12, 2e-3), ("shakespeare_char_gpu", (6, 6, 384, 256, 5000), 64, 1e-3)],
 )
-def test_the_numbers_are_nanogpts(name: str, sizes: tuple[int, ...], batch: int, here: Path) -> None:
+def test_the_numbers_are_nanogpts(name: str, sizes: tuple[int, ...], batch: int, lr: float, here: Path) -> None:
     config = composition.config([f"+experiment={name}"])
     assert (*chosen(config.model.size), config.dataset.context, config.trainer.steps) == sizes
     theirs = Recipe()
     ours = config.optimizer
-    assert (ours.lr, ours.beta1, ours.beta2, ours.weight_decay) == (theirs.lr, theirs.beta1, 0.99, theirs.weight_decay)
+    assert (ours.lr, ours.beta1, ours.beta2, ours.weight_decay) == (lr, theirs.beta1, 0.99, theirs.weight_decay)
     assert (config.trainer.batch_size, config.trainer.clip) == (batch, theirs.clip)
     end = cosine(sizes[-1], sizes[-1], warmup=config.schedule.warmup, floor=config.schedule.floor)
-    assert config.optimizer.lr * end == pytest.approx(1e-4)
+    assert end == pytest.approx(0.1)
     assert config.schedule.warmup == 100
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -70,6 +71,7 @@ def threads_for(flop: int, device: torch.device) -> int:
 def apply(execution: Execution) -> None:
     """Set the process to compute as `execution` says."""
     torch.set_num_threads(execution.threads)
+    keep_freed_memory()
     if execution.device.type == "cuda":
         torch.set_float32_matmul_precision("high" if execution.precision == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = execution.precision == "tf32"
@@ -79,6 +81,19 @@ def apply(execution: Execution) -> None:
     if execution.deterministic != torch.are_deterministic_algorithms_enabled():
         # only where it changes something: the call imports torch._inductor, a second and more
         torch.use_deterministic_algorithms(execution.deterministic)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what a step frees for the next one; elsewhere nothing changes.
+
+    It gives large blocks back to the system as soon as they are freed, and each step would pay for having them
+    cleared and mapped again: of a step over a vocabulary of 33,278 words that is half.
+    """
+    mmap_threshold, trim_threshold, top_pad = -3, -1, -2  # their numbers in malloc.h, the same for all of glibc
+    with suppress(OSError, AttributeError):  # macOS, musl
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, size in ((mmap_threshold, 1 << 30), (trim_threshold, (1 << 31) - 1), (top_pad, 64 << 20)):
+            mallopt(parameter, size)
 
 
 def describe(device: torch.device) -> str:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dlrun.datasets.windows import Windows
 from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
@@ -213,6 +214,24 @@ def test_accumulated_steps_are_those_of_the_whole_batch(parts: int) -> None:
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-5, atol=1e-6)
     for p, q in zip(whole.parameters(), cut.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 5])
+def test_accumulated_portions_of_text_weigh_by_the_tokens_that_they_predict(parts: int) -> None:
+    torch.manual_seed(0)
+    windows = Windows(torch.randint(7, (5 * 8 - 3,)), context=8, stride=3)  # the last predicts few, others three
+    batch = windows.gather(torch.arange(len(windows)))
+    models = [nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 7)) for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    losses = []
+    for model, accumulate in zip(models, (1, parts), strict=True):
+        objective = Objective(model, cross_entropy)
+        optimizer = Descent(SGD(lr=0.5), accumulate=accumulate)
+        optimizer.init(objective)
+        losses.append(optimizer.step(objective, batch, 0.5).loss)
+    torch.testing.assert_close(losses[0], losses[1])
+    for p, q in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(p, q)
 
 
 @pytest.mark.parametrize("bound", [1e-2, 1e6])

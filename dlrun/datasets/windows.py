@@ -101,8 +101,7 @@ class Windows:
     def at(self, starts: Tensor) -> Batch:
         """Return the windows that begin at `starts` (int64 [B], on the tokens' device), all of their tokens predicted.
 
-        All are full, so a mean over samples is one over tokens: `trainer.accumulate` may weigh by samples.
-        (Of a text shorter than a window it is the one window, padded.)
+        All are full; of a text shorter than a window it is the one window, padded.
         """
         if self.predicted < self.context:
             return self.gather(starts)

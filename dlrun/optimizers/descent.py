@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.errors import ConfigError
-from dlrun.types import Batch, Rule, Update
+from dlrun.types import IGNORED, Batch, Rule, Update
 
 if TYPE_CHECKING:
     from dlrun.objective import Objective
@@ -18,7 +18,8 @@ class Descent:
     """An optimizer that differentiates the objective on a batch and lets a `rule` do the rest.
 
     `accumulate` cuts the batch into that many parts, of sizes equal to within one sample, whose
-    losses are weighted by their sizes: the same gradient with less memory. `clip` bounds the
+    losses are weighted by their sizes, of text by the tokens that they predict: the same gradient
+    with less memory. `clip` bounds the
     Euclidean norm of the whole gradient. `measure_norm`, which may be set at any step, has the norm
     reported where nothing is clipped; it is the norm before clipping. A rule that treats the matrices
     within a network otherwise than the rest, as Muon does, has an attribute `hidden`, which is set
@@ -104,22 +105,33 @@ def _align(grad: Tensor | None, param: Tensor) -> Tensor:
 
 def accumulated(objective: Objective, batch: Batch, params: list[Tensor], parts: int) -> tuple[Tensor, list[Tensor]]:
     """Return loss and gradient of the batch's mean, computed from `parts` portions one after the other."""
-    size = len(batch.x)
-    parts = min(parts, size)
-    portions = zip(*(torch.tensor_split(t, parts) for t in batch), strict=True)
+    parts = min(parts, len(batch.x))
+    portions = [Batch(*tensors) for tensors in zip(*(torch.tensor_split(t, parts) for t in batch), strict=True)]
     total: Tensor | None = None
     grads: list[Tensor] = []
-    for portion in portions:
-        weight = len(portion[0]) / size
-        loss, part = gradient(objective, Batch(*portion), params)
+    for portion, weight in zip(portions, _weights(portions), strict=True):
+        loss, part = gradient(objective, portion, params)
+        # Not in place: two parameters' gradients may be one tensor.
+        weighted = list(torch._foreach_mul(part, weight))
         if total is None:
-            # Not in place: two parameters' gradients may be one tensor.
-            total, grads = loss * weight, list(torch._foreach_mul(part, weight))
+            total, grads = loss * weight, weighted
         else:
             total = total + loss * weight
-            torch._foreach_add_(grads, part, alpha=weight)
+            torch._foreach_add_(grads, weighted)
     assert total is not None  # a batch has at least one sample
     return total, grads
+
+
+def _weights(portions: list[Batch]) -> list[Any]:
+    """Return each portion's part of what the losses are means over: samples, of text the tokens that are predicted.
+
+    What is counted stays on the device. (A text's last window, or windows that overlap, predict fewer.)
+    """
+    if portions[0].y.ndim < 2 or portions[0].y.is_floating_point():
+        size = sum(len(portion.x) for portion in portions)
+        return [len(portion.x) / size for portion in portions]
+    counts = torch.stack([(portion.y != IGNORED).sum() for portion in portions])
+    return list((counts / counts.sum()).unbind())
 
 
 def global_norm(tensors: list[Tensor]) -> Tensor:

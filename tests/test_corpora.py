@@ -164,12 +164,15 @@ def test_tokens_make_a_data_set_too() -> None:
 
 ABC = "abc" * 20
 REFUSED: dict[str, tuple[Callable[[], Data], list[str]]] = {
-    "context": (lambda: from_text("m", "abc", context=3), ["train split", "3 tokens", "dataset.context=2 or less"]),
+    "context": (
+        lambda: from_text("m", "abc", context=3),
+        ["train split", "3 tokens", "need 4", "dataset.context=2 or less, or a longer text"],
+    ),
     "validation": (
         lambda: from_text("m", ABC, context=8, validation_size=5),
         ["validation split", "5 tokens", "dataset.context=4 or less", "larger dataset.validation_size"],
     ),
-    "one": (lambda: from_text("m", ABC, context=8, test_size=1), ["test split", "1 token", "at least 2"]),
+    "one": (lambda: from_text("m", ABC, context=8, test_size=1), ["test split", "1 token;", "Give a longer text"]),
     "empty": (lambda: from_text("m", ""), ["is empty"]),
     "nothing left": (
         lambda: from_text("m", ABC, validation_size=50, test_size=10),

@@ -152,16 +152,22 @@ def _split(
 ) -> Windows | Streams:
     n = len(tokens.values)
     if context >= 1 and n <= context:
-        size = "dataset.train_size" if part == "train" else f"dataset.{part}_size"
-        raise DataError(
-            f"The {part} split of «{name}» has {n:,} tokens, which makes no window of {context} and the token behind "
-            f"it. Give dataset.context={n - 1} or less"
-            + (f", or a larger {size}." if part == "train" else f", or a larger {size} (0 for none).")
-            if n > 1
-            else f"The {part} split of «{name}» has {n} tokens; at least 2 are needed. Give a larger {size}."
-        )
+        raise DataError(_too_short(name, part, n, context))
     windows = Windows(tokens.values, context, context if stride is None else stride, tokens.bytes)
     return windows if streams is None else Streams(windows, streams)
+
+
+def _too_short(name: str, part: str, n: int, context: int) -> str:
+    """Return what is wrong with a split of `n` tokens that fill no window, and what to type."""
+    if part == "train":
+        longer = "a longer text (a larger dataset.train_size, where it is given)"
+    else:
+        longer = f"a longer text (a larger dataset.{part}_size, where it is cut from the training text; 0 for none)"
+    smaller = f"dataset.context={n - 1} or less, or " if n > 1 else ""
+    return (
+        f"The {part} split of «{name}» has {n:,} token{'s' if n != 1 else ''}; a window of dataset.context={context} "
+        f"and the token behind it need {context + 1:,}. Give {smaller}{longer}."
+    )
 
 
 def _check_range(name: str, tokens: dict[str, Tokens], size: int) -> None:

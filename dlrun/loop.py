@@ -23,17 +23,86 @@ from dlrun.objective import Objective
 from dlrun.plan import Plan
 from dlrun.randomness import STEP, key, seed_default
 from dlrun.state import State
-from dlrun.types import Metric, Optimizer, Schedule, Split
+from dlrun.types import Batch, Metric, Optimizer, Schedule, Split
 
 
 class Recorder(Protocol):
-    """Who is told what the loop finds out."""
+    """Who is told what the loop finds out; of an ensemble a value is a list, of a number for each member."""
 
-    def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
+    def point(self, step: int, epoch: float, values: dict[str, Any]) -> None:
         """Take a point of the curves."""
 
-    def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None:
+    def save(self, content: dict[str, Any], best: Any) -> None:
         """Keep a checkpoint, and the best weights if they are new since the last one."""
+
+
+class Losses(Protocol):
+    """The losses since the last point, as `meters.Window` keeps them."""
+
+    def add(self, loss: Tensor, batch: Batch) -> None:
+        """Note the loss of a step; nothing is read."""
+
+    def check(self) -> None:
+        """Read them, and see to one that is not finite."""
+
+    def mean(self) -> dict[str, Any]:
+        """Return the mean over the samples since the last point, and begin anew."""
+
+
+class Trained(Protocol):
+    """What the loop trains: a run (`Training`), or many as one program (`ensemble.Ensemble`)."""
+
+    @property
+    def objective(self) -> Any:
+        """Return what is differentiated."""
+
+    @property
+    def batches(self) -> Any:
+        """Return what gives the batches from a step on."""
+
+    @property
+    def optimizer(self) -> Any:
+        """Return what turns a batch into a change of the parameters."""
+
+    @property
+    def schedule(self) -> Callable[[int, int], Any]:
+        """Return the factor of the rate as a function of the step and the horizon."""
+
+    @property
+    def plan(self) -> Plan:
+        """Return when it ends, logs, evaluates and saves."""
+
+    @property
+    def seed(self) -> int:
+        """Return what the steps' own draws are keyed by."""
+
+    @property
+    def device(self) -> torch.device:
+        """Return where it computes."""
+
+    @property
+    def validation(self) -> Split | None:
+        """Return the validation split."""
+
+    @property
+    def average(self) -> Average | None:
+        """Return the moving average of the weights, if one is kept."""
+
+    @property
+    def best(self) -> Any:
+        """Return the weights and metrics of the best validation so far."""
+
+    def window(self, state: State) -> Losses:
+        """Return what collects the losses between points."""
+
+    def validate(self, state: State) -> dict[str, Any]:
+        """Evaluate the validation split, and keep the weights if they are the best so far."""
+
+    def over(self, state: State) -> bool:
+        """Return whether it ends before its plan does."""
+
+    def content(self, state: State) -> dict[str, Any]:
+        """Return all that a resumed loop needs."""
 
 
 @dataclass
@@ -57,18 +126,58 @@ class Training:
     best: dict[str, Any] | None = None
     """The weights and metrics of the best validation so far."""
 
+    def window(self, state: State) -> Window:
+        """Return what collects the losses between points."""
+        return Window(state)
 
-def train(run: Training, state: State, recorder: Recorder, stop: Callable[[], bool] = lambda: False) -> State:
-    """Train until the plan is done, patience is out, or `stop` says so; return where the run stands.
+    def validate(self, state: State) -> dict[str, float]:
+        """Evaluate the validation split, and keep the weights if they are the best so far."""
+        assert self.validation is not None
+        with averaged(self):
+            found = evaluate(
+                self.objective, self.metrics, self.validation, batch_size=self.evaluation_batch_size, device=self.device
+            )
+            metrics = {f"val/{name}": value for name, value in found.items()}
+            if self.ahead(state, metrics):
+                weights = copied(self.objective.model.state_dict())
+                self.best = {"step": state.step, "metrics": metrics, "model": weights}
+        return metrics
+
+    def ahead(self, state: State, metrics: Mapping[str, float]) -> bool:
+        """Return whether these are the best metrics so far, and note it in `state`."""
+        value = metrics[self.monitor]
+        rank = (_rank(-value if self.higher_is_better else value), _rank(metrics["val/loss"]))
+        ahead = state.best_rank is None or rank < state.best_rank
+        state.waited = 0 if ahead else state.waited + 1
+        if ahead:
+            state.best_step, state.best_rank = state.step, rank
+        return ahead
+
+    def over(self, state: State) -> bool:
+        """Return whether as many validations in a row as allowed brought nothing better."""
+        return self.patience is not None and state.waited >= self.patience
+
+    def content(self, state: State) -> dict[str, Any]:
+        """Return all that a resumed loop needs: `restore` takes it."""
+        return {
+            "model": self.objective.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.weights if self.average else None,
+            "state": asdict(state),
+        }
+
+
+def train(run: Trained, state: State, recorder: Recorder, stop: Callable[[], bool] = lambda: False) -> State:
+    """Train until the plan is done, the run is over (out of patience), or `stop` says so; return where it stands.
 
     Raises `NonFinite` as soon as a logged loss is not a number, naming the step.
     """
     objective, optimizer, plan = run.objective, run.optimizer, run.plan
-    window = Window(state)
+    window = run.window(state)
     clock = Clock(state)
     objective.model.train()
     for batch in run.batches.start(state.step):
-        if state.step >= plan.steps or out_of_patience(run, state) or stop():
+        if state.step >= plan.steps or run.over(state) or stop():
             break
 
         # dropout and the like draw from a generator that each step sets anew: nothing of it to save
@@ -76,7 +185,7 @@ def train(run: Training, state: State, recorder: Recorder, stop: Callable[[], bo
         rate = optimizer.lr * run.schedule(state.step, plan.steps)
         update = optimizer.step(objective, batch, rate)
         state.step += 1
-        window.add(update.loss, batch.x.shape[0])
+        window.add(update.loss, batch)
         if run.average:
             run.average.update(state.step)
 
@@ -84,11 +193,11 @@ def train(run: Training, state: State, recorder: Recorder, stop: Callable[[], bo
         if plan.logs(state.step):
             point = window.mean() | {"lr": rate} | clock.throughput(run.batches.size)
             if update.grad_norm is not None:
-                point["grad_norm"] = float(update.grad_norm)
+                point["grad_norm"] = update.grad_norm.tolist()
             recorder.point(state.step, plan.epoch(state.step), point)
         if run.validation and plan.evaluates(state.step):
             with clock.paused():
-                recorder.point(state.step, plan.epoch(state.step), validate(run, state))
+                recorder.point(state.step, plan.epoch(state.step), run.validate(state))
         if plan.saves(state.step, clock.since_save()):
             with clock.paused():
                 save(run, state, window, recorder)
@@ -98,49 +207,20 @@ def train(run: Training, state: State, recorder: Recorder, stop: Callable[[], bo
     return state
 
 
-def validate(run: Training, state: State) -> dict[str, float]:
-    """Evaluate the validation split, and keep the weights if they are the best so far."""
-    assert run.validation is not None
-    with averaged(run):
-        found = evaluate(
-            run.objective, run.metrics, run.validation, batch_size=run.evaluation_batch_size, device=run.device
-        )
-        metrics = {f"val/{name}": value for name, value in found.items()}
-        value = metrics[run.monitor]
-        rank = (_rank(-value if run.higher_is_better else value), _rank(metrics["val/loss"]))
-        ahead = state.best_rank is None or rank < state.best_rank
-        state.waited = 0 if ahead else state.waited + 1
-        if ahead:
-            state.best_step, state.best_rank = state.step, rank
-            run.best = {"step": state.step, "metrics": metrics, "model": copied(run.objective.model.state_dict())}
-    return metrics
-
-
 def _rank(value: float) -> float:
     # nothing is smaller than NaN, so it would be the best for ever
     return inf if isnan(value) else value
 
 
-def out_of_patience(run: Training, state: State) -> bool:
-    """Return whether as many validations in a row as allowed brought nothing better."""
-    return run.patience is not None and state.waited >= run.patience
-
-
-def averaged(run: Training) -> AbstractContextManager[None]:
+def averaged(run: Trained) -> AbstractContextManager[None]:
     """Return the context in which the model has the weights that count."""
     return run.average.applied() if run.average else nullcontext()
 
 
-def save(run: Training, state: State, window: Window, recorder: Recorder) -> None:
+def save(run: Trained, state: State, window: Losses, recorder: Recorder) -> None:
     """Hand all that a resumed loop needs to the recorder."""
     window.check()
-    content = {
-        "model": run.objective.model.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
-        "average": run.average.weights if run.average else None,
-        "state": asdict(state),
-    }
-    recorder.save(content, run.best)
+    recorder.save(run.content(state), run.best)
 
 
 def restore(run: Training, content: dict[str, Any]) -> State:

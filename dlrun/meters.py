@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dlrun.errors import NonFinite
 from dlrun.state import State
+from dlrun.types import Batch
 
 
 class Window:
@@ -21,10 +22,10 @@ class Window:
         self._losses: list[Tensor] = []
         self._counts: list[int] = []
 
-    def add(self, loss: Tensor, count: int) -> None:
+    def add(self, loss: Tensor, batch: Batch) -> None:
         """Note the loss of a step; nothing is read."""
         self._losses.append(loss.detach())
-        self._counts.append(count)
+        self._counts.append(batch.x.shape[0])
 
     def keep(self) -> None:
         """Read the losses into the state, where a checkpoint finds them."""

@@ -158,7 +158,7 @@ def _restored(built: Built, folder: RunDir) -> State:
 
 def _obey(interrupt: Interrupt, built: Built, state: State) -> None:
     """Raise what an interrupt asked for, unless the training was complete when it came."""
-    over = state.step >= built.training.plan.steps or loop.out_of_patience(built.training, state)
+    over = state.step >= built.training.plan.steps or built.training.over(state)
     if interrupt.signal is None or over:
         return
     console.say(f"  stopped at step {state.step}, saved; «dlrun resume» goes on from there")

@@ -31,7 +31,7 @@ from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.torch_optimizer import adapt
 from dlrun.plan import Plan, checkpoints, in_steps
 from dlrun.randomness import INITIALISATION, key, seed_default
-from dlrun.rehearsal import check_schedule, check_walk, rehearse
+from dlrun.rehearsal import check_schedule, check_tokenizer, check_walk, rehearse
 from dlrun.settings import Evaluation, Tracking, Trainer
 from dlrun.types import Data, Metric, Optimizer, Spec
 
@@ -76,6 +76,7 @@ def assemble(plain: dict[str, Any], *, data: Data | None = None) -> Built:
     model.to(device)
     objective = Objective(model, _part(plain, "loss"), autocast=_autocast(device, precision))
     check_walk(model, data)
+    check_tokenizer(data, plain["trusted"])
     metrics = _metrics(plain, data)
     flop_per_sample = rehearse(objective, data.train, metrics, device=device, targets=_targets(plain))
     batches = _batches(trainer, data, seed=plain["seed"], device=device)

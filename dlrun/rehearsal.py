@@ -6,7 +6,7 @@ count) shows here, in one message, and not after the first epoch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isfinite
 from typing import Any
@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dlrun import tokenizers
 from dlrun.cost import count_flops
 from dlrun.errors import ConfigError, DlrunError, UserError, place
 from dlrun.evaluation import Walked, evaluating, loss_total, remembering
 from dlrun.objective import Objective
+from dlrun.targets import tokenizer as make_tokenizer
 from dlrun.types import Batch, Data, Metric, Schedule, Split
 
 FEW = 2
@@ -86,6 +88,18 @@ def check_schedule(schedule: Schedule, steps: int, *, target: str) -> None:
                 f"schedule: {target}({step}, {steps}) returned {factor!r}; expected is a finite number, the factor "
                 f"of the learning rate."
             )
+
+
+def check_tokenizer(data: Data, trusted: Sequence[str]) -> None:
+    """Raise `ConfigError` for a tokenizer of the user's that could not be made again from what is kept of it."""
+    if data.tokenizer is None or "class" not in (kept := tokenizers.described(data.tokenizer)):
+        return
+    again = make_tokenizer(kept, trusted=trusted)
+    if tokenizers.described(again) != kept or again.size != data.tokenizer.size:
+        raise ConfigError(
+            f"{kept['class']}.load(content) returns another tokenizer than the one whose content() it was given"
+            f" (of {again.size} tokens, expected {data.tokenizer.size}): «dlrun sample» would write something else."
+        )
 
 
 def check_walk(model: nn.Module, data: Data) -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from dlrun import weights
+from dlrun import targets, weights
 from dlrun.build import Built, build, identity, make_model
 from dlrun.errors import UserError
 from dlrun.rundir import RunDir, find
-from dlrun.types import Data, Spec
+from dlrun.types import Data, Spec, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,14 @@ def model_of(folder: RunDir, spec: Spec) -> tuple[nn.Module, int]:
     model = make_model({str(name): value for name, value in plain.items()}, spec, of=plain["name"])
     weights.put(model, values, where=str(folder.path))
     return model, step
+
+
+def tokenizer_of(folder: RunDir) -> Tokenizer:
+    """Return the tokenizer of a run of language. Raises `UserError` if it has none, or it cannot be made again."""
+    if not folder.tokenizer.is_file():
+        raise UserError(f"{folder.path} has no tokenizer.json: the tokens of its data set stand for no text.")
+    trusted = OmegaConf.to_object(OmegaConf.load(folder.config).trusted)
+    return targets.tokenizer(json.loads(folder.tokenizer.read_text()), trusted=cast("list[str]", trusted))
 
 
 def select(built: Built, folder: RunDir) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from dlrun import checkpoint, console, device, loop, presentation, provenance, weights
+from dlrun import checkpoint, console, device, loop, presentation, provenance, tokenizers, weights
 from dlrun.build import Built, plan
 from dlrun.errors import Pruned
 from dlrun.evaluation import Collected
@@ -46,7 +46,7 @@ def run(
         state = _restored(built, folder) if resumed else State()
         folder.update(**_opening(built, folder, started, job=job))
         if built.data.tokenizer:
-            write_atomically(folder.tokenizer, json.dumps(built.data.tokenizer.content()).encode())
+            write_atomically(folder.tokenizer, json.dumps(tokenizers.described(built.data.tokenizer)).encode())
         with closed(Journal(folder.journal)) as journal:
             try:
                 journal.event("start", resumed_from=state.step if resumed else None)

@@ -7,11 +7,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dlrun import tokenizers
 from dlrun.allowed import ALLOWED, NEVER, resolve
 from dlrun.arguments import MISSING, check_arguments, name_of, parameters, settle
 from dlrun.errors import ConfigError, DlrunError, place
+from dlrun.types import Tokenizer
 
-__all__ = ["ALLOWED", "NEVER", "check", "check_arguments", "make", "partial", "resolve"]
+__all__ = ["ALLOWED", "NEVER", "check", "check_arguments", "make", "partial", "resolve", "tokenizer"]
 
 
 def check(
@@ -96,6 +98,33 @@ def partial(
     arguments = _arguments(target, config, trusted, folder)
     arguments |= {n: v for n, v in runtime.items() if n in known and arguments.get(n) is None}
     return functools.partial(target, **arguments) if arguments else target
+
+
+def tokenizer(described: Mapping[str, Any], *, trusted: Sequence[str] = (), folder: Path | None = None) -> Tokenizer:
+    """Return the tokenizer that `tokenizers.described` has described: one of dlrun's, or of a class that is allowed.
+
+    Raises `ConfigError` for a class that may not be named, or makes none from its content.
+
+    >>> tokenizer({"kind": "byte"}).size
+    256
+    """
+    path = described.get("class")
+    if path is None:
+        return tokenizers.load(described)
+    target = resolve(path, trusted=trusted, folder=folder)
+    load = getattr(target, "load", None)
+    if not callable(load):
+        raise ConfigError(
+            f"The tokenizer {path} cannot be made again from a run's folder, as «dlrun sample» does: it needs a class"
+            f" method «load(content)» that returns the tokenizer whose «content()» is given."
+        )
+    try:
+        made: Tokenizer = load(described["content"])
+    except DlrunError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{path}.load(content) failed: {type(error).__name__}: {error}{place(error)}") from error
+    return made
 
 
 def _given(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -253,3 +253,65 @@ def test_a_failure_while_training_names_the_line_of_the_users_file(empty: Path, 
     assert done.code == 1
     assert "ZeroDivisionError: division by zero (bad.py, line 2)" in done.err
     assert newest().status() == "failed"
+
+
+LETTERS = """
+class Letters:
+    size = 27
+
+    def encode(self, text):
+        return [ord(c) - 96 if c.isalpha() else 0 for c in text.lower()]
+
+    def decode(self, tokens):
+        return "".join(chr(t + 96) if t else " " for t in tokens)
+
+    def content(self):
+        return {}
+"""
+LOADED = """
+    @classmethod
+    def load(cls, content):
+        return cls()
+"""
+OTHER = """
+
+class B(Letters):
+    size = 3
+"""
+TEXT = (*QUICK, "dataset=text", "dataset.path=a.txt", "dataset.context=8", "model=gpt", "model.size=1")
+STEPS = ("trainer.steps=2", "trainer.batch_size=4", "evaluation.test=never")
+
+
+def test_a_tokenizer_is_made_again_to_sample(empty: Path, call: Call) -> None:
+    write(empty, letters_py=LETTERS + LOADED, a_txt="to be or not to be " * 40)
+    done = call("train", *TEXT, *STEPS, "dataset.tokenizer={_target_: letters.Letters}")
+    assert done.code == 0, done.err
+    written = call("sample", newest().id, "--prompt", "to be", "--tokens", "20")
+    assert re.fullmatch("to be[a-z ]{20}\n", written.out), written.err
+    write(empty, letters_py=LETTERS)
+    sys.modules.pop("letters")
+    assert "load(content)" in call("sample", newest().id).err
+
+
+@pytest.mark.parametrize(
+    ("code", "chosen", "told"),
+    [
+        (LETTERS, "{_target_: letters.Letters}", r"letters\.Letters cannot be made again .* «load\(content\)»"),
+        (LETTERS + LOADED.replace("cls()", "1 / 0"), "{_target_: letters.Letters}", r"ZeroDivisionError"),
+        (LETTERS.replace("{}", "{1, 2}") + LOADED, "{_target_: letters.Letters}", r"not what JSON can hold"),
+        (
+            f"{LETTERS}{LOADED.replace('cls()', 'B()')}\nclass B(Letters):\n    size = 3\n",
+            "{_target_: letters.Letters}",
+            "of 3",
+        ),
+        (LETTERS.replace("size", "siz") + LOADED, "{_target_: letters.Letters}", r"has no «size»"),
+        (LETTERS, "3", r"dataset\.tokenizer=3: expected character, byte, word, bpe"),
+    ],
+)
+def test_a_tokenizer_that_cannot_be_made_again_is_refused_at_the_start(
+    empty: Path, call: Call, code: str, chosen: str, told: str
+) -> None:
+    write(empty, letters_py=code, a_txt="to be or not to be " * 40)
+    done = call("train", *TEXT, *STEPS, f"dataset.tokenizer={chosen}")
+    assert done.code == 2 and re.search(told, done.err), done.err
+    assert not all_runs()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import sys
 from collections.abc import Iterator
 
@@ -12,10 +11,10 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from dlrun import console, device, tokenizers
+from dlrun import console, device
 from dlrun.errors import UserError
 from dlrun.generation import Sampling, generate, opening, speaking, spelled
-from dlrun.reload import model_of
+from dlrun.reload import model_of, tokenizer_of
 from dlrun.rundir import RunDir, find
 from dlrun.tokenizers.word import UNKNOWN
 from dlrun.types import Spec, Tokenizer
@@ -92,10 +91,8 @@ def _of_language(folder: RunDir) -> tuple[Spec, Tokenizer]:
             f"{folder.path} is not a run of language{what}: its model was trained on {data} and writes no text.\n"
             f"«dlrun predict {folder.id} FILE» shows its answers."
         )
-    if not folder.tokenizer.is_file():
-        raise UserError(f"{folder.path} has no tokenizer.json: the tokens of its data set stand for no text.")
     lists = {name: tuple(said[name]) for name in ("input_shape", "class_names")}
-    return Spec(**said | lists), tokenizers.load(json.loads(folder.tokenizer.read_text()))
+    return Spec(**said | lists), tokenizer_of(folder)
 
 
 def _encoded(tokenizer: Tokenizer, prompt: str) -> list[int]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
+from dlrun import tokenizers
 from dlrun.datasets import fingerprint as hashing
 from dlrun.datasets.corpus import Passage, String, Text, parts
 from dlrun.datasets.encoding import Tokens
@@ -38,7 +38,7 @@ def from_text(
     Without a `validation` (or `test`) text, the training text is cut by position: its last `test_size`
     characters (below 1: that fraction), and the `validation_size` before them. The tokenizer is "character",
     "byte", "word" or "bpe", the last two of `vocabulary_size` tokens, made from the training part alone (an
-    alphabet from all parts); or one of your own. `train_size` keeps the first so many tokens for training,
+    alphabet from all parts); or one of your own (`types.Tokenizer`). `train_size` keeps the first so many tokens,
     without changing the tokenizer, so that runs on more and less text can be compared. `stride` and `streams`:
     see `from_tokens`. A long text's tokens are kept in the cache. Raises `DataError` for a text that is too
     short, `ConfigError` for sizes and names.
@@ -51,6 +51,11 @@ def from_text(
     others = [passage for part, passage in passages.items() if part != "train"]
     if isinstance(tokenizer, str):
         tokenizer = tokenizer_of(tokenizer, passages["train"], others, vocabulary_size=vocabulary_size)
+    elif lacking := [name for name in ("size", "encode", "decode", "content") if not hasattr(tokenizer, name)]:
+        raise ConfigError(
+            f"dataset.tokenizer={tokenizer}: expected {', '.join(tokenizers.KINDS)}, or an object of a class of yours; "
+            f"this one has no «{lacking[0]}»."
+        )
     elif vocabulary_size is not None:
         raise ConfigError(f"vocabulary_size={vocabulary_size}: the tokenizer that is given has its own size. Leave it.")
     tokens = {
@@ -68,7 +73,7 @@ def from_text(
         context=context,
         stride=stride,
         streams=streams,
-        content=hashing.fingerprint(*text, json.dumps(tokenizer.content(), sort_keys=True), str(train_size)),
+        content=hashing.fingerprint(*text, tokenizers.key(tokenizer), str(train_size)),
         notes={"characters": sum(map(len, passages.values()))} | dict(notes or {}),
     )
 

@@ -11,7 +11,7 @@ from dlrun.datasets import text_files
 from dlrun.datasets.language import from_text
 from dlrun.datasets.text import walk
 from dlrun.errors import ConfigError, DataError
-from dlrun.types import Data
+from dlrun.types import Data, Tokenizer
 
 _PASSED_OVER = ("test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages")
 
@@ -19,7 +19,7 @@ _PASSED_OVER = ("test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo"
 def stdlib(
     *,
     size: int | None = 4_000_000,
-    tokenizer: str = "byte",
+    tokenizer: str | Tokenizer = "byte",
     vocabulary_size: int | None = None,
     context: int = 64,
     stride: int | None = None,

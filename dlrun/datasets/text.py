@@ -11,14 +11,14 @@ from dlrun import console
 from dlrun.datasets import text_files
 from dlrun.datasets.language import from_text
 from dlrun.errors import ConfigError, DataError, did_you_mean
-from dlrun.types import Data
+from dlrun.types import Data, Tokenizer
 
 
 def text(
     *,
     path: str | None = None,
     endings: list[str] | None = None,
-    tokenizer: str = "byte",
+    tokenizer: str | Tokenizer = "byte",
     vocabulary_size: int | None = None,
     context: int = 64,
     stride: int | None = None,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dlrun.datasets import files
 from dlrun.datasets.language import from_text
 from dlrun.datasets.sources import TINYSHAKESPEARE
-from dlrun.types import Data
+from dlrun.types import Data, Tokenizer
 
 
 def tinyshakespeare(
     *,
     path: str | None = None,
-    tokenizer: str = "character",
+    tokenizer: str | Tokenizer = "character",
     vocabulary_size: int | None = None,
     context: int = 64,
     stride: int | None = None,

@@ -34,8 +34,7 @@ T = TypeVar("T")
 def tokens_of(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None) -> Tokens:
     """Return the tokens of a passage, the first `most` of them (null: all), from the cache if they are there."""
     if len(passage) >= SHORT:
-        made_of = json.dumps(tokenizer.content(), sort_keys=True)
-        path = _path("tokens", "bin", passage.key, made_of, str(most))
+        path = _path("tokens", "bin", passage.key, tokenizers.key(tokenizer), str(most))
         with suppress(OSError):  # a cache that cannot be written costs time and memory, no more
             return _kept(path, lambda: _map(path, tokenizer), lambda: _save(path, passage, tokenizer, most))
     portions = list(encode(passage, tokenizer, most=most))

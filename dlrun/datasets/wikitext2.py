@@ -9,13 +9,13 @@ from __future__ import annotations
 from dlrun.datasets import files
 from dlrun.datasets.language import from_text
 from dlrun.datasets.sources import WIKITEXT2
-from dlrun.types import Data
+from dlrun.types import Data, Tokenizer
 
 
 def wikitext2(
     *,
     path: str | None = None,
-    tokenizer: str = "word",
+    tokenizer: str | Tokenizer = "word",
     vocabulary_size: int | None = None,
     context: int = 64,
     stride: int | None = None,

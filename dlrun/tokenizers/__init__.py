@@ -1,11 +1,16 @@
 """Tokenizers: text ↔ tokens, one small file each, chosen by name (`dataset.tokenizer`).
 
-`fit` makes one from a text, `load` makes it again from what it is made of (a run's `tokenizer.json`).
+`fit` makes one from a text, `described` says what it is made of (a run's `tokenizer.json`), and `load` makes it
+again. A user's own has a class method `load(content)`; `dlrun.targets` finds its class.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from dlrun.errors import ConfigError, did_you_mean
@@ -51,6 +56,33 @@ def load(content: Mapping[str, Any]) -> Tokenizer:
     """
     check(str(content.get("kind")))
     return _CLASSES[content["kind"]].load(content)
+
+
+def described(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return what a tokenizer is made of: its content, and the full name of its class if it is none of dlrun's.
+
+    Raises `ConfigError` if JSON cannot hold it.
+
+    >>> described(Byte())
+    {'kind': 'byte'}
+    """
+    kind = type(tokenizer)
+    if kind in _CLASSES.values():
+        return tokenizer.content()
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        return {"class": name, "content": json.loads(json.dumps(tokenizer.content()))}
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name}.content() is not what JSON can hold: {error}.") from None
+
+
+def key(tokenizer: Tokenizer) -> str:
+    """Return what tells a tokenizer from all others: its description, and the code of one that is none of dlrun's."""
+    made_of = json.dumps(described(tokenizer), sort_keys=True)
+    file = getattr(sys.modules.get(type(tokenizer).__module__), "__file__", None)
+    if type(tokenizer) in _CLASSES.values() or not file:
+        return made_of
+    return f"{made_of} {hashlib.sha256(Path(file).read_bytes()).hexdigest()}"
 
 
 def fit(

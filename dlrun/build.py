@@ -16,6 +16,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
+from dlrun import layout, provenance, targets, weights
 from dlrun import metrics as known_metrics
 from dlrun import provenance, targets, weights
 from dlrun.averaging import Average
@@ -57,17 +58,19 @@ class Built:
     """The SHA-256 of the weights that `init_from` names."""
 
 
-def build(config: DictConfig, *, data: Data | None = None) -> Built:
+def build(config: DictConfig, *, data: Data | None = None, before: Mapping[str, Any] | None = None) -> Built:
     """Return the parts of the run that `config` describes; `data` is its data set, if it is loaded already.
+    What `auto` stands for is as in `before`, the summary's `execution` of a run that is resumed.
 
     Raises `UserError` with one message that says what is wrong and what to type.
     """
-    return assemble(check(config), data=data)
+    return assemble(check(config), data=data, before=before)
 
 
-def assemble(plain: dict[str, Any], *, data: Data | None = None) -> Built:
+def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping[str, Any] | None = None) -> Built:
     """Return the parts of a run whose configuration `check` has returned, as `build` does."""
     trainer, evaluation, tracking = (cls(**plain[name]) for name, cls in SETTINGS.items())
+    decided = before if before and before.get("device") == device.type else {}
     device, precision = choose(trainer.device, trainer.precision)
     data = data or dataset(plain)
     data = _moved(data if not trainer.fast else _two_batches(data, trainer), device)
@@ -78,13 +81,20 @@ def assemble(plain: dict[str, Any], *, data: Data | None = None) -> Built:
     check_walk(model, data)
     check_tokenizer(data, plain["trusted"])
     metrics = _metrics(plain, data)
-    flop_per_sample = rehearse(objective, data.train, metrics, device=device, targets=_targets(plain))
+    optimizer = _optimizer(plain, trainer)
+    asked = trainer.memory_format
+    asked = decided.get("memory_format", asked) if asked == "auto" else asked
+    memory_format, flop_per_sample = layout.laid_out(
+        model,
+        layout.decide(asked, model, optimizer, device, precision),
+        lambda: rehearse(objective, data.train, metrics, device=device, targets=_targets(plain)),
+        asked=asked,
+    )
     batches = _batches(trainer, data, seed=plain["seed"], device=device)
     flop = round(flop_per_sample * batches.size)
     threads = trainer.threads or threads_for(flop, device)
     if trainer.compile:
         objective.compile()
-    optimizer = _optimizer(plain, trainer)
     optimizer.init(objective)
     training = Training(
         objective=objective,

@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 
@@ -28,6 +29,11 @@ class Execution:
     precision: str
     threads: int
     deterministic: bool
+    memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+
+    def summary(self) -> dict[str, Any]:
+        """Return the choices that a resumed run obeys."""
+        return {"device": self.device.type, "memory_format": self.memory_format}
 
 
 def choose(device: str, precision: str) -> tuple[torch.device, str]:

@@ -11,7 +11,7 @@ from typing import Any
 from dlrun import console
 from dlrun.build import Built
 from dlrun.console import amount, duration, number
-from dlrun.device import describe
+from dlrun.device import Execution, describe
 from dlrun.plan import Plan
 from dlrun.rehearsal import first_loss
 from dlrun.rundir import RunDir
@@ -53,7 +53,7 @@ def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
         ["model", f"{model}: {built.parameters:,} parameters, {amount(built.flop_per_step, 'FLOP')} a step"],
         ["optimizer", f"{optimizer}, lr {number(built.training.optimizer.lr)}, schedule {schedule}"],
         ["steps", f"{plan.steps} of {_batch(built)} ({plan.epoch(plan.steps):.4g} epochs)"],
-        ["device", f"{describe(execution.device)}, {execution.precision}, {_threads(built)}"],
+        ["device", f"{describe(execution.device)}, {execution.precision}, {_threads(built)}{_ways(execution)}"],
     ]
     if start:
         rows.append(["resumed", f"from step {start}"])
@@ -80,6 +80,11 @@ def _batch(built: Built) -> str:
 def _threads(built: Built) -> str:
     n = built.execution.threads
     return f"{n} thread{'s' if n != 1 else ''}"
+
+
+def _ways(execution: Execution) -> str:
+    """Return what is unusual in how a run computes."""
+    return ", channels last" if execution.memory_format == "channels_last" else ""
 
 
 def _relative(run: RunDir) -> str:

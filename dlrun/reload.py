@@ -58,7 +58,7 @@ def rebuild(folder: RunDir, changed: DictConfig | None = None) -> Built:
     if begun:
         # it has weights of its own: those it started from may be gone by now
         config.init_from = None
-    built = build(config)
+    built = build(config, before=summary.get("execution"))
     if begun:
         initial = summary.get("initial_weights")
         built = replace(built, initial_weights=initial)

@@ -130,6 +130,7 @@ def _opening(built: Built, folder: RunDir, started: float, *, job: bool) -> dict
         "uploaded": False if built.tracking.enabled else None,
         "error": None,
     }
+        "execution": built.execution.summary(),
 
 
 def _with_horizon(built: Built, folder: RunDir) -> Built:

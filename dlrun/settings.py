@@ -28,7 +28,8 @@ class Trainer:
 
     Of `minutes`, `steps` and `epochs` the first that is given holds. Intervals are a number of
     steps, or text: "2 epochs", "30 s", "5 min" (times only for checkpoints, which never change a
-    result).
+    result). `memory_format` is the order in memory of the weights of convolutions: `auto` takes the
+    faster one.
     """
 
     epochs: float | None = 10.0
@@ -46,6 +47,7 @@ class Trainer:
     device: str = "auto"
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     deterministic: bool = False
+    memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
     compile: bool = False
     threads: int | None = None
     workers: int = 2

@@ -16,7 +16,7 @@ class TorchRule:
 
     def __init__(self, cls: type[torch.optim.Optimizer], arguments: dict[str, Any]) -> None:
         known = inspect.signature(cls).parameters
-        self._cls = cls
+        self.cls = cls
         self._arguments = dict(arguments)
         self._decay_all = bool(self._arguments.pop("decay_all", False))
         self._decays = "weight_decay" in known
@@ -31,7 +31,7 @@ class TorchRule:
         acts = [d or self._decay_all or not self._decays for d in decay]
         groups: list[dict[str, Any]] = [{"params": [p for p, a in zip(params, acts, strict=True) if a]}]
         groups.append({"params": [p for p, a in zip(params, acts, strict=True) if not a], "weight_decay": 0.0})
-        self._optimizer = self._cls([g for g in groups if g["params"]], **self._arguments)
+        self._optimizer = self.cls([g for g in groups if g["params"]], **self._arguments)
 
     def update(self, params: list[Tensor], grads: list[Tensor], lr: float) -> None:
         """Hand the gradients over, and take one step at the rate `lr`."""
@@ -52,7 +52,7 @@ class TorchRule:
         try:
             self._built().load_state_dict(state)
         except (KeyError, ValueError) as error:
-            raise ConfigError(f"The saved state is not one of torch.optim.{self._cls.__name__}: {error}") from error
+            raise ConfigError(f"The saved state is not one of torch.optim.{self.cls.__name__}: {error}") from error
 
     def _built(self) -> torch.optim.Optimizer:
         assert self._optimizer is not None, "init() comes first"

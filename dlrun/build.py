@@ -18,7 +18,6 @@ from torch import nn
 
 from dlrun import layout, provenance, targets, weights
 from dlrun import metrics as known_metrics
-from dlrun import provenance, targets, weights
 from dlrun.averaging import Average
 from dlrun.batches import Batches, Streamed
 from dlrun.configuration import PARTS, SETTINGS, SIZES, check
@@ -112,7 +111,7 @@ def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping
     )
     check_schedule(training.schedule, training.plan.steps, target=plain["schedule"]["_target_"])
     _monitor(training, evaluation, data)
-    execution = Execution(device, precision, threads, trainer.deterministic)
+    execution = Execution(device, precision, threads, trainer.deterministic, memory_format)
     return Built(
         config=plain,
         data=data,

@@ -59,8 +59,8 @@ class Built:
 
 def build(config: DictConfig, *, data: Data | None = None, before: Mapping[str, Any] | None = None) -> Built:
     """Return the parts of the run that `config` describes; `data` is its data set, if it is loaded already.
-    What `auto` stands for is as in `before`, the summary's `execution` of a run that is resumed.
 
+    What `auto` stands for is as in `before`, the summary's `execution` of a run that is resumed.
     Raises `UserError` with one message that says what is wrong and what to type.
     """
     return assemble(check(config), data=data, before=before)
@@ -69,8 +69,8 @@ def build(config: DictConfig, *, data: Data | None = None, before: Mapping[str, 
 def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping[str, Any] | None = None) -> Built:
     """Return the parts of a run whose configuration `check` has returned, as `build` does."""
     trainer, evaluation, tracking = (cls(**plain[name]) for name, cls in SETTINGS.items())
-    decided = before if before and before.get("device") == device.type else {}
     device, precision = choose(trainer.device, trainer.precision)
+    decided = before if before and before.get("device") == device.type else {}
     data = data or dataset(plain)
     data = _moved(data if not trainer.fast else _two_batches(data, trainer), device)
     model = make_model(plain, data.spec, of=data.name)

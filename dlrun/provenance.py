@@ -23,7 +23,7 @@ import dlrun
 
 BOOKKEEPING = ("name", "tracking", "trusted", "study", "sweep")
 """Groups and keys of the configuration that no result depends on."""
-BOOKKEEPING_OF_TRAINER = ("checkpoint_every", "figures", "device", "precision", "threads", "workers")
+BOOKKEEPING_OF_TRAINER = ("checkpoint_every", "figures", "profile", "device", "precision", "threads", "workers")
 """Likewise; the device's type and the precision enter as what they were resolved to."""
 
 

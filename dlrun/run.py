@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
-from dlrun import checkpoint, console, device, loop, presentation, provenance, tokenizers, weights
+from dlrun import checkpoint, console, device, loop, presentation, profile, provenance, tokenizers, weights
 from dlrun.build import Built, plan
 from dlrun.errors import Pruned
 from dlrun.evaluation import Collected
@@ -53,7 +54,8 @@ def run(
                 begun()
                 presentation.announce(built, folder, start=state.step)
                 recorder = recording(built, folder, journal, start=state.step, job=job or folder.of_a_sweep)
-                state = loop.train(built.training, state, recorder, stop=lambda: interrupt.signal is not None)
+                with _profiled(built, folder, state, lambda: interrupt.signal is not None) as stop:
+                    state = loop.train(built.training, state, recorder, stop)
                 with interrupt.at_once():
                     recorder.insist()
                 _obey(interrupt, built, state)
@@ -69,6 +71,16 @@ def run(
                 if ended is error:
                     raise
                 raise ended from error
+
+
+def _profiled(
+    built: Built, folder: RunDir, state: State, stop: Callable[[], bool]
+) -> AbstractContextManager[Callable[[], bool]]:
+    """Return the context of the loop: the profiler's, if one is asked for."""
+    if not built.trainer.profile:
+        return nullcontext(stop)
+    training = built.training
+    return profile.watched(state, stop, plan=training.plan, device=training.device, folder=folder.path / "profile")
 
 
 def _as_asked(error: BaseException, interrupt: Interrupt, state: State) -> BaseException:

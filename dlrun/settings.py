@@ -54,6 +54,7 @@ class Trainer:
     overfit_batches: int | None = None
     fast: bool = False
     figures: bool = True
+    profile: bool = False
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ sweepdir manifest journal checkpoint results
 evaluation generation loop forecast repeatability evidence
 figures
 allowed arguments targets configuration weights rehearsal build
-interrupt presentation samples recorder scoring run reload
+interrupt presentation samples recorder scoring profile run reload
 tracking
 studies report sweep search
 advice composition multirun compose

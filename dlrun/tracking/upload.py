@@ -151,6 +151,7 @@ class Upload:
     def _send_files(self) -> None:
         self._send_folder(self.run.path / ".hydra", "config")
         self._send_folder(self.run.figures, "figures")
+        self._send_folder(self.run.path / "profile", "profile")
         self._send_each([self.run.log], "log")
         if self._setting("log_checkpoints", False):
             self._send_each([self.run.last, self.run.best], "checkpoints")

@@ -1,0 +1,126 @@
+"""The profile of a run: what it sees, what it leaves in the folder, and that it changes nothing else."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from dlrun import profile
+from dlrun.plan import Plan
+from dlrun.profile import OUTSIDE, STEPS, Profile, watched, window
+from dlrun.rundir import RunDir, all_runs
+from dlrun.state import State
+from tests.conftest import Called
+
+QUIET = ("tracking.enabled=false", "trainer.figures=false", "trainer.threads=1")
+Call = Callable[..., Called]
+DRAW = profile._draw
+
+
+def seen(plan: Plan, folder: Path, *, block: int = 1, start: int = 0) -> State:
+    """Take steps of one matrix product each, in blocks, as the loop does."""
+    state = State(step=start)
+    a = torch.randn(8, 8)
+    with watched(state, lambda: False, plan=plan, device=torch.device("cpu"), folder=folder) as stop:
+        while state.step < plan.steps and not stop():
+            for _ in range(block):
+                a @ a
+            state.step += block
+    return state
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The picture of the last test is enough."""
+    monkeypatch.setattr(profile, "_draw", lambda found, path: None)
+
+
+def steps_of(folder: Path) -> list[str]:
+    trace = json.loads(gzip.decompress((folder / "trace.json.gz").read_bytes()))
+    return [e["name"] for e in trace["traceEvents"] if e.get("cat") == "user_annotation"]
+
+
+def plan(steps: int, evaluate_every: int = 1000) -> Plan:
+    return Plan(steps, per_epoch=25, log_every=10, evaluate_every=evaluate_every)
+
+
+def test_twenty_steps_are_traced_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seen(plan(100), tmp_path / "profile")
+    assert steps_of(tmp_path / "profile") == [f"step {n}" for n in range(11, 31)]
+    text = (tmp_path / "profile" / "steps.txt").read_text()
+    assert "20 steps from step 11 on" in text and OUTSIDE in text and text == capsys.readouterr().out
+    products = next(line.split() for line in text.splitlines() if line.split()[0] == "aten::mm")
+    assert products[-1] == "1"  # one call a step
+
+
+def test_operators_and_what_is_outside_of_them_make_up_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep, found = profile._keep, list[Profile]()
+    monkeypatch.setattr(profile, "_keep", lambda watch, folder: (found.append(watch.found), keep(watch, folder)))
+    seen(plan(100), tmp_path)
+    (it,) = found
+    trace = json.loads(gzip.decompress((tmp_path / "trace.json.gz").read_bytes()))
+    ranges = [e["dur"] * 1e-6 for e in trace["traceEvents"] if e.get("cat") == "user_annotation"]
+    assert it.steps * sum(o.seconds for o in it.operators) == pytest.approx(sum(ranges), rel=0.01)
+    assert it.before and not it.kernels
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(1, 1), (2, 2), (6, 4), (25, 17)])
+def test_a_short_run_is_traced_as_far_as_it_goes(tmp_path: Path, steps: int, expected: int) -> None:
+    seen(plan(steps), tmp_path)
+    assert len(steps_of(tmp_path)) == expected
+
+
+def test_blocks_of_steps_are_ranges_and_their_steps_count(tmp_path: Path) -> None:
+    seen(plan(100), tmp_path, block=10)
+    assert steps_of(tmp_path) == ["step 11", "step 21"]
+    assert "20 steps from step 11 on" in (tmp_path / "steps.txt").read_text()
+
+
+def test_a_resumed_run_is_traced_after_its_own_warm_up(tmp_path: Path) -> None:
+    seen(plan(100), tmp_path, start=60)
+    assert steps_of(tmp_path)[0] == "step 71"
+    seen(plan(100), tmp_path, start=100)  # no step: what was found stays
+    assert steps_of(tmp_path)[0] == "step 71"
+
+
+def test_no_validation_falls_into_the_window_if_that_can_be() -> None:
+    first, last = window(plan(1000, evaluate_every=30), 0)
+    assert last - first == STEPS and not any(step % 30 == 0 for step in range(first + 1, last + 1))
+    assert window(plan(1000, evaluate_every=7), 0) == (10, 30)
+
+
+def test_no_failure_of_the_profiler_is_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("no counters here")
+
+    for name in ("torch.profiler.profile.start", "torch.profiler.profile.stop"):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, broken)
+            assert seen(plan(40), tmp_path).step == 40
+        assert "could not be profiled: RuntimeError: no counters here" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    assert seen(plan(40), tmp_path / "file").step == 40
+    assert "could not be profiled" in capsys.readouterr().err
+
+
+def test_a_profiled_run_is_the_same_run(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile, "_draw", DRAW)
+    runs = []
+    for on in ("true", "false"):
+        done = call("train", "trainer.steps=30", f"trainer.profile={on}", *QUIET)
+        assert done.code == 0, done
+        runs.append(all_runs()[-1].path)
+    one, two = (RunDir(path).summary() for path in runs)
+    assert one["metrics"] == two["metrics"] and one["identity"] == two["identity"]
+    assert {f.name for f in (runs[0] / "profile").iterdir()} == {"trace.json.gz", "steps.txt", "steps.png"}
+    assert not (runs[1] / "profile").exists()
+    assert "where a step goes" in (runs[0] / "train.log").read_text()

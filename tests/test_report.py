@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlrun import report
 from dlrun.report.claims import checked
 from dlrun.report.contents import contents
 from dlrun.report.document import Heading, Paragraph, Table
@@ -21,6 +20,8 @@ from dlrun.report.html import html
 from dlrun.report.markdown import markdown
 from dlrun.report.overview import overview
 from dlrun.report.pictures import pictures
+from dlrun.report.terminal import closing
+from dlrun.report.writing import write
 from dlrun.results import Result
 from dlrun.studies.study import Claim, Finding, judged
 from dlrun.sweepdir import SweepDir
@@ -56,14 +57,14 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepDir:
     grid = {"optimizer.lr": RATES, "seed": SEEDS}
     folder = tmp_path_factory.mktemp("sweeps") / "120000-made-abcd"
     made = made_sweep(folder, grid, some_fail, curves=curve, summary={"selected": chosen})
-    report.write(made)
+    write(made)
     return made
 
 
 def page(sweep: SweepDir) -> str:
     """Return the Markdown page, without the backslashes that keep signs as they are."""
     if not sweep.report.exists():
-        report.write(sweep)
+        write(sweep)
     return re.sub(r"\\([\\`*_<\[|])", r"\1", (sweep.report / "report.md").read_text())
 
 
@@ -181,14 +182,14 @@ def test_a_random_search_gets_dots_and_no_map(tmp_path: Path) -> None:
 def test_a_report_written_again_is_the_same(sweep: SweepDir) -> None:
     files = {file: file.read_bytes() for file in sweep.report.rglob("*.*")}
     assert len(files) == 3 + 2 * 3
-    report.write(sweep)
+    write(sweep)
     assert {file: file.read_bytes() for file in sweep.report.rglob("*.*")} == files
 
 
 def test_nothing_finished_is_a_report_too(tmp_path: Path) -> None:
     sweep = made_sweep(tmp_path / "s", {"optimizer.lr": RATES, "seed": [0]}, lambda values: {})
     assert "No run has finished" in page(sweep)
-    assert "3 missing" in report.closing(sweep)
+    assert "3 missing" in closing(sweep)
 
 
 def test_a_diverged_run_is_counted_not_averaged(tmp_path: Path) -> None:
@@ -234,7 +235,7 @@ def test_claims_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds:
     seen = overview(sweep)
     told = markdown(contents(seen, checked(seen), [], []))
     assert f"| {word} | the error falls | 6 runs |" in told
-    assert f"  {word}: the error falls\n    6 runs" in report.closing(sweep)
+    assert f"  {word}: the error falls\n    6 runs" in closing(sweep)
     assert json.loads((sweep.report / "claims.json").read_text())[0]["verdict"] == word
 
 
@@ -251,7 +252,7 @@ def test_a_study_that_fails_costs_no_report(
 
 
 def test_the_closing_lines(sweep: SweepDir) -> None:
-    text = report.closing(sweep)
+    text = closing(sweep)
     assert "★ optimizer.lr=0.1 " in text
     assert "test/error" in text
     assert "report.html" in text

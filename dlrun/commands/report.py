@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import webbrowser
 
-from dlrun import console, report
+from dlrun import console
 from dlrun.errors import UserError
+from dlrun.report.terminal import closing
+from dlrun.report.writing import write
 from dlrun.rundir import outputs
 from dlrun.sweepdir import SweepDir, all_sweeps, find_sweep
 
@@ -24,8 +26,8 @@ def main(argv: list[str]) -> int:
     sweep = find_sweep(options.sweep)
     if sweep is None:
         raise UserError(_unknown(options.sweep))
-    page = report.write(sweep)
-    console.say(report.closing(sweep))
+    page = write(sweep)
+    console.say(closing(sweep))
     if options.open:
         webbrowser.open(page.as_uri())
     return 0

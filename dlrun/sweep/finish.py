@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dlrun import console, manifest, report, tracking
+from dlrun import console, manifest, tracking
 from dlrun.manifest import Manifest
+from dlrun.report.terminal import closing
+from dlrun.report.writing import write
 from dlrun.results import Result
 from dlrun.sweep import job as work
 from dlrun.sweep.conduct import Conductor, label
@@ -119,7 +121,7 @@ def _tell_failures(sweep: SweepDir, failed: Sequence[Result]) -> None:
 def _report(sweep: SweepDir) -> Path | None:
     """Write the report; one that fails is a warning, never a lost sweep."""
     try:
-        place: Path = report.write(sweep)
+        place = write(sweep)
     except Exception as error:
         console.warn(f"The report could not be made: {type(error).__name__}: {error}. «dlrun report {sweep.id}»")
         return None
@@ -128,7 +130,7 @@ def _report(sweep: SweepDir) -> Path | None:
 
 def _closing(sweep: SweepDir) -> str:
     try:
-        return report.closing(sweep)
+        return closing(sweep)
     except Exception as error:
         return f"{sweep.path}  ({type(error).__name__}: {error})"
 

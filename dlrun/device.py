@@ -115,7 +115,9 @@ def describe(device: torch.device) -> str:
 
 
 PEAKS: dict[str, tuple[float | None, float | None, float]] = {
-    "B200": (2250, 1125, 75),
+    "B200": (2250, 1100, 75),
+    "GB200": (2500, 1250, 80),
+    "H200 NVL": (835, 417, 60),
     "H200": (989, 494, 67),
     "H100 PCIe": (756, 378, 51),
     "H100 NVL": (835, 417, 60),
@@ -136,8 +138,10 @@ PEAKS: dict[str, tuple[float | None, float | None, float]] = {
 }
 """TFLOP a second in bf16, tf32 and fp32 of the GPUs whose name has the words of the key, the first that fits.
 
-Dense matrix products with sums in fp32, from NVIDIA's data sheets of each (those of Hopper, Ada and Blackwell give
-twice as much, with sparsity), and for GeForce the white papers GA102 and AD102. None: the GPU has no such units.
+Dense matrix products with sums in fp32, as NVIDIA's data sheets have them (those of Hopper, Ada and Blackwell give twice
+as much, with sparsity), and for GeForce the white papers of AD102 and GA102, whose other models (Ti, D, Laptop) have
+other rates. Compared in November 2026 with data sheets as vendors quote them; not found there, and so from memory: the
+two NVL, A30, A10G, and the RTX 3090 but for fp32. None: the GPU has no such units.
 """
 
 
@@ -160,7 +164,7 @@ def peak(execution: Execution, *, measure: bool) -> float | None:
 
 
 def _listed(name: str, precision: str) -> float | None:
-    rates = next((rates for key, rates in PEAKS.items() if re.search(rf"\b{key}\b", name)), None)
+    rates = next((rates for key, rates in PEAKS.items() if re.search(rf"\b{key}\b(?! (Ti|D)\b)", name)), None)
     if rates is None or "Laptop" in name or "MIG" in name:
         return None
     rate = rates[("bf16", "tf32", "fp32").index(precision)]

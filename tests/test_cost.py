@@ -155,6 +155,9 @@ def execution(device: str, precision: str, threads: int = 1) -> Execution:
     ("name", "precision", "tflop"),
     [
         ("NVIDIA H200", "bf16", 989),
+        ("NVIDIA H200 NVL", "bf16", 835),
+        ("NVIDIA B200", "tf32", 1100),
+        ("NVIDIA GB200", "tf32", 1250),
         ("NVIDIA H100 80GB HBM3", "tf32", 494),
         ("NVIDIA H100 PCIe", "bf16", 756),
         ("NVIDIA A100-SXM4-80GB", "fp32", 19.5),
@@ -164,6 +167,8 @@ def execution(device: str, precision: str, threads: int = 1) -> Execution:
         ("NVIDIA L4", "bf16", 121),
         ("NVIDIA GeForce RTX 4090", "tf32", 82.6),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", "tf32", None),
+        ("NVIDIA GeForce RTX 4090 D", "tf32", None),
+        ("NVIDIA GeForce RTX 3090 Ti", "fp32", None),
         ("Tesla V100-SXM2-16GB", "tf32", 15.7),
         ("Tesla T4", "bf16", None),
         ("A card from tomorrow", "fp32", None),

@@ -129,6 +129,7 @@ def _opening(built: Built, folder: RunDir, started: float, *, job: bool) -> dict
         "device_name": device.describe(built.execution.device),
         "precision": built.execution.precision,
         "threads": built.execution.threads,
+        "execution": built.execution.summary(),
         "flop_per_step": built.flop_per_step,
         "horizon": built.training.plan.steps,
         "minutes": built.trainer.minutes,
@@ -142,7 +143,6 @@ def _opening(built: Built, folder: RunDir, started: float, *, job: bool) -> dict
         "uploaded": False if built.tracking.enabled else None,
         "error": None,
     }
-        "execution": built.execution.summary(),
 
 
 def _with_horizon(built: Built, folder: RunDir) -> Built:

@@ -32,6 +32,18 @@ def kept(path: Path) -> Iterator[None]:
             file.close()
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """Have what is said meanwhile appended to none of the files that are kept already."""
+    logs, printed = _logs[:], _printed[:]
+    _logs.clear()
+    _printed.clear()
+    try:
+        yield
+    finally:
+        _logs[:], _printed[:] = logs, printed
+
+
 def _is_standard_output(path: Path) -> bool:
     """Return whether what is printed goes to this file, as in a sweep's job."""
     try:

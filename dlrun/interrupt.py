@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and SIGUSR1 as a request: finish the step, save, and end.
 
-SIGUSR1 is how a search prunes a run. A second Ctrl-C or SIGTERM ends at once.
+SIGUSR1 is how a search prunes a run. A second Ctrl-C or SIGTERM ends at once. Of two such contexts the outer
+one (a sweep's) is told what the inner one (a job's) is: both end.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Interrupt:
         # only the main thread of a process may set handlers; elsewhere (a notebook's worker) nothing is caught
         if threading.current_thread() is threading.main_thread():
             self._before = {s: signal.signal(s, self._note) for s in STOPPING}
+        self.signal = self.signal or next((outer.signal for outer in self._around() if outer.signal), None)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -48,9 +50,17 @@ class Interrupt:
         if number == signal.SIGUSR1:
             self.signal = self.signal or number
             return
+        for outer in self._around():
+            outer.signal = outer.signal or number
         if self._at_once or self.signal not in (None, signal.SIGUSR1):
             raise stopped(number)
         self.signal = number
+
+    def _around(self) -> list[Interrupt]:
+        """Return the contexts around this one."""
+        handler = self._before.get(signal.SIGINT)
+        outer = getattr(handler, "__self__", None)
+        return [outer, *outer._around()] if isinstance(outer, Interrupt) else []
 
 
 def stopped(number: int, step: int | None = None) -> BaseException:

@@ -15,6 +15,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,17 @@ def remember(found: Mapping[str, Any]) -> None:
     Asking again would cost a short job a third of its time.
     """
     _remembered.update(found)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Forget at the end what was remembered meanwhile."""
+    before = dict(_remembered)
+    try:
+        yield
+    finally:
+        _remembered.clear()
+        _remembered.update(before)
 
 
 def known() -> dict[str, Any]:

@@ -30,13 +30,14 @@ def run(
     resumed: bool = False,
     job: bool = False,
     begun: Callable[[], None] = lambda: None,
+    noted: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Train in `folder`, select, test once, and return the summary. `begun` is called once training begins.
 
     SIGINT, SIGTERM and SIGUSR1 end it at the next step, saved, as `KeyboardInterrupt`, `SystemExit(143)`
     and `Pruned`; they and whatever else ends it early are recorded as its status and raised. Raises
     `UserError` if there is a run in the folder already, unless that is `resumed`. `job` says that it is
-    one of a sweep where the folder does not show it.
+    one of a sweep where the folder does not show it. What is `noted` the summary says too.
     """
     started = time.time()
     with folder.held(), console.kept(folder.log), Interrupt() as interrupt:
@@ -45,7 +46,7 @@ def run(
         device.apply(built.execution)
         built = _with_horizon(built, folder)
         state = _restored(built, folder) if resumed else State()
-        folder.update(**_opening(built, folder, started, job=job))
+        folder.update(**_opening(built, folder, started, job=job), **(noted or {}))
         if built.data.tokenizer:
             write_atomically(folder.tokenizer, json.dumps(tokenizers.described(built.data.tokenizer)).encode())
         with closed(Journal(folder.journal)) as journal:

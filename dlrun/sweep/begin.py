@@ -102,13 +102,17 @@ def hydra_of(sweep: SweepDir) -> DictConfig:
     return whole.hydra
 
 
-def check_unchanged(sweep: SweepDir, what: Manifest) -> None:
-    """Raise `UserError`, with the difference, if a job would not be now what it was when the sweep began."""
+def check_unchanged(sweep: SweepDir, what: Manifest) -> Definer:
+    """Return what has defined the jobs again.
+
+    Raises `UserError`, with the difference, if one would not be now what it was when the sweep began.
+    """
     now, definer = redefined(what.jobs)
     changed = [then for then, job in zip(what.jobs, now, strict=True) if then.identity != job.identity]
     if changed:
         lines = differences(what.basis, definer.basis)
         raise refuse(sweep, lines, why=f"{len(changed)} of {len(what.jobs)} jobs would not be what they were:")
+    return definer
 
 
 def tell_continued(sweep: SweepDir, what: Manifest, *, retry_failed: bool) -> None:

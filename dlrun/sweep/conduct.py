@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -15,13 +15,16 @@ from dlrun import console, provenance, tracking
 from dlrun.manifest import Job, Manifest
 from dlrun.results import Result, results
 from dlrun.rundir import RunDir, wait_until
-from dlrun.sweep import foreign
+from dlrun.sweep import batched, foreign
 from dlrun.sweep import job as work
 from dlrun.sweep.display import Display, failure
-from dlrun.sweep.pool import Outcome, Pool, Task
+from dlrun.sweep.inside import Inside
+from dlrun.sweep.outcome import GRACE, Outcome, Task
 from dlrun.sweep.slots import Slot, slots_for
-from dlrun.sweep.worker import GRACE
 from dlrun.sweepdir import SweepDir
+
+if TYPE_CHECKING:
+    from dlrun.sweep.pool import Pool
 
 INTERRUPTED = ("exited with code 130", "exited with code 143")
 """How jobs end that were asked to stop and have saved."""
@@ -31,17 +34,22 @@ class Conductor:
     """A context in which one sweep is conducted: its folder is held, its uploader runs.
 
     `hydra` is Hydra's part of the sweep's configuration; its launcher's settings say how many jobs run
-    at once.
+    at once. `seconds` are guesses of how long jobs train, by their numbers: without them each gets a
+    process of its own.
     """
 
-    def __init__(self, sweep: SweepDir, what: Manifest, hydra: DictConfig) -> None:
+    def __init__(
+        self, sweep: SweepDir, what: Manifest, hydra: DictConfig, *, seconds: Mapping[int, float] | None = None
+    ) -> None:
         self.sweep = sweep
         self.what = what
         self.uploader: Any = None
         self._hydra = hydra
         self._for_jobs = hydra if work.asks_hydra(hydra) else None
         self._stack = ExitStack()
-        self._pool: Pool | None = None
+        self._seconds = seconds
+        self._here: frozenset[int] = frozenset()
+        self._pool: Pool | Inside | None = None
         self._known = provenance.known()
         self._began = time.time()
 
@@ -94,7 +102,7 @@ class Conductor:
         told: Callable[[Result], bool] = lambda _: True,
         tick: Callable[[], None] = lambda: None,
     ) -> None:
-        """Run jobs in processes of their own, `count` at most, each pulled from `jobs` when a slot is free.
+        """Run jobs, `count` at most, each pulled from `jobs` when a slot is free: in a process of its own, or here.
 
         None among the jobs: there is none just now. `told` is given each result as it comes, and returns
         False to have no further job started. Raises `KeyboardInterrupt` or `SystemExit` after an interrupt.
@@ -102,40 +110,67 @@ class Conductor:
         known: dict[int, Job] = {}
         display = Display(count, self.what.monitor)
         goes_on = foreign.goes_on(self._hydra.launcher.get("on_failure", "continue"))
+        stopped = False
 
-        def tasks() -> Iterator[Task | None]:
+        def tasks(jobs: Iterable[Job | None], **noted: str) -> Iterator[Task | None]:
             for job in jobs:
                 if job is not None:
                     known[job.n] = job
-                yield None if job is None else self._task(job)
+                yield None if job is None else self._task(job, noted)
 
         def done(outcome: Outcome) -> bool:
+            nonlocal stopped
             job = known[outcome.key]
             _settle(self.sweep.job(job.n), job, outcome)
             display.ended(outcome)
-            return told(self.result(job)) and (goes_on or not failure(outcome))
+            stopped = not (told(self.result(job)) and (goes_on or not failure(outcome)))
+            return not stopped
 
         def shown() -> None:
             tick()
             display.tick(self._pool.running if self._pool else 0)
 
-        self.through_pool(tasks(), count=count, done=done, tick=shown)
+        here, elsewhere = self._divided(jobs)
+        if here:
+            self.carry_out(tasks(here, launcher="batched"), count=len(here), done=done, tick=shown, here=True)
+        if elsewhere and not stopped:
+            self.carry_out(tasks(elsewhere), count=count, done=done, tick=shown)
 
-    def through_pool(
+    def _divided(self, jobs: Iterable[Job | None]) -> tuple[Sequence[Job], Iterable[Job | None]]:
+        """Return which jobs are run in this process, and which in processes of their own; a line says why."""
+        if not batched.chosen(self._hydra.launcher):
+            return (), jobs
+        if self._seconds is None or not isinstance(jobs, Sequence):
+            console.say("batched: a search runs its jobs as hydra/launcher=local does: it looks at them while they run")
+            return (), jobs
+        due = [self.result(job) for job in jobs if job is not None]
+        slots = len(slots_of(self._hydra.launcher, self.what.jobs, len(due)))
+        division = batched.divide(due, self._hydra, self._seconds, slots=slots)
+        division.tell()
+        self._here = frozenset(job.n for job in division.here)
+        return division.here, division.elsewhere
+
+    def carry_out(
         self,
         tasks: Iterable[Task | None],
         *,
         count: int,
         done: Callable[[Outcome], bool],
         tick: Callable[[], None] = lambda: None,
+        here: bool = False,
     ) -> None:
-        """Run tasks on the slots of this machine."""
-        with Pool(slots_of(self._hydra.launcher, self.what.jobs, count)) as pool:
+        """Carry tasks out on the slots of this machine: in processes of their own, or one after another `here`."""
+        slots = slots_of(self._hydra.launcher, self.what.jobs, count)
+        with Inside(slots) if here else _pool(slots) as pool:
             self._pool = pool
             try:
                 pool.run(tasks, done=done, tick=tick)
             finally:
                 self._pool = None
+
+    def runs_here(self, jobs: Iterable[Job]) -> bool:
+        """Return whether jobs of this sweep are of those that need no process of their own."""
+        return all(job.n in self._here for job in jobs)
 
     def stop(self, n: int) -> None:
         """Ask a job that runs to stop at its next step, saved: it becomes `pruned`."""
@@ -157,11 +192,12 @@ class Conductor:
         if enabled:
             self.uploader = tracking.start_sweep(self.sweep)
 
-    def _task(self, job: Job) -> Task:
+    def _task(self, job: Job, noted: Mapping[str, str]) -> Task:
         folder = self.sweep.job(job.n)
+        known = work.Known(self._known, noted)
         begun = folder.config.exists() and folder.journal.exists()
-        first = partial(work.start, folder, job.config, job.overrides, hydra=self._for_jobs, known=self._known)
-        return Task(job.n, partial(work.go_on, folder, self._known) if begun else first, label(job), folder.log)
+        first = partial(work.start, folder, job.config, job.overrides, hydra=self._for_jobs, known=known)
+        return Task(job.n, partial(work.go_on, folder, known) if begun else first, label(job), folder.log)
 
     def _wait_for_the_dying(self) -> None:
         """Wait for the jobs of a conductor that was killed: each saves, and then ends."""
@@ -169,6 +205,12 @@ class Conductor:
         if any(folder.alive() for folder in folders):
             console.say("waiting for the jobs of the launcher that was killed: they save and end")
             wait_until(lambda: not any(folder.alive() for folder in folders), GRACE + 5)
+
+
+def _pool(slots: Sequence[Slot]) -> Pool:
+    from dlrun.sweep.pool import Pool  # what it takes to talk to processes, which jobs in this one need not
+
+    return Pool(slots)
 
 
 def check_settings(launcher: DictConfig, jobs: Sequence[Job]) -> None:

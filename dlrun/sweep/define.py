@@ -15,6 +15,7 @@ from dlrun.configuration import check
 from dlrun.device import choose
 from dlrun.errors import ConfigError, UserError
 from dlrun.manifest import Job
+from dlrun.sweep.batched import seconds_of
 from dlrun.types import Data
 
 
@@ -46,6 +47,8 @@ class Definer:
 
     def __init__(self) -> None:
         self.rules: dict[str, Rule] = {}
+        self.seconds: dict[int, float] = {}
+        self._seconds: dict[str, float] = {}
         self.basis: dict[str, Any] = {"sources": provenance.sources(), "torch": torch.__version__}
         self._fingerprints: dict[str, str] = {}
         self._unvalidated: set[str] = set()
@@ -98,6 +101,7 @@ class Definer:
             precision=precision,
             torch=torch.__version__,
         )
+        self.seconds[candidate.n] = self._seconds[group]
         return Job(candidate.n, candidate.overrides, plain, identity, group)
 
     def _initial(self, reference: str | None) -> str | None:
@@ -112,6 +116,7 @@ class Definer:
             tracking.check(system_metrics=built.tracking.system_metrics)
         training = built.training
         self.rules[group] = Rule(training.monitor, training.higher_is_better, built.evaluation.test)
+        self._seconds[group] = seconds_of(built)
         if built.data.validation is None:
             self._unvalidated.add(group)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dlrun import console
 from dlrun.errors import Pruned
-from dlrun.sweep.pool import Outcome
+from dlrun.sweep.outcome import Outcome
 
 TAIL = 6
 """Lines of a failed job's log that are shown."""

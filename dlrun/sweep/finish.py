@@ -14,7 +14,7 @@ from dlrun.report.writing import write
 from dlrun.results import Result
 from dlrun.sweep import job as work
 from dlrun.sweep.conduct import Conductor, label
-from dlrun.sweep.pool import Outcome, Task
+from dlrun.sweep.outcome import Outcome, Task
 from dlrun.sweep.selection import Selected, selected
 from dlrun.sweepdir import SweepDir
 
@@ -75,7 +75,8 @@ def _test(conductor: Conductor, chosen: Selected | None) -> bool:
         return True
 
     console.say(f"testing {chosen.label}: {len(due)} job{'s' * (len(due) != 1)}, once each")
-    conductor.through_pool(tasks(), count=len(due), done=done)
+    here = conductor.runs_here(result.job for result in due)
+    conductor.carry_out(tasks(), count=len(due), done=done, here=here)
     for outcome in failures:
         console.warn(f"{outcome.label} could not be tested: {outcome.told}. The whole story is in {outcome.log}")
     return bool(failures)

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from dlrun import console
 from dlrun.errors import ConfigError, RunError, did_you_mean
 from dlrun.sweep.display import Display, failures
-from dlrun.sweep.pool import Outcome, Pool, Task
+from dlrun.sweep.outcome import Outcome, Task
 from dlrun.sweep.slots import slots_for
 
 ON_FAILURE = ("continue", "stop")
@@ -74,6 +74,8 @@ def launch(launcher: Settings, job_overrides: Sequence[Sequence[str]], initial_j
         slots=launcher.slots,
         threads=launcher.threads,
     )
+    from dlrun.sweep.pool import Pool
+
     display, outcomes = Display(len(jobs)), dict[int, Outcome]()
 
     def done(outcome: Outcome) -> bool:

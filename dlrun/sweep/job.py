@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -26,13 +26,21 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 """How a library's record is logged: as conf/hydra/job_logging/dlrun.yaml says."""
 
 
+@dataclass(frozen=True)
+class Known:
+    """What the launcher has found out for all jobs (`provenance.known`), and what their summaries are to say of it."""
+
+    found: Mapping[str, Any] = field(default_factory=dict)
+    noted: Mapping[str, Any] = field(default_factory=dict)
+
+
 def start(
     folder: RunDir,
     config: dict[str, Any],
     overrides: Sequence[str],
     *,
     hydra: DictConfig | None,
-    known: Mapping[str, Any],
+    known: Known,
 ) -> dict[str, Any]:
     """Train a job for the first time and return its summary; with Hydra's part, as Hydra runs a job.
 
@@ -41,12 +49,12 @@ def start(
     """
     _prepare(known)
     if hydra is not None:
-        return _as_hydra_does(folder, config, overrides, hydra)
+        return _as_hydra_does(folder, config, overrides, hydra, known)
     _write(folder, config, overrides)
     handler = logging.FileHandler(folder.log)
     handler.setFormatter(logging.Formatter(FORMAT))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
-    return run(sealed(assemble(config)), folder)
+    return run(sealed(assemble(config)), folder, noted=known.noted)
 
 
 def asks_hydra(hydra: DictConfig) -> bool:
@@ -58,15 +66,15 @@ def asks_hydra(hydra: DictConfig) -> bool:
     return bool(hydra.callbacks or job.env_set or job.chdir or hydra.output_subdir != ".hydra" or not own)
 
 
-def go_on(folder: RunDir, known: Mapping[str, Any]) -> dict[str, Any]:
+def go_on(folder: RunDir, known: Known) -> dict[str, Any]:
     """Go on with a job that was stopped, from its last checkpoint, and return its summary."""
     _prepare(known)
-    return run(sealed(rebuild(folder)), folder, resumed=True)
+    return run(sealed(rebuild(folder)), folder, resumed=True, noted=known.noted)
 
 
 def test(folder: RunDir) -> dict[str, float]:
     """Read the test split with the selected weights, once; return the metrics, which the summary gets too."""
-    _prepare({})
+    _prepare(Known())
     built = rebuild(folder)
     if built.data.test is None:
         return {}
@@ -85,10 +93,10 @@ def sealed(built: Built) -> Built:
     return replace(built, evaluation=replace(built.evaluation, test=kept), tracking=replace(built.tracking, wait=0.0))
 
 
-def _prepare(known: Mapping[str, Any]) -> None:
+def _prepare(known: Known) -> None:
     """Let the user's modules be found, and what the launcher knows already be known here."""
     confdir.find_own_modules()
-    provenance.remember(known)
+    provenance.remember(known.found)
 
 
 def _write(folder: RunDir, config: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -101,7 +109,7 @@ def _write(folder: RunDir, config: dict[str, Any], overrides: Sequence[str]) -> 
 
 
 def _as_hydra_does(
-    folder: RunDir, config: dict[str, Any], overrides: Sequence[str], hydra: DictConfig
+    folder: RunDir, config: dict[str, Any], overrides: Sequence[str], hydra: DictConfig, known: Known
 ) -> dict[str, Any]:
     setup_globals()
     version.setbase("1.3")  # else the current directory would become the job's
@@ -115,7 +123,7 @@ def _as_hydra_does(
         whole.hydra.overrides.task = list(overrides)
     HydraConfig.instance().set_config(whole)
     done = run_job(
-        task_function=lambda cfg: run(sealed(build(cfg)), folder),
+        task_function=lambda cfg: run(sealed(build(cfg)), folder, noted=known.noted),
         config=whole,
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",

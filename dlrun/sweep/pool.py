@@ -16,7 +16,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,34 +24,14 @@ import cloudpickle
 from dlrun import console
 from dlrun.errors import RunError
 from dlrun.sweep import server
+from dlrun.sweep.outcome import GRACE, Outcome, Task, outcome
 from dlrun.sweep.slots import Place, Slot, take
-from dlrun.sweep.worker import GRACE, Surroundings, work
+from dlrun.sweep.worker import Surroundings, work
+
+__all__ = ["Outcome", "Pool", "Task"]
 
 TICK = 0.25
 """Seconds between two calls of `tick`."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """One process: `call` is pickled and called there; `log` gets what it prints (appended)."""
-
-    key: int
-    call: Callable[[], Any]
-    label: str
-    log: Path
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of a task: its value, or an error and a line about it (`exited with code 3`)."""
-
-    key: int
-    label: str
-    log: Path
-    value: Any
-    error: BaseException | None
-    told: str
-    seconds: float
 
 
 @dataclass
@@ -237,22 +216,15 @@ def _receive(job: _Running) -> None:
 
 
 def _outcome(job: _Running) -> Outcome:
-    value, error, told = _read(job.message, job.process.exitcode or 0)
     seconds = time.monotonic() - job.started
-    return Outcome(job.task.key, job.task.label, job.task.log, value, error, told, seconds)
-
-
-def _read(message: bytes | None, code: int) -> tuple[Any, BaseException | None, str]:
-    """Return value, error and a line about it, from what a process sent and how it ended."""
-    if message is not None:
-        try:
-            kind, content, told = pickle.loads(message)
-        except Exception as error:
-            kind, content, told = "error", RunError(f"The job's result cannot be read: {error}"), str(error)
-        if kind == "value":
-            return content, None, ""
-        if kind == "error":
-            return None, content, told
-        code = content
-    told = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
-    return None, RunError(told), told
+    code = job.process.exitcode or 0
+    if job.message is None and code < 0:
+        told = f"killed by {signal.Signals(-code).name}"
+        return outcome(job.task, "error", RunError(told), told, seconds=seconds)
+    if job.message is None:
+        return outcome(job.task, "exit", code, "", seconds=seconds)
+    try:
+        kind, content, told = pickle.loads(job.message)
+    except Exception as error:
+        kind, content, told = "error", RunError(f"The job's result cannot be read: {error}"), str(error)
+    return outcome(job.task, kind, content, told, seconds=seconds)

@@ -21,7 +21,8 @@ from dlrun.build import build
 from dlrun.errors import RunError
 from dlrun.forecast import seconds_for
 from dlrun.manifest import Job
-from dlrun.sweep.pool import Outcome, Pool, Task
+from dlrun.sweep.outcome import Outcome, Task
+from dlrun.sweep.pool import Pool
 from dlrun.sweep.slots import Slot
 
 SHAPELESS = ("lr", "weight_decay", "momentum", "betas", "eps", "data_seed", "split_seed", "seed", "noise", "init")

@@ -81,7 +81,7 @@ class SweepTask:
         jobs = self._jobs(launcher, job_overrides, 0)
         check_settings(launcher.config.hydra.launcher, jobs)
         what = begin.new(self.place, master=launcher.config, jobs=jobs, definer=self._definer)
-        conductor = Conductor(self.place.sweep, what, launcher.config.hydra)
+        conductor = Conductor(self.place.sweep, what, launcher.config.hydra, seconds=self._definer.seconds)
         self._conductor = self._stack.enter_context(conductor)
         return conductor
 
@@ -148,8 +148,8 @@ def continued(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictConfig 
     what = manifest.read(sweep)
     with sweep.held():
         begin.tell_continued(sweep, what, retry_failed=retry_failed)
-    begin.check_unchanged(sweep, what)
-    return Conductor(sweep, what, hydra or begin.hydra_of(sweep))
+    definer = begin.check_unchanged(sweep, what)
+    return Conductor(sweep, what, hydra or begin.hydra_of(sweep), seconds=definer.seconds)
 
 
 def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:

@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,10 +19,8 @@ from typing import Any
 import cloudpickle
 
 from dlrun.errors import RunError
+from dlrun.sweep.outcome import GRACE, attempt, told
 from dlrun.sweep.slots import Place
-
-GRACE = 30.0
-"""Seconds that a job whose launcher has died gets to save."""
 
 
 @dataclass(frozen=True)
@@ -43,30 +40,13 @@ def work(call: bytes, surroundings: Surroundings, answer: Connection, place: Pla
     """
     _settle(surroundings)
     threading.Thread(target=_follow_the_launcher, daemon=True).start()
-    try:
-        message = "value", cloudpickle.loads(call)(), ""
-    except SystemExit as stopped:
-        code = stopped.code if isinstance(stopped.code, int) else 0 if stopped.code is None else 1
-        if not isinstance(stopped.code, int | None):
-            print(stopped.code, file=sys.stderr)
-        message = "exit", code, ""
-    except BaseException as error:
-        traceback.print_exc()
-        message = "error", portable(error), told(error)
+    kind, content, line = attempt(lambda: cloudpickle.loads(call)())
+    message = kind, portable(content) if kind == "error" else content, line
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # a full disk, or a stream that the job has closed
             stream.flush()
     answer.send_bytes(_packed(message))
     answer.close()
-
-
-def told(error: BaseException) -> str:
-    """Return an error in one line.
-
-    >>> told(ValueError("no such\\nthing"))
-    'ValueError: no such thing'
-    """
-    return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
 def portable(error: BaseException) -> BaseException:

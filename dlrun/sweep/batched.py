@@ -1,0 +1,108 @@
+"""What the launcher `batched` does with each job: in this process, or in one of its own as `local` does.
+
+A process of its own costs a job 0.09 s, and the first of them a second import of torch; what a job costs here is a
+fifth of that. So jobs are carried out here, one after another, where this takes no longer than the slots would,
+and where they can be trusted with the process that conducts the sweep.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig
+
+from dlrun import console
+from dlrun.build import Built
+from dlrun.manifest import Job
+from dlrun.results import Result
+from dlrun.sweep.job import asks_hydra
+
+TRUSTED = ("dlrun.", "torch.")
+"""How the targets begin whose code is known to leave a process as it was."""
+
+SERVER, PROCESS, HERE = 2.3, 0.09, 0.02
+"""Seconds until the first job has its process, for each job more, and for a job in this process (2 cores)."""
+STEP, EVALUATION, RATE = 2e-4, 1e-3, 2e10
+"""Seconds of a step and of an evaluation beside their arithmetic, and FLOP a second of it on one thread."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """Which jobs are carried out in this process; why the others are not, and how many for each reason."""
+
+    here: tuple[Job, ...]
+    elsewhere: tuple[Job, ...]
+    reasons: Mapping[str, int]
+    seconds: float
+
+    def tell(self) -> None:
+        """Say what is done where."""
+        if self.here:
+            jobs = f"{len(self.here)} job{'s' * (len(self.here) != 1)}"
+            order = ", one after another" * (len(self.here) > 1)
+            console.say(f"batched: {jobs} in this process{order}: about {console.duration(self.seconds)}")
+        for reason, count in self.reasons.items():
+            console.say(f"batched: {count} job{'s' * (count != 1)} as by hydra/launcher=local: {reason}")
+
+
+def chosen(launcher: Mapping[str, Any] | DictConfig) -> bool:
+    """Return whether these are the settings of the launcher `batched`."""
+    return str(launcher.get("_target_", "")).endswith(".BatchedLauncher")
+
+
+def seconds_of(built: Built) -> float:
+    """Return a guess of how long a run will train on the CPU: only its order of magnitude is meant."""
+    if built.trainer.minutes is not None:
+        return built.trainer.minutes * 60
+    plan, sample = built.training.plan, built.flop_per_step / built.training.batches.size
+    validated = len(built.data.validation) if built.data.validation else 0
+    evaluated = plan.steps / plan.evaluate_every * (EVALUATION + validated * sample / 3 / RATE)
+    return plan.steps * (STEP + built.flop_per_step / RATE) + evaluated
+
+
+def divide(results: Sequence[Result], hydra: DictConfig, seconds: Mapping[int, float], *, slots: int) -> Division:
+    """Return which of the jobs that are due are carried out here.
+
+    `seconds` are guesses of what each job trains by its number, `slots` how many processes there could be.
+    """
+    reasons: Counter[str] = Counter()
+    here: list[Job] = []
+    for result in results:
+        found = next(_against(result, hydra), None)
+        if found is None:
+            here.append(result.job)
+        else:
+            reasons[found] += 1
+    together = sum(seconds.get(job.n, 0.0) + HERE for job in here)
+    apart = SERVER + sum(seconds.get(job.n, 0.0) + PROCESS for job in here) / max(1, min(slots, len(here)))
+    if slots > 1 and together > apart:
+        reasons[f"in {slots} slots they take about {console.duration(apart)}, here {console.duration(together)}"] = len(
+            here
+        )
+        here = []
+    kept = {job.n for job in here}
+    rest = tuple(result.job for result in results if result.job.n not in kept)
+    return Division(tuple(here), rest, reasons, together)
+
+
+def _against(result: Result, hydra: DictConfig) -> Iterator[str]:
+    """Yield why a job needs a process of its own."""
+    if asks_hydra(hydra):
+        yield "they want something of Hydra (callbacks, an environment, a logging of their own)"
+    own = next((target for target in _targets(result.job.config) if not target.startswith(TRUSTED)), None)
+    if own is not None:
+        yield f"{own} is not dlrun's: what it does to its process is not known"
+    if result.status == "killed" and not result.summary.get("error"):
+        yield "they were killed without a word, and may do so to their process again"
+
+
+def _targets(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        if isinstance(target := value.get("_target_"), str):
+            yield target
+        for name, inner in value.items():
+            if name != "study":
+                yield from _targets(inner)

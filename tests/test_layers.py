@@ -22,7 +22,7 @@ confdir menu
 randomness tokenizers datasets models losses optimizers schedules metrics
 settings state plan objective batches averaging meters device cost layout provenance rundir
 sweepdir manifest journal checkpoint results
-evaluation generation loop forecast repeatability evidence
+evaluation generation stacked loop ensemble forecast repeatability evidence
 figures
 allowed arguments targets configuration weights rehearsal build
 interrupt presentation samples recorder scoring profile run reload

@@ -1,0 +1,127 @@
+"""The batches of R runs side by side: each run's own, in its own keyed order, as its `Batches` alone gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
+
+import torch
+from torch import Tensor
+
+from dlrun.batches import Batches
+from dlrun.datasets.tensors import TensorSplit
+from dlrun.randomness import ORDER, generator
+from dlrun.types import Batch, Split
+
+
+class StackedBatches:
+    """Batches x [R, B, …], y [R, B, …] of runs with batches of one size from splits of one size.
+
+    `settle` is called before a batch is drawn; it may take runs out by `keep`. Runs that learn from the same
+    tensors share them: a batch of all is one operation.
+    """
+
+    def __init__(self, members: Sequence[Batches], settle: Callable[[], None]) -> None:
+        self._members = list(members)
+        self._settle = settle
+        self._changed = False
+        self._table = self._tabled()
+
+    @property
+    def size(self) -> int:
+        """Return the number of samples in a batch of all runs together."""
+        return self._members[0].size * len(self._members)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these runs only."""
+        self._members = [self._members[row] for row in rows.tolist()]
+        self._table = self._tabled()
+        self._changed = True
+
+    def start(self, step: int) -> Iterator[Batch]:
+        """Yield the batches of `step`, `step + 1`, … without end."""
+        self._settle()
+        while True:
+            self._changed = False
+            for batch in self._from(step):
+                yield batch
+                step += 1
+                self._settle()
+                if self._changed:  # a batch is a function of the step: begin again with those that are left
+                    break
+
+    def _tabled(self) -> Table | None:
+        if any(member.augment and not member.only for member in self._members):
+            return None  # drawn by each run's own generator
+        return table([member.split for member in self._members], self._members[0].device)
+
+    def _from(self, step: int) -> Iterator[Batch]:
+        if self._table is None:
+            return map(_side_by_side, zip(*(member.start(step) for member in self._members), strict=True))
+        return self._gathered(self._table, step)
+
+    def _gathered(self, table: Table, step: int) -> Iterator[Batch]:
+        size, per_epoch = self._members[0].size, self._members[0].per_epoch
+        if size >= table.samples:
+            yield from repeat(table.rows(torch.arange(table.samples, device=table.x.device)))
+        while True:
+            epoch, position = divmod(step, per_epoch)
+            places = table.places(self._orders(epoch))
+            for index in torch.split(places, size, dim=1)[position:per_epoch]:
+                yield table.at(index)
+            step = (epoch + 1) * per_epoch
+
+    def _orders(self, epoch: int) -> Tensor:
+        """Return the order of an epoch of every run, [R, N]: those of `Batches.indices`."""
+        n = len(self._members[0].split)
+        draws = (generator(m.seed, ORDER, 0 if m.only else epoch) for m in self._members)
+        return torch.stack([torch.randperm(n, generator=draw) for draw in draws])
+
+
+class Table:
+    """The samples of all runs in one tensor: `x` [U·N, …] and `y` for U different splits of N samples."""
+
+    def __init__(self, splits: Sequence[TensorSplit], chosen: Sequence[int]) -> None:
+        self.samples = len(splits[0])
+        self.x, self.y = (splits[0].x, splits[0].y) if len(splits) == 1 else _joined(splits)
+        self._first = torch.tensor(chosen)[:, None] * self.samples
+
+    def places(self, orders: Tensor) -> Tensor:
+        """Return where the samples of each run lie, on the device, of their numbers [R, N] on the CPU."""
+        return (orders + self._first).to(self.x.device)
+
+    def at(self, places: Tensor) -> Batch:
+        """Return the samples at `places` [R, B]."""
+        flat = places.reshape(-1)
+        x, y = self.x.index_select(0, flat), self.y.index_select(0, flat)
+        return Batch(x.view(*places.shape, *x.shape[1:]), y.view(*places.shape, *y.shape[1:]))
+
+    def rows(self, index: Tensor) -> Batch:
+        """Return the samples that have the numbers `index` [B] in every run's split."""
+        return self.at(index[None] + self._first.to(index.device))
+
+
+def table(splits: Sequence[Split], device: torch.device) -> Table | None:
+    """Return the splits of all runs as one table, those with equal samples once; None if they are no tensors there."""
+    tensors = [split for split in splits if type(split) is TensorSplit and split.x.device.type == device.type]
+    if len(tensors) < len(splits):
+        return None
+    unique: list[TensorSplit] = []
+    chosen: list[int] = []
+    for split in tensors:
+        same = next((place for place, other in enumerate(unique) if _equal(split, other)), None)
+        chosen.append(len(unique) if same is None else same)
+        unique += [split] if same is None else []
+    return Table(unique, chosen)
+
+
+def _equal(a: TensorSplit, b: TensorSplit) -> bool:
+    return a is b or all(s is t or torch.equal(s, t) for s, t in ((a.x, b.x), (a.y, b.y)))
+
+
+def _joined(splits: Sequence[TensorSplit]) -> tuple[Tensor, Tensor]:
+    return torch.cat([split.x for split in splits]), torch.cat([split.y for split in splits])
+
+
+def _side_by_side(batches: tuple[Batch, ...]) -> Batch:
+    return Batch(torch.stack([batch.x for batch in batches]), torch.stack([batch.y for batch in batches]))

@@ -1,0 +1,142 @@
+"""Models that are chains of dense layers and elementwise functions, with the runs as an axis of every product.
+
+A chain maps [R, B, …] to [R, B, O], each run by its own weights, by batched products. Where the layers are tiny a
+batched product is mostly overhead: then the values lie as [F, R, B], samples innermost, and a product is a sum of a
+few multiples, which is faster for layers of up to some eight units and many times faster compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dlrun.models.linear import Linear
+from dlrun.models.mlp import MLP
+from dlrun.models.polynomial import Polynomial
+from dlrun.models.tanh_layers import TanhLayers
+
+Layer = Callable[[Sequence[Tensor], Tensor], Tensor]
+"""(parameters [R, …], values [R, B, …]) → values [R, B, …]."""
+
+ELEMENTWISE: tuple[type[nn.Module], ...] = (
+    nn.ReLU,
+    nn.GELU,
+    nn.SiLU,
+    nn.ELU,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.LeakyReLU,
+    nn.Softplus,
+    nn.Identity,
+)
+"""Modules without weights that act on every value alone."""
+
+TINY = 16
+"""The weights of a layer up to which sums of multiples are faster than a batched product (measured on a CPU)."""
+
+
+def chain(model: nn.Module, places: Mapping[int, int]) -> list[Layer] | None:
+    """Return a model as a chain of layers, or None if it is no such chain.
+
+    `places` gives the place of each parameter, by its `id`, among the parameters that the layers are given.
+    """
+    parts = _parts(model)
+    if parts is None:
+        return None
+    if _tiny(parts):
+        return [_inward, *(_wide(part, places) for part in parts if not isinstance(part, nn.Flatten)), _outward]
+    return [_layer(part, places) for part in parts]
+
+
+def _parts(model: nn.Module) -> list[nn.Module] | None:
+    """Return the layers of a chain in their order; None for a model of which that is not known."""
+    kind = type(model)
+    if model._forward_hooks or model._forward_pre_hooks:
+        return None
+    if kind is nn.Sequential:
+        found = [_parts(part) for part in model.children()]
+        return None if any(part is None for part in found) else [layer for part in found for layer in part or []]
+    if kind is MLP:
+        return _after_flatten([*model.children()])
+    if kind is TanhLayers:
+        layers, classifier = model.children()
+        return _after_flatten([*(part for layer in layers.children() for part in (layer, nn.Tanh())), classifier])
+    if kind is Linear:
+        return [nn.Flatten(), model]
+    if isinstance(model, nn.Flatten) and [model.start_dim, model.end_dim] != [1, -1]:
+        return None
+    if kind is nn.Dropout:
+        return [] if model.p == 0 else None
+    return [model] if kind in (nn.Linear, nn.Flatten, Polynomial, *ELEMENTWISE) else None
+
+
+def _after_flatten(parts: Sequence[nn.Module]) -> list[nn.Module] | None:
+    return _parts(nn.Sequential(nn.Flatten(), *parts))
+
+
+def _tiny(parts: Sequence[nn.Module]) -> bool:
+    """Return whether all that has weights is a tiny dense layer behind one flattening."""
+    linear = [part for part in parts if any(True for _ in part.parameters())]
+    dense = all(type(part) is nn.Linear and part.weight.numel() <= TINY for part in linear)
+    return dense and bool(linear) and all(type(part) is not nn.Flatten for part in parts[1:])
+
+
+def _layer(part: nn.Module, places: Mapping[int, int]) -> Layer:
+    """Return a layer by batched products."""
+    if type(part) is nn.Flatten:
+        return lambda params, h: h if h.ndim == 3 else h.flatten(2)
+    if type(part) is nn.Linear:
+        return _product(places[id(part.weight)], None if part.bias is None else places[id(part.bias)])
+    if type(part) is Linear:
+        return _with_constant(places[id(part.coefficients)])
+    if type(part) is Polynomial:
+        return _powers(part, places[id(part.coefficients)])
+    return lambda params, h: part(h)
+
+
+def _product(weight: int, bias: int | None) -> Layer:
+    def layer(params: Sequence[Tensor], h: Tensor) -> Tensor:
+        w = params[weight].transpose(1, 2)
+        rows = h.reshape(len(h), -1, h.shape[-1])
+        y = torch.bmm(rows, w) if bias is None else torch.baddbmm(params[bias].unsqueeze(1), rows, w)
+        return y.view(*h.shape[:-1], -1)
+
+    return layer
+
+
+def _with_constant(place: int) -> Layer:
+    return lambda params, h: torch.baddbmm(params[place][:, -1:], h, params[place][:, :-1])
+
+
+def _powers(model: Polynomial, place: int) -> Layer:
+    def layer(params: Sequence[Tensor], h: Tensor) -> Tensor:
+        features = h.double().reshape(len(h), -1, 1) ** model.powers
+        return torch.bmm(features, params[place]).to(h.dtype)
+
+    return layer
+
+
+def _inward(params: Sequence[Tensor], h: Tensor) -> Tensor:
+    """Return [R, B, …] as [F, R, B]."""
+    return h.flatten(2).permute(2, 0, 1).contiguous()
+
+
+def _outward(params: Sequence[Tensor], h: Tensor) -> Tensor:
+    """Return [F, R, B] as [R, B, F]."""
+    return h.permute(1, 2, 0)
+
+
+def _wide(part: nn.Module, places: Mapping[int, int]) -> Layer:
+    """Return a layer on values [F, R, B]."""
+    if type(part) is not nn.Linear:
+        return lambda params, h: part(h)
+    weight, bias = places[id(part.weight)], None if part.bias is None else places[id(part.bias)]
+
+    def layer(params: Sequence[Tensor], h: Tensor) -> Tensor:
+        w = params[weight].permute(1, 2, 0).unsqueeze(-1)  # [O, I, R, 1]
+        y = (w * h).sum(1)
+        return y if bias is None else y + params[bias].t().unsqueeze(-1)
+
+    return layer

@@ -1,0 +1,65 @@
+"""The exact evaluation of R runs at once: sums and counts in float64, divided once, each run's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from dlrun import metrics as known
+from dlrun.datasets.part import bytes_per_token
+from dlrun.evaluation import evaluating
+from dlrun.stacked.batches import Table, table
+from dlrun.stacked.objective import StackedObjective
+from dlrun.types import Batch, Metric, Split
+
+VALUES = 1 << 24
+"""The input values of all runs that a portion may have: more go no faster, and take memory."""
+
+
+class StackedSplits:
+    """The splits of R runs that are evaluated together, of one size."""
+
+    def __init__(self, splits: Sequence[Split], device: torch.device) -> None:
+        self._splits, self._device = list(splits), device
+        self._table: Table | None = table(self._splits, device)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these runs only."""
+        self._splits = [self._splits[row] for row in rows.tolist()]
+        self._table = table(self._splits, self._device)
+
+    def portions(self, size: int) -> Iterator[Batch]:
+        """Yield all samples in their order, at most `size` of each run at once: x [R, B, …], y [R, B, …]."""
+        n = len(self._splits[0])
+        values = self._at(torch.arange(1, device=self._device)).x.numel()
+        size = max(1, min(size, VALUES // max(1, values)))
+        for start in range(0, n, size):
+            yield self._at(torch.arange(start, min(start + size, n), device=self._device))
+
+    def bytes_per_token(self) -> float | None:
+        """Return how many bytes a token stands for, of a text."""
+        return bytes_per_token(self._splits[0])
+
+    def _at(self, index: Tensor) -> Batch:
+        if self._table is not None:
+            return self._table.rows(index)
+        batches = [split.gather(index) for split in self._splits]
+        return Batch(*(torch.stack(parts).to(self._device) for parts in zip(*batches, strict=True)))
+
+
+def evaluate(
+    objective: StackedObjective, metrics: Mapping[str, Metric], splits: StackedSplits, *, batch_size: int
+) -> list[dict[str, float]]:
+    """Return of each run the loss, every metric, and what is derived from them, over its whole split."""
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, Tensor] = {}
+    with evaluating(objective.model):
+        for batch in splits.portions(batch_size):
+            for name, (total, count) in objective.totals(metrics, batch).items():
+                sums[name] = sums[name] + total if name in sums else total
+                counts[name] = counts[name] + count if name in counts else count
+    means = {name: (sums[name] / counts[name]).tolist() for name in sums}
+    runs = [dict(zip(means, values, strict=True)) for values in zip(*means.values(), strict=True)]
+    return [run | known.derived(run, bytes_per_token=splits.bytes_per_token()) for run in runs]

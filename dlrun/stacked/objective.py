@@ -1,0 +1,150 @@
+"""The objective of R runs: their batches → their losses [R], as a function of one matrix of weights [R, P].
+
+A model that is a chain of dense layers is computed by batched products; every other by `torch.func.functional_call`
+under `vmap`, which is the same model called with each run's weights at once. Of losses that need the outputs alone
+the sums are taken side by side; every other is asked under `vmap`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from dlrun import metrics as known
+from dlrun.evaluation import loss_total, wide
+from dlrun.objective import Objective
+from dlrun.stacked.dense import chain
+from dlrun.stacked.scores import plain, score_of
+from dlrun.stacked.weights import layout, stacked
+from dlrun.types import Batch, Metric
+
+FROM_OUTPUTS = (known.accuracy, known.error, known.top_k, known.nll, known.mse)
+"""Metrics that need the model's outputs alone."""
+
+
+class StackedObjective:
+    """The mean losses of R runs, each on its own batch; `weights` [R, P] are theirs, a row each.
+
+    `model` is the first member's: its modules are computed with, its weights are not. `decays` says for each
+    run which of its parameters weight decay acts on.
+    """
+
+    def __init__(self, members: Sequence[Objective]) -> None:
+        first = members[0]
+        self.model: nn.Module = first.model
+        self.layout = layout(first.params)
+        self.decays = [member.decay for member in members]
+        self.weights = stacked([member.params for member in members]).requires_grad_()
+        self._objective = first
+        named = {id(p): name for name, p in first.model.named_parameters()}
+        self._names = [named[id(p)] for p in first.params]
+        self._chain = chain(first.model, {id(p): place for place, p in enumerate(first.params)})
+        self._score = score_of([member.loss for member in members], self.weights)
+        self._scored = _Scored(first.model)
+        self._call = self._means
+
+    @property
+    def params(self) -> list[Tensor]:
+        """Return what is learned: the one matrix."""
+        return [self.weights]
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the mean loss of each run on its batch, [R], with their graph; x is [R, B, …] and y [R, B, …]."""
+        return self._call(batch)
+
+    def compile(self, **options: Any) -> None:
+        """Have `torch.compile` make one program of the models and losses."""
+        self._call = torch.compile(self._means, **options)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these runs only."""
+        self.weights = self.weights.detach().index_select(0, rows).requires_grad_()
+        self.decays = [self.decays[row] for row in rows.tolist()]
+        if self._score is not None:
+            self._score.keep(rows)
+
+    def totals(self, metrics: Mapping[str, Metric], batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return of the loss and of each metric the sum (float64) and the count, [R] each."""
+        with self._objective.precision():
+            outputs = self._outputs(batch.x) if self._score else None
+            found = {"loss": self._loss_totals(outputs, batch)}
+            for name, metric in metrics.items():
+                if outputs is not None and plain(metric)[0] in FROM_OUTPUTS:
+                    found[name] = vmap(_of_outputs(metric))(outputs, *batch)
+                else:
+                    found[name] = self._asked(_counted(metric), batch)
+        return found
+
+    def _means(self, batch: Batch) -> Tensor:
+        with self._objective.precision():
+            if self._score is None:
+                means: Tensor = self._asked(lambda model, one: self._objective.loss(model, one).mean(), batch)
+                return means
+            values = self._score.values(self._outputs(batch.x), batch.y)
+            if batch.y.ndim == 2:
+                return values.mean(1)
+            return values.flatten(1).sum(1) / self._score.counts(batch.y)
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        """Return the outputs [R, B, …] of all runs."""
+        params = self.layout.views(self.weights)
+        if self._chain is None:
+            named = dict(zip(self._names, params, strict=True))
+            outputs: Tensor = vmap(lambda p, one: functional_call(self.model, p, (one,)))(named, x)
+            return outputs
+        for layer in self._chain:
+            x = layer(params, x)
+        return x
+
+    def _asked(self, question: Callable[[nn.Module, Batch], Any], batch: Batch) -> Any:
+        """Return what `question` finds of every run's model and batch."""
+        named = {f"model.{name}": p for name, p in zip(self._names, self.layout.views(self.weights), strict=True)}
+        return vmap(lambda p, x, y: functional_call(self._scored, p, (question, Batch(x, y))))(named, *batch)
+
+    def _loss_totals(self, outputs: Tensor | None, batch: Batch) -> tuple[Tensor, Tensor]:
+        if outputs is None or self._score is None:
+            found = self._asked(_counted(lambda model, one: loss_total(self._objective, model, one)), batch)
+            return cast("tuple[Tensor, Tensor]", found)
+        values = wide(self._score.values(outputs, batch.y)).flatten(1)
+        return values.sum(1), self._score.counts(batch.y)
+
+
+class _Scored(nn.Module):
+    """A model within a module whose call is any question about it, for `functional_call`."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, question: Callable[[nn.Module, Batch], Any], batch: Batch) -> Any:
+        return question(self.model, batch)
+
+
+class _Answered(nn.Module):
+    """A model whose answer is known."""
+
+    def __init__(self, answer: Tensor) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._answer
+
+
+def _of_outputs(metric: Metric) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+    asked = _counted(metric)
+    return lambda output, x, y: asked(_Answered(output), Batch(x, y))
+
+
+def _counted(metric: Metric) -> Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]:
+    """Return a metric whose count is a tensor, as `vmap` wants it."""
+
+    def asked(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        total, count = metric(model, batch)
+        return wide(total), torch.as_tensor(count, device=total.device)
+
+    return asked

@@ -1,0 +1,148 @@
+"""The rules of gradient descent for R runs at once: each its own rate, decay, momentum; the maths is elementwise.
+
+Weights, gradients and state are matrices [R, P], a number that a run has for itself is a column [R, 1]. Each row
+follows what `optimizers.sgd` and `optimizers.adam` do for a run alone, to the rounding of single precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from dlrun.optimizers.adam import Adam
+from dlrun.optimizers.sgd import SGD
+from dlrun.stacked.weights import Layout, column, stacked
+
+
+class StackedRule(Protocol):
+    """The mathematics of a gradient method, for all runs at once."""
+
+    def update(self, weights: Tensor, grads: Tensor, rate: Tensor) -> None:
+        """Change `weights` [R, P] in place by one step at the rates [R, 1]."""
+
+    def state_of(self, row: int) -> dict[str, Any]:
+        """Return a run's state, as the rule of a run alone gives and takes it."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these runs only."""
+
+
+def rule_of(members: Sequence[Any], weights: Tensor, decays: Sequence[Sequence[bool]], layout: Layout) -> StackedRule:
+    """Return the members' rules, all of one kind, as one, with the state that each has."""
+    decay = decay_of([rule.weight_decay for rule in members], _acts(members, decays), weights, layout)
+    if isinstance(members[0], SGD):
+        return StackedSGD(members, weights, decay, layout)
+    return StackedAdam(members, weights, decay, layout)
+
+
+def _acts(members: Sequence[Any], decays: Sequence[Sequence[bool]]) -> list[list[bool]]:
+    return [[d or rule.decay_all for d in each] for rule, each in zip(members, decays, strict=True)]
+
+
+def decay_of(
+    amounts: Sequence[float], acts: Sequence[Sequence[bool]], weights: Tensor, layout: Layout
+) -> Tensor | None:
+    """Return the weight decay of every single weight, [R, P]; None if there is none anywhere."""
+    if not any(amounts):
+        return None
+    sizes = torch.tensor(layout.sizes)
+    masks = [torch.repeat_interleave(torch.tensor(each, dtype=weights.dtype), sizes) for each in acts]
+    return torch.stack(masks).to(weights.device) * column(amounts, weights)
+
+
+def _decayed(weights: Tensor, grads: Tensor, rate: Tensor, decay: Tensor | None, *, decoupled: bool) -> Tensor:
+    """Return the gradients with L2's part; a decoupled decay acts on the weights at once."""
+    if decay is None:
+        return grads
+    if decoupled:
+        weights.mul_(1 - rate * decay)
+        return grads
+    return torch.addcmul(grads, weights, decay)
+
+
+class StackedSGD:
+    """`optimizers.sgd.SGD` of every run: v ← μ·v + (1-τ)·g, p ← p - lr·v."""
+
+    def __init__(self, members: Sequence[SGD], weights: Tensor, decay: Tensor | None, layout: Layout) -> None:
+        self._layout, self._decay = layout, decay
+        self._nesterov, self._decoupled = members[0].nesterov, members[0].decoupled
+        states = [rule.state_dict() for rule in members]
+        self._first = states[0]["first"]
+        self._has_velocity = [bool(rule.momentum) for rule in members]
+        self._velocity = self._momentum = self._share = None
+        if any(self._has_velocity):
+            zeros = layout.of_row(torch.zeros_like(weights[0], requires_grad=False))
+            self._velocity = stacked([state["velocity"] or zeros for state in states])
+            self._momentum = column([rule.momentum for rule in members], weights)
+        if any(rule.momentum and rule.dampening for rule in members):
+            self._share = column([1 - rule.dampening * bool(rule.momentum) for rule in members], weights)
+
+    @torch.no_grad()
+    def update(self, weights: Tensor, grads: Tensor, rate: Tensor) -> None:
+        """Change `weights` [R, P] in place by one step at the rates [R, 1]."""
+        grads = _decayed(weights, grads, rate, self._decay, decoupled=self._decoupled)
+        if self._velocity is not None and self._momentum is not None:
+            velocity = self._velocity.mul_(self._momentum)
+            damped = grads if self._share is None or self._first else grads * self._share
+            velocity.add_(damped)
+            grads = torch.addcmul(grads, velocity, self._momentum) if self._nesterov else velocity
+        weights.addcmul_(grads, rate, value=-1)
+        self._first = False
+
+    def state_of(self, row: int) -> dict[str, Any]:
+        """Return a run's velocities, and whether a step was taken."""
+        velocity = self._layout.of_row(self._velocity[row]) if self._velocity is not None else []
+        return {"velocity": velocity if self._has_velocity[row] else [], "first": self._first}
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these runs only."""
+        self._has_velocity = [self._has_velocity[row] for row in rows.tolist()]
+        for name in ("_velocity", "_momentum", "_share", "_decay"):
+            setattr(self, name, _kept(getattr(self, name), rows))
+
+
+class StackedAdam:
+    """`optimizers.adam.Adam` of every run: p ← p - lr·m̂ / (√v̂ + ε)."""
+
+    def __init__(self, members: Sequence[Adam], weights: Tensor, decay: Tensor | None, layout: Layout) -> None:
+        self._layout, self._decay, self._decoupled = layout, decay, members[0].decoupled
+        states = [rule.state_dict() for rule in members]
+        self._mean = stacked([state["mean"] for state in states])
+        self._square = stacked([state["square"] for state in states])
+        # a tensor, so that a captured step counts too; 1 - β^t in double precision, as for a run alone
+        wide = weights.new_empty(0, dtype=torch.float32 if weights.device.type == "mps" else torch.float64)
+        self._steps = torch.full((), float(states[0]["steps"]), dtype=wide.dtype, device=wide.device)
+        self._beta1, self._beta2 = (column([getattr(r, name) for r in members], wide) for name in ("beta1", "beta2"))
+        self._weight1, self._weight2 = ((1 - beta).to(weights.dtype) for beta in (self._beta1, self._beta2))
+        self._keep2 = self._beta2.to(weights.dtype)
+        self._eps = column([rule.eps for rule in members], weights)
+
+    @torch.no_grad()
+    def update(self, weights: Tensor, grads: Tensor, rate: Tensor) -> None:
+        """Change `weights` [R, P] in place by one step at the rates [R, 1]."""
+        grads = _decayed(weights, grads, rate, self._decay, decoupled=self._decoupled)
+        self._steps.add_(1.0)
+        self._mean.lerp_(grads, self._weight1)
+        self._square.mul_(self._keep2).addcmul_(grads * self._weight2, grads)
+        correction = (1 - self._beta2**self._steps).sqrt().to(weights.dtype)
+        root = self._square.sqrt().div_(correction).add_(self._eps)
+        scale = (rate / (1 - self._beta1**self._steps)).to(weights.dtype)
+        weights.addcmul_(self._mean / root, scale, value=-1)
+
+    def state_of(self, row: int) -> dict[str, Any]:
+        """Return a run's number of steps and its two averages."""
+        mean, square = self._layout.of_row(self._mean[row]), self._layout.of_row(self._square[row])
+        return {"steps": int(self._steps), "mean": mean, "square": square}
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these runs only."""
+        names = ("_mean", "_square", "_beta1", "_beta2", "_weight1", "_weight2", "_keep2", "_eps", "_decay")
+        for name in names:
+            setattr(self, name, _kept(getattr(self, name), rows))
+
+
+def _kept(value: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if value is None else value.index_select(0, rows)

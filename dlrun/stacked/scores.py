@@ -1,0 +1,89 @@
+"""Losses of R runs from their outputs: those of `losses` that need no more, each run with its own smoothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.losses.mse import mse
+from dlrun.stacked.weights import column
+from dlrun.types import IGNORED, Loss, Metric
+
+
+class Score(Protocol):
+    """What outputs are worth: [R, B, …] and targets [R, B, …] to a value for each sample, and to their means [R]."""
+
+    def values(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Return a value a sample (or token), 0 for one that is `IGNORED`."""
+
+    def counts(self, y: Tensor) -> Tensor:
+        """Return how many of them count, of each run."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these runs only."""
+
+
+def score_of(losses: Sequence[Loss], like: Tensor) -> Score | None:
+    """Return the members' losses as one; None for a loss that is not known to need the outputs alone."""
+    functions = {plain(loss)[0] for loss in losses}
+    if functions == {cross_entropy}:
+        return CrossEntropy([plain(loss)[1].get("label_smoothing", 0.0) for loss in losses], like)
+    return SquaredError() if functions == {mse} else None
+
+
+def plain(loss: Loss | Metric) -> tuple[Any, dict[str, Any]]:
+    """Return the function that a loss is, and the arguments that are filled in.
+
+    >>> plain(partial(cross_entropy, label_smoothing=0.1))[1]
+    {'label_smoothing': 0.1}
+    """
+    if isinstance(loss, partial) and not loss.args:
+        return loss.func, dict(loss.keywords)
+    return loss, {}
+
+
+class CrossEntropy:
+    """-log softmax(outputs)[y], smoothed by each run's ε: (1-ε) of the right class and ε/C of every class."""
+
+    def __init__(self, smoothing: Sequence[float], like: Tensor) -> None:
+        self._smoothing = column(smoothing, like) if any(smoothing) else None
+
+    def values(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Return a value a sample (or token), 0 for one that is `IGNORED`."""
+        if self._smoothing is None:
+            found = F.cross_entropy(outputs.flatten(0, -2), y.flatten(), ignore_index=IGNORED, reduction="none")
+            return found.view(y.shape)
+        logs = F.log_softmax(outputs, -1)
+        right = F.nll_loss(logs.flatten(0, -2), y.flatten(), ignore_index=IGNORED, reduction="none").view(y.shape)
+        share = self._smoothing.view(-1, *[1] * (y.ndim - 1))
+        return torch.lerp(right, -logs.mean(-1).masked_fill(y == IGNORED, 0.0), share)
+
+    def counts(self, y: Tensor) -> Tensor:
+        """Return how many targets are to be predicted, of each run."""
+        return (y != IGNORED).flatten(1).sum(1)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these runs only."""
+        self._smoothing = self._smoothing if self._smoothing is None else self._smoothing.index_select(0, rows)
+
+
+class SquaredError:
+    """(outputs - y)², the mean over a sample's components."""
+
+    def values(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """Return a value a sample."""
+        squares = (outputs - y).square()
+        return squares.flatten(2).mean(2) if y.ndim > 2 else squares
+
+    def counts(self, y: Tensor) -> Tensor:
+        """Return how many samples there are, of each run."""
+        return torch.full((len(y),), y.shape[1], device=y.device)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these runs only."""

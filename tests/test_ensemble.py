@@ -1,0 +1,384 @@
+"""An ensemble against the same runs trained one by one: weights, curves, choices, checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dlrun import loop
+from dlrun.averaging import Average
+from dlrun.batches import Batches
+from dlrun.datasets.augment import Augment
+from dlrun.datasets.moons import moons
+from dlrun.datasets.polynomial import polynomial
+from dlrun.datasets.tensors import TensorSplit
+from dlrun.ensemble import Ensemble, Members, kind, reason
+from dlrun.errors import NonFinite
+from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.losses.mse import mse
+from dlrun.metrics import for_task, top_k
+from dlrun.models.lenet5 import LeNet5
+from dlrun.models.linear import Linear
+from dlrun.models.mlp import MLP
+from dlrun.models.polynomial import Polynomial
+from dlrun.models.tanh_layers import TanhLayers
+from dlrun.objective import Objective
+from dlrun.optimizers.adam import Adam
+from dlrun.optimizers.descent import Descent
+from dlrun.optimizers.lbfgs import LBFGS
+from dlrun.optimizers.muon import Muon
+from dlrun.optimizers.sgd import SGD
+from dlrun.plan import Plan
+from dlrun.schedules.curves import constant, cosine, linear
+from dlrun.state import State
+from dlrun.types import Batch, Data, Loss, Rule
+
+CPU = torch.device("cpu")
+SMALL = partial(MLP, (2,), 2, width=16, activation="tanh")
+PLAN = Plan(steps=40, per_epoch=25, log_every=7, evaluate_every=10, checkpoint_every=8)
+MOONS = moons(n=240, validation_size=40)
+IMAGES = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+PICTURES = TensorSplit(IMAGES, (4 * IMAGES.mean((1, 2, 3))).long() % 3)
+
+
+class Notes:
+    """A recorder that keeps everything in memory."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[int, dict[str, float]]] = []
+        self.saved: list[dict[str, Any]] = []
+        self.best: dict[str, Any] | None = None
+
+    def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
+        self.points.append((step, {n: v for n, v in values.items() if not n.startswith("throughput/")}))
+
+    def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None:
+        self.saved.append(cloned(content))
+        self.best = cloned(best)
+
+
+def cloned(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {k: cloned(v) for k, v in value.items()}
+    return [cloned(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def training(
+    seed: int,
+    rule: Rule,
+    *,
+    model: Callable[[], nn.Module] = SMALL,
+    data: Data = MOONS,
+    loss: Loss = cross_entropy,
+    clip: float | None = None,
+    accumulate: int = 1,
+    **options: Any,
+) -> loop.Training:
+    torch.manual_seed(seed)
+    objective = Objective(model(), loss)
+    optimizer = Descent(rule, clip=clip, accumulate=accumulate)
+    optimizer.init(objective)
+    given = {
+        "objective": objective,
+        "batches": Batches(data.train, size=8, seed=seed, device=CPU),
+        "optimizer": optimizer,
+        "schedule": constant,
+        "plan": PLAN,
+        "seed": seed,
+        "device": CPU,
+        "validation": data.validation,
+        "metrics": for_task(data.spec.task),
+    }
+    return loop.Training(**given | options)  # type: ignore[arg-type]
+
+
+def alone(make: Callable[[int], loop.Training], runs: int) -> tuple[list[loop.Training], list[State], list[Notes]]:
+    trainings, notes = [make(i) for i in range(runs)], [Notes() for _ in range(runs)]
+    return trainings, [loop.train(t, State(), n) for t, n in zip(trainings, notes, strict=True)], notes
+
+
+def together(make: Callable[[int], loop.Training], runs: int) -> tuple[Ensemble, list[Notes]]:
+    trainings, notes = [make(i) for i in range(runs)], [Notes() for _ in range(runs)]
+    assert reason(trainings) is None
+    ensemble = Ensemble(trainings)
+    loop.train(ensemble, ensemble.state, Members(ensemble, notes))
+    return ensemble, notes
+
+
+def close(a: Any, b: Any, *, tolerance: float = 2e-5) -> bool:
+    """Return whether two checkpoints, curves or numbers are the same to single precision, times apart."""
+    if isinstance(a, Tensor):
+        return a.dtype == b.dtype and torch.allclose(a, b, rtol=tolerance, atol=tolerance)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(close(a[k], b[k], tolerance=tolerance) for k in a if k != "train_seconds")
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(close(x, y, tolerance=tolerance) for x, y in zip(a, b, strict=True))
+    return bool(a == (pytest.approx(b, rel=tolerance, abs=tolerance) if isinstance(b, float) else b))
+
+
+def check(make: Callable[[int], loop.Training], runs: int = 4, *, tolerance: float = 2e-5) -> None:
+    trainings, states, expected = alone(make, runs)
+    ensemble, notes = together(make, runs)
+    for i in range(runs):
+        assert close(notes[i].points, expected[i].points, tolerance=tolerance), i
+        assert close(notes[i].saved, expected[i].saved, tolerance=tolerance), i
+        assert close(notes[i].best, expected[i].best, tolerance=tolerance), i
+        assert ensemble.states[i].step == states[i].step
+        assert ensemble.states[i].best_step == states[i].best_step
+        weights = ensemble.members[i].objective.model.state_dict()
+        assert close(weights, trainings[i].objective.model.state_dict(), tolerance=tolerance)
+
+
+RATES = (0.05, 0.1, 0.02, 0.3)
+RULES: dict[str, Callable[[int], Rule]] = {
+    "sgd": lambda i: SGD(lr=RATES[i]),
+    "decay": lambda i: SGD(lr=0.1, weight_decay=(0.0, 1e-2, 1e-3, 0.1)[i], decay_all=i == 1),
+    "decoupled": lambda i: SGD(lr=0.1, weight_decay=(0.0, 1e-2, 1e-3, 0.1)[i], decoupled=True),
+    "momentum": lambda i: SGD(lr=RATES[i] / 3, momentum=(0.9, 0.0, 0.5, 0.8)[i], dampening=(0.0, 0.3, 0.2, 0.0)[i]),
+    "nesterov": lambda i: SGD(lr=RATES[i] / 3, momentum=(0.9, 0.6, 0.5, 0.8)[i], nesterov=True),
+    "adam": lambda i: Adam(lr=RATES[i] / 10, beta1=(0.9, 0.8, 0.95, 0.9)[i], beta2=(0.999, 0.99, 0.9, 0.95)[i]),
+    "adamw": lambda i: Adam(lr=0.01, weight_decay=(0.0, 0.01, 0.1, 0.5)[i], eps=10.0 ** -(6 + i), decoupled=True),
+    "l2": lambda i: Adam(lr=0.01, weight_decay=(0.0, 0.01, 0.1, 0.5)[i]),
+}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_follows_the_runs_alone(name: str) -> None:
+    check(lambda i: training(i, RULES[name](i)))
+
+
+def of_pictures(model: Callable[[], nn.Module], **options: Any) -> Callable[[int], loop.Training]:
+    data = replace(MOONS, train=PICTURES, validation=PICTURES)
+    return lambda i: training(i, SGD(lr=0.05, momentum=0.9), model=model, data=data, **options)
+
+
+def odd(model: nn.Module, batch: Batch) -> Tensor:
+    """A loss that asks the model for more than its outputs."""
+    return cross_entropy(model, batch) + 0.1 * model.features(batch.x).square().mean()
+
+
+def wide_loss(model: nn.Module, batch: Batch) -> Tensor:
+    return (model(batch.x) - nn.functional.one_hot(batch.y, 3)).abs().sum(1)
+
+
+def norms() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.LayerNorm(8), nn.ReLU(inplace=True), nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda i: training(i, SGD(lr=0.1), model=partial(TanhLayers, (2,), 2)),
+        lambda i: training(i, SGD(lr=0.1), model=partial(MLP, (2,), 2, hidden=[], activation="elu")),
+        lambda i: training(i, SGD(lr=0.1), model=partial(MLP, (2,), 2, init_scale=0.5 + i)),
+        of_pictures(partial(Linear, (1, 8, 8), 3)),
+        of_pictures(partial(Linear, (1, 8, 8), 3), loss=odd),
+        of_pictures(partial(MLP, (1, 8, 8), 3, hidden=[9, 5]), loss=wide_loss, metrics={"top": partial(top_k, k=2)}),
+        of_pictures(norms),
+        of_pictures(lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 3))),
+    ],
+    ids=["tanh_layers", "no_layers", "init_scale", "linear", "odd_loss", "value_loss", "norms", "convolutions"],
+)
+def test_every_model_and_loss_follows_the_runs_alone(make: Callable[[int], loop.Training]) -> None:
+    check(make, 3)
+
+
+def test_polynomials_on_data_of_their_own() -> None:
+    def make(i: int) -> loop.Training:
+        data = polynomial(n=50, data_seed=i % 2, noise=0.1 * (1 + i))
+        model = partial(Polynomial, (1,), 1, degree=4)
+        return training(i, SGD(lr=0.05 * (i + 1), momentum=0.9), model=model, data=data, loss=mse)
+
+    check(make, 3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"schedules": True},
+        {"clip": True},
+        {"smoothing": True},
+        {"accumulate": 3},
+        {"average": True},
+        {"drop_last": True, "size": 30},
+        {"only": 2},
+        {"size": 200},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_what_a_run_has_for_itself(options: dict[str, Any]) -> None:
+    def make(i: int) -> loop.Training:
+        run = training(
+            i,
+            SGD(lr=0.3),
+            clip=(0.05, 0.5, 5.0)[i] if "clip" in options else None,
+            loss=partial(cross_entropy, label_smoothing=(0.0, 0.1, 0.4)[i])
+            if "smoothing" in options
+            else cross_entropy,
+            schedule=(cosine, partial(linear, warmup=0.2), cosine)[i] if "schedules" in options else constant,
+            accumulate=options.get("accumulate", 1),
+            average=None,
+        )
+        sizes = {name: options[name] for name in ("drop_last", "only", "size") if name in options}
+        run.batches = replace(run.batches, **sizes)
+        run.average = Average(run.objective.params, 0.9) if "average" in options else None
+        return run
+
+    check(make, 3)
+
+
+def test_each_run_augments_by_its_own_draws() -> None:
+    make = of_pictures(partial(MLP, (1, 8, 8), 3, width=8))
+
+    def augmented(i: int) -> loop.Training:
+        run = make(i)
+        run.batches = replace(run.batches, augment=Augment(shift=1, flip=True))
+        return run
+
+    check(augmented, 3)
+
+
+def test_batches_are_those_of_the_run_alone_to_the_bit() -> None:
+    ensemble = Ensemble([training(i, SGD(lr=0.1)) for i in range(3)])
+    for start in (0, 3, 24, 26):
+        own = [member.batches.start(start) for member in ensemble.members]
+        for batch, *singles in zip(ensemble.batches.start(start), *own, strict=False):
+            assert all(torch.equal(batch.x[i], single.x) for i, single in enumerate(singles))
+            assert all(torch.equal(batch.y[i], single.y) for i, single in enumerate(singles))
+            start += 1
+            if start > 55:
+                break
+
+
+def test_a_run_out_of_patience_leaves_and_the_others_go_on() -> None:
+    plan = replace(PLAN, steps=60, evaluate_every=3)
+
+    def make(i: int) -> loop.Training:
+        rule = Adam(lr=(0.003, 0.3, 0.01, 1.0)[i])
+        return training(i, rule, plan=plan, patience=(None, 2, 4, 3)[i], average=None)
+
+    _, states, _ = alone(make, 4)
+    assert len({state.step for state in states}) > 2
+    trainings, notes = [make(i) for i in range(4)], [Notes() for _ in range(4)]
+    ensemble = Ensemble(trainings)
+    loop.train(ensemble, ensemble.state, Members(ensemble, notes))
+    single, _, expected = alone(make, 4)
+    for i in range(4):
+        assert [p[0] for p in notes[i].points] == [p[0] for p in expected[i].points]
+        assert close(notes[i].points, expected[i].points, tolerance=1e-4)
+        assert close(notes[i].saved[-1], expected[i].saved[-1], tolerance=1e-4)
+        assert close(notes[i].best, expected[i].best, tolerance=1e-4)
+        weights = trainings[i].objective.model.state_dict()
+        assert close(weights, single[i].objective.model.state_dict(), tolerance=1e-4)
+    again = Ensemble([make(i) for i in range(4)], [replace(state) for state in ensemble.states])
+    assert again.state.step == max(state.step for state in states)
+
+
+def test_a_run_that_diverges_leaves_with_its_error() -> None:
+    def make(i: int) -> loop.Training:
+        return of_pictures(partial(MLP, (1, 8, 8), 3, width=8), loss=mse_of_class)(i)
+
+    def mse_of_class(model: nn.Module, batch: Batch) -> Tensor:
+        return (model(batch.x) - batch.y[:, None]).square().mean(1)
+
+    def rated(i: int) -> loop.Training:
+        run = make(i)
+        run.optimizer.rule.lr = (0.01, 1e9, 0.02)[i]  # type: ignore[attr-defined]
+        return run
+
+    failed = Notes()
+    with pytest.raises(NonFinite) as caught:
+        loop.train(rated(1), State(), failed)
+    ensemble, notes = together(rated, 3)
+    assert [*ensemble.errors] == [1]
+    assert str(ensemble.errors[1]) == str(caught.value)
+    assert [p[0] for p in notes[1].points] == [p[0] for p in failed.points]
+    assert len(notes[1].saved) == len(failed.saved)
+    for i in (0, 2):
+        expected = Notes()
+        loop.train(rated(i), State(), expected)
+        assert close(notes[i].points, expected.points)
+        assert close(notes[i].saved, expected.saved)
+    assert all(math.isfinite(v) for note in (notes[0], notes[2]) for _, values in note.points for v in values.values())
+
+
+def test_when_all_have_left_it_is_over() -> None:
+    ensemble, notes = together(lambda i: training(i, SGD(lr=0.1), patience=1, plan=replace(PLAN, steps=4000)), 2)
+    assert {state.step for state in ensemble.states} != {4000}
+    assert [note.saved[-1]["state"]["step"] for note in notes] == [state.step for state in ensemble.states]
+
+
+@pytest.mark.parametrize("rule", ["momentum", "adamw"])
+def test_a_run_goes_on_alone_or_stacked_from_either_checkpoint(rule: str) -> None:
+    def make(i: int) -> loop.Training:
+        run = training(i, RULES[rule](i))
+        run.average = Average(run.objective.params, 0.9)
+        return run
+
+    _, _, whole = alone(make, 3)
+    answers: Iterator[bool] = iter([False] * 13 + [True])
+    trainings, notes = [make(i) for i in range(3)], [Notes() for _ in range(3)]
+    ensemble = Ensemble(trainings)
+    loop.train(ensemble, ensemble.state, Members(ensemble, notes), stop=lambda: next(answers))
+    # alone, from what was saved of the stack
+    run, rest = make(1), Notes()
+    state = loop.restore(run, cloned(notes[1].saved[-1]))
+    assert state.step == 13
+    run.best = notes[1].best
+    loop.train(run, state, rest)
+    assert close(notes[1].points + rest.points, whole[1].points)
+    assert close(rest.saved[-1], whole[1].saved[-1])
+    # stacked, from what was saved of the runs alone
+    again, later = [make(i) for i in range(3)], [Notes() for _ in range(3)]
+    at = [note.saved[1] for note in whole]
+    states = [loop.restore(run, cloned(content)) for run, content in zip(again, at, strict=True)]
+    for run, note in zip(again, whole, strict=True):
+        run.best = note.best
+    assert reason(again, states) is None
+    resumed = Ensemble(again, states)
+    loop.train(resumed, resumed.state, Members(resumed, later))
+    for i in range(3):
+        assert close(later[i].points, [p for p in whole[i].points if p[0] > 16])
+        assert close(later[i].saved[-1], whole[i].saved[-1])
+
+
+def test_what_cannot_be_one_program_says_why() -> None:
+    def one(**options: Any) -> loop.Training:
+        return training(0, options.pop("rule", None) or SGD(lr=0.1), **options)
+
+    with_dropout = one(model=partial(MLP, (2,), 2, dropout=0.1))
+    normed = one(model=lambda: nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)))
+    fits = {
+        "dropout": [with_dropout, with_dropout],
+        "BatchNorm1d": [normed, normed],
+        "LBFGS": [replace(one(), optimizer=LBFGS())] * 2,
+        "Muon": [one(rule=Muon(lr=0.1))] * 2,
+        "model": [one(), one(model=partial(MLP, (2,), 2, width=16))],
+        "optimizer": [one(), one(rule=Adam(lr=0.1))],
+        "optimizer.nesterov": [one(), one(rule=SGD(lr=0.1, momentum=0.9, nesterov=True))],
+        "trainer.clip": [one(), one(clip=1.0)],
+        "loss": [one(), one(loss=wide_loss)],
+        "trainer.batch_size (8 and 9)": [one(), one(batches=replace(one().batches, size=9))],
+        "training samples (200 and 100)": [one(), one(data=moons(n=140, validation_size=40))],
+        "lengths and intervals": [one(), one(plan=replace(PLAN, steps=41))],
+    }
+    for words, runs in fits.items():
+        assert words in (reason(runs) or ""), words
+    assert "different steps" in (reason([one(), one()], [State(step=3), State(step=4)]) or "")
+    assert reason([one(), training(7, SGD(lr=0.3, momentum=0.9))]) is None
+    assert kind(one()) == kind(training(7, SGD(lr=0.3, momentum=0.9)))
+
+
+def test_lenet_stacks_and_a_shared_rate_is_a_number() -> None:
+    make = of_pictures(partial(LeNet5, (1, 8, 8), 3), plan=replace(PLAN, steps=5))
+    check(make, 2)
+    assert isinstance(Ensemble([make(0), make(1)]).schedule(3, 40), float)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+from dlrun.tracking.artifacts import Artifacts
+from dlrun.tracking.backend import Backend, Found
 from dlrun.tracking.describe import KEY, digest, fit
 from dlrun.tracking.points import PORTION, Point
-from dlrun.tracking.where import has_server
-
-if TYPE_CHECKING:
-    from dlrun.tracking.connection import Connection
 
 PROGRESS = "dlrun.progress"
 NOTE = "mlflow.note.content"
@@ -26,26 +24,37 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MlflowRun:
-    """A run of a store; `params`, `tags`, `metrics` and `inputs` are what the store has, as far as it is known here."""
+    """A run of the store at `uri`; `there` is what the store has of it, as far as it is known here."""
 
-    connection: Connection
+    backend: Backend
+    uri: str
     experiment_id: str
-    run_id: str
-    artifact_uri: str
-    params: dict[str, str] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    metrics: set[str] = field(default_factory=set)
-    inputs: set[tuple[str, str]] = field(default_factory=set)
+    there: Found
 
     @property
-    def client(self) -> Any:
-        """Return MLflow's client."""
-        return self.connection.client
+    def run_id(self) -> str:
+        """Return MLflow's id of the run."""
+        return self.there.run_id
+
+    @property
+    def params(self) -> dict[str, str]:
+        """Return the params that the store has."""
+        return self.there.params
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Return the tags that the store has, unless a person has changed one since."""
+        return self.there.tags
 
     @property
     def progress(self) -> int:
         """Return the byte of the journal up to which the store has it."""
         return int(self.tags.get(PROGRESS, 0))
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Return where the files of the run go."""
+        return Artifacts(self.uri, self.run_id, self.there.artifact_uri)
 
     def send(
         self,
@@ -59,23 +68,16 @@ class MlflowRun:
 
         The last call carries the progress `end`. What is sent twice is stored once.
         """
-        from mlflow.entities import Metric, Param, RunTag
-
         new_params = {name: value for name, value in (params or {}).items() if name not in self.params}
         new_tags = {name: value for name, value in (tags or {}).items() if self.tags.get(name) != value}
         if end is not None and end != self.progress:
             new_tags[PROGRESS] = str(end)  # the last: a call stores its tags after its points
-        for some_points, some_params, some_tags in _calls(points, new_params, new_tags):
-            self.client.log_batch(
-                self.run_id,
-                metrics=[Metric(fit(p.name, KEY), p.value, p.time, p.step) for p in some_points],
-                params=[Param(*item) for item in some_params],
-                tags=[RunTag(*item) for item in some_tags],
-                synchronous=True,
-            )
+        fitting = [point._replace(name=fit(point.name, KEY)) for point in points]
+        for some_points, some_params, some_tags in _calls(fitting, new_params, new_tags):
+            self.backend.log(self.run_id, some_points, some_params, some_tags)
         self.params.update(new_params)
         self.tags.update(new_tags)
-        self.metrics.update(fit(point.name, KEY) for point in points)
+        self.there.metrics.update(point.name for point in fitting)
 
     def note(self, text: str) -> dict[str, str]:
         """Return the tags that set the note of the run's page: none if a person has written into it."""
@@ -83,59 +85,40 @@ class MlflowRun:
         if there == text:
             return {}
         if there is not None:
-            now = self.client.get_run(self.run_id).data.tags
+            now = self.backend.tags(self.run_id)
             if digest(now.get(NOTE, "")) != now.get("dlrun.note"):
                 return {}
         return noted(text)
 
     def send_datasets(self, datasets: Sequence[Mapping[str, Any]]) -> None:
         """Show which data the run was trained, chosen and tested on."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        context = "mlflow.data.context"
-        new = [fields for fields in datasets if (fields["name"], fields["digest"]) not in self.inputs]
-        inputs = [
-            DatasetInput(Dataset(**fields), [InputTag(context, fields["name"].rpartition("/")[2])]) for fields in new
-        ]
-        if inputs:
-            self.client.log_inputs(self.run_id, inputs)
-            self.inputs.update((fields["name"], fields["digest"]) for fields in new)
+        new = [fields for fields in datasets if (fields["name"], fields["digest"]) not in self.there.inputs]
+        if new:
+            self.backend.add_inputs(self.experiment_id, self.run_id, new)
+            self.there.inputs.update((fields["name"], fields["digest"]) for fields in new)
 
     def lacking(self, points: Sequence[Point]) -> list[Point]:
         """Return those of some last points that the store does not have, at whatever time they were sent."""
-        return [p for p in points if fit(p.name, KEY) not in self.metrics or not self._has(p)]
+        return [p for p in points if fit(p.name, KEY) not in self.there.metrics or not self._has(p)]
 
     def _has(self, point: Point) -> bool:
-        history = self.client.get_metric_history(self.run_id, fit(point.name, KEY))
-        return any((there.step, there.value) == (point.step, point.value) for there in history)
+        return (point.step, point.value) in self.backend.history(self.run_id, fit(point.name, KEY))
 
     def send_text(self, name: str, text: str) -> None:
         """Store a text that the run logged as an artifact."""
-        self.client.log_text(self.run_id, text, f"{fit(name, KEY)}.txt")
+        self.artifacts.send_text(text, f"{fit(name, KEY)}.txt")
 
     def send_file(self, file: Path, folder: str) -> None:
         """Store a file as an artifact; a file of the same name is replaced."""
-        if has_server(self.connection.uri):
-            self.client.log_artifact(self.run_id, str(file), folder)
-        else:
-            self._repository().log_artifact(str(file), folder)
+        self.artifacts.send_file(file, folder)
 
     def send_folder(self, files: Path, folder: str | None) -> None:
         """Store all files of a folder as artifacts."""
-        if has_server(self.connection.uri):
-            self.client.log_artifacts(self.run_id, str(files), folder)
-        else:
-            self._repository().log_artifacts(str(files), folder)
+        self.artifacts.send_folder(files, folder)
 
     def close(self, status: str, end: int) -> None:
         """Set the final status and the time at which the run ended, in milliseconds."""
-        self.client.set_terminated(self.run_id, status=STATUS[status], end_time=end)
-
-    def _repository(self) -> Any:
-        # the client would ask the store for the run again, to learn where its artifacts are
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-        return get_artifact_repository(self.artifact_uri, tracking_uri=self.connection.uri)
+        self.backend.close(self.run_id, STATUS[status], end)
 
 
 def noted(text: str) -> dict[str, str]:

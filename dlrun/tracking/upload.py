@@ -98,7 +98,7 @@ class Upload:
         new = self._new()
         note_attempt(self.subject.home)
         return self.connection.open_run(
-            self._setting("experiment", "dlrun"),
+            self._experiment,
             tags=self._tags(summary) | noted(text) | {"mlflow.runName": name},
             start=self.journal.first or round(summary.get("started", time.time()) * 1000),
             new=new,
@@ -108,9 +108,15 @@ class Upload:
         """Return whether nobody can have made the run in MLflow."""
         return not attempted(self.subject.home) and not self.subject.noted().get("mlflow_run_id")
 
+    @property
+    def _experiment(self) -> str:
+        return str(self._setting("experiment", "dlrun"))
+
     def _transaction(self) -> AbstractContextManager[None]:
         """Return what makes one transaction of a run that has ended before anything of it was sent, if it is small."""
         alone = not self._setting("log_model", False) and not self._setting("system_metrics", False)
+        # its experiment is no part of it: others may wait for that
+        self.connection.experiment(self._experiment)
         if alone and self._new() and self.run.journal.exists() and self.run.journal.stat().st_size < SMALL:
             return self.connection.together()
         return nullcontext()

@@ -1,0 +1,56 @@
+"""What is read from and written into MLflow's tables, as SQLite has them."""
+
+from __future__ import annotations
+
+REVISION = "SELECT version_num FROM alembic_version"
+METRIC = """
+INSERT INTO metrics (key, value, is_nan, timestamp, run_uuid, step) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+LATEST = """
+INSERT INTO latest_metrics (key, value, is_nan, timestamp, run_uuid, step) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT (key, run_uuid) DO UPDATE
+SET value = excluded.value, timestamp = excluded.timestamp, step = excluded.step, is_nan = excluded.is_nan
+WHERE (excluded.step, excluded.timestamp, excluded.value) > (step, timestamp, value)
+"""
+CURVES = "SELECT key FROM latest_metrics WHERE run_uuid = ?"
+CURVE = "SELECT step, value, is_nan FROM metrics WHERE run_uuid = ? AND key = ?"
+PARAM = "INSERT INTO params (key, value, run_uuid) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+TAG = """
+INSERT INTO tags (key, value, run_uuid) VALUES (?, ?, ?)
+ON CONFLICT (key, run_uuid) DO UPDATE SET value = excluded.value
+"""
+RUN = """
+INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, user_id, status, start_time,
+                  source_version, lifecycle_stage, artifact_uri, experiment_id)
+VALUES (?, ?, 'UNKNOWN', '', '', ?, 'RUNNING', ?, '', 'active', ?, ?)
+"""
+EXPERIMENT = """
+INSERT INTO experiments (name, artifact_location, lifecycle_stage, creation_time, last_update_time)
+VALUES (?, ?, 'active', ?, ?)
+"""
+NAMED = "SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ?"
+PLACE = "SELECT artifact_location FROM experiments WHERE experiment_id = ?"
+ACTIVE = "SELECT 1 FROM runs WHERE run_uuid = ? AND lifecycle_stage = 'active'"
+REOPEN = "UPDATE runs SET status = 'RUNNING', lifecycle_stage = 'active', deleted_time = NULL WHERE run_uuid = ?"
+FIND = """
+SELECT run_uuid, artifact_uri, status = 'RUNNING' AND lifecycle_stage = 'active' FROM runs JOIN tags USING (run_uuid)
+WHERE tags.key = 'dlrun.id' AND tags.value = ? AND experiment_id = ? ORDER BY start_time DESC, run_uuid LIMIT 1
+"""
+USED = """
+SELECT name, digest FROM inputs JOIN datasets ON dataset_uuid = source_id
+WHERE source_type = 'DATASET' AND destination_type = 'RUN' AND destination_id = ?
+"""
+DATASET = """
+INSERT INTO datasets (dataset_uuid, experiment_id, name, digest, dataset_source_type, dataset_source, dataset_profile)
+VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+"""
+INPUT = """
+INSERT INTO inputs (input_uuid, source_type, source_id, destination_type, destination_id)
+VALUES (?, 'DATASET', ?, 'RUN', ?) ON CONFLICT DO NOTHING
+"""
+WHICH = "SELECT dataset_uuid FROM datasets WHERE experiment_id = ? AND name = ? AND digest = ?"
+INPUT_TAG = "INSERT INTO input_tags (input_uuid, name, value) VALUES (?, ?, ?)"
+PARAMS = "SELECT key, value FROM params WHERE run_uuid = ?"
+TAGS = "SELECT key, value FROM tags WHERE run_uuid = ?"
+RENAME = "UPDATE runs SET name = ? WHERE run_uuid = ?"
+CLOSE = "UPDATE runs SET status = ?, end_time = ? WHERE run_uuid = ?"

@@ -138,10 +138,10 @@ PEAKS: dict[str, tuple[float | None, float | None, float]] = {
 }
 """TFLOP a second in bf16, tf32 and fp32 of the GPUs whose name has the words of the key, the first that fits.
 
-Dense matrix products with sums in fp32, as NVIDIA's data sheets have them (those of Hopper, Ada and Blackwell give twice
-as much, with sparsity), and for GeForce the white papers of AD102 and GA102, whose other models (Ti, D, Laptop) have
-other rates. Compared in November 2026 with data sheets as vendors quote them; not found there, and so from memory: the
-two NVL, A30, A10G, and the RTX 3090 but for fp32. None: the GPU has no such units.
+Dense matrix products with sums in fp32, as NVIDIA's data sheets have them (those of Hopper, Ada and Blackwell give
+twice as much, with sparsity), and for GeForce the white papers of AD102 and GA102, whose other models (Ti, D, Laptop)
+have other rates. Compared in November 2026 with data sheets as vendors quote them; not found there, and so from memory:
+the two NVL, A30, A10G, and the RTX 3090 but for fp32. None: the GPU has no such units.
 """
 
 

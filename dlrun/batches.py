@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,6 +20,12 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from dlrun.randomness import AUGMENTATION, CROP, ORDER, SAMPLE, generator, key, seed_libraries
 from dlrun.types import Augmentation, Batch, Split
+
+
+TOGETHER = {"cpu": 1 << 17, "cuda": 1 << 26}
+"""Bytes of batches that are gathered at once: on a CPU they should stay in its caches."""
+MOST = 32
+"""Batches that are gathered at once."""
 
 
 @runtime_checkable
@@ -104,9 +111,26 @@ class Batches:
             epoch, position = divmod(step, self.per_epoch)
             # one transfer an epoch: the slices of the order are views of it
             places, take = self._places(epoch)
-            for index in torch.split(places, self.size)[position : self.per_epoch]:
-                yield self._here(take(index))
+            for index in torch.split(places[position * self.size :][: self._seen(position)], self.size * self._at_once):
+                yield from self._apart(self._here(take(index)))
             step = (epoch + 1) * self.per_epoch
+
+    def _seen(self, position: int) -> int:
+        """Return how many samples an epoch has after its first `position` steps, those that it drops left out."""
+        return (self.per_epoch - position) * self.size
+
+    @cached_property
+    def _at_once(self) -> int:
+        """Return how many batches one gathering takes: of small ones the call is what costs."""
+        sample = self.split.gather(torch.zeros(1, dtype=torch.long, device=self.device))
+        size = sum(t.element_size() * t.numel() for t in sample) * self.size
+        return max(1, min(MOST, TOGETHER.get(self.device.type, 0) // max(size, 1)))
+
+    def _apart(self, gathered: Batch) -> Iterator[Batch]:
+        if self._at_once == 1:
+            yield gathered
+        else:
+            yield from map(Batch, *(t.split(self.size) for t in gathered))
 
     def _places(self, epoch: int) -> tuple[Tensor, Callable[[Tensor], Batch]]:
         """Return what stands for an epoch's samples, in its order, and what makes a batch of a slice of it."""

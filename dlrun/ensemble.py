@@ -38,6 +38,7 @@ from dlrun.stacked.objective import StackedObjective
 from dlrun.stacked.weights import stacked
 from dlrun.stacked.window import StackedWindow
 from dlrun.state import State
+from dlrun.stepping import Eager, Stepping
 from dlrun.types import Schedule, Split
 
 
@@ -124,6 +125,10 @@ class Ensemble:
         by_run = {run: factor for factor, (_, runs) in zip(factors, self._schedules, strict=True) for run in runs}
         lr = self.optimizer.lr
         return torch.tensor([by_run[i] for i in self.active], dtype=lr.dtype, device=lr.device)
+
+    def stepping(self) -> Stepping:
+        """Return what takes the steps."""
+        return Eager(self)
 
     def window(self, state: State) -> StackedWindow:
         """Return what collects the losses between points."""

@@ -21,8 +21,8 @@ from dlrun.evaluation import evaluate
 from dlrun.meters import Clock, Window
 from dlrun.objective import Objective
 from dlrun.plan import Plan
-from dlrun.randomness import STEP, key, seed_default
 from dlrun.state import State
+from dlrun.stepping import Eager, Stepping, rate
 from dlrun.types import Batch, Metric, Optimizer, Schedule, Split
 
 
@@ -92,6 +92,9 @@ class Trained(Protocol):
     def best(self) -> Any:
         """Return the weights and metrics of the best validation so far."""
 
+    def stepping(self) -> Stepping:
+        """Return what takes its steps."""
+
     def window(self, state: State) -> Losses:
         """Return what collects the losses between points."""
 
@@ -125,6 +128,10 @@ class Training:
     average: Average | None = None
     best: dict[str, Any] | None = None
     """The weights and metrics of the best validation so far."""
+
+    def stepping(self) -> Stepping:
+        """Return what takes the steps: a compiled program of them where there is to be one and it can be made."""
+        return Eager(self)
 
     def window(self, state: State) -> Window:
         """Return what collects the losses between points."""
@@ -172,28 +179,23 @@ def train(run: Trained, state: State, recorder: Recorder, stop: Callable[[], boo
 
     Raises `NonFinite` as soon as a logged loss is not a number, naming the step.
     """
-    objective, optimizer, plan = run.objective, run.optimizer, run.plan
-    window = run.window(state)
+    plan, stepping, window = run.plan, run.stepping(), run.window(state)
     clock = Clock(state)
-    objective.model.train()
-    for batch in run.batches.start(state.step):
+    run.objective.model.train()
+    for block in stepping.start(state.step):
         if state.step >= plan.steps or run.over(state) or stop():
             break
-
-        # dropout and the like draw from a generator that each step sets anew: nothing of it to save
-        seed_default(run.device, key(run.seed, STEP, state.step))
-        rate = optimizer.lr * run.schedule(state.step, plan.steps)
-        update = optimizer.step(objective, batch, rate)
-        state.step += 1
-        window.add(update.loss, batch)
-        if run.average:
-            run.average.update(state.step)
+        updates = stepping.take(state.step, block)
+        state.step += len(block)
+        for update, batch in zip(updates, block, strict=True):
+            window.add(update.loss, batch)
 
         # the only reads from the device: between them it is never waited for
         if plan.logs(state.step):
-            point = window.mean() | {"lr": rate} | clock.throughput(run.batches.size)
-            if update.grad_norm is not None:
-                point["grad_norm"] = update.grad_norm.tolist()
+            lr = rate(run, state.step - 1)
+            point = window.mean() | {"lr": lr} | clock.throughput(run.batches.size)
+            if (norm := updates[-1].grad_norm) is not None:
+                point["grad_norm"] = norm.tolist()
             recorder.point(state.step, plan.epoch(state.step), point)
         if run.validation and plan.evaluates(state.step):
             with clock.paused():

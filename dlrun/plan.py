@@ -40,6 +40,19 @@ class Plan:
         """Return whether a validation is due after `step` steps."""
         return step % self.evaluate_every == 0 or step == self.steps
 
+    def block(self, step: int, most: int) -> int:
+        """Return how many steps after `step` steps may be taken at once: up to the next point at which the loop looks up.
+
+        Blocks begin at multiples of `most` and of the intervals, wherever a run was resumed.
+
+        >>> plan = Plan(steps=100, per_epoch=30, log_every=20, evaluate_every=30)
+        >>> [plan.block(step, 8) for step in (0, 8, 16, 20, 24, 30, 98)]
+        [8, 8, 4, 4, 6, 2, 2]
+        """
+        intervals = (most, self.log_every, self.evaluate_every, self.checkpoint_every or most)
+        ends = [step - step % interval + interval for interval in intervals]
+        return max(1, min(*ends, self.steps) - step) if step < self.steps else 1
+
     def saves(self, step: int, seconds: float) -> bool:
         """Return whether a checkpoint is due after `step` steps, `seconds` after the last."""
         if self.checkpoint_seconds is not None:

@@ -101,3 +101,14 @@ def test_a_streamed_data_set_gives_the_same_batches_from_any_step(workers: int) 
         {i: x for b in part for i, x in zip(b.y.tolist(), b.x, strict=True)} for part in (whole[:5], whole[5:10])
     ]
     assert all(a != b for a, b in zip(by_sample[0][0], by_sample[1][0], strict=True))
+
+
+def test_gathering_several_batches_at_once_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def first(number: int, step: int) -> list[Batch]:
+        monkeypatch.setattr("dlrun.batches.MOST", number)
+        split = TensorSplit(torch.arange(23.0)[:, None], torch.arange(23))
+        return list(islice(Batches(split, size=5, seed=3, device=torch.device("cpu")).start(step), 17))
+
+    for step in (0, 3, 4, 11):
+        one, many = first(1, step), first(32, step)
+        assert all(torch.equal(a.x, b.x) and torch.equal(a.y, b.y) for a, b in zip(one, many, strict=True))

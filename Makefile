@@ -11,10 +11,10 @@ unexport DLRUN_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check bench ui clean
+.PHONY: help setup train test check bench bench-peers bench-all ui clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 setup: .venv/.installed ## make .venv and install dlrun into it, every version pinned
 
@@ -35,11 +35,23 @@ check: setup ## format, lint, types and tests, all without a complaint
 	$(BIN)/mypy
 	$(PYTEST)
 
-bench: setup ## measure what a step costs, against a bare loop
+bench: setup ## measure what dlrun costs, in minutes, into benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
+
+bench-peers: setup .venv-peers/.installed ## measure steps and starts beside other trainers, in their own .venv-peers
+	$(BIN)/python -m benchmarks frameworks processes targets
+
+bench-all: setup .venv-peers/.installed ## measure everything: hours
+	$(BIN)/python -m benchmarks --all
+
+.venv-peers/.installed: benchmarks/peers/requirements.txt benchmarks/peers/constraints.txt constraints.txt
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --constraint constraints.txt \
+		--constraint benchmarks/peers/constraints.txt --requirement benchmarks/peers/requirements.txt
+	touch $@
 
 ui: setup ## open MLflow on the runs in outputs/
 	$(BIN)/dlrun ui
 
 clean: ## remove what setup made and what tools cached (never outputs/)
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build dist
+	rm -rf .venv .venv-peers .pytest_cache .ruff_cache .mypy_cache build dist

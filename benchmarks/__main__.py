@@ -1,6 +1,7 @@
 """`make bench`: run the benchmarks and write `benchmarks/RESULTS.md`.
 
-Each script's section is written as soon as it is measured; sections of scripts that were not run stay.
+Without names those run that take minutes. Each script's section is written as soon as it is measured; sections of
+scripts that were not run stay. The last, `targets`, measures nothing: it is the verdict over the others.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.report import Section
 
-SCRIPTS = ("step", "language", "startup", "exactness", "noncausal", "kill", "sweeps", "tracking", "mnist_error")
-"""In the order of how long they take: some minutes each, sweeps half an hour, the last two most of an hour."""
+SHORT = ("step", "frameworks", "language", "startup", "processes", "exactness", "targets")
+"""Some minutes each; those beside other trainers leave out what is not installed."""
+LONG = ("noncausal", "kill", "sweeps", "tracking", "mnist_error")
+"""In the order of how long they take: sweeps half an hour, the last two most of an hour."""
+SCRIPTS = (*SHORT[:-1], *LONG, SHORT[-1])
 
 
 def main() -> None:
     """Run the scripts that are named, or all of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help=f"of {', '.join(SCRIPTS)} (all)")
+    parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help=f"of {', '.join(SCRIPTS)} ({', '.join(SHORT)})")
+    parser.add_argument("--all", action="store_true", help="every script")
     parser.add_argument("--quick", action="store_true", help="the smallest forms, to see that they work")
     parser.add_argument("--output", type=Path, help=f"the file to write ({report.RESULTS.name}; quick: none)")
     options = parser.parse_args()
@@ -27,7 +32,7 @@ def main() -> None:
     if unknown:
         parser.error(f"there is no «{unknown[0]}»; give one or several of {', '.join(SCRIPTS)}")
     output = options.output or (None if options.quick else report.RESULTS)
-    for name in options.scripts or SCRIPTS:
+    for name in options.scripts or (SCRIPTS if options.all else SHORT):
         section: Section = import_module(f"benchmarks.{name}").measure(quick=options.quick)
         print(section.markdown(), flush=True)
         if output:

@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 
 
-def train(model: nn.Module, x: Tensor, y: Tensor, *, batch_size: int, lr: float) -> None:
-    """Train one epoch in the order of the samples."""
-    criterion = nn.CrossEntropyLoss()
+def train(
+    model: nn.Module, x: Tensor, y: Tensor, *, batch_size: int, lr: float, criterion: nn.Module | None = None
+) -> None:
+    """Train one epoch in the order of the samples; the loss is a cross-entropy if no other is given."""
+    criterion = criterion or nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     for b in range(0, len(x), batch_size):
         output = model(x.narrow(0, b, batch_size))

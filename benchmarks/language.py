@@ -129,7 +129,14 @@ def figures(costs: dict[str, list[Cost]], tokens: int) -> list[Figure]:
         Figure("nanoGPT's loop and model, thousand tokens a second", spread(each["nanoGPT"], ".1f")),
         Figure("nanoGPT's loop, dlrun's model", spread(each["loop"], ".1f")),
         Figure("dlrun's loop and model", spread(each["dlrun"], ".1f")),
-        Figure("dlrun / nanoGPT", spread(faster, ".3f"), "≥ 1.0", round(median(faster), 3) >= 1.0),
+        Figure(
+            "dlrun / nanoGPT",
+            spread(faster, ".3f"),
+            "≥ 1.0",
+            round(median(faster), 3) >= 1.0,
+            goal="gpt",
+            number=median(faster),
+        ),
         Figure("dlrun / nanoGPT's loop with dlrun's model", spread(same, ".3f")),
         Figure("dlrun / nanoGPT, tokens a CPU second", spread(cpu, ".3f")),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -23,12 +25,17 @@ INTRODUCTION = (
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured thing; `met` says whether the target is, where there is one."""
+    """One measured thing; `met` says whether the target is, where there is one.
+
+    `goal` is the name of one of `targets.GOALS`, if the figure answers that, and `number` the value that decides it.
+    """
 
     what: str
     value: str
     target: str = ""
     met: bool | None = None
+    goal: str = ""
+    number: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,3 +98,25 @@ def write(section: Section, path: Path = RESULTS) -> None:
     parts = {part.split(":", 1)[0].removeprefix("## "): part.rstrip() + "\n" for part in sections}
     parts[section.name] = section.markdown()
     path.write_text("\n".join([head.rstrip() + "\n", *parts.values()]))
+    keep(section, path.with_name("results"))
+
+
+def keep(section: Section, folder: Path) -> None:
+    """Keep those of a section's figures that answer a goal, where `kept` finds them; one left out before stays."""
+    found = {f.goal: {"value": f.value, "number": f.number} for f in section.figures if f.goal}
+    if found:
+        file = folder / f"{section.name}.json"
+        taken = {"when": f"{section.when:%Y-%m-%d %H:%M}", "commit": commit(), "machine": machine()}
+        before = json.loads(file.read_text()) if file.exists() else {}
+        folder.mkdir(exist_ok=True)
+        file.write_text(json.dumps(before | {goal: told | taken for goal, told in found.items()}, indent=1) + "\n")
+
+
+def kept(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what was measured of each goal: value, number, section, when, commit, machine; the newest of several."""
+    found: dict[str, dict[str, Any]] = {}
+    for file in sorted(folder.glob("*.json")):
+        for goal, told in json.loads(file.read_text()).items():
+            if told["when"] >= found.get(goal, {"when": ""})["when"]:
+                found[goal] = told | {"section": file.stem}
+    return found

@@ -1,0 +1,206 @@
+"""A step of dlrun beside a bare loop and beside other trainers, on the same work, each in a process of its own.
+
+The processes wait for each other: in each round every one trains once, in another order. A step counts from the
+eleventh on, without what a program does before the first and after the last. Lightning, the Trainer of Hugging Face,
+Keras, Ignite and skorch are in an environment of their own (`make bench-peers` makes it); without it they are left
+out, and the notes say so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+
+from benchmarks import language, report, step
+from benchmarks.alternation import added, alternate, ratios, spread
+from benchmarks.peers import works
+from benchmarks.report import ROOT, Figure, Section
+
+PEERS = {"lightning": "Lightning", "huggingface": "Hugging Face's Trainer", "keras": "Keras", "ignite": "Ignite"}
+PEERS |= {"skorch": "skorch"}
+OURS = {"bare": "bare loop", "ours": "dlrun", "compiled": "dlrun, `trainer.compile=true`"}
+PACKAGES = {"huggingface": "transformers", "ignite": "ignite"}
+NOT_FOR = {"gpt": ("keras", "ignite", "skorch")}
+"""What is not compared on a work: these have no program of it here."""
+GOALS = ("convnet", "mlp", "polynomial")
+
+
+def peers_python() -> Path | None:
+    """Return the Python of the peers' environment, if there is one."""
+    python = Path(os.environ.get("DLRUN_PEERS", ROOT / ".venv-peers"), "bin", "python")
+    return python if python.exists() else None
+
+
+def installed() -> dict[str, str]:
+    """Return the versions of the peers that there are, by their names here."""
+    python = peers_python()
+    if python is None:
+        return {}
+    names = {name: PACKAGES.get(name, name) for name in PEERS}
+    program = (
+        "import json; from importlib.util import find_spec; from importlib.metadata import packages_distributions as d,"
+        f"version; names = {names!r}; d = d();"
+        "print(json.dumps({n: version(d[m][0]) for n, m in names.items() if find_spec(m) and m in d}))"
+    )
+    found: dict[str, str] = json.loads(subprocess.run([python, "-c", program], capture_output=True, check=True).stdout)
+    return found
+
+
+class Worker:
+    """A process of `benchmarks.worker` that trains a work whenever it is called."""
+
+    def __init__(self, program: str, work: Path) -> None:
+        python = str(peers_python()) if program in PEERS else sys.executable
+        self.program = program
+        self._said = (work.parent / f"{program}.log").open("w+")
+        self._process = subprocess.Popen(
+            [python, "-m", "benchmarks.worker", program, str(work)],
+            cwd=work.parent,
+            env=os.environ | QUIET | {"PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            text=True,
+        )
+
+    def __call__(self) -> dict[str, float]:
+        """Return what one training took; raise `RuntimeError` with what the process said if there is no answer."""
+        assert self._process.stdin and self._process.stdout
+        try:
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
+            answer: dict[str, float] = json.loads(self._process.stdout.readline())
+        except (BrokenPipeError, ValueError):
+            self._process.wait()
+            self._said.seek(0)
+            raise RuntimeError(f"{self.program}: {self._said.read()[-2000:]}") from None
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin and self._process.stdout
+        for pipe in (self._process.stdin, self._process.stdout, self._said):
+            with ExitStack() as quietly:
+                quietly.callback(pipe.close)
+        self._process.kill()
+        self._process.wait()
+
+
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
+
+
+def compare(work: works.Work, programs: Sequence[str], repeats: int) -> dict[str, list[dict[str, float]]]:
+    """Return what each program took, round by round; the first round of all does not count.
+
+    A program that fails in that round is left out, with a word on the standard error.
+    """
+    with TemporaryDirectory(prefix="dlrun-bench-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
+        path = Path(folder) / "work.pt"
+        works.save(work, path)
+        ready: dict[str, Any] = {}
+        for name in programs:
+            worker = Worker(name, path)
+            stack.callback(worker.close)
+            try:
+                worker()
+                ready[name] = worker
+            except RuntimeError as error:
+                print(f"left out: {error}", file=sys.stderr)
+        return alternate({name: partial(worker) for name, worker in ready.items()}, repeats, warm_up=0)
+
+
+def figures(work: works.Work, taken: dict[str, list[dict[str, float]]]) -> list[Figure]:
+    """Return a row for each program."""
+    threads = work.threads or len(os.sched_getaffinity(0))
+    label = f"{work.name}, batch {work.batch_size}, {threads} thread{'s' * (threads > 1)}"
+    series = {name: {key: [r[key] for r in rounds] for key in rounds[0]} for name, rounds in taken.items()}
+    bare, peak, flop = series["bare"], series["peak"], series["ours"]["flop"][0]
+    found = [
+        Figure(f"{label}: peak of matrix products", spread([g / 1e9 for g in peak["gemm"]], ".0f", "GFLOP/s")),
+        Figure(f"{label}: peak of copies", spread([g / 1e9 for g in peak["copied"]], ".1f", "GB/s")),
+    ]
+    moved = works.traffic(work)
+    for name in (n for n in (*OURS, *PEERS) if n in series):
+        wall = series[name]["wall"]
+        products = [100 * flop / s / g for s, g in zip(wall, peak["gemm"], strict=True)]
+        copies = [100 * moved / s / g for s, g in zip(wall, peak["copied"], strict=True)]
+        share = f"{median(products):.2g} % and {median(copies):.2g} % of the peaks"
+        memory = f"{max(series[name]['megabytes']):.0f} MiB"
+        if name == "bare":
+            told = f"{spread([1e6 * s for s in wall], '.0f', 'µs')} a step; {share}; {memory}"
+            found.append(Figure(f"{label}: {OURS[name]}", told))
+            continue
+        ratio, cpu = ratios(wall, bare["wall"]), ratios(series[name]["cpu"], bare["cpu"])
+        more = [1e6 * s for s in added(wall, bare["wall"])]
+        each = f"{spread(ratio, '.3f')}, {median(more):+.0f} µs; CPU {median(cpu):.3f}; {share}; {memory}"
+        goal, number = _goal(work.name, name, ratio, more)
+        found.append(Figure(f"{label}: {(OURS | PEERS)[name]} / bare", each, goal=goal, number=number))
+        if goal == "convnet":
+            shown = spread(products, ".1f", "%")
+            found.append(Figure("… of the matrix products' peak", shown, goal="convnet_peak", number=median(products)))
+    return found
+
+
+def _goal(work: str, program: str, ratio: list[float], more: list[float]) -> tuple[str, float | None]:
+    """Return which goal a program's row answers, and by which number."""
+    if program == "compiled" and work in ("mlp", "polynomial"):
+        return f"{work}_compiled", median(ratio)
+    if program == "ours" and work in GOALS:
+        return work, median(ratio) if work == "convnet" else median(more)
+    return "", None
+
+
+def measure(
+    *, quick: bool = False, repeats: int | None = None, only: Sequence[str] = works.NAMES, compiled: bool = True
+) -> Section:
+    """Return a row for each work and program."""
+    load, versions, found = report.load(), installed(), []
+    pictures, labels, data = step.images()
+    text, corpus = language.tokens()
+    for name in only:
+        work = works.work(name, 6 if quick else None, (pictures, labels), text)
+        ours = [o for o in OURS if o != "compiled" or (compiled and not quick)]
+        programs = [*ours, "peak", *(p for p in versions if p not in NOT_FOR.get(name, ()))]
+        found += figures(work, compare(work, programs, repeats or (1 if quick else 7)))
+    peers = ", ".join(f"{PEERS[name]} {version}" for name, version in versions.items())
+    notes = (
+        f"Data: {data}; {corpus}; a sine. A row: the time of a step / the bare loop's, and how much more that is; CPU "
+        "time likewise; the share of the measured peaks that a step reaches (its products; the bytes that it has to "
+        "move at least, of copies); the peak memory of the process. "
+        f"{peers or 'The other trainers are not installed here: make bench-peers'}."
+    )
+    return Section("frameworks", "a step beside other trainers", "python -m benchmarks.frameworks", found, notes, load)
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.frameworks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="six steps of each, to see that it works")
+    parser.add_argument("--repeats", type=int, help="rounds (7)")
+    parser.add_argument("--only", choices=works.NAMES, action="append", help="this work (all)")
+    parser.add_argument("--no-compiled", action="store_true", help="leave out what takes a minute to compile")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    found = measure(
+        quick=options.quick,
+        repeats=options.repeats,
+        only=options.only or works.NAMES,
+        compiled=not options.no_compiled,
+    )
+    print(found.markdown())
+
+
+if __name__ == "__main__":
+    main()

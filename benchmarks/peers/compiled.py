@@ -1,0 +1,12 @@
+"""dlrun, its steps compiled."""
+
+from __future__ import annotations
+
+from benchmarks.peers import ours
+from benchmarks.peers.watch import Watch
+from benchmarks.peers.works import Work
+
+
+def train(work: Work, watch: Watch) -> dict[str, float]:
+    """Train the work's steps."""
+    return ours.train(work, watch, "trainer.compile=true")

@@ -1,0 +1,81 @@
+"""dlrun: the configuration that a user would write, built as the command builds it, through the loop."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+
+from benchmarks.peers.watch import Watch
+from benchmarks.peers.works import RECIPE, Work
+from dlrun import compose, device, loop
+from dlrun.build import Built, build
+from dlrun.datasets.language import from_tokens
+from dlrun.datasets.tensors import from_tensors
+from dlrun.state import State
+from dlrun.types import Data
+
+SGD = ("optimizer=sgd", "schedule=constant")
+CHOSEN = {
+    "convnet": ("model=convnet", *SGD),
+    "mlp": ("model=mlp", "model.width=64", *SGD),
+    "polynomial": ("model=linear", "loss=mse", *SGD),
+    "gpt": (
+        *("model=gpt", "model.size=micro", "trainer.clip=1.0", "schedule=cosine"),
+        *("schedule.warmup=100", "schedule.floor=0.1"),
+        *("optimizer=adamw", "optimizer.beta2=0.99", "optimizer.weight_decay=0.1"),
+    ),
+}
+
+
+class Notes:
+    """Notes the points of the curves, where the loop has read what was computed."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def point(self, step: int, epoch: float, values: dict[str, Any]) -> None:
+        self._watch.at(step)
+
+    def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None: ...
+
+
+def data(work: Work) -> Data:
+    """Return the work's samples as a data set."""
+    if work.name == "gpt":
+        return from_tokens("bench", work.x, context=RECIPE.context)
+    task = "regression" if work.name == "polynomial" else "classification"
+    return from_tensors("bench", (work.x, work.y), task=task, classes=None if task == "regression" else 10)
+
+
+def built(work: Work, *overrides: str) -> Built:
+    """Return the run of a work."""
+    config = compose.config(
+        [
+            *CHOSEN[work.name],
+            f"optimizer.lr={work.lr}",
+            f"trainer.steps={work.steps}",
+            f"trainer.batch_size={work.batch_size}",
+            f"trainer.log_every={work.log_every}",
+            *([f"trainer.threads={work.threads}"] if work.threads else []),
+            "trainer.checkpoint_every=1000000",
+            *overrides,
+        ]
+    )
+    return build(config, data=data(work))
+
+
+@functools.cache
+def _once(work: Work, *overrides: str) -> Built:
+    """Return the run; what is compiled for its first round serves the others."""
+    return built(work, *overrides)
+
+
+def train(work: Work, watch: Watch, *overrides: str) -> dict[str, float]:
+    """Train the work's steps; return the operations of one."""
+    made = _once(work, *overrides)
+    device.apply(made.execution)
+    torch.manual_seed(1)
+    loop.train(made.training, State(), Notes(watch))
+    return {"flop": float(made.flop_per_step)}

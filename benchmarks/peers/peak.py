@@ -1,0 +1,36 @@
+"""What the machine can do: the FLOP/s of its matrix products, the bytes a second of its copies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.peers.watch import Watch
+from benchmarks.peers.works import Work
+
+SIZE = 1024
+BYTES = 1 << 27
+
+
+def best(do: Callable[[], object], seconds: float) -> float:
+    """Return the least time of one call, of those that fit into so many seconds (at least three)."""
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < seconds:
+        began = time.perf_counter()
+        do()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def train(work: Work, watch: Watch, *, seconds: float = 0.3) -> dict[str, float]:
+    """Return both peaks on the work's threads; a copy reads and writes each byte."""
+    a, b = torch.ones(SIZE, SIZE), torch.empty(SIZE, SIZE)
+    source = torch.ones(BYTES // 4)
+    target = torch.empty_like(source)
+    watch.at(0)
+    gemm = 2 * SIZE**3 / best(lambda: torch.mm(a, a, out=b), seconds)
+    copied = 2 * BYTES / best(lambda: target.copy_(source), seconds)
+    watch.at(1)
+    return {"gemm": gemm, "copied": copied}

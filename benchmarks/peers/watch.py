@@ -1,0 +1,55 @@
+"""How long a step takes: notes of how many steps were done when."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from torch import nn
+
+SKIP = 10
+"""Steps that do not count, if there are others: the first ones allocate, choose kernels, compile."""
+
+
+class Watch:
+    """The moments at which a number of steps were done."""
+
+    def __init__(self) -> None:
+        self._marks: list[tuple[int, float, float]] = []
+
+    def at(self, steps: int) -> None:
+        """Note that so many steps are done."""
+        self._marks.append((steps, time.perf_counter(), time.process_time()))
+
+    def seen(self, model: nn.Module) -> Seen:
+        """Return the model, each call of which begins a step."""
+        return Seen(model, self)
+
+    def each(self) -> dict[str, float]:
+        """Return the seconds of a step on the wall and of the CPU, from the first note after the warm-up to the last.
+
+        What a program does before its first step and after its last is not in it. Raises `ValueError` if fewer
+        than two steps were noted.
+        """
+        if len(self._marks) < 2:
+            raise ValueError(f"{len(self._marks)} steps were noted, expected two or more")
+        late = [mark for mark in self._marks if mark[0] >= SKIP]
+        first, last = (late if len(late) > 1 else self._marks)[0], self._marks[-1]
+        steps = last[0] - first[0]
+        return {"wall": (last[1] - first[1]) / steps, "cpu": (last[2] - first[2]) / steps}
+
+
+class Seen(nn.Module):
+    """A model whose calls are noted."""
+
+    def __init__(self, model: nn.Module, watch: Watch) -> None:
+        super().__init__()
+        self.model = model
+        self._watch = watch
+        self._calls = 0
+
+    def forward(self, *arguments: Any) -> Any:
+        """Return what the model returns."""
+        self._watch.at(self._calls)
+        self._calls += 1
+        return self.model(*arguments)

@@ -1,0 +1,120 @@
+"""Whole processes of one trivial run, from the prompt to the end: wall, CPU seconds, peak memory.
+
+What remains when there is next to nothing to train is what a program imports, sets up and writes. dlrun is the
+command, its uploader at work beside it and not in these figures (`startup` and `sweeps` have it); the others are
+scripts of one step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from benchmarks import commands, report
+from benchmarks.alternation import alternate, ratios, spread
+from benchmarks.frameworks import PEERS, QUIET, installed, peers_python
+from benchmarks.report import ROOT, Figure, Section
+
+ONE_STEP = ("train", "trainer.steps=1", "trainer.figures=false", "tracking.wait=0")
+OFF = "tracking.enabled=false"
+
+# a process begins with the peak of the one that started it, which therefore has to be small
+_SMALL = """
+import json, os, sys, time
+began = time.perf_counter()
+pid = os.spawnvp(os.P_NOWAIT, sys.argv[1], sys.argv[1:])
+_, status, used = os.wait4(pid, 0)
+wall = time.perf_counter() - began
+print(json.dumps([wall, used.ru_utime + used.ru_stime, used.ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)]))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+class Whole(NamedTuple):
+    """What a process took: seconds on the wall and of the CPU, its children's with them, and its peak memory in MiB."""
+
+    wall: float
+    cpu: float
+    megabytes: float
+
+
+def whole(command: list[str], here: Path) -> Whole:
+    """Return what a command takes; processes that it leaves running do not count.
+
+    Raises `RuntimeError` with its output if it fails.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in commands.SHELL}
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", "-c", _SMALL, *command],
+        cwd=here,
+        env=kept | QUIET | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed with {done.returncode}:\n{done.stdout}{done.stderr}")
+    return Whole(*json.loads(done.stdout.splitlines()[-1]))
+
+
+def script(program: str) -> list[str]:
+    """Return the command line of one of the peers' programs, on almost nothing."""
+    python = str(peers_python()) if program in PEERS or program.startswith("hydra") else sys.executable
+    return [python, "-m", "benchmarks.worker", program]
+
+
+def measure(*, quick: bool = False, repeats: int | None = None) -> Section:
+    """Return what each program takes."""
+    load, versions = report.load(), installed()
+    what = {"`import torch`": [sys.executable, "-c", "import torch"], "a bare loop with `torch.optim`": script("bare")}
+    what |= {"`dlrun train`": commands.dlrun(*ONE_STEP), f"`dlrun train {OFF}`": commands.dlrun(*ONE_STEP, OFF)}
+    what |= {PEERS[name]: script(name) for name in versions}
+    if "lightning" in versions:
+        what["Hydra, Lightning and its MLflow logger"] = script("hydra_lightning")
+    if quick:
+        what.pop("`dlrun train`")
+    with commands.workplace() as here:
+        if not quick:
+            commands.train(here, "trainer.fast=true")  # makes the store
+        programs = {name: partial(whole, command, here) for name, command in what.items()}
+        taken = alternate(programs, repeats or (1 if quick else 5), warm_up=0 if quick else 1)
+    notes = (
+        "The training process and what it waits for; the uploader of `dlrun train` is not among them (tracking.wait=0)."
+        " The store exists. One step of a small network; dlrun's with its data set, evaluation, checkpoints and files."
+    )
+    found = figures(taken)
+    return Section("processes", "whole processes of one step", "python -m benchmarks.processes", found, notes, load)
+
+
+def figures(taken: dict[str, list[Whole]]) -> list[Figure]:
+    """Return a row for each program."""
+    found = []
+    bare = [w.cpu for w in taken["a bare loop with `torch.optim`"]]
+    for name, rounds in taken.items():
+        cpu = [w.cpu for w in rounds]
+        each = (
+            f"CPU {spread(cpu, '.2f', 's')}; {median(w.wall for w in rounds):.2f} s; "
+            f"{max(w.megabytes for w in rounds):.0f} MiB; CPU / bare {median(ratios(cpu, bare)):.2f}"
+        )
+        goal = "process" if name == "`dlrun train`" else ""
+        found.append(Figure(name, each, goal=goal, number=median(cpu) if goal else None))
+    return found
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.processes", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="one round, untracked, to see that it works")
+    parser.add_argument("--repeats", type=int, help="rounds (5)")
+    options = parser.parse_args()
+    print(measure(quick=options.quick, repeats=options.repeats).markdown())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What was to be reached, and what was: a table of the goals, filled from what the other scripts measured.
+
+A script says which of its figures answers a goal (`Figure.goal`, `Figure.number`); the figures lie in
+`benchmarks/results/`. Nothing is measured here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.report import Figure, Section
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a number is to be; `aim` is what was thought possible beyond that."""
+
+    work: str
+    target: str
+    reached: Callable[[float], bool]
+    aim: str = ""
+
+
+def at_most(bound: float) -> Callable[[float], bool]:
+    """Return whether a number is no larger than the bound."""
+    return lambda number: number <= bound
+
+
+def at_least(bound: float) -> Callable[[float], bool]:
+    """Return whether a number is no smaller than the bound."""
+    return lambda number: number >= bound
+
+
+GOALS = {
+    "convnet": Goal("MNIST convnet, a step / the slides' bare loop, all cores", "≤ 0.42", at_most(0.42), "0.30"),
+    "convnet_peak": Goal("the same, % of the matrix products' peak", "≥ 33 %", at_least(33), "50 %"),
+    "mlp": Goal("MLP at 32, more a step than the bare loop, one thread", "≤ 10 µs", at_most(10), "negative"),
+    "polynomial": Goal("polynomial by SGD, more a step likewise", "≤ 10 µs", at_most(10), "negative"),
+    "mlp_compiled": Goal("MLP at 32, steps compiled together / bare loop", "≤ 0.20", at_most(0.20)),
+    "polynomial_compiled": Goal("polynomial by SGD, the same way compiled / bare loop", "≤ 0.15", at_most(0.15)),
+    "gpt": Goal("character GPT, tokens a second / nanoGPT's loop", "≥ 1.15", at_least(1.15)),
+    "process": Goal("whole process of one trivial run, CPU seconds", "≤ 2.4 s", at_most(2.4)),
+    "study_training": Goal(
+        "polynomial study of one draw, CPU seconds of the training process", "≤ 2.6 s", at_most(2.6)
+    ),
+    "study_all": Goal("the same with the uploader", "≤ 5.5 s", at_most(5.5)),
+    "seeds_2d": Goal(
+        "100 seeds of a 2-D MLP, one thread, speed-up over 100 bare runs", "≥ 33 ×", at_least(33), "100 ×"
+    ),
+    "seeds_mlp": Goal("10 rates × 10 seeds of a 784-64-10 MLP, the same", "≥ 1.8 ×", at_least(1.8)),
+    "seeds_convnet": Goal("100 seeds of the MNIST convnet in one process / one after another", "≤ 1.0", at_most(1.0)),
+    "gpu_run": Goal("GPU: the slides' program, 10 epochs", "≤ 1.0 s", at_most(1.0), "0.4 s"),
+    "gpu_hundred": Goal("GPU: 100 runs of it as one sweep", "≤ 30 s", at_most(30), "7 s"),
+}
+"""By the name that a figure gives; what a number is, and in what unit, is in the words."""
+
+
+def measure(*, quick: bool = False, folder: Path | None = None) -> Section:
+    """Return the goals beside what was measured last of each."""
+    found = report.kept(folder or report.RESULTS.with_name("results"))
+    figures = []
+    for name, goal in GOALS.items():
+        target = f"{goal.target} (possible: {goal.aim})" if goal.aim else goal.target
+        if name not in found:
+            figures.append(Figure(goal.work, "not measured", target))
+            continue
+        told = found[name]
+        where = f"{told['section']}, {told['when']}, {told['commit']}; {told['machine']}"
+        figures.append(Figure(goal.work, f"{told['value']} [{where}]", target, goal.reached(told["number"])))
+    notes = "Each value with the section of this file that it is from. What no section has says so."
+    return Section("targets", "what was to be reached", "python -m benchmarks targets", figures, notes, report.load())
+
+
+def main() -> None:
+    """Print the table."""
+    print(measure().markdown())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""One program of `benchmarks/peers/` in a process of its own: `python -m benchmarks.worker PROGRAM WORK`.
+
+It trains once for each line that it reads, and answers with a line of JSON: seconds of a step, of the whole, peak
+memory. WORK is a file of `works.save`; without it one step of almost nothing is trained, and the process ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.peers import works
+from benchmarks.peers.watch import Watch
+
+
+def once(program: Any, work: works.Work) -> dict[str, float]:
+    """Train a work once, and return what it took."""
+    watch = Watch()
+    began = time.perf_counter()
+    more = program.train(work, watch) or {}
+    whole = time.perf_counter() - began
+    return {**watch.each(), "whole": whole, "megabytes": peak_megabytes(), **more}
+
+
+def peak_megabytes() -> float:
+    """Return the most memory that this process has had, in MiB.
+
+    `getrusage` would give that of the process which started this one, if it was larger.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():  # macOS, which counts bytes
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
+
+
+def main(name: str, path: str | None = None) -> None:
+    """Answer the lines of the standard input, or train the least there is."""
+    program: Any = import_module(f"benchmarks.peers.{name}")
+    if path is None:
+        program.train(works.tiny(), Watch())
+        return
+    work = works.load(Path(path))
+    torch.set_num_threads(work.threads or len(os.sched_getaffinity(0)))
+    answers = os.fdopen(os.dup(1), "w")
+    for _ in sys.stdin:
+        with contextlib.redirect_stdout(sys.stderr):  # what a program says is no answer
+            answer = once(program, work)
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -12,18 +12,22 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks import commands, report
+from benchmarks import commands, families, report
 from benchmarks.alternation import alternate, ratios, spread
 from benchmarks.frameworks import PEERS, QUIET, installed, peers_python
 from benchmarks.report import ROOT, Figure, Section
 
 ONE_STEP = ("train", "trainer.steps=1", "trainer.figures=false", "tracking.wait=0")
 OFF = "tracking.enabled=false"
+STUDY = ("train", "+experiment=polynomial_capacity", "seed=0", "sweep.fresh=true", "trainer.figures=false")
+
+BARE, TRACKED = "a bare loop with `torch.optim`", "`dlrun train`"
 
 # a process begins with the peak of the one that started it, which therefore has to be small
 _SMALL = """
@@ -69,40 +73,64 @@ def script(program: str) -> list[str]:
     return [python, "-m", "benchmarks.worker", program]
 
 
+def commands_of(versions: Mapping[str, str], *, quick: bool) -> dict[str, list[str]]:
+    """Return the command line of each program by its name."""
+    found = {"`import torch`": [sys.executable, "-c", "import torch"], BARE: script("bare")}
+    if not quick:
+        found |= {TRACKED: commands.dlrun(*ONE_STEP)}
+    found |= {f"`dlrun train {OFF}`": commands.dlrun(*ONE_STEP, OFF)}
+    found |= {PEERS[name]: script(name) for name in versions}
+    if "lightning" in versions:
+        found["Hydra, Lightning and its MLflow logger"] = script("hydra_lightning")
+    return found
+
+
+def study(here: Path, repeats: int) -> list[Figure]:
+    """Return what ten fits as a sweep take: the CPU seconds of the command, and of all that it leaves working."""
+    programs = {
+        "training": lambda: whole(commands.dlrun(*STUDY, "tracking.wait=0"), here).cpu,
+        "all": lambda: families.cost(commands.dlrun(*STUDY), here).cpu,
+    }
+    taken = alternate(programs, repeats, warm_up=0)
+    return [
+        Figure(
+            f"`dlrun {' '.join(STUDY[:3])}`, ten fits: CPU of {what}",
+            spread(taken[name], ".2f", "s"),
+            goal=f"study_{name}",
+            number=median(taken[name]),
+        )
+        for name, what in (("training", "the training process"), ("all", "all processes, the uploader's too"))
+    ]
+
+
 def measure(*, quick: bool = False, repeats: int | None = None) -> Section:
     """Return what each program takes."""
     load, versions = report.load(), installed()
-    what = {"`import torch`": [sys.executable, "-c", "import torch"], "a bare loop with `torch.optim`": script("bare")}
-    what |= {"`dlrun train`": commands.dlrun(*ONE_STEP), f"`dlrun train {OFF}`": commands.dlrun(*ONE_STEP, OFF)}
-    what |= {PEERS[name]: script(name) for name in versions}
-    if "lightning" in versions:
-        what["Hydra, Lightning and its MLflow logger"] = script("hydra_lightning")
-    if quick:
-        what.pop("`dlrun train`")
+    rounds = repeats or (1 if quick else 5)
     with commands.workplace() as here:
         if not quick:
             commands.train(here, "trainer.fast=true")  # makes the store
-        programs = {name: partial(whole, command, here) for name, command in what.items()}
-        taken = alternate(programs, repeats or (1 if quick else 5), warm_up=0 if quick else 1)
+        programs = {name: partial(whole, command, here) for name, command in commands_of(versions, quick=quick).items()}
+        found = figures(alternate(programs, rounds, warm_up=0 if quick else 1))
+        found += [] if quick else study(here, rounds)
     notes = (
         "The training process and what it waits for; the uploader of `dlrun train` is not among them (tracking.wait=0)."
         " The store exists. One step of a small network; dlrun's with its data set, evaluation, checkpoints and files."
     )
-    found = figures(taken)
     return Section("processes", "whole processes of one step", "python -m benchmarks.processes", found, notes, load)
 
 
 def figures(taken: dict[str, list[Whole]]) -> list[Figure]:
     """Return a row for each program."""
     found = []
-    bare = [w.cpu for w in taken["a bare loop with `torch.optim`"]]
+    bare = [w.cpu for w in taken[BARE]]
     for name, rounds in taken.items():
         cpu = [w.cpu for w in rounds]
         each = (
             f"CPU {spread(cpu, '.2f', 's')}; {median(w.wall for w in rounds):.2f} s; "
             f"{max(w.megabytes for w in rounds):.0f} MiB; CPU / bare {median(ratios(cpu, bare)):.2f}"
         )
-        goal = "process" if name == "`dlrun train`" else ""
+        goal = "process" if name == TRACKED else ""
         found.append(Figure(name, each, goal=goal, number=median(cpu) if goal else None))
     return found
 

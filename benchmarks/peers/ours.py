@@ -69,7 +69,10 @@ def built(work: Work, *overrides: str) -> Built:
 @functools.cache
 def _once(work: Work, *overrides: str) -> Built:
     """Return the run; what is compiled for its first round serves the others."""
-    return built(work, *overrides)
+    made = built(work, *overrides)
+    stepping = functools.cache(made.training.stepping)
+    made.training.stepping = lambda: stepping()  # type: ignore[method-assign]
+    return made
 
 
 def train(work: Work, watch: Watch, *overrides: str) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from importlib import import_module
@@ -73,19 +74,26 @@ def test_dlrun_trains_as_many_parameters_as_the_bare_loop(name: str) -> None:
     assert run.training.batches.size == work.batch_size and run.training.plan.steps == 3
 
 
-@pytest.mark.parametrize("program", ["bare", "ours"])
-@pytest.mark.parametrize("name", ["polynomial", "gpt"])
-def test_a_worker_trains_once(program: str, name: str) -> None:
-    took = worker.once(import_module(f"benchmarks.peers.{program}"), small(name))
-    assert took["whole"] > 0 and took["wall"] > 0 and took["megabytes"] > 50
-    assert ("flop" in took) == (program == "ours")
+def test_all_works_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `--quick` does it, but in this process."""
 
+    def compare(work: works.Work, programs: Sequence[str], repeats: int) -> dict[str, list[dict[str, float]]]:
+        return {name: [worker.once(import_module(f"benchmarks.peers.{name}"), work)] for name in programs}
 
-def test_the_peaks_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peak, "SIZE", 64)
-    monkeypatch.setattr(peak, "BYTES", 1 << 12)
-    found = peak.train(small("mlp"), Watch(), seconds=0.0)
-    assert found["gemm"] > 0 and found["copied"] > 0
+    for name, value in (("SIZE", 64), ("BYTES", 1 << 12), ("SECONDS", 0.0)):
+        monkeypatch.setattr(peak, name, value)
+    monkeypatch.setattr(frameworks, "compare", compare)
+    monkeypatch.setattr(frameworks, "installed", dict)
+    monkeypatch.setattr("benchmarks.step.images", lambda: (IMAGES[0].repeat(3, 1, 1, 1), IMAGES[1].repeat(3), "random"))
+    section = frameworks.measure(quick=True)
+    assert "not installed here: make bench-peers" in section.notes
+    assert {figure.goal for figure in section.figures if figure.goal} == {
+        "convnet",
+        "convnet_peak",
+        "mlp",
+        "polynomial",
+    }
+    assert sum(figure.what.endswith(": dlrun / bare") for figure in section.figures) == len(works.NAMES)
 
 
 def test_processes_take_turns_and_who_fails_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:

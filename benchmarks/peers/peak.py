@@ -12,25 +12,26 @@ from benchmarks.peers.works import Work
 
 SIZE = 1024
 BYTES = 1 << 27
+SECONDS = 0.3
 
 
-def best(do: Callable[[], object], seconds: float) -> float:
-    """Return the least time of one call, of those that fit into so many seconds (at least three)."""
+def best(do: Callable[[], object]) -> float:
+    """Return the least time of one call, of those that fit into the seconds (at least three)."""
     times: list[float] = []
-    while len(times) < 3 or sum(times) < seconds:
+    while len(times) < 3 or sum(times) < SECONDS:
         began = time.perf_counter()
         do()
         times.append(time.perf_counter() - began)
     return min(times)
 
 
-def train(work: Work, watch: Watch, *, seconds: float = 0.3) -> dict[str, float]:
+def train(work: Work, watch: Watch) -> dict[str, float]:
     """Return both peaks on the work's threads; a copy reads and writes each byte."""
     a, b = torch.ones(SIZE, SIZE), torch.empty(SIZE, SIZE)
     source = torch.ones(BYTES // 4)
     target = torch.empty_like(source)
     watch.at(0)
-    gemm = 2 * SIZE**3 / best(lambda: torch.mm(a, a, out=b), seconds)
-    copied = 2 * BYTES / best(lambda: target.copy_(source), seconds)
+    gemm = 2 * SIZE**3 / best(lambda: torch.mm(a, a, out=b))
+    copied = 2 * BYTES / best(lambda: target.copy_(source))
     watch.at(1)
     return {"gemm": gemm, "copied": copied}

@@ -22,7 +22,8 @@ from dlrun.confdir import packaged
 from dlrun.errors import ConfigError, UserError
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.models import ngram
-from dlrun.models.ngram import FALLBACK, NGram
+from dlrun.models.ngram import NGram
+from dlrun.models.smoothing import FALLBACK
 from dlrun.models.uniform import Uniform
 from dlrun.objective import Objective
 from dlrun.optimizers import counting

@@ -14,25 +14,20 @@ shorter contexts; they are predicted by the model of that lower order, from its 
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from dlrun.errors import ConfigError
+from dlrun.models.smoothing import Shares, additive, discounted
+from dlrun.models.text import checked_vocabulary
 
 PORTION = 2**22
 """Probabilities that are computed together: 16 MiB of them."""
 
-FALLBACK = (0.5, 1.0, 1.5)
-"""The discounts where the counts of counts give none, as of a few characters, each seen a thousand times (KenLM's)."""
-
-
-class Shares(NamedTuple):
-    """What a context gives to each token seen after it [G], and what it leaves to the shorter one [C]."""
-
-    given: Tensor
-    left: Tensor
+TINY = torch.finfo(torch.float32).tiny
+"""The least probability, of which a logarithm is taken."""
 
 
 class NGram(nn.Module):
@@ -91,10 +86,9 @@ class NGram(nn.Module):
         longest = torch.arange(1, tokens.shape[1] + 1, device=x.device).clamp(max=self.order - 1)
         longest = longest[tokens.shape[1] - x.shape[1] :].repeat(len(x))
         logits = torch.empty(ids.shape[1], self.vocabulary, device=x.device)
-        rows = max(1, PORTION // self.vocabulary)
-        for start in range(0, len(logits), rows):
-            here = slice(start, start + rows)
-            self._fill(logits[here], ids[:, here], longest[here])
+        # places with the same contexts are computed together
+        for rows in torch.split(_alike(ids), max(1, PORTION // self.vocabulary)):
+            self._fill(logits, rows, ids, longest)
         return logits.view(*x.shape, self.vocabulary), tokens[:, max(0, tokens.shape[1] - self.order + 1) :]
 
     def count(self, x: Tensor, y: Tensor) -> None:
@@ -144,45 +138,66 @@ class NGram(nn.Module):
             found.append(torch.where(known, ids, -1))
         return torch.stack(found).view(self.order, *tokens.shape)
 
-    def _fill(self, logits: Tensor, ids: Tensor, longest: Tensor) -> None:
-        """Write log P [M, V], for contexts `ids` [order, M] of at most the lengths `longest` [M].
+    def _fill(self, logits: Tensor, rows: Tensor, ids: Tensor, longest: Tensor) -> None:
+        """Write log P [·, V] into the `rows` of the logits, for contexts `ids` [order, M] of the lengths `longest` [M].
 
         Rows with the same context share a row of `table`, P' by the contexts so far: a text's few
         frequent contexts are those with many followers.
         """
         table = logits.new_full((1, self.vocabulary), 1 / self.vocabulary)
-        rows = torch.arange(len(longest), device=ids.device)
         place = torch.zeros_like(rows)
         for j in range(self.order):
             ends = longest[rows] == j
             last, goes_on = rows[ends], rows[~ends]
             if len(last):
-                p, where = self._mixed(j, True, table, place[ends], ids[j, last])
-                log_p = p.clamp_(min=torch.finfo(p.dtype).tiny).log_()
-                logits.index_copy_(0, last, log_p.index_select(0, where))  # whole rows: several times faster than [ ]
+                # whole rows: several times faster than logits[last]
+                logits.index_copy_(0, last, self._finished(j, table, place[ends], ids[j, last]))
             rows, place = goes_on, place[~ends]
             if len(rows) and self.smoothing == "kneser_ney":
-                table, place = self._mixed(j, False, table, place, ids[j, rows])
+                table, place = self._mixed(j, table, place, ids[j, rows])
 
-    def _mixed(self, j: int, top: bool, shorter: Tensor, place: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return P by contexts `ids` [M] of length j, a row for each that differs, and which row is whose [M].
+    def _finished(self, j: int, shorter: Tensor, place: Tensor, ids: Tensor) -> Tensor:
+        """Return log P by contexts `ids` [M] of length j, the longest: [M, V]. Arguments as of `_mixed`.
+
+        Most tokens never came after a context: what the shorter one says of them, log P', is taken once for all
+        contexts that share it, and only log λ is added.
+        """
+        distinct, where, parent = _distinct(ids, place)
+        log_p = shorter.clamp(min=TINY).log_().index_select(0, parent)
+        known, row, gram, shares = self._followers(j, True, distinct)
+        if len(known):
+            left = log_p.new_ones(len(log_p)).index_copy_(0, known, shares.left[distinct[known]])
+            log_p += left.clamp(min=TINY).log_().unsqueeze(1)
+            token = self._tokens(j, gram)
+            p = left[row] * shorter[parent[row], token] + shares.given[gram]
+            log_p[row, token] = p.clamp_(min=TINY).log_()
+        return log_p.index_select(0, where)
+
+    def _mixed(self, j: int, shorter: Tensor, place: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return P' by contexts `ids` [M] of length j, a row for each that differs, and which row is whose [M].
 
         `shorter` is P' by the contexts one shorter, of which `place` [M] are theirs. A context that was
         never seen, -1, takes over that of the shorter one.
         """
-        distinct, where = torch.unique(torch.where(ids >= 0, ids, -1 - place), return_inverse=True)
-        parent = torch.empty_like(distinct).scatter_(0, where, place)
+        distinct, where, parent = _distinct(ids, place)
         p = shorter.index_select(0, parent)
-        known = (distinct >= 0).nonzero().flatten()
+        known, row, gram, shares = self._followers(j, False, distinct)
         if len(known):
-            grams: Tensor = getattr(self, f"grams{j}")
-            shares = self._estimated(j, top)
-            left = p.new_ones(len(p)).index_copy_(0, known, shares.left[distinct[known]])
-            p *= left.unsqueeze(1)
-            row, gram = _ranges(grams, distinct[known] * self.vocabulary, size=self.vocabulary)
-            cell = known[row] * self.vocabulary + grams[gram] % self.vocabulary
-            p.view(-1).index_add_(0, cell, shares.given[gram])
+            p *= p.new_ones(len(p)).index_copy_(0, known, shares.left[distinct[known]]).unsqueeze(1)
+            p.view(-1).index_add_(0, row * self.vocabulary + self._tokens(j, gram), shares.given[gram])
         return p, where
+
+    def _followers(self, j: int, top: bool, ids: Tensor) -> tuple[Tensor, Tensor, Tensor, Shares]:
+        """Return the places of contexts that were seen, and all their n-grams: whose each is, and its number."""
+        known = (ids >= 0).nonzero().flatten()
+        if not len(known):
+            return known, known, known, Shares(known, known)
+        row, gram = _ranges(getattr(self, f"grams{j}"), ids[known] * self.vocabulary, size=self.vocabulary)
+        return known, known[row], gram, self._estimated(j, top)
+
+    def _tokens(self, j: int, gram: Tensor) -> Tensor:
+        """Return the last tokens of n-grams of length j + 1."""
+        return getattr(self, f"grams{j}")[gram] % self.vocabulary  # type: ignore[no-any-return]
 
     def _estimated(self, j: int, top: bool) -> Shares:
         """Return what contexts of length j give: as the longest, by counts, or by the ways n-grams are preceded."""
@@ -214,38 +229,25 @@ class NGram(nn.Module):
         self._shares = {}
 
 
-def discounted(counts: Tensor, owner: Tensor, contexts: int) -> Shares:
-    """Return the shares by modified Kneser-Ney: `counts` [G] of n-grams whose context is `owner` [G].
+def _distinct(ids: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the contexts that differ, which of them is whose [M], and the places of the contexts one shorter.
 
-    >>> given, left = discounted(torch.tensor([1, 3]), torch.tensor([0, 0]), 1)
-    >>> given, left  # with the discounts 0.5 and 1.5 of which nothing else is known
-    (tensor([0.1250, 0.3750]), tensor([0.5000]))
+    Those that were never seen are their shorter ones, as negative numbers.
     """
-    discounts = torch.tensor([0.0, *_discounts(counts)], dtype=torch.float64, device=counts.device)
-    kind = counts.clamp(max=3)
-    total = counts.new_zeros(contexts).index_add_(0, owner, counts).clamp(min=1).double()
-    # counts of counts rather than a sum of discounts: whole numbers add up the same in any order
-    number = counts.new_zeros(contexts * 4).index_add_(0, owner * 4 + kind, torch.ones_like(counts)).view(-1, 4)
-    kept = (number.double() @ discounts) / total
-    # a context that is never preceded, at the windows' beginnings, has no counts to share by
-    kept = torch.where(number[:, 1:].sum(1) > 0, kept, 1.0)
-    return Shares(((counts - discounts[kind]) / total[owner]).float(), kept.float())
+    distinct, where = torch.unique(torch.where(ids >= 0, ids, -1 - place), return_inverse=True)
+    return distinct, where, torch.empty_like(distinct).scatter_(0, where, place)
 
 
-def additive(counts: Tensor, owner: Tensor, contexts: int, *, mass: float) -> Shares:
-    """Return the shares where a uniform distribution counts for `mass` tokens after each context."""
-    total = counts.new_zeros(contexts).index_add_(0, owner, counts).double() + mass
-    return Shares((counts / total[owner]).float(), (mass / total).float())
+def _alike(ids: Tensor) -> Tensor:
+    """Return the places of contexts `ids` [order, M] in an order in which those that are alike are neighbours.
 
-
-def _discounts(counts: Tensor) -> tuple[float, ...]:
-    """Return D₁, D₂ and D₃₊ = i - (i+1)·Y·nᵢ₊₁/nᵢ with Y = n₁/(n₁ + 2n₂), nᵢ n-grams having the count i."""
-    n1, n2, n3, n4 = (int((counts == i).sum()) for i in range(1, 5))
-    if not (n1 and n2 and n3):
-        return FALLBACK
-    y = n1 / (n1 + 2 * n2)
-    found = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
-    return found if all(0 < d <= i for i, d in enumerate(found, start=1)) else FALLBACK
+    >>> _alike(torch.tensor([[0, 0, 0], [7, -1, 7]]))
+    tensor([1, 0, 2])
+    """
+    order = torch.arange(ids.shape[1], device=ids.device)
+    for column in ids.flip(0)[:-1]:  # the longest first: the shortest, sorted last and stably, parts the whole
+        order = order[column[order].sort(stable=True).indices]
+    return order
 
 
 def _ranges(codes: Tensor, start: Tensor, *, size: int) -> tuple[Tensor, Tensor]:
@@ -259,13 +261,3 @@ def _ranges(codes: Tensor, start: Tensor, *, size: int) -> tuple[Tensor, Tensor]
     which = torch.repeat_interleave(torch.arange(len(start), device=codes.device), number)
     place = torch.arange(len(which), device=codes.device) + (first - number.cumsum(0) + number)[which]
     return which, place
-
-
-def checked_vocabulary(vocabulary: int | None, *, choice: str) -> int:
-    """Return the vocabulary's size; raise ConfigError for data that have none."""
-    if vocabulary is None or vocabulary < 1:
-        raise ConfigError(
-            f"model={choice} predicts the tokens of a text, and this data set has none (vocabulary {vocabulary}). "
-            "Type for example dataset=tinyshakespeare"
-        )
-    return vocabulary

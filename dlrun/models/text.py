@@ -35,3 +35,13 @@ def check_fits(seen: int, more: int, context: int) -> None:
             f"{more} tokens behind {seen} that were seen go past the model's context of {context}. Begin anew with"
             f" the last of them: step(x, None) with at most {context} tokens."
         )
+
+
+def checked_vocabulary(vocabulary: int | None, *, choice: str) -> int:
+    """Return the vocabulary's size; raise ConfigError for data that have none."""
+    if vocabulary is None or vocabulary < 1:
+        raise ConfigError(
+            f"model={choice} predicts the tokens of a text, and this data set has none (vocabulary {vocabulary}). "
+            "Type for example dataset=tinyshakespeare"
+        )
+    return vocabulary

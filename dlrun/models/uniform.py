@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dlrun.models.ngram import checked_vocabulary
+from dlrun.models.text import checked_vocabulary
 
 
 class Uniform(nn.Module):

@@ -16,17 +16,20 @@ from dlrun.errors import ConfigError
 from dlrun.losses.checked import class_scores, values
 from dlrun.types import IGNORED, Batch, Metric, Task
 
+MANY = 1000
+"""Classes from which on it pays to look for the highest score before its place."""
+
 
 def accuracy(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return how many class numbers have the highest score, and how many there are."""
     logits, y = class_scores(model, batch)
-    return total(logits.argmax(-1) == y), count(y)
+    return total(right(logits, y)), count(y)
 
 
 def error(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return how many class numbers have not the highest score, and how many there are."""
     logits, y = class_scores(model, batch)
-    return total((logits.argmax(-1) != y) & (y != IGNORED)), count(y)
+    return total(~right(logits, y) & (y != IGNORED)), count(y)
 
 
 def top_k(model: nn.Module, batch: Batch, k: int = 5) -> tuple[Tensor, Tensor]:
@@ -48,6 +51,24 @@ def mse(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
     """Return the squared errors, a sample's the mean over its components, summed, and how many samples there are."""
     outputs, y = values(model, batch)
     return total((outputs - y).square()) / max(1, y[0].numel()), len(y)
+
+
+def right(logits: Tensor, y: Tensor) -> Tensor:
+    """Return where a class number has the highest score, the first of those that share it, as `argmax` finds it.
+
+    Of many classes a processor finds the highest score several times faster than its place. So the place is looked
+    for only where no score is above that of the class number.
+
+    >>> right(torch.tensor([[0.1, 0.9], [0.5, 0.5]]), torch.tensor([1, 1]))
+    tensor([ True, False])
+    """
+    if logits.device.type != "cpu" or logits.shape[-1] < MANY:
+        return logits.argmax(-1) == y
+    own = logits.gather(-1, y.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    undecided = ~(own < logits.amax(-1))  # not «equal»: what is not a number is left to argmax too
+    found = torch.zeros_like(undecided)
+    found[undecided] = logits[undecided].argmax(-1) == y[undecided]
+    return found
 
 
 def count(y: Tensor) -> Tensor:

@@ -96,3 +96,11 @@ def test_bits_per_byte_follow_from_the_mean_and_the_bytes_of_a_token() -> None:
 def test_more_places_than_classes_are_refused() -> None:
     with pytest.raises(ConfigError, match="k=7"):
         metrics.top_k(same, CLASSIFIED, k=7)
+
+
+@pytest.mark.parametrize("classes", [6, metrics.MANY])
+def test_the_highest_score_is_where_argmax_finds_it(classes: int) -> None:
+    scores = torch.randn(50, 3, classes, generator=torch.Generator().manual_seed(1)).mul(2).round()  # many are equal
+    scores[0], scores[1, 0, 5], scores[2] = 0.0, math.nan, math.inf
+    for y in (scores.argmax(-1), scores.flip(-1).argmax(-1), torch.full((50, 3), IGNORED), torch.zeros(50, 3).long()):
+        assert torch.equal(metrics.right(scores, y), scores.argmax(-1) == y)

@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from dlrun.randomness import AUGMENTATION, CROP, ORDER, SAMPLE, generator, key, seed_libraries
 from dlrun.types import Augmentation, Batch, Split
 
-
 TOGETHER = {"cpu": 1 << 17, "cuda": 1 << 26}
 """Bytes of batches that are gathered at once: on a CPU they should stay in its caches."""
 MOST = 32
@@ -130,7 +129,7 @@ class Batches:
         if self._at_once == 1:
             yield gathered
         else:
-            yield from map(Batch, *(t.split(self.size) for t in gathered))
+            yield from map(Batch, *(torch.split(t, self.size) for t in gathered))
 
     def _places(self, epoch: int) -> tuple[Tensor, Callable[[Tensor], Batch]]:
         """Return what stands for an epoch's samples, in its order, and what makes a batch of a slice of it."""

@@ -16,13 +16,13 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from dlrun import layout, provenance, targets, weights
+from dlrun import layout, provenance, targets, weights, worth
 from dlrun import metrics as known_metrics
 from dlrun.averaging import Average
 from dlrun.batches import Batches, Streamed
 from dlrun.configuration import PARTS, SETTINGS, SIZES, check
 from dlrun.datasets.part import bytes_per_token, first
-from dlrun.device import Execution, choose, threads_for
+from dlrun.device import Execution, autocast, choose, threads_for
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.evaluation import portion
 from dlrun.loop import Training
@@ -76,7 +76,7 @@ def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping
     model = make_model(plain, data.spec, of=data.name)
     initial = weights.start_from(plain["init_from"], model) if plain["init_from"] else None
     model.to(device)
-    objective = Objective(model, _part(plain, "loss"), autocast=_autocast(device, precision))
+    objective = Objective(model, _part(plain, "loss"), autocast=autocast(device, precision))
     check_walk(model, data)
     check_tokenizer(data, plain["trusted"])
     metrics = _metrics(plain, data)
@@ -92,15 +92,17 @@ def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping
     batches = _batches(trainer, data, seed=plain["seed"], device=device)
     flop = round(flop_per_sample * batches.size)
     threads = trainer.threads or threads_for(flop, device)
-    if trainer.compile:
-        objective.compile()
     optimizer.init(objective)
+    planned = plan(trainer, batches.per_epoch)
+    known = None if trainer.minutes is not None else planned.steps
+    compiled = trainer.compile == "auto" and worth.before(decided)
+    compiled = compiled or worth.choose(trainer.compile, objective.params, flop=flop, steps=known, device=device)
     training = Training(
         objective=objective,
         batches=batches,
         optimizer=optimizer,
         schedule=_part(plain, "schedule"),
-        plan=plan(trainer, batches.per_epoch),
+        plan=planned,
         seed=plain["seed"],
         device=device,
         validation=data.validation,
@@ -108,10 +110,13 @@ def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping
         evaluation_batch_size=portion(evaluation.batch_size, data.spec),
         patience=trainer.patience,
         average=Average(objective.params, trainer.ema) if trainer.ema else None,
+        compile=compiled.compile,
     )
     check_schedule(training.schedule, training.plan.steps, target=plain["schedule"]["_target_"])
     _monitor(training, evaluation, data)
-    execution = Execution(device, precision, threads, trainer.deterministic, memory_format)
+    execution = Execution(
+        device, precision, threads, trainer.deterministic, memory_format, compiled.compile, compiled.why
+    )
     return Built(
         config=plain,
         data=data,
@@ -273,10 +278,6 @@ def plan(trainer: Trainer, per_epoch: int, steps: int | None = None) -> Plan:
         evaluate_every=in_steps(trainer.evaluate_every, per_epoch, where="trainer.evaluate_every"),
         **checkpoints(trainer.checkpoint_every, per_epoch, where="trainer.checkpoint_every"),  # type: ignore[arg-type]
     )
-
-
-def _autocast(device: torch.device, precision: str) -> tuple[str, torch.dtype] | None:
-    return (device.type, torch.bfloat16) if precision == "bf16" else None
 
 
 def _moved(data: Data, device: torch.device) -> Data:

@@ -30,10 +30,14 @@ class Execution:
     threads: int
     deterministic: bool
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
+    compile: bool = False
+    why: str = ""
+    """Why it is compiled, or not."""
 
     def summary(self) -> dict[str, Any]:
         """Return the choices that a resumed run obeys."""
-        return {"device": self.device.type, "memory_format": self.memory_format}
+        chosen = {"memory_format": self.memory_format, "compile": self.compile, "why": self.why}
+        return {"device": self.device.type} | chosen
 
 
 def choose(device: str, precision: str) -> tuple[torch.device, str]:
@@ -62,6 +66,11 @@ def choose(device: str, precision: str) -> tuple[torch.device, str]:
     if precision == "auto":
         precision = "tf32" if chosen.type == "cuda" else "fp32"
     return chosen, precision
+
+
+def autocast(device: torch.device, precision: str) -> tuple[str, torch.dtype] | None:
+    """Return the device's type and the type that models compute in there, None where that is as it is."""
+    return (device.type, torch.bfloat16) if precision == "bf16" else None
 
 
 def threads_for(flop: int, device: torch.device) -> int:

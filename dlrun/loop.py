@@ -21,6 +21,7 @@ from dlrun.evaluation import evaluate
 from dlrun.meters import Clock, Window
 from dlrun.objective import Objective
 from dlrun.plan import Plan
+from dlrun.program import compiled
 from dlrun.state import State
 from dlrun.stepping import Eager, Stepping, rate
 from dlrun.types import Batch, Metric, Optimizer, Schedule, Split
@@ -126,12 +127,14 @@ class Training:
     higher_is_better: bool = False
     patience: int | None = None
     average: Average | None = None
+    compile: bool = False
+    """Whether the steps are to be a compiled program."""
     best: dict[str, Any] | None = None
     """The weights and metrics of the best validation so far."""
 
     def stepping(self) -> Stepping:
         """Return what takes the steps: a compiled program of them where there is to be one and it can be made."""
-        return Eager(self)
+        return compiled(self) if self.compile else Eager(self)
 
     def window(self, state: State) -> Window:
         """Return what collects the losses between points."""
@@ -179,9 +182,9 @@ def train(run: Trained, state: State, recorder: Recorder, stop: Callable[[], boo
 
     Raises `NonFinite` as soon as a logged loss is not a number, naming the step.
     """
+    run.objective.model.train()
     plan, stepping, window = run.plan, run.stepping(), run.window(state)
     clock = Clock(state)
-    run.objective.model.train()
     for block in stepping.start(state.step):
         if state.step >= plan.steps or run.over(state) or stop():
             break

@@ -38,10 +38,6 @@ class Objective:
         """Return the mean loss over the batch, a scalar with its graph."""
         return self._call(batch)
 
-    def compile(self, **options: Any) -> None:
-        """Have `torch.compile` make one program of model and loss."""
-        self._call = torch.compile(self._mean, **options)
-
     def precision(self) -> AbstractContextManager[Any]:
         """Return the context in which the model computes."""
         return torch.autocast(*self._autocast) if self._autocast else nullcontext()

@@ -41,7 +41,7 @@ class Plan:
         return step % self.evaluate_every == 0 or step == self.steps
 
     def block(self, step: int, most: int) -> int:
-        """Return how many steps after `step` steps may be taken at once: up to the next point at which the loop looks up.
+        """Return how many steps may be taken at once after `step` steps: up to the next point where the loop looks up.
 
         Blocks begin at multiples of `most` and of the intervals, wherever a run was resumed.
 

@@ -84,7 +84,9 @@ def _threads(built: Built) -> str:
 
 def _ways(execution: Execution) -> str:
     """Return what is unusual in how a run computes."""
-    return ", channels last" if execution.memory_format == "channels_last" else ""
+    ways = ["channels last"] if execution.memory_format == "channels_last" else []
+    ways += [f"compiled ({execution.why})"] if execution.compile else []
+    return "".join(f", {way}" for way in ways)
 
 
 def _relative(run: RunDir) -> str:

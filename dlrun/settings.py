@@ -29,7 +29,8 @@ class Trainer:
     Of `minutes`, `steps` and `epochs` the first that is given holds. Intervals are a number of
     steps, or text: "2 epochs", "30 s", "5 min" (times only for checkpoints, which never change a
     result). `memory_format` is the order in memory of the weights of convolutions: `auto` takes the
-    faster one.
+    faster one. `compile` makes a program of a step (on a GPU a graph of several): `auto` does where a
+    small model trains for so long that it saves more than compiling takes.
     """
 
     epochs: float | None = 10.0
@@ -48,7 +49,7 @@ class Trainer:
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     deterministic: bool = False
     memory_format: Literal["auto", "contiguous", "channels_last"] = "auto"
-    compile: bool = False
+    compile: bool | Literal["auto"] = "auto"
     threads: int | None = None
     workers: int = 2
     overfit_batches: int | None = None

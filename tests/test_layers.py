@@ -20,7 +20,8 @@ LAYERS = """
 types errors console
 confdir menu
 randomness tokenizers datasets models losses optimizers schedules metrics
-settings state plan objective batches averaging meters stepping device cost layout provenance rundir
+settings state plan objective batches averaging meters stepping tensors captured program
+device worth cost layout provenance rundir
 sweepdir manifest journal checkpoint results
 evaluation generation stacked loop ensemble forecast repeatability evidence
 figures

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlrun.optimizers.parameters import Group, check_rate, grouped, has_fused, pick, restore
+from dlrun.optimizers.parameters import Group, check_rate, fuses, grouped, has_fused, pick, restore
 
 
 @dataclass
@@ -58,14 +58,17 @@ class Adam:
         self._steps = [torch.zeros((), device=home) for home in homes]
 
     @torch.no_grad()
-    def update(self, params: list[Tensor], grads: list[Tensor], lr: float) -> None:
-        """Change `params` in place; each gradient lies in memory as its parameter does."""
-        update = self._fused if self._use_fused else self._foreach
+    def update(self, params: list[Tensor], grads: list[Tensor], lr: float | Tensor) -> None:
+        """Change `params` in place; each gradient lies in memory as its parameter does.
+
+        In a program of many steps the rate is a tensor.
+        """
+        update = self._fused if self._use_fused and fuses(params, lr) else self._foreach
         for i, group in enumerate(self._groups):
             self._steps[i].add_(1.0)
             update(i, pick(params, group), pick(grads, group), lr)
 
-    def _fused(self, i: int, params: list[Tensor], grads: list[Tensor], lr: float) -> None:
+    def _fused(self, i: int, params: list[Tensor], grads: list[Tensor], lr: float | Tensor) -> None:
         group = self._groups[i]
         (torch._fused_adamw_ if self.decoupled else torch._fused_adam_)(
             params,
@@ -83,8 +86,9 @@ class Adam:
             maximize=False,
         )
 
-    def _foreach(self, i: int, params: list[Tensor], grads: list[Tensor], lr: float) -> None:
-        group, t = self._groups[i], float(self._steps[i])
+    def _foreach(self, i: int, params: list[Tensor], grads: list[Tensor], lr: float | Tensor) -> None:
+        group, traced = self._groups[i], isinstance(lr, Tensor)
+        t = self._steps[i].double() if traced else float(self._steps[i])
         mean, square = pick(self._mean, group), pick(self._square, group)
         if group.weight_decay and self.decoupled:
             torch._foreach_mul_(params, 1 - lr * group.weight_decay)
@@ -96,7 +100,15 @@ class Adam:
         root = torch._foreach_sqrt(square)
         torch._foreach_div_(root, (1 - self.beta2**t) ** 0.5)
         torch._foreach_add_(root, self.eps)
-        torch._foreach_addcdiv_(params, mean, root, -lr / (1 - self.beta1**t))
+        size = -lr / (1 - self.beta1**t)
+        if isinstance(size, Tensor):
+            torch._foreach_add_(params, torch._foreach_mul(torch._foreach_div(mean, root), size))
+        else:
+            torch._foreach_addcdiv_(params, mean, root, size)
+
+    def tensors(self) -> list[Tensor]:
+        """Return what a step changes beside the parameters."""
+        return [*self._mean, *self._square, *self._steps]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of steps and the two averages."""

@@ -43,6 +43,11 @@ def has_fused(params: Sequence[Tensor]) -> bool:
     return all(p.device.type in _FUSED_DEVICES and p.is_floating_point() for p in params)
 
 
+def fuses(params: Sequence[Tensor], lr: float | Tensor) -> bool:
+    """Say whether a step at this rate is one for a fused kernel: on a CPU a compiled program fuses better."""
+    return not isinstance(lr, Tensor) or params[0].device.type != "cpu"
+
+
 def restore(name: str, into: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
     """Copy the saved tensors into the state `name`, and keep its devices and layouts.
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from dlrun.errors import ConfigError
-from dlrun.optimizers.parameters import Group, check_rate, grouped, has_fused, pick, restore
+from dlrun.optimizers.parameters import Group, check_rate, fuses, grouped, has_fused, pick, restore
 
 
 class _At(NamedTuple):
     """The rates of one step."""
 
-    lr: float
+    lr: float | Tensor
     decay: float
 
 
@@ -66,9 +66,12 @@ class SGD:
         self._use_fused = has_fused(params) if self.fused is None else self.fused
 
     @torch.no_grad()
-    def update(self, params: list[Tensor], grads: list[Tensor], lr: float) -> None:
-        """Change `params` in place; each gradient lies in memory as its parameter does."""
-        step = self._fused if self._use_fused else self._foreach
+    def update(self, params: list[Tensor], grads: list[Tensor], lr: float | Tensor) -> None:
+        """Change `params` in place; each gradient lies in memory as its parameter does.
+
+        In a program of many steps the rate is a tensor.
+        """
+        step = self._fused if self._use_fused and fuses(params, lr) else self._foreach
         for group in self._groups:
             members, decay = pick(params, group), group.weight_decay
             if decay and self.decoupled:
@@ -98,7 +101,14 @@ class SGD:
             torch._foreach_mul_(velocity, self.momentum)
             torch._foreach_add_(velocity, grads, alpha=1.0 if self._first else 1 - self.dampening)
             grads = list(torch._foreach_add(grads, velocity, alpha=self.momentum)) if self.nesterov else velocity
-        torch._foreach_add_(params, grads, alpha=-at.lr)
+        if isinstance(at.lr, Tensor):
+            torch._foreach_sub_(params, torch._foreach_mul(grads, at.lr))
+        else:
+            torch._foreach_add_(params, grads, alpha=-at.lr)
+
+    def tensors(self) -> list[Tensor]:
+        """Return what a step changes beside the parameters."""
+        return self._velocity
 
     def state_dict(self) -> dict[str, Any]:
         """Return the velocities, and whether a step was taken."""

@@ -1,0 +1,194 @@
+"""A step as one compiled program: forward, backward, clipping and the rule, fused by TorchInductor.
+
+Of a tiny model's step most is not arithmetic but the calling of operators, a few microseconds each. The program is made
+from the very step that the loop would take: it is traced (`make_fx`) while it is taken once, on the run's own tensors,
+which are then put back. The rate is an input, so that one program serves all steps. It is compared with the step that
+it was made from, and where anything is in the way the steps are taken one by one.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from dlrun import console
+from dlrun.batches import Streamed
+from dlrun.captured import Captured
+from dlrun.optimizers.descent import Descent
+from dlrun.stepping import Eager, Stepping, blocks, rate
+from dlrun.tensors import put, put_back
+from dlrun.types import Batch, Update
+
+if TYPE_CHECKING:
+    from dlrun.loop import Training
+
+BLOCK = 32
+"""Steps that are taken between two looks up, at most."""
+
+SMALL = 4096
+"""Multiplications of a matrix product up to which it is cheaper fused with its neighbours than called for itself."""
+
+
+class Unsuited(Exception):
+    """Why the steps of a run cannot be one program."""
+
+
+def compiled(run: Training) -> Stepping:
+    """Return the steps of a run as a program, or one by one, with a warning that says why."""
+    try:
+        check(run)
+        if run.device.type == "cuda":
+            return Captured(run, example(run), tensors_of(run))
+        return Compiled(run)
+    except Exception as error:
+        why = str(error) if isinstance(error, Unsuited) else f"{type(error).__name__}: {error}".splitlines()[0]
+        console.warn(f"The steps are taken one by one, not as a compiled program: {why}")
+        return Eager(run)
+
+
+def check(run: Training) -> None:
+    """Raise `Unsuited` for a run whose steps cannot be one program, if that can be said beforehand."""
+    if run.device.type not in ("cpu", "cuda"):
+        raise Unsuited(f"a program for the device {run.device.type} is not known to be right")
+    if not isinstance(run.optimizer, Descent) or not hasattr(run.optimizer.rule, "tensors"):
+        what = run.optimizer.rule if isinstance(run.optimizer, Descent) else run.optimizer
+        raise Unsuited(f"{type(what).__name__} has no form in which the rate is a tensor (SGD and Adam have)")
+    if getattr(run.optimizer.rule, "dampening", 0.0):
+        raise Unsuited("with dampening the first step is another than the rest")
+    if run.average and run.device.type == "cuda":
+        raise Unsuited("the average's decay is another in each step (trainer.ema)")
+    if isinstance(run.batches.split, Streamed):
+        raise Unsuited("its samples are read by workers, whose time it is")
+    drawing = next(
+        (m for m in run.objective.model.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p), 0
+    )
+    if drawing:
+        raise Unsuited(f"{type(drawing).__name__} draws its masks by the step's key, which a program does not know")
+
+
+def tensors_of(run: Training) -> list[Tensor]:
+    """Return what a step changes: weights, buffers, and the rule's state."""
+    assert isinstance(run.optimizer, Descent)
+    state: list[Tensor] = run.optimizer.rule.tensors()  # type: ignore[attr-defined]
+    return [*run.objective.params, *run.objective.model.buffers(), *state]
+
+
+def example(run: Training) -> Batch:
+    """Return a batch as a step sees it."""
+    batches = run.batches
+    x, y = batches.split.gather(torch.arange(batches.size, device=batches.device))
+    return Batch(x.to(run.device).contiguous(), y.to(run.device).contiguous())
+
+
+class Compiled:
+    """Every step a call of one program on the CPU; batches of another size are taken as they are."""
+
+    def __init__(self, run: Training) -> None:
+        self._run, self._eager = run, Eager(run)
+        batch = example(run)
+        self._shapes = (batch.x.shape, batch.y.shape)
+        self._call, self._normed = program(run, batch)
+        self._state = [t.detach() for t in tensors_of(run)]
+
+    def start(self, step: int) -> Iterator[Sequence[Batch]]:
+        """Yield the plan's blocks of batches."""
+        return blocks(self._run, step, BLOCK)
+
+    def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
+        """Take a step for each batch."""
+        steps = range(step, step + len(block))
+        rates = torch.tensor([rate(self._run, s) for s in steps], dtype=torch.float64).unbind()
+        return [self._step(*given) for given in zip(steps, block, rates, strict=True)]
+
+    def _step(self, step: int, batch: Batch, lr: Tensor) -> Update:
+        x, y = batch
+        if (x.shape, y.shape) != self._shapes:
+            return self._eager.take(step, [batch])[0]
+        found = self._call([*self._state, x.contiguous(), y.contiguous(), lr])
+        if self._run.average:
+            self._run.average.update(step + 1)
+        return Update(found[0], found[1] if self._normed else None)
+
+
+def program(run: Training, batch: Batch) -> tuple[Callable[[list[Tensor]], Sequence[Tensor]], bool]:
+    """Return a step as a function of [what it changes, x, y, rate], and whether it returns a norm after the loss.
+
+    Everything is as before afterwards. Raises `Unsuited`, or what tracing and compiling raise.
+    """
+    state = tensors_of(run)
+    given = [*state, *batch, torch.tensor(run.optimizer.lr, dtype=torch.float64)]
+    with put_back(state), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before = [t.detach().clone() for t in state]
+        graph, expected = _traced(run, given)
+        after = [t.detach().clone() for t in state]
+        put(state, before)
+        detached = [t.detach() for t in given]
+        call = _lowered(graph, detached)
+        found = call(list(detached))
+        exact = isinstance(run.objective.precision(), nullcontext)
+        _compare([*after, *expected], [*state, *found], within=1e-3 if exact else 1e-2)
+    return call, len(expected) > 1
+
+
+def _traced(run: Training, given: list[Tensor]) -> tuple[Any, list[Tensor]]:
+    """Return the graph of a step, and the loss (and norm) of taking it."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def step(*flat: Tensor) -> list[Tensor]:
+        update = run.optimizer.step(run.objective, Batch(flat[-3], flat[-2]), flat[-1])  # type: ignore[arg-type]
+        found.append(update)
+        return [update.loss] if update.grad_norm is None else [update.loss, update.grad_norm]
+
+    found: list[Update] = []
+    graph = make_fx(step, decomposition_table=_products())(*given)
+    for node in graph.graph.nodes:
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+            raise Unsuited(f"{node.target} draws random numbers by the step's key, which a program does not know")
+    return graph, [t.detach() for t in found[0] if t is not None]
+
+
+def _lowered(graph: Any, given: list[Tensor]) -> Callable[[list[Tensor]], Sequence[Tensor]]:
+    from torch._inductor import config
+    from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+
+    inner: list[Callable[[list[Tensor]], Sequence[Tensor]]] = []
+
+    def keep(*args: Any, **named: Any) -> Any:
+        inner.append(compile_fx_inner(*args, **named))
+        return inner[-1]
+
+    # what is around the inner program takes as long as a tiny step; no pool of processes is left behind
+    with torch.no_grad(), config.patch(size_asserts=False, compile_threads=1):
+        compile_fx(graph, given, inner_compile=keep)
+    if len(inner) != 1:
+        raise Unsuited(f"it became {len(inner)} programs, not one")
+    return inner[0]
+
+
+def _products() -> dict[Any, Callable[..., Any]]:
+    """Return small matrix products as sums of products, which are fused with what is around them."""
+
+    def mm(a: Tensor, b: Tensor) -> Any:
+        if a.shape[0] * a.shape[1] * b.shape[1] > SMALL:
+            return NotImplemented
+        return (a.unsqueeze(2) * b.unsqueeze(0)).sum(1)
+
+    def addmm(c: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1) -> Any:
+        if a.shape[0] * a.shape[1] * b.shape[1] > SMALL or (beta, alpha) != (1, 1):
+            return NotImplemented
+        return c + (a.unsqueeze(2) * b.unsqueeze(0)).sum(1)
+
+    return {torch.ops.aten.mm.default: mm, torch.ops.aten.addmm.default: addmm}
+
+
+def _compare(expected: Sequence[Tensor], found: Sequence[Tensor], *, within: float) -> None:
+    """Raise `Unsuited` if a step and its program do not agree to the rounding."""
+    for a, b in zip(expected, found, strict=True):
+        if not torch.allclose(a.double(), b.detach().double(), rtol=within, atol=1e-5, equal_nan=True):
+            raise Unsuited("the program does not compute what the step does")

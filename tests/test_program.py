@@ -1,0 +1,231 @@
+"""A step as one compiled program, against the step that it was made from."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dlrun import loop, program, worth
+from dlrun.averaging import Average
+from dlrun.batches import Batches
+from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.metrics import for_task
+from dlrun.objective import Objective
+from dlrun.optimizers.adam import Adam
+from dlrun.optimizers.descent import Descent
+from dlrun.optimizers.lbfgs import LBFGS
+from dlrun.optimizers.muon import Muon
+from dlrun.optimizers.sgd import SGD
+from dlrun.plan import Plan
+from dlrun.schedules.curves import cosine
+from dlrun.state import State
+from dlrun.stepping import Eager
+from tests.conftest import Called
+from tests.test_loop import Notes, cloned, data, same
+
+CPU = torch.device("cpu")
+PLAN = Plan(steps=50, per_epoch=6, log_every=4, evaluate_every=6, checkpoint_every=1)
+"""Of 47 samples in batches of 8: the last of an epoch is smaller."""
+
+
+def training(optimizer: Any = None, *layers: nn.Module, **options: Any) -> loop.Training:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), *layers, nn.Linear(6, 2))
+    objective = Objective(model, cross_entropy)
+    optimizer = optimizer or Descent(SGD(lr=0.1))
+    optimizer.init(objective)
+    given = {
+        "objective": objective,
+        "batches": Batches(data(47, 0), size=8, seed=5, device=CPU),
+        "optimizer": optimizer,
+        "schedule": cosine,
+        "plan": PLAN,
+        "seed": 5,
+        "device": CPU,
+        "validation": data(31, 1),
+        "metrics": for_task("classification"),
+    }
+    return loop.Training(**given | options)
+
+
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Take the traced step as it is, where TorchInductor would compile it; the list holds what was traced."""
+    graphs: list[Any] = []
+
+    def run(graph: Any, given: list[Tensor]) -> Callable[[list[Tensor]], Any]:
+        graphs.append(graph)
+
+        def call(flat: list[Tensor]) -> Any:
+            with torch.no_grad():
+                return graph(*flat)
+
+        return call
+
+    monkeypatch.setattr(program, "_lowered", run)
+    return graphs
+
+
+RULES: list[Callable[[], Any]] = [
+    lambda: Descent(SGD(lr=0.1)),
+    lambda: Descent(SGD(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1), clip=0.3),
+    lambda: Descent(SGD(lr=0.1, momentum=0.9, weight_decay=0.1, decoupled=True), accumulate=3),
+    lambda: Descent(Adam(lr=0.1)),
+    lambda: Descent(Adam(lr=0.1, weight_decay=0.1, decoupled=True), clip=0.3),
+]
+
+
+@pytest.mark.parametrize("make", RULES, ids=["sgd", "nesterov", "accumulated", "adam", "adamw"])
+def test_a_program_trains_as_the_steps_that_it_was_made_from(make: Any, interpreted: list[Any]) -> None:
+    eager, traced = training(make()), training(make(), compile=True)
+    notes, theirs = Notes(), Notes()
+    loop.train(eager, State(), theirs)
+    loop.train(traced, State(), notes)
+    assert len(interpreted) == 1
+    for (step, values), (_, expected) in zip(notes.points, theirs.points, strict=True):
+        assert values == pytest.approx(expected, rel=1e-3), step
+    torch.testing.assert_close(traced.objective.params, eager.objective.params, rtol=1e-3, atol=1e-4)
+
+
+def test_making_a_program_leaves_no_trace(interpreted: list[Any]) -> None:
+    run = training(Descent(Adam(lr=0.1)))
+    before = cloned(run.content(State()))
+    assert isinstance(program.compiled(run), program.Compiled)
+    assert same(cloned(run.content(State())), before)
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_a_compiled_run_resumed_at_any_step_is_bit_equal(average: bool, interpreted: list[Any]) -> None:
+    def fresh() -> loop.Training:
+        run = training(Descent(Adam(lr=0.05), clip=1.0), compile=True)
+        return replace(run, average=Average(run.objective.params, 0.9)) if average else run
+
+    whole = Notes()
+    loop.train(fresh(), State(), whole)
+    first = max(s for s in whole.saved if s < 30)
+    run, notes = fresh(), Notes()
+    state = loop.restore(run, cloned(whole.saved[first]))
+    run.best = cloned(whole.best[first])
+    loop.train(run, state, notes)
+    assert notes.points == [point for point in whole.points if point[0] > first]
+    assert same(notes.saved[50], whole.saved[50])
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the compiler of programs needs g++")
+def test_torch_compiles_the_program(capsys: pytest.CaptureFixture[str]) -> None:
+    make = RULES[-1]
+    eager, run = training(make()), training(make(), compile=True, plan=replace(PLAN, steps=20))
+    stepping = program.compiled(run)
+    assert isinstance(stepping, program.Compiled), capsys.readouterr().err
+    taken = stepping.take(0, [next(run.batches.start(0)), *[next(run.batches.start(1))] * 3])
+    expected = Eager(replace(eager, plan=run.plan)).take(0, [next(run.batches.start(i > 0)) for i in range(4)])
+    for found, theirs in zip(taken, expected, strict=True):
+        torch.testing.assert_close(found.loss, theirs.loss, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found.grad_norm, theirs.grad_norm, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(run.objective.params, eager.objective.params, rtol=1e-4, atol=1e-5)
+    again = stepping.take(4, [next(run.batches.start(5))])  # seven samples
+    assert again[0].loss.isfinite()
+
+
+class Masks(nn.Module):
+    """Dropout that no module shows."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, 0.3, self.training)
+
+
+class Branches(nn.Module):
+    """What cannot be one program: it depends on the numbers."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.sum().item() > 0 else x
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "layer", "why"),
+    [
+        (lambda: Descent(SGD(lr=0.1)), nn.Dropout(0.3), "Dropout draws its masks"),
+        (lambda: Descent(SGD(lr=0.1)), Masks(), "draws random numbers"),
+        (lambda: Descent(SGD(lr=0.1)), Branches(), "one by one"),
+        (lambda: Descent(Muon(lr=0.1)), nn.Identity(), "Muon has no form"),
+        (lambda: LBFGS(lr=0.1), nn.Identity(), "LBFGS has no form"),
+        (lambda: Descent(SGD(lr=0.1, momentum=0.9, dampening=0.5)), nn.Identity(), "dampening"),
+    ],
+    ids=["dropout", "hidden dropout", "branches", "muon", "lbfgs", "dampening"],
+)
+def test_what_cannot_be_a_program_is_trained_as_ever(
+    optimizer: Any, layer: nn.Module, why: str, interpreted: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = replace(PLAN, steps=8)
+    eager, notes, theirs = training(optimizer(), layer, plan=plan), Notes(), Notes()
+    asked = training(optimizer(), layer, plan=plan, compile=True)
+    loop.train(eager, State(), theirs)
+    loop.train(asked, State(), notes)
+    told = capsys.readouterr().err
+    assert why in told
+    assert told.count("\n") == 1
+    assert notes.points == theirs.points
+
+
+def test_a_program_that_computes_something_else_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "_lowered", lambda graph, given: lambda flat: [torch.tensor(1.0)])
+    assert isinstance(program.compiled(training()), Eager)
+    assert "does not compute what the step does" in capsys.readouterr().err
+
+
+def test_blocks_end_where_the_loop_looks_up_and_are_the_same_from_anywhere() -> None:
+    plan = Plan(steps=100, per_epoch=30, log_every=20, evaluate_every=30, checkpoint_every=45)
+
+    def ends(step: int) -> list[int]:
+        found = []
+        while step < plan.steps:
+            step += plan.block(step, 8)
+            found.append(step)
+        return found
+
+    whole = ends(0)
+    assert {20, 30, 40, 45, 60, 80, 90, 100} <= {*whole}
+    assert all(ends(step) == whole[i + 1 :] for i, step in enumerate(whole))
+
+
+def test_compiling_is_decided_by_what_it_saves() -> None:
+    small = [torch.zeros(3)] * 4
+
+    def auto(steps: int | None, flop: int = 1000, device: str = "cpu") -> bool:
+        return worth.choose("auto", small, flop=flop, steps=steps, device=torch.device(device)).compile
+
+    assert not auto(10_000)
+    assert auto(10_000_000)
+    assert not any((auto(None), auto(10_000_000, 10**9), auto(10_000_000, device="cuda")))
+    assert worth.choose(True, small, flop=10**9, steps=1, device=CPU).compile
+    assert not worth.choose(False, small, flop=1, steps=10**9, device=CPU).compile
+
+
+def test_a_run_says_whether_it_was_compiled(
+    call: Callable[..., Called], interpreted: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dlrun.reload import rebuild
+    from dlrun.rundir import all_runs
+
+    argv = ("train", "trainer.steps=12", "tracking.enabled=false", "trainer.figures=false")
+    assert call(*argv).code == 0
+    left = all_runs()[-1].summary()["execution"]
+    assert not left["compile"]
+    assert "would take about" in left["why"]
+    done = call(*argv, "trainer.compile=true")
+    assert done.code == 0, done.err
+    assert len(interpreted) == 1
+    assert "compiled (trainer.compile=true)" in done.out
+    # what was decided holds for the rest of the run
+    monkeypatch.setattr(worth, "COMPILING", 0.0)
+    run = next(r for r in all_runs() if not r.summary()["execution"]["compile"])
+    assert not rebuild(run).training.compile
+    assert call("check", "trainer.compile=perhaps").code == 2

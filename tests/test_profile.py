@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 
 from dlrun import profile
 from dlrun.plan import Plan
-from dlrun.profile import OUTSIDE, STEPS, Profile, watched, window
+from dlrun.profile import OUTSIDE, STEPS, Operator, Profile, watched, window
 from dlrun.rundir import RunDir, all_runs
 from dlrun.state import State
 from tests.conftest import Called
@@ -22,11 +23,11 @@ Call = Callable[..., Called]
 DRAW = profile._draw
 
 
-def seen(plan: Plan, folder: Path, *, block: int = 1, start: int = 0) -> State:
+def seen(plan: Plan, folder: Path, *, block: int = 1, start: int = 0, device: str = "cpu") -> State:
     """Take steps of one matrix product each, in blocks, as the loop does."""
     state = State(step=start)
-    a = torch.randn(8, 8)
-    with watched(state, lambda: False, plan=plan, device=torch.device("cpu"), folder=folder) as stop:
+    a = torch.randn(8, 8, device=device)
+    with watched(state, lambda: False, plan=plan, device=torch.device(device), folder=folder) as stop:
         while state.step < plan.steps and not stop():
             for _ in range(block):
                 a @ a
@@ -69,6 +70,26 @@ def test_operators_and_what_is_outside_of_them_make_up_the_whole(
     ranges = [e["dur"] * 1e-6 for e in trace["traceEvents"] if e.get("cat") == "user_annotation"]
     assert it.steps * sum(o.seconds for o in it.operators) == pytest.approx(sum(ranges), rel=0.01)
     assert it.before and not it.kernels
+
+
+def test_the_longest_operators_are_named_and_kernels_have_rows_of_their_own() -> None:
+    operators = [Operator(f"aten::op{n}", 1e-6 * (30 - n), 1.0) for n in range(20)]
+    kernel = Operator("sgemm", 5e-5, 2.0)
+    lines = Profile(11, 20, 1e-3, 8e-4, operators, [kernel]).text().splitlines()
+    assert lines[0] == "  where a step goes: 20 steps from step 11 on, 1 ms each, 800 µs without the profiler"
+    rows = [re.split(r"  +", line.strip()) for line in lines[1:]]
+    assert rows[0] == ["on the processor", "µs a step", "share", "calls a step"]
+    assert rows[1] == ["aten::op0", "30.0", "3.0%", "1"] and len(rows) == 1 + 15 + 2 + 1 + 3
+    assert rows[16] == ["5 others", "65.0", "6.5%", "5"] and rows[17] == ["together", "410.0", "41.0%", "20"]
+    assert rows[19][0] == "on the device" and rows[20] == ["sgemm", "50.0", "5.0%", "2"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_kernels_of_a_gpu_are_counted(tmp_path: Path) -> None:
+    seen(plan(100), tmp_path, device="cuda")
+    text = (tmp_path / "steps.txt").read_text()
+    assert "on the device" in text and "gemm" in text.partition("on the device")[2]
 
 
 @pytest.mark.parametrize(("steps", "expected"), [(1, 1), (2, 2), (6, 4), (25, 17)])

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.report import Section
 
-SHORT = ("step", "frameworks", "language", "startup", "processes", "exactness", "targets")
+SHORT = ("step", "stacked", "frameworks", "language", "startup", "processes", "exactness", "targets")
 """Some minutes each; those beside other trainers leave out what is not installed."""
 LONG = ("noncausal", "kill", "sweeps", "tracking", "mnist_error")
 """In the order of how long they take: sweeps half an hour, the last two most of an hour."""

@@ -1,0 +1,199 @@
+"""Many runs as one program, beside the same runs one after another in the bare loop, on one thread.
+
+The runs have their own initial weights, order and rate. Of the bare runs some are trained, and their time is taken for
+that of all: they cost alike. The weights at the end are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks import report
+from benchmarks.alternation import alternate, cost, ratios, spread
+from benchmarks.report import Figure, Section
+from benchmarks.step import images
+from dlrun import loop
+from dlrun.batches import Batches
+from dlrun.datasets.tensors import TensorSplit
+from dlrun.ensemble import Ensemble, Members
+from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.models.mlp import MLP
+from dlrun.objective import Objective
+from dlrun.optimizers.descent import Descent
+from dlrun.optimizers.sgd import SGD
+from dlrun.plan import Plan
+from dlrun.schedules.curves import constant
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Runs that are trained for `steps`; of the bare ones `shown` are."""
+
+    name: str
+    goal: str
+    target: float
+    make: Callable[[], nn.Module]
+    split: TensorSplit
+    batch_size: int
+    rates: list[float]
+    steps: int
+    shown: int
+
+
+class Silent:
+    """Takes what the loop finds out, and does nothing with it."""
+
+    def point(self, step: int, epoch: float, values: dict[str, Any]) -> None:
+        """Take a point of the curves."""
+
+    def save(self, content: dict[str, Any], best: Any) -> None:
+        """Take a checkpoint."""
+
+
+def cases(*, quick: bool = False) -> list[Case]:
+    """Return the two cases: tiny networks, where the calls cost most, and small ones, where the products do."""
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(2_000, 2, generator=draw)
+    circle = TensorSplit(x, (x.square().sum(1) > 1).long())
+    images_, classes, _ = images()
+    digits = TensorSplit(images_[:6_000].flatten(1), classes[:6_000])
+    of_rates = [0.01 + 0.09 * i / 9 for i in range(10)]
+    many, few = (10, 4) if quick else (100, 10)
+    seeds = [0.01 + 0.09 * i / many for i in range(many)]
+    return [
+        Case(
+            f"{many} seeds of a 2-D MLP (8 layers of 2, batches of 32)",
+            "seeds_2d",
+            33,
+            lambda: MLP((2,), 2, hidden=[2] * 8, activation="tanh"),
+            circle,
+            32,
+            seeds,
+            20 if quick else 200,
+            3,
+        ),
+        Case(
+            f"{few} rates × {few} seeds of a 784-64-10 MLP (batches of 100)",
+            "seeds_mlp",
+            1.8,
+            lambda: MLP((784,), 10, width=64),
+            digits,
+            100,
+            [rate for rate in of_rates[:few] for _ in range(few)],
+            3 if quick else 20,
+            5,
+        ),
+    ]
+
+
+def member(case: Case, i: int) -> loop.Training:
+    """Return the parts of run `i`."""
+    torch.manual_seed(i)
+    objective = Objective(case.make(), cross_entropy)
+    optimizer = Descent(SGD(lr=case.rates[i]))
+    optimizer.init(objective)
+    batches = Batches(case.split, case.batch_size, seed=i, device=CPU)
+    plan = Plan(case.steps, batches.per_epoch, log_every=50, evaluate_every=10**9, checkpoint_seconds=1e9)
+    return loop.Training(objective, batches, optimizer, constant, plan, i, CPU)
+
+
+def bare(case: Case, i: int) -> tuple[float, list[Tensor]]:
+    """Return the CPU seconds of run `i` in the bare loop, and its weights at the end."""
+    torch.manual_seed(i)
+    model = case.make()
+    optimizer = torch.optim.SGD(model.parameters(), lr=case.rates[i])
+    batches = Batches(case.split, case.batch_size, seed=i, device=CPU)
+    epochs = range(1 + case.steps // batches.per_epoch)
+    order = [index for epoch in epochs for index in batches.indices(epoch)][: case.steps]
+
+    def train() -> None:
+        for index in order:
+            loss = F.cross_entropy(model(case.split.x[index]), case.split.y[index])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+    return cost(train).cpu, [p.detach() for p in model.parameters()]
+
+
+def stacked(case: Case, *, compiled: bool = False) -> tuple[float, Ensemble]:
+    """Return the CPU seconds of all runs as one program, and the ensemble at its end."""
+    ensemble = Ensemble([member(case, i) for i in range(len(case.rates))])
+    if compiled:
+        ensemble.objective.compile()
+    recorder = Members(ensemble, [Silent()] * len(case.rates))
+    return cost(lambda: loop.train(ensemble, ensemble.state, recorder)).cpu, ensemble
+
+
+def difference(case: Case) -> float:
+    """Return the largest difference between the weights of some bare runs and the stack's."""
+    ensemble = stacked(case)[1]
+    pairs = [(ensemble.members[i].objective.params, bare(case, i)[1]) for i in range(case.shown)]
+    return max(float((a - b).detach().abs().max()) for ours, theirs in pairs for a, b in zip(ours, theirs, strict=True))
+
+
+def compare(case: Case, *, repeats: int, compiled: bool, judged: bool) -> list[Figure]:
+    """Return the speed-up of each form over the bare loop."""
+    runs = len(case.rates)
+    programs: dict[str, Callable[[], float]] = {
+        "bare": lambda: sum(bare(case, i)[0] for i in range(case.shown)) * runs / case.shown,
+        "stacked": lambda: stacked(case)[0],
+    }
+    if compiled:
+        programs["compiled"] = lambda: stacked(case, compiled=True)[0]
+    found = alternate(programs, repeats)
+    figures = [
+        Figure(
+            f"{case.name}: bare, a run and step",
+            spread([1e6 * s / runs / case.steps for s in found["bare"]], unit="µs"),
+        )
+    ]
+    for name in [*programs][1:]:
+        gain = ratios(found["bare"], found[name])
+        value, number = f"{spread(gain)} × faster", median(gain)
+        what = f"{case.name}: {name}"
+        if not judged:
+            figures.append(Figure(what, value))
+            continue
+        goal = case.goal if name == "stacked" else ""
+        figures.append(Figure(what, value, f"≥ {case.target:g} ×", number >= case.target, goal, number))
+    figures.append(Figure(f"{case.name}: largest difference of the weights", f"{difference(case):.1e}"))
+    return figures
+
+
+def measure(*, quick: bool = False, compiled: bool = False, repeats: int = 5) -> Section:
+    """Return the speed-ups of both cases."""
+    began, threads = report.load(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        compared = partial(compare, repeats=2 if quick else repeats, compiled=compiled, judged=not quick)
+        figures = [figure for case in cases(quick=quick) for figure in compared(case)]
+    finally:
+        torch.set_num_threads(threads)
+    notes = "CPU seconds of training alone. Compiling, where it is shown, is done before."
+    return Section("stacked", "many runs as one program", "python -m benchmarks stacked", figures, notes, began)
+
+
+def main() -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few runs and steps, to see that it works")
+    parser.add_argument("--compile", action="store_true", help="the compiled objective too: a minute to compile")
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    print(measure(quick=options.quick, compiled=options.compile, repeats=options.repeats).markdown())
+
+
+if __name__ == "__main__":
+    main()

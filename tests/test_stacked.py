@@ -1,0 +1,111 @@
+"""The parts of an ensemble: how weights lie, gradients and evaluations of all runs at once, and the benchmark of it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks import stacked as benchmark
+from dlrun.batches import Batches
+from dlrun.datasets.tensors import TensorSplit
+from dlrun.evaluation import evaluate as evaluate_alone
+from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.metrics import accuracy, error, nll
+from dlrun.models.mlp import MLP
+from dlrun.objective import Objective
+from dlrun.stacked.dense import chain
+from dlrun.stacked.evaluation import StackedSplits, evaluate
+from dlrun.stacked.objective import StackedObjective
+from dlrun.stacked.weights import layout, stacked
+from dlrun.types import Batch, Metric
+
+CPU = torch.device("cpu")
+
+
+def data(n: int, seed: int, *shape: int) -> TensorSplit:
+    draw = torch.Generator().manual_seed(seed)
+    return TensorSplit(torch.randn(n, *shape, generator=draw), torch.randint(0, 3, (n,), generator=draw))
+
+
+def objectives(runs: int, *shape: int, sizes: tuple[int, ...] = (5,)) -> list[Objective]:
+    torch.manual_seed(0)
+    return [Objective(MLP(shape, 3, hidden=list(sizes)), cross_entropy) for _ in range(runs)]
+
+
+def test_a_row_is_a_run() -> None:
+    members = objectives(3, 4)
+    weights, shapes = stacked([member.params for member in members]), layout(members[0].params)
+    for run, member in enumerate(members):
+        for view, row, p in zip(shapes.views(weights), shapes.of_row(weights[run]), member.params, strict=True):
+            assert torch.equal(view[run], p)
+            assert torch.equal(row, p)
+
+
+@pytest.mark.parametrize("sizes", [(5,), (3, 3)])
+def test_the_gradient_of_the_sum_is_that_of_every_run(sizes: tuple[int, ...]) -> None:
+    members = objectives(3, 4, sizes=sizes)
+    together = StackedObjective(members)
+    batches = [Batch(*data(6, run, 4).gather(torch.arange(6))) for run in range(3)]
+    losses = together(Batch(*(torch.stack(parts) for parts in zip(*batches, strict=True))))
+    (grads,) = torch.autograd.grad(losses.sum(), [together.weights])
+    for run, (one, batch) in enumerate(zip(members, batches, strict=True)):
+        loss = one(batch)
+        assert torch.allclose(losses[run], loss, atol=1e-6)
+        for grad, expected in zip(
+            together.layout.of_row(grads[run]), torch.autograd.grad(loss, one.params), strict=True
+        ):
+            assert torch.allclose(grad, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 3)])
+@pytest.mark.parametrize("portion", [1, 7, 1000])
+def test_an_evaluation_is_that_of_every_run(shape: tuple[int, ...], portion: int) -> None:
+    members = objectives(3, *shape)
+    metrics: dict[str, Metric] = {"accuracy": accuracy, "error": error, "nll": nll, "top": partial(largest, k=2)}
+    for splits in ([data(25, 0, *shape)] * 3, [data(25, run, *shape) for run in (0, 1, 0)]):
+        found = evaluate(StackedObjective(members), metrics, StackedSplits(splits, CPU), batch_size=portion)
+        for run, (one, split) in enumerate(zip(members, splits, strict=True)):
+            assert found[run] == pytest.approx(
+                evaluate_alone(one, metrics, split, batch_size=1000, device=CPU), rel=1e-6
+            )
+
+
+def largest(model: nn.Module, batch: Batch, k: int) -> tuple[Tensor, int]:
+    """A metric of the user's, that sees the model."""
+    return model(batch.x).topk(k).values.double().sum(), len(batch.x)
+
+
+def test_a_chain_is_known_by_its_types_alone() -> None:
+    class Own(MLP):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    def places(model: nn.Module) -> dict[int, int]:
+        return {id(p): i for i, p in enumerate(model.parameters())}
+
+    hooked = nn.Sequential(nn.Linear(2, 2))
+    hooked[0].register_forward_hook(lambda module, given, found: 2 * found)
+    for model, known in (
+        (MLP((2,), 3), True),
+        (nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False), nn.Tanh()), True),
+        (nn.Sequential(nn.Linear(2, 3), nn.Dropout(0.0)), True),
+        (Own((2,), 3), False),
+        (nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3)), False),
+        (hooked, False),
+    ):
+        assert (chain(model, places(model)) is not None) == known, model
+
+
+def test_the_benchmark_compares_the_same_runs() -> None:
+    case = benchmark.cases(quick=True)[0]
+    assert benchmark.difference(case) < 1e-6
+    seconds, weights = benchmark.bare(case, 0)
+    index = Batches(case.split, case.batch_size, seed=0, device=CPU).indices(0)[0]
+    torch.manual_seed(0)
+    assert seconds > 0
+    assert not torch.equal(weights[0], next(case.make().parameters()))
+    assert torch.isfinite(F.cross_entropy(case.make()(case.split.x[index]), case.split.y[index]))

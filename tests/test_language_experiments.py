@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from benchmarks.gpt import Recipe
 from dlrun import composition
 from dlrun.models.gpt_sizes import chosen
 from dlrun.rundir import all_runs
 from dlrun.schedules.curves import cosine
+from dlrun.sweep.scale import scaled
 from hydra_plugins.dlrun_sweeper.grid import beside
 from tests.conftest import Called
 
@@ -90,13 +92,46 @@ def test_the_larger_run_stands_beside_the_grid(call: Call) -> None:
     assert jobs == [("52", "4000"), *[(w, s) for w in ("8", "16") for s in ("2000", "4000")]]
 
 
-@pytest.mark.parametrize("name", ["scaling_laws", "scaling_laws_gpu"])
-def test_the_larger_run_is_ten_times_the_largest_of_the_grid(name: str) -> None:
-    sweeper = yaml.safe_load((CONF / f"{name}.yaml").read_text())["hydra"]["sweeper"]
-    widths = [int(width) for width in sweeper["params"]["model.width"].split(",")]
+@pytest.mark.parametrize("scale", [0.25, 1, 4, 10, 100])
+def test_the_larger_run_is_ten_times_the_largest_of_the_grid(scale: float) -> None:
+    sweeper = yaml.safe_load((CONF / "scaling_laws.yaml").read_text())["hydra"]["sweeper"]
+    config = OmegaConf.create({"trainer": {"steps": 1000, "evaluate_every": 100}})
+    grid = scaled(sweeper["params"], scale, sweeper["scaled"], config)
+    widths = [int(width) for width in grid["model.width"].split(",")]
     (larger,) = sweeper["also"]
-    assert 9 < larger["model.width"] ** 2 / max(widths) ** 2 < 12
-    assert str(larger["dataset.train_size"]) == sweeper["params"]["dataset.train_size"].split(",")[-1]
+    powers = {key: power for key, power in sweeper["scaled"].items() if key in larger}
+    larger = scaled(larger, scale, powers, config)
+    assert 9 < int(larger["model.width"]) ** 2 / max(widths) ** 2 < 12
+    assert str(larger["dataset.train_size"]) == grid["dataset.train_size"].split(",")[-1]
+    if scale > 1:
+        # parameters, but for the rounding of widths, text and steps in proportion
+        assert max(widths) ** 2 / 64**2 == pytest.approx(scale, rel=0.1)
+        assert (grid["trainer.steps"], grid["trainer.evaluate_every"]) == (str(1000 * scale), str(100 * scale))
+
+
+def test_one_dial_makes_the_whole_sweep_larger(call: Call) -> None:
+    text = ("dataset=stdlib", "dataset.size=100000", "dataset.tokenizer=byte", "dataset.context=32")
+    small = (
+        "hydra.sweeper.params={model.width: '8,16', dataset.train_size: '2000,4000', seed: '0'}",
+        "hydra.sweeper.also=[{model.width: 52, dataset.train_size: 4000}]",
+    )
+    done = call("check", "+experiment=scaling_laws", *text, *small, "hydra.sweeper.scale=4", "trainer.threads=1")
+    assert done.code == 0, done.err
+    jobs = re.findall(r"model\.width=(\d+) dataset\.train_size=(\d+) seed=0 trainer.steps=4000", done.out)
+    assert jobs == [("104", "16000"), *[(w, s) for w in ("16", "32") for s in ("8000", "16000")]]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (("hydra.sweeper.scale=0",), "above 0"),
+        (("hydra.sweeper.scale=2", "hydra.sweeper.params={model.width: 'range(3)'}"), "multiplies numbers"),
+        (("hydra.sweeper.scale=2", "~hydra.sweeper.scaled"), "no such dial"),
+    ],
+)
+def test_a_dial_that_cannot_be_turned_is_told(call: Call, overrides: tuple[str, ...], told: str) -> None:
+    done = call("check", "+experiment=scaling_laws", "dataset=stdlib", *overrides)
+    assert (done.code, told in done.err) == (2, True), done.err
 
 
 def test_jobs_beside_a_grid_keep_what_they_do_not_name() -> None:

@@ -15,13 +15,22 @@ from omegaconf import DictConfig
 
 
 class GridSweeper(Sweeper):
-    """Hands every combination of the values to the launcher, in one call."""
+    """Hands every combination of the values to the launcher, in one call.
+
+    `scale` is a dial for the whole: what `scaled` names is multiplied by a power of it (`dlrun.sweep.scale`).
+    """
 
     def __init__(
-        self, params: Mapping[str, Any] | None = None, also: Sequence[Mapping[str, Any]] | None = None
+        self,
+        params: Mapping[str, Any] | None = None,
+        also: Sequence[Mapping[str, Any]] | None = None,
+        scale: float = 1,
+        scaled: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self.params = dict(params or {})
         self.also = [dict(values) for values in also or ()]
+        self.scale = scale
+        self.scaled = dict(scaled or {})
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra gives a sweeper, and have the launcher made."""
@@ -39,9 +48,14 @@ class GridSweeper(Sweeper):
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
         from dlrun.errors import ConfigError
+        from dlrun.sweep.scale import scaled
 
+        if self.scale != 1 and not self.scaled:
+            raise ConfigError(f"hydra.sweeper.scale={self.scale}: this sweep has no such dial (hydra.sweeper.scaled).")
+        params = scaled(self.params, self.scale, self.scaled, self.config)
+        also = [self._beside(values) for values in self.also]
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        given = [f"{key}={value}" for key, value in self.params.items()]
+        given = [f"{key}={value}" for key, value in params.items()]
         overrides = parser.parse_overrides([*given, *arguments])
         for override in overrides:
             if override.is_sweep_override() and not override.is_discrete_sweep():
@@ -50,8 +64,14 @@ class GridSweeper(Sweeper):
                     f"Type hydra/sweeper=optuna to search."
                 )
         (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
-        returned: Sequence[Any] = self.launcher.launch([*beside(jobs, self.also), *jobs], initial_job_idx=0)
+        returned: Sequence[Any] = self.launcher.launch([*beside(jobs, also), *jobs], initial_job_idx=0)
         return [returned]
+
+    def _beside(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        from dlrun.sweep.scale import scaled
+
+        powers = {key: power for key, power in self.scaled.items() if key in values}
+        return scaled(values, self.scale, powers, self.config)
 
 
 def beside(jobs: Sequence[Sequence[str]], also: Sequence[Mapping[str, Any]]) -> list[list[str]]:

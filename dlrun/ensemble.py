@@ -30,6 +30,7 @@ from dlrun.errors import NonFinite
 from dlrun.evaluation import Walked
 from dlrun.loop import Recorder, Training, averaged
 from dlrun.plan import Plan
+from dlrun.program import compiled
 from dlrun.stacked import traits
 from dlrun.stacked.batches import StackedBatches
 from dlrun.stacked.descent import StackedDescent
@@ -127,8 +128,10 @@ class Ensemble:
         return torch.tensor([by_run[i] for i in self.active], dtype=lr.dtype, device=lr.device)
 
     def stepping(self) -> Stepping:
-        """Return what takes the steps."""
-        return Eager(self)
+        """Return what takes the steps: a compiled program where the runs ask for one and it can be made."""
+        # recorded as a CUDA graph, the steps of many runs have not been compared with those of each
+        asked = any(member.compile for member in self.members) and self.device.type == "cpu"
+        return compiled(self) if asked else Eager(self)
 
     def window(self, state: State) -> StackedWindow:
         """Return what collects the losses between points."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from dlrun import console
 from dlrun.batches import Streamed
 from dlrun.captured import Captured
-from dlrun.optimizers.descent import Descent
 from dlrun.stepping import Eager, Stepping, blocks, rate
 from dlrun.tensors import put, put_back
 from dlrun.types import Batch, Update
 
 if TYPE_CHECKING:
-    from dlrun.loop import Training
+    from dlrun.loop import Trained, Training
 
 BLOCK = 32
 """Steps that are taken between two looks up, at most."""
@@ -38,12 +37,12 @@ class Unsuited(Exception):
     """Why the steps of a run cannot be one program."""
 
 
-def compiled(run: Training) -> Stepping:
-    """Return the steps of a run as a program, or one by one, with a warning that says why."""
+def compiled(run: Trained) -> Stepping:
+    """Return the steps of a run, or of an ensemble, as a program, or one by one, with a warning that says why."""
     try:
         check(run)
         if run.device.type == "cuda":
-            return Captured(run, example(run), tensors_of(run))
+            return Captured(cast("Training", run), example(run), tensors_of(run))
         return Compiled(run)
     except Exception as error:
         why = str(error) if isinstance(error, Unsuited) else f"{type(error).__name__}: {error}".splitlines()[0]
@@ -51,18 +50,18 @@ def compiled(run: Training) -> Stepping:
         return Eager(run)
 
 
-def check(run: Training) -> None:
+def check(run: Trained) -> None:
     """Raise `Unsuited` for a run whose steps cannot be one program, if that can be said beforehand."""
     if run.device.type not in ("cpu", "cuda"):
         raise Unsuited(f"a program for the device {run.device.type} is not known to be right")
-    if not isinstance(run.optimizer, Descent) or not hasattr(run.optimizer.rule, "tensors"):
-        what = run.optimizer.rule if isinstance(run.optimizer, Descent) else run.optimizer
-        raise Unsuited(f"{type(what).__name__} has no form in which the rate is a tensor (SGD and Adam have)")
-    if getattr(run.optimizer.rule, "dampening", 0.0):
+    rule = getattr(run.optimizer, "rule", run.optimizer)
+    if not hasattr(rule, "tensors"):
+        raise Unsuited(f"{type(rule).__name__} has no form in which the rate is a tensor (SGD and Adam have)")
+    if getattr(rule, "dampening", 0.0):
         raise Unsuited("with dampening the first step is another than the rest")
     if run.average and run.device.type == "cuda":
         raise Unsuited("the average's decay is another in each step (trainer.ema)")
-    if isinstance(run.batches.split, Streamed):
+    if isinstance(getattr(run.batches, "split", None), Streamed):
         raise Unsuited("its samples are read by workers, whose time it is")
     drawing = next(
         (m for m in run.objective.model.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p), 0
@@ -71,24 +70,21 @@ def check(run: Training) -> None:
         raise Unsuited(f"{type(drawing).__name__} draws its masks by the step's key, which a program does not know")
 
 
-def tensors_of(run: Training) -> list[Tensor]:
+def tensors_of(run: Trained) -> list[Tensor]:
     """Return what a step changes: weights, buffers, and the rule's state."""
-    assert isinstance(run.optimizer, Descent)
-    state: list[Tensor] = run.optimizer.rule.tensors()  # type: ignore[attr-defined]
-    return [*run.objective.params, *run.objective.model.buffers(), *state]
+    return [*run.objective.params, *run.objective.model.buffers(), *run.optimizer.rule.tensors()]
 
 
-def example(run: Training) -> Batch:
+def example(run: Trained) -> Batch:
     """Return a batch as a step sees it."""
-    batches = run.batches
-    x, y = batches.split.gather(torch.arange(batches.size, device=batches.device))
-    return Batch(x.to(run.device).contiguous(), y.to(run.device).contiguous())
+    batch = next(run.batches.start(0))
+    return Batch(batch.x.contiguous(), batch.y.contiguous())
 
 
 class Compiled:
     """Every step a call of one program on the CPU; batches of another size are taken as they are."""
 
-    def __init__(self, run: Training) -> None:
+    def __init__(self, run: Trained) -> None:
         self._run, self._eager = run, Eager(run)
         batch = example(run)
         self._shapes = (batch.x.shape, batch.y.shape)
@@ -102,7 +98,9 @@ class Compiled:
     def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
         """Take a step for each batch."""
         steps = range(step, step + len(block))
-        rates = torch.tensor([rate(self._run, s) for s in steps], dtype=torch.float64).unbind()
+        values = [rate(self._run, s) for s in steps]
+        # those of an ensemble are tensors, a rate for each member
+        rates = values if isinstance(values[0], Tensor) else torch.tensor(values, dtype=torch.float64).unbind()
         return [self._step(*given) for given in zip(steps, block, rates, strict=True)]
 
     def _step(self, step: int, batch: Batch, lr: Tensor) -> Update:
@@ -115,13 +113,13 @@ class Compiled:
         return Update(found[0], found[1] if self._normed else None)
 
 
-def program(run: Training, batch: Batch) -> tuple[Callable[[list[Tensor]], Sequence[Tensor]], bool]:
+def program(run: Trained, batch: Batch) -> tuple[Callable[[list[Tensor]], Sequence[Tensor]], bool]:
     """Return a step as a function of [what it changes, x, y, rate], and whether it returns a norm after the loss.
 
     Everything is as before afterwards. Raises `Unsuited`, or what tracing and compiling raise.
     """
     state = tensors_of(run)
-    given = [*state, *batch, torch.tensor(run.optimizer.lr, dtype=torch.float64)]
+    given = [*state, *batch, torch.as_tensor(run.optimizer.lr, dtype=torch.float64)]
     with put_back(state), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = [t.detach().clone() for t in state]
@@ -136,12 +134,12 @@ def program(run: Training, batch: Batch) -> tuple[Callable[[list[Tensor]], Seque
     return call, len(expected) > 1
 
 
-def _traced(run: Training, given: list[Tensor]) -> tuple[Any, list[Tensor]]:
+def _traced(run: Trained, given: list[Tensor]) -> tuple[Any, list[Tensor]]:
     """Return the graph of a step, and the loss (and norm) of taking it."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
     def step(*flat: Tensor) -> list[Tensor]:
-        update = run.optimizer.step(run.objective, Batch(flat[-3], flat[-2]), flat[-1])  # type: ignore[arg-type]
+        update = run.optimizer.step(run.objective, Batch(flat[-3], flat[-2]), flat[-1])
         found.append(update)
         return [update.loss] if update.grad_norm is None else [update.loss, update.grad_norm]
 

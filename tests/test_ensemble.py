@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dlrun import loop
+from dlrun import loop, program
 from dlrun.averaging import Average
 from dlrun.batches import Batches
 from dlrun.datasets.augment import Augment
@@ -163,11 +163,13 @@ def of_pictures(model: Callable[[], nn.Module], **options: Any) -> Callable[[int
 
 def odd(model: nn.Module, batch: Batch) -> Tensor:
     """A loss that asks the model for more than its outputs."""
-    return cross_entropy(model, batch) + 0.1 * model.features(batch.x).square().mean()
+    features: Tensor = cast("Linear", model).features(batch.x)
+    return cross_entropy(model, batch) + 0.1 * features.square().mean()
 
 
 def wide_loss(model: nn.Module, batch: Batch) -> Tensor:
-    return (model(batch.x) - nn.functional.one_hot(batch.y, 3)).abs().sum(1)
+    outputs: Tensor = model(batch.x)
+    return (outputs - nn.functional.one_hot(batch.y, 3)).abs().sum(1)
 
 
 def norms() -> nn.Module:
@@ -288,7 +290,8 @@ def test_a_run_that_diverges_leaves_with_its_error() -> None:
         return of_pictures(partial(MLP, (1, 8, 8), 3, width=8), loss=mse_of_class)(i)
 
     def mse_of_class(model: nn.Module, batch: Batch) -> Tensor:
-        return (model(batch.x) - batch.y[:, None]).square().mean(1)
+        outputs: Tensor = model(batch.x)
+        return (outputs - batch.y[:, None]).square().mean(1)
 
     def rated(i: int) -> loop.Training:
         run = make(i)
@@ -376,6 +379,42 @@ def test_what_cannot_be_one_program_says_why() -> None:
     assert "different steps" in (reason([one(), one()], [State(step=3), State(step=4)]) or "")
     assert reason([one(), training(7, SGD(lr=0.3, momentum=0.9))]) is None
     assert kind(one()) == kind(training(7, SGD(lr=0.3, momentum=0.9)))
+
+
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Take the traced step as it is, where TorchInductor would compile it; the list holds what was traced."""
+    graphs: list[Any] = []
+
+    def run(graph: Any, given: list[Tensor]) -> Callable[[list[Tensor]], Any]:
+        graphs.append(graph)
+
+        def call(flat: list[Tensor]) -> Any:
+            with torch.no_grad():
+                return graph(*flat)
+
+        return call
+
+    monkeypatch.setattr(program, "_lowered", run)
+    return graphs
+
+
+@pytest.mark.parametrize("name", ["sgd", "nesterov", "adamw"])
+def test_the_steps_of_an_ensemble_are_one_program_where_the_runs_ask_for_it(name: str, interpreted: list[Any]) -> None:
+    model = partial(MLP, (2,), 2, hidden=[2, 2], activation="tanh")
+
+    def make(i: int) -> loop.Training:
+        schedule = (cosine, constant, cosine)[i]
+        return training(i, RULES[name](i), model=model, clip=0.3 + i, schedule=schedule, patience=(None, 1, None)[i])
+
+    _, _, expected = alone(make, 3)
+    ensemble = Ensemble([replace(make(i), compile=True) for i in range(3)])
+    notes = [Notes() for _ in range(3)]
+    loop.train(ensemble, ensemble.state, Members(ensemble, notes))
+    assert len(interpreted) == 1
+    for i in range(3):
+        assert close(notes[i].points, expected[i].points, tolerance=1e-4), i
+        assert close(notes[i].saved[-1], expected[i].saved[-1], tolerance=1e-4), i
 
 
 def test_lenet_stacks_and_a_shared_rate_is_a_number() -> None:

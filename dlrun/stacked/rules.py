@@ -23,6 +23,9 @@ class StackedRule(Protocol):
     def update(self, weights: Tensor, grads: Tensor, rate: Tensor) -> None:
         """Change `weights` [R, P] in place by one step at the rates [R, 1]."""
 
+    def tensors(self) -> list[Tensor]:
+        """Return what a step changes beside the weights."""
+
     def state_of(self, row: int) -> dict[str, Any]:
         """Return a run's state, as the rule of a run alone gives and takes it."""
 
@@ -92,6 +95,15 @@ class StackedSGD:
         weights.addcmul_(grads, rate, value=-1)
         self._first = False
 
+    @property
+    def dampening(self) -> bool:
+        """Return whether the first step of a run is another than the rest."""
+        return self._share is not None
+
+    def tensors(self) -> list[Tensor]:
+        """Return what a step changes beside the weights."""
+        return [] if self._velocity is None else [self._velocity]
+
     def state_of(self, row: int) -> dict[str, Any]:
         """Return a run's velocities, and whether a step was taken."""
         velocity = self._layout.of_row(self._velocity[row]) if self._velocity is not None else []
@@ -131,6 +143,10 @@ class StackedAdam:
         root = self._square.sqrt().div_(correction).add_(self._eps)
         scale = (rate / (1 - self._beta1**self._steps)).to(weights.dtype)
         weights.addcmul_(self._mean / root, scale, value=-1)
+
+    def tensors(self) -> list[Tensor]:
+        """Return what a step changes beside the weights."""
+        return [self._mean, self._square, self._steps]
 
     def state_of(self, row: int) -> dict[str, Any]:
         """Return a run's number of steps and its two averages."""

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -30,10 +30,11 @@ from benchmarks.report import ROOT, Figure, Section
 
 PEERS = {"lightning": "Lightning", "huggingface": "Hugging Face's Trainer", "keras": "Keras", "ignite": "Ignite"}
 PEERS |= {"skorch": "skorch"}
-OURS = {"bare": "bare loop", "ours": "dlrun", "compiled": "dlrun, `trainer.compile=true`"}
+OURS = {"bare": "bare loop", "ours": "dlrun", "compiled": "dlrun, its steps compiled"}
 PACKAGES = {"huggingface": "transformers", "ignite": "ignite"}
 NOT_FOR = {"gpt": ("keras", "ignite", "skorch")}
 """What is not compared on a work: these have no program of it here."""
+QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
 GOALS = ("convnet", "mlp", "polynomial")
 
 
@@ -83,6 +84,7 @@ class Worker:
             self._process.stdin.flush()
             answer: dict[str, float] = json.loads(self._process.stdout.readline())
         except (BrokenPipeError, ValueError):
+            self._process.kill()
             self._process.wait()
             self._said.seek(0)
             raise RuntimeError(f"{self.program}: {self._said.read()[-2000:]}") from None
@@ -91,14 +93,11 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         assert self._process.stdin and self._process.stdout
-        for pipe in (self._process.stdin, self._process.stdout, self._said):
-            with ExitStack() as quietly:
-                quietly.callback(pipe.close)
         self._process.kill()
         self._process.wait()
-
-
-QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
+        for pipe in (self._process.stdin, self._process.stdout, self._said):
+            with suppress(OSError):  # what was not read is lost, as it may be
+                pipe.close()
 
 
 def compare(work: works.Work, programs: Sequence[str], repeats: int) -> dict[str, list[dict[str, float]]]:
@@ -178,7 +177,7 @@ def measure(
     notes = (
         f"Data: {data}; {corpus}; a sine. A row: the time of a step / the bare loop's, and how much more that is; CPU "
         "time likewise; the share of the measured peaks that a step reaches (its products; the bytes that it has to "
-        "move at least, of copies); the peak memory of the process. "
+        "move at least, of copies); the peak memory of the process. dlrun: `trainer.compile=false`, and `=true`. "
         f"{peers or 'The other trainers are not installed here: make bench-peers'}."
     )
     return Section("frameworks", "a step beside other trainers", "python -m benchmarks.frameworks", found, notes, load)

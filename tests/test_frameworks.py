@@ -44,6 +44,10 @@ def test_each_call_of_a_watched_model_begins_a_step() -> None:
     for _ in range(3):
         model(torch.zeros(1, 2))
     assert watch.each()["wall"] > 0
+    watch = Watch(every=10)
+    for step in range(31):
+        watch.begins(step)
+    assert len(watch._marks) == 4
     with pytest.raises(ValueError, match="0 steps were noted"):
         Watch().each()
 

@@ -9,4 +9,4 @@ from benchmarks.peers.works import Work
 
 def train(work: Work, watch: Watch) -> dict[str, float]:
     """Train the work's steps."""
-    return ours.train(work, watch, "trainer.compile=true")
+    return ours.train(work, watch, compiled=True)

@@ -22,7 +22,7 @@ class Notes(keras.callbacks.Callback):
         self._watch, self._steps = watch, 0
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self._watch.at(self._steps)
+        self._watch.begins(self._steps)
         self._steps += 1
 
 

@@ -75,9 +75,9 @@ def _once(work: Work, *overrides: str) -> Built:
     return made
 
 
-def train(work: Work, watch: Watch, *overrides: str) -> dict[str, float]:
-    """Train the work's steps; return the operations of one."""
-    made = _once(work, *overrides)
+def train(work: Work, watch: Watch, *, compiled: bool = False) -> dict[str, float]:
+    """Train the work's steps, one by one or as a compiled program; return the operations of one."""
+    made = _once(work, f"trainer.compile={compiled}".lower())
     device.apply(made.execution)
     torch.manual_seed(1)
     loop.train(made.training, State(), Notes(watch))

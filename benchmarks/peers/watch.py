@@ -12,10 +12,16 @@ SKIP = 10
 
 
 class Watch:
-    """The moments at which a number of steps were done."""
+    """The moments at which a number of steps were done; `every` is for those who note each step."""
 
-    def __init__(self) -> None:
+    def __init__(self, every: int = 1) -> None:
+        self._every = every
         self._marks: list[tuple[int, float, float]] = []
+
+    def begins(self, step: int) -> None:
+        """Note that a step begins, of every so many: a note costs microseconds, as a tiny step does."""
+        if step % self._every == 0:
+            self.at(step)
 
     def at(self, steps: int) -> None:
         """Note that so many steps are done."""
@@ -50,6 +56,6 @@ class Seen(nn.Module):
 
     def forward(self, *arguments: Any) -> Any:
         """Return what the model returns."""
-        self._watch.at(self._calls)
+        self._watch.begins(self._calls)
         self._calls += 1
         return self.model(*arguments)

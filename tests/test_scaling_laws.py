@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,12 @@ def test_the_interval_of_a_line_is_scipys() -> None:
     assert found is not None
     half = t.ppf(0.975, 3) * known.stderr
     assert (found.slope, found.low, found.high) == pytest.approx((known.slope, known.slope - half, known.slope + half))
+    middle = known.intercept + known.slope * math.log(1e7)
+    left = np.log(y) - known.intercept - known.slope * np.log(x)
+    away = math.log(1e7) - np.log(x).mean()
+    apart = t.ppf(0.975, 3) * math.sqrt((left @ left) / 3 * (1 + 1 / 5) + (known.stderr * away) ** 2)
+    assert found.loss(1e7) == pytest.approx(math.exp(middle))
+    assert found.interval(1e7) == pytest.approx((math.exp(middle - apart), math.exp(middle + apart)))
 
 
 def test_too_few_runs_have_no_law() -> None:
@@ -121,6 +128,9 @@ def test_runs_of_a_law_hold_all_claims(tmp_path: Path) -> None:
     assert "over 5 values, 25,600 to 1,000,000" in data and "fitted to all 25 runs" in data
     assert "points of the frontier" in compute
     assert "2,103,504 parameters, 10.3 times" in large
+    # there is a floor, of which a straight line knows nothing
+    line = float(re.search(r"straight line through the 5 runs on the whole text says (\S+)", large)[1])  # type: ignore[index]
+    assert line < law(2_103_504, 1e6)
 
 
 @pytest.mark.parametrize(
@@ -191,6 +201,8 @@ def test_three_panels_and_the_grid(tmp_path: Path) -> None:
         assert any(f"{exponent} = " in text.get_text() for text in a.get_legend().get_texts())  # type: ignore[union-attr]
     runs = next(line for line in axes[2].get_lines() if line.get_label() == "runs")
     assert len(runs.get_xdata()) == len(WIDTHS)  # type: ignore[arg-type]
+    predictions = [line for line in axes[2].get_lines() if line.get_marker() == "_"]
+    assert [line.get_linestyle() for line in predictions] == ["-", ":"]
 
 
 def test_a_few_runs_are_drawn_without_a_law(tmp_path: Path) -> None:

@@ -76,12 +76,33 @@ class Law:
 
 @dataclass(frozen=True)
 class Line:
-    """A power law without a floor, L = a · x^slope: a straight line in log-log; `low` and `high` are the slope's."""
+    """A power law without a floor, L = a · x^slope: a straight line in log-log; `low` and `high` are the slope's.
+
+    `centre` are the means of log x and log L, `spread` is the standard error of the slope, and `residual` the standard
+    deviation of log L around the line, with `freedom` degrees of freedom.
+    """
 
     slope: float
     low: float
     high: float
     log_rms: float
+    centre: tuple[float, float]
+    spread: float
+    residual: float
+    freedom: int
+
+    def loss(self, x: float | Array) -> Any:
+        """Return the line's loss at x, a number or an array."""
+        return np.exp(self.centre[1] + self.slope * (np.log(x) - self.centre[0]))
+
+    def interval(self, x: float) -> tuple[float, float]:
+        """Return the 95 % interval of the loss of one more run at x."""
+        from scipy.special import stdtrit
+
+        away = math.log(x) - self.centre[0]
+        variance = self.residual**2 * (1 + 1 / (self.freedom + 2)) + (self.spread * away) ** 2
+        half, middle = float(stdtrit(self.freedom, (1 + LEVEL) / 2)) * math.sqrt(variance), float(self.loss(x))
+        return middle * math.exp(-half), middle * math.exp(half)
 
 
 def fit(loss: Sequence[float], *x: Sequence[float]) -> Law | None:
@@ -119,10 +140,12 @@ def straight(loss: Sequence[float], x: Sequence[float]) -> Line | None:
     if len(np.unique(a)) < 3:
         return None
     slope, offset = np.polyfit(a, b, 1)
-    left = b - slope * a - offset
-    spread = math.sqrt(float(left @ left) / (len(a) - 2) / float(((a - a.mean()) ** 2).sum()))
-    half = float(stdtrit(len(a) - 2, (1 + LEVEL) / 2)) * spread
-    return Line(float(slope), float(slope - half), float(slope + half), math.sqrt(float(left @ left) / len(a)))
+    left, freedom = b - slope * a - offset, len(a) - 2
+    rss, centre = float(left @ left), (float(a.mean()), float(b.mean()))
+    spread = math.sqrt(rss / freedom / float(((a - a.mean()) ** 2).sum()))
+    half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * spread
+    bounds, rest = (float(slope - half), float(slope + half)), math.sqrt(rss / freedom)
+    return Line(float(slope), *bounds, math.sqrt(rss / len(a)), centre, spread, rest, freedom)
 
 
 def _start(y: Array, x: Array, exponents: Sequence[float]) -> tuple[Array, float]:

@@ -2,7 +2,8 @@
 
 The sweep is a grid of models and of training texts, every run as many steps as the others. One law of both,
 L(N, D) = E + A/N^α + B/D^β (`power_law`), is fitted to the test losses of its runs. One more run, with ten times the
-parameters and so the compute, takes no part in the fit: the law predicts its loss, and the study compares.
+parameters and so the compute, takes no part in the fit: the law predicts its loss, and the study compares. What the
+straight line through the runs of a panel says, Kaplan's law without a floor, stands beside it.
 
 N counts all parameters, embeddings among them: without them small models show another exponent (Pearce and Song
 2024, arXiv:2406.12907). E is not the entropy of text, but what so many steps leave of it.
@@ -76,9 +77,11 @@ class ScalingLaws:
         if not trials:
             return
         caption = (
-            "Loss against compute, size of the training text and parameters, both axes logarithmic. Dots: runs; "
-            "lines: the laws fitted to them, dashed where extended; the star, on the 95 % interval that was predicted: "
-            "the run held out. Compute: validation curves within the runs (grey) and their lower envelope."
+            "Loss against compute, size of the training text and parameters, both axes logarithmic. Dots: the runs "
+            "with the most of the other quantity, and a straight line through them, dashed where extended, its exponent "
+            "with the 95 % interval; dotted: the one law fitted to all runs. Star: the run held out, beside the 95 % "
+            "intervals that the line (solid) and the law (dotted) predict. Compute: validation curves within the runs "
+            "(grey), and the law of their lower envelope."
         )
         yield Finding("scaling_laws", panels(trials, larger), caption)
         fitted = law_of(trials)
@@ -114,6 +117,11 @@ def law_of(trials: Sequence[Trial]) -> Fitted | None:
     return Fitted(law, names) if law else None
 
 
+def line_of(along: Sequence[Trial], name: str) -> Line | None:
+    """Return the straight line through the trials of a panel; None for fewer than three sizes."""
+    return straight([t.loss for t in along], [getattr(t, name) for t in along])
+
+
 def frontier(trials: Sequence[Trial]) -> list[tuple[float, float]]:
     """Return the lower envelope of the validation curves: the least loss by the operations, a point a bin of them.
 
@@ -134,7 +142,7 @@ def frontier(trials: Sequence[Trial]) -> list[tuple[float, float]]:
 def follows(trials: Sequence[Trial], fitted: Fitted | None, name: str) -> Claim:
     """Return whether the test loss falls along a quantity, by more than noise, and as the law says."""
     text, along = f"The test loss is a power law of {WORDS[name]}.", panel(trials, name)
-    line = straight([t.loss for t in along], [getattr(t, name) for t in along])
+    line = line_of(along, name)
     if fitted is None or line is None or name not in fitted.names:
         return judged(text, None, f"It takes three sizes of it, and more runs than the law has values ({len(trials)}).")
     other = {"parameters": "tokens", "tokens": "parameters"}[name]
@@ -178,9 +186,27 @@ def predicted(trials: Sequence[Trial], fitted: Fitted | None, larger: Sequence[T
         f"Test loss {'; '.join(told)}; Student's t, {fitted.law.freedom} degrees of freedom. It has "
         f"{larger[0].parameters:,.0f} parameters, {larger[0].parameters / biggest.parameters:.1f} times those of the "
         f"largest model of the fit, and took {larger[0].flop:.2g} FLOP, {larger[0].flop / biggest.flop:.1f} times as "
-        f"many; the best test loss of the fit is {best:.4f}."
+        f"many; the best test loss of the fit is {best:.4f}.{_by_the_line(trials, larger[0])}"
     )
     return judged(text, all(within) if all(telling) or not all(within) else None, evidence)
+
+
+def _by_the_line(trials: Sequence[Trial], trial: Trial) -> str:
+    """Return what the straight line through the models trained on the same text says of a larger one."""
+    along = panel(trials, "parameters")
+    line = line_of(along, "parameters")
+    if line is None or along[0].tokens != trial.tokens:
+        return ""
+    low, high = line.interval(trial.parameters)
+    return (
+        f" The straight line through the {len(along)} runs on the whole text says {line.loss(trial.parameters):.4f} "
+        f"({low:.4f} to {high:.4f})."
+    )
+
+
+def slopes(line: Line) -> str:
+    """Return a line's exponent with its interval."""
+    return f"{-line.slope:.3f} ({-line.high:.3f} to {-line.low:.3f})"
 
 
 def exponents(law: Law, i: int = 0) -> str:
@@ -201,8 +227,7 @@ def _told(law: Law, i: int = 0) -> str:
 
 
 def _straight(line: Line) -> str:
-    slope = f"{-line.slope:.3f} ({-line.high:.3f} to {-line.low:.3f})"
-    return f"a straight line, without a floor, has the exponent {slope} and leaves {100 * line.log_rms:.1f} %"
+    return f"a straight line, without a floor, has the exponent {slopes(line)} and leaves {100 * line.log_rms:.1f} %"
 
 
 def _range(trials: Sequence[Trial], name: str) -> str:

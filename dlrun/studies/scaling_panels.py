@@ -7,20 +7,33 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlrun.figures.scale import plain_ticks
-from dlrun.figures.style import BLACK, BLUE, COLOURS, MARKERS, ORANGE, figure, styled
+from dlrun.console import amount
+from dlrun.figures.scale import between, power
+from dlrun.figures.style import BLACK, BLUE, COLOURS, MARKERS, ORANGE, RED, figure, styled
 from dlrun.studies.bands import STYLES
-from dlrun.studies.power_law import fit
-from dlrun.studies.scaling_laws import Fitted, Trial, exponents, frontier, law_of, panel
+from dlrun.studies.power_law import Line, fit
+from dlrun.studies.scaling_laws import (
+    Fitted,
+    Trial,
+    exponents,
+    frontier,
+    law_of,
+    line_of,
+    panel,
+    slopes,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 SYMBOLS = {"parameters": "N", "tokens": "D", "flop": "C"}
 EXPONENTS = {"parameters": "α", "tokens": "β", "flop": "γ"}
 LABELS = {"parameters": "parameters", "tokens": "training text, tokens", "flop": "compute, FLOP"}
 STAR: dict[str, Any] = {"marker": "*", "s": 230, "color": ORANGE, "edgecolors": BLACK, "zorder": 6}
+APART = 1.13
+"""The two predictions of a run are drawn this ratio before and behind it."""
 TICKS = 7
 """So many losses at most are written beside an axis."""
 
@@ -29,20 +42,20 @@ def panels(trials: Sequence[Trial], larger: Sequence[Trial]) -> Figure:
     """Draw the loss against compute, data and parameters."""
     fitted = law_of(trials)
     with styled():
-        drawn = figure(16.5, 5.4)
+        drawn = figure(13, 4.6)
         compute, data, size = (drawn.add_subplot(1, 3, i + 1) for i in range(3))
         _compute(compute, trials, larger)
         _along(data, "tokens", trials, [], fitted)
         _along(size, "parameters", trials, larger, fitted)
         for axes in (compute, data, size):
-            axes.legend(loc="lower left", fontsize=11)  # what falls leaves room there
+            axes.legend(loc="lower left", fontsize=10.5, handlelength=1.6)  # what falls leaves room there
     return drawn
 
 
 def grid(trials: Sequence[Trial], larger: Sequence[Trial], fitted: Fitted) -> Figure:
     """Draw every run and the one law of both quantities: across the parameters, a line a size of the text."""
     with styled():
-        drawn = figure(8.2, 5.4)
+        drawn = figure(8.2, 5.6)
         axes = drawn.add_subplot()
         ends = [t.parameters for t in (*trials, *larger)]
         for i, tokens in enumerate(sorted({t.tokens for t in trials})):
@@ -56,25 +69,28 @@ def grid(trials: Sequence[Trial], larger: Sequence[Trial], fitted: Fitted) -> Fi
             axes.scatter(*_points(larger, "parameters"), label="held out", **STAR)
         _scales(axes, ends, [t.loss for t in (*trials, *larger)])
         axes.set(xlabel=LABELS["parameters"], ylabel="test loss, nats a token")
-        drawn.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=11)
+        told = [f"{EXPONENTS[n]} = {exponents(fitted.law, i)}" for i, n in enumerate(fitted.names)]
+        axes.legend(title="\n".join(told), loc="lower left", fontsize=11, title_fontsize=11, alignment="left")
     return drawn
 
 
 def _along(axes: Axes, name: str, trials: Sequence[Trial], larger: Sequence[Trial], fitted: Fitted | None) -> None:
     shown = panel(trials, name)
+    known, beyond = ([getattr(t, name) for t in some] for some in (shown, larger))
     axes.plot(*_points(shown, name), "o", color=BLUE, ms=8, label="runs", zorder=4)
-    known = [getattr(t, name) for t in shown]
+    line = line_of(shown, name)
+    if line:
+        _law(axes, line.loss, known, beyond, f"{EXPONENTS[name]} = {slopes(line)}")
     if fitted and name in fitted.names:
-        i = fitted.names.index(name)
         like = max(shown, key=lambda t: (t.parameters, t.tokens))
-
-        def law(x: Any) -> Any:
-            return fitted.law.loss(*(x if n == name else np.full_like(x, getattr(like, n)) for n in fitted.names))
-
-        label = f"law, {EXPONENTS[name]} = {exponents(fitted.law, i)}"
-        _law(axes, law, known, [getattr(t, name) for t in larger], label)
-    _held_out(axes, name, larger, fitted)
-    _scales(axes, [*known, *(getattr(t, name) for t in larger)], [t.loss for t in (*shown, *larger)])
+        x = np.geomspace(min(known), max([*known, *beyond]), 60)
+        others = (x if n == name else np.full_like(x, getattr(like, n)) for n in fitted.names)
+        axes.plot(x, fitted.law.loss(*others), ":", color=RED, linewidth=1.8, label="law of all runs", zorder=2)
+    for trial in larger:
+        _held_out(axes, trial, name, line, fitted)
+    if larger:
+        axes.scatter(*_points(larger, name), label="held out", **STAR)
+    _scales(axes, [*known, *beyond], [t.loss for t in (*shown, *larger)])
     axes.set(xlabel=LABELS[name], ylabel="test loss, nats a token")
 
 
@@ -94,10 +110,10 @@ def _compute(axes: Axes, trials: Sequence[Trial], larger: Sequence[Trial]) -> No
     compute, losses = [c for c, _ in points], [loss for _, loss in points]
     law = fit(losses, compute)
     if law:
-        _law(axes, law.loss, compute, [t.flop for t in larger], f"law, γ = {exponents(law)}")
+        _law(axes, law.loss, compute, [t.flop for t in larger], f"γ = {exponents(law).replace('95 %: ', '')}")
     ends = [(t.flop, t.curve[-1][1]) for t in larger if t.curve]
     if ends:
-        axes.scatter(*zip(*ends, strict=True), label="held out, at its end", **STAR)
+        axes.scatter(*zip(*ends, strict=True), label="held out", **STAR)
     seen = [point for t in (*trials, *larger) for point in t.curve]
     _scales(axes, [c for c, _ in seen], [loss for _, loss in seen])
     axes.set(xlabel=LABELS["flop"], ylabel="validation loss, nats a token")
@@ -108,17 +124,20 @@ def _law(axes: Axes, law: Any, known: Sequence[float], beyond: Sequence[float], 
     axes.plot(x, law(x), "-", color=BLACK, linewidth=1.6, label=label, zorder=3)
     if beyond:
         x = np.geomspace(max(known), max(beyond), 60)
-        axes.plot(x, law(x), "--", color=BLACK, linewidth=1.6, label="the law, extended", zorder=3)
+        axes.plot(x, law(x), "--", color=BLACK, linewidth=1.6, zorder=3)
 
 
-def _held_out(axes: Axes, name: str, larger: Sequence[Trial], fitted: Fitted | None) -> None:
-    for i, trial in enumerate(larger):
-        if fitted:
-            low, high = fitted.law.interval(*fitted.at(trial))
-            x, label = getattr(trial, name), "predicted, 95 %" if i == 0 else None
-            axes.errorbar(x, (low + high) / 2, (high - low) / 2, color=BLACK, capsize=7, fmt="none", label=label)
-    if larger:
-        axes.scatter(*_points(larger, name), label="held out", **STAR)
+def _held_out(axes: Axes, trial: Trial, name: str, line: Line | None, fitted: Fitted | None) -> None:
+    """Draw what was predicted of a trial, by the line a little before it and by the law a little behind."""
+    x = getattr(trial, name)
+    if line:
+        _bar(axes, x / APART, line.interval(x), "-", BLACK)
+    if fitted:
+        _bar(axes, x * APART, fitted.law.interval(*fitted.at(trial)), ":", RED)
+
+
+def _bar(axes: Axes, x: float, ends: tuple[float, float], style: str, colour: str) -> None:
+    axes.plot([x, x], ends, style, color=colour, linewidth=2, marker="_", ms=9, zorder=5)
 
 
 def _points(trials: Sequence[Trial], name: str) -> tuple[list[float], list[float]]:
@@ -129,12 +148,31 @@ def _scales(axes: Axes, x: Sequence[float], losses: Sequence[float]) -> None:
     axes.set(xscale="log", yscale="log")
     if not x:
         return
-    plain_ticks(axes.xaxis, x)
+    _short_ticks(axes.xaxis, max(x) < 100 * min(x))
     low, high = 0.93 * min(losses), 1.04 * max(losses)
     axes.set_ylim(low, high)
     axes.set_yticks(_ticks(low, high), minor=False)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.minorticks_off()
+
+
+def _short_ticks(axis: Axis, few: bool) -> None:
+    """Write the ticks as 20k or 10¹², over less than two decades also those between powers of ten."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    between_too = FuncFormatter(lambda value, _: short(value) if between(value) else "")
+    axis.set_minor_formatter(between_too if few else NullFormatter())
+    axis.set_tick_params(which="minor", pad=5)  # level with the others, whose ticks are longer
+
+
+def short(value: float) -> str:
+    """Return a tick of parameters, tokens or operations.
+
+    >>> short(20000.0), short(1e6), short(1e12)
+    ('20k', '1M', '10¹²')
+    """
+    return amount(value).replace(" ", "") if value < 1e9 else power(value)
 
 
 def _ticks(low: float, high: float) -> list[float]:

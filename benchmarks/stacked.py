@@ -38,7 +38,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Case:
-    """Runs that are trained for `steps`; of the bare ones `shown` are."""
+    """Runs that are trained for `steps`; of the bare ones `shown` are. Compiling gains something for `tiny` ones."""
 
     name: str
     goal: str
@@ -49,6 +49,7 @@ class Case:
     rates: list[float]
     steps: int
     shown: int
+    tiny: bool
 
 
 class Silent:
@@ -82,6 +83,7 @@ def cases(*, quick: bool = False) -> list[Case]:
             seeds,
             20 if quick else 200,
             3,
+            True,
         ),
         Case(
             f"{few} rates × {few} seeds of a 784-64-10 MLP (batches of 100)",
@@ -93,6 +95,7 @@ def cases(*, quick: bool = False) -> list[Case]:
             [rate for rate in of_rates[:few] for _ in range(few)],
             3 if quick else 20,
             5,
+            False,
         ),
     ]
 
@@ -151,7 +154,7 @@ def compare(case: Case, *, repeats: int, compiled: bool, judged: bool) -> list[F
         "bare": lambda: sum(bare(case, i)[0] for i in range(case.shown)) * runs / case.shown,
         "stacked": lambda: stacked(case)[0],
     }
-    if compiled:
+    if compiled and case.tiny:
         programs["compiled"] = lambda: stacked(case, compiled=True)[0]
     found = alternate(programs, repeats)
     figures = [

@@ -36,6 +36,7 @@ from dlrun.stacked.batches import StackedBatches
 from dlrun.stacked.descent import StackedDescent
 from dlrun.stacked.evaluation import StackedSplits, evaluate
 from dlrun.stacked.objective import StackedObjective
+from dlrun.stacked.trial import trial
 from dlrun.stacked.weights import stacked
 from dlrun.stacked.window import StackedWindow
 from dlrun.state import State
@@ -65,7 +66,10 @@ def kind(training: Training) -> dict[str, Hashable] | None:
 
 
 def reason(trainings: Sequence[Training], states: Sequence[State] | None = None) -> str | None:
-    """Return why these runs cannot be trained as one program, in words; None if they can."""
+    """Return why these runs cannot be trained as one program, in words; None if they can.
+
+    The parts of the first are tried on two samples; of one run alone, that is whether there can be others beside it.
+    """
     first = trainings[0]
     for training in trainings:
         why = traits.alone(training.objective, training.batches, training.optimizer)
@@ -77,7 +81,9 @@ def reason(trainings: Sequence[Training], states: Sequence[State] | None = None)
             if value != expected[name]:
                 return f"they differ in {name}{_both(expected[name], value)}"
     steps = {state.step for state in states or ()}
-    return f"they stand at different steps ({', '.join(map(str, sorted(steps)))})" if len(steps) > 1 else None
+    if len(steps) > 1:
+        return f"they stand at different steps ({', '.join(map(str, sorted(steps)))})"
+    return trial(first.objective, first.metrics, first.batches.split, first.device)
 
 
 class Ensemble:

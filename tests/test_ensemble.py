@@ -172,6 +172,23 @@ def wide_loss(model: nn.Module, batch: Batch) -> Tensor:
     return (outputs - nn.functional.one_hot(batch.y, 3)).abs().sum(1)
 
 
+def reads_back(model: nn.Module, batch: Batch) -> Tensor:
+    return cross_entropy(model, batch) * (1.0 if float(batch.x.mean()) > 0 else 2.0)
+
+
+def draws(model: nn.Module, batch: Batch) -> Tensor:
+    outputs: Tensor = model(batch.x + torch.rand_like(batch.x))
+    return nn.functional.cross_entropy(outputs, batch.y)
+
+
+CALLS = iter(range(1000))
+
+
+def of_the_batch(model: nn.Module, batch: Batch) -> Tensor:
+    """A loss with a memory of its own."""
+    return cross_entropy(model, batch) * next(CALLS)
+
+
 def norms() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.LayerNorm(8), nn.ReLU(inplace=True), nn.Linear(8, 3))
 
@@ -376,6 +393,9 @@ def test_what_cannot_be_one_program_says_why() -> None:
     }
     for words, runs in fits.items():
         assert words in (reason(runs) or ""), words
+    for loss in (reads_back, draws):
+        assert "cannot be asked of many runs at once" in (reason([one(loss=loss)]) or "")
+    assert "is another when many runs are asked" in (reason([one(loss=of_the_batch)]) or "")
     assert "different steps" in (reason([one(), one()], [State(step=3), State(step=4)]) or "")
     assert reason([one(), training(7, SGD(lr=0.3, momentum=0.9))]) is None
     assert kind(one()) == kind(training(7, SGD(lr=0.3, momentum=0.9)))

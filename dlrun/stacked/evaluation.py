@@ -38,9 +38,9 @@ class StackedSplits:
         for start in range(0, n, size):
             yield self._at(torch.arange(start, min(start + size, n), device=self._device))
 
-    def bytes_per_token(self) -> float | None:
-        """Return how many bytes a token stands for, of a text."""
-        return bytes_per_token(self._splits[0])
+    def bytes_per_token(self) -> list[float | None]:
+        """Return how many bytes a token stands for, of each run's text."""
+        return [bytes_per_token(split) for split in self._splits]
 
     def _at(self, index: Tensor) -> Batch:
         if self._table is not None:
@@ -62,4 +62,5 @@ def evaluate(
                 counts[name] = counts[name] + count if name in counts else count
     means = {name: (sums[name] / counts[name]).tolist() for name in sums}
     runs = [dict(zip(means, values, strict=True)) for values in zip(*means.values(), strict=True)]
-    return [run | known.derived(run, bytes_per_token=splits.bytes_per_token()) for run in runs]
+    sizes = splits.bytes_per_token()
+    return [run | known.derived(run, bytes_per_token=size) for run, size in zip(runs, sizes, strict=True)]

@@ -45,7 +45,6 @@ class StackedObjective:
         self._chain = chain(first.model, {id(p): place for place, p in enumerate(first.params)})
         self._score = score_of([member.loss for member in members], self.weights)
         self._scored = _Scored(first.model)
-        self._call = self._means
 
     @property
     def params(self) -> list[Tensor]:
@@ -54,11 +53,14 @@ class StackedObjective:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return the mean loss of each run on its batch, [R], with their graph; x is [R, B, …] and y [R, B, …]."""
-        return self._call(batch)
-
-    def compile(self, **options: Any) -> None:
-        """Have `torch.compile` make one program of the models and losses."""
-        self._call = torch.compile(self._means, **options)
+        with self._objective.precision():
+            if self._score is None:
+                means: Tensor = self._asked(lambda model, one: self._objective.loss(model, one).mean(), batch)
+                return means
+            values = self._score.values(self._outputs(batch.x), batch.y)
+            if batch.y.ndim == 2:
+                return values.mean(1)
+            return values.flatten(1).sum(1) / self._score.counts(batch.y)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these runs only."""
@@ -78,16 +80,6 @@ class StackedObjective:
                 else:
                     found[name] = self._asked(_counted(metric), batch)
         return found
-
-    def _means(self, batch: Batch) -> Tensor:
-        with self._objective.precision():
-            if self._score is None:
-                means: Tensor = self._asked(lambda model, one: self._objective.loss(model, one).mean(), batch)
-                return means
-            values = self._score.values(self._outputs(batch.x), batch.y)
-            if batch.y.ndim == 2:
-                return values.mean(1)
-            return values.flatten(1).sum(1) / self._score.counts(batch.y)
 
     def _outputs(self, x: Tensor) -> Tensor:
         """Return the outputs [R, B, …] of all runs."""

@@ -7,6 +7,7 @@ protocol) accepts anything.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import types
@@ -36,8 +37,16 @@ _SEQUENCES: tuple[Any, ...] = (list, tuple, Sequence, Collection, Iterable)
 _MAPPINGS: tuple[Any, ...] = (dict, Mapping)
 
 
-def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter] | None:
+def parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
     """Return the parameters of `target` with their annotations resolved, or None if it has no signature."""
+    try:
+        return _parameters(target)
+    except TypeError:  # it cannot be hashed
+        return _parameters.__wrapped__(target)
+
+
+@functools.lru_cache(maxsize=256)
+def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
     try:
         signature = inspect.signature(target)
     except (TypeError, ValueError):

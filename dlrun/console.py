@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -42,6 +43,21 @@ def apart() -> Iterator[None]:
         yield
     finally:
         _logs[:], _printed[:] = logs, printed
+
+
+class _Nowhere(io.TextIOBase):
+    """A stream that keeps nothing."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+@contextmanager
+def into(file: TextIO) -> Iterator[None]:
+    """Have what is said meanwhile go to a file, and nowhere else."""
+    with apart(), redirect_stdout(_Nowhere()), redirect_stderr(_Nowhere()):
+        _logs.append(file)
+        yield
 
 
 def _is_standard_output(path: Path) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dlrun import checkpoint, console, device, loop, presentation, profile, provenance, tokenizers, weights
@@ -17,7 +17,7 @@ from dlrun.forecast import steps_within
 from dlrun.interrupt import Interrupt, stopped
 from dlrun.journal import Journal, closed
 from dlrun.journal import curves as journal_curves
-from dlrun.recorder import cost_of, recording
+from dlrun.recorder import Recorder, cost_of, recording
 from dlrun.rundir import RunDir, Status, ending, write_atomically
 from dlrun.scoring import evaluated, read_if_due
 from dlrun.state import State
@@ -39,8 +39,46 @@ def run(
     `UserError` if there is a run in the folder already, unless that is `resumed`. `job` says that it is
     one of a sweep where the folder does not show it. What is `noted` the summary says too.
     """
+    with (
+        Interrupt() as interrupt,
+        console.kept(folder.log),
+        opened(built, folder, resumed=resumed, job=job, noted=noted) as run,
+        ended(run, interrupt),
+    ):
+        begun()
+        presentation.announce(run.built, folder, start=run.state.step)
+        with _profiled(run, lambda: interrupt.signal is not None) as stop:
+            run.state = loop.train(run.built.training, run.state, run.recorder, stop)
+        return completed(run, interrupt)
+
+
+@dataclass
+class Open:
+    """A run that has begun: its parts, its files, and where it stands."""
+
+    built: Built
+    folder: RunDir
+    journal: Journal
+    recorder: Recorder
+    state: State
+    started: float
+
+
+@contextmanager
+def opened(
+    built: Built,
+    folder: RunDir,
+    *,
+    resumed: bool = False,
+    job: bool = False,
+    noted: Mapping[str, Any] | None = None,
+) -> Iterator[Open]:
+    """Hold a run's folder, write down there that it has begun, and yield it, ready for the loop.
+
+    Raises `UserError` if there is a run in the folder already, unless that is `resumed`.
+    """
     started = time.time()
-    with folder.held(), console.kept(folder.log), Interrupt() as interrupt:
+    with folder.held():
         if not resumed:
             folder.check_free()
         device.apply(built.execution)
@@ -50,38 +88,43 @@ def run(
         if built.data.tokenizer:
             write_atomically(folder.tokenizer, json.dumps(tokenizers.described(built.data.tokenizer)).encode())
         with closed(Journal(folder.journal)) as journal:
-            try:
-                journal.event("start", resumed_from=state.step if resumed else None)
-                begun()
-                presentation.announce(built, folder, start=state.step)
-                recorder = recording(built, folder, journal, start=state.step, job=job or folder.of_a_sweep)
-                with _profiled(built, folder, state, lambda: interrupt.signal is not None) as stop:
-                    state = loop.train(built.training, state, recorder, stop)
-                with interrupt.at_once():
-                    recorder.insist()
-                _obey(interrupt, built, state)
-                summary, seen = _finish(built, folder, journal, state, started)
-                console.say(presentation.closing(summary, folder, recorder.sample))
-                _draw(built, folder, seen, summary["best_step"])
-                journal.event("end", status="finished")
-                return folder.update(status="finished")
-            except BaseException as error:
-                ended = _as_asked(error, interrupt, state)
-                so_far = _so_far(built, folder, state, started) if isinstance(ended, Pruned) else {}
-                _note_end(folder, journal, _status(ended), error, so_far)
-                if ended is error:
-                    raise
-                raise ended from error
+            journal.event("start", resumed_from=state.step if resumed else None)
+            recorder = recording(built, folder, journal, start=state.step, job=job or folder.of_a_sweep)
+            yield Open(built, folder, journal, recorder, state, started)
 
 
-def _profiled(
-    built: Built, folder: RunDir, state: State, stop: Callable[[], bool]
-) -> AbstractContextManager[Callable[[], bool]]:
+@contextmanager
+def ended(run: Open, interrupt: Interrupt) -> Iterator[None]:
+    """Write down how a run ends early, and raise what it ends with."""
+    try:
+        yield
+    except BaseException as error:
+        end = _as_asked(error, interrupt, run.state)
+        so_far = _so_far(run) if isinstance(end, Pruned) else {}
+        _note_end(run.folder, run.journal, _status(end), error, so_far)
+        if end is error:
+            raise
+        raise end from error
+
+
+def completed(run: Open, interrupt: Interrupt) -> dict[str, Any]:
+    """Select, test and draw after the loop; return the summary. Raises what an interrupt asked for meanwhile."""
+    with interrupt.at_once():
+        run.recorder.insist()
+    _obey(interrupt, run)
+    summary, seen = _finish(run)
+    console.say(presentation.closing(summary, run.folder, run.recorder.sample))
+    _draw(run, seen, summary["best_step"])
+    run.journal.event("end", status="finished")
+    return run.folder.update(status="finished")
+
+
+def _profiled(run: Open, stop: Callable[[], bool]) -> AbstractContextManager[Callable[[], bool]]:
     """Return the context of the loop: the profiler's, if one is asked for."""
-    if not built.trainer.profile:
+    if not run.built.trainer.profile:
         return nullcontext(stop)
-    training = built.training
-    return profile.watched(state, stop, plan=training.plan, device=training.device, folder=folder.path / "profile")
+    training, folder = run.built.training, run.folder.path / "profile"
+    return profile.watched(run.state, stop, plan=training.plan, device=training.device, folder=folder)
 
 
 def _as_asked(error: BaseException, interrupt: Interrupt, state: State) -> BaseException:
@@ -170,66 +213,71 @@ def _restored(built: Built, folder: RunDir) -> State:
     return state
 
 
-def _obey(interrupt: Interrupt, built: Built, state: State) -> None:
+def _obey(interrupt: Interrupt, run: Open) -> None:
     """Raise what an interrupt asked for, unless the training was complete when it came."""
-    over = state.step >= built.training.plan.steps or built.training.over(state)
+    training, state = run.built.training, run.state
+    over = state.step >= training.plan.steps or training.over(state)
     if interrupt.signal is None or over:
         return
     console.say(f"  stopped at step {state.step}, saved; «dlrun resume» goes on from there")
     raise stopped(interrupt.signal, state.step)
 
 
-def _so_far(built: Built, folder: RunDir, state: State, started: float) -> dict[str, Any]:
+def _so_far(run: Open) -> dict[str, Any]:
     """Return what the summary of a pruned run says: its best validation, and its last."""
-    training, best = built.training, built.training.best
-    curves = journal_curves(folder.journal)
+    training, best = run.built.training, run.built.training.best
+    curves = journal_curves(run.folder.journal)
     return {
         "metrics": best["metrics"] if best else {},
         "last": {name: points[-1][1] for name, points in curves.items() if name.startswith("val/")},
         "selected_by": training.monitor if best else None,
         "best_step": best["step"] if best else None,
-        **_spent(built, folder, state, started),
+        **_spent(run),
     }
 
 
-def _spent(built: Built, folder: RunDir, state: State, started: float) -> dict[str, Any]:
+def _spent(run: Open) -> dict[str, Any]:
     """Return the steps, the time and the operations that a run has taken, with those before it was resumed."""
-    cost = cost_of(built, measure=False)
+    cost, state = cost_of(run.built, measure=False), run.state
     return {
         "steps": state.step,
         "train_seconds": round(state.train_seconds, 3),
         "cost": cost.of(state.step, state.step / max(state.train_seconds, 1e-9)),
-        "seconds": round(folder.summary().get("seconds", 0.0) + time.time() - started, 3),
+        "seconds": round(run.folder.summary().get("seconds", 0.0) + time.time() - run.started, 3),
     }
 
 
-def _finish(
-    built: Built, folder: RunDir, journal: Journal, state: State, started: float
-) -> tuple[dict[str, Any], Collected | None]:
+def _finish(run: Open) -> tuple[dict[str, Any], Collected | None]:
     """Evaluate the last and the selected weights, read the test split if it is due, write the summary."""
+    built, folder = run.built, run.folder
     training, best = built.training, built.training.best
     with loop.averaged(training):
         last = evaluated(built, "train", "validation")
         metrics = last
         if best is None:
-            best = {"step": state.step, "metrics": last, "model": loop.copied(training.objective.model.state_dict())}
+            best = {
+                "step": run.state.step,
+                "metrics": last,
+                "model": loop.copied(training.objective.model.state_dict()),
+            }
             checkpoint.save(folder.best, best)
     training.objective.model.load_state_dict(best["model"])
-    if best["step"] != state.step:
+    if best["step"] != run.state.step:
         metrics = evaluated(built, "train", "validation")
-    tested, seen = read_if_due(built, folder, journal)
+    tested, seen = read_if_due(built, folder, run.journal)
     summary = folder.update(
         metrics=metrics | tested,
         last=last,
         selected_by=training.monitor if built.data.validation else None,
         best_step=best["step"],
-        **_spent(built, folder, state, started),
+        **_spent(run),
     )
     return summary, seen
 
 
-def _draw(built: Built, folder: RunDir, seen: Collected | None, best_step: int) -> None:
+def _draw(run: Open, seen: Collected | None, best_step: int) -> None:
     """Draw the figures; a figure that fails is a warning, never a failed run."""
+    built, folder = run.built, run.folder
     if not built.trainer.figures:
         return
     from dlrun import figures  # matplotlib: half a second that a sweep without figures saves

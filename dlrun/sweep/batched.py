@@ -7,9 +7,7 @@ and where they can be trusted with the process that conducts the sweep.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig
@@ -29,25 +27,6 @@ STEP, EVALUATION, RATE = 2e-4, 1e-3, 2e10
 """Seconds of a step and of an evaluation beside their arithmetic, and FLOP a second of it on one thread."""
 
 
-@dataclass(frozen=True)
-class Division:
-    """Which jobs are carried out in this process; why the others are not, and how many for each reason."""
-
-    here: tuple[Job, ...]
-    elsewhere: tuple[Job, ...]
-    reasons: Mapping[str, int]
-    seconds: float
-
-    def tell(self) -> None:
-        """Say what is done where."""
-        if self.here:
-            jobs = f"{len(self.here)} job{'s' * (len(self.here) != 1)}"
-            order = ", one after another" * (len(self.here) > 1)
-            console.say(f"batched: {jobs} in this process{order}: about {console.duration(self.seconds)}")
-        for reason, count in self.reasons.items():
-            console.say(f"batched: {count} job{'s' * (count != 1)} as by hydra/launcher=local: {reason}")
-
-
 def chosen(launcher: Mapping[str, Any] | DictConfig) -> bool:
     """Return whether these are the settings of the launcher `batched`."""
     return str(launcher.get("_target_", "")).endswith(".BatchedLauncher")
@@ -63,40 +42,46 @@ def seconds_of(built: Built) -> float:
     return plan.steps * (STEP + built.flop_per_step / RATE) + evaluated
 
 
-def divide(results: Sequence[Result], hydra: DictConfig, seconds: Mapping[int, float], *, slots: int) -> Division:
-    """Return which of the jobs that are due are carried out here.
+def fits_here(jobs: Sequence[Job], seconds: Mapping[int, float], *, slots: int) -> str | None:
+    """Return why jobs should rather have processes of their own; None if one after another here they take no longer.
 
     `seconds` are guesses of what each job trains by its number, `slots` how many processes there could be.
     """
-    reasons: Counter[str] = Counter()
-    here: list[Job] = []
-    for result in results:
-        found = next(_against(result, hydra), None)
-        if found is None:
-            here.append(result.job)
-        else:
-            reasons[found] += 1
-    together = sum(seconds.get(job.n, 0.0) + HERE for job in here)
-    apart = SERVER + sum(seconds.get(job.n, 0.0) + PROCESS for job in here) / max(1, min(slots, len(here)))
-    if slots > 1 and together > apart:
-        reasons[f"in {slots} slots they take about {console.duration(apart)}, here {console.duration(together)}"] = len(
-            here
-        )
-        here = []
-    kept = {job.n for job in here}
-    rest = tuple(result.job for result in results if result.job.n not in kept)
-    return Division(tuple(here), rest, reasons, together)
+    here = sum(seconds.get(job.n, 0.0) + HERE for job in jobs)
+    apart = SERVER + sum(seconds.get(job.n, 0.0) + PROCESS for job in jobs) / max(1, min(slots, len(jobs)))
+    if slots <= 1 or here <= apart:
+        return None
+    return f"in {slots} slots they take about {console.duration(apart)}, here {console.duration(here)}"
 
 
-def _against(result: Result, hydra: DictConfig) -> Iterator[str]:
-    """Yield why a job needs a process of its own."""
+def against(result: Result, hydra: DictConfig) -> str | None:
+    """Return why a job needs a process of its own, or None if it can be trusted with this one."""
     if asks_hydra(hydra):
-        yield "they want something of Hydra (callbacks, an environment, a logging of their own)"
+        return "they want something of Hydra (callbacks, an environment, a logging of their own)"
     own = next((target for target in _targets(result.job.config) if not target.startswith(TRUSTED)), None)
     if own is not None:
-        yield f"{own} is not dlrun's: what it does to its process is not known"
-    if result.status == "killed" and not result.summary.get("error"):
-        yield "they were killed without a word, and may do so to their process again"
+        return f"{own} is not dlrun's: what it does to its process is not known"
+    if result.status == "killed" and not result.summary.get("error") and not result.summary.get("stacked"):
+        return "they were killed without a word, and may do so to their process again"
+    return None
+
+
+def tell(jobs: Sequence[Job], seconds: Mapping[int, float]) -> None:
+    """Say that jobs are carried out here, and how long they will take."""
+    if jobs:
+        about = console.duration(sum(seconds.get(job.n, 0.0) + HERE for job in jobs))
+        order = ", one after another" * (len(jobs) > 1)
+        console.say(f"batched: {_jobs(len(jobs))} in this process{order}: about {about}")
+
+
+def tell_reasons(reasons: Mapping[str, int], *, way: str) -> None:
+    """Say why jobs are carried out in another way than the best one."""
+    for reason, count in reasons.items():
+        console.say(f"batched: {_jobs(count)} {way}: {reason}")
+
+
+def _jobs(count: int) -> str:
+    return f"{count} job{'s' * (count != 1)}"
 
 
 def _targets(value: Any) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -14,10 +14,10 @@ from omegaconf import DictConfig
 from dlrun import console, provenance, tracking
 from dlrun.manifest import Job, Manifest
 from dlrun.results import Result, results
-from dlrun.rundir import RunDir, wait_until
+from dlrun.rundir import wait_until
 from dlrun.sweep import batched, foreign
 from dlrun.sweep import job as work
-from dlrun.sweep.display import Display, failure
+from dlrun.sweep.course import Course
 from dlrun.sweep.inside import Inside
 from dlrun.sweep.outcome import GRACE, Outcome, Task
 from dlrun.sweep.slots import Slot, slots_for
@@ -25,9 +25,6 @@ from dlrun.sweepdir import SweepDir
 
 if TYPE_CHECKING:
     from dlrun.sweep.pool import Pool
-
-INTERRUPTED = ("exited with code 130", "exited with code 143")
-"""How jobs end that were asked to stop and have saved."""
 
 
 class Conductor:
@@ -48,7 +45,7 @@ class Conductor:
         self._for_jobs = hydra if work.asks_hydra(hydra) else None
         self._stack = ExitStack()
         self._seconds = seconds
-        self._here: frozenset[int] = frozenset()
+        self._here: set[int] = set()
         self._pool: Pool | Inside | None = None
         self._known = provenance.known()
         self._began = time.time()
@@ -107,48 +104,32 @@ class Conductor:
         None among the jobs: there is none just now. `told` is given each result as it comes, and returns
         False to have no further job started. Raises `KeyboardInterrupt` or `SystemExit` after an interrupt.
         """
-        known: dict[int, Job] = {}
-        display = Display(count, self.what.monitor)
-        goes_on = foreign.goes_on(self._hydra.launcher.get("on_failure", "continue"))
-        stopped = False
+        launcher = self._hydra.launcher
+        course = Course(self, count=count, on_failure=launcher.get("on_failure", "continue"), told=told, tick=tick)
+        if batched.chosen(launcher):
+            jobs = self._batched(jobs, course)
+        if not (course.stopped or (isinstance(jobs, list) and not jobs)):
+            self.carry_out(course.tasks(jobs), count=count, done=course.done, tick=course.shown)
 
-        def tasks(jobs: Iterable[Job | None], **noted: str) -> Iterator[Task | None]:
-            for job in jobs:
-                if job is not None:
-                    known[job.n] = job
-                yield None if job is None else self._task(job, noted)
-
-        def done(outcome: Outcome) -> bool:
-            nonlocal stopped
-            job = known[outcome.key]
-            _settle(self.sweep.job(job.n), job, outcome)
-            display.ended(outcome)
-            stopped = not (told(self.result(job)) and (goes_on or not failure(outcome)))
-            return not stopped
-
-        def shown() -> None:
-            tick()
-            display.tick(self._pool.running if self._pool else 0)
-
-        here, elsewhere = self._divided(jobs)
-        if here:
-            self.carry_out(tasks(here, launcher="batched"), count=len(here), done=done, tick=shown, here=True)
-        if elsewhere and not stopped:
-            self.carry_out(tasks(elsewhere), count=count, done=done, tick=shown)
-
-    def _divided(self, jobs: Iterable[Job | None]) -> tuple[Sequence[Job], Iterable[Job | None]]:
-        """Return which jobs are run in this process, and which in processes of their own; a line says why."""
-        if not batched.chosen(self._hydra.launcher):
-            return (), jobs
+    def _batched(self, jobs: Iterable[Job | None], course: Course) -> Iterable[Job | None]:
+        """Run in this process what can be run here; return the jobs that get processes of their own."""
         if self._seconds is None or not isinstance(jobs, Sequence):
             console.say("batched: a search runs its jobs as hydra/launcher=local does: it looks at them while they run")
-            return (), jobs
+            return jobs
+        from dlrun.sweep.batch import Batch
+
         due = [self.result(job) for job in jobs if job is not None]
-        slots = len(slots_of(self._hydra.launcher, self.what.jobs, len(due)))
-        division = batched.divide(due, self._hydra, self._seconds, slots=slots)
-        division.tell()
-        self._here = frozenset(job.n for job in division.here)
-        return division.here, division.elsewhere
+        batch = Batch(self.sweep, self._hydra, slots_of(self._hydra.launcher, self.what.jobs, len(due)), self._seconds)
+        try:
+            batch.run(due, course)
+        finally:
+            self._here |= batch.here
+        return batch.elsewhere
+
+    @property
+    def running(self) -> int:
+        """Return how many jobs run now."""
+        return self._pool.running if self._pool else 0
 
     def carry_out(
         self,
@@ -192,7 +173,8 @@ class Conductor:
         if enabled:
             self.uploader = tracking.start_sweep(self.sweep)
 
-    def _task(self, job: Job, noted: Mapping[str, str]) -> Task:
+    def task(self, job: Job, noted: Mapping[str, str]) -> Task:
+        """Return the task of a job, begun anew or gone on with; what is `noted` its summary will say."""
         folder = self.sweep.job(job.n)
         known = work.Known(self._known, noted)
         begun = folder.config.exists() and folder.journal.exists()
@@ -256,20 +238,3 @@ def reuse(sweep: SweepDir, jobs: Sequence[Job], others: Iterable[tuple[SweepDir,
                     sweep.reuse(wanting.n, run)
                     count += 1
     return count
-
-
-def _settle(folder: RunDir, job: Job, outcome: Outcome) -> None:
-    """Write down the status of a job whose process could not."""
-    if outcome.error is None:
-        return
-    summary = folder.summary()
-    status = folder.status() if summary else None
-    if outcome.told.startswith("exited") and outcome.told not in INTERRUPTED:
-        folder.update(status="failed", error=outcome.told)
-    elif status is None or status == "finished":
-        killed = outcome.told.startswith("killed") or outcome.told in INTERRUPTED
-        folder.update(
-            status="killed" if killed else "failed", name=job.config["name"], seed=job.seed, error=outcome.told
-        )
-    elif not summary.get("error"):
-        folder.update(error=outcome.told)

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from dlrun import console
 from dlrun.interrupt import Interrupt, stopped
@@ -57,6 +58,21 @@ class Inside:
                 if time.monotonic() > ticked + TICK:
                     tick()
                     ticked = time.monotonic()
+        if interrupt.signal is not None:
+            raise stopped(interrupt.signal)
+
+    def together(
+        self, call: Callable[[Interrupt], Sequence[Outcome]], *, log: Path, done: Callable[[Outcome], bool]
+    ) -> None:
+        """Make a call that carries out several tasks at once; what is printed goes to the file `log`.
+
+        `done` is given each outcome. Raises what the call raises, and after an interrupt what `run` does.
+        """
+        with Interrupt() as interrupt, _taken(self._slots) as slot:
+            with apart(log, threads=slot.threads):
+                outcomes = call(interrupt)
+            for found in outcomes:
+                done(found)
         if interrupt.signal is not None:
             raise stopped(interrupt.signal)
 

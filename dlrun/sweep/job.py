@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -50,7 +52,7 @@ def start(
     _prepare(known)
     if hydra is not None:
         return _as_hydra_does(folder, config, overrides, hydra, known)
-    _write(folder, config, overrides)
+    write(folder, config, overrides)
     handler = logging.FileHandler(folder.log)
     handler.setFormatter(logging.Formatter(FORMAT))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
@@ -69,7 +71,12 @@ def asks_hydra(hydra: DictConfig) -> bool:
 def go_on(folder: RunDir, known: Known) -> dict[str, Any]:
     """Go on with a job that was stopped, from its last checkpoint, and return its summary."""
     _prepare(known)
-    return run(sealed(rebuild(folder)), folder, resumed=True, noted=known.noted)
+    return run(rebuilt(folder), folder, resumed=True, noted=known.noted)
+
+
+def rebuilt(folder: RunDir) -> Built:
+    """Return the parts of a job that was stopped."""
+    return sealed(rebuild(folder))
 
 
 def test(folder: RunDir) -> dict[str, float]:
@@ -99,13 +106,33 @@ def _prepare(known: Known) -> None:
     provenance.remember(known.found)
 
 
-def _write(folder: RunDir, config: dict[str, Any], overrides: Sequence[str]) -> None:
+def write(folder: RunDir, config: dict[str, Any], overrides: Sequence[str]) -> None:
     """Write what the run is into its folder, as Hydra does."""
     folder.config.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(_part({name: value}) for name, value in config.items())
+    for path, content in ((folder.config, text), (folder.config.with_name("overrides.yaml"), _dumped([*overrides]))):
+        write_atomically(path, content.encode())
+
+
+def _part(content: dict[str, Any]) -> str:
+    """Return a part of a configuration as YAML; most are those of the job before."""
+    try:
+        text = json.dumps(content)
+        same = json.loads(text) == content
+    except (TypeError, ValueError):  # a value, or a key, that JSON lacks
+        same = False
+    return _known_part(text) if same else _dumped(content)
+
+
+@functools.lru_cache(maxsize=256)
+def _known_part(text: str) -> str:
+    return _dumped(json.loads(text))
+
+
+def _dumped(content: Any) -> str:
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    for path, content in ((folder.config, config), (folder.config.with_name("overrides.yaml"), list(overrides))):
-        text = yaml.dump(content, Dumper=dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
-        write_atomically(path, text.encode())
+    text: str = yaml.dump(content, Dumper=dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    return text
 
 
 def _as_hydra_does(

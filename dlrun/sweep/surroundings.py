@@ -31,14 +31,14 @@ def apart(log: Path, *, threads: int) -> Iterator[None]:
         stack.enter_context(warnings.catch_warnings())
         for context in (_torch, _process, _logging, console.apart, provenance.apart):
             stack.enter_context(context())
-        stack.enter_context(_printed_to(log))
+        stack.enter_context(printed_to(log))
         torch.set_num_threads(threads)
         _draw_anew()
         yield
 
 
 @contextmanager
-def _printed_to(log: Path) -> Iterator[None]:
+def printed_to(log: Path) -> Iterator[None]:
     """Redirect both streams, for Python and for what writes to their descriptors."""
     log.parent.mkdir(parents=True, exist_ok=True)
     for stream in (sys.stdout, sys.stderr):

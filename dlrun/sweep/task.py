@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from dlrun import manifest
 from dlrun.errors import RunError
@@ -172,7 +172,7 @@ def _returned(result: Result, overrides: Sequence[str]) -> JobReturn:
     value = result.summary if done else RunError(f"{result.status}: {result.summary.get('error')}")
     return JobReturn(
         overrides=list(overrides),
-        cfg=OmegaConf.create(result.job.config),
+        cfg=None,  # no sweeper reads it, and to make it takes as long as a small job
         working_dir=str(result.run.path),
         status=JobStatus.COMPLETED if done else JobStatus.FAILED,
         _return_value=value,

@@ -1,0 +1,58 @@
+"""Runs that were trained in an ensemble trained again alone, and what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from dlrun import checkpoint, console, journal, loop
+from dlrun.device import apply
+from dlrun.state import State
+from dlrun.sweep.groups import Builder, Member
+
+
+class _Curves:
+    """A recorder that keeps the points in memory."""
+
+    def __init__(self) -> None:
+        self.points: dict[str, list[tuple[int, float]]] = {}
+
+    def point(self, step: int, epoch: float, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            self.points.setdefault(name, []).append((step, float(value)))
+
+    def save(self, content: dict[str, Any], best: Any) -> None:
+        """Keep nothing: the weights are where they were trained."""
+
+
+def tell(members: Sequence[Member], builder: Builder) -> None:
+    """Train each member alone, leaving its folder as it is, and say by how much weights and curves differ."""
+    for member in members:
+        if member.folder.status() != "finished":
+            continue
+        found = differences(member, builder)
+        told = ", ".join(f"{name} by at most {console.number(value)}" for name, value in found.items())
+        console.say(f"verify: {' '.join(member.job.overrides) or member.job.n}: alone it differs in {told}")
+
+
+def differences(member: Member, builder: Builder) -> dict[str, float]:
+    """Return the largest differences to the run trained alone: of the last weights, and of each curve of losses."""
+    built = builder.fresh(member.job)
+    before = torch.get_num_threads()
+    apply(built.execution)
+    curves = _Curves()
+    try:
+        loop.train(built.training, State(), curves)
+    finally:
+        torch.set_num_threads(before)
+    weights, stacked = built.training.objective.model.state_dict(), checkpoint.load(member.folder.last)["model"]
+    found = {"the weights": max((float((weights[n].cpu() - stacked[n]).abs().max()) for n in weights), default=0.0)}
+    there = journal.curves(member.folder.journal)
+    for name in ("train/loss", "val/loss"):
+        pairs = zip(curves.points.get(name, []), there.get(name, []), strict=False)
+        apart = [abs(one - other) for (_, one), (_, other) in pairs]
+        if apart:
+            found[name] = max(apart)
+    return found

@@ -1,0 +1,126 @@
+"""Jobs of one kind trained as one program: each is opened and finished as any run is, and `loop.train` trains all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, TextIO
+
+import torch
+
+from dlrun import console, loop, presentation
+from dlrun.ensemble import Ensemble, Members
+from dlrun.interrupt import Interrupt
+from dlrun.run import Open, completed, ended, opened
+from dlrun.sweep import job as work
+from dlrun.sweep.groups import Member
+from dlrun.sweep.outcome import Outcome, Task, attempt, outcome
+from dlrun.sweep.surroundings import printed_to
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A member that has begun, with the task that it stands for and the time at which it began."""
+
+    task: Task
+    run: Open
+    began: float
+
+
+class Spoken:
+    """A recorder whose words go to its own run's log, and nowhere else."""
+
+    def __init__(self, run: Open, log: TextIO, tick: Callable[[], None]) -> None:
+        self._run = run
+        self._log = log
+        self._tick = tick
+
+    def point(self, step: int, epoch: float, values: dict[str, Any]) -> None:
+        """Hand a point on."""
+        with console.into(self._log):
+            self._run.recorder.point(step, epoch, values)
+        self._tick()
+
+    def save(self, content: dict[str, Any], best: Any) -> None:
+        """Hand a checkpoint on."""
+        with console.into(self._log):
+            self._run.recorder.save(content, best)
+
+
+def train(
+    members: Sequence[Member],
+    tasks: Sequence[Task],
+    interrupt: Interrupt,
+    *,
+    threads: int,
+    noted: dict[str, Any],
+    tick: Callable[[], None] = lambda: None,
+) -> list[Outcome]:
+    """Train the members as one program, and return what came of each.
+
+    What is `noted` each summary says too. An interrupt ends all of them, saved. Raises what the program itself
+    fails with: the members are then as after a kill, and can be gone on with one by one.
+    """
+    outcomes: list[Outcome] = []
+    with ExitStack() as stack:
+        begun: list[Begun] = []
+        for member, task in zip(members, tasks, strict=True):
+            found = _opened(member, task, stack, noted)
+            if isinstance(found, Begun):
+                begun.append(found)
+            else:
+                outcomes.append(found)
+        if begun:
+            ensemble = Ensemble([each.run.built.training for each in begun], [each.run.state for each in begun])
+            logs = [stack.enter_context(each.task.log.open("a", encoding="utf-8")) for each in begun]
+            recorders = [Spoken(each.run, log, tick) for each, log in zip(begun, logs, strict=True)]
+            torch.set_num_threads(threads)
+            everyone = Members(ensemble, recorders)
+            loop.train(ensemble, ensemble.state, everyone, stop=lambda: interrupt.signal is not None)
+            for i, each in enumerate(begun):
+                each.run.state = ensemble.states[i]
+                outcomes.append(_ended(each, ensemble.errors.get(i), interrupt))
+                tick()
+    return outcomes
+
+
+def _opened(member: Member, task: Task, stack: ExitStack, noted: dict[str, Any]) -> Begun | Outcome:
+    """Begin a run; one that cannot be begun harms no other."""
+    began = time.monotonic()
+
+    def begin() -> Open:
+        if not member.resumed:
+            work.write(member.folder, member.job.config, member.job.overrides)
+        context = opened(member.built, member.folder, resumed=member.resumed, noted=noted)
+        return stack.enter_context(context)
+
+    with _heard(task):
+        kind, content, told = attempt(begin)
+        if kind != "value":
+            return outcome(task, kind, content, told, seconds=time.monotonic() - began)
+        presentation.announce(content.built, content.folder, start=content.state.step)
+    return Begun(task, content, began)
+
+
+def _ended(begun: Begun, error: Exception | None, interrupt: Interrupt) -> Outcome:
+    """Finish a run whose training has ended, or write down how it did."""
+
+    def end() -> dict[str, Any]:
+        with ended(begun.run, interrupt):
+            if error is not None:
+                raise error
+            return completed(begun.run, interrupt)
+
+    with _heard(begun.task):
+        kind, content, told = attempt(end)
+    if kind == "error" and isinstance(content, KeyboardInterrupt):
+        kind, content = "exit", 130
+    return outcome(begun.task, kind, content, told, seconds=time.monotonic() - begun.began)
+
+
+@contextmanager
+def _heard(task: Task) -> Iterator[None]:
+    with console.apart(), printed_to(task.log), console.kept(task.log):
+        yield

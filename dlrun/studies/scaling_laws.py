@@ -78,7 +78,7 @@ class ScalingLaws:
             return
         caption = (
             "Loss against compute, size of the training text and parameters, both axes logarithmic. Dots: the runs "
-            "with the most of the other quantity, and a straight line through them, dashed where extended, its exponent "
+            "with the most of the other quantity, and a straight line through them, dashed beyond them, its exponent "
             "with the 95 % interval; dotted: the one law fitted to all runs. Star: the run held out, beside the 95 % "
             "intervals that the line (solid) and the law (dotted) predict. Compute: validation curves within the runs "
             "(grey), and the law of their lower envelope."

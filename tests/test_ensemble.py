@@ -420,7 +420,9 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", ["sgd", "nesterov", "adamw"])
-def test_the_steps_of_an_ensemble_are_one_program_where_the_runs_ask_for_it(name: str, interpreted: list[Any]) -> None:
+def test_the_steps_of_an_ensemble_are_one_program_where_the_runs_ask_for_it(
+    name: str, interpreted: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     model = partial(MLP, (2,), 2, hidden=[2, 2], activation="tanh")
 
     def make(i: int) -> loop.Training:
@@ -432,6 +434,7 @@ def test_the_steps_of_an_ensemble_are_one_program_where_the_runs_ask_for_it(name
     notes = [Notes() for _ in range(3)]
     loop.train(ensemble, ensemble.state, Members(ensemble, notes))
     assert len(interpreted) == 1
+    assert "one by one" not in capsys.readouterr().err
     for i in range(3):
         assert close(notes[i].points, expected[i].points, tolerance=1e-4), i
         assert close(notes[i].saved[-1], expected[i].saved[-1], tolerance=1e-4), i

@@ -8,6 +8,7 @@ the sums are taken side by side; every other is asked under `vmap`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
@@ -53,7 +54,7 @@ class StackedObjective:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return the mean loss of each run on its batch, [R], with their graph; x is [R, B, …] and y [R, B, …]."""
-        with self._objective.precision():
+        with self.precision():
             if self._score is None:
                 means: Tensor = self._asked(lambda model, one: self._objective.loss(model, one).mean(), batch)
                 return means
@@ -61,6 +62,10 @@ class StackedObjective:
             if batch.y.ndim == 2:
                 return values.mean(1)
             return values.flatten(1).sum(1) / self._score.counts(batch.y)
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Return the context in which the models compute."""
+        return self._objective.precision()
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these runs only."""
@@ -71,7 +76,7 @@ class StackedObjective:
 
     def totals(self, metrics: Mapping[str, Metric], batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Return of the loss and of each metric the sum (float64) and the count, [R] each."""
-        with self._objective.precision():
+        with self.precision():
             outputs = self._outputs(batch.x) if self._score else None
             found = {"loss": self._loss_totals(outputs, batch)}
             for name, metric in metrics.items():

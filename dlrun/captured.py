@@ -7,7 +7,7 @@ takes a whole block; what a block lacks at a point where the loop looks up is ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import gcd
 from typing import TYPE_CHECKING
 
@@ -47,25 +47,31 @@ class Graph:
         self._batches = [Batch(batch.x.clone(), batch.y.clone()) for _ in range(steps)]
         self._inputs = [t for each in self._batches for t in each]
         self._rates = torch.zeros(steps, device=run.device)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            updates = [self._step(run, i) for i in range(steps)]
-            self._losses = torch.stack([u.loss for u in updates])
-            norms = [u.grad_norm for u in updates if u.grad_norm is not None]
-            self._norms = torch.stack(norms) if norms else None
+        self._replay, self._found = recorded(lambda: self._steps(run))
 
-    def _step(self, run: Training, i: int) -> Update:
-        return run.optimizer.step(run.objective, self._batches[i], self._rates[i])  # type: ignore[arg-type]
+    def _steps(self, run: Training) -> list[Tensor]:
+        """Take the steps; return their losses and, where it is measured, the norms of the gradients."""
+        given = zip(self._batches, self._rates.unbind(), strict=True)
+        updates = [run.optimizer.step(run.objective, batch, lr) for batch, lr in given]  # type: ignore[arg-type]
+        norms = [u.grad_norm for u in updates if u.grad_norm is not None]
+        return [torch.stack(values) for values in ([u.loss for u in updates], norms) if values]
 
     def __call__(self, block: Sequence[Batch], rates: Tensor) -> list[Update]:
         """Take the steps on these batches; nothing is waited for."""
         torch._foreach_copy_(self._inputs, [t for batch in block for t in batch], non_blocking=True)
         self._rates.copy_(rates, non_blocking=True)
-        self._graph.replay()
+        self._replay()
         # the next replay writes over them
-        losses = self._losses.clone().unbind()
-        norms = self._norms.clone().unbind() if self._norms is not None else [None] * len(losses)
-        return [Update(*pair) for pair in zip(losses, norms, strict=True)]
+        losses, *norms = (values.clone().unbind() for values in self._found)
+        return [Update(*pair) for pair in zip(losses, norms[0] if norms else [None] * len(losses), strict=True)]
+
+
+def recorded(steps: Callable[[], list[Tensor]]) -> tuple[Callable[[], None], list[Tensor]]:
+    """Return what repeats `steps`, and where their results are found then; they are not taken now."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = steps()
+    return graph.replay, found
 
 
 class Captured:
@@ -87,7 +93,8 @@ class Captured:
         """Take a step for each batch."""
         if any((x.shape, y.shape) != self._shapes for x, y in block):
             return self._eager.take(step, block)
-        rates = torch.tensor([rate(self._run, s) for s in range(step, step + len(block))]).pin_memory()
+        rates = torch.tensor([rate(self._run, s) for s in range(step, step + len(block))])
+        rates = rates.pin_memory() if self._run.device.type == "cuda" else rates
         if len(block) in self._graphs:
             return self._graphs[len(block)](block, rates)
         singly = zip(block, torch.split(rates, 1), strict=True)

@@ -40,3 +40,16 @@ def test_lower_precisions_learn(precision: str, call: Call) -> None:
 def test_a_killed_run_resumes_bit_equal(call: Call) -> None:
     done = call("verify-resume", "+experiment=digits", "trainer.device=cuda", "trainer.deterministic=true")
     assert done.code == 0, done.out
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_captured_run_is_the_run_and_resumes_bit_equal(optimizer: str, call: Call) -> None:
+    argv = ("+experiment=digits", f"optimizer={optimizer}", "trainer.precision=fp32", "trainer.deterministic=true")
+    for compiled in ("true", "false"):
+        done = call("train", *argv, f"trainer.compile={compiled}", *QUICK)
+        assert done.code == 0, done.err
+        assert "one by one" not in done.err
+    graphs, steps = (run.summary()["metrics"] for run in all_runs())
+    assert graphs["train/loss"] == pytest.approx(steps["train/loss"], rel=0.05)
+    done = call("verify-resume", *argv, "trainer.compile=true")
+    assert done.code == 0, done.out

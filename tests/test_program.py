@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlrun import loop, program, worth
+from dlrun import captured, loop, program, worth
 from dlrun.averaging import Average
 from dlrun.batches import Batches
 from dlrun.losses.cross_entropy import cross_entropy
@@ -171,6 +171,45 @@ def test_what_cannot_be_a_program_is_trained_as_ever(
     assert why in told
     assert told.count("\n") == 1
     assert notes.points == theirs.points
+
+
+def fake_graph(steps: Callable[[], list[Tensor]]) -> tuple[Callable[[], None], list[Tensor]]:
+    """What `captured.recorded` returns, without a GPU: the steps are taken again, their results copied to one place."""
+    found = [torch.empty_like(t) for t in steps()]
+
+    def replay() -> None:
+        for place, value in zip(found, steps(), strict=True):
+            place.copy_(value)
+
+    return replay, found
+
+
+@pytest.mark.parametrize("make", RULES, ids=["sgd", "nesterov", "accumulated", "adam", "adamw"])
+def test_graphs_take_blocks_as_the_steps_go(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captured, "recorded", fake_graph)
+    monkeypatch.setattr(captured, "warm_up", lambda run, batch: None)
+    plan = Plan(steps=90, per_epoch=6, log_every=10, evaluate_every=30, checkpoint_every=5)
+    whole, theirs = Notes(), Notes()
+
+    def fresh() -> loop.Training:
+        run = training(make(), plan=plan)
+        graphs = captured.Captured(run, program.example(run), program.tensors_of(run))
+        monkeypatch.setattr(run, "stepping", lambda: graphs)
+        return run
+
+    eager, run = training(make(), plan=plan), fresh()
+    loop.train(eager, State(), theirs)
+    loop.train(run, State(), whole)
+    for (step, values), (_, expected) in zip(whole.points, theirs.points, strict=True):
+        assert values == pytest.approx(expected, rel=1e-3), step
+    torch.testing.assert_close(run.objective.params, eager.objective.params, rtol=1e-3, atol=1e-4)
+    # where a run stopped, between two blocks, is where it goes on
+    again, notes = fresh(), Notes()
+    state = loop.restore(again, cloned(whole.saved[35]))
+    again.best = cloned(whole.best[35])
+    loop.train(again, state, notes)
+    assert notes.points == [point for point in whole.points if point[0] > 35]
+    assert same(notes.saved[90], whole.saved[90])
 
 
 def test_a_program_that_computes_something_else_is_not_used(

@@ -37,7 +37,6 @@ from dlrun.stacked.descent import StackedDescent
 from dlrun.stacked.evaluation import StackedSplits, evaluate
 from dlrun.stacked.objective import StackedObjective
 from dlrun.stacked.trial import trial
-from dlrun.stacked.weights import stacked
 from dlrun.stacked.window import StackedWindow
 from dlrun.state import State
 from dlrun.stepping import Eager, Stepping
@@ -188,18 +187,19 @@ class Ensemble:
     def _state_dict(self, i: int, row: Tensor) -> dict[str, Tensor]:
         """Return a run's weights, a row of the matrix, by the names that its model has for them."""
         model, params = self.members[i].objective.model, self.members[i].objective.params
-        values = dict(zip(map(id, params), self.objective.layout.of_row(row), strict=True))
+        values = dict(zip(map(id, params), self.objective.layout.of_row(row, params), strict=True))
         return {name: values[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
 
     def _put(self, i: int, place: int) -> None:
         """Give a run its weights, its optimizer's state and its average, as if it had been trained alone."""
         member, layout = self.members[i], self.objective.layout
+        params = member.objective.params
         with torch.no_grad():
-            for p, value in zip(member.objective.params, layout.of_row(self.objective.weights[place]), strict=True):
+            for p, value in zip(params, layout.of_row(self.objective.weights[place], params), strict=True):
                 p.copy_(value)
-        member.optimizer.load_state_dict(self.optimizer.rule.state_of(place))
+        member.optimizer.load_state_dict(self.optimizer.rule.state_of(place, params))
         if member.average and self.average:
-            member.average.weights = [w.clone() for w in layout.of_row(self.average.weights[0][place])]
+            member.average.weights = [w.clone() for w in layout.of_row(self.average.weights[0][place], params)]
         self._contents[i] = None if i in self.errors else member.content(self.states[i])
 
     def _settle(self) -> None:
@@ -228,7 +228,7 @@ class Ensemble:
         if averages[0] is None:
             return None
         average = Average(self.objective.params, averages[0].decay)
-        average.weights = [stacked([each.weights for each in averages if each])]
+        average.weights = [self.objective.layout.stacked([each.weights for each in averages if each])]
         return average
 
 

@@ -211,11 +211,14 @@ def test_every_model_and_loss_follows_the_runs_alone(make: Callable[[int], loop.
     check(make, 3)
 
 
-def test_polynomials_on_data_of_their_own() -> None:
+@pytest.mark.parametrize("name", ["decay", "momentum", "adamw"])
+def test_polynomials_of_their_own_degrees_and_data(name: str) -> None:
     def make(i: int) -> loop.Training:
         data = polynomial(n=50, data_seed=i % 2, noise=0.1 * (1 + i))
-        model = partial(Polynomial, (1,), 1, degree=4)
-        return training(i, SGD(lr=0.05 * (i + 1), momentum=0.9), model=model, data=data, loss=mse)
+        model = partial(Polynomial, (1,), 1, degree=(2, 5, 0)[i])
+        run = training(i, RULES[name](i), model=model, data=data, loss=mse, clip=1.0 + i)
+        run.average = Average(run.objective.params, 0.9)
+        return run
 
     check(make, 3)
 

@@ -20,7 +20,7 @@ from dlrun.objective import Objective
 from dlrun.stacked.dense import chain
 from dlrun.stacked.evaluation import StackedSplits, evaluate
 from dlrun.stacked.objective import StackedObjective
-from dlrun.stacked.weights import layout, stacked
+from dlrun.stacked.weights import layout
 from dlrun.types import Batch, Metric
 
 CPU = torch.device("cpu")
@@ -38,9 +38,15 @@ def objectives(runs: int, *shape: int, sizes: tuple[int, ...] = (5,)) -> list[Ob
 
 def test_a_row_is_a_run() -> None:
     members = objectives(3, 4)
-    weights, shapes = stacked([member.params for member in members]), layout(members[0].params)
+    params = [member.params for member in members]
+    weights = layout(params).stacked(params)
     for run, member in enumerate(members):
-        for view, row, p in zip(shapes.views(weights), shapes.of_row(weights[run]), member.params, strict=True):
+        for view, row, p in zip(
+            layout(params).views(weights),
+            layout(params).of_row(weights[run], member.params),
+            member.params,
+            strict=True,
+        ):
             assert torch.equal(view[run], p)
             assert torch.equal(row, p)
 
@@ -56,7 +62,7 @@ def test_the_gradient_of_the_sum_is_that_of_every_run(sizes: tuple[int, ...]) ->
         loss = one(batch)
         assert torch.allclose(losses[run], loss, atol=1e-6)
         for grad, expected in zip(
-            together.layout.of_row(grads[run]), torch.autograd.grad(loss, one.params), strict=True
+            together.layout.of_row(grads[run], one.params), torch.autograd.grad(loss, one.params), strict=True
         ):
             assert torch.allclose(grad, expected, atol=1e-6)
 

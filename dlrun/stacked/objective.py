@@ -20,7 +20,7 @@ from dlrun.evaluation import loss_total, wide
 from dlrun.objective import Objective
 from dlrun.stacked.dense import chain
 from dlrun.stacked.scores import plain, score_of
-from dlrun.stacked.weights import layout, stacked
+from dlrun.stacked.weights import Layout, layout
 from dlrun.types import Batch, Metric
 
 FROM_OUTPUTS = (known.accuracy, known.error, known.top_k, known.nll, known.mse)
@@ -35,11 +35,13 @@ class StackedObjective:
     """
 
     def __init__(self, members: Sequence[Objective]) -> None:
-        first = members[0]
+        first = max(members, key=_size)  # one that has all weights that any has
         self.model: nn.Module = first.model
-        self.layout = layout(first.params)
+        params = [member.params for member in members]
+        self.layout = layout(params)
         self.decays = [member.decay for member in members]
-        self.weights = stacked([member.params for member in members]).requires_grad_()
+        self.weights = self.layout.stacked(params).requires_grad_()
+        self._mask = _mask(params, self.layout)
         self._objective = first
         named = {id(p): name for name, p in first.model.named_parameters()}
         self._names = [named[id(p)] for p in first.params]
@@ -71,6 +73,7 @@ class StackedObjective:
         """Go on with these runs only."""
         self.weights = self.weights.detach().index_select(0, rows).requires_grad_()
         self.decays = [self.decays[row] for row in rows.tolist()]
+        self._mask = self._mask if self._mask is None else self._mask.index_select(0, rows)
         if self._score is not None:
             self._score.keep(rows)
 
@@ -86,9 +89,13 @@ class StackedObjective:
                     found[name] = self._asked(_counted(metric), batch)
         return found
 
+    def _views(self) -> list[Tensor]:
+        """Return the parameters [R, …]; what a run does not have stays zero, for its gradient is zero."""
+        return self.layout.views(self.weights if self._mask is None else self.weights * self._mask)
+
     def _outputs(self, x: Tensor) -> Tensor:
         """Return the outputs [R, B, …] of all runs."""
-        params = self.layout.views(self.weights)
+        params = self._views()
         if self._chain is None:
             named = dict(zip(self._names, params, strict=True))
             outputs: Tensor = vmap(lambda p, one: functional_call(self.model, p, (one,)))(named, x)
@@ -99,7 +106,7 @@ class StackedObjective:
 
     def _asked(self, question: Callable[[nn.Module, Batch], Any], batch: Batch) -> Any:
         """Return what `question` finds of every run's model and batch."""
-        named = {f"model.{name}": p for name, p in zip(self._names, self.layout.views(self.weights), strict=True)}
+        named = {f"model.{name}": p for name, p in zip(self._names, self._views(), strict=True)}
         return vmap(lambda p, x, y: functional_call(self._scored, p, (question, Batch(x, y))))(named, *batch)
 
     def _loss_totals(self, outputs: Tensor | None, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -108,6 +115,17 @@ class StackedObjective:
             return cast("tuple[Tensor, Tensor]", found)
         values = wide(self._score.values(outputs, batch.y)).flatten(1)
         return values.sum(1), self._score.counts(batch.y)
+
+
+def _size(objective: Objective) -> int:
+    return sum(p.numel() for p in objective.params)
+
+
+def _mask(runs: Sequence[Sequence[Tensor]], shapes: Layout) -> Tensor | None:
+    """Return 1 for each weight that a run has and 0 for one that only others have, [R, P]; None if all have all."""
+    if all(tuple(p.shape) == shape for params in runs for p, shape in zip(params, shapes.shapes, strict=True)):
+        return None
+    return shapes.stacked([[torch.ones_like(p) for p in params] for params in runs])
 
 
 class _Scored(nn.Module):

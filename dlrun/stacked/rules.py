@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.sgd import SGD
-from dlrun.stacked.weights import Layout, column, stacked
+from dlrun.stacked.weights import Layout, column
 
 
 class StackedRule(Protocol):
@@ -26,8 +26,8 @@ class StackedRule(Protocol):
     def tensors(self) -> list[Tensor]:
         """Return what a step changes beside the weights."""
 
-    def state_of(self, row: int) -> dict[str, Any]:
-        """Return a run's state, as the rule of a run alone gives and takes it."""
+    def state_of(self, row: int, params: Sequence[Tensor]) -> dict[str, Any]:
+        """Return the state of the run with these parameters, as the rule of a run alone gives and takes it."""
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these runs only."""
@@ -77,8 +77,8 @@ class StackedSGD:
         self._has_velocity = [bool(rule.momentum) for rule in members]
         self._velocity = self._momentum = self._share = None
         if any(self._has_velocity):
-            zeros = layout.of_row(torch.zeros_like(weights[0], requires_grad=False))
-            self._velocity = stacked([state["velocity"] or zeros for state in states])
+            zeros = [torch.zeros(shape, dtype=weights.dtype, device=weights.device) for shape in layout.shapes]
+            self._velocity = layout.stacked([state["velocity"] or zeros for state in states])
             self._momentum = column([rule.momentum for rule in members], weights)
         if any(rule.momentum and rule.dampening for rule in members):
             self._share = column([1 - rule.dampening * bool(rule.momentum) for rule in members], weights)
@@ -104,10 +104,13 @@ class StackedSGD:
         """Return what a step changes beside the weights."""
         return [] if self._velocity is None else [self._velocity]
 
-    def state_of(self, row: int) -> dict[str, Any]:
+    def state_of(self, row: int, params: Sequence[Tensor]) -> dict[str, Any]:
         """Return a run's velocities, and whether a step was taken."""
-        velocity = self._layout.of_row(self._velocity[row]) if self._velocity is not None else []
-        return {"velocity": velocity if self._has_velocity[row] else [], "first": self._first}
+        velocity = self._velocity[row] if self._velocity is not None and self._has_velocity[row] else None
+        return {
+            "velocity": [] if velocity is None else self._layout.of_row(velocity, params),
+            "first": self._first,
+        }
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these runs only."""
@@ -122,8 +125,8 @@ class StackedAdam:
     def __init__(self, members: Sequence[Adam], weights: Tensor, decay: Tensor | None, layout: Layout) -> None:
         self._layout, self._decay, self._decoupled = layout, decay, members[0].decoupled
         states = [rule.state_dict() for rule in members]
-        self._mean = stacked([state["mean"] for state in states])
-        self._square = stacked([state["square"] for state in states])
+        self._mean = layout.stacked([state["mean"] for state in states])
+        self._square = layout.stacked([state["square"] for state in states])
         # a tensor, so that a captured step counts too; 1 - β^t in double precision, as for a run alone
         wide = weights.new_empty(0, dtype=torch.float32 if weights.device.type == "mps" else torch.float64)
         self._steps = torch.full((), float(states[0]["steps"]), dtype=wide.dtype, device=wide.device)
@@ -148,9 +151,9 @@ class StackedAdam:
         """Return what a step changes beside the weights."""
         return [self._mean, self._square, self._steps]
 
-    def state_of(self, row: int) -> dict[str, Any]:
+    def state_of(self, row: int, params: Sequence[Tensor]) -> dict[str, Any]:
         """Return a run's number of steps and its two averages."""
-        mean, square = self._layout.of_row(self._mean[row]), self._layout.of_row(self._square[row])
+        mean, square = (self._layout.of_row(each[row], params) for each in (self._mean, self._square))
         return {"steps": int(self._steps), "mean": mean, "square": square}
 
     def keep(self, rows: Tensor) -> None:

@@ -1,7 +1,8 @@
 """What runs must have in common to be trained as one program, and which run cannot be at all.
 
 Free to differ are the seed (initial weights, order, augmentation), the learning rate and its schedule, weight decay,
-momentum, betas, the bound of clipping, label smoothing, patience, and the samples, if there are as many.
+momentum, betas, the bound of clipping, label smoothing, patience, a polynomial's degree, and the samples, if there are
+as many.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dlrun.batches import Batches, Streamed
 from dlrun.datasets.fingerprint import fingerprint
 from dlrun.evaluation import Walked
 from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.models.polynomial import Polynomial
 from dlrun.objective import Objective
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.descent import Descent
@@ -76,9 +78,18 @@ def of_objective(objective: Objective) -> dict[str, Hashable]:
     function, arguments = plain(objective.loss)
     if function is cross_entropy:
         arguments.pop("label_smoothing", None)
-    model = tuple((name, type(module), _attributes(module)) for name, module in objective.model.named_modules())
-    shapes = tuple((tuple(p.shape), p.dtype) for p in objective.params)
-    return {"model": (model, shapes), "loss": (function, _plain(arguments)), "trainer.precision": _autocast(objective)}
+    return {
+        "model": _model(objective),
+        "loss": (function, _plain(arguments)),
+        "trainer.precision": _autocast(objective),
+    }
+
+
+def _model(objective: Objective) -> Hashable:
+    if type(objective.model) is Polynomial:  # one of a lower degree has the first columns alone
+        return (Polynomial, tuple(objective.model.coefficients.shape[1:]))
+    modules = tuple((name, type(module), _attributes(module)) for name, module in objective.model.named_modules())
+    return (modules, tuple((tuple(p.shape), p.dtype) for p in objective.params))
 
 
 def of_optimizer(optimizer: Descent) -> dict[str, Hashable]:

@@ -18,14 +18,14 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks import commands, families, report
+from benchmarks import commands, families, report, step
 from benchmarks.alternation import alternate, ratios, spread
 from benchmarks.frameworks import PEERS, QUIET, installed, peers_python
 from benchmarks.report import ROOT, Figure, Section
 
 ONE_STEP = ("train", "trainer.steps=1", "trainer.figures=false", "tracking.wait=0")
 OFF = "tracking.enabled=false"
-STUDY = ("train", "+experiment=polynomial_capacity", "seed=0", "sweep.fresh=true", "trainer.figures=false")
+CONVNET = ("+experiment=mnist", "trainer.steps=100", "trainer.figures=false", OFF)
 
 BARE, TRACKED = "a bare loop with `torch.optim`", "`dlrun train`"
 
@@ -85,22 +85,19 @@ def commands_of(versions: Mapping[str, str], *, quick: bool) -> dict[str, list[s
     return found
 
 
-def study(here: Path, repeats: int) -> list[Figure]:
-    """Return what ten fits as a sweep take: the CPU seconds of the command, and of all that it leaves working."""
-    programs = {
-        "training": lambda: whole(commands.dlrun(*STUDY, "tracking.wait=0"), here).cpu,
-        "all": lambda: families.cost(commands.dlrun(*STUDY), here).cpu,
-    }
-    taken = alternate(programs, repeats, warm_up=0)
-    return [
-        Figure(
-            f"`dlrun {' '.join(STUDY[:3])}`, ten fits: CPU of {what}",
-            spread(taken[name], ".2f", "s"),
-            goal=f"study_{name}",
-            number=median(taken[name]),
-        )
-        for name, what in (("training", "the training process"), ("all", "all processes, the uploader's too"))
-    ]
+def seeds(here: Path, rounds: int, *, runs: int = 8) -> list[Figure]:
+    """Return the time of some seeds of the convnet as one sweep, beside that of as many commands (with MNIST only)."""
+    if step.images()[2] != "MNIST":
+        return []
+
+    def single() -> float:
+        return sum(families.cost(commands.dlrun("train", *CONVNET, f"seed={seed}"), here).wall for seed in range(runs))
+
+    many = commands.dlrun("train", "-m", *CONVNET, f"seed=range({runs})", "hydra/launcher=batched", "sweep.fresh=true")
+    taken = alternate({"one": lambda: families.cost(many, here).wall, "each": single}, rounds, warm_up=0)
+    ratio = ratios(taken["one"], taken["each"])
+    what = f"{runs} seeds of the MNIST convnet, `hydra/launcher=batched` / one after another: wall"
+    return [Figure(what, spread(ratio, ".2f"), goal="seeds_convnet", number=median(ratio))]
 
 
 def measure(*, quick: bool = False, repeats: int | None = None) -> Section:
@@ -112,7 +109,7 @@ def measure(*, quick: bool = False, repeats: int | None = None) -> Section:
             commands.train(here, "trainer.fast=true")  # makes the store
         programs = {name: partial(whole, command, here) for name, command in commands_of(versions, quick=quick).items()}
         found = figures(alternate(programs, rounds, warm_up=0 if quick else 1))
-        found += [] if quick else study(here, rounds)
+        found += [] if quick else seeds(here, min(rounds, 3))
     notes = (
         "The training process and what it waits for; the uploader of `dlrun train` is not among them (tracking.wait=0)."
         " The store exists. One step of a small network; dlrun's with its data set, evaluation, checkpoints and files."

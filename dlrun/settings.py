@@ -89,6 +89,11 @@ class Tracking:
 
 @dataclass(frozen=True)
 class Sweep:
-    """How a sweep begins: `fresh` runs all of it anew, where it would be continued or reuse what another finished."""
+    """How a sweep begins and ends.
+
+    `fresh` runs all of it anew, where it would be continued or reuse what another finished; `figures` are those of its
+    report, which «dlrun report» draws later too.
+    """
 
     fresh: bool = False
+    figures: bool = True

@@ -20,8 +20,8 @@ from dlrun.studies.study import Finding
 from dlrun.sweepdir import SweepDir
 
 
-def write(sweep: SweepDir) -> Path:
-    """Write the report of a sweep from its folder alone, and return the HTML page.
+def write(sweep: SweepDir, *, figures: bool = True) -> Path:
+    """Write the report of a sweep from its folder alone, with its `figures` or without, and return the HTML page.
 
     `report.md` and `report.html` (which needs no other file), `runs.csv`, `claims.json` if the sweep
     is a study's, and `figures/` as PNG and SVG. A sweep that has not ended gets the report so far.
@@ -31,8 +31,8 @@ def write(sweep: SweepDir) -> Path:
     folder.mkdir(exist_ok=True)
     write_atomically(folder / "runs.csv", csv_text(seen).encode())
     claims = checked(seen)
-    own = _saved([partial(findings, seen)], folder / "figures")
-    general = _saved(pictures(seen), folder / "figures")
+    own = _saved([partial(findings, seen)], folder / "figures") if figures else []
+    general = _saved(pictures(seen), folder / "figures") if figures else []
     page = contents(seen, claims, general, own)
     title = f"{seen.what.name} {sweep.id}"
     write_atomically(folder / "report.md", markdown(page).encode())

@@ -30,7 +30,7 @@ def finish(conductor: Conductor) -> int:
     failed = [result for result in found if result.status in ("failed", "killed", "missing")]
     _tell_unselected(conductor.what, found, chosen)
     conductor.sweep.update(**_summary(conductor.what, found, chosen))
-    _report(conductor.sweep)
+    _report(conductor)
     status = "failed" if failed or untested else "finished"
     conductor.close(status)
     # again, with the status that the sweep has now
@@ -119,10 +119,11 @@ def _tell_failures(sweep: SweepDir, failed: Sequence[Result]) -> None:
     console.warn(f"{len(failed)} of {len(manifest.read(sweep).jobs)} jobs did not finish; «{how}» runs them again")
 
 
-def _report(sweep: SweepDir) -> Path | None:
+def _report(conductor: Conductor) -> Path | None:
     """Write the report; one that fails is a warning, never a lost sweep."""
+    sweep, settings = conductor.sweep, [job.config.get("sweep", {}) for job in conductor.what.jobs]
     try:
-        place = write(sweep)
+        place = write(sweep, figures=all(each.get("figures", True) for each in settings))
     except Exception as error:
         console.warn(f"The report could not be made: {type(error).__name__}: {error}. «dlrun report {sweep.id}»")
         return None

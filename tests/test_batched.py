@@ -1,0 +1,315 @@
+"""The launcher `batched`: the same sweep as by `local`, as one program or in one process, whatever its jobs do."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import version
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.test_utils.launcher_common_tests import LauncherTestSuite
+
+from dlrun import checkpoint
+from dlrun.interrupt import Interrupt
+from dlrun.results import Result, results
+from dlrun.rundir import wait_until
+from dlrun.sweep import batched
+from dlrun.sweep.inside import Inside
+from dlrun.sweep.outcome import Outcome, Task
+from dlrun.sweep.slots import Slot
+from dlrun.sweepdir import SweepDir, all_sweeps
+from tests.processes import Process
+
+Call = Callable[..., Any]
+
+QUIET = ("tracking.enabled=false", "trainer.figures=false", "trainer.threads=1", "hydra.launcher.slots=1")
+FITS = ("train", "+experiment=polynomial_capacity", "model.degree=1,3", "seed=0,1", *QUIET)
+MLPS = ("train", "-m", "dataset=moons", "model=mlp", "model.width=8", "trainer.epochs=2", *QUIET)
+BATCHED = "hydra/launcher=batched"
+LOCAL = "hydra/launcher=local"
+
+
+@pytest.fixture
+def of_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hydra's suite is of programs that name no version of it; another test may have named one."""
+    monkeypatch.setattr(version.VersionBase.instance(), "version_base", version.__compat_version__)
+
+
+def test_hydra_finds_it() -> None:
+    assert "BatchedLauncher" in [found.__name__ for found in Plugins.instance().discover(Launcher)]
+
+
+@pytest.mark.skipif("DLRUN_SLOW_TESTS" not in os.environ, reason="the suite is run for `local`, which does its work")
+@pytest.mark.usefixtures("of_no_version")
+@pytest.mark.parametrize(("launcher_name", "overrides"), [("batched", ["hydra.launcher.slots=2"])])
+class TestLauncher(LauncherTestSuite):
+    """Every test of Hydra's suite applies."""
+
+
+def swept(call: Call, *argv: str) -> tuple[Any, list[Result]]:
+    """Return what a command said and what came of the newest sweep's jobs."""
+    before = {sweep.path for sweep in all_sweeps()}
+    done = call(*argv, "sweep.fresh=true")
+    (sweep,) = (sweep for sweep in all_sweeps() if sweep.path not in before)
+    return done, results(sweep)
+
+
+def told(result: Result) -> dict[str, Any]:
+    """Return what a summary says that two runs of one job have in common."""
+    own = ("started", "command", "sweep", "seconds", "train_seconds", "launcher", "stacked", "cost")
+    return {name: value for name, value in result.summary.items() if name not in own}
+
+
+def files(result: Result) -> set[str]:
+    return {str(file.relative_to(result.run.path)) for file in result.run.path.rglob("*") if file.is_file()}
+
+
+def test_jobs_in_one_process_are_what_they_are_in_their_own(call: Call, here: Path) -> None:
+    ours, mine = swept(call, *FITS, BATCHED)
+    assert ours.code == 0, ours.err
+    assert "4 jobs in this process" in ours.out
+    _, theirs = swept(call, *FITS, LOCAL)
+    for one, other in zip(mine, theirs, strict=True):
+        assert told(one) == told(other)
+        assert (one.summary["launcher"], other.summary.get("launcher")) == ("batched", None)
+        assert files(one) == files(other)
+        assert one.run.config.read_text() == other.run.config.read_text()
+        a, b = (checkpoint.load(r.run.best)["model"]["coefficients"] for r in (one, other))
+        assert torch.equal(a, b)
+        lines = [[json.loads(line) for line in r.run.journal.read_text().splitlines()] for r in (one, other)]
+        assert [sorted({*a}) for a in lines[0]] == [sorted({*b}) for b in lines[1]]
+        assert words(one) == words(other)
+
+
+def words(result: Result) -> list[str]:
+    """Return the first word of each line of a run's log, but for the path of its folder."""
+    lines = result.run.log.read_text().splitlines()
+    return [word for line in lines if "outputs/" not in (word := line.split()[0])]
+
+
+def test_a_stack_is_what_its_runs_are_alone(call: Call, here: Path) -> None:
+    values = ("optimizer.lr=0.01,0.001", "seed=0,1", "hydra.launcher.verify=1")
+    ours, mine = swept(call, *MLPS, *values, BATCHED)
+    assert ours.code == 0, ours.err
+    assert "4 jobs as one program" in ours.out
+    assert "verify: optimizer.lr=0.01 seed=0: alone it differs in the weights by at most" in ours.out
+    _, theirs = swept(call, *MLPS, *values[:2], LOCAL)
+    for one, other in zip(mine, theirs, strict=True):
+        assert one.summary["stacked"] == 4
+        assert {*told(one)} == {*told(other)}
+        assert one.summary["identity"] == other.summary["identity"]
+        assert files(one) == files(other)
+        assert one.summary["last"] == pytest.approx(other.summary["last"], abs=1e-5)
+        assert {*one.curves()} == {*other.curves()}
+        assert one.curves()["val/loss"] == [(s, pytest.approx(v, abs=1e-5)) for s, v in other.curves()["val/loss"]]
+        assert ("test/loss" in one.metrics) == ("test/loss" in other.metrics)
+        assert one.summary["best_step"] == other.summary["best_step"]
+
+
+def test_what_cannot_be_one_program_is_told_with_the_reason(call: Call, here: Path) -> None:
+    done, found = swept(call, *MLPS, "optimizer=lbfgs,muon", "seed=0,1", BATCHED)
+    assert done.code == 0, done.err
+    for words in ("2 jobs one by one: LBFGS takes no gradient steps", "2 jobs one by one: Muon is no rule for many"):
+        assert words in done.out
+    assert {r.summary["launcher"] for r in found} == {"batched"}
+
+
+def test_a_member_that_diverges_fails_alone(call: Call, here: Path) -> None:
+    done, found = swept(call, *MLPS, "optimizer=sgd", "optimizer.lr=0.1,1e+30,0.2", BATCHED)
+    assert done.code == 1
+    assert [r.status for r in found] == ["finished", "failed", "finished"]
+    assert "NonFinite" in found[1].summary["error"]
+    assert "job 1 failed: optimizer.lr=1e+30" in done.err
+
+
+def test_a_search_and_jobs_of_ones_own_run_as_by_local(call: Call, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    importlib.invalidate_caches()
+    (here / "mine.py").write_text("from dlrun.models.linear import Linear as Mine\n")
+    (here / "conf/model").mkdir(parents=True)
+    (here / "conf/model/mine.yaml").write_text("_target_: mine.Mine\n")
+    done, found = swept(call, *MLPS[:3], "model=mine", "trainer.steps=2", *QUIET, "seed=0,1", BATCHED)
+    assert done.code == 0, done.err
+    assert "2 jobs as by hydra/launcher=local: mine.Mine is not dlrun's" in done.out
+    assert [r.summary.get("launcher") for r in found] == [None, None]
+
+
+def test_a_sweep_that_is_killed_goes_on_where_its_stack_stood(call: Call, here: Path) -> None:
+    slow = (*MLPS, "trainer.steps=400", "trainer.checkpoint_every=20", "seed=0,1,2", BATCHED)
+    with (here / "log").open("wb") as log:
+        launcher = Process([sys.executable, "-m", "dlrun", *slow], stdout=log, stderr=log, cwd=here)
+        try:
+            begun = wait_until(lambda: bool(all_sweeps()) and all_sweeps()[0].job(2).last.exists(), 90)
+            assert begun, (here / "log").read_text()
+        finally:
+            launcher.kill()
+            launcher.wait()
+    (sweep,) = all_sweeps()
+    assert [r.status for r in results(sweep)] == ["killed"] * 3
+    steps = [checkpoint.load(sweep.job(n).last)["state"]["step"] for n in range(3)]
+    done = call("resume", sweep.id)
+    assert done.code == 0, done.err
+    found = results(sweep)
+    assert [r.status for r in found] == ["finished"] * 3
+    for step, result in zip(steps, found, strict=True):
+        assert f'"resumed_from": {step}' in result.run.journal.read_text()
+    _, alone = swept(call, *slow[:-1], LOCAL)
+    for one, other in zip(found, alone, strict=True):
+        assert one.summary["steps"] == other.summary["steps"]
+        assert one.summary["last"] == pytest.approx(other.summary["last"], abs=1e-3)
+
+
+def test_ctrl_c_saves_a_stack_and_the_same_command_goes_on(call: Call, here: Path) -> None:
+    slow = (*MLPS, "trainer.steps=4000", "trainer.evaluate_every=1000", "seed=0,1", BATCHED)
+    with (here / "log").open("wb") as log:
+        launcher = Process([sys.executable, "-m", "dlrun", *slow], stdout=log, stderr=log, cwd=here)
+        try:
+            begun = wait_until(lambda: bool(all_sweeps()) and b"metrics" in _bytes(all_sweeps()[0].job(1).journal), 90)
+            assert begun, (here / "log").read_text()
+            os.kill(launcher.pid, signal.SIGINT)
+            assert launcher.wait(60) == 130, (here / "log").read_text()
+        finally:
+            launcher.kill()
+            launcher.wait()
+    (sweep,) = all_sweeps()
+    assert [(r.status, r.summary["error"]) for r in results(sweep)] == [("killed", "KeyboardInterrupt")] * 2
+    assert all(sweep.job(n).last.exists() for n in range(2))
+    done = call(*slow)
+    assert done.code == 0, done.err
+    assert "continuing" in done.out
+    assert [r.status for r in results(sweep)] == ["finished"] * 2
+
+
+def _bytes(file: Path) -> bytes:
+    return file.read_bytes() if file.exists() else b""
+
+
+def carried_out(calls: list[Callable[[], Any]], log: Path, *, stop_at: int | None = None) -> list[Outcome]:
+    """Return what came of calls in this process."""
+    found: list[Outcome] = []
+
+    def done(outcome: Outcome) -> bool:
+        found.append(outcome)
+        return len(found) != stop_at
+
+    Inside([Slot(0, None, 1)]).run((Task(n, c, f"job {n}", log) for n, c in enumerate(calls)), done=done)
+    return found
+
+
+def _mess() -> None:
+    """Change what can be changed of a process."""
+    os.environ["MESS"] = "1"
+    os.chdir("/")
+    torch.set_default_dtype(torch.float64)
+    torch.set_grad_enabled(False)
+    torch.set_num_threads(3)
+    sys.path.insert(0, "/mess")
+    logging.basicConfig(handlers=[logging.StreamHandler()], level=logging.DEBUG)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print("a mess")
+    os.write(1, b"on the descriptor\n")
+
+
+def state() -> dict[str, Any]:
+    """Return what a job may change of this process."""
+    return {
+        "environment": dict(os.environ),
+        "folder": Path.cwd(),
+        "type": torch.get_default_dtype(),
+        "gradients": torch.is_grad_enabled(),
+        "threads": torch.get_num_threads(),
+        "path": sys.path[:],
+        "handlers": logging.getLogger().handlers[:],
+        "level": logging.getLogger().level,
+        "signal": signal.getsignal(signal.SIGTERM),
+    }
+
+
+def test_a_job_leaves_the_process_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before, log = state(), tmp_path / "log"
+    (found,) = carried_out([_mess], log)
+    assert found.error is None
+    assert state() == before
+    assert log.read_text() == "a mess\non the descriptor\n"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_jobs_that_raise_or_exit_fail_alone(tmp_path: Path) -> None:
+    def raises() -> None:
+        raise ValueError("an accident")
+
+    found = carried_out([lambda: 1, raises, lambda: sys.exit(3), lambda: sys.exit(), random.random], tmp_path / "log")
+    assert [outcome.told for outcome in found] == [
+        "",
+        "ValueError: an accident",
+        "exited with code 3",
+        "exited with code 0",
+        "",
+    ]
+    assert found[0].value == 1
+    assert "Traceback" in (tmp_path / "log").read_text()
+
+
+def test_no_further_job_is_started_when_one_says_so(tmp_path: Path) -> None:
+    assert len(carried_out([lambda: 1, lambda: 2, lambda: 3], tmp_path / "log", stop_at=2)) == 2
+
+
+def test_an_interrupt_is_obeyed_by_the_job_and_ends_the_sweep(tmp_path: Path) -> None:
+    ran: list[int] = []
+
+    def job() -> None:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert interrupt.signal == signal.SIGTERM
+            ran.append(1)
+            raise SystemExit(143)
+
+    with pytest.raises(SystemExit, match="143"):
+        carried_out([job, job], tmp_path / "log")
+    assert ran == [1]
+
+
+def test_a_job_that_swallows_an_interrupt_ends_the_sweep_too(tmp_path: Path) -> None:
+    ran: list[int] = []
+
+    def job() -> None:
+        with Interrupt():
+            os.kill(os.getpid(), signal.SIGINT)
+        ran.append(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        carried_out([job, job], tmp_path / "log")
+    assert ran == [1]
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "slots", "here"),
+    [(10, 0.01, 2, True), (10, 10.0, 2, False), (1, 100.0, 2, True), (10, 10.0, 1, True), (500, 0.02, 2, True)],
+)
+def test_jobs_stay_here_where_that_takes_no_longer(count: int, seconds: float, slots: int, here: bool) -> None:
+    from dlrun.manifest import Job
+
+    jobs = [Job(n, (), {}, "", "") for n in range(count)]
+    why = batched.fits_here(jobs, dict.fromkeys(range(count), seconds), slots=slots)
+    assert (why is None) == here
+
+
+def test_a_job_that_was_killed_without_a_word_gets_a_process(call: Call, here: Path) -> None:
+    assert call(*FITS, BATCHED).code == 0
+    sweep: SweepDir = all_sweeps()[0]
+    sweep.job(1).update(status="killed")
+    done = call("resume", sweep.id)
+    assert done.code == 0, done.err
+    assert "1 job as by hydra/launcher=local: they were killed without a word" in done.out
+    assert [r.status for r in results(sweep)] == ["finished"] * 4

@@ -15,7 +15,7 @@ from benchmarks.report import Section
 
 SHORT = ("step", "stacked", "frameworks", "language", "startup", "processes", "exactness", "targets")
 """Some minutes each; those beside other trainers leave out what is not installed."""
-LONG = ("noncausal", "kill", "sweeps", "tracking", "mnist_error")
+LONG = ("gpu", "noncausal", "kill", "sweeps", "tracking", "mnist_error")
 """In the order of how long they take: sweeps half an hour, the last two most of an hour."""
 SCRIPTS = (*SHORT[:-1], *LONG, SHORT[-1])
 
@@ -35,7 +35,7 @@ def main() -> None:
     for name in options.scripts or (SCRIPTS if options.all else SHORT):
         section: Section = import_module(f"benchmarks.{name}").measure(quick=options.quick)
         print(section.markdown(), flush=True)
-        if output:
+        if output and section.figures:  # where nothing could be measured, what was before stays
             report.write(section, output)
 
 

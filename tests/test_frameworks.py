@@ -14,10 +14,11 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks import frameworks, processes, report, targets, worker
+from benchmarks import commands, frameworks, gpu, processes, report, targets, worker
 from benchmarks.peers import ours, peak, works
 from benchmarks.peers.watch import Watch
 from benchmarks.report import Figure, Section
+from dlrun.rundir import RunDir
 
 pytestmark = pytest.mark.usefixtures("here")
 IMAGES = torch.randn(200, 1, 28, 28), torch.arange(200) % 10
@@ -147,6 +148,26 @@ def test_whole_processes_are_compared_with_a_bare_one() -> None:
     row = processes.figures(taken)[-1]
     assert row.value == "CPU 2.10 s (n = 1); 3.00 s; 250 MiB; CPU / bare 0.70"
     assert (row.goal, row.number) == ("process", 2.1)
+
+
+def test_runs_on_a_gpu_are_timed_by_their_own_clocks(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
+    def summary(folder: Path, seconds: float) -> RunDir:
+        folder.mkdir(parents=True)
+        RunDir(folder).update(train_seconds=seconds, metrics={"test/error": 0.011})
+        return RunDir(folder)
+
+    def call(command: list[str], here: Path) -> None:
+        for n in range(2):
+            summary(here / "outputs" / "sweeps" / "day" / "time" / str(n), 3.0)
+
+    monkeypatch.setattr(commands, "train", lambda here, *overrides: summary(here / "run", 0.5))
+    monkeypatch.setattr(commands, "call", call)
+    found = {figure.goal or figure.what: figure for figure in gpu.measure(quick=True).figures}
+    assert found["gpu_run"].number == 0.5 and found["gpu_hundred"].number == 6.0
+    assert found["… test error"].value == "1.10 % (1.10 to 1.10, n = 2)"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    nothing = gpu.measure()
+    assert not nothing.figures and "no GPU" in nothing.notes
 
 
 def test_goals_are_judged_by_what_was_measured_last(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """Models that are chains of dense layers and elementwise functions, with the runs as an axis of every product.
 
 A chain maps [R, B, …] to [R, B, O], each run by its own weights, by batched products. Where the layers are tiny a
-batched product is mostly overhead: then the values lie as [F, R, B], samples innermost, and a product is a sum of a
-few multiples, which is faster for layers of up to some eight units and many times faster compiled.
+batched product is mostly overhead: then the values lie as [F, B, R], runs innermost, and a product is a sum of a
+few multiples, which is faster for layers of a few units and many times faster compiled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,10 @@ from dlrun.models.linear import Linear
 from dlrun.models.mlp import MLP
 from dlrun.models.polynomial import Polynomial
 from dlrun.models.tanh_layers import TanhLayers
+from dlrun.stacked.weights import Layout
 
 Layer = Callable[[Sequence[Tensor], Tensor], Tensor]
-"""(parameters [R, …], values [R, B, …]) → values [R, B, …]."""
+"""(parameters [R, …], values [R, B, …]) → values [R, B, …]; or with the runs as the last axis of each."""
 
 ELEMENTWISE: tuple[type[nn.Module], ...] = (
     nn.ReLU,
@@ -37,7 +39,22 @@ TINY = 16
 """The weights of a layer up to which sums of multiples are faster than a batched product (measured on a CPU)."""
 
 
-def chain(model: nn.Module, places: Mapping[int, int]) -> list[Layer] | None:
+@dataclass(frozen=True)
+class Chain:
+    """The layers of a model, and whether the runs are the last axis of their values and weights, or the first."""
+
+    layers: Sequence[Layer]
+    innermost: bool
+
+    def __call__(self, layout: Layout, weights: Tensor, x: Tensor) -> Tensor:
+        """Return the outputs [R, B, O] of all runs with these weights [R, P] for x [R, B, …]."""
+        params = layout.columns(weights) if self.innermost else layout.views(weights)
+        for layer in self.layers:
+            x = layer(params, x)
+        return x
+
+
+def chain(model: nn.Module, places: Mapping[int, int]) -> Chain | None:
     """Return a model as a chain of layers, or None if it is no such chain.
 
     `places` gives the place of each parameter, by its `id`, among the parameters that the layers are given.
@@ -46,8 +63,9 @@ def chain(model: nn.Module, places: Mapping[int, int]) -> list[Layer] | None:
     if parts is None:
         return None
     if _tiny(parts):
-        return [_inward, *(_wide(part, places) for part in parts if not isinstance(part, nn.Flatten)), _outward]
-    return [_layer(part, places) for part in parts]
+        inner = [_inner(part, places) for part in parts if not isinstance(part, nn.Flatten)]
+        return Chain([_inward, *inner, _outward], innermost=True)
+    return Chain([_layer(part, places) for part in parts], innermost=False)
 
 
 def _parts(model: nn.Module) -> list[nn.Module] | None:
@@ -119,24 +137,23 @@ def _powers(model: Polynomial, place: int) -> Layer:
 
 
 def _inward(params: Sequence[Tensor], h: Tensor) -> Tensor:
-    """Return [R, B, …] as [F, R, B]."""
-    return h.flatten(2).permute(2, 0, 1).contiguous()
+    """Return [R, B, …] as [F, B, R]."""
+    return h.flatten(2).permute(2, 1, 0).contiguous()
 
 
 def _outward(params: Sequence[Tensor], h: Tensor) -> Tensor:
-    """Return [F, R, B] as [R, B, F]."""
-    return h.permute(1, 2, 0)
+    """Return [F, B, R] as [R, B, F]."""
+    return h.permute(2, 1, 0)
 
 
-def _wide(part: nn.Module, places: Mapping[int, int]) -> Layer:
-    """Return a layer on values [F, R, B]."""
+def _inner(part: nn.Module, places: Mapping[int, int]) -> Layer:
+    """Return a layer on values [F, B, R], with parameters [..., R]."""
     if type(part) is not nn.Linear:
         return lambda params, h: part(h)
     weight, bias = places[id(part.weight)], None if part.bias is None else places[id(part.bias)]
 
     def layer(params: Sequence[Tensor], h: Tensor) -> Tensor:
-        w = params[weight].permute(1, 2, 0).unsqueeze(-1)  # [O, I, R, 1]
-        y = (w * h).sum(1)
-        return y if bias is None else y + params[bias].t().unsqueeze(-1)
+        y = (params[weight].unsqueeze(2) * h).sum(1)  # [O, I, 1, R] and [I, B, R]
+        return y if bias is None else y + params[bias].unsqueeze(1)
 
     return layer

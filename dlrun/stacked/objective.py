@@ -89,24 +89,21 @@ class StackedObjective:
                     found[name] = self._asked(_counted(metric), batch)
         return found
 
-    def _views(self) -> list[Tensor]:
-        """Return the parameters [R, …]; what a run does not have stays zero, for its gradient is zero."""
-        return self.layout.views(self.weights if self._mask is None else self.weights * self._mask)
+    def _masked(self) -> Tensor:
+        """Return the weights [R, P]; what a run does not have stays zero, for its gradient is zero."""
+        return self.weights if self._mask is None else self.weights * self._mask
 
     def _outputs(self, x: Tensor) -> Tensor:
         """Return the outputs [R, B, …] of all runs."""
-        params = self._views()
-        if self._chain is None:
-            named = dict(zip(self._names, params, strict=True))
-            outputs: Tensor = vmap(lambda p, one: functional_call(self.model, p, (one,)))(named, x)
-            return outputs
-        for layer in self._chain:
-            x = layer(params, x)
-        return x
+        if self._chain is not None:
+            return self._chain(self.layout, self._masked(), x)
+        named = dict(zip(self._names, self.layout.views(self._masked()), strict=True))
+        outputs: Tensor = vmap(lambda p, one: functional_call(self.model, p, (one,)))(named, x)
+        return outputs
 
     def _asked(self, question: Callable[[nn.Module, Batch], Any], batch: Batch) -> Any:
         """Return what `question` finds of every run's model and batch."""
-        named = {f"model.{name}": p for name, p in zip(self._names, self._views(), strict=True)}
+        named = {f"model.{name}": p for name, p in zip(self._names, self.layout.views(self._masked()), strict=True)}
         return vmap(lambda p, x, y: functional_call(self._scored, p, (question, Batch(x, y))))(named, *batch)
 
     def _loss_totals(self, outputs: Tensor | None, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -56,6 +56,9 @@ class CrossEntropy:
 
     def values(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Return a value a sample (or token), 0 for one that is `IGNORED`."""
+        if self._smoothing is None and y.ndim == 2:
+            # the classes as axis 1, as they lie where the runs are innermost
+            return F.cross_entropy(outputs.transpose(1, 2), y, ignore_index=IGNORED, reduction="none")
         if self._smoothing is None:
             found = F.cross_entropy(outputs.flatten(0, -2), y.flatten(), ignore_index=IGNORED, reduction="none")
             return found.view(y.shape)

@@ -37,6 +37,15 @@ class Layout:
         parts = torch.split(rows, self.sizes, dim=1)
         return [part.view(len(rows), *shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
+    def columns(self, rows: Tensor) -> list[Tensor]:
+        """Return the parameters of all runs with the runs as the last axis, [..., R], of a matrix [R, P].
+
+        >>> [view.shape for view in Layout(((2, 3), (2,))).columns(torch.zeros(5, 8))]
+        [torch.Size([2, 3, 5]), torch.Size([2, 5])]
+        """
+        parts = torch.split(rows.t().contiguous(), self.sizes)
+        return [part.view(*shape, len(rows)) for part, shape in zip(parts, self.shapes, strict=True)]
+
     def of_row(self, row: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
         """Return the parameters of one run, of a row [P], in the shapes of `like`, its own."""
         parts = zip(torch.split(row, self.sizes), self.shapes, like, strict=True)

@@ -9,6 +9,7 @@ import argparse
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from benchmarks import bare, report
 from benchmarks.alternation import Cost, added, alternate, cost, ratios, spread
 from benchmarks.report import Figure, Section
-from dlrun import loop
+from dlrun import layout, loop, program
 from dlrun.batches import Batches
 from dlrun.datasets.files import folder_of
 from dlrun.datasets.mnist import mnist
@@ -28,6 +29,7 @@ from dlrun.datasets.tensors import TensorSplit
 from dlrun.errors import DataError
 from dlrun.journal import Journal
 from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.losses.mse import mse
 from dlrun.models.convnet import ConvNet
 from dlrun.models.mlp import MLP
 from dlrun.objective import Objective
@@ -35,6 +37,8 @@ from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.sgd import SGD
 from dlrun.plan import Plan
 from dlrun.state import State
+from dlrun.stepping import Stepping
+from dlrun.types import Loss
 
 CPU = torch.device("cpu")
 
@@ -50,6 +54,9 @@ class Case:
     batch_size: int
     log_every: int
     threads: int
+    loss: Loss = cross_entropy
+    criterion: type[nn.Module] = nn.CrossEntropyLoss
+    lr: float = 0.1
 
     @property
     def steps(self) -> int:
@@ -92,7 +99,7 @@ def images() -> tuple[Tensor, Tensor, str]:
 
 
 def cases(*, quick: bool = False) -> tuple[list[Case], str]:
-    """Return the two cases, and the name of their data."""
+    """Return the cases, and the name of their data."""
     x, y, data = images()
     few, many = (300, 320) if quick else (2_500, 12_000)
     flat = x[:many].flatten(1)
@@ -100,16 +107,28 @@ def cases(*, quick: bool = False) -> tuple[list[Case], str]:
         # log_every as the experiment mnist and a run of this length have it
         Case("convnet", lambda: ConvNet((1, 28, 28), 10), x[:few], y[:few], 100, 50, torch.get_num_threads()),
         Case("mlp", lambda: MLP((784,), 10, width=64), flat, y[:many], 32, 20, 1),
+        # so small that the calls of operators are all of it
+        Case(
+            "8 layers of 2", lambda: MLP((2,), 10, hidden=[2] * 8, activation="tanh"), flat[:, :2], y[:many], 32, 20, 1
+        ),
+        Case("polynomial", partial(MLP, (10,), 1, depth=0), *_powers(many), 32, 20, 1, mse, nn.MSELoss, 0.01),
     ], data
 
 
-def ours(case: Case, model: nn.Module, recorder: loop.Recorder) -> None:
-    """Train the case with dlrun's loop."""
-    optimizer = Descent(SGD(lr=0.1))
-    objective = Objective(model, cross_entropy)
+def _powers(n: int) -> tuple[Tensor, Tensor]:
+    """Return the powers 0 … 9 of points, and values to fit: a polynomial's features, which gradient descent learns."""
+    x = torch.linspace(-1, 1, n)[torch.randperm(n, generator=torch.Generator().manual_seed(0))]
+    return x[:, None] ** torch.arange(10), torch.sin(3 * x)[:, None]
+
+
+def training(case: Case, model: nn.Module) -> loop.Training:
+    """Return the case as dlrun's loop takes it."""
+    optimizer = Descent(SGD(lr=case.lr))
+    layout.lay_out(model, layout.decide("auto", model, optimizer, CPU, "fp32"))
+    objective = Objective(model, case.loss)
     optimizer.init(objective)
     steps = case.steps
-    run = loop.Training(
+    return loop.Training(
         objective=objective,
         batches=Batches(TensorSplit(case.x, case.y), case.batch_size, seed=0, device=CPU),
         optimizer=optimizer,
@@ -118,11 +137,30 @@ def ours(case: Case, model: nn.Module, recorder: loop.Recorder) -> None:
         seed=0,
         device=CPU,
     )
-    loop.train(run, State(), recorder)
 
 
-def compare(case: Case, repeats: int) -> dict[str, list[Cost]]:
-    """Return what an epoch costs in each form, round by round."""
+def ours(case: Case, model: nn.Module, recorder: loop.Recorder) -> None:
+    """Train the case with dlrun's loop."""
+    loop.train(training(case, model), State(), recorder)
+
+
+def by_hand(case: Case, model: nn.Module) -> None:
+    """Train the case in a bare loop."""
+    bare.train(model, case.x, case.y, batch_size=case.batch_size, lr=case.lr, criterion=case.criterion())
+
+
+def compiled(case: Case, model: nn.Module) -> tuple[Cost, loop.Training]:
+    """Return what compiling the case's step takes, and the case with its steps compiled."""
+    run = training(case, model)
+    model.train()
+    steppings: list[Stepping] = []
+    took = cost(lambda: steppings.append(program.compiled(run)))
+    run.stepping = lambda: steppings[0]  # type: ignore[method-assign]
+    return took, run
+
+
+def compare(case: Case, repeats: int, *, compiling: bool = False) -> dict[str, list[Cost]]:
+    """Return what an epoch costs in each form, round by round; and, as «compiling», what it takes to compile a step."""
 
     def fresh() -> nn.Module:
         torch.manual_seed(0)
@@ -142,27 +180,35 @@ def compare(case: Case, repeats: int) -> dict[str, list[Cost]]:
         path.touch()
         journal = Journal(path)
         programs = {
-            "bare": timed(lambda model: bare.train(model, case.x, case.y, batch_size=case.batch_size, lr=0.1)),
+            "bare": timed(lambda model: by_hand(case, model)),
             "dlrun": timed(lambda model: ours(case, model, Silent())),
             "journal": timed(lambda model: ours(case, model, Journaled(journal))),
         }
+        took = {}
+        if compiling:
+            seconds, run = compiled(case, fresh())
+            took["compiling"] = [seconds]
+            programs["compiled"] = lambda: cost(lambda: loop.train(run, State(), Silent()))
         try:
-            return alternate(programs, repeats)
+            return alternate(programs, repeats) | took
         finally:
             journal.close()
             torch.set_num_threads(before)
 
 
-def measure(*, quick: bool = False, repeats: int | None = None) -> Section:
-    """Return the time of a step in both cases."""
+def measure(*, quick: bool = False, repeats: int | None = None, compiling: bool = False) -> Section:
+    """Return the time of a step in each case."""
     load, figures = report.load(), []
-    both, data = cases(quick=quick)
-    for case in both:
-        costs = compare(case, repeats or (2 if quick else 45))
+    all_cases, data = cases(quick=quick)
+    for case in all_cases:
+        costs = compare(case, repeats or (2 if quick else 45), compiling=compiling and case.name != "convnet")
+        told = costs.pop("compiling", [])
         wall = {name: [c.wall / case.steps for c in series] for name, series in costs.items()}
         cpu = {name: [c.cpu / case.steps for c in series] for name, series in costs.items()}
         figures += _figures(case, wall, cpu)
-    return Section("step", "a step beside a bare loop", "python -m benchmarks.step", figures, _notes(both, data), load)
+        figures += [Figure(f"{case.name}: to compile, CPU time", f"{took.cpu:.1f} s") for took in told]
+    notes = _notes(all_cases, data)
+    return Section("step", "a step beside a bare loop", "python -m benchmarks.step", figures, notes, load)
 
 
 def _figures(case: Case, wall: dict[str, list[float]], cpu: dict[str, list[float]]) -> list[Figure]:
@@ -188,11 +234,16 @@ def _figures(case: Case, wall: dict[str, list[float]], cpu: dict[str, list[float
             ),
             Figure(f"{label}: {shown} / bare, CPU time", spread(ratios(cpu[name], cpu["bare"]), ".3f")),
         ]
+    if "compiled" in wall:
+        times = ratios(wall["compiled"], wall["bare"])
+        bound = {"8 layers of 2": 0.2, "polynomial": 0.15}.get(case.name)
+        wanted = (f"≤ {bound:.2f}", median(times) <= bound) if bound else ("", None)
+        figures.append(Figure(f"{label}: dlrun, compiled / bare", spread(times, ".3f"), *wanted))
     return figures
 
 
-def _notes(both: list[Case], data: str) -> str:
-    told = "; ".join(f"{c.name}: an epoch of {c.steps} steps, a point every {c.log_every}" for c in both)
+def _notes(all_cases: list[Case], data: str) -> str:
+    told = "; ".join(f"{c.name}: an epoch of {c.steps} steps, a point every {c.log_every}" for c in all_cases)
     return (
         f"Data: {data}. {told}. The bare loop takes the samples as they lie; dlrun's part includes drawing the"
         " epoch's order, gathering the samples, seeding each step and reading the losses."
@@ -204,8 +255,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few steps, to see that it works")
     parser.add_argument("--repeats", type=int, help="rounds (45)")
+    parser.add_argument("--compile", action="store_true", help="steps compiled as well: a minute more")
     options = parser.parse_args()
-    print(measure(quick=options.quick, repeats=options.repeats).markdown())
+    print(measure(quick=options.quick, repeats=options.repeats, compiling=options.compile).markdown())
 
 
 if __name__ == "__main__":

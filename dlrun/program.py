@@ -153,16 +153,18 @@ def _traced(run: Trained, given: list[Tensor]) -> tuple[Any, list[Tensor]]:
 
 def _lowered(graph: Any, given: list[Tensor]) -> Callable[[list[Tensor]], Sequence[Tensor]]:
     from torch._inductor import config
-    from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 
     inner: list[Callable[[list[Tensor]], Sequence[Tensor]]] = []
 
-    def keep(*args: Any, **named: Any) -> Any:
-        inner.append(compile_fx_inner(*args, **named))
-        return inner[-1]
-
-    # what is around the inner program takes as long as a tiny step; no pool of processes is left behind
+    # no pool of compiling processes, which the import of what is imported here would start
     with torch.no_grad(), config.patch(size_asserts=False, compile_threads=1):
+        from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+
+        def keep(*args: Any, **named: Any) -> Any:
+            # what compile_fx puts around this one, for generality's sake, takes as long as a tiny step
+            inner.append(compile_fx_inner(*args, **named))
+            return inner[-1]
+
         compile_fx(graph, given, inner_compile=keep)
     if len(inner) != 1:
         raise Unsuited(f"it became {len(inner)} programs, not one")

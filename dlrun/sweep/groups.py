@@ -16,7 +16,7 @@ from dlrun.types import Data
 
 FREE = (
     *("lr", "weight_decay", "momentum", "betas", "eps", "seed", "split_seed", "data_seed", "noise", "init"),
-    *("label_smoothing", "clip", "patience", "name", "schedule"),
+    *("label_smoothing", "clip", "patience", "name", "schedule", "degree"),
 )
 """Keys whose values never decide by themselves whether jobs can be one program."""
 

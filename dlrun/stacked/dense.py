@@ -116,10 +116,10 @@ def _layer(part: nn.Module, places: Mapping[int, int]) -> Layer:
 
 def _product(weight: int, bias: int | None) -> Layer:
     def layer(params: Sequence[Tensor], h: Tensor) -> Tensor:
-        w = params[weight].transpose(1, 2)
-        rows = h.reshape(len(h), -1, h.shape[-1])
-        y = torch.bmm(rows, w) if bias is None else torch.baddbmm(params[bias].unsqueeze(1), rows, w)
-        return y.view(*h.shape[:-1], -1)
+        # the weight as the first factor: then its gradient lies in memory as it does
+        w, columns = params[weight], h.reshape(len(h), -1, h.shape[-1]).transpose(1, 2)
+        y = torch.bmm(w, columns) if bias is None else torch.baddbmm(params[bias].unsqueeze(2), w, columns)
+        return y.transpose(1, 2).reshape(*h.shape[:-1], -1)
 
     return layer
 

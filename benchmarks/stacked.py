@@ -176,12 +176,13 @@ def compare(case: Case, *, repeats: int, compiled: bool, judged: bool) -> list[F
     return figures
 
 
-def measure(*, quick: bool = False, compiled: bool = False, repeats: int = 5) -> Section:
+def measure(*, quick: bool = False, compiled: bool | None = None, repeats: int = 5) -> Section:
     """Return the speed-ups of both cases."""
     began, threads = report.load(), torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        compared = partial(compare, repeats=2 if quick else repeats, compiled=compiled, judged=not quick)
+        programs = not quick if compiled is None else compiled
+        compared = partial(compare, repeats=2 if quick else repeats, compiled=programs, judged=not quick)
         figures = [figure for case in cases(quick=quick) for figure in compared(case)]
     finally:
         torch.set_num_threads(threads)
@@ -193,10 +194,10 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few runs and steps, to see that it works")
-    parser.add_argument("--compile", action="store_true", help="steps as a compiled program too: a minute to compile")
+    parser.add_argument("--no-compile", action="store_true", help="no compiled programs: they take a minute to make")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    print(measure(quick=options.quick, compiled=options.compile, repeats=options.repeats).markdown())
+    print(measure(quick=options.quick, compiled=not options.no_compile, repeats=options.repeats).markdown())
 
 
 if __name__ == "__main__":

@@ -53,11 +53,15 @@ class _Nowhere(io.TextIOBase):
 
 
 @contextmanager
-def into(file: TextIO) -> Iterator[None]:
-    """Have what is said meanwhile go to a file, and nowhere else."""
+def unprinted() -> Iterator[None]:
+    """Have what is said meanwhile go to the file that `turn_to` names last, and nowhere else."""
     with apart(), redirect_stdout(_Nowhere()), redirect_stderr(_Nowhere()):
-        _logs.append(file)
         yield
+
+
+def turn_to(file: TextIO) -> None:
+    """Have what is said go to a file, and to no other file, until the context ends that is the innermost now."""
+    _logs[:] = [file]
 
 
 def _is_standard_output(path: Path) -> bool:

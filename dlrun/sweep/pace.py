@@ -39,25 +39,23 @@ def alone(training: Training, *, threads: int) -> float:
 
 
 def _timed(run: Trained, threads: int) -> float:
+    """Return the seconds of the fastest of some steps: what other programs take meanwhile is not in it."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     run.objective.model.train()
-    stepping, step, counted, began = Eager(run), 0, 0, 0.0  # to compile a program may take longer than the run
+    stepping, took = Eager(run), list[float]()  # to compile a program may take longer than the run
     try:
-        for block in stepping.start(0):
-            if step:  # the first only warms up
-                counted += len(block)
+        for step, block in enumerate(stepping.start(0)):
+            tic = time.perf_counter()
             stepping.take(step, block)
-            step += len(block)
             if run.device.type == "cuda":
                 torch.cuda.synchronize(run.device)
-            began = began or time.perf_counter()
-            enough = counted >= STEPS and time.perf_counter() - began > SECONDS
-            if enough or step >= max(2, run.plan.steps):
+            took.append(time.perf_counter() - tic)
+            if len(took) > STEPS and sum(took) > SECONDS:
                 break
     finally:
         torch.set_num_threads(before)
-    return (time.perf_counter() - began) / max(1, counted)
+    return min(took)
 
 
 def threads_together(flop: int, count: int, device: torch.device, *, asked: int | None, cores: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -32,21 +32,19 @@ class Begun:
 class Spoken:
     """A recorder whose words go to its own run's log, and nowhere else."""
 
-    def __init__(self, run: Open, log: TextIO, tick: Callable[[], None]) -> None:
+    def __init__(self, run: Open, log: TextIO) -> None:
         self._run = run
         self._log = log
-        self._tick = tick
 
     def point(self, step: int, epoch: float, values: dict[str, Any]) -> None:
         """Hand a point on."""
-        with console.into(self._log):
-            self._run.recorder.point(step, epoch, values)
-        self._tick()
+        console.turn_to(self._log)
+        self._run.recorder.point(step, epoch, values)
 
     def save(self, content: dict[str, Any], best: Any) -> None:
         """Hand a checkpoint on."""
-        with console.into(self._log):
-            self._run.recorder.save(content, best)
+        console.turn_to(self._log)
+        self._run.recorder.save(content, best)
 
 
 def train(
@@ -56,7 +54,6 @@ def train(
     *,
     threads: int,
     noted: dict[str, Any],
-    tick: Callable[[], None] = lambda: None,
 ) -> list[Outcome]:
     """Train the members as one program, and return what came of each.
 
@@ -75,14 +72,14 @@ def train(
         if begun:
             ensemble = Ensemble([each.run.built.training for each in begun], [each.run.state for each in begun])
             logs = [stack.enter_context(each.task.log.open("a", encoding="utf-8")) for each in begun]
-            recorders = [Spoken(each.run, log, tick) for each, log in zip(begun, logs, strict=True)]
+            recorders = [Spoken(each.run, log) for each, log in zip(begun, logs, strict=True)]
             torch.set_num_threads(threads)
             everyone = Members(ensemble, recorders)
-            loop.train(ensemble, ensemble.state, everyone, stop=lambda: interrupt.signal is not None)
+            with console.unprinted():
+                loop.train(ensemble, ensemble.state, everyone, stop=lambda: interrupt.signal is not None)
             for i, each in enumerate(begun):
                 each.run.state = ensemble.states[i]
                 outcomes.append(_ended(each, ensemble.errors.get(i), interrupt))
-                tick()
     return outcomes
 
 

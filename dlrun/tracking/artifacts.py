@@ -78,8 +78,11 @@ class Artifacts:
 
 
 def _copy(file: Path, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     # MLflow's own prefix, which its pages do not list: nobody reads half a file
     unfinished = folder / f".artifact.uploading.{file.name}"
-    shutil.copyfile(file, unfinished)
+    try:
+        shutil.copyfile(file, unfinished)
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, unfinished)
     unfinished.replace(folder / file.name)

@@ -17,6 +17,7 @@ from dlrun.rundir import RunDir
 
 # MLflow refuses longer ones, and with them the whole call
 KEY, PARAM, TAG = 250, 6000, 8000
+ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str)
 
 
 def configuration(run: RunDir) -> dict[str, Any]:
@@ -136,6 +137,7 @@ def changed(now: dict[str, str], sent: dict[str, str]) -> str:
     return shorten("\n".join(lines), TAG)
 
 
+@functools.lru_cache(4096)
 def fit(name: str, limit: int) -> str:
     """Return a name that MLflow takes: its characters, no empty part, at most `limit` of them.
 
@@ -154,7 +156,7 @@ def shorten(value: str, limit: int) -> str:
 
 def text(value: Any) -> str:
     """Return a plain value as text: strings as they are, all else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return value if isinstance(value, str) else ENCODER.encode(value)
 
 
 def _leaves(value: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -81,8 +81,7 @@ def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping
     check_tokenizer(data, plain["trusted"])
     metrics = _metrics(plain, data)
     optimizer = _optimizer(plain, trainer)
-    asked = trainer.memory_format
-    asked = decided.get("memory_format", asked) if asked == "auto" else asked
+    asked = layout.asked(trainer.memory_format, decided)
     memory_format, flop_per_sample = layout.laid_out(
         model,
         layout.decide(asked, model, optimizer, device, precision),
@@ -94,9 +93,8 @@ def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping
     threads = trainer.threads or threads_for(flop, device)
     optimizer.init(objective)
     planned = plan(trainer, batches.per_epoch)
-    known = None if trainer.minutes is not None else planned.steps
-    compiled = trainer.compile == "auto" and worth.before(decided)
-    compiled = compiled or worth.choose(trainer.compile, objective.params, flop=flop, steps=known, device=device)
+    work = worth.Work(len(objective.params), flop, None if trainer.minutes else planned.steps, device)
+    compiled = worth.choose(trainer.compile, work, before=decided)
     training = Training(
         objective=objective,
         batches=batches,
@@ -114,9 +112,7 @@ def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping
     )
     check_schedule(training.schedule, training.plan.steps, target=plain["schedule"]["_target_"])
     _monitor(training, evaluation, data)
-    execution = Execution(
-        device, precision, threads, trainer.deterministic, memory_format, compiled.compile, compiled.why
-    )
+    execution = Execution(device, precision, threads, trainer.deterministic, memory_format, *compiled)
     return Built(
         config=plain,
         data=data,

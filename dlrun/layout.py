@@ -7,8 +7,8 @@ puts its inputs and outputs into the same order, in training and in evaluation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -23,6 +23,11 @@ T = TypeVar("T")
 
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
+
+
+def asked(given: str, before: Mapping[str, Any]) -> str:
+    """Return the layout that is asked for: that which was given, or for `auto` that of an earlier part of the run."""
+    return str(before.get("memory_format", given)) if given == "auto" else given
 
 
 def decide(asked: str, model: nn.Module, optimizer: Optimizer, device: torch.device, precision: str) -> Layout:

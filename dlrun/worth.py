@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,37 +20,46 @@ MARGIN = 2.0
 """How many times its cost a saving has to be: the constants are those of one machine."""
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """Whether to compile, and why."""
 
     compile: bool
     why: str
 
 
-def before(decided: Mapping[str, Any]) -> Choice | None:
-    """Return what an earlier part of the run decided, if there was one."""
-    return Choice(bool(decided["compile"]), str(decided.get("why", ""))) if "compile" in decided else None
+@dataclass(frozen=True)
+class Work:
+    """The steps of a run: how many (None: not known beforehand), of how many operations each, on what.
+
+    `parameters` is how many weights, biases and so on the model has, each a tensor.
+    """
+
+    parameters: int
+    flop: int
+    steps: int | None
+    device: torch.device
 
 
-def choose(
-    asked: bool | str, params: Sequence[torch.Tensor], *, flop: int, steps: int | None, device: torch.device
-) -> Choice:
-    """Return whether to compile the `steps` steps (None: not known beforehand) of `flop` operations each.
+def choose(asked: bool | str, work: Work, *, before: Mapping[str, Any]) -> Choice:
+    """Return whether to compile the steps; what `auto` stands for is as it was in an earlier part of the run.
 
-    >>> weights = [torch.zeros(2, 2)] * 18
-    >>> choose("auto", weights, flop=20_000, steps=1_000, device=torch.device("cpu")).compile
+    >>> few, many = (Work(18, flop=20_000, steps=n, device=torch.device("cpu")) for n in (1_000, 1_000_000))
+    >>> choose("auto", few, before={}).compile
     False
-    >>> choose("auto", weights, flop=20_000, steps=1_000_000, device=torch.device("cpu")).why
+    >>> choose("auto", many, before={}).why
     'compiling saves about 316 s'
     """
     if asked != "auto":
         return Choice(asked is True, f"trainer.compile={str(asked).lower()}")
-    if device.type != "cpu" or flop > TINY_STEP:
-        return Choice(False, "a step is more arithmetic than calls" if device.type == "cpu" else "not on this device")
-    if steps is None:
+    if "compile" in before:
+        return Choice(bool(before["compile"]), str(before.get("why", "as before")))
+    if work.device.type != "cpu":
+        return Choice(False, "not on this device")
+    if work.flop > TINY_STEP:
+        return Choice(False, "a step is more arithmetic than calls")
+    if work.steps is None:
         return Choice(False, "the number of steps is not known")
-    saved = (BASE + EACH * len(params)) * steps - COMPILING
+    saved = (BASE + EACH * work.parameters) * work.steps - COMPILING
     if saved < (MARGIN - 1) * COMPILING:
         return Choice(False, f"compiling would take about {COMPILING:.0f} s and save {max(saved + COMPILING, 0):.3g}")
     return Choice(True, f"compiling saves about {saved:.0f} s")

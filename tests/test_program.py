@@ -236,16 +236,15 @@ def test_blocks_end_where_the_loop_looks_up_and_are_the_same_from_anywhere() -> 
 
 
 def test_compiling_is_decided_by_what_it_saves() -> None:
-    small = [torch.zeros(3)] * 4
-
     def auto(steps: int | None, flop: int = 1000, device: str = "cpu") -> bool:
-        return worth.choose("auto", small, flop=flop, steps=steps, device=torch.device(device)).compile
+        return worth.choose("auto", worth.Work(4, flop, steps, torch.device(device)), before={}).compile
 
     assert not auto(10_000)
     assert auto(10_000_000)
     assert not any((auto(None), auto(10_000_000, 10**9), auto(10_000_000, device="cuda")))
-    assert worth.choose(True, small, flop=10**9, steps=1, device=CPU).compile
-    assert not worth.choose(False, small, flop=1, steps=10**9, device=CPU).compile
+    assert worth.choose(True, worth.Work(4, 10**9, 1, CPU), before={"compile": False}).compile
+    assert not worth.choose(False, worth.Work(4, 1, 10**9, CPU), before={}).compile
+    assert worth.choose("auto", worth.Work(4, 1, 1, CPU), before={"compile": True, "why": "once"}).why == "once"
 
 
 def test_a_run_says_whether_it_was_compiled(

@@ -19,6 +19,7 @@ from benchmarks.report import ROOT, Figure, Section
 STUDY = ("train", "+experiment=polynomial_capacity", "sweep.fresh=true")
 ONE_STEP = ("train", "-m", "dataset=digits", "model=linear", "trainer.steps=1", "trainer.figures=false")
 OFF = "tracking.enabled=false"
+PLAIN = "sweep.figures=false"
 
 
 def study(here: Path, *overrides: str) -> Cost:
@@ -59,11 +60,11 @@ def polynomial(here: Path, repeats: int, draws: int) -> list[Figure]:
     programs = {
         "whole": partial(study, here),
         "untracked": partial(study, here, OFF),
-        "one draw": partial(study, here, "seed=0"),
-        "one draw untracked": partial(study, here, "seed=0", OFF),
+        "one draw": partial(study, here, "seed=0", PLAIN),
+        "one draw untracked": partial(study, here, "seed=0", PLAIN, OFF),
         "ten processes": partial(separate, here),
-        "many": partial(study, here, many),
-        "many untracked": partial(study, here, many, OFF),
+        "many": partial(study, here, many, PLAIN),
+        "many untracked": partial(study, here, many, PLAIN, OFF),
         "peer": partial(peer, here, "polynomial", "degree=range(10)", many),
     }
     taken = alternate(programs, repeats, warm_up=0)
@@ -73,23 +74,27 @@ def polynomial(here: Path, repeats: int, draws: int) -> list[Figure]:
     return [
         Figure("`dlrun train +experiment=polynomial_capacity`: 50 fits, MLflow, report", told(taken["whole"])),
         Figure("… `tracking.enabled=false`", told(taken["untracked"])),
-        limited("… `seed=0`: ten fits", taken["one draw"], 5.5, goal="study_all"),
-        limited("… `seed=0 tracking.enabled=false`", taken["one draw untracked"], 2.6, goal="study_training"),
+        limited("… `seed=0 sweep.figures=false`: ten fits", taken["one draw"], 5.5, goal="study_all"),
+        limited("… ten fits, `tracking.enabled=false`", taken["one draw untracked"], 2.6, goal="study_training"),
         Figure("the ten fits as ten `dlrun train`", told(taken["ten processes"])),
         Figure("… CPU against the sweep's", spread(single, ".2f", "×")),
-        Figure(f"… `seed=range({draws})`: {jobs} fits", told(taken["many"])),
+        Figure(f"… `seed=range({draws}) sweep.figures=false`: {jobs} fits", told(taken["many"])),
         Figure(f"… {jobs} fits, `tracking.enabled=false`", told(taken["many untracked"])),
         Figure(f"{jobs} fits in Hydra's basic launcher, an MLflow run each", told(taken["peer"])),
         Figure("… CPU against the sweep's", spread(fewer, ".2f", "×"), "≥ 5 ×", median(fewer) >= 5),
     ]
 
 
+def one_steps(here: Path, launcher: str, jobs: int) -> Cost:
+    """Return what a sweep of one-step runs costs."""
+    choice = f"hydra/launcher={launcher}"
+    return cost(commands.dlrun(*ONE_STEP, choice, OFF, PLAIN, f"seed=range({jobs})", "sweep.fresh=true"), here)
+
+
 def overhead(here: Path, repeats: int, jobs: int) -> list[Figure]:
     """Measure what a job adds: a sweep of many one-step runs less one of ten, by the number of jobs between."""
-    programs = {
-        f"dlrun {n}": partial(cost, commands.dlrun(*ONE_STEP, OFF, f"seed=range({n})", "sweep.fresh=true"), here)
-        for n in (10, jobs)
-    }
+    own = ["local", "batched"]
+    programs = {f"{launcher} {n}": partial(one_steps, here, launcher, n) for launcher in own for n in (10, jobs)}
     launchers = ["basic", *(["joblib"] if importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") else [])]
     for launcher in launchers:
         for n in (10, jobs):
@@ -97,11 +102,11 @@ def overhead(here: Path, repeats: int, jobs: int) -> list[Figure]:
             programs[f"{launcher} {n}"] = partial(peer, here, *what)
     taken = alternate(programs, repeats, warm_up=0)
     figures = []
-    for name in ["dlrun", *launchers]:
+    for name in [*own, *launchers]:
         few, many = taken[f"{name} 10"], taken[f"{name} {jobs}"]
         wall = [1e3 * (b.wall - a.wall) / (jobs - 10) for a, b in zip(few, many, strict=True)]
         cpu = [1e3 * (b.cpu - a.cpu) / (jobs - 10) for a, b in zip(few, many, strict=True)]
-        title = "a job of one step" if name == "dlrun" else f"a job of one step, Hydra's {name} launcher"
+        title = f"a job of one step, launcher {name}" + ("" if name in own else " of Hydra")
         figures.append(Figure(title, f"{spread(wall, '.0f', 'ms')}; CPU {spread(cpu, '.0f', 'ms')}"))
     return figures
 
@@ -133,8 +138,8 @@ def measure(*, quick: bool = False, repeats: int | None = None) -> Section:
         figures += at_once(here, tries=1 if quick else 20)
     notes = (
         "CPU seconds are those of the command and of every process that it started, the server of the jobs and the "
-        "uploader included. Figures of single runs are off; the report is drawn. The peers are `benchmarks/peers/`; a "
-        "job's figures are (a sweep of 100 less a sweep of 10) / 90."
+        "uploader included. Figures of single runs are off; the report's are drawn in the first two rows. The peers "
+        "are `benchmarks/peers/`; a job's figures are (a sweep of 100 less a sweep of 10) / 90."
     )
     return Section("sweeps", "a study, a job, eight at once", "python -m benchmarks.sweeps", figures, notes, load)
 

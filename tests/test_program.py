@@ -26,6 +26,7 @@ from dlrun.plan import Plan
 from dlrun.schedules.curves import cosine
 from dlrun.state import State
 from dlrun.stepping import Eager
+from dlrun.tensors import agree
 from tests.conftest import Called
 from tests.test_loop import Notes, cloned, data, same
 
@@ -267,3 +268,12 @@ def test_a_run_says_whether_it_was_compiled(
     run = next(r for r in all_runs() if not r.summary()["execution"]["compile"])
     assert not rebuild(run).training.compile
     assert call("check", "trainer.compile=perhaps").code == 2
+
+
+def test_two_ways_agree_by_their_change_as_a_whole() -> None:
+    before, after = [torch.ones(100), torch.tensor(3.0)], [torch.full((100,), 1.1), torch.tensor(4.0)]
+    assert agree(before, after, [t + 1e-4 for t in after])
+    assert agree(before, after, [after[0].index_fill(0, torch.tensor([7]), 1.0), after[1]])
+    assert not agree(before, after, [torch.full((100,), 1.15), after[1]])
+    assert not agree(before, after, [after[0], before[1]])
+    assert not agree(before, after, [after[0] * torch.nan, after[1]])

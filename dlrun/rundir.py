@@ -267,10 +267,10 @@ def _fits(id: str, reference: str) -> bool:
     return id.startswith(begun) and (not slash or id.endswith(f"/{number}")) and bool(begun)
 
 
-def find(reference: str) -> RunDir:
+def find(reference: str, *, what: str = "run") -> RunDir:
     """Return the run that `reference` names: a folder, or an unambiguous beginning of its id.
 
-    Raises `UserError` if no run or several fit.
+    `what` says in the error what was looked for. Raises `UserError` if no run or several fit.
     """
     folder = Path(reference)
     if (folder / ".hydra").is_dir() or (folder / REUSED).is_file():
@@ -284,7 +284,7 @@ def find(reference: str) -> RunDir:
         raise UserError(f"«{reference}» fits {len(fitting)} runs:\n  {names}\nGive more of the id, or the folder.")
     newest = "".join(f"\n  {r.id}  {r.path}" for r in runs[-5:])
     raise UserError(
-        f"No run «{reference}»: it is neither a run's folder nor the beginning of a run's id under {outputs()}."
+        f"No {what} «{reference}»: it is neither the folder of a {what} nor the beginning of its id under {outputs()}."
         + (f"\nThe newest runs are:{newest}" if newest else "\nThere is no run yet: type «dlrun train».")
         + "\n«dlrun runs» lists them all."
     )

@@ -129,7 +129,7 @@ def test_a_test_metric_only_where_it_was_read(sweep: SweepDir, here: Path, call:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["nothing", "aaaa:lr=0.1"], "No run «nothing»"),
+        (["nothing", "aaaa:lr=0.1"], "No run or sweep «nothing»"),
         (["aaaa:lr=7", "aaaa:lr=0.1"], "fits 0 groups"),
         (["aaaa:seed=0", "aaaa:lr=0.1"], "fits 0 groups"),
         (["aaaa:lr=0.1", "aaaa:lr=0.01", "--metric", "val/eror"], "Did you mean «val/error»"),

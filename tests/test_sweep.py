@@ -97,7 +97,9 @@ def test_a_sweep_chooses_by_validation_and_tests_that_alone(call: Call, here: Pa
     assert all_sweeps() == [sweep]
 
     # tested jobs may be tested, others may not
-    assert f"{found[0].metrics['test/error']:.6g}" in call("test", sweep.id).out
+    shown = call("test", sweep.id).out
+    assert f"{found[0].metrics['test/error']:.6g}" in shown
+    assert "by these 2 runs so far: 2" in shown
     refused = call("test", f"{sweep.id}/2")
     assert refused.code == 2
     assert "sealed" in refused.err
@@ -191,8 +193,9 @@ def test_what_cannot_be_continued_is_refused_with_the_difference(call: Call, odd
     sweep = only()
     elsewhere = call(*sweeping, "model.way=well,slow", f"hydra.sweep.dir={sweep.path}")
     assert elsewhere.code == 2
-    for words in ("another sweep", "sweep", "well,slow"):
+    for words in ("another sweep", "sweep", "well,slow", "Leave out hydra.sweep.dir"):
         assert words in elsewhere.err
+    assert "sweep.fresh" not in elsewhere.err
 
     shutil.rmtree(sweep.job(1).path)
     with sweep.held():
@@ -208,7 +211,10 @@ def test_what_cannot_be_continued_is_refused_with_the_difference(call: Call, odd
     (odd / "odd.py").write_text(ODD)
     assert call("resume", sweep.id).code == 0
     assert [r.status for r in results(sweep)] == ["finished"] * 2
-    assert call("resume", sweep.id, "trainer.epochs=3").code == 2
+    longer = call("resume", sweep.id, "trainer.epochs=3")
+    assert longer.code == 2
+    for words in ("--retry-failed", manifest.read(sweep).command, f"resume {sweep.id}/0"):
+        assert words in longer.err
 
 
 def test_a_configuration_that_is_edited_meanwhile_changes_nothing(call: Call, odd: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_store_that_is_away_is_said_and_left(
 
 
 def test_mistakes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UserError, match="No run «zzz»"):
+    with pytest.raises(UserError, match="No run or sweep «zzz»"):
         sync.main(["zzz"])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:./mlruns")
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"):

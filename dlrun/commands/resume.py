@@ -11,6 +11,7 @@ from dlrun import checkpoint, console
 from dlrun.build import Built
 from dlrun.commands.train import conduct
 from dlrun.errors import ConfigError, UserError, did_you_mean
+from dlrun.manifest import read
 from dlrun.reload import rebuild
 from dlrun.rundir import RunDir, find, write_atomically
 from dlrun.search import plan
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> int:
         return _sweep(sweep, arguments)
     if arguments.retry_failed:
         raise UserError("--retry-failed goes with a sweep; «dlrun resume RUN» goes on with a run that failed.")
-    folder = find(arguments.run)
+    folder = find(arguments.run, what="run or sweep")
     if folder.alive():
         raise UserError(f"{folder.path} is being trained by another process.")
     status = folder.status()
@@ -68,8 +69,10 @@ def _write(folder: RunDir, changed: DictConfig | None) -> None:
 def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
     if arguments.overrides:
         raise UserError(
-            f"A sweep is continued as it was asked for, so «{arguments.overrides[0]}» cannot be given. One of its jobs "
-            f"can be made longer: «dlrun resume {sweep.id}/0 trainer.epochs=…»."
+            f"A sweep is continued as it was asked for, so «{arguments.overrides[0]}» cannot be given: «dlrun resume "
+            f"{sweep.id}» runs what is missing, with --retry-failed what failed too.\nOther values are another sweep, "
+            f"which reuses the jobs that both have: give the command again with them:\n  {read(sweep).command}\n"
+            f"One of its jobs can be made longer: «dlrun resume {sweep.id}/0 trainer.epochs=…»."
         )
     go_on = search.resume if plan.is_search(sweep) else task.resume
     return go_on(sweep, retry_failed=arguments.retry_failed)

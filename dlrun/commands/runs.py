@@ -43,7 +43,9 @@ def main(argv: list[str]) -> int:
     if arguments.delete and any(named.values()):
         return _delete_sweeps(named, sure=arguments.yes)
     conditions = [_condition(text) for text in arguments.where]
-    found = [sweeps.runs_of(sweep) if sweep else [find(reference)] for reference, sweep in named.items()]
+    found = [
+        sweeps.runs_of(sweep) if sweep else [find(reference, what="run or sweep")] for reference, sweep in named.items()
+    ]
     rows = [_row(run) for run in (chain(*found) if named else all_runs())]
     for condition in conditions:
         rows = [row for row in rows if _fits(row, condition, rows)]
@@ -155,7 +157,7 @@ def _delete(rows: list[dict[str, Any]], *, sure: bool) -> int:
         raise UserError(f"{alive[0]} is being trained. Stop it first.")
     console.say(_table(rows, None))
     size = console.amount(sum(row["size"] for row in rows), "B")
-    if not (sure or _agreed(f"these {len(rows)} runs, {size}")):
+    if not (sure or _agreed(f"{'this run' if len(rows) == 1 else f'these {len(rows)} runs'}, {size}")):
         return 0
     for row in rows:
         tracking.delete(row["run"])

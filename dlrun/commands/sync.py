@@ -35,7 +35,7 @@ def named(reference: str) -> RunDir | SweepDir:
 
     Raises `UserError` if the name fits none or several.
     """
-    return find_sweep(reference) or find(reference)
+    return find_sweep(reference) or find(reference, what="run or sweep")
 
 
 def everything() -> list[RunDir | SweepDir]:

@@ -45,7 +45,8 @@ def _sweep(sweep: SweepDir) -> int:
     console.say(f"{chosen['label']}  chosen by {chosen['monitor']}")
     console.say(console.table(rows))
     reads = sum(result.summary.get("test_reads", 0) for result in found)
-    console.say(f"  reads of the test split by these {len(found)} runs so far: {reads}")
+    these = "this run" if len(found) == 1 else f"these {len(found)} runs"
+    console.say(f"  reads of the test split by {these} so far: {reads}")
     return 0
 
 
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
     sweep = find_sweep(arguments.run)
     if sweep is not None:
         return _sweep(sweep)
-    folder = find(arguments.run)
+    folder = find(arguments.run, what="run or sweep")
     if arguments.split == "test" and not arguments.force and _sealed(folder):
         raise UserError(
             f"{folder.id} is a job of a sweep, and was not selected: its test split is sealed.\n"

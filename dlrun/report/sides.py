@@ -74,7 +74,7 @@ def _side(reference: str) -> Side:
         seen = overview(found)
         return _of_group(seen, _named(seen, label, reference), f"{found.id}:{label}")
     if found is None:
-        return _of_run(find(reference))
+        return _of_run(find(reference, what="run or sweep"))
     seen = overview(found)
     if len(seen.groups) == 1:
         return _of_group(seen, seen.groups[0], f"{seen.what.name} {found.id}")

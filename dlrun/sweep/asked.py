@@ -14,6 +14,14 @@ from dlrun import manifest, provenance
 from dlrun.errors import UserError
 from dlrun.sweepdir import SweepDir, all_sweeps
 
+ANEW = (
+    "To run all anew, in a folder of its own, give the command with sweep.fresh=true, and without hydra.sweep.dir "
+    "if it has one."
+)
+ELSEWHERE = (
+    "Leave out hydra.sweep.dir, and the sweep gets a folder of its own; or give it a folder that is not there yet."
+)
+
 
 def asked(master: DictConfig) -> dict[str, Any]:
     """Return what a composed sweep asks for: the configuration, what is swept, how, and by which dlrun."""
@@ -57,20 +65,18 @@ def earlier(wanted: str) -> SweepDir | None:
     return next((sweep for sweep in reversed(all_sweeps()) if _definition(sweep) == wanted), None)
 
 
-def refuse(sweep: SweepDir, lines: list[str], *, why: str) -> UserError:
-    """Return the error of a sweep that is not the one that was asked for."""
+def refuse(sweep: SweepDir, lines: list[str], *, why: str, how: str = ANEW) -> UserError:
+    """Return the error of a sweep that is not the one that was asked for; `how` says what to type instead."""
     shown = "\n  ".join(lines[:10] + ["…"] * (len(lines) > 10))
-    return UserError(
-        f"{sweep.path}: {why}\n  {shown}\nTo run all anew, in a folder of its own, give the command with "
-        f"sweep.fresh=true."
-    )
+    return UserError(f"{sweep.path}: {why}\n  {shown}\n{how}")
 
 
 def check_same(sweep: SweepDir, wanted: Mapping[str, Any]) -> None:
     """Raise `UserError`, with the difference, if a sweep's folder is of another sweep than the one asked for."""
     there = manifest.read(sweep)
     if there.definition != definition(wanted):
-        raise refuse(sweep, differences(there.asked, wanted), why="this folder is of another sweep than was asked for:")
+        lines = differences(there.asked, wanted)
+        raise refuse(sweep, lines, why="this folder is of another sweep than was asked for:", how=ELSEWHERE)
 
 
 def _definition(sweep: SweepDir) -> str:

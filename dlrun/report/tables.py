@@ -87,6 +87,8 @@ def mean(found: Spread) -> str:
 
     >>> mean(Spread(3, 0.0213456, 0.00123, 0, 0, 0, 0, 0)), mean(Spread(1, 0.5, math.nan, 0, 0, 0, 0, 0))
     ('0.0213 ± 0.0012', '0.5')
+    >>> mean(Spread(3, 220.83, 112.4, 0, 0, 0, 0, 0)), mean(Spread(3, 220.83, 11.24, 0, 0, 0, 0, 0))
+    ('221 ± 110', '221 ± 11')
     """
     if not found.n:
         return MISSING
@@ -94,9 +96,10 @@ def mean(found: Spread) -> str:
         return f"{found.mean:.4g}"
     # as many decimals as the standard deviation has with two digits
     places = 1 - math.floor(math.log10(found.sd))
-    if not 0 <= places <= 8:
+    if not -4 <= places <= 8:
         return f"{found.mean:.4g} ± {found.sd:.2g}"
-    return f"{found.mean:.{places}f} ± {found.sd:.{places}f}"
+    decimals = max(0, places)
+    return f"{found.mean:.{decimals}f} ± {round(found.sd, places):.{decimals}f}"
 
 
 def number(value: float) -> str:

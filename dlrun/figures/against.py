@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlrun.figures.scale import decades, fraction, places, scale_x, scale_y, words
+from dlrun.figures.scale import decades, fraction, places, plain_ticks, scale_x, scale_y, words
 from dlrun.figures.style import BLACK, BLUE, GREEN, ORANGE, figure, styled
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ LOOKS: dict[str, tuple[str, str, str]] = {
     "val": (ORANGE, "s", "--"),
     "test": (GREEN, "^", ":"),
 }
+SHADES = 5.0
+"""From this ratio on the shades of a map are spread over the logarithm."""
 NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
@@ -71,10 +73,9 @@ def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], flo
     with styled():
         drawn = figure(min(3.6 + 0.95 * len(across), 13), min(2.6 + 0.6 * len(up), 11))
         axes = drawn.add_subplot()
-        # darker is lower, and in print too
-        shades = axes.imshow(
-            table, origin="lower", cmap="viridis", aspect="auto", norm=LogNorm() if decades(finite) else None
-        )
+        # darker is lower, and in print too; one value far off is not to take all shades
+        far = decades(finite, SHADES)
+        shades = axes.imshow(table, origin="lower", cmap="viridis", aspect="auto", norm=LogNorm() if far else None)
         axes.grid(False)
         if table.size <= 150:
             for (row, column), value in np.ndenumerate(table):
@@ -98,7 +99,9 @@ def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], flo
         )
         axes.set_yticks(range(len(up)), map(_named, up))
         axes.set(xlabel=keys[0], ylabel=keys[1])
-        drawn.colorbar(shades, label=words(metric), format=PercentFormatter(1.0) if percent else None)
+        bar = drawn.colorbar(shades, label=words(metric), format=PercentFormatter(1.0) if percent else None)
+        if far:
+            plain_ticks(bar.ax.yaxis, finite, percent=percent)
     return drawn
 
 
@@ -126,6 +129,13 @@ def _named(value: Any) -> str:
 
 
 def _short(value: float, *, percent: bool) -> str:
+    """Return a value with three digits, zeros at its end too.
+
+    >>> [_short(value, percent=False) for value in (0.49, 0.0986, 123.4, 4567.8)], _short(0.025, percent=True)
+    (['0.490', '0.0986', '123', '4568'], '2.50%')
+    """
     if not math.isfinite(value):
         return "–"
-    return f"{100 * value:.3g}%" if percent else f"{value:.3g}"
+    shown = 100 * value if percent else value
+    text = f"{shown:.0f}" if 1000 <= abs(shown) < 1e5 else f"{shown:#.3g}".rstrip(".")
+    return text + "%" * percent

@@ -25,6 +25,8 @@ LEGIBLE = 7
 POINTS = 400
 """At most so many points of a curve are drawn."""
 OTHERS = "the other"
+ROW = 0.27
+"""Inches that a line of the legend takes: the panels keep their height beside it."""
 STYLES = ("-", "--", "-.", ":")
 GREY = "#bbbbbb"
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
@@ -45,15 +47,15 @@ def bands(bundles: Sequence[Bundle], names: Sequence[str], *, title: str = "") -
     """
     shown, rest = bundles[:LEGIBLE], bundles[LEGIBLE:]
     with styled():
-        drawn = figure(5.6 * len(names) + 0.6, 4.6)
+        columns, rows = _layout([bundle.label for bundle in bundles[: LEGIBLE + 1]], panels=len(names))
+        drawn = figure(5.6 * len(names) + 0.6, 4.6 + ROW * (rows + bool(rows and title)))
         panels = [drawn.add_subplot(1, len(names), i + 1) for i in range(len(names))]
         seen = {name: _panel(axes, name, shown, rest) for axes, name in zip(panels, names, strict=True)}
         for axes, name in zip(panels, names, strict=True):
             # one scale for the training and the validation loss: they are looked at side by side
             same = [other for other in names if other.rpartition("/")[2] == name.rpartition("/")[2]]
-            scale_y(axes, [value for other in same for value in seen[other]], name)
+            scale_y(axes, seen[name], name, together=[value for other in same for value in seen[other]])
         handles = _handles(panels)
-        columns = max(1, min(len(handles), int(60 * len(names) / (6 + max(map(len, handles), default=1)))))
         if len(bundles) > 1:
             drawn.legend(
                 handles.values(), handles.keys(), loc="outside lower center", ncols=columns, title=title or None
@@ -117,6 +119,14 @@ def _panel(axes: Axes, name: str, shown: Sequence[Bundle], rest: Sequence[Bundle
     axes.set(xlabel="optimizer step", ylabel=words(name))
     axes.margins(x=0.02)
     return seen
+
+
+def _layout(labels: Sequence[str], *, panels: int) -> tuple[int, int]:
+    """Return how many columns and rows the legend has; it has none for one group."""
+    if len(labels) < 2:
+        return 1, 0
+    columns = max(1, min(len(labels), int(60 * panels / (6 + max(map(len, labels))))))
+    return columns, -(-len(labels) // columns)
 
 
 def _handles(panels: Sequence[Axes]) -> dict[str, Artist]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from dlrun.figures.scale import scale_y
 from dlrun.figures.style import BLACK, BLUE, ORANGE, figure, styled
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 Curve = Sequence[tuple[int, float]]
 
 _METRICS = ("error", "perplexity", "accuracy", "recall_at_1", "mse")
-_FRACTIONS = ("error", "accuracy", "recall_at_1")
 
 
 def learning_curves(curves: Mapping[str, Curve], *, best_step: int | None = None) -> Figure:
@@ -59,8 +58,6 @@ def _metric(curves: Mapping[str, Curve]) -> list[str]:
 
 
 def _panel(axes: Axes, name: str, curves: Mapping[str, Curve], best_step: int | None) -> None:
-    from matplotlib.ticker import PercentFormatter
-
     shown = {}
     for split, word, colour, style in (
         ("train", "training", BLUE, {"linestyle": "-", "linewidth": 1.4}),
@@ -73,13 +70,9 @@ def _panel(axes: Axes, name: str, curves: Mapping[str, Curve], best_step: int | 
                 *zip(*points, strict=True), color=colour, label=word, marker="o" if few else None, ms=4.5, **style
             )
             shown[word] = points
-    values = [v for points in shown.values() for _, v in points if math.isfinite(v)]
-    if values and min(values) > 0 and max(values) > 30 * min(values):
-        axes.set_yscale("log")
+    scale_y(axes, [value for points in shown.values() for _, value in points], name)
     if best_step is not None and "validation" in shown:
         axes.axvline(best_step, color=BLACK, linestyle=":", linewidth=1.6, label=f"selected (step {best_step:,})")
-    if name in _FRACTIONS:
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set(xlabel="optimizer step", ylabel=name.replace("_", " "))
     axes.margins(x=0.02)
     if shown:

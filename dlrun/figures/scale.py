@@ -14,14 +14,18 @@ DECADES = 30.0
 """From this ratio of the largest to the smallest on, positive values are drawn on a logarithmic axis."""
 
 
-def decades(values: Collection[float]) -> bool:
-    """Return whether the finite values are positive and so far apart that a linear axis would hide the small ones.
+NEAR = 8.0
+"""Up to this ratio the ticks of a logarithmic axis are evenly apart: of 1, 2, 5 and 10 it may have one alone."""
 
-    >>> decades([0.001, 0.1]), decades([1, 2, 3]), decades([0, 100])
-    (True, False, False)
+
+def decades(values: Collection[float], apart: float = DECADES) -> bool:
+    """Return whether the finite values are positive and so far `apart` that a linear axis would hide the small ones.
+
+    >>> decades([0.001, 0.1]), decades([1, 2, 3]), decades([0, 100]), decades([1, 10], 5)
+    (True, False, False, True)
     """
     finite = [value for value in values if math.isfinite(value)]
-    return bool(finite) and min(finite) > 0 and max(finite) > DECADES * min(finite)
+    return bool(finite) and min(finite) > 0 and max(finite) > apart * min(finite)
 
 
 def numeric(values: Collection[Any]) -> bool:
@@ -59,11 +63,14 @@ def scale_x(axes: Axes, values: Sequence[Any]) -> None:
         axes.set_xticks(sorted(distinct))
 
 
-def scale_y(axes: Axes, values: Collection[float], metric: str) -> None:
-    """Give the axis the scale that suits the values of a metric; fractions are shown in per cent."""
+def scale_y(axes: Axes, values: Collection[float], metric: str, *, together: Collection[float] = ()) -> None:
+    """Give the axis the scale that suits the values of a metric; fractions are shown in per cent.
+
+    `together` are the values of all panels that are to have the same scale; the ticks are of each panel's own.
+    """
     from matplotlib.ticker import PercentFormatter
 
-    if decades(values):
+    if decades(together or values):
         axes.set_yscale("log")
         plain_ticks(axes.yaxis, values, percent=fraction(metric))
     elif fraction(metric):
@@ -78,13 +85,19 @@ def fraction(metric: str) -> bool:
 def plain_ticks(axis: Axis, values: Collection[float], *, percent: bool = False) -> None:
     """Write the powers of ten of a logarithmic axis as 0.01 or 10⁻⁷; over one decade or two, 2 and 5 between them too.
 
-    Text that TeX sets takes ten times as long to draw.
+    Values up to `NEAR` apart get ticks evenly apart. Text that TeX sets takes ten times as long to draw.
     """
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
     finite = [abs(value) for value in values if math.isfinite(value) and value]
     few = bool(finite) and max(finite) < 100 * min(finite)
     scale, unit = (100.0, "%") if percent else (1.0, "")
+    if finite and max(finite) <= NEAR * min(finite):
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:.4g}{unit}"))
+        axis.set_minor_formatter(NullFormatter())
+        axis.minorticks_off()
+        return
 
     def major(value: float, _: object) -> str:
         return power(scale * value) + unit

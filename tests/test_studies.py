@@ -382,6 +382,24 @@ def test_overfitting(tmp_path: Path, curves: list[Curves], expected: str) -> Non
         assert labels == ["training", "validation", "best step (4)"]
 
 
+def test_overfitting_says_and_draws_the_same_step(tmp_path: Path) -> None:
+    # least at 3, 4 and 6 on the three seeds; of the median curve at 4
+    validation = [[3.0, 2.0, 0.5, 1.1, 1.2, 1.3, 1.4], [3.0, 2.0, 1.5, 1.0, 1.1, 1.2, 1.3]]
+    validation += [[3.0, 2.0, 1.6, 1.4, 1.2, 0.9, 1.5]]
+    curves: list[Curves] = [{"train/loss": DOWN[:7], "val/loss": [*enumerate(row, 1)]} for row in validation]
+    runs = [made_up(tmp_path, n, {"seed": n}, {}, found) for n, found in enumerate(curves)]
+    (claim,), (shown,) = Overfitting().claims(runs), Overfitting().figures(runs)
+    assert "validation 1.1 at step 4, 1.4 at the end; training 0.5 there" in claim.evidence
+    assert "best step (4)" in [text.get_text() for text in shown.figure.axes[0].get_legend().get_texts()]  # type: ignore[union-attr]
+
+
+def test_schedules_are_named_in_words(tmp_path: Path) -> None:
+    runs = schedules(tmp_path, {"constant": [0.5, 0.4, 0.5], "step_decay": [0.3, 0.35]}, 4)
+    (shown,) = Schedules().figures(runs)
+    assert [text.get_text() for text in shown.figure.legends[0].get_texts()] == ["constant", "step decay"]
+    assert [axes.get_ylabel() for axes in shown.figure.axes] == ["validation loss", "validation loss at the best rate"]
+
+
 # -- from trained runs ------------------------------------------------------------------------------------------------
 
 

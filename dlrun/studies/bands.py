@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dlrun.figures.style import COLOURS, MARKERS
 from dlrun.studies.table import Table, medians
@@ -29,10 +30,15 @@ def bands(axes: Axes, tables: Mapping[str, Table], *, places: Mapping[Any, float
         axes.plot(x, [*medians(table).values()], style, color=colour, marker=MARKERS[i], ms=6, label=name)
 
 
+def over_steps(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[list[int], NDArray[np.float64]]:
+    """Return the steps that all curves have, and the values there [curves, steps]."""
+    steps = sorted(set.intersection(*({step for step, _ in curve} for curve in curves)))
+    return steps, np.array([[dict(curve)[step] for step in steps] for curve in curves])
+
+
 def curve_band(axes: Axes, curves: list[list[tuple[int, float]]], *, name: str, i: int, marked: bool = False) -> None:
     """Draw the median of curves (step, value) over their common steps, with their range as a band."""
-    steps = sorted(set.intersection(*({step for step, _ in curve} for curve in curves)))
-    values = np.array([[dict(curve)[step] for step in steps] for curve in curves])
+    steps, values = over_steps(curves)
     colour = COLOURS[i % len(COLOURS)]
     axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
     every = max(1, len(steps) // 8) if marked else None

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dlrun.figures.scale import plain_ticks
 from dlrun.figures.style import BLACK, figure, styled
 from dlrun.results import Curves, Result
 from dlrun.studies.bands import bands, curve_band
 from dlrun.studies.study import Claim, Finding, judged
-from dlrun.studies.table import Table, by_value, common, least, means
+from dlrun.studies.table import Table, by_value, common, least, means, values
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,6 +133,7 @@ def regimes(curves: dict[float, list[list[tuple[int, float]]]], *, shown: int = 
         for i, rate in enumerate(picked):
             curve_band(axes, curves[rate], name=f"{rate:g}", i=i, marked=True)
         axes.set(xlabel="optimizer step", ylabel="training loss", yscale="log")
+        plain_ticks(axes.yaxis, [value for rate in picked for curve in curves[rate] for _, value in curve])
         axes.margins(x=0.02)
         axes.legend(title="learning rate", loc="upper left", bbox_to_anchor=(1, 1))
     return drawn
@@ -146,6 +148,8 @@ def against_rate(tables: dict[str, Table]) -> Figure:
         chosen = least(means(tables["validation"]))
         axes.axvline(chosen, color=BLACK, linestyle=":", linewidth=1.6, label=f"chosen: {chosen:g}")
         axes.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss")
+        plain_ticks(axes.xaxis, [rate for table in tables.values() for rate in table])
+        plain_ticks(axes.yaxis, values(tables))
         axes.legend()
     return drawn
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from dlrun.figures.style import BLACK, figure, styled
 from dlrun.results import Curves, Result
-from dlrun.studies.bands import curve_band
+from dlrun.studies.bands import curve_band, over_steps
 from dlrun.studies.study import Claim, Finding, judged
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Overfitting:
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
         """Return whether, on every seed, validation turns up while training falls on."""
-        return [turns_up([turn(result.curves()) for result in results], rise=self.rise)]
+        return [turns_up([result.curves() for result in results], rise=self.rise)]
 
     def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
         """Yield training and validation loss against the step, the best step marked."""
@@ -59,20 +59,35 @@ def turn(curves: Curves) -> Turn | None:
     return Turn(step, (lowest, validation[-1][1]), (there, training[-1][1]))
 
 
-def turns_up(turns: Sequence[Turn | None], *, rise: float) -> Claim:
+def turns_up(curves: Sequence[Curves], *, rise: float) -> Claim:
     """Return whether the validation loss of every run ends above its least, and the training loss below that there."""
     text = "The validation loss turns up while the training loss falls."
-    found = [t for t in turns if t]
+    found = [t for c in curves if (t := turn(c))]
     if not found:
         return judged(text, None, "No run has been validated three times.")
     held = [t.validation[1] >= (1 + rise) * t.validation[0] and t.training[1] < t.training[0] for t in found]
-    middle = sorted(found, key=lambda t: t.validation[1] / t.validation[0])[len(found) // 2]
-    told = (
-        f"On {sum(held)} of {len(found)} seeds it ends {rise:.0%} or more above its least. The middle one: validation "
-        f"{middle.validation[0]:.3g} at step {middle.step:,}, {middle.validation[1]:.3g} at the end; training "
-        f"{middle.training[0]:.3g} there, {middle.training[1]:.3g} at the end."
-    )
+    told = f"On {sum(held)} of {len(found)} seeds it ends {rise:.0%} or more above its least."
+    middle = turn(median([c for c in curves if turn(c)]))
+    if middle:
+        told += (
+            f" The median over the seeds: validation {middle.validation[0]:.3g} at step {middle.step:,}, "
+            f"{middle.validation[1]:.3g} at the end; training {middle.training[0]:.3g} there, "
+            f"{middle.training[1]:.3g} at the end."
+        )
     return judged(text, all(held), told)
+
+
+def median(curves: Sequence[Curves]) -> Curves:
+    """Return the median of both losses over the runs, at the steps that all of them have.
+
+    >>> median([{"val/loss": [(1, 2.0), (2, 1.0)], "train/loss": []}, {"val/loss": [(2, 2.0)], "train/loss": []}])
+    {'train/loss': [], 'val/loss': [(2, 1.5)]}
+    """
+    found = {name: over_steps([c[name] for c in curves]) for name in ("train/loss", "val/loss")}
+    return {
+        name: [*zip(steps, np.median(values, 0).tolist(), strict=True)] if steps else []
+        for name, (steps, values) in found.items()
+    }
 
 
 def drawn(curves: Sequence[Curves]) -> Figure:
@@ -82,14 +97,11 @@ def drawn(curves: Sequence[Curves]) -> Figure:
         axes = made.add_subplot()
         for i, (word, name) in enumerate((("training", "train/loss"), ("validation", "val/loss"))):
             curve_band(axes, [c[name] for c in curves], name=word, i=i, marked=True)
-        best = _best_step([c["val/loss"] for c in curves])
-        axes.axvline(best, color=BLACK, linestyle=":", linewidth=1.6, label=f"best step ({best:,})")
+        middle = turn(median(curves))
+        if middle:
+            label = f"best step ({middle.step:,})"
+            axes.axvline(middle.step, color=BLACK, linestyle=":", linewidth=1.6, label=label)
         axes.set(xlabel="optimizer step", ylabel="loss", ylim=(0, None))
         axes.margins(x=0.02)
         axes.legend()
     return made
-
-
-def _best_step(curves: Sequence[list[tuple[int, float]]]) -> int:
-    steps = sorted(set.intersection(*({step for step, _ in curve} for curve in curves)))
-    return steps[int(np.median([[dict(curve)[s] for s in steps] for curve in curves], 0).argmin())]

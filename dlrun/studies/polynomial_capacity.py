@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from dlrun.figures.scale import plain_ticks
 from dlrun.figures.style import BLACK, BLUE, RED, figure, styled
 from dlrun.results import Result
 from dlrun.studies.bands import bands
 from dlrun.studies.study import Claim, Finding, judged
-from dlrun.studies.table import Table, by_value, common, least, means
+from dlrun.studies.table import Table, by_value, common, least, means, values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,6 +129,7 @@ def capacity(tables: dict[str, Table]) -> Figure:
         axes = drawn.add_subplot()
         bands(axes, tables)
         axes.set(xlabel="degree", ylabel="mean squared error", yscale="log")
+        plain_ticks(axes.yaxis, values(tables))
         axes.set_xticks([*next(iter(tables.values()))])
         axes.legend()
     return drawn

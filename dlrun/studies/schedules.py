@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dlrun.evidence import LEVEL, interval
+from dlrun.figures.scale import plain_ticks, words
 from dlrun.figures.style import BLACK, COLOURS, MARKERS, figure, styled
 from dlrun.results import Result
 from dlrun.studies.bands import bands
 from dlrun.studies.study import Claim, Finding, judged
-from dlrun.studies.table import Table, by_value, common, least, means
+from dlrun.studies.table import Table, by_value, common, least, means, values
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,8 +39,8 @@ class Schedules:
         tables = self._tables(results)
         if tables:
             caption = (
-                f"{self.metric} at the end of the budget: median and range over the seeds against the rate, and every "
-                "seed at each schedule's best rate, the bar their mean."
+                f"{words(self.metric).capitalize()} at the end of the budget: median and range over the seeds against "
+                "the rate, and every seed at each schedule's best rate, the bar their mean."
             )
             yield Finding("schedules", drawn(tables, self.metric), caption)
 
@@ -47,10 +48,9 @@ class Schedules:
         """Return the metric by schedule, then by rate and seed."""
         names = dict.fromkeys(str(result.value(KEY)) for result in results)
         found = {
-            name.rpartition(".")[2]: by_value([r for r in results if r.value(KEY) == name], "optimizer.lr", self.metric)
-            for name in names
+            name: by_value([r for r in results if r.value(KEY) == name], "optimizer.lr", self.metric) for name in names
         }
-        return {name: table for name, table in found.items() if table}
+        return {name.rpartition(".")[2].replace("_", " "): table for name, table in found.items() if table}
 
 
 def beats_constant(tables: dict[str, Table], metric: str) -> Claim:
@@ -108,11 +108,12 @@ def drawn(tables: dict[str, Table], metric: str) -> Figure:
         left, right = made.add_subplot(1, 2, 1), made.add_subplot(1, 2, 2)
         bands(left, tables)
         rates = sorted({rate for table in tables.values() for rate in table})
-        left.set(xscale="log", yscale="log", xlabel="learning rate (the largest of the schedule)", ylabel=metric)
+        left.set(xscale="log", yscale="log", xlabel="learning rate (the largest of the schedule)", ylabel=words(metric))
+        plain_ticks(left.yaxis, values(tables))
         left.set_xticks(rates, [f"{rate:g}" for rate in rates])
-        left.minorticks_off()
+        left.xaxis.minorticks_off()
         _at_best(right, tables)
-        right.set(ylabel=f"{metric} at the best rate")
+        right.set(ylabel=f"{words(metric)} at the best rate")
         made.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6)
     return made
 
@@ -122,8 +123,8 @@ def _at_best(axes: Axes, tables: dict[str, Table]) -> None:
         values = [*table[least(means(table))].values()]
         axes.scatter([i] * len(values), values, s=36, color=COLOURS[i % len(COLOURS)], marker=MARKERS[i], zorder=3)
         axes.plot([i - 0.3, i + 0.3], [float(np.mean(values))] * 2, color=BLACK, linewidth=1.6)
-    words = [f"{name.replace('_', chr(10))}\n{least(means(table)):g}" for name, table in tables.items()]
-    axes.set_xticks(range(len(words)), words, fontsize=11)
+    named = [f"{name.replace(' ', chr(10))}\n{least(means(table)):g}" for name, table in tables.items()]
+    axes.set_xticks(range(len(named)), named, fontsize=11)
 
 
 def _best(table: Table, seeds: Sequence[int]) -> str:

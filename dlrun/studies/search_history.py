@@ -9,6 +9,7 @@ from math import isfinite
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from dlrun.figures.scale import scale_y, words
 from dlrun.figures.style import BLACK, BLUE, figure, styled
 from dlrun.results import Result
 from dlrun.studies.study import Claim, Finding
@@ -54,7 +55,7 @@ def drawn(points: Sequence[tuple[int, float]], monitor: str, *, best: Callable[[
         axes = shown.add_subplot()
         axes.plot(numbers, values, "o", color=BLUE, markersize=7, fillstyle="none", label="trial")
         axes.step(numbers, so_far, where="post", color=BLACK, label="best so far")
-        spread = min(values) > 0 and max(values) > 20 * min(values)
-        axes.set(xlabel="job, in the order of the search", ylabel=monitor, yscale="log" if spread else "linear")
+        scale_y(axes, values, monitor)
+        axes.set(xlabel="job, in the order of the search", ylabel=words(monitor))
         axes.legend()
     return shown

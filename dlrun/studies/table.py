@@ -50,6 +50,15 @@ def medians(table: Table) -> dict[Any, float]:
     return {value: float(np.median([*row.values()])) for value, row in table.items()}
 
 
+def values(tables: Mapping[str, Table]) -> list[float]:
+    """Return every value of some tables.
+
+    >>> values({"training": {1: {0: 0.5}}, "test": {1: {0: 0.6}, 2: {0: 0.7}}})
+    [0.5, 0.6, 0.7]
+    """
+    return [value for table in tables.values() for row in table.values() for value in row.values()]
+
+
 def least(values: Mapping[Any, float]) -> Any:
     """Return the key of the smallest value, the first of several."""
     return min(values, key=lambda key: values[key])

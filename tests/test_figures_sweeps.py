@@ -90,12 +90,15 @@ def test_logarithmic_ticks_are_plain_and_several_at_any_range() -> None:
 
 def test_the_panels_keep_their_height_beside_a_long_legend() -> None:
     heights = []
-    for n in (2, LEGIBLE):
-        runs = [Bundle(f"schedule=constant, lr=0.00{i}", [{"val/loss": [(1, 2.0), (2, 1.0)]}]) for i in range(n)]
+    for n, label in ((2, "schedule=constant, lr=0.00"), (LEGIBLE, "schedule=constant, lr=0.00"), (2 * LEGIBLE, "")):
+        runs = [Bundle(f"{label}{i}", [{"val/loss": [(1, 2.0), (2, 1.0)]}]) for i in range(n)]
         drawn = bands(runs, ["val/loss"])
         drawn.draw_without_rendering()
         heights.append(drawn.axes[0].get_window_extent().height)
-    assert heights[1] == pytest.approx(heights[0], rel=0.05)
+        legend = drawn.legends[0].get_window_extent()
+        assert legend.x0 >= 0
+        assert legend.x1 <= drawn.bbox.x1
+    assert heights == pytest.approx([heights[0]] * 3, rel=0.05)
 
 
 @pytest.mark.parametrize(

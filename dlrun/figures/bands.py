@@ -47,7 +47,8 @@ def bands(bundles: Sequence[Bundle], names: Sequence[str], *, title: str = "") -
     """
     shown, rest = bundles[:LEGIBLE], bundles[LEGIBLE:]
     with styled():
-        columns, rows = _layout([bundle.label for bundle in bundles[: LEGIBLE + 1]], panels=len(names))
+        labels = [bundle.label for bundle in shown] + [f"{OTHERS} {len(rest)}"] * bool(rest)
+        columns, rows = _layout(labels, panels=len(names))
         drawn = figure(5.6 * len(names) + 0.6, 4.6 + ROW * (rows + bool(rows and title)))
         panels = [drawn.add_subplot(1, len(names), i + 1) for i in range(len(names))]
         seen = {name: _panel(axes, name, shown, rest) for axes, name in zip(panels, names, strict=True)}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dlrun.evidence import interval
+from dlrun.figures.scale import plain_ticks
 from dlrun.figures.style import BLACK, figure, styled
 from dlrun.results import Result
 from dlrun.studies.bands import bands
@@ -121,8 +122,6 @@ def _differs(test: Table, text: str, *, lower: str, upper: str) -> Claim:
 
 def drawn(tables: dict[str, Table], key: str, metric: str) -> Figure:
     """Draw the errors against the capacity, and where training first reaches its least error."""
-    from matplotlib.ticker import ScalarFormatter
-
     with styled():
         made = figure(7.2, 4.6)
         axes = made.add_subplot()
@@ -132,6 +131,6 @@ def drawn(tables: dict[str, Table], key: str, metric: str) -> Figure:
             threshold = least(train)
             axes.axvline(threshold, color=BLACK, linestyle=":", linewidth=1.6, label=f"least training {metric}")
         axes.set(xscale="log", xlabel=key.rpartition(".")[2], ylabel=metric)
-        axes.xaxis.set_major_formatter(ScalarFormatter())
+        plain_ticks(axes.xaxis, [value for table in tables.values() for value in table])
         axes.legend()
     return made

@@ -48,6 +48,8 @@ def history(results: Sequence[Result], monitor: str) -> list[tuple[int, float]]:
 
 def drawn(points: Sequence[tuple[int, float]], monitor: str, *, best: Callable[[float, float], float]) -> Figure:
     """Draw the points, and the best so far as steps."""
+    from matplotlib.ticker import MaxNLocator
+
     numbers, values = zip(*points, strict=True)
     so_far = [*accumulate(values, best)]
     with styled():
@@ -57,5 +59,6 @@ def drawn(points: Sequence[tuple[int, float]], monitor: str, *, best: Callable[[
         axes.step(numbers, so_far, where="post", color=BLACK, label="best so far")
         scale_y(axes, values, monitor)
         axes.set(xlabel="job, in the order of the search", ylabel=words(monitor))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
     return shown

@@ -286,7 +286,7 @@ def find(reference: str, *, what: str = "run") -> RunDir:
     raise UserError(
         f"No {what} «{reference}»: it is neither the folder of a {what} nor the beginning of its id under {outputs()}."
         + (f"\nThe newest runs are:{newest}" if newest else "\nThere is no run yet: type «dlrun train».")
-        + "\n«dlrun runs» lists them all."
+        + ("\n«dlrun runs» lists them all." if what == "run" else "\n«dlrun runs [--sweeps]» lists them all.")
     )
 
 

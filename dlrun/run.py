@@ -252,8 +252,7 @@ def _finish(run: Open) -> tuple[dict[str, Any], Collected | None]:
     built, folder = run.built, run.folder
     training, best = built.training, built.training.best
     with loop.averaged(training):
-        last = evaluated(built, "train", "validation")
-        metrics = last
+        last = metrics = _scores(built, best if best and best["step"] == run.state.step else None)
         if best is None:
             best = {
                 "step": run.state.step,
@@ -263,7 +262,7 @@ def _finish(run: Open) -> tuple[dict[str, Any], Collected | None]:
             checkpoint.save(folder.best, best)
     training.objective.model.load_state_dict(best["model"])
     if best["step"] != run.state.step:
-        metrics = evaluated(built, "train", "validation")
+        metrics = _scores(built, best)
     tested, seen = read_if_due(built, folder, run.journal)
     summary = folder.update(
         metrics=metrics | tested,
@@ -273,6 +272,14 @@ def _finish(run: Open) -> tuple[dict[str, Any], Collected | None]:
         **_spent(run),
     )
     return summary, seen
+
+
+def _scores(built: Built, best: Mapping[str, Any] | None) -> dict[str, float]:
+    """Return the metrics of the weights in the model; of the `best` those on validation are known from training."""
+    known = best["metrics"] if best else {}
+    if all(f"val/{name}" in known for name in ("loss", *built.training.metrics)):
+        return evaluated(built, "train") | known
+    return evaluated(built, "train", "validation")
 
 
 def _draw(run: Open, seen: Collected | None, best_step: int) -> None:

@@ -16,7 +16,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from dlrun import layout, provenance, targets, weights, worth
+from dlrun import layout, program, provenance, targets, weights, worth
 from dlrun import metrics as known_metrics
 from dlrun.averaging import Average
 from dlrun.batches import Batches, Streamed
@@ -93,8 +93,6 @@ def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping
     threads = trainer.threads or threads_for(flop, device)
     optimizer.init(objective)
     planned = plan(trainer, batches.per_epoch)
-    work = worth.Work(len(objective.params), flop, None if trainer.minutes else planned.steps, device)
-    compiled = worth.choose(trainer.compile, work, before=decided)
     training = Training(
         objective=objective,
         batches=batches,
@@ -108,8 +106,11 @@ def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping
         evaluation_batch_size=portion(evaluation.batch_size, data.spec),
         patience=trainer.patience,
         average=Average(objective.params, trainer.ema) if trainer.ema else None,
-        compile=compiled.compile,
     )
+    steps = None if trainer.minutes else planned.steps
+    work = worth.Work(len(objective.params), flop, steps, device, program.against(training))
+    compiled = worth.choose(trainer.compile, work, before=decided)
+    training.compile = compiled.compile
     check_schedule(training.schedule, training.plan.steps, target=plain["schedule"]["_target_"])
     _monitor(training, evaluation, data)
     execution = Execution(device, precision, threads, trainer.deterministic, memory_format, *compiled)

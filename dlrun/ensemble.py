@@ -20,12 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import astuple
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dlrun.averaging import Average
+from dlrun.captured import Asked, asking
 from dlrun.errors import NonFinite
 from dlrun.evaluation import Walked
 from dlrun.loop import Recorder, Training, averaged
@@ -107,6 +109,7 @@ class Ensemble:
         self.batches = StackedBatches([member.batches for member in self.members], self._settle)
         self.average = self._average()
         self._validation = _splits([member.validation for member in self.members], self.device)
+        self._asked = self._asking()
         self._schedules = _unique([member.schedule for member in self.members])
         self._left = {i for i, state in enumerate(self.states) if self.members[i].over(state)}
         self._contents: list[dict[str, Any] | None] = [None for _ in self.members]
@@ -134,9 +137,7 @@ class Ensemble:
 
     def stepping(self) -> Stepping:
         """Return what takes the steps: a compiled program where the runs ask for one and it can be made."""
-        # recorded as a CUDA graph, the steps of many runs have not been compared with those of each
-        asked = any(member.compile for member in self.members) and self.device.type == "cpu"
-        return compiled(self) if asked else Eager(self)
+        return compiled(self) if any(member.compile for member in self.members) else Eager(self)
 
     def window(self, state: State) -> StackedWindow:
         """Return what collects the losses between points."""
@@ -148,7 +149,13 @@ class Ensemble:
         assert self._validation is not None
         first, states = self.members[0], self._standing(state)
         with averaged(self):
-            found = evaluate(self.objective, first.metrics, self._validation, batch_size=first.evaluation_batch_size)
+            found = evaluate(
+                self.objective,
+                first.metrics,
+                self._validation,
+                batch_size=first.evaluation_batch_size,
+                asked=self._asked,
+            )
             values = [{f"val/{name}": value for name, value in each.items()} for each in found]
             for place, i in enumerate(self.active):
                 if i not in self.errors and self.members[i].ahead(states[place], values[place]):
@@ -222,6 +229,11 @@ class Ensemble:
         if self.average and average is not None:
             self.average = Average(self.objective.params, self.average.decay)
             self.average.weights = [average]
+        self._asked = self._asking()  # of the new tensors
+
+    def _asking(self) -> Asked:
+        asked = partial(self.objective.totals, self.members[0].metrics)
+        return asking(asked, compile=any(member.compile for member in self.members), device=self.device)
 
     def _average(self) -> Average | None:
         averages = [member.average for member in self.members]

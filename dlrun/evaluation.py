@@ -11,16 +11,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from dlrun import metrics as known
+from dlrun.captured import Asked
 from dlrun.datasets.part import bytes_per_token
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.objective import Objective
 from dlrun.types import IGNORED, Batch, LanguageModel, Loss, Metric, Spec, Split
+
+Total = tuple[Tensor, int | Tensor]
+"""A sum and a count."""
+Found = dict[str, Total]
+"""The totals of the loss and of each metric."""
 
 
 @dataclass(frozen=True)
@@ -132,13 +139,37 @@ class Memo:
 
 
 def evaluate(
-    objective: Objective, metrics: Mapping[str, Metric], split: Split, *, batch_size: int, device: torch.device
+    objective: Objective,
+    metrics: Mapping[str, Metric],
+    split: Split,
+    *,
+    batch_size: int,
+    device: torch.device,
+    asked: Asked | None = None,
 ) -> dict[str, float]:
     """Return the loss, every metric, and what is derived from them, over the whole split.
 
-    A split that is walked along needs a model that carries a memory (`types.LanguageModel`) and has no bound.
+    A split that is walked along needs a model that carries a memory (`types.LanguageModel`) and has no bound. Of any
+    other `asked` may find the sums and counts of a portion in another way than `totals`.
     """
-    return _means(objective, metrics, split, _batches(split, batch_size, device))
+    if isinstance(split, Walked):
+        return _means(objective, split, _along(objective, metrics, split.walk(batch_size), device))
+    asked = asked or partial(totals, objective, metrics)
+    return _means(objective, split, map(asked, _portions(split, batch_size, device)))
+
+
+def totals(objective: Objective, metrics: Mapping[str, Metric], batch: Batch, *, memo: Memo | None = None) -> Found:
+    """Return the sum and the count of the loss and of each metric over a batch, from one forward pass.
+
+    `memo` is the objective's model, if it has answered already.
+    """
+    model = cast("nn.Module", Memo(objective.model) if memo is None else memo)
+    with objective.precision():
+        found: Found = {"loss": loss_total(objective, model, batch)}
+        for name, metric in metrics.items():
+            same = metric is known.nll and _is_nll(objective.loss)
+            found[name] = found["loss"] if same else metric(model, batch)
+    return found
 
 
 def collect(
@@ -147,10 +178,17 @@ def collect(
     """Return the metrics as `evaluate` does, and what the model answered, from the same one pass."""
     seen: list[list[Tensor]] = []
 
-    def keep(model: nn.Module, batch: Batch) -> None:
-        seen.append([t.float().cpu() if t.is_floating_point() else t.cpu() for t in (*batch, model(batch.x))])
+    def keep(memo: Memo, batch: Batch) -> None:
+        with objective.precision():
+            seen.append([t.float().cpu() if t.is_floating_point() else t.cpu() for t in (*batch, memo(batch.x))])
 
-    means = _means(objective, metrics, split, _batches(split, batch_size, device), look=keep)
+    def asked(batch: Batch) -> Found:
+        memo = Memo(objective.model)
+        found = totals(objective, metrics, batch, memo=memo)
+        keep(memo, batch)
+        return found
+
+    means = evaluate(objective, metrics, split, batch_size=batch_size, device=device, asked=asked)
     return means, Collected(*(torch.cat(parts) for parts in zip(*seen, strict=True)))
 
 
@@ -191,32 +229,28 @@ def remembering(model: nn.Module) -> nn.Module:
     return cast("nn.Module", Memo(model))
 
 
-def _means(
-    objective: Objective,
-    metrics: Mapping[str, Metric],
-    split: Split,
-    batches: Iterable[tuple[bool | None, Batch]],
-    *,
-    look: Callable[[nn.Module, Batch], None] = lambda model, batch: None,
-) -> dict[str, float]:
-    """Return what is computed over all batches; `look` sees each with the model that has answered."""
-    total, memory = _Totals(), None
-    known_by_loss = [name for name, metric in metrics.items() if metric is known.nll and _is_nll(objective.loss)]
-    with evaluating(objective.model), objective.precision():
-        for fresh, batch in batches:
-            memo = Memo(objective.model)
-            if fresh is not None:
-                step = cast("LanguageModel", objective.model).step
-                answer, memory = step(batch.x, None if fresh else memory)
-                memo.know(batch.x, answer)
-            model = cast("nn.Module", memo)
-            found = loss_total(objective, model, batch)
-            total.add("loss", found)
-            for name, metric in metrics.items():
-                total.add(name, found if name in known_by_loss else metric(model, batch))
-            look(model, batch)
+def _means(objective: Objective, split: Split, found: Iterable[Mapping[str, Total]]) -> dict[str, float]:
+    """Return what is computed over all portions, each asked while the model evaluates."""
+    total = _Totals()
+    with evaluating(objective.model):
+        for portion in found:
+            for name, each in portion.items():
+                total.add(name, each)
     means = total.means()
     return means | known.derived(means, bytes_per_token=bytes_per_token(split))
+
+
+def _along(
+    objective: Objective, metrics: Mapping[str, Metric], walk: Iterable[tuple[bool, Batch]], device: torch.device
+) -> Iterator[Found]:
+    """Yield the totals of the batches of a walk, the memory carried on."""
+    step, memory = cast("LanguageModel", objective.model).step, None
+    for fresh, (x, y) in walk:
+        batch, memo = Batch(x.to(device), y.to(device)), Memo(objective.model)
+        with objective.precision():
+            answer, memory = step(batch.x, None if fresh else memory)
+        memo.know(batch.x, answer)
+        yield totals(objective, metrics, batch, memo=memo)
 
 
 def _is_nll(loss: Loss) -> bool:
@@ -225,16 +259,11 @@ def _is_nll(loss: Loss) -> bool:
     return getattr(loss, "func", loss) is cross_entropy and not smoothed
 
 
-def _batches(split: Split, batch_size: int, device: torch.device) -> Iterator[tuple[bool | None, Batch]]:
-    """Yield (fresh, batch) where a memory goes on but for a `fresh` batch, or (None, batch) where there is none."""
-    if isinstance(split, Walked):
-        for fresh, (x, y) in split.walk(batch_size):
-            yield fresh, Batch(x.to(device), y.to(device))
-        return
+def _portions(split: Split, size: int, device: torch.device) -> Iterator[Batch]:
     n = len(split)
-    for start in range(0, n, batch_size):
-        x, y = split.gather(torch.arange(start, min(start + batch_size, n), device=device))
-        yield None, Batch(x.to(device), y.to(device))
+    for start in range(0, n, size):
+        x, y = split.gather(torch.arange(start, min(start + size, n), device=device))
+        yield Batch(x.to(device), y.to(device))
 
 
 class _Totals:
@@ -246,7 +275,8 @@ class _Totals:
 
     def add(self, name: str, total: tuple[Tensor, int | Tensor]) -> None:
         value, count = total
-        self._sums[name] = self._sums[name] + value if name in self._sums else wide(value)
+        # a sum is a new tensor: what was found may lie where the next portion's will
+        self._sums[name] = self._sums.get(name, 0.0) + wide(value)
         self._counts[name] = self._counts.get(name, 0) + count
 
     def means(self) -> dict[str, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
 from math import inf, isnan
 from typing import Any, Protocol
 
@@ -17,7 +18,8 @@ from torch import Tensor
 
 from dlrun.averaging import Average
 from dlrun.batches import Batches
-from dlrun.evaluation import evaluate
+from dlrun.captured import Asked, asking
+from dlrun.evaluation import evaluate, totals
 from dlrun.meters import Clock, Window
 from dlrun.objective import Objective
 from dlrun.plan import Plan
@@ -145,13 +147,22 @@ class Training:
         assert self.validation is not None
         with averaged(self):
             found = evaluate(
-                self.objective, self.metrics, self.validation, batch_size=self.evaluation_batch_size, device=self.device
+                self.objective,
+                self.metrics,
+                self.validation,
+                batch_size=self.evaluation_batch_size,
+                device=self.device,
+                asked=self._asked,
             )
             metrics = {f"val/{name}": value for name, value in found.items()}
             if self.ahead(state, metrics):
                 weights = copied(self.objective.model.state_dict())
                 self.best = {"step": state.step, "metrics": metrics, "model": weights}
         return metrics
+
+    @cached_property
+    def _asked(self) -> Asked:
+        return asking(partial(totals, self.objective, self.metrics), compile=self.compile, device=self.device)
 
     def ahead(self, state: State, metrics: Mapping[str, float]) -> bool:
         """Return whether these are the best metrics so far, and note it in `state`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +18,18 @@ from torch import Tensor, nn
 from dlrun import console
 from dlrun.batches import Streamed
 from dlrun.captured import Captured
-from dlrun.stepping import Eager, Stepping, blocks, rate
+from dlrun.stepping import Eager, Renewed, Stepping, blocks, rate
 from dlrun.tensors import agree, put, put_back
 from dlrun.types import Batch, Update
 
 if TYPE_CHECKING:
-    from dlrun.loop import Trained, Training
+    from dlrun.loop import Trained
 
 BLOCK = 32
 """Steps that are taken between two looks up, at most."""
+
+AGAIN = 100
+"""Steps that recording a block as a CUDA graph takes about as long as."""
 
 SMALL = 4096
 """Multiplications of a matrix product up to which it is cheaper fused with its neighbours than called for itself."""
@@ -37,36 +40,45 @@ class Unsuited(Exception):
 
 
 def compiled(run: Trained) -> Stepping:
-    """Return the steps of a run, or of an ensemble, as a program, or one by one, with a warning that says why."""
+    """Return the steps of a run, or of an ensemble, as a program, or one by one, with a warning that says why.
+
+    When runs leave an ensemble, CUDA graphs are recorded again of the others; a compiled program is not made again,
+    which takes seconds.
+    """
+    made = _made(run)
+    return Renewed(run, made, _made, after=AGAIN) if isinstance(made, Captured) else made
+
+
+def _made(run: Trained) -> Stepping:
     try:
-        check(run)
-        if run.device.type == "cuda":
-            return Captured(cast("Training", run), example(run), tensors_of(run))
-        return Compiled(run)
+        if (why := against(run)) is not None:
+            raise Unsuited(why)
+        return Captured(run, example(run), tensors_of(run)) if run.device.type == "cuda" else Compiled(run)
     except Exception as error:
         why = str(error) if isinstance(error, Unsuited) else f"{type(error).__name__}: {error}".splitlines()[0]
         console.warn(f"The steps are taken one by one, not as a compiled program: {why}")
         return Eager(run)
 
 
-def check(run: Trained) -> None:
-    """Raise `Unsuited` for a run whose steps cannot be one program, if that can be said beforehand."""
+def against(run: Trained) -> str | None:
+    """Return why the steps of a run cannot be one program, in words, if that can be said beforehand."""
     if run.device.type not in ("cpu", "cuda"):
-        raise Unsuited(f"a program for the device {run.device.type} is not known to be right")
+        return f"a program for the device {run.device.type} is not known to be right"
     rule = getattr(run.optimizer, "rule", run.optimizer)
     if not hasattr(rule, "tensors"):
-        raise Unsuited(f"{type(rule).__name__} has no form in which the rate is a tensor (SGD and Adam have)")
+        return f"{type(rule).__name__} has no form in which the rate is a tensor (SGD and Adam have)"
     if getattr(rule, "dampening", 0.0):
-        raise Unsuited("with dampening the first step is another than the rest")
+        return "with dampening the first step is another than the rest"
     if run.average and run.device.type == "cuda":
-        raise Unsuited("the average's decay is another in each step (trainer.ema)")
+        return "the average's decay is another in each step (trainer.ema)"
     if isinstance(getattr(run.batches, "split", None), Streamed):
-        raise Unsuited("its samples are read by workers, whose time it is")
+        return "its samples are read by workers, whose time it is"
     drawing = next(
         (m for m in run.objective.model.modules() if isinstance(m, nn.modules.dropout._DropoutNd) and m.p), 0
     )
     if drawing:
-        raise Unsuited(f"{type(drawing).__name__} draws its masks by the step's key, which a program does not know")
+        return f"{type(drawing).__name__} draws its masks by the step's key, which a program does not know"
+    return None
 
 
 def tensors_of(run: Trained) -> list[Tensor]:

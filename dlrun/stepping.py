@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,6 +45,32 @@ class Eager:
         if run.average:
             run.average.update(step + 1)
         return update
+
+
+class Renewed:
+    """Steps by what `make` returns for a run's tensors, and where these are others by what it returns for those.
+
+    So it is when runs have left an ensemble. In between steps are taken one by one, as many as making it costs: however
+    often runs leave, no more is spent on it than on steps.
+    """
+
+    def __init__(self, run: Trained, made: Stepping, make: Callable[[Trained], Stepping], *, after: int) -> None:
+        self._run, self._stepping, self._make, self._after = run, made, make, after
+        self._params = list(run.objective.params)
+        self._due: int | None = None
+
+    def start(self, step: int) -> Iterator[Sequence[Batch]]:
+        """Yield the batches of the blocks from `step` on."""
+        return self._stepping.start(step)
+
+    def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
+        """Take a step for each batch of a block."""
+        params = list(self._run.objective.params)
+        if any(now is not before for now, before in zip(params, self._params, strict=True)):
+            self._params, self._due, self._stepping = params, step + self._after, Eager(self._run)
+        if self._due is not None and step >= self._due:
+            self._due, self._stepping = None, self._make(self._run)
+        return self._stepping.take(step, block)
 
 
 def rate(run: Trained, step: int) -> Any:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlrun import loop, program
+from dlrun import captured, loop, program
 from dlrun.averaging import Average
 from dlrun.batches import Batches
 from dlrun.datasets.augment import Augment
@@ -38,6 +38,7 @@ from dlrun.optimizers.sgd import SGD
 from dlrun.plan import Plan
 from dlrun.schedules.curves import constant, cosine, linear
 from dlrun.state import State
+from dlrun.stepping import Renewed, Stepping
 from dlrun.types import Batch, Data, Loss, Rule
 
 CPU = torch.device("cpu")
@@ -441,6 +442,57 @@ def test_the_steps_of_an_ensemble_are_one_program_where_the_runs_ask_for_it(
     for i in range(3):
         assert close(notes[i].points, expected[i].points, tolerance=1e-4), i
         assert close(notes[i].saved[-1], expected[i].saved[-1], tolerance=1e-4), i
+
+
+def fake_graph(steps: Callable[[], list[Tensor]], device: torch.device) -> tuple[Callable[[], None], list[Tensor]]:
+    """What `captured.recorded` returns, without a GPU: the steps are taken again, their results copied to one place."""
+    found = [t.clone() for t in steps()]
+
+    def replay() -> None:
+        for place, value in zip(found, steps(), strict=True):
+            place.copy_(value)
+
+    return replay, found
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adamw"])
+@pytest.mark.parametrize("patience", [None, 1])
+def test_the_steps_of_an_ensemble_are_graphs_and_recorded_again_when_runs_have_left(
+    name: str, patience: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made: list[int] = []
+
+    def graphs(run: Any) -> Stepping:
+        made.append(len(run.active))
+        return captured.Captured(run, program.example(run), program.tensors_of(run))
+
+    def stepping(run: Any) -> Stepping:
+        return Renewed(run, graphs(run), graphs, after=10)
+
+    def asking(asked: captured.Asked, **_: Any) -> captured.Asked:
+        return captured.Repeated(asked, CPU)
+
+    plan = Plan(steps=120, per_epoch=25, log_every=10, evaluate_every=20, checkpoint_every=60)
+
+    def make(i: int) -> loop.Training:
+        rule = RULES["nesterov" if name == "momentum" else name](i)
+        schedule = (cosine, constant, cosine)[i]
+        return training(i, rule, clip=0.3 + i, plan=plan, schedule=schedule, patience=(None, patience, None)[i])
+
+    _, states, expected = alone(make, 3)
+    monkeypatch.setattr(captured, "recorded", fake_graph)
+    monkeypatch.setattr(captured, "warm_up", lambda work, device: None)
+    monkeypatch.setattr(captured, "PORTIONS", 2)
+    monkeypatch.setattr("dlrun.ensemble.asking", asking)
+    monkeypatch.setattr(Ensemble, "stepping", stepping)
+    ensemble, notes = together(make, 3)
+    left = states[1].step < plan.steps
+    assert made == ([3, 2] if left else [3])
+    assert not capsys.readouterr().err
+    for i in range(3):
+        assert close(notes[i].points, expected[i].points, tolerance=1e-4), i
+        assert close(notes[i].saved[-1], expected[i].saved[-1], tolerance=1e-4), i
+        assert ensemble.states[i].step == states[i].step
 
 
 def test_lenet_stacks_and_a_shared_rate_is_a_number() -> None:

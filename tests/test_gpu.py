@@ -53,3 +53,23 @@ def test_a_captured_run_is_the_run_and_resumes_bit_equal(optimizer: str, call: C
     assert graphs["train/loss"] == pytest.approx(steps["train/loss"], rel=0.05)
     done = call("verify-resume", *argv, "trainer.compile=true")
     assert done.code == 0, done.out
+
+
+def test_a_captured_sweep_is_the_runs(call: Call) -> None:
+    argv = ("+experiment=digits", "optimizer=adamw", "trainer.precision=fp32", "trainer.compile=true", *QUICK)
+    done = call("train", "-m", *argv, "seed=0,1,2", "hydra/launcher=batched")
+    assert done.code == 0, done.err
+    assert "one by one" not in done.err
+    together = {run.summary()["seed"]: run.summary()["metrics"]["val/loss"] for run in all_runs()}
+    for seed in range(3):
+        assert call("train", *argv, f"seed={seed}").code == 0
+        assert all_runs()[-1].summary()["metrics"]["val/loss"] == pytest.approx(together[seed], rel=0.05)
+
+
+def test_a_recorded_validation_finds_what_the_plain_one_does(call: Call) -> None:
+    argv = ("+experiment=digits", "trainer.precision=fp32", "evaluation.batch_size=16", *QUICK)
+    done = call("train", *argv, "trainer.compile=true")
+    assert "by calls" not in done.err
+    assert call("train", *argv, "trainer.compile=false").code == 0
+    recorded, plain = (run.summary()["metrics"]["val/loss"] for run in all_runs())
+    assert recorded == pytest.approx(plain, rel=0.05)

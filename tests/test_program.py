@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from dlrun import captured, loop, program, worth
+from dlrun import captured, evaluation, loop, program, worth
 from dlrun.averaging import Average
 from dlrun.batches import Batches
 from dlrun.losses.cross_entropy import cross_entropy
@@ -27,12 +28,19 @@ from dlrun.schedules.curves import cosine
 from dlrun.state import State
 from dlrun.stepping import Eager
 from dlrun.tensors import agree
+from dlrun.types import Batch
 from tests.conftest import Called
 from tests.test_loop import Notes, cloned, data, same
 
-CPU = torch.device("cpu")
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+CLASSES = for_task("classification")
 PLAN = Plan(steps=50, per_epoch=6, log_every=4, evaluate_every=6, checkpoint_every=1)
 """Of 47 samples in batches of 8: the last of an epoch is smaller."""
+
+
+def mean(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+    """A metric whose count is a number."""
+    return model(batch.x).double().sum(), len(batch.x)
 
 
 def training(optimizer: Any = None, *layers: nn.Module, **options: Any) -> loop.Training:
@@ -174,9 +182,9 @@ def test_what_cannot_be_a_program_is_trained_as_ever(
     assert notes.points == theirs.points
 
 
-def fake_graph(steps: Callable[[], list[Tensor]]) -> tuple[Callable[[], None], list[Tensor]]:
+def fake_graph(steps: Callable[[], list[Tensor]], device: torch.device) -> tuple[Callable[[], None], list[Tensor]]:
     """What `captured.recorded` returns, without a GPU: the steps are taken again, their results copied to one place."""
-    found = [torch.empty_like(t) for t in steps()]
+    found = [t.clone() for t in steps()]
 
     def replay() -> None:
         for place, value in zip(found, steps(), strict=True):
@@ -188,8 +196,9 @@ def fake_graph(steps: Callable[[], list[Tensor]]) -> tuple[Callable[[], None], l
 @pytest.mark.parametrize("make", RULES, ids=["sgd", "nesterov", "accumulated", "adam", "adamw"])
 def test_graphs_take_blocks_as_the_steps_go(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captured, "recorded", fake_graph)
-    monkeypatch.setattr(captured, "warm_up", lambda run, batch: None)
+    monkeypatch.setattr(captured, "warm_up", lambda work, device: None)
     plan = Plan(steps=90, per_epoch=6, log_every=10, evaluate_every=30, checkpoint_every=5)
+    # a batch that is smaller, the last of an epoch, is a step by itself, and the rest of its block are graphs
     whole, theirs = Notes(), Notes()
 
     def fresh() -> loop.Training:
@@ -238,14 +247,82 @@ def test_blocks_end_where_the_loop_looks_up_and_are_the_same_from_anywhere() -> 
 
 def test_compiling_is_decided_by_what_it_saves() -> None:
     def auto(steps: int | None, flop: int = 1000, device: str = "cpu") -> bool:
-        return worth.choose("auto", worth.Work(4, flop, steps, torch.device(device)), before={}).compile
+        against = "not on this device" if device == "mps" else None
+        return worth.choose("auto", worth.Work(4, flop, steps, torch.device(device), against), before={}).compile
 
     assert not auto(10_000)
     assert auto(10_000_000)
-    assert not any((auto(None), auto(10_000_000, 10**9), auto(10_000_000, device="cuda")))
+    assert not any((auto(None), auto(10_000_000, 10**9), auto(10_000_000, device="mps")))
     assert worth.choose(True, worth.Work(4, 10**9, 1, CPU), before={"compile": False}).compile
     assert not worth.choose(False, worth.Work(4, 1, 10**9, CPU), before={}).compile
     assert worth.choose("auto", worth.Work(4, 1, 1, CPU), before={"compile": True, "why": "once"}).why == "once"
+
+
+def test_graphs_are_recorded_where_there_are_steps_enough() -> None:
+    def auto(steps: int | None, flop: int = 10**9, parameters: int = 8, before: dict[str, Any] | None = None) -> bool:
+        work = worth.Work(parameters, flop, steps, torch.device("cuda"))
+        return worth.choose("auto", work, before=before or {}).compile
+
+    assert auto(6_000)  # the slides' program
+    assert auto(6_000, flop=10**13)
+    assert not any((auto(None), auto(1_000), auto(1_000, parameters=200), auto(6_000, before={"compile": False})))
+    assert auto(10, before={"compile": True})
+
+
+def test_what_is_known_to_be_no_program_is_not_chosen() -> None:
+    run = training(None, nn.Dropout(0.3))
+    why = program.against(run)
+    assert why is not None
+    assert worth.choose("auto", worth.Work(4, 1000, 10**7, CPU, why), before={}) == (False, why)
+    assert program.against(training()) is None
+
+
+def on_a_gpu(run: loop.Training, monkeypatch: pytest.MonkeyPatch) -> captured.Repeated:
+    """Have a run evaluate as it does where its steps are graphs."""
+    monkeypatch.setattr(captured, "recorded", fake_graph)
+    monkeypatch.setattr(captured, "warm_up", lambda work, device: None)
+    monkeypatch.setattr(captured, "PORTIONS", 2)
+    asked = captured.asking(partial(evaluation.totals, run.objective, run.metrics), compile=True, device=GPU)
+    assert isinstance(asked, captured.Repeated)
+    vars(run)["_asked"] = asked
+    return asked
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_a_recorded_validation_finds_what_the_plain_one_does(average: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fresh() -> loop.Training:
+        made = training(Descent(Adam(lr=0.05)), evaluation_batch_size=7, metrics={"mean": mean, **CLASSES})
+        made.average = Average(made.objective.params, 0.9) if average else None
+        return made
+
+    plain, run, expected, notes = fresh(), fresh(), Notes(), Notes()
+    asked = on_a_gpu(run, monkeypatch)
+    loop.train(plain, State(), expected)
+    loop.train(run, State(), notes)
+    assert asked._replay is not None
+    assert notes.points == expected.points
+    assert same(notes.saved[50], expected.saved[50])
+
+
+def test_a_validation_that_cannot_be_recorded_is_made_as_ever(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(work: Any, device: torch.device) -> Any:
+        raise RuntimeError("no recording")
+
+    plain, run, expected, notes = training(), training(), Notes(), Notes()
+    run.evaluation_batch_size = plain.evaluation_batch_size = 7
+    on_a_gpu(run, monkeypatch)
+    monkeypatch.setattr(captured, "recorded", refused)
+    loop.train(plain, State(), expected)
+    loop.train(run, State(), notes)
+    assert notes.points == expected.points
+    assert capsys.readouterr().err.count("no recording") == 1
+
+
+def test_elsewhere_than_on_a_gpu_nothing_is_recorded() -> None:
+    run = training(compile=True)
+    assert not isinstance(run._asked, captured.Repeated)
 
 
 def test_a_run_says_whether_it_was_compiled(

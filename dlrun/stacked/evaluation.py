@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from dlrun import metrics as known
+from dlrun.captured import Asked
 from dlrun.datasets.part import bytes_per_token
 from dlrun.evaluation import evaluating
 from dlrun.stacked.batches import Table, table
@@ -50,16 +52,26 @@ class StackedSplits:
 
 
 def evaluate(
-    objective: StackedObjective, metrics: Mapping[str, Metric], splits: StackedSplits, *, batch_size: int
+    objective: StackedObjective,
+    metrics: Mapping[str, Metric],
+    splits: StackedSplits,
+    *,
+    batch_size: int,
+    asked: Asked | None = None,
 ) -> list[dict[str, float]]:
-    """Return of each run the loss, every metric, and what is derived from them, over its whole split."""
+    """Return of each run the loss, every metric, and what is derived from them, over its whole split.
+
+    `asked` may find the sums and counts [R] of a portion in another way than the objective's `totals`.
+    """
+    asked = asked or partial(objective.totals, metrics)
     sums: dict[str, Tensor] = {}
-    counts: dict[str, Tensor] = {}
+    counts: dict[str, int | Tensor] = {}
     with evaluating(objective.model):
         for batch in splits.portions(batch_size):
-            for name, (total, count) in objective.totals(metrics, batch).items():
-                sums[name] = sums[name] + total if name in sums else total
-                counts[name] = counts[name] + count if name in counts else count
+            for name, (total, count) in asked(batch).items():
+                # a sum is a new tensor: what was found may lie where the next portion's will
+                sums[name] = sums.get(name, 0.0) + total
+                counts[name] = counts.get(name, 0) + count
     means = {name: (sums[name] / counts[name]).tolist() for name in sums}
     runs = [dict(zip(means, values, strict=True)) for values in zip(*means.values(), strict=True)]
     sizes = splits.bytes_per_token()

@@ -157,6 +157,7 @@ def _counted(metric: Metric) -> Callable[[nn.Module, Batch], tuple[Tensor, Tenso
 
     def asked(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         total, count = metric(model, batch)
-        return wide(total), torch.as_tensor(count, device=total.device)
+        # filled on the device: a copy from the host would wait for it, and cannot be recorded
+        return wide(total), count if isinstance(count, Tensor) else total.new_full((), count)
 
     return asked

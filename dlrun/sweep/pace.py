@@ -10,6 +10,8 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from dlrun import console
+from dlrun.captured import block_of
 from dlrun.device import threads_for
 from dlrun.ensemble import Ensemble
 from dlrun.loop import Trained, Training
@@ -17,7 +19,7 @@ from dlrun.rehearsal import FEW
 from dlrun.stepping import Eager
 
 TRIED = 16
-"""Runs that are timed together."""
+"""Runs that are timed together on a CPU; on a GPU all, for they go beside each other."""
 SECONDS, STEPS = 0.1, 5
 """For how long steps are timed, and how many there are at the least."""
 SHARE = 0.3
@@ -28,7 +30,7 @@ COPIES = 12
 
 def together(trainings: Sequence[Training], *, threads: int) -> float:
     """Return the seconds that a step takes for each run of an ensemble; the runs are left as they are."""
-    some = trainings[:TRIED]
+    some = trainings if trainings[0].device.type == "cuda" else trainings[:TRIED]
     ensemble = Ensemble(some)  # a copy: what becomes of it is of no concern
     return _timed(ensemble, threads) / len(some)
 
@@ -39,19 +41,27 @@ def alone(training: Training, *, threads: int) -> float:
 
 
 def _timed(run: Trained, threads: int) -> float:
-    """Return the seconds of the fastest of some steps: what other programs take meanwhile is not in it."""
+    """Return the seconds of the fastest of some steps: what other programs take meanwhile is not in it.
+
+    On a GPU they are taken in the way in which they will be, for the launches are most of what an eager small step
+    costs. To compile a program for a CPU may take longer than the run.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     run.objective.model.train()
-    stepping, took = Eager(run), list[float]()  # to compile a program may take longer than the run
+    step, spent, took = 0, 0.0, list[float]()
     try:
-        for step, block in enumerate(stepping.start(0)):
+        with console.unprinted():  # what is in the way of graphs is said when the runs are trained
+            stepping = run.stepping() if run.device.type == "cuda" else Eager(run)
+        for block in stepping.start(0):
             tic = time.perf_counter()
             stepping.take(step, block)
             if run.device.type == "cuda":
                 torch.cuda.synchronize(run.device)
-            took.append(time.perf_counter() - tic)
-            if len(took) > STEPS and sum(took) > SECONDS:
+            seconds = time.perf_counter() - tic
+            took.append(seconds / len(block))
+            step, spent = step + len(block), spent + seconds
+            if len(took) > STEPS and spent > SECONDS:
                 break
     finally:
         torch.set_num_threads(before)
@@ -69,9 +79,17 @@ def room(training: Training) -> int:
     """Return how many runs like this one have room in memory, by its weights and what a batch makes of them."""
     model = training.objective.model
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    each = COPIES * weights + 3 * _activations(training) + 1
+    each = COPIES * weights + 3 * _activations(training) + _block(training) + 1
     free = torch.cuda.mem_get_info(training.device)[0] if training.device.type == "cuda" else _free()
     return max(1, int(SHARE * free / each))
+
+
+def _block(training: Training) -> int:
+    """Return the bytes of the batches of a block, which graphs have drawn before them, and copied."""
+    if not (training.compile and training.device.type == "cuda"):
+        return 0
+    sample = training.batches.split.gather(torch.zeros(1, dtype=torch.long, device=training.device))
+    return 2 * block_of(training) * training.batches.size * sum(t.numel() * t.element_size() for t in sample)
 
 
 def _free() -> int:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ class Journal:
         # a line that was cut by a crash ends here, so that it spoils no other
         self._waiting = b"\n" if _torn(path) else b""
         self._warned = False
+        # a checkpoint that is written beside training has the journal written through too
+        self._lock = threading.Lock()
 
     def metrics(self, step: int, epoch: float, values: dict[str, float]) -> None:
         """Append one point of the curves."""
@@ -46,7 +49,7 @@ class Journal:
         self._append({"event": kind, "time": round(time.time(), 3)} | fields)
 
     def sync(self) -> None:
-        """Have the lines written through to the disk itself; raise `OSError` if they cannot be."""
+        """Have the lines written through to the disk itself, from any thread; raise `OSError` if they cannot be."""
         self._drain()
         os.fsync(self._file.fileno())
 
@@ -61,7 +64,9 @@ class Journal:
             self._file.close()
 
     def _append(self, record: dict[str, Any]) -> None:
-        self._waiting += json.dumps(record, allow_nan=False).encode() + b"\n"
+        line = json.dumps(record, allow_nan=False).encode() + b"\n"
+        with self._lock:
+            self._waiting += line
         self._flush()
 
     def _flush(self) -> None:
@@ -73,8 +78,9 @@ class Journal:
             self._warned = True
 
     def _drain(self) -> None:
-        while self._waiting:
-            self._waiting = self._waiting[self._file.write(self._waiting) :]
+        with self._lock:
+            while self._waiting:
+                self._waiting = self._waiting[self._file.write(self._waiting) :]
 
 
 @contextmanager

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlrun import checkpoint, console, device
+from dlrun import device, saving
 from dlrun.build import Built
 from dlrun.cost import Cost
-from dlrun.errors import RunError
 from dlrun.journal import Journal
 from dlrun.optimizers.descent import Descent
 from dlrun.presentation import Progress
-from dlrun.rundir import RunDir, wait_until
+from dlrun.rundir import RunDir
 from dlrun.samples import Samples
-
-PATIENCE = 600.0
-"""Seconds for which a run that has ended waits for space to write its weights."""
+from dlrun.saving import Saver
 
 
 def recording(built: Built, run: RunDir, journal: Journal, *, start: int, job: bool) -> Recorder:
@@ -24,7 +21,8 @@ def recording(built: Built, run: RunDir, journal: Journal, *, start: int, job: b
     progress = Progress(plan, start, validated=data.validation is not None)
     writes = data.spec.task == "language" and data.tokenizer is not None and built.trainer.figures and not job
     samples = Samples(built, journal) if writes else None
-    return Recorder(run, journal, progress, cost=cost_of(built, measure=not job), samples=samples)
+    saver = Saver(run, journal, saving.beside(built.training.device))
+    return Recorder(journal, progress, cost=cost_of(built, measure=not job), saver=saver, samples=samples)
 
 
 def cost_of(built: Built, *, measure: bool) -> Cost:
@@ -40,21 +38,16 @@ def cost_of(built: Built, *, measure: bool) -> Cost:
 
 
 class Recorder:
-    """Writes what the loop finds out into the run's folder, and shows it.
-
-    On a full disk the last good checkpoint stays and training goes on; `insist` waits at the end.
-    """
+    """Writes what the loop finds out into the run's folder, and shows it."""
 
     def __init__(
-        self, run: RunDir, journal: Journal, progress: Progress, *, cost: Cost, samples: Samples | None = None
+        self, journal: Journal, progress: Progress, *, cost: Cost, saver: Saver, samples: Samples | None = None
     ) -> None:
-        self._run = run
         self._journal = journal
         self._progress = progress
         self._cost = cost
+        self._saver = saver
         self._samples = samples
-        self._best_step: int | None = None
-        self._unwritten: tuple[dict[str, Any], dict[str, Any] | None] | None = None
 
     @property
     def sample(self) -> tuple[int, str] | None:
@@ -70,36 +63,13 @@ class Recorder:
             self._samples.write(step)
 
     def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None:
-        """Write the checkpoints."""
-        self._unwritten = content, best
-        try:
-            self._write()
-        except OSError as error:
-            console.warn(f"No checkpoint at step {content['state']['step']} ({error}); the one before it stays.")
+        """Write the checkpoints, or begin to."""
+        self._saver.save(content, best)
 
     def insist(self) -> None:
-        """Wait until the last checkpoint can be written; raise `RunError` if the disk stays full."""
-        if self._unwritten is None:
-            return
-        console.warn("The trained weights are in memory only. Waiting for space on the disk (Ctrl-C gives them up) …")
-        if not wait_until(self._tried, PATIENCE, poll=1.0):
-            raise RunError(f"The disk stayed full for {console.duration(PATIENCE)}: the last weights are not saved.")
+        """Wait until the last checkpoint is written; raise `RunError` if the disk stays full."""
+        self._saver.insist()
 
-    def _tried(self) -> bool:
-        try:
-            self._write()
-        except OSError:
-            return False
-        return True
-
-    def _write(self) -> None:
-        if self._unwritten is None:
-            return
-        content, best = self._unwritten
-        # the best first: a `last` that names a best step finds its weights
-        if best and best["step"] != self._best_step:
-            checkpoint.save(self._run.best, best)
-            self._best_step = best["step"]
-        checkpoint.save(self._run.last, content)
-        self._journal.sync()
-        self._unwritten = None
+    def close(self) -> None:
+        """Wait for the checkpoint under way, whatever becomes of it."""
+        self._saver.close()

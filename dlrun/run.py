@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -90,7 +90,8 @@ def opened(
         with closed(Journal(folder.journal)) as journal:
             journal.event("start", resumed_from=state.step if resumed else None)
             recorder = recording(built, folder, journal, start=state.step, job=job or folder.of_a_sweep)
-            yield Open(built, folder, journal, recorder, state, started)
+            with closing(recorder):
+                yield Open(built, folder, journal, recorder, state, started)
 
 
 @contextmanager
@@ -101,7 +102,10 @@ def ended(run: Open, interrupt: Interrupt) -> Iterator[None]:
     except BaseException as error:
         end = _as_asked(error, interrupt, run.state)
         so_far = _so_far(run) if isinstance(end, Pruned) else {}
-        _note_end(run.folder, run.journal, _status(end), error, so_far)
+        try:
+            run.recorder.close()  # who sees the end finds the checkpoints complete
+        finally:
+            _note_end(run.folder, run.journal, _status(end), error, so_far)
         if end is error:
             raise
         raise end from error

@@ -73,3 +73,9 @@ def test_a_recorded_validation_finds_what_the_plain_one_does(call: Call) -> None
     assert call("train", *argv, "trainer.compile=false").code == 0
     recorded, plain = (run.summary()["metrics"]["val/loss"] for run in all_runs())
     assert recorded == pytest.approx(plain, rel=0.05)
+
+
+def test_checkpoints_written_beside_training_resume_bit_equal(call: Call) -> None:
+    argv = ("+experiment=digits", "trainer.deterministic=true", "trainer.checkpoint_every=7")
+    done = call("verify-resume", *argv, "trainer.device=cuda")
+    assert done.code == 0, done.out

@@ -26,7 +26,7 @@ sweepdir manifest journal checkpoint results
 evaluation generation stacked loop ensemble forecast repeatability evidence
 figures
 allowed arguments targets configuration weights rehearsal build
-interrupt presentation samples recorder scoring profile run reload
+interrupt presentation samples saving recorder scoring profile run reload
 tracking
 studies report sweep search
 advice composition multirun compose

@@ -1,0 +1,206 @@
+"""Checkpoints written beside training: with a stand-in for the copying from a GPU, which is held up at will."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dlrun import checkpoint, saving
+from dlrun.commands.verify_resume import differences
+from dlrun.errors import RunError
+from dlrun.journal import Journal, read
+from dlrun.rundir import RunDir, all_runs
+from dlrun.saving import Saver, on_host
+from tests.conftest import Called
+
+Call = Callable[..., Called]
+QUICK = ("tracking.enabled=false", "trainer.figures=false", "evaluation.test=never", "trainer.log_every=1")
+FULL = OSError(28, "No space left on device")
+
+
+class Gate:
+    """A snapshot that is complete once the gate is open."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+
+    def __call__(self, content: Any) -> tuple[Any, Callable[[], None]]:
+        return on_host(content), lambda: None if self.open.wait(20) else pytest.fail("nobody opened")
+
+
+class Lines:
+    """A journal that notes when it is synced."""
+
+    def __init__(self, order: list[str]) -> None:
+        self.order = order
+
+    def sync(self) -> None:
+        self.order.append("journal")
+
+
+def content(step: int, w: torch.Tensor | None = None) -> dict[str, Any]:
+    return {"model": {"w": torch.full((3,), float(step)) if w is None else w}, "state": {"step": step}}
+
+
+def best(step: int) -> dict[str, Any]:
+    return {"step": step, "metrics": {}, "model": {"w": torch.full((3,), -float(step))}}
+
+
+@pytest.fixture
+def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was written, in its order."""
+    written: list[str] = []
+    save = checkpoint.save
+
+    def noted(path: Path, content: dict[str, Any]) -> None:
+        save(path, content)
+        written.append(path.stem)
+
+    monkeypatch.setattr(checkpoint, "save", noted)
+    return written
+
+
+@pytest.fixture
+def full(monkeypatch: pytest.MonkeyPatch) -> list[Exception]:
+    """The errors that the next writes of a last checkpoint fail with."""
+    errors: list[Exception] = []
+    save = checkpoint.save
+
+    def failing(path: Path, content: dict[str, Any]) -> None:
+        if path.stem == "last" and errors:
+            raise errors.pop(0)
+        save(path, content)
+
+    monkeypatch.setattr(checkpoint, "save", failing)
+    return errors
+
+
+def at_once(content: Any) -> tuple[Any, Callable[[], None]]:
+    return on_host(content), lambda: None
+
+
+def test_what_is_written_is_what_was_there_when_it_was_saved(tmp_path: Path, order: list[str]) -> None:
+    gate, run, w = Gate(), RunDir(tmp_path), torch.ones(3)
+    saver = Saver(run, Lines(order), gate)  # type: ignore[arg-type]
+    saver.save(content(5, w), best(4))
+    w.zero_()
+    assert not order
+    gate.open.set()
+    saver.insist()
+    assert order == ["best", "journal", "last"]
+    assert checkpoint.load(run.last)["model"]["w"].tolist() == [1, 1, 1]
+    assert checkpoint.load(run.best)["step"] == 4
+
+
+def test_one_is_under_way_at_a_time_and_a_best_is_written_once(tmp_path: Path, order: list[str]) -> None:
+    run, seen = RunDir(tmp_path), []
+
+    def slow(content: Any) -> tuple[Any, Callable[[], None]]:
+        seen.append(order.count("last"))
+        return on_host(content), lambda: time.sleep(0.02)
+
+    saver = Saver(run, Lines(order), slow)  # type: ignore[arg-type]
+    for step in range(4):
+        saver.save(content(step), best(0 if step < 2 else 2))
+    saver.close()
+    assert seen == [0, 1, 2, 3]
+    assert order.count("best") == 2
+    assert checkpoint.load(run.last)["state"]["step"] == 3
+
+
+@pytest.mark.parametrize("snapshot", [None, at_once])
+def test_a_full_disk_is_a_warning_and_the_end_waits(
+    snapshot: Any, tmp_path: Path, full: list[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    saver = Saver(RunDir(tmp_path), Lines([]), snapshot)  # type: ignore[arg-type]
+    full += [FULL, FULL]
+    saver.save(content(1), best(1))
+    saver.save(content(2), best(1))
+    saver.insist()
+    told = capsys.readouterr().err
+    assert "No checkpoint at step 1" in told
+    assert "No checkpoint at step 2" in told
+    assert "in memory only" in told
+    assert checkpoint.load(RunDir(tmp_path).last)["state"]["step"] == 2
+
+
+def test_a_disk_that_stays_full_is_an_error(
+    tmp_path: Path, full: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "PATIENCE", 0.0)
+    saver = Saver(RunDir(tmp_path), Lines([]), at_once)  # type: ignore[arg-type]
+    full += [FULL] * 9
+    saver.save(content(1), None)
+    with pytest.raises(RunError, match="stayed full"):
+        saver.insist()
+
+
+def test_any_other_error_is_raised_at_the_next_look_and_told_at_the_end(
+    tmp_path: Path, full: list[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    saver = Saver(RunDir(tmp_path), Lines([]), at_once)  # type: ignore[arg-type]
+    full += [ValueError("lost the device"), ValueError("again")]
+    saver.save(content(1), None)
+    with pytest.raises(ValueError, match="lost the device"):
+        saver.save(content(2), None)
+    saver.save(content(3), None)
+    saver.close()
+    assert "ValueError: again" in capsys.readouterr().err
+
+
+def test_a_copy_keeps_strides_ties_and_versions_and_no_memory() -> None:
+    w = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    model = OrderedDict(a=w, b=w.detach(), c=torch.ones(()))
+    model._metadata = {"": {"version": 2}}  # type: ignore[attr-defined]
+    copied = on_host({"model": model, "steps": [(1, torch.zeros(2))], "none": None})
+    assert copied["model"]["a"].stride() == w.stride()
+    assert copied["model"]["a"] is copied["model"]["b"]
+    assert copied["model"]._metadata == {"": {"version": 2}}
+    assert copied["model"]["a"].data_ptr() != w.data_ptr()
+    assert torch.equal(copied["model"]["a"], w)
+    assert copied["steps"][0][0] == 1
+    assert copied["none"] is None
+
+
+def test_lines_and_syncs_from_two_threads_are_whole_and_once(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal.jsonl")
+    thread = threading.Thread(target=lambda: [journal.sync() for _ in range(200)])
+    thread.start()
+    for step in range(2000):
+        journal.metrics(step, 0.0, {"train/loss": 1.0})
+    thread.join()
+    journal.close()
+    assert [r["step"] for r in read(tmp_path / "journal.jsonl")[0]] == list(range(2000))
+
+
+def beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(content: Any) -> tuple[Any, Callable[[], None]]:
+        return on_host(content), lambda: time.sleep(0.03)
+
+    monkeypatch.setattr(saving, "beside", lambda device: slow)
+
+
+def test_a_run_is_the_same_run(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    argv = ("train", "trainer.steps=40", "trainer.checkpoint_every=3", *QUICK)
+    assert call(*argv).code == 0
+    beside(monkeypatch)
+    assert call(*argv).code == 0
+    assert list(differences(*all_runs())) == []
+
+
+def test_a_run_that_fails_leaves_its_last_checkpoint_whole(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    beside(monkeypatch)
+    done = call("train", "trainer.steps=40", "trainer.checkpoint_every=1", "optimizer=sgd", "optimizer.lr=1e30", *QUICK)
+    assert done.code == 1
+    run = all_runs()[0]
+    assert run.summary()["status"] == "failed"
+    assert not run.last.exists() or checkpoint.load(run.last)["state"]["step"] >= 1
+    assert not list(run.last.parent.glob(".*")) if run.last.parent.exists() else True
+    assert not [t for t in threading.enumerate() if t.name == "checkpoint"]

@@ -17,11 +17,14 @@ from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.metrics import accuracy, error, nll
 from dlrun.models.mlp import MLP
 from dlrun.objective import Objective
+from dlrun.optimizers.descent import Descent
+from dlrun.optimizers.sgd import SGD
 from dlrun.stacked.dense import chain
+from dlrun.stacked.descent import StackedDescent
 from dlrun.stacked.evaluation import StackedSplits, evaluate
 from dlrun.stacked.objective import StackedObjective
 from dlrun.stacked.weights import layout
-from dlrun.types import Batch, Metric
+from dlrun.types import IGNORED, Batch, Metric
 
 CPU = torch.device("cpu")
 
@@ -104,6 +107,37 @@ def test_a_chain_is_known_by_its_types_alone() -> None:
         (hooked, False),
     ):
         assert (chain(model, places(model)) is not None) == known, model
+
+
+@pytest.mark.parametrize("width", [3, 30])
+def test_a_module_that_stands_in_a_chain_twice_is_two_layers(width: int) -> None:
+    torch.manual_seed(0)
+    act = nn.Tanh()
+    model = nn.Sequential(nn.Linear(4, width), act, nn.Linear(width, 2), act, nn.Linear(2, 3), act)
+    together, x = StackedObjective([Objective(model, cross_entropy)] * 2), torch.randn(2, 5, 4)
+    assert together._chain is not None
+    assert torch.allclose(together._outputs(x), torch.stack([model(one) for one in x]), atol=1e-6)
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_portions_of_a_text_weigh_as_many_tokens_as_they_predict(parts: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    x, y = (torch.randint(0, 5, (3, 7, 6), generator=draw) for _ in range(2))
+    y[:, 0, :5] = IGNORED
+    y[1, -1, 2:] = IGNORED
+    torch.manual_seed(1)
+    members = [Objective(nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5)), cross_entropy) for _ in range(3)]
+    optimizers = [Descent(SGD(lr=0.1), accumulate=parts) for _ in members]
+    for one, optimizer in zip(members, optimizers, strict=True):
+        optimizer.init(one)
+    together = StackedObjective(members)
+    descent = StackedDescent(optimizers, together)
+    found = descent.step(together, Batch(x, y), descent.lr)
+    for run, (one, optimizer) in enumerate(zip(members, optimizers, strict=True)):
+        expected = optimizer.step(one, Batch(x[run], y[run]), 0.1)
+        assert float(found.loss[run]) == pytest.approx(float(expected.loss), rel=1e-6)
+        for mine, own in zip(together.layout.of_row(together.weights[run], one.params), one.params, strict=True):
+            assert torch.allclose(mine, own, atol=1e-7)
 
 
 def test_the_benchmark_compares_the_same_runs() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +75,8 @@ def _parts(model: nn.Module) -> list[nn.Module] | None:
     if model._forward_hooks or model._forward_pre_hooks:
         return None
     if kind is nn.Sequential:
-        found = [_parts(part) for part in model.children()]
+        # a module that stands in it twice is twice a layer, but once among its children
+        found = [_parts(part) for part in cast("nn.Sequential", model)]
         return None if any(part is None for part in found) else [layer for part in found for layer in part or []]
     if kind is MLP:
         return _after_flatten([*model.children()])

@@ -15,7 +15,7 @@ from torch import Tensor
 from dlrun.optimizers.descent import Descent
 from dlrun.stacked.rules import rule_of
 from dlrun.stacked.weights import column
-from dlrun.types import Batch, Update
+from dlrun.types import IGNORED, Batch, Update
 
 if TYPE_CHECKING:
     from dlrun.stacked.objective import StackedObjective
@@ -57,14 +57,26 @@ class StackedDescent:
         """Return the losses [R] and their gradients [R, P], of the batch in as many portions as are asked for."""
         if self.accumulate == 1:
             return gradient(objective, batch)
-        size = batch.x.shape[1]
-        portions = zip(*(torch.tensor_split(t, min(self.accumulate, size), dim=1) for t in batch), strict=True)
+        parts = min(self.accumulate, batch.x.shape[1])
+        cut = zip(*(torch.tensor_split(t, parts, dim=1) for t in batch), strict=True)
+        portions = [Batch(*tensors) for tensors in cut]
         loss, grads = torch.zeros_like(self.lr), torch.zeros_like(objective.weights)
-        for portion in portions:
-            weight = portion[0].shape[1] / size
-            part, grad = gradient(objective, Batch(*portion))
-            loss, grads = loss + part * weight, grads + grad * weight
+        for portion, weight in zip(portions, _shares(portions), strict=True):
+            part, grad = gradient(objective, portion)
+            loss, grads = loss + part * weight, grads + grad * weight[:, None].to(grad.dtype)
         return loss, grads
+
+
+def _shares(portions: Sequence[Batch]) -> list[Tensor]:
+    """Return each portion's part of what each run's loss is a mean over, [R]: of samples, of text of predicted tokens.
+
+    As `optimizers.descent` counts them for a run alone.
+    """
+    if portions[0].y.ndim < 3 or portions[0].y.is_floating_point():
+        counts = torch.stack([torch.full((len(y),), y.shape[1], device=y.device) for _, y in portions])
+    else:
+        counts = torch.stack([(y != IGNORED).flatten(1).sum(1) for _, y in portions])
+    return list((counts / counts.sum(0)).unbind())
 
 
 def gradient(objective: StackedObjective, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -136,6 +136,8 @@ def test_a_deleted_run_is_not_written_and_comes_back(tmp_path: Path) -> None:
     direct.log(run, [Point("loss", 1.0, NOW, 0)], [], [])
     assert mlflow.get_run(run).info.lifecycle_stage == "active"
     mlflow.delete_experiment(experiment)
+    with pytest.raises(LookupError, match="deleted in MLflow"):
+        direct.create(experiment, start=NOW, tags=TAGS | {"dlrun.id": "ef"})
     assert direct.experiment("a study", tmp_path / "artifacts") == experiment
     assert mlflow.get_experiment(experiment).lifecycle_stage == "active"
 

@@ -29,7 +29,7 @@ INSERT INTO experiments (name, artifact_location, lifecycle_stage, creation_time
 VALUES (?, ?, 'active', ?, ?)
 """
 NAMED = "SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ?"
-PLACE = "SELECT artifact_location FROM experiments WHERE experiment_id = ?"
+PLACE = "SELECT artifact_location FROM experiments WHERE experiment_id = ? AND lifecycle_stage = 'active'"
 ACTIVE = "SELECT 1 FROM runs WHERE run_uuid = ? AND lifecycle_stage = 'active'"
 REOPEN = "UPDATE runs SET status = 'RUNNING', lifecycle_stage = 'active', deleted_time = NULL WHERE run_uuid = ?"
 FIND = """

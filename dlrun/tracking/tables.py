@@ -52,7 +52,8 @@ def known(uri: str) -> Path | None:
 class Tables:
     """The store in a SQLite file; each call is a transaction, unless it is within `together`.
 
-    Any call raises `sqlite3.Error` if the file cannot be written, `LookupError` if a run is deleted meanwhile.
+    Any call raises `sqlite3.Error` if the file cannot be written, `LookupError` if a run, or the
+    experiment of a new one, is deleted meanwhile.
     """
 
     def __init__(self, file: Path, uri: str) -> None:
@@ -90,8 +91,10 @@ class Tables:
         """Make a run that is RUNNING since `start`, in milliseconds."""
         run_id = uuid.uuid4().hex
         with self.together():
-            ((folder,),) = self._database.execute(sql.PLACE, (experiment_id,))
-            place = joined(folder, run_id, "artifacts")
+            found = self._database.execute(sql.PLACE, (experiment_id,)).fetchone()
+            if found is None:
+                raise LookupError(f"The experiment {experiment_id} was deleted in MLflow while runs of it were sent.")
+            place = joined(found[0], run_id, "artifacts")
             row = (run_id, tags[NAME], tags.get("mlflow.user", "unknown"), start, place, experiment_id)
             self._database.execute(sql.RUN, row)
             self._database.executemany(sql.TAG, [(*tag, run_id) for tag in tags.items()])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -11,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from dlrun import targets, weights
-from dlrun.build import Built, build, identity, make_model
+from dlrun.build import Built, assemble, dataset, identity, make_model
+from dlrun.configuration import check
 from dlrun.errors import UserError
 from dlrun.rundir import RunDir, find
 from dlrun.types import Data, Spec, Tokenizer
@@ -43,12 +45,14 @@ def load(reference: str) -> Loaded:
     return Loaded(model, built.data, OmegaConf.create(built.config), folder.summary())
 
 
-def rebuild(folder: RunDir, changed: DictConfig | None = None) -> Built:
+def rebuild(
+    folder: RunDir, changed: DictConfig | None = None, *, load: Callable[[dict[str, Any]], Data] = dataset
+) -> Built:
     """Return the parts of a run as its folder describes them, the weights still the initial ones.
 
-    A configuration that is given is taken in place of the folder's. A device that this machine lacks
-    gives way to the best that it has. Raises `UserError` if the data set is not the one that the run was
-    trained on.
+    A configuration that is given is taken in place of the folder's; `load` gives the data set of one. A
+    device that this machine lacks gives way to the best that it has. Raises `UserError` if the data set is
+    not the one that the run was trained on.
     """
     config = OmegaConf.load(folder.config) if changed is None else changed.copy()
     assert isinstance(config, DictConfig)
@@ -58,7 +62,8 @@ def rebuild(folder: RunDir, changed: DictConfig | None = None) -> Built:
     if begun:
         # it has weights of its own: those it started from may be gone by now
         config.init_from = None
-    built = build(config, before=summary.get("execution"))
+    plain = check(config)
+    built = assemble(plain, data=load(plain), before=summary.get("execution"))
     if begun:
         initial = summary.get("initial_weights")
         built = replace(built, initial_weights=initial)

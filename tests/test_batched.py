@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -20,11 +20,13 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.test_utils.launcher_common_tests import LauncherTestSuite
 
-from dlrun import checkpoint
+from dlrun import checkpoint, loop, manifest
+from dlrun.datasets.tensors import TensorSplit
 from dlrun.interrupt import Interrupt
 from dlrun.results import Result, results
-from dlrun.rundir import wait_until
+from dlrun.rundir import RunDir, wait_until
 from dlrun.sweep import batched, pace
+from dlrun.sweep.groups import Builder
 from dlrun.sweep.inside import Inside
 from dlrun.sweep.outcome import Outcome, Task
 from dlrun.sweep.slots import Slot
@@ -122,6 +124,53 @@ def test_a_stack_is_what_its_runs_are_alone(call: Call, here: Path) -> None:
         assert one.curves()["val/loss"] == [(s, pytest.approx(v, abs=1e-5)) for s, v in other.curves()["val/loss"]]
         assert ("test/loss" in one.metrics) == ("test/loss" in other.metrics)
         assert one.summary["best_step"] == other.summary["best_step"]
+
+
+@pytest.mark.usefixtures("faster_together")
+def test_a_comparison_that_fails_repeats_no_job_and_leaves_the_settings(
+    call: Call, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*parts: Any) -> None:
+        torch.set_default_dtype(torch.float64)
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(loop, "train", _once(loop.train, fails))
+    done, found = swept(call, *MLPS, "seed=0,1", "hydra.launcher.verify=1", BATCHED)
+    assert done.code == 0, done.err
+    assert "verify: seed=0: alone it could not be trained: RuntimeError: no room" in done.err
+    assert "one by one" not in done.err
+    assert torch.get_default_dtype() == torch.float32
+    assert [r.status for r in found] == ["finished"] * 2
+    assert all(r.run.journal.read_text().count('"start"') == 1 for r in found)
+
+
+def _once(first: Call, then: Call) -> Call:
+    """Return what is `first` at the first call, and `then` at every other."""
+    calls = iter([first])
+    return lambda *parts, **named: next(calls, then)(*parts, **named)
+
+
+def test_jobs_share_their_data_wherever_it_lies_and_however_far_they_are(
+    call: Call, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call(*MLPS, "seed=0,1,2", BATCHED, "sweep.fresh=true").code == 0
+    sweep: SweepDir = all_sweeps()[0]
+    jobs = manifest.read(sweep).jobs
+    copies: list[TensorSplit] = []
+
+    def moved(split: TensorSplit, device: torch.device) -> TensorSplit:
+        """Copy a split that is not there yet, as for a GPU."""
+        if not any(split.x is copy.x for copy in copies):
+            copies.append(TensorSplit(split.x.clone(), split.y.clone()))
+            return copies[-1]
+        return split
+
+    monkeypatch.setattr(TensorSplit, "to", moved)
+    for folder_of, resumed in ((sweep.job, True), (lambda n: RunDir(here / "nowhere"), False)):
+        builder = Builder(folder_of)
+        members = [builder.member(job) for job in jobs]
+        assert [member.resumed for member in members] == [resumed] * 3
+        assert len({id(cast("TensorSplit", member.built.data.train).x) for member in members}) == 1
 
 
 def test_what_cannot_be_one_program_is_told_with_the_reason(call: Call, here: Path) -> None:

@@ -147,7 +147,7 @@ def test_a_change_is_written_down_when_training_begins_and_not_before(
     assert "is finished" in call("resume", run.id, "trainer.epochs=1").out
     assert run.config.read_bytes() == before
     with monkeypatch.context() as patch:
-        patch.setattr("dlrun.reload.build", lambda config, **_: 1 / 0)
+        patch.setattr("dlrun.reload.assemble", lambda plain, **_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             call("resume", run.id, "trainer.epochs=3")
     assert run.config.read_bytes() == before

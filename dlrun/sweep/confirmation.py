@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from dlrun import checkpoint, console, journal, loop
 from dlrun.device import apply
 from dlrun.state import State
 from dlrun.sweep.groups import Builder, Member
+from dlrun.sweep.surroundings import settings_kept
 
 
 class _Curves:
@@ -32,21 +31,23 @@ def tell(members: Sequence[Member], builder: Builder) -> None:
     for member in members:
         if member.folder.status() != "finished":
             continue
-        found = differences(member, builder)
+        label = " ".join(member.job.overrides) or member.job.n
+        try:
+            found = differences(member, builder)
+        except Exception as error:  # the job itself has finished: whatever this is, it is no reason to repeat it
+            console.warn(f"verify: {label}: alone it could not be trained: {type(error).__name__}: {error}")
+            continue
         told = ", ".join(f"{name} by at most {console.number(value)}" for name, value in found.items())
-        console.say(f"verify: {' '.join(member.job.overrides) or member.job.n}: alone it differs in {told}")
+        console.say(f"verify: {label}: alone it differs in {told}")
 
 
 def differences(member: Member, builder: Builder) -> dict[str, float]:
     """Return the largest differences to the run trained alone: of the last weights, and of each curve of losses."""
     built = builder.fresh(member.job)
-    before = torch.get_num_threads()
-    apply(built.execution)
     curves = _Curves()
-    try:
+    with settings_kept():
+        apply(built.execution)
         loop.train(built.training, State(), curves)
-    finally:
-        torch.set_num_threads(before)
     weights, stacked = built.training.objective.model.state_dict(), checkpoint.load(member.folder.last)["model"]
     found = {"the weights": max((float((weights[n].cpu() - stacked[n]).abs().max()) for n in weights), default=0.0)}
     there = journal.curves(member.folder.journal)

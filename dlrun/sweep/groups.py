@@ -10,8 +10,9 @@ from dlrun import ensemble, provenance
 from dlrun.build import Built, assemble
 from dlrun.build import dataset as load
 from dlrun.manifest import Job
+from dlrun.reload import rebuild
 from dlrun.rundir import RunDir
-from dlrun.sweep.job import rebuilt, sealed
+from dlrun.sweep.job import sealed
 from dlrun.types import Data
 
 FREE = (
@@ -57,15 +58,26 @@ class Builder:
         """Return a job with its parts."""
         folder = self._folder_of(job.n)
         if folder.config.exists() and folder.journal.exists():
-            return Member(job, rebuilt(folder), folder, resumed=True)
+            built = self._kept(rebuild(folder, load=self._loaded))
+            return Member(job, built, folder, resumed=True)
         return Member(job, self.fresh(job), folder, resumed=False)
 
     def fresh(self, job: Job) -> Built:
         """Return a job's parts as they are before its first step."""
-        key = provenance.digest([job.config["dataset"], job.config["trusted"]])
+        return self._kept(assemble(job.config, data=self._loaded(job.config)))
+
+    def _loaded(self, config: dict[str, Any]) -> Data:
+        """Return the data set of a configuration."""
+        key = provenance.digest([config["dataset"], config["trusted"], config["trainer"]["device"]])
         if key != self._key or self._data is None:
-            self._key, self._data = key, load(job.config)
-        return sealed(assemble(job.config, data=self._data))
+            self._key, self._data = key, load(config)
+        return self._data
+
+    def _kept(self, built: Built) -> Built:
+        """Return a job's parts, sealed; its data set, moved to its device, is the next job's too."""
+        if not built.trainer.fast:  # which sees a part of it
+            self._data = built.data
+        return sealed(built)
 
 
 def kinds(members: Sequence[Member], steps: Callable[[Member], int]) -> Iterator[list[Member]]:

@@ -29,7 +29,7 @@ def apart(log: Path, *, threads: int) -> Iterator[None]:
     """Have what is printed go to the file `log`, and what is changed of this process changed back at the end."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
-        for context in (_torch, _process, _logging, console.apart, provenance.apart):
+        for context in (settings_kept, _process, _logging, console.apart, provenance.apart):
             stack.enter_context(context())
         stack.enter_context(printed_to(log))
         torch.set_num_threads(threads)
@@ -92,7 +92,8 @@ def _logging() -> Iterator[None]:
 
 
 @contextmanager
-def _torch() -> Iterator[None]:
+def settings_kept() -> Iterator[None]:
+    """Give torch's settings back as they were."""
     before = {name: get() for name, (get, _) in SETTINGS.items()}
     try:
         yield

@@ -73,6 +73,8 @@ def seed_default(device: torch.device, value: int) -> None:
     torch.default_generator.manual_seed(value)
     kind = device.type
     if kind == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(value)
+        # «cuda» is the current GPU, which in a process with several slots need not be the first
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(value)
     elif kind == "mps":
         torch.mps.manual_seed(value)

@@ -211,11 +211,13 @@ class Ensemble:
 
     def _settle(self) -> None:
         """Take the runs that have left out of the tensors, unless all have."""
+        if self._left & {*self.active} and self._window is not None:
+            # what a run that leaves has lost since its last point is its own; who is found to have diverged
+            # leaves with it, for the batches of a block must be of the same runs
+            self._window.check()
         leaving = self._left & {*self.active}
-        if not leaving or self._left >= {*self.active}:
+        if not leaving or leaving == {*self.active}:
             return
-        if self._window is not None:
-            self._window.check()  # what a run that leaves has lost since its last point is its own
         places = [place for place, i in enumerate(self.active) if i not in leaving]
         for place, i in enumerate(self.active):
             if i in leaving:

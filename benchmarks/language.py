@@ -1,13 +1,15 @@
 """Tokens a second of a language model's training: `dlrun.loop.train` beside the loop of nanoGPT.
 
-Three programs take turns: nanoGPT's loop with a plain model, nanoGPT's loop with dlrun's model, and dlrun's loop with
-dlrun's model. The last two tell what the loop costs, the first and the last what a user gets.
+Programs take turns: nanoGPT's loop with a plain model, nanoGPT's loop with dlrun's model, dlrun's loop with dlrun's
+model, and that with its steps compiled, once for all rounds. The second and third tell what the loop costs, the first
+and the rest what a user gets.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 
 import torch
@@ -51,12 +53,26 @@ def tokens() -> tuple[Tensor, str]:
 
 def ours(recipe: Recipe, model: nn.Module, data: Tensor, steps: int) -> None:
     """Train the first `steps` of the recipe with dlrun's loop."""
+    loop.train(training(recipe, model, data, steps), State(), Silent())
+
+
+def compiled(recipe: Recipe, model: nn.Module, data: Tensor, steps: int) -> Callable[[], State]:
+    """Return what trains the model for `steps` more, by a program of them that is made now."""
+    run = training(recipe, model, data, steps)
+    run.compile = True
+    stepping = run.stepping()
+    run.stepping = lambda: stepping  # type: ignore[method-assign]  # compiling is not what is timed
+    return lambda: loop.train(run, State(), Silent())
+
+
+def training(recipe: Recipe, model: nn.Module, data: Tensor, steps: int) -> loop.Training:
+    """Return the parts of the recipe, for dlrun's loop."""
     rule = Adam(lr=recipe.lr, beta1=recipe.beta1, beta2=recipe.beta2, weight_decay=recipe.weight_decay, decoupled=True)
     optimizer = Descent(rule, clip=recipe.clip)
     objective = Objective(model, cross_entropy)
     optimizer.init(objective)
     split = Windows(data, context=recipe.context, stride=recipe.context)
-    run = loop.Training(
+    return loop.Training(
         objective=objective,
         batches=Batches(split, recipe.batch_size, seed=0, device=CPU),
         optimizer=optimizer,
@@ -65,7 +81,6 @@ def ours(recipe: Recipe, model: nn.Module, data: Tensor, steps: int) -> None:
         seed=0,
         device=CPU,
     )
-    loop.train(run, State(), Silent())
 
 
 def plain(recipe: Recipe) -> nn.Module:
@@ -78,7 +93,9 @@ def model(recipe: Recipe) -> nn.Module:
     return GPT((recipe.context,), LETTERS, layers=recipe.layers, heads=recipe.heads, width=recipe.width)
 
 
-def compare(recipe: Recipe, data: Tensor, steps: int, *, rounds: int, threads: int) -> dict[str, list[Cost]]:
+def compare(
+    recipe: Recipe, data: Tensor, steps: int, *, rounds: int, threads: int, compile: bool = True
+) -> dict[str, list[Cost]]:
     """Return what so many steps cost in each program, round by round."""
 
     def timed(make: Callable[[Recipe], nn.Module], train: Callable[[nn.Module], object]) -> Callable[[], Cost]:
@@ -92,14 +109,14 @@ def compare(recipe: Recipe, data: Tensor, steps: int, *, rounds: int, threads: i
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return alternate(
-            {
-                "nanoGPT": timed(plain, lambda made: gpt.train(made, data, recipe, steps)),
-                "loop": timed(model, lambda made: gpt.train(made, data, recipe, steps)),
-                "dlrun": timed(model, lambda made: ours(recipe, made, data, steps)),
-            },
-            rounds,
-        )
+        programs: dict[str, Callable[[], Cost]] = {
+            "nanoGPT": timed(plain, lambda made: gpt.train(made, data, recipe, steps)),
+            "loop": timed(model, lambda made: gpt.train(made, data, recipe, steps)),
+            "dlrun": timed(model, lambda made: ours(recipe, made, data, steps)),
+        }
+        if compile:
+            programs["compiled"] = partial(cost, compiled(recipe, model(recipe), data, steps))
+        return alternate(programs, rounds)
     finally:
         torch.set_num_threads(before)
 
@@ -109,11 +126,11 @@ def measure(*, quick: bool = False, rounds: int | None = None, threads: int | No
     load, recipe = report.load(), Recipe()
     data, name = tokens()
     steps, threads = (3 if quick else 40), threads or torch.get_num_threads()
-    costs = compare(recipe, data, steps, rounds=rounds or (2 if quick else 21), threads=threads)
+    costs = compare(recipe, data, steps, rounds=rounds or (2 if quick else 21), threads=threads, compile=not quick)
     notes = (
         f"Data: {name}. 4 layers, 4 heads, width 128, windows of 64, batches of 12, no dropout, AdamW, clipped at 1;"
         f" {steps} steps a round, the loss read every {gpt.LOG_EVERY}; {threads} thread{'s' * (threads > 1)}. dlrun's"
-        " part includes drawing the epoch's order, seeding each step and building the optimizer."
+        " part includes drawing the epoch's order, seeding each step and building the optimizer, and not compiling."
     )
     found = figures(costs, steps * recipe.batch_size * recipe.context)
     return Section("language", "tokens a second beside nanoGPT", "python -m benchmarks.language", found, notes, load)
@@ -125,7 +142,7 @@ def figures(costs: dict[str, list[Cost]], tokens: int) -> list[Figure]:
     each = {name: [1e-3 * tokens / s for s in series] for name, series in wall.items()}
     faster, same = ratios(wall["nanoGPT"], wall["dlrun"]), ratios(wall["loop"], wall["dlrun"])
     cpu = ratios(*([c.cpu for c in costs[name]] for name in ("nanoGPT", "dlrun")))
-    return [
+    found = [
         Figure("nanoGPT's loop and model, thousand tokens a second", spread(each["nanoGPT"], ".1f")),
         Figure("nanoGPT's loop, dlrun's model", spread(each["loop"], ".1f")),
         Figure("dlrun's loop and model", spread(each["dlrun"], ".1f")),
@@ -140,6 +157,12 @@ def figures(costs: dict[str, list[Cost]], tokens: int) -> list[Figure]:
         Figure("dlrun / nanoGPT's loop with dlrun's model", spread(same, ".3f")),
         Figure("dlrun / nanoGPT, tokens a CPU second", spread(cpu, ".3f")),
     ]
+    if "compiled" in wall:
+        most = ratios(wall["nanoGPT"], wall["compiled"])
+        told, number = spread(most, ".3f"), median(most)
+        what = "dlrun, `trainer.compile=true` / nanoGPT"
+        found.append(Figure(what, told, "≥ 1.15", number >= 1.15, goal="gpt_compiled", number=number))
+    return found
 
 
 def main() -> None:

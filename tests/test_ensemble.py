@@ -444,6 +444,25 @@ def test_the_steps_of_an_ensemble_are_one_program_where_the_runs_ask_for_it(
         assert close(notes[i].saved[-1], expected[i].saved[-1], tolerance=1e-4), i
 
 
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_run_found_diverged_while_another_leaves_goes_with_it(compile: bool, interpreted: list[Any]) -> None:
+    """Run 1 is out of patience at step 15, where the loss of run 2 has not been read since it became NaN."""
+    plan = replace(PLAN, steps=60, log_every=20, evaluate_every=15, checkpoint_every=None)
+
+    def spoilt(step: int, _: int) -> float:
+        return float("nan") if step >= 25 else 1.0
+
+    def make(i: int) -> loop.Training:
+        model = partial(MLP, (2,), 2, hidden=[2, 2], activation="tanh")
+        patience, schedule = (None, 1, None)[i], (constant, constant, spoilt)[i]
+        run = training(i, SGD(lr=(0.1, 0.0, 0.1)[i]), model=model, plan=plan, patience=patience, schedule=schedule)
+        return replace(run, compile=compile)
+
+    ensemble, _ = together(make, 3)
+    assert [*ensemble.errors] == [2]
+    assert [state.step for state in ensemble.states][:2] == [60, 30]
+
+
 def fake_graph(steps: Callable[[], list[Tensor]], device: torch.device) -> tuple[Callable[[], None], list[Tensor]]:
     """What `captured.recorded` returns, without a GPU: the steps are taken again, their results copied to one place."""
     found = [t.clone() for t in steps()]

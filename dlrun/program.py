@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,11 +54,34 @@ def _made(run: Trained) -> Stepping:
     try:
         if (why := against(run)) is not None:
             raise Unsuited(why)
-        return Captured(run, example(run), tensors_of(run)) if run.device.type == "cuda" else Compiled(run)
+        with _unchanged(run.objective.model):
+            return Captured(run, example(run), tensors_of(run)) if run.device.type == "cuda" else Compiled(run)
     except Exception as error:
         why = str(error) if isinstance(error, Unsuited) else f"{type(error).__name__}: {error}".splitlines()[0]
         console.warn(f"The steps are taken one by one, not as a compiled program: {why}")
         return Eager(run)
+
+
+@contextmanager
+def _unchanged(model: nn.Module) -> Iterator[None]:
+    """Give a context in which steps are taken to be recorded; raise `Unsuited` if the model has counted them.
+
+    A number that is no tensor would stay in the program as it was then. It is put back.
+    """
+    modules = [*model.modules()]
+    before = [_plain(module) for module in modules]
+    yield
+    after = [_plain(module) for module in modules]
+    for module, values, now in zip(modules, before, after, strict=True):
+        for name in now.keys() - values.keys():
+            delattr(module, name)
+        vars(module).update(values)
+    if after != before:
+        raise Unsuited("the model changes a value of its own in each step, which a program does not know")
+
+
+def _plain(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, bool | int | float | str)}
 
 
 def against(run: Trained) -> str | None:

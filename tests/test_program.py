@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -149,6 +150,16 @@ class Masks(nn.Module):
         return nn.functional.dropout(x, 0.3, self.training)
 
 
+class Anneals(nn.Module):
+    """Counts its steps, in a number that is no tensor."""
+
+    count = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.count += self.training
+        return x * (1 + 1 / self.count)
+
+
 class Branches(nn.Module):
     """What cannot be one program: it depends on the numbers."""
 
@@ -162,17 +173,18 @@ class Branches(nn.Module):
         (lambda: Descent(SGD(lr=0.1)), nn.Dropout(0.3), "Dropout draws its masks"),
         (lambda: Descent(SGD(lr=0.1)), Masks(), "draws random numbers"),
         (lambda: Descent(SGD(lr=0.1)), Branches(), "one by one"),
+        (lambda: Descent(SGD(lr=0.1)), Anneals(), "a value of its own in each step"),
         (lambda: Descent(Muon(lr=0.1)), nn.Identity(), "Muon has no form"),
         (lambda: LBFGS(lr=0.1), nn.Identity(), "LBFGS has no form"),
         (lambda: Descent(SGD(lr=0.1, momentum=0.9, dampening=0.5)), nn.Identity(), "dampening"),
     ],
-    ids=["dropout", "hidden dropout", "branches", "muon", "lbfgs", "dampening"],
+    ids=["dropout", "hidden dropout", "branches", "annealing", "muon", "lbfgs", "dampening"],
 )
 def test_what_cannot_be_a_program_is_trained_as_ever(
     optimizer: Any, layer: nn.Module, why: str, interpreted: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = replace(PLAN, steps=8)
-    eager, notes, theirs = training(optimizer(), layer, plan=plan), Notes(), Notes()
+    eager, notes, theirs = training(optimizer(), deepcopy(layer), plan=plan), Notes(), Notes()
     asked = training(optimizer(), layer, plan=plan, compile=True)
     loop.train(eager, State(), theirs)
     loop.train(asked, State(), notes)

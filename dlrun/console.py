@@ -6,10 +6,13 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import TextIO
+
+Screen = Callable[[], AbstractContextManager[None]]
+"""A context in which what is said goes where it went when `screen` was entered."""
 
 _logs: list[TextIO] = []
 _printed: list[TextIO] = []
@@ -43,6 +46,34 @@ def apart() -> Iterator[None]:
         yield
     finally:
         _logs[:], _printed[:] = logs, printed
+
+
+@contextmanager
+def screen() -> Iterator[Screen]:
+    """Yield a context that undoes, while it lasts, what has been redirected since: streams, descriptors and logs."""
+    logs, printed = _logs[:], _printed[:]
+    with ExitStack() as stack:
+        out, err = (stack.enter_context(_doubled(stream)) for stream in (sys.stdout, sys.stderr))
+
+        @contextmanager
+        def shown() -> Iterator[None]:
+            with apart(), redirect_stdout(out), redirect_stderr(err):
+                _logs[:], _printed[:] = logs, printed
+                yield
+
+        yield shown
+
+
+@contextmanager
+def _doubled(stream: TextIO) -> Iterator[TextIO]:
+    """Yield a stream to where this one goes, whatever becomes of its descriptor."""
+    try:
+        number = os.dup(stream.fileno())
+    except (OSError, ValueError):  # a notebook's has none, and cannot lose it
+        yield stream
+        return
+    with os.fdopen(number, "w", buffering=1, encoding=stream.encoding, errors="backslashreplace") as double:
+        yield double
 
 
 class _Nowhere(io.TextIOBase):
@@ -99,8 +130,14 @@ def warn(text: str) -> None:
 def live(text: str) -> None:
     """Show `text` in place of the live line (on a terminal only)."""
     if sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns
-        _show(sys.stdout, _cleared(sys.stdout) + text[: width - 1])
+        _show(sys.stdout, _cleared(sys.stdout) + text[: _width(sys.stdout) - 1])
+
+
+def _width(terminal: TextIO) -> int:
+    """Return the columns of a terminal: `shutil` asks the first descriptor, which may be redirected."""
+    with suppress(OSError, ValueError):
+        return os.get_terminal_size(terminal.fileno()).columns or shutil.get_terminal_size().columns
+    return shutil.get_terminal_size().columns
 
 
 def _cleared(stream: TextIO) -> str:

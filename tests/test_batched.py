@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from dlrun.datasets.tensors import TensorSplit
 from dlrun.interrupt import Interrupt
 from dlrun.results import Result, results
 from dlrun.rundir import RunDir, wait_until
-from dlrun.sweep import batched, pace
+from dlrun.sweep import batched, pace, progress
 from dlrun.sweep.groups import Builder
 from dlrun.sweep.inside import Inside
 from dlrun.sweep.outcome import Outcome, Task
@@ -176,7 +177,7 @@ def test_jobs_share_their_data_wherever_it_lies_and_however_far_they_are(
 def test_what_cannot_be_one_program_is_told_with_the_reason(call: Call, here: Path) -> None:
     done, found = swept(call, *MLPS, "optimizer=lbfgs,muon", "seed=0,1", BATCHED)
     assert done.code == 0, done.err
-    for words in ("2 jobs one by one: LBFGS takes no gradient steps", "2 jobs one by one: Muon is no rule for many"):
+    for words in ("program: LBFGS takes no gradient steps", "program: Muon is no rule for many"):
         assert words in done.out
     assert {r.summary["launcher"] for r in found} == {"batched"}
 
@@ -211,7 +212,7 @@ def test_jobs_that_are_slower_together_go_one_by_one(call: Call, here: Path, mon
     monkeypatch.setattr(pace, "alone", lambda training, threads: 2e-3)
     done, found = swept(call, *MLPS, "seed=0,1", BATCHED)
     assert done.code == 0, done.err
-    assert "2 jobs one by one: a step of a run takes 3 ms together, 2 ms alone" in done.out
+    assert "2 jobs not as one program: a step of a run takes 3 ms together, 2 ms alone" in done.out
     assert "stacked" not in found[0].summary
 
 
@@ -285,7 +286,8 @@ def carried_out(calls: list[Callable[[], Any]], log: Path, *, stop_at: int | Non
         found.append(outcome)
         return len(found) != stop_at
 
-    Inside([Slot(0, None, 1)]).run((Task(n, c, f"job {n}", log) for n, c in enumerate(calls)), done=done)
+    with Inside([Slot(0, None, 1)]) as inside:
+        inside.run((Task(n, c, f"job {n}", log) for n, c in enumerate(calls)), done=done)
     return found
 
 
@@ -395,3 +397,42 @@ def test_a_job_that_was_killed_without_a_word_gets_a_process(call: Call, here: P
     assert done.code == 0, done.err
     assert "1 job as by hydra/launcher=local: they were killed without a word" in done.out
     assert [r.status for r in results(sweep)] == ["finished"] * 4
+
+
+@pytest.mark.usefixtures("faster_together")
+def test_a_damaged_checkpoint_fails_its_own_job_alone(call: Call, here: Path) -> None:
+    slow = (*MLPS, "seed=range(3)", BATCHED)
+    assert call(*slow).code == 0
+    (sweep,) = all_sweeps()
+    for n in range(3):
+        sweep.job(n).update(status="killed", stacked=3)
+    sweep.job(1).last.write_bytes(b"damaged")
+    done = call("resume", sweep.id)
+    assert done.code == 1
+    assert [r.status == "finished" for r in results(sweep)] == [True, False, True]
+    assert "cannot be read as a checkpoint" in done.err
+
+
+@pytest.mark.usefixtures("faster_together")
+def test_a_stack_is_shown_while_it_trains(call: Call, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "HEARTBEAT", 0.0)
+    done, found = swept(call, *MLPS, "seed=0,1", BATCHED)
+    assert done.code == 0, done.err
+    steps = found[0].summary["steps"]
+    lines = [line for line in done.out.splitlines() if "2 running: epoch" in line]
+    assert f"step {steps // 2}/{steps}" in lines[0]
+    assert re.search(r"0 of 2 done, 2 running: .* left  median train/loss [0-9.]+  best val/error [0-9.]+$", lines[-1])
+
+
+@pytest.mark.usefixtures("faster_together")
+def test_a_tag_is_all_that_tells_a_run_from_one_by_local(call: Call, here: Path) -> None:
+    from dlrun.tracking import describe
+
+    _, stacked = swept(call, *MLPS, "seed=0,1", BATCHED)
+    _, alone = swept(call, *MLPS, "seed=0,1", LOCAL)
+    for one, other in zip(stacked, alone, strict=True):
+        ours, theirs = (describe.tags(r.run, r.job.config, r.summary) for r in (one, other))
+        own = {"dlrun.id", "dlrun.folder", "dlrun.stacked", "dlrun.launcher", "mlflow.runName", "mlflow.source.name"}
+        assert {name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name)} <= own
+        assert (ours["dlrun.launcher"], ours["dlrun.stacked"]) == ("batched", "2")
+        assert "dlrun.launcher" not in theirs

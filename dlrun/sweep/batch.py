@@ -40,8 +40,7 @@ class Batch:
 
     def run(self, due: Sequence[Result], course: Course) -> None:
         """Run jobs that are due, stacks first."""
-        inside, reasons = Inside(self._slots), Counter[str]()
-        trusted: list[Job] = []
+        reasons, trusted = Counter[str](), list[Job]()
         for result in due:
             why = batched.against(result, self._hydra)
             if why is None:
@@ -50,9 +49,10 @@ class Batch:
                 self.elsewhere.append(result.job)
                 reasons[why] += 1
         batched.tell_reasons(reasons, way=LOCAL)
-        one_by_one = self._stacked(trusted, course, inside)
-        if one_by_one and not course.stopped:
-            self._one_by_one(one_by_one, course, inside)
+        with Inside(self._slots) as inside:
+            one_by_one = self._stacked(trusted, course, inside)
+            if one_by_one and not course.stopped:
+                self._one_by_one(one_by_one, course, inside)
 
     def _stacked(self, jobs: Sequence[Job], course: Course, inside: Inside) -> list[Job]:
         """Train what goes faster as one program; return the other jobs."""
@@ -69,14 +69,13 @@ class Batch:
                 again += [member.job for member in each.members]
             if course.stopped:
                 return []
-        batched.tell_reasons(stacking.reasons, way="one by one")
+        batched.tell_reasons(stacking.reasons, way="not as one program")
         self._seconds |= stacking.seconds
         return sorted([*stacking.rest, *again], key=lambda job: job.n)
 
     def _train(self, each: Stack, course: Course, inside: Inside) -> None:
         tasks = [course.task(member.job) for member in each.members]
-        noted = {"launcher": "batched", "stacked": len(tasks)}
-        call = partial(stack.train, each.members, tasks, threads=each.threads, noted=noted)
+        call = partial(stack.train, each, tasks, show=course.shown)
         self.here |= {task.key for task in tasks}
         inside.together(call, log=self._sweep.log, done=course.done)
         if self._verify:
@@ -90,4 +89,4 @@ class Batch:
             return
         batched.tell(jobs, self._seconds)
         self.here |= {job.n for job in jobs}
-        inside.run(course.tasks(jobs, launcher="batched"), done=course.done, tick=course.shown)
+        inside.run(course.tasks(jobs, launcher="batched"), done=course.done, tick=lambda: course.shown(inside.running))

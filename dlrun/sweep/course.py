@@ -61,10 +61,10 @@ class Course:
         self.stopped = self.stopped or not goes_on
         return goes_on
 
-    def shown(self) -> None:
-        """Show how far the jobs are."""
+    def shown(self, running: int | None = None, doing: str = "", *, lasting: bool = False) -> None:
+        """Show how far the jobs are: how many run, if not those of the pool, and what they are doing."""
         self._tick()
-        self._display.tick(self._conductor.running)
+        self._display.tick(self._conductor.running if running is None else running, doing, lasting=lasting)
 
 
 def _settle(folder: RunDir, job: Job, outcome: Outcome) -> None:

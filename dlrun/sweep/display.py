@@ -32,20 +32,26 @@ class Display:
         if failure(outcome):
             self.failed += 1
             console.warn(account(outcome))
-        elif sys.stdout.isatty():
-            console.note(self._line(outcome))
         else:
-            console.say(self._line(outcome))
+            self._tell(self._line(outcome))
 
-    def line(self, running: int) -> str:
-        """Return the live line: what is done, what runs, what is left and for how long."""
+    def line(self, running: int, doing: str = "") -> str:
+        """Return the live line: what is done, what runs, what it is `doing`, or what is left and for how long."""
         total = "" if self.total is None else f" of {self.total}"
         failed = f", {self.failed} failed" if self.failed else ""
-        return f"  {self.done}{total} done{failed}, {running} running{self._left(running)}"
+        rest = f": {doing}" if doing else self._left(running)
+        return f"  {self.done}{total} done{failed}, {running} running{rest}"
 
-    def tick(self, running: int) -> None:
-        """Show the live line again."""
-        console.live(self.line(running))
+    def tick(self, running: int, doing: str = "", *, lasting: bool = False) -> None:
+        """Show the live line again; one that is `lasting` in the log too, and on a screen without live lines."""
+        line = self.line(running, doing)
+        console.live(line)
+        if lasting:
+            self._tell(line)
+
+    def _tell(self, line: str) -> None:
+        tell = console.note if sys.stdout.isatty() else console.say
+        tell(line)
 
     def _line(self, outcome: Outcome) -> str:
         total = "" if self.total is None else f"/{self.total}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dlrun import console
+from dlrun.console import Screen
 from dlrun.interrupt import Interrupt, stopped
 from dlrun.sweep.outcome import Outcome, Task, attempt, outcome
 from dlrun.sweep.slots import Slot, gpus, take
@@ -19,21 +20,25 @@ TICK = 0.25
 
 
 class Inside:
-    """A context in which tasks can be carried out here; what `Pool` is for processes.
+    """A context that holds a slot, in which tasks can be carried out here; what `Pool` is for processes.
 
-    A task that raises or exits harms no other, and what it changes of the process is put back. One that
-    kills its process ends the sweep.
+    On a GPU «cuda» is the slot's meanwhile, so that what is built within lies where it will be trained. A task that
+    raises or exits harms no other, and what it changes of the process is put back. One that kills its process ends
+    the sweep.
     """
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         self._slots = slots
+        self._held = ExitStack()
+        self._threads = 1
         self.running = 0
 
     def __enter__(self) -> Inside:
+        self._threads = self._held.enter_context(_taken(self._slots)).threads
         return self
 
     def __exit__(self, *exception: object) -> None:
-        pass
+        self._held.close()
 
     def stop(self, key: int) -> None:
         """Do nothing: whoever asks has its turn when no task is carried out."""
@@ -47,30 +52,31 @@ class Inside:
         `KeyboardInterrupt` or `SystemExit(143)` after an interrupt, which the running task has obeyed.
         """
         ticked = 0.0
-        with Interrupt() as interrupt, _taken(self._slots) as slot:
+        with Interrupt() as interrupt:
             for task in filter(None, tasks):
                 if interrupt.signal is not None:
                     break
                 with self._counted():
-                    found = _carried_out(task, interrupt, threads=slot.threads)
+                    if time.monotonic() > ticked + TICK:
+                        tick()
+                        ticked = time.monotonic()
+                    found = _carried_out(task, interrupt, threads=self._threads)
                 if not done(found):
                     break
-                if time.monotonic() > ticked + TICK:
-                    tick()
-                    ticked = time.monotonic()
         if interrupt.signal is not None:
             raise stopped(interrupt.signal)
 
     def together(
-        self, call: Callable[[Interrupt], Sequence[Outcome]], *, log: Path, done: Callable[[Outcome], bool]
+        self, call: Callable[[Interrupt, Screen], Sequence[Outcome]], *, log: Path, done: Callable[[Outcome], bool]
     ) -> None:
         """Make a call that carries out several tasks at once; what is printed goes to the file `log`.
 
-        `done` is given each outcome. Raises what the call raises, and after an interrupt what `run` does.
+        The call is given the screen, for what a person is to see meanwhile, `done` each outcome. Raises what the
+        call raises, and after an interrupt what `run` does.
         """
-        with Interrupt() as interrupt, _taken(self._slots) as slot:
-            with apart(log, threads=slot.threads):
-                outcomes = call(interrupt)
+        with Interrupt() as interrupt:
+            with console.screen() as screen, apart(log, threads=self._threads):
+                outcomes = call(interrupt, screen)
             for found in outcomes:
                 done(found)
         if interrupt.signal is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -11,12 +11,15 @@ from typing import Any, TextIO
 import torch
 
 from dlrun import console, loop, presentation
+from dlrun.console import Screen
 from dlrun.ensemble import Ensemble, Members
 from dlrun.interrupt import Interrupt
 from dlrun.run import Open, completed, ended, opened
 from dlrun.sweep import job as work
 from dlrun.sweep.groups import Member
 from dlrun.sweep.outcome import Outcome, Task, attempt, outcome
+from dlrun.sweep.progress import Show, Watched
+from dlrun.sweep.stacking import Stack
 from dlrun.sweep.surroundings import printed_to
 
 
@@ -30,7 +33,7 @@ class Begun:
 
 
 class Spoken:
-    """A recorder whose words go to its own run's log, and nowhere else."""
+    """A recorder whose words go to its own run's log."""
 
     def __init__(self, run: Open, log: TextIO) -> None:
         self._run = run
@@ -47,23 +50,34 @@ class Spoken:
         self._run.recorder.save(content, best)
 
 
-def train(
-    members: Sequence[Member],
-    tasks: Sequence[Task],
-    interrupt: Interrupt,
-    *,
-    threads: int,
-    noted: dict[str, Any],
-) -> list[Outcome]:
-    """Train the members as one program, and return what came of each.
+class Quiet:
+    """A recorder of an ensemble: what its runs have to say stays off the screen, what the program says does not."""
 
-    What is `noted` each summary says too. An interrupt ends all of them, saved. Raises what the program itself
-    fails with: the members are then as after a kill, and can be gone on with one by one.
+    def __init__(self, everyone: Members) -> None:
+        self._everyone = everyone
+
+    def point(self, step: int, epoch: float, values: dict[str, Any]) -> None:
+        """Hand a point on."""
+        with console.unprinted():
+            self._everyone.point(step, epoch, values)
+
+    def save(self, content: dict[str, Any], best: Any) -> None:
+        """Hand a checkpoint on."""
+        with console.unprinted():
+            self._everyone.save(content, best)
+
+
+def train(together: Stack, tasks: Sequence[Task], interrupt: Interrupt, screen: Screen, *, show: Show) -> list[Outcome]:
+    """Train the members of a stack as one program, and return what came of each.
+
+    What a person is to see of it is shown on the `screen`. An interrupt ends all of them, saved. Raises what the
+    program itself fails with: the members are then as after a kill, and can be gone on with one by one.
     """
     outcomes: list[Outcome] = []
+    noted = {"launcher": "batched", "stacked": len(tasks)}
     with ExitStack() as stack:
         begun: list[Begun] = []
-        for member, task in zip(members, tasks, strict=True):
+        for member, task in zip(together.members, tasks, strict=True):
             found = _opened(member, task, stack, noted)
             if isinstance(found, Begun):
                 begun.append(found)
@@ -73,14 +87,28 @@ def train(
             ensemble = Ensemble([each.run.built.training for each in begun], [each.run.state for each in begun])
             logs = [stack.enter_context(each.task.log.open("a", encoding="utf-8")) for each in begun]
             recorders = [Spoken(each.run, log) for each, log in zip(begun, logs, strict=True)]
-            torch.set_num_threads(threads)
-            everyone = Members(ensemble, recorders)
-            with console.unprinted():
-                loop.train(ensemble, ensemble.state, everyone, stop=lambda: interrupt.signal is not None)
+            torch.set_num_threads(together.threads)
+            everyone = Quiet(Members(ensemble, recorders))
+            with screen():
+                show(len(begun), "their first steps")
+                loop.train(ensemble, ensemble.state, Watched(everyone, ensemble, show), stop=_asked(interrupt))
             for i, each in enumerate(begun):
                 each.run.state = ensemble.states[i]
+                with screen():
+                    show(len(begun) - i, "their last evaluation")
                 outcomes.append(_ended(each, ensemble.errors.get(i), interrupt))
     return outcomes
+
+
+def _asked(interrupt: Interrupt) -> Callable[[], bool]:
+    """Return what says whether an interrupt asks the runs to stop, and tells the person that they do."""
+
+    def asked() -> bool:
+        if interrupt.signal is not None:
+            console.say("stopping: the jobs save; Ctrl-C again kills them")
+        return interrupt.signal is not None
+
+    return asked
 
 
 def _opened(member: Member, task: Task, stack: ExitStack, noted: dict[str, Any]) -> Begun | Outcome:

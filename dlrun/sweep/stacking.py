@@ -14,7 +14,8 @@ from dlrun.errors import UserError
 from dlrun.manifest import Job
 from dlrun.sweep import pace
 from dlrun.sweep.batched import PROCESS, SERVER
-from dlrun.sweep.groups import Builder, Member, alike, kinds
+from dlrun.sweep.groups import FREE, Builder, Member, alike, kinds
+from dlrun.sweep.outcome import told as failed
 from dlrun.sweep.slots import cores
 
 SHORT = 20
@@ -43,38 +44,49 @@ class Stacking:
         self.seconds: dict[int, float] = {}
         self._builder = builder
         self._slots = slots
+        self._steps: dict[int, int] = {}
 
     def stacks(self, jobs: Sequence[Job]) -> Iterator[Stack]:
         """Yield the stacks, one after another: the next is built when the one before has been trained."""
         for similar in alike(jobs):
-            if len(similar) < 2:
+            if len(similar) > 1:
+                yield from self._of(similar)
+            elif len(jobs) > 1:
+                self._leave(similar, _nobody_like(similar[0]))
+            else:
                 self.rest += similar
-                continue
-            yield from self._of(similar)
 
     def _of(self, jobs: list[Job]) -> Iterator[Stack]:
-        first = self._built(jobs[:1])
-        why = self._never(first[0]) if first else "they cannot be built"
+        first = next((built[0] for job in jobs if (built := self._built([job]))), None)
+        if first is None:
+            return
+        jobs = jobs[jobs.index(first.job) :]  # those before it are left already
+        why = self._never(first)
         if why is not None:
             self._leave(jobs, why)
             return
-        size = min(pace.room(first[0].built.training), _files() // FILES)
+        size = min(pace.room(first.built.training), _files() // FILES)
         portions = ceil(len(jobs) / max(2, size))
         for portion in range(portions):
             members = self._built(jobs[portion::portions])
-            for group in kinds(members, _step):
-                threads = self._worth_it(group)
+            for group in kinds(members, lambda member: self._steps[member.job.n]):
+                threads = self._worth_it(group) if len(group) > 1 else None
                 if threads is not None:
                     yield Stack(group, threads)
+                elif len(group) == 1:
+                    self._leave([group[0].job], _apart(group[0], members))
 
     def _built(self, jobs: Sequence[Job]) -> list[Member]:
-        """Return the jobs built; one that cannot be is left to be run, and to fail, by itself."""
+        """Return the jobs built; one that cannot be, or go on, is left to be run, and to fail, by itself."""
         members = []
         for job in jobs:
             try:
-                members.append(self._builder.member(job))
+                member = self._builder.member(job)
+                self._steps[job.n] = _step(member)
             except (UserError, OSError):
                 self.rest.append(job)
+            else:
+                members.append(member)
         return members
 
     def _never(self, member: Member) -> str | None:
@@ -89,29 +101,47 @@ class Stacking:
 
     def _worth_it(self, group: list[Member]) -> int | None:
         """Return the threads for a group that goes faster together; else leave its jobs, with the reason."""
-        jobs, built = [member.job for member in group], group[0].built
-        if len(group) < 2:
-            self._leave(jobs, "no other is of their kind")
+        jobs, built, count = [member.job for member in group], group[0].built, len(group)
+        asked, device = built.trainer.threads, built.execution.device
+        threads = pace.threads_together(built.flop_per_step, count, device, asked=asked, cores=cores())
+        try:
+            together = pace.together([member.built.training for member in group], threads=threads)
+            alone = pace.alone(self._builder.fresh(jobs[0]).training, threads=built.execution.threads)
+        except Exception as error:  # no memory for so many, say: each run may still be trained
+            self._leave(jobs, f"a few steps of them could not be timed ({failed(error)[:200]})")
             return None
-        asked = built.trainer.threads
-        threads = pace.threads_together(
-            built.flop_per_step, len(group), built.execution.device, asked=asked, cores=cores()
-        )
-        together = pace.together([member.built.training for member in group], threads=threads)
-        alone = pace.alone(self._builder.fresh(jobs[0]).training, threads=built.execution.threads)
-        steps, count = built.training.plan.steps, len(group)
+        steps = built.training.plan.steps
         self.seconds |= {job.n: steps * alone for job in jobs}
-        apart = SERVER + count * (PROCESS + steps * alone) / self._slots if self._slots > 1 else float("inf")
         told = f"a step of a run takes {_short(together)} together, {_short(alone)} alone"
-        if together >= alone or count * steps * together >= apart:
-            self._leave(jobs, told)
-            return None
-        console.say(f"batched: {count} jobs as one program, about {console.duration(count * steps * together)}: {told}")
-        return threads
+        here = count * steps * together
+        apart = SERVER + count * (PROCESS + steps * alone) / self._slots if self._slots > 1 else float("inf")
+        if together < alone and here < apart:
+            console.say(f"batched: {count} jobs as one program, about {console.duration(here)}: {told}")
+            return threads
+        if together < alone:
+            told = f"about {console.duration(apart)} in {self._slots} slots, {console.duration(here)} as one program"
+        self._leave(jobs, told)
+        return None
 
     def _leave(self, jobs: Sequence[Job], why: str) -> None:
         self.rest += jobs
         self.reasons[why] += len(jobs)
+
+
+def _nobody_like(job: Job) -> str:
+    """Return what a job has that no other has, by its overrides."""
+    keys = [override.lstrip("+").partition("=")[0] for override in job.overrides]
+    own = [key for key in keys if key.rpartition(".")[2] not in FREE]
+    return f"no other has the same {' and '.join(own)}" if own else "no other is of their kind"
+
+
+def _apart(member: Member, members: Sequence[Member]) -> str:
+    """Return why none of the members can be trained beside this one."""
+    other = next((each for each in members if each is not member), None)
+    if other is None:
+        return "there is no memory for two of them"
+    why = ensemble.reason([member.built.training, other.built.training])
+    return why or "they stand at steps of their own"
 
 
 def _step(member: Member) -> int:

@@ -72,6 +72,8 @@ def tags(run: RunDir, config: dict[str, Any], summary: dict[str, Any]) -> dict[s
         "dlrun.kind": "job" if run.of_a_sweep else "run",
         "dlrun.folder": str(run.path),
         **{f"dlrun.{name}": summary.get(name) for name in ("identity", "seed", "parameters")},
+        # how a job was run, where that was not in a process of its own
+        **{f"dlrun.{name}": summary.get(name) for name in ("launcher", "stacked")},
     }
     return _fitting(found) | source(summary, config)
 

@@ -175,7 +175,10 @@ def totals(objective: Objective, metrics: Mapping[str, Metric], batch: Batch, *,
 def collect(
     objective: Objective, metrics: Mapping[str, Metric], split: Split, *, batch_size: int, device: torch.device
 ) -> tuple[dict[str, float], Collected]:
-    """Return the metrics as `evaluate` does, and what the model answered, from the same one pass."""
+    """Return the metrics as `evaluate` does, and what the model answered, from the same one pass.
+
+    Not of a split that is walked along: the answers to a whole text are not for keeping.
+    """
     seen: list[list[Tensor]] = []
 
     def keep(memo: Memo, batch: Batch) -> None:

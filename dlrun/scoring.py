@@ -9,9 +9,16 @@ from dlrun.datasets.part import spaced
 from dlrun.evaluation import Collected, collect, evaluate
 from dlrun.journal import Journal, closed
 from dlrun.rundir import RunDir
+from dlrun.types import Split
 
 WINDOWS = 1000
 """The windows of a training text that are evaluated where the configuration leaves their number open."""
+
+
+def sampled(built: Built) -> Split:
+    """Return what is evaluated of the training split."""
+    few = WINDOWS if built.data.spec.task == "language" else None
+    return spaced(built.data.train, built.evaluation.train_samples or few)
 
 
 def evaluated(built: Built, *names: str) -> dict[str, float]:
@@ -21,12 +28,9 @@ def evaluated(built: Built, *names: str) -> dict[str, float]:
     """
     metrics: dict[str, float] = {}
     for name in names:
-        split = getattr(built.data, name)
+        split = sampled(built) if name == "train" else getattr(built.data, name)
         if split is None:
             continue
-        if name == "train":
-            few = WINDOWS if built.data.spec.task == "language" else None
-            split = spaced(split, built.evaluation.train_samples or few)
         prefix = "val" if name == "validation" else name
         training = built.training
         found = evaluate(

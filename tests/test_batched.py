@@ -21,7 +21,8 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.test_utils.launcher_common_tests import LauncherTestSuite
 
-from dlrun import checkpoint, loop, manifest
+from dlrun import checkpoint, compose, loop, manifest
+from dlrun.build import build
 from dlrun.datasets.tensors import TensorSplit
 from dlrun.interrupt import Interrupt
 from dlrun.results import Result, results
@@ -387,6 +388,18 @@ def test_jobs_stay_here_where_that_takes_no_longer(count: int, seconds: float, s
     jobs = [Job(n, (), {}, "", "") for n in range(count)]
     why = batched.fits_here(jobs, dict.fromkeys(range(count), seconds), slots=slots)
     assert (why is None) == here
+
+
+def test_what_is_evaluated_counts_for_how_long_a_job_takes() -> None:
+    def seconds(*overrides: str) -> float:
+        return batched.seconds_of(build(compose.config(["+experiment=digits", "trainer.steps=1", *overrides])))
+
+    forward = seconds("evaluation.train_samples=1000") - seconds("evaluation.train_samples=100")
+    assert seconds("evaluation.train_samples=1000", "trainer.minutes=1", "trainer.steps=null") > 60
+    assert seconds("evaluation.train_samples=1100") == pytest.approx(
+        seconds("evaluation.train_samples=100") + forward * 10 / 9
+    )
+    assert forward > 0 and seconds("evaluation.test=every") > seconds()
 
 
 def test_a_job_that_was_killed_without_a_word_gets_a_process(call: Call, here: Path) -> None:

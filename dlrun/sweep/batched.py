@@ -7,12 +7,13 @@ and where they can be trusted with the process that conducts the sweep.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig
 
-from dlrun import console
+from dlrun import console, scoring
 from dlrun.build import Built
 from dlrun.manifest import Job
 from dlrun.results import Result
@@ -33,12 +34,15 @@ def chosen(launcher: Mapping[str, Any] | DictConfig) -> bool:
 
 
 def seconds_of(built: Built) -> float:
-    """Return a guess of how long a run will train on the CPU: only its order of magnitude is meant."""
+    """Return a guess of how long a job will train and be evaluated on the CPU: only its order of magnitude is meant."""
+    plan, data = built.training.plan, built.data
+    forward = built.flop_per_step / built.training.batches.size / 3 / RATE
+    validations = math.ceil(plan.steps / plan.evaluate_every)
+    once = [scoring.sampled(built), *([data.test] if data.test and built.evaluation.test == "every" else [])]
+    samples = sum(map(len, once)) + validations * (len(data.validation) if data.validation else 0)
+    evaluated = (len(once) + validations) * EVALUATION + samples * forward
     if built.trainer.minutes is not None:
-        return built.trainer.minutes * 60
-    plan, sample = built.training.plan, built.flop_per_step / built.training.batches.size
-    validated = len(built.data.validation) if built.data.validation else 0
-    evaluated = plan.steps / plan.evaluate_every * (EVALUATION + validated * sample / 3 / RATE)
+        return built.trainer.minutes * 60 + evaluated
     return plan.steps * (STEP + built.flop_per_step / RATE) + evaluated
 
 

@@ -18,14 +18,14 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks import commands, families, report, step
+from benchmarks import commands, report, step
 from benchmarks.alternation import alternate, ratios, spread
 from benchmarks.frameworks import PEERS, QUIET, installed, peers_python
 from benchmarks.report import ROOT, Figure, Section
 
 ONE_STEP = ("train", "trainer.steps=1", "trainer.figures=false", "tracking.wait=0")
 OFF = "tracking.enabled=false"
-CONVNET = ("+experiment=mnist", "trainer.steps=100", "trainer.figures=false", OFF)
+CONVNET = ("+experiment=mnist", "trainer.steps=20", "trainer.figures=false", "evaluation.train_samples=1000", OFF)
 
 BARE, TRACKED = "a bare loop with `torch.optim`", "`dlrun train`"
 
@@ -85,19 +85,17 @@ def commands_of(versions: Mapping[str, str], *, quick: bool) -> dict[str, list[s
     return found
 
 
-def seeds(here: Path, rounds: int, *, runs: int = 8) -> list[Figure]:
-    """Return the time of some seeds of the convnet as one sweep, beside that of as many commands (with MNIST only)."""
+def seeds(here: Path, *, runs: int = 100, beside: int = 8) -> list[Figure]:
+    """Return what each of many seeds of the convnet takes in one process, beside a command of its own (MNIST only)."""
     if step.images()[2] != "MNIST":
         return []
-
-    def single() -> float:
-        return sum(families.cost(commands.dlrun("train", *CONVNET, f"seed={seed}"), here).wall for seed in range(runs))
-
-    many = commands.dlrun("train", "-m", *CONVNET, f"seed=range({runs})", "hydra/launcher=batched", "sweep.fresh=true")
-    taken = alternate({"one": lambda: families.cost(many, here).wall, "each": single}, rounds, warm_up=0)
-    ratio = ratios(taken["one"], taken["each"])
-    what = f"{runs} seeds of the MNIST convnet, `hydra/launcher=batched` / one after another: wall"
-    return [Figure(what, spread(ratio, ".2f"), goal="seeds_convnet", number=median(ratio))]
+    options = ("hydra/launcher=batched", "hydra.launcher.slots=1", "sweep.fresh=true", "sweep.figures=false")
+    many = commands.dlrun("train", "-m", *CONVNET, f"seed=range({runs})", *options)
+    each = [whole(commands.dlrun("train", *CONVNET, f"seed={seed}"), here).wall for seed in range(beside)]
+    one = whole(many, here).wall / runs
+    what = f"a run of {runs} seeds of the MNIST convnet (20 steps) in one process / as a command of its own: wall"
+    told = f"{one / median(each):.2f} ({one:.2f} s; {spread(each, '.2f', 's')})"
+    return [Figure(what, told, goal="seeds_convnet", number=one / median(each))]
 
 
 def measure(*, quick: bool = False, repeats: int | None = None) -> Section:
@@ -109,7 +107,7 @@ def measure(*, quick: bool = False, repeats: int | None = None) -> Section:
             commands.train(here, "trainer.fast=true")  # makes the store
         programs = {name: partial(whole, command, here) for name, command in commands_of(versions, quick=quick).items()}
         found = figures(alternate(programs, rounds, warm_up=0 if quick else 1))
-        found += [] if quick else seeds(here, min(rounds, 3))
+        found += [] if quick else seeds(here)
     notes = (
         "The training process and what it waits for; the uploader of `dlrun train` is not among them (tracking.wait=0)."
         " The store exists. One step of a small network; dlrun's with its data set, evaluation, checkpoints and files."

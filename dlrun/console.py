@@ -14,6 +14,9 @@ from typing import TextIO
 Screen = Callable[[], AbstractContextManager[None]]
 """A context in which what is said goes where it went when `screen` was entered."""
 
+HEARTBEAT = 30.0
+"""Seconds after which a log gets a line of what has no line of its own to end with."""
+
 _logs: list[TextIO] = []
 _printed: list[TextIO] = []
 """Those of the logs that get what is printed anyway, for the standard output is that file."""

@@ -17,10 +17,6 @@ from dlrun.rehearsal import first_loss
 from dlrun.rundir import RunDir
 from dlrun.types import Data
 
-HEARTBEAT = 30.0
-"""Seconds after which a log gets a line even if no epoch has ended."""
-
-
 TOO_HIGH = 1.2
 """How many times log(vocabulary) a first loss may be: initial weights of a usual scale expect nothing in particular."""
 
@@ -123,7 +119,7 @@ class Progress:
 
     def _due(self, step: int, now: float) -> bool:
         portion = self._plan.per_epoch * ceil(self._plan.epoch(self._plan.steps) / 20)
-        late = now - self._written > HEARTBEAT
+        late = now - self._written > console.HEARTBEAT
         return late or step == self._plan.steps or step // portion > self._written_step // portion
 
     def _line(self, step: int, epoch: float, now: float) -> str:

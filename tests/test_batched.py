@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,18 +22,20 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.test_utils.launcher_common_tests import LauncherTestSuite
 
-from dlrun import checkpoint, compose, loop, manifest
-from dlrun.build import build
+from dlrun import checkpoint, compose, console, loop, manifest
+from dlrun.build import build, dataset
 from dlrun.datasets.tensors import TensorSplit
 from dlrun.interrupt import Interrupt
 from dlrun.results import Result, results
 from dlrun.rundir import RunDir, wait_until
-from dlrun.sweep import batched, pace, progress
+from dlrun.sweep import batched, pace, shared
 from dlrun.sweep.groups import Builder
 from dlrun.sweep.inside import Inside
 from dlrun.sweep.outcome import Outcome, Task
+from dlrun.sweep.shared import SharedData
 from dlrun.sweep.slots import Slot
 from dlrun.sweepdir import SweepDir, all_sweeps
+from dlrun.types import Data
 from tests.processes import Process
 
 Call = Callable[..., Any]
@@ -169,7 +172,7 @@ def test_jobs_share_their_data_wherever_it_lies_and_however_far_they_are(
 
     monkeypatch.setattr(TensorSplit, "to", moved)
     for folder_of, resumed in ((sweep.job, True), (lambda n: RunDir(here / "nowhere"), False)):
-        builder = Builder(folder_of)
+        builder = Builder(folder_of, SharedData())
         members = [builder.member(job) for job in jobs]
         assert [member.resumed for member in members] == [resumed] * 3
         assert len({id(cast("TensorSplit", member.built.data.train).x) for member in members}) == 1
@@ -215,6 +218,23 @@ def test_jobs_that_are_slower_together_go_one_by_one(call: Call, here: Path, mon
     assert done.code == 0, done.err
     assert "2 jobs not as one program: a step of a run takes 3 ms together, 2 ms alone" in done.out
     assert "stacked" not in found[0].summary
+
+
+def test_jobs_that_follow_one_another_load_their_data_once(
+    call: Call, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = []
+
+    def load(config: dict[str, Any]) -> Data:
+        loads.append(config["dataset"])
+        return dataset(config)
+
+    monkeypatch.setattr(pace, "together", lambda trainings, threads: inf)
+    monkeypatch.setattr(shared, "dataset", load)
+    done, found = swept(call, *MLPS, "seed=0,1,2", BATCHED, "hydra.launcher.slots=1")
+    assert done.code == 0, done.err
+    assert "testing" in done.out and all("test/loss" in result.metrics for result in found)
+    assert len(loads) == 1
 
 
 def test_a_search_and_jobs_of_ones_own_run_as_by_local(call: Call, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,7 +448,7 @@ def test_a_damaged_checkpoint_fails_its_own_job_alone(call: Call, here: Path) ->
 
 @pytest.mark.usefixtures("faster_together")
 def test_a_stack_is_shown_while_it_trains(call: Call, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "HEARTBEAT", 0.0)
+    monkeypatch.setattr(console, "HEARTBEAT", 0.0)
     done, found = swept(call, *MLPS, "seed=0,1", BATCHED)
     assert done.code == 0, done.err
     steps = found[0].summary["steps"]

@@ -347,6 +347,22 @@ def test_what_is_shown_of_the_jobs(here: Path, capsys: pytest.CaptureFixture[str
     assert failures([outcome(1)]) == ""
 
 
+def test_jobs_without_a_line_each_get_one_after_a_while(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    display = Display(9, begun=0.0, lasted=0.0)
+    shown = []
+    for clock in range(100):
+        display.done = int(clock // 20)
+        display.beat(1)
+        if said := capsys.readouterr().out:
+            shown.append((clock, said.strip()))
+    assert [seconds for seconds, _ in shown] == [31, 62, 93]
+    assert shown[-1][1] == "4 of 9 done, 1 running, 4 left, about 1 min 56 s"
+
+
 def test_the_live_line_tells_how_long_it_will_take() -> None:
     display = Display(10, begun=time.monotonic() - 20)
     display.done, display.failed = 4, 1

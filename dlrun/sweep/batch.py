@@ -15,6 +15,7 @@ from dlrun.sweep import batched, confirmation, stack
 from dlrun.sweep.course import Course
 from dlrun.sweep.groups import Builder
 from dlrun.sweep.inside import Inside
+from dlrun.sweep.shared import SharedData
 from dlrun.sweep.slots import Slot
 from dlrun.sweep.stacking import Stack, Stacking
 from dlrun.sweepdir import SweepDir
@@ -25,17 +26,26 @@ LOCAL = "as by hydra/launcher=local"
 class Batch:
     """Runs in this process what can be run here; `elsewhere` has the rest, `here` the numbers of what was.
 
-    `seconds` are guesses of how long each job trains, by its number.
+    `seconds` are guesses of how long each job trains, by its number; `load` gives the jobs their data.
     """
 
-    def __init__(self, sweep: SweepDir, hydra: DictConfig, slots: Sequence[Slot], seconds: Mapping[int, float]) -> None:
+    def __init__(
+        self,
+        sweep: SweepDir,
+        hydra: DictConfig,
+        slots: Sequence[Slot],
+        seconds: Mapping[int, float],
+        *,
+        load: SharedData,
+    ) -> None:
         self.elsewhere: list[Job] = []
         self.here: set[int] = set()
         self._sweep = sweep
         self._hydra = hydra
         self._slots = slots
         self._seconds = dict(seconds)
-        self._builder = Builder(sweep.job)
+        self._load = load
+        self._builder = Builder(sweep.job, load)
         self._verify = int(hydra.launcher.get("verify", 0))
 
     def run(self, due: Sequence[Result], course: Course) -> None:
@@ -89,4 +99,5 @@ class Batch:
             return
         batched.tell(jobs, self._seconds)
         self.here |= {job.n for job in jobs}
-        inside.run(course.tasks(jobs, launcher="batched"), done=course.done, tick=lambda: course.shown(inside.running))
+        tasks = self._load.tasks(course.tasks(jobs, launcher="batched"))
+        inside.run(tasks, done=course.done, tick=lambda: course.shown(inside.running))

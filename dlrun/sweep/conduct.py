@@ -20,6 +20,7 @@ from dlrun.sweep import job as work
 from dlrun.sweep.course import Course
 from dlrun.sweep.inside import Inside
 from dlrun.sweep.outcome import GRACE, Outcome, Task
+from dlrun.sweep.shared import SharedData
 from dlrun.sweep.slots import Slot, slots_for
 from dlrun.sweepdir import SweepDir
 
@@ -46,6 +47,7 @@ class Conductor:
         self._stack = ExitStack()
         self._seconds = seconds
         self._here: set[int] = set()
+        self._shared = SharedData()
         self._pool: Pool | Inside | None = None
         self._known = provenance.known()
         self._began = time.time()
@@ -119,7 +121,8 @@ class Conductor:
         from dlrun.sweep.batch import Batch
 
         due = [self.result(job) for job in jobs if job is not None]
-        batch = Batch(self.sweep, self._hydra, slots_of(self._hydra.launcher, self.what.jobs, len(due)), self._seconds)
+        slots = slots_of(self._hydra.launcher, self.what.jobs, len(due))
+        batch = Batch(self.sweep, self._hydra, slots, self._seconds, load=self._shared)
         try:
             batch.run(due, course)
         finally:
@@ -140,8 +143,12 @@ class Conductor:
         tick: Callable[[], None] = lambda: None,
         here: bool = False,
     ) -> None:
-        """Carry tasks out on the slots of this machine: in processes of their own, or one after another `here`."""
+        """Carry tasks out on the slots of this machine: in processes of their own, or one after another `here`.
+
+        Here the tasks, which are of jobs, share their data.
+        """
         slots = slots_of(self._hydra.launcher, self.what.jobs, count)
+        tasks = self._shared.tasks(tasks) if here else tasks
         with Inside(slots) if here else _pool(slots) as pool:
             self._pool = pool
             try:

@@ -25,6 +25,7 @@ class Display:
     done: int = 0
     failed: int = 0
     begun: float = field(default_factory=time.monotonic)
+    lasted: float = field(default_factory=time.monotonic)
 
     def ended(self, outcome: Outcome) -> None:
         """Show what came of a job: a line in the log, and on the screen too if there is no live line."""
@@ -48,6 +49,13 @@ class Display:
         console.live(line)
         if lasting:
             self._tell(line)
+
+    def beat(self, running: int) -> None:
+        """Show the live line again, every 30 s one that lasts: for jobs that get no line each."""
+        now = time.monotonic()
+        lasting = now - self.lasted > console.HEARTBEAT
+        self.tick(running, lasting=lasting)
+        self.lasted = now if lasting else self.lasted
 
     def _tell(self, line: str) -> None:
         tell = console.note if sys.stdout.isatty() else console.say

@@ -14,6 +14,7 @@ from dlrun.report.writing import write
 from dlrun.results import Result
 from dlrun.sweep import job as work
 from dlrun.sweep.conduct import Conductor, label
+from dlrun.sweep.display import Display
 from dlrun.sweep.outcome import Outcome, Task
 from dlrun.sweep.selection import Selected, selected
 from dlrun.sweepdir import SweepDir
@@ -64,19 +65,21 @@ def _test(conductor: Conductor, chosen: Selected | None) -> bool:
     if not due:
         return False
     failures: list[Outcome] = []
+    display = Display(len(due))
 
     def tasks() -> Iterator[Task]:
         for result in due:
             yield Task(result.job.n, partial(work.test, result.run), label(result.job), result.run.log)
 
     def done(outcome: Outcome) -> bool:
+        display.done += 1
         if outcome.error is not None:
             failures.append(outcome)
         return True
 
     console.say(f"testing {chosen.label}: {len(due)} job{'s' * (len(due) != 1)}, once each")
     here = conductor.runs_here(result.job for result in due)
-    conductor.carry_out(tasks(), count=len(due), done=done, here=here)
+    conductor.carry_out(tasks(), count=len(due), done=done, tick=lambda: display.beat(conductor.running), here=here)
     for outcome in failures:
         console.warn(f"{outcome.label} could not be tested: {outcome.told}. The whole story is in {outcome.log}")
     return bool(failures)

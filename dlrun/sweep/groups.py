@@ -8,12 +8,11 @@ from typing import Any
 
 from dlrun import ensemble, provenance
 from dlrun.build import Built, assemble
-from dlrun.build import dataset as load
 from dlrun.manifest import Job
 from dlrun.reload import rebuild
 from dlrun.rundir import RunDir
 from dlrun.sweep.job import sealed
-from dlrun.types import Data
+from dlrun.sweep.shared import SharedData
 
 FREE = (
     *("lr", "weight_decay", "momentum", "betas", "eps", "seed", "split_seed", "data_seed", "noise", "init"),
@@ -47,36 +46,27 @@ def _shape(value: Any) -> Any:
 
 
 class Builder:
-    """Builds jobs; those of one data set share it, the last that was loaded."""
+    """Builds jobs that share their data sets."""
 
-    def __init__(self, folder_of: Callable[[int], RunDir]) -> None:
+    def __init__(self, folder_of: Callable[[int], RunDir], load: SharedData) -> None:
         self._folder_of = folder_of
-        self._key = ""
-        self._data: Data | None = None
+        self._load = load
 
     def member(self, job: Job) -> Member:
         """Return a job with its parts."""
         folder = self._folder_of(job.n)
         if folder.config.exists() and folder.journal.exists():
-            built = self._kept(rebuild(folder, load=self._loaded))
+            built = self._kept(rebuild(folder, load=self._load))
             return Member(job, built, folder, resumed=True)
         return Member(job, self.fresh(job), folder, resumed=False)
 
     def fresh(self, job: Job) -> Built:
         """Return a job's parts as they are before its first step."""
-        return self._kept(assemble(job.config, data=self._loaded(job.config)))
-
-    def _loaded(self, config: dict[str, Any]) -> Data:
-        """Return the data set of a configuration."""
-        key = provenance.digest([config["dataset"], config["trusted"], config["trainer"]["device"]])
-        if key != self._key or self._data is None:
-            self._key, self._data = key, load(config)
-        return self._data
+        return self._kept(assemble(job.config, data=self._load(job.config)))
 
     def _kept(self, built: Built) -> Built:
         """Return a job's parts, sealed; its data set, moved to its device, is the next job's too."""
-        if not built.trainer.fast:  # which sees a part of it
-            self._data = built.data
+        self._load.keep(built)
         return sealed(built)
 
 

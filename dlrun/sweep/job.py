@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,14 +18,18 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from dlrun import confdir, device, provenance
-from dlrun.build import Built, assemble, build
+from dlrun.build import Built, assemble, build, dataset
 from dlrun.reload import rebuild, select
 from dlrun.run import run
 from dlrun.rundir import RunDir, write_atomically
 from dlrun.scoring import test_once
+from dlrun.types import Data
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 """How a library's record is logged: as conf/hydra/job_logging/dlrun.yaml says."""
+
+Load = Callable[[dict[str, Any]], Data]
+"""What gives a checked configuration its data set: `build.dataset`, or what keeps the last (`sweep.shared`)."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ def start(
     *,
     hydra: DictConfig | None,
     known: Known,
+    load: Load = dataset,
 ) -> dict[str, Any]:
     """Train a job for the first time and return its summary; with Hydra's part, as Hydra runs a job.
 
@@ -56,7 +61,7 @@ def start(
     handler = logging.FileHandler(folder.log)
     handler.setFormatter(logging.Formatter(FORMAT))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
-    return run(sealed(assemble(config)), folder, noted=known.noted)
+    return run(sealed(assemble(config, data=load(config))), folder, noted=known.noted)
 
 
 def asks_hydra(hydra: DictConfig) -> bool:
@@ -68,21 +73,16 @@ def asks_hydra(hydra: DictConfig) -> bool:
     return bool(hydra.callbacks or job.env_set or job.chdir or hydra.output_subdir != ".hydra" or not own)
 
 
-def go_on(folder: RunDir, known: Known) -> dict[str, Any]:
+def go_on(folder: RunDir, known: Known, *, load: Load = dataset) -> dict[str, Any]:
     """Go on with a job that was stopped, from its last checkpoint, and return its summary."""
     _prepare(known)
-    return run(rebuilt(folder), folder, resumed=True, noted=known.noted)
+    return run(sealed(rebuild(folder, load=load)), folder, resumed=True, noted=known.noted)
 
 
-def rebuilt(folder: RunDir) -> Built:
-    """Return the parts of a job that was stopped."""
-    return sealed(rebuild(folder))
-
-
-def test(folder: RunDir) -> dict[str, float]:
+def test(folder: RunDir, *, load: Load = dataset) -> dict[str, float]:
     """Read the test split with the selected weights, once; return the metrics, which the summary gets too."""
     _prepare(Known())
-    built = rebuild(folder)
+    built = rebuild(folder, load=load)
     if built.data.test is None:
         return {}
     select(built, folder)

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 from dlrun import console
 from dlrun.ensemble import Ensemble
 from dlrun.loop import Recorder
-from dlrun.presentation import HEARTBEAT
 
 BETWEEN = 0.1
 """Seconds between two live lines, at the least."""
@@ -60,7 +59,7 @@ class Watched:
 
     def _lasts(self, step: int, now: float) -> bool:
         an_epoch = step - self._lasting_step >= self._ensemble.plan.per_epoch
-        return an_epoch and now - self._lasting > HEARTBEAT
+        return an_epoch and now - self._lasting > console.HEARTBEAT
 
     def _running(self) -> int:
         return len({*self._ensemble.active} - {*self._ensemble.errors})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -107,7 +108,11 @@ def test_processes_take_turns_and_who_fails_is_left_out(capsys: pytest.CaptureFi
     assert "left out: nothing:" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not frameworks.peers_python(), reason="the other trainers are not installed: make bench-peers")
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "DLRUN_PEERS" not in os.environ,
+    reason="a minute and a half of other trainers: make bench-peers, then DLRUN_PEERS=$PWD/.venv-peers make test",
+)
 @pytest.mark.parametrize("name", frameworks.PEERS)
 def test_a_peer_trains(name: str) -> None:
     work = works.work("polynomial", 3, IMAGES, TOKENS)

@@ -7,6 +7,7 @@ scripts that were not run stay. The last, `targets`, measures nothing: it is the
 from __future__ import annotations
 
 import argparse
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def main() -> None:
         parser.error(f"there is no «{unknown[0]}»; give one or several of {', '.join(SCRIPTS)}")
     output = options.output or (None if options.quick else report.RESULTS)
     for name in options.scripts or (SCRIPTS if options.all else SHORT):
+        print(f"{name} …", file=sys.stderr, flush=True)
         section: Section = import_module(f"benchmarks.{name}").measure(quick=options.quick)
         print(section.markdown(), flush=True)
         if output and section.figures:  # where nothing could be measured, what was before stays

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median, quantiles
 from typing import NamedTuple, TypeVar
+
+from dlrun.console import HEARTBEAT
 
 T = TypeVar("T")
 
@@ -28,13 +31,17 @@ def alternate(programs: Mapping[str, Callable[[], T]], repeats: int, *, warm_up:
     """Return what each program returned in each of `repeats` rounds; the rounds of the warm-up do not count.
 
     Each round begins with another program, A B C, B C A, C A B, …: what a program leaves behind in
-    memory and caches falls on each of the others alike.
+    memory and caches falls on each of the others alike. What takes long says every 30 s how far it is.
     """
+    told = time.monotonic()
     results: dict[str, list[T]] = {name: [] for name in programs}
     names = list(programs)
     for repeat in range(-warm_up, repeats):
         first = repeat % len(names)
         for name in names[first:] + names[:first]:
+            if time.monotonic() - told > HEARTBEAT:
+                told = time.monotonic()
+                print(f"  round {repeat + warm_up + 1} of {repeats + warm_up}: {name}", file=sys.stderr, flush=True)
             result = programs[name]()
             if repeat >= 0:
                 results[name].append(result)

@@ -184,9 +184,17 @@ def _traced(run: Trained, given: list[Tensor]) -> tuple[Any, list[Tensor]]:
     found: list[Update] = []
     graph = make_fx(step, decomposition_table=_products())(*given)
     for node in graph.graph.nodes:
-        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
+        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and not _without_dropout(node):
             raise Unsuited(f"{node.target} draws random numbers by the step's key, which a program does not know")
     return graph, [t.detach() for t in found[0] if t is not None]
+
+
+def _without_dropout(node: Any) -> bool:
+    """Return whether a call that could draw masks is told to draw none, as attention is in most models."""
+    names = [argument.name for argument in node.target._schema.arguments]
+    given = dict(zip(names, node.args, strict=False)) | node.kwargs
+    defaults = {argument.name: argument.default_value for argument in node.target._schema.arguments}
+    return "dropout_p" in names and given.get("dropout_p", defaults["dropout_p"]) == 0
 
 
 def _lowered(graph: Any, given: list[Tensor]) -> Callable[[list[Tensor]], Sequence[Tensor]]:

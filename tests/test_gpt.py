@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from dlrun import targets
 from dlrun.cost import count_flops
 from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.models.attention import mixture
 from dlrun.models.gpt import GPT
 from dlrun.models.gpt_sizes import SIZES, chosen
 from dlrun.models.lstm import LSTM
@@ -36,6 +38,44 @@ def test_a_gpt_is_written_out_in_a_few_lines() -> None:
     h = h + torch.cat(mixed, dim=-1) @ block.attention.out.weight.T
     h = h + F.gelu(block.norm2(h) @ block.feedforward.hidden.weight.T) @ block.feedforward.out.weight.T
     torch.testing.assert_close(model(x), model.norm(h) @ model.embedding.weight.T, rtol=1e-5, atol=1e-5)
+
+
+@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Several threads may compute attention in another way than one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("n", [7, 65])
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_is_its_formula_and_so_are_its_gradients(causal: bool, n: int, threads: int) -> None:
+    torch.manual_seed(0)
+    # as a model has them: [B, n, 3, H, d], the heads behind the tokens
+    qkv = torch.randn(2, n, 3, 4, 5, requires_grad=True)
+    q, k, v = (t.transpose(1, 2) for t in qkv.unbind(2))
+    scores = torch.einsum("bhid,bhjd->bhij", q, k) / math.sqrt(5)
+    if causal:
+        scores = scores.masked_fill(torch.ones(n, n, dtype=torch.bool).triu(1), -math.inf)
+    expected = torch.einsum("bhij,bhjd->bhid", scores.softmax(-1), v)
+    found = mixture(q, k, v, causal=causal)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    upstream = torch.randn_like(found)
+    theirs = torch.autograd.grad(expected, qkv, upstream)
+    torch.testing.assert_close(torch.autograd.grad(found, qkv, upstream), theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_drops_weights_and_scales_the_rest(threads: int) -> None:
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 3, 2, 8, 8).unbind()
+    values = torch.eye(8).expand(3, 2, 8, 8)  # so that what comes out are the weights
+    whole = mixture(q, k, values)
+    dropped = mixture(q, k, values, dropout=0.25)
+    kept = dropped > 0
+    torch.testing.assert_close(dropped[kept], whole[kept] / 0.75)
+    assert 0.6 < kept.sum() / (whole > 0).sum() < 0.9
 
 
 def test_rotary_scores_depend_on_the_distance_alone() -> None:

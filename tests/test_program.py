@@ -150,6 +150,19 @@ class Masks(nn.Module):
         return nn.functional.dropout(x, 0.3, self.training)
 
 
+class Attends(nn.Module):
+    """Attention over the batch, whose operator could draw masks."""
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = x[None, None]
+        mixed: Tensor = nn.functional.scaled_dot_product_attention(q, q, q, dropout_p=self.dropout)
+        return mixed[0, 0]
+
+
 class Anneals(nn.Module):
     """Counts its steps, in a number that is no tensor."""
 
@@ -172,13 +185,14 @@ class Branches(nn.Module):
     [
         (lambda: Descent(SGD(lr=0.1)), nn.Dropout(0.3), "Dropout draws its masks"),
         (lambda: Descent(SGD(lr=0.1)), Masks(), "draws random numbers"),
+        (lambda: Descent(SGD(lr=0.1)), Attends(0.3), "draws random numbers"),
         (lambda: Descent(SGD(lr=0.1)), Branches(), "one by one"),
         (lambda: Descent(SGD(lr=0.1)), Anneals(), "a value of its own in each step"),
         (lambda: Descent(Muon(lr=0.1)), nn.Identity(), "Muon has no form"),
         (lambda: LBFGS(lr=0.1), nn.Identity(), "LBFGS has no form"),
         (lambda: Descent(SGD(lr=0.1, momentum=0.9, dampening=0.5)), nn.Identity(), "dampening"),
     ],
-    ids=["dropout", "hidden dropout", "branches", "annealing", "muon", "lbfgs", "dampening"],
+    ids=["dropout", "hidden dropout", "dropout in attention", "branches", "annealing", "muon", "lbfgs", "dampening"],
 )
 def test_what_cannot_be_a_program_is_trained_as_ever(
     optimizer: Any, layer: nn.Module, why: str, interpreted: list[Any], capsys: pytest.CaptureFixture[str]
@@ -192,6 +206,17 @@ def test_what_cannot_be_a_program_is_trained_as_ever(
     assert why in told
     assert told.count("\n") == 1
     assert notes.points == theirs.points
+
+
+def test_attention_that_draws_no_masks_is_part_of_a_program(
+    interpreted: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    eager, traced = training(None, Attends(0.0)), training(None, Attends(0.0), compile=True)
+    loop.train(eager, State(), Notes())
+    loop.train(traced, State(), Notes())
+    assert capsys.readouterr().err == ""
+    assert any("attention" in str(node.target) for node in interpreted[0].graph.nodes)
+    torch.testing.assert_close(traced.objective.params, eager.objective.params, rtol=1e-3, atol=1e-4)
 
 
 def fake_graph(steps: Callable[[], list[Tensor]], device: torch.device) -> tuple[Callable[[], None], list[Tensor]]:

@@ -1,10 +1,13 @@
 """Causal self-attention with several heads (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
 
-y_t = Σ_{s≤t} softmax_s(q_t·k_s / √d) v_s, by PyTorch's fused kernel; queries, keys and values are one
-product. What a step needs of the tokens before it are their keys and values: that is its memory.
+y_t = Σ_{s≤t} softmax_s(q_t·k_s / √d) v_s, by PyTorch's fused kernel, or where that is faster by two products;
+queries, keys and values are one product. What a step needs of the tokens before it are their keys and values: that is
+its memory.
 """
 
 from __future__ import annotations
+
+from math import inf
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +17,9 @@ from dlrun.models.positions import Rotation, rotate
 
 KeysValues = tuple[Tensor, Tensor]
 """The keys and values of the tokens that were seen, each [B, H, n, d]."""
+
+SHORT = 64
+"""Tokens up to which the fused kernel gains nothing from a second CPU thread, while products do."""
 
 
 class Attention(nn.Module):
@@ -38,17 +44,7 @@ class Attention(nn.Module):
         q, k, v = self._projected(x, rotation)
         if memory is not None:
             k, v = torch.cat([memory[0], k], dim=2), torch.cat([memory[1], v], dim=2)
-        seen, new = k.shape[2] - q.shape[2], q.shape[2]
-        # a single token sees all that there is; the kernel's own causal mask begins at the first key
-        inner = self.causal and seen > 0 and new > 1
-        mixed = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=_behind(seen, new, x.device) if inner else None,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=self.causal and seen == 0,
-        )
+        mixed = mixture(q, k, v, causal=self.causal, dropout=self.dropout if self.training else 0.0)
         y: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return y, (k, v)
 
@@ -61,6 +57,30 @@ class Attention(nn.Module):
             q, k = rotate(qkv[:, :, :2], rotation).unbind(2)
             v = qkv[:, :, 2]
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+
+
+def mixture(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = True, dropout: float = 0.0) -> Tensor:
+    """Return softmax(q kᵀ / √d) v, [B, H, n, d]. Where it is `causal`, the last of q sees all keys, the one before it
+    all but the last, and so on.
+
+    >>> one = torch.ones(1, 1, 3, 1)
+    >>> mixture(one, one, torch.tensor([0.0, 1.0, 2.0]).view(1, 1, 3, 1)).flatten().tolist()
+    [0.0, 0.5, 1.0]
+    """
+    new, seen = q.shape[2], k.shape[2] - q.shape[2]
+    short = 1 < new <= SHORT and seen == 0
+    if short and q.device.type == "cpu" and q.dtype == torch.float32 and torch.get_num_threads() > 1:
+        return _products(q, k, v, causal=causal, dropout=dropout)
+    # a single token sees all that there is; the kernel's own causal mask begins at the first key
+    mask = _behind(seen, new, q.device) if causal and seen > 0 and new > 1 else None
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal and seen == 0)
+
+
+def _products(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, dropout: float) -> Tensor:
+    q_, k_, v_ = (t.flatten(0, 1) for t in (q, k, v))  # [B·H, n, d]
+    hidden = q.new_full((q.shape[2], k.shape[2]), -inf).triu(1) if causal else q.new_zeros(())
+    weights = torch.baddbmm(hidden, q_, k_.transpose(1, 2), alpha=q.shape[3] ** -0.5).softmax(2)
+    return torch.bmm(F.dropout(weights, dropout), v_).view_as(v)
 
 
 def _behind(seen: int, new: int, device: torch.device) -> Tensor:

@@ -1,15 +1,13 @@
 """Tokens a second of a language model's training: `dlrun.loop.train` beside the loop of nanoGPT.
 
-Programs take turns: nanoGPT's loop with a plain model, nanoGPT's loop with dlrun's model, dlrun's loop with dlrun's
-model, and that with its steps compiled, once for all rounds. The second and third tell what the loop costs, the first
-and the rest what a user gets.
+Programs take turns in one process: nanoGPT's loop with a plain model, nanoGPT's loop with dlrun's model, dlrun's loop
+with dlrun's model. What a user gets, in a process that is set up as the command does it, `frameworks` tells.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from functools import partial
 from statistics import median
 
 import torch
@@ -56,15 +54,6 @@ def ours(recipe: Recipe, model: nn.Module, data: Tensor, steps: int) -> None:
     loop.train(training(recipe, model, data, steps), State(), Silent())
 
 
-def compiled(recipe: Recipe, model: nn.Module, data: Tensor, steps: int) -> Callable[[], State]:
-    """Return what trains the model for `steps` more, by a program of them that is made now."""
-    run = training(recipe, model, data, steps)
-    run.compile = True
-    stepping = run.stepping()
-    run.stepping = lambda: stepping  # type: ignore[method-assign]  # compiling is not what is timed
-    return lambda: loop.train(run, State(), Silent())
-
-
 def training(recipe: Recipe, model: nn.Module, data: Tensor, steps: int) -> loop.Training:
     """Return the parts of the recipe, for dlrun's loop."""
     rule = Adam(lr=recipe.lr, beta1=recipe.beta1, beta2=recipe.beta2, weight_decay=recipe.weight_decay, decoupled=True)
@@ -93,9 +82,7 @@ def model(recipe: Recipe) -> nn.Module:
     return GPT((recipe.context,), LETTERS, layers=recipe.layers, heads=recipe.heads, width=recipe.width)
 
 
-def compare(
-    recipe: Recipe, data: Tensor, steps: int, *, rounds: int, threads: int, compile: bool = True
-) -> dict[str, list[Cost]]:
+def compare(recipe: Recipe, data: Tensor, steps: int, *, rounds: int, threads: int) -> dict[str, list[Cost]]:
     """Return what so many steps cost in each program, round by round."""
 
     def timed(make: Callable[[Recipe], nn.Module], train: Callable[[nn.Module], object]) -> Callable[[], Cost]:
@@ -114,8 +101,6 @@ def compare(
             "loop": timed(model, lambda made: gpt.train(made, data, recipe, steps)),
             "dlrun": timed(model, lambda made: ours(recipe, made, data, steps)),
         }
-        if compile:
-            programs["compiled"] = partial(cost, compiled(recipe, model(recipe), data, steps))
         return alternate(programs, rounds)
     finally:
         torch.set_num_threads(before)
@@ -126,11 +111,11 @@ def measure(*, quick: bool = False, rounds: int | None = None, threads: int | No
     load, recipe = report.load(), Recipe()
     data, name = tokens()
     steps, threads = (3 if quick else 40), threads or torch.get_num_threads()
-    costs = compare(recipe, data, steps, rounds=rounds or (2 if quick else 21), threads=threads, compile=not quick)
+    costs = compare(recipe, data, steps, rounds=rounds or (2 if quick else 21), threads=threads)
     notes = (
         f"Data: {name}. 4 layers, 4 heads, width 128, windows of 64, batches of 12, no dropout, AdamW, clipped at 1;"
         f" {steps} steps a round, the loss read every {gpt.LOG_EVERY}; {threads} thread{'s' * (threads > 1)}. dlrun's"
-        " part includes drawing the epoch's order, seeding each step and building the optimizer, and not compiling."
+        " part includes drawing the epoch's order, seeding each step and building the optimizer."
     )
     found = figures(costs, steps * recipe.batch_size * recipe.context)
     return Section("language", "tokens a second beside nanoGPT", "python -m benchmarks.language", found, notes, load)
@@ -142,27 +127,14 @@ def figures(costs: dict[str, list[Cost]], tokens: int) -> list[Figure]:
     each = {name: [1e-3 * tokens / s for s in series] for name, series in wall.items()}
     faster, same = ratios(wall["nanoGPT"], wall["dlrun"]), ratios(wall["loop"], wall["dlrun"])
     cpu = ratios(*([c.cpu for c in costs[name]] for name in ("nanoGPT", "dlrun")))
-    found = [
+    return [
         Figure("nanoGPT's loop and model, thousand tokens a second", spread(each["nanoGPT"], ".1f")),
         Figure("nanoGPT's loop, dlrun's model", spread(each["loop"], ".1f")),
         Figure("dlrun's loop and model", spread(each["dlrun"], ".1f")),
-        Figure(
-            "dlrun / nanoGPT",
-            spread(faster, ".3f"),
-            "≥ 1.0",
-            round(median(faster), 3) >= 1.0,
-            goal="gpt",
-            number=median(faster),
-        ),
+        Figure("dlrun / nanoGPT", spread(faster, ".3f"), "≥ 1.0", round(median(faster), 3) >= 1.0),
         Figure("dlrun / nanoGPT's loop with dlrun's model", spread(same, ".3f")),
         Figure("dlrun / nanoGPT, tokens a CPU second", spread(cpu, ".3f")),
     ]
-    if "compiled" in wall:
-        most = ratios(wall["nanoGPT"], wall["compiled"])
-        told, number = spread(most, ".3f"), median(most)
-        what = "dlrun, `trainer.compile=true` / nanoGPT"
-        found.append(Figure(what, told, "≥ 1.15", number >= 1.15, goal="gpt_compiled", number=number))
-    return found
 
 
 def main() -> None:

@@ -19,7 +19,9 @@ from benchmarks import commands, frameworks, gpu, processes, report, targets, wo
 from benchmarks.peers import ours, peak, works
 from benchmarks.peers.watch import Watch
 from benchmarks.report import Figure, Section
+from dlrun.loop import Trained
 from dlrun.rundir import RunDir
+from dlrun.stepping import Eager
 
 pytestmark = pytest.mark.usefixtures("here")
 IMAGES = torch.randn(200, 1, 28, 28), torch.arange(200) % 10
@@ -97,7 +99,9 @@ def test_all_works_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
         "convnet",
         "convnet_peak",
         "mlp",
+        "plane",
         "polynomial",
+        "gpt",
     }
     assert sum(figure.what.endswith(": dlrun / bare") for figure in section.figures) == len(works.NAMES)
 
@@ -117,6 +121,25 @@ def test_processes_take_turns_and_who_fails_is_left_out(capsys: pytest.CaptureFi
 def test_a_peer_trains(name: str) -> None:
     work = works.work("polynomial", 3, IMAGES, TOKENS)
     assert len(frameworks.compare(work, (name,), 1)[name]) == 1
+
+
+def test_what_was_not_compiled_is_not_measured_as_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def declined(run: Trained) -> Eager:
+        return Eager(run)
+
+    monkeypatch.setattr("dlrun.loop.compiled", declined)
+    with pytest.raises(RuntimeError, match="could not be compiled"):
+        worker.once(import_module("benchmarks.peers.compiled"), small("polynomial"))
+
+
+def test_a_language_model_is_told_in_tokens() -> None:
+    taken = {
+        name: [{"wall": wall, "cpu": wall, "megabytes": 1.0, "whole": 1.0, "flop": 1e9, "gemm": 1e12, "copied": 1e9}]
+        for name, wall in (("bare", 0.010), ("ours", 0.008), ("compiled", 0.005), ("peak", 1.0))
+    }
+    found = frameworks.figures(works.work("gpt", 3, IMAGES, TOKENS), taken)
+    goals = {figure.goal: figure.number for figure in found if figure.goal}
+    assert goals == {"gpt": pytest.approx(1.25), "gpt_compiled": pytest.approx(2.0)}
 
 
 def test_the_report_has_ratios_and_the_share_of_the_peaks() -> None:

@@ -9,8 +9,6 @@ from torch.utils.data import DataLoader
 from benchmarks.peers.watch import Watch
 from benchmarks.peers.works import Work, samples
 
-WORKS = ("convnet", "mlp", "polynomial")
-
 
 def train(work: Work, watch: Watch) -> None:
     """Train the work's steps."""

@@ -13,8 +13,6 @@ import keras
 from benchmarks.peers.watch import Watch
 from benchmarks.peers.works import Work
 
-WORKS = ("convnet", "mlp", "polynomial")
-
 
 class Notes(keras.callbacks.Callback):
     def __init__(self, watch: Watch) -> None:
@@ -46,6 +44,9 @@ def model(work: Work) -> Any:
         )
     if work.name == "mlp":
         return keras.Sequential([layers.Input((784,)), layers.Dense(64, activation="relu"), layers.Dense(10)])
+    if work.name == "plane":
+        hidden = [layers.Dense(2, activation="tanh") for _ in range(8)]
+        return keras.Sequential([layers.Input((2,)), *hidden, layers.Dense(2)])
     return keras.Sequential([layers.Input((9,)), layers.Dense(1)])
 
 

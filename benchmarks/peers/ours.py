@@ -13,6 +13,7 @@ from dlrun import compose, device, loop
 from dlrun.build import Built, build
 from dlrun.datasets.language import from_tokens
 from dlrun.datasets.tensors import from_tensors
+from dlrun.program import Compiled
 from dlrun.state import State
 from dlrun.types import Data
 
@@ -20,6 +21,7 @@ SGD = ("optimizer=sgd", "schedule=constant")
 CHOSEN = {
     "convnet": ("model=convnet", *SGD),
     "mlp": ("model=mlp", "model.width=64", *SGD),
+    "plane": ("model=mlp", "model.hidden=[2,2,2,2,2,2,2,2]", "model.activation=tanh", *SGD),
     "polynomial": ("model=linear", "loss=mse", *SGD),
     "gpt": (
         *("model=gpt", "model.size=micro", "trainer.clip=1.0", "schedule=cosine"),
@@ -45,8 +47,9 @@ def data(work: Work) -> Data:
     """Return the work's samples as a data set."""
     if work.name == "gpt":
         return from_tokens("bench", work.x, context=RECIPE.context)
-    task = "regression" if work.name == "polynomial" else "classification"
-    return from_tensors("bench", (work.x, work.y), task=task, classes=None if task == "regression" else 10)
+    if work.name == "polynomial":
+        return from_tensors("bench", (work.x, work.y), task="regression")
+    return from_tensors("bench", (work.x, work.y), task="classification", classes=2 if work.name == "plane" else 10)
 
 
 def built(work: Work, *overrides: str) -> Built:
@@ -68,17 +71,22 @@ def built(work: Work, *overrides: str) -> Built:
 
 @functools.cache
 def _once(work: Work, *overrides: str) -> Built:
-    """Return the run; what is compiled for its first round serves the others."""
+    """Return the run; what is compiled for its first round serves the others.
+
+    Raises `RuntimeError` if compiled steps were asked for and these are others.
+    """
     made = built(work, *overrides)
-    stepping = functools.cache(made.training.stepping)
-    made.training.stepping = lambda: stepping()  # type: ignore[method-assign]
+    device.apply(made.execution)
+    stepping = made.training.stepping()
+    if made.training.compile and not isinstance(stepping, Compiled):
+        raise RuntimeError("the steps could not be compiled")
+    made.training.stepping = lambda: stepping  # type: ignore[method-assign]
     return made
 
 
 def train(work: Work, watch: Watch, *, compiled: bool = False) -> dict[str, float]:
     """Train the work's steps, one by one or as a compiled program; return the operations of one."""
     made = _once(work, f"trainer.compile={compiled}".lower())
-    device.apply(made.execution)
     torch.manual_seed(1)
     loop.train(made.training, State(), Notes(watch))
     return {"flop": float(made.flop_per_step)}

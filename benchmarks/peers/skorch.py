@@ -8,8 +8,6 @@ from skorch import NeuralNet
 from benchmarks.peers.watch import Watch
 from benchmarks.peers.works import Work
 
-WORKS = ("convnet", "mlp", "polynomial")
-
 
 def train(work: Work, watch: Watch) -> None:
     """Train the work's steps."""

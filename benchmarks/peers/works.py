@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from benchmarks import gpt
 
-NAMES = ("convnet", "mlp", "polynomial", "gpt")
+NAMES = ("convnet", "mlp", "plane", "polynomial", "gpt")
 RECIPE = gpt.Recipe()
 LETTERS = 65
 
@@ -73,25 +73,38 @@ def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
+def plane() -> nn.Module:
+    """Return eight layers of two units, for points in the plane: so small that calling the operators is all of it."""
+    layers = [layer for _ in range(8) for layer in (nn.Linear(2, 2), nn.Tanh())]
+    return nn.Sequential(*layers, nn.Linear(2, 2))
+
+
 _WORKS: dict[str, dict[str, Any]] = {
     "convnet": {"steps": 60, "batch_size": 100, "threads": None, "make": ConvNet, "log_every": 20},
     "mlp": {"steps": 600, "batch_size": 32, "threads": 1, "make": mlp, "log_every": 50},
+    "plane": {"steps": 1000, "batch_size": 32, "threads": 1, "make": plane, "log_every": 50},
     "polynomial": {"steps": 2000, "batch_size": 32, "threads": 1, "make": lambda: nn.Linear(9, 1), "log_every": 50},
     "gpt": {"steps": 60, "batch_size": 12, "threads": None, "make": lambda: gpt.GPT(RECIPE, LETTERS), "log_every": 10},
 }
 
 
 def work(name: str, steps: int | None, images: tuple[Tensor, Tensor], tokens: Tensor) -> Work:
-    """Return a work on images [N, 1, 28, 28] with their classes, or on tokens [N], or (the polynomial) on a sine."""
+    """Return a work on images [N, 1, 28, 28] with their classes, on tokens [N], on a sine (the polynomial), or on
+    points of the plane, inside a circle or outside.
+    """
     given = _WORKS[name] | ({"steps": steps} if steps else {})
     given["log_every"] = min(given["log_every"], max(1, given["steps"] // 3))
     n = given["steps"] * given["batch_size"]
     criterion: type[nn.Module] = nn.CrossEntropyLoss
+    draw = torch.Generator().manual_seed(0)
     x, y = images[0][:n], images[1][:n]
     if name == "mlp":
         x = x.flatten(1)
+    elif name == "plane":
+        x = torch.randn(n, 2, generator=draw)
+        y = (x.square().sum(1) > 1).long()
     elif name == "polynomial":
-        t = torch.rand(n, 1, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        t = torch.rand(n, 1, generator=draw) * 2 - 1
         x, y, criterion = torch.cat([t**k for k in range(1, 10)], 1), torch.sin(3 * t), nn.MSELoss
     elif name == "gpt":
         x = y = tokens

@@ -36,6 +36,10 @@ SMALL = 4096
 """Multiplications of a matrix product up to which it is cheaper fused with its neighbours than called for itself."""
 
 
+EMBEDDED = torch.ops.aten.embedding_dense_backward.default
+"""The gradient of an embedding, whose kernel gives the same bits on any number of threads."""
+
+
 class Unsuited(Exception):
     """Why the steps of a run cannot be one program."""
 
@@ -205,13 +209,16 @@ def _lowered(graph: Any, given: list[Tensor]) -> Callable[[list[Tensor]], Sequen
     # no pool of compiling processes, which the import of what is imported here would start
     with torch.no_grad(), config.patch(size_asserts=False, compile_threads=1):
         from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+        from torch._inductor.decomposition import select_decomp_table
 
         def keep(*args: Any, **named: Any) -> Any:
             # what compile_fx puts around this one, for generality's sake, takes as long as a tiny step
             inner.append(compile_fx_inner(*args, **named))
             return inner[-1]
 
-        compile_fx(graph, given, inner_compile=keep)
+        # written as sums at places, the gradient of an embedding would be added up by two threads in any order
+        table = {op: how for op, how in select_decomp_table().items() if op is not EMBEDDED}
+        compile_fx(graph, given, inner_compile=keep, decompositions=table)
     if len(inner) != 1:
         raise Unsuited(f"it became {len(inner)} programs, not one")
     return inner[0]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from dlrun import captured, evaluation, loop, program, worth
 from dlrun.averaging import Average
 from dlrun.batches import Batches
+from dlrun.datasets.tensors import TensorSplit
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.metrics import for_task
 from dlrun.objective import Objective
@@ -28,7 +29,7 @@ from dlrun.plan import Plan
 from dlrun.schedules.curves import cosine
 from dlrun.state import State
 from dlrun.stepping import Eager
-from dlrun.tensors import agree
+from dlrun.tensors import agree, put
 from dlrun.types import Batch
 from tests.conftest import Called
 from tests.test_loop import Notes, cloned, data, same
@@ -141,6 +142,35 @@ def test_torch_compiles_the_program(capsys: pytest.CaptureFixture[str]) -> None:
     torch.testing.assert_close(run.objective.params, eager.objective.params, rtol=1e-4, atol=1e-5)
     again = stepping.take(4, [next(run.batches.start(5))])  # seven samples
     assert again[0].loss.isfinite()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the compiler of programs needs g++")
+def test_two_threads_add_up_the_gradient_of_an_embedding_in_one_order() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(3, 16), nn.Flatten(), nn.Linear(64 * 16, 2))
+    objective, optimizer = Objective(model, cross_entropy), Descent(SGD(lr=0.1))
+    optimizer.init(objective)
+    split = TensorSplit(torch.randint(0, 3, (256, 64)), torch.randint(0, 2, (256,)))
+    run = replace(
+        training(),
+        objective=objective,
+        optimizer=optimizer,
+        batches=Batches(split, 256, seed=0, device=CPU),
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        stepping = program.compiled(run)
+        assert isinstance(stepping, program.Compiled)
+        batch, weights = next(run.batches.start(0)), [p.detach().clone() for p in objective.params]
+        found = []
+        for _ in range(20):
+            put([p.detach() for p in objective.params], weights)
+            stepping.take(0, [batch])
+            found.append(model[0].weight.detach().clone())
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(each, found[0]) for each in found)
 
 
 class Masks(nn.Module):

@@ -19,7 +19,8 @@ KeysValues = tuple[Tensor, Tensor]
 """The keys and values of the tokens that were seen, each [B, H, n, d]."""
 
 SHORT = 64
-"""Tokens up to which the fused kernel gains nothing from a second CPU thread, while products do."""
+"""Tokens up to which the fused kernel gains nothing from a second CPU thread, while products do (measured: torch 2.13,
+two cores, heads of 32 and 64 features; from 128 tokens on the kernel is as fast or faster)."""
 
 
 class Attention(nn.Module):

@@ -19,8 +19,10 @@ KeysValues = tuple[Tensor, Tensor]
 """The keys and values of the tokens that were seen, each [B, H, n, d]."""
 
 SHORT = 64
-"""Tokens up to which the fused kernel gains little from a second CPU thread, while products do: they took 0.7 to 1.0 of
-its time (torch 2.13, two cores, heads of 32 and 64 features). With 128 tokens the two were even, with 256 it was ahead."""
+"""Tokens up to which the fused kernel gains little from a second CPU thread, while products do.
+
+They took 0.7 to 1.0 of its time (torch 2.13, two cores, heads of 32 and 64 features). With 128 tokens they were even,
+with 256 the kernel was ahead."""
 
 
 class Attention(nn.Module):

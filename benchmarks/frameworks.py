@@ -1,9 +1,10 @@
 """A step of dlrun beside a bare loop and beside other trainers, on the same work, each in a process of its own.
 
-The processes wait for each other: in each round every one trains once, in another order. A step counts from the
-eleventh on, without what a program does before the first and after the last. Lightning, the Trainer of Hugging Face,
-Keras, Ignite and skorch are in an environment of their own (`make bench-peers` makes it); without it they are left
-out, and the notes say so.
+In each round every program trains in a new process, one after the other, in another order each time: whether the heap
+of a process keeps the memory of a step or asks the system for it again is settled by chance as it starts, and doubles
+the step of a convolutional network. A step counts from the eleventh on, without what a program does before the first
+and after the last. Lightning, the Trainer of Hugging Face, Keras, Ignite and skorch are in an environment of their own
+(`make bench-peers` makes it); without it they are left out, and the notes say so.
 """
 
 from __future__ import annotations
@@ -13,13 +14,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
 
@@ -61,45 +60,20 @@ def installed() -> dict[str, str]:
     return found
 
 
-class Worker:
-    """A process of `benchmarks.worker` that trains a work whenever it is called."""
-
-    def __init__(self, program: str, work: Path) -> None:
-        python = str(peers_python()) if program in PEERS else sys.executable
-        self.program = program
-        self._said = (work.parent / f"{program}.log").open("w+")
-        self._process = subprocess.Popen(
-            [python, "-m", "benchmarks.worker", program, str(work)],
-            cwd=work.parent,
-            env=os.environ | QUIET | {"PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._said,
-            text=True,
-        )
-
-    def __call__(self) -> dict[str, float]:
-        """Return what one training took; raise `RuntimeError` with what the process said if there is no answer."""
-        assert self._process.stdin and self._process.stdout
-        try:
-            self._process.stdin.write("\n")
-            self._process.stdin.flush()
-            answer: dict[str, float] = json.loads(self._process.stdout.readline())
-        except (BrokenPipeError, ValueError):
-            self._process.kill()
-            self._process.wait()
-            self._said.seek(0)
-            raise RuntimeError(f"{self.program}: {self._said.read()[-2000:]}") from None
-        return answer
-
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin and self._process.stdout
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout, self._said):
-            with suppress(OSError):  # what was not read is lost, as it may be
-                pipe.close()
+def once(program: str, work: Path) -> dict[str, float]:
+    """Return what a work takes in a new process; raise `RuntimeError` with what the process said if it fails."""
+    python = str(peers_python()) if program in PEERS else sys.executable
+    done = subprocess.run(
+        [python, "-m", "benchmarks.worker", program, str(work)],
+        cwd=work.parent,
+        env=os.environ | QUIET | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{program}: {done.stderr[-2000:]}")
+    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return answer
 
 
 def compare(work: works.Work, programs: Sequence[str], repeats: int) -> dict[str, list[dict[str, float]]]:
@@ -107,19 +81,17 @@ def compare(work: works.Work, programs: Sequence[str], repeats: int) -> dict[str
 
     A program that fails in that round is left out, with a word on the standard error.
     """
-    with TemporaryDirectory(prefix="dlrun-bench-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
+    with TemporaryDirectory(prefix="dlrun-bench-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "work.pt"
         works.save(work, path)
-        ready: dict[str, Any] = {}
+        ready: dict[str, Callable[[], dict[str, float]]] = {}
         for name in programs:
-            worker = Worker(name, path)
-            stack.callback(worker.close)
             try:
-                worker()
-                ready[name] = worker
+                once(name, path)
+                ready[name] = partial(once, name, path)
             except RuntimeError as error:
                 print(f"left out: {error}", file=sys.stderr)
-        return alternate({name: partial(worker) for name, worker in ready.items()}, repeats, warm_up=0)
+        return alternate(ready, repeats, warm_up=0)
 
 
 def figures(work: works.Work, taken: dict[str, list[dict[str, float]]]) -> list[Figure]:
@@ -138,7 +110,8 @@ def figures(work: works.Work, taken: dict[str, list[dict[str, float]]]) -> list[
         products = [100 * flop / s / g for s, g in zip(wall, peak["gemm"], strict=True)]
         copies = [100 * moved / s / g for s, g in zip(wall, peak["copied"], strict=True)]
         share = f"{median(products):.2g} % and {median(copies):.2g} % of the peaks"
-        memory = f"{max(series[name]['megabytes']):.0f} MiB"
+        asked = series[name]["faults"]
+        memory = f"{max(series[name]['megabytes']):.0f} MiB, page faults {min(asked):.0f} to {max(asked):.0f} a step"
         if name == "bare":
             told = f"{spread([1e6 * s for s in wall], '.0f', 'µs')} a step; {share}; {memory}"
             found.append(Figure(f"{label}: {OURS[name]}", told))
@@ -184,7 +157,8 @@ def measure(
     notes = (
         f"Data: {data}; {corpus}; a sine. A row: the time of a step / the bare loop's, and how much more that is; CPU "
         "time likewise; the share of the measured peaks that a step reaches (its products; the bytes that it has to "
-        "move at least, of copies); the peak memory of the process. dlrun: `trainer.compile=false`, and `=true`. "
+        "move at least, of copies); the peak memory of the process, the least and the most page faults of its steps. "
+        "dlrun: `trainer.compile=false`, and `=true`. "
         f"{peers or 'The other trainers are not installed here: make bench-peers'}."
     )
     return Section("frameworks", "a step beside other trainers", "python -m benchmarks.frameworks", found, notes, load)

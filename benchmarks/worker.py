@@ -1,7 +1,7 @@
 """One program of `benchmarks/peers/` in a process of its own: `python -m benchmarks.worker PROGRAM WORK`.
 
-It trains once for each line that it reads, and answers with a line of JSON: seconds of a step, of the whole, peak
-memory. WORK is a file of `works.save`; without it one step of almost nothing is trained, and the process ends.
+It trains twice, and prints a line of JSON of the second time: seconds and page faults of a step, seconds of the whole,
+peak memory. WORK is a file of `works.save`; without it one step of almost nothing is trained, and nothing is printed.
 """
 
 from __future__ import annotations
@@ -43,18 +43,17 @@ def peak_megabytes() -> float:
 
 
 def main(name: str, path: str | None = None) -> None:
-    """Answer the lines of the standard input, or train the least there is."""
+    """Train a work, print what it took when all was warm; or train the least there is."""
     program: Any = import_module(f"benchmarks.peers.{name}")
     if path is None:
         program.train(works.tiny(), Watch())
         return
     work = works.load(Path(path))
     torch.set_num_threads(work.threads or len(os.sched_getaffinity(0)))
-    answers = os.fdopen(os.dup(1), "w")
-    for _ in sys.stdin:
-        with contextlib.redirect_stdout(sys.stderr):  # what a program says is no answer
-            answer = once(program, work)
-        print(json.dumps(answer), file=answers, flush=True)
+    with contextlib.redirect_stdout(sys.stderr):  # what a program says is no answer
+        once(program, work)
+        answer = once(program, work)
+    print(json.dumps(answer))
 
 
 if __name__ == "__main__":

@@ -36,10 +36,11 @@ def test_a_step_is_timed_behind_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> 
     watch, now = Watch(), [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(time, "process_time", lambda: now[0] / 2)
+    monkeypatch.setattr("benchmarks.peers.watch.faults", lambda: int(4 * now[0]))
     for steps, moment in ((0, 0.0), (5, 50.0), (10, 60.0), (20, 80.0), (30, 90.0)):
         now[0] = moment
         watch.at(steps)
-    assert watch.each() == {"wall": 1.5, "cpu": 0.75}
+    assert watch.each() == {"wall": 1.5, "cpu": 0.75, "faults": 6.0}
 
 
 def test_each_call_of_a_watched_model_begins_a_step() -> None:
@@ -134,7 +135,7 @@ def test_what_was_not_compiled_is_not_measured_as_compiled(monkeypatch: pytest.M
 
 def test_a_language_model_is_told_in_tokens() -> None:
     taken = {
-        name: [{"wall": wall, "cpu": wall, "megabytes": 1.0, "whole": 1.0, "flop": 1e9, "gemm": 1e12, "copied": 1e9}]
+        name: [{"wall": wall, "cpu": wall, "faults": 0.0, "megabytes": 1.0, "flop": 1e9, "gemm": 1e12, "copied": 1e9}]
         for name, wall in (("bare", 0.010), ("ours", 0.008), ("compiled", 0.005), ("peak", 1.0))
     }
     found = frameworks.figures(works.work("gpt", 3, IMAGES, TOKENS), taken)
@@ -144,7 +145,7 @@ def test_a_language_model_is_told_in_tokens() -> None:
 
 def test_the_report_has_ratios_and_the_share_of_the_peaks() -> None:
     def took(wall: float, **more: float) -> list[dict[str, float]]:
-        return [{"wall": wall, "cpu": wall, "megabytes": 300.0, "whole": 1.0} | more] * 3
+        return [{"wall": wall, "cpu": wall, "faults": 5000.0, "megabytes": 300.0, "whole": 1.0} | more] * 3
 
     taken = {
         "bare": took(0.010),

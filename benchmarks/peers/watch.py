@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from typing import Any
 
@@ -16,7 +17,7 @@ class Watch:
 
     def __init__(self, every: int = 1) -> None:
         self._every = every
-        self._marks: list[tuple[int, float, float]] = []
+        self._marks: list[tuple[int, float, float, int]] = []
 
     def begins(self, step: int) -> None:
         """Note that a step begins, of every so many: a note costs microseconds, as a tiny step does."""
@@ -25,14 +26,14 @@ class Watch:
 
     def at(self, steps: int) -> None:
         """Note that so many steps are done."""
-        self._marks.append((steps, time.perf_counter(), time.process_time()))
+        self._marks.append((steps, time.perf_counter(), time.process_time(), faults()))
 
     def seen(self, model: nn.Module) -> Seen:
         """Return the model, each call of which begins a step."""
         return Seen(model, self)
 
     def each(self) -> dict[str, float]:
-        """Return the seconds of a step on the wall and of the CPU, from the first note after the warm-up to the last.
+        """Return a step's seconds on the wall and of the CPU, and its page faults: from after the warm-up to the last.
 
         What a program does before its first step and after its last is not in it. Raises `ValueError` if fewer
         than two steps were noted.
@@ -41,8 +42,13 @@ class Watch:
             raise ValueError(f"{len(self._marks)} steps were noted, expected two or more")
         late = [mark for mark in self._marks if mark[0] >= SKIP]
         first, last = (late if len(late) > 1 else self._marks)[0], self._marks[-1]
-        steps = last[0] - first[0]
-        return {"wall": (last[1] - first[1]) / steps, "cpu": (last[2] - first[2]) / steps}
+        each = [(b - a) / (last[0] - first[0]) for a, b in zip(first[1:], last[1:], strict=True)]
+        return dict(zip(("wall", "cpu", "faults"), each, strict=True))
+
+
+def faults() -> int:
+    """Return how many pages of memory this process has had to ask the system for."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 class Seen(nn.Module):

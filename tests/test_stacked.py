@@ -114,9 +114,11 @@ def test_a_module_that_stands_in_a_chain_twice_is_two_layers(width: int) -> None
     torch.manual_seed(0)
     act = nn.Tanh()
     model = nn.Sequential(nn.Linear(4, width), act, nn.Linear(width, 2), act, nn.Linear(2, 3), act)
-    together, x = StackedObjective([Objective(model, cross_entropy)] * 2), torch.randn(2, 5, 4)
+    alone, both = Objective(model, cross_entropy), Batch(torch.randn(2, 5, 4), torch.randint(0, 3, (2, 5)))
+    together = StackedObjective([alone] * 2)
     assert together._chain is not None
-    assert torch.allclose(together._outputs(x), torch.stack([model(one) for one in x]), atol=1e-6)
+    expected = torch.stack([alone(Batch(x, y)) for x, y in zip(*both, strict=True)])
+    assert torch.allclose(together(both), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("parts", [2, 4])

@@ -35,10 +35,10 @@ check: setup ## format, lint, types and tests, all without a complaint
 	$(BIN)/mypy
 	$(PYTEST)
 
-bench: setup ## measure what dlrun costs, in minutes, into benchmarks/RESULTS.md
+bench: setup ## measure what dlrun costs, in a quarter of an hour, into benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks
 
-bench-peers: setup .venv-peers/.installed ## measure steps and starts beside other trainers, in their own .venv-peers
+bench-peers: setup .venv-peers/.installed ## measure beside other trainers, in their own .venv-peers: most of an hour
 	$(BIN)/python -m benchmarks frameworks processes targets
 
 bench-all: setup .venv-peers/.installed ## measure everything: hours

@@ -70,9 +70,10 @@ def once(program: str, work: Path) -> dict[str, float]:
         capture_output=True,
         text=True,
     )
-    if done.returncode:
-        raise RuntimeError(f"{program}: {done.stderr[-2000:]}")
-    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    try:
+        answer: dict[str, float] = json.loads(done.stdout)
+    except ValueError:
+        raise RuntimeError(f"{program}: {done.stderr[-2000:]}") from None
     return answer
 
 

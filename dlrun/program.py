@@ -219,7 +219,7 @@ def _lowered(graph: Any, given: list[Tensor]) -> Callable[[list[Tensor]], Sequen
 
         # written as sums at places, the gradient of an embedding would be added up by two threads in any order
         table = {op: how for op, how in select_decomp_table().items() if op is not EMBEDDED}
-        # said outright: an operator that could be written so is refused where the environment has CI, as PyTorch's own
+        # so it is called as it is; untold, Inductor would refuse that where the environment has CI, as PyTorch's own
         make_fallback(EMBEDDED, warn=False, override_decomp=True)  # type: ignore[no-untyped-call]
         compile_fx(graph, given, inner_compile=keep, decompositions=table)
     if len(inner) != 1:

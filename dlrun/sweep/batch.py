@@ -16,7 +16,7 @@ from dlrun.sweep.course import Course
 from dlrun.sweep.groups import Builder
 from dlrun.sweep.inside import Inside
 from dlrun.sweep.shared import SharedData
-from dlrun.sweep.slots import Slot
+from dlrun.sweep.slots import Slot, counted
 from dlrun.sweep.stacking import Stack, Stacking
 from dlrun.sweepdir import SweepDir
 
@@ -46,7 +46,7 @@ class Batch:
         self._seconds = dict(seconds)
         self._load = load
         self._builder = Builder(sweep.job, load)
-        self._verify = int(hydra.launcher.get("verify", 0))
+        self._verify = counted("verify", hydra.launcher.get("verify", 0), least=0)
 
     def run(self, due: Sequence[Result], course: Course) -> None:
         """Run jobs that are due, stacks first."""

@@ -21,7 +21,7 @@ from dlrun.sweep.course import Course
 from dlrun.sweep.inside import Inside
 from dlrun.sweep.outcome import GRACE, Outcome, Task
 from dlrun.sweep.shared import SharedData
-from dlrun.sweep.slots import Slot, slots_for
+from dlrun.sweep.slots import Slot, counted, slots_for
 from dlrun.sweepdir import SweepDir
 
 if TYPE_CHECKING:
@@ -206,6 +206,7 @@ def check_settings(launcher: DictConfig, jobs: Sequence[Job]) -> None:
     """Raise `ConfigError` for what the launcher's own keys must not be, before anything is made."""
     foreign.goes_on(launcher.get("on_failure", "continue"))
     slots_of(launcher, jobs, len(jobs))
+    counted("verify", launcher.get("verify", 0), least=0)
 
 
 def slots_of(launcher: DictConfig, jobs: Sequence[Job], count: int) -> list[Slot]:

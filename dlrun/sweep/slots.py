@@ -48,11 +48,11 @@ def slots_for(
     >>> [slot.threads for slot in slots_for(2, device="cpu", slots=2, threads=1)]
     [1, 1]
 
-    Raises `ConfigError` for numbers below one.
+    Raises `ConfigError` for what are no whole numbers, or are below one.
     """
     for name, value in (("jobs_per_gpu", jobs_per_gpu), ("slots", slots), ("threads", threads)):
-        if value is not None and value < 1:
-            raise ConfigError(f"hydra.launcher.{name}={value}: it must be at least 1.")
+        if value is not None:
+            counted(name, value)
     devices = gpus() if device in ("auto", "cuda") else []
     if devices:
         # the first place of each GPU, then the second: few jobs are spread over all of them
@@ -62,6 +62,16 @@ def slots_for(
     count = max(1, min(jobs, len(places), slots or len(places)))
     share = threads or max(1, cores() // count)
     return [Slot(index, name, share, place) for index, (name, place) in enumerate(places[:count])]
+
+
+def counted(name: str, value: Any, *, least: int = 1) -> int:
+    """Return a setting of the launcher that counts something; raise `ConfigError` if it is no such number."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(
+            f"hydra.launcher.{name}={value}: expected a whole number, at least {least}. "
+            f"Type for example hydra.launcher.{name}=2."
+        )
+    return value
 
 
 def _on_the_cpu(device: str, slots: int | None, threads: int | None) -> int:

@@ -214,9 +214,10 @@ def test_a_program_that_fails_leaves_its_runs_to_go_on_one_by_one(
 def test_jobs_that_are_slower_together_go_one_by_one(call: Call, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pace, "together", lambda trainings, threads: 3e-3)
     monkeypatch.setattr(pace, "alone", lambda training, threads: 2e-3)
-    done, found = swept(call, *MLPS, "seed=0,1", BATCHED)
+    done, found = swept(call, *MLPS, "seed=0,1", "hydra.launcher.verify=1", BATCHED)
     assert done.code == 0, done.err
     assert "2 jobs not as one program: a step of a run takes 3 ms together, 2 ms alone" in done.out
+    assert "verify: no jobs were trained as one program" in done.out
     assert "stacked" not in found[0].summary
 
 

@@ -80,6 +80,8 @@ class Batch:
             if course.stopped:
                 return []
         batched.tell_reasons(stacking.reasons, way="not as one program")
+        if self._verify and not self.here:
+            console.say("verify: no jobs were trained as one program, so that there is nothing to compare")
         self._seconds |= stacking.seconds
         return sorted([*stacking.rest, *again], key=lambda job: job.n)
 

@@ -3,8 +3,8 @@
 In each round every program trains in a new process, one after the other, in another order each time: whether the heap
 keeps the memory of a step or asks the system for it again differs between processes of the same program, and nearly
 doubles the step of a convolutional network. A step counts from the eleventh on, without what a program does before the
-first and after the last. Lightning, the Trainer of Hugging Face, Keras, Ignite and skorch are in an environment of their own
-(`make bench-peers` makes it); without it they are left out, and the notes say so.
+first and after the last. Lightning, the Trainer of Hugging Face, Keras, Ignite and skorch are in an environment of
+their own (`make bench-peers` makes it); without it they are left out, and the notes say so.
 """
 
 from __future__ import annotations

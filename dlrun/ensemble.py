@@ -188,13 +188,13 @@ class Ensemble:
         self._left.add(self.active[place])
 
     def _keep_best(self, i: int, place: int, metrics: dict[str, float]) -> None:
-        row = self.objective.weights.detach()[place].clone()
-        self.members[i].best = {"step": self.states[i].step, "metrics": metrics, "model": self._state_dict(i, row)}
+        self.members[i].best = {"step": self.states[i].step, "metrics": metrics, "model": self._state_dict(i, place)}
 
-    def _state_dict(self, i: int, row: Tensor) -> dict[str, Tensor]:
-        """Return a run's weights, a row of the matrix, by the names that its model has for them."""
+    def _state_dict(self, i: int, place: int) -> dict[str, Tensor]:
+        """Return a copy of a run's weights, a row of the blocks, by the names that its model has for them."""
         model, params = self.members[i].objective.model, self.members[i].objective.params
-        values = dict(zip(map(id, params), self.objective.layout.of_row(row, params), strict=True))
+        row = self.objective.layout.of_row(self.objective.weights, place, params)
+        values = {id(p): value.clone() for p, value in zip(params, row, strict=True)}
         return {name: values[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
 
     def _put(self, i: int, place: int) -> None:
@@ -202,11 +202,11 @@ class Ensemble:
         member, layout = self.members[i], self.objective.layout
         params = member.objective.params
         with torch.no_grad():
-            for p, value in zip(params, layout.of_row(self.objective.weights[place], params), strict=True):
+            for p, value in zip(params, layout.of_row(self.objective.weights, place, params), strict=True):
                 p.copy_(value)
         member.optimizer.load_state_dict(self.optimizer.rule.state_of(place, params))
         if member.average and self.average:
-            member.average.weights = [w.clone() for w in layout.of_row(self.average.weights[0][place], params)]
+            member.average.weights = [w.clone() for w in layout.of_row(self.average.weights, place, params)]
         self._contents[i] = None if i in self.errors else member.content(self.states[i])
 
     def _settle(self) -> None:
@@ -224,13 +224,13 @@ class Ensemble:
                 self._put(i, place)
         self.active = [self.active[place] for place in places]
         rows = torch.tensor(places, device=self.device)
-        average = self.average.weights[0].index_select(0, rows) if self.average else None
+        average = [block.index_select(0, rows) for block in self.average.weights] if self.average else None
         for part in (self.objective, self.optimizer, self.batches, self._validation):
             if part is not None:
                 part.keep(rows)
         if self.average and average is not None:
             self.average = Average(self.objective.params, self.average.decay)
-            self.average.weights = [average]
+            self.average.weights = average
         self._asked = self._asking()  # of the new tensors
 
     def _asking(self) -> Asked:
@@ -242,7 +242,7 @@ class Ensemble:
         if averages[0] is None:
             return None
         average = Average(self.objective.params, averages[0].decay)
-        average.weights = [self.objective.layout.stacked([each.weights for each in averages if each])]
+        average.weights = self.objective.layout.stacked([each.weights for each in averages if each])
         return average
 
 

@@ -55,6 +55,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(params=["joined", "apart"])
+def blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Stacked weights as one block, and as a block of each parameter, as many weights have it."""
+    monkeypatch.setattr("dlrun.stacked.weights.LARGE", {"joined": 1 << 60, "apart": 0}[request.param])
+    return str(request.param)
+
+
 @pytest.fixture
 def here(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The current directory: empty, and dlrun's own settings all unset but the cache."""

@@ -152,6 +152,7 @@ RULES: dict[str, Callable[[int], Rule]] = {
 }
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_follows_the_runs_alone(name: str) -> None:
     check(lambda i: training(i, RULES[name](i)))
@@ -194,6 +195,7 @@ def norms() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.LayerNorm(8), nn.ReLU(inplace=True), nn.Linear(8, 3))
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize(
     "make",
     [
@@ -212,6 +214,7 @@ def test_every_model_and_loss_follows_the_runs_alone(make: Callable[[int], loop.
     check(make, 3)
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("name", ["decay", "momentum", "adamw"])
 def test_polynomials_of_their_own_degrees_and_data(name: str) -> None:
     def make(i: int) -> loop.Training:
@@ -224,6 +227,7 @@ def test_polynomials_of_their_own_degrees_and_data(name: str) -> None:
     check(make, 3)
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize(
     "options",
     [
@@ -282,6 +286,7 @@ def test_batches_are_those_of_the_run_alone_to_the_bit() -> None:
                 break
 
 
+@pytest.mark.usefixtures("blocks")
 def test_a_run_out_of_patience_leaves_and_the_others_go_on() -> None:
     plan = replace(PLAN, steps=60, evaluate_every=3)
 
@@ -341,6 +346,7 @@ def test_when_all_have_left_it_is_over() -> None:
     assert [note.saved[-1]["state"]["step"] for note in notes] == [state.step for state in ensemble.states]
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("rule", ["momentum", "adamw"])
 def test_a_run_goes_on_alone_or_stacked_from_either_checkpoint(rule: str) -> None:
     def make(i: int) -> loop.Training:
@@ -423,6 +429,7 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return graphs
 
 
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("name", ["sgd", "nesterov", "adamw"])
 def test_the_steps_of_an_ensemble_are_one_program_where_the_runs_ask_for_it(
     name: str, interpreted: list[Any], capsys: pytest.CaptureFixture[str]

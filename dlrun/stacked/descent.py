@@ -25,8 +25,8 @@ class StackedDescent:
     """`optimizers.descent.Descent` of every run; a loss, a norm and a rate are a number for each, [R]."""
 
     def __init__(self, members: Sequence[Descent], objective: StackedObjective) -> None:
-        weights = objective.weights.detach()
-        self.rule = rule_of([member.rule for member in members], weights, objective.decays, objective.layout)
+        weights = objective.weights[0]
+        self.rule = rule_of([member.rule for member in members], objective.weights, objective.decays, objective.layout)
         double = torch.float32 if weights.device.type == "mps" else torch.float64
         self.lr = torch.tensor([member.lr for member in members], dtype=double, device=weights.device)
         self.accumulate = members[0].accumulate
@@ -41,10 +41,11 @@ class StackedDescent:
         loss, grads = self._gradient(objective, batch)
         norm = None
         if self._bound is not None or self.measure_norm:
-            norm = torch.linalg.vector_norm(grads, dim=1)
+            norm = _norm(grads)
             if self._bound is not None:
-                grads = grads * torch.clamp(self._bound / (norm[:, None] + 1e-6), max=1.0)
-        self.rule.update(objective.weights, grads, lr[:, None].to(grads.dtype))
+                share = torch.clamp(self._bound / (norm[:, None] + 1e-6), max=1.0)
+                grads = [grad * share for grad in grads]
+        self.rule.update(objective.weights, grads, lr[:, None].to(grads[0].dtype))
         return Update(loss, norm)
 
     def keep(self, rows: Tensor) -> None:
@@ -53,18 +54,25 @@ class StackedDescent:
         self._bound = self._bound if self._bound is None else self._bound.index_select(0, rows)
         self.rule.keep(rows)
 
-    def _gradient(self, objective: StackedObjective, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the losses [R] and their gradients [R, P], of the batch in as many portions as are asked for."""
+    def _gradient(self, objective: StackedObjective, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        """Return the losses [R] and their gradients, of the batch in as many portions as are asked for."""
         if self.accumulate == 1:
-            return gradient(objective, batch)
+            return objective.gradient(batch)
         parts = min(self.accumulate, batch.x.shape[1])
         cut = zip(*(torch.tensor_split(t, parts, dim=1) for t in batch), strict=True)
         portions = [Batch(*tensors) for tensors in cut]
-        loss, grads = torch.zeros_like(self.lr), torch.zeros_like(objective.weights)
-        for portion, weight in zip(portions, _shares(portions), strict=True):
-            part, grad = gradient(objective, portion)
-            loss, grads = loss + part * weight, grads + grad * weight[:, None].to(grad.dtype)
+        loss, grads = torch.zeros_like(self.lr), list[Tensor]()
+        for portion, share in zip(portions, _shares(portions), strict=True):
+            part, found = objective.gradient(portion)
+            loss, weighed = loss + part * share, [grad * share[:, None].to(grad.dtype) for grad in found]
+            grads = [a + b for a, b in zip(grads, weighed, strict=True)] if grads else weighed
         return loss, grads
+
+
+def _norm(grads: Sequence[Tensor]) -> Tensor:
+    """Return the norm of all gradients of each run, [R]."""
+    norms = [torch.linalg.vector_norm(grad, dim=1) for grad in grads]
+    return norms[0] if len(norms) == 1 else torch.stack(norms).square().sum(0).sqrt()
 
 
 def _shares(portions: Sequence[Batch]) -> list[Tensor]:
@@ -77,10 +85,3 @@ def _shares(portions: Sequence[Batch]) -> list[Tensor]:
     else:
         counts = torch.stack([(y != IGNORED).flatten(1).sum(1) for _, y in portions])
     return list((counts / counts.sum(0)).unbind())
-
-
-def gradient(objective: StackedObjective, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the losses [R], detached, and the gradients [R, P] of each run by its own weights."""
-    losses = objective(batch)
-    (grads,) = torch.autograd.grad(losses.sum(), [objective.weights])
-    return losses.detach(), grads

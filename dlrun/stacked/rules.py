@@ -1,12 +1,14 @@
 """The rules of gradient descent for R runs at once: each its own rate, decay, momentum; the maths is elementwise.
 
-Weights, gradients and state are matrices [R, P], a number that a run has for itself is a column [R, 1]. Each row
-follows what `optimizers.sgd` and `optimizers.adam` do for a run alone, to the rounding of single precision.
+Weights, gradients and state are blocks [R, n], as a `Layout` has them; a number that a run has for itself is a column
+[R, 1]. Each row follows what `optimizers.sgd` and `optimizers.adam` do for a run alone, to the rounding of single
+precision.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import Any, Protocol
 
 import torch
@@ -20,8 +22,8 @@ from dlrun.stacked.weights import Layout, column
 class StackedRule(Protocol):
     """The mathematics of a gradient method, for all runs at once."""
 
-    def update(self, weights: Tensor, grads: Tensor, rate: Tensor) -> None:
-        """Change `weights` [R, P] in place by one step at the rates [R, 1]."""
+    def update(self, weights: Sequence[Tensor], grads: Sequence[Tensor], rate: Tensor) -> None:
+        """Change `weights` in place by one step at the rates [R, 1]."""
 
     def tensors(self) -> list[Tensor]:
         """Return what a step changes beside the weights."""
@@ -33,12 +35,14 @@ class StackedRule(Protocol):
         """Go on with these runs only."""
 
 
-def rule_of(members: Sequence[Any], weights: Tensor, decays: Sequence[Sequence[bool]], layout: Layout) -> StackedRule:
+def rule_of(
+    members: Sequence[Any], weights: Sequence[Tensor], decays: Sequence[Sequence[bool]], layout: Layout
+) -> StackedRule:
     """Return the members' rules, all of one kind, as one, with the state that each has."""
-    decay = decay_of([rule.weight_decay for rule in members], _acts(members, decays), weights, layout)
+    decay = decay_of([rule.weight_decay for rule in members], _acts(members, decays), weights[0], layout)
     if isinstance(members[0], SGD):
-        return StackedSGD(members, weights, decay, layout)
-    return StackedAdam(members, weights, decay, layout)
+        return StackedSGD(members, weights[0], decay, layout)
+    return StackedAdam(members, weights[0], decay, layout)
 
 
 def _acts(members: Sequence[Any], decays: Sequence[Sequence[bool]]) -> list[list[bool]]:
@@ -46,53 +50,54 @@ def _acts(members: Sequence[Any], decays: Sequence[Sequence[bool]]) -> list[list
 
 
 def decay_of(
-    amounts: Sequence[float], acts: Sequence[Sequence[bool]], weights: Tensor, layout: Layout
-) -> Tensor | None:
-    """Return the weight decay of every single weight, [R, P]; None if there is none anywhere."""
+    amounts: Sequence[float], acts: Sequence[Sequence[bool]], like: Tensor, layout: Layout
+) -> list[Tensor] | None:
+    """Return the weight decay of every single weight, as blocks; None if there is none anywhere."""
     if not any(amounts):
         return None
-    sizes = torch.tensor(layout.sizes)
-    masks = [torch.repeat_interleave(torch.tensor(each, dtype=weights.dtype), sizes) for each in acts]
-    return torch.stack(masks).to(weights.device) * column(amounts, weights)
+    ones = [like.new_ones(shape) for shape in layout.shapes]
+    runs = zip(amounts, acts, strict=True)
+    return layout.stacked([[p * (amount * on) for p, on in zip(ones, each, strict=True)] for amount, each in runs])
 
 
-def _decayed(weights: Tensor, grads: Tensor, rate: Tensor, decay: Tensor | None, *, decoupled: bool) -> Tensor:
-    """Return the gradients with L2's part; a decoupled decay acts on the weights at once."""
+def _decayed(weights: Tensor, grad: Tensor, rate: Tensor, decay: Tensor | None, *, decoupled: bool) -> Tensor:
+    """Return the gradient with L2's part; a decoupled decay acts on the weights at once."""
     if decay is None:
-        return grads
+        return grad
     if decoupled:
         weights.mul_(1 - rate * decay)
-        return grads
-    return torch.addcmul(grads, weights, decay)
+        return grad
+    return torch.addcmul(grad, weights, decay)
 
 
 class StackedSGD:
     """`optimizers.sgd.SGD` of every run: v ← μ·v + (1-τ)·g, p ← p - lr·v."""
 
-    def __init__(self, members: Sequence[SGD], weights: Tensor, decay: Tensor | None, layout: Layout) -> None:
+    def __init__(self, members: Sequence[SGD], like: Tensor, decay: list[Tensor] | None, layout: Layout) -> None:
         self._layout, self._decay = layout, decay
         self._nesterov, self._decoupled = members[0].nesterov, members[0].decoupled
         states = [rule.state_dict() for rule in members]
         self._first = states[0]["first"]
         self._has_velocity = [bool(rule.momentum) for rule in members]
-        self._velocity = self._momentum = self._share = None
+        self._velocity: list[Tensor] | None = None
+        self._momentum = self._share = None
         if any(self._has_velocity):
-            zeros = [torch.zeros(shape, dtype=weights.dtype, device=weights.device) for shape in layout.shapes]
+            zeros = [like.new_zeros(shape) for shape in layout.shapes]
             self._velocity = layout.stacked([state["velocity"] or zeros for state in states])
-            self._momentum = column([rule.momentum for rule in members], weights)
+            self._momentum = column([rule.momentum for rule in members], like)
         if any(rule.momentum and rule.dampening for rule in members):
-            self._share = column([1 - rule.dampening * bool(rule.momentum) for rule in members], weights)
+            self._share = column([1 - rule.dampening * bool(rule.momentum) for rule in members], like)
 
     @torch.no_grad()
-    def update(self, weights: Tensor, grads: Tensor, rate: Tensor) -> None:
-        """Change `weights` [R, P] in place by one step at the rates [R, 1]."""
-        grads = _decayed(weights, grads, rate, self._decay, decoupled=self._decoupled)
-        if self._velocity is not None and self._momentum is not None:
-            velocity = self._velocity.mul_(self._momentum)
-            damped = grads if self._share is None or self._first else grads * self._share
-            velocity.add_(damped)
-            grads = torch.addcmul(grads, velocity, self._momentum) if self._nesterov else velocity
-        weights.addcmul_(grads, rate, value=-1)
+    def update(self, weights: Sequence[Tensor], grads: Sequence[Tensor], rate: Tensor) -> None:
+        """Change `weights` in place by one step at the rates [R, 1]."""
+        for own, grad, decay, velocity in _blocks(weights, grads, self._decay, self._velocity):
+            step = _decayed(own, grad, rate, decay, decoupled=self._decoupled)
+            if velocity is not None and self._momentum is not None:
+                damped = step if self._share is None or self._first else step * self._share
+                velocity.mul_(self._momentum).add_(damped)
+                step = torch.addcmul(step, velocity, self._momentum) if self._nesterov else velocity
+            own.addcmul_(step, rate, value=-1)
         self._first = False
 
     @property
@@ -102,15 +107,12 @@ class StackedSGD:
 
     def tensors(self) -> list[Tensor]:
         """Return what a step changes beside the weights."""
-        return [] if self._velocity is None else [self._velocity]
+        return self._velocity or []
 
     def state_of(self, row: int, params: Sequence[Tensor]) -> dict[str, Any]:
         """Return a run's velocities, and whether a step was taken."""
-        velocity = self._velocity[row] if self._velocity is not None and self._has_velocity[row] else None
-        return {
-            "velocity": [] if velocity is None else self._layout.of_row(velocity, params),
-            "first": self._first,
-        }
+        velocity = self._velocity if self._has_velocity[row] else None
+        return {"velocity": self._layout.of_row(velocity, row, params) if velocity else [], "first": self._first}
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these runs only."""
@@ -122,38 +124,39 @@ class StackedSGD:
 class StackedAdam:
     """`optimizers.adam.Adam` of every run: p ← p - lr·m̂ / (√v̂ + ε)."""
 
-    def __init__(self, members: Sequence[Adam], weights: Tensor, decay: Tensor | None, layout: Layout) -> None:
+    def __init__(self, members: Sequence[Adam], like: Tensor, decay: list[Tensor] | None, layout: Layout) -> None:
         self._layout, self._decay, self._decoupled = layout, decay, members[0].decoupled
         states = [rule.state_dict() for rule in members]
         self._mean = layout.stacked([state["mean"] for state in states])
         self._square = layout.stacked([state["square"] for state in states])
         # a tensor, so that a captured step counts too; 1 - β^t in double precision, as for a run alone
-        wide = weights.new_empty(0, dtype=torch.float32 if weights.device.type == "mps" else torch.float64)
+        wide = like.new_empty(0, dtype=torch.float32 if like.device.type == "mps" else torch.float64)
         self._steps = torch.full((), float(states[0]["steps"]), dtype=wide.dtype, device=wide.device)
         self._beta1, self._beta2 = (column([getattr(r, name) for r in members], wide) for name in ("beta1", "beta2"))
-        self._weight1, self._weight2 = ((1 - beta).to(weights.dtype) for beta in (self._beta1, self._beta2))
-        self._keep2 = self._beta2.to(weights.dtype)
-        self._eps = column([rule.eps for rule in members], weights)
+        self._weight1, self._weight2 = ((1 - beta).to(like.dtype) for beta in (self._beta1, self._beta2))
+        self._keep2 = self._beta2.to(like.dtype)
+        self._eps = column([rule.eps for rule in members], like)
 
     @torch.no_grad()
-    def update(self, weights: Tensor, grads: Tensor, rate: Tensor) -> None:
-        """Change `weights` [R, P] in place by one step at the rates [R, 1]."""
-        grads = _decayed(weights, grads, rate, self._decay, decoupled=self._decoupled)
+    def update(self, weights: Sequence[Tensor], grads: Sequence[Tensor], rate: Tensor) -> None:
+        """Change `weights` in place by one step at the rates [R, 1]."""
         self._steps.add_(1.0)
-        self._mean.lerp_(grads, self._weight1)
-        self._square.mul_(self._keep2).addcmul_(grads * self._weight2, grads)
-        correction = (1 - self._beta2**self._steps).sqrt().to(weights.dtype)
-        root = self._square.sqrt().div_(correction).add_(self._eps)
-        scale = (rate / (1 - self._beta1**self._steps)).to(weights.dtype)
-        weights.addcmul_(self._mean / root, scale, value=-1)
+        correction = (1 - self._beta2**self._steps).sqrt().to(rate.dtype)
+        scale = (rate / (1 - self._beta1**self._steps)).to(rate.dtype)
+        for own, grad, decay, mean, square in _blocks(weights, grads, self._decay, self._mean, self._square):
+            step = _decayed(own, grad, rate, decay, decoupled=self._decoupled)
+            mean.lerp_(step, self._weight1)
+            square.mul_(self._keep2).addcmul_(step * self._weight2, step)
+            root = square.sqrt().div_(correction).add_(self._eps)
+            own.addcmul_(mean / root, scale, value=-1)
 
     def tensors(self) -> list[Tensor]:
         """Return what a step changes beside the weights."""
-        return [self._mean, self._square, self._steps]
+        return [*self._mean, *self._square, self._steps]
 
     def state_of(self, row: int, params: Sequence[Tensor]) -> dict[str, Any]:
         """Return a run's number of steps and its two averages."""
-        mean, square = (self._layout.of_row(each[row], params) for each in (self._mean, self._square))
+        mean, square = (self._layout.of_row(each, row, params) for each in (self._mean, self._square))
         return {"steps": int(self._steps), "mean": mean, "square": square}
 
     def keep(self, rows: Tensor) -> None:
@@ -163,5 +166,13 @@ class StackedAdam:
             setattr(self, name, _kept(getattr(self, name), rows))
 
 
-def _kept(value: Tensor | None, rows: Tensor) -> Tensor | None:
+def _blocks(*lists: Sequence[Tensor] | None) -> Iterator[tuple[Any, ...]]:
+    """Yield the first block of each list, then the second; None of a list that there is not."""
+    return zip(*(repeat(None) if blocks is None else blocks for blocks in lists), strict=False)
+
+
+def _kept(value: Any, rows: Tensor) -> Any:
+    """Return the rows of a column, of each of several blocks, or None of None."""
+    if isinstance(value, list):
+        return [block.index_select(0, rows) for block in value]
     return None if value is None else value.index_select(0, rows)

@@ -63,7 +63,11 @@ class Silent:
 
 
 def cases(*, quick: bool = False) -> list[Case]:
-    """Return the two cases: tiny networks, where the calls cost most, and small ones, where the products do."""
+    """Return the cases: tiny networks, where the calls cost most, and small ones, where the products do.
+
+    The small one is in batches of 32, as where it is trained alone (`frameworks`), and of 100, where more of a
+    step is products, which cost in a stack what they cost alone.
+    """
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(2_000, 2, generator=draw)
     circle = TensorSplit(x, (x.square().sum(1) > 1).long())
@@ -85,17 +89,20 @@ def cases(*, quick: bool = False) -> list[Case]:
             3,
             True,
         ),
-        Case(
-            f"{few} rates × {few} seeds of a 784-64-10 MLP (batches of 100)",
-            "seeds_mlp",
-            1.8,
-            lambda: MLP((784,), 10, width=64),
-            digits,
-            100,
-            [rate for rate in of_rates[:few] for _ in range(few)],
-            3 if quick else 60,
-            5,
-            False,
+        *(
+            Case(
+                f"{few} rates × {few} seeds of a 784-64-10 MLP (batches of {size})",
+                f"seeds_mlp_{size}",
+                1.8,
+                lambda: MLP((784,), 10, width=64),
+                digits,
+                size,
+                [rate for rate in of_rates[:few] for _ in range(few)],
+                3 if quick else 60,
+                5,
+                False,
+            )
+            for size in (32, 100)
         ),
     ]
 
@@ -177,7 +184,7 @@ def compare(case: Case, *, repeats: int, compiled: bool, judged: bool) -> list[F
 
 
 def measure(*, quick: bool = False, compiled: bool | None = None, repeats: int = 5) -> Section:
-    """Return the speed-ups of both cases."""
+    """Return the speed-ups of all cases."""
     began, threads = report.load(), torch.get_num_threads()
     torch.set_num_threads(1)
     device.keep_freed_memory()  # as a run has it; the bare loop gains from it here, too

@@ -81,7 +81,7 @@ class StackedObjective:
         """Return of the loss and of each metric the sum (float64) and the count, [R] each."""
         with self.precision():
             outputs = self._outputs(self.weights, batch.x) if self._score else None
-            found = {"loss": self._loss_totals(self.weights, outputs, batch)}
+            found = {"loss": self._loss_totals(outputs, batch)}
             for name, metric in metrics.items():
                 if outputs is not None and plain(metric)[0] in FROM_OUTPUTS:
                     found[name] = vmap(_of_outputs(metric))(outputs, *batch)
@@ -118,9 +118,11 @@ class StackedObjective:
         named = {f"model.{name}": p for name, p in zip(self._names, params, strict=True)}
         return vmap(lambda p, x, y: functional_call(self._scored, p, (question, Batch(x, y))))(named, *batch)
 
-    def _loss_totals(self, weights: Sequence[Tensor], outputs: Tensor | None, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _loss_totals(self, outputs: Tensor | None, batch: Batch) -> tuple[Tensor, Tensor]:
         if outputs is None or self._score is None:
-            found = self._asked(weights, _counted(lambda model, one: loss_total(self._objective, model, one)), batch)
+            found = self._asked(
+                self.weights, _counted(lambda model, one: loss_total(self._objective, model, one)), batch
+            )
             return cast("tuple[Tensor, Tensor]", found)
         values = wide(self._score.values(outputs, batch.y)).flatten(1)
         return values.sum(1), self._score.counts(batch.y)

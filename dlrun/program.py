@@ -165,9 +165,13 @@ def program(run: Trained, batch: Batch) -> tuple[Callable[[list[Tensor]], Sequen
         graph, expected = _traced(run, given)
         after = [t.detach().clone() for t in state]
         put(state, before)
-        detached = [t.detach() for t in given]
-        call = _lowered(graph, detached)
-        found = call(list(detached))
+        detached, held = [t.detach() for t in given], _lifted(graph)
+        lowered = _lowered(graph, [*detached, *held])
+
+        def call(flat: list[Tensor]) -> Sequence[Tensor]:
+            return lowered([*flat, *held])
+
+        found = call(detached)
         nothing = [torch.zeros_like(t) for t in expected]
         n = len(run.objective.params)  # whose changes are small beside those of the rule's state
         changed = agree(before[:n], after[:n], state[:n]) and agree(before[n:], after[n:], state[n:])
@@ -191,6 +195,25 @@ def _traced(run: Trained, given: list[Tensor]) -> tuple[Any, list[Tensor]]:
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and not _without_dropout(node):
             raise Unsuited(f"{node.target} draws random numbers by the step's key, which a program does not know")
     return graph, [t.detach() for t in found[0] if t is not None]
+
+
+def _lifted(graph: Any) -> list[Tensor]:
+    """Make the tensors that a step reads and does not change inputs of its graph, the last; return them.
+
+    They are an ensemble's: the momenta of the runs, their bounds of clipping.
+    """
+    nodes, held = graph.graph, list[Tensor]()
+    last = [node for node in nodes.nodes if node.op == "placeholder"][-1]
+    for name in dict.fromkeys(node.target for node in nodes.nodes if node.op == "get_attr"):
+        with nodes.inserting_after(last):
+            last = nodes.placeholder(f"held_{len(held)}")
+        for node in [node for node in nodes.nodes if node.op == "get_attr" and node.target == name]:
+            node.replace_all_uses_with(last)
+            nodes.erase_node(node)
+        held.append(getattr(graph, name).detach())
+        delattr(graph, name)  # what is still there TorchInductor would lift itself, in front of the others
+    graph.recompile()
+    return held
 
 
 def _without_dropout(node: Any) -> bool:

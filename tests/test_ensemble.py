@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -445,6 +446,25 @@ def test_the_steps_of_an_ensemble_are_one_program_where_the_runs_ask_for_it(
     notes = [Notes() for _ in range(3)]
     loop.train(ensemble, ensemble.state, Members(ensemble, notes))
     assert len(interpreted) == 1
+    assert "one by one" not in capsys.readouterr().err
+    for i in range(3):
+        assert close(notes[i].points, expected[i].points, tolerance=1e-4), i
+        assert close(notes[i].saved[-1], expected[i].saved[-1], tolerance=1e-4), i
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="the compiler of programs needs g++")
+def test_torch_compiles_the_steps_of_an_ensemble(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("dlrun.stacked.weights.LARGE", 0)
+
+    def make(i: int) -> loop.Training:
+        return training(i, RULES["adamw"](i), model=partial(MLP, (2,), 2, hidden=[20, 20]), clip=0.3 + i)
+
+    _, _, expected = alone(make, 3)
+    ensemble = Ensemble([replace(make(i), compile=True) for i in range(3)])
+    notes = [Notes() for _ in range(3)]
+    loop.train(ensemble, ensemble.state, Members(ensemble, notes))
     assert "one by one" not in capsys.readouterr().err
     for i in range(3):
         assert close(notes[i].points, expected[i].points, tolerance=1e-4), i

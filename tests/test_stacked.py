@@ -57,9 +57,10 @@ def test_a_row_is_a_run() -> None:
             assert torch.equal(row, p)
 
 
-@pytest.mark.parametrize(("n", "blocks"), [((1 << 15), 1), ((1 << 18), 2)])
-def test_few_weights_are_one_block_and_many_one_of_each_parameter(n: int, blocks: int) -> None:
-    params = [[torch.zeros(n // 8, 4), torch.zeros(n // 2)] for _ in range(2)]
+@pytest.mark.parametrize("runs", [1, 30])
+@pytest.mark.parametrize(("n", "blocks"), [(1 << 10, 1), (1 << 14, 2)])
+def test_small_parameters_are_one_block_and_large_ones_a_block_each(runs: int, n: int, blocks: int) -> None:
+    params = [[torch.zeros(n // 4, 4), torch.zeros(n)] for _ in range(runs)]
     assert len(layout(params).stacked(params)) == blocks
 
 

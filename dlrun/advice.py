@@ -46,7 +46,7 @@ def explain(error: Exception, overrides: Sequence[str], loader: ConfigLoaderImpl
     except HydraException as unreadable:  # the override of a default that a file gives
         return ConfigError(_plain(unreadable))
     base, fit = _base(parsed, loader, name)
-    complaints = (_sweep(o) or _complaint(o, base, loader, fit=fit) for o in parsed)
+    complaints = (_complaint(o, base, loader, fit=fit) for o in parsed)
     return ConfigError(next(filter(None, complaints), _plain(error)))
 
 
@@ -110,7 +110,8 @@ def _complaint(override: Override, base: DictConfig, loader: ConfigLoaderImpl, *
     if options := loader.get_group_options(key):
         if fit:
             return ""
-        if not override.is_delete() and not isinstance(override.value(), str | list | dict):
+        single = not override.is_delete() and not override.is_sweep_override()
+        if single and not isinstance(override.value(), str | list | dict):
             return _no_choice(bare, bare.partition("=")[2], options)
         if override.is_add() and key in chosen:
             return f"«{given}»: {key} has a choice already («{chosen[key]}»). Type «{bare}» to choose another."

@@ -157,6 +157,12 @@ def test_a_mistake_is_told_with_what_to_type(here: Path, run, seen: Seen, overri
     assert not any(here.iterdir())
 
 
+@pytest.mark.parametrize("mistake", ["trainer.epoch=3", "trainer.epoch=3,4"])
+def test_a_mistake_beside_several_values_is_told(here: Path, run, mistake: str) -> None:
+    with pytest.raises(ConfigError, match=r"Did you mean «trainer\.epochs»"):
+        run("seed=0,1", mistake, "hydra.mode=MULTIRUN")
+
+
 def test_a_mistake_beside_a_right_choice_is_looked_up_there(here: Path) -> None:
     with pytest.raises(ConfigError, match=r"Did you mean «optimizer\.momentum»"):
         compose.config(["optimizer=sgd", "optimizer.momentun=0.9"])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import stdev
 from typing import Any
 
 import numpy as np
@@ -181,4 +182,5 @@ def verdict(found: Difference, *, metric: str, first: str = "the first", second:
 
 
 def _sd(values: np.ndarray[Any, Any]) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    # exact before it is rounded: of equal values it is 0, not what is left of rounding their mean
+    return stdev(values.tolist()) if len(values) > 1 else math.nan

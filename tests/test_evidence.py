@@ -26,6 +26,11 @@ def test_a_spread_is_what_numpy_says(n: int, higher: bool) -> None:
     assert math.isnan(found.low) if n == 1 else found.low <= found.mean <= found.high
 
 
+@pytest.mark.parametrize("value", [0.001, 0.999, 1 / 3])
+def test_equal_values_have_no_spread(value: float) -> None:
+    assert spread([value] * 30).sd == 0
+
+
 def test_what_is_not_finite_is_counted_and_is_the_worst() -> None:
     found = spread([0.2, NAN, 0.4, INF])
     assert (found.n, found.broken, found.best) == (2, 2, 0.2)

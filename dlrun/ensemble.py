@@ -39,6 +39,7 @@ from dlrun.stacked.descent import StackedDescent
 from dlrun.stacked.evaluation import StackedSplits, evaluate
 from dlrun.stacked.objective import StackedObjective
 from dlrun.stacked.trial import trial
+from dlrun.stacked.weights import kept
 from dlrun.stacked.window import StackedWindow
 from dlrun.state import State
 from dlrun.stepping import Eager, Stepping
@@ -224,7 +225,7 @@ class Ensemble:
                 self._put(i, place)
         self.active = [self.active[place] for place in places]
         rows = torch.tensor(places, device=self.device)
-        average = [block.index_select(0, rows) for block in self.average.weights] if self.average else None
+        average = kept(self.average.weights, rows) if self.average else None
         for part in (self.objective, self.optimizer, self.batches, self._validation):
             if part is not None:
                 part.keep(rows)

@@ -58,10 +58,10 @@ def test_a_row_is_a_run() -> None:
 
 
 @pytest.mark.parametrize("runs", [1, 30])
-@pytest.mark.parametrize(("n", "blocks"), [(1 << 10, 1), (1 << 14, 2)])
-def test_small_parameters_are_one_block_and_large_ones_a_block_each(runs: int, n: int, blocks: int) -> None:
+@pytest.mark.parametrize(("n", "count"), [(1 << 10, 1), (1 << 14, 2)])
+def test_small_parameters_are_one_block_and_large_ones_a_block_each(runs: int, n: int, count: int) -> None:
     params = [[torch.zeros(n // 4, 4), torch.zeros(n)] for _ in range(runs)]
-    assert len(layout(params).stacked(params)) == blocks
+    assert len(layout(params).stacked(params)) == count
 
 
 @pytest.mark.usefixtures("blocks")

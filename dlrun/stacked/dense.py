@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +22,6 @@ from dlrun.stacked.weights import Layout
 
 Layer = Callable[[Sequence[Tensor], Tensor], Tensor]
 """(parameters [R, …], values [R, B, …]) → values [R, B, …]; or with the runs as the last axis of each."""
-
-Dense = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""x [R, B, I], w [R, O, I], b [R, O] → x·wᵀ + b of every run, [R, B, O]."""
 
 ELEMENTWISE: tuple[type[nn.Module], ...] = (
     nn.ReLU,
@@ -58,11 +55,10 @@ class Chain:
         return x
 
 
-def chain(model: nn.Module, places: Mapping[int, int], *, joined: bool = True) -> Chain | None:
+def chain(model: nn.Module, places: Mapping[int, int]) -> Chain | None:
     """Return a model as a chain of layers, or None if it is no such chain.
 
-    `places` gives the place of each parameter, by its `id`, among the parameters that the layers are given; `joined`
-    is the layout's.
+    `places` gives the place of each parameter, by its `id`, among the parameters that the layers are given.
     """
     parts = _parts(model)
     if parts is None:
@@ -70,7 +66,7 @@ def chain(model: nn.Module, places: Mapping[int, int], *, joined: bool = True) -
     if _tiny(parts):
         inner = [_inner(part, places) for part in parts if not isinstance(part, nn.Flatten)]
         return Chain([_inward, *inner, _outward], innermost=True)
-    return Chain([_layer(part, places, _dense if joined else _Dense.apply) for part in parts], innermost=False)
+    return Chain([_layer(part, places) for part in parts], innermost=False)
 
 
 def _parts(model: nn.Module) -> list[nn.Module] | None:
@@ -107,12 +103,12 @@ def _tiny(parts: Sequence[nn.Module]) -> bool:
     return dense and bool(linear) and all(type(part) is not nn.Flatten for part in parts[1:])
 
 
-def _layer(part: nn.Module, places: Mapping[int, int], dense: Dense) -> Layer:
+def _layer(part: nn.Module, places: Mapping[int, int]) -> Layer:
     """Return a layer by batched products."""
     if type(part) is nn.Flatten:
         return lambda params, h: h if h.ndim == 3 else h.flatten(2)
     if type(part) is nn.Linear:
-        return _product(dense, places[id(part.weight)], None if part.bias is None else places[id(part.bias)])
+        return _product(places[id(part.weight)], None if part.bias is None else places[id(part.bias)])
     if type(part) is Linear:
         return _with_constant(places[id(part.coefficients)])
     if type(part) is Polynomial:
@@ -120,38 +116,14 @@ def _layer(part: nn.Module, places: Mapping[int, int], dense: Dense) -> Layer:
     return lambda params, h: part(h)
 
 
-def _product(dense: Dense, weight: int, bias: int | None) -> Layer:
+def _product(weight: int, bias: int | None) -> Layer:
     def layer(params: Sequence[Tensor], h: Tensor) -> Tensor:
-        x = h.reshape(len(h), -1, h.shape[-1])
-        return dense(x, params[weight], None if bias is None else params[bias]).reshape(*h.shape[:-1], -1)
+        # the weight as the first factor: then its gradient lies in memory as it does
+        w, columns = params[weight], h.reshape(len(h), -1, h.shape[-1]).transpose(1, 2)
+        y = torch.bmm(w, columns) if bias is None else torch.baddbmm(params[bias].unsqueeze(2), w, columns)
+        return y.transpose(1, 2).reshape(*h.shape[:-1], -1)
 
     return layer
-
-
-def _dense(x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-    # the weight as the first factor: then its gradient lies in memory as it does
-    columns = x.transpose(1, 2)
-    y = torch.bmm(w, columns) if b is None else torch.baddbmm(b.unsqueeze(2), w, columns)
-    return y.transpose(1, 2)
-
-
-class _Dense(torch.autograd.Function):
-    """`_dense` with the factors of each product in the order that is fastest for large weights in single precision."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, b: Tensor | None) -> Tensor:
-        ctx.save_for_backward(x, w)
-        rows = w.transpose(1, 2)
-        return torch.bmm(x, rows) if b is None else torch.baddbmm(b.unsqueeze(1), x, rows)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (dy,) = grads
-        x, w = ctx.saved_tensors
-        of_x, _, of_b = ctx.needs_input_grad
-        # of bf16, where the product was
-        dx = torch.bmm(dy, w.to(dy.dtype)) if of_x else None
-        return dx, torch.bmm(dy.transpose(1, 2), x.to(dy.dtype)), dy.sum(1) if of_b else None
 
 
 def _with_constant(place: int) -> Layer:

@@ -20,7 +20,7 @@ from dlrun.evaluation import loss_total, wide
 from dlrun.objective import Objective
 from dlrun.stacked.dense import chain
 from dlrun.stacked.scores import plain, score_of
-from dlrun.stacked.weights import Layout, layout
+from dlrun.stacked.weights import Layout, kept, layout
 from dlrun.types import Batch, Metric
 
 FROM_OUTPUTS = (known.accuracy, known.error, known.top_k, known.nll, known.mse)
@@ -45,8 +45,7 @@ class StackedObjective:
         self._objective = first
         named = {id(p): name for name, p in first.model.named_parameters()}
         self._names = [named[id(p)] for p in first.params]
-        places = {id(p): place for place, p in enumerate(first.params)}
-        self._chain = chain(first.model, places, joined=self.layout.joined)
+        self._chain = chain(first.model, {id(p): place for place, p in enumerate(first.params)})
         self._score = score_of([member.loss for member in members], self.weights[0])
         self._scored = _Scored(first.model)
 
@@ -71,9 +70,9 @@ class StackedObjective:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these runs only."""
-        self.weights = [block.index_select(0, rows) for block in self.weights]
+        self.weights = kept(self.weights, rows)
         self.decays = [self.decays[row] for row in rows.tolist()]
-        self._mask = self._mask and [block.index_select(0, rows) for block in self._mask]
+        self._mask = self._mask and kept(self._mask, rows)
         if self._score is not None:
             self._score.keep(rows)
 

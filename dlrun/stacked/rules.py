@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.sgd import SGD
-from dlrun.stacked.weights import Layout, column
+from dlrun.stacked.weights import Layout, column, kept
 
 
 class StackedRule(Protocol):
@@ -118,7 +118,7 @@ class StackedSGD:
         """Go on with these runs only."""
         self._has_velocity = [self._has_velocity[row] for row in rows.tolist()]
         for name in ("_velocity", "_momentum", "_share", "_decay"):
-            setattr(self, name, _kept(getattr(self, name), rows))
+            setattr(self, name, _of_rows(getattr(self, name), rows))
 
 
 class StackedAdam:
@@ -163,7 +163,7 @@ class StackedAdam:
         """Go on with these runs only."""
         names = ("_mean", "_square", "_beta1", "_beta2", "_weight1", "_weight2", "_keep2", "_eps", "_decay")
         for name in names:
-            setattr(self, name, _kept(getattr(self, name), rows))
+            setattr(self, name, _of_rows(getattr(self, name), rows))
 
 
 def _blocks(*lists: Sequence[Tensor] | None) -> Iterator[tuple[Any, ...]]:
@@ -171,8 +171,8 @@ def _blocks(*lists: Sequence[Tensor] | None) -> Iterator[tuple[Any, ...]]:
     return zip(*(repeat(None) if blocks is None else blocks for blocks in lists), strict=False)
 
 
-def _kept(value: Any, rows: Tensor) -> Any:
-    """Return the rows of a column, of each of several blocks, or None of None."""
+def _of_rows(value: Any, rows: Tensor) -> Any:
+    """Return the rows of blocks or of a column; None of None."""
     if isinstance(value, list):
-        return [block.index_select(0, rows) for block in value]
+        return kept(value, rows)
     return None if value is None else value.index_select(0, rows)

@@ -86,6 +86,11 @@ def layout(runs: Sequence[Sequence[Tensor]]) -> Layout:
     return Layout(largest, joined=not (large and runs[0][0].device.type == "cpu"))
 
 
+def kept(blocks: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
+    """Return the blocks of these runs only."""
+    return [block.index_select(0, rows) for block in blocks]
+
+
 def _flat(p: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return a parameter as a vector, zeros behind it along every axis that is shorter than `shape` says."""
     if tuple(p.shape) == shape:

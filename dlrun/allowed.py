@@ -1,9 +1,9 @@
-"""What a `_target_` names is found, if it is allowed.
+"""The allow list: which classes and functions a `_target_` may name.
 
-A configuration is data that others may have written, and naming a function is running it. So a
-`_target_` may name what is made for it (`ALLOWED`), what lies in the user's own folder, and what
-`trusted:` lists; and what is found must also be defined there, so that no path leads through a
-module to the modules that it imported.
+A configuration is data that others may have written, and naming a function means calling it. So a `_target_` may name
+the parts of dlrun, the layers and optimizers of a few libraries, modules in the user's own folder, and whatever
+`trusted:` lists. The object must also be defined where its path says, so no path leads through a module into the
+modules that it imported.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import sys
 import sysconfig
@@ -21,26 +22,37 @@ from typing import Any
 
 from dlrun.errors import ConfigError, did_you_mean
 
-ALLOWED = ("dlrun", "torch.nn", "torch.optim", "torchmetrics", "torchvision.models", "timm", "hydra_plugins")
-"""Packages whose classes and functions may be named without being trusted first."""
+PARTS = tuple(
+    f"dlrun.{room}"
+    for room in ("datasets", "tokenizers", "models", "losses", "optimizers", "schedules", "metrics", "studies")
+)
+"""The rooms of parts. A file there exports its parts in `__all__`; nothing else of dlrun may be named."""
+
+LIBRARIES = ("torch.nn", "torch.optim", "torchmetrics", "torchvision.models", "timm")
+"""Libraries whose layers, optimizers, metrics and models may be named."""
+
+FUNCTIONS = (
+    *("torch.nn.functional", "torchmetrics.functional", "torchvision.models", "timm.models"),
+    *("timm.models._factory.create_model",),
+)
+"""Where the functions of these libraries may be defined; of elsewhere only classes are parts."""
 
 NEVER = (
     *("torch.load", "torch.serialization", "torch.hub", "torch.jit", "torch.ops", "torch._ops"),
-    *("torch.utils.cpp_extension", "dlrun.commands", "dlrun.cli"),
+    *("torch.utils.cpp_extension", "dlrun"),
 )
-"""What no `trusted:` allows: what runs code from files, and what acts on runs."""
+"""Refused even if `trusted:` lists them: they run code from files, or act on runs (the parts of dlrun excepted)."""
 
 
 def resolve(path: str, *, trusted: Sequence[str] = (), folder: Path | None = None) -> Callable[..., Any]:
-    """Return the class or function that a `_target_` names.
+    """The class or function that a `_target_` names.
 
-    Modules under `folder` (the current directory if None) are the user's own.
+    Modules under `folder` (default: the current directory) are the user's own.
 
-    Raises `ConfigError` if it is not allowed, does not exist, is not callable, or its module cannot
-    be imported.
+    Raises `ConfigError` if the name is not allowed, does not exist or is not callable, or its module fails to import.
 
-    >>> resolve("dlrun.errors.did_you_mean").__name__
-    'did_you_mean'
+    >>> resolve("dlrun.losses.mse.mse").__name__
+    'mse'
     """
     folder = (folder or Path.cwd()).resolve()
     names = _names(path)
@@ -74,24 +86,30 @@ class _Allowed:
             sys.path.append(str(folder))  # at the end: a user's file hides no library
 
     def check_path(self, path: str) -> None:
-        """Refuse a path before anything of it is imported."""
+        """Refuse a path before any of it is imported."""
+        if _within(path, PARTS):
+            return
         if _within(path, NEVER):
-            raise ConfigError(f"_target_ «{path}» is never allowed: it can run code that a file brings along.")
-        if not (_within(path, ALLOWED) or _within(path, self.trusted) or self._is_users(path.split(".")[0])):
+            raise ConfigError(_never(path))
+        if not (_within(path, LIBRARIES) or _within(path, self.trusted) or self._is_users(path.split(".")[0])):
             self._refuse(path, "is not allowed as a _target_")
 
     def check_origin(self, path: str, found: Any) -> None:
-        """Refuse what was found if it is defined elsewhere than its path says."""
+        """Refuse an object that is defined elsewhere than its path says, or is no part."""
         inner = found
         while isinstance(inner, functools.partial):
             inner = inner.func
         module = getattr(inner, "__module__", None) or "builtins"
         full = f"{module}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
-        if _within(full, NEVER):
-            raise ConfigError(f"_target_ «{path}» is «{full}», which is never allowed.")
-        if path in self.trusted or _within(full, ALLOWED) or _within(full, self.trusted):
+        if _within(full, ("dlrun",)):
+            if not _exported(inner, module):
+                raise ConfigError(_never(path))
             return
-        if not self._is_users(module.split(".")[0]):
+        if _within(full, NEVER):
+            raise ConfigError(_never(path))
+        if path in self.trusted or _within(full, self.trusted) or self._is_users(module.split(".")[0]):
+            return
+        if not (_within(full, LIBRARIES) and _is_library_part(inner, full)):
             self._refuse(path, f"leads to «{full}», which is not allowed as a _target_")
 
     def _is_users(self, module: str) -> bool:
@@ -108,11 +126,11 @@ class _Allowed:
     def _refuse(self, name: str, why: str) -> None:
         top = name.split(".")[0]
         here = [m.name for m in pkgutil.iter_modules([str(self.folder)])]
-        roots = f"{', '.join(ALLOWED)}, and of modules in {self.folder}"
+        roots = f"the parts of dlrun, of {', '.join(LIBRARIES)}, and of modules in {self.folder}"
         if top in here:
             why += f". Your own «{top}» is hidden by an installed module of that name: rename it"
         elif top not in sys.modules and importlib.util.find_spec(top) is None:
-            close = did_you_mean(top, {*here, *(a.split(".")[0] for a in ALLOWED)})
+            close = did_you_mean(top, {*here, "dlrun", *(library.split(".")[0] for library in LIBRARIES)})
             raise ConfigError(
                 f"_target_ «{name}»: there is no module «{top}», neither installed nor in {self.folder}.{close}"
             )
@@ -120,6 +138,31 @@ class _Allowed:
             f"«{name}» {why}. A _target_ may name classes and functions of {roots}. If you trust it, add it to the"
             f" configuration as «trusted: [{name}]», or type «trusted=[{name}]»."
         )
+
+
+def _exported(found: Any, module: str) -> bool:
+    """Whether a class or function is a part that its file in dlrun exports."""
+    name = getattr(found, "__qualname__", "")
+    return _within(module, PARTS) and name in getattr(sys.modules[module], "__all__", ())
+
+
+def _is_library_part(found: Any, full: str) -> bool:
+    import torch  # imported by now: every library of the list builds on it
+
+    if isinstance(found, type):
+        return issubclass(found, (torch.nn.Module, torch.optim.Optimizer))
+    public = full in FUNCTIONS or not any(name.startswith("_") for name in full.split("."))
+    return inspect.isfunction(found) and public and _within(full, FUNCTIONS)
+
+
+def _never(path: str) -> str:
+    if path.split(".")[0] == "dlrun":
+        rooms = ", ".join(part.removeprefix("dlrun.") for part in PARTS)
+        return (
+            f"_target_ «{path}» is never allowed: it is no part of a run. Of dlrun a _target_ may name what the files"
+            f" of {rooms} export; «dlrun list» shows them."
+        )
+    return f"_target_ «{path}» is never allowed: it can act on runs, or run code that a file brings along."
 
 
 def _own(place: Path, folder: Path) -> bool:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from dlrun import confdir, console
+from dlrun import confdir, console, trust
 from dlrun.commands import COMMANDS, COMPOSING
 from dlrun.errors import DlrunError, UserError, did_you_mean
 
@@ -48,6 +48,8 @@ def _dispatch(given: list[str]) -> int:
         raise UserError(_unknown(command, rest))
     if command in COMPOSING and {"-h", "--help"} & {*rest}:  # the rest is Hydra's own help
         print(f"dlrun {command}: {COMMANDS[command]}\n")
+    if command not in COMPOSING:
+        rest = trust.from_command_line(rest)
     module = importlib.import_module(f"dlrun.commands.{command.replace('-', '_')}")
     code: int = module.main(rest)
     return code

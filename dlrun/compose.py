@@ -25,10 +25,10 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dlrun import console, multirun, rundir
+from dlrun import console, multirun, rundir, trust
 from dlrun.composition import JOB, PRIMARY, config, load, opened, tell_clashes, without_hydra
 from dlrun.errors import ConfigError, DlrunError, UserError, place
 
@@ -61,6 +61,7 @@ def run(argv: Sequence[str], *, prog: str, prepare: Callable[[DictConfig], P], t
             args.overrides.append("hydra.mode=MULTIRUN")
         cfg = load(hydra, name, args.overrides)
         tell_clashes(cfg, name)
+        trust.grant(cfg.trusted if OmegaConf.is_list(cfg.get("trusted")) else [])
         if cfg.hydra.mode == RunMode.MULTIRUN:
             own = str(cfg.hydra.launcher._target_).startswith(multirun.OWN)
             return _conducted(hydra, cfg) if own else _sweep(hydra, cfg, args.overrides, each)
@@ -93,6 +94,7 @@ def consult(
             args.overrides.append("hydra.mode=MULTIRUN")
         cfg = load(hydra, name, args.overrides)
         tell_clashes(cfg, name)
+        trust.grant(cfg.trusted if OmegaConf.is_list(cfg.get("trusted")) else [])
         if cfg.hydra.mode == RunMode.MULTIRUN:
             if several is None:
                 raise UserError(sweep)

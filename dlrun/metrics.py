@@ -16,6 +16,8 @@ from dlrun.errors import ConfigError
 from dlrun.losses.checked import class_scores, values
 from dlrun.types import IGNORED, Batch, Metric, Task
 
+__all__ = ["accuracy", "error", "mse", "nll", "top_k"]
+
 MANY = 1000
 """Classes from which on it pays to look for the highest score before its place."""
 

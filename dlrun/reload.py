@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from dlrun import targets, weights
+from dlrun import targets, trust, weights
 from dlrun.build import Built, assemble, dataset, identity, make_model
 from dlrun.configuration import check
 from dlrun.errors import UserError
@@ -29,7 +29,7 @@ class Loaded:
     summary: dict[str, Any]
 
 
-def load(reference: str) -> Loaded:
+def load(reference: str, *, trusted: Sequence[str] = ()) -> Loaded:
     """Return the run that `reference` names, a folder or the beginning of an id, its weights selected.
 
     >>> import dlrun
@@ -38,6 +38,7 @@ def load(reference: str) -> Loaded:
 
     Raises `UserError` if there is no such run, or it has no weights yet.
     """
+    trust.grant(trusted)
     folder = find(reference)
     built = rebuild(folder)
     select(built, folder)
@@ -62,6 +63,7 @@ def rebuild(
     if begun:
         # it has weights of its own: those it started from may be gone by now
         config.init_from = None
+    config.trusted = trust.granted()
     plain = check(config)
     built = assemble(plain, data=load(plain), before=summary.get("execution"))
     if begun:
@@ -90,7 +92,8 @@ def model_of(folder: RunDir, spec: Spec) -> tuple[nn.Module, int]:
     values, step = weights.of_run(folder)
     plain = OmegaConf.to_container(OmegaConf.load(folder.config), resolve=True)
     assert isinstance(plain, dict)
-    model = make_model({str(name): value for name, value in plain.items()}, spec, of=plain["name"])
+    config = {str(name): value for name, value in plain.items()} | {"trusted": trust.granted()}
+    model = make_model(config, spec, of=config["name"])
     weights.put(model, values, where=str(folder.path))
     return model, step
 
@@ -99,8 +102,7 @@ def tokenizer_of(folder: RunDir) -> Tokenizer:
     """Return the tokenizer of a run of language. Raises `UserError` if it has none, or it cannot be made again."""
     if not folder.tokenizer.is_file():
         raise UserError(f"{folder.path} has no tokenizer.json: the tokens of its data set stand for no text.")
-    trusted = OmegaConf.to_object(OmegaConf.load(folder.config).trusted)
-    return targets.tokenizer(json.loads(folder.tokenizer.read_text()), trusted=cast("list[str]", trusted))
+    return targets.tokenizer(json.loads(folder.tokenizer.read_text()), trusted=trust.granted())
 
 
 def select(built: Built, folder: RunDir) -> int:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from dlrun import tokenizers
-from dlrun.allowed import ALLOWED, NEVER, resolve
+from dlrun.allowed import resolve
 from dlrun.arguments import MISSING, check_arguments, name_of, parameters, settle
 from dlrun.errors import ConfigError, DlrunError, place
 from dlrun.types import Tokenizer
 
-__all__ = ["ALLOWED", "NEVER", "check", "check_arguments", "make", "partial", "resolve", "tokenizer"]
+__all__ = ["check", "check_arguments", "make", "partial", "resolve", "tokenizer"]
 
 
 def check(
@@ -43,6 +43,7 @@ def check(
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error.__cause__
     given = _given(config)
+    refuse_disguised(given, where)
     positional = 0 if isinstance(target, type) else positional
     check_arguments(target, given, where=where, runtime=runtime, positional=positional)
     for key, nested in _nested(given, where):
@@ -58,8 +59,8 @@ def make(
     Of `runtime` go along those that the signature names and the configuration leaves out or null.
     Whatever goes wrong in the call becomes a `ConfigError`: a ValueError is how constructors refuse a value.
 
-    >>> make({"_target_": "dlrun.errors.did_you_mean", "given": "modle"}, valid=["model"])
-    ' Did you mean «model»?'
+    >>> make({"_target_": "dlrun.schedules.curves.linear", "step": 5}, steps=10)
+    0.5
     """
     target = resolve(config["_target_"], trusted=trusted, folder=folder)
     known = parameters(target) or {}
@@ -85,8 +86,8 @@ def partial(
     A function keeps its first arguments open and takes the configuration's as keywords; a class is
     made, and its object is what is called.
 
-    >>> partial({"_target_": "dlrun.errors.did_you_mean", "valid": ["model"]})("modle")
-    ' Did you mean «model»?'
+    >>> partial({"_target_": "dlrun.schedules.curves.linear", "floor": 0.2})(5, 10)
+    0.6
     """
     target = resolve(config["_target_"], trusted=trusted, folder=folder)
     if isinstance(target, type):
@@ -129,6 +130,21 @@ def tokenizer(described: Mapping[str, Any], *, trusted: Sequence[str] = (), fold
 
 def _given(config: Mapping[str, Any]) -> dict[str, Any]:
     return {str(key): value for key, value in config.items() if key != "_target_"}
+
+
+def refuse_disguised(value: Any, where: str) -> None:
+    """Raise `ConfigError` if `_target_` is hidden as a value: some constructors make a mapping of a list of pairs.
+
+    Such a mapping is made after the check, so nothing would have looked at what it names.
+    """
+    if isinstance(value, str) and value == "_target_":
+        raise ConfigError(f"{where}=_target_: «_target_» is the key of a part, not a value. Write «_target_: NAME».")
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            refuse_disguised(inner, f"{where}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for position, inner in enumerate(value):
+            refuse_disguised(inner, f"{where}[{position}]")
 
 
 def _nested(value: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

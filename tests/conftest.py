@@ -18,7 +18,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # the programs that are started need not compile dlrun each time
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-SETTINGS = ("DLRUN_OUTPUTS", "MLFLOW_TRACKING_URI", "DLRUN_TRACEBACK", "HYDRA_FULL_ERROR")
+SETTINGS = ("DLRUN_OUTPUTS", "DLRUN_TRUSTED", "MLFLOW_TRACKING_URI", "DLRUN_TRACEBACK", "HYDRA_FULL_ERROR")
 
 
 LONG = ("tracking_model", "wheel", "ui", "resume", "sweep", "tracking", "sweep_tracking", "search", "run", "own_parts")

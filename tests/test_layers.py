@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A file imports only from lines above its own, or from names to its left (ARCHITECTURE.md says why).
 LAYERS = """
 types errors console
-confdir menu
+confdir menu trust
 randomness tokenizers datasets models losses optimizers schedules metrics
 settings state plan objective batches averaging meters stepping tensors captured program
 device worth cost layout provenance rundir

@@ -223,9 +223,8 @@ class Study:
 
 
 def of_study(folder: Path, monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> SweepDir:
-    monkeypatch.setattr("dlrun.studies.study.Made", Study, raising=False)
-    monkeypatch.setattr(Study, "__module__", "dlrun.studies.study")
-    study = {"_target_": "dlrun.studies.study.Made", **arguments}
+    monkeypatch.setenv("DLRUN_TRUSTED", Study.__module__)
+    study = {"_target_": f"{Study.__module__}.{Study.__qualname__}", **arguments}
     return made_sweep(folder, {"optimizer.lr": RATES, "seed": [0, 1]}, errors, study=study)
 
 

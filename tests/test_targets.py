@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 import torch
 
+import dlrun
 from dlrun.arguments import check_arguments, describe, fits
 from dlrun.errors import ConfigError
 from dlrun.settings import Trainer
+from dlrun.studies.search_history import SearchHistory
 from dlrun.targets import check, make, partial, resolve
 
 if TYPE_CHECKING:
@@ -101,6 +107,9 @@ def test_what_is_allowed_is_found(lab: Path) -> None:
         "foreign_t.A",
         "dlrun.errors.difflib.get_close_matches",
         "dlrun.commands.train.main",
+        "dlrun.models.gpt.GPT.forward",
+        "torch.nn.utils.skip_init",
+        "torch.optim.lr_scheduler.StepLR",
         "..",
         "Mine",
         "",
@@ -121,6 +130,35 @@ def test_trusted_allows_what_it_lists_and_never_the_worst(lab: Path) -> None:
     assert resolve("collections.OrderedDict", trusted=["collections.OrderedDict"])
     assert "never allowed" in refusal(resolve, "torch.load", trusted=["torch", "torch.load"])
     assert "trusted: [foreign_t.A]" in refusal(resolve, "foreign_t.A", trusted=["foreign"])
+
+
+def test_of_dlrun_only_the_parts_can_be_named() -> None:
+    conf = Path(dlrun.__file__).parent.parent / "conf"
+    paths = {t for file in conf.rglob("*.yaml") for t in re.findall(r"_target_: *(dlrun\.[\w.]+)", file.read_text())}
+    paths |= {f"dlrun.datasets.{name}" for name in ("from_tensors", "from_datasets", "from_text")}
+    paths |= {f"dlrun.tokenizers.{name}" for name in ("Bpe", "Byte", "Character", "Word")}
+    parts = {resolve(path) for path in paths} | {SearchHistory}
+    named = []
+    for module in pkgutil.walk_packages(dlrun.__path__, "dlrun."):
+        if module.name == "dlrun.__main__":
+            continue
+        owner = importlib.import_module(module.name)
+        for name in vars(owner):
+            with contextlib.suppress(ConfigError):
+                named.append((f"{module.name}.{name}", resolve(f"{module.name}.{name}")))
+    assert len(named) > 40
+    assert not [path for path, found in named if found not in parts]
+
+
+def test_nothing_that_acts_on_runs_becomes_allowed_by_trust() -> None:
+    for path in ("dlrun.rundir.find", "dlrun.rundir.RunDir.update", "dlrun.targets.make", "dlrun.allowed.resolve"):
+        assert "never allowed" in refusal(resolve, path, trusted=["dlrun", path])
+
+
+@pytest.mark.parametrize("hidden", [[["_target_", "os.system"]], {"a": ["_target_"]}, "_target_"], ids=str)
+def test_a_target_among_values_is_refused(hidden: Any) -> None:
+    config = {"_target_": "torch.nn.ParameterDict", "parameters": hidden}
+    assert "parameters" in refusal(check, config, where="model")
 
 
 def test_errors_say_what_to_type(lab: Path) -> None:

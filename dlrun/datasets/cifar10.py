@@ -20,6 +20,8 @@ from dlrun.datasets.tensors import from_tensors
 from dlrun.errors import DataError
 from dlrun.types import Data
 
+__all__ = ["cifar10"]
+
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 # the module in which numpy keeps `_reconstruct` has moved; an array's own pickle tells where it is

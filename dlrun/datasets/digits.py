@@ -15,6 +15,8 @@ from dlrun.datasets.tensors import from_tensors
 from dlrun.errors import DataError
 from dlrun.types import Data
 
+__all__ = ["digits"]
+
 
 def parse(content: bytes) -> Tensor:
     """Return the table of comma-separated whole numbers, uint8 [N, 65]: 64 pixels and the class a row.

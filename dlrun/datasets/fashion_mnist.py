@@ -10,6 +10,8 @@ from dlrun.datasets.idx import idx_images
 from dlrun.datasets.sources import FASHION_MNIST
 from dlrun.types import Data
 
+__all__ = ["fashion_mnist"]
+
 NAMES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
 

@@ -16,6 +16,8 @@ from dlrun.datasets.windows import Streams, Windows
 from dlrun.errors import ConfigError, DataError
 from dlrun.types import Data, Spec, Tokenizer
 
+__all__ = ["from_text"]
+
 
 def from_text(
     name: str,

@@ -9,6 +9,8 @@ from dlrun.datasets.idx import idx_images
 from dlrun.datasets.sources import MNIST
 from dlrun.types import Data
 
+__all__ = ["mnist"]
+
 
 def mnist(
     *,

@@ -10,6 +10,8 @@ from torch import Tensor
 from dlrun.datasets.plane import two_classes
 from dlrun.types import Data
 
+__all__ = ["moons"]
+
 
 def half_circles(place: Tensor, classes: Tensor) -> Tensor:
     """Return points [N, 2]: class 0 on (cos t, sin t), class 1 on (1 - cos t, 1/2 - sin t), t = π·`place`."""

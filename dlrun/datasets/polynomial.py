@@ -12,6 +12,8 @@ from dlrun.datasets.tensors import Pair, from_tensors
 from dlrun.errors import ConfigError
 from dlrun.types import Data
 
+__all__ = ["polynomial"]
+
 
 def smooth(x: Tensor) -> Tensor:
     """Return f*(x) = 0.5 + 0.8 sin(2.5 π x), which on [0, 1] lies in [-0.3, 1.3].

@@ -14,6 +14,8 @@ from torch import Tensor
 from dlrun.datasets.plane import two_classes
 from dlrun.types import Data
 
+__all__ = ["spirals"]
+
 
 def arms(place: Tensor, classes: Tensor, turns: float) -> Tensor:
     """Return points [N, 2] at radius r = √`place` and angle 2π·`turns`·r, half a turn on for class 1."""

@@ -13,6 +13,8 @@ from dlrun.datasets.text import walk
 from dlrun.errors import ConfigError, DataError
 from dlrun.types import Data, Tokenizer
 
+__all__ = ["stdlib"]
+
 _PASSED_OVER = ("test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages")
 
 

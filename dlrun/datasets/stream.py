@@ -17,6 +17,8 @@ from dlrun.errors import ConfigError, DataError
 from dlrun.randomness import libraries_kept, seed_libraries
 from dlrun.types import Augmentation, Batch, Data, Task, identity
 
+__all__ = ["from_datasets"]
+
 
 class Samples(Protocol):
     """Anything with a length and samples `(x, y)` by their number: a map-style data set."""

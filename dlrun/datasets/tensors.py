@@ -17,6 +17,8 @@ from dlrun.datasets.standardise import Standardise, statistics
 from dlrun.errors import ConfigError, DataError
 from dlrun.types import Batch, Data, Spec, Task
 
+__all__ = ["from_tensors"]
+
 Pair = tuple[Tensor, Tensor]
 """Inputs [N, ...] and targets [N, ...], as they are, before any preparation."""
 

@@ -13,6 +13,8 @@ from dlrun.datasets.language import from_text
 from dlrun.errors import ConfigError, DataError, did_you_mean
 from dlrun.types import Data, Tokenizer
 
+__all__ = ["text"]
+
 
 def text(
     *,

@@ -7,6 +7,8 @@ from dlrun.datasets.language import from_text
 from dlrun.datasets.sources import TINYSHAKESPEARE
 from dlrun.types import Data, Tokenizer
 
+__all__ = ["tinyshakespeare"]
+
 
 def tinyshakespeare(
     *,

@@ -11,6 +11,8 @@ from dlrun.datasets.language import from_text
 from dlrun.datasets.sources import WIKITEXT2
 from dlrun.types import Data, Tokenizer
 
+__all__ = ["wikitext2"]
+
 
 def wikitext2(
     *,

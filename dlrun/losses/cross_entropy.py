@@ -10,6 +10,8 @@ from dlrun.errors import ConfigError
 from dlrun.losses.checked import class_scores
 from dlrun.types import IGNORED, Batch
 
+__all__ = ["cross_entropy"]
+
 
 def cross_entropy(model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
     """Return -log softmax(model(x))[y], in nats: a value a sample, or while gradients are taken their mean.

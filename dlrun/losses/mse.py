@@ -9,6 +9,8 @@ from torch.nn import functional as F
 from dlrun.losses.checked import values
 from dlrun.types import Batch
 
+__all__ = ["mse"]
+
 
 def mse(model: nn.Module, batch: Batch) -> Tensor:
     """Return the squared error, the mean over its components: a value a sample, or with gradients their mean.

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from dlrun.errors import ConfigError
 
+__all__ = ["ConvNet"]
+
 
 class ConvNet(nn.Module):
     """x [N, C, H, W] ↦ outputs [N, O]: two 5×5 convolutions, pooled by 3 and by 2, and two dense layers.

@@ -23,6 +23,8 @@ from dlrun.models.norms import Norm, normalisation
 from dlrun.models.positions import Rotation, rotation
 from dlrun.models.text import check_dropout, check_fits, window
 
+__all__ = ["GPT"]
+
 Memory = tuple[KeysValues, ...]
 """The keys and values of each block."""
 

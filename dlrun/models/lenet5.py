@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from dlrun.models.convnet import image
 
+__all__ = ["LeNet5"]
+
 SIDE = 32
 
 

@@ -11,6 +11,8 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+__all__ = ["Linear"]
+
 
 class Linear(nn.Module):
     """x [N, *input_shape] ↦ features(x) @ coefficients [N, outputs].

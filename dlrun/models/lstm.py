@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from dlrun.errors import ConfigError
 from dlrun.models.text import check_dropout, window
 
+__all__ = ["LSTM"]
+
 State = tuple[Tensor, Tensor]
 """What the layers put out last and what their cells hold, each [layers, B, C]."""
 

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from dlrun.errors import ConfigError
 
+__all__ = ["MLP"]
+
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "gelu": nn.GELU,

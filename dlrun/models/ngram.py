@@ -23,6 +23,8 @@ from dlrun.errors import ConfigError
 from dlrun.models.smoothing import Shares, additive, discounted
 from dlrun.models.text import checked_vocabulary
 
+__all__ = ["NGram"]
+
 PORTION = 2**22
 """Probabilities that are computed together: 16 MiB of them."""
 

@@ -19,6 +19,8 @@ from dlrun.models.gpt import GPT
 from dlrun.models.gpt_sizes import Name
 from dlrun.models.text import check_fits, window
 
+__all__ = ["noncausal"]
+
 
 class NonCausal(nn.Module):
     """x [B, T] ↦ logits [B, T, V]: for each t the pass of `inner` over x_0 … x_t, ∅, …, ∅, read off at t.

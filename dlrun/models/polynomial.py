@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from dlrun.errors import ConfigError
 
+__all__ = ["Polynomial"]
+
 
 class Polynomial(nn.Module):
     """x [N, 1] ↦ features(x) @ coefficients [N, outputs], of the given degree.

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from dlrun.errors import ConfigError
 
+__all__ = ["TanhLayers"]
+
 
 class TanhLayers(nn.Module):
     """x [N, *input_shape] of F values ↦ outputs [N, O], through `depth` layers h ↦ tanh(W·h) with W of F×F.

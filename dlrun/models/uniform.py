@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from dlrun.models.text import checked_vocabulary
 
+__all__ = ["Uniform"]
+
 
 class Uniform(nn.Module):
     """x [B, T] ↦ logits [B, T, V], all zero. There is nothing to train: use it with `optimizer=counting`.

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from dlrun.optimizers.parameters import Group, check_rate, fuses, grouped, has_fused, pick, restore
 
+__all__ = ["Adam"]
+
 
 @dataclass
 class Adam:

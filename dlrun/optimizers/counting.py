@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from dlrun.errors import ConfigError
 from dlrun.types import Batch, Update
 
+__all__ = ["Counting"]
+
 if TYPE_CHECKING:
     from dlrun.objective import Objective
 

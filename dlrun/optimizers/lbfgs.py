@@ -12,6 +12,8 @@ from dlrun.errors import ConfigError
 from dlrun.optimizers.parameters import check_rate
 from dlrun.types import Batch, Update
 
+__all__ = ["LBFGS"]
+
 if TYPE_CHECKING:
     from dlrun.objective import Objective
 

@@ -20,6 +20,8 @@ from dlrun.errors import ConfigError
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.parameters import check_rate, restore
 
+__all__ = ["Muon"]
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """The quintic's a, b and c, chosen for the steepest slope at zero: singular values end between 0.7 and 1.2."""
 

@@ -11,6 +11,8 @@ from torch import Tensor
 from dlrun.errors import ConfigError
 from dlrun.optimizers.parameters import Group, check_rate, fuses, grouped, has_fused, pick, restore
 
+__all__ = ["SGD"]
+
 
 class _At(NamedTuple):
     """The rates of one step."""

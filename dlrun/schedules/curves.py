@@ -13,6 +13,8 @@ from typing import Literal
 
 from dlrun.errors import ConfigError
 
+__all__ = ["constant", "cosine", "linear", "one_cycle", "step_decay", "warmup_stable_decay"]
+
 
 def constant(step: int, steps: int, warmup: float = 0.0) -> float:
     """Return 1, after the warm-up.

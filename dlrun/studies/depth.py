@@ -13,6 +13,8 @@ from dlrun.figures.style import BLACK, COLOURS, MARKERS, figure, styled
 from dlrun.results import Result
 from dlrun.studies.study import Claim, Finding, judged
 
+__all__ = ["Depth"]
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure

@@ -15,6 +15,8 @@ from dlrun.studies.bands import bands
 from dlrun.studies.study import Claim, Finding, judged
 from dlrun.studies.table import Table, by_value, common, least, means
 
+__all__ = ["DoubleDescent"]
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 

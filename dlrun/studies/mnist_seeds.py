@@ -14,6 +14,8 @@ from dlrun.results import Result
 from dlrun.studies.bands import STYLES
 from dlrun.studies.study import Claim, Finding, judged
 
+__all__ = ["MnistSeeds"]
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 

@@ -13,6 +13,8 @@ from dlrun.results import Curves, Result
 from dlrun.studies.bands import curve_band, over_steps
 from dlrun.studies.study import Claim, Finding, judged
 
+__all__ = ["Overfitting"]
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 

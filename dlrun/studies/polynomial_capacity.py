@@ -17,6 +17,8 @@ from dlrun.studies.bands import bands
 from dlrun.studies.study import Claim, Finding, judged
 from dlrun.studies.table import Table, by_value, common, least, means, values
 
+__all__ = ["PolynomialCapacity"]
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure

@@ -19,6 +19,8 @@ from dlrun.results import Result
 from dlrun.studies.power_law import Law, Line, fit, straight
 from dlrun.studies.study import Claim, Finding, judged
 
+__all__ = ["ScalingLaws"]
+
 HELD_OUT = 5.0
 """A model of so many times the parameters of the next smaller takes no part in the fit."""
 LEFT = 0.03

@@ -16,6 +16,8 @@ from dlrun.studies.bands import bands
 from dlrun.studies.study import Claim, Finding, judged
 from dlrun.studies.table import Table, by_value, common, least, means, values
 
+__all__ = ["Schedules"]
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure

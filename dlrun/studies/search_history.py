@@ -14,6 +14,8 @@ from dlrun.figures.style import BLACK, BLUE, figure, styled
 from dlrun.results import Result
 from dlrun.studies.study import Claim, Finding
 
+__all__ = ["SearchHistory"]
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 

@@ -13,6 +13,8 @@ from dlrun.studies.bands import bands
 from dlrun.studies.study import Claim, Finding, judged
 from dlrun.studies.table import Table, by_value, common, means, rank_correlation
 
+__all__ = ["WeightDecay"]
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, Protocol
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from dlrun import manifest
+from dlrun import manifest, trust
 from dlrun.errors import RunError
 from dlrun.manifest import Job
 from dlrun.results import Result
@@ -146,6 +147,8 @@ def continued(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictConfig 
     Raises `UserError` if another process conducts it, or if its jobs would not be what they were.
     """
     what = manifest.read(sweep)
+    trusted = {"trusted": trust.granted()}
+    what = replace(what, jobs=tuple(replace(job, config=job.config | trusted) for job in what.jobs))
     with sweep.held():
         begin.tell_continued(sweep, what, retry_failed=retry_failed)
     definer = begin.check_unchanged(sweep, what)

@@ -16,6 +16,8 @@ from typing import Any
 from dlrun.errors import UserError
 from dlrun.tokenizers.portions import at_gaps
 
+__all__ = ["Bpe"]
+
 LEAST = 256
 """The smallest vocabulary: the bytes."""
 

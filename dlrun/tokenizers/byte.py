@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+__all__ = ["Byte"]
+
 
 class Byte:
     """The bytes 0 … 255, each a token."""

@@ -8,6 +8,8 @@ from typing import Any
 
 from dlrun.errors import UserError
 
+__all__ = ["Character"]
+
 
 class Character:
     """The characters of `alphabet`, each a token: its place there."""

@@ -14,6 +14,8 @@ from typing import Any
 
 from dlrun.tokenizers.portions import at_gaps
 
+__all__ = ["Word"]
+
 UNKNOWN, END = "<unk>", "<eos>"
 _WORD = re.compile(r"\n|\S+")
 

@@ -1,0 +1,92 @@
+"""A record that came from somebody else: its `trusted:` counts only where this user grants the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import dlrun
+from dlrun import trust
+from dlrun.errors import ConfigError
+from dlrun.rundir import RunDir, all_runs
+from dlrun.sweepdir import all_sweeps
+from tests.conftest import Called
+
+Call = Callable[..., Called]
+QUICK = ("trainer.epochs=1", "tracking.enabled=false", "trainer.figures=false")
+METRIC = "def metric(model, batch):\n    open('ran', 'w').close()\n    return batch.x.sum() * 0, len(batch.x)\n"
+
+
+@pytest.fixture
+def elsewhere(here: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that is installed outside the user's folder, and writes a file `ran` when its metric is called."""
+    monkeypatch.setenv(trust.VARIABLE, "")
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "outside.py").write_text(METRIC)
+    monkeypatch.syspath_prepend(str(folder))
+
+
+@pytest.fixture
+def received(elsewhere: None, call: Call) -> RunDir:
+    """A run folder whose configuration was edited: it names a metric of `outside`, and trusts itself."""
+    assert call("train", *QUICK).code == 0
+    run = all_runs()[-1]
+    config = yaml.safe_load(run.config.read_text())
+    config |= {"trusted": ["outside"], "metrics": {"x": {"_target_": "outside.metric"}}}
+    run.config.write_text(yaml.safe_dump(config))
+    return run
+
+
+@pytest.mark.parametrize("command", ["test", "predict", "resume"])
+def test_a_received_run_runs_no_code_that_only_it_trusts(
+    received: RunDir, here: Path, call: Call, command: str
+) -> None:
+    np.save(here / "x.npy", np.zeros((1, 64)))
+    rest = {"predict": ["x.npy"], "resume": ["trainer.epochs=2"], "test": []}[command]
+    refused = call(command, str(received.path), *rest)
+    assert refused.code == 2
+    assert "trusted=[outside.metric]" in refused.err  # the words to type
+    assert not (here / "ran").exists()
+    assert call(command, str(received.path), *rest, "trusted=[outside.metric]").code == 0
+    assert (here / "ran").exists()
+
+
+def test_a_notebook_asks_too(received: RunDir) -> None:
+    with pytest.raises(ConfigError, match=r"outside\.metric"):
+        dlrun.load(str(received.path))
+    assert dlrun.load(str(received.path), trusted=["outside"]).model
+
+
+def test_the_user_s_own_configuration_and_environment_grant(
+    received: RunDir, here: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "conf").mkdir()
+    (here / "conf" / "mine.yaml").write_text("trusted: [outside]\n")
+    assert call("test", received.id).code == 0
+    (here / "conf" / "mine.yaml").unlink()
+    assert call("test", received.id).code == 2
+    monkeypatch.setenv(trust.VARIABLE, "other,outside")
+    assert call("test", received.id).code == 0
+
+
+def test_a_received_sweep_runs_no_code_that_only_it_trusts(elsewhere: None, here: Path, call: Call) -> None:
+    metric = ("trusted=[outside]", "+metrics.x._target_=outside.metric")
+    assert call("train", "-m", "seed=0,1", "hydra/launcher=batched", *QUICK, *metric).code == 0
+    sweep = all_sweeps()[-1]
+    (sweep.path / "1" / "summary.json").unlink()
+    (sweep.path / "1" / "journal.jsonl").unlink()
+    (here / "ran").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(trust.VARIABLE, "")
+        refused = call("resume", sweep.id)
+        assert refused.code == 2
+        assert "trusted=[outside.metric]" in refused.err
+        assert not (here / "ran").exists()
+
+
+def test_a_value_that_is_no_list_is_refused(here: Path, call: Call) -> None:
+    assert "trusted=[mylab]" in call("test", "x", "trusted=mylab").err

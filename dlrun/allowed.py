@@ -76,6 +76,14 @@ def resolve(path: str, *, trusted: Sequence[str] = (), folder: Path | None = Non
     return target
 
 
+def allows(path: str, *, trusted: Sequence[str] = (), packages: Sequence[str] = ()) -> bool:
+    """Whether a name lies in one of `packages`, in the user's own folder, or in what is trusted."""
+    known = _Allowed(tuple(trusted), Path.cwd().resolve())
+    return not _within(path, NEVER) and (
+        _within(path, packages) or _within(path, known.trusted) or known.is_users(path.split(".")[0])
+    )
+
+
 class _Allowed:
     """Which paths may be named, and where what they name may be defined."""
 
@@ -91,7 +99,7 @@ class _Allowed:
             return
         if _within(path, NEVER):
             raise ConfigError(_never(path))
-        if not (_within(path, LIBRARIES) or _within(path, self.trusted) or self._is_users(path.split(".")[0])):
+        if not (_within(path, LIBRARIES) or _within(path, self.trusted) or self.is_users(path.split(".")[0])):
             self._refuse(path, "is not allowed as a _target_")
 
     def check_origin(self, path: str, found: Any) -> None:
@@ -107,13 +115,13 @@ class _Allowed:
             return
         if _within(full, NEVER):
             raise ConfigError(_never(path))
-        if path in self.trusted or _within(full, self.trusted) or self._is_users(module.split(".")[0]):
+        if path in self.trusted or _within(full, self.trusted) or self.is_users(module.split(".")[0]):
             return
         if not (_within(full, LIBRARIES) and _is_library_part(inner, full)):
             self._refuse(path, f"leads to «{full}», which is not allowed as a _target_")
 
-    def _is_users(self, module: str) -> bool:
-        """Return whether a top-level module lies in the user's folder, and not among what is installed there."""
+    def is_users(self, module: str) -> bool:
+        """Whether a top-level module lies in the user's folder, and not among what is installed there."""
         try:
             spec = importlib.util.find_spec(module)
         except (ImportError, ValueError):  # ValueError: «__main__» has no spec

@@ -28,7 +28,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dlrun import console, multirun, rundir, trust
+from dlrun import console, hydra_targets, multirun, rundir, trust
 from dlrun.composition import JOB, PRIMARY, config, load, opened, tell_clashes, without_hydra
 from dlrun.errors import ConfigError, DlrunError, UserError, place
 
@@ -61,7 +61,7 @@ def run(argv: Sequence[str], *, prog: str, prepare: Callable[[DictConfig], P], t
             args.overrides.append("hydra.mode=MULTIRUN")
         cfg = load(hydra, name, args.overrides)
         tell_clashes(cfg, name)
-        trust.grant(cfg.trusted if OmegaConf.is_list(cfg.get("trusted")) else [])
+        _check_trust(cfg)
         if cfg.hydra.mode == RunMode.MULTIRUN:
             own = str(cfg.hydra.launcher._target_).startswith(multirun.OWN)
             return _conducted(hydra, cfg) if own else _sweep(hydra, cfg, args.overrides, each)
@@ -94,7 +94,7 @@ def consult(
             args.overrides.append("hydra.mode=MULTIRUN")
         cfg = load(hydra, name, args.overrides)
         tell_clashes(cfg, name)
-        trust.grant(cfg.trusted if OmegaConf.is_list(cfg.get("trusted")) else [])
+        _check_trust(cfg)
         if cfg.hydra.mode == RunMode.MULTIRUN:
             if several is None:
                 raise UserError(sweep)
@@ -178,6 +178,13 @@ def _failed(returned: Any) -> Iterator[Exception]:
     elif isinstance(returned, list | tuple):
         for inner in returned:
             yield from _failed(inner)
+
+
+def _check_trust(cfg: DictConfig) -> None:
+    """Grant what a composed configuration trusts, for the user has composed it; check what Hydra would call."""
+    trusted = [str(name) for name in cfg.trusted] if OmegaConf.is_list(cfg.get("trusted")) else []
+    trust.grant(trusted)
+    hydra_targets.check(cfg.hydra, trusted=trusted)
 
 
 def _folder() -> Path:

@@ -37,6 +37,8 @@ MISTAKES = {
     "optimizer.lr=0.1,0.2": ["several values", "add -m", "[0.1,0.2]"],
     "model._target_=dlrun.models.mlp.MPL": ["«MPL»", "Did you mean «MLP»?"],
     "model._target_=os.system": ["is not allowed", "torch.nn", "trusted=[os.system]"],
+    "+hydra.callbacks.x._target_=os.system": ["«hydra.callbacks.x._target_=os.system»", "trusted=[os.system]"],
+    "+hydra.job_logging.handlers.x={class: os.system}": ["«hydra.job_logging.handlers.x.class=os.system»", "logging"],
     "name=a/b": ["«name=a/b»", "letters, digits"],
     # unknown or deleted keys
     "+foo=3": ["There is no key «foo»", "init_from"],

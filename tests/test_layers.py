@@ -29,7 +29,7 @@ allowed arguments targets configuration weights rehearsal build
 interrupt presentation samples saving recorder scoring profile run reload
 tracking
 studies report sweep search
-advice composition multirun compose
+advice composition hydra_targets multirun compose
 commands cli
 """.split()  # noqa: SIM905 -- read line by line
 

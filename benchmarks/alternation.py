@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import median, quantiles
 from typing import NamedTuple, TypeVar
 
-from dlrun.console import HEARTBEAT
+from dlrun.terminal.output import HEARTBEAT
 
 T = TypeVar("T")
 

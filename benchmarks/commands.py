@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dlrun.rundir import RunDir
+from dlrun.storage.rundir import RunDir
 
 SHELL = ("DLRUN_OUTPUTS", "DLRUN_TRACEBACK", "MLFLOW_TRACKING_URI", "PYTHONDONTWRITEBYTECODE")
 """Settings of the caller's that would change what is measured: without bytecode each start compiles dlrun anew."""

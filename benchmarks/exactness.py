@@ -6,9 +6,9 @@ import argparse
 
 from benchmarks import commands, report
 from benchmarks.report import Figure, Section
-from dlrun.console import number
-from dlrun.evaluation import evaluate
-from dlrun.reload import rebuild, select
+from dlrun.engine.evaluation import evaluate
+from dlrun.runs.reload import rebuild, select
+from dlrun.terminal.output import number
 
 
 def measure(*, quick: bool = False) -> Section:

@@ -14,8 +14,8 @@ from pathlib import Path
 from benchmarks import commands, report
 from benchmarks.alternation import spread
 from benchmarks.report import Figure, Section
-from dlrun import journal
-from dlrun.rundir import RunDir, wait_until
+from dlrun.storage import journal
+from dlrun.storage.rundir import RunDir, wait_until
 from dlrun.tracking import store_uri
 
 WITHIN = 30.0

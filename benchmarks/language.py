@@ -1,4 +1,4 @@
-"""Tokens a second of a language model's training: `dlrun.loop.train` beside the loop of nanoGPT.
+"""Tokens a second of a language model's training: `dlrun.engine.loop.train` beside the loop of nanoGPT.
 
 Programs take turns in one process: nanoGPT's loop with a plain model, nanoGPT's loop with dlrun's model, dlrun's loop
 with dlrun's model. What a user gets, in a process that is set up as the command does it, `frameworks` tells.
@@ -18,21 +18,21 @@ from benchmarks.alternation import Cost, alternate, cost, ratios, spread
 from benchmarks.gpt import Recipe
 from benchmarks.report import Figure, Section
 from benchmarks.step import CPU, Silent
-from dlrun import loop
-from dlrun.batches import Batches
-from dlrun.datasets.files import folder_of
-from dlrun.datasets.sources import TINYSHAKESPEARE
+from dlrun.datasets.files.files import folder_of
+from dlrun.datasets.files.sources import TINYSHAKESPEARE
+from dlrun.datasets.language.windows import Windows
 from dlrun.datasets.tinyshakespeare import tinyshakespeare
-from dlrun.datasets.windows import Windows
+from dlrun.engine import loop
+from dlrun.engine.batches import Batches
+from dlrun.engine.objective import Objective
+from dlrun.engine.plan import Plan
+from dlrun.engine.state import State
 from dlrun.errors import DataError
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.models.gpt import GPT
-from dlrun.objective import Objective
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.descent import Descent
-from dlrun.plan import Plan
 from dlrun.schedules.curves import cosine
-from dlrun.state import State
 
 LETTERS = 65
 

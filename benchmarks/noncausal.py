@@ -14,10 +14,10 @@ from torch import Tensor
 from benchmarks import report
 from benchmarks.alternation import alternate, cost, ratios, spread
 from benchmarks.report import Figure, Section
-from dlrun.cost import count_flops
+from dlrun.engine.objective import Objective
+from dlrun.execution.flops import count_flops
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.models.noncausal import noncausal
-from dlrun.objective import Objective
 from dlrun.types import Batch
 
 VOCABULARY = 65

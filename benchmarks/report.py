@@ -69,7 +69,7 @@ def machine() -> str:
     """Return the processor and how many of its cores there are for us."""
     import torch
 
-    from dlrun.device import describe
+    from dlrun.execution.device import describe
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{describe(torch.device('cpu'))}, {cores} cores, {platform.system()}"

@@ -21,17 +21,18 @@ from benchmarks import report
 from benchmarks.alternation import alternate, cost, ratios, spread
 from benchmarks.report import Figure, Section
 from benchmarks.step import images
-from dlrun import device, loop
-from dlrun.batches import Batches
-from dlrun.datasets.tensors import TensorSplit
-from dlrun.ensemble import Ensemble, Members
+from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.engine import loop
+from dlrun.engine.batches import Batches
+from dlrun.engine.objective import Objective
+from dlrun.engine.plan import Plan
+from dlrun.execution import device
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.models.mlp import MLP
-from dlrun.objective import Objective
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.sgd import SGD
-from dlrun.plan import Plan
 from dlrun.schedules.curves import constant
+from dlrun.stacked.training import Ensemble, Members
 
 CPU = torch.device("cpu")
 

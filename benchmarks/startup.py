@@ -12,7 +12,7 @@ from statistics import median
 from benchmarks import commands, report
 from benchmarks.alternation import added, alternate, ratios, spread
 from benchmarks.report import Figure, Section
-from dlrun import journal
+from dlrun.storage import journal
 
 TORCH = "import torch"
 OPTIMIZER = f"{TORCH}; torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)"

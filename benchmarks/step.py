@@ -1,4 +1,4 @@
-"""The time of a step: `dlrun.loop.train` beside a bare loop of the same maths, on the same threads.
+"""The time of a step: `dlrun.engine.loop.train` beside a bare loop of the same maths, on the same threads.
 
 Many short rounds tell more than a few long ones: what else the machine does changes by the second.
 """
@@ -20,24 +20,26 @@ from torch import Tensor, nn
 from benchmarks import bare, report
 from benchmarks.alternation import Cost, added, alternate, cost, ratios, spread
 from benchmarks.report import Figure, Section
-from dlrun import layout, loop, program
-from dlrun.batches import Batches
-from dlrun.datasets.files import folder_of
+from dlrun.datasets.files.files import folder_of
+from dlrun.datasets.files.sources import MNIST
 from dlrun.datasets.mnist import mnist
-from dlrun.datasets.sources import MNIST
-from dlrun.datasets.tensors import TensorSplit
+from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.engine import loop
+from dlrun.engine.batches import Batches
+from dlrun.engine.objective import Objective
+from dlrun.engine.plan import Plan
+from dlrun.engine.state import State
+from dlrun.engine.steppers import Stepping
 from dlrun.errors import DataError
-from dlrun.journal import Journal
+from dlrun.execution import compiled as program
+from dlrun.execution import memory_format
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
 from dlrun.models.convnet import ConvNet
 from dlrun.models.mlp import MLP
-from dlrun.objective import Objective
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.sgd import SGD
-from dlrun.plan import Plan
-from dlrun.state import State
-from dlrun.stepping import Stepping
+from dlrun.storage.journal import Journal
 from dlrun.types import Loss
 
 CPU = torch.device("cpu")
@@ -124,7 +126,7 @@ def _powers(n: int) -> tuple[Tensor, Tensor]:
 def training(case: Case, model: nn.Module) -> loop.Training:
     """Return the case as dlrun's loop takes it."""
     optimizer = Descent(SGD(lr=case.lr))
-    layout.lay_out(model, layout.decide("auto", model, optimizer, CPU, "fp32"))
+    memory_format.lay_out(model, memory_format.decide("auto", model, optimizer, CPU, "fp32"))
     objective = Objective(model, case.loss)
     optimizer.init(objective)
     steps = case.steps

@@ -18,8 +18,8 @@ from typing import NamedTuple
 from benchmarks import commands, report
 from benchmarks.alternation import added, alternate, ratios, spread
 from benchmarks.report import Figure, Section
-from dlrun import journal
-from dlrun.rundir import RunDir
+from dlrun.storage import journal
+from dlrun.storage.rundir import RunDir
 
 MNIST = ("+experiment=mnist", "dataset.validation_size=0", "trainer.threads=2")
 DIGITS = ("+experiment=digits", "dataset.validation_size=0")

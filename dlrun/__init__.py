@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dlrun.reload import Loaded
+    from dlrun.runs.reload import Loaded
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
@@ -19,6 +19,6 @@ def load(reference: str, *, trusted: Sequence[str] = ()) -> Loaded:
     this folder that its configuration may use. Raises
     `dlrun.errors.UserError` if there is no such run, or it has no weights yet.
     """
-    from dlrun import reload  # torch is imported only when it is needed: `dlrun --help` imports this file
+    from dlrun.runs import reload  # torch is imported only when it is needed: `dlrun --help` imports this file
 
     return reload.load(reference, trusted=trusted)

@@ -7,9 +7,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from dlrun import confdir, console, trust
 from dlrun.commands import COMMANDS, COMPOSING
+from dlrun.config import paths, trust
 from dlrun.errors import DlrunError, UserError, did_you_mean
+from dlrun.terminal import output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             import traceback
 
             traceback.print_exception(error)
-        console.warn(str(error))
+        output.warn(str(error))
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -36,7 +37,7 @@ def _dispatch(given: list[str]) -> int:
         print(usage())
         return 0 if given else 2
     command, *rest = given
-    confdir.find_own_modules()
+    paths.find_own_modules()
     if command == "--version":
         from dlrun import __version__
 

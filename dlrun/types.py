@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from dlrun.objective import Objective
+    from dlrun.engine.objective import Objective
 
 Task = Literal["classification", "regression", "density", "language"]
 

@@ -9,8 +9,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from dlrun.manifest import Job, Manifest
-from dlrun.sweepdir import SweepDir
+from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.sweepdir import SweepDir
 
 GROUPS = ("model", "loss", "optimizer", "schedule")
 Metrics = Callable[[dict[str, Any]], dict[str, float]]

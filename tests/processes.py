@@ -28,7 +28,7 @@ PLACE = "DLRUN_TEST_SERVERS"
 """The variable that holds the folder of the servers' sockets: one for all processes of a session of pytest."""
 
 SERVERS = {
-    "dlrun": ("dlrun.commands.train", "dlrun.commands.resume", "dlrun.sweep.worker", "sklearn.datasets"),
+    "dlrun": ("dlrun.commands.train", "dlrun.commands.resume", "dlrun.sweeps.pool.worker", "sklearn.datasets"),
     "mlflow": ("dlrun.tracking.sweep_upload", "mlflow.tracking", "mlflow.store.tracking.sqlalchemy_store"),
 }
 """What each server imports, when it is first asked: never a module that is run by its name."""

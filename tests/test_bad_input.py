@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlrun.rundir import RunDir, all_runs
+from dlrun.storage.rundir import RunDir, all_runs
 from tests.conftest import Called
 
 Call = Callable[..., Called]

@@ -22,19 +22,22 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.test_utils.launcher_common_tests import LauncherTestSuite
 
-from dlrun import checkpoint, compose, console, loop, manifest
-from dlrun.build import build, dataset
-from dlrun.datasets.tensors import TensorSplit
-from dlrun.interrupt import Interrupt
-from dlrun.results import Result, results
-from dlrun.rundir import RunDir, wait_until
-from dlrun.sweep import batched, pace, shared
-from dlrun.sweep.groups import Builder
-from dlrun.sweep.inside import Inside
-from dlrun.sweep.outcome import Outcome, Task
-from dlrun.sweep.shared import SharedData
-from dlrun.sweep.slots import Slot
-from dlrun.sweepdir import SweepDir, all_sweeps
+from dlrun.commands import _hydra
+from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.engine import loop
+from dlrun.runs.build import build, dataset
+from dlrun.runs.interrupt import Interrupt
+from dlrun.storage import checkpoint, manifest
+from dlrun.storage.results import Result, results
+from dlrun.storage.rundir import RunDir, wait_until
+from dlrun.storage.sweepdir import SweepDir, all_sweeps
+from dlrun.sweeps.batched import policy, shared_data, timing
+from dlrun.sweeps.batched.members import Builder
+from dlrun.sweeps.batched.shared_data import SharedData
+from dlrun.sweeps.pool.in_process import Inside
+from dlrun.sweeps.pool.slots import Slot
+from dlrun.sweeps.pool.task import Outcome, Task
+from dlrun.terminal import output
 from dlrun.types import Data
 from tests.processes import Process
 
@@ -108,7 +111,7 @@ def words(result: Result) -> list[str]:
 @pytest.fixture
 def faster_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the timing come out for the stack, as it does on a machine that does nothing else."""
-    monkeypatch.setattr(pace, "together", lambda trainings, threads: 0.0)
+    monkeypatch.setattr(timing, "together", lambda trainings, threads: 0.0)
 
 
 @pytest.mark.usefixtures("faster_together")
@@ -199,7 +202,7 @@ def test_a_member_that_diverges_fails_alone(call: Call, here: Path) -> None:
 def test_a_program_that_fails_leaves_its_runs_to_go_on_one_by_one(
     call: Call, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dlrun.sweep import stack
+    from dlrun.sweeps.batched import training as stack
 
     def fails(*parts: Any) -> None:
         raise RuntimeError("no room")
@@ -212,8 +215,8 @@ def test_a_program_that_fails_leaves_its_runs_to_go_on_one_by_one(
 
 
 def test_jobs_that_are_slower_together_go_one_by_one(call: Call, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pace, "together", lambda trainings, threads: 3e-3)
-    monkeypatch.setattr(pace, "alone", lambda training, threads: 2e-3)
+    monkeypatch.setattr(timing, "together", lambda trainings, threads: 3e-3)
+    monkeypatch.setattr(timing, "alone", lambda training, threads: 2e-3)
     done, found = swept(call, *MLPS, "seed=0,1", "hydra.launcher.verify=1", BATCHED)
     assert done.code == 0, done.err
     assert "2 jobs not as one program: a step of a run takes 3 ms together, 2 ms alone" in done.out
@@ -230,8 +233,8 @@ def test_jobs_that_follow_one_another_load_their_data_once(
         loads.append(config["dataset"])
         return dataset(config)
 
-    monkeypatch.setattr(pace, "together", lambda trainings, threads: inf)
-    monkeypatch.setattr(shared, "dataset", load)
+    monkeypatch.setattr(timing, "together", lambda trainings, threads: inf)
+    monkeypatch.setattr(shared_data, "dataset", load)
     done, found = swept(call, *MLPS, "seed=0,1,2", BATCHED, "hydra.launcher.slots=1")
     assert done.code == 0, done.err
     assert "testing" in done.out and all("test/loss" in result.metrics for result in found)
@@ -404,16 +407,16 @@ def test_a_job_that_swallows_an_interrupt_ends_the_sweep_too(tmp_path: Path) -> 
     [(10, 0.01, 2, True), (10, 10.0, 2, False), (1, 100.0, 2, True), (10, 10.0, 1, True), (500, 0.02, 2, True)],
 )
 def test_jobs_stay_here_where_that_takes_no_longer(count: int, seconds: float, slots: int, here: bool) -> None:
-    from dlrun.manifest import Job
+    from dlrun.storage.manifest import Job
 
     jobs = [Job(n, (), {}, "", "") for n in range(count)]
-    why = batched.fits_here(jobs, dict.fromkeys(range(count), seconds), slots=slots)
+    why = policy.fits_here(jobs, dict.fromkeys(range(count), seconds), slots=slots)
     assert (why is None) == here
 
 
 def test_what_is_evaluated_counts_for_how_long_a_job_takes() -> None:
     def seconds(*overrides: str) -> float:
-        return batched.seconds_of(build(compose.config(["+experiment=digits", "trainer.steps=1", *overrides])))
+        return policy.seconds_of(build(_hydra.config(["+experiment=digits", "trainer.steps=1", *overrides])))
 
     forward = seconds("evaluation.train_samples=1000") - seconds("evaluation.train_samples=100")
     assert seconds("evaluation.train_samples=1000", "trainer.minutes=1", "trainer.steps=null") > 60
@@ -449,7 +452,7 @@ def test_a_damaged_checkpoint_fails_its_own_job_alone(call: Call, here: Path) ->
 
 @pytest.mark.usefixtures("faster_together")
 def test_a_stack_is_shown_while_it_trains(call: Call, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "HEARTBEAT", 0.0)
+    monkeypatch.setattr(output, "HEARTBEAT", 0.0)
     done, found = swept(call, *MLPS, "seed=0,1", BATCHED)
     assert done.code == 0, done.err
     steps = found[0].summary["steps"]

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dlrun.batches import Batches
-from dlrun.datasets.stream import StreamSplit
-from dlrun.datasets.tensors import TensorSplit
+from dlrun.datasets.tensors.map_style import StreamSplit
+from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.engine.batches import Batches
 from dlrun.types import Batch
 
 CPU = torch.device("cpu")
@@ -105,7 +105,7 @@ def test_a_streamed_data_set_gives_the_same_batches_from_any_step(workers: int) 
 
 def test_gathering_several_batches_at_once_changes_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def first(number: int, step: int) -> list[Batch]:
-        monkeypatch.setattr("dlrun.batches.MOST", number)
+        monkeypatch.setattr("dlrun.engine.batches.MOST", number)
         split = TensorSplit(torch.arange(23.0)[:, None], torch.arange(23))
         return list(islice(Batches(split, size=5, seed=3, device=torch.device("cpu")).start(step), 17))
 

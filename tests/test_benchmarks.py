@@ -13,7 +13,7 @@ from benchmarks import bare, commands, exactness, kill, mnist_error, noncausal, 
 from benchmarks.alternation import added, alternate, ratios, spread
 from benchmarks.report import Figure, Section
 from dlrun.models.mlp import MLP
-from dlrun.rundir import RunDir
+from dlrun.storage.rundir import RunDir
 
 pytestmark = pytest.mark.usefixtures("here")
 

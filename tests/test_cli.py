@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dlrun import __version__, cli, menu
+from dlrun import __version__, cli
 from dlrun.commands import COMMANDS
+from dlrun.config import choices
 from dlrun.errors import RunError, UserError
 
 
@@ -106,8 +107,8 @@ def test_list_shows_the_groups(call) -> None:
 def test_list_describes_every_choice(call, group: str) -> None:
     called = call("list", group)
     assert called.code == 0
-    for name, choice in menu.groups()[group].items():
-        assert menu.describe(choice), f"{choice.path} has no head comment, and its target no docstring"
+    for name, choice in choices.groups()[group].items():
+        assert choices.describe(choice), f"{choice.path} has no head comment, and its target no docstring"
         assert f"{name} " in called.out
 
 

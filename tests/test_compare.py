@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlrun.evidence import interval
-from dlrun.sweepdir import SweepDir
+from dlrun.analysis.statistics import interval
+from dlrun.storage.sweepdir import SweepDir
 from tests.conftest import Called
 from tests.made_sweeps import group_of, made_sweep
 

@@ -19,18 +19,19 @@ import pytest
 import tokenizers as library
 import torch
 
-from dlrun.datasets import corpus, from_text, text_files, token_cache
+from dlrun.datasets import from_text
 from dlrun.datasets import tinyshakespeare as tinyshakespeare_file
 from dlrun.datasets import wikitext2 as wikitext2_file
-from dlrun.datasets.corpus import Passage, String, parts
-from dlrun.datasets.language import from_tokens
-from dlrun.datasets.sources import TINYSHAKESPEARE, WIKITEXT2, File
+from dlrun.datasets.files.sources import TINYSHAKESPEARE, WIKITEXT2, File
+from dlrun.datasets.language import corpus, text_files, token_cache
+from dlrun.datasets.language.corpus import Passage, String, parts
+from dlrun.datasets.language.from_text import from_tokens
+from dlrun.datasets.language.token_cache import tokenizer_of, tokens_of
+from dlrun.datasets.language.windows import Streams, Windows
 from dlrun.datasets.stdlib import stdlib
 from dlrun.datasets.text import text as text_of
 from dlrun.datasets.tinyshakespeare import tinyshakespeare
-from dlrun.datasets.token_cache import tokenizer_of, tokens_of
 from dlrun.datasets.wikitext2 import wikitext2
-from dlrun.datasets.windows import Streams, Windows
 from dlrun.errors import ConfigError, DataError
 from dlrun.tokenizers import KINDS, Byte
 from dlrun.types import Data

@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dlrun import device
-from dlrun.cost import Cost, count_flops
-from dlrun.device import Execution
+from dlrun.engine.objective import Objective
+from dlrun.execution import device
+from dlrun.execution.device import Execution
+from dlrun.execution.flops import Cost, count_flops
 from dlrun.models.convnet import ConvNet
 from dlrun.models.lenet5 import LeNet5
 from dlrun.models.linear import Linear
 from dlrun.models.mlp import MLP
 from dlrun.models.polynomial import Polynomial
-from dlrun.objective import Objective
 from dlrun.types import Batch
 
 
@@ -139,7 +139,8 @@ def test_leaves_the_model_and_the_randomness_as_they_were() -> None:
 
 def test_costs_no_import() -> None:
     program = (
-        "import sys, torch\nfrom dlrun.cost import count_flops\nfrom dlrun.objective import Objective\n"
+        "import sys, torch\nfrom dlrun.execution.flops import count_flops\n"
+        "from dlrun.engine.objective import Objective\n"
         "from dlrun.types import Batch\nmodel = torch.nn.Conv2d(1, 2, 3)\n"
         "count_flops(Objective(model, lambda m, b: m(b.x).sum()), Batch(torch.ones(1, 1, 5, 5), None))\n"
         "assert 'torch._dynamo' not in sys.modules"

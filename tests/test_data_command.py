@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dlrun.commands import data
-from dlrun.datasets import sources
+from dlrun.datasets.files import sources
 from dlrun.errors import DataError, UserError
 
 

@@ -13,13 +13,13 @@ import torch
 
 from dlrun.datasets import from_tensors
 from dlrun.datasets.digits import digits
-from dlrun.datasets.fingerprint import fingerprint
 from dlrun.datasets.moons import moons
 from dlrun.datasets.polynomial import polynomial, smooth
 from dlrun.datasets.spirals import spirals
-from dlrun.datasets.splits import cut
-from dlrun.datasets.standardise import Standardise, statistics
-from dlrun.datasets.tensors import TensorSplit
+from dlrun.datasets.tensors.fingerprint import fingerprint
+from dlrun.datasets.tensors.splits import cut
+from dlrun.datasets.tensors.standardise import Standardise, statistics
+from dlrun.datasets.tensors.tensors import TensorSplit
 from dlrun.errors import ConfigError, DataError
 
 
@@ -251,7 +251,7 @@ def test_a_size_and_a_split_contradict() -> None:
 
 
 def test_the_package_costs_nothing_to_import() -> None:
-    code = "import dlrun.datasets, dlrun.datasets.sources, sys; print('torch' in sys.modules)"
+    code = "import dlrun.datasets, dlrun.datasets.files.sources, sys; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 

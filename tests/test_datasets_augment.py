@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dlrun.datasets.augment import Augment, augmentation
+from dlrun.datasets.tensors.augment import Augment, augmentation
 from dlrun.errors import ConfigError
 
 

@@ -20,9 +20,10 @@ import numpy as np
 import pytest
 import torch
 
-from dlrun.datasets import cifar10, files, idx
-from dlrun.datasets.decoded import decoded
-from dlrun.datasets.sources import CIFAR10, FASHION_MNIST, MNIST, File, Source
+from dlrun.datasets import cifar10
+from dlrun.datasets.files import files, idx
+from dlrun.datasets.files.decoded import decoded
+from dlrun.datasets.files.sources import CIFAR10, FASHION_MNIST, MNIST, File, Source
 from dlrun.errors import DataError
 
 REAL = Path(os.environ.get("DLRUN_DATA", "/nowhere"))

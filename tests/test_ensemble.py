@@ -13,15 +13,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlrun import captured, loop, program
-from dlrun.averaging import Average
-from dlrun.batches import Batches
-from dlrun.datasets.augment import Augment
 from dlrun.datasets.moons import moons
 from dlrun.datasets.polynomial import polynomial
-from dlrun.datasets.tensors import TensorSplit
-from dlrun.ensemble import Ensemble, Members, kind, reason
+from dlrun.datasets.tensors.augment import Augment
+from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.engine import loop
+from dlrun.engine.batches import Batches
+from dlrun.engine.ema import Average
+from dlrun.engine.objective import Objective
+from dlrun.engine.plan import Plan
+from dlrun.engine.state import State
+from dlrun.engine.steppers import Renewed, Stepping
 from dlrun.errors import NonFinite
+from dlrun.execution import compiled, cuda_graphs
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
 from dlrun.metrics import for_task, top_k
@@ -30,16 +34,13 @@ from dlrun.models.linear import Linear
 from dlrun.models.mlp import MLP
 from dlrun.models.polynomial import Polynomial
 from dlrun.models.tanh_layers import TanhLayers
-from dlrun.objective import Objective
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.lbfgs import LBFGS
 from dlrun.optimizers.muon import Muon
 from dlrun.optimizers.sgd import SGD
-from dlrun.plan import Plan
 from dlrun.schedules.curves import constant, cosine, linear
-from dlrun.state import State
-from dlrun.stepping import Renewed, Stepping
+from dlrun.stacked.training import Ensemble, Members, kind, reason
 from dlrun.types import Batch, Data, Loss, Rule
 
 CPU = torch.device("cpu")
@@ -426,7 +427,7 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
         return call
 
-    monkeypatch.setattr(program, "_lowered", run)
+    monkeypatch.setattr(compiled, "_lowered", run)
     return graphs
 
 
@@ -491,7 +492,7 @@ def test_a_run_found_diverged_while_another_leaves_goes_with_it(compile: bool, i
 
 
 def fake_graph(steps: Callable[[], list[Tensor]], device: torch.device) -> tuple[Callable[[], None], list[Tensor]]:
-    """What `captured.recorded` returns, without a GPU: the steps are taken again, their results copied to one place."""
+    """Stand in for `cuda_graphs.recorded` without a GPU: take the steps again, their results copied to one place."""
     found = [t.clone() for t in steps()]
 
     def replay() -> None:
@@ -510,13 +511,13 @@ def test_the_steps_of_an_ensemble_are_graphs_and_recorded_again_when_runs_have_l
 
     def graphs(run: Any) -> Stepping:
         made.append(len(run.active))
-        return captured.Captured(run, program.example(run), program.tensors_of(run))
+        return cuda_graphs.Captured(run, compiled.example(run), compiled.tensors_of(run))
 
     def stepping(run: Any) -> Stepping:
         return Renewed(run, graphs(run), graphs, after=10)
 
-    def asking(asked: captured.Asked, **_: Any) -> captured.Asked:
-        return captured.Repeated(asked, CPU)
+    def asking(asked: cuda_graphs.Asked, **_: Any) -> cuda_graphs.Asked:
+        return cuda_graphs.Repeated(asked, CPU)
 
     plan = Plan(steps=120, per_epoch=25, log_every=10, evaluate_every=20, checkpoint_every=60)
 
@@ -526,10 +527,10 @@ def test_the_steps_of_an_ensemble_are_graphs_and_recorded_again_when_runs_have_l
         return training(i, rule, clip=0.3 + i, plan=plan, schedule=schedule, patience=(None, patience, None)[i])
 
     _, states, expected = alone(make, 3)
-    monkeypatch.setattr(captured, "recorded", fake_graph)
-    monkeypatch.setattr(captured, "warm_up", lambda work, device: None)
-    monkeypatch.setattr(captured, "PORTIONS", 2)
-    monkeypatch.setattr("dlrun.ensemble.asking", asking)
+    monkeypatch.setattr(cuda_graphs, "recorded", fake_graph)
+    monkeypatch.setattr(cuda_graphs, "warm_up", lambda work, device: None)
+    monkeypatch.setattr(cuda_graphs, "PORTIONS", 2)
+    monkeypatch.setattr("dlrun.stacked.training.asking", asking)
     monkeypatch.setattr(Ensemble, "stepping", stepping)
     ensemble, notes = together(make, 3)
     left = states[1].step < plan.steps

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlrun.datasets.tensors import TensorSplit
-from dlrun.evaluation import Memo, collect, evaluate, remembering
+from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.engine.evaluation import Memo, collect, evaluate, remembering
+from dlrun.engine.objective import Objective
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.metrics import for_task
-from dlrun.objective import Objective
 from dlrun.types import Batch
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dlrun.evidence import BOOTSTRAPPED, Difference, interval, paired, spread, verdict
+from dlrun.analysis.statistics import BOOTSTRAPPED, Difference, interval, paired, spread, verdict
 
 NAN, INF = math.nan, math.inf
 

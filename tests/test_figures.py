@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlrun import figures
-from dlrun.datasets.windows import Windows
-from dlrun.evaluation import Collected
-from dlrun.figures.classes import confusion, pixels, table, worst_mistakes
-from dlrun.figures.curves import learning_curves, schedule
-from dlrun.figures.functions import fit_1d, plane
-from dlrun.figures.style import save
-from dlrun.figures.text import by_position, groups
-from dlrun.journal import Journal
+from dlrun.analysis import figures
+from dlrun.analysis.figures.classes import confusion, pixels, table, worst_mistakes
+from dlrun.analysis.figures.curves import learning_curves, schedule
+from dlrun.analysis.figures.functions import fit_1d, plane
+from dlrun.analysis.figures.style import save
+from dlrun.analysis.figures.text import by_position, groups
+from dlrun.datasets.language.windows import Windows
+from dlrun.engine.evaluation import Collected
 from dlrun.losses.cross_entropy import cross_entropy
-from dlrun.rundir import RunDir
+from dlrun.storage.journal import Journal
+from dlrun.storage.rundir import RunDir
 from dlrun.types import Batch, Data, Spec, Split
 
 CURVES = {
@@ -200,8 +200,8 @@ def test_a_figure_is_saved_whole(tmp_path: Path) -> None:
 
 def test_importing_costs_no_matplotlib_and_drawing_no_pyplot() -> None:
     program = (
-        "import sys, dlrun.figures\nassert 'matplotlib' not in sys.modules\n"
-        "from dlrun.figures.curves import schedule\nschedule([(1, 0.1)])\n"
+        "import sys, dlrun.analysis.figures\nassert 'matplotlib' not in sys.modules\n"
+        "from dlrun.analysis.figures.curves import schedule\nschedule([(1, 0.1)])\n"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

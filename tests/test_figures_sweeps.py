@@ -10,14 +10,14 @@ import pytest
 from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 
-from dlrun.evidence import spread
-from dlrun.figures.against import against, heat
-from dlrun.figures.bands import LEGIBLE, Bundle, aligned, bands
-from dlrun.figures.pairs import pairs
-from dlrun.figures.parallel import parallel
-from dlrun.figures.ranking import MOST, Row, ranking
-from dlrun.figures.scale import plain_ticks
-from dlrun.figures.style import figure, save
+from dlrun.analysis.figures.against import against, heat
+from dlrun.analysis.figures.bands import LEGIBLE, Bundle, aligned, bands
+from dlrun.analysis.figures.pairs import pairs
+from dlrun.analysis.figures.parallel import parallel
+from dlrun.analysis.figures.ranking import MOST, Row, ranking
+from dlrun.analysis.figures.scale import plain_ticks
+from dlrun.analysis.figures.style import figure, save
+from dlrun.analysis.statistics import spread
 
 
 def test_curves_of_the_same_steps_are_their_median_and_range() -> None:

@@ -19,9 +19,9 @@ from benchmarks import commands, frameworks, gpu, processes, report, targets, wo
 from benchmarks.peers import ours, peak, works
 from benchmarks.peers.watch import Watch
 from benchmarks.report import Figure, Section
-from dlrun.loop import Trained
-from dlrun.rundir import RunDir
-from dlrun.stepping import Eager
+from dlrun.engine.loop import Trained
+from dlrun.engine.steppers import Eager
+from dlrun.storage.rundir import RunDir
 
 pytestmark = pytest.mark.usefixtures("here")
 IMAGES = torch.randn(200, 1, 28, 28), torch.arange(200) % 10
@@ -128,7 +128,7 @@ def test_what_was_not_compiled_is_not_measured_as_compiled(monkeypatch: pytest.M
     def declined(run: Trained) -> Eager:
         return Eager(run)
 
-    monkeypatch.setattr("dlrun.loop.compiled", declined)
+    monkeypatch.setattr("dlrun.engine.loop.compiled", declined)
     with pytest.raises(RuntimeError, match="could not be compiled"):
         worker.once(import_module("benchmarks.peers.compiled"), small("polynomial"))
 

@@ -12,8 +12,18 @@ from scipy.stats import chisquare
 from torch import Tensor, nn
 
 from dlrun import tokenizers
+from dlrun.engine.generation import (
+    Sampling,
+    Whole,
+    draw,
+    generate,
+    opening,
+    probabilities,
+    speaking,
+    spelled,
+    window_start,
+)
 from dlrun.errors import RunError
-from dlrun.generation import Sampling, Whole, draw, generate, opening, probabilities, speaking, spelled, window_start
 from dlrun.types import Tokenizer
 from tests.test_language_models import LEARNED, T, V, made, menu, tokens
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dlrun import targets
-from dlrun.cost import count_flops
+from dlrun.config import instantiate
+from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
+from dlrun.execution.flops import count_flops
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.models.attention import mixture
 from dlrun.models.gpt import GPT
@@ -20,7 +21,6 @@ from dlrun.models.gpt_sizes import SIZES, chosen
 from dlrun.models.lstm import LSTM
 from dlrun.models.noncausal import noncausal
 from dlrun.models.positions import rotate, rotation
-from dlrun.objective import Objective
 from dlrun.types import Batch
 from tests.test_language_models import Make, T, V, gpt, made, tokens
 
@@ -159,4 +159,4 @@ def test_what_cannot_be_is_refused(make: Make, words: list[str]) -> None:
 @pytest.mark.parametrize("value", ["huge", 1.5])
 def test_a_size_that_there_is_not_is_refused_with_the_choices(value: Any) -> None:
     with pytest.raises(ConfigError, match=r"«nano».*«xl» or a whole number"):
-        targets.check({"_target_": "dlrun.models.gpt.GPT", "size": value}, where="model", runtime=("input_shape",))
+        instantiate.check({"_target_": "dlrun.models.gpt.GPT", "size": value}, where="model", runtime=("input_shape",))

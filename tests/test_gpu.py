@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from dlrun.rundir import all_runs
+from dlrun.storage.rundir import all_runs
 from tests.conftest import Called
 
 Call = Callable[..., Called]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dlrun.journal import Journal, curves, read
+from dlrun.storage.journal import Journal, curves, read
 
 
 def test_points_and_events_come_back(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tests import processes
 
 PROGRAM = """
 import resource, sys, torch
-from dlrun.device import keep_freed_memory
+from dlrun.execution.device import keep_freed_memory
 
 if sys.argv[1] == "kept":
     keep_freed_memory()

@@ -12,11 +12,11 @@ import yaml
 from omegaconf import OmegaConf
 
 from benchmarks.gpt import Recipe
-from dlrun import composition
+from dlrun.config import compose
 from dlrun.models.gpt_sizes import chosen
-from dlrun.rundir import all_runs
 from dlrun.schedules.curves import cosine
-from dlrun.sweep.scale import scaled
+from dlrun.storage.rundir import all_runs
+from dlrun.sweeps.scale import scaled
 from hydra_plugins.dlrun_sweeper.grid import beside
 from tests.conftest import Called
 
@@ -43,7 +43,7 @@ def test_an_experiment_composes_and_says_its_command(name: str, call: Call) -> N
     [("shakespeare_char", (4, 4, 128, 64, 2000), 12, 2e-3), ("shakespeare_char_gpu", (6, 6, 384, 256, 5000), 64, 1e-3)],
 )
 def test_the_numbers_are_nanogpts(name: str, sizes: tuple[int, ...], batch: int, lr: float, here: Path) -> None:
-    config = composition.config([f"+experiment={name}"])
+    config = compose.config([f"+experiment={name}"])
     assert (*chosen(config.model.size), config.dataset.context, config.trainer.steps) == sizes
     theirs = Recipe()
     ours = config.optimizer

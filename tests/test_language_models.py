@@ -14,16 +14,17 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
-from dlrun import loop, targets
-from dlrun.datasets.tensors import TensorSplit
+from dlrun.config import instantiate
+from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.engine import loop
+from dlrun.engine.objective import Objective
+from dlrun.engine.plan import Plan
+from dlrun.engine.state import State
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.models.gpt import GPT
 from dlrun.models.lstm import LSTM
 from dlrun.models.noncausal import NonCausal, noncausal
-from dlrun.objective import Objective
 from dlrun.optimizers.adam import Adam
-from dlrun.plan import Plan
-from dlrun.state import State
 from dlrun.types import Batch
 from tests.test_loop import Notes, cloned, training
 from tests.test_models import MENU, of_text
@@ -57,7 +58,7 @@ FEW = ("gpt learned layer gelu", "gpt rotary rms swiglu", "gpt untied, biases", 
 def menu() -> dict[str, Make]:
     """Return what the menu offers, with the weights that each begins with."""
     return {
-        file.stem: lambda file=file: targets.make(  # type: ignore[misc]
+        file.stem: lambda file=file: instantiate.make(  # type: ignore[misc]
             yaml.safe_load(file.read_text()), input_shape=(T,), outputs=V, classes=V, vocabulary=V
         )
         for file in MENU

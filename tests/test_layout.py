@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlrun import layout
+from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError, UserError
+from dlrun.execution import memory_format
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.models.convnet import ConvNet
-from dlrun.objective import Objective
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.lbfgs import LBFGS
@@ -32,11 +32,11 @@ def batch() -> Batch:
     return Batch(torch.randn(4, 3, 22, 24, generator=draw), torch.randint(0, 5, (4,), generator=draw))
 
 
-def trained(form: layout.Layout, make: Callable[[], Optimizer]) -> tuple[list[Tensor], list[Tensor]]:
+def trained(form: memory_format.Layout, make: Callable[[], Optimizer]) -> tuple[list[Tensor], list[Tensor]]:
     """Return the losses of three steps, and the weights after them."""
     torch.manual_seed(0)
     model = ConvNet((3, 22, 24), 5, channels=(4, 6), width=8)
-    layout.lay_out(model, form)
+    memory_format.lay_out(model, form)
     objective, optimizer = Objective(model, cross_entropy), make()
     optimizer.init(objective)
     losses = [optimizer.step(objective, batch(), 0.01).loss for _ in range(3)]
@@ -66,16 +66,16 @@ def test_what_auto_stands_for() -> None:
     net, dense = ConvNet((1, 28, 28), 10), nn.Linear(3, 2)
 
     def auto(model: nn.Module, optimizer: Optimizer = SGD_01, device: str = "cpu", precision: str = "fp32") -> str:
-        return layout.decide("auto", model, optimizer, torch.device(device), precision)
+        return memory_format.decide("auto", model, optimizer, torch.device(device), precision)
 
     assert auto(net) == auto(net, device="cuda", precision="tf32") == "channels_last"
     assert {auto(dense), auto(net, LBFGS()), auto(net, device="cuda"), auto(net, device="mps")} == {"contiguous"}
-    assert layout.decide("contiguous", net, SGD_01, CPU, "fp32") == "contiguous"
+    assert memory_format.decide("contiguous", net, SGD_01, CPU, "fp32") == "contiguous"
 
 
 def test_lbfgs_keeps_contiguous_weights() -> None:
     with pytest.raises(ConfigError, match=r"not for LBFGS.* Type trainer\.memory_format=auto"):
-        layout.decide("channels_last", ConvNet((1, 28, 28), 10), LBFGS(), CPU, "fp32")
+        memory_format.decide("channels_last", ConvNet((1, 28, 28), 10), LBFGS(), CPU, "fp32")
 
 
 def test_a_rule_of_the_users_may_take_weights_for_vectors() -> None:
@@ -84,8 +84,8 @@ def test_a_rule_of_the_users_may_take_weights_for_vectors() -> None:
             for p, g in zip(params, grads, strict=True):
                 p.view(-1).sub_(g.view(-1), alpha=lr)
 
-    assert not layout.bears(Descent(Mine(lr=0.1)))
-    assert layout.bears(Descent(adapt(torch.optim.SGD, lr=0.1)))
+    assert not memory_format.bears(Descent(Mine(lr=0.1)))
+    assert memory_format.bears(Descent(adapt(torch.optim.SGD, lr=0.1)))
 
 
 class Viewing(nn.Module):
@@ -109,10 +109,10 @@ def test_a_model_that_relies_on_the_order_keeps_it() -> None:
         except RuntimeError as error:
             raise UserError(str(error)) from error
 
-    assert layout.laid_out(model, "channels_last", attempt, asked="auto")[0] == "contiguous"
+    assert memory_format.laid_out(model, "channels_last", attempt, asked="auto")[0] == "contiguous"
     assert model.conv.weight.is_contiguous()
     with pytest.raises(UserError, match="view"):
-        layout.laid_out(model, "channels_last", attempt, asked="channels_last")
+        memory_format.laid_out(model, "channels_last", attempt, asked="channels_last")
 
 
 USER = """
@@ -139,7 +139,7 @@ class Net(nn.Module):
 def test_a_run_says_what_was_chosen(
     flat: str, given: str, found: str, call: Callable[..., Called], here: Any, request: pytest.FixtureRequest
 ) -> None:
-    from dlrun.rundir import all_runs
+    from dlrun.storage.rundir import all_runs
 
     module = f"net{abs(hash((flat, given)))}"
     (here / f"{module}.py").write_text(USER.format(flat))
@@ -153,7 +153,7 @@ def test_a_run_says_what_was_chosen(
     assert run.summary()["execution"]["memory_format"] == found
     # a run that is gone on with computes as it did, whatever is found best by then
     if found == "channels_last":
-        from dlrun.reload import rebuild
+        from dlrun.runs.reload import rebuild
 
         run.update(execution={"device": "cpu", "memory_format": "contiguous"})
         assert rebuild(run).execution.memory_format == "contiguous"

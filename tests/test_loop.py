@@ -11,20 +11,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlrun import loop
-from dlrun.averaging import Average
-from dlrun.batches import Batches
-from dlrun.datasets.tensors import TensorSplit
+from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.engine import loop
+from dlrun.engine.batches import Batches
+from dlrun.engine.ema import Average
+from dlrun.engine.objective import Objective
+from dlrun.engine.plan import Plan
+from dlrun.engine.state import State
 from dlrun.errors import NonFinite
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.metrics import for_task
-from dlrun.objective import Objective
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.sgd import SGD
-from dlrun.plan import Plan
 from dlrun.schedules.curves import constant, cosine
-from dlrun.state import State
 from dlrun.types import Batch, Rule
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
-from dlrun import targets
+from dlrun.config import instantiate
 from dlrun.errors import ConfigError
 from dlrun.models.convnet import ConvNet
 from dlrun.models.lenet5 import LeNet5
@@ -27,7 +27,7 @@ MENU = sorted((Path(__file__).parents[1] / "conf" / "model").glob("*.yaml"))
 
 def of_text(file: Path) -> bool:
     """Return whether a choice is a model of text, of which tests/test_language_models.py tells."""
-    return "vocabulary" in signature(targets.resolve(yaml.safe_load(file.read_text())["_target_"])).parameters
+    return "vocabulary" in signature(instantiate.resolve(yaml.safe_load(file.read_text())["_target_"])).parameters
 
 
 def count(model: nn.Module) -> int:
@@ -42,8 +42,8 @@ def normal(*shape: int) -> Tensor:
 def test_every_choice_is_valid_and_its_yaml_gives_the_defaults(file: Path) -> None:
     config: dict[str, Any] = yaml.safe_load(file.read_text())
     shape = (1,) if file.stem == "polynomial" else IMAGE
-    target = targets.check(config, where="model", runtime=("input_shape", "outputs"))
-    model = targets.make(config, input_shape=shape, outputs=10, classes=10, vocabulary=None)
+    target = instantiate.check(config, where="model", runtime=("input_shape", "outputs"))
+    model = instantiate.make(config, input_shape=shape, outputs=10, classes=10, vocabulary=None)
     plain = target(shape, 10)
     assert {n: p.shape for n, p in model.named_parameters()} == {n: p.shape for n, p in plain.named_parameters()}
     x = normal(3, *shape)

@@ -12,11 +12,11 @@ import yaml
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlrun import targets
-from dlrun.confdir import packaged
+from dlrun.config import instantiate
+from dlrun.config.paths import packaged
+from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
-from dlrun.objective import Objective
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.muon import COEFFICIENTS, Muon, orthogonalised
 from dlrun.types import Batch
@@ -201,8 +201,8 @@ def test_it_learns() -> None:
 
 def test_the_yaml_gives_the_defaults() -> None:
     config = yaml.safe_load((packaged() / "optimizer" / "muon.yaml").read_text())
-    target = targets.check(config, where="optimizer")
-    assert targets.make(config) == target(lr=config["lr"])
+    target = instantiate.check(config, where="optimizer")
+    assert instantiate.make(config) == target(lr=config["lr"])
 
 
 @pytest.mark.parametrize(

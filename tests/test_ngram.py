@@ -16,20 +16,21 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from dlrun import targets, weights
-from dlrun.averaging import Average
-from dlrun.confdir import packaged
+from dlrun.config import instantiate
+from dlrun.config.paths import packaged
+from dlrun.engine.ema import Average
+from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError, UserError
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.models import ngram
 from dlrun.models.ngram import NGram
 from dlrun.models.smoothing import FALLBACK
 from dlrun.models.uniform import Uniform
-from dlrun.objective import Objective
 from dlrun.optimizers import counting
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.counting import Counting
 from dlrun.optimizers.descent import Descent
+from dlrun.runs import weights
 from dlrun.types import IGNORED, Batch
 
 SHAKESPEARE = Path(os.environ.get("DLRUN_DATA", "data")) / "tinyshakespeare" / "input.txt"
@@ -246,8 +247,8 @@ def test_the_perplexity_of_the_uniform_model_is_the_vocabulary() -> None:
 @pytest.mark.parametrize("name", ["ngram", "uniform"])
 def test_the_yaml_gives_the_defaults(name: str) -> None:
     config = yaml.safe_load((packaged() / "model" / f"{name}.yaml").read_text())
-    target = targets.check(config, where="model", runtime=("vocabulary",))
-    model, plain = targets.make(config, vocabulary=65), target(65)
+    target = instantiate.check(config, where="model", runtime=("vocabulary",))
+    model, plain = instantiate.make(config, vocabulary=65), target(65)
     for each in (model, plain):
         each.count(*split(2000)[0])
     assert torch.equal(model(torch.arange(65)[None]), plain(torch.arange(65)[None]))

@@ -13,11 +13,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlrun.datasets.windows import Windows
+from dlrun.datasets.language.windows import Windows
+from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
-from dlrun.objective import Objective
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.descent import Descent, clipped, global_norm
 from dlrun.optimizers.lbfgs import LBFGS
@@ -392,7 +392,7 @@ def test_a_gradient_method_does_not_import_the_compiler() -> None:
     program = (
         "import sys, torch; from dlrun.optimizers.descent import Descent; from dlrun.optimizers.adam import Adam;"
         "from dlrun.optimizers import lbfgs, least_squares, sgd, torch_optimizer;"
-        "from dlrun.objective import Objective; from dlrun.losses.cross_entropy import cross_entropy;"
+        "from dlrun.engine.objective import Objective; from dlrun.losses.cross_entropy import cross_entropy;"
         "from dlrun.types import Batch; o = Objective(torch.nn.Linear(2, 2), cross_entropy);"
         "d = Descent(Adam(lr=0.1), clip=1.0, accumulate=2); d.init(o);"
         "d.step(o, Batch(torch.ones(4, 2), torch.zeros(4, dtype=torch.long)), 0.1);"

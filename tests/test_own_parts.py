@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import dlrun as package
-from dlrun import confdir
-from dlrun.journal import curves
-from dlrun.rundir import RunDir, all_runs
+from dlrun.config import paths
+from dlrun.storage.journal import curves
+from dlrun.storage.rundir import RunDir, all_runs
 from tests.conftest import Called
 
 GUIDE = Path(__file__).parent.parent / "docs" / "own_parts.md"
@@ -166,7 +166,7 @@ def test_a_foreign_configuration_is_ignored_and_a_line_says_so(lab: Path, call: 
 
 def test_the_folder_is_at_the_end_of_the_path(empty: Path, call: Call) -> None:
     write(empty, yaml_py="raise SystemExit('a file of the folder stood in for a library')")
-    confdir.find_own_modules()
+    paths.find_own_modules()
     assert sys.path[-1] == str(empty)
     assert call("check").code == 0
 

@@ -20,10 +20,10 @@ import pytest
 import torch
 
 from dlrun.errors import Pruned, UserError
-from dlrun.rundir import wait_until
-from dlrun.sweep.display import Display, account, failure, failures
-from dlrun.sweep.pool import Outcome, Pool, Task
-from dlrun.sweep.slots import Slot, take
+from dlrun.storage.rundir import wait_until
+from dlrun.sweeps.pool.display import Display, account, failure, failures
+from dlrun.sweeps.pool.pool import Outcome, Pool, Task
+from dlrun.sweeps.pool.slots import Slot, take
 
 # jobs are functions of this file: sent by value, so that a job need not import pytest
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -157,7 +157,7 @@ def lingering() -> int:
 
 
 def test_a_job_that_has_answered_and_does_not_end_is_ended(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dlrun.sweep.pool.GRACE", 0.1)
+    monkeypatch.setattr("dlrun.sweeps.pool.pool.GRACE", 0.1)
     (found,) = outcomes(here, lingering)
     assert (found.value, found.error) == (7, None)
 
@@ -245,8 +245,8 @@ def test_a_place_on_a_gpu_is_held_by_the_job_and_waited_for(here: Path, capsys: 
 LAUNCHER = """
 import os, signal, sys, time
 from pathlib import Path
-from dlrun.sweep.pool import Pool, Task
-from dlrun.sweep.slots import Slot
+from dlrun.sweeps.pool.pool import Pool, Task
+from dlrun.sweeps.pool.slots import Slot
 
 here, deaf = Path(sys.argv[1]), sys.argv[2] == "deaf"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dlrun.rundir import RunDir, all_runs
+from dlrun.storage.rundir import RunDir, all_runs
 from tests.conftest import Called
 
 Call = Callable[..., Called]

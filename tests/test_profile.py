@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlrun import profile
-from dlrun.plan import Plan
-from dlrun.profile import OUTSIDE, STEPS, Operator, Profile, watched, window
-from dlrun.rundir import RunDir, all_runs
-from dlrun.state import State
+from dlrun.engine.plan import Plan
+from dlrun.engine.state import State
+from dlrun.execution import profiler
+from dlrun.execution.profiler import OUTSIDE, STEPS, Operator, Profile, watched, window
+from dlrun.storage.rundir import RunDir, all_runs
 from tests.conftest import Called
 
 QUIET = ("tracking.enabled=false", "trainer.figures=false", "trainer.threads=1")
 Call = Callable[..., Called]
-DRAW = profile._draw
+DRAW = profiler._draw
 
 
 def seen(plan: Plan, folder: Path, *, block: int = 1, start: int = 0, device: str = "cpu") -> State:
@@ -38,7 +38,7 @@ def seen(plan: Plan, folder: Path, *, block: int = 1, start: int = 0, device: st
 @pytest.fixture(autouse=True)
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """The picture of the last test is enough."""
-    monkeypatch.setattr(profile, "_draw", lambda found, path: None)
+    monkeypatch.setattr(profiler, "_draw", lambda found, path: None)
 
 
 def steps_of(folder: Path) -> list[str]:
@@ -62,8 +62,8 @@ def test_twenty_steps_are_traced_and_counted(tmp_path: Path, capsys: pytest.Capt
 def test_operators_and_what_is_outside_of_them_make_up_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keep, found = profile._keep, list[Profile]()
-    monkeypatch.setattr(profile, "_keep", lambda watch, folder: (found.append(watch.found), keep(watch, folder)))
+    keep, found = profiler._keep, list[Profile]()
+    monkeypatch.setattr(profiler, "_keep", lambda watch, folder: (found.append(watch.found), keep(watch, folder)))
     seen(plan(100), tmp_path)
     (it,) = found
     trace = json.loads(gzip.decompress((tmp_path / "trace.json.gz").read_bytes()))
@@ -134,7 +134,7 @@ def test_no_failure_of_the_profiler_is_the_runs(
 
 
 def test_a_profiled_run_is_the_same_run(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profile, "_draw", DRAW)
+    monkeypatch.setattr(profiler, "_draw", DRAW)
     runs = []
     for on in ("true", "false"):
         done = call("train", "trainer.steps=30", f"trainer.profile={on}", *QUIET)

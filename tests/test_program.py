@@ -13,23 +13,24 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlrun import captured, evaluation, loop, program, worth
-from dlrun.averaging import Average
-from dlrun.batches import Batches
-from dlrun.datasets.tensors import TensorSplit
+from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.engine import evaluation, loop
+from dlrun.engine.batches import Batches
+from dlrun.engine.ema import Average
+from dlrun.engine.objective import Objective
+from dlrun.engine.plan import Plan
+from dlrun.engine.state import State
+from dlrun.engine.steppers import Eager
+from dlrun.execution import compile_policy, compiled, cuda_graphs
+from dlrun.execution.snapshots import agree, put
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.metrics import for_task
-from dlrun.objective import Objective
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.lbfgs import LBFGS
 from dlrun.optimizers.muon import Muon
 from dlrun.optimizers.sgd import SGD
-from dlrun.plan import Plan
 from dlrun.schedules.curves import cosine
-from dlrun.state import State
-from dlrun.stepping import Eager
-from dlrun.tensors import agree, put
 from dlrun.types import Batch
 from tests.conftest import Called
 from tests.test_loop import Notes, cloned, data, same
@@ -79,7 +80,7 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
         return call
 
-    monkeypatch.setattr(program, "_lowered", run)
+    monkeypatch.setattr(compiled, "_lowered", run)
     return graphs
 
 
@@ -107,7 +108,7 @@ def test_a_program_trains_as_the_steps_that_it_was_made_from(make: Any, interpre
 def test_making_a_program_leaves_no_trace(interpreted: list[Any]) -> None:
     run = training(Descent(Adam(lr=0.1)))
     before = cloned(run.content(State()))
-    assert isinstance(program.compiled(run), program.Compiled)
+    assert isinstance(compiled.compiled(run), compiled.Compiled)
     assert same(cloned(run.content(State())), before)
 
 
@@ -132,8 +133,8 @@ def test_a_compiled_run_resumed_at_any_step_is_bit_equal(average: bool, interpre
 def test_torch_compiles_the_program(capsys: pytest.CaptureFixture[str]) -> None:
     make = RULES[-1]
     eager, run = training(make()), training(make(), compile=True, plan=replace(PLAN, steps=20))
-    stepping = program.compiled(run)
-    assert isinstance(stepping, program.Compiled), capsys.readouterr().err
+    stepping = compiled.compiled(run)
+    assert isinstance(stepping, compiled.Compiled), capsys.readouterr().err
     taken = stepping.take(0, [next(run.batches.start(0)), *[next(run.batches.start(1))] * 3])
     expected = Eager(replace(eager, plan=run.plan)).take(0, [next(run.batches.start(i > 0)) for i in range(4)])
     for found, theirs in zip(taken, expected, strict=True):
@@ -161,8 +162,8 @@ def test_two_threads_add_up_the_gradient_of_an_embedding_in_one_order(monkeypatc
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        stepping = program.compiled(run)
-        assert isinstance(stepping, program.Compiled)
+        stepping = compiled.compiled(run)
+        assert isinstance(stepping, compiled.Compiled)
         batch, weights = next(run.batches.start(0)), [p.detach().clone() for p in objective.params]
         found = []
         for _ in range(20):
@@ -251,7 +252,7 @@ def test_attention_that_draws_no_masks_is_part_of_a_program(
 
 
 def fake_graph(steps: Callable[[], list[Tensor]], device: torch.device) -> tuple[Callable[[], None], list[Tensor]]:
-    """What `captured.recorded` returns, without a GPU: the steps are taken again, their results copied to one place."""
+    """Stand in for `cuda_graphs.recorded` without a GPU: take the steps again, their results copied to one place."""
     found = [t.clone() for t in steps()]
 
     def replay() -> None:
@@ -263,15 +264,15 @@ def fake_graph(steps: Callable[[], list[Tensor]], device: torch.device) -> tuple
 
 @pytest.mark.parametrize("make", RULES, ids=["sgd", "nesterov", "accumulated", "adam", "adamw"])
 def test_graphs_take_blocks_as_the_steps_go(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(captured, "recorded", fake_graph)
-    monkeypatch.setattr(captured, "warm_up", lambda work, device: None)
+    monkeypatch.setattr(cuda_graphs, "recorded", fake_graph)
+    monkeypatch.setattr(cuda_graphs, "warm_up", lambda work, device: None)
     plan = Plan(steps=90, per_epoch=6, log_every=10, evaluate_every=30, checkpoint_every=5)
     # a batch that is smaller, the last of an epoch, is a step by itself, and the rest of its block are graphs
     whole, theirs = Notes(), Notes()
 
     def fresh() -> loop.Training:
         run = training(make(), plan=plan)
-        graphs = captured.Captured(run, program.example(run), program.tensors_of(run))
+        graphs = cuda_graphs.Captured(run, compiled.example(run), compiled.tensors_of(run))
         monkeypatch.setattr(run, "stepping", lambda: graphs)
         return run
 
@@ -293,8 +294,8 @@ def test_graphs_take_blocks_as_the_steps_go(make: Any, monkeypatch: pytest.Monke
 def test_a_program_that_computes_something_else_is_not_used(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(program, "_lowered", lambda graph, given: lambda flat: [torch.tensor(1.0)])
-    assert isinstance(program.compiled(training()), Eager)
+    monkeypatch.setattr(compiled, "_lowered", lambda graph, given: lambda flat: [torch.tensor(1.0)])
+    assert isinstance(compiled.compiled(training()), Eager)
     assert "does not compute what the step does" in capsys.readouterr().err
 
 
@@ -316,20 +317,25 @@ def test_blocks_end_where_the_loop_looks_up_and_are_the_same_from_anywhere() -> 
 def test_compiling_is_decided_by_what_it_saves() -> None:
     def auto(steps: int | None, flop: int = 1000, device: str = "cpu") -> bool:
         against = "not on this device" if device == "mps" else None
-        return worth.choose("auto", worth.Work(4, flop, steps, torch.device(device), against), before={}).compile
+        return compile_policy.choose(
+            "auto", compile_policy.Work(4, flop, steps, torch.device(device), against), before={}
+        ).compile
 
     assert not auto(10_000)
     assert auto(10_000_000)
     assert not any((auto(None), auto(10_000_000, 10**9), auto(10_000_000, device="mps")))
-    assert worth.choose(True, worth.Work(4, 10**9, 1, CPU), before={"compile": False}).compile
-    assert not worth.choose(False, worth.Work(4, 1, 10**9, CPU), before={}).compile
-    assert worth.choose("auto", worth.Work(4, 1, 1, CPU), before={"compile": True, "why": "once"}).why == "once"
+    assert compile_policy.choose(True, compile_policy.Work(4, 10**9, 1, CPU), before={"compile": False}).compile
+    assert not compile_policy.choose(False, compile_policy.Work(4, 1, 10**9, CPU), before={}).compile
+    assert (
+        compile_policy.choose("auto", compile_policy.Work(4, 1, 1, CPU), before={"compile": True, "why": "once"}).why
+        == "once"
+    )
 
 
 def test_graphs_are_recorded_where_there_are_steps_enough() -> None:
     def auto(steps: int | None, flop: int = 10**9, parameters: int = 8, before: dict[str, Any] | None = None) -> bool:
-        work = worth.Work(parameters, flop, steps, torch.device("cuda"))
-        return worth.choose("auto", work, before=before or {}).compile
+        work = compile_policy.Work(parameters, flop, steps, torch.device("cuda"))
+        return compile_policy.choose("auto", work, before=before or {}).compile
 
     assert auto(6_000)  # the slides' program
     assert auto(6_000, flop=10**13)
@@ -339,19 +345,19 @@ def test_graphs_are_recorded_where_there_are_steps_enough() -> None:
 
 def test_what_is_known_to_be_no_program_is_not_chosen() -> None:
     run = training(None, nn.Dropout(0.3))
-    why = program.against(run)
+    why = compiled.against(run)
     assert why is not None
-    assert worth.choose("auto", worth.Work(4, 1000, 10**7, CPU, why), before={}) == (False, why)
-    assert program.against(training()) is None
+    assert compile_policy.choose("auto", compile_policy.Work(4, 1000, 10**7, CPU, why), before={}) == (False, why)
+    assert compiled.against(training()) is None
 
 
-def on_a_gpu(run: loop.Training, monkeypatch: pytest.MonkeyPatch) -> captured.Repeated:
+def on_a_gpu(run: loop.Training, monkeypatch: pytest.MonkeyPatch) -> cuda_graphs.Repeated:
     """Have a run evaluate as it does where its steps are graphs."""
-    monkeypatch.setattr(captured, "recorded", fake_graph)
-    monkeypatch.setattr(captured, "warm_up", lambda work, device: None)
-    monkeypatch.setattr(captured, "PORTIONS", 2)
-    asked = captured.asking(partial(evaluation.totals, run.objective, run.metrics), compile=True, device=GPU)
-    assert isinstance(asked, captured.Repeated)
+    monkeypatch.setattr(cuda_graphs, "recorded", fake_graph)
+    monkeypatch.setattr(cuda_graphs, "warm_up", lambda work, device: None)
+    monkeypatch.setattr(cuda_graphs, "PORTIONS", 2)
+    asked = cuda_graphs.asking(partial(evaluation.totals, run.objective, run.metrics), compile=True, device=GPU)
+    assert isinstance(asked, cuda_graphs.Repeated)
     vars(run)["_asked"] = asked
     return asked
 
@@ -381,7 +387,7 @@ def test_a_validation_that_cannot_be_recorded_is_made_as_ever(
     plain, run, expected, notes = training(), training(), Notes(), Notes()
     run.evaluation_batch_size = plain.evaluation_batch_size = 7
     on_a_gpu(run, monkeypatch)
-    monkeypatch.setattr(captured, "recorded", refused)
+    monkeypatch.setattr(cuda_graphs, "recorded", refused)
     loop.train(plain, State(), expected)
     loop.train(run, State(), notes)
     assert notes.points == expected.points
@@ -390,14 +396,14 @@ def test_a_validation_that_cannot_be_recorded_is_made_as_ever(
 
 def test_elsewhere_than_on_a_gpu_nothing_is_recorded() -> None:
     run = training(compile=True)
-    assert not isinstance(run._asked, captured.Repeated)
+    assert not isinstance(run._asked, cuda_graphs.Repeated)
 
 
 def test_a_run_says_whether_it_was_compiled(
     call: Callable[..., Called], interpreted: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dlrun.reload import rebuild
-    from dlrun.rundir import all_runs
+    from dlrun.runs.reload import rebuild
+    from dlrun.storage.rundir import all_runs
 
     argv = ("train", "trainer.steps=12", "tracking.enabled=false", "trainer.figures=false")
     assert call(*argv).code == 0
@@ -409,7 +415,7 @@ def test_a_run_says_whether_it_was_compiled(
     assert len(interpreted) == 1
     assert "compiled (trainer.compile=true)" in done.out
     # what was decided holds for the rest of the run
-    monkeypatch.setattr(worth, "COMPILING", 0.0)
+    monkeypatch.setattr(compile_policy, "COMPILING", 0.0)
     run = next(r for r in all_runs() if not r.summary()["execution"]["compile"])
     assert not rebuild(run).training.compile
     assert call("check", "trainer.compile=perhaps").code == 2

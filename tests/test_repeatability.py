@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from dlrun.repeatability import unrepeatable
+from dlrun.execution.nondeterminism import unrepeatable
 
 
 def test_dropout_and_fresh_memory_repeat_themselves() -> None:

@@ -22,9 +22,9 @@ from dlrun.report.overview import overview
 from dlrun.report.pictures import pictures
 from dlrun.report.terminal import closing
 from dlrun.report.writing import write
-from dlrun.results import Result
+from dlrun.storage.results import Result
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.study import Claim, Finding, judged
-from dlrun.sweepdir import SweepDir
 from tests.made_sweeps import group_of, made_sweep
 
 RATES, SEEDS = [0.01, 0.1, 1.0], [0, 1, 2, 3]
@@ -214,7 +214,7 @@ class Study:
         return [judged("the error falls", self.holds, f"{len(results)} runs")]
 
     def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
-        from dlrun.figures.style import figure
+        from dlrun.analysis.figures.style import figure
 
         drawn = figure(3, 3)
         drawn.add_subplot().plot([1, 2])

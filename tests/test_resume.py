@@ -15,8 +15,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from dlrun.commands.verify_resume import differences
-from dlrun.journal import curves, read
-from dlrun.rundir import RunDir, all_runs, wait_until
+from dlrun.storage.journal import curves, read
+from dlrun.storage.rundir import RunDir, all_runs, wait_until
 from tests.conftest import Called
 from tests.processes import Process
 from tests.processes import run as run_process
@@ -147,7 +147,7 @@ def test_a_change_is_written_down_when_training_begins_and_not_before(
     assert "is finished" in call("resume", run.id, "trainer.epochs=1").out
     assert run.config.read_bytes() == before
     with monkeypatch.context() as patch:
-        patch.setattr("dlrun.reload.assemble", lambda plain, **_: 1 / 0)
+        patch.setattr("dlrun.runs.reload.assemble", lambda plain, **_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             call("resume", run.id, "trainer.epochs=3")
     assert run.config.read_bytes() == before
@@ -213,7 +213,7 @@ def test_an_error_after_a_request_to_stop_is_that_stop(call: Call, monkeypatch: 
         signal.raise_signal(signal.SIGTERM)
         raise RuntimeError("a worker was killed by the same signal")
 
-    monkeypatch.setattr("dlrun.loop.train", torn)
+    monkeypatch.setattr("dlrun.engine.loop.train", torn)
     assert call("train", *MOONS).code == 143
     assert all_runs()[0].summary()["status"] == "killed"
     assert "killed by the same" in all_runs()[0].summary()["error"]

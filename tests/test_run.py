@@ -14,8 +14,8 @@ import pytest
 import torch
 
 import dlrun as package
-from dlrun.journal import curves, read
-from dlrun.rundir import RunDir, all_runs
+from dlrun.storage.journal import curves, read
+from dlrun.storage.rundir import RunDir, all_runs
 from tests.conftest import Called
 from tests.processes import Process
 
@@ -250,7 +250,7 @@ def test_check_says_what_would_run_and_leaves_nothing(call: Call, here: Path) ->
 def test_on_a_full_disk_training_goes_on_and_the_end_waits_for_space(
     call: Call, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from dlrun import checkpoint
+    from dlrun.storage import checkpoint
 
     save, tries = checkpoint.save, iter(range(100))
 
@@ -269,7 +269,7 @@ def test_on_a_full_disk_training_goes_on_and_the_end_waits_for_space(
 
 
 def test_one_ctrl_c_gives_up_weights_that_cannot_be_written(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dlrun import checkpoint
+    from dlrun.storage import checkpoint
 
     tries = iter(range(100))
 

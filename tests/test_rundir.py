@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from dlrun.errors import UserError
-from dlrun.rundir import RunDir, all_runs, find, write_atomically
+from dlrun.storage.rundir import RunDir, all_runs, find, write_atomically
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from dlrun.rundir import RunDir
+from dlrun.storage.rundir import RunDir
 run = RunDir(Path(sys.argv[1]))
 with run.held():
     run.update(status="running")

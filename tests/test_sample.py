@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dlrun import journal
-from dlrun.rundir import RunDir, all_runs
-from dlrun.samples import Samples
+from dlrun.runs.samples import Samples
+from dlrun.storage import journal
+from dlrun.storage.rundir import RunDir, all_runs
 from tests.conftest import Called
 
 Call = Callable[..., Called]
@@ -135,7 +135,7 @@ def test_the_head_speaks_of_tokens_and_of_the_first_loss(here: Path, call: Call)
     cost, seconds = run.summary()["cost"], run.summary()["train_seconds"]
     assert cost["flop"] == 24 * flop
     first = curves["cost/mfu"][0][1] / (samples_per_second[0][1] / 8 * flop)
-    assert cost["mfu"] == pytest.approx(first * cost["flop"] / seconds, rel=0.01)
+    assert cost["mfu"] == pytest.approx(first * cost["flop"] / seconds, rel=0.01 + 0.001 / seconds)
 
 
 LOUD = """
@@ -163,8 +163,8 @@ def test_a_first_loss_far_above_a_guess_s_is_a_warning(here: Path, call: Call) -
 
 
 def test_samples_are_kept_and_change_no_number(here: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dlrun.samples.TOKENS", 40)
-    monkeypatch.setattr("dlrun.run._draw", lambda *_: None)
+    monkeypatch.setattr("dlrun.runs.samples.TOKENS", 40)
+    monkeypatch.setattr("dlrun.runs.run._draw", lambda *_: None)
     often = (*TINY, "trainer.evaluate_every=2", "trainer.checkpoint_every=9", "model.dropout=0.1")
     run, done = train(call, *often)
     written = samples(run)
@@ -194,8 +194,8 @@ def test_samples_are_kept_and_change_no_number(here: Path, call: Call, monkeypat
 
 
 def test_a_sample_that_fails_is_a_warning(here: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dlrun.run._draw", lambda *_: None)
-    monkeypatch.setattr("dlrun.samples.generate", lambda *_: 1 / 0)
+    monkeypatch.setattr("dlrun.runs.run._draw", lambda *_: None)
+    monkeypatch.setattr("dlrun.runs.samples.generate", lambda *_: 1 / 0)
     run, done = train(call, *TINY, "trainer.evaluate_every=2")
     assert done.err.count("No samples of text: ZeroDivisionError") == 1
     assert run.status() == "finished"

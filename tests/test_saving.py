@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from dlrun import checkpoint, saving
 from dlrun.commands.verify_resume import differences
 from dlrun.errors import RunError
-from dlrun.journal import Journal, read
-from dlrun.rundir import RunDir, all_runs
-from dlrun.saving import Saver, on_host
+from dlrun.runs import checkpoint_writer
+from dlrun.runs.checkpoint_writer import Saver, on_host
+from dlrun.storage import checkpoint
+from dlrun.storage.journal import Journal, read
+from dlrun.storage.rundir import RunDir, all_runs
 from tests.conftest import Called
 
 Call = Callable[..., Called]
@@ -134,7 +135,7 @@ def test_a_full_disk_is_a_warning_and_the_end_waits(
 def test_a_disk_that_stays_full_is_an_error(
     tmp_path: Path, full: list[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saving, "PATIENCE", 0.0)
+    monkeypatch.setattr(checkpoint_writer, "PATIENCE", 0.0)
     saver = Saver(RunDir(tmp_path), Lines([]), at_once)  # type: ignore[arg-type]
     full += [FULL] * 9
     saver.save(content(1), None)
@@ -184,7 +185,7 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(content: Any) -> tuple[Any, Callable[[], None]]:
         return on_host(content), lambda: time.sleep(0.03)
 
-    monkeypatch.setattr(saving, "beside", lambda device: slow)
+    monkeypatch.setattr(checkpoint_writer, "beside", lambda device: slow)
 
 
 def test_a_run_is_the_same_run(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

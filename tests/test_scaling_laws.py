@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlrun.results import Result, results
+from dlrun.storage.results import Result, results
 from dlrun.studies.power_law import fit, straight
 from dlrun.studies.scaling_laws import ScalingLaws, Trial, apart, frontier, law_of, of, panel
 from tests.made_sweeps import made_sweep

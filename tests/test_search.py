@@ -16,20 +16,20 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial
 
-from dlrun import composition
 from dlrun.cli import main
+from dlrun.config import compose
 from dlrun.errors import ConfigError, UserError
-from dlrun.journal import Journal
-from dlrun.manifest import Job, Manifest
-from dlrun.results import Result, results
-from dlrun.search import bases, plan, settings, space
-from dlrun.search.search import Search
-from dlrun.search.settings import Settings
-from dlrun.search.trials import Trials
-from dlrun.search.watch import Watch
+from dlrun.storage.journal import Journal
+from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.results import Result, results
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.search_history import SearchHistory, history
-from dlrun.sweep.expand import Expansion
-from dlrun.sweepdir import SweepDir
+from dlrun.sweeps.expand import Expansion
+from dlrun.sweeps.search import bases, definition, settings, space
+from dlrun.sweeps.search.curves import Watch
+from dlrun.sweeps.search.search import Search
+from dlrun.sweeps.search.settings import Settings
+from dlrun.sweeps.search.trials import Trials
 from tests.conftest import Called
 
 QUIET = ["tracking.enabled=false", "trainer.threads=1", "trainer.figures=false"]
@@ -122,12 +122,12 @@ def test_a_missing_package_is_said_with_what_to_type(
 
 def stored(folder: Path) -> list[FrozenTrial]:
     """Return the trials as Optuna itself reads them from the file."""
-    storage = JournalStorage(JournalFileBackend(str(folder / plan.TRIALS)))
+    storage = JournalStorage(JournalFileBackend(str(folder / definition.TRIALS)))
     return optuna.load_study(study_name="search", storage=storage).trials
 
 
 def trials(folder: Path, spanned: space.Space, **chosen: Any) -> Trials:
-    return Trials(folder / plan.TRIALS, spanned, Settings(**chosen), higher_is_better=False)
+    return Trials(folder / definition.TRIALS, spanned, Settings(**chosen), higher_is_better=False)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes"])
@@ -167,7 +167,7 @@ def test_what_was_asked_and_not_told_is_open_again_also_behind_a_torn_line(tmp_p
     kept.tell(kept.ask(), 1.0)
     asked = kept.ask()
     assert not kept.report(asked, [0.5, 0.4])
-    with (tmp_path / plan.TRIALS).open("ab") as file:
+    with (tmp_path / definition.TRIALS).open("ab") as file:
         file.write(b'{"op_code":4,"worker')  # as a crash leaves it
     kept = trials(tmp_path, spanned)
     (again,) = kept.open()
@@ -392,22 +392,22 @@ def test_a_search_that_is_killed_again_and_again_loses_no_trial_and_counts_none_
 
 def test_the_kept_configurations_give_what_hydra_composes(here: Path) -> None:
     given = ["+experiment=digits", *SPACE, "seed=0,1", "dataset.validation_size=150"]
-    with composition.opened() as hydra:
+    with compose.opened() as hydra:
         loader = hydra.config_loader
-        master = composition.load(hydra, composition.PRIMARY, [*given, "hydra.mode=MULTIRUN"])
+        master = compose.load(hydra, compose.PRIMARY, [*given, "hydra.mode=MULTIRUN"])
         spanned = space.read(given, loader)
         expansion = Expansion(loader, master)
         kept = bases.composed(spanned, expansion, loader)
         assert kept.keys == ("optimizer",) and set(kept.configs) == {("sgd",), ("adam",)}
         kept = bases.of(json.loads(json.dumps(kept.plain())))
-        for overrides in plan.Plan(spanned, Settings(), kept).probes():
+        for overrides in definition.Plan(spanned, Settings(), kept).probes():
             assert kept.config(overrides) == expansion.config([*spanned.fixed, *overrides], 0)
 
 
 def test_a_search_begins_with_a_look_at_each_choice_and_both_ends() -> None:
     spanned = space.read(["model=a,b,c", "optimizer=x,y", "lr=interval(1,2)", "width=range(1,9)"])
     kept = bases.Bases(("model", "optimizer"), {})
-    probes = plan.Plan(spanned, Settings(), kept).probes()
+    probes = definition.Plan(spanned, Settings(), kept).probes()
     seen = {override for probe in probes for override in probe}
     assert seen >= {"model=a", "model=b", "model=c", "optimizer=x", "optimizer=y"}
     assert seen >= {"lr=1", "lr=2", "width=1", "width=8"} and len(probes) == 3
@@ -455,7 +455,7 @@ def test_a_search_that_cannot_begin_removes_nothing_of_a_given_folder(
 
     (here / "given").mkdir()
     (here / "given" / "mine.txt").write_text("mine")
-    monkeypatch.setattr("dlrun.search.start.begin.new", full)
+    monkeypatch.setattr("dlrun.sweeps.search.conduct.begin.new", full)
     command = ["train", "-m", "hydra/sweeper=optuna", "+experiment=digits", *QUIET, "hydra.sweep.dir=given"]
     assert main([*command, "optimizer.lr=interval(0.1,1)"]) == 2
     assert [path.name for path in here.glob("given/*")] == ["mine.txt"]
@@ -466,7 +466,7 @@ def test_a_search_prunes_what_lags_behind_and_tests_what_it_chose(
 ) -> None:
     command = ["train", "-m", "hydra/sweeper=optuna", "hydra.launcher.slots=1", "+experiment=digits", *QUIET]
     command += [f"hydra.sweeper.{setting}" for setting in ("sampler=grid", "startup=1", "seed=0")]
-    command += ["optimizer=sgd", "optimizer.lr=0.1,0.00001", "trainer.epochs=2000", "trainer.patience=5"]
+    command += ["optimizer=sgd", "optimizer.lr=0.1,0.00001", "trainer.epochs=20000", "trainer.patience=5"]
     done = dlrun(*command)
     assert done.code == 0, done.err
     (sweep,) = map(SweepDir, here.glob("outputs/sweeps/*/*"))

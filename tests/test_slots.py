@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from dlrun.errors import ConfigError
-from dlrun.sweep import slots
-from dlrun.sweep.slots import Slot, slots_for, take
+from dlrun.sweeps.pool import slots
+from dlrun.sweeps.pool.slots import Slot, slots_for, take
 
 Machine = Callable[..., None]
 
@@ -87,7 +87,7 @@ def test_the_visible_gpus_are_counted_without_a_context(monkeypatch: pytest.Monk
 
 
 def test_a_place_belongs_to_one_process_of_the_machine(here: Path) -> None:
-    asked = "from dlrun.sweep.slots import *; print(take(Slot(0, 'GPU/7', 1, place={})) is not None)"
+    asked = "from dlrun.sweeps.pool.slots import *; print(take(Slot(0, 'GPU/7', 1, place={})) is not None)"
 
     def free(place: int) -> bool:
         done = subprocess.run([sys.executable, "-c", asked.format(place)], capture_output=True, text=True, check=True)

@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import stacked as benchmark
-from dlrun.batches import Batches
-from dlrun.datasets.tensors import TensorSplit
-from dlrun.evaluation import evaluate as evaluate_alone
+from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.engine.batches import Batches
+from dlrun.engine.evaluation import evaluate as evaluate_alone
+from dlrun.engine.objective import Objective
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.metrics import accuracy, error, nll
 from dlrun.models.mlp import MLP
-from dlrun.objective import Objective
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.sgd import SGD
 from dlrun.stacked.dense import chain

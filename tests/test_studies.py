@@ -13,11 +13,12 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from dlrun import rundir, targets
-from dlrun.journal import Journal
-from dlrun.manifest import Job
-from dlrun.results import Result
-from dlrun.rundir import RunDir
+from dlrun.config import instantiate
+from dlrun.storage import rundir
+from dlrun.storage.journal import Journal
+from dlrun.storage.manifest import Job
+from dlrun.storage.results import Result
+from dlrun.storage.rundir import RunDir
 from dlrun.studies import Claim
 from dlrun.studies.depth import Depth, Line, panels
 from dlrun.studies.double_descent import DoubleDescent, shape
@@ -463,7 +464,7 @@ def test_a_study_sweeps_by_itself_and_its_class_can_be_made(path: Path) -> None:
     assert content["hydra"]["mode"] == "MULTIRUN"
     assert "seed" in content["hydra"]["sweeper"]["params"]
     assert f"# dlrun train +experiment={path.stem}" in path.read_text()
-    study = targets.make(content["study"])
+    study = instantiate.make(content["study"])
     assert all(claim.verdict == OPEN for claim in study.claims([]))
     assert list(study.figures([])) == []
     if content["evaluation"].get("test") == "every":

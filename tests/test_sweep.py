@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from dlrun import manifest
-from dlrun.results import Result, results
-from dlrun.rundir import wait_until
-from dlrun.sweepdir import SweepDir, all_sweeps
+from dlrun.storage import manifest
+from dlrun.storage.results import Result, results
+from dlrun.storage.rundir import wait_until
+from dlrun.storage.sweepdir import SweepDir, all_sweeps
 from tests.processes import Process
 
 Call = Callable[..., Any]

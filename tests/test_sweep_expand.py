@@ -9,12 +9,12 @@ import pytest
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
 
-from dlrun import composition
-from dlrun.configuration import check
+from dlrun.config import compose
+from dlrun.config.check import check
 from dlrun.errors import ConfigError
-from dlrun.sweep import asked
-from dlrun.sweep.define import group_of
-from dlrun.sweep.expand import Expansion
+from dlrun.sweeps import definition
+from dlrun.sweeps.expand import Expansion
+from dlrun.sweeps.jobs import group_of
 
 GIVEN = ["+experiment=digits", "hydra.mode=MULTIRUN", "optimizer.lr=0.1,0.3", "seed=range(3)"]
 
@@ -35,29 +35,29 @@ JOBS = [
 
 
 @pytest.fixture
-def opened(here: Path) -> Iterator[tuple[composition.Loader, DictConfig]]:
-    with composition.opened() as hydra:
+def opened(here: Path) -> Iterator[tuple[compose.Loader, DictConfig]]:
+    with compose.opened() as hydra:
         setup_globals()
-        assert isinstance(hydra.config_loader, composition.Loader)
-        yield hydra.config_loader, composition.load(hydra, "dlrun", GIVEN)
+        assert isinstance(hydra.config_loader, compose.Loader)
+        yield hydra.config_loader, compose.load(hydra, "dlrun", GIVEN)
 
 
 def resolved(config: DictConfig) -> object:
     return OmegaConf.to_container(config, resolve=True)
 
 
-def test_a_job_is_what_hydra_composes(opened: tuple[composition.Loader, DictConfig]) -> None:
+def test_a_job_is_what_hydra_composes(opened: tuple[compose.Loader, DictConfig]) -> None:
     loader, master = opened
     expansion = Expansion(loader, master)
     for n, overrides in enumerate(JOBS):
-        composed = composition.without_hydra(loader.load_sweep_config(master, list(overrides)))
+        composed = compose.without_hydra(loader.load_sweep_config(master, list(overrides)))
         found = expansion.config(overrides, n)
         assert found == composed, overrides
         assert resolved(found) == resolved(composed), overrides
 
 
 def test_choices_are_composed_once_each(
-    opened: tuple[composition.Loader, DictConfig], monkeypatch: pytest.MonkeyPatch
+    opened: tuple[compose.Loader, DictConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loader, master = opened
     calls: list[list[str]] = []
@@ -72,7 +72,7 @@ def test_choices_are_composed_once_each(
     assert len(calls) == 2
 
 
-def test_jobs_share_nothing(opened: tuple[composition.Loader, DictConfig]) -> None:
+def test_jobs_share_nothing(opened: tuple[compose.Loader, DictConfig]) -> None:
     expansion = Expansion(*opened)
     one, other = (expansion.config(["+experiment=digits", f"seed={n}"], n) for n in range(2))
     one.optimizer.lr = 9.0
@@ -82,15 +82,15 @@ def test_jobs_share_nothing(opened: tuple[composition.Loader, DictConfig]) -> No
 def test_what_is_taken_from_hydra_is_settled_for_each_job(here: Path) -> None:
     (here / "conf/experiment").mkdir(parents=True)
     (here / "conf/experiment/mine.yaml").write_text("# @package _global_\nseed: ${hydra:job.num}\n")
-    with composition.opened() as hydra:
+    with compose.opened() as hydra:
         setup_globals()
-        master = composition.load(hydra, "dlrun", ["+experiment=mine", "hydra.mode=MULTIRUN", "optimizer.lr=1,2"])
+        master = compose.load(hydra, "dlrun", ["+experiment=mine", "hydra.mode=MULTIRUN", "optimizer.lr=1,2"])
         expansion = Expansion(hydra.config_loader, master)
         found = [expansion.config(["+experiment=mine", f"optimizer.lr={n}"], n) for n in (1, 2)]
     assert [check(config)["seed"] for config in found] == [1, 2]
 
 
-def test_own_overrides_are_those_that_are_swept(opened: tuple[composition.Loader, DictConfig]) -> None:
+def test_own_overrides_are_those_that_are_swept(opened: tuple[compose.Loader, DictConfig]) -> None:
     expansion = Expansion(*opened)
     assert expansion.own(JOBS[0]) == ("optimizer.lr=0.1", "seed=0")
 
@@ -99,12 +99,12 @@ def test_own_overrides_are_those_that_are_swept(opened: tuple[composition.Loader
     ("override", "words"),
     [("optimizer.lrr=1", "Did you mean «optimizer.lr»"), ("model=mpl", "Did you mean «mlp»"), ("lr=1", "optimizer.lr")],
 )
-def test_a_mistake_in_one_job_is_told(opened: tuple[composition.Loader, DictConfig], override: str, words: str) -> None:
+def test_a_mistake_in_one_job_is_told(opened: tuple[compose.Loader, DictConfig], override: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         Expansion(*opened).config(["+experiment=digits", override], 0)
 
 
-def test_a_key_that_follows_the_seed_separates_no_groups(opened: tuple[composition.Loader, DictConfig]) -> None:
+def test_a_key_that_follows_the_seed_separates_no_groups(opened: tuple[compose.Loader, DictConfig]) -> None:
     expansion = Expansion(*opened)
 
     def group(*overrides: str) -> str:
@@ -118,19 +118,19 @@ def test_a_key_that_follows_the_seed_separates_no_groups(opened: tuple[compositi
 
 
 def asks(*overrides: str) -> dict[str, object]:
-    with composition.opened() as hydra:
-        return asked.asked(composition.load(hydra, "dlrun", [*overrides, "hydra.mode=MULTIRUN"]))
+    with compose.opened() as hydra:
+        return definition.asked(compose.load(hydra, "dlrun", [*overrides, "hydra.mode=MULTIRUN"]))
 
 
 def test_two_commands_that_ask_for_the_same_are_one_sweep(here: Path) -> None:
     one = asks("seed=range(3)", "optimizer.lr=0.1,0.2")
     same = asks("seed=range(3)", "optimizer.lr=0.1,0.2", "tracking.enabled=false", "trainer.threads=1")
     fresh = asks("seed=range(3)", "optimizer.lr=0.1,0.2", "sweep.fresh=true", "hydra.launcher.slots=1")
-    assert asked.definition(one) == asked.definition(same) == asked.definition(fresh)
+    assert definition.definition(one) == definition.definition(same) == definition.definition(fresh)
     for other in (
         ["seed=range(4)", "optimizer.lr=0.1,0.2"],
         ["seed=range(3)", "optimizer.lr=0.1,0.2", "model.width=3"],
     ):
-        assert asked.definition(asks(*other)) != asked.definition(one)
-    lines = asked.differences(one, asks("seed=range(3)", "optimizer.lr=0.1,0.2", "model.width=3"))
+        assert definition.definition(asks(*other)) != definition.definition(one)
+    lines = definition.differences(one, asks("seed=range(3)", "optimizer.lr=0.1,0.2", "model.width=3"))
     assert lines == ["config.model.width: 128 there, 3 here"]

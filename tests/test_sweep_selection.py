@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from made_sweeps import group_of, made_sweep
 
-from dlrun import build as building
-from dlrun import compose, manifest
-from dlrun.build import build
+from dlrun.commands import _hydra
 from dlrun.errors import ConfigError, UserError
-from dlrun.results import results
-from dlrun.sweep.define import Candidate, Definer
-from dlrun.sweep.finish import is_selected
-from dlrun.sweep.selection import selected
-from dlrun.sweepdir import SweepDir
+from dlrun.runs import build as building
+from dlrun.runs.build import build
+from dlrun.storage import manifest
+from dlrun.storage.results import results
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.sweeps.finish import is_selected
+from dlrun.sweeps.jobs import Candidate, Definer
+from dlrun.sweeps.selection import selected
 
 LR = [0.1, 0.3, 1.0]
 
@@ -75,7 +76,7 @@ def test_nothing_finished_is_nothing_chosen(tmp_path: Path) -> None:
 
 
 def candidates(*jobs: list[str]) -> list[Candidate]:
-    return [Candidate(n, tuple(own), compose.config(own)) for n, own in enumerate(jobs)]
+    return [Candidate(n, tuple(own), _hydra.config(own)) for n, own in enumerate(jobs)]
 
 
 POLYNOMIAL = ["+experiment=polynomial", "tracking.enabled=false"]
@@ -90,7 +91,7 @@ def test_a_job_has_the_identity_of_its_run(here: Path) -> None:
 
 def test_a_data_set_is_loaded_and_a_kind_of_job_built_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = {"built": 0, "loaded": 0}
-    from dlrun.sweep import define
+    from dlrun.sweeps import jobs as define
 
     def counted(name: str, function: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -143,17 +144,17 @@ def test_a_users_module_counts_for_the_jobs_that_use_it(here: Path) -> None:
     own = ["model=linear", "model._target_=mine.Net", "tracking.enabled=false"]
     import sys
 
-    config = compose.config(own)
+    config = _hydra.config(own)
     config.model = {"_target_": "mine.Net"}
     try:
         plain = build(config).config
-        from dlrun import provenance
+        from dlrun.storage import identity
 
-        before, other = provenance.user_modules(plain), provenance.user_modules({"model": {"_target_": "dlrun.x"}})
+        before, other = identity.user_modules(plain), identity.user_modules({"model": {"_target_": "dlrun.x"}})
         (here / "part.py").write_text("WIDTH = 4\n")
-        assert provenance.user_modules(plain) != before
+        assert identity.user_modules(plain) != before
         (here / "part.py").write_text("WIDTH = 3\n")
-        assert provenance.user_modules(plain) == before != other
+        assert identity.user_modules(plain) == before != other
     finally:
         for name in ("mine", "part"):
             sys.modules.pop(name, None)

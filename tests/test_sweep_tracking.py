@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from dlrun import tracking
-from dlrun.journal import Journal
-from dlrun.manifest import Job, Manifest, read
-from dlrun.rundir import RunDir, wait_until
-from dlrun.sweepdir import SweepDir
+from dlrun.storage.journal import Journal
+from dlrun.storage.manifest import Job, Manifest, read
+from dlrun.storage.rundir import RunDir, wait_until
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking import uploader
-from dlrun.tracking.client import MlflowRun
-from dlrun.tracking.points import Point
+from dlrun.tracking.journal_reader import Point
+from dlrun.tracking.mlflow.client import MlflowRun
 from dlrun.tracking.state import only_uploader
 from tests.processes import UPLOADING
 
@@ -222,7 +222,7 @@ def test_no_point_of_many_jobs_of_many_processes_is_lost(
 CONDUCTOR = """
 import sys, time
 from pathlib import Path
-from dlrun.sweepdir import SweepDir
+from dlrun.storage.sweepdir import SweepDir
 sweep = SweepDir(Path(sys.argv[1]))
 with sweep.held(), sweep.job(0).held():
     print("held", flush=True)
@@ -299,7 +299,7 @@ def test_a_reused_run_is_shown_in_both_sweeps(make_sweep: MakeSweep) -> None:
     assert first.job(0).summary()["mlflow_run_id"] != again.info.run_id
 
     tracking.delete_sweep(second)
-    assert not shown(second, "tags.`dlrun.sweep` = 'bbbb'") + shown(second, "tags.`dlrun.id` = 'bbbb'")
+    assert not shown(second, "tags.`dlrun.sweeps` = 'bbbb'") + shown(second, "tags.`dlrun.id` = 'bbbb'")
     assert len(children(first)) == 2
     tracking.delete_sweep(second)
 
@@ -413,8 +413,8 @@ def test_the_table_stands_in_for_a_report(make_sweep: MakeSweep) -> None:
     for n in range(30):
         train(sweep, n)
     sweep.update(status="finished")
-    from dlrun.results import results
-    from dlrun.tracking.parent import note
+    from dlrun.storage.results import results
+    from dlrun.tracking.sweep_note import note
 
     written = note(sweep, read(sweep), results(sweep))
     assert "| optimizer.lr=1 | 1 of 1 | 0 |" in written

@@ -8,9 +8,9 @@ import pytest
 
 from dlrun.commands import sync
 from dlrun.errors import UserError
-from dlrun.manifest import Job, Manifest
-from dlrun.rundir import RunDir
-from dlrun.sweepdir import SweepDir
+from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking import pending
 
 pytestmark = [

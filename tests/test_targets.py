@@ -16,11 +16,11 @@ import pytest
 import torch
 
 import dlrun
-from dlrun.arguments import check_arguments, describe, fits
+from dlrun.config.instantiate import check, make, partial, resolve
+from dlrun.config.settings import Trainer
+from dlrun.config.signatures import check_arguments, describe, fits
 from dlrun.errors import ConfigError
-from dlrun.settings import Trainer
 from dlrun.studies.search_history import SearchHistory
-from dlrun.targets import check, make, partial, resolve
 
 if TYPE_CHECKING:
     from somewhere import Unknown
@@ -151,7 +151,12 @@ def test_of_dlrun_only_the_parts_can_be_named() -> None:
 
 
 def test_nothing_that_acts_on_runs_becomes_allowed_by_trust() -> None:
-    for path in ("dlrun.rundir.find", "dlrun.rundir.RunDir.update", "dlrun.targets.make", "dlrun.allowed.resolve"):
+    for path in (
+        "dlrun.storage.rundir.find",
+        "dlrun.storage.rundir.RunDir.update",
+        "dlrun.config.instantiate.make",
+        "dlrun.config.allowlist.resolve",
+    ):
         assert "never allowed" in refusal(resolve, path, trusted=["dlrun", path])
 
 

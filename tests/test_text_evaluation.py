@@ -12,21 +12,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlrun import loop
-from dlrun.batches import Batches
-from dlrun.console import number
-from dlrun.datasets.part import first, spaced
-from dlrun.datasets.windows import Streams, Windows
+from dlrun.datasets.language.windows import Streams, Windows
+from dlrun.datasets.tensors.subset import first, spaced
+from dlrun.engine import loop
+from dlrun.engine.batches import Batches
+from dlrun.engine.evaluation import evaluate, portion
+from dlrun.engine.objective import Objective
+from dlrun.engine.plan import Plan
+from dlrun.engine.state import State
 from dlrun.errors import ConfigError
-from dlrun.evaluation import evaluate, portion
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.metrics import for_task
-from dlrun.objective import Objective
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.sgd import SGD
-from dlrun.plan import Plan
-from dlrun.rehearsal import check_walk
-from dlrun.state import State
+from dlrun.runs.rehearsal import check_walk
+from dlrun.terminal.output import number
 from dlrun.types import IGNORED, Batch, Data, Spec, Split
 
 CPU = torch.device("cpu")

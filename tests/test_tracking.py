@@ -18,14 +18,14 @@ import pytest
 
 from dlrun import tracking
 from dlrun.errors import UserError
-from dlrun.journal import Journal
-from dlrun.rundir import RunDir, wait_until
+from dlrun.storage.journal import Journal
+from dlrun.storage.rundir import RunDir, wait_until
 from dlrun.tracking import describe, uploader
-from dlrun.tracking.client import MlflowRun
-from dlrun.tracking.points import PORTION, Reader
+from dlrun.tracking.journal_reader import PORTION, Reader
+from dlrun.tracking.mlflow.client import MlflowRun
+from dlrun.tracking.mlflow.store import prepare
+from dlrun.tracking.mlflow.uri import redacted
 from dlrun.tracking.state import only_uploader
-from dlrun.tracking.store import prepare
-from dlrun.tracking.where import redacted
 from tests import processes
 
 # MLflow's own use of SQLAlchemy is not ours to mend
@@ -117,7 +117,7 @@ def expected(steps: int, scale: float = 1.0) -> list[tuple[int, float]]:
 TRAINER = """
 import sys, time
 from pathlib import Path
-from dlrun.rundir import RunDir
+from dlrun.storage.rundir import RunDir
 run = RunDir(Path(sys.argv[1]))
 with run.held():
     run.update(status="running")
@@ -235,8 +235,9 @@ def test_an_uploader_that_is_killed_leaves_no_gap_and_no_double(
     dying = """
 import os, sys
 from pathlib import Path
-from dlrun.rundir import RunDir
-from dlrun.tracking import client, uploader
+from dlrun.storage.rundir import RunDir
+from dlrun.tracking import uploader
+from dlrun.tracking.mlflow import client
 send, calls = client.MlflowRun.send, []
 def die(self, points=(), *, end=None, **more):
     calls.append(end)
@@ -400,7 +401,7 @@ def test_many_processes_make_one_store(make_run: MakeRun, outputs: Path) -> None
     code = """
 import sys
 from pathlib import Path
-from dlrun.tracking.store import prepare
+from dlrun.tracking.mlflow.store import prepare
 prepare(sys.argv[1], Path(sys.argv[2]))
 """
     command = [sys.executable, "-c", code, uri, str(artifacts)]

@@ -43,7 +43,7 @@ def test_a_logged_model_loads_without_dlrun(tmp_path: Path, monkeypatch: pytest.
 
     import torch
 
-    from dlrun.rundir import all_runs
+    from dlrun.storage.rundir import all_runs
 
     (run,) = all_runs()
     summary = run.summary()

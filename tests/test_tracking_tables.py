@@ -16,15 +16,16 @@ from typing import Any
 import pytest
 
 from dlrun import tracking
-from dlrun.journal import Journal
-from dlrun.rundir import RunDir
-from dlrun.tracking import tables, uploader
-from dlrun.tracking.artifacts import Artifacts
-from dlrun.tracking.backend import Backend
-from dlrun.tracking.points import Point
-from dlrun.tracking.service import Service
-from dlrun.tracking.store import prepare
-from dlrun.tracking.tables import Tables, joined, known
+from dlrun.storage.journal import Journal
+from dlrun.storage.rundir import RunDir
+from dlrun.tracking import uploader
+from dlrun.tracking.journal_reader import Point
+from dlrun.tracking.mlflow import sqlite_tables
+from dlrun.tracking.mlflow.artifacts import Artifacts
+from dlrun.tracking.mlflow.backend import Backend
+from dlrun.tracking.mlflow.service import Service
+from dlrun.tracking.mlflow.sqlite_tables import Tables, joined, known
+from dlrun.tracking.mlflow.store import prepare
 from tests import processes
 
 # MLflow's own use of SQLAlchemy is not ours to mend
@@ -232,7 +233,7 @@ def test_an_upload_shows_the_same_either_way(make_run: MakeRun, monkeypatch: pyt
         run = make_run(place)
         assert uploader.send(run, patience=0) is True
         left.append(shape(rows(run.path.parents[2] / "mlflow.db")))
-        monkeypatch.setattr(tables, "SCHEMA", "another")
+        monkeypatch.setattr(sqlite_tables, "SCHEMA", "another")
     assert len(left[0]["metrics"]) == 1801
     assert left[0] == left[1]
 
@@ -240,7 +241,7 @@ def test_an_upload_shows_the_same_either_way(make_run: MakeRun, monkeypatch: pyt
 DYING = """
 import os, sqlite3, sys
 from pathlib import Path
-from dlrun.rundir import RunDir
+from dlrun.storage.rundir import RunDir
 from dlrun.tracking import uploader
 left, connect = [int(sys.argv[2])], sqlite3.connect
 class Dying(sqlite3.Connection):
@@ -279,7 +280,7 @@ def test_a_local_store_is_filled_without_mlflow(make_run: MakeRun) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from dlrun.rundir import RunDir
+from dlrun.storage.rundir import RunDir
 from dlrun.tracking import uploader
 assert uploader.send(RunDir(Path({str(run.path)!r}))) is True
 assert not {{"mlflow", "sqlalchemy", "torch", "pandas"}} & set(sys.modules)

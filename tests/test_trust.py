@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 import dlrun
-from dlrun import trust
+from dlrun.config import trust
 from dlrun.errors import ConfigError
-from dlrun.rundir import RunDir, all_runs
-from dlrun.sweepdir import all_sweeps
+from dlrun.storage.rundir import RunDir, all_runs
+from dlrun.storage.sweepdir import all_sweeps
 from tests.conftest import Called
 
 Call = Callable[..., Called]

@@ -16,9 +16,9 @@ import pytest
 
 from dlrun.commands import ui
 from dlrun.errors import RunError, UserError
-from dlrun.manifest import Job, Manifest
-from dlrun.rundir import RunDir, wait_until
-from dlrun.sweepdir import SweepDir
+from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.rundir import RunDir, wait_until
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking import store_uri, uploader
 
 pytestmark = [

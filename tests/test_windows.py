@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dlrun.datasets.windows import Streams, Windows
+from dlrun.datasets.language.windows import Streams, Windows
 from dlrun.errors import ConfigError, DataError
 from dlrun.types import IGNORED, Batch
 

@@ -9,12 +9,14 @@ import torch
 
 from benchmarks.peers.watch import Watch
 from benchmarks.peers.works import RECIPE, Work
-from dlrun import compose, device, loop
-from dlrun.build import Built, build
-from dlrun.datasets.language import from_tokens
-from dlrun.datasets.tensors import from_tensors
-from dlrun.program import Compiled
-from dlrun.state import State
+from dlrun.commands import _hydra
+from dlrun.datasets.language.from_text import from_tokens
+from dlrun.datasets.tensors.tensors import from_tensors
+from dlrun.engine import loop
+from dlrun.engine.state import State
+from dlrun.execution import device
+from dlrun.execution.compiled import Compiled
+from dlrun.runs.build import Built, build
 from dlrun.types import Data
 
 SGD = ("optimizer=sgd", "schedule=constant")
@@ -54,7 +56,7 @@ def data(work: Work) -> Data:
 
 def built(work: Work, *overrides: str) -> Built:
     """Return the run of a work."""
-    config = compose.config(
+    config = _hydra.config(
         [
             *CHOSEN[work.name],
             f"optimizer.lr={work.lr}",

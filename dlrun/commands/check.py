@@ -6,16 +6,18 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-from dlrun import compose, console, device
-from dlrun.build import build
+from dlrun.commands import _hydra
 from dlrun.errors import ConfigError
-from dlrun.forecast import seconds_for
-from dlrun.manifest import Job
-from dlrun.presentation import announce
-from dlrun.sweep.conduct import slots_of
-from dlrun.sweep.define import Candidate, Definer
-from dlrun.sweep.rehearsal import costs, makespan
-from dlrun.sweep.slots import Slot
+from dlrun.execution import device
+from dlrun.execution.timing import seconds_for
+from dlrun.runs.build import build
+from dlrun.runs.presentation import announce
+from dlrun.storage.manifest import Job
+from dlrun.sweeps.conductor import slots_of
+from dlrun.sweeps.jobs import Candidate, Definer
+from dlrun.sweeps.pool.slots import Slot
+from dlrun.sweeps.preview import costs, makespan
+from dlrun.terminal import output
 
 SHOWN = 40
 """Jobs that are listed one by one."""
@@ -23,7 +25,7 @@ SHOWN = 40
 
 def main(argv: list[str]) -> int:
     """Compose, check and build what `argv` says, time a few steps, and train nothing."""
-    return compose.consult(argv, prog="dlrun check", use=check, several=check_sweep)
+    return _hydra.consult(argv, prog="dlrun check", use=check, several=check_sweep)
 
 
 def check(config: DictConfig) -> int:
@@ -32,9 +34,9 @@ def check(config: DictConfig) -> int:
     device.apply(built.execution)
     announce(built)
     if built.trainer.minutes is None:
-        forecast = console.duration(seconds_for(built.training))
-        console.say(f"  takes     about {forecast} of training and validation here")
-    console.say("  all is in order; nothing was trained")
+        forecast = output.duration(seconds_for(built.training))
+        output.say(f"  takes     about {forecast} of training and validation here")
+    output.say("  all is in order; nothing was trained")
     return 0
 
 
@@ -45,20 +47,20 @@ def check_sweep(master: DictConfig, candidates: Sequence[Candidate]) -> int:
     definer = Definer()
     jobs = definer.jobs(candidates)
     groups = len(definer.rules)
-    console.say(f"{len(jobs)} jobs in {groups} group{'s' * (groups != 1)}, chosen among by {definer.rule.monitor}")
-    console.say(_listed(jobs))
+    output.say(f"{len(jobs)} jobs in {groups} group{'s' * (groups != 1)}, chosen among by {definer.rule.monitor}")
+    output.say(_listed(jobs))
     slots = slots_of(master.hydra.launcher, jobs, len(jobs))
     takes = costs(jobs, slots[0])
     at_once = min(len(slots), len(jobs))
     peak = sum(sorted((each.memory for each in takes), reverse=True)[:at_once])
     rows = [
         ["slots", f"{at_once} at once, {slots[0].threads} thread{'s' * (slots[0].threads != 1)} each{_on(slots)}"],
-        ["time", f"about {console.duration(makespan([each.seconds for each in takes], at_once))} of training"],
-        ["memory", f"about {console.amount(peak, 'B')} at the most"],
-        ["disk", f"about {console.amount(sum(each.disk for each in takes), 'B')} of checkpoints"],
+        ["time", f"about {output.duration(makespan([each.seconds for each in takes], at_once))} of training"],
+        ["memory", f"about {output.amount(peak, 'B')} at the most"],
+        ["disk", f"about {output.amount(sum(each.disk for each in takes), 'B')} of checkpoints"],
     ]
-    console.say("\n".join(f"  {name:<10}{text}" for name, text in rows))
-    console.say("  all is in order; nothing was trained")
+    output.say("\n".join(f"  {name:<10}{text}" for name, text in rows))
+    output.say("  all is in order; nothing was trained")
     return 0
 
 

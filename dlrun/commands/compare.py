@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dlrun import console
+from dlrun.analysis.statistics import Difference, method, spread, verdict
 from dlrun.errors import UserError
-from dlrun.evidence import Difference, method, spread, verdict
 from dlrun.report.comparison import difference, direction, metric_of
 from dlrun.report.sides import Side, sides
 from dlrun.report.tables import mean, number
+from dlrun.terminal import output
 
 
 def main(argv: list[str]) -> int:
@@ -22,13 +22,13 @@ def main(argv: list[str]) -> int:
     higher = direction(found, metric)
     first, *others = found
     differences = [difference(first, other, metric, higher_is_better=higher) for other in others]
-    console.say(f"{metric}, {'higher' if higher else 'lower'} is better")
-    console.say(_table(found, metric, higher))
+    output.say(f"{metric}, {'higher' if higher else 'lower'} is better")
+    output.say(_table(found, metric, higher))
     for other, differing in zip(others, differences, strict=True):
         told = verdict(differing, metric=metric, first=f"«{first.label}»", second=f"«{other.label}»")
-        console.say(f"  {told}")
+        output.say(f"  {told}")
     for line in _remarks(found, differences, metric):
-        console.say(f"  {line}")
+        output.say(f"  {line}")
     if options.figure:
         _draw(found, metric, Path(options.figure))
     return 0
@@ -54,7 +54,7 @@ def _table(found: Sequence[Side], metric: str, higher: bool) -> str:
         over = spread([*side.values(metric).values()], higher_is_better=higher)
         worst = "not finite" if over.broken else number(over.worst)
         rows.append([side.label, str(over.n + over.broken), mean(over), worst, number(over.median), number(over.best)])
-    return console.table(rows)
+    return output.table(rows)
 
 
 def _remarks(found: Sequence[Side], differences: Sequence[Difference], metric: str) -> list[str]:
@@ -75,10 +75,10 @@ def _remarks(found: Sequence[Side], differences: Sequence[Difference], metric: s
 
 
 def _draw(found: Sequence[Side], metric: str, file: Path) -> None:
-    from dlrun.figures.pairs import pairs
-    from dlrun.figures.style import save
+    from dlrun.analysis.figures.pairs import pairs
+    from dlrun.analysis.figures.style import save
 
     if file.suffix not in (".png", ".svg"):
         raise UserError(f"--figure {file}: expected a file that ends with .png or .svg.")
     save(pairs([(side.label, side.values(metric)) for side in found], metric), file)
-    console.say(f"  {file}")
+    output.say(f"  {file}")

@@ -84,12 +84,13 @@ def _following(words: Sequence[str], begun: str) -> Iterable[str]:
 
 def _arguments(command: str) -> Iterable[str]:
     """Return the arguments of the commands that take a group, a data set or runs."""
-    from dlrun import menu, rundir
+    from dlrun.config import choices
+    from dlrun.storage import rundir
 
     if command == "list":
-        return menu.groups()
+        return choices.groups()
     if command == "data":
-        return menu.groups().get("dataset", ())
+        return choices.groups().get("dataset", ())
     return [run.id for run in rundir.all_runs()] if command not in ("runs", "data") else ()
 
 
@@ -98,10 +99,11 @@ def _overrides(words: Sequence[str], begun: str) -> Iterable[str]:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
-    from dlrun import compose, composition
+    from dlrun.commands import _hydra
+    from dlrun.config import compose as composition
 
     with suppress(Exception, SystemExit), redirect_stderr(StringIO()):
-        args = compose.parse(words, "dlrun")[1]
+        args = _hydra.parse(words, "dlrun")[1]
         loader = ConfigLoaderImpl(composition.search_path(args.config_dir))
         line = " ".join([*args.overrides, begun])
         with composition.opened(args.config_dir):

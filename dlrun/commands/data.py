@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from dlrun import console
-from dlrun.datasets import files
-from dlrun.datasets.sources import SOURCES, Source
+from dlrun.datasets.files import files
+from dlrun.datasets.files.sources import SOURCES, Source
 from dlrun.errors import DataError, UserError, did_you_mean
+from dlrun.terminal import output
 
 
 def main(argv: list[str]) -> int:
@@ -23,12 +23,12 @@ def main(argv: list[str]) -> int:
     given = parser.parse_args(argv)
     chosen = [_source(name) for name in given.names]
     if not chosen and not given.check:
-        console.say(listing())
+        output.say(listing())
         return 0
     failed = []
     for source in chosen or [source for source in SOURCES.values() if _present(source)]:
         try:
-            console.say(f"{source.name}: {_get(source, check=given.check)}")
+            output.say(f"{source.name}: {_get(source, check=given.check)}")
         except DataError as error:
             failed.append(str(error))
     if failed:

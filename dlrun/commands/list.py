@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from dlrun import console, menu
+from dlrun.config import choices as menu
 from dlrun.errors import UserError, did_you_mean
+from dlrun.terminal import output
 
 
 def main(argv: Sequence[str]) -> int:
@@ -29,20 +30,20 @@ def main(argv: Sequence[str]) -> int:
 def _print_all(groups: dict[str, dict[str, menu.Choice]]) -> None:
     width = max(map(len, groups))
     for group, choices in groups.items():
-        console.say(f"{group:{width}}  {', '.join(name + _mark(choice) for name, choice in choices.items())}")
-    console.say("\nGROUP=CHOICE selects one; an experiment or a metric is added: +experiment=NAME.")
+        output.say(f"{group:{width}}  {', '.join(name + _mark(choice) for name, choice in choices.items())}")
+    output.say("\nGROUP=CHOICE selects one; an experiment or a metric is added: +experiment=NAME.")
     if any(choice.own for choices in groups.values() for choice in choices.values()):
-        console.say("* from the conf folder here.")
-    console.say("«dlrun list GROUP» describes the choices of a group.")
+        output.say("* from the conf folder here.")
+    output.say("«dlrun list GROUP» describes the choices of a group.")
 
 
 def _print_one(choices: dict[str, menu.Choice]) -> None:
     width = max(map(len, choices))
     for name, choice in choices.items():
         note = f" (yours: {choice.path})" if choice.own else ""
-        console.say(f"{name:{width}}  {menu.describe(choice)}{note}")
+        output.say(f"{name:{width}}  {menu.describe(choice)}{note}")
         if choice.group == "schedule" and (drawn := _drawn(choice)):
-            console.say("\n".join(f"{'':{width}}  {line}" for line in drawn.splitlines()) + "\n")
+            output.say("\n".join(f"{'':{width}}  {line}" for line in drawn.splitlines()) + "\n")
 
 
 def _mark(choice: menu.Choice) -> str:

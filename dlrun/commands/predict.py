@@ -12,12 +12,12 @@ from typing import TextIO
 import torch
 from torch import Tensor
 
-from dlrun import device
-from dlrun.build import Built
+from dlrun.engine.evaluation import evaluating
 from dlrun.errors import DataError, UserError
-from dlrun.evaluation import evaluating
-from dlrun.reload import rebuild, select
-from dlrun.rundir import find
+from dlrun.execution import device
+from dlrun.runs.build import Built
+from dlrun.runs.reload import rebuild, select
+from dlrun.storage.rundir import find
 from dlrun.types import Spec
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import webbrowser
 
-from dlrun import console
 from dlrun.errors import UserError
 from dlrun.report.terminal import closing
 from dlrun.report.writing import write
-from dlrun.rundir import outputs
-from dlrun.sweepdir import SweepDir, all_sweeps, find_sweep
+from dlrun.storage.rundir import outputs
+from dlrun.storage.sweepdir import SweepDir, all_sweeps, find_sweep
+from dlrun.terminal import output
 
 
 def main(argv: list[str]) -> int:
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     if sweep is None:
         raise UserError(_unknown(options.sweep))
     page = write(sweep)
-    console.say(closing(sweep))
+    output.say(closing(sweep))
     if options.open:
         webbrowser.open(page.as_uri())
     return 0

@@ -7,18 +7,19 @@ from dataclasses import fields
 
 from omegaconf import DictConfig, OmegaConf
 
-from dlrun import checkpoint, console
-from dlrun.build import Built
 from dlrun.commands.train import conduct
+from dlrun.config.settings import Tracking
 from dlrun.errors import ConfigError, UserError, did_you_mean
-from dlrun.manifest import read
-from dlrun.reload import rebuild
-from dlrun.rundir import RunDir, find, write_atomically
-from dlrun.search import plan
-from dlrun.search import start as search
-from dlrun.settings import Tracking
-from dlrun.sweep import task
-from dlrun.sweepdir import SweepDir, find_sweep
+from dlrun.runs.build import Built
+from dlrun.runs.reload import rebuild
+from dlrun.storage import checkpoint
+from dlrun.storage.manifest import read
+from dlrun.storage.rundir import RunDir, find, write_atomically
+from dlrun.storage.sweepdir import SweepDir, find_sweep
+from dlrun.sweeps import hydra_task
+from dlrun.sweeps.search import conduct as search
+from dlrun.sweeps.search import definition
+from dlrun.terminal import output
 
 CHANGEABLE = [
     *(f"trainer.{key}" for key in ("epochs", "steps", "minutes", "patience", "device", "workers", "figures")),
@@ -54,7 +55,7 @@ def main(argv: list[str]) -> int:
     changed = _changed(folder, arguments.overrides) if arguments.overrides else None
     built = rebuild(folder, changed)
     if status == "finished" and _complete(built, folder):
-        console.say(f"{folder.path} is finished. To train it longer: dlrun resume {folder.id} trainer.epochs=…")
+        output.say(f"{folder.path} is finished. To train it longer: dlrun resume {folder.id} trainer.epochs=…")
         return 0
     # not before training begins: what fails until then changes nothing
     conduct(built, folder, resumed=True, begun=lambda: _write(folder, changed))
@@ -74,7 +75,7 @@ def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
             f"which reuses the jobs that both have: give the command again with them:\n  {read(sweep).command}\n"
             f"One of its jobs can be made longer: «dlrun resume {sweep.id}/0 trainer.epochs=…»."
         )
-    go_on = search.resume if plan.is_search(sweep) else task.resume
+    go_on = search.resume if definition.is_search(sweep) else hydra_task.resume
     return go_on(sweep, retry_failed=arguments.retry_failed)
 
 
@@ -111,5 +112,5 @@ def _give_way(config: DictConfig, given: list[str]) -> None:
     for key in lengths[:last]:
         value = OmegaConf.select(config, key)
         if value is not None and key not in given:
-            console.say(f"{key}={value} no longer holds: {lengths[last]} does")
+            output.say(f"{key}={value} no longer holds: {lengths[last]} does")
             OmegaConf.update(config, key, None)

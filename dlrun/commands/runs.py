@@ -12,11 +12,12 @@ from datetime import datetime
 from itertools import chain
 from typing import Any
 
-from dlrun import console, tracking
-from dlrun.commands import sweeps
+from dlrun import tracking
+from dlrun.commands import _sweeps
 from dlrun.errors import UserError, did_you_mean
-from dlrun.rundir import RunDir, all_runs, find, outputs
-from dlrun.sweepdir import SweepDir, all_sweeps, find_sweep
+from dlrun.storage.rundir import RunDir, all_runs, find, outputs
+from dlrun.storage.sweepdir import SweepDir, all_sweeps, find_sweep
+from dlrun.terminal import output
 
 CONDITION = re.compile(r"([\w./]+)\s*(<=|>=|!=|=|<|>)\s*(.+)")
 COMPARE = {
@@ -39,12 +40,13 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--last {arguments.last}: give at least 1.")
     named = {reference: find_sweep(reference) for reference in arguments.runs}
     if arguments.sweeps:
-        return sweeps.show([s for s in named.values() if s] if named else all_sweeps(), as_json=arguments.json)
+        return _sweeps.show([s for s in named.values() if s] if named else all_sweeps(), as_json=arguments.json)
     if arguments.delete and any(named.values()):
         return _delete_sweeps(named, sure=arguments.yes)
     conditions = [_condition(text) for text in arguments.where]
     found = [
-        sweeps.runs_of(sweep) if sweep else [find(reference, what="run or sweep")] for reference, sweep in named.items()
+        _sweeps.runs_of(sweep) if sweep else [find(reference, what="run or sweep")]
+        for reference, sweep in named.items()
     ]
     rows = [_row(run) for run in (chain(*found) if named else all_runs())]
     for condition in conditions:
@@ -58,9 +60,9 @@ def main(argv: list[str]) -> int:
     if arguments.json:
         print(json.dumps([{k: v for k, v in row.items() if k != "run"} for row in rows], indent=2))
     elif rows:
-        console.say(_table(rows, arguments.metric))
+        output.say(_table(rows, arguments.metric))
     else:
-        console.say(f"No run fits, under {outputs()}.")
+        output.say(f"No run fits, under {outputs()}.")
     return 0
 
 
@@ -143,26 +145,26 @@ def _table(rows: list[dict[str, Any]], metrics: list[str] | None) -> str:
         started = datetime.fromtimestamp(row["started"]).strftime("%Y-%m-%d %H:%M") if "started" in row else ""
         cells = [row["id"], started, row.get("name", ""), row["status"], row.get("seed"), row.get("steps")]
         cells += [row.get("train_seconds"), *(_value(row, name) for name in metrics)]
-        shown = [console.number(c) if isinstance(c, float) else "" if c is None else str(c) for c in cells]
-        lines.append([*shown, console.amount(row["size"], "B")])
-    return console.table(lines, indent="")
+        shown = [output.number(c) if isinstance(c, float) else "" if c is None else str(c) for c in cells]
+        lines.append([*shown, output.amount(row["size"], "B")])
+    return output.table(lines, indent="")
 
 
 def _delete(rows: list[dict[str, Any]], *, sure: bool) -> int:
     if not rows:
-        console.say("No run fits; nothing is deleted.")
+        output.say("No run fits; nothing is deleted.")
         return 0
     alive = [row["folder"] for row in rows if row["run"].alive()]
     if alive:
         raise UserError(f"{alive[0]} is being trained. Stop it first.")
-    console.say(_table(rows, None))
-    size = console.amount(sum(row["size"] for row in rows), "B")
+    output.say(_table(rows, None))
+    size = output.amount(sum(row["size"] for row in rows), "B")
     if not (sure or _agreed(f"{'this run' if len(rows) == 1 else f'these {len(rows)} runs'}, {size}")):
         return 0
     for row in rows:
         tracking.delete(row["run"])
         shutil.rmtree(row["folder"])
-    console.say(f"Deleted {len(rows)} run{'s' * (len(rows) != 1)}, {size}.")
+    output.say(f"Deleted {len(rows)} run{'s' * (len(rows) != 1)}, {size}.")
     return 0
 
 
@@ -171,11 +173,11 @@ def _delete_sweeps(named: dict[str, SweepDir | None], *, sure: bool) -> int:
     if len(chosen) < len(named):
         runs = [reference for reference, sweep in named.items() if sweep is None]
         raise UserError(f"{', '.join(runs)}: delete sweeps and single runs by a command each.")
-    sweeps.show(chosen)
-    size = console.amount(sum(map(sweeps.size_of, chosen)), "B")
+    _sweeps.show(chosen)
+    size = output.amount(sum(map(_sweeps.size_of, chosen)), "B")
     if sure or _agreed(f"{'this sweep' if len(chosen) == 1 else 'these sweeps'}, {size}, with all runs"):
-        sweeps.delete(chosen)
-        console.say(f"Deleted {len(chosen)} sweep{'s' * (len(chosen) != 1)}, {size}.")
+        _sweeps.delete(chosen)
+        output.say(f"Deleted {len(chosen)} sweep{'s' * (len(chosen) != 1)}, {size}.")
     return 0
 
 
@@ -184,5 +186,5 @@ def _agreed(what: str) -> bool:
         raise UserError("Deleting asks first, and there is no terminal to answer on. Add --yes if you are sure.")
     agreed = input(f"Delete {what}, and their MLflow runs? Type yes: ").strip() == "yes"
     if not agreed:
-        console.say("Nothing is deleted.")
+        output.say("Nothing is deleted.")
     return agreed

@@ -11,11 +11,12 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from dlrun import console, device
+from dlrun.engine.generation import Sampling, generate, opening, speaking, spelled
 from dlrun.errors import UserError
-from dlrun.generation import Sampling, generate, opening, speaking, spelled
-from dlrun.reload import model_of, tokenizer_of
-from dlrun.rundir import RunDir, find
+from dlrun.execution import device
+from dlrun.runs.reload import model_of, tokenizer_of
+from dlrun.storage.rundir import RunDir, find
+from dlrun.terminal import output
 from dlrun.tokenizers.word import UNKNOWN
 from dlrun.types import Spec, Tokenizer
 
@@ -102,7 +103,7 @@ def _encoded(tokenizer: Tokenizer, prompt: str) -> list[int]:
         raise UserError(f"--prompt «{prompt}» holds no token. Give some text, or leave it out.")
     seen = tokenizer.decode(tokens)
     if UNKNOWN in seen and UNKNOWN not in prompt:
-        console.warn(f"The prompt has words that the tokenizer does not know. The model sees «{seen}».")
+        output.warn(f"The prompt has words that the tokenizer does not know. The model sees «{seen}».")
     return tokens
 
 

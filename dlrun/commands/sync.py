@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from dlrun import console, manifest, tracking
-from dlrun.rundir import RunDir, all_runs, find
-from dlrun.sweepdir import SweepDir, all_sweeps, find_sweep, sweep_of
+from dlrun import tracking
+from dlrun.storage import manifest
+from dlrun.storage.rundir import RunDir, all_runs, find
+from dlrun.storage.sweepdir import SweepDir, all_sweeps, find_sweep, sweep_of
+from dlrun.terminal import output
 
 
 def main(argv: list[str]) -> int:
@@ -25,7 +27,7 @@ def main(argv: list[str]) -> int:
     tracking.bury(chosen)
     waiting = [folder for folder in chosen if options.again or _pending(folder)]
     if not waiting:
-        console.say(f"MLflow has all of {counted(chosen)}.")
+        output.say(f"MLflow has all of {counted(chosen)}.")
         return 0
     return _send_each(waiting, options.patience)
 
@@ -64,26 +66,26 @@ def _send_each(folders: Sequence[RunDir | SweepDir], patience: float) -> int:
         failed += in_a_row > 0
         if in_a_row == 3 and number + 1 < len(folders):
             left = len(folders) - number - 1
-            console.warn(f"The store does not answer, so the other {left} were not tried: type «dlrun sync» later.")
+            output.warn(f"The store does not answer, so the other {left} were not tried: type «dlrun sync» later.")
             break
     return int(failed > 0)
 
 
 def _send(folder: RunDir | SweepDir, patience: float) -> bool | None:
     """Send one run or sweep and say how it went."""
-    from dlrun.tracking.store import quiet_mlflow
+    from dlrun.tracking.mlflow.store import quiet_mlflow
     from dlrun.tracking.uploader import send, send_sweep
 
     if folder.alive():
         # it may have lost its uploader; if not, a second one ends at once
         _ = tracking.start_sweep(folder) if isinstance(folder, SweepDir) else tracking.start(folder)
-        console.say(f"{folder.id}  running: an uploader is at work beside it")
+        output.say(f"{folder.id}  running: an uploader is at work beside it")
         return None
     quiet_mlflow()
     sent = send_sweep(folder, patience=patience) if isinstance(folder, SweepDir) else send(folder, patience=patience)
     status = folder.summary().get("status", "killed")
     told = {True: f"sent: {tracking.link(folder)}", False: "not sent: the store did not answer", None: "is being sent"}
-    console.say(f"{folder.id}  {status}  {told[sent]}")
+    output.say(f"{folder.id}  {status}  {told[sent]}")
     return sent
 
 

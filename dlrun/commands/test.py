@@ -6,15 +6,17 @@ import argparse
 from dataclasses import replace
 from statistics import fmean
 
-from dlrun import console, device, tracking
+from dlrun import tracking
 from dlrun.errors import UserError
-from dlrun.manifest import read
-from dlrun.reload import rebuild, select
-from dlrun.results import results
-from dlrun.rundir import RunDir, find
-from dlrun.scoring import evaluated, test_once
-from dlrun.sweep.finish import is_selected
-from dlrun.sweepdir import SweepDir, find_sweep, sweep_of
+from dlrun.execution import device
+from dlrun.runs.reload import rebuild, select
+from dlrun.runs.scoring import evaluated, test_once
+from dlrun.storage.manifest import read
+from dlrun.storage.results import results
+from dlrun.storage.rundir import RunDir, find
+from dlrun.storage.sweepdir import SweepDir, find_sweep, sweep_of
+from dlrun.sweeps.finish import is_selected
+from dlrun.terminal import output
 
 
 def _sealed(folder: RunDir) -> bool:
@@ -37,16 +39,16 @@ def _sweep(sweep: SweepDir) -> int:
         raise UserError(f"No job of {sweep.path} has read the test split: evaluation.test={read(sweep).test}.")
     rows = [["", *names]]
     for result in found:
-        cells = [console.number(result.metrics[name]) if name in result.metrics else "" for name in names]
+        cells = [output.number(result.metrics[name]) if name in result.metrics else "" for name in names]
         rows.append([f"{sweep.id}/{result.job.n} seed={result.job.seed}", *cells])
     if len(found) > 1:
         means = [fmean(r.metrics[name] for r in found if name in r.metrics) for name in names]
-        rows.append(["mean", *map(console.number, means)])
-    console.say(f"{chosen['label']}  chosen by {chosen['monitor']}")
-    console.say(console.table(rows))
+        rows.append(["mean", *map(output.number, means)])
+    output.say(f"{chosen['label']}  chosen by {chosen['monitor']}")
+    output.say(output.table(rows))
     reads = sum(result.summary.get("test_reads", 0) for result in found)
     these = "this run" if len(found) == 1 else f"these {len(found)} runs"
-    console.say(f"  reads of the test split by {these} so far: {reads}")
+    output.say(f"  reads of the test split by {these} so far: {reads}")
     return 0
 
 
@@ -79,10 +81,10 @@ def main(argv: list[str]) -> int:
     step = select(built, folder)
     device.apply(built.execution)
     metrics = test_once(built, folder) if arguments.split == "test" else evaluated(built, arguments.split)
-    console.say(f"{folder.path.name}  weights of step {step}")
-    console.say(console.table([[name, console.number(value)] for name, value in metrics.items()]))
+    output.say(f"{folder.path.name}  weights of step {step}")
+    output.say(output.table([[name, output.number(value)] for name, value in metrics.items()]))
     if arguments.split == "test":
-        console.say(f"  reads of the test split so far: {folder.summary()['test_reads']}")
+        output.say(f"  reads of the test split so far: {folder.summary()['test_reads']}")
         if built.tracking.enabled:
             tracking.start(folder)
     return 0

@@ -11,17 +11,19 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from dlrun import compose, console, tracking
-from dlrun.build import Built, build
+from dlrun import tracking
+from dlrun.commands import _hydra
 from dlrun.errors import ConfigError
-from dlrun.run import run
-from dlrun.rundir import RunDir
-from dlrun.sweep.job import sealed
+from dlrun.runs.build import Built, build
+from dlrun.runs.run import run
+from dlrun.storage.rundir import RunDir
+from dlrun.sweeps.job import sealed
+from dlrun.terminal import output
 
 
 def main(argv: list[str]) -> int:
     """Train what `argv` composes; everything in it is Hydra's own command line."""
-    return compose.run(argv, prog="dlrun train", prepare=prepare, task=_train)
+    return _hydra.run(argv, prog="dlrun train", prepare=prepare, task=_train)
 
 
 def _train(built: Built, folder: Path) -> dict[str, Any]:
@@ -69,10 +71,8 @@ def conduct(
         return run(built, folder, resumed=resumed, job=job, begun=start)
     finally:
         for uploader in uploaders if built.tracking.wait else []:
-            console.live("  sending to MLflow …")
+            output.live("  sending to MLflow …")
             if uploader.wait(built.tracking.wait):
-                console.say(f"  {tracking.link(folder)}")
+                output.say(f"  {tracking.link(folder)}")
             else:
-                console.say(
-                    f"  not all is in MLflow yet; it goes on by itself, and «dlrun sync {folder.id}» sees to it"
-                )
+                output.say(f"  not all is in MLflow yet; it goes on by itself, and «dlrun sync {folder.id}» sees to it")

@@ -14,14 +14,16 @@ import webbrowser
 from contextlib import closing, suppress
 from typing import Any
 
-from dlrun import console, manifest, rundir, tracking
+from dlrun import tracking
 from dlrun.commands.sync import counted, everything, named
 from dlrun.errors import RunError, UserError
-from dlrun.rundir import RunDir, all_runs, wait_until
-from dlrun.sweepdir import SweepDir
-from dlrun.tracking import view
-from dlrun.tracking.store import prepare, quiet_mlflow
-from dlrun.tracking.where import artifact_folder, has_server, redacted
+from dlrun.storage import manifest, rundir
+from dlrun.storage.rundir import RunDir, all_runs, wait_until
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.terminal import output as console
+from dlrun.tracking.mlflow import pages
+from dlrun.tracking.mlflow.store import prepare, quiet_mlflow
+from dlrun.tracking.mlflow.uri import artifact_folder, has_server, redacted
 
 # browsers refuse to open these
 UNSAFE_PORTS = frozenset({5060, 5061, 6000, *range(6665, 6670)})
@@ -110,16 +112,16 @@ def _view(chosen: Chosen, uri: str) -> str:
     run_id = chosen.summary().get("mlflow_run_id") if chosen else None
     if chosen and run_id:
         experiment = client.get_run(run_id).info.experiment_id
-        return _charts(experiment, chosen) if isinstance(chosen, SweepDir) else view.of_run(experiment, run_id)
+        return _charts(experiment, chosen) if isinstance(chosen, SweepDir) else pages.of_run(experiment, run_id)
     if chosen:
         console.warn(f"{chosen.id} is not in MLflow yet: type «dlrun sync {chosen.id}».")
     found = client.get_experiment_by_name(_experiment(chosen))
-    return view.of_experiment(found.experiment_id) if found else f"experiments?{view.MODE}"
+    return pages.of_experiment(found.experiment_id) if found else f"experiments?{pages.MODE}"
 
 
 def _charts(experiment: str, sweep: SweepDir) -> str:
     what = manifest.read(sweep)
-    return view.of_sweep(experiment, sweep.id, monitor=what.monitor, higher_is_better=what.higher_is_better)
+    return pages.of_sweep(experiment, sweep.id, monitor=what.monitor, higher_is_better=what.higher_is_better)
 
 
 def _experiment(chosen: Chosen) -> str:

@@ -19,13 +19,16 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from dlrun import checkpoint, compose, console, device, journal
-from dlrun.build import Built, build
+from dlrun.commands import _hydra
 from dlrun.errors import RunError
-from dlrun.forecast import steps_within
+from dlrun.execution import device
+from dlrun.execution.nondeterminism import unrepeatable
+from dlrun.execution.timing import steps_within
 from dlrun.randomness import STEP, key, seed_default
-from dlrun.repeatability import unrepeatable
-from dlrun.rundir import RunDir, wait_until
+from dlrun.runs.build import Built, build
+from dlrun.storage import checkpoint, journal
+from dlrun.storage.rundir import RunDir, wait_until
+from dlrun.terminal import output
 
 TIMED = ("throughput/", "cost/")
 """Metrics that measure the machine, not the run."""
@@ -33,7 +36,7 @@ TIMED = ("throughput/", "cost/")
 
 def main(argv: list[str]) -> int:
     """Train what `argv` composes twice, one of them killed and resumed, and compare."""
-    return compose.consult(argv, prog="dlrun verify-resume", use=lambda config: _verify(config, argv))
+    return _hydra.consult(argv, prog="dlrun verify-resume", use=lambda config: _verify(config, argv))
 
 
 def _verify(config: DictConfig, argv: list[str]) -> int:
@@ -47,11 +50,11 @@ def _verify(config: DictConfig, argv: list[str]) -> int:
     overrides = [*argv, *fixed, "tracking.enabled=false", "evaluation.test=never", "trainer.figures=false"]
     overrides += ["trainer.log_every=1", f"trainer.checkpoint_every={every}"]
     with tempfile.TemporaryDirectory(prefix="dlrun-verify-") as folder:
-        console.say(f"training {steps} steps without a break …")
+        output.say(f"training {steps} steps without a break …")
         whole = _train(overrides, Path(folder, "whole"))
-        console.say(f"training again, to be killed after step {kill_after} (a checkpoint every {every}) …")
+        output.say(f"training again, to be killed after step {kill_after} (a checkpoint every {every}) …")
         broken, killed_at = _killed(overrides, Path(folder, "broken"), kill_after)
-        console.say(f"killed (SIGKILL) with step {killed_at} in the journal; resuming …")
+        output.say(f"killed (SIGKILL) with step {killed_at} in the journal; resuming …")
         _dlrun(["resume", str(broken.path)], Path(folder, "broken"))
         differing = list(differences(whole, broken))
     return _verdict(built, differing)
@@ -59,13 +62,13 @@ def _verify(config: DictConfig, argv: list[str]) -> int:
 
 def _verdict(built: Built, differing: list[str]) -> int:
     if not differing:
-        console.say("equal, bit for bit: weights, optimizer, averages, state, curves and metrics")
+        output.say("equal, bit for bit: weights, optimizer, averages, state, curves and metrics")
         return 0
-    console.say(f"NOT equal; the first of {len(differing)} differences is {differing[0]}")
+    output.say(f"NOT equal; the first of {len(differing)} differences is {differing[0]}")
     device.apply(built.execution)
     operator = unrepeatable(lambda: _gradient(built))
     if operator:
-        console.say(f"not repeatable on this device: {operator}. trainer.deterministic=true replaces it.")
+        output.say(f"not repeatable on this device: {operator}. trainer.deterministic=true replaces it.")
     return 1
 
 

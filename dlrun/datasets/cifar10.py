@@ -14,9 +14,9 @@ import numpy
 import torch
 from torch import Tensor
 
-from dlrun.datasets.decoded import decoded
-from dlrun.datasets.sources import CIFAR10
-from dlrun.datasets.tensors import from_tensors
+from dlrun.datasets.files.decoded import decoded
+from dlrun.datasets.files.sources import CIFAR10
+from dlrun.datasets.tensors.tensors import from_tensors
 from dlrun.errors import DataError
 from dlrun.types import Data
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlrun.datasets.decoded import decoded
-from dlrun.datasets.sources import DIGITS
-from dlrun.datasets.tensors import from_tensors
+from dlrun.datasets.files.decoded import decoded
+from dlrun.datasets.files.sources import DIGITS
+from dlrun.datasets.tensors.tensors import from_tensors
 from dlrun.errors import DataError
 from dlrun.types import Data
 

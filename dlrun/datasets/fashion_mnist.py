@@ -6,8 +6,8 @@ Learning Algorithms, 2017, arXiv:1708.07747.
 
 from __future__ import annotations
 
-from dlrun.datasets.idx import idx_images
-from dlrun.datasets.sources import FASHION_MNIST
+from dlrun.datasets.files.idx import idx_images
+from dlrun.datasets.files.sources import FASHION_MNIST
 from dlrun.types import Data
 
 __all__ = ["fashion_mnist"]

@@ -5,8 +5,8 @@ Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-Based Learning Applied to D
 
 from __future__ import annotations
 
-from dlrun.datasets.idx import idx_images
-from dlrun.datasets.sources import MNIST
+from dlrun.datasets.files.idx import idx_images
+from dlrun.datasets.files.sources import MNIST
 from dlrun.types import Data
 
 __all__ = ["mnist"]

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from dlrun.datasets.splits import stream
-from dlrun.datasets.tensors import Pair, from_tensors
+from dlrun.datasets.tensors.splits import stream
+from dlrun.datasets.tensors.tensors import Pair, from_tensors
 from dlrun.errors import ConfigError
 from dlrun.types import Data
 

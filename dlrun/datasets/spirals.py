@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dlrun.datasets.plane import two_classes
+from dlrun.datasets.tensors.plane import two_classes
 from dlrun.types import Data
 
 __all__ = ["spirals"]

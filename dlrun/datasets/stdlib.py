@@ -7,8 +7,8 @@ import platform
 import sysconfig
 from pathlib import Path
 
-from dlrun.datasets import text_files
-from dlrun.datasets.language import from_text
+from dlrun.datasets.language import text_files
+from dlrun.datasets.language.from_text import from_text
 from dlrun.datasets.text import walk
 from dlrun.errors import ConfigError, DataError
 from dlrun.types import Data, Tokenizer

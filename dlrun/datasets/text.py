@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from dlrun import console
-from dlrun.datasets import text_files
-from dlrun.datasets.language import from_text
+from dlrun.datasets.language import text_files
+from dlrun.datasets.language.from_text import from_text
 from dlrun.errors import ConfigError, DataError, did_you_mean
+from dlrun.terminal import output
 from dlrun.types import Data, Tokenizer
 
 __all__ = ["text"]
@@ -86,7 +86,7 @@ def _found(where: Path, endings: list[str] | None) -> list[Path]:
 
 def _tell(where: Path, files: text_files.Files) -> None:
     first, reason = files.left_out[0]
-    console.say(
+    output.say(
         f"{len(files.left_out)} of {len(files.left_out) + len(files.paths)} files in {where} are not text and are left "
         f"out, the first: {Path(first).relative_to(where)}, where {reason}. (dataset.endings=[.txt] chooses files.)"
     )

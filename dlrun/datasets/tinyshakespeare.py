@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dlrun.datasets import files
-from dlrun.datasets.language import from_text
-from dlrun.datasets.sources import TINYSHAKESPEARE
+from dlrun.datasets.files import files
+from dlrun.datasets.files.sources import TINYSHAKESPEARE
+from dlrun.datasets.language.from_text import from_text
 from dlrun.types import Data, Tokenizer
 
 __all__ = ["tinyshakespeare"]

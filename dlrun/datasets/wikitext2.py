@@ -6,9 +6,9 @@ break is the word `<eos>`.
 
 from __future__ import annotations
 
-from dlrun.datasets import files
-from dlrun.datasets.language import from_text
-from dlrun.datasets.sources import WIKITEXT2
+from dlrun.datasets.files import files
+from dlrun.datasets.files.sources import WIKITEXT2
+from dlrun.datasets.language.from_text import from_text
 from dlrun.types import Data, Tokenizer
 
 __all__ = ["wikitext2"]

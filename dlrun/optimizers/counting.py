@@ -13,7 +13,7 @@ from dlrun.types import Batch, Update
 __all__ = ["Counting"]
 
 if TYPE_CHECKING:
-    from dlrun.objective import Objective
+    from dlrun.engine.objective import Objective
 
 LOGITS = 2**24
 """The most logits that the loss before a step is computed from: 64 MiB of them."""

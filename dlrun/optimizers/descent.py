@@ -11,7 +11,7 @@ from dlrun.errors import ConfigError
 from dlrun.types import IGNORED, Batch, Rule, Update
 
 if TYPE_CHECKING:
-    from dlrun.objective import Objective
+    from dlrun.engine.objective import Objective
 
 
 class Descent:

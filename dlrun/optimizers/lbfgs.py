@@ -15,7 +15,7 @@ from dlrun.types import Batch, Update
 __all__ = ["LBFGS"]
 
 if TYPE_CHECKING:
-    from dlrun.objective import Objective
+    from dlrun.engine.objective import Objective
 
 
 @dataclass

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from dlrun import trust
+from dlrun.config import trust
 from dlrun.report.overview import Overview
-from dlrun.rundir import write_atomically
+from dlrun.storage.rundir import write_atomically
 from dlrun.studies.study import Claim, Finding, Study
 
 FILE = "claims.json"
@@ -42,9 +42,9 @@ def findings(seen: Overview) -> Iterator[Finding]:
 
 
 def _study(seen: Overview, config: dict[str, Any]) -> Study:
-    from dlrun import targets  # torch
+    from dlrun.config import instantiate  # torch
 
-    study: Study = targets.make(config, trusted=trust.granted())
+    study: Study = instantiate.make(config, trusted=trust.granted())
     return study
 
 

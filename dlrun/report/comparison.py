@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dlrun.analysis.statistics import Difference, paired
 from dlrun.errors import UserError, did_you_mean
-from dlrun.evidence import Difference, paired
 from dlrun.report.sides import Side
 
 
@@ -55,7 +55,7 @@ def direction(sides: Sequence[Side], metric: str) -> bool:
     for side in sides:
         if side.direction is not None and side.metric.partition("/")[2] == same:
             return side.direction
-    from dlrun.build import HIGHER_IS_BETTER  # torch
+    from dlrun.runs.build import HIGHER_IS_BETTER  # torch
 
     return same.startswith(HIGHER_IS_BETTER)
 

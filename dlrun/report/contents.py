@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from dlrun.console import duration
 from dlrun.report import sentences, tables
 from dlrun.report.document import Block, Code, Heading, Paragraph, Picture, Table
 from dlrun.report.overview import Overview
 from dlrun.studies.study import Claim
+from dlrun.terminal.output import duration
 
 
 def contents(

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from dlrun import manifest
-from dlrun.evidence import Spread, spread
-from dlrun.manifest import Manifest
-from dlrun.results import Result, finished, results
-from dlrun.sweepdir import SweepDir
+from dlrun.analysis.statistics import Spread, spread
+from dlrun.storage import manifest
+from dlrun.storage.manifest import Manifest
+from dlrun.storage.results import Result, finished, results
+from dlrun.storage.sweepdir import SweepDir
 
 SPLITS = ("train", "val", "test")
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from dlrun.figures.bands import LEGIBLE, Bundle, bands
-from dlrun.figures.scale import words
+from dlrun.analysis.figures.bands import LEGIBLE, Bundle, bands
+from dlrun.analysis.figures.scale import words
 from dlrun.report.overview import SPLITS, Group, Overview, value
-from dlrun.results import Curves, Result, finished
+from dlrun.storage.results import Curves, Result, finished
 from dlrun.studies.study import Finding
 
 CURVED = 40
@@ -33,7 +33,7 @@ def pictures(seen: Overview) -> list[Callable[[], Iterator[Finding]]]:
 
 
 def _ranking(seen: Overview) -> Iterator[Finding]:
-    from dlrun.figures.ranking import MOST, Row, ranking
+    from dlrun.analysis.figures.ranking import MOST, Row, ranking
 
     if len(seen.finished) < 2:
         return
@@ -52,7 +52,7 @@ def _ranking(seen: Overview) -> Iterator[Finding]:
 
 
 def _against(seen: Overview, key: str) -> Iterator[Finding]:
-    from dlrun.figures.against import against
+    from dlrun.analysis.figures.against import against
 
     name = seen.metric.partition("/")[2]
     # of the others the best at each value: what the variable can do
@@ -90,7 +90,7 @@ def _is_grid(seen: Overview) -> bool:
 
 
 def _heat(seen: Overview) -> Iterator[Finding]:
-    from dlrun.figures.against import heat
+    from dlrun.analysis.figures.against import heat
 
     across, up = seen.swept
     cells = {
@@ -105,7 +105,7 @@ def _heat(seen: Overview) -> Iterator[Finding]:
 
 
 def _parallel(seen: Overview) -> Iterator[Finding]:
-    from dlrun.figures.parallel import parallel
+    from dlrun.analysis.figures.parallel import parallel
 
     rows = []
     for group in seen.ranked:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from dlrun.evidence import BOOTSTRAPPED, paired, verdict
+from dlrun.analysis.statistics import BOOTSTRAPPED, paired, verdict
 from dlrun.report.overview import Overview
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from dlrun.errors import UserError
 from dlrun.report.overview import Group, Overview, overview
-from dlrun.results import finished
-from dlrun.rundir import RunDir, find
-from dlrun.sweepdir import find_sweep
+from dlrun.storage.results import finished
+from dlrun.storage.rundir import RunDir, find
+from dlrun.storage.sweepdir import find_sweep
 
 
 @dataclass(frozen=True)

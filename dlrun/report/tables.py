@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from dlrun.console import duration
-from dlrun.evidence import Spread
-from dlrun.figures.scale import WORDS
+from dlrun.analysis.figures.scale import WORDS
+from dlrun.analysis.statistics import Spread
 from dlrun.report.document import Table
 from dlrun.report.overview import SPLITS, Group, Overview, value
-from dlrun.results import Result
+from dlrun.storage.results import Result
+from dlrun.terminal.output import duration
 
 LONGEST = 60
 """So many groups are listed; the others are in the CSV."""

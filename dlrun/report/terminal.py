@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dlrun import console
 from dlrun.report import claims, sentences, tables
 from dlrun.report.document import Table
 from dlrun.report.overview import Overview, overview
-from dlrun.sweepdir import SweepDir
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.terminal import output
 
 SHOWN = 12
 """So many groups are listed in a terminal."""
@@ -54,7 +54,7 @@ def _aligned(table: Table) -> str:
     marked = any(table.strong)
     rows = [[_mark(i, table, marked) + row[0], *row[1:]] for i, row in enumerate(table.rows)]
     head = [("  " if table.strong else "") + table.head[0], *table.head[1:]]
-    return console.table([head, *rows])
+    return output.table([head, *rows])
 
 
 def _mark(i: int, table: Table, marked: bool) -> str:

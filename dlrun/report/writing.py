@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from dlrun import console
 from dlrun.report.claims import checked, findings
 from dlrun.report.contents import contents
 from dlrun.report.document import Picture
@@ -15,9 +14,10 @@ from dlrun.report.markdown import markdown
 from dlrun.report.overview import overview
 from dlrun.report.pictures import pictures
 from dlrun.report.runs import csv_text
-from dlrun.rundir import write_atomically
+from dlrun.storage.rundir import write_atomically
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.study import Finding
-from dlrun.sweepdir import SweepDir
+from dlrun.terminal import output
 
 
 def write(sweep: SweepDir, *, figures: bool = True) -> Path:
@@ -46,7 +46,7 @@ Source = Callable[[], Iterator[Finding]]
 
 def _saved(sources: Iterable[Source], folder: Path) -> list[Picture]:
     """Save the figures; one that cannot be drawn is a warning, not a lost report."""
-    from dlrun.figures.style import save
+    from dlrun.analysis.figures.style import save
 
     saved = []
     for finding in (found for source in sources for found in _drawn(source)):
@@ -69,4 +69,4 @@ def _drawn(source: Source) -> Iterator[Finding]:
 
 
 def _warn(error: Exception) -> None:
-    console.warn(f"A figure of the report could not be drawn: {type(error).__name__}: {error}")
+    output.warn(f"A figure of the report could not be drawn: {type(error).__name__}: {error}")

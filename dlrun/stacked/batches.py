@@ -8,8 +8,8 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-from dlrun.batches import Batches
-from dlrun.datasets.tensors import TensorSplit
+from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.engine.batches import Batches
 from dlrun.randomness import ORDER, generator
 from dlrun.types import Batch, Split
 

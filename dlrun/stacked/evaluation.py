@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from dlrun import metrics as known
-from dlrun.captured import Asked
-from dlrun.datasets.part import bytes_per_token
-from dlrun.evaluation import evaluating
+from dlrun.datasets.tensors.subset import bytes_per_token
+from dlrun.engine.evaluation import evaluating
+from dlrun.execution.cuda_graphs import Asked
 from dlrun.stacked.batches import Table, table
 from dlrun.stacked.objective import StackedObjective
 from dlrun.types import Batch, Metric, Split

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from dlrun import metrics as known
-from dlrun.evaluation import loss_total, wide
-from dlrun.objective import Objective
+from dlrun.engine.evaluation import loss_total, wide
+from dlrun.engine.objective import Objective
 from dlrun.stacked.dense import chain
 from dlrun.stacked.scores import plain, score_of
 from dlrun.stacked.weights import Layout, kept, layout

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from dlrun.batches import Batches, Streamed
-from dlrun.datasets.fingerprint import fingerprint
-from dlrun.evaluation import Walked
+from dlrun.datasets.tensors.fingerprint import fingerprint
+from dlrun.engine.batches import Batches, Streamed
+from dlrun.engine.evaluation import Walked
+from dlrun.engine.objective import Objective
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.models.polynomial import Polynomial
-from dlrun.objective import Objective
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.sgd import SGD

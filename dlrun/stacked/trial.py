@@ -13,8 +13,8 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from dlrun.evaluation import evaluating, loss_total
-from dlrun.objective import Objective
+from dlrun.engine.evaluation import evaluating, loss_total
+from dlrun.engine.objective import Objective
 from dlrun.stacked.objective import StackedObjective
 from dlrun.types import Batch, Metric, Split
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from dlrun.engine.meters import Window
+from dlrun.engine.state import State
 from dlrun.errors import NonFinite
-from dlrun.meters import Window
-from dlrun.state import State
 from dlrun.types import Batch
 
 

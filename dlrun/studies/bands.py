@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlrun.figures.style import COLOURS, MARKERS
+from dlrun.analysis.figures.style import COLOURS, MARKERS
 from dlrun.studies.table import Table, medians
 
 if TYPE_CHECKING:

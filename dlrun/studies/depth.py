@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dlrun.figures.style import BLACK, COLOURS, MARKERS, figure, styled
-from dlrun.results import Result
+from dlrun.analysis.figures.style import BLACK, COLOURS, MARKERS, figure, styled
+from dlrun.storage.results import Result
 from dlrun.studies.study import Claim, Finding, judged
 
 __all__ = ["Depth"]
@@ -108,7 +108,7 @@ def _draw_line(axes: Axes, line: Line) -> None:
 
 def _deformed(result: Result) -> tuple[list[Tensor], list[Tensor], Tensor, Line]:
     """Return what the panels of a run show, from its folder."""
-    from dlrun.reload import load
+    from dlrun.runs.reload import load
 
     run = load(str(result.run.path))
     batch = run.data.train.gather(torch.arange(len(run.data.train)))

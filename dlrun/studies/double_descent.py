@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dlrun.evidence import interval
-from dlrun.figures.scale import plain_ticks
-from dlrun.figures.style import BLACK, figure, styled
-from dlrun.results import Result
+from dlrun.analysis.figures.scale import plain_ticks
+from dlrun.analysis.figures.style import BLACK, figure, styled
+from dlrun.analysis.statistics import interval
+from dlrun.storage.results import Result
 from dlrun.studies.bands import bands
 from dlrun.studies.study import Claim, Finding, judged
 from dlrun.studies.table import Table, by_value, common, least, means

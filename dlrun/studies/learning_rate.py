@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlrun.figures.scale import plain_ticks
-from dlrun.figures.style import BLACK, figure, styled
-from dlrun.results import Curves, Result
+from dlrun.analysis.figures.scale import plain_ticks
+from dlrun.analysis.figures.style import BLACK, figure, styled
+from dlrun.storage.results import Curves, Result
 from dlrun.studies.bands import bands, curve_band
 from dlrun.studies.study import Claim, Finding, judged
 from dlrun.studies.table import Table, by_value, common, least, means, values

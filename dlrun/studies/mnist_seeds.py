@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlrun.figures.style import BLACK, BLUE, COLOURS, figure, styled
-from dlrun.results import Result
+from dlrun.analysis.figures.style import BLACK, BLUE, COLOURS, figure, styled
+from dlrun.storage.results import Result
 from dlrun.studies.bands import STYLES
 from dlrun.studies.study import Claim, Finding, judged
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlrun.figures.style import BLACK, figure, styled
-from dlrun.results import Curves, Result
+from dlrun.analysis.figures.style import BLACK, figure, styled
+from dlrun.storage.results import Curves, Result
 from dlrun.studies.bands import curve_band, over_steps
 from dlrun.studies.study import Claim, Finding, judged
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dlrun.figures.scale import plain_ticks
-from dlrun.figures.style import BLACK, BLUE, RED, figure, styled
-from dlrun.results import Result
+from dlrun.analysis.figures.scale import plain_ticks
+from dlrun.analysis.figures.style import BLACK, BLUE, RED, figure, styled
+from dlrun.storage.results import Result
 from dlrun.studies.bands import bands
 from dlrun.studies.study import Claim, Finding, judged
 from dlrun.studies.table import Table, by_value, common, least, means, values
@@ -148,7 +148,7 @@ def _panel(axes: Axes, fit: Fit) -> None:
 
 def _fit(result: Result) -> Fit:
     """Return what the picture of a run shows, from its folder."""
-    from dlrun.reload import load
+    from dlrun.runs.reload import load
 
     run = load(str(result.run.path))
     grid = torch.linspace(0, 1, 400)[:, None]

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from dlrun.results import Result
+from dlrun.storage.results import Result
 from dlrun.studies.power_law import Law, Line, fit, straight
 from dlrun.studies.study import Claim, Finding, judged
 

@@ -7,21 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlrun.console import amount
-from dlrun.figures.scale import between, power
-from dlrun.figures.style import BLACK, BLUE, COLOURS, MARKERS, ORANGE, RED, figure, styled
+from dlrun.analysis.figures.scale import between, power
+from dlrun.analysis.figures.style import BLACK, BLUE, COLOURS, MARKERS, ORANGE, RED, figure, styled
 from dlrun.studies.bands import STYLES
 from dlrun.studies.power_law import Line, fit
-from dlrun.studies.scaling_laws import (
-    Fitted,
-    Trial,
-    exponents,
-    frontier,
-    law_of,
-    line_of,
-    panel,
-    slopes,
-)
+from dlrun.studies.scaling_laws import Fitted, Trial, exponents, frontier, law_of, line_of, panel, slopes
+from dlrun.terminal.output import amount
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

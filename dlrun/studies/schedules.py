@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlrun.evidence import LEVEL, interval
-from dlrun.figures.scale import plain_ticks, words
-from dlrun.figures.style import BLACK, COLOURS, MARKERS, figure, styled
-from dlrun.results import Result
+from dlrun.analysis.figures.scale import plain_ticks, words
+from dlrun.analysis.figures.style import BLACK, COLOURS, MARKERS, figure, styled
+from dlrun.analysis.statistics import LEVEL, interval
+from dlrun.storage.results import Result
 from dlrun.studies.bands import bands
 from dlrun.studies.study import Claim, Finding, judged
 from dlrun.studies.table import Table, by_value, common, least, means, values

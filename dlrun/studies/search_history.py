@@ -9,9 +9,9 @@ from math import isfinite
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from dlrun.figures.scale import scale_y, words
-from dlrun.figures.style import BLACK, BLUE, figure, styled
-from dlrun.results import Result
+from dlrun.analysis.figures.scale import scale_y, words
+from dlrun.analysis.figures.style import BLACK, BLUE, figure, styled
+from dlrun.storage.results import Result
 from dlrun.studies.study import Claim, Finding
 
 __all__ = ["SearchHistory"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from dlrun.results import Result
+from dlrun.storage.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dlrun.results import Result
+from dlrun.storage.results import Result
 
 Table = dict[Any, dict[int, float]]
 """A metric by the value of a swept key, then by the seed."""

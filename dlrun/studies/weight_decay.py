@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dlrun.evidence import paired
-from dlrun.figures.style import figure, styled
-from dlrun.results import Result
+from dlrun.analysis.figures.style import figure, styled
+from dlrun.analysis.statistics import paired
+from dlrun.storage.results import Result
 from dlrun.studies.bands import bands
 from dlrun.studies.study import Claim, Finding, judged
 from dlrun.studies.table import Table, by_value, common, means, rank_correlation

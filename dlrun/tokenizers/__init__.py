@@ -1,7 +1,7 @@
 """Tokenizers: text ↔ tokens, one small file each, chosen by name (`dataset.tokenizer`).
 
 `fit` makes one from a text, `described` says what it is made of (a run's `tokenizer.json`), and `load` makes it
-again. A user's own has a class method `load(content)`; `dlrun.targets` finds its class.
+again. A user's own has a class method `load(content)`; `dlrun.config.instantiate` finds its class.
 """
 
 from __future__ import annotations

@@ -6,11 +6,11 @@ watches the trainers and gives the MLflow runs their true status at the end, aft
 could not send, `dlrun sync` sends later.
 """
 
+from dlrun.tracking.mlflow.uri import check, check_uri, store_uri
 from dlrun.tracking.pending import pending, pending_sweep
 from dlrun.tracking.removal import delete, delete_sweep
 from dlrun.tracking.start import Uploader, bury, start, start_sweep, sync_in_background
 from dlrun.tracking.state import link
-from dlrun.tracking.where import check, check_uri, store_uri
 
 __all__ = [
     "Uploader",

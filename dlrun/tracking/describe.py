@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from dlrun.rundir import RunDir
+from dlrun.storage.rundir import RunDir
 
 # MLflow refuses longer ones, and with them the whole call
 KEY, PARAM, TAG = 250, 6000, 8000

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dlrun import manifest
-from dlrun.rundir import RunDir
-from dlrun.sweepdir import SweepDir
+from dlrun.storage import manifest
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.state import only_uploader, stamp, stamp_of_sweep
 from dlrun.tracking.subject import Subject, of_job
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from dlrun.errors import UserError
-from dlrun.rundir import RunDir
-from dlrun.sweepdir import SweepDir
-from dlrun.tracking.store import quiet_mlflow
-from dlrun.tracking.where import sqlite_file, store_uri
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking.mlflow.store import quiet_mlflow
+from dlrun.tracking.mlflow.uri import sqlite_file, store_uri
 
 
 def delete(run: RunDir) -> None:
@@ -28,7 +28,7 @@ def delete_sweep(sweep: SweepDir) -> None:
 
     def family(client: Any, run_id: str) -> list[str]:
         experiment = client.get_run(run_id).info.experiment_id
-        return [*_pages(client, experiment, f"tags.`dlrun.sweep` = '{sweep.id}'"), run_id]
+        return [*_pages(client, experiment, f"tags.`dlrun.sweeps` = '{sweep.id}'"), run_id]
 
     _delete(sweep, family)
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dlrun
-from dlrun.rundir import RunDir, wait_until
-from dlrun.sweepdir import SweepDir
+from dlrun.storage.rundir import RunDir, wait_until
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.state import only_uploader
 
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dlrun.rundir import RunDir
-from dlrun.sweepdir import SweepDir
-from dlrun.tracking.where import has_server, redacted, store_uri
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking.mlflow.uri import has_server, redacted, store_uri
 
 FINAL = ("finished", "failed", "killed", "pruned")
 LOCK = ".uploader.lock"

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dlrun import manifest
-from dlrun.manifest import Job
-from dlrun.rundir import REUSED, RunDir, write_atomically
-from dlrun.sweepdir import SweepDir, sweep_of
+from dlrun.storage import manifest
+from dlrun.storage.manifest import Job
+from dlrun.storage.rundir import REUSED, RunDir, write_atomically
+from dlrun.storage.sweepdir import SweepDir, sweep_of
 from dlrun.tracking.describe import shorten
 from dlrun.tracking.state import stamp
 
@@ -67,13 +67,13 @@ def alone(run: RunDir) -> Subject:
         for job in manifest.read(sweep).jobs:
             if sweep.job(job.n) == run:
                 return of_job(sweep, job)
-    return Subject(run, run.id, run.path, tags={"dlrun.sweep": sweep.id})
+    return Subject(run, run.id, run.path, tags={"dlrun.sweeps": sweep.id})
 
 
 def of_job(sweep: SweepDir, job: Job) -> Subject:
     """Return how a job of a sweep appears: under its parent, its overrides as its name."""
     own, run = sweep.job(job.n), sweep.run(job.n)
-    tags = {"dlrun.sweep": sweep.id, "dlrun.group": job.label}
+    tags = {"dlrun.sweeps": sweep.id, "dlrun.group": job.label}
     parent = sweep.summary().get("mlflow_run_id")
     if parent:
         tags["mlflow.parentRunId"] = str(parent)

@@ -8,18 +8,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlrun import manifest
-from dlrun.manifest import Job
-from dlrun.results import results
-from dlrun.rundir import RunDir
-from dlrun.sweepdir import SweepDir
-from dlrun.tracking import parent, view
-from dlrun.tracking.client import MlflowRun, noted
-from dlrun.tracking.connection import connect
+from dlrun.storage import manifest
+from dlrun.storage.manifest import Job
+from dlrun.storage.results import results
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking import sweep_note
+from dlrun.tracking.mlflow import pages
+from dlrun.tracking.mlflow.client import MlflowRun, noted
+from dlrun.tracking.mlflow.connection import connect
+from dlrun.tracking.mlflow.uri import artifact_folder, store_uri
 from dlrun.tracking.state import attempted, ended, note_attempt, only_uploader, page, stamp_of_sweep
 from dlrun.tracking.subject import of_job
 from dlrun.tracking.upload import BUSY, POLL, Upload, pause
-from dlrun.tracking.where import artifact_folder, store_uri
 
 REFRESH = 60.0
 """Seconds between two descriptions of the sweep as a whole."""
@@ -82,8 +83,8 @@ class SweepUpload:
         note_attempt(self.sweep.path)
         remote = self._connection.open_run(
             str((tracking or {}).get("experiment", "dlrun")),
-            tags=parent.tags(self.sweep, self._what, found)
-            | noted(parent.note(self.sweep, self._what, found))
+            tags=sweep_note.tags(self.sweep, self._what, found)
+            | noted(sweep_note.note(self.sweep, self._what, found))
             | {"mlflow.runName": f"{self._what.name}-{self.sweep.id}"},
             start=round(self._what.created * 1000),
             new=new,
@@ -151,24 +152,24 @@ class SweepUpload:
 
     def _describe(self) -> None:
         found = results(self.sweep, self._what)
-        note = self._parent.note(parent.note(self.sweep, self._what, found))
-        self._parent.send(tags=parent.tags(self.sweep, self._what, found) | note)
+        note = self._parent.note(sweep_note.note(self.sweep, self._what, found))
+        self._parent.send(tags=sweep_note.tags(self.sweep, self._what, found) | note)
         self._described = time.monotonic()
 
     def _finish(self) -> None:
         """Send what came of the sweep; raises `RuntimeError` if a job is still missing."""
         self.sweep.status()
         sent = stamp_of_sweep(self.sweep, self.sweep.summary())
-        self._parent.send(params=parent.params(self._what))
+        self._parent.send(params=sweep_note.params(self._what))
         self._describe()
         if self.sweep.report.is_dir():
             self._parent.send_folder(self.sweep.report, "report")
-        status = parent.status(self.sweep, results(self.sweep, self._what))
+        status = sweep_note.status(self.sweep, results(self.sweep, self._what))
         self._parent.close(status, round(time.time() * 1000))
         if self._failed:
             raise RuntimeError(f"{len(self._failed)} of {len(self._what.jobs)} jobs could not be sent")
         experiment, what = self._parent.experiment_id, self._what
-        charts = view.of_sweep(experiment, self.sweep.id, monitor=what.monitor, higher_is_better=what.higher_is_better)
+        charts = pages.of_sweep(experiment, self.sweep.id, monitor=what.monitor, higher_is_better=what.higher_is_better)
         self.sweep.update(uploaded=True, uploaded_stamp=sent, mlflow_url=page(self._connection.uri, charts))
 
 

@@ -10,11 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from dlrun.tracking import describe, view
-from dlrun.tracking.client import MlflowRun, noted
-from dlrun.tracking.connection import Connection
+from dlrun.tracking import describe
+from dlrun.tracking.journal_reader import Point, Portion, Reader
+from dlrun.tracking.mlflow import pages
+from dlrun.tracking.mlflow.client import MlflowRun, noted
+from dlrun.tracking.mlflow.connection import Connection
 from dlrun.tracking.note import note
-from dlrun.tracking.points import Point, Portion, Reader
 from dlrun.tracking.state import FINAL, attempted, ended, note_attempt, page, stamp
 from dlrun.tracking.subject import Subject
 
@@ -81,7 +82,7 @@ class Upload:
             uploaded=True,
             uploaded_stamp=sent,
             mlflow_run_id=remote.run_id,
-            mlflow_url=page(self.connection.uri, view.of_run(remote.experiment_id, remote.run_id)),
+            mlflow_url=page(self.connection.uri, pages.of_run(remote.experiment_id, remote.run_id)),
         )
 
     def close(self) -> None:
@@ -183,7 +184,7 @@ class Upload:
         """Log the model of a finished run, once for each set of selected weights; a failure of it fails no more."""
         if status != "finished" or self.subject.reused or not self._setting("log_model", False):
             return
-        from dlrun.tracking.model import send_model
+        from dlrun.tracking.mlflow.model import send_model
 
         try:
             send_model(self.remote, self.run, self.connection.uri)

@@ -17,16 +17,16 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from dlrun.rundir import RunDir
-from dlrun.sweepdir import SweepDir
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking import subject
-from dlrun.tracking.connection import connect
+from dlrun.tracking.mlflow.connection import connect
+from dlrun.tracking.mlflow.store import quiet_mlflow
+from dlrun.tracking.mlflow.uri import artifact_folder, store_uri
 from dlrun.tracking.pending import pending, unattended
 from dlrun.tracking.state import ended, only_uploader
-from dlrun.tracking.store import quiet_mlflow
 from dlrun.tracking.sweep_upload import SweepUpload
 from dlrun.tracking.upload import POLL, Upload, follow
-from dlrun.tracking.where import artifact_folder, store_uri
 
 PATIENCE = 180.0
 """Seconds for which a store that is away is tried after the end of the run."""

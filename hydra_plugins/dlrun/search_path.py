@@ -11,8 +11,8 @@ class OwnConf(SearchPathPlugin):
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         """Add the folder, if there is one and if it is dlrun's configuration that is searched."""
-        from dlrun import confdir
+        from dlrun.config import paths
 
-        own, packaged = confdir.own(), str(confdir.packaged())
+        own, packaged = paths.own(), str(paths.packaged())
         if own and any(element.path == packaged for element in search_path.get_path()):
             search_path.prepend("the current directory", f"file://{own}", SearchPathQuery(provider="main"))

@@ -48,10 +48,10 @@ class LocalLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs and return what came of them, in their order."""
-        from dlrun.sweep import foreign
+        from dlrun.sweeps.pool import any_hydra_app
 
         own = getattr(self.task_function, "conduct_sweep", None)
         if own is not None:
             returns: Sequence[JobReturn] = own(self, job_overrides, initial_job_idx)
             return returns
-        return foreign.launch(self, job_overrides, initial_job_idx)
+        return any_hydra_app.launch(self, job_overrides, initial_job_idx)

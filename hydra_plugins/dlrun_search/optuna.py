@@ -30,7 +30,7 @@ class OptunaSweeper(Sweeper):
 
         if not hasattr(self.task_function, "conduct_sweep"):
             raise ConfigError("hydra/sweeper=optuna searches among dlrun's runs, with hydra/launcher=local.")
-        from dlrun.search import start
+        from dlrun.sweeps.search import conduct
 
         given = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in self.settings.items()}
-        start.conduct(self.task_function, self.launcher, given, arguments)  # type: ignore[arg-type]
+        conduct.conduct(self.task_function, self.launcher, given, arguments)  # type: ignore[arg-type]

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 class GridSweeper(Sweeper):
     """Hands every combination of the values to the launcher, in one call.
 
-    `scale` is a dial for the whole: what `scaled` names is multiplied by a power of it (`dlrun.sweep.scale`).
+    `scale` is a dial for the whole: what `scaled` names is multiplied by a power of it (`dlrun.sweeps.scale`).
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class GridSweeper(Sweeper):
         from hydra.core.override_parser.overrides_parser import OverridesParser
 
         from dlrun.errors import ConfigError
-        from dlrun.sweep.scale import scaled
+        from dlrun.sweeps.scale import scaled
 
         if self.scale != 1 and not self.scaled:
             raise ConfigError(f"hydra.sweeper.scale={self.scale}: this sweep has no such dial (hydra.sweeper.scaled).")
@@ -68,7 +68,7 @@ class GridSweeper(Sweeper):
         return [returned]
 
     def _beside(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        from dlrun.sweep.scale import scaled
+        from dlrun.sweeps.scale import scaled
 
         powers = {key: power for key, power in self.scaled.items() if key in values}
         return scaled(values, self.scale, powers, self.config)

@@ -1,0 +1,141 @@
+"""Pictures of a metric against what was swept: one variable, two, or three and more."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlrun.analysis.figures.scale import decades, fraction, places, plain_ticks, scale_x, scale_y, words
+from dlrun.analysis.figures.style import BLACK, BLUE, GREEN, ORANGE, figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Points = Sequence[tuple[Any, float]]
+"""A value of what was swept, and what a run came to there."""
+
+LOOKS: dict[str, tuple[str, str, str]] = {
+    "train": (BLUE, "o", "-"),
+    "val": (ORANGE, "s", "--"),
+    "test": (GREEN, "^", ":"),
+}
+SHADES = 5.0
+"""From this ratio on the shades of a map are spread over the logarithm."""
+NAMES = {"train": "training", "val": "validation", "test": "test"}
+
+
+def against(key: str, metric: str, runs: Mapping[str, Points], line: Mapping[str, Points]) -> Figure:
+    """Draw a metric against the values of `key`, for each split (`train`, `val`, `test`) with a look of its own.
+
+    Every point of `runs` is a dot; through those of `line`, several for a value, goes the median with
+    a band from the lowest to the highest. A split that is not in `line` gets dots alone.
+    """
+    values = list(dict.fromkeys(value for points in runs.values() for value, _ in points))
+    place = places(values)
+    with styled():
+        drawn = figure(6.8, 4.6)
+        axes = drawn.add_subplot()
+        for split, points in runs.items():
+            colour, marker, style = LOOKS[split]
+            finite = [(place[x], y) for x, y in points if math.isfinite(y)]
+            if split not in line:
+                axes.scatter(*_unzipped(finite), s=34, color=colour, marker=marker, alpha=0.8, label=NAMES[split])
+                continue
+            axes.scatter(*_unzipped(finite), s=16, color=colour, marker=marker, alpha=0.35, linewidths=0, zorder=2)
+            steps, middle, low, high = _profile(line[split], place)
+            axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
+            axes.plot(steps, middle, color=colour, linestyle=style, marker=marker, ms=7, label=NAMES[split], zorder=3)
+        scale_x(axes, values)
+        scale_y(axes, [y for points in runs.values() for _, y in points], metric)
+        axes.set(xlabel=key, ylabel=metric.replace("_", " "))
+        axes.legend()
+    return drawn
+
+
+def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], float], best: tuple[Any, Any]) -> Figure:
+    """Draw a metric over the values of two keys (across, up): a shade and a number a cell, the best framed.
+
+    Values stand in their order, numbers in theirs; a cell without a run stays empty.
+    """
+    from matplotlib.colors import LogNorm
+    from matplotlib.patches import Rectangle
+    from matplotlib.ticker import PercentFormatter
+
+    percent = fraction(metric)
+    across, up = (_ordered([cell[i] for cell in cells]) for i in (0, 1))
+    table = np.full((len(up), len(across)), math.nan)
+    for (x, y), value in cells.items():
+        table[up.index(y), across.index(x)] = value if math.isfinite(value) else math.nan
+    finite = table[np.isfinite(table)].tolist()
+    with styled():
+        drawn = figure(min(3.6 + 0.95 * len(across), 13), min(2.6 + 0.6 * len(up), 11))
+        axes = drawn.add_subplot()
+        # darker is lower, and in print too; one value far off is not to take all shades
+        far = decades(finite, SHADES)
+        shades = axes.imshow(table, origin="lower", cmap="viridis", aspect="auto", norm=LogNorm() if far else None)
+        axes.grid(False)
+        if table.size <= 150:
+            for (row, column), value in np.ndenumerate(table):
+                green = shades.to_rgba(value)[1] if math.isfinite(value) else 1.0
+                axes.text(
+                    column,
+                    row,
+                    _short(value, percent=percent),
+                    ha="center",
+                    va="center",
+                    fontsize=11,
+                    color="white" if green < 0.6 else "black",
+                )
+        if best in cells:
+            corner = across.index(best[0]) - 0.5, up.index(best[1]) - 0.5
+            axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="white", linewidth=5))
+            axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=BLACK, linewidth=2.5, linestyle="--"))
+        long = max(len(_named(value)) for value in across) > 6
+        axes.set_xticks(
+            range(len(across)), map(_named, across), rotation=30 if long else 0, ha="right" if long else "center"
+        )
+        axes.set_yticks(range(len(up)), map(_named, up))
+        axes.set(xlabel=keys[0], ylabel=keys[1])
+        bar = drawn.colorbar(shades, label=words(metric), format=PercentFormatter(1.0) if percent else None)
+        if far:
+            plain_ticks(bar.ax.yaxis, finite, percent=percent)
+    return drawn
+
+
+def _profile(points: Points, place: Mapping[Any, float]) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Return the places in order, and the median, lowest and highest value at each."""
+    found: dict[float, list[float]] = {}
+    for x, y in points:
+        if math.isfinite(y):
+            found.setdefault(place[x], []).append(y)
+    rows = [(x, float(np.median(ys)), min(ys), max(ys)) for x, ys in sorted(found.items())]
+    return tuple([row[i] for row in rows] for i in range(4))  # type: ignore[return-value]
+
+
+def _ordered(values: Sequence[Any]) -> list[Any]:
+    place = places(values)
+    return sorted(place, key=place.__getitem__)
+
+
+def _unzipped(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _named(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _short(value: float, *, percent: bool) -> str:
+    """Return a value with three digits, zeros at its end too.
+
+    >>> [_short(value, percent=False) for value in (0.49, 0.0986, 123.4, 4567.8)], _short(0.025, percent=True)
+    (['0.490', '0.0986', '123', '4568'], '2.50%')
+    """
+    if not math.isfinite(value):
+        return "–"
+    shown = 100 * value if percent else value
+    text = f"{shown:.0f}" if 1000 <= abs(shown) < 1e5 else f"{shown:#.3g}".rstrip(".")
+    return text + "%" * percent

@@ -1,0 +1,142 @@
+"""Learning curves over seeds: the median of a group of runs, and a band from its lowest to its highest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dlrun.analysis.figures.scale import scale_y, words
+from dlrun.analysis.figures.style import BLACK, BLUE, GREEN, MARKERS, ORANGE, PURPLE, RED, SKY, figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Curve = Sequence[tuple[int, float]]
+Numbers = NDArray[np.float64]
+
+LEGIBLE = 7
+"""So many groups can be told apart in one panel."""
+POINTS = 400
+"""At most so many points of a curve are drawn."""
+OTHERS = "the other"
+ROW = 0.27
+"""Inches that a line of the legend takes: the panels keep their height beside it."""
+STYLES = ("-", "--", "-.", ":")
+GREY = "#bbbbbb"
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The curves of a group's runs, each by the metric's name."""
+
+    label: str
+    runs: Sequence[Mapping[str, Curve]]
+
+
+def bands(bundles: Sequence[Bundle], names: Sequence[str], *, title: str = "") -> Figure:
+    """Draw a panel for each metric of `names`, and in it each group's median and range over its runs.
+
+    The first `LEGIBLE` groups are told apart by colour, line and marker; the rest is grey.
+    """
+    shown, rest = bundles[:LEGIBLE], bundles[LEGIBLE:]
+    with styled():
+        labels = [bundle.label for bundle in shown] + [f"{OTHERS} {len(rest)}"] * bool(rest)
+        columns, rows = _layout(labels, panels=len(names))
+        drawn = figure(5.6 * len(names) + 0.6, 4.6 + ROW * (rows + bool(rows and title)))
+        panels = [drawn.add_subplot(1, len(names), i + 1) for i in range(len(names))]
+        seen = {name: _panel(axes, name, shown, rest) for axes, name in zip(panels, names, strict=True)}
+        for axes, name in zip(panels, names, strict=True):
+            # one scale for the training and the validation loss: they are looked at side by side
+            same = [other for other in names if other.rpartition("/")[2] == name.rpartition("/")[2]]
+            scale_y(axes, seen[name], name, together=[value for other in same for value in seen[other]])
+        handles = _handles(panels)
+        if len(bundles) > 1:
+            drawn.legend(
+                handles.values(), handles.keys(), loc="outside lower center", ncols=columns, title=title or None
+            )
+    return drawn
+
+
+def aligned(curves: Sequence[Curve]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """Return the steps, and at each the median, lowest and highest of the curves.
+
+    Between two points of its own a curve is taken as straight; outside of them it has no value.
+    Steps that fewer than half of the curves reach are left out, and so is what is not finite.
+    """
+    steps = np.unique(np.concatenate([np.array([step for step, _ in curve], dtype=np.float64) for curve in curves]))
+    if len(steps) > POINTS:
+        steps = steps[np.linspace(0, len(steps) - 1, POINTS).round().astype(int)]
+    values = np.array([_at(steps, curve) for curve in curves])
+    enough = 2 * np.isfinite(values).sum(0) >= len(curves)
+    steps, values = steps[enough], np.where(np.isfinite(values), values, np.nan)[:, enough]
+    if not len(steps):
+        nothing: Numbers = np.empty(0)
+        return nothing, nothing, nothing, nothing
+    return steps, np.nanmedian(values, 0), np.nanmin(values, 0), np.nanmax(values, 0)
+
+
+def _at(steps: Numbers, curve: Curve) -> Numbers:
+    finite = np.array([point for point in curve if np.isfinite(point[1])], dtype=np.float64).reshape(-1, 2)
+    if not len(finite):
+        return np.full_like(steps, np.nan)
+    found: Numbers = np.interp(steps, finite[:, 0], finite[:, 1], left=np.nan, right=np.nan)
+    return found
+
+
+def _panel(axes: Axes, name: str, shown: Sequence[Bundle], rest: Sequence[Bundle]) -> list[float]:
+    """Draw a metric's curves, and return the values that they take."""
+    seen: list[float] = []
+    for i, bundle in enumerate(rest):
+        steps, middle, *_ = _band(bundle, name)
+        label = f"{OTHERS} {len(rest)}" if i == 0 else None
+        axes.plot(steps, middle, color=GREY, linewidth=0.9, label=label, zorder=1)
+        seen += [*middle]
+    for i, bundle in enumerate(shown):
+        steps, middle, low, high = _band(bundle, name)
+        colour = COLOURS[i]
+        if len(bundle.runs) > 1:
+            axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0, zorder=2)
+            seen += [*low, *high]
+        axes.plot(
+            steps,
+            middle,
+            color=colour,
+            linestyle=STYLES[i % len(STYLES)],
+            marker=MARKERS[i],
+            # apart from each other, so that no marker hides another's
+            markevery=(len(steps) * (2 * i + 1) // (2 * len(shown) * 6), max(1, len(steps) // 6)),
+            markersize=6,
+            label=bundle.label,
+            zorder=3 + len(shown) - i,
+        )
+        seen += [*middle]
+    axes.set(xlabel="optimizer step", ylabel=words(name))
+    axes.margins(x=0.02)
+    return seen
+
+
+def _layout(labels: Sequence[str], *, panels: int) -> tuple[int, int]:
+    """Return how many columns and rows the legend has; it has none for one group."""
+    if len(labels) < 2:
+        return 1, 0
+    columns = max(1, min(len(labels), int(60 * panels / (6 + max(map(len, labels))))))
+    return columns, -(-len(labels) // columns)
+
+
+def _handles(panels: Sequence[Axes]) -> dict[str, Artist]:
+    """Return what the legend shows by its label, the grey rest last."""
+    found = {label: h for axes in panels for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    return dict(sorted(found.items(), key=lambda item: item[0].startswith(OTHERS)))
+
+
+def _band(bundle: Bundle, name: str) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    curves = [run[name] for run in bundle.runs if run.get(name)]
+    nothing: Numbers = np.empty(0)
+    return aligned(curves) if curves else (nothing, nothing, nothing, nothing)

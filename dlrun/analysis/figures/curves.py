@@ -1,0 +1,79 @@
+"""Pictures of what changed while a run went on: loss, metric, learning rate, against the step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from dlrun.analysis.figures.scale import scale_y
+from dlrun.analysis.figures.style import BLACK, BLUE, ORANGE, figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Curve = Sequence[tuple[int, float]]
+
+_METRICS = ("error", "perplexity", "accuracy", "recall_at_1", "mse")
+
+
+def learning_curves(curves: Mapping[str, Curve], *, best_step: int | None = None) -> Figure:
+    """Draw training and validation loss, and beside them the task's metric, against the step.
+
+    `curves` are points (step, value) by name (`train/loss`, `val/error`, …). `best_step` is where
+    the selected weights were: it is marked.
+    """
+    names = ["loss", *_metric(curves)]
+    with styled():
+        drawn = figure(6.2 * len(names), 4.4)
+        for i, name in enumerate(names):
+            axes = drawn.add_subplot(1, len(names), i + 1)
+            _panel(axes, name, curves, best_step)
+    return drawn
+
+
+def schedule(points: Curve) -> Figure:
+    """Draw the learning rate against the step."""
+    with styled():
+        drawn = figure(6.2, 3.2)
+        axes = drawn.add_subplot()
+        axes.plot(*zip(*points, strict=True), color=BLUE)
+        axes.set(xlabel="optimizer step", ylabel="learning rate", ylim=(0, None))
+        axes.margins(x=0.01)
+    return drawn
+
+
+def varies(points: Curve) -> bool:
+    """Return whether a curve is more than one value."""
+    return len({value for _, value in points}) > 1
+
+
+def _metric(curves: Mapping[str, Curve]) -> list[str]:
+    """Return the metric to show beside the loss, if there is one that says something else."""
+    for name in _METRICS:
+        found = curves.get(f"val/{name}") or curves.get(f"train/{name}")
+        if found and list(found) not in (list(curves.get("val/loss", ())), list(curves.get("train/loss", ()))):
+            return [name]
+    return []
+
+
+def _panel(axes: Axes, name: str, curves: Mapping[str, Curve], best_step: int | None) -> None:
+    shown = {}
+    for split, word, colour, style in (
+        ("train", "training", BLUE, {"linestyle": "-", "linewidth": 1.4}),
+        ("val", "validation", ORANGE, {"linestyle": "--"}),
+    ):
+        points = curves.get(f"{split}/{name}", ())
+        if points:
+            few = len(points) <= 40
+            axes.plot(
+                *zip(*points, strict=True), color=colour, label=word, marker="o" if few else None, ms=4.5, **style
+            )
+            shown[word] = points
+    scale_y(axes, [value for points in shown.values() for _, value in points], name)
+    if best_step is not None and "validation" in shown:
+        axes.axvline(best_step, color=BLACK, linestyle=":", linewidth=1.6, label=f"selected (step {best_step:,})")
+    axes.set(xlabel="optimizer step", ylabel=name.replace("_", " "))
+    axes.margins(x=0.02)
+    if shown:
+        axes.legend()

@@ -1,0 +1,87 @@
+"""Pictures of what was learned, where it can be seen whole: functions of one and of two variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dlrun.analysis.figures.style import BLACK, BLUE, COLOURS, MARKERS, RED, figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def fit_1d(x: Tensor, y: Tensor, model_x: Tensor, model_y: Tensor, truth: Tensor | None = None) -> Figure:
+    """Draw the data (x, y), the fitted function (model_x, model_y) and, if known, f* at model_x; all [N].
+
+    The frame is that of the data: a fit that leaves it between the points is cut, not shrunk.
+    """
+    with styled():
+        drawn = figure(6.6, 4.4)
+        axes = drawn.add_subplot()
+        if truth is not None:
+            axes.plot(model_x.numpy(), truth.numpy(), color=BLACK, linestyle="--", linewidth=1.6, label="f*")
+        axes.plot(model_x.numpy(), model_y.numpy(), color=RED, label="fit")
+        size = 26 if len(x) <= 200 else 6
+        axes.scatter(x.numpy(), y.numpy(), s=size, color=BLUE, alpha=0.8, label="training data", zorder=3)
+        seen = y if truth is None else torch.cat([y, truth.to(y)])
+        low, high = float(seen.min()), float(seen.max())
+        room = 0.25 * (high - low or 1.0)
+        axes.set(xlabel="x", ylabel="y", ylim=(low - room, high + room))
+        axes.legend()
+    return drawn
+
+
+def plane(x: Tensor, y: Tensor, predict: Callable[[Tensor], Tensor], names: Sequence[str] = ()) -> Figure:
+    """Draw points of the plane, x [N, 2] of classes y [N], over the regions that `predict` gives the classes.
+
+    `predict` maps points [M, 2] to probabilities [M, K]. Of two classes the shade is the
+    probability, and the line where it is one half.
+    """
+    low, high = x.amin(0), x.amax(0)
+    room = 0.08 * (high - low)
+    sides = [torch.linspace(float(a), float(b), 240) for a, b in zip(low - room, high + room, strict=True)]
+    grid = torch.cartesian_prod(*sides)
+    probabilities = predict(grid).reshape(240, 240, -1).movedim(0, 1)
+    with styled():
+        drawn = figure(6.2, 5.4)
+        axes = drawn.add_subplot()
+        _regions(axes, sides, probabilities)
+        for c in range(probabilities.shape[-1]):
+            points = x[y == c].numpy()
+            axes.scatter(
+                points[:, 0],
+                points[:, 1],
+                s=22,
+                color=COLOURS[c % len(COLOURS)],
+                marker=MARKERS[c % len(MARKERS)],
+                edgecolors="white",
+                linewidths=0.5,
+                label=names[c] if len(names) > c else f"class {c}",
+            )
+        axes.grid(False)
+        axes.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return drawn
+
+
+def _regions(axes: Axes, sides: list[Tensor], probabilities: Tensor) -> None:
+    from matplotlib.colors import LinearSegmentedColormap, ListedColormap
+
+    across, up = (side.numpy() for side in sides)
+    frame = (across[0], across[-1], up[0], up[-1])
+    classes = probabilities.shape[-1]
+    if classes == 2:
+        second = probabilities[..., 1].numpy()
+        shades = LinearSegmentedColormap.from_list("two", [COLOURS[0], "white", COLOURS[1]])
+        axes.imshow(second, extent=frame, origin="lower", cmap=shades, vmin=0, vmax=1, alpha=0.45)
+        if second.min() < 0.5 < second.max():
+            axes.contour(across, up, second, levels=[0.5], colors=BLACK, linewidths=1.6)
+        return
+    flat = ListedColormap([COLOURS[c % len(COLOURS)] for c in range(classes)])
+    regions = probabilities.argmax(-1).numpy()
+    axes.imshow(regions, extent=frame, origin="lower", cmap=flat, vmin=-0.5, vmax=classes - 0.5, alpha=0.3)

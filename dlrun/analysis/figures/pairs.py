@@ -1,0 +1,39 @@
+"""A comparison seed by seed: each side's runs as dots, those of one seed joined."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from dlrun.analysis.figures.scale import scale_y, words
+from dlrun.analysis.figures.style import BLACK, COLOURS, MARKERS, ORANGE, figure, styled
+from dlrun.analysis.statistics import spread
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def pairs(sides: Sequence[tuple[str, Mapping[int, float]]], metric: str) -> Figure:
+    """Draw each side's values by seed above its label, a line through each seed, and the mean with its interval."""
+    seeds = sorted({seed for _, values in sides for seed in values})
+    seen = [value for _, values in sides for value in values.values() if math.isfinite(value)]
+    with styled():
+        drawn = figure(max(4.5, 1.9 * len(sides) + 1.6), 4.6)
+        axes = drawn.add_subplot()
+        for seed in seeds:
+            points = [(i, values[seed]) for i, (_, values) in enumerate(sides) if seed in values]
+            axes.plot(*zip(*points, strict=True), color="#999999", linewidth=1.1, zorder=1)
+        for i, (_, values) in enumerate(sides):
+            kept = [value for value in values.values() if math.isfinite(value)]
+            axes.scatter([i] * len(kept), kept, s=44, color=COLOURS[0], marker=MARKERS[0], zorder=3)
+            found = spread(kept)
+            if found.n > 1:
+                axes.plot([i + 0.14] * 2, [found.low, found.high], color=BLACK, linewidth=2.0, zorder=3)
+                axes.plot(i + 0.14, found.mean, marker="D", ms=8, color=ORANGE, mec=BLACK, zorder=4)
+        labels = [label.replace(" ", "\n").replace(":", ":\n") for label, _ in sides]
+        axes.set_xticks(range(len(sides)), labels, fontsize=11)
+        axes.set_xlim(-0.4, len(sides) - 0.5)
+        scale_y(axes, seen, metric)
+        axes.set_ylabel(words(metric))
+    return drawn

@@ -1,0 +1,101 @@
+"""Parallel coordinates: every group of a sweep as a line through the values that it had."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dlrun.analysis.figures.scale import decades, numeric, places
+from dlrun.analysis.figures.style import BLACK, figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TICKS = 6
+FAN = 0.06
+"""How far apart the lines through one value are, of the height of the axis."""
+
+
+def parallel(
+    keys: Sequence[str], rows: Sequence[Mapping[str, Any]], metric: str, *, higher_is_better: bool = False
+) -> Figure:
+    """Draw each row as a line through its values of `keys` and, last, of `metric`; the best one is black and thick.
+
+    A row holds its values by key, the metric's among them. The better a row, the darker its line.
+    """
+    columns = [*keys, metric]
+    kept = [row for row in rows if math.isfinite(row[metric])]
+    kept.sort(key=lambda row: row[metric], reverse=not higher_is_better)  # the best last, on top
+    heights = {key: _heights([row[key] for row in kept]) for key in columns}
+    with styled():
+        drawn = figure(1.9 * len(columns) + 1.2, 4.8)
+        axes = drawn.add_subplot()
+        for rank, row in enumerate(kept):
+            best = rank == len(kept) - 1
+            # rows of the same value side by side, that they can be followed
+            aside = FAN * (rank / max(len(kept) - 1, 1) - 0.5)
+            line = [heights[key][row[key]] + (aside if len(heights[key]) < len(kept) else 0) for key in columns]
+            axes.plot(
+                range(len(columns)),
+                line,
+                color=BLACK if best else _shade(rank / max(len(kept) - 1, 1)),
+                linewidth=3.2 if best else 1.3,
+                marker="o" if best else None,
+                label="the best" if best else None,
+            )
+        for i, key in enumerate(columns):
+            _axis(axes, i, heights[key])
+        axes.set_xticks(range(len(columns)), [_broken(key) for key in columns])
+        axes.set(xlim=(-0.25, len(columns) - 0.35), ylim=(-0.06, 1.06))
+        axes.set_yticks([])
+        axes.grid(False)
+        for side in axes.spines.values():
+            side.set_visible(False)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    return drawn
+
+
+def _heights(values: Sequence[Any]) -> dict[Any, float]:
+    """Return where on an axis of its own, from 0 to 1, each of the values stands."""
+    place = places(values)
+    spread = decades(list(place.values())) if numeric(list(place)) else False
+    at = {value: math.log(x) if spread else x for value, x in place.items()}
+    low, high = min(at.values()), max(at.values())
+    return {value: (x - low) / (high - low) if high > low else 0.5 for value, x in at.items()}
+
+
+def _axis(axes: Axes, i: int, heights: Mapping[Any, float]) -> None:
+    """Draw an upright axis with its values written beside it: all of a few, of many some."""
+    axes.axvline(i, color="#555555", linewidth=1.0, zorder=0)
+    ordered = sorted(heights, key=heights.__getitem__)
+    chosen = ordered
+    if len(ordered) > TICKS:
+        # those next to even heights: no two are written over each other
+        chosen = [min(ordered, key=lambda v: abs(heights[v] - h)) for h in np.linspace(0, 1, TICKS)]
+    for value in dict.fromkeys(chosen):
+        text = f"{value:.3g}" if isinstance(value, float) else str(value)
+        axes.text(
+            i + 0.04,
+            heights[value],
+            text,
+            va="center",
+            fontsize=11,
+            zorder=9,
+            bbox={"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.8},
+        )
+
+
+def _shade(goodness: float) -> tuple[float, float, float]:
+    """Return a colour from pale (the worst) to dark (the best) blue."""
+    pale, dark = np.array([0.85, 0.89, 0.95]), np.array([0.0, 0.27, 0.50])
+    red, green, blue = pale + goodness * (dark - pale)
+    return float(red), float(green), float(blue)
+
+
+def _broken(key: str) -> str:
+    """Return a dotted key over several lines."""
+    return key.replace(".", ".\n").replace("/", "\n")

@@ -1,0 +1,59 @@
+"""A sweep's groups below each other, the best on top: every run a dot, the mean with its interval a bar."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dlrun.analysis.figures.scale import decades, fraction, plain_ticks, words
+from dlrun.analysis.figures.style import BLACK, BLUE, ORANGE, figure, styled
+from dlrun.analysis.statistics import Spread
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST = 25
+"""So many groups are drawn, the best of them."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A group: its label, what its runs came to, and their spread."""
+
+    label: str
+    values: Sequence[float]
+    spread: Spread
+    selected: bool = False
+
+
+def ranking(rows: Sequence[Row], metric: str) -> Figure:
+    """Draw the first rows below each other; the selected one has a star at its label."""
+    from matplotlib.ticker import PercentFormatter
+
+    shown = rows[:MOST]
+    seen = [value for row in shown for value in row.values if math.isfinite(value)]
+    with styled():
+        drawn = figure(8.2, 1.5 + 0.42 * len(shown))
+        axes = drawn.add_subplot()
+        for i, row in enumerate(shown):
+            finite = [value for value in row.values if math.isfinite(value)]
+            # below the bar, which would hide them
+            below = i + 0.22 if row.spread.n > 1 else i
+            axes.scatter(finite, [below] * len(finite), s=24, color=BLUE, alpha=0.55, linewidths=0, zorder=3)
+            found = row.spread
+            if found.n > 1:
+                axes.plot([found.low, found.high], [i - 0.08] * 2, color=BLACK, linewidth=1.8, zorder=4)
+                axes.plot(found.mean, i - 0.08, marker="D", ms=6.5, color=ORANGE, mec=BLACK, zorder=5)
+        labels = [("★ " if row.selected else "") + row.label for row in shown]
+        axes.set_yticks(range(len(shown)), labels, fontsize=11 if len(shown) > 12 else 12)
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        if seen and decades(seen):
+            axes.set_xscale("log")
+            plain_ticks(axes.xaxis, seen, percent=fraction(metric))
+            axes.set_xlim(min(seen) / 1.4, max(seen) * 1.4)  # an interval may reach below zero
+        elif fraction(metric):
+            axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set_xlabel(words(metric))
+    return drawn

@@ -1,0 +1,80 @@
+"""How every figure looks: legible at half its size, and readable without colour."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlrun.storage.rundir import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, which the colour-blind can tell apart
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#F0E442",
+    "#000000",
+)
+COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK)
+MARKERS = "os^Dv*Ph"
+
+_SETTINGS: Any = {
+    "font.size": 13,
+    "axes.titlesize": 13,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "legend.frameon": False,
+    "lines.linewidth": 2.0,
+    "savefig.dpi": 130,
+    # the same figure gives the same file
+    "svg.hashsalt": "dlrun",
+}
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in this style, and leave matplotlib's settings as they were."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(_SETTINGS):
+        yield
+
+
+def figure(width: float, height: float) -> Figure:
+    """Return an empty figure, its size in inches, whose parts make room for each other."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(drawn: Figure, *paths: Path) -> Path:
+    """Write a figure, as PNG or SVG after each file's ending, and return the first file.
+
+    A reader sees a whole file or none. The parts are arranged once, for all files: each arrangement costs
+    as much as a drawing.
+    """
+    engine = drawn.get_layout_engine()
+    if engine is not None:
+        with styled():
+            engine.execute(drawn)
+            drawn.set_layout_engine(None)
+    for path in paths:
+        content = io.BytesIO()
+        kind = path.suffix.removeprefix(".")
+        with styled():
+            drawn.savefig(content, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content.getvalue())
+    return paths[0]

@@ -1,0 +1,71 @@
+"""`dlrun runs --sweeps`: the sweeps under the outputs folder in one line each; and how a sweep is deleted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from dlrun import tracking
+from dlrun.errors import UserError
+from dlrun.storage import manifest
+from dlrun.storage.results import results
+from dlrun.storage.rundir import RunDir, outputs
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.terminal import output
+
+
+def show(sweeps: Sequence[SweepDir], *, as_json: bool = False) -> int:
+    """Print a line a sweep: how far it is, and what it chose by which number."""
+    rows = [_row(sweep) for sweep in sweeps]
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    elif rows:
+        lines = [["sweep", "started", "name", "status", "jobs", "selected", "mean", "size"]]
+        output.say(output.table([*lines, *map(_line, rows)], indent=""))
+    else:
+        output.say(f"No sweep under {outputs()}.")
+    return 0
+
+
+def runs_of(sweep: SweepDir) -> list[RunDir]:
+    """Return the runs that a sweep has itself begun, in the order of its jobs."""
+    jobs = [sweep.job(job.n) for job in manifest.read(sweep).jobs]
+    return [run for run in jobs if run.summary()]
+
+
+def delete(sweeps: Sequence[SweepDir]) -> None:
+    """Remove sweeps, folders and MLflow runs; raises `UserError` if one is conducted now."""
+    for sweep in sweeps:
+        if sweep.alive():
+            raise UserError(f"{sweep.path} is being conducted. Stop it first.")
+    for sweep in sweeps:
+        tracking.delete_sweep(sweep)
+        shutil.rmtree(sweep.path)
+
+
+def size_of(sweep: SweepDir) -> int:
+    """Return the bytes that a sweep takes on the disk."""
+    return sum(f.stat().st_size for f in sweep.path.rglob("*") if f.is_file())
+
+
+def _row(sweep: SweepDir) -> dict[str, Any]:
+    what = manifest.read(sweep)
+    finished = sum(result.status == "finished" for result in results(sweep, what))
+    row = {**sweep.summary(), "id": sweep.id, "folder": str(sweep.path), "status": sweep.status()}
+    return (
+        row
+        | {"name": what.name, "started": what.created, "jobs": len(what.jobs), "finished": finished}
+        | {"size": size_of(sweep)}
+    )
+
+
+def _line(row: dict[str, Any]) -> list[str]:
+    chosen = row.get("selected") or {}
+    mean = "" if chosen.get("mean") is None else f"{chosen['monitor']} {output.number(chosen['mean'])}"
+    started = datetime.fromtimestamp(row["started"]).strftime("%Y-%m-%d %H:%M")
+    done = f"{row['finished']}/{row['jobs']}"
+    size = output.amount(row["size"], "B")
+    return [row["id"], started, row["name"], row["status"], done, chosen.get("label", ""), mean, size]

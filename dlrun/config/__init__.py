@@ -1,0 +1,1 @@
+"""From a Hydra configuration to checked parts: composition, allow list, signatures, settings."""

@@ -1,0 +1,107 @@
+"""What a configuration may say: keys, types, instantiate, and the rules across groups.
+
+Everything here is decided before anything is built or trained, with the valid choices in the
+message. The schema is not written down a second time: a part's keys and types are those of its
+target's signature, the settings' are those of their dataclass.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from math import inf
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from dlrun.config import instantiate
+from dlrun.config.settings import Evaluation, General, Sweep, Tracking, Trainer
+from dlrun.errors import ConfigError, did_you_mean
+
+SETTINGS = {"trainer": Trainer, "evaluation": Evaluation, "tracking": Tracking}
+SIZES = ("input_shape", "outputs", "classes", "vocabulary")
+"""The arguments of a model that the data decides, where the configuration leaves them out or null."""
+
+PARTS: dict[str, dict[str, Any]] = {
+    "dataset": {},
+    "model": {"runtime": SIZES},
+    "loss": {"positional": 2},  # model, batch
+    "optimizer": {"runtime": ("params",)},  # of a torch.optim class
+    "schedule": {"positional": 2},  # step, steps
+}
+"""The groups whose choice names a target, and which of its arguments the runner supplies."""
+
+
+def check(config: DictConfig) -> dict[str, Any]:
+    """Return the configuration as plain values, every key and type of it checked."""
+    try:
+        resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except Exception as error:  # OmegaConf's own tree of exceptions: its first line says which key
+        raise ConfigError(f"The configuration cannot be resolved: {str(error).splitlines()[0]}") from None
+    assert isinstance(resolved, dict)
+    plain: dict[str, Any] = {str(name): value for name, value in resolved.items() if name != "hydra"}
+    _top_level(plain)
+    for name, settings in SETTINGS.items():
+        instantiate.check_arguments(settings, plain[name], where=name)
+    instantiate.check_arguments(Sweep, plain.get("sweep", {}), where="sweep")
+    if plain.get("study"):
+        instantiate.check(plain["study"], where="study", trusted=plain["trusted"])
+    for name, supplied in PARTS.items():
+        instantiate.check(plain[name], where=name, trusted=plain["trusted"], **supplied)
+    for name, metric in plain["metrics"].items():
+        instantiate.check(metric, where=f"metrics.{name}", trusted=plain["trusted"], positional=2)
+    _rules(Trainer(**plain["trainer"]), Evaluation(**plain["evaluation"]))
+    return plain
+
+
+def most_threads() -> int:
+    """Return how many threads may be asked for: many more than there are cores only cost, and at some number crash.
+
+    A run of a large machine can still be looked at on a small one.
+    """
+    return max(256, 4 * (os.cpu_count() or 1))
+
+
+def _top_level(plain: dict[str, Any]) -> None:
+    general = [field.name for field in fields(General)]
+    valid = [*PARTS, *SETTINGS, *general, "sweep"]
+    for name in plain:
+        if name not in valid:
+            raise ConfigError(f"There is no key «{name}».{did_you_mean(name, valid)} The keys are: {', '.join(valid)}.")
+    for name in (*PARTS, *SETTINGS, *(["sweep"] if "sweep" in plain else [])):
+        if not isinstance(plain.get(name), dict):
+            raise ConfigError(f"Nothing is chosen for «{name}». «dlrun list {name}» shows what there is.")
+    instantiate.check_arguments(General, {name: plain[name] for name in general if name in plain}, where="")
+    if plain["seed"] < 0:
+        raise ConfigError(f"seed={plain['seed']} must be a whole number from 0 on. Type for example seed=1.")
+
+
+def _rules(trainer: Trainer, evaluation: Evaluation) -> None:
+    if trainer.minutes is None and trainer.steps is None and trainer.epochs is None:
+        raise ConfigError("How long should it train? Give trainer.epochs, trainer.steps or trainer.minutes.")
+    positive = {
+        name: getattr(trainer, name)
+        for name in (
+            *("epochs", "steps", "minutes", "batch_size", "accumulate", "clip", "log_every", "patience"),
+            *("threads", "overfit_batches"),
+        )
+    } | {f"evaluation.{name}": getattr(evaluation, name) for name in ("batch_size", "train_samples")}
+    for name, value in positive.items():
+        if value is not None and not 0 < value < inf:
+            where = name if "." in name else f"trainer.{name}"
+            finite = "" if value <= 0 else ", and a finite number"
+            raise ConfigError(f"{where}={value} must be greater than 0{finite}. Type for example {where}=1.")
+    if trainer.threads is not None and trainer.threads > most_threads():
+        raise ConfigError(
+            f"trainer.threads={trainer.threads}: at most {most_threads()} here; the machine has {os.cpu_count()} "
+            f"cores. Type trainer.threads={os.cpu_count()}."
+        )
+    if trainer.workers < 0:
+        raise ConfigError(f"trainer.workers={trainer.workers} must be 0 (none) or more. Type trainer.workers=2.")
+    if trainer.ema is not None and not 0 < trainer.ema < 1:
+        raise ConfigError(f"trainer.ema={trainer.ema} must lie between 0 and 1, as in trainer.ema=0.999.")
+    if evaluation.monitor is not None and not evaluation.monitor.startswith("val/"):
+        raise ConfigError(
+            f"evaluation.monitor={evaluation.monitor}: weights are chosen by a validation metric only "
+            f"(val/loss, val/error, …); the test split stays sealed until they are."
+        )

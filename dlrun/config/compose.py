@@ -1,0 +1,152 @@
+"""One configuration from many files: the search path, the loader, and what is settled in all it composes.
+
+These private names of Hydra 1.3 are used here, each by a test of tests/test_compose.py:
+`_internal.hydra.Hydra`, `_internal.config_loader_impl.ConfigLoaderImpl`,
+`_internal.utils.create_config_search_path`.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from dlrun.config import hydra_errors, paths
+from dlrun.errors import ConfigError, UserError
+from dlrun.storage import rundir
+from dlrun.terminal import output
+
+PRIMARY = "dlrun"  # not «config», which a foreign ./conf often has
+JOB = "train"  # names the log file, whatever the command
+
+
+def config(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> DictConfig:
+    """Return the configuration that `dlrun train` has with these overrides.
+
+    Raises `ConfigError` for a misspelt group, choice or key.
+    """
+    with opened(config_dir) as hydra:
+        return without_hydra(load(hydra, PRIMARY, overrides))
+
+
+@contextmanager
+def opened(config_dir: str | None = None) -> Iterator[Hydra]:
+    """Open Hydra on the search path: `config_dir`, the user's `./conf`, dlrun's own."""
+    base = version.VersionBase.instance()
+    before = base.version_base
+    version.setbase("1.3")
+    GlobalHydra.instance().clear()
+    hydra = Hydra(task_name=JOB, config_loader=Loader(search_path(config_dir)))
+    GlobalHydra.instance().initialize(hydra)
+    OmegaConf.register_new_resolver("dlrun.outputs", lambda: str(rundir.outputs()), replace=True)
+    OmegaConf.register_new_resolver("dlrun.id", _new_id, use_cache=True, replace=True)
+    try:
+        yield hydra
+    finally:
+        GlobalHydra.instance().clear()
+        base.version_base = before
+
+
+def search_path(config_dir: str | None = None) -> ConfigSearchPath:
+    """Return where configuration is looked for; Hydra's plugins, ours among them, add to it.
+
+    Raises `UserError` if `config_dir` is no folder.
+    """
+    path = create_config_search_path(str(paths.packaged()))
+    if config_dir and not Path(config_dir).is_dir():
+        raise UserError(f"--config-dir {config_dir}: there is no such folder.")
+    if config_dir:
+        first = next(e.provider for e in path.get_path() if e.provider != "hydra")
+        path.prepend("command-line", f"file://{Path(config_dir).absolute()}", SearchPathQuery(provider=first))
+    return path
+
+
+class Loader(ConfigLoaderImpl):
+    """Hydra's loader with our errors, and with the run's name settled in all that it composes."""
+
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
+        """Return the composed configuration; raises `ConfigError` with what to type instead."""
+        try:
+            cfg = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+        except hydra_errors.COMPOSITION_ERRORS as error:
+            raise hydra_errors.explain(error, overrides, self, config_name) from error
+        _settle_name(cfg)
+        return cfg
+
+
+def _settle_name(cfg: DictConfig) -> None:
+    """Set the name to plain text: as given, else the experiment's, else the data set's and the model's."""
+    if "name" not in cfg:
+        return
+    name = str(cfg.name if cfg.name is not None else _default_name(cfg))
+    if not re.fullmatch(r"[\w.+=-]*\w[\w.+=-]*", name):
+        raise ConfigError(f"«name={name}»: it is part of a folder's name, so letters, digits and - _ . + = only.")
+    OmegaConf.update(cfg, "name", name)
+
+
+def _default_name(cfg: DictConfig) -> str:
+    chosen = cfg.hydra.runtime.choices
+    # of a sweep, what every job has in common
+    swept = {given.partition("=")[0] for given in cfg.hydra.overrides.task if "," in given or "(" in given}
+    if chosen.get("experiment"):
+        return str(chosen["experiment"]).replace("/", "-")
+    common = [] if "+experiment" in swept else [g for g in ("dataset", "model") if chosen.get(g) and g not in swept]
+    return "-".join(str(chosen[group]).replace("/", "-") for group in common) or JOB
+
+
+def _new_id() -> str:
+    # consonants alone: neither a number, as YAML reads 1e5, nor a word
+    return "".join(secrets.choice("bcdfghjkmnpqrstvwxz") for _ in range(8))
+
+
+def load(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictConfig:
+    """Compose once, not knowing yet whether it is a run or a sweep that an experiment asks for.
+
+    Raises `ConfigError`, for several values in a single run too.
+    """
+    cfg = hydra.config_loader.load_configuration(
+        name, list(overrides), RunMode.MULTIRUN, validate_sweep_overrides=False
+    )
+    several = hydra_errors.several_values(overrides) if cfg.hydra.mode != RunMode.MULTIRUN else ""
+    if several:
+        raise ConfigError(several)
+    return cfg
+
+
+def without_hydra(cfg: DictConfig) -> DictConfig:
+    """Return a copy of what dlrun reads of a configuration."""
+    job = cfg.copy()
+    with read_write(job), open_dict(job):
+        del job["hydra"]
+    return job
+
+
+def tell_clashes(cfg: DictConfig, name: str) -> None:
+    """Say which of dlrun's files the user's own stand in for, and that a foreign primary file is ignored."""
+    own = paths.own()
+    if own is None:
+        return
+    chosen = [f"{group.partition('@')[0]}/{choice}.yaml" for group, choice in cfg.hydra.runtime.choices.items()]
+    for file in [f"{name}.yaml", *chosen]:
+        if (own / file).is_file() and (paths.packaged() / file).is_file():
+            output.warn(f"conf/{file} of this folder is used in place of dlrun's own.")
+    if name != "config" and (own / "config.yaml").is_file():
+        output.warn("conf/config.yaml is ignored: a run begins with dlrun.yaml (--config-name config would use it).")

@@ -1,0 +1,177 @@
+"""A part's configuration, `_target_` and arguments: checked against a signature, and made."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dlrun import tokenizers
+from dlrun.config.allowlist import resolve
+from dlrun.config.signatures import MISSING, check_arguments, name_of, parameters, settle
+from dlrun.errors import ConfigError, DlrunError, place
+from dlrun.types import Tokenizer
+
+__all__ = ["check", "check_arguments", "make", "partial", "resolve", "tokenizer"]
+
+
+def check(
+    config: Mapping[str, Any],
+    *,
+    where: str,
+    trusted: Sequence[str] = (),
+    folder: Path | None = None,
+    runtime: Collection[str] = (),
+    positional: int = 0,
+) -> Callable[..., Any]:
+    """Check a part's configuration, the parts nested in it too, and return what its `_target_` names.
+
+    `runtime` and `positional` say what the runner supplies (see `check_arguments`); of the latter a
+    class gets none, since it is made before it is called.
+
+    Raises `ConfigError`.
+    """
+    path = config.get("_target_", MISSING) if isinstance(config, Mapping) else MISSING
+    if not isinstance(path, str) or path == MISSING:
+        raise ConfigError(
+            f"«{where}» names no class or function: expected «{where}._target_», the full name of one, as in"
+            f" «_target_: dlrun.models.mlp.MLP»."
+        )
+    try:
+        target = resolve(path, trusted=trusted, folder=folder)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error.__cause__
+    given = _given(config)
+    refuse_disguised(given, where)
+    positional = 0 if isinstance(target, type) else positional
+    check_arguments(target, given, where=where, runtime=runtime, positional=positional)
+    for key, nested in _nested(given, where):
+        check(nested, where=key, trusted=trusted, folder=folder)
+    return target
+
+
+def make(
+    config: Mapping[str, Any], *args: Any, trusted: Sequence[str] = (), folder: Path | None = None, **runtime: Any
+) -> Any:
+    """Call what the configuration names, with its arguments.
+
+    Of `runtime` go along those that the signature names and the configuration leaves out or null.
+    Whatever goes wrong in the call becomes a `ConfigError`: a ValueError is how constructors refuse a value.
+
+    >>> make({"_target_": "dlrun.schedules.curves.linear", "step": 5}, steps=10)
+    0.5
+    """
+    target = resolve(config["_target_"], trusted=trusted, folder=folder)
+    known = parameters(target) or {}
+    arguments = _arguments(target, config, trusted, folder)
+    for name, value in runtime.items():
+        if name in known and arguments.get(name) is None:
+            arguments[name] = value
+    try:
+        return target(*args, **arguments)
+    except DlrunError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{name_of(target)} does not accept its arguments: {error}{place(error)}") from error
+    except Exception as error:
+        raise ConfigError(f"{name_of(target)} failed: {type(error).__name__}: {error}{place(error)}") from error
+
+
+def partial(
+    config: Mapping[str, Any], *, trusted: Sequence[str] = (), folder: Path | None = None, **runtime: Any
+) -> Callable[..., Any]:
+    """Return what the configuration names, ready to be called by the loop.
+
+    A function keeps its first arguments open and takes the configuration's as keywords; a class is
+    made, and its object is what is called.
+
+    >>> partial({"_target_": "dlrun.schedules.curves.linear", "floor": 0.2})(5, 10)
+    0.6
+    """
+    target = resolve(config["_target_"], trusted=trusted, folder=folder)
+    if isinstance(target, type):
+        made: Callable[..., Any] = make(config, trusted=trusted, folder=folder, **runtime)
+        if not callable(made):
+            raise ConfigError(f"{name_of(target)} makes an object that cannot be called; give it a «__call__».")
+        return made
+    known = parameters(target) or {}
+    arguments = _arguments(target, config, trusted, folder)
+    arguments |= {n: v for n, v in runtime.items() if n in known and arguments.get(n) is None}
+    return functools.partial(target, **arguments) if arguments else target
+
+
+def tokenizer(described: Mapping[str, Any], *, trusted: Sequence[str] = (), folder: Path | None = None) -> Tokenizer:
+    """Return the tokenizer that `tokenizers.described` has described: one of dlrun's, or of a class that is allowed.
+
+    Raises `ConfigError` for a class that may not be named, or makes none from its content.
+
+    >>> tokenizer({"kind": "byte"}).size
+    256
+    """
+    path = described.get("class")
+    if path is None:
+        return tokenizers.load(described)
+    target = resolve(path, trusted=trusted, folder=folder)
+    load = getattr(target, "load", None)
+    if not callable(load):
+        raise ConfigError(
+            f"The tokenizer {path} cannot be made again from a run's folder, as «dlrun sample» does: it needs a class"
+            f" method «load(content)» that returns the tokenizer whose «content()» is given."
+        )
+    try:
+        made: Tokenizer = load(described["content"])
+    except DlrunError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"{path}.load(content) failed: {type(error).__name__}: {error}{place(error)}") from error
+    return made
+
+
+def _given(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(key): value for key, value in config.items() if key != "_target_"}
+
+
+def refuse_disguised(value: Any, where: str) -> None:
+    """Raise `ConfigError` if `_target_` is hidden as a value: some constructors make a mapping of a list of pairs.
+
+    Such a mapping is made after the check, so nothing would have looked at what it names.
+    """
+    if isinstance(value, str) and value == "_target_":
+        raise ConfigError(f"{where}=_target_: «_target_» is the key of a part, not a value. Write «_target_: NAME».")
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            refuse_disguised(inner, f"{where}.{key}")
+    elif isinstance(value, (list, tuple)):
+        for position, inner in enumerate(value):
+            refuse_disguised(inner, f"{where}[{position}]")
+
+
+def _nested(value: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the parts within a value, each with its key."""
+    pairs = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    )
+    for key, inner in pairs:
+        name = f"{where}.{key}" if isinstance(value, Mapping) else f"{where}[{key}]"
+        if isinstance(inner, Mapping) and "_target_" in inner:
+            yield name, inner
+        else:
+            yield from _nested(inner, name)
+
+
+def _arguments(
+    target: Callable[..., Any], config: Mapping[str, Any], trusted: Sequence[str], folder: Path | None
+) -> dict[str, Any]:
+    """Return the arguments of a configuration, with the parts nested in them made."""
+    known = parameters(target) or {}
+
+    def made(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            if "_target_" in value:
+                return make(value, trusted=trusted, folder=folder)
+            return {k: made(v) for k, v in value.items()}
+        return [made(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+    given = {k: made(v) for k, v in _given(config).items() if not (isinstance(v, str) and v == MISSING)}
+    return {k: settle(v, known[k].annotation) if k in known else v for k, v in given.items()}

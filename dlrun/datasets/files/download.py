@@ -1,0 +1,102 @@
+"""Downloading a data set: from the first mirror that gives the right files, in one move each."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tarfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+
+from dlrun.datasets.files import files
+from dlrun.datasets.files.sources import File, Source
+from dlrun.errors import DataError
+from dlrun.terminal import output
+
+_TIMEOUT = 15.0  # seconds without an answer
+_CHUNK = 1 << 18
+
+
+def fetch(source: Source, folder: Path) -> None:
+    """Download the files of `source` that `folder` lacks.
+
+    Several processes may ask at once: one downloads, the others wait for it. Raises `DataError` with
+    every mirror's answer if none gives the right files.
+    """
+    reasons = []
+    try:
+        with _one_at_a_time(folder):
+            for mirror in source.mirrors:
+                lacking = [file for file in source.files if files.find(folder, file) is None]
+                if not lacking:
+                    return
+                output.say(f"Downloading {source.name} from {mirror} to {folder}")
+                try:
+                    (_from_archive if source.archive else _from_folder)(source, mirror, folder, lacking)
+                    return
+                except (OSError, HTTPException, DataError, EOFError, tarfile.TarError, ValueError) as error:
+                    reasons.append(f"{mirror}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
+    except OSError as error:
+        reasons.append(f"{folder} cannot be written: {error.strerror or error}")
+    raise DataError(files.missing(source, folder, reasons))
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".download.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _from_folder(source: Source, mirror: str, folder: Path, lacking: list[File]) -> None:
+    for file in lacking:
+        target = folder / (file.name + source.packed)
+        with _downloaded(mirror + file.name + source.packed, target) as temporary:
+            files.checked(temporary, file)
+            temporary.replace(target)
+
+
+def _from_archive(source: Source, mirror: str, folder: Path, lacking: list[File]) -> None:
+    with _downloaded(mirror, folder / f"{source.name}.tar") as temporary, tarfile.open(temporary) as archive:
+        for file in lacking:
+            # only the named members are read, so no path in the archive can lead elsewhere
+            member = archive.extractfile(_member(archive, file))
+            if member is None:
+                raise DataError(f"«{file.name}» is not a file in the archive")
+            target = folder / file.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f".{os.getpid()}.{target.name}")
+            try:
+                part.write_bytes(member.read())
+                files.checked(part, file)
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
+
+
+def _member(archive: tarfile.TarFile, file: File) -> tarfile.TarInfo:
+    try:
+        return archive.getmember(file.name)
+    except KeyError:
+        raise DataError(f"the archive has no «{file.name}»") from None
+
+
+@contextmanager
+def _downloaded(url: str, target: Path) -> Iterator[Path]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{os.getpid()}.{target.name}")
+    request = urllib.request.Request(url, headers={"User-Agent": "dlrun"})  # some hosts refuse Python's own
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer, temporary.open("wb") as file:
+            total = int(answer.headers.get("Content-Length") or 0)
+            while chunk := answer.read(_CHUNK):
+                file.write(chunk)
+                output.live(f"  {target.name}  {file.tell() / 1e6:.1f} of {total / 1e6:.1f} MB")
+        output.live("")
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)

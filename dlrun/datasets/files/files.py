@@ -1,0 +1,165 @@
+"""A data set's files on disk: where they lie, and whether they are what they should be.
+
+They lie in `$DLRUN_DATA/<name>/` (else `~/.cache/dlrun/<name>/`) under the names of their home page,
+plain, gzip- or xz-compressed alike. Each is checked by the SHA-256 of its unpacked content, once for
+a size and a time of modification; that it was right is remembered in the cache (`DLRUN_CACHE`, else
+`~/.cache/dlrun`). Nothing is ever written beside files that are already there.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import importlib.util
+import json
+import lzma
+import os
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+from dlrun.datasets.files.sources import OFFLINE, SOURCES, File, Source
+from dlrun.errors import DataError
+
+_DEFAULT = Path("~/.cache/dlrun")
+
+
+def data_root() -> Path:
+    """Return the folder of the data sets' folders: `DLRUN_DATA`, else `~/.cache/dlrun`."""
+    return Path(os.environ.get("DLRUN_DATA") or _DEFAULT).expanduser().absolute()
+
+
+def cache_root() -> Path:
+    """Return the folder of what can be computed again: `DLRUN_CACHE`, else `~/.cache/dlrun`."""
+    return Path(os.environ.get("DLRUN_CACHE") or _DEFAULT).expanduser().absolute()
+
+
+def folder_of(source: Source, path: str | None = None) -> Path:
+    """Return the folder of a data set's files: `path` if it is given, else the canonical one.
+
+    Raises `DataError` if the set lies in a Python package that is not installed.
+    """
+    if path is not None:
+        return Path(path).expanduser().absolute()
+    if not source.package:
+        return data_root() / source.name
+    package, _, inside = source.package.partition("/")
+    # finding a package does not import it: scikit-learn takes 1.4 s
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise DataError(f"The data set «{source.name}» lies in the package «{package}»: pip install scikit-learn.")
+    return Path(spec.submodule_search_locations[0]) / inside
+
+
+def find(folder: Path, file: File) -> Path | None:
+    """Return where `file` lies in `folder`, plain or compressed, or `None`."""
+    # an archive's own folder may also be the one that was given
+    for name in (file.name, Path(file.name).name, *file.aliases):
+        for packing in ("", ".gz", ".xz"):
+            path = folder / (name + packing)
+            if path.is_file():
+                return path
+    return None
+
+
+def locate(source: Source, path: str | None = None) -> dict[File, Path]:
+    """Return where each file of a data set lies; what is missing is downloaded, unless `path` was given.
+
+    Raises `DataError` if files are missing and cannot be had.
+    """
+    folder = folder_of(source, path)
+    found = {file: find(folder, file) for file in source.files}
+    if not all(found.values()):
+        if path is not None or not source.mirrors:
+            raise DataError(missing(source, folder))
+        from dlrun.datasets.files.download import fetch
+
+        fetch(source, folder)
+        found = {file: find(folder, file) for file in source.files}
+    return {file: where for file, where in found.items() if where is not None}
+
+
+def checked(path: Path, file: File) -> bytes:
+    """Return the unpacked content of `file` at `path`.
+
+    Raises `DataError` if the file is truncated, altered or cannot be read.
+    """
+    content = _unpack(path, file)
+    given = hashlib.sha256(content).hexdigest()
+    if given != file.sha256:
+        raise DataError(_altered(path, file, f"unpacked it has {len(content):,} bytes and SHA-256 {given}"))
+    return content
+
+
+def read(path: Path, file: File) -> bytes:
+    """Return the unpacked content of `file` at `path`, as `checked` does, and remember that it was right."""
+    stamp = _stamp(path)  # before the reading: a file that changes meanwhile is checked again
+    content = checked(path, file)
+    # a cache that cannot be written costs the check again, no more
+    with suppress(OSError):
+        _write(_memory(path), json.dumps({"path": str(path), "stamp": stamp, "sha256": file.sha256}).encode())
+    return content
+
+
+def is_known(path: Path, file: File) -> bool:
+    """Return whether the file at `path` was found right before and has the same size and time since."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        known = json.loads(_memory(path).read_text())
+        return bool(known["stamp"] == _stamp(path) and known["sha256"] == file.sha256)
+    return False
+
+
+def missing(source: Source, folder: Path, reasons: list[str] | None = None) -> str:
+    """Return the message for a data set whose files are missing: what to put where, and what else to do."""
+    lacking = [file for file in source.files if find(folder, file) is None]
+    failed = "".join(f"\n  {reason}" for reason in reasons or [])
+    files = "\n".join(f"  {folder / file.name}  {file.size:,} bytes  {file.sha256}" for file in lacking)
+    where = f"The folder {folder} lacks {len(lacking)} of the {len(source.files)} files of the data set «{source.name}»"
+    example = next(name for name in OFFLINE if SOURCES[name].text == source.text)
+    return (
+        where
+        + (f", and no mirror gave them:{failed}\n" if failed else ".\n")
+        + f"Its home is {source.home}. Put there, plain, .gz or .xz (size and SHA-256 of the unpacked content):\n"
+        + f"{files}\n"
+        + f"or set DLRUN_DATA to the folder that holds «{source.name}/», or dataset.path to the one with the files.\n"
+        + f"These data sets need no download: {', '.join(OFFLINE)} (dataset={example})."
+    )
+
+
+def _unpack(path: Path, file: File) -> bytes:
+    try:
+        packed = path.read_bytes()
+        if path.suffix == ".gz":
+            return gzip.decompress(packed)
+        return lzma.decompress(packed) if path.suffix == ".xz" else packed
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
+        raise DataError(_altered(path, file, f"it cannot be unpacked ({error})")) from None
+    except OSError as error:
+        raise DataError(f"The file {path} cannot be read: {error.strerror or error}.") from None
+
+
+def _altered(path: Path, file: File, found: str) -> str:
+    return (
+        f"The file {path} is truncated or altered: {found};\n"
+        f"expected are {file.size:,} bytes and SHA-256 {file.sha256}.\n"
+        "Delete it and put the original there («dlrun data» lists the homes), or download it: dlrun data NAME."
+    )
+
+
+def _stamp(path: Path) -> list[int]:
+    stat = path.stat()
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _memory(path: Path) -> Path:
+    return cache_root() / "verified" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Texts as data sets: corpus, tokens, windows."""

@@ -1,0 +1,105 @@
+"""A long text that is read in pieces, and its parts by position: training, validation, test."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from math import ceil
+from typing import Protocol
+
+from dlrun.datasets.tensors.splits import count
+from dlrun.errors import ConfigError
+
+PIECE = 1 << 18  # characters
+
+
+class Text(Protocol):
+    """A text whose characters are counted, and read from any place on."""
+
+    @property
+    def content(self) -> str:
+        """Return the SHA-256 that tells it from other texts."""
+
+    def __len__(self) -> int:
+        """Return the number of characters."""
+
+    def read(self, start: int, stop: int) -> Iterator[str]:
+        """Yield the characters from `start` to `stop` in pieces."""
+
+
+@dataclass(frozen=True)
+class String:
+    """A text in memory."""
+
+    text: str
+
+    @cached_property
+    def content(self) -> str:
+        """Return the SHA-256 of its UTF-8."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def __len__(self) -> int:
+        """Return the number of characters."""
+        return len(self.text)
+
+    def read(self, start: int, stop: int) -> Iterator[str]:
+        """Yield the characters from `start` to `stop` in pieces."""
+        for place in range(start, stop, PIECE):
+            yield self.text[place : min(place + PIECE, stop)]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """The characters of a text from `start` to `stop`."""
+
+    text: Text
+    start: int
+    stop: int
+
+    @classmethod
+    def whole(cls, text: Text) -> Passage:
+        """Return all of a text."""
+        return cls(text, 0, len(text))
+
+    @property
+    def key(self) -> str:
+        """Return what tells it from other passages."""
+        return f"{self.text.content} {self.start} {self.stop}"
+
+    def __len__(self) -> int:
+        """Return the number of characters."""
+        return self.stop - self.start
+
+    def pieces(self) -> Iterator[str]:
+        """Yield the characters in pieces."""
+        return self.text.read(self.start, self.stop)
+
+
+def parts(text: Text, *, validation_size: int | float, test_size: int | float) -> dict[str, Passage]:
+    """Return a text cut by position: first what is for training, then validation, then test.
+
+    A size is a number of characters, or below 1 a fraction of them, rounded up, so that the training part of a
+    tenth for validation ends at int(0.9 · N). An empty part is left out. Raises `ConfigError` for sizes that
+    leave nothing to train on.
+
+    >>> {name: (part.start, part.stop) for name, part in parts(String("abcdefghij"), validation_size=0.2,
+    ...                                                        test_size=3).items()}
+    {'train': (0, 5), 'validation': (5, 7), 'test': (7, 10)}
+    """
+    n = len(text)
+    test, validation = _characters("test_size", test_size, n), _characters("validation_size", validation_size, n)
+    if test + validation >= n:
+        raise ConfigError(
+            f"dataset.validation_size={validation_size} dataset.test_size={test_size} leave nothing to train on: the "
+            f"text has {n:,} characters. Give fractions, for example dataset.validation_size=0.1 dataset.test_size=0."
+        )
+    cuts = {"train": (0, n - test - validation), "validation": (n - test - validation, n - test), "test": (n - test, n)}
+    return {name: Passage(text, start, stop) for name, (start, stop) in cuts.items() if stop > start}
+
+
+def _characters(key: str, size: int | float, n: int) -> int:
+    # as a decimal fraction: 0.1 · 30 is 3, not the 3.0000000000000004 that would be rounded up to 4
+    return ceil(Fraction(str(size)) * n) if 0 < size < 1 else count(size, n, key)

@@ -1,0 +1,74 @@
+"""A text's tokens, portion by portion, and the bytes that they stand for."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlrun.datasets.language.corpus import Passage
+from dlrun.errors import DataError
+from dlrun.terminal import output
+from dlrun.tokenizers import Measured
+from dlrun.types import Tokenizer
+
+_LONG = 1 << 22  # characters, of which a person sees how many are done
+
+
+@dataclass(frozen=True, eq=False)
+class Tokens:
+    """The tokens [N] of a text, of any integer type, and the bytes that all but the first stand for (0: unknown)."""
+
+    values: Tensor
+    bytes: int = 0
+
+
+def smallest(size: int) -> torch.dtype:
+    """Return the smallest type for `size` tokens: uint8, int16 or int32 (of uint16 torch can index nothing)."""
+    return torch.uint8 if size <= 1 << 8 else torch.int16 if size <= 1 << 15 else torch.int32
+
+
+def encode(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None) -> Iterator[tuple[Tensor, int | None]]:
+    """Yield the tokens of a passage, the first `most` of them (null: all), and the bytes that they stand for.
+
+    The bytes leave out the passage's first token, which nothing predicts, and are None where they are not known.
+    Raises `DataError` if the text is not any more what it was when its characters were counted.
+    """
+    kind, done, begun = smallest(tokenizer.size), 0, False
+    for text in _portions(passage, tokenizer):
+        tokens = tokenizer.encode(text)
+        kept = tokens[:most]
+        size = _bytes(tokenizer, text, None if len(kept) == len(tokens) else len(kept))
+        if not begun and size is not None:
+            size -= _bytes(tokenizer, text, 1 if kept else None) or 0
+        yield _tensor(kept, kind), size
+        begun, done = begun or bool(kept), done + len(text)
+        if len(passage) > _LONG:
+            output.live(f"  {done / len(passage):.0%} of {output.amount(len(passage))} characters encoded")
+        if most is not None and (most := most - len(kept)) == 0:
+            break
+    else:
+        if done != len(passage):
+            raise DataError("The text has changed while it was read: start again once nothing writes to its files.")
+    if len(passage) > _LONG:
+        output.live("")
+
+
+def _tensor(tokens: list[int], kind: torch.dtype) -> Tensor:
+    # several times faster than torch.tensor
+    values = array({torch.uint8: "B", torch.int16: "h", torch.int32: "i"}[kind], tokens)
+    return torch.frombuffer(values, dtype=kind) if tokens else torch.zeros(0, dtype=kind)
+
+
+def _portions(passage: Passage, tokenizer: Tokenizer) -> Iterator[str]:
+    if isinstance(tokenizer, Measured):
+        return tokenizer.portions(passage.pieces())
+    # where a tokenizer of the user's may be cut is not known
+    return iter(["".join(passage.pieces())])
+
+
+def _bytes(tokenizer: Tokenizer, text: str, tokens: int | None) -> int | None:
+    return tokenizer.bytes_of(text, tokens) if isinstance(tokenizer, Measured) else None

@@ -1,0 +1,167 @@
+"""Text files as one long text: found, checked, counted, and read from any place on.
+
+A file is text if it is UTF-8 and has no zero byte. What was found out about files is remembered in the
+cache, for their sizes and times of modification, so that a large corpus is looked through once.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dlrun.datasets.files.files import cache_root
+from dlrun.errors import DataError
+from dlrun.terminal import output
+
+_CHUNK = 1 << 20
+_LONG = 1 << 26  # bytes, of which a person sees how many are done
+
+
+class NotText(Exception):
+    """A file is no text; the message says which byte is why."""
+
+
+@dataclass(frozen=True)
+class Files:
+    """Text files one after another; of several each ends with a line break, given one where it has none.
+
+    `characters` are those of each file; `content` is the SHA-256 of the whole in UTF-8.
+    """
+
+    paths: tuple[str, ...]
+    characters: tuple[int, ...]
+    content: str
+    ended: bool
+    """Whether files are given a line break at their end, for there are several."""
+
+    left_out: tuple[tuple[str, str], ...] = ()
+    """The files that are no text, each with the reason."""
+
+    def __len__(self) -> int:
+        """Return the number of characters."""
+        return sum(self.characters)
+
+    def read(self, start: int, stop: int) -> Iterator[str]:
+        """Yield the characters from `start` to `stop` in pieces.
+
+        Raises `DataError` if a file cannot be read any more.
+        """
+        begin = 0
+        for path, length in zip(self.paths, self.characters, strict=True):
+            place = begin
+            begin += length
+            if begin <= start or place >= stop:
+                continue
+            for piece in _checked(Path(path), ended=self.ended):
+                if (kept := piece[max(0, start - place) : max(0, stop - place)]) != "":
+                    yield kept
+                place += len(piece)
+
+
+def gather(paths: Sequence[Path], *, leave_out: bool = False) -> Files:
+    """Return text files as one text.
+
+    Raises `DataError` for the first that is not text, unless such files are to be left out.
+    """
+    stamps = [[str(path), *_stamp(path)] for path in paths]
+    digest = hashlib.sha256(json.dumps([stamps, leave_out]).encode()).hexdigest()[:32]
+    cached = cache_root() / "texts" / f"{digest}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        known: dict[str, Any] = json.loads(cached.read_text(encoding="utf-8"))
+        return Files(**{name: _tuples(value) for name, value in known.items()})
+    files = _looked_through(paths, leave_out=leave_out)
+    if len(files) >= _CHUNK:
+        with suppress(OSError):
+            _write(cached, json.dumps(asdict(files)))
+    return files
+
+
+def pieces(path: Path, *, ended: bool = False) -> Iterator[str]:
+    """Yield the text of a file (a mark of the byte order is none of it), if need be `ended` by a line break.
+
+    Raises `NotText` with the first byte that is no text, and `OSError`.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    last, offset, begun, more = "", 0, False, True
+    with path.open("rb") as file:
+        while more:
+            more = bool(chunk := file.read(_CHUNK))
+            if (zero := chunk.find(0)) >= 0:
+                raise NotText(f"byte {offset + zero:,} is zero, as in binary files")
+            pending = len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(chunk, final=not more)
+            except UnicodeDecodeError as error:
+                wrong = error.object[error.start]
+                raise NotText(f"byte {offset - pending + error.start:,} (0x{wrong:02x}) is not UTF-8") from None
+            offset += len(chunk)
+            text, begun = text if begun else text.removeprefix("\ufeff"), begun or text != ""
+            last = text[-1:] or last
+            yield text
+    if ended and last not in ("", "\n"):
+        yield "\n"
+
+
+def _checked(path: Path, *, ended: bool) -> Iterator[str]:
+    try:
+        yield from pieces(path, ended=ended)
+    except NotText as error:
+        raise DataError(
+            f"The file {path} is not text: {error}. Expected is UTF-8. Convert it, for example with «iconv -f latin1 "
+            f"-t utf-8», or leave it out."
+        ) from None
+    except OSError as error:
+        raise DataError(f"The file {path} cannot be read: {error.strerror or error}.") from None
+
+
+def _looked_through(paths: Sequence[Path], *, leave_out: bool) -> Files:
+    digest, kept, left_out = hashlib.sha256(), {}, []
+    total, done = sum(_stamp(path)[0] for path in paths), 0
+    for path in paths:
+        so_far, count = digest.copy(), 0
+        try:
+            for piece in (pieces if leave_out else _checked)(path, ended=len(paths) > 1):
+                digest.update(piece.encode())
+                count += len(piece)
+            if count:
+                kept[str(path)] = count
+        except NotText as error:
+            digest = so_far
+            left_out.append((str(path), str(error)))
+        except OSError as error:
+            raise DataError(f"The file {path} cannot be read: {error.strerror or error}.") from None
+        done += _stamp(path)[0]
+        if total > _LONG:
+            output.live(f"  {done / total:.0%} of {total / 1e6:.0f} MB looked through")
+    if total > _LONG:
+        output.live("")
+    return Files(tuple(kept), tuple(kept.values()), digest.hexdigest(), ended=len(paths) > 1, left_out=tuple(left_out))
+
+
+def _stamp(path: Path) -> list[int]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise DataError(f"The file {path} cannot be read: {error.strerror or error}.") from None
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,28 @@
+"""Wrong labels on purpose, for studies of what a model makes of noise."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dlrun.datasets.tensors.splits import stream
+from dlrun.errors import ConfigError
+
+
+def with_label_noise(y: Tensor, share: float, *, classes: int, seed: int) -> Tensor:
+    """Return classes `y` [N], a `share` of them (to the nearest whole number) each replaced by another class.
+
+    Which ones, and by which of the other classes, is drawn uniformly by `seed`. Raises `ConfigError` for a
+    share outside of 0 to 1.
+
+    >>> y = torch.zeros(10, dtype=torch.int64)
+    >>> int((with_label_noise(y, 0.3, classes=5, seed=0) != y).sum())
+    3
+    """
+    if not 0 <= share <= 1:
+        raise ConfigError(f"dataset.label_noise={share}: expected a share of the training labels, from 0 to 1.")
+    generator = stream("label noise", seed)
+    chosen = torch.randperm(len(y), generator=generator)[: round(share * len(y))]
+    noisy = y.clone()
+    noisy[chosen] = (y[chosen] + torch.randint(1, classes, (len(chosen),), generator=generator).to(y.dtype)) % classes
+    return noisy

@@ -1,0 +1,1 @@
+"""Objective, batches, plan, loop, evaluation and steps: pure PyTorch, without Hydra and MLflow."""

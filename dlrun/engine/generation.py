@@ -1,0 +1,168 @@
+"""Text from a model of language: one token after the other, each drawn from what the model expects next.
+
+The draw of a token is keyed by its place in the text, as everything random is: row r of a batch with the
+seed s is the text of the seed s + r alone, with the cache or without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from dlrun.engine.evaluation import evaluating
+from dlrun.errors import RunError, UserError
+from dlrun.randomness import SAMPLING, key
+from dlrun.types import LanguageModel, Tokenizer
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a token is drawn from softmax(logits / temperature); at a temperature of 0 it is the most probable.
+
+    `top_k` keeps the k most probable tokens; of these `top_p` keeps the fewest, the most probable first,
+    whose share is at least p (nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751).
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    seed: int = 0
+
+
+class Whole(nn.Module):
+    """A model that is asked about the whole window for every token: one without a cache, or without `step`."""
+
+    def __init__(self, model: nn.Module, context: int | None) -> None:
+        super().__init__()
+        self.model = model
+        self.context = context
+        self.train(model.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the model returns."""
+        logits: Tensor = self.model(x)
+        return logits
+
+    def step(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the logits of `x`, which goes on behind the tokens `memory`, and all these tokens."""
+        tokens = x if memory is None else torch.cat([memory, x], dim=1)
+        return self(tokens)[:, -x.shape[1] :], tokens
+
+
+def speaking(model: nn.Module, context: int) -> nn.Module:
+    """Return `model` as a `LanguageModel`; one that only maps tokens to logits is asked about `context` at once."""
+    return model if hasattr(model, "step") else Whole(model, getattr(model, "context", context))
+
+
+def generate(
+    model: nn.Module, prompt: Tensor, tokens: int, how: Sampling | None = None, *, cache: bool = True
+) -> Iterator[Tensor]:
+    """Yield the `tokens` tokens that follow `prompt` (int64 [B, t], t ≥ 1), each int64 [B] on the CPU.
+
+    Where the text is longer than the context of `model` (a `LanguageModel`), the window that it sees hops
+    on by half a context: its beginning follows from the length of the text alone. With the `cache` the
+    model is given only what is new, without it the whole window for each token; the tokens are the same.
+    Raises `RunError` if the model gives no probabilities (it has diverged).
+    """
+    how = how or Sampling()
+    context = cast("LanguageModel", model).context
+    speaker = cast("LanguageModel", model if cache else Whole(model, context))
+    text = prompt.to(next(chain(model.parameters(), model.buffers()), prompt).device)
+    memory, begin, seen = None, 0, 0
+    for position in range(text.shape[1], text.shape[1] + tokens):
+        if window_start(position, context) != begin:
+            begin = seen = window_start(position, context)
+            memory = None
+        with evaluating(model) if model.training else torch.no_grad():
+            logits, memory = speaker.step(text[:, seen:], memory)
+        seen = position
+        drawn = draw(logits[:, -1], how, position)
+        text = torch.cat([text, drawn[:, None].to(text.device)], dim=1)
+        yield drawn
+
+
+def window_start(length: int, context: int | None) -> int:
+    """Return where the window begins in which a model sees a text: a multiple of half its context.
+
+    >>> [window_start(length, 4) for length in range(1, 10)]
+    [0, 0, 0, 0, 2, 2, 4, 4, 6]
+    """
+    if context is None or length <= context:
+        return 0
+    hop = max(1, context // 2)
+    return -((context - length) // hop) * hop
+
+
+def draw(logits: Tensor, how: Sampling, position: int) -> Tensor:
+    """Return a token a row, int64 [B] on the CPU, from logits [B, V]: the inverse of the distribution function.
+
+    Raises `RunError` for logits that are no numbers.
+    """
+    wide = logits.detach().float().cpu().double()
+    if not bool(wide.amax(1).isfinite().all()):
+        raise RunError("The model's logits are not finite: it gives no probabilities to draw a token from.")
+    if how.temperature == 0:
+        return wide.argmax(1)
+    cumulated = probabilities(wide, how).cumsum(1)
+    uniform = torch.tensor([_uniform(how.seed + row, position) for row in range(len(wide))], dtype=torch.float64)
+    # the first token whose cumulated probability is greater: one of probability 0 is never drawn
+    return torch.searchsorted(cumulated / cumulated[:, -1:], uniform[:, None], right=True)[:, 0]
+
+
+def probabilities(logits: Tensor, how: Sampling) -> Tensor:
+    """Return what tokens are drawn with, [B, V]: softmax(logits / temperature), cut by `top_k` and `top_p`."""
+    shares = ((logits - logits.amax(1, keepdim=True)) / how.temperature).softmax(1)
+    if how.top_k is None and how.top_p >= 1:
+        return shares
+    ordered, tokens = shares.sort(dim=1, descending=True, stable=True)
+    if how.top_k is not None:
+        ordered[:, how.top_k :] = 0
+    ordered /= ordered.sum(1, keepdim=True)
+    # a token stays if those before it do not make up the share yet: the first always does
+    ordered[ordered.cumsum(1) - ordered >= how.top_p] = 0
+    return torch.zeros_like(shares).scatter(1, tokens, ordered / ordered.sum(1, keepdim=True))
+
+
+def _uniform(seed: int, position: int) -> float:
+    """Return a number in [0, 1), of the 53 bits that a float64 holds."""
+    return (key(seed, SAMPLING, position) >> 10) / (1 << 53)
+
+
+BROKEN = "\N{REPLACEMENT CHARACTER}"
+"""What a decoder shows for bytes that are no character, or not yet."""
+
+
+def spelled(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Iterable[int]) -> Iterator[str]:
+    """Yield the text of `tokens` behind `prompt`, piece by piece, as soon as its characters are whole.
+
+    A character may be made of the bytes of several tokens, and how a word is joined to the text depends on
+    what stands before it. So the text is decoded from one token back, and what is new of it is yielded.
+    """
+    window = list(prompt[-1:])
+    shown = len(tokenizer.decode(window))
+    now = ""
+    for token in tokens:
+        window.append(token)
+        now = tokenizer.decode(window)
+        whole = now.removesuffix(BROKEN)  # the last character may still become one
+        if len(whole) > shown:
+            yield whole[shown:]
+            shown = len(whole)
+        if whole == now:
+            window = window[-1:]
+            shown, now = len(tokenizer.decode(window)), ""
+    if now[shown:]:
+        yield now[shown:]
+
+
+def opening(tokenizer: Tokenizer) -> list[int]:
+    """Return what a text begins after, where no prompt is given: the tokens of a new line, else token 0."""
+    try:
+        return list(tokenizer.encode("\n")) or [0]
+    except UserError:  # a text of one line
+        return [0]

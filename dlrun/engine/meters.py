@@ -1,0 +1,93 @@
+"""What the loop measures of itself without disturbing it: the losses since the last point, and the time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from dlrun.engine.state import State
+from dlrun.errors import NonFinite
+from dlrun.types import Batch
+
+
+class Window:
+    """The losses since the last point, left on the device until the point is due."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._losses: list[Tensor] = []
+        self._counts: list[int] = []
+
+    def add(self, loss: Tensor, batch: Batch) -> None:
+        """Note the loss of a step; nothing is read."""
+        self._losses.append(loss.detach())
+        self._counts.append(batch.x.shape[0])
+
+    def keep(self) -> None:
+        """Read the losses into the state, where a checkpoint finds them."""
+        if self._losses:
+            values = torch.stack(self._losses).tolist()
+            self._state.window += zip(values, self._counts, strict=True)
+            self._losses, self._counts = [], []
+
+    def check(self) -> None:
+        """Raise `NonFinite` for the first loss that is not a finite number."""
+        self.keep()
+        window = self._state.window
+        for position, (loss, _) in enumerate(window):
+            if not -float("inf") < loss < float("inf"):
+                step = self._state.step - len(window) + position + 1
+                raise NonFinite(
+                    f"The loss of step {step} is {loss}. A smaller optimizer.lr, a warm-up (schedule.warmup=0.1) "
+                    f"or trainer.clip=1 often helps."
+                )
+
+    def mean(self) -> dict[str, float]:
+        """Return the mean over the samples since the last point, and begin anew."""
+        self.check()
+        window = self._state.window
+        total = sum(loss * count for loss, count in window) / sum(count for _, count in window)
+        self._state.window = []
+        return {"train/loss": total}
+
+
+class Clock:
+    """The time that training itself takes, without evaluation and saving."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._tic = self._saved = time.perf_counter()
+        self._point = (state.step, state.train_seconds)
+
+    def stop(self) -> None:
+        """Add the time since the last look to `train_seconds`."""
+        now = time.perf_counter()
+        self._state.train_seconds += now - self._tic
+        self._tic = now
+
+    def throughput(self, batch_size: int) -> dict[str, float]:
+        """Return the samples a second since the last point."""
+        self.stop()
+        step, seconds = self._point
+        self._point = (self._state.step, self._state.train_seconds)
+        elapsed = self._state.train_seconds - seconds
+        return {"throughput/samples_per_second": (self._state.step - step) * batch_size / max(elapsed, 1e-9)}
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Give a context whose time does not count."""
+        self.stop()
+        yield
+        self._tic = time.perf_counter()
+
+    def since_save(self) -> float:
+        """Return the seconds since the last checkpoint."""
+        return time.perf_counter() - self._saved
+
+    def saved(self) -> None:
+        """Note that a checkpoint was written."""
+        self._saved = time.perf_counter()

@@ -1,0 +1,59 @@
+"""How long a run takes, and how many steps fit into a time: forecast from a few steps that are then undone."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+
+import torch
+
+from dlrun.engine import loop
+from dlrun.engine.evaluation import evaluate
+
+WARM_UP = 3
+SECONDS = 1.0
+
+
+def steps_within(run: loop.Training, minutes: float) -> int:
+    """Return how many steps, with the validations between them, fit into `minutes`.
+
+    The steps that are timed leave no trace: weights and optimizer are put back.
+    """
+    return max(1, int(minutes * 60 / _each(run)))
+
+
+def seconds_for(run: loop.Training) -> float:
+    """Return how long the plan of a run takes, validations included; the steps that are timed leave no trace."""
+    return run.plan.steps * _each(run)
+
+
+def _each(run: loop.Training) -> float:
+    """Return the seconds of a step with its share of a validation, weights and optimizer put back."""
+    before = loop.copied(run.objective.model.state_dict())
+    seconds = _step_seconds(run) + _validation_seconds(run) / run.plan.evaluate_every
+    run.objective.model.load_state_dict(before)
+    run.optimizer.init(run.objective)
+    return seconds
+
+
+def _step_seconds(run: loop.Training) -> float:
+    took: list[float] = []
+    run.objective.model.train()
+    for batch in islice(run.batches.start(0), 1000):
+        tic = time.perf_counter()
+        # at rate 0 the arithmetic is the same and the weights do not go astray
+        run.optimizer.step(run.objective, batch, 0.0)
+        if run.device.type == "cuda":
+            torch.cuda.synchronize(run.device)
+        took.append(time.perf_counter() - tic)
+        if len(took) > WARM_UP and sum(took) > SECONDS:
+            break
+    return sorted(took)[len(took) // 2]
+
+
+def _validation_seconds(run: loop.Training) -> float:
+    if run.validation is None:
+        return 0.0
+    tic = time.perf_counter()
+    evaluate(run.objective, run.metrics, run.validation, batch_size=run.evaluation_batch_size, device=run.device)
+    return time.perf_counter() - tic

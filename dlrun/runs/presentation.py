@@ -1,0 +1,164 @@
+"""What a run shows: the head before it, the live line during it, the table after it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from math import ceil, log
+from pathlib import Path
+from typing import Any
+
+from dlrun.engine.plan import Plan
+from dlrun.execution.device import Execution, describe
+from dlrun.runs.build import Built
+from dlrun.runs.rehearsal import first_loss
+from dlrun.storage.rundir import RunDir
+from dlrun.terminal import output
+from dlrun.terminal.output import amount, duration, number
+from dlrun.types import Data
+
+TOO_HIGH = 1.2
+"""How many times log(vocabulary) a first loss may be: initial weights of a usual scale expect nothing in particular."""
+
+
+def announce(built: Built, run: RunDir | None = None, *, start: int = 0) -> None:
+    """Show what will run, and of a model of language whether it begins as one that knows nothing."""
+    output.say(head(built, run, start=start))
+    spec, training = built.data.spec, built.training
+    if spec.task != "language" or not spec.vocabulary or start:
+        return
+    guess = log(spec.vocabulary)
+    first = first_loss(training.objective, built.data.train, device=training.device)
+    output.say(f"  {'loss':<10}{first:.4g} at first; that of a guess, log({spec.vocabulary}), is {guess:.4g}")
+    if not first <= TOO_HIGH * guess:
+        output.warn(
+            f"The loss begins at {first:.4g}, {first / guess - 1:.0%} above log(vocabulary), that of a guess among "
+            f"{spec.vocabulary} tokens. Are the initial weights too large, or the targets wrong?"
+        )
+
+
+def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
+    """Return what will run, in a few lines."""
+    plan, config = built.training.plan, built.config
+    model, optimizer, schedule = (
+        config[name]["_target_"].rsplit(".", 1)[-1] for name in ("model", "optimizer", "schedule")
+    )
+    execution = built.execution
+    rows = [
+        ["data", f"{built.data.name}: {_sizes(built.data)}"],
+        ["model", f"{model}: {built.parameters:,} parameters, {amount(built.flop_per_step, 'FLOP')} a step"],
+        ["optimizer", f"{optimizer}, lr {number(built.training.optimizer.lr)}, schedule {schedule}"],
+        ["steps", f"{plan.steps} of {_batch(built)} ({plan.epoch(plan.steps):.4g} epochs)"],
+        ["device", f"{describe(execution.device)}, {execution.precision}, {_threads(built)}{_ways(execution)}"],
+    ]
+    if start:
+        rows.append(["resumed", f"from step {start}"])
+    if run:
+        rows.append(["folder", _relative(run)])
+    return f"{config['name']}  seed {config['seed']}\n" + "\n".join(f"  {name:<10}{text}" for name, text in rows)
+
+
+def _sizes(data: Data) -> str:
+    """Return how large the splits are: in samples, or in tokens."""
+    splits = {name: split for name in ("train", "validation", "test") if (split := getattr(data, name)) is not None}
+    if data.spec.task != "language":
+        return ", ".join(f"{len(split)} {name}" for name, split in splits.items())
+    # the first token of a text is not predicted
+    counted = {n: getattr(s, "predicted", len(s) * data.spec.input_shape[0] - 1) + 1 for n, s in splits.items()}
+    return ", ".join(f"{n:,} {name}" for name, n in counted.items()) + f" tokens, vocabulary {data.spec.vocabulary:,}"
+
+
+def _batch(built: Built) -> str:
+    size, spec = built.training.batches.size, built.data.spec
+    return f"{size} × {spec.input_shape[0]} tokens" if spec.task == "language" else f"{size} samples"
+
+
+def _threads(built: Built) -> str:
+    n = built.execution.threads
+    return f"{n} thread{'s' if n != 1 else ''}"
+
+
+def _ways(execution: Execution) -> str:
+    """Return what is unusual in how a run computes."""
+    ways = ["channels last"] if execution.memory_format == "channels_last" else []
+    ways += [f"compiled ({execution.why})"] if execution.compile else []
+    return "".join(f", {way}" for way in ways)
+
+
+def _relative(run: RunDir) -> str:
+    here = Path.cwd()
+    return str(run.path.relative_to(here) if run.path.is_relative_to(here) else run.path)
+
+
+class Progress:
+    """The live line of a terminal; in a log, a line an epoch (but twenty a run at most), and one every 30 s."""
+
+    def __init__(self, plan: Plan, start: int, *, validated: bool) -> None:
+        self._plan = plan
+        self._start = self._written_step = start
+        self._validated = validated
+        self._begun = self._written = self._shown = time.monotonic()
+        self._latest: dict[str, float] = {}
+
+    def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
+        """Take in a point of the curves, and show it if a person is due to see something."""
+        self._latest |= values
+        now = time.monotonic()
+        terminal = sys.stdout.isatty()
+        if terminal and (now - self._shown > 0.1 or step == self._plan.steps):
+            output.live(self._line(step, epoch, now))
+            self._shown = now
+        if not self._unfinished(step, values) and self._due(step, now):
+            tell = output.note if terminal else output.say
+            tell(self._line(step, epoch, now))
+            self._written, self._written_step = now, step
+
+    def _unfinished(self, step: int, values: dict[str, float]) -> bool:
+        """Return whether the validation of this step is yet to come."""
+        return "lr" in values and self._validated and self._plan.evaluates(step)
+
+    def _due(self, step: int, now: float) -> bool:
+        portion = self._plan.per_epoch * ceil(self._plan.epoch(self._plan.steps) / 20)
+        late = now - self._written > output.HEARTBEAT
+        return late or step == self._plan.steps or step // portion > self._written_step // portion
+
+    def _line(self, step: int, epoch: float, now: float) -> str:
+        rate = (step - self._start) / max(now - self._begun, 1e-9)
+        left = (self._plan.steps - step) / max(rate, 1e-9)
+        shown = [f"{name} {value:.4g}" for name, value in self._latest.items() if name.startswith(("train/", "val/"))]
+        of = next((of for of in ("tokens", "samples") if f"throughput/{of}_per_second" in self._latest), "samples")
+        speed = self._latest.get(f"throughput/{of}_per_second", 0.0)
+        return (
+            # a narrow terminal cuts the metrics, not the time
+            f"  epoch {epoch:.4g}  step {step}/{self._plan.steps}  {duration(left)} left  "
+            f"{amount(speed)} {of}/s  {'  '.join(shown)}"
+        )
+
+
+def closing(summary: dict[str, Any], run: RunDir, sample: tuple[int, str] | None = None) -> str:
+    """Return the table of what came out, and the beginning of the last sample, the text of a step."""
+    metrics: dict[str, float] = summary["metrics"]
+    splits = [s for s in ("train", "val", "test") if any(name.startswith(s + "/") for name in metrics)]
+    names = list(dict.fromkeys(name.split("/", 1)[1] for name in metrics))
+    rows = [["", *names]]
+    rows += [
+        [split, *(number(metrics[k]) if (k := f"{split}/{n}") in metrics else "" for n in names)] for split in splits
+    ]
+    weights = (
+        f"weights of step {summary['best_step']}, the best validation" if summary["selected_by"] else "the last weights"
+    )
+    return (
+        f"{_quoted(sample)}{output.table(rows)}\n"
+        f"  {weights}; {summary['steps']} steps in {duration(summary['train_seconds'])}, "
+        f"{duration(summary['seconds'])} in all\n"
+        f"  {_relative(run)}"
+    )
+
+
+def _quoted(sample: tuple[int, str] | None) -> str:
+    """Return the first lines of a sample, to stand before what came out."""
+    if sample is None:
+        return ""
+    step, text = sample
+    lines = [line[:100] for line in text.strip().splitlines()[:5]]
+    return "\n".join([f"  written at step {step}:", *(f"  │ {line}".rstrip() for line in lines)]) + "\n"

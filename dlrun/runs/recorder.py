@@ -1,0 +1,76 @@
+"""What the loop finds out, written into the run's folder and shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlrun.execution import device
+from dlrun.execution.flops import Cost
+from dlrun.optimizers.descent import Descent
+from dlrun.runs import checkpoint_writer
+from dlrun.runs.build import Built
+from dlrun.runs.checkpoint_writer import Saver
+from dlrun.runs.presentation import Progress
+from dlrun.runs.samples import Samples
+from dlrun.storage.journal import Journal
+from dlrun.storage.rundir import RunDir
+
+
+def recording(built: Built, run: RunDir, journal: Journal, *, start: int, job: bool) -> Recorder:
+    """Return the recorder of a run that begins at the step `start`; a `job` of a sweep has no time for extras."""
+    data, plan = built.data, built.training.plan
+    progress = Progress(plan, start, validated=data.validation is not None)
+    writes = data.spec.task == "language" and data.tokenizer is not None and built.trainer.figures and not job
+    samples = Samples(built, journal) if writes else None
+    saver = Saver(run, journal, checkpoint_writer.beside(built.training.device))
+    return Recorder(journal, progress, cost=cost_of(built, measure=not job), saver=saver, samples=samples)
+
+
+def cost_of(built: Built, *, measure: bool) -> Cost:
+    """Return what a step takes; `measure` allows to find out how fast the processor is."""
+    spec, training = built.data.spec, built.training
+    return Cost(
+        # what another optimizer computes, and how often, is its own affair
+        flop=built.flop_per_step if isinstance(training.optimizer, Descent) else 0,
+        samples=training.batches.size,
+        tokens=spec.input_shape[0] if spec.task == "language" else 0,
+        peak=device.peak(built.execution, measure=measure),
+    )
+
+
+class Recorder:
+    """Writes what the loop finds out into the run's folder, and shows it."""
+
+    def __init__(
+        self, journal: Journal, progress: Progress, *, cost: Cost, saver: Saver, samples: Samples | None = None
+    ) -> None:
+        self._journal = journal
+        self._progress = progress
+        self._cost = cost
+        self._saver = saver
+        self._samples = samples
+
+    @property
+    def sample(self) -> tuple[int, str] | None:
+        """Return the last text that the model wrote, and its step."""
+        return self._samples.last if self._samples else None
+
+    def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
+        """Append a point to the journal, with what follows from it, and show it; have a validated model write."""
+        values = self._cost.at(step, values)
+        self._journal.metrics(step, epoch, values)
+        self._progress.point(step, epoch, values)
+        if self._samples and any(name.startswith("val/") for name in values):
+            self._samples.write(step)
+
+    def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None:
+        """Write the checkpoints, or begin to."""
+        self._saver.save(content, best)
+
+    def insist(self) -> None:
+        """Wait until the last checkpoint is written; raise `RunError` if the disk stays full."""
+        self._saver.insist()
+
+    def close(self) -> None:
+        """Wait for the checkpoint under way, whatever becomes of it."""
+        self._saver.close()

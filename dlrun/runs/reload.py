@@ -1,0 +1,113 @@
+"""A run rebuilt from its folder alone: to resume it, test it, predict with it, or look at it in a notebook."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from dlrun.config import instantiate, trust
+from dlrun.config.check import check
+from dlrun.errors import UserError
+from dlrun.runs import weights
+from dlrun.runs.build import Built, assemble, dataset, identity, make_model
+from dlrun.storage.rundir import RunDir, find
+from dlrun.types import Data, Spec, Tokenizer
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A run as a notebook wants it: the model with the selected weights, its data, its configuration."""
+
+    model: nn.Module
+    data: Data
+    config: DictConfig
+    summary: dict[str, Any]
+
+
+def load(reference: str, *, trusted: Sequence[str] = ()) -> Loaded:
+    """Return the run that `reference` names, a folder or the beginning of an id, its weights selected.
+
+    >>> import dlrun
+    >>> run = dlrun.load("k3x9")                            # doctest: +SKIP
+    >>> run.model(run.data.validation.gather(...).x)        # doctest: +SKIP
+
+    Raises `UserError` if there is no such run, or it has no weights yet.
+    """
+    trust.grant(trusted)
+    folder = find(reference)
+    built = rebuild(folder)
+    select(built, folder)
+    model = built.training.objective.model.eval()
+    return Loaded(model, built.data, OmegaConf.create(built.config), folder.summary())
+
+
+def rebuild(
+    folder: RunDir, changed: DictConfig | None = None, *, load: Callable[[dict[str, Any]], Data] = dataset
+) -> Built:
+    """Return the parts of a run as its folder describes them, the weights still the initial ones.
+
+    A configuration that is given is taken in place of the folder's; `load` gives the data set of one. A
+    device that this machine lacks gives way to the best that it has. Raises `UserError` if the data set is
+    not the one that the run was trained on.
+    """
+    config = OmegaConf.load(folder.config) if changed is None else changed.copy()
+    assert isinstance(config, DictConfig)
+    if str(config.trainer.device).startswith("cuda") and not torch.cuda.is_available():
+        config.trainer.device = "auto"
+    summary, begun = folder.summary(), folder.last.exists()
+    if begun:
+        # it has weights of its own: those it started from may be gone by now
+        config.init_from = None
+    config.trusted = trust.granted()
+    plain = check(config)
+    built = assemble(plain, data=load(plain), before=summary.get("execution"))
+    if begun:
+        initial = summary.get("initial_weights")
+        built = replace(built, initial_weights=initial)
+        kept = summary.get("identity") if changed is None else None
+        built = replace(built, identity=kept or identity(built.config, built.data, built.execution, initial))
+    trained_on = summary.get("data", {}).get("fingerprint", built.data.fingerprint)
+    if trained_on != built.data.fingerprint:
+        raise UserError(
+            f"The data set {built.data.name} has changed since {folder.path} was trained: its fingerprint was "
+            f"{trained_on[:12]}…, it is {built.data.fingerprint[:12]}…. Put the old files back, or train anew."
+        )
+    if "threads" in summary and summary.get("device") == built.execution.device.type:
+        # part of what a result depends on to the last bit
+        built = replace(built, execution=replace(built.execution, threads=summary["threads"]))
+    return built
+
+
+def model_of(folder: RunDir, spec: Spec) -> tuple[nn.Module, int]:
+    """Return a run's model with its selected weights (the last, if none are yet), and their step.
+
+    `spec` is what the data decides of it, so that no data set need be there. Raises `UserError` if the run
+    has no weights yet.
+    """
+    values, step = weights.of_run(folder)
+    plain = OmegaConf.to_container(OmegaConf.load(folder.config), resolve=True)
+    assert isinstance(plain, dict)
+    config = {str(name): value for name, value in plain.items()} | {"trusted": trust.granted()}
+    model = make_model(config, spec, of=config["name"])
+    weights.put(model, values, where=str(folder.path))
+    return model, step
+
+
+def tokenizer_of(folder: RunDir) -> Tokenizer:
+    """Return the tokenizer of a run of language. Raises `UserError` if it has none, or it cannot be made again."""
+    if not folder.tokenizer.is_file():
+        raise UserError(f"{folder.path} has no tokenizer.json: the tokens of its data set stand for no text.")
+    return instantiate.tokenizer(json.loads(folder.tokenizer.read_text()), trusted=trust.granted())
+
+
+def select(built: Built, folder: RunDir) -> int:
+    """Put the selected weights into the model (the last, if none are yet), and return their step."""
+    values, step = weights.of_run(folder)
+    weights.put(built.training.objective.model, values, where=str(folder.path))
+    return step

@@ -1,0 +1,300 @@
+"""The way of a run: a built configuration and a folder in, a trained, selected, tested run out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from dlrun import tokenizers
+from dlrun.engine import loop
+from dlrun.engine.evaluation import Collected
+from dlrun.engine.state import State
+from dlrun.errors import Pruned
+from dlrun.execution import device, profiler
+from dlrun.execution.timing import steps_within
+from dlrun.runs import presentation, weights
+from dlrun.runs.build import Built, plan
+from dlrun.runs.interrupt import Interrupt, stopped
+from dlrun.runs.recorder import Recorder, cost_of, recording
+from dlrun.runs.scoring import evaluated, read_if_due
+from dlrun.storage import checkpoint, identity
+from dlrun.storage.journal import Journal, closed, curves
+from dlrun.storage.rundir import RunDir, Status, ending, write_atomically
+from dlrun.terminal import output
+
+
+def run(
+    built: Built,
+    folder: RunDir,
+    *,
+    resumed: bool = False,
+    job: bool = False,
+    begun: Callable[[], None] = lambda: None,
+    noted: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train in `folder`, select, test once, and return the summary. `begun` is called once training begins.
+
+    SIGINT, SIGTERM and SIGUSR1 end it at the next step, saved, as `KeyboardInterrupt`, `SystemExit(143)`
+    and `Pruned`; they and whatever else ends it early are recorded as its status and raised. Raises
+    `UserError` if there is a run in the folder already, unless that is `resumed`. `job` says that it is
+    one of a sweep where the folder does not show it. What is `noted` the summary says too.
+    """
+    with (
+        Interrupt() as interrupt,
+        output.kept(folder.log),
+        opened(built, folder, resumed=resumed, job=job, noted=noted) as run,
+        ended(run, interrupt),
+    ):
+        begun()
+        presentation.announce(run.built, folder, start=run.state.step)
+        with _profiled(run, lambda: interrupt.signal is not None) as stop:
+            run.state = loop.train(run.built.training, run.state, run.recorder, stop)
+        return completed(run, interrupt)
+
+
+@dataclass
+class Open:
+    """A run that has begun: its parts, its files, and where it stands."""
+
+    built: Built
+    folder: RunDir
+    journal: Journal
+    recorder: Recorder
+    state: State
+    started: float
+
+
+@contextmanager
+def opened(
+    built: Built,
+    folder: RunDir,
+    *,
+    resumed: bool = False,
+    job: bool = False,
+    noted: Mapping[str, Any] | None = None,
+) -> Iterator[Open]:
+    """Hold a run's folder, write down there that it has begun, and yield it, ready for the loop.
+
+    Raises `UserError` if there is a run in the folder already, unless that is `resumed`.
+    """
+    started = time.time()
+    with folder.held():
+        if not resumed:
+            folder.check_free()
+        device.apply(built.execution)
+        built = _with_horizon(built, folder)
+        state = _restored(built, folder) if resumed else State()
+        folder.update(**_opening(built, folder, started, job=job), **(noted or {}))
+        if built.data.tokenizer:
+            write_atomically(folder.tokenizer, json.dumps(tokenizers.described(built.data.tokenizer)).encode())
+        with closed(Journal(folder.journal)) as journal:
+            journal.event("start", resumed_from=state.step if resumed else None)
+            recorder = recording(built, folder, journal, start=state.step, job=job or folder.of_a_sweep)
+            with closing(recorder):
+                yield Open(built, folder, journal, recorder, state, started)
+
+
+@contextmanager
+def ended(run: Open, interrupt: Interrupt) -> Iterator[None]:
+    """Write down how a run ends early, and raise what it ends with."""
+    try:
+        yield
+    except BaseException as error:
+        end = _as_asked(error, interrupt, run.state)
+        so_far = _so_far(run) if isinstance(end, Pruned) else {}
+        try:
+            run.recorder.close()  # who sees the end finds the checkpoints complete
+        finally:
+            _note_end(run.folder, run.journal, _status(end), error, so_far)
+        if end is error:
+            raise
+        raise end from error
+
+
+def completed(run: Open, interrupt: Interrupt) -> dict[str, Any]:
+    """Select, test and draw after the loop; return the summary. Raises what an interrupt asked for meanwhile."""
+    with interrupt.at_once():
+        run.recorder.insist()
+    _obey(interrupt, run)
+    summary, seen = _finish(run)
+    output.say(presentation.closing(summary, run.folder, run.recorder.sample))
+    _draw(run, seen, summary["best_step"])
+    run.journal.event("end", status="finished")
+    return run.folder.update(status="finished")
+
+
+def _profiled(run: Open, stop: Callable[[], bool]) -> AbstractContextManager[Callable[[], bool]]:
+    """Return the context of the loop: the profiler's, if one is asked for."""
+    if not run.built.trainer.profile:
+        return nullcontext(stop)
+    training, folder = run.built.training, run.folder.path / "profile"
+    return profiler.watched(run.state, stop, plan=training.plan, device=training.device, folder=folder)
+
+
+def _as_asked(error: BaseException, interrupt: Interrupt, state: State) -> BaseException:
+    """Return what ended a run: a signal, if one came before an error that may well be its doing."""
+    if interrupt.signal is None or not isinstance(error, Exception) or isinstance(error, Pruned):
+        return error
+    return stopped(interrupt.signal, state.step)
+
+
+def _note_end(
+    folder: RunDir, journal: Journal, status: Status, error: BaseException, so_far: Mapping[str, Any]
+) -> None:
+    """Write down how a run ended early, if the disk has room for it."""
+    told = f"{type(error).__name__}: {error}".removesuffix(": ")
+    try:
+        journal.event("end", status=status, error=told)
+        folder.update(**so_far, status=status, error=told)
+    except OSError as full:
+        output.warn(f"That the run has {status} could not be written down: {full}")
+
+
+def _status(error: BaseException) -> Status:
+    """Return what a run is whose training ended with `error`."""
+    if isinstance(error, Pruned):
+        return "pruned"
+    return "killed" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+
+
+def _opening(built: Built, folder: RunDir, started: float, *, job: bool) -> dict[str, Any]:
+    """Return what the summary says while the run runs."""
+    before = folder.summary()
+    job = job or folder.of_a_sweep
+    sizes = {name: len(s) for name in ("train", "validation", "test") if (s := getattr(built.data, name))}
+    return {
+        "status": "running",
+        "name": built.config["name"],
+        "started": before.get("started", started),
+        "command": before.get("command", identity.command()),
+        "kind": "job" if job else "run",
+        "sweep": ending(folder.path.parent) if job else None,
+        "identity": built.identity,
+        "initial_weights": built.initial_weights or before.get("initial_weights"),
+        "seed": built.config["seed"],
+        "parameters": built.parameters,
+        "device": built.execution.device.type,
+        "device_name": device.describe(built.execution.device),
+        "precision": built.execution.precision,
+        "threads": built.execution.threads,
+        "execution": built.execution.summary(),
+        "flop_per_step": built.flop_per_step,
+        "horizon": built.training.plan.steps,
+        "minutes": built.trainer.minutes,
+        "spec": asdict(built.data.spec),
+        "data": {"name": built.data.name, "fingerprint": built.data.fingerprint} | sizes,
+        "git": identity.git(),
+        "versions": identity.versions(),
+        "test_reads": before.get("test_reads", 0),
+        "mlflow_run_id": before.get("mlflow_run_id"),
+        # null: not meant for MLflow
+        "uploaded": False if built.tracking.enabled else None,
+        "error": None,
+    }
+
+
+def _with_horizon(built: Built, folder: RunDir) -> Built:
+    """Fix the number of steps that `trainer.minutes` stands for: once, before the first of them."""
+    if built.trainer.minutes is None or built.trainer.fast:
+        return built
+    training = built.training
+    before = folder.summary()
+    known = before.get("horizon") if before.get("minutes") == built.trainer.minutes else None
+    steps = known or steps_within(training, built.trainer.minutes)
+    return replace(built, training=replace(training, plan=plan(built.trainer, training.plan.per_epoch, steps)))
+
+
+def _restored(built: Built, folder: RunDir) -> State:
+    """Return where the last checkpoint stands, its contents put into the parts; the start without one."""
+    if not folder.last.exists():
+        return State()
+    content = checkpoint.load(folder.last, built.training.device)
+    weights.put(built.training.objective.model, content["model"], where=str(folder.last))
+    state = loop.restore(built.training, content)
+    if folder.best.exists():
+        best = checkpoint.load(folder.best, built.training.device)
+        built.training.best = best if best["step"] == state.best_step else None
+    return state
+
+
+def _obey(interrupt: Interrupt, run: Open) -> None:
+    """Raise what an interrupt asked for, unless the training was complete when it came."""
+    training, state = run.built.training, run.state
+    over = state.step >= training.plan.steps or training.over(state)
+    if interrupt.signal is None or over:
+        return
+    output.say(f"  stopped at step {state.step}, saved; «dlrun resume» goes on from there")
+    raise stopped(interrupt.signal, state.step)
+
+
+def _so_far(run: Open) -> dict[str, Any]:
+    training, best = run.built.training, run.built.training.best
+    logged = curves(run.folder.journal)
+    return {
+        "metrics": best["metrics"] if best else {},
+        "last": {name: points[-1][1] for name, points in logged.items() if name.startswith("val/")},
+        "selected_by": training.monitor if best else None,
+        "best_step": best["step"] if best else None,
+        **_spent(run),
+    }
+
+
+def _spent(run: Open) -> dict[str, Any]:
+    cost, state = cost_of(run.built, measure=False), run.state
+    return {
+        "steps": state.step,
+        "train_seconds": round(state.train_seconds, 3),
+        "cost": cost.of(state.step, state.step / max(state.train_seconds, 1e-9)),
+        "seconds": round(run.folder.summary().get("seconds", 0.0) + time.time() - run.started, 3),
+    }
+
+
+def _finish(run: Open) -> tuple[dict[str, Any], Collected | None]:
+    """Evaluate the last and the selected weights, read the test split if it is due, write the summary."""
+    built, folder = run.built, run.folder
+    training, best = built.training, built.training.best
+    with loop.averaged(training):
+        last = metrics = _scores(built, best if best and best["step"] == run.state.step else None)
+        if best is None:
+            best = {
+                "step": run.state.step,
+                "metrics": last,
+                "model": loop.copied(training.objective.model.state_dict()),
+            }
+            checkpoint.save(folder.best, best)
+    training.objective.model.load_state_dict(best["model"])
+    if best["step"] != run.state.step:
+        metrics = _scores(built, best)
+    tested, seen = read_if_due(built, folder, run.journal)
+    summary = folder.update(
+        metrics=metrics | tested,
+        last=last,
+        selected_by=training.monitor if built.data.validation else None,
+        best_step=best["step"],
+        **_spent(run),
+    )
+    return summary, seen
+
+
+def _scores(built: Built, best: Mapping[str, Any] | None) -> dict[str, float]:
+    known = best["metrics"] if best else {}
+    if all(f"val/{name}" in known for name in ("loss", *built.training.metrics)):
+        return evaluated(built, "train") | known
+    return evaluated(built, "train", "validation")
+
+
+def _draw(run: Open, seen: Collected | None, best_step: int) -> None:
+    """Draw the figures; a figure that fails is a warning, never a failed run."""
+    built, folder = run.built, run.folder
+    if not built.trainer.figures:
+        return
+    from dlrun.analysis import figures  # matplotlib: half a second that a sweep without figures saves
+
+    try:
+        figures.draw(folder, data=built.data, model=built.training.objective.model, collected=seen, best_step=best_step)
+    except Exception as error:
+        output.warn(f"The figures could not be drawn: {type(error).__name__}: {error}")

@@ -1,0 +1,59 @@
+"""Samples: short texts that a model of language writes while it is trained."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import torch
+
+from dlrun.engine.generation import Sampling, generate, opening, speaking, spelled
+from dlrun.engine.loop import averaged
+from dlrun.runs.build import Built
+from dlrun.storage.journal import Journal
+from dlrun.terminal import output
+
+SAMPLES = 10
+"""The most texts that a model writes while it is trained, and how many tokens each has."""
+TOKENS = 200
+
+
+class Samples:
+    """Short texts that a model of language writes at some of the validations, for the journal.
+
+    They are drawn with a seed of their own, and nothing of the training depends on them. When one is due
+    follows from the step alone, so that a resumed run writes the same.
+    """
+
+    def __init__(self, built: Built, journal: Journal) -> None:
+        assert built.data.tokenizer is not None
+        self.last: tuple[int, str] | None = None
+        self._tokenizer = built.data.tokenizer
+        self._training = built.training
+        self._model = speaking(built.training.objective.model, built.data.spec.input_shape[0])
+        self._how = Sampling(temperature=0.8, top_k=50, seed=built.config["seed"])
+        self._journal = journal
+        self._failed = False
+
+    def write(self, step: int) -> None:
+        """Have the model write after `step` steps, if that is due; a failure is a warning, and the end of it."""
+        if self._failed or not self._due(step):
+            return
+        try:
+            self.last = step, self._text()
+            self._journal.event("text", name="samples", step=step, text=self.last[1])
+        except Exception as error:
+            self._failed = True
+            output.warn(f"No samples of text: {type(error).__name__}: {error}")
+
+    def _due(self, step: int) -> bool:
+        """Return whether a new tenth of the run has begun since the validation before."""
+        plan = self._training.plan
+        portion = ceil(plan.steps / SAMPLES)
+        before = (step - 1) // plan.evaluate_every * plan.evaluate_every
+        return step // portion > before // portion or step == plan.steps
+
+    def _text(self) -> str:
+        prompt = opening(self._tokenizer)
+        with averaged(self._training):
+            drawn = list(generate(self._model, torch.tensor([prompt]), TOKENS, self._how))
+        return "".join(spelled(self._tokenizer, prompt, (int(token) for token in drawn)))

@@ -1,0 +1,93 @@
+"""Weights on their way from a checkpoint into a model."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlrun.errors import UserError
+from dlrun.storage import checkpoint
+from dlrun.storage.rundir import RunDir, find
+
+
+def of_run(folder: RunDir) -> tuple[dict[str, Any], int]:
+    """Return the selected weights of a run (the last, if none are yet), and their step.
+
+    Raises `UserError` if the run has no weights yet.
+    """
+    if folder.best.exists():
+        content = checkpoint.load(folder.best)
+        return content["model"], int(content["step"])
+    if folder.last.exists():
+        content = checkpoint.load(folder.last)
+        return content["model"], int(content["state"]["step"])
+    raise UserError(f"{folder.path} has no weights yet (status {folder.status()}). Type «dlrun resume {folder.id}».")
+
+
+def start_from(reference: str, model: nn.Module) -> str:
+    """Give `model` the weights that `init_from` names, a run or a checkpoint's file, and return their SHA-256.
+
+    Raises `UserError` if there are none, or they are of another model.
+    """
+    values = _named(reference)
+    put(model, values, where=f"init_from={reference}")
+    return _digest(values)
+
+
+def digest(reference: str | None) -> str | None:
+    """Return the SHA-256 of the weights that `init_from` names, if it names any."""
+    return _digest(_named(reference)) if reference else None
+
+
+def _named(reference: str) -> dict[str, Any]:
+    file = Path(reference)
+    return _of_file(file) if file.is_file() else of_run(find(reference))[0]
+
+
+def _digest(values: dict[str, Any]) -> str:
+    hashed = hashlib.sha256()
+    for name, value in sorted(values.items()):
+        if isinstance(value, Tensor):
+            hashed.update(f"{name} {value.dtype} {list(value.shape)}\0".encode())
+            hashed.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        else:
+            hashed.update(f"{name} {value!r}\0".encode())
+    return hashed.hexdigest()
+
+
+def _of_file(file: Path) -> dict[str, Any]:
+    values = checkpoint.load(file).get("model")
+    if not isinstance(values, dict):
+        raise UserError(f"{file} is a checkpoint without weights: it has no «model». Give a run's last.pt or best.pt.")
+    return values
+
+
+def put(model: nn.Module, values: dict[str, Any], *, where: str) -> None:
+    """Load `values` into `model`.
+
+    Raises `UserError` naming what differs, if they are of another model.
+    """
+    try:
+        # torch decides: a model of counts has buffers that take the sizes of what is loaded
+        model.load_state_dict(values)
+    except RuntimeError as error:
+        listed = "\n  ".join(_differing(values, model.state_dict()) or [str(error)])
+        raise UserError(f"The weights of {where} are of another model than this one:\n  {listed}") from None
+
+
+def _differing(values: dict[str, Any], own: dict[str, Any]) -> list[str]:
+    """Return a line for each name, but no more than eight, whose shape is another there than here."""
+    differing = [
+        f"{name}: {_shape(values, name)} there, {_shape(own, name)} here"
+        for name in dict.fromkeys([*own, *values])
+        if _shape(values, name) != _shape(own, name)
+    ]
+    return differing[:8] + ["…"] * (len(differing) > 8)
+
+
+def _shape(state: dict[str, Any], name: str) -> str:
+    return str(tuple(getattr(state[name], "shape", ()))) if name in state else "missing"

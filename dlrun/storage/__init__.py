@@ -1,0 +1,1 @@
+"""The formats on disk: run folder, sweep folder, journal, checkpoint, summary, manifest, identity."""

@@ -1,0 +1,155 @@
+"""The end of a sweep: one configuration chosen by validation, tested once with all its seeds, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dlrun import tracking
+from dlrun.report.terminal import closing
+from dlrun.report.writing import write
+from dlrun.storage import manifest
+from dlrun.storage.manifest import Manifest
+from dlrun.storage.results import Result
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.sweeps import job as work
+from dlrun.sweeps.conductor import Conductor, label
+from dlrun.sweeps.pool.display import Display
+from dlrun.sweeps.pool.task import Outcome, Task
+from dlrun.sweeps.selection import Selected, selected
+from dlrun.terminal import output
+
+
+def finish(conductor: Conductor) -> int:
+    """Choose, test and report; return the exit code: 1 if a job did not do what was asked."""
+    found = conductor.results()
+    # with jobs that were never started a choice would be among what happened to come first
+    begun = all(result.status not in ("missing", "running") for result in found)
+    chosen = selected(found, conductor.what) if begun else None
+    untested = _test(conductor, chosen)
+    found = conductor.results()
+    failed = [result for result in found if result.status in ("failed", "killed", "missing")]
+    _tell_unselected(conductor.what, found, chosen)
+    conductor.sweep.update(**_summary(conductor.what, found, chosen))
+    _report(conductor)
+    status = "failed" if failed or untested else "finished"
+    conductor.close(status)
+    # again, with the status that the sweep has now
+    output.say(_closing(conductor.sweep))
+    _tell_failures(conductor.sweep, failed)
+    _wait(conductor)
+    return 1 if failed or untested else 0
+
+
+def counts(found: Sequence[Result]) -> dict[str, int]:
+    """Return how many jobs have each status.
+
+    >>> counts([])
+    {}
+    """
+    statuses = [result.status for result in found]
+    return {status: statuses.count(status) for status in dict.fromkeys(statuses)}
+
+
+def is_selected(sweep: SweepDir, number: str) -> bool:
+    """Return whether the job of this number is of the configuration that the sweep chose."""
+    chosen = sweep.summary().get("selected") or {}
+    return number in map(str, chosen.get("jobs", []))
+
+
+def _test(conductor: Conductor, chosen: Selected | None) -> bool:
+    """Read the test split once for each job of the chosen configuration; return whether one could not be tested."""
+    if chosen is None or conductor.what.test != "final":
+        return False
+    due = [r for r in conductor.results() if r.job.n in chosen.jobs and not _tested(r)]
+    if not due:
+        return False
+    failures: list[Outcome] = []
+    display = Display(len(due))
+
+    def tasks() -> Iterator[Task]:
+        for result in due:
+            yield Task(result.job.n, partial(work.test, result.run), label(result.job), result.run.log)
+
+    def done(outcome: Outcome) -> bool:
+        display.done += 1
+        if outcome.error is not None:
+            failures.append(outcome)
+        return True
+
+    output.say(f"testing {chosen.label}: {len(due)} job{'s' * (len(due) != 1)}, once each")
+    here = conductor.runs_here(result.job for result in due)
+    conductor.carry_out(tasks(), count=len(due), done=done, tick=lambda: display.beat(conductor.running), here=here)
+    for outcome in failures:
+        output.warn(f"{outcome.label} could not be tested: {outcome.told}. The whole story is in {outcome.log}")
+    return bool(failures)
+
+
+def _tested(result: Result) -> bool:
+    return any(name.startswith("test/") for name in result.metrics) or not result.summary.get("data", {}).get("test")
+
+
+def _summary(what: Manifest, found: Sequence[Result], chosen: Selected | None) -> dict[str, Any]:
+    number = counts(found)
+    return {
+        "jobs": len(found),
+        **{status: number.get(status, 0) for status in ("finished", "failed", "killed", "pruned", "missing")},
+        "reused": sum(result.reused for result in found),
+        "selected": chosen.plain(what.monitor) if chosen else None,
+        "test_reads": sum(r.summary.get("test_reads", 0) for r in found if not r.reused),
+    } | ({"killed_jobs": number["killed"]} if "killed" in number else {})
+
+
+def _tell_unselected(what: Manifest, found: Sequence[Result], chosen: Selected | None) -> None:
+    groups = {group: [r for r in found if r.job.group == group] for group in what.groups}
+    # what was pruned was not meant to be chosen
+    left_out = [rs[0].job.label for rs in groups.values() if not all(r.status in ("finished", "pruned") for r in rs)]
+    if left_out and len(groups) > 1:
+        listed = "; ".join(left_out[:5] + ["…"] * (len(left_out) > 5))
+        output.say(f"not among those to choose from, for not all of their seeds have finished: {listed}")
+    if chosen is None and len(groups) > 1:
+        output.say(f"no configuration was chosen: none has finished with a finite {what.monitor} for all its seeds")
+
+
+def _tell_failures(sweep: SweepDir, failed: Sequence[Result]) -> None:
+    if not failed:
+        return
+    for result in failed:
+        error = result.summary.get("error") or "never started"
+        output.warn(f"{label(result.job)}: {result.status}: {error}\n  {result.run.log}")
+    stopped = sum(result.status == "failed" for result in failed)
+    how = f"dlrun resume {sweep.id}" + (" --retry-failed" if stopped else "")
+    output.warn(f"{len(failed)} of {len(manifest.read(sweep).jobs)} jobs did not finish; «{how}» runs them again")
+
+
+def _report(conductor: Conductor) -> Path | None:
+    """Write the report; one that fails is a warning, never a lost sweep."""
+    sweep, settings = conductor.sweep, [job.config.get("sweep", {}) for job in conductor.what.jobs]
+    try:
+        place = write(sweep, figures=all(each.get("figures", True) for each in settings))
+    except Exception as error:
+        output.warn(f"The report could not be made: {type(error).__name__}: {error}. «dlrun report {sweep.id}»")
+        return None
+    return place
+
+
+def _closing(sweep: SweepDir) -> str:
+    try:
+        return closing(sweep)
+    except Exception as error:
+        return f"{sweep.path}  ({type(error).__name__}: {error})"
+
+
+def _wait(conductor: Conductor) -> None:
+    seconds = max((job.config["tracking"]["wait"] for job in conductor.what.jobs), default=0.0)
+    if conductor.uploader is None or not seconds:
+        return
+    output.live("  sending to MLflow …")
+    if conductor.uploader.wait(seconds):
+        output.say(f"  {tracking.link(conductor.sweep)}")
+    else:
+        output.say(
+            f"  not all is in MLflow yet; it goes on by itself, and «dlrun sync {conductor.sweep.id}» sees to it"
+        )

@@ -1,0 +1,152 @@
+"""Any program's jobs in the pool: what Hydra's own launchers do, a process a job."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobRuntime, JobStatus, configure_log, filter_overrides, run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from dlrun.errors import ConfigError, RunError, did_you_mean
+from dlrun.sweeps.pool.display import Display, failures
+from dlrun.sweeps.pool.slots import slots_for
+from dlrun.sweeps.pool.task import Outcome, Task
+from dlrun.terminal import output
+
+ON_FAILURE = ("continue", "stop")
+
+
+class Settings(Protocol):
+    """The keys of `hydra.launcher`, and what Hydra gave the launcher."""
+
+    slots: int | None
+    jobs_per_gpu: int
+    threads: int | None
+    on_failure: str
+    hydra_context: HydraContext
+    task_function: TaskFunction
+    config: DictConfig
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A job's configuration, and where it will run."""
+
+    number: int
+    label: str
+    config: DictConfig
+    folder: Path
+
+
+def goes_on(on_failure: str) -> bool:
+    """Return whether a failed job lets others start; raise `ConfigError` if it is neither of the two words."""
+    if on_failure not in ON_FAILURE:
+        raise ConfigError(
+            f"hydra.launcher.on_failure=«{on_failure}»: it is one of {', '.join(ON_FAILURE)}."
+            f"{did_you_mean(on_failure, ON_FAILURE)}"
+        )
+    return on_failure == "continue"
+
+
+def launch(launcher: Settings, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+    """Run a job for each list of overrides; return what came of them, in their order.
+
+    Raises `ConfigError` for what the launcher's own keys must not be.
+    """
+    setup_globals()
+    config, on = launcher.config, goes_on(launcher.on_failure)
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+    jobs = [_composed(launcher, initial_job_idx + i, overrides) for i, overrides in enumerate(job_overrides)]
+    slots = slots_for(
+        len(jobs),
+        device="auto",
+        jobs_per_gpu=launcher.jobs_per_gpu,
+        slots=launcher.slots,
+        threads=launcher.threads,
+    )
+    from dlrun.sweeps.pool.pool import Pool
+
+    display, outcomes = Display(len(jobs)), dict[int, Outcome]()
+
+    def done(outcome: Outcome) -> bool:
+        outcomes[outcome.key] = outcome
+        display.ended(outcome)
+        return on or outcome.error is None
+
+    with Pool(slots) as pool:
+        pool.run((_task(launcher, job) for job in jobs), done=done, tick=lambda: display.tick(pool.running))
+    told = failures(list(outcomes.values()))
+    if told:
+        output.warn(told)
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    return [_returned(job, outcomes.get(job.number)) for job in jobs]
+
+
+def _composed(launcher: Settings, number: int, overrides: Sequence[str]) -> Composed:
+    config = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, list(overrides))
+    with open_dict(config):
+        config.hydra.job.id = config.hydra.job.num = number
+    with _current(config):
+        folder = Path(str(OmegaConf.select(config, "hydra.sweep.dir")), str(config.hydra.sweep.subdir)).absolute()
+    return Composed(number, " ".join(filter_overrides(overrides)), config, folder)
+
+
+@contextmanager
+def _current(config: DictConfig) -> Iterator[None]:
+    """Have `${hydra:…}` mean this job's configuration."""
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(config)
+    try:
+        yield
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def _task(launcher: Settings, job: Composed) -> Task:
+    call = partial(_run, launcher.hydra_context, launcher.task_function, job.config, Singleton.get_state())
+    return Task(job.number, call, job.label, job.folder / "output.log")
+
+
+def _run(context: HydraContext, task: TaskFunction, config: DictConfig, state: dict[str, Any]) -> JobReturn:
+    """Run one job in its process, where nothing of Hydra is set yet."""
+    setup_globals()
+    Singleton.set_state(state)
+    done = run_job(
+        hydra_context=context,
+        task_function=task,
+        config=config,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
+    if done.status == JobStatus.FAILED:
+        raise done._return_value
+    return done
+
+
+def _returned(job: Composed, outcome: Outcome | None) -> JobReturn:
+    """Return what Hydra is told of a job, also of one whose process could not tell."""
+    if outcome is not None and outcome.error is None:
+        done: JobReturn = outcome.value
+        return done
+    plain = copy.deepcopy(job.config)
+    with read_write(plain), open_dict(plain):
+        del plain["hydra"]
+    return JobReturn(
+        overrides=list(job.config.hydra.overrides.task),
+        cfg=plain,
+        hydra_cfg=job.config,
+        working_dir=str(job.folder if job.config.hydra.job.chdir else Path.cwd()),
+        task_name=JobRuntime.instance().get("name"),
+        status=JobStatus.FAILED,
+        _return_value=outcome.error if outcome else RunError("not started: a job before it failed"),
+    )

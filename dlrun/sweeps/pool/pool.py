@@ -1,0 +1,230 @@
+"""Jobs in processes of their own, as many at once as there are slots, a slot refilled as soon as it is free.
+
+Whatever a job does to its process (`sys.exit`, a segmentation fault, SIGKILL) becomes an `Outcome` and
+harms no other. The first Ctrl-C or SIGTERM asks all jobs to save and end, the second kills them.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import Any
+
+import cloudpickle
+
+from dlrun.errors import RunError
+from dlrun.sweeps.pool import fork_server
+from dlrun.sweeps.pool.slots import Place, Slot, take
+from dlrun.sweeps.pool.task import GRACE, Outcome, Task, outcome
+from dlrun.sweeps.pool.worker import Surroundings, work
+from dlrun.terminal import output
+
+__all__ = ["Outcome", "Pool", "Task"]
+
+TICK = 0.25
+"""Seconds between two calls of `tick`."""
+
+
+@dataclass
+class _Running:
+    task: Task
+    slot: Slot
+    process: BaseProcess
+    answer: Connection
+    place: Place
+    started: float
+    message: bytes | None = None
+    answered: float | None = None
+
+    def kill(self, number: int) -> None:
+        """Send a signal to the process; SIGKILL to whatever it has started too."""
+        assert self.process.pid is not None
+        with suppress(ProcessLookupError):
+            if number == signal.SIGKILL:
+                with suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, number)
+            os.kill(self.process.pid, number)
+
+
+class Pool:
+    """A context in which tasks can be run on the given slots."""
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self._free = list(slots)
+        self._running: dict[int, _Running] = {}
+        self._next: Task | None = None
+        self._signals: list[int] = []
+        self._obeyed = 0
+        self._waits = False
+        self._context = fork_server.context()
+
+    def __enter__(self) -> Pool:
+        fork_server.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._end()
+
+    @property
+    def running(self) -> int:
+        """Return the number of jobs that run now."""
+        return len(self._running)
+
+    def stop(self, key: int, number: int = signal.SIGUSR1) -> None:
+        """Send a signal to one job: SIGUSR1 asks it to stop at the next step, pruned."""
+        if key in self._running:
+            self._running[key].kill(number)
+
+    def run(
+        self, tasks: Iterable[Task | None], *, done: Callable[[Outcome], bool], tick: Callable[[], None] = lambda: None
+    ) -> None:
+        """Run the tasks, pulling one whenever a slot is free; None among them: nothing to start just now.
+
+        `done` is given each outcome as it comes, and returns False to have no further task started.
+        Raises `KeyboardInterrupt` or `SystemExit(143)` after an interrupt, when all jobs have ended.
+        """
+        queue, more = iter(tasks), True
+        self._signals, self._obeyed = [], 0
+        with self._listening():
+            try:
+                while True:
+                    more = more and not self._signals and self._fill(queue)
+                    if not self._running and not more:
+                        break
+                    for job in self._ended():
+                        more = done(_outcome(job)) and more
+                    self._obey()
+                    tick()
+            except BaseException:
+                self._end()
+                raise
+        if self._signals:
+            raise SystemExit(128 + signal.SIGTERM) if self._signals[0] == signal.SIGTERM else KeyboardInterrupt
+
+    def _fill(self, queue: Iterator[Task | None]) -> bool:
+        """Start tasks while there are slots; return whether there may be more."""
+        for slot in self._free[:]:
+            if self._next is None:
+                try:
+                    self._next = next(queue)
+                except StopIteration:
+                    return False
+            if self._next is None:
+                break
+            place = take(slot)
+            if place is None:
+                continue
+            self._free.remove(slot)
+            self._start(self._next, slot, place)
+            self._next = None
+        self._tell_waiting()
+        return True
+
+    def _tell_waiting(self) -> None:
+        if self._next is not None and not self._running and self._free and not self._waits:
+            self._waits = True
+            names = ", ".join(sorted({str(slot.device) for slot in self._free}))
+            output.say(f"waiting for a GPU ({names}): other dlrun jobs of this machine have them all")
+
+    def _start(self, task: Task, slot: Slot, place: Place) -> None:
+        receive, send = self._context.Pipe(duplex=False)
+        surroundings = Surroundings(dict(os.environ), slot.device, slot.threads, task.log.absolute())
+        process = self._context.Process(  # type: ignore[attr-defined]
+            target=work, args=(cloudpickle.dumps(task.call), surroundings, send, place), name=task.label
+        )
+        with fork_server.apart():
+            process.start()
+        send.close()
+        self._running[task.key] = _Running(task, slot, process, receive, place, time.monotonic())
+
+    def _ended(self) -> Iterator[_Running]:
+        """Wait a little for answers and ends; yield the jobs whose process has ended, their slots free again."""
+        jobs = list(self._running.values())
+        answers = [job.answer for job in jobs if job.answered is None]
+        ready = wait([*answers, *(job.process.sentinel for job in jobs)], TICK)
+        for job in jobs:
+            gone = job.process.sentinel in ready
+            # not waited for: a process that the job has left behind may hold the pipe open
+            if job.answered is None and (job.answer in ready or (gone and job.answer.poll())):
+                _receive(job)
+            if gone:
+                self._release(job)
+                yield job
+            elif job.answered is not None and time.monotonic() > job.answered + GRACE:
+                job.kill(signal.SIGKILL)  # it has answered, and a thread of it does not end
+
+    def _release(self, job: _Running) -> None:
+        job.process.join()
+        job.answer.close()
+        job.place.release()
+        del self._running[job.task.key]
+        self._free.append(job.slot)
+        self._free.sort(key=lambda slot: slot.index)
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Note SIGINT and SIGTERM instead of being struck by them (only a main thread can)."""
+        before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._signals.append(number)
+
+    def _obey(self) -> None:
+        """Pass an interrupt on, once; at the second one kill."""
+        if len(self._signals) > self._obeyed:
+            if self._obeyed == 0 and self._running:
+                output.say(f"stopping: {len(self._running)} running jobs save; Ctrl-C again kills them")
+            number = signal.SIGTERM if len(self._signals) == 1 else signal.SIGKILL
+            self._obeyed = len(self._signals)
+            for job in self._running.values():
+                job.kill(number)
+
+    def _end(self) -> None:
+        """End what still runs: asked to save first, killed after `GRACE` seconds."""
+        for job in self._running.values():
+            job.kill(signal.SIGTERM)
+        limit = time.monotonic() + GRACE
+        while self._running:
+            for _ in self._ended():
+                pass
+            if time.monotonic() > limit:
+                for job in self._running.values():
+                    job.kill(signal.SIGKILL)
+
+
+def _receive(job: _Running) -> None:
+    """Take the answer; at the end of the pipe without one, none is waited for any more."""
+    job.answered = time.monotonic()
+    with suppress(EOFError, OSError):
+        job.message = job.answer.recv_bytes()
+
+
+def _outcome(job: _Running) -> Outcome:
+    seconds = time.monotonic() - job.started
+    code = job.process.exitcode or 0
+    if job.message is None and code < 0:
+        told = f"killed by {signal.Signals(-code).name}"
+        return outcome(job.task, "error", RunError(told), told, seconds=seconds)
+    if job.message is None:
+        return outcome(job.task, "exit", code, "", seconds=seconds)
+    try:
+        kind, content, told = pickle.loads(job.message)
+    except Exception as error:
+        kind, content, told = "error", RunError(f"The job's result cannot be read: {error}"), str(error)
+    return outcome(job.task, kind, content, told, seconds=seconds)

@@ -1,0 +1,94 @@
+"""What `hydra.sweeper` says of a search, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from typing import Any
+
+from dlrun.errors import ConfigError, UserError, did_you_mean
+from dlrun.sweeps.search.space import Interval, Space, Steps
+
+SAMPLERS = ("tpe", "random", "grid", "cmaes")
+PRUNERS = ("median", "hyperband", "none")
+TRIALS = 20
+"""Trials of a search that is not told how many, unless it is a grid, which has an end."""
+LARGEST_GRID = 100_000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How many trials, who proposes them, and when one is given up.
+
+    Of the same `seed` the same trials are proposed, as far as they do not depend on which jobs were
+    the faster. The first `startup` trials of tpe are drawn at random, and none is pruned before as many
+    have finished; none is pruned in its first `warmup` evaluations.
+    """
+
+    n_trials: int | None = None
+    sampler: str = "tpe"
+    pruner: str = "median"
+    seed: int = 0
+    startup: int = 5
+    warmup: int = 1
+
+    def trials(self, space: Space) -> int:
+        """Return how many trials there are in all: of a grid at most every point once."""
+        if self.sampler != "grid":
+            return self.n_trials or TRIALS
+        size = space.size() or 0
+        return min(self.n_trials or size, size)
+
+
+def settings(given: Mapping[str, Any]) -> Settings:
+    """Return the settings that a sweeper was given; raises `ConfigError` for what they must not be."""
+    found = Settings(**{field.name: given[field.name] for field in fields(Settings) if field.name in given})
+    _check_name("sampler", found.sampler, SAMPLERS)
+    _check_name("pruner", found.pruner, PRUNERS)
+    for name, least in (("n_trials", 1), ("seed", 0), ("startup", 0), ("warmup", 0)):
+        value = getattr(found, name)
+        if name == "n_trials" and value is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ConfigError(f"hydra.sweeper.{name}={value}: it must be a whole number from {least} on.")
+    return found
+
+
+def check(chosen: Settings, space: Space) -> None:
+    """Raise `ConfigError` where a sampler cannot search a space, `UserError` where a package is missing."""
+    needed = {"optuna": "", "cmaes": "sampler=cmaes "} if chosen.sampler == "cmaes" else {"optuna": ""}
+    for package, what in needed.items():
+        if find_spec(package) is None:
+            raise UserError(
+                f"hydra/sweeper=optuna {what}needs the package {package}, which is not installed. "
+                "Type: pip install 'dlrun[search]'"
+            )
+    if chosen.sampler == "grid":
+        _check_grid(space)
+    if chosen.sampler == "cmaes" and sum(isinstance(d, Interval | Steps) for d in space.dimensions.values()) < 2:
+        raise ConfigError(
+            "hydra.sweeper.sampler=cmaes searches over two or more numbers (interval or range), and draws all others "
+            "at random. Give it more numbers, or type hydra.sweeper.sampler=tpe."
+        )
+
+
+def _check_grid(space: Space) -> None:
+    endless = [key for key, dimension in space.dimensions.items() if dimension.values is None]
+    if endless:
+        raise ConfigError(
+            f"hydra.sweeper.sampler=grid: {', '.join(endless)} has no end of values. Give some of them, as in "
+            f"«{endless[0]}=0.01,0.03,0.1» or «{endless[0]}=range(0.1,0.6,0.1)», or choose another sampler."
+        )
+    if (space.size() or 0) > LARGEST_GRID:
+        raise ConfigError(
+            f"hydra.sweeper.sampler=grid: the grid has {space.size()} points, more than {LARGEST_GRID}. "
+            "Give fewer values, or type hydra.sweeper.sampler=random."
+        )
+
+
+def _check_name(key: str, given: str, valid: tuple[str, ...]) -> None:
+    if given not in valid:
+        raise ConfigError(
+            f"hydra.sweeper.{key}=«{given}»: it is one of {', '.join(valid)}.{did_you_mean(str(given), valid)}"
+        )

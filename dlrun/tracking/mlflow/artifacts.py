@@ -1,0 +1,88 @@
+"""The files of a run in MLflow: copied where the store keeps them in a folder, else sent by MLflow."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from dlrun.tracking.mlflow.uri import has_server
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Where the artifacts of a run are kept, in the store at `uri`; a file of the same name is replaced.
+
+    `folder` is that of the run's page, None for its top.
+    """
+
+    uri: str
+    run_id: str
+    artifact_uri: str
+
+    def send_file(self, file: Path, folder: str) -> None:
+        """Store a file."""
+        place = self._place()
+        if place is None:
+            self._sender().log_artifact(*self._whose(), str(file), folder)
+        else:
+            _copy(file, place / folder)
+
+    def send_folder(self, files: Path, folder: str | None) -> None:
+        """Store all files of a folder, and of those in it."""
+        place = self._place()
+        if place is None:
+            self._sender().log_artifacts(*self._whose(), str(files), folder)
+            return
+        for file in files.rglob("*"):
+            if file.is_file():
+                _copy(file, (place / (folder or "") / file.relative_to(files)).parent)
+
+    def send_text(self, text: str, name: str) -> None:
+        """Store a text under a name that may begin with a folder's."""
+        place = self._place()
+        if place is None:
+            from mlflow import MlflowClient
+
+            MlflowClient(tracking_uri=self.uri).log_text(self.run_id, text, name)
+            return
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(text, encoding="utf-8")
+
+    def _place(self) -> Path | None:
+        """Return the folder of the run's artifacts; None where a server or another kind of store keeps them."""
+        parts = urlsplit(self.artifact_uri)
+        local = (
+            parts.scheme in ("", "file") and parts.netloc in ("", "localhost") and not (parts.query or parts.fragment)
+        )
+        if has_server(self.uri) or not local:
+            return None
+        path = Path(url2pathname(parts.path) if parts.scheme else parts.path)
+        return path if path.is_absolute() else None
+
+    def _sender(self) -> Any:
+        """Return what sends files: a server is asked for where, a store is known to be at `artifact_uri`."""
+        if has_server(self.uri):
+            from mlflow import MlflowClient
+
+            return MlflowClient(tracking_uri=self.uri)
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        return get_artifact_repository(self.artifact_uri, tracking_uri=self.uri)
+
+    def _whose(self) -> list[str]:
+        return [self.run_id] if has_server(self.uri) else []
+
+
+def _copy(file: Path, folder: Path) -> None:
+    # MLflow's own prefix, which its pages do not list: nobody reads half a file
+    unfinished = folder / f".artifact.uploading.{file.name}"
+    try:
+        shutil.copyfile(file, unfinished)
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, unfinished)
+    unfinished.replace(folder / file.name)

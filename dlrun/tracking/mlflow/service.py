@@ -1,0 +1,116 @@
+"""A store through MLflow's own client: a server, a database of another kind, or another MLflow than the known one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from dlrun.tracking.journal_reader import Point
+from dlrun.tracking.mlflow.backend import CONTEXT, Found
+from dlrun.tracking.mlflow.uri import has_server
+
+
+class Service:
+    """The store at a URI, as `MlflowClient` sees it."""
+
+    def __init__(self, uri: str) -> None:
+        from mlflow import MlflowClient
+
+        self._uri = uri
+        self._client: Any = MlflowClient(tracking_uri=uri)
+
+    def experiment(self, name: str, artifacts: Path) -> str:
+        """Return the id of an experiment, made if it is missing and brought back if it was deleted."""
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                place = None if has_server(self._uri) else artifacts.as_uri()
+                return str(self._client.create_experiment(name, artifact_location=place))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = self._client.get_experiment_by_name(name)  # another run was first
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def create(self, experiment_id: str, *, start: int, tags: Mapping[str, str]) -> Found:
+        """Make a run that is RUNNING since `start`, in milliseconds."""
+        run = self._client.create_run(experiment_id, start_time=start, tags=dict(tags))
+        # what was sent is known: MLflow's answer leaves some of it out
+        return Found(run.info.run_id, run.info.artifact_uri, tags=dict(tags))
+
+    def find(self, experiment_id: str, identifier: str) -> Found | None:
+        """Return the run that carries the tag `dlrun.id`, a deleted one too; `running` is false of that."""
+        from mlflow.entities import ViewType
+
+        wanted = f"tags.`dlrun.id` = '{identifier}'"
+        found = self._client.search_runs([experiment_id], wanted, run_view_type=ViewType.ALL, max_results=1)
+        if not found:
+            return None
+        info, data, inputs = found[0].info, found[0].data, found[0].inputs.dataset_inputs
+        return Found(
+            info.run_id,
+            info.artifact_uri,
+            params=dict(data.params),
+            tags=dict(data.tags),
+            metrics=set(data.metrics),
+            inputs={(entry.dataset.name, entry.dataset.digest) for entry in inputs},
+            running=info.status == "RUNNING" and info.lifecycle_stage == "active",
+        )
+
+    def reopen(self, run_id: str) -> None:
+        """Have a run be RUNNING, and there, again."""
+        if self._client.get_run(run_id).info.lifecycle_stage == "deleted":
+            self._client.restore_run(run_id)
+        self._client.update_run(run_id, status="RUNNING")
+
+    def log(
+        self,
+        run_id: str,
+        points: Sequence[Point],
+        params: Sequence[tuple[str, str]],
+        tags: Sequence[tuple[str, str]],
+    ) -> None:
+        """Store points, params and tags, the tags last."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        self._client.log_batch(
+            run_id,
+            metrics=[Metric(p.name, p.value, p.time, p.step) for p in points],
+            params=[Param(*item) for item in params],
+            tags=[RunTag(*item) for item in tags],
+            synchronous=True,
+        )
+
+    def add_inputs(self, experiment_id: str, run_id: str, datasets: Sequence[Mapping[str, Any]]) -> None:
+        """Store which data a run used; each has MLflow's fields of a data set, and is named «data/split»."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        self._client.log_inputs(
+            run_id,
+            [
+                DatasetInput(Dataset(**fields), [InputTag(CONTEXT, fields["name"].rpartition("/")[2])])
+                for fields in datasets
+            ],
+        )
+
+    def tags(self, run_id: str) -> dict[str, str]:
+        """Return the tags of a run as they are now."""
+        return dict(self._client.get_run(run_id).data.tags)
+
+    def history(self, run_id: str, name: str) -> set[tuple[int, float]]:
+        """Return the steps and values of a curve."""
+        return {(there.step, there.value) for there in self._client.get_metric_history(run_id, name)}
+
+    def close(self, run_id: str, status: str, end: int) -> None:
+        """Set the final status and the time at which the run ended, in milliseconds."""
+        self._client.set_terminated(run_id, status=status, end_time=end)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Leave each call what it is: MLflow's client has no transaction over several."""
+        return nullcontext()

@@ -1,0 +1,134 @@
+"""The store is created and migrated once, under a lock, by one process.
+
+MLflow takes seconds to migrate a new SQLite database, and several processes that do it at once
+fail. So an empty, migrated database is kept in the cache, one for each version of MLflow, and a
+new store is a copy of it. Which version a store was last made fit for is the content of its lock
+file; while that is the installed version, nothing is opened here and MLflow is not imported.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+from dlrun.tracking.mlflow.uri import sqlite_file
+
+
+def prepare(uri: str, artifacts: Path) -> None:
+    """Create the store, or migrate it to the installed MLflow; stores behind a server are left alone.
+
+    Raises `RuntimeError` if the database cannot be migrated; a copy of it was kept beside it.
+    """
+    path = sqlite_file(uri)
+    if path is None:
+        return
+    installed = version("mlflow")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f".{path.name}.lock")) as lock:
+        new = not path.exists() or path.stat().st_size == 0
+        lock.seek(0)
+        if not new and lock.read() == installed:
+            return
+        if new:
+            _create(path, installed, artifacts)
+        else:
+            _upgrade(path, installed)
+        lock.seek(0)
+        lock.truncate()
+        lock.write(installed)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[IO[str]]:
+    """Hold an advisory lock on `path`, a file that is made if it is missing."""
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+def quiet_mlflow() -> None:
+    """Set what must be in the environment before MLflow is imported.
+
+    No telemetry; and a server that is away is noticed in seconds: by default, each call would
+    retry for minutes.
+    """
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+
+def _create(path: Path, installed: str, artifacts: Path) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        shutil.copyfile(_template(installed), temporary)
+        now = time.time_ns() // 1_000_000
+        with closing(sqlite3.connect(temporary)) as database, database:
+            database.execute(
+                "UPDATE experiments SET artifact_location = ? || '/' || experiment_id,"
+                " creation_time = ?, last_update_time = ?",
+                (artifacts.as_uri(), now, now),
+            )
+        with closing(sqlite3.connect(temporary)) as database:
+            database.execute("PRAGMA journal_mode = WAL")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _template(installed: str) -> Path:
+    """Return the cached empty database of a version of MLflow, made at its first use."""
+    cache = Path(os.environ.get("DLRUN_CACHE") or Path.home() / ".cache" / "dlrun")
+    cache.mkdir(parents=True, exist_ok=True)
+    template = cache / f"mlflow-{installed}.db"
+    with locked(cache / f".mlflow-{installed}.lock"):
+        if not template.exists():
+            temporary = template.with_name(f".{template.name}.{os.getpid()}")
+            temporary.unlink(missing_ok=True)
+            _open_once(temporary)
+            temporary.replace(template)
+    return template
+
+
+def _open_once(path: Path) -> None:
+    """Have MLflow make and migrate a database: opening it is enough."""
+    quiet_mlflow()
+    from mlflow import MlflowClient
+
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+
+
+def _upgrade(path: Path, installed: str) -> None:
+    """Migrate a database of another version of MLflow; a copy is kept, as migrations cannot be undone."""
+    if _revision(path) == _revision(_template(installed)):
+        return
+    copy = path.with_name(f"{path.name}.before-mlflow-{installed}")
+    with closing(sqlite3.connect(path)) as database, closing(sqlite3.connect(copy)) as target:
+        database.backup(target)
+    quiet_mlflow()
+    import sqlalchemy
+    from mlflow.store.db import utils
+
+    upgrade: Any = utils._upgrade_db
+    try:
+        upgrade(sqlalchemy.create_engine(f"sqlite:///{path}"))
+    except Exception as error:
+        raise RuntimeError(f"{path} cannot be migrated to MLflow {installed}; it was copied to {copy}.") from error
+
+
+def _revision(path: Path) -> str | None:
+    with closing(sqlite3.connect(path)) as database:
+        try:
+            row = database.execute("SELECT version_num FROM alembic_version").fetchone()
+        except sqlite3.OperationalError:
+            return None
+    return str(row[0]) if row else None

@@ -1,0 +1,105 @@
+"""Where MLflow's store is: `MLFLOW_TRACKING_URI`, else a SQLite file beside the runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from importlib.metadata import entry_points
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from dlrun.errors import UserError, did_you_mean
+from dlrun.storage import rundir
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")
+
+
+def outputs_of(run: RunDir | SweepDir | None = None) -> Path:
+    """Return the outputs folder that a run or sweep lies in: one of another place keeps its own store."""
+    for folder in run.path.parents if run else ():
+        if folder.name in ("runs", "sweeps"):
+            return folder.parent
+    return rundir.outputs()
+
+
+def store_uri(run: RunDir | SweepDir | None = None) -> str:
+    """Return the URI of the store that a run or sweep is shown in.
+
+    Raises `UserError` if `MLFLOW_TRACKING_URI` names a place that MLflow does not accept.
+    """
+    check_uri()
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{outputs_of(run) / 'mlflow.db'}"
+
+
+def artifact_folder(run: RunDir | SweepDir | None = None) -> Path:
+    """Return where the artifacts of a store without a server lie."""
+    return outputs_of(run) / "mlartifacts"
+
+
+def has_server(uri: str) -> bool:
+    """Return whether a server stands before the store, which then decides where artifacts go."""
+    return _dialect(uri) not in DATABASES
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """Return the file of a SQLite store, or None for every other store.
+
+    >>> sqlite_file("sqlite:////tmp/mlflow.db"), sqlite_file("http://localhost:5000")
+    (PosixPath('/tmp/mlflow.db'), None)
+    """
+    match = re.fullmatch(r"sqlite(\+\w+)?:///([^?]+)(\?.*)?", uri)
+    return Path(match[2]).absolute() if match and match[2] != ":memory:" else None
+
+
+def redacted(uri: str) -> str:
+    """Return the URI without a user's name and password.
+
+    >>> redacted("https://ada:secret@mlflow.example.org/x")
+    'https://mlflow.example.org/x'
+    """
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
+
+
+def check_uri() -> None:
+    """Refuse a tracking URI that MLflow would refuse, before anything is trained.
+
+    Raises `UserError` if `MLFLOW_TRACKING_URI` is a folder (`file:` or a bare path) or of an unknown kind.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if not uri or uri in SERVERS:
+        return
+    kind = _dialect(uri)
+    if ":" not in uri or kind == "file":
+        raise UserError(
+            f"MLFLOW_TRACKING_URI is «{uri}»: MLflow no longer keeps runs in plain folders.\n"
+            "Give a database (sqlite:////absolute/path/mlflow.db, postgresql://…) or a server (http://host:5000),\n"
+            "or type «unset MLFLOW_TRACKING_URI» for dlrun's own store in its outputs folder."
+        )
+    valid = (*DATABASES, *SERVERS)
+    if kind not in valid and kind not in {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}:
+        raise UserError(
+            f"MLFLOW_TRACKING_URI is «{redacted(uri)}»: «{kind}:» is no kind of store that MLflow knows."
+            f"{did_you_mean(kind, valid)}\nValid are {', '.join(valid)}; for example http://host:5000."
+        )
+
+
+def check(*, system_metrics: bool = False) -> None:
+    """Refuse what the uploader could not do, before anything is trained.
+
+    Raises `UserError` for a tracking URI that is not valid, and for `tracking.system_metrics` without psutil.
+    """
+    check_uri()
+    if system_metrics and importlib.util.find_spec("psutil") is None:
+        raise UserError(
+            "tracking.system_metrics=true needs the package psutil, which is not installed.\n"
+            "Type «pip install psutil», or leave tracking.system_metrics at false."
+        )
+
+
+def _dialect(uri: str) -> str:
+    return uri.partition(":")[0].partition("+")[0].lower()

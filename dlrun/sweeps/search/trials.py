@@ -80,16 +80,20 @@ class Trials:
         return trials
 
     def report(self, trial: Trial, values: list[float]) -> bool:
-        """Report the objective at each evaluation so far; return whether the trial is not worth going on.
+        """Report the objective at each evaluation so far; True if the trial should be pruned.
 
         A value that has been reported stays.
         """
         with _quiet():
             known = trial.storage.get_trial(trial._trial_id).intermediate_values
             for number, value in enumerate(values, start=1):
-                if number not in known:
-                    trial.report(value, number)
-            return bool(values) and trial.should_prune()
+                if number in known:
+                    continue
+                trial.report(value, number)
+                # at each evaluation, not only at the last: by now a fast trial may be past the end of all others
+                if trial.should_prune():
+                    return True
+        return False
 
     def tell(self, trial: Trial, value: float | None, *, pruned: bool = False) -> None:
         """Tell what came of a trial: its value, or that it was pruned, or (None) that it failed."""

@@ -31,7 +31,7 @@ def main() -> None:
     options = parser.parse_args()
     unknown = [name for name in options.scripts if name not in SCRIPTS]
     if unknown:
-        parser.error(f"there is no «{unknown[0]}»; give one or several of {', '.join(SCRIPTS)}")
+        parser.error(f"there is no `{unknown[0]}`; give one or several of {', '.join(SCRIPTS)}")
     output = options.output or (None if options.quick else report.RESULTS)
     for name in options.scripts or (SCRIPTS if options.all else SHORT):
         print(f"{name} …", file=sys.stderr, flush=True)

@@ -162,7 +162,7 @@ def compiled(case: Case, model: nn.Module) -> tuple[Cost, loop.Training]:
 
 
 def compare(case: Case, repeats: int, *, compiling: bool = False) -> dict[str, list[Cost]]:
-    """Return what an epoch costs in each form, round by round; and, as «compiling», what it takes to compile a step."""
+    """Return what an epoch costs in each form, round by round; and, as `compiling`, what it takes to compile a step."""
 
     def fresh() -> nn.Module:
         torch.manual_seed(0)

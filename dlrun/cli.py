@@ -65,14 +65,14 @@ def usage() -> str:
         "  dlrun train                                    train on handwritten digits, in seconds\n"
         "  dlrun train +experiment=mnist optimizer.lr=0.1\n\n"
         f"commands:\n{lines}\n\n"
-        '«dlrun COMMAND --help» says more. Completion: eval "$(dlrun -sc install=bash)" (or zsh);'
+        '`dlrun COMMAND --help` says more. Completion: eval "$(dlrun -sc install=bash)" (or zsh);'
         " dlrun -sc install=fish | source"
     )
 
 
 def _unknown(command: str, rest: Sequence[str]) -> str:
     if "=" in command or command.startswith(("-", "+")):
-        return f"«{command}» is no command. To train with it, type «dlrun train {' '.join([command, *rest])}»."
+        return f"`{command}` is no command. To train with it, type `dlrun train {' '.join([command, *rest])}`."
     return (
-        f"There is no command «{command}».{did_you_mean(command, COMMANDS)}\nThe commands are: {', '.join(COMMANDS)}."
+        f"There is no command `{command}`.{did_you_mean(command, COMMANDS)}\nThe commands are: {', '.join(COMMANDS)}."
     )

@@ -52,12 +52,12 @@ def did_you_mean(given: str, valid: Iterable[str]) -> str:
     """Return a sentence that suggests the closest of `valid`, or an empty string.
 
     >>> did_you_mean("modle", ["model", "loss"])
-    ' Did you mean «model»?'
+    ' Did you mean `model`?'
     >>> did_you_mean("x", ["model"])
     ''
     """
     close = difflib.get_close_matches(given, list(valid), n=3, cutoff=0.6)
-    return f" Did you mean {' or '.join(f'«{c}»' for c in close)}?" if close else ""
+    return f" Did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""
 
 
 def place(error: BaseException) -> str:

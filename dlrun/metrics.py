@@ -67,7 +67,7 @@ def right(logits: Tensor, y: Tensor) -> Tensor:
     if logits.device.type != "cpu" or logits.shape[-1] < MANY:
         return logits.argmax(-1) == y
     own = logits.gather(-1, y.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-    undecided = ~(own < logits.amax(-1))  # not «equal»: what is not a number is left to argmax too
+    undecided = ~(own < logits.amax(-1))  # not `equal`: what is not a number is left to argmax too
     found = torch.zeros_like(undecided)
     found[undecided] = logits[undecided].argmax(-1) == y[undecided]
     return found

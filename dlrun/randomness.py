@@ -73,7 +73,7 @@ def seed_default(device: torch.device, value: int) -> None:
     torch.default_generator.manual_seed(value)
     kind = device.type
     if kind == "cuda":
-        # «cuda» is the current GPU, which in a process with several slots need not be the first
+        # `cuda` is the current GPU, which in a process with several slots need not be the first
         index = torch.cuda.current_device() if device.index is None else device.index
         torch.cuda.default_generators[index].manual_seed(value)
     elif kind == "mps":

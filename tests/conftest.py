@@ -21,7 +21,17 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 SETTINGS = ("DLRUN_OUTPUTS", "DLRUN_TRUSTED", "MLFLOW_TRACKING_URI", "DLRUN_TRACEBACK", "HYDRA_FULL_ERROR")
 
 
-LONG = ("tracking_model", "wheel", "ui", "resume", "sweep", "tracking", "sweep_tracking", "search", "run", "own_parts")
+LONG = (
+    *(
+        "tracking/test_model",
+        "test_wheel",
+        "commands/test_ui",
+        "runs/test_resume",
+        "sweeps/test_sweep",
+        "tracking/test_runs",
+    ),
+    *("tracking/test_sweeps", "sweeps/test_search", "runs/test_run", "config/test_own_parts"),
+)
 """The files whose tests take longest: begun first, so that no process is left alone with one at the end."""
 
 
@@ -36,8 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest tests first."""
-    order = {f"test_{name}": place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+    order = {Path(__file__).parent / f"{name}.py": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path, len(LONG)))
 
 
 @dataclass(frozen=True)

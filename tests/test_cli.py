@@ -47,12 +47,12 @@ def test_no_command_is_a_usage_error_that_shows_the_help(call) -> None:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["trian"], "Did you mean «train»?"),
+        (["trian"], "Did you mean `train`?"),
         (["trian"], "The commands are: train, resume,"),
-        (["optimizer.lr=0.1", "seed=3"], "type «dlrun train optimizer.lr=0.1 seed=3»"),
-        (["-m", "seed=1,2"], "type «dlrun train -m seed=1,2»"),
-        (["list", "modle"], "Did you mean «model»?"),
-        (["train", "modle=mlp"], "Did you mean «model»?"),
+        (["optimizer.lr=0.1", "seed=3"], "type `dlrun train optimizer.lr=0.1 seed=3`"),
+        (["-m", "seed=1,2"], "type `dlrun train -m seed=1,2`"),
+        (["list", "modle"], "Did you mean `model`?"),
+        (["train", "modle=mlp"], "Did you mean `model`?"),
     ],
 )
 def test_a_misspelt_word_is_told_with_what_to_type(call, argv: list[str], words: str) -> None:
@@ -86,7 +86,7 @@ def test_the_folders_modules_are_found_after_the_installed(here: Path, call) -> 
 def test_a_process_of_its_own_does_the_same(dlrun) -> None:
     called = dlrun("trian")
     assert called.code == 2
-    assert called.err.startswith("dlrun: There is no command «trian».")
+    assert called.err.startswith("dlrun: There is no command `trian`.")
 
 
 def test_a_reader_that_stops_early_is_no_error(here: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests import processes
-from tests.test_own_parts import GUIDE, SHOWN
+from tests.config.test_own_parts import GUIDE, SHOWN
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,7 +1,7 @@
 """Seeds as evidence: what a metric came to over several runs, and whether two ways differ by more than chance.
 
 The interval of a mean is meant to hold the true mean 95 times out of 100, with few seeds too. Which
-method does was tried by simulation (`tests/test_evidence.py` keeps a part of it): a percentile or BCa
+method does was tried by simulation (`tests/analysis/test_statistics.py` keeps a part of it): a percentile or BCa
 bootstrap of three values holds it 75 times only, since it cannot leave their range, and of ten 90 times.
 So it is Student's t below `BOOTSTRAPPED` values, and from there on the bootstrap with its percentiles
 moved out by what the percentile method lacks at that size.

@@ -4,7 +4,7 @@
 leave a folder behind for a configuration that is wrong. Here a single run is composed once, checked,
 and only then given a folder.
 
-These private names of Hydra 1.3 are used here, each by a test of tests/test_compose.py:
+These private names of Hydra 1.3 are used here, each by a test of tests/config/test_compose.py:
 `_internal.hydra.Hydra`, `_internal.callbacks.Callbacks`, `_internal.utils.get_args_parser`.
 """
 
@@ -117,7 +117,7 @@ def parse(argv: Sequence[str], prog: str) -> tuple[argparse.ArgumentParser, argp
     if sum(map(bool, (args.run, args.multirun, args.cfg, args.info, args.shell_completion))) > 1:
         raise UserError("Only one of --run, --multirun (-m), --cfg, --info and --shell-completion can be given.")
     if args.resolve and not (args.cfg or args.help):
-        raise UserError("--resolve goes with --cfg or --help: type «--cfg job --resolve».")
+        raise UserError("--resolve goes with --cfg or --help: type `--cfg job --resolve`.")
     if args.config_path or args.experimental_rerun:
         raise UserError(
             "--config-path and --experimental-rerun have no meaning here; --config-dir FOLDER adds a folder."

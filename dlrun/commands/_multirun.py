@@ -1,6 +1,6 @@
 """A composed sweep handed to Hydra's sweeper: its jobs conducted by dlrun's own launcher, or only listed.
 
-These private names of Hydra 1.3 are used here, each by a test of tests/test_compose.py:
+These private names of Hydra 1.3 are used here, each by a test of tests/config/test_compose.py:
 `_internal.hydra.Hydra`, `_internal.callbacks.Callbacks`, `_internal.config_loader_impl.ConfigLoaderImpl`.
 """
 
@@ -33,7 +33,7 @@ OWN = "hydra_plugins.dlrun"
 
 def conduct(hydra: Hydra, master: DictConfig) -> int:
     """Have dlrun's own launcher conduct a sweep, and end it once the sweeper has no more jobs; return the exit code."""
-    from dlrun.sweeps import place as begin  # torch, which «--cfg job» needs not
+    from dlrun.sweeps import place as begin  # torch, which `--cfg job` needs not
     from dlrun.sweeps.hydra_task import SweepTask
 
     place = begin.place(master)

@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     output.say(f"{metric}, {'higher' if higher else 'lower'} is better")
     output.say(_table(found, metric, higher))
     for other, differing in zip(others, differences, strict=True):
-        told = verdict(differing, metric=metric, first=f"«{first.label}»", second=f"«{other.label}»")
+        told = verdict(differing, metric=metric, first=f"`{first.label}`", second=f"`{other.label}`")
         output.say(f"  {told}")
     for line in _remarks(found, differences, metric):
         output.say(f"  {line}")

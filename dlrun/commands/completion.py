@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
     action, _, shell = (argv[0] if argv else "").partition("=")
     if action not in ("install", "uninstall", "query") or shell not in SCRIPTS:
         raise UserError(
-            f"«-sc {' '.join(argv)}»: type install=SHELL or uninstall=SHELL, where SHELL is bash, zsh or fish."
+            f"`-sc {' '.join(argv)}`: type install=SHELL or uninstall=SHELL, where SHELL is bash, zsh or fish."
             + did_you_mean(shell, SCRIPTS)
         )
     if action == "query":

@@ -43,14 +43,14 @@ def listing() -> str:
         blocks.append(f"  {source.name:<17}{_state(source)}\n{'':19}{source.about}")
         if source.home:
             blocks.append(f"{'':19}{source.home}; licence: {source.licence}")
-    blocks.append("«dlrun data NAME» downloads one, «dlrun data --check» verifies what is there.")
+    blocks.append("`dlrun data NAME` downloads one, `dlrun data --check` verifies what is there.")
     return "\n".join(blocks)
 
 
 def _source(name: str) -> Source:
     if name in SOURCES:
         return SOURCES[name]
-    raise UserError(f"There is no data set «{name}».{did_you_mean(name, SOURCES)} There are: {', '.join(SOURCES)}.")
+    raise UserError(f"There is no data set `{name}`.{did_you_mean(name, SOURCES)} There are: {', '.join(SOURCES)}.")
 
 
 def _get(source: Source, *, check: bool) -> str:
@@ -70,7 +70,7 @@ def _state(source: Source) -> str:
     if len(present) == len(source.files):
         return f"there, {_megabytes(sum(p.stat().st_size for p in present))} in {files.folder_of(source)}"
     some = f"incomplete, {len(present)} of {len(source.files)} files" if present else "not there"
-    return f"{some}: «dlrun data {source.name}» downloads {_megabytes(source.download_bytes)}"
+    return f"{some}: `dlrun data {source.name}` downloads {_megabytes(source.download_bytes)}"
 
 
 def _present(source: Source) -> list[Path]:

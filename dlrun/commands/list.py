@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
         _print_one(groups[group])
     else:
         raise UserError(
-            f"There is no group «{group}».{did_you_mean(group, groups)}\nThe groups are: {', '.join(groups)}."
+            f"There is no group `{group}`.{did_you_mean(group, groups)}\nThe groups are: {', '.join(groups)}."
         )
     return 0
 
@@ -34,7 +34,7 @@ def _print_all(groups: dict[str, dict[str, menu.Choice]]) -> None:
     output.say("\nGROUP=CHOICE selects one; an experiment or a metric is added: +experiment=NAME.")
     if any(choice.own for choices in groups.values() for choice in choices.values()):
         output.say("* from the conf folder here.")
-    output.say("«dlrun list GROUP» describes the choices of a group.")
+    output.say("`dlrun list GROUP` describes the choices of a group.")
 
 
 def _print_one(choices: dict[str, menu.Choice]) -> None:

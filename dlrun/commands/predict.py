@@ -37,7 +37,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"There is no file {arguments.file}.")
     folder = find(arguments.run)
     if (folder.summary().get("spec") or {}).get("task") == "language":
-        raise UserError(f"{folder.path} is a run of language: «dlrun sample {folder.id}» shows what its model writes.")
+        raise UserError(f"{folder.path} is a run of language: `dlrun sample {folder.id}` shows what its model writes.")
     built = rebuild(folder)
     raw = read(arguments.file, built.data.spec.input_shape)
     select(built, folder)
@@ -80,7 +80,7 @@ def _read(path: Path, shape: tuple[int, ...]) -> Tensor:
             return _image(path, shape)
     except (ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read as a {suffix} file: {error}") from None
-    raise UserError(f"{path}: «{suffix}» is not a kind of file that is known. Give a .npy, .csv, .png or .jpg file.")
+    raise UserError(f"{path}: `{suffix}` is not a kind of file that is known. Give a .npy, .csv, .png or .jpg file.")
 
 
 def _array(path: Path) -> Tensor:

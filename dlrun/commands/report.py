@@ -18,7 +18,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="dlrun report",
         description="Write the report of a sweep from its runs: report.html, report.md, runs.csv and figures/ in its "
-        "folder «report». A sweep that has not ended gets the report so far.",
+        "folder `report`. A sweep that has not ended gets the report so far.",
     )
     parser.add_argument("sweep", metavar="SWEEP", help="the sweep's folder, or the beginning of its id")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
@@ -37,8 +37,8 @@ def _unknown(given: str) -> str:
     newest = all_sweeps()[-5:]
     listed = "".join(f"\n  {sweep.id}  {_told(sweep)}" for sweep in newest)
     return (
-        f"No sweep «{given}»: it is neither a sweep's folder nor the beginning of a sweep's id under {outputs()}."
-        + (f"\nThe newest sweeps are:{listed}" if listed else "\nThere is no sweep yet: «dlrun train -m …» makes one.")
+        f"No sweep `{given}`: it is neither a sweep's folder nor the beginning of a sweep's id under {outputs()}."
+        + (f"\nThe newest sweeps are:{listed}" if listed else "\nThere is no sweep yet: `dlrun train -m …` makes one.")
     )
 
 

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     """Resume the run or the sweep that `argv` names."""
     parser = argparse.ArgumentParser(
         prog="dlrun resume",
-        description="Go on with a run where its last checkpoint stands. «trainer.epochs=40» makes it longer. "
+        description="Go on with a run where its last checkpoint stands. `trainer.epochs=40` makes it longer. "
         "Of a sweep, run what is missing, and go on with what was killed.",
     )
     parser.add_argument("run", metavar="RUN|SWEEP", help="its folder, or the beginning of its id")
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     if sweep is not None:
         return _sweep(sweep, arguments)
     if arguments.retry_failed:
-        raise UserError("--retry-failed goes with a sweep; «dlrun resume RUN» goes on with a run that failed.")
+        raise UserError("--retry-failed goes with a sweep; `dlrun resume RUN` goes on with a run that failed.")
     folder = find(arguments.run, what="run or sweep")
     if folder.alive():
         raise UserError(f"{folder.path} is being trained by another process.")
@@ -70,10 +70,10 @@ def _write(folder: RunDir, changed: DictConfig | None) -> None:
 def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
     if arguments.overrides:
         raise UserError(
-            f"A sweep is continued as it was asked for, so «{arguments.overrides[0]}» cannot be given: «dlrun resume "
-            f"{sweep.id}» runs what is missing, with --retry-failed what failed too.\nOther values are another sweep, "
+            f"A sweep is continued as it was asked for, so `{arguments.overrides[0]}` cannot be given: `dlrun resume "
+            f"{sweep.id}` runs what is missing, with --retry-failed what failed too.\nOther values are another sweep, "
             f"which reuses the jobs that both have: give the command again with them:\n  {read(sweep).command}\n"
-            f"One of its jobs can be made longer: «dlrun resume {sweep.id}/0 trainer.epochs=…»."
+            f"One of its jobs can be made longer: `dlrun resume {sweep.id}/0 trainer.epochs=…`."
         )
     go_on = search.resume if definition.is_search(sweep) else hydra_task.resume
     return go_on(sweep, retry_failed=arguments.retry_failed)
@@ -96,7 +96,7 @@ def _changed(folder: RunDir, overrides: list[str]) -> DictConfig:
         name, equals, _ = override.partition("=")
         if not equals or name not in CHANGEABLE:
             raise ConfigError(
-                f"«{override}» cannot be changed on resume.{did_you_mean(name, CHANGEABLE)} What can: "
+                f"`{override}` cannot be changed on resume.{did_you_mean(name, CHANGEABLE)} What can: "
                 f"{', '.join(CHANGEABLE)}. For anything else train a new run (init_from={folder.id} starts it "
                 f"from these weights)."
             )

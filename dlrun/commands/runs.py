@@ -101,7 +101,7 @@ def _value(row: dict[str, Any], name: str) -> Any:
 def _condition(text: str) -> Condition:
     match = CONDITION.fullmatch(text.strip())
     if not match:
-        raise UserError(f"--where «{text}» is no condition. Type, say, --where status=finished.")
+        raise UserError(f"--where `{text}` is no condition. Type, say, --where status=finished.")
     return match[1], match[2], match[3].strip()
 
 
@@ -116,7 +116,7 @@ def _fits(row: dict[str, Any], condition: Condition, rows: list[dict[str, Any]])
         try:
             return bool(compare(value, float(given)))
         except ValueError:
-            raise UserError(f"--where «{name}{sign}{given}»: {name} is a number, and «{given}» is none.") from None
+            raise UserError(f"--where `{name}{sign}{given}`: {name} is a number, and `{given}` is none.") from None
     return bool(compare(str(value), given))
 
 
@@ -132,7 +132,7 @@ def _sorted(rows: list[dict[str, Any]], name: str, *, descending: bool) -> list[
 def _known(name: str, rows: list[dict[str, Any]]) -> None:
     names = {*COLUMNS, *(k for row in rows for k in (*row, *row.get("metrics", {})))}
     if rows and name not in names:
-        raise UserError(f"No run has «{name}».{did_you_mean(name, names)} There are: {', '.join(sorted(names))}.")
+        raise UserError(f"No run has `{name}`.{did_you_mean(name, names)} There are: {', '.join(sorted(names))}.")
 
 
 def _table(rows: list[dict[str, Any]], metrics: list[str] | None) -> str:

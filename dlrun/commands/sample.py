@@ -90,7 +90,7 @@ def _of_language(folder: RunDir) -> tuple[Spec, Tokenizer]:
         data = (summary.get("data") or {}).get("name", "its data set")
         raise UserError(
             f"{folder.path} is not a run of language{what}: its model was trained on {data} and writes no text.\n"
-            f"«dlrun predict {folder.id} FILE» shows its answers."
+            f"`dlrun predict {folder.id} FILE` shows its answers."
         )
     lists = {name: tuple(said[name]) for name in ("input_shape", "class_names")}
     return Spec(**said | lists), tokenizer_of(folder)
@@ -100,10 +100,10 @@ def _encoded(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """Return the tokens of a prompt; say so where words of it are unknown. Raises `UserError` if it has none."""
     tokens = tokenizer.encode(prompt)
     if not tokens:
-        raise UserError(f"--prompt «{prompt}» holds no token. Give some text, or leave it out.")
+        raise UserError(f"--prompt `{prompt}` holds no token. Give some text, or leave it out.")
     seen = tokenizer.decode(tokens)
     if UNKNOWN in seen and UNKNOWN not in prompt:
-        output.warn(f"The prompt has words that the tokenizer does not know. The model sees «{seen}».")
+        output.warn(f"The prompt has words that the tokenizer does not know. The model sees `{seen}`.")
     return tokens
 
 

@@ -47,7 +47,7 @@ def everything() -> list[RunDir | SweepDir]:
 
 
 def counted(folders: Sequence[RunDir | SweepDir]) -> str:
-    """Return how many runs and sweeps these are: «the 2 runs and the one sweep»."""
+    """Return how many runs and sweeps these are: `the 2 runs and the one sweep`."""
     sweeps = sum(isinstance(folder, SweepDir) for folder in folders)
     runs = len(folders) - sweeps
     found = [_number(n, noun) for n, noun in ((runs, "run"), (sweeps, "sweep")) if n]
@@ -66,7 +66,7 @@ def _send_each(folders: Sequence[RunDir | SweepDir], patience: float) -> int:
         failed += in_a_row > 0
         if in_a_row == 3 and number + 1 < len(folders):
             left = len(folders) - number - 1
-            output.warn(f"The store does not answer, so the other {left} were not tried: type «dlrun sync» later.")
+            output.warn(f"The store does not answer, so the other {left} were not tried: type `dlrun sync` later.")
             break
     return int(failed > 0)
 

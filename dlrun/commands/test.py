@@ -31,7 +31,7 @@ def _sweep(sweep: SweepDir) -> int:
     if not chosen:
         raise UserError(
             f"{sweep.path} has chosen no configuration yet (status {sweep.status()}), so nothing of it is tested: "
-            f"«dlrun resume {sweep.id}» goes on with it."
+            f"`dlrun resume {sweep.id}` goes on with it."
         )
     found = [result for result in results(sweep) if result.job.n in chosen["jobs"]]
     names = list(dict.fromkeys(name for r in found for name in r.metrics if name.startswith("test/")))
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
     if arguments.split == "test" and not arguments.force and _sealed(folder):
         raise UserError(
             f"{folder.id} is a job of a sweep, and was not selected: its test split is sealed.\n"
-            f"«--split validation» shows what a choice may be made by; --force reads the test split all the same."
+            f"`--split validation` shows what a choice may be made by; --force reads the test split all the same."
         )
     built = rebuild(folder)
     if arguments.batch_size:

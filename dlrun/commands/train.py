@@ -75,4 +75,4 @@ def conduct(
             if uploader.wait(built.tracking.wait):
                 output.say(f"  {tracking.link(folder)}")
             else:
-                output.say(f"  not all is in MLflow yet; it goes on by itself, and «dlrun sync {folder.id}» sees to it")
+                output.say(f"  not all is in MLflow yet; it goes on by itself, and `dlrun sync {folder.id}` sees to it")

@@ -114,7 +114,7 @@ def _view(chosen: Chosen, uri: str) -> str:
         experiment = client.get_run(run_id).info.experiment_id
         return _charts(experiment, chosen) if isinstance(chosen, SweepDir) else pages.of_run(experiment, run_id)
     if chosen:
-        console.warn(f"{chosen.id} is not in MLflow yet: type «dlrun sync {chosen.id}».")
+        console.warn(f"{chosen.id} is not in MLflow yet: type `dlrun sync {chosen.id}`.")
     found = client.get_experiment_by_name(_experiment(chosen))
     return pages.of_experiment(found.experiment_id) if found else f"experiments?{pages.MODE}"
 
@@ -143,9 +143,9 @@ def _free_port() -> int:
 
 def _check_port(port: int) -> None:
     if not 1 <= port <= 65535 or port in UNSAFE_PORTS:
-        raise UserError(f"--port is {port}: browsers refuse it. Type «dlrun ui» for a free one, or --port 5000.")
+        raise UserError(f"--port is {port}: browsers refuse it. Type `dlrun ui` for a free one, or --port 5000.")
     if not _is_free(port):
-        raise UserError(f"--port is {port}: another program listens there. Type «dlrun ui» for a free one.")
+        raise UserError(f"--port is {port}: another program listens there. Type `dlrun ui` for a free one.")
 
 
 def _is_free(port: int) -> bool:

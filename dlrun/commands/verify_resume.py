@@ -140,7 +140,7 @@ def _only_run(outputs: Path) -> RunDir:
 def _dlrun(arguments: list[str], outputs: Path) -> None:
     done = subprocess.run(_command(arguments), capture_output=True, text=True, env=_environment(outputs))
     if done.returncode:
-        raise RunError(f"«{shlex.join(['dlrun', *arguments])}» failed:\n{done.stdout}{done.stderr}")
+        raise RunError(f"`{shlex.join(['dlrun', *arguments])}` failed:\n{done.stdout}{done.stderr}")
 
 
 def _command(arguments: list[str]) -> list[str]:

@@ -63,14 +63,14 @@ def resolve(path: str, *, trusted: Sequence[str] = (), folder: Path | None = Non
     for position, name in enumerate(rest):
         owner = ".".join(names[: len(names) - len(rest) + position])
         if position and not isinstance(found, type):
-            raise ConfigError(f"_target_ «{path}»: «{owner}» is not a class, so nothing in it can be named.")
+            raise ConfigError(f"_target_ `{path}`: `{owner}` is not a class, so nothing in it can be named.")
         if not hasattr(found, name):
-            raise ConfigError(f"_target_ «{path}»: there is no «{name}» in {owner}.{_suggest(found, name)}")
+            raise ConfigError(f"_target_ `{path}`: there is no `{name}` in {owner}.{_suggest(found, name)}")
         found = getattr(found, name)
     if isinstance(found, ModuleType):
-        raise ConfigError(f"_target_ «{path}» is a module; expected a class or function in it, «{path}.NAME».")
+        raise ConfigError(f"_target_ `{path}` is a module; expected a class or function in it, `{path}.NAME`.")
     if not callable(found):
-        raise ConfigError(f"_target_ «{path}» is a value ({type(found).__name__}); expected a class or function.")
+        raise ConfigError(f"_target_ `{path}` is a value ({type(found).__name__}); expected a class or function.")
     allowed.check_origin(path, found)
     target: Callable[..., Any] = found
     return target
@@ -118,13 +118,13 @@ class _Allowed:
         if path in self.trusted or _within(full, self.trusted) or self.is_users(module.split(".")[0]):
             return
         if not (_within(full, LIBRARIES) and _is_library_part(inner, full)):
-            self._refuse(path, f"leads to «{full}», which is not allowed as a _target_")
+            self._refuse(path, f"leads to `{full}`, which is not allowed as a _target_")
 
     def is_users(self, module: str) -> bool:
         """Whether a top-level module lies in the user's folder, and not among what is installed there."""
         try:
             spec = importlib.util.find_spec(module)
-        except (ImportError, ValueError):  # ValueError: «__main__» has no spec
+        except (ImportError, ValueError):  # ValueError: `__main__` has no spec
             return False
         if spec is None:
             return False
@@ -136,15 +136,15 @@ class _Allowed:
         here = [m.name for m in pkgutil.iter_modules([str(self.folder)])]
         roots = f"the parts of dlrun, of {', '.join(LIBRARIES)}, and of modules in {self.folder}"
         if top in here:
-            why += f". Your own «{top}» is hidden by an installed module of that name: rename it"
+            why += f". Your own `{top}` is hidden by an installed module of that name: rename it"
         elif top not in sys.modules and importlib.util.find_spec(top) is None:
             close = did_you_mean(top, {*here, "dlrun", *(library.split(".")[0] for library in LIBRARIES)})
             raise ConfigError(
-                f"_target_ «{name}»: there is no module «{top}», neither installed nor in {self.folder}.{close}"
+                f"_target_ `{name}`: there is no module `{top}`, neither installed nor in {self.folder}.{close}"
             )
         raise ConfigError(
-            f"«{name}» {why}. A _target_ may name classes and functions of {roots}. If you trust it, add it to the"
-            f" configuration as «trusted: [{name}]», or type «trusted=[{name}]»."
+            f"`{name}` {why}. A _target_ may name classes and functions of {roots}. If you trust it, add it to the"
+            f" configuration as `trusted: [{name}]`, or type `trusted=[{name}]`."
         )
 
 
@@ -167,10 +167,10 @@ def _never(path: str) -> str:
     if path.split(".")[0] == "dlrun":
         rooms = ", ".join(part.removeprefix("dlrun.") for part in PARTS)
         return (
-            f"_target_ «{path}» is never allowed: it is no part of a run. Of dlrun a _target_ may name what the files"
-            f" of {rooms} export; «dlrun list» shows them."
+            f"_target_ `{path}` is never allowed: it is no part of a run. Of dlrun a _target_ may name what the files"
+            f" of {rooms} export; `dlrun list` shows them."
         )
-    return f"_target_ «{path}» is never allowed: it can act on runs, or run code that a file brings along."
+    return f"_target_ `{path}` is never allowed: it can act on runs, or run code that a file brings along."
 
 
 def _own(place: Path, folder: Path) -> bool:
@@ -183,9 +183,9 @@ def _own(place: Path, folder: Path) -> bool:
 def _names(path: str) -> list[str]:
     names = path.split(".")
     if len(names) < 2 or not all(n.isidentifier() for n in names):
-        raise ConfigError(f"_target_ «{path}» is not a full name; expected MODULE.NAME, as in «mylab.Mine».")
+        raise ConfigError(f"_target_ `{path}` is not a full name; expected MODULE.NAME, as in `mylab.Mine`.")
     if any(n.startswith("_") for n in names):
-        raise ConfigError(f"_target_ «{path}» is private: no part of the name may begin with «_».")
+        raise ConfigError(f"_target_ `{path}` is private: no part of the name may begin with `_`.")
     return names
 
 
@@ -204,7 +204,7 @@ def _import(names: list[str]) -> tuple[ModuleType, list[str]]:
         if not hasattr(module, "__path__") or importlib.util.find_spec(inner) is None:
             if isinstance(getattr(module, name, None), ModuleType):
                 raise ConfigError(
-                    f"_target_ «{'.'.join(names)}»: «{name}» is a module that {module.__name__} imports, not a part"
+                    f"_target_ `{'.'.join(names)}`: `{name}` is a module that {module.__name__} imports, not a part"
                     f" of it; name a class or function where it is defined."
                 )
             return module, names[i:]
@@ -218,7 +218,7 @@ def _import_one(name: str, names: list[str]) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name == name:
             raise ConfigError(
-                f"_target_ «{'.'.join(names)}»: there is no module «{name}»; is it installed? «pip install {name}»."
+                f"_target_ `{'.'.join(names)}`: there is no module `{name}`; is it installed? `pip install {name}`."
             ) from None
         raise _broken(name, names, error) from error
     except Exception as error:
@@ -234,7 +234,7 @@ def _broken(name: str, names: list[str], error: Exception) -> ConfigError:
     if not place and trace:
         place, line = trace.tb_frame.f_code.co_filename, trace.tb_lineno
     return ConfigError(
-        f"_target_ «{'.'.join(names)}»: importing {name} failed at {place}:{line}: {type(error).__name__}: {error}"
+        f"_target_ `{'.'.join(names)}`: importing {name} failed at {place}:{line}: {type(error).__name__}: {error}"
     )
 
 

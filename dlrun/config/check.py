@@ -67,10 +67,10 @@ def _top_level(plain: dict[str, Any]) -> None:
     valid = [*PARTS, *SETTINGS, *general, "sweep"]
     for name in plain:
         if name not in valid:
-            raise ConfigError(f"There is no key «{name}».{did_you_mean(name, valid)} The keys are: {', '.join(valid)}.")
+            raise ConfigError(f"There is no key `{name}`.{did_you_mean(name, valid)} The keys are: {', '.join(valid)}.")
     for name in (*PARTS, *SETTINGS, *(["sweep"] if "sweep" in plain else [])):
         if not isinstance(plain.get(name), dict):
-            raise ConfigError(f"Nothing is chosen for «{name}». «dlrun list {name}» shows what there is.")
+            raise ConfigError(f"Nothing is chosen for `{name}`. `dlrun list {name}` shows what there is.")
     instantiate.check_arguments(General, {name: plain[name] for name in general if name in plain}, where="")
     if plain["seed"] < 0:
         raise ConfigError(f"seed={plain['seed']} must be a whole number from 0 on. Type for example seed=1.")

@@ -1,6 +1,6 @@
 """One configuration from many files: the search path, the loader, and what is settled in all it composes.
 
-These private names of Hydra 1.3 are used here, each by a test of tests/test_compose.py:
+These private names of Hydra 1.3 are used here, each by a test of tests/config/test_compose.py:
 `_internal.hydra.Hydra`, `_internal.config_loader_impl.ConfigLoaderImpl`,
 `_internal.utils.create_config_search_path`.
 """
@@ -27,7 +27,7 @@ from dlrun.errors import ConfigError, UserError
 from dlrun.storage import rundir
 from dlrun.terminal import output
 
-PRIMARY = "dlrun"  # not «config», which a foreign ./conf often has
+PRIMARY = "dlrun"  # not `config`, which a foreign ./conf often has
 JOB = "train"  # names the log file, whatever the command
 
 
@@ -98,7 +98,7 @@ def _settle_name(cfg: DictConfig) -> None:
         return
     name = str(cfg.name if cfg.name is not None else _default_name(cfg))
     if not re.fullmatch(r"[\w.+=-]*\w[\w.+=-]*", name):
-        raise ConfigError(f"«name={name}»: it is part of a folder's name, so letters, digits and - _ . + = only.")
+        raise ConfigError(f"`name={name}`: it is part of a folder's name, so letters, digits and - _ . + = only.")
     OmegaConf.update(cfg, "name", name)
 
 

@@ -63,8 +63,8 @@ def _sweep(override: Override) -> str:
         return ""
     given, _, values = (override.input_line or "").partition("=")
     return (
-        f"«{given}={values}» gives several values, and one run takes one."
-        f"\nTo run them all, add -m. For a list as one value, type «{given}=[{values}]»."
+        f"`{given}={values}` gives several values, and one run takes one."
+        f"\nTo run them all, add -m. For a list as one value, type `{given}=[{values}]`."
     )
 
 
@@ -73,12 +73,12 @@ def _unreadable(error: OverrideParseException, loader: ConfigLoaderImpl) -> str:
     if "=" not in given and not given.startswith("~"):
         homes = [group for group in _groups(loader) if given in loader.get_group_options(group)]
         plus = {group: "+" if group == "experiment" else "" for group in homes}
-        meant = " or ".join(f"«{plus[group]}{group}={given}»" for group in homes)
-        return f"«{given}» is not of the form key=value (no blanks around the =)." + (
+        meant = " or ".join(f"`{plus[group]}{group}={given}`" for group in homes)
+        return f"`{given}` is not of the form key=value (no blanks around the =)." + (
             f" Did you mean {meant}?" if meant else ""
         )
     return (
-        f"«{given}» cannot be read: {str(error).splitlines()[0]}."
+        f"`{given}` cannot be read: {str(error).splitlines()[0]}."
         "\nA value with special characters is quoted twice: 'key=\"a value, with a comma\"'."
     )
 
@@ -87,9 +87,9 @@ def _missing(error: MissingConfigException, overrides: Sequence[str], name: str 
     wanted = error.missing_cfg_file or ""
     group, _, choice = wanted.rpartition("/")
     if not group:
-        return f"There is no configuration «{wanted}» to begin with.\n{_plain(error)}"
+        return f"There is no configuration `{wanted}` to begin with.\n{_plain(error)}"
     given = next((o for o in overrides if o.lstrip("+") == f"{group}={choice}"), "")
-    added = [o for o in overrides if o.startswith("+")] or [f"the configuration «{name}»"]
+    added = [o for o in overrides if o.startswith("+")] or [f"the configuration `{name}`"]
     asked = "" if given else f"\nThis is not on the command line, but comes from {' or '.join(added)}."
     return _no_choice(given or f"{group}={choice}", choice, error.options or (), asked)
 
@@ -97,8 +97,8 @@ def _missing(error: MissingConfigException, overrides: Sequence[str], name: str 
 def _no_choice(given: str, choice: str, options: Sequence[str], asked: str = "") -> str:
     group = given.lstrip("+").partition("=")[0]
     return (
-        f"«{given}»: {group} has no choice «{choice}».{did_you_mean(choice, options)}{asked}"
-        f"\nThe choices are: {', '.join(options)}. («dlrun list {group}» describes them.)"
+        f"`{given}`: {group} has no choice `{choice}`.{did_you_mean(choice, options)}{asked}"
+        f"\nThe choices are: {', '.join(options)}. (`dlrun list {group}` describes them.)"
     )
 
 
@@ -114,16 +114,16 @@ def _complaint(override: Override, base: DictConfig, loader: ConfigLoaderImpl, *
         if single and not isinstance(override.value(), str | list | dict):
             return _no_choice(bare, bare.partition("=")[2], options)
         if override.is_add() and key in chosen:
-            return f"«{given}»: {key} has a choice already («{chosen[key]}»). Type «{bare}» to choose another."
+            return f"`{given}`: {key} has a choice already (`{chosen[key]}`). Type `{bare}` to choose another."
         if key not in chosen and not override.is_add():
-            return f"«{given}»: {key} is not among the defaults, so it is added. Type «+{bare}»."
+            return f"`{given}`: {key} is not among the defaults, so it is added. Type `+{bare}`."
         return ""
     if key in OPEN and not override.is_delete() and not override.is_add():
-        return f"«{given}»: the keys of «{key}» are given one by one. Type for example «+{key}.mine=…»."
+        return f"`{given}`: the keys of `{key}` are given one by one. Type for example `+{key}.mine=…`."
     known = _known(base, key)
     if override.is_add():
-        return f"«{given}»: «{key}» exists already. Type «{bare}»." if known else ""
-    return "" if known or override.is_force_add() else f"«{given}»: {_unknown(key, base, _groups(loader))}"
+        return f"`{given}`: `{key}` exists already. Type `{bare}`." if known else ""
+    return "" if known or override.is_force_add() else f"`{given}`: {_unknown(key, base, _groups(loader))}"
 
 
 def _known(base: DictConfig, key: str) -> bool:
@@ -139,18 +139,18 @@ def _known(base: DictConfig, key: str) -> bool:
 def _unknown(key: str, base: DictConfig, groups: Sequence[str]) -> str:
     parent, _, leaf = key.rpartition(".")
     if parent in OPEN:
-        return f"«{parent}» has no «{leaf}» yet, so it is added. Type «+{key}=…»."
+        return f"`{parent}` has no `{leaf}` yet, so it is added. Type `+{key}=…`."
     node = OmegaConf.select(base, parent) if parent and _known(base, parent) else None
     if isinstance(node, DictConfig):
-        suggestion = did_you_mean(leaf, map(str, node)).replace("«", f"«{parent}.")
+        suggestion = did_you_mean(leaf, map(str, node)).replace("`", f"`{parent}.", 1)
         missing = not suggestion and "_target_" in node
-        more = f"\nAn argument of «{node._target_}» that is not among them is added: «+{key}=…»." if missing else ""
-        return f"{parent} has no key «{leaf}».{suggestion}\nIts keys are: {_names(node)}.{more}"
+        more = f"\nAn argument of `{node._target_}` that is not among them is added: `+{key}=…`." if missing else ""
+        return f"{parent} has no key `{leaf}`.{suggestion}\nIts keys are: {_names(node)}.{more}"
     keys = [k for k in flat(base) if k.startswith("hydra.") == key.startswith("hydra.")]
     suggestion = did_you_mean(key, dict.fromkeys([*groups, *keys])) or _by_leaf(leaf, keys)
     here = sorted(str(k) for k in base if k != "hydra" and k not in groups) if base else []
     return (
-        f"there is no group or key «{key}».{suggestion}"
+        f"there is no group or key `{key}`.{suggestion}"
         f"\nThe groups are: {', '.join(groups)}. The other keys are: {', '.join(here)}."
     )
 
@@ -161,9 +161,9 @@ def _by_leaf(leaf: str, keys: Iterable[str]) -> str:
     for key in keys:
         homes.setdefault(key.rpartition(".")[2], []).append(key)
     if leaf in homes:
-        return f" Did you mean {' or '.join(f'«{key}»' for key in homes[leaf])}?"
+        return f" Did you mean {' or '.join(f'`{key}`' for key in homes[leaf])}?"
     close = did_you_mean(leaf, homes)
-    return re.sub("«(.+?)»", lambda found: f"«{homes[found[1]][0]}»", close)
+    return re.sub("`(.+?)`", lambda found: f"`{homes[found[1]][0]}`", close)
 
 
 def _names(node: DictConfig) -> str:

@@ -28,8 +28,8 @@ def check(hydra: DictConfig, *, trusted: Sequence[str] = ()) -> None:
         for key, name in _named(content, f"hydra.{section}"):
             if not allows(name, trusted=trusted, packages=packages):
                 raise ConfigError(
-                    f"«{key}={name}» is not allowed: expected a class of {', '.join(packages)}, or of a module in this "
-                    f"folder. If you trust it, type «trusted=[{name}]»."
+                    f"`{key}={name}` is not allowed: expected a class of {', '.join(packages)}, or of a module in this "
+                    f"folder. If you trust it, type `trusted=[{name}]`."
                 )
 
 

@@ -35,8 +35,8 @@ def check(
     path = config.get("_target_", MISSING) if isinstance(config, Mapping) else MISSING
     if not isinstance(path, str) or path == MISSING:
         raise ConfigError(
-            f"«{where}» names no class or function: expected «{where}._target_», the full name of one, as in"
-            f" «_target_: dlrun.models.mlp.MLP»."
+            f"`{where}` names no class or function: expected `{where}._target_`, the full name of one, as in"
+            f" `_target_: dlrun.models.mlp.MLP`."
         )
     try:
         target = resolve(path, trusted=trusted, folder=folder)
@@ -93,7 +93,7 @@ def partial(
     if isinstance(target, type):
         made: Callable[..., Any] = make(config, trusted=trusted, folder=folder, **runtime)
         if not callable(made):
-            raise ConfigError(f"{name_of(target)} makes an object that cannot be called; give it a «__call__».")
+            raise ConfigError(f"{name_of(target)} makes an object that cannot be called; give it a `__call__`.")
         return made
     known = parameters(target) or {}
     arguments = _arguments(target, config, trusted, folder)
@@ -116,8 +116,8 @@ def tokenizer(described: Mapping[str, Any], *, trusted: Sequence[str] = (), fold
     load = getattr(target, "load", None)
     if not callable(load):
         raise ConfigError(
-            f"The tokenizer {path} cannot be made again from a run's folder, as «dlrun sample» does: it needs a class"
-            f" method «load(content)» that returns the tokenizer whose «content()» is given."
+            f"The tokenizer {path} cannot be made again from a run's folder, as `dlrun sample` does: it needs a class"
+            f" method `load(content)` that returns the tokenizer whose `content()` is given."
         )
     try:
         made: Tokenizer = load(described["content"])
@@ -138,7 +138,7 @@ def refuse_disguised(value: Any, where: str) -> None:
     Such a mapping is made after the check, so nothing would have looked at what it names.
     """
     if isinstance(value, str) and value == "_target_":
-        raise ConfigError(f"{where}=_target_: «_target_» is the key of a part, not a value. Write «_target_: NAME».")
+        raise ConfigError(f"{where}=_target_: `_target_` is the key of a part, not a value. Write `_target_: NAME`.")
     if isinstance(value, Mapping):
         for key, inner in value.items():
             refuse_disguised(inner, f"{where}.{key}")

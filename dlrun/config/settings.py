@@ -92,7 +92,7 @@ class Sweep:
     """How a sweep begins and ends.
 
     `fresh` runs all of it anew, where it would be continued or reuse what another finished; `figures` are those of its
-    report, which «dlrun report» draws later too.
+    report, which `dlrun report` draws later too.
     """
 
     fresh: bool = False

@@ -77,7 +77,7 @@ def check_arguments(
     >>> def adam(lr: float = 0.1): ...
     >>> check_arguments(adam, {"lr": "abc"}, where="optimizer")
     Traceback (most recent call last):
-    dlrun.errors.ConfigError: «optimizer.lr=abc» is text; expected a number. Type for example «optimizer.lr=0.1».
+    dlrun.errors.ConfigError: `optimizer.lr=abc` is text; expected a number. Type for example `optimizer.lr=0.1`.
     """
     known = parameters(target)
     if known is None:
@@ -96,9 +96,9 @@ def check_arguments(
         if isinstance(value, str) and value == MISSING:
             if parameter.default is parameter.empty and name not in runtime:
                 raise ConfigError(
-                    f"«{prefix}{name}» must be given: {name_of(target)} needs it and has no default."
+                    f"`{prefix}{name}` must be given: {name_of(target)} needs it and has no default."
                     f" Expected {describe(parameter.annotation)}."
-                    f" Type for example «{prefix}{name}={example(parameter)}»."
+                    f" Type for example `{prefix}{name}={example(parameter)}`."
                 )
         elif not (value is None and name in runtime) and not _is_default(value, parameter.default):
             _check_type(f"{prefix}{name}", value, parameter)
@@ -149,7 +149,7 @@ def describe(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(describe(a) for a in args)
     if origin is Literal:
-        return ("one of " if len(args) > 1 else "") + ", ".join(f"«{_typed(a)}»" for a in args)
+        return ("one of " if len(args) > 1 else "") + ", ".join(f"`{_typed(a)}`" for a in args)
     if annotation in _SEQUENCES or origin in _SEQUENCES:
         return _describe_list(origin, args)
     if annotation in _MAPPINGS or origin in _MAPPINGS:
@@ -193,7 +193,7 @@ def _is_default(value: Any, default: Any) -> bool:
 def _unknown(prefix: str, key: str, target: str, valid: list[str]) -> None:
     keys = ", ".join(valid) if valid else "none"
     raise ConfigError(
-        f"«{prefix}{key}» is not an argument of {target}.{did_you_mean(key, valid)} Its arguments are: {keys}."
+        f"`{prefix}{key}` is not an argument of {target}.{did_you_mean(key, valid)} Its arguments are: {keys}."
     )
 
 
@@ -203,8 +203,8 @@ def _check_type(key: str, value: Any, parameter: inspect.Parameter) -> None:
     options = [a for a in _literals(parameter.annotation) if isinstance(a, str)]
     hint = did_you_mean(value, options) if isinstance(value, str) else ""
     raise ConfigError(
-        f"«{key}={_typed(value)}» is {_kind(value)}; expected {describe(parameter.annotation)}.{hint}"
-        f" Type for example «{key}={example(parameter)}»."
+        f"`{key}={_typed(value)}` is {_kind(value)}; expected {describe(parameter.annotation)}.{hint}"
+        f" Type for example `{key}={example(parameter)}`."
     )
 
 

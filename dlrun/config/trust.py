@@ -44,7 +44,7 @@ def from_command_line(arguments: Sequence[str]) -> list[str]:
             rest.append(argument)
             continue
         if not (value.startswith("[") and value.endswith("]")):
-            raise UserError(f"«{argument}»: expected a list of names. Type trusted=[{value or 'mylab'}].")
+            raise UserError(f"`{argument}`: expected a list of names. Type trusted=[{value or 'mylab'}].")
         grant(name.strip(" '\"") for name in value[1:-1].split(",") if name.strip(" '\""))
     return rest
 

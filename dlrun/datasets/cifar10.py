@@ -37,7 +37,7 @@ class _ArraysOnly(pickle.Unpickler):
         try:
             return _ALLOWED[module, name]
         except KeyError:
-            raise DataError(f"A batch of CIFAR-10 asks for «{module}.{name}»; only arrays are allowed in it.") from None
+            raise DataError(f"A batch of CIFAR-10 asks for `{module}.{name}`; only arrays are allowed in it.") from None
 
 
 def parse(content: bytes) -> tuple[Tensor, Tensor]:

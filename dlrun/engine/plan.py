@@ -70,7 +70,7 @@ def in_steps(value: int | str, per_epoch: int, *, where: str) -> int:
     """
     number, unit = _parse(value, where, times=False)
     if unit.startswith(("s", "m")) and not unit.startswith("step"):
-        raise ConfigError(f"{where}=«{value}» is a time. {_EXPECTED[False]}")
+        raise ConfigError(f"{where}=`{value}` is a time. {_EXPECTED[False]}")
     return max(1, round(number * per_epoch) if unit.startswith("epoch") else int(number))
 
 
@@ -87,5 +87,5 @@ def checkpoints(value: int | str, per_epoch: int, *, where: str) -> dict[str, fl
 def _parse(value: int | str, where: str, *, times: bool) -> tuple[float, str]:
     match = _INTERVAL.fullmatch(str(value))
     if not match or float(match[1]) <= 0:
-        raise ConfigError(f"{where}=«{value}» is no interval above 0. {_EXPECTED[times]}")
+        raise ConfigError(f"{where}=`{value}` is no interval above 0. {_EXPECTED[times]}")
     return float(match[1]), match[2] or "steps"

@@ -29,7 +29,7 @@ def class_scores(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     logits: Tensor = model(batch.x)
     if logits.shape[:-1] != y.shape or logits.shape[-1] < 2:
         raise ConfigError(
-            f"The model «{type(model).__name__}» returns {_kind(logits)} for class numbers of shape {list(y.shape)}; "
+            f"The model `{type(model).__name__}` returns {_kind(logits)} for class numbers of shape {list(y.shape)}; "
             f"expected are scores of shape {[*y.shape, 'classes']}, with at least 2 classes. "
             "Leave model.outputs to the data set, or type loss=mse for a regression."
         )
@@ -50,7 +50,7 @@ def values(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     outputs: Tensor = model(batch.x)
     if outputs.shape != y.shape:
         raise ConfigError(
-            f"The model «{type(model).__name__}» returns {_kind(outputs)} for targets of shape {list(y.shape)}; "
+            f"The model `{type(model).__name__}` returns {_kind(outputs)} for targets of shape {list(y.shape)}; "
             "the two must have the same shape (broadcasting would give a wrong mean). "
             "Leave model.outputs to the data set, or give the targets the shape [samples, components]."
         )

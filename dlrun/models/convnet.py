@@ -54,8 +54,8 @@ def image(input_shape: tuple[int, ...], *, smallest: int, model: str) -> tuple[i
     if len(input_shape) != 3 or min(input_shape[1:]) < smallest:
         raise ConfigError(
             f"model={model} needs images [channels, height, width] of at least {smallest}×{smallest} pixels; the"
-            f" inputs of this data set have the shape {list(input_shape)}. Choose larger images, «dataset=mnist», or"
-            f" «model=mlp»."
+            f" inputs of this data set have the shape {list(input_shape)}. Choose larger images, `dataset=mnist`, or"
+            f" `model=mlp`."
         )
     channels, height, width = input_shape
     return channels, height, width

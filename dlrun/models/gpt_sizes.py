@@ -51,12 +51,12 @@ def chosen(size: Name | int, *, layers: int | None = None, heads: int | None = N
         wrong = ", ".join(f"{name}={number}" for name, number in found._asdict().items() if number < 1)
         raise ConfigError(
             f"model.size={size} with {wrong}: a transformer has at least 1 layer, 1 head and 1 feature. Type for"
-            f" example «model.size=micro», or «model.layers=4 model.heads=4 model.width=128»."
+            f" example `model.size=micro`, or `model.layers=4 model.heads=4 model.width=128`."
         )
     if found.width % found.heads:
         raise ConfigError(
             f"model.width={found.width} cannot be shared out evenly among model.heads={found.heads}. Type for example"
-            f" «model.width={_nearest(found)}», or another number of heads."
+            f" `model.width={_nearest(found)}`, or another number of heads."
         )
     return found
 

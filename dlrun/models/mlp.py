@@ -53,10 +53,10 @@ class MLP(nn.Module):
         if depth < 0 or min(sizes, default=1) < 1:
             raise ConfigError(
                 f"The hidden layers of model=mlp are {sizes} (depth {depth}); expected sizes of 1 or more, as in"
-                f" «model.width=128 model.depth=2» or «model.hidden=[128,64]»."
+                f" `model.width=128 model.depth=2` or `model.hidden=[128,64]`."
             )
         if not 0 <= dropout < 1:
-            raise ConfigError(f"model.dropout={dropout} must be at least 0 and less than 1, as in «model.dropout=0.1».")
+            raise ConfigError(f"model.dropout={dropout} must be at least 0 and less than 1, as in `model.dropout=0.1`.")
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise([prod(input_shape), *sizes]):
             layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[activation]()]

@@ -34,10 +34,10 @@ class Polynomial(nn.Module):
         if tuple(input_shape) not in ((), (1,)):
             raise ConfigError(
                 f"model=polynomial is of one variable, but the inputs of this data set have the shape"
-                f" {tuple(input_shape)}. Type «dataset=polynomial», or «model=linear»."
+                f" {tuple(input_shape)}. Type `dataset=polynomial`, or `model=linear`."
             )
         if degree < 0:
-            raise ConfigError(f"model.degree={degree} must be 0 or more, as in «model.degree=3».")
+            raise ConfigError(f"model.degree={degree} must be 0 or more, as in `model.degree=3`.")
         self.register_buffer("powers", torch.arange(degree + 1), persistent=False)
         self.coefficients = nn.Parameter(torch.zeros(degree + 1, outputs, dtype=torch.float64))
 

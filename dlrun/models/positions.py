@@ -36,7 +36,7 @@ def rotation(context: int, size: int) -> Rotation:
     if size % 2:
         raise ConfigError(
             f"model.positions=rotary turns pairs of features, and each head has {size}. Type for example"
-            f" «model.positions=learned», or give a width that is an even multiple of the heads."
+            f" `model.positions=learned`, or give a width that is an even multiple of the heads."
         )
     frequencies = BASE ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)
     angles = torch.outer(torch.arange(context, dtype=torch.float64), frequencies)

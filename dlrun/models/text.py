@@ -16,8 +16,8 @@ def window(input_shape: tuple[int, ...], vocabulary: int | None, *, model: str) 
     if vocabulary is None or len(input_shape) != 1:
         raise ConfigError(
             f"model={model} needs a text, whose samples are windows of tokens; the inputs of this data set have the"
-            f" shape {list(input_shape)} and no vocabulary. Choose a text, «dataset=tinyshakespeare», or another"
-            f" model, «model=mlp»."
+            f" shape {list(input_shape)} and no vocabulary. Choose a text, `dataset=tinyshakespeare`, or another"
+            f" model, `model=mlp`."
         )
     return input_shape[0], vocabulary
 
@@ -25,7 +25,7 @@ def window(input_shape: tuple[int, ...], vocabulary: int | None, *, model: str) 
 def check_dropout(dropout: float) -> None:
     """Raise `ConfigError` for a probability of dropout that is none, or that leaves nothing."""
     if not 0 <= dropout < 1:
-        raise ConfigError(f"model.dropout={dropout} must be at least 0 and less than 1, as in «model.dropout=0.1».")
+        raise ConfigError(f"model.dropout={dropout} must be at least 0 and less than 1, as in `model.dropout=0.1`.")
 
 
 def check_fits(seen: int, more: int, context: int) -> None:

@@ -80,7 +80,7 @@ def spaced(batch: Batch, most: int) -> Batch:
 def _counted(model: nn.Module) -> Counted:
     if not callable(getattr(model, "count", None)) or not hasattr(model, "vocabulary"):
         raise ConfigError(
-            f"optimizer=counting was given the model «{type(model).__name__}»; it needs one with count(x, y). "
+            f"optimizer=counting was given the model `{type(model).__name__}`; it needs one with count(x, y). "
             "Type model=ngram or model=uniform, or optimizer=adamw."
         )
     return cast("Counted", model)

@@ -45,7 +45,7 @@ class Descent:
         """Allocate the rule's state; raise ConfigError for a model without parameters."""
         if not objective.params:
             raise ConfigError(
-                f"The model «{type(objective.model).__name__}» has no parameters that require a gradient: "
+                f"The model `{type(objective.model).__name__}` has no parameters that require a gradient: "
                 f"nothing can be trained.{_otherwise(objective.model)}"
             )
         if hasattr(self.rule, "hidden"):

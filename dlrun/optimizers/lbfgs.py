@@ -41,7 +41,7 @@ class LBFGS:
         check_rate("lr", self.lr)
         if self.line_search not in (None, "strong_wolfe"):
             raise ConfigError(
-                f"optimizer.line_search is «{self.line_search}»; valid are «strong_wolfe» and null. "
+                f"optimizer.line_search is `{self.line_search}`; valid are `strong_wolfe` and null. "
                 "Type optimizer.line_search=strong_wolfe"
             )
 

@@ -102,7 +102,7 @@ def solve(features: Tensor, targets: Tensor, *, ridge: float = 0.0, rounding: fl
 def _linear(model: nn.Module) -> LinearInCoefficients:
     if not callable(getattr(model, "features", None)) or not isinstance(getattr(model, "coefficients", None), Tensor):
         raise ConfigError(
-            f"optimizer=least_squares was given the model «{type(model).__name__}»; it needs one with features(x) "
+            f"optimizer=least_squares was given the model `{type(model).__name__}`; it needs one with features(x) "
             "and coefficients, linear in them. Type model=polynomial or model=linear, or optimizer=lbfgs."
         )
     return cast("LinearInCoefficients", model)

@@ -56,7 +56,7 @@ def restore(name: str, into: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
     given, expected = [list(t.shape) for t in saved], [list(t.shape) for t in into]
     if given != expected:
         raise ConfigError(
-            f"The saved optimizer state «{name}» has the shapes {given}, this model needs {expected}. "
+            f"The saved optimizer state `{name}` has the shapes {given}, this model needs {expected}. "
             "Resume with the model and the optimizer that the checkpoint was written with."
         )
     for target, source in zip(into, saved, strict=True):

@@ -17,7 +17,7 @@ def difference(first: Side, second: Side, metric: str, *, higher_is_better: bool
     """
     common = sorted({*first.values(metric)} & {*second.values(metric)})
     if not common:
-        have = " and ".join(f"«{s.label}» has {_listed(s.values(metric))}" for s in (first, second))
+        have = " and ".join(f"`{s.label}` has {_listed(s.values(metric))}" for s in (first, second))
         raise UserError(
             f"Nothing can be paired: of the seeds, {have}. Run both with the same ones, as 'seed=range(5)' with -m."
         )
@@ -40,11 +40,11 @@ def metric_of(sides: Sequence[Side], asked: str | None) -> str:
         have = {name for summary in side.summaries.values() for name in summary.get("metrics") or {}}
         if metric.startswith("test/"):
             raise UserError(
-                f"«{side.label}» has not read the test split, so it has no {metric}. What may be compared without "
+                f"`{side.label}` has not read the test split, so it has no {metric}. What may be compared without "
                 f"reading it: {', '.join(sorted(name for name in have if not name.startswith('test/')))}."
             )
         raise UserError(
-            f"«{side.label}» has no {metric}.{did_you_mean(metric, have)} It has: {', '.join(sorted(have))}."
+            f"`{side.label}` has no {metric}.{did_you_mean(metric, have)} It has: {', '.join(sorted(have))}."
         )
     return metric
 
@@ -67,7 +67,7 @@ def _same_data(first: Side, second: Side, seed: int) -> None:
     kept = [side.configuration(seed).get("dataset") for side in (first, second)]
     changed = _changes(*(part if isinstance(part, dict) else {} for part in kept))
     raise UserError(
-        f"«{first.label}» and «{second.label}» are of different data or splits, so their difference would say "
+        f"`{first.label}` and `{second.label}` are of different data or splits, so their difference would say "
         f"nothing about what was varied. At seed {seed}: {_described(one)} against {_described(other)}."
         + (f" Of the configuration there differ: {', '.join(changed)}." if changed else "")
     )
@@ -77,7 +77,7 @@ def _same_loss(first: Side, second: Side, seed: int, metric: str) -> None:
     one, other = (side.configuration(seed).get("loss") for side in (first, second))
     if one != other:
         raise UserError(
-            f"{metric} is not the same quantity on both sides: «{first.label}» has the loss {one}, «{second.label}» "
+            f"{metric} is not the same quantity on both sides: `{first.label}` has the loss {one}, `{second.label}` "
             f"{other}. Compare by something else: --metric val/error."
         )
 

@@ -45,7 +45,7 @@ def lead(seen: Overview) -> str:
     found = paired(second.by_seed(seen.metric), first.by_seed(seen.metric), higher_is_better=seen.what.higher_is_better)
     if not found.n:
         return ""
-    return verdict(found, metric=seen.metric, first=f"«{second.label}», the next,", second=f"«{first.label}»")
+    return verdict(found, metric=seen.metric, first=f"`{second.label}`, the next,", second=f"`{first.label}`")
 
 
 def read(seen: Overview) -> str:

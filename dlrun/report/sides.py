@@ -55,13 +55,13 @@ def sides(references: Sequence[str]) -> list[Side]:
 def _all_groups(reference: str) -> list[Side]:
     sweep = find_sweep(reference)
     if sweep is None:
-        raise UserError(f"«dlrun compare {reference}» names one run: give another one, or a sweep with several groups.")
+        raise UserError(f"`dlrun compare {reference}` names one run: give another one, or a sweep with several groups.")
     seen = overview(sweep)
     groups = [group for group in seen.groups if finished(group.results)]
     if len(groups) < 2:
         raise UserError(
             f"{sweep.path} has {len(groups)} group{'s' * (len(groups) != 1)} of finished runs: give another sweep to "
-            f"compare it with, «dlrun compare {reference} OTHER»."
+            f"compare it with, `dlrun compare {reference} OTHER`."
         )
     groups.sort(key=lambda group: not group.selected)
     return [_of_group(seen, group, group.label) for group in groups]
@@ -88,7 +88,7 @@ def _side(reference: str) -> Side:
 def _of_run(run: RunDir) -> Side:
     summary = run.summary()
     if run.status() != "finished":
-        raise UserError(f"{run.path} has not finished (it is {run.status()}): «dlrun resume {run.id}» goes on with it.")
+        raise UserError(f"{run.path} has not finished (it is {run.status()}): `dlrun resume {run.id}` goes on with it.")
     return Side(
         f"{summary.get('name', 'run')} {run.id}", {int(summary["seed"]): run}, summary.get("selected_by") or "val/loss"
     )
@@ -97,7 +97,7 @@ def _of_run(run: RunDir) -> Side:
 def _of_group(seen: Overview, group: Group, label: str) -> Side:
     runs = {result.job.seed: result.run for result in finished(group.results)}
     if not runs:
-        raise UserError(f"No run of «{group.label}» in {seen.sweep.path} has finished.")
+        raise UserError(f"No run of `{group.label}` in {seen.sweep.path} has finished.")
     return Side(label, runs, seen.metric, seen.what.higher_is_better)
 
 
@@ -113,7 +113,7 @@ def _named(seen: Overview, label: str, reference: str) -> Group:
     if len(fitting) == 1:
         return fitting[0]
     raise UserError(
-        f"«{reference}» fits {len(fitting)} groups of {seen.sweep.path}, not one. There are:{_listed(seen)}"
+        f"`{reference}` fits {len(fitting)} groups of {seen.sweep.path}, not one. There are:{_listed(seen)}"
     )
 
 

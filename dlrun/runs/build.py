@@ -214,7 +214,7 @@ def _optimizer(plain: dict[str, Any], trainer: Trainer) -> Optimizer:
     missing = [name for name in ("lr", "init", step, "state_dict", "load_state_dict") if not hasattr(made, name)]
     if missing:
         raise ConfigError(
-            f"optimizer: {plain['optimizer']['_target_']} has no «{'», no «'.join(missing)}». An optimizer has lr, "
+            f"optimizer: {plain['optimizer']['_target_']} has no `{'`, no `'.join(missing)}`. An optimizer has lr, "
             f"init, update, state_dict and load_state_dict (dlrun.types.Rule), or is a class as those of torch.optim."
         )
     if step == "update":
@@ -232,10 +232,10 @@ def _metrics(plain: dict[str, Any], data: Data) -> dict[str, Metric]:
     taken = {"loss", *computed, *known_metrics.derived(dict.fromkeys([*computed, *own], 0.0), bytes_per_token=1.0)}
     for name, metric in own.items():
         if "/" in name:
-            raise ConfigError(f"metrics.{name}: a metric's name has no «/». Call it metrics.{name.replace('/', '_')}.")
+            raise ConfigError(f"metrics.{name}: a metric's name has no `/`. Call it metrics.{name.replace('/', '_')}.")
         if name in taken and getattr(metric, "func", metric) is not computed.get(name):
             raise ConfigError(
-                f"metrics.{name}: «{name}» is computed anyway, and not by {plain['metrics'][name]['_target_']}. Give "
+                f"metrics.{name}: `{name}` is computed anyway, and not by {plain['metrics'][name]['_target_']}. Give "
                 f"it a name of its own, as metrics.my_{name}; taken are: {', '.join(sorted(taken))}."
             )
     return computed | own

@@ -98,7 +98,7 @@ def check_tokenizer(data: Data, trusted: Sequence[str]) -> None:
     if tokenizers.described(again) != kept or again.size != data.tokenizer.size:
         raise ConfigError(
             f"{kept['class']}.load(content) returns another tokenizer than the one whose content() it was given"
-            f" (of {again.size} tokens, expected {data.tokenizer.size}): «dlrun sample» would write something else."
+            f" (of {again.size} tokens, expected {data.tokenizer.size}): `dlrun sample` would write something else."
         )
 
 

@@ -25,7 +25,7 @@ def of_run(folder: RunDir) -> tuple[dict[str, Any], int]:
     if folder.last.exists():
         content = checkpoint.load(folder.last)
         return content["model"], int(content["state"]["step"])
-    raise UserError(f"{folder.path} has no weights yet (status {folder.status()}). Type «dlrun resume {folder.id}».")
+    raise UserError(f"{folder.path} has no weights yet (status {folder.status()}). Type `dlrun resume {folder.id}`.")
 
 
 def start_from(reference: str, model: nn.Module) -> str:
@@ -62,7 +62,7 @@ def _digest(values: dict[str, Any]) -> str:
 def _of_file(file: Path) -> dict[str, Any]:
     values = checkpoint.load(file).get("model")
     if not isinstance(values, dict):
-        raise UserError(f"{file} is a checkpoint without weights: it has no «model». Give a run's last.pt or best.pt.")
+        raise UserError(f"{file} is a checkpoint without weights: it has no `model`. Give a run's last.pt or best.pt.")
     return values
 
 

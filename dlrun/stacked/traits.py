@@ -62,7 +62,7 @@ def _optimizer_alone(optimizer: Optimizer) -> str | None:
         return f"{type(optimizer).__name__} takes no gradient steps that runs can share"
     if type(optimizer.rule) not in (SGD, Adam):
         name = "a class of torch.optim" if isinstance(optimizer.rule, TorchRule) else type(optimizer.rule).__name__
-        return f"{name} is no rule for many runs at once; «optimizer=sgd» and «optimizer=adamw» are"
+        return f"{name} is no rule for many runs at once; `optimizer=sgd` and `optimizer=adamw` are"
     return None
 
 

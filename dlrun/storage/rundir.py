@@ -61,7 +61,7 @@ class RunDir:
         """Raise `UserError` if there is a run in the folder already."""
         if self.taken:
             raise UserError(
-                f"{self.path} holds a run already. Type «dlrun resume {self.id}» to go on with it, or give another "
+                f"{self.path} holds a run already. Type `dlrun resume {self.id}` to go on with it, or give another "
                 f"folder (hydra.run.dir=…)."
             )
 
@@ -281,12 +281,12 @@ def find(reference: str, *, what: str = "run") -> RunDir:
         return fitting[0]
     if fitting:
         names = "\n  ".join(str(r.path) for r in fitting)
-        raise UserError(f"«{reference}» fits {len(fitting)} runs:\n  {names}\nGive more of the id, or the folder.")
+        raise UserError(f"`{reference}` fits {len(fitting)} runs:\n  {names}\nGive more of the id, or the folder.")
     newest = "".join(f"\n  {r.id}  {r.path}" for r in runs[-5:])
     raise UserError(
-        f"No {what} «{reference}»: it is neither the folder of a {what} nor the beginning of its id under {outputs()}."
-        + (f"\nThe newest runs are:{newest}" if newest else "\nThere is no run yet: type «dlrun train».")
-        + ("\n«dlrun runs» lists them all." if what == "run" else "\n«dlrun runs [--sweeps]» lists them all.")
+        f"No {what} `{reference}`: it is neither the folder of a {what} nor the beginning of its id under {outputs()}."
+        + (f"\nThe newest runs are:{newest}" if newest else "\nThere is no run yet: type `dlrun train`.")
+        + ("\n`dlrun runs` lists them all." if what == "run" else "\n`dlrun runs [--sweeps]` lists them all.")
     )
 
 

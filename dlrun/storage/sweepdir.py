@@ -103,5 +103,5 @@ def find_sweep(reference: str) -> SweepDir | None:
     fitting = [sweep for sweep in all_sweeps() if reference and sweep.id.startswith(reference)]
     if len(fitting) > 1:
         names = "\n  ".join(str(sweep.path) for sweep in fitting)
-        raise UserError(f"«{reference}» fits {len(fitting)} sweeps:\n  {names}\nGive more of the id, or the folder.")
+        raise UserError(f"`{reference}` fits {len(fitting)} sweeps:\n  {names}\nGive more of the id, or the folder.")
     return fitting[0] if fitting else None

@@ -73,7 +73,7 @@ def never_rises(train: Table) -> Claim:
     worst = max(rises)
     draws = len({seed for row in train.values() for seed in row})
     told = f"{len(rises)} steps from a degree to the next on {draws} draws: the largest change is {worst:+.2g}"
-    # not «any rise above»: a rise that is nan is no fall
+    # not `any rise above`: a rise that is nan is no fall
     return judged(text, all(rise <= ROUNDING for rise in rises), f"{told} (allowed for rounding: {ROUNDING:g}).")
 
 

@@ -69,7 +69,7 @@ class Conductor:
             told = f"{type(error).__name__}: {error}".removesuffix(": ")
             self.close("killed" if killed else "failed", error=told)
             if killed:
-                output.say(f"stopped; «dlrun resume {self.sweep.id}» goes on from there")
+                output.say(f"stopped; `dlrun resume {self.sweep.id}` goes on from there")
         self._stack.close()
 
     def close(self, status: str, **values: Any) -> None:

@@ -1,7 +1,7 @@
 """The jobs' configurations from their overrides: composed once for each set of choices, then copied and set.
 
 Composing costs Hydra tens of milliseconds a job, a copy with values set one or two. What comes out
-is what Hydra composes (tests/test_sweep_expand.py), and whatever is unusual is left to Hydra.
+is what Hydra composes (tests/sweeps/test_expand.py), and whatever is unusual is left to Hydra.
 """
 
 from __future__ import annotations

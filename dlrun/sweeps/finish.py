@@ -121,7 +121,7 @@ def _tell_failures(sweep: SweepDir, failed: Sequence[Result]) -> None:
         output.warn(f"{label(result.job)}: {result.status}: {error}\n  {result.run.log}")
     stopped = sum(result.status == "failed" for result in failed)
     how = f"dlrun resume {sweep.id}" + (" --retry-failed" if stopped else "")
-    output.warn(f"{len(failed)} of {len(manifest.read(sweep).jobs)} jobs did not finish; «{how}» runs them again")
+    output.warn(f"{len(failed)} of {len(manifest.read(sweep).jobs)} jobs did not finish; `{how}` runs them again")
 
 
 def _report(conductor: Conductor) -> Path | None:
@@ -130,7 +130,7 @@ def _report(conductor: Conductor) -> Path | None:
     try:
         place = write(sweep, figures=all(each.get("figures", True) for each in settings))
     except Exception as error:
-        output.warn(f"The report could not be made: {type(error).__name__}: {error}. «dlrun report {sweep.id}»")
+        output.warn(f"The report could not be made: {type(error).__name__}: {error}. `dlrun report {sweep.id}`")
         return None
     return place
 
@@ -151,5 +151,5 @@ def _wait(conductor: Conductor) -> None:
         output.say(f"  {tracking.link(conductor.sweep)}")
     else:
         output.say(
-            f"  not all is in MLflow yet; it goes on by itself, and «dlrun sync {conductor.sweep.id}» sees to it"
+            f"  not all is in MLflow yet; it goes on by itself, and `dlrun sync {conductor.sweep.id}` sees to it"
         )

@@ -122,7 +122,7 @@ def tell_continued(sweep: SweepDir, what: Manifest, *, retry_failed: bool) -> No
     finished, failed = statuses.count("finished"), statuses.count("failed")
     output.say(f"continuing {sweep.path}: {finished} of {len(statuses)} finished")
     if failed and not retry_failed:
-        output.say(f"  {failed} failed and stay so; «dlrun resume {sweep.id} --retry-failed» runs them again")
+        output.say(f"  {failed} failed and stay so; `dlrun resume {sweep.id} --retry-failed` runs them again")
 
 
 def is_over(sweep: SweepDir, *, retry_failed: bool = False) -> bool:
@@ -133,7 +133,7 @@ def is_over(sweep: SweepDir, *, retry_failed: bool = False) -> bool:
     failed = statuses.count("failed")
     if (failed and retry_failed) or {"missing", "killed", "running"} & {*statuses}:
         return False
-    how = f"; «dlrun resume {sweep.id} --retry-failed» runs the {failed} that failed again" if failed else ""
+    how = f"; `dlrun resume {sweep.id} --retry-failed` runs the {failed} that failed again" if failed else ""
     output.say(f"all {len(statuses)} jobs have ended: {sweep.report}\n  sweep.fresh=true runs all of them anew{how}")
     return True
 

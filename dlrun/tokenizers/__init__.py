@@ -116,7 +116,7 @@ def check(kind: str, vocabulary_size: int | None = None) -> None:
         )
     least = LEAST if kind == "bpe" else 2
     if vocabulary_size < least:
-        reason = "one for each byte" if kind == "bpe" else "«<unk>» and «<eos>»"
+        reason = "one for each byte" if kind == "bpe" else "`<unk>` and `<eos>`"
         raise ConfigError(
             f"dataset.vocabulary_size={vocabulary_size}: dataset.tokenizer={kind} has at least {least} tokens, "
             f"{reason}. Type for example dataset.vocabulary_size=1024."

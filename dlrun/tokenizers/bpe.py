@@ -66,7 +66,7 @@ class Bpe:
             return self._each(pieces)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of `tokens`; bytes that are no character become «�»."""
+        """Return the text of `tokens`; bytes that are no character become `�`."""
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
         return text
 
@@ -95,7 +95,7 @@ def _library() -> Any:
         import tokenizers
     except ImportError:
         raise UserError(
-            "dataset.tokenizer=bpe needs the package «tokenizers»: pip install tokenizers. "
+            "dataset.tokenizer=bpe needs the package `tokenizers`: pip install tokenizers. "
             "Without it there are dataset.tokenizer=character, byte and word."
         ) from None
     return tokenizers

@@ -29,7 +29,7 @@ class Byte:
         return list(text.encode(errors="surrogateescape"))
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of `tokens`; bytes that are no character become «�»."""
+        """Return the text of `tokens`; bytes that are no character become `�`."""
         return bytes(tokens).decode(errors="replace")
 
     def content(self) -> dict[str, Any]:

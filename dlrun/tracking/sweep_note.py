@@ -70,7 +70,7 @@ def test_reads(summary: dict[str, Any], results: Sequence[Result]) -> int:
 
 
 def counted(results: Sequence[Result]) -> str:
-    """Return how many jobs have which status: «11 finished, 1 failed»."""
+    """Return how many jobs have which status: `11 finished, 1 failed`."""
     counts = Counter(result.status for result in results)
     return ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
 

@@ -60,7 +60,7 @@ class GridSweeper(Sweeper):
         for override in overrides:
             if override.is_sweep_override() and not override.is_discrete_sweep():
                 raise ConfigError(
-                    f"«{override.input_line}» is a range to search in, and a grid takes values one by one. "
+                    f"`{override.input_line}` is a range to search in, and a grid takes values one by one. "
                     f"Type hydra/sweeper=optuna to search."
                 )
         (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)

@@ -66,7 +66,7 @@ def _from_archive(source: Source, mirror: str, folder: Path, lacking: list[File]
             # only the named members are read, so no path in the archive can lead elsewhere
             member = archive.extractfile(_member(archive, file))
             if member is None:
-                raise DataError(f"«{file.name}» is not a file in the archive")
+                raise DataError(f"`{file.name}` is not a file in the archive")
             target = folder / file.name
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_name(f".{os.getpid()}.{target.name}")
@@ -82,7 +82,7 @@ def _member(archive: tarfile.TarFile, file: File) -> tarfile.TarInfo:
     try:
         return archive.getmember(file.name)
     except KeyError:
-        raise DataError(f"the archive has no «{file.name}»") from None
+        raise DataError(f"the archive has no `{file.name}`") from None
 
 
 @contextmanager

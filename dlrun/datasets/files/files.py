@@ -47,7 +47,7 @@ def folder_of(source: Source, path: str | None = None) -> Path:
     # finding a package does not import it: scikit-learn takes 1.4 s
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise DataError(f"The data set «{source.name}» lies in the package «{package}»: pip install scikit-learn.")
+        raise DataError(f"The data set `{source.name}` lies in the package `{package}`: pip install scikit-learn.")
     return Path(spec.submodule_search_locations[0]) / inside
 
 
@@ -114,14 +114,14 @@ def missing(source: Source, folder: Path, reasons: list[str] | None = None) -> s
     lacking = [file for file in source.files if find(folder, file) is None]
     failed = "".join(f"\n  {reason}" for reason in reasons or [])
     files = "\n".join(f"  {folder / file.name}  {file.size:,} bytes  {file.sha256}" for file in lacking)
-    where = f"The folder {folder} lacks {len(lacking)} of the {len(source.files)} files of the data set «{source.name}»"
+    where = f"The folder {folder} lacks {len(lacking)} of the {len(source.files)} files of the data set `{source.name}`"
     example = next(name for name in OFFLINE if SOURCES[name].text == source.text)
     return (
         where
         + (f", and no mirror gave them:{failed}\n" if failed else ".\n")
         + f"Its home is {source.home}. Put there, plain, .gz or .xz (size and SHA-256 of the unpacked content):\n"
         + f"{files}\n"
-        + f"or set DLRUN_DATA to the folder that holds «{source.name}/», or dataset.path to the one with the files.\n"
+        + f"or set DLRUN_DATA to the folder that holds `{source.name}/`, or dataset.path to the one with the files.\n"
         + f"These data sets need no download: {', '.join(OFFLINE)} (dataset={example})."
     )
 
@@ -142,7 +142,7 @@ def _altered(path: Path, file: File, found: str) -> str:
     return (
         f"The file {path} is truncated or altered: {found};\n"
         f"expected are {file.size:,} bytes and SHA-256 {file.sha256}.\n"
-        "Delete it and put the original there («dlrun data» lists the homes), or download it: dlrun data NAME."
+        "Delete it and put the original there (`dlrun data` lists the homes), or download it: dlrun data NAME."
     )
 
 

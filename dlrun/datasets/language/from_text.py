@@ -56,7 +56,7 @@ def from_text(
     elif lacking := [name for name in ("size", "encode", "decode", "content") if not hasattr(tokenizer, name)]:
         raise ConfigError(
             f"dataset.tokenizer={tokenizer}: expected {', '.join(tokenizers.KINDS)}, or an object of a class of yours; "
-            f"this one has no «{lacking[0]}»."
+            f"this one has no `{lacking[0]}`."
         )
     elif vocabulary_size is not None:
         raise ConfigError(f"vocabulary_size={vocabulary_size}: the tokenizer that is given has its own size. Leave it.")
@@ -142,10 +142,10 @@ def _passages(
     own = {"validation": validation, "test": test}
     for part, size in (("validation", validation_size), ("test", test_size)):
         if own[part] is not None and size:
-            raise ConfigError(f"dataset.{part}_size={size}: the data set «{name}» has its own {part} split. Give 0.")
+            raise ConfigError(f"dataset.{part}_size={size}: the data set `{name}` has its own {part} split. Give 0.")
     text = _text(train)
     if not len(text):
-        raise DataError(f"The text of «{name}» is empty.")
+        raise DataError(f"The text of `{name}` is empty.")
     cut = parts(text, validation_size=validation_size, test_size=test_size)
     return cut | {part: Passage.whole(_text(text)) for part, text in own.items() if text is not None}
 
@@ -172,7 +172,7 @@ def _too_short(name: str, part: str, n: int, context: int) -> str:
         longer = f"a longer text (a larger dataset.{part}_size, where it is cut from the training text; 0 for none)"
     smaller = f"dataset.context={n - 1} or less, or " if n > 1 else ""
     return (
-        f"The {part} split of «{name}» has {n:,} token{'s' if n != 1 else ''}; a window of dataset.context={context} "
+        f"The {part} split of `{name}` has {n:,} token{'s' if n != 1 else ''}; a window of dataset.context={context} "
         f"and the token behind it need {context + 1:,}. Give {smaller}{longer}."
     )
 
@@ -182,5 +182,5 @@ def _check_range(name: str, tokens: dict[str, Tokens], size: int) -> None:
         low, high = int(split.values.min()), int(split.values.max())
         if low < 0 or high >= size:
             raise DataError(
-                f"The tokens of the {part} split of «{name}» run from {low} to {high}; expected are 0 to {size - 1}."
+                f"The tokens of the {part} split of `{name}` run from {low} to {high}; expected are 0 to {size - 1}."
             )

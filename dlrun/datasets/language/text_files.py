@@ -114,8 +114,8 @@ def _checked(path: Path, *, ended: bool) -> Iterator[str]:
         yield from pieces(path, ended=ended)
     except NotText as error:
         raise DataError(
-            f"The file {path} is not text: {error}. Expected is UTF-8. Convert it, for example with «iconv -f latin1 "
-            f"-t utf-8», or leave it out."
+            f"The file {path} is not text: {error}. Expected is UTF-8. Convert it, for example with `iconv -f latin1 "
+            f"-t utf-8`, or leave it out."
         ) from None
     except OSError as error:
         raise DataError(f"The file {path} cannot be read: {error.strerror or error}.") from None

@@ -49,7 +49,7 @@ def augmentation(options: Mapping[str, int | float | bool] | None, shape: tuple[
     for name, value in options.items():
         if name not in valid:
             hint = did_you_mean(name, valid)
-            raise ConfigError(f"dataset.augment has no «{name}».{hint} Valid are {', '.join(valid)}.")
+            raise ConfigError(f"dataset.augment has no `{name}`.{hint} Valid are {', '.join(valid)}.")
         if not _in_range(name, value):
             raise ConfigError(
                 f"dataset.augment.{name}={value}: expected is a number of pixels for shift, true or false "

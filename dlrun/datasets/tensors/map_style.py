@@ -120,9 +120,9 @@ def from_datasets(
     the classes are not known.
     """
     if validation is not None and validation_size:
-        raise ConfigError(f"dataset.validation_size: the data set «{name}» has its own validation split. Give 0.")
+        raise ConfigError(f"dataset.validation_size: the data set `{name}` has its own validation split. Give 0.")
     if len(train) == 0:
-        raise DataError(f"The data set «{name}» has no training sample.")
+        raise DataError(f"The data set `{name}` has no training sample.")
     index = cut(len(train), seed=split_seed, validation_size=validation_size, train_size=train_size)
     if task == "classification" and not class_names and classes is None:
         classes = _known_classes(name, train)
@@ -160,8 +160,8 @@ def _known_classes(name: str, samples: Samples) -> int:
         if values is not None:
             return int(torch.as_tensor(values).max()) + 1
     raise ConfigError(
-        f"How many classes the data set «{name}» has is not known without reading all of it: "
-        "give from_datasets(…, classes=10), or give the data set an attribute «targets»."
+        f"How many classes the data set `{name}` has is not known without reading all of it: "
+        "give from_datasets(…, classes=10), or give the data set an attribute `targets`."
     )
 
 

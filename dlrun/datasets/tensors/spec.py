@@ -27,13 +27,13 @@ def spec_of(
     shape = tuple(x.shape[1:])
     if task != "classification":
         if classes is not None or class_names:
-            raise ConfigError(f"The data set «{name}» is for {task}, which has no classes.")
+            raise ConfigError(f"The data set `{name}` is for {task}, which has no classes.")
         return Spec(task, shape, outputs=y[0].numel() if task == "regression" else 1)
     if y.is_floating_point():
         raise DataError(_whole(name, y))
     classes = classes or len(class_names) or int(y.max()) + 1
     if class_names and len(class_names) != classes:
-        raise ConfigError(f"The data set «{name}» has {classes} classes and {len(class_names)} class names.")
+        raise ConfigError(f"The data set `{name}` has {classes} classes and {len(class_names)} class names.")
     return Spec(task, shape, outputs=classes, classes=classes, class_names=tuple(class_names))
 
 
@@ -47,15 +47,15 @@ def targets(name: str, spec: Spec, y: Tensor) -> Tensor:
             raise DataError(_whole(name, y))
         low, high = int(y.min()), int(y.max())
         if low < 0 or high >= spec.outputs:
-            raise DataError(f"The classes of «{name}» run from {low} to {high}; expected are 0 to {spec.outputs - 1}.")
+            raise DataError(f"The classes of `{name}` run from {low} to {high}; expected are 0 to {spec.outputs - 1}.")
         return y.to(torch.int64)
     if spec.task == "regression":
         y = y.reshape(len(y), -1).to(torch.float32)
         if y.shape[1] != spec.outputs or not bool(y.isfinite().all()):
-            raise DataError(f"The targets of «{name}» are not [N, {spec.outputs}] finite numbers: {list(y.shape)}.")
+            raise DataError(f"The targets of `{name}` are not [N, {spec.outputs}] finite numbers: {list(y.shape)}.")
     return y
 
 
 def _whole(name: str, y: Tensor) -> str:
     kind = str(y.dtype).removeprefix("torch.")
-    return f"The targets of «{name}» are {kind} of shape {list(y.shape)}; a classification needs whole numbers, [N]."
+    return f"The targets of `{name}` are {kind} of shape {list(y.shape)}; a classification needs whole numbers, [N]."

@@ -91,7 +91,7 @@ def from_tensors(
     pairs = {part: _checked(name, part, pair) for part, pair in given.items() if pair is not None}
     for part, size in (("validation", validation_size), ("test", test_size)):
         if part in pairs and size:
-            raise ConfigError(f"dataset.{part}_size={size}: the data set «{name}» has its own {part} split. Give 0.")
+            raise ConfigError(f"dataset.{part}_size={size}: the data set `{name}` has its own {part} split. Give 0.")
     x, y = pairs["train"]
     spec = spec_of(name, task, x, y, classes=classes, class_names=class_names)
     index = cut(
@@ -126,11 +126,11 @@ def _checked(name: str, part: str, pair: Pair) -> Pair:
     x = x[:, None] if x.ndim == 1 else x
     if x.ndim < 2 or len(x) == 0 or y.ndim == 0 or len(x) != len(y):
         raise DataError(
-            f"The {part} split of «{name}» has inputs of shape {list(x.shape)} and targets of shape {list(y.shape)}; "
+            f"The {part} split of `{name}` has inputs of shape {list(x.shape)} and targets of shape {list(y.shape)}; "
             "expected are [N, ...] and [N, ...] with the same N of at least 1."
         )
     if x.is_floating_point() and not bool(x.isfinite().all()):
-        raise DataError(f"The inputs of the {part} split of «{name}» are not all finite numbers.")
+        raise DataError(f"The inputs of the {part} split of `{name}` are not all finite numbers.")
     return x, y
 
 

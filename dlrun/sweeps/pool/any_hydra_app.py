@@ -51,7 +51,7 @@ def goes_on(on_failure: str) -> bool:
     """Return whether a failed job lets others start; raise `ConfigError` if it is neither of the two words."""
     if on_failure not in ON_FAILURE:
         raise ConfigError(
-            f"hydra.launcher.on_failure=«{on_failure}»: it is one of {', '.join(ON_FAILURE)}."
+            f"hydra.launcher.on_failure=`{on_failure}`: it is one of {', '.join(ON_FAILURE)}."
             f"{did_you_mean(on_failure, ON_FAILURE)}"
         )
     return on_failure == "continue"

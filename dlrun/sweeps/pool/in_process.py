@@ -22,7 +22,7 @@ TICK = 0.25
 class Inside:
     """A context that holds a slot, in which tasks can be carried out here; what `Pool` is for processes.
 
-    On a GPU «cuda» is the slot's meanwhile, so that what is built within lies where it will be trained. A task that
+    On a GPU `cuda` is the slot's meanwhile, so that what is built within lies where it will be trained. A task that
     raises or exits harms no other, and what it changes of the process is put back. One that kills its process ends
     the sweep.
     """
@@ -126,7 +126,7 @@ def _taken(slots: Sequence[Slot]) -> Iterator[Slot]:
 
 @contextmanager
 def _current(slot: Slot) -> Iterator[None]:
-    """Have «cuda» mean the slot's GPU."""
+    """Have `cuda` mean the slot's GPU."""
     if slot.device is None:
         yield
         return

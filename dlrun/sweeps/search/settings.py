@@ -78,7 +78,7 @@ def _check_grid(space: Space) -> None:
     if endless:
         raise ConfigError(
             f"hydra.sweeper.sampler=grid: {', '.join(endless)} has no end of values. Give some of them, as in "
-            f"«{endless[0]}=0.01,0.03,0.1» or «{endless[0]}=range(0.1,0.6,0.1)», or choose another sampler."
+            f"`{endless[0]}=0.01,0.03,0.1` or `{endless[0]}=range(0.1,0.6,0.1)`, or choose another sampler."
         )
     if (space.size() or 0) > LARGEST_GRID:
         raise ConfigError(
@@ -90,5 +90,5 @@ def _check_grid(space: Space) -> None:
 def _check_name(key: str, given: str, valid: tuple[str, ...]) -> None:
     if given not in valid:
         raise ConfigError(
-            f"hydra.sweeper.{key}=«{given}»: it is one of {', '.join(valid)}.{did_you_mean(str(given), valid)}"
+            f"hydra.sweeper.{key}=`{given}`: it is one of {', '.join(valid)}.{did_you_mean(str(given), valid)}"
         )

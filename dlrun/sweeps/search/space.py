@@ -193,7 +193,7 @@ def read(overrides: Sequence[str], loader: ConfigLoader | None = None) -> Space:
 
 def _seeds(override: Override) -> tuple[str, ...]:
     if override.is_interval_sweep():
-        raise ConfigError(f"«{override.input_line}»: the seed is not searched. Each trial is run with 'seed=range(3)'.")
+        raise ConfigError(f"`{override.input_line}`: the seed is not searched. Each trial is run with 'seed=range(3)'.")
     return tuple(override.sweep_string_iterator())
 
 
@@ -205,7 +205,7 @@ def _dimension(override: Override) -> Dimension:
         return _steps(override, value)
     values = tuple(dict.fromkeys(override.sweep_string_iterator()))
     if not values:
-        raise ConfigError(f"«{override.input_line}» gives no value at all.")
+        raise ConfigError(f"`{override.input_line}` gives no value at all.")
     return Choice(values)
 
 
@@ -213,22 +213,22 @@ def _interval(override: Override, sweep: IntervalSweep) -> Interval:
     assert sweep.start is not None and sweep.end is not None
     whole = "int" in sweep.tags or (isinstance(sweep.start, int) and isinstance(sweep.end, int))
     if sweep.start > sweep.end:
-        raise ConfigError(f"«{override.input_line}»: the interval ends before it begins. Give the smaller end first.")
+        raise ConfigError(f"`{override.input_line}`: the interval ends before it begins. Give the smaller end first.")
     log = "log" in sweep.tags
     if log and sweep.start <= 0:
-        raise ConfigError(f"«{override.input_line}»: a logarithmic interval begins above zero, not at {sweep.start}.")
+        raise ConfigError(f"`{override.input_line}`: a logarithmic interval begins above zero, not at {sweep.start}.")
     return Interval(sweep.start, sweep.end, log=log, whole=whole)
 
 
 def _steps(override: Override, sweep: RangeSweep) -> Steps:
     values = tuple(sorted(sweep.range()))
     if not values:
-        raise ConfigError(f"«{override.input_line}» gives no value at all.")
+        raise ConfigError(f"`{override.input_line}` gives no value at all.")
     log = "log" in sweep.tags
     whole = all(isinstance(value, int) for value in values)
     if log and (not whole or abs(sweep.step) != 1 or values[0] < 1):
         raise ConfigError(
-            f"«{override.input_line}»: a logarithmic range has whole numbers from 1 on and the step 1. "
+            f"`{override.input_line}`: a logarithmic range has whole numbers from 1 on and the step 1. "
             "For others write tag(log, interval(…))."
         )
     return Steps(values, abs(sweep.step), log)

@@ -52,7 +52,7 @@ class Backend(Protocol):
         """Store points, params and tags, the tags last."""
 
     def add_inputs(self, experiment_id: str, run_id: str, datasets: Sequence[Mapping[str, Any]]) -> None:
-        """Store which data a run used; each has MLflow's fields of a data set, and is named «data/split»."""
+        """Store which data a run used; each has MLflow's fields of a data set, and is named `data/split`."""
 
     def tags(self, run_id: str) -> dict[str, str]:
         """Return the tags of a run as they are now."""

@@ -88,7 +88,7 @@ class Service:
         )
 
     def add_inputs(self, experiment_id: str, run_id: str, datasets: Sequence[Mapping[str, Any]]) -> None:
-        """Store which data a run used; each has MLflow's fields of a data set, and is named «data/split»."""
+        """Store which data a run used; each has MLflow's fields of a data set, and is named `data/split`."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         self._client.log_inputs(

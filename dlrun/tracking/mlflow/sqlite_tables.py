@@ -1,6 +1,6 @@
 """A SQLite store, its tables written directly: MLflow takes three seconds to import, and 20 ms a run.
 
-The rows are those that MLflow's own client leaves (tests/test_tracking_tables.py compares every table), and only
+The rows are those that MLflow's own client leaves (tests/tracking/test_sqlite_tables.py compares every table), and only
 the layout that they were written for is touched: `SCHEMA` is MLflow's name for it. A store of another layout, so
 one that a later MLflow has migrated, is written through its client (`service`), and so is what is rare.
 """

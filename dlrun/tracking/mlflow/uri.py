@@ -76,14 +76,14 @@ def check_uri() -> None:
     kind = _dialect(uri)
     if ":" not in uri or kind == "file":
         raise UserError(
-            f"MLFLOW_TRACKING_URI is «{uri}»: MLflow no longer keeps runs in plain folders.\n"
+            f"MLFLOW_TRACKING_URI is `{uri}`: MLflow no longer keeps runs in plain folders.\n"
             "Give a database (sqlite:////absolute/path/mlflow.db, postgresql://…) or a server (http://host:5000),\n"
-            "or type «unset MLFLOW_TRACKING_URI» for dlrun's own store in its outputs folder."
+            "or type `unset MLFLOW_TRACKING_URI` for dlrun's own store in its outputs folder."
         )
     valid = (*DATABASES, *SERVERS)
     if kind not in valid and kind not in {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}:
         raise UserError(
-            f"MLFLOW_TRACKING_URI is «{redacted(uri)}»: «{kind}:» is no kind of store that MLflow knows."
+            f"MLFLOW_TRACKING_URI is `{redacted(uri)}`: `{kind}:` is no kind of store that MLflow knows."
             f"{did_you_mean(kind, valid)}\nValid are {', '.join(valid)}; for example http://host:5000."
         )
 
@@ -97,7 +97,7 @@ def check(*, system_metrics: bool = False) -> None:
     if system_metrics and importlib.util.find_spec("psutil") is None:
         raise UserError(
             "tracking.system_metrics=true needs the package psutil, which is not installed.\n"
-            "Type «pip install psutil», or leave tracking.system_metrics at false."
+            "Type `pip install psutil`, or leave tracking.system_metrics at false."
         )
 
 

@@ -1,0 +1,158 @@
+"""`dlrun compare`: pairs by seed, refuses what cannot be compared, and says how sure a difference is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlrun.analysis.statistics import interval
+from dlrun.storage.sweepdir import SweepDir
+from tests.conftest import Called
+from tests.made_sweeps import group_of, made_sweep
+
+Call = Callable[..., Called]
+SEEDS = [0, 1, 2, 3, 4]
+
+
+def value(rate: float, seed: int) -> float:
+    """Return an error: seeds differ by more than rates, and rates on each seed by 0.02 give or take a little."""
+    shared = 0.3 * np.random.default_rng(seed).random()
+    own = 0.002 * np.random.default_rng([seed, int(1000 * rate)]).random()
+    return float(0.1 + shared + own + (0.02 if rate == 0.1 else 0.0))
+
+
+def errors(values: dict[str, Any]) -> dict[str, float]:
+    error = value(values["optimizer.lr"], values["seed"])
+    return {"val/error": error, "val/accuracy": 1 - error, "val/loss": error}
+
+
+@pytest.fixture
+def sweep(here: Path) -> SweepDir:
+    return swept(here, "aaaa")
+
+
+def swept(here: Path, name: str, metrics: Callable[[dict[str, Any]], Any] = errors, **grid: Any) -> SweepDir:
+    """Make a sweep where `dlrun` looks for sweeps."""
+    folder = here / "outputs" / "sweeps" / "2026-01-01" / f"120000-made-{name}"
+    return made_sweep(folder, {"optimizer.lr": [0.1, 0.01, 0.02], "seed": SEEDS} | grid, metrics)
+
+
+def test_groups_of_a_sweep_are_paired_by_seed(sweep: SweepDir, call: Call) -> None:
+    done = call("compare", "aaaa:lr=0.1", "aaaa:lr=0.01")
+    assert done.code == 0
+    differences = [value(0.01, seed) - value(0.1, seed) for seed in SEEDS]
+    low, high = interval(differences)
+    assert "`aaaa:lr=0.01` is better than `aaaa:lr=0.1` in val/error" in done.out
+    assert f"by {np.mean(differences):+.3g} in the mean" in done.out
+    assert f"{low:+.3g} to {high:+.3g} (5 seeds)" in done.out
+
+
+def test_what_is_seed_noise_is_called_so(sweep: SweepDir, call: Call) -> None:
+    done = call("compare", "aaaa:lr=0.02", "aaaa:lr=0.01")
+    assert "cannot be told from seed noise" in done.out
+
+
+def test_high_is_better_of_an_accuracy(sweep: SweepDir, call: Call) -> None:
+    done = call("compare", "aaaa:lr=0.1", "aaaa:lr=0.01", "--metric", "val/accuracy")
+    assert "val/accuracy, higher is better" in done.out
+    assert "is better than" in done.out
+
+
+def test_one_sweep_stands_for_its_groups_the_best_first(sweep: SweepDir, call: Call) -> None:
+    done = call("compare", str(sweep.path))
+    assert done.out.count("`optimizer.lr=0.01` ") + done.out.count("`optimizer.lr=0.02` ") >= 2
+    assert "`optimizer.lr=0.1` is worse than" in done.out
+
+
+def test_a_sweep_stands_for_its_selected_group(sweep: SweepDir, here: Path, call: Call) -> None:
+    undecided = call("compare", "aaaa", "aaaa:lr=0.1")
+    assert undecided.code == 2
+    assert "none was selected" in undecided.err
+    assert "aaaa:optimizer.lr=0.1" in undecided.err
+    sweep.update(selected={"group": group_of(optimizer__lr=0.01)})
+    done = call("compare", "aaaa", "aaaa:lr=0.1")
+    assert "`aaaa:lr=0.1` is worse than `aaaa:optimizer.lr=0.01`" in done.out
+
+
+def test_single_runs_say_nothing_about_noise(sweep: SweepDir, call: Call) -> None:
+    done = call("compare", "aaaa/0", str(sweep.path / "5"), "--metric", "val/error")
+    assert done.code == 0
+    assert "says nothing about seed noise" in done.out
+    apart = call("compare", "aaaa/0", "aaaa/6", "--metric", "val/error")
+    assert apart.code == 2
+    assert "Nothing can be paired" in apart.err
+
+
+def test_several_are_compared_with_the_first(sweep: SweepDir, call: Call) -> None:
+    done = call("compare", "aaaa:lr=0.1", "aaaa:lr=0.01", "aaaa:lr=0.02", "aaaa:lr=0.1")
+    assert done.out.count("`aaaa:lr=0.1`") >= 3
+    assert "have the same val/error on each of 5 seeds" in done.out
+    assert "one in twenty" in done.out
+
+
+@pytest.mark.parametrize("change", ["fingerprint", "split"])
+def test_other_data_is_refused(sweep: SweepDir, here: Path, call: Call, change: str) -> None:
+    other = swept(here, "bbbb", **({} if change == "fingerprint" else {"dataset.validation_size": [50]}))
+    for n in range(15):
+        run = other.job(n)
+        run.update(data={**run.summary()["data"], "fingerprint": "other", "validation": 50})
+    done = call("compare", "aaaa:lr=0.1", "bbbb:lr=0.1")
+    assert done.code == 2
+    assert "different data or splits" in done.err
+    assert "20 validation" in done.err
+    assert "50 validation" in done.err
+    assert ("dataset.validation_size=None against 50" in done.err) == (change == "split")
+
+
+def test_other_losses_are_refused_for_a_loss_alone(here: Path, call: Call) -> None:
+    swept(here, "cccc", loss=["mse", "cross_entropy"])
+    sides = ("cccc:lr=0.1,loss=mse", "cccc:lr=0.1,loss=cross_entropy")
+    refused = call("compare", *sides, "--metric", "val/loss")
+    assert refused.code == 2
+    assert "not the same quantity" in refused.err
+    assert call("compare", *sides, "--metric", "val/error").code == 0
+
+
+def test_a_test_metric_only_where_it_was_read(sweep: SweepDir, here: Path, call: Call) -> None:
+    refused = call("compare", "aaaa:lr=0.1", "aaaa:lr=0.01", "--metric", "test/error")
+    assert refused.code == 2
+    assert "has not read the test split" in refused.err
+    swept(here, "dddd", lambda values: errors(values) | {"test/error": 0.5})
+    done = call("compare", "dddd:lr=0.1", "dddd:lr=0.01", "--metric", "test/error")
+    assert "These 10 runs have read the test split 10 times" in done.out
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["nothing", "aaaa:lr=0.1"], "No run or sweep `nothing`"),
+        (["aaaa:lr=7", "aaaa:lr=0.1"], "fits 0 groups"),
+        (["aaaa:seed=0", "aaaa:lr=0.1"], "fits 0 groups"),
+        (["aaaa:lr=0.1", "aaaa:lr=0.01", "--metric", "val/eror"], "Did you mean `val/error`"),
+        (["aaaa/0"], "names one run"),
+        (["aaaa:lr=0.1", "aaaa:lr=0.01", "--figure", "x.jpg"], ".png or .svg"),
+    ],
+)
+def test_bad_input(sweep: SweepDir, call: Call, argv: list[str], words: str) -> None:
+    done = call("compare", *argv)
+    assert done.code == 2
+    assert words in done.err
+
+
+def test_a_run_that_has_not_finished_is_refused(here: Path, call: Call) -> None:
+    swept(here, "eeee", lambda values: {"status": "killed"} if values["seed"] == 0 else errors(values))
+    refused = call("compare", "eeee/0", "eeee/1")
+    assert refused.code == 2
+    assert "has not finished (it is killed)" in refused.err
+    done = call("compare", "eeee:lr=0.1", "eeee:lr=0.01")
+    assert "(4 seeds)" in done.out
+
+
+def test_the_figure(sweep: SweepDir, here: Path, call: Call) -> None:
+    done = call("compare", "aaaa:lr=0.1", "aaaa:lr=0.01", "--figure", "pairs.svg")
+    assert done.code == 0
+    assert (here / "pairs.svg").read_text().lstrip().startswith("<?xml")

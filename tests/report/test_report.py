@@ -1,0 +1,275 @@
+"""The report of a sweep: its numbers against numpy, its words against what was done, its files whole in themselves."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dlrun.report.claims import checked
+from dlrun.report.contents import contents
+from dlrun.report.document import Heading, Paragraph, Table
+from dlrun.report.html import html
+from dlrun.report.markdown import markdown
+from dlrun.report.overview import overview
+from dlrun.report.pictures import pictures
+from dlrun.report.terminal import closing
+from dlrun.report.writing import write
+from dlrun.storage.results import Result
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.studies.study import Claim, Finding, judged
+from tests.made_sweeps import group_of, made_sweep
+
+RATES, SEEDS = [0.01, 0.1, 1.0], [0, 1, 2, 3]
+
+
+def errors(values: dict[str, Any]) -> dict[str, Any]:
+    """Give a rate's error by a formula, with noise by the seed: 0.1 is the best."""
+    base = {0.01: 0.20, 0.1: 0.10, 1.0: 0.40}[values["optimizer.lr"]]
+    error = base + 0.01 * np.random.default_rng(values["seed"]).random()
+    return {"train/error": error / 2, "val/error": error, "val/loss": 3 * error}
+
+
+def curve(values: dict[str, Any]) -> dict[str, list[tuple[int, float]]]:
+    """Give curves that fall to what `errors` says."""
+    error = errors(values).get("val/error", 1.0)
+    return {name: [(s, error + 1 / s) for s in (10, 20, 30)] for name in ("train/loss", "val/loss", "val/error")}
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepDir:
+    """A reported sweep of three rates, four seeds each; of the largest one run has failed and one was not begun."""
+
+    def some_fail(values: dict[str, Any]) -> dict[str, Any]:
+        if values["optimizer.lr"] == 1.0 and values["seed"] < 2:
+            return {"status": "failed", "error": "NonFinite: no | finite loss at step 7"} if values["seed"] else {}
+        tested = {"test/error": errors(values)["val/error"] + 0.02} if values["optimizer.lr"] == 0.1 else {}
+        return errors(values) | tested
+
+    chosen = {"group": group_of(optimizer__lr=0.1), "label": "optimizer.lr=0.1"}
+    grid = {"optimizer.lr": RATES, "seed": SEEDS}
+    folder = tmp_path_factory.mktemp("sweeps") / "120000-made-abcd"
+    made = made_sweep(folder, grid, some_fail, curves=curve, summary={"selected": chosen})
+    write(made)
+    return made
+
+
+def page(sweep: SweepDir) -> str:
+    """Return the Markdown page, without the backslashes that keep signs as they are."""
+    if not sweep.report.exists():
+        write(sweep)
+    return re.sub(r"\\([\\`*_<\[|])", r"\1", (sweep.report / "report.md").read_text())
+
+
+def test_groups_are_ranked_by_their_means(sweep: SweepDir) -> None:
+    groups = overview(sweep).groups
+    assert [group.label for group in groups] == ["optimizer.lr=0.1", "optimizer.lr=0.01", "optimizer.lr=1.0"]
+    values = np.array([errors({"optimizer.lr": 0.1, "seed": seed})["val/error"] for seed in SEEDS])
+    best = groups[0].spread
+    assert (best.n, best.mean, best.sd) == (4, pytest.approx(values.mean()), pytest.approx(values.std(ddof=1)))
+    assert [group.complete for group in groups] == [True, True, False]
+    assert groups[2].spread.n == 2
+
+
+def test_the_page_says_what_was_asked_and_what_came_of_it(sweep: SweepDir) -> None:
+    text = page(sweep)
+    assert "dlrun train -m …" in text
+    assert "12 jobs in 3 groups: 10 finished, 1 missing, 1 failed." in text
+    assert "2 of 4" in text
+    assert "| 9 | optimizer.lr=1.0 seed=1 | failed | NonFinite: no | finite loss at step 7 |" in text
+    assert "dlrun resume abcd --retry-failed" in text
+    assert "the lowest mean val/error over its seeds" in text
+    assert "`optimizer.lr=0.1` is better than `optimizer.lr=0.01`, the next," in text
+    assert "Student's t" in text
+
+
+def test_a_sealed_test_is_said_to_be(sweep: SweepDir) -> None:
+    text = page(sweep)
+    assert "read for the selected configuration alone, after it was selected. It was read 4 times by 4 runs" in text
+    values = [errors({"optimizer.lr": 0.1, "seed": seed})["val/error"] + 0.02 for seed in SEEDS]
+    assert f"{np.mean(values):.4f}" in text
+    assert not list(sweep.report.glob("figures/*test*"))
+
+
+def test_a_test_that_every_run_read_is_for_looking(tmp_path: Path) -> None:
+    sweep = made_sweep(
+        tmp_path / "s", {"model.degree": [1, 2, 3], "seed": [0, 1]}, lambda v: {"test/mse": v["model.degree"]} | mse(v),
+        test="every", monitor="val/mse",
+    )  # fmt: skip
+    text = page(sweep)
+    assert "its numbers are for looking at the curve, not for choosing. It was read 6 times by 6 runs" in text
+
+
+def mse(values: dict[str, Any]) -> dict[str, float]:
+    return {"train/mse": 1.0 / values["model.degree"], "val/mse": float(values["model.degree"])}
+
+
+def test_one_seed_a_group_says_what_it_cannot_show(tmp_path: Path) -> None:
+    sweep = made_sweep(tmp_path / "s", {"optimizer.lr": RATES, "seed": [0]}, errors)
+    text = page(sweep)
+    assert "no difference between groups can be told from seed noise" in text
+    assert "±" not in text
+
+
+def test_only_seeds_choose_nothing(tmp_path: Path) -> None:
+    sweep = made_sweep(tmp_path / "s", {"seed": SEEDS}, lambda v: errors({**v, "optimizer.lr": 0.1}))
+    assert "Nothing but the seed was varied" in page(sweep)
+    assert "Over the seeds" in page(sweep)
+
+
+def test_every_run_is_a_line_of_the_csv(sweep: SweepDir) -> None:
+    rows = list(csv.DictReader((sweep.report / "runs.csv").read_text().splitlines()))
+    assert [int(row["job"]) for row in rows] == list(range(12))
+    assert [row["status"] for row in rows].count("finished") == 10
+    assert (float(rows[0]["optimizer.lr"]), rows[3]["seed"]) == (0.01, "3")
+    assert float(rows[5]["val/error"]) == errors({"optimizer.lr": 0.1, "seed": 1})["val/error"]
+    assert [row["selected"] for row in rows] == ["0"] * 4 + ["1"] * 4 + ["0"] * 4
+    assert (rows[8]["val/error"], rows[9]["error"]) == ("", "NonFinite: no | finite loss at step 7")
+
+
+def test_the_html_page_needs_no_other_file(sweep: SweepDir) -> None:
+    text = (sweep.report / "report.html").read_text()
+    sources = re.findall(r'(?:src|href)="([^"]{30})', text)
+    assert len(sources) == 3
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in sources)
+    assert "http" not in re.sub(r"base64,[^\"]*", "", text)
+    drawing = base64.b64decode(re.findall(r"base64,([^\"]*)", text)[0]).decode()
+    assert drawing.lstrip().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("grid", "names"),
+    [
+        ({"optimizer.lr": RATES}, ["ranking", "against-optimizer.lr"]),
+        (
+            {"optimizer.lr": RATES, "model": ["mlp", "cnn"]},
+            ["ranking", "against-optimizer.lr", "against-model", "heat"],
+        ),
+        (
+            {"optimizer.lr": RATES, "model": ["mlp", "cnn"], "a.b": [0, 1]},
+            ["ranking", "against-optimizer.lr", "against-model", "against-a.b", "parallel"],
+        ),
+    ],
+    ids=["one", "two", "three"],
+)
+def test_a_sweep_gets_the_figures_that_suit_its_variables(
+    tmp_path: Path, grid: dict[str, Any], names: list[str]
+) -> None:
+    seen = overview(made_sweep(tmp_path / "s", {**grid, "seed": [0, 1]}, errors))
+    assert [finding.name for source in pictures(seen) for finding in source()] == names
+
+
+def test_a_random_search_gets_dots_and_no_map(tmp_path: Path) -> None:
+    def drawn(values: dict[str, Any]) -> dict[str, Any]:
+        # of the grid the diagonal: no value comes twice
+        same = RATES.index(values["optimizer.lr"]) == values["model.width"]
+        return errors(values) if same else {"status": "pruned"}
+
+    seen = overview(made_sweep(tmp_path / "s", {"optimizer.lr": RATES, "model.width": [0, 1, 2], "seed": [0]}, drawn))
+    found = {finding.name: finding for source in pictures(seen) for finding in source()}
+    assert [*found] == ["ranking", "against-optimizer.lr", "against-model.width", "parallel"]
+    assert not found["against-model.width"].figure.axes[0].get_lines()
+    assert "line" not in found["against-model.width"].caption
+
+
+def test_a_report_written_again_is_the_same(sweep: SweepDir) -> None:
+    files = {file: file.read_bytes() for file in sweep.report.rglob("*.*")}
+    assert len(files) == 3 + 2 * 3
+    write(sweep)
+    assert {file: file.read_bytes() for file in sweep.report.rglob("*.*")} == files
+
+
+def test_nothing_finished_is_a_report_too(tmp_path: Path) -> None:
+    sweep = made_sweep(tmp_path / "s", {"optimizer.lr": RATES, "seed": [0]}, lambda values: {})
+    assert "No run has finished" in page(sweep)
+    assert "3 missing" in closing(sweep)
+
+
+def test_a_diverged_run_is_counted_not_averaged(tmp_path: Path) -> None:
+    def some_diverge(values: dict[str, Any]) -> dict[str, Any]:
+        return errors(values) | ({"val/error": float("inf")} if values["seed"] == 2 else {})
+
+    sweep = made_sweep(tmp_path / "s", {"optimizer.lr": RATES, "seed": SEEDS}, some_diverge)
+    text = page(sweep)
+    assert text.count("3 of 4") == 3
+    assert text.count("not finite") == 3
+
+
+class Study:
+    """A study whose claim is an argument, and which can be made to fail."""
+
+    def __init__(self, holds: bool | None = True, fails: bool = False) -> None:
+        self.holds, self.fails = holds, fails
+
+    def claims(self, results: Sequence[Result]) -> list[Claim]:
+        if self.fails:
+            raise ValueError("no")
+        return [judged("the error falls", self.holds, f"{len(results)} runs")]
+
+    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+        from dlrun.analysis.figures.style import figure
+
+        drawn = figure(3, 3)
+        drawn.add_subplot().plot([1, 2])
+        yield Finding("own", drawn, "What the study shows.")
+        raise ValueError("the second figure")
+
+
+def of_study(folder: Path, monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> SweepDir:
+    monkeypatch.setenv("DLRUN_TRUSTED", Study.__module__)
+    study = {"_target_": f"{Study.__module__}.{Study.__qualname__}", **arguments}
+    return made_sweep(folder, {"optimizer.lr": RATES, "seed": [0, 1]}, errors, study=study)
+
+
+@pytest.mark.parametrize(("holds", "word"), [(True, "held"), (False, "not held"), (None, "undecided")])
+def test_claims_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds: bool | None, word: str) -> None:
+    sweep = of_study(tmp_path / "s", monkeypatch, holds=holds)
+    seen = overview(sweep)
+    told = markdown(contents(seen, checked(seen), [], []))
+    assert f"| {word} | the error falls | 6 runs |" in told
+    assert f"  {word}: the error falls\n    6 runs" in closing(sweep)
+    assert json.loads((sweep.report / "claims.json").read_text())[0]["verdict"] == word
+
+
+def test_a_study_that_fails_costs_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = of_study(tmp_path / "s", monkeypatch, fails=True)
+    text = page(sweep)
+    assert "undecided" in text
+    assert "failed: ValueError: no" in text
+    assert (sweep.report / "figures" / "own.png").exists()  # drawn before the second one failed
+    assert "ValueError: the second figure" in capsys.readouterr().err
+    assert "figures/ranking.png" in text
+
+
+def test_the_closing_lines(sweep: SweepDir) -> None:
+    text = closing(sweep)
+    assert "★ optimizer.lr=0.1 " in text
+    assert "test/error" in text
+    assert "report.html" in text
+    assert max(len(line) for line in text.splitlines() if "±" in line) < 130
+
+
+def test_signs_stay_what_they_are() -> None:
+    blocks = [Heading("a_b"), Paragraph("x<y & *z*"), Table(["k|1"], [["<b>"]])]
+    assert "<b>" not in html(blocks, title="<t>", figures=Path()).partition("<body>")[2].replace("<body>", "")
+    assert r"a\_b" in markdown(blocks)
+    assert r"k\|1" in markdown(blocks)
+
+
+def test_dlrun_report(sweep: SweepDir, call: Callable[..., Any]) -> None:
+    (sweep.report / "report.html").unlink()
+    done = call("report", str(sweep.path))
+    assert (done.code, "report.html" in done.out) == (0, True)
+    assert (sweep.report / "report.html").exists()
+    wrong = call("report", "nothing")
+    assert wrong.code == 2
+    assert "No sweep `nothing`" in wrong.err

@@ -1,0 +1,105 @@
+"""`dlrun sync`: what an outage, a kill or a lost store left is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dlrun.commands import sync
+from dlrun.errors import UserError
+from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking import pending
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture(autouse=True)
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("DLRUN_OUTPUTS", str(tmp_path / "outputs"))
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "outputs"
+
+
+def make(folder: Path, status: str = "finished", config: str = "name: toy") -> RunDir:
+    run = RunDir(folder)
+    (folder / ".hydra").mkdir(parents=True)
+    run.config.write_text(config)
+    run.update(status=status, metrics={"test/error": 0.1}, best_step=3)
+    return run
+
+
+def status_in_mlflow(run: RunDir) -> str:
+    from mlflow import MlflowClient
+
+    from dlrun.tracking import store_uri
+
+    return str(MlflowClient(store_uri(run)).get_run(run.summary()["mlflow_run_id"]).info.status)
+
+
+def test_everything_is_sent_once(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    day = outputs / "runs" / "2026-11-22"
+    finished, dead = make(day / "1-toy-aaaa"), make(day / "2-toy-bbbb", "running")
+    untracked = make(day / "3-toy-cccc", config="{name: toy, tracking: {enabled: false}}")
+    assert sync.main([]) == 0
+    assert capsys.readouterr().out == "aaaa  finished  sent: dlrun ui aaaa\nbbbb  killed  sent: dlrun ui bbbb\n"
+    assert (status_in_mlflow(finished), status_in_mlflow(dead)) == ("FINISHED", "KILLED")
+    assert "mlflow_run_id" not in untracked.summary()
+    assert sync.main([]) == 0
+    assert capsys.readouterr().out == "MLflow has all of the 2 runs.\n"
+
+
+def test_a_store_that_was_lost_is_filled_again(outputs: Path) -> None:
+    run = make(outputs / "runs" / "d" / "1-toy-aaaa")
+    assert sync.main(["aa"]) == 0
+    first = run.summary()["mlflow_run_id"]
+    assert sync.main(["--again"]) == 0
+    assert run.summary()["mlflow_run_id"] == first
+
+
+def test_a_sweep_is_sent_with_its_jobs(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = SweepDir(outputs / "sweeps" / "d" / "1-toy-ffff")
+    runs = [make(sweep.path / str(number)) for number in range(2)]
+    jobs = tuple(Job(n, (f"seed={n}",), {"name": "toy", "seed": n}, f"{n}", "g") for n in range(2))
+    Manifest("toy", "d", {}, "dlrun train -m", 0.0, "test/error", False, "every", jobs=jobs).write(sweep)
+    sweep.update(status="running")
+    assert sync.main(["ff"]) == 0
+    assert capsys.readouterr().out == "ffff  killed  sent: dlrun ui ffff\n"
+    assert not any(pending(run) for run in runs)
+    from mlflow import MlflowClient
+
+    from dlrun.tracking import store_uri
+
+    tags = MlflowClient(store_uri(runs[1])).get_run(runs[1].summary()["mlflow_run_id"]).data.tags
+    assert (tags["dlrun.id"], tags["dlrun.kind"]) == ("ffff/1", "job")
+    assert tags["mlflow.parentRunId"] == sweep.summary()["mlflow_run_id"]
+    assert sync.main([]) == 0
+    assert capsys.readouterr().out == "MLflow has all of the one sweep.\n"
+
+
+def test_a_store_that_is_away_is_said_and_left(
+    outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [make(outputs / "runs" / "d" / f"{n}-toy-{n}aaa") for n in range(5)]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert sync.main([]) == 1
+    told = capsys.readouterr()
+    assert told.out.count("not sent: the store did not answer") == 3
+    assert "the other 2 were not tried" in told.err
+    assert all(pending(run) for run in runs)
+
+
+def test_mistakes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="No run or sweep `zzz`"):
+        sync.main(["zzz"])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:./mlruns")
+    with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"):
+        sync.main([])

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.made_sweeps import group_of, made_sweep
 
 from dlrun.commands import _hydra
 from dlrun.errors import ConfigError, UserError
@@ -19,6 +18,7 @@ from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.finish import is_selected
 from dlrun.sweeps.jobs import Candidate, Definer
 from dlrun.sweeps.selection import selected
+from tests.made_sweeps import group_of, made_sweep
 
 LR = [0.1, 0.3, 1.0]
 

@@ -1,6 +1,6 @@
 """Metrics: what a model is judged by, as a float64 sum and a count that are divided once, at the end.
 
-Of class numbers those are counted that are to be predicted: not the `IGNORED` ones of a text.
+Of class numbers those are counted that are to be predicted: not the `IGNORE_INDEX` ones of a text.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from dlrun.errors import ConfigError
 from dlrun.losses.checked import class_scores, values
-from dlrun.types import IGNORED, Batch, Metric, Task
+from dlrun.types import IGNORE_INDEX, Batch, Metric, Task
 
 __all__ = ["accuracy", "error", "mse", "nll", "top_k"]
 
@@ -31,7 +31,7 @@ def accuracy(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 def error(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return how many class numbers have not the highest score, and how many there are."""
     logits, y = class_scores(model, batch)
-    return total(~right(logits, y) & (y != IGNORED)), count(y)
+    return total(~right(logits, y) & (y != IGNORE_INDEX)), count(y)
 
 
 def top_k(model: nn.Module, batch: Batch, k: int = 5) -> tuple[Tensor, Tensor]:
@@ -45,7 +45,7 @@ def top_k(model: nn.Module, batch: Batch, k: int = 5) -> tuple[Tensor, Tensor]:
 def nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the negative log-likelihood of the class numbers, in nats and unsmoothed, and how many there are."""
     logits, y = class_scores(model, batch)
-    each = F.cross_entropy(logits.flatten(0, -2), y.flatten(), ignore_index=IGNORED, reduction="none")
+    each = F.cross_entropy(logits.flatten(0, -2), y.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
     return total(each), count(y)
 
 
@@ -76,10 +76,10 @@ def right(logits: Tensor, y: Tensor) -> Tensor:
 def count(y: Tensor) -> Tensor:
     """Return how many class numbers are to be predicted; it stays on the device.
 
-    >>> count(torch.tensor([[3, 0], [1, IGNORED]]))
+    >>> count(torch.tensor([[3, 0], [1, IGNORE_INDEX]]))
     tensor(3)
     """
-    return (y != IGNORED).sum()
+    return (y != IGNORE_INDEX).sum()
 
 
 def total(each: Tensor) -> Tensor:

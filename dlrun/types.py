@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Task = Literal["classification", "regression", "density", "language"]
 
-IGNORED = -100
+IGNORE_INDEX = -100
 """A target that is not predicted: what pads a text's last window, or what another window predicts."""
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dlrun import metrics
 from dlrun.errors import ConfigError
-from dlrun.types import IGNORED, Batch, Metric
+from dlrun.types import IGNORE_INDEX, Batch, Metric
 
 same = nn.Identity()
 g = torch.Generator().manual_seed(2)
@@ -66,7 +66,7 @@ def test_tokens_count_one_by_one() -> None:
 
 def test_tokens_that_are_not_predicted_do_not_count() -> None:
     hidden = torch.arange(101) % 3 == 1
-    y = CLASSES.masked_fill(hidden, IGNORED)
+    y = CLASSES.masked_fill(hidden, IGNORE_INDEX)
     for metric in (metrics.accuracy, metrics.error, metrics.nll, partial(metrics.top_k, k=3)):
         found, count = metric(same, Batch(SCORES, y))
         alone, n = metric(same, Batch(SCORES[~hidden], CLASSES[~hidden]))
@@ -102,5 +102,10 @@ def test_more_places_than_classes_are_refused() -> None:
 def test_the_highest_score_is_where_argmax_finds_it(classes: int) -> None:
     scores = torch.randn(50, 3, classes, generator=torch.Generator().manual_seed(1)).mul(2).round()  # many are equal
     scores[0], scores[1, 0, 5], scores[2] = 0.0, math.nan, math.inf
-    for y in (scores.argmax(-1), scores.flip(-1).argmax(-1), torch.full((50, 3), IGNORED), torch.zeros(50, 3).long()):
+    for y in (
+        scores.argmax(-1),
+        scores.flip(-1).argmax(-1),
+        torch.full((50, 3), IGNORE_INDEX),
+        torch.zeros(50, 3).long(),
+    ):
         assert torch.equal(metrics.right(scores, y), scores.argmax(-1) == y)

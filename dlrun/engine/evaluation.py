@@ -22,7 +22,7 @@ from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.engine.objective import Objective
 from dlrun.execution.cuda_graphs import Asked
 from dlrun.losses.cross_entropy import cross_entropy
-from dlrun.types import IGNORED, Batch, LanguageModel, Loss, Metric, Spec, Split
+from dlrun.types import IGNORE_INDEX, Batch, LanguageModel, Loss, Metric, Spec, Split
 
 Total = tuple[Tensor, int | Tensor]
 """A sum and a count."""
@@ -206,7 +206,7 @@ def loss_total(objective: Objective, model: nn.Module, batch: Batch) -> tuple[Te
         count = known.count(y) if whole else len(batch.x)
         return wide(values) * count, count
     if whole and values.shape == y.shape:
-        return wide(values.masked_fill(y == IGNORED, 0.0)).sum(), known.count(y)
+        return wide(values.masked_fill(y == IGNORE_INDEX, 0.0)).sum(), known.count(y)
     return wide(values).sum(), values.numel()
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from dlrun.errors import ConfigError
 from dlrun.losses.checked import class_scores
-from dlrun.types import IGNORED, Batch
+from dlrun.types import IGNORE_INDEX, Batch
 
 __all__ = ["cross_entropy"]
 
@@ -18,7 +18,7 @@ def cross_entropy(model: nn.Module, batch: Batch, label_smoothing: float = 0.0) 
 
     The model returns scores [B, C] for class numbers [B], or [B, T, C] for [B, T]; the values have the
     shape of the class numbers. `label_smoothing` ε trains towards (1-ε) of the right class and ε/C of
-    every class (Szegedy et al. 2016). Targets that are `IGNORED` have no part in the mean, and the value 0.
+    every class (Szegedy et al. 2016). Targets that are `IGNORE_INDEX` have no part in the mean, and the value 0.
     Raises ConfigError for targets or scores that do not fit.
     """
     if not 0.0 <= label_smoothing < 1.0:
@@ -32,7 +32,7 @@ def cross_entropy(model: nn.Module, batch: Batch, label_smoothing: float = 0.0) 
     result = F.cross_entropy(
         logits.flatten(0, -2),
         y.flatten(),
-        ignore_index=IGNORED,
+        ignore_index=IGNORE_INDEX,
         label_smoothing=label_smoothing,
         reduction="mean" if training else "none",
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.errors import ConfigError
-from dlrun.types import IGNORED, Batch, Rule, Update
+from dlrun.types import IGNORE_INDEX, Batch, Rule, Update
 
 if TYPE_CHECKING:
     from dlrun.engine.objective import Objective
@@ -130,7 +130,7 @@ def _weights(portions: list[Batch]) -> list[Any]:
     if portions[0].y.ndim < 2 or portions[0].y.is_floating_point():
         size = sum(len(portion.x) for portion in portions)
         return [len(portion.x) / size for portion in portions]
-    counts = torch.stack([(portion.y != IGNORED).sum() for portion in portions])
+    counts = torch.stack([(portion.y != IGNORE_INDEX).sum() for portion in portions])
     return list((counts / counts.sum()).unbind())
 
 

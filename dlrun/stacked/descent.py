@@ -15,7 +15,7 @@ from torch import Tensor
 from dlrun.optimizers.descent import Descent
 from dlrun.stacked.rules import rule_of
 from dlrun.stacked.weights import column
-from dlrun.types import IGNORED, Batch, Update
+from dlrun.types import IGNORE_INDEX, Batch, Update
 
 if TYPE_CHECKING:
     from dlrun.stacked.objective import StackedObjective
@@ -83,5 +83,5 @@ def _shares(portions: Sequence[Batch]) -> list[Tensor]:
     if portions[0].y.ndim < 3 or portions[0].y.is_floating_point():
         counts = torch.stack([torch.full((len(y),), y.shape[1], device=y.device) for _, y in portions])
     else:
-        counts = torch.stack([(y != IGNORED).flatten(1).sum(1) for _, y in portions])
+        counts = torch.stack([(y != IGNORE_INDEX).flatten(1).sum(1) for _, y in portions])
     return list((counts / counts.sum(0)).unbind())

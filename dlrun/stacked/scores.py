@@ -13,14 +13,14 @@ from torch.nn import functional as F
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
 from dlrun.stacked.weights import column
-from dlrun.types import IGNORED, Loss, Metric
+from dlrun.types import IGNORE_INDEX, Loss, Metric
 
 
 class Score(Protocol):
     """What outputs are worth: [R, B, …] and targets [R, B, …] to a value for each sample, and to their means [R]."""
 
     def values(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Return a value a sample (or token), 0 for one that is `IGNORED`."""
+        """Return a value a sample (or token), 0 for one that is `IGNORE_INDEX`."""
 
     def counts(self, y: Tensor) -> Tensor:
         """Return how many of them count, of each run."""
@@ -55,21 +55,21 @@ class CrossEntropy:
         self._smoothing = column(smoothing, like) if any(smoothing) else None
 
     def values(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Return a value a sample (or token), 0 for one that is `IGNORED`."""
+        """Return a value a sample (or token), 0 for one that is `IGNORE_INDEX`."""
         if self._smoothing is None and y.ndim == 2:
             # the classes as axis 1, as they lie where the runs are innermost
-            return F.cross_entropy(outputs.transpose(1, 2), y, ignore_index=IGNORED, reduction="none")
+            return F.cross_entropy(outputs.transpose(1, 2), y, ignore_index=IGNORE_INDEX, reduction="none")
         if self._smoothing is None:
-            found = F.cross_entropy(outputs.flatten(0, -2), y.flatten(), ignore_index=IGNORED, reduction="none")
+            found = F.cross_entropy(outputs.flatten(0, -2), y.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
             return found.view(y.shape)
         logs = F.log_softmax(outputs, -1)
-        right = F.nll_loss(logs.flatten(0, -2), y.flatten(), ignore_index=IGNORED, reduction="none").view(y.shape)
+        right = F.nll_loss(logs.flatten(0, -2), y.flatten(), ignore_index=IGNORE_INDEX, reduction="none").view(y.shape)
         share = self._smoothing.view(-1, *[1] * (y.ndim - 1))
-        return torch.lerp(right, -logs.mean(-1).masked_fill(y == IGNORED, 0.0), share)
+        return torch.lerp(right, -logs.mean(-1).masked_fill(y == IGNORE_INDEX, 0.0), share)
 
     def counts(self, y: Tensor) -> Tensor:
         """Return how many targets are to be predicted, of each run."""
-        return (y != IGNORED).flatten(1).sum(1)
+        return (y != IGNORE_INDEX).flatten(1).sum(1)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these runs only."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dlrun.datasets.language.windows import Streams, Windows
 from dlrun.errors import ConfigError, DataError
-from dlrun.types import IGNORED, Batch
+from dlrun.types import IGNORE_INDEX, Batch
 
 LENGTHS = (2, 3, 5, 16, 17, 18, 61)
 SHAPES = [
@@ -29,7 +29,9 @@ def text(n: int, context: int, stride: int) -> Windows:
 
 def predictions(batch: Batch) -> list[tuple[int, list[int]]]:
     """Return each predicted token of a batch, and the tokens of its row up to it."""
-    return [(int(batch.y[b, t]), batch.x[b, : t + 1].tolist()) for b, t in torch.nonzero(batch.y != IGNORED).tolist()]
+    return [
+        (int(batch.y[b, t]), batch.x[b, : t + 1].tolist()) for b, t in torch.nonzero(batch.y != IGNORE_INDEX).tolist()
+    ]
 
 
 @pytest.mark.parametrize(("context", "stride"), SHAPES)
@@ -62,7 +64,7 @@ def walked(streams: Streams, rows: int) -> list[tuple[int, int]]:
         for row, (xs, ys) in enumerate(zip(x.tolist(), y.tolist(), strict=True)):
             for token, target in zip(xs, ys, strict=True):
                 memory[row].append(token)
-                if target != IGNORED:
+                if target != IGNORE_INDEX:
                     assert memory[row] == list(range(target - len(memory[row]), target))
                     found.append((target, len(memory[row])))
     return sorted(found)

@@ -27,7 +27,7 @@ from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.sgd import SGD
 from dlrun.runs.rehearsal import check_walk
 from dlrun.terminal.output import number
-from dlrun.types import IGNORED, Batch, Data, Spec, Split
+from dlrun.types import IGNORE_INDEX, Batch, Data, Spec, Split
 
 CPU = torch.device("cpu")
 VOCABULARY, CONTEXT = 7, 5
@@ -119,13 +119,13 @@ def test_smoothing_and_a_mean_count_only_what_is_predicted() -> None:
     split = Windows(text, CONTEXT, 2)
     smoothed = measured(split, 3, label_smoothing=0.1)
     x, y = split.gather(torch.arange(len(split)))
-    log_p = Fading()(x).detach().double().log_softmax(-1)[y != IGNORED]
-    expected = -(0.9 * log_p.gather(1, y[y != IGNORED][:, None]).mean() + 0.1 * log_p.mean())
+    log_p = Fading()(x).detach().double().log_softmax(-1)[y != IGNORE_INDEX]
+    expected = -(0.9 * log_p.gather(1, y[y != IGNORE_INDEX][:, None]).mean() + 0.1 * log_p.mean())
     assert smoothed["loss"] == pytest.approx(float(expected), rel=1e-6)
     assert smoothed["nll"] == pytest.approx(measured(split, 3)["loss"], rel=1e-9)
 
     def mean(model: nn.Module, batch: Batch) -> Tensor:
-        return cross_entropy(model, batch).sum() / (batch.y != IGNORED).sum()
+        return cross_entropy(model, batch).sum() / (batch.y != IGNORE_INDEX).sum()
 
     found = evaluate(Objective(Fading(), mean), {}, split, batch_size=3, device=CPU)
     assert found["loss"] == pytest.approx(measured(split, 3)["loss"], rel=1e-6)
@@ -205,7 +205,7 @@ def test_only_the_same_windows_overfit_and_a_whole_text_is_seen_once() -> None:
     found = [x for x, _ in islice(batches(split, only=2).start(0), 6)]
     assert all(torch.equal(a, b) for a, b in zip(found[:2] * 2, found[2:], strict=True))
     whole = next(batches(split, size=len(split)).start(0))
-    assert sorted(whole.y[whole.y != IGNORED].tolist()) == list(range(1, 200))
+    assert sorted(whole.y[whole.y != IGNORE_INDEX].tolist()) == list(range(1, 200))
 
 
 class Kept:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
-from dlrun.types import IGNORED, Batch, Loss
+from dlrun.types import IGNORE_INDEX, Batch, Loss
 
 same = nn.Identity()
 
@@ -59,7 +59,7 @@ def test_the_mean_of_training_is_the_mean_of_the_values(loss: Loss, batch: Batch
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_targets_that_are_not_predicted_have_no_part(smoothing: float) -> None:
     scores, y, hidden = draw(9, 4), torch.arange(9) % 4, torch.arange(9) % 3 == 1
-    some = Batch(scores, y.masked_fill(hidden, IGNORED))
+    some = Batch(scores, y.masked_fill(hidden, IGNORE_INDEX))
     with torch.no_grad():
         values = cross_entropy(same, some, label_smoothing=smoothing)
         alone = cross_entropy(same, Batch(scores[~hidden], y[~hidden]), label_smoothing=smoothing)

@@ -31,7 +31,7 @@ from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.counting import Counting
 from dlrun.optimizers.descent import Descent
 from dlrun.runs import weights
-from dlrun.types import IGNORED, Batch
+from dlrun.types import IGNORE_INDEX, Batch
 
 SHAKESPEARE = Path(os.environ.get("DLRUN_DATA", "data")) / "tinyshakespeare" / "input.txt"
 CONTEXT = 16
@@ -46,7 +46,7 @@ def windows(tokens: list[int], context: int = CONTEXT) -> Batch:
     number = -(-(len(tokens) - 1) // context)
     short = number * context + 1 - len(tokens)
     x = torch.tensor(tokens[:-1] + [0] * short).view(number, context)
-    return Batch(x, torch.tensor(tokens[1:] + [IGNORED] * short).view(number, context))
+    return Batch(x, torch.tensor(tokens[1:] + [IGNORE_INDEX] * short).view(number, context))
 
 
 def split(characters: int = 12000, *, words: bool = False) -> tuple[Batch, Batch, int]:
@@ -164,7 +164,7 @@ def test_counts_add_up_over_calls() -> None:
 
 
 def test_nothing_is_counted_where_nothing_is_predicted() -> None:
-    x, y = torch.tensor([[1, 2, 3, 0]]), torch.tensor([[IGNORED, 3, 1, IGNORED]])
+    x, y = torch.tensor([[1, 2, 3, 0]]), torch.tensor([[IGNORE_INDEX, 3, 1, IGNORE_INDEX]])
     model = fitted(Batch(x, y), 4, order=3)
     assert model.counts0.sum() == 2
     # what is not predicted is a context all the same
@@ -236,7 +236,7 @@ def test_counting_is_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_perplexity_of_the_uniform_model_is_the_vocabulary() -> None:
     for vocabulary in (65, 33278):
         model = Uniform(vocabulary)
-        batch = Batch(torch.zeros(2, 3, dtype=torch.int64), torch.tensor([[0, 1, 2], [64, 63, IGNORED]]))
+        batch = Batch(torch.zeros(2, 3, dtype=torch.int64), torch.tensor([[0, 1, 2], [64, 63, IGNORE_INDEX]]))
         optimizer = Counting()
         optimizer.init(Objective(model, cross_entropy))
         loss = optimizer.step(Objective(model, cross_entropy), batch, 1.0).loss

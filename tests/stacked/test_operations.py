@@ -24,7 +24,7 @@ from dlrun.stacked.descent import StackedDescent
 from dlrun.stacked.evaluation import StackedSplits, evaluate
 from dlrun.stacked.objective import StackedObjective
 from dlrun.stacked.weights import layout
-from dlrun.types import IGNORED, Batch, Metric
+from dlrun.types import IGNORE_INDEX, Batch, Metric
 
 CPU = torch.device("cpu")
 
@@ -138,8 +138,8 @@ def test_a_module_that_stands_in_a_chain_twice_is_two_layers(width: int) -> None
 def test_portions_of_a_text_weigh_as_many_tokens_as_they_predict(parts: int) -> None:
     draw = torch.Generator().manual_seed(0)
     x, y = (torch.randint(0, 5, (3, 7, 6), generator=draw) for _ in range(2))
-    y[:, 0, :5] = IGNORED
-    y[1, -1, 2:] = IGNORED
+    y[:, 0, :5] = IGNORE_INDEX
+    y[1, -1, 2:] = IGNORE_INDEX
     torch.manual_seed(1)
     members = [Objective(nn.Sequential(nn.Embedding(5, 4), nn.Linear(4, 5)), cross_entropy) for _ in range(3)]
     optimizers = [Descent(SGD(lr=0.1), accumulate=parts) for _ in members]

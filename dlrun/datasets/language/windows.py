@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dlrun.errors import ConfigError, DataError
-from dlrun.types import IGNORED, Batch
+from dlrun.types import IGNORE_INDEX, Batch
 
 WIDENED = 64 << 20
 """Texts that take at most so many bytes as int64 are held as such: nothing to convert at each step."""
@@ -81,13 +81,13 @@ class Windows:
     def gather(self, index: Tensor) -> Batch:
         """Return the windows at `index` (int64 [B]): x [B, T], y [B, T], the tokens behind those of x.
 
-        `y` is `IGNORED` where another window predicts, and behind the end of the text, where `x` is 0.
+        `y` is `IGNORE_INDEX` where another window predicts, and behind the end of the text, where `x` is 0.
         """
         index = index.to(self.device)
         place = torch.arange(self.context, device=self.device)
         x, y = pairs(self.tokens, index[:, None] * self.stride + place)
         if self.stride < self.context:
-            y.masked_fill_((index > 0)[:, None] & (place < self.context - self.stride), IGNORED)
+            y.masked_fill_((index > 0)[:, None] & (place < self.context - self.stride), IGNORE_INDEX)
         return Batch(x, y)
 
     def starts(self, index: Tensor, generator: torch.Generator) -> Tensor:
@@ -206,7 +206,7 @@ class Streams:
         """Yield (fresh, batch) along the text, `rows` rows side by side: the next x [B, T] and y [B, T] of each.
 
         The memory goes on from batch to batch, but for a `fresh` one: there other rows begin. Behind the
-        end of the text `x` is 0 and `y` is `IGNORED`. Which tokens a token is predicted from does not
+        end of the text `x` is 0 and `y` is `IGNORE_INDEX`. Which tokens a token is predicted from does not
         depend on `rows`.
         """
         tokens, step = self.windows.tokens, self.windows.context
@@ -221,7 +221,7 @@ class Streams:
 
 
 def pairs(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the tokens at `positions` (int64, any shape) and those behind them, int64; 0 and `IGNORED` where none are.
+    """Return the tokens at `positions` (int64, any shape) and those behind them, int64; 0 and `IGNORE_INDEX` where none are.
 
     >>> pairs(torch.tensor([5, 6, 7]), torch.tensor([0, 1, 2]))
     (tensor([5, 6, 0]), tensor([   6,    7, -100]))
@@ -230,4 +230,4 @@ def pairs(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     inside = positions.clamp(max=last - 1)
     known = positions < last
     x, y = tokens[inside].long(), tokens[inside + 1].long()
-    return torch.where(known, x, 0), torch.where(known, y, IGNORED)
+    return torch.where(known, x, 0), torch.where(known, y, IGNORE_INDEX)

@@ -221,7 +221,7 @@ class Streams:
 
 
 def pairs(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the tokens at `positions` (int64, any shape) and those behind them, int64; 0 and `IGNORE_INDEX` where none are.
+    """The tokens at `positions` (int64, any shape) and those behind them, int64; 0 and `IGNORE_INDEX` past the end.
 
     >>> pairs(torch.tensor([5, 6, 7]), torch.tensor([0, 1, 2]))
     (tensor([5, 6, 0]), tensor([   6,    7, -100]))

@@ -58,6 +58,8 @@ def test_every_linked_file_exists() -> None:
 
 def test_every_named_make_target_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    named = {*re.findall(r"`?make ([a-z-]+)", "\n".join(re.findall(r"`make [a-z-]+`|^ {4}make .*", TEXT, re.MULTILINE)))}
+    named = {
+        *re.findall(r"`?make ([a-z-]+)", "\n".join(re.findall(r"`make [a-z-]+`|^ {4}make .*", TEXT, re.MULTILINE)))
+    }
     assert named
     assert all(f"\n{name}:" in makefile for name in named)

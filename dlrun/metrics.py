@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlrun.errors import ConfigError
-from dlrun.losses.checked import class_scores, values
+from dlrun.losses.outputs import logits_and_classes, outputs_and_targets
 from dlrun.types import IGNORE_INDEX, Batch, Metric, Task
 
 __all__ = ["accuracy", "error", "mse", "nll", "top_k"]
@@ -24,19 +24,19 @@ MANY = 1000
 
 def accuracy(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return how many class numbers have the highest score, and how many there are."""
-    logits, y = class_scores(model, batch)
-    return total(right(logits, y)), count(y)
+    logits, y = logits_and_classes(model, batch)
+    return total(correct(logits, y)), count(y)
 
 
 def error(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return how many class numbers have not the highest score, and how many there are."""
-    logits, y = class_scores(model, batch)
-    return total(~right(logits, y) & (y != IGNORE_INDEX)), count(y)
+    logits, y = logits_and_classes(model, batch)
+    return total(~correct(logits, y) & (y != IGNORE_INDEX)), count(y)
 
 
 def top_k(model: nn.Module, batch: Batch, k: int = 5) -> tuple[Tensor, Tensor]:
     """Return how many class numbers are among the `k` highest scores, and how many there are."""
-    logits, y = class_scores(model, batch)
+    logits, y = logits_and_classes(model, batch)
     if not 1 <= k <= logits.shape[-1]:
         raise ConfigError(f"The metric top_k was given k={k}; with {logits.shape[-1]} classes it is 1 to that number.")
     return total((logits.topk(k).indices == y.unsqueeze(-1)).any(-1)), count(y)
@@ -44,24 +44,24 @@ def top_k(model: nn.Module, batch: Batch, k: int = 5) -> tuple[Tensor, Tensor]:
 
 def nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the negative log-likelihood of the class numbers, in nats and unsmoothed, and how many there are."""
-    logits, y = class_scores(model, batch)
+    logits, y = logits_and_classes(model, batch)
     each = F.cross_entropy(logits.flatten(0, -2), y.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
     return total(each), count(y)
 
 
 def mse(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
     """Return the squared errors, a sample's the mean over its components, summed, and how many samples there are."""
-    outputs, y = values(model, batch)
+    outputs, y = outputs_and_targets(model, batch)
     return total((outputs - y).square()) / max(1, y[0].numel()), len(y)
 
 
-def right(logits: Tensor, y: Tensor) -> Tensor:
+def correct(logits: Tensor, y: Tensor) -> Tensor:
     """Return where a class number has the highest score, the first of those that share it, as `argmax` finds it.
 
     Of many classes a processor finds the highest score several times faster than its place. So the place is looked
     for only where no score is above that of the class number.
 
-    >>> right(torch.tensor([[0.1, 0.9], [0.5, 0.5]]), torch.tensor([1, 1]))
+    >>> correct(torch.tensor([[0.1, 0.9], [0.5, 0.5]]), torch.tensor([1, 1]))
     tensor([ True, False])
     """
     if logits.device.type != "cpu" or logits.shape[-1] < MANY:
@@ -108,17 +108,17 @@ def for_task(task: Task) -> dict[str, Metric]:
     return chosen[task]
 
 
-def derived(means: Mapping[str, float], *, bytes_per_token: float | None = None) -> dict[str, float]:
+def derive(means: Mapping[str, float], *, bytes_per_token: float | None = None) -> dict[str, float]:
     """Return what follows from the means once they are divided: the perplexity exp(nll), and bits per byte.
 
     `bytes_per_token` is how much of the text, in UTF-8, a predicted token of it stands for on average. The
     bits of a byte, nll / (ln 2 · bytes per token), compare tokenizers, which the perplexity of a token does not.
 
-    >>> derived({"nll": 0.0, "accuracy": 0.5})
+    >>> derive({"nll": 0.0, "accuracy": 0.5})
     {'perplexity': 1.0}
-    >>> derived({"nll": 2 * math.log(2)}, bytes_per_token=4.0)
+    >>> derive({"nll": 2 * math.log(2)}, bytes_per_token=4.0)
     {'perplexity': 4.0, 'bits_per_byte': 0.5}
-    >>> derived({"accuracy": 0.5})
+    >>> derive({"accuracy": 0.5})
     {}
     """
     if "nll" not in means:

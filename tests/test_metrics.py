@@ -82,15 +82,15 @@ def test_every_task_has_its_metrics() -> None:
 
 
 def test_perplexity_is_the_exponential_of_the_mean() -> None:
-    assert metrics.derived({"nll": 2.0, "loss": 3.0}) == {"perplexity": pytest.approx(math.exp(2.0))}
-    assert metrics.derived({"nll": 1e4}) == {"perplexity": math.inf}
-    assert metrics.derived({"loss": 1.0}) == {}
+    assert metrics.derive({"nll": 2.0, "loss": 3.0}) == {"perplexity": pytest.approx(math.exp(2.0))}
+    assert metrics.derive({"nll": 1e4}) == {"perplexity": math.inf}
+    assert metrics.derive({"loss": 1.0}) == {}
 
 
 def test_bits_per_byte_follow_from_the_mean_and_the_bytes_of_a_token() -> None:
-    found = metrics.derived({"nll": 3.0}, bytes_per_token=4.0)
+    found = metrics.derive({"nll": 3.0}, bytes_per_token=4.0)
     assert found["bits_per_byte"] == pytest.approx(3.0 / 4.0 / math.log(2))
-    assert metrics.derived({"loss": 1.0}, bytes_per_token=4.0) == {}
+    assert metrics.derive({"loss": 1.0}, bytes_per_token=4.0) == {}
 
 
 def test_more_places_than_classes_are_refused() -> None:
@@ -108,4 +108,4 @@ def test_the_highest_score_is_where_argmax_finds_it(classes: int) -> None:
         torch.full((50, 3), IGNORE_INDEX),
         torch.zeros(50, 3).long(),
     ):
-        assert torch.equal(metrics.right(scores, y), scores.argmax(-1) == y)
+        assert torch.equal(metrics.correct(scores, y), scores.argmax(-1) == y)

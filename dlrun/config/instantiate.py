@@ -102,7 +102,7 @@ def partial(
 
 
 def tokenizer(described: Mapping[str, Any], *, trusted: Sequence[str] = (), folder: Path | None = None) -> Tokenizer:
-    """Return the tokenizer that `tokenizers.described` has described: one of dlrun's, or of a class that is allowed.
+    """Return the tokenizer that `tokenizers.describe` has described: one of dlrun's, or of a class that is allowed.
 
     Raises `ConfigError` for a class that may not be named, or makes none from its content.
 

@@ -14,7 +14,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from dlrun.datasets.files.decoded import decoded
+from dlrun.datasets.files.decode import decode_files
 from dlrun.datasets.files.sources import CIFAR10
 from dlrun.datasets.tensors.tensors import from_tensors
 from dlrun.errors import DataError
@@ -78,7 +78,7 @@ def cifar10(
     wrong. Images are normalised by the mean and deviation of each colour
     over all training pixels, or scaled to 0..1. Raises `DataError` if the files are missing or altered.
     """
-    tensors, content = decoded(CIFAR10, decode, path=path)
+    tensors, content = decode_files(CIFAR10, decode, path=path)
     return from_tensors(
         "cifar10",
         (tensors["train_x"], tensors["train_y"]),

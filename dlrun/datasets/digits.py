@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlrun.datasets.files.decoded import decoded
+from dlrun.datasets.files.decode import decode_files
 from dlrun.datasets.files.sources import DIGITS
 from dlrun.datasets.tensors.tensors import from_tensors
 from dlrun.errors import DataError
@@ -54,7 +54,7 @@ def digits(
     a share `label_noise` of their labels wrong.
     Images are normalised by the mean and deviation of all training pixels, or scaled to 0..1.
     """
-    tensors, content = decoded(DIGITS, decode, path=path)
+    tensors, content = decode_files(DIGITS, decode, path=path)
     return from_tensors(
         "digits",
         (tensors["x"], tensors["y"]),

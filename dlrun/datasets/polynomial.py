@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from dlrun.datasets.tensors.splits import stream
+from dlrun.datasets.tensors.splits import seeded_generator
 from dlrun.datasets.tensors.tensors import Pair, from_tensors
 from dlrun.errors import ConfigError
 from dlrun.types import Data
@@ -45,8 +45,8 @@ def polynomial(
             raise ConfigError(f"dataset.{key}={value}: expected is at least {least}.")
     return from_tensors(
         "polynomial",
-        _samples(n, noise, stream("polynomial", data_seed)),
-        test=_samples(test_size, noise, stream("polynomial test", split_seed)) if test_size else None,
+        _samples(n, noise, seeded_generator("polynomial", data_seed)),
+        test=_samples(test_size, noise, seeded_generator("polynomial test", split_seed)) if test_size else None,
         task="regression",
         validation_size=validation_size,
         train_size=train_size,

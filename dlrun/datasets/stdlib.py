@@ -40,7 +40,7 @@ def stdlib(
         raise ConfigError(
             f"dataset.size={size}: expected a number of bytes, or null for all. Type dataset.size=4000000."
         )
-    files = text_files.gather(_chosen(Path(sysconfig.get_path("stdlib")), size), leave_out=True)
+    files = text_files.collect(_choose(Path(sysconfig.get_path("stdlib")), size), leave_out=True)
     return from_text(
         f"stdlib-{platform.python_version()}",
         files,
@@ -56,7 +56,7 @@ def stdlib(
     )
 
 
-def _chosen(folder: Path, size: int | None) -> list[Path]:
+def _choose(folder: Path, size: int | None) -> list[Path]:
     """Return modules in the order of their names' hashes, until there are `size` bytes."""
     modules = [path for path in walk(folder, passed_over=_PASSED_OVER) if path.suffix == ".py"]
     if not modules:

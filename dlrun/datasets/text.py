@@ -38,11 +38,11 @@ def text(
     if path is None:
         raise ConfigError("dataset=text needs a file or a folder. Type for example dataset.path=book.txt.")
     where = Path(path).expanduser().absolute()
-    files = text_files.gather(_found(where, endings), leave_out=where.is_dir() and endings is None)
+    files = text_files.collect(_find(where, endings), leave_out=where.is_dir() and endings is None)
     if files.left_out:
-        _tell(where, files)
+        _report_left_out(where, files)
     if not len(files):
-        raise DataError(f"dataset.path={path}: {_nothing(where, files)}")
+        raise DataError(f"dataset.path={path}: {_empty_message(where, files)}")
     return from_text(
         "text",
         files,
@@ -67,7 +67,7 @@ def walk(folder: Path, *, passed_over: Sequence[str] = ()) -> list[Path]:
     return sorted((path for path in found if path.is_file()), key=lambda path: path.relative_to(folder).parts)
 
 
-def _found(where: Path, endings: list[str] | None) -> list[Path]:
+def _find(where: Path, endings: list[str] | None) -> list[Path]:
     if where.is_file():
         return [where]
     if not where.is_dir():
@@ -84,7 +84,7 @@ def _found(where: Path, endings: list[str] | None) -> list[Path]:
     return chosen
 
 
-def _tell(where: Path, files: text_files.Files) -> None:
+def _report_left_out(where: Path, files: text_files.TextFiles) -> None:
     first, reason = files.left_out[0]
     output.say(
         f"{len(files.left_out)} of {len(files.left_out) + len(files.paths)} files in {where} are not text and are left "
@@ -92,7 +92,7 @@ def _tell(where: Path, files: text_files.Files) -> None:
     )
 
 
-def _nothing(where: Path, files: text_files.Files) -> str:
+def _empty_message(where: Path, files: text_files.TextFiles) -> str:
     if where.is_file():
         return f"the file {where} is empty."
     return f"no file in the folder {where} has any text ({len(files.left_out)} are not UTF-8, the others are empty)."

@@ -240,7 +240,7 @@ def _means(objective: Objective, split: Split, found: Iterable[Mapping[str, Tota
             for name, each in portion.items():
                 total.add(name, each)
     means = total.means()
-    return means | known.derived(means, bytes_per_token=bytes_per_token(split))
+    return means | known.derive(means, bytes_per_token=bytes_per_token(split))
 
 
 def _along(

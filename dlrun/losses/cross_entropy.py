@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlrun.errors import ConfigError
-from dlrun.losses.checked import class_scores
+from dlrun.losses.outputs import logits_and_classes
 from dlrun.types import IGNORE_INDEX, Batch
 
 __all__ = ["cross_entropy"]
@@ -26,7 +26,7 @@ def cross_entropy(model: nn.Module, batch: Batch, label_smoothing: float = 0.0) 
             f"loss.label_smoothing is {label_smoothing}; expected is 0 ≤ label_smoothing < 1. "
             "Type for example loss.label_smoothing=0.1"
         )
-    logits, y = class_scores(model, batch)
+    logits, y = logits_and_classes(model, batch)
     # The mean is one kernel and one backward less than the mean of values: it shows on a small network.
     training = torch.is_grad_enabled()
     result = F.cross_entropy(

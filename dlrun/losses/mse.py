@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlrun.losses.checked import values
+from dlrun.losses.outputs import outputs_and_targets
 from dlrun.types import Batch
 
 __all__ = ["mse"]
@@ -18,7 +18,7 @@ def mse(model: nn.Module, batch: Batch) -> Tensor:
     The model's outputs and the targets both are [B, ...]. Raises ConfigError for class numbers, and
     for shapes that differ.
     """
-    outputs, y = values(model, batch)
+    outputs, y = outputs_and_targets(model, batch)
     if torch.is_grad_enabled():
         return F.mse_loss(outputs, y)
     return F.mse_loss(outputs, y, reduction="none").flatten(1).mean(1) if y.ndim > 1 else (outputs - y).square()

@@ -44,14 +44,14 @@ class Attention(nn.Module):
         self, x: Tensor, rotation: Rotation | None = None, memory: KeysValues | None = None
     ) -> tuple[Tensor, KeysValues]:
         """Return the mixture for each token of `x`, which go on behind `memory`, and the memory with them."""
-        q, k, v = self._projected(x, rotation)
+        q, k, v = self._project(x, rotation)
         if memory is not None:
             k, v = torch.cat([memory[0], k], dim=2), torch.cat([memory[1], v], dim=2)
-        mixed = mixture(q, k, v, causal=self.causal, dropout=self.dropout if self.training else 0.0)
+        mixed = attend(q, k, v, causal=self.causal, dropout=self.dropout if self.training else 0.0)
         y: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return y, (k, v)
 
-    def _projected(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _project(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
         """Return the queries, keys and values, each [B, H, T, d]."""
         qkv: Tensor = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # [B, T, 3, H, d]
         if rotation is None:
@@ -62,30 +62,30 @@ class Attention(nn.Module):
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
 
-def mixture(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = True, dropout: float = 0.0) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = True, dropout: float = 0.0) -> Tensor:
     """Return softmax(q kᵀ / √d) v, [B, H, n, d]. Where it is `causal`, the last of q sees all keys, the one before it
     all but the last, and so on.
 
     >>> one = torch.ones(1, 1, 3, 1)
-    >>> mixture(one, one, torch.tensor([0.0, 1.0, 2.0]).view(1, 1, 3, 1)).flatten().tolist()
+    >>> attend(one, one, torch.tensor([0.0, 1.0, 2.0]).view(1, 1, 3, 1)).flatten().tolist()
     [0.0, 0.5, 1.0]
     """
     new, seen = q.shape[2], k.shape[2] - q.shape[2]
     short = 1 < new <= SHORT and seen == 0
     if short and q.device.type == "cpu" and q.dtype == torch.float32 and torch.get_num_threads() > 1:
-        return _products(q, k, v, causal=causal, dropout=dropout)
+        return _attend_by_products(q, k, v, causal=causal, dropout=dropout)
     # a single token sees all that there is; the kernel's own causal mask begins at the first key
-    mask = _behind(seen, new, q.device) if causal and seen > 0 and new > 1 else None
+    mask = _causal_mask(seen, new, q.device) if causal and seen > 0 and new > 1 else None
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal and seen == 0)
 
 
-def _products(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, dropout: float) -> Tensor:
+def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, dropout: float) -> Tensor:
     q_, k_, v_ = (t.flatten(0, 1) for t in (q, k, v))  # [B·H, n, d]
     hidden = q.new_full((q.shape[2], k.shape[2]), -inf).triu(1) if causal else q.new_zeros(())
     weights = torch.baddbmm(hidden, q_, k_.transpose(1, 2), alpha=q.shape[3] ** -0.5).softmax(2)
     return torch.bmm(F.dropout(weights, dropout), v_).view_as(v)
 
 
-def _behind(seen: int, new: int, device: torch.device) -> Tensor:
+def _causal_mask(seen: int, new: int, device: torch.device) -> Tensor:
     """Return which keys each of `new` tokens behind `seen` ones may look at, bool [new, seen + new]."""
     return torch.ones(new, seen + new, dtype=torch.bool, device=device).tril(seen)

@@ -29,7 +29,7 @@ class ConvNet(nn.Module):
         self, input_shape: tuple[int, ...], outputs: int, *, channels: tuple[int, int] = (32, 64), width: int = 200
     ) -> None:
         super().__init__()
-        depth, height, breadth = image(input_shape, smallest=22, model="convnet")
+        depth, height, breadth = image_shape(input_shape, smallest=22, model="convnet")
         first, second = channels
         after = [((size - 4) // 3 - 4) // 2 for size in (height, breadth)]
         self.conv1 = nn.Conv2d(depth, first, kernel_size=5)
@@ -46,7 +46,7 @@ class ConvNet(nn.Module):
         return outputs
 
 
-def image(input_shape: tuple[int, ...], *, smallest: int, model: str) -> tuple[int, int, int]:
+def image_shape(input_shape: tuple[int, ...], *, smallest: int, model: str) -> tuple[int, int, int]:
     """Return the channels, height and width of the inputs.
 
     Raises `ConfigError` if they are no images, or smaller than `smallest` pixels on a side.

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from dlrun.models.attention import Attention, KeysValues
 from dlrun.models.feedforward import Activation, FeedForward
-from dlrun.models.gpt_sizes import Name, chosen
-from dlrun.models.norms import Norm, normalisation
+from dlrun.models.gpt_sizes import Name, choose_size
+from dlrun.models.norms import Norm, make_norm
 from dlrun.models.positions import Rotation, rotation
-from dlrun.models.text import check_dropout, check_fits, window
+from dlrun.models.text import check_context, check_dropout, text_shape
 
 __all__ = ["GPT"]
 
@@ -42,10 +42,10 @@ class Block(nn.Module):
     def forward(self, x: Tensor, rotation: Rotation | None, memory: KeysValues | None) -> tuple[Tensor, KeysValues]:
         """Return the stream behind the block, and the block's memory."""
         mixed, memory = self.attention(self.norm1(x), rotation, memory)
-        x = x + self._dropped(mixed)
-        return x + self._dropped(self.feedforward(self.norm2(x))), memory
+        x = x + self._dropout(mixed)
+        return x + self._dropout(self.feedforward(self.norm2(x))), memory
 
-    def _dropped(self, x: Tensor) -> Tensor:
+    def _dropout(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.dropout and self.training else x
 
 
@@ -80,9 +80,9 @@ class GPT(nn.Module):
         bias: bool = False,
     ) -> None:
         super().__init__()
-        self.context, vocabulary = window(input_shape, vocabulary, model="gpt")
+        self.context, vocabulary = text_shape(input_shape, vocabulary, model="gpt")
         check_dropout(dropout)
-        layers, heads, width = chosen(size, layers=layers, heads=heads, width=width)
+        layers, heads, width = choose_size(size, layers=layers, heads=heads, width=width)
         self.dropout = dropout
         self.embedding = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(self.context, width) if positions == "learned" else None
@@ -90,11 +90,11 @@ class GPT(nn.Module):
             Block(
                 Attention(width, heads, dropout=dropout, bias=bias),
                 FeedForward(width, activation, bias=bias),
-                (normalisation(norm, width, bias=bias), normalisation(norm, width, bias=bias)),
+                (make_norm(norm, width, bias=bias), make_norm(norm, width, bias=bias)),
             )
             for _ in range(layers)
         )
-        self.norm = normalisation(norm, width, bias=bias)
+        self.norm = make_norm(norm, width, bias=bias)
         self.head = nn.Linear(width, vocabulary, bias=False)
         if tied:
             self.head.weight = self.embedding.weight
@@ -114,8 +114,8 @@ class GPT(nn.Module):
         Raises `ValueError` where more tokens than the context would be seen.
         """
         seen = memory[0][0].shape[2] if memory else 0
-        check_fits(seen, x.shape[1], self.context)
-        stream, turned = self._embedded(x, seen)
+        check_context(seen, x.shape[1], self.context)
+        stream, turned = self._embed(x, seen)
         remembered = []
         for i, block in enumerate(self.blocks):
             stream, seen_by_it = block(stream, turned, memory[i] if memory else None)
@@ -123,7 +123,7 @@ class GPT(nn.Module):
         logits: Tensor = self.head(self.norm(stream))
         return logits, tuple(remembered)
 
-    def _embedded(self, x: Tensor, seen: int) -> tuple[Tensor, Rotation | None]:
+    def _embed(self, x: Tensor, seen: int) -> tuple[Tensor, Rotation | None]:
         """Return the stream before the first block, and the rotation of its positions."""
         stream: Tensor = self.embedding(x)
         turned = None

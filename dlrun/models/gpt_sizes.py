@@ -34,14 +34,16 @@ SIZES: dict[str, Size] = {
 }
 
 
-def chosen(size: Name | int, *, layers: int | None = None, heads: int | None = None, width: int | None = None) -> Size:
+def choose_size(
+    size: Name | int, *, layers: int | None = None, heads: int | None = None, width: int | None = None
+) -> Size:
     """Return the size that the dial says, but for the numbers that are given.
 
     Raises `ConfigError` for numbers below 1, and for a width that the heads do not divide.
 
-    >>> chosen("mini", width=384)
+    >>> choose_size("mini", width=384)
     Size(layers=6, heads=6, width=384)
-    >>> chosen(2)
+    >>> choose_size(2)
     Size(layers=2, heads=2, width=64)
     """
     dial = SIZES[size] if isinstance(size, str) else Size(size, size, 32 * size)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dlrun.models.convnet import image
+from dlrun.models.convnet import image_shape
 
 __all__ = ["LeNet5"]
 
@@ -33,7 +33,7 @@ class LeNet5(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...], outputs: int) -> None:
         super().__init__()
-        depth, height, width = image(input_shape, smallest=1, model="lenet5")
+        depth, height, width = image_shape(input_shape, smallest=1, model="lenet5")
         rows, columns = max(SIDE - height, 0), max(SIDE - width, 0)
         self.padding = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
         after = [((max(size, SIDE) - 4) // 2 - 4) // 2 for size in (height, width)]

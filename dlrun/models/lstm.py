@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlrun.errors import ConfigError
-from dlrun.models.text import check_dropout, window
+from dlrun.models.text import check_dropout, text_shape
 
 __all__ = ["LSTM"]
 
@@ -43,7 +43,7 @@ class LSTM(nn.Module):
         tied: bool = True,
     ) -> None:
         super().__init__()
-        _, vocabulary = window(input_shape, vocabulary, model="lstm")
+        _, vocabulary = text_shape(input_shape, vocabulary, model="lstm")
         check_dropout(dropout)
         if layers < 1 or width < 1:
             raise ConfigError(
@@ -66,11 +66,11 @@ class LSTM(nn.Module):
     def step(self, x: Tensor, memory: State | None) -> tuple[Tensor, State]:
         """Return the logits of the tokens that follow x [B, t], which goes on behind `memory`, and the state then."""
         with torch.autocast("cpu", enabled=False):  # few processors have a kernel of it in bfloat16
-            hidden, memory = self.lstm(self._dropped(self.embedding(x)), memory)
-        logits: Tensor = self.head(self._dropped(hidden))
+            hidden, memory = self.lstm(self._dropout(self.embedding(x)), memory)
+        logits: Tensor = self.head(self._dropout(hidden))
         return logits, memory
 
-    def _dropped(self, x: Tensor) -> Tensor:
+    def _dropout(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout) if self.dropout and self.training else x
 
     def _initialise(self) -> None:

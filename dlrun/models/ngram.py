@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.errors import ConfigError
-from dlrun.models.smoothing import Shares, additive, discounted
-from dlrun.models.text import checked_vocabulary
+from dlrun.models.smoothing import Shares, additive, kneser_ney
+from dlrun.models.text import require_vocabulary
 
 __all__ = ["NGram"]
 
-PORTION = 2**22
+CHUNK = 2**22
 """Probabilities that are computed together: 16 MiB of them."""
 
 TINY = torch.finfo(torch.float32).tiny
@@ -58,7 +58,7 @@ class NGram(nn.Module):
         alpha: float = 1.0,
     ) -> None:
         super().__init__()
-        self.vocabulary = checked_vocabulary(vocabulary, choice="ngram")
+        self.vocabulary = require_vocabulary(vocabulary, choice="ngram")
         self.order = order if order is not None else 3 if self.vocabulary >= 1000 else 5
         if self.order < 1:
             raise ConfigError(f"model.order={order} must be 1 or more, as in `model.order=3`.")
@@ -89,7 +89,7 @@ class NGram(nn.Module):
         longest = longest[tokens.shape[1] - x.shape[1] :].repeat(len(x))
         logits = torch.empty(ids.shape[1], self.vocabulary, device=x.device)
         # places with the same contexts are computed together
-        for rows in torch.split(_alike(ids), max(1, PORTION // self.vocabulary)):
+        for rows in torch.split(_group_contexts(ids), max(1, CHUNK // self.vocabulary)):
             self._fill(logits, rows, ids, longest)
         return logits.view(*x.shape, self.vocabulary), tokens[:, max(0, tokens.shape[1] - self.order + 1) :]
 
@@ -101,27 +101,27 @@ class NGram(nn.Module):
         ids, moved = torch.zeros_like(targets), torch.zeros(1, dtype=torch.int64, device=device)
         for j in range(self.order):
             if j > 0:
-                codes, seen = self._extended(ids, tokens, j, seen)
-                kept = self._recoded(f"contexts{j}", moved)
+                codes, seen = self._extend(ids, tokens, j, seen)
+                kept = self._recode(f"contexts{j}", moved)
                 contexts = torch.unique(torch.cat([kept, codes[seen]]))
                 moved, ids = torch.searchsorted(contexts, kept), torch.searchsorted(contexts, codes)
                 setattr(self, f"contexts{j}", contexts)
-            self._add(j, self._recoded(f"grams{j}", moved), ids[seen] * self.vocabulary + targets[seen])
+            self._add_grams(j, self._recode(f"grams{j}", moved), ids[seen] * self.vocabulary + targets[seen])
         self._shares = {}
 
-    def _extended(self, ids: Tensor, tokens: Tensor, j: int, valid: Tensor) -> tuple[Tensor, Tensor]:
+    def _extend(self, ids: Tensor, tokens: Tensor, j: int, valid: Tensor) -> tuple[Tensor, Tensor]:
         """Return the codes of the contexts of length j, one token longer than `ids`, and where there are such."""
         before = torch.zeros_like(tokens)
         before[:, j - 1 :] = tokens[:, : tokens.shape[1] - j + 1]
         reached = torch.arange(tokens.shape[1], device=tokens.device) >= j - 1
         return ids * self.vocabulary + before.flatten(), valid & reached.repeat(len(tokens))
 
-    def _recoded(self, name: str, moved: Tensor) -> Tensor:
+    def _recode(self, name: str, moved: Tensor) -> Tensor:
         """Return codes whose contexts have moved to other places; their order stays."""
         codes: Tensor = getattr(self, name)
         return moved[codes // self.vocabulary] * self.vocabulary + codes % self.vocabulary
 
-    def _add(self, j: int, kept: Tensor, new: Tensor) -> None:
+    def _add_grams(self, j: int, kept: Tensor, new: Tensor) -> None:
         grams, place = torch.unique(torch.cat([kept, new]), return_inverse=True)
         weight = torch.cat([getattr(self, f"counts{j}"), torch.ones_like(new)])
         setattr(self, f"grams{j}", grams)
@@ -133,7 +133,7 @@ class NGram(nn.Module):
         found, known = [ids], torch.ones_like(ids, dtype=torch.bool)
         for j in range(1, self.order):
             contexts: Tensor = getattr(self, f"contexts{j}")
-            codes, known = self._extended(ids, tokens, j, known)
+            codes, known = self._extend(ids, tokens, j, known)
             ids = torch.searchsorted(contexts, codes)
             known = known & (ids < len(contexts))
             known[known.clone()] = contexts[ids[known]] == codes[known]
@@ -152,40 +152,40 @@ class NGram(nn.Module):
             ends = longest[rows] == j
             last, goes_on = rows[ends], rows[~ends]
             if len(last):
-                _put(logits, last, *self._finished(j, table, place[ends], ids[j, last]))
+                _write_rows(logits, last, *self._log_p(j, table, place[ends], ids[j, last]))
             rows, place = goes_on, place[~ends]
             if len(rows) and self.smoothing == "kneser_ney":
-                table, place = self._mixed(j, table, place, ids[j, rows])
+                table, place = self._mix(j, table, place, ids[j, rows])
 
-    def _finished(self, j: int, shorter: Tensor, place: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log P by contexts `ids` [M] of length j, the longest. Arguments and rows as of `_mixed`.
+    def _log_p(self, j: int, shorter: Tensor, place: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log P by contexts `ids` [M] of length j, the longest. Arguments and rows as of `_mix`.
 
         Most tokens never came after a context: what the shorter one says of them, log P', is taken once for all
         contexts that share it, and only log λ is added.
         """
-        distinct, where, parent = _distinct(ids, place)
+        distinct, where, parent = _unique_contexts(ids, place)
         log_p = shorter.clamp(min=TINY).log_().index_select(0, parent)
         known, row, gram, shares = self._followers(j, True, distinct)
         if len(known):
             left = log_p.new_ones(len(log_p)).index_copy_(0, known, shares.left[distinct[known]])
             log_p += left.clamp(min=TINY).log_().unsqueeze(1)
-            token = self._tokens(j, gram)
+            token = self._last_tokens(j, gram)
             p = left[row] * shorter[parent[row], token] + shares.given[gram]
             log_p[row, token] = p.clamp_(min=TINY).log_()
         return log_p, where
 
-    def _mixed(self, j: int, shorter: Tensor, place: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    def _mix(self, j: int, shorter: Tensor, place: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return P' by contexts `ids` [M] of length j, a row for each that differs, and which row is whose [M].
 
         `shorter` is P' by the contexts one shorter, of which `place` [M] are theirs. A context that was
         never seen, -1, takes over that of the shorter one.
         """
-        distinct, where, parent = _distinct(ids, place)
+        distinct, where, parent = _unique_contexts(ids, place)
         p = shorter.index_select(0, parent)
         known, row, gram, shares = self._followers(j, False, distinct)
         if len(known):
             p *= p.new_ones(len(p)).index_copy_(0, known, shares.left[distinct[known]]).unsqueeze(1)
-            p.view(-1).index_add_(0, row * self.vocabulary + self._tokens(j, gram), shares.given[gram])
+            p.view(-1).index_add_(0, row * self.vocabulary + self._last_tokens(j, gram), shares.given[gram])
         return p, where
 
     def _followers(self, j: int, top: bool, ids: Tensor) -> tuple[Tensor, Tensor, Tensor, Shares]:
@@ -193,26 +193,26 @@ class NGram(nn.Module):
         known = (ids >= 0).nonzero().flatten()
         if not len(known):
             return known, known, known, Shares(known, known)
-        row, gram = _ranges(getattr(self, f"grams{j}"), ids[known] * self.vocabulary, size=self.vocabulary)
-        return known, known[row], gram, self._estimated(j, top)
+        row, gram = _find_ranges(getattr(self, f"grams{j}"), ids[known] * self.vocabulary, size=self.vocabulary)
+        return known, known[row], gram, self._shares_of(j, top)
 
-    def _tokens(self, j: int, gram: Tensor) -> Tensor:
+    def _last_tokens(self, j: int, gram: Tensor) -> Tensor:
         """Return the last tokens of n-grams of length j + 1."""
         return getattr(self, f"grams{j}")[gram] % self.vocabulary  # type: ignore[no-any-return]
 
-    def _estimated(self, j: int, top: bool) -> Shares:
+    def _shares_of(self, j: int, top: bool) -> Shares:
         """Return what contexts of length j give: as the longest, by counts, or by the ways n-grams are preceded."""
         key = (j, top, self.contexts0.device)
         if key not in self._shares:
-            counts = getattr(self, f"counts{j}") if top else self._ways(j)
+            counts = getattr(self, f"counts{j}") if top else self._continuation_counts(j)
             owner, size = getattr(self, f"grams{j}") // self.vocabulary, len(getattr(self, f"contexts{j}"))
             if self.smoothing == "additive":
                 self._shares[key] = additive(counts, owner, size, mass=self.alpha * self.vocabulary)
             else:
-                self._shares[key] = discounted(counts, owner, size)
+                self._shares[key] = kneser_ney(counts, owner, size)
         return self._shares[key]
 
-    def _ways(self, j: int) -> Tensor:
+    def _continuation_counts(self, j: int) -> Tensor:
         """Return by how many different tokens each n-gram of length j + 1 is preceded in those one longer."""
         longer: Tensor = getattr(self, f"grams{j + 1}")
         shorter = getattr(self, f"contexts{j + 1}")[longer // self.vocabulary] // self.vocabulary
@@ -230,7 +230,7 @@ class NGram(nn.Module):
         self._shares = {}
 
 
-def _put(logits: Tensor, rows: Tensor, values: Tensor, where: Tensor) -> None:
+def _write_rows(logits: Tensor, rows: Tensor, values: Tensor, where: Tensor) -> None:
     """Write values[where] [M, V] into the `rows` [M] of the logits; most of the values are written once.
 
     Whole rows: several times faster than logits[rows].
@@ -241,7 +241,7 @@ def _put(logits: Tensor, rows: Tensor, values: Tensor, where: Tensor) -> None:
     logits.index_copy_(0, rows[others], values.index_select(0, where[others]))
 
 
-def _distinct(ids: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _unique_contexts(ids: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the contexts that differ, which of them is whose [M], and the places of the contexts one shorter.
 
     Those that were never seen are their shorter ones, as negative numbers.
@@ -250,10 +250,10 @@ def _distinct(ids: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return distinct, where, torch.empty_like(distinct).scatter_(0, where, place)
 
 
-def _alike(ids: Tensor) -> Tensor:
+def _group_contexts(ids: Tensor) -> Tensor:
     """Return the places of contexts `ids` [order, M] in an order in which those that are alike are neighbours.
 
-    >>> _alike(torch.tensor([[0, 0, 0], [7, -1, 7]]))
+    >>> _group_contexts(torch.tensor([[0, 0, 0], [7, -1, 7]]))
     tensor([1, 0, 2])
     """
     order = torch.arange(ids.shape[1], device=ids.device)
@@ -262,10 +262,10 @@ def _alike(ids: Tensor) -> Tensor:
     return order
 
 
-def _ranges(codes: Tensor, start: Tensor, *, size: int) -> tuple[Tensor, Tensor]:
+def _find_ranges(codes: Tensor, start: Tensor, *, size: int) -> tuple[Tensor, Tensor]:
     """Return (range, place) of all the sorted `codes` that lie in the ranges start … start + size - 1.
 
-    >>> _ranges(torch.tensor([0, 1, 5, 11]), torch.tensor([0, 10]), size=5)
+    >>> _find_ranges(torch.tensor([0, 1, 5, 11]), torch.tensor([0, 10]), size=5)
     (tensor([0, 0, 1]), tensor([0, 1, 3]))
     """
     first = torch.searchsorted(codes, start)

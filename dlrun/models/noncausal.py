@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dlrun.models.attention import Attention
 from dlrun.models.gpt import GPT
 from dlrun.models.gpt_sizes import Name
-from dlrun.models.text import check_fits, window
+from dlrun.models.text import check_context, text_shape
 
 __all__ = ["noncausal"]
 
@@ -47,7 +47,7 @@ class NonCausal(nn.Module):
         """
         known = x if memory is None else torch.cat([memory, x], dim=1)
         seen = known.shape[1] - x.shape[1]
-        check_fits(seen, x.shape[1], self.context)
+        check_context(seen, x.shape[1], self.context)
         passes = [self._following(known[:, : t + 1]) for t in range(seen, known.shape[1])]
         return torch.stack(passes, dim=1), known
 
@@ -75,7 +75,7 @@ def noncausal(
     >>> noncausal((8,), 65)(torch.zeros(2, 8, dtype=torch.int64)).shape
     torch.Size([2, 8, 65])
     """
-    context, kinds = window(input_shape, vocabulary, model="noncausal")
+    context, kinds = text_shape(input_shape, vocabulary, model="noncausal")
     inner = GPT(
         input_shape,
         kinds + 1,

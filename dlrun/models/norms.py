@@ -13,10 +13,10 @@ from torch import nn
 Norm = Literal["layer", "rms"]
 
 
-def normalisation(kind: Norm, width: int, *, bias: bool) -> nn.Module:
+def make_norm(kind: Norm, width: int, *, bias: bool) -> nn.Module:
     """Return the norm over the last axis, of `width` features; RMSNorm has no bias.
 
-    >>> normalisation("layer", 8, bias=False)
+    >>> make_norm("layer", 8, bias=False)
     LayerNorm((8,), eps=1e-05, elementwise_affine=True, bias=False)
     """
     return nn.LayerNorm(width, bias=bias) if kind == "layer" else nn.RMSNorm(width, eps=1e-5)

@@ -21,10 +21,10 @@ class Shares(NamedTuple):
     left: Tensor
 
 
-def discounted(counts: Tensor, owner: Tensor, contexts: int) -> Shares:
+def kneser_ney(counts: Tensor, owner: Tensor, contexts: int) -> Shares:
     """Return the shares by modified Kneser-Ney: `counts` [G] of n-grams whose context is `owner` [G].
 
-    >>> given, left = discounted(torch.tensor([1, 3]), torch.tensor([0, 0]), 1)
+    >>> given, left = kneser_ney(torch.tensor([1, 3]), torch.tensor([0, 0]), 1)
     >>> given, left  # with the discounts 0.5 and 1.5 of which nothing else is known
     (tensor([0.1250, 0.3750]), tensor([0.5000]))
     """

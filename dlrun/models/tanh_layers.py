@@ -37,7 +37,7 @@ class TanhLayers(nn.Module):
             for matrix in self.layers.parameters():
                 matrix.copy_(torch.eye(size) + spread * torch.randn(size, size))
 
-    def deformed(self, x: Tensor) -> list[Tensor]:
+    def trajectory(self, x: Tensor) -> list[Tensor]:
         """Return where the points are after 0, 1, … `depth` layers, each [N, F]."""
         places = [x.flatten(1)]
         for layer in self.layers:
@@ -46,5 +46,5 @@ class TanhLayers(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs [N, O]."""
-        outputs: Tensor = self.classifier(self.deformed(x)[-1])
+        outputs: Tensor = self.classifier(self.trajectory(x)[-1])
         return outputs

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dlrun.errors import ConfigError
 
 
-def window(input_shape: tuple[int, ...], vocabulary: int | None, *, model: str) -> tuple[int, int]:
+def text_shape(input_shape: tuple[int, ...], vocabulary: int | None, *, model: str) -> tuple[int, int]:
     """Return the context, in tokens, and the size of the vocabulary.
 
     Raises `ConfigError` if the data is no text.
 
-    >>> window((64,), 65, model="gpt")
+    >>> text_shape((64,), 65, model="gpt")
     (64, 65)
     """
     if vocabulary is None or len(input_shape) != 1:
@@ -28,7 +28,7 @@ def check_dropout(dropout: float) -> None:
         raise ConfigError(f"model.dropout={dropout} must be at least 0 and less than 1, as in `model.dropout=0.1`.")
 
 
-def check_fits(seen: int, more: int, context: int) -> None:
+def check_context(seen: int, more: int, context: int) -> None:
     """Raise `ValueError` if `more` tokens behind `seen` ones go past the end of the context."""
     if seen + more > context:
         raise ValueError(
@@ -37,7 +37,7 @@ def check_fits(seen: int, more: int, context: int) -> None:
         )
 
 
-def checked_vocabulary(vocabulary: int | None, *, choice: str) -> int:
+def require_vocabulary(vocabulary: int | None, *, choice: str) -> int:
     """Return the vocabulary's size; raise ConfigError for data that have none."""
     if vocabulary is None or vocabulary < 1:
         raise ConfigError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dlrun.models.text import checked_vocabulary
+from dlrun.models.text import require_vocabulary
 
 __all__ = ["Uniform"]
 
@@ -20,7 +20,7 @@ class Uniform(nn.Module):
 
     def __init__(self, vocabulary: int | None) -> None:
         super().__init__()
-        self.vocabulary = checked_vocabulary(vocabulary, choice="uniform")
+        self.vocabulary = require_vocabulary(vocabulary, choice="uniform")
 
     @property
     def context(self) -> None:

@@ -20,7 +20,7 @@ from dlrun import metrics as known_metrics
 from dlrun.config import instantiate
 from dlrun.config.check import PARTS, SETTINGS, SIZES, check
 from dlrun.config.settings import Evaluation, Tracking, Trainer
-from dlrun.datasets.tensors.subset import bytes_per_token, first
+from dlrun.datasets.tensors.subset import bytes_per_token, take_first
 from dlrun.engine.batches import Batches, Streamed
 from dlrun.engine.ema import Average
 from dlrun.engine.evaluation import portion
@@ -155,7 +155,7 @@ def _monitor(training: Training, evaluation: Evaluation, data: Data) -> None:
             if value is not None:
                 raise ConfigError(f"{name}={value} needs a validation split: give dataset.validation_size.")
     known_bytes = bytes_per_token(data.validation) if data.validation else None
-    derived = known_metrics.derived(dict.fromkeys(training.metrics, 0.0), bytes_per_token=known_bytes)
+    derived = known_metrics.derive(dict.fromkeys(training.metrics, 0.0), bytes_per_token=known_bytes)
     valid = [f"val/{name}" for name in ("loss", *training.metrics, *derived)]
     if chosen not in valid:
         raise ConfigError(
@@ -229,7 +229,7 @@ def _optimizer(plain: dict[str, Any], trainer: Trainer) -> Optimizer:
 def _metrics(plain: dict[str, Any], data: Data) -> dict[str, Metric]:
     own = {name: instantiate.partial(part, trusted=plain["trusted"]) for name, part in plain["metrics"].items()}
     computed = known_metrics.for_task(data.spec.task)
-    taken = {"loss", *computed, *known_metrics.derived(dict.fromkeys([*computed, *own], 0.0), bytes_per_token=1.0)}
+    taken = {"loss", *computed, *known_metrics.derive(dict.fromkeys([*computed, *own], 0.0), bytes_per_token=1.0)}
     for name, metric in own.items():
         if "/" in name:
             raise ConfigError(f"metrics.{name}: a metric's name has no `/`. Call it metrics.{name.replace('/', '_')}.")
@@ -289,7 +289,7 @@ def _moved(data: Data, device: torch.device) -> Data:
 
 def _two_batches(data: Data, trainer: Trainer) -> Data:
     """Return as much of each split as `trainer.fast` looks at."""
-    cut = partial(first, n=2 * (trainer.batch_size or 32))
+    cut = partial(take_first, n=2 * (trainer.batch_size or 32))
     return replace(
         data,
         train=data.train if isinstance(data.train, Streamed) else cut(data.train),

@@ -92,10 +92,10 @@ def check_schedule(schedule: Schedule, steps: int, *, target: str) -> None:
 
 def check_tokenizer(data: Data, trusted: Sequence[str]) -> None:
     """Raise `ConfigError` for a tokenizer of the user's that could not be made again from what is kept of it."""
-    if data.tokenizer is None or "class" not in (kept := tokenizers.described(data.tokenizer)):
+    if data.tokenizer is None or "class" not in (kept := tokenizers.describe(data.tokenizer)):
         return
     again = make_tokenizer(kept, trusted=trusted)
-    if tokenizers.described(again) != kept or again.size != data.tokenizer.size:
+    if tokenizers.describe(again) != kept or again.size != data.tokenizer.size:
         raise ConfigError(
             f"{kept['class']}.load(content) returns another tokenizer than the one whose content() it was given"
             f" (of {again.size} tokens, expected {data.tokenizer.size}): `dlrun sample` would write something else."

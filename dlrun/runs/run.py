@@ -90,7 +90,7 @@ def opened(
         state = _restored(built, folder) if resumed else State()
         folder.update(**_opening(built, folder, started, job=job), **(noted or {}))
         if built.data.tokenizer:
-            write_atomically(folder.tokenizer, json.dumps(tokenizers.described(built.data.tokenizer)).encode())
+            write_atomically(folder.tokenizer, json.dumps(tokenizers.describe(built.data.tokenizer)).encode())
         with closed(Journal(folder.journal)) as journal:
             journal.event("start", resumed_from=state.step if resumed else None)
             recorder = recording(built, folder, journal, start=state.step, job=job or folder.of_a_sweep)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlrun.datasets.tensors.subset import spaced
+from dlrun.datasets.tensors.subset import take_spaced
 from dlrun.engine.evaluation import Collected, collect, evaluate
 from dlrun.runs.build import Built
 from dlrun.storage.journal import Journal, closed
@@ -18,7 +18,7 @@ WINDOWS = 1000
 def sampled(built: Built) -> Split:
     """Return what is evaluated of the training split."""
     few = WINDOWS if built.data.spec.task == "language" else None
-    return spaced(built.data.train, built.evaluation.train_samples or few)
+    return take_spaced(built.data.train, built.evaluation.train_samples or few)
 
 
 def evaluated(built: Built, *names: str) -> dict[str, float]:

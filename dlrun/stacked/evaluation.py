@@ -75,4 +75,4 @@ def evaluate(
     means = {name: (sums[name] / counts[name]).tolist() for name in sums}
     runs = [dict(zip(means, values, strict=True)) for values in zip(*means.values(), strict=True)]
     sizes = splits.bytes_per_token()
-    return [run | known.derived(run, bytes_per_token=size) for run, size in zip(runs, sizes, strict=True)]
+    return [run | known.derive(run, bytes_per_token=size) for run, size in zip(runs, sizes, strict=True)]

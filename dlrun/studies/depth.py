@@ -123,8 +123,8 @@ def _deformed(result: Result) -> tuple[list[Tensor], list[Tensor], Tensor, Line]
         [*(level + torch.tensor([0, v]) for v in up), *(upright + torch.tensor([u, 0]) for u in across)]
     )
     with torch.no_grad():
-        places = model.deformed(x)  # type: ignore[operator]
-        grid = [h.unflatten(0, lines.shape[:2]) for h in model.deformed(lines.flatten(0, 1))]  # type: ignore[operator]
+        places = model.trajectory(x)  # type: ignore[operator]
+        grid = [h.unflatten(0, lines.shape[:2]) for h in model.trajectory(lines.flatten(0, 1))]  # type: ignore[operator]
         weight, bias = model.classifier.weight, model.classifier.bias  # type: ignore[union-attr]
         normal, offset = weight[1] - weight[0], bias[1] - bias[0]  # type: ignore[index]
     return places, grid, y, Line((float(normal[0]), float(normal[1])), float(offset))

@@ -58,12 +58,12 @@ def load(content: Mapping[str, Any]) -> Tokenizer:
     return _CLASSES[content["kind"]].load(content)
 
 
-def described(tokenizer: Tokenizer) -> dict[str, Any]:
+def describe(tokenizer: Tokenizer) -> dict[str, Any]:
     """Return what a tokenizer is made of: its content, and the full name of its class if it is none of dlrun's.
 
     Raises `ConfigError` if JSON cannot hold it.
 
-    >>> described(Byte())
+    >>> describe(Byte())
     {'kind': 'byte'}
     """
     kind = type(tokenizer)
@@ -78,7 +78,7 @@ def described(tokenizer: Tokenizer) -> dict[str, Any]:
 
 def key(tokenizer: Tokenizer) -> str:
     """Return what tells a tokenizer from all others: its description, and the code of one that is none of dlrun's."""
-    made_of = json.dumps(described(tokenizer), sort_keys=True)
+    made_of = json.dumps(describe(tokenizer), sort_keys=True)
     file = getattr(sys.modules.get(type(tokenizer).__module__), "__file__", None)
     if type(tokenizer) in _CLASSES.values() or not file:
         return made_of

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from benchmarks.gpt import Recipe
 from dlrun.config import compose
-from dlrun.models.gpt_sizes import chosen
+from dlrun.models.gpt_sizes import choose_size
 from dlrun.schedules.curves import cosine
 from dlrun.storage.rundir import all_runs
 from dlrun.sweeps.scale import scaled
@@ -44,7 +44,7 @@ def test_an_experiment_composes_and_says_its_command(name: str, call: Call) -> N
 )
 def test_the_numbers_are_nanogpts(name: str, sizes: tuple[int, ...], batch: int, lr: float, here: Path) -> None:
     config = compose.config([f"+experiment={name}"])
-    assert (*chosen(config.model.size), config.dataset.context, config.trainer.steps) == sizes
+    assert (*choose_size(config.model.size), config.dataset.context, config.trainer.steps) == sizes
     theirs = Recipe()
     ours = config.optimizer
     assert (ours.lr, ours.beta1, ours.beta2, ours.weight_decay) == (lr, theirs.beta1, 0.99, theirs.weight_decay)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dlrun.datasets.tensors.augment import Augment, augmentation
+from dlrun.datasets.tensors.augment import Augment, make_augment
 from dlrun.errors import ConfigError
 
 
@@ -17,7 +17,7 @@ def keyed(seed: int = 5) -> torch.Generator:
     "options", [{"shift": 2}, {"flip": True}, {"crop": 0.5}, {"shift": 1, "flip": True, "crop": 0.8}]
 )
 def test_it_is_a_pure_function_of_its_generator(options) -> None:
-    augment = augmentation(options, (3, 8, 9))
+    augment = make_augment(options, (3, 8, 9))
     x = torch.rand(16, 3, 8, 9)
     before = x.clone()
     torch.manual_seed(0)
@@ -63,7 +63,7 @@ def test_crop_stays_inside_the_image_and_keeps_a_ramp_a_ramp() -> None:
 
 
 def test_nothing_asked_for_is_nothing() -> None:
-    assert augmentation(None, (1, 8, 8)) is None and augmentation({}, (1, 8, 8)) is None
+    assert make_augment(None, (1, 8, 8)) is None and make_augment({}, (1, 8, 8)) is None
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_nothing_asked_for_is_nothing() -> None:
 )
 def test_what_is_not_valid_is_refused(options, message) -> None:
     with pytest.raises(ConfigError, match=message):
-        augmentation(options, (1, 8, 8))
+        make_augment(options, (1, 8, 8))

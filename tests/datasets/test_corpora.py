@@ -24,7 +24,7 @@ from dlrun.datasets import tinyshakespeare as tinyshakespeare_file
 from dlrun.datasets import wikitext2 as wikitext2_file
 from dlrun.datasets.files.sources import TINYSHAKESPEARE, WIKITEXT2, File
 from dlrun.datasets.language import corpus, text_files, token_cache
-from dlrun.datasets.language.corpus import Passage, String, parts
+from dlrun.datasets.language.corpus import Passage, StringText, cut_by_position
 from dlrun.datasets.language.from_text import from_tokens
 from dlrun.datasets.language.token_cache import tokenizer_of, tokens_of
 from dlrun.datasets.language.windows import Streams, Windows
@@ -75,7 +75,7 @@ def text_in(data: Data, part: str) -> str:
 
 @pytest.mark.parametrize("n", [10, 11, 30, 997, 1_115_394])
 def test_a_tenth_is_cut_off_where_nanogpt_cuts(n: int) -> None:
-    cut = parts(String("x" * n), validation_size=0.1, test_size=0)
+    cut = cut_by_position(StringText("x" * n), validation_size=0.1, test_size=0)
     assert (cut["train"].stop, cut["validation"].stop) == (int(0.9 * n), n)
     assert "test" not in cut
 
@@ -224,7 +224,7 @@ def encodings(monkeypatch: pytest.MonkeyPatch) -> list[Passage]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_cached_tokens_are_those_of_the_text(kind: str, all_kept: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    passage = Passage.whole(String(prose(3000)))
+    passage = Passage.whole(StringText(prose(3000)))
     size = 300 if kind in ("bpe", "word") else None
     seen = encodings(monkeypatch)
     tokenizer = tokenizer_of(kind, passage, vocabulary_size=size)
@@ -240,7 +240,7 @@ def test_a_text_read_in_pieces_has_the_tokens_of_the_whole(kind: str, monkeypatc
     text = prose(65_000)
     size = 300 if kind == "bpe" else None
     monkeypatch.setattr(corpus, "PIECE", 10_007)
-    passage = Passage.whole(String(text))
+    passage = Passage.whole(StringText(text))
     tokenizer = tokenizer_of(kind, passage, vocabulary_size=size)
     if kind == "bpe":
         oracle = library.Tokenizer.from_str(json.dumps(tokenizer.content()["model"])).encode(text).ids
@@ -264,7 +264,7 @@ def test_a_large_vocabulary_is_indexed_gathered_and_mapped(all_kept: None) -> No
 def test_what_is_of_no_use_in_the_cache_is_made_again(
     all_kept: None, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    passage, tokenizer = Passage.whole(String(prose(99))), Byte()
+    passage, tokenizer = Passage.whole(StringText(prose(99))), Byte()
     oracle = tokens_of(passage, tokenizer).values.tolist()
     seen = encodings(monkeypatch)
     for damage in (lambda path: path.write_bytes(b"cut"), lambda path: path.with_suffix(".json").write_text("{")):
@@ -285,7 +285,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(
 
 
 def test_one_encodes_and_the_others_wait(all_kept: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen, passage = encodings(monkeypatch), Passage.whole(String(prose(3000)))
+    seen, passage = encodings(monkeypatch), Passage.whole(StringText(prose(3000)))
     results: list[int] = []
     ask = [threading.Thread(target=lambda: results.append(len(tokens_of(passage, Byte()).values))) for _ in range(4)]
     for thread in ask:
@@ -324,10 +324,10 @@ def test_files_are_read_from_any_place_on(chunk: int, tmp_path: Path, monkeypatc
     contents = ["né🦊", "\r\n", "", "漢字\n", "\ufeffx", "a\ufeff"]
     for i, content in enumerate(contents):
         (tmp_path / f"{i}").write_text(content, encoding="utf-8", newline="")
-    files = text_files.gather(sorted(tmp_path.glob("[0-9]")))
+    files = text_files.collect(sorted(tmp_path.glob("[0-9]")))
     whole = "né🦊\n\r\n漢字\nx\na\ufeff\n"
     assert len(files) == len(whole)
-    assert files.content == hashlib.sha256(whole.encode()).hexdigest() == String(whole).content
+    assert files.content == hashlib.sha256(whole.encode()).hexdigest() == StringText(whole).content
     for start in range(len(whole)):
         for stop in range(start, len(whole) + 1):
             assert "".join(files.read(start, stop)) == whole[start:stop]
@@ -336,18 +336,18 @@ def test_files_are_read_from_any_place_on(chunk: int, tmp_path: Path, monkeypatc
 def test_what_was_found_out_about_files_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "book.txt"
     path.write_text("word " * 300_000)
-    first = text_files.gather([path])
+    first = text_files.collect([path])
     with monkeypatch.context() as patched:
         patched.setattr(text_files, "pieces", None)
-        assert text_files.gather([path]) == first
+        assert text_files.collect([path]) == first
     path.write_text("next " * 300_001)
-    assert text_files.gather([path]) != first
+    assert text_files.collect([path]) != first
 
 
 def test_a_text_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "book.txt"
     path.write_text("word " * 99)
-    passage = Passage.whole(text_files.gather([path]))
+    passage = Passage.whole(text_files.collect([path]))
     path.write_text("word")
     with pytest.raises(DataError, match="has changed while it was read"):
         tokens_of(passage, Byte())

@@ -18,7 +18,7 @@ from dlrun.datasets.polynomial import polynomial, smooth
 from dlrun.datasets.spirals import spirals
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.splits import cut
-from dlrun.datasets.tensors.standardise import Standardise, statistics
+from dlrun.datasets.tensors.standardise import Standardise, mean_and_deviation
 from dlrun.datasets.tensors.tensors import TensorSplit
 from dlrun.errors import ConfigError, DataError
 
@@ -164,7 +164,7 @@ def test_normalisation_is_by_what_is_left_for_training() -> None:
 
 def test_statistics_do_not_cancel_and_survive_constants() -> None:
     x = 1e6 + torch.randn(5000, 1, dtype=torch.float64)
-    mean, deviation = statistics(torch.cat([x, torch.full_like(x, 7.0)], 1), chunk=64)
+    mean, deviation = mean_and_deviation(torch.cat([x, torch.full_like(x, 7.0)], 1), chunk=64)
     assert np.allclose(mean, [x.mean(), 7]) and np.allclose(deviation, [x.numpy().std(), 1])
 
 

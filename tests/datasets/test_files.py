@@ -22,7 +22,7 @@ import torch
 
 from dlrun.datasets import cifar10
 from dlrun.datasets.files import files, idx
-from dlrun.datasets.files.decoded import decoded
+from dlrun.datasets.files.decode import decode_files
 from dlrun.datasets.files.sources import CIFAR10, FASHION_MNIST, MNIST, File, Source
 from dlrun.errors import DataError
 
@@ -185,13 +185,13 @@ def test_an_idx_file_of_another_kind_is_refused() -> None:
 def test_cifar_batches_come_back_in_order(tmp_path: Path, packing: str) -> None:
     source, contents, arrays = small_cifar()
     put(tmp_path / "data" / "cifar10", contents, packing)
-    tensors, _ = decoded(source, cifar10.decode)
+    tensors, _ = decode_files(source, cifar10.decode)
     names = [f"cifar-10-batches-py/data_batch_{i}" for i in range(1, 6)]
     expected = np.concatenate([arrays[name] for name in names]).reshape(-1, 3, 32, 32)
     assert np.array_equal(tensors["train_x"].numpy(), expected)
     assert tensors["test_y"].tolist() == [0, 1, 2, 9] and tensors["train_y"].tolist() == [0, 1, 2, 9] * 5
     inner = tmp_path / "data" / "cifar10" / "cifar-10-batches-py"
-    assert torch.equal(decoded(source, cifar10.decode, path=str(inner))[0]["train_x"], tensors["train_x"])
+    assert torch.equal(decode_files(source, cifar10.decode, path=str(inner))[0]["train_x"], tensors["train_x"])
 
 
 def test_a_pickle_that_asks_for_more_than_arrays_is_refused() -> None:
@@ -239,7 +239,7 @@ def test_an_archive_gives_its_members(tmp_path: Path, mirror: str) -> None:
     put(tmp_path / "plain", contents)
     with tarfile.open(tmp_path / "mirror" / "cifar.tar.gz", "w:gz") as archive:
         archive.add(tmp_path / "plain" / "cifar-10-batches-py", "cifar-10-batches-py")
-    tensors, _ = decoded(replace(source, mirrors=(f"{mirror}cifar.tar.gz",)), cifar10.decode)
+    tensors, _ = decode_files(replace(source, mirrors=(f"{mirror}cifar.tar.gz",)), cifar10.decode)
     assert len(tensors["train_x"]) == 20
     left = [p.name for p in (tmp_path / "data" / "cifar10").iterdir()]
     assert sorted(left) == [".download.lock", "cifar-10-batches-py"]
@@ -283,5 +283,5 @@ def test_a_real_batch_of_cifar_is_read() -> None:
     file = CIFAR10.files[5]
     path = files.find(REAL / "cifar10", file)
     assert path is not None
-    x, y = cifar10.parse(files.checked(path, file))
+    x, y = cifar10.parse(files.check(path, file))
     assert x.shape == (10000, 3, 32, 32) and y.bincount().tolist() == [1000] * 10

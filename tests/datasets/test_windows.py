@@ -114,9 +114,9 @@ def test_any_integer_type_and_a_mapped_file_give_the_same(dtype: torch.dtype, tm
 def test_bytes_are_known_of_a_part_on_average() -> None:
     windows = Windows(torch.arange(101), 10, 10, bytes=250)
     assert windows.bytes_per_token == 2.5
-    part = windows.first(3)
+    part = windows.take_first(3)
     assert len(part) == 3 and part.predicted == 30 and part.bytes == 75
-    assert windows.first(1000) is windows
+    assert windows.take_first(1000) is windows
     assert Windows(torch.arange(101), 10, 10).bytes_per_token is None
     assert Streams(windows, 4).bytes_per_token == 2.5
 
@@ -124,15 +124,17 @@ def test_bytes_are_known_of_a_part_on_average() -> None:
 def test_the_first_windows_are_those_of_the_whole() -> None:
     windows = text(61, 5, 2)
     index = torch.arange(7)
-    assert all(torch.equal(a, b) for a, b in zip(windows.gather(index), windows.first(7).gather(index), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(windows.gather(index), windows.take_first(7).gather(index), strict=True)
+    )
 
 
 def test_portions_of_rows_are_their_beginnings() -> None:
     streams = Streams(text(101, 5, 5), 4)
-    targets = [y for _, (_, y) in streams.spaced(8).walk(4)]
+    targets = [y for _, (_, y) in streams.take_spaced(8).walk(4)]
     assert torch.cat(targets, 1)[:, 0].tolist() == [101, 126, 151, 176]
     assert sum(t.numel() for t in targets) == 4 * 2 * 5
-    assert sum(y.shape[1] for _, (_, y) in streams.spaced(1).walk(4)) == 5
+    assert sum(y.shape[1] for _, (_, y) in streams.take_spaced(1).walk(4)) == 5
 
 
 @pytest.mark.parametrize(("context", "stride"), [(0, 0), (4, 0), (4, 5)])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dlrun.datasets.tensors.map_style import StreamSplit
+from dlrun.datasets.tensors.map_style import MapStyleSplit
 from dlrun.datasets.tensors.tensors import TensorSplit
 from dlrun.engine.batches import Batches
 from dlrun.types import Batch
@@ -91,7 +91,7 @@ class Noisy(Dataset[tuple[Tensor, int]]):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_streamed_data_set_gives_the_same_batches_from_any_step(workers: int) -> None:
     def run(step: int, n: int) -> list[Batch]:
-        return list(islice(batches(split=StreamSplit(Noisy()), workers=workers).start(step), n))
+        return list(islice(batches(split=MapStyleSplit(Noisy()), workers=workers).start(step), n))
 
     whole = run(0, 12)
     assert ids(whole) == ids(list(islice(batches().start(0), 12)))

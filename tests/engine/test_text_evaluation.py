@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.datasets.language.windows import Streams, Windows
-from dlrun.datasets.tensors.subset import first, spaced
+from dlrun.datasets.tensors.subset import take_first, take_spaced
 from dlrun.engine import loop
 from dlrun.engine.batches import Batches
 from dlrun.engine.evaluation import evaluate, portion
@@ -148,15 +148,18 @@ def test_bits_per_byte_compare_tokenizers() -> None:
 
 def test_evenly_spaced_samples_stand_for_the_split() -> None:
     split = Windows(tokens(101), CONTEXT, CONTEXT, bytes=100)
-    some = spaced(split, 3)
+    some = take_spaced(split, 3)
     assert len(some) == 3
     batch = some.gather(torch.arange(3))
     assert torch.equal(batch.x, split.gather(torch.tensor([0, 6, 13])).x)
     assert measured(some, 2)["bits_per_byte"] == pytest.approx(measured(some, 2)["nll"] / math.log(2))
-    assert spaced(split, None) is split and spaced(split, 20) is split
+    assert take_spaced(split, None) is split and take_spaced(split, 20) is split
     rows = Streams(split, 2)
-    assert measured(spaced(rows, 4), 2) != measured(rows, 2)
-    assert len(first(split, 3)) == 3 and first(split, 3).to(CPU).gather(torch.arange(3)).x.shape == (3, CONTEXT)
+    assert measured(take_spaced(rows, 4), 2) != measured(rows, 2)
+    assert len(take_first(split, 3)) == 3 and take_first(split, 3).to(CPU).gather(torch.arange(3)).x.shape == (
+        3,
+        CONTEXT,
+    )
 
 
 def test_a_portion_has_room_for_its_logits() -> None:

@@ -15,9 +15,9 @@ from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.execution.flops import count_flops
 from dlrun.losses.cross_entropy import cross_entropy
-from dlrun.models.attention import mixture
+from dlrun.models.attention import attend
 from dlrun.models.gpt import GPT
-from dlrun.models.gpt_sizes import SIZES, chosen
+from dlrun.models.gpt_sizes import SIZES, choose_size
 from dlrun.models.lstm import LSTM
 from dlrun.models.noncausal import noncausal
 from dlrun.models.positions import rotate, rotation
@@ -60,7 +60,7 @@ def test_attention_is_its_formula_and_so_are_its_gradients(causal: bool, n: int,
     if causal:
         scores = scores.masked_fill(torch.ones(n, n, dtype=torch.bool).triu(1), -math.inf)
     expected = torch.einsum("bhij,bhjd->bhid", scores.softmax(-1), v)
-    found = mixture(q, k, v, causal=causal)
+    found = attend(q, k, v, causal=causal)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     upstream = torch.randn_like(found)
     theirs = torch.autograd.grad(expected, qkv, upstream)
@@ -71,8 +71,8 @@ def test_attention_drops_weights_and_scales_the_rest(threads: int) -> None:
     torch.manual_seed(0)
     q, k = torch.randn(2, 3, 2, 8, 8).unbind()
     values = torch.eye(8).expand(3, 2, 8, 8)  # so that what comes out are the weights
-    whole = mixture(q, k, values)
-    dropped = mixture(q, k, values, dropout=0.25)
+    whole = attend(q, k, values)
+    dropped = attend(q, k, values, dropout=0.25)
     kept = dropped > 0
     torch.testing.assert_close(dropped[kept], whole[kept] / 0.75)
     assert 0.6 < kept.sum() / (whole > 0).sum() < 0.9
@@ -107,7 +107,7 @@ def test_parameters_by_hand(model: Make, parameters: int) -> None:
 
 
 def test_the_number_4_is_micro() -> None:
-    assert chosen(4) == SIZES["micro"]
+    assert choose_size(4) == SIZES["micro"]
 
 
 @pytest.mark.parametrize("activation", ["gelu", "swiglu"])

@@ -117,7 +117,7 @@ def log_p(model: nn.Module, batch: Batch) -> Tensor:
 
 @pytest.mark.parametrize(("order", "words"), [(1, False), (2, False), (3, False), (5, False), (3, True)])
 def test_it_is_what_dictionaries_say(order: int, words: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ngram, "PORTION", 50_000)
+    monkeypatch.setattr(ngram, "CHUNK", 50_000)
     train, test, vocabulary = split(words=words)
     found = log_p(fitted(train, vocabulary, order=order), test).double()
     expected = torch.tensor(Oracle(train, vocabulary, order).log_p(test), dtype=torch.float64)

@@ -41,7 +41,7 @@ def fetch(source: Source, folder: Path) -> None:
                     reasons.append(f"{mirror}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
     except OSError as error:
         reasons.append(f"{folder} cannot be written: {error.strerror or error}")
-    raise DataError(files.missing(source, folder, reasons))
+    raise DataError(files.missing_message(source, folder, reasons))
 
 
 @contextmanager
@@ -55,13 +55,13 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
 def _from_folder(source: Source, mirror: str, folder: Path, lacking: list[File]) -> None:
     for file in lacking:
         target = folder / (file.name + source.packed)
-        with _downloaded(mirror + file.name + source.packed, target) as temporary:
-            files.checked(temporary, file)
+        with _download(mirror + file.name + source.packed, target) as temporary:
+            files.check(temporary, file)
             temporary.replace(target)
 
 
 def _from_archive(source: Source, mirror: str, folder: Path, lacking: list[File]) -> None:
-    with _downloaded(mirror, folder / f"{source.name}.tar") as temporary, tarfile.open(temporary) as archive:
+    with _download(mirror, folder / f"{source.name}.tar") as temporary, tarfile.open(temporary) as archive:
         for file in lacking:
             # only the named members are read, so no path in the archive can lead elsewhere
             member = archive.extractfile(_member(archive, file))
@@ -72,7 +72,7 @@ def _from_archive(source: Source, mirror: str, folder: Path, lacking: list[File]
             part = target.with_name(f".{os.getpid()}.{target.name}")
             try:
                 part.write_bytes(member.read())
-                files.checked(part, file)
+                files.check(part, file)
                 part.replace(target)
             finally:
                 part.unlink(missing_ok=True)
@@ -86,7 +86,7 @@ def _member(archive: tarfile.TarFile, file: File) -> tarfile.TarInfo:
 
 
 @contextmanager
-def _downloaded(url: str, target: Path) -> Iterator[Path]:
+def _download(url: str, target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{os.getpid()}.{target.name}")
     request = urllib.request.Request(url, headers={"User-Agent": "dlrun"})  # some hosts refuse Python's own

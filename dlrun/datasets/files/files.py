@@ -71,7 +71,7 @@ def locate(source: Source, path: str | None = None) -> dict[File, Path]:
     found = {file: find(folder, file) for file in source.files}
     if not all(found.values()):
         if path is not None or not source.mirrors:
-            raise DataError(missing(source, folder))
+            raise DataError(missing_message(source, folder))
         from dlrun.datasets.files.download import fetch
 
         fetch(source, folder)
@@ -79,7 +79,7 @@ def locate(source: Source, path: str | None = None) -> dict[File, Path]:
     return {file: where for file, where in found.items() if where is not None}
 
 
-def checked(path: Path, file: File) -> bytes:
+def check(path: Path, file: File) -> bytes:
     """Return the unpacked content of `file` at `path`.
 
     Raises `DataError` if the file is truncated, altered or cannot be read.
@@ -87,14 +87,14 @@ def checked(path: Path, file: File) -> bytes:
     content = _unpack(path, file)
     given = hashlib.sha256(content).hexdigest()
     if given != file.sha256:
-        raise DataError(_altered(path, file, f"unpacked it has {len(content):,} bytes and SHA-256 {given}"))
+        raise DataError(_altered_message(path, file, f"unpacked it has {len(content):,} bytes and SHA-256 {given}"))
     return content
 
 
 def read(path: Path, file: File) -> bytes:
     """Return the unpacked content of `file` at `path`, as `checked` does, and remember that it was right."""
     stamp = _stamp(path)  # before the reading: a file that changes meanwhile is checked again
-    content = checked(path, file)
+    content = check(path, file)
     # a cache that cannot be written costs the check again, no more
     with suppress(OSError):
         _write(_memory(path), json.dumps({"path": str(path), "stamp": stamp, "sha256": file.sha256}).encode())
@@ -109,7 +109,7 @@ def is_known(path: Path, file: File) -> bool:
     return False
 
 
-def missing(source: Source, folder: Path, reasons: list[str] | None = None) -> str:
+def missing_message(source: Source, folder: Path, reasons: list[str] | None = None) -> str:
     """Return the message for a data set whose files are missing: what to put where, and what else to do."""
     lacking = [file for file in source.files if find(folder, file) is None]
     failed = "".join(f"\n  {reason}" for reason in reasons or [])
@@ -133,12 +133,12 @@ def _unpack(path: Path, file: File) -> bytes:
             return gzip.decompress(packed)
         return lzma.decompress(packed) if path.suffix == ".xz" else packed
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
-        raise DataError(_altered(path, file, f"it cannot be unpacked ({error})")) from None
+        raise DataError(_altered_message(path, file, f"it cannot be unpacked ({error})")) from None
     except OSError as error:
         raise DataError(f"The file {path} cannot be read: {error.strerror or error}.") from None
 
 
-def _altered(path: Path, file: File, found: str) -> str:
+def _altered_message(path: Path, file: File, found: str) -> str:
     return (
         f"The file {path} is truncated or altered: {found};\n"
         f"expected are {file.size:,} bytes and SHA-256 {file.sha256}.\n"

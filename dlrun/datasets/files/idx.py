@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from dlrun.datasets.files.decoded import decoded
+from dlrun.datasets.files.decode import decode_files
 from dlrun.datasets.files.sources import Source
 from dlrun.datasets.tensors.tensors import from_tensors
 from dlrun.errors import DataError
@@ -60,7 +60,7 @@ def idx_images(
     augment: Mapping[str, int | float | bool] | None,
 ) -> Data:
     """Return the data set of a `source` of four idx files, with its official test split."""
-    tensors, content = decoded(source, decode, path=path)
+    tensors, content = decode_files(source, decode, path=path)
     return from_tensors(
         source.name,
         (tensors["train_x"], tensors["train_y"]),

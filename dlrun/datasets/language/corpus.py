@@ -10,7 +10,7 @@ from functools import cached_property
 from math import ceil
 from typing import Protocol
 
-from dlrun.datasets.tensors.splits import count
+from dlrun.datasets.tensors.splits import sample_count
 from dlrun.errors import ConfigError
 
 PIECE = 1 << 18  # characters
@@ -31,7 +31,7 @@ class Text(Protocol):
 
 
 @dataclass(frozen=True)
-class String:
+class StringText:
     """A text in memory."""
 
     text: str
@@ -78,14 +78,14 @@ class Passage:
         return self.text.read(self.start, self.stop)
 
 
-def parts(text: Text, *, validation_size: int | float, test_size: int | float) -> dict[str, Passage]:
+def cut_by_position(text: Text, *, validation_size: int | float, test_size: int | float) -> dict[str, Passage]:
     """Return a text cut by position: first what is for training, then validation, then test.
 
     A size is a number of characters, or below 1 a fraction of them, rounded up, so that the training part of a
     tenth for validation ends at int(0.9 · N). An empty part is left out. Raises `ConfigError` for sizes that
     leave nothing to train on.
 
-    >>> {name: (part.start, part.stop) for name, part in parts(String("abcdefghij"), validation_size=0.2,
+    >>> {name: (part.start, part.stop) for name, part in cut_by_position(StringText("abcdefghij"), validation_size=0.2,
     ...                                                        test_size=3).items()}
     {'train': (0, 5), 'validation': (5, 7), 'test': (7, 10)}
     """
@@ -102,4 +102,4 @@ def parts(text: Text, *, validation_size: int | float, test_size: int | float) -
 
 def _characters(key: str, size: int | float, n: int) -> int:
     # as a decimal fraction: 0.1 · 30 is 3, not the 3.0000000000000004 that would be rounded up to 4
-    return ceil(Fraction(str(size)) * n) if 0 < size < 1 else count(size, n, key)
+    return ceil(Fraction(str(size)) * n) if 0 < size < 1 else sample_count(size, n, key)

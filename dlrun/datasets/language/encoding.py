@@ -26,7 +26,7 @@ class Tokens:
     bytes: int = 0
 
 
-def smallest(size: int) -> torch.dtype:
+def smallest_dtype(size: int) -> torch.dtype:
     """Return the smallest type for `size` tokens: uint8, int16 or int32 (of uint16 torch can index nothing)."""
     return torch.uint8 if size <= 1 << 8 else torch.int16 if size <= 1 << 15 else torch.int32
 
@@ -37,7 +37,7 @@ def encode(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None) -
     The bytes leave out the passage's first token, which nothing predicts, and are None where they are not known.
     Raises `DataError` if the text is not any more what it was when its characters were counted.
     """
-    kind, done, begun = smallest(tokenizer.size), 0, False
+    kind, done, begun = smallest_dtype(tokenizer.size), 0, False
     for text in _portions(passage, tokenizer):
         tokens = tokenizer.encode(text)
         kept = tokens[:most]

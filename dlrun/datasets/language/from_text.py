@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from dlrun import tokenizers
-from dlrun.datasets.language.corpus import Passage, String, Text, parts
+from dlrun.datasets.language.corpus import Passage, StringText, Text, cut_by_position
 from dlrun.datasets.language.encoding import Tokens
 from dlrun.datasets.language.token_cache import tokenizer_of, tokens_of
 from dlrun.datasets.language.windows import Streams, Windows
@@ -146,12 +146,12 @@ def _passages(
     text = _text(train)
     if not len(text):
         raise DataError(f"The text of `{name}` is empty.")
-    cut = parts(text, validation_size=validation_size, test_size=test_size)
+    cut = cut_by_position(text, validation_size=validation_size, test_size=test_size)
     return cut | {part: Passage.whole(_text(text)) for part, text in own.items() if text is not None}
 
 
 def _text(text: str | Text) -> Text:
-    return String(text) if isinstance(text, str) else text
+    return StringText(text) if isinstance(text, str) else text
 
 
 def _split(

@@ -29,7 +29,7 @@ class NotText(Exception):
 
 
 @dataclass(frozen=True)
-class Files:
+class TextFiles:
     """Text files one after another; of several each ends with a line break, given one where it has none.
 
     `characters` are those of each file; `content` is the SHA-256 of the whole in UTF-8.
@@ -59,13 +59,13 @@ class Files:
             begin += length
             if begin <= start or place >= stop:
                 continue
-            for piece in _checked(Path(path), ended=self.ended):
+            for piece in _read_or_refuse(Path(path), ended=self.ended):
                 if (kept := piece[max(0, start - place) : max(0, stop - place)]) != "":
                     yield kept
                 place += len(piece)
 
 
-def gather(paths: Sequence[Path], *, leave_out: bool = False) -> Files:
+def collect(paths: Sequence[Path], *, leave_out: bool = False) -> TextFiles:
     """Return text files as one text.
 
     Raises `DataError` for the first that is not text, unless such files are to be left out.
@@ -75,8 +75,8 @@ def gather(paths: Sequence[Path], *, leave_out: bool = False) -> Files:
     cached = cache_root() / "texts" / f"{digest}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         known: dict[str, Any] = json.loads(cached.read_text(encoding="utf-8"))
-        return Files(**{name: _tuples(value) for name, value in known.items()})
-    files = _looked_through(paths, leave_out=leave_out)
+        return TextFiles(**{name: _tuples(value) for name, value in known.items()})
+    files = _scan(paths, leave_out=leave_out)
     if len(files) >= _CHUNK:
         with suppress(OSError):
             _write(cached, json.dumps(asdict(files)))
@@ -109,7 +109,7 @@ def pieces(path: Path, *, ended: bool = False) -> Iterator[str]:
         yield "\n"
 
 
-def _checked(path: Path, *, ended: bool) -> Iterator[str]:
+def _read_or_refuse(path: Path, *, ended: bool) -> Iterator[str]:
     try:
         yield from pieces(path, ended=ended)
     except NotText as error:
@@ -121,13 +121,13 @@ def _checked(path: Path, *, ended: bool) -> Iterator[str]:
         raise DataError(f"The file {path} cannot be read: {error.strerror or error}.") from None
 
 
-def _looked_through(paths: Sequence[Path], *, leave_out: bool) -> Files:
+def _scan(paths: Sequence[Path], *, leave_out: bool) -> TextFiles:
     digest, kept, left_out = hashlib.sha256(), {}, []
     total, done = sum(_stamp(path)[0] for path in paths), 0
     for path in paths:
         so_far, count = digest.copy(), 0
         try:
-            for piece in (pieces if leave_out else _checked)(path, ended=len(paths) > 1):
+            for piece in (pieces if leave_out else _read_or_refuse)(path, ended=len(paths) > 1):
                 digest.update(piece.encode())
                 count += len(piece)
             if count:
@@ -142,7 +142,9 @@ def _looked_through(paths: Sequence[Path], *, leave_out: bool) -> Files:
             output.live(f"  {done / total:.0%} of {total / 1e6:.0f} MB looked through")
     if total > _LONG:
         output.live("")
-    return Files(tuple(kept), tuple(kept.values()), digest.hexdigest(), ended=len(paths) > 1, left_out=tuple(left_out))
+    return TextFiles(
+        tuple(kept), tuple(kept.values()), digest.hexdigest(), ended=len(paths) > 1, left_out=tuple(left_out)
+    )
 
 
 def _stamp(path: Path) -> list[int]:

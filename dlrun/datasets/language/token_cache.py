@@ -20,7 +20,7 @@ import torch
 from dlrun import tokenizers
 from dlrun.datasets.files.files import cache_root
 from dlrun.datasets.language.corpus import Passage
-from dlrun.datasets.language.encoding import Tokens, encode, smallest
+from dlrun.datasets.language.encoding import Tokens, encode, smallest_dtype
 from dlrun.terminal import output
 from dlrun.types import Tokenizer
 
@@ -37,7 +37,7 @@ def tokens_of(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None
     if len(passage) >= SHORT:
         path = _path("tokens", "bin", passage.key, tokenizers.key(tokenizer), str(most))
         with suppress(OSError):  # a cache that cannot be written costs time and memory, no more
-            return _kept(path, lambda: _map(path, tokenizer), lambda: _save(path, passage, tokenizer, most))
+            return _get_or_make(path, lambda: _map(path, tokenizer), lambda: _save(path, passage, tokenizer, most))
     portions = list(encode(passage, tokenizer, most=most))
     return Tokens(torch.cat([values for values, _ in portions]), _sum(size for _, size in portions))
 
@@ -62,7 +62,7 @@ def tokenizer_of(
         keys = (kind, str(vocabulary_size), *(passage.key for passage in (train, *others)))
         path = _path("tokenizers", "json", *keys)
         with suppress(OSError):
-            return _kept(
+            return _get_or_make(
                 path,
                 lambda: tokenizers.load(json.loads(path.read_text(encoding="utf-8"))),
                 lambda: _write(path, lambda file: file.write(json.dumps(fit().content()).encode())),
@@ -75,7 +75,7 @@ def _path(folder: str, ending: str, *keys: str) -> Path:
     return cache_root() / folder / f"{digest}.{ending}"
 
 
-def _kept(path: Path, read: Callable[[], T], make: Callable[[], object]) -> T:
+def _get_or_make(path: Path, read: Callable[[], T], make: Callable[[], object]) -> T:
     """Return what is read from `path`; if it is not there, or of no use, it is made first, by one process."""
     with suppress(OSError, ValueError, KeyError):
         return read()
@@ -113,7 +113,7 @@ def _save(path: Path, passage: Passage, tokenizer: Tokenizer, most: int | None) 
 def _map(path: Path, tokenizer: Tokenizer) -> Tokens:
     """Return tokens from a file; raises `OSError` or `ValueError` if it is not there, or cut short."""
     described = json.loads(path.with_suffix(".json").read_text())
-    kind, count = smallest(tokenizer.size), described["tokens"]
+    kind, count = smallest_dtype(tokenizer.size), described["tokens"]
     if path.stat().st_size != count * kind.itemsize:
         raise ValueError(f"{path} is incomplete")
     values = torch.from_file(str(path), shared=False, size=count, dtype=kind) if count else torch.zeros(0, dtype=kind)

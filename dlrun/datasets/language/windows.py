@@ -85,7 +85,7 @@ class Windows:
         """
         index = index.to(self.device)
         place = torch.arange(self.context, device=self.device)
-        x, y = pairs(self.tokens, index[:, None] * self.stride + place)
+        x, y = next_token_pairs(self.tokens, index[:, None] * self.stride + place)
         if self.stride < self.context:
             y.masked_fill_((index > 0)[:, None] & (place < self.context - self.stride), IGNORE_INDEX)
         return Batch(x, y)
@@ -120,7 +120,7 @@ class Windows:
         fits = tokens.numel() * tokens.element_size() <= MOVED
         return replace(self, tokens=tokens.to(device) if fits else self.tokens)
 
-    def first(self, n: int) -> Windows:
+    def take_first(self, n: int) -> Windows:
         """Return the first `n` windows, with the bytes that as many tokens have on average."""
         if n >= len(self):
             return self
@@ -194,11 +194,11 @@ class Streams:
         """Return the split with its tokens on `device`, if there are not too many of them."""
         return replace(self, windows=self.windows.to(device))
 
-    def first(self, n: int) -> Streams:
+    def take_first(self, n: int) -> Streams:
         """Return the text of the first `n` windows, in as many rows."""
-        return replace(self, windows=self.windows.first(n))
+        return replace(self, windows=self.windows.take_first(n))
 
-    def spaced(self, n: int) -> Streams:
+    def take_spaced(self, n: int) -> Streams:
         """Return the rows' beginnings, about `n` windows' lengths in all, at least one of each row."""
         return replace(self, portions=max(1, n // self.count))
 
@@ -217,13 +217,13 @@ class Streams:
         for group in torch.split(begins, rows):
             for place in range(0, reach, step):
                 along = torch.arange(place, min(place + step, reach), device=self.device)
-                yield place == 0, Batch(*pairs(tokens, group[:, None] + along))
+                yield place == 0, Batch(*next_token_pairs(tokens, group[:, None] + along))
 
 
-def pairs(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+def next_token_pairs(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     """The tokens at `positions` (int64, any shape) and those behind them, int64; 0 and `IGNORE_INDEX` past the end.
 
-    >>> pairs(torch.tensor([5, 6, 7]), torch.tensor([0, 1, 2]))
+    >>> next_token_pairs(torch.tensor([5, 6, 7]), torch.tensor([0, 1, 2]))
     (tensor([5, 6, 0]), tensor([   6,    7, -100]))
     """
     last = len(tokens) - 1

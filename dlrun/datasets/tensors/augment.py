@@ -32,13 +32,13 @@ class Augment:
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return the varied batch, in the shape and type of `x`, which is left as it is."""
         if self.crop < 1:
-            x = _cropped(x, self.crop, generator)
+            x = _crop(x, self.crop, generator)
         if self.shift or self.flip:
-            x = _moved(x, self.shift, self.flip, generator)
+            x = _move(x, self.shift, self.flip, generator)
         return x
 
 
-def augmentation(options: Mapping[str, int | float | bool] | None, shape: tuple[int, ...]) -> Augment | None:
+def make_augment(options: Mapping[str, int | float | bool] | None, shape: tuple[int, ...]) -> Augment | None:
     """Return the augmentation that `dataset.augment` asks for (`{shift: 2, flip: true}`), or `None`.
 
     Raises `ConfigError` for an unknown name, a value out of range, or inputs that are not images.
@@ -68,7 +68,7 @@ def _in_range(name: str, value: object) -> bool:
     return 0 < value <= 1 if name == "crop" else isinstance(value, int) and value >= 0
 
 
-def _moved(x: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
+def _move(x: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
     b, _, height, width = x.shape
     moves = _uniform((3, b, 1), generator, x.device)
     dy, dx = ((moves[:2] * (2 * shift + 1)).floor() - shift).long()
@@ -80,7 +80,7 @@ def _moved(x: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Ten
     return x.flatten(2).gather(2, index[:, None].expand(-1, x.shape[1], -1)).view(x.shape)
 
 
-def _cropped(x: Tensor, smallest: float, generator: torch.Generator) -> Tensor:
+def _crop(x: Tensor, smallest: float, generator: torch.Generator) -> Tensor:
     draws = _uniform((3, len(x)), generator, x.device).to(x.dtype)
     side = smallest + (1 - smallest) * draws[0]
     # coordinates run from -1 to 1: a part of the side s has its centre within ±(1 - s)

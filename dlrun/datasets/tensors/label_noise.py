@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dlrun.datasets.tensors.splits import stream
+from dlrun.datasets.tensors.splits import seeded_generator
 from dlrun.errors import ConfigError
 
 
@@ -21,7 +21,7 @@ def with_label_noise(y: Tensor, share: float, *, classes: int, seed: int) -> Ten
     """
     if not 0 <= share <= 1:
         raise ConfigError(f"dataset.label_noise={share}: expected a share of the training labels, from 0 to 1.")
-    generator = stream("label noise", seed)
+    generator = seeded_generator("label noise", seed)
     chosen = torch.randperm(len(y), generator=generator)[: round(share * len(y))]
     noisy = y.clone()
     noisy[chosen] = (y[chosen] + torch.randint(1, classes, (len(chosen),), generator=generator).to(y.dtype)) % classes

@@ -20,7 +20,7 @@ from dlrun.types import Augmentation, Batch, Data, Task, identity
 __all__ = ["from_datasets"]
 
 
-class Samples(Protocol):
+class MapStyle(Protocol):
     """Anything with a length and samples `(x, y)` by their number: a map-style data set."""
 
     def __len__(self) -> int:
@@ -31,14 +31,14 @@ class Samples(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class MapStyleSamples:
     """Some samples of a map-style data set, each as two tensors that can be put side by side.
 
     Inputs of 64 bits or of bytes become float32; targets are what losses take, int64 [] for a class,
     float32 [O] for the values of a regression. Workers of a `DataLoader` can be sent it.
     """
 
-    samples: Samples
+    samples: MapStyle
     index: list[int]
     task: Task
 
@@ -64,14 +64,14 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class StreamSplit:
+class MapStyleSplit:
     """Samples that are read when they are asked for; in training, workers stream them from `dataset`.
 
     What a data set draws from the global generators of torch, Python and numpy is here a function of the
     sample's number, so that an evaluation gives the same numbers in any portions.
     """
 
-    dataset: Part
+    dataset: MapStyleSamples
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __len__(self) -> int:
@@ -90,16 +90,16 @@ class StreamSplit:
                 samples.append(self.dataset[i])
         return Batch(*(_stack(values).to(self.device) for values in zip(*samples, strict=True)))
 
-    def to(self, device: torch.device) -> StreamSplit:
+    def to(self, device: torch.device) -> MapStyleSplit:
         """Return the split with its batches on `device`."""
-        return StreamSplit(self.dataset, device)
+        return MapStyleSplit(self.dataset, device)
 
 
 def from_datasets(
     name: str,
-    train: Samples,
-    validation: Samples | None = None,
-    test: Samples | None = None,
+    train: MapStyle,
+    validation: MapStyle | None = None,
+    test: MapStyle | None = None,
     *,
     task: Task,
     classes: int | None = None,
@@ -127,15 +127,15 @@ def from_datasets(
     if task == "classification" and not class_names and classes is None:
         classes = _known_classes(name, train)
     given = {
-        part: Part(samples, list(range(len(samples))), task)
+        part: MapStyleSamples(samples, list(range(len(samples))), task)
         for part, samples in (("train", train), ("validation", validation), ("test", test))
         if samples is not None
     }
     if content is None:
         content = fingerprint(*(p for part in given for p in (part, *_sketch(given[part]))))
-    drawn = {part: Part(train, getattr(index, part).tolist(), task) for part in ("train", "validation")}
+    drawn = {part: MapStyleSamples(train, getattr(index, part).tolist(), task) for part in ("train", "validation")}
     parts = given | {part: samples for part, samples in drawn.items() if len(samples)}
-    splits = {part: StreamSplit(samples) for part, samples in parts.items()}
+    splits = {part: MapStyleSplit(samples) for part, samples in parts.items()}
     first = splits["train"].gather(torch.tensor([0]))
     return Data(
         name=name,
@@ -149,7 +149,7 @@ def from_datasets(
     )
 
 
-def _known_classes(name: str, samples: Samples) -> int:
+def _known_classes(name: str, samples: MapStyle) -> int:
     names = getattr(samples, "classes", None)
     if isinstance(names, list | tuple):
         return len(names)
@@ -165,7 +165,7 @@ def _known_classes(name: str, samples: Samples) -> int:
     )
 
 
-def _sketch(part: Part, ends: int = 3) -> Iterator[str | Tensor]:
+def _sketch(part: MapStyleSamples, ends: int = 3) -> Iterator[str | Tensor]:
     n = len(part)
     yield str(n)
     with _repeatable():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dlrun.datasets.tensors.splits import stream
+from dlrun.datasets.tensors.splits import seeded_generator
 from dlrun.datasets.tensors.tensors import Pair, from_tensors
 from dlrun.errors import ConfigError
 from dlrun.types import Data
@@ -42,8 +42,8 @@ def two_classes(
 
     return from_tensors(
         name,
-        samples(n, stream(name, data_seed)),
-        test=samples(test_size, stream(f"{name} test", split_seed)) if test_size else None,
+        samples(n, seeded_generator(name, data_seed)),
+        test=samples(test_size, seeded_generator(f"{name} test", split_seed)) if test_size else None,
         task="classification",
         classes=2,
         validation_size=validation_size,

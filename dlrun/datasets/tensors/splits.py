@@ -11,7 +11,7 @@ from torch import Tensor
 from dlrun.errors import ConfigError
 
 
-class Cut(NamedTuple):
+class SplitIndices(NamedTuple):
     """The indices of the three parts, ascending, int64; disjoint."""
 
     train: Tensor
@@ -19,10 +19,10 @@ class Cut(NamedTuple):
     test: Tensor
 
 
-def stream(purpose: str, seed: int) -> torch.Generator:
+def seeded_generator(purpose: str, seed: int) -> torch.Generator:
     """Return a generator of its own for `purpose`: no two purposes share numbers, whatever their seeds.
 
-    >>> a, b = stream("moons", 0), stream("split", 0)
+    >>> a, b = seeded_generator("moons", 0), seeded_generator("split", 0)
     >>> a.initial_seed() == b.initial_seed()
     False
     """
@@ -37,7 +37,7 @@ def cut(
     validation_size: int | float = 0,
     test_size: int | float = 0,
     train_size: int | None = None,
-) -> Cut:
+) -> SplitIndices:
     """Cut `n` samples at random: first the test part, then validation, the rest is for training.
 
     So another validation size leaves the test part as it is. A size is a number of samples, or below
@@ -48,7 +48,7 @@ def cut(
     >>> [len(p) for p in part]
     [5, 2, 3]
     """
-    test, validation = count(test_size, n, "test_size"), count(validation_size, n, "validation_size")
+    test, validation = sample_count(test_size, n, "test_size"), sample_count(validation_size, n, "validation_size")
     left = n - test - validation
     if left < 1:
         key, size, most = ("test_size", test_size, n) if test >= n else ("validation_size", validation_size, n - test)
@@ -58,13 +58,13 @@ def cut(
         )
     if train_size is not None and not 1 <= train_size <= left:
         raise ConfigError(f"dataset.train_size={train_size}: expected 1 to {left}, or null for all of them.")
-    order = torch.randperm(n, generator=stream("split", seed))
+    order = torch.randperm(n, generator=seeded_generator("split", seed))
     parts = order[test + validation :][:train_size], order[test : test + validation], order[:test]
     # ascending, so that a part that is the whole is the whole as it lies in the file
-    return Cut(*(part.sort().values for part in parts))
+    return SplitIndices(*(part.sort().values for part in parts))
 
 
-def count(size: int | float, n: int, key: str) -> int:
+def sample_count(size: int | float, n: int, key: str) -> int:
     """Return a size as a number of samples; below 1 it is a fraction of `n`.
 
     Raises `ConfigError` if it is neither.

@@ -46,7 +46,7 @@ class Standardise:
         return x.sub_(_along(self.mean, x)).div_(_along(self.deviation, x))
 
 
-def statistics(x: Tensor, chunk: int = 1024) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def mean_and_deviation(x: Tensor, chunk: int = 1024) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return the mean and the (population) deviation over all axes of `x` [N, C, ...] but C.
 
     Summed in float64, a chunk at a time. A constant channel gets the deviation 1.

@@ -12,7 +12,7 @@ from dlrun.types import Batch, Split
 
 
 @dataclass(frozen=True)
-class Part:
+class Subset:
     """`n` samples of a split, `step` apart (a quotient, such as 7 / 3) from its first on."""
 
     split: Split
@@ -33,39 +33,39 @@ class Part:
         over, under = self.step
         return self.split.gather(index * over // under)
 
-    def to(self, device: torch.device) -> Part:
+    def to(self, device: torch.device) -> Subset:
         """Return the same samples on `device`."""
-        return Part(self.split.to(device), self.n, self.step)
+        return Subset(self.split.to(device), self.n, self.step)
 
 
-def first(split: Split, n: int) -> Split:
+def take_first(split: Split, n: int) -> Split:
     """Return the first `n` samples of a split, or all of it if there are no more.
 
     >>> from dlrun.datasets.tensors.tensors import TensorSplit
     >>> ten = TensorSplit(torch.arange(10), torch.arange(10))
-    >>> first(ten, 4).gather(torch.arange(4)).x
+    >>> take_first(ten, 4).gather(torch.arange(4)).x
     tensor([0, 1, 2, 3])
     """
     # a text has a way of its own: it stays one
-    own: Callable[[int], Split] | None = getattr(split, "first", None)
+    own: Callable[[int], Split] | None = getattr(split, "take_first", None)
     if own:
         return own(n)
-    return Part(split, min(n, len(split)))
+    return Subset(split, min(n, len(split)))
 
 
-def spaced(split: Split, n: int | None) -> Split:
+def take_spaced(split: Split, n: int | None) -> Split:
     """Return `n` samples of a split, evenly spaced, or all of it if `n` is None or there are no more.
 
     >>> from dlrun.datasets.tensors.tensors import TensorSplit
     >>> ten = TensorSplit(torch.arange(10), torch.arange(10))
-    >>> spaced(ten, 4).gather(torch.arange(4)).x
+    >>> take_spaced(ten, 4).gather(torch.arange(4)).x
     tensor([0, 2, 5, 7])
     """
     if n is None or n >= len(split):
         return split
     # rows that are walked along have a way of their own
-    own: Callable[[int], Split] | None = getattr(split, "spaced", None)
-    return own(n) if own else Part(split, n, (len(split), n))
+    own: Callable[[int], Split] | None = getattr(split, "take_spaced", None)
+    return own(n) if own else Subset(split, n, (len(split), n))
 
 
 def bytes_per_token(split: Split) -> float | None:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlrun.datasets.tensors.augment import augmentation
+from dlrun.datasets.tensors.augment import make_augment
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.label_noise import with_label_noise
 from dlrun.datasets.tensors.spec import spec_of, targets
 from dlrun.datasets.tensors.splits import cut
-from dlrun.datasets.tensors.standardise import Standardise, statistics
+from dlrun.datasets.tensors.standardise import Standardise, mean_and_deviation
 from dlrun.errors import ConfigError, DataError
 from dlrun.types import Batch, Data, Spec, Task
 
@@ -88,7 +88,7 @@ def from_tensors(
     (8, (3,), 2)
     """
     given = {"train": train, "validation": validation, "test": test}
-    pairs = {part: _checked(name, part, pair) for part, pair in given.items() if pair is not None}
+    pairs = {part: _check_pair(name, part, pair) for part, pair in given.items() if pair is not None}
     for part, size in (("validation", validation_size), ("test", test_size)):
         if part in pairs and size:
             raise ConfigError(f"dataset.{part}_size={size}: the data set `{name}` has its own {part} split. Give 0.")
@@ -100,7 +100,7 @@ def from_tensors(
     drawn = {part: _select(pairs["train"], index[part]) for part in index if len(index[part])}
     raw = {**pairs, **drawn}
     if label_noise:
-        raw["train"] = _noisy(raw["train"], spec, label_noise, split_seed)
+        raw["train"] = _add_label_noise(raw["train"], spec, label_noise, split_seed)
     prepare = _preparation(raw["train"][0], normalise=normalise, scale=scale)
     splits = {part: TensorSplit(prepare(a), targets(name, spec, b)) for part, (a, b) in raw.items()}
     noise = (splits["train"].y,) if label_noise else ()
@@ -114,13 +114,13 @@ def from_tensors(
         test=splits.get("test"),
         fingerprint=fingerprint(name, content, *index.values(), repr(prepare), *noise),
         prepare=prepare,
-        augment=augmentation(augment, spec.input_shape),
+        augment=make_augment(augment, spec.input_shape),
         truth=truth,
         notes={"mean": list(prepare.mean), "deviation": list(prepare.deviation)},
     )
 
 
-def _checked(name: str, part: str, pair: Pair) -> Pair:
+def _check_pair(name: str, part: str, pair: Pair) -> Pair:
     x, y = pair
     # a vector of inputs is one feature a sample
     x = x[:, None] if x.ndim == 1 else x
@@ -134,7 +134,7 @@ def _checked(name: str, part: str, pair: Pair) -> Pair:
     return x, y
 
 
-def _noisy(pair: Pair, spec: Spec, share: float, seed: int) -> Pair:
+def _add_label_noise(pair: Pair, spec: Spec, share: float, seed: int) -> Pair:
     if spec.classes is None:
         raise ConfigError(f"dataset.label_noise={share}: a data set for {spec.task} has no classes to confuse.")
     return pair[0], with_label_noise(pair[1].to(torch.int64), share, classes=spec.classes, seed=seed)
@@ -149,6 +149,6 @@ def _select(pair: Pair, index: Tensor) -> Pair:
 def _preparation(x: Tensor, *, normalise: bool, scale: float) -> Standardise:
     shape = tuple(x.shape[1:])
     if normalise:
-        return Standardise(shape, *statistics(x))
+        return Standardise(shape, *mean_and_deviation(x))
     # whole numbers of 64 bits that nobody scales are indices, such as the tokens of a text
     return Standardise(shape, deviation=(float(scale),), indices=x.dtype == torch.int64 and scale == 1)

@@ -12,7 +12,7 @@ from dlrun.errors import ConfigError
 from dlrun.types import Batch
 
 
-def class_scores(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+def logits_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the logits [..., C] of the model and the class numbers [...] of the batch.
 
     Raises ConfigError for targets that are not class numbers, and for outputs that are not one score
@@ -36,7 +36,7 @@ def class_scores(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     return logits, y
 
 
-def values(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+def outputs_and_targets(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the model's outputs and the targets of a regression, both [B, ...].
 
     Raises ConfigError for class numbers, and for shapes that are not the same: they would broadcast.

@@ -18,7 +18,7 @@ Decode = Callable[[dict[str, bytes]], dict[str, Tensor]]
 """The unpacked content of each file, by its name → named tensors."""
 
 
-def decoded(source: Source, decode: Decode, *, path: str | None = None) -> tuple[dict[str, Tensor], str]:
+def decode_files(source: Source, decode: Decode, *, path: str | None = None) -> tuple[dict[str, Tensor], str]:
     """Return the tensors that `decode` makes of a data set's checked files, and the hash of their content.
 
     Raises `DataError` if files are missing, truncated or altered.

@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dlrun.config import hydra_targets, trust
 from dlrun.errors import ConfigError, UserError
 from dlrun.storage import identity, manifest
 from dlrun.storage.manifest import Job, Manifest
@@ -100,6 +101,8 @@ def hydra_of(sweep: SweepDir) -> DictConfig:
     OmegaConf.set_struct(whole.hydra, False)
     whole.hydra = OmegaConf.merge(whole.hydra, saved.hydra)
     assert isinstance(whole.hydra, DictConfig)
+    # the folder may come from somebody else: its callbacks and log handlers are called only if this user allows them
+    hydra_targets.check(whole.hydra, trusted=trust.granted())
     return whole.hydra
 
 

@@ -88,5 +88,18 @@ def test_a_received_sweep_runs_no_code_that_only_it_trusts(elsewhere: None, here
         assert not (here / "ran").exists()
 
 
+def test_a_received_sweep_has_no_callback_called(here: Path, call: Call) -> None:
+    assert call("train", "-m", "seed=0,1", *QUICK).code == 0
+    sweep = all_sweeps()[-1]
+    file = sweep.path / "multirun.yaml"
+    content = yaml.safe_load(file.read_text())
+    content["hydra"]["callbacks"] = {"x": {"_target_": "dlrun.commands.runs.main", "argv": ["--delete"]}}
+    file.write_text(yaml.safe_dump(content))
+    (sweep.path / "1" / "summary.json").unlink()
+    refused = call("resume", sweep.id)
+    assert refused.code == 2
+    assert "hydra.callbacks.x._target_=dlrun.commands.runs.main" in refused.err
+
+
 def test_a_value_that_is_no_list_is_refused(here: Path, call: Call) -> None:
     assert "trusted=[mylab]" in call("test", "x", "trusted=mylab").err

@@ -38,7 +38,7 @@ from dlrun.terminal import output
 __all__ = ["config", "consult", "parse", "run"]
 
 if TYPE_CHECKING:
-    from dlrun.sweeps.jobs import Candidate
+    from dlrun.sweeps.jobs import ComposedJob
 
 P = TypeVar("P")
 Job = Callable[[DictConfig], Any]
@@ -79,7 +79,7 @@ def consult(
     *,
     prog: str,
     use: Callable[[DictConfig], int],
-    several: Callable[[DictConfig, Sequence[Candidate]], int] | None = None,
+    several: Callable[[DictConfig, Sequence[ComposedJob]], int] | None = None,
 ) -> int:
     """Carry out a Hydra command line that needs a configuration but no folder, and return the exit code.
 

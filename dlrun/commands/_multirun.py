@@ -25,7 +25,7 @@ from dlrun.errors import ConfigError, RunError, UserError
 
 if TYPE_CHECKING:
     from dlrun.sweeps.hydra_task import Listing, SweepTask
-    from dlrun.sweeps.jobs import Candidate
+    from dlrun.sweeps.jobs import ComposedJob
 
 OWN = "hydra_plugins.dlrun"
 """How the targets of dlrun's own launchers and sweepers begin."""
@@ -33,10 +33,10 @@ OWN = "hydra_plugins.dlrun"
 
 def conduct(hydra: Hydra, master: DictConfig) -> int:
     """Have dlrun's own launcher conduct a sweep, and end it once the sweeper has no more jobs; return the exit code."""
-    from dlrun.sweeps import place as begin  # torch, which `--cfg job` needs not
+    from dlrun.sweeps import location  # torch, which `--cfg job` needs not
     from dlrun.sweeps.hydra_task import SweepTask
 
-    place = begin.place(master)
+    place = location.locate(master)
     master.hydra.sweep.dir = str(place.sweep.path)
     try:
         with SweepTask(place) as task:
@@ -46,10 +46,10 @@ def conduct(hydra: Hydra, master: DictConfig) -> int:
         _leave_no_trace(place.sweep.path)
 
 
-def listed(hydra: Hydra, overrides: list[str], master: DictConfig) -> list[Candidate]:
+def listed(hydra: Hydra, overrides: list[str], master: DictConfig) -> list[ComposedJob]:
     """Return the jobs of a sweep, of which none is run."""
     from dlrun.sweeps.hydra_task import Listing
-    from dlrun.sweeps.place import GRIDS
+    from dlrun.sweeps.location import GRIDS
 
     if not str(master.hydra.launcher._target_).startswith(OWN):
         master = load(hydra, master.hydra.job.config_name, [*overrides, "hydra/launcher=local"])

@@ -13,10 +13,10 @@ from dlrun.execution.timing import seconds_for
 from dlrun.runs.build import build
 from dlrun.runs.presentation import announce
 from dlrun.storage.manifest import Job
-from dlrun.sweeps.conductor import slots_of
-from dlrun.sweeps.jobs import Candidate, Definer
+from dlrun.sweeps.jobs import ComposedJob, JobBuilder
 from dlrun.sweeps.pool.slots import Slot
 from dlrun.sweeps.preview import costs, makespan
+from dlrun.sweeps.runner import slots_of
 from dlrun.terminal import output
 
 SHOWN = 40
@@ -40,14 +40,14 @@ def check(config: DictConfig) -> int:
     return 0
 
 
-def check_sweep(master: DictConfig, candidates: Sequence[Candidate]) -> int:
+def check_sweep(master: DictConfig, candidates: Sequence[ComposedJob]) -> int:
     """Show the jobs of a sweep, and how much time, memory and disk it would take here."""
     if not candidates:
         raise ConfigError("The sweep is empty: one of its keys is given no value at all.")
-    definer = Definer()
-    jobs = definer.jobs(candidates)
-    groups = len(definer.rules)
-    output.say(f"{len(jobs)} jobs in {groups} group{'s' * (groups != 1)}, chosen among by {definer.rule.monitor}")
+    builder = JobBuilder()
+    jobs = builder.jobs(candidates)
+    groups = len(builder.rules)
+    output.say(f"{len(jobs)} jobs in {groups} group{'s' * (groups != 1)}, chosen among by {builder.rule.monitor}")
     output.say(_listed(jobs))
     slots = slots_of(master.hydra.launcher, jobs, len(jobs))
     takes = costs(jobs, slots[0])

@@ -17,7 +17,7 @@ from dlrun.errors import ConfigError
 from dlrun.runs.build import Built, build
 from dlrun.runs.run import run
 from dlrun.storage.rundir import RunDir
-from dlrun.sweeps.job import sealed
+from dlrun.sweeps.job import seal
 from dlrun.terminal import output
 
 
@@ -59,7 +59,7 @@ def conduct(
     A `job` of a sweep keeps the test split sealed; `begun` is called once training begins.
     """
     if job or folder.of_a_sweep:
-        built = sealed(built)
+        built = seal(built)
     uploaders: list[tracking.Uploader] = []
 
     def start() -> None:

@@ -15,31 +15,31 @@ from dlrun.storage.manifest import Manifest
 from dlrun.storage.results import Result
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import job as work
-from dlrun.sweeps.conductor import Conductor, label
 from dlrun.sweeps.pool.display import Display
-from dlrun.sweeps.pool.task import Outcome, Task
+from dlrun.sweeps.pool.task import Task, TaskResult
+from dlrun.sweeps.runner import SweepRunner, label
 from dlrun.sweeps.selection import Selected, selected
 from dlrun.terminal import output
 
 
-def finish(conductor: Conductor) -> int:
+def finish(runner: SweepRunner) -> int:
     """Choose, test and report; return the exit code: 1 if a job did not do what was asked."""
-    found = conductor.results()
+    found = runner.results()
     # with jobs that were never started a choice would be among what happened to come first
     begun = all(result.status not in ("missing", "running") for result in found)
-    chosen = selected(found, conductor.what) if begun else None
-    untested = _test(conductor, chosen)
-    found = conductor.results()
+    chosen = selected(found, runner.manifest) if begun else None
+    untested = _test(runner, chosen)
+    found = runner.results()
     failed = [result for result in found if result.status in ("failed", "killed", "missing")]
-    _tell_unselected(conductor.what, found, chosen)
-    conductor.sweep.update(**_summary(conductor.what, found, chosen))
-    _report(conductor)
+    _tell_unselected(runner.manifest, found, chosen)
+    runner.sweep.update(**_summary(runner.manifest, found, chosen))
+    _report(runner)
     status = "failed" if failed or untested else "finished"
-    conductor.close(status)
+    runner.close(status)
     # again, with the status that the sweep has now
-    output.say(_closing(conductor.sweep))
-    _tell_failures(conductor.sweep, failed)
-    _wait(conductor)
+    output.say(_closing(runner.sweep))
+    _tell_failures(runner.sweep, failed)
+    _wait(runner)
     return 1 if failed or untested else 0
 
 
@@ -59,31 +59,31 @@ def is_selected(sweep: SweepDir, number: str) -> bool:
     return number in map(str, chosen.get("jobs", []))
 
 
-def _test(conductor: Conductor, chosen: Selected | None) -> bool:
+def _test(runner: SweepRunner, chosen: Selected | None) -> bool:
     """Read the test split once for each job of the chosen configuration; return whether one could not be tested."""
-    if chosen is None or conductor.what.test != "final":
+    if chosen is None or runner.manifest.test != "final":
         return False
-    due = [r for r in conductor.results() if r.job.n in chosen.jobs and not _tested(r)]
+    due = [r for r in runner.results() if r.job.n in chosen.jobs and not _tested(r)]
     if not due:
         return False
-    failures: list[Outcome] = []
+    failures: list[TaskResult] = []
     display = Display(len(due))
 
     def tasks() -> Iterator[Task]:
         for result in due:
             yield Task(result.job.n, partial(work.test, result.run), label(result.job), result.run.log)
 
-    def done(outcome: Outcome) -> bool:
+    def done(outcome: TaskResult) -> bool:
         display.done += 1
         if outcome.error is not None:
             failures.append(outcome)
         return True
 
     output.say(f"testing {chosen.label}: {len(due)} job{'s' * (len(due) != 1)}, once each")
-    here = conductor.runs_here(result.job for result in due)
-    conductor.carry_out(tasks(), count=len(due), done=done, tick=lambda: display.beat(conductor.running), here=here)
+    here = runner.runs_here(result.job for result in due)
+    runner.carry_out(tasks(), count=len(due), done=done, tick=lambda: display.beat(runner.running), here=here)
     for outcome in failures:
-        output.warn(f"{outcome.label} could not be tested: {outcome.told}. The whole story is in {outcome.log}")
+        output.warn(f"{outcome.label} could not be tested: {outcome.message}. The whole story is in {outcome.log}")
     return bool(failures)
 
 
@@ -124,9 +124,9 @@ def _tell_failures(sweep: SweepDir, failed: Sequence[Result]) -> None:
     output.warn(f"{len(failed)} of {len(manifest.read(sweep).jobs)} jobs did not finish; `{how}` runs them again")
 
 
-def _report(conductor: Conductor) -> Path | None:
+def _report(runner: SweepRunner) -> Path | None:
     """Write the report; one that fails is a warning, never a lost sweep."""
-    sweep, settings = conductor.sweep, [job.config.get("sweep", {}) for job in conductor.what.jobs]
+    sweep, settings = runner.sweep, [job.config.get("sweep", {}) for job in runner.manifest.jobs]
     try:
         place = write(sweep, figures=all(each.get("figures", True) for each in settings))
     except Exception as error:
@@ -142,14 +142,12 @@ def _closing(sweep: SweepDir) -> str:
         return f"{sweep.path}  ({type(error).__name__}: {error})"
 
 
-def _wait(conductor: Conductor) -> None:
-    seconds = max((job.config["tracking"]["wait"] for job in conductor.what.jobs), default=0.0)
-    if conductor.uploader is None or not seconds:
+def _wait(runner: SweepRunner) -> None:
+    seconds = max((job.config["tracking"]["wait"] for job in runner.manifest.jobs), default=0.0)
+    if runner.uploader is None or not seconds:
         return
     output.live("  sending to MLflow …")
-    if conductor.uploader.wait(seconds):
-        output.say(f"  {tracking.link(conductor.sweep)}")
+    if runner.uploader.wait(seconds):
+        output.say(f"  {tracking.link(runner.sweep)}")
     else:
-        output.say(
-            f"  not all is in MLflow yet; it goes on by itself, and `dlrun sync {conductor.sweep.id}` sees to it"
-        )
+        output.say(f"  not all is in MLflow yet; it goes on by itself, and `dlrun sync {runner.sweep.id}` sees to it")

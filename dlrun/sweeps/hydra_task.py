@@ -17,12 +17,12 @@ from dlrun.storage import manifest
 from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.sweeps import place as begin
-from dlrun.sweeps.conductor import Conductor, check_settings
+from dlrun.sweeps import location
 from dlrun.sweeps.expand import Expansion
 from dlrun.sweeps.finish import finish
-from dlrun.sweeps.jobs import Candidate, Definer
-from dlrun.sweeps.place import Place
+from dlrun.sweeps.jobs import ComposedJob, JobBuilder
+from dlrun.sweeps.location import SweepLocation
+from dlrun.sweeps.runner import SweepRunner, check_settings
 
 
 class Launcher(Protocol):
@@ -35,11 +35,11 @@ class Launcher(Protocol):
 class SweepTask:
     """A context around Hydra's sweeper: jobs are conducted as they are launched, `finish` is its end."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: SweepLocation) -> None:
         self.place = place
-        self._definer = Definer()
+        self._builder = JobBuilder()
         self._expansion: Expansion | None = None
-        self._conductor: Conductor | None = None
+        self._runner: SweepRunner | None = None
         self._stack = ExitStack()
 
     def __enter__(self) -> SweepTask:
@@ -55,64 +55,64 @@ class SweepTask:
     @property
     def begun(self) -> bool:
         """Return whether jobs have been conducted."""
-        return self._conductor is not None
+        return self._runner is not None
 
     def conduct_sweep(
         self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> list[JobReturn]:
         """Run a job for each list of overrides; all are checked before the first starts."""
-        if self._conductor is not None and not self.place.continued:
+        if self._runner is not None and not self.place.continued:
             self.extend(launcher, job_overrides)
-        conductor = self._conductor or self.begin(launcher, job_overrides)
-        if conductor is None:
+        runner = self._runner or self.begin(launcher, job_overrides)
+        if runner is None:
             return []
-        due = conductor.due()
-        conductor.run(due, count=len(due))
-        found = {result.job.n: result for result in conductor.results()}
+        due = runner.due()
+        runner.run(due, count=len(due))
+        found = {result.job.n: result for result in runner.results()}
         return [_returned(found[n], overrides) for n, overrides in enumerate(job_overrides, initial_job_idx)]
 
-    def begin(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]]) -> Conductor | None:
-        """Return the conductor of the sweep with these jobs, or of the one that is continued with the jobs it has.
+    def begin(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]]) -> SweepRunner | None:
+        """Return the runner of the sweep with these jobs, or of the one that is continued with the jobs it has.
 
         None where nothing is left to do. Raises `UserError` for everything that is wrong with any job.
         """
         if self.place.continued:
-            if not begin.is_over(self.place.sweep):
-                self._conductor = self._stack.enter_context(continued(self.place.sweep, hydra=launcher.config.hydra))
-            return self._conductor
+            if not location.is_over(self.place.sweep):
+                self._runner = self._stack.enter_context(continued(self.place.sweep, hydra=launcher.config.hydra))
+            return self._runner
         jobs = self._jobs(launcher, job_overrides, 0)
         check_settings(launcher.config.hydra.launcher, jobs)
-        what = begin.new(self.place, master=launcher.config, jobs=jobs, definer=self._definer)
-        conductor = Conductor(self.place.sweep, what, launcher.config.hydra, seconds=self._definer.seconds)
-        self._conductor = self._stack.enter_context(conductor)
-        return conductor
+        what = location.create(self.place, master=launcher.config, jobs=jobs, builder=self._builder)
+        runner = SweepRunner(self.place.sweep, what, launcher.config.hydra, seconds=self._builder.seconds)
+        self._runner = self._stack.enter_context(runner)
+        return runner
 
     def extend(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]]) -> list[Job]:
         """Return further jobs, checked and in the manifest: a search adds them as it goes."""
-        assert self._conductor is not None
-        what = self._conductor.what
+        assert self._runner is not None
+        what = self._runner.manifest
         jobs = self._jobs(launcher, job_overrides, len(what.jobs))
-        self._conductor.write(what.extended(jobs))
+        self._runner.write(what.extended(jobs))
         return jobs
 
-    def take(self, conductor: Conductor) -> Conductor:
-        """Return the conductor of a sweep that a search has begun itself, entered: `finish` will end it."""
-        self._conductor = self._stack.enter_context(conductor)
-        return conductor
+    def take(self, runner: SweepRunner) -> SweepRunner:
+        """Return the runner of a sweep that a search has begun itself, entered: `finish` will end it."""
+        self._runner = self._stack.enter_context(runner)
+        return runner
 
     def finish(self) -> int:
         """Choose, test and report, once the sweeper has asked for its last job; return the exit code."""
-        if self._conductor is not None:
-            return finish(self._conductor)
+        if self._runner is not None:
+            return finish(self._runner)
         return _code(self.place.sweep)
 
     def _jobs(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], first: int) -> list[Job]:
         if self._expansion is None:
             self._expansion = Expansion(launcher.hydra_context.config_loader, launcher.config)
         expansion = self._expansion
-        return self._definer.jobs(
+        return self._builder.jobs(
             [
-                Candidate(n, expansion.own(overrides), expansion.config(overrides, n))
+                ComposedJob(n, expansion.own(overrides), expansion.config(overrides, n))
                 for n, overrides in enumerate(job_overrides, first)
             ]
         )
@@ -124,7 +124,7 @@ class Listing:
     begun = False
 
     def __init__(self) -> None:
-        self.candidates: list[Candidate] = []
+        self.candidates: list[ComposedJob] = []
 
     def __call__(self, config: DictConfig) -> Any:
         """Refuse a single job, as `SweepTask` does."""
@@ -136,14 +136,14 @@ class Listing:
         """Keep each job's configuration."""
         expansion = Expansion(launcher.hydra_context.config_loader, launcher.config)
         self.candidates += [
-            Candidate(n, expansion.own(overrides), expansion.config(overrides, n))
+            ComposedJob(n, expansion.own(overrides), expansion.config(overrides, n))
             for n, overrides in enumerate(job_overrides, initial_job_idx)
         ]
         return []
 
 
-def continued(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictConfig | None = None) -> Conductor:
-    """Return the conductor of a sweep that was begun before, from its folder alone but for Hydra's part if given.
+def continued(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictConfig | None = None) -> SweepRunner:
+    """Return the runner of a sweep that was begun before, from its folder alone but for Hydra's part if given.
 
     Raises `UserError` if another process conducts it, or if its jobs would not be what they were.
     """
@@ -151,19 +151,19 @@ def continued(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictConfig 
     trusted = {"trusted": trust.granted()}
     what = replace(what, jobs=tuple(replace(job, config=job.config | trusted) for job in what.jobs))
     with sweep.held():
-        begin.tell_continued(sweep, what, retry_failed=retry_failed)
-    definer = begin.check_unchanged(sweep, what)
-    return Conductor(sweep, what, hydra or begin.hydra_of(sweep), seconds=definer.seconds)
+        location.tell_continued(sweep, what, retry_failed=retry_failed)
+    builder = location.check_unchanged(sweep, what)
+    return SweepRunner(sweep, what, hydra or location.hydra_of(sweep), seconds=builder.seconds)
 
 
 def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
     """Run what a sweep has left to do, from its folder alone; return the exit code."""
-    if begin.is_over(sweep, retry_failed=retry_failed):
+    if location.is_over(sweep, retry_failed=retry_failed):
         return _code(sweep)
-    with continued(sweep, retry_failed=retry_failed) as conductor:
-        due = conductor.due(retry_failed=retry_failed)
-        conductor.run(due, count=len(due))
-        return finish(conductor)
+    with continued(sweep, retry_failed=retry_failed) as runner:
+        due = runner.due(retry_failed=retry_failed)
+        runner.run(due, count=len(due))
+        return finish(runner)
 
 
 def _code(sweep: SweepDir) -> int:

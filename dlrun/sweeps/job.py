@@ -63,7 +63,7 @@ def start(
     handler = logging.FileHandler(folder.log)
     handler.setFormatter(logging.Formatter(FORMAT))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
-    return run(sealed(assemble(config, data=load(config))), folder, noted=known.noted)
+    return run(seal(assemble(config, data=load(config))), folder, noted=known.noted)
 
 
 def asks_hydra(hydra: DictConfig) -> bool:
@@ -78,7 +78,7 @@ def asks_hydra(hydra: DictConfig) -> bool:
 def go_on(folder: RunDir, known: Known, *, load: Load = dataset) -> dict[str, Any]:
     """Go on with a job that was stopped, from its last checkpoint, and return its summary."""
     _prepare(known)
-    return run(sealed(rebuild(folder, load=load)), folder, resumed=True, noted=known.noted)
+    return run(seal(rebuild(folder, load=load)), folder, resumed=True, noted=known.noted)
 
 
 def test(folder: RunDir, *, load: Load = dataset) -> dict[str, float]:
@@ -92,7 +92,7 @@ def test(folder: RunDir, *, load: Load = dataset) -> dict[str, float]:
     return test_once(built, folder)
 
 
-def sealed(built: Built) -> Built:
+def seal(built: Built) -> Built:
     """Return a run as a job of a sweep: it waits for no uploader, and leaves the test split sealed.
 
     Its number would be one of many to choose from; a study whose subject is the test curve says so,
@@ -152,7 +152,7 @@ def _as_hydra_does(
         whole.hydra.overrides.task = list(overrides)
     HydraConfig.instance().set_config(whole)
     done = run_job(
-        task_function=lambda cfg: run(sealed(build(cfg)), folder, noted=known.noted),
+        task_function=lambda cfg: run(seal(build(cfg)), folder, noted=known.noted),
         config=whole,
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",

@@ -22,7 +22,7 @@ from dlrun.types import Data
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ComposedJob:
     """A job as it was expanded, before anything of it is checked."""
 
     n: int
@@ -44,7 +44,7 @@ class Rule:
     test: str
 
 
-class Definer:
+class JobBuilder:
     """Makes jobs of candidates; what several share (a data set, a kind of run) is loaded or built once."""
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Definer:
         self._unvalidated: set[str] = set()
         self._weights: dict[str | None, str | None] = {}
 
-    def jobs(self, candidates: Sequence[Candidate]) -> list[Job]:
+    def jobs(self, candidates: Sequence[ComposedJob]) -> list[Job]:
         """Return the jobs of the candidates.
 
         Raises `UserError` with everything that is wrong with any of them, and the overrides of the job.
@@ -79,7 +79,7 @@ class Definer:
         """Return the rule that all jobs share."""
         return next(iter(self.rules.values()))
 
-    def _job(self, candidate: Candidate, loaded: dict[str, Data]) -> Job:
+    def _job(self, candidate: ComposedJob, loaded: dict[str, Data]) -> Job:
         plain = check(candidate.config)
         group = group_of(candidate.config)
         device, precision = choose(plain["trainer"]["device"], plain["trainer"]["precision"])
@@ -159,12 +159,12 @@ def group_of(config: DictConfig) -> str:
     return provenance.digest(essential)[:16]
 
 
-def redefined(jobs: Sequence[Job]) -> tuple[list[Job], Definer]:
+def rebuild_jobs(jobs: Sequence[Job]) -> tuple[list[Job], JobBuilder]:
     """Return the jobs of a manifest as they would be defined now, from the configurations that it holds."""
-    definer = Definer()
-    candidates = [Candidate(job.n, job.overrides, OmegaConf.create(job.config)) for job in jobs]
+    builder = JobBuilder()
+    candidates = [ComposedJob(job.n, job.overrides, OmegaConf.create(job.config)) for job in jobs]
     groups = {job.n: job.group for job in jobs}
-    return [replace(job, group=groups[job.n]) for job in definer.jobs(candidates)], definer
+    return [replace(job, group=groups[job.n]) for job in builder.jobs(candidates)], builder
 
 
 def _told(complaints: Mapping[str, Sequence[str]], count: int) -> str:

@@ -25,7 +25,7 @@ from dlrun.storage import identity
 from dlrun.storage.manifest import Job
 from dlrun.sweeps.pool.pool import Pool
 from dlrun.sweeps.pool.slots import Slot
-from dlrun.sweeps.pool.task import Outcome, Task
+from dlrun.sweeps.pool.task import Task, TaskResult
 
 SHAPELESS = ("lr", "weight_decay", "momentum", "betas", "eps", "data_seed", "split_seed", "seed", "noise", "init")
 """Arguments of parts on which neither the time of a step nor its memory depends."""
@@ -49,9 +49,9 @@ def costs(jobs: Sequence[Job], slot: Slot) -> list[Cost]:
     for job in jobs:
         shapes.setdefault(shape_of(job.config), job)
     measured: dict[int, Cost] = {}
-    failed: list[Outcome] = []
+    failed: list[TaskResult] = []
 
-    def done(outcome: Outcome) -> bool:
+    def done(outcome: TaskResult) -> bool:
         if outcome.error is None:
             measured[outcome.key] = outcome.value
         else:
@@ -64,7 +64,7 @@ def costs(jobs: Sequence[Job], slot: Slot) -> list[Cost]:
         ]
         pool.run(tasks, done=done)
     if failed:
-        raise RunError(f"{failed[0].label}: a few steps failed: {failed[0].told}")
+        raise RunError(f"{failed[0].label}: a few steps failed: {failed[0].message}")
     return [measured[shapes[shape_of(job.config)].n] for job in jobs]
 
 

@@ -36,7 +36,7 @@ from dlrun.sweeps.batched.members import Builder
 from dlrun.sweeps.batched.shared_data import SharedData
 from dlrun.sweeps.pool.in_process import Inside
 from dlrun.sweeps.pool.slots import Slot
-from dlrun.sweeps.pool.task import Outcome, Task
+from dlrun.sweeps.pool.task import Task, TaskResult
 from dlrun.terminal import output
 from dlrun.types import Data
 from tests.processes import Process
@@ -303,11 +303,11 @@ def _bytes(file: Path) -> bytes:
     return file.read_bytes() if file.exists() else b""
 
 
-def carried_out(calls: list[Callable[[], Any]], log: Path, *, stop_at: int | None = None) -> list[Outcome]:
+def carried_out(calls: list[Callable[[], Any]], log: Path, *, stop_at: int | None = None) -> list[TaskResult]:
     """Return what came of calls in this process."""
-    found: list[Outcome] = []
+    found: list[TaskResult] = []
 
-    def done(outcome: Outcome) -> bool:
+    def done(outcome: TaskResult) -> bool:
         found.append(outcome)
         return len(found) != stop_at
 
@@ -359,7 +359,7 @@ def test_jobs_that_raise_or_exit_fail_alone(tmp_path: Path) -> None:
         raise ValueError("an accident")
 
     found = carried_out([lambda: 1, raises, lambda: sys.exit(3), lambda: sys.exit(), random.random], tmp_path / "log")
-    assert [outcome.told for outcome in found] == [
+    assert [outcome.message for outcome in found] == [
         "",
         "ValueError: an accident",
         "exited with code 3",

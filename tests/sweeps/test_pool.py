@@ -22,8 +22,8 @@ import torch
 from dlrun.errors import Pruned, UserError
 from dlrun.storage.rundir import wait_until
 from dlrun.sweeps.pool.display import Display, account, failure, failures
-from dlrun.sweeps.pool.pool import Outcome, Pool, Task
-from dlrun.sweeps.pool.slots import Slot, take
+from dlrun.sweeps.pool.pool import Pool, Task, TaskResult
+from dlrun.sweeps.pool.slots import Slot, lock
 
 # jobs are functions of this file: sent by value, so that a job need not import pytest
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -45,9 +45,9 @@ def slots(count: int, threads: int = 1, device: str | None = None) -> list[Slot]
     return [Slot(index, device, threads, place=index) for index in range(count)]
 
 
-def outcomes(here: Path, *calls: Callable[[], Any], slots: list[Slot] = slots(2)) -> list[Outcome]:  # noqa: B008
+def outcomes(here: Path, *calls: Callable[[], Any], slots: list[Slot] = slots(2)) -> list[TaskResult]:  # noqa: B008
     """Run the calls in a pool; return what came of them, in their order."""
-    found: list[Outcome] = []
+    found: list[TaskResult] = []
     with Pool(slots) as pool:
         tasks = [Task(key, call, f"x={key}", here / str(key) / "log") for key, call in enumerate(calls)]
         pool.run(tasks, done=lambda outcome: found.append(outcome) is None)
@@ -88,7 +88,7 @@ def test_every_end_is_told_and_harms_no_other(here: Path) -> None:
     ]
     found = outcomes(here, *(call for call, _ in ends), slots=slots(4))
     for outcome, (_, told) in zip(found, ends, strict=True):
-        assert outcome.told.startswith(told)
+        assert outcome.message.startswith(told)
         assert (outcome.error is None) == (told == "")
     assert found[0].value == 7
     assert isinstance(found[1].error, UserError)
@@ -214,7 +214,7 @@ def prunable(ready: Path) -> None:
 
 
 def test_one_job_can_be_asked_to_stop(here: Path) -> None:
-    found: list[Outcome] = []
+    found: list[TaskResult] = []
     with Pool(slots(2)) as pool:
 
         def tick() -> None:
@@ -230,14 +230,14 @@ def test_one_job_can_be_asked_to_stop(here: Path) -> None:
 
 def test_a_place_on_a_gpu_is_held_by_the_job_and_waited_for(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (slot,) = slots(1, device="made up")
-    other = take(slot)
+    other = lock(slot)
     assert other is not None
-    assert take(slot) is None
+    assert lock(slot) is None
     threading.Timer(0.6, other.release).start()
-    (found,) = outcomes(here, lambda: take(slot) is None, slots=[slot])
+    (found,) = outcomes(here, lambda: lock(slot) is None, slots=[slot])
     assert found.value is True
     assert capsys.readouterr().out.count("waiting for a GPU") == 1
-    again = take(slot)
+    again = lock(slot)
     assert again is not None
     again.release()
 
@@ -262,7 +262,7 @@ def job(n):
 
 with Pool([Slot(0, None, 1), Slot(1, None, 1)]) as pool:
     tasks = (Task(n, lambda n=n: job(n), str(n), here / f"log{n}") for n in range(9))
-    pool.run(tasks, done=lambda outcome: print(outcome.told, flush=True) is None)
+    pool.run(tasks, done=lambda outcome: print(outcome.message, flush=True) is None)
 """
 
 
@@ -321,9 +321,9 @@ def test_a_launcher_that_is_killed_leaves_no_process(here: Path) -> None:
     assert (here / "saved0").exists() and (here / "saved1").exists()
 
 
-def outcome(key: int, error: BaseException | None = None, told: str = "", log: Path = Path("nowhere")) -> Outcome:
+def outcome(key: int, error: BaseException | None = None, told: str = "", log: Path = Path("nowhere")) -> TaskResult:
     value = None if error else {"metrics": {"val/loss": 0.25}}
-    return Outcome(key, f"lr={key} seed=0", log, value, error, told, 1.25)
+    return TaskResult(key, f"lr={key} seed=0", log, value, error, told, 1.25)
 
 
 def test_what_is_shown_of_the_jobs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

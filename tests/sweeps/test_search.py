@@ -26,7 +26,7 @@ from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.search_history import SearchHistory, history
 from dlrun.sweeps.expand import Expansion
 from dlrun.sweeps.search import bases, definition, settings, space
-from dlrun.sweeps.search.curves import Watch
+from dlrun.sweeps.search.curves import CurveReader
 from dlrun.sweeps.search.search import Search
 from dlrun.sweeps.search.settings import Settings
 from dlrun.sweeps.search.trials import Trials
@@ -181,7 +181,7 @@ def test_what_was_asked_and_not_told_is_open_again_also_behind_a_torn_line(tmp_p
 def test_the_journal_is_followed_also_behind_a_resumption(tmp_path: Path) -> None:
     run = SweepDir(tmp_path).job(0)
     run.path.mkdir()
-    watch = Watch("val/error")
+    watch = CurveReader("val/error")
     assert watch.values(run) == []
     for step, value in ((10, 0.5), (20, 0.4)):
         append(run.path, step, {"val/error": value, "val/loss": 1.0})
@@ -206,7 +206,7 @@ Curve = Callable[[dict[str, str]], list[float] | None]
 
 
 class Made:
-    """A conductor whose jobs are made up: `slots` at once, one evaluation a tick, along `curve` (None: it fails)."""
+    """A runner whose jobs are made up: `slots` at once, one evaluation a tick, along `curve` (None: it fails)."""
 
     def __init__(self, folder: Path, curve: Curve, *, slots: int = 1, dies_at: int | None = None) -> None:
         self.sweep = SweepDir(folder)
@@ -215,18 +215,18 @@ class Made:
             Manifest("made", "", {}, "", 0.0, "val/error", higher_is_better=False, test="final").write(self.sweep)
         content = json.loads(self.sweep.manifest.read_text())
         jobs = tuple(Job(**{**job, "overrides": tuple(job["overrides"])}) for job in content.pop("jobs"))
-        self.what = Manifest(**content, jobs=jobs)
+        self.manifest = Manifest(**content, jobs=jobs)
         self._curve, self._slots, self._dies_at = curve, slots, dies_at
         self.started: list[int] = []
         self._running: dict[int, Iterator[float]] = {}
         self._asked: set[int] = set()
 
     def write(self, what: Manifest) -> None:
-        self.what = what
+        self.manifest = what
         what.write(self.sweep)
 
     def result(self, job: Job) -> Result:
-        return results(self.sweep, replace(self.what, jobs=(job,)))[0]
+        return results(self.sweep, replace(self.manifest, jobs=(job,)))[0]
 
     def stop(self, n: int) -> None:
         self._asked.add(n)
@@ -260,9 +260,9 @@ class Made:
 
     def _go_on(self, n: int, told: Callable[[Result], bool]) -> None:
         folder = self.sweep.job(n)
-        (job,) = (job for job in self.what.jobs if job.n == n)
+        (job,) = (job for job in self.manifest.jobs if job.n == n)
         curve = self._curve(job.config)
-        step = len(Watch("val/error").values(folder))
+        step = len(CurveReader("val/error").values(folder))
         if curve is None:
             folder.update(status="failed", metrics={})
         elif n in self._asked:
@@ -277,30 +277,30 @@ class Made:
 
 
 def searched(folder: Path, overrides: list[str], curve: Curve, total: int, **chosen: Any) -> Made:
-    """Search with made-up jobs, in the folder of an earlier search too; return the conductor."""
+    """Search with made-up jobs, in the folder of an earlier search too; return the runner."""
     spanned = space.read(overrides)
     made = {name: chosen.pop(name) for name in ("slots", "dies_at") if name in chosen}
-    conductor = Made(folder, curve, **made)
+    runner = Made(folder, curve, **made)
 
     def make(own: tuple[str, ...]) -> Job:
         values = dict(override.split("=") for override in own)
         group = " ".join(override for override in own if not override.startswith("seed="))
-        return Job(len(conductor.what.jobs), own, {"seed": 0, **values}, identity="", group=group)
+        return Job(len(runner.manifest.jobs), own, {"seed": 0, **values}, identity="", group=group)
 
     kept = trials(folder, spanned, **chosen)
-    Search(cast("Any", conductor), kept, spanned, total=total, make=make).run()
-    return conductor
+    Search(cast("Any", runner), kept, spanned, total=total, make=make).run()
+    return runner
 
 
 def test_a_trial_is_told_the_mean_over_its_seeds(tmp_path: Path) -> None:
     def curve(job: dict[str, str]) -> list[float]:
         return [1.0, float(job["x"]) + float(job["seed"])]
 
-    conductor = searched(tmp_path / "s", ["x=interval(0,1)", "seed=0,1,5"], curve, 3, sampler="random", slots=2)
+    runner = searched(tmp_path / "s", ["x=interval(0,1)", "seed=0,1,5"], curve, 3, sampler="random", slots=2)
     found = stored(tmp_path / "s")
-    assert len(conductor.what.jobs) == 9 and len(found) == 3 and len(conductor.started) == 9
+    assert len(runner.manifest.jobs) == 9 and len(found) == 3 and len(runner.started) == 9
     for number, trial in enumerate(found):
-        jobs = conductor.what.jobs[3 * number : 3 * number + 3]
+        jobs = runner.manifest.jobs[3 * number : 3 * number + 3]
         xs = [float(job.config["x"]) for job in jobs]
         assert trial.value == pytest.approx(sum(xs) / 3 + 2) and xs[0] == pytest.approx(trial.params["x"], rel=1e-5)
         assert trial.intermediate_values == {1: 1.0, 2: pytest.approx(trial.value)}
@@ -314,8 +314,8 @@ def test_a_failed_trial_is_told_so_and_the_search_goes_on(tmp_path: Path) -> Non
 
 
 def test_the_same_values_are_run_once(tmp_path: Path) -> None:
-    conductor = searched(tmp_path / "s", ["x=a,b"], lambda job: [0.1, 0.2], 12, sampler="random", slots=2)
-    assert sorted(conductor.started) == [0, 1] and len(conductor.what.jobs) == 2
+    runner = searched(tmp_path / "s", ["x=a,b"], lambda job: [0.1, 0.2], 12, sampler="random", slots=2)
+    assert sorted(runner.started) == [0, 1] and len(runner.manifest.jobs) == 2
     found = stored(tmp_path / "s")
     assert len(found) == 12 and all(trial.value == 0.2 for trial in found)
 
@@ -324,7 +324,7 @@ def test_a_trial_that_lags_behind_the_median_is_pruned(tmp_path: Path) -> None:
     def curve(job: dict[str, str]) -> list[float]:
         return [float(job["x"])] * 20
 
-    conductor = searched(tmp_path / "s", ["x=range(8)"], curve, 8, sampler="grid", startup=3, warmup=2)
+    runner = searched(tmp_path / "s", ["x=range(8)"], curve, 8, sampler="grid", startup=3, warmup=2)
     finished: list[float] = []
     for trial in stored(tmp_path / "s"):
         x = trial.params["x"]
@@ -332,7 +332,7 @@ def test_a_trial_that_lags_behind_the_median_is_pruned(tmp_path: Path) -> None:
         assert trial.state.name == ("PRUNED" if lags else "COMPLETE")
         assert len(trial.intermediate_values) == 20 if not lags else 2 <= len(trial.intermediate_values) < 20
         finished += [] if lags else [x]
-    statuses = [conductor.result(job).status for job in conductor.what.jobs]
+    statuses = [runner.result(job).status for job in runner.manifest.jobs]
     assert 0 < statuses.count("pruned") < 8
     assert statuses.count("pruned") + statuses.count("finished") == 8
 
@@ -354,10 +354,10 @@ def test_of_a_pruned_trial_no_further_seed_is_started(tmp_path: Path) -> None:
     def curve(job: dict[str, str]) -> list[float]:
         return [float(job["x"])] * 20
 
-    conductor = searched(tmp_path / "s", ["x=range(6)", "seed=0,1"], curve, 6, sampler="grid", startup=2, slots=3)
+    runner = searched(tmp_path / "s", ["x=range(6)", "seed=0,1"], curve, 6, sampler="grid", startup=2, slots=3)
     for trial in stored(tmp_path / "s"):
-        mine = [job for job in conductor.what.jobs if job.config["x"] == str(trial.params["x"])]
-        statuses = [conductor.result(job).status for job in mine]
+        mine = [job for job in runner.manifest.jobs if job.config["x"] == str(trial.params["x"])]
+        statuses = [runner.result(job).status for job in mine]
         assert "missing" not in statuses and "running" not in statuses
         assert ("pruned" in statuses) == (trial.state.name == "PRUNED")
         assert len(mine) == 2 or trial.state.name == "PRUNED"
@@ -373,7 +373,7 @@ def test_a_search_that_is_killed_again_and_again_loses_no_trial_and_counts_none_
     deaths = 0
     while True:
         try:
-            conductor = searched(tmp_path / "s", overrides, curve, 12, dies_at=3, **chosen)
+            runner = searched(tmp_path / "s", overrides, curve, 12, dies_at=3, **chosen)
             break
         except Killed:
             deaths += 1
@@ -381,9 +381,9 @@ def test_a_search_that_is_killed_again_and_again_loses_no_trial_and_counts_none_
     found = stored(tmp_path / "s")
     assert [trial.number for trial in found] == [*range(12)]
     assert all(trial.value == trial.params["x"] + trial.params["y"] for trial in found)
-    assert all(conductor.result(job).status == "finished" for job in conductor.what.jobs)
+    assert all(runner.result(job).status == "finished" for job in runner.manifest.jobs)
     points = {(trial.params["x"], trial.params["y"]) for trial in found}
-    assert len(conductor.what.jobs) == len(points) == len({job.overrides for job in conductor.what.jobs})
+    assert len(runner.manifest.jobs) == len(points) == len({job.overrides for job in runner.manifest.jobs})
     # it is complete: nothing more is started
     assert searched(tmp_path / "s", overrides, curve, 12, **chosen).started == []
     assert len(searched(tmp_path / "s", overrides, curve, 14, **chosen).what.jobs) <= len(points) + 2
@@ -415,13 +415,13 @@ def test_a_search_begins_with_a_look_at_each_choice_and_both_ends() -> None:
 
 def test_the_history_has_a_point_a_trial_and_the_best_so_far(tmp_path: Path) -> None:
     curve: Curve = lambda job: None if job["x"] == "2" else [(float(job["x"]) - 3) ** 2 + float(job["seed"])]  # noqa: E731
-    conductor = searched(tmp_path / "s", ["x=range(6)", "seed=0,1"], curve, 6, sampler="grid", pruner="none")
-    finished = [result for result in results(conductor.sweep) if result.status == "finished"]
+    runner = searched(tmp_path / "s", ["x=range(6)", "seed=0,1"], curve, 6, sampler="grid", pruner="none")
+    finished = [result for result in results(runner.sweep) if result.status == "finished"]
     points = history(finished, "val/error")
     told = [trial.value for trial in stored(tmp_path / "s") if trial.state.name == "COMPLETE"]
     assert [value for _, value in points] == told and len(told) == 5
     # the failed trial has one job: its other seed was not started
-    assert len(conductor.what.jobs) == 11 and {n for n, _ in points} < {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
+    assert len(runner.manifest.jobs) == 11 and {n for n, _ in points} < {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
     (finding,) = SearchHistory("val/error").figures(finished)
     line = finding.figure.axes[0].get_lines()[1]
     assert list(line.get_ydata()) == [min(value for _, value in points[: i + 1]) for i in range(len(points))]
@@ -455,7 +455,7 @@ def test_a_search_that_cannot_begin_removes_nothing_of_a_given_folder(
 
     (here / "given").mkdir()
     (here / "given" / "mine.txt").write_text("mine")
-    monkeypatch.setattr("dlrun.sweeps.search.conduct.begin.new", full)
+    monkeypatch.setattr("dlrun.sweeps.search.conduct.location.create", full)
     command = ["train", "-m", "hydra/sweeper=optuna", "+experiment=digits", *QUIET, "hydra.sweep.dir=given"]
     assert main([*command, "optimizer.lr=interval(0.1,1)"]) == 2
     assert [path.name for path in here.glob("given/*")] == ["mine.txt"]

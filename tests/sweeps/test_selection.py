@@ -16,7 +16,7 @@ from dlrun.storage import manifest
 from dlrun.storage.results import results
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.finish import is_selected
-from dlrun.sweeps.jobs import Candidate, Definer
+from dlrun.sweeps.jobs import ComposedJob, JobBuilder
 from dlrun.sweeps.selection import selected
 from tests.made_sweeps import group_of, made_sweep
 
@@ -75,8 +75,8 @@ def test_nothing_finished_is_nothing_chosen(tmp_path: Path) -> None:
     assert not is_selected(sweep, "0")
 
 
-def candidates(*jobs: list[str]) -> list[Candidate]:
-    return [Candidate(n, tuple(own), _hydra.config(own)) for n, own in enumerate(jobs)]
+def candidates(*jobs: list[str]) -> list[ComposedJob]:
+    return [ComposedJob(n, tuple(own), _hydra.config(own)) for n, own in enumerate(jobs)]
 
 
 POLYNOMIAL = ["+experiment=polynomial", "tracking.enabled=false"]
@@ -84,7 +84,7 @@ POLYNOMIAL = ["+experiment=polynomial", "tracking.enabled=false"]
 
 def test_a_job_has_the_identity_of_its_run(here: Path) -> None:
     asked = candidates([*POLYNOMIAL, "seed=3"], [*POLYNOMIAL, "model.degree=4"])
-    jobs = Definer().jobs(asked)
+    jobs = JobBuilder().jobs(asked)
     assert [job.identity for job in jobs] == [build(candidate.config).identity for candidate in asked]
     assert len({job.group for job in jobs}) == 2
 
@@ -103,7 +103,7 @@ def test_a_data_set_is_loaded_and_a_kind_of_job_built_once(here: Path, monkeypat
     monkeypatch.setattr(define, "build", counted("built", building.build))
     monkeypatch.setattr(define, "dataset", counted("loaded", building.dataset))
     data = "dataset.data_seed=${seed}"
-    Definer().jobs(
+    JobBuilder().jobs(
         candidates(*([*POLYNOMIAL, data, f"model.degree={d}", f"seed={s}"] for d in (1, 2) for s in range(3)))
     )
     assert count == {"built": 2, "loaded": 3}
@@ -112,7 +112,7 @@ def test_a_data_set_is_loaded_and_a_kind_of_job_built_once(here: Path, monkeypat
 def test_everything_that_is_wrong_is_told_at_once_with_the_jobs_overrides(here: Path) -> None:
     wrong = [[*POLYNOMIAL, f"model.degree={d}", f"trainer.steps={s}"] for d, s in ((2, 1), (-1, 1), (2, 0), (3, 0))]
     with pytest.raises(UserError) as told:
-        Definer().jobs(candidates(*wrong))
+        JobBuilder().jobs(candidates(*wrong))
     text = str(told.value)
     for words in ("3 of 4 jobs", "model.degree=-1", "trainer.steps=0", "(and 1 more)", "must be greater than 0"):
         assert words in text
@@ -122,16 +122,16 @@ def test_without_a_validation_split_more_than_seeds_cannot_be_swept(here: Path) 
     blind = [*POLYNOMIAL, "dataset.validation_size=0"]
     degrees = [[*blind, f"model.degree={degree}"] for degree in (1, 2)]
     with pytest.raises(ConfigError, match=r"dataset\.validation_size"):
-        Definer().jobs(candidates(*degrees))
-    assert len(Definer().jobs(candidates(*([*job, "evaluation.test=every"] for job in degrees)))) == 2
-    assert len(Definer().jobs(candidates([*blind, "seed=0"], [*blind, "seed=1"]))) == 2
+        JobBuilder().jobs(candidates(*degrees))
+    assert len(JobBuilder().jobs(candidates(*([*job, "evaluation.test=every"] for job in degrees)))) == 2
+    assert len(JobBuilder().jobs(candidates([*blind, "seed=0"], [*blind, "seed=1"]))) == 2
 
 
 def test_jobs_are_compared_by_one_metric_and_tested_by_one_rule(here: Path) -> None:
     with pytest.raises(ConfigError, match=r"val/error, val/loss.*evaluation\.monitor=val/loss"):
-        Definer().jobs(candidates(POLYNOMIAL, ["tracking.enabled=false"]))
+        JobBuilder().jobs(candidates(POLYNOMIAL, ["tracking.enabled=false"]))
     with pytest.raises(ConfigError, match=r"evaluation\.test"):
-        Definer().jobs(candidates(*([*POLYNOMIAL, f"evaluation.test={test}"] for test in ("final", "every"))))
+        JobBuilder().jobs(candidates(*([*POLYNOMIAL, f"evaluation.test={test}"] for test in ("final", "every"))))
 
 
 def test_a_users_module_counts_for_the_jobs_that_use_it(here: Path) -> None:

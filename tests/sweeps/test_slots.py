@@ -11,7 +11,7 @@ import pytest
 
 from dlrun.errors import ConfigError
 from dlrun.sweeps.pool import slots
-from dlrun.sweeps.pool.slots import Slot, slots_for, take
+from dlrun.sweeps.pool.slots import Slot, lock, slots_for
 
 Machine = Callable[..., None]
 
@@ -87,13 +87,13 @@ def test_the_visible_gpus_are_counted_without_a_context(monkeypatch: pytest.Monk
 
 
 def test_a_place_belongs_to_one_process_of_the_machine(here: Path) -> None:
-    asked = "from dlrun.sweeps.pool.slots import *; print(take(Slot(0, 'GPU/7', 1, place={})) is not None)"
+    asked = "from dlrun.sweeps.pool.slots import *; print(lock(Slot(0, 'GPU/7', 1, place={})) is not None)"
 
     def free(place: int) -> bool:
         done = subprocess.run([sys.executable, "-c", asked.format(place)], capture_output=True, text=True, check=True)
         return done.stdout == "True\n"
 
-    held = take(Slot(0, "GPU/7", 1, place=0))
+    held = lock(Slot(0, "GPU/7", 1, place=0))
     assert held is not None
     assert not free(0)
     assert free(1)
@@ -102,5 +102,5 @@ def test_a_place_belongs_to_one_process_of_the_machine(here: Path) -> None:
 
 
 def test_the_cpu_has_no_places() -> None:
-    assert take(Slot(0, None, 1)) is not None
-    assert take(Slot(0, None, 1)) is not None
+    assert lock(Slot(0, None, 1)) is not None
+    assert lock(Slot(0, None, 1)) is not None

@@ -13,7 +13,7 @@ from dlrun.storage import identity
 from dlrun.storage.manifest import Job
 from dlrun.storage.rundir import RunDir
 from dlrun.sweeps.batched.shared_data import SharedData
-from dlrun.sweeps.job import sealed
+from dlrun.sweeps.job import seal
 
 FREE = (
     *("lr", "weight_decay", "momentum", "betas", "eps", "seed", "split_seed", "data_seed", "noise", "init"),
@@ -68,7 +68,7 @@ class Builder:
     def _kept(self, built: Built) -> Built:
         """Return a job's parts, sealed; its data set, moved to its device, is the next job's too."""
         self._load.keep(built)
-        return sealed(built)
+        return seal(built)
 
 
 def kinds(members: Sequence[Member], steps: Callable[[Member], int]) -> Iterator[list[Member]]:

@@ -17,7 +17,7 @@ from dlrun.sweeps.batched import timing
 from dlrun.sweeps.batched.members import FREE, Builder, Member, alike, kinds
 from dlrun.sweeps.batched.policy import PROCESS, SERVER
 from dlrun.sweeps.pool.slots import cores
-from dlrun.sweeps.pool.task import told as failed
+from dlrun.sweeps.pool.task import one_line as failed
 from dlrun.terminal import output
 
 SHORT = 20

@@ -15,7 +15,7 @@ from dlrun.sweeps.batched import policy, training, verify
 from dlrun.sweeps.batched.members import Builder
 from dlrun.sweeps.batched.planning import Stack, Stacking
 from dlrun.sweeps.batched.shared_data import SharedData
-from dlrun.sweeps.job_events import Course
+from dlrun.sweeps.job_events import JobEvents
 from dlrun.sweeps.pool.in_process import Inside
 from dlrun.sweeps.pool.slots import Slot, counted
 from dlrun.terminal import output
@@ -48,7 +48,7 @@ class Batch:
         self._builder = Builder(sweep.job, load)
         self._verify = counted("verify", hydra.launcher.get("verify", 0), least=0)
 
-    def run(self, due: Sequence[Result], course: Course) -> None:
+    def run(self, due: Sequence[Result], course: JobEvents) -> None:
         """Run jobs that are due, stacks first."""
         reasons, trusted = Counter[str](), list[Job]()
         for result in due:
@@ -64,7 +64,7 @@ class Batch:
             if one_by_one and not course.stopped:
                 self._one_by_one(one_by_one, course, inside)
 
-    def _stacked(self, jobs: Sequence[Job], course: Course, inside: Inside) -> list[Job]:
+    def _stacked(self, jobs: Sequence[Job], course: JobEvents, inside: Inside) -> list[Job]:
         """Train what goes faster as one program; return the other jobs."""
         stacking = Stacking(self._builder, slots=len(self._slots))
         again: list[Job] = []
@@ -85,7 +85,7 @@ class Batch:
         self._seconds |= stacking.seconds
         return sorted([*stacking.rest, *again], key=lambda job: job.n)
 
-    def _train(self, each: Stack, course: Course, inside: Inside) -> None:
+    def _train(self, each: Stack, course: JobEvents, inside: Inside) -> None:
         tasks = [course.task(member.job) for member in each.members]
         call = partial(training.train, each, tasks, show=course.shown)
         self.here |= {task.key for task in tasks}
@@ -93,7 +93,7 @@ class Batch:
         if self._verify:
             verify.tell(each.members[: self._verify], self._builder)
 
-    def _one_by_one(self, jobs: list[Job], course: Course, inside: Inside) -> None:
+    def _one_by_one(self, jobs: list[Job], course: JobEvents, inside: Inside) -> None:
         why = policy.fits_here(jobs, self._seconds, slots=len(self._slots))
         if why is not None:
             policy.tell_reasons({why: len(jobs)}, way=LOCAL)

@@ -20,7 +20,7 @@ from dlrun.sweeps.batched.members import Member
 from dlrun.sweeps.batched.planning import Stack
 from dlrun.sweeps.batched.progress import Show, Watched
 from dlrun.sweeps.pool.isolation import printed_to
-from dlrun.sweeps.pool.task import Outcome, Task, attempt, outcome
+from dlrun.sweeps.pool.task import Task, TaskResult, attempt, task_result
 from dlrun.terminal import output
 from dlrun.terminal.output import Screen
 
@@ -69,13 +69,15 @@ class Quiet:
             self._everyone.save(content, best)
 
 
-def train(together: Stack, tasks: Sequence[Task], interrupt: Interrupt, screen: Screen, *, show: Show) -> list[Outcome]:
+def train(
+    together: Stack, tasks: Sequence[Task], interrupt: Interrupt, screen: Screen, *, show: Show
+) -> list[TaskResult]:
     """Train the members of a stack as one program, and return what came of each.
 
     What a person is to see of it is shown on the `screen`. An interrupt ends all of them, saved. Raises what the
     program itself fails with: the members are then as after a kill, and can be gone on with one by one.
     """
-    outcomes: list[Outcome] = []
+    outcomes: list[TaskResult] = []
     noted = {"launcher": "batched", "stacked": len(tasks)}
     with ExitStack() as stack:
         begun: list[Begun] = []
@@ -113,7 +115,7 @@ def _asked(interrupt: Interrupt) -> Callable[[], bool]:
     return asked
 
 
-def _opened(member: Member, task: Task, stack: ExitStack, noted: dict[str, Any]) -> Begun | Outcome:
+def _opened(member: Member, task: Task, stack: ExitStack, noted: dict[str, Any]) -> Begun | TaskResult:
     """Begin a run; one that cannot be begun harms no other."""
     began = time.monotonic()
 
@@ -126,12 +128,12 @@ def _opened(member: Member, task: Task, stack: ExitStack, noted: dict[str, Any])
     with _heard(task):
         kind, content, told = attempt(begin)
         if kind != "value":
-            return outcome(task, kind, content, told, seconds=time.monotonic() - began)
+            return task_result(task, kind, content, told, seconds=time.monotonic() - began)
         presentation.announce(content.built, content.folder, start=content.state.step)
     return Begun(task, content, began)
 
 
-def _ended(begun: Begun, error: Exception | None, interrupt: Interrupt) -> Outcome:
+def _ended(begun: Begun, error: Exception | None, interrupt: Interrupt) -> TaskResult:
     """Finish a run whose training has ended, or write down how it did."""
 
     def end() -> dict[str, Any]:
@@ -144,7 +146,7 @@ def _ended(begun: Begun, error: Exception | None, interrupt: Interrupt) -> Outco
         kind, content, told = attempt(end)
     if kind == "error" and isinstance(content, KeyboardInterrupt):
         kind, content = "exit", 130
-    return outcome(begun.task, kind, content, told, seconds=time.monotonic() - begun.began)
+    return task_result(begun.task, kind, content, told, seconds=time.monotonic() - begun.began)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from dlrun.errors import ConfigError, RunError, did_you_mean
 from dlrun.sweeps.pool.display import Display, failures
 from dlrun.sweeps.pool.slots import slots_for
-from dlrun.sweeps.pool.task import Outcome, Task
+from dlrun.sweeps.pool.task import Task, TaskResult
 from dlrun.terminal import output
 
 ON_FAILURE = ("continue", "stop")
@@ -76,9 +76,9 @@ def launch(launcher: Settings, job_overrides: Sequence[Sequence[str]], initial_j
     )
     from dlrun.sweeps.pool.pool import Pool
 
-    display, outcomes = Display(len(jobs)), dict[int, Outcome]()
+    display, outcomes = Display(len(jobs)), dict[int, TaskResult]()
 
-    def done(outcome: Outcome) -> bool:
+    def done(outcome: TaskResult) -> bool:
         outcomes[outcome.key] = outcome
         display.ended(outcome)
         return on or outcome.error is None
@@ -133,7 +133,7 @@ def _run(context: HydraContext, task: TaskFunction, config: DictConfig, state: d
     return done
 
 
-def _returned(job: Composed, outcome: Outcome | None) -> JobReturn:
+def _returned(job: Composed, outcome: TaskResult | None) -> JobReturn:
     """Return what Hydra is told of a job, also of one whose process could not tell."""
     if outcome is not None and outcome.error is None:
         done: JobReturn = outcome.value

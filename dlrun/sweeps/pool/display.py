@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dlrun.errors import Pruned
-from dlrun.sweeps.pool.task import Outcome
+from dlrun.sweeps.pool.task import TaskResult
 from dlrun.terminal import output
 
 TAIL = 6
@@ -27,7 +27,7 @@ class Display:
     begun: float = field(default_factory=time.monotonic)
     lasted: float = field(default_factory=time.monotonic)
 
-    def ended(self, outcome: Outcome) -> None:
+    def ended(self, outcome: TaskResult) -> None:
         """Show what came of a job: a line in the log, and on the screen too if there is no live line."""
         self.done += 1
         if failure(outcome):
@@ -61,9 +61,9 @@ class Display:
         tell = output.note if sys.stdout.isatty() else output.say
         tell(line)
 
-    def _line(self, outcome: Outcome) -> str:
+    def _line(self, outcome: TaskResult) -> str:
         total = "" if self.total is None else f"/{self.total}"
-        result = outcome.told if outcome.error else _metric(outcome.value, self.monitor)
+        result = outcome.message if outcome.error else _metric(outcome.value, self.monitor)
         said = [f"{self.done}{total}", outcome.label, result, output.duration(outcome.seconds)]
         return "  " + "  ".join(filter(None, said))
 
@@ -75,19 +75,19 @@ class Display:
         return f", {max(0, left - running)} left, about {output.duration(seconds)}"
 
 
-def failure(outcome: Outcome) -> bool:
+def failure(outcome: TaskResult) -> bool:
     """Return whether a job failed: one that was pruned, or asked to end, did not."""
-    stopped = outcome.told in ("exited with code 143", "killed by SIGTERM")
+    stopped = outcome.message in ("exited with code 143", "killed by SIGTERM")
     return outcome.error is not None and not isinstance(outcome.error, Pruned) and not stopped
 
 
-def account(outcome: Outcome, *, lines: int = TAIL) -> str:
+def account(outcome: TaskResult, *, lines: int = TAIL) -> str:
     """Return what is to be said of a failed job: its overrides, what happened, its log and that log's end."""
     tail = "".join(f"\n    {line}" for line in _tail(outcome.log, lines))
-    return f"job {outcome.key} failed: {outcome.label}\n  {outcome.told}\n  {outcome.log}{tail}"
+    return f"job {outcome.key} failed: {outcome.label}\n  {outcome.message}\n  {outcome.log}{tail}"
 
 
-def failures(outcomes: Sequence[Outcome]) -> str:
+def failures(outcomes: Sequence[TaskResult]) -> str:
     """Return an account of all that failed, to be said at the end (empty if none did)."""
     failed = [outcome for outcome in outcomes if failure(outcome)]
     if not failed:

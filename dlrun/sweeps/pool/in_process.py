@@ -10,8 +10,8 @@ from pathlib import Path
 
 from dlrun.runs.interrupt import Interrupt, stopped
 from dlrun.sweeps.pool.isolation import apart
-from dlrun.sweeps.pool.slots import Slot, gpus, take
-from dlrun.sweeps.pool.task import Outcome, Task, attempt, outcome
+from dlrun.sweeps.pool.slots import Slot, gpus, lock
+from dlrun.sweeps.pool.task import Task, TaskResult, attempt, task_result
 from dlrun.terminal import output
 from dlrun.terminal.output import Screen
 
@@ -44,7 +44,11 @@ class Inside:
         """Do nothing: whoever asks has its turn when no task is carried out."""
 
     def run(
-        self, tasks: Iterable[Task | None], *, done: Callable[[Outcome], bool], tick: Callable[[], None] = lambda: None
+        self,
+        tasks: Iterable[Task | None],
+        *,
+        done: Callable[[TaskResult], bool],
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         """Carry the tasks out, in their order.
 
@@ -67,7 +71,11 @@ class Inside:
             raise stopped(interrupt.signal)
 
     def together(
-        self, call: Callable[[Interrupt, Screen], Sequence[Outcome]], *, log: Path, done: Callable[[Outcome], bool]
+        self,
+        call: Callable[[Interrupt, Screen], Sequence[TaskResult]],
+        *,
+        log: Path,
+        done: Callable[[TaskResult], bool],
     ) -> None:
         """Make a call that carries out several tasks at once; what is printed goes to the file `log`.
 
@@ -91,14 +99,14 @@ class Inside:
             self.running = 0
 
 
-def _carried_out(task: Task, interrupt: Interrupt, *, threads: int) -> Outcome:
+def _carried_out(task: Task, interrupt: Interrupt, *, threads: int) -> TaskResult:
     began = time.monotonic()
     with apart(task.log, threads=threads):
         kind, content, told = attempt(task.call)
     if kind == "error" and interrupt.signal is not None:
         # as the pool's jobs end that are asked to
         kind, content = "exit", 128 + (signal.SIGTERM if interrupt.signal == signal.SIGTERM else signal.SIGINT)
-    return outcome(task, kind, content, told, seconds=time.monotonic() - began)
+    return task_result(task, kind, content, told, seconds=time.monotonic() - began)
 
 
 @contextmanager
@@ -107,7 +115,7 @@ def _taken(slots: Sequence[Slot]) -> Iterator[Slot]:
     waits = False
     while True:
         for slot in slots:
-            place = take(slot)
+            place = lock(slot)
             if place is not None:
                 break
         else:

@@ -1,6 +1,6 @@
 """Jobs in processes of their own, as many at once as there are slots, a slot refilled as soon as it is free.
 
-Whatever a job does to its process (`sys.exit`, a segmentation fault, SIGKILL) becomes an `Outcome` and
+Whatever a job does to its process (`sys.exit`, a segmentation fault, SIGKILL) becomes an `TaskResult` and
 harms no other. The first Ctrl-C or SIGTERM asks all jobs to save and end, the second kills them.
 """
 
@@ -23,12 +23,12 @@ import cloudpickle
 
 from dlrun.errors import RunError
 from dlrun.sweeps.pool import fork_server
-from dlrun.sweeps.pool.slots import Place, Slot, take
-from dlrun.sweeps.pool.task import GRACE, Outcome, Task, outcome
-from dlrun.sweeps.pool.worker import Surroundings, work
+from dlrun.sweeps.pool.slots import Slot, SlotLock, lock
+from dlrun.sweeps.pool.task import GRACE, Task, TaskResult, task_result
+from dlrun.sweeps.pool.worker import WorkerSettings, work
 from dlrun.terminal import output
 
-__all__ = ["Outcome", "Pool", "Task"]
+__all__ = ["Pool", "Task", "TaskResult"]
 
 TICK = 0.25
 """Seconds between two calls of `tick`."""
@@ -40,7 +40,7 @@ class _Running:
     slot: Slot
     process: BaseProcess
     answer: Connection
-    place: Place
+    place: SlotLock
     started: float
     message: bytes | None = None
     answered: float | None = None
@@ -85,7 +85,11 @@ class Pool:
             self._running[key].kill(number)
 
     def run(
-        self, tasks: Iterable[Task | None], *, done: Callable[[Outcome], bool], tick: Callable[[], None] = lambda: None
+        self,
+        tasks: Iterable[Task | None],
+        *,
+        done: Callable[[TaskResult], bool],
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         """Run the tasks, pulling one whenever a slot is free; None among them: nothing to start just now.
 
@@ -120,7 +124,7 @@ class Pool:
                     return False
             if self._next is None:
                 break
-            place = take(slot)
+            place = lock(slot)
             if place is None:
                 continue
             self._free.remove(slot)
@@ -135,9 +139,9 @@ class Pool:
             names = ", ".join(sorted({str(slot.device) for slot in self._free}))
             output.say(f"waiting for a GPU ({names}): other dlrun jobs of this machine have them all")
 
-    def _start(self, task: Task, slot: Slot, place: Place) -> None:
+    def _start(self, task: Task, slot: Slot, place: SlotLock) -> None:
         receive, send = self._context.Pipe(duplex=False)
-        surroundings = Surroundings(dict(os.environ), slot.device, slot.threads, task.log.absolute())
+        surroundings = WorkerSettings(dict(os.environ), slot.device, slot.threads, task.log.absolute())
         process = self._context.Process(  # type: ignore[attr-defined]
             target=work, args=(cloudpickle.dumps(task.call), surroundings, send, place), name=task.label
         )
@@ -215,16 +219,16 @@ def _receive(job: _Running) -> None:
         job.message = job.answer.recv_bytes()
 
 
-def _outcome(job: _Running) -> Outcome:
+def _outcome(job: _Running) -> TaskResult:
     seconds = time.monotonic() - job.started
     code = job.process.exitcode or 0
     if job.message is None and code < 0:
         told = f"killed by {signal.Signals(-code).name}"
-        return outcome(job.task, "error", RunError(told), told, seconds=seconds)
+        return task_result(job.task, "error", RunError(told), told, seconds=seconds)
     if job.message is None:
-        return outcome(job.task, "exit", code, "", seconds=seconds)
+        return task_result(job.task, "exit", code, "", seconds=seconds)
     try:
         kind, content, told = pickle.loads(job.message)
     except Exception as error:
         kind, content, told = "error", RunError(f"The job's result cannot be read: {error}"), str(error)
-    return outcome(job.task, kind, content, told, seconds=seconds)
+    return task_result(job.task, kind, content, told, seconds=seconds)

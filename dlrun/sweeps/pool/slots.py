@@ -100,7 +100,7 @@ def gpus() -> list[str]:
     return names[:count]
 
 
-class Place:
+class SlotLock:
     """The hold on a slot's place: kept by whoever has a copy, the job's process among them."""
 
     def __init__(self, descriptor: int | None) -> None:
@@ -117,17 +117,17 @@ class Place:
         return _arrived, (None if self._descriptor is None else reduction.DupFd(self._descriptor),)
 
 
-def _arrived(duplicate: Any) -> Place:
-    return Place(None if duplicate is None else duplicate.detach())
+def _arrived(duplicate: Any) -> SlotLock:
+    return SlotLock(None if duplicate is None else duplicate.detach())
 
 
-def take(slot: Slot) -> Place | None:
+def lock(slot: Slot) -> SlotLock | None:
     """Return the hold on the slot's place on its GPU, or None if another job of this machine has it.
 
     A slot of the CPU has no place that others could have.
     """
     if slot.device is None:
-        return Place(None)
+        return SlotLock(None)
     folder = cache_root() / "devices"
     folder.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^\w.-]", "_", slot.device)
@@ -137,4 +137,4 @@ def take(slot: Slot) -> Place | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
-    return Place(descriptor)
+    return SlotLock(descriptor)

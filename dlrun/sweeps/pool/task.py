@@ -1,4 +1,4 @@
-"""A task of a sweep and what came of it, wherever it is carried out: in a process of its own, or in the conductor's."""
+"""A task of a sweep and what came of it, wherever it is carried out: in a process of its own, or in the runner's."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskResult:
     """What came of a task: its value, or an error and a line about it (`exited with code 3`)."""
 
     key: int
@@ -36,7 +36,7 @@ class Outcome:
     log: Path
     value: Any
     error: BaseException | None
-    told: str
+    message: str
     seconds: float
 
 
@@ -51,23 +51,23 @@ def attempt(call: Callable[[], Any]) -> tuple[Kind, Any, str]:
         return "exit", code, ""
     except BaseException as error:
         traceback.print_exc()
-        return "error", error, told(error)
+        return "error", error, one_line(error)
 
 
-def told(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Return an error in one line.
 
-    >>> told(ValueError("no such\\nthing"))
+    >>> one_line(ValueError("no such\\nthing"))
     'ValueError: no such thing'
     """
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
 
 
-def outcome(task: Task, kind: Kind, content: Any, told: str, *, seconds: float) -> Outcome:
+def task_result(task: Task, kind: Kind, content: Any, message: str, *, seconds: float) -> TaskResult:
     """Return what `attempt` found as the outcome of a task: that a job exits, whatever the code, is no success."""
     if kind == "value":
-        return Outcome(task.key, task.label, task.log, content, None, "", seconds)
+        return TaskResult(task.key, task.label, task.log, content, None, "", seconds)
     if kind == "exit":
-        told = f"exited with code {content}"
-        content = RunError(told)
-    return Outcome(task.key, task.label, task.log, None, content, told, seconds)
+        message = f"exited with code {content}"
+        content = RunError(message)
+    return TaskResult(task.key, task.label, task.log, None, content, message, seconds)

@@ -19,12 +19,12 @@ from typing import Any
 import cloudpickle
 
 from dlrun.errors import RunError
-from dlrun.sweeps.pool.slots import Place
-from dlrun.sweeps.pool.task import GRACE, attempt, told
+from dlrun.sweeps.pool.slots import SlotLock
+from dlrun.sweeps.pool.task import GRACE, attempt, one_line
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class WorkerSettings:
     """What a process is given before anything of the job runs."""
 
     environment: Mapping[str, str]
@@ -33,7 +33,7 @@ class Surroundings:
     log: Path
 
 
-def work(call: bytes, surroundings: Surroundings, answer: Connection, place: Place) -> None:
+def work(call: bytes, surroundings: WorkerSettings, answer: Connection, place: SlotLock) -> None:
     """Make the pickled call and send `("value" | "error" | "exit", content, told)`, pickled.
 
     The process holds `place`, its slot's, for as long as it lives.
@@ -53,21 +53,21 @@ def portable(error: BaseException) -> BaseException:
     """Return the error if it can be sent to another process, else one that says the same."""
     try:
         copy = cloudpickle.loads(cloudpickle.dumps(error))
-        return error if isinstance(copy, BaseException) else RunError(told(error))
+        return error if isinstance(copy, BaseException) else RunError(one_line(error))
     except Exception:
-        return RunError(told(error))
+        return RunError(one_line(error))
 
 
 def _packed(message: tuple[str, Any, str]) -> bytes:
     try:
         content: bytes = cloudpickle.dumps(message)
     except Exception as error:
-        unsent = RunError(f"The job's result cannot be sent to the launcher: {told(error)}")
-        content = cloudpickle.dumps(("error", unsent, told(unsent)))
+        unsent = RunError(f"The job's result cannot be sent to the launcher: {one_line(error)}")
+        content = cloudpickle.dumps(("error", unsent, one_line(unsent)))
     return content
 
 
-def _settle(surroundings: Surroundings) -> None:
+def _settle(surroundings: WorkerSettings) -> None:
     # a group of its own: Ctrl-C is the launcher's, which asks its jobs to save
     with suppress(OSError):
         os.setpgid(0, 0)

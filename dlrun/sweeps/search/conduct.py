@@ -14,12 +14,13 @@ from dlrun.storage import manifest
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.sweepdir import SweepDir, all_sweeps
 from dlrun.studies.search_history import SearchHistory
-from dlrun.sweeps import place as begin
-from dlrun.sweeps.conductor import Conductor, reuse
+from dlrun.sweeps import location
 from dlrun.sweeps.expand import Expansion
 from dlrun.sweeps.finish import finish
 from dlrun.sweeps.hydra_task import Launcher, SweepTask, continued
-from dlrun.sweeps.jobs import Candidate, Definer
+from dlrun.sweeps.jobs import ComposedJob, JobBuilder
+from dlrun.sweeps.location import SweepLocation
+from dlrun.sweeps.runner import SweepRunner, reuse
 from dlrun.sweeps.search import bases, definition, settings, space
 from dlrun.sweeps.search.definition import Plan
 from dlrun.sweeps.search.search import Search
@@ -42,17 +43,17 @@ def conduct(task: SweepTask, launcher: Launcher, given: Mapping[str, Any], argum
     if task.place.continued:
         decided = definition.read(sweep).longer(chosen.n_trials)
         if not _is_over(sweep, decided):
-            conductor = task.take(continued(sweep))
+            runner = task.take(continued(sweep))
             decided.write(sweep)
-            _search(conductor, decided, Definer())
+            _search(runner, decided, JobBuilder())
         return
-    definer = Definer()
+    builder = JobBuilder()
     decided = _decided(launcher.config, loader, spanned, chosen, fresh=task.place.fresh)
-    _probed(definer, decided, launcher.config, loader)
-    what = _begun(task.place, decided, definer, launcher.config)
-    conductor = task.take(Conductor(sweep, what, launcher.config.hydra))
+    _probed(builder, decided, launcher.config, loader)
+    what = _begun(task.place, decided, builder, launcher.config)
+    runner = task.take(SweepRunner(sweep, what, launcher.config.hydra))
     output.say(f"{what.name}: a search with {chosen.sampler}, {decided.total} trials\n  {sweep.path}")
-    _search(conductor, decided, definer)
+    _search(runner, decided, builder)
 
 
 def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
@@ -64,12 +65,12 @@ def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
     settings.check(decided.settings, decided.space)
     if _is_over(sweep, decided, retry_failed=retry_failed):
         return 0
-    with continued(sweep) as conductor:
+    with continued(sweep) as runner:
         if retry_failed:
-            again = [result.job for result in conductor.results() if result.status == "failed"]
-            conductor.run(again, count=len(again))
-        _search(conductor, decided, Definer())
-        return finish(conductor)
+            again = [result.job for result in runner.results() if result.status == "failed"]
+            runner.run(again, count=len(again))
+        _search(runner, decided, JobBuilder())
+        return finish(runner)
 
 
 def _decided(
@@ -79,28 +80,28 @@ def _decided(
     return Plan(spanned, chosen, composed, fresh)
 
 
-def _probed(definer: Definer, decided: Plan, master: DictConfig, loader: ConfigLoader) -> None:
+def _probed(builder: JobBuilder, decided: Plan, master: DictConfig, loader: ConfigLoader) -> None:
     """Check jobs at the ends of the space; raises `UserError` with all that is wrong with any of them."""
     expansion = Expansion(loader, master)
     probes = [
-        Candidate(n, overrides, expansion.config([*decided.space.fixed, *overrides], n))
+        ComposedJob(n, overrides, expansion.config([*decided.space.fixed, *overrides], n))
         for n, overrides in enumerate(decided.probes())
     ]
-    definer.jobs(probes)
-    if not definer.rule.monitor.startswith("val/"):
-        raise ConfigError(f"evaluation.monitor={definer.rule.monitor}: a search goes by a validation metric (val/…).")
+    builder.jobs(probes)
+    if not builder.rule.monitor.startswith("val/"):
+        raise ConfigError(f"evaluation.monitor={builder.rule.monitor}: a search goes by a validation metric (val/…).")
 
 
-def _begun(place: begin.Place, decided: Plan, definer: Definer, master: DictConfig) -> Manifest:
+def _begun(place: SweepLocation, decided: Plan, builder: JobBuilder, master: DictConfig) -> Manifest:
     """Make the sweep's folder with the first trial in it, or leave nothing behind."""
     sweep = place.sweep
     sweep.path.mkdir(parents=True, exist_ok=True)
     try:
         decided.write(sweep)
-        trial = _trials(sweep, decided, definer.rule.higher_is_better).ask()
+        trial = _trials(sweep, decided, builder.rule.higher_is_better).ask()
         overrides = decided.space.overrides(trial.params)[0]
-        jobs = definer.jobs([Candidate(0, overrides, decided.bases.config(overrides))])
-        what = begin.new(place, master=master, jobs=jobs, definer=definer)
+        jobs = builder.jobs([ComposedJob(0, overrides, decided.bases.config(overrides))])
+        what = location.create(place, master=master, jobs=jobs, builder=builder)
     except BaseException:
         if not sweep.manifest.exists():  # the folder may be one that was given, with other things in it
             for name in (definition.FILE, definition.TRIALS):
@@ -117,31 +118,31 @@ def _study(what: Manifest) -> dict[str, Any]:
     return {"_target_": target, "monitor": what.monitor, "higher_is_better": what.higher_is_better}
 
 
-def _search(conductor: Conductor, decided: Plan, definer: Definer) -> None:
-    trials = _trials(conductor.sweep, decided, conductor.what.higher_is_better)
-    make = _maker(conductor, decided, definer)
+def _search(runner: SweepRunner, decided: Plan, builder: JobBuilder) -> None:
+    trials = _trials(runner.sweep, decided, runner.manifest.higher_is_better)
+    make = _maker(runner, decided, builder)
     try:
-        Search(conductor, trials, decided.space, total=decided.total, make=make).run()
+        Search(runner, trials, decided.space, total=decided.total, make=make).run()
     finally:
         counts = trials.counts()
-        conductor.sweep.update(search={"sampler": decided.settings.sampler, "trials": len(trials), **counts})
+        runner.sweep.update(search={"sampler": decided.settings.sampler, "trials": len(trials), **counts})
         told = ", ".join(f"{count} {state}" for state, count in counts.items() if state != "waiting")
         output.say(f"{len(trials)} of {decided.total} trials: {told}")
 
 
-def _maker(conductor: Conductor, decided: Plan, definer: Definer) -> Callable[[tuple[str, ...]], Job]:
+def _maker(runner: SweepRunner, decided: Plan, builder: JobBuilder) -> Callable[[tuple[str, ...]], Job]:
     """Return what makes a job of overrides: checked, numbered, and reused where another sweep has finished it."""
     others: list[tuple[SweepDir, Manifest]] | None = None
 
     def make(overrides: tuple[str, ...]) -> Job:
         nonlocal others
-        number = len(conductor.what.jobs)
-        (job,) = definer.jobs([Candidate(number, overrides, decided.bases.config(overrides))])
+        number = len(runner.manifest.jobs)
+        (job,) = builder.jobs([ComposedJob(number, overrides, decided.bases.config(overrides))])
         if not decided.fresh:
             if others is None:
-                found = [other for other in reversed(all_sweeps()) if other != conductor.sweep]
+                found = [other for other in reversed(all_sweeps()) if other != runner.sweep]
                 others = [(other, manifest.read(other)) for other in found]
-            reuse(conductor.sweep, [job], others)
+            reuse(runner.sweep, [job], others)
         return job
 
     return make
@@ -156,4 +157,4 @@ def _is_over(sweep: SweepDir, decided: Plan, *, retry_failed: bool = False) -> b
     counts = sweep.summary().get("search", {})
     if counts.get("running") or counts.get("trials", 0) < decided.total:
         return False
-    return begin.is_over(sweep, retry_failed=retry_failed)
+    return location.is_over(sweep, retry_failed=retry_failed)

@@ -16,7 +16,7 @@ class _Followed:
     points: dict[int, float] = field(default_factory=dict)
 
 
-class Watch:
+class CurveReader:
     """Follows the metric `monitor` through journals, of which it reads each line once."""
 
     def __init__(self, monitor: str) -> None:

@@ -20,18 +20,18 @@ from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import job as work
 from dlrun.sweeps.batched import policy
 from dlrun.sweeps.batched.shared_data import SharedData
-from dlrun.sweeps.job_events import Course
+from dlrun.sweeps.job_events import JobEvents
 from dlrun.sweeps.pool import any_hydra_app
 from dlrun.sweeps.pool.in_process import Inside
 from dlrun.sweeps.pool.slots import Slot, counted, slots_for
-from dlrun.sweeps.pool.task import GRACE, Outcome, Task
+from dlrun.sweeps.pool.task import GRACE, Task, TaskResult
 from dlrun.terminal import output
 
 if TYPE_CHECKING:
     from dlrun.sweeps.pool.pool import Pool
 
 
-class Conductor:
+class SweepRunner:
     """A context in which one sweep is conducted: its folder is held, its uploader runs.
 
     `hydra` is Hydra's part of the sweep's configuration; its launcher's settings say how many jobs run
@@ -43,7 +43,7 @@ class Conductor:
         self, sweep: SweepDir, what: Manifest, hydra: DictConfig, *, seconds: Mapping[int, float] | None = None
     ) -> None:
         self.sweep = sweep
-        self.what = what
+        self.manifest = what
         self.uploader: Any = None
         self._hydra = hydra
         self._for_jobs = hydra if work.asks_hydra(hydra) else None
@@ -55,7 +55,7 @@ class Conductor:
         self._known = identity.known()
         self._began = time.time()
 
-    def __enter__(self) -> Conductor:
+    def __enter__(self) -> SweepRunner:
         with ExitStack() as stack:
             stack.enter_context(self.sweep.held())
             stack.enter_context(output.kept(self.sweep.log))
@@ -79,16 +79,16 @@ class Conductor:
 
     def write(self, what: Manifest) -> None:
         """Put a manifest in the place of the one before: a search adds its jobs as it goes."""
-        self.what = what
+        self.manifest = what
         what.write(self.sweep)
 
     def results(self) -> list[Result]:
         """Return what came of each job so far."""
-        return results(self.sweep, self.what)
+        return results(self.sweep, self.manifest)
 
     def result(self, job: Job) -> Result:
         """Return what came of one job so far."""
-        return results(self.sweep, replace(self.what, jobs=(job,)))[0]
+        return results(self.sweep, replace(self.manifest, jobs=(job,)))[0]
 
     def due(self, *, retry_failed: bool = False) -> list[Job]:
         """Return the jobs that are yet to be run, to their end or at all."""
@@ -110,13 +110,13 @@ class Conductor:
         False to have no further job started. Raises `KeyboardInterrupt` or `SystemExit` after an interrupt.
         """
         launcher = self._hydra.launcher
-        course = Course(self, count=count, on_failure=launcher.get("on_failure", "continue"), told=told, tick=tick)
+        course = JobEvents(self, count=count, on_failure=launcher.get("on_failure", "continue"), told=told, tick=tick)
         if policy.chosen(launcher):
             jobs = self._batched(jobs, course)
         if not (course.stopped or (isinstance(jobs, list) and not jobs)):
             self.carry_out(course.tasks(jobs), count=count, done=course.done, tick=course.shown)
 
-    def _batched(self, jobs: Iterable[Job | None], course: Course) -> Iterable[Job | None]:
+    def _batched(self, jobs: Iterable[Job | None], course: JobEvents) -> Iterable[Job | None]:
         """Run in this process what can be run here; return the jobs that get processes of their own."""
         if self._seconds is None or not isinstance(jobs, Sequence):
             output.say("batched: a search runs its jobs as hydra/launcher=local does: it looks at them while they run")
@@ -124,7 +124,7 @@ class Conductor:
         from dlrun.sweeps.batched.runner import Batch
 
         due = [self.result(job) for job in jobs if job is not None]
-        slots = slots_of(self._hydra.launcher, self.what.jobs, len(due))
+        slots = slots_of(self._hydra.launcher, self.manifest.jobs, len(due))
         batch = Batch(self.sweep, self._hydra, slots, self._seconds, load=self._shared)
         try:
             batch.run(due, course)
@@ -142,7 +142,7 @@ class Conductor:
         tasks: Iterable[Task | None],
         *,
         count: int,
-        done: Callable[[Outcome], bool],
+        done: Callable[[TaskResult], bool],
         tick: Callable[[], None] = lambda: None,
         here: bool = False,
     ) -> None:
@@ -150,7 +150,7 @@ class Conductor:
 
         Here the tasks, which are of jobs, share their data.
         """
-        slots = slots_of(self._hydra.launcher, self.what.jobs, count)
+        slots = slots_of(self._hydra.launcher, self.manifest.jobs, count)
         tasks = self._shared.tasks(tasks) if here else tasks
         with Inside(slots) if here else _pool(slots) as pool:
             self._pool = pool
@@ -169,13 +169,13 @@ class Conductor:
             self._pool.stop(n)
 
     def _open(self) -> None:
-        enabled = any(job.config["tracking"]["enabled"] for job in self.what.jobs)
+        enabled = any(job.config["tracking"]["enabled"] for job in self.manifest.jobs)
         before = self.sweep.summary()
         self.sweep.update(
             status="running",
-            name=self.what.name,
-            command=self.what.command,
-            started=before.get("started", self.what.created),
+            name=self.manifest.name,
+            command=self.manifest.command,
+            started=before.get("started", self.manifest.created),
             mlflow_run_id=before.get("mlflow_run_id"),
             uploaded=False if enabled else None,
             error=None,
@@ -192,8 +192,8 @@ class Conductor:
         return Task(job.n, partial(work.go_on, folder, known) if begun else first, label(job), folder.log)
 
     def _wait_for_the_dying(self) -> None:
-        """Wait for the jobs of a conductor that was killed: each saves, and then ends."""
-        folders = [self.sweep.job(job.n) for job in self.what.jobs]
+        """Wait for the jobs of a runner that was killed: each saves, and then ends."""
+        folders = [self.sweep.job(job.n) for job in self.manifest.jobs]
         if any(folder.alive() for folder in folders):
             output.say("waiting for the jobs of the launcher that was killed: they save and end")
             wait_until(lambda: not any(folder.alive() for folder in folders), GRACE + 5)

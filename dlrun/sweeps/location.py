@@ -16,9 +16,9 @@ from dlrun.storage import identity, manifest
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.results import results
 from dlrun.storage.sweepdir import SweepDir, all_sweeps
-from dlrun.sweeps.conductor import reuse
 from dlrun.sweeps.definition import asked, check_same, definition, differences, earlier, refuse
-from dlrun.sweeps.jobs import Definer, redefined
+from dlrun.sweeps.jobs import JobBuilder, rebuild_jobs
+from dlrun.sweeps.runner import reuse
 from dlrun.terminal import output
 
 GRIDS = (".GridSweeper", ".BasicSweeper")
@@ -28,7 +28,7 @@ MULTIRUN = "multirun.yaml"
 
 
 @dataclass(frozen=True)
-class Place:
+class SweepLocation:
     """A sweep's folder, what was asked for, and whether it is an earlier sweep that is continued."""
 
     sweep: SweepDir
@@ -37,7 +37,7 @@ class Place:
     fresh: bool = False
 
 
-def place(master: DictConfig) -> Place:
+def locate(master: DictConfig) -> SweepLocation:
     """Return where a composed sweep is to lie.
 
     Raises `UserError` if the folder that was given is of another sweep.
@@ -52,23 +52,23 @@ def place(master: DictConfig) -> Place:
         check_same(folder, what)
         if fresh:
             raise UserError(f"{folder.path} holds this sweep already; sweep.fresh=true needs a folder of its own.")
-        return Place(folder, what, continued=True)
+        return SweepLocation(folder, what, continued=True)
     if "hydra.sweep.dir" in given:
         if any(folder.path.glob("*/.hydra")):
             raise UserError(f"{folder.path} holds runs, and is the folder of no sweep of dlrun. Give another one.")
-        return Place(folder, what, continued=False, fresh=fresh)
+        return SweepLocation(folder, what, continued=False, fresh=fresh)
     before = None if fresh else earlier(definition(what))
-    return Place(before or folder, what, continued=before is not None, fresh=fresh)
+    return SweepLocation(before or folder, what, continued=before is not None, fresh=fresh)
 
 
-def new(place: Place, *, master: DictConfig, jobs: Sequence[Job], definer: Definer) -> Manifest:
+def create(place: SweepLocation, *, master: DictConfig, jobs: Sequence[Job], builder: JobBuilder) -> Manifest:
     """Make a sweep's folder, with its manifest; return that.
 
     Jobs that another sweep has finished are not run again, and a line says so.
     """
     if not jobs:
         raise ConfigError("The sweep is empty: one of its keys is given no value at all.")
-    rule = definer.rule
+    rule = builder.rule
     study = jobs[0].config.get("study")
     what = Manifest(
         name=str(jobs[0].config["name"] if place.asked["name"] is None else place.asked["name"]),
@@ -81,7 +81,7 @@ def new(place: Place, *, master: DictConfig, jobs: Sequence[Job], definer: Defin
         test=rule.test,
         study=study,
         jobs=tuple(jobs),
-        basis=definer.basis,
+        basis=builder.basis,
     )
     place.sweep.path.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(master, place.sweep.path / MULTIRUN)
@@ -106,17 +106,17 @@ def hydra_of(sweep: SweepDir) -> DictConfig:
     return whole.hydra
 
 
-def check_unchanged(sweep: SweepDir, what: Manifest) -> Definer:
+def check_unchanged(sweep: SweepDir, what: Manifest) -> JobBuilder:
     """Return what has defined the jobs again.
 
     Raises `UserError`, with the difference, if one would not be now what it was when the sweep began.
     """
-    now, definer = redefined(what.jobs)
+    now, builder = rebuild_jobs(what.jobs)
     changed = [then for then, job in zip(what.jobs, now, strict=True) if then.identity != job.identity]
     if changed:
-        lines = differences(what.basis, definer.basis)
+        lines = differences(what.basis, builder.basis)
         raise refuse(sweep, lines, why=f"{len(changed)} of {len(what.jobs)} jobs would not be what they were:")
-    return definer
+    return builder
 
 
 def tell_continued(sweep: SweepDir, what: Manifest, *, retry_failed: bool) -> None:

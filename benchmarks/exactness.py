@@ -8,7 +8,7 @@ from benchmarks import commands, report
 from benchmarks.report import Figure, Section
 from dlrun.engine.evaluation import evaluate
 from dlrun.runs.reload import rebuild, select
-from dlrun.terminal.output import number
+from dlrun.terminal.format import number
 
 
 def measure(*, quick: bool = False) -> Section:

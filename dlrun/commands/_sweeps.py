@@ -15,6 +15,7 @@ from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir, outputs
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
+from dlrun.terminal.format import amount, number, table
 
 
 def show(sweeps: Sequence[SweepDir], *, as_json: bool = False) -> int:
@@ -24,7 +25,7 @@ def show(sweeps: Sequence[SweepDir], *, as_json: bool = False) -> int:
         print(json.dumps(rows, indent=2))
     elif rows:
         lines = [["sweep", "started", "name", "status", "jobs", "selected", "mean", "size"]]
-        output.say(output.table([*lines, *map(_line, rows)], indent=""))
+        output.say(table([*lines, *map(_line, rows)], indent=""))
     else:
         output.say(f"No sweep under {outputs()}.")
     return 0
@@ -64,8 +65,8 @@ def _row(sweep: SweepDir) -> dict[str, Any]:
 
 def _line(row: dict[str, Any]) -> list[str]:
     chosen = row.get("selected") or {}
-    mean = "" if chosen.get("mean") is None else f"{chosen['monitor']} {output.number(chosen['mean'])}"
+    mean = "" if chosen.get("mean") is None else f"{chosen['monitor']} {number(chosen['mean'])}"
     started = datetime.fromtimestamp(row["started"]).strftime("%Y-%m-%d %H:%M")
     done = f"{row['finished']}/{row['jobs']}"
-    size = output.amount(row["size"], "B")
+    size = amount(row["size"], "B")
     return [row["id"], started, row["name"], row["status"], done, chosen.get("label", ""), mean, size]

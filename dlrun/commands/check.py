@@ -18,6 +18,7 @@ from dlrun.sweeps.pool.slots import Slot
 from dlrun.sweeps.preview import costs, makespan
 from dlrun.sweeps.runner import slots_of
 from dlrun.terminal import output
+from dlrun.terminal.format import amount, duration
 
 SHOWN = 40
 """Jobs that are listed one by one."""
@@ -34,7 +35,7 @@ def check(config: DictConfig) -> int:
     device.apply(built.execution)
     announce(built)
     if built.trainer.minutes is None:
-        forecast = output.duration(seconds_for(built.training))
+        forecast = duration(seconds_for(built.training))
         output.say(f"  takes     about {forecast} of training and validation here")
     output.say("  all is in order; nothing was trained")
     return 0
@@ -55,9 +56,9 @@ def check_sweep(master: DictConfig, candidates: Sequence[ComposedJob]) -> int:
     peak = sum(sorted((each.memory for each in takes), reverse=True)[:at_once])
     rows = [
         ["slots", f"{at_once} at once, {slots[0].threads} thread{'s' * (slots[0].threads != 1)} each{_on(slots)}"],
-        ["time", f"about {output.duration(makespan([each.seconds for each in takes], at_once))} of training"],
-        ["memory", f"about {output.amount(peak, 'B')} at the most"],
-        ["disk", f"about {output.amount(sum(each.disk for each in takes), 'B')} of checkpoints"],
+        ["time", f"about {duration(makespan([each.seconds for each in takes], at_once))} of training"],
+        ["memory", f"about {amount(peak, 'B')} at the most"],
+        ["disk", f"about {amount(sum(each.disk for each in takes), 'B')} of checkpoints"],
     ]
     output.say("\n".join(f"  {name:<10}{text}" for name, text in rows))
     output.say("  all is in order; nothing was trained")

@@ -12,6 +12,7 @@ from dlrun.report.comparison import difference, direction, metric_of
 from dlrun.report.sides import Side, sides
 from dlrun.report.tables import mean, number
 from dlrun.terminal import output
+from dlrun.terminal.format import table
 
 
 def main(argv: list[str]) -> int:
@@ -54,7 +55,7 @@ def _table(found: Sequence[Side], metric: str, higher: bool) -> str:
         over = spread([*side.values(metric).values()], higher_is_better=higher)
         worst = "not finite" if over.broken else number(over.worst)
         rows.append([side.label, str(over.n + over.broken), mean(over), worst, number(over.median), number(over.best)])
-    return output.table(rows)
+    return table(rows)
 
 
 def _remarks(found: Sequence[Side], differences: Sequence[Difference], metric: str) -> list[str]:

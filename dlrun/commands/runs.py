@@ -18,6 +18,7 @@ from dlrun.errors import UserError, did_you_mean
 from dlrun.storage.rundir import RunDir, all_runs, find, outputs
 from dlrun.storage.sweepdir import SweepDir, all_sweeps, find_sweep
 from dlrun.terminal import output
+from dlrun.terminal.format import amount, number, table
 
 CONDITION = re.compile(r"([\w./]+)\s*(<=|>=|!=|=|<|>)\s*(.+)")
 COMPARE = {
@@ -145,9 +146,9 @@ def _table(rows: list[dict[str, Any]], metrics: list[str] | None) -> str:
         started = datetime.fromtimestamp(row["started"]).strftime("%Y-%m-%d %H:%M") if "started" in row else ""
         cells = [row["id"], started, row.get("name", ""), row["status"], row.get("seed"), row.get("steps")]
         cells += [row.get("train_seconds"), *(_value(row, name) for name in metrics)]
-        shown = [output.number(c) if isinstance(c, float) else "" if c is None else str(c) for c in cells]
-        lines.append([*shown, output.amount(row["size"], "B")])
-    return output.table(lines, indent="")
+        shown = [number(c) if isinstance(c, float) else "" if c is None else str(c) for c in cells]
+        lines.append([*shown, amount(row["size"], "B")])
+    return table(lines, indent="")
 
 
 def _delete(rows: list[dict[str, Any]], *, sure: bool) -> int:
@@ -158,7 +159,7 @@ def _delete(rows: list[dict[str, Any]], *, sure: bool) -> int:
     if alive:
         raise UserError(f"{alive[0]} is being trained. Stop it first.")
     output.say(_table(rows, None))
-    size = output.amount(sum(row["size"] for row in rows), "B")
+    size = amount(sum(row["size"] for row in rows), "B")
     if not (sure or _agreed(f"{'this run' if len(rows) == 1 else f'these {len(rows)} runs'}, {size}")):
         return 0
     for row in rows:
@@ -174,7 +175,7 @@ def _delete_sweeps(named: dict[str, SweepDir | None], *, sure: bool) -> int:
         runs = [reference for reference, sweep in named.items() if sweep is None]
         raise UserError(f"{', '.join(runs)}: delete sweeps and single runs by a command each.")
     _sweeps.show(chosen)
-    size = output.amount(sum(map(_sweeps.size_of, chosen)), "B")
+    size = amount(sum(map(_sweeps.size_of, chosen)), "B")
     if sure or _agreed(f"{'this sweep' if len(chosen) == 1 else 'these sweeps'}, {size}, with all runs"):
         _sweeps.delete(chosen)
         output.say(f"Deleted {len(chosen)} sweep{'s' * (len(chosen) != 1)}, {size}.")

@@ -17,6 +17,7 @@ from dlrun.storage.rundir import RunDir, find
 from dlrun.storage.sweepdir import SweepDir, find_sweep, sweep_of
 from dlrun.sweeps.finish import is_selected
 from dlrun.terminal import output
+from dlrun.terminal.format import number, table
 
 
 def _sealed(folder: RunDir) -> bool:
@@ -39,13 +40,13 @@ def _sweep(sweep: SweepDir) -> int:
         raise UserError(f"No job of {sweep.path} has read the test split: evaluation.test={read(sweep).test}.")
     rows = [["", *names]]
     for result in found:
-        cells = [output.number(result.metrics[name]) if name in result.metrics else "" for name in names]
+        cells = [number(result.metrics[name]) if name in result.metrics else "" for name in names]
         rows.append([f"{sweep.id}/{result.job.n} seed={result.job.seed}", *cells])
     if len(found) > 1:
         means = [fmean(r.metrics[name] for r in found if name in r.metrics) for name in names]
-        rows.append(["mean", *map(output.number, means)])
+        rows.append(["mean", *map(number, means)])
     output.say(f"{chosen['label']}  chosen by {chosen['monitor']}")
-    output.say(output.table(rows))
+    output.say(table(rows))
     reads = sum(result.summary.get("test_reads", 0) for result in found)
     these = "this run" if len(found) == 1 else f"these {len(found)} runs"
     output.say(f"  reads of the test split by {these} so far: {reads}")
@@ -82,7 +83,7 @@ def main(argv: list[str]) -> int:
     device.apply(built.execution)
     metrics = test_once(built, folder) if arguments.split == "test" else evaluated(built, arguments.split)
     output.say(f"{folder.path.name}  weights of step {step}")
-    output.say(output.table([[name, output.number(value)] for name, value in metrics.items()]))
+    output.say(table([[name, number(value)] for name, value in metrics.items()]))
     if arguments.split == "test":
         output.say(f"  reads of the test split so far: {folder.summary()['test_reads']}")
         if built.tracking.enabled:

@@ -23,6 +23,7 @@ from dlrun.engine.plan import Plan
 from dlrun.engine.state import State
 from dlrun.storage.rundir import write_atomically
 from dlrun.terminal import output
+from dlrun.terminal.format import table
 
 STEPS = 20
 """How many steps are seen (of a block that is compiled or captured as one, the whole of it)."""
@@ -68,7 +69,7 @@ class Profile:
         rows = _rows("on the processor", self.operators, self.seconds)
         if self.kernels:
             rows += [[], *_rows("on the device", self.kernels, self.seconds)]
-        return f"{head}\n{output.table(rows)}"
+        return f"{head}\n{table(rows)}"
 
 
 def window(plan: Plan, start: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from dlrun.report import sentences, tables
 from dlrun.report.document import Block, Code, Heading, Paragraph, Picture, Table
 from dlrun.report.overview import Overview
 from dlrun.studies.study import Claim
-from dlrun.terminal.output import duration
+from dlrun.terminal.format import duration
 
 
 def contents(

@@ -10,7 +10,7 @@ from dlrun.analysis.statistics import Spread
 from dlrun.report.document import Table
 from dlrun.report.overview import SPLITS, Group, Overview, value
 from dlrun.storage.results import Result
-from dlrun.terminal.output import duration
+from dlrun.terminal.format import duration
 
 LONGEST = 60
 """So many groups are listed; the others are in the CSV."""

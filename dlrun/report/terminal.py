@@ -8,7 +8,7 @@ from dlrun.report import claims, sentences, tables
 from dlrun.report.document import Table
 from dlrun.report.overview import Overview, overview
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.terminal import output
+from dlrun.terminal import format as text
 
 SHOWN = 12
 """So many groups are listed in a terminal."""
@@ -54,7 +54,7 @@ def _aligned(table: Table) -> str:
     marked = any(table.strong)
     rows = [[_mark(i, table, marked) + row[0], *row[1:]] for i, row in enumerate(table.rows)]
     head = [("  " if table.strong else "") + table.head[0], *table.head[1:]]
-    return output.table([head, *rows])
+    return text.table([head, *rows])
 
 
 def _mark(i: int, table: Table, marked: bool) -> str:

@@ -21,6 +21,7 @@ from dlrun.storage import checkpoint
 from dlrun.storage.journal import Journal
 from dlrun.storage.rundir import RunDir, wait_until
 from dlrun.terminal import output
+from dlrun.terminal.format import duration
 
 PATIENCE = 600.0
 """Seconds for which a run that has ended waits for space to write its weights."""
@@ -77,7 +78,7 @@ class Saver:
             return
         output.warn("The trained weights are in memory only. Waiting for space on the disk (Ctrl-C gives them up) …")
         if not wait_until(self._tried, PATIENCE, poll=1.0):
-            raise RunError(f"The disk stayed full for {output.duration(PATIENCE)}: the last weights are not saved.")
+            raise RunError(f"The disk stayed full for {duration(PATIENCE)}: the last weights are not saved.")
 
     def close(self) -> None:
         """Wait for the checkpoint under way; that it fails is told, and does not hide why the run ends."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from math import ceil, log
 from pathlib import Path
@@ -14,7 +13,7 @@ from dlrun.runs.build import Built
 from dlrun.runs.rehearsal import first_loss
 from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output
-from dlrun.terminal.output import amount, duration, number
+from dlrun.terminal.format import amount, duration, number, table
 from dlrun.types import Data
 
 TOO_HIGH = 1.2
@@ -104,13 +103,11 @@ class Progress:
         """Take in a point of the curves, and show it if a person is due to see something."""
         self._latest |= values
         now = time.monotonic()
-        terminal = sys.stdout.isatty()
-        if terminal and (now - self._shown > 0.1 or step == self._plan.steps):
+        if now - self._shown > 0.1 or step == self._plan.steps:
             output.live(self._line(step, epoch, now))
             self._shown = now
         if not self._unfinished(step, values) and self._due(step, now):
-            tell = output.note if terminal else output.say
-            tell(self._line(step, epoch, now))
+            output.log(self._line(step, epoch, now))
             self._written, self._written_step = now, step
 
     def _unfinished(self, step: int, values: dict[str, float]) -> bool:
@@ -148,7 +145,7 @@ def closing(summary: dict[str, Any], run: RunDir, sample: tuple[int, str] | None
         f"weights of step {summary['best_step']}, the best validation" if summary["selected_by"] else "the last weights"
     )
     return (
-        f"{_quoted(sample)}{output.table(rows)}\n"
+        f"{_quoted(sample)}{table(rows)}\n"
         f"  {weights}; {summary['steps']} steps in {duration(summary['train_seconds'])}, "
         f"{duration(summary['seconds'])} in all\n"
         f"  {_relative(run)}"

@@ -45,7 +45,7 @@ def run(
     """
     with (
         Interrupt() as interrupt,
-        output.kept(folder.log),
+        output.tee(folder.log),
         opened(built, folder, resumed=resumed, job=job, noted=noted) as run,
         ended(run, interrupt),
     ):

@@ -12,7 +12,7 @@ from dlrun.analysis.figures.style import BLACK, BLUE, COLOURS, MARKERS, ORANGE, 
 from dlrun.studies.bands import STYLES
 from dlrun.studies.power_law import Line, fit
 from dlrun.studies.scaling_laws import Fitted, Trial, exponents, frontier, law_of, line_of, panel, slopes
-from dlrun.terminal.output import amount
+from dlrun.terminal.format import amount
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

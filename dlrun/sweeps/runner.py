@@ -58,7 +58,7 @@ class SweepRunner:
     def __enter__(self) -> SweepRunner:
         with ExitStack() as stack:
             stack.enter_context(self.sweep.held())
-            stack.enter_context(output.kept(self.sweep.log))
+            stack.enter_context(output.tee(self.sweep.log))
             self._open()
             self._stack = stack.pop_all()
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dlrun.storage.rundir import RunDir
-from dlrun.terminal import output
+from dlrun.terminal.format import duration, number
 from dlrun.tracking.describe import TAG, command, shorten
 from dlrun.tracking.journal_reader import Reader
 
@@ -44,7 +44,7 @@ def _what(config: dict[str, Any], summary: dict[str, Any]) -> str:
         ("seed", summary.get("seed")),
         ("device", summary.get("device")),
         ("steps", summary.get("steps")),
-        ("time", output.duration(summary["seconds"]) if summary.get("seconds") else None),
+        ("time", duration(summary["seconds"]) if summary.get("seconds") else None),
     ]
     lines = [f"- {name}: {value}" for name, value in facts if value not in (None, "")]
     return "\n".join(["What it was:", "", *lines]) if lines else ""
@@ -115,4 +115,4 @@ def _counted(parameters: Any) -> str:
 
 
 def _number(value: Any) -> str:
-    return "" if value is None else output.number(float(value))
+    return "" if value is None else number(float(value))

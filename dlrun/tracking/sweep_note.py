@@ -14,7 +14,7 @@ from typing import Any
 from dlrun.storage.manifest import Manifest
 from dlrun.storage.results import Result
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.terminal import output
+from dlrun.terminal.format import number
 from dlrun.tracking import describe
 from dlrun.tracking.describe import TAG, shorten, text
 
@@ -91,7 +91,7 @@ def _headline(what: Manifest, summary: dict[str, Any], results: Sequence[Result]
     line = f"**{what.name}**: {len(what.jobs)} jobs, {counted(results) or 'none begun'}"
     if chosen:
         value = chosen.get("mean")
-        mean = f", {what.monitor} {output.number(float(value))} in the mean" if isinstance(value, int | float) else ""
+        mean = f", {what.monitor} {number(float(value))} in the mean" if isinstance(value, int | float) else ""
         line += f"  \nselected: **{chosen.get('label', '')}**{mean}"
     reads = test_reads(summary, results)
     return (
@@ -125,7 +125,7 @@ def _table(what: Manifest, results: Sequence[Result]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else output.number(value)
+    return "" if value is None else number(value)
 
 
 def _repeat(sweep: SweepDir, what: Manifest) -> str:

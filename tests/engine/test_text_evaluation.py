@@ -26,7 +26,7 @@ from dlrun.metrics import for_task
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.sgd import SGD
 from dlrun.runs.rehearsal import check_walk
-from dlrun.terminal.output import number
+from dlrun.terminal.format import number
 from dlrun.types import IGNORE_INDEX, Batch, Data, Spec, Split
 
 CPU = torch.device("cpu")

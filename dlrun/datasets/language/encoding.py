@@ -12,6 +12,7 @@ from torch import Tensor
 from dlrun.datasets.language.corpus import Passage
 from dlrun.errors import DataError
 from dlrun.terminal import output
+from dlrun.terminal.format import amount
 from dlrun.tokenizers import Measured
 from dlrun.types import Tokenizer
 
@@ -47,7 +48,7 @@ def encode(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None) -
         yield _tensor(kept, kind), size
         begun, done = begun or bool(kept), done + len(text)
         if len(passage) > _LONG:
-            output.live(f"  {done / len(passage):.0%} of {output.amount(len(passage))} characters encoded")
+            output.live(f"  {done / len(passage):.0%} of {amount(len(passage))} characters encoded")
         if most is not None and (most := most - len(kept)) == 0:
             break
     else:

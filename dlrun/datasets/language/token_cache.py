@@ -22,6 +22,7 @@ from dlrun.datasets.files.files import cache_root
 from dlrun.datasets.language.corpus import Passage
 from dlrun.datasets.language.encoding import Tokens, encode, smallest_dtype
 from dlrun.terminal import output
+from dlrun.terminal.format import amount
 from dlrun.types import Tokenizer
 
 SHORT = 1 << 16
@@ -54,7 +55,7 @@ def tokenizer_of(
 
     def fit() -> Tokenizer:
         if kind == "bpe" and len(train) > _LONG:
-            output.say(f"Training the tokenizer on {output.amount(len(train))} characters, once")
+            output.say(f"Training the tokenizer on {amount(len(train))} characters, once")
         further = (piece for passage in others for piece in passage.pieces())
         return tokenizers.fit(kind, train.pieces(), further, vocabulary_size=vocabulary_size)
 

@@ -19,6 +19,7 @@ from dlrun.sweeps.batched.policy import PROCESS, SERVER
 from dlrun.sweeps.pool.slots import cores
 from dlrun.sweeps.pool.task import one_line as failed
 from dlrun.terminal import output
+from dlrun.terminal.format import duration
 
 SHORT = 20
 """Steps below which a run is over before it would pay to put it beside others."""
@@ -118,10 +119,10 @@ class Stacking:
         here = count * steps * together
         apart = SERVER + count * (PROCESS + steps * alone) / self._slots if self._slots > 1 else float("inf")
         if together < alone and here < apart:
-            output.say(f"batched: {count} jobs as one program, about {output.duration(here)}: {told}")
+            output.say(f"batched: {count} jobs as one program, about {duration(here)}: {told}")
             return threads
         if together < alone:
-            told = f"about {output.duration(apart)} in {self._slots} slots, {output.duration(here)} as one program"
+            told = f"about {duration(apart)} in {self._slots} slots, {duration(here)} as one program"
         self._leave(jobs, told)
         return None
 

@@ -19,6 +19,7 @@ from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.sweeps.job import asks_hydra
 from dlrun.terminal import output
+from dlrun.terminal.format import duration
 
 TRUSTED = ("dlrun.", "torch.")
 """How the targets begin whose code is known to leave a process as it was."""
@@ -56,7 +57,7 @@ def fits_here(jobs: Sequence[Job], seconds: Mapping[int, float], *, slots: int) 
     apart = SERVER + sum(seconds.get(job.n, 0.0) + PROCESS for job in jobs) / max(1, min(slots, len(jobs)))
     if slots <= 1 or here <= apart:
         return None
-    return f"in {slots} slots they take about {output.duration(apart)}, here {output.duration(here)}"
+    return f"in {slots} slots they take about {duration(apart)}, here {duration(here)}"
 
 
 def against(result: Result, hydra: DictConfig) -> str | None:
@@ -74,7 +75,7 @@ def against(result: Result, hydra: DictConfig) -> str | None:
 def tell(jobs: Sequence[Job], seconds: Mapping[int, float]) -> None:
     """Say that jobs are carried out here, and how long they will take."""
     if jobs:
-        about = output.duration(sum(seconds.get(job.n, 0.0) + HERE for job in jobs))
+        about = duration(sum(seconds.get(job.n, 0.0) + HERE for job in jobs))
         order = ", one after another" * (len(jobs) > 1)
         output.say(f"batched: {_jobs(len(jobs))} in this process{order}: about {about}")
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from dlrun.engine.loop import Recorder
 from dlrun.stacked.training import Ensemble
 from dlrun.terminal import output
+from dlrun.terminal.format import duration
 
 BETWEEN = 0.1
 """Seconds between two live lines, at the least."""
@@ -68,7 +69,7 @@ class Watched:
         steps = self._ensemble.plan.steps
         left = (steps - step) * (now - self._begun) / max(1, step - self._start)
         # a narrow terminal cuts the metrics, not the time
-        told = [f"epoch {epoch:.4g}", f"step {step}/{steps}", f"{output.duration(left)} left"]
+        told = [f"epoch {epoch:.4g}", f"step {step}/{steps}", f"{duration(left)} left"]
         losses = [loss for loss in self._losses if isfinite(loss)]
         told += [f"median train/loss {median(losses):.4g}"] if losses else []
         return "  ".join([*told, *self._best()])

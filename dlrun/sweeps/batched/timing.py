@@ -51,7 +51,7 @@ def _timed(run: Trained, threads: int) -> float:
     run.objective.model.train()
     step, spent, took = 0, 0.0, list[float]()
     try:
-        with console.unprinted():  # what is in the way of graphs is said when the runs are trained
+        with console.only():  # what is in the way of graphs is said when the runs are trained
             stepping = run.stepping() if run.device.type == "cuda" else Eager(run)
         for block in stepping.start(0):
             tic = time.perf_counter()

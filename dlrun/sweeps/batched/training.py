@@ -22,7 +22,7 @@ from dlrun.sweeps.batched.progress import Show, Watched
 from dlrun.sweeps.pool.isolation import printed_to
 from dlrun.sweeps.pool.task import Task, TaskResult, attempt, task_result
 from dlrun.terminal import output
-from dlrun.terminal.output import Screen
+from dlrun.terminal.output import Output
 
 
 @dataclass(frozen=True)
@@ -43,34 +43,17 @@ class Spoken:
 
     def point(self, step: int, epoch: float, values: dict[str, Any]) -> None:
         """Hand a point on."""
-        output.turn_to(self._log)
-        self._run.recorder.point(step, epoch, values)
+        with output.only(self._log):
+            self._run.recorder.point(step, epoch, values)
 
     def save(self, content: dict[str, Any], best: Any) -> None:
         """Hand a checkpoint on."""
-        output.turn_to(self._log)
-        self._run.recorder.save(content, best)
-
-
-class Quiet:
-    """A recorder of an ensemble: what its runs have to say stays off the screen, what the program says does not."""
-
-    def __init__(self, everyone: Members) -> None:
-        self._everyone = everyone
-
-    def point(self, step: int, epoch: float, values: dict[str, Any]) -> None:
-        """Hand a point on."""
-        with output.unprinted():
-            self._everyone.point(step, epoch, values)
-
-    def save(self, content: dict[str, Any], best: Any) -> None:
-        """Hand a checkpoint on."""
-        with output.unprinted():
-            self._everyone.save(content, best)
+        with output.only(self._log):
+            self._run.recorder.save(content, best)
 
 
 def train(
-    together: Stack, tasks: Sequence[Task], interrupt: Interrupt, screen: Screen, *, show: Show
+    together: Stack, tasks: Sequence[Task], interrupt: Interrupt, screen: Output, *, show: Show
 ) -> list[TaskResult]:
     """Train the members of a stack as one program, and return what came of each.
 
@@ -92,13 +75,13 @@ def train(
             logs = [stack.enter_context(each.task.log.open("a", encoding="utf-8")) for each in begun]
             recorders = [Spoken(each.run, log) for each, log in zip(begun, logs, strict=True)]
             torch.set_num_threads(together.threads)
-            everyone = Quiet(Members(ensemble, recorders))
-            with screen():
+            everyone = Members(ensemble, recorders)
+            with screen.use():
                 show(len(begun), "their first steps")
                 loop.train(ensemble, ensemble.state, Watched(everyone, ensemble, show), stop=_asked(interrupt))
             for i, each in enumerate(begun):
                 each.run.state = ensemble.states[i]
-                with screen():
+                with screen.use():
                     show(len(begun) - i, "their last evaluation")
                 outcomes.append(_ended(each, ensemble.errors.get(i), interrupt))
     return outcomes
@@ -151,5 +134,5 @@ def _ended(begun: Begun, error: Exception | None, interrupt: Interrupt) -> TaskR
 
 @contextmanager
 def _heard(task: Task) -> Iterator[None]:
-    with output.apart(), printed_to(task.log), output.kept(task.log):
+    with output.isolated(), printed_to(task.log), output.tee(task.log):
         yield

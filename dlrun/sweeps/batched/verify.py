@@ -12,6 +12,7 @@ from dlrun.storage import checkpoint, journal
 from dlrun.sweeps.batched.members import Builder, Member
 from dlrun.sweeps.pool.isolation import settings_kept
 from dlrun.terminal import output
+from dlrun.terminal.format import number
 
 
 class _Curves:
@@ -39,7 +40,7 @@ def tell(members: Sequence[Member], builder: Builder) -> None:
         except Exception as error:  # the job itself has finished: whatever this is, it is no reason to repeat it
             output.warn(f"verify: {label}: alone it could not be trained: {type(error).__name__}: {error}")
             continue
-        told = ", ".join(f"{name} by at most {output.number(value)}" for name, value in found.items())
+        told = ", ".join(f"{name} by at most {number(value)}" for name, value in found.items())
         output.say(f"verify: {label}: alone it differs in {told}")
 
 

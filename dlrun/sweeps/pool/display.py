@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from dlrun.errors import Pruned
 from dlrun.sweeps.pool.task import TaskResult
 from dlrun.terminal import output
+from dlrun.terminal.format import duration, number
 
 TAIL = 6
 """Lines of a failed job's log that are shown."""
@@ -34,7 +34,7 @@ class Display:
             self.failed += 1
             output.warn(account(outcome))
         else:
-            self._tell(self._line(outcome))
+            output.log(self._line(outcome))
 
     def line(self, running: int, doing: str = "") -> str:
         """Return the live line: what is done, what runs, what it is `doing`, or what is left and for how long."""
@@ -48,7 +48,7 @@ class Display:
         line = self.line(running, doing)
         output.live(line)
         if lasting:
-            self._tell(line)
+            output.log(line)
 
     def beat(self, running: int) -> None:
         """Show the live line again, every 30 s one that lasts: for jobs that get no line each."""
@@ -57,14 +57,10 @@ class Display:
         self.tick(running, lasting=lasting)
         self.lasted = now if lasting else self.lasted
 
-    def _tell(self, line: str) -> None:
-        tell = output.note if sys.stdout.isatty() else output.say
-        tell(line)
-
     def _line(self, outcome: TaskResult) -> str:
         total = "" if self.total is None else f"/{self.total}"
         result = outcome.message if outcome.error else _metric(outcome.value, self.monitor)
-        said = [f"{self.done}{total}", outcome.label, result, output.duration(outcome.seconds)]
+        said = [f"{self.done}{total}", outcome.label, result, duration(outcome.seconds)]
         return "  " + "  ".join(filter(None, said))
 
     def _left(self, running: int) -> str:
@@ -72,7 +68,7 @@ class Display:
             return ""
         left = self.total - self.done
         seconds = left * (time.monotonic() - self.begun) / self.done
-        return f", {max(0, left - running)} left, about {output.duration(seconds)}"
+        return f", {max(0, left - running)} left, about {duration(seconds)}"
 
 
 def failure(outcome: TaskResult) -> bool:
@@ -110,4 +106,4 @@ def _metric(value: object, monitor: str) -> str:
     metrics = value.get("metrics") if isinstance(value, Mapping) else None
     if not isinstance(metrics, Mapping) or monitor not in metrics:
         return ""
-    return f"{monitor} {output.number(metrics[monitor])}"
+    return f"{monitor} {number(metrics[monitor])}"

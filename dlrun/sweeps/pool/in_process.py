@@ -13,7 +13,7 @@ from dlrun.sweeps.pool.isolation import apart
 from dlrun.sweeps.pool.slots import Slot, gpus, lock
 from dlrun.sweeps.pool.task import Task, TaskResult, attempt, task_result
 from dlrun.terminal import output
-from dlrun.terminal.output import Screen
+from dlrun.terminal.output import Output
 
 TICK = 0.25
 """Seconds between two calls of `tick`, at the least."""
@@ -72,7 +72,7 @@ class Inside:
 
     def together(
         self,
-        call: Callable[[Interrupt, Screen], Sequence[TaskResult]],
+        call: Callable[[Interrupt, Output], Sequence[TaskResult]],
         *,
         log: Path,
         done: Callable[[TaskResult], bool],
@@ -83,7 +83,7 @@ class Inside:
         call raises, and after an interrupt what `run` does.
         """
         with Interrupt() as interrupt:
-            with output.screen() as screen, apart(log, threads=self._threads):
+            with output.duplicate() as screen, apart(log, threads=self._threads):
                 outcomes = call(interrupt, screen)
             for found in outcomes:
                 done(found)

@@ -30,7 +30,7 @@ def apart(log: Path, *, threads: int) -> Iterator[None]:
     """Have what is printed go to the file `log`, and what is changed of this process changed back at the end."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
-        for context in (settings_kept, _process, _logging, output.apart, identity.apart):
+        for context in (settings_kept, _process, _logging, output.isolated, identity.apart):
             stack.enter_context(context())
         stack.enter_context(printed_to(log))
         torch.set_num_threads(threads)

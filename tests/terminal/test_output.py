@@ -1,0 +1,82 @@
+"""Who gets a line: the screen, the log files, both, and each of them once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+
+from dlrun.terminal import output
+
+
+def test_a_log_file_gets_each_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "run.log"
+    with output.tee(log):
+        output.say("a line")
+        output.warn("a warning")
+        output.log("progress")
+        with output.isolated():
+            output.say("not for the log")
+    output.say("too late")
+    assert log.read_text() == "a line\na warning\nprogress\n"
+    shown = capsys.readouterr()
+    assert shown.out == "a line\nprogress\nnot for the log\ntoo late\n"
+    assert shown.err == "dlrun: a warning\n"
+
+
+def test_a_log_file_that_is_the_screen_gets_no_line_twice(tmp_path: Path) -> None:
+    log = tmp_path / "job.log"
+    with log.open("a") as file, redirect_stdout(file), output.tee(log):
+        output.say("once")
+    assert log.read_text() == "once\n"
+
+
+def test_only_the_log_gets_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, mine = tmp_path / "sweep.log", (tmp_path / "job.log").open("w")
+    with mine, output.tee(log), output.only(mine):
+        output.say("for the job")
+        print("to nowhere")
+    assert (log.read_text(), Path(mine.name).read_text()) == ("", "for the job\n")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_duplicate_goes_where_the_output_went(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with output.tee(tmp_path / "sweep.log"), output.duplicate() as screen, output.only():
+        output.say("nowhere")
+        with screen.use():
+            output.say("seen")
+    assert capsys.readouterr().out == "seen\n"
+    assert (tmp_path / "sweep.log").read_text() == "seen\n"
+
+
+@pytest.mark.parametrize("logged", [True, False])
+def test_a_run_with_a_log_outlives_its_reader(tmp_path: Path, logged: bool) -> None:
+    program = """
+import contextlib, sys
+from pathlib import Path
+from dlrun.terminal import output
+with output.tee(Path("run.log")) if sys.argv[1] == "True" else contextlib.nullcontext():
+    input()
+    output.say("nobody reads this")
+    output.warn("the end")
+"""
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(logged)],
+        stdin=subprocess.PIPE,
+        stdout=write,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        text=True,
+    )
+    os.close(write)
+    os.close(read)
+    _, err = process.communicate("\n", timeout=60)
+    assert (process.returncode == 0) is logged
+    assert ("the end" in err) is logged
+    if logged:
+        assert (tmp_path / "run.log").read_text() == "nobody reads this\nthe end\n"

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dlrun import tokenizers
 from dlrun.config.allowlist import resolve
 from dlrun.config.signatures import MISSING, check_arguments, name_of, parameters, settle
 from dlrun.errors import ConfigError, DlrunError, place
+from dlrun.tokenizers import by_name
 from dlrun.types import Tokenizer
 
 __all__ = ["check", "check_arguments", "make", "partial", "resolve", "tokenizer"]
@@ -102,7 +102,7 @@ def partial(
 
 
 def tokenizer(described: Mapping[str, Any], *, trusted: Sequence[str] = (), folder: Path | None = None) -> Tokenizer:
-    """Return the tokenizer that `tokenizers.describe` has described: one of dlrun's, or of a class that is allowed.
+    """Return the tokenizer that `description.describe` has described: one of dlrun's, or of a class that is allowed.
 
     Raises `ConfigError` for a class that may not be named, or makes none from its content.
 
@@ -111,7 +111,7 @@ def tokenizer(described: Mapping[str, Any], *, trusted: Sequence[str] = (), fold
     """
     path = described.get("class")
     if path is None:
-        return tokenizers.load(described)
+        return by_name.load(described)
     target = resolve(path, trusted=trusted, folder=folder)
     load = getattr(target, "load", None)
     if not callable(load):

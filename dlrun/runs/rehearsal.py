@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlrun import tokenizers
 from dlrun.config.instantiate import tokenizer as make_tokenizer
 from dlrun.engine.evaluation import Walked, evaluating, loss_total, remembering
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError, DlrunError, UserError, place
 from dlrun.execution.flops import count_flops
+from dlrun.tokenizers.description import describe
 from dlrun.types import Batch, Data, Metric, Schedule, Split
 
 FEW = 2
@@ -92,10 +92,10 @@ def check_schedule(schedule: Schedule, steps: int, *, target: str) -> None:
 
 def check_tokenizer(data: Data, trusted: Sequence[str]) -> None:
     """Raise `ConfigError` for a tokenizer of the user's that could not be made again from what is kept of it."""
-    if data.tokenizer is None or "class" not in (kept := tokenizers.describe(data.tokenizer)):
+    if data.tokenizer is None or "class" not in (kept := describe(data.tokenizer)):
         return
     again = make_tokenizer(kept, trusted=trusted)
-    if tokenizers.describe(again) != kept or again.size != data.tokenizer.size:
+    if describe(again) != kept or again.size != data.tokenizer.size:
         raise ConfigError(
             f"{kept['class']}.load(content) returns another tokenizer than the one whose content() it was given"
             f" (of {again.size} tokens, expected {data.tokenizer.size}): `dlrun sample` would write something else."

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, closing, contextmanager, nullcont
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from dlrun import tokenizers
 from dlrun.engine import loop
 from dlrun.engine.evaluation import Collected
 from dlrun.engine.state import State
@@ -25,6 +24,7 @@ from dlrun.storage import checkpoint, identity
 from dlrun.storage.journal import Journal, closed, curves
 from dlrun.storage.rundir import RunDir, Status, ending, write_atomically
 from dlrun.terminal import output
+from dlrun.tokenizers.description import describe
 
 
 def run(
@@ -90,7 +90,7 @@ def opened(
         state = _restored(built, folder) if resumed else State()
         folder.update(**_opening(built, folder, started, job=job), **(noted or {}))
         if built.data.tokenizer:
-            write_atomically(folder.tokenizer, json.dumps(tokenizers.describe(built.data.tokenizer)).encode())
+            write_atomically(folder.tokenizer, json.dumps(describe(built.data.tokenizer)).encode())
         with closed(Journal(folder.journal)) as journal:
             journal.event("start", resumed_from=state.step if resumed else None)
             recorder = recording(built, folder, journal, start=state.step, job=job or folder.of_a_sweep)

@@ -1,8 +1,8 @@
-"""Tokens are frequent strings of bytes: byte-pair encoding, trained on the training text.
+"""Byte-pair encoding: tokens are frequent strings of bytes, found in the training text.
 
-R. Sennrich et al., Neural Machine Translation of Rare Words with Subword Units, 2016; on bytes, and cut first
-into words, numbers and the rest, as in A. Radford et al., Language Models are Unsupervised Multitask Learners,
-2019. Any text can be encoded and comes back as it was. The work is done by Hugging Face's `tokenizers`.
+R. Sennrich et al., Neural Machine Translation of Rare Words with Subword Units, 2016. It merges bytes, within words,
+numbers and the rest, as in A. Radford et al., Language Models are Unsupervised Multitask Learners, 2019. Any text can
+be encoded and comes back as it was. Hugging Face's `tokenizers` does the work.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ __all__ = ["Bpe"]
 LEAST = 256
 """The smallest vocabulary: the bytes."""
 
-USUAL = 4096
-"""The size of the vocabulary where none is given."""
+DEFAULT = 4096
+"""The size of the vocabulary if none is given."""
 
 _PIECE = 1 << 14  # characters that one core encodes at a time
 
-_SWITCH = "TOKENIZERS_PARALLELISM"
+_SWITCH = "TOKENIZERS_PARALLELISM"  # the library's own variable
 
 
 class Bpe:
-    """Byte-pair encoding as Hugging Face's `tokenizers` describes it in `model`, a parsed `tokenizer.json`."""
+    """Byte-pair encoding by `model`, a parsed `tokenizer.json` of Hugging Face."""
 
     def __init__(self, model: Mapping[str, Any]) -> None:
         self._model = dict(model)
@@ -39,14 +39,14 @@ class Bpe:
 
     @classmethod
     def fit(cls, portions: Iterable[str], size: int | None = None) -> Bpe:
-        """Return the tokenizer of `size` tokens (4096 if null) for a text; fewer, where there is no more to merge."""
+        """Train a tokenizer of `size` tokens (None: 4096), or fewer if there is no more to merge."""
         library = _library()
         tokenizer = library.Tokenizer(library.models.BPE())
         tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = library.decoders.ByteLevel()
         alphabet = library.pre_tokenizers.ByteLevel.alphabet()
         trainer = library.trainers.BpeTrainer(
-            vocab_size=USUAL if size is None else size, initial_alphabet=alphabet, show_progress=False
+            vocab_size=DEFAULT if size is None else size, initial_alphabet=alphabet, show_progress=False
         )
         with _in_parallel():
             tokenizer.train_from_iterator(portions, trainer)
@@ -54,39 +54,39 @@ class Bpe:
 
     @classmethod
     def load(cls, content: Mapping[str, Any]) -> Bpe:
-        """Return the tokenizer whose `content()` is given."""
+        """Make the tokenizer again from its `content()`."""
         return cls(content["model"])
 
     def encode(self, text: str) -> list[int]:
-        """Return the tokens of `text`; of a long one on all cores."""
+        """The tokens of `text`; a long one is encoded on all cores."""
         pieces = list(at_gaps([text], _PIECE))
         if len(pieces) < 2:
-            return self._each(pieces)
+            return self._encode_pieces(pieces)
         with _in_parallel():
-            return self._each(pieces)
+            return self._encode_pieces(pieces)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of `tokens`; bytes that are no character become `�`."""
+        """The text of `tokens`; bytes that make no character become `�`."""
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
         return text
 
     def content(self) -> dict[str, Any]:
-        """Return what it is made of."""
+        """The model, for `load`."""
         return {"kind": "bpe", "model": self._model}
 
     def portions(self, pieces: Iterable[str]) -> Iterator[str]:
-        """Yield the text in portions that end with a word."""
+        """The text in portions that end with a word."""
         return at_gaps(pieces)
 
     def bytes_of(self, text: str, tokens: int | None = None) -> int:
-        """Return how many bytes the first `tokens` tokens of `text` stand for."""
+        """The length in UTF-8 of the first `tokens` tokens of `text`."""
         if tokens is None:
             return len(text.encode())
-        # a token is written with one printable character for each of its bytes
+        # the library writes a token with one printable character for each of its bytes
         return sum(len(self._tokenizer.id_to_token(token)) for token in self.encode(text)[:tokens])
 
-    def _each(self, pieces: list[str]) -> list[int]:
-        # the fast form leaves out where each token lies in the text
+    def _encode_pieces(self, pieces: list[str]) -> list[int]:
+        # the fast form leaves out the place of each token in the text
         return [token for piece in self._tokenizer.encode_batch_fast(pieces) for token in piece.ids]
 
 
@@ -103,7 +103,7 @@ def _library() -> Any:
 
 @contextmanager
 def _in_parallel() -> Iterator[None]:
-    """Have the library use all cores, and none but the caller's from then on, unless the user has said otherwise.
+    """Let the library use all cores here, and only the caller's afterwards, unless the user has set its variable.
 
     Its threads do not survive a fork: it would warn at each one, and a worker could wait for ever.
     """

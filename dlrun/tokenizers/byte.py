@@ -9,37 +9,37 @@ __all__ = ["Byte"]
 
 
 class Byte:
-    """The bytes 0 … 255, each a token."""
+    """Bytes as tokens, 0 to 255."""
 
     def __init__(self) -> None:
         self.size = 256
 
     @classmethod
     def load(cls, content: Mapping[str, Any]) -> Byte:
-        """Return the tokenizer."""
+        """Make the tokenizer again; there is nothing to know but its kind."""
         return cls()
 
     def encode(self, text: str) -> list[int]:
-        """Return the tokens of `text`.
+        """The tokens of `text`.
 
         >>> Byte().encode("né")
         [110, 195, 169]
         """
-        # what a command line hands over as bytes that are no UTF-8 are those bytes again
+        # Python hands over bytes of a command line that are no UTF-8 as lone surrogates: back to those bytes
         return list(text.encode(errors="surrogateescape"))
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of `tokens`; bytes that are no character become `�`."""
+        """The text of `tokens`; bytes that make no character become `�`."""
         return bytes(tokens).decode(errors="replace")
 
     def content(self) -> dict[str, Any]:
-        """Return what it is made of."""
+        """Its kind, for `load`."""
         return {"kind": "byte"}
 
     def portions(self, pieces: Iterable[str]) -> Iterator[str]:
-        """Yield the pieces as they are: a text may be cut anywhere."""
+        """The pieces as they are: a text may be cut anywhere."""
         yield from pieces
 
     def bytes_of(self, text: str, tokens: int | None = None) -> int:
-        """Return `tokens`, or the length of `text` in bytes."""
+        """The number of tokens: each is a byte."""
         return len(text.encode()) if tokens is None else tokens

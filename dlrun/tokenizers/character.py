@@ -12,7 +12,7 @@ __all__ = ["Character"]
 
 
 class Character:
-    """The characters of `alphabet`, each a token: its place there."""
+    """Characters as tokens: the places in `alphabet`, from 0."""
 
     def __init__(self, alphabet: str) -> None:
         self.alphabet = alphabet
@@ -21,7 +21,7 @@ class Character:
 
     @classmethod
     def fit(cls, portions: Iterable[str]) -> Character:
-        """Return the tokenizer of a text's characters.
+        """Make the tokenizer of all characters of a text.
 
         >>> Character.fit(["hello"]).encode("hole")
         [1, 3, 2, 0]
@@ -33,40 +33,40 @@ class Character:
 
     @classmethod
     def load(cls, content: Mapping[str, Any]) -> Character:
-        """Return the tokenizer whose `content()` is given."""
+        """Make the tokenizer again from its `content()`."""
         return cls(content["alphabet"])
 
     def encode(self, text: str) -> list[int]:
-        """Return the tokens of `text`.
+        """The tokens of `text`.
 
-        Raises `UserError` for a character that is not in the alphabet.
+        Raises `UserError` for a character outside the alphabet.
         """
         try:
             return [self._places[character] for character in text]
         except KeyError as unknown:
-            raise UserError(self._foreign(unknown.args[0])) from None
+            raise UserError(self._unknown_message(unknown.args[0])) from None
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of `tokens`."""
+        """The text of `tokens`."""
         return "".join(self.alphabet[token] for token in tokens)
 
     def content(self) -> dict[str, Any]:
-        """Return what it is made of."""
+        """The alphabet, for `load`."""
         return {"kind": "character", "alphabet": self.alphabet}
 
     def portions(self, pieces: Iterable[str]) -> Iterator[str]:
-        """Yield the pieces as they are: a text may be cut anywhere."""
+        """The pieces as they are: a text may be cut anywhere."""
         yield from pieces
 
     def bytes_of(self, text: str, tokens: int | None = None) -> int:
-        """Return how many bytes the first `tokens` characters of `text` take in UTF-8."""
+        """The length in UTF-8 of the first `tokens` characters of `text`."""
         return len(text[:tokens].encode())
 
-    def _foreign(self, character: str) -> str:
+    def _unknown_message(self, character: str) -> str:
         shown = self.alphabet if self.size <= 100 else f"{self.alphabet[:100]}…"
         name = unicodedata.name(character, "no printable character")
         return (
-            f"The character {character!r} (U+{ord(character):04X}, {name}) cannot be encoded: the text that the "
-            f"tokenizer was made from has {self.size} characters, and not this one:\n  {shown!r}\n"
+            f"The character {character!r} (U+{ord(character):04X}, {name}) cannot be encoded: the "
+            f"tokenizer's alphabet has these {self.size} characters:\n  {shown!r}\n"
             "Leave it out, or train with a tokenizer that encodes any text: dataset.tokenizer=byte (or bpe)."
         )

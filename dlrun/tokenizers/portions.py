@@ -1,22 +1,42 @@
-"""Where a long text may be cut so that the tokens of the portions are those of the whole."""
+"""A long text in portions, cut where the tokens of the portions are those of the whole."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from typing import Protocol, runtime_checkable
+
+from dlrun.types import Tokenizer
 
 PORTION = 1 << 18
-"""The length of a portion in characters, roughly."""
+"""The length of a portion, roughly, in characters: large enough that its overhead does not show."""
 
 _GAP = re.compile(r"[!-~\w](?=[ \n])")
-_FAR = 1 << 10
+_FAR = 1 << 10  # characters to look back for a gap, before looking ahead
+
+
+@runtime_checkable
+class PortionTokenizer(Tokenizer, Protocol):
+    """A tokenizer that encodes a long text in portions and counts the bytes of its tokens.
+
+    Both methods are optional: a tokenizer without them encodes a text whole, and bits per byte are not known.
+    """
+
+    def portions(self, pieces: Iterable[str]) -> Iterator[str]:
+        """The text of `pieces`, cut where the tokens of the portions are those of the whole."""
+
+    def bytes_of(self, text: str, tokens: int | None = None) -> int | None:
+        """The length in UTF-8 of the first `tokens` tokens of `text` (None: of all).
+
+        None if the tokens lose some of the text, such as a word outside the vocabulary.
+        """
 
 
 def at_gaps(pieces: Iterable[str], size: int = PORTION) -> Iterator[str]:
-    """Yield a text in portions of about `size` characters, each cut before a white space.
+    """Yield a text in portions of about `size` characters, each cut before white space.
 
-    A cut lies between a character that is seen and a space or a line break behind it. There words end, and so
-    do the pieces into which byte-pair encoding cuts first: none of them has white space inside or at its end.
+    A cut lies between a visible character and a space or a line break behind it. There words end, and so do the
+    pieces into which byte-pair encoding cuts first: none of them has white space inside or at its end.
 
     >>> list(at_gaps(["to be ", "or not"], size=4))
     ['to', ' be', ' or', ' not']
@@ -34,7 +54,7 @@ def at_gaps(pieces: Iterable[str], size: int = PORTION) -> Iterator[str]:
 
 
 def _gap(text: str, start: int, place: int) -> int:
-    """Return a gap near `place`, before it if one is not far away, else the first behind it; 0 if there is none."""
+    """The last gap shortly before `place`, else the first behind it, else 0."""
     before = [found.end() for found in _GAP.finditer(text, max(start, place - _FAR), place)]
     if before:
         return before[-1]

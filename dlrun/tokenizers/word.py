@@ -1,7 +1,7 @@
-"""Tokens are words, as in WikiText: what stands between white space, and `<eos>` for a line break.
+"""Tokens are words between white space, as in WikiText, and `<eos>` for a line break.
 
 S. Merity et al., Pointer Sentinel Mixture Models, 2016. The most frequent words of the training text
-have tokens, all others are `<unk>`; so text is lost, and a perplexity is that of the shorter text.
+have tokens, all others are `<unk>`. So text is lost: a perplexity is that of the text with its `<unk>`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WORD = re.compile(r"\n|\S+")
 
 
 class Word:
-    """The words of a vocabulary, each a token: its place there. `<unk>` is among them."""
+    """Words as tokens: the places in `words`, from 0. `<unk>` must be among them."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words = list(words)
@@ -31,9 +31,9 @@ class Word:
 
     @classmethod
     def fit(cls, portions: Iterable[str], size: int | None = None) -> Word:
-        """Return the tokenizer of the `size` most frequent words of a text, `<unk>` and `<eos>` among them.
+        """Make the tokenizer of the `size` most frequent words (None: of all), `<unk>` and `<eos>` among them.
 
-        Of words that are as frequent the first in the order of their letters come first.
+        Equally frequent words come in the order of their letters.
         """
         counts: Counter[str] = Counter()
         for portion in portions:
@@ -44,19 +44,20 @@ class Word:
 
     @classmethod
     def load(cls, content: Mapping[str, Any]) -> Word:
-        """Return the tokenizer whose `content()` is given."""
+        """Make the tokenizer again from its `content()`."""
         return cls(content["words"])
 
     def encode(self, text: str) -> list[int]:
-        """Return the tokens of `text`."""
+        """The tokens of `text`; `<unk>` for a word outside the vocabulary."""
         words = _split(text)
         try:
+            # without a default: several times faster, and most texts have no unknown word
             return list(map(self._places.__getitem__, words))
         except KeyError:
             return [self._places.get(word, self._unknown) for word in words]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        r"""Return the words of `tokens`, a space between them, and a line break for `<eos>`.
+        r"""The words of `tokens` with spaces between them; `<eos>` is a line break.
 
         >>> Word(["<unk>", "<eos>", "a"]).decode([2, 2, 1, 2])
         'a a\na'
@@ -66,17 +67,17 @@ class Word:
         )
 
     def content(self) -> dict[str, Any]:
-        """Return what it is made of."""
+        """The words, for `load`."""
         return {"kind": "word", "words": self.words}
 
     def portions(self, pieces: Iterable[str]) -> Iterator[str]:
-        """Yield the text in portions that end with a word."""
+        """The text in portions that end with a word."""
         return at_gaps(pieces)
 
     def bytes_of(self, text: str, tokens: int | None = None) -> int | None:
-        """Return how many bytes the first `tokens` words of `text` take in UTF-8, with the white space before them.
+        """The length in UTF-8 of the first `tokens` words of `text`, with the white space before them.
 
-        None if one of them is not in the vocabulary: then the tokens do not stand for the text.
+        None if a word is outside the vocabulary: then the tokens do not stand for the text.
         """
         if not self._places.keys() >= set(_split(text)[:tokens]):
             return None
@@ -88,5 +89,5 @@ def _split(text: str) -> list[str]:
 
 
 def _end(text: str, tokens: int) -> int:
-    """Return where the first `tokens` words of `text` end."""
+    """The end of the first `tokens` words of `text`."""
     return max((found.end() for found in islice(_WORD.finditer(text), tokens)), default=0)

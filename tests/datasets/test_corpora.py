@@ -33,7 +33,8 @@ from dlrun.datasets.text import text as text_of
 from dlrun.datasets.tinyshakespeare import tinyshakespeare
 from dlrun.datasets.wikitext2 import wikitext2
 from dlrun.errors import ConfigError, DataError
-from dlrun.tokenizers import KINDS, Byte
+from dlrun.tokenizers.by_name import NAMES as KINDS
+from dlrun.tokenizers.byte import Byte
 from dlrun.types import Data
 from tests.conftest import Called
 

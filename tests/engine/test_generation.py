@@ -11,7 +11,6 @@ import torch
 from scipy.stats import chisquare
 from torch import Tensor, nn
 
-from dlrun import tokenizers
 from dlrun.engine.generation import (
     Sampling,
     Whole,
@@ -24,6 +23,7 @@ from dlrun.engine.generation import (
     window_start,
 )
 from dlrun.errors import RunError
+from dlrun.tokenizers import by_name
 from dlrun.types import Tokenizer
 from tests.models.test_language_models import LEARNED, T, V, made, menu, tokens
 
@@ -163,9 +163,9 @@ def test_a_model_without_steps_is_asked_about_whole_windows() -> None:
 TEXT = "Zwölf Boxkämpfer jagen Viktor – 東京 🎉🎉 quer\n\nüber den `Deich` …"
 
 
-@pytest.mark.parametrize("kind", tokenizers.KINDS)
+@pytest.mark.parametrize("kind", by_name.NAMES)
 def test_what_is_spelled_is_the_text_in_whole_characters(kind: str) -> None:
-    tokenizer: Tokenizer = tokenizers.fit(kind, [TEXT], vocabulary_size=280 if kind == "bpe" else None)
+    tokenizer: Tokenizer = by_name.fit(kind, [TEXT], vocabulary_size=280 if kind == "bpe" else None)
     encoded = tokenizer.encode(TEXT)
     for split in (1, 5, 9):
         prompt, rest = encoded[:split], encoded[split:]
@@ -176,14 +176,14 @@ def test_what_is_spelled_is_the_text_in_whole_characters(kind: str) -> None:
 
 
 def test_bytes_that_are_no_character_are_shown_as_that() -> None:
-    tokenizer = tokenizers.fit("byte", [])
+    tokenizer = by_name.fit("byte", [])
     broken = [*"aé".encode()[:2], *b"bc", 0xFF, 0xFE, *"é".encode()[:1]]
     pieces = list(spelled(tokenizer, [10], broken))
     assert "".join(pieces) == bytes(broken).decode(errors="replace")
 
 
-@pytest.mark.parametrize("kind", tokenizers.KINDS)
+@pytest.mark.parametrize("kind", by_name.NAMES)
 def test_a_text_without_a_prompt_begins_on_a_new_line(kind: str) -> None:
-    tokenizer = tokenizers.fit(kind, ["one\ntwo three"], vocabulary_size=280 if kind == "bpe" else None)
+    tokenizer = by_name.fit(kind, ["one\ntwo three"], vocabulary_size=280 if kind == "bpe" else None)
     assert opening(tokenizer) == tokenizer.encode("\n")
-    assert opening(tokenizers.fit("character", ["no lines"])) == [0]
+    assert opening(by_name.fit("character", ["no lines"])) == [0]

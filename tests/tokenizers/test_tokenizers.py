@@ -11,12 +11,12 @@ from collections import Counter
 import pytest
 import tokenizers as library
 
-from dlrun import tokenizers
 from dlrun.errors import ConfigError, UserError
+from dlrun.tokenizers import by_name
 from dlrun.tokenizers.bpe import Bpe
 from dlrun.tokenizers.byte import Byte
 from dlrun.tokenizers.character import Character
-from dlrun.tokenizers.portions import at_gaps
+from dlrun.tokenizers.portions import PortionTokenizer, at_gaps
 from dlrun.tokenizers.word import Word
 
 PLAIN = "It was the best of times, it was the worst of times;\nit's 1859 already, they'll say.\n" * 20
@@ -33,8 +33,8 @@ NASTY = {
 LETTERS = "aZ9 \n\t\r\0'sé́🦊\u00a0\u2003.,!\u200b\x1c漢_~"
 
 
-def made(kind: str, extra: str = "") -> tokenizers.Character | tokenizers.Byte | tokenizers.Word | tokenizers.Bpe:
-    return tokenizers.fit(kind, [PLAIN], [extra], vocabulary_size=290 if kind == "bpe" else None)
+def made(kind: str, extra: str = "") -> Character | Byte | Word | Bpe:
+    return by_name.fit(kind, [PLAIN], [extra], vocabulary_size=290 if kind == "bpe" else None)
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +52,14 @@ def test_any_text_comes_back_as_it_was(kind: str, text: str) -> None:
     assert tokenizer.bytes_of(text) == tokenizer.bytes_of(text, len(tokens)) == len(text.encode())
 
 
-@pytest.mark.parametrize("kind", tokenizers.KINDS)
+@pytest.mark.parametrize("kind", by_name.NAMES)
 def test_a_tokenizer_is_made_again_from_its_content(kind: str) -> None:
     tokenizer = made(kind)
-    again = tokenizers.load(json.loads(json.dumps(tokenizer.content())))
+    again = by_name.load(json.loads(json.dumps(tokenizer.content())))
     assert again.size == tokenizer.size
     assert again.content() == tokenizer.content()
     assert again.encode(PLAIN) == tokenizer.encode(PLAIN)
-    assert isinstance(again, tokenizers.Measured)
+    assert isinstance(again, PortionTokenizer)
 
 
 def test_a_character_is_its_place_in_the_sorted_alphabet() -> None:
@@ -110,7 +110,7 @@ def test_byte_pairs_are_the_librarys_and_know_their_bytes(bpe: Bpe) -> None:
 
 
 def test_byte_pairs_are_found_again(bpe: Bpe) -> None:
-    assert tokenizers.fit("bpe", [PLAIN[:703], PLAIN[703:]], vocabulary_size=290).content() == bpe.content()
+    assert by_name.fit("bpe", [PLAIN[:703], PLAIN[703:]], vocabulary_size=290).content() == bpe.content()
     assert Bpe.fit(["ab"], 1000).size == 257  # no more to merge
 
 
@@ -135,7 +135,7 @@ def test_a_long_text_is_encoded_on_all_cores_to_the_same_tokens(bpe: Bpe) -> Non
 
 def test_a_fork_after_training_neither_warns_nor_hangs() -> None:
     program = (
-        "import os; from dlrun.tokenizers import fit\n"
+        "import os; from dlrun.tokenizers.by_name import fit\n"
         "b = fit('bpe', ['to be or not to be ' * 5000], vocabulary_size=270)\n"
         "b.encode('to be or not ' * 5000)\n"
         "pid = os.fork()\n"
@@ -164,5 +164,5 @@ def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_mistake_is_told(kind: str, size: int | None, words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        tokenizers.fit(kind, [PLAIN], vocabulary_size=size)
+        by_name.fit(kind, [PLAIN], vocabulary_size=size)
     assert all(word in str(caught.value) for word in words), str(caught.value)

@@ -13,7 +13,7 @@ from dlrun.datasets.language.corpus import Passage
 from dlrun.errors import DataError
 from dlrun.terminal import output
 from dlrun.terminal.format import amount
-from dlrun.tokenizers import Measured
+from dlrun.tokenizers.portions import PortionTokenizer
 from dlrun.types import Tokenizer
 
 _LONG = 1 << 22  # characters, of which a person sees how many are done
@@ -65,11 +65,11 @@ def _tensor(tokens: list[int], kind: torch.dtype) -> Tensor:
 
 
 def _portions(passage: Passage, tokenizer: Tokenizer) -> Iterator[str]:
-    if isinstance(tokenizer, Measured):
+    if isinstance(tokenizer, PortionTokenizer):
         return tokenizer.portions(passage.pieces())
     # where a tokenizer of the user's may be cut is not known
     return iter(["".join(passage.pieces())])
 
 
 def _bytes(tokenizer: Tokenizer, text: str, tokens: int | None) -> int | None:
-    return tokenizer.bytes_of(text, tokens) if isinstance(tokenizer, Measured) else None
+    return tokenizer.bytes_of(text, tokens) if isinstance(tokenizer, PortionTokenizer) else None

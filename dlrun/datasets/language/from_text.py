@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from dlrun import tokenizers
 from dlrun.datasets.language.corpus import Passage, StringText, Text, cut_by_position
 from dlrun.datasets.language.encoding import Tokens
 from dlrun.datasets.language.token_cache import tokenizer_of, tokens_of
 from dlrun.datasets.language.windows import Streams, Windows
 from dlrun.datasets.tensors import fingerprint as hashing
 from dlrun.errors import ConfigError, DataError
+from dlrun.tokenizers import by_name
+from dlrun.tokenizers.description import cache_key
 from dlrun.types import Data, Spec, Tokenizer
 
 __all__ = ["from_text"]
@@ -55,7 +56,7 @@ def from_text(
         tokenizer = tokenizer_of(tokenizer, passages["train"], others, vocabulary_size=vocabulary_size)
     elif lacking := [name for name in ("size", "encode", "decode", "content") if not hasattr(tokenizer, name)]:
         raise ConfigError(
-            f"dataset.tokenizer={tokenizer}: expected {', '.join(tokenizers.KINDS)}, or an object of a class of yours; "
+            f"dataset.tokenizer={tokenizer}: expected {', '.join(by_name.NAMES)}, or an object of a class of yours; "
             f"this one has no `{lacking[0]}`."
         )
     elif vocabulary_size is not None:
@@ -75,7 +76,7 @@ def from_text(
         context=context,
         stride=stride,
         streams=streams,
-        content=hashing.fingerprint(*text, tokenizers.key(tokenizer), str(train_size)),
+        content=hashing.fingerprint(*text, cache_key(tokenizer), str(train_size)),
         notes={"characters": sum(map(len, passages.values()))} | dict(notes or {}),
     )
 

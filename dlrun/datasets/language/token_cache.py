@@ -17,12 +17,13 @@ from typing import BinaryIO, TypeVar
 
 import torch
 
-from dlrun import tokenizers
 from dlrun.datasets.files.files import cache_root
 from dlrun.datasets.language.corpus import Passage
 from dlrun.datasets.language.encoding import Tokens, encode, smallest_dtype
 from dlrun.terminal import output
 from dlrun.terminal.format import amount
+from dlrun.tokenizers import by_name
+from dlrun.tokenizers.description import cache_key
 from dlrun.types import Tokenizer
 
 SHORT = 1 << 16
@@ -36,7 +37,7 @@ T = TypeVar("T")
 def tokens_of(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None) -> Tokens:
     """Return the tokens of a passage, the first `most` of them (null: all), from the cache if they are there."""
     if len(passage) >= SHORT:
-        path = _path("tokens", "bin", passage.key, tokenizers.key(tokenizer), str(most))
+        path = _path("tokens", "bin", passage.key, cache_key(tokenizer), str(most))
         with suppress(OSError):  # a cache that cannot be written costs time and memory, no more
             return _get_or_make(path, lambda: _map(path, tokenizer), lambda: _save(path, passage, tokenizer, most))
     portions = list(encode(passage, tokenizer, most=most))
@@ -50,14 +51,14 @@ def tokenizer_of(
 
     The characters of `others`, the further parts, belong to the alphabet too.
     """
-    tokenizers.check(kind, vocabulary_size)
+    by_name.check(kind, vocabulary_size)
     others = tuple(others) if kind == "character" else ()
 
     def fit() -> Tokenizer:
         if kind == "bpe" and len(train) > _LONG:
             output.say(f"Training the tokenizer on {amount(len(train))} characters, once")
         further = (piece for passage in others for piece in passage.pieces())
-        return tokenizers.fit(kind, train.pieces(), further, vocabulary_size=vocabulary_size)
+        return by_name.fit(kind, train.pieces(), further, vocabulary_size=vocabulary_size)
 
     if kind != "byte" and len(train) >= SHORT:
         keys = (kind, str(vocabulary_size), *(passage.key for passage in (train, *others)))
@@ -65,7 +66,7 @@ def tokenizer_of(
         with suppress(OSError):
             return _get_or_make(
                 path,
-                lambda: tokenizers.load(json.loads(path.read_text(encoding="utf-8"))),
+                lambda: by_name.load(json.loads(path.read_text(encoding="utf-8"))),
                 lambda: _write(path, lambda file: file.write(json.dumps(fit().content()).encode())),
             )
     return fit()

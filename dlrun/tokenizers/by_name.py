@@ -1,0 +1,76 @@
+"""The tokenizers by their names in `dataset.tokenizer`: `character`, `byte`, `word`, `bpe`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from dlrun.errors import ConfigError, did_you_mean
+from dlrun.tokenizers.bpe import LEAST, Bpe
+from dlrun.tokenizers.byte import Byte
+from dlrun.tokenizers.character import Character
+from dlrun.tokenizers.portions import at_gaps
+from dlrun.tokenizers.word import Word
+
+CLASSES: Mapping[str, type[Character] | type[Byte] | type[Word] | type[Bpe]] = {
+    "character": Character,
+    "byte": Byte,
+    "word": Word,
+    "bpe": Bpe,
+}
+
+NAMES = tuple(CLASSES)
+
+
+def fit(
+    name: str, train: Iterable[str], others: Iterable[str] = (), *, vocabulary_size: int | None = None
+) -> Character | Byte | Word | Bpe:
+    """Make the tokenizer `name` from a training text, given in pieces.
+
+    An alphabet includes the characters of `others`, the further splits; a vocabulary is of the training text alone.
+    Raises `ConfigError` as `check` does.
+
+    >>> fit("character", ["hello"]).encode("hole")
+    [1, 3, 2, 0]
+    """
+    check(name, vocabulary_size)
+    if name == "character":
+        return Character.fit(piece for pieces in (train, others) for piece in pieces)
+    if name == "word":
+        return Word.fit(at_gaps(train), vocabulary_size)
+    return Bpe.fit(at_gaps(train), vocabulary_size) if name == "bpe" else Byte()
+
+
+def load(content: Mapping[str, Any]) -> Character | Byte | Word | Bpe:
+    """Make a tokenizer of dlrun again from its `content()`.
+
+    Raises `ConfigError` for the content of another.
+
+    >>> load(fit("word", ["to be or not to be"]).content()).encode("to be")
+    [3, 2]
+    """
+    check(str(content.get("kind")))
+    return CLASSES[content["kind"]].load(content)
+
+
+def check(name: str, vocabulary_size: int | None = None) -> None:
+    """Raise `ConfigError` if there is no tokenizer `name`, or none of that size."""
+    if name not in CLASSES:
+        raise ConfigError(
+            f"dataset.tokenizer={name}: there is no such tokenizer.{did_you_mean(name, NAMES)} "
+            f"There are: {', '.join(NAMES)}."
+        )
+    if vocabulary_size is None:
+        return
+    if name in ("character", "byte"):
+        raise ConfigError(
+            f"dataset.vocabulary_size={vocabulary_size} has no meaning for dataset.tokenizer={name}: its alphabet is "
+            f"its vocabulary. Leave it out, or choose dataset.tokenizer=bpe or word."
+        )
+    least = LEAST if name == "bpe" else 2
+    if vocabulary_size < least:
+        reason = "one for each byte" if name == "bpe" else "`<unk>` and `<eos>`"
+        raise ConfigError(
+            f"dataset.vocabulary_size={vocabulary_size}: dataset.tokenizer={name} has at least {least} tokens, "
+            f"{reason}. Type for example dataset.vocabulary_size=1024."
+        )

@@ -1,0 +1,42 @@
+"""A tokenizer described, for `tokenizer.json` in a run's folder and for the keys of the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from dlrun.errors import ConfigError
+from dlrun.tokenizers.by_name import CLASSES
+from dlrun.types import Tokenizer
+
+
+def describe(tokenizer: Tokenizer) -> dict[str, Any]:
+    """The content of a tokenizer; for a class of the user's, with its full name.
+
+    Raises `ConfigError` if JSON cannot hold the content.
+
+    >>> from dlrun.tokenizers.byte import Byte
+    >>> describe(Byte())
+    {'kind': 'byte'}
+    """
+    kind = type(tokenizer)
+    if kind in CLASSES.values():
+        return tokenizer.content()
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    try:
+        return {"class": name, "content": json.loads(json.dumps(tokenizer.content()))}
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name}.content() is not what JSON can hold: {error}.") from None
+
+
+def cache_key(tokenizer: Tokenizer) -> str:
+    """The description as JSON; for a class of the user's, with the SHA-256 of its file."""
+    description = json.dumps(describe(tokenizer), sort_keys=True)
+    file = getattr(sys.modules.get(type(tokenizer).__module__), "__file__", None)
+    if type(tokenizer) in CLASSES.values() or not file:
+        return description
+    # another program may give other tokens from the same content
+    return f"{description} {hashlib.sha256(Path(file).read_bytes()).hexdigest()}"

@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dlrun.analysis.statistics import Difference, method, spread, verdict
+from dlrun.analysis.statistics import Difference, describe_difference, interval_method, spread
 from dlrun.errors import UserError
 from dlrun.report.comparison import difference, direction, metric_of
 from dlrun.report.sides import Side, sides
-from dlrun.report.tables import mean, number
+from dlrun.report.tables import format_mean, format_number
 from dlrun.terminal import output
 from dlrun.terminal.format import table
 
@@ -26,7 +26,7 @@ def main(argv: list[str]) -> int:
     output.say(f"{metric}, {'higher' if higher else 'lower'} is better")
     output.say(_table(found, metric, higher))
     for other, differing in zip(others, differences, strict=True):
-        told = verdict(differing, metric=metric, first=f"`{first.label}`", second=f"`{other.label}`")
+        told = describe_difference(differing, metric=metric, first=f"`{first.label}`", second=f"`{other.label}`")
         output.say(f"  {told}")
     for line in _remarks(found, differences, metric):
         output.say(f"  {line}")
@@ -53,8 +53,17 @@ def _table(found: Sequence[Side], metric: str, higher: bool) -> str:
     rows = [["", "seeds", "mean ± sd", "worst", "median", "best"]]
     for side in found:
         over = spread([*side.values(metric).values()], higher_is_better=higher)
-        worst = "not finite" if over.broken else number(over.worst)
-        rows.append([side.label, str(over.n + over.broken), mean(over), worst, number(over.median), number(over.best)])
+        worst = "not finite" if over.broken else format_number(over.worst)
+        rows.append(
+            [
+                side.label,
+                str(over.n + over.broken),
+                format_mean(over),
+                worst,
+                format_number(over.median),
+                format_number(over.best),
+            ]
+        )
     return table(rows)
 
 
@@ -62,7 +71,7 @@ def _remarks(found: Sequence[Side], differences: Sequence[Difference], metric: s
     told = []
     sizes = sorted({differing.n for differing in differences if differing.n > 1})
     if sizes:
-        how = " and ".join(dict.fromkeys(method(n) for n in sizes))
+        how = " and ".join(dict.fromkeys(interval_method(n) for n in sizes))
         told.append(f"Paired by seed; the interval is of the mean difference, by {how}.")
     if len(differences) > 2:
         told.append(

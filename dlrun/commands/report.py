@@ -6,8 +6,8 @@ import argparse
 import webbrowser
 
 from dlrun.errors import UserError
-from dlrun.report.terminal import closing
-from dlrun.report.writing import write
+from dlrun.report.terminal_text import terminal_text
+from dlrun.report.write import write
 from dlrun.storage.rundir import outputs
 from dlrun.storage.sweepdir import SweepDir, all_sweeps, find_sweep
 from dlrun.terminal import output
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     if sweep is None:
         raise UserError(_unknown(options.sweep))
     page = write(sweep)
-    output.say(closing(sweep))
+    output.say(terminal_text(sweep))
     if options.open:
         webbrowser.open(page.as_uri())
     return 0

@@ -252,10 +252,10 @@ def _keep(watch: _Watch, folder: Path) -> None:
 
 def _draw(profile: Profile, path: Path) -> None:
     """Draw the share of each operator in a step."""
-    from dlrun.analysis.figures.style import BLUE, ORANGE, figure, save, styled
+    from dlrun.analysis.figures.style import BLUE, ORANGE, figure, save, style_context
 
     shown = [(o, BLUE) for o in profile.operators[:SHOWN]] + [(o, ORANGE) for o in profile.kernels[:SHOWN]]
-    with styled():
+    with style_context():
         drawn = figure(9, 1.5 + 0.35 * len(shown))
         axes = drawn.subplots()
         names = [operator.name[:48] for operator, _ in shown]

@@ -10,38 +10,38 @@ from typing import Any
 from dlrun.config import trust
 from dlrun.report.overview import Overview
 from dlrun.storage.rundir import write_atomically
-from dlrun.studies.study import Claim, Finding, Study
+from dlrun.studies.study import CaptionedFigure, Claim, Study
 
 FILE = "claims.json"
 
 
-def checked(seen: Overview) -> list[Claim]:
+def check(overview: Overview) -> list[Claim]:
     """Return the claims of the sweep's study, checked now, and keep them beside the report; none without a study."""
-    if not seen.what.study:
+    if not overview.manifest.study:
         return []
     try:
-        claims = list(_study(seen, seen.what.study).claims(seen.finished))
+        claims = list(_study(overview, overview.manifest.study).claims(overview.finished))
     except Exception as error:
-        claims = [_failed(seen.what.study, error)]
-    seen.sweep.report.mkdir(exist_ok=True)
+        claims = [_failed(overview.manifest.study, error)]
+    overview.sweep.report.mkdir(exist_ok=True)
     content = json.dumps([asdict(claim) for claim in claims], indent=1)
-    write_atomically(seen.sweep.report / FILE, content.encode() + b"\n")
+    write_atomically(overview.sweep.report / FILE, content.encode() + b"\n")
     return claims
 
 
-def kept(seen: Overview) -> list[Claim]:
+def read(overview: Overview) -> list[Claim]:
     """Return the claims as they were checked for the report: checking may take a study a while."""
-    file = seen.sweep.report / FILE
+    file = overview.sweep.report / FILE
     return [Claim(**claim) for claim in json.loads(file.read_text())] if file.exists() else []
 
 
-def findings(seen: Overview) -> Iterator[Finding]:
+def findings(overview: Overview) -> Iterator[CaptionedFigure]:
     """Yield the figures that the sweep's study is known for."""
-    if seen.what.study and seen.finished:
-        yield from _study(seen, seen.what.study).figures(seen.finished)
+    if overview.manifest.study and overview.finished:
+        yield from _study(overview, overview.manifest.study).figures(overview.finished)
 
 
-def _study(seen: Overview, config: dict[str, Any]) -> Study:
+def _study(overview: Overview, config: dict[str, Any]) -> Study:
     from dlrun.config import instantiate  # torch
 
     study: Study = instantiate.make(config, trusted=trust.granted())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dlrun.analysis.statistics import Difference, paired
+from dlrun.analysis.statistics import Difference, paired_difference
 from dlrun.errors import UserError, did_you_mean
 from dlrun.report.sides import Side
 
@@ -25,7 +25,7 @@ def difference(first: Side, second: Side, metric: str, *, higher_is_better: bool
         _same_data(first, second, seed)
     if metric.endswith("/loss"):
         _same_loss(first, second, common[0], metric)
-    return paired(first.values(metric), second.values(metric), higher_is_better=higher_is_better)
+    return paired_difference(first.values(metric), second.values(metric), higher_is_better=higher_is_better)
 
 
 def metric_of(sides: Sequence[Side], asked: str | None) -> str:

@@ -43,11 +43,11 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Picture:
+class Image:
     """A figure in the report's folder `figures`, by its name without an ending, and what it shows."""
 
     name: str
     caption: str
 
 
-Block = Heading | Paragraph | Code | Table | Picture
+Block = Heading | Paragraph | Code | Table | Image

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from dlrun.report.document import Block, Code, Heading, Paragraph, Picture, Table
+from dlrun.report.document import Block, Code, Heading, Image, Paragraph, Table
 
 LARGEST_SVG = 600_000
 """Bytes above which a figure goes in as pixels: a drawing of so many lines is slow to show."""
@@ -52,7 +52,7 @@ def _block(block: Block, figures: Path) -> str:
             return f"<p><strong>{escape(strong)}</strong> {escape(text)}</p>" if strong else f"<p>{escape(text)}</p>"
         case Code(text):
             return f"<pre>{escape(text)}</pre>"
-        case Picture(name, caption):
+        case Image(name, caption):
             shown = f'<img src="{_inlined(figures, name)}" alt="{escape(caption)}">'
             return f"<figure>{shown}<figcaption>{escape(caption)}</figcaption></figure>"
         case Table(head, rows, strong, words):

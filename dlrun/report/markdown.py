@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dlrun.report.document import Block, Code, Heading, Paragraph, Picture, Table
+from dlrun.report.document import Block, Code, Heading, Image, Paragraph, Table
 
 
 def markdown(blocks: Sequence[Block]) -> str:
@@ -29,7 +29,7 @@ def _block(block: Block) -> str:
             return f"**{_escaped(strong)}** {_escaped(text)}" if strong else _escaped(text)
         case Code(text):
             return f"```\n{text}\n```"
-        case Picture(name, caption):
+        case Image(name, caption):
             return f"![{_escaped(caption)}](figures/{name}.png)\n\n*{_escaped(caption)}*"
         case Table(head, rows, strong, words):
             lines = [[_cell(cell) for cell in row] for row in (head, *rows)]

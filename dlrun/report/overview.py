@@ -9,8 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from dlrun.analysis.statistics import Spread, spread
-from dlrun.storage import manifest
-from dlrun.storage.manifest import Manifest
+from dlrun.storage.manifest import Manifest, read
 from dlrun.storage.results import Result, finished, results
 from dlrun.storage.sweepdir import SweepDir
 
@@ -18,7 +17,7 @@ SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class Group:
+class JobGroup:
     """The jobs that differ by nothing but the seed, and what the metric of choice came to over them."""
 
     key: str
@@ -27,10 +26,10 @@ class Group:
     spread: Spread
     selected: bool = False
 
-    def shown(self, keys: Sequence[str]) -> str:
+    def short_label(self, keys: Sequence[str]) -> str:
         """Return the label that a figure has room for: the last part of each key with its value."""
-        values = [(key, value(self.results[0], key)) for key in keys]
-        told = [f"{short(key, keys)}={f'{v:.4g}' if isinstance(v, float) else v}" for key, v in values]
+        values = [(key, swept_value(self.results[0], key)) for key in keys]
+        told = [f"{short_key(key, keys)}={f'{v:.4g}' if isinstance(v, float) else v}" for key, v in values]
         return ", ".join(told) or self.label
 
     @property
@@ -42,7 +41,7 @@ class Group:
         """Return a metric's value of each finished run, by its seed."""
         return {r.job.seed: r.metrics[metric] for r in finished(self.results) if metric in r.metrics}
 
-    def over(self, metric: str, *, higher_is_better: bool = False) -> Spread:
+    def spread_of(self, metric: str, *, higher_is_better: bool = False) -> Spread:
         """Return what another metric came to."""
         return spread([*self.by_seed(metric).values()], higher_is_better=higher_is_better)
 
@@ -52,9 +51,9 @@ class Overview:
     """Everything that a report says is found here. `metric` is what the groups are ordered by."""
 
     sweep: SweepDir
-    what: Manifest
+    manifest: Manifest
     results: Sequence[Result]
-    groups: Sequence[Group]
+    groups: Sequence[JobGroup]
     metric: str
     summary: dict[str, Any]
 
@@ -64,19 +63,19 @@ class Overview:
         return finished(self.results)
 
     @property
-    def selected(self) -> Group | None:
+    def selected(self) -> JobGroup | None:
         """Return the group that was selected."""
         return next((group for group in self.groups if group.selected), None)
 
     @cached_property
-    def ranked(self) -> list[Group]:
+    def ranked(self) -> list[JobGroup]:
         """Return the groups that have a value to be ordered by."""
         return [group for group in self.groups if group.spread.n]
 
     @property
     def swept(self) -> list[str]:
         """Return the keys that take more than one value, but the seed."""
-        return [key for key in self.what.swept if key != "seed"]
+        return [key for key in self.manifest.swept if key != "seed"]
 
     @property
     def test_reads(self) -> int:
@@ -84,22 +83,22 @@ class Overview:
         return sum(r.summary.get("test_reads", 0) for r in self.results if not r.reused)
 
 
-def overview(sweep: SweepDir) -> Overview:
+def read_overview(sweep: SweepDir) -> Overview:
     """Return what a sweep came to so far."""
-    what = manifest.read(sweep)
-    found = results(sweep, what)
-    metric = _metric(what, found)
+    manifest = read(sweep)
+    found = results(sweep, manifest)
+    metric = _metric(manifest, found)
     summary = sweep.summary()
-    return Overview(sweep, what, found, _groups(what, found, metric, summary), metric, summary)
+    return Overview(sweep, manifest, found, _groups(manifest, found, metric, summary), metric, summary)
 
 
-def label(what: Manifest, result: Result) -> str:
+def group_label(manifest: Manifest, result: Result) -> str:
     """Return what tells a job's group from the others: its overrides that vary, but the seed."""
-    telling = [f"{k}={v}" for k, v in result.swept.items() if k in what.swept and k != "seed"]
-    return " ".join(telling) or what.name
+    telling = [f"{k}={v}" for k, v in result.swept.items() if k in manifest.swept and k != "seed"]
+    return " ".join(telling) or manifest.name
 
 
-def value(result: Result, key: str) -> Any:
+def swept_value(result: Result, key: str) -> Any:
     """Return the value that a job has of a swept key: a number, a truth or text.
 
     A choice of a group (`optimizer=sgd`) is its name, not the configuration that it stands for.
@@ -108,25 +107,25 @@ def value(result: Result, key: str) -> Any:
     return found if isinstance(found, int | float | str) else result.swept.get(key, "null")
 
 
-def short(key: str, keys: Sequence[str]) -> str:
+def short_key(key: str, keys: Sequence[str]) -> str:
     """Return the last part of a key, if no other of the keys ends with it.
 
-    >>> short("optimizer.lr", ["optimizer.lr", "model.width"]), short("a.lr", ["a.lr", "b.lr"])
+    >>> short_key("optimizer.lr", ["optimizer.lr", "model.width"]), short_key("a.lr", ["a.lr", "b.lr"])
     ('lr', 'a.lr')
     """
     last = key.rpartition(".")[2]
     return last if [other.rpartition(".")[2] for other in keys].count(last) == 1 else key
 
 
-def _metric(what: Manifest, found: Sequence[Result]) -> str:
+def _metric(manifest: Manifest, found: Sequence[Result]) -> str:
     """Return the monitor; without a validation split the same of the test or the training split."""
     present = {name for result in finished(found) for name in result.metrics}
-    name = what.monitor.partition("/")[2]
-    possible = [what.monitor, *([f"test/{name}"] if what.test == "every" else []), f"train/{name}"]
-    return next((metric for metric in possible if metric in present), what.monitor)
+    name = manifest.monitor.partition("/")[2]
+    possible = [manifest.monitor, *([f"test/{name}"] if manifest.test == "every" else []), f"train/{name}"]
+    return next((metric for metric in possible if metric in present), manifest.monitor)
 
 
-def _groups(what: Manifest, found: Sequence[Result], metric: str, summary: dict[str, Any]) -> list[Group]:
+def _groups(manifest: Manifest, found: Sequence[Result], metric: str, summary: dict[str, Any]) -> list[JobGroup]:
     members: dict[str, list[Result]] = {}
     for result in found:
         members.setdefault(result.job.group, []).append(result)
@@ -134,14 +133,14 @@ def _groups(what: Manifest, found: Sequence[Result], metric: str, summary: dict[
     groups = []
     for key, jobs in members.items():
         values = [r.metrics[metric] for r in finished(jobs) if metric in r.metrics]
-        over = spread(values, higher_is_better=what.higher_is_better)
-        groups.append(Group(key, label(what, jobs[0]), jobs, over, selected=key == chosen))
-    sign = -1 if what.higher_is_better else 1
+        over = spread(values, higher_is_better=manifest.higher_is_better)
+        groups.append(JobGroup(key, group_label(manifest, jobs[0]), jobs, over, selected=key == chosen))
+    sign = -1 if manifest.higher_is_better else 1
     # a group with a seed that broke is not ranked by those that did not
     return sorted(groups, key=lambda g: (not g.complete, sign * g.spread.mean if g.spread.n else math.inf, _loss(g)))
 
 
-def _loss(group: Group) -> float:
+def _loss(group: JobGroup) -> float:
     """Return what decides between equal means, as it does when one is selected."""
-    loss = group.over("val/loss")
+    loss = group.spread_of("val/loss")
     return loss.mean if loss.n else math.inf

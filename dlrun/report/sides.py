@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from dlrun.errors import UserError
-from dlrun.report.overview import Group, Overview, overview
+from dlrun.report.overview import JobGroup, Overview, read_overview
 from dlrun.storage.results import finished
 from dlrun.storage.rundir import RunDir, find
 from dlrun.storage.sweepdir import find_sweep
@@ -56,33 +56,34 @@ def _all_groups(reference: str) -> list[Side]:
     sweep = find_sweep(reference)
     if sweep is None:
         raise UserError(f"`dlrun compare {reference}` names one run: give another one, or a sweep with several groups.")
-    seen = overview(sweep)
-    groups = [group for group in seen.groups if finished(group.results)]
+    overview = read_overview(sweep)
+    groups = [group for group in overview.groups if finished(group.results)]
     if len(groups) < 2:
         raise UserError(
             f"{sweep.path} has {len(groups)} group{'s' * (len(groups) != 1)} of finished runs: give another sweep to "
             f"compare it with, `dlrun compare {reference} OTHER`."
         )
     groups.sort(key=lambda group: not group.selected)
-    return [_of_group(seen, group, group.label) for group in groups]
+    return [_of_group(overview, group, group.label) for group in groups]
 
 
 def _side(reference: str) -> Side:
     sweep, _, label = reference.partition(":")
     found = find_sweep(reference)
     if found is None and label and (found := find_sweep(sweep)):
-        seen = overview(found)
-        return _of_group(seen, _named(seen, label, reference), f"{found.id}:{label}")
+        overview = read_overview(found)
+        return _of_group(overview, _named(overview, label, reference), f"{found.id}:{label}")
     if found is None:
         return _of_run(find(reference, what="run or sweep"))
-    seen = overview(found)
-    if len(seen.groups) == 1:
-        return _of_group(seen, seen.groups[0], f"{seen.what.name} {found.id}")
-    if seen.selected is None:
+    overview = read_overview(found)
+    if len(overview.groups) == 1:
+        return _of_group(overview, overview.groups[0], f"{overview.manifest.name} {found.id}")
+    if overview.selected is None:
         raise UserError(
-            f"{found.path} has {len(seen.groups)} groups, of which none was selected. Say which one:{_listed(seen)}"
+            f"{found.path} has {len(overview.groups)} groups, of which none was selected. "
+            f"Say which one:{_listed(overview)}"
         )
-    return _of_group(seen, seen.selected, f"{found.id}:{seen.selected.label}")
+    return _of_group(overview, overview.selected, f"{found.id}:{overview.selected.label}")
 
 
 def _of_run(run: RunDir) -> Side:
@@ -94,30 +95,30 @@ def _of_run(run: RunDir) -> Side:
     )
 
 
-def _of_group(seen: Overview, group: Group, label: str) -> Side:
+def _of_group(overview: Overview, group: JobGroup, label: str) -> Side:
     runs = {result.job.seed: result.run for result in finished(group.results)}
     if not runs:
-        raise UserError(f"No run of `{group.label}` in {seen.sweep.path} has finished.")
-    return Side(label, runs, seen.metric, seen.what.higher_is_better)
+        raise UserError(f"No run of `{group.label}` in {overview.sweep.path} has finished.")
+    return Side(label, runs, overview.metric, overview.manifest.higher_is_better)
 
 
-def _named(seen: Overview, label: str, reference: str) -> Group:
+def _named(overview: Overview, label: str, reference: str) -> JobGroup:
     """Return the only group that has all the values given: `lr=0.1` is enough where `optimizer.lr=0.1` is one's."""
     wanted = label.replace(",", " ").split()
 
-    def fits(group: Group) -> bool:
+    def fits(group: JobGroup) -> bool:
         have = group.label.split()
         return all(any(h == w or h.endswith(f".{w}") for h in have) for w in wanted)
 
-    fitting = [group for group in seen.groups if fits(group)]
+    fitting = [group for group in overview.groups if fits(group)]
     if len(fitting) == 1:
         return fitting[0]
     raise UserError(
-        f"`{reference}` fits {len(fitting)} groups of {seen.sweep.path}, not one. There are:{_listed(seen)}"
+        f"`{reference}` fits {len(fitting)} groups of {overview.sweep.path}, not one. There are:{_listed(overview)}"
     )
 
 
-def _listed(seen: Overview) -> str:
-    shown = seen.groups[:20]
-    more = f"\n  … and {len(seen.groups) - len(shown)} more" if len(seen.groups) > len(shown) else ""
-    return "".join(f"\n  {seen.sweep.id}:{group.label.replace(' ', ',')}" for group in shown) + more
+def _listed(overview: Overview) -> str:
+    shown = overview.groups[:20]
+    more = f"\n  … and {len(overview.groups) - len(shown)} more" if len(overview.groups) > len(shown) else ""
+    return "".join(f"\n  {overview.sweep.id}:{group.label.replace(' ', ',')}" for group in shown) + more

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from dlrun.analysis.figures.scale import WORDS
+from dlrun.analysis.figures.scale import SPLIT_NAMES
 from dlrun.analysis.statistics import Spread
 from dlrun.report.document import Table
-from dlrun.report.overview import SPLITS, Group, Overview, value
+from dlrun.report.overview import SPLITS, JobGroup, Overview, swept_value
 from dlrun.storage.results import Result
 from dlrun.terminal.format import duration
 
@@ -17,41 +17,41 @@ LONGEST = 60
 MISSING = "–"
 
 
-def ranking(seen: Overview, most: int = LONGEST) -> Table:
+def ranking(overview: Overview, most: int = LONGEST) -> Table:
     """Return the groups, the best on top, with what the metric of choice came to over their seeds."""
-    shown = seen.groups[:most]
+    shown = overview.groups[:most]
     strong = _chosen(shown)
-    if all(len(group.results) == 1 for group in seen.groups):
-        rows = [[group.label, *_single(group, seen)] for group in shown]
-        return Table(["", seen.metric, "best step", "steps", "train time"], rows, strong)
-    head = ["", "seeds", f"mean ± sd of {seen.metric}", "worst", "median", "best", "95 % interval of the mean"]
+    if all(len(group.results) == 1 for group in overview.groups):
+        rows = [[group.label, *_single(group, overview)] for group in shown]
+        return Table(["", overview.metric, "best step", "steps", "train time"], rows, strong)
+    head = ["", "seeds", f"mean ± sd of {overview.metric}", "worst", "median", "best", "95 % interval of the mean"]
     return Table(head, [[group.label, _seeds(group), *_cells(group.spread)] for group in shown], strong)
 
 
-def splits(seen: Overview) -> Table | None:
+def splits(overview: Overview) -> Table | None:
     """Return the mean of the metric of choice on each split that was read, group by group."""
-    name = seen.metric.partition("/")[2]
+    name = overview.metric.partition("/")[2]
     metrics = [f"{split}/{name}" for split in SPLITS]
-    present = [m for m in metrics if any(m in result.metrics for result in seen.finished)]
+    present = [m for m in metrics if any(m in result.metrics for result in overview.finished)]
     if len(present) < 2:
         return None
-    shown = seen.groups[:LONGEST]
-    rows = [[group.label, *(mean(group.over(metric)) for metric in present)] for group in shown]
+    shown = overview.groups[:LONGEST]
+    rows = [[group.label, *(format_mean(group.spread_of(metric)) for metric in present)] for group in shown]
     strong = _chosen(shown)
-    return Table(["", *(f"{WORDS[m.partition('/')[0]]} {name}" for m in present)], rows, strong)
+    return Table(["", *(f"{SPLIT_NAMES[m.partition('/')[0]]} {name}" for m in present)], rows, strong)
 
 
-def tested(seen: Overview, group: Group) -> Table | None:
+def test_scores(overview: Overview, group: JobGroup) -> Table | None:
     """Return what a group's runs came to on the test split, metric by metric."""
     metrics = list(dict.fromkeys(m for r in group.results for m in r.metrics if m.startswith("test/")))
     if not metrics:
         return None
-    same = seen.metric.partition("/")[2]
+    same = overview.metric.partition("/")[2]
     metrics.sort(key=lambda m: m != f"test/{same}")
     rows = []
     for metric in metrics:
         # what is better is known of the metric of choice alone
-        found = group.over(metric, higher_is_better=seen.what.higher_is_better)
+        found = group.spread_of(metric, higher_is_better=overview.manifest.higher_is_better)
         cells = _cells(found)
         rows.append(
             [metric, str(found.n), *(cells if metric == f"test/{same}" else [cells[0], "", cells[2], "", cells[4]])]
@@ -71,23 +71,25 @@ def failures(found: Sequence[Result]) -> Table:
     return Table(["job", "overrides", "status", "reason"], rows, words=True)
 
 
-def variables(seen: Overview) -> Table:
+def variables(overview: Overview) -> Table:
     """Return the keys that were swept, with their values in order."""
     rows = []
-    for key in seen.what.swept:
-        values = dict.fromkeys(result.job.seed if key == "seed" else value(result, key) for result in seen.results)
+    for key in overview.manifest.swept:
+        values = dict.fromkeys(
+            result.job.seed if key == "seed" else swept_value(result, key) for result in overview.results
+        )
         listed = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
         told = ", ".join(listed) if len(listed) <= 12 else f"{', '.join(listed[:6])} … {listed[-1]}"
         rows.append([key, str(len(listed)), told])
     return Table(["swept", "", "values"], rows, words=True)
 
 
-def mean(found: Spread) -> str:
+def format_mean(found: Spread) -> str:
     """Return a mean with its standard deviation, to the digits that mean something.
 
-    >>> mean(Spread(3, 0.0213456, 0.00123, 0, 0, 0, 0, 0)), mean(Spread(1, 0.5, math.nan, 0, 0, 0, 0, 0))
+    >>> format_mean(Spread(3, 0.0213456, 0.00123, 0, 0, 0, 0, 0)), format_mean(Spread(1, 0.5, math.nan, 0, 0, 0, 0, 0))
     ('0.0213 ± 0.0012', '0.5')
-    >>> mean(Spread(3, 220.83, 112.4, 0, 0, 0, 0, 0)), mean(Spread(3, 220.83, 11.24, 0, 0, 0, 0, 0))
+    >>> format_mean(Spread(3, 220.83, 112.4, 0, 0, 0, 0, 0)), format_mean(Spread(3, 220.83, 11.24, 0, 0, 0, 0, 0))
     ('221 ± 110', '221 ± 11')
     """
     if not found.n:
@@ -102,34 +104,34 @@ def mean(found: Spread) -> str:
     return f"{found.mean:.{decimals}f} ± {round(found.sd, places):.{decimals}f}"
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a number with four digits, a dash for none."""
     return f"{value:.4g}" if math.isfinite(value) else MISSING
 
 
-def _chosen(shown: Sequence[Group]) -> frozenset[int]:
+def _chosen(shown: Sequence[JobGroup]) -> frozenset[int]:
     """Return the row of the selected group, where there was something to select from."""
     return frozenset(i for i, group in enumerate(shown) if group.selected and len(shown) > 1)
 
 
 def _cells(found: Spread) -> list[str]:
-    worst = "not finite" if found.broken else number(found.worst)
+    worst = "not finite" if found.broken else format_number(found.worst)
     within = f"{found.low:.4g} to {found.high:.4g}" if math.isfinite(found.low) else MISSING
-    return [mean(found), worst, number(found.median), number(found.best), within]
+    return [format_mean(found), worst, format_number(found.median), format_number(found.best), within]
 
 
-def _seeds(group: Group) -> str:
+def _seeds(group: JobGroup) -> str:
     asked, have = len(group.results), group.spread.n
     return str(have) if have == asked else f"{have} of {asked}"
 
 
-def _single(group: Group, seen: Overview) -> list[str]:
+def _single(group: JobGroup, overview: Overview) -> list[str]:
     result = group.results[0]
     if result.status != "finished":
         return [result.status, MISSING, MISSING, MISSING]
     summary = result.summary
     seconds = summary.get("train_seconds")
-    told = number(result.metrics[seen.metric]) if seen.metric in result.metrics else MISSING
+    told = format_number(result.metrics[overview.metric]) if overview.metric in result.metrics else MISSING
     return [
         told,
         str(summary.get("best_step", MISSING)),

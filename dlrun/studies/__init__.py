@@ -1,5 +1,1 @@
-"""Studies: sweeps with a question, whose answer is checked in code against the finished runs."""
-
-from dlrun.studies.study import Claim, Finding, Study, Verdict, judged
-
-__all__ = ["Claim", "Finding", "Study", "Verdict", "judged"]
+"""Claims checked against finished runs, and the figures that show them; only a study reads a run's folder."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dlrun.analysis.figures.style import BLACK, COLOURS, MARKERS, figure, styled
+from dlrun.analysis.figures.style import BLACK, COLOURS, MARKERS, figure, style_context
 from dlrun.storage.results import Result
-from dlrun.studies.study import Claim, Finding, judged
+from dlrun.studies.study import CaptionedFigure, Claim, judge
 
 __all__ = ["Depth"]
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Line:
+class Boundary:
     """The points h of the plane where weights·h + bias = 0."""
 
     weights: tuple[float, float]
@@ -36,7 +36,7 @@ class Depth:
         """Return whether the chosen run gets every training point right, and say how many others do."""
         return [all_right([r for r in results if {"train/error", "val/loss"} <= r.metrics.keys()])]
 
-    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+    def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
         """Yield the panels of the chosen run."""
         chosen = choose([r for r in results if "val/loss" in r.metrics])
         if chosen:
@@ -45,7 +45,7 @@ class Depth:
                 f"The training points and the plane after d layers, d = 0 … {len(places) - 1} (seed {chosen.job.seed}, "
                 "chosen by validation), and in the last panel the line that parts the classes."
             )
-            yield Finding("depth", panels(places, grid, classes, line), caption)
+            yield CaptionedFigure("depth", panels(places, grid, classes, line), caption)
 
 
 def choose(results: Sequence[Result]) -> Result | None:
@@ -58,29 +58,29 @@ def all_right(results: Sequence[Result]) -> Claim:
     text = "All training points are on the right side of the line."
     chosen = choose(results)
     if chosen is None:
-        return judged(text, None, "No run has a training error and a validation loss.")
+        return judge(text, None, "No run has a training error and a validation loss.")
     errors = [r.metrics["train/error"] for r in results]
     right = sum(e == 0 for e in errors)
-    told = (
+    evidence = (
         f"{chosen.metrics['train/error']:.2%} of the training points are wrong in the run that validation chooses "
         f"(seed {chosen.job.seed}); {right} of {len(errors)} seeds get all right, the worst {max(errors):.1%} wrong."
     )
-    return judged(text, chosen.metrics["train/error"] == 0, told)
+    return judge(text, chosen.metrics["train/error"] == 0, evidence)
 
 
-def panels(places: Sequence[Tensor], grid: Sequence[Tensor], classes: Tensor, line: Line) -> Figure:
+def panels(places: Sequence[Tensor], grid: Sequence[Tensor], classes: Tensor, line: Boundary) -> Figure:
     """Draw the points [N, 2] of classes [N] after each layer, over what became of a grid [lines, points, 2]."""
     columns = 3
     rows = -(-len(places) // columns)
-    with styled():
-        drawn = figure(3.3 * columns, 3.3 * rows)
+    with style_context():
+        fig = figure(3.3 * columns, 3.3 * rows)
         for d, (points, lines) in enumerate(zip(places, grid, strict=True)):
-            axes = drawn.add_subplot(rows, columns, d + 1)
+            axes = fig.add_subplot(rows, columns, d + 1)
             _panel(axes, points, lines, classes)
             axes.set_title(f"d = {d}")
             if d == len(places) - 1:
                 _draw_line(axes, line)
-    return drawn
+    return fig
 
 
 def _panel(axes: Axes, points: Tensor, lines: Tensor, classes: Tensor) -> None:
@@ -98,7 +98,7 @@ def _panel(axes: Axes, points: Tensor, lines: Tensor, classes: Tensor) -> None:
     axes.grid(False)
 
 
-def _draw_line(axes: Axes, line: Line) -> None:
+def _draw_line(axes: Axes, line: Boundary) -> None:
     (a, b), limits = line.weights, (axes.get_xlim(), axes.get_ylim())
     if a or b:
         nearest = (-line.bias * a / (a * a + b * b), -line.bias * b / (a * a + b * b))
@@ -106,7 +106,7 @@ def _draw_line(axes: Axes, line: Line) -> None:
     axes.set(xlim=limits[0], ylim=limits[1])
 
 
-def _deformed(result: Result) -> tuple[list[Tensor], list[Tensor], Tensor, Line]:
+def _deformed(result: Result) -> tuple[list[Tensor], list[Tensor], Tensor, Boundary]:
     """Return what the panels of a run show, from its folder."""
     from dlrun.runs.reload import load
 
@@ -127,4 +127,4 @@ def _deformed(result: Result) -> tuple[list[Tensor], list[Tensor], Tensor, Line]
         grid = [h.unflatten(0, lines.shape[:2]) for h in model.trajectory(lines.flatten(0, 1))]  # type: ignore[operator]
         weight, bias = model.classifier.weight, model.classifier.bias  # type: ignore[union-attr]
         normal, offset = weight[1] - weight[0], bias[1] - bias[0]  # type: ignore[index]
-    return places, grid, y, Line((float(normal[0]), float(normal[1])), float(offset))
+    return places, grid, y, Boundary((float(normal[0]), float(normal[1])), float(offset))

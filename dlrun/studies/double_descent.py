@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dlrun.analysis.figures.scale import plain_ticks
-from dlrun.analysis.figures.style import BLACK, figure, styled
-from dlrun.analysis.statistics import interval
+from dlrun.analysis.figures.style import BLACK, figure, style_context
+from dlrun.analysis.statistics import confidence_interval
 from dlrun.storage.results import Result
-from dlrun.studies.bands import bands
-from dlrun.studies.study import Claim, Finding, judged
-from dlrun.studies.table import Table, by_value, common, least, means
+from dlrun.studies.seed_bands import draw_tables
+from dlrun.studies.study import CaptionedFigure, Claim, judge
+from dlrun.studies.table import MetricTable, argmin, common_seeds, means, tabulate
 
 __all__ = ["DoubleDescent"]
 
@@ -30,7 +30,7 @@ class DoubleDescent:
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
         """Return whether the test error falls, rises to a peak, falls again, and then beats the small models."""
-        test = by_value(results, self.key, f"test/{self.metric}")
+        test = tabulate(results, self.key, f"test/{self.metric}")
         return [
             falls(test, f"The test {self.metric} falls at first."),
             rises(test, f"The test {self.metric} rises towards the threshold."),
@@ -38,13 +38,13 @@ class DoubleDescent:
             best_behind(test, f"The best wide model has a smaller test {self.metric} than the best narrow one."),
         ]
 
-    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+    def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
         """Yield training and test error against the capacity."""
-        tables = {word: by_value(results, self.key, f"{split}/{self.metric}") for word, split in _WORDS.items()}
+        tables = {word: tabulate(results, self.key, f"{split}/{self.metric}") for word, split in _WORDS.items()}
         tables = {word: table for word, table in tables.items() if table}
         if "test" in tables:
             caption = f"Training and test {self.metric} against {self.key}: median and range over the seeds."
-            yield Finding("double_descent", drawn(tables, self.key, self.metric), caption)
+            yield CaptionedFigure("double_descent", draw(tables, self.key, self.metric), caption)
 
 
 _WORDS = {"test": "test", "training": "train"}
@@ -69,70 +69,70 @@ def shape(curve: dict[Any, float]) -> Shape | None:
     places = [*curve]
     found, height = None, -math.inf
     for i in range(1, len(places) - 1):
-        before, behind = (least({place: curve[place] for place in side}) for side in (places[:i], places[i + 1 :]))
+        before, behind = (argmin({place: curve[place] for place in side}) for side in (places[:i], places[i + 1 :]))
         stands_out = curve[places[i]] - max(curve[before], curve[behind])
         if stands_out > height:
             found, height = Shape(places[0], before, places[i], behind), stands_out
     return found
 
 
-def falls(test: Table, text: str) -> Claim:
+def falls(test: MetricTable, text: str) -> Claim:
     """Return whether the beginning is above the bottom before the peak."""
     return _differs(test, text, lower="before", upper="first")
 
 
-def rises(test: Table, text: str) -> Claim:
+def rises(test: MetricTable, text: str) -> Claim:
     """Return whether the peak is above the bottom before it."""
     return _differs(test, text, lower="before", upper="peak")
 
 
-def falls_again(test: Table, text: str) -> Claim:
+def falls_again(test: MetricTable, text: str) -> Claim:
     """Return whether the peak is above the bottom behind it."""
     return _differs(test, text, lower="behind", upper="peak")
 
 
-def best_behind(test: Table, text: str) -> Claim:
+def best_behind(test: MetricTable, text: str) -> Claim:
     """Return whether the bottom behind the peak is below the one before it."""
     return _differs(test, text, lower="behind", upper="before")
 
 
-def _differs(test: Table, text: str, *, lower: str, upper: str) -> Claim:
+def _differs(test: MetricTable, text: str, *, lower: str, upper: str) -> Claim:
     """Return whether one place of the curve is below another by more than the seeds differ.
 
     The places are found on all seeds but one, and the difference is taken on that one: taken on the
     seeds that found them, noise alone would have a peak.
     """
-    seeds = common(test)
+    seeds = common_seeds(test)
     if len(test) < 4 or len(seeds) < 3:
-        return judged(text, None, "It takes four capacities and three common seeds.")
+        return judge(text, None, "It takes four capacities and three common seeds.")
     differences = []
     for seed in seeds:
         found = shape(means(test, [other for other in seeds if other != seed]))
         assert found is not None
         differences.append(test[getattr(found, upper)][seed] - test[getattr(found, lower)][seed])
-    low, high = interval(differences)
+    low, high = confidence_interval(differences)
     curve = means(test, seeds)
     whole = shape(curve)
     assert whole is not None
     a, b = getattr(whole, lower), getattr(whole, upper)
-    told = (
+    evidence = (
         f"{curve[a]:.4g} at {a} and {curve[b]:.4g} at {b} (means of {len(seeds)} seeds). On the seed that had no "
         f"say in where: {round(sum(differences) / len(seeds), 12):+.4g}, 95 % interval {low:+.3g} to {high:+.3g}."
     )
-    return judged(text, True if low > 0 else False if high <= 0 else None, told)
+    return judge(text, True if low > 0 else False if high <= 0 else None, evidence)
 
 
-def drawn(tables: dict[str, Table], key: str, metric: str) -> Figure:
+def draw(tables: dict[str, MetricTable], key: str, metric: str) -> Figure:
     """Draw the errors against the capacity, and where training first reaches its least error."""
-    with styled():
-        made = figure(7.2, 4.6)
-        axes = made.add_subplot()
-        bands(axes, tables)
+    with style_context():
+        fig = figure(7.2, 4.6)
+        axes = fig.add_subplot()
+        draw_tables(axes, tables)
         train = means(tables.get("training", {}))
         if train:
-            threshold = least(train)
+            threshold = argmin(train)
             axes.axvline(threshold, color=BLACK, linestyle=":", linewidth=1.6, label=f"least training {metric}")
         axes.set(xscale="log", xlabel=key.rpartition(".")[2], ylabel=metric)
         plain_ticks(axes.xaxis, [value for table in tables.values() for value in table])
         axes.legend()
-    return made
+    return fig

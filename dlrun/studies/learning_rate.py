@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dlrun.analysis.figures.scale import plain_ticks
-from dlrun.analysis.figures.style import BLACK, figure, styled
+from dlrun.analysis.figures.style import BLACK, figure, style_context
 from dlrun.storage.results import Curves, Result
-from dlrun.studies.bands import bands, curve_band
-from dlrun.studies.study import Claim, Finding, judged
-from dlrun.studies.table import Table, by_value, common, least, means, values
+from dlrun.studies.seed_bands import draw_curves, draw_tables
+from dlrun.studies.study import CaptionedFigure, Claim, judge
+from dlrun.studies.table import MetricTable, all_values, argmin, common_seeds, means, tabulate
 
 __all__ = ["LearningRate"]
 
@@ -27,7 +27,7 @@ LOSS = "train/loss"
 
 
 @dataclass(frozen=True)
-class Course:
+class LossTrend:
     """How a run's training loss went: its first value, its mean over the last quarter of the points (`left`),
     and the standard deviation of its change from point to point over the last half (`swing`).
     """
@@ -54,66 +54,70 @@ class LearningRate:
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
         """Return whether the least rate stalls, the chosen one converges, and the largest bounces or diverges."""
-        first, left, swing = (by_value(results, KEY, partial(_of, name)) for name in ("first", "left", "swing"))
+        first, left, swing = (tabulate(results, KEY, partial(_of, name)) for name in ("first", "left", "swing"))
         begin = next(iter(means(first).values()), 1.0)
         left, swing = (_in_units(table, begin) for table in (left, swing))
-        chosen = by_value(results, KEY, lambda r: r.metrics.get("val/loss"))
+        chosen = tabulate(results, KEY, lambda r: r.metrics.get("val/loss"))
         return [
             self.stalls(left),
             self.converges(left, chosen),
             self.bounces(left, swing),
         ]
 
-    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+    def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
         """Yield the curves of every rate, and the loss at the end against the rate."""
         curves = {rate: [curve for r in group if (curve := r.curves().get(LOSS))] for rate, group in _rates(results)}
         curves = {rate: found for rate, found in curves.items() if found}
         if curves:
-            yield Finding("curves", regimes(curves), "Training loss at each rate: median and range over the seeds.")
+            yield CaptionedFigure(
+                "curves", regimes(curves), "Training loss at each rate: median and range over the seeds."
+            )
         tables = {
-            word: by_value(results, KEY, f"{split}/loss")
+            word: tabulate(results, KEY, f"{split}/loss")
             for word, split in (("training", "train"), ("validation", "val"))
         }
         if tables["validation"]:
-            yield Finding("rates", against_rate(tables), "Loss at the selected weights against the learning rate.")
+            yield CaptionedFigure(
+                "rates", against_rate(tables), "Loss at the selected weights against the learning rate."
+            )
 
-    def stalls(self, left: Table) -> Claim:
+    def stalls(self, left: MetricTable) -> Claim:
         """Return whether most of the loss is left at the smallest rate."""
         text = "Too small a rate stalls."
         if len(left) < 3:
-            return judged(text, None, "It takes three rates.")
+            return judge(text, None, "It takes three rates.")
         rate, value = next(iter(means(left).items()))
-        told = f"At the smallest rate, {rate:g}, {value:.0%} of the training loss is left at the end"
-        return judged(text, value > self.stalled, f"{told} (stalled: more than {self.stalled:.0%}).")
+        evidence = f"At the smallest rate, {rate:g}, {value:.0%} of the training loss is left at the end"
+        return judge(text, value > self.stalled, f"{evidence} (stalled: more than {self.stalled:.0%}).")
 
-    def converges(self, left: Table, validation: Table) -> Claim:
+    def converges(self, left: MetricTable, validation: MetricTable) -> Claim:
         """Return whether the rate that validation chooses lies inside, and trains."""
         text = "A rate between converges, and validation chooses it."
-        if len(left) < 3 or not common(validation):
-            return judged(text, None, "It takes three rates, with a validation loss on a common seed.")
-        chosen = least(means(validation, common(validation)))
+        if len(left) < 3 or not common_seeds(validation):
+            return judge(text, None, "It takes three rates, with a validation loss on a common seed.")
+        chosen = argmin(means(validation, common_seeds(validation)))
         value, ends = means(left)[chosen], (next(iter(left)), [*left][-1])
-        told = f"Chosen is {chosen:g}, of {ends[0]:g} to {ends[1]:g}; {value:.1%} of the training loss is left"
+        evidence = f"Chosen is {chosen:g}, of {ends[0]:g} to {ends[1]:g}; {value:.1%} of the training loss is left"
         holds = chosen not in ends and value < self.converged
-        return judged(text, holds, f"{told} (converged: less than {self.converged:.0%}).")
+        return judge(text, holds, f"{evidence} (converged: less than {self.converged:.0%}).")
 
-    def bounces(self, left: Table, swing: Table) -> Claim:
+    def bounces(self, left: MetricTable, swing: MetricTable) -> Claim:
         """Return whether the loss at the largest rate jumps about, or ends above where it began."""
         text = "Too large a rate bounces or diverges."
         if len(left) < 3:
-            return judged(text, None, "It takes three rates.")
+            return judge(text, None, "It takes three rates.")
         (rate, end), jumps = [*means(left).items()][-1], [*means(swing).values()][-1]
-        told = (
+        evidence = (
             f"At the largest rate, {rate:g}, the training loss changes from point to point by {jumps:.3g} times what "
             f"it began at, and ends at {end:.3g} times it (bouncing: above {self.bouncing:g}; diverging: above 1)."
         )
-        return judged(text, jumps > self.bouncing or end > 1, told)
+        return judge(text, jumps > self.bouncing or end > 1, evidence)
 
 
-def course(curves: Curves) -> Course | None:
+def loss_trend(curves: Curves) -> LossTrend | None:
     """Return how the training loss went; None for fewer than eight points.
 
-    >>> course({"train/loss": [(i, 2.0 - 0.2 * i) for i in range(9)]}).swing
+    >>> loss_trend({"train/loss": [(i, 2.0 - 0.2 * i) for i in range(9)]}).swing
     0.0
     """
     values = np.array([value for _, value in curves.get(LOSS, ())])
@@ -122,38 +126,38 @@ def course(curves: Curves) -> Course | None:
     left, swing = float(values[-len(values) // 4 :].mean()), float(np.diff(values[len(values) // 2 :]).std())
     # a loss that left the finite numbers is one that went up
     left, swing = (value if math.isfinite(value) else math.inf for value in (left, swing))
-    return Course(float(values[0]), left, round(swing, 12))
+    return LossTrend(float(values[0]), left, round(swing, 12))
 
 
 def regimes(curves: dict[float, list[list[tuple[int, float]]]], *, shown: int = 7) -> Figure:
     """Draw the training loss against the step, for at most so many of the rates, evenly chosen."""
     rates = [*curves]
     picked = [rates[i] for i in np.unique(np.linspace(0, len(rates) - 1, min(shown, len(rates))).round().astype(int))]
-    with styled():
-        drawn = figure(8.6, 4.8)
-        axes = drawn.add_subplot()
+    with style_context():
+        fig = figure(8.6, 4.8)
+        axes = fig.add_subplot()
         for i, rate in enumerate(picked):
-            curve_band(axes, curves[rate], name=f"{rate:g}", i=i, marked=True)
+            draw_curves(axes, curves[rate], name=f"{rate:g}", i=i, marked=True)
         axes.set(xlabel="optimizer step", ylabel="training loss", yscale="log")
         plain_ticks(axes.yaxis, [value for rate in picked for curve in curves[rate] for _, value in curve])
         axes.margins(x=0.02)
         axes.legend(title="learning rate", loc="upper left", bbox_to_anchor=(1, 1))
-    return drawn
+    return fig
 
 
-def against_rate(tables: dict[str, Table]) -> Figure:
+def against_rate(tables: dict[str, MetricTable]) -> Figure:
     """Draw the losses against the rate, and the rate that validation chooses."""
-    with styled():
-        drawn = figure(6.8, 4.6)
-        axes = drawn.add_subplot()
-        bands(axes, {word: table for word, table in tables.items() if table})
-        chosen = least(means(tables["validation"]))
+    with style_context():
+        fig = figure(6.8, 4.6)
+        axes = fig.add_subplot()
+        draw_tables(axes, {word: table for word, table in tables.items() if table})
+        chosen = argmin(means(tables["validation"]))
         axes.axvline(chosen, color=BLACK, linestyle=":", linewidth=1.6, label=f"chosen: {chosen:g}")
         axes.set(xscale="log", yscale="log", xlabel="learning rate", ylabel="loss")
         plain_ticks(axes.xaxis, [rate for table in tables.values() for rate in table])
-        plain_ticks(axes.yaxis, values(tables))
+        plain_ticks(axes.yaxis, all_values(tables))
         axes.legend()
-    return drawn
+    return fig
 
 
 def _rates(results: Sequence[Result]) -> Iterator[tuple[float, list[Result]]]:
@@ -161,10 +165,10 @@ def _rates(results: Sequence[Result]) -> Iterator[tuple[float, list[Result]]]:
         yield rate, [result for result in results if float(result.value(KEY)) == rate]
 
 
-def _in_units(table: Table, unit: float) -> Table:
+def _in_units(table: MetricTable, unit: float) -> MetricTable:
     return {value: {seed: found / unit for seed, found in row.items()} for value, row in table.items()}
 
 
 def _of(name: str, result: Result) -> float | None:
-    found = course(result.curves())
+    found = loss_trend(result.curves())
     return None if found is None else float(getattr(found, name))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlrun.analysis.figures.style import BLACK, BLUE, COLOURS, figure, styled
+from dlrun.analysis.figures.style import BLACK, BLUE, COLOURS, figure, style_context
 from dlrun.storage.results import Result
-from dlrun.studies.bands import STYLES
-from dlrun.studies.study import Claim, Finding, judged
+from dlrun.studies.seed_bands import STYLES
+from dlrun.studies.study import CaptionedFigure, Claim, judge
 
 __all__ = ["MnistSeeds"]
 
@@ -38,12 +38,12 @@ class MnistSeeds:
             best_at_most(errors, self.best, runs=self.runs),
         ]
 
-    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+    def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
         """Yield the histogram of the test errors."""
         errors = [result.metrics["test/error"] for result in results if "test/error" in result.metrics]
         if errors:
             caption = f"Test errors of {len(errors)} runs that differ in their seed alone; below, the slides' numbers."
-            yield Finding("seeds", histogram(errors, (self.best, self.median, self.worst)), caption)
+            yield CaptionedFigure("seeds", histogram(errors, (self.best, self.median, self.worst)), caption)
 
 
 def median_at_most(errors: Sequence[float], limit: float) -> Claim:
@@ -54,37 +54,37 @@ def median_at_most(errors: Sequence[float], limit: float) -> Claim:
     """
     text = f"The median test error is at most {limit:.2%}."
     if not errors:
-        return judged(text, None, "No run has been tested.")
+        return judge(text, None, "No run has been tested.")
     above, below = sum(e > limit for e in errors), sum(e < limit for e in errors)
-    held, broken = at_most(above, above + below) <= 0.05, at_most(below, above + below) <= 0.05
-    told = f"{np.median(errors):.2%} over {len(errors)} runs, {above} of them above."
+    held, broken = binomial_tail(above, above + below) <= 0.05, binomial_tail(below, above + below) <= 0.05
+    evidence = f"{np.median(errors):.2%} over {len(errors)} runs, {above} of them above."
     if not held and not broken:
-        told += " By the sign test that could be chance."
-    return judged(text, True if held else False if broken else None, told)
+        evidence += " By the sign test that could be chance."
+    return judge(text, True if held else False if broken else None, evidence)
 
 
 def worst_at_most(errors: Sequence[float], limit: float, *, runs: int) -> Claim:
     """Return whether the worst of `runs` runs is at most `limit`: fewer can refute it, not show it."""
     text = f"The worst test error of {runs} runs is at most {limit:.2%}."
     if not errors:
-        return judged(text, None, "No run has been tested.")
+        return judge(text, None, "No run has been tested.")
     holds = False if not max(errors) <= limit else True if len(errors) >= runs else None
-    return judged(text, holds, f"{max(errors):.2%}, the worst of {len(errors)} runs.")
+    return judge(text, holds, f"{max(errors):.2%}, the worst of {len(errors)} runs.")
 
 
 def best_at_most(errors: Sequence[float], limit: float, *, runs: int) -> Claim:
     """Return whether the best of `runs` runs is at most `limit`: fewer can show it, not refute it."""
     text = f"The best test error of {runs} runs is at most {limit:.2%}."
     if not errors:
-        return judged(text, None, "No run has been tested.")
+        return judge(text, None, "No run has been tested.")
     holds = True if min(errors) <= limit else False if len(errors) >= runs else None
-    return judged(text, holds, f"{min(errors):.2%}, the best of {len(errors)} runs.")
+    return judge(text, holds, f"{min(errors):.2%}, the best of {len(errors)} runs.")
 
 
-def at_most(k: int, n: int) -> float:
+def binomial_tail(k: int, n: int) -> float:
     """Return the probability of at most `k` heads in `n` throws of a coin.
 
-    >>> at_most(0, 5), at_most(5, 5)
+    >>> binomial_tail(0, 5), binomial_tail(5, 5)
     (0.03125, 1.0)
     """
     return float(sum(math.comb(n, i) for i in range(k + 1)) / 2**n)
@@ -95,9 +95,9 @@ def histogram(errors: Sequence[float], slides: tuple[float, float, float]) -> Fi
     from matplotlib.ticker import MaxNLocator
 
     percent = 100 * np.array(errors)
-    with styled():
-        drawn = figure(7.2, 4.4)
-        axes = drawn.add_subplot()
+    with style_context():
+        fig = figure(7.2, 4.4)
+        axes = fig.add_subplot()
         # five of ten thousand test images a bar, unless the runs lie too far apart for that
         width = max(0.05, float(np.ptp(percent)) / 20)
         edges = width * np.arange(math.floor(percent.min() / width), math.floor(percent.max() / width) + 2)
@@ -110,4 +110,4 @@ def histogram(errors: Sequence[float], slides: tuple[float, float, float]) -> Fi
         axes.set(xlabel="test error in %", ylabel=f"runs (of {len(errors)})")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=1)
-    return drawn
+    return fig

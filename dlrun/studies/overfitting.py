@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlrun.analysis.figures.style import BLACK, figure, styled
+from dlrun.analysis.figures.style import BLACK, figure, style_context
 from dlrun.storage.results import Curves, Result
-from dlrun.studies.bands import curve_band, over_steps
-from dlrun.studies.study import Claim, Finding, judged
+from dlrun.studies.seed_bands import at_common_steps, draw_curves
+from dlrun.studies.study import CaptionedFigure, Claim, judge
 
 __all__ = ["Overfitting"]
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Turn:
+class TurningPoint:
     """Where a run's validation loss was least, and both losses there and at the end."""
 
     step: int
@@ -38,19 +38,21 @@ class Overfitting:
         """Return whether, on every seed, validation turns up while training falls on."""
         return [turns_up([result.curves() for result in results], rise=self.rise)]
 
-    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+    def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
         """Yield training and validation loss against the step, the best step marked."""
-        found = [curves for result in results if turn(curves := result.curves())]
+        found = [curves for result in results if turning_point(curves := result.curves())]
         if found:
-            yield Finding("overfitting", drawn(found), "Training and validation loss: median and range over the seeds.")
+            yield CaptionedFigure(
+                "overfitting", draw(found), "Training and validation loss: median and range over the seeds."
+            )
 
 
-def turn(curves: Curves) -> Turn | None:
+def turning_point(curves: Curves) -> TurningPoint | None:
     """Return where the validation loss was least; None for fewer than three validations.
 
     The training loss at a step is that of the nearest point.
 
-    >>> turn({"val/loss": [(1, 2.0), (2, 1.0), (3, 1.5)], "train/loss": [(1, 1.0), (2, 0.5), (3, 0.1)]})
+    >>> turning_point({"val/loss": [(1, 2.0), (2, 1.0), (3, 1.5)], "train/loss": [(1, 1.0), (2, 0.5), (3, 0.1)]})
     Turn(step=2, validation=(1.0, 1.5), training=(0.5, 0.1))
     """
     validation, training = curves.get("val/loss", []), curves.get("train/loss", [])
@@ -58,25 +60,25 @@ def turn(curves: Curves) -> Turn | None:
         return None
     step, lowest = min(validation, key=lambda point: point[1])
     there = min(training, key=lambda point: abs(point[0] - step))[1]
-    return Turn(step, (lowest, validation[-1][1]), (there, training[-1][1]))
+    return TurningPoint(step, (lowest, validation[-1][1]), (there, training[-1][1]))
 
 
 def turns_up(curves: Sequence[Curves], *, rise: float) -> Claim:
     """Return whether the validation loss of every run ends above its least, and the training loss below that there."""
     text = "The validation loss turns up while the training loss falls."
-    found = [t for c in curves if (t := turn(c))]
+    found = [t for c in curves if (t := turning_point(c))]
     if not found:
-        return judged(text, None, "No run has been validated three times.")
+        return judge(text, None, "No run has been validated three times.")
     held = [t.validation[1] >= (1 + rise) * t.validation[0] and t.training[1] < t.training[0] for t in found]
-    told = f"On {sum(held)} of {len(found)} seeds it ends {rise:.0%} or more above its least."
-    middle = turn(median([c for c in curves if turn(c)]))
+    evidence = f"On {sum(held)} of {len(found)} seeds it ends {rise:.0%} or more above its least."
+    middle = turning_point(median([c for c in curves if turning_point(c)]))
     if middle:
-        told += (
+        evidence += (
             f" The median over the seeds: validation {middle.validation[0]:.3g} at step {middle.step:,}, "
             f"{middle.validation[1]:.3g} at the end; training {middle.training[0]:.3g} there, "
             f"{middle.training[1]:.3g} at the end."
         )
-    return judged(text, all(held), told)
+    return judge(text, all(held), evidence)
 
 
 def median(curves: Sequence[Curves]) -> Curves:
@@ -85,25 +87,25 @@ def median(curves: Sequence[Curves]) -> Curves:
     >>> median([{"val/loss": [(1, 2.0), (2, 1.0)], "train/loss": []}, {"val/loss": [(2, 2.0)], "train/loss": []}])
     {'train/loss': [], 'val/loss': [(2, 1.5)]}
     """
-    found = {name: over_steps([c[name] for c in curves]) for name in ("train/loss", "val/loss")}
+    found = {name: at_common_steps([c[name] for c in curves]) for name in ("train/loss", "val/loss")}
     return {
         name: [*zip(steps, np.median(values, 0).tolist(), strict=True)] if steps else []
         for name, (steps, values) in found.items()
     }
 
 
-def drawn(curves: Sequence[Curves]) -> Figure:
+def draw(curves: Sequence[Curves]) -> Figure:
     """Draw both losses, and the step at which the median validation loss is least."""
-    with styled():
-        made = figure(7.2, 4.6)
-        axes = made.add_subplot()
+    with style_context():
+        fig = figure(7.2, 4.6)
+        axes = fig.add_subplot()
         for i, (word, name) in enumerate((("training", "train/loss"), ("validation", "val/loss"))):
-            curve_band(axes, [c[name] for c in curves], name=word, i=i, marked=True)
-        middle = turn(median(curves))
+            draw_curves(axes, [c[name] for c in curves], name=word, i=i, marked=True)
+        middle = turning_point(median(curves))
         if middle:
             label = f"best step ({middle.step:,})"
             axes.axvline(middle.step, color=BLACK, linestyle=":", linewidth=1.6, label=label)
         axes.set(xlabel="optimizer step", ylabel="loss", ylim=(0, None))
         axes.margins(x=0.02)
         axes.legend()
-    return made
+    return fig

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from dlrun.analysis.figures.scale import plain_ticks
-from dlrun.analysis.figures.style import BLACK, BLUE, RED, figure, styled
+from dlrun.analysis.figures.style import BLACK, BLUE, RED, figure, style_context
 from dlrun.storage.results import Result
-from dlrun.studies.bands import bands
-from dlrun.studies.study import Claim, Finding, judged
-from dlrun.studies.table import Table, by_value, common, least, means, values
+from dlrun.studies.seed_bands import draw_tables
+from dlrun.studies.study import CaptionedFigure, Claim, judge
+from dlrun.studies.table import MetricTable, all_values, argmin, common_seeds, means, tabulate
 
 __all__ = ["PolynomialCapacity"]
 
@@ -46,60 +46,64 @@ class PolynomialCapacity:
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
         """Return whether training never rises, the test error has its minimum inside, and validation finds it."""
-        train, validation, test = (by_value(results, KEY, f"{split}/mse") for split in ("train", "val", "test"))
+        train, validation, test = (tabulate(results, KEY, f"{split}/mse") for split in ("train", "val", "test"))
         return [never_rises(train), minimum_inside(test), validation_finds(validation, test)]
 
-    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+    def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
         """Yield the ten pictures of one draw, and the three errors against the degree."""
-        fits = [_fit(result) for result in one_draw(results)]
+        fits = [_fit(result) for result in first_draw(results)]
         if fits:
-            seed = one_draw(results)[0].job.seed
-            yield Finding("pictures", pictures(fits), f"Data, f* and the fit, a degree a panel (draw {seed}).")
+            seed = first_draw(results)[0].job.seed
+            yield CaptionedFigure("pictures", draw_fits(fits), f"Data, f* and the fit, a degree a panel (draw {seed}).")
         tables = {
-            word: by_value(results, KEY, f"{split}/mse")
+            word: tabulate(results, KEY, f"{split}/mse")
             for word, split in (("training", "train"), ("validation", "val"), ("test", "test"))
         }
         tables = {word: table for word, table in tables.items() if table}
         if tables:
-            yield Finding("capacity", capacity(tables), "Mean squared error against the degree: median and range.")
+            yield CaptionedFigure(
+                "capacity", draw_capacity(tables), "Mean squared error against the degree: median and range."
+            )
 
 
-def never_rises(train: Table) -> Claim:
+def never_rises(train: MetricTable) -> Claim:
     """Return whether on each draw the training error never rises with the degree."""
     text = "The training error never rises with the degree."
     rises = [b[seed] - a[seed] for a, b in pairwise(train.values()) for seed in a if seed in b]
     if not rises:
-        return judged(text, None, "There is no draw with two degrees.")
+        return judge(text, None, "There is no draw with two degrees.")
     worst = max(rises)
     draws = len({seed for row in train.values() for seed in row})
-    told = f"{len(rises)} steps from a degree to the next on {draws} draws: the largest change is {worst:+.2g}"
+    evidence = f"{len(rises)} steps from a degree to the next on {draws} draws: the largest change is {worst:+.2g}"
     # not `any rise above`: a rise that is nan is no fall
-    return judged(text, all(rise <= ROUNDING for rise in rises), f"{told} (allowed for rounding: {ROUNDING:g}).")
+    return judge(text, all(rise <= ROUNDING for rise in rises), f"{evidence} (allowed for rounding: {ROUNDING:g}).")
 
 
-def minimum_inside(test: Table) -> Claim:
+def minimum_inside(test: MetricTable) -> Claim:
     """Return whether the mean test error has its minimum at neither end."""
     text = "The test error has its minimum inside."
-    found = means(test, common(test))
-    if len(found) < 3 or not common(test):
-        return judged(text, None, "Fewer than three degrees have been tested on a common draw.")
-    degrees, best = [*found], least(found)
-    told = ", ".join(f"{found[d]:.4f} at degree {d}" for d in dict.fromkeys([degrees[0], best, degrees[-1]]))
-    return judged(text, best not in (degrees[0], degrees[-1]), f"Mean test MSE over {len(common(test))} draws: {told}.")
+    found = means(test, common_seeds(test))
+    if len(found) < 3 or not common_seeds(test):
+        return judge(text, None, "Fewer than three degrees have been tested on a common draw.")
+    degrees, best = [*found], argmin(found)
+    evidence = ", ".join(f"{found[d]:.4f} at degree {d}" for d in dict.fromkeys([degrees[0], best, degrees[-1]]))
+    return judge(
+        text, best not in (degrees[0], degrees[-1]), f"Mean test MSE over {len(common_seeds(test))} draws: {evidence}."
+    )
 
 
-def validation_finds(validation: Table, test: Table) -> Claim:
+def validation_finds(validation: MetricTable, test: MetricTable) -> Claim:
     """Return whether the degree of the least mean validation error is within one of that of the least test error."""
     text = "The degree that validation chooses is within one of the best by test."
-    seen, tested = (means(table, common(table)) for table in (validation, test))
-    if len(tested) < 3 or seen.keys() != tested.keys() or not common(validation) or not common(test):
-        return judged(text, None, "Fewer than three degrees have a validation and a test error on a common draw.")
-    chosen, best = least(seen), least(tested)
-    told = f"Chosen: {chosen} (test MSE {tested[chosen]:.4f}); best: {best} ({tested[best]:.4f})."
-    return judged(text, abs(chosen - best) <= 1, told)
+    seen, tested = (means(table, common_seeds(table)) for table in (validation, test))
+    if len(tested) < 3 or seen.keys() != tested.keys() or not common_seeds(validation) or not common_seeds(test):
+        return judge(text, None, "Fewer than three degrees have a validation and a test error on a common draw.")
+    chosen, best = argmin(seen), argmin(tested)
+    evidence = f"Chosen: {chosen} (test MSE {tested[chosen]:.4f}); best: {best} ({tested[best]:.4f})."
+    return judge(text, abs(chosen - best) <= 1, evidence)
 
 
-def one_draw(results: Sequence[Result]) -> list[Result]:
+def first_draw(results: Sequence[Result]) -> list[Result]:
     """Return the runs of the first draw that has most degrees, by degree."""
     draws: dict[int, dict[int, Result]] = {}
     for result in results:
@@ -108,33 +112,33 @@ def one_draw(results: Sequence[Result]) -> list[Result]:
     return [] if first is None else [draws[first][degree] for degree in sorted(draws[first])]
 
 
-def pictures(fits: Sequence[Fit]) -> Figure:
+def draw_fits(fits: Sequence[Fit]) -> Figure:
     """Draw each fit in a panel of its own, all in one frame, which a fit may leave."""
     columns = min(5, len(fits))
     rows = -(-len(fits) // columns)
-    with styled():
-        drawn = figure(3.1 * columns, 2.9 * rows + 0.5)
+    with style_context():
+        fig = figure(3.1 * columns, 2.9 * rows + 0.5)
         for i, fit in enumerate(fits):
-            axes = drawn.add_subplot(rows, columns, i + 1)
+            axes = fig.add_subplot(rows, columns, i + 1)
             _panel(axes, fit)
             axes.set(ylabel="y" if i % columns == 0 else None, xlabel="x" if i >= len(fits) - columns else None)
             axes.tick_params(labelleft=i % columns == 0, labelbottom=i >= len(fits) - columns)
-        handles, labels = drawn.axes[0].get_legend_handles_labels()
-        drawn.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=15)
-    return drawn
+        handles, labels = fig.axes[0].get_legend_handles_labels()
+        fig.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=15)
+    return fig
 
 
-def capacity(tables: dict[str, Table]) -> Figure:
+def draw_capacity(tables: dict[str, MetricTable]) -> Figure:
     """Draw the errors against the degree on a log axis."""
-    with styled():
-        drawn = figure(6.8, 4.6)
-        axes = drawn.add_subplot()
-        bands(axes, tables)
+    with style_context():
+        fig = figure(6.8, 4.6)
+        axes = fig.add_subplot()
+        draw_tables(axes, tables)
         axes.set(xlabel="degree", ylabel="mean squared error", yscale="log")
-        plain_ticks(axes.yaxis, values(tables))
+        plain_ticks(axes.yaxis, all_values(tables))
         axes.set_xticks([*next(iter(tables.values()))])
         axes.legend()
-    return drawn
+    return fig
 
 
 def _panel(axes: Axes, fit: Fit) -> None:

@@ -75,7 +75,7 @@ class Law:
 
 
 @dataclass(frozen=True)
-class Line:
+class LogLogLine:
     """A power law without a floor, L = a · x^slope: a straight line in log-log; `low` and `high` are the slope's.
 
     `centre` are the means of log x and log L, `spread` is the standard error of the slope, and `residual` the standard
@@ -105,13 +105,13 @@ class Line:
         return middle * math.exp(-half), middle * math.exp(half)
 
 
-def fit(loss: Sequence[float], *x: Sequence[float]) -> Law | None:
+def fit_law(loss: Sequence[float], *x: Sequence[float]) -> Law | None:
     """Return the law that fits the losses [n] of runs at quantities x [n] each; None for too few runs.
 
     It takes more runs than the law has values, and as many distinct values of each quantity as its
     term has, and one for the floor.
 
-    >>> law = fit([1 + 4 / n**0.5 for n in (1, 4, 16, 64, 256)], [1, 4, 16, 64, 256])
+    >>> law = fit_law([1 + 4 / n**0.5 for n in (1, 4, 16, 64, 256)], [1, 4, 16, 64, 256])
     >>> round(law.floor, 3), round(law.exponent(), 3), round(float(law.loss(1e4)), 3)
     (1.0, 0.5, 1.04)
     """
@@ -128,10 +128,10 @@ def fit(loss: Sequence[float], *x: Sequence[float]) -> Law | None:
     return Law(centres, values, covariance, residual, freedom, math.sqrt(rss / len(y)))
 
 
-def straight(loss: Sequence[float], x: Sequence[float]) -> Line | None:
+def fit_line(loss: Sequence[float], x: Sequence[float]) -> LogLogLine | None:
     """Return the straight line through log x and log loss; None for fewer than three distinct x.
 
-    >>> round(straight([8.0, 4.0, 2.0], [1.0, 2.0, 4.0]).slope, 6)
+    >>> round(fit_line([8.0, 4.0, 2.0], [1.0, 2.0, 4.0]).slope, 6)
     -1.0
     """
     from scipy.special import stdtrit
@@ -145,7 +145,7 @@ def straight(loss: Sequence[float], x: Sequence[float]) -> Line | None:
     spread = math.sqrt(rss / freedom / float(((a - a.mean()) ** 2).sum()))
     half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * spread
     bounds, rest = (float(slope - half), float(slope + half)), math.sqrt(rss / freedom)
-    return Line(float(slope), *bounds, math.sqrt(rss / len(a)), centre, spread, rest, freedom)
+    return LogLogLine(float(slope), *bounds, math.sqrt(rss / len(a)), centre, spread, rest, freedom)
 
 
 def _start(y: Array, x: Array, exponents: Sequence[float]) -> tuple[Array, float]:

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dlrun.storage.results import Result
-from dlrun.studies.power_law import Law, Line, fit, straight
-from dlrun.studies.study import Claim, Finding, judged
+from dlrun.studies.power_law import Law, LogLogLine, fit_law, fit_line
+from dlrun.studies.study import CaptionedFigure, Claim, judge
 
 __all__ = ["ScalingLaws"]
 
@@ -31,7 +31,7 @@ WORDS = {"parameters": "the number of parameters", "tokens": "the size of the tr
 
 
 @dataclass(frozen=True)
-class Trial:
+class SizedRun:
     """A finished run: parameters, tokens of its training text, operations of all its steps, test loss, curve.
 
     The curve has the operations so far and the validation loss.
@@ -45,13 +45,13 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class TrialLaw:
     """The law of the trials, of those of parameters and tokens that they vary."""
 
     law: Law
     names: tuple[str, ...]
 
-    def at(self, trial: Trial) -> tuple[float, ...]:
+    def sizes(self, trial: SizedRun) -> tuple[float, ...]:
         """Return where a trial stands, as the law counts."""
         return tuple(getattr(trial, name) for name in self.names)
 
@@ -62,20 +62,20 @@ class ScalingLaws:
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
         """Return whether the loss is a power law of each of the three, and whether the law predicts the larger run."""
-        trials, larger = apart(of(results))
-        fitted = law_of(trials)
+        trials, larger = split_held_out(read_trials(results))
+        fitted = fit_trials(trials)
         return [
             follows(trials, fitted, "parameters"),
             follows(trials, fitted, "tokens"),
             follows_compute(frontier(trials)),
-            predicted(trials, fitted, larger),
+            predicts_larger(trials, fitted, larger),
         ]
 
-    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+    def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
         """Yield the three panels, and the whole grid with its law."""
         from dlrun.studies.scaling_panels import grid, panels
 
-        trials, larger = apart(of(results))
+        trials, larger = split_held_out(read_trials(results))
         if not trials:
             return
         caption = (
@@ -85,19 +85,19 @@ class ScalingLaws:
             "intervals that the line (solid) and the law (dotted) predict. Compute: validation curves within the runs "
             "(grey), and the law of their lower envelope."
         )
-        yield Finding("scaling_laws", panels(trials, larger), caption)
-        fitted = law_of(trials)
+        yield CaptionedFigure("scaling_laws", panels(trials, larger), caption)
+        fitted = fit_trials(trials)
         if fitted and len(fitted.names) == 2:
             caption = "Test loss of every run against its parameters, a line a training text: the one law of both."
-            yield Finding("grid", grid(trials, larger, fitted), caption)
+            yield CaptionedFigure("grid", grid(trials, larger, fitted), caption)
 
 
-def of(results: Sequence[Result]) -> list[Trial]:
+def read_trials(results: Sequence[Result]) -> list[SizedRun]:
     """Return the runs that have all that is needed, the smallest first."""
     return sorted((t for t in map(_trial, results) if t is not None), key=lambda t: (t.parameters, t.tokens))
 
 
-def apart(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
+def split_held_out(trials: Sequence[SizedRun]) -> tuple[list[SizedRun], list[SizedRun]]:
     """Return the trials that the laws are fitted to, and those of the model that is much larger than all others."""
     sizes = sorted({t.parameters for t in trials})
     if len(sizes) < 2 or sizes[-1] < HELD_OUT * sizes[-2]:
@@ -105,26 +105,26 @@ def apart(trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
     return [t for t in trials if t.parameters < sizes[-1]], [t for t in trials if t.parameters == sizes[-1]]
 
 
-def panel(trials: Sequence[Trial], name: str) -> list[Trial]:
+def panel_trials(trials: Sequence[SizedRun], name: str) -> list[SizedRun]:
     """Return the trials of a panel: those along `name` at the most of the other quantity."""
     other = "tokens" if name == "parameters" else "parameters"
     most = max((getattr(t, other) for t in trials), default=0)
     return [t for t in trials if getattr(t, other) == most]
 
 
-def law_of(trials: Sequence[Trial]) -> Fitted | None:
+def fit_trials(trials: Sequence[SizedRun]) -> TrialLaw | None:
     """Return the law of the parameters and tokens, or of the one of them that varies; None for too few runs."""
     names = tuple(n for n in ("parameters", "tokens") if len({getattr(t, n) for t in trials}) > 1)
-    law = fit([t.loss for t in trials], *([getattr(t, n) for t in trials] for n in names)) if names else None
-    return Fitted(law, names) if law else None
+    law = fit_law([t.loss for t in trials], *([getattr(t, n) for t in trials] for n in names)) if names else None
+    return TrialLaw(law, names) if law else None
 
 
-def line_of(along: Sequence[Trial], name: str) -> Line | None:
+def fit_panel(along: Sequence[SizedRun], name: str) -> LogLogLine | None:
     """Return the straight line through the trials of a panel; None for fewer than three sizes."""
-    return straight([t.loss for t in along], [getattr(t, name) for t in along])
+    return fit_line([t.loss for t in along], [getattr(t, name) for t in along])
 
 
-def frontier(trials: Sequence[Trial]) -> list[tuple[float, float]]:
+def frontier(trials: Sequence[SizedRun]) -> list[tuple[float, float]]:
     """Return the lower envelope of the validation curves: the least loss by the operations, a point a bin of them.
 
     It begins with the operations of the cheapest whole run: before them no run has done what it was made for. Points
@@ -141,62 +141,62 @@ def frontier(trials: Sequence[Trial]) -> list[tuple[float, float]]:
     return [bins[i] for i in sorted(bins)]
 
 
-def follows(trials: Sequence[Trial], fitted: Fitted | None, name: str) -> Claim:
+def follows(trials: Sequence[SizedRun], fitted: TrialLaw | None, name: str) -> Claim:
     """Return whether the test loss falls along a quantity, by more than noise, and as the law says."""
-    text, along = f"The test loss is a power law of {WORDS[name]}.", panel(trials, name)
-    line = line_of(along, name)
+    text, along = f"The test loss is a power law of {WORDS[name]}.", panel_trials(trials, name)
+    line = fit_panel(along, name)
     if fitted is None or line is None or name not in fitted.names:
-        return judged(text, None, f"It takes three sizes of it, and more runs than the law has values ({len(trials)}).")
+        return judge(text, None, f"It takes three sizes of it, and more runs than the law has values ({len(trials)}).")
     other = {"parameters": "tokens", "tokens": "parameters"}[name]
     where = f"over {len({getattr(t, name) for t in along})} values, {_range(along, name)}"
     grid = f"fitted to all {len(trials)} runs" + (f", {_range(trials, other)} {other}" if len(fitted.names) > 1 else "")
-    told = f"{_told(fitted.law, fitted.names.index(name))} {grid}; {where}, {_straight(line)}."
-    return judged(text, line.high < 0 and fitted.law.log_rms <= LEFT, told[0].upper() + told[1:])
+    evidence = f"{_told(fitted.law, fitted.names.index(name))} {grid}; {where}, {_straight(line)}."
+    return judge(text, line.high < 0 and fitted.law.log_rms <= LEFT, evidence[0].upper() + evidence[1:])
 
 
 def follows_compute(points: Sequence[tuple[float, float]]) -> Claim:
     """Return whether the least loss falls with the compute, and as a law says."""
     text = "The least validation loss is a power law of the compute."
     compute, losses = [c for c, _ in points], [loss for _, loss in points]
-    law, line = fit(losses, compute), straight(losses, compute)
+    law, line = fit_law(losses, compute), fit_line(losses, compute)
     if law is None or line is None:
-        return judged(text, None, f"It takes four points of the frontier; there are {len(points)}.")
-    told = (
+        return judge(text, None, f"It takes four points of the frontier; there are {len(points)}.")
+    evidence = (
         f"{_told(law)} fitted to {len(points)} points of the frontier, {compute[0]:.2g} to {compute[-1]:.2g} FLOP "
         f"(as if they were independent, which points of one run are not); {_straight(line)}."
     )
-    return judged(text, line.high < 0 and law.log_rms <= LEFT, told[0].upper() + told[1:])
+    return judge(text, line.high < 0 and law.log_rms <= LEFT, evidence[0].upper() + evidence[1:])
 
 
-def predicted(trials: Sequence[Trial], fitted: Fitted | None, larger: Sequence[Trial]) -> Claim:
+def predicts_larger(trials: Sequence[SizedRun], fitted: TrialLaw | None, larger: Sequence[SizedRun]) -> Claim:
     """Return whether every held-out run lies within its interval.
 
     An interval that holds the loss of the largest model of the fit too says nothing, and decides nothing.
     """
     text = "The run ten times larger lies within the interval that the law predicts."
     if fitted is None or not larger:
-        return judged(text, None, "It takes a law, and a run of at least five times the parameters of all others.")
+        return judge(text, None, "It takes a law, and a run of at least five times the parameters of all others.")
     best = min(t.loss for t in trials)
-    told, within, telling = [], [], []
+    scores, within, telling = [], [], []
     for trial in larger:
-        middle, (low, high) = float(fitted.law.loss(*fitted.at(trial))), fitted.law.interval(*fitted.at(trial))
+        middle, (low, high) = float(fitted.law.loss(*fitted.sizes(trial))), fitted.law.interval(*fitted.sizes(trial))
         within.append(low <= trial.loss <= high)
         telling.append(high < best)
-        told.append(f"{trial.loss:.4f}, predicted {middle:.4f} (95 % interval {low:.4f} to {high:.4f})")
+        scores.append(f"{trial.loss:.4f}, predicted {middle:.4f} (95 % interval {low:.4f} to {high:.4f})")
     biggest = max(trials, key=lambda t: t.flop)
     evidence = (
-        f"Test loss {'; '.join(told)}; Student's t, {fitted.law.freedom} degrees of freedom. It has "
+        f"Test loss {'; '.join(scores)}; Student's t, {fitted.law.freedom} degrees of freedom. It has "
         f"{larger[0].parameters:,.0f} parameters, {larger[0].parameters / biggest.parameters:.1f} times those of the "
         f"largest model of the fit, and took {larger[0].flop:.2g} FLOP, {larger[0].flop / biggest.flop:.1f} times as "
         f"many; the best test loss of the fit is {best:.4f}.{_by_the_line(trials, larger[0])}"
     )
-    return judged(text, all(within) if all(telling) or not all(within) else None, evidence)
+    return judge(text, all(within) if all(telling) or not all(within) else None, evidence)
 
 
-def _by_the_line(trials: Sequence[Trial], trial: Trial) -> str:
+def _by_the_line(trials: Sequence[SizedRun], trial: SizedRun) -> str:
     """Return what the straight line through the models trained on the same text says of a larger one."""
-    along = panel(trials, "parameters")
-    line = line_of(along, "parameters")
+    along = panel_trials(trials, "parameters")
+    line = fit_panel(along, "parameters")
     if line is None or along[0].tokens != trial.tokens:
         return ""
     low, high = line.interval(trial.parameters)
@@ -206,7 +206,7 @@ def _by_the_line(trials: Sequence[Trial], trial: Trial) -> str:
     )
 
 
-def slopes(line: Line) -> str:
+def slopes(line: LogLogLine) -> str:
     """Return a line's exponent with its interval."""
     return f"{-line.slope:.3f} ({-line.high:.3f} to {-line.low:.3f})"
 
@@ -214,7 +214,7 @@ def slopes(line: Line) -> str:
 def exponents(law: Law, i: int = 0) -> str:
     """Return an exponent with its interval.
 
-    >>> exponents(fit([1 + 4 / n**0.5 for n in (1, 4, 16, 64, 256)], [1, 4, 16, 64, 256]))
+    >>> exponents(fit_law([1 + 4 / n**0.5 for n in (1, 4, 16, 64, 256)], [1, 4, 16, 64, 256]))
     '0.500 (95 %: 0.500 to 0.500)'
     """
     low, high = law.exponent_interval(i)
@@ -228,16 +228,16 @@ def _told(law: Law, i: int = 0) -> str:
     )
 
 
-def _straight(line: Line) -> str:
+def _straight(line: LogLogLine) -> str:
     return f"a straight line, without a floor, has the exponent {slopes(line)} and leaves {100 * line.log_rms:.1f} %"
 
 
-def _range(trials: Sequence[Trial], name: str) -> str:
+def _range(trials: Sequence[SizedRun], name: str) -> str:
     values = [getattr(t, name) for t in trials]
     return f"{min(values):,.0f} to {max(values):,.0f}"
 
 
-def _trial(result: Result) -> Trial | None:
+def _trial(result: Result) -> SizedRun | None:
     """Return what the study reads of a run; None for one without a test loss or a count of operations."""
     summary, loss = result.summary, result.metrics.get("test/loss")
     flop, steps = summary.get("flop_per_step"), summary.get("steps")
@@ -245,7 +245,7 @@ def _trial(result: Result) -> Trial | None:
     if loss is None or not math.isfinite(loss) or not flop or not steps or not tokens:
         return None
     curve = tuple((float(flop) * step, value) for step, value in result.curves().get("val/loss", []) if step)
-    return Trial(float(summary["parameters"]), float(tokens), float(flop) * steps, loss, curve)
+    return SizedRun(float(summary["parameters"]), float(tokens), float(flop) * steps, loss, curve)
 
 
 def _all_tokens(result: Result) -> float | None:

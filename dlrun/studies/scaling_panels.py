@@ -8,10 +8,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlrun.analysis.figures.scale import between, power
-from dlrun.analysis.figures.style import BLACK, BLUE, COLOURS, MARKERS, ORANGE, RED, figure, styled
-from dlrun.studies.bands import STYLES
-from dlrun.studies.power_law import Line, fit
-from dlrun.studies.scaling_laws import Fitted, Trial, exponents, frontier, law_of, line_of, panel, slopes
+from dlrun.analysis.figures.style import BLACK, BLUE, COLOURS, MARKERS, ORANGE, RED, figure, style_context
+from dlrun.studies.power_law import LogLogLine, fit_law
+from dlrun.studies.scaling_laws import (
+    SizedRun,
+    TrialLaw,
+    exponents,
+    fit_panel,
+    fit_trials,
+    frontier,
+    panel_trials,
+    slopes,
+)
+from dlrun.studies.seed_bands import STYLES
 from dlrun.terminal.format import amount
 
 if TYPE_CHECKING:
@@ -29,25 +38,25 @@ TICKS = 7
 """So many losses at most are written beside an axis."""
 
 
-def panels(trials: Sequence[Trial], larger: Sequence[Trial]) -> Figure:
+def panels(trials: Sequence[SizedRun], larger: Sequence[SizedRun]) -> Figure:
     """Draw the loss against compute, data and parameters."""
-    fitted = law_of(trials)
-    with styled():
-        drawn = figure(13, 4.6)
-        compute, data, size = (drawn.add_subplot(1, 3, i + 1) for i in range(3))
+    fitted = fit_trials(trials)
+    with style_context():
+        fig = figure(13, 4.6)
+        compute, data, size = (fig.add_subplot(1, 3, i + 1) for i in range(3))
         _compute(compute, trials, larger)
         _along(data, "tokens", trials, [], fitted)
         _along(size, "parameters", trials, larger, fitted)
         for axes in (compute, data, size):
             axes.legend(loc="lower left", fontsize=10.5, handlelength=1.6)  # what falls leaves room there
-    return drawn
+    return fig
 
 
-def grid(trials: Sequence[Trial], larger: Sequence[Trial], fitted: Fitted) -> Figure:
+def grid(trials: Sequence[SizedRun], larger: Sequence[SizedRun], fitted: TrialLaw) -> Figure:
     """Draw every run and the one law of both quantities: across the parameters, a line a size of the text."""
-    with styled():
-        drawn = figure(8.2, 5.6)
-        axes = drawn.add_subplot()
+    with style_context():
+        fig = figure(8.2, 5.6)
+        axes = fig.add_subplot()
         ends = [t.parameters for t in (*trials, *larger)]
         for i, tokens in enumerate(sorted({t.tokens for t in trials})):
             row = [t for t in trials if t.tokens == tokens]
@@ -60,16 +69,18 @@ def grid(trials: Sequence[Trial], larger: Sequence[Trial], fitted: Fitted) -> Fi
             axes.scatter(*_points(larger, "parameters"), label="held out", **STAR)
         _scales(axes, ends, [t.loss for t in (*trials, *larger)])
         axes.set(xlabel=LABELS["parameters"], ylabel="test loss, nats a token")
-        told = [f"{EXPONENTS[n]} = {exponents(fitted.law, i)}" for i, n in enumerate(fitted.names)]
-        axes.legend(title="\n".join(told), loc="lower left", fontsize=11, title_fontsize=11, alignment="left")
-    return drawn
+        evidence = [f"{EXPONENTS[n]} = {exponents(fitted.law, i)}" for i, n in enumerate(fitted.names)]
+        axes.legend(title="\n".join(evidence), loc="lower left", fontsize=11, title_fontsize=11, alignment="left")
+    return fig
 
 
-def _along(axes: Axes, name: str, trials: Sequence[Trial], larger: Sequence[Trial], fitted: Fitted | None) -> None:
-    shown = panel(trials, name)
+def _along(
+    axes: Axes, name: str, trials: Sequence[SizedRun], larger: Sequence[SizedRun], fitted: TrialLaw | None
+) -> None:
+    shown = panel_trials(trials, name)
     known, beyond = ([getattr(t, name) for t in some] for some in (shown, larger))
     axes.plot(*_points(shown, name), "o", color=BLUE, ms=8, label="runs", zorder=4)
-    line = line_of(shown, name)
+    line = fit_panel(shown, name)
     if line:
         _law(axes, line.loss, known, beyond, f"{EXPONENTS[name]} = {slopes(line)}")
     if fitted and name in fitted.names:
@@ -85,7 +96,7 @@ def _along(axes: Axes, name: str, trials: Sequence[Trial], larger: Sequence[Tria
     axes.set(xlabel=LABELS[name], ylabel="test loss, nats a token")
 
 
-def _compute(axes: Axes, trials: Sequence[Trial], larger: Sequence[Trial]) -> None:
+def _compute(axes: Axes, trials: Sequence[SizedRun], larger: Sequence[SizedRun]) -> None:
     points = frontier(trials)
     for i, trial in enumerate(t for t in (*trials, *larger) if t.curve):
         style = "--" if trial in larger else "-"
@@ -99,7 +110,7 @@ def _compute(axes: Axes, trials: Sequence[Trial], larger: Sequence[Trial]) -> No
     if points:
         axes.plot(*zip(*points, strict=True), "o", color=BLUE, ms=7, label="frontier", zorder=4)
     compute, losses = [c for c, _ in points], [loss for _, loss in points]
-    law = fit(losses, compute)
+    law = fit_law(losses, compute)
     if law:
         _law(axes, law.loss, compute, [t.flop for t in larger], f"γ = {exponents(law).replace('95 %: ', '')}")
     ends = [(t.flop, t.curve[-1][1]) for t in larger if t.curve]
@@ -118,20 +129,20 @@ def _law(axes: Axes, law: Any, known: Sequence[float], beyond: Sequence[float], 
         axes.plot(x, law(x), "--", color=BLACK, linewidth=1.6, zorder=3)
 
 
-def _held_out(axes: Axes, trial: Trial, name: str, line: Line | None, fitted: Fitted | None) -> None:
+def _held_out(axes: Axes, trial: SizedRun, name: str, line: LogLogLine | None, fitted: TrialLaw | None) -> None:
     """Draw what was predicted of a trial, by the line a little before it and by the law a little behind."""
     x = getattr(trial, name)
     if line:
         _bar(axes, x / APART, line.interval(x), "-", BLACK)
     if fitted:
-        _bar(axes, x * APART, fitted.law.interval(*fitted.at(trial)), ":", RED)
+        _bar(axes, x * APART, fitted.law.interval(*fitted.sizes(trial)), ":", RED)
 
 
 def _bar(axes: Axes, x: float, ends: tuple[float, float], style: str, colour: str) -> None:
     axes.plot([x, x], ends, style, color=colour, linewidth=2, marker="_", ms=9, zorder=5)
 
 
-def _points(trials: Sequence[Trial], name: str) -> tuple[list[float], list[float]]:
+def _points(trials: Sequence[SizedRun], name: str) -> tuple[list[float], list[float]]:
     return [getattr(t, name) for t in trials], [t.loss for t in trials]
 
 
@@ -172,5 +183,8 @@ def _ticks(low: float, high: float) -> list[float]:
     >>> _ticks(2.3, 3.1)
     [2.4, 2.6, 2.8, 3.0]
     """
-    apart = next((step for step in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if (high - low) / step < TICKS), 5.0)
-    return [round(float(tick) * apart, 2) for tick in range(int(low / apart) + 1, int(high / apart) + 1)]
+    split_held_out = next((step for step in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if (high - low) / step < TICKS), 5.0)
+    return [
+        round(float(tick) * split_held_out, 2)
+        for tick in range(int(low / split_held_out) + 1, int(high / split_held_out) + 1)
+    ]

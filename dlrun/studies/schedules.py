@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlrun.analysis.figures.scale import plain_ticks, words
-from dlrun.analysis.figures.style import BLACK, COLOURS, MARKERS, figure, styled
-from dlrun.analysis.statistics import LEVEL, interval
+from dlrun.analysis.figures.scale import axis_label, plain_ticks
+from dlrun.analysis.figures.style import BLACK, COLOURS, MARKERS, figure, style_context
+from dlrun.analysis.statistics import LEVEL, confidence_interval
 from dlrun.storage.results import Result
-from dlrun.studies.bands import bands
-from dlrun.studies.study import Claim, Finding, judged
-from dlrun.studies.table import Table, by_value, common, least, means, values
+from dlrun.studies.seed_bands import draw_tables
+from dlrun.studies.study import CaptionedFigure, Claim, judge
+from dlrun.studies.table import MetricTable, all_values, argmin, common_seeds, means, tabulate
 
 __all__ = ["Schedules"]
 
@@ -36,26 +36,26 @@ class Schedules:
         """Return whether some schedule beats the best constant rate."""
         return [beats_constant(self._tables(results), self.metric)]
 
-    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+    def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
         """Yield the metric against the rate, a line a schedule, and each schedule's best beside the constant's."""
         tables = self._tables(results)
         if tables:
             caption = (
-                f"{words(self.metric).capitalize()} at the end of the budget: median and range over the seeds against "
-                "the rate, and every seed at each schedule's best rate, the bar their mean."
+                f"{axis_label(self.metric).capitalize()} at the end of the budget: median and range over the seeds "
+                "against the rate, and every seed at each schedule's best rate, the bar their mean."
             )
-            yield Finding("schedules", drawn(tables, self.metric), caption)
+            yield CaptionedFigure("schedules", draw(tables, self.metric), caption)
 
-    def _tables(self, results: Sequence[Result]) -> dict[str, Table]:
+    def _tables(self, results: Sequence[Result]) -> dict[str, MetricTable]:
         """Return the metric by schedule, then by rate and seed."""
         names = dict.fromkeys(str(result.value(KEY)) for result in results)
         found = {
-            name: by_value([r for r in results if r.value(KEY) == name], "optimizer.lr", self.metric) for name in names
+            name: tabulate([r for r in results if r.value(KEY) == name], "optimizer.lr", self.metric) for name in names
         }
         return {name.rpartition(".")[2].replace("_", " "): table for name, table in found.items() if table}
 
 
-def beats_constant(tables: dict[str, Table], metric: str) -> Claim:
+def beats_constant(tables: dict[str, MetricTable], metric: str) -> Claim:
     """Return whether a schedule, at its best rate, is better than the constant rate at its best.
 
     The best constant rate has to lie inside those tried. For each seed the best rates are those of the
@@ -65,12 +65,12 @@ def beats_constant(tables: dict[str, Table], metric: str) -> Claim:
     text = "A schedule beats every constant rate at the same budget."
     constant = tables.get(CONSTANT, {})
     others = {name: table for name, table in tables.items() if name != CONSTANT}
-    seeds = [s for s in common(constant) if all(s in common(table) for table in others.values())]
+    seeds = [s for s in common_seeds(constant) if all(s in common_seeds(table) for table in others.values())]
     if not others or not constant or len(seeds) < 3:
-        return judged(text, None, "It takes a constant rate, a schedule, and three common seeds.")
-    rate = least(means(constant, seeds))
+        return judge(text, None, "It takes a constant rate, a schedule, and three common seeds.")
+    rate = argmin(means(constant, seeds))
     if rate in (min(constant), max(constant)):
-        return judged(
+        return judge(
             text, None, f"The best constant rate, {rate:g}, is at an end of those tried: give rates beyond it."
         )
     level, base = 1 - (1 - LEVEL) / len(others), held_out(constant, seeds)
@@ -80,7 +80,7 @@ def beats_constant(tables: dict[str, Table], metric: str) -> Claim:
     for name, table in others.items():
         own = held_out(table, seeds)
         differences = [own[seed] - base[seed] for seed in seeds]
-        low, high = interval(differences, level)
+        low, high = confidence_interval(differences, level)
         told.append(
             f"{name} {sum(differences) / len(seeds):+.3g} ({low:+.3g} to {high:+.3g}, rate {_best(table, seeds)})"
         )
@@ -91,43 +91,45 @@ def beats_constant(tables: dict[str, Table], metric: str) -> Claim:
         f"The best constant rate, {_best(constant, seeds)}, has {metric} {mean:.4g}; against it, {level:.1%} intervals "
         f"over {len(seeds)} seeds: {'; '.join(told)}."
     )
-    return judged(text, True if min(highs) < 0 else False if min(lows) >= 0 else None, evidence)
+    return judge(text, True if min(highs) < 0 else False if min(lows) >= 0 else None, evidence)
 
 
-def held_out(table: Table, seeds: Sequence[int]) -> dict[int, float]:
+def held_out(table: MetricTable, seeds: Sequence[int]) -> dict[int, float]:
     """Return each seed's value at the rate that is best on the other seeds.
 
     >>> held_out({0.1: {0: 1.0, 1: 3.0}, 0.2: {0: 2.0, 1: 2.0}}, [0, 1])
     {0: 2.0, 1: 3.0}
     """
-    return {s: table[least(means(table, [other for other in seeds if other != s]))][s] for s in seeds}
+    return {s: table[argmin(means(table, [other for other in seeds if other != s]))][s] for s in seeds}
 
 
-def drawn(tables: dict[str, Table], metric: str) -> Figure:
+def draw(tables: dict[str, MetricTable], metric: str) -> Figure:
     """Draw the metric against the rate, a line a schedule, and beside it every seed at the schedule's best rate."""
-    with styled():
-        made = figure(14.5, 4.8)
-        left, right = made.add_subplot(1, 2, 1), made.add_subplot(1, 2, 2)
-        bands(left, tables)
+    with style_context():
+        fig = figure(14.5, 4.8)
+        left, right = fig.add_subplot(1, 2, 1), fig.add_subplot(1, 2, 2)
+        draw_tables(left, tables)
         rates = sorted({rate for table in tables.values() for rate in table})
-        left.set(xscale="log", yscale="log", xlabel="learning rate (the largest of the schedule)", ylabel=words(metric))
-        plain_ticks(left.yaxis, values(tables))
+        left.set(
+            xscale="log", yscale="log", xlabel="learning rate (the largest of the schedule)", ylabel=axis_label(metric)
+        )
+        plain_ticks(left.yaxis, all_values(tables))
         left.set_xticks(rates, [f"{rate:g}" for rate in rates])
         left.xaxis.minorticks_off()
         _at_best(right, tables)
-        right.set(ylabel=f"{words(metric)} at the best rate")
-        made.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6)
-    return made
+        right.set(ylabel=f"{axis_label(metric)} at the best rate")
+        fig.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=6)
+    return fig
 
 
-def _at_best(axes: Axes, tables: dict[str, Table]) -> None:
+def _at_best(axes: Axes, tables: dict[str, MetricTable]) -> None:
     for i, table in enumerate(tables.values()):
-        values = [*table[least(means(table))].values()]
+        values = [*table[argmin(means(table))].values()]
         axes.scatter([i] * len(values), values, s=36, color=COLOURS[i % len(COLOURS)], marker=MARKERS[i], zorder=3)
         axes.plot([i - 0.3, i + 0.3], [float(np.mean(values))] * 2, color=BLACK, linewidth=1.6)
-    named = [f"{name.replace(' ', chr(10))}\n{least(means(table)):g}" for name, table in tables.items()]
+    named = [f"{name.replace(' ', chr(10))}\n{argmin(means(table)):g}" for name, table in tables.items()]
     axes.set_xticks(range(len(named)), named, fontsize=11)
 
 
-def _best(table: Table, seeds: Sequence[int]) -> str:
-    return f"{least(means(table, seeds)):g}"
+def _best(table: MetricTable, seeds: Sequence[int]) -> str:
+    return f"{argmin(means(table, seeds)):g}"

@@ -9,10 +9,10 @@ from math import isfinite
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from dlrun.analysis.figures.scale import scale_y, words
-from dlrun.analysis.figures.style import BLACK, BLUE, figure, styled
+from dlrun.analysis.figures.scale import axis_label, scale_y
+from dlrun.analysis.figures.style import BLACK, BLUE, figure, style_context
 from dlrun.storage.results import Result
-from dlrun.studies.study import Claim, Finding
+from dlrun.studies.study import CaptionedFigure, Claim
 
 __all__ = ["SearchHistory"]
 
@@ -31,12 +31,14 @@ class SearchHistory:
         """Return none."""
         return []
 
-    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+    def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
         """Yield the history, if there are two points of it."""
         points = history(results, self.monitor)
         if len(points) > 1:
             caption = "Each trial that finished, its mean over the seeds, and the best so far. Gaps: pruned or failed."
-            yield Finding("search", drawn(points, self.monitor, best=max if self.higher_is_better else min), caption)
+            yield CaptionedFigure(
+                "search", draw(points, self.monitor, best=max if self.higher_is_better else min), caption
+            )
 
 
 def history(results: Sequence[Result], monitor: str) -> list[tuple[int, float]]:
@@ -48,19 +50,19 @@ def history(results: Sequence[Result], monitor: str) -> list[tuple[int, float]]:
     return [(rs[0].job.n + 1, fmean(r.metrics[monitor] for r in rs)) for rs in groups.values()]
 
 
-def drawn(points: Sequence[tuple[int, float]], monitor: str, *, best: Callable[[float, float], float]) -> Figure:
+def draw(points: Sequence[tuple[int, float]], monitor: str, *, best: Callable[[float, float], float]) -> Figure:
     """Draw the points, and the best so far as steps."""
     from matplotlib.ticker import MaxNLocator
 
     numbers, values = zip(*points, strict=True)
     so_far = [*accumulate(values, best)]
-    with styled():
-        shown = figure(6.8, 4.2)
-        axes = shown.add_subplot()
+    with style_context():
+        fig = figure(6.8, 4.2)
+        axes = fig.add_subplot()
         axes.plot(numbers, values, "o", color=BLUE, markersize=7, fillstyle="none", label="trial")
         axes.step(numbers, so_far, where="post", color=BLACK, label="best so far")
         scale_y(axes, values, monitor)
-        axes.set(xlabel="job, in the order of the search", ylabel=words(monitor))
+        axes.set(xlabel="job, in the order of the search", ylabel=axis_label(monitor))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
-    return shown
+    return fig

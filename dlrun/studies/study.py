@@ -24,7 +24,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Finding:
+class CaptionedFigure:
     """A figure of a study: its file's name without an ending, and what it shows in a sentence."""
 
     name: str
@@ -42,14 +42,14 @@ class Study(Protocol):
     def claims(self, results: Sequence[Result]) -> list[Claim]:
         """Return what was claimed, checked against the runs."""
 
-    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+    def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
         """Yield the figures that the study is known for."""
 
 
-def judged(text: str, holds: bool | None, evidence: str) -> Claim:
+def judge(text: str, holds: bool | None, evidence: str) -> Claim:
     """Return a claim; `holds` is None where the runs cannot decide it.
 
-    >>> judged("the training error never rises", None, "one degree only").verdict
+    >>> judge("the training error never rises", None, "one degree only").verdict
     'undecided'
     """
     verdict: Verdict = "undecided" if holds is None else "held" if holds else "not held"

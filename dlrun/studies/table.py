@@ -10,16 +10,16 @@ import numpy as np
 
 from dlrun.storage.results import Result
 
-Table = dict[Any, dict[int, float]]
+MetricTable = dict[Any, dict[int, float]]
 """A metric by the value of a swept key, then by the seed."""
 
 
-def by_value(results: Sequence[Result], key: str, metric: Callable[[Result], float | None] | str) -> Table:
+def tabulate(results: Sequence[Result], key: str, metric: Callable[[Result], float | None] | str) -> MetricTable:
     """Return a metric of the runs by their value of `key`, numbers ascending, and by their seed.
 
     `metric` is a name (`val/error`), or a function of the run. Runs that do not have it are left out.
     """
-    found: Table = {}
+    found: MetricTable = {}
     for result in results:
         value = result.metrics.get(metric) if isinstance(metric, str) else metric(result)
         if value is not None:
@@ -27,16 +27,16 @@ def by_value(results: Sequence[Result], key: str, metric: Callable[[Result], flo
     return dict(sorted(found.items())) if all(isinstance(v, int | float) for v in found) else found
 
 
-def common(table: Table) -> list[int]:
+def common_seeds(table: MetricTable) -> list[int]:
     """Return the seeds that every value has.
 
-    >>> common({1: {0: 0.5, 1: 0.4}, 2: {1: 0.3, 2: 0.2}})
+    >>> common_seeds({1: {0: 0.5, 1: 0.4}, 2: {1: 0.3, 2: 0.2}})
     [1]
     """
     return sorted(set.intersection(*(set(row) for row in table.values()))) if table else []
 
 
-def means(table: Table, seeds: Sequence[int] | None = None) -> dict[Any, float]:
+def means(table: MetricTable, seeds: Sequence[int] | None = None) -> dict[Any, float]:
     """Return the mean over the seeds by value; what is not finite makes its mean infinite.
 
     >>> means({1: {0: 0.5, 1: 0.25}, 2: {0: float("nan")}})
@@ -45,23 +45,23 @@ def means(table: Table, seeds: Sequence[int] | None = None) -> dict[Any, float]:
     return {value: _mean([row[s] for s in (row if seeds is None else seeds)]) for value, row in table.items()}
 
 
-def medians(table: Table) -> dict[Any, float]:
+def medians(table: MetricTable) -> dict[Any, float]:
     """Return the median over the seeds by value."""
     return {value: float(np.median([*row.values()])) for value, row in table.items()}
 
 
-def values(tables: Mapping[str, Table]) -> list[float]:
+def all_values(tables: Mapping[str, MetricTable]) -> list[float]:
     """Return every value of some tables.
 
-    >>> values({"training": {1: {0: 0.5}}, "test": {1: {0: 0.6}, 2: {0: 0.7}}})
+    >>> all_values({"training": {1: {0: 0.5}}, "test": {1: {0: 0.6}, 2: {0: 0.7}}})
     [0.5, 0.6, 0.7]
     """
     return [value for table in tables.values() for row in table.values() for value in row.values()]
 
 
-def least(values: Mapping[Any, float]) -> Any:
+def argmin(all_values: Mapping[Any, float]) -> Any:
     """Return the key of the smallest value, the first of several."""
-    return min(values, key=lambda key: values[key])
+    return min(all_values, key=lambda key: all_values[key])
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
@@ -76,10 +76,10 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
     return round(float(a @ b) / size, 12) if size else math.nan
 
 
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values and np.isfinite(values).all() else math.inf
+def _mean(all_values: Sequence[float]) -> float:
+    return float(np.mean(all_values)) if all_values and np.isfinite(all_values).all() else math.inf
 
 
-def _ranks(values: Sequence[float]) -> np.ndarray[Any, Any]:
-    given = np.asarray(values, dtype=np.float64)
+def _ranks(all_values: Sequence[float]) -> np.ndarray[Any, Any]:
+    given = np.asarray(all_values, dtype=np.float64)
     return np.array([(given < v).sum() + ((given == v).sum() - 1) / 2 for v in given])

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dlrun import tracking
-from dlrun.report.terminal import closing
-from dlrun.report.writing import write
+from dlrun.report.terminal_text import terminal_text
+from dlrun.report.write import write
 from dlrun.storage import manifest
 from dlrun.storage.manifest import Manifest
 from dlrun.storage.results import Result
@@ -137,7 +137,7 @@ def _report(runner: SweepRunner) -> Path | None:
 
 def _closing(sweep: SweepDir) -> str:
     try:
-        return closing(sweep)
+        return terminal_text(sweep)
     except Exception as error:
         return f"{sweep.path}  ({type(error).__name__}: {error})"
 

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.analysis import figures
-from dlrun.analysis.figures.classes import confusion, pixels, table, worst_mistakes
+from dlrun.analysis.figures.classes import confusion, confusion_counts, pixels, worst_mistakes
 from dlrun.analysis.figures.curves import learning_curves, schedule
 from dlrun.analysis.figures.functions import fit_1d, plane
 from dlrun.analysis.figures.style import save
-from dlrun.analysis.figures.text import by_position, groups
+from dlrun.analysis.figures.text import loss_by_position, position_groups
 from dlrun.datasets.language.windows import Windows
 from dlrun.engine.evaluation import Collected
 from dlrun.losses.cross_entropy import cross_entropy
@@ -89,7 +89,7 @@ def test_a_metric_that_is_the_loss_gets_no_panel() -> None:
 
 def test_confusion_counts() -> None:
     targets, predictions = torch.tensor([0, 0, 1, 2, 2]), torch.tensor([0, 1, 1, 2, 0])
-    assert table(targets, predictions).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
+    assert confusion_counts(targets, predictions).tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 1]]
     axes = confusion(targets, predictions, ["cat", "dog", "owl"]).axes[0]
     assert axes.get_title() == "2 of 5 wrong (40.00%)"
     assert [t.get_text() for t in axes.get_yticklabels()] == ["cat", "dog", "owl"]
@@ -173,7 +173,7 @@ def test_a_run_on_text_gets_its_loss_by_position(run: RunDir) -> None:
         model.weight.zero_()  # knows nothing: log 7 everywhere
     losses = cross_entropy(model.eval(), Batch(torch.zeros(3, 9).long(), torch.ones(3, 9).long())).detach()
     assert losses.ndim == 0
-    axes = by_position(losses.expand(3, 9), 7).axes[0]
+    axes = loss_by_position(losses.expand(3, 9), 7).axes[0]
     assert axes.lines[1].get_ydata() == pytest.approx([math.log(7)] * 9)
     short = Data("text", spec, windows, windows.first(1).first(1), None, "")
     assert len(figures.draw(run, data=short, model=model, best_step=None)) == 3
@@ -181,7 +181,7 @@ def test_a_run_on_text_gets_its_loss_by_position(run: RunDir) -> None:
 
 def test_positions_are_grouped_without_a_gap() -> None:
     for n in (1, 4, 9, 64, 1024):
-        found = groups(n)
+        found = position_groups(n)
         assert [begin for begin, _ in found] == [0, *(end for _, end in found[:-1])]
         assert found[-1][1] == n
 

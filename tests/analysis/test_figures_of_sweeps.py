@@ -11,10 +11,10 @@ from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 
 from dlrun.analysis.figures.against import against, heat
-from dlrun.analysis.figures.bands import LEGIBLE, Bundle, aligned, bands
+from dlrun.analysis.figures.bands import LEGIBLE, GroupCurves, align, bands
 from dlrun.analysis.figures.pairs import pairs
 from dlrun.analysis.figures.parallel import parallel
-from dlrun.analysis.figures.ranking import MOST, Row, ranking
+from dlrun.analysis.figures.ranking import MAX_GROUPS, Row, ranking
 from dlrun.analysis.figures.scale import plain_ticks
 from dlrun.analysis.figures.style import figure, save
 from dlrun.analysis.statistics import spread
@@ -23,26 +23,26 @@ from dlrun.analysis.statistics import spread
 def test_curves_of_the_same_steps_are_their_median_and_range() -> None:
     values = np.random.default_rng(0).random((5, 7))
     steps = [10 * i for i in range(7)]
-    found = aligned([list(zip(steps, row, strict=True)) for row in values])
+    found = align([list(zip(steps, row, strict=True)) for row in values])
     assert found[0].tolist() == steps
     np.testing.assert_allclose(found[1:], [np.median(values, 0), values.min(0), values.max(0)])
 
 
 def test_curves_of_other_steps_are_straight_between_their_points_and_nothing_outside() -> None:
-    steps, middle, low, high = aligned([[(0, 0.0), (10, 1.0)], [(0, 0.0), (5, 1.0)], [(0, 0.0), (5, 1.0), (20, 9.0)]])
+    steps, middle, low, high = align([[(0, 0.0), (10, 1.0)], [(0, 0.0), (5, 1.0)], [(0, 0.0), (5, 1.0), (20, 9.0)]])
     assert steps.tolist() == [0, 5, 10]  # only one of three reaches 20
     assert (middle.tolist(), low.tolist()) == ([0.0, 1.0, pytest.approx(1.0 + 4 / 3)], [0.0, 0.5, 1.0])
     assert high[1] == 1.0
 
 
 def test_what_is_not_finite_is_no_point_of_a_curve() -> None:
-    steps, middle, *_ = aligned([[(1, 2.0), (2, math.nan), (3, 4.0)]])
+    steps, middle, *_ = align([[(1, 2.0), (2, math.nan), (3, 4.0)]])
     assert (steps.tolist(), middle.tolist()) == ([1, 2, 3], [2.0, 3.0, 4.0])
-    assert all(len(part) == 0 for part in aligned([[(1, math.inf)]]))
+    assert all(len(part) == 0 for part in align([[(1, math.inf)]]))
 
 
 def test_more_groups_than_can_be_told_apart_are_grey() -> None:
-    bundle = [Bundle(f"g{i}", [{"val/loss": [(1, 2.0 + i), (2, 1.0 + i)]}]) for i in range(LEGIBLE + 3)]
+    bundle = [GroupCurves(f"g{i}", [{"val/loss": [(1, 2.0 + i), (2, 1.0 + i)]}]) for i in range(LEGIBLE + 3)]
     drawn = bands(bundle, ["val/loss"], title="lr")
     lines = drawn.axes[0].get_lines()
     assert len(lines) == LEGIBLE + 3
@@ -55,7 +55,7 @@ def test_more_groups_than_can_be_told_apart_are_grey() -> None:
 
 def test_training_and_validation_loss_share_their_scale() -> None:
     run = {"train/loss": [(1, 1.0), (2, 0.001)], "val/loss": [(1, 1.0), (2, 0.5)], "val/error": [(1, 0.5), (2, 0.4)]}
-    drawn = bands([Bundle("g", [run])], ["train/loss", "val/loss", "val/error"])
+    drawn = bands([GroupCurves("g", [run])], ["train/loss", "val/loss", "val/error"])
     assert [axes.get_yscale() for axes in drawn.axes] == ["log", "log", "linear"]
     assert [axes.get_ylabel() for axes in drawn.axes] == ["training loss", "validation loss", "validation error"]
 
@@ -69,7 +69,7 @@ def labels(axis: Axis) -> list[str]:
 
 def test_each_panel_of_a_shared_scale_has_ticks_of_its_own() -> None:
     run = {"train/loss": [(1, 2.0), (2, 0.005)], "val/loss": [(1, 1.9), (2, 0.55)]}
-    drawn = bands([Bundle("g", [run])], ["train/loss", "val/loss"])
+    drawn = bands([GroupCurves("g", [run])], ["train/loss", "val/loss"])
     drawn.draw_without_rendering()
     assert [axes.get_yscale() for axes in drawn.axes] == ["log", "log"]
     assert labels(drawn.axes[0].yaxis) == ["0.01", "0.1", "1"]
@@ -91,7 +91,7 @@ def test_logarithmic_ticks_are_plain_and_several_at_any_range() -> None:
 def test_the_panels_keep_their_height_beside_a_long_legend() -> None:
     heights = []
     for n, label in ((2, "schedule=constant, lr=0.00"), (LEGIBLE, "schedule=constant, lr=0.00"), (2 * LEGIBLE, "")):
-        runs = [Bundle(f"{label}{i}", [{"val/loss": [(1, 2.0), (2, 1.0)]}]) for i in range(n)]
+        runs = [GroupCurves(f"{label}{i}", [{"val/loss": [(1, 2.0), (2, 1.0)]}]) for i in range(n)]
         drawn = bands(runs, ["val/loss"])
         drawn.draw_without_rendering()
         heights.append(drawn.axes[0].get_window_extent().height)
@@ -172,7 +172,7 @@ def test_a_ranking_shows_runs_mean_and_interval() -> None:
     assert list(bar.get_xdata()) == [found.low, found.high]
     assert list(mean.get_xdata()) == [pytest.approx(0.2)]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["★ a", "b"]
-    assert len(ranking([Row(str(i), [1.0], spread([1.0])) for i in range(99)], "x").axes[0].get_yticks()) == MOST
+    assert len(ranking([Row(str(i), [1.0], spread([1.0])) for i in range(99)], "x").axes[0].get_yticks()) == MAX_GROUPS
 
 
 def test_pairs_join_the_runs_of_a_seed() -> None:

@@ -8,7 +8,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from dlrun.analysis.statistics import BOOTSTRAPPED, Difference, interval, paired, spread, verdict
+from dlrun.analysis.statistics import (
+    BOOTSTRAP_FROM,
+    Difference,
+    confidence_interval,
+    describe_difference,
+    paired_difference,
+    spread,
+)
 
 NAN, INF = math.nan, math.inf
 
@@ -44,17 +51,17 @@ def test_what_is_not_finite_is_counted_and_is_the_worst() -> None:
 
 def test_few_values_get_students_interval() -> None:
     # t(0.975) of 4 degrees of freedom is 2.776
-    low, high = interval([1.0, 2.0, 3.0, 4.0, 5.0])
+    low, high = confidence_interval([1.0, 2.0, 3.0, 4.0, 5.0])
     half = 2.7764451 * math.sqrt(2.5) / math.sqrt(5)
     assert (low, high) == (pytest.approx(3 - half), pytest.approx(3 + half))
-    assert all(map(math.isnan, interval([1.0])))
-    assert interval([2.0, 2.0]) == (2.0, 2.0)
+    assert all(map(math.isnan, confidence_interval([1.0])))
+    assert confidence_interval([2.0, 2.0]) == (2.0, 2.0)
 
 
 def test_many_values_get_a_bootstrap_that_follows_their_skew_and_repeats() -> None:
-    values = np.exp(np.linspace(-1.5, 1.5, BOOTSTRAPPED))
-    low, high = interval(values)
-    assert (low, high) == interval(values)
+    values = np.exp(np.linspace(-1.5, 1.5, BOOTSTRAP_FROM))
+    low, high = confidence_interval(values)
+    assert (low, high) == confidence_interval(values)
     assert high - values.mean() > values.mean() - low
     assert values.min() <= low < high <= values.max()
 
@@ -75,18 +82,18 @@ def test_an_interval_of_skewed_values_is_not_far_off() -> None:
 
 def _coverage(n: int, draw: Callable[[np.random.Generator, int], np.ndarray], trials: int) -> float:
     random = np.random.default_rng(n)
-    found = [interval(draw(random, n)) for _ in range(trials)]
+    found = [confidence_interval(draw(random, n)) for _ in range(trials)]
     return sum(low <= 0 <= high for low, high in found) / trials
 
 
 def test_a_difference_is_paired_by_seed() -> None:
     first, second = {0: 1.0, 1: 2.0, 2: 4.0, 7: 9.0}, {2: 3.5, 0: 0.25, 1: 1.0, 8: 0.0}
-    found = paired(first, second)
+    found = paired_difference(first, second)
     assert found.each == {0: -0.75, 1: -1.0, 2: -0.5}
     assert found.mean == pytest.approx(-0.75)
-    assert (found.low, found.high) == interval([-0.75, -1.0, -0.5])
+    assert (found.low, found.high) == confidence_interval([-0.75, -1.0, -0.5])
     assert found.gain == pytest.approx(0.75)
-    assert found.told_apart is True
+    assert found.significant is True
 
 
 def test_pairing_finds_what_the_seeds_hide() -> None:
@@ -94,19 +101,19 @@ def test_pairing_finds_what_the_seeds_hide() -> None:
     noise = np.random.default_rng(1).normal(0, 0.01, 5)
     first = dict(enumerate(seeds))
     second = dict(enumerate(seeds - 0.1 + noise))
-    assert paired(first, second).told_apart
+    assert paired_difference(first, second).significant
     assert spread([*first.values()]).low < spread([*second.values()]).high  # the two groups overlap
 
 
 def test_a_seed_without_a_finite_value_is_left_out_and_said() -> None:
-    found = paired({0: 1.0, 1: INF, 2: 1.0}, {0: 2.0, 1: INF, 2: 2.5})
+    found = paired_difference({0: 1.0, 1: INF, 2: 1.0}, {0: 2.0, 1: INF, 2: 2.5})
     assert (found.n, found.broken) == (2, 1)
-    assert "1 more had no finite value" in verdict(found, metric="val/loss")
+    assert "1 more seed has no finite value" in describe_difference(found, metric="val/loss")
 
 
 def _found(*differences: float, higher: bool = False) -> Difference:
     zero = dict.fromkeys(range(len(differences)), 0.0)
-    return paired(zero, dict(enumerate(differences)), higher_is_better=higher)
+    return paired_difference(zero, dict(enumerate(differences)), higher_is_better=higher)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +122,7 @@ def _found(*differences: float, higher: bool = False) -> Difference:
         (_found(), "no common seed"),
         (_found(0.5), "says nothing about seed noise"),
         (_found(0.0, 0.0, 0.0), "have the same val/error on each of 3 seeds"),
-        (_found(0.1, -0.1, 0.05), "cannot be told from seed noise"),
+        (_found(0.1, -0.1, 0.05), "No significant difference"),
         (_found(0.1, 0.11, 0.12), "B is worse than A"),
         (_found(-0.1, -0.11, -0.12), "B is better than A"),
         (_found(0.1, 0.11, 0.12, higher=True), "B is better than A"),
@@ -124,4 +131,4 @@ def _found(*differences: float, higher: bool = False) -> Difference:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_the_words_follow_the_interval(found: Difference, words: str) -> None:
-    assert words in verdict(found, metric="val/error", first="A", second="B")
+    assert words in describe_difference(found, metric="val/error", first="A", second="B")

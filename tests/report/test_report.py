@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlrun.report.claims import checked
+from dlrun.report.claims import check
 from dlrun.report.contents import contents
 from dlrun.report.document import Heading, Paragraph, Table
+from dlrun.report.figures import sweep_figures
 from dlrun.report.html import html
 from dlrun.report.markdown import markdown
-from dlrun.report.overview import overview
-from dlrun.report.pictures import pictures
-from dlrun.report.terminal import closing
-from dlrun.report.writing import write
+from dlrun.report.overview import read_overview
+from dlrun.report.terminal_text import terminal_text
+from dlrun.report.write import write
 from dlrun.storage.results import Result
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.studies.study import Claim, Finding, judged
+from dlrun.studies.study import CaptionedFigure, Claim, judge
 from tests.made_sweeps import group_of, made_sweep
 
 RATES, SEEDS = [0.01, 0.1, 1.0], [0, 1, 2, 3]
@@ -69,7 +69,7 @@ def page(sweep: SweepDir) -> str:
 
 
 def test_groups_are_ranked_by_their_means(sweep: SweepDir) -> None:
-    groups = overview(sweep).groups
+    groups = read_overview(sweep).groups
     assert [group.label for group in groups] == ["optimizer.lr=0.1", "optimizer.lr=0.01", "optimizer.lr=1.0"]
     values = np.array([errors({"optimizer.lr": 0.1, "seed": seed})["val/error"] for seed in SEEDS])
     best = groups[0].spread
@@ -86,7 +86,7 @@ def test_the_page_says_what_was_asked_and_what_came_of_it(sweep: SweepDir) -> No
     assert "| 9 | optimizer.lr=1.0 seed=1 | failed | NonFinite: no | finite loss at step 7 |" in text
     assert "dlrun resume abcd --retry-failed" in text
     assert "the lowest mean val/error over its seeds" in text
-    assert "`optimizer.lr=0.1` is better than `optimizer.lr=0.01`, the next," in text
+    assert "`optimizer.lr=0.1` is better than the runner-up `optimizer.lr=0.01`" in text
     assert "Student's t" in text
 
 
@@ -114,7 +114,7 @@ def mse(values: dict[str, Any]) -> dict[str, float]:
 def test_one_seed_a_group_says_what_it_cannot_show(tmp_path: Path) -> None:
     sweep = made_sweep(tmp_path / "s", {"optimizer.lr": RATES, "seed": [0]}, errors)
     text = page(sweep)
-    assert "no difference between groups can be told from seed noise" in text
+    assert "seed=range(5)" in text
     assert "±" not in text
 
 
@@ -162,8 +162,8 @@ def test_the_html_page_needs_no_other_file(sweep: SweepDir) -> None:
 def test_a_sweep_gets_the_figures_that_suit_its_variables(
     tmp_path: Path, grid: dict[str, Any], names: list[str]
 ) -> None:
-    seen = overview(made_sweep(tmp_path / "s", {**grid, "seed": [0, 1]}, errors))
-    assert [finding.name for source in pictures(seen) for finding in source()] == names
+    seen = read_overview(made_sweep(tmp_path / "s", {**grid, "seed": [0, 1]}, errors))
+    assert [finding.name for source in sweep_figures(seen) for finding in source()] == names
 
 
 def test_a_random_search_gets_dots_and_no_map(tmp_path: Path) -> None:
@@ -172,8 +172,10 @@ def test_a_random_search_gets_dots_and_no_map(tmp_path: Path) -> None:
         same = RATES.index(values["optimizer.lr"]) == values["model.width"]
         return errors(values) if same else {"status": "pruned"}
 
-    seen = overview(made_sweep(tmp_path / "s", {"optimizer.lr": RATES, "model.width": [0, 1, 2], "seed": [0]}, drawn))
-    found = {finding.name: finding for source in pictures(seen) for finding in source()}
+    seen = read_overview(
+        made_sweep(tmp_path / "s", {"optimizer.lr": RATES, "model.width": [0, 1, 2], "seed": [0]}, drawn)
+    )
+    found = {finding.name: finding for source in sweep_figures(seen) for finding in source()}
     assert [*found] == ["ranking", "against-optimizer.lr", "against-model.width", "parallel"]
     assert not found["against-model.width"].figure.axes[0].get_lines()
     assert "line" not in found["against-model.width"].caption
@@ -189,7 +191,7 @@ def test_a_report_written_again_is_the_same(sweep: SweepDir) -> None:
 def test_nothing_finished_is_a_report_too(tmp_path: Path) -> None:
     sweep = made_sweep(tmp_path / "s", {"optimizer.lr": RATES, "seed": [0]}, lambda values: {})
     assert "No run has finished" in page(sweep)
-    assert "3 missing" in closing(sweep)
+    assert "3 missing" in terminal_text(sweep)
 
 
 def test_a_diverged_run_is_counted_not_averaged(tmp_path: Path) -> None:
@@ -211,14 +213,14 @@ class Study:
     def claims(self, results: Sequence[Result]) -> list[Claim]:
         if self.fails:
             raise ValueError("no")
-        return [judged("the error falls", self.holds, f"{len(results)} runs")]
+        return [judge("the error falls", self.holds, f"{len(results)} runs")]
 
-    def figures(self, results: Sequence[Result]) -> Iterator[Finding]:
+    def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
         from dlrun.analysis.figures.style import figure
 
         drawn = figure(3, 3)
         drawn.add_subplot().plot([1, 2])
-        yield Finding("own", drawn, "What the study shows.")
+        yield CaptionedFigure("own", drawn, "What the study shows.")
         raise ValueError("the second figure")
 
 
@@ -231,10 +233,10 @@ def of_study(folder: Path, monkeypatch: pytest.MonkeyPatch, **arguments: Any) ->
 @pytest.mark.parametrize(("holds", "word"), [(True, "held"), (False, "not held"), (None, "undecided")])
 def test_claims_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds: bool | None, word: str) -> None:
     sweep = of_study(tmp_path / "s", monkeypatch, holds=holds)
-    seen = overview(sweep)
-    told = markdown(contents(seen, checked(seen), [], []))
+    seen = read_overview(sweep)
+    told = markdown(contents(seen, check(seen), [], []))
     assert f"| {word} | the error falls | 6 runs |" in told
-    assert f"  {word}: the error falls\n    6 runs" in closing(sweep)
+    assert f"  {word}: the error falls\n    6 runs" in terminal_text(sweep)
     assert json.loads((sweep.report / "claims.json").read_text())[0]["verdict"] == word
 
 
@@ -251,7 +253,7 @@ def test_a_study_that_fails_costs_no_report(
 
 
 def test_the_closing_lines(sweep: SweepDir) -> None:
-    text = closing(sweep)
+    text = terminal_text(sweep)
     assert "★ optimizer.lr=0.1 " in text
     assert "test/error" in text
     assert "report.html" in text

@@ -12,8 +12,16 @@ import numpy as np
 import pytest
 
 from dlrun.storage.results import Result, results
-from dlrun.studies.power_law import fit, straight
-from dlrun.studies.scaling_laws import ScalingLaws, Trial, apart, frontier, law_of, of, panel
+from dlrun.studies.power_law import fit_law, fit_line
+from dlrun.studies.scaling_laws import (
+    ScalingLaws,
+    SizedRun,
+    fit_trials,
+    frontier,
+    panel_trials,
+    read_trials,
+    split_held_out,
+)
 from tests.made_sweeps import made_sweep
 
 HELD, NOT, OPEN = "held", "not held", "undecided"
@@ -64,7 +72,7 @@ def made(
 @pytest.mark.parametrize("floor", [0.0, 1.2])
 def test_a_law_without_noise_is_found(floor: float) -> None:
     n, d = (np.array(v, dtype=float) for v in zip(*[(parameters(w), t) for w in WIDTHS for t in TOKENS], strict=True))
-    found = fit(law(n, d) - 1.2 + floor, n, d)  # type: ignore[arg-type]
+    found = fit_law(law(n, d) - 1.2 + floor, n, d)  # type: ignore[arg-type]
     assert found is not None
     assert found.floor == pytest.approx(floor, abs=2e-3)
     assert (found.exponent(0), found.exponent(1)) == pytest.approx((0.4, 0.45), abs=2e-3)
@@ -77,7 +85,7 @@ def test_the_intervals_hold_what_they_are_to_hold() -> None:
     n, d = (np.array(v, dtype=float) for v in zip(*[(parameters(w), t) for w in WIDTHS for t in TOKENS], strict=True))
     exponents, losses = 0, 0
     for _ in range(40):
-        found = fit(law(n, d) * np.exp(0.005 * draw.normal(size=len(n))), n, d)  # type: ignore[arg-type]
+        found = fit_law(law(n, d) * np.exp(0.005 * draw.normal(size=len(n))), n, d)  # type: ignore[arg-type]
         assert found is not None
         low, high = found.exponent_interval(0)
         exponents += low < 0.4 < high
@@ -92,23 +100,23 @@ def test_the_interval_of_a_line_is_scipys() -> None:
 
     x = np.array([1e4, 3e4, 1e5, 3e5, 1e6])
     y = 5 * x**-0.1 * np.exp(0.01 * np.random.default_rng(0).normal(size=5))
-    found, known = straight(y, x), linregress(np.log(x), np.log(y))  # type: ignore[arg-type]
+    found, known = fit_line(y, x), linregress(np.log(x), np.log(y))  # type: ignore[arg-type]
     assert found is not None
     half = t.ppf(0.975, 3) * known.stderr
     assert (found.slope, found.low, found.high) == pytest.approx((known.slope, known.slope - half, known.slope + half))
     middle = known.intercept + known.slope * math.log(1e7)
     left = np.log(y) - known.intercept - known.slope * np.log(x)
     away = math.log(1e7) - np.log(x).mean()
-    apart = t.ppf(0.975, 3) * math.sqrt((left @ left) / 3 * (1 + 1 / 5) + (known.stderr * away) ** 2)
+    split_held_out = t.ppf(0.975, 3) * math.sqrt((left @ left) / 3 * (1 + 1 / 5) + (known.stderr * away) ** 2)
     assert found.loss(1e7) == pytest.approx(math.exp(middle))
-    assert found.interval(1e7) == pytest.approx((math.exp(middle - apart), math.exp(middle + apart)))
+    assert found.interval(1e7) == pytest.approx((math.exp(middle - split_held_out), math.exp(middle + split_held_out)))
 
 
 def test_too_few_runs_have_no_law() -> None:
-    assert fit([3.0, 2.0, 1.5], [1, 2, 3]) is None
-    assert fit([3.0, 2.0, 1.5, 1.2], [1, 1, 2, 2]) is None
-    assert fit([3.0, 2.0, math.nan, 1.2], [1, 2, 3, 4]) is None
-    assert straight([1.0, 2.0], [1.0, 2.0]) is None
+    assert fit_law([3.0, 2.0, 1.5], [1, 2, 3]) is None
+    assert fit_law([3.0, 2.0, 1.5, 1.2], [1, 1, 2, 2]) is None
+    assert fit_law([3.0, 2.0, math.nan, 1.2], [1, 2, 3, 4]) is None
+    assert fit_line([1.0, 2.0], [1.0, 2.0]) is None
 
 
 # -- the claims -------------------------------------------------------------------------------------------------------
@@ -157,7 +165,7 @@ def test_claims(tmp_path: Path, change: dict[str, Any], expected: list[str | Non
 def test_one_row_has_a_law_of_its_own(tmp_path: Path) -> None:
     row = [r for r in made(tmp_path) if r.value("dataset.train_size") == TOKENS[-1]]
     assert verdicts(row)[:2] == [HELD, OPEN]
-    fitted = law_of(apart(of(row))[0])
+    fitted = fit_trials(split_held_out(read_trials(row))[0])
     assert fitted is not None and fitted.names == ("parameters",)
 
 
@@ -168,23 +176,23 @@ def test_no_runs_and_runs_without_what_is_needed(tmp_path: Path) -> None:
     untested[0].summary["metrics"] = {"val/loss": 1.0}
     untested[1].summary["flop_per_step"] = None
     untested[2].summary["metrics"] = {"test/loss": math.nan}
-    assert of(untested) == []
+    assert read_trials(untested) == []
 
 
 def test_the_frontier_is_the_lower_envelope() -> None:
-    small = Trial(10, 1, 100.0, 2.0, ((50.0, 3.0), (100.0, 2.0)))
-    large = Trial(100, 1, 1000.0, 1.0, ((100.0, 3.5), (500.0, 2.5), (1000.0, 1.0)))
+    small = SizedRun(10, 1, 100.0, 2.0, ((50.0, 3.0), (100.0, 2.0)))
+    large = SizedRun(100, 1, 1000.0, 1.0, ((100.0, 3.5), (500.0, 2.5), (1000.0, 1.0)))
     assert frontier([small, large]) == [(100.0, 2.0), (500.0, 2.0), (1000.0, 1.0)]
     assert frontier([]) == []
 
 
 def test_what_is_much_larger_is_held_out(tmp_path: Path) -> None:
-    trials = of(made(tmp_path))
-    fitted, large = apart(trials)
+    trials = read_trials(made(tmp_path))
+    fitted, large = split_held_out(trials)
     assert (len(fitted), len(large)) == (25, 1)
-    assert apart(fitted) == (fitted, [])
-    assert [t.tokens for t in panel(fitted, "tokens")] == TOKENS
-    assert [t.parameters for t in panel(fitted, "parameters")] == [parameters(w) for w in WIDTHS]
+    assert split_held_out(fitted) == (fitted, [])
+    assert [t.tokens for t in panel_trials(fitted, "tokens")] == TOKENS
+    assert [t.parameters for t in panel_trials(fitted, "parameters")] == [parameters(w) for w in WIDTHS]
 
 
 # -- the figures ------------------------------------------------------------------------------------------------------

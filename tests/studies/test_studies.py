@@ -19,15 +19,15 @@ from dlrun.storage.journal import Journal
 from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.storage.rundir import RunDir
-from dlrun.studies import Claim
-from dlrun.studies.depth import Depth, Line, panels
+from dlrun.studies.depth import Boundary, Depth, panels
 from dlrun.studies.double_descent import DoubleDescent, shape
 from dlrun.studies.learning_rate import LearningRate
-from dlrun.studies.mnist_seeds import MnistSeeds, at_most, histogram
+from dlrun.studies.mnist_seeds import MnistSeeds, binomial_tail, histogram
 from dlrun.studies.overfitting import Overfitting
-from dlrun.studies.polynomial_capacity import Fit, PolynomialCapacity, one_draw, pictures
+from dlrun.studies.polynomial_capacity import Fit, PolynomialCapacity, draw_fits, first_draw
 from dlrun.studies.schedules import Schedules, held_out
-from dlrun.studies.table import by_value, common, least, means, medians, rank_correlation
+from dlrun.studies.study import Claim
+from dlrun.studies.table import argmin, common_seeds, means, medians, rank_correlation, tabulate
 from dlrun.studies.weight_decay import WeightDecay
 from tests.conftest import Called
 
@@ -120,13 +120,13 @@ def test_one_rise_on_one_draw_is_found(tmp_path: Path) -> None:
 
 def test_the_pictures_are_of_the_first_whole_draw(tmp_path: Path) -> None:
     runs = capacity(tmp_path, FALLS, U, U)
-    assert [r.job.seed for r in one_draw(runs[1:])] == [1] * 5  # degree 0 of draw 0 is missing
-    assert [r.value("model.degree") for r in one_draw(runs[::-1])] == [0, 1, 2, 3, 4]
+    assert [r.job.seed for r in first_draw(runs[1:])] == [1] * 5  # degree 0 of draw 0 is missing
+    assert [r.value("model.degree") for r in first_draw(runs[::-1])] == [0, 1, 2, 3, 4]
 
 
 def test_a_panel_a_degree_shows_data_truth_and_fit() -> None:
     x = torch.linspace(0, 1, 5)
-    drawn = pictures([Fit(d, x, x, x, x**2, 100 * x) for d in range(7)])
+    drawn = draw_fits([Fit(d, x, x, x, x**2, 100 * x) for d in range(7)])
     assert [axes.get_title() for axes in drawn.axes] == [f"degree {d}" for d in range(7)]
     assert {line.get_label() for line in drawn.axes[3].get_lines()} == {"f*", "fit"}
     assert drawn.axes[3].get_ylim()[1] < 2
@@ -159,7 +159,7 @@ def test_seeds(tmp_path: Path, errors: list[float], expected: list[str]) -> None
 def test_the_sign_test_is_the_binomial_distribution() -> None:
     from scipy.stats import binom
 
-    assert all(at_most(k, n) == pytest.approx(binom.cdf(k, n, 0.5)) for n in (1, 7, 100) for k in (0, n // 2, n))
+    assert all(binomial_tail(k, n) == pytest.approx(binom.cdf(k, n, 0.5)) for n in (1, 7, 100) for k in (0, n // 2, n))
 
 
 def test_the_histogram_counts_every_run() -> None:
@@ -349,7 +349,7 @@ def test_depth(tmp_path: Path, errors: list[float], losses: list[float], expecte
 
 def test_the_line_is_where_the_classifier_is_undecided() -> None:
     points = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
-    drawn = panels([points] * 9, [points[None]] * 9, torch.tensor([0, 1]), Line((1.0, 2.0), -0.5))
+    drawn = panels([points] * 9, [points[None]] * 9, torch.tensor([0, 1]), Boundary((1.0, 2.0), -0.5))
     assert [axes.get_title() for axes in drawn.axes] == [f"d = {d}" for d in range(9)]
     (line,) = [line for line in drawn.axes[8].get_lines() if line.get_color() == "#000000"]
     for x, y in (line.get_xy1(), line.get_xy2()):  # type: ignore[attr-defined]
@@ -441,10 +441,10 @@ def test_the_panels_of_depth_come_from_the_run(call: Callable[..., Called]) -> N
 
 def test_tables(tmp_path: Path) -> None:
     runs = grid(tmp_path, "model.width", [16, 2, 8], 2, lambda w, s: {"val/loss": w + s} if (w, s) != (8, 1) else {})
-    table = by_value(runs, "model.width", "val/loss")
+    table = tabulate(runs, "model.width", "val/loss")
     assert table == {2: {0: 2.0, 1: 3.0}, 8: {0: 8.0}, 16: {0: 16.0, 1: 17.0}}
-    assert (common(table), least(means(table)), medians(table)) == ([0], 2, {2: 2.5, 8: 8.0, 16: 16.5})
-    assert common({}) == []
+    assert (common_seeds(table), argmin(means(table)), medians(table)) == ([0], 2, {2: 2.5, 8: 8.0, 16: 16.5})
+    assert common_seeds({}) == []
 
 
 def test_the_rank_correlation_is_scipys() -> None:

@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlrun.analysis.figures.scale import decades, fraction, places, plain_ticks, scale_x, scale_y, words
-from dlrun.analysis.figures.style import BLACK, BLUE, GREEN, ORANGE, figure, styled
+from dlrun.analysis.figures.scale import (
+    axis_label,
+    is_fraction,
+    plain_ticks,
+    positions,
+    scale_x,
+    scale_y,
+    spans_decades,
+)
+from dlrun.analysis.figures.style import BLACK, BLUE, GREEN, ORANGE, figure, style_context
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,10 +42,10 @@ def against(key: str, metric: str, runs: Mapping[str, Points], line: Mapping[str
     a band from the lowest to the highest. A split that is not in `line` gets dots alone.
     """
     values = list(dict.fromkeys(value for points in runs.values() for value, _ in points))
-    place = places(values)
-    with styled():
-        drawn = figure(6.8, 4.6)
-        axes = drawn.add_subplot()
+    place = positions(values)
+    with style_context():
+        fig = figure(6.8, 4.6)
+        axes = fig.add_subplot()
         for split, points in runs.items():
             colour, marker, style = LOOKS[split]
             finite = [(place[x], y) for x, y in points if math.isfinite(y)]
@@ -52,7 +60,7 @@ def against(key: str, metric: str, runs: Mapping[str, Points], line: Mapping[str
         scale_y(axes, [y for points in runs.values() for _, y in points], metric)
         axes.set(xlabel=key, ylabel=metric.replace("_", " "))
         axes.legend()
-    return drawn
+    return fig
 
 
 def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], float], best: tuple[Any, Any]) -> Figure:
@@ -64,17 +72,17 @@ def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], flo
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import PercentFormatter
 
-    percent = fraction(metric)
+    percent = is_fraction(metric)
     across, up = (_ordered([cell[i] for cell in cells]) for i in (0, 1))
     table = np.full((len(up), len(across)), math.nan)
     for (x, y), value in cells.items():
         table[up.index(y), across.index(x)] = value if math.isfinite(value) else math.nan
     finite = table[np.isfinite(table)].tolist()
-    with styled():
-        drawn = figure(min(3.6 + 0.95 * len(across), 13), min(2.6 + 0.6 * len(up), 11))
-        axes = drawn.add_subplot()
+    with style_context():
+        fig = figure(min(3.6 + 0.95 * len(across), 13), min(2.6 + 0.6 * len(up), 11))
+        axes = fig.add_subplot()
         # darker is lower, and in print too; one value far off is not to take all shades
-        far = decades(finite, SHADES)
+        far = spans_decades(finite, SHADES)
         shades = axes.imshow(table, origin="lower", cmap="viridis", aspect="auto", norm=LogNorm() if far else None)
         axes.grid(False)
         if table.size <= 150:
@@ -99,10 +107,10 @@ def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], flo
         )
         axes.set_yticks(range(len(up)), map(_named, up))
         axes.set(xlabel=keys[0], ylabel=keys[1])
-        bar = drawn.colorbar(shades, label=words(metric), format=PercentFormatter(1.0) if percent else None)
+        bar = fig.colorbar(shades, label=axis_label(metric), format=PercentFormatter(1.0) if percent else None)
         if far:
             plain_ticks(bar.ax.yaxis, finite, percent=percent)
-    return drawn
+    return fig
 
 
 def _profile(points: Points, place: Mapping[Any, float]) -> tuple[list[float], list[float], list[float], list[float]]:
@@ -116,7 +124,7 @@ def _profile(points: Points, place: Mapping[Any, float]) -> tuple[list[float], l
 
 
 def _ordered(values: Sequence[Any]) -> list[Any]:
-    place = places(values)
+    place = positions(values)
     return sorted(place, key=place.__getitem__)
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dlrun.analysis.figures.scale import scale_y, words
-from dlrun.analysis.figures.style import BLACK, BLUE, GREEN, MARKERS, ORANGE, PURPLE, RED, SKY, figure, styled
+from dlrun.analysis.figures.scale import axis_label, scale_y
+from dlrun.analysis.figures.style import BLACK, BLUE, GREEN, MARKERS, ORANGE, PURPLE, RED, SKY, figure, style_context
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -33,24 +33,24 @@ COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 
 
 @dataclass(frozen=True)
-class Bundle:
+class GroupCurves:
     """The curves of a group's runs, each by the metric's name."""
 
     label: str
     runs: Sequence[Mapping[str, Curve]]
 
 
-def bands(bundles: Sequence[Bundle], names: Sequence[str], *, title: str = "") -> Figure:
+def bands(bundles: Sequence[GroupCurves], names: Sequence[str], *, title: str = "") -> Figure:
     """Draw a panel for each metric of `names`, and in it each group's median and range over its runs.
 
     The first `LEGIBLE` groups are told apart by colour, line and marker; the rest is grey.
     """
     shown, rest = bundles[:LEGIBLE], bundles[LEGIBLE:]
-    with styled():
+    with style_context():
         labels = [bundle.label for bundle in shown] + [f"{OTHERS} {len(rest)}"] * bool(rest)
         columns, rows = _layout(labels, panels=len(names))
-        drawn = figure(5.6 * len(names) + 0.6, 4.6 + ROW * (rows + bool(rows and title)))
-        panels = [drawn.add_subplot(1, len(names), i + 1) for i in range(len(names))]
+        fig = figure(5.6 * len(names) + 0.6, 4.6 + ROW * (rows + bool(rows and title)))
+        panels = [fig.add_subplot(1, len(names), i + 1) for i in range(len(names))]
         seen = {name: _panel(axes, name, shown, rest) for axes, name in zip(panels, names, strict=True)}
         for axes, name in zip(panels, names, strict=True):
             # one scale for the training and the validation loss: they are looked at side by side
@@ -58,13 +58,11 @@ def bands(bundles: Sequence[Bundle], names: Sequence[str], *, title: str = "") -
             scale_y(axes, seen[name], name, together=[value for other in same for value in seen[other]])
         handles = _handles(panels)
         if len(bundles) > 1:
-            drawn.legend(
-                handles.values(), handles.keys(), loc="outside lower center", ncols=columns, title=title or None
-            )
-    return drawn
+            fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, title=title or None)
+    return fig
 
 
-def aligned(curves: Sequence[Curve]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+def align(curves: Sequence[Curve]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
     """Return the steps, and at each the median, lowest and highest of the curves.
 
     Between two points of its own a curve is taken as straight; outside of them it has no value.
@@ -90,7 +88,7 @@ def _at(steps: Numbers, curve: Curve) -> Numbers:
     return found
 
 
-def _panel(axes: Axes, name: str, shown: Sequence[Bundle], rest: Sequence[Bundle]) -> list[float]:
+def _panel(axes: Axes, name: str, shown: Sequence[GroupCurves], rest: Sequence[GroupCurves]) -> list[float]:
     """Draw a metric's curves, and return the values that they take."""
     seen: list[float] = []
     for i, bundle in enumerate(rest):
@@ -117,7 +115,7 @@ def _panel(axes: Axes, name: str, shown: Sequence[Bundle], rest: Sequence[Bundle
             zorder=3 + len(shown) - i,
         )
         seen += [*middle]
-    axes.set(xlabel="optimizer step", ylabel=words(name))
+    axes.set(xlabel="optimizer step", ylabel=axis_label(name))
     axes.margins(x=0.02)
     return seen
 
@@ -136,7 +134,7 @@ def _handles(panels: Sequence[Axes]) -> dict[str, Artist]:
     return dict(sorted(found.items(), key=lambda item: item[0].startswith(OTHERS)))
 
 
-def _band(bundle: Bundle, name: str) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+def _band(bundle: GroupCurves, name: str) -> tuple[Numbers, Numbers, Numbers, Numbers]:
     curves = [run[name] for run in bundle.runs if run.get(name)]
     nothing: Numbers = np.empty(0)
-    return aligned(curves) if curves else (nothing, nothing, nothing, nothing)
+    return align(curves) if curves else (nothing, nothing, nothing, nothing)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dlrun.analysis.figures.style import figure, styled
+from dlrun.analysis.figures.style import figure, style_context
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,14 +25,14 @@ def confusion(targets: Tensor, predictions: Tensor, names: Sequence[str] = ()) -
     """
     from matplotlib.colors import PowerNorm
 
-    counts = table(targets, predictions, classes=len(names))
+    counts = confusion_counts(targets, predictions, classes=len(names))
     classes = len(counts)
     share = counts / counts.sum(1, keepdim=True).clamp(min=1)
     wrong, total = int((targets != predictions).sum()), len(targets)
     side = min(3 + 0.42 * classes, 11)
-    with styled():
-        drawn = figure(side, side)
-        axes = drawn.add_subplot()
+    with style_context():
+        fig = figure(side, side)
+        axes = fig.add_subplot()
         shades = axes.imshow(share.numpy(), cmap="Blues", norm=PowerNorm(0.35, 0, 1))
         axes.grid(False)
         if classes <= READABLE:
@@ -44,16 +44,16 @@ def confusion(targets: Tensor, predictions: Tensor, names: Sequence[str] = ()) -
             axes.set_xticks(range(classes), labels, rotation=turn, ha="right" if turn else "center")
             axes.set_yticks(range(classes), labels)
         else:
-            drawn.colorbar(shades, label="share of the class", shrink=0.7)
+            fig.colorbar(shades, label="share of the class", shrink=0.7)
         axes.set(xlabel="predicted class", ylabel="true class")
         axes.set_title(f"{wrong:,} of {total:,} wrong ({wrong / max(total, 1):.2%})")
-    return drawn
+    return fig
 
 
-def table(targets: Tensor, predictions: Tensor, *, classes: int = 0) -> Tensor:
+def confusion_counts(targets: Tensor, predictions: Tensor, *, classes: int = 0) -> Tensor:
     """Return the confusion matrix, int64 [K, K]: entry (i, j) counts samples of class i taken for j.
 
-    >>> table(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]))
+    >>> confusion_counts(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]))
     tensor([[1, 1],
             [0, 1]])
     """
@@ -82,10 +82,10 @@ def worst_mistakes(x: Tensor, targets: Tensor, probabilities: Tensor, names: Seq
     for i in worst.tolist():
         taken = int(predictions[i])
         words.append(f"{names[int(targets[i])]} → {names[taken]}  {probabilities[i, taken]:.0%}")
-    with styled():
-        drawn = _gallery(pixels(x, worst), words)
-        drawn.suptitle(f"The worst of {len(wrong):,} mistakes: true → predicted, its probability", fontsize=13)
-    return drawn
+    with style_context():
+        fig = _gallery(pixels(x, worst), words)
+        fig.suptitle(f"The worst of {len(wrong):,} mistakes: true → predicted, its probability", fontsize=13)
+    return fig
 
 
 def _gallery(pictures: Tensor, words: Sequence[str]) -> Figure:
@@ -93,8 +93,8 @@ def _gallery(pictures: Tensor, words: Sequence[str]) -> Figure:
     columns = min(6, len(pictures))
     rows = -(-len(pictures) // columns)
     long = max(map(len, words)) > 14
-    drawn = figure(max((2.6 if long else 1.75) * columns, 6), 2.05 * rows + 0.5)
-    axes = drawn.add_subplot()  # one for all: a frame for each picture takes four times as long to draw
+    fig = figure(max((2.6 if long else 1.75) * columns, 6), 2.05 * rows + 0.5)
+    axes = fig.add_subplot()  # one for all: a frame for each picture takes four times as long to draw
     across = 1.6 if long else 1.15
     for place, (picture, word) in enumerate(zip(pictures, words, strict=True)):
         left, top = across * (place % columns), -1.3 * (place // columns)
@@ -102,7 +102,7 @@ def _gallery(pictures: Tensor, words: Sequence[str]) -> Figure:
         axes.text(left + 0.5, top + 0.05, word, ha="center", va="bottom", fontsize=11)
     axes.set(xlim=(-0.1 * across, across * columns), ylim=(-1.3 * rows + 0.25, 0.3), aspect="equal")
     axes.set_axis_off()
-    return drawn
+    return fig
 
 
 def pixels(x: Tensor, chosen: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from dlrun.analysis.figures.scale import scale_y
-from dlrun.analysis.figures.style import BLACK, BLUE, ORANGE, figure, styled
+from dlrun.analysis.figures.style import BLACK, BLUE, ORANGE, figure, style_context
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,23 +24,23 @@ def learning_curves(curves: Mapping[str, Curve], *, best_step: int | None = None
     the selected weights were: it is marked.
     """
     names = ["loss", *_metric(curves)]
-    with styled():
-        drawn = figure(6.2 * len(names), 4.4)
+    with style_context():
+        fig = figure(6.2 * len(names), 4.4)
         for i, name in enumerate(names):
-            axes = drawn.add_subplot(1, len(names), i + 1)
+            axes = fig.add_subplot(1, len(names), i + 1)
             _panel(axes, name, curves, best_step)
-    return drawn
+    return fig
 
 
 def schedule(points: Curve) -> Figure:
     """Draw the learning rate against the step."""
-    with styled():
-        drawn = figure(6.2, 3.2)
-        axes = drawn.add_subplot()
+    with style_context():
+        fig = figure(6.2, 3.2)
+        axes = fig.add_subplot()
         axes.plot(*zip(*points, strict=True), color=BLUE)
         axes.set(xlabel="optimizer step", ylabel="learning rate", ylim=(0, None))
         axes.margins(x=0.01)
-    return drawn
+    return fig
 
 
 def varies(points: Curve) -> bool:

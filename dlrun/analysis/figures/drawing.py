@@ -13,7 +13,7 @@ from dlrun.analysis.figures.classes import confusion, worst_mistakes
 from dlrun.analysis.figures.curves import learning_curves, schedule, varies
 from dlrun.analysis.figures.functions import fit_1d, plane
 from dlrun.analysis.figures.style import save
-from dlrun.analysis.figures.text import by_position
+from dlrun.analysis.figures.text import loss_by_position
 from dlrun.datasets.language.windows import Streams, Windows
 from dlrun.engine.evaluation import Collected, evaluating, portion
 from dlrun.losses.cross_entropy import cross_entropy
@@ -40,8 +40,8 @@ def draw(
     matrix and the worst mistakes among what was `collected`; for data on a line or in the plane the
     function that was learned; for a text the validation loss by the position in the window.
     """
-    drawn = [*_curves(run, best_step), *_answers(data, collected), *_function(data, model), *_text(data, model)]
-    return [save(picture, run.figures / f"{name}.png") for name, picture in drawn]
+    fig = [*_curves(run, best_step), *_answers(data, collected), *_function(data, model), *_text(data, model)]
+    return [save(picture, run.figures / f"{name}.png") for name, picture in fig]
 
 
 def _curves(run: RunDir, best_step: int | None) -> Iterator[tuple[str, Figure]]:
@@ -96,7 +96,7 @@ def _text(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
         batch = Batch(*(t.to(_device(model)) for t in split.at(some)))
         with evaluating(model):
             losses.append(cross_entropy(model, batch).float().cpu())
-    yield "loss_by_position", by_position(torch.cat(losses), data.spec.outputs)
+    yield "loss_by_position", loss_by_position(torch.cat(losses), data.spec.outputs)
 
 
 def _device(model: nn.Module) -> torch.device:

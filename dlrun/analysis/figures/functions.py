@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dlrun.analysis.figures.style import BLACK, BLUE, COLOURS, MARKERS, RED, figure, styled
+from dlrun.analysis.figures.style import BLACK, BLUE, COLOURS, MARKERS, RED, figure, style_context
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,9 +20,9 @@ def fit_1d(x: Tensor, y: Tensor, model_x: Tensor, model_y: Tensor, truth: Tensor
 
     The frame is that of the data: a fit that leaves it between the points is cut, not shrunk.
     """
-    with styled():
-        drawn = figure(6.6, 4.4)
-        axes = drawn.add_subplot()
+    with style_context():
+        fig = figure(6.6, 4.4)
+        axes = fig.add_subplot()
         if truth is not None:
             axes.plot(model_x.numpy(), truth.numpy(), color=BLACK, linestyle="--", linewidth=1.6, label="f*")
         axes.plot(model_x.numpy(), model_y.numpy(), color=RED, label="fit")
@@ -33,7 +33,7 @@ def fit_1d(x: Tensor, y: Tensor, model_x: Tensor, model_y: Tensor, truth: Tensor
         room = 0.25 * (high - low or 1.0)
         axes.set(xlabel="x", ylabel="y", ylim=(low - room, high + room))
         axes.legend()
-    return drawn
+    return fig
 
 
 def plane(x: Tensor, y: Tensor, predict: Callable[[Tensor], Tensor], names: Sequence[str] = ()) -> Figure:
@@ -47,9 +47,9 @@ def plane(x: Tensor, y: Tensor, predict: Callable[[Tensor], Tensor], names: Sequ
     sides = [torch.linspace(float(a), float(b), 240) for a, b in zip(low - room, high + room, strict=True)]
     grid = torch.cartesian_prod(*sides)
     probabilities = predict(grid).reshape(240, 240, -1).movedim(0, 1)
-    with styled():
-        drawn = figure(6.2, 5.4)
-        axes = drawn.add_subplot()
+    with style_context():
+        fig = figure(6.2, 5.4)
+        axes = fig.add_subplot()
         _regions(axes, sides, probabilities)
         for c in range(probabilities.shape[-1]):
             points = x[y == c].numpy()
@@ -66,7 +66,7 @@ def plane(x: Tensor, y: Tensor, predict: Callable[[Tensor], Tensor], names: Sequ
         axes.grid(False)
         axes.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return drawn
+    return fig
 
 
 def _regions(axes: Axes, sides: list[Tensor], probabilities: Tensor) -> None:

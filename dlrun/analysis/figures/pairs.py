@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from dlrun.analysis.figures.scale import scale_y, words
-from dlrun.analysis.figures.style import BLACK, COLOURS, MARKERS, ORANGE, figure, styled
+from dlrun.analysis.figures.scale import axis_label, scale_y
+from dlrun.analysis.figures.style import BLACK, COLOURS, MARKERS, ORANGE, figure, style_context
 from dlrun.analysis.statistics import spread
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ def pairs(sides: Sequence[tuple[str, Mapping[int, float]]], metric: str) -> Figu
     """Draw each side's values by seed above its label, a line through each seed, and the mean with its interval."""
     seeds = sorted({seed for _, values in sides for seed in values})
     seen = [value for _, values in sides for value in values.values() if math.isfinite(value)]
-    with styled():
-        drawn = figure(max(4.5, 1.9 * len(sides) + 1.6), 4.6)
-        axes = drawn.add_subplot()
+    with style_context():
+        fig = figure(max(4.5, 1.9 * len(sides) + 1.6), 4.6)
+        axes = fig.add_subplot()
         for seed in seeds:
             points = [(i, values[seed]) for i, (_, values) in enumerate(sides) if seed in values]
             axes.plot(*zip(*points, strict=True), color="#999999", linewidth=1.1, zorder=1)
@@ -35,5 +35,5 @@ def pairs(sides: Sequence[tuple[str, Mapping[int, float]]], metric: str) -> Figu
         axes.set_xticks(range(len(sides)), labels, fontsize=11)
         axes.set_xlim(-0.4, len(sides) - 0.5)
         scale_y(axes, seen, metric)
-        axes.set_ylabel(words(metric))
-    return drawn
+        axes.set_ylabel(axis_label(metric))
+    return fig

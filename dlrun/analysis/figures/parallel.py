@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dlrun.analysis.figures.scale import decades, numeric, places
-from dlrun.analysis.figures.style import BLACK, figure, styled
+from dlrun.analysis.figures.scale import all_numbers, positions, spans_decades
+from dlrun.analysis.figures.style import BLACK, figure, style_context
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,9 +31,9 @@ def parallel(
     kept = [row for row in rows if math.isfinite(row[metric])]
     kept.sort(key=lambda row: row[metric], reverse=not higher_is_better)  # the best last, on top
     heights = {key: _heights([row[key] for row in kept]) for key in columns}
-    with styled():
-        drawn = figure(1.9 * len(columns) + 1.2, 4.8)
-        axes = drawn.add_subplot()
+    with style_context():
+        fig = figure(1.9 * len(columns) + 1.2, 4.8)
+        axes = fig.add_subplot()
         for rank, row in enumerate(kept):
             best = rank == len(kept) - 1
             # rows of the same value side by side, that they can be followed
@@ -56,13 +56,13 @@ def parallel(
         for side in axes.spines.values():
             side.set_visible(False)
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0))
-    return drawn
+    return fig
 
 
 def _heights(values: Sequence[Any]) -> dict[Any, float]:
     """Return where on an axis of its own, from 0 to 1, each of the values stands."""
-    place = places(values)
-    spread = decades(list(place.values())) if numeric(list(place)) else False
+    place = positions(values)
+    spread = spans_decades(list(place.values())) if all_numbers(list(place)) else False
     at = {value: math.log(x) if spread else x for value, x in place.items()}
     low, high = min(at.values()), max(at.values())
     return {value: (x - low) / (high - low) if high > low else 0.5 for value, x in at.items()}

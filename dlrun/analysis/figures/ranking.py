@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dlrun.analysis.figures.scale import decades, fraction, plain_ticks, words
-from dlrun.analysis.figures.style import BLACK, BLUE, ORANGE, figure, styled
+from dlrun.analysis.figures.scale import axis_label, is_fraction, plain_ticks, spans_decades
+from dlrun.analysis.figures.style import BLACK, BLUE, ORANGE, figure, style_context
 from dlrun.analysis.statistics import Spread
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST = 25
+MAX_GROUPS = 25
 """So many groups are drawn, the best of them."""
 
 
@@ -32,11 +32,11 @@ def ranking(rows: Sequence[Row], metric: str) -> Figure:
     """Draw the first rows below each other; the selected one has a star at its label."""
     from matplotlib.ticker import PercentFormatter
 
-    shown = rows[:MOST]
+    shown = rows[:MAX_GROUPS]
     seen = [value for row in shown for value in row.values if math.isfinite(value)]
-    with styled():
-        drawn = figure(8.2, 1.5 + 0.42 * len(shown))
-        axes = drawn.add_subplot()
+    with style_context():
+        fig = figure(8.2, 1.5 + 0.42 * len(shown))
+        axes = fig.add_subplot()
         for i, row in enumerate(shown):
             finite = [value for value in row.values if math.isfinite(value)]
             # below the bar, which would hide them
@@ -49,11 +49,11 @@ def ranking(rows: Sequence[Row], metric: str) -> Figure:
         labels = [("★ " if row.selected else "") + row.label for row in shown]
         axes.set_yticks(range(len(shown)), labels, fontsize=11 if len(shown) > 12 else 12)
         axes.set_ylim(len(shown) - 0.4, -0.6)
-        if seen and decades(seen):
+        if seen and spans_decades(seen):
             axes.set_xscale("log")
-            plain_ticks(axes.xaxis, seen, percent=fraction(metric))
+            plain_ticks(axes.xaxis, seen, percent=is_fraction(metric))
             axes.set_xlim(min(seen) / 1.4, max(seen) * 1.4)  # an interval may reach below zero
-        elif fraction(metric):
+        elif is_fraction(metric):
             axes.xaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.set_xlabel(words(metric))
-    return drawn
+        axes.set_xlabel(axis_label(metric))
+    return fig

@@ -18,43 +18,43 @@ NEAR = 8.0
 """Up to this ratio the ticks of a logarithmic axis are evenly apart: of 1, 2, 5 and 10 it may have one alone."""
 
 
-def decades(values: Collection[float], apart: float = DECADES) -> bool:
+def spans_decades(values: Collection[float], apart: float = DECADES) -> bool:
     """Return whether the finite values are positive and so far `apart` that a linear axis would hide the small ones.
 
-    >>> decades([0.001, 0.1]), decades([1, 2, 3]), decades([0, 100]), decades([1, 10], 5)
+    >>> spans_decades([0.001, 0.1]), spans_decades([1, 2, 3]), spans_decades([0, 100]), spans_decades([1, 10], 5)
     (True, False, False, True)
     """
     finite = [value for value in values if math.isfinite(value)]
     return bool(finite) and min(finite) > 0 and max(finite) > apart * min(finite)
 
 
-def numeric(values: Collection[Any]) -> bool:
+def all_numbers(values: Collection[Any]) -> bool:
     """Return whether the values are numbers (true and false are names)."""
     return bool(values) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
-def places(values: Sequence[Any]) -> dict[Any, float]:
+def positions(values: Sequence[Any]) -> dict[Any, float]:
     """Return where on an axis the different values stand: numbers at themselves, names side by side.
 
-    >>> places(["sgd", "adam", "sgd"]), places([0.1, 0.2])
+    >>> positions(["sgd", "adam", "sgd"]), positions([0.1, 0.2])
     ({'sgd': 0.0, 'adam': 1.0}, {0.1: 0.1, 0.2: 0.2})
     """
     distinct = list(dict.fromkeys(values))
-    return {value: float(value) if numeric(distinct) else float(i) for i, value in enumerate(distinct)}
+    return {value: float(value) if all_numbers(distinct) else float(i) for i, value in enumerate(distinct)}
 
 
 def scale_x(axes: Axes, values: Sequence[Any]) -> None:
     """Give the axis the scale and the ticks that suit the values, which stand at their `places`."""
     distinct = list(dict.fromkeys(values))
-    if not numeric(distinct):
+    if not all_numbers(distinct):
         names = [str(value) for value in distinct]
         turned = max(map(len, names)) * len(names) > 40
         axes.set_xticks(range(len(names)), names, rotation=30 if turned else 0, ha="right" if turned else "center")
         axes.set_xlim(-0.5, len(names) - 0.5)
-    elif decades(distinct):
+    elif spans_decades(distinct):
         axes.set_xscale("log")
         plain_ticks(axes.xaxis, distinct)
-    elif decades([value for value in distinct if value != 0]) and min(distinct) == 0:
+    elif spans_decades([value for value in distinct if value != 0]) and min(distinct) == 0:
         least = min(value for value in distinct if value != 0)
         axes.set_xscale("symlog", linthresh=least, linscale=0.5)
         plain_ticks(axes.xaxis, distinct)
@@ -70,14 +70,14 @@ def scale_y(axes: Axes, values: Collection[float], metric: str, *, together: Col
     """
     from matplotlib.ticker import PercentFormatter
 
-    if decades(together or values):
+    if spans_decades(together or values):
         axes.set_yscale("log")
-        plain_ticks(axes.yaxis, values, percent=fraction(metric))
-    elif fraction(metric):
+        plain_ticks(axes.yaxis, values, percent=is_fraction(metric))
+    elif is_fraction(metric):
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
 
 
-def fraction(metric: str) -> bool:
+def is_fraction(metric: str) -> bool:
     """Return whether a metric is shown in per cent."""
     return metric.rpartition("/")[2] in ("error", "accuracy", "recall_at_1")
 
@@ -132,14 +132,14 @@ def between(value: float) -> str:
 
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-WORDS = {"train": "training", "val": "validation", "test": "test"}
+SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
-def words(metric: str) -> str:
+def axis_label(metric: str) -> str:
     """Return a metric's name as an axis shows it.
 
-    >>> words("val/error"), words("lr")
+    >>> axis_label("val/error"), axis_label("lr")
     ('validation error', 'lr')
     """
     split, slash, name = metric.partition("/")
-    return f"{WORDS.get(split, split)} {name}".replace("_", " ") if slash else metric.replace("_", " ")
+    return f"{SPLIT_NAMES.get(split, split)} {name}".replace("_", " ") if slash else metric.replace("_", " ")

@@ -44,7 +44,7 @@ _SETTINGS: Any = {
 
 
 @contextmanager
-def styled() -> Iterator[None]:
+def style_context() -> Iterator[None]:
     """Draw in this style, and leave matplotlib's settings as they were."""
     import matplotlib as mpl
 
@@ -59,22 +59,22 @@ def figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def save(drawn: Figure, *paths: Path) -> Path:
+def save(fig: Figure, *paths: Path) -> Path:
     """Write a figure, as PNG or SVG after each file's ending, and return the first file.
 
     A reader sees a whole file or none. The parts are arranged once, for all files: each arrangement costs
     as much as a drawing.
     """
-    engine = drawn.get_layout_engine()
+    engine = fig.get_layout_engine()
     if engine is not None:
-        with styled():
-            engine.execute(drawn)
-            drawn.set_layout_engine(None)
+        with style_context():
+            engine.execute(fig)
+            fig.set_layout_engine(None)
     for path in paths:
         content = io.BytesIO()
         kind = path.suffix.removeprefix(".")
-        with styled():
-            drawn.savefig(content, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        with style_context():
+            fig.savefig(content, format=kind, metadata={"Date": None} if kind == "svg" else None)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content.getvalue())
     return paths[0]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlrun.analysis.figures.style import COLOURS, MARKERS
-from dlrun.studies.table import Table, medians
+from dlrun.studies.table import MetricTable, medians
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,28 +17,28 @@ if TYPE_CHECKING:
 STYLES = ("-", "--", "-.", ":")
 
 
-def bands(axes: Axes, tables: Mapping[str, Table], *, places: Mapping[Any, float] | None = None) -> None:
+def draw_tables(axes: Axes, tables: Mapping[str, MetricTable], *, positions: Mapping[Any, float] | None = None) -> None:
     """Draw each table as the median over the seeds with the range as a band, and name it in the legend.
 
     `places` says where on the axis a value stands, if not at itself.
     """
     for i, (name, table) in enumerate(tables.items()):
-        x = [places[value] if places else value for value in table]
+        x = [positions[value] if positions else value for value in table]
         colour, style = COLOURS[i % len(COLOURS)], STYLES[i % len(STYLES)]
         low, high = ([side(row.values()) for row in table.values()] for side in (min, max))
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         axes.plot(x, [*medians(table).values()], style, color=colour, marker=MARKERS[i], ms=6, label=name)
 
 
-def over_steps(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[list[int], NDArray[np.float64]]:
+def at_common_steps(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[list[int], NDArray[np.float64]]:
     """Return the steps that all curves have, and the values there [curves, steps]."""
     steps = sorted(set.intersection(*({step for step, _ in curve} for curve in curves)))
     return steps, np.array([[dict(curve)[step] for step in steps] for curve in curves])
 
 
-def curve_band(axes: Axes, curves: list[list[tuple[int, float]]], *, name: str, i: int, marked: bool = False) -> None:
+def draw_curves(axes: Axes, curves: list[list[tuple[int, float]]], *, name: str, i: int, marked: bool = False) -> None:
     """Draw the median of curves (step, value) over their common steps, with their range as a band."""
-    steps, values = over_steps(curves)
+    steps, values = at_common_steps(curves)
     colour = COLOURS[i % len(COLOURS)]
     axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
     every = max(1, len(steps) // 8) if marked else None

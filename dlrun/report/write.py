@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from dlrun.report.claims import checked, findings
+from dlrun.report.claims import check, findings
 from dlrun.report.contents import contents
-from dlrun.report.document import Picture
+from dlrun.report.document import Image
+from dlrun.report.figures import sweep_figures
 from dlrun.report.html import html
 from dlrun.report.markdown import markdown
-from dlrun.report.overview import overview
-from dlrun.report.pictures import pictures
-from dlrun.report.runs import csv_text
+from dlrun.report.overview import read_overview
+from dlrun.report.runs_csv import runs_csv
 from dlrun.storage.rundir import write_atomically
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.studies.study import Finding
+from dlrun.studies.study import CaptionedFigure
 from dlrun.terminal import output
 
 
@@ -27,24 +27,24 @@ def write(sweep: SweepDir, *, figures: bool = True) -> Path:
     is a study's, and `figures/` as PNG and SVG. A sweep that has not ended gets the report so far.
     Raises `OSError` if the files cannot be written.
     """
-    seen, folder = overview(sweep), sweep.report
+    overview, folder = read_overview(sweep), sweep.report
     folder.mkdir(exist_ok=True)
-    write_atomically(folder / "runs.csv", csv_text(seen).encode())
-    claims = checked(seen)
-    own = _saved([partial(findings, seen)], folder / "figures") if figures else []
-    general = _saved(pictures(seen), folder / "figures") if figures else []
-    page = contents(seen, claims, general, own)
-    title = f"{seen.what.name} {sweep.id}"
+    write_atomically(folder / "runs.csv", runs_csv(overview).encode())
+    claims = check(overview)
+    own = _saved([partial(findings, overview)], folder / "figures") if figures else []
+    general = _saved(sweep_figures(overview), folder / "figures") if figures else []
+    page = contents(overview, claims, general, own)
+    title = f"{overview.manifest.name} {sweep.id}"
     write_atomically(folder / "report.md", markdown(page).encode())
     file = folder / "report.html"
     write_atomically(file, html(page, title=title, figures=folder / "figures").encode())
     return file
 
 
-Source = Callable[[], Iterator[Finding]]
+Source = Callable[[], Iterator[CaptionedFigure]]
 
 
-def _saved(sources: Iterable[Source], folder: Path) -> list[Picture]:
+def _saved(sources: Iterable[Source], folder: Path) -> list[Image]:
     """Save the figures; one that cannot be drawn is a warning, not a lost report."""
     from dlrun.analysis.figures.style import save
 
@@ -57,11 +57,11 @@ def _saved(sources: Iterable[Source], folder: Path) -> list[Picture]:
         except Exception as error:
             _warn(error)
         else:
-            saved.append(Picture(finding.name, finding.caption))
+            saved.append(Image(finding.name, finding.caption))
     return saved
 
 
-def _drawn(source: Source) -> Iterator[Finding]:
+def _drawn(source: Source) -> Iterator[CaptionedFigure]:
     try:
         yield from source()
     except Exception as error:

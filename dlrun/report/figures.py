@@ -1,0 +1,169 @@
+"""The figures that any sweep gets, from its finished runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from dlrun.analysis.figures.bands import LEGIBLE, GroupCurves, bands
+from dlrun.analysis.figures.scale import axis_label
+from dlrun.report.overview import SPLITS, JobGroup, Overview, swept_value
+from dlrun.storage.results import Curves, Result, finished
+from dlrun.studies.study import CaptionedFigure
+
+CURVED = 40
+"""Of so many groups the curves are drawn, the best of them."""
+VARIABLES = 8
+"""Against so many swept variables the metric is drawn."""
+
+
+def sweep_figures(overview: Overview) -> list[Callable[[], Iterator[CaptionedFigure]]]:
+    """Return what draws the figures: the groups ranked, the metric against what was swept, the learning curves.
+
+    Each is drawn when it is called, so that one that fails takes no other along.
+    """
+    if not overview.ranked:
+        return []
+    drawn: list[Callable[[Overview], Iterator[CaptionedFigure]]] = [_ranking]
+    drawn += [partial(_against, key=key) for key in overview.swept[:VARIABLES]]
+    drawn += [_heat] if _is_grid(overview) else [_parallel] if len(overview.swept) >= 2 else []
+    return [partial(each, overview) for each in (*drawn, _curves)]
+
+
+def _ranking(overview: Overview) -> Iterator[CaptionedFigure]:
+    from dlrun.analysis.figures.ranking import MAX_GROUPS, Row, ranking
+
+    if len(overview.finished) < 2:
+        return
+
+    groups = overview.ranked
+    rows = [
+        Row(
+            g.short_label(overview.swept),
+            [*g.by_seed(overview.metric).values()],
+            g.spread,
+            g.selected and len(groups) > 1,
+        )
+        for g in groups
+    ]
+    what = "group" if len(groups) > 1 else "run"
+    cut = f" The best {MAX_GROUPS} of {len(groups)} groups." if len(groups) > MAX_GROUPS else ""
+    bar = " ◆ is the mean, with its 95 % interval." if any(g.spread.n > 1 for g in groups) else ""
+    star = " ★ was selected." if overview.selected and len(groups) > 1 else ""
+    caption = f"{axis_label(overview.metric).capitalize()} of every {what}: a dot a run.{bar}{star}{cut}"
+    yield CaptionedFigure("ranking", ranking(rows, overview.metric), caption)
+
+
+def _against(overview: Overview, key: str) -> Iterator[CaptionedFigure]:
+    from dlrun.analysis.figures.against import against
+
+    name = overview.metric.partition("/")[2]
+    # of the others the best at each value: what the variable can do
+    best: dict[Any, JobGroup] = {}
+    for group in overview.ranked:
+        best.setdefault(swept_value(group.results[0], key), group)
+    dots, line = {}, {}
+    for split in SPLITS:
+        metric = f"{split}/{name}"
+        points = _points(overview.finished, key, metric)
+        # of the selected group alone, the test is no curve
+        if points and (split != "test" or overview.manifest.test == "every"):
+            dots[split] = points
+            line[split] = [p for group in best.values() for p in _points(finished(group.results), key, metric)]
+    others = [other for other in overview.swept if other != key]
+    if others and 2 * len(best) > len(overview.ranked):
+        line = {}  # hardly a value comes twice, as in a random search: a line through all is of the other variables
+    through = f" at the {overview.metric}-best of {' and '.join(others)}" if others else ""
+    median = f", the line the median over the seeds{through}" if line else ""
+    drawn = against(key, name, dots, line)
+    caption = f"The {name.replace('_', ' ')} against {key}: every run a dot{median}."
+    yield CaptionedFigure(f"against-{_file(key)}", drawn, caption)
+
+
+def _points(found: Sequence[Result], key: str, metric: str) -> list[tuple[Any, float]]:
+    return [(swept_value(result, key), result.metrics[metric]) for result in found if metric in result.metrics]
+
+
+def _is_grid(overview: Overview) -> bool:
+    """Return whether two variables were swept, and most pairs of their values."""
+    if len(overview.swept) != 2:
+        return False
+    values = [{swept_value(result, key) for result in overview.finished} for key in overview.swept]
+    return 2 * len(overview.ranked) > len(values[0]) * len(values[1])
+
+
+def _heat(overview: Overview) -> Iterator[CaptionedFigure]:
+    from dlrun.analysis.figures.against import heat
+
+    across, up = overview.swept
+    cells = {
+        (swept_value(group.results[0], across), swept_value(group.results[0], up)): group.spread.mean
+        for group in reversed(overview.ranked)
+    }
+    best = overview.selected or overview.ranked[0]
+    framed = swept_value(best.results[0], across), swept_value(best.results[0], up)
+    word = "selected" if overview.selected else "best"
+    caption = f"The mean {axis_label(overview.metric)} over {across} and {up}; the {word} cell is framed."
+    yield CaptionedFigure("heat", heat((across, up), overview.metric, cells, framed), caption)
+
+
+def _parallel(overview: Overview) -> Iterator[CaptionedFigure]:
+    from dlrun.analysis.figures.parallel import parallel
+
+    rows = []
+    for group in overview.ranked:
+        values = {key: swept_value(group.results[0], key) for key in overview.swept}
+        rows.append({**values, overview.metric: group.spread.mean})
+    drawn = parallel(overview.swept, rows, overview.metric, higher_is_better=overview.manifest.higher_is_better)
+    caption = (
+        f"Every group as a line through its values and its mean {overview.metric}. Darker is better; the best is black."
+    )
+    yield CaptionedFigure("parallel", drawn, caption)
+
+
+def _curves(overview: Overview) -> Iterator[CaptionedFigure]:
+    groups = [group for group in overview.groups if finished(group.results)][:CURVED]
+    found = [(group, [result.curves() for result in finished(group.results)]) for group in groups]
+    names = [name for name in _panels(overview) if any(_changes(run, name) for _, runs in found for run in runs)]
+    if not names:
+        return
+    title, labels = _labels(overview, groups)
+    drawn = bands(
+        [GroupCurves(label, runs) for label, (_, runs) in zip(labels, found, strict=True)], names, title=title
+    )
+    several = any(len(runs) > 1 for _, runs in found)
+    what = "the median over the seeds with a band from the lowest to the highest" if several else "a line a run"
+    rest = f" The best {LEGIBLE} groups have colours." if len(groups) > LEGIBLE else ""
+    yield CaptionedFigure("learning-curves", drawn, f"Learning curves: {what}.{rest}")
+
+
+def _panels(overview: Overview) -> list[str]:
+    name = overview.metric.partition("/")[2]
+    logged = list(dict.fromkeys(["train/loss", "val/loss", f"val/{name}"]))
+    # of squared error the loss is often the metric itself
+    if name != "loss" and all(_same(result, "val/loss", f"val/{name}") for result in overview.finished):
+        logged.remove(f"val/{name}")
+    return logged
+
+
+def _same(result: Result, one: str, other: str) -> bool:
+    metrics = result.metrics
+    return one in metrics and other in metrics and math.isclose(metrics[one], metrics[other], rel_tol=1e-9)
+
+
+def _changes(curves: Curves, name: str) -> bool:
+    return len(curves.get(name, ())) > 1
+
+
+def _labels(overview: Overview, groups: Sequence[JobGroup]) -> tuple[str, list[str]]:
+    """Return a title for the legend and the groups' labels: of one swept key the values alone."""
+    if len(overview.swept) != 1:
+        return "", [group.short_label(overview.swept) for group in groups]
+    key = overview.swept[0]
+    return key, [str(swept_value(group.results[0], key)) for group in groups]
+
+
+def _file(key: str) -> str:
+    return "".join(sign if sign.isalnum() or sign in "._-" else "-" for sign in key)

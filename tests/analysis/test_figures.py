@@ -175,7 +175,7 @@ def test_a_run_on_text_gets_its_loss_by_position(run: RunDir) -> None:
     assert losses.ndim == 0
     axes = loss_by_position(losses.expand(3, 9), 7).axes[0]
     assert axes.lines[1].get_ydata() == pytest.approx([math.log(7)] * 9)
-    short = Data("text", spec, windows, windows.first(1).first(1), None, "")
+    short = Data("text", spec, windows, windows.take_first(1).take_first(1), None, "")
     assert len(figures.draw(run, data=short, model=model, best_step=None)) == 3
 
 

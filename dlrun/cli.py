@@ -37,7 +37,7 @@ def _dispatch(given: list[str]) -> int:
         print(usage())
         return 0 if given else 2
     command, *rest = given
-    paths.find_own_modules()
+    paths.enable_user_modules()
     if command == "--version":
         from dlrun import __version__
 
@@ -50,7 +50,7 @@ def _dispatch(given: list[str]) -> int:
     if command in COMPOSING and {"-h", "--help"} & {*rest}:  # the rest is Hydra's own help
         print(f"dlrun {command}: {COMMANDS[command]}\n")
     if command not in COMPOSING:
-        rest = trust.from_command_line(rest)
+        rest = trust.grant_from(rest)
     module = importlib.import_module(f"dlrun.commands.{command.replace('-', '_')}")
     code: int = module.main(rest)
     return code

@@ -98,7 +98,7 @@ def test_the_wheel_holds_the_configuration_and_the_plugins(wheel: Path) -> None:
 
 
 def test_it_is_the_wheel_that_runs(elsewhere: Path) -> None:
-    program = "import dlrun.config.paths as c; print(c.packaged())"
+    program = "import dlrun.config.paths as c; print(c.package_folder())"
     done = subprocess.run([elsewhere / "bin/python", "-I", "-c", program], capture_output=True, text=True, check=True)
     assert Path(done.stdout.strip()).is_relative_to(elsewhere)
 

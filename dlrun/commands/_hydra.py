@@ -30,7 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dlrun.commands import _multirun
 from dlrun.config import hydra_targets, trust
-from dlrun.config.compose import JOB, PRIMARY, config, load, opened, tell_clashes, without_hydra
+from dlrun.config.compose import JOB, PRIMARY, config, load, open_hydra, warn_of_shadowing, without_hydra
 from dlrun.errors import ConfigError, DlrunError, UserError, place
 from dlrun.storage import rundir
 from dlrun.terminal import output
@@ -57,13 +57,13 @@ def run(argv: Sequence[str], *, prog: str, prepare: Callable[[DictConfig], P], t
 
     parser, args = parse(argv, prog)
     name = args.config_name or PRIMARY
-    with opened(args.config_dir) as hydra, _logging_kept():
+    with open_hydra(args.config_dir) as hydra, _logging_kept():
         if args.help or args.hydra_help or args.cfg or args.info:
             return _show(hydra, parser, args)
         if args.multirun:
             args.overrides.append("hydra.mode=MULTIRUN")
         cfg = load(hydra, name, args.overrides)
-        tell_clashes(cfg, name)
+        warn_of_shadowing(cfg, name)
         _check_trust(cfg)
         if cfg.hydra.mode == RunMode.MULTIRUN:
             own = str(cfg.hydra.launcher._target_).startswith(_multirun.OWN)
@@ -90,13 +90,13 @@ def consult(
     sweep = f"{prog} takes one configuration, and this is a sweep: leave -m out, and give one value a key."
     if args.multirun and several is None:
         raise UserError(sweep)
-    with opened(args.config_dir) as hydra, _logging_kept():
+    with open_hydra(args.config_dir) as hydra, _logging_kept():
         if args.help or args.hydra_help or args.cfg or args.info:
             return _show(hydra, parser, args)
         if args.multirun:
             args.overrides.append("hydra.mode=MULTIRUN")
         cfg = load(hydra, name, args.overrides)
-        tell_clashes(cfg, name)
+        warn_of_shadowing(cfg, name)
         _check_trust(cfg)
         if cfg.hydra.mode == RunMode.MULTIRUN:
             if several is None:

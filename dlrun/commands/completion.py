@@ -106,7 +106,7 @@ def _overrides(words: Sequence[str], begun: str) -> Iterable[str]:
         args = _hydra.parse(words, "dlrun")[1]
         loader = ConfigLoaderImpl(composition.search_path(args.config_dir))
         line = " ".join([*args.overrides, begun])
-        with composition.opened(args.config_dir):
+        with composition.open_hydra(args.config_dir):
             found = DefaultCompletionPlugin(loader)._query(args.config_name or composition.PRIMARY, line)
         # an experiment is added; Hydra's own keys are for who asks for them
         added = ["+" + word if word == "experiment=" else word for word in found]

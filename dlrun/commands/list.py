@@ -27,7 +27,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _print_all(groups: dict[str, dict[str, menu.Choice]]) -> None:
+def _print_all(groups: dict[str, dict[str, menu.ConfigFile]]) -> None:
     width = max(map(len, groups))
     for group, choices in groups.items():
         output.say(f"{group:{width}}  {', '.join(name + _mark(choice) for name, choice in choices.items())}")
@@ -37,7 +37,7 @@ def _print_all(groups: dict[str, dict[str, menu.Choice]]) -> None:
     output.say("`dlrun list GROUP` describes the choices of a group.")
 
 
-def _print_one(choices: dict[str, menu.Choice]) -> None:
+def _print_one(choices: dict[str, menu.ConfigFile]) -> None:
     width = max(map(len, choices))
     for name, choice in choices.items():
         note = f" (yours: {choice.path})" if choice.own else ""
@@ -46,11 +46,11 @@ def _print_one(choices: dict[str, menu.Choice]) -> None:
             output.say("\n".join(f"{'':{width}}  {line}" for line in drawn.splitlines()) + "\n")
 
 
-def _mark(choice: menu.Choice) -> str:
+def _mark(choice: menu.ConfigFile) -> str:
     return "*" if choice.own else ""
 
 
-def _drawn(choice: menu.Choice) -> str:
+def _drawn(choice: menu.ConfigFile) -> str:
     """Return the picture of a schedule's curve, with the arguments that its file gives."""
     from functools import partial
 

@@ -32,7 +32,7 @@ PARTS: dict[str, dict[str, Any]] = {
 """The groups whose choice names a target, and which of its arguments the runner supplies."""
 
 
-def check(config: DictConfig) -> dict[str, Any]:
+def check_config(config: DictConfig) -> dict[str, Any]:
     """Return the configuration as plain values, every key and type of it checked."""
     try:
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -45,11 +45,11 @@ def check(config: DictConfig) -> dict[str, Any]:
         instantiate.check_arguments(settings, plain[name], where=name)
     instantiate.check_arguments(Sweep, plain.get("sweep", {}), where="sweep")
     if plain.get("study"):
-        instantiate.check(plain["study"], where="study", trusted=plain["trusted"])
+        instantiate.check_part(plain["study"], where="study", trusted=plain["trusted"])
     for name, supplied in PARTS.items():
-        instantiate.check(plain[name], where=name, trusted=plain["trusted"], **supplied)
+        instantiate.check_part(plain[name], where=name, trusted=plain["trusted"], **supplied)
     for name, metric in plain["metrics"].items():
-        instantiate.check(metric, where=f"metrics.{name}", trusted=plain["trusted"], positional=2)
+        instantiate.check_part(metric, where=f"metrics.{name}", trusted=plain["trusted"], positional=2)
     _rules(Trainer(**plain["trainer"]), Evaluation(**plain["evaluation"]))
     return plain
 

@@ -15,7 +15,7 @@ from dlrun.config import paths
 
 
 @dataclass(frozen=True)
-class Choice:
+class ConfigFile:
     """One file of a group: `mlp` of `model`, and whether it is the user's own."""
 
     group: str
@@ -24,20 +24,20 @@ class Choice:
     own: bool
 
 
-def groups() -> dict[str, dict[str, Choice]]:
+def groups() -> dict[str, dict[str, ConfigFile]]:
     """Return each group's choices by name, dlrun's own overlaid with the user's; Hydra's groups left out."""
-    found: dict[str, dict[str, Choice]] = {}
-    mine = paths.own()
-    for folder, own in ((paths.packaged(), False), *([(mine, True)] if mine else [])):
+    found: dict[str, dict[str, ConfigFile]] = {}
+    mine = paths.user_folder()
+    for folder, own in ((paths.package_folder(), False), *([(mine, True)] if mine else [])):
         for path in sorted(folder.glob("*/**/*.yaml")):
             group, *rest = path.relative_to(folder).with_suffix("").parts
             if group != "hydra":
-                choice = Choice(group, "/".join(rest), path, own)
+                choice = ConfigFile(group, "/".join(rest), path, own)
                 found.setdefault(group, {})[choice.name] = choice
     return {group: dict(sorted(found[group].items())) for group in sorted(found)}
 
 
-def describe(choice: Choice) -> str:
+def describe(choice: ConfigFile) -> str:
     """Return a line about a choice: the first sentence of its head comment, else of its target's docstring."""
     text = choice.path.read_text(encoding="utf-8")
     head = [line.lstrip("# ").rstrip() for line in takewhile(lambda line: line.startswith("#"), text.splitlines())]

@@ -36,12 +36,12 @@ def config(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> D
 
     Raises `ConfigError` for a misspelt group, choice or key.
     """
-    with opened(config_dir) as hydra:
+    with open_hydra(config_dir) as hydra:
         return without_hydra(load(hydra, PRIMARY, overrides))
 
 
 @contextmanager
-def opened(config_dir: str | None = None) -> Iterator[Hydra]:
+def open_hydra(config_dir: str | None = None) -> Iterator[Hydra]:
     """Open Hydra on the search path: `config_dir`, the user's `./conf`, dlrun's own."""
     base = version.VersionBase.instance()
     before = base.version_base
@@ -63,7 +63,7 @@ def search_path(config_dir: str | None = None) -> ConfigSearchPath:
 
     Raises `UserError` if `config_dir` is no folder.
     """
-    path = create_config_search_path(str(paths.packaged()))
+    path = create_config_search_path(str(paths.package_folder()))
     if config_dir and not Path(config_dir).is_dir():
         raise UserError(f"--config-dir {config_dir}: there is no such folder.")
     if config_dir:
@@ -88,11 +88,11 @@ class Loader(ConfigLoaderImpl):
             cfg = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
         except hydra_errors.COMPOSITION_ERRORS as error:
             raise hydra_errors.explain(error, overrides, self, config_name) from error
-        _settle_name(cfg)
+        _resolve_name(cfg)
         return cfg
 
 
-def _settle_name(cfg: DictConfig) -> None:
+def _resolve_name(cfg: DictConfig) -> None:
     """Set the name to plain text: as given, else the experiment's, else the data set's and the model's."""
     if "name" not in cfg:
         return
@@ -139,14 +139,14 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
     return job
 
 
-def tell_clashes(cfg: DictConfig, name: str) -> None:
+def warn_of_shadowing(cfg: DictConfig, name: str) -> None:
     """Say which of dlrun's files the user's own stand in for, and that a foreign primary file is ignored."""
-    own = paths.own()
+    own = paths.user_folder()
     if own is None:
         return
     chosen = [f"{group.partition('@')[0]}/{choice}.yaml" for group, choice in cfg.hydra.runtime.choices.items()]
     for file in [f"{name}.yaml", *chosen]:
-        if (own / file).is_file() and (paths.packaged() / file).is_file():
+        if (own / file).is_file() and (paths.package_folder() / file).is_file():
             output.warn(f"conf/{file} of this folder is used in place of dlrun's own.")
     if name != "config" and (own / "config.yaml").is_file():
         output.warn("conf/config.yaml is ignored: a run begins with dlrun.yaml (--config-name config would use it).")

@@ -146,7 +146,7 @@ def _unknown(key: str, base: DictConfig, groups: Sequence[str]) -> str:
         missing = not suggestion and "_target_" in node
         more = f"\nAn argument of `{node._target_}` that is not among them is added: `+{key}=…`." if missing else ""
         return f"{parent} has no key `{leaf}`.{suggestion}\nIts keys are: {_names(node)}.{more}"
-    keys = [k for k in flat(base) if k.startswith("hydra.") == key.startswith("hydra.")]
+    keys = [k for k in dotted_keys(base) if k.startswith("hydra.") == key.startswith("hydra.")]
     suggestion = did_you_mean(key, dict.fromkeys([*groups, *keys])) or _by_leaf(leaf, keys)
     here = sorted(str(k) for k in base if k != "hydra" and k not in groups) if base else []
     return (
@@ -170,13 +170,13 @@ def _names(node: DictConfig) -> str:
     return ", ".join(sorted(str(key) for key in node if key != "_target_")) or "none"
 
 
-def flat(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
+def dotted_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
     """Yield the dotted name of every key, the inner ones included."""
     for key in map(str, cfg):
         yield f"{prefix}{key}"
         node = cfg._get_node(key)
         if isinstance(node, DictConfig) and not node._is_none() and not node._is_interpolation():
-            yield from flat(node, f"{prefix}{key}.")
+            yield from dotted_keys(node, f"{prefix}{key}.")
 
 
 def _groups(loader: ConfigLoaderImpl) -> list[str]:

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from dlrun.config.allowlist import resolve
-from dlrun.config.signatures import MISSING, check_arguments, name_of, parameters, settle
+from dlrun.config.signatures import MISSING, check_arguments, convert, name_of, parameters
 from dlrun.errors import ConfigError, DlrunError, place
 from dlrun.tokenizers import by_name
 from dlrun.types import Tokenizer
 
-__all__ = ["check", "check_arguments", "make", "partial", "resolve", "tokenizer"]
+__all__ = ["check_arguments", "check_part", "make", "make_tokenizer", "partial", "resolve"]
 
 
-def check(
+def check_part(
     config: Mapping[str, Any],
     *,
     where: str,
@@ -42,12 +42,12 @@ def check(
         target = resolve(path, trusted=trusted, folder=folder)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error.__cause__
-    given = _given(config)
-    refuse_disguised(given, where)
+    given = _arguments_in(config)
+    refuse_hidden_targets(given, where)
     positional = 0 if isinstance(target, type) else positional
     check_arguments(target, given, where=where, runtime=runtime, positional=positional)
-    for key, nested in _nested(given, where):
-        check(nested, where=key, trusted=trusted, folder=folder)
+    for key, nested in _parts_in(given, where):
+        check_part(nested, where=key, trusted=trusted, folder=folder)
     return target
 
 
@@ -101,12 +101,14 @@ def partial(
     return functools.partial(target, **arguments) if arguments else target
 
 
-def tokenizer(described: Mapping[str, Any], *, trusted: Sequence[str] = (), folder: Path | None = None) -> Tokenizer:
+def make_tokenizer(
+    described: Mapping[str, Any], *, trusted: Sequence[str] = (), folder: Path | None = None
+) -> Tokenizer:
     """Return the tokenizer that `description.describe` has described: one of dlrun's, or of a class that is allowed.
 
     Raises `ConfigError` for a class that may not be named, or makes none from its content.
 
-    >>> tokenizer({"kind": "byte"}).size
+    >>> make_tokenizer({"kind": "byte"}).size
     256
     """
     path = described.get("class")
@@ -128,11 +130,11 @@ def tokenizer(described: Mapping[str, Any], *, trusted: Sequence[str] = (), fold
     return made
 
 
-def _given(config: Mapping[str, Any]) -> dict[str, Any]:
+def _arguments_in(config: Mapping[str, Any]) -> dict[str, Any]:
     return {str(key): value for key, value in config.items() if key != "_target_"}
 
 
-def refuse_disguised(value: Any, where: str) -> None:
+def refuse_hidden_targets(value: Any, where: str) -> None:
     """Raise `ConfigError` if `_target_` is hidden as a value: some constructors make a mapping of a list of pairs.
 
     Such a mapping is made after the check, so nothing would have looked at what it names.
@@ -141,13 +143,13 @@ def refuse_disguised(value: Any, where: str) -> None:
         raise ConfigError(f"{where}=_target_: `_target_` is the key of a part, not a value. Write `_target_: NAME`.")
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            refuse_disguised(inner, f"{where}.{key}")
+            refuse_hidden_targets(inner, f"{where}.{key}")
     elif isinstance(value, (list, tuple)):
         for position, inner in enumerate(value):
-            refuse_disguised(inner, f"{where}[{position}]")
+            refuse_hidden_targets(inner, f"{where}[{position}]")
 
 
-def _nested(value: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _parts_in(value: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield the parts within a value, each with its key."""
     pairs = (
         value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
@@ -157,7 +159,7 @@ def _nested(value: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         if isinstance(inner, Mapping) and "_target_" in inner:
             yield name, inner
         else:
-            yield from _nested(inner, name)
+            yield from _parts_in(inner, name)
 
 
 def _arguments(
@@ -173,5 +175,5 @@ def _arguments(
             return {k: made(v) for k, v in value.items()}
         return [made(v) for v in value] if isinstance(value, (list, tuple)) else value
 
-    given = {k: made(v) for k, v in _given(config).items() if not (isinstance(v, str) and v == MISSING)}
-    return {k: settle(v, known[k].annotation) if k in known else v for k, v in given.items()}
+    given = {k: made(v) for k, v in _arguments_in(config).items() if not (isinstance(v, str) and v == MISSING)}
+    return {k: convert(v, known[k].annotation) if k in known else v for k, v in given.items()}

@@ -1,4 +1,4 @@
-"""Where configuration lies: the packaged `conf` folder, and the user's own in the current directory."""
+"""The folders of configuration: dlrun's own `conf`, and the user's in the current directory."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import sys
 from pathlib import Path
 
 
-def packaged() -> Path:
-    """Return dlrun's own `conf` folder: inside the package if installed, beside it in a checkout."""
+def package_folder() -> Path:
+    """dlrun's own `conf` folder."""
     package = Path(__file__).resolve().parents[1]
-    inside = package / "conf"
+    inside = package / "conf"  # of an installed package; in a checkout it lies beside
     return inside if inside.is_dir() else package.parent / "conf"
 
 
-def own() -> Path | None:
-    """Return the user's `conf` folder in the current directory, or None if there is none but dlrun's own."""
+def user_folder() -> Path | None:
+    """The user's `./conf`, if there is one."""
     folder = Path.cwd() / "conf"
-    return folder if folder.is_dir() and not folder.samefile(packaged()) else None
+    # in a checkout, `./conf` is dlrun's own
+    return folder if folder.is_dir() and not folder.samefile(package_folder()) else None
 
 
-def find_own_modules() -> None:
+def enable_user_modules() -> None:
     """Let modules in the current directory be imported, after everything that is installed."""
     here = str(Path.cwd())
     if here not in sys.path:

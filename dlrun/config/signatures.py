@@ -97,14 +97,14 @@ def check_arguments(
             if parameter.default is parameter.empty and name not in runtime:
                 raise ConfigError(
                     f"`{prefix}{name}` must be given: {name_of(target)} needs it and has no default."
-                    f" Expected {describe(parameter.annotation)}."
+                    f" Expected {in_words(parameter.annotation)}."
                     f" Type for example `{prefix}{name}={example(parameter)}`."
                 )
         elif not (value is None and name in runtime) and not _is_default(value, parameter.default):
             _check_type(f"{prefix}{name}", value, parameter)
 
 
-def settle(value: Any, annotation: Any) -> Any:
+def convert(value: Any, annotation: Any) -> Any:
     """Return `value` as the annotation wants it: the lists of a yaml become tuples where those are declared."""
     options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     wants_tuple = any(o is tuple or get_origin(o) is tuple for o in options)
@@ -117,43 +117,43 @@ def name_of(target: Callable[..., Any]) -> str:
     return f"{inner.__module__}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
 
 
-def fits(value: Any, annotation: Any) -> bool:
+def matches(value: Any, annotation: Any) -> bool:
     """Return whether a value of a configuration is of the annotated type.
 
-    >>> fits(1, float), fits(True, int), fits([1, 2], tuple[int, ...]), fits(None, int | None)
+    >>> matches(1, float), matches(True, int), matches([1, 2], tuple[int, ...]), matches(None, int | None)
     (True, False, True, True)
     """
     origin, args = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return any(fits(value, a) for a in args)
+        return any(matches(value, a) for a in args)
     if origin is Literal:
         return any(value == a and type(value) is type(a) for a in args)
     if origin is typing.Annotated:
-        return fits(value, args[0])
+        return matches(value, args[0])
     if annotation in _SEQUENCES or origin in _SEQUENCES:
-        return isinstance(value, (list, tuple)) and _fit_all(value, origin, args)
+        return isinstance(value, (list, tuple)) and _all_match(value, origin, args)
     if annotation in _MAPPINGS or origin in _MAPPINGS:
         return isinstance(value, Mapping) and (
-            not args or all(fits(k, args[0]) and fits(v, args[1]) for k, v in value.items())
+            not args or all(matches(k, args[0]) and matches(v, args[1]) for k, v in value.items())
         )
-    return _fits_plain(value, annotation)
+    return _matches_plain(value, annotation)
 
 
-def describe(annotation: Any) -> str:
+def in_words(annotation: Any) -> str:
     """Return in words what an annotation accepts.
 
-    >>> describe(float | None), describe(list[int])
+    >>> in_words(float | None), in_words(list[int])
     ('a number or null', 'a list of whole numbers')
     """
     origin, args = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return " or ".join(describe(a) for a in args)
+        return " or ".join(in_words(a) for a in args)
     if origin is Literal:
-        return ("one of " if len(args) > 1 else "") + ", ".join(f"`{_typed(a)}`" for a in args)
+        return ("one of " if len(args) > 1 else "") + ", ".join(f"`{_as_typed(a)}`" for a in args)
     if annotation in _SEQUENCES or origin in _SEQUENCES:
-        return _describe_list(origin, args)
+        return _list_in_words(origin, args)
     if annotation in _MAPPINGS or origin in _MAPPINGS:
-        return f"a mapping {{key: {describe(args[1]) if len(args) > 1 else 'a value'}}}"
+        return f"a mapping {{key: {in_words(args[1]) if len(args) > 1 else 'a value'}}}"
     return _WORDS.get(annotation) or (annotation.__name__ if isinstance(annotation, type) else "a value")
 
 
@@ -162,11 +162,11 @@ def example(parameter: inspect.Parameter) -> str:
     # a dataclass's default of a list or a mapping is a factory, which the signature does not show
     known = parameter.default is not parameter.empty and repr(parameter.default) != "<factory>"
     if known and parameter.default is not None:
-        return _typed(parameter.default)
+        return _as_typed(parameter.default)
     return _example_of(parameter.annotation)
 
 
-def _fits_plain(value: Any, annotation: Any) -> bool:
+def _matches_plain(value: Any, annotation: Any) -> bool:
     if annotation in (None, type(None)):
         return value is None
     if annotation is float:
@@ -180,10 +180,10 @@ def _fits_plain(value: Any, annotation: Any) -> bool:
     return True
 
 
-def _fit_all(values: Sequence[Any], origin: Any, args: tuple[Any, ...]) -> bool:
+def _all_match(values: Sequence[Any], origin: Any, args: tuple[Any, ...]) -> bool:
     if origin is tuple and args and args[-1] is not Ellipsis:
-        return len(values) == len(args) and all(map(fits, values, args))
-    return not args or all(fits(v, args[0]) for v in values)
+        return len(values) == len(args) and all(map(matches, values, args))
+    return not args or all(matches(v, args[0]) for v in values)
 
 
 def _is_default(value: Any, default: Any) -> bool:
@@ -198,12 +198,12 @@ def _unknown(prefix: str, key: str, target: str, valid: list[str]) -> None:
 
 
 def _check_type(key: str, value: Any, parameter: inspect.Parameter) -> None:
-    if fits(value, parameter.annotation):
+    if matches(value, parameter.annotation):
         return
     options = [a for a in _literals(parameter.annotation) if isinstance(a, str)]
     hint = did_you_mean(value, options) if isinstance(value, str) else ""
     raise ConfigError(
-        f"`{key}={_typed(value)}` is {_kind(value)}; expected {describe(parameter.annotation)}.{hint}"
+        f"`{key}={_as_typed(value)}` is {_kind(value)}; expected {in_words(parameter.annotation)}.{hint}"
         f" Type for example `{key}={example(parameter)}`."
     )
 
@@ -222,21 +222,21 @@ def _kind(value: Any) -> str:
     return "no value" if value is None else _WORDS.get(type(value), type(value).__name__)
 
 
-def _typed(value: Any) -> str:
+def _as_typed(value: Any) -> str:
     """Return a value as it is typed on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(_typed, value))}]"
+        return f"[{','.join(map(_as_typed, value))}]"
     if isinstance(value, Mapping):
-        return "{" + ",".join(f"{k}:{_typed(v)}" for k, v in value.items()) + "}"
+        return "{" + ",".join(f"{k}:{_as_typed(v)}" for k, v in value.items()) + "}"
     return str(value)
 
 
 def _example_of(annotation: Any) -> str:
     origin, args = get_origin(annotation), get_args(annotation)
     if origin is Literal:
-        return _typed(args[0])
+        return _as_typed(args[0])
     if origin in (Union, types.UnionType):
         return _example_of(next(a for a in args if a is not type(None)))
     if annotation in _SEQUENCES or origin in _SEQUENCES:
@@ -247,10 +247,10 @@ def _example_of(annotation: Any) -> str:
     return _EXAMPLES.get(annotation, "VALUE")
 
 
-def _describe_list(origin: Any, args: tuple[Any, ...]) -> str:
+def _list_in_words(origin: Any, args: tuple[Any, ...]) -> str:
     if origin is tuple and args and args[-1] is not Ellipsis:
-        return f"a list of {len(args)} ({', '.join(map(describe, args))})"
-    word = describe(args[0]) if args else ""
+        return f"a list of {len(args)} ({', '.join(map(in_words, args))})"
+    word = in_words(args[0]) if args else ""
     if word in ("a number", "a whole number"):
         return f"a list of {word.removeprefix('a ')}s"
     return f"a list, each {word}" if args and word != "a value" else "a list"

@@ -18,23 +18,23 @@ VARIABLE = "DLRUN_TRUSTED"
 """Job processes inherit it, so whatever their launcher was granted holds for them too."""
 
 
-def granted() -> list[str]:
+def trusted_names() -> list[str]:
     """The modules and names that this user trusts, beside those of the current folder."""
-    return [*dict.fromkeys([*_given(), *_of_own_configuration()])]
+    return [*dict.fromkeys([*_from_environment(), *_from_user_conf()])]
 
 
 def grant(names: Iterable[str]) -> None:
     """Trust `names` for the rest of this process, and in the processes that it starts."""
-    if more := [name for name in names if name not in _given()]:
-        os.environ[VARIABLE] = ",".join([*_given(), *more])
+    if more := [name for name in names if name not in _from_environment()]:
+        os.environ[VARIABLE] = ",".join([*_from_environment(), *more])
 
 
-def from_command_line(arguments: Sequence[str]) -> list[str]:
+def grant_from(arguments: Sequence[str]) -> list[str]:
     """Grant each `trusted=[NAME,…]` among the arguments; return the other arguments.
 
     Raises `UserError` if the value is no list.
 
-    >>> from_command_line(["k3x9", "--split", "test"])
+    >>> grant_from(["k3x9", "--split", "test"])
     ['k3x9', '--split', 'test']
     """
     rest = []
@@ -49,13 +49,13 @@ def from_command_line(arguments: Sequence[str]) -> list[str]:
     return rest
 
 
-def _given() -> list[str]:
+def _from_environment() -> list[str]:
     return [name for name in os.environ.get(VARIABLE, "").split(",") if name]
 
 
-def _of_own_configuration() -> Iterable[str]:
+def _from_user_conf() -> Iterable[str]:
     """The entries of every `trusted:` in the user's own `./conf`."""
-    folder = paths.own()
+    folder = paths.user_folder()
     if folder is None:
         return
     import yaml

@@ -44,7 +44,7 @@ def findings(overview: Overview) -> Iterator[CaptionedFigure]:
 def _study(overview: Overview, config: dict[str, Any]) -> Study:
     from dlrun.config import instantiate  # torch
 
-    study: Study = instantiate.make(config, trusted=trust.granted())
+    study: Study = instantiate.make(config, trusted=trust.trusted_names())
     return study
 
 

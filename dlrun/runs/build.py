@@ -18,7 +18,7 @@ from torch import nn
 
 from dlrun import metrics as known_metrics
 from dlrun.config import instantiate
-from dlrun.config.check import PARTS, SETTINGS, SIZES, check
+from dlrun.config.check import PARTS, SETTINGS, SIZES, check_config
 from dlrun.config.settings import Evaluation, Tracking, Trainer
 from dlrun.datasets.tensors.subset import bytes_per_token, take_first
 from dlrun.engine.batches import Batches, Streamed
@@ -68,7 +68,7 @@ def build(config: DictConfig, *, data: Data | None = None, before: Mapping[str, 
     What `auto` stands for is as in `before`, the summary's `execution` of a run that is resumed.
     Raises `UserError` with one message that says what is wrong and what to type.
     """
-    return assemble(check(config), data=data, before=before)
+    return assemble(check_config(config), data=data, before=before)
 
 
 def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping[str, Any] | None = None) -> Built:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlrun.config.instantiate import tokenizer as make_tokenizer
+from dlrun.config.instantiate import make_tokenizer
 from dlrun.engine.evaluation import Walked, evaluating, loss_total, remembering
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError, DlrunError, UserError, place

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from dlrun.config import instantiate, trust
-from dlrun.config.check import check
+from dlrun.config.check import check_config
 from dlrun.errors import UserError
 from dlrun.runs import weights
 from dlrun.runs.build import Built, assemble, dataset, identity, make_model
@@ -64,8 +64,8 @@ def rebuild(
     if begun:
         # it has weights of its own: those it started from may be gone by now
         config.init_from = None
-    config.trusted = trust.granted()
-    plain = check(config)
+    config.trusted = trust.trusted_names()
+    plain = check_config(config)
     built = assemble(plain, data=load(plain), before=summary.get("execution"))
     if begun:
         initial = summary.get("initial_weights")
@@ -93,7 +93,7 @@ def model_of(folder: RunDir, spec: Spec) -> tuple[nn.Module, int]:
     values, step = weights.of_run(folder)
     plain = OmegaConf.to_container(OmegaConf.load(folder.config), resolve=True)
     assert isinstance(plain, dict)
-    config = {str(name): value for name, value in plain.items()} | {"trusted": trust.granted()}
+    config = {str(name): value for name, value in plain.items()} | {"trusted": trust.trusted_names()}
     model = make_model(config, spec, of=config["name"])
     weights.put(model, values, where=str(folder.path))
     return model, step
@@ -103,7 +103,7 @@ def tokenizer_of(folder: RunDir) -> Tokenizer:
     """Return the tokenizer of a run of language. Raises `UserError` if it has none, or it cannot be made again."""
     if not folder.tokenizer.is_file():
         raise UserError(f"{folder.path} has no tokenizer.json: the tokens of its data set stand for no text.")
-    return instantiate.tokenizer(json.loads(folder.tokenizer.read_text()), trusted=trust.granted())
+    return instantiate.make_tokenizer(json.loads(folder.tokenizer.read_text()), trusted=trust.trusted_names())
 
 
 def select(built: Built, folder: RunDir) -> int:

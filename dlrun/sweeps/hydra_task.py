@@ -148,7 +148,7 @@ def continued(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictConfig 
     Raises `UserError` if another process conducts it, or if its jobs would not be what they were.
     """
     what = manifest.read(sweep)
-    trusted = {"trusted": trust.granted()}
+    trusted = {"trusted": trust.trusted_names()}
     what = replace(what, jobs=tuple(replace(job, config=job.config | trusted) for job in what.jobs))
     with sweep.held():
         location.tell_continued(sweep, what, retry_failed=retry_failed)

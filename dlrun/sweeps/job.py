@@ -104,7 +104,7 @@ def seal(built: Built) -> Built:
 
 def _prepare(known: Known) -> None:
     """Let the user's modules be found, and what the launcher knows already be known here."""
-    paths.find_own_modules()
+    paths.enable_user_modules()
     identity.remember(known.found)
 
 

@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from dlrun import tracking
-from dlrun.config.check import check
+from dlrun.config.check import check_config
 from dlrun.errors import ConfigError, UserError
 from dlrun.execution.device import choose
 from dlrun.runs import weights
@@ -80,7 +80,7 @@ class JobBuilder:
         return next(iter(self.rules.values()))
 
     def _job(self, candidate: ComposedJob, loaded: dict[str, Data]) -> Job:
-        plain = check(candidate.config)
+        plain = check_config(candidate.config)
         group = group_of(candidate.config)
         device, precision = choose(plain["trainer"]["device"], plain["trainer"]["precision"])
         data_key = provenance.digest([plain["dataset"], plain["trusted"]])

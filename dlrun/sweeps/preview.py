@@ -70,7 +70,7 @@ def costs(jobs: Sequence[Job], slot: Slot) -> list[Cost]:
 
 def cost(config: dict[str, Any]) -> Cost:
     """Return what a job takes, from a few steps of it in this process."""
-    paths.find_own_modules()
+    paths.enable_user_modules()
     built = build(OmegaConf.create(config))
     device.apply(built.execution)
     training = built.training

@@ -13,6 +13,6 @@ class OwnConf(SearchPathPlugin):
         """Add the folder, if there is one and if it is dlrun's configuration that is searched."""
         from dlrun.config import paths
 
-        own, packaged = paths.own(), str(paths.packaged())
+        own, packaged = paths.user_folder(), str(paths.package_folder())
         if own and any(element.path == packaged for element in search_path.get_path()):
             search_path.prepend("the current directory", f"file://{own}", SearchPathQuery(provider="main"))

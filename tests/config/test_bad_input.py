@@ -13,6 +13,7 @@ import torch
 
 from dlrun.storage.rundir import RunDir, all_runs
 from tests.conftest import Called
+from tests.facts import refuses
 
 Call = Callable[..., Called]
 QUICK = ("tracking.enabled=false", "trainer.figures=false")
@@ -110,18 +111,11 @@ MISTAKES = {
 }
 
 
-def assert_refused(done: Called, *words: str) -> None:
-    assert done.code == 2, done.out
-    assert "Traceback" not in done.err
-    for word in words:
-        assert word in done.err
-
-
 @pytest.mark.parametrize("overrides", MISTAKES)
 def test_a_mistake_is_one_message_and_leaves_nothing(overrides: str, here: Path, call: Call) -> None:
     # blanks part overrides, but for a quoted interval and a mapping
     argv = overrides.split(" ") if "'" not in overrides and "{" not in overrides else [overrides]
-    assert_refused(call("train", *QUICK, *argv), *MISTAKES[overrides])
+    refuses(call("train", *QUICK, *argv), *MISTAKES[overrides])
     assert not list(here.iterdir())
 
 
@@ -147,7 +141,7 @@ def test_a_mistake_is_one_message_and_leaves_nothing(overrides: str, here: Path,
     ],
 )
 def test_a_mistake_in_a_command(argv: str, words: list[str], here: Path, call: Call) -> None:
-    assert_refused(call(*argv.split()), *words)
+    refuses(call(*argv.split()), *words)
     assert not list(here.iterdir())
 
 
@@ -159,7 +153,7 @@ def test_a_data_set_without_files_or_network(here: Path, call: Call, monkeypatch
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.setenv("DLRUN_DATA", str(here / "data"))
     done = call("train", "dataset=mnist", "model=convnet", *QUICK)
-    assert_refused(done, str(here / "data" / "mnist"), *MNIST, "DLRUN_DATA", "digits, polynomial, moons")
+    refuses(done, str(here / "data" / "mnist"), *MNIST, "DLRUN_DATA", "digits, polynomial, moons")
     assert not all_runs()
 
 
@@ -183,7 +177,7 @@ def test_a_spoilt_file_of_real_data_is_named(
     spoilt.write_bytes(content[:1000] if spoil == "truncated" else gzip.compress(bytes(plain)))
     monkeypatch.setenv("DLRUN_DATA", str(here / "data"))
     done = call("train", "dataset=mnist", "model=convnet", *QUICK)
-    assert_refused(done, str(spoilt), "truncated or altered", "SHA-256", "dlrun data")
+    refuses(done, str(spoilt), "truncated or altered", "SHA-256", "dlrun data")
     assert not all_runs()
 
 
@@ -196,23 +190,23 @@ def test_an_error_page_saved_in_the_place_of_a_file_is_named(
         (data / f"{name}.gz").write_bytes(b"<html>404</html>")
     monkeypatch.setenv("DLRUN_DATA", str(here / "data"))
     done = call("train", "dataset=mnist", "model=convnet", *QUICK)
-    assert_refused(done, str(data), "truncated or altered", "SHA-256", "dlrun data")
+    refuses(done, str(data), "truncated or altered", "SHA-256", "dlrun data")
     assert not all_runs()
 
 
 def test_an_outputs_folder_that_cannot_be_written(here: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "file").write_text("in the place of a folder")
     monkeypatch.setenv("DLRUN_OUTPUTS", str(here / "file"))
-    assert_refused(call("train", *QUICK), str(here / "file"), "DLRUN_OUTPUTS")
+    refuses(call("train", *QUICK), str(here / "file"), "DLRUN_OUTPUTS")
     monkeypatch.delenv("DLRUN_OUTPUTS")
     (here / "outputs").write_text("in the place of a folder")
-    assert_refused(call("train", *QUICK), str(here / "outputs"), "DLRUN_OUTPUTS")
+    refuses(call("train", *QUICK), str(here / "outputs"), "DLRUN_OUTPUTS")
 
 
 def test_a_tracking_uri_that_is_a_folder(here: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     for uri in ("file:./mlruns", "./mlruns"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        assert_refused(call("train"), uri, "sqlite:///")
+        refuses(call("train"), uri, "sqlite:///")
     assert not list(here.iterdir())
 
 
@@ -225,17 +219,17 @@ def run(call: Call) -> RunDir:
 
 def test_weights_of_another_model(run: RunDir, call: Call) -> None:
     shapes = ("of another model", "(4, 2) there, (8, 2) here")
-    assert_refused(call("train", "dataset=moons", "model.width=8", f"init_from={run.id}", *QUICK), *shapes)
-    assert_refused(call("train", "dataset=moons", "model.width=8", f"init_from={run.last}", *QUICK), *shapes)
+    refuses(call("train", "dataset=moons", "model.width=8", f"init_from={run.id}", *QUICK), *shapes)
+    refuses(call("train", "dataset=moons", "model.width=8", f"init_from={run.last}", *QUICK), *shapes)
     other = run.last.with_name("other.pt")
     other.write_text("no checkpoint")
-    assert_refused(call("train", "dataset=moons", f"init_from={other}", *QUICK), str(other))
+    refuses(call("train", "dataset=moons", f"init_from={other}", *QUICK), str(other))
     torch.save({"weights": 3}, other)
-    assert_refused(call("train", "dataset=moons", f"init_from={other}", *QUICK), str(other))
+    refuses(call("train", "dataset=moons", f"init_from={other}", *QUICK), str(other))
     torch.save({"format": 1, "state": {}}, other)
-    assert_refused(call("train", "dataset=moons", f"init_from={other}", *QUICK), str(other), "without weights")
+    refuses(call("train", "dataset=moons", f"init_from={other}", *QUICK), str(other), "without weights")
     torch.save({"format": 1, "model": {"a": 3}}, other)
-    assert_refused(call("train", "dataset=moons", f"init_from={other}", *QUICK), "of another model")
+    refuses(call("train", "dataset=moons", f"init_from={other}", *QUICK), "of another model")
     assert len(all_runs()) == 1
 
 
@@ -243,16 +237,16 @@ def test_a_run_id_that_fits_several(run: RunDir, call: Call) -> None:
     twin = run.path.with_name(f"{run.path.name}x")
     shutil.copytree(run.path, twin)
     for command in (["resume", run.id[:3]], ["test", run.id[:3]]):
-        assert_refused(call(*command), "fits 2 runs", str(run.path), str(twin), "more of the id")
+        refuses(call(*command), "fits 2 runs", str(run.path), str(twin), "more of the id")
 
 
 def test_what_is_asked_of_a_run_that_cannot_be(run: RunDir, here: Path, call: Call) -> None:
-    assert_refused(call("resume", run.id, "model.width=5"), "`model.width=5` cannot be changed", "trainer.epochs")
-    assert_refused(call("resume", run.id, "trainer.step=5"), "Did you mean `trainer.steps`")
-    assert_refused(call("resume", run.id, "trainer.steps=many"), "`trainer.steps=many` is text", "a whole number")
-    assert_refused(call("test", run.id, "--batch-size", "0"), "--batch-size 0", "at least 1")
-    assert_refused(call("runs", "--sort", "data"), "--sort data", "val/loss")
+    refuses(call("resume", run.id, "model.width=5"), "`model.width=5` cannot be changed", "trainer.epochs")
+    refuses(call("resume", run.id, "trainer.step=5"), "Did you mean `trainer.steps`")
+    refuses(call("resume", run.id, "trainer.steps=many"), "`trainer.steps=many` is text", "a whole number")
+    refuses(call("test", run.id, "--batch-size", "0"), "--batch-size 0", "at least 1")
+    refuses(call("runs", "--sort", "data"), "--sort data", "val/loss")
     for name, content in (("words.csv", "a,b\nc,d\n"), ("three.csv", "1,2,3\n"), ("empty.csv", ""), ("x.doc", "1,2")):
         (here / name).write_text(content)
-        assert_refused(call("predict", run.id, name), name)
+        refuses(call("predict", run.id, name), name)
     assert run.status() == "finished"

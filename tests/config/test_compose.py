@@ -118,7 +118,7 @@ def test_a_name_that_is_no_part_of_a_folders_name_is_refused(here: Path, name: s
 
 def test_the_settings_files_are_the_settings_defaults() -> None:
     for group in (settings.Trainer, settings.Evaluation, settings.Tracking):
-        file = paths.packaged() / group.__name__.lower() / "default.yaml"
+        file = paths.package_folder() / group.__name__.lower() / "default.yaml"
         assert yaml.safe_load(file.read_text()) == dataclasses.asdict(group())
 
 
@@ -249,7 +249,7 @@ def test_the_launcher_and_the_sweeper_are_dlruns_own_unless_an_experiment_choose
     (here / "conf/experiment/mine.yaml").write_text(text)
 
     def chosen(*overrides: str) -> tuple[str, str]:
-        with composition.opened() as hydra:
+        with composition.open_hydra() as hydra:
             cfg = composition.load(hydra, "dlrun", overrides).hydra
             return cfg.runtime.choices["hydra/launcher"], cfg.runtime.choices["hydra/sweeper"]
 
@@ -332,8 +332,8 @@ def test_the_users_own_file_wins_and_a_line_says_so(here: Path, run, seen: Seen,
 
 
 def test_in_the_checkout_its_conf_is_nobodys_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(paths.packaged().parent)
-    assert paths.own() is None
+    monkeypatch.chdir(paths.package_folder().parent)
+    assert paths.user_folder() is None
 
 
 def test_a_consulted_configuration_leaves_no_folder(here: Path) -> None:
@@ -380,7 +380,7 @@ class TestPrivateNamesOfHydra:
         assert {*ours.split(), "config_dir", "experimental_rerun", "info"} <= known
 
     def test_callbacks(self, here: Path) -> None:
-        with composition.opened() as hydra:
+        with composition.open_hydra() as hydra:
             cfg = composition.load(hydra, composition.PRIMARY, [])
         callbacks = _hydra.Callbacks(cfg)
         assert {"on_run_start", "on_run_end"} <= {*dir(callbacks)}

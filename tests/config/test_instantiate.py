@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import dlrun
-from dlrun.config.instantiate import check, make, partial, resolve
+from dlrun.config.instantiate import check_part, make, partial, resolve
 from dlrun.config.settings import Trainer
-from dlrun.config.signatures import check_arguments, describe, fits
+from dlrun.config.signatures import check_arguments, in_words, matches
 from dlrun.errors import ConfigError
 from dlrun.studies.search_history import SearchHistory
 
@@ -163,7 +163,7 @@ def test_nothing_that_acts_on_runs_becomes_allowed_by_trust() -> None:
 @pytest.mark.parametrize("hidden", [[["_target_", "os.system"]], {"a": ["_target_"]}, "_target_"], ids=str)
 def test_a_target_among_values_is_refused(hidden: Any) -> None:
     config = {"_target_": "torch.nn.ParameterDict", "parameters": hidden}
-    assert "parameters" in refusal(check, config, where="model")
+    assert "parameters" in refusal(check_part, config, where="model")
 
 
 def test_errors_say_what_to_type(lab: Path) -> None:
@@ -266,22 +266,22 @@ def test_other_signatures() -> None:
 
 
 def test_words_for_types() -> None:
-    assert fits({"a": 1}, dict[str, int])
-    assert not fits({"a": "b"}, dict[str, int])
-    assert fits([1, 2], tuple[int, ...])
-    assert not fits("ab", list[str])
-    assert describe(dict[str, int]) == "a mapping {key: a whole number}"
-    assert describe(list[str]) == "a list, each text"
+    assert matches({"a": 1}, dict[str, int])
+    assert not matches({"a": "b"}, dict[str, int])
+    assert matches([1, 2], tuple[int, ...])
+    assert not matches("ab", list[str])
+    assert in_words(dict[str, int]) == "a mapping {key: a whole number}"
+    assert in_words(list[str]) == "a list, each text"
 
 
 def test_check_follows_nested_parts(lab: Path) -> None:
     body = {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": "three"}
     config = {"_target_": "mylab_t.Mine", "width": 3, "body": body}
-    message = refusal(check, config, where="model", runtime={"input_shape", "outputs"})
+    message = refusal(check_part, config, where="model", runtime={"input_shape", "outputs"})
     assert "`model.body.out_features=three`" in message
     config["body"] = {"_target_": "torch.load", "f": "x"}
-    assert "model.body" in refusal(check, config, where="model", runtime={"input_shape", "outputs"})
-    assert "_target_" in refusal(check, {"width": 3}, where="model")
+    assert "model.body" in refusal(check_part, config, where="model", runtime={"input_shape", "outputs"})
+    assert "_target_" in refusal(check_part, {"width": 3}, where="model")
 
 
 def test_make_supplies_what_the_configuration_leaves_open(lab: Path) -> None:

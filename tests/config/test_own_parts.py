@@ -166,7 +166,7 @@ def test_a_foreign_configuration_is_ignored_and_a_line_says_so(lab: Path, call: 
 
 def test_the_folder_is_at_the_end_of_the_path(empty: Path, call: Call) -> None:
     write(empty, yaml_py="raise SystemExit('a file of the folder stood in for a library')")
-    paths.find_own_modules()
+    paths.enable_user_modules()
     assert sys.path[-1] == str(empty)
     assert call("check").code == 0
 

@@ -17,7 +17,7 @@ import yaml
 from torch import Tensor, nn
 
 from dlrun.config import instantiate
-from dlrun.config.paths import packaged
+from dlrun.config.paths import package_folder
 from dlrun.engine.ema import Average
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError, UserError
@@ -246,8 +246,8 @@ def test_the_perplexity_of_the_uniform_model_is_the_vocabulary() -> None:
 
 @pytest.mark.parametrize("name", ["ngram", "uniform"])
 def test_the_yaml_gives_the_defaults(name: str) -> None:
-    config = yaml.safe_load((packaged() / "model" / f"{name}.yaml").read_text())
-    target = instantiate.check(config, where="model", runtime=("vocabulary",))
+    config = yaml.safe_load((package_folder() / "model" / f"{name}.yaml").read_text())
+    target = instantiate.check_part(config, where="model", runtime=("vocabulary",))
     model, plain = instantiate.make(config, vocabulary=65), target(65)
     for each in (model, plain):
         each.count(*split(2000)[0])

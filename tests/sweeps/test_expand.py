@@ -10,7 +10,7 @@ from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
 
 from dlrun.config import compose
-from dlrun.config.check import check
+from dlrun.config.check import check_config
 from dlrun.errors import ConfigError
 from dlrun.sweeps import definition
 from dlrun.sweeps.expand import Expansion
@@ -36,7 +36,7 @@ JOBS = [
 
 @pytest.fixture
 def opened(here: Path) -> Iterator[tuple[compose.Loader, DictConfig]]:
-    with compose.opened() as hydra:
+    with compose.open_hydra() as hydra:
         setup_globals()
         assert isinstance(hydra.config_loader, compose.Loader)
         yield hydra.config_loader, compose.load(hydra, "dlrun", GIVEN)
@@ -82,12 +82,12 @@ def test_jobs_share_nothing(opened: tuple[compose.Loader, DictConfig]) -> None:
 def test_what_is_taken_from_hydra_is_settled_for_each_job(here: Path) -> None:
     (here / "conf/experiment").mkdir(parents=True)
     (here / "conf/experiment/mine.yaml").write_text("# @package _global_\nseed: ${hydra:job.num}\n")
-    with compose.opened() as hydra:
+    with compose.open_hydra() as hydra:
         setup_globals()
         master = compose.load(hydra, "dlrun", ["+experiment=mine", "hydra.mode=MULTIRUN", "optimizer.lr=1,2"])
         expansion = Expansion(hydra.config_loader, master)
         found = [expansion.config(["+experiment=mine", f"optimizer.lr={n}"], n) for n in (1, 2)]
-    assert [check(config)["seed"] for config in found] == [1, 2]
+    assert [check_config(config)["seed"] for config in found] == [1, 2]
 
 
 def test_own_overrides_are_those_that_are_swept(opened: tuple[compose.Loader, DictConfig]) -> None:
@@ -118,7 +118,7 @@ def test_a_key_that_follows_the_seed_separates_no_groups(opened: tuple[compose.L
 
 
 def asks(*overrides: str) -> dict[str, object]:
-    with compose.opened() as hydra:
+    with compose.open_hydra() as hydra:
         return definition.asked(compose.load(hydra, "dlrun", [*overrides, "hydra.mode=MULTIRUN"]))
 
 

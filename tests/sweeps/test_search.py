@@ -392,7 +392,7 @@ def test_a_search_that_is_killed_again_and_again_loses_no_trial_and_counts_none_
 
 def test_the_kept_configurations_give_what_hydra_composes(here: Path) -> None:
     given = ["+experiment=digits", *SPACE, "seed=0,1", "dataset.validation_size=150"]
-    with compose.opened() as hydra:
+    with compose.open_hydra() as hydra:
         loader = hydra.config_loader
         master = compose.load(hydra, compose.PRIMARY, [*given, "hydra.mode=MULTIRUN"])
         spanned = space.read(given, loader)

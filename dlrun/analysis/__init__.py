@@ -1,1 +1,1 @@
-"""What finished runs show: statistics and figures."""
+"""Statistics and figures: pure functions of plain numbers, for runs, reports and studies."""

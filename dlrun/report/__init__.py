@@ -1,1 +1,1 @@
-"""What a sweep came to: pages, tables and figures in its folder, and the few lines that a terminal shows."""
+"""A sweep's report: the pages, tables and figures in its folder, and the summary in the terminal."""

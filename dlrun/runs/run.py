@@ -292,7 +292,7 @@ def _draw(run: Open, seen: Collected | None, best_step: int) -> None:
     built, folder = run.built, run.folder
     if not built.trainer.figures:
         return
-    from dlrun.analysis import figures  # matplotlib: half a second that a sweep without figures saves
+    from dlrun.runs import figures  # matplotlib takes half a second to import
 
     try:
         figures.draw(folder, data=built.data, model=built.training.objective.model, collected=seen, best_step=best_step)

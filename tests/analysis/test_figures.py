@@ -1,4 +1,4 @@
-"""The figures: what they show is what they were given, and a run gets those that suit it."""
+"""Figures show what they are given."""
 
 from __future__ import annotations
 
@@ -9,20 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
 
-from dlrun.analysis import figures
 from dlrun.analysis.figures.classes import confusion, confusion_counts, pixels, worst_mistakes
 from dlrun.analysis.figures.curves import learning_curves, schedule
 from dlrun.analysis.figures.functions import fit_1d, plane
 from dlrun.analysis.figures.style import save
 from dlrun.analysis.figures.text import loss_by_position, position_groups
-from dlrun.datasets.language.windows import Windows
-from dlrun.engine.evaluation import Collected
-from dlrun.losses.cross_entropy import cross_entropy
-from dlrun.storage.journal import Journal
-from dlrun.storage.rundir import RunDir
-from dlrun.types import Batch, Data, Spec, Split
 
 CURVES = {
     "train/loss": [(1, 2.0), (2, 1.0), (3, 0.5), (4, float("nan"))],
@@ -30,39 +22,6 @@ CURVES = {
     "val/error": [(2, 0.5), (4, 0.25)],
     "lr": [(1, 0.1), (2, 0.05)],
 }
-
-
-class Points:
-    """A split of given tensors."""
-
-    def __init__(self, x: Tensor, y: Tensor) -> None:
-        self.x, self.y = x, y
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def gather(self, index: Tensor) -> Batch:
-        return Batch(self.x[index], self.y[index])
-
-    def to(self, device: torch.device) -> Split:
-        return self
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunDir:
-    """A run that has logged a few points."""
-    folder = RunDir(tmp_path)
-    journal = Journal(folder.journal)
-    for name, points in CURVES.items():
-        for step, value in points:
-            journal.metrics(step, 0.0, {name: value})
-    journal.close()
-    return folder
-
-
-def data(spec: Spec, x: Tensor, y: Tensor) -> Data:
-    truth = torch.sin if spec.task == "regression" else None
-    return Data("points", spec, Points(x, y), None, None, "", truth=truth)
 
 
 def is_picture(path: Path) -> bool:
@@ -137,46 +96,10 @@ def test_plane_shows_the_regions_the_right_way_up() -> None:
     plane(x, torch.tensor([0, 1]), lambda p: torch.eye(2)[torch.zeros(len(p), dtype=torch.int64)])  # one class only
 
 
-def test_a_run_of_images_gets_curves_confusion_and_mistakes(run: RunDir) -> None:
-    spec = Spec("classification", (1, 8, 8), 3, classes=3)
-    x, y = torch.rand(6, 1, 8, 8), torch.tensor([0, 1, 2, 0, 1, 2])
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
-    seen = Collected(x, y, torch.eye(3)[(y + 1) % 3])
-    paths = figures.draw(run, data=data(spec, x, y), model=model, collected=seen, best_step=4)
-    assert [p.name for p in paths] == ["learning_curves.png", "schedule.png", "confusion.png", "mistakes.png"]
-    assert all(p.parent == run.figures and is_picture(p) for p in paths)
-
-
-@pytest.mark.parametrize(
-    ("task", "width", "name"), [("classification", 2, "plane"), ("regression", 1, "fit"), ("regression", 2, None)]
-)
-def test_a_run_on_the_line_or_the_plane_gets_its_function(run: RunDir, task: str, width: int, name: str | None) -> None:
-    outputs = 2 if task == "classification" else 1
-    x = torch.rand(20, width)
-    y = (x[:, 0] > 0.5).long() if task == "classification" else x[:, :1]
-    model = nn.Sequential(nn.Linear(width, outputs), nn.Dropout(0.5))
-    paths = figures.draw(run, data=data(Spec(task, (width,), outputs), x, y), model=model, best_step=None)  # type: ignore[arg-type]
-    assert [p.stem for p in paths[2:]] == ([name] if name else [])
-    assert all(map(is_picture, paths))
-    assert model.training
-
-
-def test_a_run_on_text_gets_its_loss_by_position(run: RunDir) -> None:
-    windows = Windows(torch.arange(500) % 7, 20, 20)
-    spec = Spec("language", (20,), 7, vocabulary=7)
-    text = Data("text", spec, windows, windows, None, "")
-    model = nn.Embedding(7, 7)
-    paths = figures.draw(run, data=text, model=model, best_step=None)
-    assert [p.stem for p in paths[2:]] == ["loss_by_position"]
-    assert all(map(is_picture, paths))
-    with torch.no_grad():
-        model.weight.zero_()  # knows nothing: log 7 everywhere
-    losses = cross_entropy(model.eval(), Batch(torch.zeros(3, 9).long(), torch.ones(3, 9).long())).detach()
-    assert losses.ndim == 0
-    axes = loss_by_position(losses.expand(3, 9), 7).axes[0]
-    assert axes.lines[1].get_ydata() == pytest.approx([math.log(7)] * 9)
-    short = Data("text", spec, windows, windows.take_first(1).take_first(1), None, "")
-    assert len(figures.draw(run, data=short, model=model, best_step=None)) == 3
+def test_the_loss_by_position_is_the_mean_over_windows() -> None:
+    axes = loss_by_position(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), 7).axes[0]
+    assert axes.lines[0].get_ydata() == pytest.approx([math.log(7)] * 2)
+    assert axes.lines[1].get_ydata() == pytest.approx([2.0, 3.0])
 
 
 def test_positions_are_grouped_without_a_gap() -> None:
@@ -184,12 +107,6 @@ def test_positions_are_grouped_without_a_gap() -> None:
         found = position_groups(n)
         assert [begin for begin, _ in found] == [0, *(end for _, end in found[:-1])]
         assert found[-1][1] == n
-
-
-def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
-    spec = Spec("density", (2,), 1)
-    empty = data(spec, torch.rand(3, 2), torch.rand(3))
-    assert figures.draw(RunDir(tmp_path), data=empty, model=nn.Linear(2, 1)) == []
 
 
 def test_a_figure_is_saved_whole(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which pictures a run gets, from its journal, its data, its model and its answers."""
+"""The figures of one run, saved into its folder. `dlrun.analysis.figures` draws them from plain numbers."""
 
 from __future__ import annotations
 
@@ -24,23 +24,20 @@ from dlrun.types import Batch, Data
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 2000
-"""At most so many points of a training split are drawn."""
-
-TOKENS = 1 << 16
-"""At most so many tokens of a text are predicted for a picture."""
+MAX_POINTS = 2000  # of a training split; more hide each other
+MAX_TOKENS = 1 << 16  # of a text, predicted for the loss by position
 
 
 def draw(
     run: RunDir, *, data: Data, model: nn.Module, collected: Collected | None = None, best_step: int | None = None
 ) -> list[Path]:
-    """Draw the figures that suit the run into its folder, and return their files.
+    """Draw the figures that suit a run into its folder; returns their files.
 
-    Always the learning curves, if something was logged twice; for classification the confusion
-    matrix and the worst mistakes among what was `collected`; for data on a line or in the plane the
-    function that was learned; for a text the validation loss by the position in the window.
+    Learning curves if a loss was logged twice, and the schedule if the rate varies. Classification: confusion matrix
+    and worst mistakes of the outputs `collected`. Data on a line or in the plane: the learned function. Text: the
+    validation loss by position in the window.
     """
-    fig = [*_curves(run, best_step), *_answers(data, collected), *_function(data, model), *_text(data, model)]
+    fig = [*_curves(run, best_step), *_mistakes(data, collected), *_function(data, model), *_text(data, model)]
     return [save(picture, run.figures / f"{name}.png") for name, picture in fig]
 
 
@@ -52,18 +49,22 @@ def _curves(run: RunDir, best_step: int | None) -> Iterator[tuple[str, Figure]]:
         yield "schedule", schedule(logged["lr"])
 
 
-def _answers(data: Data, seen: Collected | None) -> Iterator[tuple[str, Figure]]:
-    if data.spec.task != "classification" or seen is None or seen.output.ndim != 2 or seen.output.shape[1] < 2:
+def _mistakes(data: Data, collected: Collected | None) -> Iterator[tuple[str, Figure]]:
+    if (
+        data.spec.task != "classification"
+        or collected is None
+        or collected.output.ndim != 2
+        or collected.output.shape[1] < 2
+    ):
         return
     names = data.spec.class_names
-    yield "confusion", confusion(seen.y, seen.output.argmax(1), names)
-    mistakes = worst_mistakes(seen.x, seen.y, seen.output.softmax(1), names)
+    yield "confusion", confusion(collected.y, collected.output.argmax(1), names)
+    mistakes = worst_mistakes(collected.x, collected.y, collected.output.softmax(1), names)
     if mistakes:
         yield "mistakes", mistakes
 
 
 def _function(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
-    """Draw a function of one variable, or the classes of the plane."""
     kind = (data.spec.task, tuple(data.spec.input_shape))
     if kind not in (("regression", (1,)), ("classification", (2,))):
         return
@@ -74,7 +75,7 @@ def _function(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
             output: Tensor = model(x.to(device)).float().cpu()
         return output
 
-    x, y = (t.cpu() for t in data.train.gather(torch.arange(min(len(data.train), SHOWN), device=device)))
+    x, y = (t.cpu() for t in data.train.gather(torch.arange(min(len(data.train), MAX_POINTS), device=device)))
     if data.spec.task == "classification":
         yield "plane", plane(x, y, lambda points: answer(points.to(x)).softmax(1), data.spec.class_names)
     elif data.spec.outputs == 1:
@@ -84,15 +85,15 @@ def _function(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
 
 
 def _text(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
-    """Draw the loss of whole windows, evenly spaced over the validation split, by the position in them."""
     split, context = data.validation, data.spec.input_shape[0]
     if data.spec.task != "language" or not isinstance(split, Windows | Streams) or split.predicted < context:
         return
+    # whole windows, evenly spaced over the split
     last = split.predicted - context
-    n = min(last + 1, max(2, TOKENS // context))
+    n = min(last + 1, max(2, MAX_TOKENS // context))
     starts = torch.linspace(0, last, n, dtype=torch.float64).long().to(split.device)
     losses = []
-    for some in torch.split(starts, portion(SHOWN, data.spec)):
+    for some in torch.split(starts, portion(MAX_POINTS, data.spec)):
         batch = Batch(*(t.to(_device(model)) for t in split.at(some)))
         with evaluating(model):
             losses.append(cross_entropy(model, batch).float().cpu())

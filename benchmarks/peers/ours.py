@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.peers.watch import Watch
 from benchmarks.peers.works import RECIPE, Work
-from dlrun.commands import _hydra
+from dlrun.config import compose
 from dlrun.datasets.language.from_text import from_tokens
 from dlrun.datasets.tensors.tensors import from_tensors
 from dlrun.engine import loop
@@ -56,7 +56,7 @@ def data(work: Work) -> Data:
 
 def built(work: Work, *overrides: str) -> Built:
     """Return the run of a work."""
-    config = _hydra.config(
+    config = compose.config(
         [
             *CHOSEN[work.name],
             f"optimizer.lr={work.lr}",

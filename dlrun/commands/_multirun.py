@@ -31,8 +31,10 @@ OWN = "hydra_plugins.dlrun"
 """How the targets of dlrun's own launchers and sweepers begin."""
 
 
-def conduct(hydra: Hydra, master: DictConfig) -> int:
-    """Have dlrun's own launcher conduct a sweep, and end it once the sweeper has no more jobs; return the exit code."""
+def conduct(hydra: Hydra, master: DictConfig) -> int | None:
+    """Carry out a sweep with dlrun's own launcher; returns the exit code, or None if another launcher is chosen."""
+    if not str(master.hydra.launcher._target_).startswith(OWN):
+        return None
     from dlrun.sweeps import location  # torch, which `--cfg job` needs not
     from dlrun.sweeps.hydra_task import SweepTask
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 
-from dlrun.commands import _hydra
+from dlrun.commands import _multirun
+from dlrun.config import hydra_main
 from dlrun.errors import ConfigError
 from dlrun.execution import device
 from dlrun.execution.timing import seconds_for
 from dlrun.runs.build import build
 from dlrun.runs.presentation import announce
 from dlrun.storage.manifest import Job
-from dlrun.sweeps.jobs import ComposedJob, JobBuilder
+from dlrun.sweeps.jobs import JobBuilder
 from dlrun.sweeps.pool.slots import Slot
 from dlrun.sweeps.preview import costs, makespan
 from dlrun.sweeps.runner import slots_of
@@ -26,7 +28,7 @@ SHOWN = 40
 
 def main(argv: list[str]) -> int:
     """Compose, check and build what `argv` says, time a few steps, and train nothing."""
-    return _hydra.consult(argv, prog="dlrun check", use=check, several=check_sweep)
+    return hydra_main.inspect(argv, prog="dlrun check", use=check, use_sweep=check_sweep)
 
 
 def check(config: DictConfig) -> int:
@@ -41,8 +43,9 @@ def check(config: DictConfig) -> int:
     return 0
 
 
-def check_sweep(master: DictConfig, candidates: Sequence[ComposedJob]) -> int:
+def check_sweep(hydra: Hydra, master: DictConfig, overrides: list[str]) -> int:
     """Show the jobs of a sweep, and how much time, memory and disk it would take here."""
+    candidates = _multirun.listed(hydra, overrides, master)
     if not candidates:
         raise ConfigError("The sweep is empty: one of its keys is given no value at all.")
     builder = JobBuilder()

@@ -99,11 +99,11 @@ def _overrides(words: Sequence[str], begun: str) -> Iterable[str]:
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
-    from dlrun.commands import _hydra
     from dlrun.config import compose as composition
+    from dlrun.config import hydra_main
 
     with suppress(Exception, SystemExit), redirect_stderr(StringIO()):
-        args = _hydra.parse(words, "dlrun")[1]
+        args = hydra_main.parse(words, "dlrun")[1]
         loader = ConfigLoaderImpl(composition.search_path(args.config_dir))
         line = " ".join([*args.overrides, begun])
         with composition.open_hydra(args.config_dir):

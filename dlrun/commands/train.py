@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dlrun import tracking
-from dlrun.commands import _hydra
+from dlrun.commands import _multirun
+from dlrun.config import hydra_main
 from dlrun.errors import ConfigError
 from dlrun.runs.build import Built, build
 from dlrun.runs.run import run
@@ -23,7 +24,7 @@ from dlrun.terminal import output
 
 def main(argv: list[str]) -> int:
     """Train what `argv` composes; everything in it is Hydra's own command line."""
-    return _hydra.run(argv, prog="dlrun train", prepare=prepare, task=_train)
+    return hydra_main.run(argv, prog="dlrun train", prepare=prepare, task=_train, conduct=_multirun.conduct)
 
 
 def _train(built: Built, folder: Path) -> dict[str, Any]:

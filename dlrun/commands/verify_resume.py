@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from dlrun.commands import _hydra
+from dlrun.config import hydra_main
 from dlrun.errors import RunError
 from dlrun.execution import device
 from dlrun.execution.nondeterminism import unrepeatable
@@ -36,7 +36,7 @@ TIMED = ("throughput/", "cost/")
 
 def main(argv: list[str]) -> int:
     """Train what `argv` composes twice, one of them killed and resumed, and compare."""
-    return _hydra.consult(argv, prog="dlrun verify-resume", use=lambda config: _verify(config, argv))
+    return hydra_main.inspect(argv, prog="dlrun verify-resume", use=lambda config: _verify(config, argv))
 
 
 def _verify(config: DictConfig, argv: list[str]) -> int:

@@ -15,9 +15,9 @@ import pytest
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from dlrun.commands import _hydra
+from dlrun.commands import _multirun
 from dlrun.config import compose as composition
-from dlrun.config import paths, settings
+from dlrun.config import hydra_main, paths, settings
 from dlrun.errors import ConfigError, RunError, UserError
 
 
@@ -51,7 +51,9 @@ def seen(here: Path) -> Seen:
 
 @pytest.fixture
 def run(seen: Seen) -> Callable[..., int]:
-    return lambda *argv: _hydra.run(argv, prog="dlrun train", prepare=seen.prepare, task=seen.task)
+    return lambda *argv: hydra_main.run(
+        argv, prog="dlrun train", prepare=seen.prepare, task=seen.task, conduct=_multirun.conduct
+    )
 
 
 BASIC = ("hydra/launcher=basic", "hydra/sweeper=basic")  # jobs in this process, which the tests look at
@@ -107,13 +109,13 @@ def test_outputs_can_be_moved(here: Path, run, monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_the_name_is_settled_as_text(here: Path, overrides: list[str], name: str) -> None:
-    assert _hydra.config(overrides).name == name
+    assert composition.config(overrides).name == name
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", "'a b'", "''"])
 def test_a_name_that_is_no_part_of_a_folders_name_is_refused(here: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="part of a folder's name"):
-        _hydra.config([f"name={name}"])
+        composition.config([f"name={name}"])
 
 
 def test_the_settings_files_are_the_settings_defaults() -> None:
@@ -167,7 +169,7 @@ def test_a_mistake_beside_several_values_is_told(here: Path, run, mistake: str) 
 
 def test_a_mistake_beside_a_right_choice_is_looked_up_there(here: Path) -> None:
     with pytest.raises(ConfigError, match=r"Did you mean `optimizer\.momentum`"):
-        _hydra.config(["optimizer=sgd", "optimizer.momentun=0.9"])
+        composition.config(["optimizer=sgd", "optimizer.momentun=0.9"])
 
 
 def test_a_wrong_configuration_leaves_no_folder(here: Path, run) -> None:
@@ -180,14 +182,14 @@ def test_a_users_broken_file_is_named(here: Path) -> None:
     (here / "conf/model").mkdir(parents=True)
     (here / "conf/model/mine.yaml").write_text("a: [1\n")
     with pytest.raises(ConfigError, match=r"(?s)not valid YAML.*conf/model/mine\.yaml"):
-        _hydra.config(["model=mine"])
+        composition.config(["model=mine"])
 
 
 def test_a_file_that_asks_for_what_is_missing_is_named(here: Path) -> None:
     (here / "conf/experiment").mkdir(parents=True)
     (here / "conf/experiment/mine.yaml").write_text("# @package _global_\ndefaults:\n  - override /model: mpl\n")
     with pytest.raises(ConfigError, match=r"model has no choice `mpl`.*\n.*comes from \+experiment=mine"):
-        _hydra.config(["+experiment=mine"])
+        composition.config(["+experiment=mine"])
 
 
 def test_a_failure_is_one_line_and_its_traceback_in_the_log(here: Path, run, capfd) -> None:
@@ -338,10 +340,10 @@ def test_in_the_checkout_its_conf_is_nobodys_own(monkeypatch: pytest.MonkeyPatch
 
 def test_a_consulted_configuration_leaves_no_folder(here: Path) -> None:
     given: list[DictConfig] = []
-    assert _hydra.consult(["seed=3"], prog="dlrun check", use=lambda cfg: given.append(cfg) or 7) == 7
+    assert hydra_main.inspect(["seed=3"], prog="dlrun check", use=lambda cfg: given.append(cfg) or 7) == 7
     assert given[0].seed == 3
     with pytest.raises(UserError, match="takes one configuration"):
-        _hydra.consult(["-m", "seed=1,2"], prog="dlrun check", use=lambda cfg: 0)
+        hydra_main.inspect(["-m", "seed=1,2"], prog="dlrun check", use=lambda cfg: 0)
     assert not any(here.iterdir())
 
 
@@ -373,7 +375,7 @@ class TestPrivateNamesOfHydra:
         assert [element.provider for element in path] == ["hydra", "main", "schema"]
 
     def test_get_args_parser(self) -> None:
-        parser = _hydra.get_args_parser()
+        parser = hydra_main.get_args_parser()
         assert isinstance(parser, argparse.ArgumentParser)
         known = {action.dest for action in parser._actions}
         ours = "help hydra_help overrides cfg resolve package run multirun shell_completion config_path config_name"
@@ -382,5 +384,5 @@ class TestPrivateNamesOfHydra:
     def test_callbacks(self, here: Path) -> None:
         with composition.open_hydra() as hydra:
             cfg = composition.load(hydra, composition.PRIMARY, [])
-        callbacks = _hydra.Callbacks(cfg)
+        callbacks = hydra_main.Callbacks(cfg)
         assert {"on_run_start", "on_run_end"} <= {*dir(callbacks)}

@@ -22,7 +22,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.test_utils.launcher_common_tests import LauncherTestSuite
 
-from dlrun.commands import _hydra
+from dlrun.config import compose
 from dlrun.datasets.tensors.tensors import TensorSplit
 from dlrun.engine import loop
 from dlrun.runs.build import build, dataset
@@ -416,7 +416,7 @@ def test_jobs_stay_here_where_that_takes_no_longer(count: int, seconds: float, s
 
 def test_what_is_evaluated_counts_for_how_long_a_job_takes() -> None:
     def seconds(*overrides: str) -> float:
-        return policy.seconds_of(build(_hydra.config(["+experiment=digits", "trainer.steps=1", *overrides])))
+        return policy.seconds_of(build(compose.config(["+experiment=digits", "trainer.steps=1", *overrides])))
 
     forward = seconds("evaluation.train_samples=1000") - seconds("evaluation.train_samples=100")
     assert seconds("evaluation.train_samples=1000", "trainer.minutes=1", "trainer.steps=null") > 60

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlrun.commands import _hydra
+from dlrun.config import compose
 from dlrun.errors import ConfigError, UserError
 from dlrun.runs import build as building
 from dlrun.runs.build import build
@@ -76,7 +76,7 @@ def test_nothing_finished_is_nothing_chosen(tmp_path: Path) -> None:
 
 
 def candidates(*jobs: list[str]) -> list[ComposedJob]:
-    return [ComposedJob(n, tuple(own), _hydra.config(own)) for n, own in enumerate(jobs)]
+    return [ComposedJob(n, tuple(own), compose.config(own)) for n, own in enumerate(jobs)]
 
 
 POLYNOMIAL = ["+experiment=polynomial", "tracking.enabled=false"]
@@ -144,7 +144,7 @@ def test_a_users_module_counts_for_the_jobs_that_use_it(here: Path) -> None:
     own = ["model=linear", "model._target_=mine.Net", "tracking.enabled=false"]
     import sys
 
-    config = _hydra.config(own)
+    config = compose.config(own)
     config.model = {"_target_": "mine.Net"}
     try:
         plain = build(config).config

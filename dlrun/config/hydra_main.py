@@ -1,0 +1,280 @@
+"""Hydra's command line in place of `@hydra.main`: argv → one configuration → its run, or a sweep.
+
+`@hydra.main` composes twice, allows no options between overrides, prints its own errors, and leaves a folder behind
+for a wrong configuration. Here a run is composed once, checked, and only then given a folder.
+
+Private names of Hydra 1.3, each with a test in tests/config/test_compose.py: `_internal.hydra.Hydra`,
+`_internal.callbacks.Callbacks`, `_internal.utils.get_args_parser`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import environ
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, run_job
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from dlrun.config import hydra_targets, trust
+from dlrun.config.compose import JOB, PRIMARY, load, open_hydra, warn_of_shadowing, without_hydra
+from dlrun.errors import ConfigError, DlrunError, UserError, place
+from dlrun.storage import rundir
+from dlrun.terminal import output
+
+P = TypeVar("P")
+Job = Callable[[DictConfig], Any]
+Overrides = list[str]
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    prog: str,
+    prepare: Callable[[DictConfig], P],
+    task: Callable[[P, Path], Any],
+    conduct: Callable[[Hydra, DictConfig], int | None],
+) -> int:
+    """Carry out a command line that trains; returns the exit code.
+
+    A run: `prepare` takes its configuration and raises `UserError` for a mistake in it; `task` takes the result, and
+    the run's new folder. A sweep: `conduct` carries it out, or returns None to leave its jobs to Hydra's launcher.
+    """
+
+    def each(cfg: DictConfig) -> Any:
+        return task(prepare(cfg), _folder())
+
+    with _command_line(argv, prog) as line:
+        if line.asks_for_help:
+            return line.show()
+        cfg = line.compose()
+        if cfg.hydra.mode == RunMode.MULTIRUN:
+            try:
+                code = conduct(line.hydra, cfg)
+            except OSError as error:
+                raise _unwritable(error) from error
+            return _sweep(line.hydra, cfg, line.args.overrides, each) if code is None else code
+        cfg.hydra.mode = RunMode.RUN
+        HydraConfig.instance().set_config(cfg)
+        prepared = prepare(without_hydra(cfg))
+        return _run(line.hydra, cfg, lambda _: task(prepared, _folder()))
+
+
+def inspect(
+    argv: Sequence[str],
+    *,
+    prog: str,
+    use: Callable[[DictConfig], int],
+    use_sweep: Callable[[Hydra, DictConfig, Overrides], int] | None = None,
+) -> int:
+    """Carry out a command line that needs no folder; returns the exit code.
+
+    `use` takes a run's configuration, `use_sweep` a sweep's. Raises `UserError` for a sweep without the latter.
+    """
+    with _command_line(argv, prog) as line:
+        refusal = f"{prog} takes one configuration, and this is a sweep. Leave out -m, and give one value a key."
+        if line.args.multirun and use_sweep is None:
+            raise UserError(refusal)
+        if line.asks_for_help:
+            return line.show()
+        cfg = line.compose()
+        if cfg.hydra.mode == RunMode.MULTIRUN:
+            if use_sweep is None:
+                raise UserError(refusal)
+            return use_sweep(line.hydra, cfg, line.args.overrides)
+        HydraConfig.instance().set_config(cfg)
+        return use(without_hydra(cfg))
+
+
+def parse(argv: Sequence[str], prog: str) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Hydra's parser, and the options and overrides that it reads from `argv`, in any order.
+
+    Raises `UserError` for options that do not go together or have no meaning here.
+    """
+    parser = get_args_parser()
+    parser.prog, parser.usage = prog, f"{prog} [-m] [OVERRIDE…] [--cfg job] [--config-dir FOLDER] [--help]"
+    args = parser.parse_intermixed_args(list(argv))
+    if sum(map(bool, (args.run, args.multirun, args.cfg, args.info, args.shell_completion))) > 1:
+        raise UserError("Only one of --run, --multirun (-m), --cfg, --info and --shell-completion can be given.")
+    if args.resolve and not (args.cfg or args.help):
+        raise UserError("--resolve goes with --cfg or --help. Type `--cfg job --resolve`.")
+    if args.config_path or args.experimental_rerun:
+        raise UserError(
+            "--config-path and --experimental-rerun have no meaning here. --config-dir FOLDER adds a folder."
+        )
+    if args.shell_completion:
+        raise UserError('Completion is installed for all commands at once: eval "$(dlrun -sc install=bash)".')
+    return parser, args
+
+
+@dataclass(frozen=True)
+class _CommandLine:
+    """A parsed command line, and the Hydra that is opened for it."""
+
+    hydra: Hydra
+    parser: argparse.ArgumentParser
+    args: argparse.Namespace
+
+    @property
+    def name(self) -> str:
+        return self.args.config_name or PRIMARY
+
+    @property
+    def asks_for_help(self) -> bool:
+        return bool(self.args.help or self.args.hydra_help or self.args.cfg or self.args.info)
+
+    def compose(self) -> DictConfig:
+        """Compose, and look at what Hydra itself would call of the configuration."""
+        if self.args.multirun:
+            self.args.overrides.append("hydra.mode=MULTIRUN")
+        cfg = load(self.hydra, self.name, self.args.overrides)
+        warn_of_shadowing(cfg, self.name)
+        # the user has composed it, here and now: so its `trusted` is the user's word
+        trusted = [str(name) for name in cfg.trusted] if OmegaConf.is_list(cfg.get("trusted")) else []
+        trust.grant(trusted)
+        hydra_targets.check(cfg.hydra, trusted=trusted)
+        return cfg
+
+    def show(self) -> int:
+        """Print the help, the configuration or Hydra's own information."""
+        hydra, args = self.hydra, self.args
+        if args.help:
+            args.overrides.append(f"hydra.help.app_name='{self.parser.prog}'")
+            hydra.app_help(config_name=self.name, args_parser=self.parser, args=args)
+        elif args.hydra_help:
+            hydra.hydra_help(config_name=self.name, args_parser=self.parser, args=args)
+        elif args.cfg:
+            try:
+                hydra.show_cfg(self.name, args.overrides, cfg_type=args.cfg, package=args.package, resolve=args.resolve)
+            except SystemExit:  # no such package, and Hydra has said so
+                return UserError.exit_code
+        else:
+            hydra.show_info(args.info, config_name=self.name, overrides=args.overrides)
+        return 0
+
+
+@contextmanager
+def _command_line(argv: Sequence[str], prog: str) -> Iterator[_CommandLine]:
+    parser, args = parse(argv, prog)
+    with open_hydra(args.config_dir) as hydra, _restore_logging():
+        yield _CommandLine(hydra, parser, args)
+
+
+@contextmanager
+def _restore_logging() -> Iterator[None]:
+    # Hydra sets logging up anew for each run, and this may not be the process's last one
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        for handler in root.handlers:
+            if handler not in handlers:
+                handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+def _run(hydra: Hydra, cfg: DictConfig, job: Job) -> int:
+    callbacks = Callbacks(cfg)
+    callbacks.on_run_start(config=cfg, config_name=cfg.hydra.job.config_name)
+    failures: list[Exception] = []
+    try:
+        done = run_job(
+            task_function=_record_failures(job, failures),
+            config=cfg,
+            job_dir_key="hydra.run.dir",
+            job_subdir_key=None,
+            hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=callbacks),
+        )
+    except OSError as error:  # of the folder: the task's own errors are in `failures`
+        raise _unwritable(error) from error
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"The run's folder has no name: {error}") from error
+    callbacks.on_run_end(config=cfg, config_name=cfg.hydra.job.config_name, job_return=done)
+    return _report(failures)
+
+
+def _sweep(hydra: Hydra, master: DictConfig, overrides: Overrides, job: Job) -> int:
+    """Hand a sweep to Hydra's sweeper and launcher; all failures are repeated at the end."""
+    name = master.hydra.job.config_name
+    # resolved here: a job's own name, or the time at which it starts, must not move the sweep's folder
+    overrides = [*overrides, "hydra.sweep.dir='{}'".format(master.hydra.sweep.dir.replace("'", r"\'"))]
+    failures: list[Exception] = []
+    try:
+        returned = hydra.multirun(name, _record_failures(job, failures), overrides)
+        failures = failures or [*_failures_in(returned)]
+    except OSError as error:
+        raise _unwritable(error) from error
+    except Exception as error:
+        if isinstance(error, DlrunError) and not failures:
+            raise  # a job that cannot be composed: none has run
+        failures = failures or [error]
+    return _report(failures)
+
+
+def _failures_in(returned: Any) -> Iterator[Exception]:
+    # a launcher with processes of its own returns the errors of jobs
+    if isinstance(returned, JobReturn):
+        if returned.status == JobStatus.FAILED:
+            yield returned._return_value
+    elif isinstance(returned, list | tuple):
+        for inner in returned:
+            yield from _failures_in(inner)
+
+
+def _record_failures(job: Job, failures: list[Exception]) -> Job:
+    """Wrap a job so that its error is logged and kept: Hydra would print its own account."""
+
+    def recorded(cfg: DictConfig) -> Any:
+        try:
+            return job(cfg)
+        except Exception as error:
+            logging.getLogger("dlrun").exception("The run failed.")
+            error.add_note(str(_folder() / f"{JOB}.log"))
+            failures.append(error)
+            raise
+
+    return recorded
+
+
+def _folder() -> Path:
+    """The folder of the run or job under way."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def _report(failures: Sequence[Exception]) -> int:
+    """Print each failure once; returns the exit code."""
+    for error in failures:
+        if environ.get("DLRUN_TRACEBACK") == "1":
+            traceback.print_exception(error)
+        if isinstance(error, UserError):
+            output.warn(str(error))
+            continue
+        text = str(error) if isinstance(error, DlrunError) else f"{type(error).__name__}: {error}{place(error)}"
+        logs = [f"\nThe traceback is in {log}; DLRUN_TRACEBACK=1 shows it here." for log in _notes(error)[-1:]]
+        output.warn("".join([text, *logs]))
+    return min((2 if isinstance(error, UserError) else 1 for error in failures), default=0)
+
+
+def _notes(error: Exception) -> list[str]:
+    return getattr(error, "__notes__", [])
+
+
+def _unwritable(error: OSError) -> UserError:
+    return UserError(
+        f"The folder for this run cannot be written: {error.filename or rundir.outputs()}: {error.strerror}."
+        "\nSet DLRUN_OUTPUTS to a folder that you may write to."
+    )

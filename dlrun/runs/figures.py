@@ -37,8 +37,8 @@ def draw(
     and worst mistakes of the outputs `collected`. Data on a line or in the plane: the learned function. Text: the
     validation loss by position in the window.
     """
-    fig = [*_curves(run, best_step), *_mistakes(data, collected), *_function(data, model), *_text(data, model)]
-    return [save(picture, run.figures / f"{name}.png") for name, picture in fig]
+    drawings = [*_curves(run, best_step), *_mistakes(data, collected), *_function(data, model), *_text(data, model)]
+    return [save(picture, run.figures / f"{name}.png") for name, picture in drawings]
 
 
 def _curves(run: RunDir, best_step: int | None) -> Iterator[tuple[str, Figure]]:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dlrun.analysis.figures.style import BLACK, BLUE, COLOURS, figure, style_context
+from dlrun.analysis.figures.style import BLACK, BLUE, COLOURS, LINES, figure, style_context
 from dlrun.storage.results import Result
-from dlrun.studies.seed_bands import STYLES
 from dlrun.studies.study import CaptionedFigure, Claim, judge
 
 __all__ = ["MnistSeeds"]
@@ -106,7 +105,7 @@ def histogram(errors: Sequence[float], slides: tuple[float, float, float]) -> Fi
         words = ("best", "median", "worst")
         for i, (word, here, there) in enumerate(zip(words, found, slides, strict=True)):
             label = f"{word} {here:.2f} % (slides: {100 * there:.2g} %)"
-            axes.axvline(here, color=(*COLOURS[1:], BLACK)[i], linestyle=STYLES[i], label=label)
+            axes.axvline(here, color=(*COLOURS[1:], BLACK)[i], linestyle=LINES[i], label=label)
         axes.set(xlabel="test error in %", ylabel=f"runs (of {len(errors)})")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=1)

@@ -1,12 +1,12 @@
 """Power laws with a floor, fitted to losses: L = E + Σ aᵢ · xᵢ^(-αᵢ).
 
-With one quantity it is the law of a panel, with parameters N and data D it is L(N, D) = E + A/N^α + B/D^β
-(Hoffmann et al. 2022, arXiv:2203.15556, equation 2). Kaplan et al. 2020 (arXiv:2001.08361) have no floor E:
-their models are far from the entropy of text, and small ones trained for so many steps are not. Where the
-runs show none, E comes out as 0, which is Kaplan's straight line in a log-log plot.
+With parameters N and data D it is L(N, D) = E + A/N^α + B/D^β (Hoffmann et al. 2022, arXiv:2203.15556,
+equation 2). Kaplan et al. 2020 (arXiv:2001.08361) have no floor E: their models are far from the entropy of text,
+small models after many steps are not. Where the runs show no floor, the fit gives E = 0, which is Kaplan's straight
+line in a log-log plot.
 
-The fit is least squares in log L. Its intervals are Student's t with the residuals' degrees of freedom,
-the law taken as linear around its optimum (Bates and Watts 1988, chapter 2).
+The fit is least squares in log L. Its intervals are Student's t with the residuals' degrees of freedom, for the law
+linearised at its optimum (Bates and Watts 1988, chapter 2).
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
+# The search starts from the `SEARCHES` best of these exponents (of two terms, of their pairs).
 STARTS = (0.05, 0.15, 0.3, 0.6, 1.2, 2.0)
-"""Exponents that the search may begin with, each with each: from the few at which the law fits best already."""
 SEARCHES = 3
+MAX_EXPONENT = 5.0
+TINY = 1e-300  # keeps log 0 and 0/0 out of a search that passes through zero
 LEVEL = 0.95
 
 
 @dataclass(frozen=True, eq=False)
-class Law:
+class PowerLaw:
     """A fitted law of `len(centres)` quantities.
 
-    `values` are E, a₁, α₁, a₂, α₂, …, of quantities divided by their `centres`; `covariance` is theirs, with
-    nan where the data do not determine one. `residual` is the standard deviation of log L around the law,
-    with `freedom` degrees of freedom.
+    `values` are E, a₁, α₁, a₂, α₂, … for quantities divided by their `centres` (geometric means), `covariance`
+    [values, values] theirs; nan for a value at its bound. `residual` is the standard deviation of log L around the
+    law, with `freedom` degrees of freedom; `log_rms` is the root mean square, without that correction.
     """
 
     centres: Array
@@ -44,24 +46,24 @@ class Law:
 
     @property
     def floor(self) -> float:
-        """Return E: what is left where all quantities are without end."""
+        """E, the limit of the loss for infinite quantities."""
         return float(self.values[0])
 
     def exponent(self, i: int = 0) -> float:
-        """Return αᵢ."""
+        """αᵢ, from 0."""
         return float(self.values[2 + 2 * i])
 
     def exponent_interval(self, i: int = 0) -> tuple[float, float]:
-        """Return the 95 % interval of αᵢ; (nan, nan) where its term is nought."""
+        """The 95 % interval of αᵢ; (nan, nan) if its term is zero."""
         half = self._t() * math.sqrt(self.covariance[2 + 2 * i, 2 + 2 * i])
         return self.exponent(i) - half, self.exponent(i) + half
 
     def loss(self, *x: float | Array) -> Any:
-        """Return the law's loss at the quantities, numbers or arrays."""
+        """The loss at the quantities, numbers or arrays."""
         return _loss(self.values, [np.asarray(v, dtype=np.float64) / c for v, c in zip(x, self.centres, strict=True)])
 
     def interval(self, *x: float) -> tuple[float, float]:
-        """Return the 95 % interval of the loss of one more run at the quantities."""
+        """The 95 % prediction interval: for the loss of one more run at the quantities."""
         scaled = np.array(x, dtype=np.float64)[:, None] / self.centres[:, None]
         slope = np.nan_to_num(_slopes(self.values, scaled)[0])
         variance = self.residual**2 + float(slope @ np.nan_to_num(self.covariance) @ slope)
@@ -76,10 +78,10 @@ class Law:
 
 @dataclass(frozen=True)
 class LogLogLine:
-    """A power law without a floor, L = a · x^slope: a straight line in log-log; `low` and `high` are the slope's.
+    """A power law without a floor, L = a · x^slope: a straight line in log-log.
 
-    `centre` are the means of log x and log L, `spread` is the standard error of the slope, and `residual` the standard
-    deviation of log L around the line, with `freedom` degrees of freedom.
+    `low` to `high` is the slope's 95 % interval, `slope_error` its standard error, `centre` the means of log x and
+    log L, and `residual` the standard deviation of log L around the line, with `freedom` degrees of freedom.
     """
 
     slope: float
@@ -87,29 +89,28 @@ class LogLogLine:
     high: float
     log_rms: float
     centre: tuple[float, float]
-    spread: float
+    slope_error: float
     residual: float
     freedom: int
 
     def loss(self, x: float | Array) -> Any:
-        """Return the line's loss at x, a number or an array."""
+        """The loss at x, a number or an array."""
         return np.exp(self.centre[1] + self.slope * (np.log(x) - self.centre[0]))
 
     def interval(self, x: float) -> tuple[float, float]:
-        """Return the 95 % interval of the loss of one more run at x."""
+        """The 95 % prediction interval: for the loss of one more run at x."""
         from scipy.special import stdtrit
 
         away = math.log(x) - self.centre[0]
-        variance = self.residual**2 * (1 + 1 / (self.freedom + 2)) + (self.spread * away) ** 2
+        variance = self.residual**2 * (1 + 1 / (self.freedom + 2)) + (self.slope_error * away) ** 2
         half, middle = float(stdtrit(self.freedom, (1 + LEVEL) / 2)) * math.sqrt(variance), float(self.loss(x))
         return middle * math.exp(-half), middle * math.exp(half)
 
 
-def fit_law(loss: Sequence[float], *x: Sequence[float]) -> Law | None:
-    """Return the law that fits the losses [n] of runs at quantities x [n] each; None for too few runs.
+def fit_law(loss: Sequence[float], *x: Sequence[float]) -> PowerLaw | None:
+    """Fit a law to the losses [n] of runs at quantities x, each [n]; None for too few runs.
 
-    It takes more runs than the law has values, and as many distinct values of each quantity as its
-    term has, and one for the floor.
+    It takes more runs than the law has values, and three distinct values of each quantity.
 
     >>> law = fit_law([1 + 4 / n**0.5 for n in (1, 4, 16, 64, 256)], [1, 4, 16, 64, 256])
     >>> round(law.floor, 3), round(law.exponent(), 3), round(float(law.loss(1e4)), 3)
@@ -121,15 +122,15 @@ def fit_law(loss: Sequence[float], *x: Sequence[float]) -> Law | None:
         return None
     centres = np.exp(np.log(columns).mean(1))
     scaled = columns / centres[:, None]
-    starts = sorted((_start(y, scaled, exponents) for exponents in product(STARTS, repeat=len(columns))), key=_rest)
-    values, rss = min((_search(y, scaled, start) for start, _ in starts[:SEARCHES]), key=_rest)
+    starts = sorted((_start(y, scaled, exponents) for exponents in product(STARTS, repeat=len(columns))), key=_error)
+    values, rss = min((_search(y, scaled, start) for start, _ in starts[:SEARCHES]), key=_error)
     residual = math.sqrt(rss / freedom)
     covariance = _covariance(values, scaled) * residual**2
-    return Law(centres, values, covariance, residual, freedom, math.sqrt(rss / len(y)))
+    return PowerLaw(centres, values, covariance, residual, freedom, math.sqrt(rss / len(y)))
 
 
 def fit_line(loss: Sequence[float], x: Sequence[float]) -> LogLogLine | None:
-    """Return the straight line through log x and log loss; None for fewer than three distinct x.
+    """Fit a straight line to log x and log loss; None for fewer than three distinct x.
 
     >>> round(fit_line([8.0, 4.0, 2.0], [1.0, 2.0, 4.0]).slope, 6)
     -1.0
@@ -142,14 +143,14 @@ def fit_line(loss: Sequence[float], x: Sequence[float]) -> LogLogLine | None:
     slope, offset = np.polyfit(a, b, 1)
     left, freedom = b - slope * a - offset, len(a) - 2
     rss, centre = float(left @ left), (float(a.mean()), float(b.mean()))
-    spread = math.sqrt(rss / freedom / float(((a - a.mean()) ** 2).sum()))
-    half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * spread
+    slope_error = math.sqrt(rss / freedom / float(((a - a.mean()) ** 2).sum()))
+    half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * slope_error
     bounds, rest = (float(slope - half), float(slope + half)), math.sqrt(rss / freedom)
-    return LogLogLine(float(slope), *bounds, math.sqrt(rss / len(a)), centre, spread, rest, freedom)
+    return LogLogLine(float(slope), *bounds, math.sqrt(rss / len(a)), centre, slope_error, rest, freedom)
 
 
 def _start(y: Array, x: Array, exponents: Sequence[float]) -> tuple[Array, float]:
-    """Return the best values of these exponents, a linear problem, and what relative error they leave."""
+    """The best values for given exponents (linear, non-negative), and the norm of their relative error."""
     from scipy.optimize import nnls
 
     powers = np.stack([np.ones_like(y), *(column**-e for column, e in zip(x, exponents, strict=True))], 1)
@@ -157,18 +158,18 @@ def _start(y: Array, x: Array, exponents: Sequence[float]) -> tuple[Array, float
     return np.array([factors[0], *(v for pair in zip(factors[1:], exponents, strict=True) for v in pair)]), rest
 
 
-def _rest(found: tuple[Array, float]) -> float:
+def _error(found: tuple[Array, float]) -> float:
     return found[1]
 
 
 def _search(y: Array, x: Array, start: Array) -> tuple[Array, float]:
-    """Return the values that a search from `start` ends with, and their sum of squares in log L."""
+    """The local optimum from `start`, and its sum of squares in log L."""
     from scipy.optimize import least_squares
 
     low = np.zeros_like(start)
-    high = np.array([np.inf, *[np.inf, 5.0] * len(x)])
+    high = np.array([np.inf, *[np.inf, MAX_EXPONENT] * len(x)])
     found = least_squares(
-        lambda values: np.log(_loss(values, x) + 1e-300) - y,
+        lambda values: np.log(_loss(values, x) + TINY) - y,
         np.maximum(start, 1e-9),
         jac=lambda values: _slopes(values, x),
         bounds=(low, high),
@@ -186,22 +187,22 @@ def _loss(values: Array, x: Sequence[Array] | Array) -> Any:
 
 
 def _slopes(values: Array, x: Array) -> Array:
-    """Return the derivatives of log L by the values, [runs, values]."""
+    """The derivatives of log L by the values, [runs, values]."""
     columns = [np.ones_like(x[0])]
     for i, column in enumerate(x):
         power = column ** -values[2 + 2 * i]
         columns += [power, -values[1 + 2 * i] * power * np.log(column)]
-    slopes: Array = np.stack(columns, 1) / (_loss(values, x)[:, None] + 1e-300)
+    slopes: Array = np.stack(columns, 1) / (_loss(values, x)[:, None] + TINY)
     return slopes
 
 
 def _covariance(values: Array, x: Array) -> Array:
-    """Return the covariance for residuals of variance 1: nan for what lies at its bound, and so is not free."""
+    """The covariance for residuals of variance 1; nan for values at their bound, which are not free."""
     slopes = _slopes(values, x)
     at_zero = values < 1e-6 * np.exp(np.log(_loss(values, x)).mean())
     free = ~at_zero
     for i in range(len(x)):
-        free[2 + 2 * i] &= free[1 + 2 * i]  # a term that is nought has no exponent
+        free[2 + 2 * i] &= free[1 + 2 * i]  # a term that is zero has no exponent
     found = np.full((len(values), len(values)), np.nan)
     kept = slopes[:, free]
     found[np.ix_(free, free)] = np.linalg.pinv(kept.T @ kept, rcond=1e-13)

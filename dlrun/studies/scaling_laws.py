@@ -1,12 +1,9 @@
-"""Scaling laws: the test loss against compute, data and parameters is a power law (Kaplan et al. 2020; book 3.7).
+"""Scaling laws: the test loss is a power law of compute, data and parameters (Kaplan et al. 2020; book 3.7).
 
-The sweep is a grid of models and of training texts, every run as many steps as the others. One law of both,
-L(N, D) = E + A/N^α + B/D^β (`power_law`), is fitted to the test losses of its runs. One more run, with ten times the
-parameters and so the compute, takes no part in the fit: the law predicts its loss, and the study compares. What the
-straight line through the runs of a panel says, Kaplan's law without a floor, stands beside it.
-
-N counts all parameters, embeddings among them: without them small models show another exponent (Pearce and Song
-2024, arXiv:2406.12907). E is not the entropy of text, but what so many steps leave of it.
+The sweep is a grid of models and training texts; every run takes the same number of steps. One law of both,
+L(N, D) = E + A/N^α + B/D^β (`power_law`), is fitted to the test losses. A run with ten times the parameters is
+held out: the law predicts its loss, and a claim compares. The straight line through a panel, Kaplan's law without
+a floor, is given beside it.
 """
 
 from __future__ import annotations
@@ -16,229 +13,154 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dlrun.storage.results import Result
-from dlrun.studies.power_law import Law, LogLogLine, fit_law, fit_line
+from dlrun.studies.power_law import LogLogLine, PowerLaw, fit_law, fit_line
+from dlrun.studies.scaling_fit import (
+    SizedRun,
+    SizeLaw,
+    fit_size_law,
+    fit_size_line,
+    format_exponent,
+    format_slope,
+    frontier,
+    panel_runs,
+    split_held_out,
+)
+from dlrun.studies.scaling_panels import draw_grid, draw_panels
 from dlrun.studies.study import CaptionedFigure, Claim, judge
 
 __all__ = ["ScalingLaws"]
 
-HELD_OUT = 5.0
-"""A model of so many times the parameters of the next smaller takes no part in the fit."""
-LEFT = 0.03
-"""What a law may leave of the losses, as the root mean square of log L: 3 %."""
-BINS = 6
-"""Points of the frontier a decade of compute."""
-WORDS = {"parameters": "the number of parameters", "tokens": "the size of the training text"}
-
-
-@dataclass(frozen=True)
-class SizedRun:
-    """A finished run: parameters, tokens of its training text, operations of all its steps, test loss, curve.
-
-    The curve has the operations so far and the validation loss.
-    """
-
-    parameters: float
-    tokens: float
-    flop: float
-    loss: float
-    curve: tuple[tuple[float, float], ...] = ()
-
-
-@dataclass(frozen=True)
-class TrialLaw:
-    """The law of the trials, of those of parameters and tokens that they vary."""
-
-    law: Law
-    names: tuple[str, ...]
-
-    def sizes(self, trial: SizedRun) -> tuple[float, ...]:
-        """Return where a trial stands, as the law counts."""
-        return tuple(getattr(trial, name) for name in self.names)
+MAX_RESIDUAL = 0.03  # root mean square of log L around an accepted law: 3 % of the losses
+PHRASES = {"parameters": "the number of parameters", "tokens": "the size of the training text"}
 
 
 @dataclass(frozen=True)
 class ScalingLaws:
-    """The laws of the loss over models, texts and compute, and whether they predict a run that is much larger."""
+    """Power laws of the loss in parameters, tokens and compute, and the prediction for a much larger run."""
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
-        """Return whether the loss is a power law of each of the three, and whether the law predicts the larger run."""
-        trials, larger = split_held_out(read_trials(results))
-        fitted = fit_trials(trials)
+        """One claim for each of the three quantities, and one for the prediction."""
+        runs, larger = split_held_out(read_runs(results))
+        fitted = fit_size_law(runs)
         return [
-            follows(trials, fitted, "parameters"),
-            follows(trials, fitted, "tokens"),
-            follows_compute(frontier(trials)),
-            predicts_larger(trials, fitted, larger),
+            follows(runs, fitted, "parameters"),
+            follows(runs, fitted, "tokens"),
+            follows_compute(frontier(runs)),
+            predicts_larger(runs, fitted, larger),
         ]
 
     def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
-        """Yield the three panels, and the whole grid with its law."""
-        from dlrun.studies.scaling_panels import grid, panels
-
-        trials, larger = split_held_out(read_trials(results))
-        if not trials:
+        """The three panels, and the whole grid with its law."""
+        runs, larger = split_held_out(read_runs(results))
+        if not runs:
             return
         caption = (
             "Loss against compute, size of the training text and parameters, both axes logarithmic. Dots: the runs "
-            "with the most of the other quantity, and a straight line through them, dashed beyond them, its exponent "
-            "with the 95 % interval; dotted: the one law fitted to all runs. Star: the run held out, beside the 95 % "
-            "intervals that the line (solid) and the law (dotted) predict. Compute: validation curves within the runs "
-            "(grey), and the law of their lower envelope."
+            "with the most of the other quantity. Line: a straight line through them, dashed beyond them; its exponent "
+            "is given with the 95 % interval. Dotted: the one law fitted to all runs. Star: the run held out, beside "
+            "the 95 % intervals that the line (solid) and the law (dotted) predict. Compute: the validation curves of "
+            "the runs (grey), and the law of their lower envelope."
         )
-        yield CaptionedFigure("scaling_laws", panels(trials, larger), caption)
-        fitted = fit_trials(trials)
+        yield CaptionedFigure("scaling_laws", draw_panels(runs, larger), caption)
+        fitted = fit_size_law(runs)
         if fitted and len(fitted.names) == 2:
-            caption = "Test loss of every run against its parameters, a line a training text: the one law of both."
-            yield CaptionedFigure("grid", grid(trials, larger, fitted), caption)
+            caption = (
+                "Test loss of every run against its parameters. Each line is the one law of both quantities, for one "
+                "size of the training text."
+            )
+            yield CaptionedFigure("grid", draw_grid(runs, larger, fitted), caption)
 
 
-def read_trials(results: Sequence[Result]) -> list[SizedRun]:
-    """Return the runs that have all that is needed, the smallest first."""
-    return sorted((t for t in map(_trial, results) if t is not None), key=lambda t: (t.parameters, t.tokens))
+def read_runs(results: Sequence[Result]) -> list[SizedRun]:
+    """The runs that have a test loss and a FLOP count, the smallest first."""
+    return sorted((r for r in map(_read_run, results) if r is not None), key=lambda r: (r.parameters, r.tokens))
 
 
-def split_held_out(trials: Sequence[SizedRun]) -> tuple[list[SizedRun], list[SizedRun]]:
-    """Return the trials that the laws are fitted to, and those of the model that is much larger than all others."""
-    sizes = sorted({t.parameters for t in trials})
-    if len(sizes) < 2 or sizes[-1] < HELD_OUT * sizes[-2]:
-        return list(trials), []
-    return [t for t in trials if t.parameters < sizes[-1]], [t for t in trials if t.parameters == sizes[-1]]
-
-
-def panel_trials(trials: Sequence[SizedRun], name: str) -> list[SizedRun]:
-    """Return the trials of a panel: those along `name` at the most of the other quantity."""
-    other = "tokens" if name == "parameters" else "parameters"
-    most = max((getattr(t, other) for t in trials), default=0)
-    return [t for t in trials if getattr(t, other) == most]
-
-
-def fit_trials(trials: Sequence[SizedRun]) -> TrialLaw | None:
-    """Return the law of the parameters and tokens, or of the one of them that varies; None for too few runs."""
-    names = tuple(n for n in ("parameters", "tokens") if len({getattr(t, n) for t in trials}) > 1)
-    law = fit_law([t.loss for t in trials], *([getattr(t, n) for t in trials] for n in names)) if names else None
-    return TrialLaw(law, names) if law else None
-
-
-def fit_panel(along: Sequence[SizedRun], name: str) -> LogLogLine | None:
-    """Return the straight line through the trials of a panel; None for fewer than three sizes."""
-    return fit_line([t.loss for t in along], [getattr(t, name) for t in along])
-
-
-def frontier(trials: Sequence[SizedRun]) -> list[tuple[float, float]]:
-    """Return the lower envelope of the validation curves: the least loss by the operations, a point a bin of them.
-
-    It begins with the operations of the cheapest whole run: before them no run has done what it was made for. Points
-    within a run come before its rate has fallen, and so lie above what a run of just that length would reach.
-    """
-    begin = min((t.flop for t in trials), default=0)
-    bins: dict[int, tuple[float, float]] = {}
-    least = math.inf
-    for flop, loss in sorted(point for t in trials for point in t.curve):
-        i = math.floor(BINS * math.log10(flop))
-        if flop >= begin * 0.999 and (loss < least or i not in bins):
-            bins[i] = flop, min(loss, least)
-        least = min(least, loss)
-    return [bins[i] for i in sorted(bins)]
-
-
-def follows(trials: Sequence[SizedRun], fitted: TrialLaw | None, name: str) -> Claim:
-    """Return whether the test loss falls along a quantity, by more than noise, and as the law says."""
-    text, along = f"The test loss is a power law of {WORDS[name]}.", panel_trials(trials, name)
-    line = fit_panel(along, name)
+def follows(runs: Sequence[SizedRun], fitted: SizeLaw | None, name: str) -> Claim:
+    """Held if the loss falls along a quantity (the slope's interval is negative) and the law fits all runs."""
+    text, along = f"The test loss is a power law of {PHRASES[name]}.", panel_runs(runs, name)
+    line = fit_size_line(along, name)
     if fitted is None or line is None or name not in fitted.names:
-        return judge(text, None, f"It takes three sizes of it, and more runs than the law has values ({len(trials)}).")
+        return judge(text, None, f"It takes three sizes of it, and more runs than the law has values ({len(runs)}).")
     other = {"parameters": "tokens", "tokens": "parameters"}[name]
-    where = f"over {len({getattr(t, name) for t in along})} values, {_range(along, name)}"
-    grid = f"fitted to all {len(trials)} runs" + (f", {_range(trials, other)} {other}" if len(fitted.names) > 1 else "")
-    evidence = f"{_told(fitted.law, fitted.names.index(name))} {grid}; {where}, {_straight(line)}."
-    return judge(text, line.high < 0 and fitted.law.log_rms <= LEFT, evidence[0].upper() + evidence[1:])
+    where = f"over {len({getattr(r, name) for r in along})} values, {_range(along, name)}"
+    grid = f"fitted to all {len(runs)} runs" + (f", {_range(runs, other)} {other}" if len(fitted.names) > 1 else "")
+    evidence = f"{_describe_law(fitted.law, fitted.names.index(name))} {grid}; {where}, {_describe_line(line)}."
+    return judge(text, line.high < 0 and fitted.law.log_rms <= MAX_RESIDUAL, evidence)
 
 
 def follows_compute(points: Sequence[tuple[float, float]]) -> Claim:
-    """Return whether the least loss falls with the compute, and as a law says."""
+    """Held if the frontier (FLOP, least loss) falls, and a law fits it."""
     text = "The least validation loss is a power law of the compute."
     compute, losses = [c for c, _ in points], [loss for _, loss in points]
     law, line = fit_law(losses, compute), fit_line(losses, compute)
     if law is None or line is None:
         return judge(text, None, f"It takes four points of the frontier; there are {len(points)}.")
     evidence = (
-        f"{_told(law)} fitted to {len(points)} points of the frontier, {compute[0]:.2g} to {compute[-1]:.2g} FLOP "
-        f"(as if they were independent, which points of one run are not); {_straight(line)}."
+        f"{_describe_law(law)} fitted to {len(points)} points of the frontier, {compute[0]:.2g} to {compute[-1]:.2g} "
+        f"FLOP (as if they were independent, which points of one run are not); {_describe_line(line)}."
     )
-    return judge(text, line.high < 0 and law.log_rms <= LEFT, evidence[0].upper() + evidence[1:])
+    return judge(text, line.high < 0 and law.log_rms <= MAX_RESIDUAL, evidence)
 
 
-def predicts_larger(trials: Sequence[SizedRun], fitted: TrialLaw | None, larger: Sequence[SizedRun]) -> Claim:
-    """Return whether every held-out run lies within its interval.
+def predicts_larger(runs: Sequence[SizedRun], fitted: SizeLaw | None, larger: Sequence[SizedRun]) -> Claim:
+    """Held if every held-out run lies within the 95 % interval of its prediction.
 
-    An interval that holds the loss of the largest model of the fit too says nothing, and decides nothing.
+    Undecided if an interval contains the best loss of the fit too: it would not tell progress from none.
     """
     text = "The run ten times larger lies within the interval that the law predicts."
     if fitted is None or not larger:
         return judge(text, None, "It takes a law, and a run of at least five times the parameters of all others.")
-    best = min(t.loss for t in trials)
+    best = min(r.loss for r in runs)
     scores, within, telling = [], [], []
-    for trial in larger:
-        middle, (low, high) = float(fitted.law.loss(*fitted.sizes(trial))), fitted.law.interval(*fitted.sizes(trial))
-        within.append(low <= trial.loss <= high)
+    for run in larger:
+        sizes = fitted.sizes(run)
+        middle, (low, high) = float(fitted.law.loss(*sizes)), fitted.law.interval(*sizes)
+        within.append(low <= run.loss <= high)
         telling.append(high < best)
-        scores.append(f"{trial.loss:.4f}, predicted {middle:.4f} (95 % interval {low:.4f} to {high:.4f})")
-    biggest = max(trials, key=lambda t: t.flop)
+        scores.append(f"{run.loss:.4f}, predicted {middle:.4f} (95 % interval {low:.4f} to {high:.4f})")
+    biggest = max(runs, key=lambda r: r.flop)
     evidence = (
         f"Test loss {'; '.join(scores)}; Student's t, {fitted.law.freedom} degrees of freedom. It has "
         f"{larger[0].parameters:,.0f} parameters, {larger[0].parameters / biggest.parameters:.1f} times those of the "
         f"largest model of the fit, and took {larger[0].flop:.2g} FLOP, {larger[0].flop / biggest.flop:.1f} times as "
-        f"many; the best test loss of the fit is {best:.4f}.{_by_the_line(trials, larger[0])}"
+        f"many. The best test loss of the fit is {best:.4f}.{_line_prediction(runs, larger[0])}"
     )
     return judge(text, all(within) if all(telling) or not all(within) else None, evidence)
 
 
-def _by_the_line(trials: Sequence[SizedRun], trial: SizedRun) -> str:
-    """Return what the straight line through the models trained on the same text says of a larger one."""
-    along = panel_trials(trials, "parameters")
-    line = fit_panel(along, "parameters")
-    if line is None or along[0].tokens != trial.tokens:
+def _line_prediction(runs: Sequence[SizedRun], larger: SizedRun) -> str:
+    """The prediction of the straight line for a larger run; empty if it saw another training text."""
+    along = panel_runs(runs, "parameters")
+    line = fit_size_line(along, "parameters")
+    if line is None or along[0].tokens != larger.tokens:
         return ""
-    low, high = line.interval(trial.parameters)
+    low, high = line.interval(larger.parameters)
     return (
-        f" The straight line through the {len(along)} runs on the whole text says {line.loss(trial.parameters):.4f} "
-        f"({low:.4f} to {high:.4f})."
+        f" The straight line through the {len(along)} runs on the whole text predicts "
+        f"{line.loss(larger.parameters):.4f} ({low:.4f} to {high:.4f})."
     )
 
 
-def slopes(line: LogLogLine) -> str:
-    """Return a line's exponent with its interval."""
-    return f"{-line.slope:.3f} ({-line.high:.3f} to {-line.low:.3f})"
-
-
-def exponents(law: Law, i: int = 0) -> str:
-    """Return an exponent with its interval.
-
-    >>> exponents(fit_law([1 + 4 / n**0.5 for n in (1, 4, 16, 64, 256)], [1, 4, 16, 64, 256]))
-    '0.500 (95 %: 0.500 to 0.500)'
-    """
-    low, high = law.exponent_interval(i)
-    return f"{law.exponent(i):.3f} (95 %: {low:.3f} to {high:.3f})"
-
-
-def _told(law: Law, i: int = 0) -> str:
+def _describe_law(law: PowerLaw, i: int = 0) -> str:
     return (
-        f"exponent {exponents(law, i)}, floor {law.floor:.3f}, {100 * law.log_rms:.1f} % of the losses "
-        f"left (root mean square; at most {100 * LEFT:.0f} %),"
+        f"Exponent {format_exponent(law, i)}, floor {law.floor:.3f}, residual {100 * law.log_rms:.1f} % of the losses "
+        f"(root mean square; at most {100 * MAX_RESIDUAL:.0f} % allowed),"
     )
 
 
-def _straight(line: LogLogLine) -> str:
-    return f"a straight line, without a floor, has the exponent {slopes(line)} and leaves {100 * line.log_rms:.1f} %"
+def _describe_line(line: LogLogLine) -> str:
+    return (
+        f"a straight line, without a floor, has the exponent {format_slope(line)} and leaves {100 * line.log_rms:.1f} %"
+    )
 
 
-def _range(trials: Sequence[SizedRun], name: str) -> str:
-    values = [getattr(t, name) for t in trials]
+def _range(runs: Sequence[SizedRun], name: str) -> str:
+    values = [getattr(r, name) for r in runs]
     return f"{min(values):,.0f} to {max(values):,.0f}"
 
 
-def _trial(result: Result) -> SizedRun | None:
-    """Return what the study reads of a run; None for one without a test loss or a count of operations."""
+def _read_run(result: Result) -> SizedRun | None:
     summary, loss = result.summary, result.metrics.get("test/loss")
     flop, steps = summary.get("flop_per_step"), summary.get("steps")
     tokens = result.value("dataset.train_size") or _all_tokens(result)
@@ -249,6 +171,7 @@ def _trial(result: Result) -> SizedRun | None:
 
 
 def _all_tokens(result: Result) -> float | None:
+    # without `train_size` a run trains on its whole text: windows · stride
     windows, length = (result.summary.get("data") or {}).get("train"), result.value("dataset.stride")
     length = length or result.value("dataset.context")
     return windows * length if windows and length else None

@@ -1,4 +1,4 @@
-"""The pictures of a scaling study: three panels, as figure 3.6 of the book, and the grid with its law."""
+"""The figures of a scaling study: three panels as in figure 3.6 of the book, and the grid with its law."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlrun.analysis.figures.scale import between, power
-from dlrun.analysis.figures.style import BLACK, BLUE, COLOURS, MARKERS, ORANGE, RED, figure, style_context
+from dlrun.analysis.figures.style import BLACK, BLUE, COLOURS, LINES, MARKERS, ORANGE, RED, figure, style_context
 from dlrun.studies.power_law import LogLogLine, fit_law
-from dlrun.studies.scaling_laws import (
+from dlrun.studies.scaling_fit import (
     SizedRun,
-    TrialLaw,
-    exponents,
-    fit_panel,
-    fit_trials,
+    SizeLaw,
+    fit_size_law,
+    fit_size_line,
+    format_exponent,
+    format_slope,
     frontier,
-    panel_trials,
-    slopes,
+    panel_runs,
 )
-from dlrun.studies.seed_bands import STYLES
 from dlrun.terminal.format import amount
 
 if TYPE_CHECKING:
@@ -28,80 +27,77 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-SYMBOLS = {"parameters": "N", "tokens": "D", "flop": "C"}
 EXPONENTS = {"parameters": "α", "tokens": "β", "flop": "γ"}
 LABELS = {"parameters": "parameters", "tokens": "training text, tokens", "flop": "compute, FLOP"}
 STAR: dict[str, Any] = {"marker": "*", "s": 230, "color": ORANGE, "edgecolors": BLACK, "zorder": 6}
-APART = 1.13
-"""The two predictions of a run are drawn this ratio before and behind it."""
-TICKS = 7
-"""So many losses at most are written beside an axis."""
+BAR_OFFSET = 1.13  # the two predictions of a run stand this ratio left and right of it
+MAX_TICKS = 7
 
 
-def panels(trials: Sequence[SizedRun], larger: Sequence[SizedRun]) -> Figure:
+def draw_panels(runs: Sequence[SizedRun], larger: Sequence[SizedRun]) -> Figure:
     """Draw the loss against compute, data and parameters."""
-    fitted = fit_trials(trials)
+    fitted = fit_size_law(runs)
     with style_context():
         fig = figure(13, 4.6)
         compute, data, size = (fig.add_subplot(1, 3, i + 1) for i in range(3))
-        _compute(compute, trials, larger)
-        _along(data, "tokens", trials, [], fitted)
-        _along(size, "parameters", trials, larger, fitted)
+        _draw_compute(compute, runs, larger)
+        _draw_along(data, "tokens", runs, [], fitted)
+        _draw_along(size, "parameters", runs, larger, fitted)
         for axes in (compute, data, size):
-            axes.legend(loc="lower left", fontsize=10.5, handlelength=1.6)  # what falls leaves room there
+            axes.legend(loc="lower left", fontsize=10.5, handlelength=1.6)  # falling curves leave room there
     return fig
 
 
-def grid(trials: Sequence[SizedRun], larger: Sequence[SizedRun], fitted: TrialLaw) -> Figure:
-    """Draw every run and the one law of both quantities: across the parameters, a line a size of the text."""
+def draw_grid(runs: Sequence[SizedRun], larger: Sequence[SizedRun], fitted: SizeLaw) -> Figure:
+    """Draw every run over its parameters, and the law of both quantities: a line per size of the text."""
     with style_context():
         fig = figure(8.2, 5.6)
         axes = fig.add_subplot()
-        ends = [t.parameters for t in (*trials, *larger)]
-        for i, tokens in enumerate(sorted({t.tokens for t in trials})):
-            row = [t for t in trials if t.tokens == tokens]
-            look, colour = STYLES[i % len(STYLES)], COLOURS[i % len(COLOURS)]
+        ends = [r.parameters for r in (*runs, *larger)]
+        for i, tokens in enumerate(sorted({r.tokens for r in runs})):
+            row = [r for r in runs if r.tokens == tokens]
+            look, colour = LINES[i % len(LINES)], COLOURS[i % len(COLOURS)]
             x = np.geomspace(min(ends), max(ends), 60)
             axes.plot(x, fitted.law.loss(x, tokens), look, color=colour, linewidth=1.4)
             marker = MARKERS[i % len(MARKERS)]
-            axes.plot(*_points(row, "parameters"), marker, color=colour, ms=7, label=f"{tokens:,.0f} tokens")
+            axes.plot(*_losses(row, "parameters"), marker, color=colour, ms=7, label=f"{tokens:,.0f} tokens")
         if larger:
-            axes.scatter(*_points(larger, "parameters"), label="held out", **STAR)
-        _scales(axes, ends, [t.loss for t in (*trials, *larger)])
-        axes.set(xlabel=LABELS["parameters"], ylabel="test loss, nats a token")
-        evidence = [f"{EXPONENTS[n]} = {exponents(fitted.law, i)}" for i, n in enumerate(fitted.names)]
-        axes.legend(title="\n".join(evidence), loc="lower left", fontsize=11, title_fontsize=11, alignment="left")
+            axes.scatter(*_losses(larger, "parameters"), label="held out", **STAR)
+        _set_scales(axes, ends, [r.loss for r in (*runs, *larger)])
+        axes.set(xlabel=LABELS["parameters"], ylabel="test loss, nats per token")
+        lines = [f"{EXPONENTS[n]} = {format_exponent(fitted.law, i)}" for i, n in enumerate(fitted.names)]
+        axes.legend(title="\n".join(lines), loc="lower left", fontsize=11, title_fontsize=11, alignment="left")
     return fig
 
 
-def _along(
-    axes: Axes, name: str, trials: Sequence[SizedRun], larger: Sequence[SizedRun], fitted: TrialLaw | None
+def _draw_along(
+    axes: Axes, name: str, runs: Sequence[SizedRun], larger: Sequence[SizedRun], fitted: SizeLaw | None
 ) -> None:
-    shown = panel_trials(trials, name)
-    known, beyond = ([getattr(t, name) for t in some] for some in (shown, larger))
-    axes.plot(*_points(shown, name), "o", color=BLUE, ms=8, label="runs", zorder=4)
-    line = fit_panel(shown, name)
+    shown = panel_runs(runs, name)
+    known, beyond = ([getattr(r, name) for r in some] for some in (shown, larger))
+    axes.plot(*_losses(shown, name), "o", color=BLUE, ms=8, label="runs", zorder=4)
+    line = fit_size_line(shown, name)
     if line:
-        _law(axes, line.loss, known, beyond, f"{EXPONENTS[name]} = {slopes(line)}")
+        _draw_law(axes, line.loss, known, beyond, f"{EXPONENTS[name]} = {format_slope(line)}")
     if fitted and name in fitted.names:
-        like = max(shown, key=lambda t: (t.parameters, t.tokens))
+        like = max(shown, key=lambda r: (r.parameters, r.tokens))
         x = np.geomspace(min(known), max([*known, *beyond]), 60)
         others = (x if n == name else np.full_like(x, getattr(like, n)) for n in fitted.names)
         axes.plot(x, fitted.law.loss(*others), ":", color=RED, linewidth=1.8, label="law of all runs", zorder=2)
-    for trial in larger:
-        _held_out(axes, trial, name, line, fitted)
+    for run in larger:
+        _draw_predictions(axes, run, name, line, fitted)
     if larger:
-        axes.scatter(*_points(larger, name), label="held out", **STAR)
-    _scales(axes, [*known, *beyond], [t.loss for t in (*shown, *larger)])
-    axes.set(xlabel=LABELS[name], ylabel="test loss, nats a token")
+        axes.scatter(*_losses(larger, name), label="held out", **STAR)
+    _set_scales(axes, [*known, *beyond], [r.loss for r in (*shown, *larger)])
+    axes.set(xlabel=LABELS[name], ylabel="test loss, nats per token")
 
 
-def _compute(axes: Axes, trials: Sequence[SizedRun], larger: Sequence[SizedRun]) -> None:
-    points = frontier(trials)
-    for i, trial in enumerate(t for t in (*trials, *larger) if t.curve):
-        style = "--" if trial in larger else "-"
+def _draw_compute(axes: Axes, runs: Sequence[SizedRun], larger: Sequence[SizedRun]) -> None:
+    points = frontier(runs)
+    for i, run in enumerate(r for r in (*runs, *larger) if r.curve):
+        style = "--" if run in larger else "-"
         axes.plot(
-            *zip(*trial.curve, strict=True),
+            *zip(*run.curve, strict=True),
             style,
             color="#b0b0b0",
             linewidth=0.9,
@@ -112,16 +108,18 @@ def _compute(axes: Axes, trials: Sequence[SizedRun], larger: Sequence[SizedRun])
     compute, losses = [c for c, _ in points], [loss for _, loss in points]
     law = fit_law(losses, compute)
     if law:
-        _law(axes, law.loss, compute, [t.flop for t in larger], f"γ = {exponents(law).replace('95 %: ', '')}")
-    ends = [(t.flop, t.curve[-1][1]) for t in larger if t.curve]
+        _draw_law(
+            axes, law.loss, compute, [r.flop for r in larger], f"γ = {format_exponent(law).replace('95 %: ', '')}"
+        )
+    ends = [(r.flop, r.curve[-1][1]) for r in larger if r.curve]
     if ends:
         axes.scatter(*zip(*ends, strict=True), label="held out", **STAR)
-    seen = [point for t in (*trials, *larger) for point in t.curve]
-    _scales(axes, [c for c, _ in seen], [loss for _, loss in seen])
-    axes.set(xlabel=LABELS["flop"], ylabel="validation loss, nats a token")
+    seen = [point for r in (*runs, *larger) for point in r.curve]
+    _set_scales(axes, [c for c, _ in seen], [loss for _, loss in seen])
+    axes.set(xlabel=LABELS["flop"], ylabel="validation loss, nats per token")
 
 
-def _law(axes: Axes, law: Any, known: Sequence[float], beyond: Sequence[float], label: str) -> None:
+def _draw_law(axes: Axes, law: Any, known: Sequence[float], beyond: Sequence[float], label: str) -> None:
     x = np.geomspace(min(known), max(known), 60)
     axes.plot(x, law(x), "-", color=BLACK, linewidth=1.6, label=label, zorder=3)
     if beyond:
@@ -129,37 +127,37 @@ def _law(axes: Axes, law: Any, known: Sequence[float], beyond: Sequence[float], 
         axes.plot(x, law(x), "--", color=BLACK, linewidth=1.6, zorder=3)
 
 
-def _held_out(axes: Axes, trial: SizedRun, name: str, line: LogLogLine | None, fitted: TrialLaw | None) -> None:
-    """Draw what was predicted of a trial, by the line a little before it and by the law a little behind."""
-    x = getattr(trial, name)
+def _draw_predictions(axes: Axes, run: SizedRun, name: str, line: LogLogLine | None, fitted: SizeLaw | None) -> None:
+    """Draw the intervals predicted for a run: the line's to its left, the law's to its right."""
+    x = getattr(run, name)
     if line:
-        _bar(axes, x / APART, line.interval(x), "-", BLACK)
+        _draw_bar(axes, x / BAR_OFFSET, line.interval(x), "-", BLACK)
     if fitted:
-        _bar(axes, x * APART, fitted.law.interval(*fitted.sizes(trial)), ":", RED)
+        _draw_bar(axes, x * BAR_OFFSET, fitted.law.interval(*fitted.sizes(run)), ":", RED)
 
 
-def _bar(axes: Axes, x: float, ends: tuple[float, float], style: str, colour: str) -> None:
+def _draw_bar(axes: Axes, x: float, ends: tuple[float, float], style: str, colour: str) -> None:
     axes.plot([x, x], ends, style, color=colour, linewidth=2, marker="_", ms=9, zorder=5)
 
 
-def _points(trials: Sequence[SizedRun], name: str) -> tuple[list[float], list[float]]:
-    return [getattr(t, name) for t in trials], [t.loss for t in trials]
+def _losses(runs: Sequence[SizedRun], name: str) -> tuple[list[float], list[float]]:
+    return [getattr(r, name) for r in runs], [r.loss for r in runs]
 
 
-def _scales(axes: Axes, x: Sequence[float], losses: Sequence[float]) -> None:
+def _set_scales(axes: Axes, x: Sequence[float], losses: Sequence[float]) -> None:
     axes.set(xscale="log", yscale="log")
     if not x:
         return
     _short_ticks(axes.xaxis, max(x) < 100 * min(x))
     low, high = 0.93 * min(losses), 1.04 * max(losses)
     axes.set_ylim(low, high)
-    axes.set_yticks(_ticks(low, high), minor=False)
+    axes.set_yticks(_round_ticks(low, high), minor=False)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.minorticks_off()
 
 
 def _short_ticks(axis: Axis, few: bool) -> None:
-    """Write the ticks as 20k or 10¹², over less than two decades also those between powers of ten."""
+    """Write ticks as 20k or 10¹²; over `few` decades (less than two) also those between powers of ten."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
@@ -169,7 +167,7 @@ def _short_ticks(axis: Axis, few: bool) -> None:
 
 
 def short(value: float) -> str:
-    """Return a tick of parameters, tokens or operations.
+    """A tick of parameters, tokens or FLOP.
 
     >>> short(20000.0), short(1e6), short(1e12)
     ('20k', '1M', '10¹²')
@@ -177,14 +175,11 @@ def short(value: float) -> str:
     return amount(value).replace(" ", "") if value < 1e9 else power(value)
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Return round numbers between the ends, evenly apart.
+def _round_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between the ends, evenly spaced.
 
-    >>> _ticks(2.3, 3.1)
+    >>> _round_ticks(2.3, 3.1)
     [2.4, 2.6, 2.8, 3.0]
     """
-    split_held_out = next((step for step in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if (high - low) / step < TICKS), 5.0)
-    return [
-        round(float(tick) * split_held_out, 2)
-        for tick in range(int(low / split_held_out) + 1, int(high / split_held_out) + 1)
-    ]
+    width = next((step for step in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if (high - low) / step < MAX_TICKS), 5.0)
+    return [round(float(tick) * width, 2) for tick in range(int(low / width) + 1, int(high / width) + 1)]

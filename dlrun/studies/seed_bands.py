@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dlrun.analysis.figures.style import COLOURS, MARKERS
+from dlrun.analysis.figures.style import COLOURS, LINES, MARKERS
 from dlrun.studies.table import MetricTable, medians
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-STYLES = ("-", "--", "-.", ":")
 
 
 def draw_tables(axes: Axes, tables: Mapping[str, MetricTable], *, positions: Mapping[Any, float] | None = None) -> None:
@@ -24,7 +22,7 @@ def draw_tables(axes: Axes, tables: Mapping[str, MetricTable], *, positions: Map
     """
     for i, (name, table) in enumerate(tables.items()):
         x = [positions[value] if positions else value for value in table]
-        colour, style = COLOURS[i % len(COLOURS)], STYLES[i % len(STYLES)]
+        colour, style = COLOURS[i % len(COLOURS)], LINES[i % len(LINES)]
         low, high = ([side(row.values()) for row in table.values()] for side in (min, max))
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         axes.plot(x, [*medians(table).values()], style, color=colour, marker=MARKERS[i], ms=6, label=name)
@@ -45,7 +43,7 @@ def draw_curves(axes: Axes, curves: list[list[tuple[int, float]]], *, name: str,
     axes.plot(
         steps,
         np.median(values, 0),
-        STYLES[i % len(STYLES)],
+        LINES[i % len(LINES)],
         color=colour,
         marker=MARKERS[i % len(MARKERS)] if marked else None,
         markevery=every,

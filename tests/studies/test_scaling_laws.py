@@ -13,15 +13,8 @@ import pytest
 
 from dlrun.storage.results import Result, results
 from dlrun.studies.power_law import fit_law, fit_line
-from dlrun.studies.scaling_laws import (
-    ScalingLaws,
-    SizedRun,
-    fit_trials,
-    frontier,
-    panel_trials,
-    read_trials,
-    split_held_out,
-)
+from dlrun.studies.scaling_fit import SizedRun, fit_size_law, frontier, panel_runs, split_held_out
+from dlrun.studies.scaling_laws import ScalingLaws, read_runs
 from tests.made_sweeps import made_sweep
 
 HELD, NOT, OPEN = "held", "not held", "undecided"
@@ -107,9 +100,9 @@ def test_the_interval_of_a_line_is_scipys() -> None:
     middle = known.intercept + known.slope * math.log(1e7)
     left = np.log(y) - known.intercept - known.slope * np.log(x)
     away = math.log(1e7) - np.log(x).mean()
-    split_held_out = t.ppf(0.975, 3) * math.sqrt((left @ left) / 3 * (1 + 1 / 5) + (known.stderr * away) ** 2)
+    half = t.ppf(0.975, 3) * math.sqrt((left @ left) / 3 * (1 + 1 / 5) + (known.stderr * away) ** 2)
     assert found.loss(1e7) == pytest.approx(math.exp(middle))
-    assert found.interval(1e7) == pytest.approx((math.exp(middle - split_held_out), math.exp(middle + split_held_out)))
+    assert found.interval(1e7) == pytest.approx((math.exp(middle - half), math.exp(middle + half)))
 
 
 def test_too_few_runs_have_no_law() -> None:
@@ -137,7 +130,7 @@ def test_runs_of_a_law_hold_all_claims(tmp_path: Path) -> None:
     assert "points of the frontier" in compute
     assert "2,103,504 parameters, 10.3 times" in large
     # there is a floor, of which a straight line knows nothing
-    line = float(re.search(r"straight line through the 5 runs on the whole text says (\S+)", large)[1])  # type: ignore[index]
+    line = float(re.search(r"straight line through the 5 runs on the whole text predicts (\S+)", large)[1])  # type: ignore[index]
     assert line < law(2_103_504, 1e6)
 
 
@@ -157,7 +150,7 @@ def test_runs_of_a_law_hold_all_claims(tmp_path: Path) -> None:
     ],
 )
 def test_claims(tmp_path: Path, change: dict[str, Any], expected: list[str | None]) -> None:
-    """None: a claim that is not the subject."""
+    """None stands for a claim that is not tested."""
     found = verdicts(made(tmp_path, **change))
     assert [f for f, e in zip(found, expected, strict=True) if e] == [e for e in expected if e]
 
@@ -165,7 +158,7 @@ def test_claims(tmp_path: Path, change: dict[str, Any], expected: list[str | Non
 def test_one_row_has_a_law_of_its_own(tmp_path: Path) -> None:
     row = [r for r in made(tmp_path) if r.value("dataset.train_size") == TOKENS[-1]]
     assert verdicts(row)[:2] == [HELD, OPEN]
-    fitted = fit_trials(split_held_out(read_trials(row))[0])
+    fitted = fit_size_law(split_held_out(read_runs(row))[0])
     assert fitted is not None and fitted.names == ("parameters",)
 
 
@@ -176,7 +169,7 @@ def test_no_runs_and_runs_without_what_is_needed(tmp_path: Path) -> None:
     untested[0].summary["metrics"] = {"val/loss": 1.0}
     untested[1].summary["flop_per_step"] = None
     untested[2].summary["metrics"] = {"test/loss": math.nan}
-    assert read_trials(untested) == []
+    assert read_runs(untested) == []
 
 
 def test_the_frontier_is_the_lower_envelope() -> None:
@@ -187,12 +180,12 @@ def test_the_frontier_is_the_lower_envelope() -> None:
 
 
 def test_what_is_much_larger_is_held_out(tmp_path: Path) -> None:
-    trials = read_trials(made(tmp_path))
-    fitted, large = split_held_out(trials)
+    runs = read_runs(made(tmp_path))
+    fitted, large = split_held_out(runs)
     assert (len(fitted), len(large)) == (25, 1)
     assert split_held_out(fitted) == (fitted, [])
-    assert [t.tokens for t in panel_trials(fitted, "tokens")] == TOKENS
-    assert [t.parameters for t in panel_trials(fitted, "parameters")] == [parameters(w) for w in WIDTHS]
+    assert [t.tokens for t in panel_runs(fitted, "tokens")] == TOKENS
+    assert [t.parameters for t in panel_runs(fitted, "parameters")] == [parameters(w) for w in WIDTHS]
 
 
 # -- the figures ------------------------------------------------------------------------------------------------------
@@ -204,7 +197,7 @@ def test_three_panels_and_the_grid(tmp_path: Path) -> None:
     axes = panels.figure.axes
     assert [a.get_xlabel() for a in axes] == ["compute, FLOP", "training text, tokens", "parameters"]
     assert all((a.get_xscale(), a.get_yscale()) == ("log", "log") for a in axes)
-    assert all("nats a token" in a.get_ylabel() for a in axes)
+    assert all("nats per token" in a.get_ylabel() for a in axes)
     for a, exponent in zip(axes, "γβα", strict=True):
         assert any(f"{exponent} = " in text.get_text() for text in a.get_legend().get_texts())  # type: ignore[union-attr]
     runs = next(line for line in axes[2].get_lines() if line.get_label() == "runs")

@@ -10,7 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlrun.analysis.figures.scale import axis_label, scale_y
-from dlrun.analysis.figures.style import BLACK, BLUE, GREEN, MARKERS, ORANGE, PURPLE, RED, SKY, figure, style_context
+from dlrun.analysis.figures.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    LINES,
+    MARKERS,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    figure,
+    style_context,
+)
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -27,7 +39,6 @@ POINTS = 400
 OTHERS = "the other"
 ROW = 0.27
 """Inches that a line of the legend takes: the panels keep their height beside it."""
-STYLES = ("-", "--", "-.", ":")
 GREY = "#bbbbbb"
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 
@@ -106,7 +117,7 @@ def _panel(axes: Axes, name: str, shown: Sequence[GroupCurves], rest: Sequence[G
             steps,
             middle,
             color=colour,
-            linestyle=STYLES[i % len(STYLES)],
+            linestyle=LINES[i % len(LINES)],
             marker=MARKERS[i],
             # apart from each other, so that no marker hides another's
             markevery=(len(steps) * (2 * i + 1) // (2 * len(shown) * 6), max(1, len(steps) // 6)),

@@ -26,6 +26,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK = (
 )
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK)
 MARKERS = "os^Dv*Ph"
+LINES = ("-", "--", "-.", ":")
 
 _SETTINGS: Any = {
     "font.size": 13,

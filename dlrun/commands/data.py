@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from dlrun.datasets.files import files
+from dlrun.datasets.files.locate import locate
 from dlrun.datasets.files.sources import SOURCES, Source
 from dlrun.errors import DataError, UserError, did_you_mean
 from dlrun.terminal import output
@@ -56,7 +57,7 @@ def _source(name: str) -> Source:
 def _get(source: Source, *, check: bool) -> str:
     if not source.files:
         return "is computed, there is nothing to download"
-    located = files.locate(source)
+    located = locate(source)
     for file, where in located.items():
         if check or not files.is_known(where, file):
             files.read(where, file)

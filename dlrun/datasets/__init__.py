@@ -1,11 +1,11 @@
-"""The data sets: one file each, a function of plain values that returns `dlrun.types.Data`.
+"""Data sets: a file each, a function of plain values that returns `dlrun.types.Data`.
 
-A data set of one's own is such a function too, made with `from_tensors`, `from_datasets` or
-`from_text`. They are imported when they are asked for: this file must cost nothing.
+`from_tensors`, `from_datasets` and `from_text` make one of your own.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,18 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = ["from_datasets", "from_tensors", "from_text"]
 
+_FILES = {"from_tensors": "tensors.tensors", "from_datasets": "tensors.map_style", "from_text": "language.from_text"}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "from_tensors":
-        from dlrun.datasets.tensors.tensors import from_tensors
-
-        return from_tensors
-    if name == "from_datasets":
-        from dlrun.datasets.tensors.map_style import from_datasets
-
-        return from_datasets
-    if name == "from_text":
-        from dlrun.datasets.language.from_text import from_text
-
-        return from_text
+    # imported on demand: `dlrun list` and `dlrun data` need no torch
+    if name in _FILES:
+        return getattr(import_module(f"{__name__}.{_FILES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,7 +1,7 @@
 """CIFAR-10: colour pictures of 32×32 pixels, 10 classes, 50,000 for training and 10,000 for the test.
 
-A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009. The original files are
-pickles of Python 2; they are read by an unpickler that knows arrays and nothing else.
+A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009. The files are pickles of Python 2; the
+unpickler here makes arrays and nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dlrun.datasets.files.decode import decode_files
 from dlrun.datasets.files.sources import CIFAR10
-from dlrun.datasets.tensors.tensors import from_tensors
+from dlrun.datasets.tensors.tensors import TensorOptions, build
 from dlrun.errors import DataError
 from dlrun.types import Data
 
@@ -24,7 +24,7 @@ __all__ = ["cifar10"]
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
-# the module in which numpy keeps `_reconstruct` has moved; an array's own pickle tells where it is
+# numpy 2 has moved `_reconstruct`; an array's own pickle leads to it under either version
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy.core.multiarray", "_reconstruct"): numpy.empty(0).__reduce__()[0],
     ("numpy", "ndarray"): numpy.ndarray,
@@ -37,13 +37,13 @@ class _ArraysOnly(pickle.Unpickler):
         try:
             return _ALLOWED[module, name]
         except KeyError:
-            raise DataError(f"A batch of CIFAR-10 asks for `{module}.{name}`; only arrays are allowed in it.") from None
+            raise DataError(f"A batch of CIFAR-10 names `{module}.{name}`; only arrays are allowed in it.") from None
 
 
 def parse(content: bytes) -> tuple[Tensor, Tensor]:
-    """Return the images, uint8 [N, 3, 32, 32], and labels, int64 [N], of one batch file.
+    """The images uint8 [N, 3, 32, 32] and labels int64 [N] of one batch file.
 
-    Raises `DataError` if it holds anything but arrays, numbers and texts, or is not such a batch.
+    Raises `DataError` for another content, and for a pickle of anything but arrays, numbers and texts.
     """
     try:
         batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
@@ -54,7 +54,7 @@ def parse(content: bytes) -> tuple[Tensor, Tensor]:
 
 
 def decode(contents: dict[str, bytes]) -> dict[str, Tensor]:
-    """Return images [N, 3, 32, 32] and labels [N] of the training batches, in order, and of the test batch."""
+    """Images [N, 3, 32, 32] and labels [N] of the training batches, in order, and of the test batch."""
     batches = {name.rpartition("/")[2]: parse(content) for name, content in contents.items()}
     test = batches.pop("test_batch")
     x, y = zip(*(batches[name] for name in sorted(batches)), strict=True)
@@ -71,20 +71,12 @@ def cifar10(
     normalise: bool = True,
     augment: dict[str, int | float | bool] | None = None,
 ) -> Data:
-    """Return CIFAR-10 with its official test split, images float32 [N, 3, 32, 32].
+    """CIFAR-10 with its official test split, images float32 [N, 3, 32, 32].
 
-    `validation_size` images (or a fraction of them) are taken from the 50,000 by `split_seed`; of the
-    rest `train_size` keeps so many, and a share `label_noise` of their labels is
-    wrong. Images are normalised by the mean and deviation of each colour
-    over all training pixels, or scaled to 0..1. Raises `DataError` if the files are missing or altered.
+    The arguments are those of `dlrun.datasets.mnist.mnist`; the mean and deviation are of each colour. Raises
+    `DataError` if files are missing or altered, `ConfigError` for sizes out of range.
     """
-    tensors, content = decode_files(CIFAR10, decode, path=path)
-    return from_tensors(
-        "cifar10",
-        (tensors["train_x"], tensors["train_y"]),
-        test=(tensors["test_x"], tensors["test_y"]),
-        task="classification",
-        class_names=NAMES,
+    options = TensorOptions(
         validation_size=validation_size,
         train_size=train_size,
         label_noise=label_noise,
@@ -92,5 +84,7 @@ def cifar10(
         normalise=normalise,
         scale=255.0,
         augment=augment,
-        content=content,
     )
+    tensors, content = decode_files(CIFAR10, decode, path=path)
+    pairs = {split: (tensors[f"{split}_x"], tensors[f"{split}_y"]) for split in ("train", "test")}
+    return build("cifar10", pairs, "classification", options, class_names=NAMES, content=content)

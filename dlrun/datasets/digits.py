@@ -1,7 +1,7 @@
 """Digits: 1,797 real handwritten digits of 8×8 pixels (0 to 16), 10 classes, from scikit-learn's files.
 
 E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository,
-1998: its test set. Nothing is downloaded, and scikit-learn, which takes 1.4 s to import, is not.
+1998: its test set. Nothing is downloaded, and scikit-learn, which takes 1.4 s to import, is not imported.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dlrun.datasets.files.decode import decode_files
 from dlrun.datasets.files.sources import DIGITS
-from dlrun.datasets.tensors.tensors import from_tensors
+from dlrun.datasets.tensors.tensors import TensorOptions, build
 from dlrun.errors import DataError
 from dlrun.types import Data
 
@@ -19,9 +19,9 @@ __all__ = ["digits"]
 
 
 def parse(content: bytes) -> Tensor:
-    """Return the table of comma-separated whole numbers, uint8 [N, 65]: 64 pixels and the class a row.
+    """The table uint8 [N, 65] of comma-separated numbers: 64 pixels and the class a row.
 
-    Raises `DataError` if it is no such table.
+    Raises `DataError` for another content.
     """
     try:
         values = torch.tensor([[int(value) for value in line.split(b",")] for line in content.splitlines()])
@@ -31,7 +31,7 @@ def parse(content: bytes) -> Tensor:
 
 
 def decode(contents: dict[str, bytes]) -> dict[str, Tensor]:
-    """Return images [N, 1, 8, 8] and classes [N]."""
+    """Images [N, 1, 8, 8] and classes [N]."""
     table = parse(contents["digits.csv"])
     return {"x": table[:, :64].reshape(-1, 1, 8, 8), "y": table[:, 64].clone()}
 
@@ -47,19 +47,13 @@ def digits(
     normalise: bool = True,
     augment: dict[str, int | float | bool] | None = None,
 ) -> Data:
-    """Return the digits, images float32 [N, 1, 8, 8].
+    """The digits, images float32 [N, 1, 8, 8].
 
-    There is no official test split: `split_seed` draws `test_size` images for the test, then
-    `validation_size`, and leaves the rest (1,297) for training, of which `train_size` keeps so many,
-    a share `label_noise` of their labels wrong.
-    Images are normalised by the mean and deviation of all training pixels, or scaled to 0..1.
+    There is no official test split: `split_seed` draws `test_size` images, then `validation_size` (below 1: fractions),
+    and leaves the rest, 1,297, for training. The other arguments are those of `dlrun.datasets.mnist.mnist`. Raises
+    `ConfigError` for sizes out of range, `DataError` without scikit-learn's files.
     """
-    tensors, content = decode_files(DIGITS, decode, path=path)
-    return from_tensors(
-        "digits",
-        (tensors["x"], tensors["y"]),
-        task="classification",
-        class_names=tuple("0123456789"),
+    options = TensorOptions(
         validation_size=validation_size,
         test_size=test_size,
         train_size=train_size,
@@ -68,5 +62,8 @@ def digits(
         normalise=normalise,
         scale=16.0,
         augment=augment,
-        content=content,
     )
+    tensors, content = decode_files(DIGITS, decode, path=path)
+    pairs = {"train": (tensors["x"], tensors["y"])}
+    names = tuple("0123456789")
+    return build("digits", pairs, "classification", options, class_names=names, content=content)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dlrun.datasets.files.idx import idx_images
 from dlrun.datasets.files.sources import FASHION_MNIST
+from dlrun.datasets.tensors.tensors import TensorOptions
 from dlrun.types import Data
 
 __all__ = ["fashion_mnist"]
@@ -25,19 +26,18 @@ def fashion_mnist(
     normalise: bool = True,
     augment: dict[str, int | float | bool] | None = None,
 ) -> Data:
-    """Return Fashion-MNIST with its official test split, images float32 [N, 1, 28, 28].
+    """Fashion-MNIST with its official test split, images float32 [N, 1, 28, 28].
 
-    The arguments are those of `dlrun.datasets.mnist.mnist`. Raises `DataError` if the files are
-    missing or altered.
+    The arguments are those of `dlrun.datasets.mnist.mnist`. Raises `DataError` if files are missing or altered,
+    `ConfigError` for sizes out of range.
     """
-    return idx_images(
-        FASHION_MNIST,
-        NAMES,
-        path=path,
+    options = TensorOptions(
         validation_size=validation_size,
         train_size=train_size,
         label_noise=label_noise,
         split_seed=split_seed,
         normalise=normalise,
+        scale=255.0,
         augment=augment,
     )
+    return idx_images(FASHION_MNIST, NAMES, path=path, options=options)

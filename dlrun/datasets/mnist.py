@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dlrun.datasets.files.idx import idx_images
 from dlrun.datasets.files.sources import MNIST
+from dlrun.datasets.tensors.tensors import TensorOptions
 from dlrun.types import Data
 
 __all__ = ["mnist"]
@@ -22,21 +23,21 @@ def mnist(
     normalise: bool = True,
     augment: dict[str, int | float | bool] | None = None,
 ) -> Data:
-    """Return MNIST with its official test split, images float32 [N, 1, 28, 28].
+    """MNIST with its official test split, images float32 [N, 1, 28, 28].
 
-    `validation_size` images (or a fraction of them) are taken from the 60,000 by `split_seed`; of the
-    rest `train_size` keeps so many, and a share `label_noise` of their labels is
-    wrong. Images are normalised by the mean and deviation of all training
-    pixels, or scaled to 0..1. Raises `DataError` if the files are missing or altered.
+    `split_seed` draws `validation_size` of the 60,000 images (below 1: that fraction); `train_size` keeps the first of
+    the rest. A share `label_noise` of the training labels is wrong. Images are normalised by the mean and deviation of
+    all training pixels, or else scaled to 0 … 1, and in training varied by `augment` (shift, flip, crop).
+
+    Raises `DataError` if files are missing or altered, `ConfigError` for sizes out of range.
     """
-    return idx_images(
-        MNIST,
-        tuple("0123456789"),
-        path=path,
+    options = TensorOptions(
         validation_size=validation_size,
         train_size=train_size,
         label_noise=label_noise,
         split_seed=split_seed,
         normalise=normalise,
+        scale=255.0,
         augment=augment,
     )
+    return idx_images(MNIST, tuple("0123456789"), path=path, options=options)

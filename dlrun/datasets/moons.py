@@ -7,14 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-from dlrun.datasets.tensors.plane import two_classes
+from dlrun.datasets.tensors.plane import PlaneOptions, two_classes
 from dlrun.types import Data
 
 __all__ = ["moons"]
 
 
 def half_circles(place: Tensor, classes: Tensor) -> Tensor:
-    """Return points [N, 2]: class 0 on (cos t, sin t), class 1 on (1 - cos t, 1/2 - sin t), t = π·`place`."""
+    """Points [N, 2]: (cos t, sin t) of class 0, (1 - cos t, 1/2 - sin t) of class 1, with t = π·`place`."""
     t = math.pi * place
     upper = torch.stack([t.cos(), t.sin()], 1)
     lower = torch.stack([1 - t.cos(), 0.5 - t.sin()], 1)
@@ -31,14 +31,12 @@ def moons(
     split_seed: int = 0,
     normalise: bool = True,
 ) -> Data:
-    """Return points around two half circles of radius 1, x float32 [N, 2], off by `noise`·ε.
+    """Points around two half circles of radius 1, x float32 [N, 2], off by `noise`·ε with ε normal.
 
-    `data_seed` draws the `n` samples of training and validation, which `split_seed` parts; the test
-    split is `test_size` further samples, drawn by `split_seed` alone.
+    `data_seed` draws `n` samples; `split_seed` takes `validation_size` of them (below 1: that fraction) and draws
+    `test_size` further ones. Raises `ConfigError` for sizes out of range.
     """
-    return two_classes(
-        "moons",
-        half_circles,
+    options = PlaneOptions(
         n=n,
         noise=noise,
         data_seed=data_seed,
@@ -47,3 +45,4 @@ def moons(
         split_seed=split_seed,
         normalise=normalise,
     )
+    return two_classes("moons", half_circles, options)

@@ -1,4 +1,4 @@
-"""Noisy samples of a smooth function on [0, 1], for polynomials of any degree to be fitted to."""
+"""Noisy samples of a smooth function on [0, 1], to fit polynomials to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["polynomial"]
 
 
 def smooth(x: Tensor) -> Tensor:
-    """Return f*(x) = 0.5 + 0.8 sin(2.5 π x), which on [0, 1] lies in [-0.3, 1.3].
+    """f*(x) = 0.5 + 0.8 sin(2.5 π x), within [-0.3, 1.3] on [0, 1].
 
     >>> smooth(torch.tensor([0.0, 0.2, 0.6])).tolist()
     [0.5, 1.2999999523162842, -0.30000001192092896]
@@ -34,11 +34,11 @@ def polynomial(
     train_size: int | None = None,
     split_seed: int = 0,
 ) -> Data:
-    """Return `n` samples y = f*(x) + `noise`·ε with x uniform on [0, 1], both float32 [N, 1].
+    """Samples y = f*(x) + `noise`·ε with x uniform on [0, 1] and ε normal, both float32 [N, 1].
 
-    `data_seed` draws the `n` samples, of which `split_seed` takes `validation_size` for validation and
-    `train_size` keeps so many for training. The test split is `test_size` further samples, drawn by
-    `split_seed` alone, so that it is the same for every `data_seed`. f* is `truth`.
+    `data_seed` draws `n` samples; `split_seed` takes `validation_size` of them (below 1: that fraction), and
+    `train_size` keeps the first of the rest. The test split is `test_size` further samples, drawn by `split_seed`
+    alone: the same for every `data_seed`. `Data.truth` is f*. Raises `ConfigError` for sizes out of range.
     """
     for key, value, least in (("n", n, 1), ("test_size", test_size, 0), ("noise", noise, 0)):
         if not value >= least:

@@ -11,14 +11,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dlrun.datasets.tensors.plane import two_classes
+from dlrun.datasets.tensors.plane import PlaneOptions, two_classes
 from dlrun.types import Data
 
 __all__ = ["spirals"]
 
 
 def arms(place: Tensor, classes: Tensor, turns: float) -> Tensor:
-    """Return points [N, 2] at radius r = √`place` and angle 2π·`turns`·r, half a turn on for class 1."""
+    """Points [N, 2] at radius r = √`place` and angle 2π·`turns`·r, half a turn further for class 1."""
     radius = place.sqrt()
     angle = 2 * math.pi * turns * radius + math.pi * classes
     return radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
@@ -35,14 +35,12 @@ def spirals(
     split_seed: int = 0,
     normalise: bool = True,
 ) -> Data:
-    """Return points around two spirals of radius 1 and so many `turns`, x float32 [N, 2], off by `noise`·ε.
+    """Points around two spirals of radius 1, x float32 [N, 2], off by `noise`·ε with ε normal.
 
-    `data_seed` draws the `n` samples of training and validation, which `split_seed` parts; the test
-    split is `test_size` further samples, drawn by `split_seed` alone.
+    `data_seed` draws `n` samples; `split_seed` takes `validation_size` of them (below 1: that fraction) and draws
+    `test_size` further ones. Raises `ConfigError` for sizes out of range.
     """
-    return two_classes(
-        "spirals",
-        partial(arms, turns=turns),
+    options = PlaneOptions(
         n=n,
         noise=noise,
         data_seed=data_seed,
@@ -51,3 +49,4 @@ def spirals(
         split_seed=split_seed,
         normalise=normalise,
     )
+    return two_classes("spirals", partial(arms, turns=turns), options)

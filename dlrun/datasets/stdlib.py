@@ -1,4 +1,4 @@
-"""The source text of the running Python's standard library: a corpus that is at hand without a download."""
+"""The source text of the running Python's standard library: a corpus without a download."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dlrun.types import Data, Tokenizer
 
 __all__ = ["stdlib"]
 
-_PASSED_OVER = ("test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages")
+_SKIP = ("test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages")
 
 
 def stdlib(
@@ -30,11 +30,11 @@ def stdlib(
     test_size: int | float = 0.05,
     train_size: int | None = None,
 ) -> Data:
-    """Return the modules of the standard library, without its tests, of about `size` bytes in all (null: 11 MB).
+    """The modules of the standard library, without its tests, about `size` bytes (None: all, 11 MB).
 
-    They follow one another in an order that is drawn by their names, so that what is cut off the end, for the
-    test, is like the rest. The name of the data set says which Python it is. The further arguments are those of
-    `from_text`. Raises `DataError` if this Python has no sources.
+    Their order is by a hash of their names, so that the end, cut off for the test, is like the rest. The data set's
+    name has the version of Python. The further arguments are those of `from_text`. Raises `DataError` if this Python
+    has no sources.
     """
     if size is not None and size < 1:
         raise ConfigError(
@@ -57,8 +57,8 @@ def stdlib(
 
 
 def _choose(folder: Path, size: int | None) -> list[Path]:
-    """Return modules in the order of their names' hashes, until there are `size` bytes."""
-    modules = [path for path in walk(folder, passed_over=_PASSED_OVER) if path.suffix == ".py"]
+    """Modules in the order of their names' hashes, until there are `size` bytes."""
+    modules = [path for path in walk(folder, skip=_SKIP) if path.suffix == ".py"]
     if not modules:
         raise DataError(
             f"This Python has no sources in {folder}. Take a text of your own: dataset=text dataset.path=…."

@@ -1,4 +1,4 @@
-"""A text of the user's: a file, or a folder of files."""
+"""A text of your own: a file, or a folder of files."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def text(
     test_size: int | float = 0.05,
     train_size: int | None = None,
 ) -> Data:
-    """Return the text of a file, or of a folder's files one after another in the order of their names.
+    """The text of a file, or of a folder's files one after another, sorted by name.
 
-    Of a folder those files are taken whose names end with one of `endings`, and each must be text (UTF-8); without
-    `endings` all that are text, and a line says which are not. Hidden files and folders are passed over. The
-    further arguments are those of `from_text`. Raises `DataError` for what is not there, not text, or empty.
+    `endings`, such as `[.txt, .md]`, choose the files of a folder, and each must be text (UTF-8). Without them all text
+    files are taken, and a line counts the others. Hidden files and folders are left out. The further arguments are
+    those of `from_text`. Raises `DataError` for a path that does not exist, is empty or no text.
     """
     if path is None:
         raise ConfigError("dataset=text needs a file or a folder. Type for example dataset.path=book.txt.")
@@ -58,11 +58,11 @@ def text(
     )
 
 
-def walk(folder: Path, *, passed_over: Sequence[str] = ()) -> list[Path]:
-    """Return the files under a folder in the order of their names; hidden ones and some folders are `passed_over`."""
+def walk(folder: Path, *, skip: Sequence[str] = ()) -> list[Path]:
+    """All files under a folder, sorted by name, without hidden ones and the folders named in `skip`."""
     found = []
     for here, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in passed_over)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in skip)
         found += [Path(here, name) for name in names if not name.startswith(".")]
     return sorted((path for path in found if path.is_file()), key=lambda path: path.relative_to(folder).parts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dlrun.datasets.files import files
+from dlrun.datasets.files.locate import locate
 from dlrun.datasets.files.sources import TINYSHAKESPEARE
 from dlrun.datasets.language.from_text import from_text
 from dlrun.types import Data, Tokenizer
@@ -22,12 +23,12 @@ def tinyshakespeare(
     test_size: int | float = 0.05,
     train_size: int | None = None,
 ) -> Data:
-    """Return the plays, cut by position: the first 90 % for training, then validation, then test.
+    """The plays, cut by position: 90% for training, then 5% for validation, then 5% for the test.
 
-    They have no split of their own. nanoGPT's is `validation_size=0.1`, `test_size=0`: 1,003,854 characters to
-    train on and 111,540 to validate. The arguments are those of `from_text`.
+    There is no official split. nanoGPT's is `validation_size=0.1`, `test_size=0`: 1,003,854 characters to train on and
+    111,540 to validate. The arguments are those of `from_text`. Raises `DataError` if the file is missing or altered.
     """
-    located = files.locate(TINYSHAKESPEARE, path)
+    located = locate(TINYSHAKESPEARE, path)
     (text,) = (files.read(where, file).decode() for file, where in located.items())
     return from_text(
         "tinyshakespeare",

@@ -7,6 +7,7 @@ break is the word `<eos>`.
 from __future__ import annotations
 
 from dlrun.datasets.files import files
+from dlrun.datasets.files.locate import locate
 from dlrun.datasets.files.sources import WIKITEXT2
 from dlrun.datasets.language.from_text import from_text
 from dlrun.types import Data, Tokenizer
@@ -24,11 +25,12 @@ def wikitext2(
     streams: int | None = None,
     train_size: int | None = None,
 ) -> Data:
-    """Return the articles, in their own three parts. The arguments are those of `from_text`.
+    """The articles, in their official splits. The arguments are those of `from_text`.
 
-    Published perplexities are of words, with the whole vocabulary; bits per byte compare tokenizers.
+    Published perplexities are of words, with the whole vocabulary; bits per byte compare tokenizers. Raises `DataError`
+    if files are missing or altered.
     """
-    located = files.locate(WIKITEXT2, path)
+    located = locate(WIKITEXT2, path)
     train, validation, test = (files.read(located[file], file).decode() for file in WIKITEXT2.files)
     return from_text(
         "wikitext2",

@@ -24,6 +24,7 @@ from dlrun.datasets import cifar10
 from dlrun.datasets.files import files, idx
 from dlrun.datasets.files.decode import decode_files
 from dlrun.datasets.files.sources import CIFAR10, FASHION_MNIST, MNIST, File, Source
+from dlrun.datasets.tensors.tensors import TensorOptions
 from dlrun.errors import DataError
 
 REAL = Path(os.environ.get("DLRUN_DATA", "/nowhere"))
@@ -84,17 +85,9 @@ def put(folder: Path, contents: dict[str, bytes], packing: str = "") -> None:
         path.write_bytes(PACKINGS[packing](content))
 
 
-def load(source: Source, **options: object):
-    plain = {
-        "path": None,
-        "validation_size": 5,
-        "train_size": None,
-        "split_seed": 0,
-        "label_noise": 0.0,
-        "normalise": True,
-        "augment": None,
-    }
-    return idx.idx_images(source, tuple("0123456789"), **{**plain, **options})
+def load(source: Source, *, path: str | None = None, **options: object):
+    plain = {"validation_size": 5, "normalise": True, "scale": 255.0}
+    return idx.idx_images(source, tuple("0123456789"), path=path, options=TensorOptions(**{**plain, **options}))
 
 
 @pytest.mark.parametrize("packing", PACKINGS)

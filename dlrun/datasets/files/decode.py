@@ -1,4 +1,4 @@
-"""Tensors decoded from a data set's files, kept in the cache so that they are decoded once."""
+"""The tensors of a data set's files, decoded once and then mapped from the cache."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ import torch
 from torch import Tensor
 
 from dlrun.datasets.files import files
+from dlrun.datasets.files.locate import locate
 from dlrun.datasets.files.sources import Source
 
 Decode = Callable[[dict[str, bytes]], dict[str, Tensor]]
-"""The unpacked content of each file, by its name → named tensors."""
+"""Unpacked contents by file name → tensors by name."""
 
 
 def decode_files(source: Source, decode: Decode, *, path: str | None = None) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors that `decode` makes of a data set's checked files, and the hash of their content.
+    """Decode a data set's files; returns the tensors and the hash of the files' contents.
 
     Raises `DataError` if files are missing, truncated or altered.
     """
-    located = files.locate(source, path)
+    located = locate(source, path)
     content = hashlib.sha256(" ".join(file.sha256 for file in source.files).encode()).hexdigest()
     cached = files.cache_root() / "decoded" / f"{source.name}-{content[:32]}.pt"
     if all(files.is_known(where, file) for file, where in located.items()):
-        # a cached form that cannot be loaded is made again
+        # a cached file that cannot be loaded is written again
         with suppress(OSError, RuntimeError, ValueError, EOFError):
             return torch.load(cached, weights_only=True, mmap=True), content
     tensors = decode({file.name: files.read(where, file) for file, where in located.items()})

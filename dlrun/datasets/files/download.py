@@ -1,4 +1,4 @@
-"""Downloading a data set: from the first mirror that gives the right files, in one move each."""
+"""Downloading a data set from the first mirror with the right files."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from dlrun.errors import DataError
 from dlrun.terminal import output
 
 _TIMEOUT = 15.0  # seconds without an answer
-_CHUNK = 1 << 18
+_CHUNK = 1 << 18  # bytes between two updates of the progress
 
 
-def fetch(source: Source, folder: Path) -> None:
-    """Download the files of `source` that `folder` lacks.
+def download(source: Source, folder: Path) -> None:
+    """Download the files of `source` that are missing in `folder`.
 
-    Several processes may ask at once: one downloads, the others wait for it. Raises `DataError` with
-    every mirror's answer if none gives the right files.
+    One process downloads, others wait for it. Raises `DataError` with every mirror's answer if none gives the right
+    files.
     """
     reasons = []
     try:
         with _one_at_a_time(folder):
             for mirror in source.mirrors:
-                lacking = [file for file in source.files if files.find(folder, file) is None]
-                if not lacking:
+                # looked for again behind the lock: another process may have downloaded them
+                missing = [file for file in source.files if files.find(folder, file) is None]
+                if not missing:
                     return
                 output.say(f"Downloading {source.name} from {mirror} to {folder}")
                 try:
-                    (_from_archive if source.archive else _from_folder)(source, mirror, folder, lacking)
+                    (_from_archive if source.archive else _from_folder)(source, mirror, folder, missing)
                     return
                 except (OSError, HTTPException, DataError, EOFError, tarfile.TarError, ValueError) as error:
                     reasons.append(f"{mirror}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
@@ -52,18 +53,18 @@ def _one_at_a_time(folder: Path) -> Iterator[None]:
         yield
 
 
-def _from_folder(source: Source, mirror: str, folder: Path, lacking: list[File]) -> None:
-    for file in lacking:
+def _from_folder(source: Source, mirror: str, folder: Path, missing: list[File]) -> None:
+    for file in missing:
         target = folder / (file.name + source.packed)
         with _download(mirror + file.name + source.packed, target) as temporary:
             files.check(temporary, file)
             temporary.replace(target)
 
 
-def _from_archive(source: Source, mirror: str, folder: Path, lacking: list[File]) -> None:
+def _from_archive(source: Source, mirror: str, folder: Path, missing: list[File]) -> None:
     with _download(mirror, folder / f"{source.name}.tar") as temporary, tarfile.open(temporary) as archive:
-        for file in lacking:
-            # only the named members are read, so no path in the archive can lead elsewhere
+        for file in missing:
+            # read by name: no path in the archive can lead elsewhere
             member = archive.extractfile(_member(archive, file))
             if member is None:
                 raise DataError(f"`{file.name}` is not a file in the archive")
@@ -87,6 +88,7 @@ def _member(archive: tarfile.TarFile, file: File) -> tarfile.TarInfo:
 
 @contextmanager
 def _download(url: str, target: Path) -> Iterator[Path]:
+    """Yield a temporary file beside `target` with the content of `url`; it is deleted unless moved."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{os.getpid()}.{target.name}")
     request = urllib.request.Request(url, headers={"User-Agent": "dlrun"})  # some hosts refuse Python's own

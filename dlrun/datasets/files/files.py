@@ -1,9 +1,9 @@
-"""A data set's files on disk: where they lie, and whether they are what they should be.
+"""A data set's files on disk: found, unpacked and checked.
 
-They lie in `$DLRUN_DATA/<name>/` (else `~/.cache/dlrun/<name>/`) under the names of their home page,
-plain, gzip- or xz-compressed alike. Each is checked by the SHA-256 of its unpacked content, once for
-a size and a time of modification; that it was right is remembered in the cache (`DLRUN_CACHE`, else
-`~/.cache/dlrun`). Nothing is ever written beside files that are already there.
+They lie in `$DLRUN_DATA/NAME/` (else `~/.cache/dlrun/NAME/`) under the names of their home page, plain, gzip- or
+xz-compressed alike. Each is checked by the SHA-256 of its unpacked content, once for a size and a time of
+modification; the cache (`DLRUN_CACHE`, else `~/.cache/dlrun`) remembers it. Nothing is ever written beside files that
+are already there.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _DEFAULT = Path("~/.cache/dlrun")
 
 
 def data_root() -> Path:
-    """Return the folder of the data sets' folders: `DLRUN_DATA`, else `~/.cache/dlrun`."""
+    """The folder of all data sets: `DLRUN_DATA`, else `~/.cache/dlrun`."""
     return Path(os.environ.get("DLRUN_DATA") or _DEFAULT).expanduser().absolute()
 
 
 def cache_root() -> Path:
-    """Return the folder of what can be computed again: `DLRUN_CACHE`, else `~/.cache/dlrun`."""
+    """The folder of the cache, safe to delete: `DLRUN_CACHE`, else `~/.cache/dlrun`."""
     return Path(os.environ.get("DLRUN_CACHE") or _DEFAULT).expanduser().absolute()
 
 
 def folder_of(source: Source, path: str | None = None) -> Path:
-    """Return the folder of a data set's files: `path` if it is given, else the canonical one.
+    """The folder of a data set's files: `path` if given, else its own under `data_root()`.
 
-    Raises `DataError` if the set lies in a Python package that is not installed.
+    Raises `DataError` for a data set in a Python package that is not installed.
     """
     if path is not None:
         return Path(path).expanduser().absolute()
@@ -52,8 +52,8 @@ def folder_of(source: Source, path: str | None = None) -> Path:
 
 
 def find(folder: Path, file: File) -> Path | None:
-    """Return where `file` lies in `folder`, plain or compressed, or `None`."""
-    # an archive's own folder may also be the one that was given
+    """The path of `file` in `folder`, plain or compressed, or None."""
+    # without its folder too: `dataset.path` may name the inner folder of an unpacked archive
     for name in (file.name, Path(file.name).name, *file.aliases):
         for packing in ("", ".gz", ".xz"):
             path = folder / (name + packing)
@@ -62,25 +62,8 @@ def find(folder: Path, file: File) -> Path | None:
     return None
 
 
-def locate(source: Source, path: str | None = None) -> dict[File, Path]:
-    """Return where each file of a data set lies; what is missing is downloaded, unless `path` was given.
-
-    Raises `DataError` if files are missing and cannot be had.
-    """
-    folder = folder_of(source, path)
-    found = {file: find(folder, file) for file in source.files}
-    if not all(found.values()):
-        if path is not None or not source.mirrors:
-            raise DataError(missing_message(source, folder))
-        from dlrun.datasets.files.download import fetch
-
-        fetch(source, folder)
-        found = {file: find(folder, file) for file in source.files}
-    return {file: where for file, where in found.items() if where is not None}
-
-
 def check(path: Path, file: File) -> bytes:
-    """Return the unpacked content of `file` at `path`.
+    """Read the unpacked content of `file` at `path`, and compare its SHA-256.
 
     Raises `DataError` if the file is truncated, altered or cannot be read.
     """
@@ -92,29 +75,29 @@ def check(path: Path, file: File) -> bytes:
 
 
 def read(path: Path, file: File) -> bytes:
-    """Return the unpacked content of `file` at `path`, as `checked` does, and remember that it was right."""
-    stamp = _stamp(path)  # before the reading: a file that changes meanwhile is checked again
+    """Read and check the content of `file` at `path`, and remember it as known for `is_known`."""
+    stamp = _stamp(path)  # before reading: a file that changes meanwhile is checked again
     content = check(path, file)
-    # a cache that cannot be written costs the check again, no more
+    # without a writable cache the file is checked again each time, no more
     with suppress(OSError):
-        _write(_memory(path), json.dumps({"path": str(path), "stamp": stamp, "sha256": file.sha256}).encode())
+        _write(_mark(path), json.dumps({"path": str(path), "stamp": stamp, "sha256": file.sha256}).encode())
     return content
 
 
 def is_known(path: Path, file: File) -> bool:
-    """Return whether the file at `path` was found right before and has the same size and time since."""
+    """Whether the file at `path` passed its check before and has kept its size and time."""
     with suppress(OSError, ValueError, TypeError, KeyError):
-        known = json.loads(_memory(path).read_text())
+        known = json.loads(_mark(path).read_text())
         return bool(known["stamp"] == _stamp(path) and known["sha256"] == file.sha256)
     return False
 
 
 def missing_message(source: Source, folder: Path, reasons: list[str] | None = None) -> str:
-    """Return the message for a data set whose files are missing: what to put where, and what else to do."""
-    lacking = [file for file in source.files if find(folder, file) is None]
+    """The message for missing files: what to put where, and the alternatives."""
+    missing = [file for file in source.files if find(folder, file) is None]
     failed = "".join(f"\n  {reason}" for reason in reasons or [])
-    files = "\n".join(f"  {folder / file.name}  {file.size:,} bytes  {file.sha256}" for file in lacking)
-    where = f"The folder {folder} lacks {len(lacking)} of the {len(source.files)} files of the data set `{source.name}`"
+    files = "\n".join(f"  {folder / file.name}  {file.size:,} bytes  {file.sha256}" for file in missing)
+    where = f"The folder {folder} lacks {len(missing)} of the {len(source.files)} files of the data set `{source.name}`"
     example = next(name for name in OFFLINE if SOURCES[name].text == source.text)
     return (
         where
@@ -151,7 +134,7 @@ def _stamp(path: Path) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns]
 
 
-def _memory(path: Path) -> Path:
+def _mark(path: Path) -> Path:
     return cache_root() / "verified" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
 
 

@@ -1,4 +1,4 @@
-"""The idx format of MNIST and of the sets in its image: a magic number, sizes, then the bytes.
+"""The idx format of MNIST and its likes: a magic number, sizes, then the bytes.
 
 Source: http://yann.lecun.com/exdb/mnist/, "the IDX file format".
 """
@@ -6,24 +6,24 @@ Source: http://yann.lecun.com/exdb/mnist/, "the IDX file format".
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from dlrun.datasets.files.decode import decode_files
 from dlrun.datasets.files.sources import Source
-from dlrun.datasets.tensors.tensors import from_tensors
+from dlrun.datasets.tensors.tensors import TensorOptions, build
 from dlrun.errors import DataError
 from dlrun.types import Data
 
-_BYTES = 0x08  # the type code of unsigned bytes, the only one that these sets use
+_BYTES = 0x08  # the type code of unsigned bytes; these data sets use no other
 
 
 def parse(content: bytes) -> Tensor:
-    """Return the uint8 tensor that idx `content` holds.
+    """The uint8 tensor in idx `content`.
 
-    Raises `DataError` if it is not an idx file of unsigned bytes, or not of the length that it says.
+    Raises `DataError` for anything but an idx file of unsigned bytes, of the length that its head gives.
 
     >>> parse(bytes([0, 0, 8, 1, 0, 0, 0, 2, 5, 7])).tolist()
     [5, 7]
@@ -34,45 +34,24 @@ def parse(content: bytes) -> Tensor:
     shape = [int.from_bytes(content[i : i + 4]) for i in range(4, start, 4)]
     if len(content) != start + math.prod(shape):
         raise DataError(f"An idx file of shape {shape} has {len(content) - start:,} values.")
-    # a copy, for a tensor may be written to and bytes may not
+    # a copy: a tensor may be written to, bytes may not
     return torch.frombuffer(bytearray(content[start:]), dtype=torch.uint8).view(shape)
 
 
 def decode(contents: dict[str, bytes]) -> dict[str, Tensor]:
-    """Return images [N, 1, H, W] and labels [N] of the training and the test files."""
+    """Images [N, 1, H, W] and labels [N] of the training and the test files."""
     tensors = {}
-    for part, prefix in (("train", "train"), ("test", "t10k")):
-        tensors[f"{part}_x"] = parse(contents[f"{prefix}-images-idx3-ubyte"]).unsqueeze(1)
-        tensors[f"{part}_y"] = parse(contents[f"{prefix}-labels-idx1-ubyte"])
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        tensors[f"{split}_x"] = parse(contents[f"{prefix}-images-idx3-ubyte"]).unsqueeze(1)
+        tensors[f"{split}_y"] = parse(contents[f"{prefix}-labels-idx1-ubyte"])
     return tensors
 
 
-def idx_images(
-    source: Source,
-    class_names: Sequence[str],
-    *,
-    path: str | None,
-    validation_size: int | float,
-    train_size: int | None,
-    label_noise: float,
-    split_seed: int,
-    normalise: bool,
-    augment: Mapping[str, int | float | bool] | None,
-) -> Data:
-    """Return the data set of a `source` of four idx files, with its official test split."""
+def idx_images(source: Source, class_names: Sequence[str], *, path: str | None, options: TensorOptions) -> Data:
+    """Build the data set of four idx files, with its official test split.
+
+    Raises `DataError` if files are missing or altered, `ConfigError` for options.
+    """
     tensors, content = decode_files(source, decode, path=path)
-    return from_tensors(
-        source.name,
-        (tensors["train_x"], tensors["train_y"]),
-        test=(tensors["test_x"], tensors["test_y"]),
-        task="classification",
-        class_names=class_names,
-        validation_size=validation_size,
-        train_size=train_size,
-        label_noise=label_noise,
-        split_seed=split_seed,
-        normalise=normalise,
-        scale=255.0,
-        augment=augment,
-        content=content,
-    )
+    pairs = {split: (tensors[f"{split}_x"], tensors[f"{split}_y"]) for split in ("train", "test")}
+    return build(source.name, pairs, "classification", options, class_names=class_names, content=content)

@@ -1,6 +1,6 @@
-"""Where the data sets of the menu come from: their files, checksums, mirrors, homes and licences.
+"""The sources of the data sets: files, checksums, mirrors, homes and licences.
 
-Nothing heavy is imported here, so that a command can list them at once.
+Nothing heavy is imported here: `dlrun data` lists them at once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class File:
-    """One file: its canonical name, the size and SHA-256 of its unpacked content, and other names it is found by."""
+    """One file: its name, the size and SHA-256 of its unpacked content, and further names to find it by."""
 
     name: str
     size: int
@@ -20,11 +20,11 @@ class File:
 
 @dataclass(frozen=True)
 class Source:
-    """A data set's files and where to get them.
+    """A data set's files and their mirrors.
 
-    A mirror is the address of a folder in which each file lies as `name` + `packed`; or, with
-    `archive`, of one tar file that holds them all. A set without files is computed. A set with
-    `package` ("sklearn/datasets/data") lies inside an installed Python package.
+    A mirror is the address of a folder with the files, each as `name` + `packed`; or, with `archive`, of one tar file
+    with all of them. A data set without files is computed. A data set with a `package` ("sklearn/datasets/data") lies
+    inside an installed Python package.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Variations of a training batch on its device, as a pure function of a generator."""
+"""Random variations of a training batch, on its device."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dlrun.errors import ConfigError, did_you_mean
 
 @dataclass(frozen=True)
 class Augment:
-    """Vary images [B, C, H, W], each by its own draw; the same generator state gives the same batch.
+    """Vary images [B, C, H, W], each by its own draw.
 
-    `shift` moves by up to so many pixels along each axis, the border's values filling the gap;
-    `flip` mirrors left and right with probability 1/2; `crop` cuts out a square part whose side is at
-    least that fraction of the image's and scales it back up.
+    `shift` moves an image by up to that many pixels along each axis; the border's values fill the gap. `flip` mirrors
+    left and right with probability 1/2. `crop` cuts out a part with at least that fraction of the height and the
+    width, and scales it back up. The same state of the generator gives the same batch.
 
     >>> x = torch.arange(4.0).view(1, 1, 2, 2)
     >>> Augment()(x, torch.Generator()) is x
@@ -30,7 +30,7 @@ class Augment:
     crop: float = 1.0
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the varied batch, in the shape and type of `x`, which is left as it is."""
+        """A varied copy of `x`, in its shape and type."""
         if self.crop < 1:
             x = _crop(x, self.crop, generator)
         if self.shift or self.flip:
@@ -39,9 +39,9 @@ class Augment:
 
 
 def make_augment(options: Mapping[str, int | float | bool] | None, shape: tuple[int, ...]) -> Augment | None:
-    """Return the augmentation that `dataset.augment` asks for (`{shift: 2, flip: true}`), or `None`.
+    """The augmentation of `dataset.augment`, such as `{shift: 2, flip: true}`; None if it is empty.
 
-    Raises `ConfigError` for an unknown name, a value out of range, or inputs that are not images.
+    Raises `ConfigError` for an unknown name, a value out of range, or inputs other than images.
     """
     if not options:
         return None
@@ -83,7 +83,7 @@ def _move(x: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tens
 def _crop(x: Tensor, smallest: float, generator: torch.Generator) -> Tensor:
     draws = _uniform((3, len(x)), generator, x.device).to(x.dtype)
     side = smallest + (1 - smallest) * draws[0]
-    # coordinates run from -1 to 1: a part of the side s has its centre within ±(1 - s)
+    # coordinates run from -1 to 1: a part of side s has its centre within ±(1 - s)
     centre = (2 * draws[1:] - 1) * (1 - side)
     zero = torch.zeros_like(side)
     maps = torch.stack([torch.stack([side, zero, centre[0]], 1), torch.stack([zero, side, centre[1]], 1)], 1)
@@ -92,4 +92,5 @@ def _crop(x: Tensor, smallest: float, generator: torch.Generator) -> Tensor:
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
+    # drawn where the generator lies, so that every device sees the same numbers
     return torch.rand(shape, generator=generator, device=generator.device).to(device, non_blocking=True)

@@ -1,4 +1,4 @@
-"""The fingerprint of a data set: what says that two runs learned from the same samples."""
+"""The fingerprint of a data set: equal for runs on the same samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def fingerprint(*parts: str | Tensor) -> str:
-    """Return the SHA-256 of texts and tensors (values, type and shape), in their order.
+    """The SHA-256 of texts and tensors (values, type and shape), in their order.
 
     >>> fingerprint("a", torch.tensor([1])) == fingerprint("a", torch.tensor([1.0]))
     False
@@ -20,6 +20,7 @@ def fingerprint(*parts: str | Tensor) -> str:
             head, body = f"{part.dtype} {list(part.shape)}", _bytes(part)
         else:
             head, body = "text", memoryview(part.encode())
+        # the length first: ("ab", "c") and ("a", "bc") differ
         digest.update(f"{head} {body.nbytes}\n".encode())
         digest.update(body)
     return digest.hexdigest()

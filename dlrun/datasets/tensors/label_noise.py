@@ -1,4 +1,4 @@
-"""Wrong labels on purpose, for studies of what a model makes of noise."""
+"""Wrong labels on purpose, for studies of label noise."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from dlrun.errors import ConfigError
 
 
 def with_label_noise(y: Tensor, share: float, *, classes: int, seed: int) -> Tensor:
-    """Return classes `y` [N], a `share` of them (to the nearest whole number) each replaced by another class.
+    """Classes [N] of which a `share` (rounded to a number) is replaced by another class, drawn uniformly.
 
-    Which ones, and by which of the other classes, is drawn uniformly by `seed`. Raises `ConfigError` for a
-    share outside of 0 to 1.
+    Raises `ConfigError` for a share outside of 0 to 1.
 
     >>> y = torch.zeros(10, dtype=torch.int64)
     >>> int((with_label_noise(y, 0.3, classes=5, seed=0) != y).sum())
@@ -24,5 +23,6 @@ def with_label_noise(y: Tensor, share: float, *, classes: int, seed: int) -> Ten
     generator = seeded_generator("label noise", seed)
     chosen = torch.randperm(len(y), generator=generator)[: round(share * len(y))]
     noisy = y.clone()
+    # plus 1 … classes - 1, modulo the classes: never the right one
     noisy[chosen] = (y[chosen] + torch.randint(1, classes, (len(chosen),), generator=generator).to(y.dtype)) % classes
     return noisy

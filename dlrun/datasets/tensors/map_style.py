@@ -1,9 +1,8 @@
-"""A user's own map-style data set (`torch.utils.data.Dataset`), read sample by sample."""
+"""A map-style data set of the user's (`torch.utils.data.Dataset`), read sample by sample."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,21 +20,21 @@ __all__ = ["from_datasets"]
 
 
 class MapStyle(Protocol):
-    """Anything with a length and samples `(x, y)` by their number: a map-style data set."""
+    """A map-style data set: anything with a length and samples `(x, y)` by number."""
 
     def __len__(self) -> int:
-        """Return the number of samples."""
+        """The number of samples."""
 
     def __getitem__(self, i: int, /) -> Any:
-        """Return sample `i`: an input (tensor, array or number) and a target."""
+        """Sample `i`: an input (tensor, array or number) and a target."""
 
 
 @dataclass(frozen=True, eq=False)
 class MapStyleSamples:
-    """Some samples of a map-style data set, each as two tensors that can be put side by side.
+    """Some samples of a map-style data set, each as two tensors ready for a batch.
 
-    Inputs of 64 bits or of bytes become float32; targets are what losses take, int64 [] for a class,
-    float32 [O] for the values of a regression. Workers of a `DataLoader` can be sent it.
+    Inputs float64 and uint8 become float32. A class is int64 [], the target of a regression float32 [O]. It can be
+    pickled, for the workers of a `DataLoader`, if the user's data set can.
     """
 
     samples: MapStyle
@@ -43,13 +42,12 @@ class MapStyleSamples:
     task: Task
 
     def __len__(self) -> int:
-        """Return the number of samples."""
         return len(self.index)
 
     def __getitem__(self, i: int) -> Batch:
-        """Return sample `i`.
+        """Sample `i`.
 
-        Raises `DataError` if the data set gives anything but a pair `(x, y)`.
+        Raises `DataError` for anything but a pair `(x, y)`.
         """
         sample = self.samples[self.index[i]]
         if not isinstance(sample, tuple | list) or len(sample) != 2:
@@ -65,23 +63,22 @@ class MapStyleSamples:
 
 @dataclass(frozen=True, eq=False)
 class MapStyleSplit:
-    """Samples that are read when they are asked for; in training, workers stream them from `dataset`.
+    """Samples read on demand; in training, workers read them from `dataset`.
 
-    What a data set draws from the global generators of torch, Python and numpy is here a function of the
-    sample's number, so that an evaluation gives the same numbers in any portions.
+    Random numbers that a data set draws from the global generators of torch, Python and numpy are a function of the
+    sample's number here. So an evaluation gives the same values for any batch size.
     """
 
     dataset: MapStyleSamples
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __len__(self) -> int:
-        """Return the number of samples."""
         return len(self.dataset)
 
     def gather(self, index: Tensor) -> Batch:
-        """Return the samples at `index` (int64 [B]), in that order, on the split's device.
+        """The samples at `index` (int64 [B]), in that order, on the split's device.
 
-        Raises `DataError` if their shapes differ.
+        Raises `DataError` for samples of different shapes.
         """
         samples = []
         with libraries_kept():
@@ -91,7 +88,7 @@ class MapStyleSplit:
         return Batch(*(_stack(values).to(self.device) for values in zip(*samples, strict=True)))
 
     def to(self, device: torch.device) -> MapStyleSplit:
-        """Return the split with its batches on `device`."""
+        """The split with its batches on `device`."""
         return MapStyleSplit(self.dataset, device)
 
 
@@ -111,13 +108,14 @@ def from_datasets(
     prepare: Callable[[Tensor], Tensor] = identity,
     augment: Augmentation | None = None,
 ) -> Data:
-    """Return a data set made of map-style data sets, whose samples are pairs `(x, y)`.
+    """Make a data set of map-style data sets of pairs `(x, y)`.
 
-    Without a `validation` set, `validation_size` samples of the training set are drawn by
-    `split_seed`. The number of classes is given, or the number of names, or follows from the data
-    set's own `classes` or `targets`. The fingerprint is of the lengths, the indices and the first and
-    last samples, unless `content` (a version, a hash) tells the samples apart. Raises `ConfigError` if
-    the classes are not known.
+    Without a `validation` set, `split_seed` draws `validation_size` samples of `train`: a number, or below 1 a
+    fraction. The number of classes is `classes`, else the number of names, else it follows from the data set's own
+    `classes`, `targets` or `labels`. `content` (a version, a hash) identifies the samples in the fingerprint; without
+    it the lengths and the first and last samples do.
+
+    Raises `ConfigError` for sizes and for classes that are not known, `DataError` for samples that do not fit.
     """
     if validation is not None and validation_size:
         raise ConfigError(f"dataset.validation_size: the data set `{name}` has its own validation split. Give 0.")
@@ -127,15 +125,15 @@ def from_datasets(
     if task == "classification" and not class_names and classes is None:
         classes = _known_classes(name, train)
     given = {
-        part: MapStyleSamples(samples, list(range(len(samples))), task)
-        for part, samples in (("train", train), ("validation", validation), ("test", test))
+        split: MapStyleSamples(samples, list(range(len(samples))), task)
+        for split, samples in (("train", train), ("validation", validation), ("test", test))
         if samples is not None
     }
     if content is None:
-        content = fingerprint(*(p for part in given for p in (part, *_sketch(given[part]))))
-    drawn = {part: MapStyleSamples(train, getattr(index, part).tolist(), task) for part in ("train", "validation")}
-    parts = given | {part: samples for part, samples in drawn.items() if len(samples)}
-    splits = {part: MapStyleSplit(samples) for part, samples in parts.items()}
+        content = fingerprint(*(piece for split in given for piece in (split, *_sketch(given[split]))))
+    drawn = {split: MapStyleSamples(train, getattr(index, split).tolist(), task) for split in ("train", "validation")}
+    chosen = given | {split: samples for split, samples in drawn.items() if len(samples)}
+    splits = {split: MapStyleSplit(samples) for split, samples in chosen.items()}
     first = splits["train"].gather(torch.tensor([0]))
     return Data(
         name=name,
@@ -165,21 +163,16 @@ def _known_classes(name: str, samples: MapStyle) -> int:
     )
 
 
-def _sketch(part: MapStyleSamples, ends: int = 3) -> Iterator[str | Tensor]:
-    n = len(part)
+def _sketch(samples: MapStyleSamples, ends: int = 3) -> Iterator[str | Tensor]:
+    """What identifies samples without reading all of them: their number, the first and the last."""
+    n = len(samples)
     yield str(n)
-    with _repeatable():
-        for i in sorted({*range(min(ends, n)), *range(max(n - ends, 0), n)}):
-            yield from part[i]
-
-
-@contextmanager
-def _repeatable() -> Iterator[None]:
     # a data set may vary its samples at random: the fingerprint always sees the same variation,
-    # and the numbers that a run draws later are those that it would have drawn without it
+    # and a run draws the numbers that it would have drawn without it
     with libraries_kept():
         seed_libraries(0)
-        yield
+        for i in sorted({*range(min(ends, n)), *range(max(n - ends, 0), n)}):
+            yield from samples[i]
 
 
 def _input(value: Any) -> Tensor:

@@ -1,8 +1,9 @@
-"""What the data sets of two classes in the plane share: how samples become splits."""
+"""Two classes of points in the plane, scattered around two curves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,40 +14,49 @@ from dlrun.errors import ConfigError
 from dlrun.types import Data
 
 
-def two_classes(
-    name: str,
-    curve: Callable[[Tensor, Tensor], Tensor],
-    *,
-    n: int,
-    noise: float,
-    data_seed: int,
-    validation_size: int | float,
-    test_size: int,
-    split_seed: int,
-    normalise: bool,
-) -> Data:
-    """Return samples around two curves in the plane, x float32 [N, 2], as many of one class as of the other.
+@dataclass(frozen=True)
+class PlaneOptions:
+    """How many points, how far off the curves, and how they are split.
 
-    `curve` maps places along it, uniform in [0, 1], [N], and classes, [N], to points [N, 2]. `data_seed`
-    draws the `n` samples of training and validation; the test split is `test_size` further ones, drawn
-    by `split_seed` alone.
+    Raises `ConfigError` for numbers out of range.
     """
-    for key, value, least in (("n", n, 2), ("test_size", test_size, 0), ("noise", noise, 0)):
-        if not value >= least:
-            raise ConfigError(f"dataset.{key}={value}: expected is at least {least}.")
 
-    def samples(count: int, generator: torch.Generator) -> Pair:
+    n: int
+    noise: float
+    data_seed: int
+    validation_size: int | float
+    test_size: int
+    split_seed: int
+    normalise: bool
+
+    def __post_init__(self) -> None:
+        for key, value, least in (("n", self.n, 2), ("test_size", self.test_size, 0), ("noise", self.noise, 0)):
+            if not value >= least:
+                raise ConfigError(f"dataset.{key}={value}: expected is at least {least}.")
+
+
+def two_classes(name: str, curve: Callable[[Tensor, Tensor], Tensor], options: PlaneOptions) -> Data:
+    """Points around two curves, x float32 [N, 2]; every other one is of class 1.
+
+    `curve` maps places along it, uniform in [0, 1], [N], and classes [N] to points [N, 2].
+    """
+
+    def draw(count: int, generator: torch.Generator) -> Pair:
         place, classes = torch.rand(count, generator=generator), torch.arange(count) % 2
         points = curve(place, classes)
-        return points + noise * torch.randn(points.shape, generator=generator), classes
+        return points + options.noise * torch.randn(points.shape, generator=generator), classes
 
+    test = None
+    if options.test_size:
+        # by the split's seed alone: runs on different training data share the test split
+        test = draw(options.test_size, seeded_generator(f"{name} test", options.split_seed))
     return from_tensors(
         name,
-        samples(n, seeded_generator(name, data_seed)),
-        test=samples(test_size, seeded_generator(f"{name} test", split_seed)) if test_size else None,
+        draw(options.n, seeded_generator(name, options.data_seed)),
+        test=test,
         task="classification",
         classes=2,
-        validation_size=validation_size,
-        split_seed=split_seed,
-        normalise=normalise,
+        validation_size=options.validation_size,
+        split_seed=options.split_seed,
+        normalise=options.normalise,
     )

@@ -1,4 +1,4 @@
-"""What a data set's samples say about it: its classes, or the values of a regression."""
+"""The description of a data set for a model, read off its samples."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ def spec_of(
     classes: int | None = None,
     class_names: Sequence[str] = (),
 ) -> Spec:
-    """Return what inputs `x` [N, ...] and targets `y` [N, ...] decide about a model.
+    """The spec of inputs `x` [N, ...] and targets `y` [N, ...].
 
-    The number of classes is given, or the number of names, or the largest class + 1.
+    The number of classes is `classes`, else the number of names, else the largest class + 1. Raises `ConfigError` for
+    classes of another task and for too many names, `DataError` for classes that are not whole numbers.
     """
     shape = tuple(x.shape[1:])
     if task != "classification":
@@ -30,7 +31,7 @@ def spec_of(
             raise ConfigError(f"The data set `{name}` is for {task}, which has no classes.")
         return Spec(task, shape, outputs=y[0].numel() if task == "regression" else 1)
     if y.is_floating_point():
-        raise DataError(_whole(name, y))
+        raise DataError(_whole_numbers_message(name, y))
     classes = classes or len(class_names) or int(y.max()) + 1
     if class_names and len(class_names) != classes:
         raise ConfigError(f"The data set `{name}` has {classes} classes and {len(class_names)} class names.")
@@ -38,13 +39,13 @@ def spec_of(
 
 
 def targets(name: str, spec: Spec, y: Tensor) -> Tensor:
-    """Return targets as losses take them: classes int64 [N], values float32 [N, O], the rest as it is.
+    """Targets for a loss: classes int64 [N], values float32 [N, O], others unchanged.
 
-    Raises `DataError` if they are not what the data set's spec says.
+    Raises `DataError` for targets that contradict `spec`.
     """
     if spec.task == "classification":
         if y.is_floating_point() or y.ndim != 1:
-            raise DataError(_whole(name, y))
+            raise DataError(_whole_numbers_message(name, y))
         low, high = int(y.min()), int(y.max())
         if low < 0 or high >= spec.outputs:
             raise DataError(f"The classes of `{name}` run from {low} to {high}; expected are 0 to {spec.outputs - 1}.")
@@ -56,6 +57,6 @@ def targets(name: str, spec: Spec, y: Tensor) -> Tensor:
     return y
 
 
-def _whole(name: str, y: Tensor) -> str:
+def _whole_numbers_message(name: str, y: Tensor) -> str:
     kind = str(y.dtype).removeprefix("torch.")
     return f"The targets of `{name}` are {kind} of shape {list(y.shape)}; a classification needs whole numbers, [N]."

@@ -1,4 +1,4 @@
-"""Cutting samples into training, validation and test parts, by a seed of its own."""
+"""Random splits for training, validation and test, by a seed of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dlrun.errors import ConfigError
 
 
 class SplitIndices(NamedTuple):
-    """The indices of the three parts, ascending, int64; disjoint."""
+    """The disjoint indices of three splits, int64, ascending."""
 
     train: Tensor
     validation: Tensor
@@ -20,7 +20,7 @@ class SplitIndices(NamedTuple):
 
 
 def seeded_generator(purpose: str, seed: int) -> torch.Generator:
-    """Return a generator of its own for `purpose`: no two purposes share numbers, whatever their seeds.
+    """A generator for one `purpose`: two purposes share no numbers, even with equal seeds.
 
     >>> a, b = seeded_generator("moons", 0), seeded_generator("split", 0)
     >>> a.initial_seed() == b.initial_seed()
@@ -38,14 +38,12 @@ def cut(
     test_size: int | float = 0,
     train_size: int | None = None,
 ) -> SplitIndices:
-    """Cut `n` samples at random: first the test part, then validation, the rest is for training.
+    """Cut `n` samples at random: first the test split, then validation; the rest is for training.
 
-    So another validation size leaves the test part as it is. A size is a number of samples, or below
-    1 a fraction of `n`; of the rest `train_size` keeps the first so many that were drawn. Raises
-    `ConfigError` for sizes that leave nothing to train on.
+    A size is a number of samples, or below 1 a fraction of `n`. `train_size` keeps the first of the rest that were
+    drawn, so a larger one adds samples. Raises `ConfigError` for sizes that leave nothing to train on.
 
-    >>> part = cut(10, seed=0, validation_size=0.2, test_size=3)
-    >>> [len(p) for p in part]
+    >>> [len(split) for split in cut(10, seed=0, validation_size=0.2, test_size=3)]
     [5, 2, 3]
     """
     test, validation = sample_count(test_size, n, "test_size"), sample_count(validation_size, n, "validation_size")
@@ -59,15 +57,16 @@ def cut(
     if train_size is not None and not 1 <= train_size <= left:
         raise ConfigError(f"dataset.train_size={train_size}: expected 1 to {left}, or null for all of them.")
     order = torch.randperm(n, generator=seeded_generator("split", seed))
-    parts = order[test + validation :][:train_size], order[test : test + validation], order[:test]
-    # ascending, so that a part that is the whole is the whole as it lies in the file
-    return SplitIndices(*(part.sort().values for part in parts))
+    # test first: another validation size leaves the test split as it is
+    splits = order[test + validation :][:train_size], order[test : test + validation], order[:test]
+    # ascending: a split of all samples is the file as it lies there
+    return SplitIndices(*(split.sort().values for split in splits))
 
 
 def sample_count(size: int | float, n: int, key: str) -> int:
-    """Return a size as a number of samples; below 1 it is a fraction of `n`.
+    """The number of samples of a `size`, which below 1 is a fraction of `n`.
 
-    Raises `ConfigError` if it is neither.
+    Raises `ConfigError` for a negative size, and for a fraction above 1.
     """
     if 0 <= size < 1:
         return round(size * n)

@@ -1,4 +1,4 @@
-"""The preparation of raw inputs: shape, type, and the training split's mean and deviation."""
+"""The preparation of raw inputs: shape, type, mean and deviation."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from dlrun.errors import DataError
 
 @dataclass(frozen=True)
 class Standardise:
-    """Map raw inputs, as they lie in the files, to what a model sees: (x - mean) / deviation.
+    """Map raw inputs to a model's: (x - mean) / deviation.
 
-    `mean` and `deviation` have one value for all, or one for each index of a sample's first axis (the
-    channels of an image, the components of a vector). Inputs may come flat, [N, 784], or without the
-    axis of a single channel, [N, 28, 28].
+    `mean` and `deviation` have one value for all, or one for each index of a sample's first axis (the channels of an
+    image, the components of a vector). Inputs may come flat, [N, 784], or without the axis of a single channel,
+    [N, 28, 28]. With `indices` they are only cast, to int64.
 
     >>> prepare = Standardise((1, 2), mean=(1.0,), deviation=(2.0,))
     >>> prepare(torch.tensor([[3, 5]])).tolist()
     [[[1.0, 2.0]]]
     """
 
+    # its repr is part of a data set's fingerprint: another field ends the reuse of earlier runs
     shape: tuple[int, ...]
     mean: tuple[float, ...] = (0.0,)
     deviation: tuple[float, ...] = (1.0,)
     indices: bool = False
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return prepared inputs, float32 [N, *shape], or int64 where inputs are indices.
+        """Prepared inputs, float32 [N, *shape], or int64 indices.
 
-        Raises `DataError` if they do not have as many values a sample.
+        Raises `DataError` for another number of values a sample.
         """
         if x.ndim == 0 or x[:1].numel() not in (0, math.prod(self.shape)):
             given, flat = list(x.shape), math.prod(self.shape)
@@ -47,17 +48,17 @@ class Standardise:
 
 
 def mean_and_deviation(x: Tensor, chunk: int = 1024) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and the (population) deviation over all axes of `x` [N, C, ...] but C.
+    """The mean and population standard deviation of `x` [N, C, ...] for each C.
 
-    Summed in float64, a chunk at a time. A constant channel gets the deviation 1.
+    Summed in float64, `chunk` samples at a time. A constant channel gets the deviation 1.
     """
     axes = tuple(a for a in range(x.ndim) if a != 1)
-    # shifted by a value near the mean, so that the squares do not cancel
+    # shifted by a value near the mean: E[x²] - E[x]² would cancel for a mean far from 0
     shift = x[:chunk].double().mean(axes, keepdim=True)
     total = squares = torch.zeros(x.shape[1], dtype=torch.float64)
     for start in range(0, len(x), chunk):
-        part = x[start : start + chunk].double() - shift
-        total, squares = total + part.sum(axes), squares + part.square().sum(axes)
+        some = x[start : start + chunk].double() - shift
+        total, squares = total + some.sum(axes), squares + some.square().sum(axes)
     n = x.numel() // x.shape[1]
     mean = total / n
     deviation = (squares / n - mean.square()).clamp(min=0).sqrt()

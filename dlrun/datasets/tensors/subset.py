@@ -1,4 +1,4 @@
-"""A part of a split: its first samples, or some that are evenly spaced."""
+"""Some samples of a split: the first ones, or evenly spaced ones."""
 
 from __future__ import annotations
 
@@ -13,40 +13,39 @@ from dlrun.types import Batch, Split
 
 @dataclass(frozen=True)
 class Subset:
-    """`n` samples of a split, `step` apart (a quotient, such as 7 / 3) from its first on."""
+    """`n` samples of a split, from its first on, a `step` apart (a fraction, such as 7 / 3)."""
 
     split: Split
     n: int
     step: tuple[int, int] = (1, 1)
 
     def __len__(self) -> int:
-        """Return the number of samples."""
         return self.n
 
     @property
     def bytes_per_token(self) -> float | None:
-        """Return that of the whole split, if it is a text."""
+        """That of the whole split, if it is a text."""
         return bytes_per_token(self.split)
 
     def gather(self, index: Tensor) -> Batch:
-        """Return the samples at `index`."""
+        """The samples at `index`."""
         over, under = self.step
         return self.split.gather(index * over // under)
 
     def to(self, device: torch.device) -> Subset:
-        """Return the same samples on `device`."""
+        """The same samples on `device`."""
         return Subset(self.split.to(device), self.n, self.step)
 
 
 def take_first(split: Split, n: int) -> Split:
-    """Return the first `n` samples of a split, or all of it if there are no more.
+    """The first `n` samples of a split, or all if there are fewer.
 
     >>> from dlrun.datasets.tensors.tensors import TensorSplit
     >>> ten = TensorSplit(torch.arange(10), torch.arange(10))
     >>> take_first(ten, 4).gather(torch.arange(4)).x
     tensor([0, 1, 2, 3])
     """
-    # a text has a way of its own: it stays one
+    # a text has a method for it: the result is a text again
     own: Callable[[int], Split] | None = getattr(split, "take_first", None)
     if own:
         return own(n)
@@ -54,7 +53,7 @@ def take_first(split: Split, n: int) -> Split:
 
 
 def take_spaced(split: Split, n: int | None) -> Split:
-    """Return `n` samples of a split, evenly spaced, or all of it if `n` is None or there are no more.
+    """`n` evenly spaced samples of a split, or all if `n` is None or there are fewer.
 
     >>> from dlrun.datasets.tensors.tensors import TensorSplit
     >>> ten = TensorSplit(torch.arange(10), torch.arange(10))
@@ -63,12 +62,12 @@ def take_spaced(split: Split, n: int | None) -> Split:
     """
     if n is None or n >= len(split):
         return split
-    # rows that are walked along have a way of their own
+    # the rows of a text have a method for it: a model's memory goes on within a row
     own: Callable[[int], Split] | None = getattr(split, "take_spaced", None)
     return own(n) if own else Subset(split, n, (len(split), n))
 
 
 def bytes_per_token(split: Split) -> float | None:
-    """Return how many bytes of text a predicted token of a split stands for on average, if it knows."""
+    """The mean length of a predicted token in bytes of text; None if the split is no text."""
     found: float | None = getattr(split, "bytes_per_token", None)
     return found

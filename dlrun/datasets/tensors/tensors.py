@@ -1,4 +1,4 @@
-"""A data set that lies in memory, or on the device, as tensors."""
+"""A data set in memory, or on the device, as tensors."""
 
 from __future__ import annotations
 
@@ -20,36 +20,49 @@ from dlrun.types import Batch, Data, Spec, Task
 __all__ = ["from_tensors"]
 
 Pair = tuple[Tensor, Tensor]
-"""Inputs [N, ...] and targets [N, ...], as they are, before any preparation."""
+"""Raw inputs [N, ...] and targets [N, ...]."""
 
 
 @dataclass(frozen=True, eq=False)
 class TensorSplit:
-    """Samples as two tensors, inputs `x` [N, ...] and targets `y` [N, ...], gathered where they lie."""
+    """Samples as two tensors: inputs `x` [N, ...] and targets `y` [N, ...]."""
 
     x: Tensor
     y: Tensor
 
     def __len__(self) -> int:
-        """Return the number of samples."""
         return len(self.x)
 
     def gather(self, index: Tensor) -> Batch:
-        """Return the samples at `index` (int64 [B]), in that order.
+        """The samples at `index` (int64 [B]), in that order.
 
-        All of them, in their order, are the split's own tensors: change none in place.
+        An index of all samples in order gives the split's own tensors: change none in place.
         """
         if index.shape[0] == self.x.shape[0] and self._is_whole(index):
             return Batch(self.x, self.y)
         return Batch(self.x.index_select(0, index), self.y.index_select(0, index))
 
     def to(self, device: torch.device) -> TensorSplit:
-        """Return the split with its tensors on `device`."""
+        """Move the tensors to `device`."""
         return TensorSplit(self.x.to(device), self.y.to(device))
 
     def _is_whole(self, index: Tensor) -> bool:
-        # elsewhere than on the CPU the answer would wait for the device
+        # only on the CPU: elsewhere the comparison would wait for the device
         return index.device.type == "cpu" and torch.equal(index, torch.arange(len(index)))
+
+
+@dataclass(frozen=True)
+class TensorOptions:
+    """From raw tensors to a data set: sizes, label noise, scale, augmentation. See `from_tensors`."""
+
+    validation_size: int | float = 0
+    test_size: int | float = 0
+    train_size: int | None = None
+    label_noise: float = 0.0
+    split_seed: int = 0
+    normalise: bool = False
+    scale: float = 1.0
+    augment: Mapping[str, int | float | bool] | None = None
 
 
 def from_tensors(
@@ -72,83 +85,119 @@ def from_tensors(
     content: str | None = None,
     truth: Callable[[Tensor], Tensor] | None = None,
 ) -> Data:
-    """Return a data set made of tensors: split, prepared, and described.
+    """Make a data set of raw tensors: split, prepared and described.
 
-    Without `validation` (or `test`) tensors, `validation_size` (`test_size`) samples of the training
-    ones are drawn by `split_seed`: a number, or below 1 a fraction. Inputs are normalised by the mean
-    and deviation of what is then left for training, for each index of axis 1 (the channel); or, not
-    normalised, divided by `scale`. Targets are classes, 0 to `classes` - 1, or the values of a
-    regression, [N] or [N, O]; a share `label_noise` of the training classes is wrong, drawn by `split_seed`
-    (validation and test are not touched). `content` is a hash of the samples, where the caller knows one. Raises
-    `DataError` for tensors that do not fit, `ConfigError` for sizes.
+    Splits: `split_seed` draws `test_size` and `validation_size` samples from `train`, unless the tensors are given; a
+    size is a number, or below 1 a fraction. `train_size` keeps the first of the rest that were drawn.
+
+    Inputs [N, ...] are normalised by the mean and deviation of the training split, for each index of axis 1 (the
+    channel), or else divided by `scale`. Targets are classes [N], from 0 to `classes` - 1, or the values of a
+    regression, [N] or [N, O]. `label_noise` is the share of training classes that `split_seed` makes wrong.
+
+    `augment` varies training images, such as `{shift: 2, flip: true}`. `content` is a hash of the samples, computed
+    if not given. `truth` is the function behind the targets of a regression.
+
+    Raises `DataError` for tensors that do not fit, `ConfigError` for the other arguments.
 
     >>> data = from_tensors("mine", (torch.randn(10, 3), torch.arange(10) % 2), task="classification",
     ...                     validation_size=0.2)
     >>> len(data.train), data.spec.input_shape, data.spec.classes
     (8, (3,), 2)
     """
+    options = TensorOptions(
+        validation_size=validation_size,
+        test_size=test_size,
+        train_size=train_size,
+        label_noise=label_noise,
+        split_seed=split_seed,
+        normalise=normalise,
+        scale=scale,
+        augment=augment,
+    )
     given = {"train": train, "validation": validation, "test": test}
-    pairs = {part: _check_pair(name, part, pair) for part, pair in given.items() if pair is not None}
-    for part, size in (("validation", validation_size), ("test", test_size)):
-        if part in pairs and size:
-            raise ConfigError(f"dataset.{part}_size={size}: the data set `{name}` has its own {part} split. Give 0.")
+    pairs = {split: pair for split, pair in given.items() if pair is not None}
+    return build(name, pairs, task, options, classes=classes, class_names=class_names, content=content, truth=truth)
+
+
+def build(
+    name: str,
+    pairs: Mapping[str, Pair],
+    task: Task,
+    options: TensorOptions,
+    *,
+    classes: int | None = None,
+    class_names: Sequence[str] = (),
+    content: str | None = None,
+    truth: Callable[[Tensor], Tensor] | None = None,
+) -> Data:
+    """Make a data set of the raw `pairs` "train" and, if given, "validation" and "test". As `from_tensors`."""
+    pairs = {split: _check_pair(name, split, pair) for split, pair in pairs.items()}
+    for split, size in (("validation", options.validation_size), ("test", options.test_size)):
+        if split in pairs and size:
+            raise ConfigError(f"dataset.{split}_size={size}: the data set `{name}` has its own {split} split. Give 0.")
     x, y = pairs["train"]
     spec = spec_of(name, task, x, y, classes=classes, class_names=class_names)
     index = cut(
-        len(x), seed=split_seed, validation_size=validation_size, test_size=test_size, train_size=train_size
+        len(x),
+        seed=options.split_seed,
+        validation_size=options.validation_size,
+        test_size=options.test_size,
+        train_size=options.train_size,
     )._asdict()
-    drawn = {part: _select(pairs["train"], index[part]) for part in index if len(index[part])}
-    raw = {**pairs, **drawn}
-    if label_noise:
-        raw["train"] = _add_label_noise(raw["train"], spec, label_noise, split_seed)
-    prepare = _preparation(raw["train"][0], normalise=normalise, scale=scale)
-    splits = {part: TensorSplit(prepare(a), targets(name, spec, b)) for part, (a, b) in raw.items()}
-    noise = (splits["train"].y,) if label_noise else ()
+    raw = {**pairs, **{split: _select((x, y), index[split]) for split in index if len(index[split])}}
+    if options.label_noise:
+        raw["train"] = _add_label_noise(raw["train"], spec, options)
+    prepare = _preparation(raw["train"][0], options)
+    splits = {split: TensorSplit(prepare(x), targets(name, spec, y)) for split, (x, y) in raw.items()}
     if content is None:
         content = fingerprint(*(tensor for pair in pairs.values() for tensor in pair))
+    noise = (splits["train"].y,) if options.label_noise else ()
     return Data(
         name=name,
         spec=spec,
         train=splits["train"],
         validation=splits.get("validation"),
         test=splits.get("test"),
+        # of the parts that decide a result, in an order that runs of earlier versions share
         fingerprint=fingerprint(name, content, *index.values(), repr(prepare), *noise),
         prepare=prepare,
-        augment=make_augment(augment, spec.input_shape),
+        augment=make_augment(options.augment, spec.input_shape),
         truth=truth,
         notes={"mean": list(prepare.mean), "deviation": list(prepare.deviation)},
     )
 
 
-def _check_pair(name: str, part: str, pair: Pair) -> Pair:
+def _check_pair(name: str, split: str, pair: Pair) -> Pair:
     x, y = pair
     # a vector of inputs is one feature a sample
     x = x[:, None] if x.ndim == 1 else x
     if x.ndim < 2 or len(x) == 0 or y.ndim == 0 or len(x) != len(y):
         raise DataError(
-            f"The {part} split of `{name}` has inputs of shape {list(x.shape)} and targets of shape {list(y.shape)}; "
+            f"The {split} split of `{name}` has inputs of shape {list(x.shape)} and targets of shape {list(y.shape)}; "
             "expected are [N, ...] and [N, ...] with the same N of at least 1."
         )
     if x.is_floating_point() and not bool(x.isfinite().all()):
-        raise DataError(f"The inputs of the {part} split of `{name}` are not all finite numbers.")
+        raise DataError(f"The inputs of the {split} split of `{name}` are not all finite numbers.")
     return x, y
 
 
-def _add_label_noise(pair: Pair, spec: Spec, share: float, seed: int) -> Pair:
+def _add_label_noise(pair: Pair, spec: Spec, options: TensorOptions) -> Pair:
+    share, (x, y) = options.label_noise, pair
     if spec.classes is None:
         raise ConfigError(f"dataset.label_noise={share}: a data set for {spec.task} has no classes to confuse.")
-    return pair[0], with_label_noise(pair[1].to(torch.int64), share, classes=spec.classes, seed=seed)
+    return x, with_label_noise(y.to(torch.int64), share, classes=spec.classes, seed=options.split_seed)
 
 
 def _select(pair: Pair, index: Tensor) -> Pair:
     if len(index) == len(pair[0]):
-        return pair
+        return pair  # saves a copy of all samples
     return pair[0].index_select(0, index), pair[1].index_select(0, index)
 
 
-def _preparation(x: Tensor, *, normalise: bool, scale: float) -> Standardise:
+def _preparation(x: Tensor, options: TensorOptions) -> Standardise:
     shape = tuple(x.shape[1:])
-    if normalise:
+    if options.normalise:
         return Standardise(shape, *mean_and_deviation(x))
-    # whole numbers of 64 bits that nobody scales are indices, such as the tokens of a text
-    return Standardise(shape, deviation=(float(scale),), indices=x.dtype == torch.int64 and scale == 1)
+    # 64-bit integers without a scale are indices, such as the tokens of a text
+    indices = x.dtype == torch.int64 and options.scale == 1
+    return Standardise(shape, deviation=(float(options.scale),), indices=indices)

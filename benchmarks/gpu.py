@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +15,8 @@ from benchmarks.alternation import spread
 from benchmarks.peers.works import ConvNet
 from benchmarks.report import Figure, Section
 from benchmarks.step import images
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.summary import Summary
 
 SLIDES = ("+experiment=mnist", "dataset.validation_size=0")
 SIDE = ("tracking.enabled=false", "trainer.figures=false")
@@ -36,16 +36,16 @@ def seconds(x: Tensor, y: Tensor) -> float:
     return time.perf_counter() - began
 
 
-def sweep(here: Path, *overrides: str) -> list[dict[str, Any]]:
+def sweep(here: Path, *overrides: str) -> list[Summary]:
     """Train a sweep as one program, and return the summaries of its jobs."""
     commands.call(commands.dlrun("train", "-m", *overrides, "hydra/launcher=batched", "sweep.fresh=true"), here)
     newest = max(here.glob("outputs/sweeps/*/*"), key=lambda folder: folder.stat().st_mtime_ns)
-    return [json.loads(file.read_text()) for file in sorted(newest.glob("[0-9]*/summary.json"))]
+    return [RunDir(file.parent).summary() for file in sorted(newest.glob("[0-9]*/summary.json"))]
 
 
-def told(what: str, summaries: list[dict[str, Any]]) -> Figure:
+def told(what: str, summaries: list[Summary]) -> Figure:
     """Return the test error of runs: the median, the best and the worst."""
-    errors = sorted(100 * s["metrics"]["test/error"] for s in summaries)
+    errors = sorted(100 * s.metrics["test/error"] for s in summaries)
     return Figure(what, f"{median(errors):.2f} % ({errors[0]:.2f} to {errors[-1]:.2f}, n = {len(errors)})")
 
 
@@ -59,7 +59,7 @@ def measure(*, quick: bool = False, repeats: int = 5, runs: int = 100) -> Sectio
         with commands.workplace() as here:
             singles = [commands.train(here, *what, *SIDE, f"seed={seed}").summary() for seed in range(repeats)]
             many = sweep(here, *what, *SIDE, f"seed=range({runs})")
-        one, all_of_them = [s["train_seconds"] for s in singles], sum(s["train_seconds"] for s in many)
+        one, all_of_them = [s.train_seconds or 0.0 for s in singles], sum(s.train_seconds or 0.0 for s in many)
         figures = [
             Figure(
                 f"`dlrun train {' '.join(what)}`",

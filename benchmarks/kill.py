@@ -15,7 +15,8 @@ from benchmarks import commands, report
 from benchmarks.alternation import spread
 from benchmarks.report import Figure, Section
 from dlrun.storage import journal
-from dlrun.storage.rundir import RunDir, wait_until
+from dlrun.storage.files import wait_until
+from dlrun.storage.rundir import RunDir
 from dlrun.tracking import store_uri
 
 WITHIN = 30.0
@@ -72,7 +73,7 @@ def killed(here: Path, moment: float) -> RunDir | None:
         run = commands.folder_in(said, here)
         time.sleep(moment)
         process.send_signal(signal.SIGKILL)
-    return run if process.returncode == -signal.SIGKILL and run.summary()["status"] == "running" else None
+    return run if process.returncode == -signal.SIGKILL and run.summary().status == "running" else None
 
 
 def die(here: Path, draw: Callable[[], float], whole: RunDir, store: Store) -> Death:
@@ -106,7 +107,7 @@ def measure(*, quick: bool = False, deaths: int | None = None, seed: int | None 
     chance = random.Random(seed)
     with commands.workplace() as here:
         whole = commands.train(here, *OVERRIDES)
-        lasted = float(whole.summary()["train_seconds"])
+        lasted = whole.summary().train_seconds or 0.0
         store = Store(whole)
         found = [die(here, partial(_moment, chance, nth, count, lasted), whole, store) for nth in range(count)]
     command = f"python -m benchmarks.kill --seed {seed}"

@@ -19,9 +19,9 @@ def measure(*, quick: bool = False, seeds: int | None = None) -> Section:
         for seed in range(seeds or (1 if quick else 3)):
             what = ("+experiment=digits", "trainer.epochs=2") if quick else OVERRIDES
             summary = commands.train(here, *what, *SIDE, f"seed={seed}").summary()
-            errors.append(100 * summary["metrics"]["test/error"])
+            errors.append(100 * summary.metrics["test/error"])
             figures.append(
-                Figure(f"seed {seed}: test error", f"{errors[-1]:.2f} % in {summary['train_seconds']:.0f} s")
+                Figure(f"seed {seed}: test error", f"{errors[-1]:.2f} % in {summary.train_seconds or 0.0:.0f} s")
             )
     middle = median(errors)
     figures.append(Figure("median test error", f"{middle:.2f} %", "≤ 0.95 %", round(middle, 4) <= 0.95))

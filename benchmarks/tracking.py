@@ -45,7 +45,7 @@ def train(here: Path, *overrides: str) -> Taken:
     # the uploader closes its store for a moment after its last word: the next run must not pay for it
     time.sleep(1.0)
     begin, end = _loop(run)
-    return Taken(float(run.summary()["train_seconds"]), _at(samples, end) - _at(samples, begin))
+    return Taken(run.summary().train_seconds or 0.0, _at(samples, end) - _at(samples, begin))
 
 
 def _watch(pid: int, samples: list[tuple[float, float]]) -> None:

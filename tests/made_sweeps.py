@@ -11,6 +11,7 @@ from typing import Any
 
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.sweepdir import SweepDir
+from tests.summaries import summarise
 
 GROUPS = ("model", "loss", "optimizer", "schedule")
 Metrics = Callable[[dict[str, Any]], dict[str, float]]
@@ -47,7 +48,7 @@ def made_sweep(
         "test": "final",
     }
     Manifest(**{**manifest, **asked}, jobs=tuple(jobs)).write(sweep)
-    sweep.update(**{"status": "finished", "seconds": 12.5, **(summary or {})})
+    summarise(sweep, **{"status": "finished", "seconds": 12.5, **(summary or {})})
     return sweep
 
 
@@ -78,9 +79,10 @@ def _run(sweep: SweepDir, job: Job, metrics: dict[str, Any], curves: dict[str, l
     lines = [json.dumps({"step": s, "epoch": 0, "metrics": {k: v}}) for k, points in curves.items() for s, v in points]
     run.journal.write_text("".join(f"{line}\n" for line in lines))
     if "status" in metrics:
-        run.update(**metrics, seed=job.seed)
+        summarise(run, **metrics, seed=job.seed)
         return
-    run.update(
+    summarise(
+        run,
         status="finished",
         metrics=metrics,
         seed=job.seed,

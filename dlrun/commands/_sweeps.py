@@ -11,8 +11,9 @@ from typing import Any
 from dlrun import tracking
 from dlrun.errors import UserError
 from dlrun.storage import manifest
+from dlrun.storage.lookup import outputs
 from dlrun.storage.results import results
-from dlrun.storage.rundir import RunDir, outputs
+from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 from dlrun.terminal.format import amount, number, table
@@ -55,7 +56,7 @@ def size_of(sweep: SweepDir) -> int:
 def _row(sweep: SweepDir) -> dict[str, Any]:
     what = manifest.read(sweep)
     finished = sum(result.status == "finished" for result in results(sweep, what))
-    row = {**sweep.summary(), "id": sweep.id, "folder": str(sweep.path), "status": sweep.status()}
+    row = {**sweep.summary().to_dict(), "id": sweep.id, "folder": str(sweep.path), "status": sweep.status()}
     return (
         row
         | {"name": what.name, "started": what.created, "jobs": len(what.jobs), "finished": finished}

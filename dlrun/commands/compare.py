@@ -78,7 +78,7 @@ def _remarks(found: Sequence[Side], differences: Sequence[Difference], metric: s
             f"Each of the {len(differences)} intervals stands for itself: one in twenty excludes zero by chance alone."
         )
     if metric.startswith("test/"):
-        reads = sum(summary.get("test_reads", 0) for side in found for summary in side.summaries.values())
+        reads = sum(summary.test_reads for side in found for summary in side.summaries.values())
         runs = sum(len(side.runs) for side in found)
         told.append(f"These {runs} runs have read the test split {reads} times; nothing should be chosen by it.")
     return told

@@ -85,13 +85,13 @@ def _following(words: Sequence[str], begun: str) -> Iterable[str]:
 def _arguments(command: str) -> Iterable[str]:
     """Return the arguments of the commands that take a group, a data set or runs."""
     from dlrun.config import choices
-    from dlrun.storage import rundir
+    from dlrun.storage import lookup
 
     if command == "list":
         return choices.groups()
     if command == "data":
         return choices.groups().get("dataset", ())
-    return [run.id for run in rundir.all_runs()] if command not in ("runs", "data") else ()
+    return [run.id for run in lookup.all_runs()] if command not in ("runs", "data") else ()
 
 
 def _overrides(words: Sequence[str], begun: str) -> Iterable[str]:

@@ -17,7 +17,7 @@ from dlrun.errors import DataError, UserError
 from dlrun.execution import device
 from dlrun.runs.build import Built
 from dlrun.runs.reload import rebuild, select
-from dlrun.storage.rundir import find
+from dlrun.storage.lookup import find
 from dlrun.types import Spec
 
 
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     if not arguments.file.is_file():
         raise UserError(f"There is no file {arguments.file}.")
     folder = find(arguments.run)
-    if (folder.summary().get("spec") or {}).get("task") == "language":
+    if folder.summary().spec.get("task") == "language":
         raise UserError(f"{folder.path} is a run of language: `dlrun sample {folder.id}` shows what its model writes.")
     built = rebuild(folder)
     raw = read(arguments.file, built.data.spec.input_shape)

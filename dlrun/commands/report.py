@@ -8,8 +8,8 @@ import webbrowser
 from dlrun.errors import UserError
 from dlrun.report.terminal_text import terminal_text
 from dlrun.report.write import write
-from dlrun.storage.rundir import outputs
-from dlrun.storage.sweepdir import SweepDir, all_sweeps, find_sweep
+from dlrun.storage.lookup import all_sweeps, find_sweep, outputs
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 
 

@@ -13,9 +13,11 @@ from dlrun.errors import ConfigError, UserError, did_you_mean
 from dlrun.runs.build import Built
 from dlrun.runs.reload import rebuild
 from dlrun.storage import checkpoint
+from dlrun.storage.files import write_atomically
+from dlrun.storage.lookup import find, find_sweep
 from dlrun.storage.manifest import read
-from dlrun.storage.rundir import RunDir, find, write_atomically
-from dlrun.storage.sweepdir import SweepDir, find_sweep
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import hydra_task
 from dlrun.sweeps.search import conduct as search
 from dlrun.sweeps.search import definition
@@ -82,7 +84,7 @@ def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
 def _complete(built: Built, folder: RunDir) -> bool:
     """Return whether the checkpoint stands at the end of the plan."""
     if built.trainer.minutes is not None:
-        return folder.summary().get("minutes") == built.trainer.minutes
+        return folder.summary().minutes == built.trainer.minutes
     state = checkpoint.load(folder.last)["state"]
     patience = built.training.patience
     return state["step"] >= built.training.plan.steps or (patience is not None and state["waited"] >= patience)

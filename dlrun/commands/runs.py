@@ -15,8 +15,9 @@ from typing import Any
 from dlrun import tracking
 from dlrun.commands import _sweeps
 from dlrun.errors import UserError, did_you_mean
-from dlrun.storage.rundir import RunDir, all_runs, find, outputs
-from dlrun.storage.sweepdir import SweepDir, all_sweeps, find_sweep
+from dlrun.storage.lookup import all_runs, all_sweeps, find, find_sweep, outputs
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 from dlrun.terminal.format import amount, number, table
 
@@ -92,7 +93,7 @@ def _row(run: RunDir) -> dict[str, Any]:
     status = run.status()
     summary = run.summary()
     size = sum(f.stat().st_size for f in run.path.rglob("*") if f.is_file())
-    return {**summary, "run": run, "id": run.id, "folder": str(run.path), "status": status, "size": size}
+    return {**summary.to_dict(), "run": run, "id": run.id, "folder": str(run.path), "status": status, "size": size}
 
 
 def _value(row: dict[str, Any], name: str) -> Any:

@@ -15,7 +15,8 @@ from dlrun.engine.generation import Sampling, generate, opening, speaking, spell
 from dlrun.errors import UserError
 from dlrun.execution import device
 from dlrun.runs.reload import model_of, tokenizer_of
-from dlrun.storage.rundir import RunDir, find
+from dlrun.storage.lookup import find
+from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output
 from dlrun.tokenizers.word import UNKNOWN
 from dlrun.types import Spec, Tokenizer
@@ -84,10 +85,10 @@ def _of_language(folder: RunDir) -> tuple[Spec, Tokenizer]:
     Raises `UserError` for a run that is not of language, or whose tokens are not those of a text.
     """
     summary = folder.summary()
-    said = summary.get("spec") or {}
+    said = dict(summary.spec)
     if said.get("task") != "language":
         what = f" ({said['task']})" if said else ""
-        data = (summary.get("data") or {}).get("name", "its data set")
+        data = summary.data.get("name", "its data set")
         raise UserError(
             f"{folder.path} is not a run of language{what}: its model was trained on {data} and writes no text.\n"
             f"`dlrun predict {folder.id} FILE` shows its answers."

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from dlrun import tracking
 from dlrun.storage import manifest
-from dlrun.storage.rundir import RunDir, all_runs, find
-from dlrun.storage.sweepdir import SweepDir, all_sweeps, find_sweep, sweep_of
+from dlrun.storage.lookup import all_runs, all_sweeps, find, find_sweep, sweep_of
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 
 
@@ -83,7 +84,7 @@ def _send(folder: RunDir | SweepDir, patience: float) -> bool | None:
         return None
     quiet_mlflow()
     sent = send_sweep(folder, patience=patience) if isinstance(folder, SweepDir) else send(folder, patience=patience)
-    status = folder.summary().get("status", "killed")
+    status = folder.summary().status
     told = {True: f"sent: {tracking.link(folder)}", False: "not sent: the store did not answer", None: "is being sent"}
     output.say(f"{folder.id}  {status}  {told[sent]}")
     return sent

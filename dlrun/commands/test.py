@@ -11,10 +11,11 @@ from dlrun.errors import UserError
 from dlrun.execution import device
 from dlrun.runs.reload import rebuild, select
 from dlrun.runs.scoring import evaluated, test_once
+from dlrun.storage.lookup import find, find_sweep, sweep_of
 from dlrun.storage.manifest import read
 from dlrun.storage.results import results
-from dlrun.storage.rundir import RunDir, find
-from dlrun.storage.sweepdir import SweepDir, find_sweep, sweep_of
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.finish import is_selected
 from dlrun.terminal import output
 from dlrun.terminal.format import number, table
@@ -28,7 +29,7 @@ def _sealed(folder: RunDir) -> bool:
 
 def _sweep(sweep: SweepDir) -> int:
     """Show what the chosen configuration of a sweep came to on the test split; nothing is read again."""
-    chosen = sweep.summary().get("selected")
+    chosen = sweep.summary().selected
     if not chosen:
         raise UserError(
             f"{sweep.path} has chosen no configuration yet (status {sweep.status()}), so nothing of it is tested: "
@@ -47,7 +48,7 @@ def _sweep(sweep: SweepDir) -> int:
         rows.append(["mean", *map(number, means)])
     output.say(f"{chosen['label']}  chosen by {chosen['monitor']}")
     output.say(table(rows))
-    reads = sum(result.summary.get("test_reads", 0) for result in found)
+    reads = sum(result.summary.test_reads for result in found)
     these = "this run" if len(found) == 1 else f"these {len(found)} runs"
     output.say(f"  reads of the test split by {these} so far: {reads}")
     return 0
@@ -85,7 +86,7 @@ def main(argv: list[str]) -> int:
     output.say(f"{folder.path.name}  weights of step {step}")
     output.say(table([[name, number(value)] for name, value in metrics.items()]))
     if arguments.split == "test":
-        output.say(f"  reads of the test split so far: {folder.summary()['test_reads']}")
+        output.say(f"  reads of the test split so far: {folder.summary().test_reads}")
         if built.tracking.enabled:
             tracking.start(folder)
     return 0

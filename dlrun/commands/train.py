@@ -69,7 +69,7 @@ def conduct(
             uploaders.append(tracking.start(folder))
 
     try:
-        return run(built, folder, resumed=resumed, job=job, begun=start)
+        return run(built, folder, resumed=resumed, job=job, begun=start).to_dict()
     finally:
         for uploader in uploaders if built.tracking.wait else []:
             output.live("  sending to MLflow …")

@@ -17,8 +17,10 @@ from typing import Any
 from dlrun import tracking
 from dlrun.commands.sync import counted, everything, named
 from dlrun.errors import RunError, UserError
-from dlrun.storage import manifest, rundir
-from dlrun.storage.rundir import RunDir, all_runs, wait_until
+from dlrun.storage import lookup, manifest
+from dlrun.storage.files import wait_until
+from dlrun.storage.lookup import all_runs
+from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output as console
 from dlrun.tracking.mlflow import pages
@@ -56,9 +58,9 @@ def _catch_up() -> None:
     """Have the runs and sweeps that nobody finished sent beside the server, which need not wait for them."""
     found = everything()
     tracking.bury(found)
-    left = [folder for folder in found if not folder.alive() and folder.summary().get("uploaded") is False]
+    left = [folder for folder in found if not folder.alive() and folder.summary().uploaded is False]
     if left:
-        tracking.sync_in_background(left, rundir.outputs() / "sync.log")
+        tracking.sync_in_background(left, lookup.outputs() / "sync.log")
         console.say(f"{len(left)} of {counted(found)} were not wholly sent to MLflow: they appear while this runs.")
 
 
@@ -109,7 +111,7 @@ def _view(chosen: Chosen, uri: str) -> str:
     from mlflow import MlflowClient
 
     client: Any = MlflowClient(tracking_uri=uri)
-    run_id = chosen.summary().get("mlflow_run_id") if chosen else None
+    run_id = chosen.summary().mlflow_run_id if chosen else None
     if chosen and run_id:
         experiment = client.get_run(run_id).info.experiment_id
         return _charts(experiment, chosen) if isinstance(chosen, SweepDir) else pages.of_run(experiment, run_id)

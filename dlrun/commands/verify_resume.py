@@ -27,7 +27,8 @@ from dlrun.execution.timing import steps_within
 from dlrun.randomness import STEP, key, seed_default
 from dlrun.runs.build import Built, build
 from dlrun.storage import checkpoint, journal
-from dlrun.storage.rundir import RunDir, wait_until
+from dlrun.storage.files import wait_until
+from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output
 
 TIMED = ("throughput/", "cost/")
@@ -79,8 +80,9 @@ def differences(a: RunDir, b: RunDir) -> Iterator[str]:
             f"checkpoints/{name}.pt", checkpoint.load(getattr(a, name)), checkpoint.load(getattr(b, name))
         )
     yield from _differing("journal", _repeatable(journal.curves(a.journal)), _repeatable(journal.curves(b.journal)))
+    one, other = a.summary(), b.summary()
     for name in ("metrics", "last", "best_step", "steps"):
-        yield from _differing(f"summary.{name}", a.summary()[name], b.summary()[name])
+        yield from _differing(f"summary.{name}", getattr(one, name), getattr(other, name))
 
 
 def _repeatable(curves: dict[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from dlrun.config import hydra_errors, paths
 from dlrun.errors import ConfigError, UserError
-from dlrun.storage import rundir
+from dlrun.storage import lookup
 from dlrun.terminal import output
 
 PRIMARY = "dlrun"  # not `config`, which a foreign ./conf often has
@@ -49,7 +49,7 @@ def open_hydra(config_dir: str | None = None) -> Iterator[Hydra]:
     GlobalHydra.instance().clear()
     hydra = Hydra(task_name=JOB, config_loader=Loader(search_path(config_dir)))
     GlobalHydra.instance().initialize(hydra)
-    OmegaConf.register_new_resolver("dlrun.outputs", lambda: str(rundir.outputs()), replace=True)
+    OmegaConf.register_new_resolver("dlrun.outputs", lambda: str(lookup.outputs()), replace=True)
     OmegaConf.register_new_resolver("dlrun.id", _new_id, use_cache=True, replace=True)
     try:
         yield hydra

@@ -31,7 +31,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dlrun.config import hydra_targets, trust
 from dlrun.config.compose import JOB, PRIMARY, load, open_hydra, warn_of_shadowing, without_hydra
 from dlrun.errors import ConfigError, DlrunError, UserError, place
-from dlrun.storage import rundir
+from dlrun.storage import lookup
 from dlrun.terminal import output
 
 P = TypeVar("P")
@@ -275,6 +275,6 @@ def _notes(error: Exception) -> list[str]:
 
 def _unwritable(error: OSError) -> UserError:
     return UserError(
-        f"The folder for this run cannot be written: {error.filename or rundir.outputs()}: {error.strerror}."
+        f"The folder for this run cannot be written: {error.filename or lookup.outputs()}: {error.strerror}."
         "\nSet DLRUN_OUTPUTS to a folder that you may write to."
     )

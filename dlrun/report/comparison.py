@@ -8,6 +8,7 @@ from typing import Any
 from dlrun.analysis.statistics import Difference, paired_difference
 from dlrun.errors import UserError, did_you_mean
 from dlrun.report.sides import Side
+from dlrun.storage.summary import DataSummary, split_sizes
 
 
 def difference(first: Side, second: Side, metric: str, *, higher_is_better: bool) -> Difference:
@@ -37,7 +38,7 @@ def metric_of(sides: Sequence[Side], asked: str | None) -> str:
     for side in sides:
         if side.values(metric):
             continue
-        have = {name for summary in side.summaries.values() for name in summary.get("metrics") or {}}
+        have = {name for summary in side.summaries.values() for name in summary.metrics}
         if metric.startswith("test/"):
             raise UserError(
                 f"`{side.label}` has not read the test split, so it has no {metric}. What may be compared without "
@@ -61,7 +62,7 @@ def direction(sides: Sequence[Side], metric: str) -> bool:
 
 
 def _same_data(first: Side, second: Side, seed: int) -> None:
-    one, other = (side.summaries[seed].get("data") or {} for side in (first, second))
+    one, other = (side.summaries[seed].data for side in (first, second))
     if one.get("fingerprint") == other.get("fingerprint"):
         return
     kept = [side.configuration(seed).get("dataset") for side in (first, second)]
@@ -87,8 +88,8 @@ def _changes(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return [f"dataset.{k}={one.get(k)} against {other.get(k)}" for k in keys if one.get(k) != other.get(k)]
 
 
-def _described(data: dict[str, Any]) -> str:
-    sizes = ", ".join(f"{data[name]} {name}" for name in ("train", "validation", "test") if name in data)
+def _described(data: DataSummary) -> str:
+    sizes = ", ".join(f"{size} {name}" for name, size in split_sizes(data).items())
     return f"{data.get('name', 'unknown data')} ({sizes}; fingerprint {str(data.get('fingerprint'))[:12]})"
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from dlrun.report import sentences, tables
 from dlrun.report.document import Block, Code, Heading, Image, Paragraph, Table
 from dlrun.report.overview import Overview
+from dlrun.storage.summary import split_sizes
 from dlrun.studies.study import Claim
 from dlrun.terminal.format import duration
 
@@ -35,7 +36,7 @@ def contents(
 def _asked(overview: Overview) -> Iterator[Block]:
     when = datetime.fromtimestamp(overview.manifest.created).strftime("%Y-%m-%d %H:%M")
     yield Code(overview.manifest.command)
-    took = overview.summary.get("seconds")
+    took = overview.summary.seconds
     ended = f" It took {duration(took)}." if took else ""
     yield Paragraph(f"Begun {when}. {sentences.job_counts(overview)}{ended}")
     if overview.manifest.swept:
@@ -102,16 +103,16 @@ def _setting(overview: Overview) -> Iterator[Block]:
     first = next((result.summary for result in overview.finished), None)
     if first is None:
         return
-    data, versions = first.get("data") or {}, first.get("versions") or {}
-    sizes = ", ".join(f"{data[name]} {name}" for name in ("train", "validation", "test") if name in data)
-    fingerprints = {(r.summary.get("data") or {}).get("fingerprint") for r in overview.finished}
+    data, versions = first.data, first.versions
+    sizes = ", ".join(f"{size} {name}" for name, size in split_sizes(data).items())
+    fingerprints = {r.summary.data.get("fingerprint") for r in overview.finished}
     same = (
         f"fingerprint {str(data.get('fingerprint'))[:12]}" if len(fingerprints) == 1 else f"{len(fingerprints)} draws"
     )
-    seconds = sum(result.summary.get("train_seconds") or 0.0 for result in overview.finished)
+    seconds = sum(result.summary.train_seconds or 0.0 for result in overview.finished)
     rows = [
         ["data", f"{data.get('name', '')}: {sizes} ({same})"],
-        ["device", f"{first.get('device_name', first.get('device', ''))}, {first.get('precision', '')}"],
+        ["device", f"{first.device_name or first.device or ''}, {first.precision or ''}"],
         ["versions", ", ".join(f"{name} {version}" for name, version in versions.items())],
         ["training", f"{duration(seconds)} in all runs together"],
         ["definition", overview.manifest.definition[:12]],

@@ -11,6 +11,7 @@ from typing import Any
 from dlrun.analysis.statistics import Spread, spread
 from dlrun.storage.manifest import Manifest, read
 from dlrun.storage.results import Result, finished, results
+from dlrun.storage.summary import SweepSummary
 from dlrun.storage.sweepdir import SweepDir
 
 SPLITS = ("train", "val", "test")
@@ -55,7 +56,7 @@ class Overview:
     results: Sequence[Result]
     groups: Sequence[JobGroup]
     metric: str
-    summary: dict[str, Any]
+    summary: SweepSummary
 
     @cached_property
     def finished(self) -> list[Result]:
@@ -80,7 +81,7 @@ class Overview:
     @property
     def test_reads(self) -> int:
         """Return how often the test split was read by the sweep's own runs; those of reused runs were another's."""
-        return sum(r.summary.get("test_reads", 0) for r in self.results if not r.reused)
+        return sum(r.summary.test_reads for r in self.results if not r.reused)
 
 
 def read_overview(sweep: SweepDir) -> Overview:
@@ -125,11 +126,11 @@ def _metric(manifest: Manifest, found: Sequence[Result]) -> str:
     return next((metric for metric in possible if metric in present), manifest.monitor)
 
 
-def _groups(manifest: Manifest, found: Sequence[Result], metric: str, summary: dict[str, Any]) -> list[JobGroup]:
+def _groups(manifest: Manifest, found: Sequence[Result], metric: str, summary: SweepSummary) -> list[JobGroup]:
     members: dict[str, list[Result]] = {}
     for result in found:
         members.setdefault(result.job.group, []).append(result)
-    chosen = (summary.get("selected") or {}).get("group")
+    chosen = (summary.selected or {}).get("group")
     groups = []
     for key, jobs in members.items():
         values = [r.metrics[metric] for r in finished(jobs) if metric in r.metrics]

@@ -23,7 +23,8 @@ def runs_csv(overview: Overview) -> str:
     for result in overview.results:
         row: list[Any] = [result.job.n, result.status, result.job.group, *(swept_value(result, key) for key in swept)]
         row += [result.job.seed, int(bool(chosen and result.job.group == chosen.key)), int(result.reused)]
+        summary = result.summary.to_dict()
         row += [result.metrics.get(name) for name in metrics]
-        row += [result.summary.get(key) for key in KEPT]
+        row += [summary.get(key) for key in KEPT]
         writer.writerow([*row, result.run.path])
     return out.getvalue()

@@ -58,7 +58,7 @@ def lead(overview: Overview) -> str:
 
 def test_reads(overview: Overview) -> str:
     """Return who read the test split, how often, and what that means for its numbers."""
-    reads, runs = overview.test_reads, sum(result.summary.get("test_reads", 0) > 0 for result in overview.results)
+    reads, runs = overview.test_reads, sum(result.summary.test_reads > 0 for result in overview.results)
     times = f"It was read {reads} time{'s' * (reads != 1)} by {runs} run{'s' * (runs != 1)} of this sweep."
     if overview.manifest.test == "every":
         return (

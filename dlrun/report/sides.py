@@ -9,9 +9,10 @@ from typing import Any
 
 from dlrun.errors import UserError
 from dlrun.report.overview import JobGroup, Overview, read_overview
+from dlrun.storage.lookup import find, find_sweep
 from dlrun.storage.results import finished
-from dlrun.storage.rundir import RunDir, find
-from dlrun.storage.sweepdir import find_sweep
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.summary import Summary
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,13 @@ class Side:
     direction: bool | None = None
 
     @cached_property
-    def summaries(self) -> dict[int, dict[str, Any]]:
+    def summaries(self) -> dict[int, Summary]:
         """Return the runs' summaries by seed."""
         return {seed: run.summary() for seed, run in self.runs.items()}
 
     def values(self, metric: str) -> dict[int, float]:
         """Return a metric's value by seed, of the runs that have it."""
-        found = {seed: summary.get("metrics") or {} for seed, summary in self.summaries.items()}
+        found = {seed: summary.metrics for seed, summary in self.summaries.items()}
         return {seed: float(metrics[metric]) for seed, metrics in found.items() if metric in metrics}
 
     def configuration(self, seed: int) -> dict[str, Any]:
@@ -90,9 +91,7 @@ def _of_run(run: RunDir) -> Side:
     summary = run.summary()
     if run.status() != "finished":
         raise UserError(f"{run.path} has not finished (it is {run.status()}): `dlrun resume {run.id}` goes on with it.")
-    return Side(
-        f"{summary.get('name', 'run')} {run.id}", {int(summary["seed"]): run}, summary.get("selected_by") or "val/loss"
-    )
+    return Side(f"{summary.name} {run.id}", {summary.seed or 0: run}, summary.selected_by or "val/loss")
 
 
 def _of_group(overview: Overview, group: JobGroup, label: str) -> Side:

@@ -63,8 +63,8 @@ def failures(found: Sequence[Result]) -> Table:
     """Return the jobs that did not finish, and why."""
     rows = []
     for result in found:
-        told = result.summary.get("error") or ("it has not begun" if result.status == "missing" else "")
-        at = result.summary.get("steps")
+        told = result.summary.error or ("it has not begun" if result.status == "missing" else "")
+        at = result.summary.steps
         rows.append(
             [str(result.job.n), " ".join(result.job.overrides), result.status, told or (f"at step {at}" if at else "")]
         )
@@ -130,11 +130,11 @@ def _single(group: JobGroup, overview: Overview) -> list[str]:
     if result.status != "finished":
         return [result.status, MISSING, MISSING, MISSING]
     summary = result.summary
-    seconds = summary.get("train_seconds")
+    seconds = summary.train_seconds
     told = format_number(result.metrics[overview.metric]) if overview.metric in result.metrics else MISSING
     return [
         told,
-        str(summary.get("best_step", MISSING)),
-        str(summary.get("steps", MISSING)),
+        str(MISSING if summary.best_step is None else summary.best_step),
+        str(MISSING if summary.steps is None else summary.steps),
         MISSING if seconds is None else duration(seconds),
     ]

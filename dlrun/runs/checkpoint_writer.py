@@ -18,8 +18,9 @@ from torch import Tensor
 
 from dlrun.errors import RunError
 from dlrun.storage import checkpoint
+from dlrun.storage.files import wait_until
 from dlrun.storage.journal import Journal
-from dlrun.storage.rundir import RunDir, wait_until
+from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output
 from dlrun.terminal.format import duration
 

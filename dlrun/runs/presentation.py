@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from math import ceil, log
 from pathlib import Path
-from typing import Any
 
 from dlrun.engine.plan import Plan
 from dlrun.execution.device import Execution, describe
 from dlrun.runs.build import Built
 from dlrun.runs.rehearsal import first_loss
 from dlrun.storage.rundir import RunDir
+from dlrun.storage.summary import Summary
 from dlrun.terminal import output
 from dlrun.terminal.format import amount, duration, number, table
 from dlrun.types import Data
@@ -132,22 +132,20 @@ class Progress:
         )
 
 
-def closing(summary: dict[str, Any], run: RunDir, sample: tuple[int, str] | None = None) -> str:
+def closing(summary: Summary, run: RunDir, sample: tuple[int, str] | None = None) -> str:
     """Return the table of what came out, and the beginning of the last sample, the text of a step."""
-    metrics: dict[str, float] = summary["metrics"]
+    metrics = summary.metrics
     splits = [s for s in ("train", "val", "test") if any(name.startswith(s + "/") for name in metrics)]
     names = list(dict.fromkeys(name.split("/", 1)[1] for name in metrics))
     rows = [["", *names]]
     rows += [
         [split, *(number(metrics[k]) if (k := f"{split}/{n}") in metrics else "" for n in names)] for split in splits
     ]
-    weights = (
-        f"weights of step {summary['best_step']}, the best validation" if summary["selected_by"] else "the last weights"
-    )
+    weights = f"weights of step {summary.best_step}, the best validation" if summary.selected_by else "the last weights"
     return (
         f"{_quoted(sample)}{table(rows)}\n"
-        f"  {weights}; {summary['steps']} steps in {duration(summary['train_seconds'])}, "
-        f"{duration(summary['seconds'])} in all\n"
+        f"  {weights}; {summary.steps} steps in {duration(summary.train_seconds or 0.0)}, "
+        f"{duration(summary.seconds)} in all\n"
         f"  {_relative(run)}"
     )
 

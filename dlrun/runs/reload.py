@@ -16,7 +16,8 @@ from dlrun.config.check import check_config
 from dlrun.errors import UserError
 from dlrun.runs import weights
 from dlrun.runs.build import Built, assemble, dataset, identity, make_model
-from dlrun.storage.rundir import RunDir, find
+from dlrun.storage.lookup import find
+from dlrun.storage.rundir import RunDir
 from dlrun.types import Data, Spec, Tokenizer
 
 
@@ -44,7 +45,7 @@ def load(reference: str, *, trusted: Sequence[str] = ()) -> Loaded:
     built = rebuild(folder)
     select(built, folder)
     model = built.training.objective.model.eval()
-    return Loaded(model, built.data, OmegaConf.create(built.config), folder.summary())
+    return Loaded(model, built.data, OmegaConf.create(built.config), folder.summary().to_dict())
 
 
 def rebuild(
@@ -66,21 +67,21 @@ def rebuild(
         config.init_from = None
     config.trusted = trust.trusted_names()
     plain = check_config(config)
-    built = assemble(plain, data=load(plain), before=summary.get("execution"))
+    built = assemble(plain, data=load(plain), before=summary.execution)
     if begun:
-        initial = summary.get("initial_weights")
+        initial = summary.initial_weights
         built = replace(built, initial_weights=initial)
-        kept = summary.get("identity") if changed is None else None
+        kept = summary.identity if changed is None else None
         built = replace(built, identity=kept or identity(built.config, built.data, built.execution, initial))
-    trained_on = summary.get("data", {}).get("fingerprint", built.data.fingerprint)
+    trained_on = summary.data.get("fingerprint", built.data.fingerprint)
     if trained_on != built.data.fingerprint:
         raise UserError(
             f"The data set {built.data.name} has changed since {folder.path} was trained: its fingerprint was "
             f"{trained_on[:12]}…, it is {built.data.fingerprint[:12]}…. Put the old files back, or train anew."
         )
-    if "threads" in summary and summary.get("device") == built.execution.device.type:
+    if summary.threads and summary.device == built.execution.device.type:
         # part of what a result depends on to the last bit
-        built = replace(built, execution=replace(built.execution, threads=summary["threads"]))
+        built = replace(built, execution=replace(built.execution, threads=summary.threads))
     return built
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from dlrun.engine import loop
@@ -21,8 +22,10 @@ from dlrun.runs.interrupt import Interrupt, stopped
 from dlrun.runs.recorder import Recorder, cost_of, recording
 from dlrun.runs.scoring import evaluated, read_if_due
 from dlrun.storage import checkpoint, identity
+from dlrun.storage.files import write_atomically
 from dlrun.storage.journal import Journal, closed, curves
-from dlrun.storage.rundir import RunDir, Status, ending, write_atomically
+from dlrun.storage.rundir import RunDir, id_of
+from dlrun.storage.summary import Status, Summary
 from dlrun.terminal import output
 from dlrun.tokenizers.description import describe
 
@@ -34,8 +37,8 @@ def run(
     resumed: bool = False,
     job: bool = False,
     begun: Callable[[], None] = lambda: None,
-    noted: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+    noted: Mapping[str, Any] = MappingProxyType({}),
+) -> Summary:
     """Train in `folder`, select, test once, and return the summary. `begun` is called once training begins.
 
     SIGINT, SIGTERM and SIGUSR1 end it at the next step, saved, as `KeyboardInterrupt`, `SystemExit(143)`
@@ -75,20 +78,23 @@ def opened(
     *,
     resumed: bool = False,
     job: bool = False,
-    noted: Mapping[str, Any] | None = None,
+    noted: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[Open]:
     """Hold a run's folder, write down there that it has begun, and yield it, ready for the loop.
 
     Raises `UserError` if there is a run in the folder already, unless that is `resumed`.
     """
     started = time.time()
-    with folder.held():
+    with folder.hold():
         if not resumed:
             folder.check_free()
         device.apply(built.execution)
         built = _with_horizon(built, folder)
         state = _restored(built, folder) if resumed else State()
-        folder.update(**_opening(built, folder, started, job=job), **(noted or {}))
+        with folder.edit_summary() as summary:
+            _describe(summary, built, folder, job=job or folder.of_a_sweep)
+            summary.started = summary.started or started
+            summary.update(noted)
         if built.data.tokenizer:
             write_atomically(folder.tokenizer, json.dumps(describe(built.data.tokenizer)).encode())
         with closed(Journal(folder.journal)) as journal:
@@ -105,26 +111,28 @@ def ended(run: Open, interrupt: Interrupt) -> Iterator[None]:
         yield
     except BaseException as error:
         end = _as_asked(error, interrupt, run.state)
-        so_far = _so_far(run) if isinstance(end, Pruned) else {}
         try:
             run.recorder.close()  # who sees the end finds the checkpoints complete
         finally:
-            _note_end(run.folder, run.journal, _status(end), error, so_far)
+            _note_end(run, _status(end), error)
         if end is error:
             raise
         raise end from error
 
 
-def completed(run: Open, interrupt: Interrupt) -> dict[str, Any]:
+def completed(run: Open, interrupt: Interrupt) -> Summary:
     """Select, test and draw after the loop; return the summary. Raises what an interrupt asked for meanwhile."""
     with interrupt.at_once():
         run.recorder.insist()
     _obey(interrupt, run)
-    summary, seen = _finish(run)
+    seen = _finish(run)
+    summary = run.folder.summary()
     output.say(presentation.closing(summary, run.folder, run.recorder.sample))
-    _draw(run, seen, summary["best_step"])
+    _draw(run, seen, summary.best_step)
     run.journal.event("end", status="finished")
-    return run.folder.update(status="finished")
+    with run.folder.edit_summary() as summary:
+        summary.status = "finished"
+    return summary
 
 
 def _profiled(run: Open, stop: Callable[[], bool]) -> AbstractContextManager[Callable[[], bool]]:
@@ -142,14 +150,15 @@ def _as_asked(error: BaseException, interrupt: Interrupt, state: State) -> BaseE
     return stopped(interrupt.signal, state.step)
 
 
-def _note_end(
-    folder: RunDir, journal: Journal, status: Status, error: BaseException, so_far: Mapping[str, Any]
-) -> None:
+def _note_end(run: Open, status: Status, error: BaseException) -> None:
     """Write down how a run ended early, if the disk has room for it."""
     told = f"{type(error).__name__}: {error}".removesuffix(": ")
     try:
-        journal.event("end", status=status, error=told)
-        folder.update(**so_far, status=status, error=told)
+        run.journal.event("end", status=status, error=told)
+        with run.folder.edit_summary() as summary:
+            if status == "pruned":
+                _score_so_far(summary, run)
+            summary.status, summary.error = status, told
     except OSError as full:
         output.warn(f"That the run has {status} could not be written down: {full}")
 
@@ -161,40 +170,29 @@ def _status(error: BaseException) -> Status:
     return "killed" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
 
 
-def _opening(built: Built, folder: RunDir, started: float, *, job: bool) -> dict[str, Any]:
-    """Return what the summary says while the run runs."""
-    before = folder.summary()
-    job = job or folder.of_a_sweep
-    sizes = {name: len(s) for name in ("train", "validation", "test") if (s := getattr(built.data, name))}
-    return {
-        "status": "running",
-        "name": built.config["name"],
-        "started": before.get("started", started),
-        "command": before.get("command", identity.command()),
-        "kind": "job" if job else "run",
-        "sweep": ending(folder.path.parent) if job else None,
-        "identity": built.identity,
-        "initial_weights": built.initial_weights or before.get("initial_weights"),
-        "seed": built.config["seed"],
-        "parameters": built.parameters,
-        "device": built.execution.device.type,
-        "device_name": device.describe(built.execution.device),
-        "precision": built.execution.precision,
-        "threads": built.execution.threads,
-        "execution": built.execution.summary(),
-        "flop_per_step": built.flop_per_step,
-        "horizon": built.training.plan.steps,
-        "minutes": built.trainer.minutes,
-        "spec": asdict(built.data.spec),
-        "data": {"name": built.data.name, "fingerprint": built.data.fingerprint} | sizes,
-        "git": identity.git(),
-        "versions": identity.versions(),
-        "test_reads": before.get("test_reads", 0),
-        "mlflow_run_id": before.get("mlflow_run_id"),
-        # null: not meant for MLflow
-        "uploaded": False if built.tracking.enabled else None,
-        "error": None,
-    }
+def _describe(summary: Summary, built: Built, folder: RunDir, *, job: bool) -> None:
+    """Write into the summary of a run that begins, or goes on, what it is."""
+    training, execution, data = built.training, built.execution, built.data
+    sizes = {name: len(split) for name in ("train", "validation", "test") if (split := getattr(data, name))}
+    summary.status, summary.error = "running", None
+    summary.name = built.config["name"]
+    summary.command = summary.command or identity.command()
+    summary.kind, summary.sweep = ("job", id_of(folder.path.parent)) if job else ("run", None)
+    summary.identity = built.identity
+    summary.initial_weights = built.initial_weights or summary.initial_weights
+    summary.seed = built.config["seed"]
+    summary.spec = asdict(data.spec)
+    summary.data = {"name": data.name, "fingerprint": data.fingerprint, **sizes}  # type: ignore[typeddict-item]
+    summary.parameters = built.parameters
+    summary.flop_per_step = built.flop_per_step
+    summary.horizon, summary.minutes = training.plan.steps, built.trainer.minutes
+    summary.device, summary.device_name = execution.device.type, device.describe(execution.device)
+    summary.precision, summary.threads = execution.precision, execution.threads
+    summary.execution = execution.summary()
+    summary.git, summary.versions = identity.git(), identity.versions()
+    # who reads the file finds these from the start
+    summary.test_reads, summary.mlflow_run_id = summary.test_reads, summary.mlflow_run_id
+    summary.uploaded = False if built.tracking.enabled else None
 
 
 def _with_horizon(built: Built, folder: RunDir) -> Built:
@@ -203,7 +201,7 @@ def _with_horizon(built: Built, folder: RunDir) -> Built:
         return built
     training = built.training
     before = folder.summary()
-    known = before.get("horizon") if before.get("minutes") == built.trainer.minutes else None
+    known = before.horizon if before.minutes == built.trainer.minutes else None
     steps = known or steps_within(training, built.trainer.minutes)
     return replace(built, training=replace(training, plan=plan(built.trainer, training.plan.per_epoch, steps)))
 
@@ -231,29 +229,24 @@ def _obey(interrupt: Interrupt, run: Open) -> None:
     raise stopped(interrupt.signal, state.step)
 
 
-def _so_far(run: Open) -> dict[str, Any]:
+def _score_so_far(summary: Summary, run: Open) -> None:
+    """Write the last and the best validation of a run that is stopped into its summary."""
     training, best = run.built.training, run.built.training.best
     logged = curves(run.folder.journal)
-    return {
-        "metrics": best["metrics"] if best else {},
-        "last": {name: points[-1][1] for name, points in logged.items() if name.startswith("val/")},
-        "selected_by": training.monitor if best else None,
-        "best_step": best["step"] if best else None,
-        **_spent(run),
-    }
+    summary.metrics = best["metrics"] if best else {}
+    summary.last = {name: points[-1][1] for name, points in logged.items() if name.startswith("val/")}
+    summary.selected_by, summary.best_step = (training.monitor, best["step"]) if best else (None, None)
+    _count_steps(summary, run)
 
 
-def _spent(run: Open) -> dict[str, Any]:
+def _count_steps(summary: Summary, run: Open) -> None:
     cost, state = cost_of(run.built, measure=False), run.state
-    return {
-        "steps": state.step,
-        "train_seconds": round(state.train_seconds, 3),
-        "cost": cost.of(state.step, state.step / max(state.train_seconds, 1e-9)),
-        "seconds": round(run.folder.summary().get("seconds", 0.0) + time.time() - run.started, 3),
-    }
+    summary.steps, summary.train_seconds = state.step, round(state.train_seconds, 3)
+    summary.cost = cost.of(state.step, state.step / max(state.train_seconds, 1e-9))
+    summary.seconds = round(summary.seconds + time.time() - run.started, 3)
 
 
-def _finish(run: Open) -> tuple[dict[str, Any], Collected | None]:
+def _finish(run: Open) -> Collected | None:
     """Evaluate the last and the selected weights, read the test split if it is due, write the summary."""
     built, folder = run.built, run.folder
     training, best = built.training, built.training.best
@@ -270,14 +263,12 @@ def _finish(run: Open) -> tuple[dict[str, Any], Collected | None]:
     if best["step"] != run.state.step:
         metrics = _scores(built, best)
     tested, seen = read_if_due(built, folder, run.journal)
-    summary = folder.update(
-        metrics=metrics | tested,
-        last=last,
-        selected_by=training.monitor if built.data.validation else None,
-        best_step=best["step"],
-        **_spent(run),
-    )
-    return summary, seen
+    with folder.edit_summary() as summary:
+        summary.metrics, summary.last = metrics | tested, last
+        summary.selected_by = training.monitor if built.data.validation else None
+        summary.best_step = best["step"]
+        _count_steps(summary, run)
+    return seen
 
 
 def _scores(built: Built, best: Mapping[str, Any] | None) -> dict[str, float]:
@@ -287,7 +278,7 @@ def _scores(built: Built, best: Mapping[str, Any] | None) -> dict[str, float]:
     return evaluated(built, "train", "validation")
 
 
-def _draw(run: Open, seen: Collected | None, best_step: int) -> None:
+def _draw(run: Open, seen: Collected | None, best_step: int | None) -> None:
     """Draw the figures; a figure that fails is a warning, never a failed run."""
     built, folder = run.built, run.folder
     if not built.trainer.figures:

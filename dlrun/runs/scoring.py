@@ -55,15 +55,17 @@ def test_once(built: Built, folder: RunDir) -> dict[str, float]:
     """Read the test split of a run that has ended, with the weights in the model, into its summary."""
     with closed(Journal(folder.journal)) as journal:
         metrics = _read(built, folder, journal)[0]
-    folder.update(lambda summary: summary.setdefault("metrics", {}).update(metrics))
+    with folder.edit_summary() as summary:
+        summary.metrics = {**summary.metrics, **metrics}
     return metrics
 
 
 def _read(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str, float], Collected | None]:
     """Evaluate the test split; that it was read is written down before it is."""
     assert built.data.test is not None
-    reads = folder.update(_count_read)["test_reads"]
-    journal.event("test_read", reads=reads)
+    with folder.edit_summary() as summary:
+        summary.test_reads += 1
+    journal.event("test_read", reads=summary.test_reads)
     training, seen = built.training, None
     parts = training.objective, training.metrics, built.data.test
     options: Any = {"batch_size": training.evaluation_batch_size, "device": training.device}
@@ -73,7 +75,3 @@ def _read(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str, flo
     else:
         found, seen = collect(*parts, **options)
     return {f"test/{metric}": value for metric, value in found.items()}, seen
-
-
-def _count_read(summary: dict[str, Any]) -> None:
-    summary["test_reads"] = summary.get("test_reads", 0) + 1

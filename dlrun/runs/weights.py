@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from dlrun.errors import UserError
 from dlrun.storage import checkpoint
-from dlrun.storage.rundir import RunDir, find
+from dlrun.storage.lookup import find
+from dlrun.storage.rundir import RunDir
 
 
 def of_run(folder: RunDir) -> tuple[dict[str, Any], int]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dlrun.errors import UserError
-from dlrun.storage.rundir import write_atomically
+from dlrun.storage.files import write_atomically
 
 FORMAT = 1
 

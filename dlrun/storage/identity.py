@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import dlrun
+from dlrun.storage.summary import Git
 
 BOOKKEEPING = ("name", "tracking", "trusted", "study", "sweep")
 """Groups and keys of the configuration that no result depends on."""
@@ -152,10 +153,11 @@ def known() -> dict[str, Any]:
     return {"git": git(), "sources": sources(), "versions": versions()}
 
 
-def git() -> dict[str, Any]:
+def git() -> Git:
     """Return the commit of the current directory, and whether its files differ from it (empty without git)."""
     if "git" in _remembered:
-        return dict(_remembered["git"])
+        found: Git = _remembered["git"]
+        return found
     try:
         commit = _git("rev-parse", "HEAD")
         return {"commit": commit, "dirty": bool(_git("status", "--porcelain", "--untracked-files=no"))}

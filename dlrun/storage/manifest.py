@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from dlrun.storage.rundir import write_atomically
+from dlrun.storage.files import write_atomically
 from dlrun.storage.sweepdir import SweepDir
 
 

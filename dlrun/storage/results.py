@@ -12,6 +12,7 @@ from typing import Any
 from dlrun.storage import journal, manifest
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.rundir import RunDir
+from dlrun.storage.summary import Summary
 from dlrun.storage.sweepdir import SweepDir
 
 Curves = dict[str, list[tuple[int, float]]]
@@ -25,13 +26,13 @@ class Result:
     job: Job
     run: RunDir
     status: str
-    summary: dict[str, Any] = field(default_factory=dict)
+    summary: Summary = field(default_factory=Summary)
     reused: bool = False
 
     @property
     def metrics(self) -> dict[str, float]:
         """Return the metrics at the selected weights."""
-        return {name: float(value) for name, value in (self.summary.get("metrics") or {}).items()}
+        return {name: float(value) for name, value in self.summary.metrics.items()}
 
     @property
     def swept(self) -> dict[str, str]:

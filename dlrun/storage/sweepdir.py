@@ -1,24 +1,21 @@
-"""The folder of a sweep: its manifest, its jobs, its report, and the lock of whoever conducts it.
+"""The folder of a sweep: its manifest, its jobs, its report, and the lock of its launcher.
 
     outputs/sweeps/<date>/<time>-<name>-<id>/
         manifest.json  summary.json  sweep.log  <n>/ (each a run folder)  report/
 
-What the folder says about itself works as in a run's: `summary.json` is replaced under a lock, and a
-sweep that says `running` without a holder was killed.
+Lock, summary and status work as in a run's folder.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from dlrun.errors import UserError
-from dlrun.storage import rundir
-from dlrun.storage.rundir import REUSED, RunDir, Status, outputs, write_atomically
+from dlrun.storage import files, summary
+from dlrun.storage.rundir import REUSED, RunDir, follow_reuse, id_of
+from dlrun.storage.summary import Reused, Status, SweepSummary
 
 
 @dataclass(frozen=True)
@@ -29,79 +26,56 @@ class SweepDir:
 
     @property
     def id(self) -> str:
-        """Return the random id that the folder's name ends with."""
-        return rundir.ending(self.path)
+        """The random id at the end of the folder's name."""
+        return id_of(self.path)
 
     @property
     def manifest(self) -> Path:
-        """Return the file that says what the sweep is: written before its first job starts."""
+        """The jobs, written before the first of them starts."""
         return self.path / "manifest.json"
 
     @property
     def report(self) -> Path:
-        """Return the folder of the report: pages, tables, figures."""
+        """The folder of pages, tables and figures."""
         return self.path / "report"
 
     @property
     def log(self) -> Path:
-        """Return what the sweep printed."""
+        """Everything that the sweep printed."""
         return self.path / "sweep.log"
 
     def job(self, n: int) -> RunDir:
-        """Return the folder of job `n`, as it would be made here."""
+        """The folder of job `n`, whether or not another sweep has run it."""
         return RunDir(self.path / str(n))
 
     def run(self, n: int) -> RunDir:
-        """Return the run that stands for job `n`: that of another sweep, if it was reused and is still there."""
-        return rundir.standing_for(self.path / str(n))
+        """The run of job `n`: another sweep's, if it was reused and is still there."""
+        return follow_reuse(self.path / str(n))
 
     def reuse(self, n: int, run: RunDir) -> None:
-        """Have `run` stand for job `n`."""
+        """Let another sweep's `run` stand for job `n`."""
         folder = self.path / str(n)
         folder.mkdir(exist_ok=True)
-        write_atomically(folder / REUSED, json.dumps({"run": str(run.path)}).encode())
+        note = Reused()
+        note.run = str(run.path)
+        files.write_atomically(folder / REUSED, json.dumps(note.to_dict()).encode())
 
-    def held(self) -> AbstractContextManager[None]:
-        """Hold the sweep while it is conducted; raises `UserError` if another process does."""
-        return rundir.hold(self.path, busy=f"{self.path} is in use: another process is conducting this sweep.")
+    def hold(self) -> AbstractContextManager[None]:
+        """Hold the folder while running its jobs; raises `UserError` if another process does."""
+        return files.hold(self.path, busy=f"{self.path} is in use: another process is conducting this sweep.")
 
     def alive(self) -> bool:
-        """Return whether a process is conducting the sweep now."""
-        return rundir.is_held(self.path)
+        """Whether a process is running the sweep's jobs now."""
+        return files.is_held(self.path)
 
-    def summary(self) -> dict[str, Any]:
-        """Return the summary as it lies in the folder (empty before there is one)."""
-        return rundir.read_summary(self.path)
+    def summary(self) -> SweepSummary:
+        """The summary; without any key before the sweep has begun."""
+        return summary.read(self.path, SweepSummary)
 
-    def update(self, change: Callable[[dict[str, Any]], None] | None = None, **values: Any) -> dict[str, Any]:
-        """Change the summary under its lock; return what it says now."""
-        return rundir.update_summary(self.path, change, **values)
+    def edit_summary(self) -> AbstractContextManager[SweepSummary]:
+        """Change the summary under its lock: `with sweep.edit_summary() as summary: …`."""
+        return summary.edit(self.path, SweepSummary)
 
     def status(self) -> Status:
-        """Return the true status; a sweep that says `running` and is not alive becomes `killed`."""
-        return rundir.true_status(self.path)
-
-
-def all_sweeps() -> list[SweepDir]:
-    """Return every sweep under the outputs folder that has a manifest, oldest first."""
-    return [SweepDir(p.parent) for p in sorted(outputs().glob("sweeps/*/*/manifest.json"))]
-
-
-def sweep_of(run: RunDir) -> SweepDir | None:
-    """Return the sweep that a run is a job of."""
-    return SweepDir(run.path.parent) if run.of_a_sweep else None
-
-
-def find_sweep(reference: str) -> SweepDir | None:
-    """Return the sweep that `reference` names, a folder or the beginning of its id; None if it names none.
-
-    Raises `UserError` if several fit.
-    """
-    folder = Path(reference)
-    if (folder / "manifest.json").is_file():
-        return SweepDir(folder.absolute())
-    fitting = [sweep for sweep in all_sweeps() if reference and sweep.id.startswith(reference)]
-    if len(fitting) > 1:
-        names = "\n  ".join(str(sweep.path) for sweep in fitting)
-        raise UserError(f"`{reference}` fits {len(fitting)} sweeps:\n  {names}\nGive more of the id, or the folder.")
-    return fitting[0] if fitting else None
+        """The true status; a sweep that says `running` and is not alive becomes `killed`."""
+        return summary.true_status(self.path)

@@ -162,16 +162,16 @@ def _range(runs: Sequence[SizedRun], name: str) -> str:
 
 def _read_run(result: Result) -> SizedRun | None:
     summary, loss = result.summary, result.metrics.get("test/loss")
-    flop, steps = summary.get("flop_per_step"), summary.get("steps")
+    flop, steps = summary.flop_per_step, summary.steps
     tokens = result.value("dataset.train_size") or _all_tokens(result)
     if loss is None or not math.isfinite(loss) or not flop or not steps or not tokens:
         return None
     curve = tuple((float(flop) * step, value) for step, value in result.curves().get("val/loss", []) if step)
-    return SizedRun(float(summary["parameters"]), float(tokens), float(flop) * steps, loss, curve)
+    return SizedRun(float(summary.parameters or 0), float(tokens), float(flop) * steps, loss, curve)
 
 
 def _all_tokens(result: Result) -> float | None:
     # without `train_size` a run trains on its whole text: windows · stride
-    windows, length = (result.summary.get("data") or {}).get("train"), result.value("dataset.stride")
+    windows, length = result.summary.data.get("train"), result.value("dataset.stride")
     length = length or result.value("dataset.context")
     return windows * length if windows and length else None

@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlrun.errors import UserError
 from dlrun.storage import identity, manifest
-from dlrun.storage.sweepdir import SweepDir, all_sweeps
+from dlrun.storage.lookup import all_sweeps
+from dlrun.storage.sweepdir import SweepDir
 
 ANEW = (
     "To run all anew, in a folder of its own, give the command with sweep.fresh=true, and without hydra.sweep.dir "

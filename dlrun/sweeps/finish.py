@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from dlrun import tracking
 from dlrun.report.terminal_text import terminal_text
@@ -13,6 +12,7 @@ from dlrun.report.write import write
 from dlrun.storage import manifest
 from dlrun.storage.manifest import Manifest
 from dlrun.storage.results import Result
+from dlrun.storage.summary import Status
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import job as work
 from dlrun.sweeps.pool.display import Display
@@ -32,9 +32,9 @@ def finish(runner: SweepRunner) -> int:
     found = runner.results()
     failed = [result for result in found if result.status in ("failed", "killed", "missing")]
     _tell_unselected(runner.manifest, found, chosen)
-    runner.sweep.update(**_summary(runner.manifest, found, chosen))
+    _summarise(runner.sweep, runner.manifest, found, chosen)
     _report(runner)
-    status = "failed" if failed or untested else "finished"
+    status: Status = "failed" if failed or untested else "finished"
     runner.close(status)
     # again, with the status that the sweep has now
     output.say(_closing(runner.sweep))
@@ -55,7 +55,7 @@ def counts(found: Sequence[Result]) -> dict[str, int]:
 
 def is_selected(sweep: SweepDir, number: str) -> bool:
     """Return whether the job of this number is of the configuration that the sweep chose."""
-    chosen = sweep.summary().get("selected") or {}
+    chosen = sweep.summary().selected or {}
     return number in map(str, chosen.get("jobs", []))
 
 
@@ -88,18 +88,15 @@ def _test(runner: SweepRunner, chosen: Selected | None) -> bool:
 
 
 def _tested(result: Result) -> bool:
-    return any(name.startswith("test/") for name in result.metrics) or not result.summary.get("data", {}).get("test")
+    return any(name.startswith("test/") for name in result.metrics) or not result.summary.data.get("test")
 
 
-def _summary(what: Manifest, found: Sequence[Result], chosen: Selected | None) -> dict[str, Any]:
-    number = counts(found)
-    return {
-        "jobs": len(found),
-        **{status: number.get(status, 0) for status in ("finished", "failed", "killed", "pruned", "missing")},
-        "reused": sum(result.reused for result in found),
-        "selected": chosen.plain(what.monitor) if chosen else None,
-        "test_reads": sum(r.summary.get("test_reads", 0) for r in found if not r.reused),
-    } | ({"killed_jobs": number["killed"]} if "killed" in number else {})
+def _summarise(sweep: SweepDir, what: Manifest, found: Sequence[Result], chosen: Selected | None) -> None:
+    with sweep.edit_summary() as summary:
+        summary.count([result.status for result in found])
+        summary.reused = sum(result.reused for result in found)
+        summary.selected = chosen.plain(what.monitor) if chosen else None
+        summary.test_reads = sum(result.summary.test_reads for result in found if not result.reused)
 
 
 def _tell_unselected(what: Manifest, found: Sequence[Result], chosen: Selected | None) -> None:
@@ -117,7 +114,7 @@ def _tell_failures(sweep: SweepDir, failed: Sequence[Result]) -> None:
     if not failed:
         return
     for result in failed:
-        error = result.summary.get("error") or "never started"
+        error = result.summary.error or "never started"
         output.warn(f"{label(result.job)}: {result.status}: {error}\n  {result.run.log}")
     stopped = sum(result.status == "failed" for result in failed)
     how = f"dlrun resume {sweep.id}" + (" --retry-failed" if stopped else "")

@@ -150,7 +150,7 @@ def continued(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictConfig 
     what = manifest.read(sweep)
     trusted = {"trusted": trust.trusted_names()}
     what = replace(what, jobs=tuple(replace(job, config=job.config | trusted) for job in what.jobs))
-    with sweep.held():
+    with sweep.hold():
         location.tell_continued(sweep, what, retry_failed=retry_failed)
     builder = location.check_unchanged(sweep, what)
     return SweepRunner(sweep, what, hydra or location.hydra_of(sweep), seconds=builder.seconds)
@@ -173,7 +173,7 @@ def _code(sweep: SweepDir) -> int:
 def _returned(result: Result, overrides: Sequence[str]) -> JobReturn:
     """Return what Hydra's sweepers expect of a job."""
     done = result.status == "finished"
-    value = result.summary if done else RunError(f"{result.status}: {result.summary.get('error')}")
+    value = result.summary.to_dict() if done else RunError(f"{result.status}: {result.summary.error}")
     return JobReturn(
         overrides=list(overrides),
         cfg=None,  # no sweeper reads it, and to make it takes as long as a small job

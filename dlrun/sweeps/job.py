@@ -24,7 +24,8 @@ from dlrun.runs.reload import rebuild, select
 from dlrun.runs.run import run
 from dlrun.runs.scoring import test_once
 from dlrun.storage import identity
-from dlrun.storage.rundir import RunDir, write_atomically
+from dlrun.storage.files import write_atomically
+from dlrun.storage.rundir import RunDir
 from dlrun.types import Data
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -63,7 +64,7 @@ def start(
     handler = logging.FileHandler(folder.log)
     handler.setFormatter(logging.Formatter(FORMAT))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
-    return run(seal(assemble(config, data=load(config))), folder, noted=known.noted)
+    return run(seal(assemble(config, data=load(config))), folder, noted=known.noted).to_dict()
 
 
 def asks_hydra(hydra: DictConfig) -> bool:
@@ -78,7 +79,7 @@ def asks_hydra(hydra: DictConfig) -> bool:
 def go_on(folder: RunDir, known: Known, *, load: Load = dataset) -> dict[str, Any]:
     """Go on with a job that was stopped, from its last checkpoint, and return its summary."""
     _prepare(known)
-    return run(seal(rebuild(folder, load=load)), folder, resumed=True, noted=known.noted)
+    return run(seal(rebuild(folder, load=load)), folder, resumed=True, noted=known.noted).to_dict()
 
 
 def test(folder: RunDir, *, load: Load = dataset) -> dict[str, float]:
@@ -152,7 +153,7 @@ def _as_hydra_does(
         whole.hydra.overrides.task = list(overrides)
     HydraConfig.instance().set_config(whole)
     done = run_job(
-        task_function=lambda cfg: run(seal(build(cfg)), folder, noted=known.noted),
+        task_function=lambda cfg: run(seal(build(cfg)), folder, noted=known.noted).to_dict(),
         config=whole,
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",

@@ -74,11 +74,13 @@ def _settle(folder: RunDir, job: Job, outcome: TaskResult) -> None:
     summary = folder.summary()
     status = folder.status() if summary else None
     if outcome.message.startswith("exited") and outcome.message not in INTERRUPTED:
-        folder.update(status="failed", error=outcome.message)
+        with folder.edit_summary() as summary:
+            summary.status, summary.error = "failed", outcome.message
     elif status is None or status == "finished":
         killed = outcome.message.startswith("killed") or outcome.message in INTERRUPTED
-        folder.update(
-            status="killed" if killed else "failed", name=job.config["name"], seed=job.seed, error=outcome.message
-        )
-    elif not summary.get("error"):
-        folder.update(error=outcome.message)
+        with folder.edit_summary() as summary:
+            summary.status, summary.error = "killed" if killed else "failed", outcome.message
+            summary.name, summary.seed = job.config["name"], job.seed
+    elif not summary.error:
+        with folder.edit_summary() as summary:
+            summary.error = outcome.message

@@ -13,9 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from dlrun.config import hydra_targets, trust
 from dlrun.errors import ConfigError, UserError
 from dlrun.storage import identity, manifest
+from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.results import results
-from dlrun.storage.sweepdir import SweepDir, all_sweeps
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.definition import asked, check_same, definition, differences, earlier, refuse
 from dlrun.sweeps.jobs import JobBuilder, rebuild_jobs
 from dlrun.sweeps.runner import reuse

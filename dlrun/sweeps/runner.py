@@ -13,9 +13,10 @@ from omegaconf import DictConfig
 
 from dlrun import tracking
 from dlrun.storage import identity
+from dlrun.storage.files import wait_until
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.results import Result, results
-from dlrun.storage.rundir import wait_until
+from dlrun.storage.summary import Status
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import job as work
 from dlrun.sweeps.batched import policy
@@ -57,7 +58,7 @@ class SweepRunner:
 
     def __enter__(self) -> SweepRunner:
         with ExitStack() as stack:
-            stack.enter_context(self.sweep.held())
+            stack.enter_context(self.sweep.hold())
             stack.enter_context(output.tee(self.sweep.log))
             self._open()
             self._stack = stack.pop_all()
@@ -67,15 +68,16 @@ class SweepRunner:
         if error is not None:
             killed = isinstance(error, KeyboardInterrupt | SystemExit)
             told = f"{type(error).__name__}: {error}".removesuffix(": ")
-            self.close("killed" if killed else "failed", error=told)
+            self.close("killed" if killed else "failed", told)
             if killed:
                 output.say(f"stopped; `dlrun resume {self.sweep.id}` goes on from there")
         self._stack.close()
 
-    def close(self, status: str, **values: Any) -> None:
-        """Write what the sweep came to into its summary."""
-        before = self.sweep.summary().get("seconds", 0.0)
-        self.sweep.update(status=status, seconds=round(before + time.time() - self._began, 3), **values)
+    def close(self, status: Status, error: str | None = None) -> None:
+        """Write how the sweep ends into its summary."""
+        with self.sweep.edit_summary() as summary:
+            summary.status, summary.error = status, error
+            summary.seconds = round(summary.seconds + time.time() - self._began, 3)
 
     def write(self, what: Manifest) -> None:
         """Put a manifest in the place of the one before: a search adds its jobs as it goes."""
@@ -170,16 +172,12 @@ class SweepRunner:
 
     def _open(self) -> None:
         enabled = any(job.config["tracking"]["enabled"] for job in self.manifest.jobs)
-        before = self.sweep.summary()
-        self.sweep.update(
-            status="running",
-            name=self.manifest.name,
-            command=self.manifest.command,
-            started=before.get("started", self.manifest.created),
-            mlflow_run_id=before.get("mlflow_run_id"),
-            uploaded=False if enabled else None,
-            error=None,
-        )
+        with self.sweep.edit_summary() as summary:
+            summary.status, summary.error = "running", None
+            summary.name, summary.command = self.manifest.name, self.manifest.command
+            summary.started = summary.started or self.manifest.created
+            summary.mlflow_run_id = summary.mlflow_run_id
+            summary.uploaded = False if enabled else None
         if enabled:
             self.uploader = tracking.start_sweep(self.sweep)
 
@@ -243,7 +241,7 @@ def reuse(sweep: SweepDir, jobs: Sequence[Job], others: Iterable[tuple[SweepDir,
                 continue
             run = other.run(job.n)
             # asked of the run too: a job that was made longer by itself is another one
-            same = run.summary().get("identity") == job.identity
+            same = run.summary().identity == job.identity
             if same and run.status() == "finished" and run.best.exists():
                 for wanting in wanted.pop(job.identity):
                     sweep.reuse(wanting.n, run)

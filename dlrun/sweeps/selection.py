@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 from statistics import fmean
-from typing import Any
 
 from dlrun.storage.manifest import Manifest
 from dlrun.storage.results import Result
+from dlrun.storage.summary import Selection
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Selected:
     mean: float | None
     jobs: tuple[int, ...]
 
-    def plain(self, monitor: str) -> dict[str, Any]:
+    def plain(self, monitor: str) -> Selection:
         """Return what the sweep's summary says of it."""
         return {"group": self.group, "label": self.label, "monitor": monitor, "mean": self.mean, "jobs": [*self.jobs]}
 

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from dlrun.storage.rundir import RunDir
+from dlrun.storage.summary import Summary, split_sizes
 
 # MLflow refuses longer ones, and with them the whole call
 KEY, PARAM, TAG = 250, 6000, 8000
@@ -65,33 +66,36 @@ def params(config: dict[str, Any]) -> dict[str, str]:
     return flat
 
 
-def tags(run: RunDir, config: dict[str, Any], summary: dict[str, Any]) -> dict[str, str]:
+def tags(run: RunDir, config: dict[str, Any], summary: Summary) -> dict[str, str]:
     """Return where the run comes from and how it stands; the user's own tags are `tracking.tags`."""
     found = {
         "dlrun.id": run.id,
         "dlrun.kind": "job" if run.of_a_sweep else "run",
         "dlrun.folder": str(run.path),
-        **{f"dlrun.{name}": summary.get(name) for name in ("identity", "seed", "parameters")},
+        "dlrun.identity": summary.identity,
+        "dlrun.seed": summary.seed,
+        "dlrun.parameters": summary.parameters,
         # how a job was run, where that was not in a process of its own
-        **{f"dlrun.{name}": summary.get(name) for name in ("launcher", "stacked")},
+        "dlrun.launcher": summary.launcher,
+        "dlrun.stacked": summary.stacked,
     }
     return _fitting(found) | source(summary, config)
 
 
-def source(summary: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
+def source(summary: Summary, config: dict[str, Any]) -> dict[str, str]:
     """Return what a run and a sweep have in common: who made it, from what, where, and how it stands."""
-    git = summary.get("git") or {}
     return _fitting(
         {
             "mlflow.user": _user(),
             "mlflow.source.type": "LOCAL",
             "mlflow.source.name": command(summary),
-            "mlflow.source.git.commit": git.get("commit"),
-            "dlrun.git.dirty": git.get("dirty"),
-            "dlrun.hostname": summary.get("hostname") or socket.gethostname(),
-            "dlrun.test_reads": summary.get("test_reads", 0),
-            **{f"dlrun.{name}": summary.get(name) for name in ("status", "device")},
-            **{f"version.{name}": value for name, value in (summary.get("versions") or {}).items()},
+            "mlflow.source.git.commit": summary.git.get("commit"),
+            "dlrun.git.dirty": summary.git.get("dirty"),
+            "dlrun.hostname": summary.hostname or socket.gethostname(),
+            "dlrun.test_reads": summary.test_reads,
+            "dlrun.status": summary.status if summary else None,
+            "dlrun.device": summary.device,
+            **{f"version.{name}": value for name, value in summary.versions.items()},
             **((config.get("tracking") or {}).get("tags") or {}),
         }
     )
@@ -101,9 +105,9 @@ def _fitting(found: dict[str, Any]) -> dict[str, str]:
     return {fit(str(name), KEY): shorten(text(value), TAG) for name, value in found.items() if value is not None}
 
 
-def datasets(summary: dict[str, Any]) -> list[dict[str, Any]]:
+def datasets(summary: Summary) -> list[dict[str, Any]]:
     """Return each split as MLflow's fields of a data set; the digest is of the data and their split."""
-    data = summary.get("data") or {}
+    data = summary.data
     short = str(data.get("fingerprint") or "")[:16]  # MLflow takes 36 characters, its pages show fewer
     if not short:
         return []
@@ -114,22 +118,20 @@ def datasets(summary: dict[str, Any]) -> list[dict[str, Any]]:
             "digest": short,
             "source_type": "dlrun",
             "source": json.dumps({"dataset": name, "split": split, "fingerprint": data["fingerprint"]}),
-            "profile": json.dumps({"num_rows": data[split]}),
+            "profile": json.dumps({"num_rows": size}),
         }
-        for split in ("train", "validation", "test")
-        if data.get(split)
+        for split, size in split_sizes(data).items()
     ]
 
 
-def finals(summary: dict[str, Any], curves: list[str]) -> dict[str, float]:
+def finals(summary: Summary, curves: list[str]) -> dict[str, float]:
     """Return the summary's metrics that are no curve of the run: a curve's own points stay as they were logged."""
-    metrics = summary.get("metrics") or {}
-    return {fit(n, KEY): float(value) for n, value in metrics.items() if n not in curves and value is not None}
+    return {fit(n, KEY): float(value) for n, value in summary.metrics.items() if n not in curves and value is not None}
 
 
-def command(summary: dict[str, Any]) -> str:
+def command(summary: Summary) -> str:
     """Return the command line that made the run, as it is typed."""
-    given = summary.get("command") or "dlrun train"
+    given = summary.command or "dlrun train"
     return given if isinstance(given, str) else shlex.join(str(word) for word in given)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dlrun.storage.rundir import RunDir
+from dlrun.storage.summary import Summary, split_sizes
 from dlrun.terminal.format import duration, number
 from dlrun.tracking.describe import TAG, command, shorten
 from dlrun.tracking.journal_reader import Reader
@@ -12,7 +14,7 @@ from dlrun.tracking.journal_reader import Reader
 SPLITS = ("train", "val", "test")
 
 
-def note(run: RunDir, config: dict[str, Any], summary: dict[str, Any], journal: Reader | None = None) -> str:
+def note(run: RunDir, config: dict[str, Any], summary: Summary, journal: Reader | None = None) -> str:
     """Return the note in Markdown, within MLflow's limit; the `journal` is that of a run that has ended."""
     # the page folds all but the first lines away
     parts = [_headline(config, summary), *_results(summary)]
@@ -21,45 +23,45 @@ def note(run: RunDir, config: dict[str, Any], summary: dict[str, Any], journal: 
     return shorten("\n\n".join(part for part in parts if part), TAG)
 
 
-def _headline(config: dict[str, Any], summary: dict[str, Any]) -> str:
+def _headline(config: dict[str, Any], summary: Summary) -> str:
     """Return the status and the metrics of the last split that was read, in one line."""
-    metrics = summary.get("metrics") or {}
+    metrics = summary.metrics
     split = next((s for s in reversed(SPLITS) if any(name.startswith(f"{s}/") for name in metrics)), "")
     shown = [f"{name} {_number(value)}" for name, value in metrics.items() if name.partition("/")[0] == split]
-    line = f"**{config.get('name', 'run')}**: {summary.get('status', 'killed')}"
+    line = f"**{config.get('name', 'run')}**: {summary.status}"
     return f"{line}, {', '.join(shown)}" if shown else line
 
 
-def _what(config: dict[str, Any], summary: dict[str, Any]) -> str:
-    data = summary.get("data") or {}
-    sizes = [f"{data[split]:,} {split}" for split in ("train", "validation", "test") if data.get(split)]
-    spec = summary.get("spec") or {}
+def _what(config: dict[str, Any], summary: Summary) -> str:
+    data = summary.data
+    sizes = [f"{size:,} {split}" for split, size in split_sizes(data).items()]
+    spec = summary.spec
     if spec.get("task") == "language":
         sizes[-1:] = [f"{size} windows of {spec['input_shape'][0]} tokens" for size in sizes[-1:]]
     facts = [
-        ("model", _target(config.get("model")) + _counted(summary.get("parameters"))),
+        ("model", _target(config.get("model")) + _counted(summary.parameters)),
         ("data", data.get("name", "") + (f" ({', '.join(sizes)})" if sizes else "")),
         ("loss", _target(config.get("loss"))),
         ("optimizer", _target(config.get("optimizer")) + _settings(config.get("optimizer"))),
-        ("seed", summary.get("seed")),
-        ("device", summary.get("device")),
-        ("steps", summary.get("steps")),
-        ("time", duration(summary["seconds"]) if summary.get("seconds") else None),
+        ("seed", summary.seed),
+        ("device", summary.device),
+        ("steps", summary.steps),
+        ("time", duration(summary.seconds) if summary.seconds else None),
     ]
     lines = [f"- {name}: {value}" for name, value in facts if value not in (None, "")]
     return "\n".join(["What it was:", "", *lines]) if lines else ""
 
 
-def _results(summary: dict[str, Any]) -> list[str]:
+def _results(summary: Summary) -> list[str]:
     """Return the metrics as tables, one row a split."""
-    best = summary.get("best_step")
-    tables = [("metrics", f"At the selected weights (step {best})" if best else "At the selected weights")]
-    if summary.get("last") != summary.get("metrics"):
-        tables.append(("last", "At the last step"))
-    return [_table(title, summary[name]) for name, title in tables if summary.get(name)]
+    best = summary.best_step
+    tables = [(summary.metrics, f"At the selected weights (step {best})" if best else "At the selected weights")]
+    if summary.last != summary.metrics:
+        tables.append((summary.last, "At the last step"))
+    return [_table(title, metrics) for metrics, title in tables if metrics]
 
 
-def _table(title: str, metrics: dict[str, Any]) -> str:
+def _table(title: str, metrics: Mapping[str, Any]) -> str:
     kinds = list(dict.fromkeys(name.partition("/")[2] for name in metrics if name.partition("/")[0] in SPLITS))
     rows = [
         [split, *(_number(metrics.get(f"{split}/{kind}")) for kind in kinds)]
@@ -70,17 +72,17 @@ def _table(title: str, metrics: dict[str, Any]) -> str:
     return "\n".join([f"{title}:", "", *("| " + " | ".join(line) + " |" for line in lines)])
 
 
-def _warnings(summary: dict[str, Any], nonfinite: dict[str, str]) -> list[str]:
+def _warnings(summary: Summary, nonfinite: dict[str, str]) -> list[str]:
     lines = [f"- `{name}` was {what}" for name, what in nonfinite.items()]
-    if int(summary.get("test_reads") or 0) > 1:
-        lines.append(f"- the test split was read {summary['test_reads']} times")
-    if summary.get("error"):
-        lines.append(f"- it failed: `{summary['error']}`")
+    if summary.test_reads > 1:
+        lines.append(f"- the test split was read {summary.test_reads} times")
+    if summary.error:
+        lines.append(f"- it failed: `{summary.error}`")
     return ["\n".join(["To be aware of:", "", *lines])] if lines else []
 
 
-def _repeat(run: RunDir, summary: dict[str, Any]) -> str:
-    git = summary.get("git") or {}
+def _repeat(run: RunDir, summary: Summary) -> str:
+    git = summary.git
     commit = git.get("commit")
     lines = []
     if commit:

@@ -14,7 +14,7 @@ from dlrun.tracking.subject import Subject, of_job
 def pending(run: RunDir) -> bool:
     """Return whether MLflow lacks something of the run."""
     summary = run.summary()
-    return not summary.get("uploaded") or summary.get("uploaded_stamp") != stamp(run, summary)
+    return not summary.uploaded or summary.uploaded_stamp != stamp(run, summary)
 
 
 def pending_sweep(sweep: SweepDir) -> bool:
@@ -29,7 +29,7 @@ def unattended(sweep: SweepDir) -> bool:
 
 def _itself(sweep: SweepDir) -> bool:
     summary = sweep.summary()
-    return not summary.get("uploaded") or summary.get("uploaded_stamp") != stamp_of_sweep(sweep, summary)
+    return not summary.uploaded or summary.uploaded_stamp != stamp_of_sweep(sweep, summary)
 
 
 def _jobs(sweep: SweepDir) -> Iterator[Subject]:

@@ -47,8 +47,8 @@ def _pages(client: Any, experiment: str, wanted: str) -> list[str]:
 def _delete(folder: RunDir | SweepDir, runs: Callable[[Any, str], list[str]]) -> None:
     """Delete the MLflow runs that `runs(client, run_id)` names, if the store has the folder's own."""
     uri, summary = store_uri(folder), folder.summary()
-    file, known = sqlite_file(uri), summary.get("mlflow_run_id")
-    never = summary.get("uploaded") is None and not known
+    file, known = sqlite_file(uri), summary.mlflow_run_id
+    never = summary.uploaded is None and not known
     if never or (file is not None and not file.exists()):
         return
     quiet_mlflow()
@@ -57,7 +57,7 @@ def _delete(folder: RunDir | SweepDir, runs: Callable[[Any, str], list[str]]) ->
 
     client = MlflowClient(tracking_uri=uri)
     try:
-        for identifier in [str(known)] if known else _own(client, folder.id):
+        for identifier in [known] if known else _own(client, folder.id):
             for run_id in runs(client, identifier):
                 client.delete_run(run_id)
     except MlflowException as error:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dlrun
-from dlrun.storage.rundir import RunDir, wait_until
+from dlrun.storage.files import wait_until
+from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.state import only_uploader
 
@@ -36,7 +37,7 @@ class Uploader:
         return self._sent()
 
     def _sent(self) -> bool:
-        return bool(self.folder.summary().get("uploaded"))
+        return bool(self.folder.summary().uploaded)
 
     def _gone(self) -> bool:
         if self.process.poll() is None:
@@ -48,13 +49,15 @@ class Uploader:
 
 def start(run: RunDir) -> Uploader:
     """Spawn the uploader of a run, after the summary's status was set; a folder has one at a time."""
-    run.update(uploaded=False)
+    with run.edit_summary() as summary:
+        summary.uploaded = False
     return Uploader(run, _spawn([run], run.path / "uploader.log"))
 
 
 def start_sweep(sweep: SweepDir) -> Uploader:
     """Spawn the one uploader of a sweep and all its jobs, after the manifest and the summary's status were written."""
-    sweep.update(uploaded=False)
+    with sweep.edit_summary() as summary:
+        summary.uploaded = False
     return Uploader(sweep, _spawn([sweep], sweep.path / "uploader.log"))
 
 
@@ -67,7 +70,7 @@ def sync_in_background(folders: Sequence[RunDir | SweepDir], log: Path) -> None:
 def bury(folders: Sequence[RunDir | SweepDir]) -> None:
     """Write the true status into the summaries of those that were killed and that nobody looked at since."""
     for folder in folders:
-        if folder.summary().get("status") == "running":
+        if folder.summary().status == "running":
             folder.status()
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dlrun.storage.rundir import RunDir
+from dlrun.storage.summary import Summary, SweepSummary
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.mlflow.uri import has_server, redacted, store_uri
 
@@ -21,22 +22,21 @@ LOCK = ".uploader.lock"
 
 def ended(folder: RunDir | SweepDir) -> bool:
     """Return whether nothing more is to come: the status is final, or nobody works in the folder."""
-    return folder.summary().get("status") in FINAL or not folder.alive()
+    summary = folder.summary()
+    return bool(summary and summary.status in FINAL) or not folder.alive()
 
 
-def stamp(run: RunDir, summary: dict[str, Any]) -> str:
+def stamp(run: RunDir, summary: Summary) -> str:
     """Return what a store was given, as text: it differs once there is more to send, or another store."""
-    said = [summary.get(key) for key in ("status", "metrics", "last", "test_reads", "best_step")]
     size = run.journal.stat().st_size if run.journal.exists() else 0
-    return _digest([said, size], run)
+    return _digest([summary.to_send(), size], run)
 
 
-def stamp_of_sweep(sweep: SweepDir, summary: dict[str, Any]) -> str:
+def stamp_of_sweep(sweep: SweepDir, summary: SweepSummary) -> str:
     """Return what a store was given of the sweep itself; its jobs have stamps of their own."""
-    said = [summary.get(key) for key in ("status", "selected", "test_reads")]
     files = [sweep.manifest, *sorted(file for file in sweep.report.rglob("*") if file.is_file())]
     sizes = [[str(file.relative_to(sweep.path)), file.stat().st_size] for file in files if file.exists()]
-    return _digest([said, sizes], sweep)
+    return _digest([summary.to_send(), sizes], sweep)
 
 
 def _digest(said: list[Any], folder: RunDir | SweepDir) -> str:
@@ -46,8 +46,7 @@ def _digest(said: list[Any], folder: RunDir | SweepDir) -> str:
 
 def link(folder: RunDir | SweepDir) -> str:
     """Return where a person finds the run or sweep in MLflow: an address, or the command that opens it."""
-    address = folder.summary().get("mlflow_url")
-    return str(address) if address else f"dlrun ui {folder.id}"
+    return folder.summary().mlflow_url or f"dlrun ui {folder.id}"
 
 
 def page(uri: str, view: str) -> str | None:

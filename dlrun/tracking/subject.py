@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from dlrun.storage import manifest
+from dlrun.storage.files import write_atomically
+from dlrun.storage.lookup import sweep_of
 from dlrun.storage.manifest import Job
-from dlrun.storage.rundir import REUSED, RunDir, write_atomically
-from dlrun.storage.sweepdir import SweepDir, sweep_of
+from dlrun.storage.rundir import REUSED, RunDir
+from dlrun.storage.summary import Reused, Uploaded
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.describe import shorten
 from dlrun.tracking.state import stamp
 
@@ -38,24 +41,25 @@ class Subject:
         """Return whether the run was trained for another sweep."""
         return self.home != self.run.path
 
-    def noted(self) -> dict[str, Any]:
-        """Return what the folder says about MLflow, among other things."""
-        if not self.reused:
-            return self.run.summary()
-        said: dict[str, Any] = json.loads((self.home / REUSED).read_text())
-        return said
+    def noted(self) -> Uploaded:
+        """What the folder says about MLflow."""
+        return Reused(json.loads((self.home / REUSED).read_text())) if self.reused else self.run.summary()
 
-    def note(self, **values: Any) -> None:
-        """Note in the folder what MLflow has."""
+    @contextmanager
+    def edit(self) -> Iterator[Uploaded]:
+        """Change what the folder says about MLflow."""
         if self.reused:
-            write_atomically(self.home / REUSED, json.dumps(self.noted() | values).encode())
+            note = self.noted()
+            yield note
+            write_atomically(self.home / REUSED, json.dumps(note.to_dict()).encode())
         else:
-            self.run.update(**values)
+            with self.run.edit_summary() as summary:
+                yield summary
 
     def pending(self) -> bool:
         """Return whether MLflow lacks something of it."""
         noted = self.noted()
-        return not noted.get("uploaded") or noted.get("uploaded_stamp") != stamp(self.run, self.run.summary())
+        return not noted.uploaded or noted.uploaded_stamp != stamp(self.run, self.run.summary())
 
 
 def alone(run: RunDir) -> Subject:
@@ -74,9 +78,9 @@ def of_job(sweep: SweepDir, job: Job) -> Subject:
     """Return how a job of a sweep appears: under its parent, its overrides as its name."""
     own, run = sweep.job(job.n), sweep.run(job.n)
     tags = {"dlrun.sweeps": sweep.id, "dlrun.group": job.label}
-    parent = sweep.summary().get("mlflow_run_id")
+    parent = sweep.summary().mlflow_run_id
     if parent:
-        tags["mlflow.parentRunId"] = str(parent)
+        tags["mlflow.parentRunId"] = parent
     if run != own:
         tags["dlrun.reused_from"] = run.id
     return Subject(run, own.id, own.path, name(job), tags)

@@ -9,10 +9,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from dlrun.storage.manifest import Manifest
 from dlrun.storage.results import Result
+from dlrun.storage.summary import Summary, SweepSummary
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal.format import number
 from dlrun.tracking import describe
@@ -38,9 +38,9 @@ def tags(sweep: SweepDir, what: Manifest, results: Sequence[Result]) -> dict[str
     """Return what the sweep is and how it stands."""
     summary, config = sweep.summary(), what.jobs[0].config if what.jobs else {}
     # where it ran is said by its jobs; the sweep's own words win
-    first = next((result.summary for result in results if result.summary and not result.reused), {})
-    said = {name: first.get(name) for name in ("git", "versions", "hostname", "device")} | summary
-    said |= {"command": what.command, "test_reads": test_reads(summary, results), "status": sweep.status()}
+    first = next((result.summary for result in results if result.summary and not result.reused), Summary())
+    said = Summary(first.to_dict())
+    said.command, said.test_reads, said.status = what.command, test_reads(summary, results), sweep.status()
     found = describe.source(said, config) | {
         "dlrun.id": sweep.id,
         "dlrun.kind": "sweep",
@@ -51,7 +51,7 @@ def tags(sweep: SweepDir, what: Manifest, results: Sequence[Result]) -> dict[str
         "dlrun.monitor": what.monitor,
         "dlrun.test": what.test,
         "dlrun.definition": what.definition,
-        "dlrun.selected": text((summary.get("selected") or {}).get("label", "")),
+        "dlrun.selected": text((summary.selected or {}).get("label", "")),
         "dlrun.study": text((what.study or {}).get("_target_", "")),
     }
     return {name: shorten(value, TAG) for name, value in found.items() if value}
@@ -63,10 +63,10 @@ def status(sweep: SweepDir, results: Sequence[Result]) -> str:
     return "failed" if own == "finished" and any(result.status == "failed" for result in results) else own
 
 
-def test_reads(summary: dict[str, Any], results: Sequence[Result]) -> int:
+def test_reads(summary: SweepSummary, results: Sequence[Result]) -> int:
     """Return how often the jobs of the sweep have read the test split; reused runs read it for others."""
-    reads = sum(int(result.summary.get("test_reads") or 0) for result in results if not result.reused)
-    return max(reads, int(summary.get("test_reads") or 0))
+    reads = sum(result.summary.test_reads for result in results if not result.reused)
+    return max(reads, summary.test_reads)
 
 
 def counted(results: Sequence[Result]) -> str:
@@ -86,8 +86,8 @@ def note(sweep: SweepDir, what: Manifest, results: Sequence[Result]) -> str:
     return "\n\n".join([parts[0], shorten(body[0], spare), parts[-1]])
 
 
-def _headline(what: Manifest, summary: dict[str, Any], results: Sequence[Result]) -> str:
-    chosen = summary.get("selected") or {}
+def _headline(what: Manifest, summary: SweepSummary, results: Sequence[Result]) -> str:
+    chosen = summary.selected or {}
     line = f"**{what.name}**: {len(what.jobs)} jobs, {counted(results) or 'none begun'}"
     if chosen:
         value = chosen.get("mean")

@@ -79,7 +79,7 @@ class SweepUpload:
     def _open(self) -> MlflowRun:
         tracking = self._what.jobs[0].config.get("tracking") if self._what.jobs else None
         found = results(self.sweep, self._what)
-        new = not attempted(self.sweep.path) and not self.sweep.summary().get("mlflow_run_id")
+        new = not attempted(self.sweep.path) and not self.sweep.summary().mlflow_run_id
         note_attempt(self.sweep.path)
         remote = self._connection.open_run(
             str((tracking or {}).get("experiment", "dlrun")),
@@ -90,7 +90,8 @@ class SweepUpload:
             new=new,
         )
         # at once: the jobs name their parent
-        self.sweep.update(mlflow_run_id=remote.run_id)
+        with self.sweep.edit_summary() as summary:
+            summary.mlflow_run_id = remote.run_id
         return remote
 
     def _advance(self, *, again: bool) -> None:
@@ -170,7 +171,9 @@ class SweepUpload:
             raise RuntimeError(f"{len(self._failed)} of {len(self._what.jobs)} jobs could not be sent")
         experiment, what = self._parent.experiment_id, self._what
         charts = pages.of_sweep(experiment, self.sweep.id, monitor=what.monitor, higher_is_better=what.higher_is_better)
-        self.sweep.update(uploaded=True, uploaded_stamp=sent, mlflow_url=page(self._connection.uri, charts))
+        with self.sweep.edit_summary() as summary:
+            summary.uploaded, summary.uploaded_stamp = True, sent
+            summary.mlflow_url = page(self._connection.uri, charts)
 
 
 def _mtime(file: Path) -> int:

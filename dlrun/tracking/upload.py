@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from dlrun.storage.summary import Summary
 from dlrun.tracking import describe
 from dlrun.tracking.journal_reader import Point, Portion, Reader
 from dlrun.tracking.mlflow import pages
@@ -78,12 +79,10 @@ class Upload:
             self._send_model(status)
             self.remote.close(status if status in FINAL else "killed", self.journal.last or _now())
         remote = self.remote
-        self.subject.note(
-            uploaded=True,
-            uploaded_stamp=sent,
-            mlflow_run_id=remote.run_id,
-            mlflow_url=page(self.connection.uri, pages.of_run(remote.experiment_id, remote.run_id)),
-        )
+        with self.subject.edit() as noted:
+            noted.uploaded, noted.uploaded_stamp = True, sent
+            noted.mlflow_run_id = remote.run_id
+            noted.mlflow_url = page(self.connection.uri, pages.of_run(remote.experiment_id, remote.run_id))
 
     def close(self) -> None:
         """Stop what runs beside the sending."""
@@ -101,13 +100,13 @@ class Upload:
         return self.connection.open_run(
             self._experiment,
             tags=self._tags(summary) | noted(text) | {"mlflow.runName": name},
-            start=self.journal.first or round(summary.get("started", time.time()) * 1000),
+            start=self.journal.first or round((summary.started or time.time()) * 1000),
             new=new,
         )
 
     def _new(self) -> bool:
         """Return whether nobody can have made the run in MLflow."""
-        return not attempted(self.subject.home) and not self.subject.noted().get("mlflow_run_id")
+        return not attempted(self.subject.home) and not self.subject.noted().mlflow_run_id
 
     @property
     def _experiment(self) -> str:
@@ -122,7 +121,7 @@ class Upload:
             return self.connection.together()
         return nullcontext()
 
-    def _tags(self, summary: dict[str, Any]) -> dict[str, str]:
+    def _tags(self, summary: Summary) -> dict[str, str]:
         tags = describe.tags(self.run, self.config, summary)
         return tags | {"dlrun.id": self.subject.id} | dict(self.subject.tags)
 
@@ -132,7 +131,7 @@ class Upload:
                 self.remote.send_text(name, text)
             yield portion
 
-    def _send_rest(self, summary: dict[str, Any]) -> None:
+    def _send_rest(self, summary: Summary) -> None:
         """Send the last points together with all that is known at the end."""
         last = Portion(end=self.remote.progress)  # which opens the run, and the journal where it was sent up to
         for portion in self._portions():
@@ -148,10 +147,10 @@ class Upload:
         points = last.points + self.remote.lacking(self._finals(summary))
         self.remote.send(points, params=self._params, tags=tags, end=last.end)
 
-    def _finals(self, summary: dict[str, Any]) -> list[Point]:
+    def _finals(self, summary: Summary) -> list[Point]:
         """Return the summary's metrics that have no curve, as points at the selected step."""
-        curves = [name for name in summary.get("metrics") or {} if self.journal.has(name)]
-        step = int(summary.get("best_step") or summary.get("steps") or 0)
+        curves = [name for name in summary.metrics if self.journal.has(name)]
+        step = summary.best_step or summary.steps or 0
         time = self.journal.last or _now()
         return [Point(name, value, time, step) for name, value in describe.finals(summary, curves).items()]
 

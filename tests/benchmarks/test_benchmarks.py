@@ -14,6 +14,7 @@ from benchmarks.alternation import added, alternate, ratios, spread
 from benchmarks.report import Figure, Section
 from dlrun.models.mlp import MLP
 from dlrun.storage.rundir import RunDir
+from tests.summaries import summarise
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -115,7 +116,7 @@ def summaries(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[dict[str,
 
     def train(here: Path, *overrides: str) -> RunDir:
         run = RunDir(tmp_path)
-        run.update(**(left.pop(0) if "trainer.fast=true" not in overrides else {}))
+        summarise(run, **(left.pop(0) if "trainer.fast=true" not in overrides else {}))
         return run
 
     monkeypatch.setattr(commands, "train", train)

@@ -22,6 +22,7 @@ from benchmarks.report import Figure, Section
 from dlrun.engine.loop import Trained
 from dlrun.engine.steppers import Eager
 from dlrun.storage.rundir import RunDir
+from tests.summaries import summarise
 
 pytestmark = pytest.mark.usefixtures("here")
 IMAGES = torch.randn(200, 1, 28, 28), torch.arange(200) % 10
@@ -182,7 +183,7 @@ def test_whole_processes_are_compared_with_a_bare_one() -> None:
 def test_runs_on_a_gpu_are_timed_by_their_own_clocks(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
     def summary(folder: Path, seconds: float) -> RunDir:
         folder.mkdir(parents=True)
-        RunDir(folder).update(train_seconds=seconds, metrics={"test/error": 0.011})
+        summarise(RunDir(folder), train_seconds=seconds, metrics={"test/error": 0.011})
         return RunDir(folder)
 
     def call(command: list[str], here: Path) -> None:

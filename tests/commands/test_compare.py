@@ -13,6 +13,7 @@ from dlrun.analysis.statistics import confidence_interval
 from dlrun.storage.sweepdir import SweepDir
 from tests.conftest import Called
 from tests.made_sweeps import group_of, made_sweep
+from tests.summaries import summarise
 
 Call = Callable[..., Called]
 SEEDS = [0, 1, 2, 3, 4]
@@ -73,7 +74,7 @@ def test_a_sweep_stands_for_its_selected_group(sweep: SweepDir, here: Path, call
     assert undecided.code == 2
     assert "none was selected" in undecided.err
     assert "aaaa:optimizer.lr=0.1" in undecided.err
-    sweep.update(selected={"group": group_of(optimizer__lr=0.01)})
+    summarise(sweep, selected={"group": group_of(optimizer__lr=0.01)})
     done = call("compare", "aaaa", "aaaa:lr=0.1")
     assert "`aaaa:lr=0.1` is worse than `aaaa:optimizer.lr=0.01`" in done.out
 
@@ -99,7 +100,7 @@ def test_other_data_is_refused(sweep: SweepDir, here: Path, call: Call, change: 
     other = swept(here, "bbbb", **({} if change == "fingerprint" else {"dataset.validation_size": [50]}))
     for n in range(15):
         run = other.job(n)
-        run.update(data={**run.summary()["data"], "fingerprint": "other", "validation": 50})
+        summarise(run, data={**run.summary().data, "fingerprint": "other", "validation": 50})
     done = call("compare", "aaaa:lr=0.1", "bbbb:lr=0.1")
     assert done.code == 2
     assert "different data or splits" in done.err

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dlrun.storage.rundir import RunDir, all_runs
+from dlrun.storage.lookup import all_runs
+from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
 
 Call = Callable[..., Called]

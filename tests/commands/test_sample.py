@@ -13,7 +13,8 @@ import pytest
 
 from dlrun.runs.samples import Samples
 from dlrun.storage import journal
-from dlrun.storage.rundir import RunDir, all_runs
+from dlrun.storage.lookup import all_runs
+from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
 
 Call = Callable[..., Called]
@@ -111,7 +112,7 @@ def test_a_model_of_counts_writes_too(here: Path, call: Call) -> None:
     counted = ("model=ngram", "optimizer=counting", "trainer.batch_size=null", "trainer.steps=1")
     run, _ = train(call, *counted, "trainer.figures=false")
     assert "The cat sat on the" in call("sample", run.id, "--prompt", "The", "--temperature", "0", "--tokens", "30").out
-    assert run.summary()["cost"] == {}, "what counting computes is not known"
+    assert run.summary().cost == {}, "what counting computes is not known"
 
 
 def test_the_head_speaks_of_tokens_and_of_the_first_loss(here: Path, call: Call) -> None:
@@ -127,12 +128,12 @@ def test_the_head_speaks_of_tokens_and_of_the_first_loss(here: Path, call: Call)
         assert words in done.out
     assert "The loss begins" not in done.err
     curves = journal.curves(run.journal)
-    flop = run.summary()["flop_per_step"]
+    flop = run.summary().flop_per_step
     assert curves["cost/flop"][4] == (5, 5 * flop)
     samples_per_second, tokens = (curves[f"throughput/{of}_per_second"] for of in ("samples", "tokens"))
     assert [v for _, v in tokens] == pytest.approx([16 * v for _, v in samples_per_second])
     assert all(share > 0 for _, share in curves["cost/mfu"])
-    cost, seconds = run.summary()["cost"], run.summary()["train_seconds"]
+    cost, seconds = run.summary().cost, run.summary().train_seconds
     assert cost["flop"] == 24 * flop
     first = curves["cost/mfu"][0][1] / (samples_per_second[0][1] / 8 * flop)
     assert cost["mfu"] == pytest.approx(first * cost["flop"] / seconds, rel=0.01 + 0.001 / seconds)
@@ -175,7 +176,7 @@ def test_samples_are_kept_and_change_no_number(here: Path, call: Call, monkeypat
     plain, quiet = train(call, *often, "trainer.figures=false")
     assert not samples(plain)
     assert "written at" not in quiet.out
-    assert plain.summary()["metrics"] == run.summary()["metrics"]
+    assert plain.summary().metrics == run.summary().metrics
     Path("text.txt").write_text(TEXT, encoding="utf-8")
     write = Samples.write
 

@@ -16,10 +16,12 @@ import pytest
 
 from dlrun.commands import ui
 from dlrun.errors import RunError, UserError
+from dlrun.storage.files import wait_until
 from dlrun.storage.manifest import Job, Manifest
-from dlrun.storage.rundir import RunDir, wait_until
+from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking import store_uri, uploader
+from tests.summaries import summarise
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -43,7 +45,7 @@ def test_the_page_of_a_run_is_served_until_ctrl_c(outputs: Path) -> None:
     run = RunDir(outputs / "runs" / "d" / "1-toy-aaaa")
     (run.path / ".hydra").mkdir(parents=True)
     run.config.write_text("name: toy")
-    run.update(status="finished")
+    summarise(run, status="finished")
     assert uploader.send(run, patience=0)
     # tests that run in the background of a shell have inherited that Ctrl-C is ignored
     code = (
@@ -91,10 +93,10 @@ def test_a_sweep_opens_as_the_charts_of_its_jobs(outputs: Path) -> None:
     sweep = SweepDir(outputs / "sweeps" / "d" / "1-toy-ffff")
     (sweep.job(0).path / ".hydra").mkdir(parents=True)
     sweep.job(0).config.write_text("name: toy")
-    sweep.job(0).update(status="finished", metrics={"val/error": 0.1})
+    summarise(sweep.job(0), status="finished", metrics={"val/error": 0.1})
     jobs = (Job(0, ("seed=0",), {"name": "toy", "seed": 0}, "0", "g"),)
     Manifest("toy", "d", {}, "dlrun train -m", 0.0, "val/error", False, "every", jobs=jobs).write(sweep)
-    sweep.update(status="finished")
+    summarise(sweep, status="finished")
     assert uploader.send_sweep(sweep, patience=0)
 
     place, _, query = ui._view(sweep, store_uri(sweep)).partition("?")
@@ -105,7 +107,7 @@ def test_a_sweep_opens_as_the_charts_of_its_jobs(outputs: Path) -> None:
 
     experiment = place.split("/")[1]
     found = MlflowClient(store_uri(sweep)).search_runs([experiment], asked["searchFilter"])
-    assert [run.info.run_id for run in found] == [sweep.job(0).summary()["mlflow_run_id"]]
+    assert [run.info.run_id for run in found] == [sweep.job(0).summary().mlflow_run_id]
 
 
 @pytest.mark.parametrize("port", [6000, 6666, 5060, 0, 70000])

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlrun.storage.rundir import RunDir, all_runs
+from dlrun.storage.lookup import all_runs
+from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
 from tests.facts import refuses
 

@@ -15,7 +15,7 @@ from benchmarks.gpt import Recipe
 from dlrun.config import compose
 from dlrun.models.gpt_sizes import choose_size
 from dlrun.schedules.curves import cosine
-from dlrun.storage.rundir import all_runs
+from dlrun.storage.lookup import all_runs
 from dlrun.sweeps.scale import scaled
 from hydra_plugins.dlrun_sweeper.grid import beside
 from tests.conftest import Called
@@ -69,7 +69,7 @@ def test_the_numbers_are_nanogpts(name: str, sizes: tuple[int, ...], batch: int,
 def test_an_experiment_trains(overrides: list[str], call: Call) -> None:
     done = call("train", overrides[0], *TWIN, *overrides[1:], *QUICK)
     assert done.code == 0, done.err
-    metrics: dict[str, Any] = all_runs()[-1].summary()["metrics"]
+    metrics: dict[str, Any] = all_runs()[-1].summary().metrics
     assert {"val/perplexity", "val/bits_per_byte", "test/perplexity"} <= metrics.keys()
 
 

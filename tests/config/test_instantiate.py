@@ -152,7 +152,7 @@ def test_of_dlrun_only_the_parts_can_be_named() -> None:
 
 def test_nothing_that_acts_on_runs_becomes_allowed_by_trust() -> None:
     for path in (
-        "dlrun.storage.rundir.find",
+        "dlrun.storage.lookup.find",
         "dlrun.storage.rundir.RunDir.update",
         "dlrun.config.instantiate.make",
         "dlrun.config.allowlist.resolve",

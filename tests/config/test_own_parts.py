@@ -14,7 +14,8 @@ import torch
 import dlrun as package
 from dlrun.config import paths
 from dlrun.storage.journal import curves
-from dlrun.storage.rundir import RunDir, all_runs
+from dlrun.storage.lookup import all_runs
+from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
 
 GUIDE = Path(__file__).parents[2] / "docs" / "own_parts.md"
@@ -68,8 +69,8 @@ def test_own_parts_are_trained_tested_and_predicted_with(lab: Path, call: Call) 
         assert word in done.out
     run = newest()
     summary = run.summary()
-    assert summary["name"] == "rings"
-    assert summary["metrics"]["test/error"] < 0.05
+    assert summary.name == "rings"
+    assert summary.metrics["test/error"] < 0.05
     rates = [rate for _, rate in curves(run.journal)["lr"]]
     assert max(rates) == pytest.approx(0.003)
     assert rates[-1] == pytest.approx(0.003 * (20 / 100) ** 0.5)
@@ -98,7 +99,7 @@ def test_weights_are_chosen_by_an_own_metric_in_its_direction(
     done = call("train", "+experiment=rings", "evaluation.monitor=val/confidence", "trainer.epochs=6", *QUICK)
     assert done.code == 0, done.err
     curve = dict(curves(newest().journal)["val/confidence"])
-    assert newest().summary()["best_step"] == choose(curve, key=lambda step: curve[step])
+    assert newest().summary().best_step == choose(curve, key=lambda step: curve[step])
 
 
 @pytest.mark.parametrize(
@@ -116,8 +117,8 @@ def test_own_parts_resume_to_the_same_bits(changes: tuple[str, ...], lab: Path, 
     a, b = (torch.load(run.last, weights_only=True) for run in (through, stopped))
     assert a["model"].keys() == b["model"].keys()
     assert all(torch.equal(a["model"][name], b["model"][name]) for name in a["model"])
-    assert through.summary()["metrics"] == stopped.summary()["metrics"]
-    assert through.summary()["identity"] == stopped.summary()["identity"]
+    assert through.summary().metrics == stopped.summary().metrics
+    assert through.summary().identity == stopped.summary().identity
 
 
 def test_a_streamed_data_set_is_learned_tested_and_predicted_with(lab: Path, call: Call) -> None:
@@ -126,7 +127,7 @@ def test_a_streamed_data_set_is_learned_tested_and_predicted_with(lab: Path, cal
     done = call("train", "+experiment=rings", "dataset=stripes", "model=mlp", "trainer.epochs=5", *QUICK)
     assert done.code == 0, done.err
     run = newest()
-    assert run.summary()["metrics"]["test/error"] < 0.1
+    assert run.summary().metrics["test/error"] < 0.1
     assert call("test", run.id, "--batch-size", "7").code == 0
     wave = np.sin(np.arange(8.0))
     np.save(lab / "images.npy", np.stack([np.tile(wave, (8, 1)).T, np.tile(wave, (8, 1))])[:, None])
@@ -138,7 +139,7 @@ def test_a_text_is_learned(lab: Path, call: Call) -> None:
     small = ("model=lstm", "model.width=16", "trainer.steps=60", "optimizer.lr=0.03")
     done = call("train", "dataset=sums", *small, *QUICK)
     assert done.code == 0, done.err
-    metrics = newest().summary()["metrics"]
+    metrics = newest().summary().metrics
     assert 1 < metrics["test/perplexity"] < 8  # of 13 characters
     assert metrics["test/bits_per_byte"] == pytest.approx(math.log2(metrics["test/perplexity"]))
 

@@ -12,8 +12,8 @@ import yaml
 import dlrun
 from dlrun.config import trust
 from dlrun.errors import ConfigError
-from dlrun.storage.rundir import RunDir, all_runs
-from dlrun.storage.sweepdir import all_sweeps
+from dlrun.storage.lookup import all_runs, all_sweeps
+from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
 
 Call = Callable[..., Called]

@@ -403,11 +403,11 @@ def test_a_run_says_whether_it_was_compiled(
     call: Callable[..., Called], interpreted: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dlrun.runs.reload import rebuild
-    from dlrun.storage.rundir import all_runs
+    from dlrun.storage.lookup import all_runs
 
     argv = ("train", "trainer.steps=12", "tracking.enabled=false", "trainer.figures=false")
     assert call(*argv).code == 0
-    left = all_runs()[-1].summary()["execution"]
+    left = all_runs()[-1].summary().execution
     assert not left["compile"]
     assert "would take about" in left["why"]
     done = call(*argv, "trainer.compile=true")
@@ -416,7 +416,7 @@ def test_a_run_says_whether_it_was_compiled(
     assert "compiled (trainer.compile=true)" in done.out
     # what was decided holds for the rest of the run
     monkeypatch.setattr(compile_policy, "COMPILING", 0.0)
-    run = next(r for r in all_runs() if not r.summary()["execution"]["compile"])
+    run = next(r for r in all_runs() if not r.summary().execution["compile"])
     assert not rebuild(run).training.compile
     assert call("check", "trainer.compile=perhaps").code == 2
 

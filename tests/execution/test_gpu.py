@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from dlrun.storage.rundir import all_runs
+from dlrun.storage.lookup import all_runs
 from tests.conftest import Called
 
 Call = Callable[..., Called]
@@ -27,14 +27,14 @@ def test_a_run_on_the_gpu_is_the_run_on_the_cpu(experiment: str, call: Call) -> 
         done = call("train", f"+experiment={experiment}", f"trainer.device={device}", "trainer.precision=fp32", *QUICK)
         assert done.code == 0, done.err
     cpu, gpu = (run.summary() for run in all_runs())
-    assert (cpu["device"], gpu["device"]) == ("cpu", "cuda")
-    assert gpu["metrics"]["test/loss"] == pytest.approx(cpu["metrics"]["test/loss"], rel=0.2)
+    assert (cpu.device, gpu.device) == ("cpu", "cuda")
+    assert gpu.metrics["test/loss"] == pytest.approx(cpu.metrics["test/loss"], rel=0.2)
 
 
 @pytest.mark.parametrize("precision", ["tf32", "bf16"])
 def test_lower_precisions_learn(precision: str, call: Call) -> None:
     assert call("train", "+experiment=digits", f"trainer.precision={precision}", *QUICK).code == 0
-    assert all_runs()[-1].summary()["metrics"]["test/error"] < 0.06
+    assert all_runs()[-1].summary().metrics["test/error"] < 0.06
 
 
 def test_a_killed_run_resumes_bit_equal(call: Call) -> None:
@@ -49,7 +49,7 @@ def test_a_captured_run_is_the_run_and_resumes_bit_equal(optimizer: str, call: C
         done = call("train", *argv, f"trainer.compile={compiled}", *QUICK)
         assert done.code == 0, done.err
         assert "one by one" not in done.err
-    graphs, steps = (run.summary()["metrics"] for run in all_runs())
+    graphs, steps = (run.summary().metrics for run in all_runs())
     assert graphs["train/loss"] == pytest.approx(steps["train/loss"], rel=0.05)
     done = call("verify-resume", *argv, "trainer.compile=true")
     assert done.code == 0, done.out
@@ -60,10 +60,10 @@ def test_a_captured_sweep_is_the_runs(call: Call) -> None:
     done = call("train", "-m", *argv, "seed=0,1,2", "hydra/launcher=batched")
     assert done.code == 0, done.err
     assert "one by one" not in done.err
-    together = {run.summary()["seed"]: run.summary()["metrics"]["val/loss"] for run in all_runs()}
+    together = {run.summary().seed: run.summary().metrics["val/loss"] for run in all_runs()}
     for seed in range(3):
         assert call("train", *argv, f"seed={seed}").code == 0
-        assert all_runs()[-1].summary()["metrics"]["val/loss"] == pytest.approx(together[seed], rel=0.05)
+        assert all_runs()[-1].summary().metrics["val/loss"] == pytest.approx(together[seed], rel=0.05)
 
 
 def test_a_recorded_validation_finds_what_the_plain_one_does(call: Call) -> None:
@@ -71,7 +71,7 @@ def test_a_recorded_validation_finds_what_the_plain_one_does(call: Call) -> None
     done = call("train", *argv, "trainer.compile=true")
     assert "by calls" not in done.err
     assert call("train", *argv, "trainer.compile=false").code == 0
-    recorded, plain = (run.summary()["metrics"]["val/loss"] for run in all_runs())
+    recorded, plain = (run.summary().metrics["val/loss"] for run in all_runs())
     assert recorded == pytest.approx(plain, rel=0.05)
 
 

@@ -22,6 +22,7 @@ from dlrun.optimizers.sgd import SGD
 from dlrun.optimizers.torch_optimizer import adapt
 from dlrun.types import Batch, Optimizer
 from tests.conftest import Called
+from tests.summaries import summarise
 
 CPU = torch.device("cpu")
 SGD_01 = Descent(SGD(lr=0.1))
@@ -139,7 +140,7 @@ class Net(nn.Module):
 def test_a_run_says_what_was_chosen(
     flat: str, given: str, found: str, call: Callable[..., Called], here: Any, request: pytest.FixtureRequest
 ) -> None:
-    from dlrun.storage.rundir import all_runs
+    from dlrun.storage.lookup import all_runs
 
     module = f"net{abs(hash((flat, given)))}"
     (here / f"{module}.py").write_text(USER.format(flat))
@@ -150,10 +151,10 @@ def test_a_run_says_what_was_chosen(
     assert done.code == 0, done.err
     assert ("channels last" in done.out + done.err) == (found == "channels_last")
     run = all_runs()[-1]
-    assert run.summary()["execution"]["memory_format"] == found
+    assert run.summary().execution["memory_format"] == found
     # a run that is gone on with computes as it did, whatever is found best by then
     if found == "channels_last":
         from dlrun.runs.reload import rebuild
 
-        run.update(execution={"device": "cpu", "memory_format": "contiguous"})
+        summarise(run, execution={"device": "cpu", "memory_format": "contiguous"})
         assert rebuild(run).execution.memory_format == "contiguous"

@@ -15,7 +15,8 @@ from dlrun.engine.plan import Plan
 from dlrun.engine.state import State
 from dlrun.execution import profiler
 from dlrun.execution.profiler import OUTSIDE, STEPS, Operator, Profile, watched, window
-from dlrun.storage.rundir import RunDir, all_runs
+from dlrun.storage.lookup import all_runs
+from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
 
 QUIET = ("tracking.enabled=false", "trainer.figures=false", "trainer.threads=1")
@@ -141,7 +142,7 @@ def test_a_profiled_run_is_the_same_run(call: Call, monkeypatch: pytest.MonkeyPa
         assert done.code == 0, done
         runs.append(all_runs()[-1].path)
     one, two = (RunDir(path).summary() for path in runs)
-    assert one["metrics"] == two["metrics"] and one["identity"] == two["identity"]
+    assert one.metrics == two.metrics and one.identity == two.identity
     assert {f.name for f in (runs[0] / "profile").iterdir()} == {"trace.json.gz", "steps.txt", "steps.png"}
     assert not (runs[1] / "profile").exists()
     assert "where a step goes" in (runs[0] / "train.log").read_text()

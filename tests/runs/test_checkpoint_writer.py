@@ -18,7 +18,8 @@ from dlrun.runs import checkpoint_writer
 from dlrun.runs.checkpoint_writer import Saver, on_host
 from dlrun.storage import checkpoint
 from dlrun.storage.journal import Journal, read
-from dlrun.storage.rundir import RunDir, all_runs
+from dlrun.storage.lookup import all_runs
+from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
 
 Call = Callable[..., Called]
@@ -201,7 +202,7 @@ def test_a_run_that_fails_leaves_its_last_checkpoint_whole(call: Call, monkeypat
     done = call("train", "trainer.steps=40", "trainer.checkpoint_every=1", "optimizer=sgd", "optimizer.lr=1e30", *QUICK)
     assert done.code == 1
     run = all_runs()[0]
-    assert run.summary()["status"] == "failed"
+    assert run.summary().status == "failed"
     assert not run.last.exists() or checkpoint.load(run.last)["state"]["step"] >= 1
     assert not list(run.last.parent.glob(".*")) if run.last.parent.exists() else True
     assert not [t for t in threading.enumerate() if t.name == "checkpoint"]

@@ -15,11 +15,14 @@ import pytest
 from omegaconf import OmegaConf
 
 from dlrun.commands.verify_resume import differences
+from dlrun.storage.files import wait_until
 from dlrun.storage.journal import curves, read
-from dlrun.storage.rundir import RunDir, all_runs, wait_until
+from dlrun.storage.lookup import all_runs
+from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
 from tests.processes import Process
 from tests.processes import run as run_process
+from tests.summaries import summarise
 
 FORKED = SimpleNamespace(Popen=Process, run=run_process)
 """What `verify-resume` starts its runs with here, in place of `subprocess`."""
@@ -82,8 +85,8 @@ def test_a_signal_saves_at_the_next_step_and_resumes_bit_equal(
     assert process.wait() == code
     assert run.status() == status
     assert run.last.exists()
-    assert ("val/loss" in run.summary().get("metrics", {})) == (status == "pruned")
-    assert run.summary()["test_reads"] == 0
+    assert ("val/loss" in run.summary().metrics) == (status == "pruned")
+    assert run.summary().test_reads == 0
     assert call("resume", run.id).code == 0
     assert list(differences(whole, run)) == []
 
@@ -97,7 +100,7 @@ def test_a_longer_run_is_the_run_that_was_longer_from_the_start(call: Call) -> N
     done = call("resume", short.id, "trainer.epochs=4")
     assert done.code == 0, done.err
     assert list(differences(short, long)) == []
-    assert short.summary()["test_reads"] == 2
+    assert short.summary().test_reads == 2
     assert OmegaConf.load(short.config).trainer.epochs == 4
 
 
@@ -114,17 +117,17 @@ def test_a_run_that_began_with_given_weights_resumes_with_them(call: Call) -> No
     # as it is before the first checkpoint
     shutil.rmtree(broken.last.parent)
     broken.journal.write_text("")
-    broken.update(status="killed")
+    summarise(broken, status="killed")
     assert call("resume", broken.id).code == 0
     assert list(differences(whole, broken)) == []
-    assert broken.summary()["identity"] == whole.summary()["identity"]
+    assert broken.summary().identity == whole.summary().identity
     # made longer, it is the run that was longer from the start, wherever its weights are by then
     call("train", f"init_from={base.best}", "trainer.steps=9", "trainer.evaluate_every=3", *MOONS)
-    longer = next(run for run in all_runs() if run.summary()["steps"] == 9)
+    longer = next(run for run in all_runs() if run.summary().steps == 9)
     shutil.rmtree(base.path)
     assert call("resume", broken.id, "trainer.steps=9").code == 0
     assert list(differences(longer, broken)) == []
-    assert longer.summary()["identity"] == broken.summary()["identity"] != whole.summary()["identity"]
+    assert longer.summary().identity == broken.summary().identity != whole.summary().identity
 
 
 def test_other_weights_to_start_from_are_another_identity(here: Path, call: Call) -> None:
@@ -134,7 +137,7 @@ def test_other_weights_to_start_from_are_another_identity(here: Path, call: Call
     for source in (first.best, second.best, first.best):
         shutil.copy(source, here / "weights.pt")
         call("train", "init_from=weights.pt", "trainer.steps=1", *MOONS)
-    a, b, again = (run.summary()["identity"] for run in all_runs()[2:])
+    a, b, again = (run.summary().identity for run in all_runs()[2:])
     assert a == again != b
 
 
@@ -151,7 +154,7 @@ def test_a_change_is_written_down_when_training_begins_and_not_before(
         with pytest.raises(ZeroDivisionError):
             call("resume", run.id, "trainer.epochs=3")
     assert run.config.read_bytes() == before
-    with run.held():
+    with run.hold():
         assert call("resume", run.id, "trainer.epochs=3").code == 2
     assert run.config.read_bytes() == before
     assert call("resume", run.id, "trainer.epochs=3").code == 0
@@ -163,15 +166,15 @@ def test_a_new_length_rules_whatever_ruled_before(call: Call) -> None:
     (run,) = all_runs()
     done = call("resume", run.id, "trainer.epochs=2")
     assert "trainer.steps=3 no longer holds: trainer.epochs does" in done.out
-    epoch = -(-run.summary()["data"]["train"] // 64)
-    assert run.summary()["steps"] == 2 * epoch
+    epoch = -(-run.summary().data["train"] // 64)
+    assert run.summary().steps == 2 * epoch
     done = call("resume", run.id, "trainer.minutes=0.005")
-    minutes = run.summary()["steps"]
+    minutes = run.summary().steps
     assert minutes >= 2 * epoch
     assert "is finished" in call("resume", run.id, "trainer.minutes=0.005").out
     done = call("resume", run.id, f"trainer.steps={minutes + 7}")
     assert "trainer.minutes=0.005 no longer holds" in done.out
-    assert run.summary()["steps"] == minutes + 7
+    assert run.summary().steps == minutes + 7
 
 
 STREAMED = """
@@ -215,8 +218,8 @@ def test_an_error_after_a_request_to_stop_is_that_stop(call: Call, monkeypatch: 
 
     monkeypatch.setattr("dlrun.engine.loop.train", torn)
     assert call("train", *MOONS).code == 143
-    assert all_runs()[0].summary()["status"] == "killed"
-    assert "killed by the same" in all_runs()[0].summary()["error"]
+    assert all_runs()[0].summary().status == "killed"
+    assert "killed by the same" in all_runs()[0].summary().error
 
 
 @pytest.mark.parametrize(

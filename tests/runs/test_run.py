@@ -15,7 +15,8 @@ import torch
 
 import dlrun as package
 from dlrun.storage.journal import curves, read
-from dlrun.storage.rundir import RunDir, all_runs
+from dlrun.storage.lookup import all_runs
+from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
 from tests.processes import Process
 
@@ -39,16 +40,16 @@ def digits(call: Call) -> RunDir:
 
 def test_a_bare_train_leaves_a_folder_that_is_the_truth_about_it(digits: RunDir) -> None:
     summary = digits.summary()
-    assert summary["status"] == digits.status() == "finished"
+    assert summary.status == digits.status() == "finished"
     contract = "status metrics last identity best_step steps seconds train_seconds seed parameters device mlflow_run_id"
-    assert set(contract.split()) | {"test_reads"} <= set(summary)
-    assert summary["steps"] == 63
-    assert summary["test_reads"] == 1
-    assert summary["parameters"] == 9610
-    assert summary["uploaded"] is None  # tracking is off: `dlrun ui` leaves it out
+    assert set(contract.split()) | {"test_reads"} <= set(summary.to_dict())
+    assert summary.steps == 63
+    assert summary.test_reads == 1
+    assert summary.parameters == 9610
+    assert summary.uploaded is None  # tracking is off: `dlrun ui` leaves it out
     for split in ("train", "val", "test"):
-        assert summary["metrics"][f"{split}/accuracy"] == pytest.approx(1 - summary["metrics"][f"{split}/error"])
-    assert 0.5 < summary["metrics"]["test/accuracy"] <= 1
+        assert summary.metrics[f"{split}/accuracy"] == pytest.approx(1 - summary.metrics[f"{split}/error"])
+    assert 0.5 < summary.metrics["test/accuracy"] <= 1
     assert {"last.pt", "best.pt"} == {f.name for f in digits.last.parent.iterdir()}
     assert (digits.path / ".hydra" / "overrides.yaml").exists()
 
@@ -66,9 +67,9 @@ def test_the_selected_weights_are_those_of_the_best_validation(digits: RunDir) -
     errors = dict(curves(digits.journal)["val/error"])
     summary = digits.summary()
     losses = dict(curves(digits.journal)["val/loss"])
-    assert summary["best_step"] == min(errors, key=lambda step: (errors[step], losses[step]))
-    assert summary["metrics"]["val/error"] == errors[summary["best_step"]]
-    assert summary["last"]["val/error"] == errors[63]
+    assert summary.best_step == min(errors, key=lambda step: (errors[step], losses[step]))
+    assert summary.metrics["val/error"] == errors[summary.best_step]
+    assert summary.last["val/error"] == errors[63]
 
 
 def test_the_run_is_shown_as_a_head_and_a_table(call: Call) -> None:
@@ -83,32 +84,32 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(call: Call) -
     for seed in (0, 0, 1):
         assert call("train", "trainer.epochs=1", f"seed={seed}", *QUICK).code == 0
     a, b, c = (run.summary() for run in all_runs())
-    assert a["metrics"] == b["metrics"] != c["metrics"]
-    assert a["identity"] == b["identity"] != c["identity"]
-    assert a["data"]["fingerprint"] == c["data"]["fingerprint"]
+    assert a.metrics == b.metrics != c.metrics
+    assert a.identity == b.identity != c.identity
+    assert a.data["fingerprint"] == c.data["fingerprint"]
 
 
 def test_bookkeeping_is_no_part_of_the_identity(call: Call) -> None:
     call("train", "trainer.epochs=1", *QUICK)
     call("train", "trainer.epochs=1", "name=other", "trainer.checkpoint_every=5", "evaluation.batch_size=7", *QUICK)
     call("train", "trainer.epochs=1", "optimizer.lr=0.002", *QUICK)
-    same, also, other = (run.summary()["identity"] for run in all_runs())
+    same, also, other = (run.summary().identity for run in all_runs())
     assert same == also != other
 
 
 def test_without_a_validation_split_the_last_weights_are_tested(call: Call) -> None:
     assert call("train", "trainer.epochs=2", "dataset.validation_size=0", *QUICK).code == 0
     summary = only_run().summary()
-    assert summary["best_step"] == summary["steps"]
-    assert summary["metrics"]["train/loss"] == summary["last"]["train/loss"]
-    assert not any(name.startswith("val/") for name in summary["metrics"])
-    assert summary["test_reads"] == 1
+    assert summary.best_step == summary.steps
+    assert summary.metrics["train/loss"] == summary.last["train/loss"]
+    assert not any(name.startswith("val/") for name in summary.metrics)
+    assert summary.test_reads == 1
 
 
 def test_the_test_split_stays_sealed_on_request(call: Call) -> None:
     assert call("train", "trainer.epochs=1", "evaluation.test=never", *QUICK).code == 0
-    assert only_run().summary()["test_reads"] == 0
-    assert not any(name.startswith("test/") for name in only_run().summary()["metrics"])
+    assert only_run().summary().test_reads == 0
+    assert not any(name.startswith("test/") for name in only_run().summary().metrics)
 
 
 @pytest.mark.parametrize("split", ["test", "validation"])
@@ -118,7 +119,7 @@ def test_no_number_depends_on_the_evaluation_batch_size(split: str, digits: RunD
         for size in ("1", "7", "10000")
     ]
     assert tables[0] == tables[1] == tables[2]
-    assert digits.summary()["test_reads"] == (4 if split == "test" else 1)
+    assert digits.summary().test_reads == (4 if split == "test" else 1)
 
 
 def test_early_stopping_averages_and_accumulation_go_through(call: Call) -> None:
@@ -131,15 +132,15 @@ def test_early_stopping_averages_and_accumulation_go_through(call: Call) -> None
 def test_accumulation_changes_no_result(call: Call) -> None:
     for parts in (1, 4):
         call("train", "trainer.steps=20", f"trainer.accumulate={parts}", *QUICK)
-    a, b = (run.summary()["metrics"] for run in all_runs())
+    a, b = (run.summary().metrics for run in all_runs())
     assert a == pytest.approx(b, rel=1e-4)
 
 
 def test_fast_takes_two_steps_of_everything(call: Call) -> None:
     assert call("train", "trainer.fast=true", *QUICK).code == 0
     summary = only_run().summary()
-    assert summary["steps"] == 2
-    assert summary["data"]["test"] <= 128
+    assert summary.steps == 2
+    assert summary.data["test"] <= 128
 
 
 def test_overfit_batches_brings_the_loss_down(call: Call) -> None:
@@ -151,7 +152,7 @@ def test_overfit_batches_brings_the_loss_down(call: Call) -> None:
 def test_a_wall_time_becomes_a_horizon_that_is_kept(call: Call) -> None:
     assert call("train", "trainer.minutes=0.01", "schedule=cosine", *QUICK).code == 0
     summary = only_run().summary()
-    assert summary["steps"] == summary["horizon"] > 20
+    assert summary.steps == summary.horizon > 20
     assert curves(only_run().journal)["lr"][-1][1] < 1e-5
 
 
@@ -161,14 +162,14 @@ def test_a_diverging_run_fails_and_names_the_step(call: Call) -> None:
     assert "The loss of step" in done.err
     assert "Traceback" not in done.err
     assert only_run().status() == "failed"
-    assert "NonFinite" in only_run().summary()["error"]
+    assert "NonFinite" in only_run().summary().error
 
 
 def test_weights_of_another_run_are_where_a_run_starts(digits: RunDir, call: Call) -> None:
     done = call("train", f"init_from={digits.id}", "trainer.steps=1", "optimizer.lr=1e-9", *QUICK)
     assert done.code == 0, done.err
-    started = all_runs()[-1].summary()["metrics"]
-    assert started["test/loss"] == pytest.approx(digits.summary()["metrics"]["test/loss"], rel=1e-4)
+    started = all_runs()[-1].summary().metrics
+    assert started["test/loss"] == pytest.approx(digits.summary().metrics["test/loss"], rel=1e-4)
     other = call("train", f"init_from={digits.id}", "model.hidden=[8]", *QUICK)
     assert other.code == 2
     assert "of another model" in other.err
@@ -237,7 +238,7 @@ def test_figures_are_in_the_folder(call: Call) -> None:
 def test_experiments_that_need_no_files_run_in_two_steps(experiment: str, call: Call) -> None:
     done = call("train", f"+experiment={experiment}", "trainer.fast=true", *QUICK)
     assert done.code == 0, done.err
-    assert only_run().summary()["name"] == experiment
+    assert only_run().summary().name == experiment
 
 
 def test_check_says_what_would_run_and_leaves_nothing(call: Call, here: Path) -> None:
@@ -295,7 +296,7 @@ def test_a_folder_holds_one_run(here: Path, call: Call) -> None:
     assert f"dlrun resume {run.path}" in done.err
     assert (run.config.read_bytes(), run.journal.read_bytes()) == before
     assert call("resume", run.id, "trainer.steps=3").code == 0
-    assert run.summary()["steps"] == 3
+    assert run.summary().steps == 3
 
 
 @pytest.mark.parametrize("launcher", ["local", "basic"])
@@ -305,8 +306,8 @@ def test_a_job_is_sealed_wherever_its_sweep_lies(launcher: str, here: Path, call
     done = call("train", "-m", *overrides, *options, "evaluation.test=final", *QUICK)
     assert done.code == 0, done.err
     jobs = [RunDir(here / "elsewhere" / n) for n in "01"]
-    assert [(job.summary()["kind"], job.of_a_sweep) for job in jobs] == [("job", True)] * 2
-    tested = [job.summary()["test_reads"] for job in jobs]
+    assert [(job.summary().kind, job.of_a_sweep) for job in jobs] == [("job", True)] * 2
+    tested = [job.summary().test_reads for job in jobs]
     assert sum(tested) == (launcher == "local")
     sealed = jobs[tested.index(0)]
     assert sealed.id == f"{here}/elsewhere/{sealed.path.name}"

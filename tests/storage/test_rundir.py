@@ -14,15 +14,19 @@ from pathlib import Path
 import pytest
 
 from dlrun.errors import UserError
-from dlrun.storage.rundir import RunDir, all_runs, find, write_atomically
+from dlrun.storage.files import write_atomically
+from dlrun.storage.lookup import all_runs, find
+from dlrun.storage.rundir import RunDir
+from tests.summaries import summarise
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from dlrun.storage.rundir import RunDir
 run = RunDir(Path(sys.argv[1]))
-with run.held():
-    run.update(status="running")
+with run.hold():
+    with run.edit_summary() as summary:
+        summary.status = "running"
     print("held", flush=True)
     time.sleep(60)
 """
@@ -74,7 +78,7 @@ def test_a_killed_process_is_seen_and_its_run_buried(outputs: Path) -> None:
     assert process.stdout.readline() == b"held\n"
     assert run.alive()
     assert run.status() == "running"
-    with pytest.raises(UserError, match="in use"), run.held():
+    with pytest.raises(UserError, match="in use"), run.hold():
         pass
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -86,7 +90,7 @@ def test_a_killed_process_is_seen_and_its_run_buried(outputs: Path) -> None:
 
 def test_a_forked_worker_does_not_hold_its_parents_folder(outputs: Path) -> None:
     run = folder(outputs, "101112-a-k3x9abcd")
-    with run.held():
+    with run.hold():
         worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), daemon=True)
         worker.start()
         time.sleep(0.2)
@@ -101,22 +105,25 @@ def test_what_a_run_is_does_not_hang_on_the_name_of_its_folder(tmp_path: Path) -
     for job in jobs:
         (job.path / ".hydra").mkdir(parents=True)
     (tmp_path / "a-1" / "manifest.json").write_text("{}")
-    jobs[1].update(kind="job")
+    summarise(jobs[1], kind="job")
     assert [job.of_a_sweep for job in jobs] == [True, True, False]
     assert len({job.id for job in jobs}) == 3
     assert [find(job.id) for job in jobs] == jobs
     named = RunDir(tmp_path / "sweeps" / "2026-01-02" / "101112-a-k3x9abcd" / "3")
     named.path.mkdir(parents=True)
-    named.update(kind="job")
+    summarise(named, kind="job")
     assert named.id == "k3x9abcd/3"
 
 
 def test_updates_change_what_they_name_and_leave_the_rest(outputs: Path) -> None:
     run = folder(outputs, "101112-a-k3x9abcd")
-    run.update(status="finished", metrics={"test/error": 0.01})
-    run.update(lambda summary: summary["metrics"].update({"val/error": 0.02}), test_reads=1)
-    assert run.summary() == {
+    summarise(run, status="finished", of_a_later_version=[1], metrics={"test/error": 0.01})
+    with run.edit_summary() as summary:
+        summary.metrics = {**summary.metrics, "val/error": 0.02}
+        summary.test_reads += 1
+    assert json.loads((run.path / "summary.json").read_text()) == {
         "status": "finished",
+        "of_a_later_version": [1],
         "metrics": {"test/error": 0.01, "val/error": 0.02},
         "test_reads": 1,
     }

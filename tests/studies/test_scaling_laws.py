@@ -55,7 +55,7 @@ def made(
     found = [r for r in results(sweep) if r.metrics]
     for result in found:
         n = parameters(result.value("model.width"))
-        result.summary.update(parameters=n, flop_per_step=6 * n * 2048, steps=1000)
+        result.summary.update({"parameters": n, "flop_per_step": 6 * n * 2048, "steps": 1000})
     return found
 
 
@@ -166,9 +166,9 @@ def test_no_runs_and_runs_without_what_is_needed(tmp_path: Path) -> None:
     assert verdicts([]) == [OPEN] * 4
     assert list(ScalingLaws().figures([])) == []
     untested = made(tmp_path)[:3]
-    untested[0].summary["metrics"] = {"val/loss": 1.0}
-    untested[1].summary["flop_per_step"] = None
-    untested[2].summary["metrics"] = {"test/loss": math.nan}
+    untested[0].summary.metrics = {"val/loss": 1.0}
+    untested[1].summary.flop_per_step = None
+    untested[2].summary.metrics = {"test/loss": math.nan}
     assert read_runs(untested) == []
 
 

@@ -14,11 +14,12 @@ import yaml
 from omegaconf import OmegaConf
 
 from dlrun.config import instantiate
-from dlrun.storage import rundir
+from dlrun.storage import lookup
 from dlrun.storage.journal import Journal
 from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.storage.rundir import RunDir
+from dlrun.storage.summary import Summary
 from dlrun.studies.depth import Boundary, Depth, panels
 from dlrun.studies.double_descent import DoubleDescent, shape
 from dlrun.studies.learning_rate import LearningRate
@@ -55,7 +56,7 @@ def made_up(
                 journal.metrics(step, 0.0, {name: value})
         journal.close()
     overrides = tuple(f"{key}={value}" for key, value in config.items())
-    return Result(Job(n, overrides, nested, str(n), "group"), run, "finished", {"metrics": dict(metrics)})
+    return Result(Job(n, overrides, nested, str(n), "group"), run, "finished", Summary({"metrics": dict(metrics)}))
 
 
 def grid(
@@ -114,7 +115,7 @@ def test_capacity_of_no_runs_or_untested_ones(tmp_path: Path) -> None:
 
 def test_one_rise_on_one_draw_is_found(tmp_path: Path) -> None:
     runs = capacity(tmp_path, FALLS, U, U)
-    runs[-1].summary["metrics"]["train/mse"] = 0.11
+    runs[-1].summary.metrics["train/mse"] = 0.11
     assert verdicts(PolynomialCapacity().claims(runs)) == [NOT, HELD, HELD]
 
 
@@ -408,7 +409,7 @@ def trained(call: Callable[..., Called], *overrides: str) -> Result:
     """A run as a sweep would have it, trained alone."""
     settings = ("hydra.mode=RUN", "tracking.enabled=false", "trainer.figures=false", "trainer.threads=1")
     assert call("train", *overrides, *settings).code == 0
-    run = rundir.all_runs()[-1]
+    run = lookup.all_runs()[-1]
     config = OmegaConf.to_container(OmegaConf.load(run.config), resolve=True)
     assert isinstance(config, dict)
     return Result(Job(0, overrides, config, "", ""), run, "finished", run.summary())

@@ -28,9 +28,11 @@ from dlrun.engine import loop
 from dlrun.runs.build import build, dataset
 from dlrun.runs.interrupt import Interrupt
 from dlrun.storage import checkpoint, manifest
+from dlrun.storage.files import wait_until
+from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.results import Result, results
-from dlrun.storage.rundir import RunDir, wait_until
-from dlrun.storage.sweepdir import SweepDir, all_sweeps
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.batched import policy, shared_data, timing
 from dlrun.sweeps.batched.members import Builder
 from dlrun.sweeps.batched.shared_data import SharedData
@@ -40,6 +42,7 @@ from dlrun.sweeps.pool.task import Task, TaskResult
 from dlrun.terminal import output
 from dlrun.types import Data
 from tests.processes import Process
+from tests.summaries import summarise
 
 Call = Callable[..., Any]
 
@@ -78,7 +81,7 @@ def swept(call: Call, *argv: str) -> tuple[Any, list[Result]]:
 def told(result: Result) -> dict[str, Any]:
     """Return what a summary says that two runs of one job have in common."""
     own = ("started", "command", "sweep", "seconds", "train_seconds", "launcher", "stacked", "cost")
-    return {name: value for name, value in result.summary.items() if name not in own}
+    return {name: value for name, value in result.summary.to_dict().items() if name not in own}
 
 
 def files(result: Result) -> set[str]:
@@ -92,7 +95,7 @@ def test_jobs_in_one_process_are_what_they_are_in_their_own(call: Call, here: Pa
     _, theirs = swept(call, *FITS, LOCAL)
     for one, other in zip(mine, theirs, strict=True):
         assert told(one) == told(other)
-        assert (one.summary["launcher"], other.summary.get("launcher")) == ("batched", None)
+        assert (one.summary.launcher, other.summary.launcher) == ("batched", None)
         assert files(one) == files(other)
         assert one.run.config.read_text() == other.run.config.read_text()
         a, b = (checkpoint.load(r.run.best)["model"]["coefficients"] for r in (one, other))
@@ -123,15 +126,15 @@ def test_a_stack_is_what_its_runs_are_alone(call: Call, here: Path) -> None:
     assert "verify: optimizer.lr=0.01 seed=0: alone it differs in the weights by at most" in ours.out
     _, theirs = swept(call, *MLPS, *values[:2], LOCAL)
     for one, other in zip(mine, theirs, strict=True):
-        assert one.summary["stacked"] == 4
+        assert one.summary.stacked == 4
         assert {*told(one)} == {*told(other)}
-        assert one.summary["identity"] == other.summary["identity"]
+        assert one.summary.identity == other.summary.identity
         assert files(one) == files(other)
-        assert one.summary["last"] == pytest.approx(other.summary["last"], abs=1e-5)
+        assert one.summary.last == pytest.approx(other.summary.last, abs=1e-5)
         assert {*one.curves()} == {*other.curves()}
         assert one.curves()["val/loss"] == [(s, pytest.approx(v, abs=1e-5)) for s, v in other.curves()["val/loss"]]
         assert ("test/loss" in one.metrics) == ("test/loss" in other.metrics)
-        assert one.summary["best_step"] == other.summary["best_step"]
+        assert one.summary.best_step == other.summary.best_step
 
 
 @pytest.mark.usefixtures("faster_together")
@@ -186,7 +189,7 @@ def test_what_cannot_be_one_program_is_told_with_the_reason(call: Call, here: Pa
     assert done.code == 0, done.err
     for words in ("program: LBFGS takes no gradient steps", "program: Muon is no rule for many"):
         assert words in done.out
-    assert {r.summary["launcher"] for r in found} == {"batched"}
+    assert {r.summary.launcher for r in found} == {"batched"}
 
 
 @pytest.mark.usefixtures("faster_together")
@@ -194,7 +197,7 @@ def test_a_member_that_diverges_fails_alone(call: Call, here: Path) -> None:
     done, found = swept(call, *MLPS, "optimizer=sgd", "optimizer.lr=0.1,1e+30,0.2", BATCHED)
     assert done.code == 1
     assert [r.status for r in found] == ["finished", "failed", "finished"]
-    assert "NonFinite" in found[1].summary["error"]
+    assert "NonFinite" in found[1].summary.error
     assert "job 1 failed: optimizer.lr=1e+30" in done.err
 
 
@@ -221,7 +224,7 @@ def test_jobs_that_are_slower_together_go_one_by_one(call: Call, here: Path, mon
     assert done.code == 0, done.err
     assert "2 jobs not as one program: a step of a run takes 3 ms together, 2 ms alone" in done.out
     assert "verify: no jobs were trained as one program" in done.out
-    assert "stacked" not in found[0].summary
+    assert found[0].summary.stacked is None
 
 
 def test_jobs_that_follow_one_another_load_their_data_once(
@@ -250,7 +253,7 @@ def test_a_search_and_jobs_of_ones_own_run_as_by_local(call: Call, here: Path, m
     done, found = swept(call, *MLPS[:3], "model=mine", "trainer.steps=2", *QUIET, "seed=0,1", BATCHED)
     assert done.code == 0, done.err
     assert "2 jobs as by hydra/launcher=local: mine.Mine is not dlrun's" in done.out
-    assert [r.summary.get("launcher") for r in found] == [None, None]
+    assert [r.summary.launcher for r in found] == [None, None]
 
 
 def test_a_sweep_that_is_killed_goes_on_where_its_stack_stood(call: Call, here: Path) -> None:
@@ -274,8 +277,8 @@ def test_a_sweep_that_is_killed_goes_on_where_its_stack_stood(call: Call, here: 
         assert f'"resumed_from": {step}' in result.run.journal.read_text()
     _, alone = swept(call, *slow[:-2], "seed=0,1", LOCAL)
     for one, other in zip(found, alone, strict=False):
-        assert one.summary["steps"] == other.summary["steps"]
-        assert one.summary["last"] == pytest.approx(other.summary["last"], abs=1e-3)
+        assert one.summary.steps == other.summary.steps
+        assert one.summary.last == pytest.approx(other.summary.last, abs=1e-3)
 
 
 def test_ctrl_c_saves_a_stack_and_the_same_command_goes_on(call: Call, here: Path) -> None:
@@ -291,7 +294,7 @@ def test_ctrl_c_saves_a_stack_and_the_same_command_goes_on(call: Call, here: Pat
             launcher.kill()
             launcher.wait()
     (sweep,) = all_sweeps()
-    assert [(r.status, r.summary["error"]) for r in results(sweep)] == [("killed", "KeyboardInterrupt")] * 6
+    assert [(r.status, r.summary.error) for r in results(sweep)] == [("killed", "KeyboardInterrupt")] * 6
     assert all(sweep.job(n).last.exists() for n in range(6))
     done = call(*slow)
     assert done.code == 0, done.err
@@ -429,7 +432,7 @@ def test_what_is_evaluated_counts_for_how_long_a_job_takes() -> None:
 def test_a_job_that_was_killed_without_a_word_gets_a_process(call: Call, here: Path) -> None:
     assert call(*FITS, BATCHED).code == 0
     sweep: SweepDir = all_sweeps()[0]
-    sweep.job(1).update(status="killed")
+    summarise(sweep.job(1), status="killed")
     done = call("resume", sweep.id)
     assert done.code == 0, done.err
     assert "1 job as by hydra/launcher=local: they were killed without a word" in done.out
@@ -442,7 +445,7 @@ def test_a_damaged_checkpoint_fails_its_own_job_alone(call: Call, here: Path) ->
     assert call(*slow).code == 0
     (sweep,) = all_sweeps()
     for n in range(3):
-        sweep.job(n).update(status="killed", stacked=3)
+        summarise(sweep.job(n), status="killed", stacked=3)
     sweep.job(1).last.write_bytes(b"damaged")
     done = call("resume", sweep.id)
     assert done.code == 1
@@ -455,7 +458,7 @@ def test_a_stack_is_shown_while_it_trains(call: Call, here: Path, monkeypatch: p
     monkeypatch.setattr(output, "HEARTBEAT", 0.0)
     done, found = swept(call, *MLPS, "seed=0,1", BATCHED)
     assert done.code == 0, done.err
-    steps = found[0].summary["steps"]
+    steps = found[0].summary.steps
     lines = [line for line in done.out.splitlines() if "2 running: epoch" in line]
     assert f"step {steps // 2}/{steps}" in lines[0]
     assert re.search(r"0 of 2 done, 2 running: .* left  median train/loss [0-9.]+  best val/error [0-9.]+$", lines[-1])

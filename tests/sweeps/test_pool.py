@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from dlrun.errors import Pruned, UserError
-from dlrun.storage.rundir import wait_until
+from dlrun.storage.files import wait_until
 from dlrun.sweeps.pool.display import Display, account, failure, failures
 from dlrun.sweeps.pool.pool import Pool, Task, TaskResult
 from dlrun.sweeps.pool.slots import Slot, lock

@@ -31,6 +31,7 @@ from dlrun.sweeps.search.search import Search
 from dlrun.sweeps.search.settings import Settings
 from dlrun.sweeps.search.trials import Trials
 from tests.conftest import Called
+from tests.summaries import summarise
 
 QUIET = ["tracking.enabled=false", "trainer.threads=1", "trainer.figures=false"]
 SPACE = ["optimizer.lr=tag(log, interval(1e-4, 1e-1))", "model.width=range(16,129,16)", "optimizer=sgd,adam"]
@@ -254,8 +255,8 @@ class Made:
         self.started.append(job.n)
         folder = self.sweep.job(job.n)
         folder.path.mkdir(exist_ok=True)
-        stack.enter_context(folder.held())
-        folder.update(status="running")
+        stack.enter_context(folder.hold())
+        summarise(folder, status="running")
         self._running[job.n] = iter(self._curve(job.config) or [])
 
     def _go_on(self, n: int, told: Callable[[Result], bool]) -> None:
@@ -264,11 +265,11 @@ class Made:
         curve = self._curve(job.config)
         step = len(CurveReader("val/error").values(folder))
         if curve is None:
-            folder.update(status="failed", metrics={})
+            summarise(folder, status="failed", metrics={})
         elif n in self._asked:
-            folder.update(status="pruned", metrics={"val/error": curve[step - 1]})
+            summarise(folder, status="pruned", metrics={"val/error": curve[step - 1]})
         elif step == len(curve):
-            folder.update(status="finished", metrics={"val/error": curve[-1]})
+            summarise(folder, status="finished", metrics={"val/error": curve[-1]})
         else:
             append(folder.path, step + 1, {"val/error": curve[step]})
             return
@@ -472,8 +473,8 @@ def test_a_search_prunes_what_lags_behind_and_tests_what_it_chose(
     (sweep,) = map(SweepDir, here.glob("outputs/sweeps/*/*"))
     found = {result.swept["optimizer.lr"]: result for result in results(sweep)}
     assert {lr: result.status for lr, result in found.items()} == {"0.1": "finished", "1e-05": "pruned"}
-    assert {lr: result.summary["test_reads"] for lr, result in found.items()} == {"0.1": 1, "1e-05": 0}
-    assert sweep.summary()["search"] == {"sampler": "grid", "trials": 2, "complete": 1, "pruned": 1}
+    assert {lr: result.summary.test_reads for lr, result in found.items()} == {"0.1": 1, "1e-05": 0}
+    assert sweep.summary().search == {"sampler": "grid", "trials": 2, "complete": 1, "pruned": 1}
     # from the folder, and by the same command with more trials than the grid has points
     for continued in (["resume", sweep.id], [*command, "hydra.sweeper.n_trials=9"]):
         assert main(continued) == 0

@@ -16,9 +16,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from dlrun.storage import manifest
+from dlrun.storage.files import wait_until
+from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.results import Result, results
-from dlrun.storage.rundir import wait_until
-from dlrun.storage.sweepdir import SweepDir, all_sweeps
+from dlrun.storage.sweepdir import SweepDir
 from tests.processes import Process
 
 Call = Callable[..., Any]
@@ -81,13 +82,13 @@ def test_a_sweep_chooses_by_validation_and_tests_that_alone(call: Call, here: Pa
     found, summary = results(sweep), sweep.summary()
     assert [r.status for r in found] == ["finished"] * 4
     assert [r.job.label for r in found] == ["optimizer.lr=0.01"] * 2 + ["optimizer.lr=1e-09"] * 2
-    assert (summary["status"], summary["finished"], summary["test_reads"]) == ("finished", 4, 2)
-    assert summary["selected"]["jobs"] == [0, 1]
-    assert summary["selected"]["mean"] == pytest.approx(sum(r.metrics["val/error"] for r in found[:2]) / 2)
-    assert [r.summary["test_reads"] for r in found] == [1, 1, 0, 0]
+    assert (summary.status, summary.finished, summary.test_reads) == ("finished", 4, 2)
+    assert summary.selected["jobs"] == [0, 1]
+    assert summary.selected["mean"] == pytest.approx(sum(r.metrics["val/error"] for r in found[:2]) / 2)
+    assert [r.summary.test_reads for r in found] == [1, 1, 0, 0]
     assert ["test/error" in r.metrics for r in found] == [True, True, False, False]
     assert (sweep.report / "report.md").exists()
-    assert [r.summary["identity"] for r in found] == [job.identity for job in manifest.read(sweep).jobs]
+    assert [r.summary.identity for r in found] == [job.identity for job in manifest.read(sweep).jobs]
 
     # the same again: nothing to do
     again = call(*sweeping)
@@ -111,8 +112,8 @@ def test_a_sweep_chooses_by_validation_and_tests_that_alone(call: Call, here: Pa
     assert "2 of 4 jobs are reused" in other.out
     new = next(s for s in all_sweeps() if s != sweep)
     assert [r.reused for r in results(new)] == [True, True, False, False]
-    assert new.summary()["test_reads"] == 0
-    assert results(new)[1].summary["test_reads"] == 1
+    assert new.summary().test_reads == 0
+    assert results(new)[1].summary.test_reads == 1
     assert f"{sweep.id}/1" in call("runs", f"{new.id}/1").out
 
     listed = call("runs", "--sweeps").out
@@ -142,11 +143,11 @@ def test_failures_harm_no_other_job_and_can_be_tried_again(call: Call, odd: Path
     }
     assert sum(result.status == "finished" for result in found.values()) == 8
     for way, told in {"raises": "an accident", "exits": "code 3", "dies": "SIGKILL", "diverges": "NonFinite"}.items():
-        assert told in found[way].summary["error"]
+        assert told in found[way].summary.error
         assert done.err.count(f"model.way={way}") >= 2  # at once, and again at the end
-    assert (sweep.summary()["status"], sweep.summary()["finished"], sweep.summary()["failed"]) == ("failed", 8, 3)
+    assert (sweep.summary().status, sweep.summary().finished, sweep.summary().failed) == ("failed", 8, 3)
     assert (sweep.report / "report.md").exists()
-    assert sweep.summary()["selected"]
+    assert sweep.summary().selected
 
     # what was killed is continued, what failed stays
     begun = {way: result.run.journal.stat().st_mtime_ns for way, result in found.items()}
@@ -182,9 +183,9 @@ def test_a_launcher_that_is_killed_leaves_nothing_behind_and_its_sweep_is_contin
     done = call("resume", sweep.id)
     assert done.code == 0, done.err
     assert "continuing" in done.out
-    assert [(r.status, r.summary["steps"]) for r in results(sweep)] == [("finished", 40)] * 3
+    assert [(r.status, r.summary.steps) for r in results(sweep)] == [("finished", 40)] * 3
     assert '"resumed_from": ' in sweep.job(0).journal.read_text()
-    assert sweep.summary()["test_reads"] == 3
+    assert sweep.summary().test_reads == 3
 
 
 def test_what_cannot_be_continued_is_refused_with_the_difference(call: Call, odd: Path) -> None:
@@ -198,7 +199,7 @@ def test_what_cannot_be_continued_is_refused_with_the_difference(call: Call, odd
     assert "sweep.fresh" not in elsewhere.err
 
     shutil.rmtree(sweep.job(1).path)
-    with sweep.held():
+    with sweep.hold():
         second = call("resume", sweep.id)
     assert second.code == 2
     assert "in use" in second.err
@@ -276,14 +277,14 @@ def test_one_job_after_another_stops_at_the_first_failure(call: Call, odd: Path)
     assert done.code == 1
     found = by_way(only())
     assert (found["raises"].status, found["well"].status) == ("failed", "missing")
-    assert only().summary()["selected"] is None
+    assert only().summary().selected is None
     assert re.search(r"`dlrun resume \w+ --retry-failed`", done.err)
 
 
 def test_a_study_of_the_test_curve_reads_it_in_every_run(call: Call, here: Path) -> None:
     assert call("train", "-m", *SHORT, "optimizer.lr=1e-2,1e-9", "evaluation.test=every").code == 0
-    assert [r.summary["test_reads"] for r in results(only())] == [1, 1]
-    assert only().summary()["selected"]["jobs"] == [0]
+    assert [r.summary.test_reads for r in results(only())] == [1, 1]
+    assert only().summary().selected["jobs"] == [0]
 
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(call: Call, odd: Path) -> None:
@@ -313,6 +314,6 @@ def test_a_job_that_wants_something_of_hydra_is_run_by_it_and_is_the_same(call: 
     folders = sorted([plain.run.path, other.run.path], key=lambda path: (path / ".hydra/hydra.yaml").exists())
     assert [(path / ".hydra/hydra.yaml").exists() for path in folders] == [False, True]
     assert plain.metrics == other.metrics
-    assert plain.summary["identity"] == other.summary["identity"]
+    assert plain.summary.identity == other.summary.identity
     one, two = (OmegaConf.load(path / ".hydra/config.yaml") for path in folders)
     assert one == two

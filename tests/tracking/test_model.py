@@ -43,15 +43,15 @@ def test_a_logged_model_loads_without_dlrun(tmp_path: Path, monkeypatch: pytest.
 
     import torch
 
-    from dlrun.storage.rundir import all_runs
+    from dlrun.storage.lookup import all_runs
 
     (run,) = all_runs()
     summary = run.summary()
-    assert summary["uploaded"], (run.path / "uploader.log").read_text()
+    assert summary.uploaded, (run.path / "uploader.log").read_text()
     loaded = dlrun.load(str(run.path))
     x = loaded.data.train.gather(torch.arange(7)).x
     torch.save(x, tmp_path / "x.pt")
-    arguments = [store_uri(run), summary["mlflow_run_id"], str(tmp_path / "x.pt")]
+    arguments = [store_uri(run), summary.mlflow_run_id, str(tmp_path / "x.pt")]
     environment.pop("PYTHONPATH")
     elsewhere = subprocess.run(
         [sys.executable, "-P", "-c", ELSEWHERE, *arguments], check=True, env=environment, capture_output=True, text=True

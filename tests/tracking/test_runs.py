@@ -18,8 +18,9 @@ import pytest
 
 from dlrun import tracking
 from dlrun.errors import UserError
+from dlrun.storage.files import wait_until
 from dlrun.storage.journal import Journal
-from dlrun.storage.rundir import RunDir, wait_until
+from dlrun.storage.rundir import RunDir
 from dlrun.tracking import describe, uploader
 from dlrun.tracking.journal_reader import PORTION, Reader
 from dlrun.tracking.mlflow.client import MlflowRun
@@ -27,6 +28,7 @@ from dlrun.tracking.mlflow.store import prepare
 from dlrun.tracking.mlflow.uri import redacted
 from dlrun.tracking.state import only_uploader
 from tests import processes
+from tests.summaries import summarise
 
 # MLflow's own use of SQLAlchemy is not ours to mend
 pytestmark = [
@@ -69,7 +71,7 @@ def make_run(outputs: Path) -> MakeRun:
         (run.path / ".hydra").mkdir(parents=True)
         run.config.write_text(config)
         data = {"name": "mnist", "fingerprint": "f" * 64, "train": 55000, "validation": 5000, "test": 10000}
-        run.update(**{"status": "running", "command": "dlrun train seed=0", "data": data, "seed": 0} | summary)
+        summarise(run, **{"status": "running", "command": "dlrun train seed=0", "data": data, "seed": 0} | summary)
         return run
 
     return make
@@ -84,7 +86,7 @@ def log(run: RunDir, steps: range, *, end: str | None = None) -> None:
         journal.metrics(step, step / 10, {"train/loss": 1 / (step + 1), "val/loss": 2 / (step + 1)})
     if end:
         journal.event("end", status=end)
-        run.update(status=end, metrics=METRICS, best_step=5, steps=steps.stop)
+        summarise(run, status=end, metrics=METRICS, best_step=5, steps=steps.stop)
     journal.close()
 
 
@@ -119,8 +121,9 @@ import sys, time
 from pathlib import Path
 from dlrun.storage.rundir import RunDir
 run = RunDir(Path(sys.argv[1]))
-with run.held():
-    run.update(status="running")
+with run.hold():
+    with run.edit_summary() as summary:
+        summary.status = "running"
     print("held", flush=True)
     time.sleep(600)
 """
@@ -159,7 +162,7 @@ def test_a_finished_run_is_shown_complete_and_once(make_run: MakeRun) -> None:
     assert not tracking.pending(run)
 
     page = shown(run)
-    assert run.summary()["mlflow_run_id"] == page.info.run_id
+    assert run.summary().mlflow_run_id == page.info.run_id
     assert page.info.status == "FINISHED"
     assert points(run, "train/loss") == expected(1200)
     assert points(run, "val/loss") == expected(1200, 2.0)
@@ -202,7 +205,7 @@ def test_a_killed_trainer_becomes_killed_everywhere(make_run: MakeRun, trainer: 
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert beside.wait(WAIT)
-    assert run.summary()["status"] == "killed"
+    assert run.summary().status == "killed"
     assert shown(run).info.status == "KILLED"
     assert points(run, "train/loss") == expected(50)
 
@@ -290,7 +293,7 @@ def test_a_dead_server_loses_nothing(make_run: MakeRun, monkeypatch: pytest.Monk
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert uploader.send(run, patience=0) is False
-    assert run.summary()["status"] == "killed", "the status in the folder waits for no server"
+    assert run.summary().status == "killed", "the status in the folder waits for no server"
     assert tracking.pending(run)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert send(run) is True
@@ -307,7 +310,7 @@ def test_numbers_that_are_none_are_flagged(make_run: MakeRun) -> None:
     journal.event("text", name="samples/a", text="To be")
     journal.event("end", status="failed")
     journal.close()
-    run.update(status="failed")
+    summarise(run, status="failed")
     assert send(run) is True
     page = shown(run)
     assert page.info.status == "FAILED"
@@ -343,7 +346,7 @@ def test_an_uploader_killed_among_samples_sends_each_once(make_run: MakeRun, mon
         journal.metrics(step, step / 10, {"train/loss": 1 / step})
         journal.event("text", name="samples", step=step, text=f"text {step}")
     journal.close()
-    run.update(status="finished")
+    summarise(run, status="finished")
     sent: list[str] = []
     send_text = MlflowRun.send_text
 
@@ -369,7 +372,7 @@ def test_long_names_and_values_do_not_stop_the_rest(make_run: MakeRun) -> None:
         1, 0.0, {"val/top-5 [%]": 1.0, "grad_norm/" + "layer." * 60: 2.0} | {f"m/{i}": i for i in range(1500)}
     )
     journal.close()
-    run.update(status="finished")
+    summarise(run, status="finished")
     assert send(run) is True
     page = shown(run)
     assert len(page.data.params) == 154 + 1
@@ -386,7 +389,7 @@ def test_a_person_s_note_and_name_are_kept(make_run: MakeRun) -> None:
     run_id = shown(run).info.run_id
     client(run).set_tag(run_id, "mlflow.note.content", "It works because of the warm-up.")
     client(run).update_run(run_id, name="the good one")
-    run.update(test_reads=2)
+    summarise(run, test_reads=2)
     assert tracking.pending(run)
     send(run)
     assert shown(run).data.tags["mlflow.note.content"] == "It works because of the warm-up."
@@ -528,7 +531,7 @@ def test_the_uploader_runs_on_idle_processors_only_and_outlives_the_terminal(mak
 def test_a_run_whose_uploader_died_is_deleted_too(make_run: MakeRun) -> None:
     run = make_run(status="finished", uploaded=False)
     assert uploader.send(run, patience=0)
-    run_id = run.summary()["mlflow_run_id"]
-    run.update(mlflow_run_id=None, uploaded=False)  # what a folder says before its uploader has ended
+    run_id = run.summary().mlflow_run_id
+    summarise(run, mlflow_run_id=None, uploaded=False)  # what a folder says before its uploader has ended
     tracking.delete(run)
     assert client(run).get_run(run_id).info.lifecycle_stage == "deleted"

@@ -27,6 +27,7 @@ from dlrun.tracking.mlflow.service import Service
 from dlrun.tracking.mlflow.sqlite_tables import Tables, joined, known
 from dlrun.tracking.mlflow.store import prepare
 from tests import processes
+from tests.summaries import summarise
 
 # MLflow's own use of SQLAlchemy is not ours to mend
 pytestmark = [
@@ -215,7 +216,9 @@ def make_run(tmp_path: Path) -> MakeRun:
             journal._append(record)
         journal.close()
         data = {"name": "digits", "fingerprint": "f" * 64, "train": 3, "validation": 2, "test": 1}
-        run.update(status="finished", command="dlrun train", data=data, metrics={"test/error": 0.25}, hostname="here")
+        summarise(
+            run, status="finished", command="dlrun train", data=data, metrics={"test/error": 0.25}, hostname="here"
+        )
         return run
 
     return make
@@ -269,7 +272,7 @@ def test_killed_at_any_statement_it_goes_on(make_run: MakeRun, monkeypatch: pyte
         command = [sys.executable, "-c", DYING, str(run.path), str(statement)]
         deaths += processes.run(command, server="mlflow").returncode == -signal.SIGKILL
     assert deaths >= 4
-    assert run.summary()["uploaded"]
+    assert run.summary().uploaded
     left = [shape(rows(one.path.parents[2] / "mlflow.db")) for one in (whole, run)]
     assert left[0] == left[1]
 

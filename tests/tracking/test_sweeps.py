@@ -17,15 +17,17 @@ from typing import Any
 import pytest
 
 from dlrun import tracking
+from dlrun.storage.files import wait_until
 from dlrun.storage.journal import Journal
 from dlrun.storage.manifest import Job, Manifest, read
-from dlrun.storage.rundir import RunDir, wait_until
+from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking import uploader
 from dlrun.tracking.journal_reader import Point
 from dlrun.tracking.mlflow.client import MlflowRun
 from dlrun.tracking.state import only_uploader
 from tests.processes import UPLOADING
+from tests.summaries import summarise
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -61,7 +63,7 @@ def make_sweep(outputs: Path) -> MakeSweep:
         asked = {"overrides": ["optimizer.lr=1,0.1", f"seed=range({seeds})"]}
         command = "dlrun train -m optimizer.lr=1,0.1"
         Manifest("digits", "d" * 16, asked, command, 1.0, "val/error", False, "final", jobs=tuple(jobs)).write(sweep)
-        sweep.update(status="running")
+        summarise(sweep, status="running")
         return sweep
 
     return make
@@ -77,13 +79,13 @@ def train(sweep: SweepDir, n: int, *, steps: int = 3, status: str = "finished", 
     run, what = sweep.job(n), read(sweep).jobs[n]
     (run.path / ".hydra").mkdir(parents=True, exist_ok=True)
     run.config.write_text(json.dumps(what.config))
-    run.update(status="running", seed=what.seed, uploaded=False, test_reads=0)
+    summarise(run, status="running", seed=what.seed, uploaded=False, test_reads=0)
     journal = Journal(run.journal)
     for step in range(steps):
         journal.metrics(step, step / 10, {"train/loss": value(n, step), "val/error": 2 * value(n, step)})
     journal.event("end", status=status)
     journal.close()
-    run.update(status=status, metrics={"val/error": n / 10}, best_step=1, steps=steps, **summary)
+    summarise(run, status=status, metrics={"val/error": n / 10}, best_step=1, steps=steps, **summary)
     return run
 
 
@@ -131,7 +133,7 @@ def send(sweep: SweepDir) -> bool | None:
 def followed(sweep: SweepDir) -> Iterator[None]:
     """Have the sweep sent while the block runs, by a thread: cheaper than a process; then wait until all is sent."""
     sent: list[bool | None] = []
-    sweep.update(uploaded=False)
+    summarise(sweep, uploaded=False)
     thread = threading.Thread(target=lambda: sent.append(uploader.send_sweep(sweep)), daemon=True)
     thread.start()
     yield
@@ -148,7 +150,7 @@ def test_a_sweep_is_a_parent_with_its_jobs(make_sweep: MakeSweep) -> None:
     (sweep.report / "report.md").write_text(pictured)
     (sweep.report / "figures").mkdir()
     (sweep.report / "figures" / "curves.svg").write_text("<svg/>")
-    sweep.update(status="finished", selected={"label": "optimizer.lr=1", "mean": 0.05}, test_reads=2)
+    summarise(sweep, status="finished", selected={"label": "optimizer.lr=1", "mean": 0.05}, test_reads=2)
     assert send(sweep) is True
     assert not tracking.pending_sweep(sweep)
 
@@ -190,7 +192,7 @@ def write_jobs(sweep: SweepDir, numbers: range, steps: int) -> None:
     for n in numbers:
         folder = sweep.job(n)
         (folder.path / ".hydra").mkdir(parents=True)
-        with folder.held():
+        with folder.hold():
             train(sweep, n, steps=steps)
 
 
@@ -200,7 +202,7 @@ def test_no_point_of_many_jobs_of_many_processes_is_lost(
     sweep, processes, steps = make_sweep(8, 3), 4, 60
     context = multiprocessing.get_context("spawn")
     monkeypatch.setattr(sys.modules["dlrun.tracking.start"], "subprocess", UPLOADING)
-    with sweep.held():
+    with sweep.hold():
         beside = tracking.start_sweep(sweep)
         trainers = [
             context.Process(target=write_jobs, args=(sweep, range(n, 24, processes), steps)) for n in range(processes)
@@ -209,7 +211,7 @@ def test_no_point_of_many_jobs_of_many_processes_is_lost(
             trainer.start()
         for trainer in trainers:
             trainer.join()
-        sweep.update(status="finished")
+        summarise(sweep, status="finished")
         assert beside.wait(WAIT)
     found = {child.data.tags["dlrun.id"]: child for child in children(sweep).values()}
     assert set(found) == {f"feed/{n}" for n in range(24)}
@@ -224,7 +226,7 @@ import sys, time
 from pathlib import Path
 from dlrun.storage.sweepdir import SweepDir
 sweep = SweepDir(Path(sys.argv[1]))
-with sweep.held(), sweep.job(0).held():
+with sweep.hold(), sweep.job(0).hold():
     print("held", flush=True)
     time.sleep(600)
 """
@@ -240,19 +242,19 @@ def test_a_killed_launcher_leaves_no_run_running(make_sweep: MakeSweep) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as conductor:
         assert conductor.stdout and conductor.stdout.readline() == "held\n"
         with followed(sweep):
-            assert wait_until(lambda: sweep.job(1).summary()["uploaded"], WAIT)
+            assert wait_until(lambda: sweep.job(1).summary().uploaded, WAIT)
             assert sweep.status() == "running"
             conductor.send_signal(signal.SIGKILL)
             conductor.wait()
     assert parent(sweep).info.status == "KILLED"
     statuses = {child.data.tags["dlrun.id"]: child.info.status for child in children(sweep).values()}
     assert statuses == {"feed/0": "KILLED", "feed/1": "FINISHED", "feed/2": "FAILED"}
-    assert sweep.summary()["status"] == "killed"
+    assert sweep.summary().status == "killed"
 
     # resumed: the same pages go on
     train(sweep, 0, steps=5)
     train(sweep, 3)
-    sweep.update(status="finished")
+    summarise(sweep, status="finished")
     assert tracking.pending_sweep(sweep)
     assert send(sweep) is True
     assert parent(sweep).info.status == "FAILED", "one job failed"
@@ -265,11 +267,11 @@ def test_a_killed_launcher_leaves_no_run_running(make_sweep: MakeSweep) -> None:
 def test_a_search_adds_jobs_while_it_runs(make_sweep: MakeSweep) -> None:
     sweep = make_sweep(1, 1)
     train(sweep, 0)
-    with sweep.held(), followed(sweep):
-        assert wait_until(lambda: sweep.job(0).summary()["uploaded"], WAIT)
+    with sweep.hold(), followed(sweep):
+        assert wait_until(lambda: sweep.job(0).summary().uploaded, WAIT)
         read(sweep).extended([job(1, rate=0.5, seed=7)]).write(sweep)
         train(sweep, 1, status="pruned")
-        sweep.update(status="finished")
+        summarise(sweep, status="finished")
     found = children(sweep)
     assert {name: child.info.status for name, child in found.items()} == {
         "optimizer.lr=1 seed=0": "FINISHED",
@@ -283,11 +285,11 @@ def test_a_reused_run_is_shown_in_both_sweeps(make_sweep: MakeSweep) -> None:
     first, second = make_sweep(1, 2, name="aaaa"), make_sweep(1, 2, name="bbbb")
     for n in range(2):
         train(first, n, test_reads=1)
-    first.update(status="finished")
+    summarise(first, status="finished")
     assert send(first) is True
     second.reuse(0, first.job(0))
     train(second, 1)
-    second.update(status="finished")
+    summarise(second, status="finished")
     assert send(second) is True
     assert not tracking.pending_sweep(second)
     found = children(second)
@@ -296,7 +298,7 @@ def test_a_reused_run_is_shown_in_both_sweeps(make_sweep: MakeSweep) -> None:
     assert (again.data.tags["dlrun.reused_from"], again.data.tags["dlrun.id"]) == ("aaaa/0", "bbbb/0")
     assert curve(second, again.info.run_id) == expected(0, 3)
     assert parent(second).data.tags["dlrun.test_reads"] == "0", "what was reused was read for another sweep"
-    assert first.job(0).summary()["mlflow_run_id"] != again.info.run_id
+    assert first.job(0).summary().mlflow_run_id != again.info.run_id
 
     tracking.delete_sweep(second)
     assert not shown(second, "tags.`dlrun.sweeps` = 'bbbb'") + shown(second, "tags.`dlrun.id` = 'bbbb'")
@@ -309,11 +311,11 @@ def test_what_comes_after_a_job_was_sent_is_sent_too(make_sweep: MakeSweep) -> N
     sweep = make_sweep(1, 2)
     for n in range(2):
         train(sweep, n)
-    with sweep.held(), followed(sweep):
-        assert wait_until(lambda: all(sweep.job(n).summary()["uploaded"] for n in range(2)), WAIT)
+    with sweep.hold(), followed(sweep):
+        assert wait_until(lambda: all(sweep.job(n).summary().uploaded for n in range(2)), WAIT)
         for n in range(2):
-            sweep.job(n).update(metrics={"val/error": n / 10, "test/error": 0.5}, test_reads=1)
-        sweep.update(status="finished")
+            summarise(sweep.job(n), metrics={"val/error": n / 10, "test/error": 0.5}, test_reads=1)
+        summarise(sweep, status="finished")
     for child in children(sweep).values():
         assert curve(sweep, child.info.run_id, "test/error") == [(1, 0.5)]
         assert child.data.tags["dlrun.test_reads"] == "1"
@@ -326,7 +328,7 @@ def test_a_broken_job_hinders_no_other(make_sweep: MakeSweep, capsys: pytest.Cap
         train(sweep, n)
     whole = sweep.job(1).config.read_text()
     sweep.job(1).config.write_text("a: [")
-    sweep.update(status="finished")
+    summarise(sweep, status="finished")
     assert send(sweep) is False
     assert "feed/1: ParserError" in capsys.readouterr().err
     assert len(children(sweep)) == 3
@@ -343,7 +345,7 @@ def test_an_uploader_that_ends_in_the_middle_is_made_good(
     sweep = make_sweep(4, 2)
     for n in range(8):
         train(sweep, n, steps=40)
-    sweep.update(status="finished")
+    summarise(sweep, status="finished")
     whole, calls = MlflowRun.send, []
 
     def die(self: MlflowRun, points: Sequence[Point] = (), **more: Any) -> None:
@@ -370,7 +372,7 @@ def test_a_run_that_has_ended_is_sent_whole_or_not_at_all(
     sweep = make_sweep(1, 2)
     for n in range(2):
         train(sweep, n)
-    sweep.update(status="finished")
+    summarise(sweep, status="finished")
 
     def die(self: MlflowRun, *_: object) -> None:
         raise KeyboardInterrupt
@@ -379,7 +381,7 @@ def test_a_run_that_has_ended_is_sent_whole_or_not_at_all(
         patched.setattr(MlflowRun, "close", die)
         send(sweep)
     assert not children(sweep)
-    assert not sweep.job(0).summary()["uploaded"]
+    assert not sweep.job(0).summary().uploaded
     assert send(sweep) is True
     assert len(children(sweep)) == 2
 
@@ -389,7 +391,7 @@ def test_a_store_that_is_away_costs_little(make_sweep: MakeSweep, monkeypatch: p
     train(sweep, 0, status="running")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert send(sweep) is False
-    assert sweep.summary()["status"] == "killed", "the status in the folder waits for no server"
+    assert sweep.summary().status == "killed", "the status in the folder waits for no server"
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert send(sweep) is True
     assert [child.info.status for child in children(sweep).values()] == ["KILLED"]
@@ -399,7 +401,7 @@ def test_a_job_with_an_uploader_of_its_own_is_left_to_it(make_sweep: MakeSweep) 
     sweep = make_sweep(1, 2)
     for n in range(2):
         train(sweep, n)
-    sweep.update(status="finished")
+    summarise(sweep, status="finished")
     with only_uploader(sweep.job(0).path):
         assert send(sweep) is True
         assert set(children(sweep)) == {"optimizer.lr=1 seed=1"}
@@ -412,7 +414,7 @@ def test_the_table_stands_in_for_a_report(make_sweep: MakeSweep) -> None:
     sweep = make_sweep(30, 1)
     for n in range(30):
         train(sweep, n)
-    sweep.update(status="finished")
+    summarise(sweep, status="finished")
     from dlrun.storage.results import results
     from dlrun.tracking.sweep_note import note
 

@@ -12,6 +12,7 @@ from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking import pending
+from tests.summaries import summarise
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -33,7 +34,7 @@ def make(folder: Path, status: str = "finished", config: str = "name: toy") -> R
     run = RunDir(folder)
     (folder / ".hydra").mkdir(parents=True)
     run.config.write_text(config)
-    run.update(status=status, metrics={"test/error": 0.1}, best_step=3)
+    summarise(run, status=status, metrics={"test/error": 0.1}, best_step=3)
     return run
 
 
@@ -42,7 +43,7 @@ def status_in_mlflow(run: RunDir) -> str:
 
     from dlrun.tracking import store_uri
 
-    return str(MlflowClient(store_uri(run)).get_run(run.summary()["mlflow_run_id"]).info.status)
+    return str(MlflowClient(store_uri(run)).get_run(run.summary().mlflow_run_id).info.status)
 
 
 def test_everything_is_sent_once(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,7 +53,7 @@ def test_everything_is_sent_once(outputs: Path, capsys: pytest.CaptureFixture[st
     assert sync.main([]) == 0
     assert capsys.readouterr().out == "aaaa  finished  sent: dlrun ui aaaa\nbbbb  killed  sent: dlrun ui bbbb\n"
     assert (status_in_mlflow(finished), status_in_mlflow(dead)) == ("FINISHED", "KILLED")
-    assert "mlflow_run_id" not in untracked.summary()
+    assert untracked.summary().mlflow_run_id is None
     assert sync.main([]) == 0
     assert capsys.readouterr().out == "MLflow has all of the 2 runs.\n"
 
@@ -60,9 +61,9 @@ def test_everything_is_sent_once(outputs: Path, capsys: pytest.CaptureFixture[st
 def test_a_store_that_was_lost_is_filled_again(outputs: Path) -> None:
     run = make(outputs / "runs" / "d" / "1-toy-aaaa")
     assert sync.main(["aa"]) == 0
-    first = run.summary()["mlflow_run_id"]
+    first = run.summary().mlflow_run_id
     assert sync.main(["--again"]) == 0
-    assert run.summary()["mlflow_run_id"] == first
+    assert run.summary().mlflow_run_id == first
 
 
 def test_a_sweep_is_sent_with_its_jobs(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,7 +71,7 @@ def test_a_sweep_is_sent_with_its_jobs(outputs: Path, capsys: pytest.CaptureFixt
     runs = [make(sweep.path / str(number)) for number in range(2)]
     jobs = tuple(Job(n, (f"seed={n}",), {"name": "toy", "seed": n}, f"{n}", "g") for n in range(2))
     Manifest("toy", "d", {}, "dlrun train -m", 0.0, "test/error", False, "every", jobs=jobs).write(sweep)
-    sweep.update(status="running")
+    summarise(sweep, status="running")
     assert sync.main(["ff"]) == 0
     assert capsys.readouterr().out == "ffff  killed  sent: dlrun ui ffff\n"
     assert not any(pending(run) for run in runs)
@@ -78,9 +79,9 @@ def test_a_sweep_is_sent_with_its_jobs(outputs: Path, capsys: pytest.CaptureFixt
 
     from dlrun.tracking import store_uri
 
-    tags = MlflowClient(store_uri(runs[1])).get_run(runs[1].summary()["mlflow_run_id"]).data.tags
+    tags = MlflowClient(store_uri(runs[1])).get_run(runs[1].summary().mlflow_run_id).data.tags
     assert (tags["dlrun.id"], tags["dlrun.kind"]) == ("ffff/1", "job")
-    assert tags["mlflow.parentRunId"] == sweep.summary()["mlflow_run_id"]
+    assert tags["mlflow.parentRunId"] == sweep.summary().mlflow_run_id
     assert sync.main([]) == 0
     assert capsys.readouterr().out == "MLflow has all of the one sweep.\n"
 

@@ -67,7 +67,7 @@ def against(result: Result, hydra: DictConfig) -> str | None:
     own = next((target for target in _targets(result.job.config) if not target.startswith(TRUSTED)), None)
     if own is not None:
         return f"{own} is not dlrun's: what it does to its process is not known"
-    if result.status == "killed" and not result.summary.get("error") and not result.summary.get("stacked"):
+    if result.status == "killed" and not result.summary.error and not result.summary.stacked:
         return "they were killed without a word, and may do so to their process again"
     return None
 

@@ -123,7 +123,7 @@ def _ended(begun: Begun, error: Exception | None, interrupt: Interrupt) -> TaskR
         with ended(begun.run, interrupt):
             if error is not None:
                 raise error
-            return completed(begun.run, interrupt)
+            return completed(begun.run, interrupt).to_dict()
 
     with _heard(begun.task):
         kind, content, told = attempt(end)

@@ -11,8 +11,9 @@ from omegaconf import DictConfig
 
 from dlrun.errors import ConfigError
 from dlrun.storage import manifest
+from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.manifest import Job, Manifest
-from dlrun.storage.sweepdir import SweepDir, all_sweeps
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.search_history import SearchHistory
 from dlrun.sweeps import location
 from dlrun.sweeps.expand import Expansion
@@ -125,7 +126,8 @@ def _search(runner: SweepRunner, decided: Plan, builder: JobBuilder) -> None:
         Search(runner, trials, decided.space, total=decided.total, make=make).run()
     finally:
         counts = trials.counts()
-        runner.sweep.update(search={"sampler": decided.settings.sampler, "trials": len(trials), **counts})
+        with runner.sweep.edit_summary() as summary:
+            summary.search = {"sampler": decided.settings.sampler, "trials": len(trials), **counts}
         told = ", ".join(f"{count} {state}" for state, count in counts.items() if state != "waiting")
         output.say(f"{len(trials)} of {decided.total} trials: {told}")
 
@@ -154,7 +156,7 @@ def _trials(sweep: SweepDir, decided: Plan, higher_is_better: bool) -> Trials:
 
 def _is_over(sweep: SweepDir, decided: Plan, *, retry_failed: bool = False) -> bool:
     """Return whether all trials have been run and told, and say what can be done instead."""
-    counts = sweep.summary().get("search", {})
+    counts = sweep.summary().search
     if counts.get("running") or counts.get("trials", 0) < decided.total:
         return False
     return location.is_over(sweep, retry_failed=retry_failed)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from dlrun.storage.rundir import write_atomically
+from dlrun.storage.files import write_atomically
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.search import bases, space
 from dlrun.sweeps.search.bases import Bases

@@ -14,7 +14,7 @@ def send_model(remote: MlflowRun, run: RunDir, uri: str) -> None:
 
     The graph is exported with a free batch size, in evaluation mode, on the CPU.
     """
-    step = str(run.summary().get("best_step"))
+    step = str(run.summary().best_step)
     if remote.tags.get("dlrun.model", "").startswith(f"step {step}:"):
         return
     import mlflow

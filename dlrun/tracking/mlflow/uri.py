@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from dlrun.errors import UserError, did_you_mean
-from dlrun.storage import rundir
+from dlrun.storage import lookup
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 
@@ -23,7 +23,7 @@ def outputs_of(run: RunDir | SweepDir | None = None) -> Path:
     for folder in run.path.parents if run else ():
         if folder.name in ("runs", "sweeps"):
             return folder.parent
-    return rundir.outputs()
+    return lookup.outputs()
 
 
 def store_uri(run: RunDir | SweepDir | None = None) -> str:

@@ -1,0 +1,94 @@
+"""Files and folders that several processes share: locks, atomic writes, waiting."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from dlrun.errors import UserError
+
+_held: set[IO[str]] = set()
+"""The folders' locks that this process holds."""
+
+
+@contextmanager
+def hold(folder: Path, *, busy: str) -> Iterator[None]:
+    """Hold a folder's lock, which the kernel frees however the process ends.
+
+    Raises `UserError` with the message `busy` if another process holds it.
+    """
+    with (folder / ".lock").open("a") as file:
+        # `is_held` takes the lock too, for a moment
+        if not wait_until(lambda: _lock(file), 0.5, poll=0.01):
+            raise UserError(busy)
+        _held.add(file)
+        try:
+            yield
+        finally:
+            _held.discard(file)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process holds the folder's lock now."""
+    try:
+        with (folder / ".lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _close_held() -> None:
+    # a forked process (a worker that reads data) shares its parent's locks, and may outlive it
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_close_held)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Wait for the lock file `path`, and hold it."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file in one move: a reader sees the old content or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, poll: float = 0.05) -> bool:
+    """Wait for `condition`, at most `seconds`; returns whether it holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(poll)
+    return True

@@ -1,0 +1,91 @@
+"""Runs and sweeps found by their folder or the beginning of their id."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from dlrun.errors import UserError
+from dlrun.storage.rundir import REUSED, RunDir, follow_reuse
+from dlrun.storage.sweepdir import SweepDir
+
+
+def outputs() -> Path:
+    """The folder of all runs: `outputs` in the current directory, or the environment's `DLRUN_OUTPUTS`."""
+    return Path(os.environ.get("DLRUN_OUTPUTS") or "outputs").absolute()
+
+
+def all_runs() -> list[RunDir]:
+    """Every run under the outputs folder, oldest first, jobs of sweeps included."""
+    found = [*outputs().glob("runs/*/*/.hydra"), *outputs().glob("sweeps/*/*/*/.hydra")]
+    return [RunDir(p.parent) for p in sorted(found, key=_start_order)]
+
+
+def all_sweeps() -> list[SweepDir]:
+    """Every sweep under the outputs folder that has a manifest, oldest first."""
+    return [SweepDir(p.parent) for p in sorted(outputs().glob("sweeps/*/*/manifest.json"))]
+
+
+def sweep_of(run: RunDir) -> SweepDir | None:
+    """The sweep of a job; None for a run by itself."""
+    return SweepDir(run.path.parent) if run.of_a_sweep else None
+
+
+def find(reference: str, *, what: str = "run") -> RunDir:
+    """The run of a folder, or of an unambiguous beginning of its id.
+
+    `what` is the word for it in the error. Raises `UserError` if no run or several fit.
+    """
+    folder = Path(reference)
+    if (folder / ".hydra").is_dir() or (folder / REUSED).is_file():
+        return follow_reuse(folder.absolute())
+    runs = all_runs()
+    fitting = [run for run in runs if _fits(run.id, reference)] or _reused_jobs(reference)
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        names = "\n  ".join(str(r.path) for r in fitting)
+        raise UserError(f"`{reference}` fits {len(fitting)} runs:\n  {names}\nGive more of the id, or the folder.")
+    newest = "".join(f"\n  {r.id}  {r.path}" for r in runs[-5:])
+    raise UserError(
+        f"No {what} `{reference}`: it is neither the folder of a {what} nor the beginning of its id under {outputs()}."
+        + (f"\nThe newest runs are:{newest}" if newest else "\nThere is no run yet: type `dlrun train`.")
+        + ("\n`dlrun runs` lists them all." if what == "run" else "\n`dlrun runs [--sweeps]` lists them all.")
+    )
+
+
+def find_sweep(reference: str) -> SweepDir | None:
+    """The sweep of a folder, or of the beginning of its id; None if there is none.
+
+    Raises `UserError` if several fit.
+    """
+    folder = Path(reference)
+    if (folder / "manifest.json").is_file():
+        return SweepDir(folder.absolute())
+    fitting = [sweep for sweep in all_sweeps() if reference and sweep.id.startswith(reference)]
+    if len(fitting) > 1:
+        names = "\n  ".join(str(sweep.path) for sweep in fitting)
+        raise UserError(f"`{reference}` fits {len(fitting)} sweeps:\n  {names}\nGive more of the id, or the folder.")
+    return fitting[0] if fitting else None
+
+
+def _start_order(config: Path) -> tuple[str, str, int, str]:
+    """Date and time of a run's name, then the time of its oldest file: names have whole seconds."""
+    date, folder = config.relative_to(outputs()).parts[1:3]
+    # written once, when the run begins
+    written = config / "overrides.yaml"
+    return date, folder.partition("-")[0], written.stat().st_mtime_ns if written.exists() else 0, str(config)
+
+
+def _reused_jobs(reference: str) -> list[RunDir]:
+    """The runs of reused jobs that a reference with a number fits, as k3x9/2."""
+    if "/" not in reference:
+        return []
+    notes = outputs().glob(f"sweeps/*/*/*/{REUSED}")
+    return [follow_reuse(note.parent) for note in notes if _fits(RunDir(note.parent).id, reference)]
+
+
+def _fits(id: str, reference: str) -> bool:
+    """Whether `reference` begins the id; a job's number must be given in full."""
+    begun, slash, number = reference.partition("/")
+    return id.startswith(begun) and (not slash or id.endswith(f"/{number}")) and bool(begun)

@@ -1,0 +1,262 @@
+"""summary.json of a run and of a sweep. Each of its keys is spelled in this file alone.
+
+    >>> summary = Summary({"status": "running", "of_a_later_version": 1})
+    >>> summary.test_reads, summary.metrics
+    (0, {})
+    >>> summary.status = "finished"
+    >>> summary.to_dict()
+    {'status': 'finished', 'of_a_later_version': 1}
+
+A key that a file lacks, or has as null, reads as its default: old runs lack some. A key that this file does not
+know stays in the folder's file when that is rewritten.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Generic, Literal, Self, TypedDict, TypeVar, overload
+
+from dlrun.storage.files import is_held, locked, write_atomically
+
+T = TypeVar("T")
+R = TypeVar("R", bound="Record")
+
+Status = Literal["running", "finished", "failed", "killed", "pruned"]
+
+
+class Key(Generic[T]):
+    """One key of a record, by its attribute's name."""
+
+    def __init__(self, default: T) -> None:
+        self._default = default
+
+    def __set_name__(self, owner: type[Record], name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, record: None, owner: type[Record]) -> Self: ...
+    @overload
+    def __get__(self, record: Record, owner: type[Record]) -> T: ...
+    def __get__(self, record: Record | None, owner: type[Record]) -> Self | T:
+        if record is None:
+            return self
+        value: T | None = record._values.get(self._name)
+        return self._default if value is None else value
+
+    def __set__(self, record: Record, value: T) -> None:
+        record._values[self._name] = value
+
+
+class Record:
+    """The keys of a JSON file, as attributes."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Any] = MappingProxyType({})) -> None:
+        self._values = dict(values)
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Take over values that another part of the program has found, whatever their keys."""
+        self._values.update(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The file's keys and values, those that this version does not know among them."""
+        return dict(self._values)
+
+    def __bool__(self) -> bool:
+        return bool(self._values)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Record) and self._values == other._values
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._values})"
+
+
+class Uploaded(Record):
+    """How much of a folder its tracker has."""
+
+    __slots__ = ()
+
+    # None: not meant for a tracker
+    uploaded = Key[bool | None](None)
+    # differs from the folder's own once there is more to send
+    uploaded_stamp = Key[str | None](None)
+    mlflow_run_id = Key[str | None](None)
+    mlflow_url = Key[str | None](None)
+
+
+class Reused(Uploaded):
+    """reused.json, in the folder of a job that another sweep has run."""
+
+    __slots__ = ()
+
+    run = Key("")
+
+
+class Git(TypedDict, total=False):
+    """The commit of the current directory, and whether tracked files differed from it."""
+
+    commit: str
+    dirty: bool
+
+
+class DataSummary(TypedDict, total=False):
+    """The data set: its fingerprint, and the samples of each split."""
+
+    name: str
+    fingerprint: str
+    train: int
+    validation: int
+    test: int
+
+
+def split_sizes(data: DataSummary) -> dict[str, int]:
+    """The samples of each split that the data set has.
+
+    >>> split_sizes({"name": "moons", "test": 10, "train": 80})
+    {'train': 80, 'test': 10}
+    """
+    known: Mapping[str, Any] = data
+    return {split: known[split] for split in ("train", "validation", "test") if known.get(split)}
+
+
+class Selection(TypedDict, total=False):
+    """The group that a sweep has chosen: the mean of the monitored metric over its jobs."""
+
+    group: str
+    label: str
+    monitor: str
+    mean: float | None
+    jobs: list[int]
+
+
+class FolderSummary(Uploaded):
+    """What the summaries of a run and of a sweep share."""
+
+    __slots__ = ()
+
+    status = Key[Status]("killed")
+    name = Key("run")
+    command = Key[str | None](None)
+    # seconds since 1970, of the first start
+    started = Key[float | None](None)
+    # seconds of all processes that worked in the folder, one after another
+    seconds = Key(0.0)
+    error = Key[str | None](None)
+    test_reads = Key(0)
+
+
+class Summary(FolderSummary):
+    """A run's summary.json."""
+
+    __slots__ = ()
+
+    kind = Key[Literal["run", "job"]]("run")
+    sweep = Key[str | None](None)
+    # how a job was run, where it had no process of its own
+    launcher = Key[str | None](None)
+    stacked = Key[int | None](None)
+
+    # what the result depends on
+    identity = Key[str | None](None)
+    initial_weights = Key[str | None](None)
+    seed = Key[int | None](None)
+    spec = Key[Mapping[str, Any]]({})
+    data = Key[DataSummary]({})
+    parameters = Key[int | None](None)
+    flop_per_step = Key[int | None](None)
+    horizon = Key[int | None](None)
+    minutes = Key[float | None](None)
+
+    # where it was trained
+    device = Key[str | None](None)
+    device_name = Key[str | None](None)
+    precision = Key[str | None](None)
+    threads = Key[int | None](None)
+    execution = Key[Mapping[str, Any]]({})
+    git = Key[Git]({})
+    versions = Key[Mapping[str, str]]({})
+    hostname = Key[str | None](None)
+
+    # what came of it: `metrics` at the selected weights, `last` at those of the last step
+    metrics = Key[Mapping[str, float]]({})
+    last = Key[Mapping[str, float]]({})
+    selected_by = Key[str | None](None)
+    best_step = Key[int | None](None)
+    steps = Key[int | None](None)
+    train_seconds = Key[float | None](None)
+    cost = Key[Mapping[str, float]]({})
+
+    def to_send(self) -> list[Any]:
+        """The values that change after a first upload, as the file has them."""
+        return [self._values.get(key) for key in ("status", "metrics", "last", "test_reads", "best_step")]
+
+
+class SweepSummary(FolderSummary):
+    """A sweep's summary.json."""
+
+    __slots__ = ()
+
+    selected = Key[Selection | None](None)
+    # a search's sampler, its number of trials, and how many of them have which state
+    search = Key[Mapping[str, Any]]({})
+
+    # the number of jobs, in all and of each status
+    jobs = Key(0)
+    finished = Key(0)
+    failed = Key(0)
+    killed = Key(0)
+    pruned = Key(0)
+    missing = Key(0)
+    reused = Key(0)
+    killed_jobs = Key(0)
+
+    def count(self, statuses: Sequence[str]) -> None:
+        """Set the number of jobs, in all and of each status."""
+        self.jobs = len(statuses)
+        self.finished, self.failed = statuses.count("finished"), statuses.count("failed")
+        self.killed, self.pruned = statuses.count("killed"), statuses.count("pruned")
+        self.missing = statuses.count("missing")
+        if self.killed:
+            self.killed_jobs = self.killed
+
+    def to_send(self) -> list[Any]:
+        """The values that change after a first upload, as the file has them."""
+        return [self._values.get(key) for key in ("status", "selected", "test_reads")]
+
+
+def read(folder: Path, kind: type[R]) -> R:
+    """The summary of a folder; without any key before there is one."""
+    with suppress(FileNotFoundError):
+        return kind(json.loads((folder / "summary.json").read_text()))
+    return kind()
+
+
+@contextmanager
+def edit(folder: Path, kind: type[R]) -> Iterator[R]:
+    """Yield a folder's summary to be changed; it is held under a lock, and replaced in one move at the end."""
+    with locked(folder / ".summary.lock"):
+        record = read(folder, kind)
+        yield record
+        # a line an entry: indented throughout it would take ten times as long
+        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in record.to_dict().items())
+        write_atomically(folder / "summary.json", f"{{\n{lines}\n}}\n".encode())
+
+
+def true_status(folder: Path) -> Status:
+    """The status of a folder; `running` becomes `killed` in its summary if no process holds it."""
+    status = read(folder, FolderSummary).status
+    if status == "running" and not is_held(folder):
+        with edit(folder, FolderSummary) as summary:
+            # read again under the lock: the run may have ended between the two looks
+            if summary.status == "running":
+                summary.status = "killed"
+            status = summary.status
+    return status

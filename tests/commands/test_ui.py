@@ -64,7 +64,7 @@ def test_the_page_of_a_run_is_served_until_ctrl_c(outputs: Path) -> None:
         assert lines[0] == "Starting MLflow …"
         address = lines[1]
         assert address.startswith("http://127.0.0.1:")
-        assert f"/runs/{run.summary()['mlflow_run_id']}?workflowType=machine_learning" in address
+        assert f"/runs/{run.summary().mlflow_run_id}?workflowType=machine_learning" in address
         assert b"MLflow" in _page(address.partition("#")[0])
         server.send_signal(signal.SIGINT)
         assert server.wait(60) == 130

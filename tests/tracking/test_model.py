@@ -56,6 +56,6 @@ def test_a_logged_model_loads_without_dlrun(tmp_path: Path, monkeypatch: pytest.
     elsewhere = subprocess.run(
         [sys.executable, "-P", "-c", ELSEWHERE, *arguments], check=True, env=environment, capture_output=True, text=True
     )
-    assert elsewhere.stdout.strip() == f"FINISHED step {summary['best_step']}"
+    assert elsewhere.stdout.strip() == f"FINISHED step {summary.best_step}"
     with torch.no_grad():
         torch.testing.assert_close(torch.load(tmp_path / "x.pt"), loaded.model(x), rtol=1e-5, atol=1e-6)

@@ -1,4 +1,4 @@
-"""The value of depth: layers of a 2×2 matrix and tanh deform the plane until a line parts the classes (figure 3.4)."""
+"""Depth: layers of a 2×2 matrix and tanh deform the plane until a line separates the classes (figure 3.4)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Boundary:
-    """The points h of the plane where weights·h + bias = 0."""
+    """The decision boundary of two classes: the points h with weights·h + bias = 0."""
 
     weights: tuple[float, float]
     bias: float
@@ -30,31 +30,29 @@ class Boundary:
 
 @dataclass(frozen=True)
 class Depth:
-    """The run that validation chooses has every training point on the right side."""
+    """The run that validation selects classifies every training point correctly."""
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
-        """Return whether the chosen run gets every training point right, and say how many others do."""
         return [all_right([r for r in results if {"train/error", "val/loss"} <= r.metrics.keys()])]
 
     def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
-        """Yield the panels of the chosen run."""
         chosen = choose([r for r in results if "val/loss" in r.metrics])
         if chosen:
-            places, grid, classes, line = _deformed(chosen)
+            layers, grid, classes, boundary = _read_layers(chosen)
             caption = (
-                f"The training points and the plane after d layers, d = 0 … {len(places) - 1} (seed {chosen.job.seed}, "
-                "chosen by validation), and in the last panel the line that parts the classes."
+                f"The training points and the plane after d layers, d = 0 … {len(layers) - 1} (seed {chosen.job.seed}, "
+                "selected by validation). The last panel shows the line that separates the classes."
             )
-            yield CaptionedFigure("depth", panels(places, grid, classes, line), caption)
+            yield CaptionedFigure("depth", draw_layers(layers, grid, classes, boundary), caption)
 
 
 def choose(results: Sequence[Result]) -> Result | None:
-    """Return the run with the least validation loss."""
+    """The run with the least validation loss."""
     return min(results, key=lambda r: r.metrics["val/loss"], default=None)
 
 
 def all_right(results: Sequence[Result]) -> Claim:
-    """Return whether the run that validation chooses has no training point on the wrong side."""
+    """Held if the run that validation selects has no training error."""
     text = "All training points are on the right side of the line."
     chosen = choose(results)
     if chosen is None:
@@ -62,24 +60,24 @@ def all_right(results: Sequence[Result]) -> Claim:
     errors = [r.metrics["train/error"] for r in results]
     right = sum(e == 0 for e in errors)
     evidence = (
-        f"{chosen.metrics['train/error']:.2%} of the training points are wrong in the run that validation chooses "
-        f"(seed {chosen.job.seed}); {right} of {len(errors)} seeds get all right, the worst {max(errors):.1%} wrong."
+        f"The run that validation selects (seed {chosen.job.seed}) gets {chosen.metrics['train/error']:.2%} of the "
+        f"training points wrong. {right} of {len(errors)} seeds get all right; the worst gets {max(errors):.1%} wrong."
     )
     return judge(text, chosen.metrics["train/error"] == 0, evidence)
 
 
-def panels(places: Sequence[Tensor], grid: Sequence[Tensor], classes: Tensor, line: Boundary) -> Figure:
-    """Draw the points [N, 2] of classes [N] after each layer, over what became of a grid [lines, points, 2]."""
+def draw_layers(layers: Sequence[Tensor], grid: Sequence[Tensor], classes: Tensor, boundary: Boundary) -> Figure:
+    """Draw the points [N, 2] of classes [N] after each layer, over the deformed grid [lines, points, 2]."""
     columns = 3
-    rows = -(-len(places) // columns)
+    rows = -(-len(layers) // columns)
     with style_context():
         fig = figure(3.3 * columns, 3.3 * rows)
-        for d, (points, lines) in enumerate(zip(places, grid, strict=True)):
+        for d, (points, lines) in enumerate(zip(layers, grid, strict=True)):
             axes = fig.add_subplot(rows, columns, d + 1)
             _panel(axes, points, lines, classes)
             axes.set_title(f"d = {d}")
-            if d == len(places) - 1:
-                _draw_line(axes, line)
+            if d == len(layers) - 1:
+                _draw_boundary(axes, boundary)
     return fig
 
 
@@ -98,16 +96,16 @@ def _panel(axes: Axes, points: Tensor, lines: Tensor, classes: Tensor) -> None:
     axes.grid(False)
 
 
-def _draw_line(axes: Axes, line: Boundary) -> None:
-    (a, b), limits = line.weights, (axes.get_xlim(), axes.get_ylim())
+def _draw_boundary(axes: Axes, boundary: Boundary) -> None:
+    (a, b), limits = boundary.weights, (axes.get_xlim(), axes.get_ylim())
     if a or b:
-        nearest = (-line.bias * a / (a * a + b * b), -line.bias * b / (a * a + b * b))
+        nearest = (-boundary.bias * a / (a * a + b * b), -boundary.bias * b / (a * a + b * b))
         axes.axline(nearest, (nearest[0] - b, nearest[1] + a), color=BLACK, linewidth=2, zorder=3)
     axes.set(xlim=limits[0], ylim=limits[1])
 
 
-def _deformed(result: Result) -> tuple[list[Tensor], list[Tensor], Tensor, Boundary]:
-    """Return what the panels of a run show, from its folder."""
+def _read_layers(result: Result) -> tuple[list[Tensor], list[Tensor], Tensor, Boundary]:
+    """Read a run from its folder: points and grid after each layer, classes, boundary."""
     from dlrun.runs.reload import load
 
     run = load(str(result.run.path))
@@ -123,8 +121,8 @@ def _deformed(result: Result) -> tuple[list[Tensor], list[Tensor], Tensor, Bound
         [*(level + torch.tensor([0, v]) for v in up), *(upright + torch.tensor([u, 0]) for u in across)]
     )
     with torch.no_grad():
-        places = model.trajectory(x)  # type: ignore[operator]
+        layers = model.trajectory(x)  # type: ignore[operator]
         grid = [h.unflatten(0, lines.shape[:2]) for h in model.trajectory(lines.flatten(0, 1))]  # type: ignore[operator]
         weight, bias = model.classifier.weight, model.classifier.bias  # type: ignore[union-attr]
         normal, offset = weight[1] - weight[0], bias[1] - bias[0]  # type: ignore[index]
-    return places, grid, y, Boundary((float(normal[0]), float(normal[1])), float(offset))
+    return layers, grid, y, Boundary((float(normal[0]), float(normal[1])), float(offset))

@@ -23,13 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DoubleDescent:
-    """`metric` of the test against the swept `key`, the capacity."""
+    """The test `metric` over the swept capacity `key` falls, peaks, falls again, and ends below the first minimum."""
 
     key: str = "model.width"
     metric: str = "error"
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
-        """Return whether the test error falls, rises to a peak, falls again, and then beats the small models."""
         test = tabulate(results, self.key, f"test/{self.metric}")
         return [
             falls(test, f"The test {self.metric} falls at first."),
@@ -39,7 +38,6 @@ class DoubleDescent:
         ]
 
     def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
-        """Yield training and test error against the capacity."""
         tables = {word: tabulate(results, self.key, f"{split}/{self.metric}") for word, split in _WORDS.items()}
         tables = {word: table for word, table in tables.items() if table}
         if "test" in tables:
@@ -52,7 +50,7 @@ _WORDS = {"test": "test", "training": "train"}
 
 @dataclass(frozen=True)
 class Shape:
-    """Where a curve begins, has its bottom before the peak, its peak, and its bottom behind it."""
+    """Four places of a curve: its start, the minimum before the peak, the peak, the minimum behind it."""
 
     first: Any
     before: Any
@@ -61,7 +59,7 @@ class Shape:
 
 
 def shape(curve: dict[Any, float]) -> Shape | None:
-    """Return the inner value that stands out most over the least value on either side of it.
+    """Find the inner value that stands out most over the minima on both sides of it.
 
     >>> shape({1: 0.5, 2: 0.2, 4: 0.4, 8: 0.1})
     Shape(first=1, before=2, peak=4, behind=8)
@@ -70,37 +68,37 @@ def shape(curve: dict[Any, float]) -> Shape | None:
     found, height = None, -math.inf
     for i in range(1, len(places) - 1):
         before, behind = (argmin({place: curve[place] for place in side}) for side in (places[:i], places[i + 1 :]))
-        stands_out = curve[places[i]] - max(curve[before], curve[behind])
-        if stands_out > height:
-            found, height = Shape(places[0], before, places[i], behind), stands_out
+        prominence = curve[places[i]] - max(curve[before], curve[behind])
+        if prominence > height:
+            found, height = Shape(places[0], before, places[i], behind), prominence
     return found
 
 
 def falls(test: MetricTable, text: str) -> Claim:
-    """Return whether the beginning is above the bottom before the peak."""
+    """Held if the start is above the minimum before the peak."""
     return _differs(test, text, lower="before", upper="first")
 
 
 def rises(test: MetricTable, text: str) -> Claim:
-    """Return whether the peak is above the bottom before it."""
+    """Held if the peak is above the minimum before it."""
     return _differs(test, text, lower="before", upper="peak")
 
 
 def falls_again(test: MetricTable, text: str) -> Claim:
-    """Return whether the peak is above the bottom behind it."""
+    """Held if the peak is above the minimum behind it."""
     return _differs(test, text, lower="behind", upper="peak")
 
 
 def best_behind(test: MetricTable, text: str) -> Claim:
-    """Return whether the bottom behind the peak is below the one before it."""
+    """Held if the minimum behind the peak is below the one before it."""
     return _differs(test, text, lower="behind", upper="before")
 
 
 def _differs(test: MetricTable, text: str, *, lower: str, upper: str) -> Claim:
-    """Return whether one place of the curve is below another by more than the seeds differ.
+    """Held if the 95 % interval of upper minus lower is positive, not held if it is below zero.
 
-    The places are found on all seeds but one, and the difference is taken on that one: taken on the
-    seeds that found them, noise alone would have a peak.
+    Cross-validated over seeds: the places are found on all seeds but one, the difference is taken on that one.
+    On the same seeds, noise alone would have a peak.
     """
     seeds = common_seeds(test)
     if len(test) < 4 or len(seeds) < 3:
@@ -116,14 +114,14 @@ def _differs(test: MetricTable, text: str, *, lower: str, upper: str) -> Claim:
     assert whole is not None
     a, b = getattr(whole, lower), getattr(whole, upper)
     evidence = (
-        f"{curve[a]:.4g} at {a} and {curve[b]:.4g} at {b} (means of {len(seeds)} seeds). On the seed that had no "
-        f"say in where: {round(sum(differences) / len(seeds), 12):+.4g}, 95 % interval {low:+.3g} to {high:+.3g}."
+        f"{curve[a]:.4g} at {a} and {curve[b]:.4g} at {b} (means of {len(seeds)} seeds). Difference on the seed held "
+        f"out of that choice: {round(sum(differences) / len(seeds), 12):+.4g}, 95 % interval {low:+.3g} to {high:+.3g}."
     )
     return judge(text, True if low > 0 else False if high <= 0 else None, evidence)
 
 
 def draw(tables: dict[str, MetricTable], key: str, metric: str) -> Figure:
-    """Draw the errors against the capacity, and where training first reaches its least error."""
+    """Draw the errors over the capacity, and the capacity of the least training error."""
     with style_context():
         fig = figure(7.2, 4.6)
         axes = fig.add_subplot()

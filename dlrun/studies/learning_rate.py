@@ -1,4 +1,4 @@
-"""The three regimes of a learning rate: too small stalls, too large bounces or diverges (book 3.3, figure 3.2)."""
+"""Three regimes of the learning rate: too small stalls, too large bounces or diverges (book 3.3, figure 3.2)."""
 
 from __future__ import annotations
 
@@ -28,24 +28,23 @@ LOSS = "train/loss"
 
 @dataclass(frozen=True)
 class LossTrend:
-    """How a run's training loss went: its first value, its mean over the last quarter of the points (`left`),
-    and the standard deviation of its change from point to point over the last half (`swing`).
+    """A run's training loss: its first value, the mean of the last quarter, and its `fluctuation`.
+
+    `fluctuation` is the standard deviation of the change from point to point over the last half.
     """
 
     first: float
-    left: float
-    swing: float
+    final: float
+    fluctuation: float
 
 
 @dataclass(frozen=True)
 class LearningRate:
-    """The thresholds of the three regimes, in shares of the loss at which training begins.
+    """Thresholds of the three regimes, as fractions of the initial loss.
 
-    That is the first value at the smallest rate: at a large one the first steps have already raised it.
-
-    A run stalls if more than `stalled` of it is left, and converges if less than `converged` is; a
-    run bounces if the loss changes from point to point by more than `bouncing`, and diverges if it ends
-    above where it began.
+    A run stalls if more than `stalled` of the loss is left and converges if less than `converged` is. It bounces if
+    it fluctuates by more than `bouncing`, and diverges if it ends above the initial loss. The initial loss is taken
+    at the smallest rate: at a large one the first steps have already raised it.
     """
 
     stalled: float = 0.9
@@ -53,24 +52,24 @@ class LearningRate:
     bouncing: float = 0.1
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
-        """Return whether the least rate stalls, the chosen one converges, and the largest bounces or diverges."""
-        first, left, swing = (tabulate(results, KEY, partial(_of, name)) for name in ("first", "left", "swing"))
+        first, final, fluctuation = (
+            tabulate(results, KEY, partial(_trend, name)) for name in ("first", "final", "fluctuation")
+        )
         begin = next(iter(means(first).values()), 1.0)
-        left, swing = (_in_units(table, begin) for table in (left, swing))
-        chosen = tabulate(results, KEY, lambda r: r.metrics.get("val/loss"))
+        final, fluctuation = (_in_units(table, begin) for table in (final, fluctuation))
+        validation = tabulate(results, KEY, lambda r: r.metrics.get("val/loss"))
         return [
-            self.stalls(left),
-            self.converges(left, chosen),
-            self.bounces(left, swing),
+            self.stalls(final),
+            self.converges(final, validation),
+            self.bounces(final, fluctuation),
         ]
 
     def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
-        """Yield the curves of every rate, and the loss at the end against the rate."""
         curves = {rate: [curve for r in group if (curve := r.curves().get(LOSS))] for rate, group in _rates(results)}
         curves = {rate: found for rate, found in curves.items() if found}
         if curves:
             yield CaptionedFigure(
-                "curves", regimes(curves), "Training loss at each rate: median and range over the seeds."
+                "curves", draw_curves_by_rate(curves), "Training loss at each rate: median and range over the seeds."
             )
         tables = {
             word: tabulate(results, KEY, f"{split}/loss")
@@ -78,59 +77,61 @@ class LearningRate:
         }
         if tables["validation"]:
             yield CaptionedFigure(
-                "rates", against_rate(tables), "Loss at the selected weights against the learning rate."
+                "rates", draw_losses(tables), "Loss at the selected weights against the learning rate."
             )
 
-    def stalls(self, left: MetricTable) -> Claim:
-        """Return whether most of the loss is left at the smallest rate."""
+    def stalls(self, final: MetricTable) -> Claim:
+        """Held if more than `stalled` of the loss is left at the smallest rate."""
         text = "Too small a rate stalls."
-        if len(left) < 3:
+        if len(final) < 3:
             return judge(text, None, "It takes three rates.")
-        rate, value = next(iter(means(left).items()))
+        rate, value = next(iter(means(final).items()))
         evidence = f"At the smallest rate, {rate:g}, {value:.0%} of the training loss is left at the end"
         return judge(text, value > self.stalled, f"{evidence} (stalled: more than {self.stalled:.0%}).")
 
-    def converges(self, left: MetricTable, validation: MetricTable) -> Claim:
-        """Return whether the rate that validation chooses lies inside, and trains."""
-        text = "A rate between converges, and validation chooses it."
-        if len(left) < 3 or not common_seeds(validation):
+    def converges(self, final: MetricTable, validation: MetricTable) -> Claim:
+        """Held if the rate that validation selects is no end of the range, and converges."""
+        text = "A rate in between converges, and validation selects it."
+        if len(final) < 3 or not common_seeds(validation):
             return judge(text, None, "It takes three rates, with a validation loss on a common seed.")
         chosen = argmin(means(validation, common_seeds(validation)))
-        value, ends = means(left)[chosen], (next(iter(left)), [*left][-1])
-        evidence = f"Chosen is {chosen:g}, of {ends[0]:g} to {ends[1]:g}; {value:.1%} of the training loss is left"
+        value, ends = means(final)[chosen], (next(iter(final)), [*final][-1])
+        evidence = (
+            f"Validation selects {chosen:g}, of {ends[0]:g} to {ends[1]:g}; {value:.1%} of the training loss is left"
+        )
         holds = chosen not in ends and value < self.converged
         return judge(text, holds, f"{evidence} (converged: less than {self.converged:.0%}).")
 
-    def bounces(self, left: MetricTable, swing: MetricTable) -> Claim:
-        """Return whether the loss at the largest rate jumps about, or ends above where it began."""
+    def bounces(self, final: MetricTable, fluctuation: MetricTable) -> Claim:
+        """Held if the loss at the largest rate fluctuates, or ends above where it began."""
         text = "Too large a rate bounces or diverges."
-        if len(left) < 3:
+        if len(final) < 3:
             return judge(text, None, "It takes three rates.")
-        (rate, end), jumps = [*means(left).items()][-1], [*means(swing).values()][-1]
+        (rate, end), jumps = [*means(final).items()][-1], [*means(fluctuation).values()][-1]
         evidence = (
-            f"At the largest rate, {rate:g}, the training loss changes from point to point by {jumps:.3g} times what "
-            f"it began at, and ends at {end:.3g} times it (bouncing: above {self.bouncing:g}; diverging: above 1)."
+            f"At the largest rate, {rate:g}, the training loss fluctuates by {jumps:.3g} times its initial "
+            f"value and ends at {end:.3g} times it (bouncing: above {self.bouncing:g}; diverging: above 1)."
         )
         return judge(text, jumps > self.bouncing or end > 1, evidence)
 
 
 def loss_trend(curves: Curves) -> LossTrend | None:
-    """Return how the training loss went; None for fewer than eight points.
+    """Summarise a run's training loss; None for fewer than eight points.
 
-    >>> loss_trend({"train/loss": [(i, 2.0 - 0.2 * i) for i in range(9)]}).swing
+    >>> loss_trend({"train/loss": [(i, 2.0 - 0.2 * i) for i in range(9)]}).fluctuation
     0.0
     """
     values = np.array([value for _, value in curves.get(LOSS, ())])
     if len(values) < 8:
         return None
-    left, swing = float(values[-len(values) // 4 :].mean()), float(np.diff(values[len(values) // 2 :]).std())
-    # a loss that left the finite numbers is one that went up
-    left, swing = (value if math.isfinite(value) else math.inf for value in (left, swing))
-    return LossTrend(float(values[0]), left, round(swing, 12))
+    final, fluctuation = float(values[-len(values) // 4 :].mean()), float(np.diff(values[len(values) // 2 :]).std())
+    # a loss that is no longer finite has diverged
+    final, fluctuation = (value if math.isfinite(value) else math.inf for value in (final, fluctuation))
+    return LossTrend(float(values[0]), final, round(fluctuation, 12))
 
 
-def regimes(curves: dict[float, list[list[tuple[int, float]]]], *, shown: int = 7) -> Figure:
-    """Draw the training loss against the step, for at most so many of the rates, evenly chosen."""
+def draw_curves_by_rate(curves: dict[float, list[list[tuple[int, float]]]], *, shown: int = 7) -> Figure:
+    """Draw the training loss over the steps, for at most `shown` rates, evenly chosen."""
     rates = [*curves]
     picked = [rates[i] for i in np.unique(np.linspace(0, len(rates) - 1, min(shown, len(rates))).round().astype(int))]
     with style_context():
@@ -145,8 +146,8 @@ def regimes(curves: dict[float, list[list[tuple[int, float]]]], *, shown: int = 
     return fig
 
 
-def against_rate(tables: dict[str, MetricTable]) -> Figure:
-    """Draw the losses against the rate, and the rate that validation chooses."""
+def draw_losses(tables: dict[str, MetricTable]) -> Figure:
+    """Draw the losses over the rate, and the rate that validation selects."""
     with style_context():
         fig = figure(6.8, 4.6)
         axes = fig.add_subplot()
@@ -169,6 +170,6 @@ def _in_units(table: MetricTable, unit: float) -> MetricTable:
     return {value: {seed: found / unit for seed, found in row.items()} for value, row in table.items()}
 
 
-def _of(name: str, result: Result) -> float | None:
+def _trend(name: str, result: Result) -> float | None:
     found = loss_trend(result.curves())
     return None if found is None else float(getattr(found, name))

@@ -1,4 +1,4 @@
-"""A hundred re-runs with other initial weights: the worst, the median and the best test error (slide 53)."""
+"""A hundred runs from different initial weights: worst, median and best test error (slide 53)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MnistSeeds:
-    """The slides' three numbers, as fractions, of `runs` runs."""
+    """The three test errors of the slides, as fractions, over `runs` runs."""
 
     worst: float = 0.013
     median: float = 0.010
@@ -29,7 +29,6 @@ class MnistSeeds:
     runs: int = 100
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
-        """Return whether the median, the worst and the best run are at most what the slides say."""
         errors = sorted(result.metrics["test/error"] for result in results if "test/error" in result.metrics)
         return [
             median_at_most(errors, self.median),
@@ -38,50 +37,50 @@ class MnistSeeds:
         ]
 
     def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
-        """Yield the histogram of the test errors."""
         errors = [result.metrics["test/error"] for result in results if "test/error" in result.metrics]
         if errors:
-            caption = f"Test errors of {len(errors)} runs that differ in their seed alone; below, the slides' numbers."
+            caption = (
+                f"Test errors of {len(errors)} runs that differ only in their seed, and the numbers of the slides."
+            )
             yield CaptionedFigure("seeds", histogram(errors, (self.best, self.median, self.worst)), caption)
 
 
 def median_at_most(errors: Sequence[float], limit: float) -> Claim:
-    """Return whether the median test error is at most `limit`, by the sign test at 5 %.
+    """Check that the median test error is at most `limit`, by the sign test at 5 %.
 
-    So many runs above (or below) the limit have to be too few for a median beyond it: five runs are
-    the fewest that can tell.
+    Held if few enough runs lie above the limit, not held if few enough lie below; five runs can decide at the fewest.
     """
     text = f"The median test error is at most {limit:.2%}."
     if not errors:
         return judge(text, None, "No run has been tested.")
     above, below = sum(e > limit for e in errors), sum(e < limit for e in errors)
     held, broken = binomial_tail(above, above + below) <= 0.05, binomial_tail(below, above + below) <= 0.05
-    evidence = f"{np.median(errors):.2%} over {len(errors)} runs, {above} of them above."
+    evidence = f"Median {np.median(errors):.2%} over {len(errors)} runs, {above} of them above the limit."
     if not held and not broken:
-        evidence += " By the sign test that could be chance."
+        evidence += " By the sign test, chance could explain that."
     return judge(text, True if held else False if broken else None, evidence)
 
 
 def worst_at_most(errors: Sequence[float], limit: float, *, runs: int) -> Claim:
-    """Return whether the worst of `runs` runs is at most `limit`: fewer can refute it, not show it."""
+    """Check that the worst of `runs` runs is at most `limit`: fewer runs can refute that, not show it."""
     text = f"The worst test error of {runs} runs is at most {limit:.2%}."
     if not errors:
         return judge(text, None, "No run has been tested.")
     holds = False if not max(errors) <= limit else True if len(errors) >= runs else None
-    return judge(text, holds, f"{max(errors):.2%}, the worst of {len(errors)} runs.")
+    return judge(text, holds, f"The worst of {len(errors)} runs has {max(errors):.2%}.")
 
 
 def best_at_most(errors: Sequence[float], limit: float, *, runs: int) -> Claim:
-    """Return whether the best of `runs` runs is at most `limit`: fewer can show it, not refute it."""
+    """Check that the best of `runs` runs is at most `limit`: fewer runs can show that, not refute it."""
     text = f"The best test error of {runs} runs is at most {limit:.2%}."
     if not errors:
         return judge(text, None, "No run has been tested.")
     holds = True if min(errors) <= limit else False if len(errors) >= runs else None
-    return judge(text, holds, f"{min(errors):.2%}, the best of {len(errors)} runs.")
+    return judge(text, holds, f"The best of {len(errors)} runs has {min(errors):.2%}.")
 
 
 def binomial_tail(k: int, n: int) -> float:
-    """Return the probability of at most `k` heads in `n` throws of a coin.
+    """The probability of at most `k` heads in `n` throws of a fair coin.
 
     >>> binomial_tail(0, 5), binomial_tail(5, 5)
     (0.03125, 1.0)
@@ -90,14 +89,14 @@ def binomial_tail(k: int, n: int) -> float:
 
 
 def histogram(errors: Sequence[float], slides: tuple[float, float, float]) -> Figure:
-    """Draw how many runs have which test error, and where the best, the median and the worst are."""
+    """Draw a histogram of test errors, with the best, the median and the worst beside those of the slides."""
     from matplotlib.ticker import MaxNLocator
 
     percent = 100 * np.array(errors)
     with style_context():
         fig = figure(7.2, 4.4)
         axes = fig.add_subplot()
-        # five of ten thousand test images a bar, unless the runs lie too far apart for that
+        # a bar is five of the 10,000 test images wide, or more if that made over twenty bars
         width = max(0.05, float(np.ptp(percent)) / 20)
         edges = width * np.arange(math.floor(percent.min() / width), math.floor(percent.max() / width) + 2)
         axes.hist(percent, bins=edges.tolist(), color=BLUE, alpha=0.7, edgecolor="white")

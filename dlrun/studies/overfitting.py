@@ -1,4 +1,4 @@
-"""Over-fitting: the validation loss turns up while the training loss falls on (book 3.6, figure 3.5)."""
+"""Over-fitting: the validation loss turns up while the training loss still falls (book 3.6, figure 3.5)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TurningPoint:
-    """Where a run's validation loss was least, and both losses there and at the end."""
+    """The step of the least validation loss; both losses as (there, at the end)."""
 
     step: int
     validation: tuple[float, float]
@@ -30,16 +30,14 @@ class TurningPoint:
 
 @dataclass(frozen=True)
 class Overfitting:
-    """The validation loss has to end at least `rise` above its least value, as a share of it."""
+    """The validation loss ends at least the fraction `rise` above its minimum."""
 
     rise: float = 0.1
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
-        """Return whether, on every seed, validation turns up while training falls on."""
         return [turns_up([result.curves() for result in results], rise=self.rise)]
 
     def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
-        """Yield training and validation loss against the step, the best step marked."""
         found = [curves for result in results if turning_point(curves := result.curves())]
         if found:
             yield CaptionedFigure(
@@ -48,9 +46,9 @@ class Overfitting:
 
 
 def turning_point(curves: Curves) -> TurningPoint | None:
-    """Return where the validation loss was least; None for fewer than three validations.
+    """Find the minimum of the validation loss; None for fewer than three validations.
 
-    The training loss at a step is that of the nearest point.
+        The training loss there is that of the nearest point.
 
     >>> turning_point({"val/loss": [(1, 2.0), (2, 1.0), (3, 1.5)], "train/loss": [(1, 1.0), (2, 0.5), (3, 0.1)]})
     Turn(step=2, validation=(1.0, 1.5), training=(0.5, 0.1))
@@ -64,17 +62,17 @@ def turning_point(curves: Curves) -> TurningPoint | None:
 
 
 def turns_up(curves: Sequence[Curves], *, rise: float) -> Claim:
-    """Return whether the validation loss of every run ends above its least, and the training loss below that there."""
+    """Held if on every run validation ends `rise` above its minimum and training ends below its loss there."""
     text = "The validation loss turns up while the training loss falls."
     found = [t for c in curves if (t := turning_point(c))]
     if not found:
         return judge(text, None, "No run has been validated three times.")
     held = [t.validation[1] >= (1 + rise) * t.validation[0] and t.training[1] < t.training[0] for t in found]
-    evidence = f"On {sum(held)} of {len(found)} seeds it ends {rise:.0%} or more above its least."
+    evidence = f"On {sum(held)} of {len(found)} seeds it ends {rise:.0%} or more above its minimum."
     middle = turning_point(median([c for c in curves if turning_point(c)]))
     if middle:
         evidence += (
-            f" The median over the seeds: validation {middle.validation[0]:.3g} at step {middle.step:,}, "
+            f" Median over the seeds: validation {middle.validation[0]:.3g} at step {middle.step:,}, "
             f"{middle.validation[1]:.3g} at the end; training {middle.training[0]:.3g} there, "
             f"{middle.training[1]:.3g} at the end."
         )
@@ -82,7 +80,7 @@ def turns_up(curves: Sequence[Curves], *, rise: float) -> Claim:
 
 
 def median(curves: Sequence[Curves]) -> Curves:
-    """Return the median of both losses over the runs, at the steps that all of them have.
+    """The median of both losses over the runs, at their common steps.
 
     >>> median([{"val/loss": [(1, 2.0), (2, 1.0)], "train/loss": []}, {"val/loss": [(2, 2.0)], "train/loss": []}])
     {'train/loss': [], 'val/loss': [(2, 1.5)]}
@@ -95,7 +93,7 @@ def median(curves: Sequence[Curves]) -> Curves:
 
 
 def draw(curves: Sequence[Curves]) -> Figure:
-    """Draw both losses, and the step at which the median validation loss is least."""
+    """Draw both losses, and the step of the least median validation loss."""
     with style_context():
         fig = figure(7.2, 4.6)
         axes = fig.add_subplot()

@@ -1,4 +1,4 @@
-"""Capacity: polynomials of degree 0 to 9, under-fitting on the left, over-fitting on the right (slides 47-50)."""
+"""Capacity: polynomials of degree 0 to 9, from under-fitting to over-fitting (slides 47-50)."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KEY = "model.degree"
-ROUNDING = 1e-7
-"""By how much an error may rise and still be called equal: the float32 rounding of values around 1."""
+ROUNDING = 1e-7  # a rise up to this counts as none: the float32 rounding of values around 1
 
 
 @dataclass(frozen=True)
 class Fit:
-    """One picture: the training points (x, y), and on a grid f* and the fit; all [N]."""
+    """The training points (x, y), and f* and the fitted polynomial on a grid; all [N]."""
 
     degree: int
     x: Tensor
@@ -42,19 +41,19 @@ class Fit:
 
 @dataclass(frozen=True)
 class PolynomialCapacity:
-    """Train error falls with the degree, test error is U-shaped, and validation finds the bottom of the U."""
+    """Training error falls with the degree, test error is U-shaped, validation finds its minimum."""
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
-        """Return whether training never rises, the test error has its minimum inside, and validation finds it."""
         train, validation, test = (tabulate(results, KEY, f"{split}/mse") for split in ("train", "val", "test"))
         return [never_rises(train), minimum_inside(test), validation_finds(validation, test)]
 
     def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
-        """Yield the ten pictures of one draw, and the three errors against the degree."""
-        fits = [_fit(result) for result in first_draw(results)]
+        fits = [_read_fit(result) for result in first_draw(results)]
         if fits:
             seed = first_draw(results)[0].job.seed
-            yield CaptionedFigure("pictures", draw_fits(fits), f"Data, f* and the fit, a degree a panel (draw {seed}).")
+            yield CaptionedFigure(
+                "pictures", draw_fits(fits), f"Training data, f* and the fit, one panel per degree (draw {seed})."
+            )
         tables = {
             word: tabulate(results, KEY, f"{split}/mse")
             for word, split in (("training", "train"), ("validation", "val"), ("test", "test"))
@@ -62,25 +61,29 @@ class PolynomialCapacity:
         tables = {word: table for word, table in tables.items() if table}
         if tables:
             yield CaptionedFigure(
-                "capacity", draw_capacity(tables), "Mean squared error against the degree: median and range."
+                "capacity",
+                draw_capacity(tables),
+                "Mean squared error against the degree: median and range over the draws.",
             )
 
 
 def never_rises(train: MetricTable) -> Claim:
-    """Return whether on each draw the training error never rises with the degree."""
+    """Held if on no draw the training error rises from a degree to the next."""
     text = "The training error never rises with the degree."
     rises = [b[seed] - a[seed] for a, b in pairwise(train.values()) for seed in a if seed in b]
     if not rises:
-        return judge(text, None, "There is no draw with two degrees.")
+        return judge(text, None, "No draw has two degrees.")
     worst = max(rises)
     draws = len({seed for row in train.values() for seed in row})
-    evidence = f"{len(rises)} steps from a degree to the next on {draws} draws: the largest change is {worst:+.2g}"
-    # not `any rise above`: a rise that is nan is no fall
+    evidence = (
+        f"Over {len(rises)} steps from a degree to the next, on {draws} draws, the largest change is {worst:+.2g}"
+    )
+    # `all` below, not `any` above: a rise that is nan must not count as a fall
     return judge(text, all(rise <= ROUNDING for rise in rises), f"{evidence} (allowed for rounding: {ROUNDING:g}).")
 
 
 def minimum_inside(test: MetricTable) -> Claim:
-    """Return whether the mean test error has its minimum at neither end."""
+    """Held if the mean test error has its minimum at neither end."""
     text = "The test error has its minimum inside."
     found = means(test, common_seeds(test))
     if len(found) < 3 or not common_seeds(test):
@@ -93,18 +96,18 @@ def minimum_inside(test: MetricTable) -> Claim:
 
 
 def validation_finds(validation: MetricTable, test: MetricTable) -> Claim:
-    """Return whether the degree of the least mean validation error is within one of that of the least test error."""
-    text = "The degree that validation chooses is within one of the best by test."
+    """Held if the degrees of least mean validation and least mean test error differ by at most one."""
+    text = "The degree that validation selects is within one of the best by test."
     seen, tested = (means(table, common_seeds(table)) for table in (validation, test))
     if len(tested) < 3 or seen.keys() != tested.keys() or not common_seeds(validation) or not common_seeds(test):
         return judge(text, None, "Fewer than three degrees have a validation and a test error on a common draw.")
     chosen, best = argmin(seen), argmin(tested)
-    evidence = f"Chosen: {chosen} (test MSE {tested[chosen]:.4f}); best: {best} ({tested[best]:.4f})."
+    evidence = f"Selected: {chosen} (test MSE {tested[chosen]:.4f}); best: {best} ({tested[best]:.4f})."
     return judge(text, abs(chosen - best) <= 1, evidence)
 
 
 def first_draw(results: Sequence[Result]) -> list[Result]:
-    """Return the runs of the first draw that has most degrees, by degree."""
+    """The runs of one draw by degree: the first draw among those with most degrees."""
     draws: dict[int, dict[int, Result]] = {}
     for result in results:
         draws.setdefault(result.job.seed, {})[result.value(KEY)] = result
@@ -113,7 +116,7 @@ def first_draw(results: Sequence[Result]) -> list[Result]:
 
 
 def draw_fits(fits: Sequence[Fit]) -> Figure:
-    """Draw each fit in a panel of its own, all in one frame, which a fit may leave."""
+    """Draw each fit in a panel; all panels have the same frame, which a fit may leave."""
     columns = min(5, len(fits))
     rows = -(-len(fits) // columns)
     with style_context():
@@ -129,7 +132,7 @@ def draw_fits(fits: Sequence[Fit]) -> Figure:
 
 
 def draw_capacity(tables: dict[str, MetricTable]) -> Figure:
-    """Draw the errors against the degree on a log axis."""
+    """Draw the errors over the degree, on a logarithmic axis."""
     with style_context():
         fig = figure(6.8, 4.6)
         axes = fig.add_subplot()
@@ -150,8 +153,8 @@ def _panel(axes: Axes, fit: Fit) -> None:
     axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
 
 
-def _fit(result: Result) -> Fit:
-    """Return what the picture of a run shows, from its folder."""
+def _read_fit(result: Result) -> Fit:
+    """Read a run from its folder."""
     from dlrun.runs.reload import load
 
     run = load(str(result.run.path))

@@ -1,4 +1,4 @@
-"""Schedules: a rate that is large first and smaller later beats every constant one at the same budget (book 3.6)."""
+"""Schedules: a large rate first and a smaller one later beat every constant rate at equal budget (book 3.6)."""
 
 from __future__ import annotations
 
@@ -28,26 +28,24 @@ CONSTANT = "constant"
 
 @dataclass(frozen=True)
 class Schedules:
-    """`metric` is a validation metric that is to be low; the rates of each schedule are searched alike."""
+    """`metric` is a validation metric, lower is better; each schedule is run at the same rates."""
 
     metric: str = "val/loss"
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
-        """Return whether some schedule beats the best constant rate."""
         return [beats_constant(self._tables(results), self.metric)]
 
     def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
-        """Yield the metric against the rate, a line a schedule, and each schedule's best beside the constant's."""
         tables = self._tables(results)
         if tables:
             caption = (
                 f"{axis_label(self.metric).capitalize()} at the end of the budget: median and range over the seeds "
-                "against the rate, and every seed at each schedule's best rate, the bar their mean."
+                "against the rate, and every seed at each schedule's best rate, with a bar at the mean."
             )
             yield CaptionedFigure("schedules", draw(tables, self.metric), caption)
 
     def _tables(self, results: Sequence[Result]) -> dict[str, MetricTable]:
-        """Return the metric by schedule, then by rate and seed."""
+        """The metric by schedule, then by rate and seed."""
         names = dict.fromkeys(str(result.value(KEY)) for result in results)
         found = {
             name: tabulate([r for r in results if r.value(KEY) == name], "optimizer.lr", self.metric) for name in names
@@ -56,11 +54,10 @@ class Schedules:
 
 
 def beats_constant(tables: dict[str, MetricTable], metric: str) -> Claim:
-    """Return whether a schedule, at its best rate, is better than the constant rate at its best.
+    """Held if a schedule at its best rate beats the constant rate at its best; undecided if that is an end.
 
-    The best constant rate has to lie inside those tried. For each seed the best rates are those of the
-    other seeds, so that none is judged by the noise that chose it; the intervals of the paired
-    differences are as much wider as there are schedules.
+    Cross-validated over seeds: each seed is judged at the rate that is best on the other seeds, so that no rate
+    gains from the noise that selected it. The intervals of the paired differences are Bonferroni-corrected.
     """
     text = "A schedule beats every constant rate at the same budget."
     constant = tables.get(CONSTANT, {})
@@ -71,17 +68,17 @@ def beats_constant(tables: dict[str, MetricTable], metric: str) -> Claim:
     rate = argmin(means(constant, seeds))
     if rate in (min(constant), max(constant)):
         return judge(
-            text, None, f"The best constant rate, {rate:g}, is at an end of those tried: give rates beyond it."
+            text, None, f"The best constant rate, {rate:g}, is an end of the rates tried. Add rates beyond it."
         )
-    level, base = 1 - (1 - LEVEL) / len(others), held_out(constant, seeds)
-    told: list[str] = []
+    level, base = 1 - (1 - LEVEL) / len(others), held_out_values(constant, seeds)
+    scores: list[str] = []
     lows: list[float] = []
     highs: list[float] = []
     for name, table in others.items():
-        own = held_out(table, seeds)
+        own = held_out_values(table, seeds)
         differences = [own[seed] - base[seed] for seed in seeds]
         low, high = confidence_interval(differences, level)
-        told.append(
+        scores.append(
             f"{name} {sum(differences) / len(seeds):+.3g} ({low:+.3g} to {high:+.3g}, rate {_best(table, seeds)})"
         )
         lows.append(low)
@@ -89,22 +86,22 @@ def beats_constant(tables: dict[str, MetricTable], metric: str) -> Claim:
     mean = sum(base.values()) / len(seeds)
     evidence = (
         f"The best constant rate, {_best(constant, seeds)}, has {metric} {mean:.4g}; against it, {level:.1%} intervals "
-        f"over {len(seeds)} seeds: {'; '.join(told)}."
+        f"over {len(seeds)} seeds: {'; '.join(scores)}."
     )
     return judge(text, True if min(highs) < 0 else False if min(lows) >= 0 else None, evidence)
 
 
-def held_out(table: MetricTable, seeds: Sequence[int]) -> dict[int, float]:
-    """Return each seed's value at the rate that is best on the other seeds.
+def held_out_values(table: MetricTable, seeds: Sequence[int]) -> dict[int, float]:
+    """Each seed's value at the rate that is best on the other seeds.
 
-    >>> held_out({0.1: {0: 1.0, 1: 3.0}, 0.2: {0: 2.0, 1: 2.0}}, [0, 1])
+    >>> held_out_values({0.1: {0: 1.0, 1: 3.0}, 0.2: {0: 2.0, 1: 2.0}}, [0, 1])
     {0: 2.0, 1: 3.0}
     """
     return {s: table[argmin(means(table, [other for other in seeds if other != s]))][s] for s in seeds}
 
 
 def draw(tables: dict[str, MetricTable], metric: str) -> Figure:
-    """Draw the metric against the rate, a line a schedule, and beside it every seed at the schedule's best rate."""
+    """Draw the metric over the rate, a line per schedule, and beside it every seed at each best rate."""
     with style_context():
         fig = figure(14.5, 4.8)
         left, right = fig.add_subplot(1, 2, 1), fig.add_subplot(1, 2, 2)

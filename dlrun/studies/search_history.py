@@ -1,4 +1,4 @@
-"""How a search went: what each trial came to, and the best so far, in the order of the trials."""
+"""The history of a search: each trial's score and the best so far, in the order of the trials."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchHistory:
-    """A search by the metric `monitor`; it claims nothing."""
+    """A figure of a search by the metric `monitor`; it makes no claim."""
 
     monitor: str
     higher_is_better: bool = False
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
-        """Return none."""
         return []
 
     def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
-        """Yield the history, if there are two points of it."""
         points = history(results, self.monitor)
         if len(points) > 1:
-            caption = "Each trial that finished, its mean over the seeds, and the best so far. Gaps: pruned or failed."
+            caption = (
+                "The mean over the seeds of each finished trial, and the best so far. Gaps are pruned or failed trials."
+            )
             yield CaptionedFigure(
                 "search", draw(points, self.monitor, best=max if self.higher_is_better else min), caption
             )
 
 
 def history(results: Sequence[Result], monitor: str) -> list[tuple[int, float]]:
-    """Return a point for each trial: the number of its first job, from 1 on, and the mean over its seeds."""
+    """Each trial as (number of its first job, counted from 1; mean over its seeds)."""
     groups: dict[str, list[Result]] = {}
     for result in sorted(results, key=lambda result: result.job.n):
         if isfinite(result.metrics.get(monitor, float("nan"))):
@@ -51,7 +51,7 @@ def history(results: Sequence[Result], monitor: str) -> list[tuple[int, float]]:
 
 
 def draw(points: Sequence[tuple[int, float]], monitor: str, *, best: Callable[[float, float], float]) -> Figure:
-    """Draw the points, and the best so far as steps."""
+    """Draw the trials as points and the best so far as steps."""
     from matplotlib.ticker import MaxNLocator
 
     numbers, values = zip(*points, strict=True)

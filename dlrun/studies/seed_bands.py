@@ -1,4 +1,4 @@
-"""Lines with bands: the median over the seeds, and the range of all of them."""
+"""Curves over seeds: the median as a line, the range as a band."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def draw_tables(axes: Axes, tables: Mapping[str, MetricTable], *, positions: Mapping[Any, float] | None = None) -> None:
-    """Draw each table as the median over the seeds with the range as a band, and name it in the legend.
+    """Draw each table into `axes`, named in the legend.
 
-    `places` says where on the axis a value stands, if not at itself.
+    `positions` maps a value to its place on the axis; without it, values stand at themselves.
     """
     for i, (name, table) in enumerate(tables.items()):
         x = [positions[value] if positions else value for value in table]
@@ -29,13 +29,13 @@ def draw_tables(axes: Axes, tables: Mapping[str, MetricTable], *, positions: Map
 
 
 def at_common_steps(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[list[int], NDArray[np.float64]]:
-    """Return the steps that all curves have, and the values there [curves, steps]."""
+    """The steps that all curves have, and the values there [curves, steps]."""
     steps = sorted(set.intersection(*({step for step, _ in curve} for curve in curves)))
     return steps, np.array([[dict(curve)[step] for step in steps] for curve in curves])
 
 
 def draw_curves(axes: Axes, curves: list[list[tuple[int, float]]], *, name: str, i: int, marked: bool = False) -> None:
-    """Draw the median of curves (step, value) over their common steps, with their range as a band."""
+    """Draw curves of (step, value) at their common steps; `marked` puts eight markers on the median."""
     steps, values = at_common_steps(curves)
     colour = COLOURS[i % len(COLOURS)]
     axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)

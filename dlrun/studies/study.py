@@ -1,4 +1,4 @@
-"""What a study is: claims about the runs of a sweep, and the figures that show them."""
+"""The contract of a study: claims about the runs of a sweep, and the figures that show them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Verdict = Literal["held", "not held", "undecided"]
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement about the runs, whether it held, and the numbers behind that, as a person reads them."""
+    """A statement about the runs, its verdict, and the numbers behind it in words."""
 
     text: str
     verdict: Verdict
@@ -25,7 +25,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class CaptionedFigure:
-    """A figure of a study: its file's name without an ending, and what it shows in a sentence."""
+    """A figure, the name of its file without an ending, and a caption."""
 
     name: str
     figure: Figure
@@ -33,21 +33,20 @@ class CaptionedFigure:
 
 
 class Study(Protocol):
-    """What an experiment names as `study._target_`; its arguments are the study's own.
+    """An experiment names it as `study._target_`, with its arguments.
 
-    Both methods get the finished runs of the sweep and nothing else, so that a claim can be tested on
-    runs that violate it.
+    Both methods get the finished runs of the sweep and nothing else: a test gives them runs that violate a claim.
     """
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
-        """Return what was claimed, checked against the runs."""
+        """Check each claim against the runs."""
 
     def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
-        """Yield the figures that the study is known for."""
+        """Draw the figures of the study."""
 
 
 def judge(text: str, holds: bool | None, evidence: str) -> Claim:
-    """Return a claim; `holds` is None where the runs cannot decide it.
+    """Make a claim; `holds=None` if the runs cannot decide it.
 
     >>> judge("the training error never rises", None, "one degree only").verdict
     'undecided'

@@ -1,4 +1,4 @@
-"""A metric of the runs as a study reads it: by the value of a swept key, and by the seed."""
+"""A metric of the runs by the value of a swept key and by the seed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from dlrun.storage.results import Result
 
 MetricTable = dict[Any, dict[int, float]]
-"""A metric by the value of a swept key, then by the seed."""
+"""A metric by swept value, then by seed."""
 
 
 def tabulate(results: Sequence[Result], key: str, metric: Callable[[Result], float | None] | str) -> MetricTable:
-    """Return a metric of the runs by their value of `key`, numbers ascending, and by their seed.
+    """Tabulate a metric by the runs' value of `key` (numbers ascending) and their seed.
 
-    `metric` is a name (`val/error`), or a function of the run. Runs that do not have it are left out.
+    `metric` is a name (`val/error`) or a function of the run. Runs without the metric are left out.
     """
     found: MetricTable = {}
     for result in results:
@@ -28,7 +28,7 @@ def tabulate(results: Sequence[Result], key: str, metric: Callable[[Result], flo
 
 
 def common_seeds(table: MetricTable) -> list[int]:
-    """Return the seeds that every value has.
+    """The seeds that all values have.
 
     >>> common_seeds({1: {0: 0.5, 1: 0.4}, 2: {1: 0.3, 2: 0.2}})
     [1]
@@ -37,7 +37,7 @@ def common_seeds(table: MetricTable) -> list[int]:
 
 
 def means(table: MetricTable, seeds: Sequence[int] | None = None) -> dict[Any, float]:
-    """Return the mean over the seeds by value; what is not finite makes its mean infinite.
+    """The mean over the seeds by value; infinite if one of them is not finite.
 
     >>> means({1: {0: 0.5, 1: 0.25}, 2: {0: float("nan")}})
     {1: 0.375, 2: inf}
@@ -46,12 +46,11 @@ def means(table: MetricTable, seeds: Sequence[int] | None = None) -> dict[Any, f
 
 
 def medians(table: MetricTable) -> dict[Any, float]:
-    """Return the median over the seeds by value."""
     return {value: float(np.median([*row.values()])) for value, row in table.items()}
 
 
 def all_values(tables: Mapping[str, MetricTable]) -> list[float]:
-    """Return every value of some tables.
+    """All entries of some tables.
 
     >>> all_values({"training": {1: {0: 0.5}}, "test": {1: {0: 0.6}, 2: {0: 0.7}}})
     [0.5, 0.6, 0.7]
@@ -60,12 +59,12 @@ def all_values(tables: Mapping[str, MetricTable]) -> list[float]:
 
 
 def argmin(all_values: Mapping[Any, float]) -> Any:
-    """Return the key of the smallest value, the first of several."""
+    """The key of the least value, the first of several."""
     return min(all_values, key=lambda key: all_values[key])
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
-    """Return Spearman's rank correlation, equal values sharing their mean rank; nan without variation.
+    """Spearman's rank correlation; ties share their mean rank, and a constant side gives nan.
 
     >>> rank_correlation([0.0, 0.1, 1.0], [5.0, 3.0, 2.0])
     -1.0
@@ -73,6 +72,7 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
     a, b = _ranks(x), _ranks(y)
     a, b = a - a.mean(), b - b.mean()
     size = math.sqrt(float((a @ a) * (b @ b)))
+    # rounded: an exact order is 1.0, so that a threshold of 1 can be met
     return round(float(a @ b) / size, 12) if size else math.nan
 
 

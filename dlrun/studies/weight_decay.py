@@ -1,4 +1,4 @@
-"""Weight decay: a penalty on the squared weights degrades training and narrows the gap to unseen data (book 3.1)."""
+"""Weight decay: penalising squared weights worsens training and narrows the gap to unseen data (book 3.1)."""
 
 from __future__ import annotations
 
@@ -19,18 +19,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KEY = "optimizer.weight_decay"
-ORDERED = 0.9
-"""The rank correlation from which on the means are said to follow the penalty."""
+MIN_CORRELATION = 0.9  # by rank, of the means with the penalty; 1 would let one swap among close penalties refute it
 
 
 @dataclass(frozen=True)
 class WeightDecay:
-    """The gap between test and training `metric` against the penalty."""
+    """The gap between test and training `metric` over the penalty."""
 
     metric: str = "loss"
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
-        """Return whether the gap shrinks, and training degrades, as the penalty grows."""
         return [
             follows(self._gaps(results), "The gap between test and training shrinks as the penalty grows.", falls=True),
             follows(
@@ -41,7 +39,6 @@ class WeightDecay:
         ]
 
     def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
-        """Yield train and test, and their gap, against the penalty."""
         train, test = (tabulate(results, KEY, f"{split}/{self.metric}") for split in ("train", "test"))
         if test:
             caption = f"Training and test {self.metric}, and the gap between them: median and range over the seeds."
@@ -56,10 +53,10 @@ class WeightDecay:
 
 
 def follows(table: MetricTable, text: str, *, falls: bool) -> Claim:
-    """Return whether a quantity falls (or grows) with the penalty.
+    """Held if a quantity `falls` (or grows) with the penalty.
 
-    Its means have to follow the penalty by rank, and it has to differ between the least and the
-    largest penalty by more than the seeds do.
+    Its means follow the penalty by rank, and its paired difference between the least and the largest penalty is
+    significant and of that sign.
     """
     seeds = common_seeds(table)
     if len(table) < 3 or len(seeds) < 2:
@@ -74,12 +71,14 @@ def follows(table: MetricTable, text: str, *, falls: bool) -> Claim:
         f"({len(seeds)} seeds); rank correlation {correlation:+.2f} over {len(found)} penalties."
     )
     return judge(
-        text, bool(ends_differ.significant) and sign * ends_differ.mean > 0 and sign * correlation >= ORDERED, evidence
+        text,
+        bool(ends_differ.significant) and sign * ends_differ.mean > 0 and sign * correlation >= MIN_CORRELATION,
+        evidence,
     )
 
 
 def draw(train: MetricTable, test: MetricTable, gaps: MetricTable, metric: str) -> Figure:
-    """Draw both sides, and beside them the gap; no penalty at all stands left of the least."""
+    """Draw both sides and, beside them, the gap; a penalty of zero stands left of the least."""
     penalties = [float(value) for value in train]
     positive = [value for value in penalties if value > 0]
     positions = {value: value or min(positive, default=1.0) / 10 for value in penalties}

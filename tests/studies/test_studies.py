@@ -20,13 +20,13 @@ from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
-from dlrun.studies.depth import Boundary, Depth, panels
+from dlrun.studies.depth import Boundary, Depth, draw_layers
 from dlrun.studies.double_descent import DoubleDescent, shape
 from dlrun.studies.learning_rate import LearningRate
 from dlrun.studies.mnist_seeds import MnistSeeds, binomial_tail, histogram
 from dlrun.studies.overfitting import Overfitting
 from dlrun.studies.polynomial_capacity import Fit, PolynomialCapacity, draw_fits, first_draw
-from dlrun.studies.schedules import Schedules, held_out
+from dlrun.studies.schedules import Schedules, held_out_values
 from dlrun.studies.study import Claim
 from dlrun.studies.table import argmin, common_seeds, means, medians, rank_correlation, tabulate
 from dlrun.studies.weight_decay import WeightDecay
@@ -330,7 +330,7 @@ def test_schedules(tmp_path: Path, losses: dict[str, list[float]], seeds: int, e
 
 def test_a_best_rate_is_not_judged_by_the_seed_that_chose_it() -> None:
     table = {0.1: {0: 0.0, 1: 2.0, 2: 2.0}, 0.2: {0: 1.0, 1: 1.0, 2: 1.0}}
-    assert held_out(table, [0, 1, 2]) == {0: 1.0, 1: 2.0, 2: 2.0}
+    assert held_out_values(table, [0, 1, 2]) == {0: 1.0, 1: 2.0, 2: 2.0}
 
 
 # -- depth ------------------------------------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ def test_depth(tmp_path: Path, errors: list[float], losses: list[float], expecte
 
 def test_the_line_is_where_the_classifier_is_undecided() -> None:
     points = torch.tensor([[-1.0, -1.0], [1.0, 1.0]])
-    drawn = panels([points] * 9, [points[None]] * 9, torch.tensor([0, 1]), Boundary((1.0, 2.0), -0.5))
+    drawn = draw_layers([points] * 9, [points[None]] * 9, torch.tensor([0, 1]), Boundary((1.0, 2.0), -0.5))
     assert [axes.get_title() for axes in drawn.axes] == [f"d = {d}" for d in range(9)]
     (line,) = [line for line in drawn.axes[8].get_lines() if line.get_color() == "#000000"]
     for x, y in (line.get_xy1(), line.get_xy2()):  # type: ignore[attr-defined]

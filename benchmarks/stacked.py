@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from typing import Any
@@ -27,6 +27,7 @@ from dlrun.engine.batches import Batches
 from dlrun.engine.objective import Objective
 from dlrun.engine.plan import Plan
 from dlrun.execution import device
+from dlrun.execution.compiled import make_stepper
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.models.mlp import MLP
 from dlrun.optimizers.descent import Descent
@@ -140,10 +141,10 @@ def bare(case: Case, i: int) -> tuple[float, list[Tensor]]:
 
 def stacked(case: Case, *, compiled: bool = False) -> tuple[float, Ensemble]:
     """Return the CPU seconds of all runs as one program, and the ensemble at its end."""
-    ensemble = Ensemble([replace(member(case, i), compile=compiled) for i in range(len(case.rates))])
+    ensemble = Ensemble([member(case, i) for i in range(len(case.rates))])
     if compiled:
-        stepping = ensemble.stepping()
-        ensemble.stepping = lambda: stepping  # type: ignore[method-assign]  # compiling is not what is timed
+        stepper = make_stepper(ensemble)
+        ensemble.stepper = lambda: stepper  # type: ignore[method-assign]  # compiling is not what is timed
     recorder = Members(ensemble, [Silent()] * len(case.rates))
     return cost(lambda: loop.train(ensemble, ensemble.state, recorder)).cpu, ensemble
 

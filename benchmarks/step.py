@@ -28,8 +28,8 @@ from dlrun.engine import loop
 from dlrun.engine.batches import Batches
 from dlrun.engine.objective import Objective
 from dlrun.engine.plan import Plan
+from dlrun.engine.protocols import Recorder, Stepper
 from dlrun.engine.state import State
-from dlrun.engine.steppers import Stepping
 from dlrun.errors import DataError
 from dlrun.execution import compiled as program
 from dlrun.execution import memory_format
@@ -141,7 +141,7 @@ def training(case: Case, model: nn.Module) -> loop.Training:
     )
 
 
-def ours(case: Case, model: nn.Module, recorder: loop.Recorder) -> None:
+def ours(case: Case, model: nn.Module, recorder: Recorder[float, Any]) -> None:
     """Train the case with dlrun's loop."""
     loop.train(training(case, model), State(), recorder)
 
@@ -155,9 +155,9 @@ def compiled(case: Case, model: nn.Module) -> tuple[Cost, loop.Training]:
     """Return what compiling the case's step takes, and the case with its steps compiled."""
     run = training(case, model)
     model.train()
-    steppings: list[Stepping] = []
-    took = cost(lambda: steppings.append(program.compiled(run)))
-    run.stepping = lambda: steppings[0]  # type: ignore[method-assign]
+    steppers: list[Stepper] = []
+    took = cost(lambda: steppers.append(program.make_stepper(run)))
+    run.make_stepper = lambda run: steppers[0]
     return took, run
 
 

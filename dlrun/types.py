@@ -3,7 +3,7 @@
 A data set is `Data`: up to three `Split`s and a `Spec`. A split gives a `Batch` for any set of
 indices. A model is a `torch.nn.Module`. A `Loss` asks the model for what it needs and returns one
 value a sample; a `Metric` returns a sum and a count; a `Schedule` maps a step to a factor of the
-learning rate; an `Optimizer` turns one batch into one change of the parameters.
+learning rate; a `Rule` turns gradients into one change of the parameters.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-    from dlrun.engine.objective import Objective
 
 Task = Literal["classification", "regression", "density", "language"]
 
@@ -160,23 +158,3 @@ class Update(NamedTuple):
 
     loss: Tensor
     grad_norm: Tensor | None
-
-
-class Optimizer(Protocol):
-    """One batch in, one change of the objective's parameters out; the loop knows no more of it."""
-
-    @property
-    def lr(self) -> float:
-        """Return the learning rate that the schedule multiplies."""
-
-    def init(self, objective: Objective) -> None:
-        """Allocate the state for the parameters of `objective`."""
-
-    def step(self, objective: Objective, batch: Batch, lr: float) -> Update:
-        """Change the parameters in place, at the rate `lr`."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state as plain numbers and tensors (loads with `weights_only=True`)."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state that `state_dict` returned, after `init`."""

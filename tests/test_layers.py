@@ -32,16 +32,9 @@ cli
 """.strip().splitlines()
 LEVEL = {room: level for level, line in enumerate(ORDER) for room in line.split()}
 TO_MEND = {
-    "dlrun.engine.evaluation -> dlrun.execution.cuda_graphs",
-    "dlrun.engine.loop -> dlrun.execution.compiled",
-    "dlrun.engine.loop -> dlrun.execution.cuda_graphs",
-    "dlrun.stacked.evaluation -> dlrun.execution.cuda_graphs",
-    "dlrun.stacked.training -> dlrun.execution.compiled",
-    "dlrun.stacked.training -> dlrun.execution.cuda_graphs",
     "dlrun.storage.identity -> dlrun",
     "dlrun.tracking.mlflow.model -> dlrun",
     "dlrun.tracking.start -> dlrun",
-    "dlrun.types -> dlrun.engine.objective",
 }
 
 

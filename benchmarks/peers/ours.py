@@ -15,7 +15,7 @@ from dlrun.datasets.tensors.tensors import from_tensors
 from dlrun.engine import loop
 from dlrun.engine.state import State
 from dlrun.execution import device
-from dlrun.execution.compiled import Compiled
+from dlrun.execution.compiled import CompiledStepper
 from dlrun.runs.build import Built, build
 from dlrun.types import Data
 
@@ -79,10 +79,10 @@ def _once(work: Work, *overrides: str) -> Built:
     """
     made = built(work, *overrides)
     device.apply(made.execution)
-    stepping = made.training.stepping()
-    if made.training.compile and not isinstance(stepping, Compiled):
+    stepper = made.training.stepper()
+    if made.execution.compile and not isinstance(stepper, CompiledStepper):
         raise RuntimeError("the steps could not be compiled")
-    made.training.stepping = lambda: stepping  # type: ignore[method-assign]
+    made.training.make_stepper = lambda run: stepper
     return made
 
 

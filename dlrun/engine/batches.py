@@ -28,14 +28,14 @@ MOST = 32
 
 
 @runtime_checkable
-class Streamed(Protocol):
+class LoaderSplit(Protocol):
     """A split that lies in a map-style data set and is read by workers."""
 
     dataset: Dataset[Any]
 
 
 @runtime_checkable
-class Drawn(Protocol):
+class RandomWindows(Protocol):
     """A split whose samples are drawn anew in each epoch, such as the windows of a text."""
 
     @property
@@ -75,7 +75,7 @@ class Batches:
 
     def start(self, step: int) -> Iterator[Batch]:
         """Yield the batches of `step`, `step + 1`, … without end."""
-        batches = self._streamed(step) if isinstance(self.split, Streamed) else self._gathered(step)
+        batches = self._streamed(step) if isinstance(self.split, LoaderSplit) else self._gathered(step)
         if not self.augment or self.only:
             return batches
         return self._augmented(batches, step)
@@ -134,7 +134,7 @@ class Batches:
     def _places(self, epoch: int) -> tuple[Tensor, Callable[[Tensor], Batch]]:
         """Return what stands for an epoch's samples, in its order, and what makes a batch of a slice of it."""
         split, order = self.split, self._order(epoch)
-        if not isinstance(split, Drawn):
+        if not isinstance(split, RandomWindows):
             return order.to(self.device), split.gather
         # drawn on the CPU, so that every device sees the same
         starts = split.starts(order, generator(self.seed, CROP, self._same(epoch)))

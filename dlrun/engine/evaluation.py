@@ -7,27 +7,22 @@ that is predicted, and a split may be walked along, with the model's memory carr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from dlrun import metrics as known
 from dlrun.datasets.tensors.subset import bytes_per_token
+from dlrun.engine.forward_cache import cache_forward
 from dlrun.engine.objective import Objective
-from dlrun.execution.cuda_graphs import Asked
+from dlrun.engine.protocols import Total, TotalsFn
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.types import IGNORE_INDEX, Batch, LanguageModel, Loss, Metric, Spec, Split
-
-Total = tuple[Tensor, int | Tensor]
-"""A sum and a count."""
-Found = dict[str, Total]
-"""The totals of the loss and of each metric."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ class Collected:
 
 
 @runtime_checkable
-class Walked(Protocol):
+class ContiguousWindows(Protocol):
     """A split that is evaluated along its rows, from left to right, with a memory."""
 
     def walk(self, rows: int) -> Iterator[tuple[bool, Batch]]:
@@ -48,94 +43,22 @@ class Walked(Protocol):
 
 
 LOGITS = 256 << 20
-"""Bytes that the logits of a portion of text may take."""
+"""Bytes that the logits of a chunk of text may take."""
 
 TOKENS = 1 << 14
-"""Tokens that a portion of text may have: more go no faster, and leave a processor's caches."""
+"""Tokens that a chunk of text may have: more go no faster, and leave a processor's caches."""
 
 
-def portion(samples: int, spec: Spec) -> int:
+def batch_size_for(samples: int, spec: Spec) -> int:
     """Return how many samples to evaluate at once: as many as asked for, of a text no more than have room.
 
-    >>> portion(1000, Spec("language", input_shape=(128,), outputs=33278, vocabulary=33278))
+    >>> batch_size_for(1000, Spec("language", input_shape=(128,), outputs=33278, vocabulary=33278))
     15
     """
     if spec.task != "language":
         return samples
     tokens = min(TOKENS, LOGITS // (4 * spec.outputs))
     return max(1, min(samples, tokens // spec.input_shape[0]))
-
-
-FORWARD = ("forward", "features", "logits", "log_prob")
-"""The methods of models that losses and metrics share the answers of, beside the call itself."""
-
-
-class Memo:
-    """A model that remembers its last answers, so that loss and metrics share one forward pass.
-
-    In all else it is the model: its class, its parameters, its other methods. A model that was put into
-    training mode, or whose parameters changed since, answers anew.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._model = model
-        self._answers: dict[tuple[Any, ...], Any] = {}
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        """The model's, for `isinstance`."""
-        return type(self._model)
-
-    def __call__(self, *args: Any, **named: Any) -> Any:
-        """Return `model(*args, **named)`, computed once."""
-        return self._remember("", self._model, args, named)
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self._model, name)
-        if name not in FORWARD or isinstance(value, nn.Module):
-            return value
-        return lambda *args, **named: self._remember(name, value, args, named)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if name in ("_model", "_answers"):
-            object.__setattr__(self, name, value)
-        else:
-            setattr(self._model, name, value)
-
-    # what Python looks up in the class, past `__getattr__`
-    def __getitem__(self, item: Any) -> Any:
-        """Return a layer of a sequential model."""
-        return cast("Any", self._model)[item]
-
-    def __len__(self) -> int:
-        return len(cast("Any", self._model))
-
-    def __bool__(self) -> bool:
-        return bool(self._model)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(cast("Any", self._model))
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> nn.Module:
-        return deepcopy(self._model, memo)
-
-    def know(self, x: Tensor, answer: Tensor) -> None:
-        """Take over the answer to `x`, which was found in another way than by the model's plain call."""
-        for name in ("", "forward"):
-            self._answers[self._key(name, (x,), {})] = (answer, (x,), {})
-
-    def _remember(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        if self._model.training:
-            return function(*args, **named)
-        key = self._key(name, args, named)
-        if key not in self._answers:
-            # the inputs are kept too: an id is only unique while its object lives
-            self._answers[key] = (function(*args, **named), args, named)
-        return self._answers[key][0]
-
-    def _key(self, name: str, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, ...]:
-        inputs = (*map(id, args), *((k, id(v)) for k, v in sorted(named.items())))
-        return (name, torch.is_grad_enabled(), *inputs, *((id(p), p._version) for p in self._model.parameters()))
 
 
 def evaluate(
@@ -145,27 +68,24 @@ def evaluate(
     *,
     batch_size: int,
     device: torch.device,
-    asked: Asked | None = None,
+    totals_fn: TotalsFn | None = None,
 ) -> dict[str, float]:
-    """Return the loss, every metric, and what is derived from them, over the whole split.
+    """The loss, every metric, and what is derived from them, over the whole split.
 
-    A split that is walked along needs a model that carries a memory (`types.LanguageModel`) and has no bound. Of any
-    other `asked` may find the sums and counts of a portion in another way than `totals`.
+    `totals_fn` may compute the totals of a chunk in another way than `totals`. A split of contiguous windows needs a
+    model that carries a memory (`types.LanguageModel`) and has no bound; there `totals_fn` is not called.
     """
-    if isinstance(split, Walked):
+    if isinstance(split, ContiguousWindows):
         return _means(objective, split, _along(objective, metrics, split.walk(batch_size), device))
-    asked = asked or partial(totals, objective, metrics)
-    return _means(objective, split, map(asked, _portions(split, batch_size, device)))
+    totals_fn = totals_fn or partial(totals, objective, metrics)
+    return _means(objective, split, map(totals_fn, _chunks(split, batch_size, device)))
 
 
-def totals(objective: Objective, metrics: Mapping[str, Metric], batch: Batch, *, memo: Memo | None = None) -> Found:
-    """Return the sum and the count of the loss and of each metric over a batch, from one forward pass.
-
-    `memo` is the objective's model, if it has answered already.
-    """
-    model = cast("nn.Module", Memo(objective.model) if memo is None else memo)
-    with objective.precision():
-        found: Found = {"loss": loss_total(objective, model, batch)}
+def totals(objective: Objective, metrics: Mapping[str, Metric], batch: Batch) -> dict[str, Total]:
+    """The sum and the count of the loss and of each metric over a batch, from one forward pass."""
+    model = objective.model
+    with objective.precision(), cache_forward(model):
+        found: dict[str, Total] = {"loss": loss_total(objective, model, batch)}
         for name, metric in metrics.items():
             same = metric is known.nll and _is_nll(objective.loss)
             found[name] = found["loss"] if same else metric(model, batch)
@@ -175,27 +95,26 @@ def totals(objective: Objective, metrics: Mapping[str, Metric], batch: Batch, *,
 def collect(
     objective: Objective, metrics: Mapping[str, Metric], split: Split, *, batch_size: int, device: torch.device
 ) -> tuple[dict[str, float], Collected]:
-    """Return the metrics as `evaluate` does, and what the model answered, from the same one pass.
+    """The metrics of `evaluate`, and the model's outputs, from the same one pass.
 
-    Not of a split that is walked along: the answers to a whole text are not for keeping.
+    Not for contiguous windows: the outputs of a whole text are too many to keep.
     """
     seen: list[list[Tensor]] = []
 
-    def keep(memo: Memo, batch: Batch) -> None:
-        with objective.precision():
-            seen.append([t.float().cpu() if t.is_floating_point() else t.cpu() for t in (*batch, memo(batch.x))])
-
-    def asked(batch: Batch) -> Found:
-        memo = Memo(objective.model)
-        found = totals(objective, metrics, batch, memo=memo)
-        keep(memo, batch)
+    def totals_fn(batch: Batch) -> dict[str, Total]:
+        # the caches are nested: the outer one gets every output that the inner one of `totals` asks for
+        with cache_forward(objective.model):
+            found = totals(objective, metrics, batch)
+            with objective.precision():
+                tensors = (*batch, objective.model(batch.x))
+        seen.append([t.float().cpu() if t.is_floating_point() else t.cpu() for t in tensors])
         return found
 
-    means = evaluate(objective, metrics, split, batch_size=batch_size, device=device, asked=asked)
+    means = evaluate(objective, metrics, split, batch_size=batch_size, device=device, totals_fn=totals_fn)
     return means, Collected(*(torch.cat(parts) for parts in zip(*seen, strict=True)))
 
 
-def loss_total(objective: Objective, model: nn.Module, batch: Batch) -> tuple[Tensor, int | Tensor]:
+def loss_total(objective: Objective, model: nn.Module, batch: Batch) -> Total:
     """Return the loss as a sum and a count: of samples, or of the tokens that are predicted.
 
     A loss that gives only the mean counts as many.
@@ -227,33 +146,31 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def remembering(model: nn.Module) -> nn.Module:
-    """Return `model`, to be asked about one batch by the loss and by every metric."""
-    return cast("nn.Module", Memo(model))
-
-
 def _means(objective: Objective, split: Split, found: Iterable[Mapping[str, Total]]) -> dict[str, float]:
-    """Return what is computed over all portions, each asked while the model evaluates."""
-    total = _Totals()
+    """The means over all chunks; each is computed while the model is in evaluation mode."""
+    sums = _Sums()
     with evaluating(objective.model):
-        for portion in found:
-            for name, each in portion.items():
-                total.add(name, each)
-    means = total.means()
+        for chunk in found:
+            for name, total in chunk.items():
+                sums.add(name, total)
+    means = sums.means()
     return means | known.derive(means, bytes_per_token=bytes_per_token(split))
 
 
 def _along(
     objective: Objective, metrics: Mapping[str, Metric], walk: Iterable[tuple[bool, Batch]], device: torch.device
-) -> Iterator[Found]:
-    """Yield the totals of the batches of a walk, the memory carried on."""
-    step, memory = cast("LanguageModel", objective.model).step, None
+) -> Iterator[dict[str, Total]]:
+    """Yield the totals of the batches of a walk; the model's memory goes on from one to the next."""
+    model, memory = cast("LanguageModel", objective.model), None
     for fresh, (x, y) in walk:
-        batch, memo = Batch(x.to(device), y.to(device)), Memo(objective.model)
+        batch = Batch(x.to(device), y.to(device))
         with objective.precision():
-            answer, memory = step(batch.x, None if fresh else memory)
-        memo.know(batch.x, answer)
-        yield totals(objective, metrics, batch, memo=memo)
+            logits, memory = model.step(batch.x, None if fresh else memory)
+        with cache_forward(objective.model) as cache:
+            # a plain call would forget what came before the batch
+            cache.prime(batch.x, logits)
+            found = totals(objective, metrics, batch)
+        yield found
 
 
 def _is_nll(loss: Loss) -> bool:
@@ -262,23 +179,23 @@ def _is_nll(loss: Loss) -> bool:
     return getattr(loss, "func", loss) is cross_entropy and not smoothed
 
 
-def _portions(split: Split, size: int, device: torch.device) -> Iterator[Batch]:
+def _chunks(split: Split, size: int, device: torch.device) -> Iterator[Batch]:
     n = len(split)
     for start in range(0, n, size):
         x, y = split.gather(torch.arange(start, min(start + size, n), device=device))
         yield Batch(x.to(device), y.to(device))
 
 
-class _Totals:
+class _Sums:
     """Running sums and counts, added on the device and read once."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int | Tensor] = {}
 
-    def add(self, name: str, total: tuple[Tensor, int | Tensor]) -> None:
+    def add(self, name: str, total: Total) -> None:
         value, count = total
-        # a sum is a new tensor: what was found may lie where the next portion's will
+        # a sum is a new tensor: a CUDA graph writes the next chunk's totals over this one's
         self._sums[name] = self._sums.get(name, 0.0) + wide(value)
         self._counts[name] = self._counts.get(name, 0) + count
 

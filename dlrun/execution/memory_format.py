@@ -13,9 +13,9 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
+from dlrun.engine.protocols import Optimizer
 from dlrun.errors import ConfigError, UserError
 from dlrun.optimizers.descent import Descent
-from dlrun.types import Optimizer
 
 Layout = Literal["contiguous", "channels_last"]
 

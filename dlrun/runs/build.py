@@ -21,16 +21,18 @@ from dlrun.config import instantiate
 from dlrun.config.check import PARTS, SETTINGS, SIZES, check_config
 from dlrun.config.settings import Evaluation, Tracking, Trainer
 from dlrun.datasets.tensors.subset import bytes_per_token, take_first
-from dlrun.engine.batches import Batches, Streamed
+from dlrun.engine.batches import Batches, LoaderSplit
 from dlrun.engine.ema import Average
-from dlrun.engine.evaluation import portion
+from dlrun.engine.evaluation import batch_size_for
 from dlrun.engine.loop import Training
 from dlrun.engine.objective import Objective
 from dlrun.engine.plan import Plan, checkpoints, in_steps
+from dlrun.engine.protocols import Optimizer
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.execution import compile_policy
 from dlrun.execution import compiled as program
 from dlrun.execution import memory_format as layout
+from dlrun.execution.cuda_graphs import maybe_graphed
 from dlrun.execution.device import Execution, autocast, choose, threads_for
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.torch_optimizer import adapt
@@ -38,7 +40,7 @@ from dlrun.randomness import INITIALISATION, key, seed_default
 from dlrun.runs import weights
 from dlrun.runs.rehearsal import check_schedule, check_tokenizer, check_walk, rehearse
 from dlrun.storage import identity as provenance
-from dlrun.types import Data, Metric, Optimizer, Spec
+from dlrun.types import Data, Metric, Spec
 
 HIGHER_IS_BETTER = ("accuracy", "recall", "top_")
 """How the names of metrics begin that are to be high; a function of the user's has an attribute `higher_is_better`."""
@@ -108,14 +110,15 @@ def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping
         device=device,
         validation=data.validation,
         metrics=metrics,
-        evaluation_batch_size=portion(evaluation.batch_size, data.spec),
+        evaluation_batch_size=batch_size_for(evaluation.batch_size, data.spec),
         patience=trainer.patience,
         average=Average(objective.params, trainer.ema) if trainer.ema else None,
     )
     steps = None if trainer.minutes else planned.steps
-    work = compile_policy.Work(len(objective.params), flop, steps, device, program.against(training))
+    work = compile_policy.Work(len(objective.params), flop, steps, device, program.why_not(training))
     compiled = compile_policy.choose(trainer.compile, work, before=decided)
-    training.compile = compiled.compile
+    if compiled.compile:
+        training.make_stepper, training.wrap_totals = program.make_stepper, partial(maybe_graphed, device=device)
     check_schedule(training.schedule, training.plan.steps, target=plain["schedule"]["_target_"])
     _monitor(training, evaluation, data)
     execution = Execution(device, precision, threads, trainer.deterministic, memory_format, *compiled)
@@ -222,8 +225,7 @@ def _optimizer(plain: dict[str, Any], trainer: Trainer) -> Optimizer:
     for name, neutral in (("clip", None), ("accumulate", 1)):
         if getattr(trainer, name) != neutral:
             raise ConfigError(f"trainer.{name} has no meaning for {type(made).__name__}: it takes no gradient steps.")
-    optimizer: Optimizer = made
-    return optimizer
+    return made  # type: ignore[no-any-return]
 
 
 def _metrics(plain: dict[str, Any], data: Data) -> dict[str, Metric]:
@@ -292,7 +294,7 @@ def _two_batches(data: Data, trainer: Trainer) -> Data:
     cut = partial(take_first, n=2 * (trainer.batch_size or 32))
     return replace(
         data,
-        train=data.train if isinstance(data.train, Streamed) else cut(data.train),
+        train=data.train if isinstance(data.train, LoaderSplit) else cut(data.train),
         validation=data.validation and cut(data.validation),
         test=data.test and cut(data.test),
     )

@@ -15,7 +15,7 @@ from dlrun.analysis.figures.functions import fit_1d, plane
 from dlrun.analysis.figures.style import save
 from dlrun.analysis.figures.text import loss_by_position
 from dlrun.datasets.language.windows import Streams, Windows
-from dlrun.engine.evaluation import Collected, evaluating, portion
+from dlrun.engine.evaluation import Collected, batch_size_for, evaluating
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.storage.journal import curves
 from dlrun.storage.rundir import RunDir
@@ -93,7 +93,7 @@ def _text(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
     n = min(last + 1, max(2, MAX_TOKENS // context))
     starts = torch.linspace(0, last, n, dtype=torch.float64).long().to(split.device)
     losses = []
-    for some in torch.split(starts, portion(MAX_POINTS, data.spec)):
+    for some in torch.split(starts, batch_size_for(MAX_POINTS, data.spec)):
         batch = Batch(*(t.to(_device(model)) for t in split.at(some)))
         with evaluating(model):
             losses.append(cross_entropy(model, batch).float().cpu())

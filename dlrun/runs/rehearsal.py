@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.config.instantiate import make_tokenizer
-from dlrun.engine.evaluation import Walked, evaluating, loss_total, remembering
+from dlrun.engine.evaluation import ContiguousWindows, evaluating, loss_total
+from dlrun.engine.forward_cache import cache_forward
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError, DlrunError, UserError, place
 from dlrun.execution.flops import count_flops
@@ -49,8 +50,8 @@ def rehearse(
         with _explained(batch, targets, "dataset", "model", "loss"):
             _differentiate(objective, batch)
         # as an evaluation does it, so that what fails there fails here
-        with evaluating(objective.model), objective.precision():
-            model = remembering(objective.model)
+        model = objective.model
+        with evaluating(model), objective.precision(), cache_forward(model):
             with _explained(batch, targets, "dataset", "model", "loss"):
                 loss_total(objective, model, batch)
             for name, metric in metrics.items():
@@ -104,7 +105,7 @@ def check_tokenizer(data: Data, trusted: Sequence[str]) -> None:
 
 def check_walk(model: nn.Module, data: Data) -> None:
     """Raise ConfigError for a text that is to be walked along and a model that carries no memory, or not so far."""
-    if not any(isinstance(split, Walked) for split in (data.train, data.validation, data.test)):
+    if not any(isinstance(split, ContiguousWindows) for split in (data.train, data.validation, data.test)):
         return
     if not hasattr(model, "step") or getattr(model, "context", None) is not None:
         raise ConfigError(

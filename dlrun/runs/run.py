@@ -250,7 +250,7 @@ def _finish(run: Open) -> Collected | None:
     """Evaluate the last and the selected weights, read the test split if it is due, write the summary."""
     built, folder = run.built, run.folder
     training, best = built.training, built.training.best
-    with loop.averaged(training):
+    with loop.averaged(training.average):
         last = metrics = _scores(built, best if best and best["step"] == run.state.step else None)
         if best is None:
             best = {

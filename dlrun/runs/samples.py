@@ -54,6 +54,6 @@ class Samples:
 
     def _text(self) -> str:
         prompt = opening(self._tokenizer)
-        with averaged(self._training):
+        with averaged(self._training.average):
             drawn = list(generate(self._model, torch.tensor([prompt]), TOKENS, self._how))
         return "".join(spelled(self._tokenizer, prompt, (int(token) for token in drawn)))

@@ -11,7 +11,7 @@ from torch import Tensor
 from dlrun import metrics as known
 from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.engine.evaluation import evaluating
-from dlrun.execution.cuda_graphs import Asked
+from dlrun.engine.protocols import TotalsFn
 from dlrun.stacked.batches import Table, table
 from dlrun.stacked.objective import StackedObjective
 from dlrun.types import Batch, Metric, Split
@@ -57,18 +57,18 @@ def evaluate(
     splits: StackedSplits,
     *,
     batch_size: int,
-    asked: Asked | None = None,
+    totals_fn: TotalsFn | None = None,
 ) -> list[dict[str, float]]:
     """Return of each run the loss, every metric, and what is derived from them, over its whole split.
 
-    `asked` may find the sums and counts [R] of a portion in another way than the objective's `totals`.
+    `totals_fn` may compute the sums and counts [R] of a chunk in another way than the objective's `totals`.
     """
-    asked = asked or partial(objective.totals, metrics)
+    totals_fn = totals_fn or partial(objective.totals, metrics)
     sums: dict[str, Tensor] = {}
     counts: dict[str, int | Tensor] = {}
     with evaluating(objective.model):
         for batch in splits.portions(batch_size):
-            for name, (total, count) in asked(batch).items():
+            for name, (total, count) in totals_fn(batch).items():
                 # a sum is a new tensor: what was found may lie where the next portion's will
                 sums[name] = sums.get(name, 0.0) + total
                 counts[name] = counts.get(name, 0) + count

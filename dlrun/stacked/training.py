@@ -27,14 +27,13 @@ import torch
 from torch import Tensor
 
 from dlrun.engine.ema import Average
-from dlrun.engine.evaluation import Walked
-from dlrun.engine.loop import Recorder, Training, averaged
+from dlrun.engine.evaluation import ContiguousWindows
+from dlrun.engine.loop import Training, averaged
 from dlrun.engine.plan import Plan
+from dlrun.engine.protocols import Rate, Recorder, Stepper, TotalsFn
 from dlrun.engine.state import State
-from dlrun.engine.steppers import Eager, Stepping
+from dlrun.engine.steppers import EagerStepper
 from dlrun.errors import NonFinite
-from dlrun.execution.compiled import compiled
-from dlrun.execution.cuda_graphs import Asked, asking
 from dlrun.stacked import traits
 from dlrun.stacked.batches import StackedBatches
 from dlrun.stacked.descent import StackedDescent
@@ -43,7 +42,7 @@ from dlrun.stacked.objective import StackedObjective
 from dlrun.stacked.trial import trial
 from dlrun.stacked.weights import kept
 from dlrun.stacked.window import StackedWindow
-from dlrun.types import Schedule, Split
+from dlrun.types import Batch, Schedule, Split, Update
 
 
 def kind(training: Training) -> dict[str, Hashable] | None:
@@ -52,7 +51,9 @@ def kind(training: Training) -> dict[str, Hashable] | None:
     Hashable as `tuple(found.items())`; equal for runs that differ in nothing but what an ensemble has for each.
     """
     optimizer = training.optimizer
-    if traits.alone(training.objective, training.batches, optimizer) or _walked(training.validation):
+    if traits.alone(training.objective, training.batches, optimizer) or isinstance(
+        training.validation, ContiguousWindows
+    ):
         return None
     validation = None if training.validation is None else len(training.validation)
     return {
@@ -75,7 +76,7 @@ def reason(trainings: Sequence[Training], states: Sequence[State] | None = None)
     first = trainings[0]
     for training in trainings:
         why = traits.alone(training.objective, training.batches, training.optimizer)
-        if why or _walked(training.validation):
+        if why or isinstance(training.validation, ContiguousWindows):
             return why or "the validation text is walked along with a memory"
     expected = kind(first) or {}
     for training in trainings[1:]:
@@ -109,18 +110,16 @@ class Ensemble:
         self.optimizer = StackedDescent([member.optimizer for member in self.members], self.objective)  # type: ignore[misc]
         self.batches = StackedBatches([member.batches for member in self.members], self._settle)
         self.average = self._average()
+        self.validation: Split | None = first.validation
+        # one run that asks for a program makes all of them one
+        self._stepped = next((m for m in self.members if m.make_stepper is not EagerStepper), first)
         self._validation = _splits([member.validation for member in self.members], self.device)
-        self._asked = self._asking()
+        self._totals_fn = self._make_totals_fn()
         self._schedules = _unique([member.schedule for member in self.members])
         self._left = {i for i, state in enumerate(self.states) if self.members[i].over(state)}
         self._contents: list[dict[str, Any] | None] = [None for _ in self.members]
         self._seconds = 0.0
         self._window: StackedWindow | None = None
-
-    @property
-    def validation(self) -> Split | None:
-        """Return the validation split of a run, if they have one."""
-        return self.members[0].validation
 
     @property
     def best(self) -> list[dict[str, Any] | None]:
@@ -136,9 +135,17 @@ class Ensemble:
         lr = self.optimizer.lr
         return torch.tensor([by_run[i] for i in self.active], dtype=lr.dtype, device=lr.device)
 
-    def stepping(self) -> Stepping:
-        """Return what takes the steps: a compiled program where the runs ask for one and it can be made."""
-        return compiled(self) if any(member.compile for member in self.members) else Eager(self)
+    def step(self, batch: Batch, rate: Rate) -> Update:
+        """Take one step of every run."""
+        return self.optimizer.step(self.objective, batch, rate)  # type: ignore[arg-type]  # always a tensor: lr is one
+
+    def rate(self, step: int) -> Tensor:
+        """The learning rates after `step` steps, [R]."""
+        return self.optimizer.lr * self.schedule(step, self.plan.steps)
+
+    def stepper(self) -> Stepper:
+        """Make what takes the steps."""
+        return self._stepped.make_stepper(self)
 
     def window(self, state: State) -> StackedWindow:
         """Return what collects the losses between points."""
@@ -149,13 +156,13 @@ class Ensemble:
         """Evaluate the validation split of every run; keep the weights of those that are the best of theirs so far."""
         assert self._validation is not None
         first, states = self.members[0], self._standing(state)
-        with averaged(self):
+        with averaged(self.average):
             found = evaluate(
                 self.objective,
                 first.metrics,
                 self._validation,
                 batch_size=first.evaluation_batch_size,
-                asked=self._asked,
+                totals_fn=self._totals_fn,
             )
             values = [{f"val/{name}": value for name, value in each.items()} for each in found]
             for place, i in enumerate(self.active):
@@ -232,11 +239,11 @@ class Ensemble:
         if self.average and average is not None:
             self.average = Average(self.objective.params, self.average.decay)
             self.average.weights = average
-        self._asked = self._asking()  # of the new tensors
+        self._totals_fn = self._make_totals_fn()  # of the new tensors
 
-    def _asking(self) -> Asked:
-        asked = partial(self.objective.totals, self.members[0].metrics)
-        return asking(asked, compile=any(member.compile for member in self.members), device=self.device)
+    def _make_totals_fn(self) -> TotalsFn:
+        totals_fn, wrap = partial(self.objective.totals, self.members[0].metrics), self._stepped.wrap_totals
+        return wrap(totals_fn) if wrap else totals_fn
 
     def _average(self) -> Average | None:
         averages = [member.average for member in self.members]
@@ -250,7 +257,7 @@ class Ensemble:
 class Members:
     """A recorder that hands every run's points and checkpoints to that run's own recorder, `recorders[i]`."""
 
-    def __init__(self, ensemble: Ensemble, recorders: Sequence[Recorder]) -> None:
+    def __init__(self, ensemble: Ensemble, recorders: Sequence[Recorder[float, Any]]) -> None:
         self._ensemble = ensemble
         self._recorders = recorders
         self._over: set[int] = set()
@@ -284,10 +291,6 @@ def _unique(schedules: Sequence[Schedule]) -> list[tuple[Schedule, list[int]]]:
     for i, schedule in enumerate(schedules):
         found.setdefault(traits.function_of(schedule), (schedule, []))[1].append(i)
     return list(found.values())
-
-
-def _walked(split: Split | None) -> bool:
-    return isinstance(split, Walked)
 
 
 def _both(one: Hashable, other: Hashable) -> str:

@@ -17,9 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from dlrun.datasets.tensors.fingerprint import fingerprint
-from dlrun.engine.batches import Batches, Streamed
-from dlrun.engine.evaluation import Walked
+from dlrun.engine.batches import Batches, LoaderSplit
+from dlrun.engine.evaluation import ContiguousWindows
 from dlrun.engine.objective import Objective
+from dlrun.engine.protocols import Optimizer
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.models.polynomial import Polynomial
 from dlrun.optimizers.adam import Adam
@@ -27,7 +28,6 @@ from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.sgd import SGD
 from dlrun.optimizers.torch_optimizer import TorchRule
 from dlrun.stacked.scores import plain
-from dlrun.types import Optimizer
 
 _OF_MODULE = frozenset(vars(nn.Module()))
 """What every module has: its parameters, buffers, children and hooks."""
@@ -68,9 +68,9 @@ def _optimizer_alone(optimizer: Optimizer) -> str | None:
 
 def _data_alone(batches: Batches) -> str | None:
     split = batches.split
-    if isinstance(split, Streamed):
+    if isinstance(split, LoaderSplit):
         return "the data is streamed by workers"
-    return "the text is walked along with a memory" if isinstance(split, Walked) else None
+    return "the text is walked along with a memory" if isinstance(split, ContiguousWindows) else None
 
 
 def of_objective(objective: Objective) -> dict[str, Hashable]:

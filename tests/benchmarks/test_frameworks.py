@@ -19,8 +19,7 @@ from benchmarks import commands, frameworks, gpu, processes, report, targets, wo
 from benchmarks.peers import ours, peak, works
 from benchmarks.peers.watch import Watch
 from benchmarks.report import Figure, Section
-from dlrun.engine.loop import Trained
-from dlrun.engine.steppers import Eager
+from dlrun.engine.steppers import EagerStepper
 from dlrun.storage.rundir import RunDir
 from tests.summaries import summarise
 
@@ -126,10 +125,7 @@ def test_a_peer_trains(name: str) -> None:
 
 
 def test_what_was_not_compiled_is_not_measured_as_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    def declined(run: Trained) -> Eager:
-        return Eager(run)
-
-    monkeypatch.setattr("dlrun.engine.loop.compiled", declined)
+    monkeypatch.setattr("dlrun.execution.compiled.make_stepper", EagerStepper)
     with pytest.raises(RuntimeError, match="could not be compiled"):
         worker.once(import_module("benchmarks.peers.compiled"), small("polynomial"))
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.datasets.tensors.tensors import TensorSplit
-from dlrun.engine.evaluation import Memo, collect, evaluate, remembering
+from dlrun.engine.evaluation import collect, evaluate
+from dlrun.engine.forward_cache import cache_forward
 from dlrun.engine.objective import Objective
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.metrics import for_task
@@ -99,50 +100,74 @@ def test_evaluation_leaves_the_model_in_training_mode_and_without_a_graph(split:
     assert set(metrics) == {"loss"}
 
 
-def test_the_memo_remembers_methods_apart_and_forgets_no_new_input() -> None:
-    model = Counting().eval()
-    memo, x = Memo(model), torch.ones(2, 4)
-    assert torch.equal(memo(x), memo(x))
-    assert torch.equal(memo.features(x), x)
-    assert model.passes == 2
-    memo(torch.zeros(2, 4))
-    assert model.passes == 3
-    assert memo.linear is model.linear
+def test_the_cache_keeps_methods_apart_and_computes_for_new_inputs() -> None:
+    model, x = Counting().eval(), torch.ones(2, 4)
+    with cache_forward(model):
+        assert torch.equal(model(x), model(x))
+        assert torch.equal(model.features(x), x)
+        assert model.passes == 2
+        model(torch.zeros(2, 4))
+        assert model.passes == 3
+    model(x)
+    assert model.passes == 4
 
 
-def test_in_all_but_its_answers_the_memo_is_the_model() -> None:
-    model = Counting().eval()
-    memo, x = remembering(model), torch.ones(2, 4)
-    assert isinstance(memo, nn.Module) and isinstance(memo, Counting) and memo
-    for _ in range(2):
-        assert len(list(memo.parameters())) == 2
-        assert [name for name, _ in memo.named_modules()] == ["", "linear"]
-    assert memo.get_submodule("linear") is model.linear
-    assert torch.equal(memo(x=x), memo(x=x)) and model.passes == 1
-    assert torch.equal(memo.forward(x), memo(x))
-    assert torch.equal(copy.deepcopy(memo)(x), memo(x))
-    memo.passes = 0
-    assert model.passes == 0
-    layers = remembering(nn.Sequential(nn.Linear(4, 3), nn.ReLU()).eval())
-    assert [type(layer) for layer in layers] == [type(layers[0]), nn.ReLU]  # type: ignore[arg-type, index]
-    assert len(layers) == 2  # type: ignore[arg-type]
+def test_within_the_cache_a_model_is_itself() -> None:
+    model, x = Counting().eval(), torch.ones(2, 4)
+    before = {**vars(model)}
+    with cache_forward(model):
+        assert isinstance(model, Counting)
+        assert [name for name, _ in model.named_modules()] == ["", "linear"]
+        assert torch.equal(model(x=x), model(x=x)) and model.passes == 1
+        assert torch.equal(model.forward(x), model(x)) and model.passes == 2
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            other.linear.weight.zero_()
+        assert not torch.equal(other(x), model(x)) and other.passes == 3 and model.passes == 2
+    assert {**vars(model)} == before | {"passes": 2}
 
 
-def test_the_memo_answers_anew_where_the_answer_would_be_another() -> None:
-    model = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)).eval()
-    memo, x = remembering(model), torch.ones(8, 4)
-    before = memo(x)
-    assert not before.requires_grad or torch.is_grad_enabled()
-    with torch.no_grad():
-        assert not memo(x).requires_grad
-        for p in model.parameters():
-            p.add_(1.0)
-        assert not torch.equal(memo(x), before)
-        weights = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
-        assert not torch.func.functional_call(memo, weights, (x,)).any()
-        assert memo(x).any()
-    memo.train()
-    assert not torch.equal(memo(x), memo(x))  # a metric that samples dropout
+def test_caches_are_nested_and_primed() -> None:
+    model, x, y = Counting().eval(), torch.ones(2, 4), torch.ones(2, 3)
+    with cache_forward(model) as cache:
+        cache.prime(x, y)
+        with cache_forward(model):
+            assert model(x) is y and model.forward(x) is y and not model.passes
+            model(x.clone())
+        assert model.passes == 1
+
+
+def test_a_layer_called_features_is_no_method() -> None:
+    class Layered(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.features = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.features(x)
+
+    model, x = Layered().eval(), torch.ones(2, 4)
+    with cache_forward(model):
+        assert model(x) is model(x)
+        assert isinstance(model.features, nn.Linear)
+        assert model.features(x) is not model.features(x)
+
+
+def test_the_cache_computes_again_where_the_output_would_be_another() -> None:
+    model, x = nn.Sequential(nn.Linear(4, 3), nn.Dropout(0.5)).eval(), torch.ones(8, 4)
+    with cache_forward(model):
+        before = model(x)
+        assert before.requires_grad
+        with torch.no_grad():
+            assert not model(x).requires_grad
+            for p in model.parameters():
+                p.add_(1.0)
+            assert not torch.equal(model(x), before)
+            weights = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+            assert not torch.func.functional_call(model, weights, (x,)).any()
+            assert model(x).any()
+        model.train()
+        assert not torch.equal(model(x), model(x))  # a metric that samples dropout
 
 
 def test_a_loss_that_penalises_the_parameters_twice_is_evaluated_as_it_is_trained(split: TensorSplit) -> None:

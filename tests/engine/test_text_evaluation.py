@@ -16,7 +16,7 @@ from dlrun.datasets.language.windows import Streams, Windows
 from dlrun.datasets.tensors.subset import take_first, take_spaced
 from dlrun.engine import loop
 from dlrun.engine.batches import Batches
-from dlrun.engine.evaluation import evaluate, portion
+from dlrun.engine.evaluation import batch_size_for, evaluate
 from dlrun.engine.objective import Objective
 from dlrun.engine.plan import Plan
 from dlrun.engine.state import State
@@ -166,11 +166,11 @@ def test_a_portion_has_room_for_its_logits() -> None:
     def spec(context: int, vocabulary: int) -> Spec:
         return Spec("language", (context,), vocabulary, vocabulary=vocabulary)
 
-    assert portion(1000, spec(64, 65)) == 256
-    assert portion(7, spec(64, 65)) == 7
-    assert portion(1000, spec(128, 33278)) * 128 * 33278 * 4 <= 256 << 20
-    assert portion(1000, spec(100_000, 100_000)) == 1
-    assert portion(1000, Spec("classification", (3,), 10, classes=10)) == 1000
+    assert batch_size_for(1000, spec(64, 65)) == 256
+    assert batch_size_for(7, spec(64, 65)) == 7
+    assert batch_size_for(1000, spec(128, 33278)) * 128 * 33278 * 4 <= 256 << 20
+    assert batch_size_for(1000, spec(100_000, 100_000)) == 1
+    assert batch_size_for(1000, Spec("classification", (3,), 10, classes=10)) == 1000
 
 
 def test_rows_need_a_model_that_goes_on() -> None:

@@ -20,7 +20,7 @@ from dlrun.engine.ema import Average
 from dlrun.engine.objective import Objective
 from dlrun.engine.plan import Plan
 from dlrun.engine.state import State
-from dlrun.engine.steppers import Eager
+from dlrun.engine.steppers import EagerStepper
 from dlrun.execution import compile_policy, compiled, cuda_graphs
 from dlrun.execution.snapshots import agree, put
 from dlrun.losses.cross_entropy import cross_entropy
@@ -95,7 +95,7 @@ RULES: list[Callable[[], Any]] = [
 
 @pytest.mark.parametrize("make", RULES, ids=["sgd", "nesterov", "accumulated", "adam", "adamw"])
 def test_a_program_trains_as_the_steps_that_it_was_made_from(make: Any, interpreted: list[Any]) -> None:
-    eager, traced = training(make()), training(make(), compile=True)
+    eager, traced = training(make()), training(make(), make_stepper=compiled.make_stepper)
     notes, theirs = Notes(), Notes()
     loop.train(eager, State(), theirs)
     loop.train(traced, State(), notes)
@@ -108,14 +108,14 @@ def test_a_program_trains_as_the_steps_that_it_was_made_from(make: Any, interpre
 def test_making_a_program_leaves_no_trace(interpreted: list[Any]) -> None:
     run = training(Descent(Adam(lr=0.1)))
     before = cloned(run.content(State()))
-    assert isinstance(compiled.compiled(run), compiled.Compiled)
+    assert isinstance(compiled.make_stepper(run), compiled.CompiledStepper)
     assert same(cloned(run.content(State())), before)
 
 
 @pytest.mark.parametrize("average", [False, True])
 def test_a_compiled_run_resumed_at_any_step_is_bit_equal(average: bool, interpreted: list[Any]) -> None:
     def fresh() -> loop.Training:
-        run = training(Descent(Adam(lr=0.05), clip=1.0), compile=True)
+        run = training(Descent(Adam(lr=0.05), clip=1.0), make_stepper=compiled.make_stepper)
         return replace(run, average=Average(run.objective.params, 0.9)) if average else run
 
     whole = Notes()
@@ -132,16 +132,16 @@ def test_a_compiled_run_resumed_at_any_step_is_bit_equal(average: bool, interpre
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the compiler of programs needs g++")
 def test_torch_compiles_the_program(capsys: pytest.CaptureFixture[str]) -> None:
     make = RULES[-1]
-    eager, run = training(make()), training(make(), compile=True, plan=replace(PLAN, steps=20))
-    stepping = compiled.compiled(run)
-    assert isinstance(stepping, compiled.Compiled), capsys.readouterr().err
-    taken = stepping.take(0, [next(run.batches.start(0)), *[next(run.batches.start(1))] * 3])
-    expected = Eager(replace(eager, plan=run.plan)).take(0, [next(run.batches.start(i > 0)) for i in range(4)])
+    eager, run = training(make()), training(make(), make_stepper=compiled.make_stepper, plan=replace(PLAN, steps=20))
+    stepper = compiled.make_stepper(run)
+    assert isinstance(stepper, compiled.CompiledStepper), capsys.readouterr().err
+    taken = stepper.take(0, [next(run.batches.start(0)), *[next(run.batches.start(1))] * 3])
+    expected = EagerStepper(replace(eager, plan=run.plan)).take(0, [next(run.batches.start(i > 0)) for i in range(4)])
     for found, theirs in zip(taken, expected, strict=True):
         torch.testing.assert_close(found.loss, theirs.loss, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(found.grad_norm, theirs.grad_norm, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(run.objective.params, eager.objective.params, rtol=1e-4, atol=1e-5)
-    again = stepping.take(4, [next(run.batches.start(5))])  # seven samples
+    again = stepper.take(4, [next(run.batches.start(5))])  # seven samples
     assert again[0].loss.isfinite()
 
 
@@ -162,13 +162,13 @@ def test_two_threads_add_up_the_gradient_of_an_embedding_in_one_order(monkeypatc
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        stepping = compiled.compiled(run)
-        assert isinstance(stepping, compiled.Compiled)
+        stepper = compiled.make_stepper(run)
+        assert isinstance(stepper, compiled.CompiledStepper)
         batch, weights = next(run.batches.start(0)), [p.detach().clone() for p in objective.params]
         found = []
         for _ in range(20):
             put([p.detach() for p in objective.params], weights)
-            stepping.take(0, [batch])
+            stepper.take(0, [batch])
             found.append(model[0].weight.detach().clone())
     finally:
         torch.set_num_threads(before)
@@ -231,7 +231,7 @@ def test_what_cannot_be_a_program_is_trained_as_ever(
 ) -> None:
     plan = replace(PLAN, steps=8)
     eager, notes, theirs = training(optimizer(), deepcopy(layer), plan=plan), Notes(), Notes()
-    asked = training(optimizer(), layer, plan=plan, compile=True)
+    asked = training(optimizer(), layer, plan=plan, make_stepper=compiled.make_stepper)
     loop.train(eager, State(), theirs)
     loop.train(asked, State(), notes)
     told = capsys.readouterr().err
@@ -243,7 +243,7 @@ def test_what_cannot_be_a_program_is_trained_as_ever(
 def test_attention_that_draws_no_masks_is_part_of_a_program(
     interpreted: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    eager, traced = training(None, Attends(0.0)), training(None, Attends(0.0), compile=True)
+    eager, traced = training(None, Attends(0.0)), training(None, Attends(0.0), make_stepper=compiled.make_stepper)
     loop.train(eager, State(), Notes())
     loop.train(traced, State(), Notes())
     assert capsys.readouterr().err == ""
@@ -252,7 +252,7 @@ def test_attention_that_draws_no_masks_is_part_of_a_program(
 
 
 def fake_graph(steps: Callable[[], list[Tensor]], device: torch.device) -> tuple[Callable[[], None], list[Tensor]]:
-    """Stand in for `cuda_graphs.recorded` without a GPU: take the steps again, their results copied to one place."""
+    """Stand in for `cuda_graphs.record` without a GPU: take the steps again, their results copied to one place."""
     found = [t.clone() for t in steps()]
 
     def replay() -> None:
@@ -264,7 +264,7 @@ def fake_graph(steps: Callable[[], list[Tensor]], device: torch.device) -> tuple
 
 @pytest.mark.parametrize("make", RULES, ids=["sgd", "nesterov", "accumulated", "adam", "adamw"])
 def test_graphs_take_blocks_as_the_steps_go(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_graphs, "recorded", fake_graph)
+    monkeypatch.setattr(cuda_graphs, "record", fake_graph)
     monkeypatch.setattr(cuda_graphs, "warm_up", lambda work, device: None)
     plan = Plan(steps=90, per_epoch=6, log_every=10, evaluate_every=30, checkpoint_every=5)
     # a batch that is smaller, the last of an epoch, is a step by itself, and the rest of its block are graphs
@@ -272,8 +272,8 @@ def test_graphs_take_blocks_as_the_steps_go(make: Any, monkeypatch: pytest.Monke
 
     def fresh() -> loop.Training:
         run = training(make(), plan=plan)
-        graphs = cuda_graphs.Captured(run, compiled.example(run), compiled.tensors_of(run))
-        monkeypatch.setattr(run, "stepping", lambda: graphs)
+        graphs = cuda_graphs.CudaGraphStepper(run, compiled.example_batch(run), compiled.step_state(run))
+        run.make_stepper = lambda run: graphs
         return run
 
     eager, run = training(make(), plan=plan), fresh()
@@ -295,7 +295,7 @@ def test_a_program_that_computes_something_else_is_not_used(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(compiled, "_lowered", lambda graph, given: lambda flat: [torch.tensor(1.0)])
-    assert isinstance(compiled.compiled(training()), Eager)
+    assert isinstance(compiled.make_stepper(training()), EagerStepper)
     assert "does not compute what the step does" in capsys.readouterr().err
 
 
@@ -345,21 +345,21 @@ def test_graphs_are_recorded_where_there_are_steps_enough() -> None:
 
 def test_what_is_known_to_be_no_program_is_not_chosen() -> None:
     run = training(None, nn.Dropout(0.3))
-    why = compiled.against(run)
+    why = compiled.why_not(run)
     assert why is not None
     assert compile_policy.choose("auto", compile_policy.Work(4, 1000, 10**7, CPU, why), before={}) == (False, why)
-    assert compiled.against(training()) is None
+    assert compiled.why_not(training()) is None
 
 
-def on_a_gpu(run: loop.Training, monkeypatch: pytest.MonkeyPatch) -> cuda_graphs.Repeated:
+def on_a_gpu(run: loop.Training, monkeypatch: pytest.MonkeyPatch) -> cuda_graphs.GraphedTotals:
     """Have a run evaluate as it does where its steps are graphs."""
-    monkeypatch.setattr(cuda_graphs, "recorded", fake_graph)
+    monkeypatch.setattr(cuda_graphs, "record", fake_graph)
     monkeypatch.setattr(cuda_graphs, "warm_up", lambda work, device: None)
-    monkeypatch.setattr(cuda_graphs, "PORTIONS", 2)
-    asked = cuda_graphs.asking(partial(evaluation.totals, run.objective, run.metrics), compile=True, device=GPU)
-    assert isinstance(asked, cuda_graphs.Repeated)
-    vars(run)["_asked"] = asked
-    return asked
+    monkeypatch.setattr(cuda_graphs, "EAGER_CHUNKS", 2)
+    graphed = cuda_graphs.maybe_graphed(partial(evaluation.totals, run.objective, run.metrics), device=GPU)
+    assert isinstance(graphed, cuda_graphs.GraphedTotals)
+    run.wrap_totals = lambda _: graphed
+    return graphed
 
 
 @pytest.mark.parametrize("average", [False, True])
@@ -370,10 +370,10 @@ def test_a_recorded_validation_finds_what_the_plain_one_does(average: bool, monk
         return made
 
     plain, run, expected, notes = fresh(), fresh(), Notes(), Notes()
-    asked = on_a_gpu(run, monkeypatch)
+    graphed = on_a_gpu(run, monkeypatch)
     loop.train(plain, State(), expected)
     loop.train(run, State(), notes)
-    assert asked._replay is not None
+    assert graphed._replay is not None
     assert notes.points == expected.points
     assert same(notes.saved[50], expected.saved[50])
 
@@ -387,7 +387,7 @@ def test_a_validation_that_cannot_be_recorded_is_made_as_ever(
     plain, run, expected, notes = training(), training(), Notes(), Notes()
     run.evaluation_batch_size = plain.evaluation_batch_size = 7
     on_a_gpu(run, monkeypatch)
-    monkeypatch.setattr(cuda_graphs, "recorded", refused)
+    monkeypatch.setattr(cuda_graphs, "record", refused)
     loop.train(plain, State(), expected)
     loop.train(run, State(), notes)
     assert notes.points == expected.points
@@ -395,8 +395,9 @@ def test_a_validation_that_cannot_be_recorded_is_made_as_ever(
 
 
 def test_elsewhere_than_on_a_gpu_nothing_is_recorded() -> None:
-    run = training(compile=True)
-    assert not isinstance(run._asked, cuda_graphs.Repeated)
+    run = training()
+    totals_fn = partial(evaluation.totals, run.objective, run.metrics)
+    assert cuda_graphs.maybe_graphed(totals_fn, device=CPU) is totals_fn
 
 
 def test_a_run_says_whether_it_was_compiled(
@@ -417,7 +418,7 @@ def test_a_run_says_whether_it_was_compiled(
     # what was decided holds for the rest of the run
     monkeypatch.setattr(compile_policy, "COMPILING", 0.0)
     run = next(r for r in all_runs() if not r.summary().execution["compile"])
-    assert not rebuild(run).training.compile
+    assert not rebuild(run).execution.compile
     assert call("check", "trainer.compile=perhaps").code == 2
 
 

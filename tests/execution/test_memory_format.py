@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.engine.objective import Objective
+from dlrun.engine.protocols import Optimizer
 from dlrun.errors import ConfigError, UserError
 from dlrun.execution import memory_format
 from dlrun.losses.cross_entropy import cross_entropy
@@ -20,7 +21,7 @@ from dlrun.optimizers.lbfgs import LBFGS
 from dlrun.optimizers.muon import Muon
 from dlrun.optimizers.sgd import SGD
 from dlrun.optimizers.torch_optimizer import adapt
-from dlrun.types import Batch, Optimizer
+from dlrun.types import Batch
 from tests.conftest import Called
 from tests.summaries import summarise
 

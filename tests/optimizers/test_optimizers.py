@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dlrun.datasets.language.windows import Windows
 from dlrun.engine.objective import Objective
+from dlrun.engine.protocols import Optimizer
 from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
@@ -24,7 +25,7 @@ from dlrun.optimizers.lbfgs import LBFGS
 from dlrun.optimizers.least_squares import LeastSquares, solve
 from dlrun.optimizers.sgd import SGD
 from dlrun.optimizers.torch_optimizer import adapt
-from dlrun.types import Batch, Optimizer
+from dlrun.types import Batch
 
 STEPS = 20
 

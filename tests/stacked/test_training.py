@@ -22,8 +22,9 @@ from dlrun.engine.batches import Batches
 from dlrun.engine.ema import Average
 from dlrun.engine.objective import Objective
 from dlrun.engine.plan import Plan
+from dlrun.engine.protocols import Stepper, TotalsFn
 from dlrun.engine.state import State
-from dlrun.engine.steppers import Renewed, Stepping
+from dlrun.engine.steppers import RecompilingStepper
 from dlrun.errors import NonFinite
 from dlrun.execution import compiled, cuda_graphs
 from dlrun.losses.cross_entropy import cross_entropy
@@ -443,7 +444,7 @@ def test_the_steps_of_an_ensemble_are_one_program_where_the_runs_ask_for_it(
         return training(i, RULES[name](i), model=model, clip=0.3 + i, schedule=schedule, patience=(None, 1, None)[i])
 
     _, _, expected = alone(make, 3)
-    ensemble = Ensemble([replace(make(i), compile=True) for i in range(3)])
+    ensemble = Ensemble([replace(make(i), make_stepper=compiled.make_stepper) for i in range(3)])
     notes = [Notes() for _ in range(3)]
     loop.train(ensemble, ensemble.state, Members(ensemble, notes))
     assert len(interpreted) == 1
@@ -463,7 +464,7 @@ def test_torch_compiles_the_steps_of_an_ensemble(
         return training(i, RULES["adamw"](i), model=partial(MLP, (2,), 2, hidden=[20, 20]), clip=0.3 + i)
 
     _, _, expected = alone(make, 3)
-    ensemble = Ensemble([replace(make(i), compile=True) for i in range(3)])
+    ensemble = Ensemble([replace(make(i), make_stepper=compiled.make_stepper) for i in range(3)])
     notes = [Notes() for _ in range(3)]
     loop.train(ensemble, ensemble.state, Members(ensemble, notes))
     assert "one by one" not in capsys.readouterr().err
@@ -484,7 +485,7 @@ def test_a_run_found_diverged_while_another_leaves_goes_with_it(compile: bool, i
         model = partial(MLP, (2,), 2, hidden=[2, 2], activation="tanh")
         patience, schedule = (None, 1, None)[i], (constant, constant, spoilt)[i]
         run = training(i, SGD(lr=(0.1, 0.0, 0.1)[i]), model=model, plan=plan, patience=patience, schedule=schedule)
-        return replace(run, compile=compile)
+        return replace(run, make_stepper=compiled.make_stepper) if compile else run
 
     ensemble, _ = together(make, 3)
     assert [*ensemble.errors] == [2]
@@ -492,7 +493,7 @@ def test_a_run_found_diverged_while_another_leaves_goes_with_it(compile: bool, i
 
 
 def fake_graph(steps: Callable[[], list[Tensor]], device: torch.device) -> tuple[Callable[[], None], list[Tensor]]:
-    """Stand in for `cuda_graphs.recorded` without a GPU: take the steps again, their results copied to one place."""
+    """Stand in for `cuda_graphs.record` without a GPU: take the steps again, their results copied to one place."""
     found = [t.clone() for t in steps()]
 
     def replay() -> None:
@@ -509,15 +510,15 @@ def test_the_steps_of_an_ensemble_are_graphs_and_recorded_again_when_runs_have_l
 ) -> None:
     made: list[int] = []
 
-    def graphs(run: Any) -> Stepping:
+    def graphs(run: Any) -> Stepper:
         made.append(len(run.active))
-        return cuda_graphs.Captured(run, compiled.example(run), compiled.tensors_of(run))
+        return cuda_graphs.CudaGraphStepper(run, compiled.example_batch(run), compiled.step_state(run))
 
-    def stepping(run: Any) -> Stepping:
-        return Renewed(run, graphs(run), graphs, after=10)
+    def stepper(run: Any) -> Stepper:
+        return RecompilingStepper(run, graphs, first=graphs(run), after=10)
 
-    def asking(asked: cuda_graphs.Asked, **_: Any) -> cuda_graphs.Asked:
-        return cuda_graphs.Repeated(asked, CPU)
+    def graphed(totals_fn: TotalsFn) -> TotalsFn:
+        return cuda_graphs.GraphedTotals(totals_fn, CPU)
 
     plan = Plan(steps=120, per_epoch=25, log_every=10, evaluate_every=20, checkpoint_every=60)
 
@@ -527,12 +528,10 @@ def test_the_steps_of_an_ensemble_are_graphs_and_recorded_again_when_runs_have_l
         return training(i, rule, clip=0.3 + i, plan=plan, schedule=schedule, patience=(None, patience, None)[i])
 
     _, states, expected = alone(make, 3)
-    monkeypatch.setattr(cuda_graphs, "recorded", fake_graph)
+    monkeypatch.setattr(cuda_graphs, "record", fake_graph)
     monkeypatch.setattr(cuda_graphs, "warm_up", lambda work, device: None)
-    monkeypatch.setattr(cuda_graphs, "PORTIONS", 2)
-    monkeypatch.setattr("dlrun.stacked.training.asking", asking)
-    monkeypatch.setattr(Ensemble, "stepping", stepping)
-    ensemble, notes = together(make, 3)
+    monkeypatch.setattr(cuda_graphs, "EAGER_CHUNKS", 2)
+    ensemble, notes = together(lambda i: replace(make(i), make_stepper=stepper, wrap_totals=graphed), 3)
     left = states[1].step < plan.steps
     assert made == ([3, 2] if left else [3])
     assert not capsys.readouterr().err

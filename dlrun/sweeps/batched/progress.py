@@ -8,7 +8,7 @@ from math import isfinite
 from statistics import median
 from typing import Any, Protocol
 
-from dlrun.engine.loop import Recorder
+from dlrun.engine.protocols import Recorder
 from dlrun.stacked.training import Ensemble
 from dlrun.terminal import output
 from dlrun.terminal.format import duration
@@ -30,7 +30,7 @@ class Watched:
     A live line of the medians and the best; one that lasts after 30 s or an epoch, whichever is longer.
     """
 
-    def __init__(self, recorder: Recorder, ensemble: Ensemble, show: Show) -> None:
+    def __init__(self, recorder: Recorder[Any, Any], ensemble: Ensemble, show: Show) -> None:
         self._recorder = recorder
         self._ensemble = ensemble
         self._show = show

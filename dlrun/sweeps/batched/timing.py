@@ -10,9 +10,10 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from dlrun.engine.loop import Trained, Training
-from dlrun.engine.steppers import Eager
-from dlrun.execution.cuda_graphs import block_of
+from dlrun.engine.loop import Training
+from dlrun.engine.protocols import Trainable
+from dlrun.engine.steppers import EagerStepper
+from dlrun.execution.cuda_graphs import steps_per_graph
 from dlrun.execution.device import threads_for
 from dlrun.runs.rehearsal import FEW
 from dlrun.stacked.training import Ensemble
@@ -40,7 +41,7 @@ def alone(training: Training, *, threads: int) -> float:
     return _timed(training, threads)
 
 
-def _timed(run: Trained, threads: int) -> float:
+def _timed(run: Trainable[Any, Any], threads: int) -> float:
     """Return the seconds of the fastest of some steps: what other programs take meanwhile is not in it.
 
     On a GPU they are taken in the way in which they will be, for the launches are most of what an eager small step
@@ -52,10 +53,10 @@ def _timed(run: Trained, threads: int) -> float:
     step, spent, took = 0, 0.0, list[float]()
     try:
         with console.only():  # what is in the way of graphs is said when the runs are trained
-            stepping = run.stepping() if run.device.type == "cuda" else Eager(run)
-        for block in stepping.start(0):
+            stepper = run.stepper() if run.device.type == "cuda" else EagerStepper(run)
+        for block in stepper.start(0):
             tic = time.perf_counter()
-            stepping.take(step, block)
+            stepper.take(step, block)
             if run.device.type == "cuda":
                 torch.cuda.synchronize(run.device)
             seconds = time.perf_counter() - tic
@@ -86,10 +87,10 @@ def room(training: Training) -> int:
 
 def _block(training: Training) -> int:
     """Return the bytes of the batches of a block, which graphs have drawn before them, and copied."""
-    if not (training.compile and training.device.type == "cuda"):
+    if training.make_stepper is EagerStepper or training.device.type != "cuda":
         return 0
     sample = training.batches.split.gather(torch.zeros(1, dtype=torch.long, device=training.device))
-    return 2 * block_of(training) * training.batches.size * sum(t.numel() * t.element_size() for t in sample)
+    return 2 * steps_per_graph(training) * training.batches.size * sum(t.numel() * t.element_size() for t in sample)
 
 
 def _free() -> int:

@@ -1,0 +1,116 @@
+"""One forward pass for the loss and all metrics: a model's outputs are kept while a batch is evaluated.
+
+Within `cache_forward` the model is itself in every respect; only its methods of `CACHED` are replaced, on the object,
+by ones that look up the output of an earlier call first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CACHED = ("forward", "features", "logits", "log_prob")
+"""The methods that losses and metrics ask. Calling the model is calling its `forward`."""
+
+
+@dataclass
+class _Call:
+    """A call with its output, and with what the output depends on."""
+
+    method: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    grad: bool
+    weights: Sequence[tuple[Tensor, int]]
+    output: Any
+
+    def equals(self, other: _Call) -> bool:
+        # the same objects, not equal values: comparing tensors would take as long as a small model's pass
+        return (
+            (self.method, self.grad) == (other.method, other.grad)
+            and _same(self.args, other.args)
+            and self.kwargs.keys() == other.kwargs.keys()
+            and all(value is other.kwargs[name] for name, value in self.kwargs.items())
+            and len(self.weights) == len(other.weights)
+            and all(a is b and m == n for (a, m), (b, n) in zip(self.weights, other.weights, strict=True))
+        )
+
+
+class ForwardCache:
+    """The outputs of a model, by method and inputs.
+
+    A model in training mode, or whose parameters changed since, computes anew.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._calls: list[_Call] = []
+
+    def prime(self, x: Tensor, output: Tensor) -> None:
+        """Put in `output` as the model's output for `x`; it was computed in another way than by `forward`."""
+        self._calls.append(self._call("forward", (x,), {}, output))
+
+    def output(self, method: str, compute: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The output of an earlier call, or that of `compute`."""
+        if self.model.training:
+            return compute(*args, **kwargs)
+        call = self._call(method, args, kwargs, None)
+        for earlier in self._calls:
+            if earlier.equals(call):
+                return earlier.output
+        call.output = compute(*args, **kwargs)
+        self._calls.append(call)
+        return call.output
+
+    def _call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> _Call:
+        weights = [(p, p._version) for p in self.model.parameters()]
+        return _Call(method, args, kwargs, torch.is_grad_enabled(), weights, output)
+
+
+class _CachedMethod:
+    """A method of a model that asks the cache first."""
+
+    def __init__(self, cache: ForwardCache, name: str) -> None:
+        self._cache = cache
+        self._name = name
+        self._method = getattr(cache.model, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._cache.output(self._name, self._method, args, kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        # a copy of the model computes for itself: it will have other weights
+        return deepcopy(self._method, memo)
+
+
+@contextmanager
+def cache_forward(model: nn.Module) -> Iterator[ForwardCache]:
+    """Compute each output of `model` once while the context lasts. For one batch: the outputs stay in memory.
+
+    >>> model, x = nn.Linear(3, 2).eval(), torch.ones(1, 3)
+    >>> with cache_forward(model):
+    ...     model(x) is model(x)
+    True
+    """
+    cache, attributes = ForwardCache(model), vars(model)
+    # a submodule called `features` is none: submodules are in neither of the two
+    names = [name for name in CACHED if name in attributes or callable(getattr(type(model), name, None))]
+    before = {name: attributes[name] for name in names if name in attributes}
+    # past `__setattr__`, which wrappers of models replace
+    attributes.update({name: _CachedMethod(cache, name) for name in names})
+    try:
+        yield cache
+    finally:
+        for name in names:
+            del attributes[name]
+        attributes.update(before)
+
+
+def _same(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
+    return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))

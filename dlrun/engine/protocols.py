@@ -1,0 +1,171 @@
+"""The contracts between the loop and what it is given: an optimizer, a training, a stepper, a recorder.
+
+Members that differ between one run and a stack of runs are read-only properties: mypy would want a plain
+attribute to have the same type in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from dlrun.engine.ema import Average
+from dlrun.engine.objective import Objective
+from dlrun.engine.plan import Plan
+from dlrun.engine.state import State
+from dlrun.types import Batch, Split, Update
+
+Rate = float | Tensor
+"""A learning rate: a number, or a tensor where a step is traced, or where a stack has one for each run, [R]."""
+
+Total = tuple[Tensor, int | Tensor]
+"""A sum, and the count of what was summed."""
+
+TotalsFn = Callable[[Batch], Mapping[str, Total]]
+"""The totals of the loss and of each metric over a batch."""
+
+Value = TypeVar("Value")
+"""A value of a curve: `float`, or of a stack a list with a number for each run."""
+Best_co = TypeVar("Best_co", covariant=True)
+Best_contra = TypeVar("Best_contra", contravariant=True)
+
+
+class Optimizer(Protocol):
+    """Changes the objective's parameters by one step on one batch."""
+
+    @property
+    def lr(self) -> float:
+        """The learning rate, which the schedule multiplies."""
+
+    def init(self, objective: Objective) -> None:
+        """Allocate the state for the parameters of `objective`."""
+
+    def step(self, objective: Objective, batch: Batch, lr: float) -> Update:
+        """Change the parameters in place, at the rate `lr`."""
+
+    def state_dict(self) -> dict[str, object]:
+        """The state as plain numbers and tensors, which load with `weights_only=True`."""
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Restore a state of `state_dict`, after `init`."""
+
+
+class Recorder(Protocol[Value, Best_contra]):
+    """Receives the curves and the checkpoints of a training."""
+
+    def point(self, step: int, epoch: float, values: dict[str, Value]) -> None:
+        """Record a point of the curves."""
+
+    def save(self, content: dict[str, object], best: Best_contra) -> None:
+        """Save a checkpoint, and the best weights if they are new since the last one."""
+
+
+class Losses(Protocol[Value]):
+    """The losses since the last point of the curves."""
+
+    def add(self, loss: Tensor, batch: Batch) -> None:
+        """Append the loss of a step, without reading it from the device."""
+
+    def check(self) -> None:
+        """Read the losses; raise `NonFinite`, or drop the run of a stack, for one that is not finite."""
+
+    def mean(self) -> dict[str, Value]:
+        """The mean over the samples since the last point; the next one begins."""
+
+
+class Stepper(Protocol):
+    """Takes the steps of a training, one block of batches at a time."""
+
+    def start(self, step: int) -> Iterator[Sequence[Batch]]:
+        """Yield the blocks of batches from `step` on, without end."""
+
+    def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
+        """Take one step for each batch of a block; `step` steps were taken before it."""
+
+
+class Differentiable(Protocol):
+    """A model and a loss as one function of its parameters."""
+
+    model: nn.Module
+
+    @property
+    def params(self) -> list[Tensor]:
+        """The tensors that a step changes in place."""
+
+
+class BatchSource(Protocol):
+    """The training batches as a function of the step."""
+
+    @property
+    def size(self) -> int:
+        """Samples in a batch, of all runs together."""
+
+    def start(self, step: int) -> Iterator[Batch]:
+        """Yield the batches from `step` on, without end."""
+
+
+class HasRate(Protocol):
+    """The part of an optimizer that a schedule needs."""
+
+    @property
+    def lr(self) -> Rate:
+        """The learning rate, which the schedule multiplies."""
+
+
+class Steppable(Protocol):
+    """What a stepper needs of one run or of a stack of runs."""
+
+    plan: Plan
+    seed: int
+    device: torch.device
+    average: Average | None
+
+    @property
+    def objective(self) -> Differentiable:
+        """The model and the loss."""
+
+    @property
+    def batches(self) -> BatchSource:
+        """The training batches."""
+
+    @property
+    def optimizer(self) -> HasRate:
+        """The optimizer."""
+
+    def step(self, batch: Batch, rate: Rate) -> Update:
+        """Take one optimizer step."""
+
+    def rate(self, step: int) -> Rate:
+        """The learning rate after `step` steps."""
+
+
+MakeStepper = Callable[[Steppable], Stepper]
+"""Makes what takes the steps of a run or of a stack."""
+
+
+class Trainable(Steppable, Protocol[Value, Best_co]):
+    """What `loop.train` trains: one run (`loop.Training`), or a stack of runs (`stacked.training.Ensemble`)."""
+
+    validation: Split | None
+
+    @property
+    def best(self) -> Best_co:
+        """The weights and metrics of the best validation so far."""
+
+    def stepper(self) -> Stepper:
+        """Make what takes the steps."""
+
+    def window(self, state: State) -> Losses[Value]:
+        """Make what collects the losses between two points of the curves."""
+
+    def validate(self, state: State) -> dict[str, Value]:
+        """Evaluate the validation split; keep the weights if they are the best so far."""
+
+    def over(self, state: State) -> bool:
+        """Whether the training ends before its plan does."""
+
+    def content(self, state: State) -> dict[str, object]:
+        """All that a resumed loop needs."""

@@ -78,7 +78,7 @@ def killed(here: Path, moment: float) -> RunDir | None:
 
 def die(here: Path, draw: Callable[[], float], whole: RunDir, store: Store) -> Death:
     """Kill a run at a moment that `draw` gives, resume it, and compare it with the run that was left alone."""
-    from dlrun.commands.verify_resume import differences
+    from dlrun.runs.differences import differences
 
     for _ in range(20):
         moment = draw()
@@ -117,7 +117,7 @@ def measure(*, quick: bool = False, deaths: int | None = None, seed: int | None 
 NOTES = (
     f"`dlrun train {' '.join(OVERRIDES)}`, SQLite store. One moment is drawn in each equal share of the time that the"
     " whole run trained, from the printing of the head on. The status is asked of MLflow, not of the run's folder;"
-    " compared are weights, optimizer, state, curves and metrics (`dlrun.commands.verify_resume.differences`)."
+    " compared are weights, optimizer, state, curves and metrics (`dlrun.runs.differences`)."
 )
 
 

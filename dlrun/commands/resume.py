@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
 
 from omegaconf import DictConfig, OmegaConf
 
 from dlrun.commands.train import conduct
-from dlrun.config.settings import Tracking
-from dlrun.errors import ConfigError, UserError, did_you_mean
+from dlrun.config.changes import change
+from dlrun.errors import UserError
 from dlrun.runs.build import Built
 from dlrun.runs.reload import rebuild
 from dlrun.storage import checkpoint
@@ -22,14 +21,6 @@ from dlrun.sweeps import hydra_task
 from dlrun.sweeps.search import conduct as search
 from dlrun.sweeps.search import definition
 from dlrun.terminal import output
-
-CHANGEABLE = [
-    *(f"trainer.{key}" for key in ("epochs", "steps", "minutes", "patience", "device", "workers", "figures")),
-    *(f"trainer.{key}_every" for key in ("evaluate", "checkpoint", "log")),
-    *("evaluation.test", "evaluation.batch_size"),
-    *(f"tracking.{field.name}" for field in fields(Tracking)),
-]
-"""What may be changed on resume: how long and how it is watched, not what is learned from what."""
 
 
 def main(argv: list[str]) -> int:
@@ -91,28 +82,7 @@ def _complete(built: Built, folder: RunDir) -> bool:
 
 
 def _changed(folder: RunDir, overrides: list[str]) -> DictConfig:
-    """Return the run's configuration with `overrides`."""
     config = OmegaConf.load(folder.config)
     assert isinstance(config, DictConfig)
-    for override in overrides:
-        name, equals, _ = override.partition("=")
-        if not equals or name not in CHANGEABLE:
-            raise ConfigError(
-                f"`{override}` cannot be changed on resume.{did_you_mean(name, CHANGEABLE)} What can: "
-                f"{', '.join(CHANGEABLE)}. For anything else train a new run (init_from={folder.id} starts it "
-                f"from these weights)."
-            )
-    config.merge_with_dotlist(overrides)
-    _give_way(config, [override.partition("=")[0] for override in overrides])
+    change(config, overrides, run=folder.id)
     return config
-
-
-def _give_way(config: DictConfig, given: list[str]) -> None:
-    """Set what rules ahead of a new length to null: of minutes, steps and epochs the first that is given holds."""
-    lengths = [f"trainer.{key}" for key in ("minutes", "steps", "epochs")]
-    last = max((i for i, key in enumerate(lengths) if key in given), default=0)
-    for key in lengths[:last]:
-        value = OmegaConf.select(config, key)
-        if value is not None and key not in given:
-            output.say(f"{key}={value} no longer holds: {lengths[last]} does")
-            OmegaConf.update(config, key, None)

@@ -12,9 +12,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig
@@ -26,13 +24,11 @@ from dlrun.execution.nondeterminism import unrepeatable
 from dlrun.execution.timing import steps_within
 from dlrun.randomness import STEP, key, seed_default
 from dlrun.runs.build import Built, build
-from dlrun.storage import checkpoint, journal
+from dlrun.runs.differences import differences
+from dlrun.storage import journal
 from dlrun.storage.files import wait_until
 from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output
-
-TIMED = ("throughput/", "cost/")
-"""Metrics that measure the machine, not the run."""
 
 
 def main(argv: list[str]) -> int:
@@ -71,39 +67,6 @@ def _verdict(built: Built, differing: list[str]) -> int:
     if operator:
         output.say(f"not repeatable on this device: {operator}. trainer.deterministic=true replaces it.")
     return 1
-
-
-def differences(a: RunDir, b: RunDir) -> Iterator[str]:
-    """Yield what differs between two finished runs, each with its name and by how much."""
-    for name in ("last", "best"):
-        yield from _differing(
-            f"checkpoints/{name}.pt", checkpoint.load(getattr(a, name)), checkpoint.load(getattr(b, name))
-        )
-    yield from _differing("journal", _repeatable(journal.curves(a.journal)), _repeatable(journal.curves(b.journal)))
-    one, other = a.summary(), b.summary()
-    for name in ("metrics", "last", "best_step", "steps"):
-        yield from _differing(f"summary.{name}", getattr(one, name), getattr(other, name))
-
-
-def _repeatable(curves: dict[str, Any]) -> dict[str, Any]:
-    return {name: curve for name, curve in curves.items() if not name.startswith(TIMED)}
-
-
-def _differing(where: str, a: Any, b: Any) -> Iterator[str]:
-    if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
-        if a.shape != b.shape or a.dtype != b.dtype:
-            yield f"{where}: {a.dtype} {tuple(a.shape)} and {b.dtype} {tuple(b.shape)}"
-        elif not torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8)):
-            yield f"{where}: by at most {float((a.double() - b.double()).abs().max()):.3g}"
-    elif isinstance(a, dict) and isinstance(b, dict):
-        for name in dict.fromkeys([*a, *b]):
-            if name != "train_seconds":
-                yield from _differing(f"{where}: {name}", a.get(name), b.get(name))
-    elif isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
-        for position, (left, right) in enumerate(zip(a, b, strict=True)):
-            yield from _differing(f"{where}[{position}]", left, right)
-    elif a != b and not (a != a and b != b):
-        yield f"{where}: {a} and {b}"
 
 
 def _gradient(built: Built) -> None:

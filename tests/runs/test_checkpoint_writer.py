@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from dlrun.commands.verify_resume import differences
 from dlrun.errors import RunError
 from dlrun.runs import checkpoint_writer
 from dlrun.runs.checkpoint_writer import Saver, on_host
+from dlrun.runs.differences import differences
 from dlrun.storage import checkpoint
 from dlrun.storage.journal import Journal, read
 from dlrun.storage.lookup import all_runs

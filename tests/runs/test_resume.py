@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from omegaconf import OmegaConf
 
-from dlrun.commands.verify_resume import differences
+from dlrun.runs.differences import differences
 from dlrun.storage.files import wait_until
 from dlrun.storage.journal import curves, read
 from dlrun.storage.lookup import all_runs

@@ -1,0 +1,50 @@
+"""The changes of a run's configuration that `dlrun resume` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+from omegaconf import DictConfig, OmegaConf
+
+from dlrun.config.settings import Tracking
+from dlrun.errors import ConfigError, did_you_mean
+from dlrun.terminal import output
+
+CHANGEABLE = [
+    *(f"trainer.{key}" for key in ("epochs", "steps", "minutes", "patience", "device", "workers", "figures")),
+    *(f"trainer.{key}_every" for key in ("evaluate", "checkpoint", "log")),
+    *("evaluation.test", "evaluation.batch_size"),
+    *(f"tracking.{field.name}" for field in fields(Tracking)),
+]
+"""How long a run trains and how it is watched; never what it learns, or from what."""
+
+LENGTHS = [f"trainer.{key}" for key in ("minutes", "steps", "epochs")]
+"""The first that is given holds."""
+
+
+def change(config: DictConfig, overrides: Sequence[str], *, run: str) -> None:
+    """Change the configuration of the run with the id `run`.
+
+    Raises `ConfigError` for a key that cannot be changed.
+    """
+    for override in overrides:
+        name, equals, _ = override.partition("=")
+        if not equals or name not in CHANGEABLE:
+            raise ConfigError(
+                f"`{override}` cannot be changed on resume.{did_you_mean(name, CHANGEABLE)}"
+                f"\nThese keys can: {', '.join(CHANGEABLE)}."
+                f"\nFor anything else train a new run: `dlrun train init_from={run} …` begins with these weights."
+            )
+    config.merge_with_dotlist([*overrides])
+    _give_way(config, [override.partition("=")[0] for override in overrides])
+
+
+def _give_way(config: DictConfig, given: Sequence[str]) -> None:
+    """Set the lengths to null that come before a newly given one."""
+    last = max((i for i, key in enumerate(LENGTHS) if key in given), default=0)
+    for key in LENGTHS[:last]:
+        value = OmegaConf.select(config, key)
+        if value is not None and key not in given:
+            output.say(f"{key}={value} no longer holds: {LENGTHS[last]} does")
+            OmegaConf.update(config, key, None)

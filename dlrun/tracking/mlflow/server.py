@@ -1,0 +1,97 @@
+"""MLflow's server on this machine, for as long as somebody looks at its pages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from dlrun.errors import RunError, UserError
+from dlrun.storage.files import wait_until
+
+# browsers refuse to open these
+UNSAFE_PORTS = frozenset({5060, 5061, 6000, *range(6665, 6670)})
+PATIENCE = 120.0
+"""Seconds in which the server must have started."""
+
+
+@contextmanager
+def serve(uri: str, artifacts: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Start the server on 127.0.0.1 and wait until it answers; end it with the context.
+
+    Raises `RunError` if it does not start.
+    """
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", uri, "--artifacts-destination", artifacts.as_uri()]
+    # without MLflow's own job queue: eight processes and half a gigabyte less
+    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    path = artifacts.parent / "server.log"
+    with path.open("wb") as log:
+        server = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        if not wait_until(lambda: server.poll() is not None or _answers(port), PATIENCE, poll=0.2) or server.poll():
+            raise RunError(f"MLflow's server did not start on port {port} (exit code {server.poll()}): see {path}.")
+        yield server
+    finally:
+        _end(server)
+
+
+def free_port() -> int:
+    """The first free port from 5000 on."""
+    return next(port for port in range(5000, 6000) if port not in UNSAFE_PORTS and _is_free(port))
+
+
+def check_port(port: int) -> None:
+    """Raise `UserError` for a port that browsers refuse, or another program has."""
+    if not 1 <= port <= 65535 or port in UNSAFE_PORTS:
+        raise UserError(f"--port is {port}: browsers refuse it. Type `dlrun ui` for a free one, or --port 5000.")
+    if not _is_free(port):
+        raise UserError(f"--port is {port}: another program listens there. Type `dlrun ui` for a free one.")
+
+
+def _is_free(port: int) -> bool:
+    with closing(socket.socket()) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _answers(port: int) -> bool:
+    # the server is on this machine: a proxy of the environment would not find it
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(f"http://127.0.0.1:{port}/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    # its worker processes are in its group
+    for number, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(patience)
+            if not _group_alive(server.pid):
+                return
+
+
+def _group_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

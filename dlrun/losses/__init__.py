@@ -1,1 +1,1 @@
-"""Losses: plain functions of a model and a batch."""
+"""Losses: a file each, a function of a model and a batch."""

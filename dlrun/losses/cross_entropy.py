@@ -1,4 +1,4 @@
-"""The cross-entropy of class scores: the negative log-likelihood of the right class, in nats."""
+"""Cross-entropy: the negative log-likelihood of the right class, in nats."""
 
 from __future__ import annotations
 
@@ -14,12 +14,18 @@ __all__ = ["cross_entropy"]
 
 
 def cross_entropy(model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
-    """Return -log softmax(model(x))[y], in nats: a value a sample, or while gradients are taken their mean.
+    """Cross-entropy of the logits and the target classes: [B], or their mean while gradients are on.
 
-    The model returns scores [B, C] for class numbers [B], or [B, T, C] for [B, T]; the values have the
-    shape of the class numbers. `label_smoothing` ε trains towards (1-ε) of the right class and ε/C of
-    every class (Szegedy et al. 2016). Targets that are `IGNORE_INDEX` have no part in the mean, and the value 0.
-    Raises ConfigError for targets or scores that do not fit.
+    -log softmax(model(x))[y], in nats, for logits [B, C] and classes [B], or for logits [B, T, C] and classes [B, T].
+    `label_smoothing` ε trains towards 1-ε of the right class plus ε/C of each (Szegedy et al. 2016, arXiv:1512.00567).
+    A target `IGNORE_INDEX` has the value 0 and no part in the mean.
+
+    Raises `ConfigError` for targets and outputs that do not fit, and for ε outside of 0 ≤ ε < 1.
+
+    >>> batch = Batch(torch.zeros(2, 4), torch.tensor([3, IGNORE_INDEX]))
+    >>> with torch.no_grad():
+    ...     cross_entropy(nn.Identity(), batch)  # log 4, and nothing to predict
+    tensor([1.3863, 0.0000])
     """
     if not 0.0 <= label_smoothing < 1.0:
         raise ConfigError(
@@ -27,7 +33,7 @@ def cross_entropy(model: nn.Module, batch: Batch, label_smoothing: float = 0.0) 
             "Type for example loss.label_smoothing=0.1"
         )
     logits, y = logits_and_classes(model, batch)
-    # The mean is one kernel and one backward less than the mean of values: it shows on a small network.
+    # in training the mean at once: a kernel and a backward less than the mean of values, which shows on a small network
     training = torch.is_grad_enabled()
     result = F.cross_entropy(
         logits.flatten(0, -2),

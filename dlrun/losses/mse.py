@@ -13,10 +13,14 @@ __all__ = ["mse"]
 
 
 def mse(model: nn.Module, batch: Batch) -> Tensor:
-    """Return the squared error, the mean over its components: a value a sample, or with gradients their mean.
+    """Squared error, the mean over a target's components: [B], or their mean while gradients are on.
 
-    The model's outputs and the targets both are [B, ...]. Raises ConfigError for class numbers, and
-    for shapes that differ.
+    The model's outputs and the targets are float [B, ...]. Raises `ConfigError` for class numbers, and for shapes
+    that differ.
+
+    >>> with torch.no_grad():
+    ...     mse(nn.Identity(), Batch(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 4.0]])))
+    tensor([2.])
     """
     outputs, y = outputs_and_targets(model, batch)
     if torch.is_grad_enabled():

@@ -1,6 +1,6 @@
-"""A model's outputs beside the targets, once their types and shapes are known to fit together.
+"""A model's outputs beside the targets, checked for types and shapes that fit.
 
-Only types and shapes are looked at, never values, so that nothing waits for the device.
+Only types and shapes are checked, never values: nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from dlrun.types import Batch
 
 
 def logits_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the logits [..., C] of the model and the class numbers [...] of the batch.
+    """The model's logits [..., C] and the batch's class numbers int64 [...].
 
-    Raises ConfigError for targets that are not class numbers, and for outputs that are not one score
-    a class.
+    Raises `ConfigError` for targets that are not class numbers, and for outputs other than one logit a class.
     """
     y = batch.y
     if y.dtype != torch.int64:
         if y.is_floating_point():
             raise ConfigError(
-                f"loss=cross_entropy was given targets of {_kind(y)}; it needs class numbers, int64. "
+                f"The targets are {_kind(y)}; a loss of classes, such as loss=cross_entropy, needs class numbers. "
                 "For real-valued targets type loss=mse"
             )
         y = y.long()
     logits: Tensor = model(batch.x)
+    # one output a sample is a regression, or a binary classifier with a sigmoid: no softmax
     if logits.shape[:-1] != y.shape or logits.shape[-1] < 2:
         raise ConfigError(
             f"The model `{type(model).__name__}` returns {_kind(logits)} for class numbers of shape {list(y.shape)}; "
@@ -37,14 +37,14 @@ def logits_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def outputs_and_targets(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return the model's outputs and the targets of a regression, both [B, ...].
+    """The model's outputs and the targets of a regression, both [B, ...].
 
-    Raises ConfigError for class numbers, and for shapes that are not the same: they would broadcast.
+    Raises `ConfigError` for class numbers, and for shapes that differ: they would broadcast.
     """
     y = batch.y
     if not y.is_floating_point():
         raise ConfigError(
-            f"loss=mse was given targets of {_kind(y)}; it needs real-valued ones. "
+            f"The targets are {_kind(y)}; a loss of a regression, such as loss=mse, needs real values. "
             "For class numbers type loss=cross_entropy"
         )
     outputs: Tensor = model(batch.x)

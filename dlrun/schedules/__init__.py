@@ -1,1 +1,1 @@
-"""Schedules: pure functions of the step that give a factor of the learning rate."""
+"""Schedules: functions of the step, the factor of the learning rate."""

@@ -1,8 +1,8 @@
-"""The learning rate over a run: each curve a function of (step, steps), the factor of `optimizer.lr`.
+"""Learning rates over a run: the factor of `optimizer.lr` at step 0 … steps - 1.
 
-Lengths (`warmup`, `decay`, `milestones`) are a fraction of the horizon below 1, and a number of steps
-from 1 on. Warm-up is linear: its n steps have the factors 1/(n+1) … n/(n+1), and the next one 1. From
-the horizon on a curve keeps its last value.
+The lengths `warmup`, `decay` and `milestones` are a fraction of the run below 1, else a number of steps. Warm-up is
+linear: its n steps have the factors 1/(n+1) … n/(n+1), and the next one has 1. After its last step a curve keeps its
+last value. A negative length raises `ConfigError`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ["constant", "cosine", "linear", "one_cycle", "step_decay", "warmup_st
 
 
 def constant(step: int, steps: int, warmup: float = 0.0) -> float:
-    """Return 1, after the warm-up.
+    """1 after the warm-up.
 
     >>> constant(7, 10)
     1.0
@@ -26,7 +26,7 @@ def constant(step: int, steps: int, warmup: float = 0.0) -> float:
 
 
 def step_decay(step: int, steps: int, milestones: Sequence[float] = (0.5, 0.75), gamma: float = 0.1) -> float:
-    """Return `gamma` to the number of milestones that have been reached.
+    """`gamma` to the power of the number of milestones passed.
 
     >>> [step_decay(s, 8) for s in (3, 4)]
     [1.0, 0.1]
@@ -35,7 +35,9 @@ def step_decay(step: int, steps: int, milestones: Sequence[float] = (0.5, 0.75),
 
 
 def cosine(step: int, steps: int, warmup: float = 0.0, floor: float = 0.0) -> float:
-    """Return half a cosine wave from 1 down to `floor` (Loshchilov and Hutter 2017), after the warm-up.
+    """Half a cosine wave from 1 down to `floor`, after the warm-up.
+
+    Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts.
 
     >>> round(cosine(5, 10), 9)
     0.5
@@ -45,7 +47,7 @@ def cosine(step: int, steps: int, warmup: float = 0.0, floor: float = 0.0) -> fl
 
 
 def linear(step: int, steps: int, warmup: float = 0.0, floor: float = 0.0) -> float:
-    """Return a straight line from 1 down to `floor`, after the warm-up.
+    """A straight line from 1 down to `floor`, after the warm-up.
 
     >>> linear(5, 10)
     0.5
@@ -57,14 +59,15 @@ def linear(step: int, steps: int, warmup: float = 0.0, floor: float = 0.0) -> fl
 def one_cycle(
     step: int, steps: int, warmup: float = 0.3, floor: float = 4e-6, shape: Literal["cosine", "linear"] = "cosine"
 ) -> float:
-    """Return a rise from 1/25 to 1 within `warmup`, then a fall to `floor` at the last step (Smith and Topin 2018).
+    """A rise from 1/25 to 1 within `warmup`, then a fall to `floor` at the last step.
 
-    With the default values it is `torch.optim.lr_scheduler.OneCycleLR`.
+    Smith and Topin 2018, arXiv:1708.07120; with the default values it is `torch.optim.lr_scheduler.OneCycleLR`.
 
     >>> one_cycle(2, 10), one_cycle(9, 10)
     (1.0, 4e-06)
     """
-    start = 1 / 25
+    start = 1 / 25  # torch's `div_factor`
+    # counted to the last step of the rise, and not rounded, as in torch
     rise = _length("warmup", warmup, steps, whole=False) - 1
     between = _cosine if shape == "cosine" else _line
     if step < rise:
@@ -75,10 +78,10 @@ def one_cycle(
 def warmup_stable_decay(
     step: int, steps: int, warmup: float = 0.05, decay: float = 0.2, floor: float = 0.0, *, root: bool = False
 ) -> float:
-    """Return a warm-up, then 1, then within the last `decay` a fall to `floor` (Hu et al. 2024).
+    """A warm-up, then 1, then a fall to `floor` within the last `decay`.
 
-    The fall is linear or, with `root`, 1 - √progress (Hägele et al. 2024). Without it a run can be
-    prolonged from any step of its stable part.
+    Hu et al. 2024, arXiv:2404.06395. The fall is linear or, with `root`, 1 - √progress (Hägele et al. 2024,
+    arXiv:2405.18392). A run can be made longer from any step before the fall.
 
     >>> [warmup_stable_decay(s, 100) for s in (50, 90)]
     [1.0, 0.5]
@@ -92,7 +95,7 @@ def warmup_stable_decay(
 
 
 def _length(name: str, amount: float, steps: int, *, whole: bool = True) -> float:
-    """Return a length in steps: a fraction of the horizon below 1, a number of steps from 1 on."""
+    """A length in steps: below 1 a fraction of the run, else a number of steps."""
     if not amount >= 0:
         raise ConfigError(
             f"schedule.{name} is {amount}; expected is a fraction of the run below 1, or a number of steps. "

@@ -1,4 +1,4 @@
-"""A schedule drawn with characters, for a list of choices on a terminal."""
+"""A schedule drawn with characters, for `dlrun list` on a terminal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 
 def picture(schedule: Schedule, *, steps: int = 1000, width: int = 48, height: int = 3) -> str:
-    r"""Return the curve over a run of `steps` steps as `height` lines, its values on the left.
+    r"""The curve of a run of `steps` steps, `height` lines with the values on the left.
 
     >>> print(picture(lambda step, steps: 1 - step / steps, width=8, height=2))
         1 ┤█▆▃▁

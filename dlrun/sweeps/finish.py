@@ -80,7 +80,8 @@ def _test(runner: SweepRunner, chosen: Selected | None) -> bool:
         return True
 
     output.say(f"testing {chosen.label}: {len(due)} job{'s' * (len(due) != 1)}, once each")
-    here = runner.runs_here(result.job for result in due)
+    # what trained in the sweep's process can be tested there too
+    here = all(result.summary.launcher == "batched" for result in due)
     runner.carry_out(tasks(), count=len(due), done=done, tick=lambda: display.beat(runner.running), here=here)
     for outcome in failures:
         output.warn(f"{outcome.label} could not be tested: {outcome.message}. The whole story is in {outcome.log}")

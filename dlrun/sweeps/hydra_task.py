@@ -83,7 +83,7 @@ class SweepTask:
         jobs = self._jobs(launcher, job_overrides, 0)
         check_settings(launcher.config.hydra.launcher, jobs)
         what = location.create(self.place, master=launcher.config, jobs=jobs, builder=self._builder)
-        runner = SweepRunner(self.place.sweep, what, launcher.config.hydra, seconds=self._builder.seconds)
+        runner = SweepRunner(self.place.sweep, what, launcher.config.hydra)
         self._runner = self._stack.enter_context(runner)
         return runner
 
@@ -152,8 +152,8 @@ def continued(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictConfig 
     what = replace(what, jobs=tuple(replace(job, config=job.config | trusted) for job in what.jobs))
     with sweep.hold():
         location.tell_continued(sweep, what, retry_failed=retry_failed)
-    builder = location.check_unchanged(sweep, what)
-    return SweepRunner(sweep, what, hydra or location.hydra_of(sweep), seconds=builder.seconds)
+    location.check_unchanged(sweep, what)
+    return SweepRunner(sweep, what, hydra or location.hydra_of(sweep))
 
 
 def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:

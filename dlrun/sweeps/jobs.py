@@ -17,7 +17,6 @@ from dlrun.runs import weights
 from dlrun.runs.build import Built, build, dataset
 from dlrun.storage import identity as provenance
 from dlrun.storage.manifest import Job
-from dlrun.sweeps.batched.policy import seconds_of
 from dlrun.types import Data
 
 
@@ -49,8 +48,6 @@ class JobBuilder:
 
     def __init__(self) -> None:
         self.rules: dict[str, Rule] = {}
-        self.seconds: dict[int, float] = {}
-        self._seconds: dict[str, float] = {}
         self.basis: dict[str, Any] = {"sources": provenance.sources(), "torch": torch.__version__}
         self._fingerprints: dict[str, str] = {}
         self._unvalidated: set[str] = set()
@@ -103,7 +100,6 @@ class JobBuilder:
             precision=precision,
             torch=torch.__version__,
         )
-        self.seconds[candidate.n] = self._seconds[group]
         return Job(candidate.n, candidate.overrides, plain, identity, group)
 
     def _initial(self, reference: str | None) -> str | None:
@@ -118,7 +114,6 @@ class JobBuilder:
             tracking.check(system_metrics=built.tracking.system_metrics)
         training = built.training
         self.rules[group] = Rule(training.monitor, training.higher_is_better, built.evaluation.test)
-        self._seconds[group] = seconds_of(built)
         if built.data.validation is None:
             self._unvalidated.add(group)
 

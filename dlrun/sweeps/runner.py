@@ -22,8 +22,7 @@ from dlrun.sweeps import job as work
 from dlrun.sweeps.batched import policy
 from dlrun.sweeps.batched.shared_data import SharedData
 from dlrun.sweeps.job_events import JobEvents
-from dlrun.sweeps.pool import any_hydra_app
-from dlrun.sweeps.pool.in_process import Inside
+from dlrun.sweeps.pool import any_hydra_app, in_process
 from dlrun.sweeps.pool.slots import Slot, counted, slots_for
 from dlrun.sweeps.pool.task import GRACE, Task, TaskResult
 from dlrun.terminal import output
@@ -36,23 +35,18 @@ class SweepRunner:
     """A context in which one sweep is conducted: its folder is held, its uploader runs.
 
     `hydra` is Hydra's part of the sweep's configuration; its launcher's settings say how many jobs run
-    at once. `seconds` are guesses of how long jobs train, by their numbers: without them each gets a
-    process of its own.
+    at once.
     """
 
-    def __init__(
-        self, sweep: SweepDir, what: Manifest, hydra: DictConfig, *, seconds: Mapping[int, float] | None = None
-    ) -> None:
+    def __init__(self, sweep: SweepDir, what: Manifest, hydra: DictConfig) -> None:
         self.sweep = sweep
         self.manifest = what
         self.uploader: Any = None
         self._hydra = hydra
         self._for_jobs = hydra if work.asks_hydra(hydra) else None
         self._stack = ExitStack()
-        self._seconds = seconds
-        self._here: set[int] = set()
         self._shared = SharedData()
-        self._pool: Pool | Inside | None = None
+        self._pool: Pool | None = None
         self._known = identity.known()
         self._began = time.time()
 
@@ -113,31 +107,26 @@ class SweepRunner:
         """
         launcher = self._hydra.launcher
         course = JobEvents(self, count=count, on_failure=launcher.get("on_failure", "continue"), told=told, tick=tick)
-        if policy.chosen(launcher):
+        if policy.stacks(launcher):
             jobs = self._batched(jobs, course)
         if not (course.stopped or (isinstance(jobs, list) and not jobs)):
             self.carry_out(course.tasks(jobs), count=count, done=course.done, tick=course.shown)
 
     def _batched(self, jobs: Iterable[Job | None], course: JobEvents) -> Iterable[Job | None]:
         """Run in this process what can be run here; return the jobs that get processes of their own."""
-        if self._seconds is None or not isinstance(jobs, Sequence):
+        if not isinstance(jobs, Sequence):
             output.say("batched: a search runs its jobs as hydra/launcher=local does: it looks at them while they run")
             return jobs
-        from dlrun.sweeps.batched.runner import Batch
+        from dlrun.sweeps.batched.runner import BatchedRunner
 
         due = [self.result(job) for job in jobs if job is not None]
         slots = slots_of(self._hydra.launcher, self.manifest.jobs, len(due))
-        batch = Batch(self.sweep, self._hydra, slots, self._seconds, load=self._shared)
-        try:
-            batch.run(due, course)
-        finally:
-            self._here |= batch.here
-        return batch.elsewhere
+        return BatchedRunner(self.sweep, self._hydra, slots, load=self._shared).run(due, course)
 
     @property
     def running(self) -> int:
-        """Return how many jobs run now."""
-        return self._pool.running if self._pool else 0
+        """How many jobs run now; without the pool they run one after another."""
+        return self._pool.running if self._pool else 1
 
     def carry_out(
         self,
@@ -153,17 +142,16 @@ class SweepRunner:
         Here the tasks, which are of jobs, share their data.
         """
         slots = slots_of(self._hydra.launcher, self.manifest.jobs, count)
-        tasks = self._shared.tasks(tasks) if here else tasks
-        with Inside(slots) if here else _pool(slots) as pool:
+        if here:
+            with in_process.hold(slots) as slot:
+                in_process.run(map(self._shared.share, filter(None, tasks)), slot, done=done, tick=tick)
+            return
+        with _pool(slots) as pool:
             self._pool = pool
             try:
                 pool.run(tasks, done=done, tick=tick)
             finally:
                 self._pool = None
-
-    def runs_here(self, jobs: Iterable[Job]) -> bool:
-        """Return whether jobs of this sweep are of those that need no process of their own."""
-        return all(job.n in self._here for job in jobs)
 
     def stop(self, n: int) -> None:
         """Ask a job that runs to stop at its next step, saved: it becomes `pruned`."""

@@ -17,7 +17,9 @@ ConfigStore.instance().store(group="hydra/launcher", name="batched", node=KEYS, 
 
 
 class BatchedLauncher(local.LocalLauncher):
-    """Has dlrun run what is small in its own process; the jobs of another program it runs as `local` does."""
+    """Has dlrun stack jobs, and run short ones in its own process; another program's jobs run as by `local`."""
+
+    stacks = True
 
     def __init__(self, verify: int = 0, **of_local: Any) -> None:
         super().__init__(**of_local)

@@ -1,4 +1,4 @@
-"""Which jobs may be one program: built, and put together with those that an ensemble can train beside them."""
+"""Jobs that may be stacked: built, and grouped with those that fit beside them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FREE = (
     *("lr", "weight_decay", "momentum", "betas", "eps", "seed", "split_seed", "data_seed", "noise", "init"),
     *("label_smoothing", "clip", "patience", "name", "schedule", "degree"),
 )
-"""Keys whose values never decide by themselves whether jobs can be one program."""
+"""Keys in which stacked jobs may differ."""
 
 
 @dataclass(frozen=True)
 class Member:
-    """A job that is built: its parts, its folder, and whether it goes on with what it has begun."""
+    """A job with its parts and its folder; `resumed` if it has begun already."""
 
     job: Job
     built: Built
@@ -32,17 +32,17 @@ class Member:
     resumed: bool
 
 
-def alike(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Yield jobs that may turn out to be of one kind, by their configurations alone."""
+def similar(jobs: Sequence[Job]) -> Iterator[list[Job]]:
+    """Jobs whose configurations differ in `FREE` keys only: they may turn out to be stackable."""
     found: dict[str, list[Job]] = {}
     for job in jobs:
-        found.setdefault(identity.digest(_shape(identity.essential(job.config))), []).append(job)
+        found.setdefault(identity.digest(_without_free(identity.essential(job.config))), []).append(job)
     yield from found.values()
 
 
-def _shape(value: Any) -> Any:
+def _without_free(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {name: _shape(inner) for name, inner in value.items() if name not in FREE}
+        return {name: _without_free(inner) for name, inner in value.items() if name not in FREE}
     return value
 
 
@@ -54,28 +54,26 @@ class Builder:
         self._load = load
 
     def member(self, job: Job) -> Member:
-        """Return a job with its parts."""
         folder = self._folder_of(job.n)
         if folder.config.exists() and folder.journal.exists():
-            built = self._kept(rebuild(folder, load=self._load))
+            built = self._seal(rebuild(folder, load=self._load))
             return Member(job, built, folder, resumed=True)
         return Member(job, self.fresh(job), folder, resumed=False)
 
     def fresh(self, job: Job) -> Built:
-        """Return a job's parts as they are before its first step."""
-        return self._kept(assemble(job.config, data=self._load(job.config)))
+        """A job's parts before its first step."""
+        return self._seal(assemble(job.config, data=self._load(job.config)))
 
-    def _kept(self, built: Built) -> Built:
-        """Return a job's parts, sealed; its data set, moved to its device, is the next job's too."""
-        self._load.keep(built)
+    def _seal(self, built: Built) -> Built:
+        self._load.keep(built)  # moved to the device by now: the next job's need not be
         return seal(built)
 
 
-def kinds(members: Sequence[Member], steps: Callable[[Member], int]) -> Iterator[list[Member]]:
-    """Yield the members that can be trained together: of one kind, and at the same step."""
+def group(members: Sequence[Member], step: Callable[[Member], int]) -> Iterator[list[Member]]:
+    """Members that can be stacked: of the same key, and at the same step."""
     found: dict[Hashable, list[Member]] = {}
     for place, member in enumerate(members):
         kind = training.kind(member.built.training)
-        key: Hashable = place if kind is None else (tuple(kind.items()), steps(member))
+        key: Hashable = place if kind is None else (tuple(kind.items()), step(member))
         found.setdefault(key, []).append(member)
     yield from found.values()

@@ -1,4 +1,4 @@
-"""Which jobs are trained as one program: those of one kind that go faster so, as a few steps of both ways show."""
+"""Which jobs are stacked: those alike that a few timed steps show to be faster so."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from dataclasses import dataclass
 from math import ceil
 
 from dlrun.errors import UserError
-from dlrun.stacked import training as ensemble
+from dlrun.stacked.training import reason
 from dlrun.storage import checkpoint
 from dlrun.storage.manifest import Job
 from dlrun.sweeps.batched import timing
-from dlrun.sweeps.batched.members import FREE, Builder, Member, alike, kinds
-from dlrun.sweeps.batched.policy import PROCESS, SERVER
+from dlrun.sweeps.batched.members import FREE, Builder, Member, group, similar
+from dlrun.sweeps.batched.policy import SHORT
 from dlrun.sweeps.pool.slots import cores
-from dlrun.sweeps.pool.task import one_line as failed
+from dlrun.sweeps.pool.task import one_line
 from dlrun.terminal import output
-from dlrun.terminal.format import duration
 
-SHORT = 20
-"""Steps below which a run is over before it would pay to put it beside others."""
 FILES = 4
-"""Files that a run in an ensemble has open."""
+"""Files that a stacked run has open."""
+
+MOST_FILES = 65536
+"""Files that are asked for where the system sets no limit."""
 
 
 @dataclass(frozen=True)
@@ -35,132 +35,126 @@ class Stack:
     threads: int
 
 
-class Stacking:
-    """Goes through jobs: `stacks` yields what is to be one program, `rest` has the others when it is through.
-
-    `reasons` says why these are not stacked, `seconds` how long those train that were timed.
-    """
+class Planner:
+    """Finds the stacks among jobs: `stacks` yields them, then `rest` holds the other jobs, `reasons` why."""
 
     def __init__(self, builder: Builder, *, slots: int) -> None:
         self.rest: list[Job] = []
         self.reasons: Counter[str] = Counter()
-        self.seconds: dict[int, float] = {}
         self._builder = builder
         self._slots = slots
         self._steps: dict[int, int] = {}
 
     def stacks(self, jobs: Sequence[Job]) -> Iterator[Stack]:
-        """Yield the stacks, one after another: the next is built when the one before has been trained."""
-        for similar in alike(jobs):
-            if len(similar) > 1:
-                yield from self._of(similar)
+        """Yield one stack after another: the next is built when the last is trained, which saves memory."""
+        for alike in similar(jobs):
+            if len(alike) > 1:
+                yield from self._stacks_of(alike)
             elif len(jobs) > 1:
-                self._leave(similar, _nobody_like(similar[0]))
+                self._leave(alike, _why_single(alike[0]))
             else:
-                self.rest += similar
+                self.rest += alike
 
-    def _of(self, jobs: list[Job]) -> Iterator[Stack]:
-        first = next((built[0] for job in jobs if (built := self._built([job]))), None)
+    def _stacks_of(self, jobs: list[Job]) -> Iterator[Stack]:
+        first = next((built[0] for job in jobs if (built := self._build([job]))), None)
         if first is None:
             return
-        jobs = jobs[jobs.index(first.job) :]  # those before it are left already
-        why = self._never(first)
+        jobs = jobs[jobs.index(first.job) :]  # those before it could not be built, and are in `rest`
+        why = _why_never(first)
         if why is not None:
             self._leave(jobs, why)
             return
-        size = min(timing.room(first.built.training), _files() // FILES)
+        size = min(timing.room(first.built.training), _spare_files() // FILES)
         portions = ceil(len(jobs) / max(2, size))
         for portion in range(portions):
-            members = self._built(jobs[portion::portions])
-            for group in kinds(members, lambda member: self._steps[member.job.n]):
-                threads = self._worth_it(group) if len(group) > 1 else None
-                if threads is not None:
-                    yield Stack(group, threads)
-                elif len(group) == 1:
-                    self._leave([group[0].job], _apart(group[0], members))
+            members = self._build(jobs[portion::portions])
+            for each in group(members, lambda member: self._steps[member.job.n]):
+                stack = self._plan(each) if len(each) > 1 else None
+                if stack is not None:
+                    yield stack
+                elif len(each) == 1:
+                    self._leave([each[0].job], _why_not_with(each[0], members))
 
-    def _built(self, jobs: Sequence[Job]) -> list[Member]:
-        """Return the jobs built; one that cannot be, or go on, is left to be run, and to fail, by itself."""
+    def _build(self, jobs: Sequence[Job]) -> list[Member]:
         members = []
         for job in jobs:
             try:
                 member = self._builder.member(job)
                 self._steps[job.n] = _step(member)
             except (UserError, OSError):
-                self.rest.append(job)
+                self.rest.append(job)  # it will fail by itself, and say why in its own log
             else:
                 members.append(member)
         return members
 
-    def _never(self, member: Member) -> str | None:
-        """Return why a job has no place in an ensemble, whatever the others are."""
-        training, trainer = member.built.training, member.built.trainer
-        if trainer.minutes is not None:
-            return "trainer.minutes gives each run its own number of steps"
-        if trainer.profile:
-            return "trainer.profile looks at one run"
-        why = ensemble.reason([training])
-        return why if why or training.plan.steps >= SHORT else f"{training.plan.steps} steps are soon over"
-
-    def _worth_it(self, group: list[Member]) -> int | None:
-        """Return the threads for a group that goes faster together; else leave its jobs, with the reason."""
-        jobs, built, count = [member.job for member in group], group[0].built, len(group)
-        asked, device = built.trainer.threads, built.execution.device
-        threads = timing.threads_together(built.flop_per_step, count, device, asked=asked, cores=cores())
+    def _plan(self, members: list[Member]) -> Stack | None:
+        """A stack of these, or None if it would not be faster."""
+        jobs = [member.job for member in members]
         try:
-            together = timing.together([member.built.training for member in group], threads=threads)
-            alone = timing.alone(self._builder.fresh(jobs[0]).training, threads=built.execution.threads)
+            estimate = self._estimate(members)
         except Exception as error:  # no memory for so many, say: each run may still be trained
-            self._leave(jobs, f"a few steps of them could not be timed ({failed(error)[:200]})")
+            self._leave(jobs, f"a few steps of them could not be timed ({one_line(error)[:200]})")
             return None
-        steps = built.training.plan.steps
-        self.seconds |= {job.n: steps * alone for job in jobs}
-        told = f"a step of a run takes {_short(together)} together, {_short(alone)} alone"
-        here = count * steps * together
-        apart = SERVER + count * (PROCESS + steps * alone) / self._slots if self._slots > 1 else float("inf")
-        if together < alone and here < apart:
-            output.say(f"batched: {count} jobs as one program, about {duration(here)}: {told}")
-            return threads
-        if together < alone:
-            told = f"about {duration(apart)} in {self._slots} slots, {duration(here)} as one program"
-        self._leave(jobs, told)
-        return None
+        why = estimate.why_not(self._slots)
+        if why is not None:
+            self._leave(jobs, why)
+            return None
+        output.say(f"batched: {len(jobs)} jobs as one program, {estimate}")
+        return Stack(members, estimate.threads)
+
+    def _estimate(self, members: list[Member]) -> timing.Estimate:
+        built = members[0].built
+        threads = timing.stacked_threads(built, len(members), cores=cores())
+        return timing.Estimate(
+            count=len(members),
+            steps=built.training.plan.steps,
+            threads=threads,
+            stacked=timing.time_stacked([member.built.training for member in members], threads=threads),
+            # the steps spend a run: it is built once more
+            single=timing.time_single(self._builder.fresh(members[0].job).training, threads=built.execution.threads),
+        )
 
     def _leave(self, jobs: Sequence[Job], why: str) -> None:
         self.rest += jobs
         self.reasons[why] += len(jobs)
 
 
-def _nobody_like(job: Job) -> str:
-    """Return what a job has that no other has, by its overrides."""
+def _why_never(member: Member) -> str | None:
+    """The reason why a job can be stacked with none, if there is one."""
+    training, trainer = member.built.training, member.built.trainer
+    if trainer.minutes is not None:
+        return "trainer.minutes gives each run its own number of steps"
+    if trainer.profile:
+        return "trainer.profile looks at one run"
+    why = reason([training])
+    return why if why or training.plan.steps >= SHORT else f"{training.plan.steps} steps are soon over"
+
+
+def _why_single(job: Job) -> str:
+    """The overrides of a job that no other has."""
     keys = [override.lstrip("+").partition("=")[0] for override in job.overrides]
     own = [key for key in keys if key.rpartition(".")[2] not in FREE]
     return f"no other has the same {' and '.join(own)}" if own else "no other is of their kind"
 
 
-def _apart(member: Member, members: Sequence[Member]) -> str:
-    """Return why none of the members can be trained beside this one."""
+def _why_not_with(member: Member, members: Sequence[Member]) -> str:
     other = next((each for each in members if each is not member), None)
     if other is None:
         return "there is no memory for two of them"
-    why = ensemble.reason([member.built.training, other.built.training])
+    why = reason([member.built.training, other.built.training])
     return why or "they stand at steps of their own"
 
 
 def _step(member: Member) -> int:
-    """Return the step at which a job stands."""
     return int(checkpoint.load(member.folder.last)["state"]["step"]) if member.folder.last.exists() else 0
 
 
-def _files() -> int:
-    """Return how many files may be open beside those that are, after asking for as many as may be asked for."""
+def _spare_files() -> int:
+    """The number of files that may still be opened, the soft limit raised to the hard one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
+    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft < most:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    # 256 for what the process has open itself
     return max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 256)
-
-
-def _short(seconds: float) -> str:
-    return f"{1e6 * seconds:.3g} µs" if seconds < 1e-3 else f"{1e3 * seconds:.3g} ms"

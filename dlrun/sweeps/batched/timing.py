@@ -1,9 +1,10 @@
-"""How fast runs go alone and together, measured on a few steps; and how many have room."""
+"""How fast runs go, stacked and single, measured on a few steps; and how many have room in memory."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
@@ -15,44 +16,78 @@ from dlrun.engine.protocols import Trainable
 from dlrun.engine.steppers import EagerStepper
 from dlrun.execution.cuda_graphs import steps_per_graph
 from dlrun.execution.device import threads_for
+from dlrun.runs.build import Built
 from dlrun.runs.rehearsal import FEW
 from dlrun.stacked.training import Ensemble
+from dlrun.sweeps.batched.policy import seconds_in_pool
 from dlrun.terminal import output as console
+from dlrun.terminal.format import duration
 
 TRIED = 16
-"""Runs that are timed together on a CPU; on a GPU all, for they go beside each other."""
+"""Runs that are timed as a stack on a CPU. On a GPU it is all of them, for they fill it differently."""
+
 SECONDS, STEPS = 0.1, 5
-"""For how long steps are timed, and how many there are at the least."""
+"""How long steps are timed, and how many there are at least."""
+
 SHARE = 0.3
-"""The share of the free memory that an ensemble may take."""
+"""The share of the free memory that a stack may take."""
+
 COPIES = 12
-"""Copies of a run's weights in an ensemble: gradients, moments, the best, those of the checkpoint, and temporaries."""
+"""Copies of each run's weights in a stack: gradients, moments, best, checkpoint and temporaries."""
 
 
-def together(trainings: Sequence[Training], *, threads: int) -> float:
-    """Return the seconds that a step takes for each run of an ensemble; the runs are left as they are."""
+@dataclass(frozen=True)
+class Estimate:
+    """What `count` runs would take: `stacked` and `single` are the seconds of a step of one run in each way."""
+
+    count: int
+    steps: int
+    threads: int
+    stacked: float
+    single: float
+
+    @property
+    def seconds(self) -> float:
+        """The time of the whole stack."""
+        return self.count * self.steps * self.stacked
+
+    def why_not(self, slots: int) -> str | None:
+        """The reason against a stack: its steps are slower, or the pool has done first."""
+        if self.stacked >= self.single:
+            return self._per_step()
+        in_pool = seconds_in_pool(self.count, self.steps * self.single, slots)
+        if in_pool <= self.seconds:
+            return f"about {duration(in_pool)} in {slots} slots, {duration(self.seconds)} as one program"
+        return None
+
+    def __str__(self) -> str:
+        return f"about {duration(self.seconds)}: {self._per_step()}"
+
+    def _per_step(self) -> str:
+        return f"a step of a run takes {_short(self.stacked)} stacked, {_short(self.single)} alone"
+
+
+def time_stacked(trainings: Sequence[Training], *, threads: int) -> float:
+    """Seconds of a step for each run of a stack. The runs themselves take no step."""
     some = trainings if trainings[0].device.type == "cuda" else trainings[:TRIED]
-    ensemble = Ensemble(some)  # a copy: what becomes of it is of no concern
-    return _timed(ensemble, threads) / len(some)
+    return _timed(Ensemble(some), threads) / len(some)  # a stack copies the weights
 
 
-def alone(training: Training, *, threads: int) -> float:
-    """Return the seconds of a step of one run, which is spent by it."""
+def time_single(training: Training, *, threads: int) -> float:
+    """Seconds of a step of one run, which has then taken some."""
     return _timed(training, threads)
 
 
 def _timed(run: Trainable[Any, Any], threads: int) -> float:
-    """Return the seconds of the fastest of some steps: what other programs take meanwhile is not in it.
-
-    On a GPU they are taken in the way in which they will be, for the launches are most of what an eager small step
-    costs. To compile a program for a CPU may take longer than the run.
-    """
+    """Seconds of the fastest step: other programs only ever add to it."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     run.objective.model.train()
     step, spent, took = 0, 0.0, list[float]()
     try:
-        with console.only():  # what is in the way of graphs is said when the runs are trained
+        # on a GPU as they will be taken, for launches are most of a small eager step; on a CPU eagerly, for to
+        # compile may take longer than the run
+        with console.only():  # warnings about graphs come again when the runs are trained
             stepper = run.stepper() if run.device.type == "cuda" else EagerStepper(run)
         for block in stepper.start(0):
             tic = time.perf_counter()
@@ -69,44 +104,45 @@ def _timed(run: Trainable[Any, Any], threads: int) -> float:
     return min(took)
 
 
-def threads_together(flop: int, count: int, device: torch.device, *, asked: int | None, cores: int) -> int:
-    """Return how many threads an ensemble's step is worth, as `threads_for` does for one run's."""
-    if asked is not None:
-        return asked
-    return min(cores, threads_for(flop * count, device)) if flop * count else 1
+def stacked_threads(built: Built, count: int, *, cores: int) -> int:
+    """CPU threads for a step of `count` runs like this one; `trainer.threads` if that is given."""
+    if built.trainer.threads is not None:
+        return built.trainer.threads
+    flop = built.flop_per_step * count
+    return min(cores, threads_for(flop, built.execution.device)) if flop else 1
 
 
 def room(training: Training) -> int:
-    """Return how many runs like this one have room in memory, by its weights and what a batch makes of them."""
+    """How many runs like this one fit in memory, by their weights and activations."""
     model = training.objective.model
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    each = COPIES * weights + 3 * _activations(training) + _block(training) + 1
-    free = torch.cuda.mem_get_info(training.device)[0] if training.device.type == "cuda" else _free()
+    each = COPIES * weights + 3 * _activation_bytes(training) + _block_bytes(training) + 1
+    free = torch.cuda.mem_get_info(training.device)[0] if training.device.type == "cuda" else _free_bytes()
     return max(1, int(SHARE * free / each))
 
 
-def _block(training: Training) -> int:
-    """Return the bytes of the batches of a block, which graphs have drawn before them, and copied."""
+def _block_bytes(training: Training) -> int:
+    """Bytes of a block of batches, drawn and copied; only CUDA graphs take blocks."""
     if training.make_stepper is EagerStepper or training.device.type != "cuda":
         return 0
     sample = training.batches.split.gather(torch.zeros(1, dtype=torch.long, device=training.device))
     return 2 * steps_per_graph(training) * training.batches.size * sum(t.numel() * t.element_size() for t in sample)
 
 
-def _free() -> int:
+def _free_bytes() -> int:
     return int(psutil.virtual_memory().available)
 
 
-def _activations(training: Training) -> int:
-    """Return the bytes of what the modules answer to a batch."""
-    seen = 0
+def _activation_bytes(training: Training) -> int:
+    """Bytes of the outputs of all modules for a batch, scaled up from a few samples."""
+    total = 0
 
-    def note(module: nn.Module, inputs: Any, output: Any) -> None:
-        nonlocal seen
-        seen += output.numel() * output.element_size() if isinstance(output, Tensor) else 0
+    def add(module: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal total
+        total += output.numel() * output.element_size() if isinstance(output, Tensor) else 0
 
     model = training.objective.model
-    hooks = [module.register_forward_hook(note) for module in model.modules()]
+    hooks = [module.register_forward_hook(add) for module in model.modules()]
     try:
         x, _ = training.batches.split.gather(torch.arange(FEW, device=training.device))
         with torch.no_grad(), training.objective.precision():
@@ -114,5 +150,9 @@ def _activations(training: Training) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    per_sample = (seen + x.numel() * x.element_size()) / len(x)
+    per_sample = (total + x.numel() * x.element_size()) / len(x)
     return int(per_sample * training.batches.size)
+
+
+def _short(seconds: float) -> str:
+    return f"{1e6 * seconds:.3g} µs" if seconds < 1e-3 else f"{1e3 * seconds:.3g} ms"

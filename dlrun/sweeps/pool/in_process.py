@@ -1,144 +1,153 @@
-"""Jobs one after another in this process: for those that are over before a process of their own would have begun."""
+"""Jobs in this process, one after another: a process of their own would take longer to start than they take.
+
+Only for jobs that are made of dlrun's and torch's parts. These change of a process what `isolated` puts back.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
+import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from dlrun.runs.interrupt import Interrupt, stopped
-from dlrun.sweeps.pool.isolation import apart
+from dlrun.storage import identity
 from dlrun.sweeps.pool.slots import Slot, gpus, lock
 from dlrun.sweeps.pool.task import Task, TaskResult, attempt, task_result
 from dlrun.terminal import output
-from dlrun.terminal.output import Output
 
 TICK = 0.25
 """Seconds between two calls of `tick`, at the least."""
 
+SETTINGS: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms),
+    (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    *(
+        (partial(getattr, torch.backends.cudnn, name), partial(setattr, torch.backends.cudnn, name))
+        for name in ("benchmark", "allow_tf32")
+    ),
+]
+"""Each setting of torch that a run may change: its getter and its setter."""
 
-class Inside:
-    """A context that holds a slot, in which tasks can be carried out here; what `Pool` is for processes.
 
-    On a GPU `cuda` is the slot's meanwhile, so that what is built within lies where it will be trained. A task that
-    raises or exits harms no other, and what it changes of the process is put back. One that kills its process ends
-    the sweep.
+def run(
+    tasks: Iterable[Task], slot: Slot, *, done: Callable[[TaskResult], bool], tick: Callable[[], None] = lambda: None
+) -> None:
+    """Run the tasks in their order. One that raises or exits harms no other.
+
+    `done` takes each result, and returns False to start no further task. Raises `KeyboardInterrupt` or
+    `SystemExit(143)` after an interrupt, which the running task has obeyed.
     """
-
-    def __init__(self, slots: Sequence[Slot]) -> None:
-        self._slots = slots
-        self._held = ExitStack()
-        self._threads = 1
-        self.running = 0
-
-    def __enter__(self) -> Inside:
-        self._threads = self._held.enter_context(_taken(self._slots)).threads
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._held.close()
-
-    def stop(self, key: int) -> None:
-        """Do nothing: whoever asks has its turn when no task is carried out."""
-
-    def run(
-        self,
-        tasks: Iterable[Task | None],
-        *,
-        done: Callable[[TaskResult], bool],
-        tick: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Carry the tasks out, in their order.
-
-        `done` is given each outcome, and returns False to have no further task started. Raises
-        `KeyboardInterrupt` or `SystemExit(143)` after an interrupt, which the running task has obeyed.
-        """
-        ticked = 0.0
-        with Interrupt() as interrupt:
-            for task in filter(None, tasks):
-                if interrupt.signal is not None:
-                    break
-                with self._counted():
-                    if time.monotonic() > ticked + TICK:
-                        tick()
-                        ticked = time.monotonic()
-                    found = _carried_out(task, interrupt, threads=self._threads)
-                if not done(found):
-                    break
-        if interrupt.signal is not None:
-            raise stopped(interrupt.signal)
-
-    def together(
-        self,
-        call: Callable[[Interrupt, Output], Sequence[TaskResult]],
-        *,
-        log: Path,
-        done: Callable[[TaskResult], bool],
-    ) -> None:
-        """Make a call that carries out several tasks at once; what is printed goes to the file `log`.
-
-        The call is given the screen, for what a person is to see meanwhile, `done` each outcome. Raises what the
-        call raises, and after an interrupt what `run` does.
-        """
-        with Interrupt() as interrupt:
-            with output.duplicate() as screen, apart(log, threads=self._threads):
-                outcomes = call(interrupt, screen)
-            for found in outcomes:
-                done(found)
-        if interrupt.signal is not None:
-            raise stopped(interrupt.signal)
-
-    @contextmanager
-    def _counted(self) -> Iterator[None]:
-        self.running = 1
-        try:
-            yield
-        finally:
-            self.running = 0
-
-
-def _carried_out(task: Task, interrupt: Interrupt, *, threads: int) -> TaskResult:
-    began = time.monotonic()
-    with apart(task.log, threads=threads):
-        kind, content, told = attempt(task.call)
-    if kind == "error" and interrupt.signal is not None:
-        # as the pool's jobs end that are asked to
-        kind, content = "exit", 128 + (signal.SIGTERM if interrupt.signal == signal.SIGTERM else signal.SIGINT)
-    return task_result(task, kind, content, told, seconds=time.monotonic() - began)
-
-
-@contextmanager
-def _taken(slots: Sequence[Slot]) -> Iterator[Slot]:
-    """Hold the first slot whose place no other job of this machine has; wait where all are taken."""
-    waits = False
-    while True:
-        for slot in slots:
-            place = lock(slot)
-            if place is not None:
+    ticked = 0.0
+    with Interrupt() as interrupt:
+        for task in tasks:
+            if interrupt.signal is not None:
                 break
-        else:
-            if not waits:
-                output.say("waiting for a GPU: other dlrun jobs of this machine have them all")
-            waits = True
-            time.sleep(TICK)
-            continue
-        break
-    try:
-        with _current(slot):
-            yield slot
-    finally:
-        place.release()
+            if time.monotonic() > ticked + TICK:
+                tick()
+                ticked = time.monotonic()
+            if not done(_run(task, interrupt, threads=slot.threads)):
+                break
+    if interrupt.signal is not None:
+        raise stopped(interrupt.signal)
+
+
+def _run(task: Task, interrupt: Interrupt, *, threads: int) -> TaskResult:
+    began = time.monotonic()
+    with isolated(task.log, threads=threads):
+        kind, content, message = attempt(task.call)
+    if kind == "error" and interrupt.signal is not None:
+        # the code with which an interrupted job of the pool exits
+        kind, content = "exit", 128 + (signal.SIGTERM if interrupt.signal == signal.SIGTERM else signal.SIGINT)
+    return task_result(task, kind, content, message, seconds=time.monotonic() - began)
 
 
 @contextmanager
-def _current(slot: Slot) -> Iterator[None]:
-    """Have `cuda` mean the slot's GPU."""
-    if slot.device is None:
-        yield
-        return
-    import torch
+def hold(slots: Sequence[Slot]) -> Iterator[Slot]:
+    """Hold the first free slot, waiting if all are taken. On a GPU `cuda` means the slot's GPU meanwhile."""
+    waits = False
+    while (free := next(((slot, held) for slot in slots if (held := lock(slot))), None)) is None:
+        if not waits:
+            output.say("waiting for a GPU: other dlrun jobs of this machine have them all")
+        waits = True
+        time.sleep(TICK)
+    slot, held = free
+    with ExitStack() as stack:
+        stack.callback(held.release)
+        if slot.device is not None:
+            stack.enter_context(torch.cuda.device(gpus().index(slot.device)))
+        yield slot
 
-    with torch.cuda.device(gpus().index(slot.device)):
+
+@contextmanager
+def isolated(log: Path, *, threads: int) -> Iterator[None]:
+    """Append to `log` all that is printed, and restore torch's settings, the environment and logging at the end."""
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        for context in (restored_settings, _restored_logging, output.isolated, identity.apart):
+            stack.enter_context(context())
+        stack.enter_context(redirected(log))
+        torch.set_num_threads(threads)
         yield
+
+
+@contextmanager
+def restored_settings() -> Iterator[None]:
+    """Restore torch's settings and the environment at the end."""
+    environment, values = dict(os.environ), [get() for get, _ in SETTINGS]
+    try:
+        yield
+    finally:
+        if dict(os.environ) != environment:
+            os.environ.clear()
+            os.environ.update(environment)
+        for (get, put), value in zip(SETTINGS, values, strict=True):
+            if get() != value:  # to set the same deterministic mode again would import torch._inductor: a second
+                put(value)
+
+
+@contextmanager
+def _restored_logging() -> Iterator[None]:
+    """Start without handlers, as `logging.basicConfig` needs it, and close those of the job at the end."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers[:] = []
+    try:
+        yield
+    finally:
+        for handler in root.handlers:
+            handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+@contextmanager
+def redirected(log: Path) -> Iterator[None]:
+    """Append to `log` both streams, of Python and of libraries that write to the descriptors 1 and 2."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    with log.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as file:
+        copies = {number: os.dup(number) for number in (1, 2)}
+        try:
+            for number in copies:
+                os.dup2(file.fileno(), number)
+            with redirect_stdout(file), redirect_stderr(file):
+                yield
+        finally:
+            with suppress(OSError, ValueError):  # a full disk, or a stream that the job has closed
+                file.flush()
+            for number, copy in copies.items():
+                os.dup2(copy, number)
+                os.close(copy)

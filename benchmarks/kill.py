@@ -17,7 +17,7 @@ from benchmarks.report import Figure, Section
 from dlrun.storage import journal
 from dlrun.storage.files import wait_until
 from dlrun.storage.rundir import RunDir
-from dlrun.tracking import store_uri
+from dlrun.tracking.mlflow.uri import store_uri
 
 WITHIN = 30.0
 # a second and more of steps, the first checkpoints well inside it

@@ -120,9 +120,8 @@ def at_once(here: Path, tries: int) -> list[Figure]:
         command = commands.dlrun(*ONE_STEP, "seed=range(8)", "hydra.launcher.slots=8")
         cost(command, folder)
         runs = sorted(folder.glob("outputs/sweeps/*/*/[0-9]/summary.json"))
-        good = [
-            s for s in map(json.loads, (r.read_text() for r in runs)) if s["status"] == "finished" and s["uploaded"]
-        ]
+        read = [json.loads(run.read_text()) for run in runs]
+        good = [s for s in read if s["status"] == "finished" and all(s["uploaded"].values())]
         failed += len(good) != 8
     return [Figure("8 slots at once on a new store: tries that failed", f"{failed} of {tries}", "0", failed == 0)]
 

@@ -33,8 +33,6 @@ cli
 LEVEL = {room: level for level, line in enumerate(ORDER) for room in line.split()}
 TO_MEND = {
     "dlrun.storage.identity -> dlrun",
-    "dlrun.tracking.mlflow.model -> dlrun",
-    "dlrun.tracking.start -> dlrun",
 }
 
 

@@ -44,7 +44,7 @@ def delete(sweeps: Sequence[SweepDir]) -> None:
         if sweep.alive():
             raise UserError(f"{sweep.path} is being conducted. Stop it first.")
     for sweep in sweeps:
-        tracking.delete_sweep(sweep)
+        tracking.delete(sweep)
         shutil.rmtree(sweep.path)
 
 

@@ -1,4 +1,4 @@
-"""`dlrun sync`: send to MLflow what it lacks of runs and sweeps, and set the true status of those that died."""
+"""`dlrun sync`: send to the trackers what they lack of runs and sweeps, and set the true status of those that died."""
 
 from __future__ import annotations
 
@@ -6,49 +6,58 @@ import argparse
 from collections.abc import Sequence
 
 from dlrun import tracking
+from dlrun.commands._uploader import load_model
 from dlrun.storage import manifest
 from dlrun.storage.lookup import all_runs, all_sweeps, find, find_sweep, sweep_of
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
+from dlrun.tracking import uploader
+from dlrun.tracking.metadata import configuration
+from dlrun.tracking.tracker import Tracker
+
+Folder = RunDir | SweepDir
 
 
 def main(argv: list[str]) -> int:
-    """Send every run and sweep that is not wholly in MLflow; return 1 if one could not be sent."""
+    """Send every run and sweep that a tracker lacks; returns 1 if one could not be sent."""
     parser = argparse.ArgumentParser(
         prog="dlrun sync",
-        description="Send to MLflow what it lacks of runs (of all runs, if none is named), with their true status.",
+        description="Send to MLflow, and other trackers, what they lack of runs (all, if none is named), with their "
+        "true status.",
     )
     parser.add_argument("runs", nargs="*", metavar="RUN|SWEEP", help="a folder, or the beginning of an id")
     parser.add_argument("--again", action="store_true", help="also runs that are marked as sent (after a lost store)")
     parser.add_argument("--patience", type=float, default=0.0, metavar="SECONDS", help="how long to try (0: once)")
     options = parser.parse_args(argv)
-    tracking.check_uri()
     chosen = [named(reference) for reference in options.runs] or everything()
-    tracking.bury(chosen)
-    waiting = [folder for folder in chosen if options.again or _pending(folder)]
-    if not waiting:
-        output.say(f"MLflow has all of {counted(chosen)}.")
+    for tracker in {tracker.name: tracker for folder in chosen for tracker in tracking.trackers_of(folder)}.values():
+        tracker.check(system_metrics=False)
+    tracking.mark_killed(chosen)
+    lacking = {folder: tracking.trackers_of(folder) if options.again else tracking.pending(folder) for folder in chosen}
+    lacking = {folder: trackers for folder, trackers in lacking.items() if trackers}
+    if not lacking:
+        output.say(f"All of {count(chosen)} was sent.")
         return 0
-    return _send_each(waiting, options.patience)
+    return _send_each(lacking, options.patience)
 
 
-def named(reference: str) -> RunDir | SweepDir:
-    """Return the sweep or the run that is named.
+def named(reference: str) -> Folder:
+    """The sweep or run of a folder or an id.
 
     Raises `UserError` if the name fits none or several.
     """
     return find_sweep(reference) or find(reference, what="run or sweep")
 
 
-def everything() -> list[RunDir | SweepDir]:
-    """Return all that was to be tracked, a sweep for its jobs."""
+def everything() -> list[Folder]:
+    """All runs and sweeps that were to be tracked, a sweep for its jobs."""
     alone = [run for run in all_runs() if not _in_a_sweep(run) and _tracked(run)]
     return [*alone, *(sweep for sweep in all_sweeps() if _tracked_sweep(sweep))]
 
 
-def counted(folders: Sequence[RunDir | SweepDir]) -> str:
-    """Return how many runs and sweeps these are: `the 2 runs and the one sweep`."""
+def count(folders: Sequence[Folder]) -> str:
+    """The number of runs and sweeps in words: `the 2 runs and the one sweep`."""
     sweeps = sum(isinstance(folder, SweepDir) for folder in folders)
     runs = len(folders) - sweeps
     found = [_number(n, noun) for n, noun in ((runs, "run"), (sweeps, "sweep")) if n]
@@ -59,51 +68,43 @@ def _number(n: int, noun: str) -> str:
     return f"the one {noun}" if n == 1 else f"the {n} {noun}s"
 
 
-def _send_each(folders: Sequence[RunDir | SweepDir], patience: float) -> int:
-    """Send runs and sweeps in turn, until the store has failed three times in a row."""
-    failed = in_a_row = 0
-    for number, folder in enumerate(folders):
-        in_a_row = in_a_row + 1 if _send(folder, patience) is False else 0
-        failed += in_a_row > 0
-        if in_a_row == 3 and number + 1 < len(folders):
-            left = len(folders) - number - 1
-            output.warn(f"The store does not answer, so the other {left} were not tried: type `dlrun sync` later.")
-            break
-    return int(failed > 0)
+def _send_each(lacking: dict[Folder, list[Tracker]], patience: float) -> int:
+    """Send runs and sweeps in turn; a tracker that has failed three times in a row is left alone."""
+    failed, in_a_row = False, dict.fromkeys(tracking.TRACKERS, 0)
+    skipped: dict[str, int] = {}
+    for folder, trackers in lacking.items():
+        if folder.alive():
+            # it may have lost its uploader; if not, a second one ends at once
+            tracking.start(folder)
+            output.say(f"{folder.id}  running: an uploader is at work beside it")
+            continue
+        for tracker in trackers:
+            if in_a_row[tracker.name] == 3:
+                skipped[tracker.name] = skipped.get(tracker.name, 0) + 1
+                continue
+            sent = uploader.send(folder, tracker, patience=patience, load_model=load_model)
+            output.say(f"{folder.id}  {folder.summary().status}  {_result(folder, tracker, sent)}")
+            in_a_row[tracker.name] = in_a_row[tracker.name] + 1 if sent is False else 0
+            failed = failed or sent is False
+    for name, left in skipped.items():
+        output.warn(f"{name} does not answer, so the other {left} were not tried: type `dlrun sync` later.")
+    return int(failed)
 
 
-def _send(folder: RunDir | SweepDir, patience: float) -> bool | None:
-    """Send one run or sweep and say how it went."""
-    from dlrun.tracking.mlflow.store import quiet_mlflow
-    from dlrun.tracking.uploader import send, send_sweep
-
-    if folder.alive():
-        # it may have lost its uploader; if not, a second one ends at once
-        _ = tracking.start_sweep(folder) if isinstance(folder, SweepDir) else tracking.start(folder)
-        output.say(f"{folder.id}  running: an uploader is at work beside it")
-        return None
-    quiet_mlflow()
-    sent = send_sweep(folder, patience=patience) if isinstance(folder, SweepDir) else send(folder, patience=patience)
-    status = folder.summary().status
-    told = {True: f"sent: {tracking.link(folder)}", False: "not sent: the store did not answer", None: "is being sent"}
-    output.say(f"{folder.id}  {status}  {told[sent]}")
-    return sent
-
-
-def _pending(folder: RunDir | SweepDir) -> bool:
-    return tracking.pending_sweep(folder) if isinstance(folder, SweepDir) else tracking.pending(folder)
+def _result(folder: Folder, tracker: Tracker, sent: bool | None) -> str:
+    if sent is None:
+        return "is being sent"
+    return f"sent: {tracker.link(folder)}" if sent else f"not sent: {tracker.name} did not answer"
 
 
 def _in_a_sweep(run: RunDir) -> bool:
-    """Return whether the run is sent with its sweep: one of a foreign launcher has no manifest."""
+    """Whether a run is sent with its sweep; a foreign launcher's has no manifest, and sends none."""
     sweep = sweep_of(run)
     return sweep is not None and sweep.manifest.exists()
 
 
 def _tracked(run: RunDir) -> bool:
-    """Return whether the run was to be tracked: `tracking.enabled=false` stays out unless it is named."""
-    from dlrun.tracking.describe import configuration
-
+    # a run with `tracking.enabled=false` is sent only if it is named
     return bool((configuration(run).get("tracking") or {}).get("enabled", True))
 
 

@@ -43,7 +43,7 @@ def prepare(config: DictConfig) -> Built:
         RunDir(folder).check_free()
     built = build(config)
     if built.tracking.enabled:
-        tracking.check(system_metrics=built.tracking.system_metrics)
+        tracking.check(built.tracking.backends, system_metrics=built.tracking.system_metrics)
     return built
 
 

@@ -10,16 +10,17 @@ import webbrowser
 from typing import Any
 
 from dlrun import tracking
-from dlrun.commands.sync import counted, everything, named
+from dlrun.commands.sync import count, everything, named
 from dlrun.errors import RunError
 from dlrun.storage import lookup, manifest
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
+from dlrun.tracking.metadata import configuration
 from dlrun.tracking.mlflow import pages, server
 from dlrun.tracking.mlflow.store import prepare, quiet_mlflow
-from dlrun.tracking.mlflow.uri import artifact_folder, has_server, redacted
+from dlrun.tracking.mlflow.uri import artifact_folder, has_server, redacted, store_uri
 
 Chosen = RunDir | SweepDir | None
 """The run or sweep to open; None: all runs."""
@@ -37,7 +38,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--no-browser", action="store_true", help="print the address, and open no browser")
     options = parser.parse_args(argv)
     chosen = named(options.run) if options.run else None
-    uri = tracking.store_uri(chosen)
+    uri = store_uri(chosen)
     if options.port is not None:
         server.check_port(options.port)
     _catch_up()
@@ -49,12 +50,12 @@ def main(argv: list[str]) -> int:
 
 def _catch_up() -> None:
     found = everything()
-    tracking.bury(found)
-    left = [folder for folder in found if not folder.alive() and folder.summary().uploaded is False]
+    tracking.mark_killed(found)
+    left = [f for f in found if not f.alive() and f.summary().uploaded.get("mlflow") is False]
     if left:
         # beside the server, which need not wait for them
-        tracking.sync_in_background(left, lookup.outputs() / "sync.log")
-        output.say(f"{len(left)} of {counted(found)} are not wholly in MLflow yet: they appear while this runs.")
+        tracking.sync_in_background({"mlflow": left}, lookup.outputs() / "sync.log")
+        output.say(f"{len(left)} of {count(found)} are not wholly in MLflow yet: they appear while this runs.")
 
 
 def _serve(uri: str, port: int, chosen: Chosen, *, browser: bool) -> int:
@@ -98,22 +99,17 @@ def _view(chosen: Chosen, uri: str) -> str:
     run_id = chosen.summary().mlflow_run_id if chosen else None
     if chosen and run_id:
         experiment = client.get_run(run_id).info.experiment_id
-        return _charts(experiment, chosen) if isinstance(chosen, SweepDir) else pages.of_run(experiment, run_id)
-    if chosen:
+        return pages.of_sweep(experiment, chosen) if isinstance(chosen, SweepDir) else pages.of_run(experiment, run_id)
+    if chosen and tracking.TRACKERS["mlflow"] in tracking.trackers_of(chosen):
         output.warn(f"{chosen.id} is not in MLflow yet. Type `dlrun sync {chosen.id}`.")
+    elif chosen:
+        output.warn(f"{chosen.id} was not sent to MLflow (tracking.backends). Type `{tracking.link(chosen)}`.")
     found = client.get_experiment_by_name(_experiment(chosen))
     return pages.of_experiment(found.experiment_id) if found else f"experiments?{pages.MODE}"
 
 
-def _charts(experiment: str, sweep: SweepDir) -> str:
-    what = manifest.read(sweep)
-    return pages.of_sweep(experiment, sweep.id, monitor=what.monitor, higher_is_better=what.higher_is_better)
-
-
 def _experiment(chosen: Chosen) -> str:
     """The experiment of the chosen run, else of the newest one."""
-    from dlrun.tracking.describe import configuration
-
     if isinstance(chosen, SweepDir):
         jobs = manifest.read(chosen).jobs
         config = jobs[0].config if jobs else {}

@@ -76,9 +76,13 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Tracking:
-    """What MLflow is shown, and how long a command waits for it once it has finished."""
+    """What the trackers are sent, and how long a command waits for them once it has finished.
+
+    `log_model` and `system_metrics` are for MLflow alone.
+    """
 
     enabled: bool = True
+    backends: list[Literal["mlflow"]] = field(default_factory=lambda: ["mlflow"])
     experiment: str = "dlrun"
     tags: dict[str, str | int | float | bool] = field(default_factory=dict)
     wait: float = 60.0

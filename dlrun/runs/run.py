@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from dlrun import tracking
 from dlrun.engine import loop
 from dlrun.engine.evaluation import Collected
 from dlrun.engine.state import State
@@ -192,7 +193,7 @@ def _describe(summary: Summary, built: Built, folder: RunDir, *, job: bool) -> N
     summary.git, summary.versions = identity.git(), identity.versions()
     # who reads the file finds these from the start
     summary.test_reads, summary.mlflow_run_id = summary.test_reads, summary.mlflow_run_id
-    summary.uploaded = False if built.tracking.enabled else None
+    summary.uploaded = tracking.unsent([built.config])
 
 
 def _with_horizon(built: Built, folder: RunDir) -> Built:

@@ -80,16 +80,46 @@ class Record:
 
 
 class Uploaded(Record):
-    """How much of a folder its tracker has."""
+    """How much of a folder its trackers have.
+
+    >>> summary = Summary({"uploaded": {"mlflow": False}})
+    >>> summary.mark_sent("mlflow", "stamp of what was sent")
+    >>> summary.uploaded, summary.lacks("mlflow", "stamp of what was sent"), summary.lacks("mlflow", "another")
+    ({'mlflow': True}, False, True)
+
+    A folder of before there was a second tracker says true, false or null, of MLflow.
+
+    >>> Summary({"uploaded": True}).uploaded, Summary({"uploaded": None}).uploaded
+    ({'mlflow': True}, {})
+    """
 
     __slots__ = ()
 
-    # None: not meant for a tracker
-    uploaded = Key[bool | None](None)
-    # differs from the folder's own once there is more to send
-    uploaded_stamp = Key[str | None](None)
     mlflow_run_id = Key[str | None](None)
     mlflow_url = Key[str | None](None)
+
+    @property
+    def uploaded(self) -> dict[str, bool]:
+        """By tracker, whether it has all of the folder; empty if the folder is not meant for any."""
+        found = self._values.get("uploaded")
+        return {"mlflow": found} if isinstance(found, bool) else dict(found or {})
+
+    @uploaded.setter
+    def uploaded(self, by_tracker: Mapping[str, bool] | None) -> None:
+        self._values["uploaded"] = by_tracker
+
+    def mark_sent(self, tracker: str, stamp: str) -> None:
+        """Note that a tracker has all that `stamp` stands for."""
+        self._values["uploaded"] = self.uploaded | {tracker: True}
+        self._values["uploaded_stamp"] = self._stamps() | {tracker: stamp}
+
+    def lacks(self, tracker: str, stamp: str) -> bool:
+        """Whether a tracker lacks something of what `stamp` stands for."""
+        return not self.uploaded.get(tracker) or self._stamps().get(tracker) != stamp
+
+    def _stamps(self) -> dict[str, str]:
+        found = self._values.get("uploaded_stamp")
+        return {"mlflow": found} if isinstance(found, str) else dict(found or {})
 
 
 class Reused(Uploaded):

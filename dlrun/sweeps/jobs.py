@@ -111,7 +111,7 @@ class JobBuilder:
     def _note(self, group: str, built: Built) -> None:
         """Keep what the choice among groups needs to know."""
         if built.tracking.enabled and not self.rules:
-            tracking.check(system_metrics=built.tracking.system_metrics)
+            tracking.check(built.tracking.backends, system_metrics=built.tracking.system_metrics)
         training = built.training
         self.rules[group] = Rule(training.monitor, training.higher_is_better, built.evaluation.test)
         if built.data.validation is None:

@@ -159,15 +159,15 @@ class SweepRunner:
             self._pool.stop(n)
 
     def _open(self) -> None:
-        enabled = any(job.config["tracking"]["enabled"] for job in self.manifest.jobs)
+        unsent = tracking.unsent(job.config for job in self.manifest.jobs)
         with self.sweep.edit_summary() as summary:
             summary.status, summary.error = "running", None
             summary.name, summary.command = self.manifest.name, self.manifest.command
             summary.started = summary.started or self.manifest.created
             summary.mlflow_run_id = summary.mlflow_run_id
-            summary.uploaded = False if enabled else None
-        if enabled:
-            self.uploader = tracking.start_sweep(self.sweep)
+            summary.uploaded = unsent
+        if unsent is not None:
+            self.uploader = tracking.start(self.sweep)
 
     def task(self, job: Job, noted: Mapping[str, str]) -> Task:
         """Return the task of a job, begun anew or gone on with; what is `noted` its summary will say."""

@@ -1,29 +1,48 @@
-"""What MLflow is shown of a run or a sweep, by a process of its own.
+"""What is sent of a run or a sweep to the trackers, and when; a folder for each tracker says how.
 
-Training appends to the journal of its folder and does no more. `start` spawns the uploader of a run,
-`start_sweep` the one of a sweep and all its jobs: it imports MLflow, sends what the folders hold,
-watches the trainers and gives the MLflow runs their true status at the end, after SIGKILL too. What it
-could not send, `dlrun sync` sends later.
+Training appends to the journal of its folder and does no more. `start` spawns a process a tracker, which sends what
+the folder holds, watches the trainer and gives the tracker's run its true status at the end, after SIGKILL too.
+`dlrun sync` sends later what could not be sent.
 """
 
-from dlrun.tracking.mlflow.uri import check, check_uri, store_uri
-from dlrun.tracking.pending import pending, pending_sweep
-from dlrun.tracking.removal import delete, delete_sweep
-from dlrun.tracking.start import Uploader, bury, start, start_sweep, sync_in_background
-from dlrun.tracking.state import link
+from collections.abc import Sequence
+
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking.pending import pending
+from dlrun.tracking.start import Uploader, mark_killed, start, sync_in_background
+from dlrun.tracking.trackers import TRACKERS, trackers_of, unsent
 
 __all__ = [
+    "TRACKERS",
     "Uploader",
-    "bury",
     "check",
-    "check_uri",
     "delete",
-    "delete_sweep",
     "link",
+    "mark_killed",
     "pending",
-    "pending_sweep",
     "start",
-    "start_sweep",
-    "store_uri",
     "sync_in_background",
+    "trackers_of",
+    "unsent",
 ]
+
+
+def check(backends: Sequence[str], *, system_metrics: bool = False) -> None:
+    """Raise `UserError` if a tracker could not be sent to; called before anything is trained."""
+    for name in backends:
+        TRACKERS[name].check(system_metrics=system_metrics)
+
+
+def link(folder: RunDir | SweepDir) -> str:
+    """The address of a run or sweep at each of its trackers, or the command that shows it."""
+    return ", ".join(tracker.link(folder) for tracker in trackers_of(folder))
+
+
+def delete(folder: RunDir | SweepDir) -> None:
+    """Remove a run, or a sweep with its jobs, from all trackers.
+
+    Raises `UserError` if a tracker cannot be reached.
+    """
+    for tracker in TRACKERS.values():
+        tracker.delete(folder)

@@ -1,7 +1,7 @@
-"""From the journal's lines to portions that MLflow takes in one call.
+"""The journal's lines, read in batches that a tracker takes in one call.
 
-A portion ends at a byte of the journal, which is sent along as the progress: who starts again from
-there, after any interruption, sends nothing twice and leaves nothing out.
+A batch ends at a byte of the journal, and the tracker stores that byte as its progress. An uploader that starts
+again from there, after any interruption, sends nothing twice and leaves nothing out.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-PORTION = 800
-"""The most points of one call: MLflow takes a thousand things, and a hundred params and as many tags may go along."""
+# MLflow takes a thousand things in one call, and a hundred params and as many tags may go along
+BATCH = 800
 
 
 class Point(NamedTuple):
@@ -28,60 +28,70 @@ class Point(NamedTuple):
     step: int
 
 
+class Text(NamedTuple):
+    """A text that the run logged; one of many of its name has a step."""
+
+    name: str
+    text: str
+    step: int | None
+    time: int
+
+
 @dataclass
-class Portion:
-    """What lies between two bytes of the journal; `end` is the second."""
+class MetricBatch:
+    """Points and texts of successive lines; `end` is the journal's byte behind them."""
 
     points: list[Point] = field(default_factory=list)
-    texts: list[tuple[str, str]] = field(default_factory=list)
+    texts: list[Text] = field(default_factory=list)
     end: int = 0
 
 
-class Reader:
-    """The journal, read from its begin or, after `skip`, from where it was sent up to.
+class JournalReader:
+    """A journal, read on from its beginning or, after `skip`, from the tracker's progress.
 
-    `nonfinite` maps each metric to the first step at which it was NaN or infinite; `sample` is the last
-    text of a step, and the step; `first` and `last` are the times of the first and the last line, in
-    milliseconds.
+    `nonfinite` maps each metric to the first step at which it was NaN or infinite. `sample` is the last text with a
+    step. `first` and `last` are the times of the first and the last line, in milliseconds since 1970.
     """
 
     def __init__(self, path: Path) -> None:
         self.nonfinite: dict[str, str] = {}
-        self.sample: tuple[int, str] | None = None
+        self.sample: Text | None = None
         self.offset = 0
         self._path = path
         self._steps: dict[str, array[int]] = {}
-        self.first = self.last = next((_time(record) for record, _ in self._records()), None)
+        first = next((record for record, _ in self._records()), {})
+        self.first: int | None = _time(first) if "time" in first else None
+        self.last = self.first
 
     def skip(self, sent: int) -> None:
-        """Go to byte `sent`; the lines before it are read only to know which points were sent."""
+        """Go to byte `sent`."""
         for record, end in self._records():
             if end > sent:
                 break
-            self._points(record)
+            # a resumed run logs some of this again
+            self._read(record)
             self.offset = end
 
-    def portions(self) -> Iterator[Portion]:
-        """Yield what was appended since, in portions of at most `PORTION` points, but whole lines."""
-        portion = Portion(end=self.offset)
+    def batches(self) -> Iterator[MetricBatch]:
+        """Yield the lines appended since, whole, in batches of at most `BATCH` points."""
+        batch = MetricBatch(end=self.offset)
         for record, end in self._records():
-            points = self._points(record)
-            if portion.points and len(portion.points) + len(points) > PORTION:
-                yield portion
-                portion = Portion(end=self.offset)
-            portion.points += points
-            if record.get("event") == "text":
-                portion.texts.append((_place(record), str(record.get("text", ""))))
-            portion.end = self.offset = end
-        if portion.points or portion.texts:
-            yield portion
+            points, texts = self._read(record)
+            if batch.points and len(batch.points) + len(points) > BATCH:
+                yield batch
+                batch = MetricBatch(end=self.offset)
+            batch.points += points
+            batch.texts += texts
+            batch.end = self.offset = end
+        if batch.points or batch.texts:
+            yield batch
 
     def has(self, name: str) -> bool:
-        """Return whether the journal has a curve of that name."""
+        """Whether a line read so far has a metric of that name."""
         return name in self._steps
 
     def _records(self) -> Iterator[tuple[dict[str, Any], int]]:
-        """Yield each whole line from the offset on, and the byte behind it; a cut line is an empty record."""
+        """Yield each whole line from the offset on, and the byte behind it."""
         if not self._path.exists():
             return
         end = self.offset
@@ -93,30 +103,33 @@ class Reader:
                 end += len(line)
                 try:
                     record = json.loads(line)
-                except ValueError:
+                except ValueError:  # cut by a crash
                     record = {}
                 yield record if isinstance(record, dict) else {}, end
 
-    def _points(self, record: dict[str, Any]) -> list[Point]:
-        """Return the points of a line that no line before has; a resumed run logs some again."""
-        time = _time(record)
-        if time is None:
-            return []
-        self.last = time
-        if record.get("event") == "text" and "step" in record:
-            self.sample = int(record["step"]), str(record.get("text", ""))
+    def _read(self, record: dict[str, Any]) -> tuple[list[Point], list[Text]]:
+        """The points and texts of a line, without those of earlier lines: a resumed run logs some steps again."""
+        if "time" not in record:  # cut by a crash
+            return [], []
+        self.last = time = _time(record)
+        if record.get("event") == "text":
+            text = Text(str(record.get("name", "text")), str(record.get("text", "")), record.get("step"), time)
+            if text.step is None:
+                return [], [text]
+            self.sample = text
+            return [], [text] if self._add(f"text {text.name}", text.step) else []
         if "metrics" not in record:
-            return []
+            return [], []
         step = int(record["step"])
         values = record["metrics"] | ({"epoch": record["epoch"]} if "epoch" in record else {})
-        points = [Point(name, float(value), time, step) for name, value in values.items() if self._new(name, step)]
+        points = [Point(name, float(value), time, step) for name, value in values.items() if self._add(name, step)]
         for point in points:
             if not math.isfinite(point.value):
                 self.nonfinite.setdefault(point.name, f"{point.value} at step {step}")
-        return points
+        return points, []
 
-    def _new(self, name: str, step: int) -> bool:
-        """Note a step of a curve; return whether it was not there."""
+    def _add(self, name: str, step: int) -> bool:
+        """Add a step to a curve; returns whether it is new."""
         steps = self._steps.setdefault(name, array("q"))
         if not steps or step > steps[-1]:
             steps.append(step)
@@ -128,12 +141,6 @@ class Reader:
         return True
 
 
-def _place(record: dict[str, Any]) -> str:
-    """Return where a text is kept: that of a step among others of its name, in the order of the steps."""
-    name = str(record.get("name", "text"))
-    return f"{name}/step-{int(record['step']):06d}" if "step" in record else f"texts/{name}"
-
-
-def _time(record: dict[str, Any]) -> int | None:
-    """Return a line's time in milliseconds; a line that was cut has none."""
-    return round(record["time"] * 1000) if "time" in record else None
+def _time(record: dict[str, Any]) -> int:
+    milliseconds: int = round(record["time"] * 1000)
+    return milliseconds

@@ -1,4 +1,4 @@
-"""Whether MLflow lacks something of a run or a sweep."""
+"""The trackers that lack something of a run or a sweep."""
 
 from __future__ import annotations
 
@@ -7,37 +7,47 @@ from collections.abc import Iterator
 from dlrun.storage import manifest
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.state import only_uploader, stamp, stamp_of_sweep
-from dlrun.tracking.subject import Subject, of_job
+from dlrun.tracking.run_source import RunSource, of_job
+from dlrun.tracking.state import only_uploader, run_stamp, sweep_stamp
+from dlrun.tracking.tracker import Tracker
+from dlrun.tracking.trackers import trackers_of
 
 
-def pending(run: RunDir) -> bool:
-    """Return whether MLflow lacks something of the run."""
-    summary = run.summary()
-    return not summary.uploaded or summary.uploaded_stamp != stamp(run, summary)
+def pending(folder: RunDir | SweepDir) -> list[Tracker]:
+    """The trackers that lack something of a run, or of a sweep and its jobs."""
+    return [tracker for tracker in trackers_of(folder) if is_pending(folder, tracker)]
 
 
-def pending_sweep(sweep: SweepDir) -> bool:
-    """Return whether MLflow lacks something of the sweep or of a job that was begun."""
-    return _itself(sweep) or next(_jobs(sweep), None) is not None
+def is_pending(folder: RunDir | SweepDir, tracker: Tracker) -> bool:
+    """Whether a tracker lacks something of a run, or of a sweep and its jobs."""
+    if isinstance(folder, SweepDir):
+        return _itself(folder, tracker) or next(_jobs(folder, tracker), None) is not None
+    summary = folder.summary()
+    return summary.lacks(tracker.name, run_stamp(folder, summary, tracker.location(folder)))
 
 
-def unattended(sweep: SweepDir) -> bool:
-    """Return whether something is pending that no other uploader is sending."""
-    return _itself(sweep) or any(_free(subject) for subject in _jobs(sweep))
+def is_job_pending(source: RunSource, tracker: Tracker) -> bool:
+    """Whether a tracker lacks something of a job, under the sweep of its home."""
+    stamp = run_stamp(source.run, source.run.summary(), tracker.location(source.run))
+    return source.record().lacks(tracker.name, stamp)
 
 
-def _itself(sweep: SweepDir) -> bool:
+def is_unattended(sweep: SweepDir, tracker: Tracker) -> bool:
+    """Whether a tracker lacks something of a sweep that no other uploader is sending."""
+    return _itself(sweep, tracker) or any(_is_free(source, tracker) for source in _jobs(sweep, tracker))
+
+
+def _itself(sweep: SweepDir, tracker: Tracker) -> bool:
     summary = sweep.summary()
-    return not summary.uploaded or summary.uploaded_stamp != stamp_of_sweep(sweep, summary)
+    return summary.lacks(tracker.name, sweep_stamp(sweep, summary, tracker.location(sweep)))
 
 
-def _jobs(sweep: SweepDir) -> Iterator[Subject]:
-    """Yield the jobs that were begun and of which MLflow lacks something."""
+def _jobs(sweep: SweepDir, tracker: Tracker) -> Iterator[RunSource]:
+    """Yield the jobs that were begun and of which the tracker lacks something."""
     begun = (of_job(sweep, job) for job in manifest.read(sweep).jobs if sweep.run(job.n).summary())
-    return (subject for subject in begun if subject.pending())
+    return (source for source in begun if is_job_pending(source, tracker))
 
 
-def _free(subject: Subject) -> bool:
-    with only_uploader(subject.home) as free:
+def _is_free(source: RunSource, tracker: Tracker) -> bool:
+    with only_uploader(source.home, tracker.name) as free:
         return free

@@ -1,93 +1,94 @@
-"""The trainer's side: one process is spawned, and at the end it may be waited for."""
+"""The trainer's side: one process a tracker is spawned, and at the end it may be waited for."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import dlrun
 from dlrun.storage.files import wait_until
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.state import only_uploader
+from dlrun.tracking.trackers import trackers_of
+
+# a command's own module, for it may load models: this room may not
+PROGRAM = "dlrun.commands._uploader"
 
 
 @dataclass(frozen=True)
 class Uploader:
-    """The process that shows a run, or a sweep with its jobs, in MLflow while it is trained."""
+    """The processes, by tracker, that send a run, or a sweep with its jobs, while it is trained."""
 
     folder: RunDir | SweepDir
-    process: subprocess.Popen[bytes]
+    processes: Mapping[str, subprocess.Popen[bytes]]
 
     def wait(self, seconds: float) -> bool:
-        """Wait until all is sent, at most `seconds`; return whether it is. Ctrl-C gives up waiting.
+        """Wait until every tracker has all, at most `seconds`; returns whether they have. Ctrl-C ends the waiting.
 
         The final status must be in the summary by then, and a sweep's report in its folder before that.
         """
         try:
-            wait_until(lambda: self._sent() or self._gone(), seconds)
+            wait_until(lambda: all(self._sent(name) or self._gone(name) for name in self.processes), seconds)
         except KeyboardInterrupt:
             return False
         finally:
-            _let_go(self.process)
-        return self._sent()
+            for process in self.processes.values():
+                _detach(process)
+        return all(map(self._sent, self.processes))
 
-    def _sent(self) -> bool:
-        return bool(self.folder.summary().uploaded)
+    def _sent(self, tracker: str) -> bool:
+        return self.folder.summary().uploaded.get(tracker, False)
 
-    def _gone(self) -> bool:
-        if self.process.poll() is None:
+    def _gone(self, tracker: str) -> bool:
+        if self.processes[tracker].poll() is None:
             return False
         # another uploader may hold the folder and do the work: this one then ended at once
-        with only_uploader(self.folder.path) as free:
+        with only_uploader(self.folder.path, tracker) as free:
             return free
 
 
-def start(run: RunDir) -> Uploader:
-    """Spawn the uploader of a run, after the summary's status was set; a folder has one at a time."""
-    with run.edit_summary() as summary:
-        summary.uploaded = False
-    return Uploader(run, _spawn([run], run.path / "uploader.log"))
+def start(folder: RunDir | SweepDir) -> Uploader:
+    """Spawn the uploaders of a run, or of a sweep and its jobs, after its status and a sweep's manifest were written.
+
+    A folder has one a tracker at a time: another ends at once.
+    """
+    trackers = [tracker.name for tracker in trackers_of(folder)]
+    with folder.edit_summary() as summary:
+        summary.uploaded = dict.fromkeys(trackers, False)
+    return Uploader(folder, {name: _spawn(name, [folder], folder.path / "uploader.log") for name in trackers})
 
 
-def start_sweep(sweep: SweepDir) -> Uploader:
-    """Spawn the one uploader of a sweep and all its jobs, after the manifest and the summary's status were written."""
-    with sweep.edit_summary() as summary:
-        summary.uploaded = False
-    return Uploader(sweep, _spawn([sweep], sweep.path / "uploader.log"))
+def sync_in_background(lacking: Mapping[str, Sequence[RunDir | SweepDir]], log: Path) -> None:
+    """Spawn a process for each tracker that sends runs and sweeps, one after the other."""
+    for tracker, folders in lacking.items():
+        _detach(_spawn(tracker, folders, log))
 
 
-def sync_in_background(folders: Sequence[RunDir | SweepDir], log: Path) -> None:
-    """Spawn one process that sends what MLflow lacks of runs and sweeps, one after the other."""
-    if folders:
-        _let_go(_spawn(folders, log))
-
-
-def bury(folders: Sequence[RunDir | SweepDir]) -> None:
-    """Write the true status into the summaries of those that were killed and that nobody looked at since."""
+def mark_killed(folders: Sequence[RunDir | SweepDir]) -> None:
+    """Write the true status of those that were killed into their summaries."""
     for folder in folders:
         if folder.summary().status == "running":
             folder.status()
 
 
-def _let_go(process: subprocess.Popen[bytes]) -> None:
+def _detach(process: subprocess.Popen[bytes]) -> None:
     """Leave a process to itself: it is meant to outlive this one, of which Python would warn."""
     if process.poll() is None:
         process.returncode = 0
 
 
-def _spawn(folders: Sequence[RunDir | SweepDir], log: Path) -> subprocess.Popen[bytes]:
+def _spawn(tracker: str, folders: Sequence[RunDir | SweepDir], log: Path) -> subprocess.Popen[bytes]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     # MLflow behaves otherwise when it finds itself under pytest
     environment.pop("PYTEST_CURRENT_TEST", None)
     # the current directory is the user's: a module of theirs must not stand in for one of MLflow's
-    own = str(Path(dlrun.__file__).parent.parent)
+    own = str(Path(__file__).parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(p for p in (os.environ.get("PYTHONPATH"), own) if p)
-    command = [sys.executable, "-P", "-m", "dlrun.tracking.uploader", *(str(folder.path) for folder in folders)]
+    command = [sys.executable, "-P", "-m", PROGRAM, tracker, *(str(folder.path) for folder in folders)]
     with log.open("ab") as output:
         return subprocess.Popen(
             command,

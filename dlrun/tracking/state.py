@@ -1,81 +1,67 @@
-"""What of a run or a sweep MLflow has: the note of it in the folder, and how that is compared with the folder."""
+"""The state of a folder that is sent: ended or not, the stamp of what there is to send, the uploader's lock."""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from dlrun.storage import lookup
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary, SweepSummary
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.mlflow.uri import has_server, redacted, store_uri
 
 FINAL = ("finished", "failed", "killed", "pruned")
-LOCK = ".uploader.lock"
 
 
 def ended(folder: RunDir | SweepDir) -> bool:
-    """Return whether nothing more is to come: the status is final, or nobody works in the folder."""
+    """Whether nothing more is to come: the status is final, or nobody works in the folder."""
     summary = folder.summary()
     return bool(summary and summary.status in FINAL) or not folder.alive()
 
 
-def stamp(run: RunDir, summary: Summary) -> str:
-    """Return what a store was given, as text: it differs once there is more to send, or another store."""
+def outputs_of(folder: RunDir | SweepDir | None = None) -> Path:
+    """The outputs folder of a run or sweep: one of another place keeps its own stores."""
+    for parent in folder.path.parents if folder else ():
+        if parent.name in ("runs", "sweeps"):
+            return parent.parent
+    return lookup.outputs()
+
+
+def run_stamp(run: RunDir, summary: Summary, location: str) -> str:
+    """A text that changes once there is more of a run to send, or another store to send it to."""
     size = run.journal.stat().st_size if run.journal.exists() else 0
-    return _digest([summary.to_send(), size], run)
+    return f"{_digest([summary.to_send(), size])} {location}"
 
 
-def stamp_of_sweep(sweep: SweepDir, summary: SweepSummary) -> str:
-    """Return what a store was given of the sweep itself; its jobs have stamps of their own."""
+def sweep_stamp(sweep: SweepDir, summary: SweepSummary, location: str) -> str:
+    """The same of a sweep, without its jobs: they have stamps of their own."""
     files = [sweep.manifest, *sorted(file for file in sweep.report.rglob("*") if file.is_file())]
     sizes = [[str(file.relative_to(sweep.path)), file.stat().st_size] for file in files if file.exists()]
-    return _digest([summary.to_send(), sizes], sweep)
+    return f"{_digest([summary.to_send(), sizes])} {location}"
 
 
-def _digest(said: list[Any], folder: RunDir | SweepDir) -> str:
-    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
-    return f"{digest} {redacted(store_uri(folder))}"
+def _digest(said: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def link(folder: RunDir | SweepDir) -> str:
-    """Return where a person finds the run or sweep in MLflow: an address, or the command that opens it."""
-    return folder.summary().mlflow_url or f"dlrun ui {folder.id}"
-
-
-def page(uri: str, view: str) -> str | None:
-    """Return the address of a view on a tracking server, or None for a store without one."""
-    return f"{redacted(uri).rstrip('/')}/#/{view}" if has_server(uri) and uri.startswith("http") else None
+def lock_file(folder: Path, tracker: str) -> Path:
+    """The lock of the process that sends a folder to a tracker."""
+    # MLflow's has its name from when it was the only one
+    return folder / (".uploader.lock" if tracker == "mlflow" else f".uploader.{tracker}.lock")
 
 
 @contextmanager
-def only_uploader(folder: Path) -> Iterator[bool]:
-    """Hold the uploader's lock of a folder if it is free; yield whether it is held."""
-    with (folder / LOCK).open("a") as file:
+def only_uploader(folder: Path, tracker: str) -> Iterator[bool]:
+    """Hold the lock of the process that sends a folder to a tracker, if it is free; yields whether it is held."""
+    with lock_file(folder, tracker).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
             return
         yield True
-
-
-def attempted(folder: Path) -> bool:
-    """Return whether somebody has made the folder's MLflow run, or tried to: a new one need not be looked for."""
-    return (folder / LOCK).stat().st_size > 0
-
-
-def note_attempt(folder: Path) -> None:
-    """Note that the folder's MLflow run is about to be made; whoever holds the uploader's lock does this."""
-    if attempted(folder):
-        return
-    with (folder / LOCK).open("a") as file:
-        file.write("an MLflow run was made, or was about to be\n")
-        file.flush()
-        os.fsync(file.fileno())  # a machine that goes down in between must not make two

@@ -1,8 +1,7 @@
-"""The uploader's process: `python -m dlrun.tracking.uploader FOLDER…`, of runs or of sweeps.
+"""The uploader's process, one for each tracker: sends runs or sweeps, one after the other.
 
-It outlives the trainer and its terminal, and runs at the lowest priority, so that it takes nothing
-from the trainer. While a server is away it tries again, ever more slowly; a few minutes after the
-end of the run it gives up, and `dlrun sync` sends the rest.
+It outlives the trainer and its terminal, and runs at the lowest priority. While a tracker is away it tries again,
+ever more slowly; a few minutes after the end of the run it gives up, and `dlrun sync` sends the rest.
 """
 
 from __future__ import annotations
@@ -19,56 +18,53 @@ from pathlib import Path
 
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking import subject
-from dlrun.tracking.mlflow.connection import connect
-from dlrun.tracking.mlflow.store import quiet_mlflow
-from dlrun.tracking.mlflow.uri import artifact_folder, store_uri
-from dlrun.tracking.pending import pending, unattended
+from dlrun.tracking.pending import is_pending, is_unattended
+from dlrun.tracking.run_source import LoadModel, of_run
 from dlrun.tracking.state import ended, only_uploader
 from dlrun.tracking.sweep_upload import SweepUpload
-from dlrun.tracking.upload import POLL, Upload, follow
+from dlrun.tracking.tracker import Tracker
+from dlrun.tracking.trackers import TRACKERS
+from dlrun.tracking.upload import POLL, RunUpload, follow
 
+# seconds for which a tracker that is away is tried after the end of the run
 PATIENCE = 180.0
-"""Seconds for which a store that is away is tried after the end of the run."""
 
 
-def send(run: RunDir, *, patience: float = PATIENCE) -> bool | None:
-    """Send a run until it has ended and all is there; return whether it is, None if another process does that."""
-
-    def attempt() -> None:
-        connection = connect(store_uri(run), artifact_folder(run))
-        follow(Upload(subject.alone(run), connection))
-
-    return _send(run, attempt, lambda: pending(run), patience)
-
-
-def send_sweep(sweep: SweepDir, *, patience: float = PATIENCE) -> bool | None:
-    """Send a sweep with all its jobs until it has ended, as `send` does a run."""
-
-    def attempt() -> None:
-        SweepUpload(sweep, _report).follow()
-
-    return _send(sweep, attempt, lambda: unattended(sweep), patience)
-
-
-def _send(
-    folder: RunDir | SweepDir, attempt: Callable[[], None], lacks: Callable[[], bool], patience: float
+def send(
+    folder: RunDir | SweepDir,
+    tracker: Tracker,
+    *,
+    patience: float = PATIENCE,
+    load_model: LoadModel | None = None,
 ) -> bool | None:
-    """Attempt it until the folder's work has ended and nothing is lacking.
+    """Send a run, or a sweep with its jobs, until it has ended and all is there.
 
-    A trainer that resumes while the last run's rest is sent starts an uploader that finds this one
-    at work and ends. So the folder is looked at once more after the lock was given back.
+    Returns whether all is there; None if another process is sending it.
     """
+
+    def attempt() -> None:
+        if isinstance(folder, SweepDir):
+            SweepUpload(folder, tracker, _report, load_model).follow()
+        else:
+            follow(RunUpload(of_run(folder, load_model), tracker, tracker.connect(folder)))
+
+    # A trainer that resumes while the last run's rest is sent starts an uploader that finds this one at work and
+    # ends. So the folder is looked at once more after the lock was freed.
     while True:
-        with only_uploader(folder.path) as mine:
+        with only_uploader(folder.path, tracker.name) as mine:
             if not mine:
                 return None
             sent = _insist(folder, attempt, patience)
-        if ended(folder) and (not sent or not lacks()):
+        if ended(folder) and (not sent or not _lacks(folder, tracker)):
             return sent
 
 
+def _lacks(folder: RunDir | SweepDir, tracker: Tracker) -> bool:
+    return is_unattended(folder, tracker) if isinstance(folder, SweepDir) else is_pending(folder, tracker)
+
+
 def _insist(folder: RunDir | SweepDir, attempt: Callable[[], None], patience: float) -> bool:
+    """Attempt it again and again, until `patience` seconds after the end of the run."""
     delay, deadline = 1.0, None
     while True:
         try:
@@ -88,19 +84,18 @@ def _insist(folder: RunDir | SweepDir, attempt: Callable[[], None], patience: fl
 
 
 def _report(folder: RunDir | SweepDir, error: Exception) -> None:
-    what = str(error).strip().splitlines() or [""]
-    told = f"{datetime.now():%H:%M:%S} {folder.id}: {type(error).__name__}: {what[0][:500]}"
-    print(told, file=sys.stderr, flush=True)
+    lines = str(error).strip().splitlines() or [""]
+    print(
+        f"{datetime.now():%H:%M:%S} {folder.id}: {type(error).__name__}: {lines[0][:500]}", file=sys.stderr, flush=True
+    )
 
 
 def give_way() -> None:
-    """Take the lowest priority, so that nothing is taken from the trainer, and outlive the terminal.
-
-    On Linux that is what only idle processors run (`SCHED_IDLE`), within the trainer's session: where
-    Linux shares the machine out between sessions first (`sched_autogroup_enabled`), a session of its
-    own would get a part of the processors that the trainer's threads wait for.
-    """
+    """Take the lowest priority, so that nothing is taken from the trainer, and outlive the terminal."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # On Linux that is what only idle processors run, within the trainer's session: where Linux shares the machine
+    # out between sessions first (`sched_autogroup_enabled`), a session of its own would get a part of the processors
+    # that the trainer's threads wait for.
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     else:
@@ -108,26 +103,19 @@ def give_way() -> None:
 
 
 def catch_up(folders: Sequence[RunDir | SweepDir]) -> None:
-    """Take an ordinary priority once nothing is trained any more: somebody waits at the prompt.
-
-    The system permits it to a superuser, as in most containers; elsewhere the priority stays the lowest.
-    """
+    """Take an ordinary priority once nothing is trained any more: somebody waits at the prompt."""
     while not all(map(ended, folders)):
         time.sleep(POLL)
+    # the system permits it to a superuser, as in most containers; elsewhere the priority stays the lowest
     with suppress(PermissionError):
         os.sched_setscheduler(os.getpid(), os.SCHED_OTHER, os.sched_param(0))
 
 
-def main(paths: list[str]) -> int:
-    """Send the runs and sweeps of some folders, one after the other; return how many could not be sent."""
+def main(argv: list[str], load_model: LoadModel) -> int:
+    """Send folders to the tracker that the first argument names; returns how many could not be sent."""
     give_way()
-    quiet_mlflow()
-    folders = [SweepDir(p) if (p / "manifest.json").is_file() else RunDir(p) for p in map(Path, paths)]
+    tracker = TRACKERS[argv[0]]
+    folders = [SweepDir(p) if (p / "manifest.json").is_file() else RunDir(p) for p in map(Path, argv[1:])]
     if hasattr(os, "SCHED_IDLE"):
         threading.Thread(target=catch_up, args=(folders,), daemon=True).start()
-    sent = [send_sweep(folder) if isinstance(folder, SweepDir) else send(folder) for folder in folders]
-    return sum(one is False for one in sent)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    return sum(send(folder, tracker, load_model=load_model) is False for folder in folders)

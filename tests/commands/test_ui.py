@@ -20,7 +20,8 @@ from dlrun.storage.files import wait_until
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking import store_uri, uploader
+from dlrun.tracking import TRACKERS, uploader
+from dlrun.tracking.mlflow.uri import store_uri
 from tests.summaries import summarise
 
 pytestmark = [
@@ -46,7 +47,7 @@ def test_the_page_of_a_run_is_served_until_ctrl_c(outputs: Path) -> None:
     (run.path / ".hydra").mkdir(parents=True)
     run.config.write_text("name: toy")
     summarise(run, status="finished")
-    assert uploader.send(run, patience=0)
+    assert uploader.send(run, TRACKERS["mlflow"], patience=0)
     # tests that run in the background of a shell have inherited that Ctrl-C is ignored
     code = (
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"
@@ -97,7 +98,7 @@ def test_a_sweep_opens_as_the_charts_of_its_jobs(outputs: Path) -> None:
     jobs = (Job(0, ("seed=0",), {"name": "toy", "seed": 0}, "0", "g"),)
     Manifest("toy", "d", {}, "dlrun train -m", 0.0, "val/error", False, "every", jobs=jobs).write(sweep)
     summarise(sweep, status="finished")
-    assert uploader.send_sweep(sweep, patience=0)
+    assert uploader.send(sweep, TRACKERS["mlflow"], patience=0)
 
     place, _, query = ui._view(sweep, store_uri(sweep)).partition("?")
     asked = dict(parse_qsl(query))

@@ -46,7 +46,7 @@ def test_a_bare_train_leaves_a_folder_that_is_the_truth_about_it(digits: RunDir)
     assert summary.steps == 63
     assert summary.test_reads == 1
     assert summary.parameters == 9610
-    assert summary.uploaded is None  # tracking is off: `dlrun ui` leaves it out
+    assert not summary.uploaded  # tracking is off: `dlrun ui` leaves it out
     for split in ("train", "val", "test"):
         assert summary.metrics[f"{split}/accuracy"] == pytest.approx(1 - summary.metrics[f"{split}/error"])
     assert 0.5 < summary.metrics["test/accuracy"] <= 1

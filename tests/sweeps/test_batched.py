@@ -465,13 +465,13 @@ def test_a_stack_is_shown_while_it_trains(call: Call, here: Path, monkeypatch: p
 
 @pytest.mark.usefixtures("faster_together")
 def test_a_tag_is_all_that_tells_a_run_from_one_by_local(call: Call, here: Path) -> None:
-    from dlrun.tracking import describe
+    from dlrun.tracking import metadata
 
     _, stacked = swept(call, *MLPS, "seed=0,1", BATCHED)
     _, alone = swept(call, *MLPS, "seed=0,1", LOCAL)
     for one, other in zip(stacked, alone, strict=True):
-        ours, theirs = (describe.tags(r.run, r.job.config, r.summary) for r in (one, other))
-        own = {"dlrun.id", "dlrun.folder", "dlrun.stacked", "dlrun.launcher", "mlflow.runName", "mlflow.source.name"}
+        ours, theirs = (metadata.tags(r.run, r.job.config, r.summary) for r in (one, other))
+        own = {"dlrun.id", "dlrun.folder", "dlrun.stacked", "dlrun.launcher", "dlrun.command"}
         assert {name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name)} <= own
         assert (ours["dlrun.launcher"], ours["dlrun.stacked"]) == ("batched", "2")
         assert "dlrun.launcher" not in theirs

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import dlrun
-from dlrun.tracking import store_uri
+from dlrun.tracking.mlflow.uri import store_uri
 from tests import processes
 
 ROOT = Path(dlrun.__file__).parents[1]
@@ -47,7 +47,7 @@ def test_a_logged_model_loads_without_dlrun(tmp_path: Path, monkeypatch: pytest.
 
     (run,) = all_runs()
     summary = run.summary()
-    assert summary.uploaded, (run.path / "uploader.log").read_text()
+    assert summary.uploaded == {"mlflow": True}, (run.path / "uploader.log").read_text()
     loaded = dlrun.load(str(run.path))
     x = loaded.data.train.gather(torch.arange(7)).x
     torch.save(x, tmp_path / "x.pt")

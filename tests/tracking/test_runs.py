@@ -21,11 +21,11 @@ from dlrun.errors import UserError
 from dlrun.storage.files import wait_until
 from dlrun.storage.journal import Journal
 from dlrun.storage.rundir import RunDir
-from dlrun.tracking import describe, uploader
-from dlrun.tracking.journal_reader import PORTION, Reader
-from dlrun.tracking.mlflow.client import MlflowRun
+from dlrun.tracking import TRACKERS, metadata, uploader
+from dlrun.tracking.journal_reader import BATCH, JournalReader, Text
+from dlrun.tracking.mlflow.run import MlflowRun
 from dlrun.tracking.mlflow.store import prepare
-from dlrun.tracking.mlflow.uri import redacted
+from dlrun.tracking.mlflow.uri import check_uri, redacted, store_uri
 from dlrun.tracking.state import only_uploader
 from tests import processes
 from tests.summaries import summarise
@@ -91,13 +91,13 @@ def log(run: RunDir, steps: range, *, end: str | None = None) -> None:
 
 
 def send(run: RunDir) -> bool | None:
-    return uploader.send(run, patience=0)
+    return uploader.send(run, TRACKERS["mlflow"], patience=0)
 
 
 def client(run: RunDir) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking.store_uri(run))
+    return MlflowClient(store_uri(run))
 
 
 def shown(run: RunDir) -> Any:
@@ -239,18 +239,18 @@ def test_an_uploader_that_is_killed_leaves_no_gap_and_no_double(
 import os, sys
 from pathlib import Path
 from dlrun.storage.rundir import RunDir
-from dlrun.tracking import uploader
-from dlrun.tracking.mlflow import client
-send, calls = client.MlflowRun.send, []
-def die(self, points=(), *, end=None, **more):
-    calls.append(end)
+from dlrun.tracking import TRACKERS, uploader
+from dlrun.tracking.mlflow.run import MlflowRun
+send, calls = MlflowRun.send, []
+def die(self, metadata=None, batch=None):
+    calls.append(batch)
     if len(calls) == 3:
         # the points are in the store, the progress is not
-        send(self, points)
+        self._log(batch.points, {}, {})
         os.kill(os.getpid(), 9)
-    send(self, points, end=end, **more)
-client.MlflowRun.send = die
-uploader.send(RunDir(Path(sys.argv[1])))
+    send(self, metadata, batch)
+MlflowRun.send = die
+uploader.send(RunDir(Path(sys.argv[1])), TRACKERS["mlflow"])
 """
     command = [sys.executable, "-c", dying, str(run.path)]
     assert processes.run(command, server="mlflow").returncode == -signal.SIGKILL
@@ -264,7 +264,7 @@ uploader.send(RunDir(Path(sys.argv[1])))
 def test_a_second_uploader_leaves_the_folder_to_the_first(make_run: MakeRun) -> None:
     run = make_run()
     log(run, range(3), end="finished")
-    with only_uploader(run.path) as mine:
+    with only_uploader(run.path, "mlflow") as mine:
         assert mine
         assert send(run) is None
     assert send(run) is True
@@ -274,15 +274,15 @@ def test_what_comes_while_the_rest_is_sent_is_sent_too(make_run: MakeRun, monkey
     """A trainer that resumes in that moment starts an uploader that finds the first at work and ends."""
     run = make_run()
     log(run, range(3), end="finished")
-    close, seen = uploader.Upload.finish, []
+    close, seen = uploader.RunUpload.finish, []
 
-    def finish(upload: uploader.Upload) -> None:
+    def finish(upload: uploader.RunUpload) -> None:
         close(upload)
         if not seen:
             seen.append(True)
             log(run, range(3, 6), end="finished")
 
-    monkeypatch.setattr(uploader.Upload, "finish", finish)
+    monkeypatch.setattr(uploader.RunUpload, "finish", finish)
     assert send(run) is True
     assert points(run, "train/loss") == expected(6)
 
@@ -292,7 +292,7 @@ def test_a_dead_server_loses_nothing(make_run: MakeRun, monkeypatch: pytest.Monk
     log(run, range(5))
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    assert uploader.send(run, patience=0) is False
+    assert uploader.send(run, TRACKERS["mlflow"], patience=0) is False
     assert run.summary().status == "killed", "the status in the folder waits for no server"
     assert tracking.pending(run)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
@@ -350,9 +350,9 @@ def test_an_uploader_killed_among_samples_sends_each_once(make_run: MakeRun, mon
     sent: list[str] = []
     send_text = MlflowRun.send_text
 
-    def dying(self: MlflowRun, name: str, text: str) -> None:
-        send_text(self, name, text)
-        sent.append(name)
+    def dying(self: MlflowRun, text: Text) -> None:
+        send_text(self, text)
+        sent.append(text.text)
         if len(sent) in (2, 5):
             raise RuntimeError("killed")
 
@@ -400,7 +400,7 @@ def test_a_person_s_note_and_name_are_kept(make_run: MakeRun) -> None:
 def test_many_processes_make_one_store(make_run: MakeRun, outputs: Path) -> None:
     run = make_run()
     log(run, range(20), end="finished")
-    uri, artifacts = tracking.store_uri(run), outputs / "mlartifacts"
+    uri, artifacts = store_uri(run), outputs / "mlartifacts"
     code = """
 import sys
 from pathlib import Path
@@ -429,7 +429,7 @@ def test_a_store_of_another_mlflow_is_migrated_and_copied_first(make_run: MakeRu
             database.execute("UPDATE alembic_version SET version_num = 'unknown'")
     (outputs / ".mlflow.db.lock").write_text("2.0.0")
     with pytest.raises(RuntimeError, match="cannot be migrated"):
-        prepare(tracking.store_uri(run), outputs / "mlartifacts")
+        prepare(store_uri(run), outputs / "mlartifacts")
     (copy,) = outputs.glob("mlflow.db.before-mlflow-*")
     with closing(sqlite3.connect(copy)) as database:
         assert database.execute("SELECT version_num FROM alembic_version").fetchone() == ("unknown",)
@@ -443,43 +443,43 @@ def test_a_store_of_another_mlflow_is_migrated_and_copied_first(make_run: MakeRu
 def test_a_store_that_mlflow_refuses_is_refused_first(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI is") as refused:
-        tracking.check_uri()
+        check_uri()
     assert "http://host:5000" in str(refused.value)
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///x.db", "http://h:5000", "postgresql+psycopg2://u:p@h/db", "databricks"])
 def test_other_stores_are_taken(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    tracking.check_uri()
-    assert tracking.store_uri() == uri
+    check_uri()
+    assert store_uri() == uri
     assert ":p@" not in redacted(uri)
 
 
 def test_a_run_of_another_folder_keeps_its_store(tmp_path: Path, outputs: Path) -> None:
     run = RunDir(tmp_path / "elsewhere" / "runs" / "d" / "t-n-ab")
-    assert tracking.store_uri(run) == f"sqlite:///{tmp_path}/elsewhere/mlflow.db"
-    assert tracking.store_uri() == f"sqlite:///{outputs}/mlflow.db"
+    assert store_uri(run) == f"sqlite:///{tmp_path}/elsewhere/mlflow.db"
+    assert store_uri() == f"sqlite:///{outputs}/mlflow.db"
 
 
-def test_the_journal_is_read_in_portions_and_past_a_cut_line(tmp_path: Path) -> None:
+def test_the_journal_is_read_in_batches_and_past_a_cut_line(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     line = '{"step": %d, "epoch": 0, "time": 1.5, "metrics": {"a": 1, "b": 2}}\n'
     path.write_text("".join(line % step for step in range(1000)) + '{"step": 1000, "met\n' + line % 1000 + '{"st')
-    portions = list(Reader(path).portions())
-    assert sum(len(portion.points) for portion in portions) == 3 * 1001
-    assert all(PORTION - 3 < len(portion.points) <= PORTION for portion in portions[:-1])
-    assert portions[-1].end == path.stat().st_size - len('{"st')
-    reader = Reader(path)
-    reader.skip(portions[0].end)
-    assert list(reader.portions()) == portions[1:]
-    assert not list(reader.portions())
+    batches = list(JournalReader(path).batches())
+    assert sum(len(batch.points) for batch in batches) == 3 * 1001
+    assert all(BATCH - 3 < len(batch.points) <= BATCH for batch in batches[:-1])
+    assert batches[-1].end == path.stat().st_size - len('{"st')
+    reader = JournalReader(path)
+    reader.skip(batches[0].end)
+    assert list(reader.batches()) == batches[1:]
+    assert not list(reader.batches())
 
 
 def test_references_in_the_config_are_resolved_where_they_can_be(make_run: MakeRun) -> None:
     run = make_run(config="a: 1\nb: ${a}")
-    assert describe.configuration(run) == {"a": 1, "b": 1}
+    assert metadata.configuration(run) == {"a": 1, "b": 1}
     run.config.write_text("a: 1\nb: ${nosuch:1}")
-    assert describe.configuration(run) == {"a": 1, "b": "${nosuch:1}"}
+    assert metadata.configuration(run) == {"a": 1, "b": "${nosuch:1}"}
 
 
 def test_starting_imports_neither_mlflow_nor_torch(make_run: MakeRun) -> None:
@@ -493,11 +493,11 @@ def test_waiting_gives_up(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, fo
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     beside = tracking.start(run)
     assert beside.wait(0.2) is False
-    os.kill(beside.process.pid, signal.SIGKILL)
+    os.kill(beside.processes["mlflow"].pid, signal.SIGKILL)
     beside = tracking.start(run)
     monkeypatch.setattr(sys.modules["dlrun.tracking.start"], "wait_until", _interrupted)
     assert beside.wait(60) is False
-    os.kill(beside.process.pid, signal.SIGKILL)
+    os.kill(beside.processes["mlflow"].pid, signal.SIGKILL)
 
 
 def _interrupted(*_: object) -> bool:
@@ -507,7 +507,7 @@ def _interrupted(*_: object) -> bool:
 def test_system_metrics_need_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="pip install psutil"):
-        tracking.check(system_metrics=True)
+        tracking.check(["mlflow"], system_metrics=True)
 
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="needs Linux")
@@ -521,16 +521,16 @@ def test_the_uploader_runs_on_idle_processors_only_and_outlives_the_terminal(mak
     uploader = tracking.start(make_run())
     try:
         # not in the trainer's process group, which gets the terminal's Ctrl-C
-        assert os.getpgid(uploader.process.pid) == uploader.process.pid != os.getpgid(0)
+        assert os.getpgid(uploader.processes["mlflow"].pid) == uploader.processes["mlflow"].pid != os.getpgid(0)
     finally:
-        uploader.process.kill()
-        uploader.process.wait()
+        uploader.processes["mlflow"].kill()
+        uploader.processes["mlflow"].wait()
 
 
 @pytest.mark.slow
 def test_a_run_whose_uploader_died_is_deleted_too(make_run: MakeRun) -> None:
     run = make_run(status="finished", uploaded=False)
-    assert uploader.send(run, patience=0)
+    assert uploader.send(run, TRACKERS["mlflow"], patience=0)
     run_id = run.summary().mlflow_run_id
     summarise(run, mlflow_run_id=None, uploaded=False)  # what a folder says before its uploader has ended
     tracking.delete(run)

@@ -18,7 +18,7 @@ import pytest
 from dlrun import tracking
 from dlrun.storage.journal import Journal
 from dlrun.storage.rundir import RunDir
-from dlrun.tracking import uploader
+from dlrun.tracking import TRACKERS, uploader
 from dlrun.tracking.journal_reader import Point
 from dlrun.tracking.mlflow import sqlite_tables
 from dlrun.tracking.mlflow.artifacts import Artifacts
@@ -26,6 +26,7 @@ from dlrun.tracking.mlflow.backend import Backend
 from dlrun.tracking.mlflow.service import Service
 from dlrun.tracking.mlflow.sqlite_tables import Tables, joined, known
 from dlrun.tracking.mlflow.store import prepare
+from dlrun.tracking.mlflow.uri import store_uri
 from tests import processes
 from tests.summaries import summarise
 
@@ -234,7 +235,7 @@ def test_an_upload_shows_the_same_either_way(make_run: MakeRun, monkeypatch: pyt
     left = []
     for place in ("direct", "mlflow"):
         run = make_run(place)
-        assert uploader.send(run, patience=0) is True
+        assert uploader.send(run, TRACKERS["mlflow"], patience=0) is True
         left.append(shape(rows(run.path.parents[2] / "mlflow.db")))
         monkeypatch.setattr(sqlite_tables, "SCHEMA", "another")
     assert len(left[0]["metrics"]) == 1801
@@ -245,7 +246,7 @@ DYING = """
 import os, sqlite3, sys
 from pathlib import Path
 from dlrun.storage.rundir import RunDir
-from dlrun.tracking import uploader
+from dlrun.tracking import TRACKERS, uploader
 left, connect = [int(sys.argv[2])], sqlite3.connect
 class Dying(sqlite3.Connection):
     def count(self):
@@ -259,33 +260,33 @@ class Dying(sqlite3.Connection):
         self.count()
         return super().executemany(*what)
 sqlite3.connect = lambda *where, **how: connect(*where, factory=Dying, **how)
-uploader.send(RunDir(Path(sys.argv[1])))
+uploader.send(RunDir(Path(sys.argv[1])), TRACKERS["mlflow"])
 """
 
 
 def test_killed_at_any_statement_it_goes_on(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     whole, run = make_run("whole"), make_run("killed")
-    assert uploader.send(whole, patience=0) is True
+    assert uploader.send(whole, TRACKERS["mlflow"], patience=0) is True
     deaths = 0
     for statement in (12, 17, 21, 25, 30, 200):
         command = [sys.executable, "-c", DYING, str(run.path), str(statement)]
         deaths += processes.run(command, server="mlflow").returncode == -signal.SIGKILL
     assert deaths >= 4
-    assert run.summary().uploaded
+    assert run.summary().uploaded == {"mlflow": True}
     left = [shape(rows(one.path.parents[2] / "mlflow.db")) for one in (whole, run)]
     assert left[0] == left[1]
 
 
 def test_a_local_store_is_filled_without_mlflow(make_run: MakeRun) -> None:
     run = make_run("here")
-    prepare(tracking.store_uri(run), run.path)
+    prepare(store_uri(run), run.path)
     code = f"""
 import sys
 from pathlib import Path
 from dlrun.storage.rundir import RunDir
-from dlrun.tracking import uploader
-assert uploader.send(RunDir(Path({str(run.path)!r}))) is True
+from dlrun.tracking import TRACKERS, uploader
+assert uploader.send(RunDir(Path({str(run.path)!r})), TRACKERS["mlflow"]) is True
 assert not {{"mlflow", "sqlalchemy", "torch", "pandas"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=dict(os.environ))

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ from dlrun.storage.journal import Journal
 from dlrun.storage.manifest import Job, Manifest, read
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking import uploader
-from dlrun.tracking.journal_reader import Point
-from dlrun.tracking.mlflow.client import MlflowRun
+from dlrun.tracking import TRACKERS, uploader
+from dlrun.tracking.journal_reader import MetricBatch
+from dlrun.tracking.metadata import Metadata
+from dlrun.tracking.mlflow.run import MlflowRun
+from dlrun.tracking.mlflow.uri import store_uri
 from dlrun.tracking.state import only_uploader
 from tests.processes import UPLOADING
 from tests.summaries import summarise
@@ -96,7 +98,7 @@ def value(n: int, step: int) -> float:
 def client(sweep: SweepDir) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking.store_uri(sweep))
+    return MlflowClient(store_uri(sweep))
 
 
 def shown(sweep: SweepDir, wanted: str) -> list[Any]:
@@ -126,7 +128,7 @@ def expected(n: int, steps: int) -> list[tuple[int, float]]:
 
 
 def send(sweep: SweepDir) -> bool | None:
-    return uploader.send_sweep(sweep, patience=0)
+    return uploader.send(sweep, TRACKERS["mlflow"], patience=0)
 
 
 @contextmanager
@@ -134,7 +136,7 @@ def followed(sweep: SweepDir) -> Iterator[None]:
     """Have the sweep sent while the block runs, by a thread: cheaper than a process; then wait until all is sent."""
     sent: list[bool | None] = []
     summarise(sweep, uploaded=False)
-    thread = threading.Thread(target=lambda: sent.append(uploader.send_sweep(sweep)), daemon=True)
+    thread = threading.Thread(target=lambda: sent.append(uploader.send(sweep, TRACKERS["mlflow"])), daemon=True)
     thread.start()
     yield
     thread.join(WAIT)
@@ -152,7 +154,7 @@ def test_a_sweep_is_a_parent_with_its_jobs(make_sweep: MakeSweep) -> None:
     (sweep.report / "figures" / "curves.svg").write_text("<svg/>")
     summarise(sweep, status="finished", selected={"label": "optimizer.lr=1", "mean": 0.05}, test_reads=2)
     assert send(sweep) is True
-    assert not tracking.pending_sweep(sweep)
+    assert not tracking.pending(sweep)
 
     page = parent(sweep)
     assert (page.info.status, page.info.run_name) == ("FINISHED", "digits-feed")
@@ -203,7 +205,7 @@ def test_no_point_of_many_jobs_of_many_processes_is_lost(
     context = multiprocessing.get_context("spawn")
     monkeypatch.setattr(sys.modules["dlrun.tracking.start"], "subprocess", UPLOADING)
     with sweep.hold():
-        beside = tracking.start_sweep(sweep)
+        beside = tracking.start(sweep)
         trainers = [
             context.Process(target=write_jobs, args=(sweep, range(n, 24, processes), steps)) for n in range(processes)
         ]
@@ -242,7 +244,7 @@ def test_a_killed_launcher_leaves_no_run_running(make_sweep: MakeSweep) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as conductor:
         assert conductor.stdout and conductor.stdout.readline() == "held\n"
         with followed(sweep):
-            assert wait_until(lambda: sweep.job(1).summary().uploaded, WAIT)
+            assert wait_until(lambda: sweep.job(1).summary().uploaded["mlflow"], WAIT)
             assert sweep.status() == "running"
             conductor.send_signal(signal.SIGKILL)
             conductor.wait()
@@ -255,7 +257,7 @@ def test_a_killed_launcher_leaves_no_run_running(make_sweep: MakeSweep) -> None:
     train(sweep, 0, steps=5)
     train(sweep, 3)
     summarise(sweep, status="finished")
-    assert tracking.pending_sweep(sweep)
+    assert tracking.pending(sweep)
     assert send(sweep) is True
     assert parent(sweep).info.status == "FAILED", "one job failed"
     assert parent(sweep).data.tags["dlrun.jobs.status"] == "3 finished, 1 failed"
@@ -268,7 +270,7 @@ def test_a_search_adds_jobs_while_it_runs(make_sweep: MakeSweep) -> None:
     sweep = make_sweep(1, 1)
     train(sweep, 0)
     with sweep.hold(), followed(sweep):
-        assert wait_until(lambda: sweep.job(0).summary().uploaded, WAIT)
+        assert wait_until(lambda: sweep.job(0).summary().uploaded["mlflow"], WAIT)
         read(sweep).extended([job(1, rate=0.5, seed=7)]).write(sweep)
         train(sweep, 1, status="pruned")
         summarise(sweep, status="finished")
@@ -291,7 +293,7 @@ def test_a_reused_run_is_shown_in_both_sweeps(make_sweep: MakeSweep) -> None:
     train(second, 1)
     summarise(second, status="finished")
     assert send(second) is True
-    assert not tracking.pending_sweep(second)
+    assert not tracking.pending(second)
     found = children(second)
     assert set(found) == set(children(first)) == {"optimizer.lr=1 seed=0", "optimizer.lr=1 seed=1"}
     again = found["optimizer.lr=1 seed=0"]
@@ -300,10 +302,10 @@ def test_a_reused_run_is_shown_in_both_sweeps(make_sweep: MakeSweep) -> None:
     assert parent(second).data.tags["dlrun.test_reads"] == "0", "what was reused was read for another sweep"
     assert first.job(0).summary().mlflow_run_id != again.info.run_id
 
-    tracking.delete_sweep(second)
+    tracking.delete(second)
     assert not shown(second, "tags.`dlrun.sweeps` = 'bbbb'") + shown(second, "tags.`dlrun.id` = 'bbbb'")
     assert len(children(first)) == 2
-    tracking.delete_sweep(second)
+    tracking.delete(second)
 
 
 def test_what_comes_after_a_job_was_sent_is_sent_too(make_sweep: MakeSweep) -> None:
@@ -312,7 +314,7 @@ def test_what_comes_after_a_job_was_sent_is_sent_too(make_sweep: MakeSweep) -> N
     for n in range(2):
         train(sweep, n)
     with sweep.hold(), followed(sweep):
-        assert wait_until(lambda: all(sweep.job(n).summary().uploaded for n in range(2)), WAIT)
+        assert wait_until(lambda: all(sweep.job(n).summary().uploaded["mlflow"] for n in range(2)), WAIT)
         for n in range(2):
             summarise(sweep.job(n), metrics={"val/error": n / 10, "test/error": 0.5}, test_reads=1)
         summarise(sweep, status="finished")
@@ -333,7 +335,7 @@ def test_a_broken_job_hinders_no_other(make_sweep: MakeSweep, capsys: pytest.Cap
     assert "feed/1: ParserError" in capsys.readouterr().err
     assert len(children(sweep)) == 3
     assert parent(sweep).info.status == "FINISHED"
-    assert tracking.pending_sweep(sweep)
+    assert tracking.pending(sweep)
     sweep.job(1).config.write_text(whole)
     assert send(sweep) is True
     assert len(children(sweep)) == 4
@@ -348,17 +350,17 @@ def test_an_uploader_that_ends_in_the_middle_is_made_good(
     summarise(sweep, status="finished")
     whole, calls = MlflowRun.send, []
 
-    def die(self: MlflowRun, points: Sequence[Point] = (), **more: Any) -> None:
-        calls.append(points)
-        if len(calls) == 6:
-            whole(self, points)  # the points are in the store, the progress is not
+    def die(self: MlflowRun, metadata: Metadata | None = None, batch: MetricBatch | None = None) -> None:
+        calls.append(batch)
+        if len(calls) == 6 and batch:
+            self._log(batch.points, {}, {})  # the points are in the store, the progress is not
             raise KeyboardInterrupt
-        whole(self, points, **more)
+        whole(self, metadata, batch)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(MlflowRun, "send", die)
         send(sweep)
-    assert tracking.pending_sweep(sweep)
+    assert tracking.pending(sweep)
     assert send(sweep) is True
     found = {child.data.tags["dlrun.id"]: child for child in children(sweep).values()}
     assert len(found) == 8
@@ -378,10 +380,10 @@ def test_a_run_that_has_ended_is_sent_whole_or_not_at_all(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(MlflowRun, "close", die)
+        patched.setattr(MlflowRun, "finish", die)
         send(sweep)
     assert not children(sweep)
-    assert not sweep.job(0).summary().uploaded
+    assert not sweep.job(0).summary().uploaded["mlflow"]
     assert send(sweep) is True
     assert len(children(sweep)) == 2
 
@@ -402,11 +404,11 @@ def test_a_job_with_an_uploader_of_its_own_is_left_to_it(make_sweep: MakeSweep) 
     for n in range(2):
         train(sweep, n)
     summarise(sweep, status="finished")
-    with only_uploader(sweep.job(0).path):
+    with only_uploader(sweep.job(0).path, "mlflow"):
         assert send(sweep) is True
         assert set(children(sweep)) == {"optimizer.lr=1 seed=1"}
-        assert tracking.pending_sweep(sweep)
-    assert uploader.send(sweep.job(0), patience=0) is True
+        assert tracking.pending(sweep)
+    assert uploader.send(sweep.job(0), TRACKERS["mlflow"], patience=0) is True
     assert set(children(sweep)) == {"optimizer.lr=1 seed=0", "optimizer.lr=1 seed=1"}
 
 
@@ -416,13 +418,13 @@ def test_the_table_stands_in_for_a_report(make_sweep: MakeSweep) -> None:
         train(sweep, n)
     summarise(sweep, status="finished")
     from dlrun.storage.results import results
-    from dlrun.tracking.sweep_note import note
+    from dlrun.tracking.sweep_description import describe
 
-    written = note(sweep, read(sweep), results(sweep))
+    written = describe(sweep, read(sweep), results(sweep))
     assert "| optimizer.lr=1 | 1 of 1 | 0 |" in written
     assert "… and 10 more" in written
     (sweep.path / "report").mkdir()
     (sweep.path / "report" / "report.md").write_text("word " * 10_000)
-    long = note(sweep, read(sweep), results(sweep))
+    long = describe(sweep, read(sweep), results(sweep))
     assert len(long) <= 8000
     assert long.endswith(f"Its folder: `{sweep.path}`")

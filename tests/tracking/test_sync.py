@@ -41,7 +41,7 @@ def make(folder: Path, status: str = "finished", config: str = "name: toy") -> R
 def status_in_mlflow(run: RunDir) -> str:
     from mlflow import MlflowClient
 
-    from dlrun.tracking import store_uri
+    from dlrun.tracking.mlflow.uri import store_uri
 
     return str(MlflowClient(store_uri(run)).get_run(run.summary().mlflow_run_id).info.status)
 
@@ -55,7 +55,7 @@ def test_everything_is_sent_once(outputs: Path, capsys: pytest.CaptureFixture[st
     assert (status_in_mlflow(finished), status_in_mlflow(dead)) == ("FINISHED", "KILLED")
     assert untracked.summary().mlflow_run_id is None
     assert sync.main([]) == 0
-    assert capsys.readouterr().out == "MLflow has all of the 2 runs.\n"
+    assert capsys.readouterr().out == "All of the 2 runs was sent.\n"
 
 
 def test_a_store_that_was_lost_is_filled_again(outputs: Path) -> None:
@@ -77,13 +77,13 @@ def test_a_sweep_is_sent_with_its_jobs(outputs: Path, capsys: pytest.CaptureFixt
     assert not any(pending(run) for run in runs)
     from mlflow import MlflowClient
 
-    from dlrun.tracking import store_uri
+    from dlrun.tracking.mlflow.uri import store_uri
 
     tags = MlflowClient(store_uri(runs[1])).get_run(runs[1].summary().mlflow_run_id).data.tags
     assert (tags["dlrun.id"], tags["dlrun.kind"]) == ("ffff/1", "job")
     assert tags["mlflow.parentRunId"] == sweep.summary().mlflow_run_id
     assert sync.main([]) == 0
-    assert capsys.readouterr().out == "MLflow has all of the one sweep.\n"
+    assert capsys.readouterr().out == "All of the one sweep was sent.\n"
 
 
 def test_a_store_that_is_away_is_said_and_left(
@@ -93,14 +93,15 @@ def test_a_store_that_is_away_is_said_and_left(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert sync.main([]) == 1
     told = capsys.readouterr()
-    assert told.out.count("not sent: the store did not answer") == 3
+    assert told.out.count("not sent: mlflow did not answer") == 3
     assert "the other 2 were not tried" in told.err
     assert all(pending(run) for run in runs)
 
 
-def test_mistakes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mistakes_are_refused(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match="No run or sweep `zzz`"):
         sync.main(["zzz"])
+    make(outputs / "runs" / "d" / "1-toy-aaaa")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:./mlruns")
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"):
         sync.main([])

@@ -12,7 +12,7 @@ from dlrun.tracking.journal_reader import Point
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredRun:
     """A run as a store has it; `inputs` are the names and digests of its data sets."""
 
     run_id: str
@@ -33,10 +33,10 @@ class Backend(Protocol):
         A new one keeps its artifacts under `artifacts`, unless a server decides.
         """
 
-    def create(self, experiment_id: str, *, start: int, tags: Mapping[str, str]) -> Found:
+    def create(self, experiment_id: str, *, start: int, tags: Mapping[str, str]) -> StoredRun:
         """Make a run that is RUNNING since `start`, in milliseconds."""
 
-    def find(self, experiment_id: str, identifier: str) -> Found | None:
+    def find(self, experiment_id: str, identifier: str) -> StoredRun | None:
         """Return the run that carries the tag `dlrun.id`, a deleted one too; `running` is false of that."""
 
     def reopen(self, run_id: str) -> None:

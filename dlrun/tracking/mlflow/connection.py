@@ -1,59 +1,114 @@
-"""The way to a store: opened once by an uploader, for all runs that it sends."""
+"""A store of MLflow, opened once by an uploader for all runs that it sends."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dlrun.tracking.describe import fit
-from dlrun.tracking.mlflow.backend import Backend
-from dlrun.tracking.mlflow.client import MlflowRun
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking.metadata import Metadata
+from dlrun.tracking.mlflow import pages
+from dlrun.tracking.mlflow.backend import Backend, StoredRun
+from dlrun.tracking.mlflow.limits import NAME, fit
+from dlrun.tracking.mlflow.monitor import start_monitor
+from dlrun.tracking.mlflow.run import MlflowRun, description_tags, mlflow_tags
 from dlrun.tracking.mlflow.service import Service
 from dlrun.tracking.mlflow.sqlite_tables import Tables, known
 from dlrun.tracking.mlflow.store import prepare
+from dlrun.tracking.run_source import RunSource
+from dlrun.tracking.shorten import shorten
+from dlrun.tracking.state import lock_file
+
+# the bytes of a journal that one transaction may hold: other writers wait for it
+SMALL = 100_000
 
 
 @dataclass(frozen=True)
-class Connection:
-    """A store that is there and fit for the installed MLflow; `artifacts` is used where it has no server."""
+class MlflowConnection:
+    """A store that fits the installed MLflow. Without a server, new experiments keep their files in `artifacts`."""
 
     uri: str
     artifacts: Path
     backend: Backend
     _experiments: dict[str, str] = field(default_factory=dict)
 
-    def open_run(self, experiment: str, *, tags: Mapping[str, str], start: int, new: bool = False) -> MlflowRun:
-        """Return the run that carries the tag `dlrun.id`, made if it is missing, and RUNNING again.
+    def open_run(self, source: RunSource, metadata: Metadata, *, start: int) -> MlflowRun:
+        experiment = self.experiment(_experiment(source))
+        parent = source.sweep.summary().mlflow_run_id if source.sweep else None
+        own = {"mlflow.parentRunId": parent} if parent else {}
+        new = _is_new(source)
+        note_attempt(source.home)
+        stored = self._open(experiment, source.name, mlflow_tags(metadata) | own, metadata, start=start, new=new)
+        monitor = start_monitor(source, stored.run_id, self.uri)
+        view = pages.of_run(experiment, stored.run_id)
+        return MlflowRun(self.backend, self.uri, experiment, stored, view, source, own, monitor)
 
-        With `new`, nobody can have made it, and it is not looked for.
-        """
+    def open_sweep(self, sweep: SweepDir, name: str, experiment: str, metadata: Metadata, *, start: int) -> MlflowRun:
         experiment_id = self.experiment(experiment)
-        found = None if new else self.backend.find(experiment_id, tags["dlrun.id"])
-        if found is None:
-            found = self.backend.create(experiment_id, start=start, tags=tags)
-        elif not found.running:
-            self.backend.reopen(found.run_id)
-        return MlflowRun(self.backend, self.uri, experiment_id, found)
+        new = not attempted(sweep.path) and not sweep.summary().mlflow_run_id
+        note_attempt(sweep.path)
+        stored = self._open(experiment_id, name, mlflow_tags(metadata), metadata, start=start, new=new)
+        return MlflowRun(self.backend, self.uri, experiment_id, stored, pages.of_sweep(experiment_id, sweep))
 
-    def together(self) -> AbstractContextManager[None]:
-        """Have the calls of the block be one transaction, where the store can do that.
-
-        Only for what cannot be there yet: points that are may undo the whole of it.
-        """
-        return self.backend.together()
+    def transaction(self, source: RunSource) -> AbstractContextManager[None]:
+        """One transaction for a small run of which nothing was sent; others may wait for the store meanwhile."""
+        # others may wait for the experiment too: it is no part of the transaction
+        self.experiment(_experiment(source))
+        journal = source.run.journal
+        beside = source.setting("log_model", False) or source.setting("system_metrics", False)
+        if not beside and _is_new(source) and journal.exists() and journal.stat().st_size < SMALL:
+            return self.backend.together()
+        return nullcontext()
 
     def experiment(self, name: str) -> str:
-        """Return the id of an experiment, made if it is missing and brought back if it was deleted."""
+        """The id of an experiment, made if it is missing and restored if it was deleted."""
         if name not in self._experiments:
             folder = self.artifacts / fit(name, 100).replace("/", "_")
             self._experiments[name] = self.backend.experiment(name, folder)
         return self._experiments[name]
 
+    def _open(
+        self, experiment_id: str, name: str, tags: Mapping[str, str], metadata: Metadata, *, start: int, new: bool
+    ) -> StoredRun:
+        """Find the run with the tag `dlrun.id`, or make it; `new`: nobody can have made it."""
+        found = None if new else self.backend.find(experiment_id, tags["dlrun.id"])
+        if found is None:
+            named = {"mlflow.runName": shorten(name, NAME)} | description_tags(metadata.description)
+            return self.backend.create(experiment_id, start=start, tags={**tags, **named})
+        if not found.running:
+            self.backend.reopen(found.run_id)
+        return found
 
-def connect(uri: str, artifacts: Path) -> Connection:
-    """Return the way to a store, which is made or migrated first."""
+
+def connect(uri: str, artifacts: Path) -> MlflowConnection:
+    """Open a store; it is made or migrated first."""
     prepare(uri, artifacts)
     file = known(uri)
-    return Connection(uri, artifacts, Tables(file, uri) if file else Service(uri))
+    return MlflowConnection(uri, artifacts, Tables(file, uri) if file else Service(uri))
+
+
+def _experiment(source: RunSource) -> str:
+    return str(source.setting("experiment", "dlrun"))
+
+
+def _is_new(source: RunSource) -> bool:
+    return not attempted(source.home) and not source.record().mlflow_run_id
+
+
+def attempted(folder: Path) -> bool:
+    """Whether somebody made the folder's MLflow run, or tried to: otherwise it need not be looked for."""
+    file = lock_file(folder, "mlflow")
+    return file.exists() and file.stat().st_size > 0
+
+
+def note_attempt(folder: Path) -> None:
+    """Note in the uploader's lock file that the folder's MLflow run is about to be made."""
+    if attempted(folder):
+        return
+    with lock_file(folder, "mlflow").open("a") as file:
+        file.write("an MLflow run was made, or was about to be\n")
+        file.flush()
+        os.fsync(file.fileno())  # a machine that goes down in between must not make two

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from dlrun.storage import manifest
+from dlrun.storage.sweepdir import SweepDir
+
 MODE = "workflowType=machine_learning"
 
 
 def of_run(experiment_id: str, run_id: str) -> str:
-    """Return the page of one run."""
+    """The page of one run."""
     return f"experiments/{experiment_id}/runs/{run_id}?{MODE}"
 
 
 def of_experiment(experiment_id: str) -> str:
-    """Return the table of an experiment's runs, the newest first: sweeps are folded over their jobs."""
+    """The table of an experiment's runs, the newest first; sweeps are folded over their jobs."""
     return f"experiments/{experiment_id}/runs?{MODE}&orderByKey={quote('attributes.start_time')}&orderByAsc=false"
 
 
-def of_sweep(experiment_id: str, sweep: str, *, monitor: str, higher_is_better: bool) -> str:
-    """Return the charts of a sweep's jobs.
-
-    Sorted by date, MLflow folds the jobs away and draws the parent alone; sorted by a metric it shows each.
-    """
-    order = f"orderByKey={quote(f'metrics.`{monitor}`', safe='')}&orderByAsc={str(not higher_is_better).lower()}"
-    wanted = quote(f"tags.\"dlrun.sweeps\" = '{sweep}'", safe="")
-    return f"experiments/{experiment_id}/runs?{MODE}&{order}&compareRunsMode=CHART&searchFilter={wanted}"
+def of_sweep(experiment_id: str, sweep: SweepDir) -> str:
+    """The charts of a sweep's jobs."""
+    what = manifest.read(sweep)
+    # sorted by date, MLflow folds the jobs away and draws the parent alone; sorted by a metric it shows each
+    order = (
+        f"orderByKey={quote(f'metrics.`{what.monitor}`', safe='')}&orderByAsc={str(not what.higher_is_better).lower()}"
+    )
+    jobs = quote(f"tags.\"dlrun.sweeps\" = '{sweep.id}'", safe="")
+    return f"experiments/{experiment_id}/runs?{MODE}&{order}&compareRunsMode=CHART&searchFilter={jobs}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dlrun.tracking.journal_reader import Point
-from dlrun.tracking.mlflow.backend import CONTEXT, Found
+from dlrun.tracking.mlflow.backend import CONTEXT, StoredRun
 from dlrun.tracking.mlflow.uri import has_server
 
 
@@ -38,13 +38,13 @@ class Service:
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
 
-    def create(self, experiment_id: str, *, start: int, tags: Mapping[str, str]) -> Found:
+    def create(self, experiment_id: str, *, start: int, tags: Mapping[str, str]) -> StoredRun:
         """Make a run that is RUNNING since `start`, in milliseconds."""
         run = self._client.create_run(experiment_id, start_time=start, tags=dict(tags))
         # what was sent is known: MLflow's answer leaves some of it out
-        return Found(run.info.run_id, run.info.artifact_uri, tags=dict(tags))
+        return StoredRun(run.info.run_id, run.info.artifact_uri, tags=dict(tags))
 
-    def find(self, experiment_id: str, identifier: str) -> Found | None:
+    def find(self, experiment_id: str, identifier: str) -> StoredRun | None:
         """Return the run that carries the tag `dlrun.id`, a deleted one too; `running` is false of that."""
         from mlflow.entities import ViewType
 
@@ -53,7 +53,7 @@ class Service:
         if not found:
             return None
         info, data, inputs = found[0].info, found[0].data, found[0].inputs.dataset_inputs
-        return Found(
+        return StoredRun(
             info.run_id,
             info.artifact_uri,
             params=dict(data.params),

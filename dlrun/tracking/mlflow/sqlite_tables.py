@@ -21,7 +21,7 @@ from typing import Any
 
 from dlrun.tracking.journal_reader import Point
 from dlrun.tracking.mlflow import sqlite_statements as sql
-from dlrun.tracking.mlflow.backend import CONTEXT, Found
+from dlrun.tracking.mlflow.backend import CONTEXT, StoredRun
 from dlrun.tracking.mlflow.service import Service
 from dlrun.tracking.mlflow.uri import sqlite_file
 
@@ -87,7 +87,7 @@ class Tables:
         # it takes its runs along when it comes back, or its name is refused: MLflow's to do and to say
         return found[0] if found and found[1] == "active" else Service(self._uri).experiment(name, artifacts)
 
-    def create(self, experiment_id: str, *, start: int, tags: Mapping[str, str]) -> Found:
+    def create(self, experiment_id: str, *, start: int, tags: Mapping[str, str]) -> StoredRun:
         """Make a run that is RUNNING since `start`, in milliseconds."""
         run_id = uuid.uuid4().hex
         with self.together():
@@ -98,9 +98,9 @@ class Tables:
             row = (run_id, tags[NAME], tags.get("mlflow.user", "unknown"), start, place, experiment_id)
             self._database.execute(sql.RUN, row)
             self._database.executemany(sql.TAG, [(*tag, run_id) for tag in tags.items()])
-        return Found(run_id, place, tags=dict(tags))
+        return StoredRun(run_id, place, tags=dict(tags))
 
-    def find(self, experiment_id: str, identifier: str) -> Found | None:
+    def find(self, experiment_id: str, identifier: str) -> StoredRun | None:
         """Return the run that carries the tag `dlrun.id`, a deleted one too; `running` is false of that."""
         row = self._database.execute(sql.FIND, (identifier, experiment_id)).fetchone()
         if row is None:
@@ -109,7 +109,7 @@ class Tables:
         params = dict(self._database.execute(sql.PARAMS, (run_id,)))
         metrics = {name for (name,) in self._database.execute(sql.CURVES, (run_id,))}
         inputs = set(self._database.execute(sql.USED, (run_id,)))
-        return Found(run_id, place, params, self.tags(run_id), metrics, inputs, bool(running))
+        return StoredRun(run_id, place, params, self.tags(run_id), metrics, inputs, bool(running))
 
     def reopen(self, run_id: str) -> None:
         """Have a run be RUNNING, and there, again."""

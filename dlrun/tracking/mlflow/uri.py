@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 from importlib.metadata import entry_points
@@ -10,24 +9,16 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from dlrun.errors import UserError, did_you_mean
-from dlrun.storage import lookup
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking.state import outputs_of
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")
 
 
-def outputs_of(run: RunDir | SweepDir | None = None) -> Path:
-    """Return the outputs folder that a run or sweep lies in: one of another place keeps its own store."""
-    for folder in run.path.parents if run else ():
-        if folder.name in ("runs", "sweeps"):
-            return folder.parent
-    return lookup.outputs()
-
-
 def store_uri(run: RunDir | SweepDir | None = None) -> str:
-    """Return the URI of the store that a run or sweep is shown in.
+    """The URI of a run's or sweep's store.
 
     Raises `UserError` if `MLFLOW_TRACKING_URI` names a place that MLflow does not accept.
     """
@@ -36,17 +27,17 @@ def store_uri(run: RunDir | SweepDir | None = None) -> str:
 
 
 def artifact_folder(run: RunDir | SweepDir | None = None) -> Path:
-    """Return where the artifacts of a store without a server lie."""
+    """The folder of artifacts, for a store without a server."""
     return outputs_of(run) / "mlartifacts"
 
 
 def has_server(uri: str) -> bool:
-    """Return whether a server stands before the store, which then decides where artifacts go."""
+    # a server decides itself where artifacts go
     return _dialect(uri) not in DATABASES
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """Return the file of a SQLite store, or None for every other store.
+    """The file of a SQLite store; None for every other store.
 
     >>> sqlite_file("sqlite:////tmp/mlflow.db"), sqlite_file("http://localhost:5000")
     (PosixPath('/tmp/mlflow.db'), None)
@@ -56,7 +47,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def redacted(uri: str) -> str:
-    """Return the URI without a user's name and password.
+    """The URI without a user's name and password.
 
     >>> redacted("https://ada:secret@mlflow.example.org/x")
     'https://mlflow.example.org/x'
@@ -88,17 +79,9 @@ def check_uri() -> None:
         )
 
 
-def check(*, system_metrics: bool = False) -> None:
-    """Refuse what the uploader could not do, before anything is trained.
-
-    Raises `UserError` for a tracking URI that is not valid, and for `tracking.system_metrics` without psutil.
-    """
-    check_uri()
-    if system_metrics and importlib.util.find_spec("psutil") is None:
-        raise UserError(
-            "tracking.system_metrics=true needs the package psutil, which is not installed.\n"
-            "Type `pip install psutil`, or leave tracking.system_metrics at false."
-        )
+def page(uri: str, view: str) -> str | None:
+    """The address of a view on a tracking server; None for a store without one."""
+    return f"{redacted(uri).rstrip('/')}/#/{view}" if has_server(uri) and uri.startswith("http") else None
 
 
 def _dialect(uri: str) -> str:

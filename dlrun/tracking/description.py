@@ -1,4 +1,4 @@
-"""The note of a run's page: what the run was, what came of it, and how to repeat it."""
+"""The description of a run on its page, in Markdown: its facts, its results, how to repeat it."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ from typing import Any
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary, split_sizes
 from dlrun.terminal.format import duration, number
-from dlrun.tracking.describe import TAG, command, shorten
-from dlrun.tracking.journal_reader import Reader
+from dlrun.tracking.journal_reader import JournalReader, Text
+from dlrun.tracking.metadata import command
+from dlrun.tracking.shorten import shorten
 
 SPLITS = ("train", "val", "test")
+# the longest that MLflow takes
+LIMIT = 8000
 
 
-def note(run: RunDir, config: dict[str, Any], summary: Summary, journal: Reader | None = None) -> str:
-    """Return the note in Markdown, within MLflow's limit; the `journal` is that of a run that has ended."""
-    # the page folds all but the first lines away
+def describe(run: RunDir, config: dict[str, Any], summary: Summary, journal: JournalReader | None = None) -> str:
+    """Describe a run; with its `journal`, also its NaN metrics and the last text that the model wrote."""
+    # MLflow's page folds all but the first lines away
     parts = [_headline(config, summary), *_results(summary)]
-    parts += [*_warnings(summary, journal.nonfinite if journal else {}), _written(journal.sample if journal else None)]
-    parts += [_what(config, summary), _repeat(run, summary)]
-    return shorten("\n\n".join(part for part in parts if part), TAG)
+    parts += [*_warnings(summary, journal.nonfinite if journal else {}), _sample(journal.sample if journal else None)]
+    parts += [_facts(config, summary), _repeat(run, summary)]
+    return shorten("\n\n".join(part for part in parts if part), LIMIT)
 
 
 def _headline(config: dict[str, Any], summary: Summary) -> str:
-    """Return the status and the metrics of the last split that was read, in one line."""
+    # the metrics of the last split that was read
     metrics = summary.metrics
     split = next((s for s in reversed(SPLITS) if any(name.startswith(f"{s}/") for name in metrics)), "")
     shown = [f"{name} {_number(value)}" for name, value in metrics.items() if name.partition("/")[0] == split]
@@ -32,7 +35,7 @@ def _headline(config: dict[str, Any], summary: Summary) -> str:
     return f"{line}, {', '.join(shown)}" if shown else line
 
 
-def _what(config: dict[str, Any], summary: Summary) -> str:
+def _facts(config: dict[str, Any], summary: Summary) -> str:
     data = summary.data
     sizes = [f"{size:,} {split}" for split, size in split_sizes(data).items()]
     spec = summary.spec
@@ -53,7 +56,6 @@ def _what(config: dict[str, Any], summary: Summary) -> str:
 
 
 def _results(summary: Summary) -> list[str]:
-    """Return the metrics as tables, one row a split."""
     best = summary.best_step
     tables = [(summary.metrics, f"At the selected weights (step {best})" if best else "At the selected weights")]
     if summary.last != summary.metrics:
@@ -73,7 +75,7 @@ def _table(title: str, metrics: Mapping[str, Any]) -> str:
 
 
 def _warnings(summary: Summary, nonfinite: dict[str, str]) -> list[str]:
-    lines = [f"- `{name}` was {what}" for name, what in nonfinite.items()]
+    lines = [f"- `{name}` was {value}" for name, value in nonfinite.items()]
     if summary.test_reads > 1:
         lines.append(f"- the test split was read {summary.test_reads} times")
     if summary.error:
@@ -92,17 +94,16 @@ def _repeat(run: RunDir, summary: Summary) -> str:
     return "\n".join(["To repeat it:", "", "```", *lines, "```", "", f"Its folder: `{run.path}`"])
 
 
-def _written(sample: tuple[int, str] | None) -> str:
-    """Return the beginning of the last text that the model wrote, as code: it may hold anything."""
+def _sample(sample: Text | None) -> str:
+    """The beginning of a text, as code: it may hold anything."""
     if sample is None:
         return ""
-    step, text = sample
-    lines = [f"    {line[:100]}" for line in text.strip().splitlines()[:8]]
-    return "\n".join([f"Written at step {step}:", "", *lines])
+    lines = [f"    {line[:100]}" for line in sample.text.strip().splitlines()[:8]]
+    return "\n".join([f"Written at step {sample.step}:", "", *lines])
 
 
 def _target(part: Any) -> str:
-    """Return a part's own name: the end of its `_target_`."""
+    """The last part of `_target_`."""
     return str(part.get("_target_", "")).rpartition(".")[2] if isinstance(part, dict) else ""
 
 

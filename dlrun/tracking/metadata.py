@@ -1,0 +1,152 @@
+"""A run beside its curves: configuration, origin, status, data sets. Read from the run's folder."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import json
+import shlex
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import yaml
+
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.summary import Summary, split_sizes
+
+ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str)
+
+
+class Dataset(NamedTuple):
+    """One split of a run's data; the fingerprint is of all the data and how they were split."""
+
+    name: str
+    split: str
+    fingerprint: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """A run or a sweep beside its curves. A tracker cuts the names and values that are too long for it.
+
+    `params` is the configuration by dotted key. `tags` begin with `dlrun.` or `version.`, but for the user's own.
+    `description` is Markdown; without one, the last stays.
+    """
+
+    params: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    datasets: Sequence[Dataset] = ()
+    description: str = ""
+
+
+def configuration(run: RunDir) -> dict[str, Any]:
+    """The composed configuration as plain values; a reference that cannot be resolved stays as it is written."""
+    if not run.config.exists():
+        return {}
+    written = run.config.read_text(encoding="utf-8")
+    plain = _resolve(written) if "${" in written else yaml.load(written, Loader=_loader())  # a safe one
+    return {str(name): value for name, value in plain.items()} if isinstance(plain, dict) else {}
+
+
+def _resolve(written: str) -> Any:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    config = OmegaConf.create(written)
+    try:
+        return OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException:
+        return OmegaConf.to_container(config)
+
+
+@functools.cache
+def _loader() -> type[yaml.SafeLoader]:
+    """A loader with OmegaConf's idea of a number, twenty times as fast as its own."""
+    from omegaconf._utils import get_yaml_loader
+
+    own = get_yaml_loader()
+    fast = getattr(yaml, "CSafeLoader", None)
+    return type("Loader", (fast,), {"yaml_implicit_resolvers": own.yaml_implicit_resolvers}) if fast else own
+
+
+def params(config: Mapping[str, Any]) -> dict[str, str]:
+    """Flatten a configuration to dotted keys; equal values are equal texts.
+
+    >>> params({"optimizer": {"lr": 0.1, "betas": [0.9, 0.95]}, "seed": None})
+    {'optimizer.lr': '0.1', 'optimizer.betas': '[0.9, 0.95]', 'seed': 'null'}
+    """
+    return {name: text(value) for name, value in _leaves(config)}
+
+
+def tags(run: RunDir, config: Mapping[str, Any], summary: Summary) -> dict[str, str]:
+    """Where a run comes from and how it stands, with the user's own `tracking.tags`."""
+    found = {
+        "dlrun.id": run.id,
+        "dlrun.kind": "job" if run.of_a_sweep else "run",
+        "dlrun.folder": str(run.path),
+        "dlrun.identity": summary.identity,
+        "dlrun.seed": summary.seed,
+        "dlrun.parameters": summary.parameters,
+        "dlrun.launcher": summary.launcher,
+        "dlrun.stacked": summary.stacked,
+    }
+    return _texts(found) | origin(summary, config)
+
+
+def origin(summary: Summary, config: Mapping[str, Any]) -> dict[str, str]:
+    """The tags that a run and a sweep share: who made it, from what, where, and how it stands."""
+    return _texts(
+        {
+            "dlrun.user": _user(),
+            "dlrun.command": command(summary),
+            "dlrun.git.commit": summary.git.get("commit"),
+            "dlrun.git.dirty": summary.git.get("dirty"),
+            "dlrun.hostname": summary.hostname or socket.gethostname(),
+            "dlrun.test_reads": summary.test_reads,
+            "dlrun.status": summary.status if summary else None,
+            "dlrun.device": summary.device,
+            **{f"version.{name}": value for name, value in summary.versions.items()},
+            **((config.get("tracking") or {}).get("tags") or {}),
+        }
+    )
+
+
+def datasets(summary: Summary) -> list[Dataset]:
+    """The splits of a run's data that are not empty."""
+    data = summary.data
+    if not data.get("fingerprint"):
+        return []
+    name, fingerprint = data.get("name", "data"), data["fingerprint"]
+    return [Dataset(name, split, fingerprint, size) for split, size in split_sizes(data).items()]
+
+
+def command(summary: Summary) -> str:
+    """The command line that made the run, to be typed again."""
+    given = summary.command or "dlrun train"
+    return given if isinstance(given, str) else shlex.join(str(word) for word in given)
+
+
+def text(value: Any) -> str:
+    """A plain value as text: strings as they are, all else as JSON."""
+    return value if isinstance(value, str) else ENCODER.encode(value)
+
+
+def _texts(found: Mapping[str, Any]) -> dict[str, str]:
+    return {str(name): text(value) for name, value in found.items() if value is not None}
+
+
+def _leaves(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    if not isinstance(value, dict) or (prefix and not value):
+        return [(prefix, value)]
+    children = {f"{prefix}.{name}" if prefix else str(name): child for name, child in value.items()}
+    return [leaf for name, child in children.items() for leaf in _leaves(child, name)]
+
+
+def _user() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return None

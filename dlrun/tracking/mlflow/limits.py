@@ -1,0 +1,41 @@
+"""Names and values as MLflow takes them. It refuses longer ones, and with them the whole call."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+
+from dlrun.tracking.shorten import digest, shorten
+
+NAME, KEY, PARAM, TAG = 250, 250, 6000, 8000
+# MLflow takes a hundred params and a hundred tags in one call
+PER_CALL = 100
+
+
+@functools.lru_cache(4096)
+def fit(name: str, limit: int = KEY) -> str:
+    """A name of MLflow's characters, without an empty part, of at most `limit` characters.
+
+    >>> fit("val/top-5 [%]")
+    'val/top-5 ___'
+    """
+    parts = [part for part in re.sub(r"[^\w.\- :/]", "_", name).split("/") if part not in ("", ".", "..")]
+    fitting = "/".join(parts) or "_"
+    return fitting if len(fitting) <= limit else f"{fitting[: limit - 9]}-{digest(name)}"
+
+
+def fit_params(params: Mapping[str, str]) -> dict[str, str]:
+    """Params that MLflow takes, no two of one name."""
+    found: dict[str, str] = {}
+    for name, value in params.items():
+        fitting = fit(name)
+        # two names may differ in characters that MLflow does not take
+        fitting = fitting if fitting not in found else fit(f"{fitting[: KEY - 10]}-{digest(name)}")
+        found[fitting] = shorten(value, PARAM)
+    return found
+
+
+def fit_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags that MLflow takes."""
+    return {fit(name): shorten(value, TAG) for name, value in tags.items()}

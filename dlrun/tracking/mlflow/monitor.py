@@ -1,0 +1,33 @@
+"""The processor, memory and GPU of a run that is being trained, measured by MLflow: `tracking.system_metrics`."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from dlrun.tracking.run_source import RunSource
+from dlrun.tracking.state import ended
+
+
+class Monitor(Protocol):
+    """A thread that measures and sends."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def finish(self) -> None:
+        """End; a second call does nothing."""
+
+
+def start_monitor(source: RunSource, run_id: str, uri: str) -> Monitor | None:
+    """Start measuring for a run, if it asks for that and still runs."""
+    if not source.setting("system_metrics", False) or ended(source.run):
+        return None
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    make: Any = SystemMetricsMonitor
+    try:
+        monitor: Monitor = make(run_id, resume_logging=True, tracking_uri=uri)
+    except ImportError:  # psutil is not installed: `check` said so before the training
+        return None
+    monitor.start()
+    return monitor

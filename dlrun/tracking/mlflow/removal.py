@@ -1,0 +1,55 @@
+"""Removing runs and sweeps from MLflow, when their folders are removed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dlrun.errors import UserError
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking.mlflow.store import quiet_mlflow
+from dlrun.tracking.mlflow.uri import sqlite_file, store_uri
+
+
+def delete(folder: RunDir | SweepDir) -> None:
+    """Move a run, or a sweep with its jobs, to MLflow's trash.
+
+    Raises `UserError` if the store cannot be reached.
+    """
+    uri, summary = store_uri(folder), folder.summary()
+    file, known = sqlite_file(uri), summary.mlflow_run_id
+    never = "mlflow" not in summary.uploaded and not known
+    if never or (file is not None and not file.exists()):
+        return
+    quiet_mlflow()
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    client = MlflowClient(tracking_uri=uri)
+    try:
+        for run_id in [known] if known else _search_id(client, folder.id):
+            if isinstance(folder, SweepDir):
+                experiment = client.get_run(run_id).info.experiment_id
+                for job in _search(client, [experiment], f"tags.`dlrun.sweeps` = '{folder.id}'"):
+                    client.delete_run(job)
+            client.delete_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise UserError(f"The MLflow runs of {folder.path} cannot be deleted at {uri}: {error}") from None
+
+
+def _search_id(client: Any, identifier: str) -> list[str]:
+    """The MLflow run of a folder whose summary does not name it: its uploader died before its end."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return _search(client, experiments, f"tags.`dlrun.id` = '{identifier}'")
+
+
+def _search(client: Any, experiments: list[str], wanted: str) -> list[str]:
+    """The ids of all runs that fit; MLflow tells a thousand at a time."""
+    found: list[str] = []
+    token: str | None = ""
+    while token is not None:
+        page = client.search_runs(experiments, wanted, max_results=1000, page_token=token or None)
+        found += [run.info.run_id for run in page]
+        token = page.token or None
+    return found

@@ -1,0 +1,199 @@
+"""One run in MLflow: what the store has of it, and everything that is sent to it, in few calls."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from typing import TypeVar
+
+from dlrun.tracking.journal_reader import BATCH, MetricBatch, Point, Text
+from dlrun.tracking.metadata import Dataset, Metadata
+from dlrun.tracking.mlflow.artifacts import Artifacts
+from dlrun.tracking.mlflow.backend import Backend, StoredRun
+from dlrun.tracking.mlflow.limits import PER_CALL, TAG, fit, fit_params, fit_tags
+from dlrun.tracking.mlflow.monitor import Monitor
+from dlrun.tracking.mlflow.uri import page
+from dlrun.tracking.run_source import RunSource
+from dlrun.tracking.shorten import digest, shorten
+
+PROGRESS = "dlrun.progress"
+DESCRIPTION = "mlflow.note.content"
+# tells later whether a person has changed the description
+DESCRIPTION_DIGEST = "dlrun.note"
+# tags that MLflow has names of its own for
+NAMES = {
+    "dlrun.user": "mlflow.user",
+    "dlrun.command": "mlflow.source.name",
+    "dlrun.git.commit": "mlflow.source.git.commit",
+}
+STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class MlflowRun:
+    """A run of the store at `uri`. `stored` is what the store has of it, as far as it is known here.
+
+    `view` is its page; `source` is None for a sweep; `tags` are those that no metadata has.
+    """
+
+    backend: Backend
+    uri: str
+    experiment_id: str
+    stored: StoredRun
+    view: str
+    source: RunSource | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    monitor: Monitor | None = None
+
+    @property
+    def run_id(self) -> str:
+        return self.stored.run_id
+
+    @property
+    def progress(self) -> int:
+        return int(self.stored.tags.get(PROGRESS, 0))
+
+    @property
+    def artifacts(self) -> Artifacts:
+        return Artifacts(self.uri, self.run_id, self.stored.artifact_uri)
+
+    def send(self, metadata: Metadata | None = None, batch: MetricBatch | None = None) -> None:
+        params = fit_params(metadata.params) if metadata else {}
+        tags = self._tags(metadata, params) if metadata else {}
+        for text in batch.texts if batch else ():
+            self.send_text(text)
+        if batch and batch.end != self.progress:
+            tags[PROGRESS] = str(batch.end)
+        self._log(batch.points if batch else (), params, tags)
+        if metadata:
+            self._send_datasets(metadata.datasets)
+
+    def missing(self, points: Sequence[Point]) -> list[Point]:
+        return [p for p in points if fit(p.name) not in self.stored.metrics or not self._has(p)]
+
+    def send_text(self, text: Text) -> None:
+        """Store a text as an artifact; those of one name lie in a folder, in the order of their steps."""
+        name = f"texts/{text.name}" if text.step is None else f"{text.name}/step-{text.step:06d}"
+        self.artifacts.send_text(text.text, f"{fit(name)}.txt")
+
+    def send_files(self, path: Path, folder: str) -> None:
+        if path.is_dir():
+            self.artifacts.send_folder(path, folder)
+        else:
+            self.artifacts.send_file(path, folder)
+
+    def finish(self, status: str, end: int) -> None:
+        self.close()
+        if status == "finished" and self.source:
+            self._send_model(self.source)
+        self.backend.close(self.run_id, STATUS.get(status, "KILLED"), end)
+
+    def record(self) -> dict[str, str | None]:
+        return {"mlflow_run_id": self.run_id, "mlflow_url": page(self.uri, self.view)}
+
+    def close(self) -> None:
+        if self.monitor:
+            self.monitor.finish()
+
+    def _log(self, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """Send points, and of the params and tags those that the store does not have. The progress is the last tag."""
+        params = {name: value for name, value in params.items() if name not in self.stored.params}
+        tags = {name: value for name, value in tags.items() if self.stored.tags.get(name) != value}
+        fitting = [point._replace(name=fit(point.name)) for point in points]
+        for some_points, some_params, some_tags in _calls(fitting, params, tags):
+            self.backend.log(self.run_id, some_points, some_params, some_tags)
+        self.stored.params.update(params)
+        self.stored.tags.update(tags)
+        self.stored.metrics.update(point.name for point in fitting)
+
+    def _tags(self, metadata: Metadata, params: Mapping[str, str]) -> dict[str, str]:
+        tags = mlflow_tags(metadata) | dict(self.tags)
+        # MLflow's params cannot be changed: a resumed run may have other ones
+        sent = self.stored.params
+        changed = [
+            f"{name}: {sent[name]} → {value}" for name, value in params.items() if sent.get(name, value) != value
+        ]
+        if changed:
+            tags["dlrun.changed"] = shorten("\n".join(changed), TAG)
+        if metadata.description and self._may_describe(metadata.description):
+            tags |= description_tags(metadata.description)
+        return tags
+
+    def _may_describe(self, description: str) -> bool:
+        """Whether the store has another description, and no person has written into it."""
+        stored = self.stored.tags.get(DESCRIPTION)
+        if stored is None or stored == description:
+            return stored is None
+        now = self.backend.tags(self.run_id)
+        return digest(now.get(DESCRIPTION, "")) == now.get(DESCRIPTION_DIGEST)
+
+    def _send_datasets(self, datasets: Sequence[Dataset]) -> None:
+        new = [
+            fields for fields in map(_fields, datasets) if (fields["name"], fields["digest"]) not in self.stored.inputs
+        ]
+        if new:
+            self.backend.add_inputs(self.experiment_id, self.run_id, new)
+            self.stored.inputs.update((fields["name"], fields["digest"]) for fields in new)
+
+    def _has(self, point: Point) -> bool:
+        return (point.step, point.value) in self.backend.history(self.run_id, fit(point.name))
+
+    def _send_model(self, source: RunSource) -> None:
+        """Store the model of a finished run, once for each set of selected weights, if it asks for that."""
+        step = f"step {source.run.summary().best_step}: "
+        load = source.load_model if source.setting("log_model", False) and not source.reused else None
+        if load is None or self.stored.tags.get("dlrun.model", "").startswith(step):
+            return
+        from dlrun.tracking.mlflow.model import send_model
+
+        try:
+            told = step + send_model(source.run, load, run_id=self.run_id, uri=self.uri)
+        except Exception as error:  # not every model can be exported: all else is sent
+            print(f"The model could not be logged: {error!r}", file=sys.stderr)
+            told = shorten(f"not logged: {error!r}", TAG)
+        self._log((), {}, {"dlrun.model": told})
+
+
+def mlflow_tags(metadata: Metadata) -> dict[str, str]:
+    """The tags of metadata under MLflow's names."""
+    named = {NAMES.get(name, name): value for name, value in metadata.tags.items()}
+    return fit_tags({"mlflow.source.type": "LOCAL"} | named)
+
+
+def description_tags(description: str) -> dict[str, str]:
+    """The tags of a description."""
+    return {DESCRIPTION_DIGEST: digest(description), DESCRIPTION: description}
+
+
+def _fields(dataset: Dataset) -> dict[str, str]:
+    """MLflow's fields of a data set."""
+    source = {"dataset": dataset.name, "split": dataset.split, "fingerprint": dataset.fingerprint}
+    return {
+        "name": f"{dataset.name}/{dataset.split}",
+        # MLflow takes 36 characters, its pages show fewer
+        "digest": dataset.fingerprint[:16],
+        "source_type": "dlrun",
+        "source": json.dumps(source),
+        "profile": json.dumps({"num_rows": dataset.size}),
+    }
+
+
+def _calls(
+    points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]
+) -> Iterator[tuple[Sequence[Point], Sequence[tuple[str, str]], Sequence[tuple[str, str]]]]:
+    """Yield the content of each call; the last of the tags go with the last of the points."""
+    metrics = list(_split(points, BATCH))
+    values, last = list(_split(list(params.items()), PER_CALL)), list(_split(list(tags.items()), PER_CALL))
+    calls = max(len(metrics), len(values), len(last))
+    yield from zip_longest(metrics, values, [[]] * (calls - len(last)) + last, fillvalue=[])
+
+
+def _split(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])

@@ -1,0 +1,102 @@
+"""The run that is sent: by itself, as a job of its sweep, or once more for a sweep that reuses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dlrun.storage import manifest
+from dlrun.storage.files import locked, write_atomically
+from dlrun.storage.lookup import sweep_of
+from dlrun.storage.manifest import Job
+from dlrun.storage.rundir import REUSED, RunDir
+from dlrun.storage.summary import Reused, Uploaded
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking.metadata import configuration
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+LoadModel = Callable[[RunDir], "tuple[nn.Module, Tensor]"]
+"""Load a run's model with its selected weights, on the CPU, and an example of its input: two samples."""
+
+
+@dataclass(frozen=True)
+class RunSource:
+    """A run to be sent, and the folder that records what was sent.
+
+    `home` is the run's own folder. A reused run is sent once more for the sweep that reuses it, so that each sweep is
+    complete at the tracker: its home is then the job's folder in that sweep.
+    """
+
+    run: RunDir
+    id: str
+    home: Path
+    label: str | None = None
+    sweep: SweepDir | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    load_model: LoadModel | None = None
+
+    @property
+    def reused(self) -> bool:
+        """Whether the run was trained for another sweep."""
+        return self.home != self.run.path
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The run's configuration, read once."""
+        return configuration(self.run)
+
+    @property
+    def name(self) -> str:
+        """The name to show, given once: a person may rename the run at the tracker."""
+        return self.label or f"{self.config.get('name', 'run')}-{self.id}"
+
+    def setting(self, name: str, default: Any) -> Any:
+        """A value of the configuration's group `tracking`."""
+        return (self.config.get("tracking") or {}).get(name, default)
+
+    def record(self) -> Uploaded:
+        """How much of the run its trackers have."""
+        return Reused(json.loads((self.home / REUSED).read_text())) if self.reused else self.run.summary()
+
+    @contextmanager
+    def edit_record(self) -> Iterator[Uploaded]:
+        """Change the record under a lock: two trackers' uploaders may do so at once."""
+        if not self.reused:
+            with self.run.edit_summary() as summary:
+                yield summary
+            return
+        with locked(self.home / ".reused.lock"):
+            record = self.record()
+            yield record
+            write_atomically(self.home / REUSED, json.dumps(record.to_dict()).encode())
+
+
+def of_run(run: RunDir, load_model: LoadModel | None = None) -> RunSource:
+    """A run that is sent by itself; a job of a sweep still names its sweep."""
+    sweep = sweep_of(run)
+    if sweep is None:
+        return RunSource(run, run.id, run.path, load_model=load_model)
+    if sweep.manifest.exists():
+        for job in manifest.read(sweep).jobs:
+            if sweep.job(job.n) == run:
+                return of_job(sweep, job, load_model)
+    # a foreign launcher writes no manifest
+    return RunSource(run, run.id, run.path, sweep=sweep, tags={"dlrun.sweeps": sweep.id}, load_model=load_model)
+
+
+def of_job(sweep: SweepDir, job: Job, load_model: LoadModel | None = None) -> RunSource:
+    """A job of a sweep, named by its overrides."""
+    own, run = sweep.job(job.n), sweep.run(job.n)
+    tags = {"dlrun.sweeps": sweep.id, "dlrun.group": job.label}
+    if run != own:
+        tags["dlrun.reused_from"] = run.id
+    seeded = any(override.startswith("seed=") for override in job.overrides)
+    label = f"{job.label} seed={job.seed}" if seeded else job.label
+    return RunSource(run, own.id, own.path, label, sweep, tags, load_model)

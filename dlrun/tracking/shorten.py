@@ -1,0 +1,19 @@
+"""Texts cut to the length that a tracker takes, still telling one from another."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def shorten(value: str, limit: int) -> str:
+    """Cut a text to `limit` characters, the last of them a digest of the whole.
+
+    >>> shorten("a long text", 30), len(shorten("a long text " * 9, 30))
+    ('a long text', 30)
+    """
+    return value if len(value) <= limit else f"{value[: limit - 12]}… [{digest(value)}]"
+
+
+def digest(value: str) -> str:
+    """Eight hexadecimal digits of a text's SHA-256."""
+    return hashlib.sha256(value.encode()).hexdigest()[:8]

@@ -1,0 +1,137 @@
+"""A sweep at a tracker: the run over its jobs, with its definition and its results.
+
+It has no metrics of its own: one that only the parent has is an empty chart above those of the jobs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from dlrun.storage.manifest import Manifest
+from dlrun.storage.results import Result
+from dlrun.storage.summary import Summary, SweepSummary
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.terminal.format import number
+from dlrun.tracking import metadata
+from dlrun.tracking.description import LIMIT
+from dlrun.tracking.metadata import Metadata, text
+from dlrun.tracking.shorten import shorten
+
+STATUSES = ("finished", "failed", "killed", "pruned", "running", "missing")
+# the most groups in the table that stands in for a report
+SHOWN = 20
+
+
+def sweep_metadata(sweep: SweepDir, manifest: Manifest, results: Sequence[Result], *, ended: bool = False) -> Metadata:
+    """A sweep's tags and description; its params once it has ended, for a search adds values until then."""
+    config = params(manifest) if ended else {}
+    return Metadata(config, tags(sweep, manifest, results), description=describe(sweep, manifest, results))
+
+
+def params(manifest: Manifest) -> dict[str, str]:
+    """The configuration of all jobs; a key that varies has the list of its values, and comes first."""
+    found: dict[str, dict[str, None]] = {}
+    for job in manifest.jobs:
+        for name, value in metadata.params(job.config).items():
+            found.setdefault(name, {})[value] = None
+    swept_first = sorted(found.items(), key=lambda item: len(item[1]) == 1)
+    return {name: ", ".join(values) for name, values in swept_first}
+
+
+def tags(sweep: SweepDir, manifest: Manifest, results: Sequence[Result]) -> dict[str, str]:
+    """Where a sweep comes from and how it stands."""
+    summary, config = sweep.summary(), manifest.jobs[0].config if manifest.jobs else {}
+    # the machine is in the jobs' summaries only
+    first = next((result.summary for result in results if result.summary and not result.reused), Summary())
+    said = Summary(first.to_dict())
+    said.command, said.test_reads, said.status = manifest.command, test_reads(summary, results), sweep.status()
+    found = metadata.origin(said, config) | {
+        "dlrun.id": sweep.id,
+        "dlrun.kind": "sweep",
+        "dlrun.folder": str(sweep.path),
+        "dlrun.jobs": text(len(manifest.jobs)),
+        "dlrun.jobs.status": count(results),
+        "dlrun.swept": ", ".join(manifest.swept),
+        "dlrun.monitor": manifest.monitor,
+        "dlrun.test": manifest.test,
+        "dlrun.definition": manifest.definition,
+        "dlrun.selected": text((summary.selected or {}).get("label", "")),
+        "dlrun.study": text((manifest.study or {}).get("_target_", "")),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def status(sweep: SweepDir, results: Sequence[Result]) -> str:
+    """The sweep's status, or `failed` if one of its jobs failed."""
+    own = sweep.status()
+    return "failed" if own == "finished" and any(result.status == "failed" for result in results) else own
+
+
+def test_reads(summary: SweepSummary, results: Sequence[Result]) -> int:
+    """How often the sweep's jobs have read the test split; a reused run read it for another sweep."""
+    reads = sum(result.summary.test_reads for result in results if not result.reused)
+    return max(reads, summary.test_reads)
+
+
+def count(results: Sequence[Result]) -> str:
+    """The number of jobs of each status: `11 finished, 1 failed`."""
+    counts = Counter(result.status for result in results)
+    return ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+
+
+def describe(sweep: SweepDir, manifest: Manifest, results: Sequence[Result]) -> str:
+    """Describe a sweep in Markdown: headline, report (a table before there is one), how to repeat it."""
+    summary = sweep.summary()
+    pages = sorted(sweep.report.glob("*.md"))
+    body = _report(pages[0]) if pages else _table(manifest, results)
+    first, last = _headline(manifest, summary, results), _repeat(sweep, manifest)
+    # a long report is cut, never the command that repeats the sweep
+    return "\n\n".join([first, shorten(body, LIMIT - len(first) - len(last) - 4), last])
+
+
+def _headline(manifest: Manifest, summary: SweepSummary, results: Sequence[Result]) -> str:
+    chosen = summary.selected or {}
+    line = f"**{manifest.name}**: {len(manifest.jobs)} jobs, {count(results) or 'none begun'}"
+    if chosen:
+        value = chosen.get("mean")
+        mean = f", {manifest.monitor} {number(float(value))} in the mean" if isinstance(value, int | float) else ""
+        line += f"  \nselected: **{chosen.get('label', '')}**{mean}"
+    reads = test_reads(summary, results)
+    often = "once" if reads == 1 else f"{reads} times"
+    return f"{line}  \nThe test split was read {often} (evaluation.test={manifest.test})."
+
+
+def _report(file: Path) -> str:
+    """The report's text without its title, and without its pictures, which the page cannot load."""
+    written = file.read_text(encoding="utf-8")
+    kept = [line for line in written.splitlines() if not re.match(r"\s*(!\[|# |<img)", line)]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
+
+
+def _table(manifest: Manifest, results: Sequence[Result]) -> str:
+    """The groups, sorted by the mean of the monitored metric over their finished seeds."""
+    rows = []
+    for jobs in manifest.groups.values():
+        numbers = {job.n for job in jobs}
+        own = [result for result in results if result.job.n in numbers and result.status == "finished"]
+        values = [result.metrics[manifest.monitor] for result in own if manifest.monitor in result.metrics]
+        mean = sum(values) / len(values) if values else None
+        rows.append((mean, f"| {jobs[0].label} | {len(values)} of {len(jobs)} | {_number(mean)} |"))
+    rows.sort(key=lambda row: (row[0] is None, -(row[0] or 0.0) if manifest.higher_is_better else row[0] or 0.0))
+    lines = [
+        f"| configuration | finished | {manifest.monitor} |",
+        "| --- | ---: | ---: |",
+        *(row for _, row in rows[:SHOWN]),
+    ]
+    return "\n".join(lines) + (f"\n\n… and {len(rows) - SHOWN} more" if len(rows) > SHOWN else "")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else number(value)
+
+
+def _repeat(sweep: SweepDir, manifest: Manifest) -> str:
+    return "\n".join(["To repeat it:", "", "```", manifest.command, "```", "", f"Its folder: `{sweep.path}`"])

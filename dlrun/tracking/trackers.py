@@ -1,0 +1,39 @@
+"""The trackers that there are, by their name in `tracking.backends`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dlrun.storage import manifest
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking.metadata import configuration
+from dlrun.tracking.mlflow.tracker import Mlflow
+from dlrun.tracking.tracker import Tracker
+
+TRACKERS: dict[str, Tracker] = {tracker.name: tracker for tracker in (Mlflow(),)}
+
+
+def trackers_of(folder: RunDir | SweepDir) -> list[Tracker]:
+    """The trackers that a run or sweep is meant for, those of its configuration if tracking was off."""
+    names = folder.summary().uploaded or dict.fromkeys(_configured(folder))
+    return [TRACKERS[name] for name in names if name in TRACKERS]
+
+
+def unsent(configs: Iterable[Mapping[str, Any]]) -> dict[str, bool] | None:
+    """The `uploaded` of a new run or of a sweep's jobs: each tracker lacks it. None if tracking is off."""
+    tracked = [config for config in configs if config["tracking"]["enabled"]]
+    return {name: False for config in tracked for name in _backends(config)} if tracked else None
+
+
+def _configured(folder: RunDir | SweepDir) -> Sequence[str]:
+    if isinstance(folder, RunDir):
+        return _backends(configuration(folder))
+    jobs = manifest.read(folder).jobs
+    return _backends(jobs[0].config if jobs else {})
+
+
+def _backends(config: Mapping[str, Any]) -> Sequence[str]:
+    # the configurations of older runs lack the key
+    return list((config.get("tracking") or {}).get("backends", ["mlflow"]))

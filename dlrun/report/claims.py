@@ -1,4 +1,4 @@
-"""A study's claims and figures, from the finished runs of its sweep. A study that fails costs no report."""
+"""The claims and figures of a sweep's study. A study that raises an error costs no report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILE = "claims.json"
 
 
 def check(overview: Overview) -> list[Claim]:
-    """Return the claims of the sweep's study, checked now, and keep them beside the report; none without a study."""
+    """Check the claims of the sweep's study and write them to `claims.json`; none without a study."""
     if not overview.manifest.study:
         return []
     try:
@@ -30,24 +30,23 @@ def check(overview: Overview) -> list[Claim]:
 
 
 def read(overview: Overview) -> list[Claim]:
-    """Return the claims as they were checked for the report: checking may take a study a while."""
+    """The claims as `check` wrote them: checking again may take long."""
     file = overview.sweep.report / FILE
     return [Claim(**claim) for claim in json.loads(file.read_text())] if file.exists() else []
 
 
-def findings(overview: Overview) -> Iterator[CaptionedFigure]:
-    """Yield the figures that the sweep's study is known for."""
+def own_figures(overview: Overview) -> Iterator[CaptionedFigure]:
     if overview.manifest.study and overview.finished:
         yield from _study(overview, overview.manifest.study).figures(overview.finished)
 
 
 def _study(overview: Overview, config: dict[str, Any]) -> Study:
-    from dlrun.config import instantiate  # torch
+    from dlrun.config import instantiate  # imports torch, which a sweep without a study does not need here
 
     study: Study = instantiate.make(config, trusted=trust.trusted_names())
     return study
 
 
 def _failed(config: dict[str, Any], error: Exception) -> Claim:
-    told = f"the study {config.get('_target_')} failed: {type(error).__name__}: {error}"
-    return Claim("what the study claims", "undecided", told)
+    message = f"The study `{config.get('_target_')}` failed: {type(error).__name__}: {error}"
+    return Claim("The claims of the study.", "undecided", message)

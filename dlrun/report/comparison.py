@@ -1,4 +1,4 @@
-"""Two sides of a comparison held against each other, seed by seed, once it is sure that they can be."""
+"""The paired difference of two sides, after a check that they are comparable."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from dlrun.storage.summary import DataSummary, split_sizes
 
 
 def difference(first: Side, second: Side, metric: str, *, higher_is_better: bool) -> Difference:
-    """Return the second minus the first over their common seeds.
+    """Second minus first over their common seeds.
 
-    Raises `UserError` if they have no seed in common, or were not trained and chosen on the same data.
+    Raises `UserError` without a common seed, if the data or splits differ, or if a compared loss is not the same.
     """
     common = sorted({*first.values(metric)} & {*second.values(metric)})
     if not common:
@@ -29,12 +29,12 @@ def difference(first: Side, second: Side, metric: str, *, higher_is_better: bool
     return paired_difference(first.values(metric), second.values(metric), higher_is_better=higher_is_better)
 
 
-def metric_of(sides: Sequence[Side], asked: str | None) -> str:
-    """Return the metric to compare by: the one asked for, or what the first side was selected by.
+def metric_of(sides: Sequence[Side], requested: str | None) -> str:
+    """The metric to compare by: the `requested` one, or the one that the first side was selected by.
 
-    Raises `UserError` if a side does not have it. A test metric is used only if it is asked for.
+    Raises `UserError` if a side lacks it. A test metric is used only on request.
     """
-    metric = asked or sides[0].metric
+    metric = requested or sides[0].metric
     for side in sides:
         if side.values(metric):
             continue
@@ -51,7 +51,7 @@ def metric_of(sides: Sequence[Side], asked: str | None) -> str:
 
 
 def direction(sides: Sequence[Side], metric: str) -> bool:
-    """Return whether high values of the metric are better: what a sweep says of its own, else by the name."""
+    """Whether higher is better: from the sides' own metric, else from the metric's name."""
     same = metric.partition("/")[2]
     for side in sides:
         if side.direction is not None and side.metric.partition("/")[2] == same:

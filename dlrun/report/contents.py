@@ -1,4 +1,4 @@
-"""What a report contains, in its order."""
+"""The contents of a report, in their order."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from dlrun.terminal.format import duration
 def contents(
     overview: Overview, claims: Sequence[Claim], figures: Sequence[Image], own: Sequence[Image]
 ) -> list[Block]:
-    """Return the page: what was asked, what was found, how sure that is, and the figures.
+    """The page of a sweep, with the figures of its study (`own`) and those that every sweep gets (`figures`).
 
-    `own` are the figures of the sweep's study, `pictures` those that any sweep gets.
+    Order: command and counts, claims, groups, test split, figures, failures, setting.
     """
     return [
         Heading(f"{overview.manifest.name}: {len(overview.results)} jobs", 1),
-        *_asked(overview),
+        *_command(overview),
         *_claims(claims),
         *own,
-        *_found(overview),
-        *_tested(overview),
+        *_group_tables(overview),
+        *_test_split(overview),
         *_figures(figures),
         *_failures(overview),
         *_setting(overview),
     ]
 
 
-def _asked(overview: Overview) -> Iterator[Block]:
+def _command(overview: Overview) -> Iterator[Block]:
     when = datetime.fromtimestamp(overview.manifest.created).strftime("%Y-%m-%d %H:%M")
     yield Code(overview.manifest.command)
     took = overview.summary.seconds
@@ -53,32 +53,32 @@ def _claims(claims: Sequence[Claim]) -> Iterator[Block]:
         )
 
 
-def _found(overview: Overview) -> Iterator[Block]:
+def _group_tables(overview: Overview) -> Iterator[Block]:
     if not overview.finished:
         yield Paragraph("No run has finished, so there is nothing to compare yet.")
         return
     yield Heading("Groups" if len(overview.groups) > 1 else "Over the seeds")
     yield Paragraph(sentences.selection(overview))
     yield tables.ranking(overview)
-    if len(overview.groups) > tables.LONGEST:
-        yield Paragraph(f"The {len(overview.groups) - tables.LONGEST} groups that are not shown are in runs.csv.")
-    for told in (sentences.lead(overview), sentences.selection_bias(overview), sentences.interval_note(overview)):
-        if told:
-            yield Paragraph(told)
+    if len(overview.groups) > tables.MAX_GROUPS:
+        yield Paragraph(f"{len(overview.groups) - tables.MAX_GROUPS} more groups are in runs.csv.")
+    for sentence in (sentences.lead(overview), sentences.selection_bias(overview), sentences.interval_note(overview)):
+        if sentence:
+            yield Paragraph(sentence)
     across = tables.splits(overview)
     if across:
         yield Heading("On each split", 3)
         yield across
 
 
-def _tested(overview: Overview) -> Iterator[Block]:
+def _test_split(overview: Overview) -> Iterator[Block]:
     yield Heading("The test split")
     yield Paragraph(sentences.test_reads(overview))
     group = overview.selected or (overview.groups[0] if len(overview.groups) == 1 else None)
     table = tables.test_scores(overview, group) if group else None
     if group and table:
         if len(overview.groups) > 1:
-            yield Paragraph(f"The selected configuration, {group.label}:")
+            yield Paragraph(f"The selected configuration, `{group.label}`:")
         yield table
 
 
@@ -107,14 +107,16 @@ def _setting(overview: Overview) -> Iterator[Block]:
     sizes = ", ".join(f"{size} {name}" for name, size in split_sizes(data).items())
     fingerprints = {r.summary.data.get("fingerprint") for r in overview.finished}
     same = (
-        f"fingerprint {str(data.get('fingerprint'))[:12]}" if len(fingerprints) == 1 else f"{len(fingerprints)} draws"
+        f"fingerprint {str(data.get('fingerprint'))[:12]}"
+        if len(fingerprints) == 1
+        else f"{len(fingerprints)} different fingerprints"
     )
     seconds = sum(result.summary.train_seconds or 0.0 for result in overview.finished)
     rows = [
         ["data", f"{data.get('name', '')}: {sizes} ({same})"],
         ["device", f"{first.device_name or first.device or ''}, {first.precision or ''}"],
         ["versions", ", ".join(f"{name} {version}" for name, version in versions.items())],
-        ["training", f"{duration(seconds)} in all runs together"],
+        ["training", f"{duration(seconds)} in all runs"],
         ["definition", overview.manifest.definition[:12]],
         ["folder", str(overview.sweep.path)],
     ]

@@ -1,4 +1,4 @@
-"""A page as a list of blocks, which Markdown and HTML write each in their way."""
+"""A page as a list of blocks; `markdown` and `html` write them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading; level 1 is the page's own."""
+    """Level 1 is the title of the page."""
 
     text: str
     level: int = 2
@@ -16,7 +16,7 @@ class Heading:
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A paragraph; `strong` is what begins it, and stands out."""
+    """Code stands in backticks. `strong` opens the paragraph in bold."""
 
     text: str
     strong: str = ""
@@ -24,16 +24,16 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class Code:
-    """What is typed or printed."""
+    """A command, or output."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head; the rows in `strong` stand out.
+    """Rows under a head; the rows numbered in `strong` are bold.
 
-    The first column stands to the left, and the others, being numbers, to the right; `words` all to the left.
+    The first column is aligned to the left, the others to the right, as numbers; with `words`, all to the left.
     """
 
     head: Sequence[str]
@@ -44,7 +44,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Image:
-    """A figure in the report's folder `figures`, by its name without an ending, and what it shows."""
+    """A file of the report's folder `figures`, by its name without an ending."""
 
     name: str
     caption: str

@@ -1,4 +1,4 @@
-"""The figures that any sweep gets, from its finished runs."""
+"""The figures of every sweep: groups ranked, metric over each swept key, learning curves."""
 
 from __future__ import annotations
 
@@ -13,21 +13,19 @@ from dlrun.report.overview import SPLITS, JobGroup, Overview, swept_value
 from dlrun.storage.results import Curves, Result, finished
 from dlrun.studies.study import CaptionedFigure
 
-CURVED = 40
-"""Of so many groups the curves are drawn, the best of them."""
-VARIABLES = 8
-"""Against so many swept variables the metric is drawn."""
+MAX_CURVES = 40  # groups with learning curves, the best ones
+MAX_KEYS = 8  # swept keys with a figure each
 
 
 def sweep_figures(overview: Overview) -> list[Callable[[], Iterator[CaptionedFigure]]]:
-    """Return what draws the figures: the groups ranked, the metric against what was swept, the learning curves.
+    """One function per figure.
 
-    Each is drawn when it is called, so that one that fails takes no other along.
+    Each draws when called, so that one that fails does not lose the others.
     """
     if not overview.ranked:
         return []
     drawn: list[Callable[[Overview], Iterator[CaptionedFigure]]] = [_ranking]
-    drawn += [partial(_against, key=key) for key in overview.swept[:VARIABLES]]
+    drawn += [partial(_against, key=key) for key in overview.swept[:MAX_KEYS]]
     drawn += [_heat] if _is_grid(overview) else [_parallel] if len(overview.swept) >= 2 else []
     return [partial(each, overview) for each in (*drawn, _curves)]
 
@@ -50,9 +48,9 @@ def _ranking(overview: Overview) -> Iterator[CaptionedFigure]:
     ]
     what = "group" if len(groups) > 1 else "run"
     cut = f" The best {MAX_GROUPS} of {len(groups)} groups." if len(groups) > MAX_GROUPS else ""
-    bar = " ◆ is the mean, with its 95 % interval." if any(g.spread.n > 1 for g in groups) else ""
-    star = " ★ was selected." if overview.selected and len(groups) > 1 else ""
-    caption = f"{axis_label(overview.metric).capitalize()} of every {what}: a dot a run.{bar}{star}{cut}"
+    bar = " ◆ is the mean with its 95 % interval." if any(g.spread.n > 1 for g in groups) else ""
+    star = " ★ marks the selected group." if overview.selected and len(groups) > 1 else ""
+    caption = f"{axis_label(overview.metric).capitalize()} of every {what}: one dot per run.{bar}{star}{cut}"
     yield CaptionedFigure("ranking", ranking(rows, overview.metric), caption)
 
 
@@ -60,7 +58,7 @@ def _against(overview: Overview, key: str) -> Iterator[CaptionedFigure]:
     from dlrun.analysis.figures.against import against
 
     name = overview.metric.partition("/")[2]
-    # of the others the best at each value: what the variable can do
+    # the line goes through the best group at each value: the other keys at their best
     best: dict[Any, JobGroup] = {}
     for group in overview.ranked:
         best.setdefault(swept_value(group.results[0], key), group)
@@ -68,17 +66,17 @@ def _against(overview: Overview, key: str) -> Iterator[CaptionedFigure]:
     for split in SPLITS:
         metric = f"{split}/{name}"
         points = _points(overview.finished, key, metric)
-        # of the selected group alone, the test is no curve
+        # test scores of the selected group alone are no curve
         if points and (split != "test" or overview.manifest.test == "every"):
             dots[split] = points
             line[split] = [p for group in best.values() for p in _points(finished(group.results), key, metric)]
     others = [other for other in overview.swept if other != key]
     if others and 2 * len(best) > len(overview.ranked):
-        line = {}  # hardly a value comes twice, as in a random search: a line through all is of the other variables
-    through = f" at the {overview.metric}-best of {' and '.join(others)}" if others else ""
-    median = f", the line the median over the seeds{through}" if line else ""
+        line = {}  # few values come twice, as in a random search: the line would follow the other keys
+    through = f", with {' and '.join(others)} at the best {overview.metric}" if others else ""
+    median = f" The line is the median over the seeds{through}." if line else ""
     drawn = against(key, name, dots, line)
-    caption = f"The {name.replace('_', ' ')} against {key}: every run a dot{median}."
+    caption = f"The {name.replace('_', ' ')} against {key}: one dot per run.{median}"
     yield CaptionedFigure(f"against-{_file(key)}", drawn, caption)
 
 
@@ -87,7 +85,7 @@ def _points(found: Sequence[Result], key: str, metric: str) -> list[tuple[Any, f
 
 
 def _is_grid(overview: Overview) -> bool:
-    """Return whether two variables were swept, and most pairs of their values."""
+    """Two keys were swept, and over half of the pairs of their values have a run."""
     if len(overview.swept) != 2:
         return False
     values = [{swept_value(result, key) for result in overview.finished} for key in overview.swept]
@@ -124,7 +122,7 @@ def _parallel(overview: Overview) -> Iterator[CaptionedFigure]:
 
 
 def _curves(overview: Overview) -> Iterator[CaptionedFigure]:
-    groups = [group for group in overview.groups if finished(group.results)][:CURVED]
+    groups = [group for group in overview.groups if finished(group.results)][:MAX_CURVES]
     found = [(group, [result.curves() for result in finished(group.results)]) for group in groups]
     names = [name for name in _panels(overview) if any(_changes(run, name) for _, runs in found for run in runs)]
     if not names:
@@ -134,7 +132,7 @@ def _curves(overview: Overview) -> Iterator[CaptionedFigure]:
         [GroupCurves(label, runs) for label, (_, runs) in zip(labels, found, strict=True)], names, title=title
     )
     several = any(len(runs) > 1 for _, runs in found)
-    what = "the median over the seeds with a band from the lowest to the highest" if several else "a line a run"
+    what = "the median over the seeds, with a band from the lowest to the highest" if several else "one line per run"
     rest = f" The best {LEGIBLE} groups have colours." if len(groups) > LEGIBLE else ""
     yield CaptionedFigure("learning-curves", drawn, f"Learning curves: {what}.{rest}")
 
@@ -142,7 +140,7 @@ def _curves(overview: Overview) -> Iterator[CaptionedFigure]:
 def _panels(overview: Overview) -> list[str]:
     name = overview.metric.partition("/")[2]
     logged = list(dict.fromkeys(["train/loss", "val/loss", f"val/{name}"]))
-    # of squared error the loss is often the metric itself
+    # with squared error the loss often is the metric
     if name != "loss" and all(_same(result, "val/loss", f"val/{name}") for result in overview.finished):
         logged.remove(f"val/{name}")
     return logged
@@ -158,7 +156,7 @@ def _changes(curves: Curves, name: str) -> bool:
 
 
 def _labels(overview: Overview, groups: Sequence[JobGroup]) -> tuple[str, list[str]]:
-    """Return a title for the legend and the groups' labels: of one swept key the values alone."""
+    """The legend's title and labels: of a single swept key, the title is the key and the labels its values."""
     if len(overview.swept) != 1:
         return "", [group.short_label(overview.swept) for group in groups]
     key = overview.swept[0]

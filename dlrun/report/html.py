@@ -1,7 +1,8 @@
-"""A page as one HTML file that needs nothing else: its figures are within it, and it can be printed."""
+"""A page as one HTML file with its figures inside, for the screen and for print."""
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Sequence
 from html import escape
@@ -9,8 +10,9 @@ from pathlib import Path
 
 from dlrun.report.document import Block, Code, Heading, Image, Paragraph, Table
 
-LARGEST_SVG = 600_000
-"""Bytes above which a figure goes in as pixels: a drawing of so many lines is slow to show."""
+MAX_SVG = 600_000  # bytes; a larger drawing is slow to show and goes in as PNG
+
+CODE = re.compile(r"`([^`\n]+)`")
 
 STYLE = """
 :root { color-scheme: light dark; --rule: #bbb; --soft: #f3f3f3; --page: #fff; --ink: #1a1a1a }
@@ -19,7 +21,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto
   background: var(--page); color: var(--ink) }
 h1, h2, h3 { line-height: 1.25; break-after: avoid }
 h2 { margin-top: 2.2rem; border-bottom: 1px solid var(--rule) }
-pre { background: var(--soft); padding: .6rem .8rem; white-space: pre-wrap; overflow-wrap: anywhere }
+pre, code { background: var(--soft) }
+pre { padding: .6rem .8rem; white-space: pre-wrap; overflow-wrap: anywhere }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid var(--rule); text-align: right; vertical-align: top }
@@ -35,7 +38,7 @@ figcaption { font-size: .92rem }
 
 
 def html(blocks: Sequence[Block], *, title: str, figures: Path) -> str:
-    """Return the page; `figures` is the folder that the pictures are taken from."""
+    """Write the blocks as a page; `figures` is the folder of its images."""
     body = "\n".join(_block(block, figures) for block in blocks)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
@@ -49,24 +52,33 @@ def _block(block: Block, figures: Path) -> str:
         case Heading(text, level):
             return f"<h{level}>{escape(text)}</h{level}>"
         case Paragraph(text, strong):
-            return f"<p><strong>{escape(strong)}</strong> {escape(text)}</p>" if strong else f"<p>{escape(text)}</p>"
+            return f"<p><strong>{escape(strong)}</strong> {_inline(text)}</p>" if strong else f"<p>{_inline(text)}</p>"
         case Code(text):
             return f"<pre>{escape(text)}</pre>"
         case Image(name, caption):
-            shown = f'<img src="{_inlined(figures, name)}" alt="{escape(caption)}">'
-            return f"<figure>{shown}<figcaption>{escape(caption)}</figcaption></figure>"
+            shown = f'<img src="{_data_url(figures, name)}" alt="{escape(caption)}">'
+            return f"<figure>{shown}<figcaption>{_inline(caption)}</figcaption></figure>"
         case Table(head, rows, strong, words):
             lines = [f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>"]
             for i, row in enumerate(rows):
                 mark = ' class="strong"' if i in strong else ""
-                lines.append(f"<tr{mark}>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>")
+                lines.append(f"<tr{mark}>{''.join(f'<td>{_inline(cell)}</td>' for cell in row)}</tr>")
             joined = "\n".join(lines)
             kind = ' class="words"' if words else ""
             return f'<div class="wide"><table{kind}>\n{joined}\n</table></div>'
 
 
-def _inlined(figures: Path, name: str) -> str:
+def _inline(text: str) -> str:
+    """Escape a text, its code in backticks as `<code>`.
+
+    >>> _inline("`a<b` is better")
+    '<code>a&lt;b</code> is better'
+    """
+    return CODE.sub(r"<code>\1</code>", escape(text))
+
+
+def _data_url(figures: Path, name: str) -> str:
     drawing = figures / f"{name}.svg"
-    if drawing.stat().st_size <= LARGEST_SVG:
+    if drawing.stat().st_size <= MAX_SVG:
         return f"data:image/svg+xml;base64,{b64encode(drawing.read_bytes()).decode()}"
     return f"data:image/png;base64,{b64encode((figures / f'{name}.png').read_bytes()).decode()}"

@@ -1,4 +1,4 @@
-"""A sweep as its report sees it: every job with its run, the groups from the best to the worst, the claims."""
+"""A finished or unfinished sweep as its report needs it: jobs with their runs, in ranked groups."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class JobGroup:
-    """The jobs that differ by nothing but the seed, and what the metric of choice came to over them."""
+    """The jobs that differ only in the seed, and the spread of the ranking metric over them."""
 
     key: str
     label: str
@@ -28,28 +28,28 @@ class JobGroup:
     selected: bool = False
 
     def short_label(self, keys: Sequence[str]) -> str:
-        """Return the label that a figure has room for: the last part of each key with its value."""
+        """The label for a figure: `lr=0.1, width=64`."""
         values = [(key, swept_value(self.results[0], key)) for key in keys]
         told = [f"{short_key(key, keys)}={f'{v:.4g}' if isinstance(v, float) else v}" for key, v in values]
         return ", ".join(told) or self.label
 
     @property
     def complete(self) -> bool:
-        """Return whether every seed that was asked for has a finite value."""
+        """Every job of the group has a finite value."""
         return self.spread.n == len(self.results)
 
     def by_seed(self, metric: str) -> dict[int, float]:
-        """Return a metric's value of each finished run, by its seed."""
+        """A metric of the finished runs."""
         return {r.job.seed: r.metrics[metric] for r in finished(self.results) if metric in r.metrics}
 
     def spread_of(self, metric: str, *, higher_is_better: bool = False) -> Spread:
-        """Return what another metric came to."""
+        """The spread of any metric."""
         return spread([*self.by_seed(metric).values()], higher_is_better=higher_is_better)
 
 
 @dataclass(frozen=True)
 class Overview:
-    """Everything that a report says is found here. `metric` is what the groups are ordered by."""
+    """A sweep's manifest, its jobs, and its groups from the best to the worst by `metric`."""
 
     sweep: SweepDir
     manifest: Manifest
@@ -60,32 +60,30 @@ class Overview:
 
     @cached_property
     def finished(self) -> list[Result]:
-        """Return the jobs whose run finished."""
         return finished(self.results)
 
     @property
     def selected(self) -> JobGroup | None:
-        """Return the group that was selected."""
         return next((group for group in self.groups if group.selected), None)
 
     @cached_property
     def ranked(self) -> list[JobGroup]:
-        """Return the groups that have a value to be ordered by."""
+        """The groups that have a value."""
         return [group for group in self.groups if group.spread.n]
 
     @property
     def swept(self) -> list[str]:
-        """Return the keys that take more than one value, but the seed."""
+        """The keys with more than one value, without the seed."""
         return [key for key in self.manifest.swept if key != "seed"]
 
     @property
     def test_reads(self) -> int:
-        """Return how often the test split was read by the sweep's own runs; those of reused runs were another's."""
+        """Reads of the test split by the sweep's own runs; reused runs belong to another sweep."""
         return sum(r.summary.test_reads for r in self.results if not r.reused)
 
 
 def read_overview(sweep: SweepDir) -> Overview:
-    """Return what a sweep came to so far."""
+    """Read a sweep from its folder, in the state that it has."""
     manifest = read(sweep)
     found = results(sweep, manifest)
     metric = _metric(manifest, found)
@@ -94,22 +92,22 @@ def read_overview(sweep: SweepDir) -> Overview:
 
 
 def group_label(manifest: Manifest, result: Result) -> str:
-    """Return what tells a job's group from the others: its overrides that vary, but the seed."""
+    """The job's overrides that vary over the sweep, without the seed."""
     telling = [f"{k}={v}" for k, v in result.swept.items() if k in manifest.swept and k != "seed"]
     return " ".join(telling) or manifest.name
 
 
 def swept_value(result: Result, key: str) -> Any:
-    """Return the value that a job has of a swept key: a number, a truth or text.
+    """The job's value of a swept key.
 
-    A choice of a group (`optimizer=sgd`) is its name, not the configuration that it stands for.
+    A choice from a configuration group (`optimizer=sgd`) is its name, not the configuration behind it.
     """
     found = result.value(key)
     return found if isinstance(found, int | float | str) else result.swept.get(key, "null")
 
 
 def short_key(key: str, keys: Sequence[str]) -> str:
-    """Return the last part of a key, if no other of the keys ends with it.
+    """The last part of a key, or the whole key if another ends alike.
 
     >>> short_key("optimizer.lr", ["optimizer.lr", "model.width"]), short_key("a.lr", ["a.lr", "b.lr"])
     ('lr', 'a.lr')
@@ -119,7 +117,7 @@ def short_key(key: str, keys: Sequence[str]) -> str:
 
 
 def _metric(manifest: Manifest, found: Sequence[Result]) -> str:
-    """Return the monitor; without a validation split the same of the test or the training split."""
+    """The monitored metric; without a validation split, the same metric of the test or training split."""
     present = {name for result in finished(found) for name in result.metrics}
     name = manifest.monitor.partition("/")[2]
     possible = [manifest.monitor, *([f"test/{name}"] if manifest.test == "every" else []), f"train/{name}"]
@@ -137,11 +135,11 @@ def _groups(manifest: Manifest, found: Sequence[Result], metric: str, summary: S
         over = spread(values, higher_is_better=manifest.higher_is_better)
         groups.append(JobGroup(key, group_label(manifest, jobs[0]), jobs, over, selected=key == chosen))
     sign = -1 if manifest.higher_is_better else 1
-    # a group with a seed that broke is not ranked by those that did not
+    # incomplete groups last: the mean of the seeds that survived would flatter them. Ties go to the lower loss, as in a
+    # selection.
     return sorted(groups, key=lambda g: (not g.complete, sign * g.spread.mean if g.spread.n else math.inf, _loss(g)))
 
 
 def _loss(group: JobGroup) -> float:
-    """Return what decides between equal means, as it does when one is selected."""
     loss = group.spread_of("val/loss")
     return loss.mean if loss.n else math.inf

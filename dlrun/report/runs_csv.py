@@ -1,4 +1,4 @@
-"""All runs of a sweep as a table: one line a job, whatever became of it."""
+"""The table of all jobs of a sweep, whatever their status."""
 
 from __future__ import annotations
 
@@ -8,23 +8,33 @@ from typing import Any
 
 from dlrun.report.overview import Overview, swept_value
 
-KEPT = ("best_step", "steps", "seconds", "train_seconds", "parameters", "device", "test_reads", "identity", "error")
+SUMMARY_KEYS = (
+    "best_step",
+    "steps",
+    "seconds",
+    "train_seconds",
+    "parameters",
+    "device",
+    "test_reads",
+    "identity",
+    "error",
+)
 
 
 def runs_csv(overview: Overview) -> str:
-    """Return the table as CSV (RFC 4180): status, what was swept, the seed, the metrics, and more of the summary."""
-    # a swept key in its own name; those of the summary would clash only with a user's own
+    """One line per job as CSV (RFC 4180): status, swept values, seed, metrics, and `SUMMARY_KEYS`."""
+    # a swept key clashes with another column only if a user's own key is called so
     swept = [key for key in overview.manifest.swept if key != "seed"]
     metrics = list(dict.fromkeys(name for result in overview.results for name in result.metrics))
     out = io.StringIO()
     writer = csv.writer(out)
-    writer.writerow(["job", "status", "group", *swept, "seed", "selected", "reused", *metrics, *KEPT, "folder"])
+    writer.writerow(["job", "status", "group", *swept, "seed", "selected", "reused", *metrics, *SUMMARY_KEYS, "folder"])
     chosen = overview.selected
     for result in overview.results:
         row: list[Any] = [result.job.n, result.status, result.job.group, *(swept_value(result, key) for key in swept)]
         row += [result.job.seed, int(bool(chosen and result.job.group == chosen.key)), int(result.reused)]
         summary = result.summary.to_dict()
         row += [result.metrics.get(name) for name in metrics]
-        row += [summary.get(key) for key in KEPT]
+        row += [summary.get(key) for key in SUMMARY_KEYS]
         writer.writerow([*row, result.run.path])
     return out.getvalue()

@@ -1,4 +1,4 @@
-"""What a report says in words: how many jobs came to what, how one was chosen, how often the test split was read."""
+"""The sentences of a report; an empty one is left out."""
 
 from __future__ import annotations
 
@@ -10,31 +10,34 @@ from dlrun.report.overview import Overview
 
 
 def job_counts(overview: Overview) -> str:
-    """Return how many jobs there are, and what became of them."""
+    """The number of jobs and groups, the jobs by status, and those reused."""
     statuses = Counter(result.status for result in overview.results)
     jobs = len(overview.results)
-    told = ", ".join(f"{n} {status}" for status, n in statuses.most_common())
+    by_status = ", ".join(f"{n} {status}" for status, n in statuses.most_common())
     reused = sum(result.reused for result in overview.results)
-    also = f"; {reused} of them are runs of an earlier sweep with the same identity" if reused else ""
+    note = (
+        f" {reused} of them {'reuse' if reused > 1 else 'reuses'} a run of an earlier sweep with the same identity."
+        if reused
+        else ""
+    )
     groups = len(overview.groups)
-    return f"{jobs} job{'s' * (jobs != 1)} in {groups} group{'s' * (groups != 1)}: {told}{also}."
+    return f"{jobs} job{'s' * (jobs != 1)} in {groups} group{'s' * (groups != 1)}: {by_status}.{note}"
 
 
 def selection(overview: Overview) -> str:
-    """Return how a configuration was selected, if one was."""
+    """The rule by which a configuration was selected, if one was."""
     better = "highest" if overview.manifest.higher_is_better else "lowest"
     if len(overview.groups) == 1:
-        return "Nothing but the seed was varied, so nothing was chosen."
+        return "Only the seed varies, so nothing was selected."
     if overview.selected is None:
-        order = f"Groups are ordered by their mean {overview.metric}, the {better} first."
-        return f"No configuration has been selected. {order}"
-    over = "over its seeds " if any(len(group.results) > 1 for group in overview.groups) else ""
-    mean = f"{better} mean {overview.manifest.monitor} {over}"
-    return f"Selected is the group with the {mean}of those whose seeds all finished."
+        return f"No configuration was selected. Groups are ordered by mean {overview.metric}, the {better} first."
+    seeds = " over the seeds" if any(len(group.results) > 1 for group in overview.groups) else ""
+    mean = f"the {better} mean {overview.manifest.monitor}{seeds}"
+    return f"Selected: the group with {mean}, among the groups whose runs all finished."
 
 
 def lead(overview: Overview) -> str:
-    """Return whether the best group is better than the next by more than seed noise (empty for one group)."""
+    """The paired difference between the best group and the runner-up (empty for one group)."""
     ranked = [group for group in overview.groups if group.complete]
     if len(ranked) < 2:
         return ""
@@ -57,39 +60,42 @@ def lead(overview: Overview) -> str:
 
 
 def test_reads(overview: Overview) -> str:
-    """Return who read the test split, how often, and what that means for its numbers."""
-    reads, runs = overview.test_reads, sum(result.summary.test_reads > 0 for result in overview.results)
-    times = f"It was read {reads} time{'s' * (reads != 1)} by {runs} run{'s' * (runs != 1)} of this sweep."
+    """How often the test split was read, and what that means for its numbers."""
+    reads = overview.test_reads
+    runs = sum(result.summary.test_reads > 0 for result in overview.results if not result.reused)
+    times = f"It was read {reads} time{'s' * (reads != 1)}, by {runs} run{'s' * (runs != 1)} of this sweep."
+    earlier = sum(result.summary.test_reads > 0 for result in overview.results if result.reused)
+    if earlier:
+        times += f" {earlier} reused run{'s' * (earlier != 1)} had read it for another sweep."
     if overview.manifest.test == "every":
         return (
-            "The test split was read by every run (evaluation.test: every): its numbers are for looking at the "
-            f"curve, not for choosing. {times}"
+            "Every run reads the test split (evaluation.test: every): its numbers describe the runs and must not be "
+            f"used to select one. {times}"
         )
-    if reads == 0:
+    if reads == earlier == 0:
         return "The test split was not read."
     if len(overview.groups) == 1:
-        return f"The test split was read by each run, after all had finished. {times}"
-    return f"The test split was read for the selected configuration alone, after it was selected. {times}"
+        return f"Each run read the test split after all had finished. {times}"
+    return f"Only the selected configuration read the test split, after it was selected. {times}"
 
 
 def selection_bias(overview: Overview) -> str:
-    """Return what selection does to the selected group's validation numbers (empty if nothing was selected)."""
+    """The bias of the selected group's validation numbers (empty without a selection)."""
     if overview.selected is None or len(overview.groups) == 1:
         return ""
-    told = f"The validation numbers of the selected group are those of the best of {len(overview.groups)}, and so"
+    test = " Its test numbers are not." if overview.manifest.test == "final" else ""
     return (
-        f"{told} a little too good; those of the test split are not."
-        if overview.manifest.test == "final"
-        else f"{told} a little too good."
+        f"The validation numbers of the selected group are the best of {len(overview.groups)}, so they are slightly "
+        f"too good.{test}"
     )
 
 
 def interval_note(overview: Overview) -> str:
-    """Return how the intervals were found."""
+    """The method behind the intervals."""
     sizes = [group.spread.n for group in overview.groups if math.isfinite(group.spread.low)]
     if not sizes:
         return ""
     few = "Student's t" if min(sizes) < BOOTSTRAP_FROM else ""
     many = "the bootstrap with expanded percentiles" if max(sizes) >= BOOTSTRAP_FROM else ""
     both = f"{few} (below {BOOTSTRAP_FROM} seeds) and {many}" if few and many else few or many
-    return f"Intervals of the mean: 95 %, by {both}. sd is the sample standard deviation over the seeds."
+    return f"Intervals are 95 % intervals of the mean, by {both}. sd is the sample standard deviation over the seeds."

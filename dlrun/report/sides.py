@@ -1,4 +1,4 @@
-"""What stands on one side of a comparison: a run, or the runs of a sweep's group, by their seeds."""
+"""The sides of a comparison: single runs, or the runs of a sweep's group."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dlrun.storage.summary import Summary
 
 @dataclass(frozen=True)
 class Side:
-    """Runs by their seed. `metric` is what they were selected by; `direction` whether high values of it are better."""
+    """Runs by seed, the `metric` they were selected by, and whether higher values of it are better (`direction`)."""
 
     label: str
     runs: Mapping[int, RunDir]
@@ -26,16 +26,14 @@ class Side:
 
     @cached_property
     def summaries(self) -> dict[int, Summary]:
-        """Return the runs' summaries by seed."""
         return {seed: run.summary() for seed, run in self.runs.items()}
 
     def values(self, metric: str) -> dict[int, float]:
-        """Return a metric's value by seed, of the runs that have it."""
+        """A metric of the runs that have it."""
         found = {seed: summary.metrics for seed, summary in self.summaries.items()}
         return {seed: float(metrics[metric]) for seed, metrics in found.items() if metric in metrics}
 
     def configuration(self, seed: int) -> dict[str, Any]:
-        """Return the configuration of the run of one seed."""
         from omegaconf import OmegaConf
 
         found: Any = OmegaConf.to_container(OmegaConf.load(self.runs[seed].config))
@@ -43,10 +41,10 @@ class Side:
 
 
 def sides(references: Sequence[str]) -> list[Side]:
-    """Return what is named: runs, sweeps (their selected group, or their only one), or groups as `SWEEP:lr=0.1`.
+    """Find runs, sweeps (their selected or only group) and groups (`SWEEP:lr=0.1`).
 
-    A single sweep stands for all its groups, the selected or else the best of them first. Raises
-    `UserError` if something cannot be found or is not finished.
+    A single sweep stands for all its groups, the selected or best one first. Raises `UserError` for a reference
+    that is not found or not finished.
     """
     if len(references) == 1:
         return _all_groups(references[0])
@@ -73,7 +71,7 @@ def _side(reference: str) -> Side:
     found = find_sweep(reference)
     if found is None and label and (found := find_sweep(sweep)):
         overview = read_overview(found)
-        return _of_group(overview, _named(overview, label, reference), f"{found.id}:{label}")
+        return _of_group(overview, _find_group(overview, label, reference), f"{found.id}:{label}")
     if found is None:
         return _of_run(find(reference, what="run or sweep"))
     overview = read_overview(found)
@@ -101,8 +99,8 @@ def _of_group(overview: Overview, group: JobGroup, label: str) -> Side:
     return Side(label, runs, overview.metric, overview.manifest.higher_is_better)
 
 
-def _named(overview: Overview, label: str, reference: str) -> JobGroup:
-    """Return the only group that has all the values given: `lr=0.1` is enough where `optimizer.lr=0.1` is one's."""
+def _find_group(overview: Overview, label: str, reference: str) -> JobGroup:
+    """The only group with all the values given; `lr=0.1` matches `optimizer.lr=0.1`."""
     wanted = label.replace(",", " ").split()
 
     def fits(group: JobGroup) -> bool:

@@ -1,4 +1,4 @@
-"""The tables of a report: the groups, the splits, the failures, and what was asked."""
+"""The tables of a report."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from dlrun.report.overview import SPLITS, JobGroup, Overview, swept_value
 from dlrun.storage.results import Result
 from dlrun.terminal.format import duration
 
-LONGEST = 60
-"""So many groups are listed; the others are in the CSV."""
+MAX_GROUPS = 60  # listed on the page; runs.csv has all
 MISSING = "–"
 
 
-def ranking(overview: Overview, most: int = LONGEST) -> Table:
-    """Return the groups, the best on top, with what the metric of choice came to over their seeds."""
+def ranking(overview: Overview, most: int = MAX_GROUPS) -> Table:
+    """The groups from the best to the worst, with the spread of the ranking metric."""
     shown = overview.groups[:most]
-    strong = _chosen(shown)
+    strong = _selected_row(shown)
     if all(len(group.results) == 1 for group in overview.groups):
         rows = [[group.label, *_single(group, overview)] for group in shown]
         return Table(["", overview.metric, "best step", "steps", "train time"], rows, strong)
@@ -29,20 +28,20 @@ def ranking(overview: Overview, most: int = LONGEST) -> Table:
 
 
 def splits(overview: Overview) -> Table | None:
-    """Return the mean of the metric of choice on each split that was read, group by group."""
+    """The mean of the ranking metric by group and split; None if only one split was read."""
     name = overview.metric.partition("/")[2]
     metrics = [f"{split}/{name}" for split in SPLITS]
     present = [m for m in metrics if any(m in result.metrics for result in overview.finished)]
     if len(present) < 2:
         return None
-    shown = overview.groups[:LONGEST]
+    shown = overview.groups[:MAX_GROUPS]
     rows = [[group.label, *(format_mean(group.spread_of(metric)) for metric in present)] for group in shown]
-    strong = _chosen(shown)
+    strong = _selected_row(shown)
     return Table(["", *(f"{SPLIT_NAMES[m.partition('/')[0]]} {name}" for m in present)], rows, strong)
 
 
 def test_scores(overview: Overview, group: JobGroup) -> Table | None:
-    """Return what a group's runs came to on the test split, metric by metric."""
+    """A group's spread on the test split, metric by metric; None if it was not read."""
     metrics = list(dict.fromkeys(m for r in group.results for m in r.metrics if m.startswith("test/")))
     if not metrics:
         return None
@@ -50,7 +49,7 @@ def test_scores(overview: Overview, group: JobGroup) -> Table | None:
     metrics.sort(key=lambda m: m != f"test/{same}")
     rows = []
     for metric in metrics:
-        # what is better is known of the metric of choice alone
+        # whether low or high is better is known of the ranking metric only: no best and worst of the others
         found = group.spread_of(metric, higher_is_better=overview.manifest.higher_is_better)
         cells = _cells(found)
         rows.append(
@@ -60,10 +59,10 @@ def test_scores(overview: Overview, group: JobGroup) -> Table | None:
 
 
 def failures(found: Sequence[Result]) -> Table:
-    """Return the jobs that did not finish, and why."""
+    """The jobs that did not finish, with the reason."""
     rows = []
     for result in found:
-        told = result.summary.error or ("it has not begun" if result.status == "missing" else "")
+        told = result.summary.error or ("not started" if result.status == "missing" else "")
         at = result.summary.steps
         rows.append(
             [str(result.job.n), " ".join(result.job.overrides), result.status, told or (f"at step {at}" if at else "")]
@@ -72,7 +71,7 @@ def failures(found: Sequence[Result]) -> Table:
 
 
 def variables(overview: Overview) -> Table:
-    """Return the keys that were swept, with their values in order."""
+    """The swept keys with their values."""
     rows = []
     for key in overview.manifest.swept:
         values = dict.fromkeys(
@@ -85,7 +84,7 @@ def variables(overview: Overview) -> Table:
 
 
 def format_mean(found: Spread) -> str:
-    """Return a mean with its standard deviation, to the digits that mean something.
+    """Mean ± standard deviation, to the decimals of two digits of the deviation.
 
     >>> format_mean(Spread(3, 0.0213456, 0.00123, 0, 0, 0, 0, 0)), format_mean(Spread(1, 0.5, math.nan, 0, 0, 0, 0, 0))
     ('0.0213 ± 0.0012', '0.5')
@@ -96,7 +95,7 @@ def format_mean(found: Spread) -> str:
         return MISSING
     if found.n == 1 or not found.sd:
         return f"{found.mean:.4g}"
-    # as many decimals as the standard deviation has with two digits
+    # decimals that show two digits of the standard deviation
     places = 1 - math.floor(math.log10(found.sd))
     if not -4 <= places <= 8:
         return f"{found.mean:.4g} ± {found.sd:.2g}"
@@ -105,12 +104,12 @@ def format_mean(found: Spread) -> str:
 
 
 def format_number(value: float) -> str:
-    """Return a number with four digits, a dash for none."""
+    """Four significant digits; a dash if not finite."""
     return f"{value:.4g}" if math.isfinite(value) else MISSING
 
 
-def _chosen(shown: Sequence[JobGroup]) -> frozenset[int]:
-    """Return the row of the selected group, where there was something to select from."""
+def _selected_row(shown: Sequence[JobGroup]) -> frozenset[int]:
+    """The row of the selected group, if there was a choice."""
     return frozenset(i for i, group in enumerate(shown) if group.selected and len(shown) > 1)
 
 

@@ -1,4 +1,4 @@
-"""What a terminal shows when a sweep has ended."""
+"""The summary of a sweep in the terminal."""
 
 from __future__ import annotations
 
@@ -10,49 +10,48 @@ from dlrun.report.overview import Overview, read_overview
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal.format import table as align
 
-SHOWN = 12
-"""So many groups are listed in a terminal."""
+MAX_GROUPS = 12  # a terminal of 24 lines shows them with the sentences around them
 
 
 def terminal_text(sweep: SweepDir) -> str:
-    """Return what came of a sweep in a few lines: its groups, the selected one, the test, the claims."""
+    """Groups, test split and claims of a sweep in a few lines, and the path of its report."""
     overview = read_overview(sweep)
     return "\n".join(
-        f"{part}" for part in (*_groups(overview), *_tested(overview), *_claims(overview), *_place(overview)) if part
+        f"{part}" for part in (*_groups(overview), *_test_split(overview), *_claims(overview), *_path(overview)) if part
     )
 
 
 def _groups(overview: Overview) -> list[str]:
-    told = [f"{overview.manifest.name}  {sentences.job_counts(overview)}"]
+    lines = [f"{overview.manifest.name}  {sentences.job_counts(overview)}"]
     if overview.finished:
-        told.append(_aligned(tables.ranking(overview, SHOWN)))
-        if len(overview.groups) > SHOWN:
-            told.append(f"  … and {len(overview.groups) - SHOWN} more groups, in the report")
-        told.append(_indented(sentences.lead(overview)))
+        lines.append(_format_table(tables.ranking(overview, MAX_GROUPS)))
+        if len(overview.groups) > MAX_GROUPS:
+            lines.append(f"  … and {len(overview.groups) - MAX_GROUPS} more groups, in the report")
+        lines.append(_indent(sentences.lead(overview)))
         if len(overview.groups) > 1:
-            told.append(_indented(sentences.selection(overview)))
-    return told
+            lines.append(_indent(sentences.selection(overview)))
+    return lines
 
 
-def _tested(overview: Overview) -> list[str]:
+def _test_split(overview: Overview) -> list[str]:
     group = overview.selected or (overview.groups[0] if len(overview.groups) == 1 else None)
     table = tables.test_scores(overview, group) if group else None
-    return [_indented(sentences.test_reads(overview)), _aligned(table) if table else ""]
+    return [_indent(sentences.test_reads(overview)), _format_table(table) if table else ""]
 
 
 def _claims(overview: Overview) -> list[str]:
     return [f"  {claim.verdict}: {claim.text}\n    {claim.evidence}" for claim in claims.read(overview)]
 
 
-def _place(overview: Overview) -> list[str]:
+def _path(overview: Overview) -> list[str]:
     page = overview.sweep.report / "report.html"
     here = Path.cwd()
     shown = page.relative_to(here) if page.is_relative_to(here) else page
     return [f"  {shown}" if page.exists() else f"  {overview.sweep.path}"]
 
 
-def _aligned(table: Table) -> str:
-    """Return a table as a terminal shows it, a star at the rows that stand out."""
+def _format_table(table: Table) -> str:
+    """A table with aligned columns, and a star before its strong rows."""
     marked = any(table.strong)
     rows = [[_mark(i, table, marked) + row[0], *row[1:]] for i, row in enumerate(table.rows)]
     head = [("  " if table.strong else "") + table.head[0], *table.head[1:]]
@@ -63,5 +62,5 @@ def _mark(i: int, table: Table, marked: bool) -> str:
     return ("★ " if i in table.strong else "  ") if table.strong or marked else ""
 
 
-def _indented(text: str) -> str:
+def _indent(text: str) -> str:
     return f"  {text}" if text else ""

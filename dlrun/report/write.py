@@ -1,4 +1,4 @@
-"""The files of a report: pages, table and figures in the sweep's folder `report`."""
+"""The files of a report, in the sweep's folder `report`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from dlrun.report.claims import check, findings
+from dlrun.report.claims import check, own_figures
 from dlrun.report.contents import contents
 from dlrun.report.document import Image
 from dlrun.report.figures import sweep_figures
@@ -21,18 +21,17 @@ from dlrun.terminal import output
 
 
 def write(sweep: SweepDir, *, figures: bool = True) -> Path:
-    """Write the report of a sweep from its folder alone, with its `figures` or without, and return the HTML page.
+    """Write the report of a sweep, read from its folder alone; returns the HTML page.
 
-    `report.md` and `report.html` (which needs no other file), `runs.csv`, `claims.json` if the sweep
-    is a study's, and `figures/` as PNG and SVG. A sweep that has not ended gets the report so far.
-    Raises `OSError` if the files cannot be written.
+    Files: `report.md`, `report.html` (needs no other file), `runs.csv`, `claims.json` (of a study), and `figures/` as
+    PNG and SVG. An unfinished sweep gets the report so far. Raises `OSError` if a file cannot be written.
     """
     overview, folder = read_overview(sweep), sweep.report
     folder.mkdir(exist_ok=True)
     write_atomically(folder / "runs.csv", runs_csv(overview).encode())
     claims = check(overview)
-    own = _saved([partial(findings, overview)], folder / "figures") if figures else []
-    general = _saved(sweep_figures(overview), folder / "figures") if figures else []
+    own = _save_all([partial(own_figures, overview)], folder / "figures") if figures else []
+    general = _save_all(sweep_figures(overview), folder / "figures") if figures else []
     page = contents(overview, claims, general, own)
     title = f"{overview.manifest.name} {sweep.id}"
     write_atomically(folder / "report.md", markdown(page).encode())
@@ -41,27 +40,26 @@ def write(sweep: SweepDir, *, figures: bool = True) -> Path:
     return file
 
 
-Source = Callable[[], Iterator[CaptionedFigure]]
+FigureSource = Callable[[], Iterator[CaptionedFigure]]
 
 
-def _saved(sources: Iterable[Source], folder: Path) -> list[Image]:
-    """Save the figures; one that cannot be drawn is a warning, not a lost report."""
+def _save_all(sources: Iterable[FigureSource], folder: Path) -> list[Image]:
     from dlrun.analysis.figures.style import save
 
     saved = []
-    for finding in (found for source in sources for found in _drawn(source)):
+    for drawn in (drawn for source in sources for drawn in _draw(source)):
         try:
-            save(finding.figure, folder / f"{finding.name}.png", folder / f"{finding.name}.svg")
+            save(drawn.figure, folder / f"{drawn.name}.png", folder / f"{drawn.name}.svg")
         except OSError:
-            raise
+            raise  # a full disk: no further figure can be saved either
         except Exception as error:
             _warn(error)
         else:
-            saved.append(Image(finding.name, finding.caption))
+            saved.append(Image(drawn.name, drawn.caption))
     return saved
 
 
-def _drawn(source: Source) -> Iterator[CaptionedFigure]:
+def _draw(source: FigureSource) -> Iterator[CaptionedFigure]:
     try:
         yield from source()
     except Exception as error:

@@ -1,1 +1,1 @@
-"""The models, one file each, headed by its paper and what was changed."""
+"""Models: a file each, headed by its paper and what was changed."""

@@ -1,8 +1,7 @@
-"""Causal self-attention with several heads (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
+"""Multi-head causal self-attention (Vaswani et al. 2017, arXiv:1706.03762, section 3.2).
 
-y_t = Σ_{s≤t} softmax_s(q_t·k_s / √d) v_s, by PyTorch's fused kernel, or where that is faster by two products;
-queries, keys and values are one product. What a step needs of the tokens before it are their keys and values: that is
-its memory.
+y_t = Σ_{s≤t} softmax_s(q_t·k_s / √d) v_s, by PyTorch's fused kernel, or for short windows on a CPU by two products.
+The keys and values of earlier tokens are the memory of a step (the "KV cache").
 """
 
 from __future__ import annotations
@@ -16,20 +15,19 @@ from torch import Tensor, nn
 from dlrun.models.positions import Rotation, rotate
 
 KeysValues = tuple[Tensor, Tensor]
-"""The keys and values of the tokens that were seen, each [B, H, n, d]."""
+"""The keys and the values of the tokens so far, each [B, H, n, d]."""
 
 SHORT = 64
-"""Tokens up to which the fused kernel gains little from a second CPU thread, while products do.
+"""Up to this many tokens two products are at least as fast as the fused kernel on two CPU threads.
 
-They took 0.7 to 1.0 of its time (torch 2.13, two cores, heads of 32 and 64 features). With 128 tokens they were even,
-with 256 the kernel was ahead."""
+They took 0.7 to 1.0 of its time (torch 2.13, two cores, heads of 32 and 64 features). At 128 tokens they were even, at
+256 the kernel was ahead."""
 
 
 class Attention(nn.Module):
-    """x [B, T, C] ↦ [B, T, C], through `heads` heads of C/heads features.
+    """Self-attention: x [B, T, C] ↦ [B, T, C], through `heads` heads of C/heads features.
 
-    Where `causal` is set to False each token sees all others: a building block for models that are told
-    what is known in another way (`dlrun.models.noncausal`).
+    With `causal` set to False each token sees all others; `dlrun.models.noncausal` needs that.
     """
 
     def __init__(self, width: int, heads: int, *, dropout: float = 0.0, bias: bool = False) -> None:
@@ -37,13 +35,14 @@ class Attention(nn.Module):
         self.heads = heads
         self.dropout = dropout
         self.causal = True
+        # queries, keys and values by one product
         self.qkv = nn.Linear(width, 3 * width, bias=bias)
         self.out = nn.Linear(width, width, bias=bias)
 
     def forward(
         self, x: Tensor, rotation: Rotation | None = None, memory: KeysValues | None = None
     ) -> tuple[Tensor, KeysValues]:
-        """Return the mixture for each token of `x`, which go on behind `memory`, and the memory with them."""
+        """The outputs [B, T, C] of tokens that follow `memory`, and the memory with them."""
         q, k, v = self._project(x, rotation)
         if memory is not None:
             k, v = torch.cat([memory[0], k], dim=2), torch.cat([memory[1], v], dim=2)
@@ -52,7 +51,7 @@ class Attention(nn.Module):
         return y, (k, v)
 
     def _project(self, x: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the queries, keys and values, each [B, H, T, d]."""
+        """Queries, keys and values, each [B, H, T, d]."""
         qkv: Tensor = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # [B, T, 3, H, d]
         if rotation is None:
             q, k, v = qkv.unbind(2)
@@ -63,8 +62,9 @@ class Attention(nn.Module):
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = True, dropout: float = 0.0) -> Tensor:
-    """Return softmax(q kᵀ / √d) v, [B, H, n, d]. Where it is `causal`, the last of q sees all keys, the one before it
-    all but the last, and so on.
+    """softmax(q kᵀ / √d) v, [B, H, n, d].
+
+    If `causal`, the last query sees all keys, the one before it all but the last, and so on.
 
     >>> one = torch.ones(1, 1, 3, 1)
     >>> attend(one, one, torch.tensor([0.0, 1.0, 2.0]).view(1, 1, 3, 1)).flatten().tolist()
@@ -74,7 +74,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = True, dropout: flo
     short = 1 < new <= SHORT and seen == 0
     if short and q.device.type == "cpu" and q.dtype == torch.float32 and torch.get_num_threads() > 1:
         return _attend_by_products(q, k, v, causal=causal, dropout=dropout)
-    # a single token sees all that there is; the kernel's own causal mask begins at the first key
+    # one new token sees all keys; the kernel's own causal mask would line it up with the first
     mask = _causal_mask(seen, new, q.device) if causal and seen > 0 and new > 1 else None
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal and seen == 0)
 
@@ -87,5 +87,5 @@ def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, dropou
 
 
 def _causal_mask(seen: int, new: int, device: torch.device) -> Tensor:
-    """Return which keys each of `new` tokens behind `seen` ones may look at, bool [new, seen + new]."""
+    """The keys visible to each of `new` tokens that follow `seen` ones, bool [new, seen + new]."""
     return torch.ones(new, seen + new, dtype=torch.bool, device=device).tril(seen)

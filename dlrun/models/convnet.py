@@ -1,7 +1,7 @@
 """The convolutional network for MNIST of F. Fleuret, Deep Learning in PyTorch (AMLD 2018), slide 42.
 
-Changed: the first fully connected layer takes its size from the images, so that others than 28×28
-pass, and the widths may be chosen. The defaults are the slide's net, layer by layer.
+Changed: the first fully connected layer takes its size from the images, so sizes other than 28×28 work, and the widths
+are arguments. With their defaults it is the net of the slide, layer by layer.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ __all__ = ["ConvNet"]
 
 
 class ConvNet(nn.Module):
-    """x [N, C, H, W] ↦ outputs [N, O]: two 5×5 convolutions, pooled by 3 and by 2, and two dense layers.
+    """Two 5×5 convolutions, pooled by 3 and by 2, and two dense layers: x [N, C, H, W] ↦ [N, O].
 
-    `channels` are the widths of the convolutions, `width` that of the hidden dense layer.
-    On 28×28 grey images and 10 classes it has 105,506 parameters.
+    `channels` are the widths of the convolutions, `width` that of the hidden dense layer. On 28×28 grey images and 10
+    classes it has 105,506 parameters. Raises `ConfigError` for images below 22×22 pixels.
 
     >>> import torch
     >>> ConvNet((1, 28, 28), 10)(torch.zeros(5, 1, 28, 28)).shape
@@ -38,7 +38,7 @@ class ConvNet(nn.Module):
         self.fc2 = nn.Linear(width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs [N, O]."""
+        """The outputs [N, O]."""
         x = F.relu(F.max_pool2d(self.conv1(x), kernel_size=3))
         x = F.relu(F.max_pool2d(self.conv2(x), kernel_size=2))
         x = F.relu(self.fc1(x.flatten(1)))
@@ -47,9 +47,9 @@ class ConvNet(nn.Module):
 
 
 def image_shape(input_shape: tuple[int, ...], *, smallest: int, model: str) -> tuple[int, int, int]:
-    """Return the channels, height and width of the inputs.
+    """The channels, height and width of images.
 
-    Raises `ConfigError` if they are no images, or smaller than `smallest` pixels on a side.
+    Raises `ConfigError` for other inputs, and for images with a side below `smallest` pixels.
     """
     if len(input_shape) != 3 or min(input_shape[1:]) < smallest:
         raise ConfigError(

@@ -1,11 +1,12 @@
-"""GPT: a transformer that predicts the next token (Radford et al. 2019, Language models are unsupervised
-multitask learners; Vaswani et al. 2017, arXiv:1706.03762).
+"""GPT: a transformer that predicts the next token.
 
-Each block adds an attention and a feed-forward network to the stream, both behind a norm; the output layer
-shares its weights with the embedding (Press & Wolf 2017, arXiv:1608.05859). Weights begin as GPT-2's: normal
-with a standard deviation of 0.02, over √(2·layers) where they write to the stream, so that the first loss is
-near the logarithm of the vocabulary. Changed: no biases, as in nanoGPT; rotary positions, RMSNorm and SwiGLU
-are choices.
+Radford et al. 2019, Language models are unsupervised multitask learners (GPT-2); Vaswani et al. 2017, arXiv:1706.03762.
+Each block adds an attention and a feed-forward network to the residual stream, each after a norm. The output layer
+shares its weights with the embedding (Press & Wolf 2017, arXiv:1608.05859). Initial weights are GPT-2's: normal with a
+standard deviation of 0.02, divided by √(2·layers) in layers that write to the stream. So the first loss is near the
+logarithm of the vocabulary.
+
+Changed: no biases, as in nanoGPT; rotary positions, RMSNorm and SwiGLU are choices.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from dlrun.models.text import check_context, check_dropout, text_shape
 __all__ = ["GPT"]
 
 Memory = tuple[KeysValues, ...]
-"""The keys and values of each block."""
+"""The keys and values, block by block."""
 
 
 class Block(nn.Module):
-    """x [B, T, C] ↦ x + attention(norm(x)), and then x + feed-forward(norm(x))."""
+    """A block: x ↦ x + attention(norm(x)), then x ↦ x + feedforward(norm(x)), [B, T, C]."""
 
     def __init__(self, attention: Attention, forward: FeedForward, norms: tuple[nn.Module, nn.Module]) -> None:
         super().__init__()
@@ -40,7 +41,7 @@ class Block(nn.Module):
         self.dropout = attention.dropout
 
     def forward(self, x: Tensor, rotation: Rotation | None, memory: KeysValues | None) -> tuple[Tensor, KeysValues]:
-        """Return the stream behind the block, and the block's memory."""
+        """The stream after the block, and the block's memory."""
         mixed, memory = self.attention(self.norm1(x), rotation, memory)
         x = x + self._dropout(mixed)
         return x + self._dropout(self.feedforward(self.norm2(x))), memory
@@ -50,10 +51,11 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """x [B, T] ↦ logits [B, T, V], those at t of the token t+1, from the tokens 0 … t alone.
+    """Transformer: tokens x [B, T] ↦ logits [B, T, V] of the next tokens.
 
-    `size` is the dial; `layers`, `heads` and `width` take the place of what it says where they are given.
-    The context, the most tokens that it sees at once, is the window of the data set.
+    The logits at t are of the token t+1, from the tokens 0 … t alone. `size` is a name or number of `gpt_sizes`;
+    `layers`, `heads` and `width` replace its numbers. The context, the most tokens seen at once, is the data set's
+    window. Raises `ConfigError` for data without tokens, and for sizes out of range.
 
     >>> import torch
     >>> GPT((64,), 65, size="nano")(torch.zeros(2, 64, dtype=torch.int64)).shape
@@ -99,32 +101,32 @@ class GPT(nn.Module):
         if tied:
             self.head.weight = self.embedding.weight
         if positions == "rotary":
-            # functions of the sizes alone: no part of a checkpoint
+            # not in the checkpoint: they follow from the sizes alone
             for name, table in rotation(self.context, width // heads)._asdict().items():
                 self.register_buffer(name, table, persistent=False)
         self._initialise()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits [B, T, V] of the tokens that follow; T is at most the context."""
+        """The logits [B, T, V] of the next tokens; T is at most the context."""
         return self.step(x, None)[0]
 
     def step(self, x: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
-        """Return the logits of the tokens that follow x [B, t], which goes on behind `memory`, and the memory with it.
+        """The logits [B, t, V] for tokens x [B, t] that follow `memory`, and the memory with them.
 
-        Raises `ValueError` where more tokens than the context would be seen.
+        Raises `ValueError` if memory and x together exceed the context.
         """
         seen = memory[0][0].shape[2] if memory else 0
         check_context(seen, x.shape[1], self.context)
         stream, turned = self._embed(x, seen)
-        remembered = []
+        memories = []
         for i, block in enumerate(self.blocks):
-            stream, seen_by_it = block(stream, turned, memory[i] if memory else None)
-            remembered.append(seen_by_it)
+            stream, block_memory = block(stream, turned, memory[i] if memory else None)
+            memories.append(block_memory)
         logits: Tensor = self.head(self.norm(stream))
-        return logits, tuple(remembered)
+        return logits, tuple(memories)
 
     def _embed(self, x: Tensor, seen: int) -> tuple[Tensor, Rotation | None]:
-        """Return the stream before the first block, and the rotation of its positions."""
+        """The stream before the first block, and the rotation of its positions."""
         stream: Tensor = self.embedding(x)
         turned = None
         if self.positions is None:
@@ -135,6 +137,7 @@ class GPT(nn.Module):
 
     def _initialise(self) -> None:
         for name, p in self.named_parameters():
+            # the matrices `out` of attention and feed-forward write to the stream, twice a block
             if p.ndim >= 2:
                 nn.init.normal_(p, std=0.02 / sqrt(2 * len(self.blocks)) if name.endswith("out.weight") else 0.02)
             elif name.endswith("bias"):

@@ -1,8 +1,7 @@
-"""How large a transformer is: by one dial, or number by number.
+"""Sizes of a transformer: by name, by one number, or by layers, heads and width.
 
-The names are those of GPT-2 (Radford et al. 2019: small … xl) and of smaller ones that became usual:
-`nano`, `micro` and `mini` of minGPT, `micro` being also nanoGPT's example for a CPU and `baby` its
-example for a GPU. A number n is a model of n layers with n heads of 32 features: 4 is `micro`.
+`small` to `xl` are GPT-2's (Radford et al. 2019); `nano`, `micro` and `mini` are minGPT's. `micro` is also nanoGPT's
+example for a CPU, and `baby` its example for a GPU. A number n is n layers with n heads of 32 features: 4 is `micro`.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ Name = Literal["nano", "micro", "mini", "baby", "small", "medium", "large", "xl"
 
 
 class Size(NamedTuple):
-    """The layers of a transformer, the heads of each, and the features of a token."""
+    """Layers, heads of a layer, and features of a token."""
 
     layers: int
     heads: int
@@ -37,18 +36,18 @@ SIZES: dict[str, Size] = {
 def choose_size(
     size: Name | int, *, layers: int | None = None, heads: int | None = None, width: int | None = None
 ) -> Size:
-    """Return the size that the dial says, but for the numbers that are given.
+    """The numbers of `size`, replaced by those that are given.
 
-    Raises `ConfigError` for numbers below 1, and for a width that the heads do not divide.
+    Raises `ConfigError` for numbers below 1, and for a width that is no multiple of the heads.
 
     >>> choose_size("mini", width=384)
     Size(layers=6, heads=6, width=384)
     >>> choose_size(2)
     Size(layers=2, heads=2, width=64)
     """
-    dial = SIZES[size] if isinstance(size, str) else Size(size, size, 32 * size)
+    named = SIZES[size] if isinstance(size, str) else Size(size, size, 32 * size)
     given = {"layers": layers, "heads": heads, "width": width}
-    found = dial._replace(**{name: number for name, number in given.items() if number is not None})
+    found = named._replace(**{name: number for name, number in given.items() if number is not None})
     if min(found) < 1:
         wrong = ", ".join(f"{name}={number}" for name, number in found._asdict().items() if number < 1)
         raise ConfigError(
@@ -64,6 +63,6 @@ def choose_size(
 
 
 def _nearest(size: Size) -> int:
-    """Return the nearest width that the heads divide into an even number of features."""
+    """The nearest width with an even number of features a head."""
     pairs = 2 * size.heads
     return max(pairs, round(size.width / pairs) * pairs)

@@ -20,11 +20,14 @@ from dlrun.models.convnet import image_shape
 
 __all__ = ["LeNet5"]
 
-SIDE = 32
+SIDE = 32  # pixels of the paper's inputs, to which smaller ones are padded
 
 
 class LeNet5(nn.Module):
-    """x [N, C, H, W] ↦ outputs [N, O]. On grey images of up to 32×32 and 10 classes: 61,706 parameters.
+    """LeNet-5: x [N, C, H, W] ↦ outputs [N, O].
+
+    On grey images of up to 32×32 pixels and 10 classes it has 61,706 parameters. Raises `ConfigError` for other inputs
+    than images.
 
     >>> import torch
     >>> LeNet5((1, 28, 28), 10)(torch.zeros(5, 1, 28, 28)).shape
@@ -39,12 +42,12 @@ class LeNet5(nn.Module):
         after = [((max(size, SIDE) - 4) // 2 - 4) // 2 for size in (height, width)]
         self.c1 = nn.Conv2d(depth, 6, kernel_size=5)
         self.c3 = nn.Conv2d(6, 16, kernel_size=5)
-        self.c5 = nn.Linear(16 * after[0] * after[1], 120)  # on 5×5 maps a convolution is a full connection
+        self.c5 = nn.Linear(16 * after[0] * after[1], 120)  # the paper's 5×5 convolution of 5×5 maps is a dense layer
         self.f6 = nn.Linear(120, 84)
         self.output = nn.Linear(84, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs [N, O]."""
+        """The outputs [N, O]."""
         x = F.pad(x, self.padding)
         x = F.avg_pool2d(torch.tanh(self.c1(x)), kernel_size=2)
         x = F.avg_pool2d(torch.tanh(self.c3(x)), kernel_size=2)

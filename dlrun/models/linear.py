@@ -1,7 +1,8 @@
-"""A linear map of the flattened input: linear regression, and softmax regression under cross-entropy.
+"""A linear map of the flattened input: linear regression, or softmax regression with cross-entropy.
 
-Weights and bias are one matrix, of the inputs and a constant 1, so that a closed form can set them:
-model(x) = features(x) @ coefficients. Weight decay acts on all of it, then, the bias too.
+As in any textbook (such as Bishop 2006, Pattern Recognition and Machine Learning, 3.1 and 4.3.4). Changed: weights and
+bias are one matrix, so that `optimizer=least_squares` can set them: model(x) = features(x) @ coefficients. Weight decay
+acts on all of it, the bias too.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ __all__ = ["Linear"]
 
 
 class Linear(nn.Module):
-    """x [N, *input_shape] ↦ features(x) @ coefficients [N, outputs].
+    """Linear map: x [N, *input_shape] ↦ features(x) @ coefficients [N, O].
 
-    `coefficients` is [F + 1, outputs] for F inputs, its last row the bias. `init_scale` multiplies
-    the initial weights, which are uniform in ±1/√F; the bias begins at 0.
+    `coefficients` [F + 1, O] has the bias in its last row. Initial weights are uniform in ±`init_scale`/√F, the bias 0.
 
     >>> Linear((1, 28, 28), 10)(torch.zeros(5, 1, 28, 28)).shape
     torch.Size([5, 10])
@@ -32,10 +32,11 @@ class Linear(nn.Module):
         self.coefficients = nn.Parameter(torch.cat([weight, torch.zeros(1, outputs)]))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs [N, O]; the same as features(x) @ coefficients, without the constant column."""
+        """The outputs [N, O]."""
+        # features(x) @ coefficients, without building the constant column
         return torch.addmm(self.coefficients[-1], x.flatten(1), self.coefficients[:-1])
 
     def features(self, x: Tensor) -> Tensor:
-        """Return what the model is linear in, [N, F + 1]: the inputs and a constant 1."""
+        """The inputs and a constant 1, [N, F + 1]."""
         x = x.flatten(1)
         return torch.cat([x, x.new_ones(len(x), 1)], dim=1)

@@ -1,11 +1,11 @@
-"""Long short-term memory as a model of text (Hochreiter & Schmidhuber 1997, Neural Computation 9; with the forget
-gates of Gers et al. 2000).
+"""Long short-term memory as a language model.
 
-What it has read lies in a state of fixed size, so that it has no bound on how far it can look back, and no way
-to look back either. The default is the small model of Zaremba et al. 2014 (arXiv:1409.2329): two layers of
-200 units, dropout on what goes up from layer to layer, none on what goes on in time. Changed: the output layer
-shares its weights with the embedding (Press & Wolf 2017, arXiv:1608.05859), and the forget gates begin open, with
-a bias of 1 (Jozefowicz et al. 2015).
+Hochreiter & Schmidhuber 1997, Neural Computation 9, with the forget gates of Gers et al. 2000. Its state has a fixed
+size, so its context has no bound. The default is the small model of Zaremba et al. 2014 (arXiv:1409.2329): two layers
+of 200 units, with dropout between layers and none between time steps.
+
+Changed: the output layer shares its weights with the embedding (Press & Wolf 2017, arXiv:1608.05859), and the forget
+gates begin open, with a bias of 1 (Jozefowicz et al. 2015).
 """
 
 from __future__ import annotations
@@ -20,17 +20,20 @@ from dlrun.models.text import check_dropout, text_shape
 __all__ = ["LSTM"]
 
 State = tuple[Tensor, Tensor]
-"""What the layers put out last and what their cells hold, each [layers, B, C]."""
+"""The last outputs of the layers, and their cells, each [layers, B, C]."""
 
 
 class LSTM(nn.Module):
-    """x [B, T] ↦ logits [B, T, V], those at t of the token t+1, from the tokens 0 … t alone.
+    """LSTM: tokens x [B, T] ↦ logits [B, T, V] of the next tokens.
+
+    The logits at t are of the token t+1, from the tokens 0 … t alone. Raises `ConfigError` for data without tokens,
+    and for sizes out of range.
 
     >>> LSTM((64,), 65)(torch.zeros(2, 64, dtype=torch.int64)).shape
     torch.Size([2, 64, 65])
     """
 
-    context: None = None
+    context: None = None  # no bound
 
     def __init__(
         self,
@@ -52,7 +55,7 @@ class LSTM(nn.Module):
             )
         self.dropout = dropout
         self.embedding = nn.Embedding(vocabulary, width)
-        # PyTorch's own dropout acts between the layers: of one layer it warns that there is nothing between
+        # PyTorch's dropout acts between layers; for a single layer it would warn
         self.lstm = nn.LSTM(width, width, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         self.head = nn.Linear(width, vocabulary, bias=False)
         if tied:
@@ -60,12 +63,13 @@ class LSTM(nn.Module):
         self._initialise()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits [B, T, V] of the tokens that follow."""
+        """The logits [B, T, V] of the next tokens."""
         return self.step(x, None)[0]
 
     def step(self, x: Tensor, memory: State | None) -> tuple[Tensor, State]:
-        """Return the logits of the tokens that follow x [B, t], which goes on behind `memory`, and the state then."""
-        with torch.autocast("cpu", enabled=False):  # few processors have a kernel of it in bfloat16
+        """The logits [B, t, V] for tokens x [B, t] that follow `memory`, and the state after them."""
+        # few processors have a bfloat16 kernel of it
+        with torch.autocast("cpu", enabled=False):
             hidden, memory = self.lstm(self._dropout(self.embedding(x)), memory)
         logits: Tensor = self.head(self._dropout(hidden))
         return logits, memory
@@ -80,6 +84,7 @@ class LSTM(nn.Module):
             for name, bias in self.lstm.named_parameters():
                 if name.startswith("bias"):
                     bias.zero_()
+                # PyTorch adds two biases; one of them opens the forget gates
                 if name.startswith("bias_ih"):
                     _, forget, _, _ = bias.chunk(4)
                     forget.fill_(1.0)

@@ -1,6 +1,6 @@
 """A multi-layer perceptron on the flattened input (Rumelhart et al. 1986, Nature 323).
 
-Changed: the activation is a choice, ReLU by default; dropout (Srivastava et al. 2014) behind each.
+Changed: the activation is a choice, ReLU by default, followed by dropout (Srivastava et al. 2014).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class MLP(nn.Module):
-    """x [N, *input_shape] ↦ outputs [N, O], through `depth` hidden layers of `width` units.
+    """Perceptron: x [N, *input_shape] ↦ outputs [N, O], through `depth` hidden layers of `width` units.
 
-    `hidden` gives the sizes one by one instead. `init_scale` multiplies PyTorch's initial weights
-    and biases.
+    `hidden` gives the sizes one by one instead. `init_scale` multiplies PyTorch's initial weights and biases. Raises
+    `ConfigError` for numbers out of range.
 
     >>> MLP((1, 28, 28), 10, width=64)(torch.zeros(5, 1, 28, 28)).shape
     torch.Size([5, 10])
@@ -68,6 +68,6 @@ class MLP(nn.Module):
                     p.mul_(init_scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs [N, O]."""
+        """The outputs [N, O]."""
         outputs: Tensor = self.layers(x if x.ndim == 2 else x.flatten(1))
         return outputs

@@ -1,15 +1,16 @@
-"""An n-gram model: the next token from the last n-1, by interpolated modified Kneser-Ney (Chen and Goodman 1998).
+"""An n-gram model with interpolated modified Kneser-Ney smoothing.
 
-With c the counts of what follows a context h, and h' the context without its first token,
+S. Chen, J. Goodman, An Empirical Study of Smoothing Techniques for Language Modeling, 1998. With c the counts of the
+tokens after a context h, and h' the context without its first token,
 
     P(w | h) = (c(h, w) - D(c(h, w))) / c(h) + λ(h) · P'(w | h'),    λ(h) = Σ_w D(c(h, w)) / c(h),
 
-where P' has, in the place of counts, in how many ways (h', w) is preceded; below the shortest context
-stands 1 / V. The discounts D₁, D₂, D₃₊ of each length follow from how many n-grams were seen once to
-four times. A context that was never seen leaves all to the shorter one.
+where P' takes continuation counts for c: the number of different tokens before (h', w). Below the shortest context
+stands 1 / V. The discounts D₁, D₂, D₃₊ of each length follow from the numbers of n-grams seen once to four times. An
+unseen context leaves all probability to the shorter one.
 
-Changed: the model sees no further back than a window does, so the first tokens of a window have
-shorter contexts; they are predicted by the model of that lower order, from its own counts.
+Changed: the first tokens of a window have shorter contexts, for the model sees no further back than the window. The
+model of that lower order predicts them, from its own counts.
 """
 
 from __future__ import annotations
@@ -26,21 +27,19 @@ from dlrun.models.text import require_vocabulary
 __all__ = ["NGram"]
 
 CHUNK = 2**22
-"""Probabilities that are computed together: 16 MiB of them."""
+"""Probabilities computed at once, 16 MiB of float32."""
 
 TINY = torch.finfo(torch.float32).tiny
-"""The least probability, of which a logarithm is taken."""
+"""The smallest probability, so that its logarithm is finite."""
 
 
 class NGram(nn.Module):
-    """x [B, T] ↦ log P of what follows each token [B, T, V], from at most the last `order` - 1 tokens.
+    """N-gram model: tokens x [B, T] ↦ log P of the next tokens [B, T, V].
 
-    `count(x, y)` adds windows to its counts, and `optimizer=counting` calls it; each should be counted
-    once. An `order` of None is 3 for vocabularies of a thousand tokens or more, and 5 for smaller ones.
-    `smoothing: additive` is (c(h, w) + alpha) / (c(h) + alpha·V), from the longest context alone.
-
-    Contexts of length j are kept as numbers: that of their last j-1 tokens among those of length j-1,
-    times V, plus the token before them; n-grams as that of their context, times V, plus the token.
+    It looks back at the last `order` - 1 tokens; an `order` of None is 3 for a vocabulary of at least 1000 tokens,
+    else 5. `optimizer=counting` calls `count(x, y)` for each window, once. Additive smoothing is
+    (c(h, w) + alpha) / (c(h) + alpha·V), from the longest context alone. Raises `ConfigError` for data without tokens,
+    and for arguments out of range.
 
     >>> model = NGram(3, order=2, smoothing="additive")
     >>> model.count(torch.tensor([[0, 1, 0, 1]]), torch.tensor([[1, 0, 1, 2]]))
@@ -66,6 +65,9 @@ class NGram(nn.Module):
             raise ConfigError(f"model.alpha={alpha} must be a number above 0, as in `model.alpha=0.1`.")
         self.smoothing = smoothing
         self.alpha = alpha
+        # For each length j three sorted buffers. A context is a number: the place of its last j - 1 tokens among the
+        # contexts of length j - 1, times V, plus the token before them. An n-gram is the place of its context, times V,
+        # plus its last token.
         for j in range(self.order):
             for name in ("contexts", "grams", "counts"):
                 self.register_buffer(f"{name}{j}", torch.zeros(0, dtype=torch.int64))
@@ -74,27 +76,27 @@ class NGram(nn.Module):
 
     @property
     def context(self) -> None:
-        """No bound: it remembers what it needs."""
+        """None: no bound."""
         return None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return log P(next token = v), [B, T, V], which sums to one over v."""
+        """log P [B, T, V] of the next tokens."""
         return self.step(x, None)[0]
 
     def step(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return log P [B, t, V] behind what `memory` has seen, and the last `order` - 1 tokens [B, ≤ n-1]."""
+        """log P [B, t, V] for tokens x [B, t] that follow `memory`, and the last `order` - 1 tokens."""
         tokens = x if memory is None else torch.cat([memory, x], dim=1)
         ids = self._lookup(tokens)[:, :, tokens.shape[1] - x.shape[1] :].flatten(1)
         longest = torch.arange(1, tokens.shape[1] + 1, device=x.device).clamp(max=self.order - 1)
         longest = longest[tokens.shape[1] - x.shape[1] :].repeat(len(x))
         logits = torch.empty(ids.shape[1], self.vocabulary, device=x.device)
-        # places with the same contexts are computed together
+        # places with equal contexts come together, so that a chunk computes each context once
         for rows in torch.split(_group_contexts(ids), max(1, CHUNK // self.vocabulary)):
             self._fill(logits, rows, ids, longest)
         return logits.view(*x.shape, self.vocabulary), tokens[:, max(0, tokens.shape[1] - self.order + 1) :]
 
     def count(self, x: Tensor, y: Tensor) -> None:
-        """Add the windows x [B, T] with the targets y [B, T] to the counts; targets below 0 are skipped."""
+        """Count the windows x [B, T] with the targets y [B, T]; targets below 0 are skipped."""
         device = self.contexts0.device
         tokens, targets = x.to(device).long(), y.to(device).long().flatten()
         seen = targets >= 0
@@ -110,14 +112,14 @@ class NGram(nn.Module):
         self._shares = {}
 
     def _extend(self, ids: Tensor, tokens: Tensor, j: int, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the codes of the contexts of length j, one token longer than `ids`, and where there are such."""
+        """The numbers of the contexts of length j, one token longer than `ids`, and where the window reaches so far."""
         before = torch.zeros_like(tokens)
         before[:, j - 1 :] = tokens[:, : tokens.shape[1] - j + 1]
         reached = torch.arange(tokens.shape[1], device=tokens.device) >= j - 1
         return ids * self.vocabulary + before.flatten(), valid & reached.repeat(len(tokens))
 
     def _recode(self, name: str, moved: Tensor) -> Tensor:
-        """Return codes whose contexts have moved to other places; their order stays."""
+        """The numbers in a buffer after its shorter contexts have `moved`; their order stays."""
         codes: Tensor = getattr(self, name)
         return moved[codes // self.vocabulary] * self.vocabulary + codes % self.vocabulary
 
@@ -128,7 +130,7 @@ class NGram(nn.Module):
         setattr(self, f"counts{j}", torch.zeros_like(grams).index_add_(0, place, weight))
 
     def _lookup(self, tokens: Tensor) -> Tensor:
-        """Return the number of each token's context of each length [order, B, T], or -1 if it was never seen."""
+        """The place of each token's context of each length [order, B, T], or -1 if it is unseen."""
         ids = torch.zeros_like(tokens, dtype=torch.int64).flatten()
         found, known = [ids], torch.ones_like(ids, dtype=torch.bool)
         for j in range(1, self.order):
@@ -141,11 +143,8 @@ class NGram(nn.Module):
         return torch.stack(found).view(self.order, *tokens.shape)
 
     def _fill(self, logits: Tensor, rows: Tensor, ids: Tensor, longest: Tensor) -> None:
-        """Write log P [·, V] into the `rows` of the logits, for contexts `ids` [order, M] of the lengths `longest` [M].
-
-        Rows with the same context share a row of `table`, P' by the contexts so far: a text's few
-        frequent contexts are those with many followers.
-        """
+        """Write log P [·, V] into `rows` of the logits, for contexts `ids` [order, M] of the lengths `longest` [M]."""
+        # P' by the contexts so far, a row for each that differs: the frequent contexts have the most followers
         table = logits.new_full((1, self.vocabulary), 1 / self.vocabulary)
         place = torch.zeros_like(rows)
         for j in range(self.order):
@@ -158,11 +157,9 @@ class NGram(nn.Module):
                 table, place = self._mix(j, table, place, ids[j, rows])
 
     def _log_p(self, j: int, shorter: Tensor, place: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log P by contexts `ids` [M] of length j, the longest. Arguments and rows as of `_mix`.
-
-        Most tokens never came after a context: what the shorter one says of them, log P', is taken once for all
-        contexts that share it, and only log λ is added.
-        """
+        """log P for contexts `ids` [M] of length j, the longest. Arguments and results as of `_mix`."""
+        # Most tokens never follow a context: their log P' is computed once for all contexts that share the
+        # shorter one, and only log λ is added.
         distinct, where, parent = _unique_contexts(ids, place)
         log_p = shorter.clamp(min=TINY).log_().index_select(0, parent)
         known, row, gram, shares = self._followers(j, True, distinct)
@@ -175,10 +172,10 @@ class NGram(nn.Module):
         return log_p, where
 
     def _mix(self, j: int, shorter: Tensor, place: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Return P' by contexts `ids` [M] of length j, a row for each that differs, and which row is whose [M].
+        """P' for contexts `ids` [M] of length j: its different rows [·, V], and the row of each context [M].
 
-        `shorter` is P' by the contexts one shorter, of which `place` [M] are theirs. A context that was
-        never seen, -1, takes over that of the shorter one.
+        `shorter` is P' for the contexts one shorter, and `place` [M] their rows. An unseen context, -1, keeps the
+        row of the shorter one.
         """
         distinct, where, parent = _unique_contexts(ids, place)
         p = shorter.index_select(0, parent)
@@ -189,7 +186,7 @@ class NGram(nn.Module):
         return p, where
 
     def _followers(self, j: int, top: bool, ids: Tensor) -> tuple[Tensor, Tensor, Tensor, Shares]:
-        """Return the places of contexts that were seen, and all their n-grams: whose each is, and its number."""
+        """The rows of seen contexts; and for each of their n-grams the row, the place, and the shares."""
         known = (ids >= 0).nonzero().flatten()
         if not len(known):
             return known, known, known, Shares(known, known)
@@ -197,11 +194,11 @@ class NGram(nn.Module):
         return known, known[row], gram, self._shares_of(j, top)
 
     def _last_tokens(self, j: int, gram: Tensor) -> Tensor:
-        """Return the last tokens of n-grams of length j + 1."""
+        """The last tokens of n-grams of length j + 1."""
         return getattr(self, f"grams{j}")[gram] % self.vocabulary  # type: ignore[no-any-return]
 
     def _shares_of(self, j: int, top: bool) -> Shares:
-        """Return what contexts of length j give: as the longest, by counts, or by the ways n-grams are preceded."""
+        """The shares of contexts of length j, by counts for the longest (`top`), else by continuation counts."""
         key = (j, top, self.contexts0.device)
         if key not in self._shares:
             counts = getattr(self, f"counts{j}") if top else self._continuation_counts(j)
@@ -213,7 +210,7 @@ class NGram(nn.Module):
         return self._shares[key]
 
     def _continuation_counts(self, j: int) -> Tensor:
-        """Return by how many different tokens each n-gram of length j + 1 is preceded in those one longer."""
+        """The number of different tokens before each n-gram of length j + 1."""
         longer: Tensor = getattr(self, f"grams{j + 1}")
         shorter = getattr(self, f"contexts{j + 1}")[longer // self.vocabulary] // self.vocabulary
         grams: Tensor = getattr(self, f"grams{j}")
@@ -221,7 +218,7 @@ class NGram(nn.Module):
         return torch.zeros_like(grams).index_add_(0, place, torch.ones_like(place))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        # the sizes of the buffers follow the counts: those of the saved ones hold
+        # the buffers have grown with the counts: take the sizes of the saved ones
         for name, own in self.named_buffers(recurse=False):
             saved = state_dict.get(prefix + name)
             if isinstance(saved, Tensor) and saved.dtype == own.dtype and saved.ndim == 1:
@@ -231,10 +228,8 @@ class NGram(nn.Module):
 
 
 def _write_rows(logits: Tensor, rows: Tensor, values: Tensor, where: Tensor) -> None:
-    """Write values[where] [M, V] into the `rows` [M] of the logits; most of the values are written once.
-
-    Whole rows: several times faster than logits[rows].
-    """
+    """Write values[where] [M, V] into `rows` [M] of the logits."""
+    # logits[rows] = values[where] takes several times longer; most values have one row, and those need no copy
     one = where.new_empty(len(values)).scatter_(0, where, torch.arange(len(where), device=where.device))
     logits.index_copy_(0, rows[one], values)
     others = torch.ones_like(where, dtype=torch.bool).index_fill_(0, one, False)
@@ -242,28 +237,27 @@ def _write_rows(logits: Tensor, rows: Tensor, values: Tensor, where: Tensor) -> 
 
 
 def _unique_contexts(ids: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the contexts that differ, which of them is whose [M], and the places of the contexts one shorter.
-
-    Those that were never seen are their shorter ones, as negative numbers.
-    """
+    """The different contexts, the index of each of `ids` [M] among them, and the rows of their shorter contexts."""
+    # an unseen context is its shorter one, as a negative number
     distinct, where = torch.unique(torch.where(ids >= 0, ids, -1 - place), return_inverse=True)
     return distinct, where, torch.empty_like(distinct).scatter_(0, where, place)
 
 
 def _group_contexts(ids: Tensor) -> Tensor:
-    """Return the places of contexts `ids` [order, M] in an order in which those that are alike are neighbours.
+    """An order of contexts `ids` [order, M] with equal ones side by side.
 
     >>> _group_contexts(torch.tensor([[0, 0, 0], [7, -1, 7]]))
     tensor([1, 0, 2])
     """
     order = torch.arange(ids.shape[1], device=ids.device)
-    for column in ids.flip(0)[:-1]:  # the longest first: the shortest, sorted last and stably, parts the whole
+    # a radix sort: the longest first, so that the shortest, sorted last and stably, decides first
+    for column in ids.flip(0)[:-1]:
         order = order[column[order].sort(stable=True).indices]
     return order
 
 
 def _find_ranges(codes: Tensor, start: Tensor, *, size: int) -> tuple[Tensor, Tensor]:
-    """Return (range, place) of all the sorted `codes` that lie in the ranges start … start + size - 1.
+    """(range, place) of all sorted `codes` in the ranges start … start + size - 1.
 
     >>> _find_ranges(torch.tensor([0, 1, 5, 11]), torch.tensor([0, 10]), size=5)
     (tensor([0, 0, 1]), tensor([0, 1, 3]))

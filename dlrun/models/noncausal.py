@@ -1,10 +1,10 @@
-"""The autoregressive model as it is first formulated (F. Fleuret, The Little Book of Deep Learning, 3.2):
+"""The autoregressive model in its first formulation (F. Fleuret, The Little Book of Deep Learning, 3.2).
 
     f: {∅, 1, …, K}^T → R^K,    f(x_1, …, x_{t-1}, ∅, …, ∅) = the logits of X_t,
 
-where ∅ stands for what is not known yet. Nothing keeps f from looking anywhere: the future is not there to be
-seen. Each t is another input, so a text of T tokens costs T passes where a causal model takes one; with a
-causal model within, the values are the same. `benchmarks/noncausal.py` measures both.
+with ∅ for a token not known yet. f may look at all places, for the future is hidden. Each t is an input of its own: a
+text of T tokens costs T passes, a causal model one. With a causal model as f both give the same values;
+`benchmarks/noncausal.py` measures their times. Changed: f is a GPT with the further token ∅.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ __all__ = ["noncausal"]
 
 
 class NonCausal(nn.Module):
-    """x [B, T] ↦ logits [B, T, V]: for each t the pass of `inner` over x_0 … x_t, ∅, …, ∅, read off at t.
+    """Tokens x [B, T] ↦ logits [B, T, V]: for each t a pass of `inner` over x_0 … x_t, ∅, …, ∅, read at t.
 
-    `inner` maps `context` tokens 0 … V, of which V is ∅, to logits [B, context, V + 1]; that of ∅ is left
-    out, since ∅ never follows. As of every model here, the logits at t are those of the token t+1.
+    `inner` maps `context` tokens 0 … V, with V for ∅, to logits [B, context, V + 1]; the logit of ∅ is dropped. As in
+    every model here the logits at t are of the token t+1.
     """
 
     def __init__(self, inner: nn.Module, *, context: int, vocabulary: int) -> None:
@@ -36,23 +36,23 @@ class NonCausal(nn.Module):
         self.vocabulary = vocabulary
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits [B, T, V] of the tokens that follow, from T passes; T is at most the context."""
+        """The logits [B, T, V] of the next tokens, from T passes; T is at most the context."""
         return self.step(x, None)[0]
 
     def step(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the logits of the tokens that follow x [B, t], and all the tokens that were seen.
+        """The logits [B, t, V] for tokens x [B, t] that follow `memory`, and all tokens so far.
 
-        There is nothing to remember but the tokens: each pass is over all of them. Raises `ValueError` where
-        more tokens than the context would be seen.
+        Raises `ValueError` if memory and x together exceed the context.
         """
+        # the memory is the tokens: each pass is over all of them
         known = x if memory is None else torch.cat([memory, x], dim=1)
         seen = known.shape[1] - x.shape[1]
         check_context(seen, x.shape[1], self.context)
-        passes = [self._following(known[:, : t + 1]) for t in range(seen, known.shape[1])]
+        passes = [self._next_logits(known[:, : t + 1]) for t in range(seen, known.shape[1])]
         return torch.stack(passes, dim=1), known
 
-    def _following(self, known: Tensor) -> Tensor:
-        """Return the logits [B, V] of the token behind `known` [B, n], from one pass."""
+    def _next_logits(self, known: Tensor) -> Tensor:
+        """The logits [B, V] of the token after `known` [B, n], from one pass."""
         unknown = known.new_full((len(known), self.context - known.shape[1]), self.vocabulary)
         logits: Tensor = self.inner(torch.cat([known, unknown], dim=1))
         return logits[:, known.shape[1] - 1, : self.vocabulary]
@@ -70,7 +70,9 @@ def noncausal(
     dropout: float = 0.0,
     causal: bool = False,
 ) -> NonCausal:
-    """Return a transformer in the non-causal formulation; its attention looks everywhere, unless `causal`.
+    """A transformer in the non-causal formulation, whose attention sees all places unless `causal`.
+
+    The arguments are those of `dlrun.models.gpt.GPT`.
 
     >>> noncausal((8,), 65)(torch.zeros(2, 8, dtype=torch.int64)).shape
     torch.Size([2, 8, 65])

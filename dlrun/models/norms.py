@@ -1,7 +1,7 @@
-"""The normalisation of a token's features (Ba et al. 2016, arXiv:1607.06450; Zhang & Sennrich 2019, arXiv:1910.07467).
+"""LayerNorm and RMSNorm of a token's features.
 
-LayerNorm takes the mean away and divides by the standard deviation; RMSNorm only divides by the root
-of the mean square. Both then scale each feature by a weight that is learned.
+LayerNorm (Ba et al. 2016, arXiv:1607.06450) subtracts the mean and divides by the standard deviation; RMSNorm (Zhang &
+Sennrich 2019, arXiv:1910.07467) only divides by the root mean square. Both scale each feature by a learned weight.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Norm = Literal["layer", "rms"]
 
 
 def make_norm(kind: Norm, width: int, *, bias: bool) -> nn.Module:
-    """Return the norm over the last axis, of `width` features; RMSNorm has no bias.
+    """The norm over the last axis, of `width` features. RMSNorm has no bias.
 
     >>> make_norm("layer", 8, bias=False)
     LayerNorm((8,), eps=1e-05, elementwise_affine=True, bias=False)

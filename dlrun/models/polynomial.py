@@ -1,10 +1,9 @@
-"""A polynomial of one variable, f(x; α) = Σ_{d=0..D} α_d x^d, as on the slides (47-50).
+"""A polynomial of one variable, f(x; α) = Σ_{d=0..D} α_d x^d (F. Fleuret, Deep Learning in PyTorch, slides 47-50).
 
-Changed: the coefficients may also be learned by gradient descent. In the power basis that is an
-ill-conditioned problem (the condition number of the Vandermonde matrix grows exponentially with D),
-which is the point of `optimizer=least_squares`. For the same reason the coefficients and the powers
-are of double precision: in single precision the exact fit of degree 15 to forty points is off by
-three orders of magnitude.
+Changed: gradient descent may learn the coefficients too. The powers make that ill-conditioned: the condition number of
+the Vandermonde matrix grows exponentially with D. So `optimizer=least_squares` solves it exactly, and coefficients and
+powers are of double precision: in single precision the exact fit of degree 15 to forty points is off by three orders
+of magnitude.
 """
 
 from __future__ import annotations
@@ -18,9 +17,10 @@ __all__ = ["Polynomial"]
 
 
 class Polynomial(nn.Module):
-    """x [N, 1] ↦ features(x) @ coefficients [N, outputs], of the given degree.
+    """Polynomial: x [N, 1] ↦ features(x) @ coefficients [N, O].
 
-    The coefficients [degree + 1, outputs] begin at 0, those of the lowest powers first.
+    The coefficients [D + 1, O] begin at 0; the lowest power comes first. Raises `ConfigError` for other inputs, and for
+    a negative degree.
 
     >>> model = Polynomial((1,), 1, degree=2)
     >>> model.features(torch.tensor([[2.0]]))
@@ -42,9 +42,9 @@ class Polynomial(nn.Module):
         self.coefficients = nn.Parameter(torch.zeros(degree + 1, outputs, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the values [N, O], in the type of `x`."""
+        """The values [N, O], in the type of `x`."""
         return (self.features(x) @ self.coefficients).to(x.dtype)
 
     def features(self, x: Tensor) -> Tensor:
-        """Return the Vandermonde matrix [N, D + 1], x to the powers 0 … D, in double precision."""
+        """The Vandermonde matrix [N, D + 1] in float64: x to the powers 0 … D."""
         return x.double().reshape(-1, 1) ** self.powers

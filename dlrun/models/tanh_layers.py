@@ -1,8 +1,8 @@
-"""Square layers, each a matrix and then tanh per component, and a final linear classifier (F. Fleuret, The Little
-Book of Deep Learning, 3.5, figure 3.4: eight layers of 2×2).
+"""Square layers with tanh, and a linear classifier (F. Fleuret, The Little Book of Deep Learning, 3.5, figure 3.4).
 
-Changed: the book does not say how the matrices begin. Here it is near the identity, so that the layers hardly
-deform anything at first: of 24 seeds all came to part two moons, of 24 with random matrices 17.
+The figure has eight layers of 2×2. Changed: the book does not give the initial matrices. Here they are near the
+identity, so that the layers deform little at first: 24 of 24 seeds came to separate two moons, with random matrices 17
+of 24.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ __all__ = ["TanhLayers"]
 
 
 class TanhLayers(nn.Module):
-    """x [N, *input_shape] of F values ↦ outputs [N, O], through `depth` layers h ↦ tanh(W·h) with W of F×F.
+    """Layers h ↦ tanh(W·h) with W of F×F: x [N, *input_shape] of F values ↦ outputs [N, O].
 
-    The matrices begin at 1 + `spread`·ε, ε normal. They have no bias; the classifier has one.
+    Initial matrices are 1 + `spread`·ε with ε normal. They have no bias; the classifier has one. Raises `ConfigError`
+    for a negative depth or spread.
 
     >>> TanhLayers((2,), 2)(torch.zeros(5, 2)).shape
     torch.Size([5, 2])
@@ -38,13 +39,13 @@ class TanhLayers(nn.Module):
                 matrix.copy_(torch.eye(size) + spread * torch.randn(size, size))
 
     def trajectory(self, x: Tensor) -> list[Tensor]:
-        """Return where the points are after 0, 1, … `depth` layers, each [N, F]."""
+        """The points after 0, 1, …, `depth` layers, each [N, F]."""
         places = [x.flatten(1)]
         for layer in self.layers:
             places.append(torch.tanh(layer(places[-1])))
         return places
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs [N, O]."""
+        """The outputs [N, O]."""
         outputs: Tensor = self.classifier(self.trajectory(x)[-1])
         return outputs

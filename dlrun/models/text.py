@@ -1,4 +1,4 @@
-"""What the data decides about a model of text: how many tokens it sees, and of how many kinds."""
+"""Checks shared by the models of text."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dlrun.errors import ConfigError
 
 
 def text_shape(input_shape: tuple[int, ...], vocabulary: int | None, *, model: str) -> tuple[int, int]:
-    """Return the context, in tokens, and the size of the vocabulary.
+    """The context in tokens, and the size of the vocabulary.
 
-    Raises `ConfigError` if the data is no text.
+    Raises `ConfigError` for data other than text.
 
     >>> text_shape((64,), 65, model="gpt")
     (64, 65)
@@ -23,22 +23,25 @@ def text_shape(input_shape: tuple[int, ...], vocabulary: int | None, *, model: s
 
 
 def check_dropout(dropout: float) -> None:
-    """Raise `ConfigError` for a probability of dropout that is none, or that leaves nothing."""
+    """Raise `ConfigError` unless 0 ≤ dropout < 1."""
     if not 0 <= dropout < 1:
         raise ConfigError(f"model.dropout={dropout} must be at least 0 and less than 1, as in `model.dropout=0.1`.")
 
 
 def check_context(seen: int, more: int, context: int) -> None:
-    """Raise `ValueError` if `more` tokens behind `seen` ones go past the end of the context."""
+    """Raise `ValueError` if `more` tokens after `seen` ones exceed the context."""
     if seen + more > context:
         raise ValueError(
-            f"{more} tokens behind {seen} that were seen go past the model's context of {context}. Begin anew with"
-            f" the last of them: step(x, None) with at most {context} tokens."
+            f"{more} tokens after {seen} exceed the model's context of {context}. Begin anew with the last of them:"
+            f" step(x, None) with at most {context} tokens."
         )
 
 
 def require_vocabulary(vocabulary: int | None, *, choice: str) -> int:
-    """Return the vocabulary's size; raise ConfigError for data that have none."""
+    """The size of the vocabulary.
+
+    Raises `ConfigError` for data without one.
+    """
     if vocabulary is None or vocabulary < 1:
         raise ConfigError(
             f"model={choice} predicts the tokens of a text, and this data set has none (vocabulary {vocabulary}). "

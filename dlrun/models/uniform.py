@@ -1,4 +1,4 @@
-"""Every token equally likely: the model that knows nothing, whose perplexity is the size of the vocabulary."""
+"""Every token equally likely: a baseline with the vocabulary's size as its perplexity."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ __all__ = ["Uniform"]
 
 
 class Uniform(nn.Module):
-    """x [B, T] ↦ logits [B, T, V], all zero. There is nothing to train: use it with `optimizer=counting`.
+    """Tokens x [B, T] ↦ logits [B, T, V], all zero.
+
+    It has nothing to train: use `optimizer=counting`. Raises `ConfigError` for data without tokens.
 
     >>> Uniform(3)(torch.tensor([[0, 2]])).softmax(-1)
     tensor([[[0.3333, 0.3333, 0.3333],
@@ -24,16 +26,16 @@ class Uniform(nn.Module):
 
     @property
     def context(self) -> None:
-        """No bound: it looks at nothing."""
+        """None: no bound."""
         return None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits [B, T, V], zeros."""
+        """The logits [B, T, V], zeros."""
         return torch.zeros(*x.shape, self.vocabulary, device=x.device)
 
     def step(self, x: Tensor, memory: tuple[()] | None) -> tuple[Tensor, tuple[()]]:
-        """Return the logits [B, t, V], and nothing to remember."""
+        """The logits [B, t, V], and an empty memory."""
         return self(x), ()
 
     def count(self, x: Tensor, y: Tensor) -> None:
-        """Learn nothing."""
+        """Do nothing, for `optimizer=counting`."""

@@ -124,9 +124,9 @@ def test_what_does_not_fit_into_the_context_is_refused(make: Make) -> None:
     model = make()
     assert model.context == T
     _, memory = model.step(tokens(1, T - 2), None)
-    with pytest.raises(ValueError, match=f"3 tokens behind {T - 2} .* context of {T}"):
+    with pytest.raises(ValueError, match=f"3 tokens after {T - 2} .* context of {T}"):
         model.step(tokens(1, 3), memory)
-    with pytest.raises(ValueError, match="13 tokens behind 0"):
+    with pytest.raises(ValueError, match="13 tokens after 0"):
         model(tokens(1, T + 1))
 
 

@@ -33,7 +33,7 @@ from dlrun.models.mlp import MLP
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.sgd import SGD
 from dlrun.schedules.curves import constant
-from dlrun.stacked.training import Ensemble, Members
+from dlrun.stacked.training import StackedRecorder, StackedTraining
 
 CPU = torch.device("cpu")
 
@@ -139,13 +139,13 @@ def bare(case: Case, i: int) -> tuple[float, list[Tensor]]:
     return cost(train).cpu, [p.detach() for p in model.parameters()]
 
 
-def stacked(case: Case, *, compiled: bool = False) -> tuple[float, Ensemble]:
+def stacked(case: Case, *, compiled: bool = False) -> tuple[float, StackedTraining]:
     """Return the CPU seconds of all runs as one program, and the ensemble at its end."""
-    ensemble = Ensemble([member(case, i) for i in range(len(case.rates))])
+    ensemble = StackedTraining([member(case, i) for i in range(len(case.rates))])
     if compiled:
         stepper = make_stepper(ensemble)
         ensemble.stepper = lambda: stepper  # type: ignore[method-assign]  # compiling is not what is timed
-    recorder = Members(ensemble, [Silent()] * len(case.rates))
+    recorder = StackedRecorder(ensemble, [Silent()] * len(case.rates))
     return cost(lambda: loop.train(ensemble, ensemble.state, recorder)).cpu, ensemble
 
 

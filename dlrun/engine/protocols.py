@@ -147,7 +147,7 @@ MakeStepper = Callable[[Steppable], Stepper]
 
 
 class Trainable(Steppable, Protocol[Value, Best_co]):
-    """What `loop.train` trains: one run (`loop.Training`), or a stack of runs (`stacked.training.Ensemble`)."""
+    """What `loop.train` trains: one run (`loop.Training`), or a stack of runs (`stacked.training.StackedTraining`)."""
 
     validation: Split | None
 

@@ -50,17 +50,17 @@ class StackedBatches:
                 if self._changed:  # a batch is a function of the step: begin again with those that are left
                     break
 
-    def _tabled(self) -> Table | None:
+    def _tabled(self) -> SampleTable | None:
         if any(member.augment and not member.only for member in self._members):
             return None  # drawn by each run's own generator
-        return table([member.split for member in self._members], self._members[0].device)
+        return sample_table([member.split for member in self._members], self._members[0].device)
 
     def _from(self, step: int) -> Iterator[Batch]:
         if self._table is None:
             return map(_side_by_side, zip(*(member.start(step) for member in self._members), strict=True))
         return self._gathered(self._table, step)
 
-    def _gathered(self, table: Table, step: int) -> Iterator[Batch]:
+    def _gathered(self, table: SampleTable, step: int) -> Iterator[Batch]:
         size, per_epoch = self._members[0].size, self._members[0].per_epoch
         if size >= table.samples:
             yield from repeat(table.rows(torch.arange(table.samples, device=table.x.device)))
@@ -78,7 +78,7 @@ class StackedBatches:
         return torch.stack([torch.randperm(n, generator=draw) for draw in draws])
 
 
-class Table:
+class SampleTable:
     """The samples of all runs in one tensor: `x` [U·N, …] and `y` for U different splits of N samples."""
 
     def __init__(self, splits: Sequence[TensorSplit], chosen: Sequence[int]) -> None:
@@ -101,7 +101,7 @@ class Table:
         return self.at(index[None] + self._first.to(index.device))
 
 
-def table(splits: Sequence[Split], device: torch.device) -> Table | None:
+def sample_table(splits: Sequence[Split], device: torch.device) -> SampleTable | None:
     """Return the splits of all runs as one table, those with equal samples once; None if they are no tensors there."""
     tensors = [split for split in splits if type(split) is TensorSplit and split.x.device.type == device.type]
     if len(tensors) < len(splits):
@@ -112,7 +112,7 @@ def table(splits: Sequence[Split], device: torch.device) -> Table | None:
         same = next((place for place, other in enumerate(unique) if _equal(split, other)), None)
         chosen.append(len(unique) if same is None else same)
         unique += [split] if same is None else []
-    return Table(unique, chosen)
+    return SampleTable(unique, chosen)
 
 
 def _equal(a: TensorSplit, b: TensorSplit) -> bool:

@@ -12,7 +12,7 @@ from dlrun import metrics as known
 from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.engine.evaluation import evaluating
 from dlrun.engine.protocols import TotalsFn
-from dlrun.stacked.batches import Table, table
+from dlrun.stacked.batches import SampleTable, sample_table
 from dlrun.stacked.objective import StackedObjective
 from dlrun.types import Batch, Metric, Split
 
@@ -25,12 +25,12 @@ class StackedSplits:
 
     def __init__(self, splits: Sequence[Split], device: torch.device) -> None:
         self._splits, self._device = list(splits), device
-        self._table: Table | None = table(self._splits, device)
+        self._table: SampleTable | None = sample_table(self._splits, device)
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these runs only."""
         self._splits = [self._splits[row] for row in rows.tolist()]
-        self._table = table(self._splits, self._device)
+        self._table = sample_table(self._splits, self._device)
 
     def portions(self, size: int) -> Iterator[Batch]:
         """Yield all samples in their order, at most `size` of each run at once: x [R, B, …], y [R, B, …]."""

@@ -19,8 +19,8 @@ from dlrun import metrics as known
 from dlrun.engine.evaluation import loss_total, wide
 from dlrun.engine.objective import Objective
 from dlrun.stacked.dense import chain
-from dlrun.stacked.scores import plain, score_of
-from dlrun.stacked.weights import Layout, kept, layout
+from dlrun.stacked.scores import score_of, split_partial
+from dlrun.stacked.weights import Layout, keep_rows, layout
 from dlrun.types import Batch, Metric
 
 FROM_OUTPUTS = (known.accuracy, known.error, known.top_k, known.nll, known.mse)
@@ -70,9 +70,9 @@ class StackedObjective:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these runs only."""
-        self.weights = kept(self.weights, rows)
+        self.weights = keep_rows(self.weights, rows)
         self.decays = [self.decays[row] for row in rows.tolist()]
-        self._mask = self._mask and kept(self._mask, rows)
+        self._mask = self._mask and keep_rows(self._mask, rows)
         if self._score is not None:
             self._score.keep(rows)
 
@@ -82,7 +82,7 @@ class StackedObjective:
             outputs = self._outputs(self.weights, batch.x) if self._score else None
             found = {"loss": self._loss_totals(outputs, batch)}
             for name, metric in metrics.items():
-                if outputs is not None and plain(metric)[0] in FROM_OUTPUTS:
+                if outputs is not None and split_partial(metric)[0] in FROM_OUTPUTS:
                     found[name] = vmap(_of_outputs(metric))(outputs, *batch)
                 else:
                     found[name] = self._asked(self.weights, _counted(metric), batch)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.sgd import SGD
-from dlrun.stacked.weights import Layout, column, kept
+from dlrun.stacked.weights import Layout, column, keep_rows
 
 
 class StackedRule(Protocol):
@@ -174,5 +174,5 @@ def _blocks(*lists: Sequence[Tensor] | None) -> Iterator[tuple[Any, ...]]:
 def _of_rows(value: Any, rows: Tensor) -> Any:
     """Return the rows of blocks or of a column; None of None."""
     if isinstance(value, list):
-        return kept(value, rows)
+        return keep_rows(value, rows)
     return None if value is None else value.index_select(0, rows)

@@ -31,16 +31,16 @@ class Score(Protocol):
 
 def score_of(losses: Sequence[Loss], like: Tensor) -> Score | None:
     """Return the members' losses as one; None for a loss that is not known to need the outputs alone."""
-    functions = {plain(loss)[0] for loss in losses}
+    functions = {split_partial(loss)[0] for loss in losses}
     if functions == {cross_entropy}:
-        return CrossEntropy([plain(loss)[1].get("label_smoothing", 0.0) for loss in losses], like)
+        return CrossEntropy([split_partial(loss)[1].get("label_smoothing", 0.0) for loss in losses], like)
     return SquaredError() if functions == {mse} else None
 
 
-def plain(loss: Loss | Metric) -> tuple[Any, dict[str, Any]]:
+def split_partial(loss: Loss | Metric) -> tuple[Any, dict[str, Any]]:
     """Return the function that a loss is, and the arguments that are filled in.
 
-    >>> plain(partial(cross_entropy, label_smoothing=0.1))[1]
+    >>> split_partial(partial(cross_entropy, label_smoothing=0.1))[1]
     {'label_smoothing': 0.1}
     """
     if isinstance(loss, partial) and not loss.args:

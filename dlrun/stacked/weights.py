@@ -86,7 +86,7 @@ def layout(runs: Sequence[Sequence[Tensor]]) -> Layout:
     return Layout(largest, joined=not (large and runs[0][0].device.type == "cpu"))
 
 
-def kept(blocks: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
+def keep_rows(blocks: Sequence[Tensor], rows: Tensor) -> list[Tensor]:
     """Return the blocks of these runs only."""
     return [block.index_select(0, rows) for block in blocks]
 

@@ -41,7 +41,9 @@ from dlrun.optimizers.lbfgs import LBFGS
 from dlrun.optimizers.muon import Muon
 from dlrun.optimizers.sgd import SGD
 from dlrun.schedules.curves import constant, cosine, linear
-from dlrun.stacked.training import Ensemble, Members, kind, reason
+from dlrun.stacked.key import stack_key
+from dlrun.stacked.training import StackedRecorder, StackedTraining
+from dlrun.stacked.why_not import why_not
 from dlrun.types import Batch, Data, Loss, Rule
 
 CPU = torch.device("cpu")
@@ -110,11 +112,11 @@ def alone(make: Callable[[int], loop.Training], runs: int) -> tuple[list[loop.Tr
     return trainings, [loop.train(t, State(), n) for t, n in zip(trainings, notes, strict=True)], notes
 
 
-def together(make: Callable[[int], loop.Training], runs: int) -> tuple[Ensemble, list[Notes]]:
+def together(make: Callable[[int], loop.Training], runs: int) -> tuple[StackedTraining, list[Notes]]:
     trainings, notes = [make(i) for i in range(runs)], [Notes() for _ in range(runs)]
-    assert reason(trainings) is None
-    ensemble = Ensemble(trainings)
-    loop.train(ensemble, ensemble.state, Members(ensemble, notes))
+    assert why_not(trainings) is None
+    ensemble = StackedTraining(trainings)
+    loop.train(ensemble, ensemble.state, StackedRecorder(ensemble, notes))
     return ensemble, notes
 
 
@@ -278,7 +280,7 @@ def test_each_run_augments_by_its_own_draws() -> None:
 
 
 def test_batches_are_those_of_the_run_alone_to_the_bit() -> None:
-    ensemble = Ensemble([training(i, SGD(lr=0.1)) for i in range(3)])
+    ensemble = StackedTraining([training(i, SGD(lr=0.1)) for i in range(3)])
     for start in (0, 3, 24, 26):
         own = [member.batches.start(start) for member in ensemble.members]
         for batch, *singles in zip(ensemble.batches.start(start), *own, strict=False):
@@ -300,8 +302,8 @@ def test_a_run_out_of_patience_leaves_and_the_others_go_on() -> None:
     _, states, _ = alone(make, 4)
     assert len({state.step for state in states}) > 2
     trainings, notes = [make(i) for i in range(4)], [Notes() for _ in range(4)]
-    ensemble = Ensemble(trainings)
-    loop.train(ensemble, ensemble.state, Members(ensemble, notes))
+    ensemble = StackedTraining(trainings)
+    loop.train(ensemble, ensemble.state, StackedRecorder(ensemble, notes))
     single, _, expected = alone(make, 4)
     for i in range(4):
         assert [p[0] for p in notes[i].points] == [p[0] for p in expected[i].points]
@@ -310,7 +312,7 @@ def test_a_run_out_of_patience_leaves_and_the_others_go_on() -> None:
         assert close(notes[i].best, expected[i].best, tolerance=1e-4)
         weights = trainings[i].objective.model.state_dict()
         assert close(weights, single[i].objective.model.state_dict(), tolerance=1e-4)
-    again = Ensemble([make(i) for i in range(4)], [replace(state) for state in ensemble.states])
+    again = StackedTraining([make(i) for i in range(4)], [replace(state) for state in ensemble.states])
     assert again.state.step == max(state.step for state in states)
 
 
@@ -360,8 +362,8 @@ def test_a_run_goes_on_alone_or_stacked_from_either_checkpoint(rule: str) -> Non
     _, _, whole = alone(make, 3)
     answers: Iterator[bool] = iter([False] * 13 + [True])
     trainings, notes = [make(i) for i in range(3)], [Notes() for _ in range(3)]
-    ensemble = Ensemble(trainings)
-    loop.train(ensemble, ensemble.state, Members(ensemble, notes), stop=lambda: next(answers))
+    ensemble = StackedTraining(trainings)
+    loop.train(ensemble, ensemble.state, StackedRecorder(ensemble, notes), stop=lambda: next(answers))
     # alone, from what was saved of the stack
     run, rest = make(1), Notes()
     state = loop.restore(run, cloned(notes[1].saved[-1]))
@@ -376,9 +378,9 @@ def test_a_run_goes_on_alone_or_stacked_from_either_checkpoint(rule: str) -> Non
     states = [loop.restore(run, cloned(content)) for run, content in zip(again, at, strict=True)]
     for run, note in zip(again, whole, strict=True):
         run.best = note.best
-    assert reason(again, states) is None
-    resumed = Ensemble(again, states)
-    loop.train(resumed, resumed.state, Members(resumed, later))
+    assert why_not(again, states) is None
+    resumed = StackedTraining(again, states)
+    loop.train(resumed, resumed.state, StackedRecorder(resumed, later))
     for i in range(3):
         assert close(later[i].points, [p for p in whole[i].points if p[0] > 16])
         assert close(later[i].saved[-1], whole[i].saved[-1])
@@ -402,16 +404,16 @@ def test_what_cannot_be_one_program_says_why() -> None:
         "loss": [one(), one(loss=wide_loss)],
         "trainer.batch_size (8 and 9)": [one(), one(batches=replace(one().batches, size=9))],
         "training samples (200 and 100)": [one(), one(data=moons(n=140, validation_size=40))],
-        "lengths and intervals": [one(), one(plan=replace(PLAN, steps=41))],
+        "intervals of trainer": [one(), one(plan=replace(PLAN, steps=41))],
     }
     for words, runs in fits.items():
-        assert words in (reason(runs) or ""), words
+        assert words in (why_not(runs) or ""), words
     for loss in (reads_back, draws):
-        assert "cannot be asked of many runs at once" in (reason([one(loss=loss)]) or "")
-    assert "is another when many runs are asked" in (reason([one(loss=of_the_batch)]) or "")
-    assert "different steps" in (reason([one(), one()], [State(step=3), State(step=4)]) or "")
-    assert reason([one(), training(7, SGD(lr=0.3, momentum=0.9))]) is None
-    assert kind(one()) == kind(training(7, SGD(lr=0.3, momentum=0.9)))
+        assert "cannot be asked of many runs at once" in (why_not([one(loss=loss)]) or "")
+    assert "is another when many runs are asked" in (why_not([one(loss=of_the_batch)]) or "")
+    assert "different steps" in (why_not([one(), one()], [State(step=3), State(step=4)]) or "")
+    assert why_not([one(), training(7, SGD(lr=0.3, momentum=0.9))]) is None
+    assert stack_key(one()) == stack_key(training(7, SGD(lr=0.3, momentum=0.9)))
 
 
 @pytest.fixture
@@ -444,9 +446,9 @@ def test_the_steps_of_an_ensemble_are_one_program_where_the_runs_ask_for_it(
         return training(i, RULES[name](i), model=model, clip=0.3 + i, schedule=schedule, patience=(None, 1, None)[i])
 
     _, _, expected = alone(make, 3)
-    ensemble = Ensemble([replace(make(i), make_stepper=compiled.make_stepper) for i in range(3)])
+    ensemble = StackedTraining([replace(make(i), make_stepper=compiled.make_stepper) for i in range(3)])
     notes = [Notes() for _ in range(3)]
-    loop.train(ensemble, ensemble.state, Members(ensemble, notes))
+    loop.train(ensemble, ensemble.state, StackedRecorder(ensemble, notes))
     assert len(interpreted) == 1
     assert "one by one" not in capsys.readouterr().err
     for i in range(3):
@@ -464,9 +466,9 @@ def test_torch_compiles_the_steps_of_an_ensemble(
         return training(i, RULES["adamw"](i), model=partial(MLP, (2,), 2, hidden=[20, 20]), clip=0.3 + i)
 
     _, _, expected = alone(make, 3)
-    ensemble = Ensemble([replace(make(i), make_stepper=compiled.make_stepper) for i in range(3)])
+    ensemble = StackedTraining([replace(make(i), make_stepper=compiled.make_stepper) for i in range(3)])
     notes = [Notes() for _ in range(3)]
-    loop.train(ensemble, ensemble.state, Members(ensemble, notes))
+    loop.train(ensemble, ensemble.state, StackedRecorder(ensemble, notes))
     assert "one by one" not in capsys.readouterr().err
     for i in range(3):
         assert close(notes[i].points, expected[i].points, tolerance=1e-4), i
@@ -544,4 +546,4 @@ def test_the_steps_of_an_ensemble_are_graphs_and_recorded_again_when_runs_have_l
 def test_lenet_stacks_and_a_shared_rate_is_a_number() -> None:
     make = of_pictures(partial(LeNet5, (1, 8, 8), 3), plan=replace(PLAN, steps=5))
     check(make, 2)
-    assert isinstance(Ensemble([make(0), make(1)]).schedule(3, 40), float)
+    assert isinstance(StackedTraining([make(0), make(1)]).schedule(3, 40), float)

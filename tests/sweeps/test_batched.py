@@ -211,7 +211,7 @@ def test_a_program_that_fails_leaves_its_runs_to_go_on_one_by_one(
     def fails(*parts: Any) -> None:
         raise RuntimeError("no room")
 
-    monkeypatch.setattr(stack, "Ensemble", fails)
+    monkeypatch.setattr(stack, "StackedTraining", fails)
     done, found = swept(call, *MLPS, "seed=0,1", BATCHED)
     assert done.code == 0, done.err
     assert "2 jobs could not be trained as one program, and are trained one by one: RuntimeError: no room" in done.err

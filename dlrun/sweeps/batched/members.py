@@ -8,7 +8,8 @@ from typing import Any
 
 from dlrun.runs.build import Built, assemble
 from dlrun.runs.reload import rebuild
-from dlrun.stacked import training
+from dlrun.stacked.key import stack_key
+from dlrun.stacked.why_not import why_never
 from dlrun.storage import identity
 from dlrun.storage.manifest import Job
 from dlrun.storage.rundir import RunDir
@@ -72,8 +73,8 @@ class Builder:
 def group(members: Sequence[Member], step: Callable[[Member], int]) -> Iterator[list[Member]]:
     """Members that can be stacked: of the same key, and at the same step."""
     found: dict[Hashable, list[Member]] = {}
-    for place, member in enumerate(members):
-        kind = training.kind(member.built.training)
-        key: Hashable = place if kind is None else (tuple(kind.items()), step(member))
+    for number, member in enumerate(members):
+        training = member.built.training
+        key: Hashable = number if why_never(training) else (stack_key(training), step(member))
         found.setdefault(key, []).append(member)
     yield from found.values()

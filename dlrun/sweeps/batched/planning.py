@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from dlrun.errors import UserError
-from dlrun.stacked.training import reason
+from dlrun.stacked.why_not import why_not
 from dlrun.storage import checkpoint
 from dlrun.storage.manifest import Job
 from dlrun.sweeps.batched import timing
@@ -126,7 +126,7 @@ def _why_never(member: Member) -> str | None:
         return "trainer.minutes gives each run its own number of steps"
     if trainer.profile:
         return "trainer.profile looks at one run"
-    why = reason([training])
+    why = why_not([training])
     return why if why or training.plan.steps >= SHORT else f"{training.plan.steps} steps are soon over"
 
 
@@ -141,7 +141,7 @@ def _why_not_with(member: Member, members: Sequence[Member]) -> str:
     other = next((each for each in members if each is not member), None)
     if other is None:
         return "there is no memory for two of them"
-    why = reason([member.built.training, other.built.training])
+    why = why_not([member.built.training, other.built.training])
     return why or "they stand at steps of their own"
 
 

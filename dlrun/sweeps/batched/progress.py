@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any, Protocol
 
 from dlrun.engine.protocols import Recorder
-from dlrun.stacked.training import Ensemble
+from dlrun.stacked.training import StackedTraining
 from dlrun.terminal import output
 from dlrun.terminal.format import duration
 
@@ -30,7 +30,7 @@ class MonitoredRecorder:
     longer.
     """
 
-    def __init__(self, recorder: Recorder[Any, Any], stacked: Ensemble, show: Show) -> None:
+    def __init__(self, recorder: Recorder[Any, Any], stacked: StackedTraining, show: Show) -> None:
         self._recorder = recorder
         self._stacked = stacked
         self._show = show

@@ -18,7 +18,7 @@ from dlrun.execution.cuda_graphs import steps_per_graph
 from dlrun.execution.device import threads_for
 from dlrun.runs.build import Built
 from dlrun.runs.rehearsal import FEW
-from dlrun.stacked.training import Ensemble
+from dlrun.stacked.training import StackedTraining
 from dlrun.sweeps.batched.policy import seconds_in_pool
 from dlrun.terminal import output as console
 from dlrun.terminal.format import duration
@@ -70,7 +70,7 @@ class Estimate:
 def time_stacked(trainings: Sequence[Training], *, threads: int) -> float:
     """Seconds of a step for each run of a stack. The runs themselves take no step."""
     some = trainings if trainings[0].device.type == "cuda" else trainings[:TRIED]
-    return _timed(Ensemble(some), threads) / len(some)  # a stack copies the weights
+    return _timed(StackedTraining(some), threads) / len(some)  # a stack copies the weights
 
 
 def time_single(training: Training, *, threads: int) -> float:

@@ -14,7 +14,7 @@ from dlrun.engine import loop
 from dlrun.runs import presentation
 from dlrun.runs.interrupt import Interrupt
 from dlrun.runs.run import Open, completed, ended, opened
-from dlrun.stacked.training import Ensemble, Members
+from dlrun.stacked.training import StackedRecorder, StackedTraining
 from dlrun.sweeps import job as work
 from dlrun.sweeps.batched.members import Member
 from dlrun.sweeps.batched.planning import Stack
@@ -67,9 +67,9 @@ def train(stack: Stack, tasks: Sequence[Task], interrupt: Interrupt, screen: Out
             else:
                 results.append(found)
         if jobs:
-            stacked = Ensemble([job.run.built.training for job in jobs], [job.run.state for job in jobs])
+            stacked = StackedTraining([job.run.built.training for job in jobs], [job.run.state for job in jobs])
             logs = [context.enter_context(job.task.log.open("a", encoding="utf-8")) for job in jobs]
-            everyone = Members(stacked, [Reporter(job.run, log) for job, log in zip(jobs, logs, strict=True)])
+            everyone = StackedRecorder(stacked, [Reporter(job.run, log) for job, log in zip(jobs, logs, strict=True)])
             torch.set_num_threads(stack.threads)
             with screen.use():
                 show(len(jobs), "their first steps")

@@ -1,0 +1,89 @@
+"""The reasons why runs cannot be stacked, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+from dlrun.engine.batches import LoaderSplit
+from dlrun.engine.evaluation import ContiguousWindows
+from dlrun.engine.loop import Training
+from dlrun.engine.protocols import Optimizer
+from dlrun.engine.state import State
+from dlrun.optimizers.adam import Adam
+from dlrun.optimizers.descent import Descent
+from dlrun.optimizers.sgd import SGD
+from dlrun.optimizers.torch_optimizer import TorchRule
+from dlrun.stacked.key import stack_key
+from dlrun.stacked.trial import trial
+from dlrun.types import Split
+
+
+def why_not(trainings: Sequence[Training], states: Sequence[State] | None = None) -> str | None:
+    """The reason why these runs cannot be one program, if there is one; of one run, why it never can.
+
+    The parts of the first are tried on two samples.
+    """
+    first = trainings[0]
+    for training in trainings:
+        why = why_never(training)
+        if why is not None:
+            return why
+    key = stack_key(first)
+    for training in trainings[1:]:
+        difference = key.difference(stack_key(training))
+        if difference is not None:
+            return f"they differ in {difference}"
+    steps = {state.step for state in states or ()}
+    if len(steps) > 1:
+        return f"they stand at different steps ({', '.join(map(str, sorted(steps)))})"
+    return trial(first.objective, first.metrics, first.batches.split, first.device)
+
+
+def why_never(training: Training) -> str | None:
+    """The reason why a run can be stacked with none, by the types of its parts."""
+    return (
+        _model(training.objective.model)
+        or _optimizer(training.optimizer)
+        or _split(training.batches.split)
+        or _split(training.validation)
+    )
+
+
+def _model(model: nn.Module) -> str | None:
+    name = type(model).__name__
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            return f"{name} has {type(module).__name__}, whose statistics follow a run's own batches"
+        if isinstance(module, _DropoutNd) and module.p > 0:
+            return f"{name} has dropout (p={module.p}), whose masks are drawn in a run's own order"
+        if isinstance(module, nn.RNNBase):
+            return f"{name} has {type(module).__name__}, whose steps are one kernel for one run"
+    persistent = set(model.state_dict()) - {n for n, _ in model.named_parameters(remove_duplicate=False)}
+    if persistent:
+        return f"{name} keeps more than weights in its state ({', '.join(sorted(persistent))})"
+    if not all(p.requires_grad for p in model.parameters()):
+        return f"{name} has weights that are not trained"
+    if len({(p.dtype, p.device) for p in model.parameters()}) > 1:
+        return f"{name} has weights of several types"
+    return None
+
+
+def _optimizer(optimizer: Optimizer) -> str | None:
+    if type(optimizer) is not Descent:
+        return f"{type(optimizer).__name__} takes no gradient steps that runs can share"
+    if type(optimizer.rule) not in (SGD, Adam):
+        name = "a class of torch.optim" if isinstance(optimizer.rule, TorchRule) else type(optimizer.rule).__name__
+        return f"{name} is no rule for many runs at once; `optimizer=sgd` and `optimizer=adamw` are"
+    return None
+
+
+def _split(split: Split | None) -> str | None:
+    if isinstance(split, LoaderSplit):
+        return "the data is streamed by workers"
+    if isinstance(split, ContiguousWindows):
+        return "the windows of a text follow one another, with a memory between them"
+    return None

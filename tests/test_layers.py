@@ -31,9 +31,7 @@ commands
 cli
 """.strip().splitlines()
 LEVEL = {room: level for level, line in enumerate(ORDER) for room in line.split()}
-TO_MEND = {
-    "dlrun.storage.identity -> dlrun",
-}
+TO_MEND = {}
 
 
 def module(path: Path) -> str:

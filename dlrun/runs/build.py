@@ -39,7 +39,7 @@ from dlrun.optimizers.torch_optimizer import adapt
 from dlrun.randomness import INITIALISATION, key, seed_default
 from dlrun.runs import weights
 from dlrun.runs.rehearsal import check_schedule, check_tokenizer, check_walk, rehearse
-from dlrun.storage import identity as provenance
+from dlrun.storage.identity import Identity, identify
 from dlrun.types import Data, Metric, Spec
 
 HIGHER_IS_BETTER = ("accuracy", "recall", "top_")
@@ -59,7 +59,7 @@ class Built:
     tracking: Tracking
     flop_per_step: int
     parameters: int
-    identity: str
+    identity: Identity
     initial_weights: str | None = None
     """The SHA-256 of the weights that `init_from` names."""
 
@@ -73,8 +73,17 @@ def build(config: DictConfig, *, data: Data | None = None, before: Mapping[str, 
     return assemble(check_config(config), data=data, before=before)
 
 
-def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping[str, Any] | None = None) -> Built:
-    """Return the parts of a run whose configuration `check` has returned, as `build` does."""
+def assemble(
+    plain: dict[str, Any],
+    *,
+    data: Data | None = None,
+    before: Mapping[str, Any] | None = None,
+    sources: str | None = None,
+) -> Built:
+    """Return the parts of a run whose configuration `check` has returned, as `build` does.
+
+    `sources` is the hash of dlrun's sources, where the launcher has made it.
+    """
     trainer, evaluation, tracking = (cls(**plain[name]) for name, cls in SETTINGS.items())
     device, precision = choose(trainer.device, trainer.precision)
     decided = before if before and before.get("device") == device.type else {}
@@ -132,22 +141,25 @@ def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping
         tracking=tracking,
         flop_per_step=flop,
         parameters=sum(p.numel() for p in model.parameters()),
-        identity=identity(plain, data, execution, initial),
+        identity=identity(plain, data, execution, initial, sources=sources),
         initial_weights=initial,
     )
 
 
-def identity(plain: dict[str, Any], data: Data, execution: Execution, initial: str | None) -> str:
+def identity(
+    plain: dict[str, Any], data: Data, execution: Execution, initial: str | None, *, sources: str | None = None
+) -> Identity:
     """Return the identity of the run that a checked configuration describes; `initial` are its first weights' SHA-256.
 
     Where they come from has no part in it: a run that is trained on has other weights than before.
     """
-    return provenance.identity(
+    return identify(
         plain | {"init_from": initial},
         data.fingerprint,
         device=execution.device.type,
         precision=execution.precision,
         torch=torch.__version__,
+        sources=sources,
     )
 
 

@@ -16,6 +16,7 @@ from dlrun.config.check import check_config
 from dlrun.errors import UserError
 from dlrun.runs import weights
 from dlrun.runs.build import Built, assemble, dataset, identity, make_model
+from dlrun.storage.identity import Identity
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
 from dlrun.types import Data, Spec, Tokenizer
@@ -49,7 +50,11 @@ def load(reference: str, *, trusted: Sequence[str] = ()) -> Loaded:
 
 
 def rebuild(
-    folder: RunDir, changed: DictConfig | None = None, *, load: Callable[[dict[str, Any]], Data] = dataset
+    folder: RunDir,
+    changed: DictConfig | None = None,
+    *,
+    load: Callable[[dict[str, Any]], Data] = dataset,
+    sources: str | None = None,
 ) -> Built:
     """Return the parts of a run as its folder describes them, the weights still the initial ones.
 
@@ -67,12 +72,15 @@ def rebuild(
         config.init_from = None
     config.trusted = trust.trusted_names()
     plain = check_config(config)
-    built = assemble(plain, data=load(plain), before=summary.execution)
+    built = assemble(plain, data=load(plain), before=summary.execution, sources=sources)
     if begun:
         initial = summary.initial_weights
         built = replace(built, initial_weights=initial)
-        kept = summary.identity if changed is None else None
-        built = replace(built, identity=kept or identity(built.config, built.data, built.execution, initial))
+        if changed is None and summary.identity:
+            made = Identity(summary.identity, summary.identity_parts)
+        else:
+            made = identity(built.config, built.data, built.execution, initial, sources=sources)
+        built = replace(built, identity=made)
     trained_on = summary.data.get("fingerprint", built.data.fingerprint)
     if trained_on != built.data.fingerprint:
         raise UserError(

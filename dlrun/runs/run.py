@@ -22,9 +22,10 @@ from dlrun.runs.build import Built, plan
 from dlrun.runs.interrupt import Interrupt, stopped
 from dlrun.runs.recorder import Recorder, cost_of, recording
 from dlrun.runs.scoring import evaluated, read_if_due
-from dlrun.storage import checkpoint, identity
+from dlrun.storage import checkpoint
 from dlrun.storage.files import write_atomically
 from dlrun.storage.journal import Journal, closed, curves
+from dlrun.storage.machine import Machine, command_line, inspect
 from dlrun.storage.rundir import RunDir, id_of
 from dlrun.storage.summary import Status, Summary
 from dlrun.terminal import output
@@ -38,6 +39,7 @@ def run(
     resumed: bool = False,
     job: bool = False,
     begun: Callable[[], None] = lambda: None,
+    machine: Machine | None = None,
     noted: Mapping[str, Any] = MappingProxyType({}),
 ) -> Summary:
     """Train in `folder`, select, test once, and return the summary. `begun` is called once training begins.
@@ -50,7 +52,7 @@ def run(
     with (
         Interrupt() as interrupt,
         output.tee(folder.log),
-        opened(built, folder, resumed=resumed, job=job, noted=noted) as run,
+        opened(built, folder, resumed=resumed, job=job, machine=machine, noted=noted) as run,
         ended(run, interrupt),
     ):
         begun()
@@ -79,6 +81,7 @@ def opened(
     *,
     resumed: bool = False,
     job: bool = False,
+    machine: Machine | None = None,
     noted: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[Open]:
     """Hold a run's folder, write down there that it has begun, and yield it, ready for the loop.
@@ -93,7 +96,7 @@ def opened(
         built = _with_horizon(built, folder)
         state = _restored(built, folder) if resumed else State()
         with folder.edit_summary() as summary:
-            _describe(summary, built, folder, job=job or folder.of_a_sweep)
+            _describe(summary, built, folder, machine or inspect(), job=job or folder.of_a_sweep)
             summary.started = summary.started or started
             summary.update(noted)
         if built.data.tokenizer:
@@ -171,15 +174,15 @@ def _status(error: BaseException) -> Status:
     return "killed" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
 
 
-def _describe(summary: Summary, built: Built, folder: RunDir, *, job: bool) -> None:
+def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, *, job: bool) -> None:
     """Write into the summary of a run that begins, or goes on, what it is."""
     training, execution, data = built.training, built.execution, built.data
     sizes = {name: len(split) for name in ("train", "validation", "test") if (split := getattr(data, name))}
     summary.status, summary.error = "running", None
     summary.name = built.config["name"]
-    summary.command = summary.command or identity.command()
+    summary.command = summary.command or command_line()
     summary.kind, summary.sweep = ("job", id_of(folder.path.parent)) if job else ("run", None)
-    summary.identity = built.identity
+    summary.identity, summary.identity_parts = built.identity.hash, built.identity.parts
     summary.initial_weights = built.initial_weights or summary.initial_weights
     summary.seed = built.config["seed"]
     summary.spec = asdict(data.spec)
@@ -190,7 +193,7 @@ def _describe(summary: Summary, built: Built, folder: RunDir, *, job: bool) -> N
     summary.device, summary.device_name = execution.device.type, device.describe(execution.device)
     summary.precision, summary.threads = execution.precision, execution.threads
     summary.execution = execution.summary()
-    summary.git, summary.versions = identity.git(), identity.versions()
+    summary.git, summary.versions = machine.git, machine.versions
     # who reads the file finds these from the start
     summary.test_reads, summary.mlflow_run_id = summary.test_reads, summary.mlflow_run_id
     summary.uploaded = tracking.unsent([built.config])

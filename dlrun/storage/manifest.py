@@ -7,7 +7,7 @@ continued from its folder alone. A search adds its jobs as it goes.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,8 @@ class Job:
     """One run of a sweep, as it was decided.
 
     `overrides` are this job's own, in the order of the sweep (`optimizer.lr=0.1`, `seed=0`). Jobs of
-    one `group` differ by nothing but the seed.
+    one `group` differ by nothing but the seed. `parts` are those of the identity (`storage.identity`);
+    manifests of before 0.2 lack them.
     """
 
     n: int
@@ -28,6 +29,7 @@ class Job:
     config: dict[str, Any]
     identity: str
     group: str
+    parts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:

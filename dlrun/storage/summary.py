@@ -196,6 +196,7 @@ class Summary(FolderSummary):
 
     # what the result depends on
     identity = Key[str | None](None)
+    identity_parts = Key[Mapping[str, str]]({})
     initial_weights = Key[str | None](None)
     seed = Key[int | None](None)
     spec = Key[Mapping[str, Any]]({})

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from dlrun.errors import UserError
 from dlrun.storage import identity, manifest
 from dlrun.storage.lookup import all_sweeps
+from dlrun.storage.sources import sources
 from dlrun.storage.sweepdir import SweepDir
 
 ANEW = (
@@ -37,7 +38,7 @@ def asked(master: DictConfig) -> dict[str, Any]:
         "sweep": [override.input_line for override in given if override.is_sweep_override()],
         # a search of more trials is the same search, made longer
         "sweeper": {k: v for k, v in (hydra["sweeper"] or {}).items() if k != "n_trials"},
-        "sources": identity.sources(),
+        "sources": sources(),
         "torch": version("torch"),
     }
 

@@ -23,8 +23,8 @@ from dlrun.runs.build import Built, assemble, build, dataset
 from dlrun.runs.reload import rebuild, select
 from dlrun.runs.run import run
 from dlrun.runs.scoring import test_once
-from dlrun.storage import identity
 from dlrun.storage.files import write_atomically
+from dlrun.storage.machine import Machine
 from dlrun.storage.rundir import RunDir
 from dlrun.types import Data
 
@@ -37,9 +37,9 @@ Load = Callable[[dict[str, Any]], Data]
 
 @dataclass(frozen=True)
 class Known:
-    """What the launcher has found out for all jobs (`identity.known`), and what their summaries are to say of it."""
+    """What the launcher has found out for all jobs, and what their summaries are to say of it."""
 
-    found: Mapping[str, Any] = field(default_factory=dict)
+    machine: Machine
     noted: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -57,14 +57,19 @@ def start(
     Without it (see `asks_hydra`) the folder is the same but for Hydra's own settings, which are the
     sweep's, at a fraction of what Hydra's copies of the configuration cost; it was checked with its sweep.
     """
-    _prepare(known)
+    paths.enable_user_modules()
     if hydra is not None:
         return _as_hydra_does(folder, config, overrides, hydra, known)
     write(folder, config, overrides)
     handler = logging.FileHandler(folder.log)
     handler.setFormatter(logging.Formatter(FORMAT))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
-    return run(seal(assemble(config, data=load(config))), folder, noted=known.noted).to_dict()
+    return run(
+        seal(assemble(config, data=load(config), sources=known.machine.sources)),
+        folder,
+        machine=known.machine,
+        noted=known.noted,
+    ).to_dict()
 
 
 def asks_hydra(hydra: DictConfig) -> bool:
@@ -78,13 +83,19 @@ def asks_hydra(hydra: DictConfig) -> bool:
 
 def go_on(folder: RunDir, known: Known, *, load: Load = dataset) -> dict[str, Any]:
     """Go on with a job that was stopped, from its last checkpoint, and return its summary."""
-    _prepare(known)
-    return run(seal(rebuild(folder, load=load)), folder, resumed=True, noted=known.noted).to_dict()
+    paths.enable_user_modules()
+    return run(
+        seal(rebuild(folder, load=load, sources=known.machine.sources)),
+        folder,
+        resumed=True,
+        machine=known.machine,
+        noted=known.noted,
+    ).to_dict()
 
 
 def test(folder: RunDir, *, load: Load = dataset) -> dict[str, float]:
     """Read the test split with the selected weights, once; return the metrics, which the summary gets too."""
-    _prepare(Known())
+    paths.enable_user_modules()
     built = rebuild(folder, load=load)
     if built.data.test is None:
         return {}
@@ -101,12 +112,6 @@ def seal(built: Built) -> Built:
     """
     kept = "never" if built.evaluation.test == "final" else built.evaluation.test
     return replace(built, evaluation=replace(built.evaluation, test=kept), tracking=replace(built.tracking, wait=0.0))
-
-
-def _prepare(known: Known) -> None:
-    """Let the user's modules be found, and what the launcher knows already be known here."""
-    paths.enable_user_modules()
-    identity.remember(known.found)
 
 
 def write(folder: RunDir, config: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -153,7 +158,7 @@ def _as_hydra_does(
         whole.hydra.overrides.task = list(overrides)
     HydraConfig.instance().set_config(whole)
     done = run_job(
-        task_function=lambda cfg: run(seal(build(cfg)), folder, noted=known.noted).to_dict(),
+        task_function=lambda cfg: run(seal(build(cfg)), folder, machine=known.machine, noted=known.noted).to_dict(),
         config=whole,
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",

@@ -15,8 +15,9 @@ from dlrun.errors import ConfigError, UserError
 from dlrun.execution.device import choose
 from dlrun.runs import weights
 from dlrun.runs.build import Built, build, dataset
-from dlrun.storage import identity as provenance
+from dlrun.storage.identity import digest, essential, identify
 from dlrun.storage.manifest import Job
+from dlrun.storage.sources import sources
 from dlrun.types import Data
 
 
@@ -48,7 +49,7 @@ class JobBuilder:
 
     def __init__(self) -> None:
         self.rules: dict[str, Rule] = {}
-        self.basis: dict[str, Any] = {"sources": provenance.sources(), "torch": torch.__version__}
+        self.basis: dict[str, Any] = {"sources": sources(), "torch": torch.__version__}
         self._fingerprints: dict[str, str] = {}
         self._unvalidated: set[str] = set()
         self._weights: dict[str | None, str | None] = {}
@@ -80,7 +81,7 @@ class JobBuilder:
         plain = check_config(candidate.config)
         group = group_of(candidate.config)
         device, precision = choose(plain["trainer"]["device"], plain["trainer"]["precision"])
-        data_key = provenance.digest([plain["dataset"], plain["trusted"]])
+        data_key = digest([plain["dataset"], plain["trusted"]])
         if group not in self.rules:
             loaded[data_key] = loaded.get(data_key) or dataset(plain)
             built = _rehearsed(candidate.config, loaded[data_key], device)
@@ -89,18 +90,17 @@ class JobBuilder:
             loaded[data_key] = loaded.get(data_key) or dataset(plain)
             self._fingerprints[data_key] = loaded[data_key].fingerprint
         fingerprint = self._fingerprints[data_key]
-        modules = provenance.user_modules(plain)
-        self.basis.setdefault("device", {})[f"{device.type} {precision}"] = True
-        self.basis.setdefault("data", {})[fingerprint[:36]] = plain["dataset"]["_target_"]
-        self.basis.setdefault("your modules", {})[modules[:36]] = True
-        identity = provenance.identity(
+        identity = identify(
             plain | {"init_from": self._initial(plain["init_from"])},
             fingerprint,
             device=device.type,
             precision=precision,
             torch=torch.__version__,
         )
-        return Job(candidate.n, candidate.overrides, plain, identity, group)
+        self.basis.setdefault("device", {})[f"{device.type} {precision}"] = True
+        self.basis.setdefault("data", {})[fingerprint[:36]] = plain["dataset"]["_target_"]
+        self.basis.setdefault("your modules", {})[identity.parts["modules"][:36]] = True
+        return Job(candidate.n, candidate.overrides, plain, identity.hash, group, identity.parts)
 
     def _initial(self, reference: str | None) -> str | None:
         """Return the SHA-256 of the weights that jobs start from, read once for all of them."""
@@ -150,8 +150,8 @@ def group_of(config: DictConfig) -> str:
     """
     raw = OmegaConf.to_container(config, resolve=False)
     assert isinstance(raw, dict)
-    essential = provenance.essential({str(k): v for k, v in raw.items() if k != "seed"})
-    return provenance.digest(essential)[:16]
+    kept = essential({str(k): v for k, v in raw.items() if k != "seed"})
+    return digest(kept)[:16]
 
 
 def rebuild_jobs(jobs: Sequence[Job]) -> tuple[list[Job], JobBuilder]:

@@ -12,8 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlrun.config import hydra_targets, trust
 from dlrun.errors import ConfigError, UserError
-from dlrun.storage import identity, manifest
+from dlrun.storage import manifest
 from dlrun.storage.lookup import all_sweeps
+from dlrun.storage.machine import command_line
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.results import results
 from dlrun.storage.sweepdir import SweepDir
@@ -75,7 +76,7 @@ def create(place: SweepLocation, *, master: DictConfig, jobs: Sequence[Job], bui
         name=str(jobs[0].config["name"] if place.asked["name"] is None else place.asked["name"]),
         definition=definition(place.asked),
         asked=place.asked,
-        command=identity.command(),
+        command=command_line(),
         created=time.time(),
         monitor=rule.monitor,
         higher_is_better=rule.higher_is_better,

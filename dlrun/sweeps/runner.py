@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from dlrun import tracking
-from dlrun.storage import identity
+from dlrun.storage import machine
 from dlrun.storage.files import wait_until
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.results import Result, results
@@ -47,7 +47,7 @@ class SweepRunner:
         self._stack = ExitStack()
         self._shared = SharedData()
         self._pool: Pool | None = None
-        self._known = identity.known()
+        self._machine = machine.inspect()
         self._began = time.time()
 
     def __enter__(self) -> SweepRunner:
@@ -172,7 +172,7 @@ class SweepRunner:
     def task(self, job: Job, noted: Mapping[str, str]) -> Task:
         """Return the task of a job, begun anew or gone on with; what is `noted` its summary will say."""
         folder = self.sweep.job(job.n)
-        known = work.Known(self._known, noted)
+        known = work.Known(self._machine, noted)
         begun = folder.config.exists() and folder.journal.exists()
         first = partial(work.start, folder, job.config, job.overrides, hydra=self._for_jobs, known=known)
         return Task(job.n, partial(work.go_on, folder, known) if begun else first, label(job), folder.log)

@@ -85,7 +85,7 @@ POLYNOMIAL = ["+experiment=polynomial", "tracking.enabled=false"]
 def test_a_job_has_the_identity_of_its_run(here: Path) -> None:
     asked = candidates([*POLYNOMIAL, "seed=3"], [*POLYNOMIAL, "model.degree=4"])
     jobs = JobBuilder().jobs(asked)
-    assert [job.identity for job in jobs] == [build(candidate.config).identity for candidate in asked]
+    assert [job.identity for job in jobs] == [build(candidate.config).identity.hash for candidate in asked]
     assert len({job.group for job in jobs}) == 2
 
 
@@ -148,13 +148,13 @@ def test_a_users_module_counts_for_the_jobs_that_use_it(here: Path) -> None:
     config.model = {"_target_": "mine.Net"}
     try:
         plain = build(config).config
-        from dlrun.storage import identity
+        from dlrun.storage import sources
 
-        before, other = identity.user_modules(plain), identity.user_modules({"model": {"_target_": "dlrun.x"}})
+        before, other = sources.user_modules(plain), sources.user_modules({"model": {"_target_": "dlrun.x"}})
         (here / "part.py").write_text("WIDTH = 4\n")
-        assert identity.user_modules(plain) != before
+        assert sources.user_modules(plain) != before
         (here / "part.py").write_text("WIDTH = 3\n")
-        assert identity.user_modules(plain) == before != other
+        assert sources.user_modules(plain) == before != other
     finally:
         for name in ("mine", "part"):
             sys.modules.pop(name, None)

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 
 from dlrun.runs.interrupt import Interrupt, stopped
-from dlrun.storage import identity
 from dlrun.sweeps.pool.slots import Slot, gpus, lock
 from dlrun.sweeps.pool.task import Task, TaskResult, attempt, task_result
 from dlrun.terminal import output
@@ -95,7 +94,7 @@ def isolated(log: Path, *, threads: int) -> Iterator[None]:
     """Append to `log` all that is printed, and restore torch's settings, the environment and logging at the end."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
-        for context in (restored_settings, _restored_logging, output.isolated, identity.apart):
+        for context in (restored_settings, _restored_logging, output.isolated):
             stack.enter_context(context())
         stack.enter_context(redirected(log))
         torch.set_num_threads(threads)

@@ -1,0 +1,62 @@
+"""Where a run comes from: git's commit, versions, the command line."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from dlrun.storage.sources import sources
+from dlrun.storage.summary import Git
+
+PACKAGES = ("dlrun", "torch", "hydra-core", "numpy")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Facts that a launcher finds once and hands to its jobs: asking again would take a third of a short job's time."""
+
+    git: Git
+    versions: Mapping[str, str]
+    sources: str
+    """The hash of dlrun's sources, `storage.sources.sources()`."""
+
+
+def inspect() -> Machine:
+    """This machine, with the commit of the current directory."""
+    return Machine(_git(), _versions(), sources())
+
+
+def command_line() -> str:
+    """The command line, as it would be typed again."""
+    arguments = sys.argv[1:]
+    return shlex.join(["dlrun", *arguments]) if arguments else Path(sys.argv[0]).name
+
+
+def _git() -> Git:
+    """The commit, and whether tracked files differ from it; empty without git."""
+
+    def ask(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=5)
+        return done.stdout.strip()
+
+    try:
+        commit = ask("rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return {}
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:  # a machine that carries the package without its metadata
+            continue
+    return found

@@ -1,0 +1,64 @@
+"""Which edits of the code end the reuse of finished jobs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dlrun.storage import sources
+from tests.test_layers import GRAPH, MODULES
+
+UNCOUNTED = ("analysis", "errors", "terminal", "storage", "config", "runs", "tracking")
+"""Rooms that counted code uses, and that change no result: messages, files, pictures, the checks before a run."""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    package = tmp_path / "dlrun"
+    shutil.copytree(sources.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "__pycache__").mkdir()
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr(sources, "PACKAGE", package)
+    return package
+
+
+@pytest.mark.parametrize("file", ["report/sentences.py", "terminal/output.py", "commands/train.py", "runs/samples.py"])
+def test_an_edit_of_code_that_no_result_depends_on_ends_no_reuse(checkout: Path, file: str) -> None:
+    before = sources.sources.__wrapped__()
+    (checkout / file).write_text((checkout / file).read_text() + "\nOTHER = 1\n")
+    assert sources.sources.__wrapped__() == before
+
+
+@pytest.mark.parametrize(
+    ("edit", "ends"),
+    [
+        ('"""Another docstring."""\n{}', False),
+        ("# a comment\n{}", False),
+        ("{}\n\nOTHER = 1\n", True),
+    ],
+)
+def test_of_code_that_counts_docstrings_and_comments_do_not(checkout: Path, edit: str, ends: bool) -> None:
+    before = sources.sources.__wrapped__()
+    file = checkout / "losses" / "__init__.py"
+    file.write_text(edit.format(file.read_text()))
+    assert (sources.sources.__wrapped__() != before) == ends
+
+
+def test_a_hash_is_made_once_for_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, cache = tmp_path / "a.py", tmp_path / "cache.json"
+    file.write_text("def f():\n    '''A word.'''\n")
+    before = sources.code_hash([file], cache=cache)
+    monkeypatch.setattr(sources, "_code", None)
+    assert sources.code_hash([file], cache=cache) == before
+
+
+def test_all_code_that_counted_code_uses_is_counted() -> None:
+    def counted(name: str) -> bool:
+        path = MODULES[name].relative_to(sources.PACKAGE)
+        return path.parts[0] in sources.COUNTED or str(path) in sources.COUNTED
+
+    assert all((sources.PACKAGE / name).exists() for name in sources.COUNTED)
+    used = {other for name, others in GRAPH.items() if counted(name) for other in others if not counted(other)}
+    assert {other.split(".")[1] for other in used if "." in other} <= {*UNCOUNTED}

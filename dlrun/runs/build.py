@@ -73,17 +73,8 @@ def build(config: DictConfig, *, data: Data | None = None, before: Mapping[str, 
     return assemble(check_config(config), data=data, before=before)
 
 
-def assemble(
-    plain: dict[str, Any],
-    *,
-    data: Data | None = None,
-    before: Mapping[str, Any] | None = None,
-    sources: str | None = None,
-) -> Built:
-    """Return the parts of a run whose configuration `check` has returned, as `build` does.
-
-    `sources` is the hash of dlrun's sources, where the launcher has made it.
-    """
+def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping[str, Any] | None = None) -> Built:
+    """Return the parts of a run whose configuration `check` has returned, as `build` does."""
     trainer, evaluation, tracking = (cls(**plain[name]) for name, cls in SETTINGS.items())
     device, precision = choose(trainer.device, trainer.precision)
     decided = before if before and before.get("device") == device.type else {}
@@ -141,14 +132,12 @@ def assemble(
         tracking=tracking,
         flop_per_step=flop,
         parameters=sum(p.numel() for p in model.parameters()),
-        identity=identity(plain, data, execution, initial, sources=sources),
+        identity=identity(plain, data, execution, initial),
         initial_weights=initial,
     )
 
 
-def identity(
-    plain: dict[str, Any], data: Data, execution: Execution, initial: str | None, *, sources: str | None = None
-) -> Identity:
+def identity(plain: dict[str, Any], data: Data, execution: Execution, initial: str | None) -> Identity:
     """Return the identity of the run that a checked configuration describes; `initial` are its first weights' SHA-256.
 
     Where they come from has no part in it: a run that is trained on has other weights than before.
@@ -159,7 +148,6 @@ def identity(
         device=execution.device.type,
         precision=execution.precision,
         torch=torch.__version__,
-        sources=sources,
     )
 
 

@@ -50,11 +50,7 @@ def load(reference: str, *, trusted: Sequence[str] = ()) -> Loaded:
 
 
 def rebuild(
-    folder: RunDir,
-    changed: DictConfig | None = None,
-    *,
-    load: Callable[[dict[str, Any]], Data] = dataset,
-    sources: str | None = None,
+    folder: RunDir, changed: DictConfig | None = None, *, load: Callable[[dict[str, Any]], Data] = dataset
 ) -> Built:
     """Return the parts of a run as its folder describes them, the weights still the initial ones.
 
@@ -72,14 +68,14 @@ def rebuild(
         config.init_from = None
     config.trusted = trust.trusted_names()
     plain = check_config(config)
-    built = assemble(plain, data=load(plain), before=summary.execution, sources=sources)
+    built = assemble(plain, data=load(plain), before=summary.execution)
     if begun:
         initial = summary.initial_weights
         built = replace(built, initial_weights=initial)
         if changed is None and summary.identity:
             made = Identity(summary.identity, summary.identity_parts)
         else:
-            made = identity(built.config, built.data, built.execution, initial, sources=sources)
+            made = identity(built.config, built.data, built.execution, initial)
         built = replace(built, identity=made)
     trained_on = summary.data.get("fingerprint", built.data.fingerprint)
     if trained_on != built.data.fingerprint:

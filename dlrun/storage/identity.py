@@ -39,17 +39,12 @@ class Identity:
     parts: Mapping[str, str] = field(default_factory=dict)
 
 
-def identify(
-    config: Mapping[str, Any], fingerprint: str, *, device: str, precision: str, torch: str, sources: str | None = None
-) -> Identity:
-    """The identity of a checked configuration's run on the data of this fingerprint.
-
-    `sources` is the hash of dlrun's sources, if the launcher has made it.
-    """
+def identify(config: Mapping[str, Any], fingerprint: str, *, device: str, precision: str, torch: str) -> Identity:
+    """The identity of a checked configuration's run, on the data of this fingerprint."""
     parts = {
         "config": digest(essential(config)),
         "data": fingerprint,
-        "sources": sources or code.sources(),
+        "sources": code.sources(),
         "modules": code.user_modules(config),
         "device": device,
         "precision": precision,

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from dlrun.storage.sources import sources
 from dlrun.storage.summary import Git
 
 PACKAGES = ("dlrun", "torch", "hydra-core", "numpy")
@@ -23,13 +22,11 @@ class Machine:
 
     git: Git
     versions: Mapping[str, str]
-    sources: str
-    """The hash of dlrun's sources, `storage.sources.sources()`."""
 
 
 def inspect() -> Machine:
     """This machine, with the commit of the current directory."""
-    return Machine(_git(), _versions(), sources())
+    return Machine(_git(), _versions())
 
 
 def command_line() -> str:

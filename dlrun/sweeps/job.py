@@ -65,7 +65,7 @@ def start(
     handler.setFormatter(logging.Formatter(FORMAT))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
     return run(
-        seal(assemble(config, data=load(config), sources=known.machine.sources)),
+        seal(assemble(config, data=load(config))),
         folder,
         machine=known.machine,
         noted=known.noted,
@@ -85,7 +85,7 @@ def go_on(folder: RunDir, known: Known, *, load: Load = dataset) -> dict[str, An
     """Go on with a job that was stopped, from its last checkpoint, and return its summary."""
     paths.enable_user_modules()
     return run(
-        seal(rebuild(folder, load=load, sources=known.machine.sources)),
+        seal(rebuild(folder, load=load)),
         folder,
         resumed=True,
         machine=known.machine,

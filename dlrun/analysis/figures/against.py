@@ -1,4 +1,4 @@
-"""Pictures of a metric against what was swept: one variable, two, or three and more."""
+"""A metric over one swept key (points and a line) or over two (a heat map)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dlrun.analysis.figures.scale import (
+    SPLIT_NAMES,
     axis_label,
     is_fraction,
     plain_ticks,
@@ -23,23 +24,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Points = Sequence[tuple[Any, float]]
-"""A value of what was swept, and what a run came to there."""
+"""Pairs (value of the swept key, metric of a run)."""
 
+# (colour, marker, line): distinct without colour too
 LOOKS: dict[str, tuple[str, str, str]] = {
     "train": (BLUE, "o", "-"),
     "val": (ORANGE, "s", "--"),
     "test": (GREEN, "^", ":"),
 }
-SHADES = 5.0
-"""From this ratio on the shades of a map are spread over the logarithm."""
-NAMES = {"train": "training", "val": "validation", "test": "test"}
+LOG_SHADES = 5.0  # ratio of largest to smallest above which the shades of a heat map are logarithmic
 
 
 def against(key: str, metric: str, runs: Mapping[str, Points], line: Mapping[str, Points]) -> Figure:
-    """Draw a metric against the values of `key`, for each split (`train`, `val`, `test`) with a look of its own.
+    """Draw a metric over the values of `key`, by split (`train`, `val`, `test`).
 
-    Every point of `runs` is a dot; through those of `line`, several for a value, goes the median with
-    a band from the lowest to the highest. A split that is not in `line` gets dots alone.
+    `runs` are the points. For a split in `line`, the median of those points is drawn with a band over their range.
     """
     values = list(dict.fromkeys(value for points in runs.values() for value, _ in points))
     place = positions(values)
@@ -50,12 +49,14 @@ def against(key: str, metric: str, runs: Mapping[str, Points], line: Mapping[str
             colour, marker, style = LOOKS[split]
             finite = [(place[x], y) for x, y in points if math.isfinite(y)]
             if split not in line:
-                axes.scatter(*_unzipped(finite), s=34, color=colour, marker=marker, alpha=0.8, label=NAMES[split])
+                axes.scatter(*_columns(finite), s=34, color=colour, marker=marker, alpha=0.8, label=SPLIT_NAMES[split])
                 continue
-            axes.scatter(*_unzipped(finite), s=16, color=colour, marker=marker, alpha=0.35, linewidths=0, zorder=2)
+            axes.scatter(*_columns(finite), s=16, color=colour, marker=marker, alpha=0.35, linewidths=0, zorder=2)
             steps, middle, low, high = _profile(line[split], place)
             axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
-            axes.plot(steps, middle, color=colour, linestyle=style, marker=marker, ms=7, label=NAMES[split], zorder=3)
+            axes.plot(
+                steps, middle, color=colour, linestyle=style, marker=marker, ms=7, label=SPLIT_NAMES[split], zorder=3
+            )
         scale_x(axes, values)
         scale_y(axes, [y for points in runs.values() for _, y in points], metric)
         axes.set(xlabel=key, ylabel=metric.replace("_", " "))
@@ -64,9 +65,9 @@ def against(key: str, metric: str, runs: Mapping[str, Points], line: Mapping[str
 
 
 def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], float], best: tuple[Any, Any]) -> Figure:
-    """Draw a metric over the values of two keys (across, up): a shade and a number a cell, the best framed.
+    """Draw a metric over two keys (across, up) as shaded cells with numbers; the `best` cell is framed.
 
-    Values stand in their order, numbers in theirs; a cell without a run stays empty.
+    Values stand in ascending order, names in the order of the cells; a cell without a run is empty.
     """
     from matplotlib.colors import LogNorm
     from matplotlib.patches import Rectangle
@@ -81,8 +82,8 @@ def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], flo
     with style_context():
         fig = figure(min(3.6 + 0.95 * len(across), 13), min(2.6 + 0.6 * len(up), 11))
         axes = fig.add_subplot()
-        # darker is lower, and in print too; one value far off is not to take all shades
-        far = spans_decades(finite, SHADES)
+        # darker is lower, in grey too; logarithmic if one far value would take all shades
+        far = spans_decades(finite, LOG_SHADES)
         shades = axes.imshow(table, origin="lower", cmap="viridis", aspect="auto", norm=LogNorm() if far else None)
         axes.grid(False)
         if table.size <= 150:
@@ -101,11 +102,11 @@ def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], flo
             corner = across.index(best[0]) - 0.5, up.index(best[1]) - 0.5
             axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor="white", linewidth=5))
             axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=BLACK, linewidth=2.5, linestyle="--"))
-        long = max(len(_named(value)) for value in across) > 6
+        long = max(len(_label(value)) for value in across) > 6
         axes.set_xticks(
-            range(len(across)), map(_named, across), rotation=30 if long else 0, ha="right" if long else "center"
+            range(len(across)), map(_label, across), rotation=30 if long else 0, ha="right" if long else "center"
         )
-        axes.set_yticks(range(len(up)), map(_named, up))
+        axes.set_yticks(range(len(up)), map(_label, up))
         axes.set(xlabel=keys[0], ylabel=keys[1])
         bar = fig.colorbar(shades, label=axis_label(metric), format=PercentFormatter(1.0) if percent else None)
         if far:
@@ -114,7 +115,7 @@ def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], flo
 
 
 def _profile(points: Points, place: Mapping[Any, float]) -> tuple[list[float], list[float], list[float], list[float]]:
-    """Return the places in order, and the median, lowest and highest value at each."""
+    """The positions in ascending order, and the median, minimum and maximum at each."""
     found: dict[float, list[float]] = {}
     for x, y in points:
         if math.isfinite(y):
@@ -128,16 +129,16 @@ def _ordered(values: Sequence[Any]) -> list[Any]:
     return sorted(place, key=place.__getitem__)
 
 
-def _unzipped(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
     return [x for x, _ in points], [y for _, y in points]
 
 
-def _named(value: Any) -> str:
+def _label(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _short(value: float, *, percent: bool) -> str:
-    """Return a value with three digits, zeros at its end too.
+    """Three significant digits, trailing zeros included.
 
     >>> [_short(value, percent=False) for value in (0.49, 0.0986, 123.4, 4567.8)], _short(0.025, percent=True)
     (['0.490', '0.0986', '123', '4568'], '2.50%')

@@ -1,4 +1,4 @@
-"""Learning curves over seeds: the median of a group of runs, and a band from its lowest to its highest."""
+"""Learning curves over seeds: the median of a group's runs, and a band from minimum to maximum."""
 
 from __future__ import annotations
 
@@ -32,39 +32,36 @@ if TYPE_CHECKING:
 Curve = Sequence[tuple[int, float]]
 Numbers = NDArray[np.float64]
 
-LEGIBLE = 7
-"""So many groups can be told apart in one panel."""
-POINTS = 400
-"""At most so many points of a curve are drawn."""
+LEGIBLE = 7  # groups that can be distinguished in one panel
+MAX_POINTS = 400  # of a curve
 OTHERS = "the other"
-ROW = 0.27
-"""Inches that a line of the legend takes: the panels keep their height beside it."""
+LEGEND_ROW = 0.27  # inches, added to the figure's height so that the panels keep theirs
 GREY = "#bbbbbb"
 COLOURS = (BLUE, ORANGE, GREEN, RED, PURPLE, SKY, BLACK)
 
 
 @dataclass(frozen=True)
 class GroupCurves:
-    """The curves of a group's runs, each by the metric's name."""
+    """The curves of a group's runs, each by metric."""
 
     label: str
     runs: Sequence[Mapping[str, Curve]]
 
 
 def bands(bundles: Sequence[GroupCurves], names: Sequence[str], *, title: str = "") -> Figure:
-    """Draw a panel for each metric of `names`, and in it each group's median and range over its runs.
+    """Draw a panel for each metric in `names`, with the median and range of each group.
 
-    The first `LEGIBLE` groups are told apart by colour, line and marker; the rest is grey.
+    The first `LEGIBLE` groups differ in colour, line and marker; the others are grey.
     """
     shown, rest = bundles[:LEGIBLE], bundles[LEGIBLE:]
     with style_context():
         labels = [bundle.label for bundle in shown] + [f"{OTHERS} {len(rest)}"] * bool(rest)
         columns, rows = _layout(labels, panels=len(names))
-        fig = figure(5.6 * len(names) + 0.6, 4.6 + ROW * (rows + bool(rows and title)))
+        fig = figure(5.6 * len(names) + 0.6, 4.6 + LEGEND_ROW * (rows + bool(rows and title)))
         panels = [fig.add_subplot(1, len(names), i + 1) for i in range(len(names))]
         seen = {name: _panel(axes, name, shown, rest) for axes, name in zip(panels, names, strict=True)}
         for axes, name in zip(panels, names, strict=True):
-            # one scale for the training and the validation loss: they are looked at side by side
+            # training and validation loss share their scale: they are compared side by side
             same = [other for other in names if other.rpartition("/")[2] == name.rpartition("/")[2]]
             scale_y(axes, seen[name], name, together=[value for other in same for value in seen[other]])
         handles = _handles(panels)
@@ -74,14 +71,14 @@ def bands(bundles: Sequence[GroupCurves], names: Sequence[str], *, title: str = 
 
 
 def align(curves: Sequence[Curve]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-    """Return the steps, and at each the median, lowest and highest of the curves.
+    """The union of the curves' steps, and their median, minimum and maximum there.
 
-    Between two points of its own a curve is taken as straight; outside of them it has no value.
-    Steps that fewer than half of the curves reach are left out, and so is what is not finite.
+    A curve is interpolated linearly between its points and has no value outside them. Steps that fewer than half of
+    the curves reach are left out, and so are values that are not finite.
     """
     steps = np.unique(np.concatenate([np.array([step for step, _ in curve], dtype=np.float64) for curve in curves]))
-    if len(steps) > POINTS:
-        steps = steps[np.linspace(0, len(steps) - 1, POINTS).round().astype(int)]
+    if len(steps) > MAX_POINTS:
+        steps = steps[np.linspace(0, len(steps) - 1, MAX_POINTS).round().astype(int)]
     values = np.array([_at(steps, curve) for curve in curves])
     enough = 2 * np.isfinite(values).sum(0) >= len(curves)
     steps, values = steps[enough], np.where(np.isfinite(values), values, np.nan)[:, enough]
@@ -100,7 +97,7 @@ def _at(steps: Numbers, curve: Curve) -> Numbers:
 
 
 def _panel(axes: Axes, name: str, shown: Sequence[GroupCurves], rest: Sequence[GroupCurves]) -> list[float]:
-    """Draw a metric's curves, and return the values that they take."""
+    """Draw a metric's curves; returns all values drawn."""
     seen: list[float] = []
     for i, bundle in enumerate(rest):
         steps, middle, *_ = _band(bundle, name)
@@ -119,7 +116,7 @@ def _panel(axes: Axes, name: str, shown: Sequence[GroupCurves], rest: Sequence[G
             color=colour,
             linestyle=LINES[i % len(LINES)],
             marker=MARKERS[i],
-            # apart from each other, so that no marker hides another's
+            # staggered, so that no marker hides another group's
             markevery=(len(steps) * (2 * i + 1) // (2 * len(shown) * 6), max(1, len(steps) // 6)),
             markersize=6,
             label=bundle.label,
@@ -132,7 +129,7 @@ def _panel(axes: Axes, name: str, shown: Sequence[GroupCurves], rest: Sequence[G
 
 
 def _layout(labels: Sequence[str], *, panels: int) -> tuple[int, int]:
-    """Return how many columns and rows the legend has; it has none for one group."""
+    """The columns and rows of the legend; no row for a single group."""
     if len(labels) < 2:
         return 1, 0
     columns = max(1, min(len(labels), int(60 * panels / (6 + max(map(len, labels))))))
@@ -140,7 +137,7 @@ def _layout(labels: Sequence[str], *, panels: int) -> tuple[int, int]:
 
 
 def _handles(panels: Sequence[Axes]) -> dict[str, Artist]:
-    """Return what the legend shows by its label, the grey rest last."""
+    """The legend's entries by label, the grey ones last."""
     found = {label: h for axes in panels for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     return dict(sorted(found.items(), key=lambda item: item[0].startswith(OTHERS)))
 

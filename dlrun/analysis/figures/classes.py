@@ -1,4 +1,4 @@
-"""Pictures of a classifier's answers: what it takes for what, and its worst mistakes."""
+"""A classifier's confusion matrix and its worst mistakes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from dlrun.analysis.figures.style import figure, style_context
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-READABLE = 20
-"""Up to this many classes a cell of the confusion matrix shows its count."""
+MAX_MISTAKES = 24  # four rows of six
+READABLE = 20  # classes up to which each cell shows its count
 
 
 def confusion(targets: Tensor, predictions: Tensor, names: Sequence[str] = ()) -> Figure:
-    """Draw how many samples of each class (rows) were taken for which (columns).
+    """Draw the confusion matrix of classes, int64 [N]: true class down, predicted class across.
 
-    `targets` and `predictions` are classes, int64 [N]. The shade is the share of the row, spread so
-    that a few mistakes among many right answers are seen.
+    The shade is the fraction of the row, on a power scale on which few mistakes among many samples are visible.
     """
     from matplotlib.colors import PowerNorm
 
@@ -51,7 +50,7 @@ def confusion(targets: Tensor, predictions: Tensor, names: Sequence[str] = ()) -
 
 
 def confusion_counts(targets: Tensor, predictions: Tensor, *, classes: int = 0) -> Tensor:
-    """Return the confusion matrix, int64 [K, K]: entry (i, j) counts samples of class i taken for j.
+    """The confusion matrix, int64 [K, K]: entry (i, j) counts samples of class i predicted as j.
 
     >>> confusion_counts(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]))
     tensor([[1, 1],
@@ -64,10 +63,10 @@ def confusion_counts(targets: Tensor, predictions: Tensor, *, classes: int = 0) 
 
 
 def worst_mistakes(x: Tensor, targets: Tensor, probabilities: Tensor, names: Sequence[str] = ()) -> Figure | None:
-    """Draw the wrongly classified images whose true class was given the least probability.
+    """Draw the misclassified images with the least probability of their true class.
 
-    `x` [N, C, H, W] with 1 or 3 channels, `targets` int64 [N], `probabilities` [N, K]. Returns None
-    if the inputs are no images, or none was mistaken.
+    `x` [N, C, H, W] with C = 1 or 3, `targets` int64 [N], `probabilities` [N, K]. None if the inputs are no images or
+    no image is misclassified.
     """
     if x.ndim != 4 or x.shape[1] not in (1, 3):
         return None
@@ -76,7 +75,7 @@ def worst_mistakes(x: Tensor, targets: Tensor, probabilities: Tensor, names: Seq
     if not len(wrong):
         return None
     right = probabilities[wrong, targets[wrong]]
-    worst = wrong[right.argsort(stable=True)[:24]]
+    worst = wrong[right.argsort(stable=True)[:MAX_MISTAKES]]
     names = list(names) or [str(c) for c in range(probabilities.shape[1])]
     words = []
     for i in worst.tolist():
@@ -89,12 +88,12 @@ def worst_mistakes(x: Tensor, targets: Tensor, probabilities: Tensor, names: Seq
 
 
 def _gallery(pictures: Tensor, words: Sequence[str]) -> Figure:
-    """Draw pictures [n, H, W(, 3)] in rows of six, the words of each above it."""
+    """Draw pictures [n, H, W(, 3)] in rows of six, each under its words."""
     columns = min(6, len(pictures))
     rows = -(-len(pictures) // columns)
     long = max(map(len, words)) > 14
     fig = figure(max((2.6 if long else 1.75) * columns, 6), 2.05 * rows + 0.5)
-    axes = fig.add_subplot()  # one for all: a frame for each picture takes four times as long to draw
+    axes = fig.add_subplot()  # one for all pictures: axes for each take four times as long to draw
     across = 1.6 if long else 1.15
     for place, (picture, word) in enumerate(zip(pictures, words, strict=True)):
         left, top = across * (place % columns), -1.3 * (place // columns)
@@ -106,9 +105,9 @@ def _gallery(pictures: Tensor, words: Sequence[str]) -> Figure:
 
 
 def pixels(x: Tensor, chosen: Tensor) -> Tensor:
-    """Return the chosen images as they are shown, [n, H, W] or [n, H, W, 3] in 0 … 1.
+    """The chosen images in 0 … 1 as [n, H, W] or [n, H, W, 3].
 
-    Each channel is scaled by its range over all of `x`, which takes a normalisation back.
+    Each channel is scaled by its range over all of `x`, which undoes a normalisation.
     """
     low, high = x.amin((0, 2, 3), keepdim=True), x.amax((0, 2, 3), keepdim=True)
     shown = (x[chosen] - low) / (high - low).clamp(min=1e-12)

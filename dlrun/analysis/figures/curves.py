@@ -1,4 +1,4 @@
-"""Pictures of what changed while a run went on: loss, metric, learning rate, against the step."""
+"""Learning curves and the learning rate of one run, over the step."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _METRICS = ("error", "perplexity", "accuracy", "recall_at_1", "mse")
 
 
 def learning_curves(curves: Mapping[str, Curve], *, best_step: int | None = None) -> Figure:
-    """Draw training and validation loss, and beside them the task's metric, against the step.
+    """Draw training and validation loss and, beside them, the task's metric.
 
-    `curves` are points (step, value) by name (`train/loss`, `val/error`, …). `best_step` is where
-    the selected weights were: it is marked.
+    `curves` are points (step, value) by name (`train/loss`, `val/error`, …); `best_step`, the step of the selected
+    weights, is marked.
     """
     names = ["loss", *_metric(curves)]
     with style_context():
@@ -33,7 +33,6 @@ def learning_curves(curves: Mapping[str, Curve], *, best_step: int | None = None
 
 
 def schedule(points: Curve) -> Figure:
-    """Draw the learning rate against the step."""
     with style_context():
         fig = figure(6.2, 3.2)
         axes = fig.add_subplot()
@@ -44,12 +43,12 @@ def schedule(points: Curve) -> Figure:
 
 
 def varies(points: Curve) -> bool:
-    """Return whether a curve is more than one value."""
+    """True if a curve has more than one value."""
     return len({value for _, value in points}) > 1
 
 
 def _metric(curves: Mapping[str, Curve]) -> list[str]:
-    """Return the metric to show beside the loss, if there is one that says something else."""
+    """The metric to show beside the loss; empty if there is none, or it equals the loss."""
     for name in _METRICS:
         found = curves.get(f"val/{name}") or curves.get(f"train/{name}")
         if found and list(found) not in (list(curves.get("val/loss", ())), list(curves.get("train/loss", ()))):

@@ -1,4 +1,4 @@
-"""Pictures of what was learned, where it can be seen whole: functions of one and of two variables."""
+"""A learned function of one or two variables, drawn whole."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def fit_1d(x: Tensor, y: Tensor, model_x: Tensor, model_y: Tensor, truth: Tensor | None = None) -> Figure:
-    """Draw the data (x, y), the fitted function (model_x, model_y) and, if known, f* at model_x; all [N].
+GRID = 240  # points along each side of the plane
 
-    The frame is that of the data: a fit that leaves it between the points is cut, not shrunk.
+
+def fit_1d(x: Tensor, y: Tensor, model_x: Tensor, model_y: Tensor, truth: Tensor | None = None) -> Figure:
+    """Draw the data (x, y), the fit (model_x, model_y) and, if known, f* at model_x; all [N].
+
+    The frame is that of data and f*: a fit that leaves it is cut, so that it does not shrink the rest.
     """
     with style_context():
         fig = figure(6.6, 4.4)
@@ -37,16 +40,16 @@ def fit_1d(x: Tensor, y: Tensor, model_x: Tensor, model_y: Tensor, truth: Tensor
 
 
 def plane(x: Tensor, y: Tensor, predict: Callable[[Tensor], Tensor], names: Sequence[str] = ()) -> Figure:
-    """Draw points of the plane, x [N, 2] of classes y [N], over the regions that `predict` gives the classes.
+    """Draw points x [N, 2] of classes y [N] over the regions that a model assigns to the classes.
 
-    `predict` maps points [M, 2] to probabilities [M, K]. Of two classes the shade is the
-    probability, and the line where it is one half.
+    `predict` maps points [M, 2] to probabilities [M, K]. With two classes, the shade is the probability, and a line
+    marks 0.5.
     """
     low, high = x.amin(0), x.amax(0)
     room = 0.08 * (high - low)
-    sides = [torch.linspace(float(a), float(b), 240) for a, b in zip(low - room, high + room, strict=True)]
+    sides = [torch.linspace(float(a), float(b), GRID) for a, b in zip(low - room, high + room, strict=True)]
     grid = torch.cartesian_prod(*sides)
-    probabilities = predict(grid).reshape(240, 240, -1).movedim(0, 1)
+    probabilities = predict(grid).reshape(GRID, GRID, -1).movedim(0, 1)
     with style_context():
         fig = figure(6.2, 5.4)
         axes = fig.add_subplot()

@@ -1,4 +1,4 @@
-"""A comparison seed by seed: each side's runs as dots, those of one seed joined."""
+"""A comparison seed by seed: the runs of each side as points, those of one seed joined."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def pairs(sides: Sequence[tuple[str, Mapping[int, float]]], metric: str) -> Figure:
-    """Draw each side's values by seed above its label, a line through each seed, and the mean with its interval."""
+    """Draw each side's values by seed over its label, and the mean with its 95 % interval."""
     seeds = sorted({seed for _, values in sides for seed in values})
     seen = [value for _, values in sides for value in values.values() if math.isfinite(value)]
     with style_context():

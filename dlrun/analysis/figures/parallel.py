@@ -1,4 +1,4 @@
-"""Parallel coordinates: every group of a sweep as a line through the values that it had."""
+"""Parallel coordinates: every group of a sweep as a line through its values."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-TICKS = 6
-FAN = 0.06
-"""How far apart the lines through one value are, of the height of the axis."""
+MAX_TICKS = 6
+FAN = 0.06  # height over which lines through one value are spread
 
 
 def parallel(
     keys: Sequence[str], rows: Sequence[Mapping[str, Any]], metric: str, *, higher_is_better: bool = False
 ) -> Figure:
-    """Draw each row as a line through its values of `keys` and, last, of `metric`; the best one is black and thick.
+    """Draw each row as a line through its values of `keys` and of `metric`; the best row is thick and black.
 
-    A row holds its values by key, the metric's among them. The better a row, the darker its line.
+    A row holds its values by key, and its metric. Better rows are darker.
     """
     columns = [*keys, metric]
     kept = [row for row in rows if math.isfinite(row[metric])]
@@ -36,7 +35,7 @@ def parallel(
         axes = fig.add_subplot()
         for rank, row in enumerate(kept):
             best = rank == len(kept) - 1
-            # rows of the same value side by side, that they can be followed
+            # lines through one value side by side, so that each can be followed
             aside = FAN * (rank / max(len(kept) - 1, 1) - 0.5)
             line = [heights[key][row[key]] + (aside if len(heights[key]) < len(kept) else 0) for key in columns]
             axes.plot(
@@ -49,7 +48,7 @@ def parallel(
             )
         for i, key in enumerate(columns):
             _axis(axes, i, heights[key])
-        axes.set_xticks(range(len(columns)), [_broken(key) for key in columns])
+        axes.set_xticks(range(len(columns)), [_wrap(key) for key in columns])
         axes.set(xlim=(-0.25, len(columns) - 0.35), ylim=(-0.06, 1.06))
         axes.set_yticks([])
         axes.grid(False)
@@ -60,7 +59,7 @@ def parallel(
 
 
 def _heights(values: Sequence[Any]) -> dict[Any, float]:
-    """Return where on an axis of its own, from 0 to 1, each of the values stands."""
+    """The height of each value on its axis, 0 to 1."""
     place = positions(values)
     spread = spans_decades(list(place.values())) if all_numbers(list(place)) else False
     at = {value: math.log(x) if spread else x for value, x in place.items()}
@@ -69,13 +68,13 @@ def _heights(values: Sequence[Any]) -> dict[Any, float]:
 
 
 def _axis(axes: Axes, i: int, heights: Mapping[Any, float]) -> None:
-    """Draw an upright axis with its values written beside it: all of a few, of many some."""
+    """Draw an axis with its values beside it; of more than `MAX_TICKS`, an even selection."""
     axes.axvline(i, color="#555555", linewidth=1.0, zorder=0)
     ordered = sorted(heights, key=heights.__getitem__)
     chosen = ordered
-    if len(ordered) > TICKS:
-        # those next to even heights: no two are written over each other
-        chosen = [min(ordered, key=lambda v: abs(heights[v] - h)) for h in np.linspace(0, 1, TICKS)]
+    if len(ordered) > MAX_TICKS:
+        # those next to even heights, which do not overlap
+        chosen = [min(ordered, key=lambda v: abs(heights[v] - h)) for h in np.linspace(0, 1, MAX_TICKS)]
     for value in dict.fromkeys(chosen):
         text = f"{value:.3g}" if isinstance(value, float) else str(value)
         axes.text(
@@ -90,12 +89,12 @@ def _axis(axes: Axes, i: int, heights: Mapping[Any, float]) -> None:
 
 
 def _shade(goodness: float) -> tuple[float, float, float]:
-    """Return a colour from pale (the worst) to dark (the best) blue."""
+    """A blue from pale (0, the worst) to dark (1, the best)."""
     pale, dark = np.array([0.85, 0.89, 0.95]), np.array([0.0, 0.27, 0.50])
     red, green, blue = pale + goodness * (dark - pale)
     return float(red), float(green), float(blue)
 
 
-def _broken(key: str) -> str:
-    """Return a dotted key over several lines."""
+def _wrap(key: str) -> str:
+    """A dotted key over several lines."""
     return key.replace(".", ".\n").replace("/", "\n")

@@ -1,4 +1,4 @@
-"""A sweep's groups below each other, the best on top: every run a dot, the mean with its interval a bar."""
+"""The groups of a sweep from the best to the worst: runs as points, the mean with its interval."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_GROUPS = 25
-"""So many groups are drawn, the best of them."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A group: its label, what its runs came to, and their spread."""
+    """A group's label, values and spread."""
 
     label: str
     values: Sequence[float]
@@ -29,7 +28,7 @@ class Row:
 
 
 def ranking(rows: Sequence[Row], metric: str) -> Figure:
-    """Draw the first rows below each other; the selected one has a star at its label."""
+    """Draw the first `MAX_GROUPS` rows; the selected one has a star."""
     from matplotlib.ticker import PercentFormatter
 
     shown = rows[:MAX_GROUPS]
@@ -39,7 +38,7 @@ def ranking(rows: Sequence[Row], metric: str) -> Figure:
         axes = fig.add_subplot()
         for i, row in enumerate(shown):
             finite = [value for value in row.values if math.isfinite(value)]
-            # below the bar, which would hide them
+            # below the interval's bar, which would hide them
             below = i + 0.22 if row.spread.n > 1 else i
             axes.scatter(finite, [below] * len(finite), s=24, color=BLUE, alpha=0.55, linewidths=0, zorder=3)
             found = row.spread
@@ -52,7 +51,7 @@ def ranking(rows: Sequence[Row], metric: str) -> Figure:
         if seen and spans_decades(seen):
             axes.set_xscale("log")
             plain_ticks(axes.xaxis, seen, percent=is_fraction(metric))
-            axes.set_xlim(min(seen) / 1.4, max(seen) * 1.4)  # an interval may reach below zero
+            axes.set_xlim(min(seen) / 1.4, max(seen) * 1.4)  # not from the interval: it may reach below zero
         elif is_fraction(metric):
             axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel(axis_label(metric))

@@ -1,4 +1,4 @@
-"""What an axis shows: numbers side by side, numbers over decades, or names."""
+"""The scale and ticks of an axis: linear, logarithmic, or names."""
 
 from __future__ import annotations
 
@@ -10,31 +10,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
-DECADES = 30.0
-"""From this ratio of the largest to the smallest on, positive values are drawn on a logarithmic axis."""
+LOG_AXIS = 30.0  # ratio of largest to smallest above which an axis is logarithmic
+EVEN_TICKS = 8.0  # ratio up to which 1, 2, 5 and 10 may give a logarithmic axis only one tick
 
 
-NEAR = 8.0
-"""Up to this ratio the ticks of a logarithmic axis are evenly apart: of 1, 2, 5 and 10 it may have one alone."""
-
-
-def spans_decades(values: Collection[float], apart: float = DECADES) -> bool:
-    """Return whether the finite values are positive and so far `apart` that a linear axis would hide the small ones.
+def spans_decades(values: Collection[float], ratio: float = LOG_AXIS) -> bool:
+    """True if all finite values are positive and their largest exceeds `ratio` times the smallest.
 
     >>> spans_decades([0.001, 0.1]), spans_decades([1, 2, 3]), spans_decades([0, 100]), spans_decades([1, 10], 5)
     (True, False, False, True)
     """
     finite = [value for value in values if math.isfinite(value)]
-    return bool(finite) and min(finite) > 0 and max(finite) > apart * min(finite)
+    return bool(finite) and min(finite) > 0 and max(finite) > ratio * min(finite)
 
 
 def all_numbers(values: Collection[Any]) -> bool:
-    """Return whether the values are numbers (true and false are names)."""
+    """True if all values are numbers; booleans count as names."""
     return bool(values) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
 def positions(values: Sequence[Any]) -> dict[Any, float]:
-    """Return where on an axis the different values stand: numbers at themselves, names side by side.
+    """The position of each distinct value on an axis: numbers at themselves, names at 0, 1, 2, …
 
     >>> positions(["sgd", "adam", "sgd"]), positions([0.1, 0.2])
     ({'sgd': 0.0, 'adam': 1.0}, {0.1: 0.1, 0.2: 0.2})
@@ -44,7 +40,7 @@ def positions(values: Sequence[Any]) -> dict[Any, float]:
 
 
 def scale_x(axes: Axes, values: Sequence[Any]) -> None:
-    """Give the axis the scale and the ticks that suit the values, which stand at their `places`."""
+    """Set scale and ticks of the x axis for values at their `positions`."""
     distinct = list(dict.fromkeys(values))
     if not all_numbers(distinct):
         names = [str(value) for value in distinct]
@@ -64,9 +60,9 @@ def scale_x(axes: Axes, values: Sequence[Any]) -> None:
 
 
 def scale_y(axes: Axes, values: Collection[float], metric: str, *, together: Collection[float] = ()) -> None:
-    """Give the axis the scale that suits the values of a metric; fractions are shown in per cent.
+    """Set the scale of the y axis for the values of a metric; fractions are shown in per cent.
 
-    `together` are the values of all panels that are to have the same scale; the ticks are of each panel's own.
+    `together` are the values of all panels with the same scale; each panel keeps ticks of its own.
     """
     from matplotlib.ticker import PercentFormatter
 
@@ -78,21 +74,22 @@ def scale_y(axes: Axes, values: Collection[float], metric: str, *, together: Col
 
 
 def is_fraction(metric: str) -> bool:
-    """Return whether a metric is shown in per cent."""
+    """True for the metrics that are shown in per cent."""
     return metric.rpartition("/")[2] in ("error", "accuracy", "recall_at_1")
 
 
 def plain_ticks(axis: Axis, values: Collection[float], *, percent: bool = False) -> None:
-    """Write the powers of ten of a logarithmic axis as 0.01 or 10⁻⁷; over one decade or two, 2 and 5 between them too.
+    """Write the ticks of a logarithmic axis as 0.01 or 10⁻⁷; within two decades, label 2 and 5 as well.
 
-    Values up to `NEAR` apart get ticks evenly apart. Text that TeX sets takes ten times as long to draw.
+    Values within a ratio of `EVEN_TICKS` get evenly spaced ticks.
     """
+    # plain text: labels that TeX's engine sets take ten times as long to draw
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
     finite = [abs(value) for value in values if math.isfinite(value) and value]
     few = bool(finite) and max(finite) < 100 * min(finite)
     scale, unit = (100.0, "%") if percent else (1.0, "")
-    if finite and max(finite) <= NEAR * min(finite):
+    if finite and max(finite) <= EVEN_TICKS * min(finite):
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:.4g}{unit}"))
         axis.set_minor_formatter(NullFormatter())
@@ -111,7 +108,7 @@ def plain_ticks(axis: Axis, values: Collection[float], *, percent: bool = False)
 
 
 def power(value: float) -> str:
-    """Return a power of ten as an axis shows it.
+    """A power of ten as a tick.
 
     >>> power(0.001), power(1e-7), power(1000.0), power(0.0)
     ('0.001', '10⁻⁷', '1000', '0')
@@ -123,7 +120,7 @@ def power(value: float) -> str:
 
 
 def between(value: float) -> str:
-    """Return a tick between two powers of ten: 2 and 5 times a power are shown.
+    """The label of a tick between powers of ten: of 2 and 5 times a power; else empty.
 
     >>> between(0.05), between(0.03)
     ('0.05', '')
@@ -136,7 +133,7 @@ SPLIT_NAMES = {"train": "training", "val": "validation", "test": "test"}
 
 
 def axis_label(metric: str) -> str:
-    """Return a metric's name as an axis shows it.
+    """A metric's name in words.
 
     >>> axis_label("val/error"), axis_label("lr")
     ('validation error', 'lr')

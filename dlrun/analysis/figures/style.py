@@ -1,4 +1,4 @@
-"""How every figure looks: legible at half its size, and readable without colour."""
+"""The look of all figures: legible at half their size, distinct without colour."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dlrun.storage.files import write_atomically
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's palette, which the colour-blind can tell apart
+# the palette of Okabe and Ito, distinct for colour-blind readers
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, BLACK = (
     "#0072B2",
     "#E69F00",
@@ -39,14 +39,14 @@ _SETTINGS: Any = {
     "legend.frameon": False,
     "lines.linewidth": 2.0,
     "savefig.dpi": 130,
-    # the same figure gives the same file
+    # without a fixed salt, the same figure gives another file each time
     "svg.hashsalt": "dlrun",
 }
 
 
 @contextmanager
 def style_context() -> Iterator[None]:
-    """Draw in this style, and leave matplotlib's settings as they were."""
+    """Draw in this style; matplotlib's settings are restored afterwards."""
     import matplotlib as mpl
 
     with mpl.rc_context(_SETTINGS):
@@ -54,18 +54,18 @@ def style_context() -> Iterator[None]:
 
 
 def figure(width: float, height: float) -> Figure:
-    """Return an empty figure, its size in inches, whose parts make room for each other."""
+    """An empty figure of a size in inches, with constrained layout."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def save(fig: Figure, *paths: Path) -> Path:
-    """Write a figure, as PNG or SVG after each file's ending, and return the first file.
+    """Write a figure as PNG or SVG by each file's ending; returns the first file.
 
-    A reader sees a whole file or none. The parts are arranged once, for all files: each arrangement costs
-    as much as a drawing.
+    A reader sees a whole file or none.
     """
+    # lay out once for all files: each layout costs as much as a drawing
     engine = fig.get_layout_engine()
     if engine is not None:
         with style_context():

@@ -1,4 +1,4 @@
-"""Pictures of how well a text is predicted."""
+"""The loss of a language model by position."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def loss_by_position(losses: Tensor, vocabulary: int) -> Figure:
-    """Draw the loss against how many tokens are seen, from `losses` in nats [windows, positions].
+    """Draw the mean of `losses` [windows, positions], in nats, over the number of tokens seen.
 
-    Far positions are averaged in groups, a quarter as long as what lies before them; the bars are the
-    standard error over the windows. The line is log `vocabulary`, of a model that knows nothing.
+    Far positions are averaged in groups (`position_groups`); bars are the standard error over windows. The line is
+    log `vocabulary`, the loss of uniform predictions.
     """
     means, errors, places = [], [], []
     for begin, end in position_groups(losses.shape[1]):
@@ -38,7 +38,7 @@ def loss_by_position(losses: Tensor, vocabulary: int) -> Figure:
 
 
 def position_groups(n: int) -> Sequence[tuple[int, int]]:
-    """Return the positions 0 … n-1 as (begin, end): one by one at first, then in groups that grow in proportion.
+    """Group positions 0 … n-1 into (begin, end): single at first, then a quarter as long as begin.
 
     >>> position_groups(12)
     [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (6, 7), (7, 8), (8, 10), (10, 12)]

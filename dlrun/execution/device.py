@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch
 
-from dlrun.datasets.files.files import cache_root
+from dlrun.datasets.files.cache import cache_root
 from dlrun.errors import ConfigError
 
 TINY_STEP = 2e7

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from dlrun.datasets.files import files
+from dlrun.datasets.files.cache import cache_root, replacing
 from dlrun.datasets.files.locate import locate
 from dlrun.datasets.files.sources import Source
 
@@ -26,22 +25,13 @@ def decode_files(source: Source, decode: Decode, *, path: str | None = None) -> 
     """
     located = locate(source, path)
     content = hashlib.sha256(" ".join(file.sha256 for file in source.files).encode()).hexdigest()
-    cached = files.cache_root() / "decoded" / f"{source.name}-{content[:32]}.pt"
+    cached = cache_root() / "decoded" / f"{source.name}-{content[:32]}.pt"
     if all(files.is_known(where, file) for file, where in located.items()):
         # a cached file that cannot be loaded is written again
         with suppress(OSError, RuntimeError, ValueError, EOFError):
             return torch.load(cached, weights_only=True, mmap=True), content
     tensors = decode({file.name: files.read(where, file) for file, where in located.items()})
-    with suppress(OSError):
-        _save(tensors, cached)
-    return tensors, content
-
-
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    # without a writable cache the files are decoded each time
+    with suppress(OSError), replacing(cached) as temporary:
         torch.save(tensors, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return tensors, content

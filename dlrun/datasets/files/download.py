@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import tarfile
 import urllib.request
@@ -12,8 +11,10 @@ from http.client import HTTPException
 from pathlib import Path
 
 from dlrun.datasets.files import files
+from dlrun.datasets.files.cache import replacing
 from dlrun.datasets.files.sources import File, Source
 from dlrun.errors import DataError
+from dlrun.storage.files import locked
 from dlrun.terminal import output
 
 _TIMEOUT = 15.0  # seconds without an answer
@@ -28,7 +29,8 @@ def download(source: Source, folder: Path) -> None:
     """
     reasons = []
     try:
-        with _one_at_a_time(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / ".download.lock"):
             for mirror in source.mirrors:
                 # looked for again behind the lock: another process may have downloaded them
                 missing = [file for file in source.files if files.find(folder, file) is None]
@@ -45,14 +47,6 @@ def download(source: Source, folder: Path) -> None:
     raise DataError(files.missing_message(source, folder, reasons))
 
 
-@contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".download.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _from_folder(source: Source, mirror: str, folder: Path, missing: list[File]) -> None:
     for file in missing:
         target = folder / (file.name + source.packed)
@@ -62,21 +56,15 @@ def _from_folder(source: Source, mirror: str, folder: Path, missing: list[File])
 
 
 def _from_archive(source: Source, mirror: str, folder: Path, missing: list[File]) -> None:
-    with _download(mirror, folder / f"{source.name}.tar") as temporary, tarfile.open(temporary) as archive:
+    with _download(mirror, folder / f"{source.name}.tar") as packed, tarfile.open(packed) as archive:
         for file in missing:
             # read by name: no path in the archive can lead elsewhere
             member = archive.extractfile(_member(archive, file))
             if member is None:
                 raise DataError(f"`{file.name}` is not a file in the archive")
-            target = folder / file.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_name(f".{os.getpid()}.{target.name}")
-            try:
-                part.write_bytes(member.read())
-                files.check(part, file)
-                part.replace(target)
-            finally:
-                part.unlink(missing_ok=True)
+            with replacing(folder / file.name) as temporary:
+                temporary.write_bytes(member.read())
+                files.check(temporary, file)
 
 
 def _member(archive: tarfile.TarFile, file: File) -> tarfile.TarInfo:

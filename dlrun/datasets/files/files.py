@@ -18,20 +18,14 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
+from dlrun.datasets.files.cache import DEFAULT, cache_root, replacing
 from dlrun.datasets.files.sources import OFFLINE, SOURCES, File, Source
 from dlrun.errors import DataError
-
-_DEFAULT = Path("~/.cache/dlrun")
 
 
 def data_root() -> Path:
     """The folder of all data sets: `DLRUN_DATA`, else `~/.cache/dlrun`."""
-    return Path(os.environ.get("DLRUN_DATA") or _DEFAULT).expanduser().absolute()
-
-
-def cache_root() -> Path:
-    """The folder of the cache, safe to delete: `DLRUN_CACHE`, else `~/.cache/dlrun`."""
-    return Path(os.environ.get("DLRUN_CACHE") or _DEFAULT).expanduser().absolute()
+    return Path(os.environ.get("DLRUN_DATA") or DEFAULT).expanduser().absolute()
 
 
 def folder_of(source: Source, path: str | None = None) -> Path:
@@ -79,8 +73,8 @@ def read(path: Path, file: File) -> bytes:
     stamp = _stamp(path)  # before reading: a file that changes meanwhile is checked again
     content = check(path, file)
     # without a writable cache the file is checked again each time, no more
-    with suppress(OSError):
-        _write(_mark(path), json.dumps({"path": str(path), "stamp": stamp, "sha256": file.sha256}).encode())
+    with suppress(OSError), replacing(_mark(path)) as temporary:
+        temporary.write_text(json.dumps({"path": str(path), "stamp": stamp, "sha256": file.sha256}))
     return content
 
 
@@ -136,13 +130,3 @@ def _stamp(path: Path) -> list[int]:
 
 def _mark(path: Path) -> Path:
     return cache_root() / "verified" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""A long text that is read in pieces, and its parts by position: training, validation, test."""
+"""A long text, read in pieces and cut by position into training, validation and test."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Protocol
 from dlrun.datasets.tensors.splits import sample_count
 from dlrun.errors import ConfigError
 
-PIECE = 1 << 18  # characters
+PIECE = 1 << 18  # characters: enough that the overhead of a piece does not show
 
 
 class Text(Protocol):
-    """A text whose characters are counted, and read from any place on."""
+    """A text with counted characters, readable from any place on."""
 
     @property
     def content(self) -> str:
-        """Return the SHA-256 that tells it from other texts."""
+        """The SHA-256 of its UTF-8."""
 
     def __len__(self) -> int:
-        """Return the number of characters."""
+        """The number of characters."""
 
     def read(self, start: int, stop: int) -> Iterator[str]:
         """Yield the characters from `start` to `stop` in pieces."""
@@ -38,11 +38,10 @@ class StringText:
 
     @cached_property
     def content(self) -> str:
-        """Return the SHA-256 of its UTF-8."""
+        """The SHA-256 of its UTF-8."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def __len__(self) -> int:
-        """Return the number of characters."""
         return len(self.text)
 
     def read(self, start: int, stop: int) -> Iterator[str]:
@@ -61,16 +60,15 @@ class Passage:
 
     @classmethod
     def whole(cls, text: Text) -> Passage:
-        """Return all of a text."""
+        """All of a text."""
         return cls(text, 0, len(text))
 
     @property
     def key(self) -> str:
-        """Return what tells it from other passages."""
+        """An identifier for the cache: the text's hash and the bounds."""
         return f"{self.text.content} {self.start} {self.stop}"
 
     def __len__(self) -> int:
-        """Return the number of characters."""
         return self.stop - self.start
 
     def pieces(self) -> Iterator[str]:
@@ -79,14 +77,13 @@ class Passage:
 
 
 def cut_by_position(text: Text, *, validation_size: int | float, test_size: int | float) -> dict[str, Passage]:
-    """Return a text cut by position: first what is for training, then validation, then test.
+    """Cut a text by position: first training, then validation, then test.
 
-    A size is a number of characters, or below 1 a fraction of them, rounded up, so that the training part of a
-    tenth for validation ends at int(0.9 · N). An empty part is left out. Raises `ConfigError` for sizes that
-    leave nothing to train on.
+    A size is a number of characters, or below 1 a fraction of them. An empty split is left out. Raises `ConfigError`
+    for sizes that leave nothing to train on.
 
-    >>> {name: (part.start, part.stop) for name, part in cut_by_position(StringText("abcdefghij"), validation_size=0.2,
-    ...                                                        test_size=3).items()}
+    >>> cut = cut_by_position(StringText("abcdefghij"), validation_size=0.2, test_size=3)
+    >>> {split: (passage.start, passage.stop) for split, passage in cut.items()}
     {'train': (0, 5), 'validation': (5, 7), 'test': (7, 10)}
     """
     n = len(text)
@@ -101,5 +98,6 @@ def cut_by_position(text: Text, *, validation_size: int | float, test_size: int 
 
 
 def _characters(key: str, size: int | float, n: int) -> int:
-    # as a decimal fraction: 0.1 · 30 is 3, not the 3.0000000000000004 that would be rounded up to 4
+    # Rounded up, as in nanoGPT: with a tenth for validation, training ends at int(0.9 · N).
+    # As a decimal fraction: 0.1 · 30 is 3, not 3.0000000000000004, which would be rounded up to 4.
     return ceil(Fraction(str(size)) * n) if 0 < size < 1 else sample_count(size, n, key)

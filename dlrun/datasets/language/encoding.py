@@ -1,4 +1,4 @@
-"""A text's tokens, portion by portion, and the bytes that they stand for."""
+"""The tokens of a text, portion by portion, and their length in bytes."""
 
 from __future__ import annotations
 
@@ -16,36 +16,37 @@ from dlrun.terminal.format import amount
 from dlrun.tokenizers.portions import PortionTokenizer
 from dlrun.types import Tokenizer
 
-_LONG = 1 << 22  # characters, of which a person sees how many are done
+_LONG = 1 << 22  # characters from which on progress is shown
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """The tokens [N] of a text, of any integer type, and the bytes that all but the first stand for (0: unknown)."""
+    """The tokens [N] of a text, of any integer type, and the bytes of all but the first (0: unknown)."""
 
     values: Tensor
     bytes: int = 0
 
 
 def smallest_dtype(size: int) -> torch.dtype:
-    """Return the smallest type for `size` tokens: uint8, int16 or int32 (of uint16 torch can index nothing)."""
+    """The smallest type for `size` tokens: uint8, int16 or int32."""
+    # torch cannot index by uint16
     return torch.uint8 if size <= 1 << 8 else torch.int16 if size <= 1 << 15 else torch.int32
 
 
 def encode(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None) -> Iterator[tuple[Tensor, int | None]]:
-    """Yield the tokens of a passage, the first `most` of them (null: all), and the bytes that they stand for.
+    """Yield the tokens of a passage, at most `most`, and their length in bytes (None: unknown), portion by portion.
 
-    The bytes leave out the passage's first token, which nothing predicts, and are None where they are not known.
-    Raises `DataError` if the text is not any more what it was when its characters were counted.
+    The bytes leave out the passage's first token, which nothing predicts. Raises `DataError` if the text has changed
+    since its characters were counted.
     """
-    kind, done, begun = smallest_dtype(tokenizer.size), 0, False
+    dtype, done, begun = smallest_dtype(tokenizer.size), 0, False
     for text in _portions(passage, tokenizer):
         tokens = tokenizer.encode(text)
         kept = tokens[:most]
         size = _bytes(tokenizer, text, None if len(kept) == len(tokens) else len(kept))
         if not begun and size is not None:
             size -= _bytes(tokenizer, text, 1 if kept else None) or 0
-        yield _tensor(kept, kind), size
+        yield _tensor(kept, dtype), size
         begun, done = begun or bool(kept), done + len(text)
         if len(passage) > _LONG:
             output.live(f"  {done / len(passage):.0%} of {amount(len(passage))} characters encoded")
@@ -58,16 +59,16 @@ def encode(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None) -
         output.live("")
 
 
-def _tensor(tokens: list[int], kind: torch.dtype) -> Tensor:
+def _tensor(tokens: list[int], dtype: torch.dtype) -> Tensor:
     # several times faster than torch.tensor
-    values = array({torch.uint8: "B", torch.int16: "h", torch.int32: "i"}[kind], tokens)
-    return torch.frombuffer(values, dtype=kind) if tokens else torch.zeros(0, dtype=kind)
+    values = array({torch.uint8: "B", torch.int16: "h", torch.int32: "i"}[dtype], tokens)
+    return torch.frombuffer(values, dtype=dtype) if tokens else torch.zeros(0, dtype=dtype)
 
 
 def _portions(passage: Passage, tokenizer: Tokenizer) -> Iterator[str]:
     if isinstance(tokenizer, PortionTokenizer):
         return tokenizer.portions(passage.pieces())
-    # where a tokenizer of the user's may be cut is not known
+    # a tokenizer of the user's may depend on any distance: it gets the text whole
     return iter(["".join(passage.pieces())])
 
 

@@ -1,4 +1,4 @@
-"""A text as a data set: cut by position, tokenised, in windows whose every token is predicted from those before it."""
+"""A text as a data set: cut by position, tokenised, in windows of tokens."""
 
 from __future__ import annotations
 
@@ -36,47 +36,50 @@ def from_text(
     train_size: int | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> Data:
-    """Return a data set made of a text: windows of `context` tokens, at each place of which the next is predicted.
+    """Make a data set of a text: windows of `context` tokens, each token predicted from those before it.
 
-    Without a `validation` (or `test`) text, the training text is cut by position: its last `test_size`
-    characters (below 1: that fraction), and the `validation_size` before them. The tokenizer is "character",
-    "byte", "word" or "bpe", the last two of `vocabulary_size` tokens, made from the training part alone (an
-    alphabet from all parts); or one of your own (`types.Tokenizer`). `train_size` keeps the first so many tokens,
-    without changing the tokenizer, so that runs on more and less text can be compared. `stride` and `streams`:
-    see `from_tokens`. A long text's tokens are kept in the cache. Raises `DataError` for a text that is too
-    short, `ConfigError` for sizes and names.
+    Splits: without a `validation` (or `test`) text the training text is cut by position. Its last `test_size`
+    characters (below 1: that fraction) are for the test, the `validation_size` before them for validation.
+
+    `tokenizer` is "character", "byte", "word" or "bpe", or an object of your own (`dlrun.types.Tokenizer`). A
+    vocabulary of words or pairs has `vocabulary_size` tokens and is of the training split alone; an alphabet is of all
+    splits. `train_size` keeps the first tokens for training and leaves the tokenizer as it is, so that runs on more and
+    less text can be compared. `stride` and `streams` are those of `from_tokens`. The cache keeps the tokens of a long
+    text.
+
+    Raises `DataError` for a text that is too short, `ConfigError` for sizes and names.
 
     >>> data = from_text("mine", "to be or not to be " * 10, context=8, validation_size=0.1)
     >>> len(data.train), data.spec.vocabulary, data.tokenizer.decode(data.train.tokens[:8].tolist())
     (22, 7, 'to be or')
     """
     passages = _passages(name, train, validation, test, validation_size=validation_size, test_size=test_size)
-    others = [passage for part, passage in passages.items() if part != "train"]
+    others = [passage for split, passage in passages.items() if split != "train"]
     if isinstance(tokenizer, str):
         tokenizer = tokenizer_of(tokenizer, passages["train"], others, vocabulary_size=vocabulary_size)
-    elif lacking := [name for name in ("size", "encode", "decode", "content") if not hasattr(tokenizer, name)]:
+    elif missing := [name for name in ("size", "encode", "decode", "content") if not hasattr(tokenizer, name)]:
         raise ConfigError(
             f"dataset.tokenizer={tokenizer}: expected {', '.join(by_name.NAMES)}, or an object of a class of yours; "
-            f"this one has no `{lacking[0]}`."
+            f"this one has no `{missing[0]}`."
         )
     elif vocabulary_size is not None:
         raise ConfigError(f"vocabulary_size={vocabulary_size}: the tokenizer that is given has its own size. Leave it.")
     tokens = {
-        part: tokens_of(passage, tokenizer, most=train_size if part == "train" else None)
-        for part, passage in passages.items()
+        split: tokens_of(passage, tokenizer, most=train_size if split == "train" else None)
+        for split, passage in passages.items()
     }
     if train_size is not None and not 1 <= train_size <= len(tokens["train"].values):
         most = len(tokens_of(passages["train"], tokenizer).values)
         raise ConfigError(f"dataset.train_size={train_size}: expected 1 to {most}, or null for all of the tokens.")
-    text = [part + " " + passage.key for part, passage in passages.items()]
+    keys = [split + " " + passage.key for split, passage in passages.items()]
     return from_tokens(
         name,
-        *(tokens.get(part) for part in ("train", "validation", "test")),  # type: ignore[arg-type]
+        *(tokens.get(split) for split in ("train", "validation", "test")),  # type: ignore[arg-type]
         tokenizer=tokenizer,
         context=context,
         stride=stride,
         streams=streams,
-        content=hashing.fingerprint(*text, cache_key(tokenizer), str(train_size)),
+        content=hashing.fingerprint(*keys, cache_key(tokenizer), str(train_size)),
         notes={"characters": sum(map(len, passages.values()))} | dict(notes or {}),
     )
 
@@ -95,30 +98,31 @@ def from_tokens(
     content: str | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> Data:
-    """Return a data set made of tokens [N], whole numbers below `vocabulary` (that of the tokenizer, if there is one).
+    """Make a data set of tokens [N], integers below `vocabulary` (default: the tokenizer's size, else the largest + 1).
 
-    Windows of `context` tokens lie side by side, and each token but a split's first is predicted once. With a
-    `stride` below `context` they overlap and predict their last `stride` tokens, so that each is predicted from
-    at least context - stride others. With `streams` evaluation walks along so many long rows instead, a model
-    carrying its memory. The fingerprint tells tokens apart (by `content`, a hash, where the caller has one), and
-    not in which windows they are seen: those are the configuration's, and perplexities of the same tokens can
-    be compared. Raises `DataError` for splits that are shorter than a window, or tokens out of range.
+    Windows of `context` tokens lie side by side; each token but a split's first is predicted once. With a `stride`
+    below `context` they overlap and predict their last `stride` tokens, each from at least context - stride others.
+    With `streams` evaluation goes along that many long rows instead, and the model keeps its memory.
+
+    `content` is a hash of the tokens, computed if not given. The fingerprint does not depend on the windows:
+    perplexities of the same tokens can be compared. Raises `DataError` for splits shorter than a window and for tokens
+    out of range, `ConfigError` for lengths that make no windows.
     """
     given = {"train": train, "validation": validation, "test": test}
     tokens = {
-        part: split if isinstance(split, Tokens) else Tokens(split)
-        for part, split in given.items()
-        if split is not None
+        split: values if isinstance(values, Tokens) else Tokens(values)
+        for split, values in given.items()
+        if values is not None
     }
-    size = tokenizer.size if tokenizer else vocabulary or 1 + max(int(split.values.max()) for split in tokens.values())
+    size = tokenizer.size if tokenizer else vocabulary or 1 + max(int(some.values.max()) for some in tokens.values())
     if content is None:
-        content = hashing.fingerprint(*(split.values for split in tokens.values()))
+        content = hashing.fingerprint(*(some.values for some in tokens.values()))
         _check_range(name, tokens, size)
     splits = {
-        part: _split(name, part, split, context=context, stride=stride, streams=streams)
-        for part, split in tokens.items()
+        split: _split(name, split, some, context=context, stride=stride, streams=streams)
+        for split, some in tokens.items()
     }
-    counts = {f"{part}_tokens": len(split.values) for part, split in tokens.items()}
+    counts = {f"{split}_tokens": len(some.values) for split, some in tokens.items()}
     return Data(
         name=name,
         spec=Spec("language", (context,), outputs=size, vocabulary=size),
@@ -141,14 +145,14 @@ def _passages(
     test_size: int | float,
 ) -> dict[str, Passage]:
     own = {"validation": validation, "test": test}
-    for part, size in (("validation", validation_size), ("test", test_size)):
-        if own[part] is not None and size:
-            raise ConfigError(f"dataset.{part}_size={size}: the data set `{name}` has its own {part} split. Give 0.")
+    for split, size in (("validation", validation_size), ("test", test_size)):
+        if own[split] is not None and size:
+            raise ConfigError(f"dataset.{split}_size={size}: the data set `{name}` has its own {split} split. Give 0.")
     text = _text(train)
     if not len(text):
         raise DataError(f"The text of `{name}` is empty.")
     cut = cut_by_position(text, validation_size=validation_size, test_size=test_size)
-    return cut | {part: Passage.whole(_text(text)) for part, text in own.items() if text is not None}
+    return cut | {split: Passage.whole(_text(text)) for split, text in own.items() if text is not None}
 
 
 def _text(text: str | Text) -> Text:
@@ -156,32 +160,31 @@ def _text(text: str | Text) -> Text:
 
 
 def _split(
-    name: str, part: str, tokens: Tokens, *, context: int, stride: int | None, streams: int | None
+    name: str, split: str, tokens: Tokens, *, context: int, stride: int | None, streams: int | None
 ) -> Windows | Streams:
     n = len(tokens.values)
     if context >= 1 and n <= context:
-        raise DataError(_too_short(name, part, n, context))
+        raise DataError(_too_short_message(name, split, n, context))
     windows = Windows(tokens.values, context, context if stride is None else stride, tokens.bytes)
     return windows if streams is None else Streams(windows, streams)
 
 
-def _too_short(name: str, part: str, n: int, context: int) -> str:
-    """Return what is wrong with a split of `n` tokens that fill no window, and what to type."""
-    if part == "train":
-        longer = "a longer text (a larger dataset.train_size, where it is given)"
+def _too_short_message(name: str, split: str, n: int, context: int) -> str:
+    if split == "train":
+        longer = "a longer text (or a larger dataset.train_size, if you gave one)"
     else:
-        longer = f"a longer text (a larger dataset.{part}_size, where it is cut from the training text; 0 for none)"
+        longer = f"a longer text (a larger dataset.{split}_size, if it is cut from the training text; 0 for none)"
     smaller = f"dataset.context={n - 1} or less, or " if n > 1 else ""
     return (
-        f"The {part} split of `{name}` has {n:,} token{'s' if n != 1 else ''}; a window of dataset.context={context} "
-        f"and the token behind it need {context + 1:,}. Give {smaller}{longer}."
+        f"The {split} split of `{name}` has {n:,} token{'s' if n != 1 else ''}; a window of dataset.context={context} "
+        f"and the next token need {context + 1:,}. Give {smaller}{longer}."
     )
 
 
 def _check_range(name: str, tokens: dict[str, Tokens], size: int) -> None:
-    for part, split in tokens.items():
-        low, high = int(split.values.min()), int(split.values.max())
+    for split, some in tokens.items():
+        low, high = int(some.values.min()), int(some.values.max())
         if low < 0 or high >= size:
             raise DataError(
-                f"The tokens of the {part} split of `{name}` run from {low} to {high}; expected are 0 to {size - 1}."
+                f"The tokens of the {split} split of `{name}` run from {low} to {high}; expected are 0 to {size - 1}."
             )

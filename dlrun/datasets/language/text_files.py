@@ -1,7 +1,7 @@
-"""Text files as one long text: found, checked, counted, and read from any place on.
+"""Text files as one long text, checked, counted and read from any place on.
 
-A file is text if it is UTF-8 and has no zero byte. What was found out about files is remembered in the
-cache, for their sizes and times of modification, so that a large corpus is looked through once.
+A file is text if it is UTF-8 without a zero byte. The cache remembers the result for the files' sizes and times of
+modification, so that a large corpus is scanned once.
 """
 
 from __future__ import annotations
@@ -9,49 +9,47 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dlrun.datasets.files.files import cache_root
+from dlrun.datasets.files.cache import cache_root, replacing
 from dlrun.errors import DataError
 from dlrun.terminal import output
 
 _CHUNK = 1 << 20
-_LONG = 1 << 26  # bytes, of which a person sees how many are done
+_LONG = 1 << 26  # bytes from which on progress is shown
 
 
 class NotText(Exception):
-    """A file is no text; the message says which byte is why."""
+    """A file is no text; the message names the first wrong byte."""
 
 
 @dataclass(frozen=True)
 class TextFiles:
-    """Text files one after another; of several each ends with a line break, given one where it has none.
+    """Text files, one after another.
 
-    `characters` are those of each file; `content` is the SHA-256 of the whole in UTF-8.
+    `characters` are the numbers of each file's, `content` is the SHA-256 of the whole in UTF-8. If `ended`, as with
+    several files, each file ends with a line break, added where it is missing. `left_out` are other files, each with
+    the reason.
     """
 
     paths: tuple[str, ...]
     characters: tuple[int, ...]
     content: str
     ended: bool
-    """Whether files are given a line break at their end, for there are several."""
-
     left_out: tuple[tuple[str, str], ...] = ()
-    """The files that are no text, each with the reason."""
 
     def __len__(self) -> int:
-        """Return the number of characters."""
+        """The number of characters."""
         return sum(self.characters)
 
     def read(self, start: int, stop: int) -> Iterator[str]:
         """Yield the characters from `start` to `stop` in pieces.
 
-        Raises `DataError` if a file cannot be read any more.
+        Raises `DataError` if a file has become unreadable.
         """
         begin = 0
         for path, length in zip(self.paths, self.characters, strict=True):
@@ -66,9 +64,9 @@ class TextFiles:
 
 
 def collect(paths: Sequence[Path], *, leave_out: bool = False) -> TextFiles:
-    """Return text files as one text.
+    """Join text files to one text.
 
-    Raises `DataError` for the first that is not text, unless such files are to be left out.
+    Raises `DataError` for the first file that is no text, or with `leave_out` lists such files in `left_out`.
     """
     stamps = [[str(path), *_stamp(path)] for path in paths]
     digest = hashlib.sha256(json.dumps([stamps, leave_out]).encode()).hexdigest()[:32]
@@ -77,16 +75,16 @@ def collect(paths: Sequence[Path], *, leave_out: bool = False) -> TextFiles:
         known: dict[str, Any] = json.loads(cached.read_text(encoding="utf-8"))
         return TextFiles(**{name: _tuples(value) for name, value in known.items()})
     files = _scan(paths, leave_out=leave_out)
-    if len(files) >= _CHUNK:
-        with suppress(OSError):
-            _write(cached, json.dumps(asdict(files)))
+    if len(files) >= _CHUNK:  # a smaller text is scanned faster than its cache is read
+        with suppress(OSError), replacing(cached) as temporary:
+            temporary.write_text(json.dumps(asdict(files)), encoding="utf-8")
     return files
 
 
 def pieces(path: Path, *, ended: bool = False) -> Iterator[str]:
-    """Yield the text of a file (a mark of the byte order is none of it), if need be `ended` by a line break.
+    """Yield the text of a file without its byte order mark, if need be `ended` by a line break.
 
-    Raises `NotText` with the first byte that is no text, and `OSError`.
+    Raises `NotText` for the first wrong byte, and `OSError`.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     last, offset, begun, more = "", 0, False, True
@@ -95,7 +93,7 @@ def pieces(path: Path, *, ended: bool = False) -> Iterator[str]:
             more = bool(chunk := file.read(_CHUNK))
             if (zero := chunk.find(0)) >= 0:
                 raise NotText(f"byte {offset + zero:,} is zero, as in binary files")
-            pending = len(decoder.getstate()[0])
+            pending = len(decoder.getstate()[0])  # bytes of a character that the last chunk cut
             try:
                 text = decoder.decode(chunk, final=not more)
             except UnicodeDecodeError as error:
@@ -133,13 +131,13 @@ def _scan(paths: Sequence[Path], *, leave_out: bool) -> TextFiles:
             if count:
                 kept[str(path)] = count
         except NotText as error:
-            digest = so_far
+            digest = so_far  # without the pieces before the wrong byte
             left_out.append((str(path), str(error)))
         except OSError as error:
             raise DataError(f"The file {path} cannot be read: {error.strerror or error}.") from None
         done += _stamp(path)[0]
         if total > _LONG:
-            output.live(f"  {done / total:.0%} of {total / 1e6:.0f} MB looked through")
+            output.live(f"  {done / total:.0%} of {total / 1e6:.0f} MB scanned")
     if total > _LONG:
         output.live("")
     return TextFiles(
@@ -157,13 +155,3 @@ def _stamp(path: Path) -> list[int]:
 
 def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

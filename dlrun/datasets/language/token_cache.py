@@ -1,25 +1,24 @@
-"""Tokens and vocabularies, made once and kept in the cache; tokens in a file that is mapped, not read.
+"""Tokens and vocabularies, made once and kept in the cache.
 
-A text is encoded in portions that are written as they come, so it may be larger than memory. A file
-gets its name when it is complete. Several processes may ask at once: one encodes, the others wait.
+A text is encoded in portions, written as they come, and its tokens are mapped from the file: it may be larger than
+memory. A file gets its name when it is complete. One process encodes, others wait for it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import TypeVar
 
 import torch
 
-from dlrun.datasets.files.files import cache_root
+from dlrun.datasets.files.cache import cache_root, replacing
 from dlrun.datasets.language.corpus import Passage
 from dlrun.datasets.language.encoding import Tokens, encode, smallest_dtype
+from dlrun.storage.files import locked
 from dlrun.terminal import output
 from dlrun.terminal.format import amount
 from dlrun.tokenizers import by_name
@@ -27,18 +26,18 @@ from dlrun.tokenizers.description import cache_key
 from dlrun.types import Tokenizer
 
 SHORT = 1 << 16
-"""Texts of fewer characters are encoded each time, and leave nothing in the cache."""
+"""Texts of fewer characters are encoded each time and not cached."""
 
-_LONG = 1 << 22
+_LONG = 1 << 22  # characters from which on training a tokenizer is announced
 
 T = TypeVar("T")
 
 
 def tokens_of(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None) -> Tokens:
-    """Return the tokens of a passage, the first `most` of them (null: all), from the cache if they are there."""
+    """The tokens of a passage, at most `most`, from the cache if they are there."""
     if len(passage) >= SHORT:
         path = _path("tokens", "bin", passage.key, cache_key(tokenizer), str(most))
-        with suppress(OSError):  # a cache that cannot be written costs time and memory, no more
+        with suppress(OSError):  # without a writable cache it costs time and memory, no more
             return _get_or_make(path, lambda: _map(path, tokenizer), lambda: _save(path, passage, tokenizer, most))
     portions = list(encode(passage, tokenizer, most=most))
     return Tokens(torch.cat([values for values, _ in portions]), _sum(size for _, size in portions))
@@ -47,9 +46,9 @@ def tokens_of(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None
 def tokenizer_of(
     kind: str, train: Passage, others: Iterable[Passage] = (), *, vocabulary_size: int | None = None
 ) -> Tokenizer:
-    """Return the tokenizer `kind` of a text's training part, from the cache if it is there.
+    """The tokenizer `kind` of a training split, from the cache if it is there.
 
-    The characters of `others`, the further parts, belong to the alphabet too.
+    An alphabet includes the characters of `others`, the further splits. Raises `ConfigError` as `by_name.check` does.
     """
     by_name.check(kind, vocabulary_size)
     others = tuple(others) if kind == "character" else ()
@@ -67,7 +66,7 @@ def tokenizer_of(
             return _get_or_make(
                 path,
                 lambda: by_name.load(json.loads(path.read_text(encoding="utf-8"))),
-                lambda: _write(path, lambda file: file.write(json.dumps(fit().content()).encode())),
+                lambda: _save_tokenizer(path, fit()),
             )
     return fit()
 
@@ -78,64 +77,53 @@ def _path(folder: str, ending: str, *keys: str) -> Path:
 
 
 def _get_or_make(path: Path, read: Callable[[], T], make: Callable[[], object]) -> T:
-    """Return what is read from `path`; if it is not there, or of no use, it is made first, by one process."""
+    """Read a cached file; if it is missing or broken, one process makes it first."""
     with suppress(OSError, ValueError, KeyError):
         return read()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _one_at_a_time(path):
+    with locked(path.with_suffix(".lock")):
         with suppress(OSError, ValueError, KeyError):
             return read()
         make()
     return read()
 
 
-@contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
-    with path.with_suffix(".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _save(path: Path, passage: Passage, tokenizer: Tokenizer, most: int | None) -> None:
     count, sizes = 0, []
-
-    def write(file: BinaryIO) -> None:
-        nonlocal count
+    # the description last, and none beside other tokens: it says that the file of tokens is complete
+    path.with_suffix(".json").unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
         for values, size in encode(passage, tokenizer, most=most):
             file.write(values.numpy().data)
             count += len(values)
             sizes.append(size)
+    with replacing(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps({"tokens": count, "bytes": _sum(sizes)}))
 
-    path.with_suffix(".json").unlink(missing_ok=True)
-    _write(path, write)
-    described = json.dumps({"tokens": count, "bytes": _sum(sizes)}).encode()
-    _write(path.with_suffix(".json"), lambda file: file.write(described))
+
+def _save_tokenizer(path: Path, tokenizer: Tokenizer) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(tokenizer.content()))
 
 
 def _map(path: Path, tokenizer: Tokenizer) -> Tokens:
-    """Return tokens from a file; raises `OSError` or `ValueError` if it is not there, or cut short."""
-    described = json.loads(path.with_suffix(".json").read_text())
-    kind, count = smallest_dtype(tokenizer.size), described["tokens"]
-    if path.stat().st_size != count * kind.itemsize:
+    """Map tokens from a file.
+
+    Raises `OSError` or `ValueError` if it is missing or incomplete.
+    """
+    description = json.loads(path.with_suffix(".json").read_text())
+    dtype, count = smallest_dtype(tokenizer.size), description["tokens"]
+    if path.stat().st_size != count * dtype.itemsize:
         raise ValueError(f"{path} is incomplete")
-    values = torch.from_file(str(path), shared=False, size=count, dtype=kind) if count else torch.zeros(0, dtype=kind)
-    return Tokens(values, described["bytes"])
+    values = torch.from_file(str(path), shared=False, size=count, dtype=dtype) if count else torch.zeros(0, dtype=dtype)
+    return Tokens(values, description["bytes"])
 
 
 def _sum(sizes: Iterable[int | None]) -> int:
+    """The sum of sizes, or 0 if one is unknown."""
     total = 0
     for size in sizes:
         if size is None:
             return 0
         total += size
     return total
-
-
-def _write(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        with temporary.open("wb") as file:
-            write(file)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

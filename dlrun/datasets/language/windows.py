@@ -1,8 +1,8 @@
-"""A text as samples: windows of its tokens, or a few long rows of them.
+"""A text as samples: windows of its tokens, or a few long rows.
 
-A window of `context` tokens is a sample: at each of its places the token behind is predicted. To
-evaluate, windows lie at fixed places, `stride` apart, so that every token but the text's first is
-predicted exactly once, whatever the batches. To train, each is moved on by a drawn number of tokens.
+A sample is a window of `context` tokens; each token predicts the next. To evaluate, windows lie `stride` apart, so that
+every token but the text's first is predicted exactly once, for any batch size. To train, each window is shifted by a
+random number of tokens.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from dlrun.errors import ConfigError, DataError
 from dlrun.types import IGNORE_INDEX, Batch
 
 WIDENED = 64 << 20
-"""Texts that take at most so many bytes as int64 are held as such: nothing to convert at each step."""
+"""Texts up to this many bytes as int64 are held as int64: no conversion at each step."""
 
 MOVED = 1 << 30
-"""Texts of more bytes stay where they are (in a mapped file, say), and batches are copied to the device."""
+"""Texts of more bytes stay where they are, such as in a mapped file; their batches are copied to the device."""
 
+# on a GPU torch indexes tensors of these types; a text of another becomes int32
 _INDEXED = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """The tokens [N] of a text (of any integer type, in memory or in a mapped file) as windows.
+    """Windows of a text's tokens [N], of any integer type, in memory or in a mapped file.
 
-    Window k begins at token k · `stride`. With a `stride` below the `context` windows overlap, and
-    each predicts only its last `stride` tokens, the first all of them: every token sees at least
-    context - stride before it. `bytes` is the length in UTF-8 of the text behind the first token, 0
-    where it is not known. Raises ConfigError for lengths that make no windows, DataError for a text
-    in which nothing can be predicted.
+    Window k begins at token k · `stride`. With a `stride` below `context` windows overlap, and each but the first
+    predicts only its last `stride` tokens, from at least context - stride before them. `bytes` is the length in UTF-8
+    of the text after the first token, 0 if it is not known. Raises `ConfigError` for lengths that make no windows,
+    `DataError` for a text of fewer than 2 tokens.
 
     >>> windows = Windows(torch.arange(6), context=3, stride=3)
     >>> windows.gather(torch.arange(len(windows))).y.tolist()
@@ -60,28 +60,27 @@ class Windows:
             )
 
     def __len__(self) -> int:
-        """Return the number of windows."""
         return 1 + ceil(max(0, self.predicted - self.context) / self.stride)
 
     @property
     def predicted(self) -> int:
-        """Return the number of tokens that are predicted: all but the first."""
+        """The number of predicted tokens: all but the first."""
         return len(self.tokens) - 1
 
     @property
     def bytes_per_token(self) -> float | None:
-        """Return how many bytes of text a predicted token stands for on average, if that is known."""
+        """The mean length of a predicted token in bytes of text, or None."""
         return self.bytes / self.predicted if self.bytes else None
 
     @property
     def device(self) -> torch.device:
-        """Return where the tokens lie, and the samples that are gathered."""
+        """The device of the tokens and of gathered samples."""
         return self.tokens.device
 
     def gather(self, index: Tensor) -> Batch:
-        """Return the windows at `index` (int64 [B]): x [B, T], y [B, T], the tokens behind those of x.
+        """The windows at `index` (int64 [B]): x [B, T], and y [B, T], the next tokens.
 
-        `y` is `IGNORE_INDEX` where another window predicts, and behind the end of the text, where `x` is 0.
+        `y` is `IGNORE_INDEX` where another window predicts, and past the end of the text, where `x` is 0.
         """
         index = index.to(self.device)
         place = torch.arange(self.context, device=self.device)
@@ -91,17 +90,17 @@ class Windows:
         return Batch(x, y)
 
     def starts(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Return where the windows at `index` begin once each is moved on by 0 … stride-1 tokens (int64 [B]).
+        """The beginnings of the windows at `index`, each shifted by 0 … stride - 1 random tokens, int64 [B].
 
-        None is moved over the end of the text.
+        No window is shifted past the end of the text.
         """
-        moved = torch.randint(self.stride, index.shape, generator=generator, device=generator.device)
-        return (index * self.stride + moved.to(index.device)).clamp_(max=max(0, self.predicted - self.context))
+        shift = torch.randint(self.stride, index.shape, generator=generator, device=generator.device)
+        return (index * self.stride + shift.to(index.device)).clamp_(max=max(0, self.predicted - self.context))
 
     def at(self, starts: Tensor) -> Batch:
-        """Return the windows that begin at `starts` (int64 [B], on the tokens' device), all of their tokens predicted.
+        """The windows that begin at `starts` (int64 [B], on the tokens' device), all of their tokens predicted.
 
-        All are full; of a text shorter than a window it is the one window, padded.
+        All are full, except the one window of a text shorter than a window, which is padded.
         """
         if self.predicted < self.context:
             return self.gather(starts)
@@ -109,11 +108,11 @@ class Windows:
         return Batch(x.index_select(0, starts).long(), y.index_select(0, starts).long())
 
     def draw(self, index: Tensor, generator: torch.Generator) -> Batch:
-        """Return the windows at `index` as training sees them: moved on, all of their tokens predicted."""
+        """The windows at `index` as training sees them: shifted, all of their tokens predicted."""
         return self.at(self.starts(index, generator).to(self.device))
 
     def to(self, device: torch.device) -> Windows:
-        """Return the split with its tokens on `device`, if there are not too many of them."""
+        """The split with its tokens on `device`, unless they are more than `MOVED` bytes."""
         tokens = self.tokens
         if 8 * len(tokens) <= WIDENED or (device.type != "cpu" and tokens.dtype not in _INDEXED):
             tokens = tokens.long() if 8 * len(tokens) <= WIDENED else tokens.int()
@@ -121,7 +120,7 @@ class Windows:
         return replace(self, tokens=tokens.to(device) if fits else self.tokens)
 
     def take_first(self, n: int) -> Windows:
-        """Return the first `n` windows, with the bytes that as many tokens have on average."""
+        """The first `n` windows; their bytes are in proportion to their tokens."""
         if n >= len(self):
             return self
         tokens = self.tokens[: (n - 1) * self.stride + self.context + 1]
@@ -129,18 +128,17 @@ class Windows:
 
     @cached_property
     def _rows(self) -> tuple[Tensor, Tensor]:
-        # views in which row i begins at token i: a batch is one index_select of each, and nothing is computed
+        # views with row i from token i on: a batch is one index_select of each, without arithmetic
         return self.tokens[:-1].unfold(0, self.context, 1), self.tokens[1:].unfold(0, self.context, 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Streams:
-    """A text whose evaluation walks along `count` rows, for models that carry a memory from left to right.
+    """A text evaluated along `count` rows, for models that carry a memory from left to right.
 
-    The rows are the text cut into equal lengths. The first input of a row is the last token of the row
-    before, so that every token but the text's first is predicted exactly once; a row begins without a
-    memory. To train, and in all else, it is its `windows`. With `portions` only so many windows' lengths
-    of each row are walked.
+    The rows are the text cut into equal lengths. The first input of a row is the last token of the row before, so that
+    every token but the text's first is predicted exactly once. A row begins without a memory. In training it is its
+    `windows`. With `portions` only the first windows of each row are evaluated, that many.
 
     >>> text = Streams(Windows(torch.arange(8), context=2, stride=2), count=2)
     >>> [(fresh, batch.y.tolist()) for fresh, batch in text.walk(rows=2)]
@@ -156,63 +154,61 @@ class Streams:
             raise ConfigError(f"dataset.streams={self.count}; expected is at least 1, or null for separate windows.")
 
     def __len__(self) -> int:
-        """Return the number of windows."""
         return len(self.windows)
 
     @property
     def predicted(self) -> int:
-        """Return the number of tokens that are predicted: all but the first."""
+        """The number of predicted tokens: all but the first."""
         return self.windows.predicted
 
     @property
     def bytes_per_token(self) -> float | None:
-        """Return how many bytes of text a predicted token stands for on average, if that is known."""
+        """The mean length of a predicted token in bytes of text, or None."""
         return self.windows.bytes_per_token
 
     @property
     def device(self) -> torch.device:
-        """Return where the tokens lie."""
+        """The device of the tokens."""
         return self.windows.device
 
     def gather(self, index: Tensor) -> Batch:
-        """Return the windows at `index`."""
+        """As of `Windows`."""
         return self.windows.gather(index)
 
     def starts(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Return where the windows at `index` begin once each is moved on."""
+        """As of `Windows`."""
         return self.windows.starts(index, generator)
 
     def at(self, starts: Tensor) -> Batch:
-        """Return the windows that begin at `starts`."""
+        """As of `Windows`."""
         return self.windows.at(starts)
 
     def draw(self, index: Tensor, generator: torch.Generator) -> Batch:
-        """Return the windows at `index` as training sees them."""
+        """As of `Windows`."""
         return self.windows.draw(index, generator)
 
     def to(self, device: torch.device) -> Streams:
-        """Return the split with its tokens on `device`, if there are not too many of them."""
+        """The split with its tokens on `device`, unless they are more than `MOVED` bytes."""
         return replace(self, windows=self.windows.to(device))
 
     def take_first(self, n: int) -> Streams:
-        """Return the text of the first `n` windows, in as many rows."""
+        """The text of the first `n` windows, in as many rows."""
         return replace(self, windows=self.windows.take_first(n))
 
     def take_spaced(self, n: int) -> Streams:
-        """Return the rows' beginnings, about `n` windows' lengths in all, at least one of each row."""
+        """The beginnings of the rows, about `n` windows in all, at least one a row."""
         return replace(self, portions=max(1, n // self.count))
 
     def walk(self, rows: int) -> Iterator[tuple[bool, Batch]]:
-        """Yield (fresh, batch) along the text, `rows` rows side by side: the next x [B, T] and y [B, T] of each.
+        """Yield (fresh, batch) along the text, x [B, T] and y [B, T] of `rows` rows at a time.
 
-        The memory goes on from batch to batch, but for a `fresh` one: there other rows begin. Behind the
-        end of the text `x` is 0 and `y` is `IGNORE_INDEX`. Which tokens a token is predicted from does not
-        depend on `rows`.
+        The memory goes on from batch to batch; with a `fresh` one other rows begin. Past the end of the text `x` is 0
+        and `y` is `IGNORE_INDEX`. The predictions do not depend on `rows`.
         """
         tokens, step = self.windows.tokens, self.windows.context
         length = ceil(self.predicted / self.count)
         reach = length if self.portions is None else min(length, self.portions * step)
-        # rows that would begin behind the end are none
+        # fewer than `count` rows if the last ones would begin past the end
         begins = torch.arange(0, self.predicted, length, device=self.device)
         for group in torch.split(begins, rows):
             for place in range(0, reach, step):

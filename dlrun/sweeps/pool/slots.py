@@ -15,7 +15,7 @@ from multiprocessing import reduction
 from pathlib import Path
 from typing import Any
 
-from dlrun.datasets.files.files import cache_root
+from dlrun.datasets.files.cache import cache_root
 from dlrun.errors import ConfigError
 
 

@@ -1,0 +1,27 @@
+"""The cache folder, with files that can be computed again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+DEFAULT = Path("~/.cache/dlrun")
+
+
+def cache_root() -> Path:
+    """The folder of the cache, safe to delete: `DLRUN_CACHE`, else `~/.cache/dlrun`."""
+    return Path(os.environ.get("DLRUN_CACHE") or DEFAULT).expanduser().absolute()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it becomes `path` in one move, unless the block raises."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

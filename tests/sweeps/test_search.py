@@ -387,7 +387,7 @@ def test_a_search_that_is_killed_again_and_again_loses_no_trial_and_counts_none_
     assert len(runner.manifest.jobs) == len(points) == len({job.overrides for job in runner.manifest.jobs})
     # it is complete: nothing more is started
     assert searched(tmp_path / "s", overrides, curve, 12, **chosen).started == []
-    assert len(searched(tmp_path / "s", overrides, curve, 14, **chosen).what.jobs) <= len(points) + 2
+    assert len(searched(tmp_path / "s", overrides, curve, 14, **chosen).manifest.jobs) <= len(points) + 2
     assert len(stored(tmp_path / "s")) == 14
 
 

@@ -1,4 +1,4 @@
-"""A composed sweep handed to Hydra's sweeper: its jobs conducted by dlrun's own launcher, or only listed.
+"""A composed sweep and Hydra's sweeper: its jobs run by dlrun's own launchers, or listed.
 
 These private names of Hydra 1.3 are used here, each by a test of tests/config/test_compose.py:
 `_internal.hydra.Hydra`, `_internal.callbacks.Callbacks`, `_internal.config_loader_impl.ConfigLoaderImpl`.
@@ -7,8 +7,10 @@ These private names of Hydra 1.3 are used here, each by a test of tests/config/t
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -17,73 +19,103 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
 from hydra.errors import HydraException
-from hydra.types import HydraContext, RunMode
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig
 
-from dlrun.config.compose import load
 from dlrun.errors import ConfigError, RunError, UserError
+from dlrun.sweeps.plugins import lists_jobs, makes_job_runner
 
 if TYPE_CHECKING:
-    from dlrun.sweeps.hydra_task import Listing, SweepTask
     from dlrun.sweeps.jobs import ComposedJob
-
-OWN = "hydra_plugins.dlrun"
-"""How the targets of dlrun's own launchers and sweepers begin."""
 
 
 def conduct(hydra: Hydra, master: DictConfig) -> int | None:
-    """Carry out a sweep with dlrun's own launcher; returns the exit code, or None if another launcher is chosen."""
-    if not str(master.hydra.launcher._target_).startswith(OWN):
+    """Run a sweep with the launcher's `JobRunner`; returns the exit code, or None if the launcher makes none."""
+    if makes_job_runner(master.hydra.launcher) is None:
         return None
-    from dlrun.sweeps import location  # torch, which `--cfg job` needs not
+    # not at the top: they import torch, and `--cfg job` needs none
     from dlrun.sweeps.hydra_task import SweepTask
+    from dlrun.sweeps.location import locate
 
-    place = location.locate(master)
-    master.hydra.sweep.dir = str(place.sweep.path)
+    with _config_errors():
+        _check_overrides(master)
+        location = locate(master, _jobs(hydra, master))
+    master.hydra.sweep.dir = str(location.sweep.path)
     try:
-        with SweepTask(place) as task:
-            _swept(hydra, master, task)
+        with SweepTask(location) as task:
+            try:
+                _sweep(hydra, master, task)
+            except RunError:
+                # a failed job, which Hydra's own sweeper raises again; `finish` tells of it
+                if not task.started:
+                    raise
             return task.finish()
     finally:
-        _leave_no_trace(place.sweep.path)
+        _remove_empty(location.sweep.path)
 
 
-def listed(hydra: Hydra, overrides: list[str], master: DictConfig) -> list[ComposedJob]:
-    """Return the jobs of a sweep, of which none is run."""
-    from dlrun.sweeps.hydra_task import Listing
-    from dlrun.sweeps.location import GRIDS
+def list_jobs(hydra: Hydra, master: DictConfig) -> list[ComposedJob]:
+    """Compose the jobs of a sweep and run none.
 
-    if not str(master.hydra.launcher._target_).startswith(OWN):
-        master = load(hydra, master.hydra.job.config_name, [*overrides, "hydra/launcher=local"])
-    if not str(master.hydra.sweeper._target_).endswith(GRIDS):
+    Raises `UserError` for a sweeper that does not know its jobs beforehand.
+    """
+    from dlrun.sweeps.expand import Expansion
+    from dlrun.sweeps.hydra_task import compose
+
+    with _config_errors():
+        _check_overrides(master)
+        jobs = _jobs(hydra, master)
+    if jobs is None:
         raise UserError(
-            "A search decides its jobs as it goes, so they cannot be listed: check one configuration of it."
+            "This sweeper decides its jobs as it goes, so they cannot be listed: check one configuration of it, "
+            "or type hydra/sweeper=grid."
         )
-    task = Listing()
-    _swept(hydra, master, task)
-    return task.candidates
+    return compose(Expansion(hydra.config_loader, master), jobs)
 
 
-def _swept(hydra: Hydra, master: DictConfig, task: SweepTask | Listing) -> None:
-    """Have the sweeper hand its jobs to the launcher, as `Hydra.multirun` does, but with what is composed already."""
+def _jobs(hydra: Hydra, master: DictConfig) -> list[list[str]] | None:
+    """The overrides of each job, from a sweeper that can list them."""
+    if lists_jobs(master.hydra.sweeper) is None:
+        return None
+    sweeper: Any = _sweeper(hydra, master, Callbacks(), _refuse)
+    jobs: list[list[str]] = sweeper.jobs(list(master.hydra.overrides.task))
+    return jobs
+
+
+def _sweep(hydra: Hydra, master: DictConfig, task: TaskFunction) -> None:
+    """Have the sweeper launch its jobs, as `Hydra.multirun` does, with the configuration that is composed already."""
     callbacks, name = Callbacks(master), master.hydra.job.config_name
-    context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)
-    try:
-        given = OverridesParser.create().parse_overrides(list(master.hydra.overrides.hydra))
-        ConfigLoaderImpl.validate_sweep_overrides_legal(given, RunMode.MULTIRUN, from_shell=True)
+    with _config_errors():
         callbacks.on_multirun_start(config=master, config_name=name)
-        sweeper = Plugins.instance().instantiate_sweeper(config=master, hydra_context=context, task_function=task)
-        sweeper.sweep(arguments=list(master.hydra.overrides.task))
+        _sweeper(hydra, master, callbacks, task).sweep(arguments=list(master.hydra.overrides.task))
         callbacks.on_multirun_end(config=master, config_name=name)
+
+
+def _sweeper(hydra: Hydra, master: DictConfig, callbacks: Callbacks, task: TaskFunction) -> Sweeper:
+    context = HydraContext(config_loader=hydra.config_loader, callbacks=callbacks)
+    return Plugins.instance().instantiate_sweeper(config=master, hydra_context=context, task_function=task)
+
+
+def _check_overrides(master: DictConfig) -> None:
+    given = OverridesParser.create().parse_overrides(list(master.hydra.overrides.hydra))
+    ConfigLoaderImpl.validate_sweep_overrides_legal(given, RunMode.MULTIRUN, from_shell=True)
+
+
+@contextmanager
+def _config_errors() -> Iterator[None]:
+    try:
+        yield
     except HydraException as error:
         raise ConfigError(str(error)) from error
-    except RunError:  # of a job, which Hydra's own sweeper raises again
-        if not task.begun:
-            raise
 
 
-def _leave_no_trace(folder: Path) -> None:
-    """Remove the folder that a sweeper has made for a sweep whose jobs were then refused."""
+def _refuse(config: DictConfig) -> Any:
+    raise RunError("The jobs of this sweep are listed, not run.")
+
+
+def _remove_empty(folder: Path) -> None:
+    # a sweeper makes the folder before it hands over the jobs, which may all be refused
     if folder.is_dir() and not {path.name for path in folder.iterdir()} - {"multirun.yaml"}:
         shutil.rmtree(folder)

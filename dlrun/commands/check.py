@@ -16,9 +16,9 @@ from dlrun.runs.build import build
 from dlrun.runs.presentation import announce
 from dlrun.storage.manifest import Job
 from dlrun.sweeps.jobs import JobBuilder
+from dlrun.sweeps.pool.runner import slots_of
 from dlrun.sweeps.pool.slots import Slot
 from dlrun.sweeps.preview import costs, makespan
-from dlrun.sweeps.runner import slots_of
 from dlrun.terminal import output
 from dlrun.terminal.format import amount, duration
 
@@ -43,9 +43,9 @@ def check(config: DictConfig) -> int:
     return 0
 
 
-def check_sweep(hydra: Hydra, master: DictConfig, overrides: list[str]) -> int:
+def check_sweep(hydra: Hydra, master: DictConfig) -> int:
     """Show the jobs of a sweep, and how much time, memory and disk it would take here."""
-    candidates = _multirun.listed(hydra, overrides, master)
+    candidates = _multirun.list_jobs(hydra, master)
     if not candidates:
         raise ConfigError("The sweep is empty: one of its keys is given no value at all.")
     builder = JobBuilder()

@@ -36,7 +36,6 @@ from dlrun.terminal import output
 
 P = TypeVar("P")
 Job = Callable[[DictConfig], Any]
-Overrides = list[str]
 
 
 def run(
@@ -77,7 +76,7 @@ def inspect(
     *,
     prog: str,
     use: Callable[[DictConfig], int],
-    use_sweep: Callable[[Hydra, DictConfig, Overrides], int] | None = None,
+    use_sweep: Callable[[Hydra, DictConfig], int] | None = None,
 ) -> int:
     """Carry out a command line that needs no folder; returns the exit code.
 
@@ -93,7 +92,7 @@ def inspect(
         if cfg.hydra.mode == RunMode.MULTIRUN:
             if use_sweep is None:
                 raise UserError(refusal)
-            return use_sweep(line.hydra, cfg, line.args.overrides)
+            return use_sweep(line.hydra, cfg)
         HydraConfig.instance().set_config(cfg)
         return use(without_hydra(cfg))
 
@@ -207,7 +206,7 @@ def _run(hydra: Hydra, cfg: DictConfig, job: Job) -> int:
     return _report(failures)
 
 
-def _sweep(hydra: Hydra, master: DictConfig, overrides: Overrides, job: Job) -> int:
+def _sweep(hydra: Hydra, master: DictConfig, overrides: list[str], job: Job) -> int:
     """Hand a sweep to Hydra's sweeper and launcher; all failures are repeated at the end."""
     name = master.hydra.job.config_name
     # resolved here: a job's own name, or the time at which it starts, must not move the sweep's folder

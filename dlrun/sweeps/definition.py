@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from dlrun.errors import UserError
@@ -25,7 +26,7 @@ ELSEWHERE = (
 )
 
 
-def asked(master: DictConfig) -> dict[str, Any]:
+def asked(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> dict[str, Any]:
     """Return what a composed sweep asks for: the configuration, what is swept, how, and by which dlrun."""
     whole = OmegaConf.to_container(master, resolve=False)
     assert isinstance(whole, dict)
@@ -40,7 +41,15 @@ def asked(master: DictConfig) -> dict[str, Any]:
         "sweeper": {k: v for k, v in (hydra["sweeper"] or {}).items() if k != "n_trials"},
         "sources": sources(),
         "torch": version("torch"),
+        # a sweeper may read them from a file, as from a CSV: another list is another sweep
+        "jobs": None if jobs is None else _digest_of(jobs, given),
     }
+
+
+def _digest_of(jobs: Sequence[Sequence[str]], given: Sequence[Override]) -> str:
+    # without the keys that all jobs share: these are in the configuration, where some do not count
+    shared = {override.get_key_element() for override in given if not override.is_sweep_override()}
+    return identity.digest([[o for o in job if o.partition("=")[0] not in shared] for job in jobs])
 
 
 def definition(what: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,30 +15,31 @@ from dlrun.storage.results import Result
 from dlrun.storage.summary import Status
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import job as work
+from dlrun.sweeps.job_events import label
 from dlrun.sweeps.pool.display import Display
 from dlrun.sweeps.pool.task import Task, TaskResult
-from dlrun.sweeps.runner import SweepRunner, label
+from dlrun.sweeps.runner import SweepRunner
 from dlrun.sweeps.selection import Selected, selected
 from dlrun.terminal import output
 
 
 def finish(runner: SweepRunner) -> int:
     """Choose, test and report; return the exit code: 1 if a job did not do what was asked."""
-    found = runner.results()
+    found = runner.store.results()
     # with jobs that were never started a choice would be among what happened to come first
     begun = all(result.status not in ("missing", "running") for result in found)
-    chosen = selected(found, runner.manifest) if begun else None
+    chosen = selected(found, runner.store.manifest) if begun else None
     untested = _test(runner, chosen)
-    found = runner.results()
+    found = runner.store.results()
     failed = [result for result in found if result.status in ("failed", "killed", "missing")]
-    _tell_unselected(runner.manifest, found, chosen)
-    _summarise(runner.sweep, runner.manifest, found, chosen)
+    _tell_unselected(runner.store.manifest, found, chosen)
+    _summarise(runner.store.sweep, runner.store.manifest, found, chosen)
     _report(runner)
     status: Status = "failed" if failed or untested else "finished"
-    runner.close(status)
+    runner.store.close(status)
     # again, with the status that the sweep has now
-    output.say(_closing(runner.sweep))
-    _tell_failures(runner.sweep, failed)
+    output.say(_closing(runner.store.sweep))
+    _tell_failures(runner.store.sweep, failed)
     _wait(runner)
     return 1 if failed or untested else 0
 
@@ -61,17 +62,15 @@ def is_selected(sweep: SweepDir, number: str) -> bool:
 
 def _test(runner: SweepRunner, chosen: Selected | None) -> bool:
     """Read the test split once for each job of the chosen configuration; return whether one could not be tested."""
-    if chosen is None or runner.manifest.test != "final":
+    if chosen is None or runner.store.manifest.test != "final":
         return False
-    due = [r for r in runner.results() if r.job.n in chosen.jobs and not _tested(r)]
+    due = [r for r in runner.store.results() if r.job.n in chosen.jobs and not _tested(r)]
     if not due:
         return False
     failures: list[TaskResult] = []
     display = Display(len(due))
 
-    def tasks() -> Iterator[Task]:
-        for result in due:
-            yield Task(result.job.n, partial(work.test, result.run), label(result.job), result.run.log)
+    tasks = [Task(result.job.n, partial(work.test, result.run), label(result.job), result.run.log) for result in due]
 
     def done(outcome: TaskResult) -> bool:
         display.done += 1
@@ -80,9 +79,7 @@ def _test(runner: SweepRunner, chosen: Selected | None) -> bool:
         return True
 
     output.say(f"testing {chosen.label}: {len(due)} job{'s' * (len(due) != 1)}, once each")
-    # what trained in the sweep's process can be tested there too
-    here = all(result.summary.launcher == "batched" for result in due)
-    runner.carry_out(tasks(), count=len(due), done=done, tick=lambda: display.beat(runner.running), here=here)
+    runner.run_tasks(tasks, on_result=done, on_tick=display.beat)
     for outcome in failures:
         output.warn(f"{outcome.label} could not be tested: {outcome.message}. The whole story is in {outcome.log}")
     return bool(failures)
@@ -124,7 +121,7 @@ def _tell_failures(sweep: SweepDir, failed: Sequence[Result]) -> None:
 
 def _report(runner: SweepRunner) -> Path | None:
     """Write the report; one that fails is a warning, never a lost sweep."""
-    sweep, settings = runner.sweep, [job.config.get("sweep", {}) for job in runner.manifest.jobs]
+    sweep, settings = runner.store.sweep, [job.config.get("sweep", {}) for job in runner.store.manifest.jobs]
     try:
         place = write(sweep, figures=all(each.get("figures", True) for each in settings))
     except Exception as error:
@@ -141,11 +138,13 @@ def _closing(sweep: SweepDir) -> str:
 
 
 def _wait(runner: SweepRunner) -> None:
-    seconds = max((job.config["tracking"]["wait"] for job in runner.manifest.jobs), default=0.0)
+    seconds = max((job.config["tracking"]["wait"] for job in runner.store.manifest.jobs), default=0.0)
     if runner.uploader is None or not seconds:
         return
     output.live("  sending to MLflow …")
     if runner.uploader.wait(seconds):
-        output.say(f"  {tracking.link(runner.sweep)}")
+        output.say(f"  {tracking.link(runner.store.sweep)}")
     else:
-        output.say(f"  not all is in MLflow yet; it goes on by itself, and `dlrun sync {runner.sweep.id}` sees to it")
+        output.say(
+            f"  not all is in MLflow yet; it goes on by itself, and `dlrun sync {runner.store.sweep.id}` sees to it"
+        )

@@ -1,4 +1,4 @@
-"""What Hydra's sweeper and launcher are given for a sweep of dlrun's own runs."""
+"""A sweep of dlrun's own runs as Hydra's plugins see it: the task that sweepers and launchers are given."""
 
 from __future__ import annotations
 
@@ -22,21 +22,23 @@ from dlrun.sweeps.expand import Expansion
 from dlrun.sweeps.finish import finish
 from dlrun.sweeps.jobs import ComposedJob, JobBuilder
 from dlrun.sweeps.location import SweepLocation
-from dlrun.sweeps.runner import SweepRunner, check_settings
+from dlrun.sweeps.pool.runner import check_settings
+from dlrun.sweeps.runner import SweepRunner, sweep_runner
+from dlrun.sweeps.store import SweepStore
 
 
 class Launcher(Protocol):
-    """What is read of the launcher that asks."""
+    """What a `SweepTask` reads of the launcher that calls it."""
 
     hydra_context: HydraContext
     config: DictConfig
 
 
 class SweepTask:
-    """A context around Hydra's sweeper: jobs are conducted as they are launched, `finish` is its end."""
+    """A context around Hydra's sweeper: its launcher calls `run_jobs`, and `finish` ends the sweep."""
 
-    def __init__(self, place: SweepLocation) -> None:
-        self.place = place
+    def __init__(self, location: SweepLocation) -> None:
+        self.location = location
         self._builder = JobBuilder()
         self._expansion: Expansion | None = None
         self._runner: SweepRunner | None = None
@@ -49,103 +51,66 @@ class SweepTask:
         self._stack.__exit__(*exception)
 
     def __call__(self, config: DictConfig) -> Any:
-        """Refuse a single job: Hydra calls a task so, and dlrun's launchers do not."""
-        raise RunError("Only dlrun's own launchers conduct a sweep of dlrun.")
+        """Refuse a single job: Hydra's own launchers would call it for each."""
+        raise RunError("Only dlrun's own launchers run a sweep of dlrun.")
 
     @property
-    def begun(self) -> bool:
-        """Return whether jobs have been conducted."""
+    def started(self) -> bool:
+        """Whether jobs may have run."""
         return self._runner is not None
 
-    def conduct_sweep(
+    def run_jobs(
         self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> list[JobReturn]:
         """Run a job for each list of overrides; all are checked before the first starts."""
-        if self._runner is not None and not self.place.continued:
-            self.extend(launcher, job_overrides)
-        runner = self._runner or self.begin(launcher, job_overrides)
+        if self._runner is not None and not self.location.resumed:
+            # a further batch of Hydra's own sweeper, which has a `max_batch_size`
+            self._runner.store.extend(self._jobs(launcher, job_overrides, initial_job_idx))
+        runner = self._runner or self._start(launcher, job_overrides)
         if runner is None:
             return []
-        due = runner.due()
+        due = runner.store.due()
         runner.run(due, count=len(due))
-        found = {result.job.n: result for result in runner.results()}
-        return [_returned(found[n], overrides) for n, overrides in enumerate(job_overrides, initial_job_idx)]
+        results = {result.job.n: result for result in runner.store.results()}
+        return [_job_return(results[n], overrides) for n, overrides in enumerate(job_overrides, initial_job_idx)]
 
-    def begin(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]]) -> SweepRunner | None:
-        """Return the runner of the sweep with these jobs, or of the one that is continued with the jobs it has.
-
-        None where nothing is left to do. Raises `UserError` for everything that is wrong with any job.
-        """
-        if self.place.continued:
-            if not location.is_over(self.place.sweep):
-                self._runner = self._stack.enter_context(continued(self.place.sweep, hydra=launcher.config.hydra))
-            return self._runner
-        jobs = self._jobs(launcher, job_overrides, 0)
-        check_settings(launcher.config.hydra.launcher, jobs)
-        what = location.create(self.place, master=launcher.config, jobs=jobs, builder=self._builder)
-        runner = SweepRunner(self.place.sweep, what, launcher.config.hydra)
-        self._runner = self._stack.enter_context(runner)
-        return runner
-
-    def extend(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]]) -> list[Job]:
-        """Return further jobs, checked and in the manifest: a search adds them as it goes."""
-        assert self._runner is not None
-        what = self._runner.manifest
-        jobs = self._jobs(launcher, job_overrides, len(what.jobs))
-        self._runner.write(what.extended(jobs))
-        return jobs
-
-    def take(self, runner: SweepRunner) -> SweepRunner:
-        """Return the runner of a sweep that a search has begun itself, entered: `finish` will end it."""
+    def enter(self, runner: SweepRunner) -> SweepRunner:
+        """Enter a runner, which `finish` will end: a search makes its own."""
         self._runner = self._stack.enter_context(runner)
         return runner
 
     def finish(self) -> int:
-        """Choose, test and report, once the sweeper has asked for its last job; return the exit code."""
-        if self._runner is not None:
-            return finish(self._runner)
-        return _code(self.place.sweep)
+        """Select, test and report, after the sweeper's last job; return the exit code."""
+        return finish(self._runner) if self._runner is not None else _exit_code(self.location.sweep)
+
+    def _start(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]]) -> SweepRunner | None:
+        """Start the sweep, or resume an earlier one with the jobs that it has; None if nothing is left to do."""
+        sweep, hydra = self.location.sweep, launcher.config.hydra
+        if self.location.resumed:
+            return None if location.is_over(sweep) else self.enter(resumed_runner(sweep, hydra=hydra))
+        jobs = self._jobs(launcher, job_overrides, 0)
+        check_settings(hydra.launcher, jobs)
+        what = location.create(self.location, master=launcher.config, jobs=jobs, builder=self._builder)
+        return self.enter(sweep_runner(SweepStore(sweep, what), hydra))
 
     def _jobs(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], first: int) -> list[Job]:
         if self._expansion is None:
             self._expansion = Expansion(launcher.hydra_context.config_loader, launcher.config)
-        expansion = self._expansion
-        return self._builder.jobs(
-            [
-                ComposedJob(n, expansion.own(overrides), expansion.config(overrides, n))
-                for n, overrides in enumerate(job_overrides, first)
-            ]
-        )
+        return self._builder.jobs(compose(self._expansion, job_overrides, first))
 
 
-class Listing:
-    """What Hydra's sweeper and launcher are given where a sweep's jobs are looked at and not run."""
-
-    begun = False
-
-    def __init__(self) -> None:
-        self.candidates: list[ComposedJob] = []
-
-    def __call__(self, config: DictConfig) -> Any:
-        """Refuse a single job, as `SweepTask` does."""
-        raise RunError("Only dlrun's own launchers list the jobs of a sweep.")
-
-    def conduct_sweep(
-        self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
-    ) -> list[JobReturn]:
-        """Keep each job's configuration."""
-        expansion = Expansion(launcher.hydra_context.config_loader, launcher.config)
-        self.candidates += [
-            ComposedJob(n, expansion.own(overrides), expansion.config(overrides, n))
-            for n, overrides in enumerate(job_overrides, initial_job_idx)
-        ]
-        return []
+def compose(expansion: Expansion, job_overrides: Sequence[Sequence[str]], first: int = 0) -> list[ComposedJob]:
+    """Compose the configuration of each job; the first has the number `first`."""
+    return [
+        ComposedJob(n, expansion.own(overrides), expansion.config(overrides, n))
+        for n, overrides in enumerate(job_overrides, first)
+    ]
 
 
-def continued(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictConfig | None = None) -> SweepRunner:
-    """Return the runner of a sweep that was begun before, from its folder alone but for Hydra's part if given.
+def resumed_runner(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictConfig | None = None) -> SweepRunner:
+    """The runner of an earlier sweep, made from its folder alone; `hydra` has newer settings of the launcher.
 
-    Raises `UserError` if another process conducts it, or if its jobs would not be what they were.
+    Raises `UserError` if another process runs it, or if its jobs would differ now.
     """
     what = manifest.read(sweep)
     trusted = {"trusted": trust.trusted_names()}
@@ -153,25 +118,25 @@ def continued(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictConfig 
     with sweep.hold():
         location.tell_continued(sweep, what, retry_failed=retry_failed)
     location.check_unchanged(sweep, what)
-    return SweepRunner(sweep, what, hydra or location.hydra_of(sweep))
+    return sweep_runner(SweepStore(sweep, what), hydra or location.hydra_of(sweep))
 
 
 def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
     """Run what a sweep has left to do, from its folder alone; return the exit code."""
     if location.is_over(sweep, retry_failed=retry_failed):
-        return _code(sweep)
-    with continued(sweep, retry_failed=retry_failed) as runner:
-        due = runner.due(retry_failed=retry_failed)
+        return _exit_code(sweep)
+    with resumed_runner(sweep, retry_failed=retry_failed) as runner:
+        due = runner.store.due(retry_failed=retry_failed)
         runner.run(due, count=len(due))
         return finish(runner)
 
 
-def _code(sweep: SweepDir) -> int:
+def _exit_code(sweep: SweepDir) -> int:
     return 0 if sweep.status() == "finished" else 1
 
 
-def _returned(result: Result, overrides: Sequence[str]) -> JobReturn:
-    """Return what Hydra's sweepers expect of a job."""
+def _job_return(result: Result, overrides: Sequence[str]) -> JobReturn:
+    """A job's result as Hydra's sweepers expect it."""
     done = result.status == "finished"
     value = result.summary.to_dict() if done else RunError(f"{result.status}: {result.summary.error}")
     return JobReturn(

@@ -1,86 +1,118 @@
-"""The course of a sweep's jobs, however they are carried out: what each task is, and what follows from its end."""
+"""What happens as jobs run, wherever they run: tasks are made, results shown and recorded, callbacks called."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
+from omegaconf import DictConfig
+
+from dlrun.storage.machine import Machine, inspect
 from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.storage.rundir import RunDir
-from dlrun.sweeps.pool import any_hydra_app
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.sweeps import job as work
 from dlrun.sweeps.pool.display import Display, failure
 from dlrun.sweeps.pool.task import Task, TaskResult
-
-if TYPE_CHECKING:
-    from dlrun.sweeps.runner import SweepRunner
+from dlrun.sweeps.store import SweepStore
 
 INTERRUPTED = ("exited with code 130", "exited with code 143")
 """How jobs end that were asked to stop and have saved."""
 
 
-class JobEvents:
-    """Makes tasks of jobs and takes their outcomes: shown, written down where a job could not, and told.
+@dataclass(frozen=True)
+class JobTasks:
+    """Makes the tasks of a sweep's jobs; `hydra` is Hydra's part of the sweep's configuration."""
 
-    `told` is given each result as it comes, and returns False to have no further job started.
+    sweep: SweepDir
+    hydra: DictConfig
+    machine: Machine = field(default_factory=inspect)
+
+    def __call__(self, job: Job, extra: Mapping[str, str]) -> Task:
+        """The task of a job, whose summary gets the `extra` values."""
+        folder = self.sweep.job(job.n)
+        known = work.Known(self.machine, extra)
+        if folder.config.exists() and folder.journal.exists():
+            call = partial(work.go_on, folder, known)
+        else:
+            hydra = self.hydra if work.asks_hydra(self.hydra) else None
+            call = partial(work.start, folder, job.config, job.overrides, hydra=hydra, known=known)
+        return Task(job.n, call, label(job), folder.log)
+
+
+class JobEvents:
+    """Stands between a `JobRunner` and whoever asked for the jobs.
+
+    `on_result` gets each job's result and returns False to have no further job started; `on_tick` is called
+    every 0.25 s. `keep_going` is False if the first failure ends the sweep.
     """
 
     def __init__(
         self,
-        runner: SweepRunner,
+        store: SweepStore,
+        make_task: JobTasks,
         *,
         count: int,
-        on_failure: str,
-        told: Callable[[Result], bool],
-        tick: Callable[[], None],
+        keep_going: bool = True,
+        on_result: Callable[[Result], bool] = lambda _: True,
+        on_tick: Callable[[], None] = lambda: None,
     ) -> None:
         self.stopped = False
-        self._runner = runner
-        self._known: dict[int, Job] = {}
-        self._display = Display(count, runner.manifest.monitor)
-        self._goes_on = any_hydra_app.goes_on(on_failure)
-        self._told = told
-        self._tick = tick
+        self._store = store
+        self._make_task = make_task
+        self._jobs: dict[int, Job] = {}
+        self._display = Display(count, store.manifest.monitor)
+        self._keep_going = keep_going
+        self._on_result = on_result
+        self._on_tick = on_tick
 
-    def tasks(self, jobs: Iterable[Job | None], **noted: str) -> Iterator[Task | None]:
-        """Yield the task of each job, whose summary will say what is `noted`; None where there is none just now."""
+    def tasks(self, jobs: Iterable[Job | None], **extra: str) -> Iterator[Task | None]:
+        """The tasks of the jobs, whose summaries get the `extra` values; None where there is none just now."""
         for job in jobs:
-            yield None if job is None else self.task(job, **noted)
+            yield None if job is None else self.task(job, **extra)
 
-    def task(self, job: Job, **noted: str) -> Task:
-        """Return the task of a job."""
-        self._known[job.n] = job
-        return self._runner.task(job, noted)
+    def task(self, job: Job, **extra: str) -> Task:
+        """The task of one job."""
+        self._jobs[job.n] = job
+        return self._make_task(job, extra)
 
-    def done(self, outcome: TaskResult) -> bool:
-        """Take an outcome; return whether further jobs are to be started."""
-        job = self._known[outcome.key]
-        _settle(self._runner.sweep.job(job.n), job, outcome)
-        self._display.ended(outcome)
-        goes_on = self._told(self._runner.result(job)) and (self._goes_on or not failure(outcome))
-        self.stopped = self.stopped or not goes_on
-        return goes_on
+    def take(self, result: TaskResult) -> bool:
+        """Record and show a result; returns False if no further job is to be started."""
+        job = self._jobs[result.key]
+        write_status(self._store.sweep.job(job.n), job, result)
+        self._display.ended(result)
+        more = self._on_result(self._store.result(job)) and (self._keep_going or not failure(result))
+        self.stopped = self.stopped or not more
+        return more
 
-    def shown(self, running: int | None = None, doing: str = "", *, lasting: bool = False) -> None:
-        """Show how far the jobs are: how many run, if not those of the pool, and what they are doing."""
-        self._tick()
-        self._display.tick(self._runner.running if running is None else running, doing, lasting=lasting)
+    def show(self, running: int, doing: str = "", *, lasting: bool = False) -> None:
+        """Show how many jobs run and what they are doing; a `lasting` line goes to the log too."""
+        self._on_tick()
+        self._display.tick(running, doing, lasting=lasting)
 
 
-def _settle(folder: RunDir, job: Job, outcome: TaskResult) -> None:
-    """Write down the status of a job whose process could not."""
-    if outcome.error is None:
+def write_status(folder: RunDir, job: Job, result: TaskResult) -> None:
+    """Write the status of a job that its own process could not write."""
+    if result.error is None:
         return
     summary = folder.summary()
     status = folder.status() if summary else None
-    if outcome.message.startswith("exited") and outcome.message not in INTERRUPTED:
+    if result.message.startswith("exited") and result.message not in INTERRUPTED:
         with folder.edit_summary() as summary:
-            summary.status, summary.error = "failed", outcome.message
+            summary.status, summary.error = "failed", result.message
     elif status is None or status == "finished":
-        killed = outcome.message.startswith("killed") or outcome.message in INTERRUPTED
+        # it ended before its first word, or after its last: only this process knows how
+        killed = result.message.startswith("killed") or result.message in INTERRUPTED
         with folder.edit_summary() as summary:
-            summary.status, summary.error = "killed" if killed else "failed", outcome.message
+            summary.status, summary.error = "killed" if killed else "failed", result.message
             summary.name, summary.seed = job.config["name"], job.seed
     elif not summary.error:
         with folder.edit_summary() as summary:
-            summary.error = outcome.message
+            summary.error = result.message
+
+
+def label(job: Job) -> str:
+    """The overrides of a job, the seed among them, as a person reads them."""
+    return " ".join(override.lstrip("+") for override in job.overrides) or str(job.config["name"])

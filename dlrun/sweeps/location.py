@@ -12,19 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlrun.config import hydra_targets, trust
 from dlrun.errors import ConfigError, UserError
-from dlrun.storage import manifest
-from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.machine import command_line
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.results import results
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.definition import asked, check_same, definition, differences, earlier, refuse
 from dlrun.sweeps.jobs import JobBuilder, rebuild_jobs
-from dlrun.sweeps.runner import reuse
+from dlrun.sweeps.reuse import other_sweeps, reuse
 from dlrun.terminal import output
 
-GRIDS = (".GridSweeper", ".BasicSweeper")
-"""How the targets end of the sweepers that know all of a sweep's jobs before the first."""
 MULTIRUN = "multirun.yaml"
 """The sweep's composed configuration with Hydra's part, as Hydra itself keeps it."""
 
@@ -35,16 +31,16 @@ class SweepLocation:
 
     sweep: SweepDir
     asked: dict[str, Any]
-    continued: bool
+    resumed: bool
     fresh: bool = False
 
 
-def locate(master: DictConfig) -> SweepLocation:
+def locate(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> SweepLocation:
     """Return where a composed sweep is to lie.
 
     Raises `UserError` if the folder that was given is of another sweep.
     """
-    what = asked(master)
+    what = asked(master, jobs)
     fresh = bool(OmegaConf.select(master, "sweep.fresh"))
     folder = SweepDir(Path(str(master.hydra.sweep.dir)).absolute())
     given = [str(override).partition("=")[0].lstrip("+") for override in master.hydra.overrides.hydra]
@@ -54,13 +50,13 @@ def locate(master: DictConfig) -> SweepLocation:
         check_same(folder, what)
         if fresh:
             raise UserError(f"{folder.path} holds this sweep already; sweep.fresh=true needs a folder of its own.")
-        return SweepLocation(folder, what, continued=True)
+        return SweepLocation(folder, what, resumed=True)
     if "hydra.sweep.dir" in given:
         if any(folder.path.glob("*/.hydra")):
             raise UserError(f"{folder.path} holds runs, and is the folder of no sweep of dlrun. Give another one.")
-        return SweepLocation(folder, what, continued=False, fresh=fresh)
+        return SweepLocation(folder, what, resumed=False, fresh=fresh)
     before = None if fresh else earlier(definition(what))
-    return SweepLocation(before or folder, what, continued=before is not None, fresh=fresh)
+    return SweepLocation(before or folder, what, resumed=before is not None, fresh=fresh)
 
 
 def create(place: SweepLocation, *, master: DictConfig, jobs: Sequence[Job], builder: JobBuilder) -> Manifest:
@@ -144,7 +140,6 @@ def is_over(sweep: SweepDir, *, retry_failed: bool = False) -> bool:
 
 
 def _reuse(sweep: SweepDir, what: Manifest) -> None:
-    others = ((other, manifest.read(other)) for other in reversed(all_sweeps()) if other != sweep)
-    count = reuse(sweep, what.jobs, others)
+    count = reuse(sweep, what.jobs, other_sweeps(sweep))
     if count:
         output.say(f"{count} of {len(what.jobs)} jobs are reused: other sweeps have finished the same")

@@ -62,7 +62,7 @@ def costs(jobs: Sequence[Job], slot: Slot) -> list[Cost]:
         tasks = [
             Task(j.n, partial(cost, j.config), " ".join(j.overrides), Path(folder, "log")) for j in shapes.values()
         ]
-        pool.run(tasks, done=done)
+        pool.run(tasks, on_result=done)
     if failed:
         raise RunError(f"{failed[0].label}: a few steps failed: {failed[0].message}")
     return [measured[shapes[shape_of(job.config)].n] for job in jobs]

@@ -14,17 +14,17 @@ from omegaconf import DictConfig, OmegaConf
 from dlrun.errors import ConfigError
 
 
-def times(value: float, scale: float, power: float, multiple: int) -> int:
+def scale_number(value: float, scale: float, power: float, multiple: int) -> int:
     """Return value · scale^power, rounded to a multiple, at least one.
 
-    >>> times(24, 4, 0.5, 8), times(24, 0.01, 0.5, 8), times(1000, 2.5, 1, 1)
+    >>> scale_number(24, 4, 0.5, 8), scale_number(24, 0.01, 0.5, 8), scale_number(1000, 2.5, 1, 1)
     (48, 8, 2500)
     """
     steps: float = value * scale**power / multiple
     return max(1, round(steps)) * multiple
 
 
-def scaled(
+def scale_values(
     params: Mapping[str, Any], scale: float, powers: Mapping[str, Sequence[float]], config: DictConfig | None
 ) -> dict[str, Any]:
     """Return the values of a grid with the dial at `scale`; `powers` has the power and the multiple of each key.
@@ -32,7 +32,8 @@ def scaled(
     A key that the grid does not vary gets a multiple of the configuration's value. Raises `ConfigError` for a dial
     below 0, and for values that are not numbers.
 
-    >>> scaled({"width": "16,24", "seed": "0"}, 4, {"width": [0.5, 8], "steps": [1, 1]}, OmegaConf.create({"steps": 9}))
+    >>> config = OmegaConf.create({"steps": 9})
+    >>> scale_values({"width": "16,24", "seed": "0"}, 4, {"width": [0.5, 8], "steps": [1, 1]}, config)
     {'width': '32,48', 'seed': '0', 'steps': '36'}
     """
     if not 0 < scale < float("inf"):
@@ -50,4 +51,4 @@ def _each(key: str, values: Any, scale: float, power: float, multiple: float) ->
         raise ConfigError(
             f"hydra.sweeper.scaled.{key}: the dial multiplies numbers, as 16,24,32, and {key}={values} has others."
         ) from None
-    return ",".join(dict.fromkeys(str(times(number, scale, power, int(multiple))) for number in numbers))
+    return ",".join(dict.fromkeys(str(scale_number(number, scale, power, int(multiple))) for number in numbers))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
 
 from hydra_plugins.dlrun_launcher import local
+
+if TYPE_CHECKING:
+    from dlrun.sweeps.plugins import JobRunner
+    from dlrun.sweeps.store import SweepStore
 
 # the settings of `local`, for the jobs that get processes of their own, and one more
 KEYS = local.KEYS | {
@@ -17,10 +22,15 @@ ConfigStore.instance().store(group="hydra/launcher", name="batched", node=KEYS, 
 
 
 class BatchedLauncher(local.LocalLauncher):
-    """Has dlrun stack jobs, and run short ones in its own process; another program's jobs run as by `local`."""
-
-    stacks = True
+    """Stacks jobs of dlrun, and runs short ones in its own process; jobs of other apps run as by `local`."""
 
     def __init__(self, verify: int = 0, **of_local: Any) -> None:
         super().__init__(**of_local)
         self.verify = verify
+
+    @staticmethod
+    def job_runner(store: SweepStore, hydra: DictConfig) -> JobRunner:
+        """Stack jobs, or run short ones here, and the rest in processes."""
+        from dlrun.sweeps.batched.runner import BatchedRunner
+
+        return BatchedRunner(store, hydra)

@@ -13,6 +13,8 @@ from omegaconf import DictConfig
 if TYPE_CHECKING:
     from hydra.core.utils import JobReturn
 
+    from dlrun.sweeps.plugins import JobRunner
+    from dlrun.sweeps.store import SweepStore
 
 # no dataclass, for Hydra executes this file before it is a module; no yaml beside it, which Hydra would warn about
 KEYS = {
@@ -26,7 +28,7 @@ ConfigStore.instance().store(group="hydra/launcher", name="local", node=KEYS, pr
 
 
 class LocalLauncher(Launcher):
-    """Runs each job in a process of its own; a task with a method `conduct_sweep` does so itself."""
+    """Runs each job in a process of its own: those of any Hydra app, or a sweep of dlrun (`job_runner`)."""
 
     def __init__(
         self,
@@ -41,17 +43,25 @@ class LocalLauncher(Launcher):
         self.on_failure = on_failure
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra gives a launcher."""
+        """Keep what Hydra gives a launcher."""
         self.hydra_context = hydra_context
         self.task_function = task_function
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs and return what came of them, in their order."""
+        """Run the jobs; returns their results in the same order."""
+        # a `SweepTask`, whose class is not imported for other apps: it needs torch
+        run_jobs = getattr(self.task_function, "run_jobs", None)
+        if run_jobs is not None:
+            returns: Sequence[JobReturn] = run_jobs(self, job_overrides, initial_job_idx)
+            return returns
         from dlrun.sweeps.pool import any_hydra_app
 
-        own = getattr(self.task_function, "conduct_sweep", None)
-        if own is not None:
-            returns: Sequence[JobReturn] = own(self, job_overrides, initial_job_idx)
-            return returns
         return any_hydra_app.launch(self, job_overrides, initial_job_idx)
+
+    @staticmethod
+    def job_runner(store: SweepStore, hydra: DictConfig) -> JobRunner:
+        """Run the jobs of a sweep of dlrun in processes of their own."""
+        from dlrun.sweeps.pool.runner import PoolRunner
+
+        return PoolRunner(store, hydra.launcher)

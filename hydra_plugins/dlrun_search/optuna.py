@@ -16,7 +16,7 @@ class OptunaSweeper(Sweeper):
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Take what Hydra gives a sweeper, and have the launcher made."""
+        """Keep the task, and make the launcher."""
         from hydra.core.plugins import Plugins
 
         self.task_function = task_function
@@ -25,11 +25,11 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Search; what came of it is in the sweep's folder."""
+        """Search; the results are in the sweep's folder."""
         from dlrun.errors import ConfigError
 
-        if not hasattr(self.task_function, "conduct_sweep"):
-            raise ConfigError("hydra/sweeper=optuna searches among dlrun's runs, with hydra/launcher=local.")
+        if not hasattr(self.task_function, "run_jobs"):
+            raise ConfigError("hydra/sweeper=optuna searches among dlrun's runs: type hydra/launcher=local.")
         from dlrun.sweeps.search import conduct
 
         given = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in self.settings.items()}

@@ -16,7 +16,7 @@ from dlrun.config import compose
 from dlrun.models.gpt_sizes import choose_size
 from dlrun.schedules.curves import cosine
 from dlrun.storage.lookup import all_runs
-from dlrun.sweeps.scale import scaled
+from dlrun.sweeps.scale import scale_values
 from hydra_plugins.dlrun_sweeper.grid import beside
 from tests.conftest import Called
 
@@ -96,11 +96,11 @@ def test_the_larger_run_stands_beside_the_grid(call: Call) -> None:
 def test_the_larger_run_is_ten_times_the_largest_of_the_grid(scale: float) -> None:
     sweeper = yaml.safe_load((CONF / "scaling_laws.yaml").read_text())["hydra"]["sweeper"]
     config = OmegaConf.create({"trainer": {"steps": 1000, "evaluate_every": 100}})
-    grid = scaled(sweeper["params"], scale, sweeper["scaled"], config)
+    grid = scale_values(sweeper["params"], scale, sweeper["scaled"], config)
     widths = [int(width) for width in grid["model.width"].split(",")]
     (larger,) = sweeper["also"]
     powers = {key: power for key, power in sweeper["scaled"].items() if key in larger}
-    larger = scaled(larger, scale, powers, config)
+    larger = scale_values(larger, scale, powers, config)
     assert 9 < int(larger["model.width"]) ** 2 / max(widths) ** 2 < 12
     assert str(larger["dataset.train_size"]) == grid["dataset.train_size"].split(",")[-1]
     if scale > 1:

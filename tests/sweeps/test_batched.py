@@ -314,7 +314,7 @@ def carried_out(calls: list[Callable[[], Any]], log: Path, *, stop_at: int | Non
         found.append(outcome)
         return len(found) != stop_at
 
-    in_process.run((Task(n, c, f"job {n}", log) for n, c in enumerate(calls)), Slot(0, None, 1), done=done)
+    in_process.run((Task(n, c, f"job {n}", log) for n, c in enumerate(calls)), Slot(0, None, 1), on_result=done)
     return found
 
 

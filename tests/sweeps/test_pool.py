@@ -50,7 +50,7 @@ def outcomes(here: Path, *calls: Callable[[], Any], slots: list[Slot] = slots(2)
     found: list[TaskResult] = []
     with Pool(slots) as pool:
         tasks = [Task(key, call, f"x={key}", here / str(key) / "log") for key, call in enumerate(calls)]
-        pool.run(tasks, done=lambda outcome: found.append(outcome) is None)
+        pool.run(tasks, on_result=lambda outcome: found.append(outcome) is None)
     return sorted(found, key=lambda outcome: outcome.key)
 
 
@@ -187,7 +187,7 @@ def test_no_job_is_started_once_it_was_said_so(here: Path) -> None:
             yield Task(key, int, "", here / "log")
 
     with Pool(slots(1)) as pool:
-        pool.run(tasks(), done=lambda outcome: outcome.key < 2)
+        pool.run(tasks(), on_result=lambda outcome: outcome.key < 2)
     assert started == [0, 1, 2]
 
 
@@ -201,7 +201,7 @@ def test_tasks_may_depend_on_what_came_of_others(here: Path) -> None:
                 yield None
 
     with Pool(slots(2)) as pool:
-        pool.run(tasks(), done=lambda outcome: values.append(outcome.value) is None)
+        pool.run(tasks(), on_result=lambda outcome: values.append(outcome.value) is None)
     assert values == [1, 2, 4]
 
 
@@ -217,12 +217,12 @@ def test_one_job_can_be_asked_to_stop(here: Path) -> None:
     found: list[TaskResult] = []
     with Pool(slots(2)) as pool:
 
-        def tick() -> None:
+        def tick(_: int) -> None:
             if (here / "ready").exists():
                 pool.stop(0)
 
         tasks = [Task(0, partial(prunable, here / "ready"), "x=0", here / "log"), Task(1, int, "x=1", here / "log")]
-        pool.run(tasks, done=lambda outcome: found.append(outcome) is None, tick=tick)
+        pool.run(tasks, on_result=lambda outcome: found.append(outcome) is None, on_tick=tick)
     pruned = next(outcome for outcome in found if outcome.key == 0)
     assert isinstance(pruned.error, Pruned)
     assert not failure(pruned)
@@ -262,7 +262,7 @@ def job(n):
 
 with Pool([Slot(0, None, 1), Slot(1, None, 1)]) as pool:
     tasks = (Task(n, lambda n=n: job(n), str(n), here / f"log{n}") for n in range(9))
-    pool.run(tasks, done=lambda outcome: print(outcome.message, flush=True) is None)
+    pool.run(tasks, on_result=lambda outcome: print(outcome.message, flush=True) is None)
 """
 
 

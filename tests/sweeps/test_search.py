@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, cast
@@ -19,6 +18,7 @@ from optuna.trial import FrozenTrial
 from dlrun.cli import main
 from dlrun.config import compose
 from dlrun.errors import ConfigError, UserError
+from dlrun.storage import manifest
 from dlrun.storage.journal import Journal
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.results import Result, results
@@ -30,6 +30,7 @@ from dlrun.sweeps.search.curves import CurveReader
 from dlrun.sweeps.search.search import Search
 from dlrun.sweeps.search.settings import Settings
 from dlrun.sweeps.search.trials import Trials
+from dlrun.sweeps.store import SweepStore
 from tests.conftest import Called
 from tests.summaries import summarise
 
@@ -207,33 +208,29 @@ Curve = Callable[[dict[str, str]], list[float] | None]
 
 
 class Made:
-    """A runner whose jobs are made up: `slots` at once, one evaluation a tick, along `curve` (None: it fails)."""
+    """A sweep runner whose jobs are made up: `slots` at once, one evaluation a tick, along `curve` (None: it fails)."""
 
     def __init__(self, folder: Path, curve: Curve, *, slots: int = 1, dies_at: int | None = None) -> None:
-        self.sweep = SweepDir(folder)
+        sweep = SweepDir(folder)
         folder.mkdir(exist_ok=True)
-        if not self.sweep.manifest.exists():
-            Manifest("made", "", {}, "", 0.0, "val/error", higher_is_better=False, test="final").write(self.sweep)
-        content = json.loads(self.sweep.manifest.read_text())
-        jobs = tuple(Job(**{**job, "overrides": tuple(job["overrides"])}) for job in content.pop("jobs"))
-        self.manifest = Manifest(**content, jobs=jobs)
+        if not sweep.manifest.exists():
+            Manifest("made", "", {}, "", 0.0, "val/error", higher_is_better=False, test="final").write(sweep)
+        self.store = SweepStore(sweep, manifest.read(sweep))
         self._curve, self._slots, self._dies_at = curve, slots, dies_at
         self.started: list[int] = []
         self._running: dict[int, Iterator[float]] = {}
         self._asked: set[int] = set()
 
-    def write(self, what: Manifest) -> None:
-        self.manifest = what
-        what.write(self.sweep)
-
-    def result(self, job: Job) -> Result:
-        return results(self.sweep, replace(self.manifest, jobs=(job,)))[0]
-
     def stop(self, n: int) -> None:
         self._asked.add(n)
 
     def run(
-        self, jobs: Iterable[Job | None], *, count: int, told: Callable[[Result], bool], tick: Callable[[], None]
+        self,
+        jobs: Iterable[Job | None],
+        *,
+        count: int,
+        on_result: Callable[[Result], bool],
+        on_tick: Callable[[], None],
     ) -> None:
         queue = iter(jobs)
         more = True
@@ -246,22 +243,22 @@ class Made:
                         break
                     self._start(job, stack)
                 for n in [*self._running]:
-                    self._go_on(n, told)
-                tick()
+                    self._go_on(n, on_result)
+                on_tick()
 
     def _start(self, job: Job, stack: ExitStack) -> None:
         if len(self.started) == self._dies_at:
             raise Killed
         self.started.append(job.n)
-        folder = self.sweep.job(job.n)
+        folder = self.store.sweep.job(job.n)
         folder.path.mkdir(exist_ok=True)
         stack.enter_context(folder.hold())
         summarise(folder, status="running")
         self._running[job.n] = iter(self._curve(job.config) or [])
 
     def _go_on(self, n: int, told: Callable[[Result], bool]) -> None:
-        folder = self.sweep.job(n)
-        (job,) = (job for job in self.manifest.jobs if job.n == n)
+        folder = self.store.sweep.job(n)
+        (job,) = (job for job in self.store.manifest.jobs if job.n == n)
         curve = self._curve(job.config)
         step = len(CurveReader("val/error").values(folder))
         if curve is None:
@@ -274,7 +271,7 @@ class Made:
             append(folder.path, step + 1, {"val/error": curve[step]})
             return
         del self._running[n]
-        assert told(self.result(job))
+        assert told(self.store.result(job))
 
 
 def searched(folder: Path, overrides: list[str], curve: Curve, total: int, **chosen: Any) -> Made:
@@ -286,7 +283,7 @@ def searched(folder: Path, overrides: list[str], curve: Curve, total: int, **cho
     def make(own: tuple[str, ...]) -> Job:
         values = dict(override.split("=") for override in own)
         group = " ".join(override for override in own if not override.startswith("seed="))
-        return Job(len(runner.manifest.jobs), own, {"seed": 0, **values}, identity="", group=group)
+        return Job(len(runner.store.manifest.jobs), own, {"seed": 0, **values}, identity="", group=group)
 
     kept = trials(folder, spanned, **chosen)
     Search(cast("Any", runner), kept, spanned, total=total, make=make).run()
@@ -299,9 +296,9 @@ def test_a_trial_is_told_the_mean_over_its_seeds(tmp_path: Path) -> None:
 
     runner = searched(tmp_path / "s", ["x=interval(0,1)", "seed=0,1,5"], curve, 3, sampler="random", slots=2)
     found = stored(tmp_path / "s")
-    assert len(runner.manifest.jobs) == 9 and len(found) == 3 and len(runner.started) == 9
+    assert len(runner.store.manifest.jobs) == 9 and len(found) == 3 and len(runner.started) == 9
     for number, trial in enumerate(found):
-        jobs = runner.manifest.jobs[3 * number : 3 * number + 3]
+        jobs = runner.store.manifest.jobs[3 * number : 3 * number + 3]
         xs = [float(job.config["x"]) for job in jobs]
         assert trial.value == pytest.approx(sum(xs) / 3 + 2) and xs[0] == pytest.approx(trial.params["x"], rel=1e-5)
         assert trial.intermediate_values == {1: 1.0, 2: pytest.approx(trial.value)}
@@ -316,7 +313,7 @@ def test_a_failed_trial_is_told_so_and_the_search_goes_on(tmp_path: Path) -> Non
 
 def test_the_same_values_are_run_once(tmp_path: Path) -> None:
     runner = searched(tmp_path / "s", ["x=a,b"], lambda job: [0.1, 0.2], 12, sampler="random", slots=2)
-    assert sorted(runner.started) == [0, 1] and len(runner.manifest.jobs) == 2
+    assert sorted(runner.started) == [0, 1] and len(runner.store.manifest.jobs) == 2
     found = stored(tmp_path / "s")
     assert len(found) == 12 and all(trial.value == 0.2 for trial in found)
 
@@ -333,7 +330,7 @@ def test_a_trial_that_lags_behind_the_median_is_pruned(tmp_path: Path) -> None:
         assert trial.state.name == ("PRUNED" if lags else "COMPLETE")
         assert len(trial.intermediate_values) == 20 if not lags else 2 <= len(trial.intermediate_values) < 20
         finished += [] if lags else [x]
-    statuses = [runner.result(job).status for job in runner.manifest.jobs]
+    statuses = [runner.store.result(job).status for job in runner.store.manifest.jobs]
     assert 0 < statuses.count("pruned") < 8
     assert statuses.count("pruned") + statuses.count("finished") == 8
 
@@ -357,8 +354,8 @@ def test_of_a_pruned_trial_no_further_seed_is_started(tmp_path: Path) -> None:
 
     runner = searched(tmp_path / "s", ["x=range(6)", "seed=0,1"], curve, 6, sampler="grid", startup=2, slots=3)
     for trial in stored(tmp_path / "s"):
-        mine = [job for job in runner.manifest.jobs if job.config["x"] == str(trial.params["x"])]
-        statuses = [runner.result(job).status for job in mine]
+        mine = [job for job in runner.store.manifest.jobs if job.config["x"] == str(trial.params["x"])]
+        statuses = [runner.store.result(job).status for job in mine]
         assert "missing" not in statuses and "running" not in statuses
         assert ("pruned" in statuses) == (trial.state.name == "PRUNED")
         assert len(mine) == 2 or trial.state.name == "PRUNED"
@@ -382,12 +379,12 @@ def test_a_search_that_is_killed_again_and_again_loses_no_trial_and_counts_none_
     found = stored(tmp_path / "s")
     assert [trial.number for trial in found] == [*range(12)]
     assert all(trial.value == trial.params["x"] + trial.params["y"] for trial in found)
-    assert all(runner.result(job).status == "finished" for job in runner.manifest.jobs)
+    assert all(runner.store.result(job).status == "finished" for job in runner.store.manifest.jobs)
     points = {(trial.params["x"], trial.params["y"]) for trial in found}
-    assert len(runner.manifest.jobs) == len(points) == len({job.overrides for job in runner.manifest.jobs})
+    assert len(runner.store.manifest.jobs) == len(points) == len({job.overrides for job in runner.store.manifest.jobs})
     # it is complete: nothing more is started
     assert searched(tmp_path / "s", overrides, curve, 12, **chosen).started == []
-    assert len(searched(tmp_path / "s", overrides, curve, 14, **chosen).manifest.jobs) <= len(points) + 2
+    assert len(searched(tmp_path / "s", overrides, curve, 14, **chosen).store.manifest.jobs) <= len(points) + 2
     assert len(stored(tmp_path / "s")) == 14
 
 
@@ -417,12 +414,12 @@ def test_a_search_begins_with_a_look_at_each_choice_and_both_ends() -> None:
 def test_the_history_has_a_point_a_trial_and_the_best_so_far(tmp_path: Path) -> None:
     curve: Curve = lambda job: None if job["x"] == "2" else [(float(job["x"]) - 3) ** 2 + float(job["seed"])]  # noqa: E731
     runner = searched(tmp_path / "s", ["x=range(6)", "seed=0,1"], curve, 6, sampler="grid", pruner="none")
-    finished = [result for result in results(runner.sweep) if result.status == "finished"]
+    finished = [result for result in results(runner.store.sweep) if result.status == "finished"]
     points = history(finished, "val/error")
     told = [trial.value for trial in stored(tmp_path / "s") if trial.state.name == "COMPLETE"]
     assert [value for _, value in points] == told and len(told) == 5
     # the failed trial has one job: its other seed was not started
-    assert len(runner.manifest.jobs) == 11 and {n for n, _ in points} < {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
+    assert len(runner.store.manifest.jobs) == 11 and {n for n, _ in points} < {1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
     (finding,) = SearchHistory("val/error").figures(finished)
     line = finding.figure.axes[0].get_lines()[1]
     assert list(line.get_ydata()) == [min(value for _, value in points[: i + 1]) for i in range(len(points))]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from hydra.core.plugins import Plugins
 from omegaconf import DictConfig
 
 from dlrun.storage.manifest import Job
@@ -21,12 +20,6 @@ SERVER, PROCESS = 2.3, 0.09
 
 TRUSTED = ("dlrun.", "torch.")
 """The packages whose parts change nothing of a process but what `in_process.isolated` restores."""
-
-
-def stacks(launcher: DictConfig) -> bool:
-    """Whether the class of a launcher's settings has jobs stacked."""
-    found = Plugins.instance().class_name_to_class.get(str(launcher.get("_target_")))
-    return bool(getattr(found, "stacks", False))
 
 
 def is_short(job: Job) -> bool:

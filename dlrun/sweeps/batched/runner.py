@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import median
 
 from omegaconf import DictConfig
@@ -12,15 +11,16 @@ from omegaconf import DictConfig
 from dlrun.runs.interrupt import Interrupt, stopped
 from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
-from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.batched import policy, training, verify
 from dlrun.sweeps.batched.members import Builder
 from dlrun.sweeps.batched.planning import Planner, Stack
 from dlrun.sweeps.batched.shared_data import SharedData
 from dlrun.sweeps.job_events import JobEvents
 from dlrun.sweeps.pool import in_process
-from dlrun.sweeps.pool.slots import Slot, counted
+from dlrun.sweeps.pool.runner import PoolRunner
+from dlrun.sweeps.pool.slots import Slot, check_count
 from dlrun.sweeps.pool.task import Task, TaskResult
+from dlrun.sweeps.store import SweepStore
 from dlrun.terminal import output
 from dlrun.terminal.format import duration
 
@@ -28,23 +28,46 @@ LOCAL = "as by hydra/launcher=local"
 
 
 class BatchedRunner:
-    """Runs what this process can run; `load` gives the jobs their data sets."""
+    """The `JobRunner` of the launcher `batched`; what this process cannot run, a `PoolRunner` does."""
 
-    def __init__(self, sweep: SweepDir, hydra: DictConfig, slots: Sequence[Slot], *, load: SharedData) -> None:
-        self._sweep = sweep
+    def __init__(self, store: SweepStore, hydra: DictConfig) -> None:
+        self._store = store
         self._hydra = hydra
-        self._slots = slots
-        self._load = load
-        self._builder = Builder(sweep.job, load)
-        self._verify = counted("verify", hydra.launcher.get("verify", 0), least=0)
+        self._pool = PoolRunner(store, hydra.launcher)
+        self._slots: Sequence[Slot] = ()
+        self._data = SharedData()
+        self._builder = Builder(store.sweep.job, self._data)
+        self._verify = check_count("verify", hydra.launcher.get("verify", 0), least=0)
 
-    def run(self, due: Sequence[Result], events: JobEvents) -> list[Job]:
-        """Run the stacks, then the short jobs; returns the jobs that need processes of their own."""
+    def run(self, jobs: Iterable[Job | None], events: JobEvents, *, count: int) -> None:
+        """Run the stacks, then the short jobs, then the others in processes of their own."""
+        if not isinstance(jobs, Sequence):
+            output.say("batched: a search runs its jobs as hydra/launcher=local does: it looks at them while they run")
+            self._pool.run(jobs, events, count=count)
+            return
+        due = [self._store.result(job) for job in jobs if job is not None]
+        self._slots = self._pool.slots(len(due))
         trusted, left = self._sort_out(due)
         with in_process.hold(self._slots) as slot:
             left += self._run_stacks([job for job in trusted if not policy.is_short(job)], events, slot)
             left += self._run_short([job for job in trusted if policy.is_short(job)], events, slot)
-        return [] if events.stopped else sorted(left, key=lambda job: job.n)
+        rest = sorted(left, key=lambda job: job.n)
+        if rest and not events.stopped:
+            self._pool.run(rest, events, count=count)
+
+    def run_tasks(
+        self, tasks: Sequence[Task], *, on_result: Callable[[TaskResult], bool], on_tick: Callable[[int], None]
+    ) -> None:
+        """Run other tasks of the jobs; those of jobs that trained in this process can run here too."""
+        if not all(self._store.sweep.run(task.key).summary().launcher == "batched" for task in tasks):
+            self._pool.run_tasks(tasks, on_result=on_result, on_tick=on_tick)
+            return
+        with in_process.hold(self._pool.slots(len(tasks))) as slot:
+            in_process.run(map(self._data.share, tasks), slot, on_result=on_result, on_tick=on_tick)
+
+    def stop(self, n: int) -> None:
+        """Ask a running job to stop at its next step."""
+        self._pool.stop(n)
 
     def _sort_out(self, due: Sequence[Result]) -> tuple[list[Job], list[Job]]:
         reasons = {result.job.n: policy.why_not_here(result, self._hydra) for result in due}
@@ -77,10 +100,10 @@ class BatchedRunner:
     def _train(self, stack: Stack, events: JobEvents, slot: Slot) -> None:
         tasks = [events.task(member.job) for member in stack.members]
         with Interrupt() as interrupt:
-            with output.duplicate() as screen, in_process.isolated(self._sweep.log, threads=slot.threads):
-                results = training.train(stack, tasks, interrupt, screen, show=events.shown)
+            with output.duplicate() as screen, in_process.isolated(self._store.sweep.log, threads=slot.threads):
+                results = training.train(stack, tasks, interrupt, screen, show=events.show)
             for result in results:
-                events.done(result)
+                events.take(result)
         if interrupt.signal is not None:
             raise stopped(interrupt.signal)
         if self._verify:
@@ -95,13 +118,13 @@ class BatchedRunner:
 
         def tasks() -> Iterator[Task]:
             while left and self._is_faster_here(len(left), seconds):
-                yield self._load.share(events.task(left.pop(0), launcher="batched"))
+                yield self._data.share(events.task(left.pop(0), launcher="batched"))
 
         def done(result: TaskResult) -> bool:
             seconds.append(result.seconds)
-            return events.done(result)
+            return events.take(result)
 
-        in_process.run(tasks(), slot, done=done, tick=partial(events.shown, 1))
+        in_process.run(tasks(), slot, on_result=done, on_tick=events.show)
         if left and not events.stopped:
             policy.say_reasons({f"one takes {duration(median(seconds))}": len(left)}, how=LOCAL)
         return left

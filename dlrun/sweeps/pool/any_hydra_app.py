@@ -47,7 +47,7 @@ class Composed:
     folder: Path
 
 
-def goes_on(on_failure: str) -> bool:
+def keeps_going(on_failure: str) -> bool:
     """Return whether a failed job lets others start; raise `ConfigError` if it is neither of the two words."""
     if on_failure not in ON_FAILURE:
         raise ConfigError(
@@ -63,7 +63,7 @@ def launch(launcher: Settings, job_overrides: Sequence[Sequence[str]], initial_j
     Raises `ConfigError` for what the launcher's own keys must not be.
     """
     setup_globals()
-    config, on = launcher.config, goes_on(launcher.on_failure)
+    config, on = launcher.config, keeps_going(launcher.on_failure)
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     jobs = [_composed(launcher, initial_job_idx + i, overrides) for i, overrides in enumerate(job_overrides)]
@@ -84,7 +84,7 @@ def launch(launcher: Settings, job_overrides: Sequence[Sequence[str]], initial_j
         return on or outcome.error is None
 
     with Pool(slots) as pool:
-        pool.run((_task(launcher, job) for job in jobs), done=done, tick=lambda: display.tick(pool.running))
+        pool.run((_task(launcher, job) for job in jobs), on_result=done, on_tick=display.tick)
     told = failures(list(outcomes.values()))
     if told:
         output.warn(told)

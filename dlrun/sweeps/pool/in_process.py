@@ -25,7 +25,7 @@ from dlrun.sweeps.pool.task import Task, TaskResult, attempt, task_result
 from dlrun.terminal import output
 
 TICK = 0.25
-"""Seconds between two calls of `tick`, at the least."""
+"""Seconds between two calls of `on_tick`, at the least."""
 
 SETTINGS: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [
     (torch.get_num_threads, torch.set_num_threads),
@@ -41,11 +41,15 @@ SETTINGS: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [
 
 
 def run(
-    tasks: Iterable[Task], slot: Slot, *, done: Callable[[TaskResult], bool], tick: Callable[[], None] = lambda: None
+    tasks: Iterable[Task],
+    slot: Slot,
+    *,
+    on_result: Callable[[TaskResult], bool],
+    on_tick: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Run the tasks in their order. One that raises or exits harms no other.
 
-    `done` takes each result, and returns False to start no further task. Raises `KeyboardInterrupt` or
+    `on_result` takes each result, and returns False to start no further task. Raises `KeyboardInterrupt` or
     `SystemExit(143)` after an interrupt, which the running task has obeyed.
     """
     ticked = 0.0
@@ -54,9 +58,9 @@ def run(
             if interrupt.signal is not None:
                 break
             if time.monotonic() > ticked + TICK:
-                tick()
+                on_tick(1)
                 ticked = time.monotonic()
-            if not done(_run(task, interrupt, threads=slot.threads)):
+            if not on_result(_run(task, interrupt, threads=slot.threads)):
                 break
     if interrupt.signal is not None:
         raise stopped(interrupt.signal)

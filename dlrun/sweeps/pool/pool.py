@@ -74,11 +74,6 @@ class Pool:
     def __exit__(self, *exception: object) -> None:
         self._end()
 
-    @property
-    def running(self) -> int:
-        """Return the number of jobs that run now."""
-        return len(self._running)
-
     def stop(self, key: int, number: int = signal.SIGUSR1) -> None:
         """Send a signal to one job: SIGUSR1 asks it to stop at the next step, pruned."""
         if key in self._running:
@@ -88,12 +83,13 @@ class Pool:
         self,
         tasks: Iterable[Task | None],
         *,
-        done: Callable[[TaskResult], bool],
-        tick: Callable[[], None] = lambda: None,
+        on_result: Callable[[TaskResult], bool],
+        on_tick: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Run the tasks, pulling one whenever a slot is free; None among them: nothing to start just now.
 
-        `done` is given each outcome as it comes, and returns False to have no further task started.
+        `on_result` gets each result and returns False to have no further task started; `on_tick` gets the number
+        of running jobs every 0.25 s.
         Raises `KeyboardInterrupt` or `SystemExit(143)` after an interrupt, when all jobs have ended.
         """
         queue, more = iter(tasks), True
@@ -105,9 +101,9 @@ class Pool:
                     if not self._running and not more:
                         break
                     for job in self._ended():
-                        more = done(_outcome(job)) and more
+                        more = on_result(_result(job)) and more
                     self._obey()
-                    tick()
+                    on_tick(len(self._running))
             except BaseException:
                 self._end()
                 raise
@@ -219,7 +215,7 @@ def _receive(job: _Running) -> None:
         job.message = job.answer.recv_bytes()
 
 
-def _outcome(job: _Running) -> TaskResult:
+def _result(job: _Running) -> TaskResult:
     seconds = time.monotonic() - job.started
     code = job.process.exitcode or 0
     if job.message is None and code < 0:

@@ -52,7 +52,7 @@ def slots_for(
     """
     for name, value in (("jobs_per_gpu", jobs_per_gpu), ("slots", slots), ("threads", threads)):
         if value is not None:
-            counted(name, value)
+            check_count(name, value)
     devices = gpus() if device in ("auto", "cuda") else []
     if devices:
         # the first place of each GPU, then the second: few jobs are spread over all of them
@@ -64,7 +64,7 @@ def slots_for(
     return [Slot(index, name, share, place) for index, (name, place) in enumerate(places[:count])]
 
 
-def counted(name: str, value: Any, *, least: int = 1) -> int:
+def check_count(name: str, value: Any, *, least: int = 1) -> int:
     """Return a setting of the launcher that counts something; raise `ConfigError` if it is no such number."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(

@@ -10,22 +10,22 @@ from hydra.core.config_loader import ConfigLoader
 from omegaconf import DictConfig
 
 from dlrun.errors import ConfigError
-from dlrun.storage import manifest
-from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.search_history import SearchHistory
 from dlrun.sweeps import location
 from dlrun.sweeps.expand import Expansion
 from dlrun.sweeps.finish import finish
-from dlrun.sweeps.hydra_task import Launcher, SweepTask, continued
+from dlrun.sweeps.hydra_task import Launcher, SweepTask, resumed_runner
 from dlrun.sweeps.jobs import ComposedJob, JobBuilder
 from dlrun.sweeps.location import SweepLocation
-from dlrun.sweeps.runner import SweepRunner, reuse
+from dlrun.sweeps.reuse import other_sweeps, reuse
+from dlrun.sweeps.runner import SweepRunner, sweep_runner
 from dlrun.sweeps.search import bases, definition, settings, space
 from dlrun.sweeps.search.definition import Plan
 from dlrun.sweeps.search.search import Search
 from dlrun.sweeps.search.trials import Trials
+from dlrun.sweeps.store import SweepStore
 from dlrun.terminal import output
 
 
@@ -40,19 +40,19 @@ def conduct(task: SweepTask, launcher: Launcher, given: Mapping[str, Any], argum
         [*(f"{key}={value}" for key, value in (given.get("params") or {}).items()), *arguments], loader
     )
     settings.check(chosen, spanned)
-    sweep = task.place.sweep
-    if task.place.continued:
+    sweep = task.location.sweep
+    if task.location.resumed:
         decided = definition.read(sweep).longer(chosen.n_trials)
         if not _is_over(sweep, decided):
-            runner = task.take(continued(sweep))
+            runner = task.enter(resumed_runner(sweep))
             decided.write(sweep)
             _search(runner, decided, JobBuilder())
         return
     builder = JobBuilder()
-    decided = _decided(launcher.config, loader, spanned, chosen, fresh=task.place.fresh)
+    decided = _decided(launcher.config, loader, spanned, chosen, fresh=task.location.fresh)
     _probed(builder, decided, launcher.config, loader)
-    what = _begun(task.place, decided, builder, launcher.config)
-    runner = task.take(SweepRunner(sweep, what, launcher.config.hydra))
+    what = _begun(task.location, decided, builder, launcher.config)
+    runner = task.enter(sweep_runner(SweepStore(sweep, what), launcher.config.hydra))
     output.say(f"{what.name}: a search with {chosen.sampler}, {decided.total} trials\n  {sweep.path}")
     _search(runner, decided, builder)
 
@@ -66,9 +66,9 @@ def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
     settings.check(decided.settings, decided.space)
     if _is_over(sweep, decided, retry_failed=retry_failed):
         return 0
-    with continued(sweep) as runner:
+    with resumed_runner(sweep) as runner:
         if retry_failed:
-            again = [result.job for result in runner.results() if result.status == "failed"]
+            again = [result.job for result in runner.store.results() if result.status == "failed"]
             runner.run(again, count=len(again))
         _search(runner, decided, JobBuilder())
         return finish(runner)
@@ -120,13 +120,13 @@ def _study(what: Manifest) -> dict[str, Any]:
 
 
 def _search(runner: SweepRunner, decided: Plan, builder: JobBuilder) -> None:
-    trials = _trials(runner.sweep, decided, runner.manifest.higher_is_better)
+    trials = _trials(runner.store.sweep, decided, runner.store.manifest.higher_is_better)
     make = _maker(runner, decided, builder)
     try:
         Search(runner, trials, decided.space, total=decided.total, make=make).run()
     finally:
         counts = trials.counts()
-        with runner.sweep.edit_summary() as summary:
+        with runner.store.sweep.edit_summary() as summary:
             summary.search = {"sampler": decided.settings.sampler, "trials": len(trials), **counts}
         told = ", ".join(f"{count} {state}" for state, count in counts.items() if state != "waiting")
         output.say(f"{len(trials)} of {decided.total} trials: {told}")
@@ -138,13 +138,12 @@ def _maker(runner: SweepRunner, decided: Plan, builder: JobBuilder) -> Callable[
 
     def make(overrides: tuple[str, ...]) -> Job:
         nonlocal others
-        number = len(runner.manifest.jobs)
+        number = len(runner.store.manifest.jobs)
         (job,) = builder.jobs([ComposedJob(number, overrides, decided.bases.config(overrides))])
         if not decided.fresh:
             if others is None:
-                found = [other for other in reversed(all_sweeps()) if other != runner.sweep]
-                others = [(other, manifest.read(other)) for other in found]
-            reuse(runner.sweep, [job], others)
+                others = list(other_sweeps(runner.store.sweep))
+            reuse(runner.store.sweep, [job], others)
         return job
 
     return make

@@ -58,11 +58,12 @@ class Search:
         self, runner: SweepRunner, trials: Trials, space: Space, *, total: int, make: Callable[[tuple[str, ...]], Job]
     ) -> None:
         self._runner = runner
+        self._store = runner.store
         self._trials = trials
         self._space = space
         self._total = total
         self._make = make
-        self._watch = CurveReader(runner.manifest.monitor)
+        self._watch = CurveReader(runner.store.manifest.monitor)
         self._open: list[Open] = []
         self._started: set[int] = set()
 
@@ -72,7 +73,7 @@ class Search:
         left = max(0, self._total - len(self._trials)) + len(unfinished)
         if left:
             count = left * max(1, len(self._space.seeds))
-            self._runner.run(self._jobs(unfinished), count=count, told=self._told, tick=self._look)
+            self._runner.run(self._jobs(unfinished), count=count, on_result=self._told, on_tick=self._look)
 
     def _jobs(self, unfinished: list[Trial]) -> Iterator[Job | None]:
         for trial in unfinished:
@@ -96,7 +97,7 @@ class Search:
                 self._tell(mine, None)
                 return
             mine.jobs.append(job)
-            result = self._runner.result(job)
+            result = self._store.result(job)
             if result.status in ENDED:
                 mine.ended[job.n] = result
             elif job.n not in self._started:  # else another trial has the same values, and runs it
@@ -106,12 +107,11 @@ class Search:
 
     def _job(self, overrides: tuple[str, ...]) -> Job:
         """Return the job with these overrides: the one that there is, or a new one, checked and in the manifest."""
-        what = self._runner.manifest
-        for job in what.jobs:
+        for job in self._store.manifest.jobs:
             if job.overrides == overrides:
                 return job
         job = self._make(overrides)
-        self._runner.write(what.extended([job]))
+        self._store.extend([job])
         return job
 
     def _told(self, result: Result) -> bool:
@@ -134,7 +134,7 @@ class Search:
         elif "pruned" in statuses:
             self._tell(mine, None, pruned=True)
         else:
-            values = [result.metrics.get(self._runner.manifest.monitor, float("nan")) for result in results]
+            values = [result.metrics.get(self._store.manifest.monitor, float("nan")) for result in results]
             self._tell(mine, fmean(values) if all(map(isfinite, values)) else None)
 
     def _tell(self, mine: Open, value: float | None, *, pruned: bool = False) -> None:
@@ -148,7 +148,7 @@ class Search:
             if not mine.running:
                 continue
             if not mine.pruning and len(mine.jobs) == len(mine.wanted):
-                values = self._watch.mean([self._runner.sweep.run(job.n) for job in mine.jobs])
+                values = self._watch.mean([self._store.sweep.run(job.n) for job in mine.jobs])
                 if len(values) > mine.reported:
                     mine.reported = len(values)
                     mine.pruning = self._trials.report(mine.trial, values)
@@ -158,5 +158,5 @@ class Search:
     def _stop(self, mine: Open) -> None:
         for job in mine.running:
             # a process that has only been started is not listening yet; it is asked again at the next look
-            if self._runner.sweep.job(job.n).alive():
+            if self._store.sweep.job(job.n).alive():
                 self._runner.stop(job.n)

@@ -1,0 +1,97 @@
+"""Hydra's plugins and dlrun: launchers that can run its jobs, sweepers that can list them.
+
+Thin, for every start of Hydra imports it. A plugin is recognised by its methods, not by its name.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+if TYPE_CHECKING:
+    from dlrun.storage.manifest import Job
+    from dlrun.sweeps.job_events import JobEvents
+    from dlrun.sweeps.pool.task import Task, TaskResult
+    from dlrun.sweeps.store import SweepStore
+
+
+class JobRunner(Protocol):
+    """Runs jobs: in processes of their own (`pool.runner`), or many as one program (`batched.runner`)."""
+
+    def run(self, jobs: Iterable[Job | None], events: JobEvents, *, count: int) -> None:
+        """Run the jobs, `count` at most, each pulled when a slot is free; None: there is none just now.
+
+        Raises `KeyboardInterrupt` or `SystemExit(143)` after an interrupt, when all jobs have saved.
+        """
+
+    def run_tasks(
+        self, tasks: Sequence[Task], *, on_result: Callable[[TaskResult], bool], on_tick: Callable[[int], None]
+    ) -> None:
+        """Run other tasks of finished jobs (their tests); `on_tick` gets the number of those running."""
+
+    def stop(self, n: int) -> None:
+        """Ask a running job to stop at its next step, saved: it becomes `pruned`."""
+
+
+class MakesJobRunner(Protocol):
+    """A launcher whose sweeps dlrun runs itself, instead of Hydra calling a task for each job."""
+
+    @staticmethod
+    def job_runner(store: SweepStore, hydra: DictConfig) -> JobRunner:
+        """A runner with the settings of `hydra.launcher`."""
+
+
+class ListsJobs(Protocol):
+    """A sweeper that knows all jobs before the first starts: `dlrun check -m` lists them."""
+
+    def jobs(self, arguments: list[str]) -> list[list[str]]:
+        """The overrides of each job; `arguments` are those of the command line."""
+
+
+class ListSweeper(Sweeper):
+    """Hands a list of jobs to the launcher.
+
+    A subclass in a module under `hydra_plugins` has `jobs`; `conf/hydra/sweeper/NAME.yaml` names it, with its
+    arguments, for `hydra/sweeper=NAME`.
+    """
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Keep what Hydra gives a sweeper, and make the launcher."""
+        self.hydra_context = hydra_context
+        self.config = config
+        self._launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    @abstractmethod
+    def jobs(self, arguments: list[str]) -> list[list[str]]:
+        """The overrides of each job, in order; `arguments` are those of the command line."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Launch all jobs in one call; returns their results."""
+        return [self._launcher.launch(self.jobs(arguments), initial_job_idx=0)]
+
+
+def makes_job_runner(launcher: DictConfig) -> type[MakesJobRunner] | None:
+    """The class of a configured launcher if it can make a `JobRunner`."""
+    return _plugin(launcher, "job_runner")
+
+
+def lists_jobs(sweeper: DictConfig) -> type[ListsJobs] | None:
+    """The class of a configured sweeper if it can list its jobs."""
+    return _plugin(sweeper, "jobs")
+
+
+def _plugin(config: DictConfig, method: str) -> type[Any] | None:
+    # among the plugins that Hydra has found: a name in a configuration imports nothing here
+    name = str(config.get("_target_"))
+    found = {f"{plugin.__module__}.{plugin.__name__}": plugin for plugin in Plugins.instance().discover()}
+    plugin = found.get(name)
+    return plugin if hasattr(plugin, method) else None

@@ -1,0 +1,70 @@
+"""A sweep's folder while it runs: what was decided, what came of it so far, and its status."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dlrun import tracking
+from dlrun.storage.files import wait_until
+from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.results import Result, results
+from dlrun.storage.summary import Status
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.sweeps.pool.task import GRACE
+from dlrun.terminal import output
+
+
+class SweepStore:
+    """The folder and the manifest of a sweep that this process runs."""
+
+    def __init__(self, sweep: SweepDir, manifest: Manifest) -> None:
+        self.sweep = sweep
+        self.manifest = manifest
+        self._began = time.time()
+
+    @property
+    def unsent(self) -> dict[str, bool] | None:
+        """The trackers of the jobs, none of which has the sweep yet; None if tracking is off."""
+        return tracking.unsent(job.config for job in self.manifest.jobs)
+
+    def open(self) -> None:
+        """Write `running` into the summary; what an earlier process wrote there stays."""
+        with self.sweep.edit_summary() as summary:
+            summary.status, summary.error = "running", None
+            summary.name, summary.command = self.manifest.name, self.manifest.command
+            summary.started = summary.started or self.manifest.created
+            summary.uploaded = self.unsent
+
+    def close(self, status: Status, error: str | None = None) -> None:
+        """Write the final status, and the seconds of all processes that ran the sweep."""
+        with self.sweep.edit_summary() as summary:
+            summary.status, summary.error = status, error
+            summary.seconds = round(summary.seconds + time.time() - self._began, 3)
+
+    def extend(self, jobs: Sequence[Job]) -> None:
+        """Add jobs to the manifest: a search decides them as it goes."""
+        self.manifest = self.manifest.extended(jobs)
+        self.manifest.write(self.sweep)
+
+    def results(self) -> list[Result]:
+        """All jobs with their runs, in the order of the manifest."""
+        return results(self.sweep, self.manifest)
+
+    def result(self, job: Job) -> Result:
+        """One job with its run."""
+        return results(self.sweep, replace(self.manifest, jobs=(job,)))[0]
+
+    def due(self, *, retry_failed: bool = False) -> list[Job]:
+        """The jobs to start or resume."""
+        again = ("missing", "killed", "failed") if retry_failed else ("missing", "killed")
+        self._wait_for_orphans()
+        return [result.job for result in self.results() if result.status in again]
+
+    def _wait_for_orphans(self) -> None:
+        # the jobs of a launcher that was killed save and end by themselves, at the latest after GRACE seconds
+        folders = [self.sweep.job(job.n) for job in self.manifest.jobs]
+        if any(folder.alive() for folder in folders):
+            output.say("waiting for the jobs of the launcher that was killed: they save and end")
+            wait_until(lambda: not any(folder.alive() for folder in folders), GRACE + 5)

@@ -32,7 +32,7 @@ def _print_all(groups: dict[str, dict[str, menu.ConfigFile]]) -> None:
     for group, choices in groups.items():
         output.say(f"{group:{width}}  {', '.join(name + _mark(choice) for name, choice in choices.items())}")
     output.say("\nGROUP=CHOICE selects one; an experiment or a metric is added: +experiment=NAME.")
-    if any(choice.own for choices in groups.values() for choice in choices.values()):
+    if any(choice.users for choices in groups.values() for choice in choices.values()):
         output.say("* from the conf folder here.")
     output.say("`dlrun list GROUP` describes the choices of a group.")
 
@@ -40,14 +40,14 @@ def _print_all(groups: dict[str, dict[str, menu.ConfigFile]]) -> None:
 def _print_one(choices: dict[str, menu.ConfigFile]) -> None:
     width = max(map(len, choices))
     for name, choice in choices.items():
-        note = f" (yours: {choice.path})" if choice.own else ""
+        note = f" (yours: {choice.path})" if choice.users else ""
         output.say(f"{name:{width}}  {menu.describe(choice)}{note}")
         if choice.group == "schedule" and (drawn := _drawn(choice)):
             output.say("\n".join(f"{'':{width}}  {line}" for line in drawn.splitlines()) + "\n")
 
 
 def _mark(choice: menu.ConfigFile) -> str:
-    return "*" if choice.own else ""
+    return "*" if choice.users else ""
 
 
 def _drawn(choice: menu.ConfigFile) -> str:

@@ -38,7 +38,7 @@ def prepare(config: DictConfig) -> Built:
         try:
             folder = Path(hydra.run.dir).absolute()
         except OmegaConfBaseException as error:
-            raise ConfigError(f"The run's folder has no name: {error}") from error
+            raise ConfigError(f"`hydra.run.dir` cannot be resolved: {str(error).splitlines()[0]}.") from error
         # now, for Hydra writes the new configuration over the old one
         RunDir(folder).check_free()
     built = build(config)

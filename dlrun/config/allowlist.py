@@ -1,9 +1,9 @@
-"""The allow list: which classes and functions a `_target_` may name.
+"""The allow list: the classes and functions that a `_target_` may name.
 
-A configuration is data that others may have written, and naming a function means calling it. So a `_target_` may name
-the parts of dlrun, the layers and optimizers of a few libraries, modules in the user's own folder, and whatever
-`trusted:` lists. The object must also be defined where its path says, so no path leads through a module into the
-modules that it imported.
+Somebody else may have written a configuration, and to name a function is to call it. So a `_target_` may name the
+parts of dlrun, the layers and optimizers of a few libraries, modules in the user's own folder, and names that
+`trusted:` lists. The object must also be defined where its path says: no path leads through a module into the modules
+that it imports.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PARTS = tuple(
     f"dlrun.{room}"
     for room in ("datasets", "tokenizers", "models", "losses", "optimizers", "schedules", "metrics", "studies")
 )
-"""The rooms of parts. A file there exports its parts in `__all__`; nothing else of dlrun may be named."""
+"""The rooms of parts. Only names in the `__all__` of a file there may be named, nothing else of dlrun."""
 
 LIBRARIES = ("torch.nn", "torch.optim", "torchmetrics", "torchvision.models", "timm")
 """Libraries whose layers, optimizers, metrics and models may be named."""
@@ -35,21 +35,22 @@ FUNCTIONS = (
     *("torch.nn.functional", "torchmetrics.functional", "torchvision.models", "timm.models"),
     *("timm.models._factory.create_model",),
 )
-"""Where the functions of these libraries may be defined; of elsewhere only classes are parts."""
+"""The modules whose functions may be named; of the others, only classes."""
 
 NEVER = (
     *("torch.load", "torch.serialization", "torch.hub", "torch.jit", "torch.ops", "torch._ops"),
     *("torch.utils.cpp_extension", "dlrun"),
 )
-"""Refused even if `trusted:` lists them: they run code from files, or act on runs (the parts of dlrun excepted)."""
+"""Refused even if they are trusted: they run code from files, or act on runs. Dlrun's parts are excepted."""
 
 
 def resolve(path: str, *, trusted: Sequence[str] = (), folder: Path | None = None) -> Callable[..., Any]:
-    """The class or function that a `_target_` names.
+    """Import the class or function that a `_target_` names.
 
     Modules under `folder` (default: the current directory) are the user's own.
 
-    Raises `ConfigError` if the name is not allowed, does not exist or is not callable, or its module fails to import.
+    Raises `ConfigError` for a name that is not allowed, does not exist or cannot be called, and for a module that
+    cannot be imported.
 
     >>> resolve("dlrun.losses.mse.mse").__name__
     'mse'
@@ -77,7 +78,7 @@ def resolve(path: str, *, trusted: Sequence[str] = (), folder: Path | None = Non
 
 
 def allows(path: str, *, trusted: Sequence[str] = (), packages: Sequence[str] = ()) -> bool:
-    """Whether a name lies in one of `packages`, in the user's own folder, or in what is trusted."""
+    """The name is in one of `packages`, in the user's own folder, or trusted."""
     known = _Allowed(tuple(trusted), Path.cwd().resolve())
     return not _within(path, NEVER) and (
         _within(path, packages) or _within(path, known.trusted) or known.is_users(path.split(".")[0])
@@ -85,7 +86,7 @@ def allows(path: str, *, trusted: Sequence[str] = (), packages: Sequence[str] = 
 
 
 class _Allowed:
-    """Which paths may be named, and where what they name may be defined."""
+    """The names and folder that a user allows."""
 
     def __init__(self, trusted: tuple[str, ...], folder: Path) -> None:
         self.trusted = trusted
@@ -100,17 +101,17 @@ class _Allowed:
         if _within(path, NEVER):
             raise ConfigError(_never(path))
         if not (_within(path, LIBRARIES) or _within(path, self.trusted) or self.is_users(path.split(".")[0])):
-            self._refuse(path, "is not allowed as a _target_")
+            self._refuse(path, "is not allowed")
 
     def check_origin(self, path: str, found: Any) -> None:
-        """Refuse an object that is defined elsewhere than its path says, or is no part."""
+        """Refuse an object that is no part, or is defined elsewhere."""
         inner = found
         while isinstance(inner, functools.partial):
             inner = inner.func
         module = getattr(inner, "__module__", None) or "builtins"
         full = f"{module}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
         if _within(full, ("dlrun",)):
-            if not _exported(inner, module):
+            if not _is_part(inner, module):
                 raise ConfigError(_never(path))
             return
         if _within(full, NEVER):
@@ -118,10 +119,10 @@ class _Allowed:
         if path in self.trusted or _within(full, self.trusted) or self.is_users(module.split(".")[0]):
             return
         if not (_within(full, LIBRARIES) and _is_library_part(inner, full)):
-            self._refuse(path, f"leads to `{full}`, which is not allowed as a _target_")
+            self._refuse(path, f"leads to `{full}`, and that is not allowed")
 
     def is_users(self, module: str) -> bool:
-        """Whether a top-level module lies in the user's folder, and not among what is installed there."""
+        """A top-level module lies in the user's folder, and is not installed there."""
         try:
             spec = importlib.util.find_spec(module)
         except (ImportError, ValueError):  # ValueError: `__main__` has no spec
@@ -129,12 +130,11 @@ class _Allowed:
         if spec is None:
             return False
         places = list(spec.submodule_search_locations or ([spec.origin] if spec.has_location and spec.origin else []))
-        return bool(places) and all(_own(Path(p).resolve(), self.folder) for p in places)
+        return bool(places) and all(_is_inside(Path(p).resolve(), self.folder) for p in places)
 
     def _refuse(self, name: str, why: str) -> None:
         top = name.split(".")[0]
         here = [m.name for m in pkgutil.iter_modules([str(self.folder)])]
-        roots = f"the parts of dlrun, of {', '.join(LIBRARIES)}, and of modules in {self.folder}"
         if top in here:
             why += f". Your own `{top}` is hidden by an installed module of that name: rename it"
         elif top not in sys.modules and importlib.util.find_spec(top) is None:
@@ -143,13 +143,14 @@ class _Allowed:
                 f"_target_ `{name}`: there is no module `{top}`, neither installed nor in {self.folder}.{close}"
             )
         raise ConfigError(
-            f"`{name}` {why}. A _target_ may name classes and functions of {roots}. If you trust it, add it to the"
-            f" configuration as `trusted: [{name}]`, or type `trusted=[{name}]`."
+            f"_target_ `{name}` {why}. Allowed are the parts of dlrun, of {', '.join(LIBRARIES)}, and modules in"
+            f" {self.folder}. If you trust it, type `trusted=[{name}]`, or write `trusted: [{name}]` in the"
+            f" configuration."
         )
 
 
-def _exported(found: Any, module: str) -> bool:
-    """Whether a class or function is a part that its file in dlrun exports."""
+def _is_part(found: Any, module: str) -> bool:
+    """A class or function that its file in dlrun lists in `__all__`."""
     name = getattr(found, "__qualname__", "")
     return _within(module, PARTS) and name in getattr(sys.modules[module], "__all__", ())
 
@@ -167,14 +168,14 @@ def _never(path: str) -> str:
     if path.split(".")[0] == "dlrun":
         rooms = ", ".join(part.removeprefix("dlrun.") for part in PARTS)
         return (
-            f"_target_ `{path}` is never allowed: it is no part of a run. Of dlrun a _target_ may name what the files"
-            f" of {rooms} export; `dlrun list` shows them."
+            f"_target_ `{path}` is never allowed: it is no part of a run. The parts of dlrun are in {rooms};"
+            f" `dlrun list` shows them."
         )
-    return f"_target_ `{path}` is never allowed: it can act on runs, or run code that a file brings along."
+    return f"_target_ `{path}` is never allowed: it can run code that a file brings along."
 
 
-def _own(place: Path, folder: Path) -> bool:
-    """Return whether a module's place is the user's, not of an environment that lies in the same folder."""
+def _is_inside(place: Path, folder: Path) -> bool:
+    """A place is in the folder, and not in an environment there."""
     if folder not in place.parents or {"site-packages", "dist-packages"} & set(place.parts):
         return False
     return Path(sysconfig.get_path("stdlib")).resolve() not in place.parents
@@ -194,18 +195,18 @@ def _within(path: str, roots: Collection[str]) -> bool:
 
 
 def _import(names: list[str]) -> tuple[ModuleType, list[str]]:
-    """Import the longest beginning of `names` that is a module; return it and the names behind it."""
+    """Import the longest beginning of `names` that is a module; returns it and the other names."""
     module = _import_one(names[0], names)
     for i, name in enumerate(names[1:], 1):
         inner = f"{module.__name__}.{name}"
-        # a module's own name goes before a submodule, but not a module that it imported
+        # an object of the module goes before a submodule of the same name; a module that it imports does not
         if hasattr(module, name) and not isinstance(getattr(module, name), ModuleType):
             return module, names[i:]
         if not hasattr(module, "__path__") or importlib.util.find_spec(inner) is None:
             if isinstance(getattr(module, name, None), ModuleType):
                 raise ConfigError(
-                    f"_target_ `{'.'.join(names)}`: `{name}` is a module that {module.__name__} imports, not a part"
-                    f" of it; name a class or function where it is defined."
+                    f"_target_ `{'.'.join(names)}`: `{name}` is a module that {module.__name__} imports."
+                    f" Name a class or function by the module that defines it."
                 )
             return module, names[i:]
         module = _import_one(inner, names)
@@ -218,15 +219,15 @@ def _import_one(name: str, names: list[str]) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name == name:
             raise ConfigError(
-                f"_target_ `{'.'.join(names)}`: there is no module `{name}`; is it installed? `pip install {name}`."
+                f"_target_ `{'.'.join(names)}`: there is no module `{name}`. To install it, type `pip install {name}`."
             ) from None
-        raise _broken(name, names, error) from error
+        raise _import_error(name, names, error) from error
     except Exception as error:
-        raise _broken(name, names, error) from error
+        raise _import_error(name, names, error) from error
 
 
-def _broken(name: str, names: list[str], error: Exception) -> ConfigError:
-    """Return the error of a module that fails while it is imported, with the line that failed in it."""
+def _import_error(name: str, names: list[str], error: Exception) -> ConfigError:
+    """The error of a module that cannot be imported, with the line that failed."""
     place, line = getattr(error, "filename", None), getattr(error, "lineno", None)
     trace = error.__traceback__
     while not place and trace and trace.tb_next:

@@ -1,8 +1,7 @@
-"""What a configuration may say: keys, types, instantiate, and the rules across groups.
+"""The check of a whole configuration, before anything is built: keys, types, parts and values.
 
-Everything here is decided before anything is built or trained, with the valid choices in the
-message. The schema is not written down a second time: a part's keys and types are those of its
-target's signature, the settings' are those of their dataclass.
+The schema is not written down a second time. A part's keys and types are those of its target's signature, the
+settings' those of their dataclass.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from dlrun.errors import ConfigError, did_you_mean
 
 SETTINGS = {"trainer": Trainer, "evaluation": Evaluation, "tracking": Tracking}
 SIZES = ("input_shape", "outputs", "classes", "vocabulary")
-"""The arguments of a model that the data decides, where the configuration leaves them out or null."""
+"""The arguments of a model that come from the data, unless the configuration gives them."""
 
 PARTS: dict[str, dict[str, Any]] = {
     "dataset": {},
@@ -29,11 +28,20 @@ PARTS: dict[str, dict[str, Any]] = {
     "optimizer": {"runtime": ("params",)},  # of a torch.optim class
     "schedule": {"positional": 2},  # step, steps
 }
-"""The groups whose choice names a target, and which of its arguments the runner supplies."""
+"""The groups of parts, and the arguments that the runner supplies."""
+
+POSITIVE = (
+    *("epochs", "steps", "minutes", "batch_size", "accumulate", "clip", "log_every", "patience"),
+    *("threads", "overfit_batches"),
+)
+"""The keys of `trainer` whose numbers must be finite and above 0."""
 
 
 def check_config(config: DictConfig) -> dict[str, Any]:
-    """Return the configuration as plain values, every key and type of it checked."""
+    """The configuration as plain values.
+
+    Raises `ConfigError` for the first mistake.
+    """
     try:
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except Exception as error:  # OmegaConf's own tree of exceptions: its first line says which key
@@ -55,10 +63,8 @@ def check_config(config: DictConfig) -> dict[str, Any]:
 
 
 def most_threads() -> int:
-    """Return how many threads may be asked for: many more than there are cores only cost, and at some number crash.
-
-    A run of a large machine can still be looked at on a small one.
-    """
+    """The largest `trainer.threads`; far too many threads crash."""
+    # well above the number of cores: the run of a large machine can still be looked at on a small one
     return max(256, 4 * (os.cpu_count() or 1))
 
 
@@ -67,41 +73,41 @@ def _top_level(plain: dict[str, Any]) -> None:
     valid = [*PARTS, *SETTINGS, *general, "sweep"]
     for name in plain:
         if name not in valid:
-            raise ConfigError(f"There is no key `{name}`.{did_you_mean(name, valid)} The keys are: {', '.join(valid)}.")
+            raise ConfigError(
+                f"There is no key `{name}`.{did_you_mean(name, valid)}\nThe keys are: {', '.join(valid)}."
+            )
     for name in (*PARTS, *SETTINGS, *(["sweep"] if "sweep" in plain else [])):
         if not isinstance(plain.get(name), dict):
-            raise ConfigError(f"Nothing is chosen for `{name}`. `dlrun list {name}` shows what there is.")
+            raise ConfigError(f"Nothing is chosen for `{name}`. `dlrun list {name}` shows the choices.")
     instantiate.check_arguments(General, {name: plain[name] for name in general if name in plain}, where="")
     if plain["seed"] < 0:
-        raise ConfigError(f"seed={plain['seed']} must be a whole number from 0 on. Type for example seed=1.")
+        raise ConfigError(f"`seed={plain['seed']}` must not be negative. Type for example `seed=1`.")
 
 
 def _rules(trainer: Trainer, evaluation: Evaluation) -> None:
     if trainer.minutes is None and trainer.steps is None and trainer.epochs is None:
-        raise ConfigError("How long should it train? Give trainer.epochs, trainer.steps or trainer.minutes.")
-    positive = {
-        name: getattr(trainer, name)
-        for name in (
-            *("epochs", "steps", "minutes", "batch_size", "accumulate", "clip", "log_every", "patience"),
-            *("threads", "overfit_batches"),
+        raise ConfigError(
+            "The length of training is missing. Give `trainer.epochs`, `trainer.steps` or `trainer.minutes`."
         )
-    } | {f"evaluation.{name}": getattr(evaluation, name) for name in ("batch_size", "train_samples")}
-    for name, value in positive.items():
+    positive = {f"trainer.{name}": getattr(trainer, name) for name in POSITIVE}
+    positive |= {f"evaluation.{name}": getattr(evaluation, name) for name in ("batch_size", "train_samples")}
+    for key, value in positive.items():
         if value is not None and not 0 < value < inf:
-            where = name if "." in name else f"trainer.{name}"
-            finite = "" if value <= 0 else ", and a finite number"
-            raise ConfigError(f"{where}={value} must be greater than 0{finite}. Type for example {where}=1.")
+            expected = "greater than 0" if value <= 0 else "a finite number"
+            raise ConfigError(f"`{key}={value}` must be {expected}. Type for example `{key}=1`.")
     if trainer.threads is not None and trainer.threads > most_threads():
         raise ConfigError(
-            f"trainer.threads={trainer.threads}: at most {most_threads()} here; the machine has {os.cpu_count()} "
-            f"cores. Type trainer.threads={os.cpu_count()}."
+            f"`trainer.threads={trainer.threads}` must be at most {most_threads()}; this machine has {os.cpu_count()} "
+            f"cores. Type `trainer.threads={os.cpu_count()}`."
         )
     if trainer.workers < 0:
-        raise ConfigError(f"trainer.workers={trainer.workers} must be 0 (none) or more. Type trainer.workers=2.")
+        raise ConfigError(f"`trainer.workers={trainer.workers}` must be 0 (none) or more. Type `trainer.workers=2`.")
     if trainer.ema is not None and not 0 < trainer.ema < 1:
-        raise ConfigError(f"trainer.ema={trainer.ema} must lie between 0 and 1, as in trainer.ema=0.999.")
+        raise ConfigError(
+            f"`trainer.ema={trainer.ema}` must lie between 0 and 1. Type for example `trainer.ema=0.999`."
+        )
     if evaluation.monitor is not None and not evaluation.monitor.startswith("val/"):
         raise ConfigError(
-            f"evaluation.monitor={evaluation.monitor}: weights are chosen by a validation metric only "
-            f"(val/loss, val/error, …); the test split stays sealed until they are."
+            f"`evaluation.monitor={evaluation.monitor}` is no validation metric. Weights are chosen by one, such as "
+            f"`val/loss` or `val/error`; the test split stays sealed until they are."
         )

@@ -1,7 +1,4 @@
-"""The menu: which groups there are, their choices, and what each says of itself.
-
-It is read from the folders alone: nothing is composed or imported, so that it costs milliseconds.
-"""
+"""The groups of the configuration and their choices, read from the folders alone: nothing is composed or imported."""
 
 from __future__ import annotations
 
@@ -16,29 +13,30 @@ from dlrun.config import paths
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """One file of a group: `mlp` of `model`, and whether it is the user's own."""
+    """One choice of a group: `mlp` of `model`."""
 
     group: str
     name: str
     path: Path
-    own: bool
+    users: bool
+    """It lies in the user's own `conf`."""
 
 
 def groups() -> dict[str, dict[str, ConfigFile]]:
-    """Return each group's choices by name, dlrun's own overlaid with the user's; Hydra's groups left out."""
+    """The choices of each group by name; the user's files come before dlrun's."""
     found: dict[str, dict[str, ConfigFile]] = {}
     mine = paths.user_folder()
-    for folder, own in ((paths.package_folder(), False), *([(mine, True)] if mine else [])):
+    for folder, users in ((paths.package_folder(), False), *([(mine, True)] if mine else [])):
         for path in sorted(folder.glob("*/**/*.yaml")):
             group, *rest = path.relative_to(folder).with_suffix("").parts
             if group != "hydra":
-                choice = ConfigFile(group, "/".join(rest), path, own)
+                choice = ConfigFile(group, "/".join(rest), path, users)
                 found.setdefault(group, {})[choice.name] = choice
     return {group: dict(sorted(found[group].items())) for group in sorted(found)}
 
 
 def describe(choice: ConfigFile) -> str:
-    """Return a line about a choice: the first sentence of its head comment, else of its target's docstring."""
+    """One line on a choice: the first sentence of its head comment, else of its target's docstring."""
     text = choice.path.read_text(encoding="utf-8")
     head = [line.lstrip("# ").rstrip() for line in takewhile(lambda line: line.startswith("#"), text.splitlines())]
     words = " ".join(line for line in head if line and not line.startswith(("@", "dlrun ")))
@@ -49,7 +47,7 @@ def describe(choice: ConfigFile) -> str:
 
 
 def _docstring(target: str) -> str:
-    """Return the first line of the docstring of `target`, read from its source, without importing it."""
+    """The first line of a class's or function's docstring, from its source."""
     *module, name = target.split(".")
     for root in (Path(__file__).resolve().parents[2], Path.cwd()):
         for source in (root.joinpath(*module).with_suffix(".py"), root.joinpath(*module, "__init__.py")):

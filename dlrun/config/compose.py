@@ -1,8 +1,7 @@
-"""One configuration from many files: the search path, the loader, and what is settled in all it composes.
+"""One configuration from many files: the search path, the loader and the run's name.
 
-These private names of Hydra 1.3 are used here, each by a test of tests/config/test_compose.py:
-`_internal.hydra.Hydra`, `_internal.config_loader_impl.ConfigLoaderImpl`,
-`_internal.utils.create_config_search_path`.
+Private names of Hydra 1.3, each with a test in tests/config/test_compose.py: `_internal.hydra.Hydra`,
+`_internal.config_loader_impl.ConfigLoaderImpl`, `_internal.utils.create_config_search_path`.
 """
 
 from __future__ import annotations
@@ -27,12 +26,15 @@ from dlrun.errors import ConfigError, UserError
 from dlrun.storage import lookup
 from dlrun.terminal import output
 
-PRIMARY = "dlrun"  # not `config`, which a foreign ./conf often has
-JOB = "train"  # names the log file, whatever the command
+PRIMARY = "dlrun"
+"""The file to begin with; a `./conf` of another program often has a `config.yaml`."""
+
+JOB = "train"
+"""Names the log file, whatever the command."""
 
 
 def config(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> DictConfig:
-    """Return the configuration that `dlrun train` has with these overrides.
+    """The configuration of `dlrun train` with these overrides.
 
     Raises `ConfigError` for a misspelt group, choice or key.
     """
@@ -59,9 +61,9 @@ def open_hydra(config_dir: str | None = None) -> Iterator[Hydra]:
 
 
 def search_path(config_dir: str | None = None) -> ConfigSearchPath:
-    """Return where configuration is looked for; Hydra's plugins, ours among them, add to it.
+    """The folders of configuration; Hydra's plugins, ours among them, add to it.
 
-    Raises `UserError` if `config_dir` is no folder.
+    Raises `UserError` if `config_dir` does not exist.
     """
     path = create_config_search_path(str(paths.package_folder()))
     if config_dir and not Path(config_dir).is_dir():
@@ -73,7 +75,7 @@ def search_path(config_dir: str | None = None) -> ConfigSearchPath:
 
 
 class Loader(ConfigLoaderImpl):
-    """Hydra's loader with our errors, and with the run's name settled in all that it composes."""
+    """Hydra's loader with our errors, and the run's name in all that it composes."""
 
     def load_configuration(
         self,
@@ -83,7 +85,7 @@ class Loader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        """Return the composed configuration; raises `ConfigError` with what to type instead."""
+        """Compose; raises `ConfigError`, with what to type instead."""
         try:
             cfg = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
         except hydra_errors.COMPOSITION_ERRORS as error:
@@ -93,18 +95,20 @@ class Loader(ConfigLoaderImpl):
 
 
 def _resolve_name(cfg: DictConfig) -> None:
-    """Set the name to plain text: as given, else the experiment's, else the data set's and the model's."""
+    """Set the name as it is given, else to the experiment's, else to those of the data set and the model."""
     if "name" not in cfg:
         return
     name = str(cfg.name if cfg.name is not None else _default_name(cfg))
     if not re.fullmatch(r"[\w.+=-]*\w[\w.+=-]*", name):
-        raise ConfigError(f"`name={name}`: it is part of a folder's name, so letters, digits and - _ . + = only.")
+        raise ConfigError(
+            f"`name={name}`: expected letters, digits and - _ . + = only, for it becomes part of a folder's name."
+        )
     OmegaConf.update(cfg, "name", name)
 
 
 def _default_name(cfg: DictConfig) -> str:
     chosen = cfg.hydra.runtime.choices
-    # of a sweep, what every job has in common
+    # the name of a sweep is what all of its jobs share
     swept = {given.partition("=")[0] for given in cfg.hydra.overrides.task if "," in given or "(" in given}
     if chosen.get("experiment"):
         return str(chosen["experiment"]).replace("/", "-")
@@ -113,14 +117,14 @@ def _default_name(cfg: DictConfig) -> str:
 
 
 def _new_id() -> str:
-    # consonants alone: neither a number, as YAML reads 1e5, nor a word
+    # consonants only: no number to YAML, as 1e5 would be, and no word
     return "".join(secrets.choice("bcdfghjkmnpqrstvwxz") for _ in range(8))
 
 
 def load(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictConfig:
-    """Compose once, not knowing yet whether it is a run or a sweep that an experiment asks for.
+    """Compose a run or a sweep: an experiment may ask for either in `hydra.mode`.
 
-    Raises `ConfigError`, for several values in a single run too.
+    Raises `ConfigError`, also for several values of a key in a run.
     """
     cfg = hydra.config_loader.load_configuration(
         name, list(overrides), RunMode.MULTIRUN, validate_sweep_overrides=False
@@ -132,7 +136,7 @@ def load(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def without_hydra(cfg: DictConfig) -> DictConfig:
-    """Return a copy of what dlrun reads of a configuration."""
+    """A copy without the key `hydra`."""
     job = cfg.copy()
     with read_write(job), open_dict(job):
         del job["hydra"]
@@ -140,13 +144,15 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
 
 
 def warn_of_shadowing(cfg: DictConfig, name: str) -> None:
-    """Say which of dlrun's files the user's own stand in for, and that a foreign primary file is ignored."""
+    """Warn of files in `./conf` that replace dlrun's own, and of a `config.yaml` there that is ignored."""
     own = paths.user_folder()
     if own is None:
         return
     chosen = [f"{group.partition('@')[0]}/{choice}.yaml" for group, choice in cfg.hydra.runtime.choices.items()]
     for file in [f"{name}.yaml", *chosen]:
         if (own / file).is_file() and (paths.package_folder() / file).is_file():
-            output.warn(f"conf/{file} of this folder is used in place of dlrun's own.")
+            output.warn(f"conf/{file} of this folder is used instead of dlrun's own.")
     if name != "config" and (own / "config.yaml").is_file():
-        output.warn("conf/config.yaml is ignored: a run begins with dlrun.yaml (--config-name config would use it).")
+        output.warn(
+            "conf/config.yaml is ignored: a run begins with dlrun.yaml. To use it, type `--config-name config`."
+        )

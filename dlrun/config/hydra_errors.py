@@ -1,7 +1,6 @@
-"""What is wrong with an override, and what to type instead.
+"""Hydra's errors in our words: the override, the valid keys or choices, and the closest of them.
 
-Stock Hydra advises to add a misspelt key with a `+`, which makes the mistake silent. Here each
-message says what was given, what is valid, and what is close to it.
+Hydra itself advises to add a misspelt key with a `+`, which makes the mistake silent.
 """
 
 from __future__ import annotations
@@ -22,17 +21,17 @@ from omegaconf.errors import OmegaConfBaseException
 from dlrun.errors import ConfigError, did_you_mean
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError)
-"""What composing raises for a mistake in an override or in a configuration file."""
+"""Raised by composing, for a mistake in an override or in a file."""
 
 OPEN = ("metrics", "tracking.tags")
-"""The mappings that may be given keys of any name."""
+"""The mappings that take keys of any name."""
 
-ADVICE = ("To append to your", "Either remove +", "Or add a second +")
-"""How the lines begin in which Hydra advises to add what is misspelt."""
+HINTS = ("To append to your", "Either remove +", "Or add a second +")
+"""How the lines begin in which Hydra tells to add a misspelt key."""
 
 
 def explain(error: Exception, overrides: Sequence[str], loader: ConfigLoaderImpl, name: str | None) -> ConfigError:
-    """Return the error to show for `error`, which composing the configuration `name` raised."""
+    """The error to show for one that composing the configuration `name` raised."""
     if isinstance(error, ConfigError):
         return error
     if isinstance(error, OverrideParseException):
@@ -43,7 +42,7 @@ def explain(error: Exception, overrides: Sequence[str], loader: ConfigLoaderImpl
         return ConfigError(f"A configuration file is not valid YAML: {error}")
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as unreadable:  # the override of a default that a file gives
+    except HydraException as unreadable:  # an override in a file's list of defaults
         return ConfigError(_plain(unreadable))
     base, fit = _base(parsed, loader, name)
     complaints = (_complaint(o, base, loader, fit=fit) for o in parsed)
@@ -51,7 +50,7 @@ def explain(error: Exception, overrides: Sequence[str], loader: ConfigLoaderImpl
 
 
 def several_values(overrides: Sequence[str]) -> str:
-    """Return the message for the first override that gives several values, or an empty string."""
+    """The message on the first override with several values; empty if there is none."""
     if not any(mark in override for override in overrides for mark in ",("):
         return ""  # parsing costs milliseconds, and most command lines have no sweep
     parsed = OverridesParser.create().parse_overrides(list(overrides))
@@ -62,10 +61,8 @@ def _sweep(override: Override) -> str:
     if not override.is_sweep_override():
         return ""
     given, _, values = (override.input_line or "").partition("=")
-    return (
-        f"`{given}={values}` gives several values, and one run takes one."
-        f"\nTo run them all, add -m. For a list as one value, type `{given}=[{values}]`."
-    )
+    as_list = "" if "(" in values else f" For a list as one value, type `{given}=[{values}]`."
+    return f"`{given}={values}` gives several values, and a run takes one.\nAdd -m to run them all.{as_list}"
 
 
 def _unreadable(error: OverrideParseException, loader: ConfigLoaderImpl) -> str:
@@ -74,12 +71,11 @@ def _unreadable(error: OverrideParseException, loader: ConfigLoaderImpl) -> str:
         homes = [group for group in _groups(loader) if given in loader.get_group_options(group)]
         plus = {group: "+" if group == "experiment" else "" for group in homes}
         meant = " or ".join(f"`{plus[group]}{group}={given}`" for group in homes)
-        return f"`{given}` is not of the form key=value (no blanks around the =)." + (
-            f" Did you mean {meant}?" if meant else ""
-        )
+        hint = f" Did you mean {meant}?" if meant else " Leave no blanks around the =."
+        return f"`{given}` is not of the form KEY=VALUE.{hint}"
     return (
         f"`{given}` cannot be read: {str(error).splitlines()[0]}."
-        "\nA value with special characters is quoted twice: 'key=\"a value, with a comma\"'."
+        "\nQuote a value with special characters twice: 'key=\"a value, with a comma\"'."
     )
 
 
@@ -90,20 +86,20 @@ def _missing(error: MissingConfigException, overrides: Sequence[str], name: str 
         return f"There is no configuration `{wanted}` to begin with.\n{_plain(error)}"
     given = next((o for o in overrides if o.lstrip("+") == f"{group}={choice}"), "")
     added = [o for o in overrides if o.startswith("+")] or [f"the configuration `{name}`"]
-    asked = "" if given else f"\nThis is not on the command line, but comes from {' or '.join(added)}."
-    return _no_choice(given or f"{group}={choice}", choice, error.options or (), asked)
+    origin = "" if given else f"\nIt is not on the command line, but comes from {' or '.join(added)}."
+    return _no_choice(given or f"{group}={choice}", choice, error.options or (), origin)
 
 
-def _no_choice(given: str, choice: str, options: Sequence[str], asked: str = "") -> str:
+def _no_choice(given: str, choice: str, options: Sequence[str], origin: str = "") -> str:
     group = given.lstrip("+").partition("=")[0]
     return (
-        f"`{given}`: {group} has no choice `{choice}`.{did_you_mean(choice, options)}{asked}"
-        f"\nThe choices are: {', '.join(options)}. (`dlrun list {group}` describes them.)"
+        f"`{given}`: {group} has no choice `{choice}`.{did_you_mean(choice, options)}{origin}"
+        f"\nThe choices are: {', '.join(options)}. `dlrun list {group}` describes them."
     )
 
 
 def _complaint(override: Override, base: DictConfig, loader: ConfigLoaderImpl, *, fit: bool) -> str:
-    """Return what is wrong with an override's key, or an empty string; the choices of groups may be known to fit."""
+    """The message on an override's key; empty if nothing is wrong. `fit`: the choices of groups compose."""
     given, key = override.input_line, override.key_or_group
     bare = (given or "").lstrip("+~")
     chosen = base.hydra.runtime.choices if base else {}
@@ -114,12 +110,12 @@ def _complaint(override: Override, base: DictConfig, loader: ConfigLoaderImpl, *
         if single and not isinstance(override.value(), str | list | dict):
             return _no_choice(bare, bare.partition("=")[2], options)
         if override.is_add() and key in chosen:
-            return f"`{given}`: {key} has a choice already (`{chosen[key]}`). Type `{bare}` to choose another."
+            return f"`{given}`: `{key}={chosen[key]}` is chosen already. Type `{bare}` to replace it."
         if key not in chosen and not override.is_add():
-            return f"`{given}`: {key} is not among the defaults, so it is added. Type `+{bare}`."
+            return f"`{given}`: no {key} is chosen that this could replace. Add it: type `+{bare}`."
         return ""
     if key in OPEN and not override.is_delete() and not override.is_add():
-        return f"`{given}`: the keys of `{key}` are given one by one. Type for example `+{key}.mine=…`."
+        return f"`{given}`: give the keys of `{key}` one by one. Type for example `+{key}.mine=…`."
     known = _known(base, key)
     if override.is_add():
         return f"`{given}`: `{key}` exists already. Type `{bare}`." if known else ""
@@ -127,7 +123,7 @@ def _complaint(override: Override, base: DictConfig, loader: ConfigLoaderImpl, *
 
 
 def _known(base: DictConfig, key: str) -> bool:
-    """Return whether the configuration has the key, a null value included."""
+    """The configuration has the key, be it null."""
     parent, _, leaf = key.rpartition(".")
     try:
         node = OmegaConf.select(base, parent) if parent else base
@@ -139,12 +135,12 @@ def _known(base: DictConfig, key: str) -> bool:
 def _unknown(key: str, base: DictConfig, groups: Sequence[str]) -> str:
     parent, _, leaf = key.rpartition(".")
     if parent in OPEN:
-        return f"`{parent}` has no `{leaf}` yet, so it is added. Type `+{key}=…`."
+        return f"`{parent}` has no `{leaf}` yet. Add it: type `+{key}=…`."
     node = OmegaConf.select(base, parent) if parent and _known(base, parent) else None
     if isinstance(node, DictConfig):
-        suggestion = did_you_mean(leaf, map(str, node)).replace("`", f"`{parent}.", 1)
+        suggestion = re.sub(r"`(\w+)`", rf"`{parent}.\1`", did_you_mean(leaf, map(str, node)))
         missing = not suggestion and "_target_" in node
-        more = f"\nAn argument of `{node._target_}` that is not among them is added: `+{key}=…`." if missing else ""
+        more = f"\nAdd another argument of {node._target_} with a plus: `+{key}=…`." if missing else ""
         return f"{parent} has no key `{leaf}`.{suggestion}\nIts keys are: {_names(node)}.{more}"
     keys = [k for k in dotted_keys(base) if k.startswith("hydra.") == key.startswith("hydra.")]
     suggestion = did_you_mean(key, dict.fromkeys([*groups, *keys])) or _by_leaf(leaf, keys)
@@ -156,7 +152,7 @@ def _unknown(key: str, base: DictConfig, groups: Sequence[str]) -> str:
 
 
 def _by_leaf(leaf: str, keys: Iterable[str]) -> str:
-    """Return a suggestion by the last part of the key alone: `epochs` is `trainer.epochs`."""
+    """Suggest by the last part of the key: `epochs` is `trainer.epochs`."""
     homes: dict[str, list[str]] = {}
     for key in keys:
         homes.setdefault(key.rpartition(".")[2], []).append(key)
@@ -171,7 +167,7 @@ def _names(node: DictConfig) -> str:
 
 
 def dotted_keys(cfg: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted name of every key, the inner ones included."""
+    """Every key and inner key, with dots."""
     for key in map(str, cfg):
         yield f"{prefix}{key}"
         node = cfg._get_node(key)
@@ -184,9 +180,9 @@ def _groups(loader: ConfigLoaderImpl) -> list[str]:
 
 
 def _base(overrides: Sequence[Override], loader: ConfigLoaderImpl, name: str | None) -> tuple[DictConfig, bool]:
-    """Return the configuration with the choices of groups alone, which the keys are looked up in.
+    """The configuration in which keys are looked up, composed of the choices alone; and True if they compose.
 
-    Without them where they do not fit; the second value says which.
+    Otherwise it is the configuration without any override.
     """
     choices = [o.input_line or "" for o in overrides if loader.get_group_options(o.key_or_group)]
     for attempt in (choices, []):
@@ -201,9 +197,9 @@ def _base(overrides: Sequence[Override], loader: ConfigLoaderImpl, name: str | N
 
 
 def _plain(error: BaseException) -> str:
-    """Return Hydra's own words without its advice to add what is unknown."""
+    """Hydra's own words, without its hints."""
     text = str(error).strip() or str(error.__cause__ or type(error).__name__)
     cause = error.__cause__
     if cause and str(cause) not in text:
         text += "\n" + str(cause).splitlines()[0]
-    return "\n".join(line for line in text.splitlines() if line.strip() and not line.startswith(ADVICE))
+    return "\n".join(line for line in text.splitlines() if line.strip() and not line.startswith(HINTS))

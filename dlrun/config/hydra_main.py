@@ -201,7 +201,7 @@ def _run(hydra: Hydra, cfg: DictConfig, job: Job) -> int:
     except OSError as error:  # of the folder: the task's own errors are in `failures`
         raise _unwritable(error) from error
     except OmegaConfBaseException as error:
-        raise ConfigError(f"The run's folder has no name: {error}") from error
+        raise ConfigError(f"`hydra.run.dir` cannot be resolved: {str(error).splitlines()[0]}.") from error
     callbacks.on_run_end(config=cfg, config_name=cfg.hydra.job.config_name, job_return=done)
     return _report(failures)
 

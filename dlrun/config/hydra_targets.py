@@ -1,6 +1,6 @@
-"""What Hydra's own part of a configuration may call: plugins, callbacks and log handlers.
+"""The allow list of Hydra's own part of a configuration: plugins, callbacks and log handlers.
 
-Hydra refuses a few names itself, with a traceback and after it has begun. Here they are looked at once, before it does.
+Hydra refuses a few names itself, but late and with a traceback. Here all are checked before it begins.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from dlrun.errors import ConfigError
 
 PLUGINS = ("hydra_plugins", "hydra._internal.core_plugins", "hydra.experimental")
 HANDLERS = ("logging", "colorlog", "rich.logging")
-"""Packages whose formatters and handlers a logging configuration may name."""
+"""Packages of formatters and handlers for logging."""
 
 
 def check(hydra: DictConfig, *, trusted: Sequence[str] = ()) -> None:
-    """Raise `ConfigError` for a class that is neither of these packages, nor the user's own, nor trusted."""
+    """Raise `ConfigError` for a class outside of these packages, the user's modules and the trusted names."""
     for section, packages in (
         *((name, PLUGINS) for name in ("launcher", "sweeper", "callbacks")),
         *((name, HANDLERS) for name in ("job_logging", "hydra_logging")),
     ):
         content = OmegaConf.to_container(hydra[section]) if section in hydra and hydra[section] is not None else {}
-        for key, name in _named(content, f"hydra.{section}"):
+        for key, name in _names_in(content, f"hydra.{section}"):
             if not allows(name, trusted=trusted, packages=packages):
                 raise ConfigError(
                     f"`{key}={name}` is not allowed: expected a class of {', '.join(packages)}, or of a module in this "
@@ -33,15 +33,15 @@ def check(hydra: DictConfig, *, trusted: Sequence[str] = ()) -> None:
                 )
 
 
-def _named(value: Any, where: str) -> Iterator[tuple[str, str]]:
-    """Yield each class or function that a value names, with its key; a logging configuration names by three keys."""
+def _names_in(value: Any, where: str) -> Iterator[tuple[str, str]]:
+    """Each class or function in a value, with its key."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            if key in ("_target_", "()", "class"):
+            if key in ("_target_", "()", "class"):  # the last two: `logging.config`
                 yield f"{where}.{key}", str(inner)
-            yield from _named(inner, f"{where}.{key}")
+            yield from _names_in(inner, f"{where}.{key}")
     elif isinstance(value, list):
         for position, inner in enumerate(value):
-            yield from _named(inner, f"{where}[{position}]")
+            yield from _names_in(inner, f"{where}[{position}]")
     elif isinstance(value, str) and value.startswith("ext://") and not value.startswith("ext://sys.std"):
         yield where, value.removeprefix("ext://")

@@ -1,4 +1,4 @@
-"""A part's configuration, `_target_` and arguments: checked against a signature, and made."""
+"""Parts from their configuration: a `_target_` and its arguments, checked against the signature, then called."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def check_part(
     runtime: Collection[str] = (),
     positional: int = 0,
 ) -> Callable[..., Any]:
-    """Check a part's configuration, the parts nested in it too, and return what its `_target_` names.
+    """Check a part and the parts nested in it; returns the class or function.
 
-    `runtime` and `positional` say what the runner supplies (see `check_arguments`); of the latter a
-    class gets none, since it is made before it is called.
+    `where` is the key that it stands under. `runtime` and `positional` are arguments that the runner supplies, see
+    `check_arguments`. A class gets no positional ones: those go to the call of its object.
 
     Raises `ConfigError`.
     """
     path = config.get("_target_", MISSING) if isinstance(config, Mapping) else MISSING
     if not isinstance(path, str) or path == MISSING:
         raise ConfigError(
-            f"`{where}` names no class or function: expected `{where}._target_`, the full name of one, as in"
+            f"`{where}` names no class or function. Expected `{where}._target_`, the full name of one, as in"
             f" `_target_: dlrun.models.mlp.MLP`."
         )
     try:
@@ -54,10 +54,11 @@ def check_part(
 def make(
     config: Mapping[str, Any], *args: Any, trusted: Sequence[str] = (), folder: Path | None = None, **runtime: Any
 ) -> Any:
-    """Call what the configuration names, with its arguments.
+    """Call the class or function with its arguments.
 
-    Of `runtime` go along those that the signature names and the configuration leaves out or null.
-    Whatever goes wrong in the call becomes a `ConfigError`: a ValueError is how constructors refuse a value.
+    An argument of `runtime` is passed if the signature has it and the configuration leaves it out or null.
+
+    Raises `ConfigError` for whatever goes wrong in the call.
 
     >>> make({"_target_": "dlrun.schedules.curves.linear", "step": 5}, steps=10)
     0.5
@@ -72,7 +73,7 @@ def make(
         return target(*args, **arguments)
     except DlrunError:
         raise
-    except ValueError as error:
+    except ValueError as error:  # so do constructors refuse a value
         raise ConfigError(f"{name_of(target)} does not accept its arguments: {error}{place(error)}") from error
     except Exception as error:
         raise ConfigError(f"{name_of(target)} failed: {type(error).__name__}: {error}{place(error)}") from error
@@ -81,10 +82,7 @@ def make(
 def partial(
     config: Mapping[str, Any], *, trusted: Sequence[str] = (), folder: Path | None = None, **runtime: Any
 ) -> Callable[..., Any]:
-    """Return what the configuration names, ready to be called by the loop.
-
-    A function keeps its first arguments open and takes the configuration's as keywords; a class is
-    made, and its object is what is called.
+    """The function that the loop calls: a function with its keyword arguments bound, or an object of a class.
 
     >>> partial({"_target_": "dlrun.schedules.curves.linear", "floor": 0.2})(5, 10)
     0.6
@@ -104,9 +102,9 @@ def partial(
 def make_tokenizer(
     described: Mapping[str, Any], *, trusted: Sequence[str] = (), folder: Path | None = None
 ) -> Tokenizer:
-    """Return the tokenizer that `description.describe` has described: one of dlrun's, or of a class that is allowed.
+    """The tokenizer of a run, from the description in its folder.
 
-    Raises `ConfigError` for a class that may not be named, or makes none from its content.
+    Raises `ConfigError` for a class that is not allowed, or that fails.
 
     >>> make_tokenizer({"kind": "byte"}).size
     256
@@ -118,8 +116,8 @@ def make_tokenizer(
     load = getattr(target, "load", None)
     if not callable(load):
         raise ConfigError(
-            f"The tokenizer {path} cannot be made again from a run's folder, as `dlrun sample` does: it needs a class"
-            f" method `load(content)` that returns the tokenizer whose `content()` is given."
+            f"The tokenizer {path} cannot be made again from a run's folder. Give it a class method `load(content)`"
+            f" that takes the result of `content()` and returns the tokenizer."
         )
     try:
         made: Tokenizer = load(described["content"])
@@ -135,12 +133,12 @@ def _arguments_in(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def refuse_hidden_targets(value: Any, where: str) -> None:
-    """Raise `ConfigError` if `_target_` is hidden as a value: some constructors make a mapping of a list of pairs.
+    """Raise `ConfigError` if a value is `_target_`.
 
-    Such a mapping is made after the check, so nothing would have looked at what it names.
+    Some constructors make a mapping from a list of pairs, after the check: its target would never be looked at.
     """
     if isinstance(value, str) and value == "_target_":
-        raise ConfigError(f"{where}=_target_: `_target_` is the key of a part, not a value. Write `_target_: NAME`.")
+        raise ConfigError(f"`{where}=_target_`: `_target_` is the key of a part, not a value. Write `_target_: NAME`.")
     if isinstance(value, Mapping):
         for key, inner in value.items():
             refuse_hidden_targets(inner, f"{where}.{key}")
@@ -150,7 +148,7 @@ def refuse_hidden_targets(value: Any, where: str) -> None:
 
 
 def _parts_in(value: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the parts within a value, each with its key."""
+    """The parts nested in a value, each with its key."""
     pairs = (
         value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, (list, tuple)) else ()
     )
@@ -165,7 +163,7 @@ def _parts_in(value: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]
 def _arguments(
     target: Callable[..., Any], config: Mapping[str, Any], trusted: Sequence[str], folder: Path | None
 ) -> dict[str, Any]:
-    """Return the arguments of a configuration, with the parts nested in them made."""
+    """The arguments, with the parts nested in them made."""
     known = parameters(target) or {}
 
     def made(value: Any) -> Any:

@@ -1,14 +1,13 @@
-"""The arguments that a configuration gives, checked against the signature of what they are given to.
+"""Arguments checked against a signature, which is the schema: a part is registered nowhere.
 
-The signature is the schema: a part declares its keys, types and defaults by writing a function, and
-nothing is registered. Plain types are checked; an annotation that is none (a tensor, a module, a
-protocol) accepts anything.
+Plain types are checked. Any other annotation (a tensor, a module, a protocol) accepts every value.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
+import re
 import sys
 import types
 import typing
@@ -20,7 +19,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 from dlrun.errors import ConfigError, did_you_mean
 
 MISSING = "???"
-"""What OmegaConf writes for a value that must be given."""
+"""OmegaConf's mark of a value that must be given."""
+
+SETTINGS = "dlrun.config.settings"
+"""Its classes are named in messages by their key, `trainer`: nobody has chosen them."""
 
 _WORDS: dict[Any, str] = {
     bool: "true or false",
@@ -38,7 +40,7 @@ _MAPPINGS: tuple[Any, ...] = (dict, Mapping)
 
 
 def parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
-    """Return the parameters of `target` with their annotations resolved, or None if it has no signature."""
+    """The parameters with their annotations resolved; None without a signature, as some built-ins are."""
     try:
         return _parameters(target)
     except TypeError:  # it cannot be hashed
@@ -66,18 +68,17 @@ def check_arguments(
     runtime: Collection[str] = (),
     positional: int = 0,
 ) -> None:
-    """Check the keys and values of `given` against the signature of `target`.
+    """Check keys and values against the signature of `target`.
 
-    `where` is the configuration key that they stand under (`optimizer`), `runtime` are names that
-    the runner supplies when the configuration leaves them out or null, and the first `positional`
-    parameters are always the runner's.
+    `where` is the key that they stand under, such as `optimizer`. The runner supplies the first `positional`
+    parameters, and those named in `runtime` if the configuration leaves them out or null.
 
-    Raises `ConfigError` for an unknown key, a missing one and a value of a wrong type.
+    Raises `ConfigError` for an unknown key, a missing one, and a value of a wrong type.
 
     >>> def adam(lr: float = 0.1): ...
     >>> check_arguments(adam, {"lr": "abc"}, where="optimizer")
     Traceback (most recent call last):
-    dlrun.errors.ConfigError: `optimizer.lr=abc` is text; expected a number. Type for example `optimizer.lr=0.1`.
+    dlrun.errors.ConfigError: `optimizer.lr=abc` is text: expected a number. Type for example `optimizer.lr=0.1`.
     """
     known = parameters(target)
     if known is None:
@@ -89,15 +90,14 @@ def check_arguments(
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
         for key in given:
             if key not in valid:
-                _unknown(prefix, key, name_of(target), valid)
+                _refuse_key(prefix, key, target, [n for n in valid if n not in runtime])
     for name in valid:
         parameter = known[name]
         value = given.get(name, MISSING)
         if isinstance(value, str) and value == MISSING:
             if parameter.default is parameter.empty and name not in runtime:
                 raise ConfigError(
-                    f"`{prefix}{name}` must be given: {name_of(target)} needs it and has no default."
-                    f" Expected {in_words(parameter.annotation)}."
+                    f"`{prefix}{name}` must be given{_by(target)}: expected {in_words(parameter.annotation)}."
                     f" Type for example `{prefix}{name}={example(parameter)}`."
                 )
         elif not (value is None and name in runtime) and not _is_default(value, parameter.default):
@@ -105,20 +105,20 @@ def check_arguments(
 
 
 def convert(value: Any, annotation: Any) -> Any:
-    """Return `value` as the annotation wants it: the lists of a yaml become tuples where those are declared."""
+    """Turn the list of a YAML into a tuple, if the annotation asks for one."""
     options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     wants_tuple = any(o is tuple or get_origin(o) is tuple for o in options)
     return tuple(value) if wants_tuple and isinstance(value, list) else value
 
 
 def name_of(target: Callable[..., Any]) -> str:
-    """Return the full name of a class or function."""
+    """The full name of a class or function."""
     inner = getattr(target, "func", target)
     return f"{inner.__module__}.{getattr(inner, '__qualname__', type(inner).__qualname__)}"
 
 
 def matches(value: Any, annotation: Any) -> bool:
-    """Return whether a value of a configuration is of the annotated type.
+    """A value is of the annotated type; an integer is a float too, and a list a tuple.
 
     >>> matches(1, float), matches(True, int), matches([1, 2], tuple[int, ...]), matches(None, int | None)
     (True, False, True, True)
@@ -140,14 +140,15 @@ def matches(value: Any, annotation: Any) -> bool:
 
 
 def in_words(annotation: Any) -> str:
-    """Return in words what an annotation accepts.
+    """The values that an annotation accepts, in words.
 
-    >>> in_words(float | None), in_words(list[int])
-    ('a number or null', 'a list of whole numbers')
+    >>> in_words(float | None), in_words(list[int]), in_words(str | int | float)
+    ('a number or null', 'a list of whole numbers', 'text or a number')
     """
     origin, args = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
-        return " or ".join(in_words(a) for a in args)
+        words = [in_words(a) for a in args if not (a is int and float in args)]
+        return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
     if origin is Literal:
         return ("one of " if len(args) > 1 else "") + ", ".join(f"`{_as_typed(a)}`" for a in args)
     if annotation in _SEQUENCES or origin in _SEQUENCES:
@@ -158,8 +159,8 @@ def in_words(annotation: Any) -> str:
 
 
 def example(parameter: inspect.Parameter) -> str:
-    """Return a value to type for a parameter: its default, or one of its type."""
-    # a dataclass's default of a list or a mapping is a factory, which the signature does not show
+    """A value to type for a parameter: its default, or one of its type."""
+    # the default of a dataclass's list or mapping is a factory, which the signature does not show
     known = parameter.default is not parameter.empty and repr(parameter.default) != "<factory>"
     if known and parameter.default is not None:
         return _as_typed(parameter.default)
@@ -190,11 +191,17 @@ def _is_default(value: Any, default: Any) -> bool:
     return value is default or (type(value) is type(default) and bool(value == default))
 
 
-def _unknown(prefix: str, key: str, target: str, valid: list[str]) -> None:
-    keys = ", ".join(valid) if valid else "none"
+def _refuse_key(prefix: str, key: str, target: Callable[..., Any], valid: list[str]) -> None:
+    settings = target.__module__ == SETTINGS
+    owner, noun = (prefix[:-1], "key") if settings else (name_of(target), "argument")
+    close = re.sub(r"`(\w+)`", rf"`{prefix}\1`", did_you_mean(key, valid))
     raise ConfigError(
-        f"`{prefix}{key}` is not an argument of {target}.{did_you_mean(key, valid)} Its arguments are: {keys}."
+        f"`{prefix}{key}`: {owner} has no {noun} `{key}`.{close}\nIts {noun}s are: {', '.join(valid) or 'none'}."
     )
+
+
+def _by(target: Callable[..., Any]) -> str:
+    return "" if target.__module__ == SETTINGS else f" to {name_of(target)}"
 
 
 def _check_type(key: str, value: Any, parameter: inspect.Parameter) -> None:
@@ -202,8 +209,9 @@ def _check_type(key: str, value: Any, parameter: inspect.Parameter) -> None:
         return
     options = [a for a in _literals(parameter.annotation) if isinstance(a, str)]
     hint = did_you_mean(value, options) if isinstance(value, str) else ""
+    kind = "" if options else f" is {_kind(value)}"  # among literals the type is not the mistake
     raise ConfigError(
-        f"`{key}={_as_typed(value)}` is {_kind(value)}; expected {in_words(parameter.annotation)}.{hint}"
+        f"`{key}={_as_typed(value)}`{kind}: expected {in_words(parameter.annotation)}.{hint}"
         f" Type for example `{key}={example(parameter)}`."
     )
 
@@ -223,14 +231,14 @@ def _kind(value: Any) -> str:
 
 
 def _as_typed(value: Any) -> str:
-    """Return a value as it is typed on the command line."""
+    """A value as one types it on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, (list, tuple)):
         return f"[{','.join(map(_as_typed, value))}]"
     if isinstance(value, Mapping):
         return "{" + ",".join(f"{k}:{_as_typed(v)}" for k, v in value.items()) + "}"
-    return str(value)
+    return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _example_of(annotation: Any) -> str:
@@ -257,7 +265,7 @@ def _list_in_words(origin: Any, args: tuple[Any, ...]) -> str:
 
 
 def _hints(target: Callable[..., Any]) -> Callable[[str, Any], Any]:
-    """Return a function that resolves one annotation, written as text or not, in the target's module."""
+    """A resolver of single annotations, which may be text, in the target's module."""
     function: Any = inspect.unwrap(target)
     if isinstance(function, type):
         owner: Any = function.__init__ if "__init__" in _defined(function) else function.__new__  # type: ignore[misc]
@@ -271,7 +279,7 @@ def _hints(target: Callable[..., Any]) -> Callable[[str, Any], Any]:
         try:
             holder: Any = types.SimpleNamespace(__annotations__={name: annotation})
             return typing.get_type_hints(holder, globalns=dict(names))[name]
-        except Exception:  # a name that only a type checker imports, or newer syntax: accepts anything
+        except Exception:  # a name that only a type checker imports, or newer syntax
             return Any
 
     return resolve

@@ -67,7 +67,7 @@ class Tracking:
     """What the trackers are sent."""
 
     enabled: bool = True
-    backends: list[Literal["mlflow"]] = field(default_factory=lambda: ["mlflow"])
+    backends: list[Literal["mlflow", "tensorboard"]] = field(default_factory=lambda: ["mlflow"])
     experiment: str = "dlrun"
     tags: dict[str, str | int | float | bool] = field(default_factory=dict)
     wait: float = 60.0  # seconds for which a command that has finished waits for the trackers

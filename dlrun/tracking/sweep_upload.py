@@ -145,8 +145,8 @@ class SweepUpload:
     def _leave(self, n: int) -> None:
         followed = self._followed.pop(n, None)
         if followed:
-            followed.upload.close()
-            followed.lock.close()
+            with followed.lock:
+                followed.upload.close()
 
     def _describe(self, *, ended: bool) -> None:
         found = results(self.sweep, self._manifest)

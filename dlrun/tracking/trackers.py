@@ -10,9 +10,10 @@ from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.metadata import configuration
 from dlrun.tracking.mlflow.tracker import Mlflow
+from dlrun.tracking.tensorboard.tracker import Tensorboard
 from dlrun.tracking.tracker import Tracker
 
-TRACKERS: dict[str, Tracker] = {tracker.name: tracker for tracker in (Mlflow(),)}
+TRACKERS: dict[str, Tracker] = {tracker.name: tracker for tracker in (Mlflow(), Tensorboard())}
 
 
 def trackers_of(folder: RunDir | SweepDir) -> list[Tracker]:

@@ -29,6 +29,7 @@ from dlrun.tracking.mlflow.uri import check_uri, redacted, store_uri
 from dlrun.tracking.state import only_uploader
 from tests import processes
 from tests.summaries import summarise
+from tests.tracking.folders import CONFIG, MakeRun, log
 
 # MLflow's own use of SQLAlchemy is not ours to mend
 pytestmark = [
@@ -38,56 +39,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-CONFIG = """
-name: mnist
-seed: 0
-model: {_target_: torch.nn.Linear, hidden: [3, 4], bias: true}
-optimizer: {lr: 0.1, decay: null}
-tracking: {experiment: study, tags: {who: ada}}
-"""
-METRICS = {"train/loss": 0.5, "val/loss": 0.6, "val/error": 0.2, "test/error": 0.25}
 ROOT = Path(tracking.__file__).parents[2]
 WAIT = 120.0
 """Far more than is needed: how long a busy machine may take is not what is tested."""
-
-
-@pytest.fixture
-def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("DLRUN_OUTPUTS", str(tmp_path / "outputs"))
-    monkeypatch.setenv("MLFLOW_LOGGING_LEVEL", "ERROR")
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "outputs"
-
-
-MakeRun = Callable[..., RunDir]
-
-
-@pytest.fixture
-def make_run(outputs: Path) -> MakeRun:
-    def make(name: str = "ab12cd", config: str = CONFIG, **summary: Any) -> RunDir:
-        run = RunDir(outputs / "runs" / "2026-11-22" / f"120000-mnist-{name}")
-        (run.path / ".hydra").mkdir(parents=True)
-        run.config.write_text(config)
-        data = {"name": "mnist", "fingerprint": "f" * 64, "train": 55000, "validation": 5000, "test": 10000}
-        summarise(run, **{"status": "running", "command": "dlrun train seed=0", "data": data, "seed": 0} | summary)
-        return run
-
-    return make
-
-
-def log(run: RunDir, steps: range, *, end: str | None = None) -> None:
-    """Append points as training does, and perhaps the end."""
-    journal = Journal(run.journal)
-    if not steps.start:
-        journal.event("start", resumed_from=None, pid=0)
-    for step in steps:
-        journal.metrics(step, step / 10, {"train/loss": 1 / (step + 1), "val/loss": 2 / (step + 1)})
-    if end:
-        journal.event("end", status=end)
-        summarise(run, status=end, metrics=METRICS, best_step=5, steps=steps.stop)
-    journal.close()
 
 
 def send(run: RunDir) -> bool | None:

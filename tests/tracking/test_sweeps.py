@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,7 @@ import pytest
 
 from dlrun import tracking
 from dlrun.storage.files import wait_until
-from dlrun.storage.journal import Journal
-from dlrun.storage.manifest import Job, Manifest, read
-from dlrun.storage.rundir import RunDir
+from dlrun.storage.manifest import read
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking import TRACKERS, uploader
 from dlrun.tracking.journal_reader import MetricBatch
@@ -30,6 +27,7 @@ from dlrun.tracking.mlflow.uri import store_uri
 from dlrun.tracking.state import only_uploader
 from tests.processes import UPLOADING
 from tests.summaries import summarise
+from tests.tracking.folders import MakeSweep, job, train, value
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -40,59 +38,6 @@ pytestmark = [
 ROOT = Path(tracking.__file__).parents[2]
 WAIT = 120.0
 """Far more than is needed: how long a busy machine may take is not what is tested."""
-
-
-@pytest.fixture
-def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("DLRUN_OUTPUTS", str(tmp_path / "outputs"))
-    monkeypatch.setenv("MLFLOW_LOGGING_LEVEL", "ERROR")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "outputs"
-
-
-MakeSweep = Callable[..., SweepDir]
-
-
-@pytest.fixture
-def make_sweep(outputs: Path) -> MakeSweep:
-    def make(rates: int = 2, seeds: int = 2, name: str = "feed") -> SweepDir:
-        sweep = SweepDir(outputs / "sweeps" / "2026-11-23" / f"120000-digits-{name}")
-        sweep.path.mkdir(parents=True)
-        jobs = [job(n, rate=10.0 ** -(n // seeds), seed=n % seeds) for n in range(rates * seeds)]
-        asked = {"overrides": ["optimizer.lr=1,0.1", f"seed=range({seeds})"]}
-        command = "dlrun train -m optimizer.lr=1,0.1"
-        Manifest("digits", "d" * 16, asked, command, 1.0, "val/error", False, "final", jobs=tuple(jobs)).write(sweep)
-        summarise(sweep, status="running")
-        return sweep
-
-    return make
-
-
-def job(n: int, *, rate: float, seed: int) -> Job:
-    config = {"name": "digits", "seed": seed, "optimizer": {"lr": rate}, "tracking": {"experiment": "study"}}
-    return Job(n, (f"optimizer.lr={rate:g}", f"seed={seed}"), config, f"{n:016x}", f"{rate:g}")
-
-
-def train(sweep: SweepDir, n: int, *, steps: int = 3, status: str = "finished", **summary: Any) -> RunDir:
-    """Write the folder of a job, as training does."""
-    run, what = sweep.job(n), read(sweep).jobs[n]
-    (run.path / ".hydra").mkdir(parents=True, exist_ok=True)
-    run.config.write_text(json.dumps(what.config))
-    summarise(run, status="running", seed=what.seed, uploaded=False, test_reads=0)
-    journal = Journal(run.journal)
-    for step in range(steps):
-        journal.metrics(step, step / 10, {"train/loss": value(n, step), "val/error": 2 * value(n, step)})
-    journal.event("end", status=status)
-    journal.close()
-    summarise(run, status=status, metrics={"val/error": n / 10}, best_step=1, steps=steps, **summary)
-    return run
-
-
-def value(n: int, step: int) -> float:
-    return n + 1 / (step + 1)
 
 
 def client(sweep: SweepDir) -> Any:

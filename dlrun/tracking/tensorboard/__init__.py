@@ -1,0 +1,1 @@
+"""How a run is written to TensorBoard: event files, in a folder for each run."""

@@ -1,0 +1,141 @@
+"""Event files: those of TensorBoard's format, but written so that a killed writer leaves no part of a batch.
+
+A record is its length (8 bytes), a checksum of that (4), a serialized `Event`, and a checksum of it (4).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from dlrun.storage.files import write_atomically
+
+VERSION = "brain.Event:2"
+MARK = "dlrun.progress "
+
+
+class EventFile:
+    """An event file that grows by whole batches.
+
+    A batch ends with a mark: an event that TensorBoard passes over, with the journal's byte up to which the file has
+    it. What lies behind the last mark is of a batch that was cut by a kill; opening the file removes it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.progress = 0
+        # by tag, the last step and value
+        self._last: dict[str, tuple[int, float]] = {}
+        self._texts: set[tuple[str, int]] = set()
+        self._sorted = True
+        end = self._read()
+        self._file = path.open("ab", buffering=0)
+        self._file.truncate(end)
+        self._empty = end == 0
+
+    def append(self, events: Sequence[Any], progress: int) -> None:
+        """Append a batch in one write; after an error, the file must be opened anew."""
+        if not events and progress == self.progress:
+            return
+        time = events[-1].wall_time if events else 0.0
+        first = [Event(wall_time=time, file_version=VERSION)] if self._empty else []
+        mark = Event(wall_time=time, session_log=SessionLog(status=SessionLog.CHECKPOINT, msg=f"{MARK}{progress}"))
+        content = encode([*first, *events, mark])
+        # a full disk may take a part and raise then: the next opening removes it
+        while content:
+            content = content[self._file.write(content) :]
+        self._empty = False
+        for event in events:
+            self._note(event)
+        self.progress = progress
+
+    def has(self, tag: str, step: int, value: float) -> bool:
+        """Whether a curve ends with a step and value; NaN is NaN."""
+        found = self._last.get(tag)
+        return found is not None and _bits(found) == _bits((step, value))
+
+    def has_text(self, tag: str, step: int) -> bool:
+        """Whether the file has a text."""
+        return (tag, step) in self._texts
+
+    def close(self) -> None:
+        """Write the file through to the disk."""
+        if self._file.closed:
+            return
+        os.fsync(self._file.fileno())
+        self._file.close()
+        if not self._sorted:
+            self._sort()
+
+    def _read(self) -> int:
+        """Learn what the file has; returns the byte behind its last mark."""
+        end, since = 0, []
+        for event, after in decode(self._path):
+            since.append(event)
+            if event.session_log.msg.startswith(MARK):
+                end, self.progress = after, int(event.session_log.msg.removeprefix(MARK))
+                for earlier in since:
+                    self._note(earlier)
+                since = []
+        return end
+
+    def _note(self, event: Any) -> None:
+        for value in event.summary.value:
+            if value.HasField("tensor"):
+                self._texts.add((value.tag, event.step))
+                continue
+            before = self._last.get(value.tag)
+            if before and event.step < before[0]:
+                self._sorted = False
+            else:
+                self._last[value.tag] = event.step, value.simple_value
+
+    def _sort(self) -> None:
+        # A resumed run with another `trainer.log_every` logs steps between those that it had logged. TensorBoard takes
+        # a step that goes back for a restart, and hides what came before.
+        events = [event for event, _ in decode(self._path)]
+        version, mark = events[0], events[-1]
+        curves = [event for event in events if event.HasField("summary")]
+        write_atomically(self._path, encode([version, *sorted(curves, key=lambda event: int(event.step)), mark]))
+        self._sorted = True
+
+
+def scalar(tag: str, value: float, *, step: int, time: float) -> Any:
+    """A point of a curve; `time` is in seconds since 1970. TensorBoard has values of 32 bits."""
+    return Event(wall_time=time, step=step, summary=Summary(value=[Summary.Value(tag=tag, simple_value=value)]))
+
+
+def encode(events: Sequence[Any]) -> bytes:
+    """The records of events."""
+    content = io.BytesIO()
+    writer = RecordWriter(content)
+    for event in events:
+        writer.write(event.SerializeToString())
+    return content.getvalue()
+
+
+def decode(path: Path) -> Iterator[tuple[Any, int]]:
+    """Yield each whole event of a file, and the byte behind it."""
+    if not path.exists():
+        return
+    end = 0
+    with path.open("rb") as file:
+        while len(header := file.read(12)) == 12:
+            (length,) = struct.unpack("<Q", header[:8])
+            content = file.read(length + 4)
+            if len(content) < length + 4:
+                return
+            end += 12 + len(content)
+            yield Event.FromString(content[:length]), end
+
+
+def _bits(point: tuple[int, float]) -> bytes:
+    return struct.pack("<qf", *point)

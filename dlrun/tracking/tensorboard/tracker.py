@@ -1,0 +1,96 @@
+"""TensorBoard as a tracker: event files in the outputs folder, which `tensorboard --logdir` shows."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dlrun.errors import UserError
+from dlrun.storage.rundir import NAMED, RunDir
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking.metadata import Metadata
+from dlrun.tracking.run_source import RunSource, of_run
+from dlrun.tracking.shorten import digest, shorten
+from dlrun.tracking.state import outputs_of
+
+if TYPE_CHECKING:
+    from dlrun.tracking.tensorboard.run import TensorboardRun
+
+# a file's name has 255 bytes, a character up to four
+NAME = 60
+
+
+class Tensorboard:
+    """Event files under `outputs/tensorboard`: a folder a run, of a sweep one a job."""
+
+    name = "tensorboard"
+
+    def check(self, *, system_metrics: bool = False) -> None:
+        if importlib.util.find_spec("tensorboard") is None:
+            raise UserError(
+                "tracking.backends names tensorboard, which is not installed.\n"
+                "Type `pip install 'dlrun[tensorboard]'`, or leave tracking.backends at [mlflow]."
+            )
+
+    def location(self, folder: RunDir | SweepDir) -> str:
+        return str(_root(folder))
+
+    def connect(self, folder: RunDir | SweepDir) -> TensorboardConnection:
+        return TensorboardConnection()
+
+    def link(self, folder: RunDir | SweepDir) -> str:
+        root = _root(folder)
+        return f"tensorboard --logdir {root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root}"
+
+    def delete(self, folder: RunDir | SweepDir) -> None:
+        shutil.rmtree(_sweep_folder(folder) if isinstance(folder, SweepDir) else _run_folder(of_run(folder)), True)
+
+
+@dataclass(frozen=True)
+class TensorboardConnection:
+    """The event files, each opened for itself."""
+
+    def open_run(self, source: RunSource, metadata: Metadata, *, start: int) -> TensorboardRun:
+        return _open(_run_folder(source), metadata, start=start)
+
+    def open_sweep(
+        self, sweep: SweepDir, name: str, experiment: str, metadata: Metadata, *, start: int
+    ) -> TensorboardRun:
+        return _open(_sweep_folder(sweep), metadata, start=start)
+
+    def transaction(self, source: RunSource) -> AbstractContextManager[None]:
+        return nullcontext()
+
+
+def _open(folder: Path, metadata: Metadata, *, start: int) -> TensorboardRun:
+    from dlrun.tracking.tensorboard.run import TensorboardRun  # imports TensorBoard, which is an extra
+
+    run = TensorboardRun(folder, folder.name, start=start)
+    run.send(metadata)
+    return run
+
+
+def _root(folder: RunDir | SweepDir) -> Path:
+    return outputs_of(folder) / "tensorboard"
+
+
+def _run_folder(source: RunSource) -> Path:
+    home = RunDir(source.home)
+    if source.sweep is None:
+        return _root(home) / _unique(home.path)
+    label = re.sub(r"[^\w.,=+\- ]", "_", f"{home.path.name} {source.label or ''}".strip())
+    return _root(home) / _unique(source.sweep.path) / shorten(label, NAME)
+
+
+def _sweep_folder(sweep: SweepDir) -> Path:
+    return _root(sweep) / _unique(sweep.path)
+
+
+def _unique(folder: Path) -> str:
+    """The name of a run's or sweep's folder; one that a person has named may occur in many places."""
+    return folder.name if NAMED.fullmatch(folder.name) else f"{folder.name}-{digest(str(folder))}"

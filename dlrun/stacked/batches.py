@@ -1,4 +1,4 @@
-"""The batches of R runs side by side: each run's own, in its own keyed order, as its `Batches` alone gives them."""
+"""The batches of R stacked runs: each run's own, in the order of its own `Batches`."""
 
 from __future__ import annotations
 
@@ -15,49 +15,49 @@ from dlrun.types import Batch, Split
 
 
 class StackedBatches:
-    """Batches x [R, B, …], y [R, B, …] of runs with batches of one size from splits of one size.
+    """Batches x [R, B, …], y [R, B, …] of runs with equal batch sizes and equally many samples.
 
-    `settle` is called before a batch is drawn; it may take runs out by `keep`. Runs that learn from the same
-    tensors share them: a batch of all is one operation.
+    `before_batch` is called before each batch; it may drop runs by `keep`. Runs with the same samples share them: a
+    batch of all runs is one operation.
     """
 
-    def __init__(self, members: Sequence[Batches], settle: Callable[[], None]) -> None:
+    def __init__(self, members: Sequence[Batches], before_batch: Callable[[], None]) -> None:
         self._members = list(members)
-        self._settle = settle
+        self._before_batch = before_batch
         self._changed = False
-        self._table = self._tabled()
+        self._table = self._make_table()
 
     @property
     def size(self) -> int:
-        """Return the number of samples in a batch of all runs together."""
+        """Samples in a batch of all runs."""
         return self._members[0].size * len(self._members)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these runs only."""
+        """Keep these runs only."""
         self._members = [self._members[row] for row in rows.tolist()]
-        self._table = self._tabled()
+        self._table = self._make_table()
         self._changed = True
 
     def start(self, step: int) -> Iterator[Batch]:
         """Yield the batches of `step`, `step + 1`, … without end."""
-        self._settle()
+        self._before_batch()
         while True:
             self._changed = False
             for batch in self._from(step):
                 yield batch
                 step += 1
-                self._settle()
-                if self._changed:  # a batch is a function of the step: begin again with those that are left
+                self._before_batch()
+                if self._changed:  # start again at this step with the runs that are left
                     break
 
-    def _tabled(self) -> SampleTable | None:
+    def _make_table(self) -> SampleTable | None:
         if any(member.augment and not member.only for member in self._members):
-            return None  # drawn by each run's own generator
+            return None  # each run draws its augmentation from a generator of its own
         return sample_table([member.split for member in self._members], self._members[0].device)
 
     def _from(self, step: int) -> Iterator[Batch]:
         if self._table is None:
-            return map(_side_by_side, zip(*(member.start(step) for member in self._members), strict=True))
+            return map(_stack, zip(*(member.start(step) for member in self._members), strict=True))
         return self._gathered(self._table, step)
 
     def _gathered(self, table: SampleTable, step: int) -> Iterator[Batch]:
@@ -72,14 +72,14 @@ class StackedBatches:
             step = (epoch + 1) * per_epoch
 
     def _orders(self, epoch: int) -> Tensor:
-        """Return the order of an epoch of every run, [R, N]: those of `Batches.indices`."""
+        """The sample numbers of an epoch in each run's order, [R, N], equal to `Batches.indices`."""
         n = len(self._members[0].split)
         draws = (generator(m.seed, ORDER, 0 if m.only else epoch) for m in self._members)
         return torch.stack([torch.randperm(n, generator=draw) for draw in draws])
 
 
 class SampleTable:
-    """The samples of all runs in one tensor: `x` [U·N, …] and `y` for U different splits of N samples."""
+    """The samples of U different splits of N samples in one tensor, `x` [U·N, …] and `y`."""
 
     def __init__(self, splits: Sequence[TensorSplit], chosen: Sequence[int]) -> None:
         self.samples = len(splits[0])
@@ -87,22 +87,22 @@ class SampleTable:
         self._first = torch.tensor(chosen)[:, None] * self.samples
 
     def places(self, orders: Tensor) -> Tensor:
-        """Return where the samples of each run lie, on the device, of their numbers [R, N] on the CPU."""
+        """Indices into `x` of the samples with the numbers `orders` [R, N], moved from the CPU to the device."""
         return (orders + self._first).to(self.x.device)
 
     def at(self, places: Tensor) -> Batch:
-        """Return the samples at `places` [R, B]."""
+        """The samples at `places` [R, B]."""
         flat = places.reshape(-1)
         x, y = self.x.index_select(0, flat), self.y.index_select(0, flat)
         return Batch(x.view(*places.shape, *x.shape[1:]), y.view(*places.shape, *y.shape[1:]))
 
     def rows(self, index: Tensor) -> Batch:
-        """Return the samples that have the numbers `index` [B] in every run's split."""
+        """The samples with the numbers `index` [B] of every run's split."""
         return self.at(index[None] + self._first.to(index.device))
 
 
 def sample_table(splits: Sequence[Split], device: torch.device) -> SampleTable | None:
-    """Return the splits of all runs as one table, those with equal samples once; None if they are no tensors there."""
+    """One table of all runs' splits, equal ones stored once; None unless all are tensors on the device."""
     tensors = [split for split in splits if type(split) is TensorSplit and split.x.device.type == device.type]
     if len(tensors) < len(splits):
         return None
@@ -123,5 +123,5 @@ def _joined(splits: Sequence[TensorSplit]) -> tuple[Tensor, Tensor]:
     return torch.cat([split.x for split in splits]), torch.cat([split.y for split in splits])
 
 
-def _side_by_side(batches: tuple[Batch, ...]) -> Batch:
+def _stack(batches: tuple[Batch, ...]) -> Batch:
     return Batch(torch.stack([batch.x for batch in batches]), torch.stack([batch.y for batch in batches]))

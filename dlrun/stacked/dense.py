@@ -1,8 +1,8 @@
-"""Models that are chains of dense layers and elementwise functions, with the runs as an axis of every product.
+"""Chains of dense layers and elementwise functions for R stacked runs.
 
-A chain maps [R, B, …] to [R, B, O], each run by its own weights, by batched products. Where the layers are tiny a
-batched product is mostly overhead: then the values lie as [F, B, R], runs innermost, and a product is a sum of a
-few multiples, which is faster for layers of a few units and many times faster compiled.
+A chain maps [R, B, …] to [R, B, O] by batched products, each run with its own weights. For tiny layers a batched
+product is mostly overhead. Then values lie as [F, B, R], with the runs innermost, and a product is a sum of a few
+multiples: faster for a few units, many times faster compiled.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dlrun.models.tanh_layers import TanhLayers
 from dlrun.stacked.weights import Layout
 
 Layer = Callable[[Sequence[Tensor], Tensor], Tensor]
-"""(parameters [R, …], values [R, B, …]) → values [R, B, …]; or with the runs as the last axis of each."""
+"""(parameters [R, …], values [R, B, …]) → values [R, B, …]; if tiny, with the runs as the last axis."""
 
 ELEMENTWISE: tuple[type[nn.Module], ...] = (
     nn.ReLU,
@@ -34,21 +34,21 @@ ELEMENTWISE: tuple[type[nn.Module], ...] = (
     nn.Softplus,
     nn.Identity,
 )
-"""Modules without weights that act on every value alone."""
+"""Modules without weights that act on each value by itself."""
 
 TINY = 16
-"""The weights of a layer up to which sums of multiples are faster than a batched product (measured on a CPU)."""
+"""Weights of a layer up to which sums of multiples beat a batched product (measured on a 2-core EPYC)."""
 
 
 @dataclass(frozen=True)
 class Chain:
-    """The layers of a model, and whether the runs are the last axis of their values and parameters, or the first."""
+    """The layers of a model; `innermost` if the runs are the last axis of values and parameters."""
 
     layers: Sequence[Layer]
     innermost: bool
 
     def __call__(self, layout: Layout, weights: Sequence[Tensor], x: Tensor) -> Tensor:
-        """Return the outputs [R, B, O] of all runs with these weights, a layout's blocks, for x [R, B, …]."""
+        """Outputs [R, B, O] for x [R, B, …] and a layout's blocks of weights."""
         params = layout.columns(weights) if self.innermost else layout.views(weights)
         for layer in self.layers:
             x = layer(params, x)
@@ -56,9 +56,9 @@ class Chain:
 
 
 def chain(model: nn.Module, places: Mapping[int, int]) -> Chain | None:
-    """Return a model as a chain of layers, or None if it is no such chain.
+    """A model as a chain of layers, or None if it is no such chain.
 
-    `places` gives the place of each parameter, by its `id`, among the parameters that the layers are given.
+    `places` is the index of each parameter, known by its `id`, in the list that a layer gets.
     """
     parts = _parts(model)
     if parts is None:
@@ -70,12 +70,12 @@ def chain(model: nn.Module, places: Mapping[int, int]) -> Chain | None:
 
 
 def _parts(model: nn.Module) -> list[nn.Module] | None:
-    """Return the layers of a chain in their order; None for a model of which that is not known."""
+    """The layers of a chain in their order; None for a model of unknown structure."""
     kind = type(model)
     if model._forward_hooks or model._forward_pre_hooks:
         return None
     if kind is nn.Sequential:
-        # a module that stands in it twice is twice a layer, but once among its children
+        # a module that stands in it twice is a layer twice, but a child once
         found = [_parts(part) for part in cast("nn.Sequential", model)]
         return None if any(part is None for part in found) else [layer for part in found for layer in part or []]
     if kind is MLP:
@@ -97,14 +97,14 @@ def _after_flatten(parts: Sequence[nn.Module]) -> list[nn.Module] | None:
 
 
 def _tiny(parts: Sequence[nn.Module]) -> bool:
-    """Return whether all that has weights is a tiny dense layer behind one flattening."""
+    """Whether all weights are in tiny dense layers, after at most one flattening at the start."""
     linear = [part for part in parts if any(True for _ in part.parameters())]
     dense = all(type(part) is nn.Linear and part.weight.numel() <= TINY for part in linear)
     return dense and bool(linear) and all(type(part) is not nn.Flatten for part in parts[1:])
 
 
 def _layer(part: nn.Module, places: Mapping[int, int]) -> Layer:
-    """Return a layer by batched products."""
+    """A layer by batched products."""
     if type(part) is nn.Flatten:
         return lambda params, h: h if h.ndim == 3 else h.flatten(2)
     if type(part) is nn.Linear:
@@ -139,17 +139,17 @@ def _powers(model: Polynomial, place: int) -> Layer:
 
 
 def _inward(params: Sequence[Tensor], h: Tensor) -> Tensor:
-    """Return [R, B, …] as [F, B, R]."""
+    """[R, B, …] → [F, B, R]."""
     return h.flatten(2).permute(2, 1, 0).contiguous()
 
 
 def _outward(params: Sequence[Tensor], h: Tensor) -> Tensor:
-    """Return [F, B, R] as [R, B, F]."""
+    """[F, B, R] → [R, B, F]."""
     return h.permute(2, 1, 0)
 
 
 def _inner(part: nn.Module, places: Mapping[int, int]) -> Layer:
-    """Return a layer on values [F, B, R], with parameters [..., R]."""
+    """A layer on values [F, B, R] with parameters […, R]."""
     if type(part) is not nn.Linear:
         return lambda params, h: part(h)
     weight, bias = places[id(part.weight)], None if part.bias is None else places[id(part.bias)]

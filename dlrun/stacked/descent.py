@@ -1,32 +1,32 @@
-"""One step of gradient descent for R runs at once: the gradient of the sum of their losses, and each run's rule.
+"""One step of gradient descent for R stacked runs.
 
-A run's loss depends on its own row of weights alone, so that the gradient of the sum is every run's own.
+A run's loss depends on its own row of weights alone. So the gradient of the sum of all losses is each run's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from dlrun.optimizers.descent import Descent
-from dlrun.stacked.rules import rule_of
+from dlrun.stacked.objective import StackedObjective
+from dlrun.stacked.rules import stack_rules
 from dlrun.stacked.weights import column
 from dlrun.types import IGNORE_INDEX, Batch, Update
 
-if TYPE_CHECKING:
-    from dlrun.stacked.objective import StackedObjective
-
 
 class StackedDescent:
-    """`optimizers.descent.Descent` of every run; a loss, a norm and a rate are a number for each, [R]."""
+    """`optimizers.descent.Descent` of R runs, with losses, norms and rates [R]."""
 
     def __init__(self, members: Sequence[Descent], objective: StackedObjective) -> None:
         weights = objective.weights[0]
-        self.rule = rule_of([member.rule for member in members], objective.weights, objective.decays, objective.layout)
+        self.rule = stack_rules(
+            [member.rule for member in members], objective.weights, objective.decays, objective.layout
+        )
+        # rates are double, as a run alone computes them on the host; MPS has no double
         double = torch.float32 if weights.device.type == "mps" else torch.float64
         self.lr = torch.tensor([member.lr for member in members], dtype=double, device=weights.device)
         self.accumulate = members[0].accumulate
@@ -37,7 +37,7 @@ class StackedDescent:
         )
 
     def step(self, objective: StackedObjective, batch: Batch, lr: Tensor) -> Update:
-        """Change the weights in place by one step of the rules, at the rates [R]."""
+        """Change the weights in place by one step at the rates [R]."""
         loss, grads = self._gradient(objective, batch)
         norm = None
         if self._bound is not None or self.measure_norm:
@@ -49,39 +49,36 @@ class StackedDescent:
         return Update(loss, norm)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these runs only."""
+        """Keep these runs only."""
         self.lr = self.lr.index_select(0, rows)
         self._bound = self._bound if self._bound is None else self._bound.index_select(0, rows)
         self.rule.keep(rows)
 
     def _gradient(self, objective: StackedObjective, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """Return the losses [R] and their gradients, of the batch in as many portions as are asked for."""
+        """The losses [R] and their gradients, accumulated over chunks of the batch."""
         if self.accumulate == 1:
             return objective.gradient(batch)
         parts = min(self.accumulate, batch.x.shape[1])
         cut = zip(*(torch.tensor_split(t, parts, dim=1) for t in batch), strict=True)
-        portions = [Batch(*tensors) for tensors in cut]
+        chunks = [Batch(*tensors) for tensors in cut]
         loss, grads = torch.zeros_like(self.lr), list[Tensor]()
-        for portion, share in zip(portions, _shares(portions), strict=True):
-            part, found = objective.gradient(portion)
+        for chunk, share in zip(chunks, _shares(chunks), strict=True):
+            part, found = objective.gradient(chunk)
             loss, weighed = loss + part * share, [grad * share[:, None].to(grad.dtype) for grad in found]
             grads = [a + b for a, b in zip(grads, weighed, strict=True)] if grads else weighed
         return loss, grads
 
 
 def _norm(grads: Sequence[Tensor]) -> Tensor:
-    """Return the norm of all gradients of each run, [R]."""
+    """The norm of each run's whole gradient, [R]."""
     norms = [torch.linalg.vector_norm(grad, dim=1) for grad in grads]
     return norms[0] if len(norms) == 1 else torch.stack(norms).square().sum(0).sqrt()
 
 
-def _shares(portions: Sequence[Batch]) -> list[Tensor]:
-    """Return each portion's part of what each run's loss is a mean over, [R]: of samples, of text of predicted tokens.
-
-    As `optimizers.descent` counts them for a run alone.
-    """
-    if portions[0].y.ndim < 3 or portions[0].y.is_floating_point():
-        counts = torch.stack([torch.full((len(y),), y.shape[1], device=y.device) for _, y in portions])
+def _shares(chunks: Sequence[Batch]) -> list[Tensor]:
+    """Each chunk's share of a run's samples, or of its predicted tokens, [R]; as `optimizers.descent` counts them."""
+    if chunks[0].y.ndim < 3 or chunks[0].y.is_floating_point():
+        counts = torch.stack([torch.full((len(y),), y.shape[1], device=y.device) for _, y in chunks])
     else:
-        counts = torch.stack([(y != IGNORE_INDEX).flatten(1).sum(1) for _, y in portions])
+        counts = torch.stack([(y != IGNORE_INDEX).flatten(1).sum(1) for _, y in chunks])
     return list((counts / counts.sum(0)).unbind())

@@ -1,4 +1,4 @@
-"""The exact evaluation of R runs at once: sums and counts in float64, divided once, each run's own."""
+"""The exact evaluation of R stacked runs: sums and counts in float64, divided once."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from dlrun.stacked.objective import StackedObjective
 from dlrun.types import Batch, Metric, Split
 
 VALUES = 1 << 24
-"""The input values of all runs that a portion may have: more go no faster, and take memory."""
+"""Input values of a chunk, of all runs: larger chunks take memory and are no faster."""
 
 
 class StackedSplits:
-    """The splits of R runs that are evaluated together, of one size."""
+    """The splits of R runs, of equally many samples."""
 
     def __init__(self, splits: Sequence[Split], device: torch.device) -> None:
         self._splits, self._device = list(splits), device
         self._table: SampleTable | None = sample_table(self._splits, device)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these runs only."""
+        """Keep these runs only."""
         self._splits = [self._splits[row] for row in rows.tolist()]
         self._table = sample_table(self._splits, self._device)
 
-    def portions(self, size: int) -> Iterator[Batch]:
-        """Yield all samples in their order, at most `size` of each run at once: x [R, B, …], y [R, B, …]."""
+    def chunks(self, size: int) -> Iterator[Batch]:
+        """Yield all samples in their order, at most `size` of each run: x [R, B, …], y [R, B, …]."""
         n = len(self._splits[0])
         values = self._at(torch.arange(1, device=self._device)).x.numel()
         size = max(1, min(size, VALUES // max(1, values)))
@@ -41,7 +41,7 @@ class StackedSplits:
             yield self._at(torch.arange(start, min(start + size, n), device=self._device))
 
     def bytes_per_token(self) -> list[float | None]:
-        """Return how many bytes a token stands for, of each run's text."""
+        """Mean bytes of a token of each run's text, None without one."""
         return [bytes_per_token(split) for split in self._splits]
 
     def _at(self, index: Tensor) -> Batch:
@@ -59,7 +59,7 @@ def evaluate(
     batch_size: int,
     totals_fn: TotalsFn | None = None,
 ) -> list[dict[str, float]]:
-    """Return of each run the loss, every metric, and what is derived from them, over its whole split.
+    """Each run's loss, metrics and derived metrics over its whole split.
 
     `totals_fn` may compute the sums and counts [R] of a chunk in another way than the objective's `totals`.
     """
@@ -67,9 +67,9 @@ def evaluate(
     sums: dict[str, Tensor] = {}
     counts: dict[str, int | Tensor] = {}
     with evaluating(objective.model):
-        for batch in splits.portions(batch_size):
+        for batch in splits.chunks(batch_size):
             for name, (total, count) in totals_fn(batch).items():
-                # a sum is a new tensor: what was found may lie where the next portion's will
+                # not in place: a CUDA graph writes the next totals over these
                 sums[name] = sums.get(name, 0.0) + total
                 counts[name] = counts.get(name, 0) + count
     means = {name: (sums[name] / counts[name]).tolist() for name in sums}

@@ -22,7 +22,7 @@ from dlrun.engine.plan import Plan
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.models.polynomial import Polynomial
 from dlrun.optimizers.descent import Descent
-from dlrun.stacked.scores import split_partial
+from dlrun.stacked.losses import split_partial
 
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 """Attributes of any module: its parameters, buffers, children and hooks."""

@@ -1,8 +1,7 @@
-"""The rules of gradient descent for R runs at once: each its own rate, decay, momentum; the maths is elementwise.
+"""The rules of gradient descent for R stacked runs, each with its own rate, decay and momentum.
 
-Weights, gradients and state are blocks [R, n], as a `Layout` has them; a number that a run has for itself is a column
-[R, 1]. Each row follows what `optimizers.sgd` and `optimizers.adam` do for a run alone, to the rounding of single
-precision.
+Weights, gradients and state are blocks [R, n] of a `Layout`; a hyperparameter is a column [R, 1]. Each row does what
+`optimizers.sgd` and `optimizers.adam` do for a run alone, up to the rounding of single precision.
 """
 
 from __future__ import annotations
@@ -20,26 +19,26 @@ from dlrun.stacked.weights import Layout, column, keep_rows
 
 
 class StackedRule(Protocol):
-    """The mathematics of a gradient method, for all runs at once."""
+    """A gradient method for all runs at once."""
 
     def update(self, weights: Sequence[Tensor], grads: Sequence[Tensor], rate: Tensor) -> None:
         """Change `weights` in place by one step at the rates [R, 1]."""
 
     def tensors(self) -> list[Tensor]:
-        """Return what a step changes beside the weights."""
+        """The state that a step changes in place."""
 
     def state_of(self, row: int, params: Sequence[Tensor]) -> dict[str, Any]:
-        """Return the state of the run with these parameters, as the rule of a run alone gives and takes it."""
+        """The state of one run, with these parameters, in the format of its own rule."""
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these runs only."""
+        """Keep these runs only."""
 
 
-def rule_of(
+def stack_rules(
     members: Sequence[Any], weights: Sequence[Tensor], decays: Sequence[Sequence[bool]], layout: Layout
 ) -> StackedRule:
-    """Return the members' rules, all of one kind, as one, with the state that each has."""
-    decay = decay_of([rule.weight_decay for rule in members], _acts(members, decays), weights[0], layout)
+    """One rule for all members, with their states. All are of the same class."""
+    decay = decay_blocks([rule.weight_decay for rule in members], _acts(members, decays), weights[0], layout)
     if isinstance(members[0], SGD):
         return StackedSGD(members, weights[0], decay, layout)
     return StackedAdam(members, weights[0], decay, layout)
@@ -49,19 +48,19 @@ def _acts(members: Sequence[Any], decays: Sequence[Sequence[bool]]) -> list[list
     return [[d or rule.decay_all for d in each] for rule, each in zip(members, decays, strict=True)]
 
 
-def decay_of(
+def decay_blocks(
     amounts: Sequence[float], acts: Sequence[Sequence[bool]], like: Tensor, layout: Layout
 ) -> list[Tensor] | None:
-    """Return the weight decay of every single weight, as blocks; None if there is none anywhere."""
+    """The decay of each single weight, as blocks; None if no run decays."""
     if not any(amounts):
         return None
     ones = [like.new_ones(shape) for shape in layout.shapes]
     runs = zip(amounts, acts, strict=True)
-    return layout.stacked([[p * (amount * on) for p, on in zip(ones, each, strict=True)] for amount, each in runs])
+    return layout.stack([[p * (amount * on) for p, on in zip(ones, each, strict=True)] for amount, each in runs])
 
 
 def _decayed(weights: Tensor, grad: Tensor, rate: Tensor, decay: Tensor | None, *, decoupled: bool) -> Tensor:
-    """Return the gradient with L2's part; a decoupled decay acts on the weights at once."""
+    """The gradient with the L2 term added; a decoupled decay changes the weights instead."""
     if decay is None:
         return grad
     if decoupled:
@@ -83,7 +82,7 @@ class StackedSGD:
         self._momentum = self._share = None
         if any(self._has_velocity):
             zeros = [like.new_zeros(shape) for shape in layout.shapes]
-            self._velocity = layout.stacked([state["velocity"] or zeros for state in states])
+            self._velocity = layout.stack([state["velocity"] or zeros for state in states])
             self._momentum = column([rule.momentum for rule in members], like)
         if any(rule.momentum and rule.dampening for rule in members):
             self._share = column([1 - rule.dampening * bool(rule.momentum) for rule in members], like)
@@ -102,20 +101,20 @@ class StackedSGD:
 
     @property
     def dampening(self) -> bool:
-        """Return whether the first step of a run is another than the rest."""
+        """Whether a run's first step differs from the others."""
         return self._share is not None
 
     def tensors(self) -> list[Tensor]:
-        """Return what a step changes beside the weights."""
+        """The state that a step changes in place."""
         return self._velocity or []
 
     def state_of(self, row: int, params: Sequence[Tensor]) -> dict[str, Any]:
-        """Return a run's velocities, and whether a step was taken."""
+        """A run's velocities, and whether its first step is yet to come."""
         velocity = self._velocity if self._has_velocity[row] else None
-        return {"velocity": self._layout.of_row(velocity, row, params) if velocity else [], "first": self._first}
+        return {"velocity": self._layout.row(velocity, row, params) if velocity else [], "first": self._first}
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these runs only."""
+        """Keep these runs only."""
         self._has_velocity = [self._has_velocity[row] for row in rows.tolist()]
         for name in ("_velocity", "_momentum", "_share", "_decay"):
             setattr(self, name, _of_rows(getattr(self, name), rows))
@@ -127,9 +126,9 @@ class StackedAdam:
     def __init__(self, members: Sequence[Adam], like: Tensor, decay: list[Tensor] | None, layout: Layout) -> None:
         self._layout, self._decay, self._decoupled = layout, decay, members[0].decoupled
         states = [rule.state_dict() for rule in members]
-        self._mean = layout.stacked([state["mean"] for state in states])
-        self._square = layout.stacked([state["square"] for state in states])
-        # a tensor, so that a captured step counts too; 1 - β^t in double precision, as for a run alone
+        self._mean = layout.stack([state["mean"] for state in states])
+        self._square = layout.stack([state["square"] for state in states])
+        # a tensor, so that a recorded step counts too; 1 - β^t in double precision, as for a run alone
         wide = like.new_empty(0, dtype=torch.float32 if like.device.type == "mps" else torch.float64)
         self._steps = torch.full((), float(states[0]["steps"]), dtype=wide.dtype, device=wide.device)
         self._beta1, self._beta2 = (column([getattr(r, name) for r in members], wide) for name in ("beta1", "beta2"))
@@ -151,28 +150,28 @@ class StackedAdam:
             own.addcmul_(mean / root, scale, value=-1)
 
     def tensors(self) -> list[Tensor]:
-        """Return what a step changes beside the weights."""
+        """The state that a step changes in place."""
         return [*self._mean, *self._square, self._steps]
 
     def state_of(self, row: int, params: Sequence[Tensor]) -> dict[str, Any]:
-        """Return a run's number of steps and its two averages."""
-        mean, square = (self._layout.of_row(each, row, params) for each in (self._mean, self._square))
+        """A run's number of steps and its two averages."""
+        mean, square = (self._layout.row(each, row, params) for each in (self._mean, self._square))
         return {"steps": int(self._steps), "mean": mean, "square": square}
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these runs only."""
+        """Keep these runs only."""
         names = ("_mean", "_square", "_beta1", "_beta2", "_weight1", "_weight2", "_keep2", "_eps", "_decay")
         for name in names:
             setattr(self, name, _of_rows(getattr(self, name), rows))
 
 
 def _blocks(*lists: Sequence[Tensor] | None) -> Iterator[tuple[Any, ...]]:
-    """Yield the first block of each list, then the second; None of a list that there is not."""
+    """The first block of each list, then the second, …; None for a missing list."""
     return zip(*(repeat(None) if blocks is None else blocks for blocks in lists), strict=False)
 
 
 def _of_rows(value: Any, rows: Tensor) -> Any:
-    """Return the rows of blocks or of a column; None of None."""
+    """These rows of blocks or of a column; None stays None."""
     if isinstance(value, list):
         return keep_rows(value, rows)
     return None if value is None else value.index_select(0, rows)

@@ -150,7 +150,7 @@ class StackedTraining:
     def _state_dict(self, i: int, row: int) -> dict[str, Tensor]:
         """A copy of a run's weights, by the names of its model."""
         model, params = self.members[i].objective.model, self.members[i].objective.params
-        own = self.objective.layout.of_row(self.objective.weights, row, params)
+        own = self.objective.layout.row(self.objective.weights, row, params)
         values = {id(p): value.clone() for p, value in zip(params, own, strict=True)}
         return {name: values[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
 
@@ -159,11 +159,11 @@ class StackedTraining:
         member, layout = self.members[i], self.objective.layout
         params = member.objective.params
         with torch.no_grad():
-            for p, value in zip(params, layout.of_row(self.objective.weights, row, params), strict=True):
+            for p, value in zip(params, layout.row(self.objective.weights, row, params), strict=True):
                 p.copy_(value)
         member.optimizer.load_state_dict(self.optimizer.rule.state_of(row, params))
         if member.average and self.average:
-            member.average.weights = [w.clone() for w in layout.of_row(self.average.weights, row, params)]
+            member.average.weights = [w.clone() for w in layout.row(self.average.weights, row, params)]
         self._contents[i] = None if i in self.errors else member.content(self.states[i])
 
     def _drop_left(self) -> None:
@@ -199,7 +199,7 @@ class StackedTraining:
         if averages[0] is None:
             return None
         average = Average(self.objective.params, averages[0].decay)
-        average.weights = self.objective.layout.stacked([each.weights for each in averages if each])
+        average.weights = self.objective.layout.stack([each.weights for each in averages if each])
         return average
 
 

@@ -1,7 +1,7 @@
-"""Whether a model, its loss and its metrics can be asked of many runs at once: tried on two samples, for two runs.
+"""A trial of two stacked runs on two samples: do model, loss and metrics compute the same as for one run?
 
-What under `vmap` cannot be traced (a decision by a value, a number read back, random draws) fails here, before a run
-has begun, and what is computed is compared with what the run alone computes.
+A part that `vmap` cannot trace (a branch on a value, a number read back, random draws) fails here, before a run has
+begun.
 """
 
 from __future__ import annotations
@@ -19,32 +19,31 @@ from dlrun.stacked.objective import StackedObjective
 from dlrun.types import Batch, Metric, Split
 
 FEW = 2
-"""Samples that are tried."""
+"""Samples of the trial."""
 
 
 def trial(objective: Objective, metrics: Mapping[str, Metric], split: Split, device: torch.device) -> str | None:
-    """Return why a run's parts cannot be asked of many runs at once, in words; None if they can."""
+    """The reason why a run's parts cannot compute many runs at once, if there is one."""
     name = type(objective.model).__name__
     x, y = split.gather(torch.arange(min(FEW, len(split)), device=device))
     one = Batch(x.to(device), y.to(device))
     try:
         with warnings.catch_warnings():
-            # what torch can only do for one run after another is no program of many
+            # an operation without a batching rule is a loop over the runs: no gain
             warnings.filterwarnings("error", message=".*batching rule.*")
             same = _agree(objective, metrics, one)
-    except Exception as error:  # whatever the parts of a user raise where they are not called one by one
-        told = (str(error).splitlines() or [""])[0]
-        return (
-            f"{name}, its loss or a metric cannot be asked of many runs at once ({type(error).__name__}: {told[:120]})"
-        )
-    return None if same else f"{name}, its loss or a metric is another when many runs are asked at once"
+    except Exception as error:  # whatever a user's parts raise under `vmap`
+        line = (str(error).splitlines() or [""])[0][:120]
+        problem = f"cannot be computed for many runs at once ({type(error).__name__}: {line})"
+    else:
+        problem = "" if same else "differs when many runs are computed at once"
+    return f"{name}, its loss or a metric {problem}" if problem else None
 
 
 def _agree(objective: Objective, metrics: Mapping[str, Metric], one: Batch) -> bool:
-    """Return whether loss and metrics of two runs at once are those of one."""
     stack, both = StackedObjective([objective, objective]), Batch(*(torch.stack([t, t]) for t in one))
     exact = one.x.device.type == "cpu" and isinstance(objective.precision(), nullcontext)
-    tolerance = 1e-4 if exact else 5e-2  # of tf32 and bf16
+    tolerance = 1e-4 if exact else 5e-2  # tf32 and bf16 round so
     same = _same(stack(both), objective(one), tolerance)
     with evaluating(objective.model):
         for name, (total, _) in stack.totals(metrics, both).items():

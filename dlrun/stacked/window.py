@@ -1,4 +1,4 @@
-"""The losses of R runs since the last point; a run whose loss is no number leaves, and the others go on."""
+"""The losses of R runs since the last point of the curves."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from dlrun.types import Batch
 
 
 class StackedWindow:
-    """The losses [R] of the steps since the last point, left on the device until the point is due.
+    """Collects the losses [R] of each step, on the device until a point is due.
 
-    `states` are those of the runs that train, `left` is told of a run, by its place, whose loss was not finite.
-    Both are asked at each point, for runs leave.
+    `states` gives the states of the runs in the tensors, a row each; it is called anew each time, for runs leave.
+    `on_error` is called with the row of a run whose loss is not finite.
     """
 
-    def __init__(self, states: Callable[[], Sequence[State]], left: Callable[[int, NonFinite], None]) -> None:
+    def __init__(self, states: Callable[[], Sequence[State]], on_error: Callable[[int, NonFinite], None]) -> None:
         self._states = states
-        self._left = left
+        self._on_error = on_error
         self._losses: list[Tensor] = []
         self._counts: list[int] = []
 
     def add(self, loss: Tensor, batch: Batch) -> None:
-        """Note the losses of a step; nothing is read."""
+        """Append the losses of a step, without reading them from the device."""
         self._losses.append(loss.detach())
         self._counts.append(batch.x.shape[1])
 
     def check(self) -> None:
-        """Read the losses into the runs' states; a run with one that is not finite leaves with its `NonFinite`."""
+        """Move the losses into the runs' states, and report the runs with one that is not finite."""
         if self._losses:
-            rows = torch.stack(self._losses, dim=1)
-            finite = rows.isfinite().all(1).tolist()
-            for place, (state, row) in enumerate(zip(self._states(), rows.tolist(), strict=True)):
-                state.window += zip(row, self._counts, strict=True)
-                if not finite[place]:
-                    self._check(place, state)
+            losses = torch.stack(self._losses, dim=1)
+            finite = losses.isfinite().all(1).tolist()
+            for row, (state, own) in enumerate(zip(self._states(), losses.tolist(), strict=True)):
+                state.window += zip(own, self._counts, strict=True)
+                if not finite[row]:
+                    self._report(row, state)
             self._losses, self._counts = [], []
 
     def mean(self) -> dict[str, list[float]]:
-        """Return each run's mean over the samples since the last point, and begin anew."""
+        """Each run's mean over the samples since the last point; the next one begins."""
         self.check()
         means = []
         for state in self._states():
@@ -52,8 +52,8 @@ class StackedWindow:
             state.window = []
         return {"train/loss": means}
 
-    def _check(self, place: int, state: State) -> None:
+    def _report(self, row: int, state: State) -> None:
         try:
-            Window(state).check()
+            Window(state).check()  # raises the error of a run alone, with its step
         except NonFinite as error:
-            self._left(place, error)
+            self._on_error(row, error)

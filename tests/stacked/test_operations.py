@@ -23,7 +23,7 @@ from dlrun.stacked.dense import chain
 from dlrun.stacked.descent import StackedDescent
 from dlrun.stacked.evaluation import StackedSplits, evaluate
 from dlrun.stacked.objective import StackedObjective
-from dlrun.stacked.weights import layout
+from dlrun.stacked.weights import make_layout
 from dlrun.types import IGNORE_INDEX, Batch, Metric
 
 CPU = torch.device("cpu")
@@ -44,12 +44,12 @@ def objectives(runs: int, *shape: int, sizes: tuple[int, ...] = (5,), bf16: bool
 def test_a_row_is_a_run() -> None:
     members = objectives(3, 4)
     params = [member.params for member in members]
-    lies = layout(params)
-    weights = lies.stacked(params)
+    lies = make_layout(params)
+    weights = lies.stack(params)
     for run, member in enumerate(members):
         for view, row, p in zip(
             lies.views(weights),
-            lies.of_row(weights, run, member.params),
+            lies.row(weights, run, member.params),
             member.params,
             strict=True,
         ):
@@ -61,7 +61,7 @@ def test_a_row_is_a_run() -> None:
 @pytest.mark.parametrize(("n", "count"), [(1 << 10, 1), (1 << 14, 2)])
 def test_small_parameters_are_one_block_and_large_ones_a_block_each(runs: int, n: int, count: int) -> None:
     params = [[torch.zeros(n // 4, 4), torch.zeros(n)] for _ in range(runs)]
-    assert len(layout(params).stacked(params)) == count
+    assert len(make_layout(params).stack(params)) == count
 
 
 @pytest.mark.usefixtures("blocks")
@@ -76,7 +76,7 @@ def test_the_gradient_of_the_sum_is_that_of_every_run(sizes: tuple[int, ...], bf
         loss = one(batch)
         assert torch.allclose(losses[run], loss, atol=tolerance)
         for grad, expected in zip(
-            together.layout.of_row(grads, run, one.params), torch.autograd.grad(loss, one.params), strict=True
+            together.layout.row(grads, run, one.params), torch.autograd.grad(loss, one.params), strict=True
         ):
             assert torch.allclose(grad, expected, atol=tolerance)
 
@@ -151,7 +151,7 @@ def test_portions_of_a_text_weigh_as_many_tokens_as_they_predict(parts: int) -> 
     for run, (one, optimizer) in enumerate(zip(members, optimizers, strict=True)):
         expected = optimizer.step(one, Batch(x[run], y[run]), 0.1)
         assert float(found.loss[run]) == pytest.approx(float(expected.loss), rel=1e-6)
-        for mine, own in zip(together.layout.of_row(together.weights, run, one.params), one.params, strict=True):
+        for mine, own in zip(together.layout.row(together.weights, run, one.params), one.params, strict=True):
             assert torch.allclose(mine, own, atol=1e-7)
 
 

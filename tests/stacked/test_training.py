@@ -409,8 +409,8 @@ def test_what_cannot_be_one_program_says_why() -> None:
     for words, runs in fits.items():
         assert words in (why_not(runs) or ""), words
     for loss in (reads_back, draws):
-        assert "cannot be asked of many runs at once" in (why_not([one(loss=loss)]) or "")
-    assert "is another when many runs are asked" in (why_not([one(loss=of_the_batch)]) or "")
+        assert "cannot be computed for many runs at once" in (why_not([one(loss=loss)]) or "")
+    assert "differs when many runs are computed" in (why_not([one(loss=of_the_batch)]) or "")
     assert "different steps" in (why_not([one(), one()], [State(step=3), State(step=4)]) or "")
     assert why_not([one(), training(7, SGD(lr=0.3, momentum=0.9))]) is None
     assert stack_key(one()) == stack_key(training(7, SGD(lr=0.3, momentum=0.9)))

@@ -1,4 +1,4 @@
-"""Losses of R runs from their outputs: those of `losses` that need no more, each run with its own smoothing."""
+"""Losses of R runs from the stacked outputs, each run with its own label smoothing."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from dlrun.stacked.weights import column
 from dlrun.types import IGNORE_INDEX, Loss, Metric
 
 
-class Score(Protocol):
-    """What outputs are worth: [R, B, …] and targets [R, B, …] to a value for each sample, and to their means [R]."""
+class StackedLoss(Protocol):
+    """A loss of outputs [R, B, …] and targets [R, B, …]: a value for each sample, and counts for means [R]."""
 
     def values(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Return a value a sample (or token), 0 for one that is `IGNORE_INDEX`."""
+        """A value a sample (or token), 0 where `y` is `IGNORE_INDEX`."""
 
     def counts(self, y: Tensor) -> Tensor:
-        """Return how many of them count, of each run."""
+        """Samples or tokens that count, of each run [R]."""
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these runs only."""
+        """Keep these runs only."""
 
 
-def score_of(losses: Sequence[Loss], like: Tensor) -> Score | None:
-    """Return the members' losses as one; None for a loss that is not known to need the outputs alone."""
+def stack_losses(losses: Sequence[Loss], like: Tensor) -> StackedLoss | None:
+    """The members' losses as one; None for a loss that may need more than the outputs."""
     functions = {split_partial(loss)[0] for loss in losses}
     if functions == {cross_entropy}:
-        return CrossEntropy([split_partial(loss)[1].get("label_smoothing", 0.0) for loss in losses], like)
-    return SquaredError() if functions == {mse} else None
+        return StackedCrossEntropy([split_partial(loss)[1].get("label_smoothing", 0.0) for loss in losses], like)
+    return StackedSquaredError() if functions == {mse} else None
 
 
 def split_partial(loss: Loss | Metric) -> tuple[Any, dict[str, Any]]:
-    """Return the function that a loss is, and the arguments that are filled in.
+    """The function of a loss and its filled-in arguments.
 
     >>> split_partial(partial(cross_entropy, label_smoothing=0.1))[1]
     {'label_smoothing': 0.1}
@@ -48,16 +48,16 @@ def split_partial(loss: Loss | Metric) -> tuple[Any, dict[str, Any]]:
     return loss, {}
 
 
-class CrossEntropy:
+class StackedCrossEntropy:
     """-log softmax(outputs)[y], smoothed by each run's ε: (1-ε) of the right class and ε/C of every class."""
 
     def __init__(self, smoothing: Sequence[float], like: Tensor) -> None:
         self._smoothing = column(smoothing, like) if any(smoothing) else None
 
     def values(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Return a value a sample (or token), 0 for one that is `IGNORE_INDEX`."""
+        """A value a sample (or token), 0 where `y` is `IGNORE_INDEX`."""
         if self._smoothing is None and y.ndim == 2:
-            # the classes as axis 1, as they lie where the runs are innermost
+            # classes on axis 1: where runs are the last axis they lie so already
             return F.cross_entropy(outputs.transpose(1, 2), y, ignore_index=IGNORE_INDEX, reduction="none")
         if self._smoothing is None:
             found = F.cross_entropy(outputs.flatten(0, -2), y.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
@@ -68,25 +68,25 @@ class CrossEntropy:
         return torch.lerp(right, -logs.mean(-1).masked_fill(y == IGNORE_INDEX, 0.0), share)
 
     def counts(self, y: Tensor) -> Tensor:
-        """Return how many targets are to be predicted, of each run."""
+        """Targets to predict, of each run [R]."""
         return (y != IGNORE_INDEX).flatten(1).sum(1)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these runs only."""
+        """Keep these runs only."""
         self._smoothing = self._smoothing if self._smoothing is None else self._smoothing.index_select(0, rows)
 
 
-class SquaredError:
+class StackedSquaredError:
     """(outputs - y)², the mean over a sample's components."""
 
     def values(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Return a value a sample."""
+        """A value a sample."""
         squares = (outputs - y).square()
         return squares.flatten(2).mean(2) if y.ndim > 2 else squares
 
     def counts(self, y: Tensor) -> Tensor:
-        """Return how many samples there are, of each run."""
+        """Samples of each run [R]."""
         return torch.full((len(y),), y.shape[1], device=y.device)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these runs only."""
+        """Keep these runs only."""

@@ -28,7 +28,7 @@ from dlrun.sweeps.expand import Expansion
 from dlrun.sweeps.search import bases, definition, settings, space
 from dlrun.sweeps.search.curves import CurveReader
 from dlrun.sweeps.search.search import Search
-from dlrun.sweeps.search.settings import Settings
+from dlrun.sweeps.search.settings import SearchSettings
 from dlrun.sweeps.search.trials import Trials
 from dlrun.sweeps.store import SweepStore
 from tests.conftest import Called
@@ -63,7 +63,9 @@ def test_a_dimension_is_what_hydra_says(override: str, values: tuple[Any, ...] |
 
 def test_the_space_is_read_back_as_it_was() -> None:
     spanned = space.read([*SPACE, "model.depth=int(interval(1,3))", "seed=range(2)", "+experiment=digits"])
-    assert space.of(json.loads(json.dumps(spanned.plain()))) == spanned
+    assert space.from_dict(json.loads(json.dumps(spanned.to_dict()))) == spanned
+    kinds = {dimension["kind"] for dimension in spanned.to_dict()["dimensions"].values()}
+    assert kinds == {"Choice", "Steps", "Interval"}  # the names in search.json
     assert spanned.fixed == ("+experiment=digits",)
     params = {"optimizer.lr": 0.0123456789, "model.width": 32, "optimizer": "sgd", "model.depth": 2}
     own = ("optimizer.lr=0.0123457", "model.width=32", "optimizer=sgd", "model.depth=2")
@@ -103,14 +105,16 @@ def test_what_cannot_be_searched_is_said(overrides: list[str], told: str) -> Non
 )
 def test_settings_are_checked(given: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        settings.settings(given)
+        settings.read(given)
 
 
 def test_a_grid_over_a_continuum_and_cmaes_over_choices_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"optimizer.lr has no end of values"):
-        settings.check(Settings(sampler="grid"), space.read(SPACE))
+        settings.check(SearchSettings(sampler="grid"), space.read(SPACE))
     with pytest.raises(ConfigError, match="two or more numbers"):
-        settings.check(Settings(sampler="cmaes"), space.read(["optimizer=sgd,adam", "optimizer.lr=interval(0,1)"]))
+        settings.check(
+            SearchSettings(sampler="cmaes"), space.read(["optimizer=sgd,adam", "optimizer.lr=interval(0,1)"])
+        )
 
 
 @pytest.mark.parametrize(("sampler", "package"), [("tpe", "optuna"), ("cmaes", "cmaes")])
@@ -119,7 +123,7 @@ def test_a_missing_package_is_said_with_what_to_type(
 ) -> None:
     monkeypatch.setattr(settings, "find_spec", lambda name: None if name == package else object())
     with pytest.raises(UserError, match=rf"needs the package {package}.*\n?.*pip install 'dlrun\[search\]'"):
-        settings.check(Settings(sampler=sampler), space.read(SPACE))
+        settings.check(SearchSettings(sampler=sampler), space.read(SPACE))
 
 
 def stored(folder: Path) -> list[FrozenTrial]:
@@ -129,7 +133,7 @@ def stored(folder: Path) -> list[FrozenTrial]:
 
 
 def trials(folder: Path, spanned: space.Space, **chosen: Any) -> Trials:
-    return Trials(folder / definition.TRIALS, spanned, Settings(**chosen), higher_is_better=False)
+    return Trials(folder / definition.TRIALS, spanned, SearchSettings(**chosen), higher_is_better=False)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes"])
@@ -153,8 +157,12 @@ def test_a_sampler_stays_in_the_space_and_is_repeatable_though_interrupted(sampl
 
 def test_a_grid_is_visited_once_each_also_if_it_is_made_longer(tmp_path: Path) -> None:
     spanned = space.read(["x=range(0,0.5,0.1)", "y=a,b"])
-    assert Settings(sampler="grid", n_trials=4).trials(spanned) == 4
-    assert Settings(sampler="grid").trials(spanned) == Settings(sampler="grid", n_trials=99).trials(spanned) == 10
+    assert SearchSettings(sampler="grid", n_trials=4).trials(spanned) == 4
+    assert (
+        SearchSettings(sampler="grid").trials(spanned)
+        == SearchSettings(sampler="grid", n_trials=99).trials(spanned)
+        == 10
+    )
     for part in (range(4), range(4, 10)):
         kept = trials(tmp_path, spanned, sampler="grid")
         for _ in part:
@@ -286,7 +294,7 @@ def searched(folder: Path, overrides: list[str], curve: Curve, total: int, **cho
         return Job(len(runner.store.manifest.jobs), own, {"seed": 0, **values}, identity="", group=group)
 
     kept = trials(folder, spanned, **chosen)
-    Search(cast("Any", runner), kept, spanned, total=total, make=make).run()
+    Search(cast("Any", runner), kept, spanned, total=total, make_job=make).run()
     return runner
 
 
@@ -395,17 +403,17 @@ def test_the_kept_configurations_give_what_hydra_composes(here: Path) -> None:
         master = compose.load(hydra, compose.PRIMARY, [*given, "hydra.mode=MULTIRUN"])
         spanned = space.read(given, loader)
         expansion = Expansion(loader, master)
-        kept = bases.composed(spanned, expansion, loader)
+        kept = bases.compose(spanned, expansion, loader)
         assert kept.keys == ("optimizer",) and set(kept.configs) == {("sgd",), ("adam",)}
-        kept = bases.of(json.loads(json.dumps(kept.plain())))
-        for overrides in definition.Plan(spanned, Settings(), kept).probes():
+        kept = bases.from_dict(json.loads(json.dumps(kept.to_dict())))
+        for overrides in definition.SearchDefinition(spanned, SearchSettings(), kept).probes():
             assert kept.config(overrides) == expansion.config([*spanned.fixed, *overrides], 0)
 
 
 def test_a_search_begins_with_a_look_at_each_choice_and_both_ends() -> None:
     spanned = space.read(["model=a,b,c", "optimizer=x,y", "lr=interval(1,2)", "width=range(1,9)"])
     kept = bases.Bases(("model", "optimizer"), {})
-    probes = definition.Plan(spanned, Settings(), kept).probes()
+    probes = definition.SearchDefinition(spanned, SearchSettings(), kept).probes()
     seen = {override for probe in probes for override in probe}
     assert seen >= {"model=a", "model=b", "model=c", "optimizer=x", "optimizer=y"}
     assert seen >= {"lr=1", "lr=2", "width=1", "width=8"} and len(probes) == 3
@@ -453,7 +461,7 @@ def test_a_search_that_cannot_begin_removes_nothing_of_a_given_folder(
 
     (here / "given").mkdir()
     (here / "given" / "mine.txt").write_text("mine")
-    monkeypatch.setattr("dlrun.sweeps.search.conduct.location.create", full)
+    monkeypatch.setattr("dlrun.sweeps.search.conduct.create", full)
     command = ["train", "-m", "hydra/sweeper=optuna", "+experiment=digits", *QUIET, "hydra.sweep.dir=given"]
     assert main([*command, "optimizer.lr=interval(0.1,1)"]) == 2
     assert [path.name for path in here.glob("given/*")] == ["mine.txt"]

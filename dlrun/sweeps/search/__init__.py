@@ -1,1 +1,1 @@
-"""Search with Optuna: what a sweep runs next depends on what came of it so far."""
+"""Searches with Optuna: each trial follows from the results of those before."""

@@ -1,4 +1,4 @@
-"""What jobs say of themselves while they run: the monitored metric at each evaluation, from their journals."""
+"""The monitored metric of running jobs at each evaluation, read from their journals."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from dlrun.storage.rundir import RunDir
 
 
 @dataclass
-class _Followed:
+class _Position:
     offset: int = 0
-    points: dict[int, float] = field(default_factory=dict)
+    values: dict[int, float] = field(default_factory=dict)
 
 
 class CurveReader:
-    """Follows the metric `monitor` through journals, of which it reads each line once."""
+    """Reads the metric `monitor` from journals, each line once."""
 
     def __init__(self, monitor: str) -> None:
         self._monitor = monitor
-        self._followed: dict[RunDir, _Followed] = {}
+        self._positions: dict[RunDir, _Position] = {}
 
     def values(self, run: RunDir) -> list[float]:
-        """Return the metric at the first, the second, … evaluation of a run, as far as it has come."""
-        followed = self._followed.setdefault(run, _Followed())
-        records, followed.offset = journal.read(run.journal, followed.offset)
+        """The metric at each evaluation of a run so far."""
+        position = self._positions.setdefault(run, _Position())
+        records, position.offset = journal.read(run.journal, position.offset)
         for record in records:
             value = record.get("metrics", {}).get(self._monitor)
             if value is not None:
-                # of two points of one step the later counts: the run was resumed behind them
-                followed.points[int(record["step"])] = float(value)
-        return [value for _, value in sorted(followed.points.items())]
+                # a resumed run evaluates some steps again, and the later value counts
+                position.values[int(record["step"])] = float(value)
+        return [value for _, value in sorted(position.values.items())]
 
     def mean(self, runs: Sequence[RunDir]) -> list[float]:
-        """Return the mean over runs at each evaluation that all of them have come to."""
+        """The mean over runs at each evaluation that all of them have reached."""
         return [fmean(values) for values in zip(*map(self.values, runs), strict=False)] if runs else []

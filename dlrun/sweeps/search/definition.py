@@ -1,4 +1,4 @@
-"""What a search is, in a file of the sweep's folder: all that it takes to go on with it."""
+"""search.json in a sweep's folder: all that a search needs to be resumed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dlrun.storage.files import write_atomically
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.search import bases, space
 from dlrun.sweeps.search.bases import Bases
-from dlrun.sweeps.search.settings import Settings
+from dlrun.sweeps.search.settings import SearchSettings
 from dlrun.sweeps.search.space import Space
 
 FILE = "search.json"
@@ -20,35 +20,35 @@ TRIALS = "trials.jsonl"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """The space, how it is searched, what its configurations are made of, and whether all is run anew."""
+class SearchDefinition:
+    """A search. With `fresh` it reuses no runs of other sweeps."""
 
     space: Space
-    settings: Settings
+    settings: SearchSettings
     bases: Bases
     fresh: bool = False
 
     @property
     def total(self) -> int:
-        """Return how many trials there are in all."""
+        """The number of trials in all."""
         return self.settings.trials(self.space)
 
     def write(self, sweep: SweepDir) -> None:
-        """Write it into the sweep's folder."""
+        """Write search.json."""
         content = {
-            "space": self.space.plain(),
+            "space": self.space.to_dict(),
             "settings": asdict(self.settings),
-            "bases": self.bases.plain(),
+            "bases": self.bases.to_dict(),
             "fresh": self.fresh,
         }
         write_atomically(sweep.path / FILE, json.dumps(content, indent=1).encode() + b"\n")
 
-    def longer(self, n_trials: int | None) -> Plan:
-        """Return the plan with another number of trials in all."""
+    def with_trials(self, n_trials: int | None) -> SearchDefinition:
+        """The same search with another number of trials in all."""
         return replace(self, settings=replace(self.settings, n_trials=n_trials))
 
     def probes(self) -> list[tuple[str, ...]]:
-        """Return the overrides of jobs that together have each choice, and both ends of each range, once."""
+        """Overrides of a few jobs to check first: together they have each file, and both ends of each range."""
         dimensions = self.space.dimensions
         choices = [dimension.values for key, dimension in dimensions.items() if key in self.bases.keys]
         count = max([2, *(len(values) for values in choices if values)])
@@ -62,18 +62,20 @@ class Plan:
         return probe
 
 
-def trials_of(sweep: SweepDir) -> Path:
-    """Return the file of the search's trials."""
+def trials_file(sweep: SweepDir) -> Path:
+    """The file of a search's trials."""
     return sweep.path / TRIALS
 
 
 def is_search(sweep: SweepDir) -> bool:
-    """Return whether a sweep is a search."""
+    """Whether a sweep is a search."""
     return (sweep.path / FILE).exists()
 
 
-def read(sweep: SweepDir) -> Plan:
-    """Return the plan of a sweep that is a search."""
+def read(sweep: SweepDir) -> SearchDefinition:
+    """Read search.json."""
     content = json.loads((sweep.path / FILE).read_text())
-    chosen = Settings(**content["settings"])
-    return Plan(space.of(content["space"]), chosen, bases.of(content["bases"]), content["fresh"])
+    settings = SearchSettings(**content["settings"])
+    return SearchDefinition(
+        space.from_dict(content["space"]), settings, bases.from_dict(content["bases"]), content["fresh"]
+    )

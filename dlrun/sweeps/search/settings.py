@@ -1,4 +1,4 @@
-"""What `hydra.sweeper` says of a search, checked."""
+"""The settings of a search: the keys of `hydra.sweeper`, checked."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from importlib.util import find_spec
 from typing import Any
 
 from dlrun.errors import ConfigError, UserError, did_you_mean
-from dlrun.sweeps.search.space import Interval, Space, Steps
+from dlrun.sweeps.search.space import IntervalDimension, RangeDimension, Space
 
 SAMPLERS = ("tpe", "random", "grid", "cmaes")
 PRUNERS = ("median", "hyperband", "none")
 TRIALS = 20
-"""Trials of a search that is not told how many, unless it is a grid, which has an end."""
+"""Trials if none are given, but for a grid, which has an end."""
+# the points are shuffled in memory
 LARGEST_GRID = 100_000
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How many trials, who proposes them, and when one is given up.
+class SearchSettings:
+    """The number of trials, the sampler that proposes them, and the pruner that stops the worse.
 
-    Of the same `seed` the same trials are proposed, as far as they do not depend on which jobs were
-    the faster. The first `startup` trials of tpe are drawn at random, and none is pruned before as many
-    have finished; none is pruned in its first `warmup` evaluations.
+    The same `seed` proposes the same trials, unless they depend on which jobs were faster. tpe draws its first
+    `startup` trials at random. The pruner waits for as many to finish, and stops none in its first `warmup`
+    evaluations.
     """
 
     n_trials: int | None = None
@@ -34,16 +35,16 @@ class Settings:
     warmup: int = 1
 
     def trials(self, space: Space) -> int:
-        """Return how many trials there are in all: of a grid at most every point once."""
+        """The number of trials in all: of a grid at most its points."""
         if self.sampler != "grid":
             return self.n_trials or TRIALS
         size = space.size() or 0
         return min(self.n_trials or size, size)
 
 
-def settings(given: Mapping[str, Any]) -> Settings:
-    """Return the settings that a sweeper was given; raises `ConfigError` for what they must not be."""
-    found = Settings(**{field.name: given[field.name] for field in fields(Settings) if field.name in given})
+def read(given: Mapping[str, Any]) -> SearchSettings:
+    """The settings among a sweeper's keys. Raises `ConfigError` for an invalid one."""
+    found = SearchSettings(**{field.name: given[field.name] for field in fields(SearchSettings) if field.name in given})
     _check_name("sampler", found.sampler, SAMPLERS)
     _check_name("pruner", found.pruner, PRUNERS)
     for name, least in (("n_trials", 1), ("seed", 0), ("startup", 0), ("warmup", 0)):
@@ -51,22 +52,25 @@ def settings(given: Mapping[str, Any]) -> Settings:
         if name == "n_trials" and value is None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ConfigError(f"hydra.sweeper.{name}={value}: it must be a whole number from {least} on.")
+            raise ConfigError(f"hydra.sweeper.{name}={value}: expected a whole number, at least {least}.")
     return found
 
 
-def check(chosen: Settings, space: Space) -> None:
-    """Raise `ConfigError` where a sampler cannot search a space, `UserError` where a package is missing."""
-    needed = {"optuna": "", "cmaes": "sampler=cmaes "} if chosen.sampler == "cmaes" else {"optuna": ""}
-    for package, what in needed.items():
+def check(settings: SearchSettings, space: Space) -> None:
+    """Raise `ConfigError` if a sampler cannot search a space, `UserError` if a package is missing."""
+    needed = {"optuna": "", "cmaes": "sampler=cmaes "} if settings.sampler == "cmaes" else {"optuna": ""}
+    for package, option in needed.items():
         if find_spec(package) is None:
             raise UserError(
-                f"hydra/sweeper=optuna {what}needs the package {package}, which is not installed. "
+                f"hydra/sweeper=optuna {option}needs the package {package}, which is not installed. "
                 "Type: pip install 'dlrun[search]'"
             )
-    if chosen.sampler == "grid":
+    if settings.sampler == "grid":
         _check_grid(space)
-    if chosen.sampler == "cmaes" and sum(isinstance(d, Interval | Steps) for d in space.dimensions.values()) < 2:
+    if (
+        settings.sampler == "cmaes"
+        and sum(isinstance(d, IntervalDimension | RangeDimension) for d in space.dimensions.values()) < 2
+    ):
         raise ConfigError(
             "hydra.sweeper.sampler=cmaes searches over two or more numbers (interval or range), and draws all others "
             "at random. Give it more numbers, or type hydra.sweeper.sampler=tpe."

@@ -1,8 +1,8 @@
-"""The space that is searched, read from Hydra's own syntax for sweeps.
+"""The space of a search, read from Hydra's own syntax for sweeps.
 
     optimizer=sgd,adam  model.width=range(16,129,16)  optimizer.lr=tag(log, interval(1e-4, 1e-1))
 
-A value is handed on as text, the right side of an override, so that a trial is an ordinary job.
+A value becomes text, the right side of an override. So a trial is an ordinary job.
 """
 
 from __future__ import annotations
@@ -25,48 +25,45 @@ if TYPE_CHECKING:
 
 
 class Dimension(Protocol):
-    """One key that takes several values."""
+    """The values of one key."""
 
     @property
     def values(self) -> Sequence[Any] | None:
-        """Return all its values, or None where there is a continuum of them."""
+        """All values; None for a continuum."""
 
     @property
     def ends(self) -> tuple[Any, Any]:
-        """Return the first and the last value."""
+        """The first and the last value."""
 
     def distribution(self) -> BaseDistribution:
-        """Return it as Optuna knows it."""
+        """The dimension as Optuna has it."""
 
     def text(self, value: Any) -> str:
-        """Return a value that Optuna suggests as text."""
+        """A value of Optuna's as the right side of an override."""
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Values without an order."""
+class ChoiceDimension:
+    """Values without an order: `optimizer=sgd,adam`. They are texts, as an override has them."""
 
     values: tuple[str, ...]
 
     @property
     def ends(self) -> tuple[str, str]:
-        """Return the first and the last."""
         return self.values[0], self.values[-1]
 
     def distribution(self) -> BaseDistribution:
-        """Return a categorical distribution over the texts."""
         from optuna.distributions import CategoricalDistribution
 
         return CategoricalDistribution(self.values)
 
     def text(self, value: Any) -> str:
-        """Return the value itself."""
         return str(value)
 
 
 @dataclass(frozen=True)
-class Steps:
-    """Evenly spaced numbers: those that Hydra's `range` gives, in rising order, `step` apart."""
+class RangeDimension:
+    """Numbers in rising order, `step` apart: `model.width=range(16,129,16)`."""
 
     values: tuple[float, ...]
     step: float = 1
@@ -74,11 +71,9 @@ class Steps:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Return the smallest and the largest."""
         return self.values[0], self.values[-1]
 
     def distribution(self) -> BaseDistribution:
-        """Return a distribution over whole numbers, or over floats with a step."""
         from optuna.distributions import FloatDistribution, IntDistribution
 
         low, high = self.ends
@@ -89,13 +84,16 @@ class Steps:
         return FloatDistribution(low, float(end), step=self.step)
 
     def text(self, value: Any) -> str:
-        """Return the number of the range that is nearest to `value`, which rounding may have moved."""
+        # the nearest of them, for Optuna rounds
         return repr(min(self.values, key=lambda given: abs(given - value)))
 
 
 @dataclass(frozen=True)
-class Interval:
-    """All numbers, or all whole numbers, from `low` to `high`; `log`: even in the logarithm."""
+class IntervalDimension:
+    """All numbers, or all `whole` ones, from `low` to `high`; `log`: even in the logarithm.
+
+    `optimizer.lr=tag(log, interval(1e-4, 1e-1))`
+    """
 
     low: float
     high: float
@@ -104,16 +102,13 @@ class Interval:
 
     @property
     def values(self) -> Sequence[int] | None:
-        """Return the whole numbers; None for an interval of floats."""
         return range(int(self.low), int(self.high) + 1) if self.whole else None
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Return the lower and the upper end."""
         return self.low, self.high
 
     def distribution(self) -> BaseDistribution:
-        """Return a distribution over floats or whole numbers."""
         from optuna.distributions import FloatDistribution, IntDistribution
 
         if self.whole:
@@ -121,9 +116,9 @@ class Interval:
         return FloatDistribution(self.low, self.high, log=self.log)
 
     def text(self, value: Any) -> str:
-        """Return a number with six significant digits, which is as legible as it is exact enough.
+        """The number with six significant digits: exact enough, and legible.
 
-        >>> Interval(1e-4, 0.1, log=True).text(0.00123456789)
+        >>> IntervalDimension(1e-4, 0.1, log=True).text(0.00123456789)
         '0.00123457'
         """
         if self.whole:
@@ -134,46 +129,54 @@ class Interval:
 
 @dataclass(frozen=True)
 class Space:
-    """The dimensions by key, the seeds that each trial is run with, and the overrides that all trials share."""
+    """Dimensions by key. Each trial has a job for each of the seeds, and all share the `fixed` overrides."""
 
     dimensions: Mapping[str, Dimension]
     seeds: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
 
     def overrides(self, params: Mapping[str, Any]) -> list[tuple[str, ...]]:
-        """Return the overrides of a trial's jobs: one for each seed, or one."""
+        """The overrides of a trial's jobs: one for each seed, or one."""
         own = tuple(f"{key}={dimension.text(params[key])}" for key, dimension in self.dimensions.items())
         return [(*own, f"seed={seed}") for seed in self.seeds] or [own]
 
-    def plain(self) -> dict[str, Any]:
-        """Return the space as plain values, of which `of` makes it again."""
-        kinds = {key: {"kind": type(d).__name__} | asdict(d) for key, d in self.dimensions.items()}  # type: ignore[call-overload]
-        return {"dimensions": kinds, "seeds": [*self.seeds], "fixed": [*self.fixed]}
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        names = {kind: name for name, kind in KINDS.items()}
+        dimensions = {key: {"kind": names[type(d)]} | asdict(d) for key, d in self.dimensions.items()}  # type: ignore[call-overload]
+        return {"dimensions": dimensions, "seeds": [*self.seeds], "fixed": [*self.fixed]}
 
     def size(self) -> int | None:
-        """Return how many points there are; None where there is a continuum of them."""
+        """The number of points; None for a continuum."""
         values = [dimension.values for dimension in self.dimensions.values()]
         return prod(len(found) for found in values if found is not None) if None not in values else None
 
 
-def of(plain: Mapping[str, Any]) -> Space:
-    """Return the space that `Space.plain` described."""
-    kinds = {"Choice": Choice, "Steps": Steps, "Interval": Interval}
+KINDS: dict[str, type[Any]] = {
+    "Choice": ChoiceDimension,
+    "Steps": RangeDimension,
+    "Interval": IntervalDimension,
+}
+"""The dimensions by their names in search.json."""
+
+
+def from_dict(plain: Mapping[str, Any]) -> Space:
+    """The inverse of `Space.to_dict`."""
     dimensions: dict[str, Dimension] = {}
     for key, fields in plain["dimensions"].items():
         values = {"values": tuple(fields["values"])} if "values" in fields else {}
-        dimensions[key] = kinds[fields["kind"]](**{k: v for k, v in fields.items() if k != "kind"} | values)
+        dimensions[key] = KINDS[fields["kind"]](**{k: v for k, v in fields.items() if k != "kind"} | values)
     return Space(dimensions, tuple(plain["seeds"]), tuple(plain["fixed"]))
 
 
 def read(overrides: Sequence[str], loader: ConfigLoader | None = None) -> Space:
-    """Return the space that overrides describe; of one key the last counts.
+    """The space that overrides describe. If a key comes twice, the last counts.
 
     >>> read(["model.width=range(16,49,16)", "optimizer.lr=tag(log, interval(0.001, 0.1))"]).dimensions
-    {'model.width': Steps(values=(16, 32, 48), step=16, log=False),
-     'optimizer.lr': Interval(low=0.001, high=0.1, log=True, whole=False)}
+    {'model.width': RangeDimension(values=(16, 32, 48), step=16, log=False),
+     'optimizer.lr': IntervalDimension(low=0.001, high=0.1, log=True, whole=False)}
 
-    Raises `ConfigError` if there is nothing to search, or a dimension cannot be.
+    Raises `ConfigError` if there is nothing to search, or for an invalid range.
     """
     try:
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
@@ -206,10 +209,10 @@ def _dimension(override: Override) -> Dimension:
     values = tuple(dict.fromkeys(override.sweep_string_iterator()))
     if not values:
         raise ConfigError(f"`{override.input_line}` gives no value at all.")
-    return Choice(values)
+    return ChoiceDimension(values)
 
 
-def _interval(override: Override, sweep: IntervalSweep) -> Interval:
+def _interval(override: Override, sweep: IntervalSweep) -> IntervalDimension:
     assert sweep.start is not None and sweep.end is not None
     whole = "int" in sweep.tags or (isinstance(sweep.start, int) and isinstance(sweep.end, int))
     if sweep.start > sweep.end:
@@ -217,10 +220,10 @@ def _interval(override: Override, sweep: IntervalSweep) -> Interval:
     log = "log" in sweep.tags
     if log and sweep.start <= 0:
         raise ConfigError(f"`{override.input_line}`: a logarithmic interval begins above zero, not at {sweep.start}.")
-    return Interval(sweep.start, sweep.end, log=log, whole=whole)
+    return IntervalDimension(sweep.start, sweep.end, log=log, whole=whole)
 
 
-def _steps(override: Override, sweep: RangeSweep) -> Steps:
+def _steps(override: Override, sweep: RangeSweep) -> RangeDimension:
     values = tuple(sorted(sweep.range()))
     if not values:
         raise ConfigError(f"`{override.input_line}` gives no value at all.")
@@ -231,4 +234,4 @@ def _steps(override: Override, sweep: RangeSweep) -> Steps:
             f"`{override.input_line}`: a logarithmic range has whole numbers from 1 on and the step 1. "
             "For others write tag(log, interval(…))."
         )
-    return Steps(values, abs(sweep.step), log)
+    return RangeDimension(values, abs(sweep.step), log)

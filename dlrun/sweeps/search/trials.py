@@ -1,8 +1,7 @@
-"""The trials of a search, kept by Optuna in a file of the sweep's folder: asked for, reported on, told.
+"""The trials of a search, in Optuna's file in the sweep's folder.
 
-Everything of it survives any death of its process: what was asked for and not told is `open` when the
-file is opened again. A trial's proposal is drawn with a seed of its own, so that a search which was
-stopped does not propose its first trials again.
+They survive any death of the process: trials without a result are `open` when the file is opened again. Each
+proposal has a seed of its own. So a resumed search does not propose its first trials again.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlrun import randomness
-from dlrun.sweeps.search.settings import Settings
+from dlrun.sweeps.search.settings import SearchSettings
 from dlrun.sweeps.search.space import Space
 
 if TYPE_CHECKING:
@@ -26,25 +25,25 @@ if TYPE_CHECKING:
     from optuna.trial import Trial
 
 NAME = "search"
-"""Of the study in its file."""
+"""The name of the study in the file."""
 
 
 class Trials:
-    """The trials of one search, in `file`."""
+    """The trials of one search."""
 
-    def __init__(self, file: Path, space: Space, settings: Settings, *, higher_is_better: bool) -> None:
+    def __init__(self, file: Path, space: Space, settings: SearchSettings, *, higher_is_better: bool) -> None:
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        _mend(file)
+        _cut_torn_line(file)
         self._space = space
         self._settings = settings
         self._points = self._grid() if settings.sampler == "grid" else []
         self._distributions = {key: dimension.distribution() for key, dimension in space.dimensions.items()}
         with _quiet():
-            # the sweep's folder is held by one process, so the file needs no lock that a killed one would leave
+            # one process holds the sweep's folder, so the file needs no lock
             self._study = optuna.create_study(
                 storage=JournalStorage(JournalFileBackend(str(file), lock_obj=_NoLock())),  # type: ignore[arg-type]
                 study_name=NAME,
@@ -55,11 +54,12 @@ class Trials:
             )
 
     def __len__(self) -> int:
-        """Return how many trials were asked for so far; a point of the grid that only waits was not."""
+        """The number of trials so far."""
+        # without those that wait: points of the grid, enqueued and not yet asked for
         return sum(count for state, count in self.counts().items() if state != "waiting")
 
     def ask(self) -> Trial:
-        """Return the next trial, its values drawn."""
+        """Propose the next trial, with all its values."""
         number = len(self)
         with _quiet():
             self._study.sampler = self._sampler(number)
@@ -68,21 +68,22 @@ class Trials:
             return self._study.ask(self._distributions)
 
     def open(self) -> list[Trial]:
-        """Return the trials that were asked for and not told; what of one was not yet drawn is drawn now."""
+        """The trials without a result."""
         import optuna
 
         self._study.sampler = optuna.samplers.RandomSampler(seed=self._settings.seed)
         running = self._study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING])
         trials = [optuna.trial.Trial(self._study, trial._trial_id) for trial in running]
         for trial in trials:
+            # a process that was killed may have drawn some values and not others
             for key, distribution in self._distributions.items():
                 trial._suggest(key, distribution)
         return trials
 
     def report(self, trial: Trial, values: list[float]) -> bool:
-        """Report the objective at each evaluation so far; True if the trial should be pruned.
+        """Report the metric at each evaluation so far; returns True if the trial should be pruned.
 
-        A value that has been reported stays.
+        A reported value is never replaced.
         """
         with _quiet():
             known = trial.storage.get_trial(trial._trial_id).intermediate_values
@@ -96,7 +97,7 @@ class Trials:
         return False
 
     def tell(self, trial: Trial, value: float | None, *, pruned: bool = False) -> None:
-        """Tell what came of a trial: its value, or that it was pruned, or (None) that it failed."""
+        """Record the result of a trial; without a value it was pruned or failed."""
         from optuna.trial import TrialState
 
         state = TrialState.PRUNED if pruned else TrialState.FAIL if value is None else TrialState.COMPLETE
@@ -104,7 +105,7 @@ class Trials:
             self._study.tell(trial, None if pruned else value, state)
 
     def counts(self) -> dict[str, int]:
-        """Return how many trials there are in each state, by Optuna's names in small letters."""
+        """The number of trials by state: complete, fail, pruned, running, waiting."""
         states = [trial.state.name.lower() for trial in self._study.get_trials(deepcopy=False)]
         return {state: states.count(state) for state in dict.fromkeys(states)}
 
@@ -119,14 +120,14 @@ class Trials:
         return samplers.RandomSampler(seed=seed)
 
     def _grid(self) -> list[dict[str, Any]]:
-        """Return the points of the grid, shuffled, so that the first of them are spread over it."""
+        # shuffled: a search of fewer trials still covers all of it
         dimensions = self._space.dimensions
         points = list(product(*(dimension.values or () for dimension in dimensions.values())))
         random.Random(self._settings.seed).shuffle(points)
         return [dict(zip(dimensions, point, strict=True)) for point in points]
 
 
-def _pruner(settings: Settings) -> BasePruner:
+def _pruner(settings: SearchSettings) -> BasePruner:
     from optuna import pruners
 
     if settings.pruner == "median":
@@ -137,25 +138,24 @@ def _pruner(settings: Settings) -> BasePruner:
 
 
 class _NoLock:
-    """The lock of a file that one process writes: none. One on disk would outlive a killed process."""
+    """No lock. Optuna's own is a file, which would outlive a killed process."""
 
     def acquire(self) -> bool:
-        """Return at once."""
         return True
 
     def release(self) -> None:
-        """Do nothing."""
+        pass
 
 
-def _mend(file: Path) -> None:
-    """Cut off a last line that a crash has left unfinished: what was being written has not happened."""
+def _cut_torn_line(file: Path) -> None:
+    # the last line of a process that was killed while it wrote
     if file.exists() and not (content := file.read_bytes()).endswith(b"\n"):
         os.truncate(file, content.rfind(b"\n") + 1)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what Optuna warns of for its own sake: features that it calls experimental."""
+    """Suppress Optuna's warnings that a feature is experimental."""
     from optuna.exceptions import ExperimentalWarning
 
     with warnings.catch_warnings():

@@ -1,1 +1,1 @@
-"""What dlrun costs, measured: small scripts that run alone (`python -m benchmarks.step`) or all together."""
+"""Benchmarks of dlrun: small scripts, run alone (`python -m benchmarks.step`) or together (`make bench`)."""

@@ -1,4 +1,4 @@
-"""The program that a step is measured against: the bare loop of F. Fleuret's slides (AMLD 2018, 41-42)."""
+"""The bare loop that a step is measured against (F. Fleuret's slides, AMLD 2018, 41-42)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 def train(
     model: nn.Module, x: Tensor, y: Tensor, *, batch_size: int, lr: float, criterion: nn.Module | None = None
 ) -> None:
-    """Train one epoch in the order of the samples; the loss is a cross-entropy if no other is given."""
+    """Train one epoch in the order of the samples; the default loss is cross-entropy."""
     criterion = criterion or nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     for b in range(0, len(x), batch_size):

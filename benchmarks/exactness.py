@@ -1,4 +1,4 @@
-"""One checkpoint's metrics for evaluation batch sizes 1, 7 and all: the same to the last digit that is printed."""
+"""A checkpoint's metrics for evaluation batches of 1, 7 and all samples: equal to the last printed digit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from dlrun.terminal.format import number
 
 
 def measure(*, quick: bool = False) -> Section:
-    """Return what is printed of a checkpoint's metrics for each size of an evaluation batch."""
     load = report.load()
     short = ("trainer.fast=true",) if quick else ()
     with commands.workplace() as here:
@@ -40,9 +39,8 @@ def measure(*, quick: bool = False) -> Section:
 
 
 def main() -> None:
-    """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.exactness", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two steps, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="two steps, as a check that it works")
     print(measure(quick=parser.parse_args().quick).markdown())
 
 

@@ -1,4 +1,4 @@
-"""What a command costs with all the processes that it leaves behind: servers, jobs, uploaders."""
+"""The cost of a command with all processes that it leaves behind: servers, jobs, uploaders."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def cost(command: Sequence[str], here: Path, **environment: str) -> Cost:
-    """Return the wall seconds of a command, and the CPU seconds of it and all its descendants.
+    """The wall seconds of a command, and the CPU seconds of it and all its descendants.
 
-    Processes whose parent ends are given to this one (Linux), which waits for them and so gets their
-    times. Raises `RuntimeError` with the output if the command fails.
+    This process adopts orphaned descendants (Linux) and waits for them, which gives it their times. Raises
+    `RuntimeError` with the output if the command fails.
     """
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     kept = {name: value for name, value in os.environ.items() if name not in SHELL}

@@ -1,10 +1,10 @@
-"""A step of dlrun beside a bare loop and beside other trainers, on the same work, each in a process of its own.
+"""A step of dlrun, of a bare loop and of other trainers on the same work, each in a process of its own.
 
-In each round every program trains in a new process, one after the other, in another order each time: whether the heap
-keeps the memory of a step or asks the system for it again differs between processes of the same program, and nearly
-doubles the step of a convolutional network. A step counts from the eleventh on, without what a program does before the
-first and after the last. Lightning, the Trainer of Hugging Face, Keras, Ignite and skorch are in an environment of
-their own (`make bench-peers` makes it); without it they are left out, and the notes say so.
+In each round every program trains in a new process, in another order each time: whether the heap keeps a step's
+memory or returns it to the system differs between processes of one program, and nearly doubles the step of a
+convolutional network. Steps count from the eleventh on; set-up and the end are left out. Lightning, the Trainer of
+Hugging Face, Keras, Ignite and skorch need an environment of their own (`make bench-peers`); without it they are left
+out, and the notes say so.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ PEERS = {"lightning": "Lightning", "huggingface": "Hugging Face's Trainer", "ker
 PEERS |= {"skorch": "skorch"}
 OURS = {"bare": "bare loop", "ours": "dlrun", "compiled": "dlrun, its steps compiled"}
 PACKAGES = {"huggingface": "transformers", "ignite": "ignite"}
+# peers without a program for a work
 NOT_FOR = {"gpt": ("keras", "ignite", "skorch")}
-"""What is not compared on a work: these have no program of it here."""
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore"}
 TITLES = {"mlp": "MLP 784-64-10", "plane": "MLP of 8 layers of 2"}
+# works whose goal is the time added to a step, not the ratio
 MORE = ("mlp", "plane", "polynomial")
-"""The works of whose steps the goal is how much longer they take, not the ratio."""
 
 
 def peers_python() -> Path | None:
-    """Return the Python of the peers' environment, if there is one."""
+    """The Python of the peers' environment, if there is one."""
     python = Path(os.environ.get("DLRUN_PEERS", ROOT / ".venv-peers"), "bin", "python")
     return python if python.exists() else None
 
 
 def installed() -> dict[str, str]:
-    """Return the versions of the peers that there are, by their names here."""
+    """The versions of the installed peers, by their names here."""
     python = peers_python()
     if python is None:
         return {}
@@ -61,7 +61,7 @@ def installed() -> dict[str, str]:
 
 
 def once(program: str, work: Path) -> dict[str, float]:
-    """Return what a work takes in a new process; raise `RuntimeError` with what the process said if it fails."""
+    """The measurements of a work in a new process; raises `RuntimeError` with its output if it fails."""
     python = str(peers_python()) if program in PEERS else sys.executable
     done = subprocess.run(
         [python, "-m", "benchmarks.worker", program, str(work)],
@@ -78,9 +78,9 @@ def once(program: str, work: Path) -> dict[str, float]:
 
 
 def compare(work: works.Work, programs: Sequence[str], repeats: int) -> dict[str, list[dict[str, float]]]:
-    """Return what each program took, round by round; the first round of all does not count.
+    """The measurements of each program, round by round, after a round that does not count.
 
-    A program that fails in that round is left out, with a word on the standard error.
+    A program that fails in that round is left out, with a message on the standard error.
     """
     with TemporaryDirectory(prefix="dlrun-bench-", ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "work.pt"
@@ -96,7 +96,7 @@ def compare(work: works.Work, programs: Sequence[str], repeats: int) -> dict[str
 
 
 def figures(work: works.Work, taken: dict[str, list[dict[str, float]]]) -> list[Figure]:
-    """Return a row for each program."""
+    """One row per program."""
     threads = work.threads or len(os.sched_getaffinity(0))
     label = f"{TITLES.get(work.name, work.name)}, batch {work.batch_size}, {threads} thread{'s' * (threads > 1)}"
     series = {name: {key: [r[key] for r in rounds] for key in rounds[0]} for name, rounds in taken.items()}
@@ -111,11 +111,11 @@ def figures(work: works.Work, taken: dict[str, list[dict[str, float]]]) -> list[
         products = [100 * flop / s / g for s, g in zip(wall, peak["gemm"], strict=True)]
         copies = [100 * moved / s / g for s, g in zip(wall, peak["copied"], strict=True)]
         share = f"{median(products):.2g} % and {median(copies):.2g} % of the peaks"
-        asked = series[name]["faults"]
-        memory = f"{max(series[name]['megabytes']):.0f} MiB, page faults {min(asked):.0f} to {max(asked):.0f} a step"
+        faults = series[name]["faults"]
+        memory = f"{max(series[name]['megabytes']):.0f} MiB, page faults {min(faults):.0f} to {max(faults):.0f} a step"
         if name == "bare":
-            told = f"{spread([1e6 * s for s in wall], '.0f', 'µs')} a step; {share}; {memory}"
-            found.append(Figure(f"{label}: {OURS[name]}", told))
+            value = f"{spread([1e6 * s for s in wall], '.0f', 'µs')} a step; {share}; {memory}"
+            found.append(Figure(f"{label}: {OURS[name]}", value))
             continue
         ratio, cpu = ratios(wall, bare["wall"]), ratios(series[name]["cpu"], bare["cpu"])
         more = [1e6 * s for s in added(wall, bare["wall"])]
@@ -128,13 +128,13 @@ def figures(work: works.Work, taken: dict[str, list[dict[str, float]]]) -> list[
         if work.name == "gpt" and name in OURS:
             faster = [1 / r for r in ratio]
             goal = "gpt_compiled" if name == "compiled" else "gpt"
-            told = "… tokens a second against the bare loop's"
-            found.append(Figure(told, spread(faster, ".3f"), goal=goal, number=median(faster)))
+            what = "… tokens a second against the bare loop's"
+            found.append(Figure(what, spread(faster, ".3f"), goal=goal, number=median(faster)))
     return found
 
 
 def _goal(work: str, program: str, ratio: list[float], more: list[float]) -> tuple[str, float | None]:
-    """Return which goal a program's row answers, and by which number."""
+    """The goal that a program's row answers, and the number for it."""
     if program == "ours" and work in (*MORE, "convnet"):
         return work, median(more) if work in MORE else median(ratio)
     if program == "compiled" and work in MORE:
@@ -145,7 +145,6 @@ def _goal(work: str, program: str, ratio: list[float], more: list[float]) -> tup
 def measure(
     *, quick: bool = False, repeats: int | None = None, only: Sequence[str] = works.NAMES, compiled: bool = True
 ) -> Section:
-    """Return a row for each work and program."""
     load, versions, found = report.load(), installed(), []
     pictures, labels, data = step.images()
     text, corpus = language.tokens()
@@ -166,12 +165,13 @@ def measure(
 
 
 def main() -> None:
-    """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.frameworks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="six steps of each, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="six steps of each, as a check that it works")
     parser.add_argument("--repeats", type=int, help="rounds (7)")
     parser.add_argument("--only", choices=works.NAMES, action="append", help="this work (all)")
-    parser.add_argument("--no-compiled", action="store_true", help="leave out what takes a minute to compile")
+    parser.add_argument(
+        "--no-compiled", action="store_true", help="leave out compiled steps, which take a minute to compile"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     found = measure(

@@ -1,8 +1,8 @@
-"""The program that language models are measured against: a plain GPT in the loop of nanoGPT (A. Karpathy, 2022).
+"""The GPT that language models are measured against, in the loop of nanoGPT (A. Karpathy, 2022).
 
-Written anew after github.com/karpathy/nanoGPT, model.py and train.py, for one process on a CPU: batches stacked from
-slices at random places, AdamW with decay for matrices alone, the gradient clipped, the rate set at each step, the
-loss read every ten. What the two leave out is the same: evaluation and checkpoints.
+Rewritten after github.com/karpathy/nanoGPT, model.py and train.py, for one process on a CPU: batches from random
+places, AdamW with decay on matrices only, clipped gradients, the rate set at each step, the loss read every ten.
+Evaluation and checkpoints are left out on both sides.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LOG_EVERY = 10
 
 @dataclass(frozen=True)
 class Recipe:
-    """The sizes and the rates: those of nanoGPT's example for a CPU."""
+    """The sizes and rates of nanoGPT's example for a CPU."""
 
     layers: int = 4
     heads: int = 4
@@ -37,8 +37,6 @@ class Recipe:
 
 
 class Block(nn.Module):
-    """One layer."""
-
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
@@ -47,7 +45,6 @@ class Block(nn.Module):
         self.c_fc, self.c_out = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the stream behind the layer."""
         b, t, c = x.size()
         q, k, v = self.c_attn(self.ln_1(x)).split(c, dim=2)
         q, k, v = (z.view(b, t, self.heads, c // self.heads).transpose(1, 2) for z in (q, k, v))
@@ -57,7 +54,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Tokens in, the scores of the next ones out."""
+    """int64 [B, T] -> logits [B, T, V]."""
 
     def __init__(self, recipe: Recipe, vocabulary: int) -> None:
         super().__init__()
@@ -73,7 +70,6 @@ class GPT(nn.Module):
                 nn.init.normal_(p, std=0.02 / math.sqrt(2 * recipe.layers) if into else 0.02)
 
     def forward(self, idx: Tensor) -> Tensor:
-        """Return the scores [B, T, V]."""
         x = self.wte(idx) + self.wpe(torch.arange(idx.size(1), device=idx.device))
         for block in self.h:
             x = block(x)
@@ -82,14 +78,14 @@ class GPT(nn.Module):
 
 
 def get_batch(data: Tensor, context: int, batch_size: int) -> tuple[Tensor, Tensor]:
-    """Return windows at random places, and the same moved on by one."""
+    """Windows [B, T] at random places, and the same shifted by one."""
     ix = torch.randint(len(data) - context, (batch_size,))
     x = torch.stack([data[i : i + context] for i in ix])
     return x, torch.stack([data[i + 1 : i + 1 + context] for i in ix])
 
 
 def get_lr(it: int, recipe: Recipe) -> float:
-    """Return the rate: up along a line, down along half a cosine."""
+    """Linear warm-up, then half a cosine."""
     if it < recipe.warmup:
         return recipe.lr * (it + 1) / (recipe.warmup + 1)
     progress = (it - recipe.warmup) / (recipe.steps - recipe.warmup)
@@ -98,7 +94,7 @@ def get_lr(it: int, recipe: Recipe) -> float:
 
 
 def train(model: nn.Module, data: Tensor, recipe: Recipe, steps: int) -> list[float]:
-    """Train the first `steps` of the recipe's steps on the tokens; return the losses that were read."""
+    """Train the first `steps` steps of the recipe; returns the losses that were read."""
     params = [*model.parameters()]
     groups = [
         {"params": [p for p in params if p.dim() >= 2], "weight_decay": recipe.weight_decay},
@@ -106,7 +102,7 @@ def train(model: nn.Module, data: Tensor, recipe: Recipe, steps: int) -> list[fl
     ]
     optimizer = torch.optim.AdamW(groups, lr=recipe.lr, betas=(recipe.beta1, recipe.beta2))
     x, y = get_batch(data, recipe.context, recipe.batch_size)
-    seen = []
+    losses = []
     for it in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = get_lr(it, recipe)
@@ -118,5 +114,5 @@ def train(model: nn.Module, data: Tensor, recipe: Recipe, steps: int) -> list[fl
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if it % LOG_EVERY == 0:
-            seen.append(loss.item())
-    return seen
+            losses.append(loss.item())
+    return losses

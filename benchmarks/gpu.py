@@ -25,7 +25,7 @@ EPOCHS = 10
 
 
 def seconds(x: Tensor, y: Tensor) -> float:
-    """Return what the bare loop takes for the slides' ten epochs of the images x [N, 1, 28, 28]."""
+    """The seconds of the bare loop for ten epochs of images x [N, 1, 28, 28]."""
     model = ConvNet().to(x.device)
     bare.train(model, x[:1000], y[:1000], batch_size=100, lr=0.1)
     torch.cuda.synchronize()
@@ -37,20 +37,20 @@ def seconds(x: Tensor, y: Tensor) -> float:
 
 
 def sweep(here: Path, *overrides: str) -> list[Summary]:
-    """Train a sweep as one program, and return the summaries of its jobs."""
+    """Train a sweep of stacked runs; returns the summaries of its jobs."""
     commands.call(commands.dlrun("train", "-m", *overrides, "hydra/launcher=batched", "sweep.fresh=true"), here)
     newest = max(here.glob("outputs/sweeps/*/*"), key=lambda folder: folder.stat().st_mtime_ns)
     return [RunDir(file.parent).summary() for file in sorted(newest.glob("[0-9]*/summary.json"))]
 
 
-def told(what: str, summaries: list[Summary]) -> Figure:
-    """Return the test error of runs: the median, the best and the worst."""
+def error_figure(what: str, summaries: list[Summary]) -> Figure:
+    """The runs' test errors: median, best, worst."""
     errors = sorted(100 * s.metrics["test/error"] for s in summaries)
     return Figure(what, f"{median(errors):.2f} % ({errors[0]:.2f} to {errors[-1]:.2f}, n = {len(errors)})")
 
 
 def measure(*, quick: bool = False, repeats: int = 5, runs: int = 100) -> Section:
-    """Return the time of one run and of a hundred; nothing where there is no GPU (`quick` takes what there is)."""
+    """Without a GPU, an empty section (with `quick`, two steps on the CPU)."""
     load, here_is_one = report.load(), torch.cuda.is_available()
     figures: list[Figure] = []
     device = torch.cuda.get_device_name() if here_is_one else "no GPU"
@@ -67,11 +67,11 @@ def measure(*, quick: bool = False, repeats: int = 5, runs: int = 100) -> Sectio
                 goal="gpu_run",
                 number=median(one),
             ),
-            told("… test error", singles),
+            error_figure("… test error", singles),
             Figure(
                 f"{runs} seeds as one sweep", f"{all_of_them:.1f} s on {device}", goal="gpu_hundred", number=all_of_them
             ),
-            told("… test error", many),
+            error_figure("… test error", many),
         ]
     if here_is_one and not quick:
         x, y, _ = images()
@@ -83,10 +83,11 @@ def measure(*, quick: bool = False, repeats: int = 5, runs: int = 100) -> Sectio
 
 
 def main() -> None:
-    """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two steps of digits on any device, to see that it works")
-    parser.add_argument("--repeats", type=int, default=5, help="runs by themselves (5)")
+    parser.add_argument(
+        "--quick", action="store_true", help="two steps of digits on any device, as a check that it works"
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="single runs (5)")
     parser.add_argument("--runs", type=int, default=100, help="runs of the sweep (100)")
     options = parser.parse_args()
     print(measure(quick=options.quick, repeats=options.repeats, runs=options.runs).markdown())

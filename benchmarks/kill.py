@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of a run: MLflow must tell the truth within 30 s, and the resumed run lose no bit."""
+"""SIGKILL at random moments of a run: MLflow shows KILLED within 30 s, and the resumed run is equal bit for bit."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from dlrun.storage.rundir import RunDir
 from dlrun.tracking.mlflow.uri import store_uri
 
 WITHIN = 30.0
-# a second and more of steps, the first checkpoints well inside it
+# steps for over a second, with the first checkpoints well within it
 OVERRIDES = ("+experiment=digits", "trainer.epochs=150", "trainer.checkpoint_every=400", "trainer.figures=false")
 
 
 @dataclass(frozen=True)
 class Death:
-    """What became of one killed run."""
+    """The outcome of one killed run."""
 
     moment: float
     step: int
     checkpointed: bool
+    # seconds until MLflow had the status KILLED; None if it had not in time
     seen_after: float | None
-    """The seconds until MLflow had the status KILLED; None if it had not in time."""
+    # MLflow had the status FINISHED in time after the resumed run
     resumed: bool
-    """Whether MLflow had the status FINISHED in time after the resumed run's end."""
     differing: list[str]
 
 
 class Store:
-    """MLflow's store, asked as a person would ask it: the run's folder is not looked at."""
+    """MLflow's store, queried as a person would: without a look at the run's folder."""
 
     def __init__(self, run: RunDir) -> None:
         from mlflow import MlflowClient
@@ -47,7 +47,7 @@ class Store:
         self._client = MlflowClient(store_uri(run))
 
     def status(self, run: RunDir) -> str | None:
-        """Return what MLflow says of a run, or None if it does not know it."""
+        """MLflow's status of a run; None if it does not know the run."""
         experiment = self._client.get_experiment_by_name("dlrun")
         if experiment is None:
             return None
@@ -55,14 +55,14 @@ class Store:
         return str(runs[0].info.status) if runs else None
 
     def seen(self, run: RunDir, expected: str) -> float | None:
-        """Return the seconds from now until MLflow says what is expected, or None if it does not in time."""
+        """The seconds until MLflow shows a status; None if it does not in time."""
         tic = time.monotonic()
         found = wait_until(lambda: self.status(run) == expected, WITHIN, poll=0.05)
         return time.monotonic() - tic if found else None
 
 
-def killed(here: Path, moment: float) -> RunDir | None:
-    """Kill a run `moment` seconds after its head was printed; return None if it had ended by itself."""
+def kill_run(here: Path, moment: float) -> RunDir | None:
+    """Kill a run `moment` seconds after its head is printed; None if it had ended before."""
     said = ""
     with commands.start(commands.dlrun("train", *OVERRIDES), here) as process:
         assert process.stdout is not None
@@ -77,16 +77,16 @@ def killed(here: Path, moment: float) -> RunDir | None:
 
 
 def die(here: Path, draw: Callable[[], float], whole: RunDir, store: Store) -> Death:
-    """Kill a run at a moment that `draw` gives, resume it, and compare it with the run that was left alone."""
+    """Kill a run at a drawn moment, resume it, and compare it with the uninterrupted run `whole`."""
     from dlrun.runs.differences import differences
 
     for _ in range(20):
         moment = draw()
-        run = killed(here, moment)
+        run = kill_run(here, moment)
         if run is not None:
             break
     else:
-        raise RuntimeError("Twenty runs ended before they could be killed: give them more steps.")
+        raise RuntimeError("Twenty runs ended before they could be killed. Give them more steps.")
     after = store.seen(run, "KILLED")
     step = max((r["step"] for r in journal.read(run.journal)[0] if "step" in r), default=0)
     checkpointed = run.last.exists()
@@ -96,12 +96,11 @@ def die(here: Path, draw: Callable[[], float], whole: RunDir, store: Store) -> D
 
 
 def _moment(chance: random.Random, nth: int, count: int, lasted: float) -> float:
-    # one in each share of the time that the whole run took: before the first checkpoint too
+    # one in each equal share of the run's time, so that one falls before the first checkpoint too
     return lasted * (nth + chance.random()) / count
 
 
 def measure(*, quick: bool = False, deaths: int | None = None, seed: int | None = None) -> Section:
-    """Return how many of the killed runs were told of rightly, and resumed without a difference."""
     load, count = report.load(), deaths or (1 if quick else 10)
     seed = random.SystemRandom().randrange(10_000) if seed is None else seed
     chance = random.Random(seed)
@@ -122,7 +121,6 @@ NOTES = (
 
 
 def figures(found: list[Death]) -> list[Figure]:
-    """Return how many of the deaths ended well."""
     n = len(found)
 
     def all_of(what: str, good: int, target: str = "") -> Figure:
@@ -141,9 +139,8 @@ def figures(found: list[Death]) -> list[Figure]:
 
 
 def main() -> None:
-    """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kill", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one death, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="one death, as a check that it works")
     parser.add_argument("--deaths", type=int, help="runs to kill (10)")
     parser.add_argument("--seed", type=int, help="of the moments (drawn anew each time)")
     options = parser.parse_args()

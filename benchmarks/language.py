@@ -1,7 +1,7 @@
-"""Tokens a second of a language model's training: `dlrun.engine.loop.train` beside the loop of nanoGPT.
+"""Tokens per second of a language model's training: `dlrun.engine.loop.train` and the loop of nanoGPT.
 
-Programs take turns in one process: nanoGPT's loop with a plain model, nanoGPT's loop with dlrun's model, dlrun's loop
-with dlrun's model. What a user gets, in a process that is set up as the command does it, `frameworks` tells.
+Programs take turns in one process: nanoGPT's loop and model, nanoGPT's loop with dlrun's model, dlrun's loop and
+model. `frameworks` measures a process set up as the command does it.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ LETTERS = 65
 
 
 def tokens() -> tuple[Tensor, str]:
-    """Return the training characters of Tiny Shakespeare, or random ones as many, and which they are."""
+    """The training characters of Tiny Shakespeare, or as many random ones, and their name."""
     try:
-        # a path that is given is never downloaded to
+        # an explicit path is never downloaded to
         data = tinyshakespeare(path=str(folder_of(TINYSHAKESPEARE)), validation_size=0.1, test_size=0)
         assert isinstance(data.train, Windows)
         return data.train.tokens.long(), "Tiny Shakespeare"
@@ -50,12 +50,12 @@ def tokens() -> tuple[Tensor, str]:
 
 
 def ours(recipe: Recipe, model: nn.Module, data: Tensor, steps: int) -> None:
-    """Train the first `steps` of the recipe with dlrun's loop."""
+    """Train the first `steps` steps of the recipe with dlrun's loop."""
     loop.train(training(recipe, model, data, steps), State(), Silent())
 
 
 def training(recipe: Recipe, model: nn.Module, data: Tensor, steps: int) -> loop.Training:
-    """Return the parts of the recipe, for dlrun's loop."""
+    """The recipe's parts for dlrun's loop."""
     rule = Adam(lr=recipe.lr, beta1=recipe.beta1, beta2=recipe.beta2, weight_decay=recipe.weight_decay, decoupled=True)
     optimizer = Descent(rule, clip=recipe.clip)
     objective = Objective(model, cross_entropy)
@@ -73,17 +73,17 @@ def training(recipe: Recipe, model: nn.Module, data: Tensor, steps: int) -> loop
 
 
 def plain(recipe: Recipe) -> nn.Module:
-    """Return nanoGPT's model."""
+    """nanoGPT's model."""
     return gpt.GPT(recipe, LETTERS)
 
 
 def model(recipe: Recipe) -> nn.Module:
-    """Return dlrun's model of the same sizes."""
+    """dlrun's model of the same sizes."""
     return GPT((recipe.context,), LETTERS, layers=recipe.layers, heads=recipe.heads, width=recipe.width)
 
 
 def compare(recipe: Recipe, data: Tensor, steps: int, *, rounds: int, threads: int) -> dict[str, list[Cost]]:
-    """Return what so many steps cost in each program, round by round."""
+    """The cost of `steps` steps in each program, round by round."""
 
     def timed(make: Callable[[Recipe], nn.Module], train: Callable[[nn.Module], object]) -> Callable[[], Cost]:
         def program() -> Cost:
@@ -107,7 +107,6 @@ def compare(recipe: Recipe, data: Tensor, steps: int, *, rounds: int, threads: i
 
 
 def measure(*, quick: bool = False, rounds: int | None = None, threads: int | None = None) -> Section:
-    """Return the tokens a second of the three programs, and their ratios."""
     load, recipe = report.load(), Recipe()
     data, name = tokens()
     steps, threads = (3 if quick else 40), threads or torch.get_num_threads()
@@ -122,7 +121,7 @@ def measure(*, quick: bool = False, rounds: int | None = None, threads: int | No
 
 
 def figures(costs: dict[str, list[Cost]], tokens: int) -> list[Figure]:
-    """Return the figures of costs that are of so many tokens each."""
+    """The figures of costs, each of `tokens` tokens."""
     wall = {name: [c.wall for c in series] for name, series in costs.items()}
     each = {name: [1e-3 * tokens / s for s in series] for name, series in wall.items()}
     faster, same = ratios(wall["nanoGPT"], wall["dlrun"]), ratios(wall["loop"], wall["dlrun"])
@@ -138,9 +137,8 @@ def figures(costs: dict[str, list[Cost]], tokens: int) -> list[Figure]:
 
 
 def main() -> None:
-    """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.language", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few steps, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="a few steps, as a check that it works")
     parser.add_argument("--rounds", type=int, help="rounds (21)")
     parser.add_argument("--threads", type=int, help="CPU threads (all)")
     options = parser.parse_args()

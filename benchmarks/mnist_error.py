@@ -1,4 +1,4 @@
-"""The test error of the slides' program: `dlrun train +experiment=mnist dataset.validation_size=0`, three seeds."""
+"""The test error of the slides' program, `dlrun train +experiment=mnist dataset.validation_size=0`, on three seeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ SIDE = ("tracking.enabled=false", "trainer.figures=false")
 
 
 def measure(*, quick: bool = False, seeds: int | None = None) -> Section:
-    """Return the test error of each seed, after its last epoch."""
     load, figures, errors = report.load(), [], []
     with commands.workplace() as here:
         for seed in range(seeds or (1 if quick else 3)):
@@ -32,10 +31,9 @@ def measure(*, quick: bool = False, seeds: int | None = None) -> Section:
 
 
 def main() -> None:
-    """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mnist_error", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="digits instead, to see that it works")
-    parser.add_argument("--seeds", type=int, help="how many, from 0 on (3)")
+    parser.add_argument("--quick", action="store_true", help="digits instead, as a check that it works")
+    parser.add_argument("--seeds", type=int, help="number of seeds, from 0 (3)")
     options = parser.parse_args()
     print(measure(quick=options.quick, seeds=options.seeds).markdown())
 

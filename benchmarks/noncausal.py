@@ -1,6 +1,6 @@
-"""What a causal model saves: the same transformer in the non-causal formulation, one pass for each token, and causal.
+"""A transformer in the non-causal formulation (one pass per token) and in the causal one (one pass).
 
-The values are compared first: with a causal model within, both are the same function.
+With a causal model inside, both are the same function; their values are compared first.
 """
 
 from __future__ import annotations
@@ -22,25 +22,23 @@ from dlrun.types import Batch
 
 VOCABULARY = 65
 BATCH = 8
-NEAR = 1e-5
-"""How far the logits may differ: the passes multiply in another order."""
+NEAR = 1e-5  # allowed difference of the logits: the passes multiply in another order
 
 
 class Causal(torch.nn.Module):
-    """The model within a `NonCausal`, asked once for all its tokens."""
+    """The model inside a `NonCausal`, run once for all tokens."""
 
     def __init__(self, inner: torch.nn.Module) -> None:
         super().__init__()
         self.inner = inner
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits [B, T, V] of the tokens that follow, from one pass."""
         logits: Tensor = self.inner(x)
         return logits[..., :VOCABULARY]
 
 
 def both(context: int) -> tuple[Objective, Objective, Batch]:
-    """Return the two formulations of one model, with the same weights, and a batch for them."""
+    """Both formulations of one model, with equal weights, and a batch."""
     torch.manual_seed(0)
     slow = noncausal((context,), VOCABULARY, size="micro", causal=True)
     tokens = torch.randint(VOCABULARY, (BATCH, context + 1))
@@ -49,7 +47,7 @@ def both(context: int) -> tuple[Objective, Objective, Batch]:
 
 
 def step(objective: Objective, batch: Batch) -> Callable[[], float]:
-    """Return a program that takes a forward and a backward pass, and returns its processor time in seconds."""
+    """A program of one forward and backward pass; it returns its CPU seconds."""
 
     def program() -> float:
         return cost(lambda: torch.autograd.grad(objective(batch), objective.params)).cpu
@@ -58,27 +56,27 @@ def step(objective: Objective, batch: Batch) -> Callable[[], float]:
 
 
 def measure(*, quick: bool = False, repeats: int | None = None) -> Section:
-    """Return how far apart the values are, and how many times dearer a training step is, for windows of T tokens."""
+    """The difference of the logits and the ratio of a training step's cost, for windows of T tokens."""
     load, figures = report.load(), []
     for context in (4, 8) if quick else (8, 16, 32, 64):
         slow, fast, batch = both(context)
         with torch.no_grad():
-            apart = (slow.model(batch.x) - fast.model(batch.x)).abs().max().item()
+            distance = (slow.model(batch.x) - fast.model(batch.x)).abs().max().item()
         flops = count_flops(slow, batch) / count_flops(fast, batch)
         programs = {"causal": step(fast, batch), "noncausal": step(slow, batch)}
         times = alternate(programs, repeats or (2 if quick else 7))
         dearer = ratios(times["noncausal"], times["causal"])
-        figures += _figures(context, apart, flops, dearer)
+        figures += _figures(context, distance, flops, dearer)
     return Section(
         "noncausal", "a pass for each token, beside one for all", "python -m benchmarks noncausal", figures, NOTES, load
     )
 
 
-def _figures(context: int, apart: float, flops: float, dearer: list[float]) -> list[Figure]:
+def _figures(context: int, distance: float, flops: float, dearer: list[float]) -> list[Figure]:
     label = f"T = {context}"
     near = 0.75 * context <= median(dearer) <= 1.5 * context
     return [
-        Figure(f"{label}: largest difference of a logit", f"{apart:.1e}", f"≤ {NEAR:.0e}", apart <= NEAR),
+        Figure(f"{label}: largest difference of a logit", f"{distance:.1e}", f"≤ {NEAR:.0e}", distance <= NEAR),
         Figure(f"{label}: operations, non-causal / causal", f"{flops:.2f}", f"{context}", round(flops, 6) == context),
         Figure(f"{label}: processor time, non-causal / causal", spread(dearer, ".1f"), f"about {context}", near),
     ]

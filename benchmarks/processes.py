@@ -1,8 +1,7 @@
-"""Whole processes of one trivial run, from the prompt to the end: wall, CPU seconds, peak memory.
+"""Whole processes of one trivial run: wall and CPU seconds, peak memory.
 
-What remains when there is next to nothing to train is what a program imports, sets up and writes. dlrun is the
-command, its uploader at work beside it and not in these figures (`startup` and `sweeps` have it); the others are
-scripts of one step.
+With next to nothing to train, imports, set-up and files remain. dlrun is the command, without its uploader (`startup`
+and `sweeps` include it); the others are scripts of one step.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ CONVNET = ("+experiment=mnist", "trainer.steps=20", "trainer.figures=false", "ev
 
 BARE, TRACKED = "a bare loop with `torch.optim`", "`dlrun train`"
 
-# a process begins with the peak of the one that started it, which therefore has to be small
+# A process inherits the peak memory of the one that starts it, so it is started from a small one.
 _SMALL = """
 import json, os, sys, time
 began = time.perf_counter()
@@ -42,7 +41,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 class Whole(NamedTuple):
-    """What a process took: seconds on the wall and of the CPU, its children's with them, and its peak memory in MiB."""
+    """Wall seconds, CPU seconds with those of its children, and peak memory in MiB of a process."""
 
     wall: float
     cpu: float
@@ -50,7 +49,7 @@ class Whole(NamedTuple):
 
 
 def whole(command: list[str], here: Path) -> Whole:
-    """Return what a command takes; processes that it leaves running do not count.
+    """Measure a command, without the processes that it leaves running.
 
     Raises `RuntimeError` with its output if it fails.
     """
@@ -68,13 +67,13 @@ def whole(command: list[str], here: Path) -> Whole:
 
 
 def script(program: str) -> list[str]:
-    """Return the command line of one of the peers' programs, on almost nothing."""
+    """The command line of a peer's program, on next to nothing."""
     python = str(peers_python()) if program in PEERS or program.startswith("hydra") else sys.executable
     return [python, "-m", "benchmarks.worker", program]
 
 
 def commands_of(versions: Mapping[str, str], *, quick: bool) -> dict[str, list[str]]:
-    """Return the command line of each program by its name."""
+    """Command lines by name."""
     found = {"`import torch`": [sys.executable, "-c", "import torch"], BARE: script("bare")}
     if not quick:
         found |= {TRACKED: commands.dlrun(*ONE_STEP)}
@@ -86,7 +85,7 @@ def commands_of(versions: Mapping[str, str], *, quick: bool) -> dict[str, list[s
 
 
 def seeds(here: Path, *, runs: int = 100, beside: int = 8) -> list[Figure]:
-    """Return what each of many seeds of the convnet takes in one process, beside a command of its own (MNIST only)."""
+    """The wall seconds of a seed of the convnet in one process of many, and as a command (MNIST only)."""
     if step.images()[2] != "MNIST":
         return []
     options = ("hydra/launcher=batched", "hydra.launcher.slots=1", "sweep.fresh=true", "sweep.figures=false")
@@ -94,12 +93,11 @@ def seeds(here: Path, *, runs: int = 100, beside: int = 8) -> list[Figure]:
     each = [whole(commands.dlrun("train", *CONVNET, f"seed={seed}"), here).wall for seed in range(beside)]
     one = whole(many, here).wall / runs
     what = f"a run of {runs} seeds of the MNIST convnet (20 steps) in one process / as a command of its own: wall"
-    told = f"{one / median(each):.2f} ({one:.2f} s; {spread(each, '.2f', 's')})"
-    return [Figure(what, told, goal="seeds_convnet", number=one / median(each))]
+    value = f"{one / median(each):.2f} ({one:.2f} s; {spread(each, '.2f', 's')})"
+    return [Figure(what, value, goal="seeds_convnet", number=one / median(each))]
 
 
 def measure(*, quick: bool = False, repeats: int | None = None) -> Section:
-    """Return what each program takes."""
     load, versions = report.load(), installed()
     rounds = repeats or (1 if quick else 5)
     with commands.workplace() as here:
@@ -116,7 +114,7 @@ def measure(*, quick: bool = False, repeats: int | None = None) -> Section:
 
 
 def figures(taken: dict[str, list[Whole]]) -> list[Figure]:
-    """Return a row for each program."""
+    """One row per program."""
     found = []
     bare = [w.cpu for w in taken[BARE]]
     for name, rounds in taken.items():
@@ -131,9 +129,8 @@ def figures(taken: dict[str, list[Whole]]) -> list[Figure]:
 
 
 def main() -> None:
-    """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.processes", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one round, untracked, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="one round, untracked, as a check that it works")
     parser.add_argument("--repeats", type=int, help="rounds (5)")
     options = parser.parse_args()
     print(measure(quick=options.quick, repeats=options.repeats).markdown())

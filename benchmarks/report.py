@@ -1,4 +1,4 @@
-"""A benchmark's figures, beside their targets and where they were taken, as Markdown."""
+"""A benchmark's figures with their targets, machine and commit, as Markdown."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ INTRODUCTION = (
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured thing; `met` says whether the target is, where there is one.
+    """One measured quantity; `met` says whether its target is.
 
-    `goal` is the name of one of `targets.GOALS`, if the figure answers that, and `number` the value that decides it.
+    `goal` names the goal of `targets.GOALS` that the figure answers, `number` the value that decides it.
     """
 
     what: str
@@ -40,7 +40,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """What one script found out. `load` is the machine's load before it began."""
+    """The figures of one script; `load` is the machine's load before it began."""
 
     name: str
     title: str
@@ -51,7 +51,6 @@ class Section:
     when: datetime = field(default_factory=datetime.now)
 
     def markdown(self) -> str:
-        """Return the section as it stands in the results."""
         verdicts = {True: "met", False: "missed", None: ""}
         rows = [f"| {f.what} | {f.value} | {f.target} | {verdicts[f.met]} |" for f in self.figures]
         taken = f"{self.when:%Y-%m-%d %H:%M}, {commit()}; {machine()}, load {self.load:.1f} at the start; {versions()}"
@@ -61,12 +60,12 @@ class Section:
 
 
 def load() -> float:
-    """Return how many processes wanted the machine over the last minute."""
+    """The load average of the last minute."""
     return os.getloadavg()[0]
 
 
 def machine() -> str:
-    """Return the processor and how many of its cores there are for us."""
+    """The processor and the number of its cores available."""
     import torch
 
     from dlrun.execution.device import describe
@@ -76,13 +75,13 @@ def machine() -> str:
 
 
 def versions() -> str:
-    """Return the versions that the figures depend on."""
+    """The versions that the figures depend on."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "hydra-core", "mlflow"))
     return f"Python {platform.python_version()}, {packages}"
 
 
 def commit() -> str:
-    """Return the commit that was measured, and whether dlrun's files differ from it."""
+    """The measured commit, and whether dlrun's files differ from it."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True).stdout.strip()
@@ -92,17 +91,17 @@ def commit() -> str:
 
 
 def write(section: Section, path: Path = RESULTS) -> None:
-    """Put a section into the results, in the place of the one that was there; the others stay."""
+    """Write a section into the results, in place of the old one; the others stay."""
     before = path.read_text() if path.exists() else INTRODUCTION
     head, *sections = re.split(r"^(?=## )", before, flags=re.MULTILINE)
     parts = {part.split(":", 1)[0].removeprefix("## "): part.rstrip() + "\n" for part in sections}
     parts[section.name] = section.markdown()
     path.write_text("\n".join([head.rstrip() + "\n", *parts.values()]))
-    keep(section, path.with_name("results"))
+    write_goals(section, path.with_name("results"))
 
 
-def keep(section: Section, folder: Path) -> None:
-    """Keep those of a section's figures that answer a goal, where `kept` finds them; one left out before stays."""
+def write_goals(section: Section, folder: Path) -> None:
+    """Write the figures that answer goals into `folder`; an old one that is missing now stays."""
     found = {f.goal: {"value": f.value, "number": f.number} for f in section.figures if f.goal}
     if found:
         file = folder / f"{section.name}.json"
@@ -112,8 +111,8 @@ def keep(section: Section, folder: Path) -> None:
         file.write_text(json.dumps(before | {goal: told | taken for goal, told in found.items()}, indent=1) + "\n")
 
 
-def kept(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return what was measured of each goal: value, number, section, when, commit, machine; the newest of several."""
+def read_goals(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read what `write_goals` wrote, by goal: value, number, section, when, commit, machine; the newest of several."""
     found: dict[str, dict[str, Any]] = {}
     for file in sorted(folder.glob("*.json")):
         for goal, told in json.loads(file.read_text()).items():

@@ -1,7 +1,7 @@
-"""Many runs as one program, beside the same runs one after another in the bare loop, on one thread.
+"""Stacked runs, and the same runs one after another in the bare loop, on one thread.
 
-The runs have their own initial weights, order and rate. Of the bare runs some are trained, and their time is taken for
-that of all: they cost alike. The weights at the end are compared.
+The runs differ in initial weights, order and rate. Of the bare runs only some are trained, and their time is scaled up:
+all cost the same. The final weights are compared.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Case:
-    """Runs that are trained for `steps`; of the bare ones `shown` are. Compiling gains something for `tiny` ones."""
+    """Runs of `steps` steps, of which `shown` are trained bare; `tiny` runs are also measured compiled."""
 
     name: str
     goal: str
@@ -55,20 +55,18 @@ class Case:
 
 
 class Silent:
-    """Takes what the loop finds out, and does nothing with it."""
+    """A recorder that records nothing."""
 
-    def point(self, step: int, epoch: float, values: dict[str, Any]) -> None:
-        """Take a point of the curves."""
+    def point(self, step: int, epoch: float, values: dict[str, Any]) -> None: ...
 
-    def save(self, content: dict[str, Any], best: Any) -> None:
-        """Take a checkpoint."""
+    def save(self, content: dict[str, Any], best: Any) -> None: ...
 
 
 def cases(*, quick: bool = False) -> list[Case]:
-    """Return the cases: tiny networks, where the calls cost most, and small ones, where the products do.
+    """Tiny networks, where calls dominate, and small ones, where matrix products do.
 
-    The small one is in batches of 32, as where it is trained alone (`frameworks`), and of 100, where more of a
-    step is products, which cost in a stack what they cost alone.
+    The small network comes in batches of 32, as in `frameworks`, and of 100, where products are a larger part of a
+    step; stacking does not make those cheaper.
     """
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(2_000, 2, generator=draw)
@@ -110,7 +108,7 @@ def cases(*, quick: bool = False) -> list[Case]:
 
 
 def member(case: Case, i: int) -> loop.Training:
-    """Return the parts of run `i`."""
+    """The parts of run `i`."""
     torch.manual_seed(i)
     objective = Objective(case.make(), cross_entropy)
     optimizer = Descent(SGD(lr=case.rates[i]))
@@ -121,7 +119,7 @@ def member(case: Case, i: int) -> loop.Training:
 
 
 def bare(case: Case, i: int) -> tuple[float, list[Tensor]]:
-    """Return the CPU seconds of run `i` in the bare loop, and its weights at the end."""
+    """The CPU seconds of run `i` in the bare loop, and its final weights."""
     torch.manual_seed(i)
     model = case.make()
     optimizer = torch.optim.SGD(model.parameters(), lr=case.rates[i])
@@ -140,24 +138,24 @@ def bare(case: Case, i: int) -> tuple[float, list[Tensor]]:
 
 
 def stacked(case: Case, *, compiled: bool = False) -> tuple[float, StackedTraining]:
-    """Return the CPU seconds of all runs as one program, and the ensemble at its end."""
-    ensemble = StackedTraining([member(case, i) for i in range(len(case.rates))])
+    """The CPU seconds of all runs stacked, and the training at its end."""
+    training = StackedTraining([member(case, i) for i in range(len(case.rates))])
     if compiled:
-        stepper = make_stepper(ensemble)
-        ensemble.stepper = lambda: stepper  # type: ignore[method-assign]  # compiling is not what is timed
-    recorder = StackedRecorder(ensemble, [Silent()] * len(case.rates))
-    return cost(lambda: loop.train(ensemble, ensemble.state, recorder)).cpu, ensemble
+        stepper = make_stepper(training)
+        training.stepper = lambda: stepper  # type: ignore[method-assign]  # compiled before the clock starts
+    recorder = StackedRecorder(training, [Silent()] * len(case.rates))
+    return cost(lambda: loop.train(training, training.state, recorder)).cpu, training
 
 
 def difference(case: Case) -> float:
-    """Return the largest difference between the weights of some bare runs and the stack's."""
-    ensemble = stacked(case)[1]
-    pairs = [(ensemble.members[i].objective.params, bare(case, i)[1]) for i in range(case.shown)]
+    """The largest difference of a weight between bare and stacked runs."""
+    training = stacked(case)[1]
+    pairs = [(training.members[i].objective.params, bare(case, i)[1]) for i in range(case.shown)]
     return max(float((a - b).detach().abs().max()) for ours, theirs in pairs for a, b in zip(ours, theirs, strict=True))
 
 
 def compare(case: Case, *, repeats: int, compiled: bool, judged: bool) -> list[Figure]:
-    """Return the speed-up of each form over the bare loop."""
+    """The speed-up of each form over the bare loop."""
     runs = len(case.rates)
     programs: dict[str, Callable[[], float]] = {
         "bare": lambda: sum(bare(case, i)[0] for i in range(case.shown)) * runs / case.shown,
@@ -186,7 +184,6 @@ def compare(case: Case, *, repeats: int, compiled: bool, judged: bool) -> list[F
 
 
 def measure(*, quick: bool = False, compiled: bool | None = None, repeats: int = 5) -> Section:
-    """Return the speed-ups of all cases."""
     began, threads = report.load(), torch.get_num_threads()
     torch.set_num_threads(1)
     device.keep_freed_memory()  # as a run has it; the bare loop gains from it here, too
@@ -196,15 +193,16 @@ def measure(*, quick: bool = False, compiled: bool | None = None, repeats: int =
         figures = [figure for case in cases(quick=quick) for figure in compared(case)]
     finally:
         torch.set_num_threads(threads)
-    notes = "CPU seconds of training alone. Compiling, where it is shown, is done before."
+    notes = "CPU seconds of training alone; compiling comes before."
     return Section("stacked", "many runs as one program", "python -m benchmarks stacked", figures, notes, began)
 
 
 def main() -> None:
-    """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few runs and steps, to see that it works")
-    parser.add_argument("--no-compile", action="store_true", help="no compiled programs: they take a minute to make")
+    parser.add_argument("--quick", action="store_true", help="few runs and steps, as a check that it works")
+    parser.add_argument(
+        "--no-compile", action="store_true", help="no compiled programs, which take a minute to compile"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     print(measure(quick=options.quick, compiled=not options.no_compile, repeats=options.repeats).markdown())

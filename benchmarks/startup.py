@@ -1,4 +1,4 @@
-"""From the prompt to the first step and to the closing table, beside what torch alone takes to be ready."""
+"""From the prompt to the first step and to the closing table, and the time that torch alone takes."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ CLOSING = ("  the last weights;", "  weights of step")
 
 
 def ready(program: str, here: Path) -> dict[str, float]:
-    """Return the seconds from the start of Python until it has carried out `program` (its exit does not count)."""
+    """The seconds from the start of Python until it has run `program` (its exit does not count)."""
     tic = time.time()
     said = commands.call([sys.executable, "-c", f"{program}; import time; print(time.time())"], here)
     return {"ready": float(said.split()[-1]) - tic}
 
 
 def trained(here: Path, *overrides: str) -> dict[str, float]:
-    """Return the seconds until a run has begun, taken its first step, shown its closing table, and ended."""
+    """The seconds until a run has begun, taken its first step, shown its closing table, and ended."""
     tic, closing, output = time.time(), 0.0, []
     with commands.start(commands.dlrun("train", "trainer.log_every=1", *overrides), here) as process:
         assert process.stdout is not None
@@ -44,17 +44,16 @@ def trained(here: Path, *overrides: str) -> dict[str, float]:
 
 
 def help_shown(here: Path) -> dict[str, float]:
-    """Return the seconds of `dlrun --help`."""
+    """The seconds of `dlrun --help`."""
     return {"end": commands.seconds(commands.dlrun("--help"), here)}
 
 
 def measure(*, quick: bool = False, repeats: int | None = None) -> Section:
-    """Return how long it takes to begin, and to be done with the run of a bare `dlrun train`."""
     load = report.load()
     with commands.workplace() as here:
         short = ("trainer.fast=true",) if quick else ()
         untracked = ("tracking.enabled=false", *short)
-        # the first run of all makes the store; whoever measures the others finds one
+        # the warm-up round creates the store, so that no measured run does
         programs = {
             "help": partial(help_shown, here),
             "torch": partial(ready, TORCH, here),
@@ -81,7 +80,7 @@ NOTES = (
 
 
 def figures(series: dict[str, list[float]]) -> list[Figure]:
-    """Return what is told of the moments of each program, `<program> <moment>`, round by round."""
+    """The figures of each program's moments (`<program> <moment>`), round by round."""
     more = added(series["train step"], series["optimizer ready"])
     untracked = added(series["untracked step"], series["optimizer ready"])
     share = ratios(series["torch ready"], series["train closing"])
@@ -108,9 +107,8 @@ def figures(series: dict[str, list[float]]) -> list[Figure]:
 
 
 def main() -> None:
-    """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one round of two steps, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="one round of two steps, as a check that it works")
     parser.add_argument("--repeats", type=int, help="rounds (7)")
     options = parser.parse_args()
     print(measure(quick=options.quick, repeats=options.repeats).markdown())

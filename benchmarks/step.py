@@ -1,6 +1,6 @@
-"""The time of a step: `dlrun.engine.loop.train` beside a bare loop of the same maths, on the same threads.
+"""The time of a step: `dlrun.engine.loop.train` and a bare loop of the same maths, on the same threads.
 
-Many short rounds tell more than a few long ones: what else the machine does changes by the second.
+Many short rounds are better than few long ones: the load of the machine changes by the second.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained: one epoch of `x` and `y`."""
+    """One epoch of `x` and `y`."""
 
     name: str
     make: Callable[[], nn.Module]
@@ -62,18 +62,15 @@ class Case:
 
     @property
     def steps(self) -> int:
-        """Return the number of steps in the epoch."""
         return len(self.x) // self.batch_size
 
 
 class Silent:
-    """Takes what the loop finds out, and does nothing with it."""
+    """A recorder that records nothing."""
 
-    def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
-        """Take a point of the curves."""
+    def point(self, step: int, epoch: float, values: dict[str, float]) -> None: ...
 
-    def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None:
-        """Take a checkpoint."""
+    def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None: ...
 
 
 class Journaled(Silent):
@@ -83,14 +80,13 @@ class Journaled(Silent):
         self._journal = journal
 
     def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
-        """Append a point of the curves."""
         self._journal.metrics(step, epoch, values)
 
 
 def images() -> tuple[Tensor, Tensor, str]:
-    """Return MNIST's training images and classes, or random ones of the same shapes, and which they are."""
+    """MNIST's training images and classes, or random ones of the same shapes, and their name."""
     try:
-        # a path that is given is never downloaded to
+        # an explicit path is never downloaded to
         split = mnist(path=str(folder_of(MNIST)), validation_size=0).train
         x, y = split.gather(torch.arange(len(split)))
         return x, y, "MNIST"
@@ -101,7 +97,7 @@ def images() -> tuple[Tensor, Tensor, str]:
 
 
 def cases(*, quick: bool = False) -> tuple[list[Case], str]:
-    """Return the cases, and the name of their data."""
+    """The cases, and the name of their data."""
     x, y, data = images()
     few, many = (300, 320) if quick else (2_500, 12_000)
     flat = x[:many].flatten(1)
@@ -109,7 +105,7 @@ def cases(*, quick: bool = False) -> tuple[list[Case], str]:
         # log_every as the experiment mnist and a run of this length have it
         Case("convnet", lambda: ConvNet((1, 28, 28), 10), x[:few], y[:few], 100, 50, torch.get_num_threads()),
         Case("mlp", lambda: MLP((784,), 10, width=64), flat, y[:many], 32, 20, 1),
-        # so small that the calls of operators are all of it
+        # so small that operator calls dominate
         Case(
             "8 layers of 2", lambda: MLP((2,), 10, hidden=[2] * 8, activation="tanh"), flat[:, :2], y[:many], 32, 20, 1
         ),
@@ -118,13 +114,13 @@ def cases(*, quick: bool = False) -> tuple[list[Case], str]:
 
 
 def _powers(n: int) -> tuple[Tensor, Tensor]:
-    """Return the powers 0 … 9 of points, and values to fit: a polynomial's features, which gradient descent learns."""
+    """The powers 0 … 9 of points, and values of a sine: features and targets of a polynomial."""
     x = torch.linspace(-1, 1, n)[torch.randperm(n, generator=torch.Generator().manual_seed(0))]
     return x[:, None] ** torch.arange(10), torch.sin(3 * x)[:, None]
 
 
 def training(case: Case, model: nn.Module) -> loop.Training:
-    """Return the case as dlrun's loop takes it."""
+    """The case's parts for dlrun's loop."""
     optimizer = Descent(SGD(lr=case.lr))
     memory_format.lay_out(model, memory_format.decide("auto", model, optimizer, CPU, "fp32"))
     objective = Objective(model, case.loss)
@@ -147,12 +143,12 @@ def ours(case: Case, model: nn.Module, recorder: Recorder[float, Any]) -> None:
 
 
 def by_hand(case: Case, model: nn.Module) -> None:
-    """Train the case in a bare loop."""
+    """Train the case in the bare loop."""
     bare.train(model, case.x, case.y, batch_size=case.batch_size, lr=case.lr, criterion=case.criterion())
 
 
 def compiled(case: Case, model: nn.Module) -> tuple[Cost, loop.Training]:
-    """Return what compiling the case's step takes, and the case with its steps compiled."""
+    """The cost of compiling the case's step, and the case with compiled steps."""
     run = training(case, model)
     model.train()
     steppers: list[Stepper] = []
@@ -162,7 +158,7 @@ def compiled(case: Case, model: nn.Module) -> tuple[Cost, loop.Training]:
 
 
 def compare(case: Case, repeats: int, *, compiling: bool = False) -> dict[str, list[Cost]]:
-    """Return what an epoch costs in each form, round by round; and, as `compiling`, what it takes to compile a step."""
+    """The cost of an epoch in each form, round by round; `compiling` has the cost of compiling a step."""
 
     def fresh() -> nn.Module:
         torch.manual_seed(0)
@@ -199,16 +195,15 @@ def compare(case: Case, repeats: int, *, compiling: bool = False) -> dict[str, l
 
 
 def measure(*, quick: bool = False, repeats: int | None = None, compiling: bool = False) -> Section:
-    """Return the time of a step in each case."""
     load, figures = report.load(), []
     all_cases, data = cases(quick=quick)
     for case in all_cases:
         costs = compare(case, repeats or (2 if quick else 45), compiling=compiling and case.name != "convnet")
-        told = costs.pop("compiling", [])
+        compile_costs = costs.pop("compiling", [])
         wall = {name: [c.wall / case.steps for c in series] for name, series in costs.items()}
         cpu = {name: [c.cpu / case.steps for c in series] for name, series in costs.items()}
         figures += _figures(case, wall, cpu)
-        figures += [Figure(f"{case.name}: to compile, CPU time", f"{took.cpu:.1f} s") for took in told]
+        figures += [Figure(f"{case.name}: to compile, CPU time", f"{took.cpu:.1f} s") for took in compile_costs]
     notes = _notes(all_cases, data)
     return Section("step", "a step beside a bare loop", "python -m benchmarks.step", figures, notes, load)
 
@@ -245,19 +240,18 @@ def _figures(case: Case, wall: dict[str, list[float]], cpu: dict[str, list[float
 
 
 def _notes(all_cases: list[Case], data: str) -> str:
-    told = "; ".join(f"{c.name}: an epoch of {c.steps} steps, a point every {c.log_every}" for c in all_cases)
+    epochs = "; ".join(f"{c.name}: an epoch of {c.steps} steps, a point every {c.log_every}" for c in all_cases)
     return (
-        f"Data: {data}. {told}. The bare loop takes the samples as they lie; dlrun's part includes drawing the"
+        f"Data: {data}. {epochs}. The bare loop takes the samples as they lie; dlrun's part includes drawing the"
         " epoch's order, gathering the samples, seeding each step and reading the losses."
     )
 
 
 def main() -> None:
-    """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a few steps, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="a few steps, as a check that it works")
     parser.add_argument("--repeats", type=int, help="rounds (45)")
-    parser.add_argument("--compile", action="store_true", help="steps compiled as well: a minute more")
+    parser.add_argument("--compile", action="store_true", help="compiled steps too, a minute more")
     options = parser.parse_args()
     print(measure(quick=options.quick, repeats=options.repeats, compiling=options.compile).markdown())
 

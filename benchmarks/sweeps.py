@@ -1,4 +1,4 @@
-"""Sweeps as whole processes: the polynomial study, what a job adds, and eight jobs at once on a new store."""
+"""Sweeps as whole processes: the polynomial study, the cost of a job, and eight jobs at once on a new store."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ PLAIN = "sweep.figures=false"
 
 
 def study(here: Path, *overrides: str) -> Cost:
-    """Return what the capacity study costs, its uploader included."""
+    """The cost of the capacity study, its uploader included."""
     return cost(commands.dlrun(*STUDY, *overrides), here)
 
 
 def peer(here: Path, program: str, *overrides: str) -> Cost:
-    """Return what one of the peers' programs costs as a Hydra sweep."""
+    """The cost of a peer's program as a Hydra sweep."""
     where = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH", "")) if p)
     folder = "hydra.sweep.dir=peer/${now:%H%M%S%f}"
     return cost([sys.executable, "-m", f"benchmarks.peers.{program}", "-m", *overrides, folder], here, PYTHONPATH=where)
 
 
 def separate(here: Path) -> Cost:
-    """Return what ten plain processes of one fit each cost, one after the other."""
+    """The cost of ten processes of one fit each, one after the other."""
     fits = [
         cost(commands.dlrun("train", "+experiment=polynomial", f"model.degree={d}", "trainer.figures=false"), here)
         for d in range(10)
@@ -43,19 +43,19 @@ def separate(here: Path) -> Cost:
     return Cost(sum(fit.wall for fit in fits), sum(fit.cpu for fit in fits))
 
 
-def told(costs: list[Cost]) -> str:
-    """Return wall and CPU seconds, medians with their spread."""
+def format_costs(costs: list[Cost]) -> str:
+    """Median wall and CPU seconds with their spread."""
     return f"{spread([c.wall for c in costs], '.1f', 's')}; CPU {spread([c.cpu for c in costs], '.1f', 's')}"
 
 
-def limited(title: str, costs: list[Cost], most: float, *, goal: str) -> Figure:
-    """Return what was taken, beside the CPU seconds that it may take."""
+def limited_figure(title: str, costs: list[Cost], most: float, *, goal: str) -> Figure:
+    """A cost with a limit on its CPU seconds."""
     cpu = median([c.cpu for c in costs])
-    return Figure(title, told(costs), f"CPU ≤ {most} s", cpu <= most, goal, cpu)
+    return Figure(title, format_costs(costs), f"CPU ≤ {most} s", cpu <= most, goal, cpu)
 
 
 def polynomial(here: Path, repeats: int, draws: int) -> list[Figure]:
-    """Measure the study whole, with one draw against ten processes, and with many draws against a plain Hydra app."""
+    """The study; one draw against ten processes; many draws against a plain Hydra app."""
     many = f"seed=range({draws})"
     programs = {
         "whole": partial(study, here),
@@ -72,21 +72,21 @@ def polynomial(here: Path, repeats: int, draws: int) -> list[Figure]:
     single = ratios([c.cpu for c in taken["ten processes"]], [c.cpu for c in taken["one draw"]])
     jobs = 10 * draws
     return [
-        Figure("`dlrun train +experiment=polynomial_capacity`: 50 fits, MLflow, report", told(taken["whole"])),
-        Figure("… `tracking.enabled=false`", told(taken["untracked"])),
-        limited("… `seed=0 sweep.figures=false`: ten fits", taken["one draw"], 5.5, goal="study_all"),
-        limited("… ten fits, `tracking.enabled=false`", taken["one draw untracked"], 2.6, goal="study_training"),
-        Figure("the ten fits as ten `dlrun train`", told(taken["ten processes"])),
+        Figure("`dlrun train +experiment=polynomial_capacity`: 50 fits, MLflow, report", format_costs(taken["whole"])),
+        Figure("… `tracking.enabled=false`", format_costs(taken["untracked"])),
+        limited_figure("… `seed=0 sweep.figures=false`: ten fits", taken["one draw"], 5.5, goal="study_all"),
+        limited_figure("… ten fits, `tracking.enabled=false`", taken["one draw untracked"], 2.6, goal="study_training"),
+        Figure("the ten fits as ten `dlrun train`", format_costs(taken["ten processes"])),
         Figure("… CPU against the sweep's", spread(single, ".2f", "×")),
-        Figure(f"… `seed=range({draws}) sweep.figures=false`: {jobs} fits", told(taken["many"])),
-        Figure(f"… {jobs} fits, `tracking.enabled=false`", told(taken["many untracked"])),
-        Figure(f"{jobs} fits in Hydra's basic launcher, an MLflow run each", told(taken["peer"])),
+        Figure(f"… `seed=range({draws}) sweep.figures=false`: {jobs} fits", format_costs(taken["many"])),
+        Figure(f"… {jobs} fits, `tracking.enabled=false`", format_costs(taken["many untracked"])),
+        Figure(f"{jobs} fits in Hydra's basic launcher, an MLflow run each", format_costs(taken["peer"])),
         Figure("… CPU against the sweep's", spread(fewer, ".2f", "×"), "≥ 5 ×", median(fewer) >= 5),
     ]
 
 
 def one_steps(here: Path, launcher: str, jobs: int) -> Cost:
-    """Return what a sweep of one-step runs costs."""
+    """The cost of a sweep of one-step runs."""
     choice = f"hydra/launcher={launcher}"
     return cost(commands.dlrun(*ONE_STEP, choice, OFF, PLAIN, f"seed=range({jobs})", "sweep.fresh=true"), here)
 
@@ -112,7 +112,7 @@ def overhead(here: Path, repeats: int, jobs: int) -> list[Figure]:
 
 
 def at_once(here: Path, tries: int) -> list[Figure]:
-    """Start eight jobs at once on a store that is made by them, again and again; count what failed."""
+    """Start eight jobs at once on a store that they create, `tries` times; count the failures."""
     failed = 0
     for number in range(tries):
         folder = here / f"try{number}"
@@ -127,7 +127,6 @@ def at_once(here: Path, tries: int) -> list[Figure]:
 
 
 def measure(*, quick: bool = False, repeats: int | None = None) -> Section:
-    """Return the figures of sweeps."""
     load, rounds = report.load(), repeats or (1 if quick else 3)
     with commands.workplace() as here:
         commands.train(here, "trainer.fast=true")  # makes the store
@@ -144,9 +143,8 @@ def measure(*, quick: bool = False, repeats: int | None = None) -> Section:
 
 
 def main() -> None:
-    """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sweeps", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few jobs, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="few jobs, as a check that it works")
     parser.add_argument("--repeats", type=int, help="rounds (3)")
     options = parser.parse_args()
     print(measure(quick=options.quick, repeats=options.repeats).markdown())

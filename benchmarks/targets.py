@@ -1,7 +1,7 @@
-"""What was to be reached, and what was: a table of the goals, filled from what the other scripts measured.
+"""The goals, and the numbers that the other scripts measured last.
 
-A script says which of its figures answers a goal (`Figure.goal`, `Figure.number`); the figures lie in
-`benchmarks/results/`. Nothing is measured here.
+A script marks the figures that answer a goal (`Figure.goal`, `Figure.number`); they lie in `benchmarks/results/`.
+Nothing is measured here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.report import Figure, Section
 
 @dataclass(frozen=True)
 class Goal:
-    """What a number is to be; `aim` is what was thought possible beyond that."""
+    """A target for a number; `aim` is the value thought possible."""
 
     work: str
     target: str
@@ -25,15 +25,14 @@ class Goal:
 
 
 def at_most(bound: float) -> Callable[[float], bool]:
-    """Return whether a number is no larger than the bound."""
     return lambda number: number <= bound
 
 
 def at_least(bound: float) -> Callable[[float], bool]:
-    """Return whether a number is no smaller than the bound."""
     return lambda number: number >= bound
 
 
+# by the name that a figure gives; `work` has the quantity and its unit
 GOALS = {
     "convnet": Goal("MNIST convnet, a step / the slides' bare loop, all cores", "≤ 0.42", at_most(0.42), "0.30"),
     "convnet_peak": Goal("the same, % of the matrix products' peak", "≥ 33 %", at_least(33), "50 %"),
@@ -59,27 +58,24 @@ GOALS = {
     "gpu_run": Goal("GPU: the slides' program, 10 epochs", "≤ 1.0 s", at_most(1.0), "0.4 s"),
     "gpu_hundred": Goal("GPU: 100 runs of it as one sweep", "≤ 30 s", at_most(30), "7 s"),
 }
-"""By the name that a figure gives; what a number is, and in what unit, is in the words."""
 
 
 def measure(*, quick: bool = False, folder: Path | None = None) -> Section:
-    """Return the goals beside what was measured last of each."""
-    found = report.kept(folder or report.RESULTS.with_name("results"))
+    found = report.read_goals(folder or report.RESULTS.with_name("results"))
     figures = []
     for name, goal in GOALS.items():
         target = f"{goal.target} (possible: {goal.aim})" if goal.aim else goal.target
         if name not in found:
             figures.append(Figure(goal.work, "not measured", target))
             continue
-        told = found[name]
-        where = f"{told['section']}, {told['when']}, {told['commit']}; {told['machine']}"
-        figures.append(Figure(goal.work, f"{told['value']} [{where}]", target, goal.reached(told["number"])))
+        kept = found[name]
+        where = f"{kept['section']}, {kept['when']}, {kept['commit']}; {kept['machine']}"
+        figures.append(Figure(goal.work, f"{kept['value']} [{where}]", target, goal.reached(kept["number"])))
     notes = "Each value with the section of this file that it is from. What no section has says so."
     return Section("targets", "what was to be reached", "python -m benchmarks targets", figures, notes, report.load())
 
 
 def main() -> None:
-    """Print the table."""
     print(measure().markdown())
 
 

@@ -1,8 +1,7 @@
-"""Tracking on against off: what MLflow costs the training that it shows, the uploader's imports included.
+"""Tracking on against off: the cost of MLflow to the training that it shows, the uploader's imports included.
 
-Beside the seconds of the loop stands how long its threads were ready to run and had no processor, which
-the Linux scheduler counts: all that another process of the same machine can take from them, and free of
-what the machine's own speed does meanwhile.
+Beside the seconds of the loop, the Linux scheduler counts how long its threads were ready to run without a processor:
+all that another process can take from them, independent of the machine's own speed.
 """
 
 from __future__ import annotations
@@ -27,14 +26,13 @@ SIDE = ("evaluation.test=never", "trainer.figures=false")
 
 
 class Taken(NamedTuple):
-    """What one run took: seconds of its loop, and of them those in which a thread of it waited for a processor."""
+    """Seconds of a run's loop, and of them those in which one of its threads waited for a processor."""
 
     seconds: float
     waited: float
 
 
 def train(here: Path, *overrides: str) -> Taken:
-    """Train one run, and return what its loop took."""
     process = commands.start(commands.dlrun("train", *overrides), here)
     samples: list[tuple[float, float]] = []
     watch = threading.Thread(target=_watch, args=(process.pid, samples))
@@ -42,14 +40,14 @@ def train(here: Path, *overrides: str) -> Taken:
     output, _ = process.communicate()
     watch.join()
     run = commands.folder_in(output, here)
-    # the uploader closes its store for a moment after its last word: the next run must not pay for it
+    # the uploader closes its store after its last message: the next run must not pay for that
     time.sleep(1.0)
     begin, end = _loop(run)
     return Taken(run.summary().train_seconds or 0.0, _at(samples, end) - _at(samples, begin))
 
 
 def _watch(pid: int, samples: list[tuple[float, float]]) -> None:
-    """Note, until the process ends, how long its threads have waited for a processor since it began."""
+    """Sample the waiting time of a process's threads until it ends."""
     waited: dict[str, int] = {}
     while True:
         try:
@@ -58,14 +56,14 @@ def _watch(pid: int, samples: list[tuple[float, float]]) -> None:
         except (FileNotFoundError, ProcessLookupError):
             if not Path(f"/proc/{pid}/task").is_dir():
                 return
-        except IndexError:  # the process has ended, and nobody has asked how
+        except IndexError:  # the process is a zombie
             return
         samples.append((time.time(), sum(waited.values()) / 1e9))
         time.sleep(0.2)
 
 
 def _loop(run: RunDir) -> tuple[float, float]:
-    """Return when a run's loop began and ended."""
+    """The begin and end of a run's loop."""
     times = [
         r["time"]
         for r in journal.read(run.journal)[0]
@@ -75,12 +73,11 @@ def _loop(run: RunDir) -> tuple[float, float]:
 
 
 def _at(samples: list[tuple[float, float]], moment: float) -> float:
-    """Return the last sample before a moment (0 without one, as on a system that does not count this)."""
+    """The last sample before a moment; 0 without one, as on a system that does not count this."""
     return next((waited for when, waited in reversed(samples) if when <= moment), 0.0)
 
 
 def measure(*, quick: bool = False, repeats: int | None = None, epochs: int = 10) -> Section:
-    """Return what tracking costs: the ratio of the loops' seconds, and the waiting that it adds."""
     load = report.load()
     what = (*DIGITS, "trainer.epochs=2") if quick else (*MNIST, f"trainer.epochs={epochs}")
     with commands.workplace() as here:
@@ -111,9 +108,8 @@ def measure(*, quick: bool = False, repeats: int | None = None, epochs: int = 10
 
 
 def main() -> None:
-    """Print the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tracking", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two epochs of digits, to see that it works")
+    parser.add_argument("--quick", action="store_true", help="two epochs of digits, as a check that it works")
     parser.add_argument("--repeats", type=int, help="rounds (5)")
     parser.add_argument("--epochs", type=int, default=10, help="epochs of MNIST (10)")
     options = parser.parse_args()

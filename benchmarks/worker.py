@@ -1,7 +1,7 @@
 """One program of `benchmarks/peers/` in a process of its own: `python -m benchmarks.worker PROGRAM WORK`.
 
-It trains twice, and prints a line of JSON of the second time: seconds and page faults of a step, seconds of the whole,
-peak memory. WORK is a file of `works.save`; without it one step of almost nothing is trained, and nothing is printed.
+It trains twice and prints the second time as a line of JSON: seconds and page faults of a step, seconds of the whole,
+peak memory. WORK is a file of `works.save`; without it, one tiny step is trained and nothing printed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from benchmarks.peers.watch import Watch
 
 
 def once(program: Any, work: works.Work) -> dict[str, float]:
-    """Train a work once, and return what it took."""
+    """Train a work once and measure it."""
     watch = Watch(every=max(1, work.steps // 30))
     began = time.perf_counter()
     more = program.train(work, watch) or {}
@@ -32,9 +32,9 @@ def once(program: Any, work: works.Work) -> dict[str, float]:
 
 
 def peak_megabytes() -> float:
-    """Return the most memory that this process has had, in MiB.
+    """The peak memory of this process in MiB.
 
-    `getrusage` would give that of the process which started this one, if it was larger.
+    `getrusage` is no source on Linux: it would give the parent's peak if that was larger.
     """
     status = Path("/proc/self/status")
     if not status.exists():  # macOS, which counts bytes
@@ -43,14 +43,13 @@ def peak_megabytes() -> float:
 
 
 def main(name: str, path: str | None = None) -> None:
-    """Train a work, print what it took when all was warm; or train the least there is."""
     program: Any = import_module(f"benchmarks.peers.{name}")
     if path is None:
         program.train(works.tiny(), Watch())
         return
     work = works.load(Path(path))
     torch.set_num_threads(work.threads or len(os.sched_getaffinity(0)))
-    with contextlib.redirect_stdout(sys.stderr):  # what a program says is no answer
+    with contextlib.redirect_stdout(sys.stderr):  # the standard output is for the JSON line
         once(program, work)
         answer = once(program, work)
     print(json.dumps(answer))

@@ -1,5 +1,5 @@
-"""What a person would use instead of dlrun, on the same work: programs of one file each.
+"""The programs that a person would use instead of dlrun, on the same work, one file each.
 
-Those that `benchmarks.worker` runs have a `train(work, watch)` and import nothing of dlrun, for they run in an
-environment of their own; `works.py` has the work, `watch.py` the clock. The others are Hydra apps.
+Those that `benchmarks.worker` runs have a `train(work, watch)`. They run in an environment without dlrun, except
+`ours` and `compiled`. `works.py` has the work, `watch.py` the clock; the other programs are Hydra apps.
 """

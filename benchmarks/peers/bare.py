@@ -1,4 +1,4 @@
-"""A loop written by hand: of F. Fleuret's slides (AMLD 2018, 41-42), and for the GPT that of nanoGPT."""
+"""A bare loop: of F. Fleuret's slides (AMLD 2018, 41-42), and of nanoGPT for the GPT."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from benchmarks.peers.works import RECIPE, Work
 
 
 def train(work: Work, watch: Watch) -> None:
-    """Train the work's steps."""
     model = watch.seen(work.fresh())
     if work.name == "gpt":
         gpt.train(model, work.x, RECIPE, work.steps)

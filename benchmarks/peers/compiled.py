@@ -1,4 +1,4 @@
-"""dlrun, its steps compiled."""
+"""dlrun with compiled steps."""
 
 from __future__ import annotations
 
@@ -8,5 +8,4 @@ from benchmarks.peers.works import Work
 
 
 def train(work: Work, watch: Watch) -> dict[str, float]:
-    """Train the work's steps."""
     return ours.train(work, watch, compiled=True)

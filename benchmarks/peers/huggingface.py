@@ -1,4 +1,4 @@
-"""The Trainer of Hugging Face's transformers, without its bar, its log and its checkpoints."""
+"""The Trainer of Hugging Face's transformers, without progress bar, logs and checkpoints."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Model(nn.Module):
 
 
 class Named(Dataset[dict[str, Any]]):
-    """Samples by the names that the Trainer hands to the model."""
+    """Samples under the names of the model's arguments."""
 
     def __init__(self, pairs: Any) -> None:
         self._pairs = pairs
@@ -38,7 +38,6 @@ class Named(Dataset[dict[str, Any]]):
 
 
 def train(work: Work, watch: Watch) -> None:
-    """Train the work's steps."""
     gpt = work.name == "gpt"
     with TemporaryDirectory() as folder:
         arguments = TrainingArguments(

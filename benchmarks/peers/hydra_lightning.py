@@ -1,4 +1,4 @@
-"""Lightning under Hydra with its MLflow logger, as templates of that kind have it; only as a whole process."""
+"""Lightning under Hydra with its MLflow logger, as templates set it up; only as a whole process."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ConfigStore.instance().store(name="config", node=Config)
 
 
 def train(work: Work, watch: Watch) -> None:
-    """Train the work's steps, in the current directory's store."""
+    """Train with a store in the current directory."""
 
     @hydra.main(version_base="1.3", config_path=None, config_name="config")
     def main(cfg: Config) -> None:

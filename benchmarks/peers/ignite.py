@@ -11,7 +11,6 @@ from benchmarks.peers.works import Work, samples
 
 
 def train(work: Work, watch: Watch) -> None:
-    """Train the work's steps."""
     model = watch.seen(work.fresh())
     optimizer = torch.optim.SGD(model.parameters(), lr=work.lr)
     trainer = create_supervised_trainer(model, optimizer, work.criterion(), device="cpu")

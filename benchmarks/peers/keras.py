@@ -1,4 +1,4 @@
-"""Keras 3 with PyTorch beneath, without its bar."""
+"""Keras 3 on PyTorch, without its progress bar."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Notes(keras.callbacks.Callback):
 
 
 def model(work: Work) -> Any:
-    """Return the work's model, of Keras's own layers."""
+    """The work's model in Keras's own layers."""
     layers = keras.layers
     if work.name == "convnet":
         return keras.Sequential(
@@ -51,7 +51,6 @@ def model(work: Work) -> Any:
 
 
 def train(work: Work, watch: Watch) -> None:
-    """Train the work's steps."""
     keras.config.set_image_data_format("channels_first")
     keras.utils.set_random_seed(1)
     made = model(work)

@@ -1,4 +1,4 @@
-"""Lightning, with all that can be left out left out: no logger, no bar, no checkpoints."""
+"""Lightning without its optional parts: no logger, no progress bar, no checkpoints."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ class Module(lightning.LightningModule):
 
 
 def train(work: Work, watch: Watch) -> None:
-    """Train the work's steps."""
     off = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary", "enable_checkpointing"), False)
     clip = {"gradient_clip_val": 1.0} if work.name == "gpt" else {}
     trainer = lightning.Trainer(max_steps=work.steps, accelerator="cpu", devices=1, **off, **clip)

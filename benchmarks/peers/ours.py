@@ -1,4 +1,4 @@
-"""dlrun: the configuration that a user would write, built as the command builds it, through the loop."""
+"""dlrun: a user's configuration, built as the command builds it and trained by its loop."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CHOSEN = {
 
 
 class Notes:
-    """Notes the points of the curves, where the loop has read what was computed."""
+    """Marks the steps at which the loop has read its losses."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -46,7 +46,7 @@ class Notes:
 
 
 def data(work: Work) -> Data:
-    """Return the work's samples as a data set."""
+    """The work's samples as a data set."""
     if work.name == "gpt":
         return from_tokens("bench", work.x, context=RECIPE.context)
     if work.name == "polynomial":
@@ -55,7 +55,7 @@ def data(work: Work) -> Data:
 
 
 def built(work: Work, *overrides: str) -> Built:
-    """Return the run of a work."""
+    """The run of a work."""
     config = compose.config(
         [
             *CHOSEN[work.name],
@@ -73,9 +73,9 @@ def built(work: Work, *overrides: str) -> Built:
 
 @functools.cache
 def _once(work: Work, *overrides: str) -> Built:
-    """Return the run; what is compiled for its first round serves the others.
+    """The run, compiled once for all rounds.
 
-    Raises `RuntimeError` if compiled steps were asked for and these are others.
+    Raises `RuntimeError` if compiled steps are requested and cannot be had.
     """
     made = built(work, *overrides)
     device.apply(made.execution)
@@ -87,7 +87,7 @@ def _once(work: Work, *overrides: str) -> Built:
 
 
 def train(work: Work, watch: Watch, *, compiled: bool = False) -> dict[str, float]:
-    """Train the work's steps, one by one or as a compiled program; return the operations of one."""
+    """Train the work's steps; returns the FLOP of one."""
     made = _once(work, f"trainer.compile={compiled}".lower())
     torch.manual_seed(1)
     loop.train(made.training, State(), Notes(watch))

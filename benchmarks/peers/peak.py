@@ -1,4 +1,4 @@
-"""What the machine can do: the FLOP/s of its matrix products, the bytes a second of its copies."""
+"""The machine's peaks: FLOP/s of matrix products and bytes per second of copies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SECONDS = 0.3
 
 
 def best(do: Callable[[], object]) -> float:
-    """Return the least time of one call, of those that fit into the seconds (at least three)."""
+    """The least time of one call within `SECONDS` (at least three calls)."""
     times: list[float] = []
     while len(times) < 3 or sum(times) < SECONDS:
         began = time.perf_counter()
@@ -26,7 +26,7 @@ def best(do: Callable[[], object]) -> float:
 
 
 def train(work: Work, watch: Watch) -> dict[str, float]:
-    """Return both peaks on the work's threads; a copy reads and writes each byte."""
+    """Both peaks on the work's threads; a copy reads and writes each byte."""
     a, b = torch.ones(SIZE, SIZE), torch.empty(SIZE, SIZE)
     source = torch.ones(BYTES // 4)
     target = torch.empty_like(source)

@@ -10,7 +10,6 @@ from benchmarks.peers.works import Work
 
 
 def train(work: Work, watch: Watch) -> None:
-    """Train the work's steps."""
     net = NeuralNet(
         watch.seen(work.fresh()),
         criterion=work.criterion,

@@ -1,4 +1,4 @@
-"""How long a step takes: notes of how many steps were done when."""
+"""The time of a step, from marks of (steps done, time)."""
 
 from __future__ import annotations
 
@@ -8,35 +8,34 @@ from typing import Any
 
 from torch import nn
 
+# The first steps allocate, choose kernels, compile: they do not count, if there are others.
 SKIP = 10
-"""Steps that do not count, if there are others: the first ones allocate, choose kernels, compile."""
 
 
 class Watch:
-    """The moments at which a number of steps were done; `every` is for those who note each step."""
+    """Marks of time; programs that mark each step write only every `every`th."""
 
     def __init__(self, every: int = 1) -> None:
         self._every = every
         self._marks: list[tuple[int, float, float, int]] = []
 
     def begins(self, step: int) -> None:
-        """Note that a step begins, of every so many: a note costs microseconds, as a tiny step does."""
+        """Mark that a step begins: only every so many, since a mark costs microseconds, as a tiny step does."""
         if step % self._every == 0:
             self.at(step)
 
     def at(self, steps: int) -> None:
-        """Note that so many steps are done."""
+        """Mark that `steps` steps are done."""
         self._marks.append((steps, time.perf_counter(), time.process_time(), faults()))
 
     def seen(self, model: nn.Module) -> Seen:
-        """Return the model, each call of which begins a step."""
+        """The model, each call of which marks a step."""
         return Seen(model, self)
 
     def each(self) -> dict[str, float]:
-        """Return a step's seconds on the wall and of the CPU, and its page faults: from after the warm-up to the last.
+        """Wall seconds, CPU seconds and page faults of a step, from after the warm-up to the last mark.
 
-        What a program does before its first step and after its last is not in it. Raises `ValueError` if fewer
-        than two steps were noted.
+        Raises `ValueError` for fewer than two marks.
         """
         if len(self._marks) < 2:
             raise ValueError(f"{len(self._marks)} steps were noted, expected two or more")
@@ -47,12 +46,12 @@ class Watch:
 
 
 def faults() -> int:
-    """Return how many pages of memory this process has had to ask the system for."""
+    """The minor page faults of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 class Seen(nn.Module):
-    """A model whose calls are noted."""
+    """A model whose calls are marked."""
 
     def __init__(self, model: nn.Module, watch: Watch) -> None:
         super().__init__()
@@ -61,7 +60,6 @@ class Seen(nn.Module):
         self._calls = 0
 
     def forward(self, *arguments: Any) -> Any:
-        """Return what the model returns."""
         self._watch.begins(self._calls)
         self._calls += 1
         return self.model(*arguments)

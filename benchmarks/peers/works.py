@@ -1,4 +1,4 @@
-"""The work that the programs are compared on: data, model, loss, batch size, rate, threads."""
+"""The works that programs are compared on: data, model, loss, batch size, rate, threads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LETTERS = 65
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """`steps` steps with batches of `batch_size` of the samples `x` and `y`, on `threads` threads (None: all)."""
+    """`steps` steps on batches of the samples `x` and `y`, on `threads` threads (None: all)."""
 
     name: str
     steps: int
@@ -34,18 +34,18 @@ class Work:
     y: Tensor
 
     def fresh(self) -> nn.Module:
-        """Return the model, its initial weights the same each time."""
+        """The model, with the same initial weights each time."""
         torch.manual_seed(1)
         return self.make()
 
     def batch(self) -> tuple[Tensor, Tensor]:
-        """Return a first batch."""
+        """The first batch."""
         if self.name == "gpt":
             return gpt.get_batch(self.x, RECIPE.context, RECIPE.batch_size)
         return self.x[: self.batch_size], self.y[: self.batch_size]
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """Return the mean loss of a batch."""
+        """The mean loss of a batch."""
         if self.name == "gpt":
             return F.cross_entropy(outputs.view(-1, outputs.size(-1)), y.view(-1))
         value: Tensor = self.criterion()(outputs, y)
@@ -53,7 +53,7 @@ class Work:
 
 
 class ConvNet(nn.Module):
-    """The network of the slides."""
+    """The network of the slides: [N, 1, 28, 28] -> logits [N, 10]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,6 @@ class ConvNet(nn.Module):
         self.fc1, self.fc2 = nn.Linear(256, 200), nn.Linear(200, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the scores [N, 10]."""
         x = F.relu(F.max_pool2d(self.conv1(x), 3))
         x = F.relu(F.max_pool2d(self.conv2(x), 2))
         scores: Tensor = self.fc2(F.relu(self.fc1(x.flatten(1))))
@@ -69,12 +68,12 @@ class ConvNet(nn.Module):
 
 
 def mlp() -> nn.Module:
-    """Return two layers on flat images."""
+    """Two layers on flat images."""
     return nn.Sequential(nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
 def plane() -> nn.Module:
-    """Return eight layers of two units, for points in the plane: so small that calling the operators is all of it."""
+    """Eight layers of two units on points of the plane: so small that operator calls dominate."""
     layers = [layer for _ in range(8) for layer in (nn.Linear(2, 2), nn.Tanh())]
     return nn.Sequential(*layers, nn.Linear(2, 2))
 
@@ -89,8 +88,10 @@ _WORKS: dict[str, dict[str, Any]] = {
 
 
 def work(name: str, steps: int | None, images: tuple[Tensor, Tensor], tokens: Tensor) -> Work:
-    """Return a work on images [N, 1, 28, 28] with their classes, on tokens [N], on a sine (the polynomial), or on
-    points of the plane, inside a circle or outside.
+    """Make a work.
+
+    Its data are `images` [N, 1, 28, 28] with classes, `tokens` [N], a sine (`polynomial`), or points of the plane
+    inside and outside a circle (`plane`).
     """
     given = _WORKS[name] | ({"steps": steps} if steps else {})
     given["log_every"] = min(given["log_every"], max(1, given["steps"] // 3))
@@ -112,37 +113,36 @@ def work(name: str, steps: int | None, images: tuple[Tensor, Tensor], tokens: Te
 
 
 def save(found: Work, path: Path) -> None:
-    """Write a work where `load` finds it, in another environment."""
+    """Write a work for `load` in another environment."""
     torch.save({"name": found.name, "steps": found.steps, "x": found.x.clone(), "y": found.y.clone()}, path)
 
 
 def load(path: Path) -> Work:
-    """Return a work that `save` wrote."""
     kept = torch.load(path, weights_only=True)
     empty = torch.zeros(0, 1, 28, 28), torch.zeros(0, dtype=torch.long)
     return replace(work(kept["name"], kept["steps"], empty, kept["x"]), x=kept["x"], y=kept["y"])
 
 
 def tiny() -> Work:
-    """Return one step of almost nothing: what is left of a whole process is its start."""
+    """One step on next to nothing: the rest of the process is its start."""
     x, y = torch.randn(32, 784), torch.randint(0, 10, (32,))
     return replace(work("mlp", 1, (x, y), y), x=x, y=y)
 
 
 def traffic(found: Work) -> int:
-    """Return the least bytes that a step of plain SGD has to move.
+    """The least bytes that a step of plain SGD has to move.
 
-    They are its weights, read forward and backward and written, the gradients, written and read, the batch, and what
-    the forward pass keeps for the backward one, written and read.
+    Weights are read forward and backward and written, gradients are written and read, the batch is read, and
+    activations saved for the backward pass are written and read.
     """
     model, (x, y) = found.fresh(), found.batch()
     kept: dict[int, int] = {}
 
-    def noted(t: Tensor) -> Tensor:
+    def note(t: Tensor) -> Tensor:
         kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
         return t
 
-    with torch.autograd.graph.saved_tensors_hooks(noted, lambda t: t):
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         held = found.loss(model(x), y)
     own = {p.untyped_storage().data_ptr() for p in [*model.parameters(), x, y]}
     activations = sum(size for place, size in kept.items() if place not in own)
@@ -152,7 +152,7 @@ def traffic(found: Work) -> int:
 
 
 def adamw(model: nn.Module) -> torch.optim.Optimizer:
-    """Return nanoGPT's optimizer of a model."""
+    """nanoGPT's optimizer."""
     params = [*model.parameters()]
     groups = [
         {"params": [p for p in params if p.dim() >= 2], "weight_decay": RECIPE.weight_decay},
@@ -176,5 +176,5 @@ class Windows(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 
 
 def samples(found: Work) -> torch.utils.data.Dataset[Any]:
-    """Return a work's samples as PyTorch's loaders take them."""
+    """A work's samples as a PyTorch data set."""
     return Windows(found) if found.name == "gpt" else torch.utils.data.TensorDataset(found.x, found.y)

@@ -122,7 +122,7 @@ def _powers(n: int) -> tuple[Tensor, Tensor]:
 def training(case: Case, model: nn.Module) -> loop.Training:
     """The case's parts for dlrun's loop."""
     optimizer = Descent(SGD(lr=case.lr))
-    memory_format.lay_out(model, memory_format.decide("auto", model, optimizer, CPU, "fp32"))
+    memory_format.apply(model, memory_format.choose("auto", model, optimizer, CPU, "fp32"))
     objective = Objective(model, case.loss)
     optimizer.init(objective)
     steps = case.steps

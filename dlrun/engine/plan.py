@@ -1,20 +1,25 @@
-"""The plan of a run in optimizer steps: how many, and at which the loop looks up."""
+"""The plan of a run in optimizer steps: how many, and which are logging, evaluation and checkpoint steps."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from dlrun.errors import ConfigError
 
-_INTERVAL = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(steps?|epochs?|s|sec|seconds?|min|minutes?)?\s*")
-
-
+_INTERVAL = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*")
+_UNITS = {
+    "steps": ("", "step", "steps"),
+    "epochs": ("epoch", "epochs"),
+    "seconds": ("s", "sec", "second", "seconds"),
+    "minutes": ("min", "minute", "minutes"),
+}
 _EXPECTED = {
     False: "Give a number of steps or epochs: 100, or '2 epochs'.",
     True: "Give a number of steps or epochs, or a time: 100, '2 epochs', '30 s', '5 min'.",
 }
-"""What an interval may be, without times and with them."""
+"""Valid intervals, without times and with them."""
 
 
 @dataclass(frozen=True)
@@ -29,19 +34,25 @@ class Plan:
     checkpoint_seconds: float | None = None
 
     def epoch(self, step: int) -> float:
-        """Return how many times the training split has been seen after `step` steps."""
+        """How many times the training split was seen after `step` steps."""
         return step / self.per_epoch
 
     def logs(self, step: int) -> bool:
-        """Return whether a point of the curves is due after `step` steps."""
+        """Whether a point of the curves is due after `step` steps."""
         return step % self.log_every == 0 or step == self.steps
 
     def evaluates(self, step: int) -> bool:
-        """Return whether a validation is due after `step` steps."""
+        """Whether a validation is due after `step` steps."""
         return step % self.evaluate_every == 0 or step == self.steps
 
+    def saves(self, step: int, seconds: float) -> bool:
+        """Whether a checkpoint is due after `step` steps, `seconds` after the last one."""
+        if self.checkpoint_seconds is not None:
+            return seconds >= self.checkpoint_seconds
+        return bool(self.checkpoint_every) and step % (self.checkpoint_every or 1) == 0
+
     def block(self, step: int, most: int) -> int:
-        """Return how many steps may be taken at once after `step` steps: up to the next point where the loop looks up.
+        """Steps to take at once after `step` steps: up to the next logging, evaluation or checkpoint step.
 
         Blocks begin at multiples of `most` and of the intervals, wherever a run was resumed.
 
@@ -53,39 +64,37 @@ class Plan:
         ends = [step - step % interval + interval for interval in intervals]
         return max(1, min(*ends, self.steps) - step) if step < self.steps else 1
 
-    def saves(self, step: int, seconds: float) -> bool:
-        """Return whether a checkpoint is due after `step` steps, `seconds` after the last."""
-        if self.checkpoint_seconds is not None:
-            return seconds >= self.checkpoint_seconds
-        return bool(self.checkpoint_every) and step % (self.checkpoint_every or 1) == 0
+
+@dataclass(frozen=True)
+class Interval:
+    """A number of steps, of epochs, or of seconds."""
+
+    number: float
+    unit: Literal["steps", "epochs", "seconds"]
+
+    def steps(self, per_epoch: int) -> int:
+        """The interval in steps, at least one. Not for a time.
+
+        >>> parse_interval("2 epochs", where="trainer.evaluate_every").steps(per_epoch=50)
+        100
+        """
+        return max(1, round(self.number * per_epoch) if self.unit == "epochs" else int(self.number))
 
 
-def in_steps(value: int | str, per_epoch: int, *, where: str) -> int:
-    """Return an interval as a number of steps.
+def parse_interval(value: int | str, *, where: str, times: bool = False) -> Interval:
+    """Parse an interval of a configuration; `times` allows "30 s" and "5 min".
 
-    >>> in_steps("2 epochs", 50, where="trainer.evaluate_every")
-    100
-
-    Raises `ConfigError` for an interval of time or what is no interval.
+    Raises `ConfigError` for what is no interval, or a time where none is allowed.
     """
-    number, unit = _parse(value, where, times=False)
-    if unit.startswith(("s", "m")) and not unit.startswith("step"):
-        raise ConfigError(f"{where}=`{value}` is a time. {_EXPECTED[False]}")
-    return max(1, round(number * per_epoch) if unit.startswith("epoch") else int(number))
-
-
-def checkpoints(value: int | str, per_epoch: int, *, where: str) -> dict[str, float | int]:
-    """Return the fields of a `Plan` that an interval of steps, epochs or time stands for."""
-    number, unit = _parse(value, where, times=True)
-    if unit.startswith("m"):
-        return {"checkpoint_seconds": number * 60}
-    if unit.startswith("s") and not unit.startswith("step"):
-        return {"checkpoint_seconds": number}
-    return {"checkpoint_every": in_steps(value, per_epoch, where=where)}
-
-
-def _parse(value: int | str, where: str, *, times: bool) -> tuple[float, str]:
     match = _INTERVAL.fullmatch(str(value))
-    if not match or float(match[1]) <= 0:
+    unit = next((unit for unit, words in _UNITS.items() if match and match[2] in words), None)
+    if match is None or unit is None or float(match[1]) <= 0:
         raise ConfigError(f"{where}=`{value}` is no interval above 0. {_EXPECTED[times]}")
-    return float(match[1]), match[2] or "steps"
+    number = float(match[1])
+    if unit == "steps":
+        return Interval(number, "steps")
+    if unit == "epochs":
+        return Interval(number, "epochs")
+    if not times:
+        raise ConfigError(f"{where}=`{value}` is a time. {_EXPECTED[False]}")
+    return Interval(number * 60 if unit == "minutes" else number, "seconds")

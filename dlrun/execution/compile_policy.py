@@ -1,9 +1,9 @@
-"""Whether compiling the steps of a run pays: a function of the run alone, so that a resumed run decides the same.
+"""Does compiling the steps of a run pay? A function of the run alone, so that a resumed run decides the same.
 
-On a CPU a program is compiled, which takes seconds and gains where the steps are tiny. On a GPU graphs are recorded,
-which takes less than a second and about a hundred steps, and gains what the calls of operators take, whatever the size
-of a step (of a large one they are a small part, hidden behind the arithmetic). No GPU has run this yet: the constants
-of recording are estimates.
+On a CPU a program is compiled: that takes seconds, and gains where the steps are tiny. On a GPU graphs are recorded:
+that takes less than a second and about a hundred steps, and gains the time of the operators' calls, whatever the size
+of a step (beside a large one they are a small part, hidden behind the arithmetic). The constants of recording are
+estimates: no GPU has measured them yet.
 """
 
 from __future__ import annotations
@@ -17,73 +17,73 @@ import torch
 from dlrun.execution.device import TINY_STEP
 
 COMPILING = 12.0
-"""Seconds of processor time that tracing and compiling a step took, of a polynomial and of a network of 18 tensors
+"""Seconds of processor time that tracing and compiling a step takes, for a polynomial and a network of 18 tensors
 alike (torch 2.13, two shared cores, busy; `python -m benchmarks.step --compile` measures it)."""
 BASE, EACH = 40e-6, 16e-6
-"""Seconds of a small step that are saved whatever the model, and for each of its parameters (a weight, a bias): of the
-step of a polynomial 70 µs, of one of a network with 18 tensors 400 µs, more than nine tenths (one thread, idle)."""
+"""Seconds that a compiled small step saves: for any model, and for each parameter (a weight, a bias). Of the step of
+a polynomial 70 µs, of one of a network with 18 tensors 400 µs, more than nine tenths (one thread, idle)."""
 RECORDING, STEPS = 1.0, 100
 """Seconds that recording CUDA graphs takes at most, and the steps that are taken for it. Not measured."""
 LAUNCHES, LAUNCHES_EACH = 100e-6, 40e-6
-"""As `BASE` and `EACH`, on a GPU: some eight launches for a parameter, each about 5 µs. Not measured."""
+"""`BASE` and `EACH` on a GPU: some eight launches for a parameter, each about 5 µs. Not measured."""
 MARGIN = 2.0
-"""How many times its cost a saving has to be: the constants are those of one machine."""
+"""The least ratio of a saving to its cost: the constants are those of one machine."""
 
 
-class Choice(NamedTuple):
-    """Whether to compile, and why."""
+class Decision(NamedTuple):
+    """Compile or not, and the reason."""
 
     compile: bool
     why: str
 
 
 @dataclass(frozen=True)
-class Work:
-    """The steps of a run: how many (None: not known beforehand), of how many operations each, on what.
+class StepProfile:
+    """The steps of a run: their number (None: not known beforehand) and the operations of one.
 
-    `parameters` is how many weights, biases and so on the model has, each a tensor. `against` says why the steps cannot
-    be one program, if that is known beforehand.
+    `parameters` counts the model's tensors: weights, biases and so on. `why_not` is the reason why the steps cannot
+    be one program, if there is one.
     """
 
     parameters: int
     flop: int
     steps: int | None
     device: torch.device
-    against: str | None = None
+    why_not: str | None = None
 
 
-def choose(asked: bool | str, work: Work, *, before: Mapping[str, Any]) -> Choice:
-    """Return whether to compile the steps; what `auto` stands for is as it was in an earlier part of the run.
+def decide(requested: bool | str, profile: StepProfile, *, before: Mapping[str, Any]) -> Decision:
+    """Decide for `auto`, or as requested. A resumed run decides as `before`, its summary's `execution`.
 
-    >>> few, many = (Work(18, flop=20_000, steps=n, device=torch.device("cpu")) for n in (1_000, 1_000_000))
-    >>> choose("auto", few, before={}).compile
+    >>> few, many = (StepProfile(18, flop=20_000, steps=n, device=torch.device("cpu")) for n in (1_000, 1_000_000))
+    >>> decide("auto", few, before={}).compile
     False
-    >>> choose("auto", many, before={}).why
+    >>> decide("auto", many, before={}).why
     'compiling saves about 316 s'
     """
-    if asked != "auto":
-        return Choice(asked is True, f"trainer.compile={str(asked).lower()}")
+    if requested != "auto":
+        return Decision(requested is True, f"trainer.compile={str(requested).lower()}")
     if "compile" in before:
-        return Choice(bool(before["compile"]), str(before.get("why", "as before")))
-    if work.against is not None:
-        return Choice(False, work.against)
-    if work.steps is None:
-        return Choice(False, "the number of steps is not known")
-    return _recording(work, work.steps) if work.device.type == "cuda" else _compiling(work, work.steps)
+        return Decision(bool(before["compile"]), str(before.get("why", "as before")))
+    if profile.why_not is not None:
+        return Decision(False, profile.why_not)
+    if profile.steps is None:
+        return Decision(False, "the number of steps is not known")
+    return _recording(profile, profile.steps) if profile.device.type == "cuda" else _compiling(profile, profile.steps)
 
 
-def _compiling(work: Work, steps: int) -> Choice:
-    if work.flop > TINY_STEP:
-        return Choice(False, "a step is more arithmetic than calls")
-    saved = (BASE + EACH * work.parameters) * steps - COMPILING
+def _compiling(profile: StepProfile, steps: int) -> Decision:
+    if profile.flop > TINY_STEP:
+        return Decision(False, "a step is more arithmetic than calls")
+    saved = (BASE + EACH * profile.parameters) * steps - COMPILING
     if saved < (MARGIN - 1) * COMPILING:
-        return Choice(False, f"compiling would take about {COMPILING:.0f} s and save {max(saved + COMPILING, 0):.3g}")
-    return Choice(True, f"compiling saves about {saved:.0f} s")
+        return Decision(False, f"compiling would take about {COMPILING:.0f} s and save {max(saved + COMPILING, 0):.3g}")
+    return Decision(True, f"compiling saves about {saved:.0f} s")
 
 
-def _recording(work: Work, steps: int) -> Choice:
-    saved = (LAUNCHES + LAUNCHES_EACH * work.parameters) * (steps - STEPS)
-    # of large steps, which gain little, it shall not be a part that is noticed
+def _recording(profile: StepProfile, steps: int) -> Decision:
+    saved = (LAUNCHES + LAUNCHES_EACH * profile.parameters) * (steps - STEPS)
+    # large steps gain little: recording must not be a noticeable part of so few
     if saved < MARGIN * RECORDING or steps < 20 * STEPS:
-        return Choice(False, f"recording would take about {RECORDING:.0f} s and save {max(saved, 0):.3g}")
-    return Choice(True, f"recording saves about {saved:.0f} s")
+        return Decision(False, f"recording would take about {RECORDING:.0f} s and save {max(saved, 0):.3g}")
+    return Decision(True, f"recording saves about {saved:.0f} s")

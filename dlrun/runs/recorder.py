@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dlrun.execution import device
 from dlrun.execution.flops import Cost
+from dlrun.execution.peak_flops import peak_flops
 from dlrun.optimizers.descent import Descent
 from dlrun.runs import checkpoint_writer
 from dlrun.runs.build import Built
@@ -34,7 +34,7 @@ def cost_of(built: Built, *, measure: bool) -> Cost:
         flop=built.flop_per_step if isinstance(training.optimizer, Descent) else 0,
         samples=training.batches.size,
         tokens=spec.input_shape[0] if spec.task == "language" else 0,
-        peak=device.peak(built.execution, measure=measure),
+        peak=peak_flops(built.execution, measure=measure),
     )
 
 

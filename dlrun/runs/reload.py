@@ -15,7 +15,8 @@ from dlrun.config import instantiate, trust
 from dlrun.config.check import check_config
 from dlrun.errors import UserError
 from dlrun.runs import weights
-from dlrun.runs.build import Built, assemble, dataset, identity, make_model
+from dlrun.runs.build import Built, assemble, identity
+from dlrun.runs.parts import make_dataset, make_model
 from dlrun.storage.identity import Identity
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
@@ -50,7 +51,7 @@ def load(reference: str, *, trusted: Sequence[str] = ()) -> Loaded:
 
 
 def rebuild(
-    folder: RunDir, changed: DictConfig | None = None, *, load: Callable[[dict[str, Any]], Data] = dataset
+    folder: RunDir, changed: DictConfig | None = None, *, load: Callable[[dict[str, Any]], Data] = make_dataset
 ) -> Built:
     """Return the parts of a run as its folder describes them, the weights still the initial ones.
 

@@ -18,7 +18,7 @@ from dlrun.errors import Pruned
 from dlrun.execution import device, profiler
 from dlrun.execution.timing import steps_within
 from dlrun.runs import presentation, weights
-from dlrun.runs.build import Built, plan
+from dlrun.runs.build import Built, make_plan
 from dlrun.runs.interrupt import Interrupt, stopped
 from dlrun.runs.recorder import Recorder, cost_of, recording
 from dlrun.runs.scoring import evaluated, read_if_due
@@ -207,7 +207,7 @@ def _with_horizon(built: Built, folder: RunDir) -> Built:
     before = folder.summary()
     known = before.horizon if before.minutes == built.trainer.minutes else None
     steps = known or steps_within(training, built.trainer.minutes)
-    return replace(built, training=replace(training, plan=plan(built.trainer, training.plan.per_epoch, steps)))
+    return replace(built, training=replace(training, plan=make_plan(built.trainer, training.plan.per_epoch, steps)))
 
 
 def _restored(built: Built, folder: RunDir) -> State:

@@ -19,7 +19,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from dlrun.config import paths
 from dlrun.execution import device
-from dlrun.runs.build import Built, assemble, build, dataset
+from dlrun.runs.build import Built, assemble, build
+from dlrun.runs.parts import make_dataset
 from dlrun.runs.reload import rebuild, select
 from dlrun.runs.run import run
 from dlrun.runs.scoring import test_once
@@ -32,7 +33,7 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 """How a library's record is logged: as conf/hydra/job_logging/dlrun.yaml says."""
 
 Load = Callable[[dict[str, Any]], Data]
-"""What gives a checked configuration its data set: `build.dataset`, or what keeps the last (`sweep.shared`)."""
+"""Loads the data set of a checked configuration."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def start(
     *,
     hydra: DictConfig | None,
     known: Known,
-    load: Load = dataset,
+    load: Load = make_dataset,
 ) -> dict[str, Any]:
     """Train a job for the first time and return its summary; with Hydra's part, as Hydra runs a job.
 
@@ -81,7 +82,7 @@ def asks_hydra(hydra: DictConfig) -> bool:
     return bool(hydra.callbacks or job.env_set or job.chdir or hydra.output_subdir != ".hydra" or not own)
 
 
-def go_on(folder: RunDir, known: Known, *, load: Load = dataset) -> dict[str, Any]:
+def go_on(folder: RunDir, known: Known, *, load: Load = make_dataset) -> dict[str, Any]:
     """Go on with a job that was stopped, from its last checkpoint, and return its summary."""
     paths.enable_user_modules()
     return run(
@@ -93,7 +94,7 @@ def go_on(folder: RunDir, known: Known, *, load: Load = dataset) -> dict[str, An
     ).to_dict()
 
 
-def test(folder: RunDir, *, load: Load = dataset) -> dict[str, float]:
+def test(folder: RunDir, *, load: Load = make_dataset) -> dict[str, float]:
     """Read the test split with the selected weights, once; return the metrics, which the summary gets too."""
     paths.enable_user_modules()
     built = rebuild(folder, load=load)

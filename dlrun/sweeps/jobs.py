@@ -14,7 +14,8 @@ from dlrun.config.check import check_config
 from dlrun.errors import ConfigError, UserError
 from dlrun.execution.device import choose
 from dlrun.runs import weights
-from dlrun.runs.build import Built, build, dataset
+from dlrun.runs.build import Built, build
+from dlrun.runs.parts import make_dataset
 from dlrun.storage.identity import digest, essential, identify
 from dlrun.storage.manifest import Job
 from dlrun.storage.sources import sources
@@ -83,11 +84,11 @@ class JobBuilder:
         device, precision = choose(plain["trainer"]["device"], plain["trainer"]["precision"])
         data_key = digest([plain["dataset"], plain["trusted"]])
         if group not in self.rules:
-            loaded[data_key] = loaded.get(data_key) or dataset(plain)
+            loaded[data_key] = loaded.get(data_key) or make_dataset(plain)
             built = _rehearsed(candidate.config, loaded[data_key], device)
             self._note(group, built)
         if data_key not in self._fingerprints:
-            loaded[data_key] = loaded.get(data_key) or dataset(plain)
+            loaded[data_key] = loaded.get(data_key) or make_dataset(plain)
             self._fingerprints[data_key] = loaded[data_key].fingerprint
         fingerprint = self._fingerprints[data_key]
         identity = identify(

@@ -316,26 +316,28 @@ def test_blocks_end_where_the_loop_looks_up_and_are_the_same_from_anywhere() -> 
 
 def test_compiling_is_decided_by_what_it_saves() -> None:
     def auto(steps: int | None, flop: int = 1000, device: str = "cpu") -> bool:
-        against = "not on this device" if device == "mps" else None
-        return compile_policy.choose(
-            "auto", compile_policy.Work(4, flop, steps, torch.device(device), against), before={}
+        why_not = "not on this device" if device == "mps" else None
+        return compile_policy.decide(
+            "auto", compile_policy.StepProfile(4, flop, steps, torch.device(device), why_not), before={}
         ).compile
 
     assert not auto(10_000)
     assert auto(10_000_000)
     assert not any((auto(None), auto(10_000_000, 10**9), auto(10_000_000, device="mps")))
-    assert compile_policy.choose(True, compile_policy.Work(4, 10**9, 1, CPU), before={"compile": False}).compile
-    assert not compile_policy.choose(False, compile_policy.Work(4, 1, 10**9, CPU), before={}).compile
+    assert compile_policy.decide(True, compile_policy.StepProfile(4, 10**9, 1, CPU), before={"compile": False}).compile
+    assert not compile_policy.decide(False, compile_policy.StepProfile(4, 1, 10**9, CPU), before={}).compile
     assert (
-        compile_policy.choose("auto", compile_policy.Work(4, 1, 1, CPU), before={"compile": True, "why": "once"}).why
+        compile_policy.decide(
+            "auto", compile_policy.StepProfile(4, 1, 1, CPU), before={"compile": True, "why": "once"}
+        ).why
         == "once"
     )
 
 
 def test_graphs_are_recorded_where_there_are_steps_enough() -> None:
     def auto(steps: int | None, flop: int = 10**9, parameters: int = 8, before: dict[str, Any] | None = None) -> bool:
-        work = compile_policy.Work(parameters, flop, steps, torch.device("cuda"))
-        return compile_policy.choose("auto", work, before=before or {}).compile
+        work = compile_policy.StepProfile(parameters, flop, steps, torch.device("cuda"))
+        return compile_policy.decide("auto", work, before=before or {}).compile
 
     assert auto(6_000)  # the slides' program
     assert auto(6_000, flop=10**13)
@@ -347,7 +349,10 @@ def test_what_is_known_to_be_no_program_is_not_chosen() -> None:
     run = training(None, nn.Dropout(0.3))
     why = compiled.why_not(run)
     assert why is not None
-    assert compile_policy.choose("auto", compile_policy.Work(4, 1000, 10**7, CPU, why), before={}) == (False, why)
+    assert compile_policy.decide("auto", compile_policy.StepProfile(4, 1000, 10**7, CPU, why), before={}) == (
+        False,
+        why,
+    )
     assert compiled.why_not(training()) is None
 
 

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from dlrun.engine.objective import Objective
-from dlrun.execution import device
 from dlrun.execution.device import Execution
 from dlrun.execution.flops import Cost, count_flops
+from dlrun.execution.peak_flops import peak_flops
 from dlrun.models.convnet import ConvNet
 from dlrun.models.lenet5 import LeNet5
 from dlrun.models.linear import Linear
@@ -178,27 +178,27 @@ def execution(device: str, precision: str, threads: int = 1) -> Execution:
 def test_a_gpu_s_peak_is_its_data_sheet_s(
     name: str, precision: str, tflop: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device, "describe", lambda _: name)
-    found = device.peak(execution("cuda", precision), measure=True)
+    monkeypatch.setattr("dlrun.execution.peak_flops.describe", lambda _: name)
+    found = peak_flops(execution("cuda", precision), measure=True)
     assert found == (None if tflop is None else pytest.approx(tflop * 1e12))
 
 
 def test_a_processor_s_peak_is_measured_once_not_by_jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DLRUN_CACHE", str(tmp_path / "cache"))
-    assert device.peak(execution("cpu", "fp32"), measure=False) is None
+    assert peak_flops(execution("cpu", "fp32"), measure=False) is None
     threads = torch.get_num_threads()
-    found = device.peak(execution("cpu", "fp32"), measure=True)
+    found = peak_flops(execution("cpu", "fp32"), measure=True)
     assert torch.get_num_threads() == threads
     assert found is not None
     assert found > 1e8
-    assert device.peak(execution("cpu", "fp32"), measure=True) == found
-    assert device.peak(execution("cpu", "fp32", threads=4), measure=False) == 4 * found
-    assert device.peak(execution("cpu", "bf16"), measure=False) is None
+    assert peak_flops(execution("cpu", "fp32"), measure=True) == found
+    assert peak_flops(execution("cpu", "fp32", threads=4), measure=False) == 4 * found
+    assert peak_flops(execution("cpu", "bf16"), measure=False) is None
     (tmp_path / "cache" / "peaks.json").write_text("torn")
-    assert device.peak(execution("cpu", "fp32"), measure=False) is None
+    assert peak_flops(execution("cpu", "fp32"), measure=False) is None
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DLRUN_CACHE", str(tmp_path / "file"))
-    assert device.peak(execution("cpu", "fp32"), measure=True)
+    assert peak_flops(execution("cpu", "fp32"), measure=True)
 
 
 def test_a_point_says_what_it_took() -> None:

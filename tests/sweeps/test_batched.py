@@ -24,8 +24,8 @@ from hydra.test_utils.launcher_common_tests import LauncherTestSuite
 
 from dlrun.datasets.tensors.tensors import TensorSplit
 from dlrun.engine import loop
-from dlrun.runs.build import dataset
 from dlrun.runs.interrupt import Interrupt
+from dlrun.runs.parts import make_dataset
 from dlrun.storage import checkpoint, manifest
 from dlrun.storage.files import wait_until
 from dlrun.storage.lookup import all_sweeps
@@ -235,7 +235,7 @@ def test_jobs_that_follow_one_another_load_their_data_once(
 
     def load(config: dict[str, Any]) -> Data:
         loads.append(config["dataset"])
-        return dataset(config)
+        return make_dataset(config)
 
     monkeypatch.setattr(shared_data, "dataset", load)
     done, found = swept(call, *MLPS, "trainer.steps=3", "seed=0,1,2", BATCHED, "hydra.launcher.slots=1")

@@ -7,25 +7,26 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
-from dlrun.runs.build import Built, dataset
+from dlrun.runs.build import Built
+from dlrun.runs.parts import make_dataset
 from dlrun.storage import identity
 from dlrun.sweeps.pool.task import Task
 from dlrun.types import Data
 
 
 class SharedData:
-    """Loads data sets as `build.dataset` does, and keeps the last."""
+    """Loads data sets as `runs.parts.make_dataset` does, and keeps the last."""
 
     def __init__(self) -> None:
         self._key = ""
         self._data: Data | None = None
 
     def __call__(self, config: dict[str, Any]) -> Data:
-        """The data set of a checked configuration; raises `UserError` as `build.dataset` does."""
+        """The data set of a checked configuration; raises `UserError` as `runs.parts.make_dataset` does."""
         key = identity.digest([config["dataset"], config["trusted"], config["trainer"]["device"]])
         if key != self._key or self._data is None:
             self._data = None  # memory may not hold two
-            self._key, self._data = key, dataset(config)
+            self._key, self._data = key, make_dataset(config)
         return self._data
 
     def keep(self, built: Built) -> None:

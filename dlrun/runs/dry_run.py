@@ -1,7 +1,7 @@
 """A run's parts tried together on a few samples, before anything is trained.
 
-What does not fit (a model and its inputs, a loss and its targets, a metric that returns no sum and
-count) shows here, in one message, and not after the first epoch.
+Parts that do not fit (a model and its inputs, a loss and its targets, a metric that returns no sum and count) fail
+here, with one message, and not after the first epoch.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from dlrun.tokenizers.description import describe
 from dlrun.types import Batch, Data, Metric, Schedule, Split
 
 FEW = 2
-"""Samples that the parts are tried on."""
+"""Samples of a dry run."""
 SOME = 8
-"""Samples that show how a model begins."""
+"""Samples of the loss before the first step."""
 
 
-def rehearse(
+def dry_run(
     objective: Objective,
     split: Split,
     metrics: Mapping[str, Metric],
@@ -37,9 +37,9 @@ def rehearse(
     device: torch.device,
     targets: Mapping[str, str],
 ) -> float:
-    """Take one forward and backward pass and compute every metric on a few samples; return the FLOP of a sample.
+    """Take one forward and backward pass, and compute every metric; returns the FLOP of a sample.
 
-    `targets` names the target of each part, for the messages. The model is as before afterwards.
+    `targets` are the parts' `_target_`s, for the messages. The model is left as it was.
     Raises `UserError` for parts that do not fit together.
     """
     few = min(FEW, len(split))
@@ -47,15 +47,15 @@ def rehearse(
     try:
         x, y = split.gather(torch.arange(few, device=device))
         batch = Batch(x.to(device), y.to(device))
-        with _explained(batch, targets, "dataset", "model", "loss"):
+        with _explain(batch, targets, "dataset", "model", "loss"):
             _differentiate(objective, batch)
-        # as an evaluation does it, so that what fails there fails here
+        # under the cache, as in an evaluation: what fails there fails here
         model = objective.model
         with evaluating(model), objective.precision(), cache_forward(model):
-            with _explained(batch, targets, "dataset", "model", "loss"):
+            with _explain(batch, targets, "dataset", "model", "loss"):
                 loss_total(objective, model, batch)
             for name, metric in metrics.items():
-                with _explained(batch, targets, "dataset", "model", f"metrics.{name}"):
+                with _explain(batch, targets, "dataset", "model", f"metrics.{name}"):
                     _check_metric(metric(model, batch))
         return count_flops(objective, batch) / few
     finally:
@@ -64,7 +64,7 @@ def rehearse(
 
 
 def first_loss(objective: Objective, split: Split, *, device: torch.device) -> float:
-    """Return the mean loss over some samples from all parts of a split, as the weights are."""
+    """The mean loss over some samples, evenly spaced over the split."""
     index = torch.linspace(0, len(split) - 1, min(SOME, len(split))).round().long()
     x, y = split.gather(index.to(device))
     with evaluating(objective.model), objective.precision():
@@ -73,7 +73,7 @@ def first_loss(objective: Objective, split: Split, *, device: torch.device) -> f
 
 
 def check_schedule(schedule: Schedule, steps: int, *, target: str) -> None:
-    """Ask a schedule for its first and last factors, and raise `UserError` if they are not finite numbers."""
+    """Raise `UserError` if a schedule's first or last factor is no finite number."""
     for step in (0, steps - 1):
         try:
             factor: Any = schedule(step, steps)
@@ -92,7 +92,7 @@ def check_schedule(schedule: Schedule, steps: int, *, target: str) -> None:
 
 
 def check_tokenizer(data: Data, trusted: Sequence[str]) -> None:
-    """Raise `ConfigError` for a tokenizer of the user's that could not be made again from what is kept of it."""
+    """Raise `ConfigError` for a user's tokenizer whose `load(content())` is another tokenizer."""
     if data.tokenizer is None or "class" not in (kept := describe(data.tokenizer)):
         return
     again = make_tokenizer(kept, trusted=trusted)
@@ -104,7 +104,7 @@ def check_tokenizer(data: Data, trusted: Sequence[str]) -> None:
 
 
 def check_walk(model: nn.Module, data: Data) -> None:
-    """Raise ConfigError for a text that is to be walked along and a model that carries no memory, or not so far."""
+    """Raise `ConfigError` for `dataset.streams` and a model that carries no memory, or only within a window."""
     if not any(isinstance(split, ContiguousWindows) for split in (data.train, data.validation, data.test)):
         return
     if not hasattr(model, "step") or getattr(model, "context", None) is not None:
@@ -142,8 +142,8 @@ def _kind(value: Any) -> str:
 
 
 @contextmanager
-def _explained(batch: Batch, targets: Mapping[str, str], *names: str) -> Iterator[None]:
-    """Turn whatever goes wrong into a `UserError` that names the parts, the samples and the place in the code."""
+def _explain(batch: Batch, targets: Mapping[str, str], *names: str) -> Iterator[None]:
+    """Turn any exception into a `UserError` that names the parts, the samples and the place in the code."""
     try:
         yield
     except DlrunError:

@@ -1,0 +1,168 @@
+"""From a checked configuration to its parts: data set, model, loss, metrics, optimizer, schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from dlrun import metrics as known_metrics
+from dlrun.config import instantiate
+from dlrun.config.check import SIZES
+from dlrun.config.settings import Trainer
+from dlrun.datasets.tensors.subset import take_first
+from dlrun.engine.batches import Batches, LoaderSplit
+from dlrun.engine.objective import Objective
+from dlrun.engine.protocols import Optimizer
+from dlrun.errors import ConfigError
+from dlrun.execution.device import autocast, choose
+from dlrun.optimizers.descent import Descent
+from dlrun.optimizers.torch_optimizer import adapt
+from dlrun.randomness import INITIALISATION, key, seed_default
+from dlrun.runs import weights
+from dlrun.runs.dry_run import check_tokenizer, check_walk
+from dlrun.types import Data, Metric, Schedule, Spec
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The objects that a configuration's groups name, on the run's device."""
+
+    data: Data
+    objective: Objective
+    metrics: dict[str, Metric]
+    optimizer: Optimizer
+    schedule: Schedule
+    device: torch.device
+    precision: str
+    initial_weights: str | None
+    """The SHA-256 of the weights that `init_from` names."""
+
+
+def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
+    """Make the parts of a run on `data`; raises `UserError` for what can be seen without a step."""
+    device, precision = choose(trainer.device, trainer.precision)
+    data = _move(_two_batches(data, trainer) if trainer.fast else data, device)
+    model = make_model(plain, data.spec, of=data.name)
+    initial = weights.start_from(plain["init_from"], model) if plain["init_from"] else None
+    model.to(device)
+    check_walk(model, data)
+    check_tokenizer(data, plain["trusted"])
+    loss, schedule = (instantiate.partial(plain[name], trusted=plain["trusted"]) for name in ("loss", "schedule"))
+    return Parts(
+        data=data,
+        objective=Objective(model, loss, autocast=autocast(device, precision)),
+        metrics=_make_metrics(plain, data),
+        optimizer=_make_optimizer(plain, trainer),
+        schedule=schedule,
+        device=device,
+        precision=precision,
+        initial_weights=initial,
+    )
+
+
+def make_dataset(plain: dict[str, Any]) -> Data:
+    """Load the data set of a checked configuration; raises `UserError` if its files are missing or altered."""
+    data = instantiate.make(plain["dataset"], trusted=plain["trusted"])
+    if not isinstance(data, Data):
+        raise ConfigError(
+            f"{plain['dataset']['_target_']} returned a {type(data).__name__}; a data set is a dlrun.types.Data, "
+            f"as dlrun.datasets.from_tensors and from_datasets make it."
+        )
+    return data
+
+
+def make_model(plain: dict[str, Any], spec: Spec, *, of: str) -> nn.Module:
+    """Make the model on the CPU, with the sizes of the data set `of`, its weights drawn by the seed."""
+    sizes = {name: getattr(spec, name) for name in SIZES}
+    for name, size in sizes.items():
+        given = plain["model"].get(name)
+        if given is not None and size is not None and (tuple(given) if isinstance(given, list) else given) != size:
+            raise ConfigError(
+                f"model.{name}={given} contradicts the data set {of}, where it is {size}. "
+                f"Leave model.{name} out, or choose another data set."
+            )
+    seed_default(torch.device("cpu"), key(plain["seed"], INITIALISATION))
+    model = instantiate.make(plain["model"], trusted=plain["trusted"], **sizes)
+    if not isinstance(model, nn.Module):
+        raise ConfigError(f"{plain['model']['_target_']} made a {type(model).__name__}; a model is a torch.nn.Module.")
+    return model
+
+
+def _make_optimizer(plain: dict[str, Any], trainer: Trainer) -> Optimizer:
+    target = instantiate.resolve(plain["optimizer"]["_target_"], trusted=plain["trusted"])
+    if isinstance(target, type) and issubclass(target, torch.optim.Optimizer):
+        arguments = {k: v for k, v in plain["optimizer"].items() if k != "_target_"}
+        return Descent(adapt(target, **arguments), clip=trainer.clip, accumulate=trainer.accumulate)
+    made = instantiate.make(plain["optimizer"], trusted=plain["trusted"])
+    # a rule has `update` and gets gradients; an optimizer has `step` and gets the objective itself
+    step = "update" if hasattr(made, "update") else "step"
+    missing = [name for name in ("lr", "init", step, "state_dict", "load_state_dict") if not hasattr(made, name)]
+    if missing:
+        raise ConfigError(
+            f"optimizer: {plain['optimizer']['_target_']} has no `{'`, no `'.join(missing)}`. An optimizer has lr, "
+            f"init, update, state_dict and load_state_dict (dlrun.types.Rule), or is a class as those of torch.optim."
+        )
+    if step == "update":
+        return Descent(made, clip=trainer.clip, accumulate=trainer.accumulate)
+    for name, neutral in (("clip", None), ("accumulate", 1)):
+        if getattr(trainer, name) != neutral:
+            raise ConfigError(f"trainer.{name} has no meaning for {type(made).__name__}: it takes no gradient steps.")
+    optimizer: Optimizer = made
+    return optimizer
+
+
+def _make_metrics(plain: dict[str, Any], data: Data) -> dict[str, Metric]:
+    own = {name: instantiate.partial(part, trusted=plain["trusted"]) for name, part in plain["metrics"].items()}
+    computed = known_metrics.for_task(data.spec.task)
+    taken = {"loss", *computed, *known_metrics.derive(dict.fromkeys([*computed, *own], 0.0), bytes_per_token=1.0)}
+    for name, metric in own.items():
+        if "/" in name:
+            raise ConfigError(f"metrics.{name}: a metric's name has no `/`. Call it metrics.{name.replace('/', '_')}.")
+        if name in taken and getattr(metric, "func", metric) is not computed.get(name):
+            raise ConfigError(
+                f"metrics.{name}: `{name}` is computed anyway, and not by {plain['metrics'][name]['_target_']}. Give "
+                f"it a name of its own, as metrics.my_{name}; taken are: {', '.join(sorted(taken))}."
+            )
+    return computed | own
+
+
+def make_batches(parts: Parts, trainer: Trainer, *, seed: int) -> Batches:
+    """Make the training batches; raises `ConfigError` for a batch larger than the split."""
+    data = parts.data
+    n = len(data.train)
+    size = trainer.batch_size or n
+    if size > n:
+        raise ConfigError(
+            f"trainer.batch_size={size} is larger than the training split of {data.name}, {n} samples. "
+            f"Give at most {n}, or trainer.batch_size=null for the whole split."
+        )
+    return Batches(
+        data.train,
+        size=size,
+        seed=seed,
+        device=parts.device,
+        augment=data.augment,
+        drop_last=trainer.drop_last,
+        only=trainer.overfit_batches,
+        workers=trainer.workers,
+    )
+
+
+def _move(data: Data, device: torch.device) -> Data:
+    splits = {name: getattr(data, name) for name in ("train", "validation", "test")}
+    return replace(data, **{name: split and split.to(device) for name, split in splits.items()})
+
+
+def _two_batches(data: Data, trainer: Trainer) -> Data:
+    """The first samples of each split, for `trainer.fast`."""
+    cut = partial(take_first, n=2 * (trainer.batch_size or 32))
+    return replace(
+        data,
+        train=data.train if isinstance(data.train, LoaderSplit) else cut(data.train),
+        validation=data.validation and cut(data.validation),
+        test=data.test and cut(data.test),
+    )

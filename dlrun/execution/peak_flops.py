@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import time
 from contextlib import suppress
 
 import torch
 
-from dlrun.datasets.files.cache import cache_root
+from dlrun.datasets.files.cache import cache_root, replacing
 from dlrun.execution.device import Execution, describe
 
 PEAKS: dict[str, tuple[float | None, float | None, float]] = {
@@ -97,7 +96,5 @@ def _read_cache() -> dict[str, float]:
 
 def _write_cache(rates: dict[str, float]) -> None:
     with suppress(OSError):  # a cache that cannot be written costs a measurement at each run
-        cache_root().mkdir(parents=True, exist_ok=True)
-        temporary = cache_root() / f".peaks.json.{os.getpid()}"
-        temporary.write_text(json.dumps(rates, indent=2))
-        temporary.replace(cache_root() / "peaks.json")
+        with replacing(cache_root() / "peaks.json") as temporary:
+            temporary.write_text(json.dumps(rates, indent=2))

@@ -237,7 +237,7 @@ def test_jobs_that_follow_one_another_load_their_data_once(
         loads.append(config["dataset"])
         return make_dataset(config)
 
-    monkeypatch.setattr(shared_data, "dataset", load)
+    monkeypatch.setattr(shared_data, "make_dataset", load)
     done, found = swept(call, *MLPS, "trainer.steps=3", "seed=0,1,2", BATCHED, "hydra.launcher.slots=1")
     assert done.code == 0, done.err
     assert "testing" in done.out and all("test/loss" in result.metrics for result in found)

@@ -95,6 +95,6 @@ def _read_cache() -> dict[str, float]:
 
 
 def _write_cache(rates: dict[str, float]) -> None:
-    with suppress(OSError):  # a cache that cannot be written costs a measurement at each run
-        with replacing(cache_root() / "peaks.json") as temporary:
-            temporary.write_text(json.dumps(rates, indent=2))
+    # a cache that cannot be written costs a measurement at each run
+    with suppress(OSError), replacing(cache_root() / "peaks.json") as temporary:
+        temporary.write_text(json.dumps(rates, indent=2))

@@ -11,6 +11,7 @@ import pytest
 from dlrun.config import compose
 from dlrun.errors import ConfigError, UserError
 from dlrun.runs import build as building
+from dlrun.runs import parts
 from dlrun.runs.build import build
 from dlrun.storage import manifest
 from dlrun.storage.results import results
@@ -101,7 +102,7 @@ def test_a_data_set_is_loaded_and_a_kind_of_job_built_once(here: Path, monkeypat
         return call
 
     monkeypatch.setattr(define, "build", counted("built", building.build))
-    monkeypatch.setattr(define, "dataset", counted("loaded", building.dataset))
+    monkeypatch.setattr(define, "make_dataset", counted("loaded", parts.make_dataset))
     data = "dataset.data_seed=${seed}"
     JobBuilder().jobs(
         candidates(*([*POLYNOMIAL, data, f"model.degree={d}", f"seed={s}"] for d in (1, 2) for s in range(3)))

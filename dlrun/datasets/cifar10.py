@@ -56,6 +56,7 @@ def parse(content: bytes) -> tuple[Tensor, Tensor]:
 def decode(contents: dict[str, bytes]) -> dict[str, Tensor]:
     """Images [N, 3, 32, 32] and labels [N] of the training batches, in order, and of the test batch."""
     batches = {name.rpartition("/")[2]: parse(content) for name, content in contents.items()}
+    # the names without their folder: it may be left out
     test = batches.pop("test_batch")
     x, y = zip(*(batches[name] for name in sorted(batches)), strict=True)
     return {"train_x": torch.cat(x), "train_y": torch.cat(y), "test_x": test[0], "test_y": test[1]}

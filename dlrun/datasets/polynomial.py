@@ -56,5 +56,6 @@ def polynomial(
 
 
 def _samples(n: int, noise: float, generator: torch.Generator) -> Pair:
+    # x before the noise: another `noise` leaves the places as they are
     x = torch.rand(n, 1, generator=generator)
     return x, smooth(x) + noise * torch.randn(n, 1, generator=generator)

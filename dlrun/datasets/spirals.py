@@ -19,6 +19,7 @@ __all__ = ["spirals"]
 
 def arms(place: Tensor, classes: Tensor, turns: float) -> Tensor:
     """Points [N, 2] at radius r = √`place` and angle 2π·`turns`·r, half a turn further for class 1."""
+    # the root spreads points evenly along the arm, not along the radius
     radius = place.sqrt()
     angle = 2 * math.pi * turns * radius + math.pi * classes
     return radius[:, None] * torch.stack([angle.cos(), angle.sin()], 1)

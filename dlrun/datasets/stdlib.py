@@ -15,6 +15,7 @@ from dlrun.types import Data, Tokenizer
 
 __all__ = ["stdlib"]
 
+# tests and demonstrations, and packages that were installed beside
 _SKIP = ("test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages")
 
 

@@ -62,6 +62,7 @@ def walk(folder: Path, *, skip: Sequence[str] = ()) -> list[Path]:
     """All files under a folder, sorted by name, without hidden ones and the folders named in `skip`."""
     found = []
     for here, folders, names in os.walk(folder):
+        # in place: os.walk does not go into folders taken out here
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in skip)
         found += [Path(here, name) for name in names if not name.startswith(".")]
     return sorted((path for path in found if path.is_file()), key=lambda path: path.relative_to(folder).parts)

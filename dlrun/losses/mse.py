@@ -25,4 +25,5 @@ def mse(model: nn.Module, batch: Batch) -> Tensor:
     outputs, y = outputs_and_targets(model, batch)
     if torch.is_grad_enabled():
         return F.mse_loss(outputs, y)
+    # of scalars [B] there is no component to average
     return F.mse_loss(outputs, y, reduction="none").flatten(1).mean(1) if y.ndim > 1 else (outputs - y).square()

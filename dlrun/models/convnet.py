@@ -31,6 +31,7 @@ class ConvNet(nn.Module):
         super().__init__()
         depth, height, breadth = image_shape(input_shape, smallest=22, model="convnet")
         first, second = channels
+        # a 5×5 convolution without padding takes 4 pixels off a side, pooling divides it
         after = [((size - 4) // 3 - 4) // 2 for size in (height, breadth)]
         self.conv1 = nn.Conv2d(depth, first, kernel_size=5)
         self.conv2 = nn.Conv2d(first, second, kernel_size=5)

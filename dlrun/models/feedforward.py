@@ -25,6 +25,7 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, activation: Activation = "gelu", *, bias: bool = False) -> None:
         super().__init__()
         self.gated = activation == "swiglu"
+        # two thirds of 4·C units, as in the paper: there are three matrices instead of two
         hidden = max(8, 8 * round(width / 3)) if self.gated else 4 * width
         # the gate and the value of swiglu by one product
         self.hidden = nn.Linear(width, hidden * (1 + self.gated), bias=bias)

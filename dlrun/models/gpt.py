@@ -97,6 +97,7 @@ class GPT(nn.Module):
             for _ in range(layers)
         )
         self.norm = make_norm(norm, width, bias=bias)
+        # a bias would not fit tied weights, and GPT-2 has none here
         self.head = nn.Linear(width, vocabulary, bias=False)
         if tied:
             self.head.weight = self.embedding.weight
@@ -115,8 +116,9 @@ class GPT(nn.Module):
 
         Raises `ValueError` if memory and x together exceed the context.
         """
-        seen = memory[0][0].shape[2] if memory else 0
+        seen = memory[0][0].shape[2] if memory else 0  # tokens in the memory
         check_context(seen, x.shape[1], self.context)
+        # "stream" is the residual stream [B, t, C], to which every block adds
         stream, turned = self._embed(x, seen)
         memories = []
         for i, block in enumerate(self.blocks):

@@ -39,7 +39,9 @@ class LeNet5(nn.Module):
         depth, height, width = image_shape(input_shape, smallest=1, model="lenet5")
         rows, columns = max(SIDE - height, 0), max(SIDE - width, 0)
         self.padding = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+        # sizes of the maps of S4: a 5×5 convolution takes 4 pixels off a side, pooling halves it, twice
         after = [((max(size, SIDE) - 4) // 2 - 4) // 2 for size in (height, width)]
+        # named as in the paper; S2 and S4 have no parameters
         self.c1 = nn.Conv2d(depth, 6, kernel_size=5)
         self.c3 = nn.Conv2d(6, 16, kernel_size=5)
         self.c5 = nn.Linear(16 * after[0] * after[1], 120)  # the paper's 5×5 convolution of 5×5 maps is a dense layer

@@ -27,6 +27,7 @@ class Linear(nn.Module):
     def __init__(self, input_shape: tuple[int, ...], outputs: int, *, init_scale: float = 1.0) -> None:
         super().__init__()
         inputs = prod(input_shape)
+        # PyTorch's own range for a linear layer
         bound = init_scale / inputs**0.5
         weight = torch.empty(inputs, outputs).uniform_(-bound, bound)
         self.coefficients = nn.Parameter(torch.cat([weight, torch.zeros(1, outputs)]))

@@ -60,6 +60,7 @@ class MLP(nn.Module):
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise([prod(input_shape), *sizes]):
             layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[activation]()]
+            # no layer for a dropout of 0: it would only take time
             layers += [nn.Dropout(dropout)] if dropout else []
         self.layers = nn.Sequential(*layers, nn.Linear([prod(input_shape), *sizes][-1], outputs))
         if init_scale != 1.0:
@@ -69,5 +70,6 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The outputs [N, O]."""
+        # of vectors, no view to make: it would show on a small network
         outputs: Tensor = self.layers(x if x.ndim == 2 else x.flatten(1))
         return outputs

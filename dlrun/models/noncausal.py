@@ -48,6 +48,7 @@ class NonCausal(nn.Module):
         known = x if memory is None else torch.cat([memory, x], dim=1)
         seen = known.shape[1] - x.shape[1]
         check_context(seen, x.shape[1], self.context)
+        # a pass a token: this is the cost that a causal model saves
         passes = [self._next_logits(known[:, : t + 1]) for t in range(seen, known.shape[1])]
         return torch.stack(passes, dim=1), known
 
@@ -80,7 +81,7 @@ def noncausal(
     context, kinds = text_shape(input_shape, vocabulary, model="noncausal")
     inner = GPT(
         input_shape,
-        kinds + 1,
+        kinds + 1,  # and ∅
         size=size,
         layers=layers,
         heads=heads,

@@ -19,4 +19,5 @@ def make_norm(kind: Norm, width: int, *, bias: bool) -> nn.Module:
     >>> make_norm("layer", 8, bias=False)
     LayerNorm((8,), eps=1e-05, elementwise_affine=True, bias=False)
     """
+    # the same eps for both; PyTorch's RMSNorm would take that of the type, 1e-7
     return nn.LayerNorm(width, bias=bias) if kind == "layer" else nn.RMSNorm(width, eps=1e-5)

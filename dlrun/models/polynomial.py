@@ -38,6 +38,7 @@ class Polynomial(nn.Module):
             )
         if degree < 0:
             raise ConfigError(f"model.degree={degree} must be 0 or more, as in `model.degree=3`.")
+        # on the model's device, and not in its checkpoint
         self.register_buffer("powers", torch.arange(degree + 1), persistent=False)
         self.coefficients = nn.Parameter(torch.zeros(degree + 1, outputs, dtype=torch.float64))
 

@@ -53,5 +53,6 @@ def rotate(x: Tensor, by: Rotation) -> Tensor:
     """
     shape = (len(by.cosine), *[1] * (x.ndim - 3), -1)
     cosine, sine = by.cosine.view(shape), by.sine.view(shape)
+    # (a, b) is a point of the plane, turned by the angle
     a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cosine - b * sine, b * cosine + a * sine], dim=-1).type_as(x)

@@ -36,6 +36,7 @@ class TanhLayers(nn.Module):
         self.classifier = nn.Linear(size, outputs)
         with torch.no_grad():
             for matrix in self.layers.parameters():
+                # overwrites PyTorch's draw: the identity, slightly disturbed
                 matrix.copy_(torch.eye(size) + spread * torch.randn(size, size))
 
     def trajectory(self, x: Tensor) -> list[Tensor]:

@@ -106,10 +106,12 @@ def _length(name: str, amount: float, steps: int, *, whole: bool = True) -> floa
 
 
 def _rise(step: int, n: float) -> float:
+    # step 0 must not have the factor 0: it would change nothing
     return min(1.0, (step + 1) / (n + 1))
 
 
 def _progress(step: int, begin: float, end: float) -> float:
+    # clamped: a run made longer keeps the last value of its first horizon
     return min(1.0, max(0.0, (step - begin) / (end - begin))) if end > begin else 1.0
 
 

@@ -59,6 +59,7 @@ class Bpe:
 
     def encode(self, text: str) -> list[int]:
         """The tokens of `text`; a long one is encoded on all cores."""
+        # cut at gaps, the tokens of the pieces are those of the whole, and cores share the work
         pieces = list(at_gaps([text], _PIECE))
         if len(pieces) < 2:
             return self._encode_pieces(pieces)

@@ -63,6 +63,7 @@ class Character:
         return len(text[:tokens].encode())
 
     def _unknown_message(self, character: str) -> str:
+        # all of a small alphabet, such as 65 characters of Shakespeare
         shown = self.alphabet if self.size <= 100 else f"{self.alphabet[:100]}…"
         name = unicodedata.name(character, "no printable character")
         return (

@@ -41,7 +41,7 @@ def at_gaps(pieces: Iterable[str], size: int = PORTION) -> Iterator[str]:
     >>> list(at_gaps(["to be ", "or not"], size=4))
     ['to', ' be', ' or', ' not']
     """
-    held = ""
+    held = ""  # text after the last cut
     for piece in pieces:
         held += piece
         begin = 0

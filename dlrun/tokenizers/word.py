@@ -38,6 +38,7 @@ class Word:
         counts: Counter[str] = Counter()
         for portion in portions:
             counts.update(_split(portion))
+        # first, so that a smaller vocabulary is the beginning of a larger one
         special = (UNKNOWN, END)
         ranked = sorted(counts.keys() - special, key=lambda word: (-counts[word], word))
         return cls([*special, *ranked][:size])

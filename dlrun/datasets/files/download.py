@@ -40,6 +40,7 @@ def download(source: Source, folder: Path) -> None:
                 try:
                     (_from_archive if source.archive else _from_folder)(source, mirror, folder, missing)
                     return
+                # whatever a mirror does wrong, the next one may do right
                 except (OSError, HTTPException, DataError, EOFError, tarfile.TarError, ValueError) as error:
                     reasons.append(f"{mirror}: {str(error).splitlines()[0] if str(error) else type(error).__name__}")
     except OSError as error:
@@ -86,7 +87,7 @@ def _download(url: str, target: Path) -> Iterator[Path]:
             while chunk := answer.read(_CHUNK):
                 file.write(chunk)
                 output.live(f"  {target.name}  {file.tell() / 1e6:.1f} of {total / 1e6:.1f} MB")
-        output.live("")
+        output.live("")  # takes the line of progress away
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

@@ -129,4 +129,5 @@ def _stamp(path: Path) -> list[int]:
 
 
 def _mark(path: Path) -> Path:
+    # a file in the cache for each checked file, named by the hash of its path
     return cache_root() / "verified" / f"{hashlib.sha256(str(path).encode()).hexdigest()[:32]}.json"

@@ -16,7 +16,7 @@ from dlrun.errors import ConfigError
 PIECE = 1 << 18  # characters: enough that the overhead of a piece does not show
 
 
-class Text(Protocol):
+class Corpus(Protocol):
     """A text with counted characters, readable from any place on."""
 
     @property
@@ -54,12 +54,12 @@ class StringText:
 class Passage:
     """The characters of a text from `start` to `stop`."""
 
-    text: Text
+    text: Corpus
     start: int
     stop: int
 
     @classmethod
-    def whole(cls, text: Text) -> Passage:
+    def whole(cls, text: Corpus) -> Passage:
         """All of a text."""
         return cls(text, 0, len(text))
 
@@ -76,7 +76,7 @@ class Passage:
         return self.text.read(self.start, self.stop)
 
 
-def cut_by_position(text: Text, *, validation_size: int | float, test_size: int | float) -> dict[str, Passage]:
+def cut_by_position(text: Corpus, *, validation_size: int | float, test_size: int | float) -> dict[str, Passage]:
     """Cut a text by position: first training, then validation, then test.
 
     A size is a number of characters, or below 1 a fraction of them. An empty split is left out. Raises `ConfigError`

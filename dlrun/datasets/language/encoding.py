@@ -44,6 +44,7 @@ def encode(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None) -
         tokens = tokenizer.encode(text)
         kept = tokens[:most]
         size = _bytes(tokenizer, text, None if len(kept) == len(tokens) else len(kept))
+        # the first token of the passage is never predicted: its bytes do not count
         if not begun and size is not None:
             size -= _bytes(tokenizer, text, 1 if kept else None) or 0
         yield _tensor(kept, dtype), size
@@ -52,7 +53,7 @@ def encode(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None) -
             output.live(f"  {done / len(passage):.0%} of {amount(len(passage))} characters encoded")
         if most is not None and (most := most - len(kept)) == 0:
             break
-    else:
+    else:  # not cut off by `most`: all characters must have come
         if done != len(passage):
             raise DataError("The text has changed while it was read: start again once nothing writes to its files.")
     if len(passage) > _LONG:

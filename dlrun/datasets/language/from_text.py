@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dlrun.datasets.language.corpus import Passage, StringText, Text, cut_by_position
+from dlrun.datasets.language.corpus import Corpus, Passage, StringText, cut_by_position
 from dlrun.datasets.language.encoding import Tokens
 from dlrun.datasets.language.token_cache import tokenizer_of, tokens_of
 from dlrun.datasets.language.windows import Streams, Windows
@@ -22,9 +22,9 @@ __all__ = ["from_text"]
 
 def from_text(
     name: str,
-    train: str | Text,
-    validation: str | Text | None = None,
-    test: str | Text | None = None,
+    train: str | Corpus,
+    validation: str | Corpus | None = None,
+    test: str | Corpus | None = None,
     *,
     tokenizer: str | Tokenizer = "character",
     vocabulary_size: int | None = None,
@@ -68,6 +68,7 @@ def from_text(
         split: tokens_of(passage, tokenizer, most=train_size if split == "train" else None)
         for split, passage in passages.items()
     }
+    # checked after the encoding: only now the number of tokens is known
     if train_size is not None and not 1 <= train_size <= len(tokens["train"].values):
         most = len(tokens_of(passages["train"], tokenizer).values)
         raise ConfigError(f"dataset.train_size={train_size}: expected 1 to {most}, or null for all of the tokens.")
@@ -115,6 +116,7 @@ def from_tokens(
         if values is not None
     }
     size = tokenizer.size if tokenizer else vocabulary or 1 + max(int(some.values.max()) for some in tokens.values())
+    # with a hash of the caller's the tokens come from a tokenizer, and are not read again
     if content is None:
         content = hashing.fingerprint(*(some.values for some in tokens.values()))
         _check_range(name, tokens, size)
@@ -137,9 +139,9 @@ def from_tokens(
 
 def _passages(
     name: str,
-    train: str | Text,
-    validation: str | Text | None,
-    test: str | Text | None,
+    train: str | Corpus,
+    validation: str | Corpus | None,
+    test: str | Corpus | None,
     *,
     validation_size: int | float,
     test_size: int | float,
@@ -155,7 +157,7 @@ def _passages(
     return cut | {split: Passage.whole(_text(text)) for split, text in own.items() if text is not None}
 
 
-def _text(text: str | Text) -> Text:
+def _text(text: str | Corpus) -> Corpus:
     return StringText(text) if isinstance(text, str) else text
 
 

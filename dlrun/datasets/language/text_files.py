@@ -55,7 +55,7 @@ class TextFiles:
         for path, length in zip(self.paths, self.characters, strict=True):
             place = begin
             begin += length
-            if begin <= start or place >= stop:
+            if begin <= start or place >= stop:  # no character of this file is asked for
                 continue
             for piece in _read_or_refuse(Path(path), ended=self.ended):
                 if (kept := piece[max(0, start - place) : max(0, stop - place)]) != "":
@@ -68,6 +68,7 @@ def collect(paths: Sequence[Path], *, leave_out: bool = False) -> TextFiles:
 
     Raises `DataError` for the first file that is no text, or with `leave_out` lists such files in `left_out`.
     """
+    # the key of the cache: paths, sizes and times, so that a changed file is scanned again
     stamps = [[str(path), *_stamp(path)] for path in paths]
     digest = hashlib.sha256(json.dumps([stamps, leave_out]).encode()).hexdigest()[:32]
     cached = cache_root() / "texts" / f"{digest}.json"

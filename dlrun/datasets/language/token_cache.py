@@ -82,6 +82,7 @@ def _get_or_make(path: Path, read: Callable[[], T], make: Callable[[], object]) 
         return read()
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_suffix(".lock")):
+        # again: another process may have made it while this one waited
         with suppress(OSError, ValueError, KeyError):
             return read()
         make()

@@ -86,6 +86,7 @@ class Windows:
         place = torch.arange(self.context, device=self.device)
         x, y = next_token_pairs(self.tokens, index[:, None] * self.stride + place)
         if self.stride < self.context:
+            # all but the first window leave the tokens that the one before predicts
             y.masked_fill_((index > 0)[:, None] & (place < self.context - self.stride), IGNORE_INDEX)
         return Batch(x, y)
 
@@ -102,7 +103,7 @@ class Windows:
 
         All are full, except the one window of a text shorter than a window, which is padded.
         """
-        if self.predicted < self.context:
+        if self.predicted < self.context:  # there is no full window to view
             return self.gather(starts)
         x, y = self._rows
         return Batch(x.index_select(0, starts).long(), y.index_select(0, starts).long())
@@ -223,6 +224,7 @@ def next_token_pairs(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]
     (tensor([5, 6, 0]), tensor([   6,    7, -100]))
     """
     last = len(tokens) - 1
+    # out-of-range places read something and are masked: no branch on a device
     inside = positions.clamp(max=last - 1)
     known = positions < last
     x, y = tokens[inside].long(), tokens[inside + 1].long()

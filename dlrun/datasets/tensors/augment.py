@@ -70,17 +70,20 @@ def _in_range(name: str, value: object) -> bool:
 
 def _move(x: Tensor, shift: int, flip: bool, generator: torch.Generator) -> Tensor:
     b, _, height, width = x.shape
+    # three draws an image whatever is asked for: `flip` does not change the shifts
     moves = _uniform((3, b, 1), generator, x.device)
     dy, dx = ((moves[:2] * (2 * shift + 1)).floor() - shift).long()
     rows = (torch.arange(height, device=x.device) + dy).clamp_(0, height - 1)
     columns = (torch.arange(width, device=x.device) + dx).clamp_(0, width - 1)
     if flip:
         columns = torch.where(moves[2] < 0.5, width - 1 - columns, columns)
+    # rows and columns clamped to the image repeat the border; one gather reads all pixels
     index = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)
     return x.flatten(2).gather(2, index[:, None].expand(-1, x.shape[1], -1)).view(x.shape)
 
 
 def _crop(x: Tensor, smallest: float, generator: torch.Generator) -> Tensor:
+    # a size and two places an image
     draws = _uniform((3, len(x)), generator, x.device).to(x.dtype)
     side = smallest + (1 - smallest) * draws[0]
     # coordinates run from -1 to 1: a part of side s has its centre within ±(1 - s)

@@ -83,7 +83,7 @@ class MapStyleSplit:
         samples = []
         with libraries_kept():
             for i in index.tolist():
-                seed_libraries(i)
+                seed_libraries(i)  # the same variation at every evaluation
                 samples.append(self.dataset[i])
         return Batch(*(_stack(values).to(self.device) for values in zip(*samples, strict=True)))
 
@@ -134,6 +134,7 @@ def from_datasets(
     drawn = {split: MapStyleSamples(train, getattr(index, split).tolist(), task) for split in ("train", "validation")}
     chosen = given | {split: samples for split, samples in drawn.items() if len(samples)}
     splits = {split: MapStyleSplit(samples) for split, samples in chosen.items()}
+    # one sample stands for the shapes of all
     first = splits["train"].gather(torch.tensor([0]))
     return Data(
         name=name,
@@ -148,6 +149,7 @@ def from_datasets(
 
 
 def _known_classes(name: str, samples: MapStyle) -> int:
+    # the attributes of torchvision's data sets: names, or here also a number
     names = getattr(samples, "classes", None)
     if isinstance(names, list | tuple):
         return len(names)

@@ -32,6 +32,7 @@ def spec_of(
         return Spec(task, shape, outputs=y[0].numel() if task == "regression" else 1)
     if y.is_floating_point():
         raise DataError(_whole_numbers_message(name, y))
+    # of the training split: a class that only the test has must be given by `classes` or a name
     classes = classes or len(class_names) or int(y.max()) + 1
     if class_names and len(class_names) != classes:
         raise ConfigError(f"The data set `{name}` has {classes} classes and {len(class_names)} class names.")

@@ -26,6 +26,7 @@ def seeded_generator(purpose: str, seed: int) -> torch.Generator:
     >>> a.initial_seed() == b.initial_seed()
     False
     """
+    # 7 bytes: torch takes seeds up to 64 bits with a sign
     digest = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7]))
 

@@ -1,4 +1,4 @@
-"""The parts of an ensemble: how weights lie, gradients and evaluations of all runs at once, and the benchmark of it."""
+"""The parts of a stack: the layout of weights, gradients and evaluations, and the benchmark of it."""
 
 from __future__ import annotations
 
@@ -69,25 +69,25 @@ def test_small_parameters_are_one_block_and_large_ones_a_block_each(runs: int, n
 @pytest.mark.parametrize("sizes", [(5,), (3, 3)])
 def test_the_gradient_of_the_sum_is_that_of_every_run(sizes: tuple[int, ...], bf16: bool, tolerance: float) -> None:
     members = objectives(3, 4, sizes=sizes, bf16=bf16)
-    together = StackedObjective(members)
+    stacked = StackedObjective(members)
     batches = [Batch(*data(6, run, 4).gather(torch.arange(6))) for run in range(3)]
-    losses, grads = together.gradient(Batch(*(torch.stack(parts) for parts in zip(*batches, strict=True))))
+    losses, grads = stacked.gradient(Batch(*(torch.stack(parts) for parts in zip(*batches, strict=True))))
     for run, (one, batch) in enumerate(zip(members, batches, strict=True)):
         loss = one(batch)
         assert torch.allclose(losses[run], loss, atol=tolerance)
         for grad, expected in zip(
-            together.layout.row(grads, run, one.params), torch.autograd.grad(loss, one.params), strict=True
+            stacked.layout.row(grads, run, one.params), torch.autograd.grad(loss, one.params), strict=True
         ):
             assert torch.allclose(grad, expected, atol=tolerance)
 
 
 @pytest.mark.parametrize("shape", [(4,), (2, 3)])
-@pytest.mark.parametrize("portion", [1, 7, 1000])
-def test_an_evaluation_is_that_of_every_run(shape: tuple[int, ...], portion: int) -> None:
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_an_evaluation_is_that_of_every_run(shape: tuple[int, ...], chunk: int) -> None:
     members = objectives(3, *shape)
     metrics: dict[str, Metric] = {"accuracy": accuracy, "error": error, "nll": nll, "top": partial(largest, k=2)}
     for splits in ([data(25, 0, *shape)] * 3, [data(25, run, *shape) for run in (0, 1, 0)]):
-        found = evaluate(StackedObjective(members), metrics, StackedSplits(splits, CPU), batch_size=portion)
+        found = evaluate(StackedObjective(members), metrics, StackedSplits(splits, CPU), batch_size=chunk)
         for run, (one, split) in enumerate(zip(members, splits, strict=True)):
             assert found[run] == pytest.approx(
                 evaluate_alone(one, metrics, split, batch_size=1000, device=CPU), rel=1e-6
@@ -95,7 +95,7 @@ def test_an_evaluation_is_that_of_every_run(shape: tuple[int, ...], portion: int
 
 
 def largest(model: nn.Module, batch: Batch, k: int) -> tuple[Tensor, int]:
-    """A metric of the user's, that sees the model."""
+    """A user's metric on the model itself."""
     return model(batch.x).topk(k).values.double().sum(), len(batch.x)
 
 
@@ -127,15 +127,15 @@ def test_a_module_that_stands_in_a_chain_twice_is_two_layers(width: int) -> None
     act = nn.Tanh()
     model = nn.Sequential(nn.Linear(4, width), act, nn.Linear(width, 2), act, nn.Linear(2, 3), act)
     alone, both = Objective(model, cross_entropy), Batch(torch.randn(2, 5, 4), torch.randint(0, 3, (2, 5)))
-    together = StackedObjective([alone] * 2)
-    assert together._chain is not None
+    stacked = StackedObjective([alone] * 2)
+    assert stacked._chain is not None
     expected = torch.stack([alone(Batch(x, y)) for x, y in zip(*both, strict=True)])
-    assert torch.allclose(together(both), expected, atol=1e-6)
+    assert torch.allclose(stacked(both), expected, atol=1e-6)
 
 
 @pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("parts", [2, 4])
-def test_portions_of_a_text_weigh_as_many_tokens_as_they_predict(parts: int) -> None:
+def test_chunks_of_a_text_weigh_as_many_tokens_as_they_predict(parts: int) -> None:
     draw = torch.Generator().manual_seed(0)
     x, y = (torch.randint(0, 5, (3, 7, 6), generator=draw) for _ in range(2))
     y[:, 0, :5] = IGNORE_INDEX
@@ -145,13 +145,13 @@ def test_portions_of_a_text_weigh_as_many_tokens_as_they_predict(parts: int) -> 
     optimizers = [Descent(SGD(lr=0.1), accumulate=parts) for _ in members]
     for one, optimizer in zip(members, optimizers, strict=True):
         optimizer.init(one)
-    together = StackedObjective(members)
-    descent = StackedDescent(optimizers, together)
-    found = descent.step(together, Batch(x, y), descent.lr)
+    stacked = StackedObjective(members)
+    descent = StackedDescent(optimizers, stacked)
+    found = descent.step(stacked, Batch(x, y), descent.lr)
     for run, (one, optimizer) in enumerate(zip(members, optimizers, strict=True)):
         expected = optimizer.step(one, Batch(x[run], y[run]), 0.1)
         assert float(found.loss[run]) == pytest.approx(float(expected.loss), rel=1e-6)
-        for mine, own in zip(together.layout.row(together.weights, run, one.params), one.params, strict=True):
+        for mine, own in zip(stacked.layout.row(stacked.weights, run, one.params), one.params, strict=True):
             assert torch.allclose(mine, own, atol=1e-7)
 
 

@@ -1,4 +1,4 @@
-"""An ensemble against the same runs trained one by one: weights, curves, choices, checkpoints."""
+"""A stack against the same runs trained one by one: weights, curves, choices, checkpoints."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ PICTURES = TensorSplit(IMAGES, (4 * IMAGES.mean((1, 2, 3))).long() % 3)
 
 
 class Notes:
-    """A recorder that keeps everything in memory."""
+    """A recorder in memory."""
 
     def __init__(self) -> None:
         self.points: list[tuple[int, dict[str, float]]] = []
@@ -107,21 +107,23 @@ def training(
     return loop.Training(**given | options)  # type: ignore[arg-type]
 
 
-def alone(make: Callable[[int], loop.Training], runs: int) -> tuple[list[loop.Training], list[State], list[Notes]]:
+def train_single(
+    make: Callable[[int], loop.Training], runs: int
+) -> tuple[list[loop.Training], list[State], list[Notes]]:
     trainings, notes = [make(i) for i in range(runs)], [Notes() for _ in range(runs)]
     return trainings, [loop.train(t, State(), n) for t, n in zip(trainings, notes, strict=True)], notes
 
 
-def together(make: Callable[[int], loop.Training], runs: int) -> tuple[StackedTraining, list[Notes]]:
+def train_stacked(make: Callable[[int], loop.Training], runs: int) -> tuple[StackedTraining, list[Notes]]:
     trainings, notes = [make(i) for i in range(runs)], [Notes() for _ in range(runs)]
     assert why_not(trainings) is None
-    ensemble = StackedTraining(trainings)
-    loop.train(ensemble, ensemble.state, StackedRecorder(ensemble, notes))
-    return ensemble, notes
+    stacked = StackedTraining(trainings)
+    loop.train(stacked, stacked.state, StackedRecorder(stacked, notes))
+    return stacked, notes
 
 
 def close(a: Any, b: Any, *, tolerance: float = 2e-5) -> bool:
-    """Return whether two checkpoints, curves or numbers are the same to single precision, times apart."""
+    """Whether two checkpoints, curves or numbers agree to single precision, but for their times."""
     if isinstance(a, Tensor):
         return a.dtype == b.dtype and torch.allclose(a, b, rtol=tolerance, atol=tolerance)
     if isinstance(a, dict):
@@ -132,15 +134,15 @@ def close(a: Any, b: Any, *, tolerance: float = 2e-5) -> bool:
 
 
 def check(make: Callable[[int], loop.Training], runs: int = 4, *, tolerance: float = 2e-5) -> None:
-    trainings, states, expected = alone(make, runs)
-    ensemble, notes = together(make, runs)
+    trainings, states, expected = train_single(make, runs)
+    stacked, notes = train_stacked(make, runs)
     for i in range(runs):
         assert close(notes[i].points, expected[i].points, tolerance=tolerance), i
         assert close(notes[i].saved, expected[i].saved, tolerance=tolerance), i
         assert close(notes[i].best, expected[i].best, tolerance=tolerance), i
-        assert ensemble.states[i].step == states[i].step
-        assert ensemble.states[i].best_step == states[i].best_step
-        weights = ensemble.members[i].objective.model.state_dict()
+        assert stacked.states[i].step == states[i].step
+        assert stacked.states[i].best_step == states[i].best_step
+        weights = stacked.members[i].objective.model.state_dict()
         assert close(weights, trainings[i].objective.model.state_dict(), tolerance=tolerance)
 
 
@@ -169,7 +171,7 @@ def of_pictures(model: Callable[[], nn.Module], **options: Any) -> Callable[[int
 
 
 def odd(model: nn.Module, batch: Batch) -> Tensor:
-    """A loss that asks the model for more than its outputs."""
+    """A loss of more than the model's outputs."""
     features: Tensor = cast("Linear", model).features(batch.x)
     return cross_entropy(model, batch) + 0.1 * features.square().mean()
 
@@ -280,10 +282,10 @@ def test_each_run_augments_by_its_own_draws() -> None:
 
 
 def test_batches_are_those_of_the_run_alone_to_the_bit() -> None:
-    ensemble = StackedTraining([training(i, SGD(lr=0.1)) for i in range(3)])
+    stacked = StackedTraining([training(i, SGD(lr=0.1)) for i in range(3)])
     for start in (0, 3, 24, 26):
-        own = [member.batches.start(start) for member in ensemble.members]
-        for batch, *singles in zip(ensemble.batches.start(start), *own, strict=False):
+        own = [member.batches.start(start) for member in stacked.members]
+        for batch, *singles in zip(stacked.batches.start(start), *own, strict=False):
             assert all(torch.equal(batch.x[i], single.x) for i, single in enumerate(singles))
             assert all(torch.equal(batch.y[i], single.y) for i, single in enumerate(singles))
             start += 1
@@ -299,12 +301,12 @@ def test_a_run_out_of_patience_leaves_and_the_others_go_on() -> None:
         rule = Adam(lr=(0.003, 0.3, 0.01, 1.0)[i])
         return training(i, rule, plan=plan, patience=(None, 2, 4, 3)[i], average=None)
 
-    _, states, _ = alone(make, 4)
+    _, states, _ = train_single(make, 4)
     assert len({state.step for state in states}) > 2
     trainings, notes = [make(i) for i in range(4)], [Notes() for _ in range(4)]
-    ensemble = StackedTraining(trainings)
-    loop.train(ensemble, ensemble.state, StackedRecorder(ensemble, notes))
-    single, _, expected = alone(make, 4)
+    stacked = StackedTraining(trainings)
+    loop.train(stacked, stacked.state, StackedRecorder(stacked, notes))
+    single, _, expected = train_single(make, 4)
     for i in range(4):
         assert [p[0] for p in notes[i].points] == [p[0] for p in expected[i].points]
         assert close(notes[i].points, expected[i].points, tolerance=1e-4)
@@ -312,7 +314,7 @@ def test_a_run_out_of_patience_leaves_and_the_others_go_on() -> None:
         assert close(notes[i].best, expected[i].best, tolerance=1e-4)
         weights = trainings[i].objective.model.state_dict()
         assert close(weights, single[i].objective.model.state_dict(), tolerance=1e-4)
-    again = StackedTraining([make(i) for i in range(4)], [replace(state) for state in ensemble.states])
+    again = StackedTraining([make(i) for i in range(4)], [replace(state) for state in stacked.states])
     assert again.state.step == max(state.step for state in states)
 
 
@@ -332,9 +334,9 @@ def test_a_run_that_diverges_leaves_with_its_error() -> None:
     failed = Notes()
     with pytest.raises(NonFinite) as caught:
         loop.train(rated(1), State(), failed)
-    ensemble, notes = together(rated, 3)
-    assert [*ensemble.errors] == [1]
-    assert str(ensemble.errors[1]) == str(caught.value)
+    stacked, notes = train_stacked(rated, 3)
+    assert [*stacked.errors] == [1]
+    assert str(stacked.errors[1]) == str(caught.value)
     assert [p[0] for p in notes[1].points] == [p[0] for p in failed.points]
     assert len(notes[1].saved) == len(failed.saved)
     for i in (0, 2):
@@ -346,9 +348,9 @@ def test_a_run_that_diverges_leaves_with_its_error() -> None:
 
 
 def test_when_all_have_left_it_is_over() -> None:
-    ensemble, notes = together(lambda i: training(i, SGD(lr=0.1), patience=1, plan=replace(PLAN, steps=4000)), 2)
-    assert {state.step for state in ensemble.states} != {4000}
-    assert [note.saved[-1]["state"]["step"] for note in notes] == [state.step for state in ensemble.states]
+    stacked, notes = train_stacked(lambda i: training(i, SGD(lr=0.1), patience=1, plan=replace(PLAN, steps=4000)), 2)
+    assert {state.step for state in stacked.states} != {4000}
+    assert [note.saved[-1]["state"]["step"] for note in notes] == [state.step for state in stacked.states]
 
 
 @pytest.mark.usefixtures("blocks")
@@ -359,11 +361,11 @@ def test_a_run_goes_on_alone_or_stacked_from_either_checkpoint(rule: str) -> Non
         run.average = Average(run.objective.params, 0.9)
         return run
 
-    _, _, whole = alone(make, 3)
+    _, _, whole = train_single(make, 3)
     answers: Iterator[bool] = iter([False] * 13 + [True])
     trainings, notes = [make(i) for i in range(3)], [Notes() for _ in range(3)]
-    ensemble = StackedTraining(trainings)
-    loop.train(ensemble, ensemble.state, StackedRecorder(ensemble, notes), stop=lambda: next(answers))
+    stacked = StackedTraining(trainings)
+    loop.train(stacked, stacked.state, StackedRecorder(stacked, notes), stop=lambda: next(answers))
     # alone, from what was saved of the stack
     run, rest = make(1), Notes()
     state = loop.restore(run, cloned(notes[1].saved[-1]))
@@ -436,7 +438,7 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 @pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("name", ["sgd", "nesterov", "adamw"])
-def test_the_steps_of_an_ensemble_are_one_program_where_the_runs_ask_for_it(
+def test_the_steps_of_a_stack_are_one_program_where_the_runs_ask_for_it(
     name: str, interpreted: list[Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = partial(MLP, (2,), 2, hidden=[2, 2], activation="tanh")
@@ -445,10 +447,10 @@ def test_the_steps_of_an_ensemble_are_one_program_where_the_runs_ask_for_it(
         schedule = (cosine, constant, cosine)[i]
         return training(i, RULES[name](i), model=model, clip=0.3 + i, schedule=schedule, patience=(None, 1, None)[i])
 
-    _, _, expected = alone(make, 3)
-    ensemble = StackedTraining([replace(make(i), make_stepper=compiled.make_stepper) for i in range(3)])
+    _, _, expected = train_single(make, 3)
+    stacked = StackedTraining([replace(make(i), make_stepper=compiled.make_stepper) for i in range(3)])
     notes = [Notes() for _ in range(3)]
-    loop.train(ensemble, ensemble.state, StackedRecorder(ensemble, notes))
+    loop.train(stacked, stacked.state, StackedRecorder(stacked, notes))
     assert len(interpreted) == 1
     assert "one by one" not in capsys.readouterr().err
     for i in range(3):
@@ -457,7 +459,7 @@ def test_the_steps_of_an_ensemble_are_one_program_where_the_runs_ask_for_it(
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="the compiler of programs needs g++")
-def test_torch_compiles_the_steps_of_an_ensemble(
+def test_torch_compiles_the_steps_of_a_stack(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("dlrun.stacked.weights.LARGE", 0)
@@ -465,10 +467,10 @@ def test_torch_compiles_the_steps_of_an_ensemble(
     def make(i: int) -> loop.Training:
         return training(i, RULES["adamw"](i), model=partial(MLP, (2,), 2, hidden=[20, 20]), clip=0.3 + i)
 
-    _, _, expected = alone(make, 3)
-    ensemble = StackedTraining([replace(make(i), make_stepper=compiled.make_stepper) for i in range(3)])
+    _, _, expected = train_single(make, 3)
+    stacked = StackedTraining([replace(make(i), make_stepper=compiled.make_stepper) for i in range(3)])
     notes = [Notes() for _ in range(3)]
-    loop.train(ensemble, ensemble.state, StackedRecorder(ensemble, notes))
+    loop.train(stacked, stacked.state, StackedRecorder(stacked, notes))
     assert "one by one" not in capsys.readouterr().err
     for i in range(3):
         assert close(notes[i].points, expected[i].points, tolerance=1e-4), i
@@ -489,9 +491,9 @@ def test_a_run_found_diverged_while_another_leaves_goes_with_it(compile: bool, i
         run = training(i, SGD(lr=(0.1, 0.0, 0.1)[i]), model=model, plan=plan, patience=patience, schedule=schedule)
         return replace(run, make_stepper=compiled.make_stepper) if compile else run
 
-    ensemble, _ = together(make, 3)
-    assert [*ensemble.errors] == [2]
-    assert [state.step for state in ensemble.states][:2] == [60, 30]
+    stacked, _ = train_stacked(make, 3)
+    assert [*stacked.errors] == [2]
+    assert [state.step for state in stacked.states][:2] == [60, 30]
 
 
 def fake_graph(steps: Callable[[], list[Tensor]], device: torch.device) -> tuple[Callable[[], None], list[Tensor]]:
@@ -507,7 +509,7 @@ def fake_graph(steps: Callable[[], list[Tensor]], device: torch.device) -> tuple
 
 @pytest.mark.parametrize("name", ["sgd", "momentum", "adamw"])
 @pytest.mark.parametrize("patience", [None, 1])
-def test_the_steps_of_an_ensemble_are_graphs_and_recorded_again_when_runs_have_left(
+def test_the_steps_of_a_stack_are_graphs_and_recorded_again_when_runs_have_left(
     name: str, patience: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made: list[int] = []
@@ -529,18 +531,18 @@ def test_the_steps_of_an_ensemble_are_graphs_and_recorded_again_when_runs_have_l
         schedule = (cosine, constant, cosine)[i]
         return training(i, rule, clip=0.3 + i, plan=plan, schedule=schedule, patience=(None, patience, None)[i])
 
-    _, states, expected = alone(make, 3)
+    _, states, expected = train_single(make, 3)
     monkeypatch.setattr(cuda_graphs, "record", fake_graph)
     monkeypatch.setattr(cuda_graphs, "warm_up", lambda work, device: None)
     monkeypatch.setattr(cuda_graphs, "EAGER_CHUNKS", 2)
-    ensemble, notes = together(lambda i: replace(make(i), make_stepper=stepper, wrap_totals=graphed), 3)
+    stacked, notes = train_stacked(lambda i: replace(make(i), make_stepper=stepper, wrap_totals=graphed), 3)
     left = states[1].step < plan.steps
     assert made == ([3, 2] if left else [3])
     assert not capsys.readouterr().err
     for i in range(3):
         assert close(notes[i].points, expected[i].points, tolerance=1e-4), i
         assert close(notes[i].saved[-1], expected[i].saved[-1], tolerance=1e-4), i
-        assert ensemble.states[i].step == states[i].step
+        assert stacked.states[i].step == states[i].step
 
 
 def test_lenet_stacks_and_a_shared_rate_is_a_number() -> None:

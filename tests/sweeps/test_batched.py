@@ -1,4 +1,4 @@
-"""The launcher `batched`: the same sweep as by `local`, as one program or in one process, whatever its jobs do."""
+"""The launcher `batched`: the same sweep as by `local`, stacked or in one process, whatever its jobs do."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ LOCAL = "hydra/launcher=local"
 
 @pytest.fixture
 def of_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hydra's suite is of programs that name no version of it; another test may have named one."""
+    """Forget the version that another test has named to Hydra: the suite's programs name none."""
     monkeypatch.setattr(version.VersionBase.instance(), "version_base", version.__compat_version__)
 
 
@@ -70,16 +70,16 @@ class TestLauncher(LauncherTestSuite):
     """Every test of Hydra's suite applies."""
 
 
-def swept(call: Call, *argv: str) -> tuple[Any, list[Result]]:
-    """Return what a command said and what came of the newest sweep's jobs."""
+def run_sweep(call: Call, *argv: str) -> tuple[Any, list[Result]]:
+    """A command's output, and the results of the sweep that it made."""
     before = {sweep.path for sweep in all_sweeps()}
     done = call(*argv, "sweep.fresh=true")
     (sweep,) = (sweep for sweep in all_sweeps() if sweep.path not in before)
     return done, results(sweep)
 
 
-def told(result: Result) -> dict[str, Any]:
-    """Return what a summary says that two runs of one job have in common."""
+def shared_summary(result: Result) -> dict[str, Any]:
+    """A job's summary without the values of one run of it."""
     own = ("started", "command", "sweep", "seconds", "train_seconds", "launcher", "stacked", "cost")
     return {name: value for name, value in result.summary.to_dict().items() if name not in own}
 
@@ -89,12 +89,12 @@ def files(result: Result) -> set[str]:
 
 
 def test_jobs_in_one_process_are_what_they_are_in_their_own(call: Call, here: Path) -> None:
-    ours, mine = swept(call, *FITS, BATCHED)
+    ours, mine = run_sweep(call, *FITS, BATCHED)
     assert ours.code == 0, ours.err
     assert "4 short jobs in this process" in ours.out
-    _, theirs = swept(call, *FITS, LOCAL)
+    _, theirs = run_sweep(call, *FITS, LOCAL)
     for one, other in zip(mine, theirs, strict=True):
-        assert told(one) == told(other)
+        assert shared_summary(one) == shared_summary(other)
         assert (one.summary.launcher, other.summary.launcher) == ("batched", None)
         assert files(one) == files(other)
         assert one.run.config.read_text() == other.run.config.read_text()
@@ -106,28 +106,28 @@ def test_jobs_in_one_process_are_what_they_are_in_their_own(call: Call, here: Pa
 
 
 def words(result: Result) -> list[str]:
-    """Return the first word of each line of a run's log, but for the path of its folder."""
+    """The first word of each line of a run's log, without the path of its folder."""
     lines = result.run.log.read_text().splitlines()
     return [word for line in lines if "outputs/" not in (word := line.split()[0])]
 
 
 @pytest.fixture
-def faster_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the timing come out for the stack, as it does on a machine that does nothing else."""
+def faster_stacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the timing favour the stack, as on an idle machine."""
     monkeypatch.setattr(timing, "time_stacked", lambda trainings, threads: 0.0)
 
 
-@pytest.mark.usefixtures("faster_together")
+@pytest.mark.usefixtures("faster_stacked")
 def test_a_stack_is_what_its_runs_are_alone(call: Call, here: Path) -> None:
     values = ("optimizer.lr=0.01,0.001", "seed=0,1", "hydra.launcher.verify=1")
-    ours, mine = swept(call, *MLPS, *values, BATCHED)
+    ours, mine = run_sweep(call, *MLPS, *values, BATCHED)
     assert ours.code == 0, ours.err
     assert "4 jobs as one program" in ours.out
     assert "verify: optimizer.lr=0.01 seed=0: alone it differs in the weights by at most" in ours.out
-    _, theirs = swept(call, *MLPS, *values[:2], LOCAL)
+    _, theirs = run_sweep(call, *MLPS, *values[:2], LOCAL)
     for one, other in zip(mine, theirs, strict=True):
         assert one.summary.stacked == 4
-        assert {*told(one)} == {*told(other)}
+        assert {*shared_summary(one)} == {*shared_summary(other)}
         assert one.summary.identity == other.summary.identity
         assert files(one) == files(other)
         assert one.summary.last == pytest.approx(other.summary.last, abs=1e-5)
@@ -137,7 +137,7 @@ def test_a_stack_is_what_its_runs_are_alone(call: Call, here: Path) -> None:
         assert one.summary.best_step == other.summary.best_step
 
 
-@pytest.mark.usefixtures("faster_together")
+@pytest.mark.usefixtures("faster_stacked")
 def test_a_comparison_that_fails_repeats_no_job_and_leaves_the_settings(
     call: Call, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,7 +146,7 @@ def test_a_comparison_that_fails_repeats_no_job_and_leaves_the_settings(
         raise RuntimeError("no room")
 
     monkeypatch.setattr(loop, "train", _once(loop.train, fails))
-    done, found = swept(call, *MLPS, "seed=0,1", "hydra.launcher.verify=1", BATCHED)
+    done, found = run_sweep(call, *MLPS, "seed=0,1", "hydra.launcher.verify=1", BATCHED)
     assert done.code == 0, done.err
     assert "verify: seed=0: alone it could not be trained: RuntimeError: no room" in done.err
     assert "one by one" not in done.err
@@ -156,7 +156,7 @@ def test_a_comparison_that_fails_repeats_no_job_and_leaves_the_settings(
 
 
 def _once(first: Call, then: Call) -> Call:
-    """Return what is `first` at the first call, and `then` at every other."""
+    """`first` at the first call, `then` at all others."""
     calls = iter([first])
     return lambda *parts, **named: next(calls, then)(*parts, **named)
 
@@ -170,7 +170,7 @@ def test_jobs_share_their_data_wherever_it_lies_and_however_far_they_are(
     copies: list[TensorSplit] = []
 
     def moved(split: TensorSplit, device: torch.device) -> TensorSplit:
-        """Copy a split that is not there yet, as for a GPU."""
+        """Copy a split once, as to a GPU."""
         if not any(split.x is copy.x for copy in copies):
             copies.append(TensorSplit(split.x.clone(), split.y.clone()))
             return copies[-1]
@@ -185,7 +185,7 @@ def test_jobs_share_their_data_wherever_it_lies_and_however_far_they_are(
 
 
 def test_what_cannot_be_one_program_is_told_with_the_reason(call: Call, here: Path) -> None:
-    done, found = swept(call, *MLPS, "optimizer=lbfgs,muon", "seed=0,1", BATCHED)
+    done, found = run_sweep(call, *MLPS, "optimizer=lbfgs,muon", "seed=0,1", BATCHED)
     assert done.code == 0, done.err
     for words in ("program: LBFGS takes no gradient steps", "program: Muon is no rule for many"):
         assert words in done.out
@@ -193,16 +193,16 @@ def test_what_cannot_be_one_program_is_told_with_the_reason(call: Call, here: Pa
     assert not any(r.summary.launcher for r in found)
 
 
-@pytest.mark.usefixtures("faster_together")
+@pytest.mark.usefixtures("faster_stacked")
 def test_a_member_that_diverges_fails_alone(call: Call, here: Path) -> None:
-    done, found = swept(call, *MLPS, "optimizer=sgd", "optimizer.lr=0.1,1e+30,0.2", BATCHED)
+    done, found = run_sweep(call, *MLPS, "optimizer=sgd", "optimizer.lr=0.1,1e+30,0.2", BATCHED)
     assert done.code == 1
     assert [r.status for r in found] == ["finished", "failed", "finished"]
     assert "NonFinite" in found[1].summary.error
     assert "job 1 failed: optimizer.lr=1e+30" in done.err
 
 
-@pytest.mark.usefixtures("faster_together")
+@pytest.mark.usefixtures("faster_stacked")
 def test_a_program_that_fails_leaves_its_runs_to_go_on_one_by_one(
     call: Call, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,16 +212,16 @@ def test_a_program_that_fails_leaves_its_runs_to_go_on_one_by_one(
         raise RuntimeError("no room")
 
     monkeypatch.setattr(stack, "StackedTraining", fails)
-    done, found = swept(call, *MLPS, "seed=0,1", BATCHED)
+    done, found = run_sweep(call, *MLPS, "seed=0,1", BATCHED)
     assert done.code == 0, done.err
     assert "2 jobs could not be trained as one program, and are trained one by one: RuntimeError: no room" in done.err
     assert [r.status for r in found] == ["finished"] * 2
 
 
-def test_jobs_that_are_slower_together_go_one_by_one(call: Call, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_that_are_slower_stacked_go_one_by_one(call: Call, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "time_stacked", lambda trainings, threads: 3e-3)
     monkeypatch.setattr(timing, "time_single", lambda training, threads: 2e-3)
-    done, found = swept(call, *MLPS, "seed=0,1", "hydra.launcher.verify=1", BATCHED)
+    done, found = run_sweep(call, *MLPS, "seed=0,1", "hydra.launcher.verify=1", BATCHED)
     assert done.code == 0, done.err
     assert "2 jobs not as one program: a step of a run takes 3 ms stacked, 2 ms alone" in done.out
     assert "verify: no jobs were trained as one program" in done.out
@@ -238,7 +238,7 @@ def test_jobs_that_follow_one_another_load_their_data_once(
         return make_dataset(config)
 
     monkeypatch.setattr(shared_data, "make_dataset", load)
-    done, found = swept(call, *MLPS, "trainer.steps=3", "seed=0,1,2", BATCHED, "hydra.launcher.slots=1")
+    done, found = run_sweep(call, *MLPS, "trainer.steps=3", "seed=0,1,2", BATCHED, "hydra.launcher.slots=1")
     assert done.code == 0, done.err
     assert "testing" in done.out and all("test/loss" in result.metrics for result in found)
     assert len(loads) == 1
@@ -250,7 +250,7 @@ def test_a_search_and_jobs_of_ones_own_run_as_by_local(call: Call, here: Path, m
     (here / "mine.py").write_text("from dlrun.models.linear import Linear as Mine\n")
     (here / "conf/model").mkdir(parents=True)
     (here / "conf/model/mine.yaml").write_text("_target_: mine.Mine\n")
-    done, found = swept(call, *MLPS[:3], "model=mine", "trainer.steps=2", *QUIET, "seed=0,1", BATCHED)
+    done, found = run_sweep(call, *MLPS[:3], "model=mine", "trainer.steps=2", *QUIET, "seed=0,1", BATCHED)
     assert done.code == 0, done.err
     assert "2 jobs as by hydra/launcher=local: mine.Mine is not dlrun's" in done.out
     assert [r.summary.launcher for r in found] == [None, None]
@@ -275,7 +275,7 @@ def test_a_sweep_that_is_killed_goes_on_where_its_stack_stood(call: Call, here: 
     assert [r.status for r in found] == ["finished"] * 6
     for step, result in zip(steps, found, strict=True):
         assert f'"resumed_from": {step}' in result.run.journal.read_text()
-    _, alone = swept(call, *slow[:-2], "seed=0,1", LOCAL)
+    _, alone = run_sweep(call, *slow[:-2], "seed=0,1", LOCAL)
     for one, other in zip(found, alone, strict=False):
         assert one.summary.steps == other.summary.steps
         assert one.summary.last == pytest.approx(other.summary.last, abs=1e-3)
@@ -306,8 +306,8 @@ def _bytes(file: Path) -> bytes:
     return file.read_bytes() if file.exists() else b""
 
 
-def carried_out(calls: list[Callable[[], Any]], log: Path, *, stop_at: int | None = None) -> list[TaskResult]:
-    """Return what came of calls in this process."""
+def run_here(calls: list[Callable[[], Any]], log: Path, *, stop_at: int | None = None) -> list[TaskResult]:
+    """The results of calls in this process."""
     found: list[TaskResult] = []
 
     def done(outcome: TaskResult) -> bool:
@@ -346,7 +346,7 @@ def state() -> dict[str, Any]:
 
 def test_a_job_leaves_the_process_as_it_was(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     before, log = state(), tmp_path / "log"
-    (found,) = carried_out([_mess], log)
+    (found,) = run_here([_mess], log)
     assert found.error is None
     assert state() == before
     assert log.read_text() == "a mess\non the descriptor\n"
@@ -357,7 +357,7 @@ def test_jobs_that_raise_or_exit_fail_alone(tmp_path: Path) -> None:
     def raises() -> None:
         raise ValueError("an accident")
 
-    found = carried_out([lambda: 1, raises, lambda: sys.exit(3), lambda: sys.exit(), random.random], tmp_path / "log")
+    found = run_here([lambda: 1, raises, lambda: sys.exit(3), lambda: sys.exit(), random.random], tmp_path / "log")
     assert [outcome.message for outcome in found] == [
         "",
         "ValueError: an accident",
@@ -370,7 +370,7 @@ def test_jobs_that_raise_or_exit_fail_alone(tmp_path: Path) -> None:
 
 
 def test_no_further_job_is_started_when_one_says_so(tmp_path: Path) -> None:
-    assert len(carried_out([lambda: 1, lambda: 2, lambda: 3], tmp_path / "log", stop_at=2)) == 2
+    assert len(run_here([lambda: 1, lambda: 2, lambda: 3], tmp_path / "log", stop_at=2)) == 2
 
 
 def test_an_interrupt_is_obeyed_by_the_job_and_ends_the_sweep(tmp_path: Path) -> None:
@@ -384,7 +384,7 @@ def test_an_interrupt_is_obeyed_by_the_job_and_ends_the_sweep(tmp_path: Path) ->
             raise SystemExit(143)
 
     with pytest.raises(SystemExit, match="143"):
-        carried_out([job, job], tmp_path / "log")
+        run_here([job, job], tmp_path / "log")
     assert ran == [1]
 
 
@@ -397,7 +397,7 @@ def test_a_job_that_swallows_an_interrupt_ends_the_sweep_too(tmp_path: Path) -> 
         ran.append(1)
 
     with pytest.raises(KeyboardInterrupt):
-        carried_out([job, job], tmp_path / "log")
+        run_here([job, job], tmp_path / "log")
     assert ran == [1]
 
 
@@ -422,7 +422,7 @@ def test_short_jobs_that_take_long_leave_the_rest_to_the_pool(
     # the first has taken longer than the pool's start, and longer than a process costs
     monkeypatch.setattr(policy, "SERVER", 0.0)
     monkeypatch.setattr(policy, "PROCESS", -1.0)
-    done, found = swept(call, *FITS, BATCHED)
+    done, found = run_sweep(call, *FITS, BATCHED)
     assert done.code == 0, done.err
     assert "3 jobs as by hydra/launcher=local: one takes" in done.out
     assert [r.summary.launcher for r in found] == ["batched", None, None, None]
@@ -438,7 +438,7 @@ def test_a_job_that_was_killed_without_a_word_gets_a_process(call: Call, here: P
     assert [r.status for r in results(sweep)] == ["finished"] * 4
 
 
-@pytest.mark.usefixtures("faster_together")
+@pytest.mark.usefixtures("faster_stacked")
 def test_a_damaged_checkpoint_fails_its_own_job_alone(call: Call, here: Path) -> None:
     slow = (*MLPS, "seed=range(3)", BATCHED)
     assert call(*slow).code == 0
@@ -452,10 +452,10 @@ def test_a_damaged_checkpoint_fails_its_own_job_alone(call: Call, here: Path) ->
     assert "cannot be read as a checkpoint" in done.err
 
 
-@pytest.mark.usefixtures("faster_together")
+@pytest.mark.usefixtures("faster_stacked")
 def test_a_stack_is_shown_while_it_trains(call: Call, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "HEARTBEAT", 0.0)
-    done, found = swept(call, *MLPS, "seed=0,1", BATCHED)
+    done, found = run_sweep(call, *MLPS, "seed=0,1", BATCHED)
     assert done.code == 0, done.err
     steps = found[0].summary.steps
     lines = [line for line in done.out.splitlines() if "2 running: epoch" in line]
@@ -463,12 +463,12 @@ def test_a_stack_is_shown_while_it_trains(call: Call, here: Path, monkeypatch: p
     assert re.search(r"0 of 2 done, 2 running: .* left  median train/loss [0-9.]+  best val/error [0-9.]+$", lines[-1])
 
 
-@pytest.mark.usefixtures("faster_together")
+@pytest.mark.usefixtures("faster_stacked")
 def test_a_tag_is_all_that_tells_a_run_from_one_by_local(call: Call, here: Path) -> None:
     from dlrun.tracking import metadata
 
-    _, stacked = swept(call, *MLPS, "seed=0,1", BATCHED)
-    _, alone = swept(call, *MLPS, "seed=0,1", LOCAL)
+    _, stacked = run_sweep(call, *MLPS, "seed=0,1", BATCHED)
+    _, alone = run_sweep(call, *MLPS, "seed=0,1", LOCAL)
     for one, other in zip(stacked, alone, strict=True):
         ours, theirs = (metadata.tags(r.run, r.job.config, r.summary) for r in (one, other))
         own = {"dlrun.id", "dlrun.folder", "dlrun.stacked", "dlrun.launcher", "dlrun.command"}

@@ -40,7 +40,7 @@ def describe(choice: ConfigFile) -> str:
     text = choice.path.read_text(encoding="utf-8")
     head = [line.lstrip("# ").rstrip() for line in takewhile(lambda line: line.startswith("#"), text.splitlines())]
     words = " ".join(line for line in head if line and not line.startswith(("@", "dlrun ")))
-    if sentence := re.match(r".+?\.(?=\s|$)|.+", words):
+    if sentence := re.match(r".+?(?<!\bal)\.(?=\s|$)|.+", words):
         return sentence[0]
     target = re.search(r"^_target_:\s*['\"]?([\w.]+)", text, re.MULTILINE)
     return (_docstring(target[1]) or target[1]) if target else ""

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlrun.commands.train import conduct
 from dlrun.config.changes import change
+from dlrun.engine.state import State
 from dlrun.errors import UserError
 from dlrun.runs.build import Built
 from dlrun.runs.reload import rebuild
@@ -76,9 +77,9 @@ def _complete(built: Built, folder: RunDir) -> bool:
     """Return whether the checkpoint stands at the end of the plan."""
     if built.trainer.minutes is not None:
         return folder.summary().minutes == built.trainer.minutes
-    state = checkpoint.load(folder.last)["state"]
+    state = State(**checkpoint.load(folder.last).state)
     patience = built.training.patience
-    return state["step"] >= built.training.plan.steps or (patience is not None and state["waited"] >= patience)
+    return state.step >= built.training.plan.steps or (patience is not None and state.waited >= patience)
 
 
 def _changed(folder: RunDir, overrides: list[str]) -> DictConfig:

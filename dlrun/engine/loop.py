@@ -25,9 +25,11 @@ from dlrun.engine.plan import Plan
 from dlrun.engine.protocols import Losses, MakeStepper, Optimizer, Rate, Recorder, Stepper, TotalsFn, Trainable
 from dlrun.engine.state import State
 from dlrun.engine.steppers import EagerStepper
+from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.types import Batch, Metric, Schedule, Split, Update
 
 Value = TypeVar("Value")
+Saved = TypeVar("Saved")
 Best = TypeVar("Best")
 
 
@@ -55,8 +57,7 @@ class Training:
     average: Average | None = None
     make_stepper: MakeStepper = EagerStepper
     wrap_totals: Callable[[TotalsFn], TotalsFn] | None = None
-    best: dict[str, Any] | None = None
-    """The weights and metrics of the best validation so far."""
+    best: BestWeights | None = None
 
     def step(self, batch: Batch, rate: Rate) -> Update:
         """Take one optimizer step."""
@@ -89,7 +90,7 @@ class Training:
             metrics = {f"val/{name}": value for name, value in means.items()}
             if self.ahead(state, metrics):
                 weights = copied(self.objective.model.state_dict())
-                self.best = {"step": state.step, "metrics": metrics, "model": weights}
+                self.best = BestWeights(state.step, metrics, weights)
         return metrics
 
     @cached_property
@@ -112,20 +113,20 @@ class Training:
         """Whether as many validations in a row as `patience` allows brought nothing better."""
         return self.patience is not None and state.waited >= self.patience
 
-    def content(self, state: State) -> dict[str, Any]:
+    def checkpoint(self, state: State) -> Checkpoint:
         """All that `restore` needs to go on from here."""
-        return {
-            "model": self.objective.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "average": self.average.weights if self.average else None,
-            "state": asdict(state),
-        }
+        return Checkpoint(
+            model=self.objective.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            average=self.average.weights if self.average else None,
+            state=asdict(state),
+        )
 
 
 def train(
-    run: Trainable[Value, Best],
+    run: Trainable[Value, Saved, Best],
     state: State,
-    recorder: Recorder[Value, Best],
+    recorder: Recorder[Value, Saved, Best],
     stop: Callable[[], bool] = lambda: False,
 ) -> State:
     """Train until the plan is done, the run is over (out of patience), or `stop` returns true; return the state.
@@ -172,19 +173,21 @@ def averaged(average: Average | None) -> AbstractContextManager[None]:
     return average.applied() if average else nullcontext()
 
 
-def save(run: Trainable[Value, Best], state: State, losses: Losses[Value], recorder: Recorder[Value, Best]) -> None:
+def save(
+    run: Trainable[Value, Saved, Best], state: State, losses: Losses[Value], recorder: Recorder[Value, Saved, Best]
+) -> None:
     """Give the recorder all that a resumed loop needs."""
     losses.check()
-    recorder.save(run.content(state), run.best)
+    recorder.save(run.checkpoint(state), run.best)
 
 
-def restore(run: Training, content: dict[str, Any]) -> State:
+def restore(run: Training, checkpoint: Checkpoint) -> State:
     """Load what `save` gave the recorder into the parts of a run; return the state."""
-    run.objective.model.load_state_dict(content["model"])
-    run.optimizer.load_state_dict(content["optimizer"])
-    if run.average:
-        run.average.weights = content["average"]
-    state = State(**content["state"])
+    run.objective.model.load_state_dict(checkpoint.model)
+    run.optimizer.load_state_dict(checkpoint.optimizer)
+    if run.average and checkpoint.average is not None:
+        run.average.weights = checkpoint.average
+    state = State(**checkpoint.state)
     state.window = [(loss, count) for loss, count in state.window]
     if state.best_rank is not None:
         state.best_rank = (state.best_rank[0], state.best_rank[1])

@@ -29,7 +29,11 @@ TotalsFn = Callable[[Batch], Mapping[str, Total]]
 
 Value = TypeVar("Value")
 """A value of a curve: `float`, or of a stack a list with a number for each run."""
+Saved_co = TypeVar("Saved_co", covariant=True)
+"""A `Checkpoint`, or of a stack a list with one for each run."""
+Saved_contra = TypeVar("Saved_contra", contravariant=True)
 Best_co = TypeVar("Best_co", covariant=True)
+"""The `BestWeights` so far, or of a stack a list of them."""
 Best_contra = TypeVar("Best_contra", contravariant=True)
 
 
@@ -53,13 +57,13 @@ class Optimizer(Protocol):
         """Restore a state of `state_dict`, after `init`."""
 
 
-class Recorder(Protocol[Value, Best_contra]):
+class Recorder(Protocol[Value, Saved_contra, Best_contra]):
     """Receives the curves and the checkpoints of a training."""
 
     def point(self, step: int, epoch: float, values: dict[str, Value]) -> None:
         """Record a point of the curves."""
 
-    def save(self, content: dict[str, object], best: Best_contra) -> None:
+    def save(self, checkpoint: Saved_contra, best: Best_contra) -> None:
         """Save a checkpoint, and the best weights if they are new since the last one."""
 
 
@@ -146,7 +150,7 @@ MakeStepper = Callable[[Steppable], Stepper]
 """Makes what takes the steps of a run or of a stack."""
 
 
-class Trainable(Steppable, Protocol[Value, Best_co]):
+class Trainable(Steppable, Protocol[Value, Saved_co, Best_co]):
     """What `loop.train` trains: one run (`loop.Training`), or a stack of runs (`stacked.training.StackedTraining`)."""
 
     validation: Split | None
@@ -167,5 +171,5 @@ class Trainable(Steppable, Protocol[Value, Best_co]):
     def over(self, state: State) -> bool:
         """Whether the training ends before its plan does."""
 
-    def content(self, state: State) -> dict[str, object]:
+    def checkpoint(self, state: State) -> Saved_co:
         """All that a resumed loop needs."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from copy import copy
+from dataclasses import fields, replace
 from threading import Thread
 from typing import Any
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from dlrun.errors import RunError
 from dlrun.storage import checkpoint
+from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.storage.files import wait_until
 from dlrun.storage.journal import Journal
 from dlrun.storage.rundir import RunDir
@@ -43,14 +45,14 @@ class Saver:
         self._journal = journal
         self._snapshot = snapshot
         self._best_step: int | None = None
-        self._unwritten: tuple[dict[str, Any], dict[str, Any] | None] | None = None
+        self._unwritten: tuple[Checkpoint, BestWeights | None] | None = None
         self._thread: Thread | None = None
         self._error: Exception | None = None
 
-    def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None:
+    def save(self, content: Checkpoint, best: BestWeights | None) -> None:
         """Write a checkpoint, or begin to once the one before it is written; warn of one that found no room."""
         self.wait()
-        new = best if best and best["step"] != self._best_step else None
+        new = best if best and best.step != self._best_step else None
         if self._snapshot is None:
             self._unwritten = content, new
             self._attempt()
@@ -67,7 +69,7 @@ class Saver:
             self._thread = None
         error, self._error = self._error, None
         if isinstance(error, OSError) and self._unwritten:
-            step = self._unwritten[0]["state"]["step"]
+            step = self._unwritten[0].step
             output.warn(f"No checkpoint at step {step} ({error}); the one before it stays.")
         elif error:
             raise error
@@ -109,7 +111,7 @@ class Saver:
         # the best and the curves first: a `last` finds the weights that it names, and lacks no point before it
         if best:
             checkpoint.save(self._run.best, best)
-            self._best_step = best["step"]
+            self._best_step = best.step
             self._unwritten = content, None
         self._journal.sync()
         checkpoint.save(self._run.last, content)
@@ -148,6 +150,8 @@ def on_host(content: Any) -> Any:
             whole = copy(value)  # with the versions that a model's state dict has as an attribute
             whole.update({name: copied(each) for name, each in value.items()})
             return whole
+        if isinstance(value, Checkpoint | BestWeights):
+            return replace(value, **{field.name: copied(getattr(value, field.name)) for field in fields(value)})
         return type(value)(map(copied, value)) if isinstance(value, list | tuple) else value
 
     return copied(content)

@@ -18,7 +18,7 @@ def differences(a: RunDir, b: RunDir) -> Iterator[str]:
     """Every place that differs, with both values or the largest distance."""
     for name in ("last", "best"):
         yield from _compare(
-            f"checkpoints/{name}.pt", checkpoint.load(getattr(a, name)), checkpoint.load(getattr(b, name))
+            f"checkpoints/{name}.pt", checkpoint.read(getattr(a, name)), checkpoint.read(getattr(b, name))
         )
     yield from _compare("journal", _repeatable(journal.curves(a.journal)), _repeatable(journal.curves(b.journal)))
     one, other = a.summary(), b.summary()

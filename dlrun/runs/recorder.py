@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from dlrun.execution.flops import Cost
 from dlrun.execution.peak_flops import peak_flops
 from dlrun.optimizers.descent import Descent
@@ -12,6 +10,7 @@ from dlrun.runs.build import Built
 from dlrun.runs.checkpoint_writer import Saver
 from dlrun.runs.presentation import Progress
 from dlrun.runs.samples import Samples
+from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.storage.journal import Journal
 from dlrun.storage.rundir import RunDir
 
@@ -63,9 +62,9 @@ class Recorder:
         if self._samples and any(name.startswith("val/") for name in values):
             self._samples.write(step)
 
-    def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None:
+    def save(self, checkpoint: Checkpoint, best: BestWeights | None) -> None:
         """Write the checkpoints, or begin to."""
-        self._saver.save(content, best)
+        self._saver.save(checkpoint, best)
 
     def insist(self) -> None:
         """Wait until the last checkpoint is written; raise `RunError` if the disk stays full."""

@@ -23,6 +23,7 @@ from dlrun.runs.interrupt import Interrupt, stopped
 from dlrun.runs.recorder import Recorder, cost_of, recording
 from dlrun.runs.scoring import evaluated, read_if_due
 from dlrun.storage import checkpoint
+from dlrun.storage.checkpoint import BestWeights
 from dlrun.storage.files import write_atomically
 from dlrun.storage.journal import Journal, closed, curves
 from dlrun.storage.machine import Machine, command_line, inspect
@@ -214,12 +215,12 @@ def _restored(built: Built, folder: RunDir) -> State:
     """Return where the last checkpoint stands, its contents put into the parts; the start without one."""
     if not folder.last.exists():
         return State()
-    content = checkpoint.load(folder.last, built.training.device)
-    weights.put(built.training.objective.model, content["model"], where=str(folder.last))
-    state = loop.restore(built.training, content)
+    last = checkpoint.load(folder.last, built.training.device)
+    weights.put(built.training.objective.model, last.model, where=str(folder.last))
+    state = loop.restore(built.training, last)
     if folder.best.exists():
-        best = checkpoint.load(folder.best, built.training.device)
-        built.training.best = best if best["step"] == state.best_step else None
+        best = checkpoint.load_best(folder.best, built.training.device)
+        built.training.best = best if best.step == state.best_step else None
     return state
 
 
@@ -237,9 +238,9 @@ def _score_so_far(summary: Summary, run: Open) -> None:
     """Write the last and the best validation of a run that is stopped into its summary."""
     training, best = run.built.training, run.built.training.best
     logged = curves(run.folder.journal)
-    summary.metrics = best["metrics"] if best else {}
+    summary.metrics = best.metrics if best else {}
     summary.last = {name: points[-1][1] for name, points in logged.items() if name.startswith("val/")}
-    summary.selected_by, summary.best_step = (training.monitor, best["step"]) if best else (None, None)
+    summary.selected_by, summary.best_step = (training.monitor, best.step) if best else (None, None)
     _count_steps(summary, run)
 
 
@@ -255,28 +256,24 @@ def _finish(run: Open) -> Collected | None:
     built, folder = run.built, run.folder
     training, best = built.training, built.training.best
     with loop.averaged(training.average):
-        last = metrics = _scores(built, best if best and best["step"] == run.state.step else None)
+        last = metrics = _scores(built, best if best and best.step == run.state.step else None)
         if best is None:
-            best = {
-                "step": run.state.step,
-                "metrics": last,
-                "model": loop.copied(training.objective.model.state_dict()),
-            }
+            best = BestWeights(run.state.step, last, loop.copied(training.objective.model.state_dict()))
             checkpoint.save(folder.best, best)
-    training.objective.model.load_state_dict(best["model"])
-    if best["step"] != run.state.step:
+    training.objective.model.load_state_dict(best.model)
+    if best.step != run.state.step:
         metrics = _scores(built, best)
     tested, seen = read_if_due(built, folder, run.journal)
     with folder.edit_summary() as summary:
         summary.metrics, summary.last = metrics | tested, last
         summary.selected_by = training.monitor if built.data.validation else None
-        summary.best_step = best["step"]
+        summary.best_step = best.step
         _count_steps(summary, run)
     return seen
 
 
-def _scores(built: Built, best: Mapping[str, Any] | None) -> dict[str, float]:
-    known = best["metrics"] if best else {}
+def _scores(built: Built, best: BestWeights | None) -> dict[str, float]:
+    known = best.metrics if best else {}
     if all(f"val/{name}" in known for name in ("loss", *built.training.metrics)):
         return evaluated(built, "train") | known
     return evaluated(built, "train", "validation")

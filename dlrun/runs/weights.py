@@ -21,11 +21,11 @@ def of_run(folder: RunDir) -> tuple[dict[str, Any], int]:
     Raises `UserError` if the run has no weights yet.
     """
     if folder.best.exists():
-        content = checkpoint.load(folder.best)
-        return content["model"], int(content["step"])
+        best = checkpoint.load_best(folder.best)
+        return best.model, best.step
     if folder.last.exists():
-        content = checkpoint.load(folder.last)
-        return content["model"], int(content["state"]["step"])
+        last = checkpoint.load(folder.last)
+        return last.model, last.step
     raise UserError(f"{folder.path} has no weights yet (status {folder.status()}). Type `dlrun resume {folder.id}`.")
 
 
@@ -46,7 +46,7 @@ def digest(reference: str | None) -> str | None:
 
 def _named(reference: str) -> dict[str, Any]:
     file = Path(reference)
-    return _of_file(file) if file.is_file() else of_run(find(reference))[0]
+    return checkpoint.load_model(file) if file.is_file() else of_run(find(reference))[0]
 
 
 def _digest(values: dict[str, Any]) -> str:
@@ -58,13 +58,6 @@ def _digest(values: dict[str, Any]) -> str:
         else:
             hashed.update(f"{name} {value!r}\0".encode())
     return hashed.hexdigest()
-
-
-def _of_file(file: Path) -> dict[str, Any]:
-    values = checkpoint.load(file).get("model")
-    if not isinstance(values, dict):
-        raise UserError(f"{file} is a checkpoint without weights: it has no `model`. Give a run's last.pt or best.pt.")
-    return values
 
 
 def put(model: nn.Module, values: dict[str, Any], *, where: str) -> None:

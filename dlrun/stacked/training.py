@@ -37,6 +37,7 @@ from dlrun.stacked.key import function_key
 from dlrun.stacked.objective import StackedObjective
 from dlrun.stacked.weights import keep_rows
 from dlrun.stacked.window import StackedWindow
+from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.types import Batch, Schedule, Split, Update
 
 
@@ -68,12 +69,12 @@ class StackedTraining:
         self._totals_fn = self._make_totals_fn()
         self._schedules = _unique([member.schedule for member in self.members])
         self._left = {i for i, state in enumerate(self.states) if self.members[i].over(state)}
-        self._contents: list[dict[str, Any] | None] = [None for _ in self.members]
+        self._checkpoints: list[Checkpoint | None] = [None for _ in self.members]
         self._seconds = 0.0
         self._window: StackedWindow | None = None
 
     @property
-    def best(self) -> list[dict[str, Any] | None]:
+    def best(self) -> list[BestWeights | None]:
         """The weights and metrics of each run's best validation so far."""
         return [member.best for member in self.members]
 
@@ -118,8 +119,7 @@ class StackedTraining:
             values = [{f"val/{name}": value for name, value in each.items()} for each in found]
             for row, i in enumerate(self.active):
                 if i not in self.errors and self.members[i].ahead(states[row], values[row]):
-                    best = {"step": states[row].step, "metrics": values[row], "model": self._state_dict(i, row)}
-                    self.members[i].best = best
+                    self.members[i].best = BestWeights(states[row].step, values[row], self._state_dict(i, row))
         self._left |= {i for i in self.active if self.members[i].over(self.states[i])}
         return {name: [each[name] for each in values] for name in values[0]}
 
@@ -127,12 +127,12 @@ class StackedTraining:
         """Whether every run has left."""
         return self._left >= {*self.active}
 
-    def content(self, state: State) -> dict[str, Any]:
-        """Each run's own checkpoint content, in the order of `members`; None for a failed run."""
+    def checkpoint(self, state: State) -> list[Checkpoint | None]:
+        """Each run's own checkpoint, in the order of `members`; None for a failed run."""
         self._advance(state)
         for row, i in enumerate(self.active):
             self._write_back(i, row)
-        return {"members": list(self._contents)}
+        return list(self._checkpoints)
 
     def _advance(self, state: State) -> list[State]:
         """Move the states of the active runs to this step, and share out the time."""
@@ -164,7 +164,7 @@ class StackedTraining:
         member.optimizer.load_state_dict(self.optimizer.rule.state_of(row, params))
         if member.average and self.average:
             member.average.weights = [w.clone() for w in layout.row(self.average.weights, row, params)]
-        self._contents[i] = None if i in self.errors else member.content(self.states[i])
+        self._checkpoints[i] = None if i in self.errors else member.checkpoint(self.states[i])
 
     def _drop_left(self) -> None:
         """Take the runs that have left out of the tensors, unless all have."""
@@ -206,7 +206,9 @@ class StackedTraining:
 class StackedRecorder:
     """A recorder that hands each run's points and checkpoints to the run's own recorder, `recorders[i]`."""
 
-    def __init__(self, training: StackedTraining, recorders: Sequence[Recorder[float, Any]]) -> None:
+    def __init__(
+        self, training: StackedTraining, recorders: Sequence[Recorder[float, Checkpoint, BestWeights | None]]
+    ) -> None:
         self._training = training
         self._recorders = recorders
         self._saved_last: set[int] = set()
@@ -219,9 +221,9 @@ class StackedRecorder:
                 own = {name: value[row] if isinstance(value, list) else value for name, value in lists.items()}
                 self._recorders[i].point(step, epoch, own)
 
-    def save(self, content: dict[str, Any], best: Sequence[dict[str, Any] | None]) -> None:
+    def save(self, checkpoint: Sequence[Checkpoint | None], best: Sequence[BestWeights | None]) -> None:
         """Save each run's checkpoint; that of a run that has left, once."""
-        for i, own in enumerate(content["members"]):
+        for i, own in enumerate(checkpoint):
             if own is None or i in self._saved_last:
                 continue
             self._recorders[i].save(own, best[i])

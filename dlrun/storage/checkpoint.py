@@ -1,32 +1,94 @@
-"""Checkpoints: files of plain tensors, numbers and text, replaced in one move."""
+"""Checkpoints: files of plain tensors, numbers and text, replaced in one move. Their keys are spelled here alone."""
 
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import torch
+from torch import Tensor
 
 from dlrun.errors import UserError
 from dlrun.storage.files import write_atomically
 
 FORMAT = 1
+C = TypeVar("C", bound="_Content")
 
 
-def save(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` to `path`; a reader sees the old file or the new one, never a part.
+class _Content:
+    """The content of a file: the fields of a dataclass by their names."""
 
-    Raises `OSError` if the disk is full; the old file is then still there.
-    """
+    def to_dict(self) -> dict[str, Any]:
+        # `dataclasses.asdict` would copy the tensors
+        return {"format": FORMAT} | {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """Raises `KeyError` for a missing field without a default; other keys are those of a later version."""
+        known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
+        try:
+            return cls(**{key: value for key, value in content.items() if key in known})
+        except TypeError:
+            raise KeyError(", ".join(sorted(known - {*content}))) from None
+
+
+@dataclass(frozen=True)
+class Checkpoint(_Content):
+    """last.pt: everything that a resumed loop needs."""
+
+    model: dict[str, Any]
+    """The model's state dict."""
+    optimizer: dict[str, Any]
+    """The optimizer's."""
+    average: list[Tensor] | None
+    """The moving average of the parameters, if one is kept."""
+    state: dict[str, Any]
+    """The fields of `engine.state.State`."""
+
+    @property
+    def step(self) -> int:
+        return int(self.state["step"])
+
+
+@dataclass(frozen=True)
+class BestWeights(_Content):
+    """best.pt: the model of the best validation so far, with its metrics."""
+
+    step: int
+    metrics: dict[str, float]
+    model: dict[str, Any]
+
+
+def save(path: Path, content: Checkpoint | BestWeights) -> None:
+    """Replace a checkpoint in one move. Raises `OSError` if the disk is full; the old file is then still there."""
     path.parent.mkdir(exist_ok=True)
     buffer = io.BytesIO()
-    torch.save({"format": FORMAT} | content, buffer)
+    torch.save(content.to_dict(), buffer)
     write_atomically(path, buffer.getvalue())
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Return what `save` wrote, its tensors on `device`. No code in the file is run.
+def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Load a last.pt. Raises `UserError` as `read` does, or if the file lacks something."""
+    return _made(Checkpoint, path, device)
+
+
+def load_best(path: Path, device: torch.device | str = "cpu") -> BestWeights:
+    """Load a best.pt. Raises `UserError` as `read` does, or if the file lacks something."""
+    return _made(BestWeights, path, device)
+
+
+def load_model(path: Path) -> dict[str, Any]:
+    """The state dict in a last.pt or best.pt. Raises `UserError` as `read` does, or if there is none."""
+    values = read(path).get("model")
+    if not isinstance(values, dict):
+        raise UserError(f"{path} is a checkpoint without weights: it has no `model`. Give a run's last.pt or best.pt.")
+    return values
+
+
+def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """The keys and values of a file, its tensors on `device`. No code in the file is run.
 
     Raises `UserError` if the file is missing, damaged, or of another format.
     """
@@ -40,3 +102,10 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this version of dlrun (format {FORMAT}).")
     return content
+
+
+def _made(kind: type[C], path: Path, device: torch.device | str) -> C:
+    try:
+        return kind.from_dict(read(path, device))
+    except KeyError as missing:
+        raise UserError(f"{path} is a checkpoint without {missing}.") from None

@@ -25,6 +25,7 @@ from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.sgd import SGD
 from dlrun.schedules.curves import constant, cosine
+from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.types import Batch, Rule
 
 CPU = torch.device("cpu")
@@ -37,14 +38,14 @@ class Notes:
     def __init__(self) -> None:
         self.points: list[tuple[int, dict[str, float]]] = []
         self.saved: dict[int, dict[str, Any]] = {}
-        self.best: dict[int, dict[str, Any] | None] = {}
+        self.best: dict[int, BestWeights | None] = {}
 
     def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
         timeless = {name: value for name, value in values.items() if not name.startswith("throughput/")}
         self.points.append((step, timeless))
 
-    def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None:
-        step = content["state"]["step"]
+    def save(self, content: Checkpoint, best: BestWeights | None) -> None:
+        step = content.step
         self.saved[step], self.best[step] = cloned(content), cloned(best)
 
     def curve(self, name: str) -> dict[int, float]:
@@ -56,6 +57,8 @@ def cloned(value: Any) -> Any:
         return value.detach().clone()
     if isinstance(value, dict):
         return {k: cloned(v) for k, v in value.items()}
+    if isinstance(value, Checkpoint | BestWeights):
+        return type(value).from_dict(cloned(value.to_dict()))
     return [cloned(v) for v in value] if isinstance(value, list | tuple) else value
 
 
@@ -142,6 +145,8 @@ def test_a_run_resumed_at_any_step_is_bit_equal(rule: Rule, average: bool) -> No
 def same(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor):
         return torch.equal(a, b)
+    if isinstance(a, Checkpoint | BestWeights):
+        return same(a.to_dict(), b.to_dict())
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a if k != "train_seconds")
     if isinstance(a, list | tuple):
@@ -155,7 +160,7 @@ def test_the_best_weights_are_those_of_the_best_validation() -> None:
     losses = notes.curve("val/loss")
     assert state.best_step == min(losses, key=lambda step: losses[step])
     assert run.best
-    run.objective.model.load_state_dict(run.best["model"])
+    run.objective.model.load_state_dict(run.best.model)
     found = loop.evaluate(run.objective, run.metrics, run.validation, batch_size=7, device=CPU)  # type: ignore[arg-type]
     assert found["loss"] == pytest.approx(losses[state.best_step], rel=1e-6)
     upward = training(monitor="val/accuracy", higher_is_better=True)

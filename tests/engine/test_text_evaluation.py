@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -26,6 +27,7 @@ from dlrun.metrics import for_task
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.sgd import SGD
 from dlrun.runs.dry_run import check_walk
+from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.terminal.format import number
 from dlrun.types import IGNORE_INDEX, Batch, Data, Spec, Split
 
@@ -216,15 +218,14 @@ class Kept:
 
     def __init__(self) -> None:
         self.points: list[tuple[int, dict[str, float]]] = []
-        self.content: dict[str, Any] = {}
+        self.content: Checkpoint
 
     def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
         exact = {name: v for name, v in values.items() if not name.startswith("throughput")}
         self.points.append((step, exact))
 
-    def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None:
-        model = loop.copied(content["model"])
-        self.content = {**content, "model": model, "state": dict(content["state"])}
+    def save(self, content: Checkpoint, best: BestWeights | None) -> None:
+        self.content = replace(content, model=loop.copied(content.model), state=dict(content.state))
 
 
 def training(text: Tensor) -> loop.Training:
@@ -250,10 +251,10 @@ def test_a_resumed_training_on_text_ends_in_the_same_bits() -> None:
     loop.train(training(text), State(), whole)
     seen = iter(range(100))
     loop.train(training(text), State(), halves, stop=lambda: next(seen) >= 13)
-    assert halves.content["state"]["step"] == 13
+    assert halves.content.step == 13
     rest = training(text)
     loop.train(rest, loop.restore(rest, halves.content), halves)
     assert halves.points == whole.points
-    assert all(torch.equal(v, halves.content["model"][k]) for k, v in whole.content["model"].items())
+    assert all(torch.equal(v, halves.content.model[k]) for k, v in whole.content.model.items())
     losses = [values["train/loss"] for _, values in whole.points if "train/loss" in values]
     assert losses[-1] < losses[0]

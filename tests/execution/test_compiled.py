@@ -107,9 +107,9 @@ def test_a_program_trains_as_the_steps_that_it_was_made_from(make: Any, interpre
 
 def test_making_a_program_leaves_no_trace(interpreted: list[Any]) -> None:
     run = training(Descent(Adam(lr=0.1)))
-    before = cloned(run.content(State()))
+    before = cloned(run.checkpoint(State()))
     assert isinstance(compiled.make_stepper(run), compiled.CompiledStepper)
-    assert same(cloned(run.content(State())), before)
+    assert same(cloned(run.checkpoint(State())), before)
 
 
 @pytest.mark.parametrize("average", [False, True])

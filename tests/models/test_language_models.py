@@ -213,9 +213,9 @@ def test_a_resumed_training_is_bit_equal(make: Make) -> None:
     loop.train(of_tokens(make), State(), whole)
     run = of_tokens(make)
     loop.train(run, loop.restore(run, cloned(whole.saved[3])), resumed)
-    a, b = (notes.saved[7]["model"] for notes in (whole, resumed))
+    a, b = (notes.saved[7].model for notes in (whole, resumed))
     assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not torch.equal(a["head.weight"], whole.saved[6]["model"]["head.weight"])
+    assert not torch.equal(a["head.weight"], whole.saved[6].model["head.weight"])
 
 
 def of_tokens(make: Make) -> loop.Training:

@@ -17,6 +17,7 @@ from dlrun.runs import checkpoint_writer
 from dlrun.runs.checkpoint_writer import Saver, on_host
 from dlrun.runs.differences import differences
 from dlrun.storage import checkpoint
+from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.storage.journal import Journal, read
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
@@ -47,12 +48,13 @@ class Lines:
         self.order.append("journal")
 
 
-def content(step: int, w: torch.Tensor | None = None) -> dict[str, Any]:
-    return {"model": {"w": torch.full((3,), float(step)) if w is None else w}, "state": {"step": step}}
+def content(step: int, w: torch.Tensor | None = None) -> Checkpoint:
+    model = {"w": torch.full((3,), float(step)) if w is None else w}
+    return Checkpoint(model=model, optimizer={}, average=None, state={"step": step})
 
 
-def best(step: int) -> dict[str, Any]:
-    return {"step": step, "metrics": {}, "model": {"w": torch.full((3,), -float(step))}}
+def best(step: int) -> BestWeights:
+    return BestWeights(step, {}, {"w": torch.full((3,), -float(step))})
 
 
 @pytest.fixture
@@ -97,8 +99,8 @@ def test_what_is_written_is_what_was_there_when_it_was_saved(tmp_path: Path, ord
     gate.open.set()
     saver.insist()
     assert order == ["best", "journal", "last"]
-    assert checkpoint.load(run.last)["model"]["w"].tolist() == [1, 1, 1]
-    assert checkpoint.load(run.best)["step"] == 4
+    assert checkpoint.load(run.last).model["w"].tolist() == [1, 1, 1]
+    assert checkpoint.load_best(run.best).step == 4
 
 
 def test_one_is_under_way_at_a_time_and_a_best_is_written_once(tmp_path: Path, order: list[str]) -> None:
@@ -114,7 +116,7 @@ def test_one_is_under_way_at_a_time_and_a_best_is_written_once(tmp_path: Path, o
     saver.close()
     assert seen == [0, 1, 2, 3]
     assert order.count("best") == 2
-    assert checkpoint.load(run.last)["state"]["step"] == 3
+    assert checkpoint.load(run.last).step == 3
 
 
 @pytest.mark.parametrize("snapshot", [None, at_once])
@@ -130,7 +132,7 @@ def test_a_full_disk_is_a_warning_and_the_end_waits(
     assert "No checkpoint at step 1" in told
     assert "No checkpoint at step 2" in told
     assert "in memory only" in told
-    assert checkpoint.load(RunDir(tmp_path).last)["state"]["step"] == 2
+    assert checkpoint.load(RunDir(tmp_path).last).step == 2
 
 
 def test_a_disk_that_stays_full_is_an_error(
@@ -161,14 +163,14 @@ def test_a_copy_keeps_strides_ties_and_versions_and_no_memory() -> None:
     w = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
     model = OrderedDict(a=w, b=w.detach(), c=torch.ones(()))
     model._metadata = {"": {"version": 2}}  # type: ignore[attr-defined]
-    copied = on_host({"model": model, "steps": [(1, torch.zeros(2))], "none": None})
-    assert copied["model"]["a"].stride() == w.stride()
-    assert copied["model"]["a"] is copied["model"]["b"]
-    assert copied["model"]._metadata == {"": {"version": 2}}
-    assert copied["model"]["a"].data_ptr() != w.data_ptr()
-    assert torch.equal(copied["model"]["a"], w)
-    assert copied["steps"][0][0] == 1
-    assert copied["none"] is None
+    copied = on_host(Checkpoint(model, optimizer={"steps": [(1, torch.zeros(2))]}, average=None, state={}))
+    assert copied.model["a"].stride() == w.stride()
+    assert copied.model["a"] is copied.model["b"]
+    assert copied.model._metadata == {"": {"version": 2}}
+    assert copied.model["a"].data_ptr() != w.data_ptr()
+    assert torch.equal(copied.model["a"], w)
+    assert copied.optimizer["steps"][0][0] == 1
+    assert copied.average is None
 
 
 def test_lines_and_syncs_from_two_threads_are_whole_and_once(tmp_path: Path) -> None:
@@ -203,6 +205,6 @@ def test_a_run_that_fails_leaves_its_last_checkpoint_whole(call: Call, monkeypat
     assert done.code == 1
     run = all_runs()[0]
     assert run.summary().status == "failed"
-    assert not run.last.exists() or checkpoint.load(run.last)["state"]["step"] >= 1
+    assert not run.last.exists() or checkpoint.load(run.last).step >= 1
     assert not list(run.last.parent.glob(".*")) if run.last.parent.exists() else True
     assert not [t for t in threading.enumerate() if t.name == "checkpoint"]

@@ -44,6 +44,7 @@ from dlrun.schedules.curves import constant, cosine, linear
 from dlrun.stacked.key import stack_key
 from dlrun.stacked.training import StackedRecorder, StackedTraining
 from dlrun.stacked.why_not import why_not
+from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.types import Batch, Data, Loss, Rule
 
 CPU = torch.device("cpu")
@@ -60,12 +61,12 @@ class Notes:
     def __init__(self) -> None:
         self.points: list[tuple[int, dict[str, float]]] = []
         self.saved: list[dict[str, Any]] = []
-        self.best: dict[str, Any] | None = None
+        self.best: BestWeights | None = None
 
     def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
         self.points.append((step, {n: v for n, v in values.items() if not n.startswith("throughput/")}))
 
-    def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None:
+    def save(self, content: Checkpoint, best: BestWeights | None) -> None:
         self.saved.append(cloned(content))
         self.best = cloned(best)
 
@@ -75,6 +76,8 @@ def cloned(value: Any) -> Any:
         return value.detach().clone()
     if isinstance(value, dict):
         return {k: cloned(v) for k, v in value.items()}
+    if isinstance(value, Checkpoint | BestWeights):
+        return type(value).from_dict(cloned(value.to_dict()))
     return [cloned(v) for v in value] if isinstance(value, list | tuple) else value
 
 
@@ -126,6 +129,8 @@ def close(a: Any, b: Any, *, tolerance: float = 2e-5) -> bool:
     """Whether two checkpoints, curves or numbers agree to single precision, but for their times."""
     if isinstance(a, Tensor):
         return a.dtype == b.dtype and torch.allclose(a, b, rtol=tolerance, atol=tolerance)
+    if isinstance(a, Checkpoint | BestWeights):
+        return close(a.to_dict(), b.to_dict(), tolerance=tolerance)
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(close(a[k], b[k], tolerance=tolerance) for k in a if k != "train_seconds")
     if isinstance(a, list | tuple):
@@ -350,7 +355,7 @@ def test_a_run_that_diverges_leaves_with_its_error() -> None:
 def test_when_all_have_left_it_is_over() -> None:
     stacked, notes = train_stacked(lambda i: training(i, SGD(lr=0.1), patience=1, plan=replace(PLAN, steps=4000)), 2)
     assert {state.step for state in stacked.states} != {4000}
-    assert [note.saved[-1]["state"]["step"] for note in notes] == [state.step for state in stacked.states]
+    assert [note.saved[-1].step for note in notes] == [state.step for state in stacked.states]
 
 
 @pytest.mark.usefixtures("blocks")

@@ -98,7 +98,7 @@ def test_jobs_in_one_process_are_what_they_are_in_their_own(call: Call, here: Pa
         assert (one.summary.launcher, other.summary.launcher) == ("batched", None)
         assert files(one) == files(other)
         assert one.run.config.read_text() == other.run.config.read_text()
-        a, b = (checkpoint.load(r.run.best)["model"]["coefficients"] for r in (one, other))
+        a, b = (checkpoint.load_best(r.run.best).model["coefficients"] for r in (one, other))
         assert torch.equal(a, b)
         lines = [[json.loads(line) for line in r.run.journal.read_text().splitlines()] for r in (one, other)]
         assert [sorted({*a}) for a in lines[0]] == [sorted({*b}) for b in lines[1]]
@@ -268,7 +268,7 @@ def test_a_sweep_that_is_killed_goes_on_where_its_stack_stood(call: Call, here: 
             launcher.wait()
     (sweep,) = all_sweeps()
     assert [r.status for r in results(sweep)] == ["killed"] * 6
-    steps = [checkpoint.load(sweep.job(n).last)["state"]["step"] for n in range(6)]
+    steps = [checkpoint.load(sweep.job(n).last).step for n in range(6)]
     done = call("resume", sweep.id)
     assert done.code == 0, done.err
     found = results(sweep)

@@ -146,7 +146,7 @@ def _why_not_with(member: Member, members: Sequence[Member]) -> str:
 
 
 def _step(member: Member) -> int:
-    return int(checkpoint.load(member.folder.last)["state"]["step"]) if member.folder.last.exists() else 0
+    return checkpoint.load(member.folder.last).step if member.folder.last.exists() else 0
 
 
 def _spare_files() -> int:

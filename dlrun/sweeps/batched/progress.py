@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from dlrun.engine.protocols import Recorder
 from dlrun.stacked.training import StackedTraining
+from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.terminal import output
 from dlrun.terminal.format import duration
 
@@ -30,7 +31,7 @@ class MonitoredRecorder:
     longer.
     """
 
-    def __init__(self, recorder: Recorder[Any, Any], stacked: StackedTraining, show: Show) -> None:
+    def __init__(self, recorder: Recorder[Any, Any, Any], stacked: StackedTraining, show: Show) -> None:
         self._recorder = recorder
         self._stacked = stacked
         self._show = show
@@ -49,8 +50,8 @@ class MonitoredRecorder:
         if lasting:
             self._lasting, self._lasting_step = now, step
 
-    def save(self, content: dict[str, Any], best: Any) -> None:
-        self._recorder.save(content, best)
+    def save(self, checkpoint: Sequence[Checkpoint | None], best: Sequence[BestWeights | None]) -> None:
+        self._recorder.save(checkpoint, best)
 
     def _unfinished(self, step: int, values: dict[str, Any]) -> bool:
         # its training loss comes first, its validation after
@@ -74,6 +75,6 @@ class MonitoredRecorder:
 
     def _best(self) -> list[str]:
         first = self._stacked.members[0]
-        found = [value for best in self._stacked.best if best and isfinite(value := best["metrics"][first.monitor])]
+        found = [value for best in self._stacked.best if best and isfinite(value := best.metrics[first.monitor])]
         choose = max if first.higher_is_better else min
         return [f"best {first.monitor} {choose(found):.4g}"] if found else []

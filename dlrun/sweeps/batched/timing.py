@@ -78,7 +78,7 @@ def time_single(training: Training, *, threads: int) -> float:
     return _timed(training, threads)
 
 
-def _timed(run: Trainable[Any, Any], threads: int) -> float:
+def _timed(run: Trainable[Any, Any, Any], threads: int) -> float:
     """Seconds of the fastest step: other programs only ever add to it."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

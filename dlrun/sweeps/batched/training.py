@@ -15,6 +15,7 @@ from dlrun.runs import presentation
 from dlrun.runs.interrupt import Interrupt
 from dlrun.runs.run import Open, completed, ended, opened
 from dlrun.stacked.training import StackedRecorder, StackedTraining
+from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.sweeps import job as work
 from dlrun.sweeps.batched.members import Member
 from dlrun.sweeps.batched.planning import Stack
@@ -45,9 +46,9 @@ class Reporter:
         with output.only(self._log):
             self._run.recorder.point(step, epoch, values)
 
-    def save(self, content: dict[str, Any], best: Any) -> None:
+    def save(self, checkpoint: Checkpoint, best: BestWeights | None) -> None:
         with output.only(self._log):
-            self._run.recorder.save(content, best)
+            self._run.recorder.save(checkpoint, best)
 
 
 def train(stack: Stack, tasks: Sequence[Task], interrupt: Interrupt, screen: Output, *, show: Show) -> list[TaskResult]:

@@ -9,6 +9,7 @@ from dlrun.engine import loop
 from dlrun.engine.state import State
 from dlrun.execution.device import apply
 from dlrun.storage import checkpoint, journal
+from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.sweeps.batched.members import Builder, Member
 from dlrun.sweeps.pool.in_process import restored_settings
 from dlrun.terminal import output
@@ -25,7 +26,7 @@ class SilentRecorder:
         for name, value in values.items():
             self.curves.setdefault(name, []).append((step, float(value)))
 
-    def save(self, content: dict[str, Any], best: Any) -> None:
+    def save(self, checkpoint: Checkpoint, best: BestWeights | None) -> None:
         pass
 
 
@@ -51,7 +52,7 @@ def differences(member: Member, builder: Builder) -> dict[str, float]:
     with restored_settings():
         apply(built.execution)
         loop.train(built.training, State(), recorder)
-    single, stacked = built.training.objective.model.state_dict(), checkpoint.load(member.folder.last)["model"]
+    single, stacked = built.training.objective.model.state_dict(), checkpoint.load(member.folder.last).model
     found = {"the weights": max((float((single[n].cpu() - stacked[n]).abs().max()) for n in single), default=0.0)}
     curves = journal.curves(member.folder.journal)
     for name in ("train/loss", "val/loss"):

@@ -16,7 +16,7 @@ FILE = "claims.json"
 
 
 def check(overview: Overview) -> list[Claim]:
-    """Check the claims of the sweep's study and write them to `claims.json`; none without a study."""
+    """Check the claims of the study and write them to `claims.json`."""
     if not overview.manifest.study:
         return []
     try:

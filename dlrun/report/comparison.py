@@ -30,7 +30,7 @@ def difference(first: Side, second: Side, metric: str, *, higher_is_better: bool
 
 
 def metric_of(sides: Sequence[Side], requested: str | None) -> str:
-    """The metric to compare by: the `requested` one, or the one that the first side was selected by.
+    """The `requested` metric, or the one that selected the first side.
 
     Raises `UserError` if a side lacks it. A test metric is used only on request.
     """
@@ -51,7 +51,7 @@ def metric_of(sides: Sequence[Side], requested: str | None) -> str:
 
 
 def direction(sides: Sequence[Side], metric: str) -> bool:
-    """Whether higher is better: from the sides' own metric, else from the metric's name."""
+    """True if higher values of the metric are better."""
     same = metric.partition("/")[2]
     for side in sides:
         if side.direction is not None and side.metric.partition("/")[2] == same:

@@ -16,9 +16,10 @@ from dlrun.terminal.format import duration
 def contents(
     overview: Overview, claims: Sequence[Claim], figures: Sequence[Image], own: Sequence[Image]
 ) -> list[Block]:
-    """The page of a sweep, with the figures of its study (`own`) and those that every sweep gets (`figures`).
+    """The page of a sweep, as blocks.
 
-    Order: command and counts, claims, groups, test split, figures, failures, setting.
+    Order: command and counts, claims and figures of the study (`own`), groups, test split, `figures` of every sweep,
+    failures, setting.
     """
     return [
         Heading(f"{overview.manifest.name}: {len(overview.results)} jobs", 1),

@@ -44,7 +44,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Image:
-    """A file of the report's folder `figures`, by its name without an ending."""
+    """A figure by its name in the folder `figures`, without an ending."""
 
     name: str
     caption: str

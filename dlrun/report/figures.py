@@ -85,7 +85,7 @@ def _points(found: Sequence[Result], key: str, metric: str) -> list[tuple[Any, f
 
 
 def _is_grid(overview: Overview) -> bool:
-    """Two keys were swept, and over half of the pairs of their values have a run."""
+    # two keys, and a run for over half of the pairs of their values
     if len(overview.swept) != 2:
         return False
     values = [{swept_value(result, key) for result in overview.finished} for key in overview.swept]
@@ -156,7 +156,7 @@ def _changes(curves: Curves, name: str) -> bool:
 
 
 def _labels(overview: Overview, groups: Sequence[JobGroup]) -> tuple[str, list[str]]:
-    """The legend's title and labels: of a single swept key, the title is the key and the labels its values."""
+    # a single key is the legend's title, and its values are the labels
     if len(overview.swept) != 1:
         return "", [group.short_label(overview.swept) for group in groups]
     key = overview.swept[0]

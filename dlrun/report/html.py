@@ -38,7 +38,7 @@ figcaption { font-size: .92rem }
 
 
 def html(blocks: Sequence[Block], *, title: str, figures: Path) -> str:
-    """Write the blocks as a page; `figures` is the folder of its images."""
+    """Write the blocks as a page, with its images from `figures`."""
     body = "\n".join(_block(block, figures) for block in blocks)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'

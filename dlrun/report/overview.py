@@ -19,7 +19,7 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class JobGroup:
-    """The jobs that differ only in the seed, and the spread of the ranking metric over them."""
+    """Jobs that differ only in the seed; `spread` is of the ranking metric."""
 
     key: str
     label: str
@@ -49,7 +49,7 @@ class JobGroup:
 
 @dataclass(frozen=True)
 class Overview:
-    """A sweep's manifest, its jobs, and its groups from the best to the worst by `metric`."""
+    """A sweep with its groups, the best by `metric` first."""
 
     sweep: SweepDir
     manifest: Manifest
@@ -78,12 +78,12 @@ class Overview:
 
     @property
     def test_reads(self) -> int:
-        """Reads of the test split by the sweep's own runs; reused runs belong to another sweep."""
+        """Reads of the test split by the sweep's own runs."""
         return sum(r.summary.test_reads for r in self.results if not r.reused)
 
 
 def read_overview(sweep: SweepDir) -> Overview:
-    """Read a sweep from its folder, in the state that it has."""
+    """Read a sweep, finished or not, from its folder."""
     manifest = read(sweep)
     found = results(sweep, manifest)
     metric = _metric(manifest, found)
@@ -107,7 +107,7 @@ def swept_value(result: Result, key: str) -> Any:
 
 
 def short_key(key: str, keys: Sequence[str]) -> str:
-    """The last part of a key, or the whole key if another ends alike.
+    """The last part of a key, or the key if another ends alike.
 
     >>> short_key("optimizer.lr", ["optimizer.lr", "model.width"]), short_key("a.lr", ["a.lr", "b.lr"])
     ('lr', 'a.lr')
@@ -117,7 +117,7 @@ def short_key(key: str, keys: Sequence[str]) -> str:
 
 
 def _metric(manifest: Manifest, found: Sequence[Result]) -> str:
-    """The monitored metric; without a validation split, the same metric of the test or training split."""
+    # the monitor; without a validation split, the same metric of the test or training split
     present = {name for result in finished(found) for name in result.metrics}
     name = manifest.monitor.partition("/")[2]
     possible = [manifest.monitor, *([f"test/{name}"] if manifest.test == "every" else []), f"train/{name}"]

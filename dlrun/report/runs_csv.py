@@ -22,7 +22,10 @@ SUMMARY_KEYS = (
 
 
 def runs_csv(overview: Overview) -> str:
-    """One line per job as CSV (RFC 4180): status, swept values, seed, metrics, and `SUMMARY_KEYS`."""
+    """All jobs as CSV (RFC 4180), one per line.
+
+    Columns: status, swept values, seed, metrics, and `SUMMARY_KEYS` of the summary.
+    """
     # a swept key clashes with another column only if a user's own key is called so
     swept = [key for key in overview.manifest.swept if key != "seed"]
     metrics = list(dict.fromkeys(name for result in overview.results for name in result.metrics))

@@ -10,7 +10,7 @@ from dlrun.report.overview import Overview
 
 
 def job_counts(overview: Overview) -> str:
-    """The number of jobs and groups, the jobs by status, and those reused."""
+    """Jobs, groups, and jobs by status."""
     statuses = Counter(result.status for result in overview.results)
     jobs = len(overview.results)
     by_status = ", ".join(f"{n} {status}" for status, n in statuses.most_common())
@@ -25,7 +25,7 @@ def job_counts(overview: Overview) -> str:
 
 
 def selection(overview: Overview) -> str:
-    """The rule by which a configuration was selected, if one was."""
+    """The rule of the selection."""
     better = "highest" if overview.manifest.higher_is_better else "lowest"
     if len(overview.groups) == 1:
         return "Only the seed varies, so nothing was selected."
@@ -37,7 +37,7 @@ def selection(overview: Overview) -> str:
 
 
 def lead(overview: Overview) -> str:
-    """The paired difference between the best group and the runner-up (empty for one group)."""
+    """The paired difference between the best group and the runner-up."""
     ranked = [group for group in overview.groups if group.complete]
     if len(ranked) < 2:
         return ""
@@ -60,7 +60,7 @@ def lead(overview: Overview) -> str:
 
 
 def test_reads(overview: Overview) -> str:
-    """How often the test split was read, and what that means for its numbers."""
+    """Reads of the test split, and the use of its numbers."""
     reads = overview.test_reads
     runs = sum(result.summary.test_reads > 0 for result in overview.results if not result.reused)
     times = f"It was read {reads} time{'s' * (reads != 1)}, by {runs} run{'s' * (runs != 1)} of this sweep."
@@ -80,7 +80,7 @@ def test_reads(overview: Overview) -> str:
 
 
 def selection_bias(overview: Overview) -> str:
-    """The bias of the selected group's validation numbers (empty without a selection)."""
+    """The bias of the selected group's validation numbers."""
     if overview.selected is None or len(overview.groups) == 1:
         return ""
     test = " Its test numbers are not." if overview.manifest.test == "final" else ""

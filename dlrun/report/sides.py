@@ -17,7 +17,10 @@ from dlrun.storage.summary import Summary
 
 @dataclass(frozen=True)
 class Side:
-    """Runs by seed, the `metric` they were selected by, and whether higher values of it are better (`direction`)."""
+    """Runs by seed; `metric` selected them.
+
+    `direction` is True if higher values of it are better, None if unknown.
+    """
 
     label: str
     runs: Mapping[int, RunDir]

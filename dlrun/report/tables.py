@@ -17,7 +17,7 @@ MISSING = "–"
 
 
 def ranking(overview: Overview, most: int = MAX_GROUPS) -> Table:
-    """The groups from the best to the worst, with the spread of the ranking metric."""
+    """The groups with the spread of the ranking metric, the best first."""
     shown = overview.groups[:most]
     strong = _selected_row(shown)
     if all(len(group.results) == 1 for group in overview.groups):
@@ -28,12 +28,12 @@ def ranking(overview: Overview, most: int = MAX_GROUPS) -> Table:
 
 
 def splits(overview: Overview) -> Table | None:
-    """The mean of the ranking metric by group and split; None if only one split was read."""
+    """The mean of the ranking metric by group and split."""
     name = overview.metric.partition("/")[2]
     metrics = [f"{split}/{name}" for split in SPLITS]
     present = [m for m in metrics if any(m in result.metrics for result in overview.finished)]
     if len(present) < 2:
-        return None
+        return None  # the ranking shows it already
     shown = overview.groups[:MAX_GROUPS]
     rows = [[group.label, *(format_mean(group.spread_of(metric)) for metric in present)] for group in shown]
     strong = _selected_row(shown)
@@ -41,7 +41,7 @@ def splits(overview: Overview) -> Table | None:
 
 
 def test_scores(overview: Overview, group: JobGroup) -> Table | None:
-    """A group's spread on the test split, metric by metric; None if it was not read."""
+    """A group's spread on the test split, by metric."""
     metrics = list(dict.fromkeys(m for r in group.results for m in r.metrics if m.startswith("test/")))
     if not metrics:
         return None
@@ -84,7 +84,7 @@ def variables(overview: Overview) -> Table:
 
 
 def format_mean(found: Spread) -> str:
-    """Mean ± standard deviation, to the decimals of two digits of the deviation.
+    """Mean ± standard deviation, two digits of the latter.
 
     >>> format_mean(Spread(3, 0.0213456, 0.00123, 0, 0, 0, 0, 0)), format_mean(Spread(1, 0.5, math.nan, 0, 0, 0, 0, 0))
     ('0.0213 ± 0.0012', '0.5')

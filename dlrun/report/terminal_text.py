@@ -14,7 +14,7 @@ MAX_GROUPS = 12  # a terminal of 24 lines shows them with the sentences around t
 
 
 def terminal_text(sweep: SweepDir) -> str:
-    """Groups, test split and claims of a sweep in a few lines, and the path of its report."""
+    """Groups, test split, claims and the report's path, in a few lines."""
     overview = read_overview(sweep)
     return "\n".join(
         f"{part}" for part in (*_groups(overview), *_test_split(overview), *_claims(overview), *_path(overview)) if part
@@ -51,7 +51,7 @@ def _path(overview: Overview) -> list[str]:
 
 
 def _format_table(table: Table) -> str:
-    """A table with aligned columns, and a star before its strong rows."""
+    """Align columns, and mark strong rows with a star."""
     marked = any(table.strong)
     rows = [[_mark(i, table, marked) + row[0], *row[1:]] for i, row in enumerate(table.rows)]
     head = [("  " if table.strong else "") + table.head[0], *table.head[1:]]

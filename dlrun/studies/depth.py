@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Boundary:
-    """The decision boundary of two classes: the points h with weights·h + bias = 0."""
+    """The decision boundary {h: weights·h + bias = 0}."""
 
     weights: tuple[float, float]
     bias: float
@@ -30,7 +30,7 @@ class Boundary:
 
 @dataclass(frozen=True)
 class Depth:
-    """The run that validation selects classifies every training point correctly."""
+    """The selected run classifies every training point correctly."""
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
         return [all_right([r for r in results if {"train/error", "val/loss"} <= r.metrics.keys()])]
@@ -52,7 +52,7 @@ def choose(results: Sequence[Result]) -> Result | None:
 
 
 def all_right(results: Sequence[Result]) -> Claim:
-    """Held if the run that validation selects has no training error."""
+    """Held if the selected run has no training error."""
     text = "All training points are on the right side of the line."
     chosen = choose(results)
     if chosen is None:
@@ -67,7 +67,10 @@ def all_right(results: Sequence[Result]) -> Claim:
 
 
 def draw_layers(layers: Sequence[Tensor], grid: Sequence[Tensor], classes: Tensor, boundary: Boundary) -> Figure:
-    """Draw the points [N, 2] of classes [N] after each layer, over the deformed grid [lines, points, 2]."""
+    """Draw the points after each layer, over the deformed grid.
+
+    `layers` are [N, 2] each, `grid` [lines, points, 2] each, `classes` [N].
+    """
     columns = 3
     rows = -(-len(layers) // columns)
     with style_context():
@@ -88,6 +91,7 @@ def _panel(axes: Axes, points: Tensor, lines: Tensor, classes: Tensor) -> None:
         x, y = points[classes == c].numpy().T
         axes.scatter(x, y, s=20, color=COLOURS[c], marker=MARKERS[c], edgecolors="white", linewidths=0.4, zorder=2)
     low, high = points.amin(0), points.amax(0)
+    # square panels with equal scales, or the deformation would not be comparable
     middle, reach = (low + high) / 2, 0.58 * float((high - low).max())
     left, bottom = (middle - reach).tolist()
     axes.set(xlim=(left, left + 2 * reach), ylim=(bottom, bottom + 2 * reach))
@@ -105,13 +109,13 @@ def _draw_boundary(axes: Axes, boundary: Boundary) -> None:
 
 
 def _read_layers(result: Result) -> tuple[list[Tensor], list[Tensor], Tensor, Boundary]:
-    """Read a run from its folder: points and grid after each layer, classes, boundary."""
     from dlrun.runs.reload import load
 
     run = load(str(result.run.path))
     batch = run.data.train.gather(torch.arange(len(run.data.train)))
     x, y = batch.x.cpu(), batch.y.cpu()
     model = run.model.cpu()
+    # a grid of 21 × 21 lines of 80 points around the data
     ends = x.amin(0) - 0.2, x.amax(0) + 0.2
     across, up = (torch.linspace(float(a), float(b), 21) for a, b in zip(*ends, strict=True))
     fine = torch.linspace(0, 1, 80)
@@ -123,6 +127,7 @@ def _read_layers(result: Result) -> tuple[list[Tensor], list[Tensor], Tensor, Bo
     with torch.no_grad():
         layers = model.trajectory(x)  # type: ignore[operator]
         grid = [h.unflatten(0, lines.shape[:2]) for h in model.trajectory(lines.flatten(0, 1))]  # type: ignore[operator]
+        # class 1 wins where (w₁ - w₀)·h + b₁ - b₀ > 0
         weight, bias = model.classifier.weight, model.classifier.bias  # type: ignore[union-attr]
         normal, offset = weight[1] - weight[0], bias[1] - bias[0]  # type: ignore[index]
     return layers, grid, y, Boundary((float(normal[0]), float(normal[1])), float(offset))

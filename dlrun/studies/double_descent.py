@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DoubleDescent:
-    """The test `metric` over the swept capacity `key` falls, peaks, falls again, and ends below the first minimum."""
+    """The test `metric` over the capacity `key` has two descents.
+
+    It falls, peaks, falls again, and ends below the first minimum.
+    """
 
     key: str = "model.width"
     metric: str = "error"
@@ -50,7 +53,7 @@ _WORDS = {"test": "test", "training": "train"}
 
 @dataclass(frozen=True)
 class Shape:
-    """Four places of a curve: its start, the minimum before the peak, the peak, the minimum behind it."""
+    """Start, first minimum, peak and second minimum of a curve."""
 
     first: Any
     before: Any
@@ -59,7 +62,7 @@ class Shape:
 
 
 def shape(curve: dict[Any, float]) -> Shape | None:
-    """Find the inner value that stands out most over the minima on both sides of it.
+    """Find the most prominent inner peak, and the minima on its sides.
 
     >>> shape({1: 0.5, 2: 0.2, 4: 0.4, 8: 0.1})
     Shape(first=1, before=2, peak=4, behind=8)
@@ -68,6 +71,7 @@ def shape(curve: dict[Any, float]) -> Shape | None:
     found, height = None, -math.inf
     for i in range(1, len(places) - 1):
         before, behind = (argmin({place: curve[place] for place in side}) for side in (places[:i], places[i + 1 :]))
+        # height over the higher of the two minima
         prominence = curve[places[i]] - max(curve[before], curve[behind])
         if prominence > height:
             found, height = Shape(places[0], before, places[i], behind), prominence
@@ -75,30 +79,30 @@ def shape(curve: dict[Any, float]) -> Shape | None:
 
 
 def falls(test: MetricTable, text: str) -> Claim:
-    """Held if the start is above the minimum before the peak."""
+    """Held if the start is above the first minimum."""
     return _differs(test, text, lower="before", upper="first")
 
 
 def rises(test: MetricTable, text: str) -> Claim:
-    """Held if the peak is above the minimum before it."""
+    """Held if the peak is above the first minimum."""
     return _differs(test, text, lower="before", upper="peak")
 
 
 def falls_again(test: MetricTable, text: str) -> Claim:
-    """Held if the peak is above the minimum behind it."""
+    """Held if the peak is above the second minimum."""
     return _differs(test, text, lower="behind", upper="peak")
 
 
 def best_behind(test: MetricTable, text: str) -> Claim:
-    """Held if the minimum behind the peak is below the one before it."""
+    """Held if the second minimum is below the first."""
     return _differs(test, text, lower="behind", upper="before")
 
 
 def _differs(test: MetricTable, text: str, *, lower: str, upper: str) -> Claim:
-    """Held if the 95 % interval of upper minus lower is positive, not held if it is below zero.
+    """Held if `upper` exceeds `lower` by a 95 % interval above zero.
 
-    Cross-validated over seeds: the places are found on all seeds but one, the difference is taken on that one.
-    On the same seeds, noise alone would have a peak.
+    Not held if the interval is below zero. Cross-validated over seeds: the places are found on all seeds but one, the
+    difference is taken on that one. On the same seeds, noise alone would have a peak.
     """
     seeds = common_seeds(test)
     if len(test) < 4 or len(seeds) < 3:
@@ -121,11 +125,12 @@ def _differs(test: MetricTable, text: str, *, lower: str, upper: str) -> Claim:
 
 
 def draw(tables: dict[str, MetricTable], key: str, metric: str) -> Figure:
-    """Draw the errors over the capacity, and the capacity of the least training error."""
+    """Draw the errors over the capacity."""
     with style_context():
         fig = figure(7.2, 4.6)
         axes = fig.add_subplot()
         draw_tables(axes, tables)
+        # near the interpolation threshold training error reaches its least
         train = means(tables.get("training", {}))
         if train:
             threshold = argmin(train)

@@ -28,12 +28,13 @@ LOSS = "train/loss"
 
 @dataclass(frozen=True)
 class LossTrend:
-    """A run's training loss: its first value, the mean of the last quarter, and its `fluctuation`.
+    """The beginning, end and `fluctuation` of a run's training loss.
 
-    `fluctuation` is the standard deviation of the change from point to point over the last half.
+    `initial` is the first value, `final` the mean of the last quarter, and `fluctuation` the standard deviation of
+    the change from point to point over the last half.
     """
 
-    first: float
+    initial: float
     final: float
     fluctuation: float
 
@@ -53,7 +54,7 @@ class LearningRate:
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
         first, final, fluctuation = (
-            tabulate(results, KEY, partial(_trend, name)) for name in ("first", "final", "fluctuation")
+            tabulate(results, KEY, partial(_trend, name)) for name in ("initial", "final", "fluctuation")
         )
         begin = next(iter(means(first).values()), 1.0)
         final, fluctuation = (_in_units(table, begin) for table in (final, fluctuation))
@@ -81,7 +82,7 @@ class LearningRate:
             )
 
     def stalls(self, final: MetricTable) -> Claim:
-        """Held if more than `stalled` of the loss is left at the smallest rate."""
+        """Held if over `stalled` of the loss is left at the smallest rate."""
         text = "Too small a rate stalls."
         if len(final) < 3:
             return judge(text, None, "It takes three rates.")
@@ -90,7 +91,7 @@ class LearningRate:
         return judge(text, value > self.stalled, f"{evidence} (stalled: more than {self.stalled:.0%}).")
 
     def converges(self, final: MetricTable, validation: MetricTable) -> Claim:
-        """Held if the rate that validation selects is no end of the range, and converges."""
+        """Held if the selected rate converges and is no end of the range."""
         text = "A rate in between converges, and validation selects it."
         if len(final) < 3 or not common_seeds(validation):
             return judge(text, None, "It takes three rates, with a validation loss on a common seed.")
@@ -103,7 +104,7 @@ class LearningRate:
         return judge(text, holds, f"{evidence} (converged: less than {self.converged:.0%}).")
 
     def bounces(self, final: MetricTable, fluctuation: MetricTable) -> Claim:
-        """Held if the loss at the largest rate fluctuates, or ends above where it began."""
+        """Held if the largest rate bounces or diverges."""
         text = "Too large a rate bounces or diverges."
         if len(final) < 3:
             return judge(text, None, "It takes three rates.")
@@ -131,7 +132,7 @@ def loss_trend(curves: Curves) -> LossTrend | None:
 
 
 def draw_curves_by_rate(curves: dict[float, list[list[tuple[int, float]]]], *, shown: int = 7) -> Figure:
-    """Draw the training loss over the steps, for at most `shown` rates, evenly chosen."""
+    """Draw the training loss, for at most `shown` rates."""
     rates = [*curves]
     picked = [rates[i] for i in np.unique(np.linspace(0, len(rates) - 1, min(shown, len(rates))).round().astype(int))]
     with style_context():
@@ -147,7 +148,7 @@ def draw_curves_by_rate(curves: dict[float, list[list[tuple[int, float]]]], *, s
 
 
 def draw_losses(tables: dict[str, MetricTable]) -> Figure:
-    """Draw the losses over the rate, and the rate that validation selects."""
+    """Draw the losses over the rate, and the selected rate."""
     with style_context():
         fig = figure(6.8, 4.6)
         axes = fig.add_subplot()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MnistSeeds:
-    """The three test errors of the slides, as fractions, over `runs` runs."""
+    """The test errors of the slides, as fractions, over `runs` runs."""
 
     worst: float = 0.013
     median: float = 0.010
@@ -46,13 +46,14 @@ class MnistSeeds:
 
 
 def median_at_most(errors: Sequence[float], limit: float) -> Claim:
-    """Check that the median test error is at most `limit`, by the sign test at 5 %.
+    """Test the median against `limit`, by the sign test at 5 %.
 
-    Held if few enough runs lie above the limit, not held if few enough lie below; five runs can decide at the fewest.
+    Held if few enough runs lie above the limit, not held if few enough lie below; at least five runs are needed.
     """
     text = f"The median test error is at most {limit:.2%}."
     if not errors:
         return judge(text, None, "No run has been tested.")
+    # under a median of exactly `limit`, a run lies above it with probability 1/2
     above, below = sum(e > limit for e in errors), sum(e < limit for e in errors)
     held, broken = binomial_tail(above, above + below) <= 0.05, binomial_tail(below, above + below) <= 0.05
     evidence = f"Median {np.median(errors):.2%} over {len(errors)} runs, {above} of them above the limit."
@@ -62,25 +63,27 @@ def median_at_most(errors: Sequence[float], limit: float) -> Claim:
 
 
 def worst_at_most(errors: Sequence[float], limit: float, *, runs: int) -> Claim:
-    """Check that the worst of `runs` runs is at most `limit`: fewer runs can refute that, not show it."""
+    """Test the worst of `runs` runs against `limit`."""
     text = f"The worst test error of {runs} runs is at most {limit:.2%}."
     if not errors:
         return judge(text, None, "No run has been tested.")
+    # fewer than `runs` runs can refute it, not show it
     holds = False if not max(errors) <= limit else True if len(errors) >= runs else None
     return judge(text, holds, f"The worst of {len(errors)} runs has {max(errors):.2%}.")
 
 
 def best_at_most(errors: Sequence[float], limit: float, *, runs: int) -> Claim:
-    """Check that the best of `runs` runs is at most `limit`: fewer runs can show that, not refute it."""
+    """Test the best of `runs` runs against `limit`."""
     text = f"The best test error of {runs} runs is at most {limit:.2%}."
     if not errors:
         return judge(text, None, "No run has been tested.")
+    # fewer than `runs` runs can show it, not refute it
     holds = True if min(errors) <= limit else False if len(errors) >= runs else None
     return judge(text, holds, f"The best of {len(errors)} runs has {min(errors):.2%}.")
 
 
 def binomial_tail(k: int, n: int) -> float:
-    """The probability of at most `k` heads in `n` throws of a fair coin.
+    """P(at most `k` heads in `n` throws of a fair coin).
 
     >>> binomial_tail(0, 5), binomial_tail(5, 5)
     (0.03125, 1.0)
@@ -89,7 +92,7 @@ def binomial_tail(k: int, n: int) -> float:
 
 
 def histogram(errors: Sequence[float], slides: tuple[float, float, float]) -> Figure:
-    """Draw a histogram of test errors, with the best, the median and the worst beside those of the slides."""
+    """Draw a histogram of test errors, and those of the slides."""
     from matplotlib.ticker import MaxNLocator
 
     percent = 100 * np.array(errors)

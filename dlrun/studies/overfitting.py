@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TurningPoint:
-    """The step of the least validation loss; both losses as (there, at the end)."""
+    """The minimum of the validation loss; losses as (there, at the end)."""
 
     step: int
     validation: tuple[float, float]
@@ -30,7 +30,7 @@ class TurningPoint:
 
 @dataclass(frozen=True)
 class Overfitting:
-    """The validation loss ends at least the fraction `rise` above its minimum."""
+    """The validation loss ends at least `rise` (a fraction) above its minimum."""
 
     rise: float = 0.1
 
@@ -46,9 +46,9 @@ class Overfitting:
 
 
 def turning_point(curves: Curves) -> TurningPoint | None:
-    """Find the minimum of the validation loss; None for fewer than three validations.
+    """Find the minimum of the validation loss.
 
-        The training loss there is that of the nearest point.
+        The training loss there is that of the nearest point. None for fewer than three validations.
 
     >>> turning_point({"val/loss": [(1, 2.0), (2, 1.0), (3, 1.5)], "train/loss": [(1, 1.0), (2, 0.5), (3, 0.1)]})
     Turn(step=2, validation=(1.0, 1.5), training=(0.5, 0.1))
@@ -62,7 +62,7 @@ def turning_point(curves: Curves) -> TurningPoint | None:
 
 
 def turns_up(curves: Sequence[Curves], *, rise: float) -> Claim:
-    """Held if on every run validation ends `rise` above its minimum and training ends below its loss there."""
+    """Held if on every run validation rises by `rise` while training falls."""
     text = "The validation loss turns up while the training loss falls."
     found = [t for c in curves if (t := turning_point(c))]
     if not found:
@@ -80,7 +80,7 @@ def turns_up(curves: Sequence[Curves], *, rise: float) -> Claim:
 
 
 def median(curves: Sequence[Curves]) -> Curves:
-    """The median of both losses over the runs, at their common steps.
+    """The median curves of both losses, at their common steps.
 
     >>> median([{"val/loss": [(1, 2.0), (2, 1.0)], "train/loss": []}, {"val/loss": [(2, 2.0)], "train/loss": []}])
     {'train/loss': [], 'val/loss': [(2, 1.5)]}
@@ -93,7 +93,7 @@ def median(curves: Sequence[Curves]) -> Curves:
 
 
 def draw(curves: Sequence[Curves]) -> Figure:
-    """Draw both losses, and the step of the least median validation loss."""
+    """Draw both losses, and the minimum of the median validation loss."""
     with style_context():
         fig = figure(7.2, 4.6)
         axes = fig.add_subplot()

@@ -29,7 +29,7 @@ ROUNDING = 1e-7  # a rise up to this counts as none: the float32 rounding of val
 
 @dataclass(frozen=True)
 class Fit:
-    """The training points (x, y), and f* and the fitted polynomial on a grid; all [N]."""
+    """Training points, f* and the fitted polynomial on a grid; all [N]."""
 
     degree: int
     x: Tensor
@@ -41,7 +41,10 @@ class Fit:
 
 @dataclass(frozen=True)
 class PolynomialCapacity:
-    """Training error falls with the degree, test error is U-shaped, validation finds its minimum."""
+    """The three errors of polynomials over their degree.
+
+    Training error falls, test error is U-shaped, and validation finds its minimum.
+    """
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
         train, validation, test = (tabulate(results, KEY, f"{split}/mse") for split in ("train", "val", "test"))
@@ -68,7 +71,7 @@ class PolynomialCapacity:
 
 
 def never_rises(train: MetricTable) -> Claim:
-    """Held if on no draw the training error rises from a degree to the next."""
+    """Held if the training error never rises with the degree."""
     text = "The training error never rises with the degree."
     rises = [b[seed] - a[seed] for a, b in pairwise(train.values()) for seed in a if seed in b]
     if not rises:
@@ -83,7 +86,7 @@ def never_rises(train: MetricTable) -> Claim:
 
 
 def minimum_inside(test: MetricTable) -> Claim:
-    """Held if the mean test error has its minimum at neither end."""
+    """Held if the mean test error is least at neither end."""
     text = "The test error has its minimum inside."
     found = means(test, common_seeds(test))
     if len(found) < 3 or not common_seeds(test):
@@ -96,7 +99,7 @@ def minimum_inside(test: MetricTable) -> Claim:
 
 
 def validation_finds(validation: MetricTable, test: MetricTable) -> Claim:
-    """Held if the degrees of least mean validation and least mean test error differ by at most one."""
+    """Held if validation and test choose degrees at most one apart."""
     text = "The degree that validation selects is within one of the best by test."
     seen, tested = (means(table, common_seeds(table)) for table in (validation, test))
     if len(tested) < 3 or seen.keys() != tested.keys() or not common_seeds(validation) or not common_seeds(test):
@@ -107,7 +110,7 @@ def validation_finds(validation: MetricTable, test: MetricTable) -> Claim:
 
 
 def first_draw(results: Sequence[Result]) -> list[Result]:
-    """The runs of one draw by degree: the first draw among those with most degrees."""
+    """The runs of the first draw among those with most degrees."""
     draws: dict[int, dict[int, Result]] = {}
     for result in results:
         draws.setdefault(result.job.seed, {})[result.value(KEY)] = result
@@ -116,7 +119,7 @@ def first_draw(results: Sequence[Result]) -> list[Result]:
 
 
 def draw_fits(fits: Sequence[Fit]) -> Figure:
-    """Draw each fit in a panel; all panels have the same frame, which a fit may leave."""
+    """Draw each fit in a panel of the same frame, which it may leave."""
     columns = min(5, len(fits))
     rows = -(-len(fits) // columns)
     with style_context():

@@ -63,9 +63,10 @@ class PowerLaw:
         return _loss(self.values, [np.asarray(v, dtype=np.float64) / c for v, c in zip(x, self.centres, strict=True)])
 
     def interval(self, *x: float) -> tuple[float, float]:
-        """The 95 % prediction interval: for the loss of one more run at the quantities."""
+        """The 95 % prediction interval of one more run's loss."""
         scaled = np.array(x, dtype=np.float64)[:, None] / self.centres[:, None]
         slope = np.nan_to_num(_slopes(self.values, scaled)[0])
+        # the scatter of a run, and the uncertainty of the law
         variance = self.residual**2 + float(slope @ np.nan_to_num(self.covariance) @ slope)
         half, middle = self._t() * math.sqrt(variance), math.log(float(self.loss(*x)))
         return math.exp(middle - half), math.exp(middle + half)
@@ -78,7 +79,7 @@ class PowerLaw:
 
 @dataclass(frozen=True)
 class LogLogLine:
-    """A power law without a floor, L = a · x^slope: a straight line in log-log.
+    """A power law without a floor, L = a · x^slope.
 
     `low` to `high` is the slope's 95 % interval, `slope_error` its standard error, `centre` the means of log x and
     log L, and `residual` the standard deviation of log L around the line, with `freedom` degrees of freedom.
@@ -98,7 +99,7 @@ class LogLogLine:
         return np.exp(self.centre[1] + self.slope * (np.log(x) - self.centre[0]))
 
     def interval(self, x: float) -> tuple[float, float]:
-        """The 95 % prediction interval: for the loss of one more run at x."""
+        """The 95 % prediction interval of one more run's loss."""
         from scipy.special import stdtrit
 
         away = math.log(x) - self.centre[0]
@@ -108,9 +109,9 @@ class LogLogLine:
 
 
 def fit_law(loss: Sequence[float], *x: Sequence[float]) -> PowerLaw | None:
-    """Fit a law to the losses [n] of runs at quantities x, each [n]; None for too few runs.
+    """Fit a law to the losses [n] of runs at quantities x, each [n].
 
-    It takes more runs than the law has values, and three distinct values of each quantity.
+        It takes more runs than the law has values, and three distinct values of each quantity; else None.
 
     >>> law = fit_law([1 + 4 / n**0.5 for n in (1, 4, 16, 64, 256)], [1, 4, 16, 64, 256])
     >>> round(law.floor, 3), round(law.exponent(), 3), round(float(law.loss(1e4)), 3)
@@ -120,6 +121,7 @@ def fit_law(loss: Sequence[float], *x: Sequence[float]) -> PowerLaw | None:
     freedom = len(y) - 1 - 2 * len(columns)
     if freedom < 1 or any(len(np.unique(column)) < 3 for column in columns) or not np.isfinite(y).all():
         return None
+    # centred in log, the values are of like size and little correlated
     centres = np.exp(np.log(columns).mean(1))
     scaled = columns / centres[:, None]
     starts = sorted((_start(y, scaled, exponents) for exponents in product(STARTS, repeat=len(columns))), key=_error)
@@ -130,7 +132,7 @@ def fit_law(loss: Sequence[float], *x: Sequence[float]) -> PowerLaw | None:
 
 
 def fit_line(loss: Sequence[float], x: Sequence[float]) -> LogLogLine | None:
-    """Fit a straight line to log x and log loss; None for fewer than three distinct x.
+    """Fit a line to log loss over log x; None for fewer than three x.
 
     >>> round(fit_line([8.0, 4.0, 2.0], [1.0, 2.0, 4.0]).slope, 6)
     -1.0
@@ -150,9 +152,10 @@ def fit_line(loss: Sequence[float], x: Sequence[float]) -> LogLogLine | None:
 
 
 def _start(y: Array, x: Array, exponents: Sequence[float]) -> tuple[Array, float]:
-    """The best values for given exponents (linear, non-negative), and the norm of their relative error."""
+    """The best values for given exponents, and their relative error."""
     from scipy.optimize import nnls
 
+    # for given exponents the law is linear in E and aᵢ, which must not be negative
     powers = np.stack([np.ones_like(y), *(column**-e for column, e in zip(x, exponents, strict=True))], 1)
     factors, rest = nnls(powers / np.exp(y)[:, None], np.ones_like(y))
     return np.array([factors[0], *(v for pair in zip(factors[1:], exponents, strict=True) for v in pair)]), rest
@@ -197,8 +200,9 @@ def _slopes(values: Array, x: Array) -> Array:
 
 
 def _covariance(values: Array, x: Array) -> Array:
-    """The covariance for residuals of variance 1; nan for values at their bound, which are not free."""
+    """The covariance of the values, for residuals of variance 1."""
     slopes = _slopes(values, x)
+    # a value at its bound is not free, and gets nan
     at_zero = values < 1e-6 * np.exp(np.log(_loss(values, x)).mean())
     free = ~at_zero
     for i in range(len(x)):

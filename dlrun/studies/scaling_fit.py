@@ -19,9 +19,10 @@ BINS_PER_DECADE = 6  # points of the compute frontier
 
 @dataclass(frozen=True)
 class SizedRun:
-    """A finished run: parameters, tokens of its training text, FLOP of all its steps, and test loss.
+    """A finished run with its sizes and its test loss.
 
-    `curve` has the validation losses as (FLOP so far, loss).
+    `tokens` are those of its training text, `flop` all its steps'. `curve` has the validation losses as (FLOP so far,
+    loss).
     """
 
     parameters: float
@@ -33,7 +34,7 @@ class SizedRun:
 
 @dataclass(frozen=True)
 class SizeLaw:
-    """A law of the quantities `names`: "parameters", "tokens" or both, whichever the runs vary."""
+    """A law of parameters, tokens or both: `names`, in its order."""
 
     law: PowerLaw
     names: tuple[str, ...]
@@ -44,7 +45,10 @@ class SizeLaw:
 
 
 def split_held_out(runs: Sequence[SizedRun]) -> tuple[list[SizedRun], list[SizedRun]]:
-    """The runs to fit, and those of a largest model at least `HELD_OUT_RATIO` times the next (else none)."""
+    """Split off the runs of a much larger model: (runs to fit, larger ones).
+
+    Larger is at least `HELD_OUT_RATIO` times the parameters of the next model.
+    """
     sizes = sorted({r.parameters for r in runs})
     if len(sizes) < 2 or sizes[-1] < HELD_OUT_RATIO * sizes[-2]:
         return list(runs), []
@@ -52,29 +56,29 @@ def split_held_out(runs: Sequence[SizedRun]) -> tuple[list[SizedRun], list[Sized
 
 
 def panel_runs(runs: Sequence[SizedRun], name: str) -> list[SizedRun]:
-    """The runs of a panel: all values of `name`, at the largest value of the other quantity."""
+    """The runs along `name`, at the largest value of the other quantity."""
     other = "tokens" if name == "parameters" else "parameters"
     most = max((getattr(r, other) for r in runs), default=0)
     return [r for r in runs if getattr(r, other) == most]
 
 
 def fit_size_law(runs: Sequence[SizedRun]) -> SizeLaw | None:
-    """Fit L(N, D), or the law of the one quantity that varies; None for too few runs."""
+    """Fit L(N, D), or the law of the one quantity that varies."""
     names = tuple(n for n in ("parameters", "tokens") if len({getattr(r, n) for r in runs}) > 1)
     law = fit_law([r.loss for r in runs], *([getattr(r, n) for r in runs] for n in names)) if names else None
     return SizeLaw(law, names) if law else None
 
 
 def fit_size_line(runs: Sequence[SizedRun], name: str) -> LogLogLine | None:
-    """Fit a straight line in log-log through the runs of a panel; None for fewer than three sizes."""
+    """Fit a straight line in log-log to the runs of a panel."""
     return fit_line([r.loss for r in runs], [getattr(r, name) for r in runs])
 
 
 def frontier(runs: Sequence[SizedRun]) -> list[tuple[float, float]]:
-    """The lower envelope of the validation curves: (FLOP, least loss), one point per bin of log FLOP.
+    """The lower envelope of the validation curves, as (FLOP, least loss).
 
-    It begins at the FLOP of the cheapest whole run. Points inside a run come before its learning rate has fallen,
-    so they lie above the loss of a run of that length.
+    One point per bin of log FLOP, from the FLOP of the cheapest whole run on. Points inside a run come before its
+    learning rate has fallen, so they lie above the loss of a run of that length.
     """
     begin = min((r.flop for r in runs), default=0)
     bins: dict[int, tuple[float, float]] = {}

@@ -36,10 +36,9 @@ PHRASES = {"parameters": "the number of parameters", "tokens": "the size of the 
 
 @dataclass(frozen=True)
 class ScalingLaws:
-    """Power laws of the loss in parameters, tokens and compute, and the prediction for a much larger run."""
+    """Power laws in parameters, tokens and compute, and a prediction."""
 
     def claims(self, results: Sequence[Result]) -> list[Claim]:
-        """One claim for each of the three quantities, and one for the prediction."""
         runs, larger = split_held_out(read_runs(results))
         fitted = fit_size_law(runs)
         return [
@@ -50,7 +49,6 @@ class ScalingLaws:
         ]
 
     def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
-        """The three panels, and the whole grid with its law."""
         runs, larger = split_held_out(read_runs(results))
         if not runs:
             return
@@ -72,12 +70,15 @@ class ScalingLaws:
 
 
 def read_runs(results: Sequence[Result]) -> list[SizedRun]:
-    """The runs that have a test loss and a FLOP count, the smallest first."""
+    """The runs with a test loss and a FLOP count, the smallest first."""
     return sorted((r for r in map(_read_run, results) if r is not None), key=lambda r: (r.parameters, r.tokens))
 
 
 def follows(runs: Sequence[SizedRun], fitted: SizeLaw | None, name: str) -> Claim:
-    """Held if the loss falls along a quantity (the slope's interval is negative) and the law fits all runs."""
+    """Held if the loss falls along a quantity and the law fits all runs.
+
+    It falls if the 95 % interval of the line's slope is negative.
+    """
     text, along = f"The test loss is a power law of {PHRASES[name]}.", panel_runs(runs, name)
     line = fit_size_line(along, name)
     if fitted is None or line is None or name not in fitted.names:
@@ -90,7 +91,7 @@ def follows(runs: Sequence[SizedRun], fitted: SizeLaw | None, name: str) -> Clai
 
 
 def follows_compute(points: Sequence[tuple[float, float]]) -> Claim:
-    """Held if the frontier (FLOP, least loss) falls, and a law fits it."""
+    """Held if the frontier falls and a law fits it."""
     text = "The least validation loss is a power law of the compute."
     compute, losses = [c for c, _ in points], [loss for _, loss in points]
     law, line = fit_law(losses, compute), fit_line(losses, compute)
@@ -104,7 +105,7 @@ def follows_compute(points: Sequence[tuple[float, float]]) -> Claim:
 
 
 def predicts_larger(runs: Sequence[SizedRun], fitted: SizeLaw | None, larger: Sequence[SizedRun]) -> Claim:
-    """Held if every held-out run lies within the 95 % interval of its prediction.
+    """Held if every held-out run lies within its predicted interval.
 
     Undecided if an interval contains the best loss of the fit too: it would not tell progress from none.
     """
@@ -130,11 +131,11 @@ def predicts_larger(runs: Sequence[SizedRun], fitted: SizeLaw | None, larger: Se
 
 
 def _line_prediction(runs: Sequence[SizedRun], larger: SizedRun) -> str:
-    """The prediction of the straight line for a larger run; empty if it saw another training text."""
+    """The straight line's prediction for a larger run."""
     along = panel_runs(runs, "parameters")
     line = fit_size_line(along, "parameters")
     if line is None or along[0].tokens != larger.tokens:
-        return ""
+        return ""  # it saw another training text
     low, high = line.interval(larger.parameters)
     return (
         f" The straight line through the {len(along)} runs on the whole text predicts "

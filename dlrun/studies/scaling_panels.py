@@ -49,7 +49,7 @@ def draw_panels(runs: Sequence[SizedRun], larger: Sequence[SizedRun]) -> Figure:
 
 
 def draw_grid(runs: Sequence[SizedRun], larger: Sequence[SizedRun], fitted: SizeLaw) -> Figure:
-    """Draw every run over its parameters, and the law of both quantities: a line per size of the text."""
+    """Draw every run over its parameters, and the law of both quantities."""
     with style_context():
         fig = figure(8.2, 5.6)
         axes = fig.add_subplot()
@@ -128,7 +128,7 @@ def _draw_law(axes: Axes, law: Any, known: Sequence[float], beyond: Sequence[flo
 
 
 def _draw_predictions(axes: Axes, run: SizedRun, name: str, line: LogLogLine | None, fitted: SizeLaw | None) -> None:
-    """Draw the intervals predicted for a run: the line's to its left, the law's to its right."""
+    """Draw the intervals that line and law predict for a run."""
     x = getattr(run, name)
     if line:
         _draw_bar(axes, x / BAR_OFFSET, line.interval(x), "-", BLACK)
@@ -149,6 +149,7 @@ def _set_scales(axes: Axes, x: Sequence[float], losses: Sequence[float]) -> None
     if not x:
         return
     _short_ticks(axes.xaxis, max(x) < 100 * min(x))
+    # a loss spans less than a decade: a dense linear choice of ticks on the log axis
     low, high = 0.93 * min(losses), 1.04 * max(losses)
     axes.set_ylim(low, high)
     axes.set_yticks(_round_ticks(low, high), minor=False)
@@ -157,10 +158,11 @@ def _set_scales(axes: Axes, x: Sequence[float], losses: Sequence[float]) -> None
 
 
 def _short_ticks(axis: Axis, few: bool) -> None:
-    """Write ticks as 20k or 10¹²; over `few` decades (less than two) also those between powers of ten."""
+    """Write ticks as 20k or 10¹²."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
     axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+    # over less than two decades, ticks between powers of ten too
     between_too = FuncFormatter(lambda value, _: short(value) if between(value) else "")
     axis.set_minor_formatter(between_too if few else NullFormatter())
     axis.set_tick_params(which="minor", pad=5)  # level with the others, whose ticks are longer

@@ -28,7 +28,7 @@ CONSTANT = "constant"
 
 @dataclass(frozen=True)
 class Schedules:
-    """`metric` is a validation metric, lower is better; each schedule is run at the same rates."""
+    """`metric` is a validation metric, lower is better."""
 
     metric: str = "val/loss"
 
@@ -54,10 +54,11 @@ class Schedules:
 
 
 def beats_constant(tables: dict[str, MetricTable], metric: str) -> Claim:
-    """Held if a schedule at its best rate beats the constant rate at its best; undecided if that is an end.
+    """Held if a schedule at its best rate beats the best constant rate.
 
-    Cross-validated over seeds: each seed is judged at the rate that is best on the other seeds, so that no rate
-    gains from the noise that selected it. The intervals of the paired differences are Bonferroni-corrected.
+    Undecided if the best constant rate is an end of the range. Cross-validated over seeds: each seed is judged at the
+    rate that is best on the other seeds, so that no rate gains from the noise that selected it. The intervals of the
+    paired differences are Bonferroni-corrected.
     """
     text = "A schedule beats every constant rate at the same budget."
     constant = tables.get(CONSTANT, {})
@@ -92,7 +93,7 @@ def beats_constant(tables: dict[str, MetricTable], metric: str) -> Claim:
 
 
 def held_out_values(table: MetricTable, seeds: Sequence[int]) -> dict[int, float]:
-    """Each seed's value at the rate that is best on the other seeds.
+    """Each seed's value at the best rate of the other seeds.
 
     >>> held_out_values({0.1: {0: 1.0, 1: 3.0}, 0.2: {0: 2.0, 1: 2.0}}, [0, 1])
     {0: 2.0, 1: 3.0}
@@ -101,7 +102,7 @@ def held_out_values(table: MetricTable, seeds: Sequence[int]) -> dict[int, float
 
 
 def draw(tables: dict[str, MetricTable], metric: str) -> Figure:
-    """Draw the metric over the rate, a line per schedule, and beside it every seed at each best rate."""
+    """Draw the metric over the rate, and every seed at each best rate."""
     with style_context():
         fig = figure(14.5, 4.8)
         left, right = fig.add_subplot(1, 2, 1), fig.add_subplot(1, 2, 2)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchHistory:
-    """A figure of a search by the metric `monitor`; it makes no claim."""
+    """A figure of a search by the metric `monitor`; no claim."""
 
     monitor: str
     higher_is_better: bool = False
@@ -42,7 +42,7 @@ class SearchHistory:
 
 
 def history(results: Sequence[Result], monitor: str) -> list[tuple[int, float]]:
-    """Each trial as (number of its first job, counted from 1; mean over its seeds)."""
+    """Each trial as (number of its first job, from 1; mean over its seeds)."""
     groups: dict[str, list[Result]] = {}
     for result in sorted(results, key=lambda result: result.job.n):
         if isfinite(result.metrics.get(monitor, float("nan"))):
@@ -51,7 +51,7 @@ def history(results: Sequence[Result], monitor: str) -> list[tuple[int, float]]:
 
 
 def draw(points: Sequence[tuple[int, float]], monitor: str, *, best: Callable[[float, float], float]) -> Figure:
-    """Draw the trials as points and the best so far as steps."""
+    """Draw the trials, and the best so far as steps."""
     from matplotlib.ticker import MaxNLocator
 
     numbers, values = zip(*points, strict=True)

@@ -29,16 +29,17 @@ def draw_tables(axes: Axes, tables: Mapping[str, MetricTable], *, positions: Map
 
 
 def at_common_steps(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[list[int], NDArray[np.float64]]:
-    """The steps that all curves have, and the values there [curves, steps]."""
+    """The common steps of curves, and the values there [curves, steps]."""
     steps = sorted(set.intersection(*({step for step, _ in curve} for curve in curves)))
     return steps, np.array([[dict(curve)[step] for step in steps] for curve in curves])
 
 
 def draw_curves(axes: Axes, curves: list[list[tuple[int, float]]], *, name: str, i: int, marked: bool = False) -> None:
-    """Draw curves of (step, value) at their common steps; `marked` puts eight markers on the median."""
+    """Draw curves of (step, value) at their common steps."""
     steps, values = at_common_steps(curves)
     colour = COLOURS[i % len(COLOURS)]
     axes.fill_between(steps, values.min(0), values.max(0), color=colour, alpha=0.18, linewidth=0)
+    # eight markers tell the lines apart without colour
     every = max(1, len(steps) // 8) if marked else None
     axes.plot(
         steps,

@@ -16,7 +16,7 @@ Verdict = Literal["held", "not held", "undecided"]
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement about the runs, its verdict, and the numbers behind it in words."""
+    """A statement about the runs, its verdict, and the evidence in words."""
 
     text: str
     verdict: Verdict
@@ -25,7 +25,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class CaptionedFigure:
-    """A figure, the name of its file without an ending, and a caption."""
+    """A figure, its file's name without an ending, and a caption."""
 
     name: str
     figure: Figure

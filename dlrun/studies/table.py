@@ -15,9 +15,9 @@ MetricTable = dict[Any, dict[int, float]]
 
 
 def tabulate(results: Sequence[Result], key: str, metric: Callable[[Result], float | None] | str) -> MetricTable:
-    """Tabulate a metric by the runs' value of `key` (numbers ascending) and their seed.
+    """Tabulate a metric by the runs' value of `key` and their seed.
 
-    `metric` is a name (`val/error`) or a function of the run. Runs without the metric are left out.
+    `metric` is a name (`val/error`) or a function of the run. Runs without the metric are left out. Numbers ascend.
     """
     found: MetricTable = {}
     for result in results:
@@ -37,7 +37,7 @@ def common_seeds(table: MetricTable) -> list[int]:
 
 
 def means(table: MetricTable, seeds: Sequence[int] | None = None) -> dict[Any, float]:
-    """The mean over the seeds by value; infinite if one of them is not finite.
+    """The mean over the seeds by value.
 
     >>> means({1: {0: 0.5, 1: 0.25}, 2: {0: float("nan")}})
     {1: 0.375, 2: inf}
@@ -58,13 +58,13 @@ def all_values(tables: Mapping[str, MetricTable]) -> list[float]:
     return [value for table in tables.values() for row in table.values() for value in row.values()]
 
 
-def argmin(all_values: Mapping[Any, float]) -> Any:
+def argmin(values: Mapping[Any, float]) -> Any:
     """The key of the least value, the first of several."""
-    return min(all_values, key=lambda key: all_values[key])
+    return min(values, key=lambda key: values[key])
 
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
-    """Spearman's rank correlation; ties share their mean rank, and a constant side gives nan.
+    """Spearman's rank correlation; nan for a constant side.
 
     >>> rank_correlation([0.0, 0.1, 1.0], [5.0, 3.0, 2.0])
     -1.0
@@ -76,10 +76,12 @@ def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
     return round(float(a @ b) / size, 12) if size else math.nan
 
 
-def _mean(all_values: Sequence[float]) -> float:
-    return float(np.mean(all_values)) if all_values and np.isfinite(all_values).all() else math.inf
+def _mean(values: Sequence[float]) -> float:
+    # a value that diverges on one seed must never be the best
+    return float(np.mean(values)) if values and np.isfinite(values).all() else math.inf
 
 
-def _ranks(all_values: Sequence[float]) -> np.ndarray[Any, Any]:
-    given = np.asarray(all_values, dtype=np.float64)
+def _ranks(values: Sequence[float]) -> np.ndarray[Any, Any]:
+    given = np.asarray(values, dtype=np.float64)
+    # ties share their mean rank
     return np.array([(given < v).sum() + ((given == v).sum() - 1) / 2 for v in given])

@@ -78,9 +78,10 @@ def follows(table: MetricTable, text: str, *, falls: bool) -> Claim:
 
 
 def draw(train: MetricTable, test: MetricTable, gaps: MetricTable, metric: str) -> Figure:
-    """Draw both sides and, beside them, the gap; a penalty of zero stands left of the least."""
+    """Draw both sides and, beside them, the gap."""
     penalties = [float(value) for value in train]
     positive = [value for value in penalties if value > 0]
+    # on a logarithmic axis, a penalty of zero stands a decade left of the least
     positions = {value: value or min(positive, default=1.0) / 10 for value in penalties}
     with style_context():
         fig = figure(12.4, 4.4)

@@ -36,9 +36,10 @@ LOG_SHADES = 5.0  # ratio of largest to smallest above which the shades of a hea
 
 
 def against(key: str, metric: str, runs: Mapping[str, Points], line: Mapping[str, Points]) -> Figure:
-    """Draw a metric over the values of `key`, by split (`train`, `val`, `test`).
+    """Draw a metric over the values of `key`.
 
-    `runs` are the points. For a split in `line`, the median of those points is drawn with a band over their range.
+    `runs` are the points by split (`train`, `val`, `test`). For a split in `line`, the median of those points is drawn
+    with a band over their range.
     """
     values = list(dict.fromkeys(value for points in runs.values() for value, _ in points))
     place = positions(values)
@@ -65,9 +66,10 @@ def against(key: str, metric: str, runs: Mapping[str, Points], line: Mapping[str
 
 
 def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], float], best: tuple[Any, Any]) -> Figure:
-    """Draw a metric over two keys (across, up) as shaded cells with numbers; the `best` cell is framed.
+    """Draw a metric over two keys (across, up) as shaded cells.
 
-    Values stand in ascending order, names in the order of the cells; a cell without a run is empty.
+    The `best` cell is framed; a cell without a run is empty. Numbers stand in ascending order, names in that of the
+    cells.
     """
     from matplotlib.colors import LogNorm
     from matplotlib.patches import Rectangle
@@ -86,8 +88,9 @@ def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], flo
         far = spans_decades(finite, LOG_SHADES)
         shades = axes.imshow(table, origin="lower", cmap="viridis", aspect="auto", norm=LogNorm() if far else None)
         axes.grid(False)
-        if table.size <= 150:
+        if table.size <= 150:  # more numbers would not be legible
             for (row, column), value in np.ndenumerate(table):
+                # the green channel of viridis grows with its lightness: white text on dark, black on light
                 green = shades.to_rgba(value)[1] if math.isfinite(value) else 1.0
                 axes.text(
                     column,
@@ -115,7 +118,7 @@ def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], flo
 
 
 def _profile(points: Points, place: Mapping[Any, float]) -> tuple[list[float], list[float], list[float], list[float]]:
-    """The positions in ascending order, and the median, minimum and maximum at each."""
+    """Positions in ascending order, with median, minimum and maximum."""
     found: dict[float, list[float]] = {}
     for x, y in points:
         if math.isfinite(y):

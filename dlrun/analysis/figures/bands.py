@@ -49,7 +49,7 @@ class GroupCurves:
 
 
 def bands(bundles: Sequence[GroupCurves], names: Sequence[str], *, title: str = "") -> Figure:
-    """Draw a panel for each metric in `names`, with the median and range of each group.
+    """Draw the median and range of each group, a panel per metric.
 
     The first `LEGIBLE` groups differ in colour, line and marker; the others are grey.
     """
@@ -71,7 +71,7 @@ def bands(bundles: Sequence[GroupCurves], names: Sequence[str], *, title: str = 
 
 
 def align(curves: Sequence[Curve]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-    """The union of the curves' steps, and their median, minimum and maximum there.
+    """The union of the steps, with median, minimum and maximum there.
 
     A curve is interpolated linearly between its points and has no value outside them. Steps that fewer than half of
     the curves reach are left out, and so are values that are not finite.
@@ -129,9 +129,10 @@ def _panel(axes: Axes, name: str, shown: Sequence[GroupCurves], rest: Sequence[G
 
 
 def _layout(labels: Sequence[str], *, panels: int) -> tuple[int, int]:
-    """The columns and rows of the legend; no row for a single group."""
+    """Columns and rows of the legend."""
     if len(labels) < 2:
         return 1, 0
+    # about 60 characters fit below a panel; 6 are the line and the gap of an entry
     columns = max(1, min(len(labels), int(60 * panels / (6 + max(map(len, labels))))))
     return columns, -(-len(labels) // columns)
 

@@ -18,14 +18,16 @@ READABLE = 20  # classes up to which each cell shows its count
 
 
 def confusion(targets: Tensor, predictions: Tensor, names: Sequence[str] = ()) -> Figure:
-    """Draw the confusion matrix of classes, int64 [N]: true class down, predicted class across.
+    """Draw the confusion matrix of classes, int64 [N].
 
-    The shade is the fraction of the row, on a power scale on which few mistakes among many samples are visible.
+    True classes down, predicted classes across. The shade is the fraction of the row, on a power scale on which few
+    mistakes among many samples are visible.
     """
     from matplotlib.colors import PowerNorm
 
     counts = confusion_counts(targets, predictions, classes=len(names))
     classes = len(counts)
+    # a class without samples has a row of zeros
     share = counts / counts.sum(1, keepdim=True).clamp(min=1)
     wrong, total = int((targets != predictions).sum()), len(targets)
     side = min(3 + 0.42 * classes, 11)
@@ -50,7 +52,9 @@ def confusion(targets: Tensor, predictions: Tensor, names: Sequence[str] = ()) -
 
 
 def confusion_counts(targets: Tensor, predictions: Tensor, *, classes: int = 0) -> Tensor:
-    """The confusion matrix, int64 [K, K]: entry (i, j) counts samples of class i predicted as j.
+    """The confusion matrix, int64 [K, K].
+
+        Entry (i, j) counts samples of class i predicted as j.
 
     >>> confusion_counts(torch.tensor([0, 0, 1]), torch.tensor([0, 1, 1]))
     tensor([[1, 1],
@@ -63,7 +67,7 @@ def confusion_counts(targets: Tensor, predictions: Tensor, *, classes: int = 0) 
 
 
 def worst_mistakes(x: Tensor, targets: Tensor, probabilities: Tensor, names: Sequence[str] = ()) -> Figure | None:
-    """Draw the misclassified images with the least probability of their true class.
+    """Draw the misclassified images with the least probable true class.
 
     `x` [N, C, H, W] with C = 1 or 3, `targets` int64 [N], `probabilities` [N, K]. None if the inputs are no images or
     no image is misclassified.
@@ -88,7 +92,7 @@ def worst_mistakes(x: Tensor, targets: Tensor, probabilities: Tensor, names: Seq
 
 
 def _gallery(pictures: Tensor, words: Sequence[str]) -> Figure:
-    """Draw pictures [n, H, W(, 3)] in rows of six, each under its words."""
+    """Draw pictures [n, H, W(, 3)] in rows of six."""
     columns = min(6, len(pictures))
     rows = -(-len(pictures) // columns)
     long = max(map(len, words)) > 14
@@ -105,9 +109,9 @@ def _gallery(pictures: Tensor, words: Sequence[str]) -> Figure:
 
 
 def pixels(x: Tensor, chosen: Tensor) -> Tensor:
-    """The chosen images in 0 … 1 as [n, H, W] or [n, H, W, 3].
+    """The chosen images in 0 … 1.
 
-    Each channel is scaled by its range over all of `x`, which undoes a normalisation.
+    [n, H, W] or [n, H, W, 3]. Each channel is scaled by its range over all of `x`, which undoes a normalisation.
     """
     low, high = x.amin((0, 2, 3), keepdim=True), x.amax((0, 2, 3), keepdim=True)
     shown = (x[chosen] - low) / (high - low).clamp(min=1e-12)

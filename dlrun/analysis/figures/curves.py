@@ -48,7 +48,7 @@ def varies(points: Curve) -> bool:
 
 
 def _metric(curves: Mapping[str, Curve]) -> list[str]:
-    """The metric to show beside the loss; empty if there is none, or it equals the loss."""
+    """The metric beside the loss, if it is another quantity."""
     for name in _METRICS:
         found = curves.get(f"val/{name}") or curves.get(f"train/{name}")
         if found and list(found) not in (list(curves.get("val/loss", ())), list(curves.get("train/loss", ()))):
@@ -64,7 +64,7 @@ def _panel(axes: Axes, name: str, curves: Mapping[str, Curve], best_step: int | 
     ):
         points = curves.get(f"{split}/{name}", ())
         if points:
-            few = len(points) <= 40
+            few = len(points) <= 40  # markers of more would merge
             axes.plot(
                 *zip(*points, strict=True), color=colour, label=word, marker="o" if few else None, ms=4.5, **style
             )

@@ -19,7 +19,7 @@ GRID = 240  # points along each side of the plane
 
 
 def fit_1d(x: Tensor, y: Tensor, model_x: Tensor, model_y: Tensor, truth: Tensor | None = None) -> Figure:
-    """Draw the data (x, y), the fit (model_x, model_y) and, if known, f* at model_x; all [N].
+    """Draw data (x, y), a fit (model_x, model_y) and f*; all [N].
 
     The frame is that of data and f*: a fit that leaves it is cut, so that it does not shrink the rest.
     """
@@ -40,7 +40,7 @@ def fit_1d(x: Tensor, y: Tensor, model_x: Tensor, model_y: Tensor, truth: Tensor
 
 
 def plane(x: Tensor, y: Tensor, predict: Callable[[Tensor], Tensor], names: Sequence[str] = ()) -> Figure:
-    """Draw points x [N, 2] of classes y [N] over the regions that a model assigns to the classes.
+    """Draw points x [N, 2] of classes y [N] over a model's regions.
 
     `predict` maps points [M, 2] to probabilities [M, K]. With two classes, the shade is the probability, and a line
     marks 0.5.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def pairs(sides: Sequence[tuple[str, Mapping[int, float]]], metric: str) -> Figure:
-    """Draw each side's values by seed over its label, and the mean with its 95 % interval."""
+    """Draw each side's values by seed, and the mean with its 95 % interval."""
     seeds = sorted({seed for _, values in sides for seed in values})
     seen = [value for _, values in sides for value in values.values() if math.isfinite(value)]
     with style_context():
@@ -29,6 +29,7 @@ def pairs(sides: Sequence[tuple[str, Mapping[int, float]]], metric: str) -> Figu
             axes.scatter([i] * len(kept), kept, s=44, color=COLOURS[0], marker=MARKERS[0], zorder=3)
             found = spread(kept)
             if found.n > 1:
+                # beside the points, which it would hide
                 axes.plot([i + 0.14] * 2, [found.low, found.high], color=BLACK, linewidth=2.0, zorder=3)
                 axes.plot(i + 0.14, found.mean, marker="D", ms=8, color=ORANGE, mec=BLACK, zorder=4)
         labels = [label.replace(" ", "\n").replace(":", ":\n") for label, _ in sides]

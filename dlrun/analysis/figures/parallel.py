@@ -22,9 +22,9 @@ FAN = 0.06  # height over which lines through one value are spread
 def parallel(
     keys: Sequence[str], rows: Sequence[Mapping[str, Any]], metric: str, *, higher_is_better: bool = False
 ) -> Figure:
-    """Draw each row as a line through its values of `keys` and of `metric`; the best row is thick and black.
+    """Draw each row as a line through its values of `keys` and `metric`.
 
-    A row holds its values by key, and its metric. Better rows are darker.
+    A row holds its values by key, and its metric. Better rows are darker; the best is thick and black.
     """
     columns = [*keys, metric]
     kept = [row for row in rows if math.isfinite(row[metric])]
@@ -68,7 +68,7 @@ def _heights(values: Sequence[Any]) -> dict[Any, float]:
 
 
 def _axis(axes: Axes, i: int, heights: Mapping[Any, float]) -> None:
-    """Draw an axis with its values beside it; of more than `MAX_TICKS`, an even selection."""
+    """Draw an axis with at most `MAX_TICKS` values beside it."""
     axes.axvline(i, color="#555555", linewidth=1.0, zorder=0)
     ordered = sorted(heights, key=heights.__getitem__)
     chosen = ordered

@@ -15,7 +15,9 @@ EVEN_TICKS = 8.0  # ratio up to which 1, 2, 5 and 10 may give a logarithmic axis
 
 
 def spans_decades(values: Collection[float], ratio: float = LOG_AXIS) -> bool:
-    """True if all finite values are positive and their largest exceeds `ratio` times the smallest.
+    """True if the largest value exceeds `ratio` times the smallest.
+
+        Not finite values are ignored; false if one is zero or negative.
 
     >>> spans_decades([0.001, 0.1]), spans_decades([1, 2, 3]), spans_decades([0, 100]), spans_decades([1, 10], 5)
     (True, False, False, True)
@@ -30,7 +32,9 @@ def all_numbers(values: Collection[Any]) -> bool:
 
 
 def positions(values: Sequence[Any]) -> dict[Any, float]:
-    """The position of each distinct value on an axis: numbers at themselves, names at 0, 1, 2, …
+    """The position of each distinct value on an axis.
+
+        Numbers stand at themselves, names at 0, 1, 2, …
 
     >>> positions(["sgd", "adam", "sgd"]), positions([0.1, 0.2])
     ({'sgd': 0.0, 'adam': 1.0}, {0.1: 0.1, 0.2: 0.2})
@@ -40,17 +44,18 @@ def positions(values: Sequence[Any]) -> dict[Any, float]:
 
 
 def scale_x(axes: Axes, values: Sequence[Any]) -> None:
-    """Set scale and ticks of the x axis for values at their `positions`."""
+    """Set the scale and ticks of an x axis, for values at their `positions`."""
     distinct = list(dict.fromkeys(values))
     if not all_numbers(distinct):
         names = [str(value) for value in distinct]
-        turned = max(map(len, names)) * len(names) > 40
+        turned = max(map(len, names)) * len(names) > 40  # characters that fit side by side
         axes.set_xticks(range(len(names)), names, rotation=30 if turned else 0, ha="right" if turned else "center")
         axes.set_xlim(-0.5, len(names) - 0.5)
     elif spans_decades(distinct):
         axes.set_xscale("log")
         plain_ticks(axes.xaxis, distinct)
     elif spans_decades([value for value in distinct if value != 0]) and min(distinct) == 0:
+        # linear from zero to the least other value, logarithmic from there
         least = min(value for value in distinct if value != 0)
         axes.set_xscale("symlog", linthresh=least, linscale=0.5)
         plain_ticks(axes.xaxis, distinct)
@@ -60,9 +65,10 @@ def scale_x(axes: Axes, values: Sequence[Any]) -> None:
 
 
 def scale_y(axes: Axes, values: Collection[float], metric: str, *, together: Collection[float] = ()) -> None:
-    """Set the scale of the y axis for the values of a metric; fractions are shown in per cent.
+    """Set the scale and ticks of a y axis, for the values of a metric.
 
-    `together` are the values of all panels with the same scale; each panel keeps ticks of its own.
+    Fractions are shown in per cent. `together` are the values of all panels with the same scale; each panel keeps ticks
+    of its own.
     """
     from matplotlib.ticker import PercentFormatter
 
@@ -79,9 +85,9 @@ def is_fraction(metric: str) -> bool:
 
 
 def plain_ticks(axis: Axis, values: Collection[float], *, percent: bool = False) -> None:
-    """Write the ticks of a logarithmic axis as 0.01 or 10⁻⁷; within two decades, label 2 and 5 as well.
+    """Write the ticks of a logarithmic axis as 0.01 or 10⁻⁷.
 
-    Values within a ratio of `EVEN_TICKS` get evenly spaced ticks.
+    Within two decades, 2 and 5 are labelled as well. Values within a ratio of `EVEN_TICKS` get evenly spaced ticks.
     """
     # plain text: labels that TeX's engine sets take ten times as long to draw
     from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
@@ -120,7 +126,7 @@ def power(value: float) -> str:
 
 
 def between(value: float) -> str:
-    """The label of a tick between powers of ten: of 2 and 5 times a power; else empty.
+    """The label of a tick at 2 or 5 times a power of ten; else empty.
 
     >>> between(0.05), between(0.03)
     ('0.05', '')

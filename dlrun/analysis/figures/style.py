@@ -61,9 +61,9 @@ def figure(width: float, height: float) -> Figure:
 
 
 def save(fig: Figure, *paths: Path) -> Path:
-    """Write a figure as PNG or SVG by each file's ending; returns the first file.
+    """Write a figure into files, PNG or SVG by their endings.
 
-    A reader sees a whole file or none.
+    Returns the first file. A reader sees a whole file or none.
     """
     # lay out once for all files: each layout costs as much as a drawing
     engine = fig.get_layout_engine()

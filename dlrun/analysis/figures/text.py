@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def loss_by_position(losses: Tensor, vocabulary: int) -> Figure:
-    """Draw the mean of `losses` [windows, positions], in nats, over the number of tokens seen.
+    """Draw the mean of `losses` [windows, positions], in nats, by position.
 
     Far positions are averaged in groups (`position_groups`); bars are the standard error over windows. The line is
     log `vocabulary`, the loss of uniform predictions.
@@ -38,7 +38,9 @@ def loss_by_position(losses: Tensor, vocabulary: int) -> Figure:
 
 
 def position_groups(n: int) -> Sequence[tuple[int, int]]:
-    """Group positions 0 … n-1 into (begin, end): single at first, then a quarter as long as begin.
+    """Group positions 0 … n-1 into (begin, end).
+
+        Single positions at first, then groups a quarter as long as their begin.
 
     >>> position_groups(12)
     [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (6, 7), (7, 8), (8, 10), (10, 12)]

@@ -15,7 +15,7 @@ COMMANDS = {
     "data": "show the data sets, and fetch and check their files",
     "check": "check a configuration without training",
     "verify-resume": "prove that a killed and resumed run is bit-equal to one never stopped",
-    "sync": "send to MLflow what it has missed",
+    "sync": "send runs to MLflow and other trackers that missed them",
     "ui": "open MLflow on the runs of this folder",
 }
 COMPOSING = ("train", "check", "verify-resume")

@@ -39,7 +39,7 @@ def runs_of(sweep: SweepDir) -> list[RunDir]:
 
 
 def delete(sweeps: Sequence[SweepDir]) -> None:
-    """Remove sweeps, folders and MLflow runs; raises `UserError` if one is conducted now."""
+    """Remove sweeps, folders and what the trackers have; raises `UserError` if one is conducted now."""
     for sweep in sweeps:
         if sweep.alive():
             raise UserError(f"{sweep.path} is being conducted. Stop it first.")

@@ -84,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--last", metavar="N", type=int, help="only the newest N of them")
     parser.add_argument("--metric", action="append", help="a column of its own for this metric; may be repeated")
     parser.add_argument("--json", action="store_true", help="print everything that is known, as JSON")
-    parser.add_argument("--delete", action="store_true", help="delete them, folder and MLflow run, after asking")
+    parser.add_argument(
+        "--delete", action="store_true", help="delete them, folders and what the trackers have, after asking"
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     return parser
 
@@ -186,7 +188,7 @@ def _delete_sweeps(named: dict[str, SweepDir | None], *, sure: bool) -> int:
 def _agreed(what: str) -> bool:
     if not sys.stdin.isatty():
         raise UserError("Deleting asks first, and there is no terminal to answer on. Add --yes if you are sure.")
-    agreed = input(f"Delete {what}, and their MLflow runs? Type yes: ").strip() == "yes"
+    agreed = input(f"Delete {what}, and what the trackers have of them? Type yes: ").strip() == "yes"
     if not agreed:
         output.say("Nothing is deleted.")
     return agreed

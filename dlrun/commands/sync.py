@@ -23,14 +23,14 @@ def main(argv: list[str]) -> int:
     """Send every run and sweep that a tracker lacks; returns 1 if one could not be sent."""
     parser = argparse.ArgumentParser(
         prog="dlrun sync",
-        description="Send to MLflow, and other trackers, what they lack of runs (all, if none is named), with their "
-        "true status.",
+        description="Send runs to MLflow and other trackers, where these lack something, with their true status. All "
+        "runs, if none is named.",
     )
     parser.add_argument("runs", nargs="*", metavar="RUN|SWEEP", help="a folder, or the beginning of an id")
     parser.add_argument("--again", action="store_true", help="also runs that are marked as sent (after a lost store)")
     parser.add_argument("--patience", type=float, default=0.0, metavar="SECONDS", help="how long to try (0: once)")
     options = parser.parse_args(argv)
-    chosen = [named(reference) for reference in options.runs] or everything()
+    chosen = [find_any(reference) for reference in options.runs] or all_tracked()
     for tracker in {tracker.name: tracker for folder in chosen for tracker in tracking.trackers_of(folder)}.values():
         tracker.check(system_metrics=False)
     tracking.mark_killed(chosen)
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     return _send_each(lacking, options.patience)
 
 
-def named(reference: str) -> Folder:
+def find_any(reference: str) -> Folder:
     """The sweep or run of a folder or an id.
 
     Raises `UserError` if the name fits none or several.
@@ -50,7 +50,7 @@ def named(reference: str) -> Folder:
     return find_sweep(reference) or find(reference, what="run or sweep")
 
 
-def everything() -> list[Folder]:
+def all_tracked() -> list[Folder]:
     """All runs and sweeps that were to be tracked, a sweep for its jobs."""
     alone = [run for run in all_runs() if not _in_a_sweep(run) and _tracked(run)]
     return [*alone, *(sweep for sweep in all_sweeps() if _tracked_sweep(sweep))]
@@ -87,14 +87,15 @@ def _send_each(lacking: dict[Folder, list[Tracker]], patience: float) -> int:
             in_a_row[tracker.name] = in_a_row[tracker.name] + 1 if sent is False else 0
             failed = failed or sent is False
     for name, left in skipped.items():
-        output.warn(f"{name} does not answer, so the other {left} were not tried: type `dlrun sync` later.")
+        title = tracking.TRACKERS[name].title
+        output.warn(f"{title} does not answer, so the other {left} were not tried: type `dlrun sync` later.")
     return int(failed)
 
 
 def _result(folder: Folder, tracker: Tracker, sent: bool | None) -> str:
     if sent is None:
         return "is being sent"
-    return f"sent: {tracker.link(folder)}" if sent else f"not sent: {tracker.name} did not answer"
+    return f"sent: {tracker.link(folder)}" if sent else f"not sent: {tracker.title} did not answer"
 
 
 def _in_a_sweep(run: RunDir) -> bool:

@@ -72,8 +72,9 @@ def conduct(
         return run(built, folder, resumed=resumed, job=job, begun=start).to_dict()
     finally:
         for uploader in uploaders if built.tracking.wait else []:
-            output.live("  sending to MLflow …")
+            output.live(f"  sending to {uploader.destination} …")
             if uploader.wait(built.tracking.wait):
                 output.say(f"  {tracking.link(folder)}")
             else:
-                output.say(f"  not all is in MLflow yet; it goes on by itself, and `dlrun sync {folder.id}` sees to it")
+                output.say(f"  {uploader.destination} lacks some of it yet: an uploader goes on by itself.")
+                output.say(f"  If it does not succeed, type `dlrun sync {folder.id}`.")

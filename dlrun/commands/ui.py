@@ -10,7 +10,7 @@ import webbrowser
 from typing import Any
 
 from dlrun import tracking
-from dlrun.commands.sync import count, everything, named
+from dlrun.commands.sync import all_tracked, count, find_any
 from dlrun.errors import RunError
 from dlrun.storage import lookup, manifest
 from dlrun.storage.lookup import all_runs
@@ -20,7 +20,7 @@ from dlrun.terminal import output
 from dlrun.tracking.metadata import configuration
 from dlrun.tracking.mlflow import pages, server
 from dlrun.tracking.mlflow.store import prepare, quiet_mlflow
-from dlrun.tracking.mlflow.uri import artifact_folder, has_server, redacted, store_uri
+from dlrun.tracking.mlflow.uri import artifact_folder, has_server, redact, store_uri
 
 Chosen = RunDir | SweepDir | None
 """The run or sweep to open; None: all runs."""
@@ -37,19 +37,19 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--port", type=int, help="the port to listen on (default: the first free one from 5000 on)")
     parser.add_argument("--no-browser", action="store_true", help="print the address, and open no browser")
     options = parser.parse_args(argv)
-    chosen = named(options.run) if options.run else None
+    chosen = find_any(options.run) if options.run else None
     uri = store_uri(chosen)
     if options.port is not None:
         server.check_port(options.port)
     _catch_up()
     quiet_mlflow()
     if has_server(uri):
-        return _open(redacted(uri).rstrip("/"), chosen, uri, browser=not options.no_browser)
+        return _open(redact(uri).rstrip("/"), chosen, uri, browser=not options.no_browser)
     return _serve(uri, options.port or server.free_port(), chosen, browser=not options.no_browser)
 
 
 def _catch_up() -> None:
-    found = everything()
+    found = all_tracked()
     tracking.mark_killed(found)
     left = [f for f in found if not f.alive() and f.summary().uploaded.get("mlflow") is False]
     if left:

@@ -141,10 +141,9 @@ def _wait(runner: SweepRunner) -> None:
     seconds = max((job.config["tracking"]["wait"] for job in runner.store.manifest.jobs), default=0.0)
     if runner.uploader is None or not seconds:
         return
-    output.live("  sending to MLflow …")
+    output.live(f"  sending to {runner.uploader.destination} …")
     if runner.uploader.wait(seconds):
         output.say(f"  {tracking.link(runner.store.sweep)}")
     else:
-        output.say(
-            f"  not all is in MLflow yet; it goes on by itself, and `dlrun sync {runner.store.sweep.id}` sees to it"
-        )
+        output.say(f"  {runner.uploader.destination} lacks some of it yet: an uploader goes on by itself.")
+        output.say(f"  If it does not succeed, type `dlrun sync {runner.store.sweep.id}`.")

@@ -13,7 +13,7 @@ from dlrun.storage.files import wait_until
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.state import only_uploader
-from dlrun.tracking.trackers import trackers_of
+from dlrun.tracking.trackers import TRACKERS, trackers_of
 
 # a command's own module, for it may load models: this room may not
 PROGRAM = "dlrun.commands._uploader"
@@ -25,6 +25,11 @@ class Uploader:
 
     folder: RunDir | SweepDir
     processes: Mapping[str, subprocess.Popen[bytes]]
+
+    @property
+    def destination(self) -> str:
+        """The trackers in words: `MLflow and TensorBoard`."""
+        return " and ".join(TRACKERS[name].title for name in self.processes)
 
     def wait(self, seconds: float) -> bool:
         """Wait until every tracker has all, at most `seconds`; returns whether they have. Ctrl-C ends the waiting.

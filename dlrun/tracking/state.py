@@ -18,7 +18,7 @@ from dlrun.storage.sweepdir import SweepDir
 FINAL = ("finished", "failed", "killed", "pruned")
 
 
-def ended(folder: RunDir | SweepDir) -> bool:
+def has_ended(folder: RunDir | SweepDir) -> bool:
     """Whether nothing more is to come: the status is final, or nobody works in the folder."""
     summary = folder.summary()
     return bool(summary and summary.status in FINAL) or not folder.alive()

@@ -15,7 +15,7 @@ from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.pending import is_job_pending
 from dlrun.tracking.run_source import LoadModel, of_job
-from dlrun.tracking.state import ended, only_uploader, sweep_stamp
+from dlrun.tracking.state import has_ended, only_uploader, sweep_stamp
 from dlrun.tracking.sweep_description import status, sweep_metadata
 from dlrun.tracking.tracker import TrackedRun, Tracker
 from dlrun.tracking.upload import BUSY, POLL, RunUpload, pause
@@ -65,11 +65,11 @@ class SweepUpload:
         try:
             over = False
             while not over or self._followed:
-                over = ended(self.sweep)  # looked at first: what was written before the end is read after it
+                over = has_ended(self.sweep)  # looked at first: what was written before the end is read after it
                 self._advance(again=over)
                 if not over or self._followed:
                     # little is taken from the jobs that are being trained
-                    pause(max(POLL, self._spent / BUSY), lambda: ended(self.sweep))
+                    pause(max(POLL, self._spent / BUSY), lambda: has_ended(self.sweep))
             self._finish()
         finally:
             for n in list(self._followed):
@@ -117,7 +117,7 @@ class SweepUpload:
         if job.n not in self._followed and not self._begin(job):
             return
         upload = self._followed[job.n].upload
-        if not ended(upload.run):
+        if not has_ended(upload.run):
             began = time.monotonic()
             upload.advance()
             self._spent += time.monotonic() - began

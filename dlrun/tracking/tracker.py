@@ -61,9 +61,10 @@ class Connection(Protocol):
 
 
 class Tracker(Protocol):
-    """A kind of tracker, as `tracking.backends` names it."""
+    """A kind of tracker: its name in `tracking.backends`, and its title in messages."""
 
     name: str
+    title: str
 
     def check(self, *, system_metrics: bool) -> None:
         """Raise `UserError` before anything is trained, if nothing could be sent later."""

@@ -12,7 +12,7 @@ from dlrun.tracking import description, metadata
 from dlrun.tracking.journal_reader import JournalReader, MetricBatch, Point
 from dlrun.tracking.metadata import Metadata
 from dlrun.tracking.run_source import RunSource
-from dlrun.tracking.state import FINAL, ended, run_stamp
+from dlrun.tracking.state import FINAL, has_ended, run_stamp
 from dlrun.tracking.tracker import Connection, TrackedRun, Tracker
 
 # seconds between two looks at a folder in which a run is being trained
@@ -29,7 +29,7 @@ class RunUpload:
 
     def __init__(self, source: RunSource, tracker: Tracker, connection: Connection) -> None:
         self.source, self.run, self.tracker, self.connection = source, source.run, tracker, connection
-        if ended(self.run):
+        if has_ended(self.run):
             self.run.status()  # a killed run is described as that from the start
         self.journal = JournalReader(self.run.journal)
         self._params = metadata.params(source.config)
@@ -129,10 +129,10 @@ class RunUpload:
 def follow(upload: RunUpload) -> None:
     """Send what is appended until the run has ended, then the rest and its true status."""
     try:
-        while not ended(upload.run):
+        while not has_ended(upload.run):
             began = time.monotonic()
             upload.advance()
-            pause(max(POLL, (time.monotonic() - began) / BUSY), lambda: ended(upload.run))
+            pause(max(POLL, (time.monotonic() - began) / BUSY), lambda: has_ended(upload.run))
         upload.finish()
     finally:
         upload.close()

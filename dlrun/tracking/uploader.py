@@ -20,7 +20,7 @@ from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.pending import is_pending, is_unattended
 from dlrun.tracking.run_source import LoadModel, of_run
-from dlrun.tracking.state import ended, only_uploader
+from dlrun.tracking.state import has_ended, only_uploader
 from dlrun.tracking.sweep_upload import SweepUpload
 from dlrun.tracking.tracker import Tracker
 from dlrun.tracking.trackers import TRACKERS
@@ -55,7 +55,7 @@ def send(
             if not mine:
                 return None
             sent = _insist(folder, attempt, patience)
-        if ended(folder) and (not sent or not _lacks(folder, tracker)):
+        if has_ended(folder) and (not sent or not _lacks(folder, tracker)):
             return sent
 
 
@@ -72,7 +72,7 @@ def _insist(folder: RunDir | SweepDir, attempt: Callable[[], None], patience: fl
             return True
         except Exception as error:  # whatever the store, the network or a file has: later, again
             _report(folder, error)
-        if ended(folder):
+        if has_ended(folder):
             folder.status()
             deadline = deadline or time.monotonic() + patience
             if time.monotonic() + delay > deadline:
@@ -104,7 +104,7 @@ def give_way() -> None:
 
 def catch_up(folders: Sequence[RunDir | SweepDir]) -> None:
     """Take an ordinary priority once nothing is trained any more: somebody waits at the prompt."""
-    while not all(map(ended, folders)):
+    while not all(map(has_ended, folders)):
         time.sleep(POLL)
     # the system permits it to a superuser, as in most containers; elsewhere the priority stays the lowest
     with suppress(PermissionError):

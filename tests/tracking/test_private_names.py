@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from dlrun.tracking.mlflow.sqlite_tables import SCHEMA, known
+from dlrun.tracking.mlflow.sqlite_tables import SCHEMA, known_file
 from dlrun.tracking.mlflow.store import prepare
 from tests.private_names import check_signature
 
@@ -56,7 +56,7 @@ def test_a_table_has_the_known_columns(store: Path, table: str) -> None:
 def test_the_layout_has_the_known_name(store: Path) -> None:
     with closing(sqlite3.connect(store)) as database:
         assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [(SCHEMA,)], KNOWN
-    assert known(f"sqlite:///{store}") == store
+    assert known_file(f"sqlite:///{store}") == store
 
 
 def test_a_database_is_migrated_as_ever() -> None:

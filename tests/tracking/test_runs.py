@@ -25,7 +25,7 @@ from dlrun.tracking import TRACKERS, metadata, uploader
 from dlrun.tracking.journal_reader import BATCH, JournalReader, Text
 from dlrun.tracking.mlflow.run import MlflowRun
 from dlrun.tracking.mlflow.store import prepare
-from dlrun.tracking.mlflow.uri import check_uri, redacted, store_uri
+from dlrun.tracking.mlflow.uri import check_uri, redact, store_uri
 from dlrun.tracking.state import only_uploader
 from tests import processes
 from tests.summaries import summarise
@@ -406,7 +406,7 @@ def test_other_stores_are_taken(uri: str, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     check_uri()
     assert store_uri() == uri
-    assert ":p@" not in redacted(uri)
+    assert ":p@" not in redact(uri)
 
 
 def test_a_run_of_another_folder_keeps_its_store(tmp_path: Path, outputs: Path) -> None:

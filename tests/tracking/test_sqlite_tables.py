@@ -23,8 +23,8 @@ from dlrun.tracking.journal_reader import Point
 from dlrun.tracking.mlflow import sqlite_tables
 from dlrun.tracking.mlflow.artifacts import Artifacts
 from dlrun.tracking.mlflow.backend import Backend
-from dlrun.tracking.mlflow.service import Service
-from dlrun.tracking.mlflow.sqlite_tables import Tables, joined, known
+from dlrun.tracking.mlflow.client import ClientBackend
+from dlrun.tracking.mlflow.sqlite_tables import SqliteBackend, join_uri, known_file
 from dlrun.tracking.mlflow.store import prepare
 from dlrun.tracking.mlflow.uri import store_uri
 from tests import processes
@@ -105,7 +105,7 @@ def use(backend: Backend, artifacts: Path) -> None:
     backend.reopen(run)
     again = backend.find(experiment, "ab12cd")
     assert again and again.running
-    with backend.together():
+    with backend.transaction():
         other = backend.create(experiment, start=NOW + 1, tags=TAGS | {"dlrun.id": "ef"}).run_id
         backend.log(other, points[:1], [("lr", "0.2")], [("dlrun.progress", "80")])
         backend.add_inputs(experiment, other, [dataset("train")])
@@ -117,7 +117,7 @@ def test_every_call_leaves_the_rows_that_mlflow_leaves(tmp_path: Path) -> None:
     left = []
     for name in ("direct", "mlflow"):
         file, uri = store(tmp_path / name)
-        use(Tables(file, uri) if name == "direct" else Service(uri), file.parent / "artifacts" / "a_study")
+        use(SqliteBackend(file, uri) if name == "direct" else ClientBackend(uri), file.parent / "artifacts" / "a_study")
         left.append(rows(file))
     assert sum(map(len, left[0].values())) > 40
     assert left[0] == left[1]
@@ -127,7 +127,7 @@ def test_a_deleted_run_is_not_written_and_comes_back(tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
     file, uri = store(tmp_path)
-    direct, mlflow = Tables(file, uri), MlflowClient(uri)
+    direct, mlflow = SqliteBackend(file, uri), MlflowClient(uri)
     experiment = direct.experiment("a study", tmp_path / "artifacts")
     run = direct.create(experiment, start=NOW, tags=TAGS).run_id
     mlflow.delete_run(run)
@@ -147,10 +147,10 @@ def test_a_deleted_run_is_not_written_and_comes_back(tmp_path: Path) -> None:
 
 def test_a_block_that_fails_leaves_nothing(tmp_path: Path) -> None:
     file, uri = store(tmp_path)
-    direct = Tables(file, uri)
+    direct = SqliteBackend(file, uri)
     experiment = direct.experiment("a study", tmp_path / "artifacts")
     before = rows(file)
-    with pytest.raises(KeyboardInterrupt), direct.together():
+    with pytest.raises(KeyboardInterrupt), direct.transaction():
         direct.log(direct.create(experiment, start=NOW, tags=TAGS).run_id, [], [("lr", "0.1")], [])
         raise KeyboardInterrupt
     assert rows(file) == before
@@ -158,16 +158,16 @@ def test_a_block_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 def test_only_a_layout_that_is_known_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, uri = store(tmp_path)
-    assert known(uri) == file
-    assert known(f"{uri}?timeout=3") is None
-    assert known("http://127.0.0.1:5000") is None
-    assert known(f"sqlite:///{tmp_path}/other.db") is None
+    assert known_file(uri) == file
+    assert known_file(f"{uri}?timeout=3") is None
+    assert known_file("http://127.0.0.1:5000") is None
+    assert known_file(f"sqlite:///{tmp_path}/other.db") is None
     with monkeypatch.context() as patched:
         patched.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
-        assert known(uri) is None
+        assert known_file(uri) is None
     with closing(sqlite3.connect(file)) as database, database:
         database.execute("UPDATE alembic_version SET version_num = 'later'")
-    assert known(uri) is None
+    assert known_file(uri) is None
 
 
 @pytest.mark.parametrize("folder", ["file:///a/b%20c", "/a/b/", "s3://bucket/a?x=1", "dbfs:/a", "a/b", "file:///"])
@@ -175,7 +175,7 @@ def test_folders_are_joined_as_mlflow_joins_them(folder: str) -> None:
     from mlflow.utils import uri
 
     join: Any = uri.append_to_uri_path
-    assert joined(folder, "run", "artifacts") == join(folder, "run", "artifacts")
+    assert join_uri(folder, "run", "artifacts") == join(folder, "run", "artifacts")
 
 
 def test_files_lie_where_mlflow_looks_for_them(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_files_lie_where_mlflow_looks_for_them(tmp_path: Path) -> None:
 
     here = tmp_path / "ä b"
     file, uri = store(here)
-    direct = Tables(file, uri)
+    direct = SqliteBackend(file, uri)
     found = direct.create(direct.experiment("e", here / "c d"), start=NOW, tags=TAGS)
     (tmp_path / "pages" / "figures").mkdir(parents=True)
     (tmp_path / "pages" / "figures" / "a.svg").write_text("<svg/>")

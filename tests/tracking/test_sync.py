@@ -93,7 +93,7 @@ def test_a_store_that_is_away_is_said_and_left(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert sync.main([]) == 1
     told = capsys.readouterr()
-    assert told.out.count("not sent: mlflow did not answer") == 3
+    assert told.out.count("not sent: MLflow did not answer") == 3
     assert "the other 2 were not tried" in told.err
     assert all(pending(run) for run in runs)
 

@@ -1,4 +1,4 @@
-"""The files of a run in MLflow: copied where the store keeps them in a folder, else sent by MLflow."""
+"""The files of a run in MLflow: copied into a local store's folder, else sent by MLflow's client."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dlrun.tracking.mlflow.uri import has_server
 
 @dataclass(frozen=True)
 class Artifacts:
-    """Where the artifacts of a run are kept, in the store at `uri`; a file of the same name is replaced.
+    """The artifacts of a run; a file of the same name is replaced.
 
-    `folder` is that of the run's page, None for its top.
+    `folder` is one of the run's page; None is its top.
     """
 
     uri: str
@@ -27,7 +27,7 @@ class Artifacts:
         """Store a file."""
         place = self._place()
         if place is None:
-            self._sender().log_artifact(*self._whose(), str(file), folder)
+            self._sender().log_artifact(*self._run_argument(), str(file), folder)
         else:
             _copy(file, place / folder)
 
@@ -35,14 +35,14 @@ class Artifacts:
         """Store all files of a folder, and of those in it."""
         place = self._place()
         if place is None:
-            self._sender().log_artifacts(*self._whose(), str(files), folder)
+            self._sender().log_artifacts(*self._run_argument(), str(files), folder)
             return
         for file in files.rglob("*"):
             if file.is_file():
                 _copy(file, (place / (folder or "") / file.relative_to(files)).parent)
 
     def send_text(self, text: str, name: str) -> None:
-        """Store a text under a name that may begin with a folder's."""
+        """Store a text as the file `name`, for example `samples/step-000500.txt`."""
         place = self._place()
         if place is None:
             from mlflow import MlflowClient
@@ -53,7 +53,7 @@ class Artifacts:
         (place / name).write_text(text, encoding="utf-8")
 
     def _place(self) -> Path | None:
-        """Return the folder of the run's artifacts; None where a server or another kind of store keeps them."""
+        """The local folder of the run's artifacts; None if a server or another kind of store keeps them."""
         parts = urlsplit(self.artifact_uri)
         local = (
             parts.scheme in ("", "file") and parts.netloc in ("", "localhost") and not (parts.query or parts.fragment)
@@ -64,7 +64,7 @@ class Artifacts:
         return path if path.is_absolute() else None
 
     def _sender(self) -> Any:
-        """Return what sends files: a server is asked for where, a store is known to be at `artifact_uri`."""
+        # a server is asked for the place; any other store is at `artifact_uri`
         if has_server(self.uri):
             from mlflow import MlflowClient
 
@@ -73,12 +73,12 @@ class Artifacts:
 
         return get_artifact_repository(self.artifact_uri, tracking_uri=self.uri)
 
-    def _whose(self) -> list[str]:
+    def _run_argument(self) -> list[str]:
         return [self.run_id] if has_server(self.uri) else []
 
 
 def _copy(file: Path, folder: Path) -> None:
-    # MLflow's own prefix, which its pages do not list: nobody reads half a file
+    # MLflow does not list files with this prefix of its own: nobody reads half a file
     unfinished = folder / f".artifact.uploading.{file.name}"
     try:
         shutil.copyfile(file, unfinished)

@@ -1,4 +1,4 @@
-"""What is asked of a store, whichever way leads to it."""
+"""The protocol of a way to a store: SQLite's tables, or MLflow's client."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ class StoredRun:
     tags: dict[str, str] = field(default_factory=dict)
     metrics: set[str] = field(default_factory=set)
     inputs: set[tuple[str, str]] = field(default_factory=set)
+    # neither ended nor deleted
     running: bool = True
 
 
 class Backend(Protocol):
-    """A way to a store. What is sent twice is stored once; a call that raises has stored nothing or all of it."""
+    """A way to a store. Each call is a transaction; the same sent twice is stored once."""
 
     def experiment(self, name: str, artifacts: Path) -> str:
-        """Return the id of an experiment, made if it is missing and brought back if it was deleted.
+        """The id of an experiment; it is made if it is missing, and restored if it was deleted.
 
         A new one keeps its artifacts under `artifacts`, unless a server decides.
         """
 
     def create(self, experiment_id: str, *, start: int, tags: Mapping[str, str]) -> StoredRun:
-        """Make a run that is RUNNING since `start`, in milliseconds."""
+        """Make a running run; `start` is in milliseconds since 1970."""
 
     def find(self, experiment_id: str, identifier: str) -> StoredRun | None:
-        """Return the run that carries the tag `dlrun.id`, a deleted one too; `running` is false of that."""
+        """The run with the tag `dlrun.id`, also if it was deleted."""
 
     def reopen(self, run_id: str) -> None:
-        """Have a run be RUNNING, and there, again."""
+        """Set a run's status to running, and restore it."""
 
     def log(
         self,
@@ -52,23 +53,23 @@ class Backend(Protocol):
         """Store points, params and tags, the tags last."""
 
     def add_inputs(self, experiment_id: str, run_id: str, datasets: Sequence[Mapping[str, Any]]) -> None:
-        """Store which data a run used; each has MLflow's fields of a data set, and is named `data/split`."""
+        """Store a run's data sets: MLflow's fields of each, the name as `data/split`."""
 
     def tags(self, run_id: str) -> dict[str, str]:
-        """Return the tags of a run as they are now."""
+        """The tags of a run as they are now."""
 
     def history(self, run_id: str, name: str) -> set[tuple[int, float]]:
-        """Return the steps and values of a curve."""
+        """The steps and values of a curve."""
 
     def close(self, run_id: str, status: str, end: int) -> None:
-        """Set the final status and the time at which the run ended, in milliseconds."""
+        """Set a run's final status, and its end in milliseconds since 1970."""
 
-    def together(self) -> AbstractContextManager[None]:
-        """Have the calls of the block be one transaction, where the store can do that.
+    def transaction(self) -> AbstractContextManager[None]:
+        """Make the calls of the block one transaction, if the store can.
 
-        Only for what cannot be there yet: points that are may undo the whole of it.
+        Only for runs that the store does not have: a point that it has may undo the whole block.
         """
 
 
+# the tag of a data set's split
 CONTEXT = "mlflow.data.context"
-"""The tag that says what a run used a data set for."""

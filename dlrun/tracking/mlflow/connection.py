@@ -12,11 +12,11 @@ from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.metadata import Metadata
 from dlrun.tracking.mlflow import pages
 from dlrun.tracking.mlflow.backend import Backend, StoredRun
+from dlrun.tracking.mlflow.client import ClientBackend
 from dlrun.tracking.mlflow.limits import NAME, fit
 from dlrun.tracking.mlflow.monitor import start_monitor
 from dlrun.tracking.mlflow.run import MlflowRun, description_tags, mlflow_tags
-from dlrun.tracking.mlflow.service import Service
-from dlrun.tracking.mlflow.sqlite_tables import Tables, known
+from dlrun.tracking.mlflow.sqlite_tables import SqliteBackend, known_file
 from dlrun.tracking.mlflow.store import prepare
 from dlrun.tracking.run_source import RunSource
 from dlrun.tracking.shorten import shorten
@@ -60,7 +60,7 @@ class MlflowConnection:
         journal = source.run.journal
         beside = source.setting("log_model", False) or source.setting("system_metrics", False)
         if not beside and _is_new(source) and journal.exists() and journal.stat().st_size < SMALL:
-            return self.backend.together()
+            return self.backend.transaction()
         return nullcontext()
 
     def experiment(self, name: str) -> str:
@@ -86,8 +86,8 @@ class MlflowConnection:
 def connect(uri: str, artifacts: Path) -> MlflowConnection:
     """Open a store; it is made or migrated first."""
     prepare(uri, artifacts)
-    file = known(uri)
-    return MlflowConnection(uri, artifacts, Tables(file, uri) if file else Service(uri))
+    file = known_file(uri)
+    return MlflowConnection(uri, artifacts, SqliteBackend(file, uri) if file else ClientBackend(uri))
 
 
 def _experiment(source: RunSource) -> str:

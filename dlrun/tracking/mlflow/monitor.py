@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from dlrun.tracking.run_source import RunSource
-from dlrun.tracking.state import ended
+from dlrun.tracking.state import has_ended
 
 
 class Monitor(Protocol):
@@ -20,7 +20,7 @@ class Monitor(Protocol):
 
 def start_monitor(source: RunSource, run_id: str, uri: str) -> Monitor | None:
     """Start measuring for a run, if it asks for that and still runs."""
-    if not source.setting("system_metrics", False) or ended(source.run):
+    if not source.setting("system_metrics", False) or has_ended(source.run):
         return None
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 

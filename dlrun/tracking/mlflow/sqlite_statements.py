@@ -1,4 +1,4 @@
-"""What is read from and written into MLflow's tables, as SQLite has them."""
+"""SQLite's statements on MLflow's tables. tests/tracking/test_private_names.py has their columns."""
 
 from __future__ import annotations
 

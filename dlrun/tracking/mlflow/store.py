@@ -1,9 +1,8 @@
-"""The store is created and migrated once, under a lock, by one process.
+"""SQLite stores: created and migrated once, under a lock, by one process.
 
-MLflow takes seconds to migrate a new SQLite database, and several processes that do it at once
-fail. So an empty, migrated database is kept in the cache, one for each version of MLflow, and a
-new store is a copy of it. Which version a store was last made fit for is the content of its lock
-file; while that is the installed version, nothing is opened here and MLflow is not imported.
+MLflow takes seconds to migrate a new database, and several processes that do it at once fail. So the cache has an
+empty, migrated database for each version of MLflow, and a new store is a copy of it. A store's lock file holds the
+version that the store was last migrated to: while that is the installed one, MLflow is not imported.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ from dlrun.tracking.mlflow.uri import sqlite_file
 
 
 def prepare(uri: str, artifacts: Path) -> None:
-    """Create the store, or migrate it to the installed MLflow; stores behind a server are left alone.
+    """Create a SQLite store, or migrate it to the installed MLflow; other stores are left alone.
 
-    Raises `RuntimeError` if the database cannot be migrated; a copy of it was kept beside it.
+    Raises `RuntimeError` if it cannot be migrated; a copy of it lies beside it then.
     """
     path = sqlite_file(uri)
     if path is None:
         return
     installed = version("mlflow")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with locked(path.with_name(f".{path.name}.lock")) as lock:
+    with hold_lock(path.with_name(f".{path.name}.lock")) as lock:
         new = not path.exists() or path.stat().st_size == 0
         lock.seek(0)
         if not new and lock.read() == installed:
@@ -47,20 +46,17 @@ def prepare(uri: str, artifacts: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[IO[str]]:
-    """Hold an advisory lock on `path`, a file that is made if it is missing."""
+def hold_lock(path: Path) -> Iterator[IO[str]]:
+    """Wait for the lock of a file, which is made if it is missing, and hold it."""
     with path.open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file
 
 
 def quiet_mlflow() -> None:
-    """Set what must be in the environment before MLflow is imported.
-
-    No telemetry; and a server that is away is noticed in seconds: by default, each call would
-    retry for minutes.
-    """
+    """Set MLflow's variables in the environment, before it is imported: no telemetry, no messages, short retries."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    # by default each call to a server that is away would retry for minutes
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
@@ -86,11 +82,11 @@ def _create(path: Path, installed: str, artifacts: Path) -> None:
 
 
 def _template(installed: str) -> Path:
-    """Return the cached empty database of a version of MLflow, made at its first use."""
+    """The cached empty database of a version of MLflow, made at its first use."""
     cache = Path(os.environ.get("DLRUN_CACHE") or Path.home() / ".cache" / "dlrun")
     cache.mkdir(parents=True, exist_ok=True)
     template = cache / f"mlflow-{installed}.db"
-    with locked(cache / f".mlflow-{installed}.lock"):
+    with hold_lock(cache / f".mlflow-{installed}.lock"):
         if not template.exists():
             temporary = template.with_name(f".{template.name}.{os.getpid()}")
             temporary.unlink(missing_ok=True)
@@ -100,7 +96,7 @@ def _template(installed: str) -> Path:
 
 
 def _open_once(path: Path) -> None:
-    """Have MLflow make and migrate a database: opening it is enough."""
+    # opened by MLflow, a database is made and migrated
     quiet_mlflow()
     from mlflow import MlflowClient
 
@@ -108,9 +104,10 @@ def _open_once(path: Path) -> None:
 
 
 def _upgrade(path: Path, installed: str) -> None:
-    """Migrate a database of another version of MLflow; a copy is kept, as migrations cannot be undone."""
+    """Migrate a database of another version of MLflow."""
     if _revision(path) == _revision(_template(installed)):
         return
+    # a migration cannot be undone
     copy = path.with_name(f"{path.name}.before-mlflow-{installed}")
     with closing(sqlite3.connect(path)) as database, closing(sqlite3.connect(copy)) as target:
         database.backup(target)

@@ -10,13 +10,14 @@ from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.mlflow import removal
 from dlrun.tracking.mlflow.connection import MlflowConnection, connect
 from dlrun.tracking.mlflow.store import quiet_mlflow
-from dlrun.tracking.mlflow.uri import artifact_folder, check_uri, redacted, store_uri
+from dlrun.tracking.mlflow.uri import artifact_folder, check_uri, redact, store_uri
 
 
 class Mlflow:
     """The store at `MLFLOW_TRACKING_URI`, else a SQLite file in the outputs folder."""
 
     name = "mlflow"
+    title = "MLflow"
 
     def check(self, *, system_metrics: bool = False) -> None:
         check_uri()
@@ -27,7 +28,7 @@ class Mlflow:
             )
 
     def location(self, folder: RunDir | SweepDir) -> str:
-        return redacted(store_uri(folder))
+        return redact(store_uri(folder))
 
     def connect(self, folder: RunDir | SweepDir) -> MlflowConnection:
         quiet_mlflow()

@@ -46,10 +46,10 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(match[2]).absolute() if match and match[2] != ":memory:" else None
 
 
-def redacted(uri: str) -> str:
+def redact(uri: str) -> str:
     """The URI without a user's name and password.
 
-    >>> redacted("https://ada:secret@mlflow.example.org/x")
+    >>> redact("https://ada:secret@mlflow.example.org/x")
     'https://mlflow.example.org/x'
     """
     parts = urlsplit(uri)
@@ -74,14 +74,14 @@ def check_uri() -> None:
     valid = (*DATABASES, *SERVERS)
     if kind not in valid and kind not in {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}:
         raise UserError(
-            f"MLFLOW_TRACKING_URI is `{redacted(uri)}`: `{kind}:` is no kind of store that MLflow knows."
+            f"MLFLOW_TRACKING_URI is `{redact(uri)}`: `{kind}:` is no kind of store that MLflow knows."
             f"{did_you_mean(kind, valid)}\nValid are {', '.join(valid)}; for example http://host:5000."
         )
 
 
 def page(uri: str, view: str) -> str | None:
     """The address of a view on a tracking server; None for a store without one."""
-    return f"{redacted(uri).rstrip('/')}/#/{view}" if has_server(uri) and uri.startswith("http") else None
+    return f"{redact(uri).rstrip('/')}/#/{view}" if has_server(uri) and uri.startswith("http") else None
 
 
 def _dialect(uri: str) -> str:

@@ -29,6 +29,7 @@ class Tensorboard:
     """Event files under `outputs/tensorboard`: a folder a run, of a sweep one a job."""
 
     name = "tensorboard"
+    title = "TensorBoard"
 
     def check(self, *, system_metrics: bool = False) -> None:
         if importlib.util.find_spec("tensorboard") is None:

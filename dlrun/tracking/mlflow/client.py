@@ -1,4 +1,4 @@
-"""A store through MLflow's own client: a server, a database of another kind, or another MLflow than the known one."""
+"""MLflow's own client: the way to a server, to another database, and to tables of another MLflow."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dlrun.tracking.mlflow.backend import CONTEXT, StoredRun
 from dlrun.tracking.mlflow.uri import has_server
 
 
-class Service:
-    """The store at a URI, as `MlflowClient` sees it."""
+class ClientBackend:
+    """The store at a URI, as `MlflowClient` reads and writes it."""
 
     def __init__(self, uri: str) -> None:
         from mlflow import MlflowClient
@@ -22,7 +22,6 @@ class Service:
         self._client: Any = MlflowClient(tracking_uri=uri)
 
     def experiment(self, name: str, artifacts: Path) -> str:
-        """Return the id of an experiment, made if it is missing and brought back if it was deleted."""
         from mlflow.exceptions import MlflowException
 
         found = self._client.get_experiment_by_name(name)
@@ -39,13 +38,11 @@ class Service:
         return str(found.experiment_id)
 
     def create(self, experiment_id: str, *, start: int, tags: Mapping[str, str]) -> StoredRun:
-        """Make a run that is RUNNING since `start`, in milliseconds."""
         run = self._client.create_run(experiment_id, start_time=start, tags=dict(tags))
         # what was sent is known: MLflow's answer leaves some of it out
         return StoredRun(run.info.run_id, run.info.artifact_uri, tags=dict(tags))
 
     def find(self, experiment_id: str, identifier: str) -> StoredRun | None:
-        """Return the run that carries the tag `dlrun.id`, a deleted one too; `running` is false of that."""
         from mlflow.entities import ViewType
 
         wanted = f"tags.`dlrun.id` = '{identifier}'"
@@ -64,7 +61,6 @@ class Service:
         )
 
     def reopen(self, run_id: str) -> None:
-        """Have a run be RUNNING, and there, again."""
         if self._client.get_run(run_id).info.lifecycle_stage == "deleted":
             self._client.restore_run(run_id)
         self._client.update_run(run_id, status="RUNNING")
@@ -76,7 +72,6 @@ class Service:
         params: Sequence[tuple[str, str]],
         tags: Sequence[tuple[str, str]],
     ) -> None:
-        """Store points, params and tags, the tags last."""
         from mlflow.entities import Metric, Param, RunTag
 
         self._client.log_batch(
@@ -88,7 +83,6 @@ class Service:
         )
 
     def add_inputs(self, experiment_id: str, run_id: str, datasets: Sequence[Mapping[str, Any]]) -> None:
-        """Store which data a run used; each has MLflow's fields of a data set, and is named `data/split`."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
         self._client.log_inputs(
@@ -100,17 +94,14 @@ class Service:
         )
 
     def tags(self, run_id: str) -> dict[str, str]:
-        """Return the tags of a run as they are now."""
         return dict(self._client.get_run(run_id).data.tags)
 
     def history(self, run_id: str, name: str) -> set[tuple[int, float]]:
-        """Return the steps and values of a curve."""
         return {(there.step, there.value) for there in self._client.get_metric_history(run_id, name)}
 
     def close(self, run_id: str, status: str, end: int) -> None:
-        """Set the final status and the time at which the run ended, in milliseconds."""
         self._client.set_terminated(run_id, status=status, end_time=end)
 
-    def together(self) -> AbstractContextManager[None]:
-        """Leave each call what it is: MLflow's client has no transaction over several."""
+    def transaction(self) -> AbstractContextManager[None]:
+        # the client has no transaction over several calls
         return nullcontext()

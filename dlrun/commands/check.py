@@ -18,7 +18,7 @@ from dlrun.storage.manifest import Job
 from dlrun.sweeps.jobs import JobBuilder
 from dlrun.sweeps.pool.runner import slots_of
 from dlrun.sweeps.pool.slots import Slot
-from dlrun.sweeps.preview import costs, makespan
+from dlrun.sweeps.preview import job_costs, makespan
 from dlrun.terminal import output
 from dlrun.terminal.format import amount, duration
 
@@ -54,7 +54,7 @@ def check_sweep(hydra: Hydra, master: DictConfig) -> int:
     output.say(f"{len(jobs)} jobs in {groups} group{'s' * (groups != 1)}, chosen among by {builder.rule.monitor}")
     output.say(_listed(jobs))
     slots = slots_of(master.hydra.launcher, jobs, len(jobs))
-    takes = costs(jobs, slots[0])
+    takes = job_costs(jobs, slots[0])
     at_once = min(len(slots), len(jobs))
     peak = sum(sorted((each.memory for each in takes), reverse=True)[:at_once])
     rows = [

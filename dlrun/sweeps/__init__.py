@@ -1,1 +1,1 @@
-"""A sweep from what was asked to its end: slots, processes, jobs, selection."""
+"""Many runs: a sweep's jobs decided, run, selected among, tested and reported."""

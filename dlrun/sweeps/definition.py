@@ -1,4 +1,4 @@
-"""What a sweep was asked to be: two commands that ask for the same are one sweep."""
+"""The definition of a sweep: two commands with equal definitions are one sweep."""
 
 from __future__ import annotations
 
@@ -26,8 +26,11 @@ ELSEWHERE = (
 )
 
 
-def asked(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> dict[str, Any]:
-    """Return what a composed sweep asks for: the configuration, what is swept, how, and by which dlrun."""
+def define(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> dict[str, Any]:
+    """The definition of a composed sweep: configuration, swept values, sweeper and sources.
+
+    `jobs` are the overrides of each job, from a sweeper that lists them.
+    """
     whole = OmegaConf.to_container(master, resolve=False)
     assert isinstance(whole, dict)
     hydra = whole.pop("hydra")
@@ -41,24 +44,18 @@ def asked(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> di
         "sweeper": {k: v for k, v in (hydra["sweeper"] or {}).items() if k != "n_trials"},
         "sources": sources(),
         "torch": version("torch"),
-        # a sweeper may read them from a file, as from a CSV: another list is another sweep
-        "jobs": None if jobs is None else _digest_of(jobs, given),
+        # a sweeper may read its jobs from a file: another list is another sweep
+        "jobs": None if jobs is None else _digest_jobs(jobs, given),
     }
 
 
-def _digest_of(jobs: Sequence[Sequence[str]], given: Sequence[Override]) -> str:
-    # without the keys that all jobs share: these are in the configuration, where some do not count
-    shared = {override.get_key_element() for override in given if not override.is_sweep_override()}
-    return identity.digest([[o for o in job if o.partition("=")[0] not in shared] for job in jobs])
-
-
-def definition(what: Mapping[str, Any]) -> str:
-    """Return the hash that two commands share if they ask for the same."""
-    return identity.digest(what)
+def digest(definition: Mapping[str, Any]) -> str:
+    """The SHA-256 of a definition, by which an earlier sweep is found."""
+    return identity.digest(definition)
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """Return a line for each key in which two sweeps, or what two rest on, differ.
+    """A line for each key in which two definitions differ.
 
     >>> differences({"config": {"seed": 0}, "torch": "2"}, {"config": {"seed": 1}, "torch": "2"})
     ['config.seed: 0 there, 1 here']
@@ -71,27 +68,34 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def earlier(wanted: str) -> SweepDir | None:
-    """Return the newest sweep with this definition."""
-    return next((sweep for sweep in reversed(all_sweeps()) if _definition(sweep) == wanted), None)
+def find_sweep(definition: Mapping[str, Any]) -> SweepDir | None:
+    """The newest sweep with this definition."""
+    wanted = digest(definition)
+    return next((sweep for sweep in reversed(all_sweeps()) if _read_digest(sweep) == wanted), None)
 
 
-def refuse(sweep: SweepDir, lines: list[str], *, why: str, how: str = ANEW) -> UserError:
-    """Return the error of a sweep that is not the one that was asked for; `how` says what to type instead."""
+def mismatch(sweep: SweepDir, lines: list[str], *, why: str, how: str = ANEW) -> UserError:
+    """The error of a sweep that differs from the one asked for, in `lines`; `how` says what to type."""
     shown = "\n  ".join(lines[:10] + ["…"] * (len(lines) > 10))
     return UserError(f"{sweep.path}: {why}\n  {shown}\n{how}")
 
 
-def check_same(sweep: SweepDir, wanted: Mapping[str, Any]) -> None:
-    """Raise `UserError`, with the difference, if a sweep's folder is of another sweep than the one asked for."""
+def check_same(sweep: SweepDir, definition: Mapping[str, Any]) -> None:
+    """Raise `UserError`, with the differences, if a folder holds a sweep of another definition."""
     there = manifest.read(sweep)
-    if there.definition != definition(wanted):
-        lines = differences(there.asked, wanted)
-        raise refuse(sweep, lines, why="this folder is of another sweep than was asked for:", how=ELSEWHERE)
+    if there.definition != digest(definition):
+        lines = differences(there.asked, definition)
+        raise mismatch(sweep, lines, why="this folder is of another sweep than was asked for:", how=ELSEWHERE)
 
 
-def _definition(sweep: SweepDir) -> str:
-    # near the beginning of the file, which may be megabytes long
+def _digest_jobs(jobs: Sequence[Sequence[str]], given: Sequence[Override]) -> str:
+    # without the keys that all jobs share: these are in the configuration, where some do not count
+    shared = {override.get_key_element() for override in given if not override.is_sweep_override()}
+    return identity.digest([[o for o in job if o.partition("=")[0] not in shared] for job in jobs])
+
+
+def _read_digest(sweep: SweepDir) -> str:
+    # near the beginning of the file, which may have megabytes
     with sweep.manifest.open() as file:
         found = re.search(r'"definition": "(\w+)"', file.read(4096))
     return found[1] if found else ""

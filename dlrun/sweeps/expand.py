@@ -1,7 +1,7 @@
 """The jobs' configurations from their overrides: composed once for each set of choices, then copied and set.
 
-Composing costs Hydra tens of milliseconds a job, a copy with values set one or two. What comes out
-is what Hydra composes (tests/sweeps/test_expand.py), and whatever is unusual is left to Hydra.
+Hydra takes tens of milliseconds to compose a job; a copy with values set takes one or two. The result is the same
+(tests/sweeps/test_expand.py), and all unusual overrides are left to Hydra.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 
 class Expansion:
-    """Makes the configuration of a job, without Hydra's own part, from the overrides that a sweeper gives it."""
+    """Makes a job's configuration, without Hydra's own part, of the overrides that a sweeper gives it."""
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader = loader
         self._master = master
         self._parser = OverridesParser.create(config_loader=loader)
         self._parsed: dict[str, Override] = {}
-        asked = [self._parse(str(override)) for override in master.hydra.overrides.task]
-        self._fixed = {override.input_line: override for override in asked if not override.is_sweep_override()}
+        given = [self._parse(str(override)) for override in master.hydra.overrides.task]
+        self._fixed = {override.input_line: override for override in given if not override.is_sweep_override()}
         self._values: dict[str, bool] = {}
         self._composed: dict[tuple[str, ...], bytes | None] = {}
 
     def config(self, overrides: Sequence[str], number: int) -> DictConfig:
-        """Return the configuration of job `number`; raises `ConfigError` where it cannot be composed."""
+        """The configuration of job `number`. Raises `ConfigError` if it cannot be composed."""
         try:
             parsed = [self._parse(override) for override in overrides]
         except HydraException:
-            return self._as_hydra_does(overrides, number)  # which says what is wrong
+            return self._compose_whole(overrides, number)  # which raises the error to show
         if any(override.is_delete() or isinstance(override.value(), dict) for override in parsed):
-            return self._as_hydra_does(overrides, number)
+            return self._compose_whole(overrides, number)
         choices = tuple(o for o, p in zip(overrides, parsed, strict=True) if not self._sets_a_value(p))
-        # what the sweep has composed already holds for a job that chooses nothing else
-        chosen = all(choice in self._fixed for choice in choices)
-        base = self._base(() if chosen else choices)
+        # a job without choices of its own starts from the sweep's configuration
+        shared = all(choice in self._fixed for choice in choices)
+        base = self._base(() if shared else choices)
         if base is None:
-            return self._as_hydra_does(overrides, number)
-        given = [p for o, p in zip(overrides, parsed, strict=True) if o not in (self._fixed if chosen else choices)]
+            return self._compose_whole(overrides, number)
+        given = [p for o, p in zip(overrides, parsed, strict=True) if o not in (self._fixed if shared else choices)]
         config: DictConfig = pickle.loads(base)
         try:
             ConfigLoaderImpl._apply_overrides_to_config(given, config)
         except HydraException:
-            return self._as_hydra_does(overrides, number)
+            return self._compose_whole(overrides, number)
         return config
 
     def own(self, overrides: Sequence[str]) -> tuple[str, ...]:
-        """Return those overrides that are not the same for every job of the sweep."""
+        """The overrides that differ among the sweep's jobs."""
         fixed = {override.get_key_element() for override in self._fixed.values()}
         return tuple(o for o in overrides if o.partition("=")[0] not in fixed)
 
@@ -64,25 +64,23 @@ class Expansion:
         return self._parsed[override]
 
     def _sets_a_value(self, override: Override) -> bool:
-        """Return whether an override is of a value, not of a choice; the name is settled by the loader."""
+        # not of a choice, and not `name`, which the loader derives from the choices
         key = override.key_or_group
         if key not in self._values:
             self._values[key] = key != "name" and not self._loader.get_group_options(key)
         return self._values[key] and override.package is None
 
     def _base(self, choices: tuple[str, ...]) -> bytes | None:
-        """Return what jobs of the same choices share, or None where each takes something from Hydra's part.
-
-        Pickled, for it is copied for every job, and read back in a seventh of the time that a deep copy takes.
-        """
+        """The pickled configuration of jobs with these choices; None if each takes values from Hydra's part."""
+        # unpickling takes a seventh of the time of a deep copy
         if choices not in self._composed:
             whole = self._loader.load_sweep_config(self._master, list(choices)) if choices else self._master
             config = _without_hydra(whole)
-            self._composed[choices] = None if _asks_hydra(config) else pickle.dumps(config, pickle.HIGHEST_PROTOCOL)
+            self._composed[choices] = None if _reads_hydra(config) else pickle.dumps(config, pickle.HIGHEST_PROTOCOL)
         return self._composed[choices]
 
-    def _as_hydra_does(self, overrides: Sequence[str], number: int) -> DictConfig:
-        """Compose one job by itself; what it takes from Hydra's part is settled at once."""
+    def _compose_whole(self, overrides: Sequence[str], number: int) -> DictConfig:
+        """Compose one job by itself, and resolve its values from Hydra's part."""
         config = self._loader.load_sweep_config(self._master, list(overrides))
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = number
@@ -90,7 +88,7 @@ class Expansion:
         HydraConfig.instance().set_config(config)
         try:
             job = _without_hydra(config)
-            if _asks_hydra(job):
+            if _reads_hydra(job):
                 OmegaConf.resolve(job)
             return job
         finally:
@@ -104,6 +102,6 @@ def _without_hydra(config: DictConfig) -> DictConfig:
     return job
 
 
-def _asks_hydra(config: DictConfig) -> bool:
-    """Return whether a value is taken from Hydra's part, as `${hydra:job.num}`."""
+def _reads_hydra(config: DictConfig) -> bool:
+    # as ${hydra:job.num}
     return "${hydra" in str(OmegaConf.to_container(config, resolve=False))

@@ -1,4 +1,4 @@
-"""The end of a sweep: one configuration chosen by validation, tested once with all its seeds, and the report."""
+"""The end of a sweep: one configuration selected by validation, tested once with all its seeds, and the report."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 from dlrun import tracking
 from dlrun.report.terminal_text import terminal_text
 from dlrun.report.write import write
-from dlrun.storage import manifest
-from dlrun.storage.manifest import Manifest
+from dlrun.storage.manifest import Manifest, read
 from dlrun.storage.results import Result
 from dlrun.storage.summary import Status
 from dlrun.storage.sweepdir import SweepDir
@@ -19,49 +18,39 @@ from dlrun.sweeps.job_events import label
 from dlrun.sweeps.pool.display import Display
 from dlrun.sweeps.pool.task import Task, TaskResult
 from dlrun.sweeps.runner import SweepRunner
-from dlrun.sweeps.selection import Selected, selected
+from dlrun.sweeps.selection import SelectedGroup, select_group
 from dlrun.terminal import output
 
 
 def finish(runner: SweepRunner) -> int:
-    """Choose, test and report; return the exit code: 1 if a job did not do what was asked."""
+    """Select, test and report; return the exit code: 1 if a job did not finish or could not be tested."""
     found = runner.store.results()
-    # with jobs that were never started a choice would be among what happened to come first
-    begun = all(result.status not in ("missing", "running") for result in found)
-    chosen = selected(found, runner.store.manifest) if begun else None
+    # while jobs are missing, a selection would be among those that happened to come first
+    complete = all(result.status not in ("missing", "running") for result in found)
+    chosen = select_group(found, runner.store.manifest) if complete else None
     untested = _test(runner, chosen)
     found = runner.store.results()
     failed = [result for result in found if result.status in ("failed", "killed", "missing")]
-    _tell_unselected(runner.store.manifest, found, chosen)
+    _say_unselected(runner.store.manifest, found, chosen)
     _summarise(runner.store.sweep, runner.store.manifest, found, chosen)
     _report(runner)
     status: Status = "failed" if failed or untested else "finished"
     runner.store.close(status)
-    # again, with the status that the sweep has now
+    # after the report: with the final status
     output.say(_closing(runner.store.sweep))
-    _tell_failures(runner.store.sweep, failed)
+    _say_failures(runner.store.sweep, failed)
     _wait(runner)
     return 1 if failed or untested else 0
 
 
-def counts(found: Sequence[Result]) -> dict[str, int]:
-    """Return how many jobs have each status.
-
-    >>> counts([])
-    {}
-    """
-    statuses = [result.status for result in found]
-    return {status: statuses.count(status) for status in dict.fromkeys(statuses)}
-
-
 def is_selected(sweep: SweepDir, number: str) -> bool:
-    """Return whether the job of this number is of the configuration that the sweep chose."""
+    """Whether the job of this number belongs to the selected group."""
     chosen = sweep.summary().selected or {}
     return number in map(str, chosen.get("jobs", []))
 
 
-def _test(runner: SweepRunner, chosen: Selected | None) -> bool:
-    """Read the test split once for each job of the chosen configuration; return whether one could not be tested."""
+def _test(runner: SweepRunner, chosen: SelectedGroup | None) -> bool:
+    """Read the test split once for each job of the selected group; returns whether one could not be tested."""
     if chosen is None or runner.store.manifest.test != "final":
         return False
     due = [r for r in runner.store.results() if r.job.n in chosen.jobs and not _tested(r)]
@@ -72,16 +61,16 @@ def _test(runner: SweepRunner, chosen: Selected | None) -> bool:
 
     tasks = [Task(result.job.n, partial(work.test, result.run), label(result.job), result.run.log) for result in due]
 
-    def done(outcome: TaskResult) -> bool:
+    def done(result: TaskResult) -> bool:
         display.done += 1
-        if outcome.error is not None:
-            failures.append(outcome)
+        if result.error is not None:
+            failures.append(result)
         return True
 
     output.say(f"testing {chosen.label}: {len(due)} job{'s' * (len(due) != 1)}, once each")
     runner.run_tasks(tasks, on_result=done, on_tick=display.beat)
-    for outcome in failures:
-        output.warn(f"{outcome.label} could not be tested: {outcome.message}. The whole story is in {outcome.log}")
+    for failed in failures:
+        output.warn(f"{failed.label} could not be tested: {failed.message}. The log is {failed.log}")
     return bool(failures)
 
 
@@ -89,26 +78,26 @@ def _tested(result: Result) -> bool:
     return any(name.startswith("test/") for name in result.metrics) or not result.summary.data.get("test")
 
 
-def _summarise(sweep: SweepDir, what: Manifest, found: Sequence[Result], chosen: Selected | None) -> None:
+def _summarise(sweep: SweepDir, manifest: Manifest, found: Sequence[Result], chosen: SelectedGroup | None) -> None:
     with sweep.edit_summary() as summary:
         summary.count([result.status for result in found])
         summary.reused = sum(result.reused for result in found)
-        summary.selected = chosen.plain(what.monitor) if chosen else None
+        summary.selected = chosen.to_summary(manifest.monitor) if chosen else None
         summary.test_reads = sum(result.summary.test_reads for result in found if not result.reused)
 
 
-def _tell_unselected(what: Manifest, found: Sequence[Result], chosen: Selected | None) -> None:
-    groups = {group: [r for r in found if r.job.group == group] for group in what.groups}
-    # what was pruned was not meant to be chosen
+def _say_unselected(manifest: Manifest, found: Sequence[Result], chosen: SelectedGroup | None) -> None:
+    groups = {group: [r for r in found if r.job.group == group] for group in manifest.groups}
+    # a pruned job was stopped on purpose
     left_out = [rs[0].job.label for rs in groups.values() if not all(r.status in ("finished", "pruned") for r in rs)]
     if left_out and len(groups) > 1:
         listed = "; ".join(left_out[:5] + ["…"] * (len(left_out) > 5))
         output.say(f"not among those to choose from, for not all of their seeds have finished: {listed}")
     if chosen is None and len(groups) > 1:
-        output.say(f"no configuration was chosen: none has finished with a finite {what.monitor} for all its seeds")
+        output.say(f"no configuration was chosen: none has finished with a finite {manifest.monitor} for all its seeds")
 
 
-def _tell_failures(sweep: SweepDir, failed: Sequence[Result]) -> None:
+def _say_failures(sweep: SweepDir, failed: Sequence[Result]) -> None:
     if not failed:
         return
     for result in failed:
@@ -116,7 +105,7 @@ def _tell_failures(sweep: SweepDir, failed: Sequence[Result]) -> None:
         output.warn(f"{label(result.job)}: {result.status}: {error}\n  {result.run.log}")
     stopped = sum(result.status == "failed" for result in failed)
     how = f"dlrun resume {sweep.id}" + (" --retry-failed" if stopped else "")
-    output.warn(f"{len(failed)} of {len(manifest.read(sweep).jobs)} jobs did not finish; `{how}` runs them again")
+    output.warn(f"{len(failed)} of {len(read(sweep).jobs)} jobs did not finish; `{how}` runs them again")
 
 
 def _report(runner: SweepRunner) -> Path | None:

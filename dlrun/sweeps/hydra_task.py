@@ -112,13 +112,14 @@ def resumed_runner(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictCo
 
     Raises `UserError` if another process runs it, or if its jobs would differ now.
     """
-    what = manifest.read(sweep)
+    found = manifest.read(sweep)
+    # what this user trusts, not what the folder says: it may come from somebody else
     trusted = {"trusted": trust.trusted_names()}
-    what = replace(what, jobs=tuple(replace(job, config=job.config | trusted) for job in what.jobs))
+    found = replace(found, jobs=tuple(replace(job, config=job.config | trusted) for job in found.jobs))
     with sweep.hold():
-        location.tell_continued(sweep, what, retry_failed=retry_failed)
-    location.check_unchanged(sweep, what)
-    return sweep_runner(SweepStore(sweep, what), hydra or location.hydra_of(sweep))
+        location.announce_resumed(sweep, found, retry_failed=retry_failed)
+    location.check_unchanged(sweep, found)
+    return sweep_runner(SweepStore(sweep, found), hydra or location.saved_hydra(sweep))
 
 
 def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:

@@ -1,4 +1,4 @@
-"""One job of a sweep, in the process that the pool gave it: started, continued, or tested."""
+"""One job of a sweep, in the process that runs it: started, resumed, or tested."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from dlrun.storage.rundir import RunDir
 from dlrun.types import Data
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-"""How a library's record is logged: as conf/hydra/job_logging/dlrun.yaml says."""
+"""The format of log records; conf/hydra/job_logging/dlrun.yaml has the same."""
 
 Load = Callable[[dict[str, Any]], Data]
-"""Loads the data set of a checked configuration."""
+"""Loads the data set of a checked configuration: `build.make_dataset`, or a cache of it."""
 
 
 @dataclass(frozen=True)
-class Known:
-    """What the launcher has found out for all jobs, and what their summaries are to say of it."""
+class JobContext:
+    """The machine, inspected once for all jobs, and `extra` values for the job's summary."""
 
     machine: Machine
-    noted: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 def start(
@@ -50,17 +50,17 @@ def start(
     overrides: Sequence[str],
     *,
     hydra: DictConfig | None,
-    known: Known,
+    context: JobContext,
     load: Load = make_dataset,
 ) -> dict[str, Any]:
-    """Train a job for the first time and return its summary; with Hydra's part, as Hydra runs a job.
+    """Train a job and return its summary; with `hydra`, Hydra's part of the configuration, as Hydra runs a job.
 
-    Without it (see `asks_hydra`) the folder is the same but for Hydra's own settings, which are the
-    sweep's, at a fraction of what Hydra's copies of the configuration cost; it was checked with its sweep.
+    Without, the folder lacks hydra.yaml, which is the sweep's.
     """
     paths.enable_user_modules()
     if hydra is not None:
-        return _as_hydra_does(folder, config, overrides, hydra, known)
+        # slower, for Hydra copies the whole configuration several times
+        return _as_hydra_does(folder, config, overrides, hydra, context)
     write(folder, config, overrides)
     handler = logging.FileHandler(folder.log)
     handler.setFormatter(logging.Formatter(FORMAT))
@@ -68,13 +68,13 @@ def start(
     return run(
         seal(assemble(config, data=load(config))),
         folder,
-        machine=known.machine,
-        noted=known.noted,
+        machine=context.machine,
+        noted=context.extra,
     ).to_dict()
 
 
-def asks_hydra(hydra: DictConfig) -> bool:
-    """Return whether a sweep's jobs want something of Hydra itself: callbacks, an environment, their own logging."""
+def needs_hydra(hydra: DictConfig) -> bool:
+    """Whether a sweep's jobs use features of Hydra: callbacks, an environment, their own logging."""
     job = hydra.job
     own = hydra.runtime.choices.get("hydra/job_logging") == "dlrun" and not any(
         str(override).lstrip("+~").startswith("hydra.job_logging") for override in hydra.overrides.hydra
@@ -82,20 +82,20 @@ def asks_hydra(hydra: DictConfig) -> bool:
     return bool(hydra.callbacks or job.env_set or job.chdir or hydra.output_subdir != ".hydra" or not own)
 
 
-def go_on(folder: RunDir, known: Known, *, load: Load = make_dataset) -> dict[str, Any]:
-    """Go on with a job that was stopped, from its last checkpoint, and return its summary."""
+def resume(folder: RunDir, context: JobContext, *, load: Load = make_dataset) -> dict[str, Any]:
+    """Resume a job from its last checkpoint and return its summary."""
     paths.enable_user_modules()
     return run(
         seal(rebuild(folder, load=load)),
         folder,
         resumed=True,
-        machine=known.machine,
-        noted=known.noted,
+        machine=context.machine,
+        noted=context.extra,
     ).to_dict()
 
 
 def test(folder: RunDir, *, load: Load = make_dataset) -> dict[str, float]:
-    """Read the test split with the selected weights, once; return the metrics, which the summary gets too."""
+    """Read the test split once, with the selected weights; returns the metrics, which go to the summary too."""
     paths.enable_user_modules()
     built = rebuild(folder, load=load)
     if built.data.test is None:
@@ -106,46 +106,46 @@ def test(folder: RunDir, *, load: Load = make_dataset) -> dict[str, float]:
 
 
 def seal(built: Built) -> Built:
-    """Return a run as a job of a sweep: it waits for no uploader, and leaves the test split sealed.
+    """The run as a job of a sweep: it waits for no uploader, and the test split is sealed.
 
-    Its number would be one of many to choose from; a study whose subject is the test curve says so,
-    with `evaluation.test: every`.
+    `evaluation.test: every` unseals it, for studies of the test curve.
     """
-    kept = "never" if built.evaluation.test == "final" else built.evaluation.test
-    return replace(built, evaluation=replace(built.evaluation, test=kept), tracking=replace(built.tracking, wait=0.0))
+    # else the sweep would choose among test results
+    test = "never" if built.evaluation.test == "final" else built.evaluation.test
+    return replace(built, evaluation=replace(built.evaluation, test=test), tracking=replace(built.tracking, wait=0.0))
 
 
 def write(folder: RunDir, config: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Write what the run is into its folder, as Hydra does."""
+    """Write a job's configuration and overrides into its folder, as Hydra does."""
     folder.config.parent.mkdir(parents=True, exist_ok=True)
-    text = "".join(_part({name: value}) for name, value in config.items())
-    for path, content in ((folder.config, text), (folder.config.with_name("overrides.yaml"), _dumped([*overrides]))):
+    text = "".join(_dump_part({name: value}) for name, value in config.items())
+    for path, content in ((folder.config, text), (folder.config.with_name("overrides.yaml"), _dump([*overrides]))):
         write_atomically(path, content.encode())
 
 
-def _part(content: dict[str, Any]) -> str:
-    """Return a part of a configuration as YAML; most are those of the job before."""
+def _dump_part(content: dict[str, Any]) -> str:
+    # most parts are those of the job before
     try:
         text = json.dumps(content)
         same = json.loads(text) == content
     except (TypeError, ValueError):  # a value, or a key, that JSON lacks
         same = False
-    return _known_part(text) if same else _dumped(content)
+    return _dump_json(text) if same else _dump(content)
 
 
 @functools.lru_cache(maxsize=256)
-def _known_part(text: str) -> str:
-    return _dumped(json.loads(text))
+def _dump_json(text: str) -> str:
+    return _dump(json.loads(text))
 
 
-def _dumped(content: Any) -> str:
+def _dump(content: Any) -> str:
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     text: str = yaml.dump(content, Dumper=dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
     return text
 
 
 def _as_hydra_does(
-    folder: RunDir, config: dict[str, Any], overrides: Sequence[str], hydra: DictConfig, known: Known
+    folder: RunDir, config: dict[str, Any], overrides: Sequence[str], hydra: DictConfig, context: JobContext
 ) -> dict[str, Any]:
     setup_globals()
     version.setbase("1.3")  # else the current directory would become the job's
@@ -159,7 +159,7 @@ def _as_hydra_does(
         whole.hydra.overrides.task = list(overrides)
     HydraConfig.instance().set_config(whole)
     done = run_job(
-        task_function=lambda cfg: run(seal(build(cfg)), folder, machine=known.machine, noted=known.noted).to_dict(),
+        task_function=lambda cfg: run(seal(build(cfg)), folder, machine=context.machine, noted=context.extra).to_dict(),
         config=whole,
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",

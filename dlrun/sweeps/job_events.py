@@ -33,12 +33,12 @@ class JobTasks:
     def __call__(self, job: Job, extra: Mapping[str, str]) -> Task:
         """The task of a job, whose summary gets the `extra` values."""
         folder = self.sweep.job(job.n)
-        known = work.Known(self.machine, extra)
+        context = work.JobContext(self.machine, extra)
         if folder.config.exists() and folder.journal.exists():
-            call = partial(work.go_on, folder, known)
+            call = partial(work.resume, folder, context)
         else:
-            hydra = self.hydra if work.asks_hydra(self.hydra) else None
-            call = partial(work.start, folder, job.config, job.overrides, hydra=hydra, known=known)
+            hydra = self.hydra if work.needs_hydra(self.hydra) else None
+            call = partial(work.start, folder, job.config, job.overrides, hydra=hydra, context=context)
         return Task(job.n, call, label(job), folder.log)
 
 

@@ -1,4 +1,4 @@
-"""Every job of a sweep decided before the first is started: checked, built once for each kind, identified."""
+"""The jobs of a sweep, decided before the first starts: checked, built once for each group, identified."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from dlrun.types import Data
 
 @dataclass(frozen=True)
 class ComposedJob:
-    """A job as it was expanded, before anything of it is checked."""
+    """A job as Hydra composes it, not checked yet."""
 
     n: int
     overrides: tuple[str, ...]
@@ -32,13 +32,12 @@ class ComposedJob:
 
     @property
     def label(self) -> str:
-        """Return the overrides as a person reads them."""
         return " ".join(self.overrides) or "the one job"
 
 
 @dataclass(frozen=True)
-class Rule:
-    """By what the groups are chosen among, and when the test split is read; one for the whole sweep."""
+class SelectionRule:
+    """What a whole sweep shares: the metric that groups are compared by, and the reads of the test split (`test`)."""
 
     monitor: str
     higher_is_better: bool
@@ -46,47 +45,47 @@ class Rule:
 
 
 class JobBuilder:
-    """Makes jobs of candidates; what several share (a data set, a kind of run) is loaded or built once."""
+    """Makes jobs. A data set is loaded once, and a group of jobs built once.
+
+    `rules` are by group; `basis` is what identities rest on beside the configurations.
+    """
 
     def __init__(self) -> None:
-        self.rules: dict[str, Rule] = {}
+        self.rules: dict[str, SelectionRule] = {}
         self.basis: dict[str, Any] = {"sources": sources(), "torch": torch.__version__}
         self._fingerprints: dict[str, str] = {}
         self._unvalidated: set[str] = set()
         self._weights: dict[str | None, str | None] = {}
 
-    def jobs(self, candidates: Sequence[ComposedJob]) -> list[Job]:
-        """Return the jobs of the candidates.
-
-        Raises `UserError` with everything that is wrong with any of them, and the overrides of the job.
-        """
+    def jobs(self, composed: Sequence[ComposedJob]) -> list[Job]:
+        """Check composed jobs. Raises one `UserError` with all mistakes of all of them."""
         complaints: dict[str, list[str]] = {}
         jobs = []
         loaded: dict[str, Data] = {}
-        for candidate in candidates:
+        for each in composed:
             try:
-                jobs.append(self._job(candidate, loaded))
+                jobs.append(self._job(each, loaded))
             except UserError as error:
-                complaints.setdefault(str(error), []).append(candidate.label)
+                complaints.setdefault(str(error), []).append(each.label)
         if complaints:
-            raise UserError(_told(complaints, len(candidates)))
+            raise UserError(_complaint(complaints, len(composed)))
         self._check_together()
         return jobs
 
     @property
-    def rule(self) -> Rule:
-        """Return the rule that all jobs share."""
+    def rule(self) -> SelectionRule:
+        """The rule that all jobs share."""
         return next(iter(self.rules.values()))
 
-    def _job(self, candidate: ComposedJob, loaded: dict[str, Data]) -> Job:
-        plain = check_config(candidate.config)
-        group = group_of(candidate.config)
+    def _job(self, composed: ComposedJob, loaded: dict[str, Data]) -> Job:
+        plain = check_config(composed.config)
+        group = group_of(composed.config)
         device, precision = choose(plain["trainer"]["device"], plain["trainer"]["precision"])
         data_key = digest([plain["dataset"], plain["trusted"]])
         if group not in self.rules:
             loaded[data_key] = loaded.get(data_key) or make_dataset(plain)
-            built = _rehearsed(candidate.config, loaded[data_key], device)
-            self._note(group, built)
+            built = _build_on_cpu(composed.config, loaded[data_key], device)
+            self._add_group(group, built)
         if data_key not in self._fingerprints:
             loaded[data_key] = loaded.get(data_key) or make_dataset(plain)
             self._fingerprints[data_key] = loaded[data_key].fingerprint
@@ -101,20 +100,19 @@ class JobBuilder:
         self.basis.setdefault("device", {})[f"{device.type} {precision}"] = True
         self.basis.setdefault("data", {})[fingerprint[:36]] = plain["dataset"]["_target_"]
         self.basis.setdefault("your modules", {})[identity.parts["modules"][:36]] = True
-        return Job(candidate.n, candidate.overrides, plain, identity.hash, group, identity.parts)
+        return Job(composed.n, composed.overrides, plain, identity.hash, group, identity.parts)
 
     def _initial(self, reference: str | None) -> str | None:
-        """Return the SHA-256 of the weights that jobs start from, read once for all of them."""
+        # the SHA-256 of weights, whose file is read once
         if reference not in self._weights:
             self._weights[reference] = weights.digest(reference)
         return self._weights[reference]
 
-    def _note(self, group: str, built: Built) -> None:
-        """Keep what the choice among groups needs to know."""
+    def _add_group(self, group: str, built: Built) -> None:
         if built.tracking.enabled and not self.rules:
             tracking.check(built.tracking.backends, system_metrics=built.tracking.system_metrics)
         training = built.training
-        self.rules[group] = Rule(training.monitor, training.higher_is_better, built.evaluation.test)
+        self.rules[group] = SelectionRule(training.monitor, training.higher_is_better, built.evaluation.test)
         if built.data.validation is None:
             self._unvalidated.add(group)
 
@@ -136,8 +134,9 @@ class JobBuilder:
             )
 
 
-def _rehearsed(config: DictConfig, data: Data, device: torch.device) -> Built:
-    """Build a run once to see that its parts fit together, on the CPU: the GPUs are the jobs'."""
+def _build_on_cpu(config: DictConfig, data: Data, device: torch.device) -> Built:
+    """Build a run to check that its parts fit together."""
+    # not on a GPU: these are the jobs'
     if device.type != "cpu":
         config = config.copy()
         config.trainer.device = "cpu"
@@ -145,25 +144,25 @@ def _rehearsed(config: DictConfig, data: Data, device: torch.device) -> Built:
 
 
 def group_of(config: DictConfig) -> str:
-    """Return the hash of what jobs have in common that differ by the seed alone.
+    """A hash of the configuration without the seed: jobs of one group differ by the seed alone.
 
-    Interpolations are left as they are: a key that follows the seed separates no groups.
+    Interpolations are not resolved. So a key that follows the seed separates no groups.
     """
     raw = OmegaConf.to_container(config, resolve=False)
     assert isinstance(raw, dict)
-    kept = essential({str(k): v for k, v in raw.items() if k != "seed"})
-    return digest(kept)[:16]
+    shared = essential({str(k): v for k, v in raw.items() if k != "seed"})
+    return digest(shared)[:16]
 
 
 def rebuild_jobs(jobs: Sequence[Job]) -> tuple[list[Job], JobBuilder]:
-    """Return the jobs of a manifest as they would be defined now, from the configurations that it holds."""
+    """Build the jobs of a manifest again, with today's code and data."""
     builder = JobBuilder()
-    candidates = [ComposedJob(job.n, job.overrides, OmegaConf.create(job.config)) for job in jobs]
+    composed = [ComposedJob(job.n, job.overrides, OmegaConf.create(job.config)) for job in jobs]
     groups = {job.n: job.group for job in jobs}
-    return [replace(job, group=groups[job.n]) for job in builder.jobs(candidates)], builder
+    return [replace(job, group=groups[job.n]) for job in builder.jobs(composed)], builder
 
 
-def _told(complaints: Mapping[str, Sequence[str]], count: int) -> str:
+def _complaint(complaints: Mapping[str, Sequence[str]], count: int) -> str:
     if count == 1:
         return next(iter(complaints))
     wrong = sum(len(labels) for labels in complaints.values())

@@ -1,4 +1,4 @@
-"""Where a sweep is: an earlier one of the same definition that is continued, or a folder of its own."""
+"""Where a sweep lies: in a new folder, or in that of an earlier sweep which it resumes."""
 
 from __future__ import annotations
 
@@ -16,81 +16,78 @@ from dlrun.storage.machine import command_line
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.results import results
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.sweeps.definition import asked, check_same, definition, differences, earlier, refuse
+from dlrun.sweeps.definition import check_same, define, differences, digest, find_sweep, mismatch
 from dlrun.sweeps.jobs import JobBuilder, rebuild_jobs
 from dlrun.sweeps.reuse import other_sweeps, reuse
 from dlrun.terminal import output
 
 MULTIRUN = "multirun.yaml"
-"""The sweep's composed configuration with Hydra's part, as Hydra itself keeps it."""
+"""The sweep's composed configuration with Hydra's part, under Hydra's own name for it."""
 
 
 @dataclass(frozen=True)
 class SweepLocation:
-    """A sweep's folder, what was asked for, and whether it is an earlier sweep that is continued."""
+    """A sweep's folder. If `resumed` it has a manifest; if `fresh` no runs of other sweeps are reused."""
 
     sweep: SweepDir
-    asked: dict[str, Any]
+    definition: dict[str, Any]
     resumed: bool
     fresh: bool = False
 
 
 def locate(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> SweepLocation:
-    """Return where a composed sweep is to lie.
+    """Find the folder of a composed sweep; `jobs` are as in `define`.
 
-    Raises `UserError` if the folder that was given is of another sweep.
+    Raises `UserError` if hydra.sweep.dir holds another sweep, or runs.
     """
-    what = asked(master, jobs)
+    definition = define(master, jobs)
     fresh = bool(OmegaConf.select(master, "sweep.fresh"))
     folder = SweepDir(Path(str(master.hydra.sweep.dir)).absolute())
     given = [str(override).partition("=")[0].lstrip("+") for override in master.hydra.overrides.hydra]
     if "hydra.sweep.subdir" in given:
         raise ConfigError("hydra.sweep.subdir has no meaning here: a job lies in the folder of its number.")
     if folder.manifest.exists():
-        check_same(folder, what)
+        check_same(folder, definition)
         if fresh:
             raise UserError(f"{folder.path} holds this sweep already; sweep.fresh=true needs a folder of its own.")
-        return SweepLocation(folder, what, resumed=True)
+        return SweepLocation(folder, definition, resumed=True)
     if "hydra.sweep.dir" in given:
         if any(folder.path.glob("*/.hydra")):
             raise UserError(f"{folder.path} holds runs, and is the folder of no sweep of dlrun. Give another one.")
-        return SweepLocation(folder, what, resumed=False, fresh=fresh)
-    before = None if fresh else earlier(definition(what))
-    return SweepLocation(before or folder, what, resumed=before is not None, fresh=fresh)
+        return SweepLocation(folder, definition, resumed=False, fresh=fresh)
+    earlier = None if fresh else find_sweep(definition)
+    return SweepLocation(earlier or folder, definition, resumed=earlier is not None, fresh=fresh)
 
 
-def create(place: SweepLocation, *, master: DictConfig, jobs: Sequence[Job], builder: JobBuilder) -> Manifest:
-    """Make a sweep's folder, with its manifest; return that.
-
-    Jobs that another sweep has finished are not run again, and a line says so.
-    """
+def create(location: SweepLocation, *, master: DictConfig, jobs: Sequence[Job], builder: JobBuilder) -> Manifest:
+    """Make a sweep's folder and its manifest, and reuse the runs that other sweeps have finished."""
     if not jobs:
         raise ConfigError("The sweep is empty: one of its keys is given no value at all.")
-    rule = builder.rule
-    study = jobs[0].config.get("study")
-    what = Manifest(
-        name=str(jobs[0].config["name"] if place.asked["name"] is None else place.asked["name"]),
-        definition=definition(place.asked),
-        asked=place.asked,
+    sweep, definition, rule = location.sweep, location.definition, builder.rule
+    manifest = Manifest(
+        name=str(jobs[0].config["name"] if definition["name"] is None else definition["name"]),
+        definition=digest(definition),
+        asked=definition,
         command=command_line(),
         created=time.time(),
         monitor=rule.monitor,
         higher_is_better=rule.higher_is_better,
         test=rule.test,
-        study=study,
+        study=jobs[0].config.get("study"),
         jobs=tuple(jobs),
         basis=builder.basis,
     )
-    place.sweep.path.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(master, place.sweep.path / MULTIRUN)
-    what.write(place.sweep)
-    if not place.fresh:
-        _reuse(place.sweep, what)
-    return what
+    sweep.path.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(master, sweep.path / MULTIRUN)
+    manifest.write(sweep)
+    count = 0 if location.fresh else reuse(sweep, jobs, other_sweeps(sweep))
+    if count:
+        output.say(f"{count} of {len(jobs)} jobs are reused: other sweeps have finished the same")
+    return manifest
 
 
-def hydra_of(sweep: SweepDir) -> DictConfig:
-    """Return Hydra's part of the configuration that a sweep was begun with."""
+def saved_hydra(sweep: SweepDir) -> DictConfig:
+    """Hydra's part of the configuration that a sweep was started with."""
     from hydra.conf import HydraConf
 
     saved = OmegaConf.load(sweep.path / MULTIRUN)
@@ -104,22 +101,18 @@ def hydra_of(sweep: SweepDir) -> DictConfig:
     return whole.hydra
 
 
-def check_unchanged(sweep: SweepDir, what: Manifest) -> JobBuilder:
-    """Return what has defined the jobs again.
-
-    Raises `UserError`, with the difference, if one would not be now what it was when the sweep began.
-    """
-    now, builder = rebuild_jobs(what.jobs)
-    changed = [then for then, job in zip(what.jobs, now, strict=True) if then.identity != job.identity]
+def check_unchanged(sweep: SweepDir, manifest: Manifest) -> None:
+    """Raise `UserError`, with the differences, if a job would have another identity now."""
+    now, builder = rebuild_jobs(manifest.jobs)
+    changed = [then for then, job in zip(manifest.jobs, now, strict=True) if then.identity != job.identity]
     if changed:
-        lines = differences(what.basis, builder.basis)
-        raise refuse(sweep, lines, why=f"{len(changed)} of {len(what.jobs)} jobs would not be what they were:")
-    return builder
+        lines = differences(manifest.basis, builder.basis)
+        raise mismatch(sweep, lines, why=f"{len(changed)} of {len(manifest.jobs)} jobs would not be what they were:")
 
 
-def tell_continued(sweep: SweepDir, what: Manifest, *, retry_failed: bool) -> None:
-    """Say how far the sweep is that is continued."""
-    statuses = [result.status for result in results(sweep, what)]
+def announce_resumed(sweep: SweepDir, manifest: Manifest, *, retry_failed: bool) -> None:
+    """Say how many jobs of a resumed sweep have finished, and how many have failed."""
+    statuses = [result.status for result in results(sweep, manifest)]
     finished, failed = statuses.count("finished"), statuses.count("failed")
     output.say(f"continuing {sweep.path}: {finished} of {len(statuses)} finished")
     if failed and not retry_failed:
@@ -127,7 +120,7 @@ def tell_continued(sweep: SweepDir, what: Manifest, *, retry_failed: bool) -> No
 
 
 def is_over(sweep: SweepDir, *, retry_failed: bool = False) -> bool:
-    """Return whether there is nothing left to do, and say so with what can be done instead."""
+    """Whether all jobs have ended; says so, with the commands to run some again."""
     if sweep.alive() or sweep.status() not in ("finished", "failed"):
         return False
     statuses = [result.status for result in results(sweep)]
@@ -137,9 +130,3 @@ def is_over(sweep: SweepDir, *, retry_failed: bool = False) -> bool:
     how = f"; `dlrun resume {sweep.id} --retry-failed` runs the {failed} that failed again" if failed else ""
     output.say(f"all {len(statuses)} jobs have ended: {sweep.report}\n  sweep.fresh=true runs all of them anew{how}")
     return True
-
-
-def _reuse(sweep: SweepDir, what: Manifest) -> None:
-    count = reuse(sweep, what.jobs, other_sweeps(sweep))
-    if count:
-        output.say(f"{count} of {len(what.jobs)} jobs are reused: other sweeps have finished the same")

@@ -1,4 +1,4 @@
-"""What a sweep would take: a few steps of each kind of job, each in a process of its own, and nothing trained."""
+"""The time, memory and disk of a sweep, from a few steps of each kind of job in a process of its own."""
 
 from __future__ import annotations
 
@@ -28,48 +28,48 @@ from dlrun.sweeps.pool.slots import Slot
 from dlrun.sweeps.pool.task import Task, TaskResult
 
 SHAPELESS = ("lr", "weight_decay", "momentum", "betas", "eps", "data_seed", "split_seed", "seed", "noise", "init")
-"""Arguments of parts on which neither the time of a step nor its memory depends."""
+"""Arguments of parts that change neither the time of a step nor its memory."""
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What one job takes: seconds of training, bytes of memory at the most, bytes of checkpoints."""
+class JobCost:
+    """Seconds of training, peak bytes of memory, and bytes of checkpoints of one job."""
 
     seconds: float
     memory: int
     disk: int
 
 
-def costs(jobs: Sequence[Job], slot: Slot) -> list[Cost]:
-    """Return what each job takes on a slot, measured once for all that are of one shape.
+def job_costs(jobs: Sequence[Job], slot: Slot) -> list[JobCost]:
+    """The cost of each job on a slot, measured once for all of the same shape.
 
     Raises `RunError` if a job fails at it.
     """
     shapes: dict[str, Job] = {}
     for job in jobs:
         shapes.setdefault(shape_of(job.config), job)
-    measured: dict[int, Cost] = {}
+    measured: dict[int, JobCost] = {}
     failed: list[TaskResult] = []
 
-    def done(outcome: TaskResult) -> bool:
-        if outcome.error is None:
-            measured[outcome.key] = outcome.value
+    def take(result: TaskResult) -> bool:
+        if result.error is None:
+            measured[result.key] = result.value
         else:
-            failed.append(outcome)
-        return outcome.error is None
+            failed.append(result)
+        return result.error is None
 
     with tempfile.TemporaryDirectory(prefix="dlrun-check-") as folder, Pool([slot]) as pool:
         tasks = [
-            Task(j.n, partial(cost, j.config), " ".join(j.overrides), Path(folder, "log")) for j in shapes.values()
+            Task(j.n, partial(measure, j.config), " ".join(j.overrides), Path(folder, "log")) for j in shapes.values()
         ]
-        pool.run(tasks, on_result=done)
+        pool.run(tasks, on_result=take)
     if failed:
         raise RunError(f"{failed[0].label}: a few steps failed: {failed[0].message}")
     return [measured[shapes[shape_of(job.config)].n] for job in jobs]
 
 
-def cost(config: dict[str, Any]) -> Cost:
-    """Return what a job takes, from a few steps of it in this process."""
+def measure(config: dict[str, Any]) -> JobCost:
+    """Take a few steps of a job in this process."""
     paths.enable_user_modules()
     built = build(OmegaConf.create(config))
     device.apply(built.execution)
@@ -78,14 +78,14 @@ def cost(config: dict[str, Any]) -> Cost:
     model = training.objective.model.state_dict()
     disk = _size({"model": model, "optimizer": training.optimizer.state_dict()}) + _size(model)
     if training.device.type == "cuda":
-        return Cost(seconds, torch.cuda.max_memory_reserved(training.device), disk)
-    # in kilobytes but on macOS
+        return JobCost(seconds, torch.cuda.max_memory_reserved(training.device), disk)
+    # ru_maxrss is in kilobytes, on macOS in bytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Cost(seconds, peak, disk)
+    return JobCost(seconds, peak, disk)
 
 
 def makespan(seconds: Sequence[float], slots: int) -> float:
-    """Return how long jobs take on so many slots, each started when one is free.
+    """The time that jobs take on so many slots, each started when one is free.
 
     >>> makespan([3, 1, 1, 1], 2), makespan([], 2)
     (3.0, 0.0)
@@ -97,7 +97,7 @@ def makespan(seconds: Sequence[float], slots: int) -> float:
 
 
 def shape_of(config: dict[str, Any]) -> str:
-    """Return the hash of what the cost of a job depends on."""
+    """A hash of the keys that a job's cost depends on."""
 
     def shape(value: Any) -> Any:
         if isinstance(value, dict):

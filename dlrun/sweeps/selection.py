@@ -1,4 +1,4 @@
-"""What a sweep chooses: the group of jobs with the best mean of the monitored validation metric over its seeds."""
+"""The selection of a sweep: the group of jobs with the best mean of the monitored metric over its seeds."""
 
 from __future__ import annotations
 
@@ -13,56 +13,56 @@ from dlrun.storage.summary import Selection
 
 
 @dataclass(frozen=True)
-class Selected:
-    """The chosen group: how it is told, the mean that it was chosen by, and its jobs' numbers."""
+class SelectedGroup:
+    """The selected group; `mean` is that of the monitored metric, `jobs` are numbers."""
 
     group: str
     label: str
     mean: float | None
     jobs: tuple[int, ...]
 
-    def plain(self, monitor: str) -> Selection:
-        """Return what the sweep's summary says of it."""
+    def to_summary(self, monitor: str) -> Selection:
+        """The selection as the sweep's summary has it."""
         return {"group": self.group, "label": self.label, "monitor": monitor, "mean": self.mean, "jobs": [*self.jobs]}
 
 
-def selected(found: Sequence[Result], what: Manifest) -> Selected | None:
-    """Return the best group of those whose jobs have all finished, or None if there is none.
+def select_group(found: Sequence[Result], manifest: Manifest) -> SelectedGroup | None:
+    """The best group of those whose jobs have all finished, or None.
 
-    Means are compared as the weights of a run are: by the monitor, equal ones by the validation loss.
-    A single group is chosen without a number, so that seeds alone need no validation split.
+    Groups are compared like a run's weights: by the monitored metric, equal ones by the validation loss. A single
+    group needs no metric, so that a sweep of seeds needs no validation split.
     """
     groups = eligible(found)
     if len(groups) == len({result.job.group for result in found}) == 1:
         ((group, results),) = groups.items()
-        return _selected(group, results, _mean(results, what.monitor))
-    sign = -1.0 if what.higher_is_better else 1.0
+        return _describe(group, results, _mean(results, manifest.monitor))
+    sign = -1.0 if manifest.higher_is_better else 1.0
     ranked = []
     for order, (group, results) in enumerate(groups.items()):
-        mean = _mean(results, what.monitor)
+        mean = _mean(results, manifest.monitor)
         loss = _mean(results, "val/loss")
         if mean is not None:
             ranked.append((sign * mean, float("inf") if loss is None else loss, order, group))
     if not ranked:
         return None
     group = min(ranked)[3]
-    return _selected(group, groups[group], _mean(groups[group], what.monitor))
+    return _describe(group, groups[group], _mean(groups[group], manifest.monitor))
 
 
 def eligible(found: Sequence[Result]) -> dict[str, list[Result]]:
-    """Return the groups of which every job has finished, with their results."""
+    """The groups of which every job has finished, with their results."""
     groups: dict[str, list[Result]] = {}
     for result in found:
         groups.setdefault(result.job.group, []).append(result)
     return {group: rs for group, rs in groups.items() if all(r.status == "finished" for r in rs)}
 
 
-def _selected(group: str, results: Sequence[Result], mean: float | None) -> Selected:
-    return Selected(group, results[0].job.label, mean, tuple(result.job.n for result in results))
+def _describe(group: str, results: Sequence[Result], mean: float | None) -> SelectedGroup:
+    return SelectedGroup(group, results[0].job.label, mean, tuple(result.job.n for result in results))
 
 
 def _mean(results: Sequence[Result], metric: str) -> float | None:
-    """Return the mean of a metric over runs; None if one lacks it or it is not finite."""
+    """The mean of a metric over runs; None if one lacks it or it is not finite."""
     values = [result.metrics.get(metric) for result in results]
     known = [value for value in values if value is not None and isfinite(value)]
     return fmean(known) if len(known) == len(values) else None

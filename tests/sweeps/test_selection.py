@@ -18,14 +18,14 @@ from dlrun.storage.results import results
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.finish import is_selected
 from dlrun.sweeps.jobs import ComposedJob, JobBuilder
-from dlrun.sweeps.selection import selected
+from dlrun.sweeps.selection import select_group
 from tests.made_sweeps import group_of, made_sweep
 
 LR = [0.1, 0.3, 1.0]
 
 
 def choose(sweep: SweepDir) -> Any:
-    return selected(results(sweep), manifest.read(sweep))
+    return select_group(results(sweep), manifest.read(sweep))
 
 
 @pytest.mark.parametrize("higher", [False, True])

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
-from dlrun.sweeps.job import asks_hydra
+from dlrun.sweeps.job import needs_hydra
 from dlrun.terminal import output
 
 SHORT = 20
@@ -40,7 +40,7 @@ def seconds_in_pool(count: int, seconds: float, slots: int) -> float:
 
 def why_not_here(result: Result, hydra: DictConfig) -> str | None:
     """The reason why a job needs a process of its own, if there is one."""
-    if asks_hydra(hydra):
+    if needs_hydra(hydra):
         return "they want something of Hydra (callbacks, an environment, a logging of their own)"
     own = next((target for target in _targets(result.job.config) if not target.startswith(TRUSTED)), None)
     if own is not None:

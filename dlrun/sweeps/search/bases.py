@@ -23,7 +23,7 @@ from dlrun.errors import ConfigError
 from dlrun.sweeps.expand import Expansion
 from dlrun.sweeps.search.space import ChoiceDimension, Space
 
-# composing one takes some 20 ms, so these take ten seconds
+# each is composed before the search begins, in tens of milliseconds
 MOST = 500
 """The most combinations of configuration files in a search."""
 

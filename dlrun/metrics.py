@@ -60,7 +60,9 @@ def mse(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
 
 
 def correct(logits: Tensor, y: Tensor) -> Tensor:
-    """Whether each target has the highest logit, bool [...]; of equal logits the first counts, as in `argmax`.
+    """True for targets with the highest logit, bool [...].
+
+    Of equal logits the first counts, as in `argmax`.
 
     >>> correct(torch.tensor([[0.1, 0.9], [0.5, 0.5]]), torch.tensor([1, 1]))
     tensor([ True, False])
@@ -112,10 +114,10 @@ def for_task(task: Task) -> dict[str, Metric]:
 
 
 def derive(means: Mapping[str, float], *, bytes_per_token: float | None = None) -> dict[str, float]:
-    """Values that follow from the mean nll: the perplexity exp(nll), and bits per byte.
+    """Perplexity and bits per byte, if the means have an nll.
 
-    Bits per byte are nll / (ln 2 · bytes per token), with `bytes_per_token` the mean length of a predicted token in
-    UTF-8. They compare tokenizers; the perplexity, of a token, does not.
+    The perplexity is exp(nll). Bits per byte are nll / (ln 2 · bytes per token), with `bytes_per_token` the mean
+    length of a predicted token in UTF-8. They compare tokenizers; the perplexity, of a token, does not.
 
     >>> derive({"nll": 0.0, "accuracy": 0.5})
     {'perplexity': 1.0}

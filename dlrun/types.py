@@ -79,7 +79,7 @@ class Tokenizer(Protocol):
         """Return the text of `tokens`."""
 
     def content(self) -> dict[str, Any]:
-        """Return what it is made of, as JSON can hold it: `dlrun.tokenizers.load` makes it again."""
+        """The values it is made of, as JSON can hold them; the class method `load(content)` makes it again."""
 
 
 @dataclass(frozen=True)

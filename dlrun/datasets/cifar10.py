@@ -54,7 +54,7 @@ def parse(content: bytes) -> tuple[Tensor, Tensor]:
 
 
 def decode(contents: dict[str, bytes]) -> dict[str, Tensor]:
-    """Images [N, 3, 32, 32] and labels [N] of the training batches, in order, and of the test batch."""
+    """The images [N, 3, 32, 32] and labels [N] of both splits."""
     batches = {name.rpartition("/")[2]: parse(content) for name, content in contents.items()}
     # the names without their folder: it may be left out
     test = batches.pop("test_batch")

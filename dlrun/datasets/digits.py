@@ -19,7 +19,7 @@ __all__ = ["digits"]
 
 
 def parse(content: bytes) -> Tensor:
-    """The table uint8 [N, 65] of comma-separated numbers: 64 pixels and the class a row.
+    """The table uint8 [N, 65]: 64 pixels and the class a row.
 
     Raises `DataError` for another content.
     """

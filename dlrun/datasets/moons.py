@@ -14,7 +14,10 @@ __all__ = ["moons"]
 
 
 def half_circles(place: Tensor, classes: Tensor) -> Tensor:
-    """Points [N, 2]: (cos t, sin t) of class 0, (1 - cos t, 1/2 - sin t) of class 1, with t = π·`place`."""
+    """Points [N, 2] on two half circles.
+
+    (cos t, sin t) of class 0 and (1 - cos t, 1/2 - sin t) of class 1, with t = π·`place`.
+    """
     t = math.pi * place
     upper = torch.stack([t.cos(), t.sin()], 1)
     lower = torch.stack([1 - t.cos(), 0.5 - t.sin()], 1)
@@ -31,10 +34,10 @@ def moons(
     split_seed: int = 0,
     normalise: bool = True,
 ) -> Data:
-    """Points around two half circles of radius 1, x float32 [N, 2], off by `noise`·ε with ε normal.
+    """Points around two half circles of radius 1, x float32 [N, 2].
 
-    `data_seed` draws `n` samples; `split_seed` takes `validation_size` of them (below 1: that fraction) and draws
-    `test_size` further ones. Raises `ConfigError` for sizes out of range.
+    They are off by `noise`·ε with ε normal. `data_seed` draws `n` samples; `split_seed` takes `validation_size` of
+    them (below 1: that fraction) and draws `test_size` further ones. Raises `ConfigError` for sizes out of range.
     """
     options = PlaneOptions(
         n=n,

@@ -34,11 +34,12 @@ def polynomial(
     train_size: int | None = None,
     split_seed: int = 0,
 ) -> Data:
-    """Samples y = f*(x) + `noise`·ε with x uniform on [0, 1] and ε normal, both float32 [N, 1].
+    """Samples y = f*(x) + `noise`·ε, x and y float32 [N, 1].
 
-    `data_seed` draws `n` samples; `split_seed` takes `validation_size` of them (below 1: that fraction), and
-    `train_size` keeps the first of the rest. The test split is `test_size` further samples, drawn by `split_seed`
-    alone: the same for every `data_seed`. `Data.truth` is f*. Raises `ConfigError` for sizes out of range.
+    x is uniform on [0, 1], ε normal. `data_seed` draws `n` samples; `split_seed` takes `validation_size` of them
+    (below 1: that fraction), and `train_size` keeps the first of the rest. The test split is `test_size` further
+    samples, drawn by `split_seed` alone: the same for every `data_seed`. `Data.truth` is f*. Raises `ConfigError` for
+    sizes out of range.
     """
     for key, value, least in (("n", n, 1), ("test_size", test_size, 0), ("noise", noise, 0)):
         if not value >= least:

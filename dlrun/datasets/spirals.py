@@ -18,7 +18,10 @@ __all__ = ["spirals"]
 
 
 def arms(place: Tensor, classes: Tensor, turns: float) -> Tensor:
-    """Points [N, 2] at radius r = √`place` and angle 2π·`turns`·r, half a turn further for class 1."""
+    """Points [N, 2] on two spirals.
+
+    The radius is r = √`place`, the angle 2π·`turns`·r, half a turn further for class 1.
+    """
     # the root spreads points evenly along the arm, not along the radius
     radius = place.sqrt()
     angle = 2 * math.pi * turns * radius + math.pi * classes
@@ -36,10 +39,10 @@ def spirals(
     split_seed: int = 0,
     normalise: bool = True,
 ) -> Data:
-    """Points around two spirals of radius 1, x float32 [N, 2], off by `noise`·ε with ε normal.
+    """Points around two spirals of radius 1, x float32 [N, 2].
 
-    `data_seed` draws `n` samples; `split_seed` takes `validation_size` of them (below 1: that fraction) and draws
-    `test_size` further ones. Raises `ConfigError` for sizes out of range.
+    They are off by `noise`·ε with ε normal. `data_seed` draws `n` samples; `split_seed` takes `validation_size` of
+    them (below 1: that fraction) and draws `test_size` further ones. Raises `ConfigError` for sizes out of range.
     """
     options = PlaneOptions(
         n=n,

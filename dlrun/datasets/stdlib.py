@@ -31,11 +31,11 @@ def stdlib(
     test_size: int | float = 0.05,
     train_size: int | None = None,
 ) -> Data:
-    """The modules of the standard library, without its tests, about `size` bytes (None: all, 11 MB).
+    """The modules of the standard library, about `size` bytes.
 
-    Their order is by a hash of their names, so that the end, cut off for the test, is like the rest. The data set's
-    name has the version of Python. The further arguments are those of `from_text`. Raises `DataError` if this Python
-    has no sources.
+    None means all, 11 MB; its tests are left out. Their order is by a hash of their names, so that the end, cut off
+    for the test, is like the rest. The data set's name has the version of Python. The further arguments are those of
+    `from_text`. Raises `DataError` if this Python has no sources.
     """
     if size is not None and size < 1:
         raise ConfigError(

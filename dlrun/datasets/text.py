@@ -59,7 +59,7 @@ def text(
 
 
 def walk(folder: Path, *, skip: Sequence[str] = ()) -> list[Path]:
-    """All files under a folder, sorted by name, without hidden ones and the folders named in `skip`."""
+    """All files under a folder, sorted by name, without hidden ones."""
     found = []
     for here, folders, names in os.walk(folder):
         # in place: os.walk does not go into folders taken out here

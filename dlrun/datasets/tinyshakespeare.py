@@ -23,10 +23,11 @@ def tinyshakespeare(
     test_size: int | float = 0.05,
     train_size: int | None = None,
 ) -> Data:
-    """The plays, cut by position: 90% for training, then 5% for validation, then 5% for the test.
+    """The plays, cut by position.
 
-    There is no official split. nanoGPT's is `validation_size=0.1`, `test_size=0`: 1,003,854 characters to train on and
-    111,540 to validate. The arguments are those of `from_text`. Raises `DataError` if the file is missing or altered.
+    90% are for training, then 5% for validation, then 5% for the test. There is no official split. nanoGPT's is
+    `validation_size=0.1`, `test_size=0`: 1,003,854 characters to train on and 111,540 to validate. The arguments are
+    those of `from_text`. Raises `DataError` if the file is missing or altered.
     """
     located = locate(TINYSHAKESPEARE, path)
     (text,) = (files.read(where, file).decode() for file, where in located.items())

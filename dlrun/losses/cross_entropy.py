@@ -14,11 +14,12 @@ __all__ = ["cross_entropy"]
 
 
 def cross_entropy(model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy of the logits and the target classes: [B], or their mean while gradients are on.
+    """Cross-entropy of the logits and the target classes: [B].
 
-    -log softmax(model(x))[y], in nats, for logits [B, C] and classes [B], or for logits [B, T, C] and classes [B, T].
-    `label_smoothing` ε trains towards 1-ε of the right class plus ε/C of each (Szegedy et al. 2016, arXiv:1512.00567).
-    A target `IGNORE_INDEX` has the value 0 and no part in the mean.
+    While gradients are on it returns their mean. A value is -log softmax(model(x))[y], in nats, for logits [B, C] and
+    classes [B], or for logits [B, T, C] and classes [B, T]. `label_smoothing` ε trains towards 1-ε of the right class
+    plus ε/C of each (Szegedy et al. 2016, arXiv:1512.00567). A target `IGNORE_INDEX` has the value 0 and no part in
+    the mean.
 
     Raises `ConfigError` for targets and outputs that do not fit, and for ε outside of 0 ≤ ε < 1.
 

@@ -13,10 +13,10 @@ __all__ = ["mse"]
 
 
 def mse(model: nn.Module, batch: Batch) -> Tensor:
-    """Squared error, the mean over a target's components: [B], or their mean while gradients are on.
+    """Squared error, the mean over a target's components: [B].
 
-    The model's outputs and the targets are float [B, ...]. Raises `ConfigError` for class numbers, and for shapes
-    that differ.
+    While gradients are on it returns their mean. The model's outputs and the targets are float [B, ...]. Raises
+    `ConfigError` for class numbers, and for shapes that differ.
 
     >>> with torch.no_grad():
     ...     mse(nn.Identity(), Batch(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 4.0]])))

@@ -42,7 +42,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, rotation: Rotation | None = None, memory: KeysValues | None = None
     ) -> tuple[Tensor, KeysValues]:
-        """The outputs [B, T, C] of tokens that follow `memory`, and the memory with them."""
+        """The outputs [B, T, C] after `memory`, and the new memory."""
         q, k, v = self._project(x, rotation)
         if memory is not None:
             k, v = torch.cat([memory[0], k], dim=2), torch.cat([memory[1], v], dim=2)
@@ -87,5 +87,5 @@ def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, dropou
 
 
 def _causal_mask(seen: int, new: int, device: torch.device) -> Tensor:
-    """The keys visible to each of `new` tokens that follow `seen` ones, bool [new, seen + new]."""
+    """The keys visible to `new` tokens after `seen` ones, bool [new, seen + new]."""
     return torch.ones(new, seen + new, dtype=torch.bool, device=device).tril(seen)

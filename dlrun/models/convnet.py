@@ -15,10 +15,11 @@ __all__ = ["ConvNet"]
 
 
 class ConvNet(nn.Module):
-    """Two 5×5 convolutions, pooled by 3 and by 2, and two dense layers: x [N, C, H, W] ↦ [N, O].
+    """Convolutional network: x [N, C, H, W] ↦ outputs [N, O].
 
-    `channels` are the widths of the convolutions, `width` that of the hidden dense layer. On 28×28 grey images and 10
-    classes it has 105,506 parameters. Raises `ConfigError` for images below 22×22 pixels.
+    Two 5×5 convolutions, pooled by 3 and by 2, and two dense layers. `channels` are the widths of the convolutions,
+    `width` that of the hidden dense layer. On 28×28 grey images and 10 classes it has 105,506 parameters. Raises
+    `ConfigError` for images below 22×22 pixels.
 
     >>> import torch
     >>> ConvNet((1, 28, 28), 10)(torch.zeros(5, 1, 28, 28)).shape

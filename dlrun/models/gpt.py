@@ -112,7 +112,7 @@ class GPT(nn.Module):
         return self.step(x, None)[0]
 
     def step(self, x: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
-        """The logits [B, t, V] for tokens x [B, t] that follow `memory`, and the memory with them.
+        """The logits [B, t, V] after `memory`, and the new memory.
 
         Raises `ValueError` if memory and x together exceed the context.
         """

@@ -67,7 +67,7 @@ class LSTM(nn.Module):
         return self.step(x, None)[0]
 
     def step(self, x: Tensor, memory: State | None) -> tuple[Tensor, State]:
-        """The logits [B, t, V] for tokens x [B, t] that follow `memory`, and the state after them."""
+        """The logits [B, t, V] after `memory`, and the new state."""
         # few processors have a bfloat16 kernel of it
         with torch.autocast("cpu", enabled=False):
             hidden, memory = self.lstm(self._dropout(self.embedding(x)), memory)

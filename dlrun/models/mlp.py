@@ -27,10 +27,10 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class MLP(nn.Module):
-    """Perceptron: x [N, *input_shape] ↦ outputs [N, O], through `depth` hidden layers of `width` units.
+    """Perceptron: x [N, *input_shape] ↦ outputs [N, O].
 
-    `hidden` gives the sizes one by one instead. `init_scale` multiplies PyTorch's initial weights and biases. Raises
-    `ConfigError` for numbers out of range.
+    It has `depth` hidden layers of `width` units. `hidden` gives the sizes one by one instead. `init_scale` multiplies
+    PyTorch's initial weights and biases. Raises `ConfigError` for numbers out of range.
 
     >>> MLP((1, 28, 28), 10, width=64)(torch.zeros(5, 1, 28, 28)).shape
     torch.Size([5, 10])

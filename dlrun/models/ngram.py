@@ -84,7 +84,7 @@ class NGram(nn.Module):
         return self.step(x, None)[0]
 
     def step(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-        """log P [B, t, V] for tokens x [B, t] that follow `memory`, and the last `order` - 1 tokens."""
+        """log P [B, t, V] after `memory`, and the last `order` - 1 tokens."""
         tokens = x if memory is None else torch.cat([memory, x], dim=1)
         ids = self._lookup(tokens)[:, :, tokens.shape[1] - x.shape[1] :].flatten(1)
         longest = torch.arange(1, tokens.shape[1] + 1, device=x.device).clamp(max=self.order - 1)
@@ -112,7 +112,7 @@ class NGram(nn.Module):
         self._shares = {}
 
     def _extend(self, ids: Tensor, tokens: Tensor, j: int, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """The numbers of the contexts of length j, one token longer than `ids`, and where the window reaches so far."""
+        """The contexts of length j as numbers, and a mask of the valid ones."""
         before = torch.zeros_like(tokens)
         before[:, j - 1 :] = tokens[:, : tokens.shape[1] - j + 1]
         reached = torch.arange(tokens.shape[1], device=tokens.device) >= j - 1
@@ -130,7 +130,7 @@ class NGram(nn.Module):
         setattr(self, f"counts{j}", torch.zeros_like(grams).index_add_(0, place, weight))
 
     def _lookup(self, tokens: Tensor) -> Tensor:
-        """The place of each token's context of each length [order, B, T], or -1 if it is unseen."""
+        """The places of each token's contexts [order, B, T], -1 if unseen."""
         ids = torch.zeros_like(tokens, dtype=torch.int64).flatten()
         found, known = [ids], torch.ones_like(ids, dtype=torch.bool)
         for j in range(1, self.order):
@@ -143,7 +143,10 @@ class NGram(nn.Module):
         return torch.stack(found).view(self.order, *tokens.shape)
 
     def _fill(self, logits: Tensor, rows: Tensor, ids: Tensor, longest: Tensor) -> None:
-        """Write log P [·, V] into `rows` of the logits, for contexts `ids` [order, M] of the lengths `longest` [M]."""
+        """Write log P [·, V] into `rows` of the logits.
+
+        Their contexts are `ids` [order, M], of the lengths `longest` [M].
+        """
         # P' by the contexts so far, a row for each that differs: the frequent contexts have the most followers
         table = logits.new_full((1, self.vocabulary), 1 / self.vocabulary)
         place = torch.zeros_like(rows)
@@ -157,7 +160,7 @@ class NGram(nn.Module):
                 table, place = self._mix(j, table, place, ids[j, rows])
 
     def _log_p(self, j: int, shorter: Tensor, place: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """log P for contexts `ids` [M] of length j, the longest. Arguments and results as of `_mix`."""
+        """log P for longest contexts `ids` [M] of length j. Otherwise as `_mix`."""
         # Most tokens never follow a context: their log P' is computed once for all contexts that share the
         # shorter one, and only log λ is added.
         distinct, where, parent = _unique_contexts(ids, place)
@@ -172,10 +175,10 @@ class NGram(nn.Module):
         return log_p, where
 
     def _mix(self, j: int, shorter: Tensor, place: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """P' for contexts `ids` [M] of length j: its different rows [·, V], and the row of each context [M].
+        """P' for contexts `ids` [M] of length j: (rows [·, V], row of each context [M]).
 
-        `shorter` is P' for the contexts one shorter, and `place` [M] their rows. An unseen context, -1, keeps the
-        row of the shorter one.
+        Equal contexts share a row. `shorter` is P' for the contexts one shorter, and `place` [M] their rows. An unseen
+        context, -1, keeps the row of the shorter one.
         """
         distinct, where, parent = _unique_contexts(ids, place)
         p = shorter.index_select(0, parent)
@@ -186,7 +189,7 @@ class NGram(nn.Module):
         return p, where
 
     def _followers(self, j: int, top: bool, ids: Tensor) -> tuple[Tensor, Tensor, Tensor, Shares]:
-        """The rows of seen contexts; and for each of their n-grams the row, the place, and the shares."""
+        """The rows of seen contexts; row, place and shares of their n-grams."""
         known = (ids >= 0).nonzero().flatten()
         if not len(known):
             return known, known, known, Shares(known, known)
@@ -198,7 +201,7 @@ class NGram(nn.Module):
         return getattr(self, f"grams{j}")[gram] % self.vocabulary  # type: ignore[no-any-return]
 
     def _shares_of(self, j: int, top: bool) -> Shares:
-        """The shares of contexts of length j, by counts for the longest (`top`), else by continuation counts."""
+        """The shares of contexts of length j; `top` if they are the longest."""
         key = (j, top, self.contexts0.device)
         if key not in self._shares:
             counts = getattr(self, f"counts{j}") if top else self._continuation_counts(j)
@@ -237,7 +240,7 @@ def _write_rows(logits: Tensor, rows: Tensor, values: Tensor, where: Tensor) -> 
 
 
 def _unique_contexts(ids: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The different contexts, the index of each of `ids` [M] among them, and the rows of their shorter contexts."""
+    """The different contexts, their indices [M], and the rows of the shorter ones."""
     # an unseen context is its shorter one, as a negative number
     distinct, where = torch.unique(torch.where(ids >= 0, ids, -1 - place), return_inverse=True)
     return distinct, where, torch.empty_like(distinct).scatter_(0, where, place)

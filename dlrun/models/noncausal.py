@@ -23,10 +23,11 @@ __all__ = ["noncausal"]
 
 
 class NonCausal(nn.Module):
-    """Tokens x [B, T] ↦ logits [B, T, V]: for each t a pass of `inner` over x_0 … x_t, ∅, …, ∅, read at t.
+    """Tokens x [B, T] ↦ logits [B, T, V], by T passes.
 
-    `inner` maps `context` tokens 0 … V, with V for ∅, to logits [B, context, V + 1]; the logit of ∅ is dropped. As in
-    every model here the logits at t are of the token t+1.
+    The logits at t are those of `inner` for x_0 … x_t, ∅, …, ∅, read at t. `inner` maps `context` tokens 0 … V, with V
+    for ∅, to logits [B, context, V + 1]; the logit of ∅ is dropped. As in every model here the logits at t are of the
+    token t+1.
     """
 
     def __init__(self, inner: nn.Module, *, context: int, vocabulary: int) -> None:
@@ -40,7 +41,7 @@ class NonCausal(nn.Module):
         return self.step(x, None)[0]
 
     def step(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The logits [B, t, V] for tokens x [B, t] that follow `memory`, and all tokens so far.
+        """The logits [B, t, V] after `memory`, and all tokens so far.
 
         Raises `ValueError` if memory and x together exceed the context.
         """
@@ -71,9 +72,9 @@ def noncausal(
     dropout: float = 0.0,
     causal: bool = False,
 ) -> NonCausal:
-    """A transformer in the non-causal formulation, whose attention sees all places unless `causal`.
+    """A transformer in the non-causal formulation.
 
-    The arguments are those of `dlrun.models.gpt.GPT`.
+    Its attention sees all places, unless `causal`. The arguments are those of `dlrun.models.gpt.GPT`.
 
     >>> noncausal((8,), 65)(torch.zeros(2, 8, dtype=torch.int64)).shape
     torch.Size([2, 8, 65])

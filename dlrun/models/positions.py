@@ -45,7 +45,7 @@ def rotation(context: int, size: int) -> Rotation:
 
 
 def rotate(x: Tensor, by: Rotation) -> Tensor:
-    """x [B, T, ..., d] with the features of each position turned by its angles.
+    """Turn the features of x [B, T, ..., d] by the angles of their positions.
 
     >>> quarter = Rotation(torch.tensor([[0.0]]), torch.tensor([[1.0]]))
     >>> rotate(torch.tensor([[[3.0, 4.0]]]), quarter)

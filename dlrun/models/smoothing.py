@@ -15,7 +15,7 @@ FALLBACK = (0.5, 1.0, 1.5)
 
 
 class Shares(NamedTuple):
-    """The probability `given` to each n-gram [G], and `left` to the shorter context by each context [C]."""
+    """Probability `given` to n-grams [G], and `left` by contexts [C]."""
 
     given: Tensor
     left: Tensor
@@ -46,7 +46,10 @@ def additive(counts: Tensor, owner: Tensor, contexts: int, *, mass: float) -> Sh
 
 
 def _discounts(counts: Tensor) -> tuple[float, ...]:
-    """D₁, D₂ and D₃₊: Dᵢ = i - (i+1)·Y·nᵢ₊₁/nᵢ with Y = n₁/(n₁ + 2n₂), for nᵢ n-grams with the count i."""
+    """The discounts D₁, D₂ and D₃₊.
+
+    Dᵢ = i - (i+1)·Y·nᵢ₊₁/nᵢ with Y = n₁/(n₁ + 2n₂), for nᵢ n-grams with the count i.
+    """
     n1, n2, n3, n4 = (int((counts == i).sum()) for i in range(1, 5))
     if not (n1 and n2 and n3):
         return FALLBACK

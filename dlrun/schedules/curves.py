@@ -59,9 +59,10 @@ def linear(step: int, steps: int, warmup: float = 0.0, floor: float = 0.0) -> fl
 def one_cycle(
     step: int, steps: int, warmup: float = 0.3, floor: float = 4e-6, shape: Literal["cosine", "linear"] = "cosine"
 ) -> float:
-    """A rise from 1/25 to 1 within `warmup`, then a fall to `floor` at the last step.
+    """A rise from 1/25 to 1, then a fall to `floor`.
 
-    Smith and Topin 2018, arXiv:1708.07120; with the default values it is `torch.optim.lr_scheduler.OneCycleLR`.
+    The rise ends after `warmup`, the fall at the last step. Smith and Topin 2018, arXiv:1708.07120; with the default
+    values it is `torch.optim.lr_scheduler.OneCycleLR`.
 
     >>> one_cycle(2, 10), one_cycle(9, 10)
     (1.0, 4e-06)
@@ -78,10 +79,10 @@ def one_cycle(
 def warmup_stable_decay(
     step: int, steps: int, warmup: float = 0.05, decay: float = 0.2, floor: float = 0.0, *, root: bool = False
 ) -> float:
-    """A warm-up, then 1, then a fall to `floor` within the last `decay`.
+    """A warm-up, then 1, then a fall to `floor`.
 
-    Hu et al. 2024, arXiv:2404.06395. The fall is linear or, with `root`, 1 - √progress (Hägele et al. 2024,
-    arXiv:2405.18392). A run can be made longer from any step before the fall.
+    The fall takes the last `decay`. Hu et al. 2024, arXiv:2404.06395. The fall is linear or, with `root`, 1 -
+    √progress (Hägele et al. 2024, arXiv:2405.18392). A run can be made longer from any step before the fall.
 
     >>> [warmup_stable_decay(s, 100) for s in (50, 90)]
     [1.0, 0.5]

@@ -8,7 +8,7 @@ _EIGHTHS = " ▁▂▃▄▅▆▇█"
 
 
 def picture(schedule: Schedule, *, steps: int = 1000, width: int = 48, height: int = 3) -> str:
-    r"""The curve of a run of `steps` steps, `height` lines with the values on the left.
+    r"""The curve over `steps` steps, in `height` lines.
 
     >>> print(picture(lambda step, steps: 1 - step / steps, width=8, height=2))
         1 ┤█▆▃▁

@@ -39,7 +39,10 @@ class Bpe:
 
     @classmethod
     def fit(cls, portions: Iterable[str], size: int | None = None) -> Bpe:
-        """Train a tokenizer of `size` tokens (None: 4096), or fewer if there is no more to merge."""
+        """Train a tokenizer of `size` tokens (None: 4096).
+
+        It has fewer if there is no more to merge.
+        """
         library = _library()
         tokenizer = library.Tokenizer(library.models.BPE())
         tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -104,9 +107,10 @@ def _library() -> Any:
 
 @contextmanager
 def _in_parallel() -> Iterator[None]:
-    """Let the library use all cores here, and only the caller's afterwards, unless the user has set its variable.
+    """Let the library use all cores here, and one afterwards.
 
-    Its threads do not survive a fork: it would warn at each one, and a worker could wait for ever.
+    If the user has set its variable, that holds. Its threads do not survive a fork: it would warn at each one, and a
+    worker could wait for ever.
     """
     given = os.environ.get(_SWITCH)
     os.environ[_SWITCH] = given or "true"

@@ -14,9 +14,9 @@ from dlrun.types import Tokenizer
 
 
 def describe(tokenizer: Tokenizer) -> dict[str, Any]:
-    """The content of a tokenizer; for a class of the user's, with its full name.
+    """The content of a tokenizer, as JSON can hold it.
 
-    Raises `ConfigError` if JSON cannot hold the content.
+    For a class of the user's its full name is beside it. Raises `ConfigError` if JSON cannot hold the content.
 
     >>> from dlrun.tokenizers.byte import Byte
     >>> describe(Byte())
@@ -33,7 +33,7 @@ def describe(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def cache_key(tokenizer: Tokenizer) -> str:
-    """The description as JSON; for a class of the user's, with the SHA-256 of its file."""
+    """An identifier: the description, and the SHA-256 of a user's file."""
     description = json.dumps(describe(tokenizer), sort_keys=True)
     file = getattr(sys.modules.get(type(tokenizer).__module__), "__file__", None)
     if type(tokenizer) in CLASSES.values() or not file:

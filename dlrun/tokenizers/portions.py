@@ -17,13 +17,13 @@ _FAR = 1 << 10  # characters to look back for a gap, before looking ahead
 
 @runtime_checkable
 class PortionTokenizer(Tokenizer, Protocol):
-    """A tokenizer that encodes a long text in portions and counts the bytes of its tokens.
+    """A tokenizer for long texts, in portions, with counted bytes.
 
     Both methods are optional: a tokenizer without them encodes a text whole, and bits per byte are not known.
     """
 
     def portions(self, pieces: Iterable[str]) -> Iterator[str]:
-        """The text of `pieces`, cut where the tokens of the portions are those of the whole."""
+        """The text of `pieces`, in portions with the tokens of the whole."""
 
     def bytes_of(self, text: str, tokens: int | None = None) -> int | None:
         """The length in UTF-8 of the first `tokens` tokens of `text` (None: of all).

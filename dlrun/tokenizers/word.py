@@ -31,9 +31,10 @@ class Word:
 
     @classmethod
     def fit(cls, portions: Iterable[str], size: int | None = None) -> Word:
-        """Make the tokenizer of the `size` most frequent words (None: of all), `<unk>` and `<eos>` among them.
+        """Make the tokenizer of the `size` most frequent words.
 
-        Equally frequent words come in the order of their letters.
+        `<unk>` and `<eos>` are among them; None means all words. Equally frequent words come in the order of their
+        letters.
         """
         counts: Counter[str] = Counter()
         for portion in portions:
@@ -76,9 +77,10 @@ class Word:
         return at_gaps(pieces)
 
     def bytes_of(self, text: str, tokens: int | None = None) -> int | None:
-        """The length in UTF-8 of the first `tokens` words of `text`, with the white space before them.
+        """The length in UTF-8 of the first `tokens` words of `text`.
 
-        None if a word is outside the vocabulary: then the tokens do not stand for the text.
+        The white space before them counts. None if a word is outside the vocabulary: then the tokens do not stand for
+        the text.
         """
         if not self._places.keys() >= set(_split(text)[:tokens]):
             return None

@@ -17,7 +17,10 @@ def cache_root() -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it becomes `path` in one move, unless the block raises."""
+    """Write a file in one move: yields a path to write to.
+
+    If the block raises, `path` stays as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:

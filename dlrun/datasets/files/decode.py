@@ -19,7 +19,7 @@ Decode = Callable[[dict[str, bytes]], dict[str, Tensor]]
 
 
 def decode_files(source: Source, decode: Decode, *, path: str | None = None) -> tuple[dict[str, Tensor], str]:
-    """Decode a data set's files; returns the tensors and the hash of the files' contents.
+    """Decode a data set's files: (tensors, hash of the contents).
 
     Raises `DataError` if files are missing, truncated or altered.
     """

@@ -29,7 +29,7 @@ def data_root() -> Path:
 
 
 def folder_of(source: Source, path: str | None = None) -> Path:
-    """The folder of a data set's files: `path` if given, else its own under `data_root()`.
+    """The folder of a data set's files, `path` if given.
 
     Raises `DataError` for a data set in a Python package that is not installed.
     """
@@ -69,7 +69,7 @@ def check(path: Path, file: File) -> bytes:
 
 
 def read(path: Path, file: File) -> bytes:
-    """Read and check the content of `file` at `path`, and remember it as known for `is_known`."""
+    """Read and check `file` at `path`, and remember it for `is_known`."""
     stamp = _stamp(path)  # before reading: a file that changes meanwhile is checked again
     content = check(path, file)
     # without a writable cache the file is checked again each time, no more
@@ -79,7 +79,7 @@ def read(path: Path, file: File) -> bytes:
 
 
 def is_known(path: Path, file: File) -> bool:
-    """Whether the file at `path` passed its check before and has kept its size and time."""
+    """Whether the file at `path` is unchanged since it passed its check."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         known = json.loads(_mark(path).read_text())
         return bool(known["stamp"] == _stamp(path) and known["sha256"] == file.sha256)
@@ -87,7 +87,7 @@ def is_known(path: Path, file: File) -> bool:
 
 
 def missing_message(source: Source, folder: Path, reasons: list[str] | None = None) -> str:
-    """The message for missing files: what to put where, and the alternatives."""
+    """The message for missing files, with their places and the alternatives."""
     missing = [file for file in source.files if find(folder, file) is None]
     failed = "".join(f"\n  {reason}" for reason in reasons or [])
     files = "\n".join(f"  {folder / file.name}  {file.size:,} bytes  {file.sha256}" for file in missing)

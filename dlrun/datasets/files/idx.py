@@ -39,7 +39,7 @@ def parse(content: bytes) -> Tensor:
 
 
 def decode(contents: dict[str, bytes]) -> dict[str, Tensor]:
-    """Images [N, 1, H, W] and labels [N] of the training and the test files."""
+    """The images [N, 1, H, W] and labels [N] of both splits."""
     tensors = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         tensors[f"{split}_x"] = parse(contents[f"{prefix}-images-idx3-ubyte"]).unsqueeze(1)

@@ -10,7 +10,9 @@ from dlrun.errors import DataError
 
 
 def locate(source: Source, path: str | None = None) -> dict[File, Path]:
-    """Find each file of a data set; download what is missing, unless `path` names the folder.
+    """Find each file of a data set, or download it.
+
+    In a folder named by `path` nothing is downloaded.
 
     Raises `DataError` if files are missing and no mirror gives them.
     """

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class File:
-    """One file: its name, the size and SHA-256 of its unpacked content, and further names to find it by."""
+    """A file: its name and aliases, and its unpacked size and SHA-256."""
 
     name: str
     size: int

@@ -21,7 +21,10 @@ _LONG = 1 << 22  # characters from which on progress is shown
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """The tokens [N] of a text, of any integer type, and the bytes of all but the first (0: unknown)."""
+    """The tokens [N] of a text, of any integer type.
+
+    `bytes` is the length in UTF-8 of all but the first, 0 if it is not known.
+    """
 
     values: Tensor
     bytes: int = 0
@@ -34,10 +37,10 @@ def smallest_dtype(size: int) -> torch.dtype:
 
 
 def encode(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None) -> Iterator[tuple[Tensor, int | None]]:
-    """Yield the tokens of a passage, at most `most`, and their length in bytes (None: unknown), portion by portion.
+    """Yield (tokens, bytes) of the portions of a passage, at most `most` tokens.
 
-    The bytes leave out the passage's first token, which nothing predicts. Raises `DataError` if the text has changed
-    since its characters were counted.
+    The bytes are None if they are not known. They leave out the passage's first token, which nothing predicts. Raises
+    `DataError` if the text has changed since its characters were counted.
     """
     dtype, done, begun = smallest_dtype(tokenizer.size), 0, False
     for text in _portions(passage, tokenizer):

@@ -36,7 +36,9 @@ def from_text(
     train_size: int | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> Data:
-    """Make a data set of a text: windows of `context` tokens, each token predicted from those before it.
+    """Make a data set of a text, in windows of `context` tokens.
+
+    A model predicts each token from those before it in its window.
 
     Splits: without a `validation` (or `test`) text the training text is cut by position. Its last `test_size`
     characters (below 1: that fraction) are for the test, the `validation_size` before them for validation.
@@ -99,11 +101,12 @@ def from_tokens(
     content: str | None = None,
     notes: Mapping[str, Any] | None = None,
 ) -> Data:
-    """Make a data set of tokens [N], integers below `vocabulary` (default: the tokenizer's size, else the largest + 1).
+    """Make a data set of tokens [N], integers below `vocabulary`.
 
-    Windows of `context` tokens lie side by side; each token but a split's first is predicted once. With a `stride`
-    below `context` they overlap and predict their last `stride` tokens, each from at least context - stride others.
-    With `streams` evaluation goes along that many long rows instead, and the model keeps its memory.
+    The default of `vocabulary` is the tokenizer's size, else the largest token + 1. Windows of `context` tokens lie
+    side by side; each token but a split's first is predicted once. With a `stride` below `context` they overlap and
+    predict their last `stride` tokens, each from at least context - stride others. With `streams` evaluation goes
+    along that many long rows instead, and the model keeps its memory.
 
     `content` is a hash of the tokens, computed if not given. The fingerprint does not depend on the windows:
     perplexities of the same tokens can be compared. Raises `DataError` for splits shorter than a window and for tokens

@@ -83,9 +83,10 @@ def collect(paths: Sequence[Path], *, leave_out: bool = False) -> TextFiles:
 
 
 def pieces(path: Path, *, ended: bool = False) -> Iterator[str]:
-    """Yield the text of a file without its byte order mark, if need be `ended` by a line break.
+    """Yield the text of a file without its byte order mark.
 
-    Raises `NotText` for the first wrong byte, and `OSError`.
+    If `ended`, a line break is added where the last one is missing. Raises `NotText` for the first wrong byte, and
+    `OSError`.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     last, offset, begun, more = "", 0, False, True

@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 def tokens_of(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None) -> Tokens:
-    """The tokens of a passage, at most `most`, from the cache if they are there."""
+    """The tokens of a passage, at most `most`, cached."""
     if len(passage) >= SHORT:
         path = _path("tokens", "bin", passage.key, cache_key(tokenizer), str(most))
         with suppress(OSError):  # without a writable cache it costs time and memory, no more
@@ -46,7 +46,7 @@ def tokens_of(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None
 def tokenizer_of(
     kind: str, train: Passage, others: Iterable[Passage] = (), *, vocabulary_size: int | None = None
 ) -> Tokenizer:
-    """The tokenizer `kind` of a training split, from the cache if it is there.
+    """The tokenizer `kind` of a training split, cached.
 
     An alphabet includes the characters of `others`, the further splits. Raises `ConfigError` as `by_name.check` does.
     """
@@ -77,7 +77,7 @@ def _path(folder: str, ending: str, *keys: str) -> Path:
 
 
 def _get_or_make(path: Path, read: Callable[[], T], make: Callable[[], object]) -> T:
-    """Read a cached file; if it is missing or broken, one process makes it first."""
+    """Read a cached file, which one process makes if it must."""
     with suppress(OSError, ValueError, KeyError):
         return read()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -30,12 +30,12 @@ _INDEXED = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Windows of a text's tokens [N], of any integer type, in memory or in a mapped file.
+    """Windows of a text's tokens [N].
 
-    Window k begins at token k · `stride`. With a `stride` below `context` windows overlap, and each but the first
-    predicts only its last `stride` tokens, from at least context - stride before them. `bytes` is the length in UTF-8
-    of the text after the first token, 0 if it is not known. Raises `ConfigError` for lengths that make no windows,
-    `DataError` for a text of fewer than 2 tokens.
+    The tokens are of any integer type, in memory or in a mapped file. Window k begins at token k · `stride`. With a
+    `stride` below `context` windows overlap, and each but the first predicts only its last `stride` tokens, from at
+    least context - stride before them. `bytes` is the length in UTF-8 of the text after the first token, 0 if it is
+    not known. Raises `ConfigError` for lengths that make no windows, `DataError` for a text of fewer than 2 tokens.
 
     >>> windows = Windows(torch.arange(6), context=3, stride=3)
     >>> windows.gather(torch.arange(len(windows))).y.tolist()
@@ -78,9 +78,10 @@ class Windows:
         return self.tokens.device
 
     def gather(self, index: Tensor) -> Batch:
-        """The windows at `index` (int64 [B]): x [B, T], and y [B, T], the next tokens.
+        """The windows at `index` (int64 [B]): x and y [B, T].
 
-        `y` is `IGNORE_INDEX` where another window predicts, and past the end of the text, where `x` is 0.
+        `y` are the next tokens, `IGNORE_INDEX` where another window predicts, and past the end of the text, where `x`
+        is 0.
         """
         index = index.to(self.device)
         place = torch.arange(self.context, device=self.device)
@@ -91,17 +92,18 @@ class Windows:
         return Batch(x, y)
 
     def starts(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """The beginnings of the windows at `index`, each shifted by 0 … stride - 1 random tokens, int64 [B].
+        """The random beginnings of the windows at `index`, int64 [B].
 
-        No window is shifted past the end of the text.
+        Each is shifted by 0 … stride - 1 tokens. No window is shifted past the end of the text.
         """
         shift = torch.randint(self.stride, index.shape, generator=generator, device=generator.device)
         return (index * self.stride + shift.to(index.device)).clamp_(max=max(0, self.predicted - self.context))
 
     def at(self, starts: Tensor) -> Batch:
-        """The windows that begin at `starts` (int64 [B], on the tokens' device), all of their tokens predicted.
+        """The windows from `starts` (int64 [B], on the tokens' device) on.
 
-        All are full, except the one window of a text shorter than a window, which is padded.
+        All of their tokens are predicted. All are full, except the one window of a text shorter than a window, which
+        is padded.
         """
         if self.predicted < self.context:  # there is no full window to view
             return self.gather(starts)
@@ -135,11 +137,12 @@ class Windows:
 
 @dataclass(frozen=True, eq=False)
 class Streams:
-    """A text evaluated along `count` rows, for models that carry a memory from left to right.
+    """A text evaluated along `count` rows.
 
-    The rows are the text cut into equal lengths. The first input of a row is the last token of the row before, so that
-    every token but the text's first is predicted exactly once. A row begins without a memory. In training it is its
-    `windows`. With `portions` only the first windows of each row are evaluated, that many.
+    It is for models that carry a memory from left to right. The rows are the text cut into equal lengths. The first
+    input of a row is the last token of the row before, so that every token but the text's first is predicted exactly
+    once. A row begins without a memory. In training it is its `windows`. With `portions` only the first windows of
+    each row are evaluated, that many.
 
     >>> text = Streams(Windows(torch.arange(8), context=2, stride=2), count=2)
     >>> [(fresh, batch.y.tolist()) for fresh, batch in text.walk(rows=2)]
@@ -197,11 +200,11 @@ class Streams:
         return replace(self, windows=self.windows.take_first(n))
 
     def take_spaced(self, n: int) -> Streams:
-        """The beginnings of the rows, about `n` windows in all, at least one a row."""
+        """About `n` windows: the beginnings of the rows, at least one a row."""
         return replace(self, portions=max(1, n // self.count))
 
     def walk(self, rows: int) -> Iterator[tuple[bool, Batch]]:
-        """Yield (fresh, batch) along the text, x [B, T] and y [B, T] of `rows` rows at a time.
+        """Yield (fresh, batch) along the text, `rows` rows at a time.
 
         The memory goes on from batch to batch; with a `fresh` one other rows begin. Past the end of the text `x` is 0
         and `y` is `IGNORE_INDEX`. The predictions do not depend on `rows`.
@@ -218,7 +221,9 @@ class Streams:
 
 
 def next_token_pairs(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """The tokens at `positions` (int64, any shape) and those behind them, int64; 0 and `IGNORE_INDEX` past the end.
+    """The tokens at `positions` and the next ones, int64.
+
+    Past the end they are 0 and `IGNORE_INDEX`.
 
     >>> next_token_pairs(torch.tensor([5, 6, 7]), torch.tensor([0, 1, 2]))
     (tensor([5, 6, 0]), tensor([   6,    7, -100]))

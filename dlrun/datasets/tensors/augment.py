@@ -39,7 +39,7 @@ class Augment:
 
 
 def make_augment(options: Mapping[str, int | float | bool] | None, shape: tuple[int, ...]) -> Augment | None:
-    """The augmentation of `dataset.augment`, such as `{shift: 2, flip: true}`; None if it is empty.
+    """The augmentation of options such as `{shift: 2, flip: true}`.
 
     Raises `ConfigError` for an unknown name, a value out of range, or inputs other than images.
     """

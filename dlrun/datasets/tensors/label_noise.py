@@ -10,9 +10,10 @@ from dlrun.errors import ConfigError
 
 
 def with_label_noise(y: Tensor, share: float, *, classes: int, seed: int) -> Tensor:
-    """Classes [N] of which a `share` (rounded to a number) is replaced by another class, drawn uniformly.
+    """Classes [N], a `share` of them wrong.
 
-    Raises `ConfigError` for a share outside of 0 to 1.
+    The seed draws the samples, and for each another class, uniformly. Raises `ConfigError` for a share outside of 0 to
+    1.
 
     >>> y = torch.zeros(10, dtype=torch.int64)
     >>> int((with_label_noise(y, 0.3, classes=5, seed=0) != y).sum())

@@ -166,7 +166,7 @@ def _known_classes(name: str, samples: MapStyle) -> int:
 
 
 def _sketch(samples: MapStyleSamples, ends: int = 3) -> Iterator[str | Tensor]:
-    """What identifies samples without reading all of them: their number, the first and the last."""
+    """An identifier of samples: their number, the first and the last."""
     n = len(samples)
     yield str(n)
     # a data set may vary its samples at random: the fingerprint always sees the same variation,

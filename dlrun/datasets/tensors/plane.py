@@ -16,7 +16,7 @@ from dlrun.types import Data
 
 @dataclass(frozen=True)
 class PlaneOptions:
-    """How many points, how far off the curves, and how they are split.
+    """The arguments of `moons` and `spirals`, but for the curve.
 
     Raises `ConfigError` for numbers out of range.
     """
@@ -36,9 +36,10 @@ class PlaneOptions:
 
 
 def two_classes(name: str, curve: Callable[[Tensor, Tensor], Tensor], options: PlaneOptions) -> Data:
-    """Points around two curves, x float32 [N, 2]; every other one is of class 1.
+    """Points around two curves, x float32 [N, 2].
 
-    `curve` maps places along it, uniform in [0, 1], [N], and classes [N] to points [N, 2].
+    Every other point is of class 1. `curve` maps places along it, uniform in [0, 1], [N], and classes [N] to points
+    [N, 2].
     """
 
     def draw(count: int, generator: torch.Generator) -> Pair:

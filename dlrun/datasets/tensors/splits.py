@@ -39,7 +39,7 @@ def cut(
     test_size: int | float = 0,
     train_size: int | None = None,
 ) -> SplitIndices:
-    """Cut `n` samples at random: first the test split, then validation; the rest is for training.
+    """Draw test, validation and training samples out of `n`.
 
     A size is a number of samples, or below 1 a fraction of `n`. `train_size` keeps the first of the rest that were
     drawn, so a larger one adds samples. Raises `ConfigError` for sizes that leave nothing to train on.
@@ -65,7 +65,7 @@ def cut(
 
 
 def sample_count(size: int | float, n: int, key: str) -> int:
-    """The number of samples of a `size`, which below 1 is a fraction of `n`.
+    """A size as a number of samples; below 1 it is a fraction of `n`.
 
     Raises `ConfigError` for a negative size, and for a fraction above 1.
     """

@@ -13,7 +13,7 @@ from dlrun.types import Batch, Split
 
 @dataclass(frozen=True)
 class Subset:
-    """`n` samples of a split, from its first on, a `step` apart (a fraction, such as 7 / 3)."""
+    """`n` samples of a split, a `step` apart, such as 7 / 3."""
 
     split: Split
     n: int
@@ -53,7 +53,8 @@ def take_first(split: Split, n: int) -> Split:
 
 
 def take_spaced(split: Split, n: int | None) -> Split:
-    """`n` evenly spaced samples of a split, or all if `n` is None or there are fewer.
+    """`n` evenly spaced samples of a split (None: all).
+
 
     >>> from dlrun.datasets.tensors.tensors import TensorSplit
     >>> ten = TensorSplit(torch.arange(10), torch.arange(10))
@@ -68,6 +69,6 @@ def take_spaced(split: Split, n: int | None) -> Split:
 
 
 def bytes_per_token(split: Split) -> float | None:
-    """The mean length of a predicted token in bytes of text; None if the split is no text."""
+    """The mean length of a predicted token in bytes, or None."""
     found: float | None = getattr(split, "bytes_per_token", None)
     return found

@@ -25,6 +25,7 @@ def difference(first: Side, second: Side, metric: str, *, higher_is_better: bool
     for seed in common:
         _same_data(first, second, seed)
     if metric.endswith("/loss"):
+        # one seed stands for all: the jobs of a side differ in nothing else
         _same_loss(first, second, common[0], metric)
     return paired_difference(first.values(metric), second.values(metric), higher_is_better=higher_is_better)
 
@@ -53,10 +54,11 @@ def metric_of(sides: Sequence[Side], requested: str | None) -> str:
 def direction(sides: Sequence[Side], metric: str) -> bool:
     """True if higher values of the metric are better."""
     same = metric.partition("/")[2]
+    # a side knows the direction of the metric that it was selected by, on any split
     for side in sides:
         if side.direction is not None and side.metric.partition("/")[2] == same:
             return side.direction
-    from dlrun.runs.build import HIGHER_IS_BETTER  # torch
+    from dlrun.runs.build import HIGHER_IS_BETTER  # imports torch, which sweeps need not wait for
 
     return same.startswith(HIGHER_IS_BETTER)
 
@@ -65,8 +67,8 @@ def _same_data(first: Side, second: Side, seed: int) -> None:
     one, other = (side.summaries[seed].data for side in (first, second))
     if one.get("fingerprint") == other.get("fingerprint"):
         return
-    kept = [side.configuration(seed).get("dataset") for side in (first, second)]
-    changed = _changes(*(part if isinstance(part, dict) else {} for part in kept))
+    datasets = [side.configuration(seed).get("dataset") for side in (first, second)]
+    changed = _changes(*(part if isinstance(part, dict) else {} for part in datasets))
     raise UserError(
         f"`{first.label}` and `{second.label}` are of different data or splits, so their difference would say "
         f"nothing about what was varied. At seed {seed}: {_described(one)} against {_described(other)}."

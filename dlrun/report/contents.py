@@ -39,7 +39,7 @@ def _command(overview: Overview) -> Iterator[Block]:
     yield Code(overview.manifest.command)
     took = overview.summary.seconds
     ended = f" It took {duration(took)}." if took else ""
-    yield Paragraph(f"Begun {when}. {sentences.job_counts(overview)}{ended}")
+    yield Paragraph(f"Started {when}. {sentences.job_counts(overview)}{ended}")
     if overview.manifest.swept:
         yield tables.variables(overview)
 
@@ -90,6 +90,7 @@ def _figures(figures: Sequence[Image]) -> Iterator[Block]:
 
 
 def _failures(overview: Overview) -> Iterator[Block]:
+    # a search prunes on purpose: pruned jobs are no failures
     left = [result for result in overview.results if result.status not in ("finished", "pruned")]
     if left:
         yield Heading("Jobs that did not finish")
@@ -106,6 +107,7 @@ def _setting(overview: Overview) -> Iterator[Block]:
         return
     data, versions = first.data, first.versions
     sizes = ", ".join(f"{size} {name}" for name, size in split_sizes(data).items())
+    # more than one if the data depend on the seed
     fingerprints = {r.summary.data.get("fingerprint") for r in overview.finished}
     same = (
         f"fingerprint {str(data.get('fingerprint'))[:12]}"

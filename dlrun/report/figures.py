@@ -33,7 +33,7 @@ def sweep_figures(overview: Overview) -> list[Callable[[], Iterator[CaptionedFig
 def _ranking(overview: Overview) -> Iterator[CaptionedFigure]:
     from dlrun.analysis.figures.ranking import MAX_GROUPS, Row, ranking
 
-    if len(overview.finished) < 2:
+    if len(overview.finished) < 2:  # a single dot ranks nothing
         return
 
     groups = overview.ranked
@@ -98,7 +98,7 @@ def _heat(overview: Overview) -> Iterator[CaptionedFigure]:
     across, up = overview.swept
     cells = {
         (swept_value(group.results[0], across), swept_value(group.results[0], up)): group.spread.mean
-        for group in reversed(overview.ranked)
+        for group in reversed(overview.ranked)  # the better of two groups of one cell is written last
     }
     best = overview.selected or overview.ranked[0]
     framed = swept_value(best.results[0], across), swept_value(best.results[0], up)
@@ -164,4 +164,5 @@ def _labels(overview: Overview, groups: Sequence[JobGroup]) -> tuple[str, list[s
 
 
 def _file(key: str) -> str:
+    # a key as a file name on every system
     return "".join(sign if sign.isalnum() or sign in "._-" else "-" for sign in key)

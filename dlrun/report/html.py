@@ -14,6 +14,7 @@ MAX_SVG = 600_000  # bytes; a larger drawing is slow to show and goes in as PNG
 
 CODE = re.compile(r"`([^`\n]+)`")
 
+# no script and no font or file from elsewhere: the page opens offline
 STYLE = """
 :root { color-scheme: light dark; --rule: #bbb; --soft: #f3f3f3; --page: #fff; --ink: #1a1a1a }
 @media (prefers-color-scheme: dark) { :root { --rule: #555; --soft: #2a2a2a; --page: #1c1c1c; --ink: #e6e6e6 } }
@@ -79,6 +80,7 @@ def _inline(text: str) -> str:
 
 def _data_url(figures: Path, name: str) -> str:
     drawing = figures / f"{name}.svg"
+    # sharp at any size and in print
     if drawing.stat().st_size <= MAX_SVG:
         return f"data:image/svg+xml;base64,{b64encode(drawing.read_bytes()).decode()}"
     return f"data:image/png;base64,{b64encode((figures / f'{name}.png').read_bytes()).decode()}"

@@ -30,8 +30,8 @@ class JobGroup:
     def short_label(self, keys: Sequence[str]) -> str:
         """The label for a figure: `lr=0.1, width=64`."""
         values = [(key, swept_value(self.results[0], key)) for key in keys]
-        told = [f"{short_key(key, keys)}={f'{v:.4g}' if isinstance(v, float) else v}" for key, v in values]
-        return ", ".join(told) or self.label
+        parts = [f"{short_key(key, keys)}={f'{v:.4g}' if isinstance(v, float) else v}" for key, v in values]
+        return ", ".join(parts) or self.label
 
     @property
     def complete(self) -> bool:

@@ -38,6 +38,7 @@ def selection(overview: Overview) -> str:
 
 def lead(overview: Overview) -> str:
     """The paired difference between the best group and the runner-up."""
+    # an incomplete group lacks the seeds that went wrong, so it is no runner-up
     ranked = [group for group in overview.groups if group.complete]
     if len(ranked) < 2:
         return ""
@@ -52,7 +53,7 @@ def lead(overview: Overview) -> str:
         first.by_seed(overview.metric),
         higher_is_better=overview.manifest.higher_is_better,
     )
-    if not found.n:
+    if not found.n:  # no common seed
         return ""
     return describe_difference(
         found, metric=overview.metric, first=f"the runner-up `{second.label}`", second=f"`{first.label}`"

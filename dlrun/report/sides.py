@@ -65,12 +65,13 @@ def _all_groups(reference: str) -> list[Side]:
             f"{sweep.path} has {len(groups)} group{'s' * (len(groups) != 1)} of finished runs: give another sweep to "
             f"compare it with, `dlrun compare {reference} OTHER`."
         )
-    groups.sort(key=lambda group: not group.selected)
+    groups.sort(key=lambda group: not group.selected)  # stable: the others stay ranked
     return [_of_group(overview, group, group.label) for group in groups]
 
 
 def _side(reference: str) -> Side:
     sweep, _, label = reference.partition(":")
+    # a folder may contain a colon, so the whole reference comes first
     found = find_sweep(reference)
     if found is None and label and (found := find_sweep(sweep)):
         overview = read_overview(found)

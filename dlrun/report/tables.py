@@ -20,6 +20,7 @@ def ranking(overview: Overview, most: int = MAX_GROUPS) -> Table:
     """The groups with the spread of the ranking metric, the best first."""
     shown = overview.groups[:most]
     strong = _selected_row(shown)
+    # one seed per group has no spread: show steps and time instead
     if all(len(group.results) == 1 for group in overview.groups):
         rows = [[group.label, *_single(group, overview)] for group in shown]
         return Table(["", overview.metric, "best step", "steps", "train time"], rows, strong)
@@ -46,7 +47,7 @@ def test_scores(overview: Overview, group: JobGroup) -> Table | None:
     if not metrics:
         return None
     same = overview.metric.partition("/")[2]
-    metrics.sort(key=lambda m: m != f"test/{same}")
+    metrics.sort(key=lambda m: m != f"test/{same}")  # the ranking metric first
     rows = []
     for metric in metrics:
         # whether low or high is better is known of the ranking metric only: no best and worst of the others
@@ -62,10 +63,15 @@ def failures(found: Sequence[Result]) -> Table:
     """The jobs that did not finish, with the reason."""
     rows = []
     for result in found:
-        told = result.summary.error or ("not started" if result.status == "missing" else "")
+        reason = result.summary.error or ("not started" if result.status == "missing" else "")
         at = result.summary.steps
         rows.append(
-            [str(result.job.n), " ".join(result.job.overrides), result.status, told or (f"at step {at}" if at else "")]
+            [
+                str(result.job.n),
+                " ".join(result.job.overrides),
+                result.status,
+                reason or (f"at step {at}" if at else ""),
+            ]
         )
     return Table(["job", "overrides", "status", "reason"], rows, words=True)
 
@@ -78,8 +84,8 @@ def variables(overview: Overview) -> Table:
             result.job.seed if key == "seed" else swept_value(result, key) for result in overview.results
         )
         listed = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
-        told = ", ".join(listed) if len(listed) <= 12 else f"{', '.join(listed[:6])} … {listed[-1]}"
-        rows.append([key, str(len(listed)), told])
+        text = ", ".join(listed) if len(listed) <= 12 else f"{', '.join(listed[:6])} … {listed[-1]}"
+        rows.append([key, str(len(listed)), text])
     return Table(["swept", "", "values"], rows, words=True)
 
 
@@ -120,8 +126,8 @@ def _cells(found: Spread) -> list[str]:
 
 
 def _seeds(group: JobGroup) -> str:
-    asked, have = len(group.results), group.spread.n
-    return str(have) if have == asked else f"{have} of {asked}"
+    total, finite = len(group.results), group.spread.n
+    return str(finite) if finite == total else f"{finite} of {total}"
 
 
 def _single(group: JobGroup, overview: Overview) -> list[str]:
@@ -130,9 +136,9 @@ def _single(group: JobGroup, overview: Overview) -> list[str]:
         return [result.status, MISSING, MISSING, MISSING]
     summary = result.summary
     seconds = summary.train_seconds
-    told = format_number(result.metrics[overview.metric]) if overview.metric in result.metrics else MISSING
+    value = format_number(result.metrics[overview.metric]) if overview.metric in result.metrics else MISSING
     return [
-        told,
+        value,
         str(MISSING if summary.best_step is None else summary.best_step),
         str(MISSING if summary.steps is None else summary.steps),
         MISSING if seconds is None else duration(seconds),

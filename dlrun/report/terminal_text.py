@@ -45,7 +45,7 @@ def _claims(overview: Overview) -> list[str]:
 
 def _path(overview: Overview) -> list[str]:
     page = overview.sweep.report / "report.html"
-    here = Path.cwd()
+    here = Path.cwd()  # a relative path is short, and can be clicked in most terminals
     shown = page.relative_to(here) if page.is_relative_to(here) else page
     return [f"  {shown}" if page.exists() else f"  {overview.sweep.path}"]
 

@@ -60,6 +60,7 @@ def _save_all(sources: Iterable[FigureSource], folder: Path) -> list[Image]:
 
 
 def _draw(source: FigureSource) -> Iterator[CaptionedFigure]:
+    # a study may fail at a later figure: those before it are kept
     try:
         yield from source()
     except Exception as error:

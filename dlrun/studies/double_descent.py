@@ -109,6 +109,7 @@ def _differs(test: MetricTable, text: str, *, lower: str, upper: str) -> Claim:
         return judge(text, None, "It takes four capacities and three common seeds.")
     differences = []
     for seed in seeds:
+        # the places come from the other seeds only
         found = shape(means(test, [other for other in seeds if other != seed]))
         assert found is not None
         differences.append(test[getattr(found, upper)][seed] - test[getattr(found, lower)][seed])

@@ -56,6 +56,7 @@ class LearningRate:
         first, final, fluctuation = (
             tabulate(results, KEY, partial(_trend, name)) for name in ("initial", "final", "fluctuation")
         )
+        # rates ascend: the first is the smallest
         begin = next(iter(means(first).values()), 1.0)
         final, fluctuation = (_in_units(table, begin) for table in (final, fluctuation))
         validation = tabulate(results, KEY, lambda r: r.metrics.get("val/loss"))
@@ -123,7 +124,7 @@ def loss_trend(curves: Curves) -> LossTrend | None:
     0.0
     """
     values = np.array([value for _, value in curves.get(LOSS, ())])
-    if len(values) < 8:
+    if len(values) < 8:  # quarters and halves of fewer points mean nothing
         return None
     final, fluctuation = float(values[-len(values) // 4 :].mean()), float(np.diff(values[len(values) // 2 :]).std())
     # a loss that is no longer finite has diverged

@@ -57,6 +57,7 @@ def turning_point(curves: Curves) -> TurningPoint | None:
     if len(validation) < 3 or not training:
         return None
     step, lowest = min(validation, key=lambda point: point[1])
+    # training is logged at other steps than validation
     there = min(training, key=lambda point: abs(point[0] - step))[1]
     return TurningPoint(step, (lowest, validation[-1][1]), (there, training[-1][1]))
 

@@ -101,10 +101,10 @@ def minimum_inside(test: MetricTable) -> Claim:
 def validation_finds(validation: MetricTable, test: MetricTable) -> Claim:
     """Held if validation and test choose degrees at most one apart."""
     text = "The degree that validation selects is within one of the best by test."
-    seen, tested = (means(table, common_seeds(table)) for table in (validation, test))
-    if len(tested) < 3 or seen.keys() != tested.keys() or not common_seeds(validation) or not common_seeds(test):
+    validated, tested = (means(table, common_seeds(table)) for table in (validation, test))
+    if len(tested) < 3 or validated.keys() != tested.keys() or not common_seeds(validation) or not common_seeds(test):
         return judge(text, None, "Fewer than three degrees have a validation and a test error on a common draw.")
-    chosen, best = argmin(seen), argmin(tested)
+    chosen, best = argmin(validated), argmin(tested)
     evidence = f"Selected: {chosen} (test MSE {tested[chosen]:.4f}); best: {best} ({tested[best]:.4f})."
     return judge(text, abs(chosen - best) <= 1, evidence)
 
@@ -114,6 +114,7 @@ def first_draw(results: Sequence[Result]) -> list[Result]:
     draws: dict[int, dict[int, Result]] = {}
     for result in results:
         draws.setdefault(result.job.seed, {})[result.value(KEY)] = result
+    # of equally many degrees, the lowest seed
     first = max(draws, key=lambda seed: (len(draws[seed]), -seed), default=None)
     return [] if first is None else [draws[first][degree] for degree in sorted(draws[first])]
 

@@ -103,6 +103,7 @@ class LogLogLine:
         from scipy.special import stdtrit
 
         away = math.log(x) - self.centre[0]
+        # the scatter of a run, and the uncertainty of height and slope
         variance = self.residual**2 * (1 + 1 / (self.freedom + 2)) + (self.slope_error * away) ** 2
         half, middle = float(stdtrit(self.freedom, (1 + LEVEL) / 2)) * math.sqrt(variance), float(self.loss(x))
         return middle * math.exp(-half), middle * math.exp(half)
@@ -171,6 +172,7 @@ def _search(y: Array, x: Array, start: Array) -> tuple[Array, float]:
 
     low = np.zeros_like(start)
     high = np.array([np.inf, *[np.inf, MAX_EXPONENT] * len(x)])
+    # analytic derivatives, and scales of the start: E, aᵢ and αᵢ differ by orders of magnitude
     found = least_squares(
         lambda values: np.log(_loss(values, x) + TINY) - y,
         np.maximum(start, 1e-9),
@@ -208,6 +210,6 @@ def _covariance(values: Array, x: Array) -> Array:
     for i in range(len(x)):
         free[2 + 2 * i] &= free[1 + 2 * i]  # a term that is zero has no exponent
     found = np.full((len(values), len(values)), np.nan)
-    kept = slopes[:, free]
-    found[np.ix_(free, free)] = np.linalg.pinv(kept.T @ kept, rcond=1e-13)
+    free_slopes = slopes[:, free]
+    found[np.ix_(free, free)] = np.linalg.pinv(free_slopes.T @ free_slopes, rcond=1e-13)
     return found

@@ -118,7 +118,7 @@ def predicts_larger(runs: Sequence[SizedRun], fitted: SizeLaw | None, larger: Se
         sizes = fitted.sizes(run)
         middle, (low, high) = float(fitted.law.loss(*sizes)), fitted.law.interval(*sizes)
         within.append(low <= run.loss <= high)
-        telling.append(high < best)
+        telling.append(high < best)  # the prediction is better than any run of the fit
         scores.append(f"{run.loss:.4f}, predicted {middle:.4f} (95 % interval {low:.4f} to {high:.4f})")
     biggest = max(runs, key=lambda r: r.flop)
     evidence = (
@@ -165,6 +165,7 @@ def _read_run(result: Result) -> SizedRun | None:
     summary, loss = result.summary, result.metrics.get("test/loss")
     flop, steps = summary.flop_per_step, summary.steps
     tokens = result.value("dataset.train_size") or _all_tokens(result)
+    # a run without one of these has no place in the laws
     if loss is None or not math.isfinite(loss) or not flop or not steps or not tokens:
         return None
     curve = tuple((float(flop) * step, value) for step, value in result.curves().get("val/loss", []) if step)

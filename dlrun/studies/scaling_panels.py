@@ -80,6 +80,7 @@ def _draw_along(
     if line:
         _draw_law(axes, line.loss, known, beyond, f"{EXPONENTS[name]} = {format_slope(line)}")
     if fitted and name in fitted.names:
+        # the law of both quantities, along this one at the most of the other
         like = max(shown, key=lambda r: (r.parameters, r.tokens))
         x = np.geomspace(min(known), max([*known, *beyond]), 60)
         others = (x if n == name else np.full_like(x, getattr(like, n)) for n in fitted.names)
@@ -114,8 +115,8 @@ def _draw_compute(axes: Axes, runs: Sequence[SizedRun], larger: Sequence[SizedRu
     ends = [(r.flop, r.curve[-1][1]) for r in larger if r.curve]
     if ends:
         axes.scatter(*zip(*ends, strict=True), label="held out", **STAR)
-    seen = [point for r in (*runs, *larger) for point in r.curve]
-    _set_scales(axes, [c for c, _ in seen], [loss for _, loss in seen])
+    points_drawn = [point for r in (*runs, *larger) for point in r.curve]
+    _set_scales(axes, [c for c, _ in points_drawn], [loss for _, loss in points_drawn])
     axes.set(xlabel=LABELS["flop"], ylabel="validation loss, nats per token")
 
 

@@ -71,6 +71,7 @@ def beats_constant(tables: dict[str, MetricTable], metric: str) -> Claim:
         return judge(
             text, None, f"The best constant rate, {rate:g}, is an end of the rates tried. Add rates beyond it."
         )
+    # Bonferroni: k schedules share the 5 % of error
     level, base = 1 - (1 - LEVEL) / len(others), held_out_values(constant, seeds)
     scores: list[str] = []
     lows: list[float] = []

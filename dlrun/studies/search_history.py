@@ -47,6 +47,7 @@ def history(results: Sequence[Result], monitor: str) -> list[tuple[int, float]]:
     for result in sorted(results, key=lambda result: result.job.n):
         if isfinite(result.metrics.get(monitor, float("nan"))):
             groups.setdefault(result.job.group, []).append(result)
+    # jobs are numbered from 0, people count from 1
     return [(rs[0].job.n + 1, fmean(r.metrics[monitor] for r in rs)) for rs in groups.values()]
 
 

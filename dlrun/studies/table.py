@@ -24,6 +24,7 @@ def tabulate(results: Sequence[Result], key: str, metric: Callable[[Result], flo
         value = result.metrics.get(metric) if isinstance(metric, str) else metric(result)
         if value is not None:
             found.setdefault(result.value(key), {})[result.job.seed] = float(value)
+    # names keep the order of the jobs
     return dict(sorted(found.items())) if all(isinstance(v, int | float) for v in found) else found
 
 

@@ -63,6 +63,7 @@ def follows(table: MetricTable, text: str, *, falls: bool) -> Claim:
         return judge(text, None, "It takes three penalties and two common seeds.")
     found, ends = means(table, seeds), [*table]
     correlation = rank_correlation([float(penalty) for penalty in found], [*found.values()])
+    # paired by seed: the seeds differ more than neighbouring penalties do
     ends_differ = paired_difference(*({seed: table[end][seed] for seed in seeds} for end in (ends[0], ends[-1])))
     sign = -1 if falls else 1
     evidence = (

@@ -59,11 +59,11 @@ def bands(bundles: Sequence[GroupCurves], names: Sequence[str], *, title: str = 
         columns, rows = _layout(labels, panels=len(names))
         fig = figure(5.6 * len(names) + 0.6, 4.6 + LEGEND_ROW * (rows + bool(rows and title)))
         panels = [fig.add_subplot(1, len(names), i + 1) for i in range(len(names))]
-        seen = {name: _panel(axes, name, shown, rest) for axes, name in zip(panels, names, strict=True)}
+        values_drawn = {name: _panel(axes, name, shown, rest) for axes, name in zip(panels, names, strict=True)}
         for axes, name in zip(panels, names, strict=True):
             # training and validation loss share their scale: they are compared side by side
             same = [other for other in names if other.rpartition("/")[2] == name.rpartition("/")[2]]
-            scale_y(axes, seen[name], name, together=[value for other in same for value in seen[other]])
+            scale_y(axes, values_drawn[name], name, together=[value for other in same for value in values_drawn[other]])
         handles = _handles(panels)
         if len(bundles) > 1:
             fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, title=title or None)
@@ -98,18 +98,18 @@ def _at(steps: Numbers, curve: Curve) -> Numbers:
 
 def _panel(axes: Axes, name: str, shown: Sequence[GroupCurves], rest: Sequence[GroupCurves]) -> list[float]:
     """Draw a metric's curves; returns all values drawn."""
-    seen: list[float] = []
+    values_drawn: list[float] = []
     for i, bundle in enumerate(rest):
         steps, middle, *_ = _band(bundle, name)
         label = f"{OTHERS} {len(rest)}" if i == 0 else None
         axes.plot(steps, middle, color=GREY, linewidth=0.9, label=label, zorder=1)
-        seen += [*middle]
+        values_drawn += [*middle]
     for i, bundle in enumerate(shown):
         steps, middle, low, high = _band(bundle, name)
         colour = COLOURS[i]
         if len(bundle.runs) > 1:
             axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0, zorder=2)
-            seen += [*low, *high]
+            values_drawn += [*low, *high]
         axes.plot(
             steps,
             middle,
@@ -122,10 +122,10 @@ def _panel(axes: Axes, name: str, shown: Sequence[GroupCurves], rest: Sequence[G
             label=bundle.label,
             zorder=3 + len(shown) - i,
         )
-        seen += [*middle]
+        values_drawn += [*middle]
     axes.set(xlabel="optimizer step", ylabel=axis_label(name))
     axes.margins(x=0.02)
-    return seen
+    return values_drawn
 
 
 def _layout(labels: Sequence[str], *, panels: int) -> tuple[int, int]:

@@ -31,8 +31,8 @@ def fit_1d(x: Tensor, y: Tensor, model_x: Tensor, model_y: Tensor, truth: Tensor
         axes.plot(model_x.numpy(), model_y.numpy(), color=RED, label="fit")
         size = 26 if len(x) <= 200 else 6
         axes.scatter(x.numpy(), y.numpy(), s=size, color=BLUE, alpha=0.8, label="training data", zorder=3)
-        seen = y if truth is None else torch.cat([y, truth.to(y)])
-        low, high = float(seen.min()), float(seen.max())
+        frame = y if truth is None else torch.cat([y, truth.to(y)])
+        low, high = float(frame.min()), float(frame.max())
         room = 0.25 * (high - low or 1.0)
         axes.set(xlabel="x", ylabel="y", ylim=(low - room, high + room))
         axes.legend()

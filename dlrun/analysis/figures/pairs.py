@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def pairs(sides: Sequence[tuple[str, Mapping[int, float]]], metric: str) -> Figure:
     """Draw each side's values by seed, and the mean with its 95 % interval."""
     seeds = sorted({seed for _, values in sides for seed in values})
-    seen = [value for _, values in sides for value in values.values() if math.isfinite(value)]
+    finite = [value for _, values in sides for value in values.values() if math.isfinite(value)]
     with style_context():
         fig = figure(max(4.5, 1.9 * len(sides) + 1.6), 4.6)
         axes = fig.add_subplot()
@@ -25,9 +25,9 @@ def pairs(sides: Sequence[tuple[str, Mapping[int, float]]], metric: str) -> Figu
             points = [(i, values[seed]) for i, (_, values) in enumerate(sides) if seed in values]
             axes.plot(*zip(*points, strict=True), color="#999999", linewidth=1.1, zorder=1)
         for i, (_, values) in enumerate(sides):
-            kept = [value for value in values.values() if math.isfinite(value)]
-            axes.scatter([i] * len(kept), kept, s=44, color=COLOURS[0], marker=MARKERS[0], zorder=3)
-            found = spread(kept)
+            own = [value for value in values.values() if math.isfinite(value)]
+            axes.scatter([i] * len(own), own, s=44, color=COLOURS[0], marker=MARKERS[0], zorder=3)
+            found = spread(own)
             if found.n > 1:
                 # beside the points, which it would hide
                 axes.plot([i + 0.14] * 2, [found.low, found.high], color=BLACK, linewidth=2.0, zorder=3)
@@ -35,6 +35,6 @@ def pairs(sides: Sequence[tuple[str, Mapping[int, float]]], metric: str) -> Figu
         labels = [label.replace(" ", "\n").replace(":", ":\n") for label, _ in sides]
         axes.set_xticks(range(len(sides)), labels, fontsize=11)
         axes.set_xlim(-0.4, len(sides) - 0.5)
-        scale_y(axes, seen, metric)
+        scale_y(axes, finite, metric)
         axes.set_ylabel(axis_label(metric))
     return fig

@@ -27,21 +27,21 @@ def parallel(
     A row holds its values by key, and its metric. Better rows are darker; the best is thick and black.
     """
     columns = [*keys, metric]
-    kept = [row for row in rows if math.isfinite(row[metric])]
-    kept.sort(key=lambda row: row[metric], reverse=not higher_is_better)  # the best last, on top
-    heights = {key: _heights([row[key] for row in kept]) for key in columns}
+    ordered = [row for row in rows if math.isfinite(row[metric])]
+    ordered.sort(key=lambda row: row[metric], reverse=not higher_is_better)  # the best last, on top
+    heights = {key: _heights([row[key] for row in ordered]) for key in columns}
     with style_context():
         fig = figure(1.9 * len(columns) + 1.2, 4.8)
         axes = fig.add_subplot()
-        for rank, row in enumerate(kept):
-            best = rank == len(kept) - 1
+        for rank, row in enumerate(ordered):
+            best = rank == len(ordered) - 1
             # lines through one value side by side, so that each can be followed
-            aside = FAN * (rank / max(len(kept) - 1, 1) - 0.5)
-            line = [heights[key][row[key]] + (aside if len(heights[key]) < len(kept) else 0) for key in columns]
+            aside = FAN * (rank / max(len(ordered) - 1, 1) - 0.5)
+            line = [heights[key][row[key]] + (aside if len(heights[key]) < len(ordered) else 0) for key in columns]
             axes.plot(
                 range(len(columns)),
                 line,
-                color=BLACK if best else _shade(rank / max(len(kept) - 1, 1)),
+                color=BLACK if best else _shade(rank / max(len(ordered) - 1, 1)),
                 linewidth=3.2 if best else 1.3,
                 marker="o" if best else None,
                 label="the best" if best else None,

@@ -32,7 +32,7 @@ def ranking(rows: Sequence[Row], metric: str) -> Figure:
     from matplotlib.ticker import PercentFormatter
 
     shown = rows[:MAX_GROUPS]
-    seen = [value for row in shown for value in row.values if math.isfinite(value)]
+    drawn = [value for row in shown for value in row.values if math.isfinite(value)]
     with style_context():
         fig = figure(8.2, 1.5 + 0.42 * len(shown))
         axes = fig.add_subplot()
@@ -48,10 +48,10 @@ def ranking(rows: Sequence[Row], metric: str) -> Figure:
         labels = [("★ " if row.selected else "") + row.label for row in shown]
         axes.set_yticks(range(len(shown)), labels, fontsize=11 if len(shown) > 12 else 12)
         axes.set_ylim(len(shown) - 0.4, -0.6)
-        if seen and spans_decades(seen):
+        if drawn and spans_decades(drawn):
             axes.set_xscale("log")
-            plain_ticks(axes.xaxis, seen, percent=is_fraction(metric))
-            axes.set_xlim(min(seen) / 1.4, max(seen) * 1.4)  # not from the interval: it may reach below zero
+            plain_ticks(axes.xaxis, drawn, percent=is_fraction(metric))
+            axes.set_xlim(min(drawn) / 1.4, max(drawn) * 1.4)  # not from the interval: it may reach below zero
         elif is_fraction(metric):
             axes.xaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_xlabel(axis_label(metric))

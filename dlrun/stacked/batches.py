@@ -51,18 +51,19 @@ class StackedBatches:
                     break
 
     def _make_table(self) -> SampleTable | None:
+        # each run draws its augmentation from a generator of its own
         if any(member.augment and not member.only for member in self._members):
-            return None  # each run draws its augmentation from a generator of its own
+            return None
         return sample_table([member.split for member in self._members], self._members[0].device)
 
     def _from(self, step: int) -> Iterator[Batch]:
         if self._table is None:
             return map(_stack, zip(*(member.start(step) for member in self._members), strict=True))
-        return self._gathered(self._table, step)
+        return self._gather(self._table, step)
 
-    def _gathered(self, table: SampleTable, step: int) -> Iterator[Batch]:
+    def _gather(self, table: SampleTable, step: int) -> Iterator[Batch]:
         size, per_epoch = self._members[0].size, self._members[0].per_epoch
-        if size >= table.samples:
+        if size >= table.samples:  # full batches are never shuffled: every step has the same
             yield from repeat(table.rows(torch.arange(table.samples, device=table.x.device)))
         while True:
             epoch, position = divmod(step, per_epoch)
@@ -83,7 +84,7 @@ class SampleTable:
 
     def __init__(self, splits: Sequence[TensorSplit], chosen: Sequence[int]) -> None:
         self.samples = len(splits[0])
-        self.x, self.y = (splits[0].x, splits[0].y) if len(splits) == 1 else _joined(splits)
+        self.x, self.y = (splits[0].x, splits[0].y) if len(splits) == 1 else _join(splits)
         self._first = torch.tensor(chosen)[:, None] * self.samples
 
     def places(self, orders: Tensor) -> Tensor:
@@ -92,7 +93,7 @@ class SampleTable:
 
     def at(self, places: Tensor) -> Batch:
         """The samples at `places` [R, B]."""
-        flat = places.reshape(-1)
+        flat = places.reshape(-1)  # index_select takes a vector
         x, y = self.x.index_select(0, flat), self.y.index_select(0, flat)
         return Batch(x.view(*places.shape, *x.shape[1:]), y.view(*places.shape, *y.shape[1:]))
 
@@ -109,6 +110,7 @@ def sample_table(splits: Sequence[Split], device: torch.device) -> SampleTable |
     unique: list[TensorSplit] = []
     chosen: list[int] = []
     for split in tensors:
+        # sweeps over seeds mostly share one data set: it is stored once
         same = next((place for place, other in enumerate(unique) if _equal(split, other)), None)
         chosen.append(len(unique) if same is None else same)
         unique += [split] if same is None else []
@@ -119,7 +121,7 @@ def _equal(a: TensorSplit, b: TensorSplit) -> bool:
     return a is b or all(s is t or torch.equal(s, t) for s, t in ((a.x, b.x), (a.y, b.y)))
 
 
-def _joined(splits: Sequence[TensorSplit]) -> tuple[Tensor, Tensor]:
+def _join(splits: Sequence[TensorSplit]) -> tuple[Tensor, Tensor]:
     return torch.cat([split.x for split in splits]), torch.cat([split.y for split in splits])
 
 

@@ -56,7 +56,7 @@ class Chain:
 
 
 def chain(model: nn.Module, places: Mapping[int, int]) -> Chain | None:
-    """A model as a chain of layers, or None if it is no such chain.
+    """A model as a chain of layers, or None.
 
     `places` is the index of each parameter, known by its `id`, in the list that a layer gets.
     """
@@ -70,7 +70,8 @@ def chain(model: nn.Module, places: Mapping[int, int]) -> Chain | None:
 
 
 def _parts(model: nn.Module) -> list[nn.Module] | None:
-    """The layers of a chain in their order; None for a model of unknown structure."""
+    """The layers in their order; None for a model of unknown structure."""
+    # by exact types: a subclass may compute anything
     kind = type(model)
     if model._forward_hooks or model._forward_pre_hooks:
         return None
@@ -97,9 +98,10 @@ def _after_flatten(parts: Sequence[nn.Module]) -> list[nn.Module] | None:
 
 
 def _tiny(parts: Sequence[nn.Module]) -> bool:
-    """Whether all weights are in tiny dense layers, after at most one flattening at the start."""
+    """Whether all weights are in tiny dense layers."""
     linear = [part for part in parts if any(True for _ in part.parameters())]
     dense = all(type(part) is nn.Linear and part.weight.numel() <= TINY for part in linear)
+    # a flattening at the start is done by `_inward`; elsewhere it would mix the axes
     return dense and bool(linear) and all(type(part) is not nn.Flatten for part in parts[1:])
 
 
@@ -118,7 +120,7 @@ def _layer(part: nn.Module, places: Mapping[int, int]) -> Layer:
 
 def _product(weight: int, bias: int | None) -> Layer:
     def layer(params: Sequence[Tensor], h: Tensor) -> Tensor:
-        # the weight as the first factor: then its gradient lies in memory as it does
+        # the weight as the first factor: then its gradient has the weight's strides
         w, columns = params[weight], h.reshape(len(h), -1, h.shape[-1]).transpose(1, 2)
         y = torch.bmm(w, columns) if bias is None else torch.baddbmm(params[bias].unsqueeze(2), w, columns)
         return y.transpose(1, 2).reshape(*h.shape[:-1], -1)
@@ -127,11 +129,13 @@ def _product(weight: int, bias: int | None) -> Layer:
 
 
 def _with_constant(place: int) -> Layer:
+    # the last row of the coefficients is the constant
     return lambda params, h: torch.baddbmm(params[place][:, -1:], h, params[place][:, :-1])
 
 
 def _powers(model: Polynomial, place: int) -> Layer:
     def layer(params: Sequence[Tensor], h: Tensor) -> Tensor:
+        # in double precision, as the model alone
         features = h.double().reshape(len(h), -1, 1) ** model.powers
         return torch.bmm(features, params[place]).to(h.dtype)
 

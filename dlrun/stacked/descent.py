@@ -32,9 +32,9 @@ class StackedDescent:
         self.accumulate = members[0].accumulate
         self.measure_norm = members[0].measure_norm
         clips = [member.clip for member in members]
-        self._bound = (
-            None if all(c is None for c in clips) else column([inf if c is None else c for c in clips], weights)
-        )
+        # a run without a bound clips at infinity, beside runs that have one
+        bounds = [inf if clip is None else clip for clip in clips]
+        self._bound = None if all(clip is None for clip in clips) else column(bounds, weights)
 
     def step(self, objective: StackedObjective, batch: Batch, lr: Tensor) -> Update:
         """Change the weights in place by one step at the rates [R]."""
@@ -43,13 +43,13 @@ class StackedDescent:
         if self._bound is not None or self.measure_norm:
             norm = _norm(grads)
             if self._bound is not None:
+                # 1e-6 as in `torch.nn.utils.clip_grad_norm_`
                 share = torch.clamp(self._bound / (norm[:, None] + 1e-6), max=1.0)
                 grads = [grad * share for grad in grads]
         self.rule.update(objective.weights, grads, lr[:, None].to(grads[0].dtype))
         return Update(loss, norm)
 
     def keep(self, rows: Tensor) -> None:
-        """Keep these runs only."""
         self.lr = self.lr.index_select(0, rows)
         self._bound = self._bound if self._bound is None else self._bound.index_select(0, rows)
         self.rule.keep(rows)
@@ -76,7 +76,8 @@ def _norm(grads: Sequence[Tensor]) -> Tensor:
 
 
 def _shares(chunks: Sequence[Batch]) -> list[Tensor]:
-    """Each chunk's share of a run's samples, or of its predicted tokens, [R]; as `optimizers.descent` counts them."""
+    """Each chunk's share of a run's samples, or of its predicted tokens, [R]."""
+    # classes and values count by sample, token ids by token, as in `optimizers.descent`
     if chunks[0].y.ndim < 3 or chunks[0].y.is_floating_point():
         counts = torch.stack([torch.full((len(y),), y.shape[1], device=y.device) for _, y in chunks])
     else:

@@ -35,6 +35,7 @@ class StackedSplits:
     def chunks(self, size: int) -> Iterator[Batch]:
         """Yield all samples in their order, at most `size` of each run: x [R, B, …], y [R, B, …]."""
         n = len(self._splits[0])
+        # by the size of one sample of every run
         values = self._at(torch.arange(1, device=self._device)).x.numel()
         size = max(1, min(size, VALUES // max(1, values)))
         for start in range(0, n, size):
@@ -47,6 +48,7 @@ class StackedSplits:
     def _at(self, index: Tensor) -> Batch:
         if self._table is not None:
             return self._table.rows(index)
+        # splits that are no tensors on the device are gathered one by one, and moved
         batches = [split.gather(index) for split in self._splits]
         return Batch(*(torch.stack(parts).to(self._device) for parts in zip(*batches, strict=True)))
 
@@ -72,6 +74,7 @@ def evaluate(
                 # not in place: a CUDA graph writes the next totals over these
                 sums[name] = sums.get(name, 0.0) + total
                 counts[name] = counts.get(name, 0) + count
+    # the only read from the device
     means = {name: (sums[name] / counts[name]).tolist() for name in sums}
     runs = [dict(zip(means, values, strict=True)) for values in zip(*means.values(), strict=True)]
     sizes = splits.bytes_per_token()

@@ -30,7 +30,7 @@ class StackedLoss(Protocol):
 
 
 def stack_losses(losses: Sequence[Loss], like: Tensor) -> StackedLoss | None:
-    """The members' losses as one; None for a loss that may need more than the outputs."""
+    """The members' losses as one; None if one may need more than the outputs."""
     functions = {split_partial(loss)[0] for loss in losses}
     if functions == {cross_entropy}:
         return StackedCrossEntropy([split_partial(loss)[1].get("label_smoothing", 0.0) for loss in losses], like)
@@ -55,24 +55,22 @@ class StackedCrossEntropy:
         self._smoothing = column(smoothing, like) if any(smoothing) else None
 
     def values(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """A value a sample (or token), 0 where `y` is `IGNORE_INDEX`."""
         if self._smoothing is None and y.ndim == 2:
             # classes on axis 1: where runs are the last axis they lie so already
             return F.cross_entropy(outputs.transpose(1, 2), y, ignore_index=IGNORE_INDEX, reduction="none")
         if self._smoothing is None:
             found = F.cross_entropy(outputs.flatten(0, -2), y.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
             return found.view(y.shape)
+        # torch takes one smoothing for all: here each run mixes in its own share of the mean over classes
         logs = F.log_softmax(outputs, -1)
         right = F.nll_loss(logs.flatten(0, -2), y.flatten(), ignore_index=IGNORE_INDEX, reduction="none").view(y.shape)
         share = self._smoothing.view(-1, *[1] * (y.ndim - 1))
         return torch.lerp(right, -logs.mean(-1).masked_fill(y == IGNORE_INDEX, 0.0), share)
 
     def counts(self, y: Tensor) -> Tensor:
-        """Targets to predict, of each run [R]."""
         return (y != IGNORE_INDEX).flatten(1).sum(1)
 
     def keep(self, rows: Tensor) -> None:
-        """Keep these runs only."""
         self._smoothing = self._smoothing if self._smoothing is None else self._smoothing.index_select(0, rows)
 
 
@@ -80,13 +78,11 @@ class StackedSquaredError:
     """(outputs - y)², the mean over a sample's components."""
 
     def values(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """A value a sample."""
         squares = (outputs - y).square()
         return squares.flatten(2).mean(2) if y.ndim > 2 else squares
 
     def counts(self, y: Tensor) -> Tensor:
-        """Samples of each run [R]."""
         return torch.full((len(y),), y.shape[1], device=y.device)
 
     def keep(self, rows: Tensor) -> None:
-        """Keep these runs only."""
+        pass  # nothing belongs to a run

@@ -59,16 +59,16 @@ class StackedObjective:
 
     def gradient(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """The losses [R], detached, and the gradients as blocks."""
+        # leaves of the graph: blocks, so that a gradient is a block too
         weights = [block.detach().requires_grad_() for block in self.weights]
         losses = self._losses(weights, batch)
         return losses.detach(), list(torch.autograd.grad(losses.sum(), weights, materialize_grads=True))
 
     def precision(self) -> AbstractContextManager[Any]:
-        """The autocast context of the models."""
+        """The autocast context of all models."""
         return self._objective.precision()
 
     def keep(self, rows: Tensor) -> None:
-        """Keep these runs only."""
         self.weights = keep_rows(self.weights, rows)
         self.decays = [self.decays[row] for row in rows.tolist()]
         self._mask = self._mask and keep_rows(self._mask, rows)
@@ -78,6 +78,7 @@ class StackedObjective:
     def totals(self, metrics: Mapping[str, Metric], batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Sum (float64) and count of the loss and of each metric, [R] each."""
         with self.precision():
+            # one forward pass for the loss and the metrics of outputs; other metrics run the models again
             outputs = self._outputs(self.weights, batch.x) if self._loss else None
             found = {"loss": self._loss_totals(outputs, batch)}
             for name, metric in metrics.items():
@@ -138,7 +139,7 @@ def _mask(runs: Sequence[Sequence[Tensor]], shapes: Layout) -> list[Tensor] | No
 
 
 class _Caller(nn.Module):
-    """A module whose call applies any function to its model, for `functional_call`."""
+    """Applies any function to its model, for `functional_call`, which calls modules only."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -149,7 +150,7 @@ class _Caller(nn.Module):
 
 
 class _Constant(nn.Module):
-    """A model that returns given outputs, so that a metric need not run it again."""
+    """A model with given outputs."""
 
     def __init__(self, outputs: Tensor) -> None:
         super().__init__()
@@ -165,7 +166,7 @@ def _of_outputs(metric: Metric) -> Callable[[Tensor, Tensor, Tensor], tuple[Tens
 
 
 def _with_tensor_count(metric: Metric) -> Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]:
-    """The same metric with its count as a tensor, which `vmap` asks for."""
+    """The same metric with its count as a tensor: `vmap` returns nothing else."""
 
     def counted(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         total, count = metric(model, batch)

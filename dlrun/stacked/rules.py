@@ -64,7 +64,7 @@ def _decayed(weights: Tensor, grad: Tensor, rate: Tensor, decay: Tensor | None, 
     if decay is None:
         return grad
     if decoupled:
-        weights.mul_(1 - rate * decay)
+        weights.mul_(1 - rate * decay)  # before the step, as torch's AdamW
         return grad
     return torch.addcmul(grad, weights, decay)
 
@@ -76,7 +76,7 @@ class StackedSGD:
         self._layout, self._decay = layout, decay
         self._nesterov, self._decoupled = members[0].nesterov, members[0].decoupled
         states = [rule.state_dict() for rule in members]
-        self._first = states[0]["first"]
+        self._first = states[0]["first"]  # the same for all: they stand at the same step
         self._has_velocity = [bool(rule.momentum) for rule in members]
         self._velocity: list[Tensor] | None = None
         self._momentum = self._share = None
@@ -84,15 +84,16 @@ class StackedSGD:
             zeros = [like.new_zeros(shape) for shape in layout.shapes]
             self._velocity = layout.stack([state["velocity"] or zeros for state in states])
             self._momentum = column([rule.momentum for rule in members], like)
+        # without momentum there is nothing to damp
         if any(rule.momentum and rule.dampening for rule in members):
             self._share = column([1 - rule.dampening * bool(rule.momentum) for rule in members], like)
 
     @torch.no_grad()
     def update(self, weights: Sequence[Tensor], grads: Sequence[Tensor], rate: Tensor) -> None:
-        """Change `weights` in place by one step at the rates [R, 1]."""
         for own, grad, decay, velocity in _blocks(weights, grads, self._decay, self._velocity):
             step = _decayed(own, grad, rate, decay, decoupled=self._decoupled)
             if velocity is not None and self._momentum is not None:
+                # the first velocity is the gradient itself, undamped, as in torch
                 damped = step if self._share is None or self._first else step * self._share
                 velocity.mul_(self._momentum).add_(damped)
                 step = torch.addcmul(step, velocity, self._momentum) if self._nesterov else velocity
@@ -105,16 +106,13 @@ class StackedSGD:
         return self._share is not None
 
     def tensors(self) -> list[Tensor]:
-        """The state that a step changes in place."""
         return self._velocity or []
 
     def state_of(self, row: int, params: Sequence[Tensor]) -> dict[str, Any]:
-        """A run's velocities, and whether its first step is yet to come."""
         velocity = self._velocity if self._has_velocity[row] else None
         return {"velocity": self._layout.row(velocity, row, params) if velocity else [], "first": self._first}
 
     def keep(self, rows: Tensor) -> None:
-        """Keep these runs only."""
         self._has_velocity = [self._has_velocity[row] for row in rows.tolist()]
         for name in ("_velocity", "_momentum", "_share", "_decay"):
             setattr(self, name, _of_rows(getattr(self, name), rows))
@@ -138,7 +136,6 @@ class StackedAdam:
 
     @torch.no_grad()
     def update(self, weights: Sequence[Tensor], grads: Sequence[Tensor], rate: Tensor) -> None:
-        """Change `weights` in place by one step at the rates [R, 1]."""
         self._steps.add_(1.0)
         correction = (1 - self._beta2**self._steps).sqrt().to(rate.dtype)
         scale = (rate / (1 - self._beta1**self._steps)).to(rate.dtype)
@@ -150,16 +147,13 @@ class StackedAdam:
             own.addcmul_(mean / root, scale, value=-1)
 
     def tensors(self) -> list[Tensor]:
-        """The state that a step changes in place."""
         return [*self._mean, *self._square, self._steps]
 
     def state_of(self, row: int, params: Sequence[Tensor]) -> dict[str, Any]:
-        """A run's number of steps and its two averages."""
         mean, square = (self._layout.row(each, row, params) for each in (self._mean, self._square))
         return {"steps": int(self._steps), "mean": mean, "square": square}
 
     def keep(self, rows: Tensor) -> None:
-        """Keep these runs only."""
         names = ("_mean", "_square", "_beta1", "_beta2", "_weight1", "_weight2", "_keep2", "_eps", "_decay")
         for name in names:
             setattr(self, name, _of_rows(getattr(self, name), rows))

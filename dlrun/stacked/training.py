@@ -167,7 +167,7 @@ class StackedTraining:
         self._checkpoints[i] = None if i in self.errors else member.checkpoint(self.states[i])
 
     def _drop_left(self) -> None:
-        """Take the runs that have left out of the tensors, unless all have."""
+        """Drop the rows of the runs that have left, unless all have."""
         if self._left & {*self.active} and self._window is not None:
             # read the losses while they have a row for each; runs found to have diverged leave now too, for the
             # batches of one block must be of the same runs
@@ -204,7 +204,7 @@ class StackedTraining:
 
 
 class StackedRecorder:
-    """A recorder that hands each run's points and checkpoints to the run's own recorder, `recorders[i]`."""
+    """Hands each run's points and checkpoints to its own recorder, `recorders[i]`."""
 
     def __init__(
         self, training: StackedTraining, recorders: Sequence[Recorder[float, Checkpoint, BestWeights | None]]
@@ -222,7 +222,7 @@ class StackedRecorder:
                 self._recorders[i].point(step, epoch, own)
 
     def save(self, checkpoint: Sequence[Checkpoint | None], best: Sequence[BestWeights | None]) -> None:
-        """Save each run's checkpoint; that of a run that has left, once."""
+        """Save each run's checkpoint, once after it has left."""
         for i, own in enumerate(checkpoint):
             if own is None or i in self._saved_last:
                 continue

@@ -32,7 +32,7 @@ class StackedWindow:
         self._counts.append(batch.x.shape[1])
 
     def check(self) -> None:
-        """Move the losses into the runs' states, and report the runs with one that is not finite."""
+        """Read the losses into the runs' states, and report those that are not finite."""
         if self._losses:
             losses = torch.stack(self._losses, dim=1)
             finite = losses.isfinite().all(1).tolist()

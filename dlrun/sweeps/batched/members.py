@@ -34,7 +34,8 @@ class Member:
 
 
 def similar(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Jobs whose configurations differ in `FREE` keys only: they may turn out to be stackable."""
+    """Groups of jobs that differ in `FREE` keys only."""
+    # cheap, for nothing is built; `group` decides by what is built
     found: dict[str, list[Job]] = {}
     for job in jobs:
         found.setdefault(identity.digest(_without_free(identity.essential(job.config))), []).append(job)
@@ -71,7 +72,7 @@ class Builder:
 
 
 def group(members: Sequence[Member], step: Callable[[Member], int]) -> Iterator[list[Member]]:
-    """Members that can be stacked: of the same key, and at the same step."""
+    """Groups of members that can be stacked."""
     found: dict[Hashable, list[Member]] = {}
     for number, member in enumerate(members):
         training = member.built.training

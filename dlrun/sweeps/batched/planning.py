@@ -1,4 +1,4 @@
-"""Which jobs are stacked: those alike that a few timed steps show to be faster so."""
+"""The choice of stacks: similar jobs, if a few timed steps are faster stacked."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dlrun.sweeps.pool.task import one_line
 from dlrun.terminal import output
 
 FILES = 4
-"""Files that a stacked run has open."""
+"""Files that each stacked run holds open."""
 
 MOST_FILES = 65536
 """Files that are asked for where the system sets no limit."""
@@ -29,7 +29,7 @@ MOST_FILES = 65536
 
 @dataclass(frozen=True)
 class Stack:
-    """Jobs to be trained as one program, on so many CPU threads."""
+    """Jobs to train as one program, on `threads` CPU threads."""
 
     members: list[Member]
     threads: int
@@ -46,7 +46,8 @@ class Planner:
         self._steps: dict[int, int] = {}
 
     def stacks(self, jobs: Sequence[Job]) -> Iterator[Stack]:
-        """Yield one stack after another: the next is built when the last is trained, which saves memory."""
+        """Yield the stacks one by one."""
+        # lazily: the next is built when the last is trained, for both would fill the memory
         for alike in similar(jobs):
             if len(alike) > 1:
                 yield from self._stacks_of(alike)
@@ -64,10 +65,12 @@ class Planner:
         if why is not None:
             self._leave(jobs, why)
             return
+        # memory and open files bound a stack; equal portions, rather than full ones and a rest
         size = min(timing.room(first.built.training), _spare_files() // FILES)
         portions = ceil(len(jobs) / max(2, size))
         for portion in range(portions):
             members = self._build(jobs[portion::portions])
+            # what differs only once it is built (sizes of data, steps of a checkpoint) separates them further
             for each in group(members, lambda member: self._steps[member.job.n]):
                 stack = self._plan(each) if len(each) > 1 else None
                 if stack is not None:
@@ -150,7 +153,7 @@ def _step(member: Member) -> int:
 
 
 def _spare_files() -> int:
-    """The number of files that may still be opened, the soft limit raised to the hard one."""
+    """Files that may still be opened, with the soft limit raised to the hard one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft < most:

@@ -19,7 +19,7 @@ BETWEEN = 0.1
 
 
 class Show(Protocol):
-    """Shows how many jobs run and what they do; a `lasting` line stays, and goes to the log too."""
+    """Shows the number of running jobs and their progress; a `lasting` line goes to the log too."""
 
     def __call__(self, running: int, doing: str, *, lasting: bool = False) -> None: ...
 

@@ -30,7 +30,7 @@ class SharedData:
         return self._data
 
     def keep(self, built: Built) -> None:
-        """Replace the last data set by this run's, which lies on its device."""
+        """Replace the last data set by this run's copy on its device."""
         if not built.trainer.fast:  # with `fast` it is a small part
             self._data = built.data
 

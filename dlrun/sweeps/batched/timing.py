@@ -38,7 +38,7 @@ COPIES = 12
 
 @dataclass(frozen=True)
 class Estimate:
-    """What `count` runs would take: `stacked` and `single` are the seconds of a step of one run in each way."""
+    """Measured seconds of a step of one run, `stacked` and `single`, for `count` runs of `steps` steps."""
 
     count: int
     steps: int
@@ -105,7 +105,7 @@ def _timed(run: Trainable[Any, Any, Any], threads: int) -> float:
 
 
 def stacked_threads(built: Built, count: int, *, cores: int) -> int:
-    """CPU threads for a step of `count` runs like this one; `trainer.threads` if that is given."""
+    """CPU threads for a step of `count` such runs, unless `trainer.threads` is given."""
     if built.trainer.threads is not None:
         return built.trainer.threads
     flop = built.flop_per_step * count
@@ -113,7 +113,7 @@ def stacked_threads(built: Built, count: int, *, cores: int) -> int:
 
 
 def room(training: Training) -> int:
-    """How many runs like this one fit in memory, by their weights and activations."""
+    """The number of such runs that fit in memory."""
     model = training.objective.model
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     each = COPIES * weights + 3 * _activation_bytes(training) + _block_bytes(training) + 1

@@ -28,7 +28,7 @@ from dlrun.terminal.output import Output
 
 @dataclass(frozen=True)
 class OpenJob:
-    """A job of a stack whose run is open; `began` is in seconds of the monotonic clock."""
+    """A job with its open run; `began` is a time of the monotonic clock."""
 
     task: Task
     run: Open
@@ -93,7 +93,7 @@ def _stop(interrupt: Interrupt) -> Callable[[], bool]:
 
 
 def _open(member: Member, task: Task, context: ExitStack, extra: dict[str, Any]) -> OpenJob | TaskResult:
-    """Open a run until `context` ends; the result of the task if that fails."""
+    """Open a run until `context` ends, or return the failed result."""
     began = time.monotonic()
 
     def begin() -> Open:
@@ -110,7 +110,7 @@ def _open(member: Member, task: Task, context: ExitStack, extra: dict[str, Any])
 
 
 def _finish(job: OpenJob, error: Exception | None, interrupt: Interrupt) -> TaskResult:
-    """Evaluate and close a run after its training, or record the error that ended it."""
+    """Evaluate and close a run after its training, or record its `error`."""
 
     def end() -> dict[str, Any]:
         with ended(job.run, interrupt):

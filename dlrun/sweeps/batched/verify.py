@@ -31,7 +31,7 @@ class SilentRecorder:
 
 
 def compare(members: Sequence[Member], builder: Builder) -> None:
-    """Train each finished member alone, not in its folder, and say by how much weights and curves differ."""
+    """Train each finished member alone and print the differences; its folder is not touched."""
     for member in members:
         if member.folder.status() != "finished":
             continue

@@ -95,7 +95,7 @@ def hold(slots: Sequence[Slot]) -> Iterator[Slot]:
 
 @contextmanager
 def isolated(log: Path, *, threads: int) -> Iterator[None]:
-    """Append to `log` all that is printed, and restore torch's settings, the environment and logging at the end."""
+    """Append all output to `log`; restore settings, environment and logging at the end."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         for context in (restored_settings, _restored_logging, output.isolated):
@@ -137,7 +137,7 @@ def _restored_logging() -> Iterator[None]:
 
 @contextmanager
 def redirected(log: Path) -> Iterator[None]:
-    """Append to `log` both streams, of Python and of libraries that write to the descriptors 1 and 2."""
+    """Append the standard streams to `log`, with output from C too."""
     log.parent.mkdir(parents=True, exist_ok=True)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

@@ -18,7 +18,7 @@ _MASK = (1 << 64) - 1
 
 
 def key(seed: int, stream: int, counter: int = 0) -> int:
-    """Return a 63-bit key; different arguments give unrelated keys.
+    """A 63-bit key; different arguments give unrelated keys.
 
     The finalizer of SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number
     generators", OOPSLA 2014) over a linear combination of the arguments with odd constants.
@@ -33,18 +33,18 @@ def key(seed: int, stream: int, counter: int = 0) -> int:
 
 
 def generator(seed: int, stream: int, counter: int = 0) -> torch.Generator:
-    """Return a CPU generator at the start of the key's stream."""
+    """A CPU generator, seeded with the key."""
     return torch.Generator().manual_seed(key(seed, stream, counter))
 
 
 def seed_libraries(value: int) -> None:
-    """Set what a data set may draw from: the global generators of torch (on the CPU), Python and numpy.
+    """Seed the global generators of torch (on the CPU), Python and numpy: a data set may draw from them.
 
     >>> seed_libraries(3); a = random.random(), float(torch.rand(()))
     >>> seed_libraries(3); a == (random.random(), float(torch.rand(())))
     True
     """
-    import numpy  # not before there is something to draw
+    import numpy  # most runs draw nothing from it, and it takes time to import
 
     torch.default_generator.manual_seed(value)
     random.seed(value)
@@ -52,8 +52,8 @@ def seed_libraries(value: int) -> None:
 
 
 @contextmanager
-def libraries_kept() -> Iterator[None]:
-    """Give the generators that `seed_libraries` sets back as they were."""
+def preserve_generators() -> Iterator[None]:
+    """Restore the generators of `seed_libraries` after the context."""
     import numpy
 
     states = torch.default_generator.get_state(), random.getstate(), numpy.random.get_state()
@@ -66,10 +66,8 @@ def libraries_kept() -> Iterator[None]:
 
 
 def seed_default(device: torch.device, value: int) -> None:
-    """Set the default generators that models draw from (dropout, initialisation) on the CPU and `device`.
-
-    `torch.manual_seed` does the same for every device there could be, at a hundred times the cost.
-    """
+    """Seed the default generators on the CPU and `device`: dropout and initialisation draw from them."""
+    # `torch.manual_seed` seeds every device there could be, at a hundred times the cost, and this is done each step
     torch.default_generator.manual_seed(value)
     kind = device.type
     if kind == "cuda":

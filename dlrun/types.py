@@ -1,4 +1,4 @@
-"""The vocabulary: the handful of types that every signature speaks.
+"""The vocabulary: a handful of types for every signature.
 
 A data set is `Data`: up to three `Split`s and a `Spec`. A split gives a `Batch` for any set of
 indices. A model is a `torch.nn.Module`. A `Loss` asks the model for what it needs and returns one
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Task = Literal["classification", "regression", "density", "language"]
 
 IGNORE_INDEX = -100
-"""A target that is not predicted: what pads a text's last window, or what another window predicts."""
+"""A target that no loss counts: padding of a text's last window, and tokens that another window predicts."""
 
 
 class Batch(NamedTuple):
@@ -30,25 +30,25 @@ class Batch(NamedTuple):
 
 
 class Split(Protocol):
-    """One part of a data set, whose samples are gathered by their indices."""
+    """One part of a data set: samples by their indices."""
 
     def __len__(self) -> int:
-        """Return the number of samples."""
+        """The number of samples."""
 
     def gather(self, index: Tensor) -> Batch:
-        """Return the samples at `index` (int64 [B], on the split's device), in that order."""
+        """The samples at `index` (int64 [B], on the split's device), in that order."""
 
     def to(self, device: torch.device) -> Split:
-        """Return the split with its tensors on `device`."""
+        """The split with its tensors on `device`."""
 
 
 @dataclass(frozen=True)
 class Spec:
-    """What the data decides about a model: shapes, classes and the kind of inference.
+    """The shapes and the task that a model has to fit.
 
-    `input_shape` is the shape of one sample, without the batch axis; `outputs` is the number of
-    values that a model returns for it (the classes, or the components of a target). Of a text a sample
-    is a window of `input_shape[0]` tokens, and `outputs` the vocabulary.
+    `input_shape` is the shape of one sample, without the batch axis. `outputs` is the number of a model's
+    values for it: the classes, or the components of a target. A sample of text is a window of
+    `input_shape[0]` tokens, with the vocabulary as `outputs`.
     """
 
     task: Task
@@ -60,7 +60,7 @@ class Spec:
 
 
 def identity(x: Tensor) -> Tensor:
-    """Return `x` as it is: the preparation of a data set that needs none."""
+    """Return `x`: no preparation."""
     return x
 
 
@@ -73,23 +73,22 @@ class Tokenizer(Protocol):
     size: int
 
     def encode(self, text: str) -> list[int]:
-        """Return the tokens of `text`."""
+        """The tokens of `text`."""
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of `tokens`."""
+        """The text of `tokens`."""
 
     def content(self) -> dict[str, Any]:
-        """The values it is made of, as JSON can hold them; the class method `load(content)` makes it again."""
+        """The tokenizer as JSON values, for the class method `load`."""
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set, split and ready: what a run learns from, chooses by, and is tested on.
+    """A data set in three splits: to learn from, to choose by, to test on.
 
-    `prepare` maps raw inputs, as they lie in the files, to what the model sees; the splits are
-    already prepared. `augment` varies a training batch, as a function of its generator alone.
-    `truth` is the function that the targets were drawn around, where it is known. `tokenizer` is that of
-    a text.
+    `prepare` maps raw inputs, as in the files, to inputs of the model; the splits are already prepared.
+    `augment` varies a training batch, as a function of its generator alone. `truth` is the function behind
+    noisy targets, if it is known. `tokenizer` is set for a text.
     """
 
     name: str
@@ -106,22 +105,22 @@ class Data:
 
 
 class LanguageModel(Protocol):
-    """A causal model of tokens: what follows after each, from it and those before it alone.
+    """A causal model of tokens: each next token from those before it.
 
-    Calling it is one step with no memory: x [B, T] → logits [B, T, V], those at t of the token t+1.
+    Calling it is one step with no memory: x [B, T] → logits [B, T, V]; those at t are of the token t+1.
     """
 
     @property
     def context(self) -> int | None:
-        """Return how many tokens it can see at once; None if there is no bound."""
+        """The most tokens that it can see at once; None without a bound."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return `step(x, None)[0]`."""
 
     def step(self, x: Tensor, memory: Any | None) -> tuple[Tensor, Any]:
-        """Return the logits [B, t, V] of x [B, t], which goes on behind what `memory` has seen, and the new memory.
+        """The logits [B, t, V] of x [B, t], which follows the tokens in `memory`, and the new memory.
 
-        The given memory is left as it was. It is made of tuples, lists and tensors with the batch as an axis.
+        The given memory is left as it was: tuples, lists and tensors with the batch as an axis.
         """
 
 
@@ -136,25 +135,25 @@ Schedule = Callable[[int, int], float]
 
 
 class Rule(Protocol):
-    """The mathematics of a gradient method: gradients and a rate in, changed parameters out."""
+    """A gradient method: gradients and a rate in, changed parameters out."""
 
     lr: float
 
     def init(self, params: list[Tensor], decay: list[bool]) -> None:
-        """Allocate the state for `params`; weight decay acts on those whose `decay` is true."""
+        """Allocate the state for `params`; `decay` says for each if weight decay acts on it."""
 
     def update(self, params: list[Tensor], grads: list[Tensor], lr: float) -> None:
         """Change `params` in place by one step at the rate `lr`."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as plain numbers and tensors (loads with `weights_only=True`)."""
+        """The state as plain numbers and tensors, which load with `weights_only=True`."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state that `state_dict` returned, after `init`."""
+        """Restore a state of `state_dict`, after `init`."""
 
 
 class Update(NamedTuple):
-    """What one optimizer step reports: the loss before it, and the gradient's norm if it was taken."""
+    """The loss before an optimizer step, and the gradient's norm if it was measured."""
 
     loss: Tensor
     grad_norm: Tensor | None

@@ -11,7 +11,7 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from dlrun.engine.generation import Sampling, generate, opening, speaking, spelled
+from dlrun.engine.generation import Sampling, as_language_model, decode_stream, default_prompt, generate
 from dlrun.errors import UserError
 from dlrun.execution import device
 from dlrun.runs.reload import model_of, tokenizer_of
@@ -28,14 +28,14 @@ def main(argv: list[str]) -> int:
     _check(arguments)
     folder = find(arguments.run)
     spec, tokenizer = _of_language(folder)
-    prompt = _encoded(tokenizer, arguments.prompt) if arguments.prompt else opening(tokenizer)
-    model = _placed(speaking(model_of(folder, spec)[0], spec.input_shape[0]), folder)
+    prompt = _encoded(tokenizer, arguments.prompt) if arguments.prompt else default_prompt(tokenizer)
+    model = _placed(as_language_model(model_of(folder, spec)[0], spec.input_shape[0]), folder)
     for n in range(arguments.n):
         if arguments.n > 1:
             print(f"{'' if n == 0 else chr(10)}── seed {arguments.seed + n} ──")
         how = Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.seed + n)
         drawn = (int(token) for token in generate(model, torch.tensor([prompt]), arguments.tokens, how))
-        _stream(arguments.prompt, spelled(tokenizer, prompt, drawn))
+        _stream(arguments.prompt, decode_stream(tokenizer, prompt, drawn))
     return 0
 
 

@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from dlrun.config import hydra_main
 from dlrun.errors import RunError
 from dlrun.execution import device
-from dlrun.execution.nondeterminism import unrepeatable
+from dlrun.execution.nondeterminism import first_nondeterministic
 from dlrun.execution.timing import steps_within
 from dlrun.randomness import STEP, key, seed_default
 from dlrun.runs.build import Built, build
@@ -63,7 +63,7 @@ def _verdict(built: Built, differing: list[str]) -> int:
         return 0
     output.say(f"NOT equal; the first of {len(differing)} differences is {differing[0]}")
     device.apply(built.execution)
-    operator = unrepeatable(lambda: _gradient(built))
+    operator = first_nondeterministic(lambda: _gradient(built))
     if operator:
         output.say(f"not repeatable on this device: {operator}. trainer.deterministic=true replaces it.")
     return 1

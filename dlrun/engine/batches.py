@@ -1,8 +1,8 @@
-"""Batches as a function of (data, seed, step): which samples a step sees depends on nothing else.
+"""Batches as a function of (data, seed, step).
 
-An epoch is one random order of the training split, keyed by its number; a step is a slice of it. So
-a run that resumes at step k starts its batches at k, without replaying any. Of a text an epoch also draws
-how far each of its windows is moved on, keyed by its number too.
+An epoch is one random order of the training split, keyed by its number; a step is a slice of it. So a run that
+resumes at step k starts its batches at k, without replaying any. For a text an epoch also draws the beginnings of its
+windows, keyed by its number too.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from dlrun.randomness import AUGMENTATION, CROP, ORDER, SAMPLE, generator, key, 
 from dlrun.types import Augmentation, Batch, Split
 
 TOGETHER = {"cpu": 1 << 17, "cuda": 1 << 26}
-"""Bytes of batches that are gathered at once: on a CPU they should stay in its caches."""
+"""Bytes of batches to gather at once: on a CPU they should stay in its caches."""
 MOST = 32
-"""Batches that are gathered at once."""
+"""Batches to gather at once, at most."""
 
 
 @runtime_checkable
 class LoaderSplit(Protocol):
-    """A split that lies in a map-style data set and is read by workers."""
+    """A split in a map-style data set, read by the workers of a `DataLoader`."""
 
     dataset: Dataset[Any]
 
 
 @runtime_checkable
 class RandomWindows(Protocol):
-    """A split whose samples are drawn anew in each epoch, such as the windows of a text."""
+    """A split of windows with beginnings drawn anew in each epoch."""
 
     @property
     def device(self) -> torch.device:
-        """Return where it lies."""
+        """The device of the samples."""
 
     def starts(self, index: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the places that stand for the samples at `index` in this epoch."""
+        """Draw the beginnings of the windows `index` for one epoch."""
 
     def at(self, starts: Tensor) -> Batch:
-        """Return the samples at places that `starts` returned, on the split's device."""
+        """The windows that begin at `starts`, on the split's device."""
 
 
 @dataclass(frozen=True)
 class Batches:
     """The training batches of a run.
 
-    `size` is the number of samples in a batch (the last of an epoch may be smaller, unless
-    `drop_last`); a batch as large as the split is the whole split, in its own order. With `only` the
-    first batches of the first epoch are repeated for ever, unaugmented: to see a model overfit.
+    `size` is the number of samples in a batch; the last of an epoch may be smaller, unless `drop_last`. A batch as
+    large as the split is the whole split, in its own order. With `only`, so many batches of the first epoch are
+    repeated for ever, unaugmented: to see a model overfit.
     """
 
     split: Split
@@ -69,7 +69,7 @@ class Batches:
 
     @property
     def per_epoch(self) -> int:
-        """Return the number of steps in an epoch."""
+        """The number of steps in an epoch."""
         steps = len(self.split) // self.size if self.drop_last else ceil(len(self.split) / self.size)
         return min(steps, self.only) if self.only else steps
 
@@ -81,7 +81,7 @@ class Batches:
         return self._augmented(batches, step)
 
     def indices(self, epoch: int) -> tuple[Tensor, ...]:
-        """Return the samples of each batch of an epoch."""
+        """The indices of each batch of an epoch."""
         n = len(self.split)
         if self.size >= n:
             return (torch.arange(n),)
@@ -94,7 +94,7 @@ class Batches:
         return 0 if self.only else epoch
 
     def _positions(self, step: int) -> Iterator[tuple[int, Tensor]]:
-        """Yield (epoch, indices) from `step` on, the indices of an epoch moved to the device at once."""
+        """Yield (epoch, indices) of each batch from `step` on."""
         while True:
             epoch, position = divmod(step, self.per_epoch)
             for index in self.indices(epoch)[position:]:
@@ -103,45 +103,47 @@ class Batches:
 
     def _gathered(self, step: int) -> Iterator[Batch]:
         if self.size >= len(self.split):
-            whole = self._here(self.split.gather(self.indices(0)[0].to(self.device)))
+            whole = self._to_device(self.split.gather(self.indices(0)[0].to(self.device)))
             while True:
                 yield whole
         while True:
             epoch, position = divmod(step, self.per_epoch)
             # one transfer an epoch: the slices of the order are views of it
             places, take = self._places(epoch)
-            for index in torch.split(places[position * self.size :][: self._seen(position)], self.size * self._at_once):
-                yield from self._apart(self._here(take(index)))
+            for index in torch.split(
+                places[position * self.size :][: self._samples_left(position)], self.size * self._at_once
+            ):
+                yield from self._cut(self._to_device(take(index)))
             step = (epoch + 1) * self.per_epoch
 
-    def _seen(self, position: int) -> int:
-        """Return how many samples an epoch has after its first `position` steps, those that it drops left out."""
+    def _samples_left(self, position: int) -> int:
+        """The samples of an epoch after its first `position` steps, without dropped ones."""
         return (self.per_epoch - position) * self.size
 
     @cached_property
     def _at_once(self) -> int:
-        """Return how many batches one gathering takes: of small ones the call is what costs."""
+        """Batches to gather at once: for small ones the call costs more than the copy."""
         sample = self.split.gather(torch.zeros(1, dtype=torch.long, device=self.device))
         size = sum(t.element_size() * t.numel() for t in sample) * self.size
         return max(1, min(MOST, TOGETHER.get(self.device.type, 0) // max(size, 1)))
 
-    def _apart(self, gathered: Batch) -> Iterator[Batch]:
+    def _cut(self, gathered: Batch) -> Iterator[Batch]:
         if self._at_once == 1:
             yield gathered
         else:
             yield from map(Batch, *(torch.split(t, self.size) for t in gathered))
 
     def _places(self, epoch: int) -> tuple[Tensor, Callable[[Tensor], Batch]]:
-        """Return what stands for an epoch's samples, in its order, and what makes a batch of a slice of it."""
+        """The samples of an epoch in its order, as indices or beginnings, and a function from a slice to a batch."""
         split, order = self.split, self._order(epoch)
         if not isinstance(split, RandomWindows):
             return order.to(self.device), split.gather
-        # drawn on the CPU, so that every device sees the same
+        # drawn on the CPU: the same for every device
         starts = split.starts(order, generator(self.seed, CROP, self._same(epoch)))
         return starts.to(split.device), split.at
 
-    def _here(self, batch: Batch) -> Batch:
-        """Return a batch on the device, where its split was too large for it."""
+    def _to_device(self, batch: Batch) -> Batch:
+        # a split too large for the device has stayed in host memory
         if batch.x.device.type == self.device.type:
             return batch
         cuda = self.device.type == "cuda"
@@ -170,13 +172,13 @@ class Batches:
 
 
 def _leave_signals(worker: int) -> None:
-    # what a terminal or a scheduler sends to all processes of a run is the run's to obey: it ends its workers
+    # a terminal and a scheduler signal all processes of a run; the run itself ends its workers
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 class _Endless:
-    """A batch sampler over an iterator: the loader asks for what it prefetches, and no more."""
+    """A batch sampler over an endless iterator."""
 
     def __init__(self, batches: Iterator[list[tuple[int, int]]]) -> None:
         self._batches = batches
@@ -186,7 +188,7 @@ class _Endless:
 
 
 class _Keyed(Dataset[Any]):
-    """A data set whose own randomness (of torch, Python, numpy) is a function of the epoch and the sample."""
+    """A data set with its randomness (torch, Python, numpy) keyed by epoch and sample."""
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         self._dataset = dataset

@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class Average:
-    """The moving average of `params`; validation, selection and the test use it."""
+    """The moving average of `params`, for validation, selection and the test."""
 
     def __init__(self, params: list[Tensor], decay: float) -> None:
         self.decay = decay
@@ -24,14 +24,14 @@ class Average:
         self.weights = [p.detach().clone() for p in params]
 
     def update(self, step: int) -> None:
-        """Take in the weights after `step` steps."""
+        """Average in the weights after `step` steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        if self.weights:  # a model of counts has none
+        if self.weights:  # a model of counts has no parameters
             torch._foreach_lerp_(self.weights, [p.detach() for p in self._params], 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the average in the place of the weights, for as long as the context lasts."""
+        """Swap the average and the weights within the context."""
         with torch.no_grad():
             self._swap()
             try:

@@ -1,8 +1,8 @@
-"""Exact evaluation: sums and counts in float64, divided once, in whatever portions.
+"""Exact evaluation: sums and counts in float64, divided once.
 
-A mean of means would depend on how the split was cut; a quotient of totals does not. The same
-numbers come out for any batch size, to the rounding of the forward pass. Of a text each token counts
-that is predicted, and a split may be walked along, with the model's memory carried from batch to batch.
+A mean of means would depend on the batch size; a quotient of totals does not. The numbers are the same for any batch
+size, up to the rounding of the forward pass. In a text each predicted token counts. A split of contiguous windows is
+evaluated from left to right, with the model's memory carried from batch to batch.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dlrun.types import IGNORE_INDEX, Batch, LanguageModel, Loss, Metric, Spec, 
 
 @dataclass(frozen=True)
 class Collected:
-    """What the model made of a split, for pictures: inputs, targets and outputs, on the CPU."""
+    """Inputs, targets and a model's outputs on a split, on the CPU, for pictures."""
 
     x: Tensor
     y: Tensor
@@ -36,21 +36,21 @@ class Collected:
 
 @runtime_checkable
 class ContiguousWindows(Protocol):
-    """A split that is evaluated along its rows, from left to right, with a memory."""
+    """A split of rows that a model reads from left to right, with a memory."""
 
     def walk(self, rows: int) -> Iterator[tuple[bool, Batch]]:
-        """Yield (fresh, batch): `rows` rows' next pieces; the memory goes on, but for a `fresh` batch."""
+        """Yield (fresh, batch): the next windows of `rows` rows; a `fresh` batch begins without memory."""
 
 
 LOGITS = 256 << 20
-"""Bytes that the logits of a chunk of text may take."""
+"""Bytes of the logits of a chunk of text, at most."""
 
 TOKENS = 1 << 14
-"""Tokens that a chunk of text may have: more go no faster, and leave a processor's caches."""
+"""Tokens of a chunk of text, at most: more go no faster, and leave a processor's caches."""
 
 
 def batch_size_for(samples: int, spec: Spec) -> int:
-    """Return how many samples to evaluate at once: as many as asked for, of a text no more than have room.
+    """Samples to evaluate at once: `samples`, or fewer for a text with many logits.
 
     >>> batch_size_for(1000, Spec("language", input_shape=(128,), outputs=33278, vocabulary=33278))
     15
@@ -115,9 +115,9 @@ def collect(
 
 
 def loss_total(objective: Objective, model: nn.Module, batch: Batch) -> Total:
-    """Return the loss as a sum and a count: of samples, or of the tokens that are predicted.
+    """The loss as a sum and a count: of samples, or of predicted tokens.
 
-    A loss that gives only the mean counts as many.
+    A scalar loss is a mean: it is multiplied by the count.
     """
     values, y = objective.loss(model, batch), batch.y
     whole = not y.is_floating_point()
@@ -130,7 +130,7 @@ def loss_total(objective: Objective, model: nn.Module, batch: Batch) -> Total:
 
 
 def wide(values: Tensor) -> Tensor:
-    """Return `values` in float64, on the host where the device has no float64."""
+    """`values` in float64; MPS has none, so on the host there."""
     return (values.cpu() if values.device.type == "mps" else values).double()
 
 
@@ -174,7 +174,7 @@ def _along(
 
 
 def _is_nll(loss: Loss) -> bool:
-    """Return whether a loss is the negative log-likelihood: of a large vocabulary it takes as long as the model."""
+    # to compute it twice would take as long as the model for a large vocabulary
     smoothed = getattr(loss, "keywords", {}).get("label_smoothing", 0.0)
     return getattr(loss, "func", loss) is cross_entropy and not smoothed
 

@@ -1,7 +1,7 @@
-"""Text from a model of language: one token after the other, each drawn from what the model expects next.
+"""Text from a language model, one token after the other.
 
-The draw of a token is keyed by its place in the text, as everything random is: row r of a batch with the
-seed s is the text of the seed s + r alone, with the cache or without.
+The draw of a token is keyed by its place in the text: row r of a batch with the seed s is the text of the
+seed s + r alone, with the cache or without.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from dlrun.types import LanguageModel, Tokenizer
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a token is drawn from softmax(logits / temperature); at a temperature of 0 it is the most probable.
+    """Draws from softmax(logits / temperature); at a temperature of 0, the most probable token.
 
-    `top_k` keeps the k most probable tokens; of these `top_p` keeps the fewest, the most probable first,
-    whose share is at least p (nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751).
+    `top_k` keeps the k most probable tokens. Of these `top_p` keeps the fewest, the most probable first, with a
+    share of at least p (nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751).
     """
 
     temperature: float = 1.0
@@ -34,8 +34,8 @@ class Sampling:
     seed: int = 0
 
 
-class Whole(nn.Module):
-    """A model that is asked about the whole window for every token: one without a cache, or without `step`."""
+class Cacheless(nn.Module):
+    """A language model that computes the whole window for every token."""
 
     def __init__(self, model: nn.Module, context: int | None) -> None:
         super().__init__()
@@ -44,19 +44,19 @@ class Whole(nn.Module):
         self.train(model.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the model returns."""
+        """The model's logits."""
         logits: Tensor = self.model(x)
         return logits
 
     def step(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the logits of `x`, which goes on behind the tokens `memory`, and all these tokens."""
+        """The logits of `x` behind the tokens `memory`, and all these tokens."""
         tokens = x if memory is None else torch.cat([memory, x], dim=1)
         return self(tokens)[:, -x.shape[1] :], tokens
 
 
-def speaking(model: nn.Module, context: int) -> nn.Module:
-    """Return `model` as a `LanguageModel`; one that only maps tokens to logits is asked about `context` at once."""
-    return model if hasattr(model, "step") else Whole(model, getattr(model, "context", context))
+def as_language_model(model: nn.Module, context: int) -> nn.Module:
+    """`model` as a `LanguageModel`: without a `step` of its own it computes windows of `context` tokens."""
+    return model if hasattr(model, "step") else Cacheless(model, getattr(model, "context", context))
 
 
 def generate(
@@ -64,14 +64,13 @@ def generate(
 ) -> Iterator[Tensor]:
     """Yield the `tokens` tokens that follow `prompt` (int64 [B, t], t ≥ 1), each int64 [B] on the CPU.
 
-    Where the text is longer than the context of `model` (a `LanguageModel`), the window that it sees hops
-    on by half a context: its beginning follows from the length of the text alone. With the `cache` the
-    model is given only what is new, without it the whole window for each token; the tokens are the same.
-    Raises `RunError` if the model gives no probabilities (it has diverged).
+    In a text longer than the context of `model` (a `LanguageModel`), its window hops on by half a context: the
+    beginning follows from the length of the text alone. With the `cache` the model gets new tokens only, without it
+    the whole window each time; the text is the same. Raises `RunError` for logits that are not finite.
     """
     how = how or Sampling()
     context = cast("LanguageModel", model).context
-    speaker = cast("LanguageModel", model if cache else Whole(model, context))
+    speaker = cast("LanguageModel", model if cache else Cacheless(model, context))
     text = prompt.to(next(chain(model.parameters(), model.buffers()), prompt).device)
     memory, begin, seen = None, 0, 0
     for position in range(text.shape[1], text.shape[1] + tokens):
@@ -87,7 +86,7 @@ def generate(
 
 
 def window_start(length: int, context: int | None) -> int:
-    """Return where the window begins in which a model sees a text: a multiple of half its context.
+    """The beginning of a model's window in a text: a multiple of half its context.
 
     >>> [window_start(length, 4) for length in range(1, 10)]
     [0, 0, 0, 0, 2, 2, 4, 4, 6]
@@ -99,9 +98,9 @@ def window_start(length: int, context: int | None) -> int:
 
 
 def draw(logits: Tensor, how: Sampling, position: int) -> Tensor:
-    """Return a token a row, int64 [B] on the CPU, from logits [B, V]: the inverse of the distribution function.
+    """Draw a token a row, int64 [B] on the CPU, from logits [B, V], by the inverse distribution function.
 
-    Raises `RunError` for logits that are no numbers.
+    Raises `RunError` for logits that are not finite.
     """
     wide = logits.detach().float().cpu().double()
     if not bool(wide.amax(1).isfinite().all()):
@@ -115,7 +114,7 @@ def draw(logits: Tensor, how: Sampling, position: int) -> Tensor:
 
 
 def probabilities(logits: Tensor, how: Sampling) -> Tensor:
-    """Return what tokens are drawn with, [B, V]: softmax(logits / temperature), cut by `top_k` and `top_p`."""
+    """The probabilities of the tokens [B, V]: softmax(logits / temperature), cut by `top_k` and `top_p`."""
     shares = ((logits - logits.amax(1, keepdim=True)) / how.temperature).softmax(1)
     if how.top_k is None and how.top_p >= 1:
         return shares
@@ -129,20 +128,18 @@ def probabilities(logits: Tensor, how: Sampling) -> Tensor:
 
 
 def _uniform(seed: int, position: int) -> float:
-    """Return a number in [0, 1), of the 53 bits that a float64 holds."""
+    # in [0, 1), of the 53 bits of a float64
     return (key(seed, SAMPLING, position) >> 10) / (1 << 53)
 
 
 BROKEN = "\N{REPLACEMENT CHARACTER}"
-"""What a decoder shows for bytes that are no character, or not yet."""
+"""Shown by a decoder for bytes that are no character, or not yet."""
 
 
-def spelled(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Iterable[int]) -> Iterator[str]:
-    """Yield the text of `tokens` behind `prompt`, piece by piece, as soon as its characters are whole.
-
-    A character may be made of the bytes of several tokens, and how a word is joined to the text depends on
-    what stands before it. So the text is decoded from one token back, and what is new of it is yielded.
-    """
+def decode_stream(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Iterable[int]) -> Iterator[str]:
+    """Yield the text of `tokens` behind `prompt`, piece by piece, as soon as its characters are complete."""
+    # a character may be made of the bytes of several tokens, and a word is joined to the text before it: so the text
+    # is decoded from one token back, and its new part is yielded
     window = list(prompt[-1:])
     shown = len(tokenizer.decode(window))
     now = ""
@@ -160,8 +157,8 @@ def spelled(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Iterable[int]) 
         yield now[shown:]
 
 
-def opening(tokenizer: Tokenizer) -> list[int]:
-    """Return what a text begins after, where no prompt is given: the tokens of a new line, else token 0."""
+def default_prompt(tokenizer: Tokenizer) -> list[int]:
+    """The prompt of a text without one: the tokens of a new line, else token 0."""
     try:
         return list(tokenizer.encode("\n")) or [0]
     except UserError:  # a text of one line

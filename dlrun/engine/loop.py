@@ -78,7 +78,7 @@ class Training:
     def validate(self, state: State) -> dict[str, float]:
         """Evaluate the validation split; keep the weights if they are the best so far."""
         assert self.validation is not None
-        with averaged(self.average):
+        with use_average(self.average):
             means = evaluate(
                 self.objective,
                 self.metrics,
@@ -89,7 +89,7 @@ class Training:
             )
             metrics = {f"val/{name}": value for name, value in means.items()}
             if self.ahead(state, metrics):
-                weights = copied(self.objective.model.state_dict())
+                weights = clone_state(self.objective.model.state_dict())
                 self.best = BestWeights(state.step, metrics, weights)
         return metrics
 
@@ -168,7 +168,7 @@ def _rank(value: float) -> float:
     return inf if isnan(value) else value
 
 
-def averaged(average: Average | None) -> AbstractContextManager[None]:
+def use_average(average: Average | None) -> AbstractContextManager[None]:
     """Put the average in the place of the weights within a context, if there is one."""
     return average.applied() if average else nullcontext()
 
@@ -194,6 +194,6 @@ def restore(run: Training, checkpoint: Checkpoint) -> State:
     return state
 
 
-def copied(state: dict[str, Any]) -> dict[str, Any]:
+def clone_state(state: dict[str, Any]) -> dict[str, Any]:
     """A state dict whose tensors training will not change."""
     return {name: t.detach().clone() if isinstance(t, Tensor) else t for name, t in state.items()}

@@ -1,4 +1,4 @@
-"""What the loop measures of itself without disturbing it: the losses since the last point, and the time."""
+"""The loop's own measurements: the losses since the last point, and the time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dlrun.types import Batch
 
 
 class Window:
-    """The losses since the last point, left on the device until the point is due."""
+    """The losses since the last point. They stay on the device until the next one is due."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -23,19 +23,19 @@ class Window:
         self._counts: list[int] = []
 
     def add(self, loss: Tensor, batch: Batch) -> None:
-        """Note the loss of a step; nothing is read."""
+        """Append the loss of a step, without reading it."""
         self._losses.append(loss.detach())
         self._counts.append(batch.x.shape[0])
 
     def keep(self) -> None:
-        """Read the losses into the state, where a checkpoint finds them."""
+        """Read the losses into the state, for the checkpoint."""
         if self._losses:
             values = torch.stack(self._losses).tolist()
             self._state.window += zip(values, self._counts, strict=True)
             self._losses, self._counts = [], []
 
     def check(self) -> None:
-        """Raise `NonFinite` for the first loss that is not a finite number."""
+        """Raise `NonFinite` for the first loss that is NaN or infinite."""
         self.keep()
         window = self._state.window
         for position, (loss, _) in enumerate(window):
@@ -47,7 +47,7 @@ class Window:
                 )
 
     def mean(self) -> dict[str, float]:
-        """Return the mean over the samples since the last point, and begin anew."""
+        """The mean over the samples since the last point; the next one begins."""
         self.check()
         window = self._state.window
         total = sum(loss * count for loss, count in window) / sum(count for _, count in window)
@@ -56,7 +56,7 @@ class Window:
 
 
 class Clock:
-    """The time that training itself takes, without evaluation and saving."""
+    """The time of training itself, without evaluation and saving."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -64,13 +64,13 @@ class Clock:
         self._point = (state.step, state.train_seconds)
 
     def stop(self) -> None:
-        """Add the time since the last look to `train_seconds`."""
+        """Add the time since the last call to `train_seconds`."""
         now = time.perf_counter()
         self._state.train_seconds += now - self._tic
         self._tic = now
 
     def throughput(self, batch_size: int) -> dict[str, float]:
-        """Return the samples a second since the last point."""
+        """The samples a second since the last point."""
         self.stop()
         step, seconds = self._point
         self._point = (self._state.step, self._state.train_seconds)
@@ -79,15 +79,15 @@ class Clock:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Give a context whose time does not count."""
+        """Leave out the time within the context."""
         self.stop()
         yield
         self._tic = time.perf_counter()
 
     def since_save(self) -> float:
-        """Return the seconds since the last checkpoint."""
+        """The seconds since the last checkpoint."""
         return time.perf_counter() - self._saved
 
     def saved(self) -> None:
-        """Note that a checkpoint was written."""
+        """Note the time of a checkpoint."""
         self._saved = time.perf_counter()

@@ -1,7 +1,6 @@
 """The objective: a model and a loss as one object, batch → scalar.
 
-It is what is differentiated, compiled, captured and, later, stacked; nothing else in a step touches
-the model.
+It is differentiated, compiled, recorded and stacked; nothing else in a step touches the model.
 """
 
 from __future__ import annotations
@@ -18,10 +17,9 @@ from dlrun.types import Batch, Loss
 class Objective:
     """The mean loss of a model on a batch, as a function of the model's parameters.
 
-    `params` are the parameters that are learned, `decay` says for each whether weight decay acts on
-    it: on matrices and kernels, not on biases and the scales of norms. `hidden` says for each whether
-    it is a matrix or kernel within the network, between what reads the inputs' tokens and what makes
-    the outputs (see `hidden_matrices`).
+    `params` are the learned parameters. `decay` is true for those that weight decay acts on: matrices and
+    kernels, not biases and the scales of norms. `hidden` is true for matrices and kernels within the network,
+    neither an embedding's nor the head's (see `hidden_matrices`).
     """
 
     def __init__(self, model: nn.Module, loss: Loss, *, autocast: tuple[str, torch.dtype] | None = None) -> None:
@@ -35,11 +33,11 @@ class Objective:
         self._call = self._mean
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Return the mean loss over the batch, a scalar with its graph."""
+        """The mean loss over the batch, a scalar with its graph."""
         return self._call(batch)
 
     def precision(self) -> AbstractContextManager[Any]:
-        """Return the context in which the model computes."""
+        """The autocast context of the model's precision."""
         return torch.autocast(*self._autocast) if self._autocast else nullcontext()
 
     def _mean(self, batch: Batch) -> Tensor:
@@ -52,10 +50,10 @@ class Objective:
 
 
 def hidden_matrices(model: nn.Module) -> set[int]:
-    """Return the `id`s of the parameters with two axes or more that belong neither to an embedding nor to the head.
+    """The `id`s of parameters with two axes or more, without embeddings and the head.
 
-    The head is the last module, in the order of definition, that has such a parameter of its own; where its
-    weights are tied to an embedding, they are the embedding's.
+    The head is the last module, in the order of definition, with such a parameter of its own. Weights tied to an
+    embedding are the embedding's.
 
     >>> model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 9))
     >>> hidden_matrices(model) == {id(model[1].weight)}

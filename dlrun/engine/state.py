@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 
 @dataclass
 class State:
-    """Where a run stands beside its weights: all that a resumed loop has to know.
+    """The progress of a run.
 
-    `best_rank` orders validations: the monitored metric (negated if higher is better), then the loss,
-    which decides between equal ones, since an error over few samples takes few values. `window` holds
-    the losses and sample counts since the last point of the curve, so that a resumed curve is the
-    uninterrupted one.
+    `best_rank` orders validations: the monitored metric (negated if higher is better), then the loss. The loss
+    decides between equal metrics: an error over few samples takes few values. `window` holds the losses and
+    sample counts since the last point of the curve, so that a resumed curve equals an uninterrupted one.
     """
 
     step: int = 0

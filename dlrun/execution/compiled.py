@@ -20,7 +20,7 @@ from dlrun.engine.batches import LoaderSplit
 from dlrun.engine.protocols import Steppable, Stepper
 from dlrun.engine.steppers import EagerStepper, RecompilingStepper, blocks
 from dlrun.execution.cuda_graphs import CudaGraphStepper
-from dlrun.execution.snapshots import agree, put, put_back
+from dlrun.execution.snapshots import agree, assign, preserve
 from dlrun.terminal import output
 from dlrun.types import Batch, Update
 
@@ -172,12 +172,12 @@ def program(run: Steppable, batch: Batch) -> tuple[Callable[[list[Tensor]], Sequ
     """
     state = step_state(run)
     inputs = [*state, *batch, torch.as_tensor(run.optimizer.lr, dtype=torch.float64)]
-    with put_back(state), warnings.catch_warnings():
+    with preserve(state), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = [t.detach().clone() for t in state]
         graph, expected = _traced(run, inputs)
         after = [t.detach().clone() for t in state]
-        put(state, before)
+        assign(state, before)
         detached, constants = [t.detach() for t in inputs], _lifted(graph)
         lowered = _lowered(graph, [*detached, *constants])
 

@@ -5,7 +5,7 @@ are copied into tensors of the graph's own; weights, buffers and the rule's stat
 whole block, another a single step, for what a block lacks at a logging, evaluation or checkpoint step. The totals of
 a validation batch are a graph too (`GraphedTotals`).
 
-The tests on the CPU take the recorded steps again in the place of `record`.
+No GPU has run this yet: the tests on a CPU take the recorded steps again in the place of `record`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dlrun.engine.protocols import Rate, Steppable, Total, TotalsFn
 from dlrun.engine.steppers import EagerStepper, blocks
-from dlrun.execution.snapshots import agree, put, put_back
+from dlrun.execution.snapshots import agree, assign, preserve
 from dlrun.terminal import output
 from dlrun.types import Batch, Update
 
@@ -111,7 +111,7 @@ class CudaGraphStepper:
         self._run, self._eager, self._most = run, EagerStepper(run), steps_per_graph(run)
         self._shapes = (batch.x.shape, batch.y.shape)
         lr = torch.as_tensor(run.optimizer.lr, device=run.device).clamp(max=CALM)
-        with put_back(state):
+        with preserve(state):
             warm_up(lambda: run.step(batch, lr), run.device)
             self._graphs = {n: StepGraph(run, batch, lr.expand(n, *lr.shape)) for n in {1, self._most}}
             self._check(batch, lr, state)
@@ -145,7 +145,7 @@ class CudaGraphStepper:
         for _ in range(self._most):
             self._run.step(batch, lr)
         expected = [t.detach().clone() for t in state]
-        put(state, before)
+        assign(state, before)
         self._graphs[self._most]([batch] * self._most, lr.expand(self._most, *lr.shape))
         n = len(self._run.objective.params)  # whose changes are small beside those of the rule's state
         if not (agree(before[:n], expected[:n], state[:n]) and agree(before[n:], expected[n:], state[n:])):

@@ -1,11 +1,11 @@
-"""What a step costs: the floating-point operations of its matrix products and convolutions.
+"""The floating-point operations of a step: of its matrix products and convolutions.
 
 A product of an [M, K] and a [K, N] matrix is 2·M·K·N operations. Its backward pass is one more
-product of that size for each factor that needs a gradient. What is elementwise is not counted, as is
+product of that size for each factor that needs a gradient. Elementwise operations are not counted, as is
 the custom (Kaplan et al. 2020, arXiv:2001.08361, appendix B).
 
 The products are seen as PyTorch's functions are called (`torch.overrides`), which costs nothing to
-import; `torch.utils.flop_counter` sees them below autograd, and imports `torch._dynamo` for it.
+import. `torch.utils.flop_counter` sees them below autograd, but imports `torch._dynamo`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from dlrun.types import Batch
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a step takes: `flop` operations (0: not known) for `samples` samples of `tokens` tokens (0: no text).
+class StepCost:
+    """A step's `flop` operations (0: not known), for `samples` samples of `tokens` tokens (0: no text).
 
-    `peak` is the FLOP a second that the device could reach, None where that is not known.
+    `peak` is the FLOP a second that the device could reach, None if it is not known.
     """
 
     flop: int
@@ -37,7 +37,7 @@ class Cost:
     peak: float | None = None
 
     def at(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
-        """Return a point's values with what follows from its `throughput/samples_per_second`, if it has one."""
+        """Add tokens a second and cost to the values of a point that has `throughput/samples_per_second`."""
         rate = values.get("throughput/samples_per_second")
         if rate is None:
             return dict(values)
@@ -46,12 +46,12 @@ class Cost:
         return dict(values) | tokens | cost
 
     def of(self, steps: int, steps_per_second: float) -> dict[str, float]:
-        """Return the operations of `steps` steps, and the share of the device's peak that they were done at.
+        """The operations of `steps` steps, and their share of the device's peak.
 
-        This share is the model FLOP utilisation (mfu): what a forward and a backward pass need, not what was
-        computed twice (Chowdhery et al. 2022, arXiv:2204.02311, appendix B).
+        This share is the model FLOP utilisation (mfu): of the operations that a forward and a backward pass need,
+        not of those computed twice (Chowdhery et al. 2022, arXiv:2204.02311, appendix B).
 
-        >>> Cost(flop=600, samples=10, peak=1e4).of(steps=50, steps_per_second=5.0)
+        >>> StepCost(flop=600, samples=10, peak=1e4).of(steps=50, steps_per_second=5.0)
         {'flop': 30000.0, 'mfu': 0.3}
         """
         if not self.flop:
@@ -66,21 +66,18 @@ _PRODUCTS = {
 }
 """Functions that are one product of two tensors, and the place of the first of them."""
 
-
 _COMPOSED = ("multi_head_attention_forward",)
-"""Functions written in Python, whose products are those of the functions that they call."""
-
+"""Functions written in Python: the products are those of the functions that they call."""
 
 _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 """Whole recurrent networks: each weight acts once on each token, and twice more backward."""
 
 
 def count_flops(objective: Objective, batch: Batch) -> int:
-    """Return the floating-point operations of one forward and backward pass over `batch`.
+    """The floating-point operations of one forward and backward pass over `batch`.
 
-    The model is as before afterwards, its buffers and the random numbers too. A fused attention
-    counts for what it computes, not for what its backward pass computes again, and a causal one as a
-    full one.
+    The model, its buffers and the random numbers are left as they were. A fused attention counts without what its
+    backward pass computes again, and a causal one as a full one.
 
     >>> model = torch.nn.Linear(3, 2)
     >>> objective = Objective(model, lambda model, batch: model(batch.x).sum())
@@ -101,7 +98,7 @@ def count_flops(objective: Objective, batch: Batch) -> int:
 
 
 class _Counter(TorchFunctionMode):
-    """Adds up the products of what is called within it."""
+    """Counts the products of the functions called within the context."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,7 +107,7 @@ class _Counter(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], kinds: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call `func`, and count it if it multiplies."""
+        """Call `func`; count it if it multiplies."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if name in _COMPOSED:
@@ -140,7 +137,7 @@ class _Counter(TorchFunctionMode):
         self.flops += forward * (1 + sum(f.requires_grad for f in factors))
 
     def _attention(self, query: Tensor, key: Tensor, value: Tensor) -> None:
-        """Count softmax(q kᵀ) v, where the scores need a gradient if q or k does."""
+        """Count softmax(q kᵀ) v; the scores need a gradient if q or k does."""
         rows = 2 * prod(query.shape[:-1]) * key.shape[-2]
         scores = query.requires_grad or key.requires_grad
         self._add(rows * query.shape[-1], query, key)
@@ -157,7 +154,7 @@ class _Counter(TorchFunctionMode):
 
 
 def _two(args: tuple[Any, ...], kwargs: dict[str, Any], place: int) -> tuple[Tensor, Tensor]:
-    """Return the two factors of a product, given by place or by name."""
+    """The two factors of a product, given by place or by name."""
     given = [*args, *(v for v in kwargs.values() if isinstance(v, Tensor))]
     return given[place], given[place + 1]
 
@@ -168,7 +165,8 @@ def _product(a: Tensor, b: Tensor, result: Tensor) -> int:
 
 
 def _undispatched(func: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a Python function of PyTorch without its first act, to ask whether it is overridden: by us, again."""
+    """A copy of a Python function of PyTorch that does not ask for overrides."""
+    # it would find our mode again, and call itself without end
     function = cast("types.FunctionType", func)
     never = dict.fromkeys(
         ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic"), lambda *_: False

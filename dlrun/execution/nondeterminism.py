@@ -1,8 +1,7 @@
-"""Which operator gives another answer when it is asked the same thing again.
+"""The first operator that returns other numbers for the same inputs.
 
-Atomic additions, on a GPU or between the threads of a CPU, add in the order in which they happen to
-arrive. Where a run cannot be repeated bit for bit, the first operator that got the same numbers and
-returned others is the one to know about.
+Atomic additions, on a GPU or between the threads of a CPU, add in the order in which they happen to arrive. They are
+the usual reason why a run cannot be repeated bit for bit.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 UNINITIALISED = ("aten.empty", "aten.new_empty", "aten.resize")
-"""How the names of operators begin that return memory as it was left: it may hold anything, and nobody reads it."""
+"""Beginnings of the names of operators that return memory as it was left: it may hold anything, and nobody reads it."""
 
 
 class _Call(NamedTuple):
-    """One operator: its name, and digests of the tensors that it got and returned."""
+    """One operator's name, and digests of its inputs and outputs."""
 
     name: str
     given: tuple[str, ...]
@@ -29,7 +28,7 @@ class _Call(NamedTuple):
 
 
 class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """A context that writes down every operator, those of the backward pass too."""
+    """Records every operator within the context, also of the backward pass."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -43,14 +42,14 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return returned
 
 
-def unrepeatable(compute: Callable[[], object], *, times: int = 10) -> str | None:
-    """Return torch's name of the first operator of `compute` that does not repeat itself, if there is one.
+def first_nondeterministic(compute: Callable[[], object], *, times: int = 10) -> str | None:
+    """Torch's name of the first operator of `compute` with other outputs for the same inputs, if there is one.
 
-    `compute` sets its own seed; it is called at most `times` + 1 times.
+    `compute` sets its own seed. It is called at most `times` + 1 times.
 
     >>> import torch
-    >>> unrepeatable(lambda: torch.ones(2) + 1)
-    >>> unrepeatable(lambda: torch.rand(2) + 1)
+    >>> first_nondeterministic(lambda: torch.ones(2) + 1)
+    >>> first_nondeterministic(lambda: torch.rand(2) + 1)
     'aten.rand.default'
     """
     first = _traced(compute)

@@ -1,7 +1,7 @@
-"""Where a step goes: twenty steps of a run seen by PyTorch's profiler, as a trace, a table and a picture.
+"""Twenty steps of a run under PyTorch's profiler: a trace, a table and a picture.
 
-The loop knows nothing of it: it asks `stop` before each step (or block of steps), and so `stop` is where the
-profiler begins and ends, and where it cuts the trace into steps.
+The loop knows no profiler. It calls `stop` before each step (or block of steps): there the profiler begins and ends,
+and cuts the trace into steps.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from dlrun.terminal import output
 from dlrun.terminal.format import table
 
 STEPS = 20
-"""How many steps are seen (of a block that is compiled or captured as one, the whole of it)."""
+"""Steps under the profiler, or the whole of a block that is compiled or recorded as one."""
 WARM_UP = 10
-"""How many go before them, if the run is long enough: the first ones allocate, choose kernels, compile."""
+"""Steps before them, if the run is long enough: the first ones allocate, choose kernels, compile."""
 SHOWN = 15
-"""How many operators the table names; the others are one row."""
+"""Operators with a row of their own in the table; the others are one row."""
 OUTSIDE = "Python and the loop"
 _STEP = "step "
 _BACKWARD = "autograd::engine::evaluate_function: "
@@ -38,7 +38,7 @@ _BACKWARD = "autograd::engine::evaluate_function: "
 
 @dataclass(frozen=True)
 class Operator:
-    """What an operator took of a step: seconds of its own, without those of the operators that it called; its calls."""
+    """An operator's calls a step, and its own seconds, without the operators that it called."""
 
     name: str
     seconds: float
@@ -47,11 +47,10 @@ class Operator:
 
 @dataclass(frozen=True)
 class Profile:
-    """What `steps` steps from the step `first` on took.
+    """The time of `steps` steps from the step `first` on, by operators.
 
-    `operators` are those of the thread that trains, `kernels` those of an accelerator, the longest first.
-    `seconds` is one step under the profiler, their mean; `before` is one without it, the median of those before
-    (None if there was none).
+    `operators` are those of the training thread, `kernels` those of an accelerator, the longest first. `seconds` is
+    the mean of a step under the profiler, `before` the median of the steps before it (None: there were none).
     """
 
     first: int
@@ -62,7 +61,7 @@ class Profile:
     kernels: list[Operator]
 
     def text(self) -> str:
-        """Return the table of where a step goes."""
+        """The table."""
         alone = f", {_short(self.before)} without the profiler" if self.before else ""
         many = f"{self.steps} steps" if self.steps > 1 else "1 step"
         head = f"  where a step goes: {many} from step {self.first} on, {_short(self.seconds)} each{alone}"
@@ -73,7 +72,7 @@ class Profile:
 
 
 def window(plan: Plan, start: int) -> tuple[int, int]:
-    """Return before which step the profiler begins and after which it ends, of a run that goes on from step `start`.
+    """The steps before and after which the profiler begins and ends, in a run from step `start` on.
 
     It begins after the warm-up, at the first place where no validation falls into the twenty steps, if there is one.
 
@@ -90,12 +89,12 @@ def window(plan: Plan, start: int) -> tuple[int, int]:
 
 
 @contextmanager
-def watched(
+def profile_steps(
     state: State, stop: Callable[[], bool], *, plan: Plan, device: torch.device, folder: Path
 ) -> Iterator[Callable[[], bool]]:
-    """Give a `stop` for the loop that also profiles twenty of its steps; `folder` gets what was found.
+    """Yield a `stop` for the loop that profiles twenty of its steps; trace, table and picture go to `folder`.
 
-    Nothing of it fails a run: what goes wrong is a warning.
+    An error of the profiler is a warning, not the end of the run.
     """
     watch = _Watch(state, window(plan, state.step), device)
 
@@ -121,7 +120,7 @@ def _attempt(work: Callable[[], None]) -> bool:
 
 
 class _Watch:
-    """The profiler and the clock: looks at the step of the state, and begins, cuts or ends accordingly."""
+    """Begins, cuts and ends a trace by the step of a run's state."""
 
     def __init__(self, state: State, window: tuple[int, int], device: torch.device) -> None:
         self._state = state
@@ -135,7 +134,7 @@ class _Watch:
         self.found: Profile | None = None
 
     def look(self) -> None:
-        """Begin, cut or end, if that is due at this step."""
+        """Begin, cut or end the trace, if this is the step for it."""
         step = self._state.step
         if self.found or self._failed:
             return
@@ -151,21 +150,21 @@ class _Watch:
             self._failed = not _attempt(self._begin)
 
     def end(self) -> None:
-        """End the trace, if there is one, and make out what it says."""
+        """End the trace, if there is one, and summarise it."""
         if self.profiler is None or self.found or self._failed:
             return
         self._cut()
         self._failed = not _attempt(self._end)
 
     def _mark(self) -> tuple[int, float]:
-        if self._device.type == "cuda":  # what was asked for before is not part of what follows
+        if self._device.type == "cuda":  # kernels queued before are no part of what follows
             torch.cuda.synchronize(self._device)
         return self._state.step, time.perf_counter()
 
     def _begin(self) -> None:
         from torch.profiler import ProfilerActivity, profile
 
-        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # it would announce its beginning and its end
+        os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else it announces its beginning and its end
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self._device.type == "cuda" else [])]
         profiler = profile(activities=activities)
         profiler.start()
@@ -187,7 +186,7 @@ class _Watch:
         self.profiler.stop()
         if last == first:
             return
-        # the first step is not the measure of the others
+        # without the first step, which is slower than the others
         before = [(b - a) / (n - m) for (m, a), (n, b) in pairwise(self._marks[1:][-WARM_UP:])]
         self.found = Profile(
             first=first + 1,
@@ -204,7 +203,7 @@ def _short(seconds: float) -> str:
 
 
 def _operators(profiler: Any, steps: int, *, device: bool) -> list[Operator]:
-    """Return what the operators took of a step, or what an accelerator's kernels did, the longest first."""
+    """The operators of a step on the host, or on the `device`; the longest first."""
     seconds: dict[str, float] = defaultdict(float)
     calls: dict[str, float] = defaultdict(float)
     for event in profiler.key_averages():
@@ -216,14 +215,14 @@ def _operators(profiler: Any, steps: int, *, device: bool) -> list[Operator]:
         name = OUTSIDE if step else event.key.removeprefix(_BACKWARD)
         own = event.self_device_time_total if device else event.self_cpu_time_total
         seconds[name] += own * 1e-6 / steps
-        # a node of the backward pass is called by what the engine calls for it
+        # the engine's call of a node in the backward pass is counted already, as that of its operator
         calls[name] += 0 if step or event.key.startswith(_BACKWARD) else event.count / steps
     found = [Operator(name, seconds[name], calls[name]) for name in seconds]
     return sorted(found, key=lambda operator: -operator.seconds)
 
 
 def _rows(title: str, operators: list[Operator], step: float) -> list[list[str]]:
-    """Return the rows of a table: the longest operators, and the others together; shares are those of a step."""
+    """The longest operators, the others together, and all together, as rows with their share of a step."""
     longest, others = operators[:SHOWN], operators[SHOWN:]
     if others:
         rest = Operator(f"{len(others)} others", sum(o.seconds for o in others), sum(o.calls for o in others))
@@ -251,7 +250,7 @@ def _keep(watch: _Watch, folder: Path) -> None:
 
 
 def _draw(profile: Profile, path: Path) -> None:
-    """Draw the share of each operator in a step."""
+    """Draw the time of each operator in a step."""
     from dlrun.analysis.figures.style import BLUE, ORANGE, figure, save, style_context
 
     shown = [(o, BLUE) for o in profile.operators[:SHOWN]] + [(o, ORANGE) for o in profile.kernels[:SHOWN]]

@@ -1,4 +1,4 @@
-"""Values of tensors kept and put back."""
+"""Saving and restoring the values of tensors."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def put(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    """Write values into tensors, which stay the same objects in the same memory."""
+def assign(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy values into tensors, in place."""
     for tensor, value in zip(tensors, values, strict=True):
         tensor.copy_(value)
 
 
 @contextmanager
-def put_back(tensors: Sequence[Tensor]) -> Iterator[None]:
-    """Give a context after which tensors have the values that they had before.
+def preserve(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Restore the values of tensors after the context.
 
     >>> x = torch.ones(2)
-    >>> with put_back([x]):
+    >>> with preserve([x]):
     ...     _ = x.zero_()
     >>> x
     tensor([1., 1.])
@@ -30,13 +30,13 @@ def put_back(tensors: Sequence[Tensor]) -> Iterator[None]:
     try:
         yield
     finally:
-        put(tensors, values)
+        assign(tensors, values)
 
 
-def apart(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-    """Return the Euclidean distance of two lists of tensors, each list taken for one long vector.
+def distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
+    """The Euclidean distance of two lists of tensors, each list as one long vector.
 
-    >>> apart([torch.tensor([3.0]), torch.tensor([[1.0]])], [torch.zeros(1), torch.tensor([[5.0]])])
+    >>> distance([torch.tensor([3.0]), torch.tensor([[1.0]])], [torch.zeros(1), torch.tensor([[5.0]])])
     5.0
     """
     differences = (x.detach().double() - y.detach().double() for x, y in zip(a, b, strict=True))
@@ -44,16 +44,17 @@ def apart(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
 
 
 def agree(before: Sequence[Tensor], expected: Sequence[Tensor], found: Sequence[Tensor]) -> bool:
-    """Return whether two ways of taking steps changed tensors alike, up to a tenth of the change.
+    """Did two ways of taking steps change tensors alike, up to a tenth of the change?
 
-    They are looked at as a whole, but for single numbers. One component may well differ: where a gradient is zero but
-    for rounding, as that of a bias before a batch norm, Adam makes a full step of it, in any direction.
+    Tensors are compared as one vector, scalars each by itself.
     """
+    # one component may well differ: where a gradient is zero but for rounding, as that of a bias before a batch norm,
+    # Adam makes a full step of it, in any direction
     rows = list(zip(before, expected, found, strict=True))
     groups = [[row for row in rows if row[0].ndim], *([row] for row in rows if not row[0].ndim)]
     return all(_alike(*map(list, zip(*group, strict=True))) for group in groups if group)
 
 
 def _alike(before: list[Tensor], expected: list[Tensor], found: list[Tensor]) -> bool:
-    rounding = 1e-6 * apart(expected, [torch.zeros_like(t) for t in expected])
-    return apart(expected, found) <= 0.1 * apart(expected, before) + rounding
+    rounding = 1e-6 * distance(expected, [torch.zeros_like(t) for t in expected])
+    return distance(expected, found) <= 0.1 * distance(expected, before) + rounding

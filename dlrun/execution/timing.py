@@ -1,4 +1,4 @@
-"""How long a run takes, and how many steps fit into a time: forecast from a few steps that are then undone."""
+"""Forecasts of a run's time from a few steps, which are then undone."""
 
 from __future__ import annotations
 
@@ -15,21 +15,18 @@ SECONDS = 1.0
 
 
 def steps_within(run: loop.Training, minutes: float) -> int:
-    """Return how many steps, with the validations between them, fit into `minutes`.
-
-    The steps that are timed leave no trace: weights and optimizer are put back.
-    """
+    """Steps, with the validations between them, that fit into `minutes`."""
     return max(1, int(minutes * 60 / _each(run)))
 
 
 def seconds_for(run: loop.Training) -> float:
-    """Return how long the plan of a run takes, validations included; the steps that are timed leave no trace."""
+    """The seconds of a run's plan, validations included."""
     return run.plan.steps * _each(run)
 
 
 def _each(run: loop.Training) -> float:
-    """Return the seconds of a step with its share of a validation, weights and optimizer put back."""
-    before = loop.copied(run.objective.model.state_dict())
+    """The seconds of a step with its share of a validation; weights and optimizer are then put back."""
+    before = loop.clone_state(run.objective.model.state_dict())
     seconds = _step_seconds(run) + _validation_seconds(run) / run.plan.evaluate_every
     run.objective.model.load_state_dict(before)
     run.optimizer.init(run.objective)

@@ -1,1 +1,1 @@
-"""Optimizers: rules (gradients in, changed parameters out) and what makes a step of them."""
+"""Optimizers: rules (gradients in, changed parameters out), and steps by them."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlrun.optimizers.parameters import Group, check_rate, fuses, grouped, has_fused, pick, restore
+from dlrun.optimizers.parameters import Group, check_rate, group_params, has_fused, pick, restore, uses_fused
 
 __all__ = ["Adam"]
 
@@ -43,7 +43,7 @@ class Adam:
     _steps: list[Tensor] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for values outside their ranges."""
+        """Raise `ConfigError` for values outside their ranges."""
         check_rate("lr", self.lr)
         check_rate("beta1", self.beta1, below=1.0)
         check_rate("beta2", self.beta2, below=1.0)
@@ -51,8 +51,8 @@ class Adam:
         check_rate("weight_decay", self.weight_decay)
 
     def init(self, params: list[Tensor], decay: list[bool]) -> None:
-        """Allocate the two averages, zero, and the count of steps (on the device for the fused kernel)."""
-        self._groups = grouped(params, [d or self.decay_all for d in decay], self.weight_decay)
+        """Allocate the two averages and the count of steps, zero (the count on the device for the fused kernel)."""
+        self._groups = group_params(params, [d or self.decay_all for d in decay], self.weight_decay)
         self._use_fused = has_fused(params) if self.fused is None else self.fused
         self._mean = [torch.zeros_like(p, requires_grad=False) for p in params]
         self._square = [torch.zeros_like(p, requires_grad=False) for p in params]
@@ -63,9 +63,9 @@ class Adam:
     def update(self, params: list[Tensor], grads: list[Tensor], lr: float | Tensor) -> None:
         """Change `params` in place; each gradient lies in memory as its parameter does.
 
-        In a program of many steps the rate is a tensor.
+        The rate of a compiled or recorded step is a tensor.
         """
-        update = self._fused if self._use_fused and fuses(params, lr) else self._foreach
+        update = self._fused if self._use_fused and uses_fused(params, lr) else self._foreach
         for i, group in enumerate(self._groups):
             self._steps[i].add_(1.0)
             update(i, pick(params, group), pick(grads, group), lr)
@@ -109,15 +109,15 @@ class Adam:
             torch._foreach_addcdiv_(params, mean, root, size)
 
     def tensors(self) -> list[Tensor]:
-        """Return what a step changes beside the parameters."""
+        """The tensors of the state, which a step changes in place."""
         return [*self._mean, *self._square, *self._steps]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the number of steps and the two averages."""
+        """The number of steps and the two averages."""
         return {"steps": int(self._steps[0]), "mean": self._mean, "square": self._square}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the number of steps and the two averages."""
+        """Restore the number of steps and the two averages."""
         restore("mean", self._mean, state["mean"])
         restore("square", self._square, state["square"])
         for steps in self._steps:

@@ -1,26 +1,24 @@
-"""Counting, as an optimizer: a model whose parameters are counts sees each training window once."""
+"""Counting, as an optimizer: a model of counts sees each training window once."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
+from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.types import Batch, Update
 
 __all__ = ["Counting"]
 
-if TYPE_CHECKING:
-    from dlrun.engine.objective import Objective
-
 LOGITS = 2**24
-"""The most logits that the loss before a step is computed from: 64 MiB of them."""
+"""The most logits for the loss before a step: 64 MiB of them."""
 
 
 class Counted(Protocol):
-    """A model that is fitted by counting."""
+    """A model fitted by counting."""
 
     vocabulary: int
 
@@ -29,45 +27,45 @@ class Counted(Protocol):
 
 
 class Counting:
-    """Have the model count the batch, which should be the whole training set.
+    """Let the model count the batch.
 
-    That is `trainer.batch_size=null trainer.steps=1`; of smaller batches the counts add up to the same
-    over an epoch of windows that are not moved. There is no learning rate. The loss that a step
-    reports is that before it; of a batch with more than `LOGITS` logits it is that of as many windows,
-    evenly spaced, since a whole corpus's would not fit in memory.
+    The batch should be the whole training set: `trainer.batch_size=null trainer.steps=1`. Smaller batches add up to
+    the same counts over an epoch of windows that are not moved. There is no learning rate. A step reports the loss
+    before it; for a batch with more than `LOGITS` logits, the loss of as many windows, evenly spaced, since a whole
+    corpus's logits do not fit in memory.
     """
 
     @property
     def lr(self) -> float:
-        """One: counting has no learning rate, and takes no notice of it."""
+        """One: counting has no learning rate."""
         return 1.0
 
     def init(self, objective: Objective) -> None:
-        """Raise ConfigError unless the model can count."""
+        """Raise `ConfigError` unless the model can count."""
         _counted(objective.model)
 
     def step(self, objective: Objective, batch: Batch, lr: float) -> Update:
-        """Count the batch; the loss is that before it, as with every optimizer."""
+        """Count the batch; report the loss before it."""
         model = _counted(objective.model)
-        # with gradients, though there are none to take, the loss is the mean as it is defined for training
+        # a loss may be another without gradients; this is the one of training, though no gradient is taken
         with torch.enable_grad():
-            loss = objective(spaced(batch, LOGITS // (model.vocabulary * batch.x[0].numel()))).detach()
+            loss = objective(subsample(batch, LOGITS // (model.vocabulary * batch.x[0].numel()))).detach()
         with torch.no_grad():
             model.count(batch.x, batch.y)
         return Update(loss, None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: the counts are the model's."""
+        """Empty: the counts are the model's."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over nothing."""
+        """Do nothing."""
 
 
-def spaced(batch: Batch, most: int) -> Batch:
-    """Return at most `most` samples of the batch (but one at least), evenly spaced.
+def subsample(batch: Batch, most: int) -> Batch:
+    """At most `most` samples of the batch (but one at least), evenly spaced.
 
-    >>> spaced(Batch(torch.arange(10), torch.arange(10)), 3).x
+    >>> subsample(Batch(torch.arange(10), torch.arange(10)), 3).x
     tensor([0, 3, 6])
     """
     size, number = len(batch.x), max(1, most)

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.types import IGNORE_INDEX, Batch, Rule, Update
 
-if TYPE_CHECKING:
-    from dlrun.engine.objective import Objective
-
 
 class Descent:
-    """An optimizer that differentiates the objective on a batch and lets a `rule` do the rest.
+    """Gradient steps: the gradient of the objective on a batch, given to a `rule`.
 
-    `accumulate` cuts the batch into that many parts, of sizes equal to within one sample, whose
-    losses are weighted by their sizes, of text by the tokens that they predict: the same gradient
-    with less memory. `clip` bounds the
-    Euclidean norm of the whole gradient. `measure_norm`, which may be set at any step, has the norm
-    reported where nothing is clipped; it is the norm before clipping. A rule that treats the matrices
-    within a network otherwise than the rest, as Muon does, has an attribute `hidden`, which is set
-    before `rule.init`: for each parameter, whether it is one (`Objective.hidden`).
+    `accumulate` cuts the batch into so many parts, of sizes equal to within one sample, and weights their losses by
+    size, for text by predicted tokens: the same gradient with less memory. `clip` bounds the Euclidean norm of the
+    whole gradient. The norm before clipping is reported; without clipping only if `measure_norm` is set, at any step.
+    A rule with an attribute `hidden`, as Muon, finds `Objective.hidden` there before `rule.init`.
     """
 
     def __init__(self, rule: Rule, *, clip: float | None = None, accumulate: int = 1) -> None:
@@ -38,11 +33,11 @@ class Descent:
 
     @property
     def lr(self) -> float:
-        """The learning rate that the schedule multiplies."""
+        """The learning rate, which the schedule multiplies."""
         return self.rule.lr
 
     def init(self, objective: Objective) -> None:
-        """Allocate the rule's state; raise ConfigError for a model without parameters."""
+        """Allocate the rule's state; raise `ConfigError` for a model without parameters."""
         if not objective.params:
             raise ConfigError(
                 f"The model `{type(objective.model).__name__}` has no parameters that require a gradient: "
@@ -58,34 +53,34 @@ class Descent:
         if self.accumulate == 1:
             loss, grads = gradient(objective, batch, params)
         else:
-            loss, grads = accumulated(objective, batch, params, self.accumulate)
+            loss, grads = accumulate_gradient(objective, batch, params, self.accumulate)
         norm = None
         if self.clip is not None or self.measure_norm:
             norm = global_norm(grads)
             if self.clip is not None:
-                grads = clipped(grads, norm, self.clip)
+                grads = clip_gradient(grads, norm, self.clip)
         self.rule.update(params, grads, lr)
         return Update(loss, norm)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the rule's state; clipping and accumulation have none."""
+        """The rule's state; clipping and accumulation have none."""
         return self.rule.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a rule's state."""
+        """Restore a rule's state."""
         self.rule.load_state_dict(state)
 
 
 def _otherwise(model: nn.Module) -> str:
-    """Return what to type for a model that is fitted without gradients."""
+    # a model of counts is fitted without gradients
     counts = callable(getattr(model, "count", None))
     return " It counts. Type optimizer=counting trainer.batch_size=null trainer.steps=1" if counts else ""
 
 
 def gradient(objective: Objective, batch: Batch, params: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """Return the loss, detached, and its gradient, each tensor laid out in memory as its parameter.
+    """The loss, detached, and its gradient, each tensor with the strides of its parameter.
 
-    A parameter that the loss does not depend on has the gradient zero.
+    A parameter without influence on the loss has the gradient zero.
     """
     loss = objective(batch)
     # autograd.grad takes less time than backward(), which also fills p.grad; but only backward() promises
@@ -103,15 +98,17 @@ def _align(grad: Tensor | None, param: Tensor) -> Tensor:
     return torch.empty_like(param, requires_grad=False).copy_(grad)
 
 
-def accumulated(objective: Objective, batch: Batch, params: list[Tensor], parts: int) -> tuple[Tensor, list[Tensor]]:
-    """Return loss and gradient of the batch's mean, computed from `parts` portions one after the other."""
+def accumulate_gradient(
+    objective: Objective, batch: Batch, params: list[Tensor], parts: int
+) -> tuple[Tensor, list[Tensor]]:
+    """Loss and gradient of the batch's mean, computed from `parts` portions one after the other."""
     parts = min(parts, len(batch.x))
     portions = [Batch(*tensors) for tensors in zip(*(torch.tensor_split(t, parts) for t in batch), strict=True)]
     total: Tensor | None = None
     grads: list[Tensor] = []
     for portion, weight in zip(portions, _weights(portions), strict=True):
         loss, part = gradient(objective, portion, params)
-        # Not in place: two parameters' gradients may be one tensor.
+        # not in place: two parameters' gradients may be one tensor.
         weighted = list(torch._foreach_mul(part, weight))
         if total is None:
             total, grads = loss * weight, weighted
@@ -123,19 +120,17 @@ def accumulated(objective: Objective, batch: Batch, params: list[Tensor], parts:
 
 
 def _weights(portions: list[Batch]) -> list[Any]:
-    """Return each portion's part of what the losses are means over: samples, of text the tokens that are predicted.
-
-    What is counted stays on the device. (A text's last window, or windows that overlap, predict fewer.)
-    """
+    """Each portion's share of the samples, for text of the predicted tokens (overlapping windows predict fewer)."""
     if portions[0].y.ndim < 2 or portions[0].y.is_floating_point():
         size = sum(len(portion.x) for portion in portions)
         return [len(portion.x) / size for portion in portions]
+    # on the device: nothing waits for it
     counts = torch.stack([(portion.y != IGNORE_INDEX).sum() for portion in portions])
     return list((counts / counts.sum()).unbind())
 
 
 def global_norm(tensors: list[Tensor]) -> Tensor:
-    """Return the Euclidean norm of all the tensors together, a scalar that stays on the device.
+    """The Euclidean norm of all tensors together, a scalar on the device.
 
     >>> global_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
     tensor(5.)
@@ -145,10 +140,10 @@ def global_norm(tensors: list[Tensor]) -> Tensor:
     return norm
 
 
-def clipped(grads: list[Tensor], norm: Tensor, bound: float) -> list[Tensor]:
-    """Return the gradients times min(1, bound / (norm + 1e-6)), as `torch.nn.utils.clip_grad_norm_` does."""
+def clip_gradient(grads: list[Tensor], norm: Tensor, bound: float) -> list[Tensor]:
+    """The gradients times min(1, bound / (norm + 1e-6)), as in `torch.nn.utils.clip_grad_norm_`."""
     factor = torch.clamp(bound / (norm + 1e-6), max=1.0)
     if all(g.device == norm.device for g in grads):
-        # Not in place: two parameters' gradients may be one tensor.
+        # not in place: two parameters' gradients may be one tensor.
         return list(torch._foreach_mul(grads, factor))
     return [g * factor.to(g.device) for g in grads]

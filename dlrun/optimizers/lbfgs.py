@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.optimizers.parameters import check_rate
 from dlrun.types import Batch, Update
 
 __all__ = ["LBFGS"]
 
-if TYPE_CHECKING:
-    from dlrun.engine.objective import Objective
-
 
 @dataclass
 class LBFGS:
-    """L-BFGS: up to `max_iter` iterations a step on one batch, which should be the whole training set.
+    """L-BFGS: up to `max_iter` iterations a step on the whole training set.
 
-    The curvature is learned from the last `history_size` changes of the gradient, so the batches of
-    successive steps must be the same: `trainer.batch_size=null`, and no augmentation. With
-    `line_search: strong_wolfe` `lr` is the first trial of each search, without one the step length.
-    The line search reads the loss on the host; this optimizer is not for a captured step.
+    The curvature is learned from the last `history_size` changes of the gradient, so the batches of successive steps
+    must be the same: `trainer.batch_size=null`, and no augmentation. With `line_search: strong_wolfe` `lr` is the
+    first trial of each search, without one the step length. The search reads the loss on the host: such a step
+    cannot be a CUDA graph.
     """
 
     lr: float = 1.0
@@ -37,7 +35,7 @@ class LBFGS:
     _optimizer: torch.optim.LBFGS | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for values outside their ranges."""
+        """Raise `ConfigError` for values outside their ranges."""
         check_rate("lr", self.lr)
         if self.line_search not in (None, "strong_wolfe"):
             raise ConfigError(
@@ -46,7 +44,7 @@ class LBFGS:
             )
 
     def init(self, objective: Objective) -> None:
-        """Build torch's optimizer for the objective's parameters."""
+        """Make torch's optimizer for the objective's parameters."""
         self._optimizer = torch.optim.LBFGS(
             objective.params,
             lr=self.lr,
@@ -58,7 +56,7 @@ class LBFGS:
         )
 
     def step(self, objective: Objective, batch: Batch, lr: float) -> Update:
-        """Change the parameters in place by up to `max_iter` iterations; the loss is that before them."""
+        """Take up to `max_iter` iterations; report the loss before them."""
         optimizer = self._built()
         optimizer.param_groups[0]["lr"] = lr
 
@@ -67,7 +65,7 @@ class LBFGS:
                 loss = objective(batch)
                 grads = torch.autograd.grad(loss, objective.params, materialize_grads=True)
             for p, g in zip(objective.params, grads, strict=True):
-                p.grad = g.contiguous()  # torch flattens them with view(), which channels_last does not bear
+                p.grad = g.contiguous()  # torch flattens them with view(), which fails on channels_last
             return loss.detach()
 
         loss: Tensor = optimizer.step(closure)  # type: ignore[no-untyped-call]
@@ -75,11 +73,11 @@ class LBFGS:
         return Update(loss, None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the history of directions, the last gradient and the counts."""
+        """The history of directions, the last gradient and the counts."""
         return self._built().state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the history of an earlier run of the same model."""
+        """Restore a history of the same model."""
         try:
             self._built().load_state_dict(state)
         except (KeyError, ValueError) as error:

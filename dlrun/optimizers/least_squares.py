@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
+from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.optimizers.parameters import check_rate
 from dlrun.types import Batch, Update
 
 __all__ = ["LeastSquares"]
-
-if TYPE_CHECKING:
-    from dlrun.engine.objective import Objective
 
 
 class LinearInCoefficients(Protocol):
@@ -24,7 +22,7 @@ class LinearInCoefficients(Protocol):
     coefficients: Tensor
 
     def features(self, x: Tensor) -> Tensor:
-        """Return the features of `x`, [N, F]."""
+        """The features of `x`, [N, F]."""
 
 
 @dataclass
@@ -32,31 +30,31 @@ class LeastSquares:
     """Set the model's coefficients W to the minimum of ‖Φ·W - Y‖² + ridge·‖W‖² over the batch.
 
     Φ are the model's features, in float64. The batch should be the whole training set
-    (`trainer.batch_size=null trainer.steps=1`). LAPACK's `gelsd` (a singular value decomposition)
-    solves it on the host and, where Φ has not full rank in the type of the coefficients, returns the
-    solution of least norm: singular values below its rounding are taken for zero, since what they
-    contribute, huge and cancelling, would not survive the rounding of W. The ridge penalises all
-    coefficients, that of a constant feature too. The loss has no part in it, so it should be `mse`.
+    (`trainer.batch_size=null trainer.steps=1`), the loss `mse`: the solution takes no notice of it. LAPACK's `gelsd`
+    (a singular value decomposition) solves it on the host. Where Φ has not full rank in the type of the coefficients,
+    it returns the solution of least norm: singular values below the rounding count as zero, since their
+    contributions, huge and cancelling, would not survive the rounding of W. The ridge penalises all coefficients,
+    also that of a constant feature.
     """
 
     ridge: float = 0.0
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for a negative ridge."""
+        """Raise `ConfigError` for a negative ridge."""
         check_rate("ridge", self.ridge)
 
     @property
     def lr(self) -> float:
-        """One: a closed form has no learning rate, and takes no notice of it."""
+        """One: a closed form has no learning rate."""
         return 1.0
 
     def init(self, objective: Objective) -> None:
-        """Raise ConfigError unless the model is linear in its coefficients."""
+        """Raise `ConfigError` unless the model is linear in its coefficients."""
         _linear(objective.model)
 
     @torch.no_grad()
     def step(self, objective: Objective, batch: Batch, lr: float) -> Update:
-        """Solve for the coefficients; the loss is that before it, as with every optimizer."""
+        """Solve for the coefficients; report the loss before it."""
         loss = objective(batch)
         model = _linear(objective.model)
         y = batch.y
@@ -72,15 +70,15 @@ class LeastSquares:
         return Update(loss, None)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: the closed form remembers nothing."""
+        """Empty: a closed form has no state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over nothing."""
+        """Do nothing."""
 
 
 def solve(features: Tensor, targets: Tensor, *, ridge: float = 0.0, rounding: float = 0.0) -> Tensor:
-    """Return the W [F, O] that minimises ‖features·W - targets‖² + ridge·‖W‖², by `gelsd`.
+    """Minimise ‖features·W - targets‖² + ridge·‖W‖² over W [F, O], by `gelsd`.
 
     Singular values below `rounding` times the largest count as zero; those below max(N, F) times the
     rounding of the matrix's own type always do.
@@ -90,7 +88,7 @@ def solve(features: Tensor, targets: Tensor, *, ridge: float = 0.0, rounding: fl
     tensor([[2., 3.]], dtype=torch.float64)
     """
     if ridge:
-        # The penalty as further rows, √ridge·W = 0: no squared condition number, as XᵀX would have.
+        # the penalty as further rows, √ridge·W = 0: no squared condition number, as XᵀX would have.
         count = features.shape[1]
         features = torch.cat([features, ridge**0.5 * torch.eye(count, dtype=features.dtype)])
         targets = torch.cat([targets, targets.new_zeros(count, targets.shape[1])])
@@ -109,7 +107,7 @@ def _linear(model: nn.Module) -> LinearInCoefficients:
 
 
 def _features(model: nn.Module, x: Tensor) -> Tensor:
-    """Return the features, computed in float64 where no parameter of another type takes part in them."""
+    """The features, in float64 unless other parameters take part in them."""
     linear = _linear(model)
     fixed = all(p is linear.coefficients for p in model.parameters())
     if fixed and x.is_floating_point() and x.device.type != "mps":

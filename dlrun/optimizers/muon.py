@@ -1,6 +1,6 @@
 """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon): momentum, made orthogonal, for the matrices within.
 
-The update of a matrix is the momentum M = U·S·Vᵀ with its singular values put to about one, U·Vᵀ, by five
+The update of a matrix is its momentum M = U·S·Vᵀ with singular values of about one, U·Vᵀ, computed by five
 Newton-Schulz iterations X ← a·X + (b·A + c·A²)·X with A = X·Xᵀ. Changed: by default the update is scaled to
 the size of AdamW's (Liu et al. 2025, arXiv:2502.16982), so that AdamW's rate and weight decay can be kept; and
 matrices of one shape are computed together.
@@ -26,7 +26,7 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """The quintic's a, b and c, chosen for the steepest slope at zero: singular values end between 0.7 and 1.2."""
 
 SMALLEST = 1e-7
-"""The least norm that a matrix is divided by."""
+"""The least divisor of a matrix, in the place of a smaller norm."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Muon:
     beta2: float = 0.95
     eps: float = 1e-8
     hidden: list[bool] | None = field(default=None, init=False, repr=False)
-    """Which parameters are hidden matrices, set before `init`; None: all with two axes or more."""
+    """True for hidden matrices, set before `init`; None: all parameters with two axes or more."""
     _adam: Adam = field(init=False, repr=False)
     _places: list[int] = field(default_factory=list, init=False, repr=False)
     _others: list[int] = field(default_factory=list, init=False, repr=False)
@@ -66,7 +66,7 @@ class Muon:
     _velocity: list[Tensor] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for values outside their ranges."""
+        """Raise `ConfigError` for values outside their ranges."""
         check_rate("lr", self.lr)
         check_rate("momentum", self.momentum, below=1.0)
         check_rate("adam_ratio", self.adam_ratio)
@@ -100,7 +100,7 @@ class Muon:
             torch._foreach_mul_(decayed, 1 - lr * self.weight_decay)
         for same in _by_shape(moved):
             stacked = torch.stack([moved[i].flatten(1) for i in same])
-            found = orthogonalised(stacked, self.steps, dtype=self._dtype(stacked)).to(stacked.dtype)
+            found = orthogonalise(stacked, self.steps, dtype=self._dtype(stacked)).to(stacked.dtype)
             for i, update in zip(same, found, strict=True):
                 matrices[i].add_(update.view_as(matrices[i]), alpha=-lr * self._scale(*stacked.shape[1:]))
 
@@ -113,21 +113,18 @@ class Muon:
         return 0.2 * sqrt(max(rows, columns)) if self.scale == "adamw" else sqrt(max(1.0, rows / columns))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the velocities, and AdamW's state where it has a part."""
+        """The velocities, and AdamW's state if it has a part."""
         return {"velocity": self._velocity, "adam": self._adam.state_dict() if self._others else {}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the velocities and AdamW's state."""
+        """Restore the velocities and AdamW's state."""
         restore("velocity", self._velocity, state["velocity"])
         if self._others:
             self._adam.load_state_dict(state["adam"])
 
 
-def orthogonalised(matrices: Tensor, steps: int = 5, *, dtype: torch.dtype | None = None) -> Tensor:
-    """Return U·Vᵀ for each of `matrices` U·S·Vᵀ [N, m, n], roughly: the singular values lie about one.
-
-    The iterations are computed in `dtype`, which the result has.
-    """
+def orthogonalise(matrices: Tensor, steps: int = 5, *, dtype: torch.dtype | None = None) -> Tensor:
+    """U·Vᵀ for each of `matrices` U·S·Vᵀ [N, m, n], roughly, in `dtype`: with singular values of about one."""
     a, b, c = COEFFICIENTS
     x = matrices.to(dtype or matrices.dtype)
     wide = x.shape[1] <= x.shape[2]
@@ -141,7 +138,7 @@ def orthogonalised(matrices: Tensor, steps: int = 5, *, dtype: torch.dtype | Non
 
 
 def _by_shape(tensors: list[Tensor]) -> Iterator[list[int]]:
-    """Yield the places of the tensors that are matrices of one shape, type and device."""
+    """Yield the places of matrices of one shape, type and device: they are computed together."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, t in enumerate(tensors):
         groups.setdefault((len(t), prod(t.shape[1:]), t.dtype, t.device), []).append(i)

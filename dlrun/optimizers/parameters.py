@@ -1,4 +1,4 @@
-"""What the rules share: which parameters are updated together, by which kernels, from which state."""
+"""Shared by the rules: groups of parameters, fused kernels, saved state, and checks of rates."""
 
 from __future__ import annotations
 
@@ -14,17 +14,14 @@ _FUSED_DEVICES = frozenset({"cpu", "cuda", "mps"})
 
 
 class Group(NamedTuple):
-    """Parameters, by their places in the list, that one kernel call can update together."""
+    """Parameters, by their places in the list, for one kernel call."""
 
     places: list[int]
     weight_decay: float
 
 
-def grouped(params: Sequence[Tensor], decay: Sequence[bool], weight_decay: float) -> list[Group]:
-    """Return the groups of one device, one type and one weight decay each.
-
-    Without weight decay, on one device and of one type, this is a single group.
-    """
+def group_params(params: Sequence[Tensor], decay: Sequence[bool], weight_decay: float) -> list[Group]:
+    """Group parameters by device, type and weight decay."""
     groups: dict[tuple[torch.device, torch.dtype, float], list[int]] = {}
     for i, (p, decays) in enumerate(zip(params, decay, strict=True)):
         groups.setdefault((p.device, p.dtype, weight_decay if decays else 0.0), []).append(i)
@@ -32,26 +29,27 @@ def grouped(params: Sequence[Tensor], decay: Sequence[bool], weight_decay: float
 
 
 def pick(tensors: list[Tensor], group: Group) -> list[Tensor]:
-    """Return the tensors of the group: the list itself where the group is all of it."""
+    """The tensors of a group; the list itself if the group has all."""
     if len(group.places) == len(tensors):
         return tensors
     return [tensors[i] for i in group.places]
 
 
 def has_fused(params: Sequence[Tensor]) -> bool:
-    """Say whether torch's fused kernels, one pass over memory for a whole step, take these tensors."""
+    """Do torch's fused kernels, one pass over memory for a whole step, take these tensors?"""
     return all(p.device.type in _FUSED_DEVICES and p.is_floating_point() for p in params)
 
 
-def fuses(params: Sequence[Tensor], lr: float | Tensor) -> bool:
-    """Say whether a step at this rate is one for a fused kernel: on a CPU a compiled program fuses better."""
+def uses_fused(params: Sequence[Tensor], lr: float | Tensor) -> bool:
+    """Does a step at this rate use a fused kernel? A traced one, whose rate is a tensor, not on a CPU."""
+    # there TorchInductor fuses the whole step
     return not isinstance(lr, Tensor) or params[0].device.type != "cpu"
 
 
 def restore(name: str, into: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
-    """Copy the saved tensors into the state `name`, and keep its devices and layouts.
+    """Copy the saved tensors into the state `name`, which keeps its devices and memory formats.
 
-    Raises ConfigError where their number or shapes are those of another model.
+    Raises `ConfigError` for another number or other shapes of tensors.
     """
     given, expected = [list(t.shape) for t in saved], [list(t.shape) for t in into]
     if given != expected:
@@ -64,7 +62,7 @@ def restore(name: str, into: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
 
 
 def check_rate(name: str, value: float, *, below: float = float("inf")) -> None:
-    """Raise ConfigError unless 0 ≤ value < below."""
+    """Raise `ConfigError` unless 0 ≤ value < below."""
     if not 0.0 <= value < below:
         bound = f"0 ≤ {name} < {below:g}" if below != float("inf") else f"{name} ≥ 0, and finite"
         raise ConfigError(f"optimizer.{name} is {value}; expected is {bound}. Type for example optimizer.{name}=0.1")

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from dlrun.errors import ConfigError
-from dlrun.optimizers.parameters import Group, check_rate, fuses, grouped, has_fused, pick, restore
+from dlrun.optimizers.parameters import Group, check_rate, group_params, has_fused, pick, restore, uses_fused
 
 __all__ = ["SGD"]
 
 
 class _At(NamedTuple):
-    """The rates of one step."""
+    """The rate and the weight decay of one step."""
 
     lr: float | Tensor
     decay: float
@@ -50,7 +50,7 @@ class SGD:
     _first: bool = field(default=True, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Raise ConfigError for values that no gradient descent has."""
+        """Raise `ConfigError` for values outside their ranges, and Nesterov without momentum."""
         check_rate("lr", self.lr)
         check_rate("momentum", self.momentum, below=1.0)
         check_rate("weight_decay", self.weight_decay)
@@ -61,8 +61,8 @@ class SGD:
             )
 
     def init(self, params: list[Tensor], decay: list[bool]) -> None:
-        """Allocate the velocities, zero, where there is momentum."""
-        self._groups = grouped(params, [d or self.decay_all for d in decay], self.weight_decay)
+        """Allocate the velocities, zero, if there is momentum."""
+        self._groups = group_params(params, [d or self.decay_all for d in decay], self.weight_decay)
         self._velocity = [torch.zeros_like(p, requires_grad=False) for p in params] if self.momentum else []
         self._first = True
         self._use_fused = has_fused(params) if self.fused is None else self.fused
@@ -71,9 +71,9 @@ class SGD:
     def update(self, params: list[Tensor], grads: list[Tensor], lr: float | Tensor) -> None:
         """Change `params` in place; each gradient lies in memory as its parameter does.
 
-        In a program of many steps the rate is a tensor.
+        The rate of a compiled or recorded step is a tensor.
         """
-        step = self._fused if self._use_fused and fuses(params, lr) else self._foreach
+        step = self._fused if self._use_fused and uses_fused(params, lr) else self._foreach
         for group in self._groups:
             members, decay = pick(params, group), group.weight_decay
             if decay and self.decoupled:
@@ -109,14 +109,14 @@ class SGD:
             torch._foreach_add_(params, grads, alpha=-at.lr)
 
     def tensors(self) -> list[Tensor]:
-        """Return what a step changes beside the parameters."""
+        """The tensors of the state, which a step changes in place."""
         return self._velocity
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the velocities, and whether a step was taken."""
+        """The velocities; `first` is true before the first step."""
         return {"velocity": self._velocity, "first": self._first}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over the velocities."""
+        """Restore the velocities."""
         restore("velocity", self._velocity, state["velocity"])
         self._first = bool(state["first"])

@@ -12,7 +12,7 @@ from dlrun.errors import ConfigError
 
 
 class TorchRule:
-    """A rule whose mathematics is a `torch.optim.Optimizer`, which is built once the parameters are known."""
+    """A `torch.optim.Optimizer` as a rule. It is made in `init`, once the parameters are known."""
 
     def __init__(self, cls: type[torch.optim.Optimizer], arguments: dict[str, Any]) -> None:
         known = inspect.signature(cls).parameters
@@ -27,14 +27,14 @@ class TorchRule:
         self._optimizer: torch.optim.Optimizer | None = None
 
     def init(self, params: list[Tensor], decay: list[bool]) -> None:
-        """Build the optimizer, with a group for the parameters that weight decay leaves alone."""
+        """Make the optimizer, with a group for the parameters without weight decay."""
         acts = [d or self._decay_all or not self._decays for d in decay]
         groups: list[dict[str, Any]] = [{"params": [p for p, a in zip(params, acts, strict=True) if a]}]
         groups.append({"params": [p for p, a in zip(params, acts, strict=True) if not a], "weight_decay": 0.0})
         self._optimizer = self.cls([g for g in groups if g["params"]], **self._arguments)
 
     def update(self, params: list[Tensor], grads: list[Tensor], lr: float) -> None:
-        """Hand the gradients over, and take one step at the rate `lr`."""
+        """Take one step with these gradients, at the rate `lr`."""
         optimizer = self._built()
         for group in optimizer.param_groups:
             group["lr"] = lr
@@ -44,11 +44,11 @@ class TorchRule:
         optimizer.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the optimizer's own state."""
+        """The optimizer's own state."""
         return self._built().state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a state of the same optimizer."""
+        """Restore a state of the same optimizer."""
         try:
             self._built().load_state_dict(state)
         except (KeyError, ValueError) as error:
@@ -60,10 +60,10 @@ class TorchRule:
 
 
 def adapt(cls: type[torch.optim.Optimizer], /, **arguments: Any) -> TorchRule:
-    """Return a rule that steps as `cls` does, a class of `torch.optim` or a user's own of that form.
+    """A rule from `cls`, a class of `torch.optim` or one of that form, and its `arguments`.
 
-    `arguments` are those of the class; weight decay acts on matrices and kernels only, unless
-    `decay_all=True` is among them. Raises ConfigError for LBFGS, which needs the objective itself.
+    Weight decay acts on matrices and kernels only, unless `decay_all=True` is among the arguments. Raises
+    `ConfigError` for LBFGS, which needs the objective itself.
     """
     if issubclass(cls, torch.optim.LBFGS):
         raise ConfigError("torch.optim.LBFGS evaluates the loss several times a step. Type optimizer=lbfgs")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dlrun.execution.flops import Cost
+from dlrun.execution.flops import StepCost
 from dlrun.execution.peak_flops import peak_flops
 from dlrun.optimizers.descent import Descent
 from dlrun.runs import checkpoint_writer
@@ -25,10 +25,10 @@ def recording(built: Built, run: RunDir, journal: Journal, *, start: int, job: b
     return Recorder(journal, progress, cost=cost_of(built, measure=not job), saver=saver, samples=samples)
 
 
-def cost_of(built: Built, *, measure: bool) -> Cost:
+def cost_of(built: Built, *, measure: bool) -> StepCost:
     """Return what a step takes; `measure` allows to find out how fast the processor is."""
     spec, training = built.data.spec, built.training
-    return Cost(
+    return StepCost(
         # what another optimizer computes, and how often, is its own affair
         flop=built.flop_per_step if isinstance(training.optimizer, Descent) else 0,
         samples=training.batches.size,
@@ -41,7 +41,7 @@ class Recorder:
     """Writes what the loop finds out into the run's folder, and shows it."""
 
     def __init__(
-        self, journal: Journal, progress: Progress, *, cost: Cost, saver: Saver, samples: Samples | None = None
+        self, journal: Journal, progress: Progress, *, cost: StepCost, saver: Saver, samples: Samples | None = None
     ) -> None:
         self._journal = journal
         self._progress = progress

@@ -145,7 +145,7 @@ def _profiled(run: Open, stop: Callable[[], bool]) -> AbstractContextManager[Cal
     if not run.built.trainer.profile:
         return nullcontext(stop)
     training, folder = run.built.training, run.folder.path / "profile"
-    return profiler.watched(run.state, stop, plan=training.plan, device=training.device, folder=folder)
+    return profiler.profile_steps(run.state, stop, plan=training.plan, device=training.device, folder=folder)
 
 
 def _as_asked(error: BaseException, interrupt: Interrupt, state: State) -> BaseException:
@@ -255,10 +255,10 @@ def _finish(run: Open) -> Collected | None:
     """Evaluate the last and the selected weights, read the test split if it is due, write the summary."""
     built, folder = run.built, run.folder
     training, best = built.training, built.training.best
-    with loop.averaged(training.average):
+    with loop.use_average(training.average):
         last = metrics = _scores(built, best if best and best.step == run.state.step else None)
         if best is None:
-            best = BestWeights(run.state.step, last, loop.copied(training.objective.model.state_dict()))
+            best = BestWeights(run.state.step, last, loop.clone_state(training.objective.model.state_dict()))
             checkpoint.save(folder.best, best)
     training.objective.model.load_state_dict(best.model)
     if best.step != run.state.step:

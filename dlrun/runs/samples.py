@@ -6,8 +6,8 @@ from math import ceil
 
 import torch
 
-from dlrun.engine.generation import Sampling, generate, opening, speaking, spelled
-from dlrun.engine.loop import averaged
+from dlrun.engine.generation import Sampling, as_language_model, decode_stream, default_prompt, generate
+from dlrun.engine.loop import use_average
 from dlrun.runs.build import Built
 from dlrun.storage.journal import Journal
 from dlrun.terminal import output
@@ -29,7 +29,7 @@ class Samples:
         self.last: tuple[int, str] | None = None
         self._tokenizer = built.data.tokenizer
         self._training = built.training
-        self._model = speaking(built.training.objective.model, built.data.spec.input_shape[0])
+        self._model = as_language_model(built.training.objective.model, built.data.spec.input_shape[0])
         self._how = Sampling(temperature=0.8, top_k=50, seed=built.config["seed"])
         self._journal = journal
         self._failed = False
@@ -53,7 +53,7 @@ class Samples:
         return step // portion > before // portion or step == plan.steps
 
     def _text(self) -> str:
-        prompt = opening(self._tokenizer)
-        with averaged(self._training.average):
+        prompt = default_prompt(self._tokenizer)
+        with use_average(self._training.average):
             drawn = list(generate(self._model, torch.tensor([prompt]), TOKENS, self._how))
-        return "".join(spelled(self._tokenizer, prompt, (int(token) for token in drawn)))
+        return "".join(decode_stream(self._tokenizer, prompt, (int(token) for token in drawn)))

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from dlrun.engine.ema import Average
-from dlrun.engine.loop import Training, averaged
+from dlrun.engine.loop import Training, use_average
 from dlrun.engine.plan import Plan
 from dlrun.engine.protocols import Rate, Recorder, Stepper, TotalsFn
 from dlrun.engine.state import State
@@ -108,7 +108,7 @@ class StackedTraining:
         """Evaluate every run's validation split, and keep the weights of each run's best."""
         assert self._splits is not None
         first, states = self.members[0], self._advance(state)
-        with averaged(self.average):
+        with use_average(self.average):
             found = evaluate(
                 self.objective,
                 first.metrics,

@@ -12,14 +12,14 @@ from scipy.stats import chisquare
 from torch import Tensor, nn
 
 from dlrun.engine.generation import (
+    Cacheless,
     Sampling,
-    Whole,
+    as_language_model,
+    decode_stream,
+    default_prompt,
     draw,
     generate,
-    opening,
     probabilities,
-    speaking,
-    spelled,
     window_start,
 )
 from dlrun.errors import RunError
@@ -153,8 +153,8 @@ def test_a_model_without_steps_is_asked_about_whole_windows() -> None:
             shown.append(x.shape[1])
             return nn.functional.one_hot((x + 1) % V, V).float() * 100
 
-    model = speaking(Plain().eval(), 4)
-    assert isinstance(model, Whole)
+    model = as_language_model(Plain().eval(), 4)
+    assert isinstance(model, Cacheless)
     assert not model.training
     assert texts(model, torch.tensor([[3]]), 8)[0].tolist() == [*range(4, 12)]
     assert shown == [1, 2, 3, 4, 3, 4, 3, 4]
@@ -169,7 +169,7 @@ def test_what_is_spelled_is_the_text_in_whole_characters(kind: str) -> None:
     encoded = tokenizer.encode(TEXT)
     for split in (1, 5, 9):
         prompt, rest = encoded[:split], encoded[split:]
-        pieces = list(spelled(tokenizer, prompt, rest))
+        pieces = list(decode_stream(tokenizer, prompt, rest))
         assert tokenizer.decode(prompt) + "".join(pieces) == tokenizer.decode(encoded)
         assert len(pieces) > 3
         assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
@@ -178,12 +178,12 @@ def test_what_is_spelled_is_the_text_in_whole_characters(kind: str) -> None:
 def test_bytes_that_are_no_character_are_shown_as_that() -> None:
     tokenizer = by_name.fit("byte", [])
     broken = [*"aé".encode()[:2], *b"bc", 0xFF, 0xFE, *"é".encode()[:1]]
-    pieces = list(spelled(tokenizer, [10], broken))
+    pieces = list(decode_stream(tokenizer, [10], broken))
     assert "".join(pieces) == bytes(broken).decode(errors="replace")
 
 
 @pytest.mark.parametrize("kind", by_name.NAMES)
 def test_a_text_without_a_prompt_begins_on_a_new_line(kind: str) -> None:
     tokenizer = by_name.fit(kind, ["one\ntwo three"], vocabulary_size=280 if kind == "bpe" else None)
-    assert opening(tokenizer) == tokenizer.encode("\n")
-    assert opening(by_name.fit("character", ["no lines"])) == [0]
+    assert default_prompt(tokenizer) == tokenizer.encode("\n")
+    assert default_prompt(by_name.fit("character", ["no lines"])) == [0]

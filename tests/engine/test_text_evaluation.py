@@ -225,7 +225,7 @@ class Kept:
         self.points.append((step, exact))
 
     def save(self, content: Checkpoint, best: BestWeights | None) -> None:
-        self.content = replace(content, model=loop.copied(content.model), state=dict(content.state))
+        self.content = replace(content, model=loop.clone_state(content.model), state=dict(content.state))
 
 
 def training(text: Tensor) -> loop.Training:

@@ -22,7 +22,7 @@ from dlrun.engine.plan import Plan
 from dlrun.engine.state import State
 from dlrun.engine.steppers import EagerStepper
 from dlrun.execution import compile_policy, compiled, cuda_graphs
-from dlrun.execution.snapshots import agree, put
+from dlrun.execution.snapshots import agree, assign
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.metrics import for_task
 from dlrun.optimizers.adam import Adam
@@ -167,7 +167,7 @@ def test_two_threads_add_up_the_gradient_of_an_embedding_in_one_order(monkeypatc
         batch, weights = next(run.batches.start(0)), [p.detach().clone() for p in objective.params]
         found = []
         for _ in range(20):
-            put([p.detach() for p in objective.params], weights)
+            assign([p.detach() for p in objective.params], weights)
             stepper.take(0, [batch])
             found.append(model[0].weight.detach().clone())
     finally:

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dlrun.engine.objective import Objective
 from dlrun.execution.device import Execution
-from dlrun.execution.flops import Cost, count_flops
+from dlrun.execution.flops import StepCost, count_flops
 from dlrun.execution.peak_flops import peak_flops
 from dlrun.models.convnet import ConvNet
 from dlrun.models.lenet5 import LeNet5
@@ -203,11 +203,11 @@ def test_a_processor_s_peak_is_measured_once_not_by_jobs(tmp_path: Path, monkeyp
 
 def test_a_point_says_what_it_took() -> None:
     values = {"train/loss": 1.0, "throughput/samples_per_second": 50.0}
-    assert Cost(flop=200, samples=10, tokens=3, peak=4000.0).at(7, values) == values | {
+    assert StepCost(flop=200, samples=10, tokens=3, peak=4000.0).at(7, values) == values | {
         "throughput/tokens_per_second": 150.0,
         "cost/flop": 1400.0,
         "cost/mfu": 0.25,
     }
-    assert Cost(flop=200, samples=10).at(7, values) == values | {"cost/flop": 1400.0}
-    assert Cost(flop=0, samples=10, peak=4000.0).at(7, values) == values
-    assert Cost(flop=200, samples=10, tokens=3).at(7, {"val/loss": 1.0}) == {"val/loss": 1.0}
+    assert StepCost(flop=200, samples=10).at(7, values) == values | {"cost/flop": 1400.0}
+    assert StepCost(flop=0, samples=10, peak=4000.0).at(7, values) == values
+    assert StepCost(flop=200, samples=10, tokens=3).at(7, {"val/loss": 1.0}) == {"val/loss": 1.0}

@@ -14,7 +14,7 @@ import torch
 from dlrun.engine.plan import Plan
 from dlrun.engine.state import State
 from dlrun.execution import profiler
-from dlrun.execution.profiler import OUTSIDE, STEPS, Operator, Profile, watched, window
+from dlrun.execution.profiler import OUTSIDE, STEPS, Operator, Profile, profile_steps, window
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
@@ -28,7 +28,7 @@ def seen(plan: Plan, folder: Path, *, block: int = 1, start: int = 0, device: st
     """Take steps of one matrix product each, in blocks, as the loop does."""
     state = State(step=start)
     a = torch.randn(8, 8, device=device)
-    with watched(state, lambda: False, plan=plan, device=torch.device(device), folder=folder) as stop:
+    with profile_steps(state, lambda: False, plan=plan, device=torch.device(device), folder=folder) as stop:
         while state.step < plan.steps and not stop():
             for _ in range(block):
                 a @ a

@@ -18,7 +18,7 @@ from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.optimizers.descent import Descent
-from dlrun.optimizers.muon import COEFFICIENTS, Muon, orthogonalised
+from dlrun.optimizers.muon import COEFFICIENTS, Muon, orthogonalise
 from dlrun.types import Batch
 
 VOCABULARY = 11
@@ -105,7 +105,7 @@ def test_in_bfloat16_it_is_torch_s_iteration_to_its_rounding() -> None:
     from torch.optim._muon import _zeropower_via_newtonschulz
 
     matrices = torch.randn(3, 20, 12, generator=torch.Generator().manual_seed(0))
-    for matrix, found in zip(matrices, orthogonalised(matrices, dtype=torch.bfloat16), strict=True):
+    for matrix, found in zip(matrices, orthogonalise(matrices, dtype=torch.bfloat16), strict=True):
         expected = _zeropower_via_newtonschulz(matrix, COEFFICIENTS, 5, 1e-7)
         torch.testing.assert_close(found, expected, rtol=0, atol=0.02)
 
@@ -114,19 +114,19 @@ def test_in_bfloat16_it_is_torch_s_iteration_to_its_rounding() -> None:
 def test_singular_values_become_what_the_polynomial_makes_of_them(shape: tuple[int, ...]) -> None:
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     a, b, c = COEFFICIENTS
-    for matrix, found in zip(matrices.numpy(), orthogonalised(matrices).numpy(), strict=True):
+    for matrix, found in zip(matrices.numpy(), orthogonalise(matrices).numpy(), strict=True):
         u, s, vt = np.linalg.svd(matrix, full_matrices=False)
         s = s / np.linalg.norm(s)
         for _ in range(5):
             s = a * s + b * s**3 + c * s**5
         np.testing.assert_allclose(found, u * s @ vt, rtol=1e-9, atol=1e-9)
-    single = orthogonalised(matrices.float()).double()
-    torch.testing.assert_close(single, orthogonalised(matrices), rtol=1e-4, atol=1e-4)
+    single = orthogonalise(matrices.float()).double()
+    torch.testing.assert_close(single, orthogonalise(matrices), rtol=1e-4, atol=1e-4)
     assert (torch.linalg.svdvals(single) < 1.3).all()
 
 
 def test_a_matrix_of_zeros_stays_one() -> None:
-    assert torch.equal(orthogonalised(torch.zeros(1, 3, 4)), torch.zeros(1, 3, 4))
+    assert torch.equal(orthogonalise(torch.zeros(1, 3, 4)), torch.zeros(1, 3, 4))
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_kernel_is_the_matrix_of_its_output_channels() -> None:
     kernel, grad = torch.randn(4, 3, 2, 2, generator=g), torch.randn(4, 3, 2, 2, generator=g)
     rule, expected = Muon(lr=0.1, momentum=0.0, weight_decay=0.0), kernel.clone()
     layouts = [kernel.clone(), kernel.clone().contiguous(memory_format=torch.channels_last)]
-    expected -= 0.1 * 0.2 * 12**0.5 * orthogonalised(grad.flatten(1)[None])[0].view_as(grad)
+    expected -= 0.1 * 0.2 * 12**0.5 * orthogonalise(grad.flatten(1)[None])[0].view_as(grad)
     for p in layouts:
         rule.init([p], [True])
         rule.update([p], [torch.empty_like(p).copy_(grad)], 0.1)

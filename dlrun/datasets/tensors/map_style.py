@@ -13,7 +13,7 @@ from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.spec import spec_of
 from dlrun.datasets.tensors.splits import cut
 from dlrun.errors import ConfigError, DataError
-from dlrun.randomness import libraries_kept, seed_libraries
+from dlrun.randomness import preserve_generators, seed_libraries
 from dlrun.types import Augmentation, Batch, Data, Task, identity
 
 __all__ = ["from_datasets"]
@@ -81,7 +81,7 @@ class MapStyleSplit:
         Raises `DataError` for samples of different shapes.
         """
         samples = []
-        with libraries_kept():
+        with preserve_generators():
             for i in index.tolist():
                 seed_libraries(i)  # the same variation at every evaluation
                 samples.append(self.dataset[i])
@@ -171,7 +171,7 @@ def _sketch(samples: MapStyleSamples, ends: int = 3) -> Iterator[str | Tensor]:
     yield str(n)
     # a data set may vary its samples at random: the fingerprint always sees the same variation,
     # and a run draws the numbers that it would have drawn without it
-    with libraries_kept():
+    with preserve_generators():
         seed_libraries(0)
         for i in sorted({*range(min(ends, n)), *range(max(n - ends, 0), n)}):
             yield from samples[i]

@@ -47,7 +47,7 @@ def needs(name: str) -> pytest.MarkDecorator:
 
 
 def prose(n: int, seed: int = 0) -> str:
-    """Return `n` drawn words, a line break now and then."""
+    """`n` random words, with some line breaks."""
     draw = random.Random(seed)
     return "".join(draw.choice(WORDS) + draw.choice("  \n") for _ in range(n))
 
@@ -211,7 +211,7 @@ def all_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def encodings(monkeypatch: pytest.MonkeyPatch) -> list[Passage]:
-    """Return a list of the passages that are encoded from now on."""
+    """Record the passages encoded from now on."""
     seen: list[Passage] = []
     encode = token_cache.encode
 

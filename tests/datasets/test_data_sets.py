@@ -279,3 +279,9 @@ def test_label_noise_is_a_share(arguments: dict[str, float], told: str) -> None:
         digits(**arguments)
     with pytest.raises(ConfigError, match="no classes"):
         from_tensors("mine", (torch.rand(9, 1), torch.rand(9)), task="regression", label_noise=0.5)
+
+
+def test_the_fingerprints_of_finished_runs_stay_valid() -> None:
+    assert repr(Standardise((1, 2))) == "Standardise(shape=(1, 2), mean=(0.0,), deviation=(1.0,), indices=False)"
+    data = from_tensors("mine", (torch.arange(6.0).view(3, 2), torch.arange(3)), task="classification", scale=2.0)
+    assert data.fingerprint[:16] == "acbcb9326f09fe0b"

@@ -47,7 +47,7 @@ def idx_file(array: np.ndarray) -> bytes:
 
 
 def small_mnist() -> tuple[Source, dict[str, bytes], dict[str, np.ndarray]]:
-    """Return a twin of MNIST with 20 + 6 pictures: its source, its files, its arrays."""
+    """A twin of MNIST with 20 + 6 pictures: its source, its files, its arrays."""
     draw = np.random.default_rng(0)
     arrays = {}
     for prefix, n in (("train", 20), ("t10k", 6)):
@@ -58,7 +58,7 @@ def small_mnist() -> tuple[Source, dict[str, bytes], dict[str, np.ndarray]]:
 
 
 def small_cifar() -> tuple[Source, dict[str, bytes], dict[str, np.ndarray]]:
-    """Return a twin of CIFAR-10 with 4 pictures a batch."""
+    """A twin of CIFAR-10 with 4 pictures a batch."""
     draw = np.random.default_rng(0)
     arrays = {file.name: draw.integers(0, 256, (4, 3072)).astype(np.uint8) for file in CIFAR10.files}
     contents = {name: old_pickle(a, [0, 1, 2, 9]) for name, a in arrays.items()}

@@ -28,7 +28,7 @@ def text(n: int, context: int, stride: int) -> Windows:
 
 
 def predictions(batch: Batch) -> list[tuple[int, list[int]]]:
-    """Return each predicted token of a batch, and the tokens of its row up to it."""
+    """Each predicted token of a batch, with the tokens of its row up to it."""
     return [
         (int(batch.y[b, t]), batch.x[b, : t + 1].tolist()) for b, t in torch.nonzero(batch.y != IGNORE_INDEX).tolist()
     ]
@@ -56,7 +56,7 @@ def test_every_token_but_the_first_is_predicted_once_along_the_rows(count: int) 
 
 
 def walked(streams: Streams, rows: int) -> list[tuple[int, int]]:
-    """Return each predicted token, in order, and how many were read before it since its row's beginning."""
+    """Each predicted token, in order, with the number of tokens read before it in its row."""
     memory: list[list[int]] = []
     found: list[tuple[int, int]] = []
     for fresh, (x, y) in streams.walk(rows):

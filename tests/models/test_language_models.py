@@ -56,7 +56,7 @@ FEW = ("gpt learned layer gelu", "gpt rotary rms swiglu", "gpt untied, biases", 
 
 
 def menu() -> dict[str, Make]:
-    """Return what the menu offers, with the weights that each begins with."""
+    """The choices of `model=`, with their initial weights."""
     return {
         file.stem: lambda file=file: instantiate.make(  # type: ignore[misc]
             yaml.safe_load(file.read_text()), input_shape=(T,), outputs=V, classes=V, vocabulary=V
@@ -67,7 +67,7 @@ def menu() -> dict[str, Make]:
 
 
 def made(make: Make) -> Any:
-    """Return the model, out of training, with weights large enough for every input to matter."""
+    """The model in evaluation mode, with weights large enough for every input to matter."""
     torch.manual_seed(0)
     model = make().eval()
     with torch.no_grad():
@@ -219,7 +219,7 @@ def test_a_resumed_training_is_bit_equal(make: Make) -> None:
 
 
 def of_tokens(make: Make) -> loop.Training:
-    """Return a run of seven steps, with dropout."""
+    """A run of seven steps with dropout."""
     torch.manual_seed(0)
     model = make()
     for module in model.modules():

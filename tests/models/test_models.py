@@ -26,7 +26,7 @@ MENU = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
 
 
 def of_text(file: Path) -> bool:
-    """Return whether a choice is a model of text, of which tests/models/test_language_models.py tells."""
+    """Whether a choice is a model of text; test_language_models.py has their tests."""
     return "vocabulary" in signature(instantiate.resolve(yaml.safe_load(file.read_text())["_target_"])).parameters
 
 

@@ -42,7 +42,7 @@ def text() -> str:
 
 
 def windows(tokens: list[int], context: int = CONTEXT) -> Batch:
-    """Return the tokens in windows, each but the first predicted once."""
+    """Windows of tokens; each token but the first is predicted once."""
     number = -(-(len(tokens) - 1) // context)
     short = number * context + 1 - len(tokens)
     x = torch.tensor(tokens[:-1] + [0] * short).view(number, context)
@@ -50,7 +50,7 @@ def windows(tokens: list[int], context: int = CONTEXT) -> Batch:
 
 
 def split(characters: int = 12000, *, words: bool = False) -> tuple[Batch, Batch, int]:
-    """Return windows to count, windows to be tested on, and the vocabulary."""
+    """Windows to count, windows to test on, and the vocabulary."""
     parts = text()[: characters * (4 if words else 1)].split() if words else list(text()[:characters])
     known = {part: i for i, part in enumerate(sorted(set(parts)))}
     tokens = [known[part] for part in parts]
@@ -110,7 +110,7 @@ def fitted(batch: Batch, vocabulary: int, **sizes: Any) -> NGram:
 
 
 def log_p(model: nn.Module, batch: Batch) -> Tensor:
-    """Return log P of the predicted tokens, one after the other."""
+    """log P of the predicted tokens, in order."""
     there = batch.y >= 0
     return model(batch.x).gather(2, batch.y.clamp(min=0).unsqueeze(2)).squeeze(2)[there]
 

@@ -88,13 +88,13 @@ def of_run(run: RunDir, load_model: LoadModel | None = None) -> RunSource:
             if sweep.job(job.n) == run:
                 return of_job(sweep, job, load_model)
     # a foreign launcher writes no manifest
-    return RunSource(run, run.id, run.path, sweep=sweep, tags={"dlrun.sweeps": sweep.id}, load_model=load_model)
+    return RunSource(run, run.id, run.path, sweep=sweep, tags={"dlrun.sweep": sweep.id}, load_model=load_model)
 
 
 def of_job(sweep: SweepDir, job: Job, load_model: LoadModel | None = None) -> RunSource:
     """A job of a sweep, named by its overrides."""
     own, run = sweep.job(job.n), sweep.run(job.n)
-    tags = {"dlrun.sweeps": sweep.id, "dlrun.group": job.label}
+    tags = {"dlrun.sweep": sweep.id, "dlrun.group": job.label}
     if run != own:
         tags["dlrun.reused_from"] = run.id
     seeded = any(override.startswith("seed=") for override in job.overrides)

@@ -125,7 +125,8 @@ def test_a_sweep_is_a_parent_with_its_jobs(make_sweep: MakeSweep) -> None:
         "job",
         "feed/3",
     )
-    assert child.data.tags["dlrun.group"] == "optimizer.lr=0.1"
+    # stores of earlier versions have these names: `dlrun ui SWEEP` and deletion look for them
+    assert (child.data.tags["dlrun.sweep"], child.data.tags["dlrun.group"]) == ("feed", "optimizer.lr=0.1")
     assert child.data.params["optimizer.lr"] == "0.1"
     assert curve(sweep, child.info.run_id) == expected(3, 3)
 
@@ -248,7 +249,7 @@ def test_a_reused_run_is_shown_in_both_sweeps(make_sweep: MakeSweep) -> None:
     assert first.job(0).summary().mlflow_run_id != again.info.run_id
 
     tracking.delete(second)
-    assert not shown(second, "tags.`dlrun.sweeps` = 'bbbb'") + shown(second, "tags.`dlrun.id` = 'bbbb'")
+    assert not shown(second, "tags.`dlrun.sweep` = 'bbbb'") + shown(second, "tags.`dlrun.id` = 'bbbb'")
     assert len(children(first)) == 2
     tracking.delete(second)
 

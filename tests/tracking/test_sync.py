@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -105,3 +106,28 @@ def test_mistakes_are_refused(outputs: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:./mlruns")
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI"):
         sync.main([])
+
+
+def test_a_run_of_before_a_second_tracker_is_read_as_mlflow_s(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make(outputs / "runs" / "d" / "1-toy-aaaa")
+    assert sync.main([]) == 0
+    summary = json.loads((run.path / "summary.json").read_text())
+    old = summary | {"uploaded": True, "uploaded_stamp": summary["uploaded_stamp"]["mlflow"]}
+    (run.path / "summary.json").write_text(json.dumps(old))
+    assert not pending(run)
+    (run.path / "summary.json").write_text(json.dumps(old | {"uploaded": False}))
+    assert [tracker.name for tracker in pending(run)] == ["mlflow"]
+    assert sync.main([]) == 0
+    assert json.loads((run.path / "summary.json").read_text()) == summary
+    capsys.readouterr()
+
+
+def test_a_run_is_sent_to_the_trackers_that_it_names(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorboard")
+    run = make(outputs / "runs" / "d" / "1-toy-aaaa", config="{name: toy, tracking: {backends: [tensorboard]}}")
+    assert sync.main([]) == 0
+    assert capsys.readouterr().out == "aaaa  finished  sent: tensorboard --logdir outputs/tensorboard\n"
+    assert run.summary().uploaded == {"tensorboard": True}
+    assert not (outputs / "mlflow.db").exists()

@@ -27,5 +27,5 @@ def of_sweep(experiment_id: str, sweep: SweepDir) -> str:
     order = (
         f"orderByKey={quote(f'metrics.`{what.monitor}`', safe='')}&orderByAsc={str(not what.higher_is_better).lower()}"
     )
-    jobs = quote(f"tags.\"dlrun.sweeps\" = '{sweep.id}'", safe="")
+    jobs = quote(f"tags.\"dlrun.sweep\" = '{sweep.id}'", safe="")
     return f"experiments/{experiment_id}/runs?{MODE}&{order}&compareRunsMode=CHART&searchFilter={jobs}"

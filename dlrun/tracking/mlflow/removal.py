@@ -30,7 +30,7 @@ def delete(folder: RunDir | SweepDir) -> None:
         for run_id in [known] if known else _search_id(client, folder.id):
             if isinstance(folder, SweepDir):
                 experiment = client.get_run(run_id).info.experiment_id
-                for job in _search(client, [experiment], f"tags.`dlrun.sweeps` = '{folder.id}'"):
+                for job in _search(client, [experiment], f"tags.`dlrun.sweep` = '{folder.id}'"):
                     client.delete_run(job)
             client.delete_run(run_id)
     except MlflowException as error:

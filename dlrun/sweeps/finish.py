@@ -68,7 +68,7 @@ def _test(runner: SweepRunner, chosen: SelectedGroup | None) -> bool:
         return True
 
     output.say(f"testing {chosen.label}: {len(due)} job{'s' * (len(due) != 1)}, once each")
-    runner.run_tasks(tasks, on_result=done, on_tick=display.beat)
+    runner.run_tasks(tasks, on_result=done, on_tick=display.heartbeat)
     for failed in failures:
         output.warn(f"{failed.label} could not be tested: {failed.message}. The log is {failed.log}")
     return bool(failures)

@@ -14,7 +14,7 @@ from dlrun.storage.results import Result
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import job as work
-from dlrun.sweeps.pool.display import Display, failure
+from dlrun.sweeps.pool.display import Display, is_failure
 from dlrun.sweeps.pool.task import Task, TaskResult
 from dlrun.sweeps.store import SweepStore
 
@@ -82,15 +82,15 @@ class JobEvents:
         """Record and show a result; returns False if no further job is to be started."""
         job = self._jobs[result.key]
         write_status(self._store.sweep.job(job.n), job, result)
-        self._display.ended(result)
-        more = self._on_result(self._store.result(job)) and (self._keep_going or not failure(result))
+        self._display.show_result(result)
+        more = self._on_result(self._store.result(job)) and (self._keep_going or not is_failure(result))
         self.stopped = self.stopped or not more
         return more
 
     def show(self, running: int, doing: str = "", *, lasting: bool = False) -> None:
         """Show how many jobs run and what they are doing; a `lasting` line goes to the log too."""
         self._on_tick()
-        self._display.tick(running, doing, lasting=lasting)
+        self._display.show(running, doing, lasting=lasting)
 
 
 def write_status(folder: RunDir, job: Job, result: TaskResult) -> None:

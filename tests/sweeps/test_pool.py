@@ -21,7 +21,7 @@ import torch
 
 from dlrun.errors import Pruned, UserError
 from dlrun.storage.files import wait_until
-from dlrun.sweeps.pool.display import Display, account, failure, failures
+from dlrun.sweeps.pool.display import Display, describe_failure, describe_failures, is_failure
 from dlrun.sweeps.pool.pool import Pool, Task, TaskResult
 from dlrun.sweeps.pool.slots import Slot, lock
 
@@ -225,7 +225,7 @@ def test_one_job_can_be_asked_to_stop(here: Path) -> None:
         pool.run(tasks, on_result=lambda outcome: found.append(outcome) is None, on_tick=tick)
     pruned = next(outcome for outcome in found if outcome.key == 0)
     assert isinstance(pruned.error, Pruned)
-    assert not failure(pruned)
+    assert not is_failure(pruned)
 
 
 def test_a_place_on_a_gpu_is_held_by_the_job_and_waited_for(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -332,19 +332,19 @@ def test_what_is_shown_of_the_jobs(here: Path, capsys: pytest.CaptureFixture[str
     failed = outcome(2, ValueError("no"), "ValueError: no", log)
     display = Display(3, "val/loss")
     for each in (outcome(1), failed, outcome(3, Pruned("stopped at step 9"), "Pruned: stopped at step 9")):
-        display.ended(each)
+        display.show_result(each)
     out, err = capsys.readouterr()
     assert out.splitlines() == [
         "  1/3  lr=1 seed=0  val/loss 0.25  1.2 s",
         "  3/3  lr=3 seed=0  Pruned: stopped at step 9  1.2 s",
     ]
-    assert err == f"dlrun: {account(failed)}\n"
+    assert err == f"dlrun: {describe_failure(failed)}\n"
     assert "lr=2 seed=0\n  ValueError: no" in err
     assert str(log) in err
     assert "line 49" in err and "line 40" not in err
-    told = failures([outcome(1), failed, outcome(4, KeyboardInterrupt(), "exited with code 143")])
+    told = describe_failures([outcome(1), failed, outcome(4, KeyboardInterrupt(), "exited with code 143")])
     assert told.startswith("1 of 3 jobs failed:\njob 2 failed: lr=2 seed=0")
-    assert failures([outcome(1)]) == ""
+    assert describe_failures([outcome(1)]) == ""
 
 
 def test_jobs_without_a_line_each_get_one_after_a_while(
@@ -356,7 +356,7 @@ def test_jobs_without_a_line_each_get_one_after_a_while(
     shown = []
     for clock in range(100):
         display.done = int(clock // 20)
-        display.beat(1)
+        display.heartbeat(1)
         if said := capsys.readouterr().out:
             shown.append((clock, said.strip()))
     assert [seconds for seconds, _ in shown] == [31, 62, 93]

@@ -1,1 +1,1 @@
-"""Jobs in processes of their own: slots, workers, the server that they are forked from."""
+"""Processes for jobs: slots, a fork server, workers, and the screen meanwhile."""

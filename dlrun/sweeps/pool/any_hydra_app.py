@@ -1,4 +1,4 @@
-"""Any program's jobs in the pool: what Hydra's own launchers do, a process a job."""
+"""The jobs of any Hydra app in the pool, a process a job, as Hydra's own launchers run them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from dlrun.errors import ConfigError, RunError, did_you_mean
-from dlrun.sweeps.pool.display import Display, failures
+from dlrun.sweeps.pool.display import Display, describe_failures
 from dlrun.sweeps.pool.slots import slots_for
 from dlrun.sweeps.pool.task import Task, TaskResult
 from dlrun.terminal import output
@@ -25,8 +25,8 @@ from dlrun.terminal import output
 ON_FAILURE = ("continue", "stop")
 
 
-class Settings(Protocol):
-    """The keys of `hydra.launcher`, and what Hydra gave the launcher."""
+class LauncherSettings(Protocol):
+    """The keys of `hydra.launcher`, and what Hydra has given the launcher."""
 
     slots: int | None
     jobs_per_gpu: int
@@ -38,8 +38,8 @@ class Settings(Protocol):
 
 
 @dataclass(frozen=True)
-class Composed:
-    """A job's configuration, and where it will run."""
+class HydraJob:
+    """A composed job and its folder."""
 
     number: int
     label: str
@@ -48,7 +48,7 @@ class Composed:
 
 
 def keeps_going(on_failure: str) -> bool:
-    """Return whether a failed job lets others start; raise `ConfigError` if it is neither of the two words."""
+    """Whether other jobs start after one has failed. Raises `ConfigError` for an unknown word."""
     if on_failure not in ON_FAILURE:
         raise ConfigError(
             f"hydra.launcher.on_failure=`{on_failure}`: it is one of {', '.join(ON_FAILURE)}."
@@ -57,16 +57,16 @@ def keeps_going(on_failure: str) -> bool:
     return on_failure == "continue"
 
 
-def launch(launcher: Settings, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-    """Run a job for each list of overrides; return what came of them, in their order.
+def launch(launcher: LauncherSettings, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+    """Run a job for each list of overrides; returns their results in the same order.
 
-    Raises `ConfigError` for what the launcher's own keys must not be.
+    Raises `ConfigError` for invalid settings of the launcher.
     """
     setup_globals()
-    config, on = launcher.config, keeps_going(launcher.on_failure)
+    config, keep_going = launcher.config, keeps_going(launcher.on_failure)
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-    jobs = [_composed(launcher, initial_job_idx + i, overrides) for i, overrides in enumerate(job_overrides)]
+    jobs = [_compose(launcher, initial_job_idx + i, overrides) for i, overrides in enumerate(job_overrides)]
     slots = slots_for(
         len(jobs),
         device="auto",
@@ -76,34 +76,34 @@ def launch(launcher: Settings, job_overrides: Sequence[Sequence[str]], initial_j
     )
     from dlrun.sweeps.pool.pool import Pool
 
-    display, outcomes = Display(len(jobs)), dict[int, TaskResult]()
+    display, results = Display(len(jobs)), dict[int, TaskResult]()
 
-    def done(outcome: TaskResult) -> bool:
-        outcomes[outcome.key] = outcome
-        display.ended(outcome)
-        return on or outcome.error is None
+    def take(result: TaskResult) -> bool:
+        results[result.key] = result
+        display.show_result(result)
+        return keep_going or result.error is None
 
     with Pool(slots) as pool:
-        pool.run((_task(launcher, job) for job in jobs), on_result=done, on_tick=display.tick)
-    told = failures(list(outcomes.values()))
-    if told:
-        output.warn(told)
+        pool.run((_task(launcher, job) for job in jobs), on_result=take, on_tick=display.show)
+    failures = describe_failures(list(results.values()))
+    if failures:
+        output.warn(failures)
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
-    return [_returned(job, outcomes.get(job.number)) for job in jobs]
+    return [_job_return(job, results.get(job.number)) for job in jobs]
 
 
-def _composed(launcher: Settings, number: int, overrides: Sequence[str]) -> Composed:
+def _compose(launcher: LauncherSettings, number: int, overrides: Sequence[str]) -> HydraJob:
     config = launcher.hydra_context.config_loader.load_sweep_config(launcher.config, list(overrides))
     with open_dict(config):
         config.hydra.job.id = config.hydra.job.num = number
     with _current(config):
         folder = Path(str(OmegaConf.select(config, "hydra.sweep.dir")), str(config.hydra.sweep.subdir)).absolute()
-    return Composed(number, " ".join(filter_overrides(overrides)), config, folder)
+    return HydraJob(number, " ".join(filter_overrides(overrides)), config, folder)
 
 
 @contextmanager
 def _current(config: DictConfig) -> Iterator[None]:
-    """Have `${hydra:…}` mean this job's configuration."""
+    """Resolve `${hydra:…}` by this job's configuration."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(config)
     try:
@@ -112,13 +112,13 @@ def _current(config: DictConfig) -> Iterator[None]:
         HydraConfig.instance().cfg = before
 
 
-def _task(launcher: Settings, job: Composed) -> Task:
+def _task(launcher: LauncherSettings, job: HydraJob) -> Task:
     call = partial(_run, launcher.hydra_context, launcher.task_function, job.config, Singleton.get_state())
     return Task(job.number, call, job.label, job.folder / "output.log")
 
 
 def _run(context: HydraContext, task: TaskFunction, config: DictConfig, state: dict[str, Any]) -> JobReturn:
-    """Run one job in its process, where nothing of Hydra is set yet."""
+    """Run one job in its process, where Hydra is not set up yet."""
     setup_globals()
     Singleton.set_state(state)
     done = run_job(
@@ -133,10 +133,10 @@ def _run(context: HydraContext, task: TaskFunction, config: DictConfig, state: d
     return done
 
 
-def _returned(job: Composed, outcome: TaskResult | None) -> JobReturn:
-    """Return what Hydra is told of a job, also of one whose process could not tell."""
-    if outcome is not None and outcome.error is None:
-        done: JobReturn = outcome.value
+def _job_return(job: HydraJob, result: TaskResult | None) -> JobReturn:
+    """The job's result for Hydra, also if its process has died without one."""
+    if result is not None and result.error is None:
+        done: JobReturn = result.value
         return done
     plain = copy.deepcopy(job.config)
     with read_write(plain), open_dict(plain):
@@ -148,5 +148,5 @@ def _returned(job: Composed, outcome: TaskResult | None) -> JobReturn:
         working_dir=str(job.folder if job.config.hydra.job.chdir else Path.cwd()),
         task_name=JobRuntime.instance().get("name"),
         status=JobStatus.FAILED,
-        _return_value=outcome.error if outcome else RunError("not started: a job before it failed"),
+        _return_value=result.error if result else RunError("not started: a job before it failed"),
     )

@@ -1,4 +1,4 @@
-"""What a person sees of the jobs while they run: a live line, a line a job, each failure at once and again."""
+"""The screen while jobs run: a live line, a line for each job, each failure at once and again at the end."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dlrun.terminal import output
 from dlrun.terminal.format import duration, number
 
 TAIL = 6
-"""Lines of a failed job's log that are shown."""
+"""The last lines of a failed job's log that are shown."""
 
 
 @dataclass
 class Display:
-    """Shows `total` jobs (None: not known beforehand) and the metric `monitor` of those that finish."""
+    """Shows the progress of `total` jobs (None: unknown), and the metric `monitor` of each that finishes."""
 
     total: int | None
     monitor: str = ""
@@ -27,41 +27,41 @@ class Display:
     begun: float = field(default_factory=time.monotonic)
     lasted: float = field(default_factory=time.monotonic)
 
-    def ended(self, outcome: TaskResult) -> None:
-        """Show what came of a job: a line in the log, and on the screen too if there is no live line."""
+    def show_result(self, result: TaskResult) -> None:
+        """Show a result: a line in the log, and on a screen without live lines."""
         self.done += 1
-        if failure(outcome):
+        if is_failure(result):
             self.failed += 1
-            output.warn(account(outcome))
+            output.warn(describe_failure(result))
         else:
-            output.log(self._line(outcome))
+            output.log(self._line(result))
 
     def line(self, running: int, doing: str = "") -> str:
-        """Return the live line: what is done, what runs, what it is `doing`, or what is left and for how long."""
+        """The live line; it ends with what the jobs are `doing`, or with how many are left and for how long."""
         total = "" if self.total is None else f" of {self.total}"
         failed = f", {self.failed} failed" if self.failed else ""
         rest = f": {doing}" if doing else self._left(running)
         return f"  {self.done}{total} done{failed}, {running} running{rest}"
 
-    def tick(self, running: int, doing: str = "", *, lasting: bool = False) -> None:
-        """Show the live line again; one that is `lasting` in the log too, and on a screen without live lines."""
+    def show(self, running: int, doing: str = "", *, lasting: bool = False) -> None:
+        """Update the live line; a `lasting` one goes to the log too, and to a screen without live lines."""
         line = self.line(running, doing)
         output.live(line)
         if lasting:
             output.log(line)
 
-    def beat(self, running: int) -> None:
-        """Show the live line again, every 30 s one that lasts: for jobs that get no line each."""
+    def heartbeat(self, running: int) -> None:
+        """Update the live line, every 30 s with a lasting one: for tasks that get no line each."""
         now = time.monotonic()
         lasting = now - self.lasted > output.HEARTBEAT
-        self.tick(running, lasting=lasting)
+        self.show(running, lasting=lasting)
         self.lasted = now if lasting else self.lasted
 
-    def _line(self, outcome: TaskResult) -> str:
+    def _line(self, result: TaskResult) -> str:
         total = "" if self.total is None else f"/{self.total}"
-        result = outcome.message if outcome.error else _metric(outcome.value, self.monitor)
-        said = [f"{self.done}{total}", outcome.label, result, duration(outcome.seconds)]
-        return "  " + "  ".join(filter(None, said))
+        shown = result.message if result.error else _metric(result.value, self.monitor)
+        words = [f"{self.done}{total}", result.label, shown, duration(result.seconds)]
+        return "  " + "  ".join(filter(None, words))
 
     def _left(self, running: int) -> str:
         if self.total is None or not self.done:
@@ -71,29 +71,28 @@ class Display:
         return f", {max(0, left - running)} left, about {duration(seconds)}"
 
 
-def failure(outcome: TaskResult) -> bool:
-    """Return whether a job failed: one that was pruned, or asked to end, did not."""
-    stopped = outcome.message in ("exited with code 143", "killed by SIGTERM")
-    return outcome.error is not None and not isinstance(outcome.error, Pruned) and not stopped
+def is_failure(result: TaskResult) -> bool:
+    """Whether a job failed by itself: it was neither pruned nor asked to end."""
+    stopped = result.message in ("exited with code 143", "killed by SIGTERM")
+    return result.error is not None and not isinstance(result.error, Pruned) and not stopped
 
 
-def account(outcome: TaskResult, *, lines: int = TAIL) -> str:
-    """Return what is to be said of a failed job: its overrides, what happened, its log and that log's end."""
-    tail = "".join(f"\n    {line}" for line in _tail(outcome.log, lines))
-    return f"job {outcome.key} failed: {outcome.label}\n  {outcome.message}\n  {outcome.log}{tail}"
+def describe_failure(result: TaskResult, *, lines: int = TAIL) -> str:
+    """A failed job's overrides, message and log, and the last lines of that."""
+    tail = "".join(f"\n    {line}" for line in _tail(result.log, lines))
+    return f"job {result.key} failed: {result.label}\n  {result.message}\n  {result.log}{tail}"
 
 
-def failures(outcomes: Sequence[TaskResult]) -> str:
-    """Return an account of all that failed, to be said at the end (empty if none did)."""
-    failed = [outcome for outcome in outcomes if failure(outcome)]
+def describe_failures(results: Sequence[TaskResult]) -> str:
+    """All failures, for the end of a sweep; empty if there are none."""
+    failed = [result for result in results if is_failure(result)]
     if not failed:
         return ""
-    accounts = "\n".join(account(outcome, lines=0) for outcome in failed)
-    return f"{len(failed)} of {len(outcomes)} jobs failed:\n{accounts}"
+    told = "\n".join(describe_failure(result, lines=0) for result in failed)
+    return f"{len(failed)} of {len(results)} jobs failed:\n{told}"
 
 
 def _tail(log: Path, lines: int) -> list[str]:
-    """Return the last lines that say something."""
     if not lines or not log.exists():
         return []
     with log.open("rb") as file:

@@ -1,7 +1,7 @@
-"""The small process from which jobs are forked: it has imported what they need, and done nothing else.
+"""A small process from which jobs are forked: it has imported their modules, and done nothing else.
 
-No user code, no tensor operation and no CUDA run in it: after one parallel operation a forked child
-would hang in its own first. Where there is no such server (macOS) a job is a new interpreter.
+It runs no code of the user, no tensor operation and no CUDA. After one parallel operation a forked child would
+hang in its own first. Where there is no such server (macOS) a job is a new interpreter.
 """
 
 from __future__ import annotations
@@ -18,21 +18,20 @@ from multiprocessing.context import BaseContext
 PRELOAD = ("torch", "hydra._internal.hydra", "hydra.core.utils", "dlrun.commands.train", "torch._dynamo")
 
 PARTS = tuple(f"dlrun.{group}." for group in ("datasets", "models", "losses", "optimizers", "schedules", "studies"))
-"""How the names of dlrun's own parts begin, of which the launcher has imported those that its jobs use."""
+"""The rooms of dlrun's parts. The launcher has imported those of its jobs, when it checked them."""
 
 
 def modules() -> list[str]:
-    """Return what the server imports: of what jobs are known to need, what this program has needed itself.
+    """The modules that the server imports: of `PRELOAD` and `PARTS` those that this program has imported.
 
-    So a program without torch does not pay for it, and `torch._dynamo` (a second) is there if an optimizer
-    that needs it was checked.
+    A program without torch does not pay for it, and `torch._dynamo` (a second) is there if an optimizer needs it.
     """
     parts = sorted(name for name in list(sys.modules) if name.startswith(PARTS))
     return ["dlrun.sweeps.pool.worker", *(name for name in PRELOAD if name in sys.modules), *parts]
 
 
 def context() -> BaseContext:
-    """Return how processes are made here."""
+    """The way to make processes on this system."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     made = multiprocessing.get_context("forkserver")
@@ -41,23 +40,24 @@ def context() -> BaseContext:
 
 
 def start() -> None:
-    """Have the server begin to import while its caller has other things to do."""
+    """Start the server, which imports while its caller goes on."""
     if sys.platform == "linux":
         from multiprocessing import forkserver
 
         context()
-        with apart():
+        with clean_start():
             forkserver.ensure_running()
 
 
 @contextmanager
-def apart() -> Iterator[None]:
-    """Keep signals of the terminal, and the program's main module, from processes that are made meanwhile.
+def clean_start() -> Iterator[None]:
+    """Start processes without the terminal's signals and without the program's main module.
 
-    Signals that arrive wait until the end of the context. What a job needs of the main module comes
-    with it, by value: were the module run again, a script without a guard would start its sweep again.
+    Signals that arrive meanwhile wait until the end.
     """
     resource_tracker.ensure_running()  # first, for it unblocks signals
+    # a job gets what it needs of the main module by value: a script without a guard, run again in the job's process,
+    # would start its sweep again
     stand_in, main = types.ModuleType("__main__"), sys.modules["__main__"]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     sys.modules["__main__"] = stand_in

@@ -1,7 +1,7 @@
-"""Jobs in processes of their own, as many at once as there are slots, a slot refilled as soon as it is free.
+"""Jobs in processes of their own, as many at once as there are slots.
 
-Whatever a job does to its process (`sys.exit`, a segmentation fault, SIGKILL) becomes an `TaskResult` and
-harms no other. The first Ctrl-C or SIGTERM asks all jobs to save and end, the second kills them.
+Whatever a job does to its process (`sys.exit`, a segmentation fault, SIGKILL) becomes a `TaskResult` and harms no
+other job. The first Ctrl-C or SIGTERM asks all jobs to save and end, the second kills them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from dlrun.terminal import output
 __all__ = ["Pool", "Task", "TaskResult"]
 
 TICK = 0.25
-"""Seconds between two calls of `tick`."""
+"""Seconds between two calls of `on_tick`."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class _Running:
     answered: float | None = None
 
     def kill(self, number: int) -> None:
-        """Send a signal to the process; SIGKILL to whatever it has started too."""
+        """Send a signal to the process. SIGKILL goes to its children too."""
         assert self.process.pid is not None
         with suppress(ProcessLookupError):
             if number == signal.SIGKILL:
@@ -56,7 +56,7 @@ class _Running:
 
 
 class Pool:
-    """A context in which tasks can be run on the given slots."""
+    """A context that runs tasks on the given slots."""
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         self._free = list(slots)
@@ -75,7 +75,7 @@ class Pool:
         self._end()
 
     def stop(self, key: int, number: int = signal.SIGUSR1) -> None:
-        """Send a signal to one job: SIGUSR1 asks it to stop at the next step, pruned."""
+        """Send a signal to one job. SIGUSR1 asks it to stop at its next step, and become `pruned`."""
         if key in self._running:
             self._running[key].kill(number)
 
@@ -86,7 +86,7 @@ class Pool:
         on_result: Callable[[TaskResult], bool],
         on_tick: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Run the tasks, pulling one whenever a slot is free; None among them: nothing to start just now.
+        """Run the tasks, each pulled when a slot is free. None among them: there is none just now.
 
         `on_result` gets each result and returns False to have no further task started; `on_tick` gets the number
         of running jobs every 0.25 s.
@@ -94,13 +94,13 @@ class Pool:
         """
         queue, more = iter(tasks), True
         self._signals, self._obeyed = [], 0
-        with self._listening():
+        with self._catch_signals():
             try:
                 while True:
                     more = more and not self._signals and self._fill(queue)
                     if not self._running and not more:
                         break
-                    for job in self._ended():
+                    for job in self._wait_for_ends():
                         more = on_result(_result(job)) and more
                     self._obey()
                     on_tick(len(self._running))
@@ -111,7 +111,7 @@ class Pool:
             raise SystemExit(128 + signal.SIGTERM) if self._signals[0] == signal.SIGTERM else KeyboardInterrupt
 
     def _fill(self, queue: Iterator[Task | None]) -> bool:
-        """Start tasks while there are slots; return whether there may be more."""
+        """Start tasks while there are free slots; returns whether there may be more."""
         for slot in self._free[:]:
             if self._next is None:
                 try:
@@ -121,15 +121,15 @@ class Pool:
             if self._next is None:
                 break
             place = lock(slot)
-            if place is None:
+            if place is None:  # another program's job has it: try the next slot
                 continue
             self._free.remove(slot)
             self._start(self._next, slot, place)
             self._next = None
-        self._tell_waiting()
+        self._say_waiting()
         return True
 
-    def _tell_waiting(self) -> None:
+    def _say_waiting(self) -> None:
         if self._next is not None and not self._running and self._free and not self._waits:
             self._waits = True
             names = ", ".join(sorted({str(slot.device) for slot in self._free}))
@@ -137,30 +137,30 @@ class Pool:
 
     def _start(self, task: Task, slot: Slot, place: SlotLock) -> None:
         receive, send = self._context.Pipe(duplex=False)
-        surroundings = WorkerSettings(dict(os.environ), slot.device, slot.threads, task.log.absolute())
+        settings = WorkerSettings(dict(os.environ), slot.device, slot.threads, task.log.absolute())
         process = self._context.Process(  # type: ignore[attr-defined]
-            target=work, args=(cloudpickle.dumps(task.call), surroundings, send, place), name=task.label
+            target=work, args=(cloudpickle.dumps(task.call), settings, send, place), name=task.label
         )
-        with fork_server.apart():
+        with fork_server.clean_start():
             process.start()
         send.close()
         self._running[task.key] = _Running(task, slot, process, receive, place, time.monotonic())
 
-    def _ended(self) -> Iterator[_Running]:
-        """Wait a little for answers and ends; yield the jobs whose process has ended, their slots free again."""
+    def _wait_for_ends(self) -> Iterator[_Running]:
+        """Wait up to `TICK` seconds; yield the jobs whose process has ended, and free their slots."""
         jobs = list(self._running.values())
         answers = [job.answer for job in jobs if job.answered is None]
         ready = wait([*answers, *(job.process.sentinel for job in jobs)], TICK)
         for job in jobs:
             gone = job.process.sentinel in ready
-            # not waited for: a process that the job has left behind may hold the pipe open
+            # poll, do not wait: a child that the job has left behind may hold the pipe open
             if job.answered is None and (job.answer in ready or (gone and job.answer.poll())):
                 _receive(job)
             if gone:
                 self._release(job)
                 yield job
             elif job.answered is not None and time.monotonic() > job.answered + GRACE:
-                job.kill(signal.SIGKILL)  # it has answered, and a thread of it does not end
+                job.kill(signal.SIGKILL)  # it has answered, but one of its threads does not end
 
     def _release(self, job: _Running) -> None:
         job.process.join()
@@ -171,22 +171,23 @@ class Pool:
         self._free.sort(key=lambda slot: slot.index)
 
     @contextmanager
-    def _listening(self) -> Iterator[None]:
-        """Note SIGINT and SIGTERM instead of being struck by them (only a main thread can)."""
+    def _catch_signals(self) -> Iterator[None]:
+        """Collect SIGINT and SIGTERM in `self._signals`."""
         before: dict[int, Any] = {}
+        # Python lets only the main thread set handlers
         if threading.current_thread() is threading.main_thread():
-            before = {s: signal.signal(s, self._note) for s in (signal.SIGINT, signal.SIGTERM)}
+            before = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._signals.append(number)
 
     def _obey(self) -> None:
-        """Pass an interrupt on, once; at the second one kill."""
+        """Pass the first interrupt on to the jobs; at the second kill them."""
         if len(self._signals) > self._obeyed:
             if self._obeyed == 0 and self._running:
                 output.say(f"stopping: {len(self._running)} running jobs save; Ctrl-C again kills them")
@@ -196,12 +197,12 @@ class Pool:
                 job.kill(number)
 
     def _end(self) -> None:
-        """End what still runs: asked to save first, killed after `GRACE` seconds."""
+        """Ask the remaining jobs to save and end, and kill them after `GRACE` seconds."""
         for job in self._running.values():
             job.kill(signal.SIGTERM)
         limit = time.monotonic() + GRACE
         while self._running:
-            for _ in self._ended():
+            for _ in self._wait_for_ends():
                 pass
             if time.monotonic() > limit:
                 for job in self._running.values():
@@ -209,7 +210,7 @@ class Pool:
 
 
 def _receive(job: _Running) -> None:
-    """Take the answer; at the end of the pipe without one, none is waited for any more."""
+    """Read the answer. A pipe that ends without one means that the process has died."""
     job.answered = time.monotonic()
     with suppress(EOFError, OSError):
         job.message = job.answer.recv_bytes()
@@ -219,12 +220,12 @@ def _result(job: _Running) -> TaskResult:
     seconds = time.monotonic() - job.started
     code = job.process.exitcode or 0
     if job.message is None and code < 0:
-        told = f"killed by {signal.Signals(-code).name}"
-        return task_result(job.task, "error", RunError(told), told, seconds=seconds)
+        message = f"killed by {signal.Signals(-code).name}"
+        return task_result(job.task, "error", RunError(message), message, seconds=seconds)
     if job.message is None:
         return task_result(job.task, "exit", code, "", seconds=seconds)
     try:
-        kind, content, told = pickle.loads(job.message)
+        kind, content, message = pickle.loads(job.message)
     except Exception as error:
-        kind, content, told = "error", RunError(f"The job's result cannot be read: {error}"), str(error)
-    return task_result(job.task, kind, content, told, seconds=seconds)
+        kind, content, message = "error", RunError(f"The job's result cannot be read: {error}"), str(error)
+    return task_result(job.task, kind, content, message, seconds=seconds)

@@ -1,7 +1,7 @@
-"""The slots in which jobs run: the places on the GPUs, else the cores of the processor, shared out.
+"""The slots in which jobs run: places on the GPUs, or else cores shared out.
 
-A place on a GPU belongs to one job on the whole machine: a file lock in the cache folder says whose,
-and the kernel gives it back however the job ends.
+A place on a GPU belongs to one job of the whole machine. A file lock in the cache folder says so, and the kernel
+releases it however the job ends.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from dlrun.errors import ConfigError
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for one job at a time.
+    """Room for one job at a time.
 
-    `device` is what the job's CUDA_VISIBLE_DEVICES gets (None: it stays as it is), `place` tells the
-    slots of one device apart.
+    `device` becomes CUDA_VISIBLE_DEVICES (None: unchanged); `place` numbers the slots of one device.
     """
 
     index: int
@@ -33,22 +32,21 @@ class Slot:
     place: int = 0
 
     def __str__(self) -> str:
-        """Return the slot as a person reads it."""
         return f"slot {self.index}" if self.device is None else f"slot {self.index} (GPU {self.device})"
 
 
 def slots_for(
     jobs: int, *, device: str, jobs_per_gpu: int = 1, slots: int | None = None, threads: int | None = None
 ) -> list[Slot]:
-    """Return the slots for `jobs` jobs, at most one each.
+    """The slots for `jobs` jobs, at most one each.
 
-    On GPUs (`device` is cuda, or auto where there are any) `jobs_per_gpu` slots each; on the CPU as
-    many as there are cores for `threads` threads each, or for one. `slots` and `threads` settle either.
+    On GPUs (`device` is cuda, or auto where there are any) `jobs_per_gpu` slots each. On the CPU as many as there are
+    cores for `threads` threads each, or for one. `slots` is the most on either.
 
     >>> [slot.threads for slot in slots_for(2, device="cpu", slots=2, threads=1)]
     [1, 1]
 
-    Raises `ConfigError` for what are no whole numbers, or are below one.
+    Raises `ConfigError` for a number below one, or one that is not whole.
     """
     for name, value in (("jobs_per_gpu", jobs_per_gpu), ("slots", slots), ("threads", threads)):
         if value is not None:
@@ -65,7 +63,7 @@ def slots_for(
 
 
 def check_count(name: str, value: Any, *, least: int = 1) -> int:
-    """Return a setting of the launcher that counts something; raise `ConfigError` if it is no such number."""
+    """Return `value`, a setting of the launcher; raises `ConfigError` if it is no whole number from `least` on."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(
             f"hydra.launcher.{name}={value}: expected a whole number, at least {least}. "
@@ -75,7 +73,6 @@ def check_count(name: str, value: Any, *, least: int = 1) -> int:
 
 
 def _on_the_cpu(device: str, slots: int | None, threads: int | None) -> int:
-    """Return how many jobs may run at once where no GPU is shared out."""
     if slots:
         return slots
     # one named GPU (cuda:1), or Apple's: one job at a time
@@ -83,13 +80,13 @@ def _on_the_cpu(device: str, slots: int | None, threads: int | None) -> int:
 
 
 def cores() -> int:
-    """Return the number of processors that this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus() -> list[str]:
-    """Return the GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them; CUDA is not initialised."""
-    # torch takes a second to import: not where the kernel knows of no GPU that it could use (NVIDIA, WSL, AMD)
+    """The GPUs of this process, as CUDA_VISIBLE_DEVICES names them. CUDA is not initialised."""
+    # torch takes a second to import: not if the kernel has none of its devices (NVIDIA, WSL, AMD)
     if sys.platform == "linux" and not any(any(Path("/dev").glob(name)) for name in ("nvidia[0-9]*", "dxg", "kfd")):
         return []
     import torch
@@ -101,32 +98,29 @@ def gpus() -> list[str]:
 
 
 class SlotLock:
-    """The hold on a slot's place: kept by whoever has a copy, the job's process among them."""
+    """The lock of a slot's place. It is held while any copy is, such as that of the job's process."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Give up this copy of the hold."""
+        """Close this copy."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # only within the making of a process, which it goes with
-        return _arrived, (None if self._descriptor is None else reduction.DupFd(self._descriptor),)
+        # pickled only while a process starts, which inherits the descriptor
+        return _receive, (None if self._descriptor is None else reduction.DupFd(self._descriptor),)
 
 
-def _arrived(duplicate: Any) -> SlotLock:
+def _receive(duplicate: Any) -> SlotLock:
     return SlotLock(None if duplicate is None else duplicate.detach())
 
 
 def lock(slot: Slot) -> SlotLock | None:
-    """Return the hold on the slot's place on its GPU, or None if another job of this machine has it.
-
-    A slot of the CPU has no place that others could have.
-    """
-    if slot.device is None:
+    """Lock the slot's place on its GPU; None if another job of this machine has it."""
+    if slot.device is None:  # cores are not locked
         return SlotLock(None)
     folder = cache_root() / "devices"
     folder.mkdir(parents=True, exist_ok=True)

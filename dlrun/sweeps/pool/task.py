@@ -1,4 +1,4 @@
-"""A task of a sweep and what came of it, wherever it is carried out: in a process of its own, or in the runner's."""
+"""A task and its result, in whichever process it runs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, Literal
 from dlrun.errors import RunError
 
 GRACE = 30.0
-"""Seconds that a job whose launcher has died gets to save."""
+"""Seconds that a job has for saving once its launcher has died."""
 
 Kind = Literal["value", "error", "exit"]
 
 
 @dataclass(frozen=True)
 class Task:
-    """A `call` to make (in another process it is pickled); `log` gets what it prints (appended)."""
+    """A `call` to make, pickled for another process. Its output is appended to `log`."""
 
     key: int
     call: Callable[[], Any]
@@ -29,7 +29,7 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What came of a task: its value, or an error and a line about it (`exited with code 3`)."""
+    """The value of a task, or its error with a `message` of one line (`exited with code 3`)."""
 
     key: int
     label: str
@@ -41,7 +41,7 @@ class TaskResult:
 
 
 def attempt(call: Callable[[], Any]) -> tuple[Kind, Any, str]:
-    """Make a call and return its value, its error or its exit code, and of an error a line; print what it raises."""
+    """Make a call; returns its value, its error with a message, or its exit code. Prints the traceback."""
     try:
         return "value", call(), ""
     except SystemExit as stopped:
@@ -55,7 +55,7 @@ def attempt(call: Callable[[], Any]) -> tuple[Kind, Any, str]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error in one line.
+    """The type and the message of an error in one line.
 
     >>> one_line(ValueError("no such\\nthing"))
     'ValueError: no such thing'
@@ -64,10 +64,11 @@ def one_line(error: BaseException) -> str:
 
 
 def task_result(task: Task, kind: Kind, content: Any, message: str, *, seconds: float) -> TaskResult:
-    """Return what `attempt` found as the outcome of a task: that a job exits, whatever the code, is no success."""
+    """The result of a task that `attempt` has made."""
     if kind == "value":
         return TaskResult(task.key, task.label, task.log, content, None, "", seconds)
     if kind == "exit":
+        # with code 0 too: the job has not returned its result
         message = f"exited with code {content}"
         content = RunError(message)
     return TaskResult(task.key, task.label, task.log, None, content, message, seconds)

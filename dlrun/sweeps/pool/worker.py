@@ -1,4 +1,4 @@
-"""What happens in a job's process: its surroundings are set, the call is made, the result is sent."""
+"""The job's process: set up, make the call, send the result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dlrun.sweeps.pool.task import GRACE, attempt, one_line
 
 @dataclass(frozen=True)
 class WorkerSettings:
-    """What a process is given before anything of the job runs."""
+    """The process as the job finds it."""
 
     environment: Mapping[str, str]
     device: str | None
@@ -33,24 +33,24 @@ class WorkerSettings:
     log: Path
 
 
-def work(call: bytes, surroundings: WorkerSettings, answer: Connection, place: SlotLock) -> None:
-    """Make the pickled call and send `("value" | "error" | "exit", content, told)`, pickled.
+def work(call: bytes, settings: WorkerSettings, answer: Connection, place: SlotLock) -> None:
+    """Make the pickled call and send `("value" | "error" | "exit", content, message)`, pickled.
 
     The process holds `place`, its slot's, for as long as it lives.
     """
-    _settle(surroundings)
-    threading.Thread(target=_follow_the_launcher, daemon=True).start()
+    _set_up(settings)
+    threading.Thread(target=_follow_launcher, daemon=True).start()
     kind, content, line = attempt(lambda: cloudpickle.loads(call)())
     message = kind, portable(content) if kind == "error" else content, line
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # a full disk, or a stream that the job has closed
             stream.flush()
-    answer.send_bytes(_packed(message))
+    answer.send_bytes(_pack(message))
     answer.close()
 
 
 def portable(error: BaseException) -> BaseException:
-    """Return the error if it can be sent to another process, else one that says the same."""
+    """The error itself if it can be pickled, else a `RunError` with its message."""
     try:
         copy = cloudpickle.loads(cloudpickle.dumps(error))
         return error if isinstance(copy, BaseException) else RunError(one_line(error))
@@ -58,7 +58,7 @@ def portable(error: BaseException) -> BaseException:
         return RunError(one_line(error))
 
 
-def _packed(message: tuple[str, Any, str]) -> bytes:
+def _pack(message: tuple[str, Any, str]) -> bytes:
     try:
         content: bytes = cloudpickle.dumps(message)
     except Exception as error:
@@ -67,25 +67,25 @@ def _packed(message: tuple[str, Any, str]) -> bytes:
     return content
 
 
-def _settle(surroundings: WorkerSettings) -> None:
+def _set_up(settings: WorkerSettings) -> None:
     # a group of its own: Ctrl-C is the launcher's, which asks its jobs to save
     with suppress(OSError):
         os.setpgid(0, 0)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    # a request to prune that comes when the training is over must not kill
+    # a request to prune may come when the training is over, and must not kill
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     os.environ.clear()
-    os.environ.update(surroundings.environment)
-    if surroundings.device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = surroundings.device
-    _redirect(surroundings.log)
+    os.environ.update(settings.environment)
+    if settings.device is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = settings.device
+    _redirect(settings.log)
     faulthandler.enable()
-    _limit_threads(surroundings.threads)
+    _limit_threads(settings.threads)
     if "numpy.random" in sys.modules:
-        # its global generator was seeded in the server, the same for all jobs; without a seed of ours it
-        # would import hashlib to find one, which is most of what a job costs
+        # the server seeded its global generator, the same for all jobs. With a seed of ours numpy needs no
+        # hashlib, whose import is most of the time that a short job takes
         sys.modules["numpy.random"].seed([*os.urandom(16)])
 
 
@@ -95,7 +95,7 @@ def _redirect(log: Path) -> None:
     for stream in (1, 2):
         os.dup2(file, stream)
     os.close(file)
-    # those of the server may be of another encoding, or block-buffered
+    # the server's may have another encoding, or buffer blocks
     sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
 
@@ -107,8 +107,8 @@ def _limit_threads(threads: int) -> None:
         sys.modules["torch"].set_num_threads(threads)
 
 
-def _follow_the_launcher() -> None:
-    """Ask this process to save and end when the launcher is gone, however it went; insist later."""
+def _follow_launcher() -> None:
+    """Once the launcher is gone, ask this process to save and end, and kill it after `GRACE` seconds."""
     launcher = multiprocessing.parent_process()
     assert launcher is not None
     wait([launcher.sentinel])

@@ -20,7 +20,7 @@ def difference(first: Side, second: Side, metric: str, *, higher_is_better: bool
     if not common:
         have = " and ".join(f"`{s.label}` has {_listed(s.values(metric))}" for s in (first, second))
         raise UserError(
-            f"Nothing can be paired: of the seeds, {have}. Run both with the same ones, as 'seed=range(5)' with -m."
+            f"The sides have no common seed: {have}. Run both with the same seeds: `dlrun train -m … 'seed=range(5)'`."
         )
     for seed in common:
         _same_data(first, second, seed)
@@ -42,8 +42,8 @@ def metric_of(sides: Sequence[Side], requested: str | None) -> str:
         have = {name for summary in side.summaries.values() for name in summary.metrics}
         if metric.startswith("test/"):
             raise UserError(
-                f"`{side.label}` has not read the test split, so it has no {metric}. What may be compared without "
-                f"reading it: {', '.join(sorted(name for name in have if not name.startswith('test/')))}."
+                f"`{side.label}` has not read the test split, so it has no {metric}. It has: "
+                f"{', '.join(sorted(name for name in have if not name.startswith('test/')))}."
             )
         raise UserError(
             f"`{side.label}` has no {metric}.{did_you_mean(metric, have)} It has: {', '.join(sorted(have))}."
@@ -70,9 +70,9 @@ def _same_data(first: Side, second: Side, seed: int) -> None:
     datasets = [side.configuration(seed).get("dataset") for side in (first, second)]
     changed = _changes(*(part if isinstance(part, dict) else {} for part in datasets))
     raise UserError(
-        f"`{first.label}` and `{second.label}` are of different data or splits, so their difference would say "
-        f"nothing about what was varied. At seed {seed}: {_described(one)} against {_described(other)}."
-        + (f" Of the configuration there differ: {', '.join(changed)}." if changed else "")
+        f"`{first.label}` and `{second.label}` were trained on different data or splits, so they cannot be compared. "
+        f"At seed {seed}: {_describe(one)} against {_describe(other)}."
+        + (f" Different keys: {', '.join(changed)}." if changed else "")
     )
 
 
@@ -90,7 +90,7 @@ def _changes(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     return [f"dataset.{k}={one.get(k)} against {other.get(k)}" for k in keys if one.get(k) != other.get(k)]
 
 
-def _described(data: DataSummary) -> str:
+def _describe(data: DataSummary) -> str:
     sizes = ", ".join(f"{size} {name}" for name, size in split_sizes(data).items())
     return f"{data.get('name', 'unknown data')} ({sizes}; fingerprint {str(data.get('fingerprint'))[:12]})"
 

@@ -57,13 +57,15 @@ def sides(references: Sequence[str]) -> list[Side]:
 def _all_groups(reference: str) -> list[Side]:
     sweep = find_sweep(reference)
     if sweep is None:
-        raise UserError(f"`dlrun compare {reference}` names one run: give another one, or a sweep with several groups.")
+        raise UserError(
+            f"`dlrun compare {reference}` names a single run. Add another run, or name a sweep with several groups."
+        )
     overview = read_overview(sweep)
     groups = [group for group in overview.groups if finished(group.results)]
     if len(groups) < 2:
         raise UserError(
-            f"{sweep.path} has {len(groups)} group{'s' * (len(groups) != 1)} of finished runs: give another sweep to "
-            f"compare it with, `dlrun compare {reference} OTHER`."
+            f"{sweep.path} has {len(groups)} group{'s' * (len(groups) != 1)} of finished runs, and a comparison needs "
+            f"two. Add another sweep: `dlrun compare {reference} OTHER`."
         )
     groups.sort(key=lambda group: not group.selected)  # stable: the others stay ranked
     return [_of_group(overview, group, group.label) for group in groups]
@@ -83,8 +85,7 @@ def _side(reference: str) -> Side:
         return _of_group(overview, overview.groups[0], f"{overview.manifest.name} {found.id}")
     if overview.selected is None:
         raise UserError(
-            f"{found.path} has {len(overview.groups)} groups, of which none was selected. "
-            f"Say which one:{_listed(overview)}"
+            f"{found.path} has {len(overview.groups)} groups, and none was selected. Name one of:{_listed(overview)}"
         )
     return _of_group(overview, overview.selected, f"{found.id}:{overview.selected.label}")
 
@@ -92,7 +93,9 @@ def _side(reference: str) -> Side:
 def _of_run(run: RunDir) -> Side:
     summary = run.summary()
     if run.status() != "finished":
-        raise UserError(f"{run.path} has not finished (it is {run.status()}): `dlrun resume {run.id}` goes on with it.")
+        raise UserError(
+            f"{run.path} has not finished (status: {run.status()}). To continue it: `dlrun resume {run.id}`."
+        )
     return Side(f"{summary.name} {run.id}", {summary.seed or 0: run}, summary.selected_by or "val/loss")
 
 
@@ -115,7 +118,8 @@ def _find_group(overview: Overview, label: str, reference: str) -> JobGroup:
     if len(fitting) == 1:
         return fitting[0]
     raise UserError(
-        f"`{reference}` fits {len(fitting)} groups of {overview.sweep.path}, not one. There are:{_listed(overview)}"
+        f"`{reference}` matches {len(fitting)} groups of {overview.sweep.path}; it must match one. "
+        f"Valid:{_listed(overview)}"
     )
 
 

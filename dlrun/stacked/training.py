@@ -68,6 +68,7 @@ class StackedTraining:
         self._splits = _stack_splits([member.validation for member in self.members], self.device)
         self._totals_fn = self._make_totals_fn()
         self._schedules = _unique([member.schedule for member in self.members])
+        # resumed runs may be out of patience already
         self._left = {i for i, state in enumerate(self.states) if self.members[i].over(state)}
         self._checkpoints: list[Checkpoint | None] = [None for _ in self.members]
         self._seconds = 0.0
@@ -137,6 +138,7 @@ class StackedTraining:
     def _advance(self, state: State) -> list[State]:
         """Move the states of the active runs to this step, and share out the time."""
         states = [self.states[i] for i in self.active]
+        # called at every point, validation and checkpoint: each time adds the time since the last
         share, self._seconds = (state.train_seconds - self._seconds) / len(states), state.train_seconds
         for each in states:
             each.step = state.step
@@ -159,6 +161,7 @@ class StackedTraining:
         member, layout = self.members[i], self.objective.layout
         params = member.objective.params
         with torch.no_grad():
+            # in place, for the model and the optimizer hold these very tensors
             for p, value in zip(params, layout.row(self.objective.weights, row, params), strict=True):
                 p.copy_(value)
         member.optimizer.load_state_dict(self.optimizer.rule.state_of(row, params))
@@ -176,6 +179,7 @@ class StackedTraining:
         if not leaving or leaving == {*self.active}:
             return
         staying = [row for row, i in enumerate(self.active) if i not in leaving]
+        # before the rows move
         for row, i in enumerate(self.active):
             if i in leaving:
                 self._write_back(i, row)

@@ -16,6 +16,7 @@ from dlrun.storage.rundir import RunDir
 from dlrun.sweeps.batched.shared_data import SharedData
 from dlrun.sweeps.job import seal
 
+# the last part of a key, wherever it stands; `stack_key` has the final word on the built parts
 FREE = (
     *("lr", "weight_decay", "momentum", "betas", "eps", "seed", "split_seed", "data_seed", "noise", "init"),
     *("label_smoothing", "clip", "patience", "name", "schedule", "degree"),
@@ -58,6 +59,7 @@ class Builder:
     def member(self, job: Job) -> Member:
         folder = self._folder_of(job.n)
         if folder.config.exists() and folder.journal.exists():
+            # from the config of its own folder, as `dlrun resume` does
             built = self._seal(rebuild(folder, load=self._load))
             return Member(job, built, folder, resumed=True)
         return Member(job, self.fresh(job), folder, resumed=False)

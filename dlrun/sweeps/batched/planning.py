@@ -51,7 +51,7 @@ class Planner:
         for alike in similar(jobs):
             if len(alike) > 1:
                 yield from self._stacks_of(alike)
-            elif len(jobs) > 1:
+            elif len(jobs) > 1:  # a single job needs no reason
                 self._leave(alike, _why_single(alike[0]))
             else:
                 self.rest += alike

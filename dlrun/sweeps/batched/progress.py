@@ -74,7 +74,7 @@ class MonitoredRecorder:
         return "  ".join([*words, *self._best()])
 
     def _best(self) -> list[str]:
-        first = self._stacked.members[0]
+        first = self._stacked.members[0]  # the monitor is the same for all jobs of a sweep
         found = [value for best in self._stacked.best if best and isfinite(value := best.metrics[first.monitor])]
         choose = max if first.higher_is_better else min
         return [f"best {first.monitor} {choose(found):.4g}"] if found else []

@@ -48,6 +48,7 @@ class BatchedRunner:
         due = [self._store.result(job) for job in jobs if job is not None]
         self._slots = self._pool.slots(len(due))
         trusted, left = self._sort_out(due)
+        # one slot for all that runs here; it is free again before the pool takes its slots
         with in_process.hold(self._slots) as slot:
             left += self._run_stacks([job for job in trusted if not policy.is_short(job)], events, slot)
             left += self._run_short([job for job in trusted if policy.is_short(job)], events, slot)
@@ -84,7 +85,7 @@ class BatchedRunner:
             try:
                 self._train(stack, events, slot)
                 count += 1
-            except Exception as error:
+            except Exception as error:  # no memory, say; the members look killed, and can be resumed one by one
                 output.warn(
                     f"{len(stack.members)} jobs could not be trained as one program, and are trained one by one: "
                     f"{type(error).__name__}: {error}"

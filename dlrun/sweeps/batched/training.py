@@ -71,7 +71,7 @@ def train(stack: Stack, tasks: Sequence[Task], interrupt: Interrupt, screen: Out
             stacked = StackedTraining([job.run.built.training for job in jobs], [job.run.state for job in jobs])
             logs = [context.enter_context(job.task.log.open("a", encoding="utf-8")) for job in jobs]
             everyone = StackedRecorder(stacked, [Reporter(job.run, log) for job, log in zip(jobs, logs, strict=True)])
-            torch.set_num_threads(stack.threads)
+            torch.set_num_threads(stack.threads)  # opening a run has set its own
             with screen.use():
                 show(len(jobs), "their first steps")
                 loop.train(stacked, stacked.state, MonitoredRecorder(everyone, stacked, show), stop=_stop(interrupt))

@@ -56,6 +56,16 @@ def test_every_linked_file_exists() -> None:
     assert not links
 
 
+def test_every_file_that_the_architecture_names_exists() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rooms = {path.name for path in (ROOT / "dlrun").iterdir() if path.is_dir()}
+    named = {name for name in re.findall(r"[\w/]+", text) if "/" in name and name.split("/")[0] in rooms}
+    named = {name for name in named if "NAME" not in name}
+    assert len(named) > 30
+    missing = [n for n in named if not (ROOT / "dlrun" / n).exists() and not (ROOT / "dlrun" / f"{n}.py").exists()]
+    assert not missing
+
+
 def test_every_named_make_target_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     named = {

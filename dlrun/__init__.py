@@ -13,12 +13,13 @@ __all__ = ["__version__", "load"]
 
 
 def load(reference: str, *, trusted: Sequence[str] = ()) -> Loaded:
-    """Return a run's model (with the selected weights), data, config and summary, for a notebook.
+    """A run's model with its selected weights, its data, configuration and summary, for a notebook.
 
-    `reference` is the run's folder, or the beginning of the id that its name ends with; `trusted` names modules outside
-    this folder that its configuration may use. Raises
-    `dlrun.errors.UserError` if there is no such run, or it has no weights yet.
+    `reference` is the run's folder, or the beginning of its id. `trusted` names modules outside of this folder that
+    its configuration may use.
+
+    Raises `dlrun.errors.UserError` if there is no such run, or it has no weights yet.
     """
-    from dlrun.runs import reload  # torch is imported only when it is needed: `dlrun --help` imports this file
+    from dlrun.runs import reload  # imports torch, and `dlrun --help` imports this file
 
     return reload.load(reference, trusted=trusted)

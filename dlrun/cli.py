@@ -1,4 +1,4 @@
-"""The command line's first word: which command, imported only when it is asked for."""
+"""The command line: its first word names the command, whose file is then imported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dlrun.terminal import output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that `argv` (the process's arguments, if not given) names; return the exit code."""
+    """Run a command line (default: that of the process); returns the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(given)
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader has seen enough: `dlrun list | head`
+    except BrokenPipeError:  # nobody reads on: `dlrun list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
@@ -47,7 +47,7 @@ def _dispatch(given: list[str]) -> int:
         command = "completion"
     elif command not in COMMANDS:
         raise UserError(_unknown(command, rest))
-    if command in COMPOSING and {"-h", "--help"} & {*rest}:  # the rest is Hydra's own help
+    if command in COMPOSING and {"-h", "--help"} & {*rest}:  # the rest of the help is Hydra's
         print(f"dlrun {command}: {COMMANDS[command]}\n")
     if command not in COMPOSING:
         rest = trust.grant_from(rest)
@@ -57,22 +57,22 @@ def _dispatch(given: list[str]) -> int:
 
 
 def usage() -> str:
-    """Return what `dlrun --help` prints."""
+    """The text of `dlrun --help`."""
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {name:{width}}  {help}" for name, help in COMMANDS.items())
     return (
         "usage: dlrun COMMAND …\n\n"
-        "  dlrun train                                    train on handwritten digits, in seconds\n"
-        "  dlrun train +experiment=mnist optimizer.lr=0.1\n\n"
+        "  dlrun train                                    train on handwritten digits, in a second\n"
+        "  dlrun train +experiment=mnist optimizer.lr=0.1 an experiment, with one value changed\n\n"
         f"commands:\n{lines}\n\n"
-        '`dlrun COMMAND --help` says more. Completion: eval "$(dlrun -sc install=bash)" (or zsh);'
-        " dlrun -sc install=fish | source"
+        "`dlrun COMMAND --help` says more.\n"
+        'Completion: eval "$(dlrun -sc install=bash)", likewise zsh; dlrun -sc install=fish | source'
     )
 
 
 def _unknown(command: str, rest: Sequence[str]) -> str:
     if "=" in command or command.startswith(("-", "+")):
-        return f"`{command}` is no command. To train with it, type `dlrun train {' '.join([command, *rest])}`."
+        return f"`{command}` is no command. To train, type `dlrun train {' '.join([command, *rest])}`."
     return (
         f"There is no command `{command}`.{did_you_mean(command, COMMANDS)}\nThe commands are: {', '.join(COMMANDS)}."
     )

@@ -1,4 +1,4 @@
-"""What can go wrong, by whose doing, and how close matches are suggested.
+"""The exceptions, and the words that messages share.
 
 DlrunError
 ├── UserError      the request cannot be carried out: exit code 2, one message, no traceback
@@ -6,7 +6,7 @@ DlrunError
 │   └── DataError      a data set's files: missing, altered, truncated
 ├── RunError       a run failed while it ran: exit code 1
 │   └── NonFinite      the loss is not a finite number
-└── Pruned         a run was asked to stop, for it is not worth going on; no failure
+└── Pruned         a trial of a search was stopped early; no failure
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 
 
 class DlrunError(Exception):
-    """The root of dlrun's own exceptions."""
+    """The root of dlrun's exceptions."""
 
     exit_code = 1
 
 
 class UserError(DlrunError):
-    """The request cannot be carried out; the message says what was given, what is valid, what to type."""
+    """A mistake in the request; the message tells the value given, the valid ones and the words to type."""
 
     exit_code = 2
 
@@ -41,15 +41,15 @@ class RunError(DlrunError):
 
 
 class NonFinite(RunError):
-    """The loss is not a finite number; the message names the step."""
+    """The loss of a step is not a finite number."""
 
 
 class Pruned(DlrunError):
-    """A run was asked to stop (SIGUSR1), for it is not worth going on; it is saved, and no failure."""
+    """A trial was stopped early, by SIGUSR1. It is saved, and no failure."""
 
 
 def did_you_mean(given: str, valid: Iterable[str]) -> str:
-    """Return a sentence that suggests the closest of `valid`, or an empty string.
+    """A question that suggests the closest of `valid`; empty if none is close.
 
     >>> did_you_mean("modle", ["model", "loss"])
     ' Did you mean `model`?'
@@ -61,7 +61,7 @@ def did_you_mean(given: str, valid: Iterable[str]) -> str:
 
 
 def place(error: BaseException) -> str:
-    """Return where in the user's own folder an error arose, as ` (mine.py, line 7)`, or an empty string."""
+    """The line in the user's folder that raised an error: ` (mine.py, line 7)`, or nothing."""
     import traceback  # `dlrun --help` imports this file
 
     here = Path.cwd()

@@ -1,22 +1,22 @@
-"""The commands: one small file each, with a `main(argv) -> exit code`, imported when it is asked for."""
+"""The commands: a file each, whose `main(argv)` returns the exit code; it is imported when the command is given."""
 
 from __future__ import annotations
 
 COMMANDS = {
-    "train": "train a run; with -m, one for every combination of values",
-    "resume": "go on with a run that was stopped, or train it longer",
-    "test": "read the test split with a run's selected weights",
+    "train": "train a run, or with -m a sweep of many",
+    "resume": "continue a run or a sweep, or train a run longer",
+    "test": "evaluate a run's selected weights on the test split",
     "report": "write a sweep's report: tables, figures, claims",
     "compare": "compare runs or sweeps seed by seed",
-    "sample": "have a run's model of language write text",
-    "predict": "apply a run's selected weights to a file",
-    "runs": "list, filter and delete runs",
-    "list": "show the groups and their choices",
-    "data": "show the data sets, and fetch and check their files",
-    "check": "check a configuration without training",
-    "verify-resume": "prove that a killed and resumed run is bit-equal to one never stopped",
-    "sync": "send runs to MLflow and other trackers that missed them",
-    "ui": "open MLflow on the runs of this folder",
+    "sample": "print text that a language model writes",
+    "predict": "apply a run's model to the samples in a file",
+    "runs": "list, filter and delete runs and sweeps",
+    "list": "show the groups of the configuration and their choices",
+    "data": "list the data sets, download and check their files",
+    "check": "check a configuration and estimate its cost, without training",
+    "verify-resume": "prove that a killed and resumed run equals an unbroken one, bit for bit",
+    "sync": "send to MLflow and other trackers what they lack",
+    "ui": "open the runs in MLflow's pages",
 }
 COMPOSING = ("train", "check", "verify-resume")
-"""The commands whose arguments are Hydra's own."""
+"""The commands with Hydra's command line: overrides, `-m`, `--cfg`."""

@@ -1,4 +1,4 @@
-"""`dlrun check`: everything that is decided before a run or a sweep is trained, and how much it would take."""
+"""`dlrun check`: a run or a sweep up to its first step, and an estimate of its cost."""
 
 from __future__ import annotations
 
@@ -27,12 +27,11 @@ SHOWN = 40
 
 
 def main(argv: list[str]) -> int:
-    """Compose, check and build what `argv` says, time a few steps, and train nothing."""
     return hydra_main.inspect(argv, prog="dlrun check", use=check, use_sweep=check_sweep)
 
 
 def check(config: DictConfig) -> int:
-    """Show what would be trained, and how long it would take here."""
+    """Build a run and estimate the time of training."""
     built = build(config)
     device.apply(built.execution)
     announce(built)
@@ -44,14 +43,14 @@ def check(config: DictConfig) -> int:
 
 
 def check_sweep(hydra: Hydra, master: DictConfig) -> int:
-    """Show the jobs of a sweep, and how much time, memory and disk it would take here."""
+    """List the jobs of a sweep, and estimate time, memory and disk."""
     candidates = _multirun.list_jobs(hydra, master)
     if not candidates:
-        raise ConfigError("The sweep is empty: one of its keys is given no value at all.")
+        raise ConfigError("The sweep is empty: one of its keys has no value.")
     builder = JobBuilder()
     jobs = builder.jobs(candidates)
     groups = len(builder.rules)
-    output.say(f"{len(jobs)} jobs in {groups} group{'s' * (groups != 1)}, chosen among by {builder.rule.monitor}")
+    output.say(f"{len(jobs)} jobs in {groups} group{'s' * (groups != 1)}; {builder.rule.monitor} selects")
     output.say(_listed(jobs))
     slots = slots_of(master.hydra.launcher, jobs, len(jobs))
     takes = job_costs(jobs, slots[0])

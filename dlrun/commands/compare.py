@@ -1,4 +1,4 @@
-"""`dlrun compare`: runs or sweeps held against the first of them, seed by seed."""
+"""`dlrun compare`: the difference of runs or sweeps to the first of them, seed by seed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from dlrun.terminal.format import table
 
 
 def main(argv: list[str]) -> int:
-    """Print what each side came to, and whether it differs from the first by more than seed noise."""
     options = _parser().parse_args(argv)
     found = sides(options.sides)
     metric = metric_of(found, options.metric)
@@ -38,14 +37,19 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dlrun compare",
-        description="Compare runs or sweeps with the first of them: the difference over their common seeds, with its "
-        "95 % interval. A sweep stands for its selected group; one sweep alone for all its groups.",
+        description="Compare runs or sweeps with the first of them: the mean difference over their common seeds, with "
+        "its 95 % interval. A sweep stands for its selected group; a single sweep for all of its groups.",
     )
     parser.add_argument(
-        "sides", nargs="+", metavar="RUN|SWEEP[:GROUP]", help="a folder or an id; of a sweep a group as lr=0.1,width=64"
+        "sides",
+        nargs="+",
+        metavar="RUN|SWEEP[:GROUP]",
+        help="a folder, or the beginning of an id; behind a sweep perhaps a group: ID:lr=0.1,width=64",
     )
-    parser.add_argument("--metric", help="another metric than what the first was selected by: val/loss, train/error, …")
-    parser.add_argument("--figure", metavar="FILE", help="draw the runs, those of one seed joined: a .png or .svg")
+    parser.add_argument("--metric", help="val/loss, train/error, … (default: the one that selected the first)")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="draw the runs, with those of one seed joined, as .png or .svg"
+    )
     return parser
 
 
@@ -75,12 +79,12 @@ def _remarks(found: Sequence[Side], differences: Sequence[Difference], metric: s
         told.append(f"Paired by seed; the interval is of the mean difference, by {how}.")
     if len(differences) > 2:
         told.append(
-            f"Each of the {len(differences)} intervals stands for itself: one in twenty excludes zero by chance alone."
+            f"Each of the {len(differences)} intervals is for itself: one in twenty excludes zero by chance alone."
         )
     if metric.startswith("test/"):
         reads = sum(summary.test_reads for side in found for summary in side.summaries.values())
         runs = sum(len(side.runs) for side in found)
-        told.append(f"These {runs} runs have read the test split {reads} times; nothing should be chosen by it.")
+        told.append(f"These {runs} runs have read the test split {reads} times; select nothing by it.")
     return told
 
 

@@ -1,7 +1,7 @@
-"""`dlrun -sc`: the shell asks what may follow. Not a command that a person types, but `install=` is.
+"""`dlrun -sc`: completion for shells. A person types `install=`, the installed script `query=`.
 
-Hydra's own scripts know no subcommands and change `COMP_WORDBREAKS` for every other program, so
-the scripts here are our own; what follows `train` is Hydra's own answer.
+Hydra's own scripts know no subcommands, and change `COMP_WORDBREAKS` for every other program. So the scripts are our
+own; Hydra only completes overrides.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ OPTIONS = ("--cfg", "--config-dir", "--config-name", "--help", "--info", "--mult
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print a shell's script for `install=SHELL`, or the completions of $COMP_LINE for `query=SHELL`."""
+    """Print a shell's script (`install=SHELL`), or the completions of $COMP_LINE (`query=SHELL`)."""
     action, _, shell = (argv[0] if argv else "").partition("=")
     if action not in ("install", "uninstall", "query") or shell not in SCRIPTS:
         raise UserError(
-            f"`-sc {' '.join(argv)}`: type install=SHELL or uninstall=SHELL, where SHELL is bash, zsh or fish."
+            f"`-sc {' '.join(argv)}`: expected `-sc install=SHELL` or `-sc uninstall=SHELL`, with bash, zsh or fish."
             + did_you_mean(shell, SCRIPTS)
         )
     if action == "query":
@@ -61,17 +61,16 @@ def main(argv: Sequence[str]) -> int:
 
 
 def complete(line: str) -> list[str]:
-    """Return the words that may stand at the end of `line`, in place of the one begun there."""
+    """The words that can complete the last one of `line`."""
     words = line.split()
     begun = "" if line[-1:].isspace() else words.pop() if words else ""
     if len(words) < 1:
         return []
-    found = _following(words[1:], begun)
+    found = _next_words(words[1:], begun)
     return sorted({word for word in found if word.startswith(begun)})
 
 
-def _following(words: Sequence[str], begun: str) -> Iterable[str]:
-    """Return what may follow the words after `dlrun`."""
+def _next_words(words: Sequence[str], begun: str) -> Iterable[str]:
     if not words:
         return [*COMMANDS, *(("--help", "--version") if begun.startswith("-") else ())]
     command, *rest = words
@@ -83,7 +82,6 @@ def _following(words: Sequence[str], begun: str) -> Iterable[str]:
 
 
 def _arguments(command: str) -> Iterable[str]:
-    """Return the arguments of the commands that take a group, a data set or runs."""
     from dlrun.config import choices
     from dlrun.storage import lookup
 
@@ -95,7 +93,7 @@ def _arguments(command: str) -> Iterable[str]:
 
 
 def _overrides(words: Sequence[str], begun: str) -> Iterable[str]:
-    """Return Hydra's completions of an override; nothing where what stands before it is wrong."""
+    """Hydra's completions of an override; none after a mistake."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
@@ -108,12 +106,12 @@ def _overrides(words: Sequence[str], begun: str) -> Iterable[str]:
         line = " ".join([*args.overrides, begun])
         with composition.open_hydra(args.config_dir):
             found = DefaultCompletionPlugin(loader)._query(args.config_name or composition.PRIMARY, line)
-        # an experiment is added; Hydra's own keys are for who asks for them
+        # an experiment is added with a plus; Hydra's own keys are completed from their h on
         added = ["+" + word if word == "experiment=" else word for word in found]
         return [word for word in added if not word.startswith("hydra") or begun.startswith("h")]
     return []
 
 
 def _spaced(words: Sequence[str], shell: str) -> list[str]:
-    """Return the words, for bash with the blank behind a complete one that other shells add themselves."""
+    """The words, for bash with a blank behind a complete one; other shells add it themselves."""
     return [word + " " if shell == "bash" and not word.endswith(("=", ".", "/")) else word for word in words]

@@ -1,4 +1,4 @@
-"""`dlrun data`: the data sets of the menu, where their files are, and getting them."""
+"""`dlrun data`: the data sets and their files: where they are, downloads, checksums."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from dlrun.terminal import output
 
 
 def main(argv: list[str]) -> int:
-    """List the data sets; download those that are named; with `--check`, verify what is there."""
     parser = argparse.ArgumentParser(
         prog="dlrun data",
-        description="List the data sets and where they are; download those that are named.",
-        epilog="Files lie in $DLRUN_DATA (else ~/.cache/dlrun), one folder a data set.",
+        description="List the data sets and the places of their files, or download some.",
+        epilog="The files are in $DLRUN_DATA (else ~/.cache/dlrun), a folder for each data set.",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a data set to download, if it is not there")
-    parser.add_argument("--check", action="store_true", help="verify the checksums of the files again")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="download this data set, if it is not there")
+    parser.add_argument(
+        "--check", action="store_true", help="verify the checksums of these data sets, or of all that are there"
+    )
     given = parser.parse_args(argv)
     chosen = [_source(name) for name in given.names]
     if not chosen and not given.check:
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> int:
 
 
 def listing() -> str:
-    """Return the table of data sets: state, size, what it is, where it is, home and licence."""
+    """Each data set's state, size, content, home page and licence."""
     blocks = [f"Data sets (files in {files.data_root()}):"]
     for source in SOURCES.values():
         blocks.append(f"  {source.name:<17}{_state(source)}\n{'':19}{source.about}")
@@ -51,17 +52,17 @@ def listing() -> str:
 def _source(name: str) -> Source:
     if name in SOURCES:
         return SOURCES[name]
-    raise UserError(f"There is no data set `{name}`.{did_you_mean(name, SOURCES)} There are: {', '.join(SOURCES)}.")
+    raise UserError(f"There is no data set `{name}`.{did_you_mean(name, SOURCES)} \nThere are: {', '.join(SOURCES)}.")
 
 
 def _get(source: Source, *, check: bool) -> str:
     if not source.files:
-        return "is computed, there is nothing to download"
+        return "is computed; there is nothing to download"
     located = locate(source)
     for file, where in located.items():
         if check or not files.is_known(where, file):
             files.read(where, file)
-    return f"{len(located)} of {len(source.files)} files are there and right ({files.folder_of(source)})"
+    return f"{len(located)} of {len(source.files)} files are there and intact ({files.folder_of(source)})"
 
 
 def _state(source: Source) -> str:

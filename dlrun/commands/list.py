@@ -1,21 +1,23 @@
-"""`dlrun list`: the groups, their choices, and what each choice is."""
+"""`dlrun list`: the groups of the configuration and their choices."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 
-from dlrun.config import choices as menu
+from dlrun.config import choices
+from dlrun.config.choices import ConfigFile
 from dlrun.errors import UserError, did_you_mean
 from dlrun.terminal import output
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the groups with their choices, or one group with a line about each choice."""
-    parser = argparse.ArgumentParser(prog="dlrun list", description="Show the groups and their choices.")
+    parser = argparse.ArgumentParser(
+        prog="dlrun list", description="Show the groups of the configuration and their choices."
+    )
     parser.add_argument("group", nargs="?", metavar="GROUP", help="describe the choices of this group")
     group = parser.parse_args(argv).group
-    groups = menu.groups()
+    groups = choices.groups()
     if group is None:
         _print_all(groups)
     elif group in groups:
@@ -27,31 +29,27 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _print_all(groups: dict[str, dict[str, menu.ConfigFile]]) -> None:
+def _print_all(groups: dict[str, dict[str, ConfigFile]]) -> None:
     width = max(map(len, groups))
-    for group, choices in groups.items():
-        output.say(f"{group:{width}}  {', '.join(name + _mark(choice) for name, choice in choices.items())}")
-    output.say("\nGROUP=CHOICE selects one; an experiment or a metric is added: +experiment=NAME.")
-    if any(choice.users for choices in groups.values() for choice in choices.values()):
-        output.say("* from the conf folder here.")
+    for group, files in groups.items():
+        output.say(f"{group:{width}}  {', '.join(name + '*' * file.users for name, file in files.items())}")
+    output.say("\nType GROUP=CHOICE to choose. Add an experiment or a metric with a plus: +experiment=NAME.")
+    if any(file.users for files in groups.values() for file in files.values()):
+        output.say("* is from the conf folder here.")
     output.say("`dlrun list GROUP` describes the choices of a group.")
 
 
-def _print_one(choices: dict[str, menu.ConfigFile]) -> None:
-    width = max(map(len, choices))
-    for name, choice in choices.items():
-        note = f" (yours: {choice.path})" if choice.users else ""
-        output.say(f"{name:{width}}  {menu.describe(choice)}{note}")
-        if choice.group == "schedule" and (drawn := _drawn(choice)):
-            output.say("\n".join(f"{'':{width}}  {line}" for line in drawn.splitlines()) + "\n")
+def _print_one(files: dict[str, ConfigFile]) -> None:
+    width = max(map(len, files))
+    for name, file in files.items():
+        note = f" (yours: {file.path})" if file.users else ""
+        output.say(f"{name:{width}}  {choices.describe(file)}{note}")
+        if file.group == "schedule" and (curve := _curve(file)):
+            output.say("\n".join(f"{'':{width}}  {line}" for line in curve.splitlines()) + "\n")
 
 
-def _mark(choice: menu.ConfigFile) -> str:
-    return "*" if choice.users else ""
-
-
-def _drawn(choice: menu.ConfigFile) -> str:
-    """Return the picture of a schedule's curve, with the arguments that its file gives."""
+def _curve(file: ConfigFile) -> str:
+    """A picture of a schedule with its file's arguments."""
     from functools import partial
 
     import yaml
@@ -59,7 +57,7 @@ def _drawn(choice: menu.ConfigFile) -> str:
 
     from dlrun.schedules.picture import picture
 
-    arguments = yaml.safe_load(choice.path.read_text(encoding="utf-8")) or {}
+    arguments = yaml.safe_load(file.path.read_text(encoding="utf-8")) or {}
     target = arguments.pop("_target_", None)
     plain = {key: value for key, value in arguments.items() if not key.startswith("_")}
     return picture(partial(get_method(target), **plain)) if target else ""

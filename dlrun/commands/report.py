@@ -1,4 +1,4 @@
-"""`dlrun report`: the report of a sweep, written anew from its folder."""
+"""`dlrun report`: a sweep's report, written anew from its runs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from dlrun.terminal import output
 
 
 def main(argv: list[str]) -> int:
-    """Write the report of the sweep that `argv` names, and print what came out."""
     parser = argparse.ArgumentParser(
         prog="dlrun report",
-        description="Write the report of a sweep from its runs: report.html, report.md, runs.csv and figures/ in its "
-        "folder `report`. A sweep that has not ended gets the report so far.",
+        description="Write a sweep's report from its runs: report.html, report.md, runs.csv and figures/ in its folder "
+        "`report`. It covers the jobs that have finished so far.",
     )
     parser.add_argument("sweep", metavar="SWEEP", help="the sweep's folder, or the beginning of its id")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")

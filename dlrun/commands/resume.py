@@ -1,4 +1,4 @@
-"""`dlrun resume`: go on with a run where its last checkpoint stands, or make it longer; run what a sweep has left."""
+"""`dlrun resume`: continue a run from its last checkpoint, or train it longer; continue a sweep."""
 
 from __future__ import annotations
 
@@ -25,33 +25,36 @@ from dlrun.terminal import output
 
 
 def main(argv: list[str]) -> int:
-    """Resume the run or the sweep that `argv` names."""
     parser = argparse.ArgumentParser(
         prog="dlrun resume",
-        description="Go on with a run where its last checkpoint stands. `trainer.epochs=40` makes it longer. "
-        "Of a sweep, run what is missing, and go on with what was killed.",
+        description="Continue a run from its last checkpoint; with `trainer.epochs=40`, up to another length. "
+        "Of a sweep, run the jobs that are missing, and continue those that were killed.",
     )
     parser.add_argument("run", metavar="RUN|SWEEP", help="its folder, or the beginning of its id")
     parser.add_argument(
-        "overrides", metavar="KEY=VALUE", nargs="*", default=[], help="changes, of trainer, evaluation, tracking"
+        "overrides",
+        metavar="KEY=VALUE",
+        nargs="*",
+        default=[],
+        help="changes of a run's length, device, intervals or tracking",
     )
-    parser.add_argument("--retry-failed", action="store_true", help="run the jobs of a sweep that failed again too")
+    parser.add_argument("--retry-failed", action="store_true", help="run a sweep's failed jobs again too")
     arguments = parser.parse_args(argv)
     sweep = find_sweep(arguments.run)
     if sweep is not None:
         return _sweep(sweep, arguments)
     if arguments.retry_failed:
-        raise UserError("--retry-failed goes with a sweep; `dlrun resume RUN` goes on with a run that failed.")
+        raise UserError("--retry-failed is for sweeps. `dlrun resume RUN` continues a run that failed.")
     folder = find(arguments.run, what="run or sweep")
     if folder.alive():
         raise UserError(f"{folder.path} is being trained by another process.")
     status = folder.status()
-    changed = _changed(folder, arguments.overrides) if arguments.overrides else None
+    changed = _change(folder, arguments.overrides) if arguments.overrides else None
     built = rebuild(folder, changed)
-    if status == "finished" and _complete(built, folder):
-        output.say(f"{folder.path} is finished. To train it longer: dlrun resume {folder.id} trainer.epochs=…")
+    if status == "finished" and _is_complete(built, folder):
+        output.say(f"{folder.path} is finished. To train it longer, type `dlrun resume {folder.id} trainer.epochs=…`.")
         return 0
-    # not before training begins: what fails until then changes nothing
+    # written when training begins: what fails before changes nothing
     conduct(built, folder, resumed=True, begun=lambda: _write(folder, changed))
     return 0
 
@@ -64,17 +67,16 @@ def _write(folder: RunDir, changed: DictConfig | None) -> None:
 def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
     if arguments.overrides:
         raise UserError(
-            f"A sweep is continued as it was asked for, so `{arguments.overrides[0]}` cannot be given: `dlrun resume "
-            f"{sweep.id}` runs what is missing, with --retry-failed what failed too.\nOther values are another sweep, "
-            f"which reuses the jobs that both have: give the command again with them:\n  {read(sweep).command}\n"
-            f"One of its jobs can be made longer: `dlrun resume {sweep.id}/0 trainer.epochs=…`."
+            f"`{arguments.overrides[0]}`: a sweep is continued without changes. Type `dlrun resume {sweep.id}`."
+            f"\nOther values make another sweep, which reuses the jobs that both have. Change its command:"
+            f"\n  {read(sweep).command}"
+            f"\nTo train one job longer, type `dlrun resume {sweep.id}/0 trainer.epochs=…`."
         )
     go_on = search.resume if definition.is_search(sweep) else hydra_task.resume
     return go_on(sweep, retry_failed=arguments.retry_failed)
 
 
-def _complete(built: Built, folder: RunDir) -> bool:
-    """Return whether the checkpoint stands at the end of the plan."""
+def _is_complete(built: Built, folder: RunDir) -> bool:
     if built.trainer.minutes is not None:
         return folder.summary().minutes == built.trainer.minutes
     state = State(**checkpoint.load(folder.last).state)
@@ -82,7 +84,7 @@ def _complete(built: Built, folder: RunDir) -> bool:
     return state.step >= built.training.plan.steps or (patience is not None and state.waited >= patience)
 
 
-def _changed(folder: RunDir, overrides: list[str]) -> DictConfig:
+def _change(folder: RunDir, overrides: list[str]) -> DictConfig:
     config = OmegaConf.load(folder.config)
     assert isinstance(config, DictConfig)
     change(config, overrides, run=folder.id)

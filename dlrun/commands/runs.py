@@ -1,4 +1,4 @@
-"""`dlrun runs`: the runs and sweeps under the outputs folder: filtered, sorted, as a table or JSON, or deleted."""
+"""`dlrun runs`: runs and sweeps, filtered and sorted, as a table or JSON, or deleted."""
 
 from __future__ import annotations
 
@@ -31,15 +31,14 @@ COMPARE = {
     "!=": operator.ne,
 }
 Condition = tuple[str, str, str]
-"""A column or metric, how it is compared, and with what."""
+"""A column or metric, a comparison, and a value."""
 COLUMNS = ("id", "started", "name", "status", "seed", "steps", "train_seconds", "size")
 
 
 def main(argv: list[str]) -> int:
-    """List, or with `--delete` remove, the runs that fit."""
     arguments = _parser().parse_args(argv)
     if arguments.last is not None and arguments.last < 1:
-        raise UserError(f"--last {arguments.last}: give at least 1.")
+        raise UserError(f"--last {arguments.last}: expected at least 1.")
     named = {reference: find_sweep(reference) for reference in arguments.runs}
     if arguments.sweeps:
         return _sweeps.show([s for s in named.values() if s] if named else all_sweeps(), as_json=arguments.json)
@@ -64,30 +63,30 @@ def main(argv: list[str]) -> int:
     elif rows:
         output.say(_table(rows, arguments.metric))
     else:
-        output.say(f"No run fits, under {outputs()}.")
+        output.say(f"No such run under {outputs()}.")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="dlrun runs", description="List the runs, oldest first.")
-    parser.add_argument("runs", metavar="RUN|SWEEP", nargs="*", help="only these: folders, or beginnings of ids")
-    parser.add_argument("--sweeps", action="store_true", help="list the sweeps, a line each")
+    parser = argparse.ArgumentParser(
+        prog="dlrun runs", description="List the runs, oldest first; filter, sort or delete them."
+    )
+    parser.add_argument("runs", metavar="RUN|SWEEP", nargs="*", help="only these: folders, or the beginnings of ids")
+    parser.add_argument("--sweeps", action="store_true", help="list the sweeps instead")
     parser.add_argument(
         "--where",
         metavar="CONDITION",
         action="append",
         default=[],
-        help="only those of which it is true: status=killed, name=mnist, 'test/error<0.01'; may be repeated",
+        help="only runs that fulfil it: status=killed, name=mnist, 'test/error<0.01'; may be repeated",
     )
-    parser.add_argument("--sort", metavar="KEY", help="by a metric or a column, the smallest first")
-    parser.add_argument("--descending", action="store_true", help="with --sort, the largest first")
-    parser.add_argument("--last", metavar="N", type=int, help="only the newest N of them")
-    parser.add_argument("--metric", action="append", help="a column of its own for this metric; may be repeated")
-    parser.add_argument("--json", action="store_true", help="print everything that is known, as JSON")
-    parser.add_argument(
-        "--delete", action="store_true", help="delete them, folders and what the trackers have, after asking"
-    )
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--sort", metavar="KEY", help="sort by a metric or a column, the smallest first")
+    parser.add_argument("--descending", action="store_true", help="with --sort: the largest first")
+    parser.add_argument("--last", metavar="N", type=int, help="only the newest N")
+    parser.add_argument("--metric", action="append", help="show this metric in a column; may be repeated")
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    parser.add_argument("--delete", action="store_true", help="delete them, also from the trackers, after a question")
+    parser.add_argument("--yes", action="store_true", help="delete without a question")
     return parser
 
 
@@ -105,7 +104,7 @@ def _value(row: dict[str, Any], name: str) -> Any:
 def _condition(text: str) -> Condition:
     match = CONDITION.fullmatch(text.strip())
     if not match:
-        raise UserError(f"--where `{text}` is no condition. Type, say, --where status=finished.")
+        raise UserError(f"--where `{text}` is no condition. Type for example `--where status=finished`.")
     return match[1], match[2], match[3].strip()
 
 
@@ -120,7 +119,7 @@ def _fits(row: dict[str, Any], condition: Condition, rows: list[dict[str, Any]])
         try:
             return bool(compare(value, float(given)))
         except ValueError:
-            raise UserError(f"--where `{name}{sign}{given}`: {name} is a number, and `{given}` is none.") from None
+            raise UserError(f"--where `{name}{sign}{given}`: {name} is a number, and `{given}` is not.") from None
     return bool(compare(str(value), given))
 
 
@@ -128,7 +127,7 @@ def _sorted(rows: list[dict[str, Any]], name: str, *, descending: bool) -> list[
     _known(name, rows)
     have = [row for row in rows if _value(row, name) is not None]
     if any(isinstance(_value(row, name), dict | list) for row in have):
-        raise UserError(f"--sort {name}: that is neither a number nor a text. Type, say, --sort val/loss.")
+        raise UserError(f"--sort {name}: it is neither a number nor text. Type for example `--sort val/loss`.")
     without = [row for row in rows if _value(row, name) is None]
     return sorted(have, key=lambda row: _value(row, name), reverse=descending) + without
 
@@ -136,7 +135,7 @@ def _sorted(rows: list[dict[str, Any]], name: str, *, descending: bool) -> list[
 def _known(name: str, rows: list[dict[str, Any]]) -> None:
     names = {*COLUMNS, *(k for row in rows for k in (*row, *row.get("metrics", {})))}
     if rows and name not in names:
-        raise UserError(f"No run has `{name}`.{did_you_mean(name, names)} There are: {', '.join(sorted(names))}.")
+        raise UserError(f"No run has `{name}`.{did_you_mean(name, names)}\nThere are: {', '.join(sorted(names))}.")
 
 
 def _table(rows: list[dict[str, Any]], metrics: list[str] | None) -> str:
@@ -156,14 +155,14 @@ def _table(rows: list[dict[str, Any]], metrics: list[str] | None) -> str:
 
 def _delete(rows: list[dict[str, Any]], *, sure: bool) -> int:
     if not rows:
-        output.say("No run fits; nothing is deleted.")
+        output.say("No such run; nothing is deleted.")
         return 0
     alive = [row["folder"] for row in rows if row["run"].alive()]
     if alive:
         raise UserError(f"{alive[0]} is being trained. Stop it first.")
     output.say(_table(rows, None))
     size = amount(sum(row["size"] for row in rows), "B")
-    if not (sure or _agreed(f"{'this run' if len(rows) == 1 else f'these {len(rows)} runs'}, {size}")):
+    if not (sure or _agree(f"{'this run' if len(rows) == 1 else f'these {len(rows)} runs'}, {size}")):
         return 0
     for row in rows:
         tracking.delete(row["run"])
@@ -176,18 +175,20 @@ def _delete_sweeps(named: dict[str, SweepDir | None], *, sure: bool) -> int:
     chosen = [sweep for sweep in named.values() if sweep is not None]
     if len(chosen) < len(named):
         runs = [reference for reference, sweep in named.items() if sweep is None]
-        raise UserError(f"{', '.join(runs)}: delete sweeps and single runs by a command each.")
+        raise UserError(f"{', '.join(runs)}: delete runs and sweeps by two commands.")
     _sweeps.show(chosen)
     size = amount(sum(map(_sweeps.size_of, chosen)), "B")
-    if sure or _agreed(f"{'this sweep' if len(chosen) == 1 else 'these sweeps'}, {size}, with all runs"):
+    if sure or _agree(f"{'this sweep' if len(chosen) == 1 else 'these sweeps'}, {size}, with all runs"):
         _sweeps.delete(chosen)
         output.say(f"Deleted {len(chosen)} sweep{'s' * (len(chosen) != 1)}, {size}.")
     return 0
 
 
-def _agreed(what: str) -> bool:
+def _agree(what: str) -> bool:
     if not sys.stdin.isatty():
-        raise UserError("Deleting asks first, and there is no terminal to answer on. Add --yes if you are sure.")
+        raise UserError(
+            "--delete asks a question, and there is no terminal to answer it. Add --yes to delete without it."
+        )
     agreed = input(f"Delete {what}, and what the trackers have of them? Type yes: ").strip() == "yes"
     if not agreed:
         output.say("Nothing is deleted.")

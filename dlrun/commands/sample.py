@@ -1,4 +1,4 @@
-"""`dlrun sample`: text that a run's model of language writes, from its folder alone."""
+"""`dlrun sample`: text that a language model writes; its run's folder is enough."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ from dlrun.types import Spec, Tokenizer
 
 
 def main(argv: list[str]) -> int:
-    """Print the text that the model of the run that `argv` names writes."""
     arguments = _parser().parse_args(argv)
     _check(arguments)
     folder = find(arguments.run)
     spec, tokenizer = _of_language(folder)
-    prompt = _encoded(tokenizer, arguments.prompt) if arguments.prompt else default_prompt(tokenizer)
-    model = _placed(as_language_model(model_of(folder, spec)[0], spec.input_shape[0]), folder)
+    prompt = _encode(tokenizer, arguments.prompt) if arguments.prompt else default_prompt(tokenizer)
+    model = _place(as_language_model(model_of(folder, spec)[0], spec.input_shape[0]), folder)
     for n in range(arguments.n):
         if arguments.n > 1:
             print(f"{'' if n == 0 else chr(10)}── seed {arguments.seed + n} ──")
@@ -42,47 +41,56 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dlrun sample",
-        description="Print text that a run's model of language writes, as it comes. Neither the data set nor its "
-        "files need be there.",
+        description="Print text that a run's language model writes, token by token. The files of the data set are not "
+        "needed.",
     )
-    parser.add_argument("run", metavar="RUN", help="the run's folder, or the beginning of its id")
-    parser.add_argument("--prompt", default="", metavar="TEXT", help="what it goes on from (a new line)")
-    parser.add_argument("--tokens", type=int, default=500, metavar="N", help="how many tokens to write (500)")
+    parser.add_argument("run", metavar="RUN", help="a run's folder, or the beginning of its id")
+    parser.add_argument("--prompt", default="", metavar="TEXT", help="the text to continue (default: a new line)")
+    parser.add_argument("--tokens", type=int, default=500, metavar="N", help="the number of tokens (default: 500)")
     parser.add_argument(
         "--temperature",
         type=float,
         default=0.8,
         metavar="T",
-        help="0: always the most probable token; 1: as it is (0.8)",
+        help="0: always the most probable token; 1: the model's own probabilities (default: 0.8)",
     )
-    parser.add_argument("--top-k", type=int, default=50, metavar="K", help="draw from the K most probable tokens (50)")
     parser.add_argument(
-        "--top-p", type=float, default=1.0, metavar="P", help="draw from the most probable tokens of the share P (1)"
+        "--top-k", type=int, default=50, metavar="K", help="draw from the K most probable tokens (default: 50)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="the same seed, the same text (0)")
-    parser.add_argument("--n", type=int, default=1, metavar="N", help="so many texts, of the seeds S, S+1, … (1)")
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        default=1.0,
+        metavar="P",
+        help="draw from the most probable tokens that sum to the probability P (default: 1)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="the same seed gives the same text (default: 0)"
+    )
+    parser.add_argument(
+        "--n", type=int, default=1, metavar="N", help="the number of texts, with seeds S, S+1, … (default: 1)"
+    )
     return parser
 
 
 def _check(given: argparse.Namespace) -> None:
-    """Raise `UserError` for a value that means nothing."""
     rules = [
         ("--tokens", given.tokens, given.tokens >= 1, "at least 1"),
         ("--temperature", given.temperature, 0 <= given.temperature < float("inf"), "0 or more"),
         ("--top-k", given.top_k, given.top_k >= 1, "at least 1"),
-        ("--top-p", given.top_p, 0 < given.top_p <= 1, "a share above 0, at most 1"),
+        ("--top-p", given.top_p, 0 < given.top_p <= 1, "a number above 0, at most 1"),
         ("--seed", given.seed, given.seed >= 0, "a whole number from 0 on"),
         ("--n", given.n, given.n >= 1, "at least 1"),
     ]
     for name, value, valid, expected in rules:
         if not valid:
-            raise UserError(f"{name} {value}: give {expected}.")
+            raise UserError(f"{name} {value}: expected {expected}.")
 
 
 def _of_language(folder: RunDir) -> tuple[Spec, Tokenizer]:
-    """Return what the data decided about a run's model, and its tokenizer.
+    """The sizes of a run's model, and its tokenizer.
 
-    Raises `UserError` for a run that is not of language, or whose tokens are not those of a text.
+    Raises `UserError` for a run that is no language model, or has no tokenizer of text.
     """
     summary = folder.summary()
     said = dict(summary.spec)
@@ -97,31 +105,30 @@ def _of_language(folder: RunDir) -> tuple[Spec, Tokenizer]:
     return Spec(**said | lists), tokenizer_of(folder)
 
 
-def _encoded(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """Return the tokens of a prompt; say so where words of it are unknown. Raises `UserError` if it has none."""
+def _encode(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """The tokens of a prompt, with a warning of unknown words; raises `UserError` without a token."""
     tokens = tokenizer.encode(prompt)
     if not tokens:
-        raise UserError(f"--prompt `{prompt}` holds no token. Give some text, or leave it out.")
+        raise UserError(f"--prompt `{prompt}` has no tokens. Give some text, or leave it out.")
     seen = tokenizer.decode(tokens)
     if UNKNOWN in seen and UNKNOWN not in prompt:
         output.warn(f"The prompt has words that the tokenizer does not know. The model sees `{seen}`.")
     return tokens
 
 
-def _placed(model: nn.Module, folder: RunDir) -> nn.Module:
-    """Return the model on the run's device, where there is one, ready to write."""
+def _place(model: nn.Module, folder: RunDir) -> nn.Module:
+    """Move the model to the run's device, if this machine has it."""
     asked = str(OmegaConf.load(folder.config).trainer.device)
     lacking = asked.startswith("cuda") and not torch.cuda.is_available()
     place, _ = device.choose("auto" if lacking else asked, "auto")
-    # a token multiplies each weight once: too little for a second thread to pay, mostly
+    # a token multiplies each weight once: mostly too little for a second thread
     torch.set_num_threads(device.threads_for(2 * sum(p.numel() for p in model.parameters()), place))
     return model.to(place).eval()
 
 
 def _stream(prompt: str, pieces: Iterator[str]) -> None:
-    """Print the prompt and the pieces as they come, and end the line."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal that knows few characters is no reason to stop
+        sys.stdout.reconfigure(errors="replace")  # a terminal with few characters
     last = prompt
     print(prompt, end="", flush=True)
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""`dlrun sync`: send to the trackers what they lack of runs and sweeps, and set the true status of those that died."""
+"""`dlrun sync`: send to the trackers what they lack, and correct the status of runs that were killed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ def main(argv: list[str]) -> int:
     """Send every run and sweep that a tracker lacks; returns 1 if one could not be sent."""
     parser = argparse.ArgumentParser(
         prog="dlrun sync",
-        description="Send runs to MLflow and other trackers, where these lack something, with their true status. All "
-        "runs, if none is named.",
+        description="Send to MLflow and other trackers what they lack of these runs and sweeps (default: all), and "
+        "correct the status of those that were killed.",
     )
-    parser.add_argument("runs", nargs="*", metavar="RUN|SWEEP", help="a folder, or the beginning of an id")
-    parser.add_argument("--again", action="store_true", help="also runs that are marked as sent (after a lost store)")
-    parser.add_argument("--patience", type=float, default=0.0, metavar="SECONDS", help="how long to try (0: once)")
+    parser.add_argument("runs", nargs="*", metavar="RUN|SWEEP", help="folders, or the beginnings of ids")
+    parser.add_argument("--again", action="store_true", help="send all of it again, after the store was lost")
+    parser.add_argument(
+        "--patience", type=float, default=0.0, metavar="SECONDS", help="how long to try (default: once)"
+    )
     options = parser.parse_args(argv)
     chosen = [find_any(reference) for reference in options.runs] or all_tracked()
     for tracker in {tracker.name: tracker for folder in chosen for tracker in tracking.trackers_of(folder)}.values():

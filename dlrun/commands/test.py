@@ -1,4 +1,4 @@
-"""`dlrun test`: evaluate a run's selected weights again, each read of the test split counted; show a sweep's test."""
+"""`dlrun test`: evaluate a run's selected weights, and count the read of the test split; show a sweep's test."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from dlrun.terminal import output
 from dlrun.terminal.format import number, table
 
 
-def _sealed(folder: RunDir) -> bool:
-    """Return whether a run is a job of a sweep that its sweep has not chosen."""
+def _is_sealed(folder: RunDir) -> bool:
+    """The run is a job that its sweep has not selected."""
     sweep = sweep_of(folder)
     return sweep is not None and not is_selected(sweep, folder.path.name)
 
 
 def _sweep(sweep: SweepDir) -> int:
-    """Show what the chosen configuration of a sweep came to on the test split; nothing is read again."""
+    """Show the test metrics of a sweep's selected group; nothing is read again."""
     chosen = sweep.summary().selected
     if not chosen:
         raise UserError(
-            f"{sweep.path} has chosen no configuration yet (status {sweep.status()}), so nothing of it is tested: "
-            f"`dlrun resume {sweep.id}` goes on with it."
+            f"{sweep.path} has selected no configuration yet (status {sweep.status()}), so none is tested."
+            f" Type `dlrun resume {sweep.id}` to continue it."
         )
     found = [result for result in results(sweep) if result.job.n in chosen["jobs"]]
     names = list(dict.fromkeys(name for r in found for name in r.metrics if name.startswith("test/")))
@@ -55,25 +55,28 @@ def _sweep(sweep: SweepDir) -> int:
 
 
 def main(argv: list[str]) -> int:
-    """Evaluate the run that `argv` names, and print its metrics."""
     parser = argparse.ArgumentParser(
-        prog="dlrun test", description="Evaluate a run's selected weights. A read of the test split is counted."
+        prog="dlrun test",
+        description="Evaluate a run's selected weights on a split, and count each read of the test split. Of a sweep, "
+        "show the test metrics of its selected group.",
     )
     parser.add_argument("run", metavar="RUN|SWEEP", help="its folder, or the beginning of its id")
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
-    parser.add_argument("--batch-size", type=int, help="samples at a time (no number depends on it)")
-    parser.add_argument("--force", action="store_true", help="read the test split of a job of a sweep")
+    parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="default: test")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="samples at a time; no number depends on it")
+    parser.add_argument(
+        "--force", action="store_true", help="read the test split of a sweep's job that was not selected"
+    )
     arguments = parser.parse_args(argv)
     if arguments.batch_size is not None and arguments.batch_size < 1:
-        raise UserError(f"--batch-size {arguments.batch_size}: give at least 1.")
+        raise UserError(f"--batch-size {arguments.batch_size}: expected at least 1.")
     sweep = find_sweep(arguments.run)
     if sweep is not None:
         return _sweep(sweep)
     folder = find(arguments.run, what="run or sweep")
-    if arguments.split == "test" and not arguments.force and _sealed(folder):
+    if arguments.split == "test" and not arguments.force and _is_sealed(folder):
         raise UserError(
-            f"{folder.id} is a job of a sweep, and was not selected: its test split is sealed.\n"
-            f"`--split validation` shows what a choice may be made by; --force reads the test split all the same."
+            f"{folder.id} is a job of a sweep, and was not selected: its test split is sealed."
+            f"\nSelect by `--split validation`. To read the test split nevertheless, add --force."
         )
     built = rebuild(folder)
     if arguments.batch_size:

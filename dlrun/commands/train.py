@@ -23,7 +23,6 @@ from dlrun.terminal import output
 
 
 def main(argv: list[str]) -> int:
-    """Train what `argv` composes; everything in it is Hydra's own command line."""
     return hydra_main.run(argv, prog="dlrun train", prepare=prepare, task=_train, conduct=_multirun.conduct)
 
 
@@ -32,14 +31,14 @@ def _train(built: Built, folder: Path) -> dict[str, Any]:
 
 
 def prepare(config: DictConfig) -> Built:
-    """Decide everything about a run before its folder exists."""
+    """Check and build a run before its folder exists."""
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.RUN:
         try:
             folder = Path(hydra.run.dir).absolute()
         except OmegaConfBaseException as error:
             raise ConfigError(f"`hydra.run.dir` cannot be resolved: {str(error).splitlines()[0]}.") from error
-        # now, for Hydra writes the new configuration over the old one
+        # now: Hydra would overwrite the configuration there
         RunDir(folder).check_free()
     built = build(config)
     if built.tracking.enabled:
@@ -55,7 +54,7 @@ def conduct(
     job: bool = False,
     begun: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Train in `folder`, an uploader beside it, and wait for that at the end; return the summary.
+    """Train in `folder` while another process uploads, and wait for that; returns the summary.
 
     A `job` of a sweep keeps the test split sealed; `begun` is called once training begins.
     """

@@ -27,7 +27,6 @@ Chosen = RunDir | SweepDir | None
 
 
 def main(argv: list[str]) -> int:
-    """Serve the store on 127.0.0.1 until Ctrl-C; a store behind a server is only opened."""
     parser = argparse.ArgumentParser(
         prog="dlrun ui",
         description="Show all runs in MLflow, or one run or sweep. Ctrl-C ends it. With MLFLOW_TRACKING_URI set to a "

@@ -1,7 +1,6 @@
-"""`dlrun verify-resume`: prove that a run that is killed and resumed is, bit for bit, the run that was not.
+"""`dlrun verify-resume`: prove that a killed and resumed run equals an unbroken one, bit for bit.
 
-The run is trained twice: once to its end, and once killed with SIGKILL after a random step, then
-resumed. Weights, optimizer state, averages, curves and metrics are compared bit for bit.
+The run is trained twice: once without a break, and once killed with SIGKILL after a random step and resumed.
 """
 
 from __future__ import annotations
@@ -32,14 +31,13 @@ from dlrun.terminal import output
 
 
 def main(argv: list[str]) -> int:
-    """Train what `argv` composes twice, one of them killed and resumed, and compare."""
     return hydra_main.inspect(argv, prog="dlrun verify-resume", use=lambda config: _verify(config, argv))
 
 
 def _verify(config: DictConfig, argv: list[str]) -> int:
     built = build(config)
     training, minutes = built.training, built.trainer.minutes
-    # a time would be forecast anew for each of the two runs
+    # fixed here: each of the two runs would make another number of steps of its time
     steps = training.plan.steps if minutes is None else steps_within(training, minutes)
     fixed = ["trainer.minutes=null", f"trainer.steps={steps}"] if minutes is not None else []
     kill_after = random.SystemRandom().randrange(1, max(2, steps))
@@ -50,7 +48,7 @@ def _verify(config: DictConfig, argv: list[str]) -> int:
         output.say(f"training {steps} steps without a break …")
         whole = _train(overrides, Path(folder, "whole"))
         output.say(f"training again, to be killed after step {kill_after} (a checkpoint every {every}) …")
-        broken, killed_at = _killed(overrides, Path(folder, "broken"), kill_after)
+        broken, killed_at = _train_and_kill(overrides, Path(folder, "broken"), kill_after)
         output.say(f"killed (SIGKILL) with step {killed_at} in the journal; resuming …")
         _dlrun(["resume", str(broken.path)], Path(folder, "broken"))
         differing = list(differences(whole, broken))
@@ -65,12 +63,11 @@ def _verdict(built: Built, differing: list[str]) -> int:
     device.apply(built.execution)
     operator = first_nondeterministic(lambda: _gradient(built))
     if operator:
-        output.say(f"not repeatable on this device: {operator}. trainer.deterministic=true replaces it.")
+        output.say(f"not repeatable on this device: {operator}. `trainer.deterministic=true` replaces it.")
     return 1
 
 
 def _gradient(built: Built) -> None:
-    """Compute the gradient of the first step."""
     training = built.training
     seed_default(training.device, key(training.seed, STEP, 0))
     batch = next(training.batches.start(0))
@@ -82,8 +79,8 @@ def _train(overrides: list[str], outputs: Path) -> RunDir:
     return _only_run(outputs)
 
 
-def _killed(overrides: list[str], outputs: Path, step: int) -> tuple[RunDir, int]:
-    """Train until the journal has `step`, kill, and return the folder and the last step in the journal."""
+def _train_and_kill(overrides: list[str], outputs: Path, step: int) -> tuple[RunDir, int]:
+    """Train, and kill when the journal has `step`; returns the folder and the last step there."""
     outputs.mkdir()
     with (outputs / "log").open("wb") as log:
         process = subprocess.Popen(_command(["train", *overrides]), stdout=log, stderr=log, env=_environment(outputs))

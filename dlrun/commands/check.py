@@ -19,6 +19,7 @@ from dlrun.sweeps.jobs import JobBuilder
 from dlrun.sweeps.pool.runner import slots_of
 from dlrun.sweeps.pool.slots import Slot
 from dlrun.sweeps.preview import job_costs, makespan
+from dlrun.sweeps.reuse import describe_reuse, other_sweeps
 from dlrun.terminal import output
 from dlrun.terminal.format import amount, duration
 
@@ -52,6 +53,8 @@ def check_sweep(hydra: Hydra, master: DictConfig) -> int:
     groups = len(builder.rules)
     output.say(f"{len(jobs)} jobs in {groups} group{'s' * (groups != 1)}; {builder.rule.monitor} selects")
     output.say(_listed(jobs))
+    for line in describe_reuse(jobs, other_sweeps()):
+        output.say(f"  {line}")
     slots = slots_of(master.hydra.launcher, jobs, len(jobs))
     takes = job_costs(jobs, slots[0])
     at_once = min(len(slots), len(jobs))

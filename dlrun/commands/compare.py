@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dlrun.analysis.statistics import Difference, describe_difference, interval_method, spread
 from dlrun.errors import UserError
-from dlrun.report.comparison import difference, direction, metric_of
+from dlrun.report.comparison import describe_sides, difference, direction, metric_of
 from dlrun.report.sides import Side, sides
 from dlrun.report.tables import format_mean, format_number
 from dlrun.terminal import output
@@ -27,6 +27,7 @@ def main(argv: list[str]) -> int:
     for other, differing in zip(others, differences, strict=True):
         told = describe_difference(differing, metric=metric, first=f"`{first.label}`", second=f"`{other.label}`")
         output.say(f"  {told}")
+        output.say(f"  {describe_sides(first, other)}")
     for line in _remarks(found, differences, metric):
         output.say(f"  {line}")
     if options.figure:

@@ -8,7 +8,11 @@ from typing import Any
 from dlrun.analysis.statistics import Difference, paired_difference
 from dlrun.errors import UserError, did_you_mean
 from dlrun.report.sides import Side
+from dlrun.storage.identity import PARTS, differing, differing_keys
 from dlrun.storage.summary import DataSummary, split_sizes
+
+SHOWN = 10
+"""Keys of two configurations that are listed."""
 
 
 def difference(first: Side, second: Side, metric: str, *, higher_is_better: bool) -> Difference:
@@ -28,6 +32,18 @@ def difference(first: Side, second: Side, metric: str, *, higher_is_better: bool
         # one seed stands for all: the jobs of a side differ in nothing else
         _same_loss(first, second, common[0], metric)
     return paired_difference(first.values(metric), second.values(metric), higher_is_better=higher_is_better)
+
+
+def describe_sides(first: Side, second: Side) -> str:
+    """What a result depends on and that differs: keys of the configuration, and other parts of the identity."""
+    seed = next(seed for seed in first.runs if seed in second.runs)
+    one, other = first.summaries[seed], second.summaries[seed]
+    keys = differing_keys(first.configuration(seed), second.configuration(seed))
+    shown = ", ".join(keys[:SHOWN] + ["…"] * (len(keys) > SHOWN))
+    words = [word for word in differing(one.known_parts(), other.known_parts()) if word != PARTS["config"]]
+    found = "; ".join(([f"the configuration ({shown})"] if keys else []) + words) or "nothing but the seeds"
+    unknown = "" if one.identity_parts and other.identity_parts else "; of the older run no sources are known"
+    return f"`{first.label}` and `{second.label}` differ in {found}{unknown}."
 
 
 def metric_of(sides: Sequence[Side], requested: str | None) -> str:

@@ -120,6 +120,7 @@ def _setting(overview: Overview) -> Iterator[Block]:
         ["device", f"{first.device_name or first.device or ''}, {first.precision or ''}"],
         ["versions", ", ".join(f"{name} {version}" for name, version in versions.items())],
         ["training", f"{duration(seconds)} in all runs"],
+        *([["differing", sentences.code(overview)]] if first.identity_parts else []),
         ["definition", overview.manifest.definition[:12]],
         ["folder", str(overview.sweep.path)],
     ]

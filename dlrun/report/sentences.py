@@ -7,6 +7,7 @@ from collections import Counter
 
 from dlrun.analysis.statistics import BOOTSTRAP_FROM, describe_difference, paired_difference
 from dlrun.report.overview import Overview
+from dlrun.storage.identity import PARTS, differing
 
 
 def job_counts(overview: Overview) -> str:
@@ -100,3 +101,11 @@ def interval_note(overview: Overview) -> str:
     many = "the bootstrap with expanded percentiles" if max(sizes) >= BOOTSTRAP_FROM else ""
     both = f"{few} (below {BOOTSTRAP_FROM} seeds) and {many}" if few and many else few or many
     return f"Intervals are 95 % intervals of the mean, by {both}. sd is the sample standard deviation over the seeds."
+
+
+def code(overview: Overview) -> str:
+    """What the finished runs differ in beside what was swept: sources, modules, device, precision, torch."""
+    parts = [dict(result.summary.identity_parts) for result in overview.finished]
+    swept = PARTS["config"], PARTS["data"]
+    found = dict.fromkeys(word for each in parts for word in differing(parts[0], each) if word not in swept)
+    return f"the runs differ in {', '.join(found)}" if found else "nothing but what was swept: all have the same code"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,6 +63,26 @@ def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
     # a hash says nothing to a person
     told = {key: f" ({one[key]}, {other[key]})" for key in both if key in ("device", "precision", "torch")}
     return [PARTS[key] + told.get(key, "") for key in both]
+
+
+def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The keys in which two configurations differ, dotted, each with both values; the seed is left out.
+
+    >>> differing_keys({"optimizer": {"lr": 0.1}, "name": "a"}, {"optimizer": {"lr": 0.2}, "name": "b"})
+    ['optimizer.lr: 0.1, 0.2']
+    """
+    left, right = (dict(flatten(essential(config))) for config in (one, other))
+    keys = [key for key in dict.fromkeys([*left, *right]) if key != "seed" and left.get(key) != right.get(key)]
+    return [f"{key}: {left.get(key)}, {right.get(key)}" for key in keys]
+
+
+def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of nested mappings by their dotted keys; an empty mapping is a leaf."""
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
 
 
 def essential(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -225,6 +225,11 @@ class Summary(FolderSummary):
     train_seconds = Key[float | None](None)
     cost = Key[Mapping[str, float]]({})
 
+    def known_parts(self) -> dict[str, str]:
+        """The parts of the identity; of a run by an older dlrun, as many as its other keys tell."""
+        told = {"data": self.data.get("fingerprint"), "device": self.device, "precision": self.precision}
+        return {key: value for key, value in told.items() if value} | dict(self.identity_parts)
+
     def to_send(self) -> list[Any]:
         """The values that change after a first upload, as the file has them."""
         return [self._values.get(key) for key in ("status", "metrics", "last", "test_reads", "best_step")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -60,7 +60,7 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     >>> differences({"config": {"seed": 0}, "torch": "2"}, {"config": {"seed": 1}, "torch": "2"})
     ['config.seed: 0 there, 1 here']
     """
-    old, new = dict(_flat(there)), dict(_flat(here))
+    old, new = dict(identity.flatten(there)), dict(identity.flatten(here))
     return [
         f"{key}: {_short(old.get(key, 'nothing'))} there, {_short(new.get(key, 'nothing'))} here"
         for key in dict.fromkeys([*old, *new])
@@ -99,14 +99,6 @@ def _read_digest(sweep: SweepDir) -> str:
     with sweep.manifest.open() as file:
         found = re.search(r'"definition": "(\w+)"', file.read(4096))
     return found[1] if found else ""
-
-
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, value
 
 
 def _short(value: Any) -> str:

@@ -104,10 +104,21 @@ def saved_hydra(sweep: SweepDir) -> DictConfig:
 def check_unchanged(sweep: SweepDir, manifest: Manifest) -> None:
     """Raise `UserError`, with the differences, if a job would have another identity now."""
     now, builder = rebuild_jobs(manifest.jobs)
+    if not all(job.parts for job in manifest.jobs):
+        _check_older(sweep, manifest, builder)
+        return
     changed = [then for then, job in zip(manifest.jobs, now, strict=True) if then.identity != job.identity]
     if changed:
         lines = differences(manifest.basis, builder.basis)
         raise mismatch(sweep, lines, why=f"{len(changed)} of {len(manifest.jobs)} jobs would not be what they were:")
+
+
+def _check_older(sweep: SweepDir, manifest: Manifest, builder: JobBuilder) -> None:
+    """Compare data, the user's modules, device and torch: an older dlrun hashed its sources in another way."""
+    there, here = ({k: v for k, v in basis.items() if k != "sources"} for basis in (manifest.basis, builder.basis))
+    if lines := differences(there, here):
+        raise mismatch(sweep, lines, why="its jobs would not be what they were:")
+    output.say("  begun by an older dlrun: sources are not compared; data, your modules, device and torch are the same")
 
 
 def announce_resumed(sweep: SweepDir, manifest: Manifest, *, retry_failed: bool) -> None:

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 from dlrun.storage import manifest
+from dlrun.storage.identity import differing
 from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 
+Others = Iterable[tuple[SweepDir, Manifest]]
 
-def other_sweeps(sweep: SweepDir) -> Iterable[tuple[SweepDir, Manifest]]:
+
+def other_sweeps(sweep: SweepDir | None = None) -> Others:
     """All sweeps but this one with their manifests, the newest first."""
     return ((other, manifest.read(other)) for other in reversed(all_sweeps()) if other != sweep)
 
 
-def reuse(sweep: SweepDir, jobs: Sequence[Job], others: Iterable[tuple[SweepDir, Manifest]]) -> int:
+def reuse(sweep: SweepDir, jobs: Sequence[Job], others: Others) -> int:
     """Let finished runs of `others` stand for those of `jobs` with the same identity; return the number of jobs."""
+    found = find_finished(jobs, others)
+    for n, (_, run) in found.items():
+        sweep.reuse(n, run)
+    return len(found)
+
+
+def find_finished(jobs: Sequence[Job], others: Others) -> dict[int, tuple[SweepDir, RunDir]]:
+    """A finished run of the same identity for each job that has one, by the job's number."""
     wanted: dict[str, list[Job]] = {}
     for job in jobs:
         wanted.setdefault(job.identity, []).append(job)
-    count = 0
+    found: dict[int, tuple[SweepDir, RunDir]] = {}
     for other, theirs in others:
         for job in theirs.jobs:
             if job.identity not in wanted:
@@ -29,7 +42,19 @@ def reuse(sweep: SweepDir, jobs: Sequence[Job], others: Iterable[tuple[SweepDir,
             # the run's own identity too: `dlrun resume RUN trainer.epochs=…` makes another run of it
             same = run.summary().identity == job.identity
             if same and run.status() == "finished" and run.best.exists():
-                for wanting in wanted.pop(job.identity):
-                    sweep.reuse(wanting.n, run)
-                    count += 1
-    return count
+                found |= {wanting.n: (other, run) for wanting in wanted.pop(job.identity)}
+    return found
+
+
+def describe_reuse(jobs: Sequence[Job], others: Others) -> Iterator[str]:
+    """A line for each sweep that has finished some of these jobs, or would have but for what the line names."""
+    known = list(others)
+    found = find_finished(jobs, known)
+    for sweep_id, count in Counter(other.id for other, _ in found.values()).items():
+        yield f"{count} of {len(jobs)} are finished in sweep {sweep_id}"
+    left = {job.parts["config"]: job for job in jobs if job.n not in found and job.parts}
+    for other, theirs in known:
+        near = [(left[key], job) for job in theirs.jobs if (key := job.parts.get("config")) in left]
+        differences = list(dict.fromkeys(word for ours, job in near for word in differing(job.parts, ours.parts)))
+        if differences:
+            yield f"{len(near)} of {len(jobs)} are in sweep {other.id} too, but not the same: {', '.join(differences)}"

@@ -69,7 +69,6 @@ class Batches:
 
     @property
     def per_epoch(self) -> int:
-        """The number of steps in an epoch."""
         steps = len(self.split) // self.size if self.drop_last else ceil(len(self.split) / self.size)
         return min(steps, self.only) if self.only else steps
 
@@ -104,7 +103,7 @@ class Batches:
     def _gathered(self, step: int) -> Iterator[Batch]:
         if self.size >= len(self.split):
             whole = self._to_device(self.split.gather(self.indices(0)[0].to(self.device)))
-            while True:
+            while True:  # the same tensors for each step
                 yield whole
         while True:
             epoch, position = divmod(step, self.per_epoch)
@@ -146,10 +145,11 @@ class Batches:
         # a split too large for the device has stayed in host memory
         if batch.x.device.type == self.device.type:
             return batch
-        cuda = self.device.type == "cuda"
+        cuda = self.device.type == "cuda"  # a copy from pinned memory is not waited for
         return Batch(*((t.pin_memory() if cuda else t).to(self.device, non_blocking=True) for t in batch))
 
     def _streamed(self, step: int) -> Iterator[Batch]:
+        # the key of a sample goes to the worker with its index: which worker reads it makes no difference
         keys = ([(key(self.seed, SAMPLE, epoch), int(i)) for i in index] for epoch, index in self._positions(step))
         loader = DataLoader(
             _Keyed(self.split.dataset),  # type: ignore[attr-defined]
@@ -195,5 +195,5 @@ class _Keyed(Dataset[Any]):
 
     def __getitem__(self, keyed: tuple[int, int]) -> Any:
         base, index = keyed
-        seed_libraries(key(base, SAMPLE, index))
+        seed_libraries(key(base, SAMPLE, index))  # the data set may draw from any of them
         return self._dataset[index]

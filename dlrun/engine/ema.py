@@ -40,6 +40,7 @@ class Average:
                 self._swap()
 
     def _swap(self) -> None:
+        # in place: optimizers and CUDA graphs hold these very tensors
         for parameter, weight in zip(self._params, self.weights, strict=True):
             held = parameter.clone()
             parameter.copy_(weight)

@@ -125,6 +125,7 @@ def loss_total(objective: Objective, model: nn.Module, batch: Batch) -> Total:
         count = known.count(y) if whole else len(batch.x)
         return wide(values) * count, count
     if whole and values.shape == y.shape:
+        # a loss may have any value at a target that does not count
         return wide(values.masked_fill(y == IGNORE_INDEX, 0.0)).sum(), known.count(y)
     return wide(values).sum(), values.numel()
 
@@ -200,4 +201,5 @@ class _Sums:
         self._counts[name] = self._counts.get(name, 0) + count
 
     def means(self) -> dict[str, float]:
+        # the only reads from the device
         return {name: float(value) / float(self._counts[name]) for name, value in self._sums.items()}

@@ -6,10 +6,11 @@ by ones that look up the output of an earlier call first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from operator import is_
 from typing import Any
 
 import torch
@@ -27,18 +28,21 @@ class _Call:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     grad: bool
-    weights: Sequence[tuple[Tensor, int]]
+    params: list[nn.Parameter]
+    versions: list[int]
     output: Any
 
     def equals(self, other: _Call) -> bool:
         # the same objects, not equal values: comparing tensors would take as long as a small model's pass
         return (
-            (self.method, self.grad) == (other.method, other.grad)
-            and _same(self.args, other.args)
+            self.method == other.method
+            and self.grad == other.grad
+            and self.versions == other.versions
             and self.kwargs.keys() == other.kwargs.keys()
-            and all(value is other.kwargs[name] for name, value in self.kwargs.items())
-            and len(self.weights) == len(other.weights)
-            and all(a is b and m == n for (a, m), (b, n) in zip(self.weights, other.weights, strict=True))
+            and len(self.args) == len(other.args)
+            and _same(self.args, other.args)
+            and _same(self.kwargs.values(), (other.kwargs[name] for name in self.kwargs))
+            and _same(self.params, other.params)
         )
 
 
@@ -69,8 +73,8 @@ class ForwardCache:
         return call.output
 
     def _call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> _Call:
-        weights = [(p, p._version) for p in self.model.parameters()]
-        return _Call(method, args, kwargs, torch.is_grad_enabled(), weights, output)
+        params = [*self.model.parameters()]
+        return _Call(method, args, kwargs, torch.is_grad_enabled(), params, [p._version for p in params], output)
 
 
 class _CachedMethod:
@@ -112,5 +116,5 @@ def cache_forward(model: nn.Module) -> Iterator[ForwardCache]:
         attributes.update(before)
 
 
-def _same(some: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
-    return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))
+def _same(some: Collection[object], others: Iterable[object]) -> bool:
+    return all(map(is_, some, others))

@@ -44,7 +44,6 @@ class Cacheless(nn.Module):
         self.train(model.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The model's logits."""
         logits: Tensor = self.model(x)
         return logits
 
@@ -77,6 +76,7 @@ def generate(
         if window_start(position, context) != begin:
             begin = seen = window_start(position, context)
             memory = None
+        # within the loop: between two tokens the model is as the caller left it
         with evaluating(model) if model.training else torch.no_grad():
             logits, memory = speaker.step(text[:, seen:], memory)
         seen = position

@@ -60,19 +60,15 @@ class Training:
     best: BestWeights | None = None
 
     def step(self, batch: Batch, rate: Rate) -> Update:
-        """Take one optimizer step."""
         return self.optimizer.step(self.objective, batch, rate)  # type: ignore[arg-type]  # a tensor when it is traced
 
     def rate(self, step: int) -> float:
-        """The learning rate after `step` steps."""
         return self.optimizer.lr * self.schedule(step, self.plan.steps)
 
     def stepper(self) -> Stepper:
-        """Make what takes the steps."""
         return self.make_stepper(self)
 
     def window(self, state: State) -> Window:
-        """Make what collects the losses between two points of the curves."""
         return Window(state)
 
     def validate(self, state: State) -> dict[str, float]:
@@ -137,6 +133,7 @@ def train(
     plan, stepper, losses = run.plan, run.stepper(), run.window(state)
     clock = Clock(state)
     for block in stepper.start(state.step):
+        # after the batches are drawn: that is when runs which have left are taken out of a stack
         if state.step >= plan.steps or run.over(state) or stop():
             break
         updates = stepper.take(state.step, block)
@@ -144,7 +141,7 @@ def train(
         for update, batch in zip(updates, block, strict=True):
             losses.add(update.loss, batch)
 
-        # the only reads from the device: between them it is never waited for
+        # the device is read, and waited for, only here, in a validation and for a checkpoint
         if plan.logs(state.step):
             point: dict[str, Any] = {**losses.mean(), "lr": run.rate(state.step - 1)}
             point |= clock.throughput(run.batches.size)
@@ -159,6 +156,7 @@ def train(
                 save(run, state, losses, recorder)
             clock.saved()
     clock.stop()
+    # the last step need be no checkpoint step
     save(run, state, losses, recorder)
     return state
 
@@ -188,6 +186,7 @@ def restore(run: Training, checkpoint: Checkpoint) -> State:
     if run.average and checkpoint.average is not None:
         run.average.weights = checkpoint.average
     state = State(**checkpoint.state)
+    # a checkpoint may have lists in the place of tuples
     state.window = [(loss, count) for loss, count in state.window]
     if state.best_rank is not None:
         state.best_rank = (state.best_rank[0], state.best_rank[1])

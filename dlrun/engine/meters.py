@@ -23,14 +23,13 @@ class Window:
         self._counts: list[int] = []
 
     def add(self, loss: Tensor, batch: Batch) -> None:
-        """Append the loss of a step, without reading it."""
         self._losses.append(loss.detach())
         self._counts.append(batch.x.shape[0])
 
     def keep(self) -> None:
         """Read the losses into the state, for the checkpoint."""
         if self._losses:
-            values = torch.stack(self._losses).tolist()
+            values = torch.stack(self._losses).tolist()  # one read for all
             self._state.window += zip(values, self._counts, strict=True)
             self._losses, self._counts = [], []
 
@@ -40,7 +39,7 @@ class Window:
         window = self._state.window
         for position, (loss, _) in enumerate(window):
             if not -float("inf") < loss < float("inf"):
-                step = self._state.step - len(window) + position + 1
+                step = self._state.step - len(window) + position + 1  # the window ends with this step
                 raise NonFinite(
                     f"The loss of step {step} is {loss}. A smaller optimizer.lr, a warm-up (schedule.warmup=0.1) "
                     f"or trainer.clip=1 often helps."
@@ -85,9 +84,7 @@ class Clock:
         self._tic = time.perf_counter()
 
     def since_save(self) -> float:
-        """The seconds since the last checkpoint."""
         return time.perf_counter() - self._saved
 
     def saved(self) -> None:
-        """Note the time of a checkpoint."""
         self._saved = time.perf_counter()

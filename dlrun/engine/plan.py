@@ -47,6 +47,7 @@ class Plan:
 
     def saves(self, step: int, seconds: float) -> bool:
         """Whether a checkpoint is due after `step` steps, `seconds` after the last one."""
+        # a time ends no block: such a checkpoint may be late by the rest of one, and changes no result
         if self.checkpoint_seconds is not None:
             return seconds >= self.checkpoint_seconds
         return bool(self.checkpoint_every) and step % (self.checkpoint_every or 1) == 0
@@ -61,6 +62,7 @@ class Plan:
         [8, 8, 4, 4, 6, 2, 2]
         """
         intervals = (most, self.log_every, self.evaluate_every, self.checkpoint_every or most)
+        # the next multiple of each
         ends = [step - step % interval + interval for interval in intervals]
         return max(1, min(*ends, self.steps) - step) if step < self.steps else 1
 

@@ -17,11 +17,9 @@ class EagerStepper:
         self._run = run
 
     def start(self, step: int) -> Iterator[Sequence[Batch]]:
-        """Yield the batches from `step` on, in blocks of one."""
         return ((batch,) for batch in self._run.batches.start(step))
 
     def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
-        """Take one step for each batch of a block."""
         run, updates = self._run, []
         for batch in block:
             # dropout and the like draw from generators that each step seeds anew: nothing of them is to save
@@ -46,11 +44,9 @@ class RecompilingStepper:
         self._due: int | None = None
 
     def start(self, step: int) -> Iterator[Sequence[Batch]]:
-        """Yield the blocks of the first stepper from `step` on."""
         return self._stepper.start(step)
 
     def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
-        """Take one step for each batch of a block."""
         params = list(self._run.objective.params)
         if any(now is not before for now, before in zip(params, self._params, strict=True)):
             self._params, self._due, self._stepper = params, step + self._after, EagerStepper(self._run)

@@ -142,14 +142,12 @@ class CompiledStepper:
         self._state = [t.detach() for t in step_state(run)]
 
     def start(self, step: int) -> Iterator[Sequence[Batch]]:
-        """Yield the plan's blocks of batches."""
         return blocks(self._run, step, BLOCK)
 
     def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
-        """Take one step for each batch of a block."""
         steps = range(step, step + len(block))
         values: list[Any] = [self._run.rate(s) for s in steps]
-        # those of a stack are tensors, a rate for each run
+        # those of a stack are tensors, a rate for each run; float64 as the Python floats of eager steps
         rates: Sequence[Tensor] = (
             values if isinstance(values[0], Tensor) else torch.tensor(values, dtype=torch.float64).unbind()
         )
@@ -159,6 +157,7 @@ class CompiledStepper:
         x, y = batch
         if (x.shape, y.shape) != self._shapes:
             return self._eager.take(step, [batch])[0]
+        # a new list for each call: the program empties it
         outputs = self._call([*self._state, x.contiguous(), y.contiguous(), rate])
         if self._run.average:
             self._run.average.update(step + 1)
@@ -242,7 +241,7 @@ def _lowered(graph: Any, inputs: list[Tensor]) -> Callable[[list[Tensor]], Seque
 
     inner: list[Callable[[list[Tensor]], Sequence[Tensor]]] = []
 
-    # importing these starts a pool of compiling processes, but with one thread
+    # importing these would start a pool of compiling processes: with one thread it does not
     with torch.no_grad(), config.patch(size_asserts=False, compile_threads=1):
         from torch._inductor.compile_fx import compile_fx, compile_fx_inner
         from torch._inductor.decomposition import select_decomp_table

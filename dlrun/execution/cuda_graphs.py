@@ -110,6 +110,7 @@ class CudaGraphStepper:
     def __init__(self, run: Steppable, batch: Batch, state: Sequence[Tensor]) -> None:
         self._run, self._eager, self._most = run, EagerStepper(run), steps_per_graph(run)
         self._shapes = (batch.x.shape, batch.y.shape)
+        # not the rate of the first step, which may be 0 in a warm-up: nothing would change to be compared
         lr = torch.as_tensor(run.optimizer.lr, device=run.device).clamp(max=CALM)
         with preserve(state):
             warm_up(lambda: run.step(batch, lr), run.device)
@@ -117,11 +118,9 @@ class CudaGraphStepper:
             self._check(batch, lr, state)
 
     def start(self, step: int) -> Iterator[Sequence[Batch]]:
-        """Yield the plan's blocks of batches."""
         return blocks(self._run, step, self._most)
 
     def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
-        """Take one step for each batch of a block."""
         rates = self._rates(step, len(block))
         fits = [(x.shape, y.shape) == self._shapes for x, y in block]
         if len(block) in self._graphs and all(fits):
@@ -136,7 +135,7 @@ class CudaGraphStepper:
         rates: list[Rate] = [self._run.rate(s) for s in range(step, step + count)]
         if isinstance(rates[0], Tensor):
             return torch.stack(rates)  # type: ignore[arg-type]  # all are tensors then
-        values = torch.tensor(rates)
+        values = torch.tensor(rates)  # a copy from pinned memory is not waited for
         return values.pin_memory() if self._run.device.type == "cuda" else values
 
     def _check(self, batch: Batch, lr: Tensor, state: Sequence[Tensor]) -> None:
@@ -166,9 +165,8 @@ class GraphedTotals:
         self._replay: Callable[[], None] | None = None
 
     def __call__(self, batch: Batch) -> Mapping[str, Total]:
-        """The sums and counts of a chunk."""
         shapes = (batch.x.shape, batch.y.shape)
-        self._shapes = self._shapes or shapes
+        self._shapes = self._shapes or shapes  # those of the first chunk: the last may be smaller
         if shapes != self._shapes:
             return self._totals_fn(batch)
         self._seen += 1

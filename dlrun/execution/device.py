@@ -101,7 +101,6 @@ def keep_freed_memory() -> None:
 
 
 def describe(device: torch.device) -> str:
-    """The device's model name."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if device.type == "cpu":

@@ -107,7 +107,6 @@ class _Counter(TorchFunctionMode):
     def __torch_function__(
         self, func: Callable[..., Any], kinds: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Call `func`; count it if it multiplies."""
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if name in _COMPOSED:
@@ -154,7 +153,6 @@ class _Counter(TorchFunctionMode):
 
 
 def _two(args: tuple[Any, ...], kwargs: dict[str, Any], place: int) -> tuple[Tensor, Tensor]:
-    """The two factors of a product, given by place or by name."""
     given = [*args, *(v for v in kwargs.values() if isinstance(v, Tensor))]
     return given[place], given[place + 1]
 

@@ -61,7 +61,6 @@ class Profile:
     kernels: list[Operator]
 
     def text(self) -> str:
-        """The table."""
         alone = f", {_short(self.before)} without the profiler" if self.before else ""
         many = f"{self.steps} steps" if self.steps > 1 else "1 step"
         head = f"  where a step goes: {many} from step {self.first} on, {_short(self.seconds)} each{alone}"
@@ -98,12 +97,12 @@ def profile_steps(
     """
     watch = _Watch(state, window(plan, state.step), device)
 
-    def asked() -> bool:
+    def look_and_stop() -> bool:
         watch.look()
         return stop()
 
     try:
-        yield asked
+        yield look_and_stop
     finally:
         watch.end()
         if watch.found:
@@ -250,7 +249,6 @@ def _keep(watch: _Watch, folder: Path) -> None:
 
 
 def _draw(profile: Profile, path: Path) -> None:
-    """Draw the time of each operator in a step."""
     from dlrun.analysis.figures.style import BLUE, ORANGE, figure, save, style_context
 
     shown = [(o, BLUE) for o in profile.operators[:SHOWN]] + [(o, ORANGE) for o in profile.kernels[:SHOWN]]

@@ -29,7 +29,7 @@ def _each(run: loop.Training) -> float:
     before = loop.clone_state(run.objective.model.state_dict())
     seconds = _step_seconds(run) + _validation_seconds(run) / run.plan.evaluate_every
     run.objective.model.load_state_dict(before)
-    run.optimizer.init(run.objective)
+    run.optimizer.init(run.objective)  # no step was taken before
     return seconds
 
 
@@ -45,7 +45,7 @@ def _step_seconds(run: loop.Training) -> float:
         took.append(time.perf_counter() - tic)
         if len(took) > WARM_UP and sum(took) > SECONDS:
             break
-    return sorted(took)[len(took) // 2]
+    return sorted(took)[len(took) // 2]  # the first steps allocate, and take longer
 
 
 def _validation_seconds(run: loop.Training) -> float:

@@ -56,6 +56,7 @@ class Adam:
         self._use_fused = has_fused(params) if self.fused is None else self.fused
         self._mean = [torch.zeros_like(p, requires_grad=False) for p in params]
         self._square = [torch.zeros_like(p, requires_grad=False) for p in params]
+        # the count lies where it is read: the fused kernel reads it on the device, the others on the host
         homes = [params[group.places[0]].device if self._use_fused else "cpu" for group in self._groups]
         self._steps = [torch.zeros((), device=home) for home in homes]
 

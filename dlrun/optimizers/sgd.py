@@ -101,6 +101,7 @@ class SGD:
             grads = list(torch._foreach_add(grads, params, alpha=at.decay))
         if velocity:
             torch._foreach_mul_(velocity, self.momentum)
+            # the first velocity is the gradient, undampened, as in torch
             torch._foreach_add_(velocity, grads, alpha=1.0 if self._first else 1 - self.dampening)
             grads = list(torch._foreach_add(grads, velocity, alpha=self.momentum)) if self.nesterov else velocity
         if isinstance(at.lr, Tensor):

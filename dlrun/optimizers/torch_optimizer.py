@@ -41,7 +41,7 @@ class TorchRule:
         for p, g in zip(params, grads, strict=True):
             p.grad = g
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)  # frees the gradients: the next step makes others
 
     def state_dict(self) -> dict[str, Any]:
         """The optimizer's own state."""

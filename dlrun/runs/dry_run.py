@@ -59,6 +59,7 @@ def dry_run(
                     _check_metric(metric(model, batch))
         return count_flops(objective, batch) / few
     finally:
+        # a batch norm has counted the passes
         for name, buffer in objective.model.named_buffers():
             buffer.copy_(buffers[name])
 

@@ -48,7 +48,7 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
     data = _move(_two_batches(data, trainer) if trainer.fast else data, device)
     model = make_model(plain, data.spec, of=data.name)
     initial = weights.start_from(plain["init_from"], model) if plain["init_from"] else None
-    model.to(device)
+    model.to(device)  # after the weights are drawn: they are the same on every device
     check_walk(model, data)
     check_tokenizer(data, plain["trusted"])
     loss, schedule = (instantiate.partial(plain[name], trusted=plain["trusted"]) for name in ("loss", "schedule"))

@@ -43,7 +43,7 @@ def polynomial(
     """
     for key, value, least in (("n", n, 1), ("test_size", test_size, 0), ("noise", noise, 0)):
         if not value >= least:
-            raise ConfigError(f"dataset.{key}={value}: expected is at least {least}.")
+            raise ConfigError(f"dataset.{key}={value}: expected at least {least}.")
     return from_tensors(
         "polynomial",
         _samples(n, noise, seeded_generator("polynomial", data_seed)),

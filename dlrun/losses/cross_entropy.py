@@ -30,7 +30,7 @@ def cross_entropy(model: nn.Module, batch: Batch, label_smoothing: float = 0.0) 
     """
     if not 0.0 <= label_smoothing < 1.0:
         raise ConfigError(
-            f"loss.label_smoothing is {label_smoothing}; expected is 0 ≤ label_smoothing < 1. "
+            f"loss.label_smoothing={label_smoothing}: expected 0 ≤ label_smoothing < 1. "
             "Type for example loss.label_smoothing=0.1"
         )
     logits, y = logits_and_classes(model, batch)

@@ -30,7 +30,7 @@ def logits_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     if logits.shape[:-1] != y.shape or logits.shape[-1] < 2:
         raise ConfigError(
             f"The model `{type(model).__name__}` returns {_kind(logits)} for class numbers of shape {list(y.shape)}; "
-            f"expected are scores of shape {[*y.shape, 'classes']}, with at least 2 classes. "
+            f"expected logits of shape {[*y.shape, 'classes']}, with at least 2 classes. "
             "Leave model.outputs to the data set, or type loss=mse for a regression."
         )
     return logits, y
@@ -51,7 +51,7 @@ def outputs_and_targets(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]
     if outputs.shape != y.shape:
         raise ConfigError(
             f"The model `{type(model).__name__}` returns {_kind(outputs)} for targets of shape {list(y.shape)}; "
-            "the two must have the same shape (broadcasting would give a wrong mean). "
+            "expected the same shape: broadcasting would give a wrong mean. "
             "Leave model.outputs to the data set, or give the targets the shape [samples, components]."
         )
     return outputs, y

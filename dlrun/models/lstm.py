@@ -50,7 +50,7 @@ class LSTM(nn.Module):
         check_dropout(dropout)
         if layers < 1 or width < 1:
             raise ConfigError(
-                f"model.layers={layers} and model.width={width} must both be 1 or more, as in `model.layers=2"
+                f"model.layers={layers} model.width={width}: expected 1 or more for both, as in `model.layers=2"
                 f" model.width=200`."
             )
         self.dropout = dropout

@@ -56,7 +56,9 @@ class MLP(nn.Module):
                 f" `model.width=128 model.depth=2` or `model.hidden=[128,64]`."
             )
         if not 0 <= dropout < 1:
-            raise ConfigError(f"model.dropout={dropout} must be at least 0 and less than 1, as in `model.dropout=0.1`.")
+            raise ConfigError(
+                f"model.dropout={dropout}: expected at least 0 and less than 1, as in `model.dropout=0.1`."
+            )
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise([prod(input_shape), *sizes]):
             layers += [nn.Linear(fan_in, fan_out), ACTIVATIONS[activation]()]

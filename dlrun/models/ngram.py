@@ -60,9 +60,9 @@ class NGram(nn.Module):
         self.vocabulary = require_vocabulary(vocabulary, choice="ngram")
         self.order = order if order is not None else 3 if self.vocabulary >= 1000 else 5
         if self.order < 1:
-            raise ConfigError(f"model.order={order} must be 1 or more, as in `model.order=3`.")
+            raise ConfigError(f"model.order={order}: expected 1 or more, as in `model.order=3`.")
         if not 0 < alpha < float("inf"):
-            raise ConfigError(f"model.alpha={alpha} must be a number above 0, as in `model.alpha=0.1`.")
+            raise ConfigError(f"model.alpha={alpha}: expected a number above 0, as in `model.alpha=0.1`.")
         self.smoothing = smoothing
         self.alpha = alpha
         # For each length j three sorted buffers. A context is a number: the place of its last j - 1 tokens among the

@@ -33,11 +33,11 @@ class Polynomial(nn.Module):
         super().__init__()
         if tuple(input_shape) not in ((), (1,)):
             raise ConfigError(
-                f"model=polynomial is of one variable, but the inputs of this data set have the shape"
-                f" {tuple(input_shape)}. Type `dataset=polynomial`, or `model=linear`."
+                f"model=polynomial has one variable; the inputs of this data set have the shape"
+                f" {list(input_shape)}. Type `dataset=polynomial`, or `model=linear`."
             )
         if degree < 0:
-            raise ConfigError(f"model.degree={degree} must be 0 or more, as in `model.degree=3`.")
+            raise ConfigError(f"model.degree={degree}: expected 0 or more, as in `model.degree=3`.")
         # on the model's device, and not in its checkpoint
         self.register_buffer("powers", torch.arange(degree + 1), persistent=False)
         self.coefficients = nn.Parameter(torch.zeros(degree + 1, outputs, dtype=torch.float64))

@@ -30,7 +30,7 @@ class TanhLayers(nn.Module):
     def __init__(self, input_shape: tuple[int, ...], outputs: int, *, depth: int = 8, spread: float = 0.1) -> None:
         super().__init__()
         if depth < 0 or spread < 0:
-            raise ConfigError(f"model.depth={depth} and model.spread={spread} must both be 0 or more.")
+            raise ConfigError(f"model.depth={depth} model.spread={spread}: expected 0 or more for both.")
         size = prod(input_shape)
         self.layers = nn.Sequential(*(nn.Linear(size, size, bias=False) for _ in range(depth)))
         self.classifier = nn.Linear(size, outputs)

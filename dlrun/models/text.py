@@ -25,7 +25,7 @@ def text_shape(input_shape: tuple[int, ...], vocabulary: int | None, *, model: s
 def check_dropout(dropout: float) -> None:
     """Raise `ConfigError` unless 0 ≤ dropout < 1."""
     if not 0 <= dropout < 1:
-        raise ConfigError(f"model.dropout={dropout} must be at least 0 and less than 1, as in `model.dropout=0.1`.")
+        raise ConfigError(f"model.dropout={dropout}: expected at least 0 and less than 1, as in `model.dropout=0.1`.")
 
 
 def check_context(seen: int, more: int, context: int) -> None:

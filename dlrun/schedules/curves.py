@@ -99,7 +99,7 @@ def _length(name: str, amount: float, steps: int, *, whole: bool = True) -> floa
     """A length in steps: below 1 a fraction of the run, else a number of steps."""
     if not amount >= 0:
         raise ConfigError(
-            f"schedule.{name} is {amount}; expected is a fraction of the run below 1, or a number of steps. "
+            f"schedule.{name}={amount}: expected a fraction of the run below 1, or a number of steps. "
             f"Type for example schedule.{name}=0.1 or schedule.{name}=500"
         )
     length = amount * steps if amount < 1 else amount

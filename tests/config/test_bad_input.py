@@ -98,7 +98,7 @@ MISTAKES = {
     "loss=mse": ["loss=mse", "int64", "type loss=cross_entropy"],
     f"{POLYNOMIAL} loss=cross_entropy": ["loss=cross_entropy", "float32", "type loss=mse"],
     "dataset=polynomial": ["type loss=mse"],
-    "model=polynomial": ["model=polynomial is of one variable", "dataset=polynomial"],
+    "model=polynomial": ["model=polynomial", "one variable", "dataset=polynomial"],
     "model=convnet": ["model=convnet needs images", "[1, 8, 8]"],
     "optimizer=least_squares": ["MLP", "features(x)", "model=polynomial"],
     "optimizer=least_squares trainer.clip=1 model=linear": ["trainer.clip has no meaning"],

@@ -189,7 +189,7 @@ REFUSED: dict[str, tuple[Callable[[], Data], list[str]]] = {
     "stride": (lambda: from_text("m", ABC, context=4, stride=5), ["dataset.stride=5"]),
     "range": (
         lambda: from_tokens("m", torch.arange(30), vocabulary=29, context=4),
-        ["run from 0 to 29; expected are 0 to 28"],
+        ["run from 0 to 29; expected 0 to 28"],
     ),
 }
 

@@ -109,7 +109,7 @@ def test_what_is_no_pair_or_no_batch_is_refused() -> None:
         def __getitem__(self, i: int):
             return torch.rand(i + 1), 0
 
-    with pytest.raises(DataError, match="Bare is a Tensor; expected is a pair"):
+    with pytest.raises(DataError, match="Bare is a Tensor; expected a pair"):
         from_datasets("mine", Bare(), task="classification")
     ragged = from_datasets("mine", Ragged(), task="classification").train
     with pytest.raises(DataError, match="different shapes"):

@@ -77,12 +77,12 @@ def test_narrow_class_numbers_are_taken() -> None:
     ("loss", "x", "y", "says"),
     [
         (cross_entropy, draw(4, 3), draw(4, 1), r"float32 \[4, 1\].*type loss=mse"),
-        (cross_entropy, draw(4), torch.zeros(4, dtype=torch.int64), r"expected are scores of shape \[4, 'classes'\]"),
+        (cross_entropy, draw(4), torch.zeros(4, dtype=torch.int64), r"expected logits of shape \[4, 'classes'\]"),
         (cross_entropy, draw(4, 1), torch.zeros(4, dtype=torch.int64), "at least 2 classes"),
-        (cross_entropy, draw(4, 3), torch.zeros(5, dtype=torch.int64), "expected are scores"),
+        (cross_entropy, draw(4, 3), torch.zeros(5, dtype=torch.int64), "expected logits"),
         (mse, draw(4, 3), torch.zeros(4, dtype=torch.int64), r"int64 \[4\].*type loss=cross_entropy"),
         (mse, draw(4, 1), draw(4), "broadcasting"),
-        (mse, draw(4, 1), draw(4, 3), "must have the same shape"),
+        (mse, draw(4, 1), draw(4, 3), "expected the same shape"),
     ],
 )
 def test_data_that_do_not_fit_are_refused(loss: Loss, x: Tensor, y: Tensor, says: str) -> None:
@@ -91,5 +91,5 @@ def test_data_that_do_not_fit_are_refused(loss: Loss, x: Tensor, y: Tensor, says
 
 
 def test_a_smoothing_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"loss\.label_smoothing is 1\.5"):
+    with pytest.raises(ConfigError, match=r"loss\.label_smoothing=1\.5"):
         cross_entropy(same, Batch(draw(4, 3), torch.zeros(4, dtype=torch.int64)), label_smoothing=1.5)

@@ -107,7 +107,7 @@ def test_a_warm_up_longer_than_the_run_only_rises(schedule: Schedule) -> None:
 
 
 def test_a_negative_length_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"schedule\.warmup is -1.*schedule\.warmup=0\.1"):
+    with pytest.raises(ConfigError, match=r"schedule\.warmup=-1.*schedule\.warmup=0\.1"):
         cosine(0, 10, warmup=-1)
     with pytest.raises(ConfigError, match=r"schedule\.milestones"):
         step_decay(0, 10, milestones=[0.5, -0.1])

@@ -118,7 +118,7 @@ def _unpack(path: Path, file: File) -> bytes:
 def _altered_message(path: Path, file: File, found: str) -> str:
     return (
         f"The file {path} is truncated or altered: {found};\n"
-        f"expected are {file.size:,} bytes and SHA-256 {file.sha256}.\n"
+        f"expected {file.size:,} bytes and SHA-256 {file.sha256}.\n"
         "Delete it and put the original there (`dlrun data` lists the homes), or download it: dlrun data NAME."
     )
 

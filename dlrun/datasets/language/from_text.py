@@ -191,5 +191,5 @@ def _check_range(name: str, tokens: dict[str, Tokens], size: int) -> None:
         low, high = int(some.values.min()), int(some.values.max())
         if low < 0 or high >= size:
             raise DataError(
-                f"The tokens of the {split} split of `{name}` run from {low} to {high}; expected are 0 to {size - 1}."
+                f"The tokens of the {split} split of `{name}` run from {low} to {high}; expected 0 to {size - 1}."
             )

@@ -50,13 +50,13 @@ class Windows:
     def __post_init__(self) -> None:
         if self.context < 1 or not 1 <= self.stride <= self.context:
             raise ConfigError(
-                f"dataset.context={self.context} dataset.stride={self.stride}: expected is a context of at least 1 "
+                f"dataset.context={self.context} dataset.stride={self.stride}: expected a context of at least 1 "
                 f"token, and a stride of 1 to as many. Leave dataset.stride out for separate windows."
             )
         if self.tokens.ndim != 1 or len(self.tokens) < 2 or self.tokens.is_floating_point():
             raise DataError(
-                f"A text of {self.tokens.dtype} {list(self.tokens.shape)} tokens; expected are at least 2 whole "
-                f"numbers, in one row: the first is not predicted."
+                f"A text of {self.tokens.dtype} {list(self.tokens.shape)} tokens; expected at least 2 whole "
+                f"numbers, [N]: the first is not predicted."
             )
 
     def __len__(self) -> int:
@@ -155,7 +155,7 @@ class Streams:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise ConfigError(f"dataset.streams={self.count}; expected is at least 1, or null for separate windows.")
+            raise ConfigError(f"dataset.streams={self.count}; expected at least 1, or null for separate windows.")
 
     def __len__(self) -> int:
         return len(self.windows)

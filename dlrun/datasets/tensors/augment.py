@@ -52,7 +52,7 @@ def make_augment(options: Mapping[str, int | float | bool] | None, shape: tuple[
             raise ConfigError(f"dataset.augment has no `{name}`.{hint} Valid are {', '.join(valid)}.")
         if not _in_range(name, value):
             raise ConfigError(
-                f"dataset.augment.{name}={value}: expected is a number of pixels for shift, true or false "
+                f"dataset.augment.{name}={value}: expected a number of pixels for shift, true or false "
                 "for flip, a fraction above 0 and up to 1 for crop."
             )
     if len(shape) != 3:

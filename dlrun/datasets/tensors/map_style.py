@@ -53,7 +53,7 @@ class MapStyleSamples:
         if not isinstance(sample, tuple | list) or len(sample) != 2:
             raise DataError(
                 f"Sample {self.index[i]} of {type(self.samples).__name__} is a {type(sample).__name__}; "
-                "expected is a pair (x, y)."
+                "expected a pair (x, y)."
             )
         x, y = _input(sample[0]), torch.as_tensor(sample[1])
         if self.task == "regression":

@@ -32,7 +32,7 @@ class PlaneOptions:
     def __post_init__(self) -> None:
         for key, value, least in (("n", self.n, 2), ("test_size", self.test_size, 0), ("noise", self.noise, 0)):
             if not value >= least:
-                raise ConfigError(f"dataset.{key}={value}: expected is at least {least}.")
+                raise ConfigError(f"dataset.{key}={value}: expected at least {least}.")
 
 
 def two_classes(name: str, curve: Callable[[Tensor, Tensor], Tensor], options: PlaneOptions) -> Data:

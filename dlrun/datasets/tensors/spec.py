@@ -49,7 +49,7 @@ def targets(name: str, spec: Spec, y: Tensor) -> Tensor:
             raise DataError(_whole_numbers_message(name, y))
         low, high = int(y.min()), int(y.max())
         if low < 0 or high >= spec.outputs:
-            raise DataError(f"The classes of `{name}` run from {low} to {high}; expected are 0 to {spec.outputs - 1}.")
+            raise DataError(f"The classes of `{name}` run from {low} to {high}; expected 0 to {spec.outputs - 1}.")
         return y.to(torch.int64)
     if spec.task == "regression":
         y = y.reshape(len(y), -1).to(torch.float32)

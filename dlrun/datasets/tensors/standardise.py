@@ -37,7 +37,7 @@ class Standardise:
         """
         if x.ndim == 0 or x[:1].numel() not in (0, math.prod(self.shape)):
             given, flat = list(x.shape), math.prod(self.shape)
-            raise DataError(f"The inputs have shape {given}; expected are [N, {_list(self.shape)}] or [N, {flat}].")
+            raise DataError(f"The inputs have shape {given}; expected [N, {_list(self.shape)}] or [N, {flat}].")
         x = x.reshape(len(x), *self.shape)
         if self.indices:
             return x.to(torch.int64)

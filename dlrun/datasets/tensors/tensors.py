@@ -174,7 +174,7 @@ def _check_pair(name: str, split: str, pair: Pair) -> Pair:
     if x.ndim < 2 or len(x) == 0 or y.ndim == 0 or len(x) != len(y):
         raise DataError(
             f"The {split} split of `{name}` has inputs of shape {list(x.shape)} and targets of shape {list(y.shape)}; "
-            "expected are [N, ...] and [N, ...] with the same N of at least 1."
+            "expected [N, ...] and [N, ...] with the same N of at least 1."
         )
     if x.is_floating_point() and not bool(x.isfinite().all()):
         raise DataError(f"The inputs of the {split} split of `{name}` are not all finite numbers.")

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from torch.nn import functional as F
 from benchmarks import report
 from benchmarks.alternation import alternate, cost, ratios, spread
 from benchmarks.report import Figure, Section
-from benchmarks.step import images
+from benchmarks.step import Silent, images
 from dlrun.datasets.tensors.tensors import TensorSplit
 from dlrun.engine import loop
 from dlrun.engine.batches import Batches
@@ -52,14 +51,6 @@ class Case:
     steps: int
     shown: int
     tiny: bool
-
-
-class Silent:
-    """A recorder that records nothing."""
-
-    def point(self, step: int, epoch: float, values: dict[str, Any]) -> None: ...
-
-    def save(self, content: dict[str, Any], best: Any) -> None: ...
 
 
 def cases(*, quick: bool = False) -> list[Case]:

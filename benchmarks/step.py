@@ -70,7 +70,7 @@ class Silent:
 
     def point(self, step: int, epoch: float, values: dict[str, float]) -> None: ...
 
-    def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None: ...
+    def save(self, content: Any, best: Any) -> None: ...
 
 
 class Journaled(Silent):
@@ -137,7 +137,7 @@ def training(case: Case, model: nn.Module) -> loop.Training:
     )
 
 
-def ours(case: Case, model: nn.Module, recorder: Recorder[float, Any]) -> None:
+def ours(case: Case, model: nn.Module, recorder: Recorder[float, Any, Any]) -> None:
     """Train the case with dlrun's loop."""
     loop.train(training(case, model), State(), recorder)
 

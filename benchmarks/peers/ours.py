@@ -42,7 +42,7 @@ class Notes:
     def point(self, step: int, epoch: float, values: dict[str, Any]) -> None:
         self._watch.at(step)
 
-    def save(self, content: dict[str, Any], best: dict[str, Any] | None) -> None: ...
+    def save(self, content: Any, best: Any) -> None: ...
 
 
 def data(work: Work) -> Data:

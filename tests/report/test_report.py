@@ -31,21 +31,21 @@ RATES, SEEDS = [0.01, 0.1, 1.0], [0, 1, 2, 3]
 
 
 def errors(values: dict[str, Any]) -> dict[str, Any]:
-    """Give a rate's error by a formula, with noise by the seed: 0.1 is the best."""
+    """Metrics by rate, with noise by seed: 0.1 is the best."""
     base = {0.01: 0.20, 0.1: 0.10, 1.0: 0.40}[values["optimizer.lr"]]
     error = base + 0.01 * np.random.default_rng(values["seed"]).random()
     return {"train/error": error / 2, "val/error": error, "val/loss": 3 * error}
 
 
 def curve(values: dict[str, Any]) -> dict[str, list[tuple[int, float]]]:
-    """Give curves that fall to what `errors` says."""
+    """Curves that fall to `errors`."""
     error = errors(values).get("val/error", 1.0)
     return {name: [(s, error + 1 / s) for s in (10, 20, 30)] for name in ("train/loss", "val/loss", "val/error")}
 
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepDir:
-    """A reported sweep of three rates, four seeds each; of the largest one run has failed and one was not begun."""
+    """A reported sweep of three rates by four seeds; of the largest rate, one run failed and one never started."""
 
     def some_fail(values: dict[str, Any]) -> dict[str, Any]:
         if values["optimizer.lr"] == 1.0 and values["seed"] < 2:
@@ -62,7 +62,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> SweepDir:
 
 
 def page(sweep: SweepDir) -> str:
-    """Return the Markdown page, without the backslashes that keep signs as they are."""
+    """The Markdown page without its backslash escapes."""
     if not sweep.report.exists():
         write(sweep)
     return re.sub(r"\\([\\`*_<\[|])", r"\1", (sweep.report / "report.md").read_text())
@@ -206,7 +206,7 @@ def test_a_diverged_run_is_counted_not_averaged(tmp_path: Path) -> None:
 
 
 class Study:
-    """A study whose claim is an argument, and which can be made to fail."""
+    """A study whose verdict is an argument."""
 
     def __init__(self, holds: bool | None = True, fails: bool = False) -> None:
         self.holds, self.fails = holds, fails

@@ -15,6 +15,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from dlrun.errors import ConfigError
+
 if TYPE_CHECKING:
     from dlrun.storage.manifest import Job
     from dlrun.sweeps.job_events import JobEvents
@@ -80,12 +82,12 @@ class ListSweeper(Sweeper):
 
 
 def makes_job_runner(launcher: DictConfig) -> type[MakesJobRunner] | None:
-    """The class of a configured launcher if it can make a `JobRunner`."""
+    """The class of a configured launcher if it can make a `JobRunner`. Raises `ConfigError` if there is none."""
     return _plugin(launcher, "job_runner")
 
 
 def lists_jobs(sweeper: DictConfig) -> type[ListsJobs] | None:
-    """The class of a configured sweeper if it can list its jobs."""
+    """The class of a configured sweeper if it can list its jobs. Raises `ConfigError` if there is none."""
     return _plugin(sweeper, "jobs")
 
 
@@ -93,5 +95,6 @@ def _plugin(config: DictConfig, method: str) -> type[Any] | None:
     # among the plugins that Hydra has found: a name in a configuration imports nothing here
     name = str(config.get("_target_"))
     found = {f"{plugin.__module__}.{plugin.__name__}": plugin for plugin in Plugins.instance().discover()}
-    plugin = found.get(name)
-    return plugin if hasattr(plugin, method) else None
+    if name not in found:
+        raise ConfigError(f"`{name}` is no plugin of Hydra: expected a class of an installed module of hydra_plugins.")
+    return found[name] if hasattr(found[name], method) else None

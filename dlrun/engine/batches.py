@@ -74,10 +74,10 @@ class Batches:
 
     def start(self, step: int) -> Iterator[Batch]:
         """Yield the batches of `step`, `step + 1`, … without end."""
-        batches = self._streamed(step) if isinstance(self.split, LoaderSplit) else self._gathered(step)
+        batches = self._load(step) if isinstance(self.split, LoaderSplit) else self._gather(step)
         if not self.augment or self.only:
             return batches
-        return self._augmented(batches, step)
+        return self._augment(batches, step)
 
     def indices(self, epoch: int) -> tuple[Tensor, ...]:
         """The indices of each batch of an epoch."""
@@ -87,10 +87,10 @@ class Batches:
         return torch.split(self._order(epoch), self.size)[: self.per_epoch]
 
     def _order(self, epoch: int) -> Tensor:
-        return torch.randperm(len(self.split), generator=generator(self.seed, ORDER, self._same(epoch)))
+        return torch.randperm(len(self.split), generator=generator(self.seed, ORDER, self._epoch_key(epoch)))
 
-    def _same(self, epoch: int) -> int:
-        return 0 if self.only else epoch
+    def _epoch_key(self, epoch: int) -> int:
+        return 0 if self.only else epoch  # the first epoch again and again
 
     def _positions(self, step: int) -> Iterator[tuple[int, Tensor]]:
         """Yield (epoch, indices) of each batch from `step` on."""
@@ -100,7 +100,7 @@ class Batches:
                 yield epoch, index
             step = (epoch + 1) * self.per_epoch
 
-    def _gathered(self, step: int) -> Iterator[Batch]:
+    def _gather(self, step: int) -> Iterator[Batch]:
         if self.size >= len(self.split):
             whole = self._to_device(self.split.gather(self.indices(0)[0].to(self.device)))
             while True:  # the same tensors for each step
@@ -109,15 +109,10 @@ class Batches:
             epoch, position = divmod(step, self.per_epoch)
             # one transfer an epoch: the slices of the order are views of it
             places, take = self._places(epoch)
-            for index in torch.split(
-                places[position * self.size :][: self._samples_left(position)], self.size * self._at_once
-            ):
+            left = places[position * self.size : self.per_epoch * self.size]
+            for index in torch.split(left, self.size * self._at_once):
                 yield from self._cut(self._to_device(take(index)))
             step = (epoch + 1) * self.per_epoch
-
-    def _samples_left(self, position: int) -> int:
-        """The samples of an epoch after its first `position` steps, without dropped ones."""
-        return (self.per_epoch - position) * self.size
 
     @cached_property
     def _at_once(self) -> int:
@@ -138,7 +133,7 @@ class Batches:
         if not isinstance(split, RandomWindows):
             return order.to(self.device), split.gather
         # drawn on the CPU: the same for every device
-        starts = split.starts(order, generator(self.seed, CROP, self._same(epoch)))
+        starts = split.starts(order, generator(self.seed, CROP, self._epoch_key(epoch)))
         return starts.to(split.device), split.at
 
     def _to_device(self, batch: Batch) -> Batch:
@@ -148,7 +143,7 @@ class Batches:
         cuda = self.device.type == "cuda"  # a copy from pinned memory is not waited for
         return Batch(*((t.pin_memory() if cuda else t).to(self.device, non_blocking=True) for t in batch))
 
-    def _streamed(self, step: int) -> Iterator[Batch]:
+    def _load(self, step: int) -> Iterator[Batch]:
         # the key of a sample goes to the worker with its index: which worker reads it makes no difference
         keys = ([(key(self.seed, SAMPLE, epoch), int(i)) for i in index] for epoch, index in self._positions(step))
         loader = DataLoader(
@@ -162,7 +157,7 @@ class Batches:
         for x, y in loader:
             yield Batch(x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True))
 
-    def _augmented(self, batches: Iterator[Batch], step: int) -> Iterator[Batch]:
+    def _augment(self, batches: Iterator[Batch], step: int) -> Iterator[Batch]:
         assert self.augment is not None
         draw = torch.Generator(self.device)
         for batch in batches:

@@ -63,7 +63,7 @@ def _stepper(run: Steppable) -> Stepper:
     try:
         if (why := why_not(run)) is not None:
             raise Unsuited(why)
-        with _unchanged(run.objective.model):
+        with _guard_attributes(run.objective.model):
             if run.device.type == "cuda":
                 return CudaGraphStepper(run, example_batch(run), step_state(run))
             return CompiledStepper(run)
@@ -74,7 +74,7 @@ def _stepper(run: Steppable) -> Stepper:
 
 
 @contextmanager
-def _unchanged(model: nn.Module) -> Iterator[None]:
+def _guard_attributes(model: nn.Module) -> Iterator[None]:
     """Put numbers and text of the modules back after steps; raise `Unsuited` if a step changed them.
 
     A number that is no tensor would stay in the program as it was when it was made.
@@ -138,7 +138,7 @@ class CompiledStepper:
         self._run, self._eager = run, EagerStepper(run)
         batch = example_batch(run)
         self._shapes = (batch.x.shape, batch.y.shape)
-        self._call, self._normed = program(run, batch)
+        self._call, self._normed = compile_step(run, batch)
         self._state = [t.detach() for t in step_state(run)]
 
     def start(self, step: int) -> Iterator[Sequence[Batch]]:
@@ -164,7 +164,7 @@ class CompiledStepper:
         return Update(outputs[0], outputs[1] if self._normed else None)
 
 
-def program(run: Steppable, batch: Batch) -> tuple[Callable[[list[Tensor]], Sequence[Tensor]], bool]:
+def compile_step(run: Steppable, batch: Batch) -> tuple[Callable[[list[Tensor]], Sequence[Tensor]], bool]:
     """A step as a function of [its state, x, y, rate], and whether it returns a norm after the loss.
 
     The run is left as it was. Raises `Unsuited`, or what tracing and compiling raise.
@@ -174,11 +174,11 @@ def program(run: Steppable, batch: Batch) -> tuple[Callable[[list[Tensor]], Sequ
     with preserve(state), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = [t.detach().clone() for t in state]
-        graph, expected = _traced(run, inputs)
+        graph, expected = _trace(run, inputs)
         after = [t.detach().clone() for t in state]
         assign(state, before)
-        detached, constants = [t.detach() for t in inputs], _lifted(graph)
-        lowered = _lowered(graph, [*detached, *constants])
+        detached, constants = [t.detach() for t in inputs], _lift_constants(graph)
+        lowered = _lower(graph, [*detached, *constants])
 
         def call(flat: list[Tensor]) -> Sequence[Tensor]:
             return lowered([*flat, *constants])
@@ -192,7 +192,7 @@ def program(run: Steppable, batch: Batch) -> tuple[Callable[[list[Tensor]], Sequ
     return call, len(expected) > 1
 
 
-def _traced(run: Steppable, inputs: list[Tensor]) -> tuple[Any, list[Tensor]]:
+def _trace(run: Steppable, inputs: list[Tensor]) -> tuple[Any, list[Tensor]]:
     """The graph of a step, and the loss (and norm) of taking it."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -209,7 +209,7 @@ def _traced(run: Steppable, inputs: list[Tensor]) -> tuple[Any, list[Tensor]]:
     return graph, [t.detach() for t in updates[0] if t is not None]
 
 
-def _lifted(graph: Any) -> list[Tensor]:
+def _lift_constants(graph: Any) -> list[Tensor]:
     """Turn the constant tensors of a graph into its last inputs; return them.
 
     They are a stack's: the momenta of the runs, their bounds of clipping.
@@ -236,7 +236,7 @@ def _without_dropout(node: Any) -> bool:
     return "dropout_p" in names and passed.get("dropout_p", defaults["dropout_p"]) == 0
 
 
-def _lowered(graph: Any, inputs: list[Tensor]) -> Callable[[list[Tensor]], Sequence[Tensor]]:
+def _lower(graph: Any, inputs: list[Tensor]) -> Callable[[list[Tensor]], Sequence[Tensor]]:
     from torch._inductor import config
 
     inner: list[Callable[[list[Tensor]], Sequence[Tensor]]] = []

@@ -52,15 +52,15 @@ def first_nondeterministic(compute: Callable[[], object], *, times: int = 10) ->
     >>> first_nondeterministic(lambda: torch.rand(2) + 1)
     'aten.rand.default'
     """
-    first = _traced(compute)
+    first = _record(compute)
     for _ in range(times):
-        for before, now in zip(first, _traced(compute), strict=False):
+        for before, now in zip(first, _record(compute), strict=False):
             if before.given == now.given and before.returned != now.returned:
                 return now.name
     return None
 
 
-def _traced(compute: Callable[[], object]) -> list[_Call]:
+def _record(compute: Callable[[], object]) -> list[_Call]:
     trace = _Trace()
     with trace:
         compute()

@@ -1,4 +1,4 @@
-"""Evaluation is a quotient of totals: exact, whatever the portions."""
+"""Evaluation is a quotient of totals: exact for any batch size."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def test_along_rows_every_token_is_predicted_from_all_of_its_row(n: int, count: 
     assert len({number(found["perplexity"]) for found in ways}) == 1
 
 
-def test_a_walk_takes_one_pass_a_portion() -> None:
+def test_a_walk_takes_one_pass_a_chunk() -> None:
     model = Fading()
     measured(Streams(Windows(tokens(41), CONTEXT, CONTEXT), 2), 2, model)
     assert model.passes == 4
@@ -164,7 +164,7 @@ def test_evenly_spaced_samples_stand_for_the_split() -> None:
     )
 
 
-def test_a_portion_has_room_for_its_logits() -> None:
+def test_a_chunk_has_room_for_its_logits() -> None:
     def spec(context: int, vocabulary: int) -> Spec:
         return Spec("language", (context,), vocabulary, vocabulary=vocabulary)
 

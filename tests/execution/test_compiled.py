@@ -80,7 +80,7 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
         return call
 
-    monkeypatch.setattr(compiled, "_lowered", run)
+    monkeypatch.setattr(compiled, "_lower", run)
     return graphs
 
 
@@ -294,7 +294,7 @@ def test_graphs_take_blocks_as_the_steps_go(make: Any, monkeypatch: pytest.Monke
 def test_a_program_that_computes_something_else_is_not_used(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(compiled, "_lowered", lambda graph, given: lambda flat: [torch.tensor(1.0)])
+    monkeypatch.setattr(compiled, "_lower", lambda graph, given: lambda flat: [torch.tensor(1.0)])
     assert isinstance(compiled.make_stepper(training()), EagerStepper)
     assert "does not compute what the step does" in capsys.readouterr().err
 

@@ -437,7 +437,7 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
         return call
 
-    monkeypatch.setattr(compiled, "_lowered", run)
+    monkeypatch.setattr(compiled, "_lower", run)
     return graphs
 
 

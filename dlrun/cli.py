@@ -1,4 +1,4 @@
-"""The command line: its first word names the command, whose file is then imported."""
+"""The command line. Its first word names the command; only then its file is imported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dlrun.terminal import output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line (default: that of the process); returns the exit code."""
+    """Run a command line, by default the process's; returns the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(given)

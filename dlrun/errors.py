@@ -1,4 +1,4 @@
-"""The exceptions, and the words that messages share.
+"""The exceptions, and common parts of messages.
 
 DlrunError
 ├── UserError      the request cannot be carried out: exit code 2, one message, no traceback
@@ -23,7 +23,7 @@ class DlrunError(Exception):
 
 
 class UserError(DlrunError):
-    """A mistake in the request; the message tells the value given, the valid ones and the words to type."""
+    """A mistake in the request. The message has the value, the valid ones and the words to type."""
 
     exit_code = 2
 
@@ -49,7 +49,7 @@ class Pruned(DlrunError):
 
 
 def did_you_mean(given: str, valid: Iterable[str]) -> str:
-    """A question that suggests the closest of `valid`; empty if none is close.
+    """A suggestion of the closest of `valid`, or nothing.
 
     >>> did_you_mean("modle", ["model", "loss"])
     ' Did you mean `model`?'
@@ -61,7 +61,7 @@ def did_you_mean(given: str, valid: Iterable[str]) -> str:
 
 
 def place(error: BaseException) -> str:
-    """The line in the user's folder that raised an error: ` (mine.py, line 7)`, or nothing."""
+    """The user's own line in a traceback, ` (mine.py, line 7)`, or nothing."""
     import traceback  # `dlrun --help` imports this file
 
     here = Path.cwd()

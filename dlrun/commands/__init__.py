@@ -1,4 +1,4 @@
-"""The commands: a file each, whose `main(argv)` returns the exit code; it is imported when the command is given."""
+"""The commands, a file each. Its `main(argv)` returns the exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`dlrun check`: a run or a sweep up to its first step, and an estimate of its cost."""
+"""`dlrun check`: build a run or a sweep, and estimate its cost."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check(config: DictConfig) -> int:
     built = build(config)
     device.apply(built.execution)
     announce(built)
-    if built.trainer.minutes is None:
+    if built.trainer.minutes is None:  # else the time is given
         forecast = duration(seconds_for(built.training))
         output.say(f"  takes     about {forecast} of training and validation here")
     output.say("  all is in order; nothing was trained")
@@ -52,12 +52,13 @@ def check_sweep(hydra: Hydra, master: DictConfig) -> int:
     jobs = builder.jobs(candidates)
     groups = len(builder.rules)
     output.say(f"{len(jobs)} jobs in {groups} group{'s' * (groups != 1)}; {builder.rule.monitor} selects")
-    output.say(_listed(jobs))
+    output.say(_job_list(jobs))
     for line in describe_reuse(jobs, other_sweeps()):
         output.say(f"  {line}")
     slots = slots_of(master.hydra.launcher, jobs, len(jobs))
     takes = job_costs(jobs, slots[0])
     at_once = min(len(slots), len(jobs))
+    # the largest jobs might all run at once
     peak = sum(sorted((each.memory for each in takes), reverse=True)[:at_once])
     rows = [
         ["slots", f"{at_once} at once, {slots[0].threads} thread{'s' * (slots[0].threads != 1)} each{_on(slots)}"],
@@ -70,7 +71,7 @@ def check_sweep(hydra: Hydra, master: DictConfig) -> int:
     return 0
 
 
-def _listed(jobs: Sequence[Job]) -> str:
+def _job_list(jobs: Sequence[Job]) -> str:
     lines = [f"  {job.n:<4}{' '.join(job.overrides)}" for job in jobs[:SHOWN]]
     return "\n".join(lines + [f"  …   {len(jobs) - SHOWN} more"] * (len(jobs) > SHOWN))
 

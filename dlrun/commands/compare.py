@@ -1,4 +1,4 @@
-"""`dlrun compare`: the difference of runs or sweeps to the first of them, seed by seed."""
+"""`dlrun compare`: runs or sweeps against the first, seed by seed."""
 
 from __future__ import annotations
 
@@ -78,11 +78,11 @@ def _remarks(found: Sequence[Side], differences: Sequence[Difference], metric: s
     if sizes:
         how = " and ".join(dict.fromkeys(interval_method(n) for n in sizes))
         told.append(f"Paired by seed; the interval is of the mean difference, by {how}.")
-    if len(differences) > 2:
+    if len(differences) > 2:  # no correction for many comparisons is made
         told.append(
             f"Each of the {len(differences)} intervals is for itself: one in twenty excludes zero by chance alone."
         )
-    if metric.startswith("test/"):
+    if metric.startswith("test/"):  # each look at it makes it a worse judge
         reads = sum(summary.test_reads for side in found for summary in side.summaries.values())
         runs = sum(len(side.runs) for side in found)
         told.append(f"These {runs} runs have read the test split {reads} times; select nothing by it.")

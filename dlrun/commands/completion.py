@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def complete(line: str) -> list[str]:
-    """The words that can complete the last one of `line`."""
+    """Completions of the last word of `line`."""
     words = line.split()
     begun = "" if line[-1:].isspace() else words.pop() if words else ""
     if len(words) < 1:
@@ -89,7 +89,7 @@ def _arguments(command: str) -> Iterable[str]:
         return choices.groups()
     if command == "data":
         return choices.groups().get("dataset", ())
-    return [run.id for run in lookup.all_runs()] if command not in ("runs", "data") else ()
+    return [run.id for run in lookup.all_runs()] if command != "runs" else ()
 
 
 def _overrides(words: Sequence[str], begun: str) -> Iterable[str]:
@@ -100,6 +100,7 @@ def _overrides(words: Sequence[str], begun: str) -> Iterable[str]:
     from dlrun.config import compose as composition
     from dlrun.config import hydra_main
 
+    # a completion must print nothing but words
     with suppress(Exception, SystemExit), redirect_stderr(StringIO()):
         args = hydra_main.parse(words, "dlrun")[1]
         loader = ConfigLoaderImpl(composition.search_path(args.config_dir))
@@ -113,5 +114,5 @@ def _overrides(words: Sequence[str], begun: str) -> Iterable[str]:
 
 
 def _spaced(words: Sequence[str], shell: str) -> list[str]:
-    """The words, for bash with a blank behind a complete one; other shells add it themselves."""
+    """Add the blank behind a complete word; only bash does not do so itself."""
     return [word + " " if shell == "bash" and not word.endswith(("=", ".", "/")) else word for word in words]

@@ -1,4 +1,4 @@
-"""`dlrun data`: the data sets and their files: where they are, downloads, checksums."""
+"""`dlrun data`: the files of the data sets, downloads, checksums."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     if not chosen and not given.check:
         output.say(listing())
         return 0
-    failed = []
+    failed = []  # one broken data set does not keep the others from being fetched
     for source in chosen or [source for source in SOURCES.values() if _present(source)]:
         try:
             output.say(f"{source.name}: {_get(source, check=given.check)}")
@@ -60,6 +60,7 @@ def _get(source: Source, *, check: bool) -> str:
         return "is computed; there is nothing to download"
     located = locate(source)
     for file, where in located.items():
+        # reading verifies; a file that was verified once is not read again
         if check or not files.is_known(where, file):
             files.read(where, file)
     return f"{len(located)} of {len(source.files)} files are there and intact ({files.folder_of(source)})"

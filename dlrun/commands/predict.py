@@ -37,8 +37,9 @@ def main(argv: list[str]) -> int:
         raise UserError(f"There is no file {arguments.file}.")
     folder = find(arguments.run)
     if folder.summary().spec.get("task") == "language":
-        raise UserError(f"{folder.path} is a run of language. Type `dlrun sample {folder.id}` to see what it writes.")
+        raise UserError(f"{folder.path} is a language model. To read its text, type `dlrun sample {folder.id}`.")
     built = rebuild(folder)
+    # read before the weights: a wrong file is the likelier mistake
     raw = samples.read(arguments.file, built.data.spec.input_shape)
     select(built, folder)
     device.apply(built.execution)

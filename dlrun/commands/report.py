@@ -9,7 +9,6 @@ from dlrun.errors import UserError
 from dlrun.report.terminal_text import terminal_text
 from dlrun.report.write import write
 from dlrun.storage.lookup import all_sweeps, find_sweep, outputs
-from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 
 
@@ -34,12 +33,8 @@ def main(argv: list[str]) -> int:
 
 def _unknown(given: str) -> str:
     newest = all_sweeps()[-5:]
-    listed = "".join(f"\n  {sweep.id}  {_told(sweep)}" for sweep in newest)
+    listed = "".join(f"\n  {sweep.id}  {sweep.status()}  {sweep.path}" for sweep in newest)
     return (
         f"No sweep `{given}`: it is neither a sweep's folder nor the beginning of a sweep's id under {outputs()}."
         + (f"\nThe newest sweeps are:{listed}" if listed else "\nThere is no sweep yet: `dlrun train -m …` makes one.")
     )
-
-
-def _told(sweep: SweepDir) -> str:
-    return f"{sweep.status()}  {sweep.path}"

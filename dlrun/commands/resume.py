@@ -1,4 +1,4 @@
-"""`dlrun resume`: continue a run from its last checkpoint, or train it longer; continue a sweep."""
+"""`dlrun resume`: continue a run or a sweep, or train a run longer."""
 
 from __future__ import annotations
 
@@ -72,6 +72,7 @@ def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
             f"\n  {read(sweep).command}"
             f"\nTo train one job longer, type `dlrun resume {sweep.id}/0 trainer.epochs=…`."
         )
+    # a search asks its sampler for more trials, any other sweep has all of its jobs in the manifest
     go_on = search.resume if definition.is_search(sweep) else hydra_task.resume
     return go_on(sweep, retry_failed=arguments.retry_failed)
 

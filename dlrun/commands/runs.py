@@ -1,4 +1,4 @@
-"""`dlrun runs`: runs and sweeps, filtered and sorted, as a table or JSON, or deleted."""
+"""`dlrun runs`: list, filter, sort and delete runs and sweeps."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def main(argv: list[str]) -> int:
     ]
     rows = [_row(run) for run in (chain(*found) if named else all_runs())]
     for condition in conditions:
-        rows = [row for row in rows if _fits(row, condition, rows)]
-    if arguments.last is not None:
+        rows = [row for row in rows if _fulfils(row, condition, rows)]
+    if arguments.last is not None:  # before sorting: the newest
         rows = rows[-arguments.last :]
     if arguments.sort:
-        rows = _sorted(rows, arguments.sort, descending=arguments.descending)
+        rows = _sort(rows, arguments.sort, descending=arguments.descending)
     if arguments.delete:
         return _delete(rows, sure=arguments.yes)
     if arguments.json:
@@ -108,13 +108,14 @@ def _condition(text: str) -> Condition:
     return match[1], match[2], match[3].strip()
 
 
-def _fits(row: dict[str, Any], condition: Condition, rows: list[dict[str, Any]]) -> bool:
+def _fulfils(row: dict[str, Any], condition: Condition, rows: list[dict[str, Any]]) -> bool:
     name, sign, given = condition
     compare = COMPARE[sign]
-    _known(name, rows)
+    _check_name(name, rows)
     value = _value(row, name)
-    if value is None:
+    if value is None:  # a run that has not come to it fulfils no condition, `!=` neither
         return False
+    # numbers compare as numbers, all else as text
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             return bool(compare(value, float(given)))
@@ -123,23 +124,24 @@ def _fits(row: dict[str, Any], condition: Condition, rows: list[dict[str, Any]])
     return bool(compare(str(value), given))
 
 
-def _sorted(rows: list[dict[str, Any]], name: str, *, descending: bool) -> list[dict[str, Any]]:
-    _known(name, rows)
+def _sort(rows: list[dict[str, Any]], name: str, *, descending: bool) -> list[dict[str, Any]]:
+    _check_name(name, rows)
     have = [row for row in rows if _value(row, name) is not None]
     if any(isinstance(_value(row, name), dict | list) for row in have):
         raise UserError(f"--sort {name}: it is neither a number nor text. Type for example `--sort val/loss`.")
+    # runs without it come last, in either direction
     without = [row for row in rows if _value(row, name) is None]
     return sorted(have, key=lambda row: _value(row, name), reverse=descending) + without
 
 
-def _known(name: str, rows: list[dict[str, Any]]) -> None:
+def _check_name(name: str, rows: list[dict[str, Any]]) -> None:
     names = {*COLUMNS, *(k for row in rows for k in (*row, *row.get("metrics", {})))}
-    if rows and name not in names:
+    if rows and name not in names:  # without a run, every name would be unknown
         raise UserError(f"No run has `{name}`.{did_you_mean(name, names)}\nThere are: {', '.join(sorted(names))}.")
 
 
 def _table(rows: list[dict[str, Any]], metrics: list[str] | None) -> str:
-    if not metrics:
+    if not metrics:  # the common ones that some run has
         present = {name for row in rows for name in row.get("metrics", {})}
         wanted = ("val/loss", "val/error", "val/mse", "test/error", "test/mse", "test/perplexity")
         metrics = [name for name in wanted if name in present]
@@ -189,6 +191,7 @@ def _agree(what: str) -> bool:
         raise UserError(
             "--delete asks a question, and there is no terminal to answer it. Add --yes to delete without it."
         )
+    # a whole word: a y typed by habit deletes nothing
     agreed = input(f"Delete {what}, and what the trackers have of them? Type yes: ").strip() == "yes"
     if not agreed:
         output.say("Nothing is deleted.")

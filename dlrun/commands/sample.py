@@ -1,4 +1,4 @@
-"""`dlrun sample`: text that a language model writes; its run's folder is enough."""
+"""`dlrun sample`: text by a language model, from its run's folder alone."""
 
 from __future__ import annotations
 
@@ -98,15 +98,15 @@ def _of_language(folder: RunDir) -> tuple[Spec, Tokenizer]:
         what = f" ({said['task']})" if said else ""
         data = summary.data.get("name", "its data set")
         raise UserError(
-            f"{folder.path} is not a run of language{what}: its model was trained on {data} and writes no text.\n"
-            f"`dlrun predict {folder.id} FILE` shows its answers."
+            f"{folder.path} is no language model{what}: it was trained on {data}, and writes no text."
+            f"\nTo see its answers to a file, type `dlrun predict {folder.id} FILE`."
         )
     lists = {name: tuple(said[name]) for name in ("input_shape", "class_names")}
     return Spec(**said | lists), tokenizer_of(folder)
 
 
 def _encode(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """The tokens of a prompt, with a warning of unknown words; raises `UserError` without a token."""
+    """The tokens of a prompt. Warns of unknown words; raises `UserError` if there is no token."""
     tokens = tokenizer.encode(prompt)
     if not tokens:
         raise UserError(f"--prompt `{prompt}` has no tokens. Give some text, or leave it out.")

@@ -1,4 +1,4 @@
-"""`dlrun sync`: send to the trackers what they lack, and correct the status of runs that were killed."""
+"""`dlrun sync`: complete runs and sweeps in the trackers, and correct their status."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Folder = RunDir | SweepDir
 
 
 def main(argv: list[str]) -> int:
-    """Send every run and sweep that a tracker lacks; returns 1 if one could not be sent."""
+    """Send the runs and sweeps; returns 1 if one could not be sent."""
     parser = argparse.ArgumentParser(
         prog="dlrun sync",
         description="Send to MLflow and other trackers what they lack of these runs and sweeps (default: all), and "
@@ -71,7 +71,7 @@ def _number(n: int, noun: str) -> str:
 
 
 def _send_each(lacking: dict[Folder, list[Tracker]], patience: float) -> int:
-    """Send runs and sweeps in turn; a tracker that has failed three times in a row is left alone."""
+    """Send runs and sweeps in turn; leave a tracker alone after three failures in a row."""
     failed, in_a_row = False, dict.fromkeys(tracking.TRACKERS, 0)
     skipped: dict[str, int] = {}
     for folder, trackers in lacking.items():

@@ -1,4 +1,4 @@
-"""`dlrun test`: evaluate a run's selected weights, and count the read of the test split; show a sweep's test."""
+"""`dlrun test`: evaluate a run's selected weights, or show a sweep's test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dlrun.terminal.format import number, table
 
 
 def _is_sealed(folder: RunDir) -> bool:
-    """The run is a job that its sweep has not selected."""
+    """The run is a job of a sweep, and not selected."""
     sweep = sweep_of(folder)
     return sweep is not None and not is_selected(sweep, folder.path.name)
 
@@ -43,10 +43,10 @@ def _sweep(sweep: SweepDir) -> int:
     for result in found:
         cells = [number(result.metrics[name]) if name in result.metrics else "" for name in names]
         rows.append([f"{sweep.id}/{result.job.n} seed={result.job.seed}", *cells])
-    if len(found) > 1:
+    if len(found) > 1:  # over the seeds
         means = [fmean(r.metrics[name] for r in found if name in r.metrics) for name in names]
         rows.append(["mean", *map(number, means)])
-    output.say(f"{chosen['label']}  chosen by {chosen['monitor']}")
+    output.say(f"{chosen['label']}  selected by {chosen['monitor']}")
     output.say(table(rows))
     reads = sum(result.summary.test_reads for result in found)
     these = "this run" if len(found) == 1 else f"these {len(found)} runs"
@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
             f"\nSelect by `--split validation`. To read the test split nevertheless, add --force."
         )
     built = rebuild(folder)
-    if arguments.batch_size:
+    if arguments.batch_size:  # memory and speed alone
         built = replace(built, training=replace(built.training, evaluation_batch_size=arguments.batch_size))
     if getattr(built.data, arguments.split) is None:
         raise UserError(f"{built.data.name} has no {arguments.split} split in this run.")
@@ -90,6 +90,6 @@ def main(argv: list[str]) -> int:
     output.say(table([[name, number(value)] for name, value in metrics.items()]))
     if arguments.split == "test":
         output.say(f"  reads of the test split so far: {folder.summary().test_reads}")
-        if built.tracking.enabled:
+        if built.tracking.enabled:  # the trackers get the new metrics, and the count of reads
             tracking.start(folder)
     return 0

@@ -38,7 +38,7 @@ def prepare(config: DictConfig) -> Built:
             folder = Path(hydra.run.dir).absolute()
         except OmegaConfBaseException as error:
             raise ConfigError(f"`hydra.run.dir` cannot be resolved: {str(error).splitlines()[0]}.") from error
-        # now: Hydra would overwrite the configuration there
+        # checked now, for Hydra overwrites the configuration of a run there
         RunDir(folder).check_free()
     built = build(config)
     if built.tracking.enabled:
@@ -54,11 +54,11 @@ def conduct(
     job: bool = False,
     begun: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Train in `folder` while another process uploads, and wait for that; returns the summary.
+    """Train in `folder` beside an uploader, and wait for it; returns the summary.
 
     A `job` of a sweep keeps the test split sealed; `begun` is called once training begins.
     """
-    if job or folder.of_a_sweep:
+    if job or folder.of_a_sweep:  # only the sweep's selected jobs are tested, at its end
         built = seal(built)
     uploaders: list[tracking.Uploader] = []
 
@@ -70,6 +70,7 @@ def conduct(
     try:
         return run(built, folder, resumed=resumed, job=job, begun=start).to_dict()
     finally:
+        # after a failure too: the trackers learn of it
         for uploader in uploaders if built.tracking.wait else []:
             output.live(f"  sending to {uploader.destination} …")
             if uploader.wait(built.tracking.wait):

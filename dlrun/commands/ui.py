@@ -85,13 +85,14 @@ def _open(address: str, chosen: Chosen, uri: str, *, browser: bool) -> int:
     except MlflowException as error:
         raise RunError(f"The tracking server {address} does not answer: {str(error)[:300]}") from None
     output.say(url)
+    # no browser without a display: `webbrowser` might start one in the terminal
     if browser and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform == "darwin"):
         webbrowser.open(url)
     return 0
 
 
 def _view(chosen: Chosen, uri: str) -> str:
-    """The part of the address behind `#/`: a run's page, a sweep's charts, or all runs."""
+    """The address behind `#/`: a run's page, a sweep's charts, or all runs."""
     from mlflow import MlflowClient
 
     client: Any = MlflowClient(tracking_uri=uri)

@@ -1,4 +1,4 @@
-"""`dlrun verify-resume`: prove that a killed and resumed run equals an unbroken one, bit for bit.
+"""`dlrun verify-resume`: a killed and resumed run against an unbroken one, bit for bit.
 
 The run is trained twice: once without a break, and once killed with SIGKILL after a random step and resumed.
 """
@@ -40,9 +40,12 @@ def _verify(config: DictConfig, argv: list[str]) -> int:
     # fixed here: each of the two runs would make another number of steps of its time
     steps = training.plan.steps if minutes is None else steps_within(training, minutes)
     fixed = ["trainer.minutes=null", f"trainer.steps={steps}"] if minutes is not None else []
+    # at random, and with no seed: each call tries another place of an epoch
     kill_after = random.SystemRandom().randrange(1, max(2, steps))
+    # some checkpoints lie before the kill, which mostly falls between two of them
     every = max(1, min(kill_after, steps // 7))
     overrides = [*argv, *fixed, "tracking.enabled=false", "evaluation.test=never", "trainer.figures=false"]
+    # each step is in the journal, by which the kill is timed
     overrides += ["trainer.log_every=1", f"trainer.checkpoint_every={every}"]
     with tempfile.TemporaryDirectory(prefix="dlrun-verify-") as folder:
         output.say(f"training {steps} steps without a break …")
@@ -60,6 +63,7 @@ def _verdict(built: Built, differing: list[str]) -> int:
         output.say("equal, bit for bit: weights, optimizer, averages, state, curves and metrics")
         return 0
     output.say(f"NOT equal; the first of {len(differing)} differences is {differing[0]}")
+    # is it the resume, or are the steps themselves not repeatable here?
     device.apply(built.execution)
     operator = first_nondeterministic(lambda: _gradient(built))
     if operator:
@@ -80,11 +84,13 @@ def _train(overrides: list[str], outputs: Path) -> RunDir:
 
 
 def _train_and_kill(overrides: list[str], outputs: Path, step: int) -> tuple[RunDir, int]:
-    """Train, and kill when the journal has `step`; returns the folder and the last step there."""
+    """Train until `step` is in the journal, and kill; returns the run and its last step."""
     outputs.mkdir()
     with (outputs / "log").open("wb") as log:
         process = subprocess.Popen(_command(["train", *overrides]), stdout=log, stderr=log, env=_environment(outputs))
-        wait_until(lambda: process.poll() is not None or _reached(outputs) >= step, 3600, poll=0.002)
+        wait_until(
+            lambda: process.poll() is not None or _reached(outputs) >= step, 3600, poll=0.002
+        )  # a step can take less than a millisecond
         process.kill()
         process.wait()
     return _only_run(outputs), _reached(outputs)

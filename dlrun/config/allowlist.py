@@ -1,9 +1,8 @@
-"""The allow list: the classes and functions that a `_target_` may name.
+"""The allow list of `_target_`.
 
 Somebody else may have written a configuration, and to name a function is to call it. So a `_target_` may name the
-parts of dlrun, the layers and optimizers of a few libraries, modules in the user's own folder, and names that
-`trusted:` lists. The object must also be defined where its path says: no path leads through a module into the modules
-that it imports.
+parts of dlrun, the layers and optimizers of a few libraries, modules in the user's own folder, and names from
+`trusted:`. The object must also be defined where its path says: no path leads through a module into its imports.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ NEVER = (
 
 
 def resolve(path: str, *, trusted: Sequence[str] = (), folder: Path | None = None) -> Callable[..., Any]:
-    """Import the class or function that a `_target_` names.
+    """Import the class or function of a `_target_`.
 
     Modules under `folder` (default: the current directory) are the user's own.
 
@@ -86,7 +85,7 @@ def allows(path: str, *, trusted: Sequence[str] = (), packages: Sequence[str] = 
 
 
 class _Allowed:
-    """The names and folder that a user allows."""
+    """A user's trusted names and own folder."""
 
     def __init__(self, trusted: tuple[str, ...], folder: Path) -> None:
         self.trusted = trusted
@@ -104,7 +103,7 @@ class _Allowed:
             self._refuse(path, "is not allowed")
 
     def check_origin(self, path: str, found: Any) -> None:
-        """Refuse an object that is no part, or is defined elsewhere."""
+        """Refuse an object from elsewhere, or one that is no part."""
         inner = found
         while isinstance(inner, functools.partial):
             inner = inner.func
@@ -150,7 +149,7 @@ class _Allowed:
 
 
 def _is_part(found: Any, module: str) -> bool:
-    """A class or function that its file in dlrun lists in `__all__`."""
+    """A class or function from the `__all__` of a part's file."""
     name = getattr(found, "__qualname__", "")
     return _within(module, PARTS) and name in getattr(sys.modules[module], "__all__", ())
 
@@ -195,7 +194,7 @@ def _within(path: str, roots: Collection[str]) -> bool:
 
 
 def _import(names: list[str]) -> tuple[ModuleType, list[str]]:
-    """Import the longest beginning of `names` that is a module; returns it and the other names."""
+    """Import the module at the beginning of `names`; returns it and the names behind it."""
     module = _import_one(names[0], names)
     for i, name in enumerate(names[1:], 1):
         inner = f"{module.__name__}.{name}"
@@ -227,7 +226,7 @@ def _import_one(name: str, names: list[str]) -> ModuleType:
 
 
 def _import_error(name: str, names: list[str], error: Exception) -> ConfigError:
-    """The error of a module that cannot be imported, with the line that failed."""
+    """The error of a failed import, with the line in the module."""
     place, line = getattr(error, "filename", None), getattr(error, "lineno", None)
     trace = error.__traceback__
     while not place and trace and trace.tb_next:

@@ -1,4 +1,4 @@
-"""The changes of a run's configuration that `dlrun resume` takes."""
+"""The changes of a run's configuration by `dlrun resume`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def change(config: DictConfig, overrides: Sequence[str], *, run: str) -> None:
 
 
 def _give_way(config: DictConfig, given: Sequence[str]) -> None:
-    """Set the lengths to null that come before a newly given one."""
+    """Set the lengths before a newly given one to null."""
     last = max((i for i, key in enumerate(LENGTHS) if key in given), default=0)
     for key in LENGTHS[:last]:
         value = OmegaConf.select(config, key)

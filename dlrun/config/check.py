@@ -1,4 +1,4 @@
-"""The check of a whole configuration, before anything is built: keys, types, parts and values.
+"""The check of a whole configuration, before anything is built.
 
 The schema is not written down a second time. A part's keys and types are those of its target's signature, the
 settings' those of their dataclass.
@@ -47,6 +47,7 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     except Exception as error:  # OmegaConf's own tree of exceptions: its first line says which key
         raise ConfigError(f"The configuration cannot be resolved: {str(error).splitlines()[0]}") from None
     assert isinstance(resolved, dict)
+    # Hydra's own part is checked by `hydra_targets`
     plain: dict[str, Any] = {str(name): value for name, value in resolved.items() if name != "hydra"}
     _top_level(plain)
     for name, settings in SETTINGS.items():
@@ -106,6 +107,7 @@ def _rules(trainer: Trainer, evaluation: Evaluation) -> None:
         raise ConfigError(
             f"`trainer.ema={trainer.ema}` must lie between 0 and 1. Type for example `trainer.ema=0.999`."
         )
+    # selecting by the test split would make its numbers too good
     if evaluation.monitor is not None and not evaluation.monitor.startswith("val/"):
         raise ConfigError(
             f"`evaluation.monitor={evaluation.monitor}` is no validation metric. Weights are chosen by one, such as "

@@ -45,6 +45,7 @@ def config(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> D
 @contextmanager
 def open_hydra(config_dir: str | None = None) -> Iterator[Hydra]:
     """Open Hydra on the search path: `config_dir`, the user's `./conf`, dlrun's own."""
+    # another program's Hydra, in this process, gets its version back at the end
     base = version.VersionBase.instance()
     before = base.version_base
     version.setbase("1.3")
@@ -68,14 +69,14 @@ def search_path(config_dir: str | None = None) -> ConfigSearchPath:
     path = create_config_search_path(str(paths.package_folder()))
     if config_dir and not Path(config_dir).is_dir():
         raise UserError(f"--config-dir {config_dir}: there is no such folder.")
-    if config_dir:
+    if config_dir:  # before all others, Hydra's own excepted
         first = next(e.provider for e in path.get_path() if e.provider != "hydra")
         path.prepend("command-line", f"file://{Path(config_dir).absolute()}", SearchPathQuery(provider=first))
     return path
 
 
 class Loader(ConfigLoaderImpl):
-    """Hydra's loader with our errors, and the run's name in all that it composes."""
+    """Hydra's loader, with our errors and the run's name."""
 
     def load_configuration(
         self,
@@ -85,7 +86,7 @@ class Loader(ConfigLoaderImpl):
         from_shell: bool = True,
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
-        """Compose; raises `ConfigError`, with what to type instead."""
+        """Compose; raises `ConfigError` with the words to type."""
         try:
             cfg = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
         except hydra_errors.COMPOSITION_ERRORS as error:
@@ -95,7 +96,7 @@ class Loader(ConfigLoaderImpl):
 
 
 def _resolve_name(cfg: DictConfig) -> None:
-    """Set the name as it is given, else to the experiment's, else to those of the data set and the model."""
+    """Set the name. Without one it is the experiment's, or those of data set and model."""
     if "name" not in cfg:
         return
     name = str(cfg.name if cfg.name is not None else _default_name(cfg))
@@ -122,7 +123,7 @@ def _new_id() -> str:
 
 
 def load(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictConfig:
-    """Compose a run or a sweep: an experiment may ask for either in `hydra.mode`.
+    """Compose a run or a sweep; the experiment's `hydra.mode` decides.
 
     Raises `ConfigError`, also for several values of a key in a run.
     """
@@ -144,11 +145,12 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
 
 
 def warn_of_shadowing(cfg: DictConfig, name: str) -> None:
-    """Warn of files in `./conf` that replace dlrun's own, and of a `config.yaml` there that is ignored."""
+    """Warn of files in `./conf` in place of dlrun's own, and of an ignored `config.yaml`."""
     own = paths.user_folder()
     if own is None:
         return
     chosen = [f"{group.partition('@')[0]}/{choice}.yaml" for group, choice in cfg.hydra.runtime.choices.items()]
+    # only files in use: the user may keep others there
     for file in [f"{name}.yaml", *chosen]:
         if (own / file).is_file() and (paths.package_folder() / file).is_file():
             output.warn(f"conf/{file} of this folder is used instead of dlrun's own.")

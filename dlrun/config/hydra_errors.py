@@ -1,4 +1,4 @@
-"""Hydra's errors in our words: the override, the valid keys or choices, and the closest of them.
+"""Hydra's errors in our words: the override, and the valid keys or choices.
 
 Hydra itself advises to add a misspelt key with a `+`, which makes the mistake silent.
 """
@@ -31,7 +31,7 @@ HINTS = ("To append to your", "Either remove +", "Or add a second +")
 
 
 def explain(error: Exception, overrides: Sequence[str], loader: ConfigLoaderImpl, name: str | None) -> ConfigError:
-    """The error to show for one that composing the configuration `name` raised."""
+    """The error to show, for one from composing the configuration `name`."""
     if isinstance(error, ConfigError):
         return error
     if isinstance(error, OverrideParseException):
@@ -44,13 +44,14 @@ def explain(error: Exception, overrides: Sequence[str], loader: ConfigLoaderImpl
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as unreadable:  # an override in a file's list of defaults
         return ConfigError(_plain(unreadable))
+    # find the override that is wrong: Hydra's message does not always name it
     base, fit = _base(parsed, loader, name)
     complaints = (_complaint(o, base, loader, fit=fit) for o in parsed)
     return ConfigError(next(filter(None, complaints), _plain(error)))
 
 
 def several_values(overrides: Sequence[str]) -> str:
-    """The message on the first override with several values; empty if there is none."""
+    """The message on the first override with several values, or nothing."""
     if not any(mark in override for override in overrides for mark in ",("):
         return ""  # parsing costs milliseconds, and most command lines have no sweep
     parsed = OverridesParser.create().parse_overrides(list(overrides))
@@ -99,13 +100,14 @@ def _no_choice(given: str, choice: str, options: Sequence[str], origin: str = ""
 
 
 def _complaint(override: Override, base: DictConfig, loader: ConfigLoaderImpl, *, fit: bool) -> str:
-    """The message on an override's key; empty if nothing is wrong. `fit`: the choices of groups compose."""
+    """The message on a wrong key, or nothing. `fit`: the choices of groups compose."""
     given, key = override.input_line, override.key_or_group
     bare = (given or "").lstrip("+~")
     chosen = base.hydra.runtime.choices if base else {}
     if options := loader.get_group_options(key):
         if fit:
             return ""
+        # the choice of one file must be a name; null and numbers are not
         single = not override.is_delete() and not override.is_sweep_override()
         if single and not isinstance(override.value(), str | list | dict):
             return _no_choice(bare, bare.partition("=")[2], options)
@@ -180,9 +182,9 @@ def _groups(loader: ConfigLoaderImpl) -> list[str]:
 
 
 def _base(overrides: Sequence[Override], loader: ConfigLoaderImpl, name: str | None) -> tuple[DictConfig, bool]:
-    """The configuration in which keys are looked up, composed of the choices alone; and True if they compose.
+    """The configuration of the chosen groups alone, for looking up keys.
 
-    Otherwise it is the configuration without any override.
+    If they do not compose, it is that without any override, and the second value is False.
     """
     choices = [o.input_line or "" for o in overrides if loader.get_group_options(o.key_or_group)]
     for attempt in (choices, []):

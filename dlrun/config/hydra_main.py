@@ -1,4 +1,4 @@
-"""Hydra's command line in place of `@hydra.main`: argv → one configuration → its run, or a sweep.
+"""Hydra's command line, in place of `@hydra.main`.
 
 `@hydra.main` composes twice, allows no options between overrides, prints its own errors, and leaves a folder behind
 for a wrong configuration. Here a run is composed once, checked, and only then given a folder.
@@ -46,7 +46,7 @@ def run(
     task: Callable[[P, Path], Any],
     conduct: Callable[[Hydra, DictConfig], int | None],
 ) -> int:
-    """Carry out a command line that trains; returns the exit code.
+    """Train a run or a sweep; returns the exit code.
 
     A run: `prepare` takes its configuration and raises `UserError` for a mistake in it; `task` takes the result, and
     the run's new folder. A sweep: `conduct` carries it out, or returns None to leave its jobs to Hydra's launcher.
@@ -65,7 +65,7 @@ def run(
             except OSError as error:
                 raise _unwritable(error) from error
             return _sweep(line.hydra, cfg, line.args.overrides, each) if code is None else code
-        cfg.hydra.mode = RunMode.RUN
+        cfg.hydra.mode = RunMode.RUN  # it may be unset
         HydraConfig.instance().set_config(cfg)
         prepared = prepare(without_hydra(cfg))
         return _run(line.hydra, cfg, lambda _: task(prepared, _folder()))
@@ -78,7 +78,7 @@ def inspect(
     use: Callable[[DictConfig], int],
     use_sweep: Callable[[Hydra, DictConfig], int] | None = None,
 ) -> int:
-    """Carry out a command line that needs no folder; returns the exit code.
+    """Use a configuration without a folder; returns the exit code.
 
     `use` takes a run's configuration, `use_sweep` a sweep's. Raises `UserError` for a sweep without the latter.
     """
@@ -98,7 +98,7 @@ def inspect(
 
 
 def parse(argv: Sequence[str], prog: str) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Hydra's parser, and the options and overrides that it reads from `argv`, in any order.
+    """Hydra's parser, and the options and overrides of `argv`, in any order.
 
     Raises `UserError` for options that do not go together or have no meaning here.
     """
@@ -120,7 +120,7 @@ def parse(argv: Sequence[str], prog: str) -> tuple[argparse.ArgumentParser, argp
 
 @dataclass(frozen=True)
 class _CommandLine:
-    """A parsed command line, and the Hydra that is opened for it."""
+    """A parsed command line, and its open Hydra."""
 
     hydra: Hydra
     parser: argparse.ArgumentParser
@@ -135,7 +135,7 @@ class _CommandLine:
         return bool(self.args.help or self.args.hydra_help or self.args.cfg or self.args.info)
 
     def compose(self) -> DictConfig:
-        """Compose, and look at what Hydra itself would call of the configuration."""
+        """Compose, and check Hydra's own part of the configuration."""
         if self.args.multirun:
             self.args.overrides.append("hydra.mode=MULTIRUN")
         cfg = load(self.hydra, self.name, self.args.overrides)
@@ -207,7 +207,7 @@ def _run(hydra: Hydra, cfg: DictConfig, job: Job) -> int:
 
 
 def _sweep(hydra: Hydra, master: DictConfig, overrides: list[str], job: Job) -> int:
-    """Hand a sweep to Hydra's sweeper and launcher; all failures are repeated at the end."""
+    """Hand a sweep to Hydra's sweeper and launcher, and repeat all failures at the end."""
     name = master.hydra.job.config_name
     # resolved here: a job's own name, or the time at which it starts, must not move the sweep's folder
     overrides = [*overrides, "hydra.sweep.dir='{}'".format(master.hydra.sweep.dir.replace("'", r"\'"))]
@@ -235,12 +235,12 @@ def _failures_in(returned: Any) -> Iterator[Exception]:
 
 
 def _record_failures(job: Job, failures: list[Exception]) -> Job:
-    """Wrap a job so that its error is logged and kept: Hydra would print its own account."""
+    """Wrap a job: its error is logged and kept."""
 
     def recorded(cfg: DictConfig) -> Any:
         try:
             return job(cfg)
-        except Exception as error:
+        except Exception as error:  # Hydra would print it in its own way
             logging.getLogger("dlrun").exception("The run failed.")
             error.add_note(str(_folder() / f"{JOB}.log"))
             failures.append(error)
@@ -265,6 +265,7 @@ def _report(failures: Sequence[Exception]) -> int:
         text = str(error) if isinstance(error, DlrunError) else f"{type(error).__name__}: {error}{place(error)}"
         logs = [f"\nThe traceback is in {log}; DLRUN_TRACEBACK=1 shows it here." for log in _notes(error)[-1:]]
         output.warn("".join([text, *logs]))
+    # 1 if any run failed by itself, 2 if all failures are the user's mistakes
     return min((2 if isinstance(error, UserError) else 1 for error in failures), default=0)
 
 

@@ -1,4 +1,4 @@
-"""The allow list of Hydra's own part of a configuration: plugins, callbacks and log handlers.
+"""The allow list of plugins, callbacks and log handlers of Hydra.
 
 Hydra refuses a few names itself, but late and with a traceback. Here all are checked before it begins.
 """
@@ -19,7 +19,7 @@ HANDLERS = ("logging", "colorlog", "rich.logging")
 
 
 def check(hydra: DictConfig, *, trusted: Sequence[str] = ()) -> None:
-    """Raise `ConfigError` for a class outside of these packages, the user's modules and the trusted names."""
+    """Raise `ConfigError` for a class outside of these packages, unless it is the user's or trusted."""
     for section, packages in (
         *((name, PLUGINS) for name in ("launcher", "sweeper", "callbacks")),
         *((name, HANDLERS) for name in ("job_logging", "hydra_logging")),

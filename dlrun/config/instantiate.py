@@ -1,4 +1,4 @@
-"""Parts from their configuration: a `_target_` and its arguments, checked against the signature, then called."""
+"""Parts from their configuration, a `_target_` and its arguments."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_part(
     runtime: Collection[str] = (),
     positional: int = 0,
 ) -> Callable[..., Any]:
-    """Check a part and the parts nested in it; returns the class or function.
+    """Check a part and those nested in it; returns the class or function.
 
     `where` is the key that it stands under. `runtime` and `positional` are arguments that the runner supplies, see
     `check_arguments`. A class gets no positional ones: those go to the call of its object.
@@ -44,6 +44,7 @@ def check_part(
         raise ConfigError(f"{where}: {error}") from error.__cause__
     given = _arguments_in(config)
     refuse_hidden_targets(given, where)
+    # a class is made before it is called
     positional = 0 if isinstance(target, type) else positional
     check_arguments(target, given, where=where, runtime=runtime, positional=positional)
     for key, nested in _parts_in(given, where):
@@ -82,7 +83,7 @@ def make(
 def partial(
     config: Mapping[str, Any], *, trusted: Sequence[str] = (), folder: Path | None = None, **runtime: Any
 ) -> Callable[..., Any]:
-    """The function that the loop calls: a function with its keyword arguments bound, or an object of a class.
+    """A function with its keyword arguments bound, or a callable object of a class.
 
     >>> partial({"_target_": "dlrun.schedules.curves.linear", "floor": 0.2})(5, 10)
     0.6

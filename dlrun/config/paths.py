@@ -1,4 +1,4 @@
-"""The folders of configuration: dlrun's own `conf`, and the user's in the current directory."""
+"""dlrun's own `conf`, and the user's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def user_folder() -> Path | None:
 
 
 def enable_user_modules() -> None:
-    """Let modules in the current directory be imported, after everything that is installed."""
+    """Let modules in the current directory be imported, after all installed ones."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)

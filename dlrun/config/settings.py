@@ -1,4 +1,4 @@
-"""The settings of a run beside its parts: one dataclass for each group, with its keys, types and defaults."""
+"""The settings of a run beside its parts, a dataclass for each group."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Tracking:
-    """What the trackers are sent."""
+    """The trackers, and the things to send them."""
 
     enabled: bool = True
     backends: list[Literal["mlflow", "tensorboard"]] = field(default_factory=lambda: ["mlflow"])

@@ -1,4 +1,4 @@
-"""Arguments checked against a signature, which is the schema: a part is registered nowhere.
+"""The check of arguments against a signature. The signature is the schema: no part is registered.
 
 Plain types are checked. Any other annotation (a tensor, a module, a protocol) accepts every value.
 """
@@ -40,7 +40,7 @@ _MAPPINGS: tuple[Any, ...] = (dict, Mapping)
 
 
 def parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
-    """The parameters with their annotations resolved; None without a signature, as some built-ins are."""
+    """The parameters with resolved annotations; None for a built-in without a signature."""
     try:
         return _parameters(target)
     except TypeError:  # it cannot be hashed
@@ -87,6 +87,7 @@ def check_arguments(
     ahead = [n for n, p in known.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:positional]
     valid = [n for n in names if n not in ahead]
     prefix = f"{where}." if where else ""
+    # a function with **kwargs takes every key
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
         for key in given:
             if key not in valid:
@@ -105,7 +106,7 @@ def check_arguments(
 
 
 def convert(value: Any, annotation: Any) -> Any:
-    """Turn the list of a YAML into a tuple, if the annotation asks for one."""
+    """Turn a YAML's list into a tuple, if the annotation asks for one."""
     options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     wants_tuple = any(o is tuple or get_origin(o) is tuple for o in options)
     return tuple(value) if wants_tuple and isinstance(value, list) else value
@@ -118,7 +119,7 @@ def name_of(target: Callable[..., Any]) -> str:
 
 
 def matches(value: Any, annotation: Any) -> bool:
-    """A value is of the annotated type; an integer is a float too, and a list a tuple.
+    """A value is of the annotated type. An integer is a float too, and a list a tuple.
 
     >>> matches(1, float), matches(True, int), matches([1, 2], tuple[int, ...]), matches(None, int | None)
     (True, False, True, True)
@@ -140,7 +141,7 @@ def matches(value: Any, annotation: Any) -> bool:
 
 
 def in_words(annotation: Any) -> str:
-    """The values that an annotation accepts, in words.
+    """The annotation in words.
 
     >>> in_words(float | None), in_words(list[int]), in_words(str | int | float)
     ('a number or null', 'a list of whole numbers', 'text or a number')
@@ -159,7 +160,7 @@ def in_words(annotation: Any) -> str:
 
 
 def example(parameter: inspect.Parameter) -> str:
-    """A value to type for a parameter: its default, or one of its type."""
+    """A value to type for a parameter, such as its default."""
     # the default of a dataclass's list or mapping is a factory, which the signature does not show
     known = parameter.default is not parameter.empty and repr(parameter.default) != "<factory>"
     if known and parameter.default is not None:
@@ -170,7 +171,7 @@ def example(parameter: inspect.Parameter) -> str:
 def _matches_plain(value: Any, annotation: Any) -> bool:
     if annotation in (None, type(None)):
         return value is None
-    if annotation is float:
+    if annotation is float:  # True is an int to Python, and 1 no float
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if annotation is int:
         return isinstance(value, int) and not isinstance(value, bool)
@@ -265,9 +266,9 @@ def _list_in_words(origin: Any, args: tuple[Any, ...]) -> str:
 
 
 def _hints(target: Callable[..., Any]) -> Callable[[str, Any], Any]:
-    """A resolver of single annotations, which may be text, in the target's module."""
+    """A resolver of single annotations in the target's module."""
     function: Any = inspect.unwrap(target)
-    if isinstance(function, type):
+    if isinstance(function, type):  # names resolve where its constructor is written; a dataclass's is generated
         owner: Any = function.__init__ if "__init__" in _defined(function) else function.__new__  # type: ignore[misc]
         function = function if is_dataclass(function) else inspect.unwrap(owner)
     module = sys.modules.get(getattr(function, "__module__", None) or "")

@@ -1,4 +1,4 @@
-"""The modules and names that this user trusts.
+"""The user's trust in modules and names.
 
 A run's folder keeps the `trusted:` of its configuration, but it may come from somebody else, so it is not believed.
 Wherever a run is rebuilt, only names count that this user grants now: by `trusted=[…]` on the command line, by a
@@ -22,7 +22,7 @@ def trusted_names() -> list[str]:
 
 
 def grant(names: Iterable[str]) -> None:
-    """Trust `names` until this process ends, and in the processes that it starts."""
+    """Trust `names` in this process and its children."""
     if more := [name for name in names if name not in _from_environment()]:
         os.environ[VARIABLE] = ",".join([*_from_environment(), *more])
 
@@ -57,6 +57,7 @@ def _from_user_conf() -> Iterable[str]:
         return
     import yaml
 
+    # read, not composed: which of the files a run used is in its record, and that is not believed
     for file in folder.rglob("*.yaml"):
         try:
             text = file.read_text(encoding="utf-8")

@@ -1,1 +1,1 @@
-"""What a person reads: lines, tables, progress."""
+"""Lines, tables and progress for people."""

@@ -1,4 +1,4 @@
-"""Lines for people: on the screen, on a live line, and in the log files that are open.
+"""Lines for people, on the screen and in the open log files.
 
 The log files are kept in a context variable: a thread of its own starts with none.
 """
@@ -24,7 +24,7 @@ _logs: ContextVar[tuple[TextIO, ...]] = ContextVar("logs", default=())
 
 @dataclass(frozen=True)
 class Output:
-    """Two streams, and the log files that get the same lines."""
+    """Two streams, and log files for the same lines."""
 
     out: TextIO
     err: TextIO
@@ -39,7 +39,7 @@ class Output:
 
 @contextmanager
 def duplicate() -> Iterator[Output]:
-    """A copy of the present output; redirecting streams or descriptors later does not change it."""
+    """A copy of the present output. Later redirections of streams or descriptors do not change it."""
     with ExitStack() as stack:
         out, err = (stack.enter_context(_duplicate(stream)) for stream in (sys.stdout, sys.stderr))
         yield Output(out, err, _logs.get())
@@ -82,7 +82,7 @@ def warn(text: str) -> None:
 
 
 def log(text: str) -> None:
-    """Write a line to the log files, and on the screen too if that has no live line."""
+    """Write a line to the log files. A screen without live lines gets it too."""
     if sys.stdout.isatty():
         _write(text, _logs.get())
     else:

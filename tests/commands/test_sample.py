@@ -93,7 +93,7 @@ def test_a_run_that_is_not_of_language_says_so(here: Path, call: Call) -> None:
     run = all_runs()[-1]
     done = call("sample", run.id)
     assert done.code == 2
-    assert "not a run of language (classification)" in done.err
+    assert "no language model (classification)" in done.err
     assert f"dlrun predict {run.id}" in done.err
     assert not run.tokenizer.exists()
 

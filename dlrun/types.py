@@ -44,7 +44,7 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class Spec:
-    """The shapes and the task that a model has to fit.
+    """The shapes and the task of a data set, for its model.
 
     `input_shape` is the shape of one sample, without the batch axis. `outputs` is the number of a model's
     values for it: the classes, or the components of a target. A sample of text is a window of
@@ -118,7 +118,7 @@ class LanguageModel(Protocol):
         """Return `step(x, None)[0]`."""
 
     def step(self, x: Tensor, memory: Any | None) -> tuple[Tensor, Any]:
-        """The logits [B, t, V] of x [B, t], which follows the tokens in `memory`, and the new memory.
+        """The logits [B, t, V] of x [B, t], behind the tokens in `memory`, and the new memory.
 
         The given memory is left as it was: tuples, lists and tensors with the batch as an axis.
         """
@@ -146,7 +146,7 @@ class Rule(Protocol):
         """Change `params` in place by one step at the rate `lr`."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as plain numbers and tensors, which load with `weights_only=True`."""
+        """The state as plain numbers and tensors, for `weights_only=True`."""
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state of `state_dict`, after `init`."""

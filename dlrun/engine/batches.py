@@ -128,7 +128,7 @@ class Batches:
             yield from map(Batch, *(torch.split(t, self.size) for t in gathered))
 
     def _places(self, epoch: int) -> tuple[Tensor, Callable[[Tensor], Batch]]:
-        """The samples of an epoch in its order, as indices or beginnings, and a function from a slice to a batch."""
+        """The order of an epoch, as indices or beginnings, and the function from a slice of it to a batch."""
         split, order = self.split, self._order(epoch)
         if not isinstance(split, RandomWindows):
             return order.to(self.device), split.gather

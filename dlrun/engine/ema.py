@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, beside the weights that are trained.
+"""An exponential moving average of the trained weights.
 
     average ← decay_t · average + (1 − decay_t) · weights,   decay_t = min(decay, (1 + t) / (10 + t))
 

@@ -36,7 +36,7 @@ class Collected:
 
 @runtime_checkable
 class ContiguousWindows(Protocol):
-    """A split of rows that a model reads from left to right, with a memory."""
+    """A split of rows, read from left to right with a memory."""
 
     def walk(self, rows: int) -> Iterator[tuple[bool, Batch]]:
         """Yield (fresh, batch): the next windows of `rows` rows; a `fresh` batch begins without memory."""
@@ -70,7 +70,7 @@ def evaluate(
     device: torch.device,
     totals_fn: TotalsFn | None = None,
 ) -> dict[str, float]:
-    """The loss, every metric, and what is derived from them, over the whole split.
+    """The loss, every metric, and derived ones, over the whole split.
 
     `totals_fn` may compute the totals of a chunk in another way than `totals`. A split of contiguous windows needs a
     model that carries a memory (`types.LanguageModel`) and has no bound; there `totals_fn` is not called.

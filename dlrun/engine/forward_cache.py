@@ -22,7 +22,7 @@ CACHED = ("forward", "features", "logits", "log_prob")
 
 @dataclass
 class _Call:
-    """A call with its output, and with what the output depends on."""
+    """A call, all that its output depends on, and the output."""
 
     method: str
     args: tuple[Any, ...]
@@ -57,11 +57,11 @@ class ForwardCache:
         self._calls: list[_Call] = []
 
     def prime(self, x: Tensor, output: Tensor) -> None:
-        """Put in `output` as the model's output for `x`; it was computed in another way than by `forward`."""
+        """Take `output` for the model's output of `x`, however it was computed."""
         self._calls.append(self._call("forward", (x,), {}, output))
 
     def output(self, method: str, compute: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The output of an earlier call, or that of `compute`."""
+        """The output of an earlier call, else of `compute`."""
         if self.model.training:
             return compute(*args, **kwargs)
         call = self._call(method, args, kwargs, None)
@@ -78,7 +78,7 @@ class ForwardCache:
 
 
 class _CachedMethod:
-    """A method of a model that asks the cache first."""
+    """A method with the cache before it."""
 
     def __init__(self, cache: ForwardCache, name: str) -> None:
         self._cache = cache

@@ -35,7 +35,7 @@ class Sampling:
 
 
 class Cacheless(nn.Module):
-    """A language model that computes the whole window for every token."""
+    """A language model without a cache: each token computes the whole window."""
 
     def __init__(self, model: nn.Module, context: int | None) -> None:
         super().__init__()

@@ -96,7 +96,7 @@ class Training:
         return self.wrap_totals(totals_fn) if self.wrap_totals else totals_fn
 
     def ahead(self, state: State, metrics: Mapping[str, float]) -> bool:
-        """Whether these are the best metrics so far; `state` remembers them."""
+        """Are these the best metrics so far? Then `state` remembers them."""
         value = metrics[self.monitor]
         rank = (_rank(-value if self.higher_is_better else value), _rank(metrics["val/loss"]))
         ahead = state.best_rank is None or rank < state.best_rank
@@ -106,11 +106,11 @@ class Training:
         return ahead
 
     def over(self, state: State) -> bool:
-        """Whether as many validations in a row as `patience` allows brought nothing better."""
+        """Out of patience: so many validations in a row brought nothing better."""
         return self.patience is not None and state.waited >= self.patience
 
     def checkpoint(self, state: State) -> Checkpoint:
-        """All that `restore` needs to go on from here."""
+        """The checkpoint of this step, for `restore`."""
         return Checkpoint(
             model=self.objective.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
@@ -125,7 +125,7 @@ def train(
     recorder: Recorder[Value, Saved, Best],
     stop: Callable[[], bool] = lambda: False,
 ) -> State:
-    """Train until the plan is done, the run is over (out of patience), or `stop` returns true; return the state.
+    """Train until the plan is done, the run is over (out of patience), or `stop()`; returns the state.
 
     Raises `NonFinite` as soon as a logged loss is not a finite number, naming the step.
     """
@@ -167,20 +167,20 @@ def _rank(value: float) -> float:
 
 
 def use_average(average: Average | None) -> AbstractContextManager[None]:
-    """Put the average in the place of the weights within a context, if there is one."""
+    """Use the average, if there is one, as the weights within the context."""
     return average.applied() if average else nullcontext()
 
 
 def save(
     run: Trainable[Value, Saved, Best], state: State, losses: Losses[Value], recorder: Recorder[Value, Saved, Best]
 ) -> None:
-    """Give the recorder all that a resumed loop needs."""
+    """Give the recorder a checkpoint."""
     losses.check()
     recorder.save(run.checkpoint(state), run.best)
 
 
 def restore(run: Training, checkpoint: Checkpoint) -> State:
-    """Load what `save` gave the recorder into the parts of a run; return the state."""
+    """Load a checkpoint into the parts of a run; returns the state."""
     run.objective.model.load_state_dict(checkpoint.model)
     run.optimizer.load_state_dict(checkpoint.optimizer)
     if run.average and checkpoint.average is not None:
@@ -194,5 +194,5 @@ def restore(run: Training, checkpoint: Checkpoint) -> State:
 
 
 def clone_state(state: dict[str, Any]) -> dict[str, Any]:
-    """A state dict whose tensors training will not change."""
+    """A copy of a state dict, unchanged by further training."""
     return {name: t.detach().clone() if isinstance(t, Tensor) else t for name, t in state.items()}

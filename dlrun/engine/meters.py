@@ -34,7 +34,7 @@ class Window:
             self._losses, self._counts = [], []
 
     def check(self) -> None:
-        """Raise `NonFinite` for the first loss that is NaN or infinite."""
+        """Raise `NonFinite` for a loss of NaN or infinity, with its step."""
         self.keep()
         window = self._state.window
         for position, (loss, _) in enumerate(window):

@@ -34,19 +34,19 @@ class Plan:
     checkpoint_seconds: float | None = None
 
     def epoch(self, step: int) -> float:
-        """How many times the training split was seen after `step` steps."""
+        """Passes over the training split in `step` steps."""
         return step / self.per_epoch
 
     def logs(self, step: int) -> bool:
-        """Whether a point of the curves is due after `step` steps."""
+        """Is a point of the curves due after `step` steps?"""
         return step % self.log_every == 0 or step == self.steps
 
     def evaluates(self, step: int) -> bool:
-        """Whether a validation is due after `step` steps."""
+        """Is a validation due after `step` steps?"""
         return step % self.evaluate_every == 0 or step == self.steps
 
     def saves(self, step: int, seconds: float) -> bool:
-        """Whether a checkpoint is due after `step` steps, `seconds` after the last one."""
+        """Is a checkpoint due after `step` steps, `seconds` after the last one?"""
         # a time ends no block: such a checkpoint may be late by the rest of one, and changes no result
         if self.checkpoint_seconds is not None:
             return seconds >= self.checkpoint_seconds

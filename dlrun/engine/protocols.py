@@ -1,4 +1,4 @@
-"""The contracts between the loop and what it is given: an optimizer, a training, a stepper, a recorder.
+"""The contracts of the loop: with an optimizer, a training, a stepper, a recorder.
 
 Members that differ between one run and a stack of runs are read-only properties: mypy would want a plain
 attribute to have the same type in both.
@@ -42,7 +42,7 @@ class Optimizer(Protocol):
 
     @property
     def lr(self) -> float:
-        """The learning rate, which the schedule multiplies."""
+        """The learning rate, before the schedule."""
 
     def init(self, objective: Objective) -> None:
         """Allocate the state for the parameters of `objective`."""
@@ -51,7 +51,7 @@ class Optimizer(Protocol):
         """Change the parameters in place, at the rate `lr`."""
 
     def state_dict(self) -> dict[str, object]:
-        """The state as plain numbers and tensors, which load with `weights_only=True`."""
+        """The state as plain numbers and tensors, for `weights_only=True`."""
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         """Restore a state of `state_dict`, after `init`."""
@@ -74,7 +74,7 @@ class Losses(Protocol[Value]):
         """Append the loss of a step, without reading it from the device."""
 
     def check(self) -> None:
-        """Read the losses; raise `NonFinite`, or drop the run of a stack, for one that is not finite."""
+        """Read the losses. NaN and infinity raise `NonFinite`, or end the run of a stack."""
 
     def mean(self) -> dict[str, Value]:
         """The mean over the samples since the last point; the next one begins."""
@@ -97,7 +97,7 @@ class Differentiable(Protocol):
 
     @property
     def params(self) -> list[Tensor]:
-        """The tensors that a step changes in place."""
+        """The parameters; a step changes them in place."""
 
 
 class BatchSource(Protocol):
@@ -112,15 +112,15 @@ class BatchSource(Protocol):
 
 
 class HasRate(Protocol):
-    """The part of an optimizer that a schedule needs."""
+    """An optimizer, as a schedule sees it."""
 
     @property
     def lr(self) -> Rate:
-        """The learning rate, which the schedule multiplies."""
+        """The learning rate, before the schedule."""
 
 
 class Steppable(Protocol):
-    """What a stepper needs of one run or of a stack of runs."""
+    """One run, or a stack of runs, as a stepper sees it."""
 
     plan: Plan
     seed: int
@@ -151,7 +151,7 @@ MakeStepper = Callable[[Steppable], Stepper]
 
 
 class Trainable(Steppable, Protocol[Value, Saved_co, Best_co]):
-    """What `loop.train` trains: one run (`loop.Training`), or a stack of runs (`stacked.training.StackedTraining`)."""
+    """One run (`loop.Training`), or a stack of runs (`stacked.training.StackedTraining`), for `loop.train`."""
 
     validation: Split | None
 
@@ -160,16 +160,16 @@ class Trainable(Steppable, Protocol[Value, Saved_co, Best_co]):
         """The weights and metrics of the best validation so far."""
 
     def stepper(self) -> Stepper:
-        """Make what takes the steps."""
+        """Make the stepper."""
 
     def window(self, state: State) -> Losses[Value]:
-        """Make what collects the losses between two points of the curves."""
+        """Make the collector of losses between two points of the curves."""
 
     def validate(self, state: State) -> dict[str, Value]:
         """Evaluate the validation split; keep the weights if they are the best so far."""
 
     def over(self, state: State) -> bool:
-        """Whether the training ends before its plan does."""
+        """Does the training end before its plan?"""
 
     def checkpoint(self, state: State) -> Saved_co:
-        """All that a resumed loop needs."""
+        """The state of all parts, to resume from."""

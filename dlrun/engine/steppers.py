@@ -1,4 +1,4 @@
-"""How the loop gets from one step to the next. Here: one by one, and again from new tensors."""
+"""The steppers of plain PyTorch: one by one, and made again for new tensors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class EagerStepper:
 
 
 class RecompilingStepper:
-    """Steps by a stepper of `make`; by a new one once the run's tensors are others.
+    """Takes steps by a stepper of `make`, and by a new one for new tensors.
 
     They are others when runs have left a stack. The next `after` steps are then taken one by one. With `after` the
     number of steps that making a stepper costs, no more time goes into making them than into steps.

@@ -1,1 +1,1 @@
-"""How fast, not what: device, compiled steps, CUDA graphs, memory format, FLOPs, profiler."""
+"""Speed, not results: device, compiled steps, CUDA graphs, memory format, FLOPs, profiler."""

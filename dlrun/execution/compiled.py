@@ -43,14 +43,14 @@ class Unsuited(Exception):
 
 @runtime_checkable
 class TensorRule(Protocol):
-    """A rule whose `update` takes the rate as a tensor and changes its state in place."""
+    """A rule with a tensor form: the rate a tensor, the state changed in place."""
 
     def tensors(self) -> list[Tensor]:
         """The tensors of the state, always the same objects."""
 
 
 def make_stepper(run: Steppable) -> Stepper:
-    """A stepper by one program, or one by one with a warning that says why.
+    """A stepper by one program; steps one by one, with a warning, if there can be none.
 
     When runs leave a stack, CUDA graphs are recorded again of the others. A CPU's program is not made again, which
     takes seconds.
@@ -75,7 +75,7 @@ def _stepper(run: Steppable) -> Stepper:
 
 @contextmanager
 def _guard_attributes(model: nn.Module) -> Iterator[None]:
-    """Put numbers and text of the modules back after steps; raise `Unsuited` if a step changed them.
+    """Restore numbers and text of the modules after the context; raise `Unsuited` if a step changed them.
 
     A number that is no tensor would stay in the program as it was when it was made.
     """
@@ -96,7 +96,7 @@ def _plain(module: nn.Module) -> dict[str, Any]:
 
 
 def why_not(run: Steppable) -> str | None:
-    """The reason why the steps of a run cannot be one program, if one is known beforehand."""
+    """A reason known beforehand against one program for the steps."""
     if run.device.type not in ("cpu", "cuda"):
         return f"a program for the device {run.device.type} is not known to be right"
     rule = _rule(run)
@@ -119,7 +119,7 @@ def _rule(run: Steppable) -> object:
 
 
 def step_state(run: Steppable) -> list[Tensor]:
-    """The tensors that a step changes: weights, buffers, and the rule's state."""
+    """All tensors changed by a step: weights, buffers, and the rule's state."""
     rule = _rule(run)
     assert isinstance(rule, TensorRule)  # `why_not` comes first
     return [*run.objective.params, *run.objective.model.buffers(), *rule.tensors()]
@@ -132,7 +132,7 @@ def example_batch(run: Steppable) -> Batch:
 
 
 class CompiledStepper:
-    """Takes each step by one call of a program on the CPU, batches of another size operator by operator."""
+    """Takes each step by one call of a program; batches of another size operator by operator."""
 
     def __init__(self, run: Steppable) -> None:
         self._run, self._eager = run, EagerStepper(run)
@@ -165,7 +165,7 @@ class CompiledStepper:
 
 
 def compile_step(run: Steppable, batch: Batch) -> tuple[Callable[[list[Tensor]], Sequence[Tensor]], bool]:
-    """A step as a function of [its state, x, y, rate], and whether it returns a norm after the loss.
+    """A step as a function of [its state, x, y, rate]; true if it returns a norm after the loss.
 
     The run is left as it was. Raises `Unsuited`, or what tracing and compiling raise.
     """
@@ -229,7 +229,7 @@ def _lift_constants(graph: Any) -> list[Tensor]:
 
 
 def _without_dropout(node: Any) -> bool:
-    """Whether a call that could draw masks has a dropout of 0, as attention in most models."""
+    """Is this a call with a dropout of 0, as attention in most models?"""
     names = [argument.name for argument in node.target._schema.arguments]
     passed = dict(zip(names, node.args, strict=False)) | node.kwargs
     defaults = {argument.name: argument.default_value for argument in node.target._schema.arguments}
@@ -263,7 +263,7 @@ def _lower(graph: Any, inputs: list[Tensor]) -> Callable[[list[Tensor]], Sequenc
 
 
 def _products() -> dict[Any, Callable[..., Any]]:
-    """Small matrix products as sums of products, which are fused with their neighbours."""
+    """Small matrix products as sums of products, to fuse them with their neighbours."""
 
     def mm(a: Tensor, b: Tensor) -> Any:
         if a.shape[0] * a.shape[1] * b.shape[1] > SMALL:

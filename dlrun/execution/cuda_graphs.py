@@ -33,7 +33,7 @@ EAGER_CHUNKS = 20
 
 
 def steps_per_graph(run: Steppable) -> int:
-    """The largest count up to 32 that divides all logging, evaluation and checkpoint intervals; 10 if it is below 5.
+    """The largest common divisor of all intervals up to 32; 10 if it is below 5.
 
     >>> from types import SimpleNamespace as Run
     >>> from dlrun.engine.plan import Plan
@@ -75,7 +75,7 @@ def warm_up(compute: Callable[[], object], device: torch.device) -> None:
 
 
 class StepGraph:
-    """A recorded sequence of steps, with the memory that it reads and writes."""
+    """A recorded sequence of steps, with memory of its own."""
 
     def __init__(self, run: Steppable, batch: Batch, rates: Tensor) -> None:
         self._run = run
@@ -85,7 +85,7 @@ class StepGraph:
         self._replay, self._outputs = record(self._steps, run.device)
 
     def _steps(self) -> list[Tensor]:
-        """The steps' losses [K] and, where they are measured, the norms of their gradients [K]."""
+        """The losses [K] and, if they are measured, the norms [K] of the steps."""
         pairs = zip(self._batches, self._rates.unbind(), strict=True)
         updates = [self._run.step(batch, rate) for batch, rate in pairs]
         norms = [u.grad_norm for u in updates if u.grad_norm is not None]
@@ -152,7 +152,7 @@ class CudaGraphStepper:
 
 
 class GraphedTotals:
-    """The totals of validation chunks by a CUDA graph, once `EAGER_CHUNKS` were computed; of a smaller chunk eagerly.
+    """The totals of validation chunks by a CUDA graph, recorded after `EAGER_CHUNKS` of them.
 
     Weights change in place, so that one graph serves all validations. The next chunk's totals are written over
     these: add them up before.

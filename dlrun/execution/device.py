@@ -19,7 +19,7 @@ TINY_STEP = 2e7
 
 @dataclass(frozen=True)
 class Execution:
-    """The choices that every bit of a result depends on."""
+    """The device and the ways of computing, to the last bit of a result."""
 
     device: torch.device
     precision: str
@@ -31,7 +31,7 @@ class Execution:
     """The reason for `compile`."""
 
     def summary(self) -> dict[str, Any]:
-        """The choices that a resumed run makes again."""
+        """The choices for a resumed run to repeat."""
         choices = {"memory_format": self.memory_format, "compile": self.compile, "why": self.why}
         return {"device": self.device.type} | choices
 
@@ -63,7 +63,7 @@ def choose(device: str, precision: str) -> tuple[torch.device, str]:
 
 
 def autocast(device: torch.device, precision: str) -> tuple[str, torch.dtype] | None:
-    """The arguments of `torch.autocast`; None where models compute in the type of their weights."""
+    """The arguments of `torch.autocast`; None without it."""
     return (device.type, torch.bfloat16) if precision == "bf16" else None
 
 

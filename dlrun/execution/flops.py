@@ -37,7 +37,7 @@ class StepCost:
     peak: float | None = None
 
     def at(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
-        """Add tokens a second and cost to the values of a point that has `throughput/samples_per_second`."""
+        """Add tokens a second and cost to a point with `throughput/samples_per_second`."""
         rate = values.get("throughput/samples_per_second")
         if rate is None:
             return dict(values)
@@ -163,7 +163,7 @@ def _product(a: Tensor, b: Tensor, result: Tensor) -> int:
 
 
 def _undispatched(func: Callable[..., Any]) -> Callable[..., Any]:
-    """A copy of a Python function of PyTorch that does not ask for overrides."""
+    """A copy of a Python function of PyTorch, without its question for overrides."""
     # it would find our mode again, and call itself without end
     function = cast("types.FunctionType", func)
     never = dict.fromkeys(

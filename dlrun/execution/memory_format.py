@@ -25,7 +25,7 @@ _CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 def choose(
     requested: str, model: nn.Module, optimizer: Optimizer, device: torch.device, precision: str
 ) -> MemoryFormat:
-    """The requested format, or for `auto` the one in which a step takes least time.
+    """The requested format, or for `auto` the fastest.
 
     Raises `ConfigError` for channels last and an optimizer that cannot work on it.
     """
@@ -48,7 +48,7 @@ def _pays(model: nn.Module, device: torch.device, precision: str) -> bool:
 
 
 def supports(optimizer: Optimizer) -> bool:
-    """Whether an optimizer is known to work on tensors in any memory order: those of dlrun and torch are."""
+    """Does an optimizer work on tensors in any memory order? Those of dlrun and torch do."""
     rule = optimizer.rule if isinstance(optimizer, Descent) else None
     origin = getattr(rule, "cls", type(rule)).__module__
     return rule is not None and origin.startswith(("dlrun.", "torch."))

@@ -1,4 +1,4 @@
-"""The first operator that returns other numbers for the same inputs.
+"""The first operator with other outputs for the same inputs.
 
 Atomic additions, on a GPU or between the threads of a CPU, add in the order in which they happen to arrive. They are
 the usual reason why a run cannot be repeated bit for bit.
@@ -43,7 +43,7 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def first_nondeterministic(compute: Callable[[], object], *, times: int = 10) -> str | None:
-    """Torch's name of the first operator of `compute` with other outputs for the same inputs, if there is one.
+    """The name of the first operator of `compute` with other outputs for the same inputs.
 
     `compute` sets its own seed. It is called at most `times` + 1 times.
 

@@ -1,4 +1,4 @@
-"""The fastest that a device could compute: from data sheets for GPUs, measured for a CPU."""
+"""The peak of a device: from data sheets for GPUs, measured for a CPU."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ _BACKWARD = "autograd::engine::evaluate_function: "
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator's calls a step, and its own seconds, without the operators that it called."""
+    """An operator: its own seconds a step, without its callees, and its calls a step."""
 
     name: str
     seconds: float
@@ -71,7 +71,7 @@ class Profile:
 
 
 def window(plan: Plan, start: int) -> tuple[int, int]:
-    """The steps before and after which the profiler begins and ends, in a run from step `start` on.
+    """The first step under the profiler and the one after the last, in a run from `start` on.
 
     It begins after the warm-up, at the first place where no validation falls into the twenty steps, if there is one.
 
@@ -91,7 +91,7 @@ def window(plan: Plan, start: int) -> tuple[int, int]:
 def profile_steps(
     state: State, stop: Callable[[], bool], *, plan: Plan, device: torch.device, folder: Path
 ) -> Iterator[Callable[[], bool]]:
-    """Yield a `stop` for the loop that profiles twenty of its steps; trace, table and picture go to `folder`.
+    """Yield a `stop` for the loop, to profile twenty steps; trace, table and picture go to `folder`.
 
     An error of the profiler is a warning, not the end of the run.
     """

@@ -1,4 +1,4 @@
-"""Forecasts of a run's time from a few steps, which are then undone."""
+"""Forecasts of a run's time, from a few steps undone afterwards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SECONDS = 1.0
 
 
 def steps_within(run: loop.Training, minutes: float) -> int:
-    """Steps, with the validations between them, that fit into `minutes`."""
+    """The number of steps, with their validations, for `minutes`."""
     return max(1, int(minutes * 60 / _each(run)))
 
 

@@ -1,4 +1,4 @@
-"""From a configuration to a run that is ready to train.
+"""From a configuration to a run, ready to train.
 
 `build` fails before anything is trained: it checks the configuration, loads the data set (missing or altered files
 show here), makes the model, and takes one forward and backward pass on a few samples.
@@ -38,7 +38,7 @@ HIGHER_IS_BETTER = ("accuracy", "recall", "top_")
 
 @dataclass(frozen=True)
 class Built:
-    """A run that is ready to train."""
+    """A run, ready to train."""
 
     config: dict[str, Any]
     data: Data
@@ -55,7 +55,7 @@ class Built:
 
 
 class FirstPass(NamedTuple):
-    """The memory format in which a first pass succeeded, and the operations of a sample."""
+    """The memory format of a first pass that succeeded, and the operations of a sample."""
 
     memory_format: MemoryFormat
     flop_per_sample: float
@@ -66,7 +66,7 @@ class FirstPass(NamedTuple):
 
 
 def build(config: DictConfig, *, data: Data | None = None, before: Mapping[str, Any] | None = None) -> Built:
-    """Build the run that `config` describes, on `data` if it is loaded already.
+    """Build the run of a configuration, on `data` if it is loaded already.
 
     `before` is the summary's `execution` of a run that is resumed: `auto` stands for the same again.
     Raises `UserError` with one message: what is wrong, and what to type.
@@ -75,7 +75,7 @@ def build(config: DictConfig, *, data: Data | None = None, before: Mapping[str, 
 
 
 def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping[str, Any] | None = None) -> Built:
-    """Build the run of a configuration that `check_config` has returned."""
+    """Build the run of a checked configuration."""
     trainer, evaluation, tracking = (cls(**plain[name]) for name, cls in SETTINGS.items())
     parts = make_parts(plain, trainer, data or make_dataset(plain))
     # what was chosen for another kind of device is no guide to this one
@@ -137,7 +137,7 @@ def make_plan(trainer: Trainer, per_epoch: int, steps: int | None = None) -> Pla
 
 
 def _try_formats(plain: dict[str, Any], parts: Parts, requested: str) -> FirstPass:
-    """Take a first pass in the best memory format; leave the weights in the one in which it succeeds."""
+    """Take a first pass in the best memory format, or else in the plain one; the weights stay in it."""
     model, targets = parts.objective.model, _targets(plain)
     chosen = memory_format.choose(requested, model, parts.optimizer, parts.device, parts.precision)
     formats: list[MemoryFormat] = [chosen]
@@ -201,7 +201,7 @@ def _choose_execution(
 
 
 def _set_monitor(training: Training, evaluation: Evaluation, data: Data) -> None:
-    """Set the metric that selects the weights; raise `ConfigError` for one that is not computed."""
+    """Set the metric for selecting weights; raise `ConfigError` for an unknown one."""
     monitor = evaluation.monitor or ("val/error" if data.spec.task == "classification" else "val/loss")
     if data.validation is None:
         for name, value in (("evaluation.monitor", evaluation.monitor), ("trainer.patience", training.patience)):

@@ -93,7 +93,7 @@ def check_schedule(schedule: Schedule, steps: int, *, target: str) -> None:
 
 
 def check_tokenizer(data: Data, trusted: Sequence[str]) -> None:
-    """Raise `ConfigError` for a user's tokenizer whose `load(content())` is another tokenizer."""
+    """Raise `ConfigError` for a user's tokenizer unless `load(content())` equals it."""
     if data.tokenizer is None or "class" not in (kept := describe(data.tokenizer)):
         return
     again = make_tokenizer(kept, trusted=trusted)
@@ -105,7 +105,7 @@ def check_tokenizer(data: Data, trusted: Sequence[str]) -> None:
 
 
 def check_walk(model: nn.Module, data: Data) -> None:
-    """Raise `ConfigError` for `dataset.streams` and a model that carries no memory, or only within a window."""
+    """Raise `ConfigError` for `dataset.streams` and a model without an unbounded memory."""
     if not any(isinstance(split, ContiguousWindows) for split in (data.train, data.validation, data.test)):
         return
     if not hasattr(model, "step") or getattr(model, "context", None) is not None:
@@ -144,7 +144,7 @@ def _kind(value: Any) -> str:
 
 @contextmanager
 def _explain(batch: Batch, targets: Mapping[str, str], *names: str) -> Iterator[None]:
-    """Turn any exception into a `UserError` that names the parts, the samples and the place in the code."""
+    """Turn any exception into a `UserError` with the parts, the samples and the place in the code."""
     try:
         yield
     except DlrunError:

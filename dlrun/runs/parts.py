@@ -29,7 +29,7 @@ from dlrun.types import Data, Metric, Schedule, Spec
 
 @dataclass(frozen=True)
 class Parts:
-    """The objects that a configuration's groups name, on the run's device."""
+    """The objects of a configuration's groups, on the run's device."""
 
     data: Data
     objective: Objective
@@ -43,7 +43,7 @@ class Parts:
 
 
 def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
-    """Make the parts of a run on `data`; raises `UserError` for what can be seen without a step."""
+    """Make the parts of a run on `data`; raises `UserError` for a part that cannot be."""
     device, precision = choose(trainer.device, trainer.precision)
     data = _move(_two_batches(data, trainer) if trainer.fast else data, device)
     model = make_model(plain, data.spec, of=data.name)

@@ -1,4 +1,4 @@
-"""What is sent of a run or a sweep to the trackers, and when; a folder for each tracker says how.
+"""What trackers are sent of runs and sweeps, and when; a folder a tracker says how.
 
 Training appends to the journal of its folder and does no more. `start` spawns a process a tracker, which sends what
 the folder holds, watches the trainer and gives the tracker's run its true status at the end, after SIGKILL too.
@@ -29,13 +29,13 @@ __all__ = [
 
 
 def check(backends: Sequence[str], *, system_metrics: bool = False) -> None:
-    """Raise `UserError` if a tracker could not be sent to; called before anything is trained."""
+    """Raise `UserError` for a tracker that is not installed or not set up."""
     for name in backends:
         TRACKERS[name].check(system_metrics=system_metrics)
 
 
 def link(folder: RunDir | SweepDir) -> str:
-    """The address of a run or sweep at each of its trackers, or the command that shows it."""
+    """A run's or sweep's address at each of its trackers, or the command to show it."""
     return ", ".join(tracker.link(folder) for tracker in trackers_of(folder))
 
 

@@ -18,7 +18,7 @@ LIMIT = 8000
 
 
 def describe(run: RunDir, config: dict[str, Any], summary: Summary, journal: JournalReader | None = None) -> str:
-    """Describe a run; with its `journal`, also its NaN metrics and the last text that the model wrote."""
+    """Describe a run; a `journal` adds its NaN metrics and the model's last text."""
     # MLflow's page folds all but the first lines away
     parts = [_headline(config, summary), *_results(summary)]
     parts += [*_warnings(summary, journal.nonfinite if journal else {}), _sample(journal.sample if journal else None)]

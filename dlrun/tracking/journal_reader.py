@@ -1,4 +1,4 @@
-"""The journal's lines, read in batches that a tracker takes in one call.
+"""The journal's lines, read in batches, each one call of a tracker.
 
 A batch ends at a byte of the journal, and the tracker stores that byte as its progress. An uploader that starts
 again from there, after any interruption, sends nothing twice and leaves nothing out.
@@ -29,7 +29,7 @@ class Point(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A text that the run logged; one of many of its name has a step."""
+    """A logged text; with a step, one of many of its name."""
 
     name: str
     text: str
@@ -87,7 +87,7 @@ class JournalReader:
             yield batch
 
     def has(self, name: str) -> bool:
-        """Whether a line read so far has a metric of that name."""
+        """Whether the lines read so far have a metric."""
         return name in self._steps
 
     def _records(self) -> Iterator[tuple[dict[str, Any], int]]:
@@ -129,7 +129,7 @@ class JournalReader:
         return points, []
 
     def _add(self, name: str, step: int) -> bool:
-        """Add a step to a curve; returns whether it is new."""
+        """Add a step to a curve; False if it has that step."""
         steps = self._steps.setdefault(name, array("q"))
         if not steps or step > steps[-1]:
             steps.append(step)

@@ -20,7 +20,7 @@ ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str)
 
 
 class Dataset(NamedTuple):
-    """One split of a run's data; the fingerprint is of all the data and how they were split."""
+    """One split of a run's data; the fingerprint is that of all splits."""
 
     name: str
     split: str
@@ -30,7 +30,7 @@ class Dataset(NamedTuple):
 
 @dataclass(frozen=True)
 class Metadata:
-    """A run or a sweep beside its curves. A tracker cuts the names and values that are too long for it.
+    """A run or a sweep beside its curves. Trackers cut names and values to their own lengths.
 
     `params` is the configuration by dotted key. `tags` begin with `dlrun.` or `version.`, but for the user's own.
     `description` is Markdown; without one, the last stays.
@@ -43,7 +43,7 @@ class Metadata:
 
 
 def configuration(run: RunDir) -> dict[str, Any]:
-    """The composed configuration as plain values; a reference that cannot be resolved stays as it is written."""
+    """The composed configuration as plain values; unresolvable references stay as text."""
     if not run.config.exists():
         return {}
     written = run.config.read_text(encoding="utf-8")
@@ -82,7 +82,7 @@ def params(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def tags(run: RunDir, config: Mapping[str, Any], summary: Summary) -> dict[str, str]:
-    """Where a run comes from and how it stands, with the user's own `tracking.tags`."""
+    """The origin and status of a run, and the user's own `tracking.tags`."""
     found = {
         "dlrun.id": run.id,
         "dlrun.kind": "job" if run.of_a_sweep else "run",
@@ -97,7 +97,7 @@ def tags(run: RunDir, config: Mapping[str, Any], summary: Summary) -> dict[str, 
 
 
 def origin(summary: Summary, config: Mapping[str, Any]) -> dict[str, str]:
-    """The tags that a run and a sweep share: who made it, from what, where, and how it stands."""
+    """The tags of runs and sweeps: user, command, commit, machine, status, versions."""
     return _texts(
         {
             "dlrun.user": _user(),
@@ -115,7 +115,7 @@ def origin(summary: Summary, config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def datasets(summary: Summary) -> list[Dataset]:
-    """The splits of a run's data that are not empty."""
+    """The non-empty splits of a run's data."""
     data = summary.data
     if not data.get("fingerprint"):
         return []

@@ -1,4 +1,4 @@
-"""The trackers that lack something of a run or a sweep."""
+"""What a tracker lacks: pending runs, jobs and sweeps."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from dlrun.tracking.trackers import trackers_of
 
 
 def pending(folder: RunDir | SweepDir) -> list[Tracker]:
-    """The trackers that lack something of a run, or of a sweep and its jobs."""
+    """The trackers that lack some of a run, or of a sweep and its jobs."""
     return [tracker for tracker in trackers_of(folder) if is_pending(folder, tracker)]
 
 
 def is_pending(folder: RunDir | SweepDir, tracker: Tracker) -> bool:
-    """Whether a tracker lacks something of a run, or of a sweep and its jobs."""
+    """Whether a tracker lacks some of a run, or of a sweep and its jobs."""
     if isinstance(folder, SweepDir):
         return _itself(folder, tracker) or next(_jobs(folder, tracker), None) is not None
     summary = folder.summary()
@@ -27,13 +27,13 @@ def is_pending(folder: RunDir | SweepDir, tracker: Tracker) -> bool:
 
 
 def is_job_pending(source: RunSource, tracker: Tracker) -> bool:
-    """Whether a tracker lacks something of a job, under the sweep of its home."""
+    """Whether a tracker lacks some of a job, under the sweep of its home."""
     stamp = run_stamp(source.run, source.run.summary(), tracker.location(source.run))
     return source.record().lacks(tracker.name, stamp)
 
 
 def is_unattended(sweep: SweepDir, tracker: Tracker) -> bool:
-    """Whether a tracker lacks something of a sweep that no other uploader is sending."""
+    """Whether something of a sweep is pending and nobody is sending it."""
     return _itself(sweep, tracker) or any(_is_free(source, tracker) for source in _jobs(sweep, tracker))
 
 
@@ -43,7 +43,7 @@ def _itself(sweep: SweepDir, tracker: Tracker) -> bool:
 
 
 def _jobs(sweep: SweepDir, tracker: Tracker) -> Iterator[RunSource]:
-    """Yield the jobs that were begun and of which the tracker lacks something."""
+    """Yield the begun jobs that are pending."""
     begun = (of_job(sweep, job) for job in manifest.read(sweep).jobs if sweep.run(job.n).summary())
     return (source for source in begun if is_job_pending(source, tracker))
 

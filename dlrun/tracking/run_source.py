@@ -1,4 +1,4 @@
-"""The run that is sent: by itself, as a job of its sweep, or once more for a sweep that reuses it."""
+"""The run to be sent: by itself, as a job of its sweep, or once more for another sweep."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LoadModel = Callable[[RunDir], "tuple[nn.Module, Tensor]"]
 
 @dataclass(frozen=True)
 class RunSource:
-    """A run to be sent, and the folder that records what was sent.
+    """A run to be sent, and the folder with the record of it.
 
     `home` is the run's own folder. A reused run is sent once more for the sweep that reuses it, so that each sweep is
     complete at the tracker: its home is then the job's folder in that sweep.
@@ -79,7 +79,7 @@ class RunSource:
 
 
 def of_run(run: RunDir, load_model: LoadModel | None = None) -> RunSource:
-    """A run that is sent by itself; a job of a sweep still names its sweep."""
+    """A run by itself; a job of a sweep still names its sweep."""
     sweep = sweep_of(run)
     if sweep is None:
         return RunSource(run, run.id, run.path, load_model=load_model)

@@ -1,4 +1,4 @@
-"""Texts cut to the length that a tracker takes, still telling one from another."""
+"""Texts cut to a tracker's lengths, each still unlike the others."""
 
 from __future__ import annotations
 

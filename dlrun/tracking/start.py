@@ -1,4 +1,4 @@
-"""The trainer's side: one process a tracker is spawned, and at the end it may be waited for."""
+"""The trainer's side: spawn one uploader a tracker, and perhaps wait for them at the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROGRAM = "dlrun.commands._uploader"
 
 @dataclass(frozen=True)
 class Uploader:
-    """The processes, by tracker, that send a run, or a sweep with its jobs, while it is trained."""
+    """The processes of a run's or sweep's uploaders, by tracker."""
 
     folder: RunDir | SweepDir
     processes: Mapping[str, subprocess.Popen[bytes]]
@@ -32,7 +32,7 @@ class Uploader:
         return " and ".join(TRACKERS[name].title for name in self.processes)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until every tracker has all, at most `seconds`; returns whether they have. Ctrl-C ends the waiting.
+        """Wait for all uploaders, at most `seconds`; returns whether all is sent. Ctrl-C ends the waiting.
 
         The final status must be in the summary by then, and a sweep's report in its folder before that.
         """
@@ -57,9 +57,9 @@ class Uploader:
 
 
 def start(folder: RunDir | SweepDir) -> Uploader:
-    """Spawn the uploaders of a run, or of a sweep and its jobs, after its status and a sweep's manifest were written.
+    """Spawn an uploader a tracker, of a run or of a sweep with its jobs.
 
-    A folder has one a tracker at a time: another ends at once.
+    The status, and a sweep's manifest, must be in the folder. A second uploader of a folder and tracker ends at once.
     """
     trackers = [tracker.name for tracker in trackers_of(folder)]
     with folder.edit_summary() as summary:
@@ -68,20 +68,20 @@ def start(folder: RunDir | SweepDir) -> Uploader:
 
 
 def sync_in_background(lacking: Mapping[str, Sequence[RunDir | SweepDir]], log: Path) -> None:
-    """Spawn a process for each tracker that sends runs and sweeps, one after the other."""
+    """Spawn a process a tracker, for runs and sweeps that nobody works in."""
     for tracker, folders in lacking.items():
         _detach(_spawn(tracker, folders, log))
 
 
 def mark_killed(folders: Sequence[RunDir | SweepDir]) -> None:
-    """Write the true status of those that were killed into their summaries."""
+    """Write the status `killed` into the summaries of killed runs and sweeps."""
     for folder in folders:
         if folder.summary().status == "running":
             folder.status()
 
 
 def _detach(process: subprocess.Popen[bytes]) -> None:
-    """Leave a process to itself: it is meant to outlive this one, of which Python would warn."""
+    # it is meant to outlive this process, and Python would warn of that
     if process.poll() is None:
         process.returncode = 0
 

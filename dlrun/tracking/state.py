@@ -19,13 +19,14 @@ FINAL = ("finished", "failed", "killed", "pruned")
 
 
 def has_ended(folder: RunDir | SweepDir) -> bool:
-    """Whether nothing more is to come: the status is final, or nobody works in the folder."""
+    """Whether the status is final, or nobody works in the folder."""
     summary = folder.summary()
     return bool(summary and summary.status in FINAL) or not folder.alive()
 
 
 def outputs_of(folder: RunDir | SweepDir | None = None) -> Path:
-    """The outputs folder of a run or sweep: one of another place keeps its own stores."""
+    """The outputs folder of a run or sweep; without either, the current one."""
+    # a run of another place keeps its own stores
     for parent in folder.path.parents if folder else ():
         if parent.name in ("runs", "sweeps"):
             return parent.parent
@@ -33,13 +34,13 @@ def outputs_of(folder: RunDir | SweepDir | None = None) -> Path:
 
 
 def run_stamp(run: RunDir, summary: Summary, location: str) -> str:
-    """A text that changes once there is more of a run to send, or another store to send it to."""
+    """The stamp of a run: it changes with the run's content and with the tracker's store."""
     size = run.journal.stat().st_size if run.journal.exists() else 0
     return f"{_digest([summary.to_send(), size])} {location}"
 
 
 def sweep_stamp(sweep: SweepDir, summary: SweepSummary, location: str) -> str:
-    """The same of a sweep, without its jobs: they have stamps of their own."""
+    """The stamp of a sweep without its jobs, which have stamps of their own."""
     files = [sweep.manifest, *sorted(file for file in sweep.report.rglob("*") if file.is_file())]
     sizes = [[str(file.relative_to(sweep.path)), file.stat().st_size] for file in files if file.exists()]
     return f"{_digest([summary.to_send(), sizes])} {location}"
@@ -50,14 +51,14 @@ def _digest(said: list[Any]) -> str:
 
 
 def lock_file(folder: Path, tracker: str) -> Path:
-    """The lock of the process that sends a folder to a tracker."""
+    """The lock of a folder's uploader, one for each tracker."""
     # MLflow's has its name from when it was the only one
     return folder / (".uploader.lock" if tracker == "mlflow" else f".uploader.{tracker}.lock")
 
 
 @contextmanager
 def only_uploader(folder: Path, tracker: str) -> Iterator[bool]:
-    """Hold the lock of the process that sends a folder to a tracker, if it is free; yields whether it is held."""
+    """Hold a folder's uploader lock if it is free; yields whether it is held."""
     with lock_file(folder, tracker).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

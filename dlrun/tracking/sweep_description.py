@@ -26,13 +26,13 @@ SHOWN = 20
 
 
 def sweep_metadata(sweep: SweepDir, manifest: Manifest, results: Sequence[Result], *, ended: bool = False) -> Metadata:
-    """A sweep's tags and description; its params once it has ended, for a search adds values until then."""
+    """A sweep's tags and description; its params at the end, for a search adds values until then."""
     config = params(manifest) if ended else {}
     return Metadata(config, tags(sweep, manifest, results), description=describe(sweep, manifest, results))
 
 
 def params(manifest: Manifest) -> dict[str, str]:
-    """The configuration of all jobs; a key that varies has the list of its values, and comes first."""
+    """The configuration of all jobs; a swept key comes first, with all its values."""
     found: dict[str, dict[str, None]] = {}
     for job in manifest.jobs:
         for name, value in metadata.params(job.config).items():
@@ -42,7 +42,7 @@ def params(manifest: Manifest) -> dict[str, str]:
 
 
 def tags(sweep: SweepDir, manifest: Manifest, results: Sequence[Result]) -> dict[str, str]:
-    """Where a sweep comes from and how it stands."""
+    """The origin and status of a sweep."""
     summary, config = sweep.summary(), manifest.jobs[0].config if manifest.jobs else {}
     # the machine is in the jobs' summaries only
     first = next((result.summary for result in results if result.summary and not result.reused), Summary())
@@ -71,7 +71,8 @@ def status(sweep: SweepDir, results: Sequence[Result]) -> str:
 
 
 def test_reads(summary: SweepSummary, results: Sequence[Result]) -> int:
-    """How often the sweep's jobs have read the test split; a reused run read it for another sweep."""
+    """The number of times that the sweep's own jobs read the test split."""
+    # a reused run read it for another sweep
     reads = sum(result.summary.test_reads for result in results if not result.reused)
     return max(reads, summary.test_reads)
 
@@ -105,7 +106,7 @@ def _headline(manifest: Manifest, summary: SweepSummary, results: Sequence[Resul
 
 
 def _report(file: Path) -> str:
-    """The report's text without its title, and without its pictures, which the page cannot load."""
+    """The report's text without its title and pictures: no page can load those."""
     written = file.read_text(encoding="utf-8")
     kept = [line for line in written.splitlines() if not re.match(r"\s*(!\[|# |<img)", line)]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()

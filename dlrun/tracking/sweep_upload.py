@@ -32,14 +32,14 @@ Report = Callable[[RunDir, Exception], None]
 
 @dataclass(frozen=True)
 class FollowedJob:
-    """A job that is being trained: its upload, and the uploader's lock of its folder."""
+    """A running job: its upload, and the uploader's lock of its folder."""
 
     upload: RunUpload
     lock: ExitStack
 
 
 class SweepUpload:
-    """A sweep that is being sent. Any call may raise; a new `SweepUpload` then goes on.
+    """The sending of a sweep. Any call may raise; a new `SweepUpload` then goes on.
 
     A job that cannot be sent is reported, and hinders no other.
     """
@@ -91,7 +91,7 @@ class SweepUpload:
         return parent
 
     def _advance(self, *, again: bool) -> None:
-        """Look at each job once; `again` also at those that could not be sent lately."""
+        """Look at each job once; `again` includes the lately failed ones."""
         if (now := _mtime(self.sweep.manifest)) != self._written:
             self._written, self._manifest = now, manifest.read(self.sweep)  # a search adds jobs
         self._spent, in_a_row = 0.0, 0
@@ -113,7 +113,7 @@ class SweepUpload:
             self._describe(ended=False)
 
     def _look(self, job: Job) -> None:
-        """Send what is new of a job, and leave it once it has ended."""
+        """Send the news of a job, and leave it once it has ended."""
         if job.n not in self._followed and not self._begin(job):
             return
         upload = self._followed[job.n].upload
@@ -127,7 +127,7 @@ class SweepUpload:
         self._sent[job.n] = _mtime(upload.run.path / "summary.json")
 
     def _begin(self, job: Job) -> bool:
-        """Follow a job of which the tracker lacks something; returns whether it does."""
+        """Follow a job if the tracker lacks some of it; returns whether it is followed."""
         changed = _mtime(self.sweep.run(job.n).path / "summary.json")
         if not changed or changed == self._sent.get(job.n):
             return False
@@ -169,7 +169,7 @@ class SweepUpload:
 
 
 def _mtime(file: Path) -> int:
-    """The time at which a file was written, in nanoseconds; 0 if there is none."""
+    """The time of a file's last change, in nanoseconds; 0 without a file."""
     try:
         return file.stat().st_mtime_ns
     except FileNotFoundError:

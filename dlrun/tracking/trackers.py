@@ -1,4 +1,4 @@
-"""The trackers that there are, by their name in `tracking.backends`."""
+"""All trackers, by their name in `tracking.backends`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ TRACKERS: dict[str, Tracker] = {tracker.name: tracker for tracker in (Mlflow(), 
 
 
 def trackers_of(folder: RunDir | SweepDir) -> list[Tracker]:
-    """The trackers that a run or sweep is meant for, those of its configuration if tracking was off."""
+    """The trackers of a run or sweep; those of its configuration if tracking was off."""
     names = folder.summary().uploaded or dict.fromkeys(_configured(folder))
     return [TRACKERS[name] for name in names if name in TRACKERS]
 
 
 def unsent(configs: Iterable[Mapping[str, Any]]) -> dict[str, bool] | None:
-    """The `uploaded` of a new run or of a sweep's jobs: each tracker lacks it. None if tracking is off."""
+    """The `uploaded` of a new run or sweep: false for each tracker; None if tracking is off."""
     tracked = [config for config in configs if config["tracking"]["enabled"]]
     return {name: False for config in tracked for name in _backends(config)} if tracked else None
 

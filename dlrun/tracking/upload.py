@@ -22,7 +22,7 @@ BUSY = 0.05
 
 
 class RunUpload:
-    """A run that is being sent: `advance` while it is trained, `finish` once it has ended.
+    """The sending of a run: `advance` while it is trained, `finish` once it has ended.
 
     Any call may raise; a new `RunUpload` of the run then goes on.
     """
@@ -46,7 +46,7 @@ class RunUpload:
         return remote
 
     def advance(self) -> None:
-        """Send what the folder says of the run, and what was appended to its journal."""
+        """Send the run's metadata, and the lines appended to its journal."""
         remote = self.remote
         remote.send(self._metadata(self.run.summary(), describe=not self._described))
         self._described = True
@@ -55,7 +55,7 @@ class RunUpload:
             remote.send(batch=batch)
 
     def finish(self) -> None:
-        """Send everything of a run that has ended, and record in its home that it was sent."""
+        """Send everything of an ended run, and record that in its home."""
         status = self.run.status()
         summary = self.run.summary()
         # taken first: what is appended while this sends must be seen as lacking
@@ -83,7 +83,7 @@ class RunUpload:
         return tags | {"dlrun.id": self.source.id} | dict(self.source.tags)
 
     def _send_rest(self, summary: Summary) -> None:
-        """Send the last batch together with all that is known at the end: one call less for a small run."""
+        """Send the last batch together with the final metadata: one call less for a small run."""
         remote = self.remote
         last = MetricBatch(end=remote.progress)
         for batch in self.journal.batches():
@@ -118,7 +118,7 @@ class RunUpload:
             self._send_changed(self.run.best, "checkpoints")
 
     def _send_changed(self, path: Path, folder: str) -> None:
-        """Send a file or folder that has changed since it was last sent."""
+        """Send a file or folder, unless it was sent as it is now."""
         files = list(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
         times = {file: file.stat().st_mtime_ns for file in files}
         if any(self._files.get(file) != time for file, time in times.items()):
@@ -127,7 +127,7 @@ class RunUpload:
 
 
 def follow(upload: RunUpload) -> None:
-    """Send what is appended until the run has ended, then the rest and its true status."""
+    """Send a run as it grows, and at its end the rest and its true status."""
     try:
         while not has_ended(upload.run):
             began = time.monotonic()

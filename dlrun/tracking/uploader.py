@@ -91,11 +91,11 @@ def _report(folder: RunDir | SweepDir, error: Exception) -> None:
 
 
 def give_way() -> None:
-    """Take the lowest priority, so that nothing is taken from the trainer, and outlive the terminal."""
+    """Take the lowest priority, and outlive the terminal."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    # On Linux that is what only idle processors run, within the trainer's session: where Linux shares the machine
-    # out between sessions first (`sched_autogroup_enabled`), a session of its own would get a part of the processors
-    # that the trainer's threads wait for.
+    # Nothing is taken from the trainer: on Linux the uploader runs on idle processors only. It stays in the trainer's
+    # session, for where Linux shares the machine out between sessions first (`sched_autogroup_enabled`), one of its own
+    # would get a part of the processors that the trainer's threads wait for.
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     else:
@@ -112,7 +112,7 @@ def catch_up(folders: Sequence[RunDir | SweepDir]) -> None:
 
 
 def main(argv: list[str], load_model: LoadModel) -> int:
-    """Send folders to the tracker that the first argument names; returns how many could not be sent."""
+    """Send folders to a tracker, given by its name first; returns the number of failures."""
     give_way()
     tracker = TRACKERS[argv[0]]
     folders = [SweepDir(p) if (p / "manifest.json").is_file() else RunDir(p) for p in map(Path, argv[1:])]

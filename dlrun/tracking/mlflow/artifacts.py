@@ -53,7 +53,7 @@ class Artifacts:
         (place / name).write_text(text, encoding="utf-8")
 
     def _place(self) -> Path | None:
-        """The local folder of the run's artifacts; None if a server or another kind of store keeps them."""
+        """The local folder of the run's artifacts; None if they are elsewhere."""
         parts = urlsplit(self.artifact_uri)
         local = (
             parts.scheme in ("", "file") and parts.netloc in ("", "localhost") and not (parts.query or parts.fragment)

@@ -13,7 +13,7 @@ from dlrun.tracking.journal_reader import Point
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run as a store has it; `inputs` are the names and digests of its data sets."""
+    """A run in a store; `inputs` are the names and digests of its data sets."""
 
     run_id: str
     artifact_uri: str
@@ -29,7 +29,7 @@ class Backend(Protocol):
     """A way to a store. Each call is a transaction; the same sent twice is stored once."""
 
     def experiment(self, name: str, artifacts: Path) -> str:
-        """The id of an experiment; it is made if it is missing, and restored if it was deleted.
+        """Find, restore or make an experiment; returns its id.
 
         A new one keeps its artifacts under `artifacts`, unless a server decides.
         """

@@ -1,4 +1,4 @@
-"""A store of MLflow, opened once by an uploader for all runs that it sends."""
+"""An open store of MLflow, for all runs of one uploader."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class MlflowConnection:
         return MlflowRun(self.backend, self.uri, experiment_id, stored, pages.of_sweep(experiment_id, sweep))
 
     def transaction(self, source: RunSource) -> AbstractContextManager[None]:
-        """One transaction for a small run of which nothing was sent; others may wait for the store meanwhile."""
+        """One transaction for a run that is new and small."""
         # others may wait for the experiment too: it is no part of the transaction
         self.experiment(_experiment(source))
         journal = source.run.journal
@@ -73,7 +73,8 @@ class MlflowConnection:
     def _open(
         self, experiment_id: str, name: str, tags: Mapping[str, str], metadata: Metadata, *, start: int, new: bool
     ) -> StoredRun:
-        """Find the run with the tag `dlrun.id`, or make it; `new`: nobody can have made it."""
+        """Find the run with the tag `dlrun.id`, or make it; a `new` one is not looked for."""
+        # a search takes as long as all else of a small run
         found = None if new else self.backend.find(experiment_id, tags["dlrun.id"])
         if found is None:
             named = {"mlflow.runName": shorten(name, NAME)} | description_tags(metadata.description)
@@ -99,13 +100,13 @@ def _is_new(source: RunSource) -> bool:
 
 
 def attempted(folder: Path) -> bool:
-    """Whether somebody made the folder's MLflow run, or tried to: otherwise it need not be looked for."""
+    """Whether somebody made the folder's MLflow run, or tried to."""
     file = lock_file(folder, "mlflow")
     return file.exists() and file.stat().st_size > 0
 
 
 def note_attempt(folder: Path) -> None:
-    """Note in the uploader's lock file that the folder's MLflow run is about to be made."""
+    """Note in the lock file: the folder's MLflow run is about to be made."""
     if attempted(folder):
         return
     with lock_file(folder, "mlflow").open("a") as file:

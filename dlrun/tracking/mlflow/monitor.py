@@ -1,4 +1,4 @@
-"""The processor, memory and GPU of a run that is being trained, measured by MLflow: `tracking.system_metrics`."""
+"""MLflow's metrics of processor, memory and GPU (`tracking.system_metrics`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Monitor(Protocol):
 
 
 def start_monitor(source: RunSource, run_id: str, uri: str) -> Monitor | None:
-    """Start measuring for a run, if it asks for that and still runs."""
+    """Start measuring for a run with that setting, unless it has ended."""
     if not source.setting("system_metrics", False) or has_ended(source.run):
         return None
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor

@@ -1,4 +1,4 @@
-"""The addresses of MLflow's pages, behind `#/`, in the mode that is for training."""
+"""The addresses of MLflow's pages, behind `#/`, in its mode for training."""
 
 from __future__ import annotations
 

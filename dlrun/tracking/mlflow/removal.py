@@ -39,15 +39,16 @@ def delete(folder: RunDir | SweepDir) -> None:
 
 
 def _search_id(client: Any, identifier: str) -> list[str]:
-    """The MLflow run of a folder whose summary does not name it: its uploader died before its end."""
+    """Find a run by its tag: an uploader that died has not put its id into the summary."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return _search(client, experiments, f"tags.`dlrun.id` = '{identifier}'")
 
 
 def _search(client: Any, experiments: list[str], wanted: str) -> list[str]:
-    """The ids of all runs that fit; MLflow tells a thousand at a time."""
+    """The ids of all runs that fit."""
     found: list[str] = []
     token: str | None = ""
+    # MLflow answers with a thousand at most
     while token is not None:
         page = client.search_runs(experiments, wanted, max_results=1000, page_token=token or None)
         found += [run.info.run_id for run in page]

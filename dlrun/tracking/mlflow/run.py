@@ -1,4 +1,4 @@
-"""One run in MLflow: what the store has of it, and everything that is sent to it, in few calls."""
+"""One run in MLflow: a copy of its stored state, and the few calls to change it."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MlflowRun:
-    """A run of the store at `uri`. `stored` is what the store has of it, as far as it is known here.
+    """A run of the store at `uri`, with a copy of what is `stored` of it.
 
-    `view` is its page; `source` is None for a sweep; `tags` are those that no metadata has.
+    `view` is its page; `source` is None for a sweep; `tags` are sent beside those of the metadata.
     """
 
     backend: Backend
@@ -78,7 +78,7 @@ class MlflowRun:
         return [p for p in points if fit(p.name) not in self.stored.metrics or not self._has(p)]
 
     def send_text(self, text: Text) -> None:
-        """Store a text as an artifact; those of one name lie in a folder, in the order of their steps."""
+        """Store a text as an artifact; texts with steps share a folder."""
         name = f"texts/{text.name}" if text.step is None else f"{text.name}/step-{text.step:06d}"
         self.artifacts.send_text(text.text, f"{fit(name)}.txt")
 
@@ -102,7 +102,7 @@ class MlflowRun:
             self.monitor.finish()
 
     def _log(self, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
-        """Send points, and of the params and tags those that the store does not have. The progress is the last tag."""
+        """Send points, and new or changed params and tags, the progress last."""
         params = {name: value for name, value in params.items() if name not in self.stored.params}
         tags = {name: value for name, value in tags.items() if self.stored.tags.get(name) != value}
         fitting = [point._replace(name=fit(point.name)) for point in points]
@@ -126,7 +126,7 @@ class MlflowRun:
         return tags
 
     def _may_describe(self, description: str) -> bool:
-        """Whether the store has another description, and no person has written into it."""
+        """Whether a description is new, and no person has changed the stored one."""
         stored = self.stored.tags.get(DESCRIPTION)
         if stored is None or stored == description:
             return stored is None
@@ -145,9 +145,10 @@ class MlflowRun:
         return (point.step, point.value) in self.backend.history(self.run_id, fit(point.name))
 
     def _send_model(self, source: RunSource) -> None:
-        """Store the model of a finished run, once for each set of selected weights, if it asks for that."""
+        """Store the model of a finished run (`tracking.log_model`)."""
         step = f"step {source.run.summary().best_step}: "
         load = source.load_model if source.setting("log_model", False) and not source.reused else None
+        # once for each set of selected weights
         if load is None or self.stored.tags.get("dlrun.model", "").startswith(step):
             return
         from dlrun.tracking.mlflow.model import send_model
@@ -187,7 +188,7 @@ def _fields(dataset: Dataset) -> dict[str, str]:
 def _calls(
     points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]
 ) -> Iterator[tuple[Sequence[Point], Sequence[tuple[str, str]], Sequence[tuple[str, str]]]]:
-    """Yield the content of each call; the last of the tags go with the last of the points."""
+    """Yield the content of each call; the last tags go with the last points."""
     metrics = list(_split(points, BATCH))
     values, last = list(_split(list(params.items()), PER_CALL)), list(_split(list(tags.items()), PER_CALL))
     calls = max(len(metrics), len(values), len(last))

@@ -165,7 +165,7 @@ class SqliteBackend:
 
 
 def join_uri(folder: str, *parts: str) -> str:
-    """A place below a folder, which is a path or a URI, as MLflow joins them."""
+    """Join a folder's path or URI and names, as MLflow does."""
     if not {"?", "#"} & set(folder) and re.match(r"(file://)?/[^/]", folder):
         return "/".join([folder.rstrip("/"), *parts])
     from mlflow.utils import uri

@@ -47,7 +47,7 @@ def prepare(uri: str, artifacts: Path) -> None:
 
 @contextmanager
 def hold_lock(path: Path) -> Iterator[IO[str]]:
-    """Wait for the lock of a file, which is made if it is missing, and hold it."""
+    """Wait for the lock of a file, new or old, and hold it."""
     with path.open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file

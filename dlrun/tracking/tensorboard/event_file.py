@@ -1,4 +1,4 @@
-"""Event files: those of TensorBoard's format, but written so that a killed writer leaves no part of a batch.
+"""TensorBoard's event files, written in batches: a killed writer leaves none by half.
 
 A record is its length (8 bytes), a checksum of that (4), a serialized `Event`, and a checksum of it (4).
 """
@@ -76,7 +76,7 @@ class EventFile:
             self._sort()
 
     def _read(self) -> int:
-        """Learn what the file has; returns the byte behind its last mark."""
+        """Read the file; returns the byte behind its last mark."""
         end, since = 0, []
         for event, after in decode(self._path):
             since.append(event)

@@ -72,7 +72,7 @@ class TensorboardRun:
         self._curves.close()
 
     def _texts(self, texts: Sequence[Text]) -> list[Any]:
-        """The texts that the file lacks, as blocks of code: TensorBoard takes them for Markdown."""
+        """New texts, as blocks of code: TensorBoard reads Markdown."""
         new = [text for text in texts if not self._curves.has_text(text.name, text.step or 0)]
         return [_text_event(t.name, _as_code(t.text), step=t.step or 0, time=t.time / 1000) for t in new]
 

@@ -93,5 +93,5 @@ def _sweep_folder(sweep: SweepDir) -> Path:
 
 
 def _unique(folder: Path) -> str:
-    """The name of a run's or sweep's folder; one that a person has named may occur in many places."""
+    """The name of a folder; with a digest of its place if a person chose the name."""
     return folder.name if NAMED.fullmatch(folder.name) else f"{folder.name}-{digest(str(folder))}"

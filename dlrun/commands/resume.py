@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
         output.say(f"{folder.path} is finished. To train it longer, type `dlrun resume {folder.id} trainer.epochs=…`.")
         return 0
     # written when training begins: what fails before changes nothing
-    conduct(built, folder, resumed=True, begun=lambda: _write(folder, changed))
+    conduct(built, folder, resumed=True, on_start=lambda: _write(folder, changed))
     return 0
 
 

@@ -10,7 +10,7 @@ from dlrun import tracking
 from dlrun.errors import UserError
 from dlrun.execution import device
 from dlrun.runs.reload import rebuild, select
-from dlrun.runs.scoring import evaluated, test_once
+from dlrun.runs.scoring import evaluate_splits, test_once
 from dlrun.storage.lookup import find, find_sweep, sweep_of
 from dlrun.storage.manifest import read
 from dlrun.storage.results import results
@@ -85,7 +85,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"{built.data.name} has no {arguments.split} split in this run.")
     step = select(built, folder)
     device.apply(built.execution)
-    metrics = test_once(built, folder) if arguments.split == "test" else evaluated(built, arguments.split)
+    metrics = test_once(built, folder) if arguments.split == "test" else evaluate_splits(built, arguments.split)
     output.say(f"{folder.path.name}  weights of step {step}")
     output.say(table([[name, number(value)] for name, value in metrics.items()]))
     if arguments.split == "test":

@@ -52,23 +52,23 @@ def conduct(
     *,
     resumed: bool = False,
     job: bool = False,
-    begun: Callable[[], None] = lambda: None,
+    on_start: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Train in `folder` beside an uploader, and wait for it; returns the summary.
 
-    A `job` of a sweep keeps the test split sealed; `begun` is called once training begins.
+    A `job` of a sweep keeps the test split sealed; `on_start` is called once training begins.
     """
     if job or folder.of_a_sweep:  # only the sweep's selected jobs are tested, at its end
         built = seal(built)
     uploaders: list[tracking.Uploader] = []
 
     def start() -> None:
-        begun()
+        on_start()
         if built.tracking.enabled:
             uploaders.append(tracking.start(folder))
 
     try:
-        return run(built, folder, resumed=resumed, job=job, begun=start).to_dict()
+        return run(built, folder, resumed=resumed, job=job, on_start=start).to_dict()
     finally:
         # after a failure too: the trackers learn of it
         for uploader in uploaders if built.tracking.wait else []:

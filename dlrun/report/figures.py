@@ -10,7 +10,8 @@ from typing import Any
 from dlrun.analysis.figures.bands import LEGIBLE, GroupCurves, bands
 from dlrun.analysis.figures.scale import axis_label
 from dlrun.report.overview import SPLITS, JobGroup, Overview, swept_value
-from dlrun.storage.results import Curves, Result, finished
+from dlrun.storage.journal import Curves
+from dlrun.storage.results import Result, finished
 from dlrun.studies.study import CaptionedFigure
 
 MAX_CURVES = 40  # groups with learning curves, the best ones

@@ -1,9 +1,8 @@
-"""The checkpoints of a run as they come to the disk: the best before the last, and beside training on a GPU.
+"""The writing of checkpoints: the best before the last, and on a GPU in a thread, while training goes on.
 
-There all tensors are copied into pinned host memory behind one event; a thread waits for it, serialises and writes,
-and training goes on meanwhile. The copies are queued on the stream of the steps, so that no step overwrites what has
-not been copied yet. On a CPU a copy takes as long as the writing, which ends in the kernel's memory too: there
-training goes on when the checkpoint is written. The tests hand in the copying for a GPU, which has run on none.
+On a GPU all tensors are copied into pinned host memory, queued on the stream of the steps: no step overwrites a
+tensor before its copy. A thread waits for one event behind the copies, serialises and writes. On a CPU a copy would
+take as long as writing, which ends in the kernel's memory too: training waits for it.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ from dlrun.terminal import output
 from dlrun.terminal.format import duration
 
 PATIENCE = 600.0
-"""Seconds for which a run that has ended waits for space to write its weights."""
+"""Seconds that a trained run waits for space to write its weights."""
 
 Snapshot = Callable[[Any], tuple[Any, Callable[[], None]]]
-"""Takes a copy that training does not change; returns it, and what waits until it is complete."""
+"""Copies tensors; returns the copy, and a function that waits until it is complete."""
 
 
 class Saver:
     """Writes the checkpoints of a run; with a `snapshot` in a thread, one at a time.
 
-    On a full disk the last good checkpoint stays and training goes on; `insist` waits at the end. Whoever reads
-    the files, or lets go of the folder, calls `insist` or `close` before.
+    On a full disk the last good checkpoint stays, and training goes on. Call `insist` or `close` before the files are
+    read, and before the folder's lock is freed.
     """
 
     def __init__(self, run: RunDir, journal: Journal, snapshot: Snapshot | None = None) -> None:
@@ -50,7 +49,7 @@ class Saver:
         self._error: Exception | None = None
 
     def save(self, content: Checkpoint, best: BestWeights | None) -> None:
-        """Write a checkpoint, or begin to once the one before it is written; warn of one that found no room."""
+        """Write a checkpoint, or begin to; the previous one is complete by then, or a warning."""
         self.wait()
         new = best if best and best.step != self._best_step else None
         if self._snapshot is None:
@@ -63,7 +62,7 @@ class Saver:
             self._thread.start()
 
     def wait(self) -> None:
-        """Wait for the checkpoint under way; warn if the disk had no room for it, raise what else became of it."""
+        """Wait for the thread. A full disk is a warning; its other errors are raised."""
         if self._thread:
             self._thread.join()
             self._thread = None
@@ -75,7 +74,7 @@ class Saver:
             raise error
 
     def insist(self) -> None:
-        """Wait until the last checkpoint can be written; raise `RunError` if the disk stays full."""
+        """Wait until the last checkpoint is written. Raises `RunError` if the disk stays full."""
         self.wait()
         if self._unwritten is None:
             return
@@ -84,7 +83,7 @@ class Saver:
             raise RunError(f"The disk stayed full for {duration(PATIENCE)}: the last weights are not saved.")
 
     def close(self) -> None:
-        """Wait for the checkpoint under way; that it fails is told, and does not hide why the run ends."""
+        """Wait for the thread; its error is a warning, so that it does not hide why the run ends."""
         try:
             self.wait()
         except Exception as error:
@@ -94,7 +93,7 @@ class Saver:
         try:
             complete()
             self._write()
-        except Exception as error:  # for `wait`: in a thread nobody would hear of it
+        except Exception as error:  # `wait` raises it: in a thread it would be lost
             self._error = error
 
     def _tried(self) -> bool:
@@ -118,8 +117,8 @@ class Saver:
         self._unwritten = None
 
 
-def beside(device: torch.device) -> Snapshot | None:
-    """Return how checkpoints are copied that are written while training goes on; None where they are not."""
+def make_snapshot(device: torch.device) -> Snapshot | None:
+    """The copying of checkpoints for a thread to write; None on a device without one."""
     if device.type != "cuda":
         return None
 
@@ -133,10 +132,9 @@ def beside(device: torch.device) -> Snapshot | None:
 
 
 def on_host(content: Any) -> Any:
-    """Return `content` with a copy of each of its tensors in host memory, in pinned memory if it comes from a GPU.
+    """Copy all tensors of `content` to host memory: from a GPU to pinned memory, queued.
 
-    The copies from a GPU are queued, not waited for. Tensors that are one in memory, as tied weights are, are one
-    in the copy.
+    Tensors that share their memory, as tied weights do, share it in the copy.
     """
     copies: dict[Hashable, Tensor] = {}
 

@@ -1,7 +1,7 @@
 """Ctrl-C, SIGTERM and SIGUSR1 as a request: finish the step, save, and end.
 
-SIGUSR1 is how a search prunes a run. A second Ctrl-C or SIGTERM ends at once. Of two such contexts the outer
-one (a sweep's) is told what the inner one (a job's) is: both end.
+A search prunes a run by SIGUSR1. A second Ctrl-C or SIGTERM ends at once. Of two nested contexts, a sweep's and a
+job's, both get the signal: both end.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupt:
-    """A context in which SIGINT, SIGTERM and SIGUSR1 are noted in `signal` instead of striking at once."""
+    """A context that keeps SIGINT, SIGTERM and SIGUSR1 in `signal` instead of raising at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -39,7 +39,7 @@ class Interrupt:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Have the next SIGINT or SIGTERM strike at once: for a wait that a person may cut short."""
+        """Let the next SIGINT or SIGTERM raise at once: for a wait that a person may cut short."""
         self._at_once = True
         try:
             yield
@@ -53,18 +53,18 @@ class Interrupt:
         for outer in self._around():
             outer.signal = outer.signal or number
         if self._at_once or self.signal not in (None, signal.SIGUSR1):
-            raise stopped(number)
+            raise exception_for(number)
         self.signal = number
 
     def _around(self) -> list[Interrupt]:
-        """Return the contexts around this one."""
+        """The contexts around this one, innermost first."""
         handler = self._before.get(signal.SIGINT)
         outer = getattr(handler, "__self__", None)
         return [outer, *outer._around()] if isinstance(outer, Interrupt) else []
 
 
-def stopped(number: int, step: int | None = None) -> BaseException:
-    """Return the exception as which a signal ends a run."""
+def exception_for(number: int, step: int | None = None) -> BaseException:
+    """The exception that ends a run after a signal."""
     if number == signal.SIGUSR1:
-        return Pruned(f"stopped at step {step}")
+        return Pruned(f"exception_for at step {step}")
     return SystemExit(128 + number) if number == signal.SIGTERM else KeyboardInterrupt()

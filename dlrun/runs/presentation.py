@@ -1,4 +1,4 @@
-"""What a run shows: the head before it, the live line during it, the table after it."""
+"""The output of a run: a head before it, a live line during it, a table after it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOO_HIGH = 1.2
 
 
 def announce(built: Built, run: RunDir | None = None, *, start: int = 0) -> None:
-    """Show what will run, and of a model of language whether it begins as one that knows nothing."""
+    """Show the head of a run; of a language model also its first loss, with a warning if it is high."""
     output.say(head(built, run, start=start))
     spec, training = built.data.spec, built.training
     if spec.task != "language" or not spec.vocabulary or start:
@@ -37,7 +37,7 @@ def announce(built: Built, run: RunDir | None = None, *, start: int = 0) -> None
 
 
 def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
-    """Return what will run, in a few lines."""
+    """The data, model, optimizer, steps, device and folder of a run, a line each."""
     plan, config = built.training.plan, built.config
     model, optimizer, schedule = (
         config[name]["_target_"].rsplit(".", 1)[-1] for name in ("model", "optimizer", "schedule")
@@ -58,7 +58,7 @@ def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
 
 
 def _sizes(data: Data) -> str:
-    """Return how large the splits are: in samples, or in tokens."""
+    """The sizes of the splits, in samples or in tokens."""
     splits = {name: split for name in ("train", "validation", "test") if (split := getattr(data, name)) is not None}
     if data.spec.task != "language":
         return ", ".join(f"{len(split)} {name}" for name, split in splits.items())
@@ -78,7 +78,7 @@ def _threads(built: Built) -> str:
 
 
 def _ways(execution: Execution) -> str:
-    """Return what is unusual in how a run computes."""
+    """The execution's unusual choices."""
     ways = ["channels last"] if execution.memory_format == "channels_last" else []
     ways += [f"compiled ({execution.why})"] if execution.compile else []
     return "".join(f", {way}" for way in ways)
@@ -90,7 +90,7 @@ def _relative(run: RunDir) -> str:
 
 
 class Progress:
-    """The live line of a terminal; in a log, a line an epoch (but twenty a run at most), and one every 30 s."""
+    """A live line in a terminal; in a log a line each epoch, at most twenty a run, and every 30 s."""
 
     def __init__(self, plan: Plan, start: int, *, validated: bool) -> None:
         self._plan = plan
@@ -100,7 +100,7 @@ class Progress:
         self._latest: dict[str, float] = {}
 
     def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
-        """Take in a point of the curves, and show it if a person is due to see something."""
+        """Keep a point of the curves, and show it if a line is due."""
         self._latest |= values
         now = time.monotonic()
         if now - self._shown > 0.1 or step == self._plan.steps:
@@ -111,7 +111,7 @@ class Progress:
             self._written, self._written_step = now, step
 
     def _unfinished(self, step: int, values: dict[str, float]) -> bool:
-        """Return whether the validation of this step is yet to come."""
+        """Whether the validation of this step is yet to come."""
         return "lr" in values and self._validated and self._plan.evaluates(step)
 
     def _due(self, step: int, now: float) -> bool:
@@ -133,7 +133,7 @@ class Progress:
 
 
 def closing(summary: Summary, run: RunDir, sample: tuple[int, str] | None = None) -> str:
-    """Return the table of what came out, and the beginning of the last sample, the text of a step."""
+    """The table of the metrics after a run, and the beginning of its last sample (step, text)."""
     metrics = summary.metrics
     splits = [s for s in ("train", "val", "test") if any(name.startswith(s + "/") for name in metrics)]
     names = list(dict.fromkeys(name.split("/", 1)[1] for name in metrics))
@@ -151,7 +151,7 @@ def closing(summary: Summary, run: RunDir, sample: tuple[int, str] | None = None
 
 
 def _quoted(sample: tuple[int, str] | None) -> str:
-    """Return the first lines of a sample, to stand before what came out."""
+    """The first lines of a sample."""
     if sample is None:
         return ""
     step, text = sample

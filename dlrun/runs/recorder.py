@@ -1,4 +1,4 @@
-"""What the loop finds out, written into the run's folder and shown."""
+"""The recorder of a run: points and checkpoints go to the folder and to the screen."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from dlrun.storage.journal import Journal
 from dlrun.storage.rundir import RunDir
 
 
-def recording(built: Built, run: RunDir, journal: Journal, *, start: int, job: bool) -> Recorder:
-    """Return the recorder of a run that begins at the step `start`; a `job` of a sweep has no time for extras."""
+def make_recorder(built: Built, run: RunDir, journal: Journal, *, start: int, job: bool) -> RunRecorder:
+    """The recorder of a run from the step `start` on; a `job` writes no samples and measures no peak."""
     data, plan = built.data, built.training.plan
     progress = Progress(plan, start, validated=data.validation is not None)
     writes = data.spec.task == "language" and data.tokenizer is not None and built.trainer.figures and not job
     samples = Samples(built, journal) if writes else None
-    saver = Saver(run, journal, checkpoint_writer.beside(built.training.device))
-    return Recorder(journal, progress, cost=cost_of(built, measure=not job), saver=saver, samples=samples)
+    saver = Saver(run, journal, checkpoint_writer.make_snapshot(built.training.device))
+    return RunRecorder(journal, progress, cost=step_cost(built, measure=not job), saver=saver, samples=samples)
 
 
-def cost_of(built: Built, *, measure: bool) -> StepCost:
-    """Return what a step takes; `measure` allows to find out how fast the processor is."""
+def step_cost(built: Built, *, measure: bool) -> StepCost:
+    """The cost of a step; with `measure` an unknown processor's peak is measured."""
     spec, training = built.data.spec, built.training
     return StepCost(
         # what another optimizer computes, and how often, is its own affair
@@ -37,8 +37,8 @@ def cost_of(built: Built, *, measure: bool) -> StepCost:
     )
 
 
-class Recorder:
-    """Writes what the loop finds out into the run's folder, and shows it."""
+class RunRecorder:
+    """Writes points and checkpoints into the run's folder, and shows them."""
 
     def __init__(
         self, journal: Journal, progress: Progress, *, cost: StepCost, saver: Saver, samples: Samples | None = None
@@ -51,11 +51,11 @@ class Recorder:
 
     @property
     def sample(self) -> tuple[int, str] | None:
-        """Return the last text that the model wrote, and its step."""
+        """The model's last text, and its step."""
         return self._samples.last if self._samples else None
 
     def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
-        """Append a point to the journal, with what follows from it, and show it; have a validated model write."""
+        """Append a point with its derived values, show it, and let a validated model write."""
         values = self._cost.at(step, values)
         self._journal.metrics(step, epoch, values)
         self._progress.point(step, epoch, values)
@@ -71,5 +71,5 @@ class Recorder:
         self._saver.insist()
 
     def close(self) -> None:
-        """Wait for the checkpoint under way, whatever becomes of it."""
+        """Wait for the checkpoint under way; an error is a warning."""
         self._saver.close()

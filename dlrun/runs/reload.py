@@ -1,4 +1,4 @@
-"""A run rebuilt from its folder alone: to resume it, test it, predict with it, or look at it in a notebook."""
+"""A run rebuilt from its folder alone: to resume, test or predict with it, or for a notebook."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dlrun.types import Data, Spec, Tokenizer
 
 @dataclass(frozen=True)
 class Loaded:
-    """A run as a notebook wants it: the model with the selected weights, its data, its configuration."""
+    """A run for a notebook: the model with the selected weights, its data, configuration and summary."""
 
     model: nn.Module
     data: Data
@@ -34,7 +34,7 @@ class Loaded:
 
 
 def load(reference: str, *, trusted: Sequence[str] = ()) -> Loaded:
-    """Return the run that `reference` names, a folder or the beginning of an id, its weights selected.
+    """Load the run of a folder, or of the beginning of an id, with its selected weights.
 
     >>> import dlrun
     >>> run = dlrun.load("k3x9")                            # doctest: +SKIP
@@ -53,11 +53,10 @@ def load(reference: str, *, trusted: Sequence[str] = ()) -> Loaded:
 def rebuild(
     folder: RunDir, changed: DictConfig | None = None, *, load: Callable[[dict[str, Any]], Data] = make_dataset
 ) -> Built:
-    """Return the parts of a run as its folder describes them, the weights still the initial ones.
+    """Build the parts of a run from its folder, with initial weights, or of its `changed` configuration.
 
-    A configuration that is given is taken in place of the folder's; `load` gives the data set of one. A
-    device that this machine lacks gives way to the best that it has. Raises `UserError` if the data set is
-    not the one that the run was trained on.
+    `load` makes the data set. Without CUDA, a run of it is built on this machine's best device. Raises `UserError`
+    if the data set is not the one that the run was trained on.
     """
     config = OmegaConf.load(folder.config) if changed is None else changed.copy()
     assert isinstance(config, DictConfig)
@@ -91,10 +90,9 @@ def rebuild(
 
 
 def model_of(folder: RunDir, spec: Spec) -> tuple[nn.Module, int]:
-    """Return a run's model with its selected weights (the last, if none are yet), and their step.
+    """A run's model with its selected weights (else the last), and their step, without its data set.
 
-    `spec` is what the data decides of it, so that no data set need be there. Raises `UserError` if the run
-    has no weights yet.
+    Raises `UserError` if the run has no weights yet.
     """
     values, step = weights.of_run(folder)
     plain = OmegaConf.to_container(OmegaConf.load(folder.config), resolve=True)
@@ -106,14 +104,14 @@ def model_of(folder: RunDir, spec: Spec) -> tuple[nn.Module, int]:
 
 
 def tokenizer_of(folder: RunDir) -> Tokenizer:
-    """Return the tokenizer of a run of language. Raises `UserError` if it has none, or it cannot be made again."""
+    """The tokenizer of a language run. Raises `UserError` if it has none, or it cannot be made again."""
     if not folder.tokenizer.is_file():
         raise UserError(f"{folder.path} has no tokenizer.json: the tokens of its data set stand for no text.")
     return instantiate.make_tokenizer(json.loads(folder.tokenizer.read_text()), trusted=trust.trusted_names())
 
 
 def select(built: Built, folder: RunDir) -> int:
-    """Put the selected weights into the model (the last, if none are yet), and return their step."""
+    """Load the selected weights (else the last) into the model; returns their step."""
     values, step = weights.of_run(folder)
     weights.put(built.training.objective.model, values, where=str(folder.path))
     return step

@@ -1,4 +1,4 @@
-"""Samples: short texts that a model of language writes while it is trained."""
+"""Samples: short texts by a language model in training."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from dlrun.storage.journal import Journal
 from dlrun.terminal import output
 
 SAMPLES = 10
-"""The most texts that a model writes while it is trained, and how many tokens each has."""
+"""The most texts of a training."""
 TOKENS = 200
+"""The length of each."""
 
 
 class Samples:
-    """Short texts that a model of language writes at some of the validations, for the journal.
+    """Writes texts into the journal, at the first validation of each tenth of a run.
 
-    They are drawn with a seed of their own, and nothing of the training depends on them. When one is due
-    follows from the step alone, so that a resumed run writes the same.
+    They have a seed of their own: training does not depend on them. They are due by the step alone, so a resumed run
+    writes the same ones.
     """
 
     def __init__(self, built: Built, journal: Journal) -> None:
@@ -35,7 +36,7 @@ class Samples:
         self._failed = False
 
     def write(self, step: int) -> None:
-        """Have the model write after `step` steps, if that is due; a failure is a warning, and the end of it."""
+        """Write a text after `step` steps, if one is due; after a failure, which is a warning, none."""
         if self._failed or not self._due(step):
             return
         try:
@@ -46,7 +47,7 @@ class Samples:
             output.warn(f"No samples of text: {type(error).__name__}: {error}")
 
     def _due(self, step: int) -> bool:
-        """Return whether a new tenth of the run has begun since the validation before."""
+        """Whether a new tenth of the run has begun since the previous validation."""
         plan = self._training.plan
         portion = ceil(plan.steps / SAMPLES)
         before = (step - 1) // plan.evaluate_every * plan.evaluate_every

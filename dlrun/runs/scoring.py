@@ -1,4 +1,4 @@
-"""The metrics of a run's weights: on the splits that may be looked at, and on the test split, every read counted."""
+"""The metrics of a run's weights on each split; every read of the test split is counted."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Any
 from dlrun.datasets.tensors.subset import take_spaced
 from dlrun.engine.evaluation import Collected, collect, evaluate
 from dlrun.runs.build import Built
-from dlrun.storage.journal import Journal, closed
+from dlrun.storage.journal import Journal, open_journal
 from dlrun.storage.rundir import RunDir
 from dlrun.types import Split
 
 WINDOWS = 1000
-"""The windows of a training text that are evaluated where the configuration leaves their number open."""
+"""The windows of a training text that are evaluate_splits where the configuration leaves their number open."""
 
 
-def sampled(built: Built) -> Split:
-    """Return what is evaluated of the training split."""
+def training_sample(built: Built) -> Split:
+    """Return what is evaluate_splits of the training split."""
     few = WINDOWS if built.data.spec.task == "language" else None
     return take_spaced(built.data.train, built.evaluation.train_samples or few)
 
 
-def evaluated(built: Built, *names: str) -> dict[str, float]:
+def evaluate_splits(built: Built, *names: str) -> dict[str, float]:
     """Return the metrics of the named splits that there are, under the names `train/…` and `val/…`.
 
-    Of the training split `evaluation.train_samples` are evaluated; without a number all, of a text 1,000 windows.
+    Of the training split `evaluation.train_samples` are evaluate_splits; without a number all, of a text 1,000 windows.
     """
     metrics: dict[str, float] = {}
     for name in names:
-        split = sampled(built) if name == "train" else getattr(built.data, name)
+        split = training_sample(built) if name == "train" else getattr(built.data, name)
         if split is None:
             continue
         prefix = "val" if name == "validation" else name
@@ -44,16 +44,16 @@ def evaluated(built: Built, *names: str) -> dict[str, float]:
     return metrics
 
 
-def read_if_due(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str, float], Collected | None]:
-    """Read the test split once with the weights in the model, unless the configuration keeps it sealed."""
+def read_test_if_due(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str, float], Collected | None]:
+    """Evaluate the test split with the model's weights, unless `evaluation.test` is never."""
     if built.evaluation.test == "never" or built.data.test is None:
         return {}, None
     return _read(built, folder, journal)
 
 
 def test_once(built: Built, folder: RunDir) -> dict[str, float]:
-    """Read the test split of a run that has ended, with the weights in the model, into its summary."""
-    with closed(Journal(folder.journal)) as journal:
+    """Evaluate the test split of an ended run with the model's weights; its summary gets the metrics."""
+    with open_journal(folder.journal) as journal:
         metrics = _read(built, folder, journal)[0]
     with folder.edit_summary() as summary:
         summary.metrics = {**summary.metrics, **metrics}
@@ -61,7 +61,7 @@ def test_once(built: Built, folder: RunDir) -> dict[str, float]:
 
 
 def _read(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str, float], Collected | None]:
-    """Evaluate the test split; that it was read is written down before it is."""
+    """Evaluate the test split; the read is counted before it happens, so that a crash hides none."""
     assert built.data.test is not None
     with folder.edit_summary() as summary:
         summary.test_reads += 1
@@ -70,7 +70,7 @@ def _read(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str, flo
     parts = training.objective, training.metrics, built.data.test
     options: Any = {"batch_size": training.evaluation_batch_size, "device": training.device}
     if built.data.spec.task == "language":
-        # the logits of a whole text are not for keeping
+        # without outputs: the logits of a whole text would not fit into memory
         found = evaluate(*parts, **options)
     else:
         found, seen = collect(*parts, **options)

@@ -1,4 +1,4 @@
-"""Weights on their way from a checkpoint into a model."""
+"""Weights from a checkpoint into a model."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ from dlrun.storage.rundir import RunDir
 
 
 def of_run(folder: RunDir) -> tuple[dict[str, Any], int]:
-    """Return the selected weights of a run (the last, if none are yet), and their step.
-
-    Raises `UserError` if the run has no weights yet.
-    """
+    """The selected weights of a run (else the last) and their step. Raises `UserError` if it has none yet."""
     if folder.best.exists():
         best = checkpoint.load_best(folder.best)
         return best.model, best.step
@@ -30,7 +27,7 @@ def of_run(folder: RunDir) -> tuple[dict[str, Any], int]:
 
 
 def start_from(reference: str, model: nn.Module) -> str:
-    """Give `model` the weights that `init_from` names, a run or a checkpoint's file, and return their SHA-256.
+    """Load the weights of `init_from`, a run or a checkpoint's file; returns their SHA-256.
 
     Raises `UserError` if there are none, or they are of another model.
     """
@@ -40,7 +37,7 @@ def start_from(reference: str, model: nn.Module) -> str:
 
 
 def digest(reference: str | None) -> str | None:
-    """Return the SHA-256 of the weights that `init_from` names, if it names any."""
+    """The SHA-256 of the weights of `init_from`; None without one."""
     return _digest(_named(reference)) if reference else None
 
 
@@ -74,7 +71,7 @@ def put(model: nn.Module, values: dict[str, Any], *, where: str) -> None:
 
 
 def _differing(values: dict[str, Any], own: dict[str, Any]) -> list[str]:
-    """Return a line for each name, but no more than eight, whose shape is another there than here."""
+    """A line for each name with another shape, at most eight."""
     differing = [
         f"{name}: {_shape(values, name)} there, {_shape(own, name)} here"
         for name in dict.fromkeys([*own, *values])

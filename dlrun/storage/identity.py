@@ -54,7 +54,7 @@ def identify(config: Mapping[str, Any], fingerprint: str, *, device: str, precis
 
 
 def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """The parts in which two identities differ, in words; nothing of a part that one of them has not kept.
+    """The different parts of two identities, in words; parts that one of them lacks are left out.
 
     >>> differing({"torch": "2.8", "data": "ab"}, {"torch": "2.9", "data": "ab"})
     ['torch (2.8, 2.9)']
@@ -66,7 +66,7 @@ def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
 
 
 def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The keys in which two configurations differ, dotted, each with both values; the seed is left out.
+    """The different keys of two configurations, each with both values, without the seed.
 
     >>> differing_keys({"optimizer": {"lr": 0.1}, "name": "a"}, {"optimizer": {"lr": 0.2}, "name": "b"})
     ['optimizer.lr: 0.1, 0.2']

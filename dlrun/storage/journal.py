@@ -1,16 +1,8 @@
 """The journal: one JSON object a line, appended, of everything that a run logged.
 
-A line is a point of the curves, `{"step", "epoch", "time", "metrics": {name: value}}`, or an event,
-`{"event", "time", …}`:
-
-    start      the process began to train: `resumed_from` (a step, or null), `pid`
-    test_read  the test split was about to be read: `reads`
-    text       something to read: `name`, `text`, and `step` where there is one of many steps
-    end        the run ended: `status`
-
-Appending is all that training does about tracking. Numbers that JSON lacks are the strings "nan",
-"inf" and "-inf". A resumed run goes on from its checkpoint, behind which there may be points
-already: of two points of one name and step, readers take the later.
+A line is a point of the curves (`Point`) or an event (`Event`). Appending is all that training does about tracking.
+JSON has no NaN and no infinity: they are the strings "nan", "inf" and "-inf". A resumed run goes on from its
+checkpoint, behind which there may be points already: of two points of one name and step, readers take the later.
 """
 
 from __future__ import annotations
@@ -23,9 +15,39 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, cast
 
 from dlrun.terminal import output
+
+Curves = dict[str, list[tuple[int, float]]]
+"""Points (step, value) by the metric's name."""
+
+
+class Point(TypedDict, total=False):
+    """The metrics at a step; a value that JSON lacks is a string."""
+
+    step: int
+    epoch: float
+    time: float
+    metrics: dict[str, float | str]
+
+
+class Event(TypedDict, total=False):
+    """Something that happened, with the fields of its kind."""
+
+    event: Literal["start", "test_read", "text", "end"]
+    time: float
+    # start: the step of the checkpoint; None for a new run
+    resumed_from: int | None
+    # test_read, written before the test split is read: the reads so far
+    reads: int
+    # text: something to read, of a step where there is one of many steps
+    name: str
+    text: str
+    step: int
+    # end
+    status: str
+    error: str
 
 
 class Journal:
@@ -33,10 +55,10 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab", buffering=0)
-        # a line that was cut by a crash ends here, so that it spoils no other
+        # end a line that a crash has cut, so that it spoils no other
         self._waiting = b"\n" if _torn(path) else b""
         self._warned = False
-        # a checkpoint that is written beside training has the journal written through too
+        # the thread that writes a checkpoint during training syncs the journal too
         self._lock = threading.Lock()
 
     def metrics(self, step: int, epoch: float, values: dict[str, float]) -> None:
@@ -46,18 +68,15 @@ class Journal:
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append an event."""
-        self._append({"event": kind, "time": round(time.time(), 3)} | fields)
+        self._append({"event": kind, "time": round(time.time(), 3), **fields})
 
     def sync(self) -> None:
-        """Have the lines written through to the disk itself, from any thread; raise `OSError` if they cannot be."""
+        """Write the lines to the disk itself, from any thread. Raises `OSError` if the disk is full."""
         self._drain()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Write what waits, and close.
-
-        Raises `OSError` if the disk is still full: what waited is then lost, and it must not be silent.
-        """
+        """Write the waiting lines, and close. Raises `OSError` if the disk is still full: they are lost."""
         try:
             self._drain()
         finally:
@@ -84,11 +103,13 @@ class Journal:
 
 
 @contextmanager
-def closed(journal: Journal) -> Iterator[Journal]:
-    """Close a journal at the end; that its last lines are lost must not hide why the block ended."""
+def open_journal(path: Path) -> Iterator[Journal]:
+    """Open a journal, and close it at the end."""
+    journal = Journal(path)
     try:
         yield journal
     except BaseException:
+        # a full disk must not hide the exception that ended the block
         try:
             journal.close()
         except OSError as full:
@@ -106,7 +127,7 @@ def _torn(path: Path) -> bool:
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
-    """Return the whole lines from byte `offset` on, and the offset behind the last of them."""
+    """The whole lines from byte `offset` on, and the offset after the last of them."""
     if not path.exists():
         return [], offset
     with path.open("rb") as file:
@@ -124,10 +145,20 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
     return records, offset + len(whole)
 
 
-def curves(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Return each metric's points (step, value) in the order of the steps."""
-    points: dict[str, dict[int, float]] = {}
-    for record in read(path)[0]:
-        for name, value in record.get("metrics", {}).items():
-            points.setdefault(name, {})[record["step"]] = float(value)
-    return {name: sorted(curve.items()) for name, curve in points.items()}
+def points(records: list[dict[str, Any]]) -> Iterator[Point]:
+    """The points of the curves among lines."""
+    return (cast("Point", record) for record in records if "metrics" in record)
+
+
+def events(records: list[dict[str, Any]]) -> Iterator[Event]:
+    """The events among lines."""
+    return (cast("Event", record) for record in records if "event" in record)
+
+
+def curves(path: Path) -> Curves:
+    """Each metric's points in the order of the steps."""
+    found: dict[str, dict[int, float]] = {}
+    for point in points(read(path)[0]):
+        for name, value in point["metrics"].items():
+            found.setdefault(name, {})[point["step"]] = float(value)
+    return {name: sorted(curve.items()) for name, curve in found.items()}

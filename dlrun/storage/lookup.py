@@ -78,7 +78,7 @@ def _start_order(config: Path) -> tuple[str, str, int, str]:
 
 
 def _reused_jobs(reference: str) -> list[RunDir]:
-    """The runs of reused jobs that a reference with a number fits, as k3x9/2."""
+    """The runs of reused jobs with this id and number, as k3x9/2."""
     if "/" not in reference:
         return []
     notes = outputs().glob(f"sweeps/*/*/*/{REUSED}")

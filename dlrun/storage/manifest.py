@@ -1,7 +1,7 @@
-"""What a sweep is: every job's configuration and identity, settled before the first of them starts.
+"""The manifest of a sweep: every job's configuration and identity, written before the first job starts.
 
-So a configuration that is edited meanwhile changes nothing, and a sweep that was stopped can be
-continued from its folder alone. A search adds its jobs as it goes.
+So an edit of the configuration meanwhile changes nothing, and a stopped sweep is resumed from its folder alone.
+A search adds its jobs as it goes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dlrun.storage.sweepdir import SweepDir
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep, as it was decided.
+    """One run of a sweep.
 
     `overrides` are this job's own, in the order of the sweep (`optimizer.lr=0.1`, `seed=0`). Jobs of
     one `group` differ by nothing but the seed. `parts` are those of the identity (`storage.identity`);
@@ -33,22 +33,21 @@ class Job:
 
     @property
     def seed(self) -> int:
-        """Return the job's seed."""
         return int(self.config["seed"])
 
     @property
     def label(self) -> str:
-        """Return the overrides but the seed, as a person reads them."""
+        """The overrides without the seed, for a person."""
         return " ".join(o.lstrip("+") for o in self.overrides if not o.startswith("seed=")) or str(self.config["name"])
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was asked for, and the jobs that it came to.
+    """The request, and the jobs that it came to.
 
-    `definition` is a hash of `asked`: the composed configuration, the sweep's overrides, the search
-    space and dlrun's sources. `monitor` chooses among the groups; `test` is `evaluation.test`. `basis` is
-    what the identities rest on beside the configurations: sources, data, versions, devices.
+    `definition` is the hash of `asked`: the composed configuration, the sweep's overrides, the search space and
+    dlrun's sources. The groups are ranked by the metric `monitor`; `test` is `evaluation.test`. `basis` has the other
+    parts of the jobs' identities, each once: sources, data, versions, devices.
     """
 
     name: str
@@ -65,7 +64,7 @@ class Manifest:
 
     @property
     def swept(self) -> tuple[str, ...]:
-        """Return the keys that take more than one value, the seed among them, in the order of the overrides."""
+        """The keys with more than one value, in the order of the overrides, the seed among them."""
         values: dict[str, set[str]] = {}
         for job in self.jobs:
             for override in job.overrides:
@@ -75,23 +74,21 @@ class Manifest:
 
     @property
     def groups(self) -> dict[str, list[Job]]:
-        """Return the jobs by group, in the order in which the groups begin."""
+        """The jobs by group, in the order of the groups' first jobs."""
         found: dict[str, list[Job]] = {}
         for job in self.jobs:
             found.setdefault(job.group, []).append(job)
         return found
 
     def extended(self, jobs: Sequence[Job]) -> Manifest:
-        """Return the manifest with further jobs."""
         return replace(self, jobs=(*self.jobs, *jobs))
 
     def write(self, sweep: SweepDir) -> None:
-        """Write the manifest into the sweep's folder, in one move."""
+        """Replace the manifest in the sweep's folder, in one move."""
         write_atomically(sweep.manifest, json.dumps(asdict(self), indent=1).encode() + b"\n")
 
 
 def read(sweep: SweepDir) -> Manifest:
-    """Return the manifest of a sweep."""
     content = json.loads(sweep.manifest.read_text())
     jobs = tuple(Job(**{**job, "overrides": tuple(job["overrides"])}) for job in content.pop("jobs"))
     return Manifest(**content, jobs=jobs)

@@ -60,11 +60,11 @@ class Record:
         self._values = dict(values)
 
     def update(self, values: Mapping[str, Any]) -> None:
-        """Take over values that another part of the program has found, whatever their keys."""
+        """Set values by their keys, unknown ones too."""
         self._values.update(values)
 
     def to_dict(self) -> dict[str, Any]:
-        """The file's keys and values, those that this version does not know among them."""
+        """The file's keys and values, unknown ones too."""
         return dict(self._values)
 
     def __bool__(self) -> bool:
@@ -100,7 +100,7 @@ class Uploaded(Record):
 
     @property
     def uploaded(self) -> dict[str, bool]:
-        """By tracker, whether it has all of the folder; empty if the folder is not meant for any."""
+        """By tracker, whether it has all of the folder; empty for a folder without a tracker."""
         found = self._values.get("uploaded")
         return {"mlflow": found} if isinstance(found, bool) else dict(found or {})
 
@@ -109,12 +109,12 @@ class Uploaded(Record):
         self._values["uploaded"] = by_tracker
 
     def mark_sent(self, tracker: str, stamp: str) -> None:
-        """Note that a tracker has all that `stamp` stands for."""
+        """Record that a tracker has everything up to `stamp`."""
         self._values["uploaded"] = self.uploaded | {tracker: True}
         self._values["uploaded_stamp"] = self._stamps() | {tracker: stamp}
 
     def lacks(self, tracker: str, stamp: str) -> bool:
-        """Whether a tracker lacks something of what `stamp` stands for."""
+        """Whether a tracker lacks something up to `stamp`."""
         return not self.uploaded.get(tracker) or self._stamps().get(tracker) != stamp
 
     def _stamps(self) -> dict[str, str]:
@@ -131,7 +131,7 @@ class Reused(Uploaded):
 
 
 class Git(TypedDict, total=False):
-    """The commit of the current directory, and whether tracked files differed from it."""
+    """The commit, and whether tracked files differed from it."""
 
     commit: str
     dirty: bool
@@ -158,7 +158,7 @@ def split_sizes(data: DataSummary) -> dict[str, int]:
 
 
 class Selection(TypedDict, total=False):
-    """The group that a sweep has chosen: the mean of the monitored metric over its jobs."""
+    """A sweep's selected group, with the mean of the monitored metric over its jobs."""
 
     group: str
     label: str

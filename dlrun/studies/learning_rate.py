@@ -12,7 +12,8 @@ import numpy as np
 
 from dlrun.analysis.figures.scale import plain_ticks
 from dlrun.analysis.figures.style import BLACK, figure, style_context
-from dlrun.storage.results import Curves, Result
+from dlrun.storage.journal import Curves
+from dlrun.storage.results import Result
 from dlrun.studies.seed_bands import draw_curves, draw_tables
 from dlrun.studies.study import CaptionedFigure, Claim, judge
 from dlrun.studies.table import MetricTable, all_values, argmin, common_seeds, means, tabulate

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dlrun.analysis.figures.style import BLACK, figure, style_context
-from dlrun.storage.results import Curves, Result
+from dlrun.storage.journal import Curves
+from dlrun.storage.results import Result
 from dlrun.studies.seed_bands import at_common_steps, draw_curves
 from dlrun.studies.study import CaptionedFigure, Claim, judge
 

@@ -69,7 +69,7 @@ def start(
         seal(assemble(config, data=load(config))),
         folder,
         machine=context.machine,
-        noted=context.extra,
+        extra=context.extra,
     ).to_dict()
 
 
@@ -90,7 +90,7 @@ def resume(folder: RunDir, context: JobContext, *, load: Load = make_dataset) ->
         folder,
         resumed=True,
         machine=context.machine,
-        noted=context.extra,
+        extra=context.extra,
     ).to_dict()
 
 
@@ -159,7 +159,7 @@ def _as_hydra_does(
         whole.hydra.overrides.task = list(overrides)
     HydraConfig.instance().set_config(whole)
     done = run_job(
-        task_function=lambda cfg: run(seal(build(cfg)), folder, machine=context.machine, noted=context.extra).to_dict(),
+        task_function=lambda cfg: run(seal(build(cfg)), folder, machine=context.machine, extra=context.extra).to_dict(),
         config=whole,
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",

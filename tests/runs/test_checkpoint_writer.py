@@ -188,7 +188,7 @@ def beside(monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(content: Any) -> tuple[Any, Callable[[], None]]:
         return on_host(content), lambda: time.sleep(0.03)
 
-    monkeypatch.setattr(checkpoint_writer, "beside", lambda device: slow)
+    monkeypatch.setattr(checkpoint_writer, "make_snapshot", lambda device: slow)
 
 
 def test_a_run_is_the_same_run(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from statistics import median
 
 from omegaconf import DictConfig
 
-from dlrun.runs.interrupt import Interrupt, stopped
+from dlrun.runs.interrupt import Interrupt, exception_for
 from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.sweeps.batched import policy, training, verify
@@ -106,7 +106,7 @@ class BatchedRunner:
             for result in results:
                 events.take(result)
         if interrupt.signal is not None:
-            raise stopped(interrupt.signal)
+            raise exception_for(interrupt.signal)
         if self._verify:
             verify.compare(stack.members[: self._verify], self._builder)
 

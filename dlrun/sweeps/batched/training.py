@@ -13,7 +13,8 @@ import torch
 from dlrun.engine import loop
 from dlrun.runs import presentation
 from dlrun.runs.interrupt import Interrupt
-from dlrun.runs.run import Open, completed, ended, opened
+from dlrun.runs.open_run import OpenRun, open_run, record_failure
+from dlrun.runs.run import complete_run
 from dlrun.stacked.training import StackedRecorder, StackedTraining
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.sweeps import job as work
@@ -31,14 +32,14 @@ class OpenJob:
     """A job with its open run; `began` is a time of the monotonic clock."""
 
     task: Task
-    run: Open
+    run: OpenRun
     began: float
 
 
 class Reporter:
     """A run's own recorder, whose lines go to the run's log alone."""
 
-    def __init__(self, run: Open, log: TextIO) -> None:
+    def __init__(self, run: OpenRun, log: TextIO) -> None:
         self._run = run
         self._log = log
 
@@ -93,13 +94,13 @@ def _stop(interrupt: Interrupt) -> Callable[[], bool]:
 
 
 def _open(member: Member, task: Task, context: ExitStack, extra: dict[str, Any]) -> OpenJob | TaskResult:
-    """Open a run until `context` ends, or return the failed result."""
+    """OpenRun a run until `context` ends, or return the failed result."""
     began = time.monotonic()
 
-    def begin() -> Open:
+    def begin() -> OpenRun:
         if not member.resumed:
             work.write(member.folder, member.job.config, member.job.overrides)
-        return context.enter_context(opened(member.built, member.folder, resumed=member.resumed, noted=extra))
+        return context.enter_context(open_run(member.built, member.folder, resumed=member.resumed, extra=extra))
 
     with _own_log(task):
         kind, content, message = attempt(begin)
@@ -113,10 +114,10 @@ def _finish(job: OpenJob, error: Exception | None, interrupt: Interrupt) -> Task
     """Evaluate and close a run after its training, or record its `error`."""
 
     def end() -> dict[str, Any]:
-        with ended(job.run, interrupt):
+        with record_failure(job.run, interrupt):
             if error is not None:
                 raise error
-            return completed(job.run, interrupt).to_dict()
+            return complete_run(job.run, interrupt).to_dict()
 
     with _own_log(job.task):
         kind, content, message = attempt(end)

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from dlrun.runs.interrupt import Interrupt, stopped
+from dlrun.runs.interrupt import Interrupt, exception_for
 from dlrun.sweeps.pool.slots import Slot, gpus, lock
 from dlrun.sweeps.pool.task import Task, TaskResult, attempt, task_result
 from dlrun.terminal import output
@@ -63,7 +63,7 @@ def run(
             if not on_result(_run(task, interrupt, threads=slot.threads)):
                 break
     if interrupt.signal is not None:
-        raise stopped(interrupt.signal)
+        raise exception_for(interrupt.signal)
 
 
 def _run(task: Task, interrupt: Interrupt, *, threads: int) -> TaskResult:

@@ -1,0 +1,184 @@
+"""A run between its start and its end: its folder is held, and its summary says how it begins and ends."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from dlrun import tracking
+from dlrun.engine import loop
+from dlrun.engine.state import State
+from dlrun.errors import Pruned
+from dlrun.execution import device
+from dlrun.execution.timing import steps_within
+from dlrun.runs import weights
+from dlrun.runs.build import Built, make_plan
+from dlrun.runs.interrupt import Interrupt, exception_for
+from dlrun.runs.recorder import RunRecorder, make_recorder, step_cost
+from dlrun.storage import checkpoint
+from dlrun.storage.files import write_atomically
+from dlrun.storage.journal import Journal, curves, open_journal
+from dlrun.storage.machine import Machine, command_line, inspect
+from dlrun.storage.rundir import RunDir, id_of
+from dlrun.storage.summary import Status, Summary
+from dlrun.terminal import output
+from dlrun.tokenizers.description import describe
+
+
+@dataclass
+class OpenRun:
+    """A run whose folder is held. `started` is the time at which this process began it."""
+
+    built: Built
+    folder: RunDir
+    journal: Journal
+    recorder: RunRecorder
+    state: State
+    started: float
+
+
+@contextmanager
+def open_run(
+    built: Built,
+    folder: RunDir,
+    *,
+    resumed: bool = False,
+    job: bool = False,
+    machine: Machine | None = None,
+    extra: Mapping[str, Any] = MappingProxyType({}),
+) -> Iterator[OpenRun]:
+    """Hold a run's folder, write its start into the summary and the journal, and yield the run for the loop.
+
+    The summary gets the values of `extra` too. Raises `UserError` if a run has begun in the folder, unless `resumed`.
+    """
+    started = time.time()
+    with folder.hold():
+        if not resumed:
+            folder.check_free()
+        device.apply(built.execution)
+        built = _fix_horizon(built, folder)
+        state = _restore(built, folder) if resumed else State()
+        job = job or folder.of_a_sweep
+        with folder.edit_summary() as summary:
+            _describe(summary, built, folder, machine or inspect(), job=job)
+            summary.started = summary.started or started
+            summary.update(extra)
+        if built.data.tokenizer:
+            write_atomically(folder.tokenizer, json.dumps(describe(built.data.tokenizer)).encode())
+        with open_journal(folder.journal) as journal:
+            journal.event("start", resumed_from=state.step if resumed else None)
+            with closing(make_recorder(built, folder, journal, start=state.step, job=job)) as recorder:
+                yield OpenRun(built, folder, journal, recorder, state, started)
+
+
+@contextmanager
+def record_failure(run: OpenRun, interrupt: Interrupt) -> Iterator[None]:
+    """Write the status and the error of a run that ends early, and raise that error, or the interrupt."""
+    try:
+        yield
+    except BaseException as error:
+        end = _cause(error, interrupt, run.state)
+        try:
+            run.recorder.close()  # who sees the end finds the checkpoints complete
+        finally:
+            _write_status(run, _status(end), error)
+        if end is error:
+            raise
+        raise end from error
+
+
+def _cause(error: BaseException, interrupt: Interrupt, state: State) -> BaseException:
+    """The signal that came before an error, which is likely its doing; else the error."""
+    if interrupt.signal is None or not isinstance(error, Exception) or isinstance(error, Pruned):
+        return error
+    return exception_for(interrupt.signal, state.step)
+
+
+def _write_status(run: OpenRun, status: Status, error: BaseException) -> None:
+    """Write the status into journal and summary; a full disk is a warning."""
+    message = f"{type(error).__name__}: {error}".removesuffix(": ")
+    try:
+        run.journal.event("end", status=status, error=message)
+        with run.folder.edit_summary() as summary:
+            if status == "pruned":
+                _score_so_far(summary, run)
+            summary.status, summary.error = status, message
+    except OSError as full:
+        output.warn(f"That the run has {status} could not be written down: {full}")
+
+
+def _status(error: BaseException) -> Status:
+    if isinstance(error, Pruned):
+        return "pruned"
+    return "killed" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+
+
+def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, *, job: bool) -> None:
+    training, execution, data = built.training, built.execution, built.data
+    sizes = {name: len(split) for name in ("train", "validation", "test") if (split := getattr(data, name))}
+    summary.status, summary.error = "running", None
+    summary.name = built.config["name"]
+    summary.command = summary.command or command_line()
+    summary.kind, summary.sweep = ("job", id_of(folder.path.parent)) if job else ("run", None)
+    summary.identity, summary.identity_parts = built.identity.hash, built.identity.parts
+    summary.initial_weights = built.initial_weights or summary.initial_weights
+    summary.seed = built.config["seed"]
+    summary.spec = asdict(data.spec)
+    summary.data = {"name": data.name, "fingerprint": data.fingerprint, **sizes}  # type: ignore[typeddict-item]
+    summary.parameters = built.parameters
+    summary.flop_per_step = built.flop_per_step
+    summary.horizon, summary.minutes = training.plan.steps, built.trainer.minutes
+    summary.device, summary.device_name = execution.device.type, device.describe(execution.device)
+    summary.precision, summary.threads = execution.precision, execution.threads
+    summary.execution = execution.summary()
+    summary.git, summary.versions = machine.git, machine.versions
+    # who reads the file finds these from the start
+    summary.test_reads, summary.mlflow_run_id = summary.test_reads, summary.mlflow_run_id
+    summary.uploaded = tracking.unsent([built.config])
+
+
+def _fix_horizon(built: Built, folder: RunDir) -> Built:
+    """Fix the steps that `trainer.minutes` takes: once, for a resumed run must not measure again."""
+    if built.trainer.minutes is None or built.trainer.fast:
+        return built
+    training = built.training
+    before = folder.summary()
+    known = before.horizon if before.minutes == built.trainer.minutes else None
+    steps = known or steps_within(training, built.trainer.minutes)
+    return replace(built, training=replace(training, plan=make_plan(built.trainer, training.plan.per_epoch, steps)))
+
+
+def _restore(built: Built, folder: RunDir) -> State:
+    """Load the last checkpoint into the parts, and return its state; without one, the start."""
+    if not folder.last.exists():
+        return State()
+    last = checkpoint.load(folder.last, built.training.device)
+    weights.put(built.training.objective.model, last.model, where=str(folder.last))
+    state = loop.restore(built.training, last)
+    if folder.best.exists():
+        best = checkpoint.load_best(folder.best, built.training.device)
+        built.training.best = best if best.step == state.best_step else None
+    return state
+
+
+def _score_so_far(summary: Summary, run: OpenRun) -> None:
+    """Write the last and the best validation of a stopped run."""
+    training, best = run.built.training, run.built.training.best
+    logged = curves(run.folder.journal)
+    summary.metrics = best.metrics if best else {}
+    summary.last = {name: points[-1][1] for name, points in logged.items() if name.startswith("val/")}
+    summary.selected_by, summary.best_step = (training.monitor, best.step) if best else (None, None)
+    write_cost(summary, run)
+
+
+def write_cost(summary: Summary, run: OpenRun) -> None:
+    """Write the steps of a run so far, with their time and cost."""
+    cost, state = step_cost(run.built, measure=False), run.state
+    summary.steps, summary.train_seconds = state.step, round(state.train_seconds, 3)
+    summary.cost = cost.of(state.step, state.step / max(state.train_seconds, 1e-9))
+    summary.seconds = round(summary.seconds + time.time() - run.started, 3)

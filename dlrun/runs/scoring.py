@@ -12,20 +12,17 @@ from dlrun.storage.rundir import RunDir
 from dlrun.types import Split
 
 WINDOWS = 1000
-"""The windows of a training text that are evaluate_splits where the configuration leaves their number open."""
+"""Windows of a training text to evaluate, without `evaluation.train_samples`."""
 
 
 def training_sample(built: Built) -> Split:
-    """Return what is evaluate_splits of the training split."""
+    """The part of the training split to evaluate, evenly spaced."""
     few = WINDOWS if built.data.spec.task == "language" else None
     return take_spaced(built.data.train, built.evaluation.train_samples or few)
 
 
 def evaluate_splits(built: Built, *names: str) -> dict[str, float]:
-    """Return the metrics of the named splits that there are, under the names `train/…` and `val/…`.
-
-    Of the training split `evaluation.train_samples` are evaluate_splits; without a number all, of a text 1,000 windows.
-    """
+    """Evaluate splits by their names, "train" or "validation"; the metrics are `train/…` and `val/…`."""
     metrics: dict[str, float] = {}
     for name in names:
         split = training_sample(built) if name == "train" else getattr(built.data, name)

@@ -1,4 +1,4 @@
-"""`dlrun runs --sweeps`: the sweeps under the outputs folder in one line each; and how a sweep is deleted."""
+"""`dlrun runs --sweeps`: one line a sweep; and the deletion of sweeps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dlrun.terminal.format import amount, number, table
 
 
 def show(sweeps: Sequence[SweepDir], *, as_json: bool = False) -> int:
-    """Print a line a sweep: how far it is, and what it chose by which number."""
+    """Print a line a sweep: its progress, and what it selected."""
     rows = [_row(sweep) for sweep in sweeps]
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -33,33 +33,33 @@ def show(sweeps: Sequence[SweepDir], *, as_json: bool = False) -> int:
 
 
 def runs_of(sweep: SweepDir) -> list[RunDir]:
-    """Return the runs that a sweep has itself begun, in the order of its jobs."""
+    # its own, not those that it reuses
     jobs = [sweep.job(job.n) for job in manifest.read(sweep).jobs]
     return [run for run in jobs if run.summary()]
 
 
 def delete(sweeps: Sequence[SweepDir]) -> None:
-    """Remove sweeps, folders and what the trackers have; raises `UserError` if one is conducted now."""
+    """Remove sweeps from the disk and the trackers. Raises `UserError` if one is running."""
     for sweep in sweeps:
         if sweep.alive():
-            raise UserError(f"{sweep.path} is being conducted. Stop it first.")
+            raise UserError(f"{sweep.path} is running. Stop it first.")
     for sweep in sweeps:
         tracking.delete(sweep)
         shutil.rmtree(sweep.path)
 
 
 def size_of(sweep: SweepDir) -> int:
-    """Return the bytes that a sweep takes on the disk."""
+    """The bytes of a sweep on the disk."""
     return sum(f.stat().st_size for f in sweep.path.rglob("*") if f.is_file())
 
 
 def _row(sweep: SweepDir) -> dict[str, Any]:
-    what = manifest.read(sweep)
-    finished = sum(result.status == "finished" for result in results(sweep, what))
+    found = manifest.read(sweep)
+    finished = sum(result.status == "finished" for result in results(sweep, found))
     row = {**sweep.summary().to_dict(), "id": sweep.id, "folder": str(sweep.path), "status": sweep.status()}
     return (
         row
-        | {"name": what.name, "started": what.created, "jobs": len(what.jobs), "finished": finished}
+        | {"name": found.name, "started": found.created, "jobs": len(found.jobs), "finished": finished}
         | {"size": size_of(sweep)}
     )
 

@@ -50,7 +50,7 @@ def is_selected(sweep: SweepDir, number: str) -> bool:
 
 
 def _test(runner: SweepRunner, chosen: SelectedGroup | None) -> bool:
-    """Read the test split once for each job of the selected group; returns whether one could not be tested."""
+    """Read the test split once for each selected job; returns whether a test failed."""
     if chosen is None or runner.store.manifest.test != "final":
         return False
     due = [r for r in runner.store.results() if r.job.n in chosen.jobs and not _tested(r)]
@@ -109,7 +109,7 @@ def _say_failures(sweep: SweepDir, failed: Sequence[Result]) -> None:
 
 
 def _report(runner: SweepRunner) -> Path | None:
-    """Write the report; one that fails is a warning, never a lost sweep."""
+    # a report that fails is a warning, never a failed sweep
     sweep, settings = runner.store.sweep, [job.config.get("sweep", {}) for job in runner.store.manifest.jobs]
     try:
         place = write(sweep, figures=all(each.get("figures", True) for each in settings))

@@ -56,7 +56,6 @@ class SweepTask:
 
     @property
     def started(self) -> bool:
-        """Whether jobs may have run."""
         return self._runner is not None
 
     def run_jobs(
@@ -84,7 +83,7 @@ class SweepTask:
         return finish(self._runner) if self._runner is not None else _exit_code(self.location.sweep)
 
     def _start(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]]) -> SweepRunner | None:
-        """Start the sweep, or resume an earlier one with the jobs that it has; None if nothing is left to do."""
+        """Start the sweep, or resume the earlier one; None if all its jobs have ended."""
         sweep, hydra = self.location.sweep, launcher.config.hydra
         if self.location.resumed:
             return None if location.is_over(sweep) else self.enter(resumed_runner(sweep, hydra=hydra))
@@ -108,7 +107,7 @@ def compose(expansion: Expansion, job_overrides: Sequence[Sequence[str]], first:
 
 
 def resumed_runner(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictConfig | None = None) -> SweepRunner:
-    """The runner of an earlier sweep, made from its folder alone; `hydra` has newer settings of the launcher.
+    """The runner of an earlier sweep, from its folder alone; `hydra` has newer settings of the launcher.
 
     Raises `UserError` if another process runs it, or if its jobs would differ now.
     """
@@ -123,7 +122,7 @@ def resumed_runner(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictCo
 
 
 def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
-    """Run what a sweep has left to do, from its folder alone; return the exit code."""
+    """Run the rest of a sweep, from its folder alone; return the exit code."""
     if location.is_over(sweep, retry_failed=retry_failed):
         return _exit_code(sweep)
     with resumed_runner(sweep, retry_failed=retry_failed) as runner:

@@ -31,8 +31,9 @@ class JobTasks:
     machine: Machine = field(default_factory=inspect)
 
     def __call__(self, job: Job, extra: Mapping[str, str]) -> Task:
-        """The task of a job, whose summary gets the `extra` values."""
+        """The task of a job; its summary gets the `extra` values."""
         folder = self.sweep.job(job.n)
+        # a job killed before its first line is started again, not resumed
         context = work.JobContext(self.machine, extra)
         if folder.config.exists() and folder.journal.exists():
             call = partial(work.resume, folder, context)
@@ -69,7 +70,7 @@ class JobEvents:
         self._on_tick = on_tick
 
     def tasks(self, jobs: Iterable[Job | None], **extra: str) -> Iterator[Task | None]:
-        """The tasks of the jobs, whose summaries get the `extra` values; None where there is none just now."""
+        """The tasks of jobs; None for None. Their summaries get the `extra` values."""
         for job in jobs:
             yield None if job is None else self.task(job, **extra)
 
@@ -88,13 +89,13 @@ class JobEvents:
         return more
 
     def show(self, running: int, doing: str = "", *, lasting: bool = False) -> None:
-        """Show how many jobs run and what they are doing; a `lasting` line goes to the log too."""
+        """Show how many jobs run, and their state `doing`; a `lasting` line is logged too."""
         self._on_tick()
         self._display.show(running, doing, lasting=lasting)
 
 
 def write_status(folder: RunDir, job: Job, result: TaskResult) -> None:
-    """Write the status of a job that its own process could not write."""
+    """Write a job's status if its own process could not."""
     if result.error is None:
         return
     summary = folder.summary()

@@ -37,7 +37,7 @@ class ComposedJob:
 
 @dataclass(frozen=True)
 class SelectionRule:
-    """What a whole sweep shares: the metric that groups are compared by, and the reads of the test split (`test`)."""
+    """The metric that groups are compared by, and when the test split is read; equal in all jobs of a sweep."""
 
     monitor: str
     higher_is_better: bool
@@ -61,6 +61,7 @@ class JobBuilder:
         """Check composed jobs. Raises one `UserError` with all mistakes of all of them."""
         complaints: dict[str, list[str]] = {}
         jobs = []
+        # for this call only: a search keeps its builder for hours, and need not keep the data
         loaded: dict[str, Data] = {}
         for each in composed:
             try:
@@ -74,7 +75,6 @@ class JobBuilder:
 
     @property
     def rule(self) -> SelectionRule:
-        """The rule that all jobs share."""
         return next(iter(self.rules.values()))
 
     def _job(self, composed: ComposedJob, loaded: dict[str, Data]) -> Job:
@@ -82,6 +82,7 @@ class JobBuilder:
         group = group_of(composed.config)
         device, precision = choose(plain["trainer"]["device"], plain["trainer"]["precision"])
         data_key = digest([plain["dataset"], plain["trusted"]])
+        # jobs of one group differ by the seed: if one fits together, all do
         if group not in self.rules:
             loaded[data_key] = loaded.get(data_key) or make_dataset(plain)
             built = _build_on_cpu(composed.config, loaded[data_key], device)

@@ -60,7 +60,7 @@ def locate(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> S
 
 
 def create(location: SweepLocation, *, master: DictConfig, jobs: Sequence[Job], builder: JobBuilder) -> Manifest:
-    """Make a sweep's folder and its manifest, and reuse the runs that other sweeps have finished."""
+    """Make a sweep's folder and manifest, and reuse finished runs of other sweeps."""
     if not jobs:
         raise ConfigError("The sweep is empty: one of its keys is given no value at all.")
     sweep, definition, rule = location.sweep, location.definition, builder.rule
@@ -122,7 +122,7 @@ def _check_older(sweep: SweepDir, manifest: Manifest, builder: JobBuilder) -> No
 
 
 def announce_resumed(sweep: SweepDir, manifest: Manifest, *, retry_failed: bool) -> None:
-    """Say how many jobs of a resumed sweep have finished, and how many have failed."""
+    """Print the progress of a resumed sweep."""
     statuses = [result.status for result in results(sweep, manifest)]
     finished, failed = statuses.count("finished"), statuses.count("failed")
     output.say(f"continuing {sweep.path}: {finished} of {len(statuses)} finished")

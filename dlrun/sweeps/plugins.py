@@ -43,7 +43,7 @@ class JobRunner(Protocol):
 
 
 class MakesJobRunner(Protocol):
-    """A launcher whose sweeps dlrun runs itself, instead of Hydra calling a task for each job."""
+    """A launcher for sweeps of dlrun. Hydra itself would call a task for each job."""
 
     @staticmethod
     def job_runner(store: SweepStore, hydra: DictConfig) -> JobRunner:
@@ -51,7 +51,7 @@ class MakesJobRunner(Protocol):
 
 
 class ListsJobs(Protocol):
-    """A sweeper that knows all jobs before the first starts: `dlrun check -m` lists them."""
+    """A sweeper with all its jobs known beforehand, for `dlrun check -m`."""
 
     def jobs(self, arguments: list[str]) -> list[list[str]]:
         """The overrides of each job; `arguments` are those of the command line."""
@@ -65,7 +65,6 @@ class ListSweeper(Sweeper):
     """
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what Hydra gives a sweeper, and make the launcher."""
         self.hydra_context = hydra_context
         self.config = config
         self._launcher: Launcher = Plugins.instance().instantiate_launcher(

@@ -46,6 +46,7 @@ def job_costs(jobs: Sequence[Job], slot: Slot) -> list[JobCost]:
     Raises `RunError` if a job fails at it.
     """
     shapes: dict[str, Job] = {}
+    # the seed, the learning rate and the like do not change the cost
     for job in jobs:
         shapes.setdefault(shape_of(job.config), job)
     measured: dict[int, JobCost] = {}
@@ -74,6 +75,7 @@ def measure(config: dict[str, Any]) -> JobCost:
     built = build(OmegaConf.create(config))
     device.apply(built.execution)
     training = built.training
+    # a run of so many minutes takes these, whatever a step costs
     seconds = seconds_for(training) if built.trainer.minutes is None else built.trainer.minutes * 60
     model = training.objective.model.state_dict()
     disk = _size({"model": model, "optimizer": training.optimizer.state_dict()}) + _size(model)

@@ -20,7 +20,7 @@ from dlrun.terminal import output
 
 
 class SweepRunner:
-    """A context that runs the jobs of one sweep. `jobs` runs them; `hydra` is Hydra's part of the configuration."""
+    """A context that holds one sweep; `jobs` runs its jobs, `hydra` is Hydra's part of the configuration."""
 
     def __init__(self, store: SweepStore, jobs: JobRunner, hydra: DictConfig) -> None:
         self.store = store

@@ -15,7 +15,7 @@ from dlrun.errors import ConfigError
 
 
 def scale_number(value: float, scale: float, power: float, multiple: int) -> int:
-    """Return value · scale^power, rounded to a multiple, at least one.
+    """value · scale^power, rounded to a positive multiple of `multiple`.
 
     >>> scale_number(24, 4, 0.5, 8), scale_number(24, 0.01, 0.5, 8), scale_number(1000, 2.5, 1, 1)
     (48, 8, 2500)
@@ -27,10 +27,10 @@ def scale_number(value: float, scale: float, power: float, multiple: int) -> int
 def scale_values(
     params: Mapping[str, Any], scale: float, powers: Mapping[str, Sequence[float]], config: DictConfig | None
 ) -> dict[str, Any]:
-    """Return the values of a grid with the dial at `scale`; `powers` has the power and the multiple of each key.
+    """The values of a grid at `scale`; `powers` has the power and the multiple of each key.
 
-    A key that the grid does not vary gets a multiple of the configuration's value. Raises `ConfigError` for a dial
-    below 0, and for values that are not numbers.
+    A key outside the grid starts from the configuration's value. Raises `ConfigError` for a scale of 0 or below, and
+    for values that are not numbers.
 
     >>> config = OmegaConf.create({"steps": 9})
     >>> scale_values({"width": "16,24", "seed": "0"}, 4, {"width": [0.5, 8], "steps": [1, 1]}, config)
@@ -51,4 +51,5 @@ def _each(key: str, values: Any, scale: float, power: float, multiple: float) ->
         raise ConfigError(
             f"hydra.sweeper.scaled.{key}: the dial multiplies numbers, as 16,24,32, and {key}={values} has others."
         ) from None
+    # two values may be rounded to one
     return ",".join(dict.fromkeys(str(scale_number(number, scale, power, int(multiple))) for number in numbers))

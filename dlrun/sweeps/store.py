@@ -17,7 +17,7 @@ from dlrun.terminal import output
 
 
 class SweepStore:
-    """The folder and the manifest of a sweep that this process runs."""
+    """A running sweep's folder and manifest."""
 
     def __init__(self, sweep: SweepDir, manifest: Manifest) -> None:
         self.sweep = sweep
@@ -26,11 +26,11 @@ class SweepStore:
 
     @property
     def unsent(self) -> dict[str, bool] | None:
-        """The trackers of the jobs, none of which has the sweep yet; None if tracking is off."""
+        """The trackers to send the sweep to; None if tracking is off."""
         return tracking.unsent(job.config for job in self.manifest.jobs)
 
     def open(self) -> None:
-        """Write `running` into the summary; what an earlier process wrote there stays."""
+        """Write `running` into the summary, and keep the values of earlier processes."""
         with self.sweep.edit_summary() as summary:
             summary.status, summary.error = "running", None
             summary.name, summary.command = self.manifest.name, self.manifest.command

@@ -74,6 +74,7 @@ def launch(launcher: LauncherSettings, job_overrides: Sequence[Sequence[str]], i
         slots=launcher.slots,
         threads=launcher.threads,
     )
+    # not at the top: `batched` imports this file, and often needs no process at all
     from dlrun.sweeps.pool.pool import Pool
 
     display, results = Display(len(jobs)), dict[int, TaskResult]()
@@ -88,6 +89,7 @@ def launch(launcher: LauncherSettings, job_overrides: Sequence[Sequence[str]], i
     failures = describe_failures(list(results.values()))
     if failures:
         output.warn(failures)
+    # once more, as Hydra's own launchers do
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     return [_job_return(job, results.get(job.number)) for job in jobs]
 

@@ -1,4 +1,4 @@
-"""The screen while jobs run: a live line, a line for each job, each failure at once and again at the end."""
+"""The screen while jobs run: a live line, a line a job, and each failure at once and again at the end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TAIL = 6
 
 @dataclass
 class Display:
-    """Shows the progress of `total` jobs (None: unknown), and the metric `monitor` of each that finishes."""
+    """Shows the progress of `total` jobs (None: unknown), and their metric `monitor`."""
 
     total: int | None
     monitor: str = ""
@@ -37,21 +37,21 @@ class Display:
             output.log(self._line(result))
 
     def line(self, running: int, doing: str = "") -> str:
-        """The live line; it ends with what the jobs are `doing`, or with how many are left and for how long."""
+        """The live line: progress, and then either `doing` or the time left."""
         total = "" if self.total is None else f" of {self.total}"
         failed = f", {self.failed} failed" if self.failed else ""
         rest = f": {doing}" if doing else self._left(running)
         return f"  {self.done}{total} done{failed}, {running} running{rest}"
 
     def show(self, running: int, doing: str = "", *, lasting: bool = False) -> None:
-        """Update the live line; a `lasting` one goes to the log too, and to a screen without live lines."""
+        """Update the live line; a `lasting` one is logged too."""
         line = self.line(running, doing)
         output.live(line)
         if lasting:
             output.log(line)
 
     def heartbeat(self, running: int) -> None:
-        """Update the live line, every 30 s with a lasting one: for tasks that get no line each."""
+        """Update the live line, every 30 s with a lasting one."""
         now = time.monotonic()
         lasting = now - self.lasted > output.HEARTBEAT
         self.show(running, lasting=lasting)
@@ -67,6 +67,7 @@ class Display:
         if self.total is None or not self.done:
             return ""
         left = self.total - self.done
+        # elapsed seconds a finished job: the slots side by side are in it
         seconds = left * (time.monotonic() - self.begun) / self.done
         return f", {max(0, left - running)} left, about {duration(seconds)}"
 
@@ -96,6 +97,7 @@ def _tail(log: Path, lines: int) -> list[str]:
     if not lines or not log.exists():
         return []
     with log.open("rb") as file:
+        # a log may be long: its last 10 kB have the lines
         file.seek(max(0, log.stat().st_size - 10_000))
         text = file.read().decode(errors="replace")
     return [line for line in text.splitlines() if line.strip()][-lines:]

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 
+# the last is slow to import, and some optimizers need it
 PRELOAD = ("torch", "hydra._internal.hydra", "hydra.core.utils", "dlrun.commands.train", "torch._dynamo")
 
 PARTS = tuple(f"dlrun.{group}." for group in ("datasets", "models", "losses", "optimizers", "schedules", "studies"))
@@ -22,7 +23,7 @@ PARTS = tuple(f"dlrun.{group}." for group in ("datasets", "models", "losses", "o
 
 
 def modules() -> list[str]:
-    """The modules that the server imports: of `PRELOAD` and `PARTS` those that this program has imported.
+    """The modules for the server: what this program has imported of `PRELOAD` and `PARTS`.
 
     A program without torch does not pay for it, and `torch._dynamo` (a second) is there if an optimizer needs it.
     """

@@ -63,7 +63,7 @@ def slots_for(
 
 
 def check_count(name: str, value: Any, *, least: int = 1) -> int:
-    """Return `value`, a setting of the launcher; raises `ConfigError` if it is no whole number from `least` on."""
+    """Check a setting of the launcher: raises `ConfigError` unless it is a whole number from `least` on."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(
             f"hydra.launcher.{name}={value}: expected a whole number, at least {least}. "
@@ -93,6 +93,7 @@ def gpus() -> list[str]:
 
     count = torch.cuda.device_count()
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    # CUDA counts within CUDA_VISIBLE_DEVICES, so `cuda:0` may be GPU 3
     names = [name.strip() for name in given.split(",")] if given is not None else [str(i) for i in range(count)]
     return names[:count]
 

@@ -108,7 +108,7 @@ def _limit_threads(threads: int) -> None:
 
 
 def _follow_launcher() -> None:
-    """Once the launcher is gone, ask this process to save and end, and kill it after `GRACE` seconds."""
+    """Wait for the launcher's end; then let this process save, and kill it after `GRACE` seconds."""
     launcher = multiprocessing.parent_process()
     assert launcher is not None
     wait([launcher.sentinel])

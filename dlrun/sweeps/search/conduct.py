@@ -42,7 +42,7 @@ def conduct(task: SweepTask, launcher: Launcher, given: Mapping[str, Any], argum
         search = definition.read(sweep).with_trials(chosen.n_trials)
         if not _is_over(sweep, search):
             runner = task.enter(resumed_runner(sweep))
-            search.write(sweep)
+            search.write(sweep)  # n_trials may be larger now
             _run(runner, search, JobBuilder())
         return
     builder, expansion = JobBuilder(), Expansion(loader, launcher.config)

@@ -30,11 +30,9 @@ class SearchDefinition:
 
     @property
     def total(self) -> int:
-        """The number of trials in all."""
         return self.settings.trials(self.space)
 
     def write(self, sweep: SweepDir) -> None:
-        """Write search.json."""
         content = {
             "space": self.space.to_dict(),
             "settings": asdict(self.settings),
@@ -48,7 +46,7 @@ class SearchDefinition:
         return replace(self, settings=replace(self.settings, n_trials=n_trials))
 
     def probes(self) -> list[tuple[str, ...]]:
-        """Overrides of a few jobs to check first: together they have each file, and both ends of each range."""
+        """Overrides of a few jobs to check first: each file comes once, and both ends of each range."""
         dimensions = self.space.dimensions
         choices = [dimension.values for key, dimension in dimensions.items() if key in self.bases.keys]
         count = max([2, *(len(values) for values in choices if values)])
@@ -68,12 +66,10 @@ def trials_file(sweep: SweepDir) -> Path:
 
 
 def is_search(sweep: SweepDir) -> bool:
-    """Whether a sweep is a search."""
     return (sweep.path / FILE).exists()
 
 
 def read(sweep: SweepDir) -> SearchDefinition:
-    """Read search.json."""
     content = json.loads((sweep.path / FILE).read_text())
     settings = SearchSettings(**content["settings"])
     return SearchDefinition(

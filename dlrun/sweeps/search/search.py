@@ -37,17 +37,15 @@ class OpenTrial:
 
     @property
     def running(self) -> list[Job]:
-        """The jobs that have started and not ended."""
         return [job for job in self.jobs if job.n not in self.ended]
 
     @property
     def given_up(self) -> bool:
-        """Whether a job was pruned or failed, so that the other seeds need not start."""
+        # the other seeds need not start then
         return any(result.status != "finished" for result in self.ended.values())
 
     @property
     def complete(self) -> bool:
-        """Whether no further result is to come."""
         return not self.running and (self.given_up or len(self.ended) == len(self.wanted))
 
 
@@ -148,7 +146,7 @@ class Search:
         self._open.remove(mine)
 
     def _prune(self) -> None:
-        """Report the curves of running trials, and stop the jobs of those that lag."""
+        """Report the curves of running trials, and stop those that lag."""
         for mine in self._open:
             if not mine.running:
                 continue

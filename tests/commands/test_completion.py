@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from dlrun.commands.completion import complete
+from tests.facts import refuses
 
 SCRIPT = Path(sys.executable).with_name("dlrun")
 
@@ -139,5 +140,4 @@ def test_runs_are_offered_by_their_ids(here: Path) -> None:
 
 def test_an_unknown_shell_is_the_users_mistake(call) -> None:
     called = call("-sc", "install=bsh")
-    assert called.code == 2
-    assert "Did you mean `bash`" in called.err
+    refuses(called, "Did you mean `bash`")

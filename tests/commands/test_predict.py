@@ -12,6 +12,7 @@ from PIL import Image
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
+from tests.facts import refuses
 
 Call = Callable[..., Called]
 
@@ -68,10 +69,7 @@ def test_a_file_that_holds_no_samples_of_the_data_set_is_refused(run: RunDir, he
     }
     for name, words in expected.items():
         done = call("predict", run.id, name)
-        assert done.code == 2
-        assert name in done.err
-        assert words in done.err
+        refuses(done, name, words)
     np.save(here / "good.npy", np.zeros((1, 64)))
     done = call("predict", run.id, "good.npy", "--output", "nowhere/out.csv")
-    assert done.code == 2
-    assert "nowhere/out.csv cannot be written" in done.err
+    refuses(done, "nowhere/out.csv cannot be written")

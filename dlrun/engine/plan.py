@@ -68,7 +68,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Period:
+class Interval:
     """A number of steps, of epochs, or of seconds."""
 
     number: float
@@ -77,13 +77,13 @@ class Period:
     def steps(self, per_epoch: int) -> int:
         """The interval in steps, at least one. Not for a time.
 
-        >>> parse_period("2 epochs", where="trainer.evaluate_every").steps(per_epoch=50)
+        >>> parse_interval("2 epochs", where="trainer.evaluate_every").steps(per_epoch=50)
         100
         """
         return max(1, round(self.number * per_epoch) if self.unit == "epochs" else int(self.number))
 
 
-def parse_period(value: int | str, *, where: str, times: bool = False) -> Period:
+def parse_interval(value: int | str, *, where: str, times: bool = False) -> Interval:
     """Parse an interval of a configuration; `times` allows "30 s" and "5 min".
 
     Raises `ConfigError` for what is no interval, or a time where none is allowed.
@@ -94,9 +94,9 @@ def parse_period(value: int | str, *, where: str, times: bool = False) -> Period
         raise ConfigError(f"{where}=`{value}` is no interval above 0. {_EXPECTED[times]}")
     number = float(match[1])
     if unit == "steps":
-        return Period(number, "steps")
+        return Interval(number, "steps")
     if unit == "epochs":
-        return Period(number, "epochs")
+        return Interval(number, "epochs")
     if not times:
         raise ConfigError(f"{where}=`{value}` is a time. {_EXPECTED[False]}")
-    return Period(number * 60 if unit == "minutes" else number, "seconds")
+    return Interval(number * 60 if unit == "minutes" else number, "seconds")

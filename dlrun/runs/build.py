@@ -21,7 +21,7 @@ from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.engine.ema import Average
 from dlrun.engine.evaluation import batch_size_for
 from dlrun.engine.loop import Training
-from dlrun.engine.plan import Plan, parse_period
+from dlrun.engine.plan import Plan, parse_interval
 from dlrun.errors import ConfigError, UserError, did_you_mean
 from dlrun.execution import compile_policy, compiled, memory_format
 from dlrun.execution.cuda_graphs import maybe_graphed
@@ -123,8 +123,8 @@ def make_plan(trainer: Trainer, per_epoch: int, steps: int | None = None) -> Pla
         return Plan(steps=2, per_epoch=per_epoch, log_every=1, evaluate_every=1, checkpoint_every=1)
     if steps is None:
         steps = trainer.steps or max(1, round((trainer.epochs or 1) * per_epoch))
-    evaluations = parse_period(trainer.evaluate_every, where="trainer.evaluate_every")
-    checkpoints = parse_period(trainer.checkpoint_every, where="trainer.checkpoint_every", times=True)
+    evaluations = parse_interval(trainer.evaluate_every, where="trainer.evaluate_every")
+    checkpoints = parse_interval(trainer.checkpoint_every, where="trainer.checkpoint_every", times=True)
     timed = checkpoints.unit == "seconds"
     return Plan(
         steps=steps,

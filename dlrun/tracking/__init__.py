@@ -7,6 +7,7 @@ the folder holds, watches the trainer and gives the tracker's run its true statu
 
 from collections.abc import Sequence
 
+from dlrun.errors import UserError
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.pending import pending
@@ -30,6 +31,8 @@ __all__ = [
 
 def check(backends: Sequence[str], *, system_metrics: bool = False) -> None:
     """Raise `UserError` for a tracker that is not installed or not set up."""
+    if not backends:
+        raise UserError("tracking.backends=[] names no tracker. Type tracking.enabled=false to send nothing.")
     for name in backends:
         TRACKERS[name].check(system_metrics=system_metrics)
 

@@ -161,12 +161,12 @@ def test_texts_and_values_that_are_none_are_shown(make_run: MakeRun, outputs: Pa
     for step, text in ((500, "To be\n# or"), (10_000, "Töten 🎉"), (500, "To be\n# or")):
         journal.event("text", name="samples", step=step, text=text)
     journal.close()
-    summarise(run, status="failed", metrics={"test/loss": math.nan})
+    summarise(run, status="failed", metrics={"test/loss": math.nan, "test/large": 1e300})
     assert send(run) is True
     assert send(run) is True
     found = shown(outputs)
     assert math.isnan(found["train/loss"][0][1]) and found["grad_norm"] == [(1, math.inf)]
-    assert len(found["test/loss"]) == 1
+    assert len(found["test/loss"]) == 1 and found["test/large"] == [(0, math.inf)]
     assert texts(outputs, "samples") == [(500, "    To be\n    # or\n"), (10_000, "    Töten 🎉\n")]
 
 
@@ -239,6 +239,8 @@ def test_what_a_cut_batch_left_is_removed(tmp_path: Path) -> None:
 
 def test_a_package_that_is_missing_is_named_first(monkeypatch: pytest.MonkeyPatch) -> None:
     tracking.check(["tensorboard"])
+    with pytest.raises(UserError, match=r"tracking\.enabled=false"):
+        tracking.check([])
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'dlrun\[tensorboard\]'"):
         tracking.check(["tensorboard"])

@@ -5,7 +5,9 @@ A record is its length (8 bytes), a checksum of that (4), a serialized `Event`, 
 
 from __future__ import annotations
 
+import ctypes
 import io
+import math
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -34,7 +36,6 @@ class EventFile:
         self.progress = 0
         # by tag, the last step and value
         self._last: dict[str, tuple[int, float]] = {}
-        self._texts: set[tuple[str, int]] = set()
         self._sorted = True
         end = self._read()
         self._file = path.open("ab", buffering=0)
@@ -59,12 +60,9 @@ class EventFile:
 
     def has(self, tag: str, step: int, value: float) -> bool:
         """Whether a curve ends with a step and value; NaN is NaN."""
-        found = self._last.get(tag)
-        return found is not None and _bits(found) == _bits((step, value))
-
-    def has_text(self, tag: str, step: int) -> bool:
-        """Whether the file has a text."""
-        return (tag, step) in self._texts
+        last_step, last = self._last.get(tag, (None, 0.0))
+        single = ctypes.c_float(value).value
+        return last_step == step and (last == single or (math.isnan(last) and math.isnan(single)))
 
     def close(self) -> None:
         """Write the file through to the disk."""
@@ -89,9 +87,6 @@ class EventFile:
 
     def _note(self, event: Any) -> None:
         for value in event.summary.value:
-            if value.HasField("tensor"):
-                self._texts.add((value.tag, event.step))
-                continue
             before = self._last.get(value.tag)
             if before and event.step < before[0]:
                 self._sorted = False
@@ -135,7 +130,3 @@ def decode(path: Path) -> Iterator[tuple[Any, int]]:
                 return
             end += 12 + len(content)
             yield Event.FromString(content[:length]), end
-
-
-def _bits(point: tuple[int, float]) -> bytes:
-    return struct.pack("<qf", *point)

@@ -20,7 +20,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 
 from dlrun.storage.files import write_atomically
-from dlrun.tracking.journal_reader import MetricBatch, Point, Text
+from dlrun.tracking.journal_reader import MetricBatch, Point
 from dlrun.tracking.metadata import Metadata
 from dlrun.tracking.tensorboard.event_file import VERSION, EventFile, encode, scalar
 
@@ -46,7 +46,9 @@ class TensorboardRun:
     def send(self, metadata: Metadata | None = None, batch: MetricBatch | None = None) -> None:
         if batch:
             points = [scalar(p.name, p.value, step=p.step, time=p.time / 1000) for p in batch.points]
-            self._curves.append([*points, *self._texts(batch.texts)], batch.end)
+            # as blocks of code, for TensorBoard reads Markdown
+            texts = [_text_event(t.name, _as_code(t.text), step=t.step or 0, time=t.time / 1000) for t in batch.texts]
+            self._curves.append([*points, *texts], batch.end)
         # the settings do not change meanwhile: the file is replaced only where there is a new description
         if metadata and metadata.description:
             self._metadata = metadata
@@ -70,11 +72,6 @@ class TensorboardRun:
 
     def close(self) -> None:
         self._curves.close()
-
-    def _texts(self, texts: Sequence[Text]) -> list[Any]:
-        """New texts, as blocks of code: TensorBoard reads Markdown."""
-        new = [text for text in texts if not self._curves.has_text(text.name, text.step or 0)]
-        return [_text_event(t.name, _as_code(t.text), step=t.step or 0, time=t.time / 1000) for t in new]
 
     def _write_settings(self, *more: Summary) -> None:
         events = [Event(wall_time=self._start, file_version=VERSION)]

@@ -67,7 +67,8 @@ def _write(folder: RunDir, changed: DictConfig | None) -> None:
 def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
     if arguments.overrides:
         raise UserError(
-            f"`{arguments.overrides[0]}`: a sweep is continued without changes. Type `dlrun resume {sweep.id}`."
+            f"`{arguments.overrides[0]}`: a sweep is continued without changes. Type `dlrun resume {sweep.id}`,"
+            " with --retry-failed to run its failed jobs again."
             f"\nOther values make another sweep, which reuses the jobs that both have. Change its command:"
             f"\n  {read(sweep).command}"
             f"\nTo train one job longer, type `dlrun resume {sweep.id}/0 trainer.epochs=…`."

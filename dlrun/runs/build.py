@@ -65,26 +65,30 @@ class FirstPass(NamedTuple):
         return round(self.flop_per_sample * training.batches.size)
 
 
-def build(config: DictConfig, *, data: Data | None = None, before: Mapping[str, Any] | None = None) -> Built:
+def build(config: DictConfig, *, data: Data | None = None, resumed_execution: Mapping[str, Any] | None = None) -> Built:
     """Build the run of a configuration, on `data` if it is loaded already.
 
-    `before` is the summary's `execution` of a run that is resumed: `auto` stands for the same again.
+    `resumed_execution` is the summary's `execution` of a run that is resumed: `auto` stands for the same again.
     Raises `UserError` with one message: what is wrong, and what to type.
     """
-    return assemble(check_config(config), data=data, before=before)
+    return assemble(check_config(config), data=data, resumed_execution=resumed_execution)
 
 
-def assemble(plain: dict[str, Any], *, data: Data | None = None, before: Mapping[str, Any] | None = None) -> Built:
+def assemble(
+    plain: dict[str, Any], *, data: Data | None = None, resumed_execution: Mapping[str, Any] | None = None
+) -> Built:
     """Build the run of a checked configuration."""
     trainer, evaluation, tracking = (cls(**plain[name]) for name, cls in SETTINGS.items())
     parts = make_parts(plain, trainer, data or make_dataset(plain))
     # what was chosen for another kind of device is no guide to this one
-    before = before if before and before.get("device") == parts.device.type else {}
-    requested = trainer.memory_format if trainer.memory_format != "auto" else before.get("memory_format", "auto")
+    decided = resumed_execution or {}
+    if decided.get("device") != parts.device.type:
+        decided = {}  # on another device all is decided anew
+    requested = trainer.memory_format if trainer.memory_format != "auto" else decided.get("memory_format", "auto")
     first_pass = _try_formats(plain, parts, str(requested))
     parts.optimizer.init(parts.objective)  # its state lies in memory as the weights do by now
     training = _make_training(plain, parts, trainer, evaluation)
-    execution = _choose_execution(trainer, parts, training, first_pass, before)
+    execution = _choose_execution(trainer, parts, training, first_pass, decided)
     if execution.compile:
         training.make_stepper = compiled.make_stepper
         training.wrap_totals = partial(maybe_graphed, device=parts.device)
@@ -178,7 +182,7 @@ def _make_training(plain: dict[str, Any], parts: Parts, trainer: Trainer, evalua
 
 
 def _choose_execution(
-    trainer: Trainer, parts: Parts, training: Training, first_pass: FirstPass, before: Mapping[str, Any]
+    trainer: Trainer, parts: Parts, training: Training, first_pass: FirstPass, resumed_execution: Mapping[str, Any]
 ) -> Execution:
     flop = first_pass.per_step(training)
     profile = compile_policy.StepProfile(
@@ -188,7 +192,7 @@ def _choose_execution(
         device=parts.device,
         why_not=compiled.why_not(training),
     )
-    decision = compile_policy.decide(trainer.compile, profile, before=before)
+    decision = compile_policy.decide(trainer.compile, profile, before=resumed_execution)
     return Execution(
         device=parts.device,
         precision=parts.precision,

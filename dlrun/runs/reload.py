@@ -68,7 +68,7 @@ def rebuild(
         config.init_from = None
     config.trusted = trust.trusted_names()
     plain = check_config(config)
-    built = assemble(plain, data=load(plain), before=summary.execution)
+    built = assemble(plain, data=load(plain), resumed_execution=summary.execution)
     if begun:
         initial = summary.initial_weights
         built = replace(built, initial_weights=initial)

@@ -1,6 +1,6 @@
 """The journal: one JSON object a line, appended, of everything that a run logged.
 
-A line is a point of the curves (`Point`) or an event (`Event`). Appending is all that training does about tracking.
+Its lines are `Line`s. Appending is all that training does about tracking.
 JSON has no NaN and no infinity: they are the strings "nan", "inf" and "-inf". A resumed run goes on from its
 checkpoint, behind which there may be points already: of two points of one name and step, readers take the later.
 """
@@ -23,28 +23,25 @@ Curves = dict[str, list[tuple[int, float]]]
 """Points (step, value) by the metric's name."""
 
 
-class Point(TypedDict, total=False):
-    """The metrics at a step; a value that JSON lacks is a string."""
+class Line(TypedDict, total=False):
+    """A point of the curves, or an event with the fields of its kind."""
 
+    # seconds since 1970
+    time: float
+
+    # a point; of an event "text" the step of its text, where there is one of many steps
     step: int
     epoch: float
-    time: float
     metrics: dict[str, float | str]
 
-
-class Event(TypedDict, total=False):
-    """Something that happened, with the fields of its kind."""
-
     event: Literal["start", "test_read", "text", "end"]
-    time: float
     # start: the step of the checkpoint; None for a new run
     resumed_from: int | None
     # test_read, written before the test split is read: the reads so far
     reads: int
-    # text: something to read, of a step where there is one of many steps
+    # text: something to read
     name: str
     text: str
-    step: int
     # end
     status: str
     error: str
@@ -126,7 +123,7 @@ def _torn(path: Path) -> bool:
         return file.read() != b"\n"
 
 
-def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
+def read(path: Path, offset: int = 0) -> tuple[list[Line], int]:
     """The whole lines from byte `offset` on, and the offset after the last of them."""
     if not path.exists():
         return [], offset
@@ -134,31 +131,22 @@ def read(path: Path, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
         file.seek(offset)
         content = file.read()
     whole = content[: content.rfind(b"\n") + 1]
-    records = []
-    for line in whole.splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:  # cut by a crash
-            continue
-        if isinstance(record, dict):
-            records.append(record)
-    return records, offset + len(whole)
+    return [record for line in whole.splitlines() if (record := parse(line))], offset + len(whole)
 
 
-def points(records: list[dict[str, Any]]) -> Iterator[Point]:
-    """The points of the curves among lines."""
-    return (cast("Point", record) for record in records if "metrics" in record)
-
-
-def events(records: list[dict[str, Any]]) -> Iterator[Event]:
-    """The events among lines."""
-    return (cast("Event", record) for record in records if "event" in record)
+def parse(line: bytes) -> Line:
+    """One line; empty if a crash has cut it."""
+    try:
+        record: Any = json.loads(line)
+    except ValueError:
+        return Line()
+    return cast("Line", record) if isinstance(record, dict) else Line()
 
 
 def curves(path: Path) -> Curves:
     """Each metric's points in the order of the steps."""
     found: dict[str, dict[int, float]] = {}
-    for point in points(read(path)[0]):
-        for name, value in point["metrics"].items():
-            found.setdefault(name, {})[point["step"]] = float(value)
+    for line in read(path)[0]:
+        for name, value in line.get("metrics", {}).items():
+            found.setdefault(name, {})[line["step"]] = float(value)
     return {name: sorted(curve.items()) for name, curve in found.items()}

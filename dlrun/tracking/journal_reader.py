@@ -6,14 +6,15 @@ again from there, after any interruption, sends nothing twice and leaves nothing
 
 from __future__ import annotations
 
-import json
 import math
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from dlrun.storage.journal import Line, parse
 
 # MLflow takes a thousand things in one call, and a hundred params and as many tags may go along
 BATCH = 800
@@ -59,7 +60,7 @@ class JournalReader:
         self.offset = 0
         self._path = path
         self._steps: dict[str, array[int]] = {}
-        first = next((record for record, _ in self._records()), {})
+        first = next((record for record, _ in self._records()), Line())
         self.first: int | None = _time(first) if "time" in first else None
         self.last = self.first
 
@@ -90,7 +91,7 @@ class JournalReader:
         """Whether the lines read so far have a metric."""
         return name in self._steps
 
-    def _records(self) -> Iterator[tuple[dict[str, Any], int]]:
+    def _records(self) -> Iterator[tuple[Line, int]]:
         """Yield each whole line from the offset on, and the byte behind it."""
         if not self._path.exists():
             return
@@ -101,13 +102,9 @@ class JournalReader:
                 if not line.endswith(b"\n"):
                     return
                 end += len(line)
-                try:
-                    record = json.loads(line)
-                except ValueError:  # cut by a crash
-                    record = {}
-                yield record if isinstance(record, dict) else {}, end
+                yield parse(line), end
 
-    def _read(self, record: dict[str, Any]) -> tuple[list[Point], list[Text]]:
+    def _read(self, record: Line) -> tuple[list[Point], list[Text]]:
         """The points and texts of a line, without those of earlier lines: a resumed run logs some steps again."""
         if "time" not in record:  # cut by a crash
             return [], []
@@ -141,6 +138,6 @@ class JournalReader:
         return True
 
 
-def _time(record: dict[str, Any]) -> int:
+def _time(record: Line) -> int:
     milliseconds: int = round(record["time"] * 1000)
     return milliseconds

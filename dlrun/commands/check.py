@@ -63,7 +63,7 @@ def check_sweep(hydra: Hydra, master: DictConfig) -> int:
     rows = [
         ["slots", f"{at_once} at once, {slots[0].threads} thread{'s' * (slots[0].threads != 1)} each{_on(slots)}"],
         ["time", f"about {duration(makespan([each.seconds for each in takes], at_once))} of training"],
-        ["memory", f"about {amount(peak, 'B')} at the most"],
+        ["memory", f"about {amount(peak, 'B')} at most"],
         ["disk", f"about {amount(sum(each.disk for each in takes), 'B')} of checkpoints"],
     ]
     output.say("\n".join(f"  {name:<10}{text}" for name, text in rows))

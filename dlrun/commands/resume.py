@@ -81,7 +81,7 @@ def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
 def _is_complete(built: Built, folder: RunDir) -> bool:
     if built.trainer.minutes is not None:
         return folder.summary().minutes == built.trainer.minutes
-    state = State(**checkpoint.load(folder.last).state)
+    state = State.from_dict(checkpoint.load(folder.last).state)
     patience = built.training.patience
     return state.step >= built.training.plan.steps or (patience is not None and state.waited >= patience)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from math import inf, isnan
 from typing import Any, TypeVar
@@ -115,7 +115,7 @@ class Training:
             model=self.objective.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
             average=self.average.weights if self.average else None,
-            state=asdict(state),
+            state=state.to_dict(),
         )
 
 
@@ -185,12 +185,7 @@ def restore(run: Training, checkpoint: Checkpoint) -> State:
     run.optimizer.load_state_dict(checkpoint.optimizer)
     if run.average and checkpoint.average is not None:
         run.average.weights = checkpoint.average
-    state = State(**checkpoint.state)
-    # a checkpoint may have lists in the place of tuples
-    state.window = [(loss, count) for loss, count in state.window]
-    if state.best_rank is not None:
-        state.best_rank = (state.best_rank[0], state.best_rank[1])
-    return state
+    return State.from_dict(checkpoint.state)
 
 
 def clone_state(state: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ class Window:
         """Read the losses into the state, for the checkpoint."""
         if self._losses:
             values = torch.stack(self._losses).tolist()  # one read for all
-            self._state.window += zip(values, self._counts, strict=True)
+            self._state.add(values, self._counts)
             self._losses, self._counts = [], []
 
     def check(self) -> None:

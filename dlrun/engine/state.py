@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 
 @dataclass
@@ -20,3 +22,21 @@ class State:
     waited: int = 0
     train_seconds: float = 0.0
     window: list[tuple[float, int]] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> State:
+        """The state in a checkpoint: missing fields have their defaults, those of a later version are ignored."""
+        known = {field.name for field in fields(cls)}
+        state = cls(**{name: value for name, value in content.items() if name in known})
+        # a checkpoint may have lists in the place of tuples
+        state.window = [(loss, count) for loss, count in state.window]
+        if state.best_rank is not None:
+            state.best_rank = (state.best_rank[0], state.best_rank[1])
+        return state
+
+    def add(self, losses: Sequence[float], counts: Sequence[int]) -> None:
+        """Add the steps since the last look at the device: their losses and numbers of samples."""
+        self.window += zip(losses, counts, strict=True)

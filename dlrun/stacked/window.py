@@ -29,7 +29,7 @@ class StackedWindow:
     def add(self, loss: Tensor, batch: Batch) -> None:
         """Append the losses of a step, without reading them from the device."""
         self._losses.append(loss.detach())
-        self._counts.append(batch.x.shape[1])
+        self._counts.append(batch.x.shape[1])  # [R, B, …]: the axis of runs comes first
 
     def check(self) -> None:
         """Read the losses into the runs' states, and report those that are not finite."""
@@ -37,7 +37,7 @@ class StackedWindow:
             losses = torch.stack(self._losses, dim=1)
             finite = losses.isfinite().all(1).tolist()
             for row, (state, own) in enumerate(zip(self._states(), losses.tolist(), strict=True)):
-                state.window += zip(own, self._counts, strict=True)
+                state.add(own, self._counts)
                 if not finite[row]:
                     self._report(row, state)
             self._losses, self._counts = [], []

@@ -45,7 +45,7 @@ class Checkpoint(_Content):
     average: list[Tensor] | None
     """The moving average of the parameters, if one is kept."""
     state: dict[str, Any]
-    """The fields of `engine.state.State`."""
+    """The progress, as the fields of `engine.state.State`: a new number goes there, new tensors go beside it."""
 
     @property
     def step(self) -> int:

@@ -229,3 +229,10 @@ def test_the_average_is_the_closed_form() -> None:
     with average.applied():
         assert torch.allclose(weights[0], expected)
     assert torch.equal(weights[0], torch.full((3,), 5.0))
+
+
+def test_a_state_of_another_version_is_read() -> None:
+    older = {"step": 7, "best_step": 3, "best_rank": [0.5, 1.0], "window": [[0.1, 4]]}
+    state = State.from_dict(older | {"of_a_later_version": 1})
+    assert (state.step, state.best_rank, state.window, state.waited) == (7, (0.5, 1.0), [(0.1, 4)], 0)
+    assert State.from_dict(state.to_dict()) == state

@@ -9,7 +9,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
@@ -19,6 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata as hparams
 
 from dlrun import tracking
+from dlrun.config.settings import Tracking
 from dlrun.errors import UserError
 from dlrun.storage.journal import Journal, curves
 from dlrun.storage.rundir import RunDir
@@ -244,3 +245,8 @@ def test_a_package_that_is_missing_is_named_first(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'dlrun\[tensorboard\]'"):
         tracking.check(["tensorboard"])
+
+
+def test_the_configuration_may_name_every_tracker() -> None:
+    (name,) = get_args(get_type_hints(Tracking)["backends"])
+    assert set(get_args(name)) == set(TRACKERS)

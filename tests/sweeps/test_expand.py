@@ -1,4 +1,4 @@
-"""A sweep's configurations: those that Hydra composes, for a fraction of the time; and its groups and identity."""
+"""Expanded configurations equal those that Hydra composes; groups and definitions of sweeps."""
 
 from __future__ import annotations
 
@@ -117,20 +117,20 @@ def test_a_key_that_follows_the_seed_separates_no_groups(opened: tuple[compose.L
     assert group("model.degree=4") != group("model.degree=5")
 
 
-def asks(*overrides: str) -> dict[str, object]:
+def define(*overrides: str) -> dict[str, object]:
     with compose.open_hydra() as hydra:
         return definition.define(compose.load(hydra, "dlrun", [*overrides, "hydra.mode=MULTIRUN"]))
 
 
 def test_two_commands_that_ask_for_the_same_are_one_sweep(here: Path) -> None:
-    one = asks("seed=range(3)", "optimizer.lr=0.1,0.2")
-    same = asks("seed=range(3)", "optimizer.lr=0.1,0.2", "tracking.enabled=false", "trainer.threads=1")
-    fresh = asks("seed=range(3)", "optimizer.lr=0.1,0.2", "sweep.fresh=true", "hydra.launcher.slots=1")
+    one = define("seed=range(3)", "optimizer.lr=0.1,0.2")
+    same = define("seed=range(3)", "optimizer.lr=0.1,0.2", "tracking.enabled=false", "trainer.threads=1")
+    fresh = define("seed=range(3)", "optimizer.lr=0.1,0.2", "sweep.fresh=true", "hydra.launcher.slots=1")
     assert definition.digest(one) == definition.digest(same) == definition.digest(fresh)
     for other in (
         ["seed=range(4)", "optimizer.lr=0.1,0.2"],
         ["seed=range(3)", "optimizer.lr=0.1,0.2", "model.width=3"],
     ):
-        assert definition.digest(asks(*other)) != definition.digest(one)
-    lines = definition.differences(one, asks("seed=range(3)", "optimizer.lr=0.1,0.2", "model.width=3"))
+        assert definition.digest(define(*other)) != definition.digest(one)
+    lines = definition.differences(one, define("seed=range(3)", "optimizer.lr=0.1,0.2", "model.width=3"))
     assert lines == ["config.model.width: 128 there, 3 here"]

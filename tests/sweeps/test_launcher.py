@@ -1,4 +1,4 @@
-"""The launcher `local` under any program: Hydra's own suites, and what a failed job does to the others."""
+"""The launcher `local` under any Hydra app: Hydra's own suites, and failed jobs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import Called
 
 @pytest.fixture(autouse=True)
 def of_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hydra's suites are of programs that name no version of it; another test may have named one."""
+    """Undo the version of Hydra that another test has set: the suites' programs set none."""
     monkeypatch.setattr(version.VersionBase.instance(), "version_base", version.__compat_version__)
 
 
@@ -63,7 +63,7 @@ task()
 """
 
 
-def swept(here: Path, *overrides: str) -> Called:
+def sweep(here: Path, *overrides: str) -> Called:
     (here / "program.py").write_text(PROGRAM)
     settings = ["hydra/launcher=local", "hydra.sweep.dir=sweep", "+hydra.job.env_set.MINE=mine"]
     settings.append("+hydra.callbacks.told._target_=__main__.Told")
@@ -73,7 +73,7 @@ def swept(here: Path, *overrides: str) -> Called:
 
 
 def test_a_failed_job_is_told_at_once_and_again_and_harms_no_other(here: Path) -> None:
-    done = swept(here, "+x=0,1,2,3,4", "hydra.launcher.slots=2")
+    done = sweep(here, "+x=0,1,2,3,4", "hydra.launcher.slots=2")
     assert done.code == 1
     for n, said in enumerate(["told COMPLETED", "ValueError: one is bad", "x is 2", "x is 3", "told COMPLETED"]):
         log = (here / "sweep" / str(n) / "output.log").read_text()
@@ -88,13 +88,13 @@ def test_a_failed_job_is_told_at_once_and_again_and_harms_no_other(here: Path) -
 
 
 def test_a_failed_job_can_stop_the_sweep(here: Path) -> None:
-    done = swept(here, "+x=0,1,4", "hydra.launcher.slots=1", "hydra.launcher.on_failure=stop")
+    done = sweep(here, "+x=0,1,4", "hydra.launcher.slots=1", "hydra.launcher.on_failure=stop")
     assert done.code == 1
     assert [folder.name for folder in sorted((here / "sweep").glob("[0-9]"))] == ["0", "1"]
 
 
 def test_what_to_do_on_failure_is_one_of_two_words(here: Path) -> None:
-    done = swept(here, "+x=0,4", "hydra.launcher.on_failure=stopp")
+    done = sweep(here, "+x=0,4", "hydra.launcher.on_failure=stopp")
     assert done.code == 1
     assert "hydra.launcher.on_failure=`stopp`: it is one of continue, stop. Did you mean `stop`?" in done.err
     assert not (here / "sweep" / "0").exists()

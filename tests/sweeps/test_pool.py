@@ -1,4 +1,4 @@
-"""Whatever a job does to its process is told truly, and harms no other; whoever dies takes its own along."""
+"""The pool: no end of a job harms another, every end is reported, and nobody leaves processes behind."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="jobs are forked f
 
 @pytest.fixture(scope="module", autouse=True)
 def server() -> Iterator[None]:
-    """A server that has imported torch and dlrun, whatever was tested before."""
+    """A new fork server, with torch and dlrun imported."""
     import dlrun.commands.train  # noqa: F401 -- the server imports what this process has
 
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
@@ -45,8 +45,8 @@ def slots(count: int, threads: int = 1, device: str | None = None) -> list[Slot]
     return [Slot(index, device, threads, place=index) for index in range(count)]
 
 
-def outcomes(here: Path, *calls: Callable[[], Any], slots: list[Slot] = slots(2)) -> list[TaskResult]:  # noqa: B008
-    """Run the calls in a pool; return what came of them, in their order."""
+def run_tasks(here: Path, *calls: Callable[[], Any], slots: list[Slot] = slots(2)) -> list[TaskResult]:  # noqa: B008
+    """The results of the calls in a pool, in their order."""
     found: list[TaskResult] = []
     with Pool(slots) as pool:
         tasks = [Task(key, call, f"x={key}", here / str(key) / "log") for key, call in enumerate(calls)]
@@ -86,7 +86,7 @@ def test_every_end_is_told_and_harms_no_other(here: Path) -> None:
         (threading.Lock, "RunError: The job's result cannot be sent to the launcher:"),
         (lambda: b"x" * 5_000_000, ""),
     ]
-    found = outcomes(here, *(call for call, _ in ends), slots=slots(4))
+    found = run_tasks(here, *(call for call, _ in ends), slots=slots(4))
     for outcome, (_, told) in zip(found, ends, strict=True):
         assert outcome.message.startswith(told)
         assert (outcome.error is None) == (told == "")
@@ -100,7 +100,7 @@ def test_every_end_is_told_and_harms_no_other(here: Path) -> None:
     assert "Segmentation fault" in found[7].log.read_text()
 
 
-def surroundings() -> dict[str, Any]:
+def describe_process() -> dict[str, Any]:
     os.system("echo from a child of its own")
     return {
         "device": os.environ.get("CUDA_VISIBLE_DEVICES"),
@@ -117,7 +117,7 @@ def test_a_job_has_its_device_its_threads_and_the_launchers_surroundings(
 ) -> None:
     monkeypatch.setenv("MINE", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    (on_gpu,) = outcomes(here, surroundings, slots=slots(1, threads=3, device="1"))
+    (on_gpu,) = run_tasks(here, describe_process, slots=slots(1, threads=3, device="1"))
     assert on_gpu.value == {
         "device": "1",
         "threads": 3,
@@ -127,7 +127,7 @@ def test_a_job_has_its_device_its_threads_and_the_launchers_surroundings(
         "initialised": False,
     }
     assert on_gpu.log.read_text() == "from a child of its own\n"
-    (on_cpu,) = outcomes(here, surroundings, slots=slots(1))
+    (on_cpu,) = run_tasks(here, describe_process, slots=slots(1))
     assert on_cpu.value["device"] == "0,1"
 
 
@@ -146,7 +146,7 @@ def draw() -> float:
 
 @on_linux
 def test_a_job_of_the_server_computes_on_two_threads_and_draws_its_own_numbers(here: Path) -> None:
-    found = outcomes(here, product, product, draw, draw, slots=slots(1, threads=2))
+    found = run_tasks(here, product, product, draw, draw, slots=slots(1, threads=2))
     assert [outcome.value for outcome in found[:2]] == [1200.0, 1200.0]
     assert found[2].value != found[3].value
 
@@ -158,12 +158,12 @@ def lingering() -> int:
 
 def test_a_job_that_has_answered_and_does_not_end_is_ended(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dlrun.sweeps.pool.pool.GRACE", 0.1)
-    (found,) = outcomes(here, lingering)
+    (found,) = run_tasks(here, lingering)
     assert (found.value, found.error) == (7, None)
 
 
 def test_eight_slots_start_at_once(here: Path) -> None:
-    found = outcomes(here, *[os.getpid] * 16, slots=slots(8))
+    found = run_tasks(here, *[os.getpid] * 16, slots=slots(8))
     assert len({outcome.value for outcome in found}) == 16
     assert {outcome.error for outcome in found} == {None}
 
@@ -174,7 +174,7 @@ def appears(file: Path) -> bool:
 
 def test_a_slot_is_filled_again_as_soon_as_it_is_free(here: Path) -> None:
     # the first ends only when the third has run, in the second's slot
-    found = outcomes(here, partial(appears, here / "third"), int, (here / "third").touch)
+    found = run_tasks(here, partial(appears, here / "third"), int, (here / "third").touch)
     assert [outcome.value for outcome in found] == [True, 0, None]
 
 
@@ -234,7 +234,7 @@ def test_a_place_on_a_gpu_is_held_by_the_job_and_waited_for(here: Path, capsys: 
     assert other is not None
     assert lock(slot) is None
     threading.Timer(0.6, other.release).start()
-    (found,) = outcomes(here, lambda: lock(slot) is None, slots=[slot])
+    (found,) = run_tasks(here, lambda: lock(slot) is None, slots=[slot])
     assert found.value is True
     assert capsys.readouterr().out.count("waiting for a GPU") == 1
     again = lock(slot)
@@ -266,8 +266,8 @@ with Pool([Slot(0, None, 1), Slot(1, None, 1)]) as pool:
 """
 
 
-def begun(here: Path, kind: str = "listening") -> tuple[subprocess.Popen[str], list[int]]:
-    """Start a launcher of two jobs; return it, and their process ids."""
+def start_launcher(here: Path, kind: str = "listening") -> tuple[subprocess.Popen[str], list[int]]:
+    """A launcher with two running jobs, and their process ids."""
     # a script without a guard: no job may run it again
     (here / "launcher.py").write_text(LAUNCHER)
     command = [sys.executable, str(here / "launcher.py"), str(here), kind]
@@ -282,13 +282,13 @@ def alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    # one that nobody has waited for is not alive either
+    # a zombie has ended, though nobody has waited for it
     return "zombie" not in Path(f"/proc/{pid}/status").read_text() if sys.platform == "linux" else True
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, -signal.SIGINT), (signal.SIGTERM, 143)])
 def test_an_interrupt_lets_all_jobs_save_and_starts_no_other(number: signal.Signals, code: int, here: Path) -> None:
-    launcher, jobs = begun(here)
+    launcher, jobs = start_launcher(here)
     launcher.send_signal(number)
     out, err = launcher.communicate(timeout=30)
     assert launcher.returncode == code, err
@@ -302,7 +302,7 @@ def test_an_interrupt_lets_all_jobs_save_and_starts_no_other(number: signal.Sign
 
 
 def test_a_second_interrupt_kills(here: Path) -> None:
-    launcher, jobs = begun(here, "deaf")
+    launcher, jobs = start_launcher(here, "deaf")
     launcher.send_signal(signal.SIGINT)
     assert appears(here / "saved0") and appears(here / "saved1")
     launcher.send_signal(signal.SIGINT)
@@ -313,7 +313,7 @@ def test_a_second_interrupt_kills(here: Path) -> None:
 
 @on_linux
 def test_a_launcher_that_is_killed_leaves_no_process(here: Path) -> None:
-    launcher, jobs = begun(here)
+    launcher, jobs = start_launcher(here)
     children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
     launcher.kill()
     launcher.communicate()
@@ -321,17 +321,19 @@ def test_a_launcher_that_is_killed_leaves_no_process(here: Path) -> None:
     assert (here / "saved0").exists() and (here / "saved1").exists()
 
 
-def outcome(key: int, error: BaseException | None = None, told: str = "", log: Path = Path("nowhere")) -> TaskResult:
+def make_result(
+    key: int, error: BaseException | None = None, told: str = "", log: Path = Path("nowhere")
+) -> TaskResult:
     value = None if error else {"metrics": {"val/loss": 0.25}}
-    return TaskResult(key, f"lr={key} seed=0", log, value, error, told, 1.25)
+    return TaskResult(key, f"lr={key} seed=0", log, value, error, message, 1.25)
 
 
 def test_what_is_shown_of_the_jobs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = here / "log"
     log.write_text("".join(f"line {i}\n\n" for i in range(50)))
-    failed = outcome(2, ValueError("no"), "ValueError: no", log)
+    failed = make_result(2, ValueError("no"), "ValueError: no", log)
     display = Display(3, "val/loss")
-    for each in (outcome(1), failed, outcome(3, Pruned("stopped at step 9"), "Pruned: stopped at step 9")):
+    for each in (make_result(1), failed, make_result(3, Pruned("stopped at step 9"), "Pruned: stopped at step 9")):
         display.show_result(each)
     out, err = capsys.readouterr()
     assert out.splitlines() == [
@@ -342,9 +344,9 @@ def test_what_is_shown_of_the_jobs(here: Path, capsys: pytest.CaptureFixture[str
     assert "lr=2 seed=0\n  ValueError: no" in err
     assert str(log) in err
     assert "line 49" in err and "line 40" not in err
-    told = describe_failures([outcome(1), failed, outcome(4, KeyboardInterrupt(), "exited with code 143")])
+    told = describe_failures([make_result(1), failed, make_result(4, KeyboardInterrupt(), "exited with code 143")])
     assert told.startswith("1 of 3 jobs failed:\njob 2 failed: lr=2 seed=0")
-    assert describe_failures([outcome(1)]) == ""
+    assert describe_failures([make_result(1)]) == ""
 
 
 def test_jobs_without_a_line_each_get_one_after_a_while(

@@ -1,4 +1,4 @@
-"""The search: its space, its samplers, what it does with trials, and that nothing of it is lost."""
+"""The search: its space, its samplers, the course of its trials, and that none is lost."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_a_missing_package_is_said_with_what_to_type(
 
 
 def stored(folder: Path) -> list[FrozenTrial]:
-    """Return the trials as Optuna itself reads them from the file."""
+    """The trials as Optuna itself reads them from the file."""
     storage = JournalStorage(JournalFileBackend(str(folder / definition.TRIALS)))
     return optuna.load_study(study_name="search", storage=storage).trials
 
@@ -209,14 +209,14 @@ def append(folder: Path, step: int, values: dict[str, float]) -> None:
 
 
 class Killed(BaseException):
-    """Stands for a SIGKILL of the process that conducts."""
+    """A SIGKILL of the process that runs the search."""
 
 
 Curve = Callable[[dict[str, str]], list[float] | None]
 
 
-class Made:
-    """A sweep runner whose jobs are made up: `slots` at once, one evaluation a tick, along `curve` (None: it fails)."""
+class FakeRunner:
+    """A sweep runner with made-up jobs: `slots` at once, one evaluation a tick along `curve` (None: the job fails)."""
 
     def __init__(self, folder: Path, curve: Curve, *, slots: int = 1, dies_at: int | None = None) -> None:
         sweep = SweepDir(folder)
@@ -282,11 +282,11 @@ class Made:
         assert told(self.store.result(job))
 
 
-def searched(folder: Path, overrides: list[str], curve: Curve, total: int, **chosen: Any) -> Made:
-    """Search with made-up jobs, in the folder of an earlier search too; return the runner."""
+def search(folder: Path, overrides: list[str], curve: Curve, total: int, **chosen: Any) -> FakeRunner:
+    """Search with made-up jobs, also in the folder of an earlier search."""
     spanned = space.read(overrides)
     made = {name: chosen.pop(name) for name in ("slots", "dies_at") if name in chosen}
-    runner = Made(folder, curve, **made)
+    runner = FakeRunner(folder, curve, **made)
 
     def make(own: tuple[str, ...]) -> Job:
         values = dict(override.split("=") for override in own)
@@ -302,7 +302,7 @@ def test_a_trial_is_told_the_mean_over_its_seeds(tmp_path: Path) -> None:
     def curve(job: dict[str, str]) -> list[float]:
         return [1.0, float(job["x"]) + float(job["seed"])]
 
-    runner = searched(tmp_path / "s", ["x=interval(0,1)", "seed=0,1,5"], curve, 3, sampler="random", slots=2)
+    runner = search(tmp_path / "s", ["x=interval(0,1)", "seed=0,1,5"], curve, 3, sampler="random", slots=2)
     found = stored(tmp_path / "s")
     assert len(runner.store.manifest.jobs) == 9 and len(found) == 3 and len(runner.started) == 9
     for number, trial in enumerate(found):
@@ -314,13 +314,13 @@ def test_a_trial_is_told_the_mean_over_its_seeds(tmp_path: Path) -> None:
 
 def test_a_failed_trial_is_told_so_and_the_search_goes_on(tmp_path: Path) -> None:
     curve: Curve = lambda job: None if job["x"] == "2" else [float(job["x"])]  # noqa: E731
-    searched(tmp_path / "s", ["x=range(5)"], curve, 5, sampler="grid")
+    search(tmp_path / "s", ["x=range(5)"], curve, 5, sampler="grid")
     states = {trial.params["x"]: trial.state.name for trial in stored(tmp_path / "s")}
     assert states == {0: "COMPLETE", 1: "COMPLETE", 2: "FAIL", 3: "COMPLETE", 4: "COMPLETE"}
 
 
 def test_the_same_values_are_run_once(tmp_path: Path) -> None:
-    runner = searched(tmp_path / "s", ["x=a,b"], lambda job: [0.1, 0.2], 12, sampler="random", slots=2)
+    runner = search(tmp_path / "s", ["x=a,b"], lambda job: [0.1, 0.2], 12, sampler="random", slots=2)
     assert sorted(runner.started) == [0, 1] and len(runner.store.manifest.jobs) == 2
     found = stored(tmp_path / "s")
     assert len(found) == 12 and all(trial.value == 0.2 for trial in found)
@@ -330,7 +330,7 @@ def test_a_trial_that_lags_behind_the_median_is_pruned(tmp_path: Path) -> None:
     def curve(job: dict[str, str]) -> list[float]:
         return [float(job["x"])] * 20
 
-    runner = searched(tmp_path / "s", ["x=range(8)"], curve, 8, sampler="grid", startup=3, warmup=2)
+    runner = search(tmp_path / "s", ["x=range(8)"], curve, 8, sampler="grid", startup=3, warmup=2)
     finished: list[float] = []
     for trial in stored(tmp_path / "s"):
         x = trial.params["x"]
@@ -345,13 +345,13 @@ def test_a_trial_that_lags_behind_the_median_is_pruned(tmp_path: Path) -> None:
 
 def test_without_a_pruner_none_is_pruned(tmp_path: Path) -> None:
     curve: Curve = lambda job: [float(job["x"])] * 9  # noqa: E731
-    searched(tmp_path / "s", ["x=range(8)"], curve, 8, sampler="grid", startup=0, warmup=0, pruner="none")
+    search(tmp_path / "s", ["x=range(8)"], curve, 8, sampler="grid", startup=0, warmup=0, pruner="none")
     assert {trial.state.name for trial in stored(tmp_path / "s")} == {"COMPLETE"}
 
 
 def test_hyperband_prunes_too(tmp_path: Path) -> None:
     curve: Curve = lambda job: [float(job["x"])] * 9  # noqa: E731
-    searched(tmp_path / "s", ["x=range(24)"], curve, 24, sampler="grid", startup=0, pruner="hyperband")
+    search(tmp_path / "s", ["x=range(24)"], curve, 24, sampler="grid", startup=0, pruner="hyperband")
     states = [trial.state.name for trial in stored(tmp_path / "s")]
     assert states.count("PRUNED") > 0 and states.count("PRUNED") + states.count("COMPLETE") == 24
 
@@ -360,7 +360,7 @@ def test_of_a_pruned_trial_no_further_seed_is_started(tmp_path: Path) -> None:
     def curve(job: dict[str, str]) -> list[float]:
         return [float(job["x"])] * 20
 
-    runner = searched(tmp_path / "s", ["x=range(6)", "seed=0,1"], curve, 6, sampler="grid", startup=2, slots=3)
+    runner = search(tmp_path / "s", ["x=range(6)", "seed=0,1"], curve, 6, sampler="grid", startup=2, slots=3)
     for trial in stored(tmp_path / "s"):
         mine = [job for job in runner.store.manifest.jobs if job.config["x"] == str(trial.params["x"])]
         statuses = [runner.store.result(job).status for job in mine]
@@ -379,7 +379,7 @@ def test_a_search_that_is_killed_again_and_again_loses_no_trial_and_counts_none_
     deaths = 0
     while True:
         try:
-            runner = searched(tmp_path / "s", overrides, curve, 12, dies_at=3, **chosen)
+            runner = search(tmp_path / "s", overrides, curve, 12, dies_at=3, **chosen)
             break
         except Killed:
             deaths += 1
@@ -391,8 +391,8 @@ def test_a_search_that_is_killed_again_and_again_loses_no_trial_and_counts_none_
     points = {(trial.params["x"], trial.params["y"]) for trial in found}
     assert len(runner.store.manifest.jobs) == len(points) == len({job.overrides for job in runner.store.manifest.jobs})
     # it is complete: nothing more is started
-    assert searched(tmp_path / "s", overrides, curve, 12, **chosen).started == []
-    assert len(searched(tmp_path / "s", overrides, curve, 14, **chosen).store.manifest.jobs) <= len(points) + 2
+    assert search(tmp_path / "s", overrides, curve, 12, **chosen).started == []
+    assert len(search(tmp_path / "s", overrides, curve, 14, **chosen).store.manifest.jobs) <= len(points) + 2
     assert len(stored(tmp_path / "s")) == 14
 
 
@@ -421,7 +421,7 @@ def test_a_search_begins_with_a_look_at_each_choice_and_both_ends() -> None:
 
 def test_the_history_has_a_point_a_trial_and_the_best_so_far(tmp_path: Path) -> None:
     curve: Curve = lambda job: None if job["x"] == "2" else [(float(job["x"]) - 3) ** 2 + float(job["seed"])]  # noqa: E731
-    runner = searched(tmp_path / "s", ["x=range(6)", "seed=0,1"], curve, 6, sampler="grid", pruner="none")
+    runner = search(tmp_path / "s", ["x=range(6)", "seed=0,1"], curve, 6, sampler="grid", pruner="none")
     finished = [result for result in results(runner.store.sweep) if result.status == "finished"]
     points = history(finished, "val/error")
     told = [trial.value for trial in stored(tmp_path / "s") if trial.state.name == "COMPLETE"]

@@ -1,4 +1,4 @@
-"""What a sweep chooses, against numpy; and how its jobs are defined before the first starts."""
+"""The selection of a sweep against numpy; jobs built before the first starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How GPUs and cores are shared out among jobs, and how a GPU's places are kept apart on a machine."""
+"""The sharing of GPUs and cores among jobs, and of a GPU's places on one machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sweep as a person has it: checked, run, chosen, tested once, continued after any death, reused, deleted."""
+"""A whole sweep: checked, run, selected among, tested once, resumed after any death, reused, deleted."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SHORT = ("model=linear", "trainer.steps=10", *QUICK)
 
 @pytest.fixture
 def odd(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a model that goes wrong as it is told."""
+    """A folder with a model that fails in the way of `model.way`."""
     monkeypatch.delitem(sys.modules, "odd", raising=False)
     importlib.invalidate_caches()
     (here / "odd.py").write_text(ODD)
@@ -144,7 +144,7 @@ def test_failures_harm_no_other_job_and_can_be_tried_again(call: Call, odd: Path
     assert sum(result.status == "finished" for result in found.values()) == 8
     for way, told in {"raises": "an accident", "exits": "code 3", "dies": "SIGKILL", "diverges": "NonFinite"}.items():
         assert told in found[way].summary.error
-        assert done.err.count(f"model.way={way}") >= 2  # at once, and again at the end
+        assert done.err.count(f"model.way={way}") >= 2  # at once and again at the end
     assert (sweep.summary().status, sweep.summary().finished, sweep.summary().failed) == ("failed", 8, 3)
     assert (sweep.report / "report.md").exists()
     assert sweep.summary().selected
@@ -188,7 +188,7 @@ def test_a_launcher_that_is_killed_leaves_nothing_behind_and_its_sweep_is_contin
     assert sweep.summary().test_reads == 3
 
 
-def test_what_cannot_be_continued_is_refused_with_the_difference(call: Call, odd: Path) -> None:
+def test_a_sweep_that_has_changed_is_refused_with_the_differences(call: Call, odd: Path) -> None:
     sweeping = ("train", "-m", "model=odd", "trainer.steps=2", *QUICK)
     assert call(*sweeping, "model.way=well,fine", "hydra.launcher.slots=1").code == 0
     sweep = only()
@@ -214,7 +214,7 @@ def test_what_cannot_be_continued_is_refused_with_the_difference(call: Call, odd
     assert [r.status for r in results(sweep)] == ["finished"] * 2
     longer = call("resume", sweep.id, "trainer.epochs=3")
     assert longer.code == 2
-    for words in ("--retry-failed", manifest.read(sweep).command, f"resume {sweep.id}/0"):
+    for words in (f"dlrun resume {sweep.id}`", manifest.read(sweep).command, f"resume {sweep.id}/0"):
         assert words in longer.err
 
 

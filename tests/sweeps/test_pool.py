@@ -322,7 +322,7 @@ def test_a_launcher_that_is_killed_leaves_no_process(here: Path) -> None:
 
 
 def make_result(
-    key: int, error: BaseException | None = None, told: str = "", log: Path = Path("nowhere")
+    key: int, error: BaseException | None = None, message: str = "", log: Path = Path("nowhere")
 ) -> TaskResult:
     value = None if error else {"metrics": {"val/loss": 0.25}}
     return TaskResult(key, f"lr={key} seed=0", log, value, error, message, 1.25)

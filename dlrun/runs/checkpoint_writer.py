@@ -50,6 +50,7 @@ class Saver:
 
     def save(self, content: Checkpoint, best: BestWeights | None) -> None:
         """Write a checkpoint, or begin to; the previous one is complete by then, or a warning."""
+        # one at a time: two threads would write the same files
         self.wait()
         new = best if best and best.step != self._best_step else None
         if self._snapshot is None:
@@ -141,6 +142,7 @@ def on_host(content: Any) -> Any:
     def copied(value: Any) -> Any:
         if isinstance(value, Tensor):
             place = value.device, value.data_ptr(), value.dtype, value.shape, value.stride()
+            # tied weights are one tensor under two names
             if place not in copies:
                 copies[place] = value.detach().to("cpu", non_blocking=True, copy=True)
             return copies[place]

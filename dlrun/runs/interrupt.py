@@ -47,6 +47,7 @@ class Interrupt:
             self._at_once = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        # for one job alone: a sweep that prunes it goes on
         if number == signal.SIGUSR1:
             self.signal = self.signal or number
             return

@@ -60,14 +60,17 @@ def open_run(
     with folder.hold():
         if not resumed:
             folder.check_free()
+        # before the first tensor operation: threads and determinism are the process's
         device.apply(built.execution)
         built = _fix_horizon(built, folder)
         state = _restore(built, folder) if resumed else State()
         job = job or folder.of_a_sweep
         with folder.edit_summary() as summary:
             _describe(summary, built, folder, machine or inspect(), job=job)
+            # of a resumed run the first start counts
             summary.started = summary.started or started
             summary.update(extra)
+        # `dlrun sample` makes the tokenizer again without the data set
         if built.data.tokenizer:
             write_atomically(folder.tokenizer, json.dumps(describe(built.data.tokenizer)).encode())
         with open_journal(folder.journal) as journal:
@@ -105,6 +108,7 @@ def _write_status(run: OpenRun, status: Status, error: BaseException) -> None:
     try:
         run.journal.event("end", status=status, error=message)
         with run.folder.edit_summary() as summary:
+            # a search compares pruned runs by their last validation; others are resumed or failed
             if status == "pruned":
                 _score_so_far(summary, run)
             summary.status, summary.error = status, message
@@ -125,6 +129,7 @@ def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, 
     summary.name = built.config["name"]
     summary.command = summary.command or command_line()
     summary.kind, summary.sweep = ("job", id_of(folder.path.parent)) if job else ("run", None)
+    # the result depends on these
     summary.identity, summary.identity_parts = built.identity.hash, built.identity.parts
     summary.initial_weights = built.initial_weights or summary.initial_weights
     summary.seed = built.config["seed"]

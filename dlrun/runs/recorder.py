@@ -56,6 +56,7 @@ class RunRecorder:
 
     def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
         """Append a point with its derived values, show it, and let a validated model write."""
+        # FLOP and tokens so far, and the share of the processor's peak
         values = self._cost.at(step, values)
         self._journal.metrics(step, epoch, values)
         self._progress.point(step, epoch, values)

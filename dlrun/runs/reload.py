@@ -60,6 +60,7 @@ def rebuild(
     """
     config = OmegaConf.load(folder.config) if changed is None else changed.copy()
     assert isinstance(config, DictConfig)
+    # a run of a GPU machine is looked at on a laptop
     if str(config.trainer.device).startswith("cuda") and not torch.cuda.is_available():
         config.trainer.device = "auto"
     summary, begun = folder.summary(), folder.last.exists()
@@ -72,6 +73,7 @@ def rebuild(
     if begun:
         initial = summary.initial_weights
         built = replace(built, initial_weights=initial)
+        # resuming after an edit of the code makes no other run of it; a changed configuration does
         if changed is None and summary.identity:
             made = Identity(summary.identity, summary.identity_parts)
         else:

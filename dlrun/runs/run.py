@@ -54,6 +54,7 @@ def run(
 
 def complete_run(run: OpenRun, interrupt: Interrupt) -> Summary:
     """Select, test and draw after the loop; returns the summary. Raises the exception of an interrupt."""
+    # a wait for space on the disk, which a person may cut short
     with interrupt.at_once():
         run.recorder.insist()
     _obey(interrupt, run)
@@ -93,6 +94,7 @@ def _finish(run: OpenRun) -> Collected | None:
         if best is None:
             best = BestWeights(run.state.step, last, loop.clone_state(training.objective.model.state_dict()))
             checkpoint.save(folder.best, best)
+    # tested, drawn and predicted with are the selected weights
     training.objective.model.load_state_dict(best.model)
     if best.step != run.state.step:
         metrics = _scores(built, best)
@@ -107,6 +109,7 @@ def _finish(run: OpenRun) -> Collected | None:
 
 def _scores(built: Built, best: BestWeights | None) -> dict[str, float]:
     known = best.metrics if best else {}
+    # the last validation may have been at this very step: then it is not repeated
     if all(f"val/{name}" in known for name in ("loss", *built.training.metrics)):
         return evaluate_splits(built, "train") | known
     return evaluate_splits(built, "train", "validation")

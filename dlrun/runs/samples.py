@@ -42,6 +42,7 @@ class Samples:
         try:
             self.last = step, self._text()
             self._journal.event("text", name="samples", step=step, text=self.last[1])
+        # a text for a person must not end a training
         except Exception as error:
             self._failed = True
             output.warn(f"No samples of text: {type(error).__name__}: {error}")

@@ -49,6 +49,7 @@ def _named(reference: str) -> dict[str, Any]:
 def _digest(values: dict[str, Any]) -> str:
     hashed = hashlib.sha256()
     for name, value in sorted(values.items()):
+        # dtype and shape too: the same bytes of another shape are other weights
         if isinstance(value, Tensor):
             hashed.update(f"{name} {value.dtype} {list(value.shape)}\0".encode())
             hashed.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())

@@ -64,6 +64,7 @@ class BestWeights(_Content):
 def save(path: Path, content: Checkpoint | BestWeights) -> None:
     """Replace a checkpoint in one move. Raises `OSError` if the disk is full; the old file is then still there."""
     path.parent.mkdir(exist_ok=True)
+    # in memory first: torch would write the file in many small pieces
     buffer = io.BytesIO()
     torch.save(content.to_dict(), buffer)
     write_atomically(path, buffer.getvalue())
@@ -93,6 +94,7 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     Raises `UserError` if the file is missing, damaged, or of another format.
     """
     try:
+        # weights_only: a checkpoint from somebody else must not run code
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"There is no checkpoint {path}.") from None

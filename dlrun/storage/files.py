@@ -73,11 +73,13 @@ def locked(path: Path) -> Iterator[None]:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file in one move: a reader sees the old content or the new, never a part."""
+    # in the same folder, for a rename across file systems is no single move
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
             file.write(content)
             file.flush()
+            # else a machine that goes down could leave the new name with no content
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:

@@ -45,6 +45,7 @@ def identify(config: Mapping[str, Any], fingerprint: str, *, device: str, precis
         "config": digest(essential(config)),
         "data": fingerprint,
         "sources": code.sources(),
+        # parts of the user's own, under the current directory
         "modules": code.user_modules(config),
         "device": device,
         "precision": precision,

@@ -82,6 +82,7 @@ class Journal:
     def _append(self, record: dict[str, Any]) -> None:
         line = json.dumps(record, allow_nan=False).encode() + b"\n"
         with self._lock:
+            # kept until it is written: on a full disk lines wait, and none is lost or cut
             self._waiting += line
         self._flush()
 

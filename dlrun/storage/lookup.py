@@ -39,6 +39,7 @@ def find(reference: str, *, what: str = "run") -> RunDir:
     folder = Path(reference)
     if (folder / ".hydra").is_dir() or (folder / REUSED).is_file():
         return follow_reuse(folder.absolute())
+    # a reused job has no `.hydra` of its own, so that `all_runs` lacks it
     runs = all_runs()
     fitting = [run for run in runs if _fits(run.id, reference)] or _reused_jobs(reference)
     if len(fitting) == 1:

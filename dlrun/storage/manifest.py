@@ -85,6 +85,7 @@ class Manifest:
 
     def write(self, sweep: SweepDir) -> None:
         """Replace the manifest in the sweep's folder, in one move."""
+        # indented: a person looks into it, and `definition` must come within the first 4 kB
         write_atomically(sweep.manifest, json.dumps(asdict(self), indent=1).encode() + b"\n")
 
 

@@ -59,6 +59,7 @@ def _code(text: bytes) -> str:
     tree = ast.parse(text)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
+        # a lambda and a conditional expression have a single node as their body
         if isinstance(body, list):
             node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
     return ast.dump(tree)
@@ -85,6 +86,7 @@ def user_modules(config: Mapping[str, Any]) -> str:
 
     found: dict[str, str] = {}
     waiting = [name for target in _targets(config) for name in _prefixes(target)]
+    # the modules that the targets import, and what these import
     while waiting:
         name = waiting.pop()
         if name not in found and (file := own(name)):

@@ -58,6 +58,7 @@ def _facts(config: dict[str, Any], summary: Summary) -> str:
 def _results(summary: Summary) -> list[str]:
     best = summary.best_step
     tables = [(summary.metrics, f"At the selected weights (step {best})" if best else "At the selected weights")]
+    # the same numbers twice would only hide them
     if summary.last != summary.metrics:
         tables.append((summary.last, "At the last step"))
     return [_table(title, metrics) for metrics, title in tables if metrics]

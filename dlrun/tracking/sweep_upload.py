@@ -105,6 +105,7 @@ class SweepUpload:
             except Exception as error:  # whatever a folder, the network or the store has
                 self._leave(job.n)
                 in_a_row += 1
+                # a broken job is left for later, a store that is away for a new connection
                 if in_a_row == IN_A_ROW:
                     raise
                 self._failed[job.n] = time.monotonic() + RETRY
@@ -156,6 +157,7 @@ class SweepUpload:
     def _finish(self) -> None:
         """Send the sweep's results; raises `RuntimeError` if a job is still missing."""
         self.sweep.status()
+        # taken first: what is written while this sends must be seen as lacking
         stamp = sweep_stamp(self.sweep, self.sweep.summary(), self.tracker.location(self.sweep))
         self._describe(ended=True)
         if self.sweep.report.is_dir():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 REVISION = "SELECT version_num FROM alembic_version"
+# a point that is sent again is equal in all columns of its key
 METRIC = """
 INSERT INTO metrics (key, value, is_nan, timestamp, run_uuid, step) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
+# the value that MLflow's tables show: that of the last step, and of points of one step the latest
 LATEST = """
 INSERT INTO latest_metrics (key, value, is_nan, timestamp, run_uuid, step) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (key, run_uuid) DO UPDATE
@@ -24,6 +26,7 @@ INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, us
                   source_version, lifecycle_stage, artifact_uri, experiment_id)
 VALUES (?, ?, 'UNKNOWN', '', '', ?, 'RUNNING', ?, '', 'active', ?, ?)
 """
+# MLflow numbers them itself
 EXPERIMENT = """
 INSERT INTO experiments (name, artifact_location, lifecycle_stage, creation_time, last_update_time)
 VALUES (?, ?, 'active', ?, ?)
@@ -31,7 +34,9 @@ VALUES (?, ?, 'active', ?, ?)
 NAMED = "SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ?"
 PLACE = "SELECT artifact_location FROM experiments WHERE experiment_id = ? AND lifecycle_stage = 'active'"
 ACTIVE = "SELECT 1 FROM runs WHERE run_uuid = ? AND lifecycle_stage = 'active'"
+# a deleted run is restored by it too
 REOPEN = "UPDATE runs SET status = 'RUNNING', lifecycle_stage = 'active', deleted_time = NULL WHERE run_uuid = ?"
+# the newest, in case that a person has copied the tags of a run
 FIND = """
 SELECT run_uuid, artifact_uri, status = 'RUNNING' AND lifecycle_stage = 'active' FROM runs JOIN tags USING (run_uuid)
 WHERE tags.key = 'dlrun.id' AND tags.value = ? AND experiment_id = ? ORDER BY start_time DESC, run_uuid LIMIT 1

@@ -13,6 +13,7 @@ from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.state import outputs_of
 
+# the kinds of store that MLflow opens itself, and those with a server before them
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")
 
@@ -62,6 +63,7 @@ def check_uri() -> None:
     Raises `UserError` if `MLFLOW_TRACKING_URI` is a folder (`file:` or a bare path) or of an unknown kind.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    # `databricks` and `uc` are whole URIs
     if not uri or uri in SERVERS:
         return
     kind = _dialect(uri)

@@ -96,6 +96,7 @@ class EventFile:
     def _sort(self) -> None:
         # A resumed run with another `trainer.log_every` logs steps between those that it had logged. TensorBoard takes
         # a step that goes back for a restart, and hides what came before.
+        # the marks between the batches are of no use any more
         events = [event for event, _ in decode(self._path)]
         version, mark = events[0], events[-1]
         curves = [event for event in events if event.HasField("summary")]

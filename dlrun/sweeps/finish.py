@@ -120,6 +120,7 @@ def _report(runner: SweepRunner) -> Path | None:
 
 
 def _closing(sweep: SweepDir) -> str:
+    # nothing that is only shown may fail a finished sweep
     try:
         return terminal_text(sweep)
     except Exception as error:

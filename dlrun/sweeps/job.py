@@ -139,6 +139,7 @@ def _dump_json(text: str) -> str:
 
 
 def _dump(content: Any) -> str:
+    # libyaml's, if PyYAML was built with it: much faster
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     text: str = yaml.dump(content, Dumper=dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
     return text

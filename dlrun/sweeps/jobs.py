@@ -118,6 +118,7 @@ class JobBuilder:
             self._unvalidated.add(group)
 
     def _check_together(self) -> None:
+        # one sweep has one selection and one test: all its jobs must agree on them
         tests = sorted({rule.test for rule in self.rules.values()})
         if len(tests) > 1:
             raise ConfigError(f"evaluation.test takes one value in a sweep, not {' and '.join(tests)}.")

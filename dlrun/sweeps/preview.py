@@ -59,6 +59,7 @@ def job_costs(jobs: Sequence[Job], slot: Slot) -> list[JobCost]:
             failed.append(result)
         return result.error is None
 
+    # in the pool, so that the peak of memory is this job's alone
     with tempfile.TemporaryDirectory(prefix="dlrun-check-") as folder, Pool([slot]) as pool:
         tasks = [
             Task(j.n, partial(measure, j.config), " ".join(j.overrides), Path(folder, "log")) for j in shapes.values()

@@ -37,6 +37,7 @@ class SweepRunner:
             self.store.open()
             if self.store.unsent is not None:
                 self.uploader = tracking.start(self.store.sweep)
+            # from here on __exit__ closes them; a failure above has closed them already
             self._stack = stack.pop_all()
         return self
 

@@ -36,6 +36,7 @@ def select_group(found: Sequence[Result], manifest: Manifest) -> SelectedGroup |
     if len(groups) == len({result.job.group for result in found}) == 1:
         ((group, results),) = groups.items()
         return _describe(group, results, _mean(results, manifest.monitor))
+    # the smallest tuple is the best: by the metric, then the loss, then the order in the sweep
     sign = -1.0 if manifest.higher_is_better else 1.0
     ranked = []
     for order, (group, results) in enumerate(groups.items()):

@@ -41,6 +41,7 @@ class SweepStore:
         """Write the final status, and the seconds of all processes that ran the sweep."""
         with self.sweep.edit_summary() as summary:
             summary.status, summary.error = status, error
+            # the summary has those of earlier processes already
             summary.seconds = round(summary.seconds + time.time() - self._began, 3)
 
     def extend(self, jobs: Sequence[Job]) -> None:

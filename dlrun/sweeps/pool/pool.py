@@ -113,6 +113,7 @@ class Pool:
     def _fill(self, queue: Iterator[Task | None]) -> bool:
         """Start tasks while there are free slots; returns whether there may be more."""
         for slot in self._free[:]:
+            # a task that found no free place is kept: the iterator cannot take it back
             if self._next is None:
                 try:
                     self._next = next(queue)
@@ -168,6 +169,7 @@ class Pool:
         job.place.release()
         del self._running[job.task.key]
         self._free.append(job.slot)
+        # the lowest first: few jobs are spread over the GPUs as at the start
         self._free.sort(key=lambda slot: slot.index)
 
     @contextmanager
@@ -189,6 +191,7 @@ class Pool:
     def _obey(self) -> None:
         """Pass the first interrupt on to the jobs; at the second kill them."""
         if len(self._signals) > self._obeyed:
+            # once: a second signal kills, and needs no words
             if self._obeyed == 0 and self._running:
                 output.say(f"stopping: {len(self._running)} running jobs save; Ctrl-C again kills them")
             number = signal.SIGTERM if len(self._signals) == 1 else signal.SIGKILL

@@ -38,6 +38,7 @@ class Bases:
     def config(self, overrides: Sequence[str]) -> DictConfig:
         """The configuration of a job. Raises `ConfigError` if an override cannot be applied."""
         given = dict(override.split("=", 1) for override in overrides)
+        # a copy: overrides are set in it
         config = OmegaConf.create(copy.deepcopy(self.configs[tuple(given[key] for key in self.keys)]))
         OmegaConf.set_struct(config, True)
         values = [override for override in overrides if override.split("=", 1)[0] not in self.keys]

@@ -64,6 +64,7 @@ class Trials:
         with _quiet():
             self._study.sampler = self._sampler(number)
             if self._settings.sampler == "grid":
+                # a process that was killed here has enqueued the point already
                 self._study.enqueue_trial(self._points[number], skip_if_exists=True)
             return self._study.ask(self._distributions)
 

@@ -125,7 +125,13 @@ class LanguageModel(Protocol):
 
 
 Loss = Callable[["nn.Module", Batch], "Tensor"]
-"""(model, batch) → one value a sample, float [B] (or a token, [B, T]), or already their mean, a scalar."""
+"""(model, batch) → one value a sample, float [B] (or a token, [B, T]), or already their mean, a scalar.
+
+A function, or a class whose objects are called. Training takes the mean of the values; where targets may be
+`IGNORE_INDEX`, the loss returns the mean over the others itself while gradients are on, and 0 for ignored ones
+otherwise. Evaluation asks without gradients and sums the values. A tensor made of the arguments belongs on the
+device of `batch.x`. Nothing is registered: stacked runs call the loss under `torch.vmap`.
+"""
 
 Metric = Callable[["nn.Module", Batch], "tuple[Tensor, int | Tensor]"]
 """(model, batch) → the sum of a quantity over the batch, and how many it was summed over."""

@@ -23,9 +23,9 @@ class Descent:
 
     def __init__(self, rule: Rule, *, clip: float | None = None, accumulate: int = 1) -> None:
         if clip is not None and not clip > 0:
-            raise ConfigError(f"trainer.clip is {clip}; expected is a norm above 0, or null. Type trainer.clip=1.0")
+            raise ConfigError(f"trainer.clip is {clip}; expected a norm above 0, or null. Type trainer.clip=1.0")
         if accumulate < 1:
-            raise ConfigError(f"trainer.accumulate is {accumulate}; expected is a whole number of at least 1.")
+            raise ConfigError(f"trainer.accumulate is {accumulate}; expected a whole number of at least 1.")
         self.rule = rule
         self.clip = clip
         self.accumulate = accumulate

@@ -71,7 +71,7 @@ class Muon:
         check_rate("momentum", self.momentum, below=1.0)
         check_rate("adam_ratio", self.adam_ratio)
         if not 1 <= self.steps < 100:
-            raise ConfigError(f"optimizer.steps is {self.steps}; expected is 1 to 99. Type optimizer.steps=5")
+            raise ConfigError(f"optimizer.steps is {self.steps}; expected 1 to 99. Type optimizer.steps=5")
         self._adam = Adam(self.lr, self.beta1, self.beta2, self.eps, weight_decay=self.weight_decay, decoupled=True)
 
     def init(self, params: list[Tensor], decay: list[bool]) -> None:

@@ -65,4 +65,4 @@ def check_rate(name: str, value: float, *, below: float = float("inf")) -> None:
     """Raise `ConfigError` unless 0 ≤ value < below."""
     if not 0.0 <= value < below:
         bound = f"0 ≤ {name} < {below:g}" if below != float("inf") else f"{name} ≥ 0, and finite"
-        raise ConfigError(f"optimizer.{name} is {value}; expected is {bound}. Type for example optimizer.{name}=0.1")
+        raise ConfigError(f"optimizer.{name} is {value}; expected {bound}. Type for example optimizer.{name}=0.1")

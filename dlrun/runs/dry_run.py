@@ -87,7 +87,7 @@ def check_schedule(schedule: Schedule, steps: int, *, target: str) -> None:
             ) from error
         if not isinstance(factor, int | float) or not isfinite(factor):
             raise ConfigError(
-                f"schedule: {target}({step}, {steps}) returned {factor!r}; expected is a finite number, the factor "
+                f"schedule: {target}({step}, {steps}) returned {factor!r}; expected a finite number, the factor "
                 f"of the learning rate."
             )
 
@@ -119,9 +119,9 @@ def _differentiate(objective: Objective, batch: Batch) -> None:
     with objective.precision():
         values: Any = objective.loss(objective.model, batch)
     if not isinstance(values, Tensor) or not values.is_floating_point():
-        raise TypeError(f"the loss is {_kind(values)}; expected is a float tensor: one value a sample, or their mean")
+        raise TypeError(f"the loss is {_kind(values)}; expected a float tensor: one value a sample, or their mean")
     if values.ndim and len(values) != len(batch.x):
-        raise TypeError(f"the loss is {_kind(values)} for {len(batch.x)} samples; expected is one value a sample")
+        raise TypeError(f"the loss is {_kind(values)} for {len(batch.x)} samples; expected one value a sample")
     if not objective.params:
         return
     if not values.requires_grad:
@@ -131,7 +131,7 @@ def _differentiate(objective: Objective, batch: Batch) -> None:
 
 def _check_metric(found: Any) -> None:
     if not isinstance(found, tuple) or len(found) != 2 or not isinstance(found[0], Tensor) or found[0].numel() != 1:
-        raise TypeError(f"it returned {_kind(found)}; expected is a sum, as a tensor, and how many it was summed over")
+        raise TypeError(f"it returned {_kind(found)}; expected a sum, as a tensor, and how many it was summed over")
 
 
 def _kind(value: Any) -> str:

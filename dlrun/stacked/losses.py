@@ -30,7 +30,7 @@ class StackedLoss(Protocol):
 
 
 def stack_losses(losses: Sequence[Loss], like: Tensor) -> StackedLoss | None:
-    """The members' losses as one; None if one may need more than the outputs."""
+    """The members' losses as one, from the outputs alone; None for any other loss, which is called under `vmap`."""
     functions = {split_partial(loss)[0] for loss in losses}
     if functions == {cross_entropy}:
         return StackedCrossEntropy([split_partial(loss)[1].get("label_smoothing", 0.0) for loss in losses], like)

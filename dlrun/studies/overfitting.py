@@ -52,7 +52,7 @@ def turning_point(curves: Curves) -> TurningPoint | None:
         The training loss there is that of the nearest point. None for fewer than three validations.
 
     >>> turning_point({"val/loss": [(1, 2.0), (2, 1.0), (3, 1.5)], "train/loss": [(1, 1.0), (2, 0.5), (3, 0.1)]})
-    Turn(step=2, validation=(1.0, 1.5), training=(0.5, 0.1))
+    TurningPoint(step=2, validation=(1.0, 1.5), training=(0.5, 0.1))
     """
     validation, training = curves.get("val/loss", []), curves.get("train/loss", [])
     if len(validation) < 3 or not training:

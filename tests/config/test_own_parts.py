@@ -202,7 +202,7 @@ MISTAKES = {
         "def part(model, batch):\n    return 'small'": ["the loss is a str", "loss=bad.part"],
         "def part(model, batch):\n    return model(batch.x).mean().detach()": ["does not depend on the model's"],
         "def part(model, batch):\n    return model.log_prob(batch.x)": ["no attribute 'log_prob'", "(bad.py, line 2)"],
-        "def part(model, batch):\n    return model(batch.x)[:1]": ["expected is one value a sample"],
+        "def part(model, batch):\n    return model(batch.x)[:1]": ["expected one value a sample"],
     },
     "optimizer": {
         "class part:\n    lr = 0.1\n    def update(self, params, grads, lr): ...": ["no `init`", "dlrun.types.Rule"],
@@ -212,7 +212,7 @@ MISTAKES = {
         "def part(step, steps):\n    return None": ["returned None", "finite number"],
     },
     "metric": {
-        "def part(model, batch):\n    return 0.5": ["returned a float", "expected is a sum", "metrics.mine=bad.part"],
+        "def part(model, batch):\n    return 0.5": ["returned a float", "expected a sum", "metrics.mine=bad.part"],
     },
 }
 

@@ -92,8 +92,10 @@ def test_linear_is_features_times_coefficients() -> None:
     x = normal(5, 1, 3, 2)
     weights = model.coefficients.detach().numpy()
     expected = x.numpy().reshape(5, 6) @ weights[:-1] + weights[-1]
-    np.testing.assert_allclose(model(x).detach().numpy(), expected, rtol=1e-5)
-    np.testing.assert_allclose((model.features(x) @ model.coefficients).detach().numpy(), expected, rtol=1e-5)
+    np.testing.assert_allclose(model(x).detach().numpy(), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        (model.features(x) @ model.coefficients).detach().numpy(), expected, rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -372,7 +372,7 @@ def test_least_squares_says_which_models_and_targets_it_takes() -> None:
     [
         (lambda: SGD(lr=-1.0), r"optimizer\.lr is -1\.0"),
         (lambda: SGD(lr=float("nan")), "optimizer.lr is nan"),
-        (lambda: SGD(lr=0.1, momentum=2), r"momentum is 2; expected is 0 ≤ momentum < 1"),
+        (lambda: SGD(lr=0.1, momentum=2), r"momentum is 2; expected 0 ≤ momentum < 1"),
         (lambda: SGD(lr=0.1, nesterov=True), r"Type for example optimizer\.momentum=0\.9"),
         (lambda: Adam(lr=0.1, beta2=1.0), "0 ≤ beta2 < 1"),
         (lambda: Descent(SGD(lr=0.1), clip=0.0), r"trainer\.clip"),

@@ -37,7 +37,7 @@ class Expansion:
             parsed = [self._parse(override) for override in overrides]
         except HydraException:
             return self._compose_whole(overrides, number)  # which raises the error to show
-        # a deleted key, or a whole part, may change which choices and interpolations are left
+        # deletions and whole parts are rare: Hydra composes those
         if any(override.is_delete() or isinstance(override.value(), dict) for override in parsed):
             return self._compose_whole(overrides, number)
         choices = tuple(o for o, p in zip(overrides, parsed, strict=True) if not self._sets_a_value(p))

@@ -250,6 +250,8 @@ def _example_of(annotation: Any) -> str:
         return _example_of(next(a for a in args if a is not type(None)))
     if annotation in _SEQUENCES or origin in _SEQUENCES:
         inner = [a for a in args if a is not Ellipsis] or [int]
+        if len(inner) == 1 and get_origin(inner[0]) is Literal:
+            return f"[{_example_of(inner[0])}]"  # a choice twice would be odd
         return f"[{','.join(_example_of(a) for a in (inner if len(inner) > 1 else inner * 2))}]"
     if annotation in _MAPPINGS or origin in _MAPPINGS:
         return f"{{key: {_example_of(args[1]) if len(args) > 1 else 'VALUE'}}}"

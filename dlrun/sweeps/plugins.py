@@ -61,8 +61,11 @@ class ListSweeper(Sweeper):
     """Hands a list of jobs to the launcher.
 
     A subclass in a module under `hydra_plugins` has `jobs`; `conf/hydra/sweeper/NAME.yaml` names it, with its
-    arguments, for `hydra/sweeper=NAME`.
+    arguments, for `hydra/sweeper=NAME`. tests/sweeps/test_plugins.py has the smallest one.
     """
+
+    hydra_context: HydraContext
+    config: DictConfig
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context = hydra_context
@@ -73,7 +76,28 @@ class ListSweeper(Sweeper):
 
     @abstractmethod
     def jobs(self, arguments: list[str]) -> list[list[str]]:
-        """The overrides of each job, in order; `arguments` are those of the command line."""
+        """The overrides of each job, in order. It may be called more than once.
+
+        `arguments` are the overrides of the command line, as typed. Each job repeats those with one value, which
+        win over its own; `combinations` splits those with several.
+        """
+
+    def combinations(self, arguments: Iterable[str]) -> list[list[str]]:
+        """Every combination of the values of some overrides. Raises `ConfigError` for a range to search in."""
+        # every start of Hydra imports this file
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides(list(arguments))
+        for override in overrides:
+            if override.is_sweep_override() and not override.is_discrete_sweep():
+                raise ConfigError(
+                    f"`{override.input_line}` is a range to search in, and this sweeper takes values one by one. "
+                    f"Type hydra/sweeper=optuna to search."
+                )
+        (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+        return [list(job) for job in jobs]
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch all jobs in one call; returns their results."""

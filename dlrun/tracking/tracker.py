@@ -1,7 +1,11 @@
-"""The protocols of a tracker. To add one, follow them and give it a line in `trackers`.
+"""The protocols of a tracker.
+
+To add one, follow them, give it a line in `trackers`, and add its name to `tracking.backends` in `config.settings`.
 
 The uploader decides what is sent of a folder and when; a tracker only how. Every method but those of `Tracker`
-may raise anything: the uploader then tries the run again later.
+may raise anything: the uploader then opens the run anew and tries again later. Of a folder and a tracker there is
+one uploader at a time. It sends batches as the journal grows; at the end it asks once for the points that are
+`missing` (the final metrics among them), sends these in a last batch, and finishes the run.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The sweeper `grid`: what Hydra sees of it."""
+"""Sweepers with a list of jobs, a file each. Thin: every start of Hydra imports them."""

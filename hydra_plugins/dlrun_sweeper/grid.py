@@ -32,24 +32,13 @@ class GridSweeper(ListSweeper):
 
     def jobs(self, arguments: list[str]) -> list[list[str]]:
         """The overrides of each job: those beside the grid first, for they are the largest."""
-        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-
         from dlrun.errors import ConfigError
         from dlrun.sweeps.scale import scale_values
 
         if self.scale != 1 and not self.scaled:
             raise ConfigError(f"hydra.sweeper.scale={self.scale}: this sweep has no such dial (hydra.sweeper.scaled).")
         params = scale_values(self.params, self.scale, self.scaled, self.config)
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*(f"{key}={value}" for key, value in params.items()), *arguments])
-        for override in overrides:
-            if override.is_sweep_override() and not override.is_discrete_sweep():
-                raise ConfigError(
-                    f"`{override.input_line}` is a range to search in, and a grid takes values one by one. "
-                    f"Type hydra/sweeper=optuna to search."
-                )
-        (grid,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+        grid = self.combinations([*(f"{key}={value}" for key, value in params.items()), *arguments])
         return [*beside(grid, [self._scale(values) for values in self.also]), *grid]
 
     def _scale(self, values: Mapping[str, Any]) -> dict[str, Any]:

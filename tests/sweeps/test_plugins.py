@@ -34,7 +34,8 @@ class RowSweeper(ListSweeper):
 
     def jobs(self, arguments: list[str]) -> list[list[str]]:
         with Path(self.file).open(newline="") as file:
-            return [[*arguments, *(f"{key}={value}" for key, value in row.items())] for row in csv.DictReader(file)]
+            rows = [[f"{key}={value}" for key, value in row.items()] for row in csv.DictReader(file)]
+        return [[*given, *row] for given in self.combinations(arguments) for row in rows]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sqlite3
+import sys
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from dlrun.tracking.mlflow.sqlite_tables import SCHEMA, known_file
-from dlrun.tracking.mlflow.store import prepare
+from tests import processes
 from tests.private_names import check_signature
 
 KNOWN = "mlflow 3.17"
@@ -40,10 +41,14 @@ LAYOUT = {
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-    prepare(f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "artifacts")
-    return tmp_path / "mlflow.db"
+def store(here: Path) -> Path:
+    # in a process of its own: MLflow's migrations leave generated classes behind, whose end disturbs later doctests
+    program = (
+        "import sys; from pathlib import Path; from dlrun.tracking.mlflow.store import prepare;"
+        " prepare(f'sqlite:///{sys.argv[1]}/mlflow.db', Path(sys.argv[1], 'artifacts'))"
+    )
+    processes.run([sys.executable, "-c", program, str(here)], server="mlflow", check=True, timeout=120)
+    return here / "mlflow.db"
 
 
 @pytest.mark.parametrize("table", LAYOUT)

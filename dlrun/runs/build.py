@@ -55,21 +55,21 @@ class Built:
 
 
 class FirstPass(NamedTuple):
-    """The memory format of a first pass that succeeded, and the operations of a sample."""
+    """The outcome of a successful first pass."""
 
     memory_format: MemoryFormat
     flop_per_sample: float
 
     def per_step(self, training: Training) -> int:
-        """The operations of a step."""
+        """FLOP of a step."""
         return round(self.flop_per_sample * training.batches.size)
 
 
 def build(config: DictConfig, *, data: Data | None = None, resumed_execution: Mapping[str, Any] | None = None) -> Built:
-    """Build the run of a configuration, on `data` if it is loaded already.
+    """Build the run of a configuration.
 
-    `resumed_execution` is the summary's `execution` of a run that is resumed: `auto` stands for the same again.
-    Raises `UserError` with one message: what is wrong, and what to type.
+    `data` is the data set, if it is loaded already. `resumed_execution` is the summary's `execution` of a run that is
+    resumed: `auto` stands for the same again. Raises `UserError` with one message: what is wrong, and what to type.
     """
     return assemble(check_config(config), data=data, resumed_execution=resumed_execution)
 
@@ -77,7 +77,6 @@ def build(config: DictConfig, *, data: Data | None = None, resumed_execution: Ma
 def assemble(
     plain: dict[str, Any], *, data: Data | None = None, resumed_execution: Mapping[str, Any] | None = None
 ) -> Built:
-    """Build the run of a checked configuration."""
     trainer, evaluation, tracking = (cls(**plain[name]) for name, cls in SETTINGS.items())
     parts = make_parts(plain, trainer, data or make_dataset(plain))
     # what was chosen for another kind of device is no guide to this one
@@ -108,9 +107,10 @@ def assemble(
 
 
 def identity(plain: dict[str, Any], data: Data, execution: Execution, initial: str | None) -> Identity:
-    """The identity of the run of a checked configuration; `initial` is the SHA-256 of its first weights.
+    """The identity of the run of a checked configuration.
 
-    The path of these weights is no part of it: a run that is trained further has other weights than before.
+    `initial` is the SHA-256 of its first weights. Their path is no part of it: a run that is trained further has other
+    weights than before.
     """
     return identify(
         plain | {"init_from": initial},
@@ -122,7 +122,8 @@ def identity(plain: dict[str, Any], data: Data, execution: Execution, initial: s
 
 
 def make_plan(trainer: Trainer, per_epoch: int, steps: int | None = None) -> Plan:
-    """The plan of a run; `steps` replaces the horizon, for example by one forecast from `trainer.minutes`."""
+    """The plan of a run, for `steps` if they are given."""
+    # `trainer.fast` takes two steps and does all that a run does at each: log, evaluate, save
     if trainer.fast:
         return Plan(steps=2, per_epoch=per_epoch, log_every=1, evaluate_every=1, checkpoint_every=1)
     if steps is None:
@@ -133,6 +134,7 @@ def make_plan(trainer: Trainer, per_epoch: int, steps: int | None = None) -> Pla
     return Plan(
         steps=steps,
         per_epoch=per_epoch,
+        # some 100 points a curve, and one at least every 50 steps
         log_every=trainer.log_every or max(1, min(50, steps // 100)),
         evaluate_every=evaluations.steps(per_epoch),
         checkpoint_every=None if timed else checkpoints.steps(per_epoch),
@@ -141,7 +143,7 @@ def make_plan(trainer: Trainer, per_epoch: int, steps: int | None = None) -> Pla
 
 
 def _try_formats(plain: dict[str, Any], parts: Parts, requested: str) -> FirstPass:
-    """Take a first pass in the best memory format, or else in the plain one; the weights stay in it."""
+    """Take a first pass in the best memory format, else in the plain one."""
     model, targets = parts.objective.model, _targets(plain)
     chosen = memory_format.choose(requested, model, parts.optimizer, parts.device, parts.precision)
     formats: list[MemoryFormat] = [chosen]
@@ -188,6 +190,7 @@ def _choose_execution(
     profile = compile_policy.StepProfile(
         parameters=len(parts.objective.params),
         flop=flop,
+        # the steps of `trainer.minutes` are measured later, with the execution decided here
         steps=None if trainer.minutes else training.plan.steps,
         device=parts.device,
         why_not=compiled.why_not(training),
@@ -205,12 +208,13 @@ def _choose_execution(
 
 
 def _set_monitor(training: Training, evaluation: Evaluation, data: Data) -> None:
-    """Set the metric for selecting weights; raise `ConfigError` for an unknown one."""
+    """Set the metric for selecting weights."""
     monitor = evaluation.monitor or ("val/error" if data.spec.task == "classification" else "val/loss")
     if data.validation is None:
         for name, value in (("evaluation.monitor", evaluation.monitor), ("trainer.patience", training.patience)):
             if value is not None:
                 raise ConfigError(f"{name}={value} needs a validation split: give dataset.validation_size.")
+    # `val/bits_per_byte` exists only where the bytes of a token are known
     known_bytes = bytes_per_token(data.validation) if data.validation else None
     derived = known_metrics.derive(dict.fromkeys(training.metrics, 0.0), bytes_per_token=known_bytes)
     valid = [f"val/{name}" for name in ("loss", *training.metrics, *derived)]
@@ -223,11 +227,11 @@ def _set_monitor(training: Training, evaluation: Evaluation, data: Data) -> None
 
 def _higher_is_better(name: str, metrics: Mapping[str, Metric]) -> bool:
     metric = metrics.get(name)
+    # a metric with arguments is a partial: its attribute is on the function inside
     declared = getattr(getattr(metric, "func", metric), "higher_is_better", None)
     return name.startswith(HIGHER_IS_BETTER) if declared is None else bool(declared)
 
 
 def _targets(plain: dict[str, Any]) -> dict[str, str]:
-    """The target of each part, by its key in the configuration."""
     parts = {name: plain[name] for name in PARTS} | {f"metrics.{name}": part for name, part in plain["metrics"].items()}
     return {name: part["_target_"] for name, part in parts.items()}

@@ -33,10 +33,10 @@ Snapshot = Callable[[Any], tuple[Any, Callable[[], None]]]
 
 
 class Saver:
-    """Writes the checkpoints of a run; with a `snapshot` in a thread, one at a time.
+    """Writes a run's checkpoints, one at a time.
 
-    On a full disk the last good checkpoint stays, and training goes on. Call `insist` or `close` before the files are
-    read, and before the folder's lock is freed.
+    With a `snapshot` it writes in a thread. On a full disk the last good checkpoint stays, and training goes on. Call
+    `insist` or `close` before the files are read, and before the folder's lock is freed.
     """
 
     def __init__(self, run: RunDir, journal: Journal, snapshot: Snapshot | None = None) -> None:
@@ -49,9 +49,13 @@ class Saver:
         self._error: Exception | None = None
 
     def save(self, content: Checkpoint, best: BestWeights | None) -> None:
-        """Write a checkpoint, or begin to; the previous one is complete by then, or a warning."""
+        """Write a checkpoint, or begin to.
+
+        The previous one is complete by then, or a warning was shown.
+        """
         # one at a time: two threads would write the same files
         self.wait()
+        # the best weights change rarely, and their file is as large as the model
         new = best if best and best.step != self._best_step else None
         if self._snapshot is None:
             self._unwritten = content, new
@@ -63,7 +67,10 @@ class Saver:
             self._thread.start()
 
     def wait(self) -> None:
-        """Wait for the thread. A full disk is a warning; its other errors are raised."""
+        """Wait for the thread to end.
+
+        A full disk is a warning; the thread's other errors are raised.
+        """
         if self._thread:
             self._thread.join()
             self._thread = None
@@ -75,7 +82,10 @@ class Saver:
             raise error
 
     def insist(self) -> None:
-        """Wait until the last checkpoint is written. Raises `RunError` if the disk stays full."""
+        """Wait until the last checkpoint is written.
+
+        Raises `RunError` if the disk stays full.
+        """
         self.wait()
         if self._unwritten is None:
             return
@@ -84,10 +94,11 @@ class Saver:
             raise RunError(f"The disk stayed full for {duration(PATIENCE)}: the last weights are not saved.")
 
     def close(self) -> None:
-        """Wait for the thread; its error is a warning, so that it does not hide why the run ends."""
+        """Wait for the thread; its error is a warning."""
         try:
             self.wait()
         except Exception as error:
+            # an error raised here would hide why the run ends
             output.warn(f"The last checkpoint could not be written: {type(error).__name__}: {error}")
 
     def _attempt(self, complete: Callable[[], None] = lambda: None) -> None:
@@ -119,7 +130,7 @@ class Saver:
 
 
 def make_snapshot(device: torch.device) -> Snapshot | None:
-    """The copying of checkpoints for a thread to write; None on a device without one."""
+    """Make the snapshot function of a CUDA device; None on others."""
     if device.type != "cuda":
         return None
 
@@ -133,9 +144,10 @@ def make_snapshot(device: torch.device) -> Snapshot | None:
 
 
 def on_host(content: Any) -> Any:
-    """Copy all tensors of `content` to host memory: from a GPU to pinned memory, queued.
+    """Copy all tensors of `content` to host memory.
 
-    Tensors that share their memory, as tied weights do, share it in the copy.
+    The copies from a GPU go to pinned memory and are queued. Tensors that share their memory, as tied weights do, share
+    it in the copy.
     """
     copies: dict[Hashable, Tensor] = {}
 

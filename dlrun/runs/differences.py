@@ -15,7 +15,10 @@ TIMED = ("throughput/", "cost/")
 
 
 def differences(a: RunDir, b: RunDir) -> Iterator[str]:
-    """Every place that differs, with both values or the largest distance."""
+    """Yield a line for each difference of two finished runs.
+
+    A line has both values, or the largest distance of two tensors.
+    """
     for name in ("last", "best"):
         yield from _compare(
             f"checkpoints/{name}.pt", checkpoint.read(getattr(a, name)), checkpoint.read(getattr(b, name))
@@ -34,10 +37,12 @@ def _compare(where: str, a: Any, b: Any) -> Iterator[str]:
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         if a.shape != b.shape or a.dtype != b.dtype:
             yield f"{where}: {a.dtype} {tuple(a.shape)} and {b.dtype} {tuple(b.shape)}"
+        # by bytes: equal NaNs are equal, 0.0 and -0.0 are not
         elif not torch.equal(a.reshape(-1).view(torch.uint8), b.reshape(-1).view(torch.uint8)):
             yield f"{where}: by at most {float((a.double() - b.double()).abs().max()):.3g}"
     elif isinstance(a, dict) and isinstance(b, dict):
         for name in dict.fromkeys([*a, *b]):
+            # time measures the machine, not the run
             if name != "train_seconds":
                 yield from _compare(f"{where}: {name}", a.get(name), b.get(name))
     elif isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):

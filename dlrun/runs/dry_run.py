@@ -37,9 +37,9 @@ def dry_run(
     device: torch.device,
     targets: Mapping[str, str],
 ) -> float:
-    """Take one forward and backward pass, and compute every metric; returns the FLOP of a sample.
+    """Take one forward and backward pass; returns the FLOP of a sample.
 
-    `targets` are the parts' `_target_`s, for the messages. The model is left as it was.
+    Computes every metric too. `targets` are the parts' `_target_`s, for the messages. The model is left as it was.
     Raises `UserError` for parts that do not fit together.
     """
     few = min(FEW, len(split))
@@ -65,7 +65,7 @@ def dry_run(
 
 
 def first_loss(objective: Objective, split: Split, *, device: torch.device) -> float:
-    """The mean loss over some samples, evenly spaced over the split."""
+    """The mean loss over 8 evenly spaced samples."""
     index = torch.linspace(0, len(split) - 1, min(SOME, len(split))).round().long()
     x, y = split.gather(index.to(device))
     with evaluating(objective.model), objective.precision():
@@ -74,7 +74,8 @@ def first_loss(objective: Objective, split: Split, *, device: torch.device) -> f
 
 
 def check_schedule(schedule: Schedule, steps: int, *, target: str) -> None:
-    """Raise `UserError` if a schedule's first or last factor is no finite number."""
+    """Raise `UserError` unless a schedule's first and last factor are finite."""
+    # the ends are the likely places of a division by zero
     for step in (0, steps - 1):
         try:
             factor: Any = schedule(step, steps)
@@ -94,6 +95,7 @@ def check_schedule(schedule: Schedule, steps: int, *, target: str) -> None:
 
 def check_tokenizer(data: Data, trusted: Sequence[str]) -> None:
     """Raise `ConfigError` for a user's tokenizer unless `load(content())` equals it."""
+    # only a user's tokenizer is described by its class
     if data.tokenizer is None or "class" not in (kept := describe(data.tokenizer)):
         return
     again = make_tokenizer(kept, trusted=trusted)
@@ -105,7 +107,7 @@ def check_tokenizer(data: Data, trusted: Sequence[str]) -> None:
 
 
 def check_walk(model: nn.Module, data: Data) -> None:
-    """Raise `ConfigError` for `dataset.streams` and a model without an unbounded memory."""
+    """Raise `ConfigError` if `dataset.streams` meets a model without unbounded memory."""
     if not any(isinstance(split, ContiguousWindows) for split in (data.train, data.validation, data.test)):
         return
     if not hasattr(model, "step") or getattr(model, "context", None) is not None:
@@ -122,10 +124,12 @@ def _differentiate(objective: Objective, batch: Batch) -> None:
         raise TypeError(f"the loss is {_kind(values)}; expected a float tensor: one value a sample, or their mean")
     if values.ndim and len(values) != len(batch.x):
         raise TypeError(f"the loss is {_kind(values)} for {len(batch.x)} samples; expected one value a sample")
+    # a model without parameters has no gradient to try
     if not objective.params:
         return
     if not values.requires_grad:
         raise TypeError("the loss does not depend on the model's parameters (was it detached, or made a number?)")
+    # unlike `backward`, leaves no `.grad` behind
     torch.autograd.grad(objective(batch), objective.params, allow_unused=True)
 
 
@@ -144,7 +148,7 @@ def _kind(value: Any) -> str:
 
 @contextmanager
 def _explain(batch: Batch, targets: Mapping[str, str], *names: str) -> Iterator[None]:
-    """Turn any exception into a `UserError` with the parts, the samples and the place in the code."""
+    """Turn any exception into a `UserError` about the named parts."""
     try:
         yield
     except DlrunError:

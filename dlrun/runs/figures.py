@@ -31,7 +31,7 @@ MAX_TOKENS = 1 << 16  # of a text, predicted for the loss by position
 def draw(
     run: RunDir, *, data: Data, model: nn.Module, collected: Collected | None = None, best_step: int | None = None
 ) -> list[Path]:
-    """Draw the figures that suit a run into its folder; returns their files.
+    """Draw the figures of a run into its folder; returns their files.
 
     Learning curves if a loss was logged twice, and the schedule if the rate varies. Classification: confusion matrix
     and worst mistakes of the outputs `collected`. Data on a line or in the plane: the learned function. Text: the

@@ -19,7 +19,7 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupt:
-    """A context that keeps SIGINT, SIGTERM and SIGUSR1 in `signal` instead of raising at once."""
+    """Keeps SIGINT, SIGTERM and SIGUSR1 in `signal` while it is entered."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -30,6 +30,7 @@ class Interrupt:
         # only the main thread of a process may set handlers; elsewhere (a notebook's worker) nothing is caught
         if threading.current_thread() is threading.main_thread():
             self._before = {s: signal.signal(s, self._note) for s in STOPPING}
+        # a signal that came before this context was entered ends it too
         self.signal = self.signal or next((outer.signal for outer in self._around() if outer.signal), None)
         return self
 
@@ -39,7 +40,10 @@ class Interrupt:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Let the next SIGINT or SIGTERM raise at once: for a wait that a person may cut short."""
+        """Let the next SIGINT or SIGTERM raise at once.
+
+        For a wait that a person may cut short.
+        """
         self._at_once = True
         try:
             yield
@@ -53,6 +57,7 @@ class Interrupt:
             return
         for outer in self._around():
             outer.signal = outer.signal or number
+        # the second signal: the person does not want to wait for the step
         if self._at_once or self.signal not in (None, signal.SIGUSR1):
             raise exception_for(number)
         self.signal = number
@@ -60,6 +65,7 @@ class Interrupt:
     def _around(self) -> list[Interrupt]:
         """The contexts around this one, innermost first."""
         handler = self._before.get(signal.SIGINT)
+        # the handler is a bound method: its object is the context that set it
         outer = getattr(handler, "__self__", None)
         return [outer, *outer._around()] if isinstance(outer, Interrupt) else []
 
@@ -68,4 +74,5 @@ def exception_for(number: int, step: int | None = None) -> BaseException:
     """The exception that ends a run after a signal."""
     if number == signal.SIGUSR1:
         return Pruned(f"exception_for at step {step}")
+    # 128 + n is the shell's exit status of a process ended by signal n
     return SystemExit(128 + number) if number == signal.SIGTERM else KeyboardInterrupt()

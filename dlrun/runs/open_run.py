@@ -32,13 +32,14 @@ from dlrun.tokenizers.description import describe
 
 @dataclass
 class OpenRun:
-    """A run whose folder is held. `started` is the time at which this process began it."""
+    """A run whose folder this process holds."""
 
     built: Built
     folder: RunDir
     journal: Journal
     recorder: RunRecorder
     state: State
+    # seconds since 1970, when this process began the run
     started: float
 
 
@@ -52,9 +53,10 @@ def open_run(
     machine: Machine | None = None,
     extra: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[OpenRun]:
-    """Hold a run's folder, write its start into the summary and the journal, and yield the run for the loop.
+    """Hold a run's folder and yield the run for the loop.
 
-    The summary gets the values of `extra` too. Raises `UserError` if a run has begun in the folder, unless `resumed`.
+    Its start is written into the summary and the journal; the summary gets the values of `extra` too. Raises
+    `UserError` if a run has begun in the folder, unless `resumed`.
     """
     started = time.time()
     with folder.hold():
@@ -81,7 +83,10 @@ def open_run(
 
 @contextmanager
 def record_failure(run: OpenRun, interrupt: Interrupt) -> Iterator[None]:
-    """Write the status and the error of a run that ends early, and raise that error, or the interrupt."""
+    """Write the status and error of a run that ends early.
+
+    Raises that error, or the interrupt that caused it.
+    """
     try:
         yield
     except BaseException as error:
@@ -96,14 +101,14 @@ def record_failure(run: OpenRun, interrupt: Interrupt) -> Iterator[None]:
 
 
 def _cause(error: BaseException, interrupt: Interrupt, state: State) -> BaseException:
-    """The signal that came before an error, which is likely its doing; else the error."""
+    """The signal behind an error, else the error."""
+    # an error after a signal is likely its doing: Ctrl-C reaches the workers and the subprocesses too
     if interrupt.signal is None or not isinstance(error, Exception) or isinstance(error, Pruned):
         return error
     return exception_for(interrupt.signal, state.step)
 
 
 def _write_status(run: OpenRun, status: Status, error: BaseException) -> None:
-    """Write the status into journal and summary; a full disk is a warning."""
     message = f"{type(error).__name__}: {error}".removesuffix(": ")
     try:
         run.journal.event("end", status=status, error=message)
@@ -112,6 +117,7 @@ def _write_status(run: OpenRun, status: Status, error: BaseException) -> None:
             if status == "pruned":
                 _score_so_far(summary, run)
             summary.status, summary.error = status, message
+    # must not replace the exception that ends the run
     except OSError as full:
         output.warn(f"That the run has {status} could not be written down: {full}")
 
@@ -148,18 +154,19 @@ def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, 
 
 
 def _fix_horizon(built: Built, folder: RunDir) -> Built:
-    """Fix the steps that `trainer.minutes` takes: once, for a resumed run must not measure again."""
+    """Set the plan's steps from `trainer.minutes`."""
     if built.trainer.minutes is None or built.trainer.fast:
         return built
     training = built.training
     before = folder.summary()
+    # measured once: a resumed run with another horizon would follow another schedule
     known = before.horizon if before.minutes == built.trainer.minutes else None
     steps = known or steps_within(training, built.trainer.minutes)
     return replace(built, training=replace(training, plan=make_plan(built.trainer, training.plan.per_epoch, steps)))
 
 
 def _restore(built: Built, folder: RunDir) -> State:
-    """Load the last checkpoint into the parts, and return its state; without one, the start."""
+    """Load the last checkpoint into the parts; returns its state."""
     if not folder.last.exists():
         return State()
     last = checkpoint.load(folder.last, built.training.device)
@@ -167,12 +174,13 @@ def _restore(built: Built, folder: RunDir) -> State:
     state = loop.restore(built.training, last)
     if folder.best.exists():
         best = checkpoint.load_best(folder.best, built.training.device)
+        # best.pt is written before last.pt: after a crash between them it is of a later step
         built.training.best = best if best.step == state.best_step else None
     return state
 
 
 def _score_so_far(summary: Summary, run: OpenRun) -> None:
-    """Write the last and the best validation of a stopped run."""
+    """Write the validation results of a stopped run."""
     training, best = run.built.training, run.built.training.best
     logged = curves(run.folder.journal)
     summary.metrics = best.metrics if best else {}
@@ -182,7 +190,8 @@ def _score_so_far(summary: Summary, run: OpenRun) -> None:
 
 
 def write_cost(summary: Summary, run: OpenRun) -> None:
-    """Write the steps of a run so far, with their time and cost."""
+    """Write a run's steps so far, their time and cost."""
+    # the peak was measured at the start, or not at all
     cost, state = step_cost(run.built, measure=False), run.state
     summary.steps, summary.train_seconds = state.step, round(state.train_seconds, 3)
     summary.cost = cost.of(state.step, state.step / max(state.train_seconds, 1e-9))

@@ -43,7 +43,10 @@ class Parts:
 
 
 def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
-    """Make the parts of a run on `data`; raises `UserError` for a part that cannot be."""
+    """Make the parts of a run on `data`.
+
+    Raises `UserError` for a part that cannot be made.
+    """
     device, precision = choose(trainer.device, trainer.precision)
     data = _move(_two_batches(data, trainer) if trainer.fast else data, device)
     model = make_model(plain, data.spec, of=data.name)
@@ -65,7 +68,10 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
 
 
 def make_dataset(plain: dict[str, Any]) -> Data:
-    """Load the data set of a checked configuration; raises `UserError` if its files are missing or altered."""
+    """Load the data set of a checked configuration.
+
+    Raises `UserError` if its files are missing or altered.
+    """
     data = instantiate.make(plain["dataset"], trusted=plain["trusted"])
     if not isinstance(data, Data):
         raise ConfigError(
@@ -76,7 +82,11 @@ def make_dataset(plain: dict[str, Any]) -> Data:
 
 
 def make_model(plain: dict[str, Any], spec: Spec, *, of: str) -> nn.Module:
-    """Make the model on the CPU, with the sizes of the data set `of`, its weights drawn by the seed."""
+    """Make the model on the CPU, its weights drawn by the seed.
+
+    It gets the sizes of `spec`; `of` is the data set's name, for messages. Raises `ConfigError` for a size that
+    contradicts them.
+    """
     sizes = {name: getattr(spec, name) for name in SIZES}
     for name, size in sizes.items():
         given = plain["model"].get(name)
@@ -95,6 +105,7 @@ def make_model(plain: dict[str, Any], spec: Spec, *, of: str) -> nn.Module:
 def _make_optimizer(plain: dict[str, Any], trainer: Trainer) -> Optimizer:
     target = instantiate.resolve(plain["optimizer"]["_target_"], trusted=plain["trusted"])
     if isinstance(target, type) and issubclass(target, torch.optim.Optimizer):
+        # a class of torch.optim wants the parameters: `adapt` passes them at `init`
         arguments = {k: v for k, v in plain["optimizer"].items() if k != "_target_"}
         return Descent(adapt(target, **arguments), clip=trainer.clip, accumulate=trainer.accumulate)
     made = instantiate.make(plain["optimizer"], trusted=plain["trusted"])
@@ -122,6 +133,7 @@ def _make_metrics(plain: dict[str, Any], data: Data) -> dict[str, Metric]:
     for name, metric in own.items():
         if "/" in name:
             raise ConfigError(f"metrics.{name}: a metric's name has no `/`. Call it metrics.{name.replace('/', '_')}.")
+        # the same function under its own name may be listed: it changes nothing
         if name in taken and getattr(metric, "func", metric) is not computed.get(name):
             raise ConfigError(
                 f"metrics.{name}: `{name}` is computed anyway, and not by {plain['metrics'][name]['_target_']}. Give "
@@ -131,7 +143,10 @@ def _make_metrics(plain: dict[str, Any], data: Data) -> dict[str, Metric]:
 
 
 def make_batches(parts: Parts, trainer: Trainer, *, seed: int) -> Batches:
-    """Make the training batches; raises `ConfigError` for a batch larger than the split."""
+    """Make the training batches.
+
+    Raises `ConfigError` for a batch larger than the split.
+    """
     data = parts.data
     n = len(data.train)
     size = trainer.batch_size or n
@@ -162,6 +177,7 @@ def _two_batches(data: Data, trainer: Trainer) -> Data:
     cut = partial(take_first, n=2 * (trainer.batch_size or 32))
     return replace(
         data,
+        # it makes its own batches, and two steps take two of them anyway
         train=data.train if isinstance(data.train, LoaderSplit) else cut(data.train),
         validation=data.validation and cut(data.validation),
         test=data.test and cut(data.test),

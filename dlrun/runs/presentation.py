@@ -21,7 +21,10 @@ TOO_HIGH = 1.2
 
 
 def announce(built: Built, run: RunDir | None = None, *, start: int = 0) -> None:
-    """Show the head of a run; of a language model also its first loss, with a warning if it is high."""
+    """Show the head of a run.
+
+    Of a language model also its first loss, with a warning if it is high.
+    """
     output.say(head(built, run, start=start))
     spec, training = built.data.spec, built.training
     if spec.task != "language" or not spec.vocabulary or start:
@@ -29,6 +32,7 @@ def announce(built: Built, run: RunDir | None = None, *, start: int = 0) -> None
     guess = log(spec.vocabulary)
     first = first_loss(training.objective, built.data.train, device=training.device)
     output.say(f"  {'loss':<10}{first:.4g} at first; that of a guess, log({spec.vocabulary}), is {guess:.4g}")
+    # not `>`: a NaN warns too
     if not first <= TOO_HIGH * guess:
         output.warn(
             f"The loss begins at {first:.4g}, {first / guess - 1:.0%} above log(vocabulary), that of a guess among "
@@ -37,7 +41,7 @@ def announce(built: Built, run: RunDir | None = None, *, start: int = 0) -> None
 
 
 def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
-    """The data, model, optimizer, steps, device and folder of a run, a line each."""
+    """A run's data, model, optimizer, steps, device and folder."""
     plan, config = built.training.plan, built.config
     model, optimizer, schedule = (
         config[name]["_target_"].rsplit(".", 1)[-1] for name in ("model", "optimizer", "schedule")
@@ -58,7 +62,6 @@ def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
 
 
 def _sizes(data: Data) -> str:
-    """The sizes of the splits, in samples or in tokens."""
     splits = {name: split for name in ("train", "validation", "test") if (split := getattr(data, name)) is not None}
     if data.spec.task != "language":
         return ", ".join(f"{len(split)} {name}" for name, split in splits.items())
@@ -78,7 +81,6 @@ def _threads(built: Built) -> str:
 
 
 def _ways(execution: Execution) -> str:
-    """The execution's unusual choices."""
     ways = ["channels last"] if execution.memory_format == "channels_last" else []
     ways += [f"compiled ({execution.why})"] if execution.compile else []
     return "".join(f", {way}" for way in ways)
@@ -90,7 +92,10 @@ def _relative(run: RunDir) -> str:
 
 
 class Progress:
-    """A live line in a terminal; in a log a line each epoch, at most twenty a run, and every 30 s."""
+    """A live line in a terminal; in a log, regular lines.
+
+    The log gets a line each epoch, at most 20 a run, and one after 30 s of silence.
+    """
 
     def __init__(self, plan: Plan, start: int, *, validated: bool) -> None:
         self._plan = plan
@@ -100,9 +105,10 @@ class Progress:
         self._latest: dict[str, float] = {}
 
     def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
-        """Keep a point of the curves, and show it if a line is due."""
+        """Keep a point of the curves, and show it if due."""
         self._latest |= values
         now = time.monotonic()
+        # more than ten times a second nobody reads, and each takes time from the training
         if now - self._shown > 0.1 or step == self._plan.steps:
             output.live(self._line(step, epoch, now))
             self._shown = now
@@ -111,7 +117,7 @@ class Progress:
             self._written, self._written_step = now, step
 
     def _unfinished(self, step: int, values: dict[str, float]) -> bool:
-        """Whether the validation of this step is yet to come."""
+        """Whether this step's validation is yet to come."""
         return "lr" in values and self._validated and self._plan.evaluates(step)
 
     def _due(self, step: int, now: float) -> bool:
@@ -120,6 +126,7 @@ class Progress:
         return late or step == self._plan.steps or step // portion > self._written_step // portion
 
     def _line(self, step: int, epoch: float, now: float) -> str:
+        # of this process: a resumed run may be on another machine
         rate = (step - self._start) / max(now - self._begun, 1e-9)
         left = (self._plan.steps - step) / max(rate, 1e-9)
         shown = [f"{name} {value:.4g}" for name, value in self._latest.items() if name.startswith(("train/", "val/"))]
@@ -133,7 +140,10 @@ class Progress:
 
 
 def closing(summary: Summary, run: RunDir, sample: tuple[int, str] | None = None) -> str:
-    """The table of the metrics after a run, and the beginning of its last sample (step, text)."""
+    """The table of metrics after a run.
+
+    It begins with the first lines of the last `sample` (step, text).
+    """
     metrics = summary.metrics
     splits = [s for s in ("train", "val", "test") if any(name.startswith(s + "/") for name in metrics)]
     names = list(dict.fromkeys(name.split("/", 1)[1] for name in metrics))
@@ -151,7 +161,6 @@ def closing(summary: Summary, run: RunDir, sample: tuple[int, str] | None = None
 
 
 def _quoted(sample: tuple[int, str] | None) -> str:
-    """The first lines of a sample."""
     if sample is None:
         return ""
     step, text = sample

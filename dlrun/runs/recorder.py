@@ -16,7 +16,10 @@ from dlrun.storage.rundir import RunDir
 
 
 def make_recorder(built: Built, run: RunDir, journal: Journal, *, start: int, job: bool) -> RunRecorder:
-    """The recorder of a run from the step `start` on; a `job` writes no samples and measures no peak."""
+    """Make the recorder of a run from step `start` on.
+
+    A `job` writes no samples and measures no peak.
+    """
     data, plan = built.data, built.training.plan
     progress = Progress(plan, start, validated=data.validation is not None)
     writes = data.spec.task == "language" and data.tokenizer is not None and built.trainer.figures and not job
@@ -26,7 +29,10 @@ def make_recorder(built: Built, run: RunDir, journal: Journal, *, start: int, jo
 
 
 def step_cost(built: Built, *, measure: bool) -> StepCost:
-    """The cost of a step; with `measure` an unknown processor's peak is measured."""
+    """The cost of a step.
+
+    With `measure`, the peak of an unknown processor is measured.
+    """
     spec, training = built.data.spec, built.training
     return StepCost(
         # what another optimizer computes, and how often, is its own affair
@@ -38,7 +44,7 @@ def step_cost(built: Built, *, measure: bool) -> StepCost:
 
 
 class RunRecorder:
-    """Writes points and checkpoints into the run's folder, and shows them."""
+    """Writes a run's points and checkpoints, and shows them."""
 
     def __init__(
         self, journal: Journal, progress: Progress, *, cost: StepCost, saver: Saver, samples: Samples | None = None
@@ -55,11 +61,12 @@ class RunRecorder:
         return self._samples.last if self._samples else None
 
     def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
-        """Append a point with its derived values, show it, and let a validated model write."""
+        """Append a point with its derived values, and show it."""
         # FLOP and tokens so far, and the share of the processor's peak
         values = self._cost.at(step, values)
         self._journal.metrics(step, epoch, values)
         self._progress.point(step, epoch, values)
+        # at a validation, where training pauses anyway
         if self._samples and any(name.startswith("val/") for name in values):
             self._samples.write(step)
 
@@ -68,7 +75,10 @@ class RunRecorder:
         self._saver.save(checkpoint, best)
 
     def insist(self) -> None:
-        """Wait until the last checkpoint is written; raise `RunError` if the disk stays full."""
+        """Wait until the last checkpoint is written.
+
+        Raises `RunError` if the disk stays full.
+        """
         self._saver.insist()
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ from dlrun.types import Data, Spec, Tokenizer
 
 @dataclass(frozen=True)
 class Loaded:
-    """A run for a notebook: the model with the selected weights, its data, configuration and summary."""
+    """A run in a notebook, its model with the selected weights."""
 
     model: nn.Module
     data: Data
@@ -34,7 +34,9 @@ class Loaded:
 
 
 def load(reference: str, *, trusted: Sequence[str] = ()) -> Loaded:
-    """Load the run of a folder, or of the beginning of an id, with its selected weights.
+    """Load a run with its selected weights.
+
+    `reference` is its folder or the beginning of its id.
 
     >>> import dlrun
     >>> run = dlrun.load("k3x9")                            # doctest: +SKIP
@@ -53,10 +55,10 @@ def load(reference: str, *, trusted: Sequence[str] = ()) -> Loaded:
 def rebuild(
     folder: RunDir, changed: DictConfig | None = None, *, load: Callable[[dict[str, Any]], Data] = make_dataset
 ) -> Built:
-    """Build the parts of a run from its folder, with initial weights, or of its `changed` configuration.
+    """Build a run from its folder, with initial weights.
 
-    `load` makes the data set. Without CUDA, a run of it is built on this machine's best device. Raises `UserError`
-    if the data set is not the one that the run was trained on.
+    A `changed` configuration replaces the folder's; `load` makes the data set. Without CUDA, a run of it is built on
+    this machine's best device. Raises `UserError` if the data set is not the one that the run was trained on.
     """
     config = OmegaConf.load(folder.config) if changed is None else changed.copy()
     assert isinstance(config, DictConfig)
@@ -92,9 +94,10 @@ def rebuild(
 
 
 def model_of(folder: RunDir, spec: Spec) -> tuple[nn.Module, int]:
-    """A run's model with its selected weights (else the last), and their step, without its data set.
+    """A run's model with its selected weights, and their step.
 
-    Raises `UserError` if the run has no weights yet.
+    Without a best validation these are the last weights. The data set is not loaded. Raises `UserError` if the run has
+    no weights yet.
     """
     values, step = weights.of_run(folder)
     plain = OmegaConf.to_container(OmegaConf.load(folder.config), resolve=True)
@@ -106,14 +109,20 @@ def model_of(folder: RunDir, spec: Spec) -> tuple[nn.Module, int]:
 
 
 def tokenizer_of(folder: RunDir) -> Tokenizer:
-    """The tokenizer of a language run. Raises `UserError` if it has none, or it cannot be made again."""
+    """The tokenizer of a language run.
+
+    Raises `UserError` if it has none, or it cannot be made again.
+    """
     if not folder.tokenizer.is_file():
         raise UserError(f"{folder.path} has no tokenizer.json: the tokens of its data set stand for no text.")
     return instantiate.make_tokenizer(json.loads(folder.tokenizer.read_text()), trusted=trust.trusted_names())
 
 
 def select(built: Built, folder: RunDir) -> int:
-    """Load the selected weights (else the last) into the model; returns their step."""
+    """Load the selected weights into the model; returns their step.
+
+    Without a best validation these are the last weights.
+    """
     values, step = weights.of_run(folder)
     weights.put(built.training.objective.model, values, where=str(folder.path))
     return step

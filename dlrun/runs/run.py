@@ -33,11 +33,12 @@ def run(
     machine: Machine | None = None,
     extra: Mapping[str, Any] = MappingProxyType({}),
 ) -> Summary:
-    """Train in `folder`, select, test once; returns the summary, which gets the values of `extra` too.
+    """Train in `folder`, select, test once.
 
-    SIGINT, SIGTERM and SIGUSR1 end the training at the next step, saved, as `KeyboardInterrupt`,
-    `SystemExit(143)` and `Pruned`. Every early end is written as the status and raised. Raises `UserError` if a
-    run has begun in the folder, unless `resumed`. `job`: one of a sweep whose folder does not show it.
+    Returns the summary, with the values of `extra`. SIGINT, SIGTERM and SIGUSR1 end the training at the next step,
+    saved, as `KeyboardInterrupt`, `SystemExit(143)` and `Pruned`. Every early end is written as the status and raised.
+    Raises `UserError` if a run has begun in the folder, unless `resumed`. `job`: one of a sweep whose folder does not
+    show it.
     """
     with (
         Interrupt() as interrupt,
@@ -53,7 +54,10 @@ def run(
 
 
 def complete_run(run: OpenRun, interrupt: Interrupt) -> Summary:
-    """Select, test and draw after the loop; returns the summary. Raises the exception of an interrupt."""
+    """Select, test and draw after the loop; returns the summary.
+
+    Raises the exception of an interrupt.
+    """
     # a wait for space on the disk, which a person may cut short
     with interrupt.at_once():
         run.recorder.insist()
@@ -76,8 +80,8 @@ def _profiled(run: OpenRun, stop: Callable[[], bool]) -> AbstractContextManager[
 
 
 def _obey(interrupt: Interrupt, run: OpenRun) -> None:
-    """Raise the exception of an interrupt, unless it came after the last step."""
     training, state = run.built.training, run.state
+    # after the last step nothing is left to stop: the run is finished
     over = state.step >= training.plan.steps or training.over(state)
     if interrupt.signal is None or over:
         return
@@ -86,12 +90,13 @@ def _obey(interrupt: Interrupt, run: OpenRun) -> None:
 
 
 def _finish(run: OpenRun) -> Collected | None:
-    """Evaluate the last and the selected weights, read the test split if it is due, write the summary."""
+    """Evaluate the weights, test if due, write the summary."""
     built, folder = run.built, run.folder
     training, best = built.training, built.training.best
     with loop.use_average(training.average):
         last = metrics = _scores(built, best if best and best.step == run.state.step else None)
         if best is None:
+            # without a validation split the last weights are the selected ones
             best = BestWeights(run.state.step, last, loop.clone_state(training.objective.model.state_dict()))
             checkpoint.save(folder.best, best)
     # tested, drawn and predicted with are the selected weights
@@ -116,7 +121,6 @@ def _scores(built: Built, best: BestWeights | None) -> dict[str, float]:
 
 
 def _draw(run: OpenRun, seen: Collected | None, best_step: int | None) -> None:
-    """Draw the figures; a failure is a warning."""
     built, folder = run.built, run.folder
     if not built.trainer.figures:
         return
@@ -125,4 +129,5 @@ def _draw(run: OpenRun, seen: Collected | None, best_step: int | None) -> None:
     try:
         figures.draw(folder, data=built.data, model=built.training.objective.model, collected=seen, best_step=best_step)
     except Exception as error:
+        # a trained run is finished with or without its figures
         output.warn(f"The figures could not be drawn: {type(error).__name__}: {error}")

@@ -19,10 +19,10 @@ TOKENS = 200
 
 
 class Samples:
-    """Writes texts into the journal, at the first validation of each tenth of a run.
+    """Writes texts into the journal, ten a run.
 
-    They have a seed of their own: training does not depend on them. They are due by the step alone, so a resumed run
-    writes the same ones.
+    They come at the first validation of each tenth. They have a seed of their own: training does not depend on them.
+    They are due by the step alone, so a resumed run writes the same ones.
     """
 
     def __init__(self, built: Built, journal: Journal) -> None:
@@ -36,7 +36,10 @@ class Samples:
         self._failed = False
 
     def write(self, step: int) -> None:
-        """Write a text after `step` steps, if one is due; after a failure, which is a warning, none."""
+        """Write a text after `step` steps, if one is due.
+
+        A failure is a warning; after it none are written.
+        """
         if self._failed or not self._due(step):
             return
         try:
@@ -48,7 +51,7 @@ class Samples:
             output.warn(f"No samples of text: {type(error).__name__}: {error}")
 
     def _due(self, step: int) -> bool:
-        """Whether a new tenth of the run has begun since the previous validation."""
+        """Whether this validation is the first of its tenth."""
         plan = self._training.plan
         portion = ceil(plan.steps / SAMPLES)
         before = (step - 1) // plan.evaluate_every * plan.evaluate_every

@@ -22,7 +22,10 @@ def training_sample(built: Built) -> Split:
 
 
 def evaluate_splits(built: Built, *names: str) -> dict[str, float]:
-    """Evaluate splits by their names, "train" or "validation"; the metrics are `train/…` and `val/…`."""
+    """Evaluate the splits "train" or "validation".
+
+    The metrics are called `train/…` and `val/…`.
+    """
     metrics: dict[str, float] = {}
     for name in names:
         split = training_sample(built) if name == "train" else getattr(built.data, name)
@@ -42,14 +45,17 @@ def evaluate_splits(built: Built, *names: str) -> dict[str, float]:
 
 
 def read_test_if_due(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str, float], Collected | None]:
-    """Evaluate the test split with the model's weights, unless `evaluation.test` is never."""
+    """Evaluate the test split, unless `evaluation.test` is never."""
     if built.evaluation.test == "never" or built.data.test is None:
         return {}, None
     return _read(built, folder, journal)
 
 
 def test_once(built: Built, folder: RunDir) -> dict[str, float]:
-    """Evaluate the test split of an ended run with the model's weights; its summary gets the metrics."""
+    """Evaluate the test split of an ended run.
+
+    The model has its weights already. The summary gets the metrics.
+    """
     with open_journal(folder.journal) as journal:
         metrics = _read(built, folder, journal)[0]
     with folder.edit_summary() as summary:
@@ -58,9 +64,9 @@ def test_once(built: Built, folder: RunDir) -> dict[str, float]:
 
 
 def _read(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str, float], Collected | None]:
-    """Evaluate the test split; the read is counted before it happens, so that a crash hides none."""
     assert built.data.test is not None
     with folder.edit_summary() as summary:
+        # counted before the read, so that a crash hides none
         summary.test_reads += 1
     journal.event("test_read", reads=summary.test_reads)
     training, seen = built.training, None

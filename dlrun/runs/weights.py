@@ -16,7 +16,10 @@ from dlrun.storage.rundir import RunDir
 
 
 def of_run(folder: RunDir) -> tuple[dict[str, Any], int]:
-    """The selected weights of a run (else the last) and their step. Raises `UserError` if it has none yet."""
+    """The selected weights of a run, and their step.
+
+    Without a best validation these are the last. Raises `UserError` if it has none yet.
+    """
     if folder.best.exists():
         best = checkpoint.load_best(folder.best)
         return best.model, best.step
@@ -27,9 +30,9 @@ def of_run(folder: RunDir) -> tuple[dict[str, Any], int]:
 
 
 def start_from(reference: str, model: nn.Module) -> str:
-    """Load the weights of `init_from`, a run or a checkpoint's file; returns their SHA-256.
+    """Load the weights of `init_from`; returns their SHA-256.
 
-    Raises `UserError` if there are none, or they are of another model.
+    `reference` is a run or a checkpoint's file. Raises `UserError` if there are none, or they are of another model.
     """
     values = _named(reference)
     put(model, values, where=f"init_from={reference}")
@@ -72,12 +75,13 @@ def put(model: nn.Module, values: dict[str, Any], *, where: str) -> None:
 
 
 def _differing(values: dict[str, Any], own: dict[str, Any]) -> list[str]:
-    """A line for each name with another shape, at most eight."""
+    """A line for each name with another shape."""
     differing = [
         f"{name}: {_shape(values, name)} there, {_shape(own, name)} here"
         for name in dict.fromkeys([*own, *values])
         if _shape(values, name) != _shape(own, name)
     ]
+    # of another depth, a model differs in hundreds of names
     return differing[:8] + ["…"] * (len(differing) > 8)
 
 

@@ -13,12 +13,13 @@ from torch import Tensor
 from dlrun.errors import UserError
 from dlrun.storage.files import write_atomically
 
+# to be raised when an older dlrun can no longer read the file
 FORMAT = 1
 C = TypeVar("C", bound="_Content")
 
 
 class _Content:
-    """The content of a file: the fields of a dataclass by their names."""
+    """A file's content: a dataclass's fields by their names."""
 
     def to_dict(self) -> dict[str, Any]:
         # `dataclasses.asdict` would copy the tensors
@@ -26,7 +27,10 @@ class _Content:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:
-        """Raises `KeyError` for a missing field without a default; other keys are those of a later version."""
+        """Make the content; unknown keys, of a later version, are ignored.
+
+        Raises `KeyError` for a missing field without a default.
+        """
         known = {field.name for field in fields(cls)}  # type: ignore[arg-type]
         try:
             return cls(**{key: value for key, value in content.items() if key in known})
@@ -54,7 +58,7 @@ class Checkpoint(_Content):
 
 @dataclass(frozen=True)
 class BestWeights(_Content):
-    """best.pt: the model of the best validation so far, with its metrics."""
+    """best.pt: the best validation's model and metrics."""
 
     step: int
     metrics: dict[str, float]
@@ -62,7 +66,10 @@ class BestWeights(_Content):
 
 
 def save(path: Path, content: Checkpoint | BestWeights) -> None:
-    """Replace a checkpoint in one move. Raises `OSError` if the disk is full; the old file is then still there."""
+    """Replace a checkpoint in one move.
+
+    Raises `OSError` if the disk is full; the old file is then still there.
+    """
     path.parent.mkdir(exist_ok=True)
     # in memory first: torch would write the file in many small pieces
     buffer = io.BytesIO()
@@ -71,17 +78,26 @@ def save(path: Path, content: Checkpoint | BestWeights) -> None:
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """Load a last.pt. Raises `UserError` as `read` does, or if the file lacks something."""
+    """Load a last.pt.
+
+    Raises `UserError` as `read` does, or if the file lacks something.
+    """
     return _made(Checkpoint, path, device)
 
 
 def load_best(path: Path, device: torch.device | str = "cpu") -> BestWeights:
-    """Load a best.pt. Raises `UserError` as `read` does, or if the file lacks something."""
+    """Load a best.pt.
+
+    Raises `UserError` as `read` does, or if the file lacks something.
+    """
     return _made(BestWeights, path, device)
 
 
 def load_model(path: Path) -> dict[str, Any]:
-    """The state dict in a last.pt or best.pt. Raises `UserError` as `read` does, or if there is none."""
+    """The state dict in a last.pt or best.pt.
+
+    Raises `UserError` as `read` does, or if there is none.
+    """
     values = read(path).get("model")
     if not isinstance(values, dict):
         raise UserError(f"{path} is a checkpoint without weights: it has no `model`. Give a run's last.pt or best.pt.")
@@ -89,9 +105,9 @@ def load_model(path: Path) -> dict[str, Any]:
 
 
 def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """The keys and values of a file, its tensors on `device`. No code in the file is run.
+    """The keys and values of a file, tensors on `device`.
 
-    Raises `UserError` if the file is missing, damaged, or of another format.
+    No code in the file is run. Raises `UserError` if the file is missing, damaged, or of another format.
     """
     try:
         # weights_only: a checkpoint from somebody else must not run code

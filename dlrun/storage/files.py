@@ -18,9 +18,10 @@ _held: set[IO[str]] = set()
 
 @contextmanager
 def hold(folder: Path, *, busy: str) -> Iterator[None]:
-    """Hold a folder's lock, which the kernel frees however the process ends.
+    """Hold a folder's lock.
 
-    Raises `UserError` with the message `busy` if another process holds it.
+    The kernel frees it however the process ends. Raises `UserError` with the message `busy` if another process holds
+    it.
     """
     with (folder / ".lock").open("a") as file:
         # `is_held` takes the lock too, for a moment
@@ -37,6 +38,7 @@ def is_held(folder: Path) -> bool:
     """Whether a process holds the folder's lock now."""
     try:
         with (folder / ".lock").open() as file:
+            # shared: two that look at the same time do not see each other
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -72,7 +74,10 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file in one move: a reader sees the old content or the new, never a part."""
+    """Replace a file in one move.
+
+    A reader sees the old content or the new, never a part.
+    """
     # in the same folder, for a rename across file systems is no single move
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -33,14 +33,20 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Identity:
-    """The hash, 64 hexadecimal digits, and its parts; runs of before 0.2 have kept the hash alone."""
+    """The hash, 64 hexadecimal digits, and its parts.
+
+    Runs of before 0.2 have the hash alone.
+    """
 
     hash: str
     parts: Mapping[str, str] = field(default_factory=dict)
 
 
 def identify(config: Mapping[str, Any], fingerprint: str, *, device: str, precision: str, torch: str) -> Identity:
-    """The identity of a checked configuration's run, on the data of this fingerprint."""
+    """The identity of a checked configuration's run.
+
+    `fingerprint` is that of its data.
+    """
     parts = {
         "config": digest(essential(config)),
         "data": fingerprint,
@@ -55,7 +61,9 @@ def identify(config: Mapping[str, Any], fingerprint: str, *, device: str, precis
 
 
 def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """The different parts of two identities, in words; parts that one of them lacks are left out.
+    """The different parts of two identities, in words.
+
+    Parts that one of them lacks are left out.
 
     >>> differing({"torch": "2.8", "data": "ab"}, {"torch": "2.9", "data": "ab"})
     ['torch (2.8, 2.9)']
@@ -67,7 +75,9 @@ def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
 
 
 def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """The different keys of two configurations, each with both values, without the seed.
+    """The different keys of two configurations, with both values.
+
+    The seed is left out.
 
     >>> differing_keys({"optimizer": {"lr": 0.1}, "name": "a"}, {"optimizer": {"lr": 0.2}, "name": "b"})
     ['optimizer.lr: 0.1, 0.2']
@@ -78,7 +88,10 @@ def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str
 
 
 def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of nested mappings by their dotted keys; an empty mapping is a leaf."""
+    """Yield the leaves of nested mappings by dotted keys.
+
+    An empty mapping is a leaf.
+    """
     if isinstance(value, Mapping) and value:
         for key, inner in value.items():
             yield from flatten(inner, f"{prefix}.{key}" if prefix else str(key))
@@ -87,7 +100,7 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def essential(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a configuration that a result depends on."""
+    """The keys of a configuration with an effect on the result."""
     kept = {key: value for key, value in config.items() if key not in BOOKKEEPING}
     for group, dropped in (("trainer", BOOKKEEPING_OF_TRAINER), ("evaluation", ("batch_size",))):
         if isinstance(kept.get(group), Mapping):

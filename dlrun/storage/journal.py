@@ -24,7 +24,7 @@ Curves = dict[str, list[tuple[int, float]]]
 
 
 class Line(TypedDict, total=False):
-    """A point of the curves, or an event with the fields of its kind."""
+    """A point of the curves, or an event."""
 
     # seconds since 1970
     time: float
@@ -48,7 +48,10 @@ class Line(TypedDict, total=False):
 
 
 class Journal:
-    """An open journal. On a full disk the lines wait in memory and training goes on."""
+    """An open journal.
+
+    On a full disk the lines wait in memory and training goes on.
+    """
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("ab", buffering=0)
@@ -68,12 +71,18 @@ class Journal:
         self._append({"event": kind, "time": round(time.time(), 3), **fields})
 
     def sync(self) -> None:
-        """Write the lines to the disk itself, from any thread. Raises `OSError` if the disk is full."""
+        """Force the lines to the disk, from any thread.
+
+        Raises `OSError` if the disk is full.
+        """
         self._drain()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Write the waiting lines, and close. Raises `OSError` if the disk is still full: they are lost."""
+        """Write the waiting lines, and close.
+
+        Raises `OSError` if the disk is still full: they are lost.
+        """
         try:
             self._drain()
         finally:
@@ -125,12 +134,16 @@ def _torn(path: Path) -> bool:
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[Line], int]:
-    """The whole lines from byte `offset` on, and the offset after the last of them."""
+    """The whole lines from byte `offset` on.
+
+    Returns them with the offset after the last.
+    """
     if not path.exists():
         return [], offset
     with path.open("rb") as file:
         file.seek(offset)
         content = file.read()
+    # the run may be in the middle of a line: it is read the next time
     whole = content[: content.rfind(b"\n") + 1]
     return [record for line in whole.splitlines() if (record := parse(line))], offset + len(whole)
 
@@ -149,5 +162,6 @@ def curves(path: Path) -> Curves:
     found: dict[str, dict[int, float]] = {}
     for line in read(path)[0]:
         for name, value in line.get("metrics", {}).items():
+            # a resumed run repeats steps: the later point counts
             found.setdefault(name, {})[line["step"]] = float(value)
     return {name: sorted(curve.items()) for name, curve in found.items()}

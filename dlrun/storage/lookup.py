@@ -11,28 +11,31 @@ from dlrun.storage.sweepdir import SweepDir
 
 
 def outputs() -> Path:
-    """The folder of all runs: `outputs` in the current directory, or the environment's `DLRUN_OUTPUTS`."""
+    """The folder of all runs: `DLRUN_OUTPUTS`, else `outputs`."""
     return Path(os.environ.get("DLRUN_OUTPUTS") or "outputs").absolute()
 
 
 def all_runs() -> list[RunDir]:
-    """Every run under the outputs folder, oldest first, jobs of sweeps included."""
+    """Every run under the outputs folder, oldest first.
+
+    Jobs of sweeps are included.
+    """
     found = [*outputs().glob("runs/*/*/.hydra"), *outputs().glob("sweeps/*/*/*/.hydra")]
     return [RunDir(p.parent) for p in sorted(found, key=_start_order)]
 
 
 def all_sweeps() -> list[SweepDir]:
-    """Every sweep under the outputs folder that has a manifest, oldest first."""
+    """Every sweep with a manifest, oldest first."""
     return [SweepDir(p.parent) for p in sorted(outputs().glob("sweeps/*/*/manifest.json"))]
 
 
 def sweep_of(run: RunDir) -> SweepDir | None:
-    """The sweep of a job; None for a run by itself."""
+    """The sweep of a job; None for a single run."""
     return SweepDir(run.path.parent) if run.of_a_sweep else None
 
 
 def find(reference: str, *, what: str = "run") -> RunDir:
-    """The run of a folder, or of an unambiguous beginning of its id.
+    """Find a run by its folder, or the beginning of its id.
 
     `what` is the word for it in the error. Raises `UserError` if no run or several fit.
     """
@@ -56,9 +59,9 @@ def find(reference: str, *, what: str = "run") -> RunDir:
 
 
 def find_sweep(reference: str) -> SweepDir | None:
-    """The sweep of a folder, or of the beginning of its id; None if there is none.
+    """Find a sweep by its folder, or the beginning of its id.
 
-    Raises `UserError` if several fit.
+    None if there is none. Raises `UserError` if several fit.
     """
     folder = Path(reference)
     if (folder / "manifest.json").is_file():
@@ -71,15 +74,15 @@ def find_sweep(reference: str) -> SweepDir | None:
 
 
 def _start_order(config: Path) -> tuple[str, str, int, str]:
-    """Date and time of a run's name, then the time of its oldest file: names have whole seconds."""
     date, folder = config.relative_to(outputs()).parts[1:3]
     # written once, when the run begins
     written = config / "overrides.yaml"
+    # names have whole seconds: within one, the time of the oldest file decides
     return date, folder.partition("-")[0], written.stat().st_mtime_ns if written.exists() else 0, str(config)
 
 
 def _reused_jobs(reference: str) -> list[RunDir]:
-    """The runs of reused jobs with this id and number, as k3x9/2."""
+    """The runs of reused jobs with this id: `k3x9/2`."""
     if "/" not in reference:
         return []
     notes = outputs().glob(f"sweeps/*/*/*/{REUSED}")
@@ -87,6 +90,7 @@ def _reused_jobs(reference: str) -> list[RunDir]:
 
 
 def _fits(id: str, reference: str) -> bool:
-    """Whether `reference` begins the id; a job's number must be given in full."""
+    """Whether an id begins with `reference`."""
     begun, slash, number = reference.partition("/")
+    # a job's number is given in full: `k3x9/1` is not `k3x9/12`
     return id.startswith(begun) and (not slash or id.endswith(f"/{number}")) and bool(begun)

@@ -18,14 +18,20 @@ PACKAGES = ("dlrun", "torch", "hydra-core", "numpy")
 
 @dataclass(frozen=True)
 class Machine:
-    """Facts about this machine, found once by a launcher for all its jobs."""
+    """Git's commit and the packages' versions.
+
+    A launcher finds them once for all its jobs.
+    """
 
     git: Git
     versions: Mapping[str, str]
 
 
 def inspect() -> Machine:
-    """Ask git and the installed packages: some 30 ms, a third of a short job."""
+    """Ask git and the installed packages.
+
+    It takes some 30 ms, a third of a short job.
+    """
     return Machine(_git(), _versions())
 
 
@@ -36,7 +42,7 @@ def command_line() -> str:
 
 
 def _git() -> Git:
-    """The commit, and whether tracked files differ from it; empty without git."""
+    """The commit, and whether tracked files differ from it."""
 
     def ask(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=5)

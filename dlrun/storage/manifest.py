@@ -64,7 +64,10 @@ class Manifest:
 
     @property
     def swept(self) -> tuple[str, ...]:
-        """The keys with more than one value, in the order of the overrides, the seed among them."""
+        """The keys with several values, the seed among them.
+
+        They are in the order of the overrides.
+        """
         values: dict[str, set[str]] = {}
         for job in self.jobs:
             for override in job.overrides:
@@ -74,7 +77,7 @@ class Manifest:
 
     @property
     def groups(self) -> dict[str, list[Job]]:
-        """The jobs by group, in the order of the groups' first jobs."""
+        """The jobs by group, each in the manifest's order."""
         found: dict[str, list[Job]] = {}
         for job in self.jobs:
             found.setdefault(job.group, []).append(job)
@@ -91,5 +94,6 @@ class Manifest:
 
 def read(sweep: SweepDir) -> Manifest:
     content = json.loads(sweep.manifest.read_text())
+    # JSON has no tuples; a job read again equals the one that was written
     jobs = tuple(Job(**{**job, "overrides": tuple(job["overrides"])}) for job in content.pop("jobs"))
     return Manifest(**content, jobs=jobs)

@@ -19,7 +19,10 @@ from dlrun.storage.sweepdir import SweepDir
 
 @dataclass(frozen=True)
 class Result:
-    """One job and its run; the `status` is `missing` before the job has started."""
+    """One job and its run.
+
+    The `status` is `missing` before the job has started.
+    """
 
     job: Job
     run: RunDir
@@ -34,11 +37,11 @@ class Result:
 
     @property
     def swept(self) -> dict[str, str]:
-        """The job's own values by key, as text: `{"optimizer.lr": "0.1", "seed": "0"}`."""
+        """The job's overrides by key, `{"optimizer.lr": "0.1"}`."""
         return {key: value for key, _, value in (o.lstrip("+").partition("=") for o in self.job.overrides)}
 
     def value(self, key: str) -> Any:
-        """A value of the configuration by its dotted key, as `model.degree`; None if there is none."""
+        """The configuration's value at a dotted key, or None."""
         found: Any = self.job.config
         for part in key.split("."):
             found = found.get(part) if isinstance(found, dict) else None
@@ -50,7 +53,7 @@ class Result:
 
 
 def results(sweep: SweepDir, manifest: Manifest | None = None) -> list[Result]:
-    """Every job of a sweep with its run, in the order of the jobs."""
+    """Every job of a sweep with its run, in order."""
     return [_result(sweep, job) for job in (manifest or read(sweep)).jobs]
 
 

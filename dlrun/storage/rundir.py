@@ -35,7 +35,7 @@ class RunDir:
 
     @property
     def id(self) -> str:
-        """The random id at the end of the folder's name; of a sweep's job, `SWEEP/n`."""
+        """The random id in the folder's name; of a job, `SWEEP/n`."""
         job = not NAMED.fullmatch(self.path.name) and self.of_a_sweep
         return f"{id_of(self.path.parent)}/{self.path.name}" if job else id_of(self.path)
 
@@ -87,7 +87,10 @@ class RunDir:
         return self.path / "checkpoints" / "best.pt"
 
     def hold(self) -> AbstractContextManager[None]:
-        """Hold the folder while training in it; raises `UserError` if another process does."""
+        """Hold the folder while training in it.
+
+        Raises `UserError` if another process does.
+        """
         return files.hold(self.path, busy=f"{self.path} is in use: another process is training it.")
 
     def alive(self) -> bool:
@@ -99,16 +102,19 @@ class RunDir:
         return summary.read(self.path, Summary)
 
     def edit_summary(self) -> AbstractContextManager[Summary]:
-        """Change the summary under its lock: `with run.edit_summary() as summary: …`."""
+        """Change the summary under its lock.
+
+        Use it as `with run.edit_summary() as summary: …`.
+        """
         return summary.edit(self.path, Summary)
 
     def status(self) -> Status:
-        """The true status; a run that says `running` and is not alive becomes `killed`."""
+        """The true status: a dead `running` run becomes `killed`."""
         return summary.true_status(self.path)
 
 
 def id_of(folder: Path) -> str:
-    """The random id at the end of a folder's name; of a folder with another name, its whole path.
+    """The random id in a folder's name, else the whole path.
 
     >>> id_of(Path("/runs/2026-01-02/101112-mnist-kxabcdef")), id_of(Path("/tmp/mine-a"))
     ('kxabcdef', '/tmp/mine-a')
@@ -118,7 +124,11 @@ def id_of(folder: Path) -> str:
 
 
 def follow_reuse(folder: Path) -> RunDir:
-    """The run of a job's folder; of a reused job, the other sweep's run if it is still there."""
+    """The run in a job's folder.
+
+    Of a reused job it is the other sweep's run, if it is still there.
+    """
     note = folder / REUSED
     run = RunDir(Path(Reused(json.loads(note.read_text())).run)) if note.exists() else RunDir(folder)
+    # its sweep may have been deleted: the job then counts as not run
     return run if run.path.is_dir() else RunDir(folder)

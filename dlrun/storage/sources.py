@@ -28,7 +28,7 @@ COUNTED = (
 
 @functools.cache
 def sources() -> str:
-    """dlrun's version; in a checkout, the hash of its counted sources."""
+    """dlrun's version, or a checkout's hash of its counted sources."""
     checkout = (PACKAGE.parent / "pyproject.toml").exists()
     with suppress(PackageNotFoundError):  # a machine that carries the package without its metadata
         if not checkout:
@@ -38,7 +38,7 @@ def sources() -> str:
 
 
 def code_hash(files: Iterable[Path], *, cache: Path) -> str:
-    """The hash of what files of Python do: their syntax trees, without docstrings and comments.
+    """The hash of Python files, without docstrings and comments.
 
     To parse dlrun takes half a second, and a job of a sweep a tenth of one: `cache` keeps the hash while no file has
     another size or time of change, as Python keeps bytecode.
@@ -70,11 +70,13 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def user_modules(config: Mapping[str, Any]) -> str:
-    """The hash of the modules under the current directory that a configuration's targets lie in or import.
+    """The hash of the user's modules behind a configuration.
 
-    It follows only modules that are imported by now: call it after the targets have been resolved.
+    These are the modules under the current directory with a `_target_`, and those that they import. Only modules that
+    are imported by now count: call it after the targets have been resolved.
     """
     here = str(Path.cwd())
+    # a virtual environment often lies in the current directory
     libraries = (sys.prefix, sys.base_prefix, str(PACKAGE))
 
     def own(name: str) -> str | None:
@@ -108,7 +110,7 @@ def _targets(value: Any) -> Iterator[str]:
 
 
 def _imports(name: str, file: Path) -> Iterator[str]:
-    """The full names that a module may import, and the packages around them."""
+    """The full names of all that a module may import."""
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
@@ -118,11 +120,12 @@ def _imports(name: str, file: Path) -> Iterator[str]:
             up = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join([*up, *([node.module] if node.module else [])])
             for alias in node.names:
+                # `from a import b`: b may be a module or a value; a name that is no module is not found later
                 yield from _prefixes(f"{base}.{alias.name}" if base else alias.name)
 
 
 def _prefixes(name: str) -> Iterator[str]:
-    """A dotted name and the packages around it: a, a.b, a.b.c."""
+    """A dotted name and its packages: a, a.b, a.b.c."""
     parts = name.split(".")
     return (".".join(parts[:count]) for count in range(1, len(parts) + 1))
 

@@ -100,7 +100,7 @@ class Uploaded(Record):
 
     @property
     def uploaded(self) -> dict[str, bool]:
-        """By tracker, whether it has all of the folder; empty for a folder without a tracker."""
+        """Whether each tracker has all of the folder."""
         found = self._values.get("uploaded")
         return {"mlflow": found} if isinstance(found, bool) else dict(found or {})
 
@@ -123,7 +123,7 @@ class Uploaded(Record):
 
 
 class Reused(Uploaded):
-    """reused.json, in the folder of a job that another sweep has run."""
+    """reused.json: the other sweep's run of this job."""
 
     __slots__ = ()
 
@@ -138,7 +138,7 @@ class Git(TypedDict, total=False):
 
 
 class DataSummary(TypedDict, total=False):
-    """The data set: its fingerprint, and the samples of each split."""
+    """The data set's fingerprint and split sizes."""
 
     name: str
     fingerprint: str
@@ -148,7 +148,7 @@ class DataSummary(TypedDict, total=False):
 
 
 def split_sizes(data: DataSummary) -> dict[str, int]:
-    """The samples of each split that the data set has.
+    """The number of samples in each existing split.
 
     >>> split_sizes({"name": "moons", "test": 10, "train": 80})
     {'train': 80, 'test': 10}
@@ -158,7 +158,7 @@ def split_sizes(data: DataSummary) -> dict[str, int]:
 
 
 class Selection(TypedDict, total=False):
-    """A sweep's selected group, with the mean of the monitored metric over its jobs."""
+    """A sweep's selected group, and its mean of the monitored metric."""
 
     group: str
     label: str
@@ -168,7 +168,7 @@ class Selection(TypedDict, total=False):
 
 
 class FolderSummary(Uploaded):
-    """What the summaries of a run and of a sweep share."""
+    """The keys common to runs and sweeps."""
 
     __slots__ = ()
 
@@ -226,12 +226,13 @@ class Summary(FolderSummary):
     cost = Key[Mapping[str, float]]({})
 
     def known_parts(self) -> dict[str, str]:
-        """The parts of the identity; of a run by an older dlrun, as many as its other keys tell."""
+        """The known parts of the identity."""
+        # runs of before 0.2 lack `identity_parts`; these keys they have
         told = {"data": self.data.get("fingerprint"), "device": self.device, "precision": self.precision}
         return {key: value for key, value in told.items() if value} | dict(self.identity_parts)
 
     def to_send(self) -> list[Any]:
-        """The values that change after a first upload, as the file has them."""
+        """The values that may change after a first upload."""
         return [self._values.get(key) for key in ("status", "metrics", "last", "test_reads", "best_step")]
 
 
@@ -255,21 +256,21 @@ class SweepSummary(FolderSummary):
     killed_jobs = Key(0)
 
     def count(self, statuses: Sequence[str]) -> None:
-        """Set the number of jobs, in all and of each status."""
+        """Set the number of jobs of each status."""
         self.jobs = len(statuses)
         self.finished, self.failed = statuses.count("finished"), statuses.count("failed")
         self.killed, self.pruned = statuses.count("killed"), statuses.count("pruned")
         self.missing = statuses.count("missing")
+        # stays when the killed jobs have been resumed
         if self.killed:
             self.killed_jobs = self.killed
 
     def to_send(self) -> list[Any]:
-        """The values that change after a first upload, as the file has them."""
         return [self._values.get(key) for key in ("status", "selected", "test_reads")]
 
 
 def read(folder: Path, kind: type[R]) -> R:
-    """The summary of a folder; without any key before there is one."""
+    """The summary of a folder; empty if it has none."""
     with suppress(FileNotFoundError):
         return kind(json.loads((folder / "summary.json").read_text()))
     return kind()
@@ -277,7 +278,7 @@ def read(folder: Path, kind: type[R]) -> R:
 
 @contextmanager
 def edit(folder: Path, kind: type[R]) -> Iterator[R]:
-    """Yield a folder's summary to be changed; it is held under a lock, and replaced in one move at the end."""
+    """Yield a folder's summary to change, under its lock."""
     with locked(folder / ".summary.lock"):
         record = read(folder, kind)
         yield record
@@ -287,7 +288,7 @@ def edit(folder: Path, kind: type[R]) -> Iterator[R]:
 
 
 def true_status(folder: Path) -> Status:
-    """The status of a folder; `running` becomes `killed` in its summary if no process holds it."""
+    """The status of a folder: a dead `running` becomes `killed`."""
     status = read(folder, FolderSummary).status
     if status == "running" and not is_held(folder):
         with edit(folder, FolderSummary) as summary:

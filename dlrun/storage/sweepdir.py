@@ -45,11 +45,14 @@ class SweepDir:
         return self.path / "sweep.log"
 
     def job(self, n: int) -> RunDir:
-        """The folder of job `n`, whether or not another sweep has run it."""
+        """The folder of job `n`, reused or not."""
         return RunDir(self.path / str(n))
 
     def run(self, n: int) -> RunDir:
-        """The run of job `n`: another sweep's, if it was reused and is still there."""
+        """The run of job `n`.
+
+        Of a reused job it is another sweep's, if it is still there.
+        """
         return follow_reuse(self.path / str(n))
 
     def reuse(self, n: int, run: RunDir) -> None:
@@ -61,7 +64,10 @@ class SweepDir:
         files.write_atomically(folder / REUSED, json.dumps(note.to_dict()).encode())
 
     def hold(self) -> AbstractContextManager[None]:
-        """Hold the folder while running its jobs; raises `UserError` if another process does."""
+        """Hold the folder while running its jobs.
+
+        Raises `UserError` if another process does.
+        """
         return files.hold(self.path, busy=f"{self.path} is in use: another process is conducting this sweep.")
 
     def alive(self) -> bool:
@@ -73,9 +79,12 @@ class SweepDir:
         return summary.read(self.path, SweepSummary)
 
     def edit_summary(self) -> AbstractContextManager[SweepSummary]:
-        """Change the summary under its lock: `with sweep.edit_summary() as summary: …`."""
+        """Change the summary under its lock.
+
+        Use it as `with sweep.edit_summary() as summary: …`.
+        """
         return summary.edit(self.path, SweepSummary)
 
     def status(self) -> Status:
-        """The true status; a sweep that says `running` and is not alive becomes `killed`."""
+        """The true status: a dead `running` sweep becomes `killed`."""
         return summary.true_status(self.path)

@@ -27,7 +27,7 @@ ELSEWHERE = (
 
 
 def define(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> dict[str, Any]:
-    """The definition of a composed sweep: configuration, swept values, sweeper and sources.
+    """A composed sweep's configuration, swept values, sweeper and sources.
 
     `jobs` are the overrides of each job, from a sweeper that lists them.
     """
@@ -38,6 +38,7 @@ def define(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> d
     config = {str(key): value for key, value in whole.items()}
     return {
         "name": config.get("name"),
+        # only keys that a result depends on: with another checkpoint interval it is the same sweep
         "config": identity.essential(config),
         "sweep": [override.input_line for override in given if override.is_sweep_override()],
         # a search of more trials is the same search, made longer
@@ -50,12 +51,12 @@ def define(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> d
 
 
 def digest(definition: Mapping[str, Any]) -> str:
-    """The SHA-256 of a definition, by which an earlier sweep is found."""
+    """The SHA-256 of a definition."""
     return identity.digest(definition)
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """A line for each key in which two definitions differ.
+    """One line for each key that differs.
 
     >>> differences({"config": {"seed": 0}, "torch": "2"}, {"config": {"seed": 1}, "torch": "2"})
     ['config.seed: 0 there, 1 here']
@@ -75,13 +76,16 @@ def find_sweep(definition: Mapping[str, Any]) -> SweepDir | None:
 
 
 def mismatch(sweep: SweepDir, lines: list[str], *, why: str, how: str = ANEW) -> UserError:
-    """The error of a sweep that differs from the one asked for, in `lines`; `how` says what to type."""
+    """An error about a sweep's differences.
+
+    `lines` name them, of which ten are shown; `how` says what to type.
+    """
     shown = "\n  ".join(lines[:10] + ["…"] * (len(lines) > 10))
     return UserError(f"{sweep.path}: {why}\n  {shown}\n{how}")
 
 
 def check_same(sweep: SweepDir, definition: Mapping[str, Any]) -> None:
-    """Raise `UserError`, with the differences, if a folder holds a sweep of another definition."""
+    """Raise `UserError` if a folder holds another sweep."""
     there = manifest.read(sweep)
     if there.definition != digest(definition):
         lines = differences(there.asked, definition)

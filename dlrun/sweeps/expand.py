@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 
 class Expansion:
-    """Makes a job's configuration, without Hydra's own part, of the overrides that a sweeper gives it."""
+    """Makes jobs' configurations, without Hydra's part, from their overrides."""
 
     def __init__(self, loader: ConfigLoader, master: DictConfig) -> None:
         self._loader = loader
@@ -28,7 +28,9 @@ class Expansion:
         self._parsed: dict[str, Override] = {}
         given = [self._parse(str(override)) for override in master.hydra.overrides.task]
         self._fixed = {override.input_line: override for override in given if not override.is_sweep_override()}
+        # by key: whether an override of it sets a value, and chooses no file
         self._values: dict[str, bool] = {}
+        # by the choices of files
         self._composed: dict[tuple[str, ...], bytes | None] = {}
 
     def config(self, overrides: Sequence[str], number: int) -> DictConfig:
@@ -55,7 +57,7 @@ class Expansion:
         return config
 
     def own(self, overrides: Sequence[str]) -> tuple[str, ...]:
-        """The overrides that differ among the sweep's jobs."""
+        """The overrides not shared by all jobs."""
         fixed = {override.get_key_element() for override in self._fixed.values()}
         return tuple(o for o in overrides if o.partition("=")[0] not in fixed)
 
@@ -72,7 +74,10 @@ class Expansion:
         return self._values[key] and override.package is None
 
     def _base(self, choices: tuple[str, ...]) -> bytes | None:
-        """The pickled configuration of jobs with these choices; None if each takes values from Hydra's part."""
+        """The pickled configuration of jobs with these choices.
+
+        None if its values depend on Hydra's part, which each job has of its own.
+        """
         # unpickling takes a seventh of the time of a deep copy
         if choices not in self._composed:
             whole = self._loader.load_sweep_config(self._master, list(choices)) if choices else self._master
@@ -81,10 +86,12 @@ class Expansion:
         return self._composed[choices]
 
     def _compose_whole(self, overrides: Sequence[str], number: int) -> DictConfig:
-        """Compose one job by itself, and resolve its values from Hydra's part."""
+        """Compose one job, and resolve its values from Hydra's part."""
         config = self._loader.load_sweep_config(self._master, list(overrides))
         with open_dict(config):
+            # Hydra's own launchers set these too, after the composition
             config.hydra.job.id = config.hydra.job.num = number
+        # `${hydra:…}` reads this global
         before = HydraConfig.instance().cfg
         HydraConfig.instance().set_config(config)
         try:

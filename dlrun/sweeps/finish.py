@@ -23,12 +23,16 @@ from dlrun.terminal import output
 
 
 def finish(runner: SweepRunner) -> int:
-    """Select, test and report; return the exit code: 1 if a job did not finish or could not be tested."""
+    """Select, test and report; return the exit code.
+
+    It is 1 if a job did not finish or could not be tested.
+    """
     found = runner.store.results()
     # while jobs are missing, a selection would be among those that happened to come first
     complete = all(result.status not in ("missing", "running") for result in found)
     chosen = select_group(found, runner.store.manifest) if complete else None
     untested = _test(runner, chosen)
+    # once more, for the tests have written their metrics
     found = runner.store.results()
     failed = [result for result in found if result.status in ("failed", "killed", "missing")]
     _say_unselected(runner.store.manifest, found, chosen)
@@ -44,15 +48,15 @@ def finish(runner: SweepRunner) -> int:
 
 
 def is_selected(sweep: SweepDir, number: str) -> bool:
-    """Whether the job of this number belongs to the selected group."""
     chosen = sweep.summary().selected or {}
     return number in map(str, chosen.get("jobs", []))
 
 
 def _test(runner: SweepRunner, chosen: SelectedGroup | None) -> bool:
-    """Read the test split once for each selected job; returns whether a test failed."""
+    """Test each selected job once; returns True if one failed."""
     if chosen is None or runner.store.manifest.test != "final":
         return False
+    # a sweep that was interrupted here has tested some of them already
     due = [r for r in runner.store.results() if r.job.n in chosen.jobs and not _tested(r)]
     if not due:
         return False
@@ -75,6 +79,7 @@ def _test(runner: SweepRunner, chosen: SelectedGroup | None) -> bool:
 
 
 def _tested(result: Result) -> bool:
+    # a data set without a test split has nothing to read
     return any(name.startswith("test/") for name in result.metrics) or not result.summary.data.get("test")
 
 
@@ -83,6 +88,7 @@ def _summarise(sweep: SweepDir, manifest: Manifest, found: Sequence[Result], cho
         summary.count([result.status for result in found])
         summary.reused = sum(result.reused for result in found)
         summary.selected = chosen.to_summary(manifest.monitor) if chosen else None
+        # the reads of a reused run are counted by the sweep that ran it
         summary.test_reads = sum(result.summary.test_reads for result in found if not result.reused)
 
 

@@ -28,14 +28,17 @@ from dlrun.sweeps.store import SweepStore
 
 
 class Launcher(Protocol):
-    """What a `SweepTask` reads of the launcher that calls it."""
+    """The attributes of a launcher that `SweepTask` reads."""
 
     hydra_context: HydraContext
     config: DictConfig
 
 
 class SweepTask:
-    """A context around Hydra's sweeper: its launcher calls `run_jobs`, and `finish` ends the sweep."""
+    """The task given to Hydra's sweeper, as a context.
+
+    The sweeper's launcher calls `run_jobs`; `finish` ends the sweep.
+    """
 
     def __init__(self, location: SweepLocation) -> None:
         self.location = location
@@ -51,7 +54,7 @@ class SweepTask:
         self._stack.__exit__(*exception)
 
     def __call__(self, config: DictConfig) -> Any:
-        """Refuse a single job: Hydra's own launchers would call it for each."""
+        """Refuse: only Hydra's own launchers call a task."""
         raise RunError("Only dlrun's own launchers run a sweep of dlrun.")
 
     @property
@@ -61,7 +64,7 @@ class SweepTask:
     def run_jobs(
         self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> list[JobReturn]:
-        """Run a job for each list of overrides; all are checked before the first starts."""
+        """Check all jobs, then run them."""
         if self._runner is not None and not self.location.resumed:
             # a further batch of Hydra's own sweeper, which has a `max_batch_size`
             self._runner.store.extend(self._jobs(launcher, job_overrides, initial_job_idx))
@@ -74,16 +77,16 @@ class SweepTask:
         return [_job_return(results[n], overrides) for n, overrides in enumerate(job_overrides, initial_job_idx)]
 
     def enter(self, runner: SweepRunner) -> SweepRunner:
-        """Enter a runner, which `finish` will end: a search makes its own."""
+        """Enter a runner, and keep it for `finish`."""
         self._runner = self._stack.enter_context(runner)
         return runner
 
     def finish(self) -> int:
-        """Select, test and report, after the sweeper's last job; return the exit code."""
+        """Select, test and report; return the exit code."""
         return finish(self._runner) if self._runner is not None else _exit_code(self.location.sweep)
 
     def _start(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]]) -> SweepRunner | None:
-        """Start the sweep, or resume the earlier one; None if all its jobs have ended."""
+        """Start or resume the sweep; None if it is over."""
         sweep, hydra = self.location.sweep, launcher.config.hydra
         if self.location.resumed:
             return None if location.is_over(sweep) else self.enter(resumed_runner(sweep, hydra=hydra))
@@ -99,7 +102,7 @@ class SweepTask:
 
 
 def compose(expansion: Expansion, job_overrides: Sequence[Sequence[str]], first: int = 0) -> list[ComposedJob]:
-    """Compose the configuration of each job; the first has the number `first`."""
+    """Compose the jobs, numbered from `first` on."""
     return [
         ComposedJob(n, expansion.own(overrides), expansion.config(overrides, n))
         for n, overrides in enumerate(job_overrides, first)
@@ -107,14 +110,16 @@ def compose(expansion: Expansion, job_overrides: Sequence[Sequence[str]], first:
 
 
 def resumed_runner(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictConfig | None = None) -> SweepRunner:
-    """The runner of an earlier sweep, from its folder alone; `hydra` has newer settings of the launcher.
+    """The runner of an earlier sweep, from its folder alone.
 
-    Raises `UserError` if another process runs it, or if its jobs would differ now.
+    `hydra` has newer settings of the launcher. Raises `UserError` if another process runs it, or if its jobs would
+    differ now.
     """
     found = manifest.read(sweep)
     # what this user trusts, not what the folder says: it may come from somebody else
     trusted = {"trusted": trust.trusted_names()}
     found = replace(found, jobs=tuple(replace(job, config=job.config | trusted) for job in found.jobs))
+    # held for a moment: a sweep that another process runs is refused before its jobs are built again
     with sweep.hold():
         location.announce_resumed(sweep, found, retry_failed=retry_failed)
     location.check_unchanged(sweep, found)
@@ -122,7 +127,7 @@ def resumed_runner(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictCo
 
 
 def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
-    """Run the rest of a sweep, from its folder alone; return the exit code."""
+    """Run the rest of a sweep; return the exit code."""
     if location.is_over(sweep, retry_failed=retry_failed):
         return _exit_code(sweep)
     with resumed_runner(sweep, retry_failed=retry_failed) as runner:
@@ -136,7 +141,7 @@ def _exit_code(sweep: SweepDir) -> int:
 
 
 def _job_return(result: Result, overrides: Sequence[str]) -> JobReturn:
-    """A job's result as Hydra's sweepers expect it."""
+    """A job's result for Hydra's sweepers."""
     done = result.status == "finished"
     value = result.summary.to_dict() if done else RunError(f"{result.status}: {result.summary.error}")
     return JobReturn(

@@ -33,13 +33,14 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 """The format of log records; conf/hydra/job_logging/dlrun.yaml has the same."""
 
 Load = Callable[[dict[str, Any]], Data]
-"""Loads the data set of a checked configuration: `build.make_dataset`, or a cache of it."""
+"""Loads the data set of a checked configuration: `make_dataset`, or a cache of it."""
 
 
 @dataclass(frozen=True)
 class JobContext:
-    """The machine, inspected once for all jobs, and `extra` values for the job's summary."""
+    """The machine, and `extra` values for a job's summary."""
 
+    # inspected once for all jobs
     machine: Machine
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -53,9 +54,10 @@ def start(
     context: JobContext,
     load: Load = make_dataset,
 ) -> dict[str, Any]:
-    """Train a job and return its summary; with `hydra`, Hydra's part of the configuration, as Hydra runs a job.
+    """Train a job and return its summary.
 
-    Without, the folder lacks hydra.yaml, which is the sweep's.
+    With `hydra`, Hydra's part of the configuration, it runs as under Hydra. Without, the folder lacks hydra.yaml,
+    which is the sweep's.
     """
     paths.enable_user_modules()
     if hydra is not None:
@@ -74,8 +76,9 @@ def start(
 
 
 def needs_hydra(hydra: DictConfig) -> bool:
-    """Whether a sweep's jobs use features of Hydra: callbacks, an environment, their own logging."""
+    """True if jobs use Hydra's callbacks, environment, folders or logging."""
     job = hydra.job
+    # dlrun's logging, with no key of it changed, is what `start` sets up without Hydra
     own = hydra.runtime.choices.get("hydra/job_logging") == "dlrun" and not any(
         str(override).lstrip("+~").startswith("hydra.job_logging") for override in hydra.overrides.hydra
     )
@@ -83,7 +86,7 @@ def needs_hydra(hydra: DictConfig) -> bool:
 
 
 def resume(folder: RunDir, context: JobContext, *, load: Load = make_dataset) -> dict[str, Any]:
-    """Resume a job from its last checkpoint and return its summary."""
+    """Resume a job and return its summary."""
     paths.enable_user_modules()
     return run(
         seal(rebuild(folder, load=load)),
@@ -95,7 +98,10 @@ def resume(folder: RunDir, context: JobContext, *, load: Load = make_dataset) ->
 
 
 def test(folder: RunDir, *, load: Load = make_dataset) -> dict[str, float]:
-    """Read the test split once, with the selected weights; returns the metrics, which go to the summary too."""
+    """Test the selected weights, once.
+
+    The metrics go to the summary too. Without a test split there are none.
+    """
     paths.enable_user_modules()
     built = rebuild(folder, load=load)
     if built.data.test is None:
@@ -106,17 +112,18 @@ def test(folder: RunDir, *, load: Load = make_dataset) -> dict[str, float]:
 
 
 def seal(built: Built) -> Built:
-    """The run as a job of a sweep: it waits for no uploader, and the test split is sealed.
+    """Seal the test split of a sweep's run.
 
-    `evaluation.test: every` unseals it, for studies of the test curve.
+    `evaluation.test: every` unseals it, for studies of the test curve. Nor does the run wait for its upload.
     """
     # else the sweep would choose among test results
     test = "never" if built.evaluation.test == "final" else built.evaluation.test
+    # the sweep waits for all uploads at its end
     return replace(built, evaluation=replace(built.evaluation, test=test), tracking=replace(built.tracking, wait=0.0))
 
 
 def write(folder: RunDir, config: dict[str, Any], overrides: Sequence[str]) -> None:
-    """Write a job's configuration and overrides into its folder, as Hydra does."""
+    """Write a job's configuration and overrides, as Hydra does."""
     folder.config.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(_dump_part({name: value}) for name, value in config.items())
     for path, content in ((folder.config, text), (folder.config.with_name("overrides.yaml"), _dump([*overrides]))):

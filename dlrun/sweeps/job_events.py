@@ -24,14 +24,14 @@ INTERRUPTED = ("exited with code 130", "exited with code 143")
 
 @dataclass(frozen=True)
 class JobTasks:
-    """Makes the tasks of a sweep's jobs; `hydra` is Hydra's part of the sweep's configuration."""
+    """Makes jobs' tasks; `hydra` is Hydra's part of the configuration."""
 
     sweep: SweepDir
     hydra: DictConfig
     machine: Machine = field(default_factory=inspect)
 
     def __call__(self, job: Job, extra: Mapping[str, str]) -> Task:
-        """The task of a job; its summary gets the `extra` values."""
+        """The task of a job, with `extra` for its summary."""
         folder = self.sweep.job(job.n)
         # a job killed before its first line is started again, not resumed
         context = work.JobContext(self.machine, extra)
@@ -44,7 +44,7 @@ class JobTasks:
 
 
 class JobEvents:
-    """Stands between a `JobRunner` and whoever asked for the jobs.
+    """Makes the tasks of a `JobRunner`, and takes their results.
 
     `on_result` gets each job's result and returns False to have no further job started; `on_tick` is called
     every 0.25 s. `keep_going` is False if the first failure ends the sweep.
@@ -70,17 +70,17 @@ class JobEvents:
         self._on_tick = on_tick
 
     def tasks(self, jobs: Iterable[Job | None], **extra: str) -> Iterator[Task | None]:
-        """The tasks of jobs; None for None. Their summaries get the `extra` values."""
+        """The tasks of jobs; None for None."""
         for job in jobs:
             yield None if job is None else self.task(job, **extra)
 
     def task(self, job: Job, **extra: str) -> Task:
-        """The task of one job."""
+        """The task of one job, with `extra` for its summary."""
         self._jobs[job.n] = job
         return self._make_task(job, extra)
 
     def take(self, result: TaskResult) -> bool:
-        """Record and show a result; returns False if no further job is to be started."""
+        """Record a result; returns False to start no more jobs."""
         job = self._jobs[result.key]
         write_status(self._store.sweep.job(job.n), job, result)
         self._display.show_result(result)
@@ -89,7 +89,7 @@ class JobEvents:
         return more
 
     def show(self, running: int, doing: str = "", *, lasting: bool = False) -> None:
-        """Show how many jobs run, and their state `doing`; a `lasting` line is logged too."""
+        """Update the live line; a `lasting` one is logged too."""
         self._on_tick()
         self._display.show(running, doing, lasting=lasting)
 
@@ -108,12 +108,14 @@ def write_status(folder: RunDir, job: Job, result: TaskResult) -> None:
         killed = result.message.startswith("killed") or result.message in INTERRUPTED
         with folder.edit_summary() as summary:
             summary.status, summary.error = "killed" if killed else "failed", result.message
+            # an empty summary lacks these too
             summary.name, summary.seed = job.config["name"], job.seed
     elif not summary.error:
+        # it wrote how it ended, but not why
         with folder.edit_summary() as summary:
             summary.error = result.message
 
 
 def label(job: Job) -> str:
-    """The overrides of a job, the seed among them, as a person reads them."""
+    """A job's overrides for people, the seed among them."""
     return " ".join(override.lstrip("+") for override in job.overrides) or str(job.config["name"])

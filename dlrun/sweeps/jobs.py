@@ -37,15 +37,18 @@ class ComposedJob:
 
 @dataclass(frozen=True)
 class SelectionRule:
-    """The metric that groups are compared by, and when the test split is read; equal in all jobs of a sweep."""
+    """The monitored metric, and the use of the test split.
+
+    Equal in all jobs of a sweep.
+    """
 
     monitor: str
     higher_is_better: bool
-    test: str
+    test: str  # as `evaluation.test`: never, final or every
 
 
 class JobBuilder:
-    """Makes jobs. A data set is loaded once, and a group of jobs built once.
+    """Checks jobs, and builds one of each group.
 
     `rules` are by group; `basis` is what identities rest on beside the configurations.
     """
@@ -58,7 +61,7 @@ class JobBuilder:
         self._weights: dict[str | None, str | None] = {}
 
     def jobs(self, composed: Sequence[ComposedJob]) -> list[Job]:
-        """Check composed jobs. Raises one `UserError` with all mistakes of all of them."""
+        """Check the jobs; raises one `UserError` with all mistakes."""
         complaints: dict[str, list[str]] = {}
         jobs = []
         # for this call only: a search keeps its builder for hours, and need not keep the data
@@ -92,6 +95,7 @@ class JobBuilder:
             self._fingerprints[data_key] = loaded[data_key].fingerprint
         fingerprint = self._fingerprints[data_key]
         identity = identify(
+            # weights count by their content, not by the path of their file
             plain | {"init_from": self._initial(plain["init_from"])},
             fingerprint,
             device=device.type,
@@ -137,7 +141,7 @@ class JobBuilder:
 
 
 def _build_on_cpu(config: DictConfig, data: Data, device: torch.device) -> Built:
-    """Build a run to check that its parts fit together."""
+    """Build a run to check its parts."""
     # not on a GPU: these are the jobs'
     if device.type != "cpu":
         config = config.copy()
@@ -146,7 +150,7 @@ def _build_on_cpu(config: DictConfig, data: Data, device: torch.device) -> Built
 
 
 def group_of(config: DictConfig) -> str:
-    """A hash of the configuration without the seed: jobs of one group differ by the seed alone.
+    """A hash of the configuration without the seed.
 
     Interpolations are not resolved. So a key that follows the seed separates no groups.
     """
@@ -157,9 +161,10 @@ def group_of(config: DictConfig) -> str:
 
 
 def rebuild_jobs(jobs: Sequence[Job]) -> tuple[list[Job], JobBuilder]:
-    """Build the jobs of a manifest again, with today's code and data."""
+    """Build a manifest's jobs with today's code and data."""
     builder = JobBuilder()
     composed = [ComposedJob(job.n, job.overrides, OmegaConf.create(job.config)) for job in jobs]
+    # a manifest's configurations are resolved, so `group_of` would give them other hashes
     groups = {job.n: job.group for job in jobs}
     return [replace(job, group=groups[job.n]) for job in builder.jobs(composed)], builder
 

@@ -27,7 +27,10 @@ MULTIRUN = "multirun.yaml"
 
 @dataclass(frozen=True)
 class SweepLocation:
-    """A sweep's folder. If `resumed` it has a manifest; if `fresh` no runs of other sweeps are reused."""
+    """A sweep's folder and definition.
+
+    If `resumed` it has a manifest; if `fresh` it reuses no runs of other sweeps.
+    """
 
     sweep: SweepDir
     definition: dict[str, Any]
@@ -36,9 +39,9 @@ class SweepLocation:
 
 
 def locate(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> SweepLocation:
-    """Find the folder of a composed sweep; `jobs` are as in `define`.
+    """Find the folder of a composed sweep.
 
-    Raises `UserError` if hydra.sweep.dir holds another sweep, or runs.
+    `jobs` are as in `define`. Raises `UserError` if hydra.sweep.dir holds another sweep, or runs.
     """
     definition = define(master, jobs)
     fresh = bool(OmegaConf.select(master, "sweep.fresh"))
@@ -51,6 +54,7 @@ def locate(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> S
         if fresh:
             raise UserError(f"{folder.path} holds this sweep already; sweep.fresh=true needs a folder of its own.")
         return SweepLocation(folder, definition, resumed=True)
+    # a given folder counts: no earlier sweep elsewhere is resumed instead
     if "hydra.sweep.dir" in given:
         if any(folder.path.glob("*/.hydra")):
             raise UserError(f"{folder.path} holds runs, and is the folder of no sweep of dlrun. Give another one.")
@@ -60,7 +64,7 @@ def locate(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> S
 
 
 def create(location: SweepLocation, *, master: DictConfig, jobs: Sequence[Job], builder: JobBuilder) -> Manifest:
-    """Make a sweep's folder and manifest, and reuse finished runs of other sweeps."""
+    """Make a sweep's folder, and reuse other sweeps' runs."""
     if not jobs:
         raise ConfigError("The sweep is empty: one of its keys is given no value at all.")
     sweep, definition, rule = location.sweep, location.definition, builder.rule
@@ -87,7 +91,7 @@ def create(location: SweepLocation, *, master: DictConfig, jobs: Sequence[Job], 
 
 
 def saved_hydra(sweep: SweepDir) -> DictConfig:
-    """Hydra's part of the configuration that a sweep was started with."""
+    """Hydra's part of a sweep's saved configuration."""
     from hydra.conf import HydraConf
 
     saved = OmegaConf.load(sweep.path / MULTIRUN)
@@ -102,8 +106,9 @@ def saved_hydra(sweep: SweepDir) -> DictConfig:
 
 
 def check_unchanged(sweep: SweepDir, manifest: Manifest) -> None:
-    """Raise `UserError`, with the differences, if a job would have another identity now."""
+    """Raise `UserError` if a job's identity has changed."""
     now, builder = rebuild_jobs(manifest.jobs)
+    # an older dlrun hashed its sources in another way, and kept no parts of the hash
     if not all(job.parts for job in manifest.jobs):
         _check_older(sweep, manifest, builder)
         return
@@ -114,7 +119,7 @@ def check_unchanged(sweep: SweepDir, manifest: Manifest) -> None:
 
 
 def _check_older(sweep: SweepDir, manifest: Manifest, builder: JobBuilder) -> None:
-    """Compare data, the user's modules, device and torch: an older dlrun hashed its sources in another way."""
+    """Compare data, the user's modules, device and torch."""
     there, here = ({k: v for k, v in basis.items() if k != "sources"} for basis in (manifest.basis, builder.basis))
     if lines := differences(there, here):
         raise mismatch(sweep, lines, why="its jobs would not be what they were:")
@@ -131,7 +136,7 @@ def announce_resumed(sweep: SweepDir, manifest: Manifest, *, retry_failed: bool)
 
 
 def is_over(sweep: SweepDir, *, retry_failed: bool = False) -> bool:
-    """Whether all jobs have ended; says so, with the commands to run some again."""
+    """True if all jobs have ended; then says so."""
     if sweep.alive() or sweep.status() not in ("finished", "failed"):
         return False
     statuses = [result.status for result in results(sweep)]

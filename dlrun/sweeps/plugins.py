@@ -25,25 +25,29 @@ if TYPE_CHECKING:
 
 
 class JobRunner(Protocol):
-    """Runs jobs: in processes of their own (`pool.runner`), or many as one program (`batched.runner`)."""
+    """Runs jobs in processes (`pool.runner`) or stacked (`batched.runner`)."""
 
     def run(self, jobs: Iterable[Job | None], events: JobEvents, *, count: int) -> None:
-        """Run the jobs, `count` at most, each pulled when a slot is free; None: there is none just now.
+        """Run the jobs, `count` at most.
 
-        Raises `KeyboardInterrupt` or `SystemExit(143)` after an interrupt, when all jobs have saved.
+        Each is pulled when a slot is free; None means that there is none just now. Raises `KeyboardInterrupt` or
+        `SystemExit(143)` after an interrupt, when all jobs have saved.
         """
 
     def run_tasks(
         self, tasks: Sequence[Task], *, on_result: Callable[[TaskResult], bool], on_tick: Callable[[int], None]
     ) -> None:
-        """Run other tasks of finished jobs (their tests); `on_tick` gets the number of those running."""
+        """Run other tasks of finished jobs, such as their tests.
+
+        `on_tick` gets the number of running tasks.
+        """
 
     def stop(self, n: int) -> None:
-        """Ask a running job to stop at its next step, saved: it becomes `pruned`."""
+        """Stop a running job, saved: it becomes `pruned`."""
 
 
 class MakesJobRunner(Protocol):
-    """A launcher for sweeps of dlrun. Hydra itself would call a task for each job."""
+    """A launcher for sweeps of dlrun."""
 
     @staticmethod
     def job_runner(store: SweepStore, hydra: DictConfig) -> JobRunner:
@@ -51,10 +55,13 @@ class MakesJobRunner(Protocol):
 
 
 class ListsJobs(Protocol):
-    """A sweeper with all its jobs known beforehand, for `dlrun check -m`."""
+    """A sweeper with known jobs, for `dlrun check -m`."""
 
     def jobs(self, arguments: list[str]) -> list[list[str]]:
-        """The overrides of each job; `arguments` are those of the command line."""
+        """The overrides of each job.
+
+        `arguments` are the overrides of the command line.
+        """
 
 
 class ListSweeper(Sweeper):
@@ -76,14 +83,17 @@ class ListSweeper(Sweeper):
 
     @abstractmethod
     def jobs(self, arguments: list[str]) -> list[list[str]]:
-        """The overrides of each job, in order. It may be called more than once.
+        """The overrides of each job, in order.
 
-        `arguments` are the overrides of the command line, as typed. Each job repeats those with one value, which
-        win over its own; `combinations` splits those with several.
+        `arguments` are the overrides of the command line, as typed. Each job repeats those with one value, which win
+        over its own; `combinations` splits those with several. It may be called more than once.
         """
 
     def combinations(self, arguments: Iterable[str]) -> list[list[str]]:
-        """Every combination of the values of some overrides. Raises `ConfigError` for a range to search in."""
+        """Every combination of the overrides' values.
+
+        Raises `ConfigError` for a range to search in.
+        """
         # every start of Hydra imports this file
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
         from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -101,16 +111,23 @@ class ListSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch all jobs in one call; returns their results."""
+        # one batch: Hydra's own sweepers return a list of them
         return [self._launcher.launch(self.jobs(arguments), initial_job_idx=0)]
 
 
 def makes_job_runner(launcher: DictConfig) -> type[MakesJobRunner] | None:
-    """The class of a configured launcher if it can make a `JobRunner`. Raises `ConfigError` if there is none."""
+    """The launcher's class if it makes a `JobRunner`, else None.
+
+    Raises `ConfigError` for a class that Hydra has not found.
+    """
     return _plugin(launcher, "job_runner")
 
 
 def lists_jobs(sweeper: DictConfig) -> type[ListsJobs] | None:
-    """The class of a configured sweeper if it can list its jobs. Raises `ConfigError` if there is none."""
+    """The sweeper's class if it lists its jobs, else None.
+
+    Raises `ConfigError` for a class that Hydra has not found.
+    """
     return _plugin(sweeper, "jobs")
 
 

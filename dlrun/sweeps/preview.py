@@ -33,15 +33,15 @@ SHAPELESS = ("lr", "weight_decay", "momentum", "betas", "eps", "data_seed", "spl
 
 @dataclass(frozen=True)
 class JobCost:
-    """Seconds of training, peak bytes of memory, and bytes of checkpoints of one job."""
+    """The cost of one job."""
 
     seconds: float
-    memory: int
-    disk: int
+    memory: int  # bytes, at the peak
+    disk: int  # bytes of the checkpoints: the last with its optimizer, and the best weights
 
 
 def job_costs(jobs: Sequence[Job], slot: Slot) -> list[JobCost]:
-    """The cost of each job on a slot, measured once for all of the same shape.
+    """The cost of each job, measured once per shape.
 
     Raises `RunError` if a job fails at it.
     """
@@ -71,7 +71,7 @@ def job_costs(jobs: Sequence[Job], slot: Slot) -> list[JobCost]:
 
 
 def measure(config: dict[str, Any]) -> JobCost:
-    """Take a few steps of a job in this process."""
+    """Measure a few steps of a job, in this process."""
     paths.enable_user_modules()
     built = build(OmegaConf.create(config))
     device.apply(built.execution)
@@ -88,19 +88,20 @@ def measure(config: dict[str, Any]) -> JobCost:
 
 
 def makespan(seconds: Sequence[float], slots: int) -> float:
-    """The time that jobs take on so many slots, each started when one is free.
+    """The time of all jobs on so many slots.
 
     >>> makespan([3, 1, 1, 1], 2), makespan([], 2)
     (3.0, 0.0)
     """
     free = [0.0] * slots
     for each in seconds:
+        # each job starts on the slot that is free first
         heapq.heapreplace(free, free[0] + each)
     return max(free)
 
 
 def shape_of(config: dict[str, Any]) -> str:
-    """A hash of the keys that a job's cost depends on."""
+    """A hash of the configuration without `SHAPELESS` keys."""
 
     def shape(value: Any) -> Any:
         if isinstance(value, dict):

@@ -16,12 +16,12 @@ Others = Iterable[tuple[SweepDir, Manifest]]
 
 
 def other_sweeps(sweep: SweepDir | None = None) -> Others:
-    """All sweeps but this one with their manifests, the newest first."""
+    """All other sweeps with their manifests, newest first."""
     return ((other, manifest.read(other)) for other in reversed(all_sweeps()) if other != sweep)
 
 
 def reuse(sweep: SweepDir, jobs: Sequence[Job], others: Others) -> int:
-    """Let finished runs of `others` stand for those of `jobs` with the same identity; return the number of jobs."""
+    """Reuse finished runs of `others`; return the number of jobs."""
     found = find_finished(jobs, others)
     for n, (_, run) in found.items():
         sweep.reuse(n, run)
@@ -29,7 +29,7 @@ def reuse(sweep: SweepDir, jobs: Sequence[Job], others: Others) -> int:
 
 
 def find_finished(jobs: Sequence[Job], others: Others) -> dict[int, tuple[SweepDir, RunDir]]:
-    """A finished run of the same identity for each job that has one, by the job's number."""
+    """Finished runs of the jobs' identities, by job number."""
     wanted: dict[str, list[Job]] = {}
     for job in jobs:
         wanted.setdefault(job.identity, []).append(job)
@@ -47,11 +47,16 @@ def find_finished(jobs: Sequence[Job], others: Others) -> dict[int, tuple[SweepD
 
 
 def describe_reuse(jobs: Sequence[Job], others: Others) -> Iterator[str]:
-    """A line for each sweep that has finished some of these jobs, or would have but for what the line names."""
+    """A line for each sweep with some of these jobs.
+
+    It has the number of those to reuse, or the parts of the identity that differ.
+    """
+    # read twice below
     known = list(others)
     found = find_finished(jobs, known)
     for sweep_id, count in Counter(other.id for other, _ in found.values()).items():
         yield f"{count} of {len(jobs)} are finished in sweep {sweep_id}"
+    # the same configuration, but other data, code or device
     left = {job.parts["config"]: job for job in jobs if job.n not in found and job.parts}
     for other, theirs in known:
         near = [(left[key], job) for job in theirs.jobs if (key := job.parts.get("config")) in left]

@@ -20,7 +20,10 @@ from dlrun.terminal import output
 
 
 class SweepRunner:
-    """A context that holds one sweep; `jobs` runs its jobs, `hydra` is Hydra's part of the configuration."""
+    """Holds one sweep as a context, and runs its jobs.
+
+    `hydra` is Hydra's part of the configuration.
+    """
 
     def __init__(self, store: SweepStore, jobs: JobRunner, hydra: DictConfig) -> None:
         self.store = store
@@ -32,6 +35,7 @@ class SweepRunner:
 
     def __enter__(self) -> SweepRunner:
         with ExitStack() as stack:
+            # held first: only one process writes the log and the summary
             stack.enter_context(self.store.sweep.hold())
             stack.enter_context(output.tee(self.store.sweep.log))
             self.store.open()
@@ -57,7 +61,7 @@ class SweepRunner:
         on_result: Callable[[Result], bool] = lambda _: True,
         on_tick: Callable[[], None] = lambda: None,
     ) -> None:
-        """Run jobs, `count` at most; the callbacks are those of `JobEvents`, the rest is as in `JobRunner.run`."""
+        """Run jobs as `JobRunner.run` does, with the callbacks of `JobEvents`."""
         events = JobEvents(
             self.store,
             self._make_task,
@@ -71,11 +75,9 @@ class SweepRunner:
     def run_tasks(
         self, tasks: Sequence[Task], *, on_result: Callable[[TaskResult], bool], on_tick: Callable[[int], None]
     ) -> None:
-        """Run other tasks of finished jobs, as `JobRunner.run_tasks` does."""
         self._jobs.run_tasks(tasks, on_result=on_result, on_tick=on_tick)
 
     def stop(self, n: int) -> None:
-        """Ask a running job to stop at its next step."""
         self._jobs.stop(n)
 
 

@@ -27,10 +27,10 @@ def scale_number(value: float, scale: float, power: float, multiple: int) -> int
 def scale_values(
     params: Mapping[str, Any], scale: float, powers: Mapping[str, Sequence[float]], config: DictConfig | None
 ) -> dict[str, Any]:
-    """The values of a grid at `scale`; `powers` has the power and the multiple of each key.
+    """The values of a grid at `scale`.
 
-    A key outside the grid starts from the configuration's value. Raises `ConfigError` for a scale of 0 or below, and
-    for values that are not numbers.
+    `powers` has the power and the multiple of each key. A key outside the grid starts from the configuration's value.
+    Raises `ConfigError` for a scale of 0 or below, and for values that are not numbers.
 
     >>> config = OmegaConf.create({"steps": 9})
     >>> scale_values({"width": "16,24", "seed": "0"}, 4, {"width": [0.5, 8], "steps": [1, 1]}, config)
@@ -39,6 +39,7 @@ def scale_values(
     if not 0 < scale < float("inf"):
         raise ConfigError(f"hydra.sweeper.scale={scale}: expected a number above 0; 1 is the grid as it is written.")
     if scale == 1:
+        # as it is written: to scale by 1 would still round to multiples
         return dict(params)
     values = {key: params.get(key, OmegaConf.select(config or OmegaConf.create(), key)) for key in powers}
     return dict(params) | {key: _each(key, values[key], scale, *powers[key]) for key in powers}

@@ -14,20 +14,20 @@ from dlrun.storage.summary import Selection
 
 @dataclass(frozen=True)
 class SelectedGroup:
-    """The selected group; `mean` is that of the monitored metric, `jobs` are numbers."""
+    """The selected group of jobs."""
 
     group: str
     label: str
-    mean: float | None
-    jobs: tuple[int, ...]
+    mean: float | None  # of the monitored metric
+    jobs: tuple[int, ...]  # their numbers
 
     def to_summary(self, monitor: str) -> Selection:
-        """The selection as the sweep's summary has it."""
+        """The entry in the sweep's summary."""
         return {"group": self.group, "label": self.label, "monitor": monitor, "mean": self.mean, "jobs": [*self.jobs]}
 
 
 def select_group(found: Sequence[Result], manifest: Manifest) -> SelectedGroup | None:
-    """The best group of those whose jobs have all finished, or None.
+    """The best group with all its jobs finished, or None.
 
     Groups are compared like a run's weights: by the monitored metric, equal ones by the validation loss. A single
     group needs no metric, so that a sweep of seeds needs no validation split.
@@ -51,7 +51,7 @@ def select_group(found: Sequence[Result], manifest: Manifest) -> SelectedGroup |
 
 
 def eligible(found: Sequence[Result]) -> dict[str, list[Result]]:
-    """The groups of which every job has finished, with their results."""
+    """The groups with all their jobs finished."""
     groups: dict[str, list[Result]] = {}
     for result in found:
         groups.setdefault(result.job.group, []).append(result)
@@ -63,7 +63,7 @@ def _describe(group: str, results: Sequence[Result], mean: float | None) -> Sele
 
 
 def _mean(results: Sequence[Result], metric: str) -> float | None:
-    """The mean of a metric over runs; None if one lacks it or it is not finite."""
+    """A metric's mean over runs, if finite in all."""
     values = [result.metrics.get(metric) for result in results]
     known = [value for value in values if value is not None and isfinite(value)]
     return fmean(known) if len(known) == len(values) else None

@@ -26,31 +26,32 @@ class SweepStore:
 
     @property
     def unsent(self) -> dict[str, bool] | None:
-        """The trackers to send the sweep to; None if tracking is off."""
+        """The trackers to send to; None without tracking."""
         return tracking.unsent(job.config for job in self.manifest.jobs)
 
     def open(self) -> None:
-        """Write `running` into the summary, and keep the values of earlier processes."""
+        """Mark the sweep as `running`."""
         with self.sweep.edit_summary() as summary:
             summary.status, summary.error = "running", None
             summary.name, summary.command = self.manifest.name, self.manifest.command
+            # a resumed sweep keeps its first start
             summary.started = summary.started or self.manifest.created
             summary.uploaded = self.unsent
 
     def close(self, status: Status, error: str | None = None) -> None:
-        """Write the final status, and the seconds of all processes that ran the sweep."""
+        """Write the final status, and add this process's seconds."""
         with self.sweep.edit_summary() as summary:
             summary.status, summary.error = status, error
             # the summary has those of earlier processes already
             summary.seconds = round(summary.seconds + time.time() - self._began, 3)
 
     def extend(self, jobs: Sequence[Job]) -> None:
-        """Add jobs to the manifest: a search decides them as it goes."""
+        """Add further jobs to the manifest."""
         self.manifest = self.manifest.extended(jobs)
         self.manifest.write(self.sweep)
 
     def results(self) -> list[Result]:
-        """All jobs with their runs, in the order of the manifest."""
+        """All jobs with their runs, in order."""
         return results(self.sweep, self.manifest)
 
     def result(self, job: Job) -> Result:

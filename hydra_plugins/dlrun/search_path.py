@@ -7,12 +7,13 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 
 class OwnConf(SearchPathPlugin):
-    """Puts the current directory's `conf` before dlrun's; other programs' search paths stay as they are."""
+    """Puts the current directory's `conf` before dlrun's."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Add the folder, if there is one and if it is dlrun's configuration that is searched."""
+        """Add the folder, if Hydra searches dlrun's own."""
         from dlrun.config import paths
 
         own, packaged = paths.user_folder(), str(paths.package_folder())
+        # the search paths of other programs stay as they are
         if own and any(element.path == packaged for element in search_path.get_path()):
             search_path.prepend("the current directory", f"file://{own}", SearchPathQuery(provider="main"))

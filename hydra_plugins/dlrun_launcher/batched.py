@@ -22,7 +22,10 @@ ConfigStore.instance().store(group="hydra/launcher", name="batched", node=KEYS, 
 
 
 class BatchedLauncher(local.LocalLauncher):
-    """Stacks jobs of dlrun, and runs short ones in its own process; jobs of other apps run as by `local`."""
+    """Stacks jobs of dlrun; runs others as `local` does.
+
+    Short jobs of dlrun run in the launcher's own process.
+    """
 
     def __init__(self, verify: int = 0, **of_local: Any) -> None:
         super().__init__(**of_local)
@@ -30,7 +33,6 @@ class BatchedLauncher(local.LocalLauncher):
 
     @staticmethod
     def job_runner(store: SweepStore, hydra: DictConfig) -> JobRunner:
-        """Stack jobs, or run short ones here, and the rest in processes."""
         from dlrun.sweeps.batched.runner import BatchedRunner
 
         return BatchedRunner(store, hydra)

@@ -28,7 +28,10 @@ ConfigStore.instance().store(group="hydra/launcher", name="local", node=KEYS, pr
 
 
 class LocalLauncher(Launcher):
-    """Runs each job in a process of its own: those of any Hydra app, or a sweep of dlrun (`job_runner`)."""
+    """Runs each job in a process of its own.
+
+    The jobs are those of any Hydra app, or of a sweep of dlrun (`job_runner`).
+    """
 
     def __init__(
         self,
@@ -61,7 +64,6 @@ class LocalLauncher(Launcher):
 
     @staticmethod
     def job_runner(store: SweepStore, hydra: DictConfig) -> JobRunner:
-        """Run the jobs of a sweep of dlrun in processes of their own."""
         from dlrun.sweeps.pool.runner import PoolRunner
 
         return PoolRunner(store, hydra.launcher)

@@ -10,9 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class OptunaSweeper(Sweeper):
-    """Asks for a trial whenever a slot is free; its keys are those of conf/hydra/sweeper/optuna.yaml."""
+    """Asks for a trial whenever a slot is free."""
 
     def __init__(self, **settings: Any) -> None:
+        # the keys of conf/hydra/sweeper/optuna.yaml
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:

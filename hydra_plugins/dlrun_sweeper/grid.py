@@ -12,7 +12,7 @@ from dlrun.sweeps.plugins import ListSweeper
 
 
 class GridSweeper(ListSweeper):
-    """Every combination of the values of `params` and of the command line.
+    """All combinations of `params` and the command line.
 
     `also` are single jobs beside the grid. `scale` is a dial for the whole: the keys of `scaled` are multiplied by
     powers of it (`dlrun.sweeps.scale`).
@@ -31,7 +31,7 @@ class GridSweeper(ListSweeper):
         self.scaled = dict(scaled or {})
 
     def jobs(self, arguments: list[str]) -> list[list[str]]:
-        """The overrides of each job: those beside the grid first, for they are the largest."""
+        """The overrides of each job, those beside the grid first."""
         from dlrun.errors import ConfigError
         from dlrun.sweeps.scale import scale_values
 
@@ -39,6 +39,7 @@ class GridSweeper(ListSweeper):
             raise ConfigError(f"hydra.sweeper.scale={self.scale}: this sweep has no such dial (hydra.sweeper.scaled).")
         params = scale_values(self.params, self.scale, self.scaled, self.config)
         grid = self.combinations([*(f"{key}={value}" for key, value in params.items()), *arguments])
+        # the largest first
         return [*beside(grid, [self._scale(values) for values in self.also]), *grid]
 
     def _scale(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +50,7 @@ class GridSweeper(ListSweeper):
 
 
 def beside(jobs: Sequence[Sequence[str]], also: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """The jobs with the values of each of `also` in place of their own, once each.
+    """The jobs with each of `also` set, once each.
 
     >>> beside([["lr=1", "seed=0"], ["lr=2", "seed=0"]], [{"lr": 9}])
     [['lr=9', 'seed=0']]

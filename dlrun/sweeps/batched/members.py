@@ -26,7 +26,7 @@ FREE = (
 
 @dataclass(frozen=True)
 class Member:
-    """A job with its parts and its folder; `resumed` if it has begun already."""
+    """A built job; `resumed` if it has begun already."""
 
     job: Job
     built: Built
@@ -35,7 +35,7 @@ class Member:
 
 
 def similar(jobs: Sequence[Job]) -> Iterator[list[Job]]:
-    """Groups of jobs that differ in `FREE` keys only."""
+    """Groups of jobs equal but for `FREE` keys."""
     # cheap, for nothing is built; `group` decides by what is built
     found: dict[str, list[Job]] = {}
     for job in jobs:
@@ -74,10 +74,11 @@ class Builder:
 
 
 def group(members: Sequence[Member], step: Callable[[Member], int]) -> Iterator[list[Member]]:
-    """Groups of members that can be stacked."""
+    """Groups of stackable members."""
     found: dict[Hashable, list[Member]] = {}
     for number, member in enumerate(members):
         training = member.built.training
+        # a job that never fits gets a key of its own; runs at different steps go apart
         key: Hashable = number if why_never(training) else (stack_key(training), step(member))
         found.setdefault(key, []).append(member)
     yield from found.values()

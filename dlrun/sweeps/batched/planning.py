@@ -36,7 +36,10 @@ class Stack:
 
 
 class Planner:
-    """Finds the stacks among jobs: `stacks` yields them, then `rest` holds the other jobs, `reasons` why."""
+    """Finds the stacks among jobs.
+
+    `stacks` yields them; then `rest` holds the other jobs, and `reasons` why.
+    """
 
     def __init__(self, builder: Builder, *, slots: int) -> None:
         self.rest: list[Job] = []
@@ -91,7 +94,7 @@ class Planner:
         return members
 
     def _plan(self, members: list[Member]) -> Stack | None:
-        """A stack of these, or None if it would not be faster."""
+        """A stack of these if it is faster, else None."""
         jobs = [member.job for member in members]
         try:
             estimate = self._estimate(members)
@@ -123,7 +126,7 @@ class Planner:
 
 
 def _why_never(member: Member) -> str | None:
-    """The reason why a job can be stacked with none, if there is one."""
+    """The reason against any stack, or None."""
     training, trainer = member.built.training, member.built.trainer
     if trainer.minutes is not None:
         return "trainer.minutes gives each run its own number of steps"
@@ -134,7 +137,7 @@ def _why_never(member: Member) -> str | None:
 
 
 def _why_single(job: Job) -> str:
-    """The overrides of a job that no other has."""
+    """The reason against stacking a job without a partner."""
     keys = [override.lstrip("+").partition("=")[0] for override in job.overrides]
     own = [key for key in keys if key.rpartition(".")[2] not in FREE]
     return f"no other has the same {' and '.join(own)}" if own else "no other is of their kind"
@@ -153,7 +156,7 @@ def _step(member: Member) -> int:
 
 
 def _spare_files() -> int:
-    """Files that may still be opened, with the soft limit raised to the hard one."""
+    """Raise the limit of open files; returns the rest."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
     if soft < most:

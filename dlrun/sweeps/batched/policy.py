@@ -23,14 +23,15 @@ TRUSTED = ("dlrun.", "torch.")
 
 
 def is_short(job: Job) -> bool:
-    """Whether a job has fewer than `SHORT` steps by its configuration."""
+    """True if the configuration gives fewer than `SHORT` steps."""
     trainer = job.config["trainer"]
+    # by epochs or minutes, the number of steps is not known yet
     steps = None if trainer["minutes"] else trainer["steps"]
     return bool(trainer["fast"]) or (steps is not None and steps < SHORT)
 
 
 def seconds_in_pool(count: int, seconds: float, slots: int) -> float:
-    """Seconds of `count` jobs, each of so many `seconds`, in processes of their own.
+    """Seconds of `count` equal jobs in the pool.
 
     >>> seconds_in_pool(10, 0.11, slots=2)
     3.3
@@ -39,7 +40,7 @@ def seconds_in_pool(count: int, seconds: float, slots: int) -> float:
 
 
 def why_not_here(result: Result, hydra: DictConfig) -> str | None:
-    """The reason why a job needs its own process, if there is one."""
+    """The reason for a process of its own, or None."""
     if needs_hydra(hydra):
         return "they want something of Hydra (callbacks, an environment, a logging of their own)"
     own = next((target for target in _targets(result.job.config) if not target.startswith(TRUSTED)), None)
@@ -52,7 +53,7 @@ def why_not_here(result: Result, hydra: DictConfig) -> str | None:
 
 
 def say_reasons(reasons: Mapping[str, int], *, how: str) -> None:
-    """Print each reason with its number of jobs and `how` they run."""
+    """Print the reasons with their numbers of jobs."""
     for reason, count in reasons.items():
         output.say(f"batched: {count} job{'s' * (count != 1)} {how}: {reason}")
 

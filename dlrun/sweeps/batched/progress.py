@@ -19,13 +19,13 @@ BETWEEN = 0.1
 
 
 class Show(Protocol):
-    """Shows the number of running jobs and their progress; a `lasting` line goes to the log too."""
+    """Shows the progress of running jobs; logs it if `lasting`."""
 
     def __call__(self, running: int, doing: str, *, lasting: bool = False) -> None: ...
 
 
 class MonitoredRecorder:
-    """A stack's recorder that also shows its progress.
+    """A stack's recorder, with its progress on the screen.
 
     A live line has the median loss and the best metric; one that lasts comes after 30 s or an epoch, whichever is
     longer.
@@ -41,6 +41,7 @@ class MonitoredRecorder:
 
     def point(self, step: int, epoch: float, values: dict[str, Any]) -> None:
         self._recorder.point(step, epoch, values)
+        # a validation has none: the last ones stay on the screen
         self._losses = values.get("train/loss", self._losses)
         now = time.monotonic()
         lasting = not self._unfinished(step, values) and self._lasts(step, now)

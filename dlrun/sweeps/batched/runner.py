@@ -28,11 +28,12 @@ LOCAL = "as by hydra/launcher=local"
 
 
 class BatchedRunner:
-    """The `JobRunner` of the launcher `batched`; what this process cannot run, a `PoolRunner` does."""
+    """The `JobRunner` of the launcher `batched`."""
 
     def __init__(self, store: SweepStore, hydra: DictConfig) -> None:
         self._store = store
         self._hydra = hydra
+        # for the jobs that cannot run in this process
         self._pool = PoolRunner(store, hydra.launcher)
         self._slots: Sequence[Slot] = ()
         self._data = SharedData()
@@ -40,7 +41,7 @@ class BatchedRunner:
         self._verify = check_count("verify", hydra.launcher.get("verify", 0), least=0)
 
     def run(self, jobs: Iterable[Job | None], events: JobEvents, *, count: int) -> None:
-        """Run the stacks, then the short jobs, then the others in processes of their own."""
+        """Run stacks, then short jobs, then the rest in processes."""
         if not isinstance(jobs, Sequence):
             output.say("batched: a search runs its jobs as hydra/launcher=local does: it looks at them while they run")
             self._pool.run(jobs, events, count=count)
@@ -59,7 +60,7 @@ class BatchedRunner:
     def run_tasks(
         self, tasks: Sequence[Task], *, on_result: Callable[[TaskResult], bool], on_tick: Callable[[int], None]
     ) -> None:
-        """Run other tasks of the jobs; those of jobs that trained in this process can run here too."""
+        # jobs that trained in this process may run here again; others may harm it
         if not all(self._store.sweep.run(task.key).summary().launcher == "batched" for task in tasks):
             self._pool.run_tasks(tasks, on_result=on_result, on_tick=on_tick)
             return
@@ -67,7 +68,6 @@ class BatchedRunner:
             in_process.run(map(self._data.share, tasks), slot, on_result=on_result, on_tick=on_tick)
 
     def stop(self, n: int) -> None:
-        """Ask a running job to stop at its next step."""
         self._pool.stop(n)
 
     def _sort_out(self, due: Sequence[Result]) -> tuple[list[Job], list[Job]]:
@@ -77,7 +77,7 @@ class BatchedRunner:
         return trusted, [result.job for result in due if reasons[result.job.n] is not None]
 
     def _run_stacks(self, jobs: Sequence[Job], events: JobEvents, slot: Slot) -> list[Job]:
-        """Train what is faster stacked; returns the other jobs."""
+        """Train the stacks; returns the other jobs."""
         planner = Planner(self._builder, slots=len(self._slots))
         unfinished: list[Job] = []
         count = 0
@@ -111,7 +111,7 @@ class BatchedRunner:
             verify.compare(stack.members[: self._verify], self._builder)
 
     def _run_short(self, jobs: Sequence[Job], events: JobEvents, slot: Slot) -> list[Job]:
-        """Run jobs one after another for as long as the pool would not end earlier; returns the rest."""
+        """Run jobs here while it is faster; returns the rest."""
         if not jobs or events.stopped:
             return []
         output.say(f"batched: {len(jobs)} short job{'s' * (len(jobs) != 1)} in this process, one after another")
@@ -119,6 +119,7 @@ class BatchedRunner:
 
         def tasks() -> Iterator[Task]:
             while left and self._is_faster_here(len(left), seconds):
+                # `run_tasks` looks for this `launcher` in the summary
                 yield self._data.share(events.task(left.pop(0), launcher="batched"))
 
         def done(result: TaskResult) -> bool:

@@ -15,14 +15,14 @@ from dlrun.types import Data
 
 
 class SharedData:
-    """Loads data sets as `runs.parts.make_dataset` does, and keeps the last."""
+    """Loads data sets, and keeps the last."""
 
     def __init__(self) -> None:
         self._key = ""
         self._data: Data | None = None
 
     def __call__(self, config: dict[str, Any]) -> Data:
-        """The data set of a checked configuration; raises `UserError` as `runs.parts.make_dataset` does."""
+        """The data set of a configuration, as `make_dataset` loads it."""
         key = identity.digest([config["dataset"], config["trusted"], config["trainer"]["device"]])
         if key != self._key or self._data is None:
             self._data = None  # memory may not hold two
@@ -30,10 +30,13 @@ class SharedData:
         return self._data
 
     def keep(self, built: Built) -> None:
-        """Replace the last data set by this run's copy on its device."""
+        """Keep this run's copy of the data set instead."""
         if not built.trainer.fast:  # with `fast` it is a small part
             self._data = built.data
 
     def share(self, task: Task) -> Task:
-        """The same task, a call of `sweeps.job`, with its data set from here."""
+        """The task with its data set from here.
+
+        Its call is one of `sweeps.job`, with an argument `load`.
+        """
         return replace(task, call=partial(cast("Callable[..., Any]", task.call), load=self))

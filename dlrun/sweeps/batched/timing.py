@@ -38,7 +38,10 @@ COPIES = 12
 
 @dataclass(frozen=True)
 class Estimate:
-    """Measured seconds of a step of one run, `stacked` and `single`, for `count` runs of `steps` steps."""
+    """The measured cost of `count` runs of `steps` steps.
+
+    `stacked` and `single` are seconds of a step of one run.
+    """
 
     count: int
     steps: int
@@ -52,9 +55,10 @@ class Estimate:
         return self.count * self.steps * self.stacked
 
     def why_not(self, slots: int) -> str | None:
-        """The reason against a stack: its steps are slower, or the pool has done first."""
+        """The reason against the stack, or None."""
         if self.stacked >= self.single:
             return self._per_step()
+        # faster per step may still be slower in all: the pool has several slots
         in_pool = seconds_in_pool(self.count, self.steps * self.single, slots)
         if in_pool <= self.seconds:
             return f"about {duration(in_pool)} in {slots} slots, {duration(self.seconds)} as one program"
@@ -68,18 +72,19 @@ class Estimate:
 
 
 def time_stacked(trainings: Sequence[Training], *, threads: int) -> float:
-    """Seconds of a step for each run of a stack. The runs themselves take no step."""
+    """Seconds of a stack's step, divided by its runs."""
     some = trainings if trainings[0].device.type == "cuda" else trainings[:TRIED]
-    return _timed(StackedTraining(some), threads) / len(some)  # a stack copies the weights
+    # the runs themselves take no step: a stack copies their weights
+    return _timed(StackedTraining(some), threads) / len(some)
 
 
 def time_single(training: Training, *, threads: int) -> float:
-    """Seconds of a step of one run, which has then taken some."""
+    """Seconds of a step; the run has then taken some."""
     return _timed(training, threads)
 
 
 def _timed(run: Trainable[Any, Any, Any], threads: int) -> float:
-    """Seconds of the fastest step: other programs only ever add to it."""
+    """Seconds of the fastest step."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     run.objective.model.train()
@@ -101,11 +106,12 @@ def _timed(run: Trainable[Any, Any, Any], threads: int) -> float:
                 break
     finally:
         torch.set_num_threads(before)
+    # not the mean: other programs only ever add to a step
     return min(took)
 
 
 def stacked_threads(built: Built, count: int, *, cores: int) -> int:
-    """CPU threads for a step of `count` such runs, unless `trainer.threads` is given."""
+    """CPU threads for a step of `count` such runs."""
     if built.trainer.threads is not None:
         return built.trainer.threads
     flop = built.flop_per_step * count
@@ -122,10 +128,12 @@ def room(training: Training) -> int:
 
 
 def _block_bytes(training: Training) -> int:
-    """Bytes of a block of batches, drawn and copied; only CUDA graphs take blocks."""
+    """Bytes of a CUDA graph's block of batches."""
+    # only CUDA graphs take blocks of batches
     if training.make_stepper is EagerStepper or training.device.type != "cuda":
         return 0
     sample = training.batches.split.gather(torch.zeros(1, dtype=torch.long, device=training.device))
+    # twice: drawn, and copied
     return 2 * steps_per_graph(training) * training.batches.size * sum(t.numel() * t.element_size() for t in sample)
 
 
@@ -134,7 +142,7 @@ def _free_bytes() -> int:
 
 
 def _activation_bytes(training: Training) -> int:
-    """Bytes of the outputs of all modules for a batch, scaled up from a few samples."""
+    """Bytes of all modules' outputs for a batch."""
     total = 0
 
     def add(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -150,6 +158,7 @@ def _activation_bytes(training: Training) -> int:
     finally:
         for hook in hooks:
             hook.remove()
+    # scaled up from the few samples to a batch
     per_sample = (total + x.numel() * x.element_size()) / len(x)
     return int(per_sample * training.batches.size)
 

@@ -29,15 +29,15 @@ from dlrun.terminal.output import Output
 
 @dataclass(frozen=True)
 class OpenJob:
-    """A job with its open run; `began` is a time of the monotonic clock."""
+    """A job with its open run."""
 
     task: Task
     run: OpenRun
-    began: float
+    began: float  # by time.monotonic
 
 
 class Reporter:
-    """A run's own recorder, whose lines go to the run's log alone."""
+    """A run's own recorder, printing to its log alone."""
 
     def __init__(self, run: OpenRun, log: TextIO) -> None:
         self._run = run
@@ -53,10 +53,10 @@ class Reporter:
 
 
 def train(stack: Stack, tasks: Sequence[Task], interrupt: Interrupt, screen: Output, *, show: Show) -> list[TaskResult]:
-    """Train the members of a stack as one program; `tasks` are theirs. Progress goes to the `screen`.
+    """Train a stack's members, each with its task.
 
-    An interrupt ends all of them, saved. Raises the error of the program itself: the members then look killed, and
-    can be resumed one by one.
+    Progress goes to the `screen`. An interrupt ends all of them, saved. Raises the error of the program itself: the
+    members then look killed, and can be resumed one by one.
     """
     results: list[TaskResult] = []
     extra = {"launcher": "batched", "stacked": len(tasks)}
@@ -94,7 +94,7 @@ def _stop(interrupt: Interrupt) -> Callable[[], bool]:
 
 
 def _open(member: Member, task: Task, context: ExitStack, extra: dict[str, Any]) -> OpenJob | TaskResult:
-    """OpenRun a run until `context` ends, or return the failed result."""
+    """Open a run until `context` ends, or return its failure."""
     began = time.monotonic()
 
     def begin() -> OpenRun:
@@ -111,7 +111,7 @@ def _open(member: Member, task: Task, context: ExitStack, extra: dict[str, Any])
 
 
 def _finish(job: OpenJob, error: Exception | None, interrupt: Interrupt) -> TaskResult:
-    """Evaluate and close a run after its training, or record its `error`."""
+    """Evaluate and close a trained run, or record its `error`."""
 
     def end() -> dict[str, Any]:
         with record_failure(job.run, interrupt):

@@ -17,7 +17,7 @@ from dlrun.terminal.format import number
 
 
 class SilentRecorder:
-    """A recorder that keeps the curves in memory, and no checkpoints."""
+    """Keeps the curves in memory, and no checkpoints."""
 
     def __init__(self) -> None:
         self.curves: dict[str, list[tuple[int, float]]] = {}
@@ -26,12 +26,13 @@ class SilentRecorder:
         for name, value in values.items():
             self.curves.setdefault(name, []).append((step, float(value)))
 
+    # nothing may be written: the folder is that of the finished job
     def save(self, checkpoint: Checkpoint, best: BestWeights | None) -> None:
         pass
 
 
 def compare(members: Sequence[Member], builder: Builder) -> None:
-    """Train each finished member alone and print the differences; its folder is not touched."""
+    """Train each finished member alone, and print the differences."""
     for member in members:
         if member.folder.status() != "finished":
             continue
@@ -46,7 +47,7 @@ def compare(members: Sequence[Member], builder: Builder) -> None:
 
 
 def differences(member: Member, builder: Builder) -> dict[str, float]:
-    """The largest differences to the run trained alone, of the last weights and of each loss curve."""
+    """The largest differences of weights and losses, trained alone."""
     built = builder.fresh(member.job)
     recorder = SilentRecorder()
     with restored_settings():

@@ -26,7 +26,7 @@ ON_FAILURE = ("continue", "stop")
 
 
 class LauncherSettings(Protocol):
-    """The keys of `hydra.launcher`, and what Hydra has given the launcher."""
+    """A launcher, with its keys and what Hydra gave it."""
 
     slots: int | None
     jobs_per_gpu: int
@@ -48,7 +48,7 @@ class HydraJob:
 
 
 def keeps_going(on_failure: str) -> bool:
-    """Whether other jobs start after one has failed. Raises `ConfigError` for an unknown word."""
+    """True for `continue`; raises `ConfigError` for an unknown word."""
     if on_failure not in ON_FAILURE:
         raise ConfigError(
             f"hydra.launcher.on_failure=`{on_failure}`: it is one of {', '.join(ON_FAILURE)}."
@@ -58,7 +58,7 @@ def keeps_going(on_failure: str) -> bool:
 
 
 def launch(launcher: LauncherSettings, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-    """Run a job for each list of overrides; returns their results in the same order.
+    """Run the jobs; returns their results in the same order.
 
     Raises `ConfigError` for invalid settings of the launcher.
     """
@@ -120,8 +120,9 @@ def _task(launcher: LauncherSettings, job: HydraJob) -> Task:
 
 
 def _run(context: HydraContext, task: TaskFunction, config: DictConfig, state: dict[str, Any]) -> JobReturn:
-    """Run one job in its process, where Hydra is not set up yet."""
+    """Run one job in its process."""
     setup_globals()
+    # Hydra is not set up in this process: these are the launcher's globals
     Singleton.set_state(state)
     done = run_job(
         hydra_context=context,
@@ -136,7 +137,7 @@ def _run(context: HydraContext, task: TaskFunction, config: DictConfig, state: d
 
 
 def _job_return(job: HydraJob, result: TaskResult | None) -> JobReturn:
-    """The job's result for Hydra, also if its process has died without one."""
+    """The job's result for Hydra, failed if there is none."""
     if result is not None and result.error is None:
         done: JobReturn = result.value
         return done

@@ -18,9 +18,9 @@ TAIL = 6
 
 @dataclass
 class Display:
-    """Shows the progress of `total` jobs (None: unknown), and their metric `monitor`."""
+    """Shows the progress of jobs, and their metric `monitor`."""
 
-    total: int | None
+    total: int | None  # None: unknown
     monitor: str = ""
     done: int = 0
     failed: int = 0
@@ -28,7 +28,7 @@ class Display:
     lasted: float = field(default_factory=time.monotonic)
 
     def show_result(self, result: TaskResult) -> None:
-        """Show a result: a line in the log, and on a screen without live lines."""
+        """Show a failure; log any other result."""
         self.done += 1
         if is_failure(result):
             self.failed += 1
@@ -37,7 +37,7 @@ class Display:
             output.log(self._line(result))
 
     def line(self, running: int, doing: str = "") -> str:
-        """The live line: progress, and then either `doing` or the time left."""
+        """The live line: progress, then `doing` or the time left."""
         total = "" if self.total is None else f" of {self.total}"
         failed = f", {self.failed} failed" if self.failed else ""
         rest = f": {doing}" if doing else self._left(running)
@@ -73,19 +73,20 @@ class Display:
 
 
 def is_failure(result: TaskResult) -> bool:
-    """Whether a job failed by itself: it was neither pruned nor asked to end."""
+    """True unless a job succeeded, was pruned or was stopped."""
+    # SIGTERM asks a job to save: it exits with 143, or is killed if it does not listen yet
     stopped = result.message in ("exited with code 143", "killed by SIGTERM")
     return result.error is not None and not isinstance(result.error, Pruned) and not stopped
 
 
 def describe_failure(result: TaskResult, *, lines: int = TAIL) -> str:
-    """A failed job's overrides, message and log, and the last lines of that."""
+    """A failed job's overrides, message, and end of its log."""
     tail = "".join(f"\n    {line}" for line in _tail(result.log, lines))
     return f"job {result.key} failed: {result.label}\n  {result.message}\n  {result.log}{tail}"
 
 
 def describe_failures(results: Sequence[TaskResult]) -> str:
-    """All failures, for the end of a sweep; empty if there are none."""
+    """All failures in one text; empty without any."""
     failed = [result for result in results if is_failure(result)]
     if not failed:
         return ""

@@ -23,7 +23,7 @@ PARTS = tuple(f"dlrun.{group}." for group in ("datasets", "models", "losses", "o
 
 
 def modules() -> list[str]:
-    """The modules for the server: what this program has imported of `PRELOAD` and `PARTS`.
+    """The modules of `PRELOAD` and `PARTS` imported so far.
 
     A program without torch does not pay for it, and `torch._dynamo` (a second) is there if an optimizer needs it.
     """
@@ -32,7 +32,7 @@ def modules() -> list[str]:
 
 
 def context() -> BaseContext:
-    """The way to make processes on this system."""
+    """This system's way to make processes."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     made = multiprocessing.get_context("forkserver")
@@ -41,7 +41,7 @@ def context() -> BaseContext:
 
 
 def start() -> None:
-    """Start the server, which imports while its caller goes on."""
+    """Start the server; it imports while the caller goes on."""
     if sys.platform == "linux":
         from multiprocessing import forkserver
 
@@ -52,7 +52,7 @@ def start() -> None:
 
 @contextmanager
 def clean_start() -> Iterator[None]:
-    """Start processes without the terminal's signals and without the program's main module.
+    """Start processes without signals and the main module.
 
     Signals that arrive meanwhile wait until the end.
     """

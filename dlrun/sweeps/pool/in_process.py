@@ -47,7 +47,7 @@ def run(
     on_result: Callable[[TaskResult], bool],
     on_tick: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Run the tasks in their order. One that raises or exits harms no other.
+    """Run the tasks in order; a failure harms no other.
 
     `on_result` takes each result, and returns False to start no further task. Raises `KeyboardInterrupt` or
     `SystemExit(143)` after an interrupt, which the running task has obeyed.
@@ -78,7 +78,10 @@ def _run(task: Task, interrupt: Interrupt, *, threads: int) -> TaskResult:
 
 @contextmanager
 def hold(slots: Sequence[Slot]) -> Iterator[Slot]:
-    """Hold the first free slot, waiting if all are taken. On a GPU `cuda` means the slot's GPU meanwhile."""
+    """Hold the first free slot, waiting if all are taken.
+
+    On a GPU `cuda` means the slot's GPU meanwhile.
+    """
     waits = False
     while (free := next(((slot, held) for slot in slots if (held := lock(slot))), None)) is None:
         if not waits:
@@ -95,7 +98,7 @@ def hold(slots: Sequence[Slot]) -> Iterator[Slot]:
 
 @contextmanager
 def isolated(log: Path, *, threads: int) -> Iterator[None]:
-    """Append all output to `log`; restore settings, environment and logging at the end."""
+    """Log all output; restore settings, environment and logging."""
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         for context in (restored_settings, _restored_logging, output.isolated):
@@ -122,9 +125,10 @@ def restored_settings() -> Iterator[None]:
 
 @contextmanager
 def _restored_logging() -> Iterator[None]:
-    """Start without handlers, as `logging.basicConfig` needs it, and close those of the job at the end."""
+    """Start without log handlers; restore them at the end."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    # else `logging.basicConfig` of the job would do nothing
     root.handlers[:] = []
     try:
         yield
@@ -137,11 +141,12 @@ def _restored_logging() -> Iterator[None]:
 
 @contextmanager
 def redirected(log: Path) -> Iterator[None]:
-    """Append the standard streams to `log`, with output from C too."""
+    """Append the standard streams to `log`, C's too."""
     log.parent.mkdir(parents=True, exist_ok=True)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     with log.open("a", buffering=1, encoding="utf-8", errors="backslashreplace") as file:
+        # Python's streams write to the file, and C to these descriptors
         copies = {number: os.dup(number) for number in (1, 2)}
         try:
             for number in copies:

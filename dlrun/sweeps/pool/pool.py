@@ -46,7 +46,7 @@ class _Running:
     answered: float | None = None
 
     def kill(self, number: int) -> None:
-        """Send a signal to the process. SIGKILL goes to its children too."""
+        """Send a signal; SIGKILL goes to the children too."""
         assert self.process.pid is not None
         with suppress(ProcessLookupError):
             if number == signal.SIGKILL:
@@ -56,7 +56,7 @@ class _Running:
 
 
 class Pool:
-    """A context that runs tasks on the given slots."""
+    """Runs tasks on slots, within its context."""
 
     def __init__(self, slots: Sequence[Slot]) -> None:
         self._free = list(slots)
@@ -75,7 +75,7 @@ class Pool:
         self._end()
 
     def stop(self, key: int, number: int = signal.SIGUSR1) -> None:
-        """Send a signal to one job. SIGUSR1 asks it to stop at its next step, and become `pruned`."""
+        """Send a signal to one job; SIGUSR1 prunes it."""
         if key in self._running:
             self._running[key].kill(number)
 
@@ -86,11 +86,11 @@ class Pool:
         on_result: Callable[[TaskResult], bool],
         on_tick: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Run the tasks, each pulled when a slot is free. None among them: there is none just now.
+        """Run the tasks, each pulled when a slot is free.
 
-        `on_result` gets each result and returns False to have no further task started; `on_tick` gets the number
-        of running jobs every 0.25 s.
-        Raises `KeyboardInterrupt` or `SystemExit(143)` after an interrupt, when all jobs have ended.
+        None among them means that there is none just now. `on_result` gets each result and returns False to have no
+        further task started; `on_tick` gets the number of running jobs every 0.25 s. Raises `KeyboardInterrupt` or
+        `SystemExit(143)` after an interrupt, when all jobs have ended.
         """
         queue, more = iter(tasks), True
         self._signals, self._obeyed = [], 0
@@ -111,7 +111,7 @@ class Pool:
             raise SystemExit(128 + signal.SIGTERM) if self._signals[0] == signal.SIGTERM else KeyboardInterrupt
 
     def _fill(self, queue: Iterator[Task | None]) -> bool:
-        """Start tasks while there are free slots; returns whether there may be more."""
+        """Start tasks in free slots; returns False after the last."""
         for slot in self._free[:]:
             # a task that found no free place is kept: the iterator cannot take it back
             if self._next is None:
@@ -144,11 +144,12 @@ class Pool:
         )
         with fork_server.clean_start():
             process.start()
+        # else this copy would keep the pipe open after the job's death
         send.close()
         self._running[task.key] = _Running(task, slot, process, receive, place, time.monotonic())
 
     def _wait_for_ends(self) -> Iterator[_Running]:
-        """Wait up to `TICK` seconds; yield the jobs whose process has ended, and free their slots."""
+        """Wait up to `TICK` seconds; free and yield ended jobs."""
         jobs = list(self._running.values())
         answers = [job.answer for job in jobs if job.answered is None]
         ready = wait([*answers, *(job.process.sentinel for job in jobs)], TICK)
@@ -189,18 +190,19 @@ class Pool:
         self._signals.append(number)
 
     def _obey(self) -> None:
-        """Pass the first interrupt on to the jobs; at the second kill them."""
+        """Pass on the first interrupt; kill at the second."""
         if len(self._signals) > self._obeyed:
             # once: a second signal kills, and needs no words
             if self._obeyed == 0 and self._running:
                 output.say(f"stopping: {len(self._running)} running jobs save; Ctrl-C again kills them")
+            # SIGTERM for Ctrl-C too: jobs have a group of their own, which the terminal does not reach
             number = signal.SIGTERM if len(self._signals) == 1 else signal.SIGKILL
             self._obeyed = len(self._signals)
             for job in self._running.values():
                 job.kill(number)
 
     def _end(self) -> None:
-        """Ask the remaining jobs to save and end, and kill them after `GRACE` seconds."""
+        """End the remaining jobs, killed after `GRACE` seconds."""
         for job in self._running.values():
             job.kill(signal.SIGTERM)
         limit = time.monotonic() + GRACE
@@ -213,8 +215,9 @@ class Pool:
 
 
 def _receive(job: _Running) -> None:
-    """Read the answer. A pipe that ends without one means that the process has died."""
+    """Read a job's answer, if it has sent one."""
     job.answered = time.monotonic()
+    # a pipe that ends without an answer: the process has died
     with suppress(EOFError, OSError):
         job.message = job.answer.recv_bytes()
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class PoolRunner:
-    """The `JobRunner` of the launcher `local`: a process a job, `launcher` are its settings."""
+    """The `JobRunner` of the launcher `local`: a process a job."""
 
     def __init__(self, store: SweepStore, launcher: DictConfig) -> None:
         self._store = store
@@ -27,17 +27,14 @@ class PoolRunner:
         self._pool: Pool | None = None
 
     def run(self, jobs: Iterable[Job | None], events: JobEvents, *, count: int) -> None:
-        """Run the jobs, each pulled when a slot is free."""
         self._run(events.tasks(jobs), count, on_result=events.take, on_tick=events.show)
 
     def run_tasks(
         self, tasks: Sequence[Task], *, on_result: Callable[[TaskResult], bool], on_tick: Callable[[int], None]
     ) -> None:
-        """Run other tasks of the jobs."""
         self._run(tasks, len(tasks), on_result=on_result, on_tick=on_tick)
 
     def stop(self, n: int) -> None:
-        """Ask a running job to stop at its next step."""
         if self._pool is not None:
             self._pool.stop(n)
 
@@ -65,19 +62,20 @@ class PoolRunner:
 
 
 def check_settings(launcher: DictConfig, jobs: Sequence[Job]) -> None:
-    """Raise `ConfigError` for invalid settings of a launcher, before anything is made."""
+    """Raise `ConfigError` for invalid settings of a launcher."""
     any_hydra_app.keeps_going(launcher.get("on_failure", "continue"))
     slots_of(launcher, jobs, len(jobs))
     check_count("verify", launcher.get("verify", 0), least=0)
 
 
 def slots_of(launcher: DictConfig, jobs: Sequence[Job], count: int) -> list[Slot]:
-    """The slots for `count` jobs, by the launcher's settings and the jobs' own devices and threads."""
+    """The slots for `count` of these jobs."""
     trainers = [job.config["trainer"] for job in jobs]
     devices = dict.fromkeys(str(trainer["device"]) for trainer in trainers)
     threads = [trainer["threads"] for trainer in trainers if trainer["threads"]]
     return slots_for(
         max(1, count),
+        # one job that is not for the CPU is enough to take GPUs
         device=next((name for name in devices if name != "cpu"), "cpu"),
         jobs_per_gpu=launcher.get("jobs_per_gpu", 1),
         slots=launcher.get("slots"),

@@ -63,7 +63,8 @@ def slots_for(
 
 
 def check_count(name: str, value: Any, *, least: int = 1) -> int:
-    """Check a setting of the launcher: raises `ConfigError` unless it is a whole number from `least` on."""
+    """The value; raises `ConfigError` unless whole and at least `least`."""
+    # True is an int in Python
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(
             f"hydra.launcher.{name}={value}: expected a whole number, at least {least}. "
@@ -80,17 +81,18 @@ def _on_the_cpu(device: str, slots: int | None, threads: int | None) -> int:
 
 
 def cores() -> int:
-    """The number of processors that this process may use."""
+    """The number of processors for this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpus() -> list[str]:
-    """The GPUs of this process, as CUDA_VISIBLE_DEVICES names them. CUDA is not initialised."""
+    """The GPUs of this process, by their names in CUDA_VISIBLE_DEVICES."""
     # torch takes a second to import: not if the kernel has none of its devices (NVIDIA, WSL, AMD)
     if sys.platform == "linux" and not any(any(Path("/dev").glob(name)) for name in ("nvidia[0-9]*", "dxg", "kfd")):
         return []
     import torch
 
+    # this does not initialise CUDA
     count = torch.cuda.device_count()
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     # CUDA counts within CUDA_VISIBLE_DEVICES, so `cuda:0` may be GPU 3
@@ -99,7 +101,7 @@ def gpus() -> list[str]:
 
 
 class SlotLock:
-    """The lock of a slot's place. It is held while any copy is, such as that of the job's process."""
+    """A slot's lock, held while any process has a copy."""
 
     def __init__(self, descriptor: int | None) -> None:
         self._descriptor = descriptor
@@ -120,7 +122,7 @@ def _receive(duplicate: Any) -> SlotLock:
 
 
 def lock(slot: Slot) -> SlotLock | None:
-    """Lock the slot's place on its GPU; None if another job of this machine has it."""
+    """Lock a slot's place on its GPU; None if taken."""
     if slot.device is None:  # cores are not locked
         return SlotLock(None)
     folder = cache_root() / "devices"

@@ -19,7 +19,7 @@ Kind = Literal["value", "error", "exit"]
 
 @dataclass(frozen=True)
 class Task:
-    """A `call` to make, pickled for another process. Its output is appended to `log`."""
+    """A call to make, with its output appended to `log`."""
 
     key: int
     call: Callable[[], Any]
@@ -29,22 +29,26 @@ class Task:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """The value of a task, or its error with a `message` of one line (`exited with code 3`)."""
+    """A task's value, or its error and a message."""
 
     key: int
     label: str
     log: Path
     value: Any
     error: BaseException | None
-    message: str
+    message: str  # one line, as `exited with code 3`
     seconds: float
 
 
 def attempt(call: Callable[[], Any]) -> tuple[Kind, Any, str]:
-    """Make a call; returns its value, its error with a message, or its exit code. Prints the traceback."""
+    """Make a call; returns the kind, content and message.
+
+    The content is the call's value, error or exit code. An error's traceback is printed.
+    """
     try:
         return "value", call(), ""
     except SystemExit as stopped:
+        # as Python itself: None is 0, and a text is printed and becomes 1
         code = stopped.code if isinstance(stopped.code, int) else 0 if stopped.code is None else 1
         if not isinstance(stopped.code, int | None):
             print(stopped.code, file=sys.stderr)
@@ -55,7 +59,7 @@ def attempt(call: Callable[[], Any]) -> tuple[Kind, Any, str]:
 
 
 def one_line(error: BaseException) -> str:
-    """The type and the message of an error in one line.
+    """An error's type and message in one line.
 
     >>> one_line(ValueError("no such\\nthing"))
     'ValueError: no such thing'
@@ -64,7 +68,7 @@ def one_line(error: BaseException) -> str:
 
 
 def task_result(task: Task, kind: Kind, content: Any, message: str, *, seconds: float) -> TaskResult:
-    """The result of a task that `attempt` has made."""
+    """A task's result from the values of `attempt`."""
     if kind == "value":
         return TaskResult(task.key, task.label, task.log, content, None, "", seconds)
     if kind == "exit":

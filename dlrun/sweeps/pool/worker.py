@@ -34,9 +34,10 @@ class WorkerSettings:
 
 
 def work(call: bytes, settings: WorkerSettings, answer: Connection, place: SlotLock) -> None:
-    """Make the pickled call and send `("value" | "error" | "exit", content, message)`, pickled.
+    """Make the pickled call, and send its result.
 
-    The process holds `place`, its slot's, for as long as it lives.
+    That is `("value" | "error" | "exit", content, message)`, pickled. The process holds `place`, its slot's, for as
+    long as it lives.
     """
     _set_up(settings)
     threading.Thread(target=_follow_launcher, daemon=True).start()
@@ -50,7 +51,7 @@ def work(call: bytes, settings: WorkerSettings, answer: Connection, place: SlotL
 
 
 def portable(error: BaseException) -> BaseException:
-    """The error itself if it can be pickled, else a `RunError` with its message."""
+    """The error, or a `RunError` if it cannot be pickled."""
     try:
         copy = cloudpickle.loads(cloudpickle.dumps(error))
         return error if isinstance(copy, BaseException) else RunError(one_line(error))
@@ -108,10 +109,11 @@ def _limit_threads(threads: int) -> None:
 
 
 def _follow_launcher() -> None:
-    """Wait for the launcher's end; then let this process save, and kill it after `GRACE` seconds."""
+    """Outlive the launcher by `GRACE` seconds at most."""
     launcher = multiprocessing.parent_process()
     assert launcher is not None
     wait([launcher.sentinel])
+    # the run saves and ends at this signal
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os.killpg(0, signal.SIGKILL)

@@ -36,7 +36,7 @@ class Bases:
     configs: dict[tuple[str, ...], dict[str, Any]]
 
     def config(self, overrides: Sequence[str]) -> DictConfig:
-        """The configuration of a job. Raises `ConfigError` if an override cannot be applied."""
+        """A job's configuration; raises `ConfigError` for an invalid override."""
         given = dict(override.split("=", 1) for override in overrides)
         # a copy: overrides are set in it
         config = OmegaConf.create(copy.deepcopy(self.configs[tuple(given[key] for key in self.keys)]))

@@ -28,9 +28,10 @@ from dlrun.terminal import output
 
 
 def conduct(task: SweepTask, launcher: Launcher, given: Mapping[str, Any], arguments: Sequence[str]) -> None:
-    """Search the space of `arguments` and of the sweeper's `params`; `given` are the sweeper's keys.
+    """Start a search, or continue it.
 
-    Raises `UserError` for a mistake, before any trial.
+    `given` are the sweeper's keys. The space is that of their `params` and of `arguments`. Raises `UserError` for a
+    mistake, before any trial.
     """
     chosen = settings.read(given)
     loader = launcher.hydra_context.config_loader
@@ -55,7 +56,7 @@ def conduct(task: SweepTask, launcher: Launcher, given: Mapping[str, Any], argum
 
 
 def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
-    """Resume a search from its folder alone; return the exit code.
+    """Resume a search; return the exit code.
 
     With `retry_failed` failed jobs run again, for the report: the search itself has gone on from their failure.
     """
@@ -72,7 +73,7 @@ def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
 
 
 def _check_probes(builder: JobBuilder, search: SearchDefinition, expansion: Expansion) -> None:
-    """Check a few jobs; raises `UserError` with all mistakes of any of them."""
+    """Check a few jobs; raises `UserError` with all mistakes."""
     probes = [
         ComposedJob(n, overrides, expansion.config([*search.space.fixed, *overrides], n))
         for n, overrides in enumerate(search.probes())
@@ -83,7 +84,7 @@ def _check_probes(builder: JobBuilder, search: SearchDefinition, expansion: Expa
 
 
 def _create(location: SweepLocation, search: SearchDefinition, builder: JobBuilder, master: DictConfig) -> Manifest:
-    """Make the sweep's folder with the first trial in it, or leave nothing behind."""
+    """Make the sweep's folder with its first trial."""
     sweep = location.sweep
     sweep.path.mkdir(parents=True, exist_ok=True)
     try:
@@ -93,6 +94,7 @@ def _create(location: SweepLocation, search: SearchDefinition, builder: JobBuild
         jobs = builder.jobs([ComposedJob(0, overrides, search.bases.config(overrides))])
         manifest = create(location, master=master, jobs=jobs, builder=builder)
     except BaseException:
+        # leave nothing of a search that could not begin
         if not sweep.manifest.exists():  # only these, for a given folder may hold other files
             for name in (definition.FILE, definition.TRIALS):
                 (sweep.path / name).unlink(missing_ok=True)
@@ -122,6 +124,7 @@ def _run(runner: SweepRunner, search: SearchDefinition, builder: JobBuilder) -> 
 
 
 def _job_maker(runner: SweepRunner, search: SearchDefinition, builder: JobBuilder) -> Callable[[tuple[str, ...]], Job]:
+    # read at the first job, and for all
     others: list[tuple[SweepDir, Manifest]] | None = None
 
     def make_job(overrides: tuple[str, ...]) -> Job:

@@ -24,7 +24,7 @@ class CurveReader:
         self._positions: dict[RunDir, _Position] = {}
 
     def values(self, run: RunDir) -> list[float]:
-        """The metric at each evaluation of a run so far."""
+        """A run's metric at each evaluation so far."""
         position = self._positions.setdefault(run, _Position())
         records, position.offset = journal.read(run.journal, position.offset)
         for record in records:
@@ -35,5 +35,5 @@ class CurveReader:
         return [value for _, value in sorted(position.values.items())]
 
     def mean(self, runs: Sequence[RunDir]) -> list[float]:
-        """The mean over runs at each evaluation that all of them have reached."""
+        """The mean over runs, at evaluations reached by all."""
         return [fmean(values) for values in zip(*map(self.values, runs), strict=False)] if runs else []

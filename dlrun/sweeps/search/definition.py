@@ -21,7 +21,7 @@ TRIALS = "trials.jsonl"
 
 @dataclass(frozen=True)
 class SearchDefinition:
-    """A search. With `fresh` it reuses no runs of other sweeps."""
+    """A search; if `fresh` it reuses no other runs."""
 
     space: Space
     settings: SearchSettings
@@ -42,11 +42,14 @@ class SearchDefinition:
         write_atomically(sweep.path / FILE, json.dumps(content, indent=1).encode() + b"\n")
 
     def with_trials(self, n_trials: int | None) -> SearchDefinition:
-        """The same search with another number of trials in all."""
+        """The same search with another number of trials."""
         return replace(self, settings=replace(self.settings, n_trials=n_trials))
 
     def probes(self) -> list[tuple[str, ...]]:
-        """Overrides of a few jobs to check first: each file comes once, and both ends of each range."""
+        """Overrides of a few jobs, to check beforehand.
+
+        They have each choice of a file, and both ends of each range.
+        """
         dimensions = self.space.dimensions
         choices = [dimension.values for key, dimension in dimensions.items() if key in self.bases.keys]
         count = max([2, *(len(values) for values in choices if values)])
@@ -61,7 +64,6 @@ class SearchDefinition:
 
 
 def trials_file(sweep: SweepDir) -> Path:
-    """The file of a search's trials."""
     return sweep.path / TRIALS
 
 

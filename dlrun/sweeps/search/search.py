@@ -25,10 +25,10 @@ ENDED = ("finished", "failed", "pruned")
 
 @dataclass
 class OpenTrial:
-    """A trial without a result yet. `wanted` are the overrides of its jobs, one for each seed."""
+    """A trial without a result yet."""
 
     trial: Trial
-    wanted: list[tuple[str, ...]]
+    wanted: list[tuple[str, ...]]  # the overrides of a job for each seed
     jobs: list[Job] = field(default_factory=list)
     ended: dict[int, Result] = field(default_factory=dict)
     reported: int = 0
@@ -50,7 +50,7 @@ class OpenTrial:
 
 
 class Search:
-    """Runs trials until there are `total`; `make_job` makes a job of its overrides."""
+    """Runs trials until there are `total`."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Search:
         self._started: set[int] = set()
 
     def run(self) -> None:
-        """Run the rest of the search: trials of an earlier process first, then new ones."""
+        """Run an earlier process's open trials, then new ones."""
         unfinished = self._trials.open()
         left = max(0, self._total - len(self._trials)) + len(unfinished)
         if left:
@@ -86,7 +86,7 @@ class Search:
             yield from self._jobs_of(self._trials.ask())
 
     def _jobs_of(self, trial: Trial) -> Iterator[Job | None]:
-        """The jobs of a trial to start; None while its pruning decides if there are more."""
+        """A trial's jobs to start; None while it is being pruned."""
         mine = OpenTrial(trial, self._space.overrides(trial.params))
         self._open.append(mine)
         for overrides in mine.wanted:
@@ -110,7 +110,7 @@ class Search:
         self._close_if_complete(mine)
 
     def _job(self, overrides: tuple[str, ...]) -> Job:
-        """The job of these overrides: an earlier trial's, or a new one in the manifest."""
+        """An earlier trial's job of these overrides, or a new one."""
         for job in self._store.manifest.jobs:
             if job.overrides == overrides:
                 return job
@@ -146,7 +146,7 @@ class Search:
         self._open.remove(mine)
 
     def _prune(self) -> None:
-        """Report the curves of running trials, and stop those that lag."""
+        """Report the running trials, and stop the worse ones."""
         for mine in self._open:
             if not mine.running:
                 continue

@@ -35,7 +35,7 @@ class SearchSettings:
     warmup: int = 1
 
     def trials(self, space: Space) -> int:
-        """The number of trials in all: of a grid at most its points."""
+        """The number of trials, at most a grid's points."""
         if self.sampler != "grid":
             return self.n_trials or TRIALS
         size = space.size() or 0
@@ -43,7 +43,7 @@ class SearchSettings:
 
 
 def read(given: Mapping[str, Any]) -> SearchSettings:
-    """The settings among a sweeper's keys. Raises `ConfigError` for an invalid one."""
+    """A sweeper's settings; raises `ConfigError` for an invalid one."""
     found = SearchSettings(**{field.name: given[field.name] for field in fields(SearchSettings) if field.name in given})
     _check_name("sampler", found.sampler, SAMPLERS)
     _check_name("pruner", found.pruner, PRUNERS)
@@ -57,7 +57,7 @@ def read(given: Mapping[str, Any]) -> SearchSettings:
 
 
 def check(settings: SearchSettings, space: Space) -> None:
-    """Raise `ConfigError` if a sampler cannot search a space, `UserError` if a package is missing."""
+    """Raise `UserError` for an unfit sampler or missing package."""
     needed = {"optuna": "", "cmaes": "sampler=cmaes "} if settings.sampler == "cmaes" else {"optuna": ""}
     for package, option in needed.items():
         if find_spec(package) is None:

@@ -44,7 +44,7 @@ class Dimension(Protocol):
 
 @dataclass(frozen=True)
 class ChoiceDimension:
-    """Values without an order: `optimizer=sgd,adam`. They are texts, as an override has them."""
+    """Texts without an order: `optimizer=sgd,adam`."""
 
     values: tuple[str, ...]
 
@@ -90,9 +90,9 @@ class RangeDimension:
 
 @dataclass(frozen=True)
 class IntervalDimension:
-    """All numbers, or all `whole` ones, from `low` to `high`; `log`: even in the logarithm.
+    """Numbers from `low` to `high`, all or `whole` ones.
 
-    `optimizer.lr=tag(log, interval(1e-4, 1e-1))`
+    `log`: even in the logarithm, as `optimizer.lr=tag(log, interval(1e-4, 1e-1))`.
     """
 
     low: float
@@ -129,14 +129,17 @@ class IntervalDimension:
 
 @dataclass(frozen=True)
 class Space:
-    """Dimensions by key. Each trial has a job for each of the seeds, and all share the `fixed` overrides."""
+    """Dimensions by key, and the seeds of each trial.
+
+    All jobs share the `fixed` overrides.
+    """
 
     dimensions: Mapping[str, Dimension]
     seeds: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
 
     def overrides(self, params: Mapping[str, Any]) -> list[tuple[str, ...]]:
-        """The overrides of a trial's jobs: one for each seed, or one."""
+        """The overrides of a trial's jobs, one a seed."""
         own = tuple(f"{key}={dimension.text(params[key])}" for key, dimension in self.dimensions.items())
         return [(*own, f"seed={seed}") for seed in self.seeds] or [own]
 
@@ -153,6 +156,7 @@ class Space:
 
 
 KINDS: dict[str, type[Any]] = {
+    # not the names of the classes: those may change, the files stay
     "Choice": ChoiceDimension,
     "Steps": RangeDimension,
     "Interval": IntervalDimension,
@@ -170,7 +174,7 @@ def from_dict(plain: Mapping[str, Any]) -> Space:
 
 
 def read(overrides: Sequence[str], loader: ConfigLoader | None = None) -> Space:
-    """The space that overrides describe. If a key comes twice, the last counts.
+    """The space of some overrides; a key's last one counts.
 
     >>> read(["model.width=range(16,49,16)", "optimizer.lr=tag(log, interval(0.001, 0.1))"]).dimensions
     {'model.width': RangeDimension(values=(16, 32, 48), step=16, log=False),

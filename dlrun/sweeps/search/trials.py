@@ -82,7 +82,7 @@ class Trials:
         return trials
 
     def report(self, trial: Trial, values: list[float]) -> bool:
-        """Report the metric at each evaluation so far; returns True if the trial should be pruned.
+        """Report the metric so far; returns True to prune.
 
         A reported value is never replaced.
         """
@@ -98,7 +98,7 @@ class Trials:
         return False
 
     def tell(self, trial: Trial, value: float | None, *, pruned: bool = False) -> None:
-        """Record the result of a trial; without a value it was pruned or failed."""
+        """Record a trial's result, None if pruned or failed."""
         from optuna.trial import TrialState
 
         state = TrialState.PRUNED if pruned else TrialState.FAIL if value is None else TrialState.COMPLETE
@@ -106,13 +106,14 @@ class Trials:
             self._study.tell(trial, None if pruned else value, state)
 
     def counts(self) -> dict[str, int]:
-        """The number of trials by state: complete, fail, pruned, running, waiting."""
+        """The number of trials by Optuna's state, in lower case."""
         states = [trial.state.name.lower() for trial in self._study.get_trials(deepcopy=False)]
         return {state: states.count(state) for state in dict.fromkeys(states)}
 
     def _sampler(self, number: int) -> BaseSampler:
         from optuna import samplers
 
+        # the samplers' numpy takes seeds of 32 bits
         seed = randomness.key(self._settings.seed, randomness.SEARCH, number) % 2**32
         if self._settings.sampler == "tpe":
             return samplers.TPESampler(seed=seed, n_startup_trials=self._settings.startup)
@@ -139,7 +140,7 @@ def _pruner(settings: SearchSettings) -> BasePruner:
 
 
 class _NoLock:
-    """No lock. Optuna's own is a file, which would outlive a killed process."""
+    """Does nothing: Optuna's own lock would outlive a killed process."""
 
     def acquire(self) -> bool:
         return True
@@ -156,7 +157,7 @@ def _cut_torn_line(file: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Suppress Optuna's warnings that a feature is experimental."""
+    """Suppress Optuna's warnings of experimental features."""
     from optuna.exceptions import ExperimentalWarning
 
     with warnings.catch_warnings():

@@ -27,7 +27,7 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Spread:
-    """A metric over `n` runs with finite values, and `broken` others.
+    """A metric over `n` finite and `broken` other runs.
 
     `sd` is the sample standard deviation (divisor n-1), `low` to `high` the 95 % interval of the mean.
     All three are nan for one run. `worst` is nan if a run is broken: no finite value is the worst then.
@@ -46,7 +46,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Difference:
-    """Second minus first, paired over the `n` seeds that both have.
+    """Second minus first, paired over their `n` common seeds.
 
     `each` has the difference by seed, `low` to `high` the 95 % interval of their mean. Seeds with a value
     that is not finite are left out and counted in `broken`.
@@ -104,9 +104,9 @@ def spread(values: Sequence[float], *, higher_is_better: bool = False) -> Spread
 def confidence_interval(values: Sequence[float] | np.ndarray[Any, Any], level: float = LEVEL) -> tuple[float, float]:
     """The interval of the mean of n finite values.
 
-        For n < `BOOTSTRAP_FROM`: mean ± t · sd / √n, with the quantile t of Student's t, n-1 degrees of freedom.
-        From there on: quantiles of the means of `RESAMPLES` resamples, at the tail Φ(-√(n/(n-1)) · t) instead of
-        (1 - level)/2, which widens them as much as the percentile method is too narrow at n. (nan, nan) for n < 2.
+    For n < `BOOTSTRAP_FROM`: mean ± t · sd / √n, with the quantile t of Student's t, n-1 degrees of freedom.
+    From there on: quantiles of the means of `RESAMPLES` resamples, at the tail Φ(-√(n/(n-1)) · t) instead of
+    (1 - level)/2, which widens them as much as the percentile method is too narrow at n. (nan, nan) for n < 2.
 
     >>> [round(end, 3) for end in confidence_interval([1.0, 2.0, 3.0])]      # 2 ± 4.303 · 1 / √3
     [-0.484, 4.484]

@@ -41,20 +41,23 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def parse(content: bytes) -> tuple[Tensor, Tensor]:
-    """The images uint8 [N, 3, 32, 32] and labels int64 [N] of one batch file.
+    """The images uint8 [N, 3, 32, 32] and labels int64 [N].
 
-    Raises `DataError` for another content, and for a pickle of anything but arrays, numbers and texts.
+    They are those of one batch file. Raises `DataError` for another content, and for a pickle of anything but arrays,
+    numbers and texts.
     """
     try:
+        # Python 2 wrote its texts as bytes, the keys too
         batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
         images, labels = torch.from_numpy(batch[b"data"]), torch.tensor(batch[b"labels"])
+        # a row has all red values, then all green, then all blue
         return images.view(-1, 3, 32, 32), labels
     except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
         raise DataError(f"Not a batch of CIFAR-10: {error}.") from None
 
 
 def decode(contents: dict[str, bytes]) -> dict[str, Tensor]:
-    """The images [N, 3, 32, 32] and labels [N] of both splits."""
+    """Images [N, 3, 32, 32] and labels [N] of both splits."""
     batches = {name.rpartition("/")[2]: parse(content) for name, content in contents.items()}
     # the names without their folder: it may be left out
     test = batches.pop("test_batch")
@@ -72,10 +75,10 @@ def cifar10(
     normalise: bool = True,
     augment: dict[str, int | float | bool] | None = None,
 ) -> Data:
-    """CIFAR-10 with its official test split, images float32 [N, 3, 32, 32].
+    """CIFAR-10, its images float32 [N, 3, 32, 32].
 
-    The arguments are those of `dlrun.datasets.mnist.mnist`; the mean and deviation are of each colour. Raises
-    `DataError` if files are missing or altered, `ConfigError` for sizes out of range.
+    The test split is the official one. The arguments are those of `dlrun.datasets.mnist.mnist`; the mean and deviation
+    are of each colour. Raises `DataError` if files are missing or altered, `ConfigError` for sizes out of range.
     """
     options = TensorOptions(
         validation_size=validation_size,

@@ -19,7 +19,7 @@ __all__ = ["digits"]
 
 
 def parse(content: bytes) -> Tensor:
-    """The table uint8 [N, 65]: 64 pixels and the class a row.
+    """The table uint8 [N, 65]: 64 pixels and a class.
 
     Raises `DataError` for another content.
     """
@@ -60,6 +60,7 @@ def digits(
         label_noise=label_noise,
         split_seed=split_seed,
         normalise=normalise,
+        # pixels run from 0 to 16
         scale=16.0,
         augment=augment,
     )

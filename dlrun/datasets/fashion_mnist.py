@@ -26,10 +26,10 @@ def fashion_mnist(
     normalise: bool = True,
     augment: dict[str, int | float | bool] | None = None,
 ) -> Data:
-    """Fashion-MNIST with its official test split, images float32 [N, 1, 28, 28].
+    """Fashion-MNIST, its images float32 [N, 1, 28, 28].
 
-    The arguments are those of `dlrun.datasets.mnist.mnist`. Raises `DataError` if files are missing or altered,
-    `ConfigError` for sizes out of range.
+    The test split is the official one. The arguments are those of `dlrun.datasets.mnist.mnist`. Raises `DataError` if
+    files are missing or altered, `ConfigError` for sizes out of range.
     """
     options = TensorOptions(
         validation_size=validation_size,

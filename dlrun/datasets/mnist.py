@@ -23,11 +23,12 @@ def mnist(
     normalise: bool = True,
     augment: dict[str, int | float | bool] | None = None,
 ) -> Data:
-    """MNIST with its official test split, images float32 [N, 1, 28, 28].
+    """MNIST, its images float32 [N, 1, 28, 28].
 
-    `split_seed` draws `validation_size` of the 60,000 images (below 1: that fraction); `train_size` keeps the first of
-    the rest. A share `label_noise` of the training labels is wrong. Images are normalised by the mean and deviation of
-    all training pixels, or else scaled to 0 … 1, and in training varied by `augment` (shift, flip, crop).
+    The test split is the official one. `split_seed` draws `validation_size` of the 60,000 images (below 1: that
+    fraction); `train_size` keeps the first of the rest. A share `label_noise` of the training labels is wrong. Images
+    are normalised by the mean and deviation of all training pixels, or else scaled to 0 … 1, and in training varied by
+    `augment` (shift, flip, crop).
 
     Raises `DataError` if files are missing or altered, `ConfigError` for sizes out of range.
     """

@@ -20,6 +20,7 @@ def half_circles(place: Tensor, classes: Tensor) -> Tensor:
     """
     t = math.pi * place
     upper = torch.stack([t.cos(), t.sin()], 1)
+    # around (1, 1/2), open upwards: each reaches into the other
     lower = torch.stack([1 - t.cos(), 0.5 - t.sin()], 1)
     return torch.where(classes[:, None] == 0, upper, lower)
 
@@ -34,10 +35,11 @@ def moons(
     split_seed: int = 0,
     normalise: bool = True,
 ) -> Data:
-    """Points around two half circles of radius 1, x float32 [N, 2].
+    """Points around two half circles, x float32 [N, 2].
 
-    They are off by `noise`·ε with ε normal. `data_seed` draws `n` samples; `split_seed` takes `validation_size` of
-    them (below 1: that fraction) and draws `test_size` further ones. Raises `ConfigError` for sizes out of range.
+    The circles have radius 1; the points are off by `noise`·ε with ε normal. `data_seed` draws `n` samples;
+    `split_seed` takes `validation_size` of them (below 1: that fraction) and draws `test_size` further ones. Raises
+    `ConfigError` for sizes out of range.
     """
     options = PlaneOptions(
         n=n,

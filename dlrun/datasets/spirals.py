@@ -39,10 +39,11 @@ def spirals(
     split_seed: int = 0,
     normalise: bool = True,
 ) -> Data:
-    """Points around two spirals of radius 1, x float32 [N, 2].
+    """Points around two spirals, x float32 [N, 2].
 
-    They are off by `noise`·ε with ε normal. `data_seed` draws `n` samples; `split_seed` takes `validation_size` of
-    them (below 1: that fraction) and draws `test_size` further ones. Raises `ConfigError` for sizes out of range.
+    The spirals have radius 1; the points are off by `noise`·ε with ε normal. `data_seed` draws `n` samples;
+    `split_seed` takes `validation_size` of them (below 1: that fraction) and draws `test_size` further ones. Raises
+    `ConfigError` for sizes out of range.
     """
     options = PlaneOptions(
         n=n,

@@ -58,7 +58,10 @@ def stdlib(
 
 
 def _choose(folder: Path, size: int | None) -> list[Path]:
-    """Modules in the order of their names' hashes, until there are `size` bytes."""
+    """Modules of at least `size` bytes, as far as there are.
+
+    Their order is that of their names' hashes.
+    """
     modules = [path for path in walk(folder, skip=_SKIP) if path.suffix == ".py"]
     if not modules:
         raise DataError(

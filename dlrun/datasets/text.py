@@ -29,11 +29,12 @@ def text(
     test_size: int | float = 0.05,
     train_size: int | None = None,
 ) -> Data:
-    """The text of a file, or of a folder's files one after another, sorted by name.
+    """The text of a file or a folder.
 
-    `endings`, such as `[.txt, .md]`, choose the files of a folder, and each must be text (UTF-8). Without them all text
-    files are taken, and a line counts the others. Hidden files and folders are left out. The further arguments are
-    those of `from_text`. Raises `DataError` for a path that does not exist, is empty or no text.
+    The files of a folder follow one another, sorted by name. `endings`, such as `[.txt, .md]`, choose some, and each
+    must be text (UTF-8). Without them all text files are taken, and a line counts the others. Hidden files and folders
+    are left out. The further arguments are those of `from_text`. Raises `DataError` for a path that does not exist, is
+    empty or no text.
     """
     if path is None:
         raise ConfigError("dataset=text needs a file or a folder. Type for example dataset.path=book.txt.")
@@ -59,12 +60,13 @@ def text(
 
 
 def walk(folder: Path, *, skip: Sequence[str] = ()) -> list[Path]:
-    """All files under a folder, sorted by name, without hidden ones."""
+    """The files under a folder, sorted, without hidden ones."""
     found = []
     for here, folders, names in os.walk(folder):
         # in place: os.walk does not go into folders taken out here
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in skip)
         found += [Path(here, name) for name in names if not name.startswith(".")]
+    # no pipes, sockets or broken links
     return sorted((path for path in found if path.is_file()), key=lambda path: path.relative_to(folder).parts)
 
 

@@ -25,10 +25,10 @@ def wikitext2(
     streams: int | None = None,
     train_size: int | None = None,
 ) -> Data:
-    """The articles, in their official splits. The arguments are those of `from_text`.
+    """The articles, in their official splits.
 
-    Published perplexities are of words, with the whole vocabulary; bits per byte compare tokenizers. Raises `DataError`
-    if files are missing or altered.
+    The arguments are those of `from_text`. Published perplexities are of words, with the whole vocabulary; bits per
+    byte compare tokenizers. Raises `DataError` if files are missing or altered.
     """
     located = locate(WIKITEXT2, path)
     train, validation, test = (files.read(located[file], file).decode() for file in WIKITEXT2.files)

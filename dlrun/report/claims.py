@@ -16,11 +16,12 @@ FILE = "claims.json"
 
 
 def check(overview: Overview) -> list[Claim]:
-    """Check the claims of the study and write them to `claims.json`."""
+    """Check the study's claims, and write `claims.json`."""
     if not overview.manifest.study:
         return []
     try:
         claims = list(_study(overview, overview.manifest.study).claims(overview.finished))
+    # a study may be the user's, and raise anything
     except Exception as error:
         claims = [_failed(overview.manifest.study, error)]
     overview.sweep.report.mkdir(exist_ok=True)
@@ -30,7 +31,8 @@ def check(overview: Overview) -> list[Claim]:
 
 
 def read(overview: Overview) -> list[Claim]:
-    """The claims as `check` wrote them: checking again may take long."""
+    """The claims of the last `check`."""
+    # not checked again: that may take long
     file = overview.sweep.report / FILE
     return [Claim(**claim) for claim in json.loads(file.read_text())] if file.exists() else []
 

@@ -35,7 +35,10 @@ def difference(first: Side, second: Side, metric: str, *, higher_is_better: bool
 
 
 def describe_sides(first: Side, second: Side) -> str:
-    """What a result depends on and that differs: keys of the configuration, and other parts of the identity."""
+    """The differences of two sides, in a sentence.
+
+    These are keys of the configuration, and other parts of the identity.
+    """
     seed = next(seed for seed in first.runs if seed in second.runs)
     one, other = first.summaries[seed], second.summaries[seed]
     keys = differing_keys(first.configuration(seed), second.configuration(seed))
@@ -47,7 +50,7 @@ def describe_sides(first: Side, second: Side) -> str:
 
 
 def metric_of(sides: Sequence[Side], requested: str | None) -> str:
-    """The `requested` metric, or the one that selected the first side.
+    """The `requested` metric, else the first side's own.
 
     Raises `UserError` if a side lacks it. A test metric is used only on request.
     """

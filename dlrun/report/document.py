@@ -31,9 +31,10 @@ class Code:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head; the rows numbered in `strong` are bold.
+    """Rows under a head.
 
-    The first column is aligned to the left, the others to the right, as numbers; with `words`, all to the left.
+    The rows numbered in `strong` are bold. The first column is aligned to the left, the others to the right, as
+    numbers; with `words`, all to the left.
     """
 
     head: Sequence[str]
@@ -44,7 +45,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Image:
-    """A figure by its name in the folder `figures`, without an ending."""
+    """A figure; `name` is its file's, without an ending."""
 
     name: str
     caption: str

@@ -27,6 +27,7 @@ def sweep_figures(overview: Overview) -> list[Callable[[], Iterator[CaptionedFig
         return []
     drawn: list[Callable[[Overview], Iterator[CaptionedFigure]]] = [_ranking]
     drawn += [partial(_against, key=key) for key in overview.swept[:MAX_KEYS]]
+    # a grid of two keys fills a heat map; scattered values and more keys are lines
     drawn += [_heat] if _is_grid(overview) else [_parallel] if len(overview.swept) >= 2 else []
     return [partial(each, overview) for each in (*drawn, _curves)]
 

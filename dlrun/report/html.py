@@ -39,7 +39,10 @@ figcaption { font-size: .92rem }
 
 
 def html(blocks: Sequence[Block], *, title: str, figures: Path) -> str:
-    """Write the blocks as a page, with its images from `figures`."""
+    """Write the blocks as a page, its images inside.
+
+    `figures` is the images' folder.
+    """
     body = "\n".join(_block(block, figures) for block in blocks)
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'

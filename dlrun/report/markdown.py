@@ -50,4 +50,5 @@ def _escape(text: str) -> str:
     '`model_a` and b\\\\_c'
     """
     parts = re.split(r"(`[^`\n]+`)", text)
+    # `split` with a group: every other part is code
     return "".join(part if i % 2 else re.sub(r"[\\`*_<\[]", r"\\\g<0>", part) for i, part in enumerate(parts))

@@ -19,7 +19,10 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class JobGroup:
-    """Jobs that differ only in the seed; `spread` is of the ranking metric."""
+    """Jobs that differ only in the seed.
+
+    `spread` is of the ranking metric.
+    """
 
     key: str
     label: str
@@ -92,7 +95,7 @@ def read_overview(sweep: SweepDir) -> Overview:
 
 
 def group_label(manifest: Manifest, result: Result) -> str:
-    """The job's overrides that vary over the sweep, without the seed."""
+    """The job's swept overrides, without the seed."""
     telling = [f"{k}={v}" for k, v in result.swept.items() if k in manifest.swept and k != "seed"]
     return " ".join(telling) or manifest.name
 
@@ -107,7 +110,7 @@ def swept_value(result: Result, key: str) -> Any:
 
 
 def short_key(key: str, keys: Sequence[str]) -> str:
-    """The last part of a key, or the key if another ends alike.
+    """The last part of a key, if it is unique.
 
     >>> short_key("optimizer.lr", ["optimizer.lr", "model.width"]), short_key("a.lr", ["a.lr", "b.lr"])
     ('lr', 'a.lr')

@@ -38,6 +38,7 @@ def runs_csv(overview: Overview) -> str:
         row += [result.job.seed, int(bool(chosen and result.job.group == chosen.key)), int(result.reused)]
         summary = result.summary.to_dict()
         row += [result.metrics.get(name) for name in metrics]
+        # None is an empty cell
         row += [summary.get(key) for key in SUMMARY_KEYS]
         writer.writerow([*row, result.run.path])
     return out.getvalue()

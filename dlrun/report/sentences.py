@@ -85,6 +85,7 @@ def selection_bias(overview: Overview) -> str:
     """The bias of the selected group's validation numbers."""
     if overview.selected is None or len(overview.groups) == 1:
         return ""
+    # the best of several noisy means tends to look better than it is
     test = " Its test numbers are not." if overview.manifest.test == "final" else ""
     return (
         f"The validation numbers of the selected group are the best of {len(overview.groups)}, so they are slightly "
@@ -104,7 +105,10 @@ def interval_note(overview: Overview) -> str:
 
 
 def code(overview: Overview) -> str:
-    """What the finished runs differ in beside what was swept: sources, modules, device, precision, torch."""
+    """The differences of the finished runs, in a sentence.
+
+    Beside what was swept: sources, modules, device, precision, torch.
+    """
     parts = [dict(result.summary.identity_parts) for result in overview.finished]
     swept = PARTS["config"], PARTS["data"]
     found = dict.fromkeys(word for each in parts for word in differing(parts[0], each) if word not in swept)

@@ -44,10 +44,11 @@ class Side:
 
 
 def sides(references: Sequence[str]) -> list[Side]:
-    """Find runs, sweeps (their selected or only group) and groups (`SWEEP:lr=0.1`).
+    """Find the sides of a comparison.
 
-    A single sweep stands for all its groups, the selected or best one first. Raises `UserError` for a reference
-    that is not found or not finished.
+    A reference is a run, a sweep (its selected or only group) or a group (`SWEEP:lr=0.1`). A single sweep stands for
+    all its groups, the selected or best one first. Raises `UserError` for a reference that is not found or not
+    finished.
     """
     if len(references) == 1:
         return _all_groups(references[0])
@@ -107,7 +108,10 @@ def _of_group(overview: Overview, group: JobGroup, label: str) -> Side:
 
 
 def _find_group(overview: Overview, label: str, reference: str) -> JobGroup:
-    """The only group with all the values given; `lr=0.1` matches `optimizer.lr=0.1`."""
+    """The only group with all the values given.
+
+    `lr=0.1` matches `optimizer.lr=0.1`.
+    """
     wanted = label.replace(",", " ").split()
 
     def fits(group: JobGroup) -> bool:

@@ -17,7 +17,7 @@ MISSING = "–"
 
 
 def ranking(overview: Overview, most: int = MAX_GROUPS) -> Table:
-    """The groups with the spread of the ranking metric, the best first."""
+    """The ranked groups with their spread, the best first."""
     shown = overview.groups[:most]
     strong = _selected_row(shown)
     # one seed per group has no spread: show steps and time instead
@@ -103,6 +103,7 @@ def format_mean(found: Spread) -> str:
         return f"{found.mean:.4g}"
     # decimals that show two digits of the standard deviation
     places = 1 - math.floor(math.log10(found.sd))
+    # an sd from 10⁶ on or below 10⁻⁷: `g` writes an exponent
     if not -4 <= places <= 8:
         return f"{found.mean:.4g} ± {found.sd:.2g}"
     decimals = max(0, places)
@@ -115,7 +116,7 @@ def format_number(value: float) -> str:
 
 
 def _selected_row(shown: Sequence[JobGroup]) -> frozenset[int]:
-    """The row of the selected group, if there was a choice."""
+    """The selected group's row, if there was a choice."""
     return frozenset(i for i, group in enumerate(shown) if group.selected and len(shown) > 1)
 
 

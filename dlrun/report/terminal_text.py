@@ -14,7 +14,7 @@ MAX_GROUPS = 12  # a terminal of 24 lines shows them with the sentences around t
 
 
 def terminal_text(sweep: SweepDir) -> str:
-    """Groups, test split, claims and the report's path, in a few lines."""
+    """A sweep's results and its report's path, in short."""
     overview = read_overview(sweep)
     return "\n".join(
         f"{part}" for part in (*_groups(overview), *_test_split(overview), *_claims(overview), *_path(overview)) if part

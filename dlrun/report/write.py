@@ -21,7 +21,7 @@ from dlrun.terminal import output
 
 
 def write(sweep: SweepDir, *, figures: bool = True) -> Path:
-    """Write the report of a sweep from its folder; returns the HTML page.
+    """Write a sweep's report; returns the HTML page.
 
     Files: `report.md`, `report.html` (needs no other file), `runs.csv`, `claims.json` (of a study), and `figures/` as
     PNG and SVG. An unfinished sweep gets the report so far. Raises `OSError` if a file cannot be written.

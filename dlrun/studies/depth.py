@@ -102,8 +102,10 @@ def _panel(axes: Axes, points: Tensor, lines: Tensor, classes: Tensor) -> None:
 
 def _draw_boundary(axes: Axes, boundary: Boundary) -> None:
     (a, b), limits = boundary.weights, (axes.get_xlim(), axes.get_ylim())
+    # equal weights of both classes draw no line
     if a or b:
         nearest = (-boundary.bias * a / (a * a + b * b), -boundary.bias * b / (a * a + b * b))
+        # through the line's point nearest to 0, across its normal (a, b)
         axes.axline(nearest, (nearest[0] - b, nearest[1] + a), color=BLACK, linewidth=2, zorder=3)
     axes.set(xlim=limits[0], ylim=limits[1])
 

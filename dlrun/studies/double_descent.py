@@ -62,7 +62,7 @@ class Shape:
 
 
 def shape(curve: dict[Any, float]) -> Shape | None:
-    """Find the most prominent inner peak, and the minima on its sides.
+    """Find the most prominent inner peak, with its minima.
 
     >>> shape({1: 0.5, 2: 0.2, 4: 0.4, 8: 0.1})
     Shape(first=1, before=2, peak=4, behind=8)
@@ -99,12 +99,14 @@ def best_behind(test: MetricTable, text: str) -> Claim:
 
 
 def _differs(test: MetricTable, text: str, *, lower: str, upper: str) -> Claim:
-    """Held if `upper` exceeds `lower` by a 95 % interval above zero.
+    """Held if `upper` is significantly above `lower`.
 
-    Not held if the interval is below zero. Cross-validated over seeds: the places are found on all seeds but one, the
-    difference is taken on that one. On the same seeds, noise alone would have a peak.
+    The 95 % interval of the difference is above zero; below zero, the claim is not held. Cross-validated over seeds:
+    the places are found on all seeds but one, the difference is taken on that one. On the same seeds, noise alone would
+    have a peak.
     """
     seeds = common_seeds(test)
+    # start, first minimum, peak and second minimum
     if len(test) < 4 or len(seeds) < 3:
         return judge(text, None, "It takes four capacities and three common seeds.")
     differences = []

@@ -42,7 +42,7 @@ class LossTrend:
 
 @dataclass(frozen=True)
 class LearningRate:
-    """Thresholds of the three regimes, as fractions of the initial loss.
+    """Thresholds of the regimes, as fractions of the initial loss.
 
     A run stalls if more than `stalled` of the loss is left and converges if less than `converged` is. It bounces if
     it fluctuates by more than `bouncing`, and diverges if it ends above the initial loss. The initial loss is taken
@@ -84,7 +84,7 @@ class LearningRate:
             )
 
     def stalls(self, final: MetricTable) -> Claim:
-        """Held if over `stalled` of the loss is left at the smallest rate."""
+        """Held if the smallest rate stalls."""
         text = "Too small a rate stalls."
         if len(final) < 3:
             return judge(text, None, "It takes three rates.")
@@ -93,7 +93,7 @@ class LearningRate:
         return judge(text, value > self.stalled, f"{evidence} (stalled: more than {self.stalled:.0%}).")
 
     def converges(self, final: MetricTable, validation: MetricTable) -> Claim:
-        """Held if the selected rate converges and is no end of the range."""
+        """Held if the selected rate converges, inside the range."""
         text = "A rate in between converges, and validation selects it."
         if len(final) < 3 or not common_seeds(validation):
             return judge(text, None, "It takes three rates, with a validation loss on a common seed.")
@@ -119,7 +119,9 @@ class LearningRate:
 
 
 def loss_trend(curves: Curves) -> LossTrend | None:
-    """Summarise a run's training loss; None for fewer than eight points.
+    """Summarise a run's training loss.
+
+    None for fewer than eight points.
 
     >>> loss_trend({"train/loss": [(i, 2.0 - 0.2 * i) for i in range(9)]}).fluctuation
     0.0
@@ -127,6 +129,7 @@ def loss_trend(curves: Curves) -> LossTrend | None:
     values = np.array([value for _, value in curves.get(LOSS, ())])
     if len(values) < 8:  # quarters and halves of fewer points mean nothing
         return None
+    # `-n // 4` rounds down: the last quarter has at least two points
     final, fluctuation = float(values[-len(values) // 4 :].mean()), float(np.diff(values[len(values) // 2 :]).std())
     # a loss that is no longer finite has diverged
     final, fluctuation = (value if math.isfinite(value) else math.inf for value in (final, fluctuation))
@@ -136,6 +139,7 @@ def loss_trend(curves: Curves) -> LossTrend | None:
 def draw_curves_by_rate(curves: dict[float, list[list[tuple[int, float]]]], *, shown: int = 7) -> Figure:
     """Draw the training loss, for at most `shown` rates."""
     rates = [*curves]
+    # evenly spaced, with both ends
     picked = [rates[i] for i in np.unique(np.linspace(0, len(rates) - 1, min(shown, len(rates))).round().astype(int))]
     with style_context():
         fig = figure(8.6, 4.8)

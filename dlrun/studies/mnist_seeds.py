@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MnistSeeds:
-    """The test errors of the slides, as fractions, over `runs` runs."""
+    """The slides' test errors of `runs` runs, as fractions."""
 
     worst: float = 0.013
     median: float = 0.010
@@ -46,9 +46,10 @@ class MnistSeeds:
 
 
 def median_at_most(errors: Sequence[float], limit: float) -> Claim:
-    """Test the median against `limit`, by the sign test at 5 %.
+    """Test the median against `limit`, by a sign test.
 
-    Held if few enough runs lie above the limit, not held if few enough lie below; at least five runs are needed.
+    At 5 %: held if few enough runs lie above the limit, not held if few enough lie below. At least five runs are
+    needed.
     """
     text = f"The median test error is at most {limit:.2%}."
     if not errors:
@@ -83,7 +84,7 @@ def best_at_most(errors: Sequence[float], limit: float, *, runs: int) -> Claim:
 
 
 def binomial_tail(k: int, n: int) -> float:
-    """P(at most `k` heads in `n` throws of a fair coin).
+    """P(at most `k` heads in `n` fair throws).
 
     >>> binomial_tail(0, 5), binomial_tail(5, 5)
     (0.03125, 1.0)
@@ -92,7 +93,7 @@ def binomial_tail(k: int, n: int) -> float:
 
 
 def histogram(errors: Sequence[float], slides: tuple[float, float, float]) -> Figure:
-    """Draw a histogram of test errors, and those of the slides."""
+    """Draw a histogram of test errors, with the slides' three."""
     from matplotlib.ticker import MaxNLocator
 
     percent = 100 * np.array(errors)

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TurningPoint:
-    """The minimum of the validation loss; losses as (there, at the end)."""
+    """The minimum of the validation loss.
+
+    The losses are (there, at the end).
+    """
 
     step: int
     validation: tuple[float, float]
@@ -31,7 +34,10 @@ class TurningPoint:
 
 @dataclass(frozen=True)
 class Overfitting:
-    """The validation loss ends at least `rise` (a fraction) above its minimum."""
+    """The validation loss rises again, by `rise` or more.
+
+    `rise` is a fraction of its minimum.
+    """
 
     rise: float = 0.1
 
@@ -49,12 +55,13 @@ class Overfitting:
 def turning_point(curves: Curves) -> TurningPoint | None:
     """Find the minimum of the validation loss.
 
-        The training loss there is that of the nearest point. None for fewer than three validations.
+    The training loss there is that of the nearest point. None for fewer than three validations.
 
     >>> turning_point({"val/loss": [(1, 2.0), (2, 1.0), (3, 1.5)], "train/loss": [(1, 1.0), (2, 0.5), (3, 0.1)]})
     TurningPoint(step=2, validation=(1.0, 1.5), training=(0.5, 0.1))
     """
     validation, training = curves.get("val/loss", []), curves.get("train/loss", [])
+    # with fewer, no point has two neighbours
     if len(validation) < 3 or not training:
         return None
     step, lowest = min(validation, key=lambda point: point[1])
@@ -64,7 +71,10 @@ def turning_point(curves: Curves) -> TurningPoint | None:
 
 
 def turns_up(curves: Sequence[Curves], *, rise: float) -> Claim:
-    """Held if on every run validation rises by `rise` while training falls."""
+    """Held if every run over-fits.
+
+    Its validation loss rises by `rise` while its training loss falls.
+    """
     text = "The validation loss turns up while the training loss falls."
     found = [t for c in curves if (t := turning_point(c))]
     if not found:
@@ -95,7 +105,7 @@ def median(curves: Sequence[Curves]) -> Curves:
 
 
 def draw(curves: Sequence[Curves]) -> Figure:
-    """Draw both losses, and the minimum of the median validation loss."""
+    """Draw both losses, and the median's turning point."""
     with style_context():
         fig = figure(7.2, 4.6)
         axes = fig.add_subplot()

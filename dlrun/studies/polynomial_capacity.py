@@ -29,7 +29,7 @@ ROUNDING = 1e-7  # a rise up to this counts as none: the float32 rounding of val
 
 @dataclass(frozen=True)
 class Fit:
-    """Training points, f* and the fitted polynomial on a grid; all [N]."""
+    """A fitted polynomial, its data and f*; all [N]."""
 
     degree: int
     x: Tensor
@@ -86,7 +86,7 @@ def never_rises(train: MetricTable) -> Claim:
 
 
 def minimum_inside(test: MetricTable) -> Claim:
-    """Held if the mean test error is least at neither end."""
+    """Held if the mean test error is least inside."""
     text = "The test error has its minimum inside."
     found = means(test, common_seeds(test))
     if len(found) < 3 or not common_seeds(test):
@@ -99,7 +99,7 @@ def minimum_inside(test: MetricTable) -> Claim:
 
 
 def validation_finds(validation: MetricTable, test: MetricTable) -> Claim:
-    """Held if validation and test choose degrees at most one apart."""
+    """Held if both choose degrees at most one apart."""
     text = "The degree that validation selects is within one of the best by test."
     validated, tested = (means(table, common_seeds(table)) for table in (validation, test))
     if len(tested) < 3 or validated.keys() != tested.keys() or not common_seeds(validation) or not common_seeds(test):
@@ -110,7 +110,7 @@ def validation_finds(validation: MetricTable, test: MetricTable) -> Claim:
 
 
 def first_draw(results: Sequence[Result]) -> list[Result]:
-    """The runs of the first draw among those with most degrees."""
+    """The runs of the first draw with most degrees."""
     draws: dict[int, dict[int, Result]] = {}
     for result in results:
         draws.setdefault(result.job.seed, {})[result.value(KEY)] = result
@@ -120,7 +120,10 @@ def first_draw(results: Sequence[Result]) -> list[Result]:
 
 
 def draw_fits(fits: Sequence[Fit]) -> Figure:
-    """Draw each fit in a panel of the same frame, which it may leave."""
+    """Draw each fit in a panel.
+
+    All panels have the same frame, which a fit may leave.
+    """
     columns = min(5, len(fits))
     rows = -(-len(fits) // columns)
     with style_context():
@@ -153,6 +156,7 @@ def _panel(axes: Axes, fit: Fit) -> None:
     if fit.truth is not None:
         axes.plot(fit.grid.numpy(), fit.truth.numpy(), color=BLACK, linestyle="--", linewidth=1.6, label="f*")
     axes.plot(fit.grid.numpy(), fit.fitted.numpy(), color=RED, linewidth=2.2, label="fit")
+    # f* lies in [-0.3, 1.3]; high degrees swing far beyond
     axes.set(title=f"degree {fit.degree}", xlim=(0, 1), ylim=(-0.75, 1.75), yticks=(-0.5, 0.5, 1.5))
     axes.set_xticks((0, 0.5, 1), ("0", "0.5", "1"))
 

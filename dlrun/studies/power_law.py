@@ -54,7 +54,10 @@ class PowerLaw:
         return float(self.values[2 + 2 * i])
 
     def exponent_interval(self, i: int = 0) -> tuple[float, float]:
-        """The 95 % interval of αᵢ; (nan, nan) if its term is zero."""
+        """The 95 % interval of αᵢ.
+
+        (nan, nan) if its term is zero.
+        """
         half = self._t() * math.sqrt(self.covariance[2 + 2 * i, 2 + 2 * i])
         return self.exponent(i) - half, self.exponent(i) + half
 
@@ -65,6 +68,7 @@ class PowerLaw:
     def interval(self, *x: float) -> tuple[float, float]:
         """The 95 % prediction interval of one more run's loss."""
         scaled = np.array(x, dtype=np.float64)[:, None] / self.centres[:, None]
+        # a value at its bound is not uncertain: its nan counts as 0
         slope = np.nan_to_num(_slopes(self.values, scaled)[0])
         # the scatter of a run, and the uncertainty of the law
         variance = self.residual**2 + float(slope @ np.nan_to_num(self.covariance) @ slope)
@@ -79,7 +83,7 @@ class PowerLaw:
 
 @dataclass(frozen=True)
 class LogLogLine:
-    """A power law without a floor, L = a · x^slope.
+    """A law without a floor, L = a · x^slope.
 
     `low` to `high` is the slope's 95 % interval, `slope_error` its standard error, `centre` the means of log x and
     log L, and `residual` the standard deviation of log L around the line, with `freedom` degrees of freedom.
@@ -110,15 +114,16 @@ class LogLogLine:
 
 
 def fit_law(loss: Sequence[float], *x: Sequence[float]) -> PowerLaw | None:
-    """Fit a law to the losses [n] of runs at quantities x, each [n].
+    """Fit a law to losses [n] at quantities x, each [n].
 
-        It takes more runs than the law has values, and three distinct values of each quantity; else None.
+    It takes more runs than the law has values, and three distinct values of each quantity; else None.
 
     >>> law = fit_law([1 + 4 / n**0.5 for n in (1, 4, 16, 64, 256)], [1, 4, 16, 64, 256])
     >>> round(law.floor, 3), round(law.exponent(), 3), round(float(law.loss(1e4)), 3)
     (1.0, 0.5, 1.04)
     """
     y, columns = np.log(np.asarray(loss, dtype=np.float64)), np.asarray(x, dtype=np.float64)
+    # the values are E, and a and α of each quantity
     freedom = len(y) - 1 - 2 * len(columns)
     if freedom < 1 or any(len(np.unique(column)) < 3 for column in columns) or not np.isfinite(y).all():
         return None
@@ -133,7 +138,9 @@ def fit_law(loss: Sequence[float], *x: Sequence[float]) -> PowerLaw | None:
 
 
 def fit_line(loss: Sequence[float], x: Sequence[float]) -> LogLogLine | None:
-    """Fit a line to log loss over log x; None for fewer than three x.
+    """Fit a line to log loss over log x.
+
+    None for fewer than three distinct x.
 
     >>> round(fit_line([8.0, 4.0, 2.0], [1.0, 2.0, 4.0]).slope, 6)
     -1.0
@@ -167,7 +174,7 @@ def _error(found: tuple[Array, float]) -> float:
 
 
 def _search(y: Array, x: Array, start: Array) -> tuple[Array, float]:
-    """The local optimum from `start`, and its sum of squares in log L."""
+    """The local optimum from `start`, and its squared error."""
     from scipy.optimize import least_squares
 
     low = np.zeros_like(start)
@@ -175,6 +182,7 @@ def _search(y: Array, x: Array, start: Array) -> tuple[Array, float]:
     # analytic derivatives, and scales of the start: E, aᵢ and αᵢ differ by orders of magnitude
     found = least_squares(
         lambda values: np.log(_loss(values, x) + TINY) - y,
+        # off zero, where an exponent has no effect, and so no slope
         np.maximum(start, 1e-9),
         jac=lambda values: _slopes(values, x),
         bounds=(low, high),

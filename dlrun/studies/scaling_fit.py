@@ -34,7 +34,10 @@ class SizedRun:
 
 @dataclass(frozen=True)
 class SizeLaw:
-    """A law of parameters, tokens or both: `names`, in its order."""
+    """A law of parameters, tokens or both.
+
+    `names` are its quantities, in its order.
+    """
 
     law: PowerLaw
     names: tuple[str, ...]
@@ -45,9 +48,9 @@ class SizeLaw:
 
 
 def split_held_out(runs: Sequence[SizedRun]) -> tuple[list[SizedRun], list[SizedRun]]:
-    """Split off the runs of a much larger model: (runs to fit, larger ones).
+    """Split off the runs of a much larger model.
 
-    Larger is at least `HELD_OUT_RATIO` times the parameters of the next model.
+    Returns (runs to fit, larger ones). Larger is at least `HELD_OUT_RATIO` times the parameters of the next model.
     """
     sizes = sorted({r.parameters for r in runs})
     if len(sizes) < 2 or sizes[-1] < HELD_OUT_RATIO * sizes[-2]:
@@ -56,26 +59,29 @@ def split_held_out(runs: Sequence[SizedRun]) -> tuple[list[SizedRun], list[Sized
 
 
 def panel_runs(runs: Sequence[SizedRun], name: str) -> list[SizedRun]:
-    """The runs along `name`, at the largest value of the other quantity."""
+    """The runs along `name`, with the most of the other."""
     other = "tokens" if name == "parameters" else "parameters"
     most = max((getattr(r, other) for r in runs), default=0)
     return [r for r in runs if getattr(r, other) == most]
 
 
 def fit_size_law(runs: Sequence[SizedRun]) -> SizeLaw | None:
-    """Fit L(N, D), or the law of the one quantity that varies."""
+    """Fit L(N, D), or the law of one quantity.
+
+    A quantity gets a term if it varies.
+    """
     names = tuple(n for n in ("parameters", "tokens") if len({getattr(r, n) for r in runs}) > 1)
     law = fit_law([r.loss for r in runs], *([getattr(r, n) for r in runs] for n in names)) if names else None
     return SizeLaw(law, names) if law else None
 
 
 def fit_size_line(runs: Sequence[SizedRun], name: str) -> LogLogLine | None:
-    """Fit a straight line in log-log to the runs of a panel."""
+    """Fit a line in log-log to a panel's runs."""
     return fit_line([r.loss for r in runs], [getattr(r, name) for r in runs])
 
 
 def frontier(runs: Sequence[SizedRun]) -> list[tuple[float, float]]:
-    """The lower envelope of the validation curves, as (FLOP, least loss).
+    """The lower envelope of validation curves: (FLOP, least loss).
 
     One point per bin of log FLOP, from the FLOP of the cheapest whole run on. Points inside a run come before its
     learning rate has fallen, so they lie above the loss of a run of that length.

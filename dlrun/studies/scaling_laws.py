@@ -70,14 +70,14 @@ class ScalingLaws:
 
 
 def read_runs(results: Sequence[Result]) -> list[SizedRun]:
-    """The runs with a test loss and a FLOP count, the smallest first."""
+    """The runs with a test loss, the smallest first."""
     return sorted((r for r in map(_read_run, results) if r is not None), key=lambda r: (r.parameters, r.tokens))
 
 
 def follows(runs: Sequence[SizedRun], fitted: SizeLaw | None, name: str) -> Claim:
-    """Held if the loss falls along a quantity and the law fits all runs.
+    """Held if a law that fits falls along `name`.
 
-    It falls if the 95 % interval of the line's slope is negative.
+    It fits if its residual is at most `MAX_RESIDUAL`. It falls if the 95 % interval of the line's slope is negative.
     """
     text, along = f"The test loss is a power law of {PHRASES[name]}.", panel_runs(runs, name)
     line = fit_size_line(along, name)
@@ -168,6 +168,7 @@ def _read_run(result: Result) -> SizedRun | None:
     # a run without one of these has no place in the laws
     if loss is None or not math.isfinite(loss) or not flop or not steps or not tokens:
         return None
+    # step 0 has no place on a logarithmic axis
     curve = tuple((float(flop) * step, value) for step, value in result.curves().get("val/loss", []) if step)
     return SizedRun(float(summary.parameters or 0), float(tokens), float(flop) * steps, loss, curve)
 
@@ -175,5 +176,6 @@ def _read_run(result: Result) -> SizedRun | None:
 def _all_tokens(result: Result) -> float | None:
     # without `train_size` a run trains on its whole text: windows · stride
     windows, length = result.summary.data.get("train"), result.value("dataset.stride")
+    # without a stride, windows lie a context apart
     length = length or result.value("dataset.context")
     return windows * length if windows and length else None

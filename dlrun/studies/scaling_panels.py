@@ -49,7 +49,7 @@ def draw_panels(runs: Sequence[SizedRun], larger: Sequence[SizedRun]) -> Figure:
 
 
 def draw_grid(runs: Sequence[SizedRun], larger: Sequence[SizedRun], fitted: SizeLaw) -> Figure:
-    """Draw every run over its parameters, and the law of both quantities."""
+    """Draw every run over its parameters, with the law."""
     with style_context():
         fig = figure(8.2, 5.6)
         axes = fig.add_subplot()
@@ -129,7 +129,7 @@ def _draw_law(axes: Axes, law: Any, known: Sequence[float], beyond: Sequence[flo
 
 
 def _draw_predictions(axes: Axes, run: SizedRun, name: str, line: LogLogLine | None, fitted: SizeLaw | None) -> None:
-    """Draw the intervals that line and law predict for a run."""
+    """Draw both predicted intervals of a run."""
     x = getattr(run, name)
     if line:
         _draw_bar(axes, x / BAR_OFFSET, line.interval(x), "-", BLACK)

@@ -54,11 +54,11 @@ class Schedules:
 
 
 def beats_constant(tables: dict[str, MetricTable], metric: str) -> Claim:
-    """Held if a schedule at its best rate beats the best constant rate.
+    """Held if a schedule beats the best constant rate.
 
-    Undecided if the best constant rate is an end of the range. Cross-validated over seeds: each seed is judged at the
-    rate that is best on the other seeds, so that no rate gains from the noise that selected it. The intervals of the
-    paired differences are Bonferroni-corrected.
+    Each stands at its best rate. Undecided if the best constant rate is an end of the range. Cross-validated over
+    seeds: each seed is judged at the rate that is best on the other seeds, so that no rate gains from the noise that
+    selected it. The intervals of the paired differences are Bonferroni-corrected.
     """
     text = "A schedule beats every constant rate at the same budget."
     constant = tables.get(CONSTANT, {})
@@ -67,6 +67,7 @@ def beats_constant(tables: dict[str, MetricTable], metric: str) -> Claim:
     if not others or not constant or len(seeds) < 3:
         return judge(text, None, "It takes a constant rate, a schedule, and three common seeds.")
     rate = argmin(means(constant, seeds))
+    # a better constant rate may lie beyond that end
     if rate in (min(constant), max(constant)):
         return judge(
             text, None, f"The best constant rate, {rate:g}, is an end of the rates tried. Add rates beyond it."
@@ -94,7 +95,7 @@ def beats_constant(tables: dict[str, MetricTable], metric: str) -> Claim:
 
 
 def held_out_values(table: MetricTable, seeds: Sequence[int]) -> dict[int, float]:
-    """Each seed's value at the best rate of the other seeds.
+    """Each seed's value at the other seeds' best rate.
 
     >>> held_out_values({0.1: {0: 1.0, 1: 3.0}, 0.2: {0: 2.0, 1: 2.0}}, [0, 1])
     {0: 2.0, 1: 3.0}
@@ -103,7 +104,7 @@ def held_out_values(table: MetricTable, seeds: Sequence[int]) -> dict[int, float
 
 
 def draw(tables: dict[str, MetricTable], metric: str) -> Figure:
-    """Draw the metric over the rate, and every seed at each best rate."""
+    """Draw the metric over the rate, and at each best rate."""
     with style_context():
         fig = figure(14.5, 4.8)
         left, right = fig.add_subplot(1, 2, 1), fig.add_subplot(1, 2, 2)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SearchHistory:
-    """A figure of a search by the metric `monitor`; no claim."""
+    """A figure of a search by `monitor`; no claim."""
 
     monitor: str
     higher_is_better: bool = False
@@ -42,7 +42,7 @@ class SearchHistory:
 
 
 def history(results: Sequence[Result], monitor: str) -> list[tuple[int, float]]:
-    """Each trial as (number of its first job, from 1; mean over its seeds)."""
+    """Each trial's first job, from 1, and mean over seeds."""
     groups: dict[str, list[Result]] = {}
     for result in sorted(results, key=lambda result: result.job.n):
         if isfinite(result.metrics.get(monitor, float("nan"))):
@@ -61,6 +61,7 @@ def draw(points: Sequence[tuple[int, float]], monitor: str, *, best: Callable[[f
         fig = figure(6.8, 4.2)
         axes = fig.add_subplot()
         axes.plot(numbers, values, "o", color=BLUE, markersize=7, fillstyle="none", label="trial")
+        # "post": a best holds until a better trial
         axes.step(numbers, so_far, where="post", color=BLACK, label="best so far")
         scale_y(axes, values, monitor)
         axes.set(xlabel="job, in the order of the search", ylabel=axis_label(monitor))

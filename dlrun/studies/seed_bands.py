@@ -29,7 +29,7 @@ def draw_tables(axes: Axes, tables: Mapping[str, MetricTable], *, positions: Map
 
 
 def at_common_steps(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[list[int], NDArray[np.float64]]:
-    """The common steps of curves, and the values there [curves, steps]."""
+    """The common steps of curves, and their values [curves, steps]."""
     steps = sorted(set.intersection(*({step for step, _ in curve} for curve in curves)))
     return steps, np.array([[dict(curve)[step] for step in steps] for curve in curves])
 

@@ -16,7 +16,7 @@ Verdict = Literal["held", "not held", "undecided"]
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement about the runs, its verdict, and the evidence in words."""
+    """A statement about the runs, with verdict and evidence."""
 
     text: str
     verdict: Verdict
@@ -25,7 +25,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class CaptionedFigure:
-    """A figure, its file's name without an ending, and a caption."""
+    """A figure with its caption.
+
+    `name` is its file's, without an ending.
+    """
 
     name: str
     figure: Figure

@@ -15,7 +15,7 @@ MetricTable = dict[Any, dict[int, float]]
 
 
 def tabulate(results: Sequence[Result], key: str, metric: Callable[[Result], float | None] | str) -> MetricTable:
-    """Tabulate a metric by the runs' value of `key` and their seed.
+    """Tabulate a metric by `key` and seed.
 
     `metric` is a name (`val/error`) or a function of the run. Runs without the metric are left out. Numbers ascend.
     """

@@ -66,10 +66,10 @@ def against(key: str, metric: str, runs: Mapping[str, Points], line: Mapping[str
 
 
 def heat(keys: tuple[str, str], metric: str, cells: Mapping[tuple[Any, Any], float], best: tuple[Any, Any]) -> Figure:
-    """Draw a metric over two keys (across, up) as shaded cells.
+    """Draw a metric over two keys as shaded cells.
 
-    The `best` cell is framed; a cell without a run is empty. Numbers stand in ascending order, names in that of the
-    cells.
+    `keys` are (across, up). The `best` cell is framed; a cell without a run is empty. Numbers stand in ascending order,
+    names in that of the cells.
     """
     from matplotlib.colors import LogNorm
     from matplotlib.patches import Rectangle

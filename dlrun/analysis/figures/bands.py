@@ -49,7 +49,7 @@ class GroupCurves:
 
 
 def bands(bundles: Sequence[GroupCurves], names: Sequence[str], *, title: str = "") -> Figure:
-    """Draw the median and range of each group, a panel per metric.
+    """Draw each group's median and range, a panel per metric.
 
     The first `LEGIBLE` groups differ in colour, line and marker; the others are grey.
     """
@@ -71,10 +71,11 @@ def bands(bundles: Sequence[GroupCurves], names: Sequence[str], *, title: str = 
 
 
 def align(curves: Sequence[Curve]) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-    """The union of the steps, with median, minimum and maximum there.
+    """The median, minimum and maximum of curves, by step.
 
-    A curve is interpolated linearly between its points and has no value outside them. Steps that fewer than half of
-    the curves reach are left out, and so are values that are not finite.
+    Returns (steps, median, minimum, maximum), at the union of the curves' steps. A curve is interpolated linearly
+    between its points and has no value outside them. Steps that fewer than half of the curves reach are left out, and
+    so are values that are not finite.
     """
     steps = np.unique(np.concatenate([np.array([step for step, _ in curve], dtype=np.float64) for curve in curves]))
     if len(steps) > MAX_POINTS:

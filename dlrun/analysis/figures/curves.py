@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 Curve = Sequence[tuple[int, float]]
 
+# the first of these that was logged stands beside the loss
 _METRICS = ("error", "perplexity", "accuracy", "recall_at_1", "mse")
 
 
 def learning_curves(curves: Mapping[str, Curve], *, best_step: int | None = None) -> Figure:
-    """Draw training and validation loss and, beside them, the task's metric.
+    """Draw the losses and, beside them, the task's metric.
 
     `curves` are points (step, value) by name (`train/loss`, `val/error`, …); `best_step`, the step of the selected
     weights, is marked.

@@ -19,9 +19,10 @@ GRID = 240  # points along each side of the plane
 
 
 def fit_1d(x: Tensor, y: Tensor, model_x: Tensor, model_y: Tensor, truth: Tensor | None = None) -> Figure:
-    """Draw data (x, y), a fit (model_x, model_y) and f*; all [N].
+    """Draw data (x, y), a fit and f*; all [N].
 
-    The frame is that of data and f*: a fit that leaves it is cut, so that it does not shrink the rest.
+    The fit is (model_x, model_y). The frame is that of data and f*: a fit that leaves it is cut, so that it does not
+    shrink the rest.
     """
     with style_context():
         fig = figure(6.6, 4.4)
@@ -29,6 +30,7 @@ def fit_1d(x: Tensor, y: Tensor, model_x: Tensor, model_y: Tensor, truth: Tensor
         if truth is not None:
             axes.plot(model_x.numpy(), truth.numpy(), color=BLACK, linestyle="--", linewidth=1.6, label="f*")
         axes.plot(model_x.numpy(), model_y.numpy(), color=RED, label="fit")
+        # large dots of many points would merge
         size = 26 if len(x) <= 200 else 6
         axes.scatter(x.numpy(), y.numpy(), s=size, color=BLUE, alpha=0.8, label="training data", zorder=3)
         frame = y if truth is None else torch.cat([y, truth.to(y)])
@@ -40,15 +42,16 @@ def fit_1d(x: Tensor, y: Tensor, model_x: Tensor, model_y: Tensor, truth: Tensor
 
 
 def plane(x: Tensor, y: Tensor, predict: Callable[[Tensor], Tensor], names: Sequence[str] = ()) -> Figure:
-    """Draw points x [N, 2] of classes y [N] over a model's regions.
+    """Draw points x [N, 2] over a model's regions.
 
-    `predict` maps points [M, 2] to probabilities [M, K]. With two classes, the shade is the probability, and a line
-    marks 0.5.
+    `y` [N] are their classes. `predict` maps points [M, 2] to probabilities [M, K]. With two classes, the shade is the
+    probability, and a line marks 0.5.
     """
     low, high = x.amin(0), x.amax(0)
     room = 0.08 * (high - low)
     sides = [torch.linspace(float(a), float(b), GRID) for a, b in zip(low - room, high + room, strict=True)]
     grid = torch.cartesian_prod(*sides)
+    # from [x, y] to [y, x]: the rows of an image go up
     probabilities = predict(grid).reshape(GRID, GRID, -1).movedim(0, 1)
     with style_context():
         fig = figure(6.2, 5.4)

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def pairs(sides: Sequence[tuple[str, Mapping[int, float]]], metric: str) -> Figure:
-    """Draw each side's values by seed, and the mean with its 95 % interval."""
+    """Draw each side's values by seed, and their mean.
+
+    The mean has its 95 % interval; the values of a seed are joined.
+    """
     seeds = sorted({seed for _, values in sides for seed in values})
     finite = [value for _, values in sides for value in values.values() if math.isfinite(value)]
     with style_context():

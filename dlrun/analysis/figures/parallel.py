@@ -22,7 +22,7 @@ FAN = 0.06  # height over which lines through one value are spread
 def parallel(
     keys: Sequence[str], rows: Sequence[Mapping[str, Any]], metric: str, *, higher_is_better: bool = False
 ) -> Figure:
-    """Draw each row as a line through its values of `keys` and `metric`.
+    """Draw each row as a line through its values.
 
     A row holds its values by key, and its metric. Better rows are darker; the best is thick and black.
     """
@@ -59,7 +59,7 @@ def parallel(
 
 
 def _heights(values: Sequence[Any]) -> dict[Any, float]:
-    """The height of each value on its axis, 0 to 1."""
+    """Each value's height on its axis, 0 to 1."""
     place = positions(values)
     spread = spans_decades(list(place.values())) if all_numbers(list(place)) else False
     at = {value: math.log(x) if spread else x for value, x in place.items()}
@@ -89,7 +89,7 @@ def _axis(axes: Axes, i: int, heights: Mapping[Any, float]) -> None:
 
 
 def _shade(goodness: float) -> tuple[float, float, float]:
-    """A blue from pale (0, the worst) to dark (1, the best)."""
+    """A blue, from pale (0) to dark (1)."""
     pale, dark = np.array([0.85, 0.89, 0.95]), np.array([0.0, 0.27, 0.50])
     red, green, blue = pale + goodness * (dark - pale)
     return float(red), float(green), float(blue)

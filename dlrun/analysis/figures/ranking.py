@@ -28,7 +28,7 @@ class Row:
 
 
 def ranking(rows: Sequence[Row], metric: str) -> Figure:
-    """Draw the first `MAX_GROUPS` rows; the selected one has a star."""
+    """Draw the first `MAX_GROUPS` rows, the selected one starred."""
     from matplotlib.ticker import PercentFormatter
 
     shown = rows[:MAX_GROUPS]
@@ -47,6 +47,7 @@ def ranking(rows: Sequence[Row], metric: str) -> Figure:
                 axes.plot(found.mean, i - 0.08, marker="D", ms=6.5, color=ORANGE, mec=BLACK, zorder=5)
         labels = [("★ " if row.selected else "") + row.label for row in shown]
         axes.set_yticks(range(len(shown)), labels, fontsize=11 if len(shown) > 12 else 12)
+        # downwards: the best on top
         axes.set_ylim(len(shown) - 0.4, -0.6)
         if drawn and spans_decades(drawn):
             axes.set_xscale("log")

@@ -17,7 +17,7 @@ EVEN_TICKS = 8.0  # ratio up to which 1, 2, 5 and 10 may give a logarithmic axis
 def spans_decades(values: Collection[float], ratio: float = LOG_AXIS) -> bool:
     """True if the largest value exceeds `ratio` times the smallest.
 
-        Not finite values are ignored; false if one is zero or negative.
+    Not finite values are ignored; false if one is zero or negative.
 
     >>> spans_decades([0.001, 0.1]), spans_decades([1, 2, 3]), spans_decades([0, 100]), spans_decades([1, 10], 5)
     (True, False, False, True)
@@ -34,7 +34,7 @@ def all_numbers(values: Collection[Any]) -> bool:
 def positions(values: Sequence[Any]) -> dict[Any, float]:
     """The position of each distinct value on an axis.
 
-        Numbers stand at themselves, names at 0, 1, 2, …
+    Numbers stand at themselves, names at 0, 1, 2, …
 
     >>> positions(["sgd", "adam", "sgd"]), positions([0.1, 0.2])
     ({'sgd': 0.0, 'adam': 1.0}, {0.1: 0.1, 0.2: 0.2})
@@ -44,7 +44,10 @@ def positions(values: Sequence[Any]) -> dict[Any, float]:
 
 
 def scale_x(axes: Axes, values: Sequence[Any]) -> None:
-    """Set the scale and ticks of an x axis, for values at their `positions`."""
+    """Set the scale and ticks of an x axis.
+
+    `values` stand at their `positions`.
+    """
     distinct = list(dict.fromkeys(values))
     if not all_numbers(distinct):
         names = [str(value) for value in distinct]
@@ -65,10 +68,10 @@ def scale_x(axes: Axes, values: Sequence[Any]) -> None:
 
 
 def scale_y(axes: Axes, values: Collection[float], metric: str, *, together: Collection[float] = ()) -> None:
-    """Set the scale and ticks of a y axis, for the values of a metric.
+    """Set the scale and ticks of a y axis.
 
-    Fractions are shown in per cent. `together` are the values of all panels with the same scale; each panel keeps ticks
-    of its own.
+    `values` are those of `metric`; fractions are shown in per cent. `together` are the values of all panels with the
+    same scale; each panel keeps ticks of its own.
     """
     from matplotlib.ticker import PercentFormatter
 
@@ -85,7 +88,7 @@ def is_fraction(metric: str) -> bool:
 
 
 def plain_ticks(axis: Axis, values: Collection[float], *, percent: bool = False) -> None:
-    """Write the ticks of a logarithmic axis as 0.01 or 10⁻⁷.
+    """Write logarithmic ticks as 0.01 or 10⁻⁷.
 
     Within two decades, 2 and 5 are labelled as well. Values within a ratio of `EVEN_TICKS` get evenly spaced ticks.
     """
@@ -126,7 +129,7 @@ def power(value: float) -> str:
 
 
 def between(value: float) -> str:
-    """The label of a tick at 2 or 5 times a power of ten; else empty.
+    """A tick's label at 2·10ⁿ or 5·10ⁿ, else empty.
 
     >>> between(0.05), between(0.03)
     ('0.05', '')

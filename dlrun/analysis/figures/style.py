@@ -54,16 +54,16 @@ def style_context() -> Iterator[None]:
 
 
 def figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches, with constrained layout."""
+    """An empty figure, its size in inches."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def save(fig: Figure, *paths: Path) -> Path:
-    """Write a figure into files, PNG or SVG by their endings.
+    """Write a figure into PNG and SVG files.
 
-    Returns the first file. A reader sees a whole file or none.
+    The ending decides the format. Returns the first file. A reader sees a whole file or none.
     """
     # lay out once for all files: each layout costs as much as a drawing
     engine = fig.get_layout_engine()

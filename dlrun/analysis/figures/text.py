@@ -14,13 +14,14 @@ if TYPE_CHECKING:
 
 
 def loss_by_position(losses: Tensor, vocabulary: int) -> Figure:
-    """Draw the mean of `losses` [windows, positions], in nats, by position.
+    """Draw the mean loss by position, in nats.
 
-    Far positions are averaged in groups (`position_groups`); bars are the standard error over windows. The line is
-    log `vocabulary`, the loss of uniform predictions.
+    `losses` are [windows, positions]. Far positions are averaged in groups (`position_groups`); bars are the standard
+    error over windows. The line is log `vocabulary`, the loss of uniform predictions.
     """
     means, errors, places = [], [], []
     for begin, end in position_groups(losses.shape[1]):
+        # over the group first: positions of one window are correlated, windows are not
         each = losses[:, begin:end].double().mean(1)
         means.append(float(each.mean()))
         errors.append(float(each.std() / len(each) ** 0.5) if len(each) > 1 else 0.0)
@@ -40,7 +41,7 @@ def loss_by_position(losses: Tensor, vocabulary: int) -> Figure:
 def position_groups(n: int) -> Sequence[tuple[int, int]]:
     """Group positions 0 … n-1 into (begin, end).
 
-        Single positions at first, then groups a quarter as long as their begin.
+    Single positions at first, then groups a quarter as long as their begin.
 
     >>> position_groups(12)
     [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (6, 7), (7, 8), (8, 10), (10, 12)]

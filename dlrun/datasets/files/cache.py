@@ -11,17 +11,21 @@ DEFAULT = Path("~/.cache/dlrun")
 
 
 def cache_root() -> Path:
-    """The folder of the cache, safe to delete: `DLRUN_CACHE`, else `~/.cache/dlrun`."""
+    """The cache folder: `DLRUN_CACHE`, else `~/.cache/dlrun`.
+
+    It is safe to delete.
+    """
     return Path(os.environ.get("DLRUN_CACHE") or DEFAULT).expanduser().absolute()
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Write a file in one move: yields a path to write to.
+    """Replace a file in one move.
 
-    If the block raises, `path` stays as it was.
+    Yields a path to write to. If the block raises, `path` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # in the same folder, for a move between file systems is a copy; a name for each process
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield temporary

@@ -24,11 +24,13 @@ def decode_files(source: Source, decode: Decode, *, path: str | None = None) -> 
     Raises `DataError` if files are missing, truncated or altered.
     """
     located = locate(source, path)
+    # of the checksums, which stand for contents that need not be read
     content = hashlib.sha256(" ".join(file.sha256 for file in source.files).encode()).hexdigest()
     cached = cache_root() / "decoded" / f"{source.name}-{content[:32]}.pt"
     if all(files.is_known(where, file) for file, where in located.items()):
         # a cached file that cannot be loaded is written again
         with suppress(OSError, RuntimeError, ValueError, EOFError):
+            # mapped: the processes of a sweep share one copy in memory
             return torch.load(cached, weights_only=True, mmap=True), content
     tensors = decode({file.name: files.read(where, file) for file, where in located.items()})
     # without a writable cache the files are decoded each time

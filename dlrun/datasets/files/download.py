@@ -77,7 +77,10 @@ def _member(archive: tarfile.TarFile, file: File) -> tarfile.TarInfo:
 
 @contextmanager
 def _download(url: str, target: Path) -> Iterator[Path]:
-    """Yield a temporary file with the content of `url`, deleted unless moved."""
+    """Yield a temporary file with the content of `url`.
+
+    It is deleted unless moved.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{os.getpid()}.{target.name}")
     request = urllib.request.Request(url, headers={"User-Agent": "dlrun"})  # some hosts refuse Python's own

@@ -46,7 +46,10 @@ def folder_of(source: Source, path: str | None = None) -> Path:
 
 
 def find(folder: Path, file: File) -> Path | None:
-    """The path of `file` in `folder`, plain or compressed, or None."""
+    """The path of `file` in `folder`, or None.
+
+    The file may be compressed.
+    """
     # without its folder too: `dataset.path` may name the inner folder of an unpacked archive
     for name in (file.name, Path(file.name).name, *file.aliases):
         for packing in ("", ".gz", ".xz"):
@@ -57,7 +60,7 @@ def find(folder: Path, file: File) -> Path | None:
 
 
 def check(path: Path, file: File) -> bytes:
-    """Read the unpacked content of `file` at `path`, and compare its SHA-256.
+    """Read a file's unpacked content, and check its SHA-256.
 
     Raises `DataError` if the file is truncated, altered or cannot be read.
     """
@@ -69,7 +72,7 @@ def check(path: Path, file: File) -> bytes:
 
 
 def read(path: Path, file: File) -> bytes:
-    """Read and check `file` at `path`, and remember it for `is_known`."""
+    """Read and check a file, and remember it for `is_known`."""
     stamp = _stamp(path)  # before reading: a file that changes meanwhile is checked again
     content = check(path, file)
     # without a writable cache the file is checked again each time, no more
@@ -79,7 +82,7 @@ def read(path: Path, file: File) -> bytes:
 
 
 def is_known(path: Path, file: File) -> bool:
-    """Whether the file at `path` is unchanged since it passed its check."""
+    """Whether a file is unchanged since its last check."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         known = json.loads(_mark(path).read_text())
         return bool(known["stamp"] == _stamp(path) and known["sha256"] == file.sha256)
@@ -87,7 +90,7 @@ def is_known(path: Path, file: File) -> bool:
 
 
 def missing_message(source: Source, folder: Path, reasons: list[str] | None = None) -> str:
-    """The message for missing files, with their places and the alternatives."""
+    """The message for missing files: places and alternatives."""
     missing = [file for file in source.files if find(folder, file) is None]
     failed = "".join(f"\n  {reason}" for reason in reasons or [])
     files = "\n".join(f"  {folder / file.name}  {file.size:,} bytes  {file.sha256}" for file in missing)

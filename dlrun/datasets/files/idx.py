@@ -30,6 +30,7 @@ def parse(content: bytes) -> Tensor:
     """
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _BYTES:
         raise DataError(f"Not an idx file of unsigned bytes: it begins with {content[:4].hex(' ') or 'nothing'}.")
+    # byte 3 is the number of axes; then the sizes, 4 bytes each, the highest first
     start = 4 + 4 * content[3]
     shape = [int.from_bytes(content[i : i + 4]) for i in range(4, start, 4)]
     if len(content) != start + math.prod(shape):
@@ -39,7 +40,7 @@ def parse(content: bytes) -> Tensor:
 
 
 def decode(contents: dict[str, bytes]) -> dict[str, Tensor]:
-    """The images [N, 1, H, W] and labels [N] of both splits."""
+    """Images [N, 1, H, W] and labels [N] of both splits."""
     tensors = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         tensors[f"{split}_x"] = parse(contents[f"{prefix}-images-idx3-ubyte"]).unsqueeze(1)
@@ -48,9 +49,9 @@ def decode(contents: dict[str, bytes]) -> dict[str, Tensor]:
 
 
 def idx_images(source: Source, class_names: Sequence[str], *, path: str | None, options: TensorOptions) -> Data:
-    """Build the data set of four idx files, with its official test split.
+    """Build the data set of four idx files.
 
-    Raises `DataError` if files are missing or altered, `ConfigError` for options.
+    The test split is the official one. Raises `DataError` if files are missing or altered, `ConfigError` for options.
     """
     tensors, content = decode_files(source, decode, path=path)
     pairs = {split: (tensors[f"{split}_x"], tensors[f"{split}_y"]) for split in ("train", "test")}

@@ -13,9 +13,10 @@ from dlrun.errors import UserError
 
 
 def read(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """The samples in a .npy, .csv, .tsv, .txt, .png or .jpg file, as floats [N, …].
+    """The samples in a file, as floats [N, …].
 
-    A file that holds a single sample of `shape` gives [1, …]; other shapes are left to whoever uses them.
+    The file is a .npy, .csv, .tsv, .txt, .png or .jpg. If it holds a single sample of `shape`, they are [1, …]; other
+    shapes are left to whoever uses them.
 
     Raises `UserError` for a file that cannot be read, and for one without samples or with values that are not finite.
     """
@@ -32,6 +33,7 @@ def read(path: Path, shape: tuple[int, ...]) -> Tensor:
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> Tensor:
+    # table.csv.gz is a .csv
     suffix = path.suffix if path.suffix != ".gz" else Path(path.stem).suffix
     try:
         if suffix == ".npy":
@@ -48,7 +50,9 @@ def _read(path: Path, shape: tuple[int, ...]) -> Tensor:
 def _array(path: Path) -> Tensor:
     import numpy
 
+    # a pickle could run code
     values = numpy.load(path, allow_pickle=False)
+    # booleans, integers, floats
     if values.dtype.kind not in "biuf":
         raise ValueError(f"its values are of type {values.dtype}; expected real numbers")
     return torch.from_numpy(values).float()

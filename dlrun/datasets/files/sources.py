@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class File:
-    """A file: its name and aliases, and its unpacked size and SHA-256."""
+    """A file's names, unpacked size and SHA-256."""
 
     name: str
     size: int

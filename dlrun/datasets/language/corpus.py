@@ -65,7 +65,7 @@ class Passage:
 
     @property
     def key(self) -> str:
-        """An identifier for the cache: the text's hash and the bounds."""
+        """A cache key: the text's hash and the bounds."""
         return f"{self.text.content} {self.start} {self.stop}"
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class Passage:
 
 
 def cut_by_position(text: Corpus, *, validation_size: int | float, test_size: int | float) -> dict[str, Passage]:
-    """Cut a text by position: first training, then validation, then test.
+    """Cut a text: first training, then validation, then test.
 
     A size is a number of characters, or below 1 a fraction of them. An empty split is left out. Raises `ConfigError`
     for sizes that leave nothing to train on.

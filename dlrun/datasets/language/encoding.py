@@ -37,10 +37,10 @@ def smallest_dtype(size: int) -> torch.dtype:
 
 
 def encode(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None) -> Iterator[tuple[Tensor, int | None]]:
-    """Yield (tokens, bytes) of the portions of a passage, at most `most` tokens.
+    """Yield (tokens, bytes) of a passage's portions.
 
-    The bytes are None if they are not known. They leave out the passage's first token, which nothing predicts. Raises
-    `DataError` if the text has changed since its characters were counted.
+    At most `most` tokens come. The bytes are None if they are not known. They leave out the passage's first token,
+    which nothing predicts. Raises `DataError` if the text has changed since its characters were counted.
     """
     dtype, done, begun = smallest_dtype(tokenizer.size), 0, False
     for text in _portions(passage, tokenizer):

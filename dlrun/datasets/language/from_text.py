@@ -72,6 +72,7 @@ def from_text(
     }
     # checked after the encoding: only now the number of tokens is known
     if train_size is not None and not 1 <= train_size <= len(tokens["train"].values):
+        # of all tokens: the encoding above may have stopped at `train_size`
         most = len(tokens_of(passages["train"], tokenizer).values)
         raise ConfigError(f"dataset.train_size={train_size}: expected 1 to {most}, or null for all of the tokens.")
     keys = [split + " " + passage.key for split, passage in passages.items()]
@@ -168,6 +169,7 @@ def _split(
     name: str, split: str, tokens: Tokens, *, context: int, stride: int | None, streams: int | None
 ) -> Windows | Streams:
     n = len(tokens.values)
+    # `Windows` refuses a context below 1
     if context >= 1 and n <= context:
         raise DataError(_too_short_message(name, split, n, context))
     windows = Windows(tokens.values, context, context if stride is None else stride, tokens.bytes)

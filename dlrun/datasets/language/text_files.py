@@ -24,7 +24,10 @@ _LONG = 1 << 26  # bytes from which on progress is shown
 
 
 class NotText(Exception):
-    """A file is no text; the message names the first wrong byte."""
+    """A file is no text.
+
+    The message names the first wrong byte.
+    """
 
 
 @dataclass(frozen=True)
@@ -83,16 +86,18 @@ def collect(paths: Sequence[Path], *, leave_out: bool = False) -> TextFiles:
 
 
 def pieces(path: Path, *, ended: bool = False) -> Iterator[str]:
-    """Yield the text of a file without its byte order mark.
+    """Yield the text of a file.
 
-    If `ended`, a line break is added where the last one is missing. Raises `NotText` for the first wrong byte, and
-    `OSError`.
+    The byte order mark is left out. If `ended`, a line break is added where the last one is missing. Raises `NotText`
+    for the first wrong byte, and `OSError`.
     """
+    # incremental: a character may lie across two chunks
     decoder = codecs.getincrementaldecoder("utf-8")()
     last, offset, begun, more = "", 0, False, True
     with path.open("rb") as file:
         while more:
             more = bool(chunk := file.read(_CHUNK))
+            # zero is valid UTF-8, but no text has it
             if (zero := chunk.find(0)) >= 0:
                 raise NotText(f"byte {offset + zero:,} is zero, as in binary files")
             pending = len(decoder.getstate()[0])  # bytes of a character that the last chunk cut
@@ -102,6 +107,7 @@ def pieces(path: Path, *, ended: bool = False) -> Iterator[str]:
                 wrong = error.object[error.start]
                 raise NotText(f"byte {offset - pending + error.start:,} (0x{wrong:02x}) is not UTF-8") from None
             offset += len(chunk)
+            # only at the beginning: elsewhere U+FEFF is a character
             text, begun = text if begun else text.removeprefix("\ufeff"), begun or text != ""
             last = text[-1:] or last
             yield text

@@ -59,6 +59,7 @@ def tokenizer_of(
         further = (piece for passage in others for piece in passage.pieces())
         return by_name.fit(kind, train.pieces(), further, vocabulary_size=vocabulary_size)
 
+    # bytes have a fixed vocabulary
     if kind != "byte" and len(train) >= SHORT:
         keys = (kind, str(vocabulary_size), *(passage.key for passage in (train, *others)))
         path = _path("tokenizers", "json", *keys)
@@ -77,7 +78,7 @@ def _path(folder: str, ending: str, *keys: str) -> Path:
 
 
 def _get_or_make(path: Path, read: Callable[[], T], make: Callable[[], object]) -> T:
-    """Read a cached file, which one process makes if it must."""
+    """Read a cached file; one process makes it if needed."""
     with suppress(OSError, ValueError, KeyError):
         return read()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,6 +117,7 @@ def _map(path: Path, tokenizer: Tokenizer) -> Tokens:
     dtype, count = smallest_dtype(tokenizer.size), description["tokens"]
     if path.stat().st_size != count * dtype.itemsize:
         raise ValueError(f"{path} is incomplete")
+    # not shared: writing to the tensor leaves the file as it is
     values = torch.from_file(str(path), shared=False, size=count, dtype=dtype) if count else torch.zeros(0, dtype=dtype)
     return Tokens(values, description["bytes"])
 

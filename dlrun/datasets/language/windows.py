@@ -69,7 +69,7 @@ class Windows:
 
     @property
     def bytes_per_token(self) -> float | None:
-        """The mean length of a predicted token in bytes of text, or None."""
+        """The mean bytes of a predicted token, or None."""
         return self.bytes / self.predicted if self.bytes else None
 
     @property
@@ -97,13 +97,14 @@ class Windows:
         Each is shifted by 0 … stride - 1 tokens. No window is shifted past the end of the text.
         """
         shift = torch.randint(self.stride, index.shape, generator=generator, device=generator.device)
+        # clamped: the last window ends with the text
         return (index * self.stride + shift.to(index.device)).clamp_(max=max(0, self.predicted - self.context))
 
     def at(self, starts: Tensor) -> Batch:
-        """The windows from `starts` (int64 [B], on the tokens' device) on.
+        """The windows from `starts` (int64 [B]) on.
 
-        All of their tokens are predicted. All are full, except the one window of a text shorter than a window, which
-        is padded.
+        `starts` lie on the tokens' device. All of the windows' tokens are predicted. All are full, except the one
+        window of a text shorter than a window, which is padded.
         """
         if self.predicted < self.context:  # there is no full window to view
             return self.gather(starts)
@@ -111,11 +112,17 @@ class Windows:
         return Batch(x.index_select(0, starts).long(), y.index_select(0, starts).long())
 
     def draw(self, index: Tensor, generator: torch.Generator) -> Batch:
-        """The windows at `index` as training sees them: shifted, all of their tokens predicted."""
+        """The windows at `index`, shifted at random.
+
+        All of their tokens are predicted.
+        """
         return self.at(self.starts(index, generator).to(self.device))
 
     def to(self, device: torch.device) -> Windows:
-        """The split with its tokens on `device`, unless they are more than `MOVED` bytes."""
+        """The split with its tokens on `device`.
+
+        More than `MOVED` bytes stay where they are.
+        """
         tokens = self.tokens
         if 8 * len(tokens) <= WIDENED or (device.type != "cpu" and tokens.dtype not in _INDEXED):
             tokens = tokens.long() if 8 * len(tokens) <= WIDENED else tokens.int()
@@ -123,7 +130,10 @@ class Windows:
         return replace(self, tokens=tokens.to(device) if fits else self.tokens)
 
     def take_first(self, n: int) -> Windows:
-        """The first `n` windows; their bytes are in proportion to their tokens."""
+        """The first `n` windows.
+
+        Their bytes are in proportion to their tokens.
+        """
         if n >= len(self):
             return self
         tokens = self.tokens[: (n - 1) * self.stride + self.context + 1]
@@ -167,7 +177,7 @@ class Streams:
 
     @property
     def bytes_per_token(self) -> float | None:
-        """The mean length of a predicted token in bytes of text, or None."""
+        """The mean bytes of a predicted token, or None."""
         return self.windows.bytes_per_token
 
     @property
@@ -192,7 +202,10 @@ class Streams:
         return self.windows.draw(index, generator)
 
     def to(self, device: torch.device) -> Streams:
-        """The split with its tokens on `device`, unless they are more than `MOVED` bytes."""
+        """The split with its tokens on `device`.
+
+        More than `MOVED` bytes stay where they are.
+        """
         return replace(self, windows=self.windows.to(device))
 
     def take_first(self, n: int) -> Streams:
@@ -200,11 +213,14 @@ class Streams:
         return replace(self, windows=self.windows.take_first(n))
 
     def take_spaced(self, n: int) -> Streams:
-        """About `n` windows: the beginnings of the rows, at least one a row."""
+        """The beginnings of the rows, about `n` windows.
+
+        Each row has at least one.
+        """
         return replace(self, portions=max(1, n // self.count))
 
     def walk(self, rows: int) -> Iterator[tuple[bool, Batch]]:
-        """Yield (fresh, batch) along the text, `rows` rows at a time.
+        """Yield (fresh, batch) along the text, `rows` at a time.
 
         The memory goes on from batch to batch; with a `fresh` one other rows begin. Past the end of the text `x` is 0
         and `y` is `IGNORE_INDEX`. The predictions do not depend on `rows`.

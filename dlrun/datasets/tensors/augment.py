@@ -14,7 +14,9 @@ from dlrun.errors import ConfigError, did_you_mean
 
 @dataclass(frozen=True)
 class Augment:
-    """Vary images [B, C, H, W], each by its own draw.
+    """Vary images [B, C, H, W] at random.
+
+    Each image has its own draw.
 
     `shift` moves an image by up to that many pixels along each axis; the border's values fill the gap. `flip` mirrors
     left and right with probability 1/2. `crop` cuts out a part with at least that fraction of the height and the

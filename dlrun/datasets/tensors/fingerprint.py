@@ -9,7 +9,9 @@ from torch import Tensor
 
 
 def fingerprint(*parts: str | Tensor) -> str:
-    """The SHA-256 of texts and tensors (values, type and shape), in their order.
+    """The SHA-256 of texts and tensors, in their order.
+
+    A tensor counts by its values, type and shape.
 
     >>> fingerprint("a", torch.tensor([1])) == fingerprint("a", torch.tensor([1.0]))
     False
@@ -28,4 +30,5 @@ def fingerprint(*parts: str | Tensor) -> str:
 
 def _bytes(tensor: Tensor) -> memoryview:
     flat = tensor.detach().cpu().contiguous().reshape(-1)
+    # as bytes: numpy lacks some types of torch, such as bfloat16
     return flat.view(torch.uint8).numpy().data

@@ -20,21 +20,24 @@ __all__ = ["from_datasets"]
 
 
 class MapStyle(Protocol):
-    """A map-style data set: anything with a length and samples `(x, y)` by number."""
+    """Anything with a length and samples by number."""
 
     def __len__(self) -> int:
         """The number of samples."""
 
     def __getitem__(self, i: int, /) -> Any:
-        """Sample `i`: an input (tensor, array or number) and a target."""
+        """Sample `i`: a pair of input and target.
+
+        The input is a tensor, an array or a number.
+        """
 
 
 @dataclass(frozen=True, eq=False)
 class MapStyleSamples:
-    """Some samples of a map-style data set, each as two tensors ready for a batch.
+    """Some samples of a map-style data set, as tensors.
 
-    Inputs float64 and uint8 become float32. A class is int64 [], the target of a regression float32 [O]. It can be
-    pickled, for the workers of a `DataLoader`, if the user's data set can.
+    Each is two tensors ready for a batch. Inputs float64 and uint8 become float32. A class is int64 [], the target of a
+    regression float32 [O]. It can be pickled, for the workers of a `DataLoader`, if the user's data set can.
     """
 
     samples: MapStyle
@@ -63,10 +66,11 @@ class MapStyleSamples:
 
 @dataclass(frozen=True, eq=False)
 class MapStyleSplit:
-    """Samples read on demand; in training, workers read them from `dataset`.
+    """Samples read on demand.
 
-    Random numbers that a data set draws from the global generators of torch, Python and numpy are a function of the
-    sample's number here. So an evaluation gives the same values for any batch size.
+    In training, workers read them from `dataset`. Random numbers that a data set draws from the global generators of
+    torch, Python and numpy are a function of the sample's number here. So an evaluation gives the same values for any
+    batch size.
     """
 
     dataset: MapStyleSamples
@@ -76,9 +80,9 @@ class MapStyleSplit:
         return len(self.dataset)
 
     def gather(self, index: Tensor) -> Batch:
-        """The samples at `index` (int64 [B]), in that order, on the split's device.
+        """The samples at `index` (int64 [B]), in that order.
 
-        Raises `DataError` for samples of different shapes.
+        They are on the split's device. Raises `DataError` for samples of different shapes.
         """
         samples = []
         with preserve_generators():
@@ -108,12 +112,12 @@ def from_datasets(
     prepare: Callable[[Tensor], Tensor] = identity,
     augment: Augmentation | None = None,
 ) -> Data:
-    """Make a data set of map-style data sets of pairs `(x, y)`.
+    """Make a data set of map-style data sets.
 
-    Without a `validation` set, `split_seed` draws `validation_size` samples of `train`: a number, or below 1 a
-    fraction. The number of classes is `classes`, else the number of names, else it follows from the data set's own
-    `classes`, `targets` or `labels`. `content` (a version, a hash) identifies the samples in the fingerprint; without
-    it the lengths and the first and last samples do.
+    Their samples are pairs `(x, y)`. Without a `validation` set, `split_seed` draws `validation_size` samples of
+    `train`: a number, or below 1 a fraction. The number of classes is `classes`, else the number of names, else it
+    follows from the data set's own `classes`, `targets` or `labels`. `content` (a version, a hash) identifies the
+    samples in the fingerprint; without it the lengths and the first and last samples do.
 
     Raises `ConfigError` for sizes and for classes that are not known, `DataError` for samples that do not fit.
     """
@@ -132,6 +136,7 @@ def from_datasets(
     if content is None:
         content = fingerprint(*(piece for split in given for piece in (split, *_sketch(given[split]))))
     drawn = {split: MapStyleSamples(train, getattr(index, split).tolist(), task) for split in ("train", "validation")}
+    # the drawn parts take the place of the whole `train`
     chosen = given | {split: samples for split, samples in drawn.items() if len(samples)}
     splits = {split: MapStyleSplit(samples) for split, samples in chosen.items()}
     # one sample stands for the shapes of all
@@ -166,7 +171,7 @@ def _known_classes(name: str, samples: MapStyle) -> int:
 
 
 def _sketch(samples: MapStyleSamples, ends: int = 3) -> Iterator[str | Tensor]:
-    """An identifier of samples: their number, the first and the last."""
+    """An identifier: the number, the first and last samples."""
     n = len(samples)
     yield str(n)
     # a data set may vary its samples at random: the fingerprint always sees the same variation,

@@ -20,7 +20,7 @@ def spec_of(
     classes: int | None = None,
     class_names: Sequence[str] = (),
 ) -> Spec:
-    """The spec of inputs `x` [N, ...] and targets `y` [N, ...].
+    """The spec of inputs [N, ...] and targets [N, ...].
 
     The number of classes is `classes`, else the number of names, else the largest class + 1. Raises `ConfigError` for
     classes of another task and for too many names, `DataError` for classes that are not whole numbers.
@@ -40,9 +40,10 @@ def spec_of(
 
 
 def targets(name: str, spec: Spec, y: Tensor) -> Tensor:
-    """Targets for a loss: classes int64 [N], values float32 [N, O], others unchanged.
+    """Targets as a loss takes them.
 
-    Raises `DataError` for targets that contradict `spec`.
+    Classes are int64 [N], values float32 [N, O], others unchanged. Raises `DataError` for targets that contradict
+    `spec`.
     """
     if spec.task == "classification":
         if y.is_floating_point() or y.ndim != 1:

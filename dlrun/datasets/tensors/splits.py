@@ -20,7 +20,9 @@ class SplitIndices(NamedTuple):
 
 
 def seeded_generator(purpose: str, seed: int) -> torch.Generator:
-    """A generator for one `purpose`: two purposes share no numbers, even with equal seeds.
+    """A generator for one `purpose` and seed.
+
+    Two purposes share no numbers, even with equal seeds.
 
     >>> a, b = seeded_generator("moons", 0), seeded_generator("split", 0)
     >>> a.initial_seed() == b.initial_seed()
@@ -65,9 +67,9 @@ def cut(
 
 
 def sample_count(size: int | float, n: int, key: str) -> int:
-    """A size as a number of samples; below 1 it is a fraction of `n`.
+    """A size as a number of samples.
 
-    Raises `ConfigError` for a negative size, and for a fraction above 1.
+    Below 1 it is a fraction of `n`. Raises `ConfigError` for a negative size, and for a fraction above 1.
     """
     if 0 <= size < 1:
         return round(size * n)

@@ -43,14 +43,16 @@ class Standardise:
             return x.to(torch.int64)
         if self.mean == (0.0,) and self.deviation == (1.0,):
             return x.to(torch.float32)
+        # a copy even of float32: the next line writes into it
         x = x.to(torch.float32, copy=True)
         return x.sub_(_along(self.mean, x)).div_(_along(self.deviation, x))
 
 
 def mean_and_deviation(x: Tensor, chunk: int = 1024) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """The mean and population standard deviation of `x` [N, C, ...] for each C.
+    """The mean and deviation of `x` [N, C, ...] for each C.
 
-    Summed in float64, `chunk` samples at a time. A constant channel gets the deviation 1.
+    The deviation is that of the population. Summed in float64, `chunk` samples at a time. A constant channel gets the
+    deviation 1.
     """
     axes = tuple(a for a in range(x.ndim) if a != 1)
     # shifted by a value near the mean: E[x²] - E[x]² would cancel for a mean far from 0
@@ -61,6 +63,7 @@ def mean_and_deviation(x: Tensor, chunk: int = 1024) -> tuple[tuple[float, ...],
         total, squares = total + some.sum(axes), squares + some.square().sum(axes)
     n = x.numel() // x.shape[1]
     mean = total / n
+    # rounding may leave a constant channel slightly below 0
     deviation = (squares / n - mean.square()).clamp(min=0).sqrt()
     deviation = torch.where(deviation > 0, deviation, 1.0)
     return tuple((mean + shift.flatten()).tolist()), tuple(deviation.tolist())

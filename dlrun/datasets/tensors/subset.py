@@ -13,7 +13,10 @@ from dlrun.types import Batch, Split
 
 @dataclass(frozen=True)
 class Subset:
-    """`n` samples of a split, a `step` apart, such as 7 / 3."""
+    """`n` samples of a split, evenly spaced.
+
+    They are a `step` apart, such as 7 / 3.
+    """
 
     split: Split
     n: int
@@ -30,6 +33,7 @@ class Subset:
     def gather(self, index: Tensor) -> Batch:
         """The samples at `index`."""
         over, under = self.step
+        # in whole numbers: no rounding changes the choice
         return self.split.gather(index * over // under)
 
     def to(self, device: torch.device) -> Subset:
@@ -38,7 +42,9 @@ class Subset:
 
 
 def take_first(split: Split, n: int) -> Split:
-    """The first `n` samples of a split, or all if there are fewer.
+    """The first `n` samples of a split.
+
+    All of them if there are fewer.
 
     >>> from dlrun.datasets.tensors.tensors import TensorSplit
     >>> ten = TensorSplit(torch.arange(10), torch.arange(10))
@@ -55,7 +61,6 @@ def take_first(split: Split, n: int) -> Split:
 def take_spaced(split: Split, n: int | None) -> Split:
     """`n` evenly spaced samples of a split (None: all).
 
-
     >>> from dlrun.datasets.tensors.tensors import TensorSplit
     >>> ten = TensorSplit(torch.arange(10), torch.arange(10))
     >>> take_spaced(ten, 4).gather(torch.arange(4)).x
@@ -69,6 +74,6 @@ def take_spaced(split: Split, n: int | None) -> Split:
 
 
 def bytes_per_token(split: Split) -> float | None:
-    """The mean length of a predicted token in bytes, or None."""
+    """The mean bytes of a predicted token, or None."""
     found: float | None = getattr(split, "bytes_per_token", None)
     return found

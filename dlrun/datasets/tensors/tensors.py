@@ -25,7 +25,7 @@ Pair = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class TensorSplit:
-    """Samples as two tensors: inputs `x` [N, ...] and targets `y` [N, ...]."""
+    """Samples as two tensors, `x` and `y`, both [N, ...]."""
 
     x: Tensor
     y: Tensor
@@ -53,7 +53,7 @@ class TensorSplit:
 
 @dataclass(frozen=True)
 class TensorOptions:
-    """From raw tensors to a data set: sizes, label noise, scale, augmentation. See `from_tensors`."""
+    """The sizes, noise, scale and augmentation of `from_tensors`."""
 
     validation_size: int | float = 0
     test_size: int | float = 0
@@ -130,7 +130,10 @@ def build(
     content: str | None = None,
     truth: Callable[[Tensor], Tensor] | None = None,
 ) -> Data:
-    """Make a data set of the raw `pairs` "train" and, if given, "validation" and "test". As `from_tensors`."""
+    """Make a data set of raw `pairs`, as `from_tensors` does.
+
+    They are "train" and, if given, "validation" and "test".
+    """
     pairs = {split: _check_pair(name, split, pair) for split, pair in pairs.items()}
     for split, size in (("validation", options.validation_size), ("test", options.test_size)):
         if split in pairs and size:

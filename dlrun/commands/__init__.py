@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# in the order of `dlrun --help`
 COMMANDS = {
     "train": "train a run, or with -m a sweep of many",
     "resume": "continue a run or a sweep, or train a run longer",

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 
 def conduct(hydra: Hydra, master: DictConfig) -> int | None:
-    """Run a sweep with the launcher's `JobRunner`; returns the exit code, or None if the launcher makes none."""
+    """Run a sweep by the launcher's `JobRunner`.
+
+    Returns the exit code, or None for a launcher without one.
+    """
     if makes_job_runner(master.hydra.launcher) is None:
         return None
     # not at the top: they import torch, and `--cfg job` needs none
@@ -41,6 +44,7 @@ def conduct(hydra: Hydra, master: DictConfig) -> int | None:
     with _config_errors():
         _check_overrides(master)
         location = locate(master, _jobs(hydra, master))
+    # the same sweep may have begun earlier, in another folder
     master.hydra.sweep.dir = str(location.sweep.path)
     try:
         with SweepTask(location) as task:
@@ -75,7 +79,7 @@ def list_jobs(hydra: Hydra, master: DictConfig) -> list[ComposedJob]:
 
 
 def _jobs(hydra: Hydra, master: DictConfig) -> list[list[str]] | None:
-    """The overrides of each job, from a sweeper that can list them."""
+    """The overrides of each job, if the sweeper lists them."""
     if lists_jobs(master.hydra.sweeper) is None:
         return None
     sweeper: Any = _sweeper(hydra, master, Callbacks(), _refuse)
@@ -84,7 +88,8 @@ def _jobs(hydra: Hydra, master: DictConfig) -> list[list[str]] | None:
 
 
 def _sweep(hydra: Hydra, master: DictConfig, task: TaskFunction) -> None:
-    """Have the sweeper launch its jobs, as `Hydra.multirun` does, with the configuration that is composed already."""
+    """Have the sweeper launch its jobs, like `Hydra.multirun`."""
+    # which would compose the configuration once more
     callbacks, name = Callbacks(master), master.hydra.job.config_name
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)
     with _config_errors():

@@ -20,7 +20,7 @@ from dlrun.terminal.format import amount, number, table
 
 
 def show(sweeps: Sequence[SweepDir], *, as_json: bool = False) -> int:
-    """Print a line a sweep: its progress, and what it selected."""
+    """Print each sweep's progress and selected group."""
     rows = [_row(sweep) for sweep in sweeps]
     if as_json:
         print(json.dumps(rows, indent=2))
@@ -39,11 +39,16 @@ def runs_of(sweep: SweepDir) -> list[RunDir]:
 
 
 def delete(sweeps: Sequence[SweepDir]) -> None:
-    """Remove sweeps from the disk and the trackers. Raises `UserError` if one is running."""
+    """Remove sweeps from the disk and the trackers.
+
+    Raises `UserError` if one is running.
+    """
+    # all are looked at before one is removed
     for sweep in sweeps:
         if sweep.alive():
             raise UserError(f"{sweep.path} is running. Stop it first.")
     for sweep in sweeps:
+        # first: a tracker finds its run by the sweep's folder
         tracking.delete(sweep)
         shutil.rmtree(sweep.path)
 

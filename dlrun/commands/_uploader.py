@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def load_model(run: RunDir) -> tuple[nn.Module, Tensor]:
-    """A run's model with its selected weights, and the first two samples of its training split."""
+    """A run's model, and two samples of its training split."""
     import torch  # takes seconds, and most uploads need no model
 
     from dlrun.runs import reload

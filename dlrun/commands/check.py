@@ -44,7 +44,7 @@ def check(config: DictConfig) -> int:
 
 
 def check_sweep(hydra: Hydra, master: DictConfig) -> int:
-    """List the jobs of a sweep, and estimate time, memory and disk."""
+    """List a sweep's jobs; estimate time, memory and disk."""
     candidates = _multirun.list_jobs(hydra, master)
     if not candidates:
         raise ConfigError("The sweep is empty: one of its keys has no value.")

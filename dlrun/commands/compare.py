@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     found = sides(options.sides)
     metric = metric_of(found, options.metric)
     higher = direction(found, metric)
-    first, *others = found
+    first, *others = found  # the first is the baseline
     differences = [difference(first, other, metric, higher_is_better=higher) for other in others]
     output.say(f"{metric}, {'higher' if higher else 'lower'} is better")
     output.say(_table(found, metric, higher))
@@ -58,6 +58,7 @@ def _table(found: Sequence[Side], metric: str, higher: bool) -> str:
     rows = [["", "seeds", "mean ± sd", "worst", "median", "best"]]
     for side in found:
         over = spread([*side.values(metric).values()], higher_is_better=higher)
+        # a run that is not finite is worse than any number
         worst = "not finite" if over.broken else format_number(over.worst)
         rows.append(
             [

@@ -46,7 +46,7 @@ OPTIONS = ("--cfg", "--config-dir", "--config-name", "--help", "--info", "--mult
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print a shell's script (`install=SHELL`), or the completions of $COMP_LINE (`query=SHELL`)."""
+    """Print a shell's script, or the completions of $COMP_LINE."""
     action, _, shell = (argv[0] if argv else "").partition("=")
     if action not in ("install", "uninstall", "query") or shell not in SCRIPTS:
         raise UserError(
@@ -63,6 +63,7 @@ def main(argv: Sequence[str]) -> int:
 def complete(line: str) -> list[str]:
     """Completions of the last word of `line`."""
     words = line.split()
+    # behind a blank a new word begins
     begun = "" if line[-1:].isspace() else words.pop() if words else ""
     if len(words) < 1:
         return []
@@ -82,6 +83,7 @@ def _next_words(words: Sequence[str], begun: str) -> Iterable[str]:
 
 
 def _arguments(command: str) -> Iterable[str]:
+    # here, not at the top: completing a command's name needs neither
     from dlrun.config import choices
     from dlrun.storage import lookup
 
@@ -114,5 +116,6 @@ def _overrides(words: Sequence[str], begun: str) -> Iterable[str]:
 
 
 def _spaced(words: Sequence[str], shell: str) -> list[str]:
-    """Add the blank behind a complete word; only bash does not do so itself."""
+    """Add the blank behind a complete word, for bash."""
+    # the other shells add it themselves
     return [word + " " if shell == "bash" and not word.endswith(("=", ".", "/")) else word for word in words]

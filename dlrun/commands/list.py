@@ -59,5 +59,6 @@ def _curve(file: ConfigFile) -> str:
 
     arguments = yaml.safe_load(file.path.read_text(encoding="utf-8")) or {}
     target = arguments.pop("_target_", None)
+    # the keys with an underscore are Hydra's
     plain = {key: value for key, value in arguments.items() if not key.startswith("_")}
     return picture(partial(get_method(target), **plain)) if target else ""

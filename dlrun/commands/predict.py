@@ -61,7 +61,7 @@ def _answer(built: Built, raw: Tensor, path: Path) -> Tensor:
         inputs = built.data.prepare(raw)
         with evaluating(model), training.objective.precision():
             parts = [model(x.to(training.device)) for x in torch.split(inputs, training.evaluation_batch_size)]
-    except (RuntimeError, ValueError, DataError) as error:
+    except (RuntimeError, ValueError, DataError) as error:  # each model has its own words for a wrong shape
         shape = list(built.data.spec.input_shape)
         raise UserError(
             f"{path} holds samples of shape {list(raw.shape[1:])}; those of {built.data.name} are {shape}. {error}"
@@ -72,6 +72,7 @@ def _answer(built: Built, raw: Tensor, path: Path) -> Tensor:
 def _write(file: TextIO, answers: Tensor, spec: Spec) -> None:
     writer = csv.writer(file, lineterminator="\n")
     if spec.task == "classification":
+        # without names, the classes have numbers
         names = spec.class_names or tuple(str(c) for c in range(spec.outputs))
         writer.writerow(["prediction", *(f"p({name})" for name in names)])
         for probabilities in answers.softmax(1):

@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     if arguments.retry_failed:
         raise UserError("--retry-failed is for sweeps. `dlrun resume RUN` continues a run that failed.")
     folder = find(arguments.run, what="run or sweep")
-    if folder.alive():
+    if folder.alive():  # two would write one journal
         raise UserError(f"{folder.path} is being trained by another process.")
     status = folder.status()
     changed = _change(folder, arguments.overrides) if arguments.overrides else None
@@ -79,6 +79,7 @@ def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
 
 
 def _is_complete(built: Built, folder: RunDir) -> bool:
+    # a run by the clock has no last step: it is complete until it is given another time
     if built.trainer.minutes is not None:
         return folder.summary().minutes == built.trainer.minutes
     state = State.from_dict(checkpoint.load(folder.last).state)

@@ -21,6 +21,7 @@ from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 from dlrun.terminal.format import amount, number, table
 
+# the longer signs first: `<` would match the beginning of `<=`
 CONDITION = re.compile(r"([\w./]+)\s*(<=|>=|!=|=|<|>)\s*(.+)")
 COMPARE = {
     "<": operator.lt,
@@ -32,6 +33,7 @@ COMPARE = {
 }
 Condition = tuple[str, str, str]
 """A column or metric, a comparison, and a value."""
+# valid in --where and --sort, even if no run has come to them
 COLUMNS = ("id", "started", "name", "status", "seed", "steps", "train_seconds", "size")
 
 
@@ -167,6 +169,7 @@ def _delete(rows: list[dict[str, Any]], *, sure: bool) -> int:
     if not (sure or _agree(f"{'this run' if len(rows) == 1 else f'these {len(rows)} runs'}, {size}")):
         return 0
     for row in rows:
+        # first: a tracker finds its run by the folder
         tracking.delete(row["run"])
         shutil.rmtree(row["folder"])
     output.say(f"Deleted {len(rows)} run{'s' * (len(rows) != 1)}, {size}.")

@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     prompt = _encode(tokenizer, arguments.prompt) if arguments.prompt else default_prompt(tokenizer)
     model = _place(as_language_model(model_of(folder, spec)[0], spec.input_shape[0]), folder)
     for n in range(arguments.n):
-        if arguments.n > 1:
+        if arguments.n > 1:  # each under its seed, with a blank line between
             print(f"{'' if n == 0 else chr(10)}── seed {arguments.seed + n} ──")
         how = Sampling(arguments.temperature, arguments.top_k, arguments.top_p, arguments.seed + n)
         drawn = (int(token) for token in generate(model, torch.tensor([prompt]), arguments.tokens, how))
@@ -101,12 +101,13 @@ def _of_language(folder: RunDir) -> tuple[Spec, Tokenizer]:
             f"{folder.path} is no language model{what}: it was trained on {data}, and writes no text."
             f"\nTo see its answers to a file, type `dlrun predict {folder.id} FILE`."
         )
+    # tuples, which JSON has made lists
     lists = {name: tuple(said[name]) for name in ("input_shape", "class_names")}
     return Spec(**said | lists), tokenizer_of(folder)
 
 
 def _encode(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """The tokens of a prompt. Warns of unknown words; raises `UserError` if there is no token."""
+    """A prompt's tokens, with a warning of unknown words."""
     tokens = tokenizer.encode(prompt)
     if not tokens:
         raise UserError(f"--prompt `{prompt}` has no tokens. Give some text, or leave it out.")
@@ -117,7 +118,7 @@ def _encode(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 
 def _place(model: nn.Module, folder: RunDir) -> nn.Module:
-    """Move the model to the run's device, if this machine has it."""
+    """Move the model to the run's device, if present."""
     asked = str(OmegaConf.load(folder.config).trainer.device)
     lacking = asked.startswith("cuda") and not torch.cuda.is_available()
     place, _ = device.choose("auto" if lacking else asked, "auto")
@@ -127,6 +128,7 @@ def _place(model: nn.Module, folder: RunDir) -> nn.Module:
 
 
 def _stream(prompt: str, pieces: Iterator[str]) -> None:
+    # a notebook's stream has no encoding to set
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal with few characters
     last = prompt
@@ -134,5 +136,5 @@ def _stream(prompt: str, pieces: Iterator[str]) -> None:
     for piece in pieces:
         print(piece, end="", flush=True)
         last = piece
-    if not last.endswith("\n"):
+    if not last.endswith("\n"):  # the shell's prompt begins a line of its own
         print()

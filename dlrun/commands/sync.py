@@ -20,7 +20,7 @@ Folder = RunDir | SweepDir
 
 
 def main(argv: list[str]) -> int:
-    """Send the runs and sweeps; returns 1 if one could not be sent."""
+    """Send runs and sweeps; returns 1 after a failure."""
     parser = argparse.ArgumentParser(
         prog="dlrun sync",
         description="Send to MLflow and other trackers what they lack of these runs and sweeps (default: all), and "
@@ -33,8 +33,10 @@ def main(argv: list[str]) -> int:
     )
     options = parser.parse_args(argv)
     chosen = [find_any(reference) for reference in options.runs] or all_tracked()
+    # once a tracker, before anything is sent
     for tracker in {tracker.name: tracker for folder in chosen for tracker in tracking.trackers_of(folder)}.values():
         tracker.check(system_metrics=False)
+    # before the comparison: a corrected status is to be sent
     tracking.mark_killed(chosen)
     lacking = {folder: tracking.trackers_of(folder) if options.again else tracking.pending(folder) for folder in chosen}
     lacking = {folder: trackers for folder, trackers in lacking.items() if trackers}
@@ -53,13 +55,13 @@ def find_any(reference: str) -> Folder:
 
 
 def all_tracked() -> list[Folder]:
-    """All runs and sweeps that were to be tracked, a sweep for its jobs."""
+    """All tracked sweeps, and tracked runs outside of them."""
     alone = [run for run in all_runs() if not _in_a_sweep(run) and _tracked(run)]
     return [*alone, *(sweep for sweep in all_sweeps() if _tracked_sweep(sweep))]
 
 
 def count(folders: Sequence[Folder]) -> str:
-    """The number of runs and sweeps in words: `the 2 runs and the one sweep`."""
+    """In words: `the 2 runs and the one sweep`."""
     sweeps = sum(isinstance(folder, SweepDir) for folder in folders)
     runs = len(folders) - sweeps
     found = [_number(n, noun) for n, noun in ((runs, "run"), (sweeps, "sweep")) if n]
@@ -71,7 +73,7 @@ def _number(n: int, noun: str) -> str:
 
 
 def _send_each(lacking: dict[Folder, list[Tracker]], patience: float) -> int:
-    """Send runs and sweeps in turn; leave a tracker alone after three failures in a row."""
+    """Send runs and sweeps in turn; returns the exit code."""
     failed, in_a_row = False, dict.fromkeys(tracking.TRACKERS, 0)
     skipped: dict[str, int] = {}
     for folder, trackers in lacking.items():
@@ -81,6 +83,7 @@ def _send_each(lacking: dict[Folder, list[Tracker]], patience: float) -> int:
             output.say(f"{folder.id}  running: an uploader is at work beside it")
             continue
         for tracker in trackers:
+            # after three failures in a row it is away, and each further try would wait for it
             if in_a_row[tracker.name] == 3:
                 skipped[tracker.name] = skipped.get(tracker.name, 0) + 1
                 continue
@@ -101,8 +104,9 @@ def _result(folder: Folder, tracker: Tracker, sent: bool | None) -> str:
 
 
 def _in_a_sweep(run: RunDir) -> bool:
-    """Whether a run is sent with its sweep; a foreign launcher's has no manifest, and sends none."""
+    """Whether a run is sent with its sweep."""
     sweep = sweep_of(run)
+    # a foreign launcher writes no manifest: its jobs are sent one by one
     return sweep is not None and sweep.manifest.exists()
 
 

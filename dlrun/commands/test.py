@@ -22,13 +22,13 @@ from dlrun.terminal.format import number, table
 
 
 def _is_sealed(folder: RunDir) -> bool:
-    """The run is a job of a sweep, and not selected."""
+    """The run is a sweep's job, and not selected."""
     sweep = sweep_of(folder)
     return sweep is not None and not is_selected(sweep, folder.path.name)
 
 
 def _sweep(sweep: SweepDir) -> int:
-    """Show the test metrics of a sweep's selected group; nothing is read again."""
+    """Show the selected group's test metrics, reading nothing again."""
     chosen = sweep.summary().selected
     if not chosen:
         raise UserError(

@@ -54,9 +54,10 @@ def conduct(
     job: bool = False,
     on_start: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Train in `folder` beside an uploader, and wait for it; returns the summary.
+    """Train in `folder` beside uploaders; returns the summary.
 
-    A `job` of a sweep keeps the test split sealed; `on_start` is called once training begins.
+    At the end they get `tracking.wait` seconds. A `job` of a sweep keeps the test split sealed; `on_start` is called
+    once training begins.
     """
     if job or folder.of_a_sweep:  # only the sweep's selected jobs are tested, at its end
         built = seal(built)

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
         server.check_port(options.port)
     _catch_up()
     quiet_mlflow()
-    if has_server(uri):
+    if has_server(uri):  # its own pages: nothing is started here
         return _open(redact(uri).rstrip("/"), chosen, uri, browser=not options.no_browser)
     return _serve(uri, options.port or server.free_port(), chosen, browser=not options.no_browser)
 
@@ -50,6 +50,7 @@ def main(argv: list[str]) -> int:
 def _catch_up() -> None:
     found = all_tracked()
     tracking.mark_killed(found)
+    # false, not missing: a folder without the key was never to be sent
     left = [f for f in found if not f.alive() and f.summary().uploaded.get("mlflow") is False]
     if left:
         # beside the server, which need not wait for them
@@ -68,6 +69,7 @@ def _serve(uri: str, port: int, chosen: Chosen, *, browser: bool) -> int:
             output.say("Ctrl-C ends it.")
             return process.wait()
     except KeyboardInterrupt as stop:
+        # 128 and the signal's number, as shells count: SIGTERM is 15, Ctrl-C 2
         return 143 if stop.args else 130
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -92,7 +94,7 @@ def _open(address: str, chosen: Chosen, uri: str, *, browser: bool) -> int:
 
 
 def _view(chosen: Chosen, uri: str) -> str:
-    """The address behind `#/`: a run's page, a sweep's charts, or all runs."""
+    """The address behind `#/`: a run, a sweep, or all."""
     from mlflow import MlflowClient
 
     client: Any = MlflowClient(tracking_uri=uri)
@@ -109,7 +111,7 @@ def _view(chosen: Chosen, uri: str) -> str:
 
 
 def _experiment(chosen: Chosen) -> str:
-    """The experiment of the chosen run, else of the newest one."""
+    """The experiment of the chosen run or the newest."""
     if isinstance(chosen, SweepDir):
         jobs = manifest.read(chosen).jobs
         config = jobs[0].config if jobs else {}

@@ -73,6 +73,7 @@ def _verdict(built: Built, differing: list[str]) -> int:
 
 def _gradient(built: Built) -> None:
     training = built.training
+    # the same draws at each call: what differs is an operator's own
     seed_default(training.device, key(training.seed, STEP, 0))
     batch = next(training.batches.start(0))
     torch.autograd.grad(training.objective(batch), training.objective.params, allow_unused=True)
@@ -84,7 +85,10 @@ def _train(overrides: list[str], outputs: Path) -> RunDir:
 
 
 def _train_and_kill(overrides: list[str], outputs: Path, step: int) -> tuple[RunDir, int]:
-    """Train until `step` is in the journal, and kill; returns the run and its last step."""
+    """Train, and kill once `step` is in the journal.
+
+    Returns the run, and the last step in its journal.
+    """
     outputs.mkdir()
     with (outputs / "log").open("wb") as log:
         process = subprocess.Popen(_command(["train", *overrides]), stdout=log, stderr=log, env=_environment(outputs))
@@ -102,6 +106,7 @@ def _reached(outputs: Path) -> int:
 
 
 def _only_run(outputs: Path) -> RunDir:
+    # its date and time are not known here
     return RunDir(next(outputs.glob("runs/*/*/.hydra")).parent)
 
 

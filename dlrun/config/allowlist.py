@@ -77,7 +77,7 @@ def resolve(path: str, *, trusted: Sequence[str] = (), folder: Path | None = Non
 
 
 def allows(path: str, *, trusted: Sequence[str] = (), packages: Sequence[str] = ()) -> bool:
-    """The name is in one of `packages`, in the user's own folder, or trusted."""
+    """The name is in `packages`, the user's folder, or trusted."""
     known = _Allowed(tuple(trusted), Path.cwd().resolve())
     return not _within(path, NEVER) and (
         _within(path, packages) or _within(path, known.trusted) or known.is_users(path.split(".")[0])
@@ -103,7 +103,8 @@ class _Allowed:
             self._refuse(path, "is not allowed")
 
     def check_origin(self, path: str, found: Any) -> None:
-        """Refuse an object from elsewhere, or one that is no part."""
+        """Refuse an object by the module of its definition."""
+        # a partial of a module hides the function that would be called
         inner = found
         while isinstance(inner, functools.partial):
             inner = inner.func
@@ -121,7 +122,7 @@ class _Allowed:
             self._refuse(path, f"leads to `{full}`, and that is not allowed")
 
     def is_users(self, module: str) -> bool:
-        """A top-level module lies in the user's folder, and is not installed there."""
+        """A top-level module of the user's folder, not installed there."""
         try:
             spec = importlib.util.find_spec(module)
         except (ImportError, ValueError):  # ValueError: `__main__` has no spec
@@ -149,7 +150,7 @@ class _Allowed:
 
 
 def _is_part(found: Any, module: str) -> bool:
-    """A class or function from the `__all__` of a part's file."""
+    """It is in the `__all__` of a part's file."""
     name = getattr(found, "__qualname__", "")
     return _within(module, PARTS) and name in getattr(sys.modules[module], "__all__", ())
 
@@ -174,7 +175,7 @@ def _never(path: str) -> str:
 
 
 def _is_inside(place: Path, folder: Path) -> bool:
-    """A place is in the folder, and not in an environment there."""
+    """It is in the folder, outside any environment there."""
     if folder not in place.parents or {"site-packages", "dist-packages"} & set(place.parts):
         return False
     return Path(sysconfig.get_path("stdlib")).resolve() not in place.parents
@@ -194,7 +195,7 @@ def _within(path: str, roots: Collection[str]) -> bool:
 
 
 def _import(names: list[str]) -> tuple[ModuleType, list[str]]:
-    """Import the module at the beginning of `names`; returns it and the names behind it."""
+    """Split `names` into an imported module and the rest."""
     module = _import_one(names[0], names)
     for i, name in enumerate(names[1:], 1):
         inner = f"{module.__name__}.{name}"
@@ -216,7 +217,7 @@ def _import_one(name: str, names: list[str]) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name == name:
+        if error.name == name:  # else a module that it imports is missing
             raise ConfigError(
                 f"_target_ `{'.'.join(names)}`: there is no module `{name}`. To install it, type `pip install {name}`."
             ) from None
@@ -226,7 +227,8 @@ def _import_one(name: str, names: list[str]) -> ModuleType:
 
 
 def _import_error(name: str, names: list[str], error: Exception) -> ConfigError:
-    """The error of a failed import, with the line in the module."""
+    """The error of a failed import, with file and line."""
+    # a syntax error names its line itself; of others it is the innermost frame's
     place, line = getattr(error, "filename", None), getattr(error, "lineno", None)
     trace = error.__traceback__
     while not place and trace and trace.tb_next:

@@ -26,23 +26,24 @@ class ConfigFile:
 
 
 def groups() -> dict[str, dict[str, ConfigFile]]:
-    """The choices of each group by name; the user's files come before dlrun's."""
+    """The choices of each group, the user's over dlrun's."""
     found: dict[str, dict[str, ConfigFile]] = {}
     mine = paths.user_folder()
     for folder, users in ((paths.package_folder(), False), *([(mine, True)] if mine else [])):
         for path in sorted(folder.glob("*/**/*.yaml")):
             group, *rest = path.relative_to(folder).with_suffix("").parts
-            if group != "hydra":
+            if group != "hydra":  # launchers and sweepers are no parts of a run
                 choice = ConfigFile(group, "/".join(rest), path, users)
                 found.setdefault(group, {})[choice.name] = choice
     return {group: dict(sorted(found[group].items())) for group in sorted(found)}
 
 
 def describe(choice: ConfigFile) -> str:
-    """The first sentence of a choice's head comment, else of its target's docstring."""
+    """The first sentence of its head comment or target's docstring."""
     text = choice.path.read_text(encoding="utf-8")
     head = [line.lstrip("# ").rstrip() for line in takewhile(lambda line: line.startswith("#"), text.splitlines())]
     words = " ".join(line for line in head if line and not line.startswith(("@", "dlrun ")))
+    # the point of `et al.` ends no sentence
     if sentence := re.match(r".+?(?<!\bal)\.(?=\s|$)|.+", words):
         return sentence[0]
     target = re.search(r"^_target_:\s*['\"]?([\w.]+)", text, re.MULTILINE)
@@ -50,7 +51,7 @@ def describe(choice: ConfigFile) -> str:
 
 
 def _docstring(target: str) -> str:
-    """The first line of a class's or function's docstring, from its source."""
+    """The first line of a target's docstring, from its source."""
     *module, name = target.split(".")
     for root in (Path(__file__).resolve().parents[2], Path.cwd()):
         for source in (root.joinpath(*module).with_suffix(".py"), root.joinpath(*module, "__init__.py")):

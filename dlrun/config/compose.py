@@ -44,7 +44,7 @@ def config(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> D
 
 @contextmanager
 def open_hydra(config_dir: str | None = None) -> Iterator[Hydra]:
-    """Open Hydra on the search path: `config_dir`, the user's `./conf`, dlrun's own."""
+    """Open Hydra on `config_dir`, the user's `./conf`, dlrun's own."""
     # another program's Hydra, in this process, gets its version back at the end
     base = version.VersionBase.instance()
     before = base.version_base
@@ -62,10 +62,11 @@ def open_hydra(config_dir: str | None = None) -> Iterator[Hydra]:
 
 
 def search_path(config_dir: str | None = None) -> ConfigSearchPath:
-    """The folders of configuration; Hydra's plugins, ours among them, add to it.
+    """The folders of configuration, for plugins to add to.
 
     Raises `UserError` if `config_dir` does not exist.
     """
+    # a plugin adds the user's `./conf`: see hydra_plugins/dlrun/search_path.py
     path = create_config_search_path(str(paths.package_folder()))
     if config_dir and not Path(config_dir).is_dir():
         raise UserError(f"--config-dir {config_dir}: there is no such folder.")
@@ -96,8 +97,8 @@ class Loader(ConfigLoaderImpl):
 
 
 def _resolve_name(cfg: DictConfig) -> None:
-    """Set the name. Without one it is the experiment's, or those of data set and model."""
-    if "name" not in cfg:
+    """Set the run's name; the default comes from its choices."""
+    if "name" not in cfg:  # the user's own first file may have none
         return
     name = str(cfg.name if cfg.name is not None else _default_name(cfg))
     if not re.fullmatch(r"[\w.+=-]*\w[\w.+=-]*", name):
@@ -145,7 +146,7 @@ def without_hydra(cfg: DictConfig) -> DictConfig:
 
 
 def warn_of_shadowing(cfg: DictConfig, name: str) -> None:
-    """Warn of files in `./conf` in place of dlrun's own, and of an ignored `config.yaml`."""
+    """Warn of `./conf` files in place of dlrun's own."""
     own = paths.user_folder()
     if own is None:
         return
@@ -154,6 +155,7 @@ def warn_of_shadowing(cfg: DictConfig, name: str) -> None:
     for file in [f"{name}.yaml", *chosen]:
         if (own / file).is_file() and (paths.package_folder() / file).is_file():
             output.warn(f"conf/{file} of this folder is used instead of dlrun's own.")
+    # other Hydra programs often begin with it
     if name != "config" and (own / "config.yaml").is_file():
         output.warn(
             "conf/config.yaml is ignored: a run begins with dlrun.yaml. To use it, type `--config-name config`."

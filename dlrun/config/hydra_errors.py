@@ -31,7 +31,7 @@ HINTS = ("To append to your", "Either remove +", "Or add a second +")
 
 
 def explain(error: Exception, overrides: Sequence[str], loader: ConfigLoaderImpl, name: str | None) -> ConfigError:
-    """The error to show, for one from composing the configuration `name`."""
+    """The error to show for one from composing `name`."""
     if isinstance(error, ConfigError):
         return error
     if isinstance(error, OverrideParseException):
@@ -51,7 +51,7 @@ def explain(error: Exception, overrides: Sequence[str], loader: ConfigLoaderImpl
 
 
 def several_values(overrides: Sequence[str]) -> str:
-    """The message on the first override with several values, or nothing."""
+    """The message on an override with several values, if any."""
     if not any(mark in override for override in overrides for mark in ",("):
         return ""  # parsing costs milliseconds, and most command lines have no sweep
     parsed = OverridesParser.create().parse_overrides(list(overrides))
@@ -100,12 +100,12 @@ def _no_choice(given: str, choice: str, options: Sequence[str], origin: str = ""
 
 
 def _complaint(override: Override, base: DictConfig, loader: ConfigLoaderImpl, *, fit: bool) -> str:
-    """The message on a wrong key, or nothing. `fit`: the choices of groups compose."""
+    """The message on a wrong key, or nothing."""
     given, key = override.input_line, override.key_or_group
     bare = (given or "").lstrip("+~")
     chosen = base.hydra.runtime.choices if base else {}
     if options := loader.get_group_options(key):
-        if fit:
+        if fit:  # the choices of groups compose: the mistake is elsewhere
             return ""
         # the choice of one file must be a name; null and numbers are not
         single = not override.is_delete() and not override.is_sweep_override()
@@ -154,7 +154,7 @@ def _unknown(key: str, base: DictConfig, groups: Sequence[str]) -> str:
 
 
 def _by_leaf(leaf: str, keys: Iterable[str]) -> str:
-    """Suggest by the last part of the key: `epochs` is `trainer.epochs`."""
+    """Suggest by the last part: `epochs` is `trainer.epochs`."""
     homes: dict[str, list[str]] = {}
     for key in keys:
         homes.setdefault(key.rpartition(".")[2], []).append(key)
@@ -182,7 +182,7 @@ def _groups(loader: ConfigLoaderImpl) -> list[str]:
 
 
 def _base(overrides: Sequence[Override], loader: ConfigLoaderImpl, name: str | None) -> tuple[DictConfig, bool]:
-    """The configuration of the chosen groups alone, for looking up keys.
+    """The configuration of the chosen groups, for looking up keys.
 
     If they do not compose, it is that without any override, and the second value is False.
     """

@@ -98,7 +98,7 @@ def inspect(
 
 
 def parse(argv: Sequence[str], prog: str) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Hydra's parser, and the options and overrides of `argv`, in any order.
+    """Hydra's parser, and `argv` parsed in any order.
 
     Raises `UserError` for options that do not go together or have no meaning here.
     """
@@ -207,12 +207,13 @@ def _run(hydra: Hydra, cfg: DictConfig, job: Job) -> int:
 
 
 def _sweep(hydra: Hydra, master: DictConfig, overrides: list[str], job: Job) -> int:
-    """Hand a sweep to Hydra's sweeper and launcher, and repeat all failures at the end."""
+    """Hand a sweep to Hydra's own sweeper and launcher."""
     name = master.hydra.job.config_name
     # resolved here: a job's own name, or the time at which it starts, must not move the sweep's folder
     overrides = [*overrides, "hydra.sweep.dir='{}'".format(master.hydra.sweep.dir.replace("'", r"\'"))]
     failures: list[Exception] = []
     try:
+        # all failures are told at the end, below the lines of the jobs
         returned = hydra.multirun(name, _record_failures(job, failures), overrides)
         failures = failures or [*_failures_in(returned)]
     except OSError as error:

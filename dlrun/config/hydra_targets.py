@@ -19,7 +19,10 @@ HANDLERS = ("logging", "colorlog", "rich.logging")
 
 
 def check(hydra: DictConfig, *, trusted: Sequence[str] = ()) -> None:
-    """Raise `ConfigError` for a class outside of these packages, unless it is the user's or trusted."""
+    """Refuse a class that is not allowed.
+
+    Raises `ConfigError` for one outside of these packages, unless it is the user's or trusted.
+    """
     for section, packages in (
         *((name, PLUGINS) for name in ("launcher", "sweeper", "callbacks")),
         *((name, HANDLERS) for name in ("job_logging", "hydra_logging")),

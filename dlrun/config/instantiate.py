@@ -25,7 +25,7 @@ def check_part(
     runtime: Collection[str] = (),
     positional: int = 0,
 ) -> Callable[..., Any]:
-    """Check a part and those nested in it; returns the class or function.
+    """Check a part and its nested ones; returns the target.
 
     `where` is the key that it stands under. `runtime` and `positional` are arguments that the runner supplies, see
     `check_arguments`. A class gets no positional ones: those go to the call of its object.
@@ -83,7 +83,7 @@ def make(
 def partial(
     config: Mapping[str, Any], *, trusted: Sequence[str] = (), folder: Path | None = None, **runtime: Any
 ) -> Callable[..., Any]:
-    """A function with its keyword arguments bound, or a callable object of a class.
+    """A function with its arguments bound, or a callable object.
 
     >>> partial({"_target_": "dlrun.schedules.curves.linear", "floor": 0.2})(5, 10)
     0.6
@@ -103,7 +103,7 @@ def partial(
 def make_tokenizer(
     described: Mapping[str, Any], *, trusted: Sequence[str] = (), folder: Path | None = None
 ) -> Tokenizer:
-    """The tokenizer of a run, from the description in its folder.
+    """A run's tokenizer, from the description in its folder.
 
     Raises `ConfigError` for a class that is not allowed, or that fails.
 

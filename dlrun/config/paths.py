@@ -21,7 +21,7 @@ def user_folder() -> Path | None:
 
 
 def enable_user_modules() -> None:
-    """Let modules in the current directory be imported, after all installed ones."""
+    """Make modules here importable, after all installed ones."""
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)

@@ -20,7 +20,7 @@ class General:
 
 @dataclass(frozen=True)
 class Trainer:
-    """The length of training, its batches, its intervals and the device.
+    """The training's length, batches, intervals and device.
 
     Intervals are a number of steps, or text: "2 epochs", "30 s", "5 min".
     """
@@ -54,7 +54,7 @@ class Trainer:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The choice of the weights, and the reads of the test split."""
+    """The choice of weights, and reads of the test split."""
 
     test: Literal["final", "every", "never"] = "final"
     monitor: str | None = None  # a validation metric; null: val/error for classification, else val/loss

@@ -40,7 +40,7 @@ _MAPPINGS: tuple[Any, ...] = (dict, Mapping)
 
 
 def parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
-    """The parameters with resolved annotations; None for a built-in without a signature."""
+    """The parameters, annotations resolved; None without a signature."""
     try:
         return _parameters(target)
     except TypeError:  # it cannot be hashed
@@ -106,7 +106,7 @@ def check_arguments(
 
 
 def convert(value: Any, annotation: Any) -> Any:
-    """Turn a YAML's list into a tuple, if the annotation asks for one."""
+    """Make a YAML list a tuple, if so annotated."""
     options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     wants_tuple = any(o is tuple or get_origin(o) is tuple for o in options)
     return tuple(value) if wants_tuple and isinstance(value, list) else value
@@ -119,7 +119,9 @@ def name_of(target: Callable[..., Any]) -> str:
 
 
 def matches(value: Any, annotation: Any) -> bool:
-    """A value is of the annotated type. An integer is a float too, and a list a tuple.
+    """A value is of the annotated type.
+
+    An integer is a float too, and a list a tuple.
 
     >>> matches(1, float), matches(True, int), matches([1, 2], tuple[int, ...]), matches(None, int | None)
     (True, False, True, True)
@@ -160,7 +162,7 @@ def in_words(annotation: Any) -> str:
 
 
 def example(parameter: inspect.Parameter) -> str:
-    """A value to type for a parameter, such as its default."""
+    """A value to type for a parameter, perhaps its default."""
     # the default of a dataclass's list or mapping is a factory, which the signature does not show
     known = parameter.default is not parameter.empty and repr(parameter.default) != "<factory>"
     if known and parameter.default is not None:

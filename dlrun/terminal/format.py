@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def table(rows: Sequence[Sequence[str]], *, indent: str = "  ") -> str:
-    """Aligned columns, the first to the left and the others to the right.
+    """Aligned columns, the first left, the others right.
 
     >>> print(table([["", "loss"], ["train", "0.1"]]))
              loss

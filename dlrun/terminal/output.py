@@ -32,14 +32,14 @@ class Output:
 
     @contextmanager
     def use(self) -> Iterator[None]:
-        """Send all lines here, and whatever else Python prints to the two streams."""
+        """Send all lines here, and everything else Python prints."""
         with _use_logs(*self.logs), redirect_stdout(self.out), redirect_stderr(self.err):
             yield
 
 
 @contextmanager
 def duplicate() -> Iterator[Output]:
-    """A copy of the present output. Later redirections of streams or descriptors do not change it."""
+    """A copy of the present output, safe from later redirections."""
     with ExitStack() as stack:
         out, err = (stack.enter_context(_duplicate(stream)) for stream in (sys.stdout, sys.stderr))
         yield Output(out, err, _logs.get())
@@ -66,7 +66,7 @@ def isolated() -> Iterator[None]:
 
 @contextmanager
 def only(log: TextIO | None = None) -> Iterator[None]:
-    """Send all lines to one log file, or nowhere, and print nothing."""
+    """Print nothing; send all lines to `log` or nowhere."""
     with Output(_NOWHERE, _NOWHERE, () if log is None else (log,)).use():
         yield
 
@@ -77,12 +77,13 @@ def say(text: str = "") -> None:
 
 
 def warn(text: str) -> None:
-    """Print a line on the standard error, with the program's name."""
+    """Print a line on the standard error, behind `dlrun: `."""
     _print(sys.stderr, text, prefix="dlrun: ")
 
 
 def log(text: str) -> None:
-    """Write a line to the log files. A screen without live lines gets it too."""
+    """Write to the log files; without a terminal, print too."""
+    # a terminal shows the live line instead
     if sys.stdout.isatty():
         _write(text, _logs.get())
     else:
@@ -107,6 +108,7 @@ def _use_logs(*logs: TextIO) -> Iterator[None]:
 @contextmanager
 def _duplicate(stream: TextIO) -> Iterator[TextIO]:
     try:
+        # a descriptor of its own: redirecting the process's would move the stream too
         number = os.dup(stream.fileno())
     except (OSError, ValueError):  # a notebook's stream has no descriptor, and cannot lose it
         yield stream

@@ -45,8 +45,10 @@ class Bpe:
         """
         library = _library()
         tokenizer = library.Tokenizer(library.models.BPE())
+        # without the prefix: a text comes back as it was
         tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=False)
         tokenizer.decoder = library.decoders.ByteLevel()
+        # all bytes, so that any text can be encoded
         alphabet = library.pre_tokenizers.ByteLevel.alphabet()
         trainer = library.trainers.BpeTrainer(
             vocab_size=DEFAULT if size is None else size, initial_alphabet=alphabet, show_progress=False
@@ -61,7 +63,7 @@ class Bpe:
         return cls(content["model"])
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of `text`; a long one is encoded on all cores."""
+        """The tokens of `text`, a long one on all cores."""
         # cut at gaps, the tokens of the pieces are those of the whole, and cores share the work
         pieces = list(at_gaps([text], _PIECE))
         if len(pieces) < 2:
@@ -70,7 +72,7 @@ class Bpe:
             return self._encode_pieces(pieces)
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of `tokens`; bytes that make no character become `�`."""
+        """The text of `tokens`; `�` for bytes of no character."""
         text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=False)
         return text
 
@@ -83,7 +85,7 @@ class Bpe:
         return at_gaps(pieces)
 
     def bytes_of(self, text: str, tokens: int | None = None) -> int:
-        """The length in UTF-8 of the first `tokens` tokens of `text`."""
+        """The bytes of the first `tokens` tokens, in UTF-8."""
         if tokens is None:
             return len(text.encode())
         # the library writes a token with one printable character for each of its bytes

@@ -25,7 +25,7 @@ NAMES = tuple(CLASSES)
 def fit(
     name: str, train: Iterable[str], others: Iterable[str] = (), *, vocabulary_size: int | None = None
 ) -> Character | Byte | Word | Bpe:
-    """Make the tokenizer `name` from a training text, given in pieces.
+    """Make the tokenizer `name` from pieces of a training text.
 
     An alphabet includes the characters of `others`, the further splits; a vocabulary is of the training text alone.
     Raises `ConfigError` as `check` does.
@@ -49,12 +49,13 @@ def load(content: Mapping[str, Any]) -> Character | Byte | Word | Bpe:
     >>> load(fit("word", ["to be or not to be"]).content()).encode("to be")
     [3, 2]
     """
+    # its error names the tokenizers, as a `KeyError` would not
     check(str(content.get("kind")))
     return CLASSES[content["kind"]].load(content)
 
 
 def check(name: str, vocabulary_size: int | None = None) -> None:
-    """Raise `ConfigError` if there is no tokenizer `name`, or none of that size."""
+    """Raise `ConfigError` for an unknown name or wrong size."""
     if name not in CLASSES:
         raise ConfigError(
             f"dataset.tokenizer={name}: there is no such tokenizer.{did_you_mean(name, NAMES)} "

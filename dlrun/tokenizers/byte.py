@@ -16,8 +16,8 @@ class Byte:
 
     @classmethod
     def load(cls, content: Mapping[str, Any]) -> Byte:
-        """Make the tokenizer again; there is nothing to know but its kind."""
-        return cls()
+        """Make the tokenizer again from its `content()`."""
+        return cls()  # there is nothing to know but its kind
 
     def encode(self, text: str) -> list[int]:
         """The tokens of `text`.
@@ -29,7 +29,7 @@ class Byte:
         return list(text.encode(errors="surrogateescape"))
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of `tokens`; bytes that make no character become `�`."""
+        """The text of `tokens`; `�` for bytes of no character."""
         return bytes(tokens).decode(errors="replace")
 
     def content(self) -> dict[str, Any]:
@@ -37,7 +37,7 @@ class Byte:
         return {"kind": "byte"}
 
     def portions(self, pieces: Iterable[str]) -> Iterator[str]:
-        """The pieces as they are: a text may be cut anywhere."""
+        """The pieces themselves: a text may be cut anywhere."""
         yield from pieces
 
     def bytes_of(self, text: str, tokens: int | None = None) -> int:

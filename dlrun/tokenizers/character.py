@@ -55,11 +55,11 @@ class Character:
         return {"kind": "character", "alphabet": self.alphabet}
 
     def portions(self, pieces: Iterable[str]) -> Iterator[str]:
-        """The pieces as they are: a text may be cut anywhere."""
+        """The pieces themselves: a text may be cut anywhere."""
         yield from pieces
 
     def bytes_of(self, text: str, tokens: int | None = None) -> int:
-        """The length in UTF-8 of the first `tokens` characters of `text`."""
+        """The bytes of the first `tokens` characters, in UTF-8."""
         return len(text[:tokens].encode())
 
     def _unknown_message(self, character: str) -> str:

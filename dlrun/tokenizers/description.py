@@ -27,13 +27,14 @@ def describe(tokenizer: Tokenizer) -> dict[str, Any]:
         return tokenizer.content()
     name = f"{kind.__module__}.{kind.__qualname__}"
     try:
+        # as it will be read back: JSON makes lists of tuples
         return {"class": name, "content": json.loads(json.dumps(tokenizer.content()))}
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{name}.content() is not what JSON can hold: {error}.") from None
 
 
 def cache_key(tokenizer: Tokenizer) -> str:
-    """An identifier: the description, and the SHA-256 of a user's file."""
+    """The description, and the SHA-256 of a user's file."""
     description = json.dumps(describe(tokenizer), sort_keys=True)
     file = getattr(sys.modules.get(type(tokenizer).__module__), "__file__", None)
     if type(tokenizer) in CLASSES.values() or not file:

@@ -11,6 +11,7 @@ from dlrun.types import Tokenizer
 PORTION = 1 << 18
 """The length of a portion, roughly, in characters: large enough that its overhead does not show."""
 
+# ASCII's visible characters, and any script's letters and digits
 _GAP = re.compile(r"[!-~\w](?=[ \n])")
 _FAR = 1 << 10  # characters to look back for a gap, before looking ahead
 
@@ -23,20 +24,21 @@ class PortionTokenizer(Tokenizer, Protocol):
     """
 
     def portions(self, pieces: Iterable[str]) -> Iterator[str]:
-        """The text of `pieces`, in portions with the tokens of the whole."""
+        """The text in portions, with the tokens of the whole."""
 
     def bytes_of(self, text: str, tokens: int | None = None) -> int | None:
-        """The length in UTF-8 of the first `tokens` tokens of `text` (None: of all).
+        """The bytes of the first `tokens` tokens (None: of all).
 
-        None if the tokens lose some of the text, such as a word outside the vocabulary.
+        In UTF-8; None if the tokens lose some of the text, such as a word outside the vocabulary.
         """
 
 
 def at_gaps(pieces: Iterable[str], size: int = PORTION) -> Iterator[str]:
-    """Yield a text in portions of about `size` characters, each cut before white space.
+    """Yield a text in portions, each cut before white space.
 
-    A cut lies between a visible character and a space or a line break behind it. There words end, and so do the
-    pieces into which byte-pair encoding cuts first: none of them has white space inside or at its end.
+    A portion has about `size` characters. A cut lies between a visible character and a space or a line break behind
+    it. There words end, and so do the pieces into which byte-pair encoding cuts first: none of them has white space
+    inside or at its end.
 
     >>> list(at_gaps(["to be ", "or not"], size=4))
     ['to', ' be', ' or', ' not']
@@ -54,7 +56,7 @@ def at_gaps(pieces: Iterable[str], size: int = PORTION) -> Iterator[str]:
 
 
 def _gap(text: str, start: int, place: int) -> int:
-    """The last gap shortly before `place`, else the first behind it, else 0."""
+    """The gap nearest before `place`, else behind it, else 0."""
     before = [found.end() for found in _GAP.finditer(text, max(start, place - _FAR), place)]
     if before:
         return before[-1]

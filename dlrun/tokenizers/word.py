@@ -17,11 +17,12 @@ from dlrun.tokenizers.portions import at_gaps
 __all__ = ["Word"]
 
 UNKNOWN, END = "<unk>", "<eos>"
+# cuts as `_split` does, and tells where
 _WORD = re.compile(r"\n|\S+")
 
 
 class Word:
-    """Words as tokens: the places in `words`, from 0. `<unk>` must be among them."""
+    """Words as tokens: places in `words`, `<unk>` among them."""
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words = list(words)
@@ -50,7 +51,7 @@ class Word:
         return cls(content["words"])
 
     def encode(self, text: str) -> list[int]:
-        """The tokens of `text`; `<unk>` for a word outside the vocabulary."""
+        """The tokens of `text`; `<unk>` for an unknown word."""
         words = _split(text)
         try:
             # without a default: several times faster, and most texts have no unknown word
@@ -59,7 +60,7 @@ class Word:
             return [self._places.get(word, self._unknown) for word in words]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        r"""The words of `tokens` with spaces between them; `<eos>` is a line break.
+        r"""The words, with spaces between; `<eos>` is a line break.
 
         >>> Word(["<unk>", "<eos>", "a"]).decode([2, 2, 1, 2])
         'a a\na'
@@ -77,7 +78,7 @@ class Word:
         return at_gaps(pieces)
 
     def bytes_of(self, text: str, tokens: int | None = None) -> int | None:
-        """The length in UTF-8 of the first `tokens` words of `text`.
+        """The bytes of the first `tokens` words, in UTF-8.
 
         The white space before them counts. None if a word is outside the vocabulary: then the tokens do not stand for
         the text.
@@ -88,6 +89,7 @@ class Word:
 
 
 def _split(text: str) -> list[str]:
+    # a line break is a word
     return text.replace("\n", f" {END} ").split()
 
 

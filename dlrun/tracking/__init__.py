@@ -30,7 +30,7 @@ __all__ = [
 
 
 def check(backends: Sequence[str], *, system_metrics: bool = False) -> None:
-    """Raise `UserError` for a tracker that is not installed or not set up."""
+    """Raise `UserError` if a tracker is missing or misconfigured."""
     if not backends:
         raise UserError("tracking.backends=[] names no tracker. Type tracking.enabled=false to send nothing.")
     for name in backends:
@@ -38,12 +38,12 @@ def check(backends: Sequence[str], *, system_metrics: bool = False) -> None:
 
 
 def link(folder: RunDir | SweepDir) -> str:
-    """A run's or sweep's address at each of its trackers, or the command to show it."""
+    """The address at each tracker, or the command to type."""
     return ", ".join(tracker.link(folder) for tracker in trackers_of(folder))
 
 
 def delete(folder: RunDir | SweepDir) -> None:
-    """Remove a run, or a sweep with its jobs, from all trackers.
+    """Remove a run or whole sweep from all trackers.
 
     Raises `UserError` if a tracker cannot be reached.
     """

@@ -18,9 +18,10 @@ LIMIT = 8000
 
 
 def describe(run: RunDir, config: dict[str, Any], summary: Summary, journal: JournalReader | None = None) -> str:
-    """Describe a run; a `journal` adds its NaN metrics and the model's last text."""
+    """Describe a run in Markdown, at most `LIMIT` characters."""
     # MLflow's page folds all but the first lines away
     parts = [_headline(config, summary), *_results(summary)]
+    # only the journal knows of values that are not finite, and has the model's last text
     parts += [*_warnings(summary, journal.nonfinite if journal else {}), _sample(journal.sample if journal else None)]
     parts += [_facts(config, summary), _repeat(run, summary)]
     return shorten("\n\n".join(part for part in parts if part), LIMIT)
@@ -40,6 +41,7 @@ def _facts(config: dict[str, Any], summary: Summary) -> str:
     sizes = [f"{size:,} {split}" for split, size in split_sizes(data).items()]
     spec = summary.spec
     if spec.get("task") == "language":
+        # these splits have windows, not samples; the last says so for all
         sizes[-1:] = [f"{size} windows of {spec['input_shape'][0]} tokens" for size in sizes[-1:]]
     facts = [
         ("model", _target(config.get("model")) + _counted(summary.parameters)),
@@ -96,9 +98,9 @@ def _repeat(run: RunDir, summary: Summary) -> str:
 
 
 def _sample(sample: Text | None) -> str:
-    """The beginning of a text, as code: it may hold anything."""
     if sample is None:
         return ""
+    # as code: a text may hold anything, Markdown too
     lines = [f"    {line[:100]}" for line in sample.text.strip().splitlines()[:8]]
     return "\n".join([f"Written at step {sample.step}:", "", *lines])
 

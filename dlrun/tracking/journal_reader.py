@@ -21,7 +21,7 @@ BATCH = 800
 
 
 class Point(NamedTuple):
-    """One value of a curve; `time` is in milliseconds since 1970."""
+    """A point of a curve; `time` in milliseconds since 1970."""
 
     name: str
     value: float
@@ -30,7 +30,7 @@ class Point(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A logged text; with a step, one of many of its name."""
+    """A logged text; with a step, one of a series."""
 
     name: str
     text: str
@@ -40,7 +40,7 @@ class Text(NamedTuple):
 
 @dataclass
 class MetricBatch:
-    """Points and texts of successive lines; `end` is the journal's byte behind them."""
+    """Points and texts of successive lines, up to byte `end`."""
 
     points: list[Point] = field(default_factory=list)
     texts: list[Text] = field(default_factory=list)
@@ -48,7 +48,7 @@ class MetricBatch:
 
 
 class JournalReader:
-    """A journal, read on from its beginning or, after `skip`, from the tracker's progress.
+    """A journal, read on from its beginning or from `skip`.
 
     `nonfinite` maps each metric to the first step at which it was NaN or infinite. `sample` is the last text with a
     step. `first` and `last` are the times of the first and the last line, in milliseconds since 1970.
@@ -59,6 +59,7 @@ class JournalReader:
         self.sample: Text | None = None
         self.offset = 0
         self._path = path
+        # by curve, its steps in order: an array takes 8 bytes each, a list of ints 36
         self._steps: dict[str, array[int]] = {}
         first = next((record for record, _ in self._records()), Line())
         self.first: int | None = _time(first) if "time" in first else None
@@ -74,10 +75,11 @@ class JournalReader:
             self.offset = end
 
     def batches(self) -> Iterator[MetricBatch]:
-        """Yield the lines appended since, whole, in batches of at most `BATCH` points."""
+        """Yield the lines appended since, in batches."""
         batch = MetricBatch(end=self.offset)
         for record, end in self._records():
             points, texts = self._read(record)
+            # no line is cut: a tracker's progress is the end of one
             if batch.points and len(batch.points) + len(points) > BATCH:
                 yield batch
                 batch = MetricBatch(end=self.offset)
@@ -92,7 +94,7 @@ class JournalReader:
         return name in self._steps
 
     def _records(self) -> Iterator[tuple[Line, int]]:
-        """Yield each whole line from the offset on, and the byte behind it."""
+        """Yield each whole new line, and the byte behind it."""
         if not self._path.exists():
             return
         end = self.offset
@@ -100,12 +102,12 @@ class JournalReader:
             file.seek(end)
             for line in file:
                 if not line.endswith(b"\n"):
-                    return
+                    return  # it is being written
                 end += len(line)
                 yield parse(line), end
 
     def _read(self, record: Line) -> tuple[list[Point], list[Text]]:
-        """The points and texts of a line, without those of earlier lines: a resumed run logs some steps again."""
+        """The new points and texts of a line."""
         if "time" not in record:  # cut by a crash
             return [], []
         self.last = time = _time(record)
@@ -119,6 +121,7 @@ class JournalReader:
             return [], []
         step = int(record["step"])
         values = record["metrics"] | ({"epoch": record["epoch"]} if "epoch" in record else {})
+        # without those of earlier lines: a resumed run logs some steps again
         points = [Point(name, float(value), time, step) for name, value in values.items() if self._add(name, step)]
         for point in points:
             if not math.isfinite(point.value):
@@ -126,9 +129,9 @@ class JournalReader:
         return points, []
 
     def _add(self, name: str, step: int) -> bool:
-        """Add a step to a curve; False if it has that step."""
+        """Add a step to a curve; False if already there."""
         steps = self._steps.setdefault(name, array("q"))
-        if not steps or step > steps[-1]:
+        if not steps or step > steps[-1]:  # nearly always
             steps.append(step)
             return True
         place = bisect_left(steps, step)

@@ -16,11 +16,12 @@ import yaml
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary, split_sizes
 
+# with sorted keys, equal values are equal texts
 ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str)
 
 
 class Dataset(NamedTuple):
-    """One split of a run's data; the fingerprint is that of all splits."""
+    """One split of a run's data; all share the fingerprint."""
 
     name: str
     split: str
@@ -30,10 +31,10 @@ class Dataset(NamedTuple):
 
 @dataclass(frozen=True)
 class Metadata:
-    """A run or a sweep beside its curves. Trackers cut names and values to their own lengths.
+    """A run or a sweep beside its curves.
 
     `params` is the configuration by dotted key. `tags` begin with `dlrun.` or `version.`, but for the user's own.
-    `description` is Markdown; without one, the last stays.
+    `description` is Markdown; without one, the last stays. Trackers cut names and values to their own lengths.
     """
 
     params: Mapping[str, str] = field(default_factory=dict)
@@ -43,7 +44,7 @@ class Metadata:
 
 
 def configuration(run: RunDir) -> dict[str, Any]:
-    """The composed configuration as plain values; unresolvable references stay as text."""
+    """The configuration as plain values; unresolvable references stay text."""
     if not run.config.exists():
         return {}
     written = run.config.read_text(encoding="utf-8")
@@ -64,16 +65,17 @@ def _resolve(written: str) -> Any:
 
 @functools.cache
 def _loader() -> type[yaml.SafeLoader]:
-    """A loader with OmegaConf's idea of a number, twenty times as fast as its own."""
+    """A fast YAML loader with OmegaConf's idea of a number."""
     from omegaconf._utils import get_yaml_loader
 
     own = get_yaml_loader()
+    # written in C: twenty times as fast as OmegaConf's; some builds of PyYAML lack it
     fast = getattr(yaml, "CSafeLoader", None)
     return type("Loader", (fast,), {"yaml_implicit_resolvers": own.yaml_implicit_resolvers}) if fast else own
 
 
 def params(config: Mapping[str, Any]) -> dict[str, str]:
-    """Flatten a configuration to dotted keys; equal values are equal texts.
+    """Flatten a configuration to dotted keys and texts.
 
     >>> params({"optimizer": {"lr": 0.1, "betas": [0.9, 0.95]}, "seed": None})
     {'optimizer.lr': '0.1', 'optimizer.betas': '[0.9, 0.95]', 'seed': 'null'}
@@ -82,7 +84,7 @@ def params(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def tags(run: RunDir, config: Mapping[str, Any], summary: Summary) -> dict[str, str]:
-    """The origin and status of a run, and the user's own `tracking.tags`."""
+    """A run's tags: identity, origin, status, the user's own."""
     found = {
         "dlrun.id": run.id,
         "dlrun.kind": "job" if run.of_a_sweep else "run",
@@ -97,7 +99,7 @@ def tags(run: RunDir, config: Mapping[str, Any], summary: Summary) -> dict[str, 
 
 
 def origin(summary: Summary, config: Mapping[str, Any]) -> dict[str, str]:
-    """The tags of runs and sweeps: user, command, commit, machine, status, versions."""
+    """The tags of runs and sweeps alike: origin, status, versions."""
     return _texts(
         {
             "dlrun.user": _user(),
@@ -109,6 +111,7 @@ def origin(summary: Summary, config: Mapping[str, Any]) -> dict[str, str]:
             "dlrun.status": summary.status if summary else None,
             "dlrun.device": summary.device,
             **{f"version.{name}": value for name, value in summary.versions.items()},
+            # the user's own may replace those above
             **((config.get("tracking") or {}).get("tags") or {}),
         }
     )
@@ -124,13 +127,13 @@ def datasets(summary: Summary) -> list[Dataset]:
 
 
 def command(summary: Summary) -> str:
-    """The command line that made the run, to be typed again."""
+    """The command line of the run, to type again."""
     given = summary.command or "dlrun train"
     return given if isinstance(given, str) else shlex.join(str(word) for word in given)
 
 
 def text(value: Any) -> str:
-    """A plain value as text: strings as they are, all else as JSON."""
+    """A plain value as text: a string itself, else JSON."""
     return value if isinstance(value, str) else ENCODER.encode(value)
 
 
@@ -139,6 +142,7 @@ def _texts(found: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _leaves(value: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    # an empty mapping is a value, but for an empty configuration
     if not isinstance(value, dict) or (prefix and not value):
         return [(prefix, value)]
     children = {f"{prefix}.{name}" if prefix else str(name): child for name, child in value.items()}

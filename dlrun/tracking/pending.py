@@ -14,12 +14,12 @@ from dlrun.tracking.trackers import trackers_of
 
 
 def pending(folder: RunDir | SweepDir) -> list[Tracker]:
-    """The trackers that lack some of a run, or of a sweep and its jobs."""
+    """The trackers without all of a run or sweep."""
     return [tracker for tracker in trackers_of(folder) if is_pending(folder, tracker)]
 
 
 def is_pending(folder: RunDir | SweepDir, tracker: Tracker) -> bool:
-    """Whether a tracker lacks some of a run, or of a sweep and its jobs."""
+    """Whether a tracker lacks something of a run or sweep."""
     if isinstance(folder, SweepDir):
         return _itself(folder, tracker) or next(_jobs(folder, tracker), None) is not None
     summary = folder.summary()
@@ -27,13 +27,14 @@ def is_pending(folder: RunDir | SweepDir, tracker: Tracker) -> bool:
 
 
 def is_job_pending(source: RunSource, tracker: Tracker) -> bool:
-    """Whether a tracker lacks some of a job, under the sweep of its home."""
+    """Whether a tracker lacks something of a sweep's job."""
     stamp = run_stamp(source.run, source.run.summary(), tracker.location(source.run))
+    # the record is of this sweep: a reused run is sent once for each
     return source.record().lacks(tracker.name, stamp)
 
 
 def is_unattended(sweep: SweepDir, tracker: Tracker) -> bool:
-    """Whether something of a sweep is pending and nobody is sending it."""
+    """Whether something pending of a sweep has no uploader."""
     return _itself(sweep, tracker) or any(_is_free(source, tracker) for source in _jobs(sweep, tracker))
 
 

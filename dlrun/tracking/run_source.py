@@ -28,7 +28,7 @@ LoadModel = Callable[[RunDir], "tuple[nn.Module, Tensor]"]
 
 @dataclass(frozen=True)
 class RunSource:
-    """A run to be sent, and the folder with the record of it.
+    """A run to send, and the folder with its record.
 
     `home` is the run's own folder. A reused run is sent once more for the sweep that reuses it, so that each sweep is
     complete at the tracker: its home is then the job's folder in that sweep.
@@ -54,7 +54,7 @@ class RunSource:
 
     @property
     def name(self) -> str:
-        """The name to show, given once: a person may rename the run at the tracker."""
+        """The name to show, until a person renames it."""
         return self.label or f"{self.config.get('name', 'run')}-{self.id}"
 
     def setting(self, name: str, default: Any) -> Any:
@@ -67,11 +67,12 @@ class RunSource:
 
     @contextmanager
     def edit_record(self) -> Iterator[Uploaded]:
-        """Change the record under a lock: two trackers' uploaders may do so at once."""
+        """Change the record under a lock."""
         if not self.reused:
             with self.run.edit_summary() as summary:
                 yield summary
             return
+        # the uploaders of two trackers may write at once
         with locked(self.home / ".reused.lock"):
             record = self.record()
             yield record
@@ -79,7 +80,7 @@ class RunSource:
 
 
 def of_run(run: RunDir, load_model: LoadModel | None = None) -> RunSource:
-    """A run by itself; a job of a sweep still names its sweep."""
+    """A run, by itself or as its sweep's job."""
     sweep = sweep_of(run)
     if sweep is None:
         return RunSource(run, run.id, run.path, load_model=load_model)
@@ -97,6 +98,7 @@ def of_job(sweep: SweepDir, job: Job, load_model: LoadModel | None = None) -> Ru
     tags = {"dlrun.sweep": sweep.id, "dlrun.group": job.label}
     if run != own:
         tags["dlrun.reused_from"] = run.id
+    # the seeds of a group have one label: each run's name tells its seed
     seeded = any(override.startswith("seed=") for override in job.overrides)
     label = f"{job.label} seed={job.seed}" if seeded else job.label
     return RunSource(run, own.id, own.path, label, sweep, tags, load_model)

@@ -6,11 +6,12 @@ import hashlib
 
 
 def shorten(value: str, limit: int) -> str:
-    """Cut a text to `limit` characters, the last of them a digest of the whole.
+    """Cut a text to `limit` characters, ending in a digest.
 
     >>> shorten("a long text", 30), len(shorten("a long text " * 9, 30))
     ('a long text', 30)
     """
+    # the digest keeps texts of one beginning apart; 12 is the length of all behind the cut
     return value if len(value) <= limit else f"{value[: limit - 12]}… [{digest(value)}]"
 
 

@@ -32,9 +32,10 @@ class Uploader:
         return " and ".join(TRACKERS[name].title for name in self.processes)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for all uploaders, at most `seconds`; returns whether all is sent. Ctrl-C ends the waiting.
+        """Wait at most `seconds`; returns whether all is sent.
 
-        The final status must be in the summary by then, and a sweep's report in its folder before that.
+        The final status must be in the summary by then, and a sweep's report in its folder before that. Ctrl-C ends
+        the waiting.
         """
         try:
             wait_until(lambda: all(self._sent(name) or self._gone(name) for name in self.processes), seconds)
@@ -57,7 +58,7 @@ class Uploader:
 
 
 def start(folder: RunDir | SweepDir) -> Uploader:
-    """Spawn an uploader a tracker, of a run or of a sweep with its jobs.
+    """Spawn an uploader for each tracker of the folder.
 
     The status, and a sweep's manifest, must be in the folder. A second uploader of a folder and tracker ends at once.
     """
@@ -68,16 +69,16 @@ def start(folder: RunDir | SweepDir) -> Uploader:
 
 
 def sync_in_background(lacking: Mapping[str, Sequence[RunDir | SweepDir]], log: Path) -> None:
-    """Spawn a process a tracker, for runs and sweeps that nobody works in."""
+    """Send idle runs and sweeps, one process a tracker."""
     for tracker, folders in lacking.items():
         _detach(_spawn(tracker, folders, log))
 
 
 def mark_killed(folders: Sequence[RunDir | SweepDir]) -> None:
-    """Write the status `killed` into the summaries of killed runs and sweeps."""
+    """Correct the status of killed runs and sweeps."""
     for folder in folders:
         if folder.summary().status == "running":
-            folder.status()
+            folder.status()  # it writes `killed` if nobody works there
 
 
 def _detach(process: subprocess.Popen[bytes]) -> None:
@@ -87,6 +88,7 @@ def _detach(process: subprocess.Popen[bytes]) -> None:
 
 
 def _spawn(tracker: str, folders: Sequence[RunDir | SweepDir], log: Path) -> subprocess.Popen[bytes]:
+    # a thread a core, as some libraries start, would take the trainer's time
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     # MLflow behaves otherwise when it finds itself under pytest
     environment.pop("PYTEST_CURRENT_TEST", None)

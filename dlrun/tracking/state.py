@@ -19,13 +19,13 @@ FINAL = ("finished", "failed", "killed", "pruned")
 
 
 def has_ended(folder: RunDir | SweepDir) -> bool:
-    """Whether the status is final, or nobody works in the folder."""
+    """Whether the status is final, or nobody works there."""
     summary = folder.summary()
     return bool(summary and summary.status in FINAL) or not folder.alive()
 
 
 def outputs_of(folder: RunDir | SweepDir | None = None) -> Path:
-    """The outputs folder of a run or sweep; without either, the current one."""
+    """The outputs folder of a run or sweep (None: current)."""
     # a run of another place keeps its own stores
     for parent in folder.path.parents if folder else ():
         if parent.name in ("runs", "sweeps"):
@@ -34,13 +34,14 @@ def outputs_of(folder: RunDir | SweepDir | None = None) -> Path:
 
 
 def run_stamp(run: RunDir, summary: Summary, location: str) -> str:
-    """The stamp of a run: it changes with the run's content and with the tracker's store."""
+    """A run's stamp: it changes with content and store."""
+    # a journal only grows: its size stands for its lines
     size = run.journal.stat().st_size if run.journal.exists() else 0
     return f"{_digest([summary.to_send(), size])} {location}"
 
 
 def sweep_stamp(sweep: SweepDir, summary: SweepSummary, location: str) -> str:
-    """The stamp of a sweep without its jobs, which have stamps of their own."""
+    """A sweep's stamp, without its jobs: they have theirs."""
     files = [sweep.manifest, *sorted(file for file in sweep.report.rglob("*") if file.is_file())]
     sizes = [[str(file.relative_to(sweep.path)), file.stat().st_size] for file in files if file.exists()]
     return f"{_digest([summary.to_send(), sizes])} {location}"
@@ -58,7 +59,7 @@ def lock_file(folder: Path, tracker: str) -> Path:
 
 @contextmanager
 def only_uploader(folder: Path, tracker: str) -> Iterator[bool]:
-    """Hold a folder's uploader lock if it is free; yields whether it is held."""
+    """Take the uploader's lock; yields False if it is taken."""
     with lock_file(folder, tracker).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

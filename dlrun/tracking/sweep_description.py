@@ -26,13 +26,15 @@ SHOWN = 20
 
 
 def sweep_metadata(sweep: SweepDir, manifest: Manifest, results: Sequence[Result], *, ended: bool = False) -> Metadata:
-    """A sweep's tags and description; its params at the end, for a search adds values until then."""
+    """A sweep's tags and description, and params once `ended`."""
+    # MLflow's params cannot be changed, and a search adds values until the end
     config = params(manifest) if ended else {}
     return Metadata(config, tags(sweep, manifest, results), description=describe(sweep, manifest, results))
 
 
 def params(manifest: Manifest) -> dict[str, str]:
-    """The configuration of all jobs; a swept key comes first, with all its values."""
+    """The configuration of all jobs, swept keys first."""
+    # the inner dictionaries are ordered sets of values
     found: dict[str, dict[str, None]] = {}
     for job in manifest.jobs:
         for name, value in metadata.params(job.config).items():
@@ -65,28 +67,29 @@ def tags(sweep: SweepDir, manifest: Manifest, results: Sequence[Result]) -> dict
 
 
 def status(sweep: SweepDir, results: Sequence[Result]) -> str:
-    """The sweep's status, or `failed` if one of its jobs failed."""
+    """The sweep's status, or `failed` if a job failed."""
     own = sweep.status()
     return "failed" if own == "finished" and any(result.status == "failed" for result in results) else own
 
 
 def test_reads(summary: SweepSummary, results: Sequence[Result]) -> int:
-    """The number of times that the sweep's own jobs read the test split."""
+    """Reads of the test split by the sweep's own jobs."""
     # a reused run read it for another sweep
     reads = sum(result.summary.test_reads for result in results if not result.reused)
     return max(reads, summary.test_reads)
 
 
 def count(results: Sequence[Result]) -> str:
-    """The number of jobs of each status: `11 finished, 1 failed`."""
+    """The jobs of each status: `11 finished, 1 failed`."""
     counts = Counter(result.status for result in results)
     return ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
 
 
 def describe(sweep: SweepDir, manifest: Manifest, results: Sequence[Result]) -> str:
-    """Describe a sweep in Markdown: headline, report (a table before there is one), how to repeat it."""
+    """Describe a sweep in Markdown, at most `LIMIT` characters."""
     summary = sweep.summary()
     pages = sorted(sweep.report.glob("*.md"))
+    # a table stands in until there is a report
     body = _report(pages[0]) if pages else _table(manifest, results)
     first, last = _headline(manifest, summary, results), _repeat(sweep, manifest)
     # a long report is cut, never the command that repeats the sweep
@@ -106,14 +109,15 @@ def _headline(manifest: Manifest, summary: SweepSummary, results: Sequence[Resul
 
 
 def _report(file: Path) -> str:
-    """The report's text without its title and pictures: no page can load those."""
+    """The report's text without its title and pictures."""
     written = file.read_text(encoding="utf-8")
+    # no tracker's page can load pictures from the folder
     kept = [line for line in written.splitlines() if not re.match(r"\s*(!\[|# |<img)", line)]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
 
 
 def _table(manifest: Manifest, results: Sequence[Result]) -> str:
-    """The groups, sorted by the mean of the monitored metric over their finished seeds."""
+    """The groups, best first by their finished seeds' mean."""
     rows = []
     for jobs in manifest.groups.values():
         numbers = {job.n for job in jobs}
@@ -121,6 +125,7 @@ def _table(manifest: Manifest, results: Sequence[Result]) -> str:
         values = [result.metrics[manifest.monitor] for result in own if manifest.monitor in result.metrics]
         mean = sum(values) / len(values) if values else None
         rows.append((mean, f"| {jobs[0].label} | {len(values)} of {len(jobs)} | {_number(mean)} |"))
+    # groups without a finished seed come last
     rows.sort(key=lambda row: (row[0] is None, -(row[0] or 0.0) if manifest.higher_is_better else row[0] or 0.0))
     lines = [
         f"| configuration | finished | {manifest.monitor} |",

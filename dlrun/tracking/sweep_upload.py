@@ -32,16 +32,16 @@ Report = Callable[[RunDir, Exception], None]
 
 @dataclass(frozen=True)
 class FollowedJob:
-    """A running job: its upload, and the uploader's lock of its folder."""
+    """A running job's upload, and its folder's uploader lock."""
 
     upload: RunUpload
     lock: ExitStack
 
 
 class SweepUpload:
-    """The sending of a sweep. Any call may raise; a new `SweepUpload` then goes on.
+    """The sending of a sweep.
 
-    A job that cannot be sent is reported, and hinders no other.
+    Any call may raise; a new `SweepUpload` then goes on. A job that cannot be sent is reported, and hinders no other.
     """
 
     def __init__(self, sweep: SweepDir, tracker: Tracker, report: Report, load_model: LoadModel | None = None) -> None:
@@ -50,6 +50,7 @@ class SweepUpload:
         self._written = _mtime(sweep.manifest)
         self._manifest = manifest.read(sweep)
         self._followed: dict[int, FollowedJob] = {}
+        # by job that could not be sent, the time of the next try
         self._failed: dict[int, float] = {}
         # by job, the time of the summary that was sent
         self._sent: dict[int, int] = {}
@@ -58,7 +59,7 @@ class SweepUpload:
         self._spent = 0.0
 
     def follow(self) -> None:
-        """Send the jobs until the sweep has ended, then the rest, its report and its true status.
+        """Send the jobs until the sweep ends, then its results.
 
         Raises `RuntimeError` if a job could not be sent.
         """
@@ -91,7 +92,7 @@ class SweepUpload:
         return parent
 
     def _advance(self, *, again: bool) -> None:
-        """Look at each job once; `again` includes the lately failed ones."""
+        """Look at each job once; `again` includes lately failed ones."""
         if (now := _mtime(self.sweep.manifest)) != self._written:
             self._written, self._manifest = now, manifest.read(self.sweep)  # a search adds jobs
         self._spent, in_a_row = 0.0, 0
@@ -114,7 +115,7 @@ class SweepUpload:
             self._describe(ended=False)
 
     def _look(self, job: Job) -> None:
-        """Send the news of a job, and leave it once it has ended."""
+        """Send a job's news; leave it once it has ended."""
         if job.n not in self._followed and not self._begin(job):
             return
         upload = self._followed[job.n].upload
@@ -128,10 +129,10 @@ class SweepUpload:
         self._sent[job.n] = _mtime(upload.run.path / "summary.json")
 
     def _begin(self, job: Job) -> bool:
-        """Follow a job if the tracker lacks some of it; returns whether it is followed."""
+        """Follow a job; False if nothing is left to send."""
         changed = _mtime(self.sweep.run(job.n).path / "summary.json")
         if not changed or changed == self._sent.get(job.n):
-            return False
+            return False  # it has not begun, or was sent as it is
         source = of_job(self.sweep, job, self._load_model)
         if not is_job_pending(source, self.tracker):
             self._sent[job.n] = changed
@@ -140,6 +141,7 @@ class SweepUpload:
             if not lock.enter_context(only_uploader(source.home, self.tracker.name)):
                 return False  # it has an uploader of its own
             upload = RunUpload(source, self.tracker, self._connection)
+            # from here on `_leave` frees the lock
             self._followed[job.n] = FollowedJob(upload, lock.pop_all())
         return True
 
@@ -155,8 +157,8 @@ class SweepUpload:
         self._described = time.monotonic()
 
     def _finish(self) -> None:
-        """Send the sweep's results; raises `RuntimeError` if a job is still missing."""
-        self.sweep.status()
+        """Send the results; raises `RuntimeError` if a job is missing."""
+        self.sweep.status()  # a killed sweep's summary says so from here on
         # taken first: what is written while this sends must be seen as lacking
         stamp = sweep_stamp(self.sweep, self.sweep.summary(), self.tracker.location(self.sweep))
         self._describe(ended=True)
@@ -171,7 +173,7 @@ class SweepUpload:
 
 
 def _mtime(file: Path) -> int:
-    """The time of a file's last change, in nanoseconds; 0 without a file."""
+    """A file's last change in nanoseconds; 0 without a file."""
     try:
         return file.stat().st_mtime_ns
     except FileNotFoundError:

@@ -23,67 +23,74 @@ from dlrun.tracking.run_source import RunSource
 
 
 class TrackedRun(Protocol):
-    """A run at a tracker, or a sweep over its jobs."""
+    """A run or a sweep at a tracker."""
 
     @property
     def progress(self) -> int:
         """The journal's byte up to which all is stored."""
 
     def send(self, metadata: Metadata | None = None, batch: MetricBatch | None = None) -> None:
-        """Store points and texts, then metadata, and last the batch's end as progress.
+        """Store points and texts, then metadata, last the progress.
 
-        After a kill, the next uploader sends the same again: it must not be stored twice.
+        The progress is the batch's end. After a kill, the next uploader sends the same again: it must not be stored
+        twice.
         """
 
     def missing(self, points: Sequence[Point]) -> list[Point]:
-        """The points without an equal one, of the same step and value, at the tracker."""
+        """The points not stored yet with this step and value."""
 
     def send_files(self, path: Path, folder: str) -> None:
-        """Store a file, or a folder's files, under the name `folder`, replacing older ones."""
+        """Store a file or folder under `folder`, replacing older files."""
 
     def finish(self, status: str, end: int) -> None:
-        """Set the final status and the time of the end, in milliseconds since 1970."""
+        """Set the final status and end, in milliseconds since 1970."""
 
     def record(self) -> dict[str, str | None]:
-        """Keys for the folder's summary, for example the run's id at the tracker."""
+        """Keys for the folder's summary, such as the run's id."""
 
     def close(self) -> None:
-        """Free what the run holds open. It may be closed twice, and opened again."""
+        """Release files and threads; a second call does nothing."""
 
 
 class Connection(Protocol):
-    """An open store of a tracker, for all runs of one uploader."""
+    """A tracker's open store, for one uploader."""
 
     def open_run(self, source: RunSource, metadata: Metadata, *, start: int) -> TrackedRun:
-        """Find or make a run, and set its status to running. `start` is in milliseconds since 1970."""
+        """Find or make a run, with the status running.
+
+        `start` is in milliseconds since 1970.
+        """
 
     def open_sweep(self, sweep: SweepDir, name: str, experiment: str, metadata: Metadata, *, start: int) -> TrackedRun:
-        """Find or make the parent of a sweep's jobs, as `open_run` does a run."""
+        """Find or make a sweep's run, as `open_run` does."""
 
     def transaction(self, source: RunSource) -> AbstractContextManager[None]:
-        """Make the block one transaction, if the tracker can and gains time by it."""
+        """Make the block one transaction, where possible and faster."""
 
 
 class Tracker(Protocol):
-    """A kind of tracker: its name in `tracking.backends`, and its title in messages."""
+    """A kind of tracker."""
 
-    name: str
-    title: str
+    name: str  # in `tracking.backends`
+    title: str  # in messages
 
     def check(self, *, system_metrics: bool) -> None:
-        """Raise `UserError` if nothing could be sent. Called before a training."""
+        """Raise `UserError` before a training if nothing can be sent."""
 
     def location(self, folder: RunDir | SweepDir) -> str:
-        """The store of a folder's run, without passwords: after a change of it, the folder is sent anew."""
+        """The store of a folder's run, without passwords.
+
+        When it changes, the folder is sent anew.
+        """
 
     def connect(self, folder: RunDir | SweepDir) -> Connection:
         """Open the store of a folder's run."""
 
     def link(self, folder: RunDir | SweepDir) -> str:
-        """The address of a run or sweep, or the command to show it."""
+        """The address to open, or the command to show it."""
 
     def delete(self, folder: RunDir | SweepDir) -> None:
-        """Remove a run, or a sweep with its jobs, if it is there.
+        """Remove a run or whole sweep, if it is there.
 
         Raises `UserError` if the store cannot be reached.
         """

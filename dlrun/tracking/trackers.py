@@ -17,13 +17,14 @@ TRACKERS: dict[str, Tracker] = {tracker.name: tracker for tracker in (Mlflow(), 
 
 
 def trackers_of(folder: RunDir | SweepDir) -> list[Tracker]:
-    """The trackers of a run or sweep; those of its configuration if tracking was off."""
+    """A folder's trackers; if tracking was off, the configured ones."""
     names = folder.summary().uploaded or dict.fromkeys(_configured(folder))
+    # a folder of another version may name a tracker that this one lacks
     return [TRACKERS[name] for name in names if name in TRACKERS]
 
 
 def unsent(configs: Iterable[Mapping[str, Any]]) -> dict[str, bool] | None:
-    """The `uploaded` of a new run or sweep: false for each tracker; None if tracking is off."""
+    """A new folder's `uploaded`: all false, or None without tracking."""
     tracked = [config for config in configs if config["tracking"]["enabled"]]
     return {name: False for config in tracked for name in _backends(config)} if tracked else None
 

@@ -22,7 +22,7 @@ BUSY = 0.05
 
 
 class RunUpload:
-    """The sending of a run: `advance` while it is trained, `finish` once it has ended.
+    """The sending of a run: `advance`, at its end `finish`.
 
     Any call may raise; a new `RunUpload` of the run then goes on.
     """
@@ -38,7 +38,7 @@ class RunUpload:
 
     @cached_property
     def remote(self) -> TrackedRun:
-        """The run at the tracker, found or made when it is first needed."""
+        """The run at the tracker, opened when first needed."""
         summary = self.run.summary()
         start = self.journal.first or round((summary.started or time.time()) * 1000)
         remote = self.connection.open_run(self.source, self._metadata(summary, describe=True), start=start)
@@ -46,7 +46,7 @@ class RunUpload:
         return remote
 
     def advance(self) -> None:
-        """Send the run's metadata, and the lines appended to its journal."""
+        """Send the metadata, and the journal's new lines."""
         remote = self.remote
         remote.send(self._metadata(self.run.summary(), describe=not self._described))
         self._described = True
@@ -55,7 +55,7 @@ class RunUpload:
             remote.send(batch=batch)
 
     def finish(self) -> None:
-        """Send everything of an ended run, and record that in its home."""
+        """Send the rest of an ended run, and record it."""
         status = self.run.status()
         summary = self.run.summary()
         # taken first: what is appended while this sends must be seen as lacking
@@ -70,7 +70,7 @@ class RunUpload:
             record.update(self.remote.record())
 
     def close(self) -> None:
-        """Free what the tracker's run holds open."""
+        # by its name, for `self.remote` would open it
         if "remote" in self.__dict__:
             self.remote.close()
 
@@ -83,8 +83,9 @@ class RunUpload:
         return tags | {"dlrun.id": self.source.id} | dict(self.source.tags)
 
     def _send_rest(self, summary: Summary) -> None:
-        """Send the last batch together with the final metadata: one call less for a small run."""
+        """Send the last batch together with the final metadata."""
         remote = self.remote
+        # held back for the metadata: a small run takes one call less
         last = MetricBatch(end=remote.progress)
         for batch in self.journal.batches():
             if last.points or last.texts:
@@ -98,7 +99,7 @@ class RunUpload:
         remote.send(Metadata(self._params, tags, metadata.datasets(summary), text), last)
 
     def _finals(self, summary: Summary) -> list[Point]:
-        """The summary's metrics without a curve, as points at the selected step."""
+        """The summary's metrics without a curve, at the selected step."""
         step = summary.best_step or summary.steps or 0
         time = self.journal.last or _now()
         # a curve's own points stay as they were logged
@@ -118,7 +119,7 @@ class RunUpload:
             self._send_changed(self.run.best, "checkpoints")
 
     def _send_changed(self, path: Path, folder: str) -> None:
-        """Send a file or folder, unless it was sent as it is now."""
+        """Send a file or folder, if it has changed."""
         files = list(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
         times = {file: file.stat().st_mtime_ns for file in files}
         if any(self._files.get(file) != time for file, time in times.items()):
@@ -127,7 +128,7 @@ class RunUpload:
 
 
 def follow(upload: RunUpload) -> None:
-    """Send a run as it grows, and at its end the rest and its true status."""
+    """Send a run as it grows, then its true status."""
     try:
         while not has_ended(upload.run):
             began = time.monotonic()

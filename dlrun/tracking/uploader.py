@@ -37,7 +37,7 @@ def send(
     patience: float = PATIENCE,
     load_model: LoadModel | None = None,
 ) -> bool | None:
-    """Send a run, or a sweep with its jobs, until it has ended and all is there.
+    """Send a run or whole sweep until its end.
 
     Returns whether all is there; None if another process is sending it.
     """
@@ -64,7 +64,7 @@ def _lacks(folder: RunDir | SweepDir, tracker: Tracker) -> bool:
 
 
 def _insist(folder: RunDir | SweepDir, attempt: Callable[[], None], patience: float) -> bool:
-    """Attempt it again and again, until `patience` seconds after the end of the run."""
+    """Attempt it until `patience` seconds after the run's end."""
     delay, deadline = 1.0, None
     while True:
         try:
@@ -78,9 +78,9 @@ def _insist(folder: RunDir | SweepDir, attempt: Callable[[], None], patience: fl
             if time.monotonic() + delay > deadline:
                 return False
         else:
-            deadline = None
+            deadline = None  # it was resumed: patience begins again at its next end
         time.sleep(delay)
-        delay = min(2 * delay, 30.0)
+        delay = min(2 * delay, 30.0)  # soon again after a hiccup, seldom while the tracker is away
 
 
 def _report(folder: RunDir | SweepDir, error: Exception) -> None:
@@ -103,16 +103,17 @@ def give_way() -> None:
 
 
 def catch_up(folders: Sequence[RunDir | SweepDir]) -> None:
-    """Take an ordinary priority once nothing is trained any more: somebody waits at the prompt."""
+    """Take an ordinary priority once nothing is trained."""
     while not all(map(has_ended, folders)):
         time.sleep(POLL)
-    # the system permits it to a superuser, as in most containers; elsewhere the priority stays the lowest
+    # Somebody waits at the prompt now. The system permits it to a superuser, as in most containers; elsewhere the
+    # priority stays the lowest. The process's id stands for its main thread, which sends: 0 would be this thread.
     with suppress(PermissionError):
         os.sched_setscheduler(os.getpid(), os.SCHED_OTHER, os.sched_param(0))
 
 
 def main(argv: list[str], load_model: LoadModel) -> int:
-    """Send folders to a tracker, given by its name first; returns the number of failures."""
+    """Send folders to a tracker; returns the number of failures."""
     give_way()
     tracker = TRACKERS[argv[0]]
     folders = [SweepDir(p) if (p / "manifest.json").is_file() else RunDir(p) for p in map(Path, argv[1:])]

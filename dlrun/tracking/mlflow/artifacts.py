@@ -14,7 +14,7 @@ from dlrun.tracking.mlflow.uri import has_server
 
 @dataclass(frozen=True)
 class Artifacts:
-    """The artifacts of a run; a file of the same name is replaced.
+    """A run's artifacts. Files of the same name are replaced.
 
     `folder` is one of the run's page; None is its top.
     """
@@ -24,7 +24,6 @@ class Artifacts:
     artifact_uri: str
 
     def send_file(self, file: Path, folder: str) -> None:
-        """Store a file."""
         place = self._place()
         if place is None:
             self._sender().log_artifact(*self._run_argument(), str(file), folder)
@@ -32,7 +31,7 @@ class Artifacts:
             _copy(file, place / folder)
 
     def send_folder(self, files: Path, folder: str | None) -> None:
-        """Store all files of a folder, and of those in it."""
+        """Store all files under a folder."""
         place = self._place()
         if place is None:
             self._sender().log_artifacts(*self._run_argument(), str(files), folder)
@@ -53,7 +52,7 @@ class Artifacts:
         (place / name).write_text(text, encoding="utf-8")
 
     def _place(self) -> Path | None:
-        """The local folder of the run's artifacts; None if they are elsewhere."""
+        """The artifacts' local folder; None if they are elsewhere."""
         parts = urlsplit(self.artifact_uri)
         local = (
             parts.scheme in ("", "file") and parts.netloc in ("", "localhost") and not (parts.query or parts.fragment)
@@ -82,7 +81,7 @@ def _copy(file: Path, folder: Path) -> None:
     unfinished = folder / f".artifact.uploading.{file.name}"
     try:
         shutil.copyfile(file, unfinished)
-    except FileNotFoundError:
+    except FileNotFoundError:  # the folder is made only if it is missing, which is seldom
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, unfinished)
     unfinished.replace(folder / file.name)

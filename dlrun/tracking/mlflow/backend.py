@@ -13,20 +13,22 @@ from dlrun.tracking.journal_reader import Point
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run in a store; `inputs` are the names and digests of its data sets."""
+    """A run in a store."""
 
     run_id: str
     artifact_uri: str
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     metrics: set[str] = field(default_factory=set)
-    inputs: set[tuple[str, str]] = field(default_factory=set)
-    # neither ended nor deleted
-    running: bool = True
+    inputs: set[tuple[str, str]] = field(default_factory=set)  # the names and digests of data sets
+    running: bool = True  # neither ended nor deleted
 
 
 class Backend(Protocol):
-    """A way to a store. Each call is a transaction; the same sent twice is stored once."""
+    """A way to a store.
+
+    Each call is a transaction; the same sent twice is stored once.
+    """
 
     def experiment(self, name: str, artifacts: Path) -> str:
         """Find, restore or make an experiment; returns its id.
@@ -38,7 +40,7 @@ class Backend(Protocol):
         """Make a running run; `start` is in milliseconds since 1970."""
 
     def find(self, experiment_id: str, identifier: str) -> StoredRun | None:
-        """The run with the tag `dlrun.id`, also if it was deleted."""
+        """The run with the tag `dlrun.id`, deleted or not."""
 
     def reopen(self, run_id: str) -> None:
         """Set a run's status to running, and restore it."""
@@ -53,7 +55,10 @@ class Backend(Protocol):
         """Store points, params and tags, the tags last."""
 
     def add_inputs(self, experiment_id: str, run_id: str, datasets: Sequence[Mapping[str, Any]]) -> None:
-        """Store a run's data sets: MLflow's fields of each, the name as `data/split`."""
+        """Store a run's data sets, each as MLflow's fields.
+
+        The field `name` is `data/split`.
+        """
 
     def tags(self, run_id: str) -> dict[str, str]:
         """The tags of a run as they are now."""
@@ -62,10 +67,10 @@ class Backend(Protocol):
         """The steps and values of a curve."""
 
     def close(self, run_id: str, status: str, end: int) -> None:
-        """Set a run's final status, and its end in milliseconds since 1970."""
+        """Set a run's status and end, in milliseconds since 1970."""
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Make the calls of the block one transaction, if the store can.
+        """Make the block one transaction, if the store can.
 
         Only for runs that the store does not have: a point that it has may undo the whole block.
         """

@@ -13,7 +13,7 @@ from dlrun.tracking.mlflow.uri import has_server
 
 
 class ClientBackend:
-    """The store at a URI, as `MlflowClient` reads and writes it."""
+    """The store at a URI, through `MlflowClient`."""
 
     def __init__(self, uri: str) -> None:
         from mlflow import MlflowClient

@@ -28,10 +28,10 @@ SMALL = 100_000
 
 @dataclass(frozen=True)
 class MlflowConnection:
-    """A store that fits the installed MLflow. Without a server, new experiments keep their files in `artifacts`."""
+    """A store, ready for the installed MLflow."""
 
     uri: str
-    artifacts: Path
+    artifacts: Path  # for new experiments, unless a server decides
     backend: Backend
     _experiments: dict[str, str] = field(default_factory=dict)
 
@@ -64,7 +64,7 @@ class MlflowConnection:
         return nullcontext()
 
     def experiment(self, name: str) -> str:
-        """The id of an experiment, made if it is missing and restored if it was deleted."""
+        """The id of an experiment; it is made or restored."""
         if name not in self._experiments:
             folder = self.artifacts / fit(name, 100).replace("/", "_")
             self._experiments[name] = self.backend.experiment(name, folder)
@@ -73,8 +73,8 @@ class MlflowConnection:
     def _open(
         self, experiment_id: str, name: str, tags: Mapping[str, str], metadata: Metadata, *, start: int, new: bool
     ) -> StoredRun:
-        """Find the run with the tag `dlrun.id`, or make it; a `new` one is not looked for."""
-        # a search takes as long as all else of a small run
+        """Find the run by its tag `dlrun.id`, or make it."""
+        # a search takes as long as all else of a small run: none for a new one
         found = None if new else self.backend.find(experiment_id, tags["dlrun.id"])
         if found is None:
             named = {"mlflow.runName": shorten(name, NAME)} | description_tags(metadata.description)
@@ -106,7 +106,7 @@ def attempted(folder: Path) -> bool:
 
 
 def note_attempt(folder: Path) -> None:
-    """Note in the lock file: the folder's MLflow run is about to be made."""
+    """Note in the lock file: a run is being made."""
     if attempted(folder):
         return
     with lock_file(folder, "mlflow").open("a") as file:

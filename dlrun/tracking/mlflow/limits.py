@@ -15,11 +15,12 @@ PER_CALL = 100
 
 @functools.lru_cache(4096)
 def fit(name: str, limit: int = KEY) -> str:
-    """A name of MLflow's characters, without an empty part, of at most `limit` characters.
+    """Fit a name to MLflow's characters and to `limit`.
 
     >>> fit("val/top-5 [%]")
     'val/top-5 ___'
     """
+    # to MLflow a name is a path too: none of its parts may be empty or lead elsewhere
     parts = [part for part in re.sub(r"[^\w.\- :/]", "_", name).split("/") if part not in ("", ".", "..")]
     fitting = "/".join(parts) or "_"
     return fitting if len(fitting) <= limit else f"{fitting[: limit - 9]}-{digest(name)}"

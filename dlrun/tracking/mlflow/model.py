@@ -10,9 +10,9 @@ from dlrun.tracking.run_source import LoadModel
 
 
 def send_model(run: RunDir, load: LoadModel, *, run_id: str, uri: str) -> str:
-    """Store a run's model with its selected weights; returns its URI for `mlflow.pytorch.load_model`.
+    """Store a run's model; returns its URI for `mlflow.pytorch.load_model`.
 
-    The graph is exported with a free batch size, in evaluation mode, on the CPU.
+    The graph has the selected weights. It is exported with a free batch size, in evaluation mode, on the CPU.
     """
     import mlflow
     import torch

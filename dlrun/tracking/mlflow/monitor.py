@@ -19,7 +19,7 @@ class Monitor(Protocol):
 
 
 def start_monitor(source: RunSource, run_id: str, uri: str) -> Monitor | None:
-    """Start measuring for a run with that setting, unless it has ended."""
+    """Start measuring, unless the run ended or wants none."""
     if not source.setting("system_metrics", False) or has_ended(source.run):
         return None
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor

@@ -16,7 +16,8 @@ def of_run(experiment_id: str, run_id: str) -> str:
 
 
 def of_experiment(experiment_id: str) -> str:
-    """The table of an experiment's runs, the newest first; sweeps are folded over their jobs."""
+    """The table of an experiment's runs, the newest first."""
+    # in this order MLflow folds each sweep over its jobs
     return f"experiments/{experiment_id}/runs?{MODE}&orderByKey={quote('attributes.start_time')}&orderByAsc=false"
 
 

@@ -12,7 +12,7 @@ from dlrun.tracking.mlflow.uri import sqlite_file, store_uri
 
 
 def delete(folder: RunDir | SweepDir) -> None:
-    """Move a run, or a sweep with its jobs, to MLflow's trash.
+    """Move a run or whole sweep to MLflow's trash.
 
     Raises `UserError` if the store cannot be reached.
     """
@@ -27,6 +27,7 @@ def delete(folder: RunDir | SweepDir) -> None:
 
     client = MlflowClient(tracking_uri=uri)
     try:
+        # an uploader that died may not have put the id into the summary
         for run_id in [known] if known else _search_id(client, folder.id):
             if isinstance(folder, SweepDir):
                 experiment = client.get_run(run_id).info.experiment_id
@@ -34,12 +35,13 @@ def delete(folder: RunDir | SweepDir) -> None:
                     client.delete_run(job)
             client.delete_run(run_id)
     except MlflowException as error:
+        # somebody may have deleted it in MLflow already
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise UserError(f"The MLflow runs of {folder.path} cannot be deleted at {uri}: {error}") from None
 
 
 def _search_id(client: Any, identifier: str) -> list[str]:
-    """Find a run by its tag: an uploader that died has not put its id into the summary."""
+    """Find a run's id by its tag."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
     return _search(client, experiments, f"tags.`dlrun.id` = '{identifier}'")
 

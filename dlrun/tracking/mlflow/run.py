@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MlflowRun:
-    """A run of the store at `uri`, with a copy of what is `stored` of it.
+    """An MLflow run, with a copy of its stored state.
 
     `view` is its page; `source` is None for a sweep; `tags` are sent beside those of the metadata.
     """
@@ -78,7 +78,8 @@ class MlflowRun:
         return [p for p in points if fit(p.name) not in self.stored.metrics or not self._has(p)]
 
     def send_text(self, text: Text) -> None:
-        """Store a text as an artifact; texts with steps share a folder."""
+        """Store a text as an artifact."""
+        # a series of texts has a folder of its own
         name = f"texts/{text.name}" if text.step is None else f"{text.name}/step-{text.step:06d}"
         self.artifacts.send_text(text.text, f"{fit(name)}.txt")
 
@@ -102,7 +103,7 @@ class MlflowRun:
             self.monitor.finish()
 
     def _log(self, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
-        """Send points, and new or changed params and tags, the progress last."""
+        """Send points, new params and changed tags, progress last."""
         params = {name: value for name, value in params.items() if name not in self.stored.params}
         tags = {name: value for name, value in tags.items() if self.stored.tags.get(name) != value}
         fitting = [point._replace(name=fit(point.name)) for point in points]
@@ -126,10 +127,11 @@ class MlflowRun:
         return tags
 
     def _may_describe(self, description: str) -> bool:
-        """Whether a description is new, and no person has changed the stored one."""
+        """Whether it is new, and replaces no person's text."""
         stored = self.stored.tags.get(DESCRIPTION)
         if stored is None or stored == description:
             return stored is None
+        # asked again, for a person may have written since
         now = self.backend.tags(self.run_id)
         return digest(now.get(DESCRIPTION, "")) == now.get(DESCRIPTION_DIGEST)
 
@@ -188,9 +190,10 @@ def _fields(dataset: Dataset) -> dict[str, str]:
 def _calls(
     points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]
 ) -> Iterator[tuple[Sequence[Point], Sequence[tuple[str, str]], Sequence[tuple[str, str]]]]:
-    """Yield the content of each call; the last tags go with the last points."""
+    """Yield the content of each call, the last tags last."""
     metrics = list(_split(points, BATCH))
     values, last = list(_split(list(params.items()), PER_CALL)), list(_split(list(tags.items()), PER_CALL))
+    # the progress is the last tag: it must not be stored before the points
     calls = max(len(metrics), len(values), len(last))
     yield from zip_longest(metrics, values, [[]] * (calls - len(last)) + last, fillvalue=[])
 

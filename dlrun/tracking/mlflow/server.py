@@ -24,9 +24,9 @@ PATIENCE = 120.0
 
 @contextmanager
 def serve(uri: str, artifacts: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the server on 127.0.0.1 and wait until it answers; end it with the context.
+    """Run MLflow's server on 127.0.0.1 for the block.
 
-    Raises `RunError` if it does not start.
+    It answers when the block begins. Raises `RunError` if it does not start.
     """
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", uri, "--artifacts-destination", artifacts.as_uri()]
@@ -51,7 +51,7 @@ def free_port() -> int:
 
 
 def check_port(port: int) -> None:
-    """Raise `UserError` for a port that browsers refuse, or another program has."""
+    """Raise `UserError` for a port refused by browsers, or taken."""
     if not 1 <= port <= 65535 or port in UNSAFE_PORTS:
         raise UserError(f"--port is {port}: browsers refuse it. Type `dlrun ui` for a free one, or --port 5000.")
     if not _is_free(port):

@@ -27,6 +27,7 @@ from dlrun.tracking.mlflow.uri import sqlite_file
 # MLflow's name for the layout of its tables, in version 3.17
 SCHEMA = "dc11669786a5"
 NAME = "mlflow.runName"
+# stands for infinity
 LARGEST = sys.float_info.max
 # the characters of an experiment's name and folder that every MLflow takes
 LONGEST = 250
@@ -35,15 +36,16 @@ WAIT = 60.0
 
 
 def known_file(uri: str) -> Path | None:
-    """The file of a SQLite store with the known layout; None for every other store."""
+    """The file of a SQLite store with `SCHEMA`, else None."""
     file = sqlite_file(uri)
     workspaces = os.environ.get("MLFLOW_ENABLE_WORKSPACES", "").lower() in ("true", "1")
+    # workspaces, and drivers or options in the URI, are left to MLflow's client
     if file is None or workspaces or uri != f"sqlite:///{file}":
         return None
     with closing(sqlite3.connect(file, timeout=WAIT)) as database:
         try:
             revisions = database.execute(sql.REVISION).fetchall()
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError:  # no such table: MLflow has not made this file
             return None
     return file if revisions == [(SCHEMA,)] else None
 
@@ -57,14 +59,16 @@ class SqliteBackend:
 
     def __init__(self, file: Path, uri: str) -> None:
         self._uri = uri
+        # without a level, Python begins no transactions of its own
         self._database = sqlite3.connect(file, timeout=WAIT, isolation_level=None)
         self._database.execute("PRAGMA foreign_keys = ON")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        if self._database.in_transaction:
+        if self._database.in_transaction:  # the outer one commits
             yield
             return
+        # the write lock at once: SQLite does not wait for one that a reader asks for later
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -148,7 +152,7 @@ class SqliteBackend:
 
     @contextmanager
     def _of_active(self, run_id: str) -> Iterator[None]:
-        """Make the block one transaction; raises `LookupError` if the run is deleted."""
+        """One transaction; raises `LookupError` if the run is deleted."""
         with self.transaction():
             if self._database.execute(sql.ACTIVE, (run_id,)).fetchone() is None:
                 raise LookupError(f"The run {run_id} was deleted in MLflow while it was sent.")
@@ -159,13 +163,15 @@ class SqliteBackend:
         row = (uuid.uuid4().hex, *key, fields["source_type"], fields["source"], fields["profile"])
         self._database.execute(sql.DATASET, row)
         ((dataset,),) = self._database.execute(sql.WHICH, key)
+        # a run that has the data set already has its tag too
         edge = uuid.uuid4().hex
         if self._database.execute(sql.INPUT, (edge, dataset, run_id)).rowcount == 1:
             self._database.execute(sql.INPUT_TAG, (edge, CONTEXT, fields["name"].rpartition("/")[2]))
 
 
 def join_uri(folder: str, *parts: str) -> str:
-    """Join a folder's path or URI and names, as MLflow does."""
+    """Join a folder and names as MLflow does."""
+    # plain paths and file URIs need no import of MLflow
     if not {"?", "#"} & set(folder) and re.match(r"(file://)?/[^/]", folder):
         return "/".join([folder.rstrip("/"), *parts])
     from mlflow.utils import uri
@@ -175,5 +181,6 @@ def join_uri(folder: str, *parts: str) -> str:
 
 
 def _number(value: float) -> tuple[float, int]:
-    """A value as the tables hold it, and whether it is NaN: SQL has neither NaN nor infinity."""
+    """A value for the tables, and their flag for NaN."""
+    # MLflow's columns have neither NaN nor infinity
     return (0.0, 1) if math.isnan(value) else (max(-LARGEST, min(value, LARGEST)), 0)

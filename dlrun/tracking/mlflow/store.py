@@ -22,9 +22,9 @@ from dlrun.tracking.mlflow.uri import sqlite_file
 
 
 def prepare(uri: str, artifacts: Path) -> None:
-    """Create a SQLite store, or migrate it to the installed MLflow; other stores are left alone.
+    """Create a SQLite store, or migrate it to this MLflow.
 
-    Raises `RuntimeError` if it cannot be migrated; a copy of it lies beside it then.
+    Other stores are left alone. Raises `RuntimeError` if it cannot be migrated; a copy of it lies beside it then.
     """
     path = sqlite_file(uri)
     if path is None:
@@ -47,14 +47,14 @@ def prepare(uri: str, artifacts: Path) -> None:
 
 @contextmanager
 def hold_lock(path: Path) -> Iterator[IO[str]]:
-    """Wait for the lock of a file, new or old, and hold it."""
+    """Wait for a file's lock, and hold it."""
     with path.open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file
 
 
 def quiet_mlflow() -> None:
-    """Set MLflow's variables in the environment, before it is imported: no telemetry, no messages, short retries."""
+    """Set MLflow's environment variables, before its import."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     # by default each call to a server that is away would retry for minutes
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
@@ -75,6 +75,7 @@ def _create(path: Path, installed: str, artifacts: Path) -> None:
                 (artifacts.as_uri(), now, now),
             )
         with closing(sqlite3.connect(temporary)) as database:
+            # readers, such as MLflow's pages, do not wait for a writer then
             database.execute("PRAGMA journal_mode = WAL")
         temporary.replace(path)
     finally:
@@ -82,7 +83,7 @@ def _create(path: Path, installed: str, artifacts: Path) -> None:
 
 
 def _template(installed: str) -> Path:
-    """The cached empty database of a version of MLflow, made at its first use."""
+    """The cached empty database of a version of MLflow."""
     cache = Path(os.environ.get("DLRUN_CACHE") or Path.home() / ".cache" / "dlrun")
     cache.mkdir(parents=True, exist_ok=True)
     template = cache / f"mlflow-{installed}.db"
@@ -90,7 +91,7 @@ def _template(installed: str) -> Path:
         if not template.exists():
             temporary = template.with_name(f".{template.name}.{os.getpid()}")
             temporary.unlink(missing_ok=True)
-            _open_once(temporary)
+            _open_once(temporary)  # seconds, once for each version
             temporary.replace(template)
     return template
 

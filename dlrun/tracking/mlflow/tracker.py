@@ -14,7 +14,7 @@ from dlrun.tracking.mlflow.uri import artifact_folder, check_uri, redact, store_
 
 
 class Mlflow:
-    """The store at `MLFLOW_TRACKING_URI`, else a SQLite file in the outputs folder."""
+    """MLflow, at `MLFLOW_TRACKING_URI` or in `outputs/mlflow.db`."""
 
     name = "mlflow"
     title = "MLflow"
@@ -38,8 +38,8 @@ class Mlflow:
         return folder.summary().mlflow_url or f"dlrun ui {folder.id}"
 
     def delete(self, folder: RunDir | SweepDir) -> None:
-        """Move a run, or a sweep with its jobs, to MLflow's trash; `mlflow gc` empties it.
+        """Move a run or whole sweep to MLflow's trash.
 
-        The runs that a sweep reused stay where they were trained.
+        The runs that a sweep reused stay where they were trained. `mlflow gc` empties the trash.
         """
         removal.delete(folder)

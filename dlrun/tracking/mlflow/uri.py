@@ -38,7 +38,7 @@ def has_server(uri: str) -> bool:
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The file of a SQLite store; None for every other store.
+    """The file of a SQLite store; None for others.
 
     >>> sqlite_file("sqlite:////tmp/mlflow.db"), sqlite_file("http://localhost:5000")
     (PosixPath('/tmp/mlflow.db'), None)
@@ -58,9 +58,9 @@ def redact(uri: str) -> str:
 
 
 def check_uri() -> None:
-    """Refuse a tracking URI that MLflow would refuse, before anything is trained.
+    """Check `MLFLOW_TRACKING_URI` before anything is trained.
 
-    Raises `UserError` if `MLFLOW_TRACKING_URI` is a folder (`file:` or a bare path) or of an unknown kind.
+    Raises `UserError` if it is a folder (`file:` or a bare path) or of an unknown kind.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "")
     # `databricks` and `uc` are whole URIs
@@ -82,7 +82,7 @@ def check_uri() -> None:
 
 
 def page(uri: str, view: str) -> str | None:
-    """The address of a view on a tracking server; None for a store without one."""
+    """The address of a view; None without a server."""
     return f"{redact(uri).rstrip('/')}/#/{view}" if has_server(uri) and uri.startswith("http") else None
 
 

@@ -20,6 +20,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from dlrun.storage.files import write_atomically
 
+# the format, which the first event of a file must name
 VERSION = "brain.Event:2"
 MARK = "dlrun.progress "
 
@@ -43,7 +44,7 @@ class EventFile:
         self._empty = end == 0
 
     def append(self, events: Sequence[Any], progress: int) -> None:
-        """Append a batch in one write; after an error, the file must be opened anew."""
+        """Append a batch; after an error, open the file anew."""
         if not events and progress == self.progress:
             return
         time = events[-1].wall_time if events else 0.0
@@ -59,8 +60,9 @@ class EventFile:
         self.progress = progress
 
     def has(self, tag: str, step: int, value: float) -> bool:
-        """Whether a curve ends with a step and value; NaN is NaN."""
+        """Whether a curve ends at this step and value."""
         last_step, last = self._last.get(tag, (None, 0.0))
+        # the file holds values of 32 bits; NaN equals NaN here
         single = ctypes.c_float(value).value
         return last_step == step and (last == single or (math.isnan(last) and math.isnan(single)))
 
@@ -105,7 +107,7 @@ class EventFile:
 
 
 def scalar(tag: str, value: float, *, step: int, time: float) -> Any:
-    """A point of a curve; `time` is in seconds since 1970. TensorBoard has values of 32 bits."""
+    """A point of a curve; `time` in seconds since 1970."""
     return Event(wall_time=time, step=step, summary=Summary(value=[Summary.Value(tag=tag, simple_value=value)]))
 
 
@@ -119,11 +121,12 @@ def encode(events: Sequence[Any]) -> bytes:
 
 
 def decode(path: Path) -> Iterator[tuple[Any, int]]:
-    """Yield each whole event of a file, and the byte behind it."""
+    """Yield each whole event, and the byte behind it."""
     if not path.exists():
         return
     end = 0
     with path.open("rb") as file:
+        # the checksums are not looked at: a kill cuts a file, and changes no byte
         while len(header := file.read(12)) == 12:
             (length,) = struct.unpack("<Q", header[:8])
             content = file.read(length + 4)

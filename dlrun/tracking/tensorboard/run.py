@@ -31,11 +31,11 @@ IGNORED = ("tracking.", "sweep.", "trusted")
 
 
 class TensorboardRun:
-    """A run, or a sweep, as a folder of event files. `start` is in milliseconds since 1970."""
+    """A run or sweep as a folder of event files."""
 
     def __init__(self, folder: Path, name: str, *, start: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._name, self._start = folder, name, start / 1000
+        self._folder, self._name, self._start = folder, name, start / 1000  # TensorBoard counts in seconds
         self._curves = EventFile(folder / CURVES)
         self._metadata = Metadata()
 

@@ -26,7 +26,7 @@ NAME = 60
 
 
 class Tensorboard:
-    """Event files under `outputs/tensorboard`: a folder a run, of a sweep one a job."""
+    """Event files under `outputs/tensorboard`, a folder for each run."""
 
     name = "tensorboard"
     title = "TensorBoard"
@@ -93,5 +93,6 @@ def _sweep_folder(sweep: SweepDir) -> Path:
 
 
 def _unique(folder: Path) -> str:
-    """The name of a folder; with a digest of its place if a person chose the name."""
+    """A folder's name, unique among all in the store."""
+    # dlrun's own names have a random id; one that a person chose may be there twice
     return folder.name if NAMED.fullmatch(folder.name) else f"{folder.name}-{digest(str(folder))}"

@@ -66,6 +66,7 @@ def open_run(
         device.apply(built.execution)
         built = _fix_horizon(built, folder)
         state = _restore(built, folder) if resumed else State()
+        # a sweep of dlrun shows it by its manifest, a foreign launcher passes `job`
         job = job or folder.of_a_sweep
         with folder.edit_summary() as summary:
             _describe(summary, built, folder, machine or inspect(), job=job)

@@ -117,7 +117,7 @@ class Progress:
             self._written, self._written_step = now, step
 
     def _unfinished(self, step: int, values: dict[str, float]) -> bool:
-        """Whether this step's validation is yet to come."""
+        """True if this step's validation is yet to come."""
         return "lr" in values and self._validated and self._plan.evaluates(step)
 
     def _due(self, step: int, now: float) -> bool:

@@ -51,7 +51,7 @@ class Samples:
             output.warn(f"No samples of text: {type(error).__name__}: {error}")
 
     def _due(self, step: int) -> bool:
-        """Whether this validation is the first of its tenth."""
+        """True at the first validation of a tenth of the run."""
         plan = self._training.plan
         portion = ceil(plan.steps / SAMPLES)
         before = (step - 1) // plan.evaluate_every * plan.evaluate_every

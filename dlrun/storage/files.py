@@ -35,7 +35,7 @@ def hold(folder: Path, *, busy: str) -> Iterator[None]:
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a process holds the folder's lock now."""
+    """True while a process holds the folder's lock."""
     try:
         with (folder / ".lock").open() as file:
             # shared: two that look at the same time do not see each other
@@ -92,7 +92,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, poll: float = 0.05) -> bool:
-    """Wait for `condition`, at most `seconds`; returns whether it holds."""
+    """Wait for `condition`, at most `seconds`; False if in vain."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:

@@ -90,7 +90,7 @@ def _reused_jobs(reference: str) -> list[RunDir]:
 
 
 def _fits(id: str, reference: str) -> bool:
-    """Whether an id begins with `reference`."""
+    """True if `reference` begins the id."""
     begun, slash, number = reference.partition("/")
     # a job's number is given in full: `k3x9/1` is not `k3x9/12`
     return id.startswith(begun) and (not slash or id.endswith(f"/{number}")) and bool(begun)

@@ -42,7 +42,6 @@ def command_line() -> str:
 
 
 def _git() -> Git:
-    """The commit, and whether tracked files differ from it."""
 
     def ask(*arguments: str) -> str:
         done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=True, timeout=5)
@@ -51,6 +50,7 @@ def _git() -> Git:
     try:
         commit = ask("rev-parse", "HEAD")
         return {"commit": commit, "dirty": bool(ask("status", "--porcelain", "--untracked-files=no"))}
+    # no git, no checkout, or no answer in 5 s
     except (OSError, subprocess.SubprocessError):
         return {}
 

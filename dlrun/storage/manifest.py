@@ -43,7 +43,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The request, and the jobs that it came to.
+    """The request of a sweep, and its jobs.
 
     `definition` is the hash of `asked`: the composed configuration, the sweep's overrides, the search space and
     dlrun's sources. The groups are ranked by the metric `monitor`; `test` is `evaluation.test`. `basis` has the other

@@ -94,7 +94,7 @@ class RunDir:
         return files.hold(self.path, busy=f"{self.path} is in use: another process is training it.")
 
     def alive(self) -> bool:
-        """Whether a process is training in the folder now."""
+        """True while a process trains in the folder."""
         return files.is_held(self.path)
 
     def summary(self) -> Summary:
@@ -119,6 +119,7 @@ def id_of(folder: Path) -> str:
     >>> id_of(Path("/runs/2026-01-02/101112-mnist-kxabcdef")), id_of(Path("/tmp/mine-a"))
     ('kxabcdef', '/tmp/mine-a')
     """
+    # a folder of the user's (hydra.run.dir=…) has no id: its path is one
     match = NAMED.fullmatch(folder.name)
     return match[1] if match else str(folder)
 

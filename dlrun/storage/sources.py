@@ -110,7 +110,7 @@ def _targets(value: Any) -> Iterator[str]:
 
 
 def _imports(name: str, file: Path) -> Iterator[str]:
-    """The full names of all that a module may import."""
+    """All full names in a module's imports."""
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):

@@ -131,7 +131,7 @@ class Reused(Uploaded):
 
 
 class Git(TypedDict, total=False):
-    """The commit, and whether tracked files differed from it."""
+    """The commit, `dirty` if tracked files differed from it."""
 
     commit: str
     dirty: bool

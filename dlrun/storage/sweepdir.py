@@ -71,7 +71,7 @@ class SweepDir:
         return files.hold(self.path, busy=f"{self.path} is in use: another process is conducting this sweep.")
 
     def alive(self) -> bool:
-        """Whether a process is running the sweep's jobs now."""
+        """True while a process runs the sweep's jobs."""
         return files.is_held(self.path)
 
     def summary(self) -> SweepSummary:

@@ -22,7 +22,7 @@ _CHUNK = 1 << 18  # bytes between two updates of the progress
 
 
 def download(source: Source, folder: Path) -> None:
-    """Download the files of `source` that are missing in `folder`.
+    """Download the missing files of `source` to `folder`.
 
     One process downloads, others wait for it. Raises `DataError` with every mirror's answer if none gives the right
     files.

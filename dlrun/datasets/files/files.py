@@ -82,7 +82,7 @@ def read(path: Path, file: File) -> bytes:
 
 
 def is_known(path: Path, file: File) -> bool:
-    """Whether a file is unchanged since its last check."""
+    """True if a file is unchanged since its last check."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         known = json.loads(_mark(path).read_text())
         return bool(known["stamp"] == _stamp(path) and known["sha256"] == file.sha256)

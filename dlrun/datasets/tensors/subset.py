@@ -27,7 +27,7 @@ class Subset:
 
     @property
     def bytes_per_token(self) -> float | None:
-        """That of the whole split, if it is a text."""
+        """The whole split's, if it is a text."""
         return bytes_per_token(self.split)
 
     def gather(self, index: Tensor) -> Batch:

@@ -23,13 +23,13 @@ class DlrunError(Exception):
 
 
 class UserError(DlrunError):
-    """A mistake in the request. The message has the value, the valid ones and the words to type."""
+    """A mistake in the request, with the words to type."""
 
     exit_code = 2
 
 
 class ConfigError(UserError):
-    """A group, key, value or combination in the configuration is not valid."""
+    """An invalid group, key, value or combination in the configuration."""
 
 
 class DataError(UserError):
@@ -45,7 +45,7 @@ class NonFinite(RunError):
 
 
 class Pruned(DlrunError):
-    """A trial was stopped early, by SIGUSR1. It is saved, and no failure."""
+    """A trial stopped early, by SIGUSR1, and saved."""
 
 
 def did_you_mean(given: str, valid: Iterable[str]) -> str:
@@ -61,10 +61,11 @@ def did_you_mean(given: str, valid: Iterable[str]) -> str:
 
 
 def place(error: BaseException) -> str:
-    """The user's own line in a traceback, ` (mine.py, line 7)`, or nothing."""
+    """The user's own line in a traceback, or nothing."""
     import traceback  # `dlrun --help` imports this file
 
     here = Path.cwd()
+    # from the innermost frame on: those of libraries are passed over
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(frame.filename)
         if file.is_relative_to(here) and "site-packages" not in file.parts:

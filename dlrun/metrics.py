@@ -24,19 +24,19 @@ MANY = 1000
 
 
 def accuracy(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The share of targets with the highest logit: (their number, all)."""
+    """Targets with the highest logit: (their number, all)."""
     logits, y = logits_and_classes(model, batch)
     return total(correct(logits, y)), count(y)
 
 
 def error(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """The share of targets without the highest logit, 1 - accuracy: (their number, all)."""
+    """1 - accuracy: (targets without the highest logit, all)."""
     logits, y = logits_and_classes(model, batch)
     return total(~correct(logits, y) & (y != IGNORE_INDEX)), count(y)
 
 
 def top_k(model: nn.Module, batch: Batch, k: int = 5) -> tuple[Tensor, Tensor]:
-    """The share of targets among the `k` highest logits: (their number, all).
+    """Targets among the `k` highest logits: (their number, all).
 
     Raises `ConfigError` for k below 1 or above the number of classes.
     """
@@ -47,14 +47,17 @@ def top_k(model: nn.Module, batch: Batch, k: int = 5) -> tuple[Tensor, Tensor]:
 
 
 def nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Negative log-likelihood of the targets, in nats, never smoothed: (sum, number)."""
+    """Negative log-likelihood in nats, never smoothed: (sum, number)."""
     logits, y = logits_and_classes(model, batch)
     each = F.cross_entropy(logits.flatten(0, -2), y.flatten(), ignore_index=IGNORE_INDEX, reduction="none")
     return total(each), count(y)
 
 
 def mse(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
-    """Mean squared error, over a target's components first: (sum over samples, number of samples)."""
+    """Mean squared error of samples: (sum, number).
+
+    A sample's is the mean over its components.
+    """
     outputs, y = outputs_and_targets(model, batch)
     return total((outputs - y).square()) / max(1, y[0].numel()), len(y)
 

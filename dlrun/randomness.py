@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import torch
 
+# old runs draw by these numbers: append, never reorder
 INITIALISATION, ORDER, AUGMENTATION, STEP, SAMPLE, KILL, SEARCH, CROP, SAMPLING = range(1, 10)
 
 _MASK = (1 << 64) - 1
@@ -38,7 +39,7 @@ def generator(seed: int, stream: int, counter: int = 0) -> torch.Generator:
 
 
 def seed_libraries(value: int) -> None:
-    """Seed the global generators of torch (on the CPU), Python and numpy: a data set may draw from them.
+    """Seed torch (on the CPU), Python and numpy.
 
     >>> seed_libraries(3); a = random.random(), float(torch.rand(()))
     >>> seed_libraries(3); a == (random.random(), float(torch.rand(())))
@@ -48,7 +49,7 @@ def seed_libraries(value: int) -> None:
 
     torch.default_generator.manual_seed(value)
     random.seed(value)
-    numpy.random.seed(value & 0xFFFFFFFF)
+    numpy.random.seed(value & 0xFFFFFFFF)  # it takes 32 bits
 
 
 @contextmanager
@@ -66,7 +67,8 @@ def preserve_generators() -> Iterator[None]:
 
 
 def seed_default(device: torch.device, value: int) -> None:
-    """Seed the default generators on the CPU and `device`: dropout and initialisation draw from them."""
+    """Seed the default generators of the CPU and `device`."""
+    # dropout and initialisation draw from them
     # `torch.manual_seed` seeds every device there could be, at a hundred times the cost, and this is done each step
     torch.default_generator.manual_seed(value)
     kind = device.type

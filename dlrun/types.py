@@ -12,18 +12,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch takes a second to import, and no type here needs it at run time
     import torch
     from torch import Tensor, nn
 
 Task = Literal["classification", "regression", "density", "language"]
 
-IGNORE_INDEX = -100
+IGNORE_INDEX = -100  # the default of torch's losses
 """A target that no loss counts: padding of a text's last window, and tokens that another window predicts."""
 
 
 class Batch(NamedTuple):
-    """Samples side by side: inputs `x` [B, ...] and targets `y` [B, ...]."""
+    """Inputs `x` [B, ...] and targets `y` [B, ...]."""
 
     x: Tensor
     y: Tensor
@@ -36,7 +36,10 @@ class Split(Protocol):
         """The number of samples."""
 
     def gather(self, index: Tensor) -> Batch:
-        """The samples at `index` (int64 [B], on the split's device), in that order."""
+        """The samples at `index`, in that order.
+
+        `index` is int64 [B], on the split's device.
+        """
 
     def to(self, device: torch.device) -> Split:
         """The split with its tensors on `device`."""
@@ -44,7 +47,7 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class Spec:
-    """The shapes and the task of a data set, for its model.
+    """The shapes and the task of a data set.
 
     `input_shape` is the shape of one sample, without the batch axis. `outputs` is the number of a model's
     values for it: the classes, or the components of a target. A sample of text is a window of
@@ -84,7 +87,7 @@ class Tokenizer(Protocol):
 
 @dataclass(frozen=True)
 class Data:
-    """A data set in three splits: to learn from, to choose by, to test on.
+    """A data set in three splits.
 
     `prepare` maps raw inputs, as in the files, to inputs of the model; the splits are already prepared.
     `augment` varies a training batch, as a function of its generator alone. `truth` is the function behind
@@ -105,22 +108,23 @@ class Data:
 
 
 class LanguageModel(Protocol):
-    """A causal model of tokens: each next token from those before it.
+    """A causal model: the next token from those before.
 
     Calling it is one step with no memory: x [B, T] → logits [B, T, V]; those at t are of the token t+1.
     """
 
     @property
     def context(self) -> int | None:
-        """The most tokens that it can see at once; None without a bound."""
+        """The most tokens seen at once; None: no bound."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return `step(x, None)[0]`."""
 
     def step(self, x: Tensor, memory: Any | None) -> tuple[Tensor, Any]:
-        """The logits [B, t, V] of x [B, t], behind the tokens in `memory`, and the new memory.
+        """The logits after `memory`, and the new memory.
 
-        The given memory is left as it was: tuples, lists and tensors with the batch as an axis.
+        For x [B, t] the logits are [B, t, V]. The given memory is left as it was: tuples, lists and tensors with the
+        batch as an axis.
         """
 
 
@@ -141,15 +145,18 @@ Schedule = Callable[[int, int], float]
 
 
 class Rule(Protocol):
-    """A gradient method: gradients and a rate in, changed parameters out."""
+    """Changes parameters by their gradients, at a rate."""
 
     lr: float
 
     def init(self, params: list[Tensor], decay: list[bool]) -> None:
-        """Allocate the state for `params`; `decay` says for each if weight decay acts on it."""
+        """Allocate the state for `params`.
+
+        `decay` is true for those that weight decay acts on.
+        """
 
     def update(self, params: list[Tensor], grads: list[Tensor], lr: float) -> None:
-        """Change `params` in place by one step at the rate `lr`."""
+        """Change `params` in place, at the rate `lr`."""
 
     def state_dict(self) -> dict[str, Any]:
         """The state as plain numbers and tensors, for `weights_only=True`."""
@@ -159,7 +166,7 @@ class Rule(Protocol):
 
 
 class Update(NamedTuple):
-    """The loss before an optimizer step, and the gradient's norm if it was measured."""
+    """The loss before a step; the gradient's norm, if measured."""
 
     loss: Tensor
     grad_norm: Tensor | None

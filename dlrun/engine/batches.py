@@ -22,21 +22,21 @@ from dlrun.randomness import AUGMENTATION, CROP, ORDER, SAMPLE, generator, key, 
 from dlrun.types import Augmentation, Batch, Split
 
 TOGETHER = {"cpu": 1 << 17, "cuda": 1 << 26}
-"""Bytes of batches to gather at once: on a CPU they should stay in its caches."""
+"""Bytes of batches to gather at once: on a CPU they should stay in its caches."""  # elsewhere (MPS) one batch
 MOST = 32
 """Batches to gather at once, at most."""
 
 
 @runtime_checkable
 class LoaderSplit(Protocol):
-    """A split in a map-style data set, read by the workers of a `DataLoader`."""
+    """A map-style data set, read by `DataLoader` workers."""
 
     dataset: Dataset[Any]
 
 
 @runtime_checkable
 class RandomWindows(Protocol):
-    """A split of windows with beginnings drawn anew in each epoch."""
+    """Windows with beginnings drawn anew in each epoch."""
 
     @property
     def device(self) -> torch.device:
@@ -46,7 +46,7 @@ class RandomWindows(Protocol):
         """Draw the beginnings of the windows `index` for one epoch."""
 
     def at(self, starts: Tensor) -> Batch:
-        """The windows that begin at `starts`, on the split's device."""
+        """The windows beginning at `starts`, on the split's device."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,6 @@ class Batches:
         return min(steps, self.only) if self.only else steps
 
     def start(self, step: int) -> Iterator[Batch]:
-        """Yield the batches of `step`, `step + 1`, … without end."""
         batches = self._load(step) if isinstance(self.split, LoaderSplit) else self._gather(step)
         if not self.augment or self.only:
             return batches
@@ -82,11 +81,12 @@ class Batches:
     def indices(self, epoch: int) -> tuple[Tensor, ...]:
         """The indices of each batch of an epoch."""
         n = len(self.split)
-        if self.size >= n:
+        if self.size >= n:  # no order to draw: the mean over the whole split is the same in any
             return (torch.arange(n),)
         return torch.split(self._order(epoch), self.size)[: self.per_epoch]
 
     def _order(self, epoch: int) -> Tensor:
+        # drawn on the CPU: the same for every device
         return torch.randperm(len(self.split), generator=generator(self.seed, ORDER, self._epoch_key(epoch)))
 
     def _epoch_key(self, epoch: int) -> int:
@@ -116,7 +116,8 @@ class Batches:
 
     @cached_property
     def _at_once(self) -> int:
-        """Batches to gather at once: for small ones the call costs more than the copy."""
+        """Batches to gather at once."""
+        # of small batches the call costs more than the copy
         sample = self.split.gather(torch.zeros(1, dtype=torch.long, device=self.device))
         size = sum(t.element_size() * t.numel() for t in sample) * self.size
         return max(1, min(MOST, TOGETHER.get(self.device.type, 0) // max(size, 1)))
@@ -128,11 +129,11 @@ class Batches:
             yield from map(Batch, *(torch.split(t, self.size) for t in gathered))
 
     def _places(self, epoch: int) -> tuple[Tensor, Callable[[Tensor], Batch]]:
-        """The order of an epoch, as indices or beginnings, and the function from a slice of it to a batch."""
+        """An epoch's order, with the function to gather from it."""
         split, order = self.split, self._order(epoch)
-        if not isinstance(split, RandomWindows):
+        if not isinstance(split, RandomWindows):  # the order is of indices, that of windows of beginnings
             return order.to(self.device), split.gather
-        # drawn on the CPU: the same for every device
+        # on the CPU too
         starts = split.starts(order, generator(self.seed, CROP, self._epoch_key(epoch)))
         return starts.to(split.device), split.at
 
@@ -161,6 +162,7 @@ class Batches:
         assert self.augment is not None
         draw = torch.Generator(self.device)
         for batch in batches:
+            # by the step, so that a resumed run draws the same
             draw.manual_seed(key(self.seed, AUGMENTATION, step))
             yield Batch(self.augment(batch.x, draw), batch.y)
             step += 1
@@ -183,7 +185,7 @@ class _Endless:
 
 
 class _Keyed(Dataset[Any]):
-    """A data set with its randomness (torch, Python, numpy) keyed by epoch and sample."""
+    """A data set with randomness keyed by epoch and sample."""
 
     def __init__(self, dataset: Dataset[Any]) -> None:
         self._dataset = dataset

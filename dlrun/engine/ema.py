@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class Average:
-    """The moving average of `params`, for validation, selection and the test."""
+    """The moving average of `params`, to validate and test with."""
 
     def __init__(self, params: list[Tensor], decay: float) -> None:
         self.decay = decay

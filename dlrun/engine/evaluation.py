@@ -27,7 +27,7 @@ from dlrun.types import IGNORE_INDEX, Batch, LanguageModel, Loss, Metric, Spec, 
 
 @dataclass(frozen=True)
 class Collected:
-    """Inputs, targets and a model's outputs on a split, on the CPU, for pictures."""
+    """A split's inputs, targets and outputs, on the CPU."""
 
     x: Tensor
     y: Tensor
@@ -36,10 +36,13 @@ class Collected:
 
 @runtime_checkable
 class ContiguousWindows(Protocol):
-    """A split of rows, read from left to right with a memory."""
+    """Rows of text, read from left to right with a memory."""
 
     def walk(self, rows: int) -> Iterator[tuple[bool, Batch]]:
-        """Yield (fresh, batch): the next windows of `rows` rows; a `fresh` batch begins without memory."""
+        """Yield (fresh, batch), the next windows of `rows` rows.
+
+        A `fresh` batch begins without memory.
+        """
 
 
 LOGITS = 256 << 20
@@ -50,8 +53,9 @@ TOKENS = 1 << 14
 
 
 def batch_size_for(samples: int, spec: Spec) -> int:
-    """Samples to evaluate at once: `samples`, or fewer for a text with many logits.
+    """Samples to evaluate at once, at most `samples`.
 
+    A text with many logits takes fewer.
     >>> batch_size_for(1000, Spec("language", input_shape=(128,), outputs=33278, vocabulary=33278))
     15
     """
@@ -70,7 +74,7 @@ def evaluate(
     device: torch.device,
     totals_fn: TotalsFn | None = None,
 ) -> dict[str, float]:
-    """The loss, every metric, and derived ones, over the whole split.
+    """The loss, the metrics and derived ones over a split.
 
     `totals_fn` may compute the totals of a chunk in another way than `totals`. A split of contiguous windows needs a
     model that carries a memory (`types.LanguageModel`) and has no bound; there `totals_fn` is not called.
@@ -82,8 +86,9 @@ def evaluate(
 
 
 def totals(objective: Objective, metrics: Mapping[str, Metric], batch: Batch) -> dict[str, Total]:
-    """The sum and the count of the loss and of each metric over a batch, from one forward pass."""
+    """A batch's sums and counts of loss and metrics."""
     model = objective.model
+    # one forward pass for all of them
     with objective.precision(), cache_forward(model):
         found: dict[str, Total] = {"loss": loss_total(objective, model, batch)}
         for name, metric in metrics.items():
@@ -95,7 +100,7 @@ def totals(objective: Objective, metrics: Mapping[str, Metric], batch: Batch) ->
 def collect(
     objective: Objective, metrics: Mapping[str, Metric], split: Split, *, batch_size: int, device: torch.device
 ) -> tuple[dict[str, float], Collected]:
-    """The metrics of `evaluate`, and the model's outputs, from the same one pass.
+    """`evaluate`, with the model's outputs from the same pass.
 
     Not for contiguous windows: the outputs of a whole text are too many to keep.
     """
@@ -115,9 +120,9 @@ def collect(
 
 
 def loss_total(objective: Objective, model: nn.Module, batch: Batch) -> Total:
-    """The loss as a sum and a count: of samples, or of predicted tokens.
+    """The loss as a sum and a count.
 
-    A scalar loss is a mean: it is multiplied by the count.
+    The count is of samples, for text of predicted tokens. A scalar loss is a mean: it is multiplied by the count.
     """
     values, y = objective.loss(model, batch), batch.y
     whole = not y.is_floating_point()
@@ -131,7 +136,8 @@ def loss_total(objective: Objective, model: nn.Module, batch: Batch) -> Total:
 
 
 def wide(values: Tensor) -> Tensor:
-    """`values` in float64; MPS has none, so on the host there."""
+    """`values` in float64, those of MPS on the host."""
+    # MPS has no float64
     return (values.cpu() if values.device.type == "mps" else values).double()
 
 
@@ -148,10 +154,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _means(objective: Objective, split: Split, found: Iterable[Mapping[str, Total]]) -> dict[str, float]:
-    """The means over all chunks; each is computed while the model is in evaluation mode."""
     sums = _Sums()
     with evaluating(objective.model):
-        for chunk in found:
+        for chunk in found:  # `found` is lazy: the chunks are computed here, in evaluation mode
             for name, total in chunk.items():
                 sums.add(name, total)
     means = sums.means()
@@ -161,7 +166,7 @@ def _means(objective: Objective, split: Split, found: Iterable[Mapping[str, Tota
 def _along(
     objective: Objective, metrics: Mapping[str, Metric], walk: Iterable[tuple[bool, Batch]], device: torch.device
 ) -> Iterator[dict[str, Total]]:
-    """Yield the totals of the batches of a walk; the model's memory goes on from one to the next."""
+    """Yield the totals of contiguous windows, with the model's memory."""
     model, memory = cast("LanguageModel", objective.model), None
     for fresh, (x, y) in walk:
         batch = Batch(x.to(device), y.to(device))
@@ -188,7 +193,7 @@ def _chunks(split: Split, size: int, device: torch.device) -> Iterator[Batch]:
 
 
 class _Sums:
-    """Running sums and counts, added on the device and read once."""
+    """Running sums and counts on the device."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}

@@ -22,7 +22,7 @@ CACHED = ("forward", "features", "logits", "log_prob")
 
 @dataclass
 class _Call:
-    """A call, all that its output depends on, and the output."""
+    """A method's call, with its output."""
 
     method: str
     args: tuple[Any, ...]
@@ -57,12 +57,12 @@ class ForwardCache:
         self._calls: list[_Call] = []
 
     def prime(self, x: Tensor, output: Tensor) -> None:
-        """Take `output` for the model's output of `x`, however it was computed."""
+        """Set the output for `x`, however it was computed."""
         self._calls.append(self._call("forward", (x,), {}, output))
 
     def output(self, method: str, compute: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The output of an earlier call, else of `compute`."""
-        if self.model.training:
+        if self.model.training:  # a call may draw random numbers or change buffers: none replaces another
             return compute(*args, **kwargs)
         call = self._call(method, args, kwargs, None)
         for earlier in self._calls:
@@ -73,6 +73,7 @@ class ForwardCache:
         return call.output
 
     def _call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> _Call:
+        # `_version` counts the changes in place of a tensor
         params = [*self.model.parameters()]
         return _Call(method, args, kwargs, torch.is_grad_enabled(), params, [p._version for p in params], output)
 
@@ -95,8 +96,9 @@ class _CachedMethod:
 
 @contextmanager
 def cache_forward(model: nn.Module) -> Iterator[ForwardCache]:
-    """Compute each output of `model` once while the context lasts. For one batch: the outputs stay in memory.
+    """Compute each output of `model` once within the context.
 
+    For one batch: the outputs stay in memory.
     >>> model, x = nn.Linear(3, 2).eval(), torch.ones(1, 3)
     >>> with cache_forward(model):
     ...     model(x) is model(x)

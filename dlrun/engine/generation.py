@@ -22,10 +22,11 @@ from dlrun.types import LanguageModel, Tokenizer
 
 @dataclass(frozen=True)
 class Sampling:
-    """Draws from softmax(logits / temperature); at a temperature of 0, the most probable token.
+    """Draws from softmax(logits / temperature).
 
-    `top_k` keeps the k most probable tokens. Of these `top_p` keeps the fewest, the most probable first, with a
-    share of at least p (nucleus sampling, Holtzman et al. 2020, arXiv:1904.09751).
+    A temperature of 0 takes the most probable token. `top_k` keeps the k most probable tokens. Of these `top_p` keeps
+    the fewest, the most probable first, with a share of at least p (nucleus sampling, Holtzman et al. 2020,
+    arXiv:1904.09751).
     """
 
     temperature: float = 1.0
@@ -35,7 +36,7 @@ class Sampling:
 
 
 class Cacheless(nn.Module):
-    """A language model without a cache: each token computes the whole window."""
+    """Computes the whole window anew for each token."""
 
     def __init__(self, model: nn.Module, context: int | None) -> None:
         super().__init__()
@@ -48,24 +49,28 @@ class Cacheless(nn.Module):
         return logits
 
     def step(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The logits of `x` behind the tokens `memory`, and all these tokens."""
+        """The logits of `x` after `memory`, and all tokens."""
         tokens = x if memory is None else torch.cat([memory, x], dim=1)
         return self(tokens)[:, -x.shape[1] :], tokens
 
 
 def as_language_model(model: nn.Module, context: int) -> nn.Module:
-    """`model` as a `LanguageModel`: without a `step` of its own it computes windows of `context` tokens."""
+    """Make `model` a `LanguageModel`, if it is none.
+
+    Without a `step` of its own it computes windows of `context` tokens.
+    """
     return model if hasattr(model, "step") else Cacheless(model, getattr(model, "context", context))
 
 
 def generate(
     model: nn.Module, prompt: Tensor, tokens: int, how: Sampling | None = None, *, cache: bool = True
 ) -> Iterator[Tensor]:
-    """Yield the `tokens` tokens that follow `prompt` (int64 [B, t], t ≥ 1), each int64 [B] on the CPU.
+    """Yield `tokens` tokens after `prompt`, one by one.
 
-    In a text longer than the context of `model` (a `LanguageModel`), its window hops on by half a context: the
-    beginning follows from the length of the text alone. With the `cache` the model gets new tokens only, without it
-    the whole window each time; the text is the same. Raises `RunError` for logits that are not finite.
+    The prompt is int64 [B, t] with t ≥ 1; each token is int64 [B], on the CPU. In a text longer than the context of
+    `model` (a `LanguageModel`), its window hops on by half a context: the beginning follows from the length of the text
+    alone. With the `cache` the model gets new tokens only, without it the whole window each time; the text is the same.
+    Raises `RunError` for logits that are not finite.
     """
     how = how or Sampling()
     context = cast("LanguageModel", model).context
@@ -86,7 +91,7 @@ def generate(
 
 
 def window_start(length: int, context: int | None) -> int:
-    """The beginning of a model's window in a text: a multiple of half its context.
+    """The window's beginning, a multiple of half the context.
 
     >>> [window_start(length, 4) for length in range(1, 10)]
     [0, 0, 0, 0, 2, 2, 4, 4, 6]
@@ -98,10 +103,11 @@ def window_start(length: int, context: int | None) -> int:
 
 
 def draw(logits: Tensor, how: Sampling, position: int) -> Tensor:
-    """Draw a token a row, int64 [B] on the CPU, from logits [B, V], by the inverse distribution function.
+    """Draw a token for each row of logits [B, V].
 
-    Raises `RunError` for logits that are not finite.
+    The tokens are int64 [B], on the CPU. Raises `RunError` for logits that are not finite.
     """
+    # double on the host: MPS has none
     wide = logits.detach().float().cpu().double()
     if not bool(wide.amax(1).isfinite().all()):
         raise RunError("The model's logits are not finite: it gives no probabilities to draw a token from.")
@@ -109,12 +115,14 @@ def draw(logits: Tensor, how: Sampling, position: int) -> Tensor:
         return wide.argmax(1)
     cumulated = probabilities(wide, how).cumsum(1)
     uniform = torch.tensor([_uniform(how.seed + row, position) for row in range(len(wide))], dtype=torch.float64)
-    # the first token whose cumulated probability is greater: one of probability 0 is never drawn
+    # by the inverse of the distribution function: the first token whose cumulated probability is greater: one of
+    # probability 0 is never drawn
     return torch.searchsorted(cumulated / cumulated[:, -1:], uniform[:, None], right=True)[:, 0]
 
 
 def probabilities(logits: Tensor, how: Sampling) -> Tensor:
-    """The probabilities of the tokens [B, V]: softmax(logits / temperature), cut by `top_k` and `top_p`."""
+    """softmax(logits / temperature) [B, V], cut by `top_k` and `top_p`."""
+    # without the maximum a low temperature could overflow
     shares = ((logits - logits.amax(1, keepdim=True)) / how.temperature).softmax(1)
     if how.top_k is None and how.top_p >= 1:
         return shares
@@ -137,7 +145,7 @@ BROKEN = "\N{REPLACEMENT CHARACTER}"
 
 
 def decode_stream(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Iterable[int]) -> Iterator[str]:
-    """Yield the text of `tokens` behind `prompt`, piece by piece, as soon as its characters are complete."""
+    """Yield the text of `tokens` after `prompt`, by complete characters."""
     # a character may be made of the bytes of several tokens, and a word is joined to the text before it: so the text
     # is decoded from one token back, and its new part is yielded
     window = list(prompt[-1:])
@@ -158,8 +166,8 @@ def decode_stream(tokenizer: Tokenizer, prompt: Sequence[int], tokens: Iterable[
 
 
 def default_prompt(tokenizer: Tokenizer) -> list[int]:
-    """The prompt of a text without one: the tokens of a new line, else token 0."""
+    """The tokens of a new line, else token 0."""
     try:
         return list(tokenizer.encode("\n")) or [0]
-    except UserError:  # a text of one line
+    except UserError:  # a text of one line: its tokenizer knows no new line
         return [0]

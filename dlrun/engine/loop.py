@@ -72,7 +72,6 @@ class Training:
         return Window(state)
 
     def validate(self, state: State) -> dict[str, float]:
-        """Evaluate the validation split; keep the weights if they are the best so far."""
         assert self.validation is not None
         with use_average(self.average):
             means = evaluate(
@@ -85,6 +84,7 @@ class Training:
             )
             metrics = {f"val/{name}": value for name, value in means.items()}
             if self.ahead(state, metrics):
+                # the averaged ones, if there is an average
                 weights = clone_state(self.objective.model.state_dict())
                 self.best = BestWeights(state.step, metrics, weights)
         return metrics
@@ -96,7 +96,7 @@ class Training:
         return self.wrap_totals(totals_fn) if self.wrap_totals else totals_fn
 
     def ahead(self, state: State, metrics: Mapping[str, float]) -> bool:
-        """Are these the best metrics so far? Then `state` remembers them."""
+        """Are these the best metrics so far? Updates `state`."""
         value = metrics[self.monitor]
         rank = (_rank(-value if self.higher_is_better else value), _rank(metrics["val/loss"]))
         ahead = state.best_rank is None or rank < state.best_rank
@@ -106,7 +106,8 @@ class Training:
         return ahead
 
     def over(self, state: State) -> bool:
-        """Out of patience: so many validations in a row brought nothing better."""
+        """Is the run out of patience?"""
+        # so many validations in a row brought nothing better
         return self.patience is not None and state.waited >= self.patience
 
     def checkpoint(self, state: State) -> Checkpoint:
@@ -125,9 +126,10 @@ def train(
     recorder: Recorder[Value, Saved, Best],
     stop: Callable[[], bool] = lambda: False,
 ) -> State:
-    """Train until the plan is done, the run is over (out of patience), or `stop()`; returns the state.
+    """Train to the end of the plan; returns the state.
 
-    Raises `NonFinite` as soon as a logged loss is not a finite number, naming the step.
+    It ends earlier if the run is over (out of patience), or if `stop()` is true. Raises `NonFinite` as soon as a logged
+    loss is not a finite number, naming the step.
     """
     run.objective.model.train()
     plan, stepper, losses = run.plan, run.stepper(), run.window(state)
@@ -143,6 +145,7 @@ def train(
 
         # the device is read, and waited for, only here, in a validation and for a checkpoint
         if plan.logs(state.step):
+            # the rate of the step just taken
             point: dict[str, Any] = {**losses.mean(), "lr": run.rate(state.step - 1)}
             point |= clock.throughput(run.batches.size)
             if (norm := updates[-1].grad_norm) is not None:
@@ -167,7 +170,7 @@ def _rank(value: float) -> float:
 
 
 def use_average(average: Average | None) -> AbstractContextManager[None]:
-    """Use the average, if there is one, as the weights within the context."""
+    """Use the average as the weights within the context."""
     return average.applied() if average else nullcontext()
 
 
@@ -175,12 +178,12 @@ def save(
     run: Trainable[Value, Saved, Best], state: State, losses: Losses[Value], recorder: Recorder[Value, Saved, Best]
 ) -> None:
     """Give the recorder a checkpoint."""
-    losses.check()
+    losses.check()  # first: a diverged run is not saved
     recorder.save(run.checkpoint(state), run.best)
 
 
 def restore(run: Training, checkpoint: Checkpoint) -> State:
-    """Load a checkpoint into the parts of a run; returns the state."""
+    """Load a checkpoint into a run; returns the state."""
     run.objective.model.load_state_dict(checkpoint.model)
     run.optimizer.load_state_dict(checkpoint.optimizer)
     if run.average and checkpoint.average is not None:

@@ -15,7 +15,7 @@ from dlrun.types import Batch
 
 
 class Window:
-    """The losses since the last point. They stay on the device until the next one is due."""
+    """The losses since the last point of the curves."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -23,6 +23,7 @@ class Window:
         self._counts: list[int] = []
 
     def add(self, loss: Tensor, batch: Batch) -> None:
+        # stays on the device until a point or a checkpoint is due
         self._losses.append(loss.detach())
         self._counts.append(batch.x.shape[0])
 
@@ -34,7 +35,7 @@ class Window:
             self._losses, self._counts = [], []
 
     def check(self) -> None:
-        """Raise `NonFinite` for a loss of NaN or infinity, with its step."""
+        """Raise `NonFinite`, with the step, for NaN or infinity."""
         self.keep()
         window = self._state.window
         for position, (loss, _) in enumerate(window):
@@ -46,7 +47,6 @@ class Window:
                 )
 
     def mean(self) -> dict[str, float]:
-        """The mean over the samples since the last point; the next one begins."""
         self.check()
         window = self._state.window
         total = sum(loss * count for loss, count in window) / sum(count for _, count in window)
@@ -73,6 +73,7 @@ class Clock:
         self.stop()
         step, seconds = self._point
         self._point = (self._state.step, self._state.train_seconds)
+        # the last batch of an epoch may be smaller: here it counts as a full one
         elapsed = self._state.train_seconds - seconds
         return {"throughput/samples_per_second": (self._state.step - step) * batch_size / max(elapsed, 1e-9)}
 

@@ -15,7 +15,7 @@ from dlrun.types import Batch, Loss
 
 
 class Objective:
-    """The mean loss of a model on a batch, as a function of the model's parameters.
+    """The mean loss of a model on a batch.
 
     `params` are the learned parameters. `decay` is true for those that weight decay acts on: matrices and
     kernels, not biases and the scales of norms. `hidden` is true for matrices and kernels within the network,
@@ -32,7 +32,7 @@ class Objective:
         self._autocast = autocast
 
     def __call__(self, batch: Batch) -> Tensor:
-        """The mean loss over the batch, a scalar with its graph."""
+        """The mean loss, a scalar with its graph."""
         if self._autocast is None:  # to enter a context that does nothing is a noticeable part of a tiny step
             values = self.loss(self.model, batch)
         else:
@@ -46,10 +46,11 @@ class Objective:
 
 
 def hidden_matrices(model: nn.Module) -> set[int]:
-    """The `id`s of parameters with two axes or more, without embeddings and the head.
+    """The `id`s of the matrices within the network.
 
-    The head is the last module, in the order of definition, with such a parameter of its own. Weights tied to an
-    embedding are the embedding's.
+    They are the parameters with two axes or more, without those of embeddings and the head. The head is the last
+    module, in the order of definition, with such a parameter of its own. Weights tied to an embedding are the
+    embedding's.
 
     >>> model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 9))
     >>> hidden_matrices(model) == {id(model[1].weight)}

@@ -24,7 +24,7 @@ _EXPECTED = {
 
 @dataclass(frozen=True)
 class Plan:
-    """When a run ends, logs, evaluates and saves; all in optimizer steps but `checkpoint_seconds`."""
+    """When a run ends, logs, evaluates and saves, in steps."""
 
     steps: int
     per_epoch: int
@@ -46,16 +46,17 @@ class Plan:
         return step % self.evaluate_every == 0 or step == self.steps
 
     def saves(self, step: int, seconds: float) -> bool:
-        """Is a checkpoint due after `step` steps, `seconds` after the last one?"""
+        """Is a checkpoint due, `seconds` after the last one?"""
         # a time ends no block: such a checkpoint may be late by the rest of one, and changes no result
         if self.checkpoint_seconds is not None:
             return seconds >= self.checkpoint_seconds
         return bool(self.checkpoint_every) and step % (self.checkpoint_every or 1) == 0
 
     def block(self, step: int, most: int) -> int:
-        """Steps to take at once after `step` steps: up to the next logging, evaluation or checkpoint step.
+        """Steps to take at once after `step` steps.
 
-        Blocks begin at multiples of `most` and of the intervals, wherever a run was resumed.
+        They end at the next logging, evaluation or checkpoint step, or earlier. Blocks begin at multiples of `most` and
+        of the intervals, wherever a run was resumed.
 
         >>> plan = Plan(steps=100, per_epoch=30, log_every=20, evaluate_every=30)
         >>> [plan.block(step, 8) for step in (0, 8, 16, 20, 24, 30, 98)]
@@ -64,6 +65,7 @@ class Plan:
         intervals = (most, self.log_every, self.evaluate_every, self.checkpoint_every or most)
         # the next multiple of each
         ends = [step - step % interval + interval for interval in intervals]
+        # past the end too: the loop draws a block before it sees that it is done
         return max(1, min(*ends, self.steps) - step) if step < self.steps else 1
 
 
@@ -75,8 +77,7 @@ class Interval:
     unit: Literal["steps", "epochs", "seconds"]
 
     def steps(self, per_epoch: int) -> int:
-        """The interval in steps, at least one. Not for a time.
-
+        """The interval in steps, not for a time.
         >>> parse_interval("2 epochs", where="trainer.evaluate_every").steps(per_epoch=50)
         100
         """
@@ -84,9 +85,9 @@ class Interval:
 
 
 def parse_interval(value: int | str, *, where: str, times: bool = False) -> Interval:
-    """Parse an interval of a configuration; `times` allows "30 s" and "5 min".
+    """Parse an interval of a configuration.
 
-    Raises `ConfigError` for what is no interval, or a time where none is allowed.
+    `times` allows "30 s" and "5 min". Raises `ConfigError` for other text, and for a time where none is allowed.
     """
     match = _INTERVAL.fullmatch(str(value))
     unit = next((unit for unit, words in _UNITS.items() if match and match[2] in words), None)

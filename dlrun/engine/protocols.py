@@ -64,34 +64,37 @@ class Recorder(Protocol[Value, Saved_contra, Best_contra]):
         """Record a point of the curves."""
 
     def save(self, checkpoint: Saved_contra, best: Best_contra) -> None:
-        """Save a checkpoint, and the best weights if they are new since the last one."""
+        """Save a checkpoint, and the best weights if new."""
 
 
 class Losses(Protocol[Value]):
     """The losses since the last point of the curves."""
 
     def add(self, loss: Tensor, batch: Batch) -> None:
-        """Append the loss of a step, without reading it from the device."""
+        """Append a step's loss, without waiting for the device."""
 
     def check(self) -> None:
-        """Read the losses. NaN and infinity raise `NonFinite`, or end the run of a stack."""
+        """Read the losses; raise `NonFinite` for NaN and infinity.
+
+        In a stack such a run ends instead.
+        """
 
     def mean(self) -> dict[str, Value]:
-        """The mean over the samples since the last point; the next one begins."""
+        """The mean over the samples; begins the next point."""
 
 
 class Stepper(Protocol):
-    """Takes the steps of a training, one block of batches at a time."""
+    """Takes the steps of a training, block by block."""
 
     def start(self, step: int) -> Iterator[Sequence[Batch]]:
         """Yield the blocks of batches from `step` on, without end."""
 
     def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
-        """Take one step for each batch of a block; `step` steps were taken before it."""
+        """Take one step for each batch, after `step` steps."""
 
 
 class Differentiable(Protocol):
-    """A model and a loss as one function of its parameters."""
+    """A model's loss as a function of its parameters."""
 
     model: nn.Module
 
@@ -120,7 +123,7 @@ class HasRate(Protocol):
 
 
 class Steppable(Protocol):
-    """One run, or a stack of runs, as a stepper sees it."""
+    """A run or a stack, as a stepper sees it."""
 
     plan: Plan
     seed: int
@@ -151,7 +154,10 @@ MakeStepper = Callable[[Steppable], Stepper]
 
 
 class Trainable(Steppable, Protocol[Value, Saved_co, Best_co]):
-    """One run (`loop.Training`), or a stack of runs (`stacked.training.StackedTraining`), for `loop.train`."""
+    """One run, or a stack of runs, for `loop.train`.
+
+    `loop.Training` is the one, `stacked.training.StackedTraining` the other.
+    """
 
     validation: Split | None
 
@@ -163,10 +169,10 @@ class Trainable(Steppable, Protocol[Value, Saved_co, Best_co]):
         """Make the stepper."""
 
     def window(self, state: State) -> Losses[Value]:
-        """Make the collector of losses between two points of the curves."""
+        """Collect the losses between two points of the curves."""
 
     def validate(self, state: State) -> dict[str, Value]:
-        """Evaluate the validation split; keep the weights if they are the best so far."""
+        """Evaluate the validation split; keep the best weights."""
 
     def over(self, state: State) -> bool:
         """Does the training end before its plan?"""

@@ -28,7 +28,8 @@ class State:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> State:
-        """The state in a checkpoint: missing fields have their defaults, those of a later version are ignored."""
+        """The state in a checkpoint of any version."""
+        # missing fields keep their defaults, those of a later version are left out
         known = {field.name for field in fields(cls)}
         state = cls(**{name: value for name, value in content.items() if name in known})
         # a checkpoint may have lists in the place of tuples
@@ -38,5 +39,5 @@ class State:
         return state
 
     def add(self, losses: Sequence[float], counts: Sequence[int]) -> None:
-        """Add the steps since the last look at the device: their losses and numbers of samples."""
+        """Append the losses and sample counts of some steps."""
         self.window += zip(losses, counts, strict=True)

@@ -32,10 +32,10 @@ class EagerStepper:
 
 
 class RecompilingStepper:
-    """Takes steps by a stepper of `make`, and by a new one for new tensors.
+    """Makes a new stepper by `make` for new parameters.
 
-    They are others when runs have left a stack. The next `after` steps are then taken one by one. With `after` the
-    number of steps that making a stepper costs, no more time goes into making them than into steps.
+    They are new when runs have left a stack. The next `after` steps are then taken one by one. With `after` the number
+    of steps that making a stepper costs, no more time goes into making them than into steps.
     """
 
     def __init__(self, run: Steppable, make: MakeStepper, *, first: Stepper, after: int) -> None:
@@ -48,6 +48,7 @@ class RecompilingStepper:
 
     def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
         params = list(self._run.objective.params)
+        # by identity: a step changes the values in place
         if any(now is not before for now, before in zip(params, self._params, strict=True)):
             self._params, self._due, self._stepper = params, step + self._after, EagerStepper(self._run)
         if self._due is not None and step >= self._due:
@@ -56,7 +57,7 @@ class RecompilingStepper:
 
 
 def blocks(run: Steppable, step: int, most: int) -> Iterator[Sequence[Batch]]:
-    """Yield the batches from `step` on in the plan's blocks of at most `most` steps."""
+    """Yield blocks of at most `most` batches from `step` on."""
     batches = run.batches.start(step)
     while True:
         block = list(islice(batches, run.plan.block(step, most)))

@@ -39,10 +39,11 @@ class Decision(NamedTuple):
 
 @dataclass(frozen=True)
 class StepProfile:
-    """The steps of a run: their number (None: not known beforehand) and the operations of one.
+    """The number of a run's steps, and their size.
 
-    `parameters` counts the model's tensors: weights, biases and so on. `why_not` is the reason why the steps cannot
-    be one program, if there is one.
+    `steps` is None if the number is not known beforehand; `flop` are the operations of a step. `parameters` counts the
+    model's tensors: weights, biases and so on. `why_not` is the reason why the steps cannot be one program, if there is
+    one.
     """
 
     parameters: int
@@ -53,8 +54,9 @@ class StepProfile:
 
 
 def decide(requested: bool | str, profile: StepProfile, *, before: Mapping[str, Any]) -> Decision:
-    """Decide for `auto`, or as requested. A resumed run decides as `before`, its summary's `execution`.
+    """Decide for `auto`; otherwise as requested.
 
+    A resumed run decides as `before`, its summary's `execution`.
     >>> few, many = (StepProfile(18, flop=20_000, steps=n, device=torch.device("cpu")) for n in (1_000, 1_000_000))
     >>> decide("auto", few, before={}).compile
     False
@@ -63,7 +65,7 @@ def decide(requested: bool | str, profile: StepProfile, *, before: Mapping[str, 
     """
     if requested != "auto":
         return Decision(requested is True, f"trainer.compile={str(requested).lower()}")
-    if "compile" in before:
+    if "compile" in before:  # compiled steps round differently: a resumed run goes on as it began
         return Decision(bool(before["compile"]), str(before.get("why", "as before")))
     if profile.why_not is not None:
         return Decision(False, profile.why_not)

@@ -43,17 +43,17 @@ class Unsuited(Exception):
 
 @runtime_checkable
 class TensorRule(Protocol):
-    """A rule with a tensor form: the rate a tensor, the state changed in place."""
+    """A rule with a tensor rate and in-place state."""
 
     def tensors(self) -> list[Tensor]:
         """The tensors of the state, always the same objects."""
 
 
 def make_stepper(run: Steppable) -> Stepper:
-    """A stepper by one program; steps one by one, with a warning, if there can be none.
+    """A compiled stepper, or CUDA graphs on a GPU.
 
-    When runs leave a stack, CUDA graphs are recorded again of the others. A CPU's program is not made again, which
-    takes seconds.
+    If a step cannot be one program, steps are taken one by one, with a warning. When runs leave a stack, CUDA graphs
+    are recorded again of the others. A CPU's program is not made again, which takes seconds.
     """
     first = _stepper(run)
     return RecompilingStepper(run, _stepper, first=first, after=AGAIN) if isinstance(first, CudaGraphStepper) else first
@@ -67,7 +67,7 @@ def _stepper(run: Steppable) -> Stepper:
             if run.device.type == "cuda":
                 return CudaGraphStepper(run, example_batch(run), step_state(run))
             return CompiledStepper(run)
-    except Exception as error:
+    except Exception as error:  # whatever tracing and compiling raise
         why = str(error) if isinstance(error, Unsuited) else f"{type(error).__name__}: {error}".splitlines()[0]
         output.warn(f"The steps are taken one by one, not as a compiled program: {why}")
         return EagerStepper(run)
@@ -75,9 +75,9 @@ def _stepper(run: Steppable) -> Stepper:
 
 @contextmanager
 def _guard_attributes(model: nn.Module) -> Iterator[None]:
-    """Restore numbers and text of the modules after the context; raise `Unsuited` if a step changed them.
+    """Raise `Unsuited` if numbers or text of modules change.
 
-    A number that is no tensor would stay in the program as it was when it was made.
+    They are restored. A number that is no tensor would stay in the program as it was when the program was made.
     """
     modules = [*model.modules()]
     before = [_plain(module) for module in modules]
@@ -119,7 +119,7 @@ def _rule(run: Steppable) -> object:
 
 
 def step_state(run: Steppable) -> list[Tensor]:
-    """All tensors changed by a step: weights, buffers, and the rule's state."""
+    """Weights, buffers and the rule's state, in this order."""
     rule = _rule(run)
     assert isinstance(rule, TensorRule)  # `why_not` comes first
     return [*run.objective.params, *run.objective.model.buffers(), *rule.tensors()]
@@ -132,7 +132,7 @@ def example_batch(run: Steppable) -> Batch:
 
 
 class CompiledStepper:
-    """Takes each step by one call of a program; batches of another size operator by operator."""
+    """Takes each step by one call of a program."""
 
     def __init__(self, run: Steppable) -> None:
         self._run, self._eager = run, EagerStepper(run)
@@ -155,7 +155,7 @@ class CompiledStepper:
 
     def _step(self, step: int, batch: Batch, rate: Tensor) -> Update:
         x, y = batch
-        if (x.shape, y.shape) != self._shapes:
+        if (x.shape, y.shape) != self._shapes:  # such as the last batch of an epoch
             return self._eager.take(step, [batch])[0]
         # a new list for each call: the program empties it
         outputs = self._call([*self._state, x.contiguous(), y.contiguous(), rate])
@@ -165,9 +165,10 @@ class CompiledStepper:
 
 
 def compile_step(run: Steppable, batch: Batch) -> tuple[Callable[[list[Tensor]], Sequence[Tensor]], bool]:
-    """A step as a function of [its state, x, y, rate]; true if it returns a norm after the loss.
+    """Compile a step to a function of [*state, x, y, rate].
 
-    The run is left as it was. Raises `Unsuited`, or what tracing and compiling raise.
+    Returns true beside it if the function gives a norm after the loss. The run is left as it was. Raises `Unsuited`, or
+    any error of tracing and compiling.
     """
     state = step_state(run)
     inputs = [*state, *batch, torch.as_tensor(run.optimizer.lr, dtype=torch.float64)]
@@ -193,7 +194,7 @@ def compile_step(run: Steppable, batch: Batch) -> tuple[Callable[[list[Tensor]],
 
 
 def _trace(run: Steppable, inputs: list[Tensor]) -> tuple[Any, list[Tensor]]:
-    """The graph of a step, and the loss (and norm) of taking it."""
+    """The graph of a step, and its loss (and norm)."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
     def step(*flat: Tensor) -> list[Tensor]:
@@ -210,9 +211,9 @@ def _trace(run: Steppable, inputs: list[Tensor]) -> tuple[Any, list[Tensor]]:
 
 
 def _lift_constants(graph: Any) -> list[Tensor]:
-    """Turn the constant tensors of a graph into its last inputs; return them.
+    """Turn a graph's constants into its last inputs; returns them.
 
-    They are a stack's: the momenta of the runs, their bounds of clipping.
+    They are tensors of a stack: the momenta of the runs, their bounds of clipping.
     """
     nodes, held = graph.graph, list[Tensor]()
     last = [node for node in nodes.nodes if node.op == "placeholder"][-1]
@@ -229,7 +230,8 @@ def _lift_constants(graph: Any) -> list[Tensor]:
 
 
 def _without_dropout(node: Any) -> bool:
-    """Is this a call with a dropout of 0, as attention in most models?"""
+    """Is this a call with a dropout of 0?"""
+    # as is attention in most models
     names = [argument.name for argument in node.target._schema.arguments]
     passed = dict(zip(names, node.args, strict=False)) | node.kwargs
     defaults = {argument.name: argument.default_value for argument in node.target._schema.arguments}
@@ -263,7 +265,8 @@ def _lower(graph: Any, inputs: list[Tensor]) -> Callable[[list[Tensor]], Sequenc
 
 
 def _products() -> dict[Any, Callable[..., Any]]:
-    """Small matrix products as sums of products, to fuse them with their neighbours."""
+    """Decompositions of small matrix products into sums."""
+    # sums are fused with their neighbours, a product is a call of its own
 
     def mm(a: Tensor, b: Tensor) -> Any:
         if a.shape[0] * a.shape[1] * b.shape[1] > SMALL:

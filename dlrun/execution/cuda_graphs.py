@@ -33,7 +33,9 @@ EAGER_CHUNKS = 20
 
 
 def steps_per_graph(run: Steppable) -> int:
-    """The largest common divisor of all intervals up to 32; 10 if it is below 5.
+    """The largest common divisor up to 32 of all intervals.
+
+    It is 10 if the divisor is below 5.
 
     >>> from types import SimpleNamespace as Run
     >>> from dlrun.engine.plan import Plan
@@ -42,11 +44,15 @@ def steps_per_graph(run: Steppable) -> int:
     """
     common = gcd(run.plan.log_every, run.plan.evaluate_every, run.plan.checkpoint_every or 0)
     most = max(d for d in range(1, LARGEST + 1) if common % d == 0)
+    # graphs of so few steps save little: single steps then take what is left of an interval
     return most if most >= 5 else 10
 
 
 def record(compute: Callable[[], list[Tensor]], device: torch.device) -> tuple[Callable[[], None], list[Tensor]]:
-    """Record `compute` as a CUDA graph; returns a replay function and its outputs. Nothing is computed yet."""
+    """Record `compute` as a CUDA graph, without computing it.
+
+    Returns a replay function, and the outputs that it writes.
+    """
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     with (
         # a recording that fails leaves its own stream the current one
@@ -59,7 +65,7 @@ def record(compute: Callable[[], list[Tensor]], device: torch.device) -> tuple[C
 
 
 def warm_up(compute: Callable[[], object], device: torch.device) -> None:
-    """Call `compute` some times on a stream of its own, as recording demands.
+    """Call `compute` on a side stream, as recording demands.
 
     Raises RuntimeError if it draws random numbers.
     """
@@ -85,14 +91,17 @@ class StepGraph:
         self._replay, self._outputs = record(self._steps, run.device)
 
     def _steps(self) -> list[Tensor]:
-        """The losses [K] and, if they are measured, the norms [K] of the steps."""
+        """The steps' losses [K] and, if measured, norms [K]."""
         pairs = zip(self._batches, self._rates.unbind(), strict=True)
         updates = [self._run.step(batch, rate) for batch, rate in pairs]
         norms = [u.grad_norm for u in updates if u.grad_norm is not None]
         return [torch.stack(values) for values in ([u.loss for u in updates], norms) if values]
 
     def __call__(self, block: Sequence[Batch], rates: Tensor) -> list[Update]:
-        """Take the steps on these batches, at the rates [K], of a stack [K, R]; nothing is waited for."""
+        """Take the steps of a block, without waiting for them.
+
+        The rates are [K], of a stack [K, R].
+        """
         torch._foreach_copy_(self._inputs, [t for batch in block for t in batch], non_blocking=True)
         self._rates.copy_(rates, non_blocking=True)
         self._replay()
@@ -102,9 +111,10 @@ class StepGraph:
 
 
 class CudaGraphStepper:
-    """Takes blocks of steps by CUDA graphs, batches of another size one by one.
+    """Takes blocks of steps by CUDA graphs.
 
-    `batch` is an example, `state` are all tensors that a step changes in place.
+    `batch` is an example, `state` are all tensors that a step changes in place. Batches of another size are taken one
+    by one.
     """
 
     def __init__(self, run: Steppable, batch: Batch, state: Sequence[Tensor]) -> None:
@@ -131,7 +141,7 @@ class CudaGraphStepper:
         return updates
 
     def _rates(self, step: int, count: int) -> Tensor:
-        """The rates of `count` steps: [K] on the host, or [K, R] of a stack whose runs have schedules of their own."""
+        """The rates of `count` steps: [K], of a stack [K, R]."""
         rates: list[Rate] = [self._run.rate(s) for s in range(step, step + count)]
         if isinstance(rates[0], Tensor):
             return torch.stack(rates)  # type: ignore[arg-type]  # all are tensors then
@@ -139,7 +149,7 @@ class CudaGraphStepper:
         return values.pin_memory() if self._run.device.type == "cuda" else values
 
     def _check(self, batch: Batch, lr: Tensor, state: Sequence[Tensor]) -> None:
-        """Raise RuntimeError unless a block's graph computes the same as its steps."""
+        """Raise RuntimeError if a graph and its steps differ."""
         before = [t.detach().clone() for t in state]
         for _ in range(self._most):
             self._run.step(batch, lr)
@@ -152,10 +162,10 @@ class CudaGraphStepper:
 
 
 class GraphedTotals:
-    """The totals of validation chunks by a CUDA graph, recorded after `EAGER_CHUNKS` of them.
+    """The totals of validation chunks, by a CUDA graph.
 
-    Weights change in place, so that one graph serves all validations. The next chunk's totals are written over
-    these: add them up before.
+    It is recorded after `EAGER_CHUNKS` of them. Weights change in place, so that one graph serves all validations. The
+    next chunk's totals are written over these: add them up before.
     """
 
     def __init__(self, totals_fn: TotalsFn, device: torch.device) -> None:
@@ -203,7 +213,7 @@ class GraphedTotals:
 
 
 def maybe_graphed(totals_fn: TotalsFn, *, device: torch.device) -> TotalsFn:
-    """`totals_fn` by a CUDA graph on a GPU; elsewhere `totals_fn` itself."""
+    """`totals_fn`, on a GPU as a CUDA graph."""
     return GraphedTotals(totals_fn, device) if device.type == "cuda" else totals_fn
 
 

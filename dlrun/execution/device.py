@@ -19,7 +19,7 @@ TINY_STEP = 2e7
 
 @dataclass(frozen=True)
 class Execution:
-    """The device and the ways of computing, to the last bit of a result."""
+    """The device and the ways of computing on it."""
 
     device: torch.device
     precision: str
@@ -37,9 +37,10 @@ class Execution:
 
 
 def choose(device: str, precision: str) -> tuple[torch.device, str]:
-    """The device and the precision for a run: `auto` is CUDA, then MPS, then the CPU; tf32 on CUDA, else fp32.
+    """The device and the precision of a run.
 
-    Raises `ConfigError` for a device that this machine lacks.
+    `auto` is CUDA, then MPS, then the CPU; as a precision it is tf32 on CUDA, else fp32. Raises `ConfigError` for a
+    device that this machine lacks.
     """
     if device == "auto":
         mps = torch.backends.mps.is_available()
@@ -68,7 +69,7 @@ def autocast(device: torch.device, precision: str) -> tuple[str, torch.dtype] | 
 
 
 def threads_for(flop: int, device: torch.device) -> int:
-    """CPU threads for a step of `flop` operations: one for a tiny step, else all that the process has."""
+    """CPU threads for a step of `flop` operations."""
     if device.type == "cpu" and flop < TINY_STEP:
         return 1
     return torch.get_num_threads()
@@ -81,8 +82,10 @@ def apply(execution: Execution) -> None:
     if execution.device.type == "cuda":
         torch.set_float32_matmul_precision("high" if execution.precision == "tf32" else "highest")
         torch.backends.cudnn.allow_tf32 = execution.precision == "tf32"
+        # it times kernels, and may choose another in the next run
         torch.backends.cudnn.benchmark = not execution.deterministic
     if execution.deterministic:
+        # without it cuBLAS is not deterministic, and torch refuses to call it
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if execution.deterministic != torch.are_deterministic_algorithms_enabled():
         # only where it changes something: the call imports torch._inductor, a second and more
@@ -90,7 +93,7 @@ def apply(execution: Execution) -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep the memory that a step frees for the next one; no effect with other C libraries."""
+    """Let glibc keep freed memory for the next step."""
     # by default large blocks go back to the system at once, and each step pays for clearing and mapping them again:
     # half the time of a step over a vocabulary of 33,278 words
     mmap_threshold, trim_threshold, top_pad = -3, -1, -2  # their numbers in malloc.h, the same for all of glibc

@@ -26,9 +26,10 @@ from dlrun.types import Batch
 
 @dataclass(frozen=True)
 class StepCost:
-    """A step's `flop` operations (0: not known), for `samples` samples of `tokens` tokens (0: no text).
+    """The cost of a step.
 
-    `peak` is the FLOP a second that the device could reach, None if it is not known.
+    It has `flop` operations (0: not known), for `samples` samples of `tokens` tokens (0: no text). `peak` is the FLOP a
+    second that the device could reach, None if it is not known.
     """
 
     flop: int
@@ -37,16 +38,16 @@ class StepCost:
     peak: float | None = None
 
     def at(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
-        """Add tokens a second and cost to a point with `throughput/samples_per_second`."""
+        """Add tokens a second and cost to a point."""
         rate = values.get("throughput/samples_per_second")
-        if rate is None:
+        if rate is None:  # a validation
             return dict(values)
         tokens = {"throughput/tokens_per_second": rate * self.tokens} if self.tokens else {}
         cost = {f"cost/{name}": value for name, value in self.of(step, rate / self.samples).items()}
         return dict(values) | tokens | cost
 
     def of(self, steps: int, steps_per_second: float) -> dict[str, float]:
-        """The operations of `steps` steps, and their share of the device's peak.
+        """Operations of `steps` steps, and their share of peak.
 
         This share is the model FLOP utilisation (mfu): of the operations that a forward and a backward pass need,
         not of those computed twice (Chowdhery et al. 2022, arXiv:2204.02311, appendix B).
@@ -74,7 +75,7 @@ _RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
 def count_flops(objective: Objective, batch: Batch) -> int:
-    """The floating-point operations of one forward and backward pass over `batch`.
+    """The FLOP of one forward and backward pass.
 
     The model, its buffers and the random numbers are left as they were. A fused attention counts without what its
     backward pass computes again, and a causal one as a full one.
@@ -118,6 +119,7 @@ class _Counter(TorchFunctionMode):
             self._add(_product(a, b, result), a, b)
         elif name.startswith("conv") and isinstance(result, Tensor):
             a, b = _two(args, kwargs, 0)
+            # a transposed convolution multiplies each input by the kernel, any other sums it up to each output
             larger = a if "transpose" in name else result
             self._add(2 * larger.numel() * prod(b.shape[1:]), a, b)
         elif name == "scaled_dot_product_attention":
@@ -136,19 +138,21 @@ class _Counter(TorchFunctionMode):
         self.flops += forward * (1 + sum(f.requires_grad for f in factors))
 
     def _attention(self, query: Tensor, key: Tensor, value: Tensor) -> None:
-        """Count softmax(q kᵀ) v; the scores need a gradient if q or k does."""
+        """Count softmax(q kᵀ) v."""
         rows = 2 * prod(query.shape[:-1]) * key.shape[-2]
+        # they need a gradient if one of their factors does
         scores = query.requires_grad or key.requires_grad
         self._add(rows * query.shape[-1], query, key)
         self.flops += rows * value.shape[-1] * (1 + scores + value.requires_grad)
 
     def _einsum(self, args: tuple[Any, ...]) -> None:
-        """Count the contraction of two tensors: one multiplication and addition for each tuple of indices."""
+        """Count the contraction of two tensors."""
         tensors = args[1] if len(args) == 2 and isinstance(args[1], (list, tuple)) else args[1:]
         inputs = args[0].replace(" ", "").split("->")[0].split(",") if isinstance(args[0], str) else []
-        if len(inputs) != 2 or "." in args[0]:
+        if len(inputs) != 2 or "." in args[0]:  # more factors, or an ellipsis: not counted
             return
         sizes = {i: n for labels, t in zip(inputs, tensors, strict=True) for i, n in zip(labels, t.shape, strict=True)}
+        # one multiplication and addition for each tuple of indices
         self._add(2 * prod(sizes.values()), *tensors)
 
 
@@ -163,7 +167,7 @@ def _product(a: Tensor, b: Tensor, result: Tensor) -> int:
 
 
 def _undispatched(func: Callable[..., Any]) -> Callable[..., Any]:
-    """A copy of a Python function of PyTorch, without its question for overrides."""
+    """Copy a PyTorch function, without its check for overrides."""
     # it would find our mode again, and call itself without end
     function = cast("types.FunctionType", func)
     never = dict.fromkeys(

@@ -48,14 +48,15 @@ def _pays(model: nn.Module, device: torch.device, precision: str) -> bool:
 
 
 def supports(optimizer: Optimizer) -> bool:
-    """Does an optimizer work on tensors in any memory order? Those of dlrun and torch do."""
+    """Does an optimizer work in any memory order?"""
+    # those of dlrun and torch do; of others it is not known
     rule = optimizer.rule if isinstance(optimizer, Descent) else None
     origin = getattr(rule, "cls", type(rule)).__module__
     return rule is not None and origin.startswith(("dlrun.", "torch."))
 
 
 def apply(model: nn.Module, memory_format: MemoryFormat) -> None:
-    """Reorder the weights of the model's convolutions; values and parameter objects stay."""
+    """Reorder the weights of convolutions, in place."""
     for module in model.modules():
         if isinstance(module, _CONVOLUTIONS):
             module.to(memory_format=_FORMATS[memory_format])  # type: ignore[call-overload]

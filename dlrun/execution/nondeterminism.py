@@ -28,7 +28,7 @@ class _Call(NamedTuple):
 
 
 class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records every operator within the context, also of the backward pass."""
+    """Records every operator, also of the backward pass."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -43,8 +43,7 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def first_nondeterministic(compute: Callable[[], object], *, times: int = 10) -> str | None:
-    """The name of the first operator of `compute` with other outputs for the same inputs.
-
+    """The first operator with other outputs for equal inputs.
     `compute` sets its own seed. It is called at most `times` + 1 times.
 
     >>> import torch
@@ -54,6 +53,7 @@ def first_nondeterministic(compute: Callable[[], object], *, times: int = 10) ->
     """
     first = _record(compute)
     for _ in range(times):
+        # after a difference the calls may be others, and not as many
         for before, now in zip(first, _record(compute), strict=False):
             if before.given == now.given and before.returned != now.returned:
                 return now.name

@@ -44,10 +44,10 @@ two NVL, A30, A10G, and the RTX 3090 but for fp32.
 
 
 def peak_flops(execution: Execution, *, measure: bool) -> float | None:
-    """The highest FLOP a second of the device at the run's precision; None if it is not known.
+    """The peak FLOP a second at the run's precision.
 
-    For a GPU, the data sheet's. For a CPU, that of a matrix product on one thread, times the threads: measured once
-    for a machine, if `measure`, and cached.
+    None if it is not known. For a GPU, the data sheet's. For a CPU, that of a matrix product on one thread, times the
+    threads: measured once for a machine, if `measure`, and cached.
     """
     if execution.device.type == "cuda":
         return _from_data_sheet(describe(execution.device), execution.precision)
@@ -63,6 +63,7 @@ def peak_flops(execution: Execution, *, measure: bool) -> float | None:
 
 def _from_data_sheet(name: str, precision: str) -> float | None:
     rates = next((rates for key, rates in PEAKS.items() if re.search(rf"\b{key}\b(?! (Ti|D)\b)", name)), None)
+    # a laptop's GPU is a slower one of the same name, a MIG device a part of one
     if rates is None or "Laptop" in name or "MIG" in name:
         return None
     rate = rates[("bf16", "tf32", "fp32").index(precision)]
@@ -72,13 +73,13 @@ def _from_data_sheet(name: str, precision: str) -> float | None:
 
 
 def _measure(dtype: torch.dtype) -> float:
-    """The FLOP a second of the fastest of some matrix products, in one thread's own time."""
+    """The FLOP a second of the fastest matrix product."""
     best, threads = 0.0, torch.get_num_threads()
     torch.set_num_threads(1)
     for n in (128, 256, 512):
         a, seconds = torch.ones(n, n, dtype=dtype), []
         for _ in range(6):
-            began = time.thread_time()
+            began = time.thread_time()  # the thread's own time: others may share the core
             a @ a
             seconds.append(time.thread_time() - began)
         best = max(best, 2 * n**3 / max(min(seconds), 1e-9))

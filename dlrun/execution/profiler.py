@@ -38,7 +38,7 @@ _BACKWARD = "autograd::engine::evaluate_function: "
 
 @dataclass(frozen=True)
 class Operator:
-    """An operator: its own seconds a step, without its callees, and its calls a step."""
+    """An operator's seconds, without callees, and calls a step."""
 
     name: str
     seconds: float
@@ -47,10 +47,11 @@ class Operator:
 
 @dataclass(frozen=True)
 class Profile:
-    """The time of `steps` steps from the step `first` on, by operators.
+    """The time of some steps, by operators.
 
-    `operators` are those of the training thread, `kernels` those of an accelerator, the longest first. `seconds` is
-    the mean of a step under the profiler, `before` the median of the steps before it (None: there were none).
+    There are `steps` of them, from the step `first` on. `operators` are those of the training thread, `kernels` those
+    of an accelerator, the longest first. `seconds` is the mean of a step under the profiler, `before` the median of the
+    steps before it (None: there were none).
     """
 
     first: int
@@ -71,9 +72,10 @@ class Profile:
 
 
 def window(plan: Plan, start: int) -> tuple[int, int]:
-    """The first step under the profiler and the one after the last, in a run from `start` on.
+    """The range of steps to profile: (first, end).
 
-    It begins after the warm-up, at the first place where no validation falls into the twenty steps, if there is one.
+    In a run from `start` on it begins after the warm-up, at the first place where no validation falls into the twenty
+    steps, if there is one.
 
     >>> window(Plan(steps=1000, per_epoch=25, log_every=10, evaluate_every=25), 0)
     (25, 45)
@@ -91,9 +93,10 @@ def window(plan: Plan, start: int) -> tuple[int, int]:
 def profile_steps(
     state: State, stop: Callable[[], bool], *, plan: Plan, device: torch.device, folder: Path
 ) -> Iterator[Callable[[], bool]]:
-    """Yield a `stop` for the loop, to profile twenty steps; trace, table and picture go to `folder`.
+    """Yield a `stop` for the loop, to profile by.
 
-    An error of the profiler is a warning, not the end of the run.
+    Trace, table and picture of twenty steps go to `folder`. An error of the profiler is a warning, not the end of the
+    run.
     """
     watch = _Watch(state, window(plan, state.step), device)
 
@@ -119,7 +122,7 @@ def _attempt(work: Callable[[], None]) -> bool:
 
 
 class _Watch:
-    """Begins, cuts and ends a trace by the step of a run's state."""
+    """Begins, cuts and ends a trace of steps."""
 
     def __init__(self, state: State, window: tuple[int, int], device: torch.device) -> None:
         self._state = state
@@ -133,7 +136,7 @@ class _Watch:
         self.found: Profile | None = None
 
     def look(self) -> None:
-        """Begin, cut or end the trace, if this is the step for it."""
+        """Begin, cut or end the trace, if due."""
         step = self._state.step
         if self.found or self._failed:
             return
@@ -183,7 +186,7 @@ class _Watch:
     def _end(self) -> None:
         (first, began), (last, ended) = self._began, self._mark()
         self.profiler.stop()
-        if last == first:
+        if last == first:  # the run ended before a step was traced
             return
         # without the first step, which is slower than the others
         before = [(b - a) / (n - m) for (m, a), (n, b) in pairwise(self._marks[1:][-WARM_UP:])]
@@ -202,7 +205,7 @@ def _short(seconds: float) -> str:
 
 
 def _operators(profiler: Any, steps: int, *, device: bool) -> list[Operator]:
-    """The operators of a step on the host, or on the `device`; the longest first."""
+    """A step's operators on host or device, longest first."""
     seconds: dict[str, float] = defaultdict(float)
     calls: dict[str, float] = defaultdict(float)
     for event in profiler.key_averages():
@@ -221,7 +224,7 @@ def _operators(profiler: Any, steps: int, *, device: bool) -> list[Operator]:
 
 
 def _rows(title: str, operators: list[Operator], step: float) -> list[list[str]]:
-    """The longest operators, the others together, and all together, as rows with their share of a step."""
+    """Rows of the longest operators, the others, and all."""
     longest, others = operators[:SHOWN], operators[SHOWN:]
     if others:
         rest = Operator(f"{len(others)} others", sum(o.seconds for o in others), sum(o.calls for o in others))
@@ -236,9 +239,10 @@ def _rows(title: str, operators: list[Operator], step: float) -> list[list[str]]
 
 
 def _keep(watch: _Watch, folder: Path) -> None:
-    """Write the trace, the table and the picture, and show the table."""
+    """Write trace, table and picture; show the table."""
     assert watch.found is not None
     folder.mkdir(exist_ok=True)
+    # a trace cut off half-way must not look whole
     half = folder / ".trace.json.gz"
     watch.profiler.export_chrome_trace(str(half))
     half.replace(folder / "trace.json.gz")

@@ -34,7 +34,7 @@ def preserve(tensors: Sequence[Tensor]) -> Iterator[None]:
 
 
 def distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
-    """The Euclidean distance of two lists of tensors, each list as one long vector.
+    """The Euclidean distance, each list as one vector.
 
     >>> distance([torch.tensor([3.0]), torch.tensor([[1.0]])], [torch.zeros(1), torch.tensor([[5.0]])])
     5.0
@@ -44,7 +44,7 @@ def distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
 
 
 def agree(before: Sequence[Tensor], expected: Sequence[Tensor], found: Sequence[Tensor]) -> bool:
-    """Did two ways of taking steps change tensors alike, up to a tenth of the change?
+    """Did two ways change tensors alike, within a tenth?
 
     Tensors are compared as one vector, scalars each by itself.
     """
@@ -56,5 +56,6 @@ def agree(before: Sequence[Tensor], expected: Sequence[Tensor], found: Sequence[
 
 
 def _alike(before: list[Tensor], expected: list[Tensor], found: list[Tensor]) -> bool:
+    # of single precision: tensors that hardly change differ by no more
     rounding = 1e-6 * distance(expected, [torch.zeros_like(t) for t in expected])
     return distance(expected, found) <= 0.1 * distance(expected, before) + rounding

@@ -11,7 +11,9 @@ from dlrun.engine import loop
 from dlrun.engine.evaluation import evaluate
 
 WARM_UP = 3
+"""Steps that allocate: at least one more is timed."""
 SECONDS = 1.0
+"""Time to spend on steps, if 1000 steps take so long."""
 
 
 def steps_within(run: loop.Training, minutes: float) -> int:
@@ -25,9 +27,10 @@ def seconds_for(run: loop.Training) -> float:
 
 
 def _each(run: loop.Training) -> float:
-    """The seconds of a step with its share of a validation; weights and optimizer are then put back."""
+    """The seconds of a step, with its share of validation."""
     before = loop.clone_state(run.objective.model.state_dict())
     seconds = _step_seconds(run) + _validation_seconds(run) / run.plan.evaluate_every
+    # the run begins as if there had been no steps: a batch norm has moved, the optimizer counted
     run.objective.model.load_state_dict(before)
     run.optimizer.init(run.objective)  # no step was taken before
     return seconds

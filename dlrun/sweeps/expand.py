@@ -34,7 +34,7 @@ class Expansion:
         self._composed: dict[tuple[str, ...], bytes | None] = {}
 
     def config(self, overrides: Sequence[str], number: int) -> DictConfig:
-        """The configuration of job `number`. Raises `ConfigError` if it cannot be composed."""
+        """A job's configuration; raises `ConfigError` if it cannot be composed."""
         try:
             parsed = [self._parse(override) for override in overrides]
         except HydraException:

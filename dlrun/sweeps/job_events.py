@@ -84,6 +84,7 @@ class JobEvents:
         job = self._jobs[result.key]
         write_status(self._store.sweep.job(job.n), job, result)
         self._display.show_result(result)
+        # the call first: `on_result` gets failures too
         more = self._on_result(self._store.result(job)) and (self._keep_going or not is_failure(result))
         self.stopped = self.stopped or not more
         return more
@@ -101,6 +102,7 @@ def write_status(folder: RunDir, job: Job, result: TaskResult) -> None:
     summary = folder.summary()
     status = folder.status() if summary else None
     if result.message.startswith("exited") and result.message not in INTERRUPTED:
+        # `sys.exit` in the user's code: the run took it for an interrupt, and wrote `killed`
         with folder.edit_summary() as summary:
             summary.status, summary.error = "failed", result.message
     elif status is None or status == "finished":

@@ -21,7 +21,7 @@ from dlrun.sweeps.pool.task import one_line
 from dlrun.terminal import output
 
 FILES = 4
-"""Files that each stacked run holds open."""
+"""Files that each stacked run holds open: its lock, journal and log, and a checkpoint while it is written."""
 
 MOST_FILES = 65536
 """Files that are asked for where the system sets no limit."""
@@ -162,5 +162,5 @@ def _spare_files() -> int:
     if soft < most:
         with suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    # 256 for what the process has open itself
+    # 256 for what the process has open itself; never less than a stack of two needs
     return max(8, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 256)

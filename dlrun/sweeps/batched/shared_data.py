@@ -23,6 +23,7 @@ class SharedData:
 
     def __call__(self, config: dict[str, Any]) -> Data:
         """The data set of a configuration, as `make_dataset` loads it."""
+        # the device too, for `keep` leaves a copy on it
         key = identity.digest([config["dataset"], config["trusted"], config["trainer"]["device"]])
         if key != self._key or self._data is None:
             self._data = None  # memory may not hold two

@@ -122,6 +122,7 @@ def room(training: Training) -> int:
     """The number of such runs that fit in memory."""
     model = training.objective.model
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    # one byte more keeps the divisor above zero
     each = COPIES * weights + 3 * _activation_bytes(training) + _block_bytes(training) + 1
     free = torch.cuda.mem_get_info(training.device)[0] if training.device.type == "cuda" else _free_bytes()
     return max(1, int(SHARE * free / each))

@@ -51,7 +51,7 @@ class Display:
             output.log(line)
 
     def heartbeat(self, running: int) -> None:
-        """Update the live line, every 30 s with a lasting one."""
+        """Update the live line; log one every 30 s."""
         now = time.monotonic()
         lasting = now - self.lasted > output.HEARTBEAT
         self.show(running, lasting=lasting)

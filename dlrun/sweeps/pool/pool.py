@@ -101,6 +101,7 @@ class Pool:
                     if not self._running and not more:
                         break
                     for job in self._wait_for_ends():
+                        # the call first: each result is taken, also after the last task has started
                         more = on_result(_result(job)) and more
                     self._obey()
                     on_tick(len(self._running))

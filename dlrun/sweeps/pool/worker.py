@@ -82,6 +82,7 @@ def _set_up(settings: WorkerSettings) -> None:
     if settings.device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = settings.device
     _redirect(settings.log)
+    # a segmentation fault leaves its traceback in the log
     faulthandler.enable()
     _limit_threads(settings.threads)
     if "numpy.random" in sys.modules:
@@ -104,6 +105,7 @@ def _redirect(log: Path) -> None:
 def _limit_threads(threads: int) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(threads)
+    # imported by the fork server, torch has read the variables already
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
 

@@ -86,7 +86,7 @@ class Search:
             yield from self._jobs_of(self._trials.ask())
 
     def _jobs_of(self, trial: Trial) -> Iterator[Job | None]:
-        """A trial's jobs to start; None while it is being pruned."""
+        """A trial's jobs; None while it is being pruned."""
         mine = OpenTrial(trial, self._space.overrides(trial.params))
         self._open.append(mine)
         for overrides in mine.wanted:
@@ -123,6 +123,7 @@ class Search:
             if any(job.n == result.job.n for job in mine.jobs) and result.status in ENDED:
                 mine.ended[result.job.n] = result
                 self._close_if_complete(mine)
+        # a failed trial ends no search; `on_failure=stop` does, in `JobEvents`
         return True
 
     def _close_if_complete(self, mine: OpenTrial) -> None:
@@ -138,6 +139,7 @@ class Search:
             self._close(mine, None, pruned=True)
         else:
             values = [result.metrics.get(self._store.manifest.monitor, float("nan")) for result in results]
+            # without a finite metric a trial has failed
             self._close(mine, fmean(values) if all(map(isfinite, values)) else None)
 
     def _close(self, mine: OpenTrial, value: float | None, *, pruned: bool = False) -> None:

@@ -20,7 +20,7 @@ LARGEST_GRID = 100_000
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """The number of trials, their sampler, and the pruner of the worse ones.
+    """The number of trials, their sampler and their pruner.
 
     The same `seed` proposes the same trials, unless they depend on which jobs were faster. tpe draws its first
     `startup` trials at random. The pruner waits for as many to finish, and stops none in its first `warmup`

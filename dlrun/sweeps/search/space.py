@@ -39,7 +39,7 @@ class Dimension(Protocol):
         """The dimension as Optuna has it."""
 
     def text(self, value: Any) -> str:
-        """A value of Optuna's as the right side of an override."""
+        """A value of Optuna's as an override's right side."""
 
 
 @dataclass(frozen=True)

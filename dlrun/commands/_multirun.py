@@ -89,7 +89,7 @@ def _jobs(hydra: Hydra, master: DictConfig) -> list[list[str]] | None:
 
 def _sweep(hydra: Hydra, master: DictConfig, task: TaskFunction) -> None:
     """Have the sweeper launch its jobs, like `Hydra.multirun`."""
-    # which would compose the configuration once more
+    # `Hydra.multirun` itself would compose the configuration once more
     callbacks, name = Callbacks(master), master.hydra.job.config_name
     configure_log(master.hydra.hydra_logging, master.hydra.verbose)
     with _config_errors():

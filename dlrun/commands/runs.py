@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     if arguments.last is not None and arguments.last < 1:
         raise UserError(f"--last {arguments.last}: expected at least 1.")
     named = {reference: find_sweep(reference) for reference in arguments.runs}
-    if arguments.sweeps:
+    if arguments.sweeps:  # of the references, only those to sweeps
         return _sweeps.show([s for s in named.values() if s] if named else all_sweeps(), as_json=arguments.json)
     if arguments.delete and any(named.values()):
         return _delete_sweeps(named, sure=arguments.yes)

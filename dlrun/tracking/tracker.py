@@ -37,7 +37,7 @@ class TrackedRun(Protocol):
         """
 
     def missing(self, points: Sequence[Point]) -> list[Point]:
-        """The points not stored yet with this step and value."""
+        """The points not yet stored with their step and value."""
 
     def send_files(self, path: Path, folder: str) -> None:
         """Store a file or folder under `folder`, replacing older files."""

@@ -22,7 +22,7 @@ BUSY = 0.05
 
 
 class RunUpload:
-    """The sending of a run: `advance`, at its end `finish`.
+    """The sending of a run: `advance` often, `finish` once.
 
     Any call may raise; a new `RunUpload` of the run then goes on.
     """

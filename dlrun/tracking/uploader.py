@@ -78,7 +78,7 @@ def _insist(folder: RunDir | SweepDir, attempt: Callable[[], None], patience: fl
             if time.monotonic() + delay > deadline:
                 return False
         else:
-            deadline = None  # it was resumed: patience begins again at its next end
+            deadline = None  # in training, perhaps again: patience begins at the end
         time.sleep(delay)
         delay = min(2 * delay, 30.0)  # soon again after a hiccup, seldom while the tracker is away
 

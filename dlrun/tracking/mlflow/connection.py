@@ -58,6 +58,7 @@ class MlflowConnection:
         # others may wait for the experiment too: it is no part of the transaction
         self.experiment(_experiment(source))
         journal = source.run.journal
+        # MLflow itself sends these, and does not see the run of an open transaction
         beside = source.setting("log_model", False) or source.setting("system_metrics", False)
         if not beside and _is_new(source) and journal.exists() and journal.stat().st_size < SMALL:
             return self.backend.transaction()

@@ -18,6 +18,7 @@ def delete(folder: RunDir | SweepDir) -> None:
     """
     uri, summary = store_uri(folder), folder.summary()
     file, known = sqlite_file(uri), summary.mlflow_run_id
+    # without a store nothing was ever sent, and MLflow need not be imported
     never = "mlflow" not in summary.uploaded and not known
     if never or (file is not None and not file.exists()):
         return

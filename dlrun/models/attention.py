@@ -25,9 +25,10 @@ They took 0.7 to 1.0 of its time (torch 2.13, two cores, heads of 32 and 64 feat
 
 
 class Attention(nn.Module):
-    """Self-attention: x [B, T, C] ↦ [B, T, C], through `heads` heads of C/heads features.
+    """Self-attention: x [B, T, C] ↦ [B, T, C].
 
-    With `causal` set to False each token sees all others; `dlrun.models.noncausal` needs that.
+    Each of the `heads` heads has C/heads features. With `causal` set to False each token sees all others;
+    `dlrun.models.noncausal` needs that.
     """
 
     def __init__(self, width: int, heads: int, *, dropout: float = 0.0, bias: bool = False) -> None:
@@ -42,7 +43,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Tensor, rotation: Rotation | None = None, memory: KeysValues | None = None
     ) -> tuple[Tensor, KeysValues]:
-        """The outputs [B, T, C] after `memory`, and the new memory."""
+        """The outputs after `memory`, and the new memory."""
         q, k, v = self._project(x, rotation)
         if memory is not None:
             k, v = torch.cat([memory[0], k], dim=2), torch.cat([memory[1], v], dim=2)
@@ -87,5 +88,5 @@ def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, dropou
 
 
 def _causal_mask(seen: int, new: int, device: torch.device) -> Tensor:
-    """The keys visible to `new` tokens after `seen` ones, bool [new, seen + new]."""
+    """Keys visible to `new` tokens, bool [new, seen + new]."""
     return torch.ones(new, seen + new, dtype=torch.bool, device=device).tril(seen)

@@ -31,7 +31,7 @@ Memory = tuple[KeysValues, ...]
 
 
 class Block(nn.Module):
-    """A block: x ↦ x + attention(norm(x)), then x ↦ x + feedforward(norm(x)), [B, T, C]."""
+    """x ↦ x + attention(norm(x)), then x ↦ x + feedforward(norm(x))."""
 
     def __init__(self, attention: Attention, forward: FeedForward, norms: tuple[nn.Module, nn.Module]) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Transformer: tokens x [B, T] ↦ logits [B, T, V] of the next tokens.
+    """Transformer: tokens x [B, T] ↦ logits [B, T, V].
 
     The logits at t are of the token t+1, from the tokens 0 … t alone. `size` is a name or number of `gpt_sizes`;
     `layers`, `heads` and `width` replace its numbers. The context, the most tokens seen at once, is the data set's
@@ -108,11 +108,11 @@ class GPT(nn.Module):
         self._initialise()
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logits [B, T, V] of the next tokens; T is at most the context."""
+        """The logits [B, T, V], T at most the context."""
         return self.step(x, None)[0]
 
     def step(self, x: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
-        """The logits [B, t, V] after `memory`, and the new memory.
+        """Logits [B, t, V] after `memory`, and the new memory.
 
         Raises `ValueError` if memory and x together exceed the context.
         """
@@ -128,7 +128,7 @@ class GPT(nn.Module):
         return logits, tuple(memories)
 
     def _embed(self, x: Tensor, seen: int) -> tuple[Tensor, Rotation | None]:
-        """The stream before the first block, and the rotation of its positions."""
+        """The stream before the blocks, and its positions' rotation."""
         stream: Tensor = self.embedding(x)
         turned = None
         if self.positions is None:

@@ -36,7 +36,7 @@ SIZES: dict[str, Size] = {
 def choose_size(
     size: Name | int, *, layers: int | None = None, heads: int | None = None, width: int | None = None
 ) -> Size:
-    """The numbers of `size`, replaced by those that are given.
+    """The numbers of `size`, or those given instead.
 
     Raises `ConfigError` for numbers below 1, and for a width that is no multiple of the heads.
 
@@ -63,6 +63,7 @@ def choose_size(
 
 
 def _nearest(size: Size) -> int:
-    """The nearest width with an even number of features a head."""
+    """The nearest even multiple of the heads."""
+    # even, so that rotary positions can turn pairs of features
     pairs = 2 * size.heads
     return max(pairs, round(size.width / pairs) * pairs)

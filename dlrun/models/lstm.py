@@ -24,7 +24,7 @@ State = tuple[Tensor, Tensor]
 
 
 class LSTM(nn.Module):
-    """LSTM: tokens x [B, T] ↦ logits [B, T, V] of the next tokens.
+    """LSTM: tokens x [B, T] ↦ logits [B, T, V].
 
     The logits at t are of the token t+1, from the tokens 0 … t alone. Raises `ConfigError` for data without tokens,
     and for sizes out of range.
@@ -67,7 +67,7 @@ class LSTM(nn.Module):
         return self.step(x, None)[0]
 
     def step(self, x: Tensor, memory: State | None) -> tuple[Tensor, State]:
-        """The logits [B, t, V] after `memory`, and the new state."""
+        """Logits [B, t, V] after `memory`, and the new state."""
         # few processors have a bfloat16 kernel of it
         with torch.autocast("cpu", enabled=False):
             hidden, memory = self.lstm(self._dropout(self.embedding(x)), memory)
@@ -80,7 +80,7 @@ class LSTM(nn.Module):
     def _initialise(self) -> None:
         with torch.no_grad():
             for matrix in (self.head.weight, self.embedding.weight):
-                matrix.uniform_(-0.1, 0.1)
+                matrix.uniform_(-0.1, 0.1)  # as in Zaremba et al.
             for name, bias in self.lstm.named_parameters():
                 if name.startswith("bias"):
                     bias.zero_()

@@ -34,12 +34,12 @@ TINY = torch.finfo(torch.float32).tiny
 
 
 class NGram(nn.Module):
-    """N-gram model: tokens x [B, T] ↦ log P of the next tokens [B, T, V].
+    """N-gram model of the next token.
 
-    It looks back at the last `order` - 1 tokens; an `order` of None is 3 for a vocabulary of at least 1000 tokens,
-    else 5. `optimizer=counting` calls `count(x, y)` for each window, once. Additive smoothing is
-    (c(h, w) + alpha) / (c(h) + alpha·V), from the longest context alone. Raises `ConfigError` for data without tokens,
-    and for arguments out of range.
+    It maps tokens x [B, T] to log P [B, T, V], and looks back at the last `order` - 1 tokens; an `order` of None is 3
+    for a vocabulary of at least 1000 tokens, else 5. `optimizer=counting` calls `count(x, y)` for each window, once.
+    Additive smoothing is (c(h, w) + alpha) / (c(h) + alpha·V), from the longest context alone. Raises `ConfigError` for
+    data without tokens, and for arguments out of range.
 
     >>> model = NGram(3, order=2, smoothing="additive")
     >>> model.count(torch.tensor([[0, 1, 0, 1]]), torch.tensor([[1, 0, 1, 2]]))
@@ -84,7 +84,8 @@ class NGram(nn.Module):
         return self.step(x, None)[0]
 
     def step(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-        """log P [B, t, V] after `memory`, and the last `order` - 1 tokens."""
+        """log P after `memory`, and the last tokens as memory."""
+        # `order` - 1 of them: all that the next token depends on
         tokens = x if memory is None else torch.cat([memory, x], dim=1)
         ids = self._lookup(tokens)[:, :, tokens.shape[1] - x.shape[1] :].flatten(1)
         longest = torch.arange(1, tokens.shape[1] + 1, device=x.device).clamp(max=self.order - 1)
@@ -96,10 +97,10 @@ class NGram(nn.Module):
         return logits.view(*x.shape, self.vocabulary), tokens[:, max(0, tokens.shape[1] - self.order + 1) :]
 
     def count(self, x: Tensor, y: Tensor) -> None:
-        """Count the windows x [B, T] with the targets y [B, T]; targets below 0 are skipped."""
+        """Count windows x [B, T] with targets y [B, T]."""
         device = self.contexts0.device
         tokens, targets = x.to(device).long(), y.to(device).long().flatten()
-        seen = targets >= 0
+        seen = targets >= 0  # the others are not predicted (`IGNORE_INDEX`)
         ids, moved = torch.zeros_like(targets), torch.zeros(1, dtype=torch.int64, device=device)
         for j in range(self.order):
             if j > 0:
@@ -112,14 +113,15 @@ class NGram(nn.Module):
         self._shares = {}
 
     def _extend(self, ids: Tensor, tokens: Tensor, j: int, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """The contexts of length j as numbers, and a mask of the valid ones."""
+        """The contexts of length j, and a mask of validity."""
         before = torch.zeros_like(tokens)
         before[:, j - 1 :] = tokens[:, : tokens.shape[1] - j + 1]
         reached = torch.arange(tokens.shape[1], device=tokens.device) >= j - 1
         return ids * self.vocabulary + before.flatten(), valid & reached.repeat(len(tokens))
 
     def _recode(self, name: str, moved: Tensor) -> Tensor:
-        """The numbers in a buffer after its shorter contexts have `moved`; their order stays."""
+        """Renumber a buffer after its shorter contexts have `moved`."""
+        # the numbers stay sorted, for `moved` rises
         codes: Tensor = getattr(self, name)
         return moved[codes // self.vocabulary] * self.vocabulary + codes % self.vocabulary
 
@@ -130,7 +132,7 @@ class NGram(nn.Module):
         setattr(self, f"counts{j}", torch.zeros_like(grams).index_add_(0, place, weight))
 
     def _lookup(self, tokens: Tensor) -> Tensor:
-        """The places of each token's contexts [order, B, T], -1 if unseen."""
+        """Places of each token's contexts [order, B, T], unseen -1."""
         ids = torch.zeros_like(tokens, dtype=torch.int64).flatten()
         found, known = [ids], torch.ones_like(ids, dtype=torch.bool)
         for j in range(1, self.order):
@@ -160,7 +162,7 @@ class NGram(nn.Module):
                 table, place = self._mix(j, table, place, ids[j, rows])
 
     def _log_p(self, j: int, shorter: Tensor, place: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """log P for longest contexts `ids` [M] of length j. Otherwise as `_mix`."""
+        """log P, otherwise as `_mix`, for the longest contexts."""
         # Most tokens never follow a context: their log P' is computed once for all contexts that share the
         # shorter one, and only log λ is added.
         distinct, where, parent = _unique_contexts(ids, place)
@@ -175,10 +177,10 @@ class NGram(nn.Module):
         return log_p, where
 
     def _mix(self, j: int, shorter: Tensor, place: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """P' for contexts `ids` [M] of length j: (rows [·, V], row of each context [M]).
+        """P' for contexts `ids` [M] of length j.
 
-        Equal contexts share a row. `shorter` is P' for the contexts one shorter, and `place` [M] their rows. An unseen
-        context, -1, keeps the row of the shorter one.
+        Returns rows [·, V], and the row of each context [M]. Equal contexts share a row. `shorter` is P' for the
+        contexts one shorter, and `place` [M] their rows. An unseen context, -1, keeps the row of the shorter one.
         """
         distinct, where, parent = _unique_contexts(ids, place)
         p = shorter.index_select(0, parent)
@@ -201,7 +203,7 @@ class NGram(nn.Module):
         return getattr(self, f"grams{j}")[gram] % self.vocabulary  # type: ignore[no-any-return]
 
     def _shares_of(self, j: int, top: bool) -> Shares:
-        """The shares of contexts of length j; `top` if they are the longest."""
+        """Shares of contexts of length j, `top` if the longest."""
         key = (j, top, self.contexts0.device)
         if key not in self._shares:
             counts = getattr(self, f"counts{j}") if top else self._continuation_counts(j)
@@ -213,7 +215,7 @@ class NGram(nn.Module):
         return self._shares[key]
 
     def _continuation_counts(self, j: int) -> Tensor:
-        """The number of different tokens before each n-gram of length j + 1."""
+        """The number of different tokens before each n-gram."""
         longer: Tensor = getattr(self, f"grams{j + 1}")
         shorter = getattr(self, f"contexts{j + 1}")[longer // self.vocabulary] // self.vocabulary
         grams: Tensor = getattr(self, f"grams{j}")
@@ -247,7 +249,7 @@ def _unique_contexts(ids: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 
 def _group_contexts(ids: Tensor) -> Tensor:
-    """An order of contexts `ids` [order, M] with equal ones side by side.
+    """An order with equal contexts `ids` [order, M] adjacent.
 
     >>> _group_contexts(torch.tensor([[0, 0, 0], [7, -1, 7]]))
     tensor([1, 0, 2])
@@ -260,7 +262,9 @@ def _group_contexts(ids: Tensor) -> Tensor:
 
 
 def _find_ranges(codes: Tensor, start: Tensor, *, size: int) -> tuple[Tensor, Tensor]:
-    """(range, place) of all sorted `codes` in the ranges start … start + size - 1.
+    """(range, place) of sorted `codes` within ranges.
+
+    A range is start … start + size - 1.
 
     >>> _find_ranges(torch.tensor([0, 1, 5, 11]), torch.tensor([0, 10]), size=5)
     (tensor([0, 0, 1]), tensor([0, 1, 3]))

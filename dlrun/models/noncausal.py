@@ -37,11 +37,11 @@ class NonCausal(nn.Module):
         self.vocabulary = vocabulary
 
     def forward(self, x: Tensor) -> Tensor:
-        """The logits [B, T, V] of the next tokens, from T passes; T is at most the context."""
+        """The logits [B, T, V], T at most the context."""
         return self.step(x, None)[0]
 
     def step(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The logits [B, t, V] after `memory`, and all tokens so far.
+        """Logits [B, t, V] after `memory`, and all tokens.
 
         Raises `ValueError` if memory and x together exceed the context.
         """
@@ -54,7 +54,7 @@ class NonCausal(nn.Module):
         return torch.stack(passes, dim=1), known
 
     def _next_logits(self, known: Tensor) -> Tensor:
-        """The logits [B, V] of the token after `known` [B, n], from one pass."""
+        """The next token's logits [B, V] after `known` [B, n]."""
         unknown = known.new_full((len(known), self.context - known.shape[1]), self.vocabulary)
         logits: Tensor = self.inner(torch.cat([known, unknown], dim=1))
         return logits[:, known.shape[1] - 1, : self.vocabulary]

@@ -47,5 +47,5 @@ class Polynomial(nn.Module):
         return (self.features(x) @ self.coefficients).to(x.dtype)
 
     def features(self, x: Tensor) -> Tensor:
-        """The Vandermonde matrix [N, D + 1] in float64: x to the powers 0 … D."""
+        """The Vandermonde matrix [N, D + 1] in float64."""
         return x.double().reshape(-1, 1) ** self.powers

@@ -29,7 +29,7 @@ class Rotation(NamedTuple):
 
 
 def rotation(context: int, size: int) -> Rotation:
-    """The rotation for heads of `size` features, at the positions 0 … context - 1.
+    """The rotation of `size` features at `context` positions.
 
     Raises `ConfigError` for an odd number of features.
     """
@@ -45,7 +45,7 @@ def rotation(context: int, size: int) -> Rotation:
 
 
 def rotate(x: Tensor, by: Rotation) -> Tensor:
-    """Turn the features of x [B, T, ..., d] by the angles of their positions.
+    """Turn x [B, T, ..., d] by its positions' angles.
 
     >>> quarter = Rotation(torch.tensor([[0.0]]), torch.tensor([[1.0]]))
     >>> rotate(torch.tensor([[[3.0, 4.0]]]), quarter)

@@ -22,8 +22,9 @@ class Shares(NamedTuple):
 
 
 def kneser_ney(counts: Tensor, owner: Tensor, contexts: int) -> Shares:
-    """Shares by modified Kneser-Ney, for `counts` [G] of n-grams with the contexts `owner` [G].
+    """Shares by modified Kneser-Ney.
 
+    The `counts` [G] are of n-grams with the contexts `owner` [G].
     >>> given, left = kneser_ney(torch.tensor([1, 3]), torch.tensor([0, 0]), 1)
     >>> given, left  # with the discounts 0.5 and 1.5 of FALLBACK
     (tensor([0.1250, 0.3750]), tensor([0.5000]))
@@ -40,7 +41,7 @@ def kneser_ney(counts: Tensor, owner: Tensor, contexts: int) -> Shares:
 
 
 def additive(counts: Tensor, owner: Tensor, contexts: int, *, mass: float) -> Shares:
-    """Shares with a uniform distribution that counts for `mass` tokens after each context."""
+    """Shares with `mass` uniform tokens added to each context."""
     total = counts.new_zeros(contexts).index_add_(0, owner, counts).double() + mass
     return Shares((counts / total[owner]).float(), (mass / total).float())
 

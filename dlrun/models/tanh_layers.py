@@ -18,10 +18,10 @@ __all__ = ["TanhLayers"]
 
 
 class TanhLayers(nn.Module):
-    """Square layers: x [N, *input_shape] of F values ↦ outputs [N, O].
+    """Square layers: x [N, *input_shape] ↦ outputs [N, O].
 
-    A layer is h ↦ tanh(W·h) with W of F×F. Initial matrices are 1 + `spread`·ε with ε normal. They have no bias; the
-    classifier has one. Raises `ConfigError` for a negative depth or spread.
+    A layer is h ↦ tanh(W·h) with W of F×F, for inputs of F values. Initial matrices are 1 + `spread`·ε with ε normal.
+    They have no bias; the classifier has one. Raises `ConfigError` for a negative depth or spread.
 
     >>> TanhLayers((2,), 2)(torch.zeros(5, 2)).shape
     torch.Size([5, 2])

@@ -15,12 +15,12 @@ __all__ = ["Adam"]
 
 @dataclass
 class Adam:
-    """Adam: p ← p - lr·m̂ / (√v̂ + ε), with m and v the moving averages of g and g², corrected for their start.
+    """Adam, or with decoupled weight decay AdamW.
 
-    `weight_decay` λ adds λ·p to the gradient (L2); `decoupled`, it multiplies p by 1 - lr·λ: that is
-    AdamW. It acts on matrices and kernels only, unless `decay_all`. `fused: null` takes torch's fused
-    kernel where the device has one; the numbers are those of `torch.optim.Adam` and `AdamW` to the bit,
-    kernel for kernel.
+    p ← p - lr·m̂ / (√v̂ + ε), with m and v the moving averages of g and g², corrected for their start. `weight_decay` λ
+    adds λ·p to the gradient (L2); `decoupled`, it multiplies p by 1 - lr·λ: that is AdamW. It acts on matrices and
+    kernels only, unless `decay_all`. `fused: null` takes torch's fused kernel where the device has one; the numbers are
+    those of `torch.optim.Adam` and `AdamW` to the bit, kernel for kernel.
 
     >>> rule, p = Adam(lr=0.1), torch.ones(2)
     >>> rule.init([p], [True])
@@ -51,7 +51,7 @@ class Adam:
         check_rate("weight_decay", self.weight_decay)
 
     def init(self, params: list[Tensor], decay: list[bool]) -> None:
-        """Allocate the two averages and the count of steps, zero (the count on the device for the fused kernel)."""
+        """Allocate the two averages and the count of steps."""
         self._groups = group_params(params, [d or self.decay_all for d in decay], self.weight_decay)
         self._use_fused = has_fused(params) if self.fused is None else self.fused
         self._mean = [torch.zeros_like(p, requires_grad=False) for p in params]
@@ -62,9 +62,9 @@ class Adam:
 
     @torch.no_grad()
     def update(self, params: list[Tensor], grads: list[Tensor], lr: float | Tensor) -> None:
-        """Change `params` in place; each gradient lies in memory as its parameter does.
+        """Change `params` in place, at the rate `lr`.
 
-        The rate of a compiled or recorded step is a tensor.
+        Each gradient has the strides of its parameter. The rate of a compiled or recorded step is a tensor.
         """
         update = self._fused if self._use_fused and uses_fused(params, lr) else self._foreach
         for i, group in enumerate(self._groups):
@@ -78,8 +78,8 @@ class Adam:
             grads,
             pick(self._mean, group),
             pick(self._square, group),
-            [],
-            [self._steps[i]] * len(params),
+            [],  # no maxima: `amsgrad` is off
+            [self._steps[i]] * len(params),  # the kernel takes a count for each
             lr=lr,
             beta1=self.beta1,
             beta2=self.beta2,
@@ -91,12 +91,14 @@ class Adam:
 
     def _foreach(self, i: int, params: list[Tensor], grads: list[Tensor], lr: float | Tensor) -> None:
         group, traced = self._groups[i], isinstance(lr, Tensor)
+        # double, as the Python numbers of a step that is not traced
         t = self._steps[i].double() if traced else float(self._steps[i])
         mean, square = pick(self._mean, group), pick(self._square, group)
         if group.weight_decay and self.decoupled:
             torch._foreach_mul_(params, 1 - lr * group.weight_decay)
         elif group.weight_decay:
             grads = list(torch._foreach_add(grads, params, alpha=group.weight_decay))
+        # these operations in this order, as torch's: the bits are equal
         torch._foreach_lerp_(mean, grads, 1 - self.beta1)
         torch._foreach_mul_(square, self.beta2)
         torch._foreach_addcmul_(square, grads, grads, 1 - self.beta2)
@@ -104,13 +106,13 @@ class Adam:
         torch._foreach_div_(root, (1 - self.beta2**t) ** 0.5)
         torch._foreach_add_(root, self.eps)
         size = -lr / (1 - self.beta1**t)
-        if isinstance(size, Tensor):
+        if isinstance(size, Tensor):  # `_foreach_addcdiv_` takes a number
             torch._foreach_add_(params, torch._foreach_mul(torch._foreach_div(mean, root), size))
         else:
             torch._foreach_addcdiv_(params, mean, root, size)
 
     def tensors(self) -> list[Tensor]:
-        """The tensors of the state, which a step changes in place."""
+        """The state, changed in place by a step."""
         return [*self._mean, *self._square, *self._steps]
 
     def state_dict(self) -> dict[str, Any]:

@@ -23,7 +23,10 @@ class Counted(Protocol):
     vocabulary: int
 
     def count(self, x: Tensor, y: Tensor) -> None:
-        """Add windows x [B, T] with the targets y [B, T], those below 0 not predicted, to the counts."""
+        """Count windows x [B, T] with targets y [B, T].
+
+        Targets below 0 are not predicted, and not counted.
+        """
 
 
 class Counting:
@@ -68,6 +71,7 @@ def subsample(batch: Batch, most: int) -> Batch:
     >>> subsample(Batch(torch.arange(10), torch.arange(10)), 3).x
     tensor([0, 3, 6])
     """
+    # one at least: a single window may have more logits than there should be
     size, number = len(batch.x), max(1, most)
     if size <= number:
         return batch

@@ -13,7 +13,7 @@ from dlrun.types import IGNORE_INDEX, Batch, Rule, Update
 
 
 class Descent:
-    """Gradient steps: the gradient of the objective on a batch, given to a `rule`.
+    """Steps by a `rule` from a batch's gradient.
 
     `accumulate` cuts the batch into so many parts, of sizes equal to within one sample, and weights their losses by
     size, for text by predicted tokens: the same gradient with less memory. `clip` bounds the Euclidean norm of the
@@ -33,11 +33,14 @@ class Descent:
 
     @property
     def lr(self) -> float:
-        """The learning rate, which the schedule multiplies."""
+        """The learning rate, before the schedule."""
         return self.rule.lr
 
     def init(self, objective: Objective) -> None:
-        """Allocate the rule's state; raise `ConfigError` for a model without parameters."""
+        """Allocate the rule's state.
+
+        Raises `ConfigError` for a model without parameters.
+        """
         if not objective.params:
             raise ConfigError(
                 f"The model `{type(objective.model).__name__}` has no parameters that require a gradient: "
@@ -48,7 +51,7 @@ class Descent:
         self.rule.init(objective.params, objective.decay)
 
     def step(self, objective: Objective, batch: Batch, lr: float) -> Update:
-        """Change the parameters in place by one step of the rule, at the rate `lr`."""
+        """Change the parameters in place, at the rate `lr`."""
         params = objective.params
         if self.accumulate == 1:
             loss, grads = gradient(objective, batch, params)
@@ -56,7 +59,7 @@ class Descent:
             loss, grads = accumulate_gradient(objective, batch, params, self.accumulate)
         norm = None
         if self.clip is not None or self.measure_norm:
-            norm = global_norm(grads)
+            norm = global_norm(grads)  # a tensor: nothing waits for it
             if self.clip is not None:
                 grads = clip_gradient(grads, norm, self.clip)
         self.rule.update(params, grads, lr)
@@ -78,9 +81,9 @@ def _otherwise(model: nn.Module) -> str:
 
 
 def gradient(objective: Objective, batch: Batch, params: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """The loss, detached, and its gradient, each tensor with the strides of its parameter.
+    """The loss, detached, and its gradient.
 
-    A parameter without influence on the loss has the gradient zero.
+    Each tensor has the strides of its parameter. A parameter without influence on the loss has the gradient zero.
     """
     loss = objective(batch)
     # autograd.grad takes less time than backward(), which also fills p.grad; but only backward() promises
@@ -101,7 +104,7 @@ def _align(grad: Tensor | None, param: Tensor) -> Tensor:
 def accumulate_gradient(
     objective: Objective, batch: Batch, params: list[Tensor], parts: int
 ) -> tuple[Tensor, list[Tensor]]:
-    """Loss and gradient of the batch's mean, computed from `parts` portions one after the other."""
+    """The same as `gradient`, by `parts` portions in turn."""
     parts = min(parts, len(batch.x))
     portions = [Batch(*tensors) for tensors in zip(*(torch.tensor_split(t, parts) for t in batch), strict=True)]
     total: Tensor | None = None
@@ -120,17 +123,17 @@ def accumulate_gradient(
 
 
 def _weights(portions: list[Batch]) -> list[Any]:
-    """Each portion's share of the samples, for text of the predicted tokens (overlapping windows predict fewer)."""
+    """Each portion's share of the samples, or predicted tokens."""
     if portions[0].y.ndim < 2 or portions[0].y.is_floating_point():
         size = sum(len(portion.x) for portion in portions)
         return [len(portion.x) / size for portion in portions]
-    # on the device: nothing waits for it
+    # overlapping windows predict fewer tokens; counted on the device: nothing waits for it
     counts = torch.stack([(portion.y != IGNORE_INDEX).sum() for portion in portions])
     return list((counts / counts.sum()).unbind())
 
 
 def global_norm(tensors: list[Tensor]) -> Tensor:
-    """The Euclidean norm of all tensors together, a scalar on the device.
+    """The Euclidean norm of all tensors together.
 
     >>> global_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
     tensor(5.)
@@ -141,7 +144,8 @@ def global_norm(tensors: list[Tensor]) -> Tensor:
 
 
 def clip_gradient(grads: list[Tensor], norm: Tensor, bound: float) -> list[Tensor]:
-    """The gradients times min(1, bound / (norm + 1e-6)), as in `torch.nn.utils.clip_grad_norm_`."""
+    """The gradients times min(1, bound / (norm + 1e-6))."""
+    # 1e-6 as in `torch.nn.utils.clip_grad_norm_`
     factor = torch.clamp(bound / (norm + 1e-6), max=1.0)
     if all(g.device == norm.device for g in grads):
         # not in place: two parameters' gradients may be one tensor.

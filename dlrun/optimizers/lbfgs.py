@@ -18,7 +18,7 @@ __all__ = ["LBFGS"]
 
 @dataclass
 class LBFGS:
-    """L-BFGS: up to `max_iter` iterations a step on the whole training set.
+    """L-BFGS, up to `max_iter` iterations a step.
 
     The curvature is learned from the last `history_size` changes of the gradient, so the batches of successive steps
     must be the same: `trainer.batch_size=null`, and no augmentation. With `line_search: strong_wolfe` `lr` is the
@@ -26,6 +26,7 @@ class LBFGS:
     cannot be a CUDA graph.
     """
 
+    # the numbers are torch's defaults
     lr: float = 1.0
     history_size: int = 100
     max_iter: int = 20

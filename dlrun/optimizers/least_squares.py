@@ -17,7 +17,10 @@ __all__ = ["LeastSquares"]
 
 
 class LinearInCoefficients(Protocol):
-    """A model with model(x) = features(x) @ coefficients: [N, F] times [F, O]."""
+    """A model with model(x) = features(x) @ coefficients.
+
+    The features are [N, F], the coefficients [F, O].
+    """
 
     coefficients: Tensor
 
@@ -27,9 +30,10 @@ class LinearInCoefficients(Protocol):
 
 @dataclass
 class LeastSquares:
-    """Set the model's coefficients W to the minimum of ‖Φ·W - Y‖² + ridge·‖W‖² over the batch.
+    """Linear least squares, in closed form.
 
-    Φ are the model's features, in float64. The batch should be the whole training set
+    The coefficients W become the minimum of ‖Φ·W - Y‖² + ridge·‖W‖² over the batch. Φ are the model's features, in
+    float64. The batch should be the whole training set
     (`trainer.batch_size=null trainer.steps=1`), the loss `mse`: the solution takes no notice of it. LAPACK's `gelsd`
     (a singular value decomposition) solves it on the host. Where Φ has not full rank in the type of the coefficients,
     it returns the solution of least norm: singular values below the rounding count as zero, since their
@@ -78,7 +82,7 @@ class LeastSquares:
 
 
 def solve(features: Tensor, targets: Tensor, *, ridge: float = 0.0, rounding: float = 0.0) -> Tensor:
-    """Minimise ‖features·W - targets‖² + ridge·‖W‖² over W [F, O], by `gelsd`.
+    """Minimise ‖features·W - targets‖² + ridge·‖W‖² over W [F, O].
 
     Singular values below `rounding` times the largest count as zero; those below max(N, F) times the
     rounding of the matrix's own type always do.
@@ -110,6 +114,6 @@ def _features(model: nn.Module, x: Tensor) -> Tensor:
     """The features, in float64 unless other parameters take part in them."""
     linear = _linear(model)
     fixed = all(p is linear.coefficients for p in model.parameters())
-    if fixed and x.is_floating_point() and x.device.type != "mps":
+    if fixed and x.is_floating_point() and x.device.type != "mps":  # MPS has no float64
         x = x.double()
     return linear.features(x)

@@ -31,13 +31,14 @@ SMALLEST = 1e-7
 
 @dataclass
 class Muon:
-    """Muon for hidden matrices, AdamW for all else: embeddings, the matrix of the outputs, biases, norms.
+    """Muon for hidden matrices, AdamW for all else.
 
-    v ← μ·v + (1-μ)·g, p ← (1 - lr·λ)·p - lr·s·orthogonalised((1-μ)·g + μ·v), or of v itself without
-    `nesterov`. The scale s of an m × n matrix is 0.2·√max(m, n) (`scale: adamw`) or √max(1, m/n)
-    (`original`, for which Jordan's rate is 0.02). The kernel of a convolution is the matrix of its output
-    channels. `precision: null` iterates in bfloat16 on a GPU and in single precision elsewhere. AdamW takes
-    the rate `adam_ratio`·lr. The numbers are those of `torch.optim.Muon` and `AdamW`, to the rounding.
+    All else are embeddings, the matrix of the outputs, biases and norms. A hidden matrix takes the step v ← μ·v +
+    (1-μ)·g, p ← (1 - lr·λ)·p - lr·s·orthogonalised((1-μ)·g + μ·v), or of v itself without `nesterov`. The scale s of an
+    m × n matrix is 0.2·√max(m, n) (`scale: adamw`) or √max(1, m/n) (`original`, for which Jordan's rate is 0.02). The
+    kernel of a convolution is the matrix of its output channels. `precision: null` iterates in bfloat16 on a GPU and in
+    single precision elsewhere. AdamW takes the rate `adam_ratio`·lr. The numbers are those of `torch.optim.Muon` and
+    `AdamW`, to the rounding.
 
     >>> rule, p = Muon(lr=0.1, steps=8), torch.zeros(2, 2)
     >>> rule.init([p], [True])
@@ -75,7 +76,7 @@ class Muon:
         self._adam = Adam(self.lr, self.beta1, self.beta2, self.eps, weight_decay=self.weight_decay, decoupled=True)
 
     def init(self, params: list[Tensor], decay: list[bool]) -> None:
-        """Allocate the velocities of the hidden matrices, zero, and AdamW's state for the others."""
+        """Allocate the velocities, and AdamW's state for the others."""
         hidden = self.hidden if self.hidden is not None else [p.ndim >= 2 for p in params]
         self._places = [i for i, h in enumerate(hidden) if h]
         self._others = [i for i, h in enumerate(hidden) if not h]
@@ -86,7 +87,7 @@ class Muon:
 
     @torch.no_grad()
     def update(self, params: list[Tensor], grads: list[Tensor], lr: float) -> None:
-        """Change `params` in place by one step at the rate `lr`."""
+        """Change `params` in place, at the rate `lr`."""
         if self._others:
             others = self._others
             self._adam.update([params[i] for i in others], [grads[i] for i in others], lr * self.adam_ratio)
@@ -96,7 +97,7 @@ class Muon:
         torch._foreach_lerp_(self._velocity, slopes, 1 - self.momentum)
         moved = list(torch._foreach_lerp(slopes, self._velocity, self.momentum)) if self.nesterov else self._velocity
         decayed = [params[i] for i in self._places if self._decays[i]]
-        if self.weight_decay and decayed:
+        if self.weight_decay and decayed:  # decoupled, as AdamW's
             torch._foreach_mul_(decayed, 1 - lr * self.weight_decay)
         for same in _by_shape(moved):
             stacked = torch.stack([moved[i].flatten(1) for i in same])
@@ -110,6 +111,7 @@ class Muon:
         return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
     def _scale(self, rows: int, columns: int) -> float:
+        # 0.2 is about the root mean square of AdamW's updates (Liu et al. 2025)
         return 0.2 * sqrt(max(rows, columns)) if self.scale == "adamw" else sqrt(max(1.0, rows / columns))
 
     def state_dict(self) -> dict[str, Any]:
@@ -124,9 +126,13 @@ class Muon:
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5, *, dtype: torch.dtype | None = None) -> Tensor:
-    """U·Vᵀ for each of `matrices` U·S·Vᵀ [N, m, n], roughly, in `dtype`: with singular values of about one."""
+    """About U·Vᵀ for each of `matrices` U·S·Vᵀ [N, m, n].
+
+    It is computed in `dtype`; its singular values are about one.
+    """
     a, b, c = COEFFICIENTS
     x = matrices.to(dtype or matrices.dtype)
+    # the Gram matrix of the shorter side is the smaller one
     wide = x.shape[1] <= x.shape[2]
     x = x if wide else x.mT
     # at most one in the spectral norm, which the Frobenius norm bounds
@@ -138,7 +144,8 @@ def orthogonalise(matrices: Tensor, steps: int = 5, *, dtype: torch.dtype | None
 
 
 def _by_shape(tensors: list[Tensor]) -> Iterator[list[int]]:
-    """Yield the places of matrices of one shape, type and device: they are computed together."""
+    """Yield the places of matrices alike in shape."""
+    # in type and device too, so that one tensor can hold them
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, t in enumerate(tensors):
         groups.setdefault((len(t), prod(t.shape[1:]), t.dtype, t.device), []).append(i)

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from dlrun.errors import ConfigError
 
+# torch's fused kernels there take a whole step in one pass over memory
 _FUSED_DEVICES = frozenset({"cpu", "cuda", "mps"})
 
 
 class Group(NamedTuple):
-    """Parameters, by their places in the list, for one kernel call."""
+    """The places of parameters for one kernel call."""
 
     places: list[int]
     weight_decay: float
@@ -29,27 +30,28 @@ def group_params(params: Sequence[Tensor], decay: Sequence[bool], weight_decay: 
 
 
 def pick(tensors: list[Tensor], group: Group) -> list[Tensor]:
-    """The tensors of a group; the list itself if the group has all."""
+    """The tensors of a group."""
+    # mostly it has all: then there is no list to make
     if len(group.places) == len(tensors):
         return tensors
     return [tensors[i] for i in group.places]
 
 
 def has_fused(params: Sequence[Tensor]) -> bool:
-    """Do torch's fused kernels, one pass over memory for a whole step, take these tensors?"""
+    """Do torch's fused kernels take these tensors?"""
     return all(p.device.type in _FUSED_DEVICES and p.is_floating_point() for p in params)
 
 
 def uses_fused(params: Sequence[Tensor], lr: float | Tensor) -> bool:
-    """Does a step at this rate use a fused kernel? A traced one, whose rate is a tensor, not on a CPU."""
-    # there TorchInductor fuses the whole step
+    """Does a step at this rate use a fused kernel?"""
+    # not a traced one on a CPU, whose rate is a tensor: TorchInductor fuses the whole step
     return not isinstance(lr, Tensor) or params[0].device.type != "cpu"
 
 
 def restore(name: str, into: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
-    """Copy the saved tensors into the state `name`, which keeps its devices and memory formats.
+    """Copy the saved tensors into the state `name`.
 
-    Raises `ConfigError` for another number or other shapes of tensors.
+    It keeps its devices and memory formats. Raises `ConfigError` for another number or other shapes of tensors.
     """
     given, expected = [list(t.shape) for t in saved], [list(t.shape) for t in into]
     if given != expected:

@@ -23,12 +23,12 @@ class _At(NamedTuple):
 
 @dataclass
 class SGD:
-    """Gradient descent: v ← μ·v + (1-τ)·g, p ← p - lr·v (or, with Nesterov, p - lr·(g + μ·v)).
+    """Gradient descent, with momentum and Nesterov's variant.
 
-    `momentum` is μ and `dampening` is τ; the first step sets v = g, as `torch.optim.SGD` does.
-    `weight_decay` λ adds λ·p to the gradient (L2), or, `decoupled`, multiplies p by 1 - lr·λ. It acts
-    on matrices and kernels only, unless `decay_all`. `fused: null` takes torch's fused kernel where
-    the device has one; the numbers are those of `torch.optim.SGD` to the bit, kernel for kernel.
+    v ← μ·v + (1-τ)·g, p ← p - lr·v, or with `nesterov` p - lr·(g + μ·v). `momentum` is μ and `dampening` is τ; the
+    first step sets v = g, as `torch.optim.SGD` does. `weight_decay` λ adds λ·p to the gradient (L2), or, `decoupled`,
+    multiplies p by 1 - lr·λ. It acts on matrices and kernels only, unless `decay_all`. `fused: null` takes torch's
+    fused kernel where the device has one; the numbers are those of `torch.optim.SGD` to the bit, kernel for kernel.
 
     >>> rule, p = SGD(lr=0.1), torch.ones(2)
     >>> rule.init([p], [True])
@@ -50,7 +50,7 @@ class SGD:
     _first: bool = field(default=True, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Raise `ConfigError` for values outside their ranges, and Nesterov without momentum."""
+        """Raise `ConfigError` for values outside their ranges."""
         check_rate("lr", self.lr)
         check_rate("momentum", self.momentum, below=1.0)
         check_rate("weight_decay", self.weight_decay)
@@ -69,14 +69,14 @@ class SGD:
 
     @torch.no_grad()
     def update(self, params: list[Tensor], grads: list[Tensor], lr: float | Tensor) -> None:
-        """Change `params` in place; each gradient lies in memory as its parameter does.
+        """Change `params` in place, at the rate `lr`.
 
-        The rate of a compiled or recorded step is a tensor.
+        Each gradient has the strides of its parameter. The rate of a compiled or recorded step is a tensor.
         """
         step = self._fused if self._use_fused and uses_fused(params, lr) else self._foreach
         for group in self._groups:
             members, decay = pick(params, group), group.weight_decay
-            if decay and self.decoupled:
+            if decay and self.decoupled:  # the kernels know only the L2 term
                 torch._foreach_mul_(members, 1 - lr * decay)
                 decay = 0.0
             step(members, pick(grads, group), pick(self._velocity, group) if self._velocity else [], _At(lr, decay))
@@ -104,13 +104,13 @@ class SGD:
             # the first velocity is the gradient, undampened, as in torch
             torch._foreach_add_(velocity, grads, alpha=1.0 if self._first else 1 - self.dampening)
             grads = list(torch._foreach_add(grads, velocity, alpha=self.momentum)) if self.nesterov else velocity
-        if isinstance(at.lr, Tensor):
+        if isinstance(at.lr, Tensor):  # `alpha` is a number
             torch._foreach_sub_(params, torch._foreach_mul(grads, at.lr))
         else:
             torch._foreach_add_(params, grads, alpha=-at.lr)
 
     def tensors(self) -> list[Tensor]:
-        """The tensors of the state, which a step changes in place."""
+        """The state, changed in place by a step."""
         return self._velocity
 
     def state_dict(self) -> dict[str, Any]:

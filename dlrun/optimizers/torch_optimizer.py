@@ -12,22 +12,22 @@ from dlrun.errors import ConfigError
 
 
 class TorchRule:
-    """A `torch.optim.Optimizer` as a rule. It is made in `init`, once the parameters are known."""
+    """A `torch.optim.Optimizer` as a rule."""
 
     def __init__(self, cls: type[torch.optim.Optimizer], arguments: dict[str, Any]) -> None:
         known = inspect.signature(cls).parameters
         self.cls = cls
         self._arguments = dict(arguments)
         self._decay_all = bool(self._arguments.pop("decay_all", False))
-        self._decays = "weight_decay" in known
+        self._decays = "weight_decay" in known  # not every optimizer has it
         given = self._arguments.get("lr", known["lr"].default if "lr" in known else 1.0)
         if given is inspect.Parameter.empty:
             raise ConfigError(f"torch.optim.{cls.__name__} needs a learning rate. Type for example optimizer.lr=0.1")
         self.lr = float(given)
-        self._optimizer: torch.optim.Optimizer | None = None
+        self._optimizer: torch.optim.Optimizer | None = None  # made once the parameters are known
 
     def init(self, params: list[Tensor], decay: list[bool]) -> None:
-        """Make the optimizer, with a group for the parameters without weight decay."""
+        """Make the optimizer, in groups with and without decay."""
         acts = [d or self._decay_all or not self._decays for d in decay]
         groups: list[dict[str, Any]] = [{"params": [p for p, a in zip(params, acts, strict=True) if a]}]
         groups.append({"params": [p for p, a in zip(params, acts, strict=True) if not a], "weight_decay": 0.0})
@@ -60,7 +60,7 @@ class TorchRule:
 
 
 def adapt(cls: type[torch.optim.Optimizer], /, **arguments: Any) -> TorchRule:
-    """A rule from `cls`, a class of `torch.optim` or one of that form, and its `arguments`.
+    """A rule from an optimizer class, as in `torch.optim`.
 
     Weight decay acts on matrices and kernels only, unless `decay_all=True` is among the arguments. Raises
     `ConfigError` for LBFGS, which needs the objective itself.

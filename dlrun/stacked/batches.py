@@ -15,10 +15,11 @@ from dlrun.types import Batch, Split
 
 
 class StackedBatches:
-    """Batches x [R, B, …], y [R, B, …] of runs with equal batch sizes and equally many samples.
+    """The batches of R runs, side by side.
 
-    `before_batch` is called before each batch; it may drop runs by `keep`. Runs with the same samples share them: a
-    batch of all runs is one operation.
+    x is [R, B, …], y [R, B, …]; the runs have equal batch sizes and equally many samples. `before_batch` is called
+    before each batch; it may drop runs by `keep`. Runs with the same samples share them: a batch of all runs is one
+    operation.
     """
 
     def __init__(self, members: Sequence[Batches], before_batch: Callable[[], None]) -> None:
@@ -39,7 +40,6 @@ class StackedBatches:
         self._changed = True
 
     def start(self, step: int) -> Iterator[Batch]:
-        """Yield the batches of `step`, `step + 1`, … without end."""
         self._before_batch()
         while True:
             self._changed = False
@@ -73,22 +73,27 @@ class StackedBatches:
             step = (epoch + 1) * per_epoch
 
     def _orders(self, epoch: int) -> Tensor:
-        """The sample numbers of an epoch in each run's order, [R, N], equal to `Batches.indices`."""
+        """The order of an epoch for each run, [R, N]."""
+        # the same draws as in `Batches.indices`
         n = len(self._members[0].split)
         draws = (generator(m.seed, ORDER, 0 if m.only else epoch) for m in self._members)
         return torch.stack([torch.randperm(n, generator=draw) for draw in draws])
 
 
 class SampleTable:
-    """The samples of U different splits of N samples in one tensor, `x` [U·N, …] and `y`."""
+    """The samples of U splits in one tensor.
+
+    `x` is [U·N, …], with N samples of each split, and `y` likewise; `chosen` is the split of each run.
+    """
 
     def __init__(self, splits: Sequence[TensorSplit], chosen: Sequence[int]) -> None:
         self.samples = len(splits[0])
         self.x, self.y = (splits[0].x, splits[0].y) if len(splits) == 1 else _join(splits)
+        # the place of the first sample of each run's split
         self._first = torch.tensor(chosen)[:, None] * self.samples
 
     def places(self, orders: Tensor) -> Tensor:
-        """Indices into `x` of the samples with the numbers `orders` [R, N], moved from the CPU to the device."""
+        """Indices into `x` for `orders` [R, N], on the device."""
         return (orders + self._first).to(self.x.device)
 
     def at(self, places: Tensor) -> Batch:
@@ -98,12 +103,16 @@ class SampleTable:
         return Batch(x.view(*places.shape, *x.shape[1:]), y.view(*places.shape, *y.shape[1:]))
 
     def rows(self, index: Tensor) -> Batch:
-        """The samples with the numbers `index` [B] of every run's split."""
+        """The samples `index` [B] of every run's split."""
         return self.at(index[None] + self._first.to(index.device))
 
 
 def sample_table(splits: Sequence[Split], device: torch.device) -> SampleTable | None:
-    """One table of all runs' splits, equal ones stored once; None unless all are tensors on the device."""
+    """One table of all runs' splits, equal ones once.
+
+    None unless all are tensors on the device.
+    """
+    # by the exact type: a subclass may gather otherwise
     tensors = [split for split in splits if type(split) is TensorSplit and split.x.device.type == device.type]
     if len(tensors) < len(splits):
         return None

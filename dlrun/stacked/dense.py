@@ -42,13 +42,16 @@ TINY = 16
 
 @dataclass(frozen=True)
 class Chain:
-    """The layers of a model; `innermost` if the runs are the last axis of values and parameters."""
+    """The layers of a model, as one function.
+
+    If `innermost`, the runs are the last axis of values and parameters.
+    """
 
     layers: Sequence[Layer]
     innermost: bool
 
     def __call__(self, layout: Layout, weights: Sequence[Tensor], x: Tensor) -> Tensor:
-        """Outputs [R, B, O] for x [R, B, …] and a layout's blocks of weights."""
+        """Outputs [R, B, O] for x [R, B, …]."""
         params = layout.columns(weights) if self.innermost else layout.views(weights)
         for layer in self.layers:
             x = layer(params, x)
@@ -70,9 +73,10 @@ def chain(model: nn.Module, places: Mapping[int, int]) -> Chain | None:
 
 
 def _parts(model: nn.Module) -> list[nn.Module] | None:
-    """The layers in their order; None for a model of unknown structure."""
+    """The layers in their order, None if they are unknown."""
     # by exact types: a subclass may compute anything
     kind = type(model)
+    # a hook may change the values
     if model._forward_hooks or model._forward_pre_hooks:
         return None
     if kind is nn.Sequential:
@@ -98,7 +102,7 @@ def _after_flatten(parts: Sequence[nn.Module]) -> list[nn.Module] | None:
 
 
 def _tiny(parts: Sequence[nn.Module]) -> bool:
-    """Whether all weights are in tiny dense layers."""
+    """Are all weights in tiny dense layers?"""
     linear = [part for part in parts if any(True for _ in part.parameters())]
     dense = all(type(part) is nn.Linear and part.weight.numel() <= TINY for part in linear)
     # a flattening at the start is done by `_inward`; elsewhere it would mix the axes

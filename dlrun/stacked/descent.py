@@ -19,7 +19,7 @@ from dlrun.types import IGNORE_INDEX, Batch, Update
 
 
 class StackedDescent:
-    """`optimizers.descent.Descent` of R runs, with losses, norms and rates [R]."""
+    """`optimizers.descent.Descent` of R runs: losses, norms, rates [R]."""
 
     def __init__(self, members: Sequence[Descent], objective: StackedObjective) -> None:
         weights = objective.weights[0]
@@ -37,7 +37,7 @@ class StackedDescent:
         self._bound = None if all(clip is None for clip in clips) else column(bounds, weights)
 
     def step(self, objective: StackedObjective, batch: Batch, lr: Tensor) -> Update:
-        """Change the weights in place by one step at the rates [R]."""
+        """Change the weights in place, at the rates [R]."""
         loss, grads = self._gradient(objective, batch)
         norm = None
         if self._bound is not None or self.measure_norm:
@@ -55,7 +55,7 @@ class StackedDescent:
         self.rule.keep(rows)
 
     def _gradient(self, objective: StackedObjective, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """The losses [R] and their gradients, accumulated over chunks of the batch."""
+        """Losses [R] and gradients, accumulated over chunks."""
         if self.accumulate == 1:
             return objective.gradient(batch)
         parts = min(self.accumulate, batch.x.shape[1])
@@ -76,8 +76,8 @@ def _norm(grads: Sequence[Tensor]) -> Tensor:
 
 
 def _shares(chunks: Sequence[Batch]) -> list[Tensor]:
-    """Each chunk's share of a run's samples, or of its predicted tokens, [R]."""
-    # classes and values count by sample, token ids by token, as in `optimizers.descent`
+    """Each chunk's share of a run's samples or tokens, [R]."""
+    # classes and values count by sample, predicted tokens by token, as in `optimizers.descent`
     if chunks[0].y.ndim < 3 or chunks[0].y.is_floating_point():
         counts = torch.stack([torch.full((len(y),), y.shape[1], device=y.device) for _, y in chunks])
     else:

@@ -33,7 +33,10 @@ class StackedSplits:
         self._table = sample_table(self._splits, self._device)
 
     def chunks(self, size: int) -> Iterator[Batch]:
-        """Yield all samples in their order, at most `size` of each run: x [R, B, …], y [R, B, …]."""
+        """Yield batches of at most `size` samples, in order.
+
+        So many are of each run: x [R, B, …], y [R, B, …].
+        """
         n = len(self._splits[0])
         # by the size of one sample of every run
         values = self._at(torch.arange(1, device=self._device)).x.numel()
@@ -42,7 +45,7 @@ class StackedSplits:
             yield self._at(torch.arange(start, min(start + size, n), device=self._device))
 
     def bytes_per_token(self) -> list[float | None]:
-        """Mean bytes of a token of each run's text, None without one."""
+        """Mean bytes of a token in each run's text."""
         return [bytes_per_token(split) for split in self._splits]
 
     def _at(self, index: Tensor) -> Batch:
@@ -61,7 +64,7 @@ def evaluate(
     batch_size: int,
     totals_fn: TotalsFn | None = None,
 ) -> list[dict[str, float]]:
-    """Each run's loss, metrics and derived metrics over its whole split.
+    """Each run's loss, metrics and derived ones.
 
     `totals_fn` may compute the sums and counts [R] of a chunk in another way than the objective's `totals`.
     """

@@ -49,7 +49,7 @@ CONFIG_KEYS = {
 
 @dataclass(frozen=True)
 class StackKey:
-    """All that stacked runs must have in common."""
+    """The properties shared by all runs of a stack."""
 
     model: Hashable
     loss: Hashable
@@ -72,7 +72,7 @@ class StackKey:
     ema: float | None
 
     def difference(self, other: StackKey) -> str | None:
-        """The first field that differs, with both values if they are short."""
+        """The first differing field, with its values if short."""
         for field in fields(self):
             one, another = getattr(self, field.name), getattr(other, field.name)
             if one != another:
@@ -82,7 +82,7 @@ class StackKey:
 
 
 def stack_key(training: Training) -> StackKey:
-    """The key of a run that can be stacked at all (`why_never`)."""
+    """The key of a run, if `why_never` is None."""
     objective, batches = training.objective, training.batches
     optimizer = cast("Descent", training.optimizer)
     return StackKey(
@@ -93,6 +93,7 @@ def stack_key(training: Training) -> StackKey:
         decoupled=getattr(optimizer.rule, "decoupled", None),
         nesterov=getattr(optimizer.rule, "nesterov", None),
         accumulate=optimizer.accumulate,
+        # the bounds themselves may differ
         clips="none" if optimizer.clip is None else "some",
         measures_norm=optimizer.measure_norm,
         batch_size=batches.size,
@@ -109,7 +110,7 @@ def stack_key(training: Training) -> StackKey:
 
 
 def function_key(function: Any) -> Hashable:
-    """Equal for the same function with the same arguments filled in.
+    """Equal for equal functions with equal arguments filled in.
 
     >>> function_key(partial(max, default=1)) == function_key(partial(max, default=1))
     True
@@ -131,7 +132,7 @@ def _model(objective: Objective) -> Hashable:
 def _loss(objective: Objective) -> Hashable:
     function, arguments = split_partial(objective.loss)
     if function is cross_entropy:
-        arguments.pop("label_smoothing", None)
+        arguments.pop("label_smoothing", None)  # `StackedCrossEntropy` has one for each run
     return (function, _value_key(arguments))
 
 

@@ -17,20 +17,23 @@ from dlrun.types import IGNORE_INDEX, Loss, Metric
 
 
 class StackedLoss(Protocol):
-    """A loss of outputs [R, B, …] and targets [R, B, …]: a value for each sample, and counts for means [R]."""
+    """A loss of stacked outputs and targets [R, B, …]."""
 
     def values(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """A value a sample (or token), 0 where `y` is `IGNORE_INDEX`."""
+        """A value a sample or token, 0 for `IGNORE_INDEX`."""
 
     def counts(self, y: Tensor) -> Tensor:
-        """Samples or tokens that count, of each run [R]."""
+        """Each run's number of samples or predicted tokens, [R]."""
 
     def keep(self, rows: Tensor) -> None:
         """Keep these runs only."""
 
 
 def stack_losses(losses: Sequence[Loss], like: Tensor) -> StackedLoss | None:
-    """The members' losses as one, from the outputs alone; None for any other loss, which is called under `vmap`."""
+    """The members' losses as one, from the outputs alone.
+
+    None for any other loss: it is called under `vmap`.
+    """
     functions = {split_partial(loss)[0] for loss in losses}
     if functions == {cross_entropy}:
         return StackedCrossEntropy([split_partial(loss)[1].get("label_smoothing", 0.0) for loss in losses], like)
@@ -49,7 +52,10 @@ def split_partial(loss: Loss | Metric) -> tuple[Any, dict[str, Any]]:
 
 
 class StackedCrossEntropy:
-    """-log softmax(outputs)[y], smoothed by each run's ε: (1-ε) of the right class and ε/C of every class."""
+    """-log softmax(outputs)[y], smoothed by each run's ε.
+
+    It is trained towards 1-ε of the right class plus ε/C of every class.
+    """
 
     def __init__(self, smoothing: Sequence[float], like: Tensor) -> None:
         self._smoothing = column(smoothing, like) if any(smoothing) else None
@@ -82,6 +88,7 @@ class StackedSquaredError:
         return squares.flatten(2).mean(2) if y.ndim > 2 else squares
 
     def counts(self, y: Tensor) -> Tensor:
+        # real numbers: none is left out
         return torch.full((len(y),), y.shape[1], device=y.device)
 
     def keep(self, rows: Tensor) -> None:

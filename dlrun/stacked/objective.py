@@ -27,7 +27,7 @@ FROM_OUTPUTS = (known.accuracy, known.error, known.top_k, known.nll, known.mse)
 
 
 class StackedObjective:
-    """The mean losses of R runs, each on its own batch.
+    """The mean losses of R runs on their batches.
 
     `weights` are blocks with a row for each run. `model` is one member's: its modules are used, its weights are not.
     `decays` says of each run's parameters whether weight decay acts on them.
@@ -54,7 +54,7 @@ class StackedObjective:
         return self.weights
 
     def __call__(self, batch: Batch) -> Tensor:
-        """Each run's mean loss on its batch x [R, B, …], y [R, B, …]; [R]."""
+        """The mean losses [R] on a batch [R, B, …]."""
         return self._losses(self.weights, batch)
 
     def gradient(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
@@ -76,7 +76,7 @@ class StackedObjective:
             self._loss.keep(rows)
 
     def totals(self, metrics: Mapping[str, Metric], batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """Sum (float64) and count of the loss and of each metric, [R] each."""
+        """Sums (float64) and counts of loss and metrics, [R]."""
         with self.precision():
             # one forward pass for the loss and the metrics of outputs; other metrics run the models again
             outputs = self._outputs(self.weights, batch.x) if self._loss else None
@@ -132,14 +132,19 @@ def _size(objective: Objective) -> int:
 
 
 def _mask(runs: Sequence[Sequence[Tensor]], shapes: Layout) -> list[Tensor] | None:
-    """Blocks of 1 for a run's own weights and 0 for those of larger runs; None if all are equally large."""
+    """1 for a run's own weights, 0 for larger runs'.
+
+    None if all are equally large.
+    """
     if all(tuple(p.shape) == shape for params in runs for p, shape in zip(params, shapes.shapes, strict=True)):
         return None
     return shapes.stack([[torch.ones_like(p) for p in params] for params in runs])
 
 
 class _Caller(nn.Module):
-    """Applies any function to its model, for `functional_call`, which calls modules only."""
+    """Applies any function to its model."""
+
+    # `functional_call` calls modules only
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -151,6 +156,8 @@ class _Caller(nn.Module):
 
 class _Constant(nn.Module):
     """A model with given outputs."""
+
+    # a metric asks a model for them: they are computed already
 
     def __init__(self, outputs: Tensor) -> None:
         super().__init__()
@@ -166,7 +173,8 @@ def _of_outputs(metric: Metric) -> Callable[[Tensor, Tensor, Tensor], tuple[Tens
 
 
 def _with_tensor_count(metric: Metric) -> Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]:
-    """The same metric with its count as a tensor: `vmap` returns nothing else."""
+    """The same metric with its count as a tensor."""
+    # `vmap` returns nothing else
 
     def counted(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         total, count = metric(model, batch)

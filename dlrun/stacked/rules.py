@@ -22,13 +22,13 @@ class StackedRule(Protocol):
     """A gradient method for all runs at once."""
 
     def update(self, weights: Sequence[Tensor], grads: Sequence[Tensor], rate: Tensor) -> None:
-        """Change `weights` in place by one step at the rates [R, 1]."""
+        """Change `weights` in place, at the rates [R, 1]."""
 
     def tensors(self) -> list[Tensor]:
-        """The state that a step changes in place."""
+        """The state, changed in place by a step."""
 
     def state_of(self, row: int, params: Sequence[Tensor]) -> dict[str, Any]:
-        """The state of one run, with these parameters, in the format of its own rule."""
+        """One run's state, in the format of its own rule."""
 
     def keep(self, rows: Tensor) -> None:
         """Keep these runs only."""
@@ -37,7 +37,7 @@ class StackedRule(Protocol):
 def stack_rules(
     members: Sequence[Any], weights: Sequence[Tensor], decays: Sequence[Sequence[bool]], layout: Layout
 ) -> StackedRule:
-    """One rule for all members, with their states. All are of the same class."""
+    """One rule for members of one class, with their states."""
     decay = decay_blocks([rule.weight_decay for rule in members], _acts(members, decays), weights[0], layout)
     if isinstance(members[0], SGD):
         return StackedSGD(members, weights[0], decay, layout)
@@ -51,7 +51,7 @@ def _acts(members: Sequence[Any], decays: Sequence[Sequence[bool]]) -> list[list
 def decay_blocks(
     amounts: Sequence[float], acts: Sequence[Sequence[bool]], like: Tensor, layout: Layout
 ) -> list[Tensor] | None:
-    """The decay of each single weight, as blocks; None if no run decays."""
+    """Each weight's decay, as blocks; None without any."""
     if not any(amounts):
         return None
     ones = [like.new_ones(shape) for shape in layout.shapes]
@@ -60,17 +60,17 @@ def decay_blocks(
 
 
 def _decayed(weights: Tensor, grad: Tensor, rate: Tensor, decay: Tensor | None, *, decoupled: bool) -> Tensor:
-    """The gradient with the L2 term added; a decoupled decay changes the weights instead."""
+    """Apply the weight decay; returns the gradient to use."""
     if decay is None:
         return grad
     if decoupled:
         weights.mul_(1 - rate * decay)  # before the step, as torch's AdamW
         return grad
-    return torch.addcmul(grad, weights, decay)
+    return torch.addcmul(grad, weights, decay)  # the L2 term
 
 
 class StackedSGD:
-    """`optimizers.sgd.SGD` of every run: v ← μ·v + (1-τ)·g, p ← p - lr·v."""
+    """`optimizers.sgd.SGD` of every run."""
 
     def __init__(self, members: Sequence[SGD], like: Tensor, decay: list[Tensor] | None, layout: Layout) -> None:
         self._layout, self._decay = layout, decay
@@ -102,7 +102,7 @@ class StackedSGD:
 
     @property
     def dampening(self) -> bool:
-        """Whether a run's first step differs from the others."""
+        """Does a run's first step differ from the others?"""
         return self._share is not None
 
     def tensors(self) -> list[Tensor]:
@@ -119,7 +119,7 @@ class StackedSGD:
 
 
 class StackedAdam:
-    """`optimizers.adam.Adam` of every run: p ← p - lr·m̂ / (√v̂ + ε)."""
+    """`optimizers.adam.Adam` of every run."""
 
     def __init__(self, members: Sequence[Adam], like: Tensor, decay: list[Tensor] | None, layout: Layout) -> None:
         self._layout, self._decay, self._decoupled = layout, decay, members[0].decoupled
@@ -160,12 +160,13 @@ class StackedAdam:
 
 
 def _blocks(*lists: Sequence[Tensor] | None) -> Iterator[tuple[Any, ...]]:
-    """The first block of each list, then the second, …; None for a missing list."""
+    """Zip lists of blocks, with None for a missing list."""
+    # `repeat` has no end: the other lists are as long as each other, and end it
     return zip(*(repeat(None) if blocks is None else blocks for blocks in lists), strict=False)
 
 
 def _of_rows(value: Any, rows: Tensor) -> Any:
-    """These rows of blocks or of a column; None stays None."""
+    """These rows of blocks, or of a column."""
     if isinstance(value, list):
         return keep_rows(value, rows)
     return None if value is None else value.index_select(0, rows)

@@ -54,6 +54,7 @@ class StackedTraining:
         self.states = list(states or (State() for _ in members))
         self.errors: dict[int, NonFinite] = {}
         self.active = list(range(len(self.members)))
+        # `why_not` has seen to it that all are at one step
         self.state = State(step=max(state.step for state in self.states))
         first = self.members[0]
         self.plan: Plan = first.plan
@@ -76,11 +77,10 @@ class StackedTraining:
 
     @property
     def best(self) -> list[BestWeights | None]:
-        """The weights and metrics of each run's best validation so far."""
         return [member.best for member in self.members]
 
     def schedule(self, step: int, steps: int) -> float | Tensor:
-        """The factor of the learning rate: one number if all runs share the schedule, else [R]."""
+        """The factor of the learning rate, [R] unless shared."""
         factors = [schedule(step, steps) for schedule, _ in self._schedules]
         if len(factors) == 1:
             return factors[0]
@@ -89,24 +89,19 @@ class StackedTraining:
         return torch.tensor([by_run[i] for i in self.active], dtype=lr.dtype, device=lr.device)
 
     def step(self, batch: Batch, rate: Rate) -> Update:
-        """Take one step of every run."""
         return self.optimizer.step(self.objective, batch, rate)  # type: ignore[arg-type]  # always a tensor: lr is one
 
     def rate(self, step: int) -> Tensor:
-        """The learning rates after `step` steps, [R]."""
         return self.optimizer.lr * self.schedule(step, self.plan.steps)
 
     def stepper(self) -> Stepper:
-        """Make what takes the steps."""
         return self._stepped.make_stepper(self)
 
     def window(self, state: State) -> StackedWindow:
-        """Collect the losses between points."""
         self._window = StackedWindow(lambda: self._advance(state), self._fail)
         return self._window
 
     def validate(self, state: State) -> dict[str, list[float]]:
-        """Evaluate every run's validation split, and keep the weights of each run's best."""
         assert self._splits is not None
         first, states = self.members[0], self._advance(state)
         with use_average(self.average):
@@ -125,20 +120,20 @@ class StackedTraining:
         return {name: [each[name] for each in values] for name in values[0]}
 
     def over(self, state: State) -> bool:
-        """Whether every run has left."""
+        """Have all runs left?"""
         return self._left >= {*self.active}
 
     def checkpoint(self, state: State) -> list[Checkpoint | None]:
-        """Each run's own checkpoint, in the order of `members`; None for a failed run."""
+        """Each member's checkpoint; None for a failed run."""
         self._advance(state)
         for row, i in enumerate(self.active):
             self._write_back(i, row)
         return list(self._checkpoints)
 
     def _advance(self, state: State) -> list[State]:
-        """Move the states of the active runs to this step, and share out the time."""
+        """Bring the active runs' states to this step."""
         states = [self.states[i] for i in self.active]
-        # called at every point, validation and checkpoint: each time adds the time since the last
+        # called at every point, validation and checkpoint: each call shares out the time since the last
         share, self._seconds = (state.train_seconds - self._seconds) / len(states), state.train_seconds
         for each in states:
             each.step = state.step
@@ -150,14 +145,15 @@ class StackedTraining:
         self._left.add(self.active[row])
 
     def _state_dict(self, i: int, row: int) -> dict[str, Tensor]:
-        """A copy of a run's weights, by the names of its model."""
+        """A copy of a run's weights, by name."""
         model, params = self.members[i].objective.model, self.members[i].objective.params
         own = self.objective.layout.row(self.objective.weights, row, params)
         values = {id(p): value.clone() for p, value in zip(params, own, strict=True)}
+        # tied weights have several names
         return {name: values[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
 
     def _write_back(self, i: int, row: int) -> None:
-        """Copy weights, optimizer state and average into a run's own `Training`."""
+        """Copy a row into the run's own `Training`."""
         member, layout = self.members[i], self.objective.layout
         params = member.objective.params
         with torch.no_grad():
@@ -170,12 +166,13 @@ class StackedTraining:
         self._checkpoints[i] = None if i in self.errors else member.checkpoint(self.states[i])
 
     def _drop_left(self) -> None:
-        """Drop the rows of the runs that have left, unless all have."""
+        """Drop the rows of finished runs, unless all are."""
         if self._left & {*self.active} and self._window is not None:
             # read the losses while they have a row for each; runs found to have diverged leave now too, for the
             # batches of one block must be of the same runs
             self._window.check()
         leaving = self._left & {*self.active}
+        # if all leave, the loop ends before another step (`over`); an empty stack has no batches
         if not leaving or leaving == {*self.active}:
             return
         staying = [row for row, i in enumerate(self.active) if i not in leaving]
@@ -208,7 +205,7 @@ class StackedTraining:
 
 
 class StackedRecorder:
-    """Hands each run's points and checkpoints to its own recorder, `recorders[i]`."""
+    """Hands points and checkpoints to each run's recorder."""
 
     def __init__(
         self, training: StackedTraining, recorders: Sequence[Recorder[float, Checkpoint, BestWeights | None]]
@@ -218,7 +215,8 @@ class StackedRecorder:
         self._saved_last: set[int] = set()
 
     def point(self, step: int, epoch: float, values: dict[str, Any]) -> None:
-        """Record a point; a list or a tensor has a value a row, a number is for all runs."""
+        """Record a point of every run."""
+        # a list or a tensor has a value a row, a number is for all runs
         lists = {name: value.tolist() if isinstance(value, Tensor) else value for name, value in values.items()}
         for row, i in enumerate(self._training.active):
             if i not in self._training.errors:

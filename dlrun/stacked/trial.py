@@ -23,7 +23,7 @@ FEW = 2
 
 
 def trial(objective: Objective, metrics: Mapping[str, Metric], split: Split, device: torch.device) -> str | None:
-    """The reason why a run's parts cannot compute many runs at once, if there is one."""
+    """The reason against computing many runs at once, or None."""
     name = type(objective.model).__name__
     x, y = split.gather(torch.arange(min(FEW, len(split)), device=device))
     one = Batch(x.to(device), y.to(device))

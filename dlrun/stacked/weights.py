@@ -21,8 +21,9 @@ LARGE = 1 << 13
 
 @dataclass(frozen=True)
 class Layout:
-    """The largest shape of each parameter over the runs; `joined` if all are one block.
+    """The largest shape of each parameter over the runs.
 
+    If `joined`, all parameters are one block.
     >>> layout = Layout(((2, 3), (2,)), joined=True)
     >>> [view.shape for view in layout.views([torch.zeros(5, 8)])]
     [torch.Size([5, 2, 3]), torch.Size([5, 2])]
@@ -43,8 +44,7 @@ class Layout:
         return [part.view(len(part), *shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def columns(self, blocks: Sequence[Tensor]) -> list[Tensor]:
-        """Copies of all runs' parameters with the runs as the last axis, […, R].
-
+        """Copies of all runs' parameters, […, R].
         >>> [view.shape for view in Layout(((2, 3), (2,)), joined=True).columns([torch.zeros(5, 8)])]
         [torch.Size([2, 3, 5]), torch.Size([2, 5])]
         """
@@ -52,7 +52,8 @@ class Layout:
         return [part.view(*shape, part.shape[1]) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def row(self, blocks: Sequence[Tensor], row: int, like: Sequence[Tensor]) -> list[Tensor]:
-        """The parameters of one run, in the shapes of `like`, in the memory of the blocks."""
+        """One run's parameters, in the memory of the blocks."""
+        # in their own shapes: a smaller run's are the first values on each axis
         parts = zip(self._split([block[row] for block in blocks], dim=0), self.shapes, like, strict=True)
         return [part.view(shape)[tuple(map(slice, own.shape))] for part, shape, own in parts]
 
@@ -100,8 +101,9 @@ def _flat(p: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 def column(values: Sequence[float], like: Tensor) -> Tensor:
-    """A number for each run as [R, 1], with the type and device of `like`.
+    """A number for each run, [R, 1].
 
+    Its type and device are those of `like`.
     >>> column([0.5, 2.0], torch.zeros(2, 3)) * torch.ones(2, 3)
     tensor([[0.5000, 0.5000, 0.5000],
             [2.0000, 2.0000, 2.0000]])

@@ -23,9 +23,9 @@ from dlrun.types import Split
 
 
 def why_not(trainings: Sequence[Training], states: Sequence[State] | None = None) -> str | None:
-    """The reason why these runs cannot be one program, if there is one; of one run, why it never can.
+    """The reason against stacking these runs, or None.
 
-    The parts of the first are tried on two samples.
+    Of one run, the reason against stacking it with any. The parts of the first are tried on two samples.
     """
     first = trainings[0]
     for training in trainings:
@@ -40,11 +40,13 @@ def why_not(trainings: Sequence[Training], states: Sequence[State] | None = None
     steps = {state.step for state in states or ()}
     if len(steps) > 1:
         return f"they stand at different steps ({', '.join(map(str, sorted(steps)))})"
+    # last: it computes
     return trial(first.objective, first.metrics, first.batches.split, first.device)
 
 
 def why_never(training: Training) -> str | None:
-    """The reason why a run can be stacked with none, by the types of its parts."""
+    """The reason against stacking a run with any other."""
+    # by the types of its parts: nothing is computed
     return (
         _model(training.objective.model)
         or _optimizer(training.optimizer)

@@ -14,7 +14,7 @@ from dlrun.types import Batch
 
 
 class StackedWindow:
-    """Collects the losses [R] of each step, on the device until a point is due.
+    """Collects the losses [R] of each step.
 
     `states` gives the states of the runs in the tensors, a row each; it is called anew each time, for runs leave.
     `on_error` is called with the row of a run whose loss is not finite.
@@ -27,12 +27,12 @@ class StackedWindow:
         self._counts: list[int] = []
 
     def add(self, loss: Tensor, batch: Batch) -> None:
-        """Append the losses of a step, without reading them from the device."""
+        # stays on the device until a point or a checkpoint is due
         self._losses.append(loss.detach())
         self._counts.append(batch.x.shape[1])  # [R, B, …]: the axis of runs comes first
 
     def check(self) -> None:
-        """Read the losses into the runs' states, and report those that are not finite."""
+        """Read the losses; report NaN and infinity."""
         if self._losses:
             losses = torch.stack(self._losses, dim=1)
             finite = losses.isfinite().all(1).tolist()
@@ -43,7 +43,6 @@ class StackedWindow:
             self._losses, self._counts = [], []
 
     def mean(self) -> dict[str, list[float]]:
-        """Each run's mean over the samples since the last point; the next one begins."""
         self.check()
         means = []
         for state in self._states():

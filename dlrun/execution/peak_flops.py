@@ -9,8 +9,8 @@ from contextlib import suppress
 
 import torch
 
-from dlrun.datasets.files.cache import cache_root, replacing
 from dlrun.execution.device import Execution, describe
+from dlrun.storage.cache import cache_root, replacing
 
 PEAKS: dict[str, tuple[float | None, float | None, float]] = {
     "B200": (2250, 1100, 75),

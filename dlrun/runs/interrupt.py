@@ -73,6 +73,6 @@ class Interrupt:
 def exception_for(number: int, step: int | None = None) -> BaseException:
     """The exception that ends a run after a signal."""
     if number == signal.SIGUSR1:
-        return Pruned(f"exception_for at step {step}")
+        return Pruned(f"stopped at step {step}")
     # 128 + n is the shell's exit status of a process ended by signal n
     return SystemExit(128 + number) if number == signal.SIGTERM else KeyboardInterrupt()

@@ -35,7 +35,7 @@ PARTS = {
 class Identity:
     """The hash, 64 hexadecimal digits, and its parts.
 
-    Runs of before 0.2 have the hash alone.
+    Older runs have the hash alone.
     """
 
     hash: str

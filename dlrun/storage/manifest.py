@@ -21,7 +21,7 @@ class Job:
 
     `overrides` are this job's own, in the order of the sweep (`optimizer.lr=0.1`, `seed=0`). Jobs of
     one `group` differ by nothing but the seed. `parts` are those of the identity (`storage.identity`);
-    manifests of before 0.2 lack them.
+    older manifests lack them.
     """
 
     n: int

@@ -15,7 +15,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from dlrun.config.compose import without_hydra
 
 
 class Expansion:
@@ -81,7 +83,7 @@ class Expansion:
         # unpickling takes a seventh of the time of a deep copy
         if choices not in self._composed:
             whole = self._loader.load_sweep_config(self._master, list(choices)) if choices else self._master
-            config = _without_hydra(whole)
+            config = without_hydra(whole)
             self._composed[choices] = None if _reads_hydra(config) else pickle.dumps(config, pickle.HIGHEST_PROTOCOL)
         return self._composed[choices]
 
@@ -95,19 +97,12 @@ class Expansion:
         before = HydraConfig.instance().cfg
         HydraConfig.instance().set_config(config)
         try:
-            job = _without_hydra(config)
+            job = without_hydra(config)
             if _reads_hydra(job):
                 OmegaConf.resolve(job)
             return job
         finally:
             HydraConfig.instance().cfg = before
-
-
-def _without_hydra(config: DictConfig) -> DictConfig:
-    job = config.copy()
-    with read_write(job), open_dict(job):
-        del job["hydra"]
-    return job
 
 
 def _reads_hydra(config: DictConfig) -> bool:

@@ -83,7 +83,7 @@ class SweepTask:
 
     def finish(self) -> int:
         """Select, test and report; return the exit code."""
-        return finish(self._runner) if self._runner is not None else _exit_code(self.location.sweep)
+        return finish(self._runner) if self._runner is not None else exit_code(self.location.sweep)
 
     def _start(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]]) -> SweepRunner | None:
         """Start or resume the sweep; None if it is over."""
@@ -129,14 +129,14 @@ def resumed_runner(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictCo
 def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
     """Run the rest of a sweep; return the exit code."""
     if location.is_over(sweep, retry_failed=retry_failed):
-        return _exit_code(sweep)
+        return exit_code(sweep)
     with resumed_runner(sweep, retry_failed=retry_failed) as runner:
         due = runner.store.due(retry_failed=retry_failed)
         runner.run(due, count=len(due))
         return finish(runner)
 
 
-def _exit_code(sweep: SweepDir) -> int:
+def exit_code(sweep: SweepDir) -> int:
     return 0 if sweep.status() == "finished" else 1
 
 

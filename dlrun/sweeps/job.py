@@ -33,7 +33,7 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 """The format of log records; conf/hydra/job_logging/dlrun.yaml has the same."""
 
 Load = Callable[[dict[str, Any]], Data]
-"""Loads the data set of a checked configuration: `make_dataset`, or a cache of it."""
+"""Loads the data set of a checked configuration: `runs.parts.make_dataset`, or a cache of it."""
 
 
 @dataclass(frozen=True)

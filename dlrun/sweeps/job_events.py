@@ -18,9 +18,6 @@ from dlrun.sweeps.pool.display import Display, is_failure
 from dlrun.sweeps.pool.task import Task, TaskResult
 from dlrun.sweeps.store import SweepStore
 
-INTERRUPTED = ("exited with code 130", "exited with code 143")
-"""How jobs end that were asked to stop and have saved."""
-
 
 @dataclass(frozen=True)
 class JobTasks:
@@ -101,13 +98,14 @@ def write_status(folder: RunDir, job: Job, result: TaskResult) -> None:
         return
     summary = folder.summary()
     status = folder.status() if summary else None
-    if result.message.startswith("exited") and result.message not in INTERRUPTED:
+    code = result.exit_code
+    if code is not None and code >= 0 and not result.interrupted:
         # `sys.exit` in the user's code: the run took it for an interrupt, and wrote `killed`
         with folder.edit_summary() as summary:
             summary.status, summary.error = "failed", result.message
     elif status is None or status == "finished":
         # it ended before its first word, or after its last: only this process knows how
-        killed = result.message.startswith("killed") or result.message in INTERRUPTED
+        killed = result.interrupted or (code is not None and code < 0)
         with folder.edit_summary() as summary:
             summary.status, summary.error = "killed" if killed else "failed", result.message
             # an empty summary lacks these too

@@ -1,1 +1,1 @@
-"""The launcher `local`: what Hydra sees of it."""
+"""The launchers `local` and `batched`. Thin: every start of Hydra imports them."""

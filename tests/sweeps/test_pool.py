@@ -21,9 +21,13 @@ import torch
 
 from dlrun.errors import Pruned, UserError
 from dlrun.storage.files import wait_until
+from dlrun.storage.manifest import Job
+from dlrun.storage.rundir import RunDir
+from dlrun.sweeps.job_events import write_status
 from dlrun.sweeps.pool.display import Display, describe_failure, describe_failures, is_failure
-from dlrun.sweeps.pool.pool import Pool, Task, TaskResult
+from dlrun.sweeps.pool.pool import Pool
 from dlrun.sweeps.pool.slots import Slot, lock
+from dlrun.sweeps.pool.task import Task, TaskResult, task_result
 
 # jobs are functions of this file: sent by value, so that a job need not import pytest
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -245,8 +249,9 @@ def test_a_place_on_a_gpu_is_held_by_the_job_and_waited_for(here: Path, capsys: 
 LAUNCHER = """
 import os, signal, sys, time
 from pathlib import Path
-from dlrun.sweeps.pool.pool import Pool, Task
+from dlrun.sweeps.pool.pool import Pool
 from dlrun.sweeps.pool.slots import Slot
+from dlrun.sweeps.pool.task import Task
 
 here, deaf = Path(sys.argv[1]), sys.argv[2] == "deaf"
 
@@ -328,6 +333,19 @@ def make_result(
     return TaskResult(key, f"lr={key} seed=0", log, value, error, message, 1.25)
 
 
+@pytest.mark.parametrize(
+    ("kind", "content", "status"),
+    [("exit", 130, "killed"), ("exit", 143, "killed"), ("exit", -15, "killed"), ("exit", 3, "failed")],
+)
+def test_a_job_that_was_asked_to_end_has_not_failed(here: Path, kind: Any, content: int, status: str) -> None:
+    result = task_result(Task(0, int, "", here / "log"), kind, content, "", seconds=1.0)
+    assert is_failure(result) == (status == "failed")
+    (here / "0").mkdir()
+    job = Job(0, (), {"name": "made", "seed": 0}, "identity", "group")
+    write_status(RunDir(here / "0"), job, result)
+    assert RunDir(here / "0").summary().status == status
+
+
 def test_what_is_shown_of_the_jobs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = here / "log"
     log.write_text("".join(f"line {i}\n\n" for i in range(50)))
@@ -344,7 +362,8 @@ def test_what_is_shown_of_the_jobs(here: Path, capsys: pytest.CaptureFixture[str
     assert "lr=2 seed=0\n  ValueError: no" in err
     assert str(log) in err
     assert "line 49" in err and "line 40" not in err
-    told = describe_failures([make_result(1), failed, make_result(4, KeyboardInterrupt(), "exited with code 143")])
+    asked = task_result(Task(4, int, "lr=4 seed=0", log), "exit", 143, "", seconds=1.25)
+    told = describe_failures([make_result(1), failed, asked])
     assert told.startswith("1 of 3 jobs failed:\njob 2 failed: lr=2 seed=0")
     assert describe_failures([make_result(1)]) == ""
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from dlrun.datasets.files import files
-from dlrun.datasets.files.cache import cache_root, replacing
 from dlrun.datasets.files.locate import locate
 from dlrun.datasets.files.sources import Source
+from dlrun.storage.cache import cache_root, replacing
 
 Decode = Callable[[dict[str, bytes]], dict[str, Tensor]]
 """Unpacked contents by file name → tensors by name."""

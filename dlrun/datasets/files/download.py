@@ -11,9 +11,9 @@ from http.client import HTTPException
 from pathlib import Path
 
 from dlrun.datasets.files import files
-from dlrun.datasets.files.cache import replacing
 from dlrun.datasets.files.sources import File, Source
 from dlrun.errors import DataError
+from dlrun.storage.cache import replacing
 from dlrun.storage.files import locked
 from dlrun.terminal import output
 

@@ -18,9 +18,9 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
-from dlrun.datasets.files.cache import DEFAULT, cache_root, replacing
 from dlrun.datasets.files.sources import OFFLINE, SOURCES, File, Source
 from dlrun.errors import DataError
+from dlrun.storage.cache import DEFAULT, cache_root, replacing
 
 
 def data_root() -> Path:

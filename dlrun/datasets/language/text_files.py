@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dlrun.datasets.files.cache import cache_root, replacing
 from dlrun.errors import DataError
+from dlrun.storage.cache import cache_root, replacing
 from dlrun.terminal import output
 
 _CHUNK = 1 << 20

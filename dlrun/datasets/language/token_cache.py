@@ -15,9 +15,9 @@ from typing import TypeVar
 
 import torch
 
-from dlrun.datasets.files.cache import cache_root, replacing
 from dlrun.datasets.language.corpus import Passage
 from dlrun.datasets.language.encoding import Tokens, encode, smallest_dtype
+from dlrun.storage.cache import cache_root, replacing
 from dlrun.storage.files import locked
 from dlrun.terminal import output
 from dlrun.terminal.format import amount

@@ -20,7 +20,7 @@ from dlrun.runs.build import Built
 from dlrun.runs.dry_run import FEW
 from dlrun.stacked.training import StackedTraining
 from dlrun.sweeps.batched.policy import seconds_in_pool
-from dlrun.terminal import output as console
+from dlrun.terminal import output
 from dlrun.terminal.format import duration
 
 TRIED = 16
@@ -92,7 +92,7 @@ def _timed(run: Trainable[Any, Any, Any], threads: int) -> float:
     try:
         # on a GPU as they will be taken, for launches are most of a small eager step; on a CPU eagerly, for to
         # compile may take longer than the run
-        with console.only():  # warnings about graphs come again when the runs are trained
+        with output.only():  # warnings about graphs come again when the runs are trained
             stepper = run.stepper() if run.device.type == "cuda" else EagerStepper(run)
         for block in stepper.start(0):
             tic = time.perf_counter()

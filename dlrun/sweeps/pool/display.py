@@ -74,9 +74,7 @@ class Display:
 
 def is_failure(result: TaskResult) -> bool:
     """True unless a job succeeded, was pruned or was stopped."""
-    # SIGTERM asks a job to save: it exits with 143, or is killed if it does not listen yet
-    stopped = result.message in ("exited with code 143", "killed by SIGTERM")
-    return result.error is not None and not isinstance(result.error, Pruned) and not stopped
+    return result.error is not None and not isinstance(result.error, Pruned) and not result.interrupted
 
 
 def describe_failure(result: TaskResult, *, lines: int = TAIL) -> str:

@@ -28,8 +28,6 @@ from dlrun.sweeps.pool.task import GRACE, Task, TaskResult, task_result
 from dlrun.sweeps.pool.worker import WorkerSettings, work
 from dlrun.terminal import output
 
-__all__ = ["Pool", "Task", "TaskResult"]
-
 TICK = 0.25
 """Seconds between two calls of `on_tick`."""
 
@@ -225,12 +223,8 @@ def _receive(job: _Running) -> None:
 
 def _result(job: _Running) -> TaskResult:
     seconds = time.monotonic() - job.started
-    code = job.process.exitcode or 0
-    if job.message is None and code < 0:
-        message = f"killed by {signal.Signals(-code).name}"
-        return task_result(job.task, "error", RunError(message), message, seconds=seconds)
     if job.message is None:
-        return task_result(job.task, "exit", code, "", seconds=seconds)
+        return task_result(job.task, "exit", job.process.exitcode or 0, "", seconds=seconds)
     try:
         kind, content, message = pickle.loads(job.message)
     except Exception as error:

@@ -15,8 +15,8 @@ from multiprocessing import reduction
 from pathlib import Path
 from typing import Any
 
-from dlrun.datasets.files.cache import cache_root
 from dlrun.errors import ConfigError
+from dlrun.storage.cache import cache_root
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -38,6 +39,12 @@ class TaskResult:
     error: BaseException | None
     message: str  # one line, as `exited with code 3`
     seconds: float
+    exit_code: int | None = None  # minus the signal, of a task that a signal has killed
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it ended because somebody asked it to: Ctrl-C or SIGTERM."""
+        return self.exit_code in (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 
 
 def attempt(call: Callable[[], Any]) -> tuple[Kind, Any, str]:
@@ -71,8 +78,10 @@ def task_result(task: Task, kind: Kind, content: Any, message: str, *, seconds: 
     """A task's result from the values of `attempt`."""
     if kind == "value":
         return TaskResult(task.key, task.label, task.log, content, None, "", seconds)
+    code = None
     if kind == "exit":
         # with code 0 too: the job has not returned its result
-        message = f"exited with code {content}"
+        code = int(content)
+        message = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
         content = RunError(message)
-    return TaskResult(task.key, task.label, task.log, None, content, message, seconds)
+    return TaskResult(task.key, task.label, task.log, None, content, message, seconds, code)

@@ -14,7 +14,7 @@ from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.search_history import SearchHistory
 from dlrun.sweeps.expand import Expansion
 from dlrun.sweeps.finish import finish
-from dlrun.sweeps.hydra_task import Launcher, SweepTask, resumed_runner
+from dlrun.sweeps.hydra_task import Launcher, SweepTask, exit_code, resumed_runner
 from dlrun.sweeps.jobs import ComposedJob, JobBuilder
 from dlrun.sweeps.location import SweepLocation, create, is_over
 from dlrun.sweeps.reuse import other_sweeps, reuse
@@ -63,8 +63,8 @@ def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
     search = definition.read(sweep)
     settings.check(search.settings, search.space)
     if _is_over(sweep, search, retry_failed=retry_failed):
-        return 0
-    with resumed_runner(sweep) as runner:
+        return exit_code(sweep)
+    with resumed_runner(sweep, retry_failed=retry_failed) as runner:
         if retry_failed:
             again = [result.job for result in runner.store.results() if result.status == "failed"]
             runner.run(again, count=len(again))

@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+from dlrun.storage.cache import cache_root
 from dlrun.tracking.mlflow.uri import sqlite_file
 
 
@@ -84,7 +85,7 @@ def _create(path: Path, installed: str, artifacts: Path) -> None:
 
 def _template(installed: str) -> Path:
     """The cached empty database of a version of MLflow."""
-    cache = Path(os.environ.get("DLRUN_CACHE") or Path.home() / ".cache" / "dlrun")
+    cache = cache_root()
     cache.mkdir(parents=True, exist_ok=True)
     template = cache / f"mlflow-{installed}.db"
     with hold_lock(cache / f".mlflow-{installed}.lock"):

@@ -56,6 +56,7 @@ def batch_size_for(samples: int, spec: Spec) -> int:
     """Samples to evaluate at once, at most `samples`.
 
     A text with many logits takes fewer.
+
     >>> batch_size_for(1000, Spec("language", input_shape=(128,), outputs=33278, vocabulary=33278))
     15
     """

@@ -99,6 +99,7 @@ def cache_forward(model: nn.Module) -> Iterator[ForwardCache]:
     """Compute each output of `model` once within the context.
 
     For one batch: the outputs stay in memory.
+
     >>> model, x = nn.Linear(3, 2).eval(), torch.ones(1, 3)
     >>> with cache_forward(model):
     ...     model(x) is model(x)

@@ -115,7 +115,7 @@ def draw(logits: Tensor, how: Sampling, position: int) -> Tensor:
         return wide.argmax(1)
     cumulated = probabilities(wide, how).cumsum(1)
     uniform = torch.tensor([_uniform(how.seed + row, position) for row in range(len(wide))], dtype=torch.float64)
-    # by the inverse of the distribution function: the first token whose cumulated probability is greater: one of
+    # the inverse of the distribution function: the first token with a greater cumulated probability, so that one of
     # probability 0 is never drawn
     return torch.searchsorted(cumulated / cumulated[:, -1:], uniform[:, None], right=True)[:, 0]
 

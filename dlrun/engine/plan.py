@@ -78,6 +78,7 @@ class Interval:
 
     def steps(self, per_epoch: int) -> int:
         """The interval in steps, not for a time.
+
         >>> parse_interval("2 epochs", where="trainer.evaluate_every").steps(per_epoch=50)
         100
         """

@@ -57,6 +57,7 @@ def decide(requested: bool | str, profile: StepProfile, *, before: Mapping[str, 
     """Decide for `auto`; otherwise as requested.
 
     A resumed run decides as `before`, its summary's `execution`.
+
     >>> few, many = (StepProfile(18, flop=20_000, steps=n, device=torch.device("cpu")) for n in (1_000, 1_000_000))
     >>> decide("auto", few, before={}).compile
     False

@@ -38,7 +38,7 @@ EMBEDDED = torch.ops.aten.embedding_dense_backward.default
 
 
 class Unsuited(Exception):
-    """The steps of a run cannot be one program; the message says why."""
+    """The steps of a run cannot be one program."""
 
 
 @runtime_checkable
@@ -165,7 +165,7 @@ class CompiledStepper:
 
 
 def compile_step(run: Steppable, batch: Batch) -> tuple[Callable[[list[Tensor]], Sequence[Tensor]], bool]:
-    """Compile a step to a function of [*state, x, y, rate].
+    """Compile a step, a function of [*state, x, y, rate].
 
     Returns true beside it if the function gives a norm after the loss. The run is left as it was. Raises `Unsuited`, or
     any error of tracing and compiling.

@@ -141,9 +141,9 @@ class CudaGraphStepper:
         return updates
 
     def _rates(self, step: int, count: int) -> Tensor:
-        """The rates of `count` steps: [K], of a stack [K, R]."""
+        """The rates of `count` steps, [K] or [K, R]."""
         rates: list[Rate] = [self._run.rate(s) for s in range(step, step + count)]
-        if isinstance(rates[0], Tensor):
+        if isinstance(rates[0], Tensor):  # of a stack
             return torch.stack(rates)  # type: ignore[arg-type]  # all are tensors then
         values = torch.tensor(rates)  # a copy from pinned memory is not waited for
         return values.pin_memory() if self._run.device.type == "cuda" else values

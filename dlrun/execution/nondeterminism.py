@@ -44,6 +44,7 @@ class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def first_nondeterministic(compute: Callable[[], object], *, times: int = 10) -> str | None:
     """The first operator with other outputs for equal inputs.
+
     `compute` sets its own seed. It is called at most `times` + 1 times.
 
     >>> import torch

@@ -84,7 +84,7 @@ class NGram(nn.Module):
         return self.step(x, None)[0]
 
     def step(self, x: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor]:
-        """log P after `memory`, and the last tokens as memory."""
+        """log P after `memory`, and the new memory, tokens."""
         # `order` - 1 of them: all that the next token depends on
         tokens = x if memory is None else torch.cat([memory, x], dim=1)
         ids = self._lookup(tokens)[:, :, tokens.shape[1] - x.shape[1] :].flatten(1)
@@ -162,7 +162,7 @@ class NGram(nn.Module):
                 table, place = self._mix(j, table, place, ids[j, rows])
 
     def _log_p(self, j: int, shorter: Tensor, place: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """log P, otherwise as `_mix`, for the longest contexts."""
+        """log P of the longest contexts; otherwise as `_mix`."""
         # Most tokens never follow a context: their log P' is computed once for all contexts that share the
         # shorter one, and only log λ is added.
         distinct, where, parent = _unique_contexts(ids, place)
@@ -242,7 +242,7 @@ def _write_rows(logits: Tensor, rows: Tensor, values: Tensor, where: Tensor) -> 
 
 
 def _unique_contexts(ids: Tensor, place: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The different contexts, their indices [M], and the rows of the shorter ones."""
+    """The different contexts, their indices [M], their shorter ones' rows."""
     # an unseen context is its shorter one, as a negative number
     distinct, where = torch.unique(torch.where(ids >= 0, ids, -1 - place), return_inverse=True)
     return distinct, where, torch.empty_like(distinct).scatter_(0, where, place)
@@ -264,7 +264,7 @@ def _group_contexts(ids: Tensor) -> Tensor:
 def _find_ranges(codes: Tensor, start: Tensor, *, size: int) -> tuple[Tensor, Tensor]:
     """(range, place) of sorted `codes` within ranges.
 
-    A range is start … start + size - 1.
+    The range i is start[i] … start[i] + size - 1.
 
     >>> _find_ranges(torch.tensor([0, 1, 5, 11]), torch.tensor([0, 10]), size=5)
     (tensor([0, 0, 1]), tensor([0, 1, 3]))

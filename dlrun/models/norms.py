@@ -17,6 +17,7 @@ def make_norm(kind: Norm, width: int, *, bias: bool) -> nn.Module:
     """The norm over the last axis, of `width` features.
 
     RMSNorm has no bias.
+
     >>> make_norm("layer", 8, bias=False)
     LayerNorm((8,), eps=1e-05, elementwise_affine=True, bias=False)
     """

@@ -24,12 +24,12 @@ class Rotation(NamedTuple):
     sine: Tensor
 
     def at(self, start: int, length: int) -> Rotation:
-        """The rotation of the positions start … start + length - 1."""
+        """The rotation of `length` positions from `start` on."""
         return Rotation(self.cosine[start : start + length], self.sine[start : start + length])
 
 
 def rotation(context: int, size: int) -> Rotation:
-    """The rotation of `size` features at `context` positions.
+    """The rotation of heads of `size` features at `context` positions.
 
     Raises `ConfigError` for an odd number of features.
     """

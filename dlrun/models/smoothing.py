@@ -25,6 +25,7 @@ def kneser_ney(counts: Tensor, owner: Tensor, contexts: int) -> Shares:
     """Shares by modified Kneser-Ney.
 
     The `counts` [G] are of n-grams with the contexts `owner` [G].
+
     >>> given, left = kneser_ney(torch.tensor([1, 3]), torch.tensor([0, 0]), 1)
     >>> given, left  # with the discounts 0.5 and 1.5 of FALLBACK
     (tensor([0.1250, 0.3750]), tensor([0.5000]))

@@ -29,7 +29,7 @@ def check_dropout(dropout: float) -> None:
 
 
 def check_context(seen: int, more: int, context: int) -> None:
-    """Raise `ValueError` if `more` tokens after `seen` ones exceed the context."""
+    """Raise `ValueError` if `seen` + `more` tokens exceed the context."""
     if seen + more > context:
         raise ValueError(
             f"{more} tokens after {seen} exceed the model's context of {context}. Begin anew with the last of them:"

@@ -66,12 +66,12 @@ class Counting:
 
 
 def subsample(batch: Batch, most: int) -> Batch:
-    """At most `most` samples of the batch (but one at least), evenly spaced.
+    """At most `most` samples, but one at least, evenly spaced.
 
     >>> subsample(Batch(torch.arange(10), torch.arange(10)), 3).x
     tensor([0, 3, 6])
     """
-    # one at least: a single window may have more logits than there should be
+    # one at least, though a window alone may have too many logits
     size, number = len(batch.x), max(1, most)
     if size <= number:
         return batch

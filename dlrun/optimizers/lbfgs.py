@@ -26,7 +26,7 @@ class LBFGS:
     cannot be a CUDA graph.
     """
 
-    # the numbers are torch's defaults
+    # torch's defaults, but for the line search, which it leaves out
     lr: float = 1.0
     history_size: int = 100
     max_iter: int = 20

@@ -33,12 +33,11 @@ class LeastSquares:
     """Linear least squares, in closed form.
 
     The coefficients W become the minimum of ‖Φ·W - Y‖² + ridge·‖W‖² over the batch. Φ are the model's features, in
-    float64. The batch should be the whole training set
-    (`trainer.batch_size=null trainer.steps=1`), the loss `mse`: the solution takes no notice of it. LAPACK's `gelsd`
-    (a singular value decomposition) solves it on the host. Where Φ has not full rank in the type of the coefficients,
-    it returns the solution of least norm: singular values below the rounding count as zero, since their
-    contributions, huge and cancelling, would not survive the rounding of W. The ridge penalises all coefficients,
-    also that of a constant feature.
+    float64. The batch should be the whole training set (`trainer.batch_size=null trainer.steps=1`), the loss `mse`: the
+    solution takes no notice of it. LAPACK's `gelsd` (a singular value decomposition) solves it on the host. Where Φ has
+    not full rank in the type of the coefficients, it returns the solution of least norm: singular values below the
+    rounding count as zero, since their contributions, huge and cancelling, would not survive the rounding of W. The
+    ridge penalises all coefficients, also that of a constant feature.
     """
 
     ridge: float = 0.0
@@ -111,8 +110,9 @@ def _linear(model: nn.Module) -> LinearInCoefficients:
 
 
 def _features(model: nn.Module, x: Tensor) -> Tensor:
-    """The features, in float64 unless other parameters take part in them."""
+    """The features, in float64 if they are fixed."""
     linear = _linear(model)
+    # other parameters may take part in them, with a type of their own
     fixed = all(p is linear.coefficients for p in model.parameters())
     if fixed and x.is_floating_point() and x.device.type != "mps":  # MPS has no float64
         x = x.double()

@@ -24,6 +24,7 @@ class Layout:
     """The largest shape of each parameter over the runs.
 
     If `joined`, all parameters are one block.
+
     >>> layout = Layout(((2, 3), (2,)), joined=True)
     >>> [view.shape for view in layout.views([torch.zeros(5, 8)])]
     [torch.Size([5, 2, 3]), torch.Size([5, 2])]
@@ -38,13 +39,14 @@ class Layout:
         return [prod(shape) for shape in self.shapes]
 
     def views(self, blocks: Sequence[Tensor]) -> list[Tensor]:
-        """All runs' parameters [R, …], in the memory of the blocks."""
+        """All runs' parameters [R, …], as views of the blocks."""
         # the gradient of a split block is one concatenation, that of slices a sum of padded matrices
         parts = self._split(blocks, dim=1)
         return [part.view(len(part), *shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def columns(self, blocks: Sequence[Tensor]) -> list[Tensor]:
         """Copies of all runs' parameters, […, R].
+
         >>> [view.shape for view in Layout(((2, 3), (2,)), joined=True).columns([torch.zeros(5, 8)])]
         [torch.Size([2, 3, 5]), torch.Size([2, 5])]
         """
@@ -52,7 +54,7 @@ class Layout:
         return [part.view(*shape, part.shape[1]) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def row(self, blocks: Sequence[Tensor], row: int, like: Sequence[Tensor]) -> list[Tensor]:
-        """One run's parameters, in the memory of the blocks."""
+        """One run's parameters, as views of the blocks."""
         # in their own shapes: a smaller run's are the first values on each axis
         parts = zip(self._split([block[row] for block in blocks], dim=0), self.shapes, like, strict=True)
         return [part.view(shape)[tuple(map(slice, own.shape))] for part, shape, own in parts]
@@ -78,7 +80,7 @@ class Layout:
 
 
 def make_layout(runs: Sequence[Sequence[Tensor]]) -> Layout:
-    """The layout of runs with equally many parameters of equally many axes."""
+    """The layout of runs with equally many parameters and axes."""
     shapes = [[tuple(p.shape) for p in params] for params in runs]
     largest = tuple(tuple(map(max, zip(*each, strict=True))) for each in zip(*shapes, strict=True))
     # by the size of one run, not of all: a timed few, or those left at the end, must lie in the same way
@@ -104,6 +106,7 @@ def column(values: Sequence[float], like: Tensor) -> Tensor:
     """A number for each run, [R, 1].
 
     Its type and device are those of `like`.
+
     >>> column([0.5, 2.0], torch.zeros(2, 3)) * torch.ones(2, 3)
     tensor([[0.5000, 0.5000, 0.5000],
             [2.0000, 2.0000, 2.0000]])

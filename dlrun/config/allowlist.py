@@ -229,7 +229,7 @@ def _import_one(name: str, names: list[str]) -> ModuleType:
 def _import_error(name: str, names: list[str], error: Exception) -> ConfigError:
     """The error of a failed import, with file and line."""
     # a syntax error names its line itself; of others it is the innermost frame's
-    place, line = getattr(error, "filename", None), getattr(error, "lineno", None)
+    place, line = (error.filename, error.lineno) if isinstance(error, SyntaxError) else (None, None)
     trace = error.__traceback__
     while not place and trace and trace.tb_next:
         trace = trace.tb_next

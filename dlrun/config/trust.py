@@ -65,4 +65,5 @@ def _from_user_conf() -> Iterable[str]:
         except (OSError, ValueError, yaml.YAMLError):
             continue  # composing says so, if the file is used
         names = content.get("trusted") if isinstance(content, dict) else None
-        yield from (name for name in names or [] if isinstance(name, str))
+        if isinstance(names, list):
+            yield from (name for name in names if isinstance(name, str))

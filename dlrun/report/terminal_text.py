@@ -52,14 +52,13 @@ def _path(overview: Overview) -> list[str]:
 
 def _format_table(table: Table) -> str:
     """Align columns, and mark strong rows with a star."""
-    marked = any(table.strong)
-    rows = [[_mark(i, table, marked) + row[0], *row[1:]] for i, row in enumerate(table.rows)]
+    rows = [[_mark(i, table) + row[0], *row[1:]] for i, row in enumerate(table.rows)]
     head = [("  " if table.strong else "") + table.head[0], *table.head[1:]]
     return align([head, *rows])
 
 
-def _mark(i: int, table: Table, marked: bool) -> str:
-    return ("★ " if i in table.strong else "  ") if table.strong or marked else ""
+def _mark(i: int, table: Table) -> str:
+    return ("★ " if i in table.strong else "  ") if table.strong else ""
 
 
 def _indent(text: str) -> str:

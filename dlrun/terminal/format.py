@@ -43,7 +43,7 @@ def duration(seconds: float) -> str:
     >>> duration(0.4), duration(75), duration(7300)
     ('0.4 s', '1 min 15 s', '2 h 01 min')
     """
-    if seconds < 60:
+    if seconds < 59.95:  # 59.97 would read 60.0 s
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

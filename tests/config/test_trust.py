@@ -67,6 +67,8 @@ def test_the_user_s_own_configuration_and_environment_grant(
     (here / "conf").mkdir()
     (here / "conf" / "mine.yaml").write_text("trusted: [outside]\n")
     assert call("test", received.id).code == 0
+    (here / "conf" / "mine.yaml").write_text("trusted: outside\n")  # text, no list: it grants no letter either
+    assert not {"o", "outside"} & {*trust.trusted_names()}
     (here / "conf" / "mine.yaml").unlink()
     assert call("test", received.id).code == 2
     monkeypatch.setenv(trust.VARIABLE, "other,outside")

@@ -44,7 +44,12 @@ def main(argv: list[str]) -> int:
     named = {reference: find_sweep(reference) for reference in arguments.runs}
     if arguments.sweeps:  # of the references, only those to sweeps
         return _sweeps.show([s for s in named.values() if s] if named else all_sweeps(), as_json=arguments.json)
+    narrowing = [f"--{name}" for name in ("where", "last", "sort") if getattr(arguments, name)]
     if arguments.delete and any(named.values()):
+        if narrowing:  # a sweep is deleted whole
+            raise UserError(
+                f"{narrowing[0]} chooses among runs, and `{next(filter(named.get, named))}` is a sweep. Name runs."
+            )
         return _delete_sweeps(named, sure=arguments.yes)
     conditions = [_condition(text) for text in arguments.where]
     found = [
@@ -137,7 +142,7 @@ def _sort(rows: list[dict[str, Any]], name: str, *, descending: bool) -> list[di
 
 
 def _check_name(name: str, rows: list[dict[str, Any]]) -> None:
-    names = {*COLUMNS, *(k for row in rows for k in (*row, *row.get("metrics", {})))}
+    names = {*COLUMNS, *(k for row in rows for k in (*row, *row.get("metrics", {})))} - {"run"}
     if rows and name not in names:  # without a run, every name would be unknown
         raise UserError(f"No run has `{name}`.{did_you_mean(name, names)}\nThere are: {', '.join(sorted(names))}.")
 

@@ -15,11 +15,13 @@ import pkgutil
 import sys
 import sysconfig
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from dlrun.errors import ConfigError, did_you_mean
+from dlrun.storage import lookup
 
 PARTS = tuple(
     f"dlrun.{room}"
@@ -79,9 +81,26 @@ def resolve(path: str, *, trusted: Sequence[str] = (), folder: Path | None = Non
 def allows(path: str, *, trusted: Sequence[str] = (), packages: Sequence[str] = ()) -> bool:
     """The name is in `packages`, the user's folder, or trusted."""
     known = _Allowed(tuple(trusted), Path.cwd().resolve())
-    return not _within(path, NEVER) and (
-        _within(path, packages) or _within(path, known.trusted) or known.is_users(path.split(".")[0])
+    if _within(path, NEVER):
+        return False
+    # the object counts, not its path: `logging.os.system` is no part of `logging`
+    return (
+        _within(path, known.trusted)
+        or known.is_users(path.split(".")[0])
+        or (_within(path, packages) and _within(_origin(path) or path, packages))
     )
+
+
+def _origin(path: str) -> str:
+    """The full name of an object where it is defined; empty if its package is not installed."""
+    names = path.split(".")
+    for length in range(len(names) - 1, 0, -1):
+        with suppress(ImportError):
+            found: Any = importlib.import_module(".".join(names[:length]))
+            for name in names[length:]:
+                found = getattr(found, name, None)
+            return f"{getattr(found, '__module__', None)}.{getattr(found, '__qualname__', '')}"
+    return ""
 
 
 class _Allowed:
@@ -127,7 +146,8 @@ class _Allowed:
             spec = importlib.util.find_spec(module)
         except (ImportError, ValueError):  # ValueError: `__main__` has no spec
             return False
-        if spec is None:
+        # finished runs lie below, also those that came from somebody else
+        if spec is None or module == lookup.outputs().name:
             return False
         places = list(spec.submodule_search_locations or ([spec.origin] if spec.has_location and spec.origin else []))
         return bool(places) and all(_is_inside(Path(p).resolve(), self.folder) for p in places)

@@ -36,6 +36,30 @@ def check(hydra: DictConfig, *, trusted: Sequence[str] = ()) -> None:
                 )
 
 
+def check_record(hydra: DictConfig, *, trusted: Sequence[str] = ()) -> None:
+    """Check Hydra's part of a saved sweep, which may come from somebody else.
+
+    Raises `ConfigError` as `check` does, and for whatever a job would do outside of its folder: environment variables
+    (`LD_PRELOAD` runs code) and log files elsewhere.
+    """
+    check(hydra, trusted=trusted)
+    handlers = OmegaConf.select(hydra, "job_logging.handlers") or {}
+    files = [str(OmegaConf.to_container(each).get("filename", "")) for each in handlers.values()]  # type: ignore[union-attr]
+    for key, suspicious in (
+        ("hydra.job.env_set", bool(OmegaConf.select(hydra, "job.env_set"))),
+        ("hydra.job_logging", any(name and not _in_run_folder(name) for name in files)),
+    ):
+        if suspicious and key not in trusted:
+            raise ConfigError(
+                f"The saved sweep sets `{key}`, which acts outside of its folder. If you trust it, type"
+                f" `trusted=[{key}]`."
+            )
+
+
+def _in_run_folder(name: str) -> bool:
+    return name.startswith("${hydra.runtime.output_dir}/") and ".." not in name
+
+
 def _names_in(value: Any, where: str) -> Iterator[tuple[str, str]]:
     """Each class or function in a value, with its key."""
     if isinstance(value, Mapping):

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from dlrun.errors import UserError
 from dlrun.storage.files import write_atomically
 from dlrun.storage.sweepdir import SweepDir
 
@@ -96,4 +97,6 @@ def read(sweep: SweepDir) -> Manifest:
     content = json.loads(sweep.manifest.read_text())
     # JSON has no tuples; a job read again equals the one that was written
     jobs = tuple(Job(**{**job, "overrides": tuple(job["overrides"])}) for job in content.pop("jobs"))
+    if any(not isinstance(job.n, int) for job in jobs):  # it names a job's folder
+        raise UserError(f"{sweep.manifest} is damaged: a job's number is no whole number.")
     return Manifest(**content, jobs=jobs)

@@ -101,7 +101,7 @@ def saved_hydra(sweep: SweepDir) -> DictConfig:
     whole.hydra = OmegaConf.merge(whole.hydra, saved.hydra)
     assert isinstance(whole.hydra, DictConfig)
     # the folder may come from somebody else: its callbacks and log handlers are called only if this user allows them
-    hydra_targets.check(whole.hydra, trusted=trust.trusted_names())
+    hydra_targets.check_record(whole.hydra, trusted=trust.trusted_names())
     return whole.hydra
 
 

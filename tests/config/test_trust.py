@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,6 +101,55 @@ def test_a_received_sweep_has_no_callback_called(here: Path, call: Call) -> None
     (sweep.path / "1" / "summary.json").unlink()
     refused = call("resume", sweep.id)
     refuses(refused, "hydra.callbacks.x._target_=dlrun.commands.runs.main")
+
+
+ELSEWHERE = {"class": "logging.FileHandler", "filename": "victim"}
+
+
+@pytest.mark.parametrize(
+    ("section", "content", "key"),
+    [
+        ("job", {"env_set": {"LD_PRELOAD": "/evil.so"}}, "hydra.job.env_set"),
+        (
+            "job_logging",
+            {"handlers": {"x": ELSEWHERE}},
+            "hydra.job_logging",
+        ),
+        ("job_logging", {"handlers": {"x": {"()": "logging.os.system"}}}, "logging.os.system"),
+    ],
+)
+def test_a_received_sweep_acts_only_in_its_folder(
+    here: Path, call: Call, section: str, content: dict[str, Any], key: str
+) -> None:
+    assert call("train", "-m", "seed=0,1", *QUICK).code == 0
+    sweep = all_sweeps()[-1]
+    file = sweep.path / "multirun.yaml"
+    saved = yaml.safe_load(file.read_text())
+    saved["hydra"][section] |= content
+    file.write_text(yaml.safe_dump(saved))
+    (sweep.path / "1" / "summary.json").unlink()
+    (here / "victim").write_text("kept")
+    refused = call("resume", sweep.id)
+    assert refused.code == 2
+    assert f"trusted=[{key}]" in refused.err
+    assert (here / "victim").read_text() == "kept"
+
+
+def test_a_received_sweep_names_no_folder_outside_of_it(here: Path, call: Call) -> None:
+    assert call("train", "-m", "seed=0,1", *QUICK).code == 0
+    sweep = all_sweeps()[-1]
+    content = json.loads(sweep.manifest.read_text())
+    content["jobs"][1]["n"] = "../../elsewhere"
+    sweep.manifest.write_text(json.dumps(content))
+    refused = call("resume", str(sweep.path))
+    assert (refused.code, list(here.rglob("elsewhere"))) == (2, [])
+
+
+def test_no_module_lies_among_the_outputs(here: Path, call: Call) -> None:
+    (here / "outputs" / "evil").mkdir(parents=True)
+    (here / "outputs" / "evil" / "payload.py").write_text("open('ran', 'w')\n")
+    assert call("check", "model={_target_: outputs.evil.payload.M}").code == 2
+    assert not (here / "ran").exists()
 
 
 def test_a_value_that_is_no_list_is_refused(here: Path, call: Call) -> None:

@@ -317,3 +317,11 @@ def test_a_job_that_wants_something_of_hydra_is_run_by_it_and_is_the_same(call: 
     assert plain.summary.identity == other.summary.identity
     one, two = (OmegaConf.load(path / ".hydra/config.yaml") for path in folders)
     assert one == two
+
+
+def test_a_sweep_is_deleted_whole_or_not_at_all(call: Callable[..., Any]) -> None:
+    assert call("train", "-m", *SHORT, "seed=0,1").code == 0
+    sweep = all_sweeps()[-1]
+    refused = call("runs", sweep.id, "--where", "seed=0", "--delete", "--yes")
+    assert (refused.code, sweep.path.exists()) == (2, True)
+    assert call("runs", "--sort", "run").code == 2

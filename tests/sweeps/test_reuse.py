@@ -19,9 +19,12 @@ SHORT = ("model=linear", "trainer.steps=10", "tracking.enabled=false", "trainer.
 
 
 def train(call: Call, *overrides: str) -> SweepDir:
+    before = all_sweeps()
     done = call("train", "-m", *SHORT, *overrides)
     assert done.code == 0, done.err
-    return all_sweeps()[-1]
+    # by their folders' names, sweeps of one second have no order
+    (new,) = [sweep for sweep in all_sweeps() if sweep not in before]
+    return new
 
 
 def as_of_an_older_dlrun(sweep: SweepDir) -> None:

@@ -31,7 +31,7 @@ def test_every_command_is_a_module_with_a_main(name: str) -> None:
 def test_every_command_has_help(call, name: str) -> None:
     called = call(name, "--help")
     assert called.code == 0, called.err
-    assert f"dlrun {name}" in called.out
+    says(called.out, f"dlrun {name}")
     assert not called.err
 
 
@@ -42,7 +42,7 @@ def test_version(call) -> None:
 def test_no_command_is_a_usage_error_that_shows_the_help(call) -> None:
     called = call()
     assert called.code == 2
-    assert "commands:" in called.out
+    says(called.out, "commands:")
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_list_marks_the_users_own(here: Path, call) -> None:
     (here / "conf/model").mkdir(parents=True)
     (here / "conf/model/mine.yaml").write_text("_target_: mine.Net\n")
     (here / "mine.py").write_text('class Net:\n    """A net of mine.\n\n    More.\n    """\n')
-    assert "mine*" in call("list").out
-    assert "A net of mine. (yours:" in call("list", "model").out
+    says(call("list").out, "mine*")
+    says(call("list", "model").out, "A net of mine. (yours:")
 
 
 def test_usage_is_one_screen() -> None:

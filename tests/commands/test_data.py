@@ -10,6 +10,7 @@ import pytest
 from dlrun.commands import data
 from dlrun.datasets.files import sources
 from dlrun.errors import DataError, UserError
+from tests.facts import says
 
 
 @pytest.fixture(autouse=True)
@@ -21,21 +22,20 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_lists_every_data_set_with_its_state(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert data.main([]) == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in sources.SOURCES)
-    assert "not there: `dlrun data mnist` downloads 11.6 MB" in out and str(tmp_path / "data") in out
-    assert "digits           there, 0.1 MB" in out and "licence: MIT" in out
+    says(out, *sources.SOURCES, str(tmp_path / "data"), "not there: `dlrun data mnist` downloads 11.6 MB")
+    says(out, "digits there, 0.1 MB", "licence: MIT")
 
 
 def test_an_incomplete_set_is_shown_as_such(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     (tmp_path / "data" / "mnist").mkdir(parents=True)
     (tmp_path / "data" / "mnist" / "train-labels-idx1-ubyte").write_bytes(b"")
     data.main([])
-    assert "incomplete, 1 of 4 files" in capsys.readouterr().out
+    says(capsys.readouterr().out, "incomplete, 1 of 4 files")
 
 
 def test_what_is_there_is_checked_again(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert data.main(["--check"]) == 0
-    assert "digits: 1 of 1 files are there and intact" in capsys.readouterr().out
+    says(capsys.readouterr().out, "digits: 1 of 1 files are there and intact")
     (tmp_path / "data" / "mnist").mkdir(parents=True)
     for file in sources.MNIST.files:
         (tmp_path / "data" / "mnist" / file.name).write_bytes(b"wrong")
@@ -47,7 +47,7 @@ def test_named_sets_are_fetched_or_told_why_not(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert data.main(["moons", "digits"]) == 0
-    assert "moons: is computed" in capsys.readouterr().out
+    says(capsys.readouterr().out, "moons: is computed")
     monkeypatch.setitem(sources.SOURCES, "mnist", replace(sources.MNIST, mirrors=("http://127.0.0.1:9/",)))
     with pytest.raises(DataError, match="lacks 4 of the 4"):
         data.main(["mnist"])
@@ -56,4 +56,4 @@ def test_named_sets_are_fetched_or_told_why_not(
 def test_an_unknown_name_is_a_mistake() -> None:
     with pytest.raises(UserError, match="`mnits`") as caught:
         data.main(["mnits"])
-    assert "Did you mean `mnist`" in str(caught.value)
+    says(str(caught.value), "Did you mean `mnist`")

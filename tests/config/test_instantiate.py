@@ -278,7 +278,7 @@ def test_check_follows_nested_parts(lab: Path) -> None:
     body = {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": "three"}
     config = {"_target_": "mylab_t.Mine", "width": 3, "body": body}
     message = refusal(check_part, config, where="model", runtime={"input_shape", "outputs"})
-    assert "`model.body.out_features=three`" in message
+    says(message, "`model.body.out_features=three`")
     config["body"] = {"_target_": "torch.load", "f": "x"}
     assert "model.body" in refusal(check_part, config, where="model", runtime={"input_shape", "outputs"})
     assert "_target_" in refusal(check_part, {"width": 3}, where="model")

@@ -66,8 +66,7 @@ def test_the_guide_has_a_part_of_each_kind(lab: Path) -> None:
 def test_own_parts_are_trained_tested_and_predicted_with(lab: Path, call: Call) -> None:
     done = call("train", "+experiment=rings", *QUICK)
     assert done.code == 0, done.err
-    for word in ("rings: 300 train", "Bumps", "Lion", "inverse_root", "confidence"):
-        assert word in done.out
+    says(done.out, "rings: 300 train", "Bumps", "Lion", "inverse_root", "confidence")
     run = newest()
     summary = run.summary()
     assert summary.name == "rings"
@@ -148,22 +147,21 @@ def test_a_text_is_learned(lab: Path, call: Call) -> None:
 def test_a_process_of_its_own_finds_the_folder(lab: Path, dlrun: Callable[..., Called]) -> None:
     done = dlrun("train", "+experiment=rings", "dataset=stripes", "trainer.fast=true", *QUICK)
     assert done.code == 0, done.err
-    assert "stripes: 400 train" in done.out
+    says(done.out, "stripes: 400 train")
 
 
 def test_list_shows_and_describes_them(lab: Path, call: Call) -> None:
     listed = call("list").out
-    for name in ("rings*", "bumps*", "focal*", "lion*", "radam*", "inverse_root*", "confidence*"):
-        assert name in listed
-    assert "A linear combination of Gaussian bumps" in call("list", "model").out
-    assert "Two rings" in call("list", "experiment").out
+    says(listed, "rings*", "bumps*", "focal*", "lion*", "radam*", "inverse_root*", "confidence*")
+    says(call("list", "model").out, "A linear combination of Gaussian bumps")
+    says(call("list", "experiment").out, "Two rings")
 
 
 def test_a_foreign_configuration_is_ignored_and_a_line_says_so(lab: Path, call: Call) -> None:
     (lab / "conf" / "config.yaml").write_text("defaults: [nothing: here]\nmodel: 3\n")
     done = call("check", "+experiment=rings", *QUICK)
     assert done.code == 0, done.err
-    assert "conf/config.yaml is ignored" in done.err
+    says(done.err, "conf/config.yaml is ignored")
 
 
 def test_the_folder_is_at_the_end_of_the_path(empty: Path, call: Call) -> None:
@@ -178,7 +176,7 @@ def test_the_users_own_wins_and_a_line_says_so(lab: Path, call: Call) -> None:
     done = call("check", "+experiment=rings", "model=mlp", *QUICK)
     assert done.code == 0, done.err
     says(done.err, "conf/model/mlp.yaml", "dlrun's own")
-    assert "Bumps" in done.out
+    says(done.out, "Bumps")
 
 
 def test_an_added_key_is_known_if_the_signature_has_it(lab: Path, call: Call) -> None:
@@ -227,10 +225,7 @@ def test_a_mistake_in_an_own_part_is_told_before_anything_is_trained(
     head = "# @package metrics.mine\n" if group == "metric" else ""
     write(empty, bad_py=source, **{f"conf_{group}_mine_yaml": f"{head}_target_: bad.part\n"})
     done = call("train", f"{'+' if group == 'metric' else ''}{group}=mine", *QUICK)
-    assert done.code == 2
-    assert "Traceback" not in done.err
-    for word in words:
-        assert word in done.err
+    refuses(done, *words)
     assert not all_runs()
 
 
@@ -248,7 +243,7 @@ def test_a_failure_while_training_names_the_line_of_the_users_file(empty: Path, 
     )
     done = call("train", "schedule=mine", *QUICK)
     assert done.code == 1
-    assert "ZeroDivisionError: division by zero (bad.py, line 2)" in done.err
+    says(done.err, "ZeroDivisionError: division by zero (bad.py, line 2)")
     assert newest().status() == "failed"
 
 
@@ -287,7 +282,7 @@ def test_a_tokenizer_is_made_again_to_sample(empty: Path, call: Call) -> None:
     assert re.fullmatch("to be[a-z ]{20}\n", written.out), written.err
     write(empty, letters_py=LETTERS)
     sys.modules.pop("letters")
-    assert "load(content)" in call("sample", newest().id).err
+    says(call("sample", newest().id).err, "load(content)")
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from dlrun.datasets.files.decode import decode_files
 from dlrun.datasets.files.sources import CIFAR10, FASHION_MNIST, MNIST, File, Source
 from dlrun.datasets.tensors.tensors import TensorOptions
 from dlrun.errors import DataError
+from tests.facts import says
 
 REAL = Path(os.environ.get("DLRUN_DATA", "/nowhere"))
 
@@ -151,7 +152,7 @@ def test_a_spoilt_file_is_named_with_its_checksum(tmp_path: Path, packing: str, 
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
         load(source)
-    assert str(path) in str(caught.value) and source.files[0].sha256 in str(caught.value)
+    says(str(caught.value), str(path), source.files[0].sha256)
     assert caught.value.exit_code == 2
 
 
@@ -162,9 +163,9 @@ def test_missing_files_are_named_with_checksums_and_what_needs_no_download(tmp_p
     with pytest.raises(DataError) as caught:
         load(source, path=str(tmp_path / "mine"))
     message = str(caught.value)
-    assert f"{tmp_path / 'mine' / 't10k-labels-idx1-ubyte'}" in message and source.files[3].sha256 in message
-    assert "lacks 1 of the 4" in message and "train-images" not in message and source.home in message
-    assert "digits, polynomial, moons, spirals" in message
+    missing = tmp_path / "mine" / "t10k-labels-idx1-ubyte"
+    says(message, str(missing), source.files[3].sha256, "1 of the 4", source.home, "digits, polynomial, moons, spirals")
+    assert "train-images" not in message
 
 
 def test_an_idx_file_of_another_kind_is_refused() -> None:
@@ -244,9 +245,8 @@ def test_without_a_right_answer_the_error_says_what_each_mirror_said(tmp_path: P
     source = replace(source, mirrors=("http://127.0.0.1:9/", f"{mirror}none/", f"{mirror}wrong/"))
     with pytest.raises(DataError) as caught:
         load(source)
-    message = str(caught.value)
-    assert "refused" in message and "404" in message and "truncated or altered" in message
-    assert source.files[0].sha256 in message and str(tmp_path / "data" / "mnist") in message
+    says(str(caught.value), "refused", "404", "truncated or altered")
+    says(str(caught.value), source.files[0].sha256, str(tmp_path / "data" / "mnist"))
     assert [p.name for p in (tmp_path / "data" / "mnist").iterdir()] == [".download.lock"]
 
 

@@ -34,6 +34,7 @@ from dlrun.schedules.curves import cosine
 from dlrun.types import Batch
 from tests.conftest import Called
 from tests.engine.test_loop import Notes, cloned, data, same
+from tests.facts import says
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 CLASSES = for_task("classification")
@@ -235,7 +236,7 @@ def test_what_cannot_be_a_program_is_trained_as_ever(
     loop.train(eager, State(), theirs)
     loop.train(asked, State(), notes)
     told = capsys.readouterr().err
-    assert why in told
+    says(told, why)
     assert told.count("\n") == 1
     assert notes.points == theirs.points
 
@@ -296,7 +297,7 @@ def test_a_program_that_computes_something_else_is_not_used(
 ) -> None:
     monkeypatch.setattr(compiled, "_lower", lambda graph, given: lambda flat: [torch.tensor(1.0)])
     assert isinstance(compiled.make_stepper(training()), EagerStepper)
-    assert "does not compute what the step does" in capsys.readouterr().err
+    says(capsys.readouterr().err, "does not compute what the step does")
 
 
 def test_blocks_end_where_the_loop_looks_up_and_are_the_same_from_anywhere() -> None:
@@ -419,7 +420,7 @@ def test_a_run_says_whether_it_was_compiled(
     done = call(*argv, "trainer.compile=true")
     assert done.code == 0, done.err
     assert len(interpreted) == 1
-    assert "compiled (trainer.compile=true)" in done.out
+    says(done.out, "compiled (trainer.compile=true)")
     # what was decided holds for the rest of the run
     monkeypatch.setattr(compile_policy, "COMPILING", 0.0)
     run = next(r for r in all_runs() if not r.summary().execution["compile"])

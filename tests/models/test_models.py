@@ -20,6 +20,7 @@ from dlrun.models.lenet5 import LeNet5
 from dlrun.models.linear import Linear
 from dlrun.models.mlp import MLP
 from dlrun.models.polynomial import Polynomial
+from tests.facts import says
 
 IMAGE = (1, 28, 28)
 MENU = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
@@ -174,4 +175,4 @@ def test_lenet5_pads_the_image_in_its_middle() -> None:
 def test_what_cannot_be_built_says_why(build: Any, words: list[str]) -> None:
     with pytest.raises(ConfigError) as error:
         build()
-    assert all(word in str(error.value) for word in words), error.value
+    says(str(error.value), *words)

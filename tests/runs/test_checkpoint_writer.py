@@ -22,6 +22,7 @@ from dlrun.storage.journal import Journal, read
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
+from tests.facts import says
 
 Call = Callable[..., Called]
 QUICK = ("tracking.enabled=false", "trainer.figures=false", "evaluation.test=never", "trainer.log_every=1")
@@ -129,9 +130,7 @@ def test_a_full_disk_is_a_warning_and_the_end_waits(
     saver.save(content(2), best(1))
     saver.insist()
     told = capsys.readouterr().err
-    assert "No checkpoint at step 1" in told
-    assert "No checkpoint at step 2" in told
-    assert "in memory only" in told
+    says(told, "No checkpoint at step 1", "No checkpoint at step 2", "in memory only")
     assert checkpoint.load(RunDir(tmp_path).last).step == 2
 
 
@@ -156,7 +155,7 @@ def test_any_other_error_is_raised_at_the_next_look_and_told_at_the_end(
         saver.save(content(2), None)
     saver.save(content(3), None)
     saver.close()
-    assert "ValueError: again" in capsys.readouterr().err
+    says(capsys.readouterr().err, "ValueError: again")
 
 
 def test_a_copy_keeps_strides_ties_and_versions_and_no_memory() -> None:

@@ -19,6 +19,7 @@ from dlrun.errors import ConfigError
 from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.results import results
 from dlrun.sweeps.plugins import ListSweeper, lists_jobs, makes_job_runner
+from tests.facts import says
 
 Call = Callable[..., Any]
 
@@ -60,7 +61,7 @@ def rows(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_sweeper_with_a_list_is_checked_and_run(call: Call, rows: Path) -> None:
     checked = call("check", *ROWS)
     assert checked.code == 0, checked.err
-    assert "optimizer.lr=0.3 seed=1" in checked.out
+    says(checked.out, "optimizer.lr=0.3 seed=1")
     done = call("train", *ROWS)
     assert done.code == 0, done.err
     (sweep,) = all_sweeps()

@@ -32,6 +32,7 @@ from dlrun.sweeps.search.settings import SearchSettings
 from dlrun.sweeps.search.trials import Trials
 from dlrun.sweeps.store import SweepStore
 from tests.conftest import Called
+from tests.facts import says
 from tests.summaries import summarise
 
 QUIET = ["tracking.enabled=false", "trainer.threads=1", "trainer.figures=false"]
@@ -449,7 +450,7 @@ def test_a_search_that_cannot_be_leaves_nothing_behind(
 ) -> None:
     command = ["train", "-m", "hydra/sweeper=optuna", "+experiment=digits", "tracking.enabled=false", *overrides]
     assert main(command) == 2
-    assert told in capsys.readouterr().err
+    says(capsys.readouterr().err, told)
     assert not [*here.glob("outputs/sweeps/*/*")]
 
 
@@ -483,4 +484,4 @@ def test_a_search_prunes_what_lags_behind_and_tests_what_it_chose(
     # from the folder, and by the same command with more trials than the grid has points
     for continued in (["resume", sweep.id], [*command, "hydra.sweeper.n_trials=9"]):
         assert main(continued) == 0
-        assert "all 2 jobs have ended" in capsys.readouterr().out
+        says(capsys.readouterr().out, "all 2 jobs have ended")

@@ -18,6 +18,7 @@ from dlrun.tokenizers.byte import Byte
 from dlrun.tokenizers.character import Character
 from dlrun.tokenizers.portions import PortionTokenizer, at_gaps
 from dlrun.tokenizers.word import Word
+from tests.facts import says
 
 PLAIN = "It was the best of times, it was the worst of times;\nit's 1859 already, they'll say.\n" * 20
 NASTY = {
@@ -68,7 +69,7 @@ def test_a_character_is_its_place_in_the_sorted_alphabet() -> None:
     assert tokenizer.encode("éba") == [3, 1, 0]
     with pytest.raises(UserError, match="'ж' \\(U\\+0436, CYRILLIC SMALL LETTER ZHE\\)") as caught:
         tokenizer.encode("aж")
-    assert "dataset.tokenizer=byte" in str(caught.value) and "'abcé'" in str(caught.value)
+    says(str(caught.value), "dataset.tokenizer=byte", "'abcé'")
 
 
 def test_bytes_are_utf8_and_those_of_a_command_line_are_themselves() -> None:
@@ -165,4 +166,4 @@ def test_a_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_mistake_is_told(kind: str, size: int | None, words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         by_name.fit(kind, [PLAIN], vocabulary_size=size)
-    assert all(word in str(caught.value) for word in words), str(caught.value)
+    says(str(caught.value), *words)

@@ -25,6 +25,7 @@ from dlrun.tracking.metadata import Metadata
 from dlrun.tracking.mlflow.run import MlflowRun
 from dlrun.tracking.mlflow.uri import store_uri
 from dlrun.tracking.state import only_uploader
+from tests.facts import says
 from tests.processes import UPLOADING
 from tests.summaries import summarise
 from tests.tracking.folders import MakeSweep, job, train, value
@@ -278,7 +279,7 @@ def test_a_broken_job_hinders_no_other(make_sweep: MakeSweep, capsys: pytest.Cap
     sweep.job(1).config.write_text("a: [")
     summarise(sweep, status="finished")
     assert send(sweep) is False
-    assert "feed/1: ParserError" in capsys.readouterr().err
+    says(capsys.readouterr().err, "feed/1: ParserError")
     assert len(children(sweep)) == 3
     assert parent(sweep).info.status == "FINISHED"
     assert tracking.pending(sweep)

@@ -27,10 +27,10 @@ from dlrun.errors import ConfigError, RunError, UserError
 from dlrun.sweeps.plugins import lists_jobs, makes_job_runner
 
 if TYPE_CHECKING:
-    from dlrun.sweeps.jobs import ComposedJob
+    from dlrun.sweeps.jobs.builder import ComposedJob
 
 
-def conduct(hydra: Hydra, master: DictConfig) -> int | None:
+def run(hydra: Hydra, master: DictConfig) -> int | None:
     """Run a sweep by the launcher's `JobRunner`.
 
     Returns the exit code, or None for a launcher without one.
@@ -64,8 +64,8 @@ def list_jobs(hydra: Hydra, master: DictConfig) -> list[ComposedJob]:
 
     Raises `UserError` for a sweeper that does not know its jobs beforehand.
     """
-    from dlrun.sweeps.expand import Expansion
     from dlrun.sweeps.hydra_task import compose
+    from dlrun.sweeps.jobs.expand import Expansion
 
     with _config_errors():
         _check_overrides(master)

@@ -15,11 +15,11 @@ from dlrun.execution.timing import seconds_for
 from dlrun.runs.build import build
 from dlrun.runs.presentation import announce
 from dlrun.storage.manifest import Job
-from dlrun.sweeps.jobs import JobBuilder
-from dlrun.sweeps.pool.runner import slots_of
+from dlrun.sweeps.jobs.builder import JobBuilder
+from dlrun.sweeps.jobs.preview import job_costs, makespan
+from dlrun.sweeps.jobs.reuse import describe_reuse, other_sweeps
 from dlrun.sweeps.pool.slots import Slot
-from dlrun.sweeps.preview import job_costs, makespan
-from dlrun.sweeps.reuse import describe_reuse, other_sweeps
+from dlrun.sweeps.pool_runner import slots_of
 from dlrun.terminal import output
 from dlrun.terminal.format import amount, duration
 

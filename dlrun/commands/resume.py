@@ -6,7 +6,7 @@ import argparse
 
 from omegaconf import DictConfig, OmegaConf
 
-from dlrun.commands.train import conduct
+from dlrun.commands.train import train
 from dlrun.config.changes import change
 from dlrun.engine.state import State
 from dlrun.errors import UserError
@@ -19,8 +19,8 @@ from dlrun.storage.manifest import read
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import hydra_task
-from dlrun.sweeps.search import conduct as search
 from dlrun.sweeps.search import definition
+from dlrun.sweeps.search import run as search
 from dlrun.terminal import output
 
 
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
         output.say(f"{folder.path} is finished. To train it longer, type `dlrun resume {folder.id} trainer.epochs=…`.")
         return 0
     # written when training begins: what fails before changes nothing
-    conduct(built, folder, resumed=True, on_start=lambda: _write(folder, changed))
+    train(built, folder, resumed=True, on_start=lambda: _write(folder, changed))
     return 0
 
 

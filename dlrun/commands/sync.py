@@ -6,14 +6,14 @@ import argparse
 from collections.abc import Sequence
 
 from dlrun import tracking
-from dlrun.commands._uploader import load_model
+from dlrun.runs.uploader_program import load_model
 from dlrun.storage import manifest
 from dlrun.storage.lookup import all_runs, all_sweeps, find, find_sweep, sweep_of
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 from dlrun.tracking import uploader
-from dlrun.tracking.metadata import configuration
+from dlrun.tracking.content.metadata import configuration
 from dlrun.tracking.tracker import Tracker
 
 Folder = RunDir | SweepDir

@@ -18,16 +18,16 @@ from dlrun.errors import ConfigError
 from dlrun.runs.build import Built, build
 from dlrun.runs.run import run
 from dlrun.storage.rundir import RunDir
-from dlrun.sweeps.job import seal
+from dlrun.sweeps.run_job import seal
 from dlrun.terminal import output
 
 
 def main(argv: list[str]) -> int:
-    return hydra_main.run(argv, prog="dlrun train", prepare=prepare, task=_train, conduct=_multirun.conduct)
+    return hydra_main.run(argv, prog="dlrun train", prepare=prepare, task=_train, sweep=_multirun.run)
 
 
 def _train(built: Built, folder: Path) -> dict[str, Any]:
-    return conduct(built, RunDir(folder), job=HydraConfig.get().mode == RunMode.MULTIRUN)
+    return train(built, RunDir(folder), job=HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def prepare(config: DictConfig) -> Built:
@@ -46,7 +46,7 @@ def prepare(config: DictConfig) -> Built:
     return built
 
 
-def conduct(
+def train(
     built: Built,
     folder: RunDir,
     *,

@@ -17,7 +17,7 @@ from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
-from dlrun.tracking.metadata import configuration
+from dlrun.tracking.content.metadata import configuration
 from dlrun.tracking.mlflow import pages, server
 from dlrun.tracking.mlflow.store import prepare, quiet_mlflow
 from dlrun.tracking.mlflow.uri import artifact_folder, has_server, redact, store_uri

@@ -23,7 +23,7 @@ from typing import Any
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.storage import lookup
 
-PARTS = tuple(
+PART_ROOMS = tuple(
     f"dlrun.{room}"
     for room in ("datasets", "tokenizers", "models", "losses", "optimizers", "schedules", "metrics", "studies")
 )
@@ -114,7 +114,7 @@ class _Allowed:
 
     def check_path(self, path: str) -> None:
         """Refuse a path before any of it is imported."""
-        if _within(path, PARTS):
+        if _within(path, PART_ROOMS):
             return
         if _within(path, NEVER):
             raise ConfigError(_never(path))
@@ -172,7 +172,7 @@ class _Allowed:
 def _is_part(found: Any, module: str) -> bool:
     """It is in the `__all__` of a part's file."""
     name = getattr(found, "__qualname__", "")
-    return _within(module, PARTS) and name in getattr(sys.modules[module], "__all__", ())
+    return _within(module, PART_ROOMS) and name in getattr(sys.modules[module], "__all__", ())
 
 
 def _is_library_part(found: Any, full: str) -> bool:
@@ -186,7 +186,7 @@ def _is_library_part(found: Any, full: str) -> bool:
 
 def _never(path: str) -> str:
     if path.split(".")[0] == "dlrun":
-        rooms = ", ".join(part.removeprefix("dlrun.") for part in PARTS)
+        rooms = ", ".join(part.removeprefix("dlrun.") for part in PART_ROOMS)
         return (
             f"_target_ `{path}` is never allowed: it is no part of a run. The parts of dlrun are in {rooms};"
             f" `dlrun list` shows them."

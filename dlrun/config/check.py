@@ -21,7 +21,7 @@ SETTINGS = {"trainer": Trainer, "evaluation": Evaluation, "tracking": Tracking}
 SIZES = ("input_shape", "outputs", "classes", "vocabulary")
 """The arguments of a model that come from the data, unless the configuration gives them."""
 
-PARTS: dict[str, dict[str, Any]] = {
+GROUPS: dict[str, dict[str, Any]] = {
     "dataset": {},
     "model": {"runtime": SIZES},
     "loss": {"positional": 2},  # model, batch
@@ -55,7 +55,7 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     instantiate.check_arguments(Sweep, plain.get("sweep", {}), where="sweep")
     if plain.get("study"):
         instantiate.check_part(plain["study"], where="study", trusted=plain["trusted"])
-    for name, supplied in PARTS.items():
+    for name, supplied in GROUPS.items():
         instantiate.check_part(plain[name], where=name, trusted=plain["trusted"], **supplied)
     for name, metric in plain["metrics"].items():
         instantiate.check_part(metric, where=f"metrics.{name}", trusted=plain["trusted"], positional=2)
@@ -71,13 +71,13 @@ def most_threads() -> int:
 
 def _top_level(plain: dict[str, Any]) -> None:
     general = [field.name for field in fields(General)]
-    valid = [*PARTS, *SETTINGS, *general, "sweep"]
+    valid = [*GROUPS, *SETTINGS, *general, "sweep"]
     for name in plain:
         if name not in valid:
             raise ConfigError(
                 f"There is no key `{name}`.{did_you_mean(name, valid)}\nThe keys are: {', '.join(valid)}."
             )
-    for name in (*PARTS, *SETTINGS, *(["sweep"] if "sweep" in plain else [])):
+    for name in (*GROUPS, *SETTINGS, *(["sweep"] if "sweep" in plain else [])):
         if not isinstance(plain.get(name), dict):
             raise ConfigError(f"Nothing is chosen for `{name}`. `dlrun list {name}` shows the choices.")
     instantiate.check_arguments(General, {name: plain[name] for name in general if name in plain}, where="")

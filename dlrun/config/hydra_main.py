@@ -44,12 +44,12 @@ def run(
     prog: str,
     prepare: Callable[[DictConfig], P],
     task: Callable[[P, Path], Any],
-    conduct: Callable[[Hydra, DictConfig], int | None],
+    sweep: Callable[[Hydra, DictConfig], int | None],
 ) -> int:
     """Train a run or a sweep; returns the exit code.
 
     A run: `prepare` takes its configuration and raises `UserError` for a mistake in it; `task` takes the result, and
-    the run's new folder. A sweep: `conduct` carries it out, or returns None to leave its jobs to Hydra's launcher.
+    the run's new folder. A sweep: `sweep` runs it, or returns None to leave its jobs to Hydra's launcher.
     """
 
     def each(cfg: DictConfig) -> Any:
@@ -61,7 +61,7 @@ def run(
         cfg = line.compose()
         if cfg.hydra.mode == RunMode.MULTIRUN:
             try:
-                code = conduct(line.hydra, cfg)
+                code = sweep(line.hydra, cfg)
             except OSError as error:
                 raise _unwritable(error) from error
             return _sweep(line.hydra, cfg, line.args.overrides, each) if code is None else code

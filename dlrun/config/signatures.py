@@ -21,7 +21,7 @@ from dlrun.errors import ConfigError, did_you_mean
 MISSING = "???"
 """OmegaConf's mark of a value that must be given."""
 
-SETTINGS = "dlrun.config.settings"
+SETTINGS_MODULE = "dlrun.config.settings"
 """Its classes are named in messages by their key, `trainer`: nobody has chosen them."""
 
 _WORDS: dict[Any, str] = {
@@ -195,7 +195,7 @@ def _is_default(value: Any, default: Any) -> bool:
 
 
 def _refuse_key(prefix: str, key: str, target: Callable[..., Any], valid: list[str]) -> None:
-    settings = target.__module__ == SETTINGS
+    settings = target.__module__ == SETTINGS_MODULE
     owner, noun = (prefix[:-1], "key") if settings else (name_of(target), "argument")
     close = re.sub(r"`(\w+)`", rf"`{prefix}\1`", did_you_mean(key, valid))
     raise ConfigError(
@@ -204,7 +204,7 @@ def _refuse_key(prefix: str, key: str, target: Callable[..., Any], valid: list[s
 
 
 def _by(target: Callable[..., Any]) -> str:
-    return "" if target.__module__ == SETTINGS else f" to {name_of(target)}"
+    return "" if target.__module__ == SETTINGS_MODULE else f" to {name_of(target)}"
 
 
 def _check_type(key: str, value: Any, parameter: inspect.Parameter) -> None:

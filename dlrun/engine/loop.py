@@ -19,7 +19,7 @@ from torch import Tensor
 from dlrun.engine.batches import Batches
 from dlrun.engine.ema import Average
 from dlrun.engine.evaluation import evaluate, totals
-from dlrun.engine.meters import Clock, Window
+from dlrun.engine.meters import Clock, LossMeter
 from dlrun.engine.objective import Objective
 from dlrun.engine.plan import Plan
 from dlrun.engine.protocols import Losses, MakeStepper, Optimizer, Rate, Recorder, Stepper, TotalsFn, Trainable
@@ -68,8 +68,8 @@ class Training:
     def stepper(self) -> Stepper:
         return self.make_stepper(self)
 
-    def window(self, state: State) -> Window:
-        return Window(state)
+    def loss_meter(self, state: State) -> LossMeter:
+        return LossMeter(state)
 
     def validate(self, state: State) -> dict[str, float]:
         assert self.validation is not None
@@ -132,7 +132,7 @@ def train(
     loss is not a finite number, naming the step.
     """
     run.objective.model.train()
-    plan, stepper, losses = run.plan, run.stepper(), run.window(state)
+    plan, stepper, losses = run.plan, run.stepper(), run.loss_meter(state)
     clock = Clock(state)
     for block in stepper.start(state.step):
         # after the batches are drawn: that is when runs which have left are taken out of a stack

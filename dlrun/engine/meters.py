@@ -14,7 +14,7 @@ from dlrun.errors import NonFinite
 from dlrun.types import Batch
 
 
-class Window:
+class LossMeter:
     """The losses since the last point of the curves."""
 
     def __init__(self, state: State) -> None:

@@ -168,7 +168,7 @@ class Trainable(Steppable, Protocol[Value, Saved_co, Best_co]):
     def stepper(self) -> Stepper:
         """Make the stepper."""
 
-    def window(self, state: State) -> Losses[Value]:
+    def loss_meter(self, state: State) -> Losses[Value]:
         """Collect the losses between two points of the curves."""
 
     def validate(self, state: State) -> dict[str, Value]:

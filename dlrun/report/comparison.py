@@ -8,7 +8,7 @@ from typing import Any
 from dlrun.analysis.statistics import Difference, paired_difference
 from dlrun.errors import UserError, did_you_mean
 from dlrun.report.sides import Side
-from dlrun.storage.identity import PARTS, differing, differing_keys
+from dlrun.storage.identity import PART_NAMES, differing, differing_keys
 from dlrun.storage.summary import DataSummary, split_sizes
 
 SHOWN = 10
@@ -43,7 +43,7 @@ def describe_sides(first: Side, second: Side) -> str:
     one, other = first.summaries[seed], second.summaries[seed]
     keys = differing_keys(first.configuration(seed), second.configuration(seed))
     shown = ", ".join(keys[:SHOWN] + ["…"] * (len(keys) > SHOWN))
-    words = [word for word in differing(one.known_parts(), other.known_parts()) if word != PARTS["config"]]
+    words = [word for word in differing(one.known_parts(), other.known_parts()) if word != PART_NAMES["config"]]
     found = "; ".join(([f"the configuration ({shown})"] if keys else []) + words) or "nothing but the seeds"
     unknown = "" if one.identity_parts and other.identity_parts else "; of the older run no sources are known"
     return f"`{first.label}` and `{second.label}` differ in {found}{unknown}."

@@ -94,7 +94,7 @@ def read_overview(sweep: SweepDir) -> Overview:
     return Overview(sweep, manifest, found, _groups(manifest, found, metric, summary), metric, summary)
 
 
-def group_label(manifest: Manifest, result: Result) -> str:
+def swept_label(manifest: Manifest, result: Result) -> str:
     """The job's swept overrides, without the seed."""
     telling = [f"{k}={v}" for k, v in result.swept.items() if k in manifest.swept and k != "seed"]
     return " ".join(telling) or manifest.name
@@ -136,7 +136,7 @@ def _groups(manifest: Manifest, found: Sequence[Result], metric: str, summary: S
     for key, jobs in members.items():
         values = [r.metrics[metric] for r in finished(jobs) if metric in r.metrics]
         over = spread(values, higher_is_better=manifest.higher_is_better)
-        groups.append(JobGroup(key, group_label(manifest, jobs[0]), jobs, over, selected=key == chosen))
+        groups.append(JobGroup(key, swept_label(manifest, jobs[0]), jobs, over, selected=key == chosen))
     sign = -1 if manifest.higher_is_better else 1
     # incomplete groups last: the mean of the seeds that survived would flatter them. Ties go to the lower loss, as in a
     # selection.

@@ -7,7 +7,7 @@ from collections import Counter
 
 from dlrun.analysis.statistics import BOOTSTRAP_FROM, describe_difference, paired_difference
 from dlrun.report.overview import Overview
-from dlrun.storage.identity import PARTS, differing
+from dlrun.storage.identity import PART_NAMES, differing
 
 
 def job_counts(overview: Overview) -> str:
@@ -110,6 +110,6 @@ def code(overview: Overview) -> str:
     Beside what was swept: sources, modules, device, precision, torch.
     """
     parts = [dict(result.summary.identity_parts) for result in overview.finished]
-    swept = PARTS["config"], PARTS["data"]
+    swept = PART_NAMES["config"], PART_NAMES["data"]
     found = dict.fromkeys(word for each in parts for word in differing(parts[0], each) if word not in swept)
     return f"the runs differ in {', '.join(found)}" if found else "nothing but what was swept: all have the same code"

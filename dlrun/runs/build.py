@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig
 
 from dlrun import metrics as known_metrics
-from dlrun.config.check import PARTS, SETTINGS, check_config
+from dlrun.config.check import GROUPS, SETTINGS, check_config
 from dlrun.config.settings import Evaluation, Tracking, Trainer
 from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.engine.ema import Average
@@ -233,5 +233,7 @@ def _higher_is_better(name: str, metrics: Mapping[str, Metric]) -> bool:
 
 
 def _targets(plain: dict[str, Any]) -> dict[str, str]:
-    parts = {name: plain[name] for name in PARTS} | {f"metrics.{name}": part for name, part in plain["metrics"].items()}
+    parts = {name: plain[name] for name in GROUPS} | {
+        f"metrics.{name}": part for name, part in plain["metrics"].items()
+    }
     return {name: part["_target_"] for name, part in parts.items()}

@@ -34,9 +34,9 @@ from dlrun.stacked.batches import StackedBatches
 from dlrun.stacked.descent import StackedDescent
 from dlrun.stacked.evaluation import StackedSplits, evaluate
 from dlrun.stacked.key import function_key
+from dlrun.stacked.loss_meter import StackedLossMeter
 from dlrun.stacked.objective import StackedObjective
 from dlrun.stacked.weights import keep_rows
-from dlrun.stacked.window import StackedWindow
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.types import Batch, Schedule, Split, Update
 
@@ -73,7 +73,7 @@ class StackedTraining:
         self._left = {i for i, state in enumerate(self.states) if self.members[i].over(state)}
         self._checkpoints: list[Checkpoint | None] = [None for _ in self.members]
         self._seconds = 0.0
-        self._window: StackedWindow | None = None
+        self._loss_meter: StackedLossMeter | None = None
 
     @property
     def best(self) -> list[BestWeights | None]:
@@ -97,9 +97,9 @@ class StackedTraining:
     def stepper(self) -> Stepper:
         return self._stepped.make_stepper(self)
 
-    def window(self, state: State) -> StackedWindow:
-        self._window = StackedWindow(lambda: self._advance(state), self._fail)
-        return self._window
+    def loss_meter(self, state: State) -> StackedLossMeter:
+        self._loss_meter = StackedLossMeter(lambda: self._advance(state), self._fail)
+        return self._loss_meter
 
     def validate(self, state: State) -> dict[str, list[float]]:
         assert self._splits is not None
@@ -167,10 +167,10 @@ class StackedTraining:
 
     def _drop_left(self) -> None:
         """Drop the rows of finished runs, unless all are."""
-        if self._left & {*self.active} and self._window is not None:
+        if self._left & {*self.active} and self._loss_meter is not None:
             # read the losses while they have a row for each; runs found to have diverged leave now too, for the
             # batches of one block must be of the same runs
-            self._window.check()
+            self._loss_meter.check()
         leaving = self._left & {*self.active}
         # if all leave, the loop ends before another step (`over`); an empty stack has no batches
         if not leaving or leaving == {*self.active}:

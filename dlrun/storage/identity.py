@@ -19,7 +19,7 @@ BOOKKEEPING = ("name", "tracking", "trusted", "study", "sweep")
 BOOKKEEPING_OF_TRAINER = ("checkpoint_every", "figures", "profile", "device", "precision", "threads", "workers")
 """Likewise; the device's type and the precision are parts of their own, as `auto` was resolved."""
 
-PARTS = {
+PART_NAMES = {
     "config": "the configuration",
     "data": "the data",
     "sources": "dlrun's sources",
@@ -68,10 +68,10 @@ def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
     >>> differing({"torch": "2.8", "data": "ab"}, {"torch": "2.9", "data": "ab"})
     ['torch (2.8, 2.9)']
     """
-    both = [key for key in PARTS if key in one and key in other and one[key] != other[key]]
+    both = [key for key in PART_NAMES if key in one and key in other and one[key] != other[key]]
     # a hash says nothing to a person
     told = {key: f" ({one[key]}, {other[key]})" for key in both if key in ("device", "precision", "torch")}
-    return [PARTS[key] + told.get(key, "") for key in both]
+    return [PART_NAMES[key] + told.get(key, "") for key in both]
 
 
 def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -38,6 +38,11 @@ class Job:
 
     @property
     def label(self) -> str:
+        """The overrides, for a person."""
+        return " ".join(o.lstrip("+") for o in self.overrides) or str(self.config["name"])
+
+    @property
+    def group_label(self) -> str:
         """The overrides without the seed, for a person."""
         return " ".join(o.lstrip("+") for o in self.overrides if not o.startswith("seed=")) or str(self.config["name"])
 

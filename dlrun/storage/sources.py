@@ -87,7 +87,7 @@ def user_modules(config: Mapping[str, Any]) -> str:
         return file if Path(file).is_file() else None
 
     found: dict[str, str] = {}
-    waiting = [name for target in _targets(config) for name in _prefixes(target)]
+    waiting = [name for target in targets(config) for name in _prefixes(target)]
     # the modules that the targets import, and what these import
     while waiting:
         name = waiting.pop()
@@ -97,16 +97,16 @@ def user_modules(config: Mapping[str, Any]) -> str:
     return _hash((Path(file).name, Path(file).read_bytes()) for file in sorted(found.values()))
 
 
-def _targets(value: Any) -> Iterator[str]:
+def targets(value: Any) -> Iterator[str]:
     """Every `_target_` of a configuration."""
     if isinstance(value, Mapping):
         if isinstance(target := value.get("_target_"), str):
             yield target
         for inner in value.values():
-            yield from _targets(inner)
+            yield from targets(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _targets(inner)
+            yield from targets(inner)
 
 
 def _imports(name: str, file: Path) -> Iterator[str]:

@@ -68,7 +68,7 @@ class SweepDir:
 
         Raises `UserError` if another process does.
         """
-        return files.hold(self.path, busy=f"{self.path} is in use: another process is conducting this sweep.")
+        return files.hold(self.path, busy=f"{self.path} is in use: another process runs this sweep.")
 
     def alive(self) -> bool:
         """True while a process runs the sweep's jobs."""

@@ -13,8 +13,7 @@ from dlrun.storage.manifest import Manifest, read
 from dlrun.storage.results import Result
 from dlrun.storage.summary import Status
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.sweeps import job as work
-from dlrun.sweeps.job_events import label
+from dlrun.sweeps import run_job
 from dlrun.sweeps.pool.display import Display
 from dlrun.sweeps.pool.task import Task, TaskResult
 from dlrun.sweeps.runner import SweepRunner
@@ -63,7 +62,7 @@ def _test(runner: SweepRunner, chosen: SelectedGroup | None) -> bool:
     failures: list[TaskResult] = []
     display = Display(len(due))
 
-    tasks = [Task(result.job.n, partial(work.test, result.run), label(result.job), result.run.log) for result in due]
+    tasks = [Task(result.job.n, partial(run_job.test, result.run), result.job.label, result.run.log) for result in due]
 
     def done(result: TaskResult) -> bool:
         display.done += 1
@@ -95,7 +94,9 @@ def _summarise(sweep: SweepDir, manifest: Manifest, found: Sequence[Result], cho
 def _say_unselected(manifest: Manifest, found: Sequence[Result], chosen: SelectedGroup | None) -> None:
     groups = {group: [r for r in found if r.job.group == group] for group in manifest.groups}
     # a pruned job was stopped on purpose
-    left_out = [rs[0].job.label for rs in groups.values() if not all(r.status in ("finished", "pruned") for r in rs)]
+    left_out = [
+        rs[0].job.group_label for rs in groups.values() if not all(r.status in ("finished", "pruned") for r in rs)
+    ]
     if left_out and len(groups) > 1:
         listed = "; ".join(left_out[:5] + ["…"] * (len(left_out) > 5))
         output.say(f"not among those to choose from, for not all of their seeds have finished: {listed}")
@@ -108,7 +109,7 @@ def _say_failures(sweep: SweepDir, failed: Sequence[Result]) -> None:
         return
     for result in failed:
         error = result.summary.error or "never started"
-        output.warn(f"{label(result.job)}: {result.status}: {error}\n  {result.run.log}")
+        output.warn(f"{result.job.label}: {result.status}: {error}\n  {result.run.log}")
     stopped = sum(result.status == "failed" for result in failed)
     how = f"dlrun resume {sweep.id}" + (" --retry-failed" if stopped else "")
     output.warn(f"{len(failed)} of {len(read(sweep).jobs)} jobs did not finish; `{how}` runs them again")

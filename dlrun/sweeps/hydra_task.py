@@ -18,11 +18,11 @@ from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import location
-from dlrun.sweeps.expand import Expansion
 from dlrun.sweeps.finish import finish
-from dlrun.sweeps.jobs import ComposedJob, JobBuilder
+from dlrun.sweeps.jobs.builder import ComposedJob, JobBuilder
+from dlrun.sweeps.jobs.expand import Expansion
 from dlrun.sweeps.location import SweepLocation
-from dlrun.sweeps.pool.runner import check_settings
+from dlrun.sweeps.pool_runner import check_settings
 from dlrun.sweeps.runner import SweepRunner, sweep_runner
 from dlrun.sweeps.store import SweepStore
 

@@ -13,7 +13,7 @@ from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.sweeps import job as work
+from dlrun.sweeps import run_job
 from dlrun.sweeps.pool.display import Display, is_failure
 from dlrun.sweeps.pool.task import Task, TaskResult
 from dlrun.sweeps.store import SweepStore
@@ -31,13 +31,13 @@ class JobTasks:
         """The task of a job, with `extra` for its summary."""
         folder = self.sweep.job(job.n)
         # a job killed before its first line is started again, not resumed
-        context = work.JobContext(self.machine, extra)
+        context = run_job.JobContext(self.machine, extra)
         if folder.config.exists() and folder.journal.exists():
-            call = partial(work.resume, folder, context)
+            call = partial(run_job.resume, folder, context)
         else:
-            hydra = self.hydra if work.needs_hydra(self.hydra) else None
-            call = partial(work.start, folder, job.config, job.overrides, hydra=hydra, context=context)
-        return Task(job.n, call, label(job), folder.log)
+            hydra = self.hydra if run_job.needs_hydra(self.hydra) else None
+            call = partial(run_job.start, folder, job.config, job.overrides, hydra=hydra, context=context)
+        return Task(job.n, call, job.label, folder.log)
 
 
 class JobEvents:
@@ -114,8 +114,3 @@ def write_status(folder: RunDir, job: Job, result: TaskResult) -> None:
         # it wrote how it ended, but not why
         with folder.edit_summary() as summary:
             summary.error = result.message
-
-
-def label(job: Job) -> str:
-    """A job's overrides for people, the seed among them."""
-    return " ".join(override.lstrip("+") for override in job.overrides) or str(job.config["name"])

@@ -16,9 +16,9 @@ from dlrun.storage.machine import command_line
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.results import results
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.sweeps.definition import check_same, define, differences, digest, find_sweep, mismatch
-from dlrun.sweeps.jobs import JobBuilder, rebuild_jobs
-from dlrun.sweeps.reuse import other_sweeps, reuse
+from dlrun.sweeps.jobs.builder import JobBuilder, rebuild_jobs
+from dlrun.sweeps.jobs.definition import check_same, define, differences, digest, find_sweep, mismatch
+from dlrun.sweeps.jobs.reuse import other_sweeps, reuse
 from dlrun.terminal import output
 
 MULTIRUN = "multirun.yaml"

@@ -59,7 +59,7 @@ def eligible(found: Sequence[Result]) -> dict[str, list[Result]]:
 
 
 def _describe(group: str, results: Sequence[Result], mean: float | None) -> SelectedGroup:
-    return SelectedGroup(group, results[0].job.label, mean, tuple(result.job.n for result in results))
+    return SelectedGroup(group, results[0].job.group_label, mean, tuple(result.job.n for result in results))
 
 
 def _mean(results: Sequence[Result], metric: str) -> float | None:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dlrun.storage import manifest
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.run_source import RunSource, of_job
-from dlrun.tracking.state import only_uploader, run_stamp, sweep_stamp
+from dlrun.tracking.content.run_source import RunSource, of_job
+from dlrun.tracking.content.state import only_uploader, run_stamp, sweep_stamp
 from dlrun.tracking.tracker import Tracker
 from dlrun.tracking.trackers import trackers_of
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from dlrun.storage.files import wait_until
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.state import only_uploader
+from dlrun.tracking.content.state import only_uploader
 from dlrun.tracking.trackers import TRACKERS, trackers_of
 
 # a command's own module, for it may load models: this room may not
-PROGRAM = "dlrun.commands._uploader"
+PROGRAM = "dlrun.runs.uploader_program"
 
 
 @dataclass(frozen=True)

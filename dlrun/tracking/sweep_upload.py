@@ -13,10 +13,10 @@ from dlrun.storage.manifest import Job
 from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking.content.run_source import LoadModel, of_job
+from dlrun.tracking.content.state import has_ended, only_uploader, sweep_stamp
+from dlrun.tracking.content.sweep_description import status, sweep_metadata
 from dlrun.tracking.pending import is_job_pending
-from dlrun.tracking.run_source import LoadModel, of_job
-from dlrun.tracking.state import has_ended, only_uploader, sweep_stamp
-from dlrun.tracking.sweep_description import status, sweep_metadata
 from dlrun.tracking.tracker import TrackedRun, Tracker
 from dlrun.tracking.upload import BUSY, POLL, RunUpload, pause
 

@@ -17,9 +17,9 @@ from typing import Protocol
 
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.journal_reader import MetricBatch, Point
-from dlrun.tracking.metadata import Metadata
-from dlrun.tracking.run_source import RunSource
+from dlrun.tracking.content.journal_reader import MetricBatch, Point
+from dlrun.tracking.content.metadata import Metadata
+from dlrun.tracking.content.run_source import RunSource
 
 
 class TrackedRun(Protocol):

@@ -8,7 +8,7 @@ from typing import Any
 from dlrun.storage import manifest
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.metadata import configuration
+from dlrun.tracking.content.metadata import configuration
 from dlrun.tracking.mlflow.tracker import Mlflow
 from dlrun.tracking.tensorboard.tracker import Tensorboard
 from dlrun.tracking.tracker import Tracker

@@ -8,11 +8,11 @@ from functools import cached_property
 from pathlib import Path
 
 from dlrun.storage.summary import Summary
-from dlrun.tracking import description, metadata
-from dlrun.tracking.journal_reader import JournalReader, MetricBatch, Point
-from dlrun.tracking.metadata import Metadata
-from dlrun.tracking.run_source import RunSource
-from dlrun.tracking.state import FINAL, has_ended, run_stamp
+from dlrun.tracking.content import description, metadata
+from dlrun.tracking.content.journal_reader import JournalReader, MetricBatch, Point
+from dlrun.tracking.content.metadata import Metadata
+from dlrun.tracking.content.run_source import RunSource
+from dlrun.tracking.content.state import FINAL, has_ended, run_stamp
 from dlrun.tracking.tracker import Connection, TrackedRun, Tracker
 
 # seconds between two looks at a folder in which a run is being trained

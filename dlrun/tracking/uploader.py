@@ -18,9 +18,9 @@ from pathlib import Path
 
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking.content.run_source import LoadModel, of_run
+from dlrun.tracking.content.state import has_ended, only_uploader
 from dlrun.tracking.pending import is_pending, is_unattended
-from dlrun.tracking.run_source import LoadModel, of_run
-from dlrun.tracking.state import has_ended, only_uploader
 from dlrun.tracking.sweep_upload import SweepUpload
 from dlrun.tracking.tracker import Tracker
 from dlrun.tracking.trackers import TRACKERS

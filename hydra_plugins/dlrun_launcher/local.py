@@ -64,6 +64,6 @@ class LocalLauncher(Launcher):
 
     @staticmethod
     def job_runner(store: SweepStore, hydra: DictConfig) -> JobRunner:
-        from dlrun.sweeps.pool.runner import PoolRunner
+        from dlrun.sweeps.pool_runner import PoolRunner
 
         return PoolRunner(store, hydra.launcher)

@@ -31,7 +31,7 @@ class OptunaSweeper(Sweeper):
 
         if not hasattr(self.task_function, "run_jobs"):
             raise ConfigError("hydra/sweeper=optuna searches among dlrun's runs: type hydra/launcher=local.")
-        from dlrun.sweeps.search import conduct
+        from dlrun.sweeps.search.run import start_or_continue
 
         given = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in self.settings.items()}
-        conduct.conduct(self.task_function, self.launcher, given, arguments)  # type: ignore[arg-type]
+        start_or_continue(self.task_function, self.launcher, given, arguments)  # type: ignore[arg-type]

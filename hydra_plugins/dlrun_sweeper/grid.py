@@ -15,7 +15,7 @@ class GridSweeper(ListSweeper):
     """All combinations of `params` and the command line.
 
     `also` are single jobs beside the grid. `scale` is a dial for the whole: the keys of `scaled` are multiplied by
-    powers of it (`dlrun.sweeps.scale`).
+    powers of it (`dlrun.sweeps.jobs.scale`).
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class GridSweeper(ListSweeper):
     def jobs(self, arguments: list[str]) -> list[list[str]]:
         """The overrides of each job, those beside the grid first."""
         from dlrun.errors import ConfigError
-        from dlrun.sweeps.scale import scale_values
+        from dlrun.sweeps.jobs.scale import scale_values
 
         if self.scale != 1 and not self.scaled:
             raise ConfigError(f"hydra.sweeper.scale={self.scale}: this sweep has no such dial (hydra.sweeper.scaled).")
@@ -43,7 +43,7 @@ class GridSweeper(ListSweeper):
         return [*beside(grid, [self._scale(values) for values in self.also]), *grid]
 
     def _scale(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        from dlrun.sweeps.scale import scale_values
+        from dlrun.sweeps.jobs.scale import scale_values
 
         powers = {key: power for key, power in self.scaled.items() if key in values}
         return scale_values(values, self.scale, powers, self.config)

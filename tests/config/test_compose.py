@@ -53,7 +53,7 @@ def seen(here: Path) -> Seen:
 @pytest.fixture
 def run(seen: Seen) -> Callable[..., int]:
     return lambda *argv: hydra_main.run(
-        argv, prog="dlrun train", prepare=seen.prepare, task=seen.task, conduct=_multirun.conduct
+        argv, prog="dlrun train", prepare=seen.prepare, task=seen.task, sweep=_multirun.run
     )
 
 

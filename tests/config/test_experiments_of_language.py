@@ -16,7 +16,7 @@ from dlrun.config import compose
 from dlrun.models.gpt_sizes import choose_size
 from dlrun.schedules.curves import cosine
 from dlrun.storage.lookup import all_runs
-from dlrun.sweeps.scale import scale_values
+from dlrun.sweeps.jobs.scale import scale_values
 from hydra_plugins.dlrun_sweeper.grid import beside
 from tests.conftest import Called
 from tests.facts import refuses

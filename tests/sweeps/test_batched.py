@@ -33,10 +33,9 @@ from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result, results
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.sweeps.batched import policy, shared_data, timing
+from dlrun.sweeps.batched import shared_data, short_jobs, timing
 from dlrun.sweeps.batched.members import Builder
 from dlrun.sweeps.batched.shared_data import SharedData
-from dlrun.sweeps.pool import in_process
 from dlrun.sweeps.pool.slots import Slot
 from dlrun.sweeps.pool.task import Task, TaskResult
 from dlrun.terminal import output
@@ -318,7 +317,7 @@ def run_here(calls: list[Callable[[], Any]], log: Path, *, stop_at: int | None =
         found.append(outcome)
         return len(found) != stop_at
 
-    in_process.run((Task(n, c, f"job {n}", log) for n, c in enumerate(calls)), Slot(0, None, 1), on_result=done)
+    short_jobs.run((Task(n, c, f"job {n}", log) for n, c in enumerate(calls)), Slot(0, None, 1), on_result=done)
     return found
 
 
@@ -409,7 +408,7 @@ def test_a_job_that_swallows_an_interrupt_ends_the_sweep_too(tmp_path: Path) -> 
     ("trainer", "short"),
     [
         ({"steps": 1}, True),
-        ({"steps": policy.SHORT}, False),
+        ({"steps": short_jobs.SHORT}, False),
         ({"steps": None}, False),
         ({"steps": None, "fast": True}, True),
         ({"steps": 1, "minutes": 0.1}, False),  # minutes go before steps
@@ -417,15 +416,15 @@ def test_a_job_that_swallows_an_interrupt_ends_the_sweep_too(tmp_path: Path) -> 
 )
 def test_a_job_of_few_steps_is_short(trainer: dict[str, Any], short: bool) -> None:
     job = Job(0, (), {"trainer": {"minutes": None, "fast": False} | trainer}, "", "")
-    assert policy.is_short(job) == short
+    assert short_jobs.is_short(job) == short
 
 
 def test_short_jobs_that_take_long_leave_the_rest_to_the_pool(
     call: Call, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # the first has taken longer than the pool's start, and longer than a process costs
-    monkeypatch.setattr(policy, "SERVER", 0.0)
-    monkeypatch.setattr(policy, "PROCESS", -1.0)
+    monkeypatch.setattr(timing, "SERVER", 0.0)
+    monkeypatch.setattr(timing, "PROCESS", -1.0)
     done, found = run_sweep(call, *FITS, BATCHED)
     assert done.code == 0, done.err
     says(done.out, "3 jobs as by hydra/launcher=local", "one takes")
@@ -469,7 +468,7 @@ def test_a_stack_is_shown_while_it_trains(call: Call, here: Path, monkeypatch: p
 
 @pytest.mark.usefixtures("faster_stacked")
 def test_a_tag_is_all_that_tells_a_run_from_one_by_local(call: Call, here: Path) -> None:
-    from dlrun.tracking import metadata
+    from dlrun.tracking.content import metadata
 
     _, stacked = run_sweep(call, *MLPS, "seed=0,1", BATCHED)
     _, alone = run_sweep(call, *MLPS, "seed=0,1", LOCAL)

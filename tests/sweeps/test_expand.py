@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from dlrun.config import compose
 from dlrun.config.check import check_config
 from dlrun.errors import ConfigError
-from dlrun.sweeps import definition
-from dlrun.sweeps.expand import Expansion
-from dlrun.sweeps.jobs import group_of
+from dlrun.sweeps.jobs import definition
+from dlrun.sweeps.jobs.builder import group_of
+from dlrun.sweeps.jobs.expand import Expansion
 
 GIVEN = ["+experiment=digits", "hydra.mode=MULTIRUN", "optimizer.lr=0.1,0.3", "seed=range(3)"]
 

@@ -24,7 +24,7 @@ from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.results import Result, results
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.search_history import SearchHistory, history
-from dlrun.sweeps.expand import Expansion
+from dlrun.sweeps.jobs.expand import Expansion
 from dlrun.sweeps.search import bases, definition, settings, space
 from dlrun.sweeps.search.curves import CurveReader
 from dlrun.sweeps.search.search import Search
@@ -462,7 +462,7 @@ def test_a_search_that_cannot_begin_removes_nothing_of_a_given_folder(
 
     (here / "given").mkdir()
     (here / "given" / "mine.txt").write_text("mine")
-    monkeypatch.setattr("dlrun.sweeps.search.conduct.create", full)
+    monkeypatch.setattr("dlrun.sweeps.search.run.create", full)
     command = ["train", "-m", "hydra/sweeper=optuna", "+experiment=digits", *QUIET, "hydra.sweep.dir=given"]
     assert main([*command, "optimizer.lr=interval(0.1,1)"]) == 2
     assert [path.name for path in here.glob("given/*")] == ["mine.txt"]

@@ -17,7 +17,7 @@ from dlrun.storage import manifest
 from dlrun.storage.results import results
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.finish import is_selected
-from dlrun.sweeps.jobs import ComposedJob, JobBuilder
+from dlrun.sweeps.jobs.builder import ComposedJob, JobBuilder
 from dlrun.sweeps.selection import select_group
 from tests.made_sweeps import group_of, made_sweep
 
@@ -92,7 +92,7 @@ def test_a_job_has_the_identity_of_its_run(here: Path) -> None:
 
 def test_a_data_set_is_loaded_and_a_kind_of_job_built_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = {"built": 0, "loaded": 0}
-    from dlrun.sweeps import jobs as define
+    from dlrun.sweeps.jobs import builder as define
 
     def counted(name: str, function: Any) -> Any:
         def call(*args: Any, **kwargs: Any) -> Any:

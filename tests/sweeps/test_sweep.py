@@ -82,7 +82,7 @@ def test_a_sweep_chooses_by_validation_and_tests_that_alone(call: Call, here: Pa
     sweep = only()
     found, summary = results(sweep), sweep.summary()
     assert [r.status for r in found] == ["finished"] * 4
-    assert [r.job.label for r in found] == ["optimizer.lr=0.01"] * 2 + ["optimizer.lr=1e-09"] * 2
+    assert [r.job.group_label for r in found] == ["optimizer.lr=0.01"] * 2 + ["optimizer.lr=1e-09"] * 2
     assert (summary.status, summary.finished, summary.test_reads) == ("finished", 4, 2)
     assert summary.selected["jobs"] == [0, 1]
     assert summary.selected["mean"] == pytest.approx(sum(r.metrics["val/error"] for r in found[:2]) / 2)

@@ -21,12 +21,13 @@ from dlrun.errors import UserError
 from dlrun.storage.files import wait_until
 from dlrun.storage.journal import Journal
 from dlrun.storage.rundir import RunDir
-from dlrun.tracking import TRACKERS, metadata, uploader
-from dlrun.tracking.journal_reader import BATCH, JournalReader, Text
+from dlrun.tracking import TRACKERS, uploader
+from dlrun.tracking.content import metadata
+from dlrun.tracking.content.journal_reader import BATCH, JournalReader, Text
+from dlrun.tracking.content.state import only_uploader
 from dlrun.tracking.mlflow.run import MlflowRun
 from dlrun.tracking.mlflow.store import prepare
 from dlrun.tracking.mlflow.uri import check_uri, redact, store_uri
-from dlrun.tracking.state import only_uploader
 from tests import processes
 from tests.facts import says
 from tests.summaries import summarise

@@ -19,7 +19,7 @@ from dlrun import tracking
 from dlrun.storage.journal import Journal
 from dlrun.storage.rundir import RunDir
 from dlrun.tracking import TRACKERS, uploader
-from dlrun.tracking.journal_reader import Point
+from dlrun.tracking.content.journal_reader import Point
 from dlrun.tracking.mlflow import sqlite_tables
 from dlrun.tracking.mlflow.artifacts import Artifacts
 from dlrun.tracking.mlflow.backend import Backend

@@ -20,11 +20,11 @@ from dlrun.storage.files import wait_until
 from dlrun.storage.manifest import read
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking import TRACKERS, uploader
-from dlrun.tracking.journal_reader import MetricBatch
-from dlrun.tracking.metadata import Metadata
+from dlrun.tracking.content.journal_reader import MetricBatch
+from dlrun.tracking.content.metadata import Metadata
+from dlrun.tracking.content.state import only_uploader
 from dlrun.tracking.mlflow.run import MlflowRun
 from dlrun.tracking.mlflow.uri import store_uri
-from dlrun.tracking.state import only_uploader
 from tests.facts import says
 from tests.processes import UPLOADING
 from tests.summaries import summarise
@@ -365,7 +365,7 @@ def test_the_table_stands_in_for_a_report(make_sweep: MakeSweep) -> None:
         train(sweep, n)
     summarise(sweep, status="finished")
     from dlrun.storage.results import results
-    from dlrun.tracking.sweep_description import describe
+    from dlrun.tracking.content.sweep_description import describe
 
     written = describe(sweep, read(sweep), results(sweep))
     assert "| optimizer.lr=1 | 1 of 1 | 0 |" in written

@@ -14,7 +14,7 @@ from dlrun.storage import identity
 from dlrun.storage.manifest import Job
 from dlrun.storage.rundir import RunDir
 from dlrun.sweeps.batched.shared_data import SharedData
-from dlrun.sweeps.job import seal
+from dlrun.sweeps.run_job import seal
 
 # the last part of a key, wherever it stands; `stack_key` has the final word on the built parts
 FREE = (

@@ -15,7 +15,7 @@ from dlrun.storage import checkpoint
 from dlrun.storage.manifest import Job
 from dlrun.sweeps.batched import timing
 from dlrun.sweeps.batched.members import FREE, Builder, Member, group, similar
-from dlrun.sweeps.batched.policy import SHORT
+from dlrun.sweeps.batched.short_jobs import SHORT
 from dlrun.sweeps.pool.slots import cores
 from dlrun.sweeps.pool.task import one_line
 from dlrun.terminal import output

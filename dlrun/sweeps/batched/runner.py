@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from statistics import median
+from collections.abc import Callable, Iterable, Sequence
 
 from omegaconf import DictConfig
 
 from dlrun.runs.interrupt import Interrupt, exception_for
 from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
-from dlrun.sweeps.batched import policy, training, verify
+from dlrun.sweeps.batched import policy, short_jobs, training, verify
+from dlrun.sweeps.batched.isolation import isolated
 from dlrun.sweeps.batched.members import Builder
 from dlrun.sweeps.batched.planning import Planner, Stack
 from dlrun.sweeps.batched.shared_data import SharedData
 from dlrun.sweeps.job_events import JobEvents
-from dlrun.sweeps.pool import in_process
-from dlrun.sweeps.pool.runner import PoolRunner
-from dlrun.sweeps.pool.slots import Slot, check_count
+from dlrun.sweeps.pool.slots import Slot, check_count, hold
 from dlrun.sweeps.pool.task import Task, TaskResult
+from dlrun.sweeps.pool_runner import PoolRunner
 from dlrun.sweeps.store import SweepStore
 from dlrun.terminal import output
 from dlrun.terminal.format import duration
@@ -50,9 +49,9 @@ class BatchedRunner:
         self._slots = self._pool.slots(len(due))
         trusted, left = self._sort_out(due)
         # one slot for all that runs here; it is free again before the pool takes its slots
-        with in_process.hold(self._slots) as slot:
-            left += self._run_stacks([job for job in trusted if not policy.is_short(job)], events, slot)
-            left += self._run_short([job for job in trusted if policy.is_short(job)], events, slot)
+        with hold(self._slots) as slot:
+            left += self._run_stacks([job for job in trusted if not short_jobs.is_short(job)], events, slot)
+            left += self._run_short([job for job in trusted if short_jobs.is_short(job)], events, slot)
         rest = sorted(left, key=lambda job: job.n)
         if rest and not events.stopped:
             self._pool.run(rest, events, count=count)
@@ -64,8 +63,8 @@ class BatchedRunner:
         if not all(self._store.sweep.run(task.key).summary().launcher == "batched" for task in tasks):
             self._pool.run_tasks(tasks, on_result=on_result, on_tick=on_tick)
             return
-        with in_process.hold(self._pool.slots(len(tasks))) as slot:
-            in_process.run(map(self._data.share, tasks), slot, on_result=on_result, on_tick=on_tick)
+        with hold(self._pool.slots(len(tasks))) as slot:
+            short_jobs.run(map(self._data.share, tasks), slot, on_result=on_result, on_tick=on_tick)
 
     def stop(self, n: int) -> None:
         self._pool.stop(n)
@@ -101,7 +100,7 @@ class BatchedRunner:
     def _train(self, stack: Stack, events: JobEvents, slot: Slot) -> None:
         tasks = [events.task(member.job) for member in stack.members]
         with Interrupt() as interrupt:
-            with output.duplicate() as screen, in_process.isolated(self._store.sweep.log, threads=slot.threads):
+            with output.duplicate() as screen, isolated(self._store.sweep.log, threads=slot.threads):
                 results = training.train(stack, tasks, interrupt, screen, show=events.show)
             for result in results:
                 events.take(result)
@@ -115,24 +114,12 @@ class BatchedRunner:
         if not jobs or events.stopped:
             return []
         output.say(f"batched: {len(jobs)} short job{'s' * (len(jobs) != 1)} in this process, one after another")
-        left, seconds = list(jobs), list[float]()
 
-        def tasks() -> Iterator[Task]:
-            while left and self._is_faster_here(len(left), seconds):
-                # `run_tasks` looks for this `launcher` in the summary
-                yield self._data.share(events.task(left.pop(0), launcher="batched"))
+        def make_task(job: Job) -> Task:
+            # `run_tasks` looks for this `launcher` in the summary
+            return self._data.share(events.task(job, launcher="batched"))
 
-        def done(result: TaskResult) -> bool:
-            seconds.append(result.seconds)
-            return events.take(result)
-
-        in_process.run(tasks(), slot, on_result=done, on_tick=events.show)
+        left, seconds = short_jobs.run_while_faster(jobs, make_task, events, slot, slots=len(self._slots))
         if left and not events.stopped:
-            policy.say_reasons({f"one takes {duration(median(seconds))}": len(left)}, how=LOCAL)
+            policy.say_reasons({f"one takes {duration(seconds)}": len(left)}, how=LOCAL)
         return left
-
-    def _is_faster_here(self, left: int, seconds: Sequence[float]) -> bool:
-        # the first job warms up; until the pool would have begun, nothing is lost
-        if not seconds or sum(seconds) < policy.SERVER:
-            return True
-        return left * median(seconds) <= policy.seconds_in_pool(left, median(seconds), len(self._slots))

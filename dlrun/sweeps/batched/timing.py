@@ -19,7 +19,6 @@ from dlrun.execution.device import threads_for
 from dlrun.runs.build import Built
 from dlrun.runs.dry_run import FEW
 from dlrun.stacked.training import StackedTraining
-from dlrun.sweeps.batched.policy import seconds_in_pool
 from dlrun.terminal import output
 from dlrun.terminal.format import duration
 
@@ -34,6 +33,9 @@ SHARE = 0.3
 
 COPIES = 12
 """Copies of each run's weights in a stack: gradients, moments, best, checkpoint and temporaries."""
+
+SERVER, PROCESS = 2.3, 0.09
+"""Seconds until the pool's first job begins, and more for each job (measured on a 2-core EPYC)."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,15 @@ class Estimate:
 
     def _per_step(self) -> str:
         return f"a step of a run takes {_short(self.stacked)} stacked, {_short(self.single)} alone"
+
+
+def seconds_in_pool(count: int, seconds: float, slots: int) -> float:
+    """Seconds of `count` equal jobs in the pool.
+
+    >>> seconds_in_pool(10, 0.11, slots=2)
+    3.3
+    """
+    return SERVER + count * (PROCESS + seconds) / min(slots, count)
 
 
 def time_stacked(trainings: Sequence[Training], *, threads: int) -> float:

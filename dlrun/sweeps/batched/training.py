@@ -17,11 +17,11 @@ from dlrun.runs.open_run import OpenRun, open_run, record_failure
 from dlrun.runs.run import complete_run
 from dlrun.stacked.training import StackedRecorder, StackedTraining
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
-from dlrun.sweeps import job as work
+from dlrun.sweeps import run_job
+from dlrun.sweeps.batched.isolation import redirected
 from dlrun.sweeps.batched.members import Member
 from dlrun.sweeps.batched.planning import Stack
 from dlrun.sweeps.batched.progress import MonitoredRecorder, Show
-from dlrun.sweeps.pool.in_process import redirected
 from dlrun.sweeps.pool.task import Task, TaskResult, attempt, task_result
 from dlrun.terminal import output
 from dlrun.terminal.output import Output
@@ -99,7 +99,7 @@ def _open(member: Member, task: Task, context: ExitStack, extra: dict[str, Any])
 
     def begin() -> OpenRun:
         if not member.resumed:
-            work.write(member.folder, member.job.config, member.job.overrides)
+            run_job.write(member.folder, member.job.config, member.job.overrides)
         return context.enter_context(open_run(member.built, member.folder, resumed=member.resumed, extra=extra))
 
     with _own_log(task):

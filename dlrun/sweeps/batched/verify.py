@@ -10,8 +10,8 @@ from dlrun.engine.state import State
 from dlrun.execution.device import apply
 from dlrun.storage import checkpoint, journal
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
+from dlrun.sweeps.batched.isolation import restored_settings
 from dlrun.sweeps.batched.members import Builder, Member
-from dlrun.sweeps.pool.in_process import restored_settings
 from dlrun.terminal import output
 from dlrun.terminal.format import number
 

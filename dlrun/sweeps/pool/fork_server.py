@@ -18,16 +18,18 @@ from multiprocessing.context import BaseContext
 # the last is slow to import, and some optimizers need it
 PRELOAD = ("torch", "hydra._internal.hydra", "hydra.core.utils", "dlrun.commands.train", "torch._dynamo")
 
-PARTS = tuple(f"dlrun.{group}." for group in ("datasets", "models", "losses", "optimizers", "schedules", "studies"))
+PART_PREFIXES = tuple(
+    f"dlrun.{group}." for group in ("datasets", "models", "losses", "optimizers", "schedules", "studies")
+)
 """The rooms of dlrun's parts. The launcher has imported those of its jobs, when it checked them."""
 
 
 def modules() -> list[str]:
-    """The modules of `PRELOAD` and `PARTS` imported so far.
+    """The modules of `PRELOAD` and `PART_PREFIXES` imported so far.
 
     A program without torch does not pay for it, and `torch._dynamo` (a second) is there if an optimizer needs it.
     """
-    parts = sorted(name for name in list(sys.modules) if name.startswith(PARTS))
+    parts = sorted(name for name in list(sys.modules) if name.startswith(PART_PREFIXES))
     return ["dlrun.sweeps.pool.worker", *(name for name in PRELOAD if name in sys.modules), *parts]
 
 

@@ -10,6 +10,9 @@ import fcntl
 import os
 import re
 import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing import reduction
 from pathlib import Path
@@ -17,6 +20,10 @@ from typing import Any
 
 from dlrun.errors import ConfigError
 from dlrun.storage.cache import cache_root
+from dlrun.terminal import output
+
+WAIT = 0.25
+"""Seconds between two looks for a free slot."""
 
 
 @dataclass(frozen=True)
@@ -135,3 +142,25 @@ def lock(slot: Slot) -> SlotLock | None:
         os.close(descriptor)
         return None
     return SlotLock(descriptor)
+
+
+@contextmanager
+def hold(slots: Sequence[Slot]) -> Iterator[Slot]:
+    """Hold the first free slot, waiting if all are taken.
+
+    On a GPU `cuda` means the slot's GPU meanwhile.
+    """
+    waits = False
+    while (free := next(((slot, held) for slot in slots if (held := lock(slot))), None)) is None:
+        if not waits:
+            output.say("waiting for a GPU: other dlrun jobs of this machine have them all")
+        waits = True
+        time.sleep(WAIT)
+    slot, held = free
+    with ExitStack() as stack:
+        stack.callback(held.release)
+        if slot.device is not None:
+            import torch  # it takes a second
+
+            stack.enter_context(torch.cuda.device(gpus().index(slot.device)))
+        yield slot

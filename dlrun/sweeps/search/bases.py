@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from dlrun.errors import ConfigError
-from dlrun.sweeps.expand import Expansion
+from dlrun.sweeps.jobs.expand import Expansion
 from dlrun.sweeps.search.space import ChoiceDimension, Space
 
 # each is composed before the search begins, in tens of milliseconds

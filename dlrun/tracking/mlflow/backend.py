@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from dlrun.tracking.journal_reader import Point
+from dlrun.tracking.content.journal_reader import Point
 
 
 @dataclass(frozen=True)

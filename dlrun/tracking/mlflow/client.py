@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from dlrun.tracking.journal_reader import Point
+from dlrun.tracking.content.journal_reader import Point
 from dlrun.tracking.mlflow.backend import CONTEXT, StoredRun
 from dlrun.tracking.mlflow.uri import has_server
 

@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.metadata import Metadata
+from dlrun.tracking.content.metadata import Metadata
+from dlrun.tracking.content.run_source import RunSource
+from dlrun.tracking.content.shorten import shorten
+from dlrun.tracking.content.state import lock_file
 from dlrun.tracking.mlflow import pages
 from dlrun.tracking.mlflow.backend import Backend, StoredRun
 from dlrun.tracking.mlflow.client import ClientBackend
@@ -18,9 +21,6 @@ from dlrun.tracking.mlflow.monitor import start_monitor
 from dlrun.tracking.mlflow.run import MlflowRun, description_tags, mlflow_tags
 from dlrun.tracking.mlflow.sqlite_tables import SqliteBackend, known_file
 from dlrun.tracking.mlflow.store import prepare
-from dlrun.tracking.run_source import RunSource
-from dlrun.tracking.shorten import shorten
-from dlrun.tracking.state import lock_file
 
 # the bytes of a journal that one transaction may hold: other writers wait for it
 SMALL = 100_000

@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Mapping
 
-from dlrun.tracking.shorten import digest, shorten
+from dlrun.tracking.content.shorten import digest, shorten
 
 NAME, KEY, PARAM, TAG = 250, 250, 6000, 8000
 # MLflow takes a hundred params and a hundred tags in one call

@@ -6,7 +6,7 @@ import warnings
 from typing import Any
 
 from dlrun.storage.rundir import RunDir
-from dlrun.tracking.run_source import LoadModel
+from dlrun.tracking.content.run_source import LoadModel
 
 
 def send_model(run: RunDir, load: LoadModel, *, run_id: str, uri: str) -> str:

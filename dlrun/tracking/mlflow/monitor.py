@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from dlrun.tracking.run_source import RunSource
-from dlrun.tracking.state import has_ended
+from dlrun.tracking.content.run_source import RunSource
+from dlrun.tracking.content.state import has_ended
 
 
 class Monitor(Protocol):

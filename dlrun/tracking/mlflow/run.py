@@ -10,15 +10,15 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
-from dlrun.tracking.journal_reader import BATCH, MetricBatch, Point, Text
-from dlrun.tracking.metadata import Dataset, Metadata
+from dlrun.tracking.content.journal_reader import BATCH, MetricBatch, Point, Text
+from dlrun.tracking.content.metadata import Dataset, Metadata
+from dlrun.tracking.content.run_source import RunSource
+from dlrun.tracking.content.shorten import digest, shorten
 from dlrun.tracking.mlflow.artifacts import Artifacts
 from dlrun.tracking.mlflow.backend import Backend, StoredRun
 from dlrun.tracking.mlflow.limits import PER_CALL, TAG, fit, fit_params, fit_tags
 from dlrun.tracking.mlflow.monitor import Monitor
 from dlrun.tracking.mlflow.uri import page
-from dlrun.tracking.run_source import RunSource
-from dlrun.tracking.shorten import digest, shorten
 
 PROGRESS = "dlrun.progress"
 DESCRIPTION = "mlflow.note.content"

@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from dlrun.tracking.journal_reader import Point
+from dlrun.tracking.content.journal_reader import Point
 from dlrun.tracking.mlflow import sqlite_statements as sql
 from dlrun.tracking.mlflow.backend import CONTEXT, StoredRun
 from dlrun.tracking.mlflow.client import ClientBackend

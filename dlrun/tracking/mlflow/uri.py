@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from dlrun.errors import UserError, did_you_mean
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.state import outputs_of
+from dlrun.tracking.content.state import outputs_of
 
 # the kinds of store that MLflow opens itself, and those with a server before them
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")

@@ -20,11 +20,11 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 
 from dlrun.storage.files import write_atomically
-from dlrun.tracking.journal_reader import MetricBatch, Point
-from dlrun.tracking.metadata import Metadata
+from dlrun.tracking.content.journal_reader import MetricBatch, Point
+from dlrun.tracking.content.metadata import Metadata
 from dlrun.tracking.tensorboard.event_file import VERSION, EventFile, encode, scalar
 
-SETTINGS = "events.out.tfevents.0.settings"
+SETTINGS_FILE = "events.out.tfevents.0.settings"
 CURVES = "events.out.tfevents.1.curves"
 # keys that change no result
 IGNORED = ("tracking.", "sweep.", "trusted")
@@ -81,7 +81,7 @@ class TensorboardRun:
         events += [Event(wall_time=self._start, summary=summary) for summary in more]
         events += [_text_event("description", self._metadata.description, step=0, time=self._start)]
         content = encode(events)
-        path = self._folder / SETTINGS
+        path = self._folder / SETTINGS_FILE
         if not path.exists() or path.read_bytes() != content:
             write_atomically(path, content)
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from dlrun.errors import UserError
 from dlrun.storage.rundir import NAMED, RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.metadata import Metadata
-from dlrun.tracking.run_source import RunSource, of_run
-from dlrun.tracking.shorten import digest, shorten
-from dlrun.tracking.state import outputs_of
+from dlrun.tracking.content.metadata import Metadata
+from dlrun.tracking.content.run_source import RunSource, of_run
+from dlrun.tracking.content.shorten import digest, shorten
+from dlrun.tracking.content.state import outputs_of
 
 if TYPE_CHECKING:
     from dlrun.tracking.tensorboard.run import TensorboardRun

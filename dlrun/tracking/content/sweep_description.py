@@ -15,10 +15,10 @@ from dlrun.storage.results import Result
 from dlrun.storage.summary import Summary, SweepSummary
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal.format import number
-from dlrun.tracking import metadata
-from dlrun.tracking.description import LIMIT
-from dlrun.tracking.metadata import Metadata, text
-from dlrun.tracking.shorten import shorten
+from dlrun.tracking.content import metadata
+from dlrun.tracking.content.description import LIMIT
+from dlrun.tracking.content.metadata import Metadata, text
+from dlrun.tracking.content.shorten import shorten
 
 STATUSES = ("finished", "failed", "killed", "pruned", "running", "missing")
 # the most groups in the table that stands in for a report
@@ -124,7 +124,7 @@ def _table(manifest: Manifest, results: Sequence[Result]) -> str:
         own = [result for result in results if result.job.n in numbers and result.status == "finished"]
         values = [result.metrics[manifest.monitor] for result in own if manifest.monitor in result.metrics]
         mean = sum(values) / len(values) if values else None
-        rows.append((mean, f"| {jobs[0].label} | {len(values)} of {len(jobs)} | {_number(mean)} |"))
+        rows.append((mean, f"| {jobs[0].group_label} | {len(values)} of {len(jobs)} | {_number(mean)} |"))
     # groups without a finished seed come last
     rows.sort(key=lambda row: (row[0] is None, -(row[0] or 0.0) if manifest.higher_is_better else row[0] or 0.0))
     lines = [

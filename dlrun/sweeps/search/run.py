@@ -12,12 +12,12 @@ from dlrun.errors import ConfigError
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.search_history import SearchHistory
-from dlrun.sweeps.expand import Expansion
 from dlrun.sweeps.finish import finish
 from dlrun.sweeps.hydra_task import Launcher, SweepTask, exit_code, resumed_runner
-from dlrun.sweeps.jobs import ComposedJob, JobBuilder
+from dlrun.sweeps.jobs.builder import ComposedJob, JobBuilder
+from dlrun.sweeps.jobs.expand import Expansion
+from dlrun.sweeps.jobs.reuse import other_sweeps, reuse
 from dlrun.sweeps.location import SweepLocation, create, is_over
-from dlrun.sweeps.reuse import other_sweeps, reuse
 from dlrun.sweeps.runner import SweepRunner, sweep_runner
 from dlrun.sweeps.search import bases, definition, settings, space
 from dlrun.sweeps.search.definition import SearchDefinition
@@ -27,7 +27,7 @@ from dlrun.sweeps.store import SweepStore
 from dlrun.terminal import output
 
 
-def conduct(task: SweepTask, launcher: Launcher, given: Mapping[str, Any], arguments: Sequence[str]) -> None:
+def start_or_continue(task: SweepTask, launcher: Launcher, given: Mapping[str, Any], arguments: Sequence[str]) -> None:
     """Start a search, or continue it.
 
     `given` are the sweeper's keys. The space is that of their `params` and of `arguments`. Raises `UserError` for a

@@ -17,7 +17,7 @@ from dlrun.storage.manifest import Job
 from dlrun.storage.rundir import REUSED, RunDir
 from dlrun.storage.summary import Reused, Uploaded
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.metadata import configuration
+from dlrun.tracking.content.metadata import configuration
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -95,10 +95,10 @@ def of_run(run: RunDir, load_model: LoadModel | None = None) -> RunSource:
 def of_job(sweep: SweepDir, job: Job, load_model: LoadModel | None = None) -> RunSource:
     """A job of a sweep, named by its overrides."""
     own, run = sweep.job(job.n), sweep.run(job.n)
-    tags = {"dlrun.sweep": sweep.id, "dlrun.group": job.label}
+    tags = {"dlrun.sweep": sweep.id, "dlrun.group": job.group_label}
     if run != own:
         tags["dlrun.reused_from"] = run.id
     # the seeds of a group have one label: each run's name tells its seed
     seeded = any(override.startswith("seed=") for override in job.overrides)
-    label = f"{job.label} seed={job.seed}" if seeded else job.label
+    label = f"{job.group_label} seed={job.seed}" if seeded else job.group_label
     return RunSource(run, own.id, own.path, label, sweep, tags, load_model)

@@ -8,9 +8,9 @@ from typing import Any
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary, split_sizes
 from dlrun.terminal.format import duration, number
-from dlrun.tracking.journal_reader import JournalReader, Text
-from dlrun.tracking.metadata import command
-from dlrun.tracking.shorten import shorten
+from dlrun.tracking.content.journal_reader import JournalReader, Text
+from dlrun.tracking.content.metadata import command
+from dlrun.tracking.content.shorten import shorten
 
 SPLITS = ("train", "val", "test")
 # the longest that MLflow takes

@@ -1,4 +1,4 @@
-"""The program of an uploader's process: `python -m dlrun.commands._uploader TRACKER FOLDER…`."""
+"""The program of an uploader's process: `python -m dlrun.runs.uploader_program TRACKER FOLDER…`."""
 
 from __future__ import annotations
 

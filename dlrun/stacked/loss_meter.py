@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dlrun.engine.meters import Window
+from dlrun.engine.meters import LossMeter
 from dlrun.engine.state import State
 from dlrun.errors import NonFinite
 from dlrun.types import Batch
 
 
-class StackedWindow:
+class StackedLossMeter:
     """Collects the losses [R] of each step.
 
     `states` gives the states of the runs in the tensors, a row each; it is called anew each time, for runs leave.
@@ -53,6 +53,6 @@ class StackedWindow:
 
     def _report(self, row: int, state: State) -> None:
         try:
-            Window(state).check()  # raises the error of a run alone, with its step
+            LossMeter(state).check()  # raises the error of a run alone, with its step
         except NonFinite as error:
             self._on_error(row, error)

@@ -1,0 +1,1 @@
+"""What there is to send of a run or a sweep, read from its folder."""

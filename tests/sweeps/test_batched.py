@@ -192,8 +192,7 @@ def test_what_cannot_be_one_program_is_told_with_the_reason(call: Call, here: Pa
     done, found = run_sweep(call, *MLPS, "optimizer=lbfgs,muon", "seed=0,1", BATCHED)
     assert done.code == 0, done.err
     says(done.out, "program: LBFGS takes no gradient steps", "program: Muon is no rule for many")
-    assert [r.status for r in found] == ["finished"] * 4
-    assert not any(r.summary.launcher for r in found)
+    assert [(r.status, r.summary.stacked) for r in found] == [("finished", None)] * 4
 
 
 @pytest.mark.usefixtures("faster_stacked")
@@ -221,13 +220,17 @@ def test_a_program_that_fails_leaves_its_runs_to_go_on_one_by_one(
     assert [r.status for r in found] == ["finished"] * 2
 
 
-def test_jobs_that_are_slower_stacked_go_one_by_one(call: Call, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "time_stacked", lambda trainings, threads: 3e-3)
-    monkeypatch.setattr(timing, "time_single", lambda training, threads: 2e-3)
-    done, found = run_sweep(call, *MLPS, "seed=0,1", "hydra.launcher.verify=1", BATCHED)
+@pytest.mark.parametrize(("seconds", "launcher"), [(1e-3, "batched"), (2.0, None)])
+def test_jobs_that_are_slower_stacked_run_here_only_if_they_are_short(
+    call: Call, here: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, launcher: str | None
+) -> None:
+    monkeypatch.setattr(timing, "time_stacked", lambda trainings, threads: 2 * seconds)
+    monkeypatch.setattr(timing, "time_single", lambda training, threads: seconds)
+    two = "hydra.launcher.slots=2"
+    done, found = run_sweep(call, *MLPS, "seed=0,1", "hydra.launcher.verify=1", BATCHED, two)
     assert done.code == 0, done.err
-    says(done.out, "2 jobs not as one program", "3 ms stacked, 2 ms alone", "verify: no jobs")
-    assert found[0].summary.stacked is None
+    says(done.out, "2 jobs not as one program", "stacked", "alone", "verify: no jobs")
+    assert [(r.summary.stacked, r.summary.launcher) for r in found] == [(None, launcher)] * 2
 
 
 def test_jobs_that_follow_one_another_load_their_data_once(

@@ -1,4 +1,4 @@
-"""The choice of stacks: similar jobs, if a few timed steps are faster stacked."""
+"""The choice of stacks: similar jobs, if a few timed steps are faster stacked, and of jobs to run here one by one."""
 
 from __future__ import annotations
 
@@ -38,10 +38,12 @@ class Stack:
 class Planner:
     """Finds the stacks among jobs.
 
-    `stacks` yields them; then `rest` holds the other jobs, and `reasons` why.
+    `stacks` yields them; then `reasons` says why the other jobs are none. Of these, `here` are faster in this process,
+    one after another, and `rest` in the pool.
     """
 
     def __init__(self, builder: Builder, *, slots: int) -> None:
+        self.here: list[Job] = []
         self.rest: list[Job] = []
         self.reasons: Counter[str] = Counter()
         self._builder = builder
@@ -66,7 +68,7 @@ class Planner:
         jobs = jobs[jobs.index(first.job) :]  # those before it could not be built, and are in `rest`
         why = _why_never(first)
         if why is not None:
-            self._leave(jobs, why)
+            self._leave(jobs, why, seconds=self._time_single(first))
             return
         # memory and open files bound a stack; equal portions, rather than full ones and a rest
         size = min(timing.room(first.built.training), _spare_files() // FILES)
@@ -103,7 +105,7 @@ class Planner:
             return None
         why = estimate.why_not(self._slots)
         if why is not None:
-            self._leave(jobs, why)
+            self._leave(jobs, why, seconds=estimate.steps * estimate.single)
             return None
         output.say(f"batched: {len(jobs)} jobs as one program, {estimate}")
         return Stack(members, estimate.threads)
@@ -120,8 +122,23 @@ class Planner:
             single=timing.time_single(self._builder.fresh(members[0].job).training, threads=built.execution.threads),
         )
 
-    def _leave(self, jobs: Sequence[Job], why: str) -> None:
-        self.rest += jobs
+    def _time_single(self, member: Member) -> float | None:
+        """The seconds of such a run's steps, from a few of them; None if unknown."""
+        if member.built.trainer.minutes is not None:
+            return None
+        try:
+            training = self._builder.fresh(member.job).training  # the steps spend it
+            return training.plan.steps * timing.time_single(training, threads=member.built.execution.threads)
+        except Exception:  # it will fail by itself, and say why in its own log
+            return None
+
+    def _leave(self, jobs: Sequence[Job], why: str, *, seconds: float | None = None) -> None:
+        """Leave jobs unstacked; each takes `seconds`, if that is known."""
+        # in a single slot the pool takes longer in any case
+        here = self._slots == 1 or (
+            seconds is not None and len(jobs) * seconds <= timing.seconds_in_pool(len(jobs), seconds, self._slots)
+        )
+        (self.here if here else self.rest).extend(jobs)
         self.reasons[why] += len(jobs)
 
 

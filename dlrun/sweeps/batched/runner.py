@@ -50,8 +50,10 @@ class BatchedRunner:
         trusted, left = self._sort_out(due)
         # one slot for all that runs here; it is free again before the pool takes its slots
         with hold(self._slots) as slot:
-            left += self._run_stacks([job for job in trusted if not short_jobs.is_short(job)], events, slot)
-            left += self._run_short([job for job in trusted if short_jobs.is_short(job)], events, slot)
+            planner = Planner(self._builder, slots=len(self._slots))
+            left += self._run_stacks([job for job in trusted if not short_jobs.is_short(job)], planner, events, slot)
+            short = [job for job in trusted if short_jobs.is_short(job)]
+            left += self._run_short([*short, *planner.here], events, slot)
         rest = sorted(left, key=lambda job: job.n)
         if rest and not events.stopped:
             self._pool.run(rest, events, count=count)
@@ -75,9 +77,8 @@ class BatchedRunner:
         trusted = [result.job for result in due if reasons[result.job.n] is None]
         return trusted, [result.job for result in due if reasons[result.job.n] is not None]
 
-    def _run_stacks(self, jobs: Sequence[Job], events: JobEvents, slot: Slot) -> list[Job]:
-        """Train the stacks; returns the other jobs."""
-        planner = Planner(self._builder, slots=len(self._slots))
+    def _run_stacks(self, jobs: Sequence[Job], planner: Planner, events: JobEvents, slot: Slot) -> list[Job]:
+        """Train the stacks; returns the jobs for the pool."""
         unfinished: list[Job] = []
         count = 0
         for stack in planner.stacks(jobs):

@@ -16,7 +16,11 @@ from dlrun.sweeps.pool.slots import Slot
 from dlrun.sweeps.pool.task import Task, TaskResult, attempt, task_result
 
 SHORT = 20
-"""Fewer steps than these are over before it would pay to stack them."""
+"""Fewer steps than these are over before it pays to stack them.
+
+Measured on a 2-core EPYC: sweeps of 42 small MLPs (moons) of 5, 20 and 60 steps take 3.3, 3.3 and 4.0 s one by one,
+and 3.5, 3.5 and 3.6 s stacked.
+"""
 
 TICK = 0.25
 """Seconds between two calls of `on_tick`, at the least."""

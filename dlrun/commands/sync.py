@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from dlrun import tracking
-from dlrun.runs.uploader_program import load_model
+from dlrun.runs.export import load_model
 from dlrun.storage import manifest
 from dlrun.storage.lookup import all_runs, all_sweeps, find, find_sweep, sweep_of
 from dlrun.storage.rundir import RunDir

@@ -15,8 +15,9 @@ from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.state import only_uploader
 from dlrun.tracking.trackers import TRACKERS, trackers_of
 
-# a command's own module, for it may load models: this room may not
-PROGRAM = "dlrun.runs.uploader_program"
+PROGRAM = "dlrun.tracking.uploader"
+MODEL_LOADER = "dlrun.runs.export:load_model"
+"""What the uploader loads models with. Named, not imported: this room knows no models."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def _spawn(tracker: str, folders: Sequence[RunDir | SweepDir], log: Path) -> sub
     # the current directory is the user's: a module of theirs must not stand in for one of MLflow's
     own = str(Path(__file__).parents[2])
     environment["PYTHONPATH"] = os.pathsep.join(p for p in (os.environ.get("PYTHONPATH"), own) if p)
-    command = [sys.executable, "-P", "-m", PROGRAM, tracker, *(str(folder.path) for folder in folders)]
+    options = ["--tracker", tracker, "--model-loader", MODEL_LOADER]
+    command = [sys.executable, "-P", "-m", PROGRAM, *options, *(str(folder.path) for folder in folders)]
     with log.open("ab") as output:
         return subprocess.Popen(
             command,

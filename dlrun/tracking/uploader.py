@@ -6,6 +6,7 @@ ever more slowly; a few minutes after the end of the run it gives up, and `dlrun
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -14,7 +15,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
@@ -112,11 +115,32 @@ def catch_up(folders: Sequence[RunDir | SweepDir]) -> None:
         os.sched_setscheduler(os.getpid(), os.SCHED_OTHER, os.sched_param(0))
 
 
-def main(argv: list[str], load_model: LoadModel) -> int:
+def main(argv: Sequence[str]) -> int:
     """Send folders to a tracker; returns the number of failures."""
+    parser = argparse.ArgumentParser(prog="python -m dlrun.tracking.uploader")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+    parser.add_argument("--tracker", choices=TRACKERS, default="mlflow")
+    parser.add_argument("--model-loader", metavar="MODULE:FUNCTION", help="a `LoadModel` (default: send no models)")
+    options = parser.parse_args(argv)
     give_way()
-    tracker = TRACKERS[argv[0]]
-    folders = [SweepDir(p) if (p / "manifest.json").is_file() else RunDir(p) for p in map(Path, argv[1:])]
+    tracker, load_model = TRACKERS[options.tracker], _loader(options.model_loader)
+    folders = [SweepDir(p) if (p / "manifest.json").is_file() else RunDir(p) for p in options.folders]
     if hasattr(os, "SCHED_IDLE"):
         threading.Thread(target=catch_up, args=(folders,), daemon=True).start()
     return sum(send(folder, tracker, load_model=load_model) is False for folder in folders)
+
+
+def _loader(name: str | None) -> LoadModel | None:
+    if name is None:
+        return None
+    module, _, function = name.partition(":")
+
+    def load(run: RunDir) -> Any:
+        # imported when the first model is sent, for most uploads have none
+        return getattr(import_module(module), function)(run)
+
+    return load
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

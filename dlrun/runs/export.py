@@ -1,12 +1,10 @@
-"""The program of an uploader's process: `python -m dlrun.runs.uploader_program TRACKER FOLDER…`."""
+"""A run's model for a tracker that keeps models: the selected weights, and an example of the input."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from dlrun.storage.rundir import RunDir
-from dlrun.tracking import uploader
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,7 +19,3 @@ def load_model(run: RunDir) -> tuple[nn.Module, Tensor]:
     loaded = reload.load(str(run.path))
     samples = loaded.data.train.gather(torch.arange(min(2, len(loaded.data.train))))
     return loaded.model.to("cpu").eval(), samples.x.to("cpu")
-
-
-if __name__ == "__main__":
-    sys.exit(uploader.main(sys.argv[1:], load_model))

@@ -3,7 +3,8 @@
 DlrunError
 ├── UserError      the request cannot be carried out: exit code 2, one message, no traceback
 │   ├── ConfigError    a group, key, type or combination in the configuration
-│   └── DataError      a data set's files: missing, altered, truncated
+│   ├── DataError      a data set's files: missing, altered, truncated
+│   └── DamagedFile    a file of a run or a sweep: truncated, altered
 ├── RunError       a run failed while it ran: exit code 1
 │   └── NonFinite      the loss is not a finite number
 └── Pruned         a trial of a search was stopped early; no failure
@@ -34,6 +35,15 @@ class ConfigError(UserError):
 
 class DataError(UserError):
     """A data set's files are missing, truncated or altered."""
+
+
+class DamagedFile(UserError):
+    """A file of a run or a sweep is truncated or altered."""
+
+    def __init__(self, path: Path, found: str, advice: str) -> None:
+        super().__init__(f"{path} is damaged: {found}.\n{advice}")
+        self.path = path
+        self.found = found
 
 
 class RunError(DlrunError):

@@ -11,7 +11,7 @@ from typing import Any
 from dlrun import tracking
 from dlrun.errors import UserError
 from dlrun.storage import manifest
-from dlrun.storage.lookup import outputs
+from dlrun.storage.lookup import outputs, read_each
 from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
@@ -21,7 +21,7 @@ from dlrun.terminal.format import amount, number, table
 
 def show(sweeps: Sequence[SweepDir], *, as_json: bool = False) -> int:
     """Print each sweep's progress and selected group."""
-    rows = [_row(sweep) for sweep in sweeps]
+    rows = [row for _, row in read_each(sweeps, _row)]
     if as_json:
         print(json.dumps(rows, indent=2))
     elif rows:
@@ -35,7 +35,7 @@ def show(sweeps: Sequence[SweepDir], *, as_json: bool = False) -> int:
 def runs_of(sweep: SweepDir) -> list[RunDir]:
     # its own, not those that it reuses
     jobs = [sweep.job(job.n) for job in manifest.read(sweep).jobs]
-    return [run for run in jobs if run.summary()]
+    return [run for run, begun in read_each(jobs, RunDir.summary) if begun]
 
 
 def delete(sweeps: Sequence[SweepDir]) -> None:

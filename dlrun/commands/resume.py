@@ -12,8 +12,7 @@ from dlrun.engine.state import State
 from dlrun.errors import UserError
 from dlrun.runs.build import Built
 from dlrun.runs.reload import rebuild
-from dlrun.storage import checkpoint
-from dlrun.storage.files import write_atomically
+from dlrun.storage import checkpoint, run_config
 from dlrun.storage.lookup import find, find_sweep
 from dlrun.storage.manifest import read
 from dlrun.storage.rundir import RunDir
@@ -61,7 +60,7 @@ def main(argv: list[str]) -> int:
 
 def _write(folder: RunDir, changed: DictConfig | None) -> None:
     if changed is not None:
-        write_atomically(folder.config, OmegaConf.to_yaml(changed).encode())
+        run_config.replace(folder, OmegaConf.to_yaml(changed))
 
 
 def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
@@ -88,7 +87,6 @@ def _is_complete(built: Built, folder: RunDir) -> bool:
 
 
 def _change(folder: RunDir, overrides: list[str]) -> DictConfig:
-    config = OmegaConf.load(folder.config)
-    assert isinstance(config, DictConfig)
+    config = run_config.load(folder)
     change(config, overrides, run=folder.id)
     return config

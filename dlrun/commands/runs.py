@@ -15,7 +15,7 @@ from typing import Any
 from dlrun import tracking
 from dlrun.commands import _sweeps
 from dlrun.errors import UserError, did_you_mean
-from dlrun.storage.lookup import all_runs, all_sweeps, find, find_sweep, outputs
+from dlrun.storage.lookup import all_runs, all_sweeps, find, find_sweep, outputs, read_each
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
@@ -56,7 +56,8 @@ def main(argv: list[str]) -> int:
         _sweeps.runs_of(sweep) if sweep else [find(reference, what="run or sweep")]
         for reference, sweep in named.items()
     ]
-    rows = [_row(run) for run in (chain(*found) if named else all_runs())]
+    # one that is named must be whole
+    rows = [*map(_row, chain(*found))] if named else [row for _, row in read_each(all_runs(), _row)]
     for condition in conditions:
         rows = [row for row in rows if _fulfils(row, condition, rows)]
     if arguments.last is not None:  # before sorting: the newest

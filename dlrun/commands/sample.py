@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterator
 
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 
 from dlrun.engine.generation import Sampling, as_language_model, decode_stream, default_prompt, generate
 from dlrun.errors import UserError
 from dlrun.execution import device
 from dlrun.runs.reload import model_of, tokenizer_of
+from dlrun.storage import run_config
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output
@@ -119,7 +119,7 @@ def _encode(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 def _place(model: nn.Module, folder: RunDir) -> nn.Module:
     """Move the model to the run's device, if present."""
-    asked = str(OmegaConf.load(folder.config).trainer.device)
+    asked = str(run_config.load(folder).trainer.device)
     lacking = asked.startswith("cuda") and not torch.cuda.is_available()
     place, _ = device.choose("auto" if lacking else asked, "auto")
     # a token multiplies each weight once: mostly too little for a second thread

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 from dlrun import tracking
 from dlrun.runs.export import load_model
-from dlrun.storage import manifest
-from dlrun.storage.lookup import all_runs, all_sweeps, find, find_sweep, sweep_of
+from dlrun.storage import manifest, run_config
+from dlrun.storage.lookup import all_runs, all_sweeps, find, find_sweep, read_each, sweep_of
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 from dlrun.tracking import uploader
-from dlrun.tracking.content.metadata import configuration
 from dlrun.tracking.tracker import Tracker
 
 Folder = RunDir | SweepDir
@@ -56,8 +55,8 @@ def find_any(reference: str) -> Folder:
 
 def all_tracked() -> list[Folder]:
     """All tracked sweeps, and tracked runs outside of them."""
-    alone = [run for run in all_runs() if not _in_a_sweep(run) and _tracked(run)]
-    return [*alone, *(sweep for sweep in all_sweeps() if _tracked_sweep(sweep))]
+    runs = [run for run, tracked in read_each(all_runs(), _tracked) if tracked and not _in_a_sweep(run)]
+    return [*runs, *(sweep for sweep, tracked in read_each(all_sweeps(), _tracked_sweep) if tracked)]
 
 
 def count(folders: Sequence[Folder]) -> str:
@@ -112,9 +111,10 @@ def _in_a_sweep(run: RunDir) -> bool:
 
 def _tracked(run: RunDir) -> bool:
     # a run with `tracking.enabled=false` is sent only if it is named
-    return bool((configuration(run).get("tracking") or {}).get("enabled", True))
+    return bool((run_config.plain(run).get("tracking") or {}).get("enabled", True))
 
 
 def _tracked_sweep(sweep: SweepDir) -> bool:
     jobs = manifest.read(sweep).jobs
+    sweep.summary()  # one that is damaged is left out too
     return not jobs or bool((jobs[0].config.get("tracking") or {}).get("enabled", True))

@@ -12,12 +12,11 @@ from typing import Any
 from dlrun import tracking
 from dlrun.commands.sync import all_tracked, count, find_any
 from dlrun.errors import RunError
-from dlrun.storage import lookup, manifest
+from dlrun.storage import lookup, manifest, run_config
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
-from dlrun.tracking.content.metadata import configuration
 from dlrun.tracking.mlflow import pages, server
 from dlrun.tracking.mlflow.store import prepare, quiet_mlflow
 from dlrun.tracking.mlflow.uri import artifact_folder, has_server, redact, store_uri
@@ -117,5 +116,5 @@ def _experiment(chosen: Chosen) -> str:
         config = jobs[0].config if jobs else {}
     else:
         newest = [chosen] if chosen else all_runs()[-1:]
-        config = configuration(newest[0]) if newest else {}
+        config = run_config.plain(newest[0]) if newest else {}
     return str((config.get("tracking") or {}).get("experiment", "dlrun"))

@@ -96,7 +96,7 @@ def _failures(overview: Overview) -> Iterator[Block]:
     if left:
         yield Heading("Jobs that did not finish")
         yield tables.failures(left)
-        if any(result.status in ("failed", "killed", "missing") for result in left):
+        if any(result.status in ("failed", "killed", "missing", "damaged") for result in left):
             again = " --retry-failed" if any(result.status == "failed" for result in left) else ""
             yield Paragraph("To run them:")
             yield Code(f"dlrun resume {overview.sweep.id}{again}")

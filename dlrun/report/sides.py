@@ -9,6 +9,7 @@ from typing import Any
 
 from dlrun.errors import UserError
 from dlrun.report.overview import JobGroup, Overview, read_overview
+from dlrun.storage import run_config
 from dlrun.storage.lookup import find, find_sweep
 from dlrun.storage.results import finished
 from dlrun.storage.rundir import RunDir
@@ -39,7 +40,7 @@ class Side:
     def configuration(self, seed: int) -> dict[str, Any]:
         from omegaconf import OmegaConf
 
-        found: Any = OmegaConf.to_container(OmegaConf.load(self.runs[seed].config))
+        found: Any = OmegaConf.to_container(run_config.load(self.runs[seed]))
         return dict(found)
 
 

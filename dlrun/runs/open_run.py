@@ -20,9 +20,9 @@ from dlrun.runs import weights
 from dlrun.runs.build import Built, make_plan
 from dlrun.runs.interrupt import Interrupt, exception_for
 from dlrun.runs.recorder import RunRecorder, make_recorder, step_cost
-from dlrun.storage import checkpoint
+from dlrun.storage import checkpoint, run_config
 from dlrun.storage.files import write_atomically
-from dlrun.storage.journal import Journal, curves, open_journal
+from dlrun.storage.journal import Journal, curves, open_journal, test_reads
 from dlrun.storage.machine import Machine, command_line, inspect
 from dlrun.storage.rundir import RunDir, id_of
 from dlrun.storage.summary import Status, Summary
@@ -139,6 +139,9 @@ def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, 
     # the result depends on these
     summary.identity, summary.identity_parts = built.identity.hash, built.identity.parts
     summary.initial_weights = built.initial_weights or summary.initial_weights
+    summary.config_digests = run_config.digests(folder)
+    # a summary that was lost, or is an older copy, counts too few
+    summary.test_reads = max(summary.test_reads, test_reads(folder.journal))
     summary.seed = built.config["seed"]
     summary.spec = asdict(data.spec)
     summary.data = {"name": data.name, "fingerprint": data.fingerprint, **sizes}  # type: ignore[typeddict-item]
@@ -150,7 +153,7 @@ def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, 
     summary.execution = execution.summary()
     summary.git, summary.versions = machine.git, machine.versions
     # who reads the file finds these from the start
-    summary.test_reads, summary.mlflow_run_id = summary.test_reads, summary.mlflow_run_id
+    summary.mlflow_run_id = summary.mlflow_run_id
     summary.uploaded = tracking.unsent([built.config])
 
 
@@ -173,7 +176,7 @@ def _restore(built: Built, folder: RunDir) -> State:
     last = checkpoint.load(folder.last, built.training.device)
     weights.put(built.training.objective.model, last.model, where=str(folder.last))
     state = loop.restore(built.training, last)
-    if folder.best.exists():
+    if weights.has_best(folder, last):
         best = checkpoint.load_best(folder.best, built.training.device)
         # best.pt is written before last.pt: after a crash between them it is of a later step
         built.training.best = best if best.step == state.best_step else None

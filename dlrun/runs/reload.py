@@ -17,6 +17,7 @@ from dlrun.errors import UserError
 from dlrun.runs import weights
 from dlrun.runs.build import Built, assemble, identity
 from dlrun.runs.parts import make_dataset, make_model
+from dlrun.storage import run_config
 from dlrun.storage.identity import Identity
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
@@ -60,8 +61,7 @@ def rebuild(
     A `changed` configuration replaces the folder's; `load` makes the data set. Without CUDA, a run of it is built on
     this machine's best device. Raises `UserError` if the data set is not the one that the run was trained on.
     """
-    config = OmegaConf.load(folder.config) if changed is None else changed.copy()
-    assert isinstance(config, DictConfig)
+    config = run_config.load(folder) if changed is None else changed.copy()
     # a run of a GPU machine is looked at on a laptop
     if str(config.trainer.device).startswith("cuda") and not torch.cuda.is_available():
         config.trainer.device = "auto"
@@ -100,7 +100,7 @@ def model_of(folder: RunDir, spec: Spec) -> tuple[nn.Module, int]:
     no weights yet.
     """
     values, step = weights.of_run(folder)
-    plain = OmegaConf.to_container(OmegaConf.load(folder.config), resolve=True)
+    plain = OmegaConf.to_container(run_config.load(folder), resolve=True)
     assert isinstance(plain, dict)
     config = {str(name): value for name, value in plain.items()} | {"trusted": trust.trusted_names()}
     model = make_model(config, spec, of=config["name"])

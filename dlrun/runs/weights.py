@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dlrun.errors import UserError
+from dlrun.errors import DamagedFile, UserError
 from dlrun.storage import checkpoint
+from dlrun.storage.checkpoint import Checkpoint
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
 
@@ -18,15 +19,34 @@ from dlrun.storage.rundir import RunDir
 def of_run(folder: RunDir) -> tuple[dict[str, Any], int]:
     """The selected weights of a run, and their step.
 
-    Without a best validation these are the last. Raises `UserError` if it has none yet.
+    Without a best validation these are the last. Raises `UserError` if it has none yet, and `DamagedFile` if the best
+    are lost.
     """
-    if folder.best.exists():
+    last = checkpoint.load(folder.last) if folder.last.exists() and not folder.best.exists() else None
+    if has_best(folder, last):
         best = checkpoint.load_best(folder.best)
         return best.model, best.step
-    if folder.last.exists():
-        last = checkpoint.load(folder.last)
+    if last:
         return last.model, last.step
     raise UserError(f"{folder.path} has no weights yet (status {folder.status()}). Type `dlrun resume {folder.id}`.")
+
+
+def has_best(folder: RunDir, last: Checkpoint | None) -> bool:
+    """True if there is a best.pt.
+
+    Raises `DamagedFile` if there is none and `last`, the content of last.pt, says that there was: the last weights must
+    not pass for the best.
+    """
+    if folder.best.exists():
+        return True
+    step = last.state.get("best_step") if last else None
+    if step is None:
+        return False
+    raise DamagedFile(
+        folder.best,
+        f"it is missing. It held the weights of step {step}, the best validation",
+        f"Put a copy of it back; or train on from the last weights: dlrun train … init_from={folder.last}",
+    )
 
 
 def start_from(reference: str, model: nn.Module) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import pickle
+import zipfile
+import zlib
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -10,11 +13,12 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
-from dlrun.errors import UserError
+from dlrun.errors import DamagedFile, UserError
 from dlrun.storage.files import write_atomically
 
 # to be raised when an older dlrun can no longer read the file
 FORMAT = 1
+ADVICE = "Put a copy of it back; without one, train anew, or from the run's other checkpoint (init_from=FILE)."
 C = TypeVar("C", bound="_Content")
 
 
@@ -107,19 +111,47 @@ def load_model(path: Path) -> dict[str, Any]:
 def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """The keys and values of a file, tensors on `device`.
 
-    No code in the file is run. Raises `UserError` if the file is missing, damaged, or of another format.
+    No code in the file is run. Raises `UserError` if the file is missing or of another format, and `DamagedFile` if it
+    was truncated or altered.
     """
     try:
+        check_sums(path)
         # weights_only: a checkpoint from somebody else must not run code
         content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except DamagedFile:
+        raise
     except FileNotFoundError:
         raise UserError(f"There is no checkpoint {path}.") from None
+    except pickle.UnpicklingError:
+        # torch advises to load it without `weights_only`, which would run its code
+        raise UserError(
+            f"{path} cannot be read as a checkpoint of dlrun: it holds more than tensors and plain values."
+        ) from None
     except Exception as error:  # of a file that is something else, the unpickler raises whatever it stumbles over
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} cannot be read as a checkpoint of dlrun: {reason}") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this version of dlrun (format {FORMAT}).")
     return content
+
+
+def check_sums(path: Path) -> None:
+    """Compare a file with the CRC-32 of each tensor in it.
+
+    torch writes these sums and does not look at them. They take a fifth of the time of loading (0.2 s for 1 GB), and
+    find every single altered bit. Raises `DamagedFile`.
+    """
+    if path.stat().st_size == 0:
+        raise DamagedFile(path, "it is empty", ADVICE)
+    if not zipfile.is_zipfile(path):
+        return  # cut, or no checkpoint: torch says which
+    try:
+        with zipfile.ZipFile(path) as archive:
+            altered = archive.testzip()
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, OSError, zlib.error) as error:
+        raise DamagedFile(path, f"it cannot be read ({error})", ADVICE) from None
+    if altered:
+        raise DamagedFile(path, f"the content of {altered} was altered after it was written", ADVICE)
 
 
 def _made(kind: type[C], path: Path, device: torch.device | str) -> C:

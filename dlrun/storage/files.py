@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from dlrun.errors import UserError
+from dlrun.errors import DamagedFile, UserError
 
 _held: set[IO[str]] = set()
 """The folders' locks that this process holds."""
@@ -73,10 +74,26 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file in one move.
+def read_json(path: Path, *, advice: str) -> dict[str, Any]:
+    """A file's JSON object.
 
-    A reader sees the old content or the new, never a part.
+    Raises `FileNotFoundError`, and `DamagedFile` with `advice` if there is no object in it.
+    """
+    text = path.read_bytes()
+    try:
+        content = json.loads(text)
+    except ValueError as error:  # bytes that are no UTF-8 too
+        found = f"it is no JSON ({error})" if text else "it is empty"
+        raise DamagedFile(path, found, advice) from None
+    if not isinstance(content, dict):
+        raise DamagedFile(path, f"a mapping is expected, and it is a {type(content).__name__}", advice)
+    return content
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file in one move, durably.
+
+    A reader sees the old content or the new, never a part; so does who looks after a power cut.
     """
     # in the same folder, for a rename across file systems is no single move
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
@@ -87,8 +104,20 @@ def write_atomically(path: Path, content: bytes) -> None:
             # else a machine that goes down could leave the new name with no content
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's names to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # some file systems of networks cannot
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, poll: float = 0.05) -> bool:

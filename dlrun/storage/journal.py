@@ -19,6 +19,8 @@ from typing import Any, Literal, TypedDict, cast
 
 from dlrun.terminal import output
 
+NOT_FINITE = ("nan", "inf", "-inf")
+
 Curves = dict[str, list[tuple[int, float]]]
 """Points (step, value) by the metric's name."""
 
@@ -149,12 +151,15 @@ def read(path: Path, offset: int = 0) -> tuple[list[Line], int]:
 
 
 def parse(line: bytes) -> Line:
-    """One line; empty if a crash has cut it."""
+    """One line; empty if it is damaged.
+
+    Cut by a crash, say, or by a disk: the lines around it still count.
+    """
     try:
         record: Any = json.loads(line)
     except ValueError:
         return Line()
-    return cast("Line", record) if isinstance(record, dict) else Line()
+    return cast("Line", record) if _is_line(record) else Line()
 
 
 def curves(path: Path) -> Curves:
@@ -165,3 +170,28 @@ def curves(path: Path) -> Curves:
             # a resumed run repeats steps: the later point counts
             found.setdefault(name, {})[line["step"]] = float(value)
     return {name: sorted(curve.items()) for name, curve in found.items()}
+
+
+def test_reads(path: Path) -> int:
+    """How often the test split was read, by the journal."""
+    return sum(line.get("event") == "test_read" for line in read(path)[0])
+
+
+def _is_line(record: Any) -> bool:
+    """True for the types of `Line`, so that readers need not look."""
+    if not isinstance(record, dict) or not _is_number(record.get("time", 0.0)):
+        return False
+    if "metrics" not in record:
+        return isinstance(record.get("event"), str) and isinstance(record.get("step", 0), int | None)
+    metrics = record["metrics"]
+    return (
+        isinstance(record.get("step"), int)
+        and _is_number(record.get("epoch", 0.0))
+        and isinstance(metrics, dict)
+        and all(_is_number(value) or value in NOT_FINITE for value in metrics.values())
+    )
+
+
+def _is_number(value: Any) -> bool:
+    # true and false are ints in Python
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
-from dlrun.errors import UserError
+from dlrun.errors import DamagedFile, UserError
 from dlrun.storage.rundir import REUSED, RunDir, follow_reuse
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.terminal import output
+
+F = TypeVar("F")
+R = TypeVar("R")
 
 
 def outputs() -> Path:
@@ -27,6 +33,20 @@ def all_runs() -> list[RunDir]:
 def all_sweeps() -> list[SweepDir]:
     """Every sweep with a manifest, oldest first."""
     return [SweepDir(p.parent) for p in sorted(outputs().glob("sweeps/*/*/manifest.json"))]
+
+
+def read_each(folders: Iterable[F], read: Callable[[F], R]) -> Iterator[tuple[F, R]]:
+    """Yield each folder with what `read` makes of it.
+
+    Those with a damaged file are left out, each with a line: one bad file stops nothing else.
+    """
+    for folder in folders:
+        try:
+            made = read(folder)
+        except DamagedFile as damage:
+            output.warn(f"Left out: {damage.path} is damaged: {damage.found}.")
+        else:
+            yield folder, made
 
 
 def sweep_of(run: RunDir) -> SweepDir | None:

@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from dlrun.errors import UserError
-from dlrun.storage.files import write_atomically
+from dlrun.errors import DamagedFile
+from dlrun.storage.files import read_json, write_atomically
+from dlrun.storage.identity import digest
 from dlrun.storage.sweepdir import SweepDir
+
+ADVICE = "Put a copy of it back. The runs of its jobs are not touched: `dlrun runs` lists them."
 
 
 @dataclass(frozen=True)
@@ -94,14 +97,27 @@ class Manifest:
 
     def write(self, sweep: SweepDir) -> None:
         """Replace the manifest in the sweep's folder, in one move."""
+        content = json.loads(json.dumps(asdict(self)))
         # indented: a person looks into it, and `definition` must come within the first 4 kB
-        write_atomically(sweep.manifest, json.dumps(asdict(self), indent=1).encode() + b"\n")
+        text = json.dumps(content | {"digest": digest(content)}, indent=1)
+        write_atomically(sweep.manifest, text.encode() + b"\n")
 
 
 def read(sweep: SweepDir) -> Manifest:
-    content = json.loads(sweep.manifest.read_text())
-    # JSON has no tuples; a job read again equals the one that was written
-    jobs = tuple(Job(**{**job, "overrides": tuple(job["overrides"])}) for job in content.pop("jobs"))
+    """The manifest of a sweep.
+
+    Raises `DamagedFile` if it was altered since it was written.
+    """
+    content = read_json(sweep.manifest, advice=ADVICE)
+    written = content.pop("digest", None)  # those of before 0.2 have none
+    if written is not None and written != digest(content):
+        raise DamagedFile(sweep.manifest, "it was altered after dlrun wrote it", ADVICE)
+    try:
+        # JSON has no tuples; a job read again equals the one that was written
+        jobs = tuple(Job(**{**job, "overrides": tuple(job["overrides"])}) for job in content.pop("jobs"))
+        made = Manifest(**content, jobs=jobs)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedFile(sweep.manifest, f"it is no manifest ({error})", ADVICE) from None
     if any(not isinstance(job.n, int) for job in jobs):  # it names a job's folder
-        raise UserError(f"{sweep.manifest} is damaged: a job's number is no whole number.")
-    return Manifest(**content, jobs=jobs)
+        raise DamagedFile(sweep.manifest, "a job's number is no whole number", ADVICE)
+    return made

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dlrun.errors import DamagedFile
 from dlrun.storage import journal
 from dlrun.storage.journal import Curves
 from dlrun.storage.manifest import Job, Manifest, read
@@ -21,7 +22,7 @@ from dlrun.storage.sweepdir import SweepDir
 class Result:
     """One job and its run.
 
-    The `status` is `missing` before the job has started.
+    The `status` is `missing` before the job has started, and `damaged` if its files cannot be read.
     """
 
     job: Job
@@ -62,7 +63,10 @@ def finished(found: Sequence[Result]) -> list[Result]:
 
 
 def _result(sweep: SweepDir, job: Job) -> Result:
-    run = sweep.run(job.n)
-    summary = run.summary()
-    status = run.status() if summary else "missing"
-    return Result(job, run, status, run.summary(), reused=run != sweep.job(job.n))
+    try:
+        run = sweep.run(job.n)
+        summary = run.summary()
+        status = run.status() if summary else "missing"
+        return Result(job, run, status, run.summary(), reused=run != sweep.job(job.n))
+    except DamagedFile as damage:
+        return Result(job, sweep.job(job.n), "damaged", Summary({"error": f"{damage.path} is damaged: {damage.found}"}))

@@ -10,7 +10,6 @@ first `status()` writes that into it.
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -124,12 +123,21 @@ def id_of(folder: Path) -> str:
     return match[1] if match else str(folder)
 
 
+def read_reused(folder: Path) -> Reused:
+    """The `reused.json` of a job's folder.
+
+    Raises `DamagedFile`.
+    """
+    advice = f"Delete {folder}: the job is run again when the sweep is resumed."
+    return Reused(files.read_json(folder / REUSED, advice=advice))
+
+
 def follow_reuse(folder: Path) -> RunDir:
     """The run in a job's folder.
 
     Of a reused job it is the other sweep's run, if it is still there.
     """
     note = folder / REUSED
-    run = RunDir(Path(Reused(json.loads(note.read_text())).run)) if note.exists() else RunDir(folder)
+    run = RunDir(Path(read_reused(folder).run)) if note.exists() else RunDir(folder)
     # its sweep may have been deleted: the job then counts as not run
     return run if run.path.is_dir() else RunDir(folder)

@@ -20,10 +20,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Generic, Literal, Self, TypedDict, TypeVar, overload
 
-from dlrun.storage.files import is_held, locked, write_atomically
+from dlrun.storage.files import is_held, locked, read_json, write_atomically
 
 T = TypeVar("T")
 R = TypeVar("R", bound="Record")
+
+ADVICE = (
+    "Put a copy of it back, or delete it: `dlrun resume` then writes it anew, from the journal and the checkpoints."
+)
 
 Status = Literal["running", "finished", "failed", "killed", "pruned"]
 
@@ -199,6 +203,8 @@ class Summary(FolderSummary):
     identity_parts = Key[Mapping[str, str]]({})
     initial_weights = Key[str | None](None)
     seed = Key[int | None](None)
+    # the SHA-256 of `.hydra/config.yaml`; while it is replaced, of the new one too
+    config_digests = Key[Sequence[str]](())
     spec = Key[Mapping[str, Any]]({})
     data = Key[DataSummary]({})
     parameters = Key[int | None](None)
@@ -270,9 +276,12 @@ class SweepSummary(FolderSummary):
 
 
 def read(folder: Path, kind: type[R]) -> R:
-    """The summary of a folder; empty if it has none."""
+    """The summary of a folder; empty if it has none.
+
+    Raises `DamagedFile`.
+    """
     with suppress(FileNotFoundError):
-        return kind(json.loads((folder / "summary.json").read_text()))
+        return kind(read_json(folder / "summary.json", advice=ADVICE))
     return kind()
 
 

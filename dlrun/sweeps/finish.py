@@ -33,7 +33,7 @@ def finish(runner: SweepRunner) -> int:
     untested = _test(runner, chosen)
     # once more, for the tests have written their metrics
     found = runner.store.results()
-    failed = [result for result in found if result.status in ("failed", "killed", "missing")]
+    failed = [result for result in found if result.status in ("failed", "killed", "missing", "damaged")]
     _say_unselected(runner.store.manifest, found, chosen)
     _summarise(runner.store.sweep, runner.store.manifest, found, chosen)
     _report(runner)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dlrun.storage import manifest
+from dlrun.storage.lookup import read_each
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.run_source import RunSource, of_job
@@ -45,7 +46,8 @@ def _itself(sweep: SweepDir, tracker: Tracker) -> bool:
 
 def _jobs(sweep: SweepDir, tracker: Tracker) -> Iterator[RunSource]:
     """Yield the begun jobs that are pending."""
-    begun = (of_job(sweep, job) for job in manifest.read(sweep).jobs if sweep.run(job.n).summary())
+    jobs = read_each(manifest.read(sweep).jobs, lambda job: sweep.run(job.n).summary())
+    begun = (of_job(sweep, job) for job, summary in jobs if summary)
     return (source for source in begun if is_job_pending(source, tracker))
 
 

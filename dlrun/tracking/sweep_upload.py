@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlrun.errors import DamagedFile
 from dlrun.storage import manifest
 from dlrun.storage.manifest import Job
 from dlrun.storage.results import results
@@ -103,6 +104,10 @@ class SweepUpload:
                 self._look(job)
                 self._failed.pop(job.n, None)
                 in_a_row = 0
+            except DamagedFile as error:  # no store is to blame
+                self._leave(job.n)
+                self._failed[job.n] = time.monotonic() + RETRY
+                self._report(self.sweep.job(job.n), error)
             except Exception as error:  # whatever a folder, the network or the store has
                 self._leave(job.n)
                 in_a_row += 1

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dlrun.storage import manifest
+from dlrun.storage import manifest, run_config
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.content.metadata import configuration
 from dlrun.tracking.mlflow.tracker import Mlflow
 from dlrun.tracking.tensorboard.tracker import Tensorboard
 from dlrun.tracking.tracker import Tracker
@@ -31,7 +30,7 @@ def unsent(configs: Iterable[Mapping[str, Any]]) -> dict[str, bool] | None:
 
 def _configured(folder: RunDir | SweepDir) -> Sequence[str]:
     if isinstance(folder, RunDir):
-        return _backends(configuration(folder))
+        return _backends(run_config.plain(folder))
     jobs = manifest.read(folder).jobs
     return _backends(jobs[0].config if jobs else {})
 

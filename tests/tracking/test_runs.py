@@ -18,6 +18,7 @@ import pytest
 
 from dlrun import tracking
 from dlrun.errors import UserError
+from dlrun.storage import run_config
 from dlrun.storage.files import wait_until
 from dlrun.storage.journal import Journal
 from dlrun.storage.rundir import RunDir
@@ -433,9 +434,9 @@ def test_the_journal_is_read_in_batches_and_past_a_cut_line(tmp_path: Path) -> N
 
 def test_references_in_the_config_are_resolved_where_they_can_be(make_run: MakeRun) -> None:
     run = make_run(config="a: 1\nb: ${a}")
-    assert metadata.configuration(run) == {"a": 1, "b": 1}
+    assert run_config.plain(run) == {"a": 1, "b": 1}
     run.config.write_text("a: 1\nb: ${nosuch:1}")
-    assert metadata.configuration(run) == {"a": 1, "b": "${nosuch:1}"}
+    assert run_config.plain(run) == {"a": 1, "b": "${nosuch:1}"}
 
 
 def test_starting_imports_neither_mlflow_nor_torch(make_run: MakeRun) -> None:

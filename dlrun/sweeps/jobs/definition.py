@@ -100,7 +100,7 @@ def _digest_jobs(jobs: Sequence[Sequence[str]], given: Sequence[Override]) -> st
 
 def _read_digest(sweep: SweepDir) -> str:
     # near the beginning of the file, which may have megabytes
-    with sweep.manifest.open() as file:
+    with sweep.manifest.open(errors="replace") as file:
         found = re.search(r'"definition": "(\w+)"', file.read(4096))
     return found[1] if found else ""
 

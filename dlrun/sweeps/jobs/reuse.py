@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from dlrun.storage import manifest
 from dlrun.storage.identity import differing
-from dlrun.storage.lookup import all_sweeps
+from dlrun.storage.lookup import all_sweeps, read_each
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
@@ -17,7 +17,7 @@ Others = Iterable[tuple[SweepDir, Manifest]]
 
 def other_sweeps(sweep: SweepDir | None = None) -> Others:
     """All other sweeps with their manifests, newest first."""
-    return ((other, manifest.read(other)) for other in reversed(all_sweeps()) if other != sweep)
+    return read_each((other for other in reversed(all_sweeps()) if other != sweep), manifest.read)
 
 
 def reuse(sweep: SweepDir, jobs: Sequence[Job], others: Others) -> int:

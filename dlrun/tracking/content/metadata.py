@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import getpass
 import json
 import shlex
@@ -10,8 +9,6 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-
-import yaml
 
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary, split_sizes
@@ -41,37 +38,6 @@ class Metadata:
     tags: Mapping[str, str] = field(default_factory=dict)
     datasets: Sequence[Dataset] = ()
     description: str = ""
-
-
-def configuration(run: RunDir) -> dict[str, Any]:
-    """The configuration as plain values; unresolvable references stay text."""
-    if not run.config.exists():
-        return {}
-    written = run.config.read_text(encoding="utf-8")
-    plain = _resolve(written) if "${" in written else yaml.load(written, Loader=_loader())  # a safe one
-    return {str(name): value for name, value in plain.items()} if isinstance(plain, dict) else {}
-
-
-def _resolve(written: str) -> Any:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    config = OmegaConf.create(written)
-    try:
-        return OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException:
-        return OmegaConf.to_container(config)
-
-
-@functools.cache
-def _loader() -> type[yaml.SafeLoader]:
-    """A fast YAML loader with OmegaConf's idea of a number."""
-    from omegaconf._utils import get_yaml_loader
-
-    own = get_yaml_loader()
-    # written in C: twenty times as fast as OmegaConf's; some builds of PyYAML lack it
-    fast = getattr(yaml, "CSafeLoader", None)
-    return type("Loader", (fast,), {"yaml_implicit_resolvers": own.yaml_implicit_resolvers}) if fast else own
 
 
 def params(config: Mapping[str, Any]) -> dict[str, str]:

@@ -10,14 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlrun.storage import manifest
+from dlrun.storage import manifest, run_config
 from dlrun.storage.files import locked, write_atomically
 from dlrun.storage.lookup import sweep_of
 from dlrun.storage.manifest import Job
-from dlrun.storage.rundir import REUSED, RunDir
-from dlrun.storage.summary import Reused, Uploaded
+from dlrun.storage.rundir import REUSED, RunDir, read_reused
+from dlrun.storage.summary import Uploaded
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.content.metadata import configuration
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -50,7 +49,7 @@ class RunSource:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The run's configuration, read once."""
-        return configuration(self.run)
+        return run_config.plain(self.run)
 
     @property
     def name(self) -> str:
@@ -63,7 +62,7 @@ class RunSource:
 
     def record(self) -> Uploaded:
         """How much of the run its trackers have."""
-        return Reused(json.loads((self.home / REUSED).read_text())) if self.reused else self.run.summary()
+        return read_reused(self.home) if self.reused else self.run.summary()
 
     @contextmanager
     def edit_record(self) -> Iterator[Uploaded]:

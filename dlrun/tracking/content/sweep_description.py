@@ -20,7 +20,7 @@ from dlrun.tracking.content.description import LIMIT
 from dlrun.tracking.content.metadata import Metadata, text
 from dlrun.tracking.content.shorten import shorten
 
-STATUSES = ("finished", "failed", "killed", "pruned", "running", "missing")
+STATUSES = ("finished", "failed", "killed", "pruned", "running", "missing", "damaged")
 # the most groups in the table that stands in for a report
 SHOWN = 20
 

@@ -1,0 +1,154 @@
+"""A damaged file is named and refused, and stops nothing else."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dlrun.storage import journal, run_config
+from dlrun.storage.lookup import all_runs, all_sweeps
+from dlrun.storage.results import results
+from dlrun.storage.rundir import REUSED, RunDir
+from dlrun.storage.sweepdir import SweepDir
+from tests.conftest import Called
+from tests.facts import refuses, says
+
+Call = Callable[..., Called]
+QUIET = ("trainer.figures=false", "tracking.enabled=false", "trainer.epochs=1")
+
+
+@pytest.fixture
+def run(call: Call) -> RunDir:
+    assert call("train", *QUIET).code == 0
+    return all_runs()[0]
+
+
+@pytest.fixture
+def sweep(call: Call) -> SweepDir:
+    batched = ("hydra/launcher=batched", "sweep.figures=false", "trainer.steps=3")
+    assert call("train", "-m", *QUIET[:2], *batched, "optimizer.lr=0.1,0.2", "model=linear").code == 0
+    return all_sweeps()[0]
+
+
+def flip_bit(checkpoint: Path) -> None:
+    """Flip the highest bit of an exponent in the largest tensor."""
+    with zipfile.ZipFile(checkpoint) as archive:
+        entry = max(archive.infolist(), key=lambda each: each.file_size)
+    content = bytearray(checkpoint.read_bytes())
+    # after the local header come the entry's name and its padding, of these lengths
+    header = entry.header_offset
+    lengths = [int.from_bytes(content[header + at : header + at + 2], "little") for at in (26, 28)]
+    content[header + 30 + sum(lengths) + 3] ^= 0x40
+    checkpoint.write_bytes(content)
+
+
+@pytest.mark.parametrize("command", ["test", "resume", "init_from"])
+def test_one_flipped_bit_of_a_weight_is_noticed(run: RunDir, call: Call, command: str) -> None:
+    for file in (run.best, run.last):
+        flip_bit(file)
+    arguments = {
+        "test": ("test", run.id, "--split", "validation"),
+        "resume": ("resume", run.id, "trainer.epochs=2"),
+        "init_from": ("train", *QUIET, f"init_from={run.best}"),
+    }
+    refuses(call(*arguments[command]), "last.pt" if command == "resume" else "best.pt", "altered")
+
+
+def test_the_last_weights_do_not_pass_for_the_best(run: RunDir, call: Call) -> None:
+    run.best.unlink()
+    refuses(call("test", run.id), "best.pt", "missing", f"init_from={run.last}")
+    refuses(call("resume", run.id, "trainer.epochs=2"), "best.pt", "missing")
+    assert run.summary().test_reads == 1
+
+
+@pytest.mark.parametrize("content", [b"", b'{"status": "fini', b"[]", b"\xff\xfe"])
+def test_a_damaged_summary_stops_no_other_run(run: RunDir, call: Call, content: bytes) -> None:
+    assert call("train", *QUIET).code == 0
+    other = all_runs()[1]
+    (run.path / "summary.json").write_bytes(content)
+    done = call("runs")
+    assert done.code == 0
+    says(done.err, f"{run.path}/summary.json is damaged")
+    says(done.out, other.id)
+    refuses(call("test", run.id), "summary.json", "`dlrun resume`")
+    assert call("train", *QUIET).code == 0
+
+
+def test_a_lost_summary_is_written_anew_with_the_reads_of_the_journal(run: RunDir, call: Call) -> None:
+    (run.path / "summary.json").unlink()
+    done = call("resume", run.id)
+    assert done.code == 0, done.err
+    # one of the first training, and one of this
+    assert (run.summary().status, run.summary().test_reads) == ("finished", 2)
+
+
+def test_an_edited_configuration_is_refused(run: RunDir, call: Call) -> None:
+    whole = run.config.read_text()
+    run.config.write_text(whole.replace("lr: ", "lr: 1"))
+    assert run.config.read_text() != whole
+    for command in (("resume", run.id, "trainer.epochs=2"), ("test", run.id)):
+        refuses(call(*command), "config.yaml", "altered")
+    run.config.write_text(whole)
+    # what `resume` writes itself is no damage, and can be resumed again
+    for epochs in (2, 3):
+        done = call("resume", run.id, f"trainer.epochs={epochs}")
+        assert done.code == 0, done.err
+    assert run_config.load(run).trainer.epochs == 3
+    assert call("test", run.id, "--split", "validation").code == 0
+
+
+@pytest.mark.parametrize("content", ["", "a: [", "5"])
+def test_a_configuration_that_is_none_is_refused(run: RunDir, call: Call, content: str) -> None:
+    run.config.write_text(content)
+    for command in ("test", "resume"):
+        refuses(call(command, run.id), "config.yaml", "damaged")
+    assert call("runs").code == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"time": 1.0, "metrics": {"a": 1}}',
+        b'{"step": 3, "time": 1.0, "metrics": null}',
+        b'{"step": 3, "time": 1.0, "metrics": {"a": "x"}}',
+        b'{"step": 3, "time": 1.0, "metrics": {"a": null}}',
+        b'{"step": "3", "time": 1.0, "metrics": {"a": 1}}',
+        b'{"step": 3, "time": "now", "metrics": {"a": 1}}',
+        b'{"step": 3, "time": 1.0, "metrics": {"a": 1}}{"step": 4}',
+        b"[3]",
+        b"\xff",
+    ],
+)
+def test_an_odd_line_of_the_journal_spoils_no_other(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "journal.jsonl"
+    good = [b'{"step": %d, "time": 1.0, "metrics": {"a": "nan"}}' % step for step in (1, 2)]
+    path.write_bytes(b"\n".join([good[0], line, good[1], b""]))
+    assert [record["step"] for record in journal.read(path)[0]] == [1, 2]
+    assert [step for step, _ in journal.curves(path)["a"]] == [1, 2]
+
+
+@pytest.mark.parametrize("damage", ["cut", "{}", "altered"])
+def test_a_damaged_manifest_stops_no_other_sweep(sweep: SweepDir, call: Call, damage: str) -> None:
+    content = json.loads(sweep.manifest.read_text())
+    content["jobs"][0]["config"]["optimizer"]["lr"] = 0.5
+    altered = {"cut": sweep.manifest.read_text()[:300], "{}": "{}", "altered": json.dumps(content)}[damage]
+    sweep.manifest.write_text(altered)
+    refuses(call("resume", sweep.id), "manifest.json", "damaged")
+    done = call("runs", "--sweeps")
+    assert done.code == 0
+    says(done.err, "manifest.json is damaged")
+    done = call("train", "-m", *QUIET, "seed=0,1", "model=linear", "hydra/launcher=batched", "sweep.figures=false")
+    assert done.code == 0, done.err
+
+
+@pytest.mark.parametrize("file", ["1/summary.json", f"1/{REUSED}"])
+def test_a_damaged_job_is_told_as_such(sweep: SweepDir, call: Call, file: str) -> None:
+    (sweep.path / file).write_text("")
+    assert [result.status for result in results(sweep)] == ["finished", "damaged"]
+    done = call("report", sweep.id)
+    assert "Traceback" not in done.err
+    assert call("runs").code == 0

@@ -23,7 +23,6 @@ from dlrun.storage.files import wait_until
 from dlrun.storage.journal import Journal
 from dlrun.storage.rundir import RunDir
 from dlrun.tracking import TRACKERS, uploader
-from dlrun.tracking.content import metadata
 from dlrun.tracking.content.journal_reader import BATCH, JournalReader, Text
 from dlrun.tracking.content.state import only_uploader
 from dlrun.tracking.mlflow.run import MlflowRun

@@ -14,6 +14,7 @@ from dlrun.storage import manifest
 from dlrun.storage.lookup import outputs, read_each
 from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir
+from dlrun.storage.selection import mark
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 from dlrun.terminal.format import amount, number, table
@@ -70,9 +71,10 @@ def _row(sweep: SweepDir) -> dict[str, Any]:
 
 
 def _line(row: dict[str, Any]) -> list[str]:
-    chosen = row.get("selected") or {}
+    chosen: Any = row.get("selected") or {}
     mean = "" if chosen.get("mean") is None else f"{chosen['monitor']} {number(chosen['mean'])}"
     started = datetime.fromtimestamp(row["started"]).strftime("%Y-%m-%d %H:%M")
     done = f"{row['finished']}/{row['jobs']}"
     size = amount(row["size"], "B")
-    return [row["id"], started, row["name"], row["status"], done, chosen.get("label", ""), mean, size]
+    label = " ".join(filter(None, [chosen.get("label", ""), f"({words})" if (words := mark(chosen)) else ""]))
+    return [row["id"], started, row["name"], row["status"], done, label, mean, size]

@@ -74,7 +74,7 @@ def _table(found: Sequence[Side], metric: str, higher: bool) -> str:
 
 
 def _remarks(found: Sequence[Side], differences: Sequence[Difference], metric: str) -> list[str]:
-    told = []
+    told = [f"`{side.label}`: {side.note}" for side in found if side.note]
     sizes = sorted({differing.n for differing in differences if differing.n > 1})
     if sizes:
         how = " and ".join(dict.fromkeys(interval_method(n) for n in sizes))

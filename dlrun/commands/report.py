@@ -19,16 +19,35 @@ def main(argv: list[str]) -> int:
         "`report`. It covers the jobs that have finished so far.",
     )
     parser.add_argument("sweep", metavar="SWEEP", help="the sweep's folder, or the beginning of its id")
+    parser.add_argument(
+        "--select",
+        action="store_true",
+        help="select and test a configuration now, though jobs are missing or killed; the report says so",
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="with --select: another one, though the test split was read for the first; the report says so",
+    )
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     options = parser.parse_args(argv)
+    if options.force and not options.select:
+        raise UserError("--force belongs to --select: type `dlrun report SWEEP --select --force`.")
     sweep = find_sweep(options.sweep)
     if sweep is None:
         raise UserError(_unknown(options.sweep))
-    page = write(sweep)
-    output.say(terminal_text(sweep))
+    code = 0
+    if options.select:
+        # imports torch, which a report alone does not need
+        from dlrun.sweeps.hydra_task import select
+
+        code = select(sweep, again=options.force)
+    else:
+        write(sweep)
+        output.say(terminal_text(sweep))
     if options.open:
-        webbrowser.open(page.as_uri())
-    return 0
+        webbrowser.open((sweep.report / "report.html").as_uri())
+    return code
 
 
 def _unknown(given: str) -> str:

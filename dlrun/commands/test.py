@@ -9,11 +9,11 @@ from statistics import fmean
 from dlrun import tracking
 from dlrun.errors import UserError
 from dlrun.execution import device
+from dlrun.report.overview import read_overview
+from dlrun.report.selected import departures, not_yet, test_reads
 from dlrun.runs.reload import rebuild, select
 from dlrun.runs.scoring import evaluate_splits, test_once
 from dlrun.storage.lookup import find, find_sweep, sweep_of
-from dlrun.storage.manifest import read
-from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.finish import is_selected
@@ -29,16 +29,17 @@ def _is_sealed(folder: RunDir) -> bool:
 
 def _sweep(sweep: SweepDir) -> int:
     """Show the selected group's test metrics, reading nothing again."""
-    chosen = sweep.summary().selected
+    overview = read_overview(sweep)
+    chosen = overview.summary.selected
     if not chosen:
+        why = not_yet(overview) if overview.unended else f"`dlrun resume {sweep.id}` continues it."
         raise UserError(
-            f"{sweep.path} has selected no configuration yet (status {sweep.status()}), so none is tested."
-            f" Type `dlrun resume {sweep.id}` to continue it."
+            f"{sweep.path} has selected no configuration (status {sweep.status()}), so none is tested. {why}"
         )
-    found = [result for result in results(sweep) if result.job.n in chosen["jobs"]]
+    found = [result for result in overview.results if result.job.n in chosen["jobs"]]
     names = list(dict.fromkeys(name for r in found for name in r.metrics if name.startswith("test/")))
     if not names:
-        raise UserError(f"No job of {sweep.path} has read the test split: evaluation.test={read(sweep).test}.")
+        raise UserError(f"No job of {sweep.path} has read the test split: evaluation.test={overview.manifest.test}.")
     rows = [["", *names]]
     for result in found:
         cells = [number(result.metrics[name]) if name in result.metrics else "" for name in names]
@@ -48,9 +49,8 @@ def _sweep(sweep: SweepDir) -> int:
         rows.append(["mean", *map(number, means)])
     output.say(f"{chosen['label']}  selected by {chosen['monitor']}")
     output.say(table(rows))
-    reads = sum(result.summary.test_reads for result in found)
-    these = "this run" if len(found) == 1 else f"these {len(found)} runs"
-    output.say(f"  reads of the test split by {these} so far: {reads}")
+    for sentence in filter(None, (departures(overview), test_reads(overview))):
+        output.say(f"  {sentence}")
     return 0
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from dlrun.config import trust
 from dlrun.report.overview import Overview
 from dlrun.storage.files import write_atomically
+from dlrun.storage.selection import describe_unended
 from dlrun.studies.study import CaptionedFigure, Claim, Study
 
 FILE = "claims.json"
 
 
 def check(overview: Overview) -> list[Claim]:
-    """Check the study's claims, and write `claims.json`."""
+    """Check the study's claims, and write `claims.json`.
+
+    While jobs are missing or killed, none is decided, unless the selection was requested all the same.
+    """
     if not overview.manifest.study:
         return []
     try:
@@ -24,6 +28,9 @@ def check(overview: Overview) -> list[Claim]:
     # a study may be the user's, and raise anything
     except Exception as error:
         claims = [_failed(overview.manifest.study, error)]
+    if overview.unended:
+        requested = bool((overview.summary.selected or {}).get("without"))
+        claims = [_on_some_jobs(claim, overview, requested=requested) for claim in claims]
     overview.sweep.report.mkdir(exist_ok=True)
     content = json.dumps([asdict(claim) for claim in claims], indent=1)
     write_atomically(overview.sweep.report / FILE, content.encode() + b"\n")
@@ -47,6 +54,11 @@ def _study(overview: Overview, config: dict[str, Any]) -> Study:
 
     study: Study = instantiate.make(config, trusted=trust.trusted_names())
     return study
+
+
+def _on_some_jobs(claim: Claim, overview: Overview, *, requested: bool) -> Claim:
+    evidence = f"So far, for {describe_unended(overview.unended, len(overview.results))}: {claim.evidence}"
+    return replace(claim, verdict=claim.verdict if requested else "undecided", evidence=evidence)
 
 
 def _failed(config: dict[str, Any], error: Exception) -> Claim:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from dlrun.report import sentences, tables
+from dlrun.report import selected, sentences, tables
 from dlrun.report.document import Block, Code, Heading, Image, Paragraph, Table
 from dlrun.report.overview import Overview
 from dlrun.storage.summary import split_sizes
@@ -59,11 +59,11 @@ def _group_tables(overview: Overview) -> Iterator[Block]:
         yield Paragraph("No run has finished, so there is nothing to compare yet.")
         return
     yield Heading("Groups" if len(overview.groups) > 1 else "Over the seeds")
-    yield Paragraph(sentences.selection(overview))
+    yield Paragraph(selected.selection(overview))
     yield tables.ranking(overview)
     if len(overview.groups) > tables.MAX_GROUPS:
         yield Paragraph(f"{len(overview.groups) - tables.MAX_GROUPS} more groups are in runs.csv.")
-    for sentence in (sentences.lead(overview), sentences.selection_bias(overview), sentences.interval_note(overview)):
+    for sentence in (sentences.lead(overview), selected.selection_bias(overview), sentences.interval_note(overview)):
         if sentence:
             yield Paragraph(sentence)
     across = tables.splits(overview)
@@ -74,7 +74,7 @@ def _group_tables(overview: Overview) -> Iterator[Block]:
 
 def _test_split(overview: Overview) -> Iterator[Block]:
     yield Heading("The test split")
-    yield Paragraph(sentences.test_reads(overview))
+    yield Paragraph(selected.test_reads(overview))
     # without a choice the only group is the result
     group = overview.selected or (overview.groups[0] if len(overview.groups) == 1 else None)
     table = tables.test_scores(overview, group) if group else None

@@ -10,9 +10,10 @@ from typing import Any
 
 from dlrun.analysis.statistics import Spread, spread
 from dlrun.storage.manifest import Manifest, read
-from dlrun.storage.results import Result, finished, results
+from dlrun.storage.results import Result, finished, results, unended
 from dlrun.storage.summary import SweepSummary
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.storage.test_reads import SweepReads, count_reads
 
 SPLITS = ("train", "val", "test")
 
@@ -79,10 +80,15 @@ class Overview:
         """The keys with more than one value, without the seed."""
         return [key for key in self.manifest.swept if key != "seed"]
 
-    @property
-    def test_reads(self) -> int:
-        """Reads of the test split by the sweep's own runs."""
-        return sum(r.summary.test_reads for r in self.results if not r.reused)
+    @cached_property
+    def unended(self) -> dict[str, int]:
+        """The jobs that have not ended, by status."""
+        return unended(self.results, self.summary)
+
+    @cached_property
+    def reads(self) -> SweepReads:
+        """The counted reads of the test split."""
+        return count_reads(self.sweep.id, self.results, self.summary)
 
 
 def read_overview(sweep: SweepDir) -> Overview:

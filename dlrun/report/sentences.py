@@ -25,18 +25,6 @@ def job_counts(overview: Overview) -> str:
     return f"{jobs} job{'s' * (jobs != 1)} in {groups} group{'s' * (groups != 1)}: {by_status}.{note}"
 
 
-def selection(overview: Overview) -> str:
-    """The rule of the selection."""
-    better = "highest" if overview.manifest.higher_is_better else "lowest"
-    if len(overview.groups) == 1:
-        return "Only the seed varies, so nothing was selected."
-    if overview.selected is None:
-        return f"No configuration was selected. Groups are ordered by mean {overview.metric}, the {better} first."
-    seeds = " over the seeds" if any(len(group.results) > 1 for group in overview.groups) else ""
-    mean = f"the {better} mean {overview.manifest.monitor}{seeds}"
-    return f"Selected: the group with {mean}, among the groups whose runs all finished."
-
-
 def lead(overview: Overview) -> str:
     """The paired difference between the best group and the runner-up."""
     # an incomplete group lacks the seeds that went wrong, so it is no runner-up
@@ -58,38 +46,6 @@ def lead(overview: Overview) -> str:
         return ""
     return describe_difference(
         found, metric=overview.metric, first=f"the runner-up `{second.label}`", second=f"`{first.label}`"
-    )
-
-
-def test_reads(overview: Overview) -> str:
-    """Reads of the test split, and the use of its numbers."""
-    reads = overview.test_reads
-    runs = sum(result.summary.test_reads > 0 for result in overview.results if not result.reused)
-    times = f"It was read {reads} time{'s' * (reads != 1)}, by {runs} run{'s' * (runs != 1)} of this sweep."
-    earlier = sum(result.summary.test_reads > 0 for result in overview.results if result.reused)
-    if earlier:
-        times += f" {earlier} reused run{'s' * (earlier != 1)} had read it for another sweep."
-    if overview.manifest.test == "every":
-        return (
-            "Every run reads the test split (evaluation.test: every): its numbers describe the runs and must not be "
-            f"used to select one. {times}"
-        )
-    if reads == earlier == 0:
-        return "The test split was not read."
-    if len(overview.groups) == 1:
-        return f"Each run read the test split after all had finished. {times}"
-    return f"Only the selected configuration read the test split, after it was selected. {times}"
-
-
-def selection_bias(overview: Overview) -> str:
-    """The bias of the selected group's validation numbers."""
-    if overview.selected is None or len(overview.groups) == 1:
-        return ""
-    # the best of several noisy means tends to look better than it is
-    test = " Its test numbers are not." if overview.manifest.test == "final" else ""
-    return (
-        f"The validation numbers of the selected group are the best of {len(overview.groups)}, so they are slightly "
-        f"too good.{test}"
     )
 
 

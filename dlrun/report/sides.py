@@ -9,10 +9,12 @@ from typing import Any
 
 from dlrun.errors import UserError
 from dlrun.report.overview import JobGroup, Overview, read_overview
+from dlrun.report.selected import departures
 from dlrun.storage import run_config
 from dlrun.storage.lookup import find, find_sweep
 from dlrun.storage.results import finished
 from dlrun.storage.rundir import RunDir
+from dlrun.storage.selection import describe_unended
 from dlrun.storage.summary import Summary
 
 
@@ -20,13 +22,15 @@ from dlrun.storage.summary import Summary
 class Side:
     """Runs by seed; `metric` selected them.
 
-    `direction` is True if higher values of it are better, None if unknown.
+    `direction` is True if higher values of it are better, None if unknown. `note` says what departed from the rule of
+    the selection.
     """
 
     label: str
     runs: Mapping[int, RunDir]
     metric: str
     direction: bool | None = None
+    note: str = ""
 
     @cached_property
     def summaries(self) -> dict[int, Summary]:
@@ -87,9 +91,14 @@ def _side(reference: str) -> Side:
         return _of_group(overview, overview.groups[0], f"{overview.manifest.name} {found.id}")
     if overview.selected is None:
         raise UserError(
-            f"{found.path} has {len(overview.groups)} groups, and none was selected. Name one of:{_listed(overview)}"
+            f"{found.path} has {len(overview.groups)} groups, and none was selected{_why(overview)}. Name one "
+            f"of:{_listed(overview)}"
         )
     return _of_group(overview, overview.selected, f"{found.id}:{overview.selected.label}")
+
+
+def _why(overview: Overview) -> str:
+    return f": {describe_unended(overview.unended, len(overview.results))}" if overview.unended else ""
 
 
 def _of_run(run: RunDir) -> Side:
@@ -105,7 +114,8 @@ def _of_group(overview: Overview, group: JobGroup, label: str) -> Side:
     runs = {result.job.seed: result.run for result in finished(group.results)}
     if not runs:
         raise UserError(f"No run of `{group.label}` in {overview.sweep.path} has finished.")
-    return Side(label, runs, overview.metric, overview.manifest.higher_is_better)
+    note = departures(overview) if group.selected else ""
+    return Side(label, runs, overview.metric, overview.manifest.higher_is_better, note)
 
 
 def _find_group(overview: Overview, label: str, reference: str) -> JobGroup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dlrun.report import claims, sentences, tables
+from dlrun.report import claims, selected, sentences, tables
 from dlrun.report.document import Table
 from dlrun.report.overview import Overview, read_overview
 from dlrun.storage.sweepdir import SweepDir
@@ -28,15 +28,15 @@ def _groups(overview: Overview) -> list[str]:
         if len(overview.groups) > MAX_GROUPS:
             lines.append(f"  … and {len(overview.groups) - MAX_GROUPS} more groups, in the report")
         lines.append(_indent(sentences.lead(overview)))
-        if len(overview.groups) > 1:
-            lines.append(_indent(sentences.selection(overview)))
+    if overview.finished or overview.unended:
+        lines.append(_indent(selected.selection(overview)))
     return lines
 
 
 def _test_split(overview: Overview) -> list[str]:
     group = overview.selected or (overview.groups[0] if len(overview.groups) == 1 else None)
     table = tables.test_scores(overview, group) if group else None
-    return [_indent(sentences.test_reads(overview)), _format_table(table) if table else ""]
+    return [_indent(selected.test_reads(overview)), _format_table(table) if table else ""]
 
 
 def _claims(overview: Overview) -> list[str]:

@@ -51,23 +51,29 @@ def read_test_if_due(built: Built, folder: RunDir, journal: Journal) -> tuple[di
     return _read(built, folder, journal)
 
 
-def test_once(built: Built, folder: RunDir) -> dict[str, float]:
+def test_once(built: Built, folder: RunDir, *, reader: str | None = None) -> dict[str, float]:
     """Evaluate the test split of an ended run.
 
-    The model has its weights already. The summary gets the metrics.
+    The model has its weights already. The summary gets the metrics. `reader` is the id of another sweep that reuses
+    the run and reads for itself.
     """
     with open_journal(folder.journal) as journal:
-        metrics = _read(built, folder, journal)[0]
+        metrics = _read(built, folder, journal, reader)[0]
     with folder.edit_summary() as summary:
         summary.metrics = {**summary.metrics, **metrics}
     return metrics
 
 
-def _read(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str, float], Collected | None]:
+def _read(
+    built: Built, folder: RunDir, journal: Journal, reader: str | None = None
+) -> tuple[dict[str, float], Collected | None]:
     assert built.data.test is not None
     with folder.edit_summary() as summary:
         # counted before the read, so that a crash hides none
         summary.test_reads += 1
+        if reader:
+            apart = summary.test_reads_for
+            summary.test_reads_for = {**apart, reader: apart.get(reader, 0) + 1}
     journal.event("test_read", reads=summary.test_reads)
     training, seen = built.training, None
     parts = training.objective, training.metrics, built.data.test

@@ -5,6 +5,7 @@ Selection, statistics, figures and claims read nothing else of a sweep.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +15,11 @@ from dlrun.storage import journal
 from dlrun.storage.journal import Curves
 from dlrun.storage.manifest import Job, Manifest, read
 from dlrun.storage.rundir import RunDir
-from dlrun.storage.summary import Summary
+from dlrun.storage.summary import Summary, SweepSummary
 from dlrun.storage.sweepdir import SweepDir
+
+ENDED = ("finished", "failed", "pruned")
+"""The statuses of a job that is not resumed by itself."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,17 @@ class Result:
 def results(sweep: SweepDir, manifest: Manifest | None = None) -> list[Result]:
     """Every job of a sweep with its run, in order."""
     return [_result(sweep, job) for job in (manifest or read(sweep)).jobs]
+
+
+def unended(found: Sequence[Result], summary: SweepSummary) -> dict[str, int]:
+    """The jobs that have not ended, by status, and a search's missing `trials`.
+
+    Nothing is selected before they have. `summary` is the sweep's.
+    """
+    statuses = Counter(result.status for result in found if result.status not in ENDED)
+    # the searches of before this key are taken to be complete
+    trials = max(0, summary.search.get("total", 0) - summary.search.get("trials", 0))
+    return dict(statuses) | ({"trials": trials} if trials else {})
 
 
 def finished(found: Sequence[Result]) -> list[Result]:

@@ -21,6 +21,7 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 from dlrun.storage.files import is_held, locked, read_json, write_atomically
 from dlrun.storage.record import Key, Record
+from dlrun.storage.selection import Selection
 
 R = TypeVar("R", bound="Record")
 
@@ -109,16 +110,6 @@ def split_sizes(data: DataSummary) -> dict[str, int]:
     return {split: known[split] for split in ("train", "validation", "test") if known.get(split)}
 
 
-class Selection(TypedDict, total=False):
-    """A sweep's selected group, and its mean of the monitored metric."""
-
-    group: str
-    label: str
-    monitor: str
-    mean: float | None
-    jobs: list[int]
-
-
 class FolderSummary(Uploaded):
     """The keys common to runs and sweeps."""
 
@@ -160,6 +151,9 @@ class Summary(FolderSummary):
     horizon = Key[int | None](None)
     minutes = Key[float | None](None)
 
+    # of `test_reads`, those for other sweeps that reuse the run, by the sweep's id
+    test_reads_for = Key[Mapping[str, int]]({})
+
     # where it was trained
     device = Key[str | None](None)
     device_name = Key[str | None](None)
@@ -196,7 +190,9 @@ class SweepSummary(FolderSummary):
     __slots__ = ()
 
     selected = Key[Selection | None](None)
-    # a search's sampler, its number of trials, and how many of them have which state
+    # the group that would be selected now, where the selection is final and another
+    selected_now = Key[Selection | None](None)
+    # a search's sampler, its number of trials so far and in total, and how many of them have which state
     search = Key[Mapping[str, Any]]({})
 
     # the number of jobs, in all and of each status
@@ -220,7 +216,8 @@ class SweepSummary(FolderSummary):
             self.killed_jobs = self.killed
 
     def to_send(self) -> list[Any]:
-        return [self._values.get(key) for key in ("status", "selected", "test_reads")]
+        now = [self.selected_now] if self.selected_now else []
+        return [*(self._values.get(key) for key in ("status", "selected", "test_reads")), *now]
 
 
 def read(folder: Path, kind: type[R]) -> R:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -11,31 +11,35 @@ from dlrun.report.terminal_text import terminal_text
 from dlrun.report.write import write
 from dlrun.storage.manifest import Manifest, read
 from dlrun.storage.results import Result
+from dlrun.storage.selection import Selection
 from dlrun.storage.summary import Status
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.storage.test_reads import count_reads, total_reads
 from dlrun.sweeps import run_job
+from dlrun.sweeps.decision import Decision, SweepState, decide, look
 from dlrun.sweeps.pool.display import Display
 from dlrun.sweeps.pool.task import Task, TaskResult
 from dlrun.sweeps.runner import SweepRunner
-from dlrun.sweeps.selection import SelectedGroup, select_group
 from dlrun.terminal import output
 
 
-def finish(runner: SweepRunner) -> int:
+def finish(runner: SweepRunner, decide: Callable[[SweepState], Decision] = decide) -> int:
     """Select, test and report; return the exit code.
 
-    It is 1 if a job did not finish or could not be tested.
+    It is 1 if a job did not finish or could not be tested. While jobs are missing or killed, `decide` selects nothing.
     """
-    found = runner.store.results()
-    # while jobs are missing, a selection would be among those that happened to come first
-    complete = all(result.status not in ("missing", "running") for result in found)
-    chosen = select_group(found, runner.store.manifest) if complete else None
-    untested = _test(runner, chosen)
+    sweep, manifest = runner.store.sweep, runner.store.manifest
+    state = look(sweep, manifest)
+    decision = decide(state)
+    # written before the test: from the first read on it is final, whatever happens to this process
+    _write(sweep, decision)
+    untested = _test(runner, state.untested(decision.selection), decision)
     # once more, for the tests have written their metrics
     found = runner.store.results()
     failed = [result for result in found if result.status in ("failed", "killed", "missing", "damaged")]
-    _say_unselected(runner.store.manifest, found, chosen)
-    _summarise(runner.store.sweep, runner.store.manifest, found, chosen)
+    if not state.unended:
+        _say_unselected(manifest, found, decision.selection)
+    _summarise(state, found)
     _report(runner)
     status: Status = "failed" if failed or untested else "finished"
     runner.store.close(status)
@@ -51,18 +55,24 @@ def is_selected(sweep: SweepDir, number: str) -> bool:
     return number in map(str, chosen.get("jobs", []))
 
 
-def _test(runner: SweepRunner, chosen: SelectedGroup | None) -> bool:
+def _write(sweep: SweepDir, decision: Decision) -> None:
+    with sweep.edit_summary() as summary:
+        summary.selected, summary.selected_now = decision.selection, decision.now
+
+
+def _test(runner: SweepRunner, due: Sequence[Result], decision: Decision) -> bool:
     """Test each selected job once; returns True if one failed."""
-    if chosen is None or runner.store.manifest.test != "final":
-        return False
     # a sweep that was interrupted here has tested some of them already
-    due = [r for r in runner.store.results() if r.job.n in chosen.jobs and not _tested(r)]
-    if not due:
+    if not due or decision.selection is None:
         return False
     failures: list[TaskResult] = []
     display = Display(len(due))
-
-    tasks = [Task(result.job.n, partial(run_job.test, result.run), result.job.label, result.run.log) for result in due]
+    sweep = runner.store.sweep.id
+    tasks = [
+        # the read of another sweep's run is counted as this sweep's
+        Task(r.job.n, partial(run_job.test, r.run, reader=sweep if r.reused else None), r.job.label, r.run.log)
+        for r in due
+    ]
 
     def done(result: TaskResult) -> bool:
         display.done += 1
@@ -70,28 +80,29 @@ def _test(runner: SweepRunner, chosen: SelectedGroup | None) -> bool:
             failures.append(result)
         return True
 
-    output.say(f"testing {chosen.label}: {len(due)} job{'s' * (len(due) != 1)}, once each")
+    label = decision.selection.get("label", "")
+    output.say(f"testing {label}: {len(due)} job{'s' * (len(due) != 1)}, once each")
     runner.run_tasks(tasks, on_result=done, on_tick=display.heartbeat)
     for failed in failures:
         output.warn(f"{failed.label} could not be tested: {failed.message}. The log is {failed.log}")
     return bool(failures)
 
 
-def _tested(result: Result) -> bool:
-    # a data set without a test split has nothing to read
-    return any(name.startswith("test/") for name in result.metrics) or not result.summary.data.get("test")
-
-
-def _summarise(sweep: SweepDir, manifest: Manifest, found: Sequence[Result], chosen: SelectedGroup | None) -> None:
+def _summarise(before: SweepState, found: Sequence[Result]) -> None:
+    sweep = before.sweep
+    known = count_reads(sweep.id, before.results, before.summary)
     with sweep.edit_summary() as summary:
         summary.count([result.status for result in found])
         summary.reused = sum(result.reused for result in found)
-        summary.selected = chosen.to_summary(manifest.monitor) if chosen else None
-        # the reads of a reused run are counted by the sweep that ran it
-        summary.test_reads = sum(result.summary.test_reads for result in found if not result.reused)
+        # never less than before: a folder that was deleted takes its count along, not its read
+        summary.test_reads = known.total + total_reads(sweep.id, found) - total_reads(sweep.id, before.results)
+    if look(sweep, before.manifest).is_final:
+        with sweep.edit_summary() as summary:
+            if summary.selected is not None:
+                summary.selected = {**summary.selected, "read": True}
 
 
-def _say_unselected(manifest: Manifest, found: Sequence[Result], chosen: SelectedGroup | None) -> None:
+def _say_unselected(manifest: Manifest, found: Sequence[Result], chosen: Selection | None) -> None:
     groups = {group: [r for r in found if r.job.group == group] for group in manifest.groups}
     # a pruned job was stopped on purpose
     left_out = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -18,6 +19,7 @@ from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import location
+from dlrun.sweeps.decision import decide_on_request, look
 from dlrun.sweeps.finish import finish
 from dlrun.sweeps.jobs.builder import ComposedJob, JobBuilder
 from dlrun.sweeps.jobs.expand import Expansion
@@ -134,6 +136,19 @@ def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
         due = runner.store.due(retry_failed=retry_failed)
         runner.run(due, count=len(due))
         return finish(runner)
+
+
+def select(sweep: SweepDir, *, again: bool = False) -> int:
+    """Select among the finished jobs of a sweep, test and report; return the exit code.
+
+    `again` replaces a selection that the test split was read for. Raises `UserError` if nothing can be selected.
+    """
+    # before the folder is changed
+    decide_on_request(look(sweep), again=again)
+    with resumed_runner(sweep) as runner:
+        finish(runner, partial(decide_on_request, again=again))
+    state = look(sweep)
+    return 1 if state.untested(state.summary.selected) else 0
 
 
 def exit_code(sweep: SweepDir) -> int:

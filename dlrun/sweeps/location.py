@@ -16,6 +16,7 @@ from dlrun.storage.machine import command_line
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.results import results
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.sweeps import decision
 from dlrun.sweeps.jobs.builder import JobBuilder, rebuild_jobs
 from dlrun.sweeps.jobs.definition import check_same, define, differences, digest, find_sweep, mismatch
 from dlrun.sweeps.jobs.reuse import other_sweeps, reuse
@@ -136,12 +137,12 @@ def announce_resumed(sweep: SweepDir, manifest: Manifest, *, retry_failed: bool)
 
 
 def is_over(sweep: SweepDir, *, retry_failed: bool = False) -> bool:
-    """True if all jobs have ended; then says so."""
+    """True if all jobs have ended and the selected ones are tested; then says so."""
     if sweep.alive() or sweep.status() not in ("finished", "failed"):
         return False
     statuses = [result.status for result in results(sweep)]
     failed = statuses.count("failed")
-    if (failed and retry_failed) or {"missing", "killed", "running"} & {*statuses}:
+    if (failed and retry_failed) or {"missing", "killed", "running"} & {*statuses} or decision.is_due(sweep):
         return False
     how = f"; `dlrun resume {sweep.id} --retry-failed` runs the {failed} that failed again" if failed else ""
     output.say(f"all {len(statuses)} jobs have ended: {sweep.report}\n  sweep.fresh=true runs all of them anew{how}")

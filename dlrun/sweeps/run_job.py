@@ -97,10 +97,10 @@ def resume(folder: RunDir, context: JobContext, *, load: Load = make_dataset) ->
     ).to_dict()
 
 
-def test(folder: RunDir, *, load: Load = make_dataset) -> dict[str, float]:
+def test(folder: RunDir, *, reader: str | None = None, load: Load = make_dataset) -> dict[str, float]:
     """Test the selected weights, once.
 
-    The metrics go to the summary too. Without a test split there are none.
+    The metrics go to the summary too. Without a test split there are none. `reader` is as in `test_once`.
     """
     paths.enable_user_modules()
     built = rebuild(folder, load=load)
@@ -108,7 +108,7 @@ def test(folder: RunDir, *, load: Load = make_dataset) -> dict[str, float]:
         return {}
     select(built, folder)
     device.apply(built.execution)
-    return test_once(built, folder)
+    return test_once(built, folder, reader=reader)
 
 
 def seal(built: Built) -> Built:

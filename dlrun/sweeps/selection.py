@@ -8,8 +8,8 @@ from math import isfinite
 from statistics import fmean
 
 from dlrun.storage.manifest import Manifest
-from dlrun.storage.results import Result
-from dlrun.storage.summary import Selection
+from dlrun.storage.results import Result, finished
+from dlrun.storage.selection import Selection
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,15 @@ class SelectedGroup:
         return {"group": self.group, "label": self.label, "monitor": monitor, "mean": self.mean, "jobs": [*self.jobs]}
 
 
-def select_group(found: Sequence[Result], manifest: Manifest) -> SelectedGroup | None:
+def select_group(found: Sequence[Result], manifest: Manifest, *, some_seeds: bool = False) -> SelectedGroup | None:
     """The best group with all its jobs finished, or None.
 
     Groups are compared like a run's weights: by the monitored metric, equal ones by the validation loss. A single
-    group needs no metric, so that a sweep of seeds needs no validation split.
+    group needs no metric, so that a sweep of seeds needs no validation split; with `some_seeds` its finished jobs
+    suffice.
     """
+    if some_seeds and len({result.job.group for result in found}) == 1:
+        found = finished(found)
     groups = eligible(found)
     if len(groups) == len({result.job.group for result in found}) == 1:
         ((group, results),) = groups.items()

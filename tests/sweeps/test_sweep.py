@@ -99,7 +99,7 @@ def test_a_sweep_chooses_by_validation_and_tests_that_alone(call: Call, here: Pa
 
     # tested jobs may be tested, others may not
     shown = call("test", sweep.id).out
-    says(shown, f"{found[0].metrics['test/error']:.6g}", "by these 2 runs so far: 2")
+    says(shown, f"{found[0].metrics['test/error']:.6g}", "read 2 times, by 2 runs of the selected")
     refused = call("test", f"{sweep.id}/2")
     refuses(refused, "sealed")
     assert call("test", f"{sweep.id}/0").code == 0
@@ -144,7 +144,10 @@ def test_failures_harm_no_other_job_and_can_be_tried_again(call: Call, odd: Path
         assert done.err.count(f"model.way={way}") >= 2  # at once and again at the end
     assert (sweep.summary().status, sweep.summary().finished, sweep.summary().failed) == ("failed", 8, 3)
     assert (sweep.report / "report.md").exists()
-    assert sweep.summary().selected
+    # one is killed: nothing is selected, and no test split read
+    assert sweep.summary().selected is None
+    assert not any(result.summary.test_reads for result in found.values())
+    says(done.out, "1 of 12 jobs is killed", f"`dlrun report {sweep.id} --select`")
 
     # what was killed is continued, what failed stays
     begun = {way: result.run.journal.stat().st_mtime_ns for way, result in found.items()}
@@ -157,6 +160,46 @@ def test_failures_harm_no_other_job_and_can_be_tried_again(call: Call, odd: Path
     written = {way for way in after if after[way].run.journal.stat().st_mtime_ns != begun[way]}
     assert written - {way for way in ways if statuses[way] == "finished"} >= {"raises", "exits", "dies", "diverges"}
     assert len(written) <= 6  # those four, and the chosen ones whose test was read
+    assert sum(bool(result.summary.test_reads) for result in after.values()) == 1
+
+
+def test_a_selection_that_was_tested_stays(call: Call, odd: Path) -> None:
+    killed = call("train", "-m", "model=odd", "trainer.steps=10", *QUICK, "model.way=dies,well", "seed=0,1")
+    sweep = only()
+    assert (killed.code, sweep.summary().selected) == (1, None)
+    refuses(call("test", sweep.id), "2 of 4 jobs are killed", f"dlrun resume {sweep.id}")
+    requested = call("report", sweep.id, "--select")
+    assert requested.code == 0, requested.err
+    says(requested.out, "on request, while 2 of 4 jobs were killed", "read 2 times, by 2 runs of the selected")
+    says(call("runs", "--sweeps").out, "model.way=well (on request, while 2 of 4 jobs were killed)")
+
+    # as if the resumed jobs were better
+    (odd / "mended").touch()
+    assert call("resume", sweep.id).code == 0
+    for n in (0, 1):
+        with sweep.job(n).edit_summary() as summary:
+            summary.metrics = {**summary.metrics, "val/error": 0.0}
+    with sweep.edit_summary() as summary:
+        summary.status = "killed"
+    resumed = call("resume", sweep.id)
+    says(resumed.out, "Now `model.way=dies` would be selected", f"dlrun report {sweep.id} --select --force")
+    assert [r.summary.test_reads for r in results(sweep)] == [0, 0, 1, 1]
+    refuses(call("report", sweep.id, "--select"), "`model.way=well`", "`model.way=dies`", "--force")
+    forced = call("report", sweep.id, "--select", "--force")
+    assert forced.code == 0, forced.err
+    says(forced.out, "again, after the test split had been read for `model.way=well`", "read 4 times")
+    assert [r.summary.test_reads for r in results(sweep)] == [1, 1, 1, 1]
+    says(call("test", sweep.id).out, "2 times by 2 runs not selected (`model.way=well`)")
+
+
+def test_jobs_that_were_finished_one_by_one_are_selected_among(call: Call, odd: Path) -> None:
+    assert call("train", "-m", "model=odd", "trainer.steps=10", *QUICK, "model.way=dies,well").code == 1
+    (odd / "mended").touch()
+    sweep = only()
+    assert call("resume", f"{sweep.id}/0").code == 0
+    assert call("resume", sweep.id).code == 0
+    assert sweep.summary().selected
+    assert sum(r.summary.test_reads for r in results(sweep)) == 1
 
 
 def test_a_launcher_that_is_killed_leaves_nothing_behind_and_its_sweep_is_continued(call: Call, odd: Path) -> None:

@@ -118,7 +118,12 @@ def _run(runner: SweepRunner, search: SearchDefinition, builder: JobBuilder) -> 
     finally:
         counts = trials.counts()
         with runner.store.sweep.edit_summary() as summary:
-            summary.search = {"sampler": search.settings.sampler, "trials": len(trials), **counts}
+            summary.search = {
+                "sampler": search.settings.sampler,
+                "trials": len(trials),
+                "total": search.total,
+                **counts,
+            }
         told = ", ".join(f"{count} {state}" for state, count in counts.items() if state != "waiting")
         output.say(f"{len(trials)} of {search.total} trials: {told}")
 

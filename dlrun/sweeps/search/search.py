@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from dlrun.errors import UserError
 from dlrun.storage.manifest import Job
-from dlrun.storage.results import Result
+from dlrun.storage.results import ENDED, Result
 from dlrun.sweeps.runner import SweepRunner
 from dlrun.sweeps.search.curves import CurveReader
 from dlrun.sweeps.search.space import Space
@@ -19,8 +19,6 @@ from dlrun.terminal import output
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
-
-ENDED = ("finished", "failed", "pruned")
 
 
 @dataclass

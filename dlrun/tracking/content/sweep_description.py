@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dlrun.storage.manifest import Manifest
-from dlrun.storage.results import Result
+from dlrun.storage.results import Result, unended
+from dlrun.storage.selection import Selection, compare_means, describe_unended, mark
 from dlrun.storage.summary import Summary, SweepSummary
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.storage.test_reads import count_reads
 from dlrun.terminal.format import number
 from dlrun.tracking.content import metadata
 from dlrun.tracking.content.description import LIMIT
@@ -49,7 +51,8 @@ def tags(sweep: SweepDir, manifest: Manifest, results: Sequence[Result]) -> dict
     # the machine is in the jobs' summaries only
     first = next((result.summary for result in results if result.summary and not result.reused), Summary())
     said = Summary(first.to_dict())
-    said.command, said.test_reads, said.status = manifest.command, test_reads(summary, results), sweep.status()
+    reads = count_reads(sweep.id, results, summary).total
+    said.command, said.test_reads, said.status = manifest.command, reads, sweep.status()
     found = metadata.origin(said, config) | {
         "dlrun.id": sweep.id,
         "dlrun.kind": "sweep",
@@ -61,6 +64,9 @@ def tags(sweep: SweepDir, manifest: Manifest, results: Sequence[Result]) -> dict
         "dlrun.test": manifest.test,
         "dlrun.definition": manifest.definition,
         "dlrun.selected": text((summary.selected or {}).get("label", "")),
+        # a selection on request, and one that would be another now
+        "dlrun.selected.mark": mark(summary.selected or {}),
+        "dlrun.selected.now": text((summary.selected_now or {}).get("label", "")),
         "dlrun.study": text((manifest.study or {}).get("_target_", "")),
     }
     return {name: value for name, value in found.items() if value}
@@ -70,13 +76,6 @@ def status(sweep: SweepDir, results: Sequence[Result]) -> str:
     """The sweep's status, or `failed` if a job failed."""
     own = sweep.status()
     return "failed" if own == "finished" and any(result.status == "failed" for result in results) else own
-
-
-def test_reads(summary: SweepSummary, results: Sequence[Result]) -> int:
-    """Reads of the test split by the sweep's own jobs."""
-    # a reused run read it for another sweep
-    reads = sum(result.summary.test_reads for result in results if not result.reused)
-    return max(reads, summary.test_reads)
 
 
 def count(results: Sequence[Result]) -> str:
@@ -91,19 +90,24 @@ def describe(sweep: SweepDir, manifest: Manifest, results: Sequence[Result]) -> 
     pages = sorted(sweep.report.glob("*.md"))
     # a table stands in until there is a report
     body = _report(pages[0]) if pages else _table(manifest, results)
-    first, last = _headline(manifest, summary, results), _repeat(sweep, manifest)
+    reads = count_reads(sweep.id, results, summary).total
+    first, last = _headline(manifest, summary, results, reads), _repeat(sweep, manifest)
     # a long report is cut, never the command that repeats the sweep
     return "\n\n".join([first, shorten(body, LIMIT - len(first) - len(last) - 4), last])
 
 
-def _headline(manifest: Manifest, summary: SweepSummary, results: Sequence[Result]) -> str:
-    chosen = summary.selected or {}
+def _headline(manifest: Manifest, summary: SweepSummary, results: Sequence[Result], reads: int) -> str:
+    chosen: Selection = summary.selected or {}
     line = f"**{manifest.name}**: {len(manifest.jobs)} jobs, {count(results) or 'none begun'}"
     if chosen:
         value = chosen.get("mean")
         mean = f", {manifest.monitor} {number(float(value))} in the mean" if isinstance(value, int | float) else ""
         line += f"  \nselected: **{chosen.get('label', '')}**{mean}"
-    reads = test_reads(summary, results)
+        line += f" ({words})" if (words := mark(chosen)) else ""
+    if now := summary.selected_now:
+        line += f"  \nnow **{now.get('label', '')}** would be selected ({compare_means(chosen, now)})"
+    if unfinished := unended(results, summary):
+        line += f"  \n{describe_unended(unfinished, len(results))}" + ("" if chosen else ": nothing is selected yet")
     often = "once" if reads == 1 else f"{reads} times"
     return f"{line}  \nThe test split was read {often} (evaluation.test={manifest.test})."
 

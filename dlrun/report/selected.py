@@ -1,0 +1,129 @@
+"""The sentences on a sweep's selection, and on who has read the test split."""
+
+from __future__ import annotations
+
+from dlrun.report.overview import Overview
+from dlrun.storage.selection import Selection, compare_means, describe_unended, mark
+from dlrun.storage.test_reads import Reads, reads_for
+
+
+def selection(overview: Overview) -> str:
+    """The rule of the selection, and what departed from it."""
+    chosen, better = overview.summary.selected, "highest" if overview.manifest.higher_is_better else "lowest"
+    early = "" if chosen or not overview.unended else not_yet(overview)
+    if len(overview.groups) == 1:
+        only = "Only the seed varies, so nothing was selected."
+        return f"{only} {early or departures(overview)}".strip()
+    order = f"Groups are ordered by mean {overview.metric}, the {better} first."
+    if overview.selected is None or chosen is None:
+        return f"{early or 'No configuration was selected.'} {order}"
+    seeds = " over the seeds" if any(len(group.results) > 1 for group in overview.groups) else ""
+    mean = f"the {better} mean {overview.manifest.monitor}{seeds}"
+    rule = f"Selected: the group with {mean}, among the groups whose runs all finished."
+    if overview.summary.selected_now:
+        rule = f"Selected: `{chosen.get('label')}`."
+        how = f"dlrun report {overview.sweep.id} --select --force"
+        return f"{rule} {departures(overview)} To select it all the same and read the test split again: `{how}`."
+    return f"{rule} {departures(overview)}".strip()
+
+
+def departures(overview: Overview) -> str:
+    """What departed from the rule of the selection; else empty."""
+    chosen, now = overview.summary.selected, overview.summary.selected_now
+    if chosen is None:
+        return ""
+    words = [_marks(chosen)]
+    if now:
+        words.append(
+            f"The test split was read for it, so this selection is final. Now `{now.get('label')}` would be selected "
+            f"({compare_means(chosen, now)})."
+        )
+    return " ".join(filter(None, words))
+
+
+def not_yet(overview: Overview) -> str:
+    """The jobs that the selection waits for, and what to type."""
+    sweep = overview.sweep.id
+    return (
+        f"{describe_unended(overview.unended, len(overview.results))}: nothing is selected yet. `dlrun resume {sweep}` "
+        f"goes on; `dlrun report {sweep} --select` selects among the jobs that have finished."
+    )
+
+
+def selection_bias(overview: Overview) -> str:
+    """The bias of the selected group's validation numbers."""
+    chosen = overview.summary.selected
+    if overview.selected is None or chosen is None or len(overview.groups) == 1 or overview.summary.selected_now:
+        return ""
+    # the best of several noisy means tends to look better than it is; so would test numbers that were seen before
+    sealed = overview.manifest.test == "final" and not overview.reads.others.times and not chosen.get("earlier")
+    test = " Its test numbers are not." if sealed and not chosen.get("reads_before") else ""
+    return (
+        f"The validation numbers of the selected group are the best of {len(overview.groups)}, so they are slightly "
+        f"too good.{test}"
+    )
+
+
+def test_reads(overview: Overview) -> str:
+    """The counted reads of the test split, by whom."""
+    reads = overview.reads
+    looked = (
+        "Every run reads the test split (evaluation.test: every): its numbers describe the runs and must not be "
+        "used to select one."
+        if overview.manifest.test == "every"
+        else ""
+    )
+    counted = f"The test split was read {_times(reads.total)}{_by_whom(overview)}." if reads.total else ""
+    parts = [looked, counted, _when(overview), *_apart(overview)]
+    return " ".join(filter(None, parts)) if counted or parts[3:] else "The test split was not read."
+
+
+def _by_whom(overview: Overview) -> str:
+    reads = overview.reads
+    gone = f"{_times(reads.gone)} by runs whose folders are gone" if reads.gone else ""
+    if overview.manifest.test == "every" or len(overview.groups) == 1 or overview.selected is None:
+        runs = Reads(reads.selected.times + reads.others.times, reads.selected.runs + reads.others.runs)
+        return f": {_times(runs.times)} by {_runs(runs)}, {gone}" if gone else f", by {_runs(runs)} of this sweep"
+    if not (reads.others.times or gone):
+        return f", by {_runs(reads.selected)} of the selected configuration and by no other run of this sweep"
+    labels = [
+        group.label
+        for group in overview.groups
+        if not group.selected and any(reads_for(overview.sweep.id, result) for result in group.results)
+    ]
+    listed = ", ".join(f"`{label}`" for label in labels[:3]) + ", …" * (len(labels) > 3)
+    others = f"{_times(reads.others.times)} by {_runs(reads.others)} not selected ({listed})" if labels else ""
+    selected = f"{_times(reads.selected.times)} by {_runs(reads.selected)} of the selected configuration"
+    return f": {', '.join(filter(None, [selected, others, gone]))}"
+
+
+def _when(overview: Overview) -> str:
+    # older sweeps did not note the reads before the selection
+    before = (overview.summary.selected or {}).get("reads_before")
+    if before is None or overview.manifest.test == "every" or not overview.reads.total or len(overview.groups) == 1:
+        return ""
+    return f"{before or 'None'} of these reads came before the selection."
+
+
+def _apart(overview: Overview) -> list[str]:
+    """The reads for other sweeps."""
+    reused, elsewhere = overview.reads.reused, overview.reads.elsewhere
+    told = []
+    if reused.times:
+        told.append(f"{reused.runs} reused run{'s' * (reused.runs != 1)} had read it for another sweep.")
+    if elsewhere.times:
+        told.append(f"Other sweeps read it {_times(elsewhere.times)}, with {_runs(elsewhere)} of this one.")
+    return told
+
+
+def _marks(chosen: Selection) -> str:
+    words = mark(chosen)
+    return f"It was selected {words}." if words else ""
+
+
+def _times(count: int) -> str:
+    return f"{count} time{'s' * (count != 1)}"
+
+
+def _runs(reads: Reads) -> str:
+    return f"{reads.runs} run{'s' * (reads.runs != 1)}"

@@ -1,0 +1,128 @@
+"""The decision on a sweep's selection: made when all jobs have ended, final once the test split was read for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dlrun.errors import UserError
+from dlrun.storage.manifest import Manifest, read
+from dlrun.storage.results import Result, results, unended
+from dlrun.storage.selection import Selection, compare_means
+from dlrun.storage.summary import SweepSummary
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.storage.test_reads import count_reads
+from dlrun.sweeps.selection import SelectedGroup, select_group
+
+
+@dataclass(frozen=True)
+class SweepState:
+    """A sweep's results, and what was selected among them so far."""
+
+    sweep: SweepDir
+    manifest: Manifest
+    results: Sequence[Result]
+    summary: SweepSummary
+
+    @property
+    def unended(self) -> dict[str, int]:
+        return unended(self.results, self.summary)
+
+    @property
+    def is_final(self) -> bool:
+        """The test split has been read for the selection."""
+        kept = self.summary.selected
+        # where every run reads the test split, none is sealed
+        if kept is None or self.manifest.test == "every":
+            return False
+        # an earlier selection was read; the runs say it too, if a process died before the summary did
+        known = kept.get("read") or kept.get("earlier")
+        return bool(known or any(r.summary.test_reads for r in self.results if r.job.n in kept.get("jobs", [])))
+
+    def untested(self, selection: Selection | None) -> list[Result]:
+        """The selected jobs whose test split is still to be read."""
+        if selection is None or self.manifest.test != "final":
+            return []
+        jobs = selection.get("jobs", [])
+        return [r for r in self.results if r.job.n in jobs and r.status == "finished" and not _is_tested(r)]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The selection, and the one that would be made now if it is another."""
+
+    selection: Selection | None
+    now: Selection | None = None
+
+
+def look(sweep: SweepDir, manifest: Manifest | None = None) -> SweepState:
+    manifest = manifest or read(sweep)
+    return SweepState(sweep, manifest, results(sweep, manifest), sweep.summary())
+
+
+def decide(state: SweepState) -> Decision:
+    """Select, if all jobs have ended; a final selection is kept."""
+    now, kept = None if state.unended else select_group(state.results, state.manifest), state.summary.selected
+    if state.is_final:
+        differs = now is not None and kept is not None and now.group != kept.get("group")
+        return Decision(kept, _entry(state, now) if now and differs else None)
+    entry = _entry(state, now) if now else None
+    if entry and kept and kept.get("jobs") == entry["jobs"] and "reads_before" in kept and not kept.get("without"):
+        # decided before: a process died between the decision and the test
+        entry["reads_before"] = kept["reads_before"]
+    return Decision(entry)
+
+
+def decide_on_request(state: SweepState, *, again: bool = False) -> Decision:
+    """Select among the finished jobs; with `again`, replace a final selection.
+
+    Raises `UserError` if no group has finished, or if another selection is final.
+    """
+    now = select_group(state.results, state.manifest, some_seeds=True)
+    if now is None:
+        raise UserError(
+            f"{state.sweep.path}: nothing can be selected, for no configuration has finished with a finite "
+            f"{state.manifest.monitor} for all its seeds. Type `dlrun resume {state.sweep.id}` to go on."
+        )
+    kept = state.summary.selected
+    if not state.is_final or kept is None:
+        return Decision(_entry(state, now, requested=True))
+    if now.group == kept.get("group"):
+        return Decision(kept)
+    if not again:
+        raise UserError(
+            f"{state.sweep.path}: the test split has been read for `{kept.get('label')}`, so this selection is final. "
+            f"Now `{now.label}` would be selected ({compare_means(kept, _entry(state, now))}). To select it all the "
+            f"same and read the test split again, add --force; the report says so."
+        )
+    replaced: Selection = {**kept}
+    replaced.pop("earlier", None)
+    entry = _entry(state, now, requested=True)
+    return Decision({**entry, "earlier": [*kept.get("earlier", []), replaced]})
+
+
+def is_due(sweep: SweepDir) -> bool:
+    """True if a sweep whose jobs have ended lacks its selection, or a test."""
+    state = look(sweep)
+    decision = decide(state)
+    kept = state.summary.selected or {}
+    group = (decision.selection or {}).get("group")
+    return group != kept.get("group") or bool(state.untested(decision.selection))
+
+
+def _entry(state: SweepState, group: SelectedGroup, *, requested: bool = False) -> Selection:
+    before = count_reads(state.sweep.id, state.results, state.summary).total
+    entry: Selection = {**group.to_summary(state.manifest.monitor), "reads_before": before}
+    # seeds that failed, of a single group
+    lacking = state.unended or Counter(
+        r.status for r in state.results if r.job.group == group.group and r.job.n not in group.jobs
+    )
+    if requested and lacking:
+        entry |= {"without": dict(lacking), "of": len(state.results)}
+    return entry
+
+
+def _is_tested(result: Result) -> bool:
+    # a data set without a test split has nothing to read
+    return any(name.startswith("test/") for name in result.metrics) or not result.summary.data.get("test")

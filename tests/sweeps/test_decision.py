@@ -1,0 +1,198 @@
+"""When a sweep selects, what stays selected, and whose reads of the test split are counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlrun.errors import UserError
+from dlrun.report import selected
+from dlrun.report.claims import check
+from dlrun.report.overview import read_overview
+from dlrun.storage.selection import Selection
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.studies.study import Claim
+from dlrun.sweeps.decision import Decision, decide, decide_on_request, is_due, look
+from dlrun.tracking.content.sweep_description import describe, tags
+from tests.facts import says
+from tests.made_sweeps import group_of, made_sweep
+from tests.summaries import summarise
+
+LR = [0.1, 0.3, 1.0]
+GRID = {"lr": LR, "seed": [0, 1]}
+
+
+class Study:
+    def claims(self, results: Any) -> list[Claim]:
+        return [Claim("it holds", "held", "because")]
+
+
+def sweep_of(folder: Path, **of: dict[str, Any]) -> SweepDir:
+    """Three rates by two seeds, the first the best; `of` gives results of jobs by `lr_seed`."""
+    return made_sweep(folder, GRID, lambda job: of.get(f"lr{job['lr']}_{job['seed']}", {"val/error": job["lr"]}))
+
+
+def write(sweep: SweepDir, decision: Decision) -> Selection:
+    assert decision.selection
+    summarise(sweep, selected=decision.selection, selected_now=decision.now)
+    return decision.selection
+
+
+def read_test(sweep: SweepDir, *jobs: int, reader: str | None = None) -> None:
+    for n in jobs:
+        with sweep.job(n).edit_summary() as summary:
+            summary.test_reads += 1
+            summary.metrics = {**summary.metrics, "test/error": 0.5}
+            if reader:
+                summary.test_reads_for = {reader: 1}
+
+
+def labels(decision: Decision) -> list[str | None]:
+    return [each.get("label") if each else None for each in (decision.selection, decision.now)]
+
+
+@pytest.mark.parametrize("status", ["killed", "missing", "running", "failed", "pruned"])
+def test_nothing_is_selected_before_all_jobs_have_ended(tmp_path: Path, status: str) -> None:
+    sweep = sweep_of(tmp_path / "s", **{"lr1.0_1": {} if status == "missing" else {"status": status}})
+    with sweep.job(5).hold() if status == "running" else sweep.hold():
+        decision = decide(look(sweep))
+    assert labels(decision) == (["lr=0.1", None] if status in ("failed", "pruned") else [None, None])
+
+
+def test_a_search_selects_when_it_has_its_trials(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path / "s")
+    summarise(sweep, search={"trials": 3, "total": 5})
+    assert decide(look(sweep)).selection is None
+    says(selected.selection(read_overview(sweep)), "2 trials are missing: nothing is selected")
+    summarise(sweep, search={"trials": 5, "total": 5})
+    assert decide(look(sweep)).selection
+
+
+def test_a_selection_is_final_once_it_was_tested(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path / "s")
+    assert is_due(sweep)
+    write(sweep, decide(look(sweep)))
+    assert is_due(sweep), "its test is due"
+    # not read yet: a better configuration takes its place
+    with sweep.job(4).edit_summary() as four, sweep.job(5).edit_summary() as five:
+        four.metrics = five.metrics = {"val/error": 0.0}
+    assert labels(decide(look(sweep))) == ["lr=1.0", None]
+    read_test(sweep, 0, 1)
+    decision = decide(look(sweep))
+    assert labels(decision) == ["lr=0.1", "lr=1.0"]
+    assert not is_due(sweep)
+    write(sweep, decision)
+    text = selected.selection(read_overview(sweep))
+    says(text, "`lr=0.1`", "final", "`lr=1.0` would be selected (val/error 0 instead of 0.1)", "--select --force")
+    assert selected.selection_bias(read_overview(sweep)) == ""
+    # a job that is killed now changes nothing
+    summarise(sweep.job(5), status="killed")
+    assert labels(decide(look(sweep))) == ["lr=0.1", None]
+
+
+def test_where_every_run_reads_the_test_split_nothing_is_final(tmp_path: Path) -> None:
+    sweep = made_sweep(
+        tmp_path / "s", GRID, lambda job: {"val/error": job["lr"], "test/error": 0.5}, test="every",
+        summary={"selected": {"group": group_of(lr=1.0), "label": "lr=1.0", "jobs": [4, 5]}},
+    )  # fmt: skip
+    assert labels(decide(look(sweep))) == ["lr=0.1", None]
+
+
+def test_a_selection_on_request_is_marked(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path / "s", **{"lr0.1_1": {"status": "killed"}})
+    chosen = write(sweep, decide_on_request(look(sweep)))
+    assert (chosen["label"], chosen["without"], chosen["of"]) == ("lr=0.3", {"killed": 1}, 6)
+    state = look(sweep)
+    words = "on request, while 1 of 6 jobs was killed"
+    says(selected.selection(read_overview(sweep)), words)
+    says(describe(sweep, state.manifest, state.results), f"selected: **lr=0.3**, val/error 0.3 in the mean ({words})")
+    assert tags(sweep, state.manifest, state.results)["dlrun.selected.mark"] == words
+    # untested, it is no more than a look: the resumed sweep selects by itself
+    summarise(sweep.job(1), status="finished", metrics={"val/error": 0.1})
+    found = decide(look(sweep)).selection or {}
+    assert (found.get("label"), found.get("without")) == ("lr=0.1", None)
+
+
+def test_another_selection_after_the_test_needs_consent_and_is_counted(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path / "s", **{"lr0.1_1": {"status": "killed"}})
+    write(sweep, decide_on_request(look(sweep)))
+    read_test(sweep, 2, 3)
+    summarise(sweep.job(1), status="finished", metrics={"val/error": 0.1})
+    with pytest.raises(UserError) as refused:
+        decide_on_request(look(sweep))
+    says(str(refused.value), "`lr=0.3`", "`lr=0.1` would be selected", "--force")
+    chosen = write(sweep, decide_on_request(look(sweep), again=True))
+    assert [each["label"] for each in chosen["earlier"]] == ["lr=0.3"]
+    assert decide(look(sweep)).selection == chosen, "final already, though it is not tested yet"
+    read_test(sweep, 0, 1)
+    overview = read_overview(sweep)
+    says(selected.selection(overview), "again, after the test split had been read for `lr=0.3`")
+    says(
+        selected.test_reads(overview),
+        "read 4 times",
+        "2 times by 2 runs not selected (`lr=0.3`)",
+        "2 of these reads came before",
+    )
+    assert "test numbers are not" not in selected.selection_bias(overview)
+
+
+def test_of_seeds_alone_the_finished_ones_can_be_tested(tmp_path: Path) -> None:
+    sweep = made_sweep(
+        tmp_path / "s", {"seed": [0, 1, 2]}, lambda job: {"status": "killed"} if job["seed"] else {"a": 1}
+    )
+    assert decide(look(sweep)).selection is None
+    assert decide_on_request(look(sweep)).selection == {
+        "group": group_of(), "label": "made", "monitor": "val/error", "mean": None, "jobs": [0], "reads_before": 0,
+        "without": {"killed": 2}, "of": 3,
+    }  # fmt: skip
+    for n in (0, 1, 2):
+        summarise(sweep.job(n), status="killed")
+    with pytest.raises(UserError, match="nothing can be selected"):
+        decide_on_request(look(sweep))
+
+
+def test_reads_are_told_as_they_were_counted(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path / "s")
+    assert selected.test_reads(read_overview(sweep)) == "The test split was not read."
+    write(sweep, decide(look(sweep)))
+    read_test(sweep, 0, 1, 0)
+    text = selected.test_reads(read_overview(sweep))
+    says(text, "read 3 times, by 2 runs of the selected configuration and by no other", "None of these reads")
+    # an old sweep, which selected twice
+    summarise(sweep, selected={"group": group_of(lr=0.1), "label": "lr=0.1", "jobs": [0, 1]})
+    read_test(sweep, 3)
+    text = selected.test_reads(read_overview(sweep))
+    says(text, "read 4 times: 3 times by 2 runs of the selected configuration, 1 time by 1 run not selected (`lr=0.3`)")
+    assert "before the selection" not in text
+    # a folder that is gone takes no read with it
+    summarise(sweep, test_reads=9)
+    says(selected.test_reads(read_overview(sweep)), "read 9 times", "5 times by runs whose folders are gone")
+
+
+def test_reads_for_another_sweep_are_told_apart(tmp_path: Path) -> None:
+    first, second = sweep_of(tmp_path / "a"), sweep_of(tmp_path / "b")
+    for n in (0, 1):
+        second.reuse(n, first.job(n))
+    write(second, decide(look(second)))
+    read_test(first, 0, 1, reader=second.id)
+    says(
+        selected.test_reads(read_overview(second)),
+        "read 2 times, by 2 runs of the selected configuration and by no other",
+    )
+    says(selected.test_reads(read_overview(first)), "Other sweeps read it 2 times, with 2 runs of this one.")
+    assert "not selected" not in selected.test_reads(read_overview(first))
+
+
+def test_no_claim_is_decided_while_jobs_are_killed(tmp_path: Path) -> None:
+    sweep = made_sweep(
+        tmp_path / "s", GRID, lambda job: {"val/error": job["lr"]} if job["seed"] else {"status": "killed"},
+        study={"_target_": f"{__name__}.Study"},
+    )  # fmt: skip
+    (claim,) = check(read_overview(sweep))
+    assert claim.verdict == "undecided"
+    says(claim.evidence, "3 of 6 jobs are killed", "because")
+    summarise(sweep, selected={"group": group_of(lr=0.1), "without": {"killed": 3}, "of": 6})
+    (claim,) = check(read_overview(sweep))
+    assert claim.verdict == "held"

@@ -93,17 +93,28 @@ def _of_language(folder: RunDir) -> tuple[Spec, Tokenizer]:
     Raises `UserError` for a run that is no language model, or has no tokenizer of text.
     """
     summary = folder.summary()
-    said = dict(summary.spec)
-    if said.get("task") != "language":
-        what = f" ({said['task']})" if said else ""
+    said = summary.spec
+    if not isinstance(said, dict) or said.get("task") != "language":
+        what = f" ({said['task']})" if isinstance(said, dict) and "task" in said else ""
         data = summary.data.get("name", "its data set")
         raise UserError(
             f"{folder.path} is no language model{what}: it was trained on {data}, and writes no text."
             f"\nTo see its answers to a file, type `dlrun predict {folder.id} FILE`."
         )
-    # tuples, which JSON has made lists
-    lists = {name: tuple(said[name]) for name in ("input_shape", "class_names")}
-    return Spec(**said | lists), tokenizer_of(folder)
+    try:
+        # tuples, which JSON has made lists
+        spec = Spec(**said | {name: tuple(said[name]) for name in ("input_shape", "class_names")})
+        usable = int(spec.input_shape[0]) > 0 and int(spec.outputs) > 0
+    except (KeyError, TypeError, ValueError, IndexError):
+        usable = False
+    if not usable:
+        raise UserError(f"{folder.path}/summary.json is damaged: its `spec` is none of a language model.")
+    tokenizer = tokenizer_of(folder)
+    if tokenizer.size < spec.outputs:
+        raise UserError(
+            f"{folder.tokenizer} is of another run: it has {tokenizer.size} tokens, the model {spec.outputs}."
+        )
+    return spec, tokenizer
 
 
 def _encode(tokenizer: Tokenizer, prompt: str) -> list[int]:

@@ -113,6 +113,8 @@ def make_tokenizer(
     path = described.get("class")
     if path is None:
         return by_name.load(described)
+    if not isinstance(path, str):
+        raise ConfigError(f"The tokenizer's `class` is {path!r}; expected the full name of a class.")
     target = resolve(path, trusted=trusted, folder=folder)
     load = getattr(target, "load", None)
     if not callable(load):

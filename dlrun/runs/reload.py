@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +12,7 @@ from torch import nn
 
 from dlrun.config import instantiate, trust
 from dlrun.config.check import check_config
-from dlrun.errors import UserError
+from dlrun.errors import ConfigError, UserError
 from dlrun.runs import weights
 from dlrun.runs.build import Built, assemble, identity
 from dlrun.runs.parts import make_dataset, make_model
@@ -21,6 +20,7 @@ from dlrun.storage import run_config
 from dlrun.storage.identity import Identity
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
+from dlrun.tokenizers import description
 from dlrun.types import Data, Spec, Tokenizer
 
 
@@ -115,7 +115,10 @@ def tokenizer_of(folder: RunDir) -> Tokenizer:
     """
     if not folder.tokenizer.is_file():
         raise UserError(f"{folder.path} has no tokenizer.json: the tokens of its data set stand for no text.")
-    return instantiate.make_tokenizer(json.loads(folder.tokenizer.read_text()), trusted=trust.trusted_names())
+    try:
+        return instantiate.make_tokenizer(description.read(folder.tokenizer), trusted=trust.trusted_names())
+    except ConfigError as error:
+        raise UserError(f"The tokenizer of {folder.path} cannot be made: {error}") from error
 
 
 def select(built: Built, folder: RunDir) -> int:

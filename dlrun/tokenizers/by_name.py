@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dlrun.errors import ConfigError, did_you_mean
+from dlrun.errors import ConfigError, UserError, did_you_mean
 from dlrun.tokenizers.bpe import LEAST, Bpe
 from dlrun.tokenizers.byte import Byte
 from dlrun.tokenizers.character import Character
@@ -44,14 +44,20 @@ def fit(
 def load(content: Mapping[str, Any]) -> Character | Byte | Word | Bpe:
     """Make a tokenizer of dlrun again from its `content()`.
 
-    Raises `ConfigError` for the content of another.
+    Raises `ConfigError` for the content of another, or a damaged one.
 
     >>> load(fit("word", ["to be or not to be"]).content()).encode("to be")
     [3, 2]
     """
     # its error names the tokenizers, as a `KeyError` would not
-    check(str(content.get("kind")))
-    return CLASSES[content["kind"]].load(content)
+    kind = str(content.get("kind"))
+    check(kind)
+    try:
+        return CLASSES[kind].load(content)
+    except UserError:
+        raise
+    except Exception as error:  # a file that somebody wrote may hold anything, and the library raises anything
+        raise ConfigError(f"The {kind} tokenizer is damaged: {type(error).__name__}: {error}.") from None
 
 
 def check(name: str, vocabulary_size: int | None = None) -> None:

@@ -34,7 +34,10 @@ class Character:
     @classmethod
     def load(cls, content: Mapping[str, Any]) -> Character:
         """Make the tokenizer again from its `content()`."""
-        return cls(content["alphabet"])
+        alphabet = content["alphabet"]
+        if not isinstance(alphabet, str) or not alphabet:
+            raise ValueError("`alphabet` is no text")
+        return cls(alphabet)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of `text`.

@@ -33,6 +33,20 @@ def describe(tokenizer: Tokenizer) -> dict[str, Any]:
         raise ConfigError(f"{name}.content() is not what JSON can hold: {error}.") from None
 
 
+def read(path: Path) -> dict[str, Any]:
+    """The description in a run's `tokenizer.json`.
+
+    Raises `ConfigError` if the file holds none.
+    """
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from None
+    if not isinstance(described, dict):
+        raise ConfigError(f"{path} describes no tokenizer: expected an object with `kind` or `class`.")
+    return described
+
+
 def cache_key(tokenizer: Tokenizer) -> str:
     """The description, and the SHA-256 of a user's file."""
     description = json.dumps(describe(tokenizer), sort_keys=True)

@@ -48,7 +48,10 @@ class Word:
     @classmethod
     def load(cls, content: Mapping[str, Any]) -> Word:
         """Make the tokenizer again from its `content()`."""
-        return cls(content["words"])
+        words = content["words"]
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise ValueError("`words` is no list of texts")
+        return cls(words)
 
     def encode(self, text: str) -> list[int]:
         """The tokens of `text`; `<unk>` for an unknown word."""

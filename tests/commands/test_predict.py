@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dlrun.datasets.files import samples
+from dlrun.errors import UserError
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
-from tests.facts import refuses
+from tests.facts import refuses, says
 
 Call = Callable[..., Called]
 
@@ -73,3 +78,42 @@ def test_a_file_that_holds_no_samples_of_the_data_set_is_refused(run: RunDir, he
     np.save(here / "good.npy", np.zeros((1, 64)))
     done = call("predict", run.id, "good.npy", "--output", "nowhere/out.csv")
     refuses(done, "nowhere/out.csv cannot be written")
+
+
+def npy(shape: str) -> bytes:
+    head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(head)) + head + bytes(64)
+
+
+def png(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "fact"),
+    [
+        ("huge.npy", npy("(1000000000000,)"), "it has 64"),
+        ("overflow.npy", npy("(4294967296, 4294967296, 4)"), "it has 64"),
+        ("negative.npy", npy("(-1, 64)"), "it has 64"),
+        ("empty.npy", b"", ""),
+        ("zip.npy", b"PK\x03\x04" + bytes(60), ""),
+        ("cut.csv.gz", gzip.compress(b"1,2\n" * 10000)[:-20], ""),
+        ("bad.csv.gz", gzip.compress(b"1,2\n" * 1000)[:30] + b"\xff" * 40, ""),
+        ("one_line.csv.gz", gzip.compress(b"0," * (1 << 22)), "a line has more than"),
+        ("quoted.csv", b'"1\n","2\n"', "cannot be read"),
+        ("field.csv", b"1" * 200000 + b",2\n", ""),
+        ("wide.png", png(60000, 60000), "60000 × 60000 pixels"),
+        ("cut.png", png(60000, 60000)[:20], ""),
+    ],
+)
+def test_a_damaged_file_or_one_that_claims_too_much_is_refused(
+    tmp_path: Path, name: str, content: bytes, fact: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as refused:
+        samples.read(tmp_path / name, (1, 8, 8))
+    says(str(refused.value), name, fact)

@@ -75,6 +75,26 @@ def test_a_mistake_is_told_in_one_message(here: Path, call: Call) -> None:
         done = call("sample", run.id, *options)
         refuses(done, expected)
         assert not done.out
+    good = run.tokenizer.read_text()
+    for content, fact in {
+        "": "tokenizer.json",
+        "[" * 100_000: "tokenizer.json",
+        "[]": "tokenizer.json",
+        '{"class": 5, "content": "x"}': "expected the full name",
+        '{"kind": "character"}': "alphabet",
+        '{"kind": "character", "alphabet": "a"}': "it has 1 tokens",
+        '{"kind": "character", "alphabet": ["a", "b"]}': "no text",
+    }.items():
+        run.tokenizer.write_text(content)
+        refuses(call("sample", run.id), str(run.path), fact)
+    run.tokenizer.write_text(good)
+    spec = run.summary().spec
+    for damaged in ("language", {"task": "language"}, {**spec, "outputs": "many"}, {**spec, "input_shape": []}):
+        with run.edit_summary() as summary:
+            summary.update({"spec": damaged})
+        refuses(call("sample", run.id), str(run.path))
+    with run.edit_summary() as summary:
+        summary.spec = spec
     run.tokenizer.unlink()
     refuses(call("sample", run.id), "tokenizer.json")
 

@@ -10,6 +10,7 @@ import pickle
 import struct
 import tarfile
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -278,3 +279,42 @@ def test_a_real_batch_of_cifar_is_read() -> None:
     assert path is not None
     x, y = cifar10.parse(files.check(path, file))
     assert x.shape == (10000, 3, 32, 32) and y.bincount().tolist() == [1000] * 10
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_no_more_is_unpacked_than_a_file_should_have(tmp_path: Path, packing: str) -> None:
+    path = tmp_path / f"labels{packing}"
+    path.write_bytes(PACKINGS[packing](bytes(1 << 24)))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="more than 100 bytes"):
+        files.check(path, File("labels", 100, "0" * 64))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 22
+
+
+def test_an_xz_file_may_have_several_streams(tmp_path: Path) -> None:
+    path = tmp_path / "labels.xz"
+    path.write_bytes(lzma.compress(b"one") + bytes(4) + lzma.compress(b"two"))
+    content = b"onetwo"
+    assert files.check(path, File("labels", 6, hashlib.sha256(content).hexdigest())) == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"cnumpy\nndarray\n(I1000000000000\ntR.",
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I1000000000000\ntS'b'\ntR.",
+        b"(" * 200000 + b".",
+        b"",
+    ],
+)
+def test_a_batch_that_claims_too_much_is_refused(content: bytes) -> None:
+    with pytest.raises(DataError, match="CIFAR-10"):
+        cifar10.parse(content)
+
+
+@pytest.mark.parametrize("head", [b"\0\0\x08\x01" + bytes(4), b"\0\0\x08\x80" + b"\0\0\0\1" * 128 + b"a"])
+def test_an_idx_file_of_no_values_or_many_axes_is_refused(head: bytes) -> None:
+    with pytest.raises(DataError, match="idx"):
+        idx.parse(head)

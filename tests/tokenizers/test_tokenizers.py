@@ -167,3 +167,22 @@ def test_a_mistake_is_told(kind: str, size: int | None, words: list[str]) -> Non
     with pytest.raises(ConfigError) as caught:
         by_name.fit(kind, [PLAIN], vocabulary_size=size)
     says(str(caught.value), *words)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"kind": "character"},
+        {"kind": "character", "alphabet": 5},
+        {"kind": "character", "alphabet": ""},
+        {"kind": "word", "words": [1, 2]},
+        {"kind": "word", "words": ["a"]},
+        {"kind": "bpe", "model": "{"},
+        {"kind": "bpe", "model": {}},
+        {"kind": ["bpe"]},
+        {},
+    ],
+)
+def test_a_damaged_description_is_refused(content: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match="tokenizer"):
+        by_name.load(content)

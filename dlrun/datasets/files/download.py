@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tarfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -51,20 +51,21 @@ def download(source: Source, folder: Path) -> None:
 def _from_folder(source: Source, mirror: str, folder: Path, missing: list[File]) -> None:
     for file in missing:
         target = folder / (file.name + source.packed)
-        with _download(mirror + file.name + source.packed, target) as temporary:
+        with _download(mirror + file.name + source.packed, target, most=_largest([file])) as temporary:
             files.check(temporary, file)
             temporary.replace(target)
 
 
 def _from_archive(source: Source, mirror: str, folder: Path, missing: list[File]) -> None:
-    with _download(mirror, folder / f"{source.name}.tar") as packed, tarfile.open(packed) as archive:
+    target = folder / f"{source.name}.tar"
+    with _download(mirror, target, most=_largest(source.files)) as packed, tarfile.open(packed) as archive:
         for file in missing:
             # read by name: no path in the archive can lead elsewhere
             member = archive.extractfile(_member(archive, file))
             if member is None:
                 raise DataError(f"`{file.name}` is not a file in the archive")
             with replacing(folder / file.name) as temporary:
-                temporary.write_bytes(member.read())
+                temporary.write_bytes(member.read(file.size + 1))
                 files.check(temporary, file)
 
 
@@ -75,11 +76,17 @@ def _member(archive: tarfile.TarFile, file: File) -> tarfile.TarInfo:
         raise DataError(f"the archive has no `{file.name}`") from None
 
 
+def _largest(expected: Iterable[File]) -> int:
+    """The most bytes that a mirror may send for these files."""
+    # compressed they are smaller; an archive may have a few others
+    return sum(file.size for file in expected) + (1 << 24)
+
+
 @contextmanager
-def _download(url: str, target: Path) -> Iterator[Path]:
+def _download(url: str, target: Path, *, most: int) -> Iterator[Path]:
     """Yield a temporary file with the content of `url`.
 
-    It is deleted unless moved.
+    It is deleted unless moved. Raises `DataError` for more than `most` bytes.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{os.getpid()}.{target.name}")
@@ -89,6 +96,8 @@ def _download(url: str, target: Path) -> Iterator[Path]:
             total = int(answer.headers.get("Content-Length") or 0)
             while chunk := answer.read(_CHUNK):
                 file.write(chunk)
+                if file.tell() > most:
+                    raise DataError(f"it sends more than {most / 1e6:.0f} MB")
                 output.live(f"  {target.name}  {file.tell() / 1e6:.1f} of {total / 1e6:.1f} MB")
         output.live("")  # takes the line of progress away
         yield temporary

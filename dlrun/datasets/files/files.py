@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dlrun.datasets.files.sources import OFFLINE, SOURCES, File, Source
+from dlrun.datasets.files.unpack import TooLarge, unpack
 from dlrun.errors import DataError
 from dlrun.storage.cache import DEFAULT, cache_root, replacing
 
@@ -108,10 +109,9 @@ def missing_message(source: Source, folder: Path, reasons: list[str] | None = No
 
 def _unpack(path: Path, file: File) -> bytes:
     try:
-        packed = path.read_bytes()
-        if path.suffix == ".gz":
-            return gzip.decompress(packed)
-        return lzma.decompress(packed) if path.suffix == ".xz" else packed
+        return unpack(path, file.size)
+    except TooLarge as error:
+        raise DataError(_altered_message(path, file, f"unpacked {error}")) from None
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise DataError(_altered_message(path, file, f"it cannot be unpacked ({error})")) from None
     except OSError as error:

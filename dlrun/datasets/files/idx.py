@@ -18,6 +18,7 @@ from dlrun.errors import DataError
 from dlrun.types import Data
 
 _BYTES = 0x08  # the type code of unsigned bytes; these data sets use no other
+_MOST_AXES = 4
 
 
 def parse(content: bytes) -> Tensor:
@@ -35,6 +36,8 @@ def parse(content: bytes) -> Tensor:
     shape = [int.from_bytes(content[i : i + 4]) for i in range(4, start, 4)]
     if len(content) != start + math.prod(shape):
         raise DataError(f"An idx file of shape {shape} has {len(content) - start:,} values.")
+    if len(content) == start or content[3] > _MOST_AXES:
+        raise DataError(f"An idx file of shape {shape[:_MOST_AXES]} is none of this kind.")
     # a copy: a tensor may be written to, bytes may not
     return torch.frombuffer(bytearray(content[start:]), dtype=torch.uint8).view(shape)
 

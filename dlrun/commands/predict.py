@@ -61,7 +61,14 @@ def _answer(built: Built, raw: Tensor, path: Path) -> Tensor:
         inputs = built.data.prepare(raw)
         with evaluating(model), training.objective.precision():
             parts = [model(x.to(training.device)) for x in torch.split(inputs, training.evaluation_batch_size)]
-    except (RuntimeError, ValueError, TypeError, IndexError, MemoryError, DataError) as error:  # each model has its own words for a wrong shape
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        IndexError,
+        MemoryError,
+        DataError,
+    ) as error:  # each model has its own words for a wrong shape
         shape = list(built.data.spec.input_shape)
         raise UserError(
             f"{path} holds samples of shape {list(raw.shape[1:])}; those of {built.data.name} are {shape}. {error}"

@@ -106,7 +106,7 @@ def png(width: int, height: int) -> bytes:
         ("one_line.csv.gz", gzip.compress(b"0," * (1 << 22)), "a line has more than"),
         ("quoted.csv", b'"1\n","2\n"', "cannot be read"),
         ("field.csv", b"1" * 200000 + b",2\n", ""),
-        ("wide.png", png(60000, 60000), "60000 × 60000 pixels"),
+        ("wide.png", png(60000, 60000), "pixels"),
         ("cut.png", png(60000, 60000)[:20], ""),
     ],
 )

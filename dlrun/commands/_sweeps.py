@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from dlrun import tracking
 from dlrun.errors import UserError
 from dlrun.storage import manifest
+from dlrun.storage.files import remove_folder
 from dlrun.storage.lookup import outputs, read_each
 from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir
@@ -51,12 +51,12 @@ def delete(sweeps: Sequence[SweepDir]) -> None:
     for sweep in sweeps:
         # first: a tracker finds its run by the sweep's folder
         tracking.delete(sweep)
-        shutil.rmtree(sweep.path)
+        remove_folder(sweep.path)
 
 
 def size_of(sweep: SweepDir) -> int:
     """The bytes of a sweep on the disk."""
-    return sum(f.stat().st_size for f in sweep.path.rglob("*") if f.is_file())
+    return sum(f.lstat().st_size for f in sweep.path.rglob("*") if f.is_file())
 
 
 def _row(sweep: SweepDir) -> dict[str, Any]:

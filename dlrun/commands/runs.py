@@ -6,7 +6,6 @@ import argparse
 import json
 import operator
 import re
-import shutil
 import sys
 from datetime import datetime
 from itertools import chain
@@ -15,7 +14,8 @@ from typing import Any
 from dlrun import tracking
 from dlrun.commands import _sweeps
 from dlrun.errors import UserError, did_you_mean
-from dlrun.storage.lookup import all_runs, all_sweeps, find, find_sweep, outputs, read_each
+from dlrun.storage.files import remove_folder
+from dlrun.storage.lookup import all_runs, all_sweeps, locate, locate_sweep, outputs, read_each
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.last is not None and arguments.last < 1:
         raise UserError(f"--last {arguments.last}: expected at least 1.")
-    named = {reference: find_sweep(reference) for reference in arguments.runs}
+    named = {reference: locate_sweep(reference) for reference in arguments.runs}
     if arguments.sweeps:  # of the references, only those to sweeps
         return _sweeps.show([s for s in named.values() if s] if named else all_sweeps(), as_json=arguments.json)
     narrowing = [f"--{name}" for name in ("where", "last", "sort") if getattr(arguments, name)]
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
         return _delete_sweeps(named, sure=arguments.yes)
     conditions = [_condition(text) for text in arguments.where]
     found = [
-        _sweeps.runs_of(sweep) if sweep else [find(reference, what="run or sweep")]
+        _sweeps.runs_of(sweep) if sweep else [locate(reference, what="run or sweep")]
         for reference, sweep in named.items()
     ]
     # one that is named must be whole
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
 def _row(run: RunDir) -> dict[str, Any]:
     status = run.status()
     summary = run.summary()
-    size = sum(f.stat().st_size for f in run.path.rglob("*") if f.is_file())
+    size = sum(f.lstat().st_size for f in run.path.rglob("*") if f.is_file())
     return {**summary.to_dict(), "run": run, "id": run.id, "folder": str(run.path), "status": status, "size": size}
 
 
@@ -177,7 +177,7 @@ def _delete(rows: list[dict[str, Any]], *, sure: bool) -> int:
     for row in rows:
         # first: a tracker finds its run by the folder
         tracking.delete(row["run"])
-        shutil.rmtree(row["folder"])
+        remove_folder(row["run"].path)
     output.say(f"Deleted {len(rows)} run{'s' * (len(rows) != 1)}, {size}.")
     return 0
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dlrun import tracking
 from dlrun.runs.export import load_model
 from dlrun.storage import manifest, run_config
-from dlrun.storage.lookup import all_runs, all_sweeps, find, find_sweep, read_each, sweep_of
+from dlrun.storage.lookup import all_runs, all_sweeps, locate, locate_sweep, read_each, sweep_of
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
@@ -50,7 +50,7 @@ def find_any(reference: str) -> Folder:
 
     Raises `UserError` if the name fits none or several.
     """
-    return find_sweep(reference) or find(reference, what="run or sweep")
+    return locate_sweep(reference) or locate(reference, what="run or sweep")
 
 
 def all_tracked() -> list[Folder]:

@@ -1,10 +1,11 @@
-"""Files and folders that several processes share: locks, atomic writes, waiting."""
+"""Files and folders that several processes share: locks, atomic writes, links, waiting."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -82,7 +83,7 @@ def read_json(path: Path, *, advice: str) -> dict[str, Any]:
     text = path.read_bytes()
     try:
         content = json.loads(text)
-    except ValueError as error:  # bytes that are no UTF-8 too
+    except (ValueError, RecursionError) as error:  # bytes that are no UTF-8 too
         found = f"it is no JSON ({error})" if text else "it is empty"
         raise DamagedFile(path, found, advice) from None
     if not isinstance(content, dict):
@@ -118,6 +119,40 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def leads_out(path: Path, folder: Path) -> bool:
+    """True if a path, its links followed, lies outside of the folder."""
+    # `realpath` takes a link to itself, which `Path.resolve` does not
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def links_out(folder: Path) -> Iterator[Path]:
+    """The links in a folder that lead out of it."""
+    for here, folders, names in os.walk(folder):
+        for path in (Path(here, name) for name in (*folders, *names)):
+            if path.is_symlink() and leads_out(path, folder):
+                yield path
+
+
+def refuse_links(folder: Path) -> None:
+    """Raise `UserError` for a link that leads out of a folder.
+
+    A folder of runs may come from somebody else: its links could have any file read, sent or written to.
+    """
+    for link in links_out(folder):
+        raise UserError(
+            f"{link} is a link out of its folder, to {os.path.realpath(link)}. Links of runs are not followed: "
+            f"put the file itself there, or delete the link."
+        )
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder, and what its links lead to not."""
+    if folder.is_symlink():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, poll: float = 0.05) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dlrun.errors import DamagedFile, UserError
+from dlrun.storage.files import refuse_links
 from dlrun.storage.rundir import REUSED, RunDir, follow_reuse
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
@@ -57,8 +58,16 @@ def sweep_of(run: RunDir) -> SweepDir | None:
 def find(reference: str, *, what: str = "run") -> RunDir:
     """Find a run by its folder, or the beginning of its id.
 
-    `what` is the word for it in the error. Raises `UserError` if no run or several fit.
+    `what` is the word for it in the error. Raises `UserError` if no run or several fit, or the run has links out of its
+    folder.
     """
+    run = locate(reference, what=what)
+    refuse_links(run.path)
+    return run
+
+
+def locate(reference: str, *, what: str = "run") -> RunDir:
+    """Find a run as `find` does, whatever links it has."""
     folder = Path(reference)
     if (folder / ".hydra").is_dir() or (folder / REUSED).is_file():
         return follow_reuse(folder.absolute())
@@ -81,8 +90,16 @@ def find(reference: str, *, what: str = "run") -> RunDir:
 def find_sweep(reference: str) -> SweepDir | None:
     """Find a sweep by its folder, or the beginning of its id.
 
-    None if there is none. Raises `UserError` if several fit.
+    None if there is none. Raises `UserError` if several fit, or the sweep has links out of its folder.
     """
+    sweep = locate_sweep(reference)
+    if sweep is not None:
+        refuse_links(sweep.path)
+    return sweep
+
+
+def locate_sweep(reference: str) -> SweepDir | None:
+    """Find a sweep as `find_sweep` does, whatever links it has."""
     folder = Path(reference)
     if (folder / "manifest.json").is_file():
         return SweepDir(folder.absolute())

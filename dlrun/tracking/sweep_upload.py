@@ -19,7 +19,7 @@ from dlrun.tracking.content.state import has_ended, only_uploader, sweep_stamp
 from dlrun.tracking.content.sweep_description import status, sweep_metadata
 from dlrun.tracking.pending import is_job_pending
 from dlrun.tracking.tracker import TrackedRun, Tracker
-from dlrun.tracking.upload import BUSY, POLL, RunUpload, pause
+from dlrun.tracking.upload import BUSY, POLL, RunUpload, pause, send_within
 
 # seconds between two descriptions of the sweep as a whole
 REFRESH = 60.0
@@ -168,7 +168,7 @@ class SweepUpload:
         stamp = sweep_stamp(self.sweep, self.sweep.summary(), self.tracker.location(self.sweep))
         self._describe(ended=True)
         if self.sweep.report.is_dir():
-            self._parent.send_files(self.sweep.report, "report")
+            send_within(self._parent, self.sweep.report, "report", home=self.sweep.path)
         found = results(self.sweep, self._manifest)
         self._parent.finish(status(self.sweep, found), round(time.time() * 1000))
         if self._failed:

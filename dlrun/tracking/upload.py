@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
+from dlrun.errors import DamagedFile
+from dlrun.storage.files import leads_out, links_out
 from dlrun.storage.summary import Summary
 from dlrun.tracking.content import description, metadata
 from dlrun.tracking.content.journal_reader import JournalReader, MetricBatch, Point
@@ -31,6 +33,9 @@ class RunUpload:
         self.source, self.run, self.tracker, self.connection = source, source.run, tracker, connection
         if has_ended(self.run):
             self.run.status()  # a killed run is described as that from the start
+        for file in (self.run.journal, self.run.config):
+            if leads_out(file, self.run.path):
+                raise DamagedFile(file, "it is a link out of the run's folder", "Put the file itself there.")
         self.journal = JournalReader(self.run.journal)
         self._params = metadata.params(source.config)
         self._files: dict[Path, int] = {}
@@ -123,8 +128,20 @@ class RunUpload:
         files = list(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
         times = {file: file.stat().st_mtime_ns for file in files}
         if any(self._files.get(file) != time for file, time in times.items()):
-            self.remote.send_files(path, folder)
+            send_within(self.remote, path, folder, home=self.run.path)
             self._files |= times
+
+
+def send_within(remote: TrackedRun, path: Path, folder: str, *, home: Path) -> None:
+    """Send a file or folder of `home`, without what links out of it lead to."""
+    if leads_out(path, home):
+        return
+    if not any(links_out(path)):
+        remote.send_files(path, folder)
+        return
+    for file in path.rglob("*"):
+        if file.is_file() and not leads_out(file, home):
+            remote.send_files(file, str(Path(folder, file.relative_to(path).parent)))
 
 
 def follow(upload: RunUpload) -> None:

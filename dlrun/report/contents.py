@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 
 from dlrun.report import selected, sentences, tables
 from dlrun.report.document import Block, Code, Heading, Image, Paragraph, Table
 from dlrun.report.overview import Overview
+from dlrun.storage.rundir import outputs_above
 from dlrun.storage.summary import split_sizes
 from dlrun.studies.study import Claim
 from dlrun.terminal.format import duration
@@ -123,7 +125,13 @@ def _setting(overview: Overview) -> Iterator[Block]:
         ["training", f"{duration(seconds)} in all runs"],
         *([["differing", sentences.code(overview)]] if first.identity_parts else []),
         ["definition", overview.manifest.definition[:12]],
-        ["folder", str(overview.sweep.path)],
+        ["folder", _within_outputs(overview.sweep.path)],
     ]
     yield Heading("Setting")
     yield Table(["", "of the first finished run"], rows, words=True)
+
+
+def _within_outputs(path: Path) -> str:
+    # an outputs folder may be moved, and its reports with it
+    outputs = outputs_above(path)
+    return str(path.relative_to(outputs) if outputs else path)

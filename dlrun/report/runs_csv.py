@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from typing import Any
 
 from dlrun.report.overview import Overview, swept_value
@@ -24,7 +25,8 @@ SUMMARY_KEYS = (
 def runs_csv(overview: Overview) -> str:
     """All jobs as CSV (RFC 4180), one per line.
 
-    Columns: status, swept values, seed, metrics, and `SUMMARY_KEYS` of the summary.
+    Columns: status, swept values, seed, metrics, `SUMMARY_KEYS` of the summary, and the run's folder,
+    seen from the table's.
     """
     # a swept key clashes with another column only if a user's own key is called so
     swept = [key for key in overview.manifest.swept if key != "seed"]
@@ -40,5 +42,6 @@ def runs_csv(overview: Overview) -> str:
         row += [result.metrics.get(name) for name in metrics]
         # None is an empty cell
         row += [summary.get(key) for key in SUMMARY_KEYS]
-        writer.writerow([*row, result.run.path])
+        # relative, so that it stays true where the outputs folder is moved
+        writer.writerow([*row, os.path.relpath(result.run.path, overview.sweep.report)])
     return out.getvalue()

@@ -14,7 +14,7 @@ from dlrun.errors import DamagedFile
 from dlrun.storage import journal
 from dlrun.storage.journal import Curves
 from dlrun.storage.manifest import Job, Manifest, read
-from dlrun.storage.rundir import RunDir
+from dlrun.storage.rundir import RunDir, lost_reuse
 from dlrun.storage.summary import Summary, SweepSummary
 from dlrun.storage.sweepdir import SweepDir
 
@@ -79,8 +79,10 @@ def finished(found: Sequence[Result]) -> list[Result]:
 
 def _result(sweep: SweepDir, job: Job) -> Result:
     try:
-        run = sweep.run(job.n)
+        run = sweep.run(job.n, job.identity)
         summary = run.summary()
+        if not summary and (reason := lost_reuse(run.path, job.identity)):
+            return Result(job, run, "missing", Summary({"error": reason}))
         status = run.status() if summary else "missing"
         return Result(job, run, status, run.summary(), reused=run != sweep.job(job.n))
     except DamagedFile as damage:

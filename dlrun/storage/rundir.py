@@ -10,7 +10,9 @@ first `status()` writes that into it.
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,6 +125,11 @@ def id_of(folder: Path) -> str:
     return match[1] if match else str(folder)
 
 
+def outputs_above(folder: Path) -> Path | None:
+    """The outputs folder that a run or sweep lies in; None elsewhere."""
+    return next((parent.parent for parent in folder.parents if parent.name in ("runs", "sweeps")), None)
+
+
 def read_reused(folder: Path) -> Reused:
     """The `reused.json` of a job's folder.
 
@@ -132,12 +139,61 @@ def read_reused(folder: Path) -> Reused:
     return Reused(files.read_json(folder / REUSED, advice=advice))
 
 
-def follow_reuse(folder: Path) -> RunDir:
+def write_reused(folder: Path, run: RunDir) -> None:
+    """Let another sweep's `run` stand for the job of this folder."""
+    folder.mkdir(exist_ok=True)
+    note, outputs = Reused(), outputs_above(folder)
+    # relative to an outputs folder that has both, so that it may be moved
+    inside = outputs is not None and outputs == outputs_above(run.path)
+    note.run = run.path.relative_to(outputs).as_posix() if outputs and inside else str(run.path)
+    note.identity = run.summary().identity
+    files.write_atomically(folder / REUSED, json.dumps(note.to_dict()).encode())
+
+
+def follow_reuse(folder: Path, identity: str | None = None) -> RunDir:
     """The run in a job's folder.
 
-    Of a reused job it is the other sweep's run, if it is still there.
+    Of a reused job it is the other sweep's run, if that is still there and has the job's `identity`. Raises
+    `DamagedFile`.
     """
-    note = folder / REUSED
-    run = RunDir(Path(read_reused(folder).run)) if note.exists() else RunDir(folder)
-    # its sweep may have been deleted: the job then counts as not run
-    return run if run.path.is_dir() else RunDir(folder)
+    run = _reused_run(folder, identity)
+    return run if isinstance(run, RunDir) else RunDir(folder)
+
+
+def lost_reuse(folder: Path, identity: str | None = None) -> str:
+    """Why a reused run does not stand for a job any more; empty if it does.
+
+    Raises `DamagedFile`.
+    """
+    found = _reused_run(folder, identity)
+    return found if isinstance(found, str) else ""
+
+
+def _reused_run(folder: Path, identity: str | None) -> RunDir | str | None:
+    """The reused run, or why it does not count; None for a job that reuses none."""
+    if not (folder / REUSED).exists():
+        return None
+    note = read_reused(folder)
+    wanted = identity or note.identity
+    there = [RunDir(path) for path in _places(folder, Path(note.run)) if path.is_dir()]
+    for run in there:
+        # runs of an older dlrun may lack it
+        known = run.summary().identity
+        if not wanted or not known or known == wanted:
+            return run
+    return f"the run that it reused, {note.run}, {'is another one now' if there else 'is gone'}"
+
+
+def _places(folder: Path, written: Path) -> Iterator[Path]:
+    """Where a reused run may lie, the likeliest first."""
+    outputs = outputs_above(folder)
+    old = outputs_above(written) if written.is_absolute() else Path()
+    # an absolute path may be of before the outputs folder was moved, or copied
+    if outputs is not None and old is not None:
+        yield outputs / written.relative_to(old)
+    if written.is_absolute():
+        yield written
+    if outputs is None:
+        return
+    named = NAMED.fullmatch(written.parent.name)
+    yield from outputs.glob(f"sweeps/*/*-{named[1]}/{written.name}") if named and written.name.isdigit() else ()

@@ -80,7 +80,10 @@ class Reused(Uploaded):
 
     __slots__ = ()
 
+    # its path, relative to the outputs folder that has both
     run = Key("")
+    # the job's, which the run must have
+    identity = Key[str | None](None)
 
 
 class Git(TypedDict, total=False):

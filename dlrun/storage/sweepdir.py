@@ -8,14 +8,13 @@ Lock, summary and status work as in a run's folder.
 
 from __future__ import annotations
 
-import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from dlrun.storage import files, summary
-from dlrun.storage.rundir import REUSED, RunDir, follow_reuse, id_of
-from dlrun.storage.summary import Reused, Status, SweepSummary
+from dlrun.storage.rundir import RunDir, follow_reuse, id_of, write_reused
+from dlrun.storage.summary import Status, SweepSummary
 
 
 @dataclass(frozen=True)
@@ -48,20 +47,16 @@ class SweepDir:
         """The folder of job `n`, reused or not."""
         return RunDir(self.path / str(n))
 
-    def run(self, n: int) -> RunDir:
+    def run(self, n: int, identity: str | None = None) -> RunDir:
         """The run of job `n`.
 
-        Of a reused job it is another sweep's, if it is still there.
+        Of a reused job it is another sweep's, if that is still there and has the job's `identity`.
         """
-        return follow_reuse(self.path / str(n))
+        return follow_reuse(self.path / str(n), identity)
 
     def reuse(self, n: int, run: RunDir) -> None:
         """Let another sweep's `run` stand for job `n`."""
-        folder = self.path / str(n)
-        folder.mkdir(exist_ok=True)
-        note = Reused()
-        note.run = str(run.path)
-        files.write_atomically(folder / REUSED, json.dumps(note.to_dict()).encode())
+        write_reused(self.path / str(n), run)
 
     def hold(self) -> AbstractContextManager[None]:
         """Hold the folder while running its jobs.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from dlrun import tracking
+from dlrun.errors import DamagedFile
 from dlrun.storage.files import wait_until
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.results import Result, results
+from dlrun.storage.rundir import REUSED, lost_reuse
 from dlrun.storage.summary import Status
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.pool.task import GRACE
@@ -30,7 +33,8 @@ class SweepStore:
         return tracking.unsent(job.config for job in self.manifest.jobs)
 
     def open(self) -> None:
-        """Mark the sweep as `running`."""
+        """Mark the sweep as `running`, and leave reused runs that are gone or changed."""
+        self._leave_lost()
         with self.sweep.edit_summary() as summary:
             summary.status, summary.error = "running", None
             summary.name, summary.command = self.manifest.name, self.manifest.command
@@ -63,6 +67,20 @@ class SweepStore:
         again = ("missing", "killed", "failed") if retry_failed else ("missing", "killed")
         self._wait_for_orphans()
         return [result.job for result in self.results() if result.status in again]
+
+    def _leave_lost(self) -> None:
+        lost = {}
+        for job in self.manifest.jobs:
+            folder = self.sweep.job(job.n).path
+            with suppress(DamagedFile):  # the job's status says so
+                if reason := lost_reuse(folder, job.identity):
+                    lost[job.n] = reason
+                    # else a run here would be left again for that one, if it came back
+                    (folder / REUSED).unlink()
+        if lost:
+            first = f"job {next(iter(lost))}: {next(iter(lost.values()))}"
+            more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+            output.say(f"{len(lost)} of {len(self.manifest.jobs)} jobs are run here: {first}{more}")
 
     def _wait_for_orphans(self) -> None:
         # the jobs of a launcher that was killed save and end by themselves, at the latest after GRACE seconds

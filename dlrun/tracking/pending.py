@@ -46,7 +46,7 @@ def _itself(sweep: SweepDir, tracker: Tracker) -> bool:
 
 def _jobs(sweep: SweepDir, tracker: Tracker) -> Iterator[RunSource]:
     """Yield the begun jobs that are pending."""
-    jobs = read_each(manifest.read(sweep).jobs, lambda job: sweep.run(job.n).summary())
+    jobs = read_each(manifest.read(sweep).jobs, lambda job: sweep.run(job.n, job.identity).summary())
     begun = (of_job(sweep, job) for job, summary in jobs if summary)
     return (source for source in begun if is_job_pending(source, tracker))
 

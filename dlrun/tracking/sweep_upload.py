@@ -135,7 +135,7 @@ class SweepUpload:
 
     def _begin(self, job: Job) -> bool:
         """Follow a job; False if nothing is left to send."""
-        changed = _mtime(self.sweep.run(job.n).path / "summary.json")
+        changed = _mtime(self.sweep.run(job.n, job.identity).path / "summary.json")
         if not changed or changed == self._sent.get(job.n):
             return False  # it has not begun, or was sent as it is
         source = of_job(self.sweep, job, self._load_model)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from dlrun.storage import manifest, sources
 from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.results import results
+from dlrun.storage.rundir import REUSED
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.sweeps.jobs.reuse import find_finished
 from tests.conftest import Called
 from tests.facts import refuses, says
+from tests.made_sweeps import made_sweep
+from tests.summaries import summarise
 
 Call = Callable[..., Called]
 SHORT = ("model=linear", "trainer.steps=10", "tracking.enabled=false", "trainer.threads=1", "trainer.figures=false")
@@ -96,3 +101,74 @@ def test_a_sweep_of_an_older_dlrun_is_refused_with_other_data(call: Call) -> Non
         summary.status = "killed"
     refused = call("resume", sweep.id)
     refuses(refused, f"data.{'f' * 36}")
+
+
+def test_a_reused_run_counts_while_it_has_the_job_s_identity(tmp_path: Path) -> None:
+    first, second = reusing(tmp_path)
+    assert [result.reused for result in results(second)] == [True, False]
+    # resumed with other settings: another run
+    summarise(first.job(0), identity="f" * 64)
+    (lost, _) = results(second)
+    assert (lost.status, lost.reused) == ("missing", False)
+    says(lost.summary.error or "", "is another one now")
+    assert find_finished(manifest.read(second).jobs, [(first, manifest.read(first))]) == {}
+    shutil.rmtree(first.path)
+    says(results(second)[0].summary.error or "", f"{first.path.name}/0, is gone")
+
+
+def test_a_run_of_an_older_dlrun_without_an_identity_is_reused(tmp_path: Path) -> None:
+    first, second = reusing(tmp_path)
+    summarise(first.job(0), identity=None)
+    assert results(second)[0].reused
+
+
+@pytest.mark.parametrize("written", ["relative", "absolute"])
+def test_reused_runs_are_found_in_a_moved_outputs_folder(tmp_path: Path, written: str) -> None:
+    first, second = reusing(tmp_path)
+    note = second.job(0).path / REUSED
+    assert json.loads(note.read_text())["run"] == "sweeps/2026-01-01/101112-made-aaaa/0"
+    if written == "absolute":  # as an older dlrun writes it
+        note.write_text(json.dumps({"run": str(first.job(0).path)}))
+    # another outputs folder at the old place, as where one is copied
+    (tmp_path / "outputs").rename(tmp_path / "moved")
+    moved = SweepDir(tmp_path / "moved/sweeps/2026-01-01/101113-made-bbbb")
+    assert [result.reused for result in results(moved)] == [True, False]
+    assert results(moved)[0].run.path.is_relative_to(tmp_path / "moved")
+    # found by its id
+    (tmp_path / "moved/sweeps/2026-01-01/101112-made-aaaa").rename(tmp_path / "moved/sweeps/101112-better-aaaa")
+    (tmp_path / "moved/sweeps/2026-02-02").mkdir()
+    (tmp_path / "moved/sweeps/101112-better-aaaa").rename(tmp_path / "moved/sweeps/2026-02-02/101112-better-aaaa")
+    assert results(moved)[0].reused
+
+
+def test_a_reused_run_outside_of_the_outputs_folder_is_named_whole(tmp_path: Path) -> None:
+    first = made_sweep(tmp_path / "elsewhere", {"seed": [0]}, lambda job: {"val/error": 0.1})
+    second = made_sweep(tmp_path / "outputs/sweeps/2026-01-01/101113-made-bbbb", {"seed": [0]}, lambda job: {})
+    second.reuse(0, first.job(0))
+    assert results(second)[0].run == first.job(0)
+
+
+def test_a_job_whose_reused_run_has_changed_is_run(call: Call) -> None:
+    first = train(call, "seed=0,1")
+    second = train(call, "seed=0,1,2")
+    assert [result.reused for result in results(second)] == [True, True, False]
+    assert call("resume", f"{first.id}/0", "trainer.steps=20").code == 0
+    assert call("runs", f"{first.id}/1", "--delete", "--yes").code == 0
+    done = call("resume", second.id)
+    assert done.code == 0, done.err
+    says(done.out, "2 of 3 jobs are run here: job 0", "is another one now", "(and 1 more)")
+    found = results(second)
+    assert [(result.status, result.reused, result.summary.steps) for result in found] == [("finished", False, 10)] * 3
+    assert [result.summary.test_reads for result in found] == [1, 1, 1]
+
+
+def reusing(folder: Path) -> tuple[SweepDir, SweepDir]:
+    """Two sweeps in one outputs folder: the first job of the second is that of the first."""
+    day = folder / "outputs/sweeps/2026-01-01"
+    first = made_sweep(day / "101112-made-aaaa", {"seed": [0]}, lambda job: {"val/error": 0.1})
+    second = made_sweep(
+        day / "101113-made-bbbb", {"seed": [0, 1]}, lambda job: {"val/error": 0.1} if job["seed"] else {}
+    )
+    summarise(first.job(0), identity=manifest.read(second).jobs[0].identity)
+    second.reuse(0, first.job(0))
+    return first, second

@@ -38,7 +38,7 @@ def find_finished(jobs: Sequence[Job], others: Others) -> dict[int, tuple[SweepD
         for job in theirs.jobs:
             if job.identity not in wanted:
                 continue
-            run = other.run(job.n)
+            run = other.run(job.n, job.identity)
             # the run's own identity too: `dlrun resume RUN trainer.epochs=…` makes another run of it
             same = run.summary().identity == job.identity
             if same and run.status() == "finished" and run.best.exists():

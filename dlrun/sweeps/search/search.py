@@ -152,7 +152,7 @@ class Search:
                 continue
             # before the last seed has started, there is no mean to report
             if not mine.pruning and len(mine.jobs) == len(mine.wanted):
-                values = self._curves.mean([self._store.sweep.run(job.n) for job in mine.jobs])
+                values = self._curves.mean([self._store.sweep.run(job.n, job.identity) for job in mine.jobs])
                 if len(values) > mine.reported:
                     mine.reported = len(values)
                     mine.pruning = self._trials.report(mine.trial, values)

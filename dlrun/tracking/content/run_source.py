@@ -93,7 +93,7 @@ def of_run(run: RunDir, load_model: LoadModel | None = None) -> RunSource:
 
 def of_job(sweep: SweepDir, job: Job, load_model: LoadModel | None = None) -> RunSource:
     """A job of a sweep, named by its overrides."""
-    own, run = sweep.job(job.n), sweep.run(job.n)
+    own, run = sweep.job(job.n), sweep.run(job.n, job.identity)
     tags = {"dlrun.sweep": sweep.id, "dlrun.group": job.group_label}
     if run != own:
         tags["dlrun.reused_from"] = run.id

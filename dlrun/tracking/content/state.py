@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dlrun.storage import lookup
-from dlrun.storage.rundir import RunDir
+from dlrun.storage.rundir import RunDir, outputs_above
 from dlrun.storage.summary import Summary, SweepSummary
 from dlrun.storage.sweepdir import SweepDir
 
@@ -27,10 +27,8 @@ def has_ended(folder: RunDir | SweepDir) -> bool:
 def outputs_of(folder: RunDir | SweepDir | None = None) -> Path:
     """The outputs folder of a run or sweep (None: current)."""
     # a run of another place keeps its own stores
-    for parent in folder.path.parents if folder else ():
-        if parent.name in ("runs", "sweeps"):
-            return parent.parent
-    return lookup.outputs()
+    own = outputs_above(folder.path) if folder else None
+    return own or lookup.outputs()
 
 
 def run_stamp(run: RunDir, summary: Summary, location: str) -> str:

@@ -7,8 +7,8 @@ windows, keyed by its number too.
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
@@ -16,9 +16,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import Dataset
 
-from dlrun.randomness import AUGMENTATION, CROP, ORDER, SAMPLE, generator, key, seed_libraries
+from dlrun.engine.loading import load
+from dlrun.randomness import AUGMENTATION, CROP, ORDER, SAMPLE, generator, key
 from dlrun.types import Augmentation, Batch, Split
 
 TOGETHER = {"cpu": 1 << 17, "cuda": 1 << 26}
@@ -72,7 +73,7 @@ class Batches:
         steps = len(self.split) // self.size if self.drop_last else ceil(len(self.split) / self.size)
         return min(steps, self.only) if self.only else steps
 
-    def start(self, step: int) -> Iterator[Batch]:
+    def start(self, step: int) -> Generator[Batch, None, None]:
         batches = self._load(step) if isinstance(self.split, LoaderSplit) else self._gather(step)
         if not self.augment or self.only:
             return batches
@@ -100,7 +101,7 @@ class Batches:
                 yield epoch, index
             step = (epoch + 1) * self.per_epoch
 
-    def _gather(self, step: int) -> Iterator[Batch]:
+    def _gather(self, step: int) -> Generator[Batch, None, None]:
         if self.size >= len(self.split):
             whole = self._to_device(self.split.gather(self.indices(0)[0].to(self.device)))
             while True:  # the same tensors for each step
@@ -144,53 +145,21 @@ class Batches:
         cuda = self.device.type == "cuda"  # a copy from pinned memory is not waited for
         return Batch(*((t.pin_memory() if cuda else t).to(self.device, non_blocking=True) for t in batch))
 
-    def _load(self, step: int) -> Iterator[Batch]:
+    def _load(self, step: int) -> Generator[Batch, None, None]:
         # the key of a sample goes to the worker with its index: which worker reads it makes no difference
         keys = ([(key(self.seed, SAMPLE, epoch), int(i)) for i in index] for epoch, index in self._positions(step))
-        loader = DataLoader(
-            _Keyed(self.split.dataset),  # type: ignore[attr-defined]
-            batch_sampler=_Endless(keys),
-            num_workers=self.workers,
-            collate_fn=default_collate,
-            pin_memory=self.device.type == "cuda",
-            worker_init_fn=_leave_signals,
-        )
-        for x, y in loader:
-            yield Batch(x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True))
+        cuda = self.device.type == "cuda"
+        dataset = self.split.dataset  # type: ignore[attr-defined]
+        with closing(load(dataset, keys, workers=self.workers, pin_memory=cuda)) as read:
+            for x, y in read:
+                yield Batch(x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True))
 
-    def _augment(self, batches: Iterator[Batch], step: int) -> Iterator[Batch]:
+    def _augment(self, batches: Generator[Batch, None, None], step: int) -> Generator[Batch, None, None]:
         assert self.augment is not None
         draw = torch.Generator(self.device)
-        for batch in batches:
-            # by the step, so that a resumed run draws the same
-            draw.manual_seed(key(self.seed, AUGMENTATION, step))
-            yield Batch(self.augment(batch.x, draw), batch.y)
-            step += 1
-
-
-def _leave_signals(worker: int) -> None:
-    # a terminal and a scheduler signal all processes of a run; the run itself ends its workers
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
-class _Endless:
-    """A batch sampler over an endless iterator."""
-
-    def __init__(self, batches: Iterator[list[tuple[int, int]]]) -> None:
-        self._batches = batches
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return self._batches
-
-
-class _Keyed(Dataset[Any]):
-    """A data set with randomness keyed by epoch and sample."""
-
-    def __init__(self, dataset: Dataset[Any]) -> None:
-        self._dataset = dataset
-
-    def __getitem__(self, keyed: tuple[int, int]) -> Any:
-        base, index = keyed
-        seed_libraries(key(base, SAMPLE, index))  # the data set may draw from any of them
-        return self._dataset[index]
+        with closing(batches):
+            for batch in batches:
+                # by the step, so that a resumed run draws the same
+                draw.manual_seed(key(self.seed, AUGMENTATION, step))
+                yield Batch(self.augment(batch.x, draw), batch.y)
+                step += 1

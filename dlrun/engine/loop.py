@@ -7,7 +7,7 @@ validation split; the test split is not within its reach.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from math import inf, isnan
@@ -134,31 +134,34 @@ def train(
     run.objective.model.train()
     plan, stepper, losses = run.plan, run.stepper(), run.loss_meter(state)
     clock = Clock(state)
-    for block in stepper.start(state.step):
-        # after the batches are drawn: that is when runs which have left are taken out of a stack
-        if state.step >= plan.steps or run.over(state) or stop():
-            break
-        updates = stepper.take(state.step, block)
-        state.step += len(block)
-        for update, batch in zip(updates, block, strict=True):
-            losses.add(update.loss, batch)
+    # closed in any case, for that ends the workers that read the data set
+    with closing(stepper.start(state.step)) as blocks:
+        for block in blocks:
+            # after the batches are drawn: that is when runs which have left are taken out of a stack
+            if state.step >= plan.steps or run.over(state) or stop():
+                break
+            updates = stepper.take(state.step, block)
+            state.step += len(block)
+            for update, batch in zip(updates, block, strict=True):
+                losses.add(update.loss, batch)
 
-        # the device is read, and waited for, only here, in a validation and for a checkpoint
-        if plan.logs(state.step):
-            # the rate of the step just taken
-            point: dict[str, Any] = {**losses.mean(), "lr": run.rate(state.step - 1)}
-            point |= clock.throughput(run.batches.size)
-            if (norm := updates[-1].grad_norm) is not None:
-                point["grad_norm"] = norm.tolist()
-            recorder.point(state.step, plan.epoch(state.step), point)
-        if run.validation and plan.evaluates(state.step):
-            with clock.paused():
-                recorder.point(state.step, plan.epoch(state.step), run.validate(state))
-        if plan.saves(state.step, clock.since_save()):
-            with clock.paused():
-                save(run, state, losses, recorder)
-            clock.saved()
-    clock.stop()
+            # the device is read, and waited for, only here, in a validation and for a checkpoint
+            if plan.logs(state.step):
+                # the rate of the step just taken
+                point: dict[str, Any] = {**losses.mean(), "lr": run.rate(state.step - 1)}
+                point |= clock.throughput(run.batches.size)
+                if (norm := updates[-1].grad_norm) is not None:
+                    point["grad_norm"] = norm.tolist()
+                recorder.point(state.step, plan.epoch(state.step), point)
+            if run.validation and plan.evaluates(state.step):
+                with clock.paused():
+                    recorder.point(state.step, plan.epoch(state.step), run.validate(state))
+            if plan.saves(state.step, clock.since_save()):
+                with clock.paused():
+                    save(run, state, losses, recorder)
+                clock.saved()
+        # before the workers end, which may take them seconds
+        clock.stop()
     # the last step need be no checkpoint step
     save(run, state, losses, recorder)
     return state

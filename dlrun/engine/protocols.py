@@ -6,7 +6,7 @@ attribute to have the same type in both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import torch
@@ -86,8 +86,11 @@ class Losses(Protocol[Value]):
 class Stepper(Protocol):
     """Takes the steps of a training, block by block."""
 
-    def start(self, step: int) -> Iterator[Sequence[Batch]]:
-        """Yield the blocks of batches from `step` on, without end."""
+    def start(self, step: int) -> Generator[Sequence[Batch], None, None]:
+        """Yield the blocks of batches from `step` on, without end.
+
+        Close it: to close it ends the workers that read a data set.
+        """
 
     def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
         """Take one step for each batch, after `step` steps."""
@@ -110,7 +113,7 @@ class BatchSource(Protocol):
     def size(self) -> int:
         """Samples in a batch, of all runs together."""
 
-    def start(self, step: int) -> Iterator[Batch]:
+    def start(self, step: int) -> Generator[Batch, None, None]:
         """Yield the batches from `step` on, without end."""
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from itertools import islice
 
 from dlrun.engine.protocols import MakeStepper, Steppable, Stepper
@@ -16,8 +17,10 @@ class EagerStepper:
     def __init__(self, run: Steppable) -> None:
         self._run = run
 
-    def start(self, step: int) -> Iterator[Sequence[Batch]]:
-        return ((batch,) for batch in self._run.batches.start(step))
+    def start(self, step: int) -> Generator[Sequence[Batch], None, None]:
+        with closing(self._run.batches.start(step)) as batches:
+            for batch in batches:
+                yield (batch,)
 
     def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
         run, updates = self._run, []
@@ -43,7 +46,7 @@ class RecompilingStepper:
         self._params = list(run.objective.params)
         self._due: int | None = None
 
-    def start(self, step: int) -> Iterator[Sequence[Batch]]:
+    def start(self, step: int) -> Generator[Sequence[Batch], None, None]:
         return self._stepper.start(step)
 
     def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
@@ -56,10 +59,10 @@ class RecompilingStepper:
         return self._stepper.take(step, block)
 
 
-def blocks(run: Steppable, step: int, most: int) -> Iterator[Sequence[Batch]]:
+def blocks(run: Steppable, step: int, most: int) -> Generator[Sequence[Batch], None, None]:
     """Yield blocks of at most `most` batches from `step` on."""
-    batches = run.batches.start(step)
-    while True:
-        block = list(islice(batches, run.plan.block(step, most)))
-        yield block
-        step += len(block)
+    with closing(run.batches.start(step)) as batches:
+        while True:
+            block = list(islice(batches, run.plan.block(step, most)))
+            yield block
+            step += len(block)

@@ -9,7 +9,7 @@ step that it was made from. Where anything is in the way, steps are taken one by
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
@@ -141,7 +141,7 @@ class CompiledStepper:
         self._call, self._normed = compile_step(run, batch)
         self._state = [t.detach() for t in step_state(run)]
 
-    def start(self, step: int) -> Iterator[Sequence[Batch]]:
+    def start(self, step: int) -> Generator[Sequence[Batch], None, None]:
         return blocks(self._run, step, BLOCK)
 
     def take(self, step: int, block: Sequence[Batch]) -> list[Update]:

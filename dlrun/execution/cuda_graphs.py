@@ -10,7 +10,7 @@ No GPU has run this yet: the tests on a CPU take the recorded steps again in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from math import gcd
 
 import torch
@@ -127,7 +127,7 @@ class CudaGraphStepper:
             self._graphs = {n: StepGraph(run, batch, lr.expand(n, *lr.shape)) for n in {1, self._most}}
             self._check(batch, lr, state)
 
-    def start(self, step: int) -> Iterator[Sequence[Batch]]:
+    def start(self, step: int) -> Generator[Sequence[Batch], None, None]:
         return blocks(self._run, step, self._most)
 
     def take(self, step: int, block: Sequence[Batch]) -> list[Update]:

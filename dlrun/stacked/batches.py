@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import repeat
 
 import torch
@@ -39,7 +39,7 @@ class StackedBatches:
         self._table = self._make_table()
         self._changed = True
 
-    def start(self, step: int) -> Iterator[Batch]:
+    def start(self, step: int) -> Generator[Batch, None, None]:
         self._before_batch()
         while True:
             self._changed = False

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from dlrun.datasets import from_datasets
-from dlrun.errors import ConfigError, DataError
+from dlrun.errors import ConfigError, DataError, RunError
 
 
 class Squares(Dataset):
@@ -116,3 +116,14 @@ def test_what_is_no_pair_or_no_batch_is_refused() -> None:
         ragged.gather(torch.arange(3))
     with pytest.raises(DataError, match="no training sample"):
         from_datasets("mine", Squares(0), task="classification")
+
+
+def test_a_sample_that_cannot_be_read_is_named() -> None:
+    class Broken(Squares):
+        def __getitem__(self, i: int):
+            return {}[i] if i == 3 else super().__getitem__(i)
+
+    with pytest.raises(DataError, match="sample 3 of Broken failed: KeyError: 3"):
+        from_datasets("mine", Broken(4), task="classification")
+    with pytest.raises(RunError, match="sample 3 of Broken failed: KeyError: 3"):
+        from_datasets("mine", Broken(9), task="classification", content="1").train.gather(torch.tensor([3]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.spec import spec_of
 from dlrun.datasets.tensors.splits import cut
-from dlrun.errors import ConfigError, DataError
+from dlrun.errors import ConfigError, DataError, DlrunError, RunError, place
 from dlrun.randomness import preserve_generators, seed_libraries
 from dlrun.types import Augmentation, Batch, Data, Task, identity
 
@@ -47,12 +48,21 @@ class MapStyleSamples:
     def __len__(self) -> int:
         return len(self.index)
 
+    def name(self, i: int) -> str:
+        """What a message calls sample `i`: its number in the user's data set."""
+        return f"sample {self.index[i]} of {type(self.samples).__name__}"
+
     def __getitem__(self, i: int) -> Batch:
         """Sample `i`.
 
-        Raises `DataError` for anything but a pair `(x, y)`.
+        Raises `DataError` for anything but a pair `(x, y)`, `RunError` for an exception of the user's data set.
         """
-        sample = self.samples[self.index[i]]
+        try:
+            sample = self.samples[self.index[i]]
+        except DlrunError:
+            raise
+        except Exception as error:
+            raise RunError(f"Reading {self.name(i)} failed: {type(error).__name__}: {error}{place(error)}") from error
         if not isinstance(sample, tuple | list) or len(sample) != 2:
             raise DataError(
                 f"Sample {self.index[i]} of {type(self.samples).__name__} is a {type(sample).__name__}; "
@@ -134,13 +144,15 @@ def from_datasets(
         if samples is not None
     }
     if content is None:
-        content = fingerprint(*(piece for split in given for piece in (split, *_sketch(given[split]))))
+        with _first_look():
+            content = fingerprint(*(piece for split in given for piece in (split, *_sketch(given[split]))))
     drawn = {split: MapStyleSamples(train, getattr(index, split).tolist(), task) for split in ("train", "validation")}
     # the drawn parts take the place of the whole `train`
     chosen = given | {split: samples for split, samples in drawn.items() if len(samples)}
     splits = {split: MapStyleSplit(samples) for split, samples in chosen.items()}
     # one sample stands for the shapes of all
-    first = splits["train"].gather(torch.tensor([0]))
+    with _first_look():
+        first = splits["train"].gather(torch.tensor([0]))
     return Data(
         name=name,
         spec=spec_of(name, task, first.x, first.y, classes=classes, class_names=class_names),
@@ -151,6 +163,15 @@ def from_datasets(
         prepare=prepare,
         augment=augment,
     )
+
+
+@contextmanager
+def _first_look() -> Iterator[None]:
+    """Before a run a sample that cannot be read is the data's mistake, not the run's failure."""
+    try:
+        yield
+    except RunError as error:
+        raise DataError(str(error)) from error
 
 
 def _known_classes(name: str, samples: MapStyle) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,16 +109,17 @@ def _timed(run: Trainable[Any, Any, Any], threads: int) -> float:
         # compile may take longer than the run
         with output.only():  # warnings about graphs come again when the runs are trained
             stepper = run.stepper() if run.device.type == "cuda" else EagerStepper(run)
-        for block in stepper.start(0):
-            tic = time.perf_counter()
-            stepper.take(step, block)
-            if run.device.type == "cuda":
-                torch.cuda.synchronize(run.device)
-            seconds = time.perf_counter() - tic
-            took.append(seconds / len(block))
-            step, spent = step + len(block), spent + seconds
-            if len(took) > STEPS and spent > SECONDS:
-                break
+        with closing(stepper.start(0)) as blocks:
+            for block in blocks:
+                tic = time.perf_counter()
+                stepper.take(step, block)
+                if run.device.type == "cuda":
+                    torch.cuda.synchronize(run.device)
+                seconds = time.perf_counter() - tic
+                took.append(seconds / len(block))
+                step, spent = step + len(block), spent + seconds
+                if len(took) > STEPS and spent > SECONDS:
+                    break
     finally:
         torch.set_num_threads(before)
     # not the mean: other programs only ever add to a step

@@ -77,6 +77,8 @@ def _set_up(settings: WorkerSettings) -> None:
     # a request to prune may come when the training is over, and must not kill
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    # what the job starts is its own child, as in a single run, not the fork server's
+    multiprocessing.set_start_method(None, force=True)
     os.environ.clear()
     os.environ.update(settings.environment)
     if settings.device is not None:

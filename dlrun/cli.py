@@ -16,13 +16,13 @@ from dlrun.terminal import output
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line, by default the process's; returns the exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:  # a process of its own
+        sys.excepthook = lambda kind, error, trace: output.show_traceback(error)
     try:
         return _dispatch(given)
     except DlrunError as error:
         if os.environ.get("DLRUN_TRACEBACK") == "1":
-            import traceback
-
-            traceback.print_exception(error)
+            output.show_traceback(error)
         output.warn(str(error))
         return error.exit_code
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ from dlrun.report.comparison import describe_sides, difference, direction, metri
 from dlrun.report.sides import Side, sides
 from dlrun.report.tables import format_mean, format_number
 from dlrun.terminal import output
+from dlrun.terminal.arguments import Parser
 from dlrun.terminal.format import table
 
 
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dlrun compare",
         description="Compare runs or sweeps with the first of them: the mean difference over their common seeds, with "
         "its 95 % interval. A sweep stands for its selected group; a single sweep for all of its groups.",

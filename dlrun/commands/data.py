@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from dlrun.datasets.files import files
@@ -10,10 +9,11 @@ from dlrun.datasets.files.locate import locate
 from dlrun.datasets.files.sources import SOURCES, Source
 from dlrun.errors import DataError, UserError, did_you_mean
 from dlrun.terminal import output
+from dlrun.terminal.arguments import Parser
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dlrun data",
         description="List the data sets and the places of their files, or download some.",
         epilog="The files are in $DLRUN_DATA (else ~/.cache/dlrun), a folder for each data set.",

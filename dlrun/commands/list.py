@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from dlrun.config import choices
 from dlrun.config.choices import ConfigFile
 from dlrun.errors import UserError, did_you_mean
 from dlrun.terminal import output
+from dlrun.terminal.arguments import Parser
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="dlrun list", description="Show the groups of the configuration and their choices."
-    )
+    parser = Parser(prog="dlrun list", description="Show the groups of the configuration and their choices.")
     parser.add_argument("group", nargs="?", metavar="GROUP", help="describe the choices of this group")
     group = parser.parse_args(argv).group
     groups = choices.groups()

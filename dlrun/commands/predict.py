@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 from pathlib import Path
@@ -18,12 +17,14 @@ from dlrun.execution import device
 from dlrun.runs.build import Built
 from dlrun.runs.reload import rebuild, select
 from dlrun.storage.lookup import find
+from dlrun.terminal.arguments import Parser
+from dlrun.terminal.escape import csv_cell
 from dlrun.types import Spec
 
 
 def main(argv: list[str]) -> int:
     """Print one line of CSV for each sample."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dlrun predict",
         description="Print a model's answers to the samples in FILE, as CSV. FILE holds raw inputs, as the data set's "
         "own files do (MNIST's digits are white on black): a .npy array, a .csv table with one sample a line, or a "
@@ -80,7 +81,7 @@ def _write(file: TextIO, answers: Tensor, spec: Spec) -> None:
     writer = csv.writer(file, lineterminator="\n")
     if spec.task == "classification":
         # without names, the classes have numbers
-        names = spec.class_names or tuple(str(c) for c in range(spec.outputs))
+        names = [csv_cell(name) for name in spec.class_names] or [str(c) for c in range(spec.outputs)]
         writer.writerow(["prediction", *(f"p({name})" for name in names)])
         for probabilities in answers.softmax(1):
             row = [f"{p:.6f}" for p in probabilities.tolist()]

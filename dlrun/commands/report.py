@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import webbrowser
 
 from dlrun.errors import UserError
@@ -10,10 +9,11 @@ from dlrun.report.terminal_text import terminal_text
 from dlrun.report.write import write
 from dlrun.storage.lookup import all_sweeps, find_sweep, outputs
 from dlrun.terminal import output
+from dlrun.terminal.arguments import Parser
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dlrun report",
         description="Write a sweep's report from its runs: report.html, report.md, runs.csv and figures/ in its folder "
         "`report`. It covers the jobs that have finished so far.",

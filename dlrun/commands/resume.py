@@ -21,10 +21,11 @@ from dlrun.sweeps import hydra_task
 from dlrun.sweeps.search import definition
 from dlrun.sweeps.search import run as search
 from dlrun.terminal import output
+from dlrun.terminal.arguments import Parser
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dlrun resume",
         description="Continue a run from its last checkpoint; with `trainer.epochs=40`, up to another length. "
         "Of a sweep, run the jobs that are missing, and continue those that were killed.",

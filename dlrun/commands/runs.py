@@ -19,6 +19,7 @@ from dlrun.storage.lookup import all_runs, all_sweeps, locate, locate_sweep, out
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
+from dlrun.terminal.arguments import Parser
 from dlrun.terminal.format import amount, number, table
 
 # the longer signs first: `<` would match the beginning of `<=`
@@ -76,9 +77,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="dlrun runs", description="List the runs, oldest first; filter, sort or delete them."
-    )
+    parser = Parser(prog="dlrun runs", description="List the runs, oldest first; filter, sort or delete them.")
     parser.add_argument("runs", metavar="RUN|SWEEP", nargs="*", help="only these: folders, or the beginnings of ids")
     parser.add_argument("--sweeps", action="store_true", help="list the sweeps instead")
     parser.add_argument(

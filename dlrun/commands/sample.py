@@ -18,6 +18,8 @@ from dlrun.storage import run_config
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output
+from dlrun.terminal.arguments import Parser
+from dlrun.terminal.escape import visible
 from dlrun.tokenizers.word import UNKNOWN
 from dlrun.types import Spec, Tokenizer
 
@@ -39,7 +41,7 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dlrun sample",
         description="Print text that a run's language model writes, token by token. The files of the data set are not "
         "needed.",
@@ -143,9 +145,9 @@ def _stream(prompt: str, pieces: Iterator[str]) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a terminal with few characters
     last = prompt
-    print(prompt, end="", flush=True)
+    print(visible(prompt, keep="\r"), end="", flush=True)
     for piece in pieces:
-        print(piece, end="", flush=True)
+        print(visible(piece, keep="\r"), end="", flush=True)
         last = piece
     if not last.endswith("\n"):  # the shell's prompt begins a line of its own
         print()

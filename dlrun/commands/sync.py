@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 from dlrun import tracking
@@ -12,6 +11,7 @@ from dlrun.storage.lookup import all_runs, all_sweeps, locate, locate_sweep, rea
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
+from dlrun.terminal.arguments import Parser
 from dlrun.tracking import uploader
 from dlrun.tracking.tracker import Tracker
 
@@ -20,7 +20,7 @@ Folder = RunDir | SweepDir
 
 def main(argv: list[str]) -> int:
     """Send runs and sweeps; returns 1 after a failure."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dlrun sync",
         description="Send to MLflow and other trackers what they lack of these runs and sweeps (default: all), and "
         "correct the status of those that were killed.",

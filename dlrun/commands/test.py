@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from statistics import fmean
 
@@ -18,6 +17,7 @@ from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.finish import is_selected
 from dlrun.terminal import output
+from dlrun.terminal.arguments import Parser
 from dlrun.terminal.format import number, table
 
 
@@ -55,7 +55,7 @@ def _sweep(sweep: SweepDir) -> int:
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dlrun test",
         description="Evaluate a run's selected weights on a split, and count each read of the test split. Of a sweep, "
         "show the test metrics of its selected group.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
+from dlrun.terminal.arguments import Parser
 from dlrun.tracking.mlflow import pages, server
 from dlrun.tracking.mlflow.store import prepare, quiet_mlflow
 from dlrun.tracking.mlflow.uri import artifact_folder, has_server, redact, store_uri
@@ -26,7 +26,7 @@ Chosen = RunDir | SweepDir | None
 
 
 def main(argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="dlrun ui",
         description="Show all runs in MLflow, or one run or sweep. Ctrl-C ends it. With MLFLOW_TRACKING_URI set to a "
         "server's address, open that server.",

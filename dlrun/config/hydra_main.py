@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from dlrun.config.compose import JOB, PRIMARY, load, open_hydra, warn_of_shadowi
 from dlrun.errors import ConfigError, DlrunError, UserError, place
 from dlrun.storage import lookup
 from dlrun.terminal import output
+from dlrun.terminal.escape import visible
 
 P = TypeVar("P")
 Job = Callable[[DictConfig], Any]
@@ -103,6 +103,7 @@ def parse(argv: Sequence[str], prog: str) -> tuple[argparse.ArgumentParser, argp
     Raises `UserError` for options that do not go together or have no meaning here.
     """
     parser = get_args_parser()
+    parser.error = lambda message: argparse.ArgumentParser.error(parser, visible(message))  # type: ignore[method-assign]
     parser.prog, parser.usage = prog, f"{prog} [-m] [OVERRIDE…] [--cfg job] [--config-dir FOLDER] [--help]"
     args = parser.parse_intermixed_args(list(argv))
     if sum(map(bool, (args.run, args.multirun, args.cfg, args.info, args.shell_completion))) > 1:
@@ -259,7 +260,7 @@ def _report(failures: Sequence[Exception]) -> int:
     """Print each failure once; returns the exit code."""
     for error in failures:
         if environ.get("DLRUN_TRACEBACK") == "1":
-            traceback.print_exception(error)
+            output.show_traceback(error)
         if isinstance(error, UserError):
             output.warn(str(error))
             continue

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dlrun.terminal.escape import visible
+
 
 def table(rows: Sequence[Sequence[str]], *, indent: str = "  ") -> str:
     """Aligned columns, the first left, the others right.
@@ -12,6 +14,8 @@ def table(rows: Sequence[Sequence[str]], *, indent: str = "  ") -> str:
              loss
       train   0.1
     """
+    # a cell is one line: no value of a run can write a row of its own
+    rows = [[visible(cell).replace("\n", "\\n") for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
     lines = []
     for row in rows:

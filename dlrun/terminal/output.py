@@ -1,4 +1,4 @@
-"""Lines for people, on the screen and in the open log files.
+"""Lines for people, on the screen and in the open log files, without control characters.
 
 The log files are kept in a context variable: a thread of its own starts with none.
 """
@@ -15,6 +15,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
+
+from dlrun.terminal.escape import visible
 
 HEARTBEAT = 30.0
 """Seconds between two lines of progress in a log, if nothing else ends."""
@@ -85,7 +87,7 @@ def log(text: str) -> None:
     """Write to the log files; without a terminal, print too."""
     # a terminal shows the live line instead
     if sys.stdout.isatty():
-        _write(text, _logs.get())
+        _write(visible(text), _logs.get())
     else:
         say(text)
 
@@ -93,7 +95,14 @@ def log(text: str) -> None:
 def live(text: str) -> None:
     """Replace the live line; without a terminal, do nothing."""
     if sys.stdout.isatty():
-        _show(sys.stdout, _clear(sys.stdout) + text[: _width(sys.stdout) - 1])
+        _show(sys.stdout, _clear(sys.stdout) + visible(text)[: _width(sys.stdout) - 1])
+
+
+def show_traceback(error: BaseException) -> None:
+    """Print an exception as Python does, without control characters."""
+    import traceback  # `dlrun --help` imports this file
+
+    _show(sys.stderr, visible("".join(traceback.format_exception(error))))
 
 
 @contextmanager
@@ -126,6 +135,7 @@ _NOWHERE: TextIO = _Nowhere()  # type: ignore[assignment]
 
 
 def _print(stream: TextIO, text: str, prefix: str = "") -> None:
+    text = visible(text)
     _show(stream, f"{_clear(stream)}{prefix}{text}\n")
     # a sweep's job prints to its log file already: that gets no line twice
     _write(text, [file for file in _logs.get() if not _same_file(file, stream)])

@@ -15,6 +15,7 @@ from dlrun.runs.samples import Samples
 from dlrun.storage import journal
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
+from dlrun.terminal.escape import visible
 from tests.conftest import Called
 from tests.facts import refuses, says
 
@@ -184,7 +185,7 @@ def test_samples_are_kept_and_change_no_number(here: Path, call: Call, monkeypat
     assert 5 <= len(written) <= 10
     assert max(written) == 24
     assert all(len(text.encode()) >= 40 for text in written.values())
-    assert f"written at step 24:\n  │ {written[24].strip().splitlines()[0][:100]}" in done.out
+    assert f"written at step 24:\n  │ {visible(written[24].strip().splitlines()[0][:100])}" in done.out
     plain, quiet = train(call, *often, "trainer.figures=false")
     assert not samples(plain)
     assert "written at" not in quiet.out

@@ -15,7 +15,7 @@ import pytest
 
 from dlrun.report.claims import check
 from dlrun.report.contents import contents
-from dlrun.report.document import Heading, Paragraph, Table
+from dlrun.report.document import Code, Heading, Paragraph, Table
 from dlrun.report.figures import sweep_figures
 from dlrun.report.html import html
 from dlrun.report.markdown import markdown
@@ -277,3 +277,26 @@ def test_dlrun_report(sweep: SweepDir, call: Callable[..., Any]) -> None:
     assert (sweep.report / "report.html").exists()
     wrong = call("report", "nothing")
     refuses(wrong, "No sweep `nothing`")
+
+
+def test_no_value_of_a_run_is_markup_or_a_formula(tmp_path: Path) -> None:
+    tag, formula = "<script>alert(1)</script>", "=HYPERLINK(1)"
+    grid = {"+tracking.tags.a": [tag, formula, "a`<b>`|c"], "seed": [0, 1]}
+    made = made_sweep(tmp_path / "120000-made-abcd", grid, lambda values: {"val/error": 0.1, "val/loss": 0.2})
+    write(made, figures=False)
+    for page in ("report.md", "report.html"):
+        text = (made.report / page).read_text()
+        assert "<script>" not in text and "<b>" not in text and "alert(1)" in text
+    with (made.report / "runs.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    cells = [cell for row in rows for cell in row]
+    assert f"'{formula}" in cells
+    assert not [cell for cell in cells if cell.startswith(("=", "@"))]
+
+
+def test_code_with_markup_stays_code_in_markdown() -> None:
+    page = markdown([Code("dlrun train a='<b>'\n```\nrest"), Paragraph("`a<b` and &lt; and c<d"), Code("plain")])
+    assert page == (
+        "<pre>\ndlrun train a='&lt;b&gt;'\n```\nrest\n</pre>\n\n"
+        "<code>a&lt;b</code> and &amp;lt; and c&lt;d\n\n```\nplain\n```\n"
+    )

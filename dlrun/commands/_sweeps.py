@@ -50,7 +50,8 @@ def delete(sweeps: Sequence[SweepDir]) -> None:
             raise UserError(f"{sweep.path} is running. Stop it first.")
     for sweep in sweeps:
         # first: a tracker finds its run by the sweep's folder
-        tracking.delete(sweep)
+        for line in tracking.delete(sweep):
+            output.say(line)
         remove_folder(sweep.path)
 
 

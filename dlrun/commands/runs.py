@@ -175,7 +175,8 @@ def _delete(rows: list[dict[str, Any]], *, sure: bool) -> int:
         return 0
     for row in rows:
         # first: a tracker finds its run by the folder
-        tracking.delete(row["run"])
+        for line in tracking.delete(row["run"]):
+            output.say(line)
         remove_folder(row["run"].path)
     output.say(f"Deleted {len(rows)} run{'s' * (len(rows) != 1)}, {size}.")
     return 0

@@ -42,10 +42,15 @@ def link(folder: RunDir | SweepDir) -> str:
     return ", ".join(tracker.link(folder) for tracker in trackers_of(folder))
 
 
-def delete(folder: RunDir | SweepDir) -> None:
+def delete(folder: RunDir | SweepDir) -> list[str]:
     """Remove a run or whole sweep from all trackers.
 
-    Raises `UserError` if a tracker cannot be reached.
+    Returns a line for each tracker whose run belongs to another folder and is kept. Raises `UserError` if a tracker
+    cannot be reached.
     """
-    for tracker in TRACKERS.values():
-        tracker.delete(folder)
+    owners = {tracker.title: tracker.delete(folder) for tracker in TRACKERS.values()}
+    return [
+        f"{folder.path}: {title} keeps its run, which belongs to {owner}."
+        for title, owner in owners.items()
+        if owner is not None
+    ]

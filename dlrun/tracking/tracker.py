@@ -89,8 +89,9 @@ class Tracker(Protocol):
     def link(self, folder: RunDir | SweepDir) -> str:
         """The address to open, or the command to show it."""
 
-    def delete(self, folder: RunDir | SweepDir) -> None:
+    def delete(self, folder: RunDir | SweepDir) -> Path | None:
         """Remove a run or whole sweep, if it is there.
 
-        Raises `UserError` if the store cannot be reached.
+        Returns the folder that it belongs to instead, if `folder` is a copy of that: then nothing is removed. Raises
+        `UserError` if the store cannot be reached.
         """

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from dlrun.errors import UserError
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking.content.owner import other_owner
 from dlrun.tracking.mlflow.store import quiet_mlflow
 from dlrun.tracking.mlflow.uri import sqlite_file, store_uri
 
 
-def delete(folder: RunDir | SweepDir) -> None:
+def delete(folder: RunDir | SweepDir) -> Path | None:
     """Move a run or whole sweep to MLflow's trash.
 
-    Raises `UserError` if the store cannot be reached.
+    Returns the folder that it belongs to instead, if `folder` is a copy of that: then nothing is deleted. Raises
+    `UserError` if the store cannot be reached.
     """
     uri, summary = store_uri(folder), folder.summary()
     file, known = sqlite_file(uri), summary.mlflow_run_id
     # without a store nothing was ever sent, and MLflow need not be imported
     never = "mlflow" not in summary.uploaded and not known
     if never or (file is not None and not file.exists()):
-        return
+        return None
     quiet_mlflow()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
@@ -30,6 +33,8 @@ def delete(folder: RunDir | SweepDir) -> None:
     try:
         # an uploader that died may not have put the id into the summary
         for run_id in [known] if known else _search_id(client, folder.id):
+            if owner := other_owner(client.get_run(run_id).data.tags, folder.path, local=file is not None):
+                return owner
             if isinstance(folder, SweepDir):
                 experiment = client.get_run(run_id).info.experiment_id
                 for job in _search(client, [experiment], f"tags.`dlrun.sweep` = '{folder.id}'"):
@@ -39,6 +44,7 @@ def delete(folder: RunDir | SweepDir) -> None:
         # somebody may have deleted it in MLflow already
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise UserError(f"The MLflow runs of {folder.path} cannot be deleted at {uri}: {error}") from None
+    return None
 
 
 def _search_id(client: Any, identifier: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 from dlrun.errors import UserError
 from dlrun.storage.rundir import RunDir
@@ -37,9 +38,9 @@ class Mlflow:
     def link(self, folder: RunDir | SweepDir) -> str:
         return folder.summary().mlflow_url or f"dlrun ui {folder.id}"
 
-    def delete(self, folder: RunDir | SweepDir) -> None:
+    def delete(self, folder: RunDir | SweepDir) -> Path | None:
         """Move a run or whole sweep to MLflow's trash.
 
         The runs that a sweep reused stay where they were trained. `mlflow gc` empties the trash.
         """
-        removal.delete(folder)
+        return removal.delete(folder)

@@ -14,6 +14,7 @@ from dlrun.errors import UserError
 from dlrun.storage.rundir import NAMED, RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.metadata import Metadata
+from dlrun.tracking.content.owner import twin
 from dlrun.tracking.content.run_source import RunSource, of_run
 from dlrun.tracking.content.shorten import digest, shorten
 from dlrun.tracking.content.state import outputs_of
@@ -48,8 +49,13 @@ class Tensorboard:
         root = _root(folder)
         return f"tensorboard --logdir {root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root}"
 
-    def delete(self, folder: RunDir | SweepDir) -> None:
-        shutil.rmtree(_sweep_folder(folder) if isinstance(folder, SweepDir) else _run_folder(of_run(folder)), True)
+    def delete(self, folder: RunDir | SweepDir) -> Path | None:
+        target = _sweep_folder(folder) if isinstance(folder, SweepDir) else _run_folder(of_run(folder))
+        # two folders of one name have one folder here, which the other needs
+        if target.is_dir() and (other := twin(folder.path)):
+            return other
+        shutil.rmtree(target, ignore_errors=True)
+        return None
 
 
 @dataclass(frozen=True)

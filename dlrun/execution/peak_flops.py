@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from contextlib import suppress
@@ -10,7 +9,8 @@ from contextlib import suppress
 import torch
 
 from dlrun.execution.device import Execution, describe
-from dlrun.storage.cache import cache_root, replacing
+from dlrun.storage import cache
+from dlrun.storage.cache import cache_root
 
 PEAKS: dict[str, tuple[float | None, float | None, float]] = {
     "B200": (2250, 1100, 75),
@@ -91,11 +91,11 @@ def _measure(dtype: torch.dtype) -> float:
 
 def _read_cache() -> dict[str, float]:
     with suppress(OSError, ValueError):
-        return {str(name): float(rate) for name, rate in json.loads((cache_root() / "peaks.json").read_text()).items()}
+        return {str(name): float(rate) for name, rate in cache.read_json(cache_root() / "peaks.json").items()}
     return {}
 
 
 def _write_cache(rates: dict[str, float]) -> None:
     # a cache that cannot be written costs a measurement at each run
-    with suppress(OSError), replacing(cache_root() / "peaks.json") as temporary:
-        temporary.write_text(json.dumps(rates, indent=2))
+    with suppress(OSError):
+        cache.write_json(cache_root() / "peaks.json", rates)

@@ -1,11 +1,17 @@
-"""The cache folder, with files that can be computed again."""
+"""The cache folder, with files that can be computed again.
+
+A cached file is compared with its checksum when it is read: one that a disk or a person has altered is made again.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 DEFAULT = Path("~/.cache/dlrun")
 
@@ -32,3 +38,37 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Cache plain values."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps({"crc32": _checksum(content), "content": content}), encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Plain values from the cache.
+
+    Raises `OSError` or `ValueError` if the file is missing or damaged.
+    """
+    try:
+        cached = json.loads(path.read_text(encoding="utf-8"))
+        intact = cached["crc32"] == _checksum(cached["content"])
+    except (KeyError, TypeError) as error:  # some other JSON
+        raise ValueError(f"{path} is damaged") from error
+    if not intact:
+        raise ValueError(f"{path} is damaged")
+    return cached["content"]
+
+
+def checksum_of(path: Path) -> int:
+    """The CRC-32 of a file: a second takes 5 GB that are in memory."""
+    found = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            found = zlib.crc32(chunk, found)
+    return found
+
+
+def _checksum(content: Any) -> int:
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())

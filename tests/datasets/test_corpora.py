@@ -269,11 +269,15 @@ def test_what_is_of_no_use_in_the_cache_is_made_again(
     passage, tokenizer = Passage.whole(StringText(prose(99))), Byte()
     oracle = tokens_of(passage, tokenizer).values.tolist()
     seen = encodings(monkeypatch)
-    for damage in (lambda path: path.write_bytes(b"cut"), lambda path: path.with_suffix(".json").write_text("{")):
+    for damage in (
+        lambda path: path.write_bytes(b"cut"),
+        lambda path: path.write_bytes(bytes(reversed(path.read_bytes()))),  # as large, and other tokens
+        lambda path: path.with_suffix(".json").write_text("{"),
+    ):
         (path,) = (cache / "tokens").glob("*.bin")
         damage(path)
         assert tokens_of(passage, tokenizer).values.tolist() == oracle
-    assert len(seen) == 2
+    assert len(seen) == 3
     assert not [path for path in (cache / "tokens").iterdir() if path.name.startswith(".")]
 
 

@@ -85,6 +85,11 @@ def test_a_spoilt_cache_is_made_again(tmp_path: Path) -> None:
     for file in (tmp_path / "cache" / "decoded").iterdir():
         file.write_bytes(b"")
     assert torch.equal(digits().train.x, first.train.x)
+    for file in (tmp_path / "cache" / "decoded").iterdir():
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        file.write_bytes(content)
+    assert torch.equal(digits().train.x, first.train.x)
 
 
 def test_an_unwritable_cache_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

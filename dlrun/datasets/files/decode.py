@@ -12,7 +12,9 @@ from torch import Tensor
 from dlrun.datasets.files import files
 from dlrun.datasets.files.locate import locate
 from dlrun.datasets.files.sources import Source
+from dlrun.errors import DamagedFile
 from dlrun.storage.cache import cache_root, replacing
+from dlrun.storage.checkpoint import check_sums
 
 Decode = Callable[[dict[str, bytes]], dict[str, Tensor]]
 """Unpacked contents by file name → tensors by name."""
@@ -28,8 +30,9 @@ def decode_files(source: Source, decode: Decode, *, path: str | None = None) -> 
     content = hashlib.sha256(" ".join(file.sha256 for file in source.files).encode()).hexdigest()
     cached = cache_root() / "decoded" / f"{source.name}-{content[:32]}.pt"
     if all(files.is_known(where, file) for file, where in located.items()):
-        # a cached file that cannot be loaded is written again
-        with suppress(OSError, RuntimeError, ValueError, EOFError):
+        # a cached file that is damaged is written again
+        with suppress(OSError, RuntimeError, ValueError, EOFError, DamagedFile):
+            check_sums(cached)
             # mapped: the processes of a sweep share one copy in memory
             return torch.load(cached, weights_only=True, mmap=True), content
     tensors = decode({file.name: files.read(where, file) for file, where in located.items()})

@@ -11,7 +11,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import importlib.util
-import json
 import lzma
 import os
 import zlib
@@ -21,7 +20,8 @@ from pathlib import Path
 from dlrun.datasets.files.sources import OFFLINE, SOURCES, File, Source
 from dlrun.datasets.files.unpack import TooLarge, unpack
 from dlrun.errors import DataError
-from dlrun.storage.cache import DEFAULT, cache_root, replacing
+from dlrun.storage import cache
+from dlrun.storage.cache import DEFAULT, cache_root
 
 
 def data_root() -> Path:
@@ -77,15 +77,15 @@ def read(path: Path, file: File) -> bytes:
     stamp = _stamp(path)  # before reading: a file that changes meanwhile is checked again
     content = check(path, file)
     # without a writable cache the file is checked again each time, no more
-    with suppress(OSError), replacing(_mark(path)) as temporary:
-        temporary.write_text(json.dumps({"path": str(path), "stamp": stamp, "sha256": file.sha256}))
+    with suppress(OSError):
+        cache.write_json(_mark(path), {"path": str(path), "stamp": stamp, "sha256": file.sha256})
     return content
 
 
 def is_known(path: Path, file: File) -> bool:
     """True if a file is unchanged since its last check."""
     with suppress(OSError, ValueError, TypeError, KeyError):
-        known = json.loads(_mark(path).read_text())
+        known = cache.read_json(_mark(path))
         return bool(known["stamp"] == _stamp(path) and known["sha256"] == file.sha256)
     return False
 

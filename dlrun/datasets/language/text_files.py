@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from dlrun.errors import DataError
-from dlrun.storage.cache import cache_root, replacing
+from dlrun.storage import cache
+from dlrun.storage.cache import cache_root
 from dlrun.terminal import output
 
 _CHUNK = 1 << 20
@@ -76,12 +77,12 @@ def collect(paths: Sequence[Path], *, leave_out: bool = False) -> TextFiles:
     digest = hashlib.sha256(json.dumps([stamps, leave_out]).encode()).hexdigest()[:32]
     cached = cache_root() / "texts" / f"{digest}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
-        known: dict[str, Any] = json.loads(cached.read_text(encoding="utf-8"))
+        known: dict[str, Any] = cache.read_json(cached)
         return TextFiles(**{name: _tuples(value) for name, value in known.items()})
     files = _scan(paths, leave_out=leave_out)
     if len(files) >= _CHUNK:  # a smaller text is scanned faster than its cache is read
-        with suppress(OSError), replacing(cached) as temporary:
-            temporary.write_text(json.dumps(asdict(files)), encoding="utf-8")
+        with suppress(OSError):
+            cache.write_json(cached, asdict(files))
     return files
 
 

@@ -7,7 +7,7 @@ memory. A file gets its name when it is complete. One process encodes, others wa
 from __future__ import annotations
 
 import hashlib
-import json
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 
 from dlrun.datasets.language.corpus import Passage
 from dlrun.datasets.language.encoding import Tokens, encode, smallest_dtype
+from dlrun.storage import cache
 from dlrun.storage.cache import cache_root, replacing
 from dlrun.storage.files import locked
 from dlrun.terminal import output
@@ -66,8 +67,8 @@ def tokenizer_of(
         with suppress(OSError):
             return _get_or_make(
                 path,
-                lambda: by_name.load(json.loads(path.read_text(encoding="utf-8"))),
-                lambda: _save_tokenizer(path, fit()),
+                lambda: by_name.load(cache.read_json(path)),
+                lambda: cache.write_json(path, fit().content()),
             )
     return fit()
 
@@ -91,32 +92,30 @@ def _get_or_make(path: Path, read: Callable[[], T], make: Callable[[], object]) 
 
 
 def _save(path: Path, passage: Passage, tokenizer: Tokenizer, most: int | None) -> None:
-    count, sizes = 0, []
+    count, sizes, checksum = 0, [], 0
     # the description last, and none beside other tokens: it says that the file of tokens is complete
     path.with_suffix(".json").unlink(missing_ok=True)
     with replacing(path) as temporary, temporary.open("wb") as file:
         for values, size in encode(passage, tokenizer, most=most):
-            file.write(values.numpy().data)
+            portion = values.numpy().data
+            file.write(portion)
+            checksum = zlib.crc32(portion, checksum)
             count += len(values)
             sizes.append(size)
-    with replacing(path.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps({"tokens": count, "bytes": _sum(sizes)}))
-
-
-def _save_tokenizer(path: Path, tokenizer: Tokenizer) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(tokenizer.content()))
+    cache.write_json(path.with_suffix(".json"), {"tokens": count, "bytes": _sum(sizes), "crc32": checksum})
 
 
 def _map(path: Path, tokenizer: Tokenizer) -> Tokens:
     """Map tokens from a file.
 
-    Raises `OSError` or `ValueError` if it is missing or incomplete.
+    Raises `OSError`, `ValueError` or `KeyError` if it is missing or damaged.
     """
-    description = json.loads(path.with_suffix(".json").read_text())
+    description = cache.read_json(path.with_suffix(".json"))
     dtype, count = smallest_dtype(tokenizer.size), description["tokens"]
     if path.stat().st_size != count * dtype.itemsize:
         raise ValueError(f"{path} is incomplete")
+    if cache.checksum_of(path) != description["crc32"]:
+        raise ValueError(f"{path} is damaged")
     # not shared: writing to the tensor leaves the file as it is
     values = torch.from_file(str(path), shared=False, size=count, dtype=dtype) if count else torch.zeros(0, dtype=dtype)
     return Tokens(values, description["bytes"])

@@ -13,11 +13,12 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+from dlrun.storage import cache
 from dlrun.storage.cache import cache_root
 from dlrun.tracking.mlflow.uri import sqlite_file
 
@@ -85,16 +86,24 @@ def _create(path: Path, installed: str, artifacts: Path) -> None:
 
 def _template(installed: str) -> Path:
     """The cached empty database of a version of MLflow."""
-    cache = cache_root()
-    cache.mkdir(parents=True, exist_ok=True)
-    template = cache / f"mlflow-{installed}.db"
-    with hold_lock(cache / f".mlflow-{installed}.lock"):
-        if not template.exists():
+    folder = cache_root()
+    folder.mkdir(parents=True, exist_ok=True)
+    template = folder / f"mlflow-{installed}.db"
+    with hold_lock(folder / f".mlflow-{installed}.lock"):
+        checksum = template.with_suffix(".json")
+        if not _is_intact(template, checksum):
             temporary = template.with_name(f".{template.name}.{os.getpid()}")
             temporary.unlink(missing_ok=True)
             _open_once(temporary)  # seconds, once for each version
             temporary.replace(template)
+            cache.write_json(checksum, {"crc32": cache.checksum_of(template)})
     return template
+
+
+def _is_intact(template: Path, checksum: Path) -> bool:
+    with suppress(OSError, ValueError, KeyError):
+        return bool(cache.read_json(checksum)["crc32"] == cache.checksum_of(template))
+    return False
 
 
 def _open_once(path: Path) -> None:

@@ -1,0 +1,21 @@
+"""A cached file is made again when it is not what was written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dlrun.storage import cache
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"null", b'{"crc32": 1}', b'{"crc32": 1, "content": {"a": 2}}', b"\xff"]
+)
+def test_a_damaged_file_of_values_is_no_value(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.json"
+    cache.write_json(path, {"a": [1, "ü"]})
+    assert cache.read_json(path) == {"a": [1, "ü"]}
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="."):
+        cache.read_json(path)

@@ -176,10 +176,16 @@ def _restore(built: Built, folder: RunDir) -> State:
     last = checkpoint.load(folder.last, built.training.device)
     weights.put(built.training.objective.model, last.model, where=str(folder.last))
     state = loop.restore(built.training, last)
-    if weights.has_best(folder, last):
+    if folder.best.exists():
         best = checkpoint.load_best(folder.best, built.training.device)
         # best.pt is written before last.pt: after a crash between them it is of a later step
         built.training.best = best if best.step == state.best_step else None
+    elif state.best_step is not None:
+        output.warn(
+            f"{folder.best} is lost: it held the weights of step {state.best_step}, the best validation so far. "
+            f"From here on the best of the later validations is selected."
+        )
+        state.best_step, state.best_rank, state.waited = None, None, 0
     return state
 
 

@@ -93,6 +93,7 @@ def _finish(run: OpenRun) -> Collected | None:
     """Evaluate the weights, test if due, write the summary."""
     built, folder = run.built, run.folder
     training, best = built.training, built.training.best
+    selected_by = training.monitor if best else None
     with loop.use_average(training.average):
         last = metrics = _scores(built, best if best and best.step == run.state.step else None)
         if best is None:
@@ -106,7 +107,7 @@ def _finish(run: OpenRun) -> Collected | None:
     tested, seen = read_test_if_due(built, folder, run.journal)
     with folder.edit_summary() as summary:
         summary.metrics, summary.last = metrics | tested, last
-        summary.selected_by = training.monitor if built.data.validation else None
+        summary.selected_by = selected_by
         summary.best_step = best.step
         write_cost(summary, run)
     return seen

@@ -22,31 +22,14 @@ def of_run(folder: RunDir) -> tuple[dict[str, Any], int]:
     Without a best validation these are the last. Raises `UserError` if it has none yet, and `DamagedFile` if the best
     are lost.
     """
-    last = checkpoint.load(folder.last) if folder.last.exists() and not folder.best.exists() else None
-    if has_best(folder, last):
+    if folder.best.exists():
         best = checkpoint.load_best(folder.best)
         return best.model, best.step
-    if last:
+    if folder.last.exists():
+        last = checkpoint.load(folder.last)
+        _check_never_validated(last, folder)
         return last.model, last.step
     raise UserError(f"{folder.path} has no weights yet (status {folder.status()}). Type `dlrun resume {folder.id}`.")
-
-
-def has_best(folder: RunDir, last: Checkpoint | None) -> bool:
-    """True if there is a best.pt.
-
-    Raises `DamagedFile` if there is none and `last`, the content of last.pt, says that there was: the last weights must
-    not pass for the best.
-    """
-    if folder.best.exists():
-        return True
-    step = last.state.get("best_step") if last else None
-    if step is None:
-        return False
-    raise DamagedFile(
-        folder.best,
-        f"it is missing. It held the weights of step {step}, the best validation",
-        f"Put a copy of it back; or train on from the last weights: dlrun train … init_from={folder.last}",
-    )
 
 
 def start_from(reference: str, model: nn.Module) -> str:
@@ -79,6 +62,17 @@ def _digest(values: dict[str, Any]) -> str:
         else:
             hashed.update(f"{name} {value!r}\0".encode())
     return hashed.hexdigest()
+
+
+def _check_never_validated(last: Checkpoint, folder: RunDir) -> None:
+    """Raise `DamagedFile` if there was a best.pt: the last weights must not pass for the best."""
+    step = last.state.get("best_step")
+    if step is not None:
+        raise DamagedFile(
+            folder.best,
+            f"it is missing. It held the weights of step {step}, the best validation",
+            f"Put a copy of it back; or train on from the last weights: dlrun train … init_from={folder.last}",
+        )
 
 
 def put(model: nn.Module, values: dict[str, Any], *, where: str) -> None:

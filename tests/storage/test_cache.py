@@ -17,5 +17,5 @@ def test_a_damaged_file_of_values_is_no_value(tmp_path: Path, content: bytes) ->
     cache.write_json(path, {"a": [1, "ü"]})
     assert cache.read_json(path) == {"a": [1, "ü"]}
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="damaged|JSON|decode|Expecting"):
+    with pytest.raises(ValueError, match=r"damaged|decode|Expecting"):
         cache.read_json(path)

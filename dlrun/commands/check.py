@@ -11,12 +11,12 @@ from dlrun.commands import _multirun
 from dlrun.config import hydra_main
 from dlrun.errors import ConfigError
 from dlrun.execution import device
-from dlrun.execution.timing import seconds_for
+from dlrun.execution.timing import forecast
 from dlrun.runs.build import build
 from dlrun.runs.presentation import announce
 from dlrun.storage.manifest import Job
 from dlrun.sweeps.jobs.builder import JobBuilder
-from dlrun.sweeps.jobs.preview import job_costs, makespan
+from dlrun.sweeps.jobs.preview import JobCost, job_costs, makespan
 from dlrun.sweeps.jobs.reuse import describe_reuse, other_sweeps
 from dlrun.sweeps.pool.slots import Slot
 from dlrun.sweeps.pool_runner import slots_of
@@ -37,8 +37,11 @@ def check(config: DictConfig) -> int:
     device.apply(built.execution)
     announce(built)
     if built.trainer.minutes is None:  # else the time is given
-        forecast = duration(seconds_for(built.training))
-        output.say(f"  takes     about {forecast} of training and validation here")
+        takes = forecast(built.training)
+        known = (
+            f"about {duration(takes.seconds)} of training and validation here" if takes.seconds is not None else None
+        )
+        output.say(f"  takes     {known or f'a time that is not known: {takes.why}'}")
     output.say("  all is in order; nothing was trained")
     return 0
 
@@ -58,17 +61,25 @@ def check_sweep(hydra: Hydra, master: DictConfig) -> int:
     slots = slots_of(master.hydra.launcher, jobs, len(jobs))
     takes = job_costs(jobs, slots[0])
     at_once = min(len(slots), len(jobs))
-    # the largest jobs might all run at once
-    peak = sum(sorted((each.memory for each in takes), reverse=True)[:at_once])
-    rows = [
-        ["slots", f"{at_once} at once, {slots[0].threads} thread{'s' * (slots[0].threads != 1)} each{_on(slots)}"],
-        ["time", f"about {duration(makespan([each.seconds for each in takes], at_once))} of training"],
-        ["memory", f"about {amount(peak, 'B')} at most"],
-        ["disk", f"about {amount(sum(each.disk for each in takes), 'B')} of checkpoints"],
-    ]
-    output.say("\n".join(f"  {name:<10}{text}" for name, text in rows))
+    rows = [["slots", f"{at_once} at once, {slots[0].threads} thread{'s' * (slots[0].threads != 1)} each{_on(slots)}"]]
+    output.say("\n".join(f"  {name:<10}{text}" for name, text in rows + _costs(takes, at_once)))
     output.say("  all is in order; nothing was trained")
     return 0
+
+
+def _costs(takes: Sequence[JobCost], at_once: int) -> list[list[str]]:
+    times = [each.seconds for each in takes if each.seconds is not None]
+    memory = [each.memory for each in takes if each.memory is not None]
+    disk = [each.disk for each in takes if each.disk is not None]
+    why = next((each.why for each in takes if each.why), "")
+    # the largest jobs might all run at once
+    peak = sum(sorted(memory, reverse=True)[:at_once])
+    found: dict[str, tuple[Sequence[float], str]] = {
+        "time": (times, f"about {duration(makespan(times, at_once))} of training"),
+        "memory": (memory, f"about {amount(peak, 'B')} at most"),
+        "disk": (disk, f"about {amount(sum(disk), 'B')} of checkpoints"),
+    }
+    return [[name, text if len(known) == len(takes) else f"not known: {why}"] for name, (known, text) in found.items()]
 
 
 def _job_list(jobs: Sequence[Job]) -> str:

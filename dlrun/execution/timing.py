@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from itertools import islice
+from typing import NamedTuple
 
 import torch
 
 from dlrun.engine import loop
 from dlrun.engine.evaluation import evaluate
+from dlrun.errors import DlrunError, place
 
 WARM_UP = 3
 """Steps that allocate: at least one more is timed."""
@@ -21,33 +24,52 @@ def steps_within(run: loop.Training, minutes: float) -> int:
     return max(1, int(minutes * 60 / _each(run)))
 
 
-def seconds_for(run: loop.Training) -> float:
-    """The seconds of a run's plan, validations included."""
-    return run.plan.steps * _each(run)
+class Forecast(NamedTuple):
+    """The seconds of a run's plan, or the reason why they are not known."""
+
+    seconds: float | None
+    why: str = ""
+
+
+def forecast(run: loop.Training) -> Forecast:
+    """The time of a run's plan, validations included.
+
+    Whatever fails in the steps leaves it unknown, but for dlrun's own errors: parts that do not fit together, a sample
+    that cannot be read.
+    """
+    try:
+        return Forecast(run.plan.steps * _each(run))
+    except DlrunError:
+        raise
+    except Exception as error:
+        return Forecast(None, f"a few steps of it failed: {type(error).__name__}: {error}{place(error)}")
 
 
 def _each(run: loop.Training) -> float:
     """The seconds of a step, with its share of validation."""
     before = loop.clone_state(run.objective.model.state_dict())
-    seconds = _step_seconds(run) + _validation_seconds(run) / run.plan.evaluate_every
-    # the run begins as if there had been no steps: a batch norm has moved, the optimizer counted
-    run.objective.model.load_state_dict(before)
-    run.optimizer.init(run.objective)  # no step was taken before
-    return seconds
+    try:
+        return _step_seconds(run) + _validation_seconds(run) / run.plan.evaluate_every
+    finally:
+        # the run begins as if there had been no steps: weights and batch norms have moved, the optimizer counted
+        run.objective.model.load_state_dict(before)
+        run.optimizer.init(run.objective)  # no step was taken before
 
 
 def _step_seconds(run: loop.Training) -> float:
     took: list[float] = []
     run.objective.model.train()
-    for batch in islice(run.batches.start(0), 1000):
-        tic = time.perf_counter()
-        # at rate 0 the arithmetic is the same and the weights do not go astray
-        run.optimizer.step(run.objective, batch, 0.0)
-        if run.device.type == "cuda":
-            torch.cuda.synchronize(run.device)
-        took.append(time.perf_counter() - tic)
-        if len(took) > WARM_UP and sum(took) > SECONDS:
-            break
+    with closing(run.batches.start(0)) as batches:
+        for step, batch in enumerate(islice(batches, 1000)):
+            # the run's own rates: a rule may divide by its rate, so that 0 is none
+            rate = run.rate(min(step, run.plan.steps - 1))
+            tic = time.perf_counter()
+            run.optimizer.step(run.objective, batch, rate)
+            if run.device.type == "cuda":
+                torch.cuda.synchronize(run.device)
+            took.append(time.perf_counter() - tic)
+            if len(took) > WARM_UP and sum(took) > SECONDS:
+                break
     return sorted(took)[len(took) // 2]  # the first steps allocate, and take longer
 
 

@@ -58,6 +58,9 @@ class LBFGS:
 
     def step(self, objective: Objective, batch: Batch, lr: float) -> Update:
         """Take up to `max_iter` iterations; report the loss before them."""
+        if lr == 0:  # the end of a schedule: torch's line search divides by the rate
+            with torch.enable_grad():
+                return Update(objective(batch).detach(), None)
         optimizer = self._built()
         optimizer.param_groups[0]["lr"] = lr
 

@@ -112,7 +112,8 @@ def _timed(run: Trainable[Any, Any, Any], threads: int) -> float:
         with closing(stepper.start(0)) as blocks:
             for block in blocks:
                 tic = time.perf_counter()
-                stepper.take(step, block)
+                # more steps than a short run has: no schedule is asked beyond its end
+                stepper.take(max(0, min(step, run.plan.steps - len(block))), block)
                 if run.device.type == "cuda":
                     torch.cuda.synchronize(run.device)
                 seconds = time.perf_counter() - tic

@@ -17,9 +17,9 @@ import torch
 from omegaconf import OmegaConf
 
 from dlrun.config import paths
-from dlrun.errors import RunError
+from dlrun.errors import UserError
 from dlrun.execution import device
-from dlrun.execution.timing import seconds_for
+from dlrun.execution.timing import Forecast, forecast
 from dlrun.runs.build import build
 from dlrun.storage import identity
 from dlrun.storage.manifest import Job
@@ -33,31 +33,33 @@ SHAPELESS = ("lr", "weight_decay", "momentum", "betas", "eps", "data_seed", "spl
 
 @dataclass(frozen=True)
 class JobCost:
-    """The cost of one job."""
+    """The cost of one job; None for what is not known, and `why`."""
 
-    seconds: float
-    memory: int  # bytes, at the peak
-    disk: int  # bytes of the checkpoints: the last with its optimizer, and the best weights
+    seconds: float | None
+    memory: int | None  # bytes, at the peak
+    disk: int | None  # bytes of the checkpoints: the last with its optimizer, and the best weights
+    why: str = ""
 
 
 def job_costs(jobs: Sequence[Job], slot: Slot) -> list[JobCost]:
     """The cost of each job, measured once per shape.
 
-    Raises `RunError` if a job fails at it.
+    What a job's process or its steps fail at is not known. Raises the job's own `UserError`.
     """
     shapes: dict[str, Job] = {}
     # the seed, the learning rate and the like do not change the cost
     for job in jobs:
         shapes.setdefault(shape_of(job.config), job)
     measured: dict[int, JobCost] = {}
-    failed: list[TaskResult] = []
+    mistakes: list[UserError] = []
 
     def take(result: TaskResult) -> bool:
-        if result.error is None:
-            measured[result.key] = result.value
-        else:
-            failed.append(result)
-        return result.error is None
+        if isinstance(result.error, UserError):
+            mistakes.append(result.error)
+        why = f"{result.label}: a few steps of it failed: {result.message}"
+        # a process that the system has killed for its memory, say: a measurement only
+        measured[result.key] = JobCost(None, None, None, why) if result.error else result.value
+        return not mistakes
 
     # in the pool, so that the peak of memory is this job's alone
     with tempfile.TemporaryDirectory(prefix="dlrun-check-") as folder, Pool([slot]) as pool:
@@ -65,8 +67,8 @@ def job_costs(jobs: Sequence[Job], slot: Slot) -> list[JobCost]:
             Task(j.n, partial(measure, j.config), " ".join(j.overrides), Path(folder, "log")) for j in shapes.values()
         ]
         pool.run(tasks, on_result=take)
-    if failed:
-        raise RunError(f"{failed[0].label}: a few steps failed: {failed[0].message}")
+    if mistakes:
+        raise mistakes[0]
     return [measured[shapes[shape_of(job.config)].n] for job in jobs]
 
 
@@ -77,14 +79,14 @@ def measure(config: dict[str, Any]) -> JobCost:
     device.apply(built.execution)
     training = built.training
     # a run of so many minutes takes these, whatever a step costs
-    seconds = seconds_for(training) if built.trainer.minutes is None else built.trainer.minutes * 60
+    takes = forecast(training) if built.trainer.minutes is None else Forecast(built.trainer.minutes * 60)
     model = training.objective.model.state_dict()
     disk = _size({"model": model, "optimizer": training.optimizer.state_dict()}) + _size(model)
     if training.device.type == "cuda":
-        return JobCost(seconds, torch.cuda.max_memory_reserved(training.device), disk)
+        return JobCost(takes.seconds, torch.cuda.max_memory_reserved(training.device), disk, takes.why)
     # ru_maxrss is in kilobytes, on macOS in bytes
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return JobCost(seconds, peak, disk)
+    return JobCost(takes.seconds, peak, disk, takes.why)
 
 
 def makespan(seconds: Sequence[float], slots: int) -> float:

@@ -17,7 +17,7 @@ from benchmarks.report import Figure, Section
 from dlrun.storage import journal
 from dlrun.storage.files import wait_until
 from dlrun.storage.rundir import RunDir
-from dlrun.tracking.mlflow.uri import store_uri
+from dlrun.tracking.mlflow.uri import store_address
 
 WITHIN = 30.0
 # steps for over a second, with the first checkpoints well within it
@@ -44,7 +44,7 @@ class Store:
     def __init__(self, run: RunDir) -> None:
         from mlflow import MlflowClient
 
-        self._client = MlflowClient(store_uri(run))
+        self._client = MlflowClient(store_address(run).reveal())
 
     def status(self, run: RunDir) -> str | None:
         """MLflow's status of a run; None if it does not know the run."""

@@ -17,9 +17,12 @@ from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
-from dlrun.tracking.mlflow import pages, server
+from dlrun.tracking.mlflow.diagnosis import explain
+from dlrun.tracking.mlflow.names import pages
+from dlrun.tracking.mlflow.names.address import Address, message
+from dlrun.tracking.mlflow.server import local
 from dlrun.tracking.mlflow.store import prepare, quiet_mlflow
-from dlrun.tracking.mlflow.uri import artifact_folder, has_server, redact, store_uri
+from dlrun.tracking.mlflow.uri import artifact_folder, check_driver, has_server, page, store_address
 
 Chosen = RunDir | SweepDir | None
 """The run or sweep to open; None: all runs."""
@@ -36,14 +39,15 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--no-browser", action="store_true", help="print the address, and open no browser")
     options = parser.parse_args(argv)
     chosen = find_any(options.run) if options.run else None
-    uri = store_uri(chosen)
+    address = store_address(chosen)
+    check_driver()
     if options.port is not None:
-        server.check_port(options.port)
+        local.check_port(options.port)
     _catch_up()
     quiet_mlflow()
-    if has_server(uri):  # its own pages: nothing is started here
-        return _open(redact(uri).rstrip("/"), chosen, uri, browser=not options.no_browser)
-    return _serve(uri, options.port or server.free_port(), chosen, browser=not options.no_browser)
+    if has_server(address):  # its own pages: nothing is started here
+        return _open(page(address, "") or f"{address}/#/", chosen, address, browser=not options.no_browser)
+    return _serve(address, options.port or local.free_port(), chosen, browser=not options.no_browser)
 
 
 def _catch_up() -> None:
@@ -57,14 +61,17 @@ def _catch_up() -> None:
         output.say(f"{len(left)} of {count(found)} are not wholly in MLflow yet: they appear while this runs.")
 
 
-def _serve(uri: str, port: int, chosen: Chosen, *, browser: bool) -> int:
+def _serve(address: Address, port: int, chosen: Chosen, *, browser: bool) -> int:
     artifacts = artifact_folder(chosen)
-    prepare(uri, artifacts)
+    try:
+        prepare(address, artifacts)
+    except Exception as error:  # whatever the file has
+        raise RunError(explain(error, address) or f"The store {address} cannot be opened: {message(error)}") from None
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         output.say("Starting MLflow …")
-        with server.serve(uri, artifacts, port) as process:
-            _open(f"http://127.0.0.1:{port}", chosen, uri, browser=browser)
+        with local.serve(address, artifacts, port) as process:
+            _open(f"http://127.0.0.1:{port}/#/", chosen, address, browser=browser)
             output.say("Ctrl-C ends it.")
             return process.wait()
     except KeyboardInterrupt as stop:
@@ -78,13 +85,12 @@ def _interrupt(number: int, _frame: object) -> None:
     raise KeyboardInterrupt(number)
 
 
-def _open(address: str, chosen: Chosen, uri: str, *, browser: bool) -> int:
-    from mlflow.exceptions import MlflowException
-
+def _open(root: str, chosen: Chosen, address: Address, *, browser: bool) -> int:
     try:
-        url = f"{address}/#/{_view(chosen, uri)}"
-    except MlflowException as error:
-        raise RunError(f"The tracking server {address} does not answer: {str(error)[:300]}") from None
+        url = f"{root}{_view(chosen, address)}"
+    except Exception as error:  # whatever the store or the network has
+        told = explain(error, address) or f"The tracking server {address} does not answer: {message(error, 300)}"
+        raise RunError(told) from None
     output.say(url)
     # no browser without a display: `webbrowser` might start one in the terminal
     if browser and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform == "darwin"):
@@ -92,11 +98,11 @@ def _open(address: str, chosen: Chosen, uri: str, *, browser: bool) -> int:
     return 0
 
 
-def _view(chosen: Chosen, uri: str) -> str:
+def _view(chosen: Chosen, address: Address) -> str:
     """The address behind `#/`: a run, a sweep, or all."""
     from mlflow import MlflowClient
 
-    client: Any = MlflowClient(tracking_uri=uri)
+    client: Any = MlflowClient(tracking_uri=address.reveal())
     run_id = chosen.summary().mlflow_run_id if chosen else None
     if chosen and run_id:
         experiment = client.get_run(run_id).info.experiment_id

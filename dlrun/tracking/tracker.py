@@ -86,6 +86,12 @@ class Tracker(Protocol):
     def connect(self, folder: RunDir | SweepDir) -> Connection:
         """Open the store of a folder's run."""
 
+    def explain(self, folder: RunDir | SweepDir, error: Exception) -> str | None:
+        """What is wrong with the store, and what to type.
+
+        None if the tracker may only be away, so that trying again may help.
+        """
+
     def link(self, folder: RunDir | SweepDir) -> str:
         """The address to open, or the command to show it."""
 

@@ -23,6 +23,7 @@ from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.run_source import LoadModel, of_run
 from dlrun.tracking.content.state import has_ended, only_uploader
+from dlrun.tracking.mlflow.names.address import hiding, message
 from dlrun.tracking.pending import is_pending, is_unattended
 from dlrun.tracking.sweep_upload import SweepUpload
 from dlrun.tracking.tracker import Tracker
@@ -87,10 +88,7 @@ def _insist(folder: RunDir | SweepDir, attempt: Callable[[], None], patience: fl
 
 
 def _report(folder: RunDir | SweepDir, error: Exception) -> None:
-    lines = str(error).strip().splitlines() or [""]
-    print(
-        f"{datetime.now():%H:%M:%S} {folder.id}: {type(error).__name__}: {lines[0][:500]}", file=sys.stderr, flush=True
-    )
+    print(f"{datetime.now():%H:%M:%S} {folder.id}: {message(error)}", file=sys.stderr, flush=True)
 
 
 def give_way() -> None:
@@ -122,6 +120,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--tracker", choices=TRACKERS, default="mlflow")
     parser.add_argument("--model-loader", metavar="MODULE:FUNCTION", help="a `LoadModel` (default: send no models)")
     options = parser.parse_args(argv)
+    # libraries and tracebacks write to the log too
+    sys.stdout, sys.stderr = hiding(sys.stdout), hiding(sys.stderr)
     give_way()
     tracker, load_model = TRACKERS[options.tracker], _loader(options.model_loader)
     folders = [SweepDir(p) if (p / "manifest.json").is_file() else RunDir(p) for p in options.folders]

@@ -21,7 +21,7 @@ from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking import TRACKERS, uploader
-from dlrun.tracking.mlflow.uri import store_uri
+from dlrun.tracking.mlflow.uri import store_address
 from tests.summaries import summarise
 
 pytestmark = [
@@ -100,14 +100,14 @@ def test_a_sweep_opens_as_the_charts_of_its_jobs(outputs: Path) -> None:
     summarise(sweep, status="finished")
     assert uploader.send(sweep, TRACKERS["mlflow"], patience=0)
 
-    place, _, query = ui._view(sweep, store_uri(sweep)).partition("?")
+    place, _, query = ui._view(sweep, store_address(sweep)).partition("?")
     asked = dict(parse_qsl(query))
     assert (asked["compareRunsMode"], asked["orderByKey"]) == ("CHART", "metrics.`val/error`")
     assert asked["orderByAsc"] == "true"
     from mlflow import MlflowClient
 
     experiment = place.split("/")[1]
-    found = MlflowClient(store_uri(sweep)).search_runs([experiment], asked["searchFilter"])
+    found = MlflowClient(store_address(sweep).reveal()).search_runs([experiment], asked["searchFilter"])
     assert [run.info.run_id for run in found] == [sweep.job(0).summary().mlflow_run_id]
 
 

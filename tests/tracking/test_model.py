@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import dlrun
-from dlrun.tracking.mlflow.uri import store_uri
+from dlrun.tracking.mlflow.uri import store_address
 from tests import processes
 
 ROOT = Path(dlrun.__file__).parents[1]
@@ -51,7 +51,7 @@ def test_a_logged_model_loads_without_dlrun(tmp_path: Path, monkeypatch: pytest.
     loaded = dlrun.load(str(run.path))
     x = loaded.data.train.gather(torch.arange(7)).x
     torch.save(x, tmp_path / "x.pt")
-    arguments = [store_uri(run), summary.mlflow_run_id, str(tmp_path / "x.pt")]
+    arguments = [store_address(run).reveal(), summary.mlflow_run_id, str(tmp_path / "x.pt")]
     environment.pop("PYTHONPATH")
     elsewhere = subprocess.run(
         [sys.executable, "-P", "-c", ELSEWHERE, *arguments], check=True, env=environment, capture_output=True, text=True

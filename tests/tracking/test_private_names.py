@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.sqlite_tables import SCHEMA, known_file
 from tests import processes
 from tests.private_names import check_signature
@@ -44,8 +45,9 @@ LAYOUT = {
 def store(here: Path) -> Path:
     # in a process of its own: MLflow's migrations leave generated classes behind, whose end disturbs later doctests
     program = (
-        "import sys; from pathlib import Path; from dlrun.tracking.mlflow.store import prepare;"
-        " prepare(f'sqlite:///{sys.argv[1]}/mlflow.db', Path(sys.argv[1], 'artifacts'))"
+        "import sys; from pathlib import Path; from dlrun.tracking.mlflow.names.address import Address; "
+        "from dlrun.tracking.mlflow.store import prepare;"
+        " prepare(Address(f'sqlite:///{sys.argv[1]}/mlflow.db'), Path(sys.argv[1], 'artifacts'))"
     )
     processes.run([sys.executable, "-c", program, str(here)], server="mlflow", check=True, timeout=120)
     return here / "mlflow.db"
@@ -61,7 +63,7 @@ def test_a_table_has_the_known_columns(store: Path, table: str) -> None:
 def test_the_layout_has_the_known_name(store: Path) -> None:
     with closing(sqlite3.connect(store)) as database:
         assert database.execute("SELECT version_num FROM alembic_version").fetchall() == [(SCHEMA,)], KNOWN
-    assert known_file(f"sqlite:///{store}") == store
+    assert known_file(Address(f"sqlite:///{store}")) == store
 
 
 def test_a_database_is_migrated_as_ever() -> None:
@@ -76,6 +78,23 @@ def test_the_monitor_of_the_machine_is_started_and_ended_as_ever() -> None:
     check_signature(SystemMetricsMonitor, "run_id resume_logging= tracking_uri=", known=KNOWN)
     # a second call of it does nothing: `Monitor` says so
     assert "if self._process is None:\n            return" in inspect.getsource(SystemMetricsMonitor.finish)
+
+
+def test_requests_are_sent_again_as_often_as_a_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
+    from mlflow.utils import rest_utils
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 0
+    # for each request, not once at the import
+    assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() if max_retries is None" in inspect.getsource(rest_utils.http_request)
+
+
+def test_a_migration_is_a_file_that_begins_with_its_revision() -> None:
+    from dlrun.tracking.mlflow.store import _is_known
+
+    assert _is_known(SCHEMA), KNOWN
+    assert not _is_known("ffffffffffff")
 
 
 def test_files_that_are_being_written_are_not_listed(tmp_path: Path) -> None:

@@ -25,9 +25,10 @@ from dlrun.storage.rundir import RunDir
 from dlrun.tracking import TRACKERS, uploader
 from dlrun.tracking.content.journal_reader import BATCH, JournalReader, Text
 from dlrun.tracking.content.state import only_uploader
+from dlrun.tracking.mlflow.diagnosis import LaterStore
 from dlrun.tracking.mlflow.run import MlflowRun
 from dlrun.tracking.mlflow.store import prepare
-from dlrun.tracking.mlflow.uri import check_uri, redact, store_uri
+from dlrun.tracking.mlflow.uri import check_address, store_address
 from tests import processes
 from tests.facts import says
 from tests.summaries import summarise
@@ -53,7 +54,7 @@ def send(run: RunDir) -> bool | None:
 def client(run: RunDir) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(store_uri(run))
+    return MlflowClient(store_address(run).reveal())
 
 
 def shown(run: RunDir) -> Any:
@@ -356,12 +357,13 @@ def test_a_person_s_note_and_name_are_kept(make_run: MakeRun) -> None:
 def test_many_processes_make_one_store(make_run: MakeRun, outputs: Path) -> None:
     run = make_run()
     log(run, range(20), end="finished")
-    uri, artifacts = store_uri(run), outputs / "mlartifacts"
+    uri, artifacts = store_address(run).reveal(), outputs / "mlartifacts"
     code = """
 import sys
 from pathlib import Path
+from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.store import prepare
-prepare(sys.argv[1], Path(sys.argv[2]))
+prepare(Address(sys.argv[1]), Path(sys.argv[2]))
 """
     command = [sys.executable, "-c", code, uri, str(artifacts)]
     makers = [subprocess.Popen(command, cwd=ROOT) for _ in range(6)]
@@ -375,23 +377,44 @@ prepare(sys.argv[1], Path(sys.argv[2]))
     assert points(run, "train/loss") == expected(20)
 
 
-def test_a_store_of_another_mlflow_is_migrated_and_copied_first(make_run: MakeRun, outputs: Path) -> None:
+def test_a_store_that_cannot_be_migrated_is_copied_first(
+    make_run: MakeRun, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = make_run()
     log(run, range(3), end="finished")
     send(run)
-    with closing(sqlite3.connect(outputs / "mlflow.db")) as database:
-        now = database.execute("SELECT version_num FROM alembic_version").fetchone()
-        with database:
-            database.execute("UPDATE alembic_version SET version_num = 'unknown'")
-    (outputs / ".mlflow.db.lock").write_text("2.0.0")
+    now = set_revision(outputs, "1bd49d398cd23")  # of an earlier MLflow, on the tables of this one
+    monkeypatch.setattr("dlrun.tracking.mlflow.store._is_known", lambda revision: True)
     with pytest.raises(RuntimeError, match="cannot be migrated"):
-        prepare(store_uri(run), outputs / "mlartifacts")
+        prepare(store_address(run), outputs / "mlartifacts")
     (copy,) = outputs.glob("mlflow.db.before-mlflow-*")
     with closing(sqlite3.connect(copy)) as database:
-        assert database.execute("SELECT version_num FROM alembic_version").fetchone() == ("unknown",)
+        assert database.execute("SELECT version_num FROM alembic_version").fetchone() == ("1bd49d398cd23",)
         assert database.execute("SELECT count(*) FROM metrics").fetchone() == (3 * 3 + 2,)
+    set_revision(outputs, now)
+    assert send(run) is True
+
+
+def set_revision(outputs: Path, revision: str) -> str:
     with closing(sqlite3.connect(outputs / "mlflow.db")) as database, database:
-        database.execute("UPDATE alembic_version SET version_num = ?", now)
+        (before,) = database.execute("SELECT version_num FROM alembic_version").fetchone()
+        database.execute("UPDATE alembic_version SET version_num = ?", (revision,))
+    return str(before)
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_store_of_a_later_mlflow_is_told_and_left_alone(make_run: MakeRun, outputs: Path, noted: bool) -> None:
+    run = make_run()
+    log(run, range(3), end="finished")
+    send(run)
+    now = set_revision(outputs, "ffffffffffff")
+    if not noted:
+        (outputs / ".mlflow.db.lock").write_text("9.9.9")
+    before = {file.name for file in outputs.iterdir()}
+    with pytest.raises(LaterStore, match="later MLflow"):
+        prepare(store_address(run), outputs / "mlartifacts")
+    assert {file.name for file in outputs.iterdir()} == before
+    assert set_revision(outputs, now) == "ffffffffffff"
     assert send(run) is True
 
 
@@ -399,22 +422,22 @@ def test_a_store_of_another_mlflow_is_migrated_and_copied_first(make_run: MakeRu
 def test_a_store_that_mlflow_refuses_is_refused_first(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(UserError, match="MLFLOW_TRACKING_URI is") as refused:
-        check_uri()
+        check_address()
     says(str(refused.value), "http://host:5000")
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///x.db", "http://h:5000", "postgresql+psycopg2://u:p@h/db", "databricks"])
 def test_other_stores_are_taken(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    check_uri()
-    assert store_uri() == uri
-    assert ":p@" not in redact(uri)
+    check_address()
+    assert store_address().reveal() == uri
+    assert ":p@" not in str(store_address())
 
 
 def test_a_run_of_another_folder_keeps_its_store(tmp_path: Path, outputs: Path) -> None:
     run = RunDir(tmp_path / "elsewhere" / "runs" / "d" / "t-n-ab")
-    assert store_uri(run) == f"sqlite:///{tmp_path}/elsewhere/mlflow.db"
-    assert store_uri() == f"sqlite:///{outputs}/mlflow.db"
+    assert store_address(run).reveal() == f"sqlite:///{tmp_path}/elsewhere/mlflow.db"
+    assert store_address().reveal() == f"sqlite:///{outputs}/mlflow.db"
 
 
 def test_the_journal_is_read_in_batches_and_past_a_cut_line(tmp_path: Path) -> None:

@@ -24,9 +24,10 @@ from dlrun.tracking.mlflow import sqlite_tables
 from dlrun.tracking.mlflow.artifacts import Artifacts
 from dlrun.tracking.mlflow.backend import Backend
 from dlrun.tracking.mlflow.client import ClientBackend
+from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.sqlite_tables import SqliteBackend, join_uri, known_file
 from dlrun.tracking.mlflow.store import prepare
-from dlrun.tracking.mlflow.uri import store_uri
+from dlrun.tracking.mlflow.uri import store_address
 from tests import processes
 from tests.summaries import summarise
 
@@ -53,11 +54,12 @@ def surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
-def store(folder: Path) -> tuple[Path, str]:
-    """Return a new store's file and URI."""
+def store(folder: Path) -> tuple[Path, Address]:
+    """Return a new store's file and address."""
     file = folder / "mlflow.db"
-    prepare(f"sqlite:///{file}", folder / "artifacts")
-    return file, f"sqlite:///{file}"
+    address = Address(f"sqlite:///{file}")
+    prepare(address, folder / "artifacts")
+    return file, address
 
 
 def rows(file: Path) -> dict[str, list[tuple[Any, ...]]]:
@@ -97,7 +99,7 @@ def use(backend: Backend, artifacts: Path) -> None:
     backend.add_inputs(experiment, run, [dataset("train"), dataset("train", "e" * 16)])
     backend.close(run, "KILLED", NOW + 7)
     found = backend.find(experiment, "ab12cd")
-    assert found and found.run_id == run and not found.running
+    assert found and found.run_id == run and found.status == "KILLED"
     assert (found.params, found.metrics) == ({"lr": "0.1", "ü": "…"}, {"loss", "error", "norm"})
     assert found.inputs == {("digits/train", "f" * 16), ("digits/test", "f" * 16), ("digits/train", "e" * 16)}
     assert found.tags == backend.tags(run) == TAGS | {"a": "2", "b": "", "mlflow.runName": "renamed"}
@@ -116,8 +118,11 @@ def use(backend: Backend, artifacts: Path) -> None:
 def test_every_call_leaves_the_rows_that_mlflow_leaves(tmp_path: Path) -> None:
     left = []
     for name in ("direct", "mlflow"):
-        file, uri = store(tmp_path / name)
-        use(SqliteBackend(file, uri) if name == "direct" else ClientBackend(uri), file.parent / "artifacts" / "a_study")
+        file, address = store(tmp_path / name)
+        use(
+            SqliteBackend(file, address) if name == "direct" else ClientBackend(address),
+            file.parent / "artifacts" / "a_study",
+        )
         left.append(rows(file))
     assert sum(map(len, left[0].values())) > 40
     assert left[0] == left[1]
@@ -126,16 +131,16 @@ def test_every_call_leaves_the_rows_that_mlflow_leaves(tmp_path: Path) -> None:
 def test_a_deleted_run_is_not_written_and_comes_back(tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
-    file, uri = store(tmp_path)
-    direct, mlflow = SqliteBackend(file, uri), MlflowClient(uri)
+    file, address = store(tmp_path)
+    direct, mlflow = SqliteBackend(file, address), MlflowClient(address.reveal())
     experiment = direct.experiment("a study", tmp_path / "artifacts")
     run = direct.create(experiment, start=NOW, tags=TAGS).run_id
     mlflow.delete_run(run)
     with pytest.raises(LookupError, match="deleted in MLflow"):
         direct.log(run, [Point("loss", 1.0, NOW, 0)], [], [])
     found = direct.find(experiment, "ab12cd")
-    assert found and not found.running
-    direct.reopen(run)
+    assert found and found.deleted
+    direct.restore(run)
     direct.log(run, [Point("loss", 1.0, NOW, 0)], [], [])
     assert mlflow.get_run(run).info.lifecycle_stage == "active"
     mlflow.delete_experiment(experiment)
@@ -146,8 +151,8 @@ def test_a_deleted_run_is_not_written_and_comes_back(tmp_path: Path) -> None:
 
 
 def test_a_block_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    file, uri = store(tmp_path)
-    direct = SqliteBackend(file, uri)
+    file, address = store(tmp_path)
+    direct = SqliteBackend(file, address)
     experiment = direct.experiment("a study", tmp_path / "artifacts")
     before = rows(file)
     with pytest.raises(KeyboardInterrupt), direct.transaction():
@@ -157,17 +162,17 @@ def test_a_block_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_only_a_layout_that_is_known_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, uri = store(tmp_path)
-    assert known_file(uri) == file
-    assert known_file(f"{uri}?timeout=3") is None
-    assert known_file("http://127.0.0.1:5000") is None
-    assert known_file(f"sqlite:///{tmp_path}/other.db") is None
+    file, address = store(tmp_path)
+    assert known_file(address) == file
+    assert known_file(Address(f"{address.reveal()}?timeout=3")) is None
+    assert known_file(Address("http://127.0.0.1:5000")) is None
+    assert known_file(Address(f"sqlite:///{tmp_path}/other.db")) is None
     with monkeypatch.context() as patched:
         patched.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
-        assert known_file(uri) is None
+        assert known_file(address) is None
     with closing(sqlite3.connect(file)) as database, database:
         database.execute("UPDATE alembic_version SET version_num = 'later'")
-    assert known_file(uri) is None
+    assert known_file(address) is None
 
 
 @pytest.mark.parametrize("folder", ["file:///a/b%20c", "/a/b/", "s3://bucket/a?x=1", "dbfs:/a", "a/b", "file:///"])
@@ -182,18 +187,18 @@ def test_files_lie_where_mlflow_looks_for_them(tmp_path: Path) -> None:
     from mlflow import MlflowClient
 
     here = tmp_path / "ä b"
-    file, uri = store(here)
-    direct = SqliteBackend(file, uri)
+    file, address = store(here)
+    direct = SqliteBackend(file, address)
     found = direct.create(direct.experiment("e", here / "c d"), start=NOW, tags=TAGS)
     (tmp_path / "pages" / "figures").mkdir(parents=True)
     (tmp_path / "pages" / "figures" / "a.svg").write_text("<svg/>")
     (tmp_path / "train.log").write_text("done")
-    place = Artifacts(uri, found.run_id, found.artifact_uri)
+    place = Artifacts(address, found.run_id, found.artifact_uri)
     place.send_folder(tmp_path / "pages", "report")
     place.send_folder(tmp_path / "pages", None)
     place.send_file(tmp_path / "train.log", "log")
     place.send_text("To be", "samples/step-01.txt")
-    mlflow = MlflowClient(uri)
+    mlflow = MlflowClient(address.reveal())
     for name in ("report/figures", "figures", "log", "samples"):
         assert len(mlflow.list_artifacts(found.run_id, name)) == 1, name
     fetched = mlflow.download_artifacts(found.run_id, "samples/step-01.txt", str(tmp_path))
@@ -280,7 +285,7 @@ def test_killed_at_any_statement_it_goes_on(make_run: MakeRun, monkeypatch: pyte
 
 def test_a_local_store_is_filled_without_mlflow(make_run: MakeRun) -> None:
     run = make_run("here")
-    prepare(store_uri(run), run.path)
+    prepare(store_address(run), run.path)
     code = f"""
 import sys
 from pathlib import Path

@@ -24,7 +24,7 @@ from dlrun.tracking.content.journal_reader import MetricBatch
 from dlrun.tracking.content.metadata import Metadata
 from dlrun.tracking.content.state import only_uploader
 from dlrun.tracking.mlflow.run import MlflowRun
-from dlrun.tracking.mlflow.uri import store_uri
+from dlrun.tracking.mlflow.uri import store_address
 from tests.facts import says
 from tests.processes import UPLOADING
 from tests.summaries import summarise
@@ -44,7 +44,7 @@ WAIT = 120.0
 def client(sweep: SweepDir) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(store_uri(sweep))
+    return MlflowClient(store_address(sweep).reveal())
 
 
 def shown(sweep: SweepDir, wanted: str) -> list[Any]:

@@ -43,9 +43,9 @@ def make(folder: Path, status: str = "finished", config: str = "name: toy") -> R
 def status_in_mlflow(run: RunDir) -> str:
     from mlflow import MlflowClient
 
-    from dlrun.tracking.mlflow.uri import store_uri
+    from dlrun.tracking.mlflow.uri import store_address
 
-    return str(MlflowClient(store_uri(run)).get_run(run.summary().mlflow_run_id).info.status)
+    return str(MlflowClient(store_address(run).reveal()).get_run(run.summary().mlflow_run_id).info.status)
 
 
 def test_everything_is_sent_once(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,9 +79,9 @@ def test_a_sweep_is_sent_with_its_jobs(outputs: Path, capsys: pytest.CaptureFixt
     assert not any(pending(run) for run in runs)
     from mlflow import MlflowClient
 
-    from dlrun.tracking.mlflow.uri import store_uri
+    from dlrun.tracking.mlflow.uri import store_address
 
-    tags = MlflowClient(store_uri(runs[1])).get_run(runs[1].summary().mlflow_run_id).data.tags
+    tags = MlflowClient(store_address(runs[1]).reveal()).get_run(runs[1].summary().mlflow_run_id).data.tags
     assert (tags["dlrun.id"], tags["dlrun.kind"]) == ("ffff/1", "job")
     assert tags["mlflow.parentRunId"] == sweep.summary().mlflow_run_id
     assert sync.main([]) == 0

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.uri import has_server
 
 
@@ -19,7 +20,7 @@ class Artifacts:
     `folder` is one of the run's page; None is its top.
     """
 
-    uri: str
+    address: Address
     run_id: str
     artifact_uri: str
 
@@ -46,7 +47,7 @@ class Artifacts:
         if place is None:
             from mlflow import MlflowClient
 
-            MlflowClient(tracking_uri=self.uri).log_text(self.run_id, text, name)
+            MlflowClient(tracking_uri=self.address.reveal()).log_text(self.run_id, text, name)
             return
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_text(text, encoding="utf-8")
@@ -57,23 +58,23 @@ class Artifacts:
         local = (
             parts.scheme in ("", "file") and parts.netloc in ("", "localhost") and not (parts.query or parts.fragment)
         )
-        if has_server(self.uri) or not local:
+        if has_server(self.address) or not local:
             return None
         path = Path(url2pathname(parts.path) if parts.scheme else parts.path)
         return path if path.is_absolute() else None
 
     def _sender(self) -> Any:
         # a server is asked for the place; any other store is at `artifact_uri`
-        if has_server(self.uri):
+        if has_server(self.address):
             from mlflow import MlflowClient
 
-            return MlflowClient(tracking_uri=self.uri)
+            return MlflowClient(tracking_uri=self.address.reveal())
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        return get_artifact_repository(self.artifact_uri, tracking_uri=self.uri)
+        return get_artifact_repository(self.artifact_uri, tracking_uri=self.address.reveal())
 
     def _run_argument(self) -> list[str]:
-        return [self.run_id] if has_server(self.uri) else []
+        return [self.run_id] if has_server(self.address) else []
 
 
 def _copy(file: Path, folder: Path) -> None:

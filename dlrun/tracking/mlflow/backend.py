@@ -21,7 +21,15 @@ class StoredRun:
     tags: dict[str, str] = field(default_factory=dict)
     metrics: set[str] = field(default_factory=set)
     inputs: set[tuple[str, str]] = field(default_factory=set)  # the names and digests of data sets
-    running: bool = True  # neither ended nor deleted
+    status: str = "RUNNING"
+    deleted: bool = False
+    # an earlier try to make it had no answer, and may yet have made another one
+    uncertain: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was sent since it was made."""
+        return self.status == "RUNNING" and not (self.params or self.metrics or self.inputs)
 
 
 class Backend(Protocol):
@@ -40,10 +48,16 @@ class Backend(Protocol):
         """Make a running run; `start` is in milliseconds since 1970."""
 
     def find(self, experiment_id: str, identifier: str) -> StoredRun | None:
-        """The run with the tag `dlrun.id`, deleted or not."""
+        """The run with the tag `dlrun.id`, deleted or not.
+
+        Of several, it is the one with progress; empty ones, which a lost answer to `create` leaves, are deleted.
+        """
+
+    def restore(self, run_id: str) -> None:
+        """Take a run out of MLflow's trash."""
 
     def reopen(self, run_id: str) -> None:
-        """Set a run's status to running, and restore it."""
+        """Set a run's status to running."""
 
     def log(
         self,

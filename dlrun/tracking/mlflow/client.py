@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from dlrun.tracking.content.journal_reader import Point
 from dlrun.tracking.mlflow.backend import CONTEXT, StoredRun
+from dlrun.tracking.mlflow.names.address import Address
+from dlrun.tracking.mlflow.names.limits import tag_filter
 from dlrun.tracking.mlflow.uri import has_server
+
+# how often MLflow sends a request again; it reads the variable for each
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
 class ClientBackend:
-    """The store at a URI, through `MlflowClient`."""
+    """The store at an address, through `MlflowClient`."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, address: Address) -> None:
         from mlflow import MlflowClient
 
-        self._uri = uri
-        self._client: Any = MlflowClient(tracking_uri=uri)
+        self._address = address
+        self._client: Any = MlflowClient(tracking_uri=address.reveal())
 
     def experiment(self, name: str, artifacts: Path) -> str:
         from mlflow.exceptions import MlflowException
@@ -27,8 +33,9 @@ class ClientBackend:
         found = self._client.get_experiment_by_name(name)
         if found is None:
             try:
-                place = None if has_server(self._uri) else artifacts.as_uri()
-                return str(self._client.create_experiment(name, artifact_location=place))
+                place = None if has_server(self._address) else artifacts.as_uri()
+                with _asked_once():
+                    return str(self._client.create_experiment(name, artifact_location=place))
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -38,31 +45,34 @@ class ClientBackend:
         return str(found.experiment_id)
 
     def create(self, experiment_id: str, *, start: int, tags: Mapping[str, str]) -> StoredRun:
-        run = self._client.create_run(experiment_id, start_time=start, tags=dict(tags))
+        with _asked_once():
+            run = self._client.create_run(experiment_id, start_time=start, tags=dict(tags))
         # what was sent is known: MLflow's answer leaves some of it out
         return StoredRun(run.info.run_id, run.info.artifact_uri, tags=dict(tags))
 
     def find(self, experiment_id: str, identifier: str) -> StoredRun | None:
         from mlflow.entities import ViewType
 
-        wanted = f"tags.`dlrun.id` = '{identifier}'"
-        found = self._client.search_runs([experiment_id], wanted, run_view_type=ViewType.ALL, max_results=1)
+        wanted = tag_filter("dlrun.id", identifier)
+        found = [
+            _stored(run)
+            for run in self._client.search_runs([experiment_id], wanted, run_view_type=ViewType.ALL, max_results=1000)
+            if run.data.tags.get("dlrun.id") == identifier
+        ]
         if not found:
             return None
-        info, data, inputs = found[0].info, found[0].data, found[0].inputs.dataset_inputs
-        return StoredRun(
-            info.run_id,
-            info.artifact_uri,
-            params=dict(data.params),
-            tags=dict(data.tags),
-            metrics=set(data.metrics),
-            inputs={(entry.dataset.name, entry.dataset.digest) for entry in inputs},
-            running=info.status == "RUNNING" and info.lifecycle_stage == "active",
-        )
+        # the search has the newest first, and a person may have copied the tags of a run
+        best = max(found, key=lambda run: (not run.is_empty, "dlrun.progress" in run.tags, not run.deleted))
+        for run in found:
+            if run is not best and run.is_empty and not run.deleted:
+                self._client.delete_tag(run.run_id, "dlrun.id")
+                self._client.delete_run(run.run_id)
+        return best
+
+    def restore(self, run_id: str) -> None:
+        self._client.restore_run(run_id)
 
     def reopen(self, run_id: str) -> None:
-        if self._client.get_run(run_id).info.lifecycle_stage == "deleted":
-            self._client.restore_run(run_id)
         self._client.update_run(run_id, status="RUNNING")
 
     def log(
@@ -105,3 +115,34 @@ class ClientBackend:
     def transaction(self) -> AbstractContextManager[None]:
         # the client has no transaction over several calls
         return nullcontext()
+
+
+def _stored(run: Any) -> StoredRun:
+    info, data = run.info, run.data
+    return StoredRun(
+        info.run_id,
+        info.artifact_uri,
+        params=dict(data.params),
+        tags=dict(data.tags),
+        metrics=set(data.metrics),
+        inputs={(entry.dataset.name, entry.dataset.digest) for entry in run.inputs.dataset_inputs},
+        status=info.status,
+        deleted=info.lifecycle_stage == "deleted",
+    )
+
+
+@contextmanager
+def _asked_once() -> Iterator[None]:
+    """Have MLflow send requests of the block once.
+
+    If the answer is lost, the run was made all the same: the next try must look for it first.
+    """
+    before = os.environ.get(RETRIES)
+    os.environ[RETRIES] = "0"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[RETRIES]
+        else:
+            os.environ[RETRIES] = before

@@ -5,19 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.metadata import Metadata
 from dlrun.tracking.content.run_source import RunSource
 from dlrun.tracking.content.shorten import shorten
-from dlrun.tracking.content.state import lock_file
-from dlrun.tracking.mlflow import pages
+from dlrun.tracking.content.state import has_ended, lock_file
 from dlrun.tracking.mlflow.backend import Backend, StoredRun
 from dlrun.tracking.mlflow.client import ClientBackend
-from dlrun.tracking.mlflow.limits import NAME, fit
 from dlrun.tracking.mlflow.monitor import start_monitor
+from dlrun.tracking.mlflow.names import pages
+from dlrun.tracking.mlflow.names.address import Address
+from dlrun.tracking.mlflow.names.limits import NAME, fit
 from dlrun.tracking.mlflow.run import MlflowRun, description_tags, mlflow_tags
 from dlrun.tracking.mlflow.sqlite_tables import SqliteBackend, known_file
 from dlrun.tracking.mlflow.store import prepare
@@ -30,7 +31,7 @@ SMALL = 100_000
 class MlflowConnection:
     """A store, ready for the installed MLflow."""
 
-    uri: str
+    address: Address
     artifacts: Path  # for new experiments, unless a server decides
     backend: Backend
     _experiments: dict[str, str] = field(default_factory=dict)
@@ -42,16 +43,20 @@ class MlflowConnection:
         new = _is_new(source)
         note_attempt(source.home)
         stored = self._open(experiment, source.name, mlflow_tags(metadata) | own, metadata, start=start, new=new)
-        monitor = start_monitor(source, stored.run_id, self.uri)
+        if not has_ended(source.run):
+            self._reopen(stored)
+        monitor = start_monitor(source, stored.run_id, self.address)
         view = pages.of_run(experiment, stored.run_id)
-        return MlflowRun(self.backend, self.uri, experiment, stored, view, source, own, monitor)
+        return MlflowRun(self.backend, self.address, experiment, stored, view, source, own, monitor)
 
     def open_sweep(self, sweep: SweepDir, name: str, experiment: str, metadata: Metadata, *, start: int) -> MlflowRun:
         experiment_id = self.experiment(experiment)
         new = not attempted(sweep.path) and not sweep.summary().mlflow_run_id
         note_attempt(sweep.path)
         stored = self._open(experiment_id, name, mlflow_tags(metadata), metadata, start=start, new=new)
-        return MlflowRun(self.backend, self.uri, experiment_id, stored, pages.of_sweep(experiment_id, sweep))
+        if not has_ended(sweep):
+            self._reopen(stored)
+        return MlflowRun(self.backend, self.address, experiment_id, stored, pages.of_sweep(experiment_id, sweep))
 
     def transaction(self, source: RunSource) -> AbstractContextManager[None]:
         """One transaction for a run that is new and small."""
@@ -79,17 +84,23 @@ class MlflowConnection:
         found = None if new else self.backend.find(experiment_id, tags["dlrun.id"])
         if found is None:
             named = {"mlflow.runName": shorten(name, NAME)} | description_tags(metadata.description)
-            return self.backend.create(experiment_id, start=start, tags={**tags, **named})
-        if not found.running:
-            self.backend.reopen(found.run_id)
+            created = self.backend.create(experiment_id, start=start, tags={**tags, **named})
+            return replace(created, uncertain=not new)
+        if found.deleted:
+            self.backend.restore(found.run_id)
         return found
 
+    def _reopen(self, stored: StoredRun) -> None:
+        # an ended run that is sent again stays ended, should this be interrupted
+        if stored.status != "RUNNING":
+            self.backend.reopen(stored.run_id)
 
-def connect(uri: str, artifacts: Path) -> MlflowConnection:
+
+def connect(address: Address, artifacts: Path) -> MlflowConnection:
     """Open a store; it is made or migrated first."""
-    prepare(uri, artifacts)
-    file = known_file(uri)
-    return MlflowConnection(uri, artifacts, SqliteBackend(file, uri) if file else ClientBackend(uri))
+    prepare(address, artifacts)
+    file = known_file(address)
+    return MlflowConnection(address, artifacts, SqliteBackend(file, address) if file else ClientBackend(address))
 
 
 def _experiment(source: RunSource) -> str:

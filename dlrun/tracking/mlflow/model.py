@@ -7,9 +7,10 @@ from typing import Any
 
 from dlrun.storage.rundir import RunDir
 from dlrun.tracking.content.run_source import LoadModel
+from dlrun.tracking.mlflow.names.address import Address
 
 
-def send_model(run: RunDir, load: LoadModel, *, run_id: str, uri: str) -> str:
+def send_model(run: RunDir, load: LoadModel, *, run_id: str, address: Address) -> str:
     """Store a run's model; returns its URI for `mlflow.pytorch.load_model`.
 
     The graph has the selected weights. It is exported with a free batch size, in evaluation mode, on the CPU.
@@ -21,7 +22,7 @@ def send_model(run: RunDir, load: LoadModel, *, run_id: str, uri: str) -> str:
     torch.set_num_threads(1)
     model, example = load(run)
     needs = [f"torch=={torch.__version__.partition('+')[0]}", f"mlflow=={mlflow.__version__}", "numpy"]
-    mlflow.set_tracking_uri(uri)
+    mlflow.set_tracking_uri(address.reveal())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         mlflow.start_run(run_id=run_id)

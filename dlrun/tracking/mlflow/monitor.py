@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from dlrun.tracking.content.run_source import RunSource
 from dlrun.tracking.content.state import has_ended
+from dlrun.tracking.mlflow.names.address import Address
 
 
 class Monitor(Protocol):
@@ -18,7 +19,7 @@ class Monitor(Protocol):
         """End; a second call does nothing."""
 
 
-def start_monitor(source: RunSource, run_id: str, uri: str) -> Monitor | None:
+def start_monitor(source: RunSource, run_id: str, address: Address) -> Monitor | None:
     """Start measuring, unless the run ended or wants none."""
     if not source.setting("system_metrics", False) or has_ended(source.run):
         return None
@@ -26,7 +27,7 @@ def start_monitor(source: RunSource, run_id: str, uri: str) -> Monitor | None:
 
     make: Any = SystemMetricsMonitor
     try:
-        monitor: Monitor = make(run_id, resume_logging=True, tracking_uri=uri)
+        monitor: Monitor = make(run_id, resume_logging=True, tracking_uri=address.reveal())
     except ImportError:  # psutil is not installed: `check` said so before the training
         return None
     monitor.start()

@@ -16,8 +16,9 @@ from dlrun.tracking.content.run_source import RunSource
 from dlrun.tracking.content.shorten import digest, shorten
 from dlrun.tracking.mlflow.artifacts import Artifacts
 from dlrun.tracking.mlflow.backend import Backend, StoredRun
-from dlrun.tracking.mlflow.limits import PER_CALL, TAG, fit, fit_params, fit_tags
 from dlrun.tracking.mlflow.monitor import Monitor
+from dlrun.tracking.mlflow.names.address import Address, message
+from dlrun.tracking.mlflow.names.limits import PER_CALL, TAG, fit, fit_params, fit_tags
 from dlrun.tracking.mlflow.uri import page
 
 PROGRESS = "dlrun.progress"
@@ -43,7 +44,7 @@ class MlflowRun:
     """
 
     backend: Backend
-    uri: str
+    address: Address
     experiment_id: str
     stored: StoredRun
     view: str
@@ -61,7 +62,7 @@ class MlflowRun:
 
     @property
     def artifacts(self) -> Artifacts:
-        return Artifacts(self.uri, self.run_id, self.stored.artifact_uri)
+        return Artifacts(self.address, self.run_id, self.stored.artifact_uri)
 
     def send(self, metadata: Metadata | None = None, batch: MetricBatch | None = None) -> None:
         params = fit_params(metadata.params) if metadata else {}
@@ -93,10 +94,12 @@ class MlflowRun:
         self.close()
         if status == "finished" and self.source:
             self._send_model(self.source)
+        if self.stored.uncertain:  # once more, for the server may have been slow: it deletes the empty one
+            self.backend.find(self.experiment_id, self.stored.tags["dlrun.id"])
         self.backend.close(self.run_id, STATUS.get(status, "KILLED"), end)
 
     def record(self) -> dict[str, str | None]:
-        return {"mlflow_run_id": self.run_id, "mlflow_url": page(self.uri, self.view)}
+        return {"mlflow_run_id": self.run_id, "mlflow_url": page(self.address, self.view)}
 
     def close(self) -> None:
         if self.monitor:
@@ -156,10 +159,10 @@ class MlflowRun:
         from dlrun.tracking.mlflow.model import send_model
 
         try:
-            told = step + send_model(source.run, load, run_id=self.run_id, uri=self.uri)
+            told = step + send_model(source.run, load, run_id=self.run_id, address=self.address)
         except Exception as error:  # not every model can be exported: all else is sent
-            print(f"The model could not be logged: {error!r}", file=sys.stderr)
-            told = shorten(f"not logged: {error!r}", TAG)
+            print(f"The model could not be logged: {message(error)}", file=sys.stderr)
+            told = shorten(f"not logged: {message(error, TAG)}", TAG)
         self._log((), {}, {"dlrun.model": told})
 
 

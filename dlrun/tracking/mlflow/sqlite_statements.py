@@ -34,11 +34,11 @@ VALUES (?, ?, 'active', ?, ?)
 NAMED = "SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ?"
 PLACE = "SELECT artifact_location FROM experiments WHERE experiment_id = ? AND lifecycle_stage = 'active'"
 ACTIVE = "SELECT 1 FROM runs WHERE run_uuid = ? AND lifecycle_stage = 'active'"
-# a deleted run is restored by it too
-REOPEN = "UPDATE runs SET status = 'RUNNING', lifecycle_stage = 'active', deleted_time = NULL WHERE run_uuid = ?"
+RESTORE = "UPDATE runs SET lifecycle_stage = 'active', deleted_time = NULL WHERE run_uuid = ?"
+REOPEN = "UPDATE runs SET status = 'RUNNING' WHERE run_uuid = ?"
 # the newest, in case that a person has copied the tags of a run
 FIND = """
-SELECT run_uuid, artifact_uri, status = 'RUNNING' AND lifecycle_stage = 'active' FROM runs JOIN tags USING (run_uuid)
+SELECT run_uuid, artifact_uri, status, lifecycle_stage = 'deleted' FROM runs JOIN tags USING (run_uuid)
 WHERE tags.key = 'dlrun.id' AND tags.value = ? AND experiment_id = ? ORDER BY start_time DESC, run_uuid LIMIT 1
 """
 USED = """
@@ -59,3 +59,23 @@ PARAMS = "SELECT key, value FROM params WHERE run_uuid = ?"
 TAGS = "SELECT key, value FROM tags WHERE run_uuid = ?"
 RENAME = "UPDATE runs SET name = ? WHERE run_uuid = ?"
 CLOSE = "UPDATE runs SET status = ?, end_time = ? WHERE run_uuid = ?"
+DEFAULT_PLACE = "SELECT artifact_location FROM experiments WHERE experiment_id = 0"
+TABLES = "SELECT name, sql FROM sqlite_master WHERE type = 'table'"
+# the columns with places of artifacts; some versions of MLflow lack some
+PLACES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+MOVE = """
+UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1)
+WHERE substr({column}, 1, length(:old)) = :old
+"""
+# of a run whose folder has no random id, the path is the id
+MOVE_TAGS = """
+UPDATE tags SET value = :new || substr(value, length(:old) + 1)
+WHERE key IN ('dlrun.folder', 'dlrun.id', 'dlrun.sweep', 'dlrun.reused_from')
+AND substr(value, 1, length(:old)) = :old
+"""

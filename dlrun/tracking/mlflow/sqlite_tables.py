@@ -22,6 +22,7 @@ from dlrun.tracking.content.journal_reader import Point
 from dlrun.tracking.mlflow import sqlite_statements as sql
 from dlrun.tracking.mlflow.backend import CONTEXT, StoredRun
 from dlrun.tracking.mlflow.client import ClientBackend
+from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.uri import sqlite_file
 
 # MLflow's name for the layout of its tables, in version 3.17
@@ -35,12 +36,12 @@ LONGEST = 250
 WAIT = 60.0
 
 
-def known_file(uri: str) -> Path | None:
+def known_file(address: Address) -> Path | None:
     """The file of a SQLite store with `SCHEMA`, else None."""
-    file = sqlite_file(uri)
+    file = sqlite_file(address)
     workspaces = os.environ.get("MLFLOW_ENABLE_WORKSPACES", "").lower() in ("true", "1")
-    # workspaces, and drivers or options in the URI, are left to MLflow's client
-    if file is None or workspaces or uri != f"sqlite:///{file}":
+    # workspaces, and drivers or options in the address, are left to MLflow's client
+    if file is None or workspaces or address.reveal() != f"sqlite:///{file}":
         return None
     with closing(sqlite3.connect(file, timeout=WAIT)) as database:
         try:
@@ -57,8 +58,8 @@ class SqliteBackend:
     experiment, that was deleted meanwhile.
     """
 
-    def __init__(self, file: Path, uri: str) -> None:
-        self._uri = uri
+    def __init__(self, file: Path, address: Address) -> None:
+        self._address = address
         # without a level, Python begins no transactions of its own
         self._database = sqlite3.connect(file, timeout=WAIT, isolation_level=None)
         self._database.execute("PRAGMA foreign_keys = ON")
@@ -86,7 +87,7 @@ class SqliteBackend:
                     self._database.execute(sql.EXPERIMENT, (name, artifacts.as_uri(), now, now))
                     found = self._experiment(name)
         # MLflow restores an experiment together with its runs, and says why it refuses a name
-        return found[0] if found and found[1] == "active" else ClientBackend(self._uri).experiment(name, artifacts)
+        return found[0] if found and found[1] == "active" else ClientBackend(self._address).experiment(name, artifacts)
 
     def create(self, experiment_id: str, *, start: int, tags: Mapping[str, str]) -> StoredRun:
         run_id = uuid.uuid4().hex
@@ -104,11 +105,14 @@ class SqliteBackend:
         row = self._database.execute(sql.FIND, (identifier, experiment_id)).fetchone()
         if row is None:
             return None
-        run_id, place, running = row
+        run_id, place, status, deleted = row
         params = dict(self._database.execute(sql.PARAMS, (run_id,)))
         metrics = {name for (name,) in self._database.execute(sql.CURVES, (run_id,))}
         inputs = set(self._database.execute(sql.USED, (run_id,)))
-        return StoredRun(run_id, place, params, self.tags(run_id), metrics, inputs, bool(running))
+        return StoredRun(run_id, place, params, self.tags(run_id), metrics, inputs, status, bool(deleted))
+
+    def restore(self, run_id: str) -> None:
+        self._database.execute(sql.RESTORE, (run_id,))
 
     def reopen(self, run_id: str) -> None:
         self._database.execute(sql.REOPEN, (run_id,))

@@ -1,8 +1,12 @@
-"""SQLite stores: created and migrated once, under a lock, by one process.
+"""SQLite stores: created, migrated and moved, under a lock, by one process.
 
 MLflow takes seconds to migrate a new database, and several processes that do it at once fail. So the cache has an
 empty, migrated database for each version of MLflow, and a new store is a copy of it. A store's lock file holds the
-version that the store was last migrated to: while that is the installed one, MLflow is not imported.
+version that the store was last migrated to, and the revision of its tables: while both are as noted, MLflow is not
+imported.
+
+The store of an outputs folder knows absolute paths of its artifacts. When the folder is found at another place than
+before, these are corrected.
 """
 
 from __future__ import annotations
@@ -15,36 +19,46 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from dlrun.storage import cache
 from dlrun.storage.cache import cache_root
+from dlrun.tracking.mlflow import sqlite_statements as sql
+from dlrun.tracking.mlflow.diagnosis import LaterStore
+from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.uri import sqlite_file
 
+# seconds to wait for another writer
+WAIT = 60.0
 
-def prepare(uri: str, artifacts: Path) -> None:
-    """Create a SQLite store, or migrate it to this MLflow.
 
-    Other stores are left alone. Raises `RuntimeError` if it cannot be migrated; a copy of it lies beside it then.
+def prepare(address: Address, artifacts: Path) -> None:
+    """Create a SQLite store, migrate it to this MLflow, or correct its paths after a move.
+
+    Other stores are left alone. Raises `LaterStore`, `sqlite3.DatabaseError` for a damaged file, and `RuntimeError` if
+    it cannot be migrated; a copy of it lies beside it then.
     """
-    path = sqlite_file(uri)
+    path = sqlite_file(address)
     if path is None:
         return
     installed = version("mlflow")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.resolve().mkdir(parents=True, exist_ok=True)
     with hold_lock(path.with_name(f".{path.name}.lock")) as lock:
-        new = not path.exists() or path.stat().st_size == 0
-        lock.seek(0)
-        if not new and lock.read() == installed:
-            return
-        if new:
+        if not path.exists() or path.stat().st_size == 0:
             _create(path, installed, artifacts)
-        else:
-            _upgrade(path, installed)
         lock.seek(0)
-        lock.truncate()
-        lock.write(installed)
+        if lock.read() != f"{installed} {_revision(path)}":
+            _upgrade(path, installed)
+            lock.seek(0)
+            lock.truncate()
+            lock.write(f"{installed} {_revision(path)}")
+        # the store that MLFLOW_TRACKING_URI names may be of several outputs folders
+        if path.resolve() == (artifacts.parent / "mlflow.db").resolve():
+            _follow_move(path, artifacts)
 
 
 @contextmanager
@@ -116,12 +130,19 @@ def _open_once(path: Path) -> None:
 
 def _upgrade(path: Path, installed: str) -> None:
     """Migrate a database of another version of MLflow."""
-    if _revision(path) == _revision(_template(installed)):
+    before = _revision(path)
+    if before == _revision(_template(installed)):
         return
-    # a migration cannot be undone
+    if before is not None and not _is_known(before):
+        raise LaterStore(
+            f"The store {path} is of a later MLflow than {installed}: its tables have the revision {before}.\n"
+            "Type `pip install mlflow==VERSION` with the version that it was last opened with, or set "
+            "MLFLOW_TRACKING_URI to another store."
+        )
+    # a migration cannot be undone; the copy of an earlier try is of the whole store
     copy = path.with_name(f"{path.name}.before-mlflow-{installed}")
-    with closing(sqlite3.connect(path)) as database, closing(sqlite3.connect(copy)) as target:
-        database.backup(target)
+    if not copy.exists():
+        _copy(path, copy)
     quiet_mlflow()
     import sqlalchemy
     from mlflow.store.db import utils
@@ -133,10 +154,61 @@ def _upgrade(path: Path, installed: str) -> None:
         raise RuntimeError(f"{path} cannot be migrated to MLflow {installed}; it was copied to {copy}.") from error
 
 
+def _is_known(revision: str) -> bool:
+    """Whether the installed MLflow has a migration that leads to this revision."""
+    package = find_spec("mlflow")
+    assert package and package.origin
+    # the name of each migration begins with its revision
+    migrations = Path(package.origin).parent.glob("store/db_migrations/versions/*.py")
+    return any(file.name.startswith(f"{revision}_") for file in migrations)
+
+
+def _copy(path: Path, copy: Path) -> None:
+    temporary = copy.with_name(f".{copy.name}.{os.getpid()}")
+    try:
+        with closing(sqlite3.connect(path)) as database, closing(sqlite3.connect(temporary)) as target:
+            database.backup(target)
+        temporary.replace(copy)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _revision(path: Path) -> str | None:
-    with closing(sqlite3.connect(path)) as database:
+    with closing(sqlite3.connect(path, timeout=WAIT)) as database:
         try:
-            row = database.execute("SELECT version_num FROM alembic_version").fetchone()
-        except sqlite3.OperationalError:
+            row = database.execute(sql.REVISION).fetchone()
+        except sqlite3.OperationalError as error:
+            if "no such table" not in str(error):
+                raise
             return None
     return str(row[0]) if row else None
+
+
+def _follow_move(path: Path, artifacts: Path) -> None:
+    """Correct the paths of a store whose outputs folder was moved or copied."""
+    with closing(sqlite3.connect(path, timeout=WAIT, isolation_level=None)) as database:
+        # that of the default experiment tells where the store was opened before
+        row = database.execute(sql.DEFAULT_PLACE).fetchone()
+        before = _folder(row[0]) if row else None
+        if before is None or before.name != artifacts.name or _is_same(before, artifacts):
+            return
+        database.execute("BEGIN IMMEDIATE")
+        tables = dict(database.execute(sql.TABLES))
+        pairs = [(before.as_uri(), artifacts.as_uri()), (str(before), str(artifacts))]
+        for table, column in sql.PLACES:
+            for old, new in pairs if column in tables.get(table, "") else ():
+                database.execute(sql.MOVE.format(table=table, column=column), {"old": f"{old}/", "new": f"{new}/"})
+        folders = {"old": f"{before.parent}/", "new": f"{artifacts.parent}/"}
+        database.execute(sql.MOVE_TAGS, folders)
+        database.execute("COMMIT")
+
+
+def _folder(location: str) -> Path | None:
+    """The folder of artifacts that a default experiment's location names."""
+    parts = urlsplit(location)
+    return Path(url2pathname(parts.path)).parent if parts.scheme == "file" and not parts.netloc else None
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    # by another path, such as a link or a mount: the old one leads there still
+    return one == other or (one.parent.exists() and other.parent.exists() and one.parent.samefile(other.parent))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
 from dlrun.errors import UserError
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.mlflow import removal
+from dlrun.tracking.content.state import outputs_of
+from dlrun.tracking.mlflow import diagnosis, removal
 from dlrun.tracking.mlflow.connection import MlflowConnection, connect
 from dlrun.tracking.mlflow.store import quiet_mlflow
-from dlrun.tracking.mlflow.uri import artifact_folder, check_uri, redact, store_uri
+from dlrun.tracking.mlflow.uri import artifact_folder, check_address, check_driver, store_address
 
 
 class Mlflow:
@@ -21,7 +23,8 @@ class Mlflow:
     title = "MLflow"
 
     def check(self, *, system_metrics: bool = False) -> None:
-        check_uri()
+        check_address()
+        check_driver()
         if system_metrics and importlib.util.find_spec("psutil") is None:
             raise UserError(
                 "tracking.system_metrics=true needs the package psutil, which is not installed.\n"
@@ -29,11 +32,16 @@ class Mlflow:
             )
 
     def location(self, folder: RunDir | SweepDir) -> str:
-        return redact(store_uri(folder))
+        # by the folder's own path, which its address may not have
+        given = os.environ.get("MLFLOW_TRACKING_URI")
+        return str(store_address(folder)) if given else f"sqlite:///{outputs_of(folder)}/mlflow.db"
 
     def connect(self, folder: RunDir | SweepDir) -> MlflowConnection:
         quiet_mlflow()
-        return connect(store_uri(folder), artifact_folder(folder))
+        return connect(store_address(folder), artifact_folder(folder))
+
+    def explain(self, folder: RunDir | SweepDir, error: Exception) -> str | None:
+        return diagnosis.explain(error, store_address(folder))
 
     def link(self, folder: RunDir | SweepDir) -> str:
         return folder.summary().mlflow_url or f"dlrun ui {folder.id}"

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from dlrun.errors import UserError, did_you_mean
+from dlrun.storage.cache import cache_root
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.state import outputs_of
+from dlrun.tracking.mlflow.names.address import Address, hide_secrets
 
 # the kinds of store that MLflow opens itself, and those with a server before them
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https", "databricks", "databricks-uc", "uc")
+# the packages of database drivers, by the name of their module
+PACKAGES = {"psycopg2": "psycopg2-binary", "psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}
 
 
-def store_uri(run: RunDir | SweepDir | None = None) -> str:
-    """The URI of a run's or sweep's store.
+def store_address(run: RunDir | SweepDir | None = None) -> Address:
+    """The address of a run's or sweep's store.
 
     Raises `UserError` if `MLFLOW_TRACKING_URI` names a place that MLflow does not accept.
     """
-    check_uri()
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{outputs_of(run) / 'mlflow.db'}"
+    check_address()
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    return Address(given or f"sqlite:///{_plain(outputs_of(run))}/mlflow.db")
 
 
 def artifact_folder(run: RunDir | SweepDir | None = None) -> Path:
@@ -32,32 +38,22 @@ def artifact_folder(run: RunDir | SweepDir | None = None) -> Path:
     return outputs_of(run) / "mlartifacts"
 
 
-def has_server(uri: str) -> bool:
+def has_server(address: Address) -> bool:
     # a server decides itself where artifacts go
-    return _dialect(uri) not in DATABASES
+    return address.dialect not in DATABASES
 
 
-def sqlite_file(uri: str) -> Path | None:
+def sqlite_file(address: Address) -> Path | None:
     """The file of a SQLite store; None for others.
 
-    >>> sqlite_file("sqlite:////tmp/mlflow.db"), sqlite_file("http://localhost:5000")
+    >>> sqlite_file(Address("sqlite:////tmp/mlflow.db")), sqlite_file(Address("http://localhost:5000"))
     (PosixPath('/tmp/mlflow.db'), None)
     """
-    match = re.fullmatch(r"sqlite(\+\w+)?:///([^?]+)(\?.*)?", uri)
+    match = re.fullmatch(r"sqlite(\+\w+)?:///([^?]+)(\?.*)?", address.reveal())
     return Path(match[2]).absolute() if match and match[2] != ":memory:" else None
 
 
-def redact(uri: str) -> str:
-    """The URI without a user's name and password.
-
-    >>> redact("https://ada:secret@mlflow.example.org/x")
-    'https://mlflow.example.org/x'
-    """
-    parts = urlsplit(uri)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else uri
-
-
-def check_uri() -> None:
+def check_address() -> None:
     """Check `MLFLOW_TRACKING_URI` before anything is trained.
 
     Raises `UserError` if it is a folder (`file:` or a bare path) or of an unknown kind.
@@ -66,25 +62,66 @@ def check_uri() -> None:
     # `databricks` and `uc` are whole URIs
     if not uri or uri in SERVERS:
         return
-    kind = _dialect(uri)
+    address = Address(uri)
+    kind = address.dialect
     if ":" not in uri or kind == "file":
         raise UserError(
-            f"MLFLOW_TRACKING_URI is `{uri}`: MLflow no longer keeps runs in plain folders.\n"
+            f"MLFLOW_TRACKING_URI is `{address}`: MLflow no longer keeps runs in plain folders.\n"
             "Give a database (sqlite:////absolute/path/mlflow.db, postgresql://…) or a server (http://host:5000),\n"
             "or type `unset MLFLOW_TRACKING_URI` for dlrun's own store in its outputs folder."
         )
     valid = (*DATABASES, *SERVERS)
     if kind not in valid and kind not in {plugin.name for plugin in entry_points(group="mlflow.tracking_store")}:
         raise UserError(
-            f"MLFLOW_TRACKING_URI is `{redact(uri)}`: `{kind}:` is no kind of store that MLflow knows."
+            f"MLFLOW_TRACKING_URI is `{address}`: `{kind}:` is no kind of store that MLflow knows."
             f"{did_you_mean(kind, valid)}\nValid are {', '.join(valid)}; for example http://host:5000."
         )
 
 
-def page(uri: str, view: str) -> str | None:
+def check_driver() -> None:
+    """Raise `UserError` if the database of `MLFLOW_TRACKING_URI` has no installed driver."""
+    address = Address(os.environ.get("MLFLOW_TRACKING_URI", ""))
+    if address.dialect not in DATABASES or sqlite_file(address):
+        return
+    # a third of a second, for those who have such a database
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        make_url(address.reveal()).get_dialect().import_dbapi()
+    except ImportError as error:
+        raise UserError(f"MLFLOW_TRACKING_URI is `{address}`. {missing_driver(error)}") from None
+    except (SQLAlchemyError, ValueError) as error:
+        said = hide_secrets(str(error)).splitlines()[0]
+        raise UserError(
+            f"MLFLOW_TRACKING_URI is `{address}`, which is no address of a database: {said}\n"
+            "For example postgresql://user:password@host:5432/mlflow."
+        ) from None
+
+
+def missing_driver(error: ImportError) -> str:
+    """What to type for a database whose driver is not installed."""
+    name = (error.name or "").partition(".")[0]
+    if not name:
+        return f"Its database has no driver here: {hide_secrets(str(error))}"
+    package = PACKAGES.get(name, name)
+    return f"Its database needs the package {name}, which is not installed.\nType `pip install {package}`."
+
+
+def page(address: Address, view: str) -> str | None:
     """The address of a view; None without a server."""
-    return f"{redact(uri).rstrip('/')}/#/{view}" if has_server(uri) and uri.startswith("http") else None
+    if not address.dialect.startswith("http"):
+        return None
+    return f"{str(address).partition('?')[0].rstrip('/')}/#/{view}"
 
 
-def _dialect(uri: str) -> str:
-    return uri.partition(":")[0].partition("+")[0].lower()
+def _plain(outputs: Path) -> Path:
+    """The folder, by a path that an address can have."""
+    # SQLAlchemy takes `?` for the beginning of options, and some of its versions decode `%`
+    if not {"?", "%"} & {*str(outputs)}:
+        return outputs
+    alias = cache_root() / "stores" / hashlib.sha256(str(outputs).encode()).hexdigest()[:16]
+    alias.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        alias.symlink_to(outputs)
+    return alias

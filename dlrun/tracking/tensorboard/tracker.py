@@ -45,6 +45,9 @@ class Tensorboard:
     def connect(self, folder: RunDir | SweepDir) -> TensorboardConnection:
         return TensorboardConnection()
 
+    def explain(self, folder: RunDir | SweepDir, error: Exception) -> str | None:
+        return None
+
     def link(self, folder: RunDir | SweepDir) -> str:
         root = _root(folder)
         return f"tensorboard --logdir {root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root}"

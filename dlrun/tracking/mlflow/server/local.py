@@ -15,7 +15,9 @@ from pathlib import Path
 
 from dlrun.errors import RunError, UserError
 from dlrun.storage.files import wait_until
+from dlrun.tracking.mlflow.names.address import Address
 
+PROGRAM = "dlrun.tracking.mlflow.server.attended"
 # browsers refuse to open these
 UNSAFE_PORTS = frozenset({5060, 5061, 6000, *range(6665, 6670)})
 PATIENCE = 120.0
@@ -23,26 +25,41 @@ PATIENCE = 120.0
 
 
 @contextmanager
-def serve(uri: str, artifacts: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def serve(address: Address, artifacts: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run MLflow's server on 127.0.0.1 for the block.
 
     It answers when the block begins. Raises `RunError` if it does not start.
     """
-    command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", uri, "--artifacts-destination", artifacts.as_uri()]
-    # without MLflow's own job queue: eight processes and half a gigabyte less
-    environment = os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     path = artifacts.parent / "server.log"
-    with path.open("wb") as log:
-        server = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+    command = [sys.executable, "-P", "-m", PROGRAM, str(path), "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--artifacts-destination", artifacts.as_uri()]
+    own = str(Path(__file__).parents[4])
+    environment = os.environ | {
+        # here, for the command line is everybody's to read
+        "MLFLOW_BACKEND_STORE_URI": address.reveal(),
+        # without MLflow's own job queue: eight processes and half a gigabyte less
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "PYTHONPATH": os.pathsep.join(p for p in (os.environ.get("PYTHONPATH"), own) if p),
+    }
+    # the log of an earlier server is no answer to why this one did not start
+    path.unlink(missing_ok=True)
+    server = subprocess.Popen(
+        command,
+        env=environment,
+        # it is closed however this process ends, and the server ends then
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
         if not wait_until(lambda: server.poll() is not None or _answers(port), PATIENCE, poll=0.2) or server.poll():
             raise RunError(f"MLflow's server did not start on port {port} (exit code {server.poll()}): see {path}.")
         yield server
     finally:
         _end(server)
+        if server.stdin:
+            server.stdin.close()
 
 
 def free_port() -> int:

@@ -40,3 +40,14 @@ def fit_params(params: Mapping[str, str]) -> dict[str, str]:
 def fit_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Tags that MLflow takes."""
     return {fit(name): shorten(value, TAG) for name, value in tags.items()}
+
+
+def tag_filter(name: str, value: str) -> str:
+    """MLflow's filter for runs with a tag; of odd values it finds some others too.
+
+    >>> tag_filter("dlrun.id", "ab12"), tag_filter("dlrun.id", "/tmp/it's")
+    ("tags.`dlrun.id` = 'ab12'", "tags.`dlrun.id` LIKE '/tmp/it_s'")
+    """
+    # there is no way to write a quote in its texts: `_` stands for any character
+    pattern = re.sub(r"['\"\\`]", "_", value)
+    return f"tags.`{name}` {'=' if pattern == value else 'LIKE'} '{pattern}'"

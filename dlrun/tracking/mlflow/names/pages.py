@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from dlrun.storage import manifest
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking.mlflow.names.limits import tag_filter
 
 MODE = "workflowType=machine_learning"
 
@@ -28,5 +29,5 @@ def of_sweep(experiment_id: str, sweep: SweepDir) -> str:
     order = (
         f"orderByKey={quote(f'metrics.`{what.monitor}`', safe='')}&orderByAsc={str(not what.higher_is_better).lower()}"
     )
-    jobs = quote(f"tags.\"dlrun.sweep\" = '{sweep.id}'", safe="")
+    jobs = quote(tag_filter("dlrun.sweep", sweep.id).replace("`", '"'), safe="")
     return f"experiments/{experiment_id}/runs?{MODE}&{order}&compareRunsMode=CHART&searchFilter={jobs}"

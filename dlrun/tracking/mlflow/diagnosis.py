@@ -1,0 +1,62 @@
+"""Why a store refuses, and what to type, for the errors that go away only if somebody acts."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+from dlrun.errors import DlrunError
+from dlrun.tracking.mlflow.names.address import Address, message
+from dlrun.tracking.mlflow.uri import missing_driver, sqlite_file
+
+# answers of a server that say the same however often it is asked
+REFUSED = {"UNAUTHENTICATED": "no login", "PERMISSION_DENIED": "no permission", "CUSTOMER_UNAUTHORIZED": "no login"}
+
+
+class LaterStore(RuntimeError):
+    """The store's tables are of a later MLflow than the installed one."""
+
+
+def explain(error: BaseException, address: Address) -> str | None:
+    """What is wrong with the store, and what to type; None if it may only be away."""
+    for cause in _causes(error):
+        if isinstance(cause, DlrunError | LaterStore):
+            return str(cause)
+        if isinstance(cause, ImportError):
+            return f"The store is {address}. {missing_driver(cause)}"
+        if isinstance(cause, sqlite3.Error) and (found := _of_file(cause, address)):
+            return found
+        code = getattr(cause, "error_code", None)
+        if code in REFUSED:
+            return (
+                f"The store {address} refuses ({REFUSED[code]}): {message(cause, 200)}\n"
+                "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+            )
+    return None
+
+
+def _of_file(error: sqlite3.Error, address: Address) -> str | None:
+    file = sqlite_file(address)
+    if type(error) is sqlite3.DatabaseError:  # "file is not a database", "database disk image is malformed"
+        return (
+            f"The store {file} is damaged: {error}.\n"
+            f"Restore it from a backup, or type `mv {file} {file}.damaged; dlrun sync --again`: "
+            "the run folders have all that is needed to fill a new one."
+        )
+    said = str(error)
+    if "readonly" in said or "unable to open" in said:
+        return f"The store {file} cannot be opened for writing: {error}. Check the permissions of it and of its folder."
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, what it was raised from, and what SQLAlchemy wraps."""
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        cause = waiting.pop(0)
+        if cause is None or id(cause) in seen:
+            continue
+        seen.add(id(cause))
+        yield cause
+        waiting += [getattr(cause, "orig", None), cause.__cause__, cause.__context__]

@@ -1,0 +1,1 @@
+"""Addresses, names and values, as MLflow takes them."""

@@ -1,0 +1,1 @@
+"""The server that shows MLflow's pages on this machine."""

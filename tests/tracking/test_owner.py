@@ -14,7 +14,7 @@ from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking import TRACKERS, uploader
 from dlrun.tracking.content.owner import other_owner
-from dlrun.tracking.mlflow.uri import store_uri
+from dlrun.tracking.mlflow.uri import store_address
 from tests.facts import says
 from tests.summaries import summarise
 from tests.tracking.folders import MakeRun, MakeSweep, log, train
@@ -30,7 +30,7 @@ pytestmark = [
 def stage(folder: RunDir | SweepDir, run_id: str | None) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(store_uri(folder)).get_run(run_id or "").info.lifecycle_stage
+    return MlflowClient(store_address(folder).reveal()).get_run(run_id or "").info.lifecycle_stage
 
 
 def test_the_copy_of_a_run_is_deleted_alone(make_run: MakeRun) -> None:

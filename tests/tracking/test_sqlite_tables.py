@@ -106,7 +106,7 @@ def use(backend: Backend, artifacts: Path) -> None:
     assert backend.history(run, "loss") == {(p.step, p.value) for p in points[:4]} | {(5, 0.25)}
     backend.reopen(run)
     again = backend.find(experiment, "ab12cd")
-    assert again and again.running
+    assert again and again.status == "RUNNING"
     with backend.transaction():
         other = backend.create(experiment, start=NOW + 1, tags=TAGS | {"dlrun.id": "ef"}).run_id
         backend.log(other, points[:1], [("lr", "0.2")], [("dlrun.progress", "80")])

@@ -78,7 +78,7 @@ def save(path: Path, content: Checkpoint | BestWeights) -> None:
     # in memory first: torch would write the file in many small pieces
     buffer = io.BytesIO()
     torch.save(content.to_dict(), buffer)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getbuffer())
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:

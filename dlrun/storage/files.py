@@ -91,7 +91,7 @@ def read_json(path: Path, *, advice: str) -> dict[str, Any]:
     return content
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """Replace a file in one move, durably.
 
     A reader sees the old content or the new, never a part; so does who looks after a power cut.

@@ -9,7 +9,19 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import bare, commands, exactness, kill, mnist_error, noncausal, report, startup, step, tracking
+from benchmarks import (
+    bare,
+    checkpoints,
+    commands,
+    exactness,
+    kill,
+    mnist_error,
+    noncausal,
+    report,
+    startup,
+    step,
+    tracking,
+)
 from benchmarks.alternation import added, alternate, ratios, spread
 from benchmarks.report import Figure, Section
 from dlrun.models.mlp import MLP
@@ -100,6 +112,10 @@ def test_evaluation_batches_make_no_difference() -> None:
     section = exactness.measure(quick=True)
     assert rows(section)["equal as printed"] == "yes"
     assert section.figures[-1].met
+
+
+def test_a_checkpoint_is_saved_and_loaded_with_and_without_what_durability_adds() -> None:
+    assert len(checkpoints.measure(quick=True).figures) == 4
 
 
 def test_the_noncausal_formulation_has_the_causal_values_for_as_many_passes_as_tokens() -> None:

@@ -16,6 +16,7 @@ from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.selection import mark
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.storage.test_reads import count_reads
 from dlrun.terminal import output
 from dlrun.terminal.format import amount, number, table
 
@@ -61,9 +62,12 @@ def size_of(sweep: SweepDir) -> int:
 
 
 def _row(sweep: SweepDir) -> dict[str, Any]:
-    found = manifest.read(sweep)
-    finished = sum(result.status == "finished" for result in results(sweep, found))
-    row = {**sweep.summary().to_dict(), "id": sweep.id, "folder": str(sweep.path), "status": sweep.status()}
+    found, summary = manifest.read(sweep), sweep.summary()
+    jobs = results(sweep, found)
+    finished = sum(result.status == "finished" for result in jobs)
+    row = {**summary.to_dict(), "id": sweep.id, "folder": str(sweep.path), "status": sweep.status()}
+    # `dlrun test` reads after the sweep's end too
+    row["test_reads"] = count_reads(sweep.id, jobs, summary).total
     return (
         row
         | {"name": found.name, "started": found.created, "jobs": len(found.jobs), "finished": finished}
@@ -77,5 +81,7 @@ def _line(row: dict[str, Any]) -> list[str]:
     started = datetime.fromtimestamp(row["started"]).strftime("%Y-%m-%d %H:%M")
     done = f"{row['finished']}/{row['jobs']}"
     size = amount(row["size"], "B")
-    label = " ".join(filter(None, [chosen.get("label", ""), f"({words})" if (words := mark(chosen)) else ""]))
+    now = row.get("selected_now") or {}
+    words = "; ".join(filter(None, [mark(chosen), f"now it would be `{now['label']}`" if now else ""]))
+    label = chosen.get("label", "") + (f" ({words})" if words else "")
     return [row["id"], started, row["name"], row["status"], done, label, mean, size]

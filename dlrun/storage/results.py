@@ -41,6 +41,13 @@ class Result:
         return {name: float(value) for name, value in self.summary.metrics.items()}
 
     @property
+    def changed(self) -> bool:
+        """The run is not the job's any more: it was resumed with other settings."""
+        # older runs and manifests have no identity to compare
+        known = self.summary.identity if self.job.parts else None
+        return known is not None and known != self.job.identity
+
+    @property
     def swept(self) -> dict[str, str]:
         """The job's overrides by key, `{"optimizer.lr": "0.1"}`."""
         return {key: value for key, _, value in (o.lstrip("+").partition("=") for o in self.job.overrides)}

@@ -44,8 +44,8 @@ class SweepState:
         """The selected jobs whose test split is still to be read."""
         if selection is None or self.manifest.test != "final":
             return []
-        jobs = selection.get("jobs", [])
-        return [r for r in self.results if r.job.n in jobs and r.status == "finished" and not _is_tested(r)]
+        jobs = [result for result in self.results if result.job.n in selection.get("jobs", [])]
+        return [r for r in jobs if r.status == "finished" and not r.changed and not _is_tested(r)]
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,9 @@ def _say_failures(sweep: SweepDir, failed: Sequence[Result]) -> None:
         output.warn(f"{result.job.label}: {result.status}: {error}\n  {result.run.log}")
     stopped = sum(result.status == "failed" for result in failed)
     how = f"dlrun resume {sweep.id}" + (" --retry-failed" if stopped else "")
-    output.warn(f"{len(failed)} of {len(read(sweep).jobs)} jobs did not finish; `{how}` runs them again")
+    damaged = sum(result.status == "damaged" for result in failed)
+    first = "put back or delete the damaged files; then " if damaged else ""
+    output.warn(f"{len(failed)} of {len(read(sweep).jobs)} jobs did not finish; {first}`{how}` runs them again")
 
 
 def _report(runner: SweepRunner) -> Path | None:

@@ -142,7 +142,7 @@ def is_over(sweep: SweepDir, *, retry_failed: bool = False) -> bool:
         return False
     statuses = [result.status for result in results(sweep)]
     failed = statuses.count("failed")
-    if (failed and retry_failed) or {"missing", "killed", "running"} & {*statuses} or decision.is_due(sweep):
+    if (failed and retry_failed) or {"missing", "killed", "running", "damaged"} & {*statuses} or decision.is_due(sweep):
         return False
     how = f"; `dlrun resume {sweep.id} --retry-failed` runs the {failed} that failed again" if failed else ""
     output.say(f"all {len(statuses)} jobs have ended: {sweep.report}\n  sweep.fresh=true runs all of them anew{how}")

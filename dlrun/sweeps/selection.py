@@ -34,7 +34,7 @@ def select_group(found: Sequence[Result], manifest: Manifest, *, some_seeds: boo
     suffice.
     """
     if some_seeds and len({result.job.group for result in found}) == 1:
-        found = finished(found)
+        found = [result for result in finished(found) if not result.changed]
     groups = eligible(found)
     if len(groups) == len({result.job.group for result in found}) == 1:
         ((group, results),) = groups.items()
@@ -54,11 +54,11 @@ def select_group(found: Sequence[Result], manifest: Manifest, *, some_seeds: boo
 
 
 def eligible(found: Sequence[Result]) -> dict[str, list[Result]]:
-    """The groups with all their jobs finished."""
+    """The groups with all their jobs finished, as they were defined."""
     groups: dict[str, list[Result]] = {}
     for result in found:
         groups.setdefault(result.job.group, []).append(result)
-    return {group: rs for group, rs in groups.items() if all(r.status == "finished" for r in rs)}
+    return {group: rs for group, rs in groups.items() if all(r.status == "finished" and not r.changed for r in rs)}
 
 
 def _describe(group: str, results: Sequence[Result], mean: float | None) -> SelectedGroup:

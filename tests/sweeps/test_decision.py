@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dlrun.errors import UserError
-from dlrun.report import selected
+from dlrun.report import selected, sentences
 from dlrun.report.claims import check
 from dlrun.report.overview import read_overview
+from dlrun.storage import manifest
 from dlrun.storage.selection import Selection
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.study import Claim
@@ -196,3 +198,17 @@ def test_no_claim_is_decided_while_jobs_are_killed(tmp_path: Path) -> None:
     summarise(sweep, selected={"group": group_of(lr=0.1), "without": {"killed": 3}, "of": 6})
     (claim,) = check(read_overview(sweep))
     assert claim.verdict == "held"
+
+
+def test_a_job_resumed_with_other_settings_is_not_selected_nor_tested(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path / "s")
+    made = manifest.read(sweep)
+    replace(made, jobs=tuple(replace(job, parts={"config": "c"}) for job in made.jobs)).write(sweep)
+    write(sweep, decide(look(sweep)))
+    read_test(sweep, 0, 1)
+    # resumed, a job has lost its test metrics
+    summarise(sweep.job(0), identity="f" * 64, metrics={"val/error": 0.0})
+    assert not is_due(sweep)
+    summarise(sweep, selected=None)
+    assert labels(decide(look(sweep))) == ["lr=0.3", None]
+    says(sentences.job_counts(read_overview(sweep)), "Resumed with other settings than the sweep's", ": 0.")

@@ -112,28 +112,32 @@ def _history(manifest: Manifest) -> dict[str, Any]:
 
 def _run(runner: SweepRunner, search: SearchDefinition, builder: JobBuilder) -> None:
     trials = _trials(runner.store.sweep, search, runner.store.manifest.higher_is_better)
-    make_job = _job_maker(runner, search, builder)
+    make_job = _job_maker(runner, search, builder, trials)
     try:
         Search(runner, trials, search.space, total=search.total, make_job=make_job).run()
     finally:
-        counts = trials.counts()
-        with runner.store.sweep.edit_summary() as summary:
-            summary.search = {
-                "sampler": search.settings.sampler,
-                "trials": len(trials),
-                "total": search.total,
-                **counts,
-            }
+        counts = _write_counts(runner.store.sweep, search, trials)
         told = ", ".join(f"{count} {state}" for state, count in counts.items() if state != "waiting")
         output.say(f"{len(trials)} of {search.total} trials: {told}")
 
 
-def _job_maker(runner: SweepRunner, search: SearchDefinition, builder: JobBuilder) -> Callable[[tuple[str, ...]], Job]:
+def _write_counts(sweep: SweepDir, search: SearchDefinition, trials: Trials) -> dict[str, int]:
+    counts = trials.counts()
+    with sweep.edit_summary() as summary:
+        summary.search = {"sampler": search.settings.sampler, "trials": len(trials), "total": search.total, **counts}
+    return counts
+
+
+def _job_maker(
+    runner: SweepRunner, search: SearchDefinition, builder: JobBuilder, trials: Trials
+) -> Callable[[tuple[str, ...]], Job]:
     # read at the first job, and for all
     others: list[tuple[SweepDir, Manifest]] | None = None
 
     def make_job(overrides: tuple[str, ...]) -> Job:
         nonlocal others
+        # as it goes: a search that is killed lacks the other trials
+        _write_counts(runner.store.sweep, search, trials)
         number = len(runner.store.manifest.jobs)
         (job,) = builder.jobs([ComposedJob(number, overrides, search.bases.config(overrides))])
         if not search.fresh:

@@ -480,7 +480,7 @@ def test_a_search_prunes_what_lags_behind_and_tests_what_it_chose(
     found = {result.swept["optimizer.lr"]: result for result in results(sweep)}
     assert {lr: result.status for lr, result in found.items()} == {"0.1": "finished", "1e-05": "pruned"}
     assert {lr: result.summary.test_reads for lr, result in found.items()} == {"0.1": 1, "1e-05": 0}
-    assert sweep.summary().search == {"sampler": "grid", "trials": 2, "complete": 1, "pruned": 1}
+    assert sweep.summary().search == {"sampler": "grid", "trials": 2, "total": 2, "complete": 1, "pruned": 1}
     # from the folder, and by the same command with more trials than the grid has points
     for continued in (["resume", sweep.id], [*command, "hydra.sweeper.n_trials=9"]):
         assert main(continued) == 0

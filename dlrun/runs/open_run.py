@@ -39,8 +39,9 @@ class OpenRun:
     journal: Journal
     recorder: RunRecorder
     state: State
-    # seconds since 1970, when this process began the run
-    started: float
+    # seconds of the processes before this one, and when this one began, by the monotonic clock
+    before: float
+    began: float
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def open_run(
     Its start is written into the summary and the journal; the summary gets the values of `extra` too. Raises
     `UserError` if a run has begun in the folder, unless `resumed`.
     """
-    started = time.time()
+    started, began = time.time(), time.monotonic()
     with folder.hold():
         if not resumed:
             folder.check_free()
@@ -72,6 +73,8 @@ def open_run(
             _describe(summary, built, folder, machine or inspect(), job=job)
             # of a resumed run the first start counts
             summary.started = summary.started or started
+            # a process that SIGKILL ended has not written its own: its checkpoint has some of them
+            summary.seconds = before = max(summary.seconds, round(state.train_seconds, 3))
             summary.update(extra)
         # `dlrun sample` makes the tokenizer again without the data set
         if built.data.tokenizer:
@@ -79,7 +82,7 @@ def open_run(
         with open_journal(folder.journal) as journal:
             journal.event("start", resumed_from=state.step if resumed else None)
             with closing(make_recorder(built, folder, journal, start=state.step, job=job)) as recorder:
-                yield OpenRun(built, folder, journal, recorder, state, started)
+                yield OpenRun(built, folder, journal, recorder, state, before, began)
 
 
 @contextmanager
@@ -117,6 +120,7 @@ def _write_status(run: OpenRun, status: Status, error: BaseException) -> None:
             # a search compares pruned runs by their last validation; others are resumed or failed
             if status == "pruned":
                 _score_so_far(summary, run)
+            write_time(summary, run)
             summary.status, summary.error = status, message
     # must not replace the exception that ends the run
     except OSError as full:
@@ -203,6 +207,12 @@ def write_cost(summary: Summary, run: OpenRun) -> None:
     """Write a run's steps so far, their time and cost."""
     # the peak was measured at the start, or not at all
     cost, state = step_cost(run.built, measure=False), run.state
-    summary.steps, summary.train_seconds = state.step, round(state.train_seconds, 3)
     summary.cost = cost.of(state.step, state.step / max(state.train_seconds, 1e-9))
-    summary.seconds = round(summary.seconds + time.time() - run.started, 3)
+    write_time(summary, run)
+
+
+def write_time(summary: Summary, run: OpenRun) -> None:
+    """Write a run's steps so far and their time; may be called again."""
+    state = run.state
+    summary.steps, summary.train_seconds = state.step, round(state.train_seconds, 3)
+    summary.seconds = round(run.before + time.monotonic() - run.began, 3)

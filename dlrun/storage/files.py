@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import select
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -161,5 +162,6 @@ def wait_until(condition: Callable[[], bool], seconds: float, poll: float = 0.05
     while not condition():
         if time.monotonic() > end:
             return False
-        time.sleep(poll)
+        # a relative timeout: `time.sleep` waits for a time of the clock, which fails where a clock is simulated
+        select.select((), (), (), poll)
     return True

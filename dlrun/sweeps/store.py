@@ -25,7 +25,8 @@ class SweepStore:
     def __init__(self, sweep: SweepDir, manifest: Manifest) -> None:
         self.sweep = sweep
         self.manifest = manifest
-        self._began = time.time()
+        # the clock of the wall may be set meanwhile
+        self._began = time.monotonic()
 
     @property
     def unsent(self) -> dict[str, bool] | None:
@@ -47,7 +48,7 @@ class SweepStore:
         with self.sweep.edit_summary() as summary:
             summary.status, summary.error = status, error
             # the summary has those of earlier processes already
-            summary.seconds = round(summary.seconds + time.time() - self._began, 3)
+            summary.seconds = round(summary.seconds + time.monotonic() - self._began, 3)
 
     def extend(self, jobs: Sequence[Job]) -> None:
         """Add further jobs to the manifest."""

@@ -170,7 +170,7 @@ class SweepUpload:
         if self.sweep.report.is_dir():
             send_within(self._parent, self.sweep.report, "report", home=self.sweep.path)
         found = results(self.sweep, self._manifest)
-        self._parent.finish(status(self.sweep, found), round(time.time() * 1000))
+        self._parent.finish(status(self.sweep, found), round(max(time.time(), self._manifest.created) * 1000))
         if self._failed:
             raise RuntimeError(f"{len(self._failed)} of {len(self._manifest.jobs)} jobs could not be sent")
         with self.sweep.edit_summary() as summary:

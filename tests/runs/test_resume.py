@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from dlrun.runs.differences import differences
+from dlrun.storage import checkpoint
 from dlrun.storage.files import wait_until
 from dlrun.storage.journal import curves, read
 from dlrun.storage.lookup import all_runs
@@ -282,3 +284,33 @@ def test_verify_resume_names_the_first_tensor_that_differs(
     done = call("verify-resume", "model=restless", "trainer.steps=30")
     assert done.code == 1
     says(done.out, "NOT equal", "linear")
+
+
+def test_durations_are_of_no_clock_that_can_be_set(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    days = itertools.count()
+    # each look at the clock is a day before the last
+    monkeypatch.setattr("time.time", lambda: 1.8e9 - 86_400 * next(days))
+    call("train", "trainer.epochs=1", "trainer.figures=false", "tracking.enabled=false")
+    summary = all_runs()[0].summary()
+    assert 0 <= (summary.train_seconds or 0) <= summary.seconds < 600
+
+
+def test_the_time_of_a_killed_process_is_that_of_its_checkpoint(call: Call) -> None:
+    call("train", "trainer.epochs=2", "trainer.figures=false", "tracking.enabled=false")
+    run = all_runs()[0]
+    with run.edit_summary() as summary:
+        # what SIGKILL leaves
+        summary.update({"status": "running", "seconds": None, "train_seconds": None})
+    content = checkpoint.load(run.last)
+    content.state["train_seconds"] = 5000.0
+    checkpoint.save(run.last, content)
+    assert call("resume", run.id, "trainer.epochs=3").code == 0
+    summary = run.summary()
+    assert 5000 < (summary.train_seconds or 0) <= summary.seconds
+
+
+def test_a_run_that_fails_says_how_long_it_took(call: Call) -> None:
+    call("train", *MOONS, "optimizer.lr=1e30", "trainer.log_every=1", "trainer.epochs=3")
+    summary = all_runs()[0].summary()
+    assert summary.status == "failed"
+    assert summary.seconds > 0 and summary.steps

@@ -19,7 +19,7 @@ import cloudpickle
 import pytest
 import torch
 
-from dlrun.errors import Pruned, UserError
+from dlrun.errors import Pruned, RunError, UserError
 from dlrun.storage.files import wait_until
 from dlrun.storage.manifest import Job
 from dlrun.storage.rundir import RunDir
@@ -389,3 +389,41 @@ def test_the_live_line_tells_how_long_it_will_take() -> None:
     display.done, display.failed = 4, 1
     # six of ten are left, after five seconds each
     assert display.line(2).startswith("  4 of 10 done, 1 failed, 2 running, 4 left, about 30.")
+
+
+def write_parent(file: Path, end: Callable[[], Any]) -> int:
+    """Say which process forked this one, wait until that has died, and end."""
+    server = os.getppid()
+    file.with_suffix(".part").write_text(f"{server} {os.getpid()}")
+    file.with_suffix(".part").rename(file)
+    wait_until(lambda: os.getppid() != server, 20)
+    time.sleep(0.3)
+    end()
+    return server
+
+
+@on_linux
+def test_jobs_outlive_their_fork_server_and_keep_their_slots(here: Path) -> None:
+    started = [here / "0.txt", here / "1.txt"]
+    running: list[int] = []
+    calls = [partial(write_parent, started[0], bool), partial(write_parent, started[1], lambda: os._exit(9))]
+    tasks = [Task(key, call, f"x={key}", here / str(key) / "log") for key, call in enumerate([*calls, os.getppid])]
+    found: dict[int, TaskResult] = {}
+
+    def kill_server() -> None:
+        wait_until(lambda: all(file.exists() for file in started), 30)
+        os.kill(int(started[0].read_text().split()[0]), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_server)
+    killer.start()
+    with Pool(slots(2)) as pool:
+        pool.run(tasks, on_result=lambda result: found.update({result.key: result}) is None, on_tick=running.append)
+    killer.join()
+    server, lost = (int(word) for word in started[1].read_text().split())
+    assert found[0].value == server, found[0].message
+    # its code is not known, for nobody waited for it
+    assert isinstance(found[1].error, RunError) and found[1].exit_code is None
+    assert not Path(f"/proc/{lost}").exists() or "Z" in Path(f"/proc/{lost}/stat").read_text()
+    # the third found a new server
+    assert found[2].value != server
+    assert max(running) <= 2

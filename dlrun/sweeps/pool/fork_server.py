@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from multiprocessing.context import BaseContext
 
+import psutil
+
 # the last is slow to import, and some optimizers need it
 PRELOAD = ("torch", "hydra._internal.hydra", "hydra.core.utils", "dlrun.commands.train", "torch._dynamo")
 
@@ -22,6 +24,32 @@ PART_PREFIXES = tuple(
     f"dlrun.{group}." for group in ("datasets", "models", "losses", "optimizers", "schedules", "studies")
 )
 """The rooms of dlrun's parts. The launcher has imported those of its jobs, when it checked them."""
+
+
+SERVER_DIED = 255
+"""The exit code that multiprocessing gives all processes of a fork server that has died."""
+
+
+class Orphan:
+    """A process whose fork server has died: nobody tells of its end, so it is looked for."""
+
+    def __init__(self, pid: int) -> None:
+        try:
+            self._process: psutil.Process | None = psutil.Process(pid)
+        except psutil.NoSuchProcess:
+            self._process = None
+
+    def lives(self) -> bool:
+        """True while the process runs; another of its number does not count."""
+        try:
+            return (
+                self._process is not None
+                and self._process.is_running()
+                # one that ended and that nobody waits for
+                and self._process.status() != psutil.STATUS_ZOMBIE
+            )
+        except psutil.NoSuchProcess:
+            return False
 
 
 def modules() -> list[str]:

@@ -42,6 +42,7 @@ class _Running:
     started: float
     message: bytes | None = None
     answered: float | None = None
+    orphan: fork_server.Orphan | None = None
 
     def kill(self, number: int) -> None:
         """Send a signal; SIGKILL goes to the children too."""
@@ -136,24 +137,34 @@ class Pool:
             output.say(f"waiting for a GPU ({names}): other dlrun jobs of this machine have them all")
 
     def _start(self, task: Task, slot: Slot, place: SlotLock) -> None:
-        receive, send = self._context.Pipe(duplex=False)
         settings = WorkerSettings(dict(os.environ), slot.device, slot.threads, task.log.absolute())
-        process = self._context.Process(  # type: ignore[attr-defined]
-            target=work, args=(cloudpickle.dumps(task.call), settings, send, place), name=task.label
-        )
-        with fork_server.clean_start():
-            process.start()
-        # else this copy would keep the pipe open after the job's death
-        send.close()
+        call = cloudpickle.dumps(task.call)
+
+        def start() -> tuple[BaseProcess, Connection]:
+            receive, send = self._context.Pipe(duplex=False)
+            # else this copy would keep the pipe open after the job's death
+            with send:
+                process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]
+                    target=work, args=(call, settings, send, place), name=task.label
+                )
+                with fork_server.clean_start():
+                    process.start()
+            return process, receive
+
+        try:
+            process, receive = start()
+        except (EOFError, ConnectionError):
+            # the fork server has died in the middle of it: the second time there is a new one
+            process, receive = start()
         self._running[task.key] = _Running(task, slot, process, receive, place, time.monotonic())
 
     def _wait_for_ends(self) -> Iterator[_Running]:
         """Wait up to `TICK` seconds; free and yield ended jobs."""
         jobs = list(self._running.values())
         answers = [job.answer for job in jobs if job.answered is None]
-        ready = wait([*answers, *(job.process.sentinel for job in jobs)], TICK)
+        ready = wait([*answers, *(job.process.sentinel for job in jobs if job.orphan is None)], TICK)
         for job in jobs:
-            gone = job.process.sentinel in ready
+            gone = _is_gone(job, told=job.process.sentinel in ready)
             # poll, do not wait: a child that the job has left behind may hold the pipe open
             if job.answered is None and (job.answer in ready or (gone and job.answer.poll())):
                 _receive(job)
@@ -213,6 +224,19 @@ class Pool:
                     job.kill(signal.SIGKILL)
 
 
+def _is_gone(job: _Running, *, told: bool) -> bool:
+    """Whether a job's process has ended; `told`: its sentinel says so."""
+    if job.orphan is not None:
+        return not job.orphan.lives()
+    # the fork server tells of an end; when it dies it tells of all, and the jobs live on
+    if told and job.process.pid is not None and job.process.exitcode == fork_server.SERVER_DIED:
+        orphan = fork_server.Orphan(job.process.pid)
+        if orphan.lives():
+            job.orphan = orphan
+            return False
+    return told
+
+
 def _receive(job: _Running) -> None:
     """Read a job's answer, if it has sent one."""
     job.answered = time.monotonic()
@@ -223,6 +247,10 @@ def _receive(job: _Running) -> None:
 
 def _result(job: _Running) -> TaskResult:
     seconds = time.monotonic() - job.started
+    if job.message is None and job.orphan is not None:
+        # how it ended is not known: its folder says it
+        lost = RunError("it ended without a result, and its fork server had been killed")
+        return task_result(job.task, "error", lost, str(lost), seconds=seconds)
     if job.message is None:
         return task_result(job.task, "exit", job.process.exitcode or 0, "", seconds=seconds)
     try:

@@ -51,7 +51,7 @@ class JournalReader:
     """A journal, read on from its beginning or from `skip`.
 
     `nonfinite` maps each metric to the first step at which it was NaN or infinite. `sample` is the last text with a
-    step. `first` and `last` are the times of the first and the last line, in milliseconds since 1970.
+    step. `first` and `last` are the time of the first line and the latest of all, in milliseconds since 1970.
     """
 
     def __init__(self, path: Path) -> None:
@@ -110,7 +110,9 @@ class JournalReader:
         """The new points and texts of a line."""
         if "time" not in record:  # cut by a crash
             return [], []
-        self.last = time = _time(record)
+        time = _time(record)
+        # the latest: a clock that is set back must not end a run before it began
+        self.last = max(self.last or time, time)
         if record.get("event") == "text":
             text = Text(str(record.get("name", "text")), str(record.get("text", "")), record.get("step"), time)
             if text.step is None:

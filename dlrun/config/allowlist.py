@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from dlrun.config import paths
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.storage import lookup
 
@@ -81,21 +82,20 @@ def resolve(path: str, *, trusted: Sequence[str] = (), folder: Path | None = Non
 def allows(path: str, *, trusted: Sequence[str] = (), packages: Sequence[str] = ()) -> bool:
     """The name is in `packages`, the user's folder, or trusted."""
     known = _Allowed(tuple(trusted), Path.cwd().resolve())
-    if _within(path, NEVER):
+    if _within(path, NEVER) or not (_within(path, (*known.trusted, *packages)) or known.is_users(path)):
         return False
-    # the object counts, not its path: `logging.os.system` is no part of `logging`
-    return (
-        _within(path, known.trusted)
-        or known.is_users(path.split(".")[0])
-        or (_within(path, packages) and _within(_origin(path) or path, packages))
-    )
+    # the object counts, not its path: `logging.os.system` is no part of `logging`, nor `mine.os.system` mine
+    full = _origin(path) or path
+    if path in known.trusted:
+        return not _within(full, NEVER)
+    return _within(full, (*known.trusted, *packages)) or (known.is_users(full) and not _within(full, NEVER))
 
 
 def _origin(path: str) -> str:
     """The full name of an object where it is defined; empty if its package is not installed."""
     names = path.split(".")
     for length in range(len(names) - 1, 0, -1):
-        with suppress(ImportError):
+        with suppress(Exception):  # an import may raise anything; using the name then says so
             found: Any = importlib.import_module(".".join(names[:length]))
             for name in names[length:]:
                 found = getattr(found, name, None)
@@ -109,7 +109,7 @@ class _Allowed:
     def __init__(self, trusted: tuple[str, ...], folder: Path) -> None:
         self.trusted = trusted
         self.folder = folder
-        if str(folder) not in sys.path and "" not in sys.path:
+        if str(folder) not in sys.path and "" not in sys.path and not paths.holds_runs(folder):
             sys.path.append(str(folder))  # at the end: a user's file hides no library
 
     def check_path(self, path: str) -> None:
@@ -118,7 +118,7 @@ class _Allowed:
             return
         if _within(path, NEVER):
             raise ConfigError(_never(path))
-        if not (_within(path, LIBRARIES) or _within(path, self.trusted) or self.is_users(path.split(".")[0])):
+        if not (_within(path, LIBRARIES) or _within(path, self.trusted) or self.is_users(path)):
             self._refuse(path, "is not allowed")
 
     def check_origin(self, path: str, found: Any) -> None:
@@ -135,13 +135,14 @@ class _Allowed:
             return
         if _within(full, NEVER):
             raise ConfigError(_never(path))
-        if path in self.trusted or _within(full, self.trusted) or self.is_users(module.split(".")[0]):
+        if path in self.trusted or _within(full, self.trusted) or self.is_users(full):
             return
         if not (_within(full, LIBRARIES) and _is_library_part(inner, full)):
             self._refuse(path, f"leads to `{full}`, and that is not allowed")
 
-    def is_users(self, module: str) -> bool:
-        """A top-level module of the user's folder, not installed there."""
+    def is_users(self, path: str) -> bool:
+        """In a module of the user's folder, neither installed nor received there."""
+        module, *inner = path.split(".")
         try:
             spec = importlib.util.find_spec(module)
         except (ImportError, ValueError):  # ValueError: `__main__` has no spec
@@ -150,13 +151,29 @@ class _Allowed:
         if spec is None or module == lookup.outputs().name:
             return False
         places = list(spec.submodule_search_locations or ([spec.origin] if spec.has_location and spec.origin else []))
-        return bool(places) and all(_is_inside(Path(p).resolve(), self.folder) for p in places)
+        return bool(places) and all(self._is_own(Path(p).resolve(), inner) for p in places)
+
+    def _is_own(self, place: Path, inner: Sequence[str]) -> bool:
+        if not _is_inside(place, self.folder) or lookup.outputs().resolve() in place.parents:
+            return False
+        for name in inner:
+            if not (place / name).is_dir():
+                break
+            place = place / name
+        # whoever sent a run may have put a module beside it
+        between = [place, *place.parents]
+        return not any(map(paths.holds_runs, between[: between.index(self.folder) + 1]))
 
     def _refuse(self, name: str, why: str) -> None:
         top = name.split(".")[0]
         here = [m.name for m in pkgutil.iter_modules([str(self.folder)])]
         if top in here:
-            why += f". Your own `{top}` is hidden by an installed module of that name: rename it"
+            hidden = not any(map(paths.holds_runs, (self.folder, self.folder / top)))
+            why += (
+                f". Your own `{top}` is hidden by an installed module of that name: rename it"
+                if hidden
+                else f": `{top}` lies in the folder of a run or sweep, which may come from somebody else"
+            )
         elif top not in sys.modules and importlib.util.find_spec(top) is None:
             close = did_you_mean(top, {*here, "dlrun", *(library.split(".")[0] for library in LIBRARIES)})
             raise ConfigError(

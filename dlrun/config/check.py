@@ -13,7 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dlrun.config import instantiate
+from dlrun.config import instantiate, trust
 from dlrun.config.settings import Evaluation, General, Sweep, Tracking, Trainer
 from dlrun.errors import ConfigError, did_you_mean
 
@@ -50,6 +50,8 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     # Hydra's own part is checked by `hydra_targets`
     plain: dict[str, Any] = {str(name): value for name, value in resolved.items() if name != "hydra"}
     _top_level(plain)
+    # of a sweep's job too, whose values may come from a sweeper's settings
+    trust.check(plain["trusted"], of="The configuration")
     for name, settings in SETTINGS.items():
         instantiate.check_arguments(settings, plain[name], where=name)
     instantiate.check_arguments(Sweep, plain.get("sweep", {}), where="sweep")

@@ -21,7 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from dlrun.config import hydra_errors, paths
+from dlrun.config import approval, hydra_errors, paths
 from dlrun.errors import ConfigError, UserError
 from dlrun.storage import lookup
 from dlrun.terminal import output
@@ -95,6 +95,12 @@ class Loader(ConfigLoaderImpl):
         _resolve_name(cfg)
         return cfg
 
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """Compose a job; its choices bring values of Hydra's part too."""
+        cfg = super().load_sweep_config(master_config, sweep_overrides)
+        approval.approve(cfg)
+        return cfg
+
 
 def _resolve_name(cfg: DictConfig) -> None:
     """Set the run's name; the default comes from its choices."""
@@ -131,6 +137,7 @@ def load(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictConfig:
     cfg = hydra.config_loader.load_configuration(
         name, list(overrides), RunMode.MULTIRUN, validate_sweep_overrides=False
     )
+    approval.approve(cfg, overrides)
     several = hydra_errors.several_values(overrides) if cfg.hydra.mode != RunMode.MULTIRUN else ""
     if several:
         raise ConfigError(several)

@@ -24,10 +24,9 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from dlrun.config import hydra_targets, trust
 from dlrun.config.compose import JOB, PRIMARY, load, open_hydra, warn_of_shadowing, without_hydra
 from dlrun.errors import ConfigError, DlrunError, UserError, place
 from dlrun.storage import lookup
@@ -136,15 +135,10 @@ class _CommandLine:
         return bool(self.args.help or self.args.hydra_help or self.args.cfg or self.args.info)
 
     def compose(self) -> DictConfig:
-        """Compose, and check Hydra's own part of the configuration."""
         if self.args.multirun:
             self.args.overrides.append("hydra.mode=MULTIRUN")
         cfg = load(self.hydra, self.name, self.args.overrides)
         warn_of_shadowing(cfg, self.name)
-        # the user has composed it, here and now: so its `trusted` is the user's word
-        trusted = [str(name) for name in cfg.trusted] if OmegaConf.is_list(cfg.get("trusted")) else []
-        trust.grant(trusted)
-        hydra_targets.check(cfg.hydra, trusted=trusted)
         return cfg
 
     def show(self) -> int:

@@ -1,4 +1,4 @@
-"""The allow list of plugins, callbacks and log handlers of Hydra.
+"""What Hydra's own part of a configuration may do: its plugins, callbacks, log handlers and folders.
 
 Hydra refuses a few names itself, but late and with a traceback. Here all are checked before it begins.
 """
@@ -6,58 +6,116 @@ Hydra refuses a few names itself, but late and with a traceback. Here all are ch
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
+from dlrun.config import log_handlers
 from dlrun.config.allowlist import allows
 from dlrun.errors import ConfigError
+from dlrun.storage import lookup
 
 PLUGINS = ("hydra_plugins", "hydra._internal.core_plugins", "hydra.experimental")
-HANDLERS = ("logging", "colorlog", "rich.logging")
-"""Packages of formatters and handlers for logging."""
+KNOWN = ("hydra_plugins.dlrun_launcher", "hydra_plugins.dlrun_sweeper", "hydra_plugins.dlrun_search", *PLUGINS[1:])
+"""Of the plugins, those whose settings are not commands: a launcher of clusters has some."""
+
+SECTIONS = ("launcher", "sweeper", "callbacks")
+LOGGING = ("job_logging", "hydra_logging")
+
+KEPT = (*SECTIONS, "job", "job_logging", "mode", "output_subdir", "overrides", "runtime", "verbose")
+"""The keys of a saved sweep that its jobs are run with."""
+
+_RUN = Path("/output_dir")  # stands for the folder of a run, which is not there yet
 
 
-def check(hydra: DictConfig, *, trusted: Sequence[str] = ()) -> None:
-    """Refuse a class that is not allowed.
+def check(hydra: DictConfig, *, trusted: Sequence[str] = (), foreign: str = "", home: Path | None = None) -> None:
+    """Refuse what is not allowed.
 
-    Raises `ConfigError` for one outside of these packages, unless it is the user's or trusted.
+    `foreign` says where a configuration of somebody else comes from: such a one sets no environment variable
+    (`LD_PRELOAD` runs code) and no folder. `home` is the folder of a saved sweep.
+
+    Raises `ConfigError` for a class outside of these packages, unless it is the user's or trusted, and for whatever
+    acts outside of the folders of runs.
     """
-    for section, packages in (
-        *((name, PLUGINS) for name in ("launcher", "sweeper", "callbacks")),
-        *((name, HANDLERS) for name in ("job_logging", "hydra_logging")),
-    ):
-        content = OmegaConf.to_container(hydra[section]) if section in hydra and hydra[section] is not None else {}
-        for key, name in _names_in(content, f"hydra.{section}"):
+    with _placed(hydra):
+        content = {name: _resolved(hydra, name) for name in (*SECTIONS, *LOGGING)}
+        roots = [_RUN, home] if home else [_RUN, *(folder for _, folder in _folders(hydra))]
+        outside = [*_outside(hydra, home)] if foreign else []
+    for section, found in content.items():
+        packages = log_handlers.PACKAGES if section in LOGGING else KNOWN if foreign else PLUGINS
+        for key, name in _names_in(found, f"hydra.{section}"):
             if not allows(name, trusted=trusted, packages=packages):
                 raise ConfigError(
                     f"`{key}={name}` is not allowed: expected a class of {', '.join(packages)}, or of a module in this "
                     f"folder. If you trust it, type `trusted=[{name}]`."
                 )
-
-
-def check_record(hydra: DictConfig, *, trusted: Sequence[str] = ()) -> None:
-    """Check Hydra's part of a saved sweep, which may come from somebody else.
-
-    Raises `ConfigError` as `check` does, and for whatever a job would do outside of its folder: environment variables
-    (`LD_PRELOAD` runs code) and log files elsewhere.
-    """
-    check(hydra, trusted=trusted)
-    handlers = OmegaConf.select(hydra, "job_logging.handlers") or {}
-    files = [str(OmegaConf.to_container(each).get("filename", "")) for each in handlers.values()]  # type: ignore[union-attr]
-    for key, suspicious in (
-        ("hydra.job.env_set", bool(OmegaConf.select(hydra, "job.env_set"))),
-        ("hydra.job_logging", any(name and not _in_run_folder(name) for name in files)),
-    ):
-        if suspicious and key not in trusted:
+    for section in LOGGING:
+        for entry, reason in log_handlers.misplaced(content[section], roots):
+            outside.append((f"hydra.{section}.{entry}", reason))
+    for key, reason in outside:
+        if not _granted(key, trusted):
             raise ConfigError(
-                f"The saved sweep sets `{key}`, which acts outside of its folder. If you trust it, type"
-                f" `trusted=[{key}]`."
+                f"`{key}`{f' of {foreign}' * bool(foreign)} {reason}: a run acts within its folder. If you trust it, "
+                f"type `trusted=[{key}]`."
             )
 
 
-def _in_run_folder(name: str) -> bool:
-    return name.startswith("${hydra.runtime.output_dir}/") and ".." not in name
+def _outside(hydra: DictConfig, home: Path | None) -> Iterator[tuple[str, str]]:
+    """The keys that act on other programs or folders: (key, reason)."""
+    for name in OmegaConf.select(hydra, "job.env_set") or ():
+        yield f"hydra.job.env_set.{name}", "sets an environment variable"
+    subfolders = {"hydra.output_subdir": hydra.get("output_subdir"), "hydra.sweep.subdir": hydra.sweep.get("subdir")}
+    for key, name in subfolders.items() if home is None else [*subfolders.items()][:1]:
+        if name and (Path(str(name)).is_absolute() or ".." in Path(str(name)).parts):
+            yield key, f"is {name}"
+    for key, folder in _folders(hydra) if home is None else ():
+        if not folder.is_relative_to(lookup.outputs().resolve()):
+            yield key, f"is {folder}"
+
+
+def _folders(hydra: DictConfig) -> Iterator[tuple[str, Path]]:
+    for key in ("run.dir", "sweep.dir"):
+        try:
+            folder = OmegaConf.select(hydra, key)
+        except OmegaConfBaseException:
+            continue  # told where it is needed
+        if folder:
+            yield f"hydra.{key}", Path(str(folder)).resolve()
+
+
+def _granted(key: str, trusted: Sequence[str]) -> bool:
+    """The key is trusted, or one that it lies in, or one in it."""
+    return any(f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in trusted)
+
+
+def _resolved(hydra: DictConfig, section: str) -> Any:
+    try:
+        node = OmegaConf.select(hydra, section)
+        # what an interpolation leads to counts, for that is called
+        return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else {}
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"`hydra.{section}` cannot be resolved: {str(error).splitlines()[0]}.") from error
+
+
+@contextmanager
+def _placed(hydra: DictConfig) -> Iterator[None]:
+    """Give values to the keys that Hydra sets for a run."""
+    places = [(hydra.runtime, "output_dir", str(_RUN)), (hydra.job, "num", 0), (hydra.job, "id", "0")]
+    before = [(node, key, "???" if OmegaConf.is_missing(node, key) else node.get(key)) for node, key, _ in places]
+    _set(hydra, places)
+    try:
+        yield
+    finally:
+        _set(hydra, before)
+
+
+def _set(hydra: DictConfig, values: Sequence[tuple[DictConfig, str, Any]]) -> None:
+    with read_write(hydra), open_dict(hydra):
+        for node, key, value in values:
+            node[key] = value
 
 
 def _names_in(value: Any, where: str) -> Iterator[tuple[str, str]]:

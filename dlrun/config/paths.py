@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+RECORDS = (".hydra", "summary.json", "manifest.json")
+"""What the folder of a run or sweep holds. Modules and configurations in it are not the user's own."""
+
 
 def package_folder() -> Path:
     """dlrun's own `conf` folder."""
@@ -13,9 +16,16 @@ def package_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
+def holds_runs(folder: Path) -> bool:
+    """True for a folder of a run or sweep, which may come from somebody else."""
+    return any((folder / name).exists() for name in RECORDS)
+
+
 def user_folder() -> Path | None:
     """The user's `./conf`, if there is one."""
     folder = Path.cwd() / "conf"
+    if holds_runs(folder.parent):
+        return None
     # in a checkout, `./conf` is dlrun's own
     return folder if folder.is_dir() and not folder.samefile(package_folder()) else None
 
@@ -23,5 +33,5 @@ def user_folder() -> Path | None:
 def enable_user_modules() -> None:
     """Make modules here importable, after all installed ones."""
     here = str(Path.cwd())
-    if here not in sys.path:
+    if here not in sys.path and not holds_runs(Path.cwd()):
         sys.path.append(here)

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from dlrun.config import paths
-from dlrun.errors import UserError
+from dlrun.errors import ConfigError, UserError
 
 VARIABLE = "DLRUN_TRUSTED"
 """The processes of a sweep's jobs inherit it."""
@@ -19,6 +19,20 @@ VARIABLE = "DLRUN_TRUSTED"
 
 def trusted_names() -> list[str]:
     return [*dict.fromkeys([*_from_environment(), *_from_user_conf()])]
+
+
+def check(names: Iterable[str], *, of: str) -> None:
+    """Raise `ConfigError` for names that this user does not trust.
+
+    `of` says who does.
+    """
+    known = _from_environment()
+    left = [name for name in names if name not in known]
+    if left and (left := [name for name in left if name not in trusted_names()]):
+        raise ConfigError(
+            f"{of} trusts `{left[0]}`, and only you can grant that. If you trust it too, type "
+            f"`trusted=[{','.join(left)}]`, or write it in your own ./conf."
+        )
 
 
 def grant(names: Iterable[str]) -> None:

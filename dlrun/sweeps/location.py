@@ -99,10 +99,11 @@ def saved_hydra(sweep: SweepDir) -> DictConfig:
     whole = OmegaConf.create({"hydra": OmegaConf.structured(HydraConf)})
     # Hydra's own files have keys that its dataclass lacks
     OmegaConf.set_struct(whole.hydra, False)
-    whole.hydra = OmegaConf.merge(whole.hydra, saved.hydra)
+    kept = {name: value for name, value in saved.hydra.items_ex(resolve=False) if name in hydra_targets.KEPT}
+    whole.hydra = OmegaConf.merge(whole.hydra, kept)
     assert isinstance(whole.hydra, DictConfig)
     # the folder may come from somebody else: its callbacks and log handlers are called only if this user allows them
-    hydra_targets.check_record(whole.hydra, trusted=trust.trusted_names())
+    hydra_targets.check(whole.hydra, trusted=trust.trusted_names(), foreign="the saved sweep", home=sweep.path)
     return whole.hydra
 
 

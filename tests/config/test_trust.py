@@ -14,6 +14,7 @@ import yaml
 import dlrun
 from dlrun.config import trust
 from dlrun.errors import ConfigError
+from dlrun.storage import run_config
 from dlrun.storage.lookup import all_runs, all_sweeps
 from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
@@ -40,7 +41,7 @@ def received(elsewhere: None, call: Call) -> RunDir:
     run = all_runs()[-1]
     config = yaml.safe_load(run.config.read_text())
     config |= {"trusted": ["outside"], "metrics": {"x": {"_target_": "outside.metric"}}}
-    run.config.write_text(yaml.safe_dump(config))
+    run_config.replace(run, yaml.safe_dump(config))
     return run
 
 
@@ -109,11 +110,11 @@ ELSEWHERE = {"class": "logging.FileHandler", "filename": "victim"}
 @pytest.mark.parametrize(
     ("section", "content", "key"),
     [
-        ("job", {"env_set": {"LD_PRELOAD": "/evil.so"}}, "hydra.job.env_set"),
+        ("job", {"env_set": {"LD_PRELOAD": "/evil.so"}}, "hydra.job.env_set.LD_PRELOAD"),
         (
             "job_logging",
             {"handlers": {"x": ELSEWHERE}},
-            "hydra.job_logging",
+            "hydra.job_logging.handlers.x",
         ),
         ("job_logging", {"handlers": {"x": {"()": "logging.os.system"}}}, "logging.os.system"),
     ],

@@ -1,0 +1,63 @@
+"""What a composed configuration may do, by whose word.
+
+Its `trusted:` is the user's word if it comes from the command line or from `./conf`. A folder of `--config-dir` or
+`hydra.searchpath` may come from somebody else: it grants itself nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from dlrun.config import hydra_targets, paths, trust
+
+
+def approve(config: DictConfig, typed: Sequence[str] = ()) -> None:
+    """Grant what the user trusts, and check Hydra's part.
+
+    `typed` are the overrides of the command line. Raises `ConfigError` for what nobody here has granted.
+    """
+    trust.grant(_typed_names(typed))
+    names = [str(name) for name in config.trusted] if OmegaConf.is_list(config.get("trusted")) else []
+    foreign = ", ".join(_foreign_folders(config))
+    if foreign:
+        trust.check(names, of=foreign)
+    else:
+        trust.grant(names)
+    hydra_targets.check(config.hydra, trusted=trust.trusted_names(), foreign=foreign)
+
+
+def _typed_names(typed: Sequence[str]) -> Iterator[str]:
+    """The names in `trusted=[…]`, and the keys of Hydra's part, which are trusted as they were typed."""
+    try:
+        overrides = OverridesParser.create().parse_overrides(list(typed))
+    except HydraException:
+        return  # composing says so
+    for override in overrides:
+        if override.key_or_group == "trusted":
+            yield from _texts(override)
+        elif override.key_or_group.startswith("hydra."):
+            yield override.key_or_group
+
+
+def _texts(override: Override) -> Iterator[str]:
+    value: Any = override.value()
+    # of a sweep, several lists
+    for item in getattr(value, "list", value) or ():
+        for inner in item if isinstance(item, list) else [item]:
+            yield str(getattr(inner, "text", inner))
+
+
+def _foreign_folders(config: DictConfig) -> Iterator[str]:
+    own = [folder.resolve() for folder in (paths.user_folder(), paths.package_folder()) if folder]
+    for source in OmegaConf.select(config, "hydra.runtime.config_sources") or ():
+        # Hydra's, dlrun's and those of installed plugins have other providers
+        given = source.provider == "command-line" or source.provider.startswith("hydra.searchpath")
+        if given and not (source.schema == "file" and Path(source.path).resolve() in own):
+            yield str(source.path)

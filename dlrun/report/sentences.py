@@ -23,7 +23,7 @@ def job_counts(overview: Overview) -> str:
     )
     changed = [str(result.job.n) for result in overview.results if result.changed]
     if changed:
-        note += f" Resumed with other settings than the sweep's, and not selected among: {', '.join(changed)}."
+        note += f" Resumed with other settings or code, and so not selected: {', '.join(changed)}."
     groups = len(overview.groups)
     return f"{jobs} job{'s' * (jobs != 1)} in {groups} group{'s' * (groups != 1)}: {by_status}.{note}"
 

@@ -64,9 +64,8 @@ def look(sweep: SweepDir, manifest: Manifest | None = None) -> SweepState:
 def decide(state: SweepState) -> Decision:
     """Select, if all jobs have ended; a final selection is kept."""
     now, kept = None if state.unended else select_group(state.results, state.manifest), state.summary.selected
-    if state.is_final:
-        differs = now is not None and kept is not None and now.group != kept.get("group")
-        return Decision(kept, _entry(state, now) if now and differs else None)
+    if state.is_final and kept:
+        return _keep(kept, _entry(state, now) if now else None)
     entry = _entry(state, now) if now else None
     if entry and kept and kept.get("jobs") == entry["jobs"] and "reads_before" in kept and not kept.get("without"):
         # decided before: a process died between the decision and the test
@@ -89,7 +88,7 @@ def decide_on_request(state: SweepState, *, again: bool = False) -> Decision:
     if not state.is_final or kept is None:
         return Decision(_entry(state, now, requested=True))
     if now.group == kept.get("group"):
-        return Decision(kept)
+        return _keep(kept, _entry(state, now))
     if not again:
         raise UserError(
             f"{state.sweep.path}: the test split has been read for `{kept.get('label')}`, so this selection is final. "
@@ -106,9 +105,15 @@ def is_due(sweep: SweepDir) -> bool:
     """True if a sweep whose jobs have ended lacks its selection, or a test."""
     state = look(sweep)
     decision = decide(state)
-    kept = state.summary.selected or {}
-    group = (decision.selection or {}).get("group")
-    return group != kept.get("group") or bool(state.untested(decision.selection))
+    kept, chosen = state.summary.selected or {}, decision.selection or {}
+    return chosen.get("group") != kept.get("group") or bool(state.untested(decision.selection))
+
+
+def _keep(kept: Selection, now: Selection | None) -> Decision:
+    """Keep a final selection; seeds of its group that have finished since are added."""
+    if now is None or now["group"] != kept.get("group"):
+        return Decision(kept, now)
+    return Decision({**kept, "mean": now["mean"], "jobs": now["jobs"]})
 
 
 def _entry(state: SweepState, group: SelectedGroup, *, requested: bool = False) -> Selection:

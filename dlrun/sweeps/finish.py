@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -96,10 +97,8 @@ def _summarise(before: SweepState, found: Sequence[Result]) -> None:
         summary.reused = sum(result.reused for result in found)
         # never less than before: a folder that was deleted takes its count along, not its read
         summary.test_reads = known.total + total_reads(sweep.id, found) - total_reads(sweep.id, before.results)
-    if look(sweep, before.manifest).is_final:
-        with sweep.edit_summary() as summary:
-            if summary.selected is not None:
-                summary.selected = {**summary.selected, "read": True}
+        if summary.selected is not None and replace(before, results=found, summary=summary).is_final:
+            summary.selected = {**summary.selected, "read": True}
 
 
 def _say_unselected(manifest: Manifest, found: Sequence[Result], chosen: Selection | None) -> None:

@@ -104,6 +104,8 @@ def test_where_every_run_reads_the_test_split_nothing_is_final(tmp_path: Path) -
 
 def test_a_selection_on_request_is_marked(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path / "s", **{"lr0.1_1": {"status": "killed"}})
+    state = look(sweep)
+    assert tags(sweep, state.manifest, state.results)["dlrun.selected"] == "nothing yet: 1 of 6 jobs is killed"
     chosen = write(sweep, decide_on_request(look(sweep)))
     assert (chosen["label"], chosen["without"], chosen["of"]) == ("lr=0.3", {"killed": 1}, 6)
     state = look(sweep)
@@ -113,8 +115,9 @@ def test_a_selection_on_request_is_marked(tmp_path: Path) -> None:
     assert tags(sweep, state.manifest, state.results)["dlrun.selected.mark"] == words
     # untested, it is no more than a look: the resumed sweep selects by itself
     summarise(sweep.job(1), status="finished", metrics={"val/error": 0.1})
-    found = decide(look(sweep)).selection or {}
-    assert (found.get("label"), found.get("without")) == ("lr=0.1", None)
+    found = write(sweep, decide(look(sweep)))
+    assert (found["label"], found.get("without")) == ("lr=0.1", None)
+    assert tags(sweep, state.manifest, state.results)["dlrun.selected.mark"] == "by the rule"
 
 
 def test_another_selection_after_the_test_needs_consent_and_is_counted(tmp_path: Path) -> None:
@@ -149,6 +152,15 @@ def test_of_seeds_alone_the_finished_ones_can_be_tested(tmp_path: Path) -> None:
         "group": group_of(), "label": "made", "monitor": "val/error", "mean": None, "jobs": [0], "reads_before": 0,
         "without": {"killed": 2}, "of": 3,
     }  # fmt: skip
+    # seeds that finish later are tested too: there is no choice
+    write(sweep, decide_on_request(look(sweep)))
+    read_test(sweep, 0)
+    summarise(sweep.job(1), status="finished", metrics={"a": 1}, data={"test": 9})
+    assert decide(look(sweep)).selection == sweep.summary().selected
+    summarise(sweep.job(2), status="failed")
+    found = decide_on_request(look(sweep))
+    assert found.selection and found.selection["jobs"] == [0, 1]
+    assert [result.job.n for result in look(sweep).untested(found.selection)] == [1]
     for n in (0, 1, 2):
         summarise(sweep.job(n), status="killed")
     with pytest.raises(UserError, match="nothing can be selected"):
@@ -211,4 +223,4 @@ def test_a_job_resumed_with_other_settings_is_not_selected_nor_tested(tmp_path: 
     assert not is_due(sweep)
     summarise(sweep, selected=None)
     assert labels(decide(look(sweep))) == ["lr=0.3", None]
-    says(sentences.job_counts(read_overview(sweep)), "Resumed with other settings than the sweep's", ": 0.")
+    says(sentences.job_counts(read_overview(sweep)), "with other settings or code", "not selected: 0.")

@@ -162,6 +162,16 @@ def test_a_job_whose_reused_run_has_changed_is_run(call: Call) -> None:
     assert [result.summary.test_reads for result in found] == [1, 1, 1]
 
 
+def test_a_damaged_run_hinders_no_reuse_of_another(call: Call) -> None:
+    first = train(call, "seed=0,1")
+    (first.job(0).path / "summary.json").write_text("")
+    done = call("train", "-m", *SHORT, "seed=0,1,2")
+    assert done.code == 0, done.err
+    says(done.err, str(first.job(0).path / "summary.json"), "damaged")
+    (second,) = [sweep for sweep in all_sweeps() if sweep != first]
+    assert [result.reused for result in results(second)] == [False, True, False]
+
+
 def reusing(folder: Path) -> tuple[SweepDir, SweepDir]:
     """Two sweeps in one outputs folder: the first job of the second is that of the first."""
     day = folder / "outputs/sweeps/2026-01-01"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 
 from dlrun.storage import manifest
 from dlrun.storage.identity import differing
@@ -35,15 +36,19 @@ def find_finished(jobs: Sequence[Job], others: Others) -> dict[int, tuple[SweepD
         wanted.setdefault(job.identity, []).append(job)
     found: dict[int, tuple[SweepDir, RunDir]] = {}
     for other, theirs in others:
-        for job in theirs.jobs:
-            if job.identity not in wanted:
-                continue
-            run = other.run(job.n, job.identity)
-            # the run's own identity too: `dlrun resume RUN trainer.epochs=…` makes another run of it
-            same = run.summary().identity == job.identity
-            if same and run.status() == "finished" and run.best.exists():
+        same = [job for job in theirs.jobs if job.identity in wanted]
+        # a damaged one is said, and left out
+        for job, run in read_each(same, partial(_finished_run, other)):
+            if run and job.identity in wanted:
                 found |= {wanting.n: (other, run) for wanting in wanted.pop(job.identity)}
     return found
+
+
+def _finished_run(sweep: SweepDir, job: Job) -> RunDir | None:
+    run = sweep.run(job.n, job.identity)
+    # the run's own identity too: `dlrun resume RUN trainer.epochs=…` makes another run of it
+    same = run.summary().identity == job.identity
+    return run if same and run.status() == "finished" and run.best.exists() else None
 
 
 def describe_reuse(jobs: Sequence[Job], others: Others) -> Iterator[str]:

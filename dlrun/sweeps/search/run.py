@@ -113,6 +113,8 @@ def _history(manifest: Manifest) -> dict[str, Any]:
 def _run(runner: SweepRunner, search: SearchDefinition, builder: JobBuilder) -> None:
     trials = _trials(runner.store.sweep, search, runner.store.manifest.higher_is_better)
     make_job = _job_maker(runner, search, builder, trials)
+    # a search that was made longer lacks trials from here on
+    _write_counts(runner.store.sweep, search, trials)
     try:
         Search(runner, trials, search.space, total=search.total, make_job=make_job).run()
     finally:

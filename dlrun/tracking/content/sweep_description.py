@@ -52,6 +52,7 @@ def tags(sweep: SweepDir, manifest: Manifest, results: Sequence[Result]) -> dict
     first = next((result.summary for result in results if result.summary and not result.reused), Summary())
     said = Summary(first.to_dict())
     reads = count_reads(sweep.id, results, summary).total
+    chosen: Selection = summary.selected or {}
     said.command, said.test_reads, said.status = manifest.command, reads, sweep.status()
     found = metadata.origin(said, config) | {
         "dlrun.id": sweep.id,
@@ -63,13 +64,19 @@ def tags(sweep: SweepDir, manifest: Manifest, results: Sequence[Result]) -> dict
         "dlrun.monitor": manifest.monitor,
         "dlrun.test": manifest.test,
         "dlrun.definition": manifest.definition,
-        "dlrun.selected": text((summary.selected or {}).get("label", "")),
-        # a selection on request, and one that would be another now
-        "dlrun.selected.mark": mark(summary.selected or {}),
-        "dlrun.selected.now": text((summary.selected_now or {}).get("label", "")),
+        "dlrun.selected": text(chosen.get("label", "")) if chosen else _unselected(sweep, summary, results),
+        # set with each selection: a tag that is left out keeps its old value
+        "dlrun.selected.mark": (mark(chosen) or "by the rule") if chosen else "",
+        "dlrun.selected.now": text((summary.selected_now or chosen).get("label", "")),
         "dlrun.study": text((manifest.study or {}).get("_target_", "")),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _unselected(sweep: SweepDir, summary: SweepSummary, results: Sequence[Result]) -> str:
+    if sweep.status() == "running" or not (lacking := unended(results, summary)):
+        return ""
+    return f"nothing yet: {describe_unended(lacking, len(results))}"
 
 
 def status(sweep: SweepDir, results: Sequence[Result]) -> str:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 
 from dlrun import tracking
 from dlrun.runs.export import load_model
 from dlrun.storage import manifest, run_config
+from dlrun.storage.files import wait_until
 from dlrun.storage.lookup import all_runs, all_sweeps, locate, locate_sweep, read_each, sweep_of
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
 from dlrun.tracking import uploader
+from dlrun.tracking.content.state import only_uploader
 from dlrun.tracking.tracker import Tracker
 
 Folder = RunDir | SweepDir
+# seconds to wait for another process that sends the same folder, if --patience is less
+OTHER = 10.0
+# failures after which a store is taken to be away
+IN_A_ROW = 3
 
 
 def main(argv: list[str]) -> int:
-    """Send runs and sweeps; returns 1 after a failure."""
+    """Send runs and sweeps; returns 1 if not all is sent."""
     parser = Parser(
         prog="dlrun sync",
         description="Send to MLflow and other trackers what they lack of these runs and sweeps (default: all), and "
@@ -39,6 +48,11 @@ def main(argv: list[str]) -> int:
     tracking.mark_killed(chosen)
     lacking = {folder: tracking.trackers_of(folder) if options.again else tracking.pending(folder) for folder in chosen}
     lacking = {folder: trackers for folder, trackers in lacking.items() if trackers}
+    for folder, trackers in lacking.items() if options.again else ():
+        for tracker in trackers:
+            # should this be interrupted, the rest is still lacking
+            with suppress(PermissionError):  # told when it is sent
+                tracking.mark_unsent(folder, tracker)
     if not lacking:
         output.say(f"All of {count(chosen)} was sent.")
         return 0
@@ -71,10 +85,53 @@ def _number(n: int, noun: str) -> str:
     return f"the one {noun}" if n == 1 else f"the {n} {noun}s"
 
 
+class _Sender:
+    """Sends folders in turn, and leaves out those of a store that is away or broken."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        # by store, the failures in a row
+        self._failed: dict[str, int] = {}
+        # by what is said of it, the folders that were not tried
+        self.skipped: dict[str, int] = {}
+        self.complete = True
+
+    def send(self, folder: Folder, tracker: Tracker) -> None:
+        """Send a folder to a tracker, and say how it went."""
+        place = tracker.location(folder)
+        # after three failures in a row it is away, and each further try would wait for it
+        if self._failed.get(place, 0) >= IN_A_ROW:
+            self.skipped[tracker.title] = self.skipped.get(tracker.title, 0) + 1
+            return
+        errors: list[Exception] = []
+        sent = self._try(folder, tracker, errors)
+        why = next((told for error in reversed(errors) if (told := tracker.explain(folder, error))), None)
+        output.say(f"{folder.id}  {folder.summary().status}  {_result(folder, tracker, sent, why)}")
+        self._failed[place] = 0 if sent is not False else IN_A_ROW if why else self._failed.get(place, 0) + 1
+        self.complete = self.complete and bool(sent)
+
+    def _try(self, folder: Folder, tracker: Tracker, errors: list[Exception]) -> bool | None:
+        def report(subject: Folder, error: Exception) -> None:
+            errors.append(error)
+            if not tracker.explain(subject, error):
+                uploader.print_error(subject, error)
+
+        end = time.monotonic() + max(self._patience, OTHER)
+        while True:
+            try:
+                sent = uploader.send(folder, tracker, patience=self._patience, load_model=load_model, report=report)
+            except OSError as error:  # a folder of somebody else, a full disk
+                report(folder, error)
+                return False
+            if sent is not None or time.monotonic() > end:
+                return sent
+            # what the other uploader leaves is sent here
+            wait_until(partial(_is_free, folder, tracker), max(0.0, end - time.monotonic()), poll=0.2)
+
+
 def _send_each(lacking: dict[Folder, list[Tracker]], patience: float) -> int:
     """Send runs and sweeps in turn; returns the exit code."""
-    failed, in_a_row = False, dict.fromkeys(tracking.TRACKERS, 0)
-    skipped: dict[str, int] = {}
+    sender = _Sender(patience)
     for folder, trackers in lacking.items():
         if folder.alive():
             # it may have lost its uploader; if not, a second one ends at once
@@ -82,24 +139,21 @@ def _send_each(lacking: dict[Folder, list[Tracker]], patience: float) -> int:
             output.say(f"{folder.id}  running: an uploader is at work beside it")
             continue
         for tracker in trackers:
-            # after three failures in a row it is away, and each further try would wait for it
-            if in_a_row[tracker.name] == 3:
-                skipped[tracker.name] = skipped.get(tracker.name, 0) + 1
-                continue
-            sent = uploader.send(folder, tracker, patience=patience, load_model=load_model)
-            output.say(f"{folder.id}  {folder.summary().status}  {_result(folder, tracker, sent)}")
-            in_a_row[tracker.name] = in_a_row[tracker.name] + 1 if sent is False else 0
-            failed = failed or sent is False
-    for name, left in skipped.items():
-        title = tracking.TRACKERS[name].title
+            sender.send(folder, tracker)
+    for title, left in sender.skipped.items():
         output.warn(f"{title} does not answer, so the other {left} were not tried: type `dlrun sync` later.")
-    return int(failed)
+    return int(not sender.complete)
 
 
-def _result(folder: Folder, tracker: Tracker, sent: bool | None) -> str:
+def _is_free(folder: Folder, tracker: Tracker) -> bool:
+    with only_uploader(folder.path, tracker.name) as free:
+        return free
+
+
+def _result(folder: Folder, tracker: Tracker, sent: bool | None, why: str | None) -> str:
     if sent is None:
-        return "is being sent"
-    return f"sent: {tracker.link(folder)}" if sent else f"not sent: {tracker.title} did not answer"
+        return "not all is sent yet: another process is at it. Type `dlrun sync --patience 60` to wait for it."
+    return f"sent: {tracker.link(folder)}" if sent else f"not sent: {why or f'{tracker.title} did not answer'}"
 
 
 def _in_a_sweep(run: RunDir) -> bool:

@@ -66,9 +66,13 @@ class Uploaded(Record):
         self._values["uploaded"] = self.uploaded | {tracker: True}
         self._values["uploaded_stamp"] = self._stamps() | {tracker: stamp}
 
-    def lacks(self, tracker: str, stamp: str) -> bool:
-        """Whether a tracker lacks something up to `stamp`."""
-        return not self.uploaded.get(tracker) or self._stamps().get(tracker) != stamp
+    def mark_unsent(self, tracker: str) -> None:
+        """Record that a tracker may lack all of it."""
+        self._values["uploaded"] = self.uploaded | {tracker: False}
+
+    def lacks(self, tracker: str, *stamps: str) -> bool:
+        """Whether a tracker lacks something up to each of `stamps`."""
+        return not self.uploaded.get(tracker) or self._stamps().get(tracker) not in stamps
 
     def _stamps(self) -> dict[str, str]:
         found = self._values.get("uploaded_stamp")

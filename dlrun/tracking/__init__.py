@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dlrun.errors import UserError
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.pending import pending
+from dlrun.tracking.pending import mark_unsent, pending
 from dlrun.tracking.start import Uploader, mark_killed, start, sync_in_background
 from dlrun.tracking.trackers import TRACKERS, trackers_of, unsent
 
@@ -21,6 +21,7 @@ __all__ = [
     "delete",
     "link",
     "mark_killed",
+    "mark_unsent",
     "pending",
     "start",
     "sync_in_background",

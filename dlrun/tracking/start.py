@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from dlrun.storage.files import wait_until
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.state import only_uploader
+from dlrun.tracking.pending import is_itself_pending
 from dlrun.tracking.trackers import TRACKERS, trackers_of
 
 PROGRAM = "dlrun.tracking.uploader"
@@ -48,7 +50,8 @@ class Uploader:
         return all(map(self._sent, self.processes))
 
     def _sent(self, tracker: str) -> bool:
-        return self.folder.summary().uploaded.get(tracker, False)
+        # an uploader of before a resumption may have recorded less than is there now
+        return not is_itself_pending(self.folder, TRACKERS[tracker])
 
     def _gone(self, tracker: str) -> bool:
         if self.processes[tracker].poll() is None:
@@ -79,7 +82,8 @@ def mark_killed(folders: Sequence[RunDir | SweepDir]) -> None:
     """Correct the status of killed runs and sweeps."""
     for folder in folders:
         if folder.summary().status == "running":
-            folder.status()  # it writes `killed` if nobody works there
+            with suppress(PermissionError):  # a folder of somebody else
+                folder.status()  # it writes `killed` if nobody works there
 
 
 def _detach(process: subprocess.Popen[bytes]) -> None:

@@ -15,7 +15,7 @@ from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.run_source import LoadModel, of_job
-from dlrun.tracking.content.state import has_ended, only_uploader, sweep_stamp
+from dlrun.tracking.content.state import Stamp, has_ended, only_uploader, sweep_stamp
 from dlrun.tracking.content.sweep_description import status, sweep_metadata
 from dlrun.tracking.pending import is_job_pending
 from dlrun.tracking.tracker import TrackedRun, Tracker
@@ -28,7 +28,7 @@ RETRY = 30.0
 # after so many jobs that could not be sent, one after the other, the store is taken to be away
 IN_A_ROW = 3
 
-Report = Callable[[RunDir, Exception], None]
+Report = Callable[[RunDir | SweepDir, Exception], None]
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,6 @@ class SweepUpload:
             return
         upload.finish()
         self._leave(job.n)
-        self._sent[job.n] = _mtime(upload.run.path / "summary.json")
 
     def _begin(self, job: Job) -> bool:
         """Follow a job; False if nothing is left to send."""
@@ -165,7 +164,7 @@ class SweepUpload:
         """Send the results; raises `RuntimeError` if a job is missing."""
         self.sweep.status()  # a killed sweep's summary says so from here on
         # taken first: what is written while this sends must be seen as lacking
-        stamp = sweep_stamp(self.sweep, self.sweep.summary(), self.tracker.location(self.sweep))
+        stamp = self._stamp()
         self._describe(ended=True)
         if self.sweep.report.is_dir():
             send_within(self._parent, self.sweep.report, "report", home=self.sweep.path)
@@ -174,7 +173,11 @@ class SweepUpload:
         if self._failed:
             raise RuntimeError(f"{len(self._failed)} of {len(self._manifest.jobs)} jobs could not be sent")
         with self.sweep.edit_summary() as summary:
-            summary.mark_sent(self.tracker.name, stamp)
+            if stamp == self._stamp():  # else it was resumed meanwhile
+                summary.mark_sent(self.tracker.name, stamp.now)
+
+    def _stamp(self) -> Stamp:
+        return sweep_stamp(self.sweep, self.sweep.summary(), self.tracker.location(self.sweep))
 
 
 def _mtime(file: Path) -> int:

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.content.journal_reader import MetricBatch, Point
+from dlrun.tracking.content.journal_reader import Mark, MetricBatch, Point
 from dlrun.tracking.content.metadata import Metadata
 from dlrun.tracking.content.run_source import RunSource
 
@@ -26,13 +26,13 @@ class TrackedRun(Protocol):
     """A run or a sweep at a tracker."""
 
     @property
-    def progress(self) -> int:
-        """The journal's byte up to which all is stored."""
+    def progress(self) -> Mark:
+        """The mark of the journal up to which all is stored."""
 
     def send(self, metadata: Metadata | None = None, batch: MetricBatch | None = None) -> None:
         """Store points and texts, then metadata, last the progress.
 
-        The progress is the batch's end. After a kill, the next uploader sends the same again: it must not be stored
+        The progress is the batch's mark. After a kill, the next uploader sends the same again: it must not be stored
         twice.
         """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from dlrun.tracking.content import description, metadata
 from dlrun.tracking.content.journal_reader import JournalReader, MetricBatch, Point
 from dlrun.tracking.content.metadata import Metadata
 from dlrun.tracking.content.run_source import RunSource
-from dlrun.tracking.content.state import FINAL, has_ended, run_stamp
+from dlrun.tracking.content.state import FINAL, Stamp, has_ended, run_stamp
 from dlrun.tracking.tracker import Connection, TrackedRun, Tracker
 
 # seconds between two looks at a folder in which a run is being trained
@@ -56,23 +56,28 @@ class RunUpload:
         remote.send(self._metadata(self.run.summary(), describe=not self._described))
         self._described = True
         self._send_changed(self.run.path / ".hydra", "config")
-        for batch in self.journal.batches():
+        for batch in self._batches():
             remote.send(batch=batch)
 
     def finish(self) -> None:
         """Send the rest of an ended run, and record it."""
         status = self.run.status()
-        summary = self.run.summary()
         # taken first: what is appended while this sends must be seen as lacking
-        stamp = run_stamp(self.run, summary, self.tracker.location(self.run))
+        stamp = self._stamp()
+        summary = self.run.summary()
         with self.connection.transaction(self.source):
             self._send_rest(summary)
             self._send_files()
             self.remote.finish(status if status in FINAL else "killed", self.journal.last or _now())
         self.close()
         with self.source.edit_record() as record:
-            record.mark_sent(self.tracker.name, stamp)
             record.update(self.remote.record())
+            # a run that was resumed meanwhile has its own uploads to come
+            if stamp == self._stamp():
+                record.mark_sent(self.tracker.name, stamp.now)
+
+    def _stamp(self) -> Stamp:
+        return run_stamp(self.run, self.run.summary(), self.tracker.location(self.run))
 
     def close(self) -> None:
         # by its name, for `self.remote` would open it
@@ -91,8 +96,8 @@ class RunUpload:
         """Send the last batch together with the final metadata."""
         remote = self.remote
         # held back for the metadata: a small run takes one call less
-        last = MetricBatch(end=remote.progress)
-        for batch in self.journal.batches():
+        last = MetricBatch(mark=remote.progress)
+        for batch in self._batches():
             if last.points or last.texts:
                 remote.send(batch=last)
             last = batch
@@ -102,6 +107,12 @@ class RunUpload:
             tags["dlrun.nonfinite"] = "\n".join(f"{name}: {value}" for name, value in self.journal.nonfinite.items())
         text = description.describe(self.run, self.source.config, summary, self.journal)
         remote.send(Metadata(self._params, tags, metadata.datasets(summary), text), last)
+
+    def _batches(self) -> Iterator[MetricBatch]:
+        for batch in self.journal.batches():
+            if self.journal.compare:
+                batch.points = self.remote.missing(batch.points)
+            yield batch
 
     def _finals(self, summary: Summary) -> list[Point]:
         """The summary's metrics without a curve, at the selected step."""

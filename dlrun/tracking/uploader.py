@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from dlrun.tracking.content.run_source import LoadModel, of_run
 from dlrun.tracking.content.state import has_ended, only_uploader
 from dlrun.tracking.mlflow.names.address import hiding, message
 from dlrun.tracking.pending import is_pending, is_unattended
-from dlrun.tracking.sweep_upload import SweepUpload
+from dlrun.tracking.sweep_upload import Report, SweepUpload
 from dlrun.tracking.tracker import Tracker
 from dlrun.tracking.trackers import TRACKERS
 from dlrun.tracking.upload import POLL, RunUpload, follow
@@ -40,15 +41,18 @@ def send(
     *,
     patience: float = PATIENCE,
     load_model: LoadModel | None = None,
+    report: Report | None = None,
 ) -> bool | None:
     """Send a run or whole sweep until its end.
 
-    Returns whether all is there; None if another process is sending it.
+    Returns whether all is there; None if another process is sending it. Errors go to `report`, by default a line on
+    the standard error.
     """
+    report = report or print_error
 
     def attempt() -> None:
         if isinstance(folder, SweepDir):
-            SweepUpload(folder, tracker, _report, load_model).follow()
+            SweepUpload(folder, tracker, report, load_model).follow()
         else:
             follow(RunUpload(of_run(folder, load_model), tracker, tracker.connect(folder)))
 
@@ -58,7 +62,7 @@ def send(
         with only_uploader(folder.path, tracker.name) as mine:
             if not mine:
                 return None
-            sent = _insist(folder, attempt, patience)
+            sent = _insist(folder, attempt, patience, partial(_tell, folder, tracker, report))
         if has_ended(folder) and (not sent or not _lacks(folder, tracker)):
             return sent
 
@@ -67,7 +71,15 @@ def _lacks(folder: RunDir | SweepDir, tracker: Tracker) -> bool:
     return is_unattended(folder, tracker) if isinstance(folder, SweepDir) else is_pending(folder, tracker)
 
 
-def _insist(folder: RunDir | SweepDir, attempt: Callable[[], None], patience: float) -> bool:
+def _tell(folder: RunDir | SweepDir, tracker: Tracker, report: Report, error: Exception) -> bool:
+    """Report an error; returns whether it may go away by itself."""
+    report(folder, error)
+    return tracker.explain(folder, error) is None
+
+
+def _insist(
+    folder: RunDir | SweepDir, attempt: Callable[[], None], patience: float, tell: Callable[[Exception], bool]
+) -> bool:
     """Attempt it until `patience` seconds after the run's end."""
     delay, deadline = 1.0, None
     while True:
@@ -75,11 +87,11 @@ def _insist(folder: RunDir | SweepDir, attempt: Callable[[], None], patience: fl
             attempt()
             return True
         except Exception as error:  # whatever the store, the network or a file has: later, again
-            _report(folder, error)
+            passing = tell(error)
         if has_ended(folder):
             folder.status()
             deadline = deadline or time.monotonic() + patience
-            if time.monotonic() + delay > deadline:
+            if not passing or time.monotonic() + delay > deadline:
                 return False
         else:
             deadline = None  # in training, perhaps again: patience begins at the end
@@ -87,7 +99,7 @@ def _insist(folder: RunDir | SweepDir, attempt: Callable[[], None], patience: fl
         delay = min(2 * delay, 30.0)  # soon again after a hiccup, seldom while the tracker is away
 
 
-def _report(folder: RunDir | SweepDir, error: Exception) -> None:
+def print_error(folder: RunDir | SweepDir, error: Exception) -> None:
     print(f"{datetime.now():%H:%M:%S} {folder.id}: {message(error)}", file=sys.stderr, flush=True)
 
 

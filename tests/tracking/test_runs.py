@@ -23,7 +23,8 @@ from dlrun.storage.files import wait_until
 from dlrun.storage.journal import Journal
 from dlrun.storage.rundir import RunDir
 from dlrun.tracking import TRACKERS, uploader
-from dlrun.tracking.content.journal_reader import BATCH, JournalReader, Text
+from dlrun.tracking.content.journal_reader import BATCH, JournalReader, Mark, Text
+from dlrun.tracking.content.run_source import of_run
 from dlrun.tracking.content.state import only_uploader
 from dlrun.tracking.mlflow.diagnosis import LaterStore
 from dlrun.tracking.mlflow.run import MlflowRun
@@ -244,6 +245,25 @@ def test_what_comes_while_the_rest_is_sent_is_sent_too(make_run: MakeRun, monkey
     assert points(run, "train/loss") == expected(6)
 
 
+def test_a_late_uploader_does_not_mark_a_resumed_run_as_sent(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    log(run, range(3), end="finished")
+    send_files = MlflowRun.send_files
+
+    def resume(self: MlflowRun, path: Path, folder: str) -> None:
+        send_files(self, path, folder)
+        summarise(run, status="running")  # as a trainer that begins in this moment
+
+    monkeypatch.setattr(MlflowRun, "send_files", resume)
+    upload = uploader.RunUpload(of_run(run), TRACKERS["mlflow"], TRACKERS["mlflow"].connect(run))
+    upload.finish()
+    assert run.summary().uploaded != {"mlflow": True}
+    assert run.summary().mlflow_run_id
+    assert tracking.pending(run)
+
+
 def test_a_dead_server_loses_nothing(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run()
     log(run, range(5))
@@ -447,11 +467,56 @@ def test_the_journal_is_read_in_batches_and_past_a_cut_line(tmp_path: Path) -> N
     batches = list(JournalReader(path).batches())
     assert sum(len(batch.points) for batch in batches) == 3 * 1001
     assert all(BATCH - 3 < len(batch.points) <= BATCH for batch in batches[:-1])
-    assert batches[-1].end == path.stat().st_size - len('{"st')
+    assert batches[-1].mark.end == path.stat().st_size - len('{"st')
     reader = JournalReader(path)
-    reader.skip(batches[0].end)
+    reader.skip(batches[0].mark)
     assert list(reader.batches()) == batches[1:]
     assert not list(reader.batches())
+
+
+def test_a_journal_that_was_set_back_is_read_from_its_start(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    lines = [f'{{"step": {step}, "time": {step}.5, "metrics": {{"a": 1}}}}\n' for step in range(100, 200)]
+    path.write_text("".join(lines))
+    (batch,) = JournalReader(path).batches()
+    for changed in (lines[:50], lines[1:], [*lines[:50], lines[50].replace("1}", "2}"), *lines[51:]], []):
+        path.write_text("".join(changed))
+        reader = JournalReader(path)
+        reader.skip(batch.mark)
+        assert (reader.offset, reader.compare) == (0, True)
+        sent = [batch.points for batch in reader.batches()]
+        assert [point.step for points in sent for point in points] == [json.loads(line)["step"] for line in changed]
+        # the next reader compares too: the tracker may have points behind the mark
+        again = JournalReader(path)
+        again.skip(reader.mark)
+        assert again.compare and not list(again.batches())
+    path.write_text("".join(lines))
+    reader = JournalReader(path)
+    reader.skip(Mark(batch.mark.end))  # of a version without digests
+    assert (reader.mark.end, reader.compare) == (batch.mark.end, False)
+
+
+def test_a_journal_that_was_set_back_is_sent_whole_and_once(make_run: MakeRun) -> None:
+    run = make_run()
+    log(run, range(1000), end="finished")
+    assert send(run)
+    whole = run.journal.read_bytes().splitlines(keepends=True)
+    run.journal.write_bytes(b"".join(whole[:300]))
+    assert tracking.pending(run), "what was sent is not what is there"
+    assert send(run)
+    assert not tracking.pending(run)
+    # a resumed run logs the lost steps again at another time, some of them others, and goes beyond
+    log(run, range(290, 1500), end="finished")
+    journal = Journal(run.journal)
+    journal.metrics(1500, 150.0, {"train/loss": math.nan, "new": math.inf})
+    journal.close()
+    for _ in range(2):
+        assert send(run)
+        assert sorted(points(run, "train/loss"))[:-1] == expected(1500)
+        assert len(points(run, "new")) == 1 and points(run, "test/error") == [(5, 0.25)]
+        assert not tracking.pending(run)
+        with run.edit_summary() as summary:
+            summary.uploaded = {"mlflow": False}
 
 
 def test_references_in_the_config_are_resolved_where_they_can_be(make_run: MakeRun) -> None:

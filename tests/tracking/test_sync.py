@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from dlrun.commands import sync
-from dlrun.errors import UserError
+from dlrun.commands import sync, ui
+from dlrun.errors import RunError, UserError
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking import pending
+from dlrun.tracking import delete, pending
+from dlrun.tracking.content.state import only_uploader
+from dlrun.tracking.mlflow.run import MlflowRun
 from tests.facts import says
 from tests.summaries import summarise
 
@@ -98,6 +103,61 @@ def test_a_store_that_is_away_is_said_and_left(
     assert told.out.count("not sent: MLflow did not answer") == 3
     says(told.err, "the other 2 were not tried")
     assert all(pending(run) for run in runs)
+
+
+def test_what_another_process_sends_is_waited_for_or_told(
+    outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make(outputs / "runs" / "d" / "1-toy-aaaa")
+    monkeypatch.setattr(sync, "OTHER", 0.3)
+    with only_uploader(run.path, "mlflow"):
+        assert sync.main([]) == 1
+    says(capsys.readouterr().out, "not all is sent yet", "--patience")
+    monkeypatch.setattr(sync, "OTHER", 60.0)
+    holder = "import fcntl, sys; f = open(sys.argv[1], 'a'); fcntl.flock(f, 2); print(flush=True); input()"
+    other = subprocess.Popen(
+        [sys.executable, "-c", holder, str(run.path / ".uploader.lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert other.stdin and other.stdout and other.stdout.readline()
+    threading.Timer(0.3, other.communicate, [b"\n"]).start()
+    assert sync.main([]) == 0
+    says(capsys.readouterr().out, "sent: dlrun ui aaaa")
+
+
+def test_a_damaged_store_is_told_as_that_once(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [make(outputs / "runs" / "d" / f"{n}-toy-{n}aaa") for n in range(3)]
+    (outputs / "mlflow.db").write_bytes(b"garbage garbage!" * 100)
+    before = {file.name for file in outputs.iterdir()} | {".mlflow.db.lock"}
+    assert sync.main(["--patience", "60"]) == 1
+    told = capsys.readouterr()
+    assert told.out.count("is damaged") == 1
+    says(told.out, "file is not a database", "dlrun sync --again")
+    says(told.err, "the other 2 were not tried")
+    with pytest.raises(RunError, match="is damaged"):
+        ui.main(["--no-browser"])
+    with pytest.raises(UserError, match="is damaged"):
+        with runs[0].edit_summary() as summary:
+            summary.uploaded = {"mlflow": False}
+        delete(runs[0])
+    assert {file.name for file in outputs.iterdir()} - {"sync.log"} == before
+    (outputs / "mlflow.db").rename(outputs / "mlflow.db.damaged")
+    assert sync.main(["--again"]) == 0
+
+
+def test_sending_again_that_is_interrupted_is_still_lacking(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(outputs / "runs" / "d" / "1-toy-aaaa")
+    assert sync.main([]) == 0
+
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(MlflowRun, "send", die)
+        sync.main(["--again"])
+    assert pending(run)
+    assert status_in_mlflow(run) == "FINISHED", "an ended run that is sent again stays ended"
 
 
 def test_mistakes_are_refused(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from dlrun.errors import UserError
 from dlrun.storage.journal import Journal, curves
 from dlrun.storage.rundir import RunDir
 from dlrun.tracking import TRACKERS, uploader
+from dlrun.tracking.content.journal_reader import Mark
 from dlrun.tracking.mlflow.tracker import Mlflow
 from dlrun.tracking.tensorboard.event_file import EventFile, scalar
 from dlrun.tracking.tensorboard.run import CURVES
@@ -223,18 +224,30 @@ def test_a_sweep_is_a_folder_with_its_jobs(make_sweep: MakeSweep, outputs: Path)
     assert not place.exists() and len(list((outputs / "tensorboard" / first.path.name).iterdir())) == 4
 
 
+def test_a_journal_that_was_set_back_is_shown_whole_and_once(make_run: MakeRun, outputs: Path) -> None:
+    run = make_run()
+    log(run, range(60), end="finished")
+    assert send(run)
+    whole = run.journal.read_bytes().splitlines(keepends=True)
+    run.journal.write_bytes(b"".join(whole[:30]))
+    assert send(run)
+    log(run, range(25, 90), end="finished")
+    assert send(run)
+    assert shown(outputs)["train/loss"] == logged(run)["train/loss"]
+
+
 def test_what_a_cut_batch_left_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "events.out.tfevents.0"
     file = EventFile(path)
-    file.append([scalar("loss", 1.0, step=1, time=1.0)], 10)
+    file.append([scalar("loss", 1.0, step=1, time=1.0)], Mark(10, "ab"))
     whole = path.read_bytes()
-    file.append([scalar("loss", 2.0, step=2, time=1.0)], 20)
+    file.append([scalar("loss", 2.0, step=2, time=1.0)], Mark(20))
     file.close()
     content = path.read_bytes()
     for end in range(len(whole), len(content)):
         path.write_bytes(content[:end])
         again = EventFile(path)
-        assert (again.progress, path.read_bytes()) == (10, whole), end
+        assert (again.progress, path.read_bytes()) == (Mark(10, "ab"), whole), end
         again.close()
 
 

@@ -1,11 +1,13 @@
 """The journal's lines, read in batches, each one call of a tracker.
 
 A batch ends at a byte of the journal, and the tracker stores that byte as its progress. An uploader that starts
-again from there, after any interruption, sends nothing twice and leaves nothing out.
+again from there, after any interruption, sends nothing twice and leaves nothing out. A digest of all before that byte
+goes with it: a journal that was set back (a backup, a power cut) is read from its start, and compared point by point.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from array import array
 from bisect import bisect_left
@@ -38,13 +40,43 @@ class Text(NamedTuple):
     time: int
 
 
+class Mark(NamedTuple):
+    """How far a tracker has a journal: up to byte `end`, with the digest of all before it.
+
+    `compare`: the tracker may have points of lines that the journal has lost, so that each further one is looked for.
+
+    >>> Mark.parse(str(Mark(120, "1f2e", True)))
+    Mark(end=120, digest='1f2e', compare=True)
+    >>> Mark.parse("120"), Mark.parse("") == Mark()
+    (Mark(end=120, digest='', compare=False), True)
+    """
+
+    end: int = 0
+    digest: str = ""  # of marks of earlier versions it is not known
+    compare: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Mark:
+        """The mark of its text; one that nobody can read fits no journal."""
+        end, digest, *compare = [*text.split(), "", ""]
+        if end and not end.isdecimal():
+            return cls(0, "unknown", True)
+        return cls(int(end or 0), digest, "compare" in compare)
+
+    def __str__(self) -> str:
+        return " ".join([str(self.end), self.digest, *["compare"] * self.compare])
+
+
+START = Mark()
+
+
 @dataclass
 class MetricBatch:
-    """Points and texts of successive lines, up to byte `end`."""
+    """Points and texts of successive lines, up to `mark`."""
 
     points: list[Point] = field(default_factory=list)
     texts: list[Text] = field(default_factory=list)
-    end: int = 0
+    mark: Mark = START
 
 
 class JournalReader:
@@ -55,56 +87,75 @@ class JournalReader:
     """
 
     def __init__(self, path: Path) -> None:
-        self.nonfinite: dict[str, str] = {}
-        self.sample: Text | None = None
-        self.offset = 0
         self._path = path
-        # by curve, its steps in order: an array takes 8 bytes each, a list of ints 36
-        self._steps: dict[str, array[int]] = {}
+        self._restart()
         first = next((record for record, _ in self._records()), Line())
         self.first: int | None = _time(first) if "time" in first else None
         self.last = self.first
 
-    def skip(self, sent: int) -> None:
-        """Go to byte `sent`."""
-        for record, end in self._records():
-            if end > sent:
+    def _restart(self, *, compare: bool = False) -> None:
+        self.nonfinite: dict[str, str] = {}
+        self.sample: Text | None = None
+        self.offset = 0
+        self.compare = compare
+        self._digest = hashlib.blake2b(digest_size=8)
+        # by curve, its steps in order: an array takes 8 bytes each, a list of ints 36
+        self._steps: dict[str, array[int]] = {}
+
+    def skip(self, sent: Mark) -> None:
+        """Go to a tracker's mark, or to the start if this is not the journal that it was set in."""
+        for record, line in self._records():
+            if self.offset + len(line) > sent.end:
                 break
             # a resumed run logs some of this again
             self._read(record)
-            self.offset = end
+            self._advance(line)
+        mark = self.mark
+        if mark.end == sent.end and sent.digest in ("", mark.digest):
+            self.compare = sent.compare
+        else:
+            self._restart(compare=True)
 
     def batches(self) -> Iterator[MetricBatch]:
         """Yield the lines appended since, in batches."""
-        batch = MetricBatch(end=self.offset)
-        for record, end in self._records():
+        batch = MetricBatch()
+        for record, line in self._records():
             points, texts = self._read(record)
             # no line is cut: a tracker's progress is the end of one
             if batch.points and len(batch.points) + len(points) > BATCH:
+                batch.mark = self.mark
                 yield batch
-                batch = MetricBatch(end=self.offset)
+                batch = MetricBatch()
             batch.points += points
             batch.texts += texts
-            batch.end = self.offset = end
+            self._advance(line)
         if batch.points or batch.texts:
+            batch.mark = self.mark
             yield batch
+
+    @property
+    def mark(self) -> Mark:
+        """The mark of the lines read so far."""
+        return Mark(self.offset, self._digest.hexdigest(), self.compare)
 
     def has(self, name: str) -> bool:
         """Whether the lines read so far have a metric."""
         return name in self._steps
 
-    def _records(self) -> Iterator[tuple[Line, int]]:
-        """Yield each whole new line, and the byte behind it."""
+    def _advance(self, line: bytes) -> None:
+        self.offset += len(line)
+        self._digest.update(line)
+
+    def _records(self) -> Iterator[tuple[Line, bytes]]:
+        """Yield each whole new line, read and as it is."""
         if not self._path.exists():
             return
-        end = self.offset
         with self._path.open("rb") as file:
-            file.seek(end)
+            file.seek(self.offset)
             for line in file:
                 if not line.endswith(b"\n"):
                     return  # it is being written
-                end += len(line)
-                yield parse(line), end
+                yield parse(line), line
 
     def _read(self, record: Line) -> tuple[list[Point], list[Text]]:
         """The new points and texts of a line."""

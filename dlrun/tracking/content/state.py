@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dlrun.storage import lookup
 from dlrun.storage.rundir import RunDir, outputs_above
@@ -31,18 +31,34 @@ def outputs_of(folder: RunDir | SweepDir | None = None) -> Path:
     return own or lookup.outputs()
 
 
-def run_stamp(run: RunDir, summary: Summary, location: str) -> str:
-    """A run's stamp: it changes with content and store."""
+class Stamp(NamedTuple):
+    """What there is to send of a folder, and the store that it is for: it changes with both.
+
+    `now` names a store of the outputs folder relative to that, so that nothing is sent again after a move. `before` is
+    as earlier versions wrote it.
+    """
+
+    now: str
+    before: str
+
+
+def run_stamp(run: RunDir, summary: Summary, location: str) -> Stamp:
+    """A run's stamp."""
     # a journal only grows: its size stands for its lines
     size = run.journal.stat().st_size if run.journal.exists() else 0
-    return f"{_digest([summary.to_send(), size])} {location}"
+    return _stamp(run, [summary.to_send(), size], location)
 
 
-def sweep_stamp(sweep: SweepDir, summary: SweepSummary, location: str) -> str:
+def sweep_stamp(sweep: SweepDir, summary: SweepSummary, location: str) -> Stamp:
     """A sweep's stamp, without its jobs: they have theirs."""
     files = [sweep.manifest, *sorted(file for file in sweep.report.rglob("*") if file.is_file())]
     sizes = [[str(file.relative_to(sweep.path)), file.stat().st_size] for file in files if file.exists()]
-    return f"{_digest([summary.to_send(), sizes])} {location}"
+    return _stamp(sweep, [summary.to_send(), sizes], location)
+
+
+def _stamp(folder: RunDir | SweepDir, content: list[Any], location: str) -> Stamp:
+    digest = _digest(content)
+    return Stamp(f"{digest} {location.replace(str(outputs_of(folder)), '{outputs}')}", f"{digest} {location}")
 
 
 def _digest(said: list[Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
-from dlrun.tracking.content.journal_reader import BATCH, MetricBatch, Point, Text
+from dlrun.tracking.content.journal_reader import BATCH, Mark, MetricBatch, Point, Text
 from dlrun.tracking.content.metadata import Dataset, Metadata
 from dlrun.tracking.content.run_source import RunSource
 from dlrun.tracking.content.shorten import digest, shorten
@@ -51,14 +52,16 @@ class MlflowRun:
     source: RunSource | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     monitor: Monitor | None = None
+    # by curve, the points that were there when it was first asked for
+    _histories: dict[str, set[tuple[int, float | str]]] = field(default_factory=dict)
 
     @property
     def run_id(self) -> str:
         return self.stored.run_id
 
     @property
-    def progress(self) -> int:
-        return int(self.stored.tags.get(PROGRESS, 0))
+    def progress(self) -> Mark:
+        return Mark.parse(self.stored.tags.get(PROGRESS, ""))
 
     @property
     def artifacts(self) -> Artifacts:
@@ -69,8 +72,8 @@ class MlflowRun:
         tags = self._tags(metadata, params) if metadata else {}
         for text in batch.texts if batch else ():
             self.send_text(text)
-        if batch and batch.end != self.progress:
-            tags[PROGRESS] = str(batch.end)
+        if batch and batch.mark != self.progress:
+            tags[PROGRESS] = str(batch.mark)
         self._log(batch.points if batch else (), params, tags)
         if metadata:
             self._send_datasets(metadata.datasets)
@@ -147,7 +150,11 @@ class MlflowRun:
             self.stored.inputs.update((fields["name"], fields["digest"]) for fields in new)
 
     def _has(self, point: Point) -> bool:
-        return (point.step, point.value) in self.backend.history(self.run_id, fit(point.name))
+        name = fit(point.name)
+        if name not in self._histories:
+            stored = self.backend.history(self.run_id, name)
+            self._histories[name] = {(step, _comparable(value)) for step, value in stored}
+        return (point.step, _comparable(point.value)) in self._histories[name]
 
     def _send_model(self, source: RunSource) -> None:
         """Store the model of a finished run (`tracking.log_model`)."""
@@ -164,6 +171,11 @@ class MlflowRun:
             print(f"The model could not be logged: {message(error)}", file=sys.stderr)
             told = shorten(f"not logged: {message(error, TAG)}", TAG)
         self._log((), {}, {"dlrun.model": told})
+
+
+def _comparable(value: float) -> float | str:
+    # NaN equals itself here, and MLflow has the largest number in place of infinity
+    return "nan" if math.isnan(value) else max(-sys.float_info.max, min(value, sys.float_info.max))
 
 
 def mlflow_tags(metadata: Metadata) -> dict[str, str]:

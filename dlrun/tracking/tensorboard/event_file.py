@@ -19,6 +19,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from dlrun.storage.files import write_atomically
+from dlrun.tracking.content.journal_reader import Mark
 
 # the format, which the first event of a file must name
 VERSION = "brain.Event:2"
@@ -28,22 +29,23 @@ MARK = "dlrun.progress "
 class EventFile:
     """An event file that grows by whole batches.
 
-    A batch ends with a mark: an event that TensorBoard passes over, with the journal's byte up to which the file has
+    A batch ends with a mark: an event that TensorBoard passes over, with the journal's mark up to which the file has
     it. What lies behind the last mark is of a batch that was cut by a kill; opening the file removes it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.progress = 0
+        self.progress = Mark()
         # by tag, the last step and value
         self._last: dict[str, tuple[int, float]] = {}
         self._sorted = True
+        self._points: set[tuple[str, int, float | str]] | None = None
         end = self._read()
         self._file = path.open("ab", buffering=0)
         self._file.truncate(end)
         self._empty = end == 0
 
-    def append(self, events: Sequence[Any], progress: int) -> None:
+    def append(self, events: Sequence[Any], progress: Mark) -> None:
         """Append a batch; after an error, open the file anew."""
         if not events and progress == self.progress:
             return
@@ -60,11 +62,15 @@ class EventFile:
         self.progress = progress
 
     def has(self, tag: str, step: int, value: float) -> bool:
-        """Whether a curve ends at this step and value."""
-        last_step, last = self._last.get(tag, (None, 0.0))
-        # the file holds values of 32 bits; NaN equals NaN here
-        single = ctypes.c_float(value).value
-        return last_step == step and (last == single or (math.isnan(last) and math.isnan(single)))
+        """Whether a curve has this step and value."""
+        if tag not in self._last:
+            return False
+        # seldom asked: for the final values, and if the journal was set back
+        if self._points is None:
+            self._points = set()
+            for event, _ in decode(self._path):
+                self._points |= {(value.tag, event.step, _single(value.simple_value)) for value in event.summary.value}
+        return (tag, step, _single(value)) in self._points
 
     def close(self) -> None:
         """Write the file through to the disk."""
@@ -81,7 +87,7 @@ class EventFile:
         for event, after in decode(self._path):
             since.append(event)
             if event.session_log.msg.startswith(MARK):
-                end, self.progress = after, int(event.session_log.msg.removeprefix(MARK))
+                end, self.progress = after, Mark.parse(event.session_log.msg.removeprefix(MARK))
                 for earlier in since:
                     self._note(earlier)
                 since = []
@@ -104,6 +110,11 @@ class EventFile:
         curves = [event for event in events if event.HasField("summary")]
         write_atomically(self._path, encode([version, *sorted(curves, key=lambda event: int(event.step)), mark]))
         self._sorted = True
+
+
+def _single(value: float) -> float | str:
+    # the file holds values of 32 bits; NaN equals NaN here
+    return "nan" if math.isnan(value) else ctypes.c_float(value).value
 
 
 def scalar(tag: str, value: float, *, step: int, time: float) -> Any:

@@ -20,7 +20,7 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 
 from dlrun.storage.files import write_atomically
-from dlrun.tracking.content.journal_reader import MetricBatch, Point
+from dlrun.tracking.content.journal_reader import Mark, MetricBatch, Point
 from dlrun.tracking.content.metadata import Metadata
 from dlrun.tracking.tensorboard.event_file import VERSION, EventFile, encode, scalar
 
@@ -40,7 +40,7 @@ class TensorboardRun:
         self._metadata = Metadata()
 
     @property
-    def progress(self) -> int:
+    def progress(self) -> Mark:
         return self._curves.progress
 
     def send(self, metadata: Metadata | None = None, batch: MetricBatch | None = None) -> None:
@@ -48,7 +48,7 @@ class TensorboardRun:
             points = [scalar(p.name, p.value, step=p.step, time=p.time / 1000) for p in batch.points]
             # as blocks of code, for TensorBoard reads Markdown
             texts = [_text_event(t.name, _as_code(t.text), step=t.step or 0, time=t.time / 1000) for t in batch.texts]
-            self._curves.append([*points, *texts], batch.end)
+            self._curves.append([*points, *texts], batch.mark)
         # the settings do not change meanwhile: the file is replaced only where there is a new description
         if metadata and metadata.description:
             self._metadata = metadata

@@ -1,0 +1,137 @@
+"""An outputs folder that is moved, and one at an odd place."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dlrun import tracking
+from dlrun.commands import sync
+from dlrun.storage.rundir import RunDir
+from dlrun.tracking import TRACKERS, uploader
+from dlrun.tracking.mlflow.uri import store_address
+from tests.summaries import summarise
+from tests.tracking.folders import CONFIG, METRICS, MakeRun, log
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+ODD = "quote'\"`$(x)&;#?%41=+,[]{}"
+
+
+def rows(outputs: Path, columns: str, table: str, more: str = "") -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(outputs / "mlflow.db")) as database:
+        return database.execute(f"SELECT {columns} FROM {table} {more}").fetchall()
+
+
+def shown(run: RunDir) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(store_address(run).reveal()).get_run(run.summary().mlflow_run_id or "")
+
+
+def move(outputs: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    outputs.rename(place)
+    monkeypatch.setenv("DLRUN_OUTPUTS", str(place))
+    return place
+
+
+@pytest.mark.parametrize("name", ["renamed", ODD])
+def test_a_moved_outputs_folder_goes_on_where_it_is(
+    name: str, make_run: MakeRun, outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run()
+    log(run, range(5), end="finished")
+    assert sync.main([]) == 0
+    place = move(outputs, outputs.with_name(name), monkeypatch)
+    moved = RunDir(place / run.path.relative_to(outputs))
+    assert not tracking.pending(moved), "all of it was sent, to the store that has moved along"
+    assert sync.main([]) == 0
+    assert rows(place, "status", "runs") == [("FINISHED",)]
+
+    log(moved, range(5, 9), end="finished")
+    assert sync.main([]) == 0
+    assert not outputs.exists(), "nobody makes the old place again"
+    assert len(rows(place, "status", "runs")) == 1
+    page = shown(moved)
+    assert page.info.status == "FINISHED"
+    assert page.info.artifact_uri.startswith((place / "mlartifacts").as_uri())
+    assert page.data.tags["dlrun.folder"] == str(moved.path)
+    assert [*place.glob("mlartifacts/*/*/artifacts/config/config.yaml")]
+    locations = rows(place, "artifact_location", "experiments")
+    assert all(location.startswith((place / "mlartifacts").as_uri()) for (location,) in locations)
+    tracking.delete(moved)
+    assert rows(place, "lifecycle_stage", "runs") == [("deleted",)]
+
+
+def test_a_folder_whose_path_is_its_id_keeps_its_run(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunDir(outputs / "runs" / "x" / "mine")
+    (run.path / ".hydra").mkdir(parents=True)
+    run.config.write_text(CONFIG)
+    log(run, range(3), end="finished")
+    assert sync.main([]) == 0
+    place = move(outputs, outputs.with_name("it's"), monkeypatch)
+    moved = RunDir(place / "runs" / "x" / "mine")
+    log(moved, range(3, 6), end="finished")
+    summarise(moved, mlflow_run_id=None, uploaded={"mlflow": False})  # as if it was never told
+    assert sync.main([]) == 0
+    assert len(rows(place, "status", "runs")) == 1
+
+
+def test_a_store_that_is_reached_by_a_link_or_named_by_another_is_left_alone(
+    make_run: MakeRun, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    log(run, range(3), end="finished")
+    assert sync.main([]) == 0
+    before = rows(outputs, "artifact_location", "experiments")
+    (tmp_path / "link").symlink_to(outputs)
+    monkeypatch.setenv("DLRUN_OUTPUTS", str(tmp_path / "link"))
+    tracking.mark_unsent(run, TRACKERS["mlflow"])
+    assert sync.main([]) == 0
+    assert rows(outputs, "artifact_location", "experiments") == before
+    other = tmp_path / "elsewhere" / "runs" / "d" / run.path.name
+    shutil.copytree(run.path, other)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{outputs}/mlflow.db")
+    assert uploader.send(RunDir(other), TRACKERS["mlflow"], patience=0)
+    assert rows(outputs, "artifact_location", "experiments") == before
+
+
+def test_what_was_sent_by_an_earlier_version_is_not_sent_again(make_run: MakeRun) -> None:
+    run = make_run()
+    log(run, range(3), end="finished")
+    assert sync.main([]) == 0
+    stamp = run.summary().to_dict()["uploaded_stamp"]["mlflow"]
+    digest, _, location = stamp.partition(" ")
+    assert location == "sqlite:///{outputs}/mlflow.db"
+    summarise(run, uploaded_stamp={"mlflow": f"{digest} {TRACKERS['mlflow'].location(run)}"})
+    assert not tracking.pending(run)
+    summarise(run, uploaded_stamp={"mlflow": f"{digest} sqlite:////other/mlflow.db"})
+    assert tracking.pending(run)
+
+
+def test_an_odd_place_has_its_store_under_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outputs = tmp_path / ODD / "outputs"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("DLRUN_OUTPUTS", str(outputs))
+    run = RunDir(outputs / "runs" / "x" / "mine")
+    (run.path / ".hydra").mkdir(parents=True)
+    run.config.write_text(CONFIG)
+    log(run, range(3), end="finished")
+    summarise(run, metrics=METRICS)
+    assert sync.main([]) == 0
+    assert sync.main(["--again"]) == 0
+    assert rows(outputs, "status", "runs") == [("FINISHED",)]
+    assert {place.name for place in tmp_path.iterdir()} == {ODD}
+    summarise(run, mlflow_run_id=None)
+    tracking.delete(run)  # by its tag, which has quotes
+    assert rows(outputs, "lifecycle_stage", "runs") == [("deleted",)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -11,6 +12,9 @@ from dlrun.commands import COMMANDS, COMPOSING
 from dlrun.config import paths, trust
 from dlrun.errors import DlrunError, UserError, did_you_mean
 from dlrun.terminal import output
+
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""The errors of files that this user may not read or write."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,11 +29,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             output.show_traceback(error)
         output.warn(str(error))
         return error.exit_code
-    except KeyboardInterrupt:
-        return 130
     except BrokenPipeError:  # nobody reads on: `dlrun list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno not in FORBIDDEN:
+            raise
+        if os.environ.get("DLRUN_TRACEBACK") == "1":
+            output.show_traceback(error)
+        output.warn(f"{error.filename or 'A file'}: {error.strerror}. Ask its owner, or work on a copy of your own.")
+        return UserError.exit_code
+    except KeyboardInterrupt:
+        return 130
 
 
 def _dispatch(given: list[str]) -> int:

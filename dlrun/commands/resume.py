@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import traceback
+from contextlib import suppress
 
 from omegaconf import DictConfig, OmegaConf
 
 from dlrun.commands.train import train
 from dlrun.config.changes import change
 from dlrun.engine.state import State
-from dlrun.errors import UserError
+from dlrun.errors import DlrunError, RunError, UserError, place
 from dlrun.runs.build import Built
 from dlrun.runs.reload import rebuild
 from dlrun.storage import checkpoint, run_config
+from dlrun.storage.files import check_writable
 from dlrun.storage.lookup import find, find_sweep
 from dlrun.storage.manifest import read
 from dlrun.storage.rundir import RunDir
@@ -48,14 +51,25 @@ def main(argv: list[str]) -> int:
     folder = find(arguments.run, what="run or sweep")
     if folder.alive():  # two would write one journal
         raise UserError(f"{folder.path} is being trained by another process.")
+    check_writable(folder.path, "To go on with this run, copy its folder to a place of your own.")
     status = folder.status()
     changed = _change(folder, arguments.overrides) if arguments.overrides else None
     built = rebuild(folder, changed)
     if status == "finished" and _is_complete(built, folder):
         output.say(f"{folder.path} is finished. To train it longer, type `dlrun resume {folder.id} trainer.epochs=…`.")
         return 0
-    # written when training begins: what fails before changes nothing
-    train(built, folder, resumed=True, on_start=lambda: _write(folder, changed))
+    try:
+        # written when training begins: what fails before changes nothing
+        train(built, folder, resumed=True, on_start=lambda: _write(folder, changed))
+    except DlrunError:
+        raise
+    except Exception as error:  # as `dlrun train` says it
+        with suppress(OSError), folder.log.open("a") as log:
+            traceback.print_exception(error, file=log)
+        raise RunError(
+            f"{type(error).__name__}: {error}{place(error)}"
+            f"\nThe traceback is in {folder.log}; DLRUN_TRACEBACK=1 shows it here."
+        ) from error
     return 0
 
 

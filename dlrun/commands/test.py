@@ -12,6 +12,7 @@ from dlrun.report.overview import read_overview
 from dlrun.report.selected import departures, not_yet, test_reads
 from dlrun.runs.reload import rebuild, select
 from dlrun.runs.scoring import evaluate_splits, test_once
+from dlrun.storage.files import check_writable
 from dlrun.storage.lookup import find, find_sweep, sweep_of
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
@@ -77,6 +78,12 @@ def main(argv: list[str]) -> int:
         raise UserError(
             f"{folder.id} is a job of a sweep, and was not selected: its test split is sealed."
             f"\nSelect by `--split validation`. To read the test split nevertheless, add --force."
+        )
+    if arguments.split == "test":
+        check_writable(
+            folder.path,
+            "Each read of the test split is counted there, so it is not read. "
+            f"Type `dlrun test {folder.id} --split validation`, or copy the run's folder and test the copy.",
         )
     built = rebuild(folder)
     if arguments.batch_size:  # memory and speed alone

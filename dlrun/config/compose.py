@@ -32,6 +32,9 @@ PRIMARY = "dlrun"
 JOB = "train"
 """Names the log file, whatever the command."""
 
+LONGEST = 200
+"""Bytes of a run's name: a file system takes 255, and time and id come before and behind it."""
+
 
 def config(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> DictConfig:
     """The configuration of `dlrun train` with these overrides.
@@ -107,6 +110,11 @@ def _resolve_name(cfg: DictConfig) -> None:
     if "name" not in cfg:  # the user's own first file may have none
         return
     name = str(cfg.name if cfg.name is not None else _default_name(cfg))
+    if len(name.encode()) > LONGEST:
+        raise ConfigError(
+            f"`name={name[:40]}…` has {len(name.encode())} bytes: expected at most {LONGEST}, for it becomes part of a "
+            f"folder's name."
+        )
     if not re.fullmatch(r"[\w.+=-]*\w[\w.+=-]*", name):
         raise ConfigError(
             f"`name={name}`: expected letters, digits and - _ . + = only, for it becomes part of a folder's name."

@@ -37,6 +37,13 @@ def hold(folder: Path, *, busy: str) -> Iterator[None]:
             _held.discard(file)
 
 
+def check_writable(folder: Path, why: str) -> None:
+    """Raise `UserError` with the reason `why` for a folder that this user may read only."""
+    for path in (folder, *(path for name in ("summary.json", "journal.jsonl") if (path := folder / name).exists())):
+        if not os.access(path, os.W_OK):
+            raise UserError(f"{path} may not be written. {why}")
+
+
 def is_held(folder: Path) -> bool:
     """True while a process holds the folder's lock."""
     try:

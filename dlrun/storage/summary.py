@@ -252,9 +252,12 @@ def true_status(folder: Path) -> Status:
     """The status of a folder: a dead `running` becomes `killed`."""
     status = read(folder, FolderSummary).status
     if status == "running" and not is_held(folder):
-        with edit(folder, FolderSummary) as summary:
-            # read again under the lock: the run may have ended between the two looks
-            if summary.status == "running":
-                summary.status = "killed"
-            status = summary.status
+        try:
+            with edit(folder, FolderSummary) as summary:
+                # read again under the lock: the run may have ended between the two looks
+                if summary.status == "running":
+                    summary.status = "killed"
+                status = summary.status
+        except OSError:  # somebody else's, to be read only; or a full disk
+            status = "killed"
     return status

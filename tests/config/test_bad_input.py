@@ -63,6 +63,7 @@ MISTAKES = {
     "+metrics.loss._target_=dlrun.metrics.nll": ["`loss` is computed anyway", "metrics.my_loss"],
     "+metrics.error._target_=dlrun.metrics.nll": ["`error` is computed anyway"],
     "trainer.threads=0": ["trainer.threads=0", "greater than 0"],
+    f"name={'x' * 300}": ["300 bytes", "at most 200"],
     "trainer.workers=-1": ["`trainer.workers=-1`", "Type `trainer.workers=2`"],
     "trainer.precision=fp16": ["expected one of `auto`, `fp32`, `tf32`, `bf16`"],
     "trainer.fast=maybe": ["expected true or false"],

@@ -314,3 +314,18 @@ def test_a_run_that_fails_says_how_long_it_took(call: Call) -> None:
     summary = all_runs()[0].summary()
     assert summary.status == "failed"
     assert summary.seconds > 0 and summary.steps
+
+
+def test_an_error_in_a_resumed_run_is_one_message(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    call("train", "trainer.epochs=1", "trainer.figures=false", "tracking.enabled=false")
+    run = all_runs()[0]
+
+    def fail(*arguments: object) -> None:
+        raise ValueError("in the user's model")
+
+    monkeypatch.setattr("dlrun.engine.loop.train", fail)
+    done = call("resume", run.id, "trainer.epochs=2")
+    assert done.code == 1 and "Traceback" not in done.err
+    assert "ValueError: in the user's model" in done.err and str(run.log) in done.err
+    assert "Traceback" in run.log.read_text()
+    assert run.summary().status == "failed"

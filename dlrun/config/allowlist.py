@@ -41,7 +41,8 @@ FUNCTIONS = (
 
 NEVER = (
     *("torch.load", "torch.serialization", "torch.hub", "torch.jit", "torch.ops", "torch._ops"),
-    *("torch.utils.cpp_extension", "dlrun"),
+    *("torch.utils.cpp_extension", "torch.package", "torch.export", "torch.storage", "torch._inductor"),
+    *("torch.distributed.checkpoint", "torch.distributed.run", "torch.distributed.elastic", "dlrun"),
 )
 """Refused even if they are trusted: they run code from files, or act on runs. Dlrun's parts are excepted."""
 

@@ -13,9 +13,11 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
 from dlrun.config import hydra_targets, paths, trust
+from dlrun.errors import ConfigError
 
 
 def approve(config: DictConfig, typed: Sequence[str] = ()) -> None:
@@ -31,6 +33,22 @@ def approve(config: DictConfig, typed: Sequence[str] = ()) -> None:
     else:
         trust.grant(names)
     hydra_targets.check(config.hydra, trusted=trust.trusted_names(), foreign=foreign)
+
+
+def check_search_path(primary: ConfigResult | None) -> None:
+    """Refuse packages in `hydra.searchpath` of a foreign folder's first file.
+
+    Raises `ConfigError`.
+    """
+    if primary is None or primary.provider != "command-line" or not OmegaConf.is_dict(primary.config):
+        return
+    places = OmegaConf.select(primary.config, "hydra.searchpath")
+    for place in places if OmegaConf.is_list(places) else ():
+        if "://" in str(place) and not str(place).startswith("file://") and str(place) not in trust.trusted_names():
+            raise ConfigError(
+                f"`hydra.searchpath` of {primary.path} names {place}, which would be imported. Type "
+                f"`hydra.searchpath=[{place}]` if you trust it."
+            )
 
 
 def _typed_names(typed: Sequence[str]) -> Iterator[str]:

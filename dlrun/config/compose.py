@@ -1,7 +1,8 @@
 """One configuration from many files: the search path, the loader and the run's name.
 
 Private names of Hydra 1.3, each with a test in tests/config/test_compose.py: `_internal.hydra.Hydra`,
-`_internal.config_loader_impl.ConfigLoaderImpl`, `_internal.utils.create_config_search_path`.
+`_internal.config_loader_impl.ConfigLoaderImpl` and its `_process_config_searchpath`,
+`_internal.config_repository.CachingConfigRepository`, `_internal.utils.create_config_search_path`.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from pathlib import Path
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -97,6 +100,14 @@ class Loader(ConfigLoaderImpl):
             raise hydra_errors.explain(error, overrides, self, config_name) from error
         _resolve_name(cfg)
         return cfg
+
+    def _process_config_searchpath(
+        self, config_name: str | None, parsed_overrides: list[Override], repo: CachingConfigRepository
+    ) -> None:
+        # `pkg://NAME` imports the module; a folder of somebody else must not choose it
+        if config_name and not any(o.get_key_element() == "hydra.searchpath" for o in parsed_overrides):
+            approval.check_search_path(repo.load_config(config_path=config_name))
+        super()._process_config_searchpath(config_name, parsed_overrides, repo)
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Compose a job; its choices bring values of Hydra's part too."""

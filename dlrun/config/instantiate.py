@@ -9,6 +9,7 @@ from typing import Any
 
 from dlrun.config.allowlist import resolve
 from dlrun.config.signatures import MISSING, check_arguments, convert, name_of, parameters
+from dlrun.config.unpickling import check_unpickling
 from dlrun.errors import ConfigError, DlrunError, place
 from dlrun.tokenizers import by_name
 from dlrun.types import Tokenizer
@@ -47,6 +48,7 @@ def check_part(
     # a class is made before it is called
     positional = 0 if isinstance(target, type) else positional
     check_arguments(target, given, where=where, runtime=runtime, positional=positional)
+    check_unpickling(target, given, trusted)
     for key, nested in _parts_in(given, where):
         check_part(nested, where=key, trusted=trusted, folder=folder)
     return target
@@ -176,5 +178,6 @@ def _arguments(
             return {k: made(v) for k, v in value.items()}
         return [made(v) for v in value] if isinstance(value, (list, tuple)) else value
 
+    check_unpickling(target, _arguments_in(config), trusted)
     given = {k: made(v) for k, v in _arguments_in(config).items() if not (isinstance(v, str) and v == MISSING)}
     return {k: convert(v, known[k].annotation) if k in known else v for k, v in given.items()}

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from dlrun.config import hydra_targets, trust
-from dlrun.errors import ConfigError, UserError
+from dlrun.errors import ConfigError, DamagedFile, UserError
 from dlrun.storage.machine import command_line
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.results import results
@@ -95,11 +97,15 @@ def saved_hydra(sweep: SweepDir) -> DictConfig:
     """Hydra's part of a sweep's saved configuration."""
     from hydra.conf import HydraConf
 
-    saved = OmegaConf.load(sweep.path / MULTIRUN)
+    try:
+        saved = OmegaConf.load(sweep.path / MULTIRUN).hydra
+        kept = {name: value for name, value in saved.items_ex(resolve=False) if name in hydra_targets.KEPT}
+    except (OSError, AttributeError, ValueError, YAMLError, OmegaConfBaseException):
+        advice = f"Give the command again, with hydra.sweep.dir={sweep.path}."
+        raise DamagedFile(sweep.path / MULTIRUN, "it holds no configuration of a sweep", advice) from None
     whole = OmegaConf.create({"hydra": OmegaConf.structured(HydraConf)})
     # Hydra's own files have keys that its dataclass lacks
     OmegaConf.set_struct(whole.hydra, False)
-    kept = {name: value for name, value in saved.hydra.items_ex(resolve=False) if name in hydra_targets.KEPT}
     whole.hydra = OmegaConf.merge(whole.hydra, kept)
     assert isinstance(whole.hydra, DictConfig)
     # the folder may come from somebody else: its callbacks and log handlers are called only if this user allows them

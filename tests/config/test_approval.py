@@ -11,6 +11,8 @@ import yaml
 
 from dlrun.config import paths, trust
 from dlrun.config.allowlist import allows
+from dlrun.config.unpickling import check_unpickling
+from dlrun.errors import ConfigError
 from tests.conftest import Called
 from tests.facts import refuses
 
@@ -60,6 +62,26 @@ def test_what_the_user_s_own_folder_grants_counts_there_too(foreign: Path, here:
     (here / "conf").mkdir()
     (here / "conf" / "mine.yaml").write_text("trusted: [outside]\n")
     assert call("check", "+experiment=evil", "--config-dir", str(foreign)).code == 0
+
+
+def test_a_foreign_folder_has_no_module_imported(foreign: Path, here: Path, call: Call) -> None:
+    (here / "mine_b.py").write_text("open('ran', 'w')\n")
+    (foreign / "dlrun.yaml").write_text("defaults: [_self_]\nhydra: {searchpath: ['pkg://mine_b']}\n")
+    refuses(call("check", "--config-dir", str(foreign)), "hydra.searchpath=[pkg://mine_b]")
+    assert not (here / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"checkpoint_path": "evil.pth"}, {"model_name": "local-dir:evil"}, {"pretrained_cfg": {"file": "x"}}]
+)
+def test_no_library_unpickles_a_file(arguments: dict[str, Any]) -> None:
+    def create_model(model_name: str = "resnet18", **rest: Any) -> None: ...
+
+    create_model.__module__ = "timm.models._factory"
+    with pytest.raises(ConfigError, match=r"trusted=\[timm\]"):
+        check_unpickling(create_model, arguments)
+    check_unpickling(create_model, arguments, ["timm"])
+    check_unpickling(create_model, {"model_name": "resnet18", "checkpoint_path": ""})
 
 
 FILE = {"class": "logging.FileHandler", "filename": "${hydra.runtime.output_dir}/x.log"}

@@ -13,10 +13,12 @@ import yaml
 
 import dlrun
 from dlrun.config import trust
-from dlrun.errors import ConfigError
+from dlrun.errors import ConfigError, DamagedFile
 from dlrun.storage import run_config
 from dlrun.storage.lookup import all_runs, all_sweeps
 from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
+from dlrun.sweeps.location import saved_hydra
 from tests.conftest import Called
 from tests.facts import refuses
 
@@ -154,3 +156,11 @@ def test_no_module_lies_among_the_outputs(here: Path, call: Call) -> None:
 
 def test_a_value_that_is_no_list_is_refused(here: Path, call: Call) -> None:
     refuses(call("test", "x", "trusted=mylab"), "trusted=[mylab]")
+
+
+@pytest.mark.parametrize("content", ["", "[", "x: 1", "hydra: 5"])
+def test_a_damaged_configuration_of_a_sweep_is_named(here: Path, call: Call, content: str) -> None:
+    sweep = SweepDir(here)
+    (here / "multirun.yaml").write_text(content)
+    with pytest.raises(DamagedFile, match=r"multirun\.yaml"):
+        saved_hydra(sweep)

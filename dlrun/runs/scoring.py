@@ -8,6 +8,7 @@ from dlrun.datasets.tensors.subset import take_spaced
 from dlrun.engine.evaluation import Collected, collect, evaluate
 from dlrun.runs.build import Built
 from dlrun.storage.journal import Journal, open_journal
+from dlrun.storage.lookup import sweep_of
 from dlrun.storage.rundir import RunDir
 from dlrun.types import Split
 
@@ -54,8 +55,8 @@ def read_test_if_due(built: Built, folder: RunDir, journal: Journal) -> tuple[di
 def test_once(built: Built, folder: RunDir, *, reader: str | None = None) -> dict[str, float]:
     """Evaluate the test split of an ended run.
 
-    The model has its weights already. The summary gets the metrics. `reader` is the id of another sweep that reuses
-    the run and reads for itself.
+    The model has its weights already. The summary gets the metrics. `reader` is the id of the sweep that has selected
+    the run; reads for another sweep than its own are counted apart.
     """
     with open_journal(folder.journal) as journal:
         metrics = _read(built, folder, journal, reader)[0]
@@ -71,10 +72,11 @@ def _read(
     with folder.edit_summary() as summary:
         # counted before the read, so that a crash hides none
         summary.test_reads += 1
-        if reader:
+        own = sweep_of(folder)
+        if reader and (own is None or own.id != reader):
             apart = summary.test_reads_for
             summary.test_reads_for = {**apart, reader: apart.get(reader, 0) + 1}
-    journal.event("test_read", reads=summary.test_reads)
+    journal.event("test_read", reads=summary.test_reads, **({"sweep": reader} if reader else {}))
     training, seen = built.training, None
     parts = training.objective, training.metrics, built.data.test
     options: Any = {"batch_size": training.evaluation_batch_size, "device": training.device}

@@ -41,6 +41,8 @@ class Line(TypedDict, total=False):
     resumed_from: int | None
     # test_read, written before the test split is read: the reads so far
     reads: int
+    # the id of the sweep that had selected the run
+    sweep: str
     # text: something to read
     name: str
     text: str

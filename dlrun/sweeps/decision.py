@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dlrun.errors import UserError
+from dlrun.storage import journal
 from dlrun.storage.manifest import Manifest, read
 from dlrun.storage.results import Result, results, unended
 from dlrun.storage.selection import Selection, compare_means
@@ -57,8 +58,12 @@ class Decision:
 
 
 def look(sweep: SweepDir, manifest: Manifest | None = None) -> SweepState:
+    """Read a sweep; a tested selection that its summary has lost is found again."""
     manifest = manifest or read(sweep)
-    return SweepState(sweep, manifest, results(sweep, manifest), sweep.summary())
+    state = SweepState(sweep, manifest, results(sweep, manifest), sweep.summary())
+    if state.summary.selected is None and manifest.test == "final":
+        state.summary.selected = _recover(state)
+    return state
 
 
 def decide(state: SweepState) -> Decision:
@@ -107,6 +112,25 @@ def is_due(sweep: SweepDir) -> bool:
     decision = decide(state)
     kept, chosen = state.summary.selected or {}, decision.selection or {}
     return chosen.get("group") != kept.get("group") or bool(state.untested(decision.selection))
+
+
+def _recover(state: SweepState) -> Selection | None:
+    """The selection for which the test split was read last, by the runs' journals."""
+    last: dict[str, float] = {}
+    for result in state.results:
+        for line in journal.read(result.run.journal)[0] if result.summary.test_reads else []:
+            if line.get("event") == "test_read" and line.get("sweep") == state.sweep.id:
+                last[result.job.group] = max(last.get(result.job.group, 0.0), line.get("time", 0.0))
+    if not last:
+        return None
+    # the others were replaced on request
+    entries = [_describe(state, group) for group in sorted(last, key=last.__getitem__)]
+    return {**entries[-1], "read": True, **({"earlier": entries[:-1]} if len(entries) > 1 else {})}
+
+
+def _describe(state: SweepState, group: str) -> Selection:
+    jobs = [result for result in state.results if result.job.group == group]
+    return SelectedGroup.of(group, jobs, state.manifest.monitor).to_summary(state.manifest.monitor)
 
 
 def _keep(kept: Selection, now: Selection | None) -> Decision:

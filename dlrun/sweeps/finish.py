@@ -69,11 +69,7 @@ def _test(runner: SweepRunner, due: Sequence[Result], decision: Decision) -> boo
     failures: list[TaskResult] = []
     display = Display(len(due))
     sweep = runner.store.sweep.id
-    tasks = [
-        # the read of another sweep's run is counted as this sweep's
-        Task(r.job.n, partial(run_job.test, r.run, reader=sweep if r.reused else None), r.job.label, r.run.log)
-        for r in due
-    ]
+    tasks = [Task(r.job.n, partial(run_job.test, r.run, reader=sweep), r.job.label, r.run.log) for r in due]
 
     def done(result: TaskResult) -> bool:
         display.done += 1

@@ -21,6 +21,11 @@ class SelectedGroup:
     mean: float | None  # of the monitored metric
     jobs: tuple[int, ...]  # their numbers
 
+    @classmethod
+    def of(cls, group: str, results: Sequence[Result], monitor: str) -> SelectedGroup:
+        numbers = tuple(result.job.n for result in results)
+        return cls(group, results[0].job.group_label, _mean(results, monitor), numbers)
+
     def to_summary(self, monitor: str) -> Selection:
         """The entry in the sweep's summary."""
         return {"group": self.group, "label": self.label, "monitor": monitor, "mean": self.mean, "jobs": [*self.jobs]}
@@ -38,7 +43,7 @@ def select_group(found: Sequence[Result], manifest: Manifest, *, some_seeds: boo
     groups = eligible(found)
     if len(groups) == len({result.job.group for result in found}) == 1:
         ((group, results),) = groups.items()
-        return _describe(group, results, _mean(results, manifest.monitor))
+        return SelectedGroup.of(group, results, manifest.monitor)
     # the smallest tuple is the best: by the metric, then the loss, then the order in the sweep
     sign = -1.0 if manifest.higher_is_better else 1.0
     ranked = []
@@ -50,7 +55,7 @@ def select_group(found: Sequence[Result], manifest: Manifest, *, some_seeds: boo
     if not ranked:
         return None
     group = min(ranked)[3]
-    return _describe(group, groups[group], _mean(groups[group], manifest.monitor))
+    return SelectedGroup.of(group, groups[group], manifest.monitor)
 
 
 def eligible(found: Sequence[Result]) -> dict[str, list[Result]]:
@@ -59,10 +64,6 @@ def eligible(found: Sequence[Result]) -> dict[str, list[Result]]:
     for result in found:
         groups.setdefault(result.job.group, []).append(result)
     return {group: rs for group, rs in groups.items() if all(r.status == "finished" and not r.changed for r in rs)}
-
-
-def _describe(group: str, results: Sequence[Result], mean: float | None) -> SelectedGroup:
-    return SelectedGroup(group, results[0].job.group_label, mean, tuple(result.job.n for result in results))
 
 
 def _mean(results: Sequence[Result], metric: str) -> float | None:

@@ -13,6 +13,7 @@ from dlrun.report import selected, sentences
 from dlrun.report.claims import check
 from dlrun.report.overview import read_overview
 from dlrun.storage import manifest
+from dlrun.storage.journal import open_journal
 from dlrun.storage.selection import Selection
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.study import Claim
@@ -224,3 +225,17 @@ def test_a_job_resumed_with_other_settings_is_not_selected_nor_tested(tmp_path: 
     summarise(sweep, selected=None)
     assert labels(decide(look(sweep))) == ["lr=0.3", None]
     says(sentences.job_counts(read_overview(sweep)), "with other settings or code", "not selected: 0.")
+
+
+def test_a_selection_that_the_summary_has_lost_is_found_again(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path / "s")
+    read_test(sweep, 2, 3, 4)
+    with open_journal(sweep.job(4).journal) as one:
+        one.event("test_read", reads=1)  # by hand
+    assert labels(decide(look(sweep))) == ["lr=0.1", None]
+    for n in (2, 3):
+        with open_journal(sweep.job(n).journal) as one:
+            one.event("test_read", reads=1, sweep=sweep.id)
+    decision = decide(look(sweep))
+    assert labels(decision) == ["lr=0.3", "lr=0.1"]
+    assert decision.selection and decision.selection["jobs"] == [2, 3]

@@ -173,6 +173,8 @@ def test_a_selection_that_was_tested_stays(call: Call, odd: Path) -> None:
     says(requested.out, "on request, while 2 of 4 jobs were killed", "read 2 times, by 2 runs of the selected")
     says(call("runs", "--sweeps").out, "model.way=well (on request, while 2 of 4 jobs were killed)")
 
+    assert f'"sweep": "{sweep.id}"' in sweep.job(2).journal.read_text()
+
     # as if the resumed jobs were better
     (odd / "mended").touch()
     assert call("resume", sweep.id).code == 0

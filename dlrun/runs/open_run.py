@@ -22,7 +22,7 @@ from dlrun.runs.interrupt import Interrupt, exception_for
 from dlrun.runs.recorder import RunRecorder, make_recorder, step_cost
 from dlrun.storage import checkpoint, run_config
 from dlrun.storage.files import write_atomically
-from dlrun.storage.journal import Journal, curves, open_journal, test_reads
+from dlrun.storage.journal import Journal, check_begun, curves, open_journal, test_reads
 from dlrun.storage.machine import Machine, command_line, inspect
 from dlrun.storage.rundir import RunDir, id_of
 from dlrun.storage.summary import Status, Summary
@@ -67,6 +67,7 @@ def open_run(
         device.apply(built.execution)
         built = _fix_horizon(built, folder)
         state = _restore(built, folder) if resumed else State()
+        check_begun(folder.journal, state.step)
         # a sweep of dlrun shows it by its manifest, a foreign launcher passes `job`
         job = job or folder.of_a_sweep
         with folder.edit_summary() as summary:

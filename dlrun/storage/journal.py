@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
+from dlrun.errors import UserError
 from dlrun.terminal import output
 
 NOT_FINITE = ("nan", "inf", "-inf")
@@ -135,6 +136,15 @@ def _torn(path: Path) -> bool:
             return False
         file.seek(-1, os.SEEK_END)
         return file.read() != b"\n"
+
+
+def check_begun(path: Path, step: int) -> None:
+    """Raise `UserError` if a journal is empty, though its run has a checkpoint of `step`."""
+    if step and path.exists() and not read(path)[0]:
+        raise UserError(
+            f"{path} is damaged: it has no line, and the checkpoint is of step {step}.\n"
+            f"Restore it from a backup. To go on without the points of those steps, type `rm {path}` first."
+        )
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[Line], int]:

@@ -39,6 +39,13 @@ class TrackedRun(Protocol):
     def missing(self, points: Sequence[Point]) -> list[Point]:
         """The points not yet stored with their step and value."""
 
+    def changed(self, points: Sequence[Point]) -> list[Point]:
+        """The points to send after a journal was set back.
+
+        These are the missing ones. A stored point of the same step and another value is removed; where the tracker
+        cannot remove it, it stays, and the new one is left out.
+        """
+
     def send_files(self, path: Path, folder: str) -> None:
         """Store a file or folder under `folder`, replacing older files."""
 

@@ -111,7 +111,7 @@ class RunUpload:
     def _batches(self) -> Iterator[MetricBatch]:
         for batch in self.journal.batches():
             if self.journal.compare:
-                batch.points = self.remote.missing(batch.points)
+                batch.points = self.remote.changed(batch.points)
             yield batch
 
     def _finals(self, summary: Summary) -> list[Point]:

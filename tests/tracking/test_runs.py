@@ -505,14 +505,17 @@ def test_a_journal_that_was_set_back_is_sent_whole_and_once(make_run: MakeRun) -
     assert tracking.pending(run), "what was sent is not what is there"
     assert send(run)
     assert not tracking.pending(run)
-    # a resumed run logs the lost steps again at another time, some of them others, and goes beyond
+    # a resumed run logs the lost steps again at another time, one with another value, and goes beyond
     log(run, range(290, 1500), end="finished")
+    last = run.journal.read_text()
+    run.journal.write_text(last.replace('"step": 700, "epoch": 70.0', '"step": 700, "epoch": 70.5'))
     journal = Journal(run.journal)
     journal.metrics(1500, 150.0, {"train/loss": math.nan, "new": math.inf})
     journal.close()
     for _ in range(2):
         assert send(run)
         assert sorted(points(run, "train/loss"))[:-1] == expected(1500)
+        assert [value for step, value in points(run, "epoch") if step == 700] == [70.5]
         assert len(points(run, "new")) == 1 and points(run, "test/error") == [(5, 0.25)]
         assert not tracking.pending(run)
         with run.edit_summary() as summary:

@@ -150,6 +150,18 @@ def test_a_deleted_run_is_not_written_and_comes_back(tmp_path: Path) -> None:
     assert mlflow.get_experiment(experiment).lifecycle_stage == "active"
 
 
+def test_a_stored_point_gives_way(tmp_path: Path) -> None:
+    file, address = store(tmp_path)
+    direct = SqliteBackend(file, address)
+    run = direct.create(direct.experiment("a study", tmp_path / "artifacts"), start=NOW, tags=TAGS).run_id
+    direct.log(run, [Point("loss", 1.0, NOW, 0), Point("loss", 2.0, NOW, 1), Point("error", 2.0, NOW, 1)], [], [])
+    assert direct.remove(run, [Point("loss", 3.0, NOW + 1, 1)])
+    direct.log(run, [Point("loss", 3.0, NOW + 1, 1)], [], [])
+    assert direct.history(run, "loss") == {(0, 1.0), (1, 3.0)}
+    assert direct.history(run, "error") == {(1, 2.0)}
+    assert not ClientBackend(address).remove(run, [])
+
+
 def test_a_block_that_fails_leaves_nothing(tmp_path: Path) -> None:
     file, address = store(tmp_path)
     direct = SqliteBackend(file, address)

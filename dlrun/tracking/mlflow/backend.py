@@ -80,6 +80,9 @@ class Backend(Protocol):
     def history(self, run_id: str, name: str) -> set[tuple[int, float]]:
         """The steps and values of a curve."""
 
+    def remove(self, run_id: str, points: Sequence[Point]) -> bool:
+        """Remove what is stored at the points' steps of their curves; False if the store cannot."""
+
     def close(self, run_id: str, status: str, end: int) -> None:
         """Set a run's status and end, in milliseconds since 1970."""
 

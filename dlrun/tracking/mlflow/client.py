@@ -109,6 +109,9 @@ class ClientBackend:
     def history(self, run_id: str, name: str) -> set[tuple[int, float]]:
         return {(there.step, there.value) for there in self._client.get_metric_history(run_id, name)}
 
+    def remove(self, run_id: str, points: Sequence[Point]) -> bool:
+        return False  # MLflow has no call for it
+
     def close(self, run_id: str, status: str, end: int) -> None:
         self._client.set_terminated(run_id, status=status, end_time=end)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sqlite3
 from collections.abc import Iterator
 
@@ -11,6 +12,10 @@ from dlrun.tracking.mlflow.uri import missing_driver, sqlite_file
 
 # answers of a server that say the same however often it is asked
 REFUSED = {"UNAUTHENTICATED": "no login", "PERMISSION_DENIED": "no permission", "CUSTOMER_UNAUTHORIZED": "no login"}
+# what MLflow and its migrations say of a database of another version
+OTHER_TABLES = ("out-of-date database schema", "Can't locate revision")
+# what PostgreSQL and MySQL say of a wrong login or name
+NO_ENTRY = ("authentication failed", "Access denied for user", "Unknown database")
 
 
 class LaterStore(RuntimeError):
@@ -24,6 +29,10 @@ def explain(error: BaseException, address: Address) -> str | None:
             return str(cause)
         if isinstance(cause, ImportError):
             return f"The store is {address}. {missing_driver(cause)}"
+        if isinstance(cause, PermissionError):
+            return (
+                f"{cause.filename} cannot be written: {cause.strerror}. Check the permissions of it and of its folder."
+            )
         if isinstance(cause, sqlite3.Error) and (found := _of_file(cause, address)):
             return found
         code = getattr(cause, "error_code", None)
@@ -32,15 +41,23 @@ def explain(error: BaseException, address: Address) -> str | None:
                 f"The store {address} refuses ({REFUSED[code]}): {message(cause, 200)}\n"
                 "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
             )
+        if any(words in str(cause) for words in OTHER_TABLES):
+            return (
+                f"The store {address} has the tables of another MLflow than the installed one: {message(cause, 200)}\n"
+                "Install the version of its other users, or type `mlflow db upgrade ADDRESS` if the store is older."
+            )
+        if any(words in str(cause) for words in NO_ENTRY):
+            return f"The store {address} refuses: {message(cause, 300)}"
     return None
 
 
 def _of_file(error: sqlite3.Error, address: Address) -> str | None:
     file = sqlite_file(address)
     if type(error) is sqlite3.DatabaseError:  # "file is not a database", "database disk image is malformed"
+        old, new = shlex.quote(str(file)), shlex.quote(f"{file}.damaged")
         return (
             f"The store {file} is damaged: {error}.\n"
-            f"Restore it from a backup, or type `mv {file} {file}.damaged; dlrun sync --again`: "
+            f"Restore it from a backup, or type `mv {old} {new}; dlrun sync --again`: "
             "the run folders have all that is needed to fill a new one."
         )
     said = str(error)

@@ -145,6 +145,11 @@ class SqliteBackend:
         rows = self._database.execute(sql.CURVE, (run_id, name))
         return {(step, math.nan if none else value) for step, value, none in rows}
 
+    def remove(self, run_id: str, points: Sequence[Point]) -> bool:
+        with self.transaction():
+            self._database.executemany(sql.REMOVE, [(run_id, p.name, p.step) for p in points])
+        return True
+
     def close(self, run_id: str, status: str, end: int) -> None:
         with self._of_active(run_id):
             self._database.execute(sql.CLOSE, (status, end, run_id))

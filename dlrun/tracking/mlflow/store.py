@@ -93,6 +93,9 @@ def _create(path: Path, installed: str, artifacts: Path) -> None:
         with closing(sqlite3.connect(temporary)) as database:
             # readers, such as MLflow's pages, do not wait for a writer then
             database.execute("PRAGMA journal_mode = WAL")
+        # those of a store that was removed would be read into the new one
+        for name in ("-wal", "-shm", "-journal"):
+            path.with_name(path.name + name).unlink(missing_ok=True)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -39,7 +39,7 @@ class EventFile:
         # by tag, the last step and value
         self._last: dict[str, tuple[int, float]] = {}
         self._sorted = True
-        self._points: set[tuple[str, int, float | str]] | None = None
+        self._points: dict[tuple[str, int], float | str] | None = None
         end = self._read()
         self._file = path.open("ab", buffering=0)
         self._file.truncate(end)
@@ -61,16 +61,17 @@ class EventFile:
             self._note(event)
         self.progress = progress
 
-    def has(self, tag: str, step: int, value: float) -> bool:
-        """Whether a curve has this step and value."""
+    def has(self, tag: str, step: int, value: float | None = None) -> bool:
+        """Whether a curve has this step, and there this value."""
         if tag not in self._last:
             return False
         # seldom asked: for the final values, and if the journal was set back
         if self._points is None:
-            self._points = set()
-            for event, _ in decode(self._path):
-                self._points |= {(value.tag, event.step, _single(value.simple_value)) for value in event.summary.value}
-        return (tag, step, _single(value)) in self._points
+            events = [event for event, _ in decode(self._path)]
+            shown = [(value.tag, event.step, value.simple_value) for event in events for value in event.summary.value]
+            self._points = {(name, at): _single(single) for name, at, single in shown}
+        stored = self._points.get((tag, step))
+        return stored is not None and (value is None or stored == _single(value))
 
     def close(self) -> None:
         """Write the file through to the disk."""

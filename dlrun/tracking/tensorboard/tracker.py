@@ -92,16 +92,22 @@ def _root(folder: RunDir | SweepDir) -> Path:
 def _run_folder(source: RunSource) -> Path:
     home = RunDir(source.home)
     if source.sweep is None:
-        return _root(home) / _unique(home.path)
+        return _unique(home)
     label = re.sub(r"[^\w.,=+\- ]", "_", f"{home.path.name} {source.label or ''}".strip())
-    return _root(home) / _unique(source.sweep.path) / shorten(label, NAME)
+    return _unique(source.sweep) / shorten(label, NAME)
 
 
 def _sweep_folder(sweep: SweepDir) -> Path:
-    return _root(sweep) / _unique(sweep.path)
+    return _unique(sweep)
 
 
-def _unique(folder: Path) -> str:
-    """A folder's name, unique among all in the store."""
+def _unique(folder: RunDir | SweepDir) -> Path:
+    """A folder's own folder in the store."""
+    root, path = _root(folder), folder.path
+    if NAMED.fullmatch(path.name):
+        return root / path.name
     # dlrun's own names have a random id; one that a person chose may be there twice
-    return folder.name if NAMED.fullmatch(folder.name) else f"{folder.name}-{digest(str(folder))}"
+    former = root / f"{path.name}-{digest(str(path))}"
+    # relative to the outputs folder, for that may be moved
+    within = str(path.relative_to(root.parent)) if path.is_relative_to(root.parent) else str(path)
+    return former if former.exists() else root / f"{path.name}-{digest(within)}"

@@ -38,10 +38,12 @@ def check(overview: Overview) -> list[Claim]:
 
 
 def read(overview: Overview) -> list[Claim]:
-    """The claims of the last `check`."""
+    """The claims of the last `check`; none if their file is missing or damaged."""
     # not checked again: that may take long
-    file = overview.sweep.report / FILE
-    return [Claim(**claim) for claim in json.loads(file.read_text())] if file.exists() else []
+    try:
+        return [Claim(**claim) for claim in json.loads((overview.sweep.report / FILE).read_text())]
+    except (OSError, ValueError, TypeError, RecursionError):
+        return []
 
 
 def own_figures(overview: Overview) -> Iterator[CaptionedFigure]:

@@ -169,7 +169,7 @@ def parse(line: bytes) -> Line:
     """
     try:
         record: Any = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return Line()
     return cast("Line", record) if _is_line(record) else Line()
 

@@ -35,7 +35,7 @@ def load(folder: RunDir) -> DictConfig:
     text = _read(folder)
     try:
         config = OmegaConf.create(text)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _damaged(folder, f"it is no YAML ({_line(error)})") from None
     if not isinstance(config, DictConfig) or not config:
         raise _damaged(folder, "it holds no configuration")
@@ -52,7 +52,7 @@ def plain(folder: RunDir) -> dict[str, Any]:
     text = _read(folder)
     try:
         values = _resolve(text) if "${" in text else yaml.load(text, Loader=_loader())  # a safe one
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _damaged(folder, f"it is no YAML ({_line(error)})") from None
     return {str(name): value for name, value in values.items()} if isinstance(values, dict) else {}
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.terminal.escape import visible
 from dlrun.tracking.content.run_source import LoadModel, of_run
 from dlrun.tracking.content.state import has_ended, only_uploader
 from dlrun.tracking.mlflow.names.address import hiding, message
@@ -100,7 +101,7 @@ def _insist(
 
 
 def print_error(folder: RunDir | SweepDir, error: Exception) -> None:
-    print(f"{datetime.now():%H:%M:%S} {folder.id}: {message(error)}", file=sys.stderr, flush=True)
+    print(f"{datetime.now():%H:%M:%S} {folder.id}: {visible(message(error))}", file=sys.stderr, flush=True)
 
 
 def give_way() -> None:

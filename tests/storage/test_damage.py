@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dlrun.errors import DamagedFile
 from dlrun.storage import journal, run_config
 from dlrun.storage.lookup import all_runs, all_sweeps
 from dlrun.storage.results import results
@@ -156,3 +157,16 @@ def test_a_damaged_job_is_told_as_such(sweep: SweepDir, call: Call, file: str) -
     done = call("report", sweep.id)
     assert "Traceback" not in done.err
     assert call("runs").code == 0
+
+
+def test_lists_within_lists_without_end_are_damage(tmp_path: Path) -> None:
+    deep = "[" * 100_000
+    assert not journal.parse(deep.encode())
+    folder = RunDir(tmp_path)
+    (tmp_path / ".hydra").mkdir()
+    folder.config.write_text(deep)
+    with pytest.raises(DamagedFile):
+        run_config.load(folder)
+    (tmp_path / "summary.json").write_text(deep)
+    with pytest.raises(DamagedFile):
+        folder.summary()

@@ -14,6 +14,7 @@ UNCOUNTED = {
     *("analysis", "errors", "storage", "terminal", "tracking"),
     # the configuration that comes out of these is a part of the identity itself
     *("config.check", "config.choices", "config.settings", "config.signatures", "config.allowlist", "config.trust"),
+    "config.unpickling",
     # checks before a run, and what is shown and written of it
     *("runs.dry_run", "runs.recorder", "runs.presentation", "runs.figures", "runs.interrupt"),
 }

@@ -11,7 +11,7 @@ unexport DLRUN_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check bench bench-peers bench-all ui clean
+.PHONY: help setup train test check faults bench bench-peers bench-all ui clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ check: setup ## format, lint, types and tests, all without a complaint
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(PYTEST)
+
+faults: setup ## cause real faults: kills, a full disk, a server that loses its answers; minutes
+	$(BIN)/python -m pytest -q -m faults tests/faults
 
 bench: setup ## measure what dlrun costs, in a quarter of an hour, into benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,9 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 
 def _answers(port: int) -> bool:
     try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=2)) as connection:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == 200
     except OSError:
         return False
 
@@ -64,11 +64,11 @@ def proxy(target: int, loses: Loses) -> Iterator[int]:
 
         def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            inner = http.client.HTTPConnection("127.0.0.1", target, timeout=60)
             headers = {k: v for k, v in self.headers.items() if k.lower() not in ("host", "connection")}
-            inner.request(self.command, self.path, body, headers)
-            answer = inner.getresponse()
-            content = answer.read()
+            with closing(http.client.HTTPConnection("127.0.0.1", target, timeout=60)) as inner:
+                inner.request(self.command, self.path, body, headers)
+                answer = inner.getresponse()
+                content = answer.read()
             if loses(self.path):  # the server has done it, and nobody hears of it
                 self.close_connection = True
                 return

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from functools import partial
 
 from dlrun import tracking
@@ -18,6 +19,7 @@ from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
 from dlrun.tracking import uploader
 from dlrun.tracking.content.state import only_uploader
+from dlrun.tracking.mlflow.names.address import hiding
 from dlrun.tracking.tracker import Tracker
 
 Folder = RunDir | SweepDir
@@ -56,7 +58,9 @@ def main(argv: list[str]) -> int:
     if not lacking:
         output.say(f"All of {count(chosen)} was sent.")
         return 0
-    return _send_each(lacking, options.patience)
+    # what libraries print of an address has its password
+    with redirect_stderr(hiding(sys.stderr)):
+        return _send_each(lacking, options.patience)
 
 
 def find_any(reference: str) -> Folder:

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import webbrowser
+from contextlib import redirect_stderr
 from typing import Any
 
 from dlrun import tracking
@@ -19,7 +20,7 @@ from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
 from dlrun.tracking.mlflow.diagnosis import explain
 from dlrun.tracking.mlflow.names import pages
-from dlrun.tracking.mlflow.names.address import Address, message
+from dlrun.tracking.mlflow.names.address import Address, hiding, message
 from dlrun.tracking.mlflow.server import local
 from dlrun.tracking.mlflow.store import prepare, quiet_mlflow
 from dlrun.tracking.mlflow.uri import artifact_folder, check_driver, has_server, page, store_address
@@ -87,7 +88,9 @@ def _interrupt(number: int, _frame: object) -> None:
 
 def _open(root: str, chosen: Chosen, address: Address, *, browser: bool) -> int:
     try:
-        url = f"{root}{_view(chosen, address)}"
+        # what libraries print of an address has its password
+        with redirect_stderr(hiding(sys.stderr)):
+            url = f"{root}{_view(chosen, address)}"
     except Exception as error:  # whatever the store or the network has
         told = explain(error, address) or f"The tracking server {address} does not answer: {message(error, 300)}"
         raise RunError(told) from None

@@ -83,12 +83,15 @@ def _insist(
 ) -> bool:
     """Attempt it until `patience` seconds after the run's end."""
     delay, deadline = 1.0, None
-    while True:
+    # deleted or moved meanwhile: the store's folder must not be made again at the old place
+    while folder.path.is_dir():
         try:
             attempt()
             return True
         except Exception as error:  # whatever the store, the network or a file has: later, again
             passing = tell(error)
+        if not folder.path.is_dir():
+            break
         if has_ended(folder):
             folder.status()
             deadline = deadline or time.monotonic() + patience
@@ -98,6 +101,7 @@ def _insist(
             deadline = None  # in training, perhaps again: patience begins at the end
         time.sleep(delay)
         delay = min(2 * delay, 30.0)  # soon again after a hiccup, seldom while the tracker is away
+    return False
 
 
 def print_error(folder: RunDir | SweepDir, error: Exception) -> None:

@@ -45,6 +45,24 @@ def move(outputs: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return place
 
 
+def test_an_uploader_that_tries_again_after_a_move_makes_nothing_at_the_old_place(
+    make_run: MakeRun, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run()
+    log(run, range(5), end="finished")
+    mlflow = TRACKERS["mlflow"]
+    tried: list[int] = []
+
+    def fail(folder: RunDir) -> None:
+        tried.append(1)
+        outputs.rename(outputs.with_name("moved"))
+        raise ConnectionError
+
+    monkeypatch.setattr(type(mlflow), "connect", lambda self, folder: fail(folder))
+    assert uploader.send(run, mlflow, patience=60) is False
+    assert tried == [1] and not outputs.exists()
+
+
 @pytest.mark.parametrize("name", ["renamed", ODD])
 def test_a_moved_outputs_folder_goes_on_where_it_is(
     name: str, make_run: MakeRun, outputs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -25,14 +25,17 @@ def approve(config: DictConfig, typed: Sequence[str] = ()) -> None:
 
     `typed` are the overrides of the command line. Raises `ConfigError` for what nobody here has granted.
     """
-    trust.grant(_typed_names(typed))
+    overrides = _parse(typed)
+    trust.grant(name for each in overrides if each.key_or_group == "trusted" for name in _texts(each))
     names = [str(name) for name in config.trusted] if OmegaConf.is_list(config.get("trusted")) else []
     foreign = ", ".join(_foreign_folders(config))
     if foreign:
         trust.check(names, of=foreign)
     else:
         trust.grant(names)
-    hydra_targets.check(config.hydra, trusted=trust.trusted_names(), foreign=foreign)
+    # keys of Hydra's part are trusted as they were typed, here alone: a run's `trusted` is part of its configuration
+    keys = [each.key_or_group for each in overrides if each.key_or_group.startswith("hydra.")]
+    hydra_targets.check(config.hydra, trusted=[*trust.trusted_names(), *keys], foreign=foreign)
 
 
 def check_search_path(primary: ConfigResult | None) -> None:
@@ -51,23 +54,17 @@ def check_search_path(primary: ConfigResult | None) -> None:
             )
 
 
-def _typed_names(typed: Sequence[str]) -> Iterator[str]:
-    """The names in `trusted=[…]`, and the keys of Hydra's part, which are trusted as they were typed."""
+def _parse(typed: Sequence[str]) -> list[Override]:
     try:
-        overrides = OverridesParser.create().parse_overrides(list(typed))
+        return OverridesParser.create().parse_overrides(list(typed))
     except HydraException:
-        return  # composing says so
-    for override in overrides:
-        if override.key_or_group == "trusted":
-            yield from _texts(override)
-        elif override.key_or_group.startswith("hydra."):
-            yield override.key_or_group
+        return []  # composing says so
 
 
 def _texts(override: Override) -> Iterator[str]:
     value: Any = override.value()
-    # of a sweep, several lists
-    for item in getattr(value, "list", value) or ():
+    # of a sweep, several lists; a text is no list, and its letters are no names
+    for item in () if isinstance(value, str) else getattr(value, "list", value) or ():
         for inner in item if isinstance(item, list) else [item]:
             yield str(getattr(inner, "text", inner))
 

@@ -112,7 +112,7 @@ class Loader(ConfigLoaderImpl):
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Compose a job; its choices bring values of Hydra's part too."""
         cfg = super().load_sweep_config(master_config, sweep_overrides)
-        approval.approve(cfg)
+        approval.approve(cfg, master_config.hydra.overrides.hydra)
         return cfg
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from dlrun.config import paths, trust
+from dlrun.config import compose, paths, trust
 from dlrun.config.allowlist import allows
+from dlrun.config.check import check_config
 from dlrun.config.unpickling import check_unpickling
 from dlrun.errors import ConfigError
 from tests.conftest import Called
@@ -179,3 +180,11 @@ def test_the_user_s_own_module_grants_not_what_it_imports(here: Path) -> None:
     assert allows("mine_a.Callback")
     assert not allows("mine_a.os.system")
     assert not allows("mine_a.os.system", trusted=["mine_a"])
+
+
+def test_a_typed_key_of_hydra_is_no_name_that_a_run_trusts(here: Path) -> None:
+    compose.config(["hydra.job_logging.handlers.file.filename=mine.log", "trusted=[mylab]"])
+    assert trust.trusted_names() == ["mylab"]
+    with pytest.raises(ConfigError):
+        check_config(compose.config(["trusted=os"]))
+    assert trust.trusted_names() == ["mylab"]

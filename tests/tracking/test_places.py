@@ -130,11 +130,33 @@ def test_what_was_sent_by_an_earlier_version_is_not_sent_again(make_run: MakeRun
     assert sync.main([]) == 0
     stamp = run.summary().to_dict()["uploaded_stamp"]["mlflow"]
     digest, _, location = stamp.partition(" ")
-    assert location == "sqlite:///{outputs}/mlflow.db"
-    summarise(run, uploaded_stamp={"mlflow": f"{digest} {TRACKERS['mlflow'].location(run)}"})
+    assert location.startswith("sqlite:///{outputs}/mlflow.db#made=1")
+    before = TRACKERS["mlflow"].location(run).partition("#")[0]
+    summarise(run, uploaded_stamp={"mlflow": f"{digest} {before}"})
     assert not tracking.pending(run)
     summarise(run, uploaded_stamp={"mlflow": f"{digest} sqlite:////other/mlflow.db"})
     assert tracking.pending(run)
+
+
+def test_a_run_that_was_copied_without_its_store_is_sent_to_that_of_its_new_place(
+    make_run: MakeRun,
+    outputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = make_run()
+    log(run, range(3), end="finished")
+    assert sync.main([]) == 0
+    laptop = outputs.with_name("laptop")
+    shutil.copytree(outputs / "runs", laptop / "runs")
+    monkeypatch.setenv("DLRUN_OUTPUTS", str(laptop))
+    assert sync.main([]) == 0
+    assert "sent: dlrun ui" in capsys.readouterr().out.splitlines()[-1]
+    assert rows(laptop, "status", "runs") == [("FINISHED",)]
+    (laptop / "mlflow.db").unlink()
+    assert sync.main([]) == 0
+    assert rows(laptop, "status", "runs") == [("FINISHED",)], "a store that was lost is filled again"
 
 
 def test_an_odd_place_has_its_store_under_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ from dlrun.storage.rundir import RunDir, outputs_above
 from dlrun.storage.summary import Summary, SweepSummary
 from dlrun.storage.sweepdir import SweepDir
 
+# in the location of a store that lies in an outputs folder, before the time of its making
+MADE = "#made="
 FINAL = ("finished", "failed", "killed", "pruned")
 
 
@@ -34,8 +36,8 @@ def outputs_of(folder: RunDir | SweepDir | None = None) -> Path:
 class Stamp(NamedTuple):
     """What there is to send of a folder, and the store that it is for: it changes with both.
 
-    `now` names a store of the outputs folder relative to that, so that nothing is sent again after a move. `before` is
-    as earlier versions wrote it.
+    `now` names a store of the outputs folder relative to that, so that nothing is sent again after a move; behind
+    `MADE` is when it was made, for a run's folder may be copied without it. `before` is as earlier versions wrote it.
     """
 
     now: str
@@ -58,7 +60,8 @@ def sweep_stamp(sweep: SweepDir, summary: SweepSummary, location: str) -> Stamp:
 
 def _stamp(folder: RunDir | SweepDir, content: list[Any], location: str) -> Stamp:
     digest = _digest(content)
-    return Stamp(f"{digest} {location.replace(str(outputs_of(folder)), '{outputs}')}", f"{digest} {location}")
+    relative = location.replace(str(outputs_of(folder)), "{outputs}")
+    return Stamp(f"{digest} {relative}", f"{digest} {location.partition(MADE)[0]}")
 
 
 def _digest(said: list[Any]) -> str:

@@ -61,6 +61,7 @@ TAGS = "SELECT key, value FROM tags WHERE run_uuid = ?"
 RENAME = "UPDATE runs SET name = ? WHERE run_uuid = ?"
 CLOSE = "UPDATE runs SET status = ?, end_time = ? WHERE run_uuid = ?"
 DEFAULT_PLACE = "SELECT artifact_location FROM experiments WHERE experiment_id = 0"
+MADE = "SELECT creation_time FROM experiments WHERE experiment_id = 0"
 TABLES = "SELECT name, sql FROM sqlite_master WHERE type = 'table'"
 # the columns with places of artifacts; some versions of MLflow lack some
 PLACES = (

@@ -12,6 +12,7 @@ before, these are corrected.
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 import shutil
 import sqlite3
@@ -59,6 +60,22 @@ def prepare(address: Address, artifacts: Path) -> None:
         # the store that MLFLOW_TRACKING_URI names may be of several outputs folders
         if path.resolve() == (artifacts.parent / "mlflow.db").resolve():
             _follow_move(path, artifacts)
+
+
+def made(path: Path) -> int | None:
+    """When a store was made, in milliseconds since 1970; None if it is not there, or damaged."""
+    try:
+        return _made(path, path.stat().st_ino)
+    except (OSError, sqlite3.Error):
+        return None
+
+
+@functools.lru_cache
+def _made(path: Path, inode: int) -> int | None:
+    # a file that was removed and made again has another inode
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=WAIT)) as database:
+        row = database.execute(sql.MADE).fetchone()
+    return int(row[0]) if row and row[0] is not None else None
 
 
 @contextmanager

@@ -9,10 +9,10 @@ from pathlib import Path
 from dlrun.errors import UserError
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.content.state import outputs_of
+from dlrun.tracking.content.state import MADE, outputs_of
 from dlrun.tracking.mlflow import diagnosis, removal
 from dlrun.tracking.mlflow.connection import MlflowConnection, connect
-from dlrun.tracking.mlflow.store import quiet_mlflow
+from dlrun.tracking.mlflow.store import made, quiet_mlflow
 from dlrun.tracking.mlflow.uri import artifact_folder, check_address, check_driver, store_address
 
 
@@ -34,7 +34,10 @@ class Mlflow:
     def location(self, folder: RunDir | SweepDir) -> str:
         # by the folder's own path, which its address may not have
         given = os.environ.get("MLFLOW_TRACKING_URI")
-        return str(store_address(folder)) if given else f"sqlite:///{outputs_of(folder)}/mlflow.db"
+        if given:
+            return str(store_address(folder))
+        file = outputs_of(folder) / "mlflow.db"
+        return f"sqlite:///{file}{MADE}{made(file)}"
 
     def connect(self, folder: RunDir | SweepDir) -> MlflowConnection:
         quiet_mlflow()

@@ -17,7 +17,7 @@ from dlrun.tracking.content.metadata import Metadata
 from dlrun.tracking.content.owner import twin
 from dlrun.tracking.content.run_source import RunSource, of_run
 from dlrun.tracking.content.shorten import digest, shorten
-from dlrun.tracking.content.state import outputs_of
+from dlrun.tracking.content.state import MADE, outputs_of
 
 if TYPE_CHECKING:
     from dlrun.tracking.tensorboard.run import TensorboardRun
@@ -40,9 +40,11 @@ class Tensorboard:
             )
 
     def location(self, folder: RunDir | SweepDir) -> str:
-        return str(_root(folder))
+        # a run's folder may be copied to an outputs folder without one
+        return str(_root(folder)) + ("" if _root(folder).is_dir() else f"{MADE}None")
 
     def connect(self, folder: RunDir | SweepDir) -> TensorboardConnection:
+        _root(folder).mkdir(parents=True, exist_ok=True)
         return TensorboardConnection()
 
     def explain(self, folder: RunDir | SweepDir, error: Exception) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from dlrun import tracking
@@ -18,7 +17,7 @@ from dlrun.storage.selection import mark
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.storage.test_reads import count_reads
 from dlrun.terminal import output
-from dlrun.terminal.format import amount, number, table
+from dlrun.terminal.format import amount, minute, number, table
 
 
 def show(sweeps: Sequence[SweepDir], *, as_json: bool = False) -> int:
@@ -78,7 +77,7 @@ def _row(sweep: SweepDir) -> dict[str, Any]:
 def _line(row: dict[str, Any]) -> list[str]:
     chosen: Any = row.get("selected") or {}
     mean = "" if chosen.get("mean") is None else f"{chosen['monitor']} {number(chosen['mean'])}"
-    started = datetime.fromtimestamp(row["started"]).strftime("%Y-%m-%d %H:%M")
+    started = minute(row["started"])
     done = f"{row['finished']}/{row['jobs']}"
     size = amount(row["size"], "B")
     now = row.get("selected_now") or {}

@@ -7,7 +7,6 @@ import json
 import operator
 import re
 import sys
-from datetime import datetime
 from itertools import chain
 from typing import Any
 
@@ -20,7 +19,7 @@ from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
-from dlrun.terminal.format import amount, number, table
+from dlrun.terminal.format import amount, minute, number, table
 
 # the longer signs first: `<` would match the beginning of `<=`
 CONDITION = re.compile(r"([\w./]+)\s*(<=|>=|!=|=|<|>)\s*(.+)")
@@ -105,7 +104,7 @@ def _row(run: RunDir) -> dict[str, Any]:
 
 
 def _value(row: dict[str, Any], name: str) -> Any:
-    return row[name] if name in row else row.get("metrics", {}).get(name)
+    return row[name] if name in row else (row.get("metrics") or {}).get(name)
 
 
 def _condition(text: str) -> Condition:
@@ -136,26 +135,34 @@ def _sort(rows: list[dict[str, Any]], name: str, *, descending: bool) -> list[di
     have = [row for row in rows if _value(row, name) is not None]
     if any(isinstance(_value(row, name), dict | list) for row in have):
         raise UserError(f"--sort {name}: it is neither a number nor text. Type for example `--sort val/loss`.")
+    if len({isinstance(_value(row, name), str) for row in have}) > 1:
+        raise UserError(f"--sort {name}: of some runs it is a number, of others text.")
     # runs without it come last, in either direction
     without = [row for row in rows if _value(row, name) is None]
     return sorted(have, key=lambda row: _value(row, name), reverse=descending) + without
 
 
 def _check_name(name: str, rows: list[dict[str, Any]]) -> None:
-    names = {*COLUMNS, *(k for row in rows for k in (*row, *row.get("metrics", {})))} - {"run"}
+    names = {*COLUMNS, *(k for row in rows for k in (*row, *(row.get("metrics") or {})))} - {"run"}
     if rows and name not in names:  # without a run, every name would be unknown
         raise UserError(f"No run has `{name}`.{did_you_mean(name, names)}\nThere are: {', '.join(sorted(names))}.")
 
 
 def _table(rows: list[dict[str, Any]], metrics: list[str] | None) -> str:
     if not metrics:  # the common ones that some run has
-        present = {name for row in rows for name in row.get("metrics", {})}
+        present = {name for row in rows for name in (row.get("metrics") or {})}
         wanted = ("val/loss", "val/error", "val/mse", "test/error", "test/mse", "test/perplexity")
         metrics = [name for name in wanted if name in present]
     lines = [["run", "started", "name", "status", "seed", "steps", "train s", *metrics, "size"]]
     for row in rows:
-        started = datetime.fromtimestamp(row["started"]).strftime("%Y-%m-%d %H:%M") if "started" in row else ""
-        cells = [row["id"], started, row.get("name", ""), row["status"], row.get("seed"), row.get("steps")]
+        cells = [
+            row["id"],
+            minute(row.get("started")),
+            row.get("name", ""),
+            row["status"],
+            row.get("seed"),
+            row.get("steps"),
+        ]
         cells += [row.get("train_seconds"), *(_value(row, name) for name in metrics)]
         shown = [number(c) if isinstance(c, float) else "" if c is None else str(c) for c in cells]
         lines.append([*shown, amount(row["size"], "B")])

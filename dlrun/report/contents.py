@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
 
 from dlrun.report import selected, sentences, tables
@@ -12,7 +11,7 @@ from dlrun.report.overview import Overview
 from dlrun.storage.rundir import outputs_above
 from dlrun.storage.summary import split_sizes
 from dlrun.studies.study import Claim
-from dlrun.terminal.format import duration
+from dlrun.terminal.format import duration, minute
 
 
 def contents(
@@ -37,7 +36,7 @@ def contents(
 
 
 def _command(overview: Overview) -> Iterator[Block]:
-    when = datetime.fromtimestamp(overview.manifest.created).strftime("%Y-%m-%d %H:%M")
+    when = minute(overview.manifest.created)
     yield Code(overview.manifest.command)
     took = overview.summary.seconds
     ended = f" It took {duration(took)}." if took else ""

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar
 
+from dlrun.errors import DamagedFile
 from dlrun.storage.files import is_held, locked, read_json, write_atomically
 from dlrun.storage.record import Key, Record
 from dlrun.storage.selection import Selection
@@ -232,9 +233,14 @@ def read(folder: Path, kind: type[R]) -> R:
 
     Raises `DamagedFile`.
     """
-    with suppress(FileNotFoundError):
-        return kind(read_json(folder / "summary.json", advice=ADVICE))
-    return kind()
+    path = folder / "summary.json"
+    try:
+        record = kind(read_json(path, advice=ADVICE))
+    except FileNotFoundError:
+        return kind()
+    if found := record.misfit():
+        raise DamagedFile(path, found, ADVICE)
+    return record
 
 
 @contextmanager

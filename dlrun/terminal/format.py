@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from dlrun.terminal.escape import visible
 
@@ -39,6 +40,20 @@ def amount(value: float, unit: str = "") -> str:
         if abs(value) >= factor:
             return f"{value / factor:.3g} {prefix}{unit}"
     return f"{value:.3g} {unit}".strip()
+
+
+def minute(seconds: float | None) -> str:
+    """A time in seconds since 1970, to the minute; empty for none, and for one that no calendar has.
+
+    >>> minute(None), minute(1e30), len(minute(1.8e9))
+    ('', '', 16)
+    """
+    if seconds is None:
+        return ""
+    try:
+        return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, ValueError, OSError):
+        return ""
 
 
 def duration(seconds: float) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -170,3 +172,35 @@ def test_lists_within_lists_without_end_are_damage(tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(deep)
     with pytest.raises(DamagedFile):
         folder.summary()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("started", "x"), ("metrics", [1]), ("data", "x"), ("execution", ["a"]), ("status", 5)]
+)
+def test_a_value_of_another_kind_is_named_damage(key: str, value: Any, tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps({"status": "finished", key: value}))
+    with pytest.raises(DamagedFile, match=f"`{key}` is "):
+        RunDir(tmp_path).summary()
+
+
+def test_keys_of_other_versions_and_nulls_are_no_damage(tmp_path: Path) -> None:
+    values = {"status": "of a later version", "metrics": None, "seconds": 5, "later": [1], "uploaded": True}
+    (tmp_path / "summary.json").write_text(json.dumps(values))
+    assert RunDir(tmp_path).summary().seconds == 5
+
+
+def test_runs_are_listed_beside_one_with_odd_values(call: Callable[..., Called], here: Path) -> None:
+    call("train", "trainer.fast=true", "trainer.figures=false", "tracking.enabled=false")
+    whole = all_runs()[0]
+    for number, values in enumerate(({"started": None, "metrics": None}, {"started": 1e30}, {"started": "x"})):
+        odd = whole.path.with_name(f"10111{number}-odd-oddrun{number}a")
+        shutil.copytree(whole.path, odd)
+        with (odd / "summary.json").open("r+") as file:
+            content = json.load(file) | values
+            file.seek(0)
+            file.truncate()
+            json.dump(content, file)
+    done = call("runs")
+    assert done.code == 0, done.err
+    assert whole.id in done.out and "oddrun0a" in done.out and "oddrun1a" in done.out
+    assert "`started` is" in done.err

@@ -7,10 +7,12 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from dlrun.commands import COMMANDS, COMPOSING
 from dlrun.config import paths, trust
 from dlrun.errors import DlrunError, UserError, did_you_mean
+from dlrun.runs.interrupt import EarlyInterrupt
 from dlrun.terminal import output
 
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -23,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:  # a process of its own
         sys.excepthook = lambda kind, error, trace: output.show_traceback(error)
     try:
-        return _dispatch(given)
+        with EarlyInterrupt() if argv is None else nullcontext():
+            return _dispatch(given)
     except DlrunError as error:
         if os.environ.get("DLRUN_TRACEBACK") == "1":
             output.show_traceback(error)

@@ -70,6 +70,23 @@ class Interrupt:
         return [outer, *outer._around()] if isinstance(outer, Interrupt) else []
 
 
+class EarlyInterrupt(Interrupt):
+    """Ctrl-C before a run: raises `KeyboardInterrupt` at once, and ends a later `Interrupt` if that was swallowed.
+
+    Libraries that are imported catch every exception here and there.
+    """
+
+    def __enter__(self) -> EarlyInterrupt:
+        # a terminal's background job ignores it, and so does dlrun then
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._before = {signal.SIGINT: signal.signal(signal.SIGINT, self._note)}
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        raise KeyboardInterrupt
+
+
 def exception_for(number: int, step: int | None = None) -> BaseException:
     """The exception that ends a run after a signal."""
     if number == signal.SIGUSR1:

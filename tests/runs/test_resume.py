@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from dlrun.runs.differences import differences
+from dlrun.runs.interrupt import EarlyInterrupt, Interrupt
 from dlrun.storage import checkpoint
 from dlrun.storage.files import wait_until
 from dlrun.storage.journal import curves, read
@@ -329,3 +331,16 @@ def test_an_error_in_a_resumed_run_is_one_message(call: Call, monkeypatch: pytes
     assert "ValueError: in the user's model" in done.err and str(run.log) in done.err
     assert "Traceback" in run.log.read_text()
     assert run.summary().status == "failed"
+
+
+def test_ctrl_c_that_a_library_swallows_while_it_is_imported_ends_the_run() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with EarlyInterrupt():
+            with suppress(BaseException):
+                signal.raise_signal(signal.SIGINT)
+            with Interrupt() as interrupt:
+                assert interrupt.signal == signal.SIGINT
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -30,7 +30,7 @@ MARGIN = 2.0
 """The least ratio of a saving to its cost: the constants are those of one machine."""
 
 
-class Decision(NamedTuple):
+class CompileDecision(NamedTuple):
     """Compile or not, and the reason."""
 
     compile: bool
@@ -53,7 +53,7 @@ class StepProfile:
     why_not: str | None = None
 
 
-def decide(requested: bool | str, profile: StepProfile, *, before: Mapping[str, Any]) -> Decision:
+def decide(requested: bool | str, profile: StepProfile, *, before: Mapping[str, Any]) -> CompileDecision:
     """Decide for `auto`; otherwise as requested.
 
     A resumed run decides as `before`, its summary's `execution`.
@@ -65,28 +65,30 @@ def decide(requested: bool | str, profile: StepProfile, *, before: Mapping[str, 
     'compiling saves about 316 s'
     """
     if requested != "auto":
-        return Decision(requested is True, f"trainer.compile={str(requested).lower()}")
+        return CompileDecision(requested is True, f"trainer.compile={str(requested).lower()}")
     if "compile" in before:  # compiled steps round differently: a resumed run goes on as it began
-        return Decision(bool(before["compile"]), str(before.get("why", "as before")))
+        return CompileDecision(bool(before["compile"]), str(before.get("why", "as before")))
     if profile.why_not is not None:
-        return Decision(False, profile.why_not)
+        return CompileDecision(False, profile.why_not)
     if profile.steps is None:
-        return Decision(False, "the number of steps is not known")
+        return CompileDecision(False, "the number of steps is not known")
     return _recording(profile, profile.steps) if profile.device.type == "cuda" else _compiling(profile, profile.steps)
 
 
-def _compiling(profile: StepProfile, steps: int) -> Decision:
+def _compiling(profile: StepProfile, steps: int) -> CompileDecision:
     if profile.flop > TINY_STEP:
-        return Decision(False, "a step is more arithmetic than calls")
+        return CompileDecision(False, "a step is more arithmetic than calls")
     saved = (BASE + EACH * profile.parameters) * steps - COMPILING
     if saved < (MARGIN - 1) * COMPILING:
-        return Decision(False, f"compiling would take about {COMPILING:.0f} s and save {max(saved + COMPILING, 0):.3g}")
-    return Decision(True, f"compiling saves about {saved:.0f} s")
+        return CompileDecision(
+            False, f"compiling would take about {COMPILING:.0f} s and save {max(saved + COMPILING, 0):.3g}"
+        )
+    return CompileDecision(True, f"compiling saves about {saved:.0f} s")
 
 
-def _recording(profile: StepProfile, steps: int) -> Decision:
+def _recording(profile: StepProfile, steps: int) -> CompileDecision:
     saved = (LAUNCHES + LAUNCHES_EACH * profile.parameters) * (steps - STEPS)
     # large steps gain little: recording must not be a noticeable part of so few
     if saved < MARGIN * RECORDING or steps < 20 * STEPS:
-        return Decision(False, f"recording would take about {RECORDING:.0f} s and save {max(saved, 0):.3g}")
-    return Decision(True, f"recording saves about {saved:.0f} s")
+        return CompileDecision(False, f"recording would take about {RECORDING:.0f} s and save {max(saved, 0):.3g}")
+    return CompileDecision(True, f"recording saves about {saved:.0f} s")

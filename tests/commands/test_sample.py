@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -89,13 +90,12 @@ def test_a_mistake_is_told_in_one_message(here: Path, call: Call) -> None:
         run.tokenizer.write_text(content)
         refuses(call("sample", run.id), str(run.path), fact)
     run.tokenizer.write_text(good)
-    spec = run.summary().spec
+    summary = run.path / "summary.json"
+    whole, spec = json.loads(summary.read_text()), run.summary().spec
     for damaged in ("language", {"task": "language"}, {**spec, "outputs": "many"}, {**spec, "input_shape": []}):
-        with run.edit_summary() as summary:
-            summary.update({"spec": damaged})
+        summary.write_text(json.dumps(whole | {"spec": damaged}))
         refuses(call("sample", run.id), str(run.path))
-    with run.edit_summary() as summary:
-        summary.spec = spec
+    summary.write_text(json.dumps(whole))
     run.tokenizer.unlink()
     refuses(call("sample", run.id), "tokenizer.json")
 

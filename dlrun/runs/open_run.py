@@ -67,7 +67,9 @@ def open_run(
         device.apply(built.execution)
         built = _fix_horizon(built, folder)
         state = _restore(built, folder) if resumed else State()
-        check_begun(folder.journal, state.step)
+        # of a finished run the figures and the trackers have the curves that its journal has lost
+        if folder.summary().status != "finished":
+            check_begun(folder.journal, state.step)
         # a sweep of dlrun shows it by its manifest, a foreign launcher passes `job`
         job = job or folder.of_a_sweep
         with folder.edit_summary() as summary:

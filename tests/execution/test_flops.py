@@ -194,7 +194,7 @@ def test_a_processor_s_peak_is_measured_once_not_by_jobs(tmp_path: Path, monkeyp
     assert peak_flops(execution("cpu", "fp32"), measure=True) == found
     assert peak_flops(execution("cpu", "fp32", threads=4), measure=False) == 4 * found
     assert peak_flops(execution("cpu", "bf16"), measure=False) is None
-    (tmp_path / "cache" / "peaks.json").write_text("torn")
+    (tmp_path / "cache" / "peak_flops.json").write_text("torn")
     assert peak_flops(execution("cpu", "fp32"), measure=False) is None
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DLRUN_CACHE", str(tmp_path / "file"))

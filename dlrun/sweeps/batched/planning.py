@@ -124,7 +124,8 @@ class Planner:
 
     def _time_single(self, member: Member) -> float | None:
         """The seconds of such a run's steps, from a few of them; None if unknown."""
-        if member.built.trainer.minutes is not None:
+        # in a single slot it decides nothing
+        if member.built.trainer.minutes is not None or self._slots == 1:
             return None
         try:
             training = self._builder.fresh(member.job).training  # the steps spend it

@@ -11,11 +11,11 @@ from dlrun.errors import UserError
 from dlrun.storage import manifest
 from dlrun.storage.files import remove_folder
 from dlrun.storage.lookup import outputs, read_each
+from dlrun.storage.read_counts import count_reads
 from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir
-from dlrun.storage.selection import mark
+from dlrun.storage.selection import describe_request
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.storage.test_reads import count_reads
 from dlrun.terminal import output
 from dlrun.terminal.format import amount, minute, number, table
 
@@ -81,6 +81,6 @@ def _line(row: dict[str, Any]) -> list[str]:
     done = f"{row['finished']}/{row['jobs']}"
     size = amount(row["size"], "B")
     now = row.get("selected_now") or {}
-    words = "; ".join(filter(None, [mark(chosen), f"now it would be `{now['label']}`" if now else ""]))
+    words = "; ".join(filter(None, [describe_request(chosen), f"now it would be `{now['label']}`" if now else ""]))
     label = chosen.get("label", "") + (f" ({words})" if words else "")
     return [row["id"], started, row["name"], row["status"], done, label, mean, size]

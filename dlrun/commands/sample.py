@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from dlrun.engine.generation import Sampling, as_language_model, decode_stream, default_prompt, generate
-from dlrun.errors import UserError
+from dlrun.errors import DamagedFile, UserError
 from dlrun.execution import device
 from dlrun.runs.reload import model_of, tokenizer_of
 from dlrun.storage import run_config
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
+from dlrun.storage.summary import ADVICE
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
 from dlrun.terminal.escape import visible
@@ -110,7 +111,7 @@ def _of_language(folder: RunDir) -> tuple[Spec, Tokenizer]:
     except (KeyError, TypeError, ValueError, IndexError):
         usable = False
     if not usable:
-        raise UserError(f"{folder.path}/summary.json is damaged: its `spec` is none of a language model.")
+        raise DamagedFile(folder.path / "summary.json", "its `spec` is none of a language model", ADVICE)
     tokenizer = tokenizer_of(folder)
     if tokenizer.size < spec.outputs:
         raise UserError(

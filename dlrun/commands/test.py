@@ -9,7 +9,7 @@ from dlrun import tracking
 from dlrun.errors import UserError
 from dlrun.execution import device
 from dlrun.report.overview import read_overview
-from dlrun.report.selected import departures, not_yet, test_reads
+from dlrun.report.selected import departures, describe_reads, not_yet
 from dlrun.runs.reload import rebuild, select
 from dlrun.runs.scoring import evaluate_splits, test_once
 from dlrun.storage.files import check_writable
@@ -50,7 +50,7 @@ def _sweep(sweep: SweepDir) -> int:
         rows.append(["mean", *map(number, means)])
     output.say(f"{chosen['label']}  selected by {chosen['monitor']}")
     output.say(table(rows))
-    for sentence in filter(None, (departures(overview), test_reads(overview))):
+    for sentence in filter(None, (departures(overview), describe_reads(overview))):
         output.say(f"  {sentence}")
     return 0
 

@@ -75,7 +75,7 @@ def _group_tables(overview: Overview) -> Iterator[Block]:
 
 def _test_split(overview: Overview) -> Iterator[Block]:
     yield Heading("The test split")
-    yield Paragraph(selected.test_reads(overview))
+    yield Paragraph(selected.describe_reads(overview))
     # without a choice the only group is the result
     group = overview.selected or (overview.groups[0] if len(overview.groups) == 1 else None)
     table = tables.test_scores(overview, group) if group else None

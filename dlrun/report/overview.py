@@ -10,10 +10,10 @@ from typing import Any
 
 from dlrun.analysis.statistics import Spread, spread
 from dlrun.storage.manifest import Manifest, read
+from dlrun.storage.read_counts import SweepReads, count_reads
 from dlrun.storage.results import Result, finished, results, unended
 from dlrun.storage.summary import SweepSummary
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.storage.test_reads import SweepReads, count_reads
 
 SPLITS = ("train", "val", "test")
 

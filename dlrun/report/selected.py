@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dlrun.report.overview import Overview
-from dlrun.storage.selection import Selection, compare_means, describe_unended, mark
-from dlrun.storage.test_reads import Reads, reads_for
+from dlrun.storage.read_counts import Reads, reads_for
+from dlrun.storage.selection import Selection, compare_means, describe_request, describe_unended
 
 
 def selection(overview: Overview) -> str:
@@ -64,7 +64,7 @@ def selection_bias(overview: Overview) -> str:
     )
 
 
-def test_reads(overview: Overview) -> str:
+def describe_reads(overview: Overview) -> str:
     """The counted reads of the test split, by whom."""
     reads = overview.reads
     looked = (
@@ -117,7 +117,7 @@ def _apart(overview: Overview) -> list[str]:
 
 
 def _marks(chosen: Selection) -> str:
-    words = mark(chosen)
+    words = describe_request(chosen)
     return f"It was selected {words}." if words else ""
 
 

@@ -36,7 +36,7 @@ def _groups(overview: Overview) -> list[str]:
 def _test_split(overview: Overview) -> list[str]:
     group = overview.selected or (overview.groups[0] if len(overview.groups) == 1 else None)
     table = tables.test_scores(overview, group) if group else None
-    return [_indent(selected.test_reads(overview)), _format_table(table) if table else ""]
+    return [_indent(selected.describe_reads(overview)), _format_table(table) if table else ""]
 
 
 def _claims(overview: Overview) -> list[str]:

@@ -22,7 +22,7 @@ from dlrun.runs.interrupt import Interrupt, exception_for
 from dlrun.runs.recorder import RunRecorder, make_recorder, step_cost
 from dlrun.storage import checkpoint, run_config
 from dlrun.storage.files import write_atomically
-from dlrun.storage.journal import Journal, check_begun, curves, open_journal, test_reads
+from dlrun.storage.journal import Journal, check_not_emptied, count_test_reads, curves, open_journal
 from dlrun.storage.machine import Machine, command_line, inspect
 from dlrun.storage.rundir import RunDir, id_of
 from dlrun.storage.summary import Status, Summary
@@ -69,7 +69,7 @@ def open_run(
         state = _restore(built, folder) if resumed else State()
         # of a finished run the figures and the trackers have the curves that its journal has lost
         if folder.summary().status != "finished":
-            check_begun(folder.journal, state.step)
+            check_not_emptied(folder.journal, state.step)
         # a sweep of dlrun shows it by its manifest, a foreign launcher passes `job`
         job = job or folder.of_a_sweep
         with folder.edit_summary() as summary:
@@ -148,7 +148,7 @@ def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, 
     summary.initial_weights = built.initial_weights or summary.initial_weights
     summary.config_digests = run_config.digests(folder)
     # a summary that was lost, or is an older copy, counts too few
-    summary.test_reads = max(summary.test_reads, test_reads(folder.journal))
+    summary.test_reads = max(summary.test_reads, count_test_reads(folder.journal))
     summary.seed = built.config["seed"]
     summary.spec = asdict(data.spec)
     summary.data = {"name": data.name, "fingerprint": data.fingerprint, **sizes}  # type: ignore[typeddict-item]

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
-from dlrun.errors import UserError
+from dlrun.errors import DamagedFile
 from dlrun.terminal import output
 
 NOT_FINITE = ("nan", "inf", "-inf")
@@ -138,13 +138,11 @@ def _torn(path: Path) -> bool:
         return file.read() != b"\n"
 
 
-def check_begun(path: Path, step: int) -> None:
-    """Raise `UserError` if a journal is empty, though its run has a checkpoint of `step`."""
+def check_not_emptied(path: Path, step: int) -> None:
+    """Raise `DamagedFile` if a journal is empty, though its run has a checkpoint of `step`."""
     if step and path.exists() and not read(path)[0]:
-        raise UserError(
-            f"{path} is damaged: it has no line, and the checkpoint is of step {step}.\n"
-            f"Restore it from a backup. To go on without the points of those steps, type `rm {path}` first."
-        )
+        advice = f"Put a copy of it back. To go on without the points of those steps, type `rm {path}` first."
+        raise DamagedFile(path, f"it has no line, and the checkpoint is of step {step}", advice)
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[Line], int]:
@@ -184,8 +182,8 @@ def curves(path: Path) -> Curves:
     return {name: sorted(curve.items()) for name, curve in found.items()}
 
 
-def test_reads(path: Path) -> int:
-    """How often the test split was read, by the journal."""
+def count_test_reads(path: Path) -> int:
+    """The reads of the test split that a journal has."""
     return sum(line.get("event") == "test_read" for line in read(path)[0])
 
 

@@ -1,4 +1,4 @@
-"""A sweep's selection as its summary has it, and the words that mark one made early, or made again."""
+"""A sweep's selection as its summary has it, and the words for it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def describe_unended(unended: Mapping[str, int], jobs: int, *, past: bool = Fals
     return " and ".join(parts)
 
 
-def mark(selection: Selection) -> str:
+def describe_request(selection: Selection) -> str:
     """The circumstances of a selection that was requested; else empty."""
     words = []
     if without := selection.get("without"):

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from dlrun.errors import UserError
 from dlrun.storage import journal
 from dlrun.storage.manifest import Manifest, read
+from dlrun.storage.read_counts import count_reads
 from dlrun.storage.results import Result, results, unended
 from dlrun.storage.selection import Selection, compare_means
 from dlrun.storage.summary import SweepSummary
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.storage.test_reads import count_reads
 from dlrun.sweeps.selection import SelectedGroup, select_group
 
 

@@ -11,11 +11,11 @@ from dlrun import tracking
 from dlrun.report.terminal_text import terminal_text
 from dlrun.report.write import write
 from dlrun.storage.manifest import Manifest, read
+from dlrun.storage.read_counts import count_reads, total_reads
 from dlrun.storage.results import Result
 from dlrun.storage.selection import Selection
 from dlrun.storage.summary import Status
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.storage.test_reads import count_reads, total_reads
 from dlrun.sweeps import run_job
 from dlrun.sweeps.decision import Decision, SweepState, decide, look
 from dlrun.sweeps.pool.display import Display

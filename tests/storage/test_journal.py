@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dlrun.errors import UserError
-from dlrun.storage.journal import Journal, check_begun, curves, read
+from dlrun.errors import DamagedFile
+from dlrun.storage.journal import Journal, check_not_emptied, curves, read
 
 
 def test_points_and_events_come_back(tmp_path: Path) -> None:
@@ -66,10 +66,10 @@ def test_on_a_full_disk_lines_wait_and_the_loss_is_not_silent(capsys: pytest.Cap
 
 def test_an_empty_journal_of_a_run_with_a_checkpoint_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
-    check_begun(path, 100)
+    check_not_emptied(path, 100)
     path.touch()
-    check_begun(path, 0)
-    with pytest.raises(UserError, match="is damaged"):
-        check_begun(path, 100)
+    check_not_emptied(path, 0)
+    with pytest.raises(DamagedFile, match="is damaged"):
+        check_not_emptied(path, 100)
     path.write_text('{"event": "start", "time": 1.5}\n')
-    check_begun(path, 100)
+    check_not_emptied(path, 100)

@@ -136,7 +136,7 @@ def test_another_selection_after_the_test_needs_consent_and_is_counted(tmp_path:
     overview = read_overview(sweep)
     says(selected.selection(overview), "again, after the test split had been read for `lr=0.3`")
     says(
-        selected.test_reads(overview),
+        selected.describe_reads(overview),
         "read 4 times",
         "2 times by 2 runs not selected (`lr=0.3`)",
         "2 of these reads came before",
@@ -170,20 +170,20 @@ def test_of_seeds_alone_the_finished_ones_can_be_tested(tmp_path: Path) -> None:
 
 def test_reads_are_told_as_they_were_counted(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path / "s")
-    assert selected.test_reads(read_overview(sweep)) == "The test split was not read."
+    assert selected.describe_reads(read_overview(sweep)) == "The test split was not read."
     write(sweep, decide(look(sweep)))
     read_test(sweep, 0, 1, 0)
-    text = selected.test_reads(read_overview(sweep))
+    text = selected.describe_reads(read_overview(sweep))
     says(text, "read 3 times, by 2 runs of the selected configuration and by no other", "None of these reads")
     # an old sweep, which selected twice
     summarise(sweep, selected={"group": group_of(lr=0.1), "label": "lr=0.1", "jobs": [0, 1]})
     read_test(sweep, 3)
-    text = selected.test_reads(read_overview(sweep))
+    text = selected.describe_reads(read_overview(sweep))
     says(text, "read 4 times: 3 times by 2 runs of the selected configuration, 1 time by 1 run not selected (`lr=0.3`)")
     assert "before the selection" not in text
     # a folder that is gone takes no read with it
     summarise(sweep, test_reads=9)
-    says(selected.test_reads(read_overview(sweep)), "read 9 times", "5 times by runs whose folders are gone")
+    says(selected.describe_reads(read_overview(sweep)), "read 9 times", "5 times by runs whose folders are gone")
 
 
 def test_reads_for_another_sweep_are_told_apart(tmp_path: Path) -> None:
@@ -193,11 +193,11 @@ def test_reads_for_another_sweep_are_told_apart(tmp_path: Path) -> None:
     write(second, decide(look(second)))
     read_test(first, 0, 1, reader=second.id)
     says(
-        selected.test_reads(read_overview(second)),
+        selected.describe_reads(read_overview(second)),
         "read 2 times, by 2 runs of the selected configuration and by no other",
     )
-    says(selected.test_reads(read_overview(first)), "Other sweeps read it 2 times, with 2 runs of this one.")
-    assert "not selected" not in selected.test_reads(read_overview(first))
+    says(selected.describe_reads(read_overview(first)), "Other sweeps read it 2 times, with 2 runs of this one.")
+    assert "not selected" not in selected.describe_reads(read_overview(first))
 
 
 def test_no_claim_is_decided_while_jobs_are_killed(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import shlex
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -94,8 +93,7 @@ def datasets(summary: Summary) -> list[Dataset]:
 
 def command(summary: Summary) -> str:
     """The command line of the run, to type again."""
-    given = summary.command or "dlrun train"
-    return given if isinstance(given, str) else shlex.join(str(word) for word in given)
+    return summary.command or "dlrun train"
 
 
 def text(value: Any) -> str:

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dlrun.storage.manifest import Manifest
+from dlrun.storage.read_counts import count_reads
 from dlrun.storage.results import Result, unended
-from dlrun.storage.selection import Selection, compare_means, describe_unended, mark
+from dlrun.storage.selection import Selection, compare_means, describe_request, describe_unended
 from dlrun.storage.summary import Summary, SweepSummary
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.storage.test_reads import count_reads
 from dlrun.terminal.format import number
 from dlrun.tracking.content import metadata
 from dlrun.tracking.content.description import LIMIT
@@ -66,7 +66,7 @@ def tags(sweep: SweepDir, manifest: Manifest, results: Sequence[Result]) -> dict
         "dlrun.definition": manifest.definition,
         "dlrun.selected": text(chosen.get("label", "")) if chosen else _unselected(sweep, summary, results),
         # set with each selection: a tag that is left out keeps its old value
-        "dlrun.selected.mark": (mark(chosen) or "by the rule") if chosen else "",
+        "dlrun.selected.mark": (describe_request(chosen) or "by the rule") if chosen else "",
         "dlrun.selected.now": text((summary.selected_now or chosen).get("label", "")),
         "dlrun.study": text((manifest.study or {}).get("_target_", "")),
     }
@@ -110,7 +110,7 @@ def _headline(manifest: Manifest, summary: SweepSummary, results: Sequence[Resul
         value = chosen.get("mean")
         mean = f", {manifest.monitor} {number(float(value))} in the mean" if isinstance(value, int | float) else ""
         line += f"  \nselected: **{chosen.get('label', '')}**{mean}"
-        line += f" ({words})" if (words := mark(chosen)) else ""
+        line += f" ({words})" if (words := describe_request(chosen)) else ""
     if now := summary.selected_now:
         line += f"  \nnow **{now.get('label', '')}** would be selected ({compare_means(chosen, now)})"
     if unfinished := unended(results, summary):

@@ -6,11 +6,9 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr, suppress
-from functools import partial
 
 from dlrun import tracking
 from dlrun.runs.export import load_model
-from dlrun.storage import manifest, run_config
 from dlrun.storage.files import wait_until
 from dlrun.storage.lookup import all_runs, all_sweeps, locate, locate_sweep, read_each, sweep_of
 from dlrun.storage.rundir import RunDir
@@ -18,7 +16,8 @@ from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
 from dlrun.tracking import uploader
-from dlrun.tracking.content.state import only_uploader
+from dlrun.tracking.content.settings import config_of, setting
+from dlrun.tracking.content.state import has_uploader
 from dlrun.tracking.mlflow.names.address import hiding
 from dlrun.tracking.tracker import Tracker
 
@@ -73,8 +72,8 @@ def find_any(reference: str) -> Folder:
 
 def all_tracked() -> list[Folder]:
     """All tracked sweeps, and tracked runs outside of them."""
-    runs = [run for run, tracked in read_each(all_runs(), _tracked) if tracked and not _in_a_sweep(run)]
-    return [*runs, *(sweep for sweep, tracked in read_each(all_sweeps(), _tracked_sweep) if tracked)]
+    runs = [run for run, tracked in read_each(all_runs(), _is_tracked) if tracked and not _in_a_sweep(run)]
+    return [*runs, *(sweep for sweep, tracked in read_each(all_sweeps(), _is_tracked) if tracked)]
 
 
 def count(folders: Sequence[Folder]) -> str:
@@ -130,7 +129,7 @@ class _Sender:
             if sent is not None or time.monotonic() > end:
                 return sent
             # what the other uploader leaves is sent here
-            wait_until(partial(_is_free, folder, tracker), max(0.0, end - time.monotonic()), poll=0.2)
+            wait_until(lambda: not has_uploader(folder.path, tracker.name), max(0.0, end - time.monotonic()), poll=0.2)
 
 
 def _send_each(lacking: dict[Folder, list[Tracker]], patience: float) -> int:
@@ -149,11 +148,6 @@ def _send_each(lacking: dict[Folder, list[Tracker]], patience: float) -> int:
     return int(not sender.complete)
 
 
-def _is_free(folder: Folder, tracker: Tracker) -> bool:
-    with only_uploader(folder.path, tracker.name) as free:
-        return free
-
-
 def _result(folder: Folder, tracker: Tracker, sent: bool | None, why: str | None) -> str:
     if sent is None:
         return "not all is sent yet: another process is at it. Type `dlrun sync --patience 60` to wait for it."
@@ -167,12 +161,7 @@ def _in_a_sweep(run: RunDir) -> bool:
     return sweep is not None and sweep.manifest.exists()
 
 
-def _tracked(run: RunDir) -> bool:
-    # a run with `tracking.enabled=false` is sent only if it is named
-    return bool((run_config.plain(run).get("tracking") or {}).get("enabled", True))
-
-
-def _tracked_sweep(sweep: SweepDir) -> bool:
-    jobs = manifest.read(sweep).jobs
-    sweep.summary()  # one that is damaged is left out too
-    return not jobs or bool((jobs[0].config.get("tracking") or {}).get("enabled", True))
+def _is_tracked(folder: Folder) -> bool:
+    folder.summary()  # one that is damaged is left out too
+    # with `tracking.enabled=false` a folder is sent only if it is named
+    return bool(setting(config_of(folder), "enabled", True))

@@ -12,12 +12,13 @@ from typing import Any
 from dlrun import tracking
 from dlrun.commands.sync import all_tracked, count, find_any
 from dlrun.errors import RunError
-from dlrun.storage import lookup, manifest, run_config
+from dlrun.storage import lookup
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
+from dlrun.tracking.content.settings import config_of, experiment_of
 from dlrun.tracking.mlflow.diagnosis import explain
 from dlrun.tracking.mlflow.names import pages
 from dlrun.tracking.mlflow.names.address import Address, hiding, message
@@ -120,10 +121,5 @@ def _view(chosen: Chosen, address: Address) -> str:
 
 def _experiment(chosen: Chosen) -> str:
     """The experiment of the chosen run or the newest."""
-    if isinstance(chosen, SweepDir):
-        jobs = manifest.read(chosen).jobs
-        config = jobs[0].config if jobs else {}
-    else:
-        newest = [chosen] if chosen else all_runs()[-1:]
-        config = run_config.plain(newest[0]) if newest else {}
-    return str((config.get("tracking") or {}).get("experiment", "dlrun"))
+    newest = [chosen] if chosen else all_runs()[-1:]
+    return experiment_of(config_of(newest[0]) if newest else {})

@@ -9,7 +9,7 @@ from dlrun.storage.lookup import read_each
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.run_source import RunSource, of_job
-from dlrun.tracking.content.state import only_uploader, run_stamp, sweep_stamp
+from dlrun.tracking.content.state import has_uploader, run_stamp, sweep_stamp
 from dlrun.tracking.tracker import Tracker
 from dlrun.tracking.trackers import trackers_of
 
@@ -51,7 +51,9 @@ def is_job_pending(source: RunSource, tracker: Tracker) -> bool:
 
 def is_unattended(sweep: SweepDir, tracker: Tracker) -> bool:
     """Whether something pending of a sweep has no uploader."""
-    return is_itself_pending(sweep, tracker) or any(_is_free(source, tracker) for source in _jobs(sweep, tracker))
+    return is_itself_pending(sweep, tracker) or any(
+        not has_uploader(source.home, tracker.name) for source in _jobs(sweep, tracker)
+    )
 
 
 def _jobs(sweep: SweepDir, tracker: Tracker) -> Iterator[RunSource]:
@@ -62,8 +64,3 @@ def _jobs(sweep: SweepDir, tracker: Tracker) -> Iterator[RunSource]:
 def _begun(sweep: SweepDir) -> Iterator[RunSource]:
     jobs = read_each(manifest.read(sweep).jobs, lambda job: sweep.run(job.n, job.identity).summary())
     return (of_job(sweep, job) for job, summary in jobs if summary)
-
-
-def _is_free(source: RunSource, tracker: Tracker) -> bool:
-    with only_uploader(source.home, tracker.name) as free:
-        return free

@@ -13,7 +13,7 @@ from pathlib import Path
 from dlrun.storage.files import wait_until
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.content.state import only_uploader
+from dlrun.tracking.content.state import has_uploader
 from dlrun.tracking.pending import is_itself_pending
 from dlrun.tracking.trackers import TRACKERS, trackers_of
 
@@ -57,8 +57,7 @@ class Uploader:
         if self.processes[tracker].poll() is None:
             return False
         # another uploader may hold the folder and do the work: this one then ended at once
-        with only_uploader(self.folder.path, tracker) as free:
-            return free
+        return not has_uploader(self.folder.path, tracker)
 
 
 def start(folder: RunDir | SweepDir) -> Uploader:

@@ -15,6 +15,7 @@ from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.run_source import LoadModel, of_job
+from dlrun.tracking.content.settings import experiment_of
 from dlrun.tracking.content.state import Stamp, has_ended, only_uploader, sweep_stamp
 from dlrun.tracking.content.sweep_description import status, sweep_metadata
 from dlrun.tracking.pending import is_job_pending
@@ -79,11 +80,11 @@ class SweepUpload:
             self._parent.close()
 
     def _open(self) -> TrackedRun:
-        settings = self._manifest.jobs[0].config.get("tracking") if self._manifest.jobs else None
+        config = self._manifest.jobs[0].config if self._manifest.jobs else {}
         parent = self._connection.open_sweep(
             self.sweep,
             f"{self._manifest.name}-{self.sweep.id}",
-            str((settings or {}).get("experiment", "dlrun")),
+            experiment_of(config),
             sweep_metadata(self.sweep, self._manifest, results(self.sweep, self._manifest)),
             start=round(self._manifest.created * 1000),
         )
@@ -104,13 +105,10 @@ class SweepUpload:
                 self._look(job)
                 self._failed.pop(job.n, None)
                 in_a_row = 0
-            except DamagedFile as error:  # no store is to blame
-                self._leave(job.n)
-                self._failed[job.n] = time.monotonic() + RETRY
-                self._report(self.sweep.job(job.n), error)
             except Exception as error:  # whatever a folder, the network or the store has
                 self._leave(job.n)
-                in_a_row += 1
+                # a damaged file is no fault of the store
+                in_a_row += not isinstance(error, DamagedFile)
                 # a broken job is left for later, a store that is away for a new connection
                 if in_a_row == IN_A_ROW:
                     raise

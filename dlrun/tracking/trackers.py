@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from dlrun.storage import manifest, run_config
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking.content.settings import config_of, setting
 from dlrun.tracking.mlflow.tracker import Mlflow
 from dlrun.tracking.tensorboard.tracker import Tensorboard
 from dlrun.tracking.tracker import Tracker
@@ -17,7 +17,7 @@ TRACKERS: dict[str, Tracker] = {tracker.name: tracker for tracker in (Mlflow(), 
 
 def trackers_of(folder: RunDir | SweepDir) -> list[Tracker]:
     """A folder's trackers; if tracking was off, the configured ones."""
-    names = folder.summary().uploaded or dict.fromkeys(_configured(folder))
+    names = folder.summary().uploaded or dict.fromkeys(_backends(config_of(folder)))
     # a folder of another version may name a tracker that this one lacks
     return [TRACKERS[name] for name in names if name in TRACKERS]
 
@@ -28,13 +28,5 @@ def unsent(configs: Iterable[Mapping[str, Any]]) -> dict[str, bool] | None:
     return {name: False for config in tracked for name in _backends(config)} if tracked else None
 
 
-def _configured(folder: RunDir | SweepDir) -> Sequence[str]:
-    if isinstance(folder, RunDir):
-        return _backends(run_config.plain(folder))
-    jobs = manifest.read(folder).jobs
-    return _backends(jobs[0].config if jobs else {})
-
-
 def _backends(config: Mapping[str, Any]) -> Sequence[str]:
-    # the configurations of older runs lack the key
-    return list((config.get("tracking") or {}).get("backends", ["mlflow"]))
+    return list(setting(config, "backends", ["mlflow"]))

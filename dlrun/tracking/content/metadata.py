@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary, split_sizes
+from dlrun.tracking.content.settings import setting
 
 # with sorted keys, equal values are equal texts
 ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str)
@@ -77,7 +78,7 @@ def origin(summary: Summary, config: Mapping[str, Any]) -> dict[str, str]:
             "dlrun.device": summary.device,
             **{f"version.{name}": value for name, value in summary.versions.items()},
             # the user's own may replace those above
-            **((config.get("tracking") or {}).get("tags") or {}),
+            **(setting(config, "tags", None) or {}),
         }
     )
 

@@ -17,6 +17,7 @@ from dlrun.storage.manifest import Job
 from dlrun.storage.rundir import REUSED, RunDir, read_reused
 from dlrun.storage.summary import Uploaded
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.tracking.content.settings import setting
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -58,7 +59,7 @@ class RunSource:
 
     def setting(self, name: str, default: Any) -> Any:
         """A value of the configuration's group `tracking`."""
-        return (self.config.get("tracking") or {}).get(name, default)
+        return setting(self.config, name, default)
 
     def record(self) -> Uploaded:
         """How much of the run its trackers have."""

@@ -84,3 +84,9 @@ def only_uploader(folder: Path, tracker: str) -> Iterator[bool]:
             yield False
             return
         yield True
+
+
+def has_uploader(folder: Path, tracker: str) -> bool:
+    """True while a process sends a folder to a tracker."""
+    with only_uploader(folder, tracker) as free:
+        return not free

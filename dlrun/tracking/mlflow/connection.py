@@ -11,6 +11,7 @@ from pathlib import Path
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.metadata import Metadata
 from dlrun.tracking.content.run_source import RunSource
+from dlrun.tracking.content.settings import experiment_of
 from dlrun.tracking.content.shorten import shorten
 from dlrun.tracking.content.state import has_ended, lock_file
 from dlrun.tracking.mlflow.backend import Backend, StoredRun
@@ -37,7 +38,7 @@ class MlflowConnection:
     _experiments: dict[str, str] = field(default_factory=dict)
 
     def open_run(self, source: RunSource, metadata: Metadata, *, start: int) -> MlflowRun:
-        experiment = self.experiment(_experiment(source))
+        experiment = self.experiment(experiment_of(source.config))
         parent = source.sweep.summary().mlflow_run_id if source.sweep else None
         own = {"mlflow.parentRunId": parent} if parent else {}
         new = _is_new(source)
@@ -61,7 +62,7 @@ class MlflowConnection:
     def transaction(self, source: RunSource) -> AbstractContextManager[None]:
         """One transaction for a run that is new and small."""
         # others may wait for the experiment too: it is no part of the transaction
-        self.experiment(_experiment(source))
+        self.experiment(experiment_of(source.config))
         journal = source.run.journal
         # MLflow itself sends these, and does not see the run of an open transaction
         beside = source.setting("log_model", False) or source.setting("system_metrics", False)
@@ -101,10 +102,6 @@ def connect(address: Address, artifacts: Path) -> MlflowConnection:
     prepare(address, artifacts)
     file = known_file(address)
     return MlflowConnection(address, artifacts, SqliteBackend(file, address) if file else ClientBackend(address))
-
-
-def _experiment(source: RunSource) -> str:
-    return str(source.setting("experiment", "dlrun"))
 
 
 def _is_new(source: RunSource) -> bool:

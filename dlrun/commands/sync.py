@@ -18,7 +18,7 @@ from dlrun.terminal.arguments import Parser
 from dlrun.tracking import uploader
 from dlrun.tracking.content.settings import config_of, setting
 from dlrun.tracking.content.state import has_uploader
-from dlrun.tracking.mlflow.names.address import hiding
+from dlrun.tracking.mlflow.names.secrets import hiding
 from dlrun.tracking.tracker import Tracker
 
 Folder = RunDir | SweepDir

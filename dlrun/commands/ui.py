@@ -21,7 +21,8 @@ from dlrun.terminal.arguments import Parser
 from dlrun.tracking.content.settings import config_of, experiment_of
 from dlrun.tracking.mlflow.diagnosis import explain
 from dlrun.tracking.mlflow.names import pages
-from dlrun.tracking.mlflow.names.address import Address, hiding, message
+from dlrun.tracking.mlflow.names.address import Address
+from dlrun.tracking.mlflow.names.secrets import hiding, message
 from dlrun.tracking.mlflow.server import local
 from dlrun.tracking.mlflow.store import prepare, quiet_mlflow
 from dlrun.tracking.mlflow.uri import artifact_folder, check_driver, has_server, page, store_address

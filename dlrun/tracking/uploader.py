@@ -25,7 +25,7 @@ from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal.escape import visible
 from dlrun.tracking.content.run_source import LoadModel, of_run
 from dlrun.tracking.content.state import has_ended, only_uploader
-from dlrun.tracking.mlflow.names.address import hiding, message
+from dlrun.tracking.mlflow.names.secrets import hiding, message
 from dlrun.tracking.pending import is_pending, is_unattended
 from dlrun.tracking.sweep_upload import Report, SweepUpload
 from dlrun.tracking.tracker import Tracker

@@ -12,7 +12,8 @@ import pytest
 from dlrun import tracking
 from dlrun.commands import sync
 from dlrun.errors import UserError
-from dlrun.tracking.mlflow.names.address import Address, hide_secrets, message
+from dlrun.tracking.mlflow.names.address import Address
+from dlrun.tracking.mlflow.names.secrets import hide_secrets, message
 from dlrun.tracking.mlflow.server import local
 from dlrun.tracking.mlflow.uri import check_address, check_driver
 from tests.tracking.folders import MakeRun, log

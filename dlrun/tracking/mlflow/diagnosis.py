@@ -7,7 +7,8 @@ import sqlite3
 from collections.abc import Iterator
 
 from dlrun.errors import DlrunError
-from dlrun.tracking.mlflow.names.address import Address, message
+from dlrun.tracking.mlflow.names.address import Address
+from dlrun.tracking.mlflow.names.secrets import message
 from dlrun.tracking.mlflow.uri import missing_driver, sqlite_file
 
 # answers of a server that say the same however often it is asked
@@ -30,9 +31,8 @@ def explain(error: BaseException, address: Address) -> str | None:
         if isinstance(cause, ImportError):
             return f"The store is {address}. {missing_driver(cause)}"
         if isinstance(cause, PermissionError):
-            return (
-                f"{cause.filename} cannot be written: {cause.strerror}. Check the permissions of it and of its folder."
-            )
+            place = cause.filename or f"The store {address}"
+            return f"{place} may not be used: {cause.strerror}. Check the permissions of it and of its folder."
         if isinstance(cause, sqlite3.Error) and (found := _of_file(cause, address)):
             return found
         code = getattr(cause, "error_code", None)

@@ -10,8 +10,8 @@ from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.owner import other_owner
 from dlrun.tracking.mlflow.diagnosis import explain
-from dlrun.tracking.mlflow.names.address import message
 from dlrun.tracking.mlflow.names.limits import tag_filter
+from dlrun.tracking.mlflow.names.secrets import message
 from dlrun.tracking.mlflow.store import prepare, quiet_mlflow
 from dlrun.tracking.mlflow.uri import artifact_folder, sqlite_file, store_address
 

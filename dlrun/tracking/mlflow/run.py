@@ -18,8 +18,9 @@ from dlrun.tracking.content.shorten import digest, shorten
 from dlrun.tracking.mlflow.artifacts import Artifacts
 from dlrun.tracking.mlflow.backend import Backend, StoredRun
 from dlrun.tracking.mlflow.monitor import Monitor
-from dlrun.tracking.mlflow.names.address import Address, message
+from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.names.limits import PER_CALL, TAG, fit, fit_params, fit_tags
+from dlrun.tracking.mlflow.names.secrets import message
 from dlrun.tracking.mlflow.uri import page
 
 PROGRESS = "dlrun.progress"

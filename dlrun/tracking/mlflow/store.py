@@ -62,16 +62,16 @@ def prepare(address: Address, artifacts: Path) -> None:
             _follow_move(path, artifacts)
 
 
-def made(path: Path) -> int | None:
+def creation_time(path: Path) -> int | None:
     """When a store was made, in milliseconds since 1970; None if it is not there, or damaged."""
     try:
-        return _made(path, path.stat().st_ino)
+        return _creation_time(path, path.stat().st_ino)
     except (OSError, sqlite3.Error):
         return None
 
 
 @functools.lru_cache
-def _made(path: Path, inode: int) -> int | None:
+def _creation_time(path: Path, inode: int) -> int | None:
     # a file that was removed and made again has another inode
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=WAIT)) as database:
         row = database.execute(sql.MADE).fetchone()

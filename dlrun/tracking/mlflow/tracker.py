@@ -12,7 +12,7 @@ from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.state import MADE, outputs_of
 from dlrun.tracking.mlflow import diagnosis, removal
 from dlrun.tracking.mlflow.connection import MlflowConnection, connect
-from dlrun.tracking.mlflow.store import made, quiet_mlflow
+from dlrun.tracking.mlflow.store import creation_time, quiet_mlflow
 from dlrun.tracking.mlflow.uri import artifact_folder, check_address, check_driver, store_address
 
 
@@ -37,7 +37,7 @@ class Mlflow:
         if given:
             return str(store_address(folder))
         file = outputs_of(folder) / "mlflow.db"
-        return f"sqlite:///{file}{MADE}{made(file)}"
+        return f"sqlite:///{file}{MADE}{creation_time(file)}"
 
     def connect(self, folder: RunDir | SweepDir) -> MlflowConnection:
         quiet_mlflow()

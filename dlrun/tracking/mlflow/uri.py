@@ -14,7 +14,8 @@ from dlrun.storage.cache import cache_root
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.state import outputs_of
-from dlrun.tracking.mlflow.names.address import Address, hide_secrets
+from dlrun.tracking.mlflow.names.address import Address
+from dlrun.tracking.mlflow.names.secrets import hide_secrets
 
 # the kinds of store that MLflow opens itself, and those with a server before them
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")

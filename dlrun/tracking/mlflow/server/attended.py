@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from dlrun.tracking.mlflow.names.address import hide_secrets
+from dlrun.tracking.mlflow.names.secrets import hide_secrets
 
 # seconds that the server has to end by itself
 GRACE = 1.0

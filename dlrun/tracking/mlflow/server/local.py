@@ -53,8 +53,12 @@ def serve(address: Address, artifacts: Path, port: int) -> Iterator[subprocess.P
         start_new_session=True,
     )
     try:
-        if not wait_until(lambda: server.poll() is not None or _answers(port), PATIENCE, poll=0.2) or server.poll():
-            raise RunError(f"MLflow's server did not start on port {port} (exit code {server.poll()}): see {path}.")
+        answered = wait_until(lambda: server.poll() is not None or _answers(port), PATIENCE, poll=0.2)
+        # a server that has ended, with the code 0 too, answers nothing; another program may answer in its place
+        if server.poll() is not None:
+            raise RunError(f"MLflow's server ended with code {server.poll()}, not started on port {port}: see {path}.")
+        if not answered:
+            raise RunError(f"MLflow's server did not start on port {port} in {PATIENCE:.0f} seconds: see {path}.")
         yield server
     finally:
         _end(server)

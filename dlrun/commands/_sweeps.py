@@ -1,4 +1,4 @@
-"""`dlrun runs --sweeps`: one line a sweep; and the deletion of sweeps."""
+"""`dlrun runs --sweeps`: one line a sweep; and the deletion of runs and sweeps."""
 
 from __future__ import annotations
 
@@ -49,29 +49,38 @@ def delete(sweeps: Sequence[SweepDir]) -> None:
         if sweep.alive():
             raise UserError(f"{sweep.path} is running. Stop it first.")
     for sweep in sweeps:
-        # first: a tracker finds its run by the sweep's folder
-        for line in tracking.delete(sweep):
-            output.say(line)
-        remove_folder(sweep.path)
+        remove(sweep)
 
 
-def size_of(sweep: SweepDir) -> int:
-    """The bytes of a sweep on the disk."""
-    return sum(f.lstat().st_size for f in sweep.path.rglob("*") if f.is_file())
+def remove(folder: RunDir | SweepDir) -> None:
+    """Remove a run or a sweep from the trackers and the disk."""
+    # the trackers first: they find their runs by the folder
+    for line in tracking.delete(folder):
+        output.say(line)
+    remove_folder(folder.path)
+
+
+def size_of(folder: RunDir | SweepDir) -> int:
+    """The bytes of a run or a sweep on the disk."""
+    return sum(f.lstat().st_size for f in folder.path.rglob("*") if f.is_file())
 
 
 def _row(sweep: SweepDir) -> dict[str, Any]:
     found, summary = manifest.read(sweep), sweep.summary()
     jobs = results(sweep, found)
     finished = sum(result.status == "finished" for result in jobs)
-    row = {**summary.to_dict(), "id": sweep.id, "folder": str(sweep.path), "status": sweep.status()}
-    # `dlrun test` reads after the sweep's end too
-    row["test_reads"] = count_reads(sweep.id, jobs, summary).total
-    return (
-        row
-        | {"name": found.name, "started": found.created, "jobs": len(found.jobs), "finished": finished}
-        | {"size": size_of(sweep)}
-    )
+    return summary.to_dict() | {
+        "id": sweep.id,
+        "folder": str(sweep.path),
+        "status": sweep.status(),
+        # `dlrun test` reads after the sweep's end too
+        "test_reads": count_reads(sweep.id, jobs, summary).total,
+        "name": found.name,
+        "started": found.created,
+        "jobs": len(found.jobs),
+        "finished": finished,
+        "size": size_of(sweep),
+    }
 
 
 def _line(row: dict[str, Any]) -> list[str]:

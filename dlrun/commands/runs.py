@@ -10,10 +10,8 @@ import sys
 from itertools import chain
 from typing import Any
 
-from dlrun import tracking
 from dlrun.commands import _sweeps
 from dlrun.errors import UserError, did_you_mean
-from dlrun.storage.files import remove_folder
 from dlrun.storage.lookup import all_runs, all_sweeps, locate, locate_sweep, outputs, read_each
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
@@ -99,8 +97,8 @@ def _parser() -> argparse.ArgumentParser:
 def _row(run: RunDir) -> dict[str, Any]:
     status = run.status()
     summary = run.summary()
-    size = sum(f.lstat().st_size for f in run.path.rglob("*") if f.is_file())
-    return {**summary.to_dict(), "run": run, "id": run.id, "folder": str(run.path), "status": status, "size": size}
+    own = {"run": run, "id": run.id, "folder": str(run.path), "status": status, "size": _sweeps.size_of(run)}
+    return summary.to_dict() | own
 
 
 def _value(row: dict[str, Any], name: str) -> Any:
@@ -181,10 +179,7 @@ def _delete(rows: list[dict[str, Any]], *, sure: bool) -> int:
     if not (sure or _agree(f"{'this run' if len(rows) == 1 else f'these {len(rows)} runs'}, {size}")):
         return 0
     for row in rows:
-        # first: a tracker finds its run by the folder
-        for line in tracking.delete(row["run"]):
-            output.say(line)
-        remove_folder(row["run"].path)
+        _sweeps.remove(row["run"])
     output.say(f"Deleted {len(rows)} run{'s' * (len(rows) != 1)}, {size}.")
     return 0
 

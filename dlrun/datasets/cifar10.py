@@ -26,7 +26,10 @@ NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse"
 
 
 def _empty_array(*_: Any) -> Any:
-    """An array before its bytes; a shape that a file claims takes no memory."""
+    """An empty array, in place of one of a claimed shape.
+
+    The pickle's state has the true shape and the bytes; a claimed shape could take any memory.
+    """
     return numpy.empty(0)
 
 

@@ -88,9 +88,9 @@ def load(
 
 
 class _Deaths:
-    """Torch's handler of SIGCHLD, which raises when a worker has died: here only while a batch is waited for.
+    """Lets torch's handler of SIGCHLD raise only while a batch is waited for.
 
-    Else it would raise wherever the training is, in the writing of a checkpoint too.
+    It raises when a worker has died, else wherever the training is, in the writing of a checkpoint too.
     """
 
     def __init__(self) -> None:

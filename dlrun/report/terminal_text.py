@@ -16,9 +16,8 @@ MAX_GROUPS = 12  # a terminal of 24 lines shows them with the sentences around t
 def terminal_text(sweep: SweepDir) -> str:
     """A sweep's results and its report's path, in short."""
     overview = read_overview(sweep)
-    return "\n".join(
-        f"{part}" for part in (*_groups(overview), *_test_split(overview), *_claims(overview), *_path(overview)) if part
-    )
+    parts = [*_groups(overview), *_test_split(overview), *_claims(overview), *_path(overview)]
+    return "\n".join(filter(None, parts))
 
 
 def _groups(overview: Overview) -> list[str]:

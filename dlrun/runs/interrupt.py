@@ -71,9 +71,9 @@ class Interrupt:
 
 
 class EarlyInterrupt(Interrupt):
-    """Ctrl-C before a run: raises `KeyboardInterrupt` at once, and ends a later `Interrupt` if that was swallowed.
+    """Raises `KeyboardInterrupt` at the first Ctrl-C, before a run.
 
-    Libraries that are imported catch every exception here and there.
+    Libraries catch every exception in some of their imports: a later `Interrupt` then has the signal from its start.
     """
 
     def __enter__(self) -> EarlyInterrupt:

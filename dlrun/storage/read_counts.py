@@ -57,7 +57,10 @@ def count_reads(sweep_id: str, results: Sequence[Result], summary: SweepSummary)
 
 
 def reads_for(sweep_id: str, result: Result) -> int:
-    """A run's reads for one sweep: of its own run, all that were not for another."""
+    """A run's reads for one sweep.
+
+    Of the sweep's own run these are all that were not for another sweep.
+    """
     apart = result.summary.test_reads_for
     return apart.get(sweep_id, 0) if result.reused else result.summary.test_reads - sum(apart.values())
 

@@ -57,8 +57,11 @@ class Decision:
     now: Selection | None = None
 
 
-def look(sweep: SweepDir, manifest: Manifest | None = None) -> SweepState:
-    """Read a sweep; a tested selection that its summary has lost is found again."""
+def read_state(sweep: SweepDir, manifest: Manifest | None = None) -> SweepState:
+    """Read a sweep.
+
+    A tested selection that its summary has lost is found again in the runs' journals.
+    """
     manifest = manifest or read(sweep)
     state = SweepState(sweep, manifest, results(sweep, manifest), sweep.summary())
     if state.summary.selected is None and manifest.test == "final":
@@ -68,14 +71,14 @@ def look(sweep: SweepDir, manifest: Manifest | None = None) -> SweepState:
 
 def decide(state: SweepState) -> Decision:
     """Select, if all jobs have ended; a final selection is kept."""
-    now, kept = None if state.unended else select_group(state.results, state.manifest), state.summary.selected
+    group = None if state.unended else select_group(state.results, state.manifest)
+    now, kept = _entry(state, group) if group else None, state.summary.selected
     if state.is_final and kept:
-        return _keep(kept, _entry(state, now) if now else None)
-    entry = _entry(state, now) if now else None
-    if entry and kept and kept.get("jobs") == entry["jobs"] and "reads_before" in kept and not kept.get("without"):
+        return _keep(kept, now)
+    if now and kept and kept.get("jobs") == now["jobs"] and "reads_before" in kept and not kept.get("without"):
         # decided before: a process died between the decision and the test
-        entry["reads_before"] = kept["reads_before"]
-    return Decision(entry)
+        now["reads_before"] = kept["reads_before"]
+    return Decision(now)
 
 
 def decide_on_request(state: SweepState, *, again: bool = False) -> Decision:
@@ -83,32 +86,31 @@ def decide_on_request(state: SweepState, *, again: bool = False) -> Decision:
 
     Raises `UserError` if no group has finished, or if another selection is final.
     """
-    now = select_group(state.results, state.manifest, some_seeds=True)
-    if now is None:
+    group = select_group(state.results, state.manifest, some_seeds=True)
+    if group is None:
         raise UserError(
             f"{state.sweep.path}: nothing can be selected, for no configuration has finished with a finite "
             f"{state.manifest.monitor} for all its seeds. Type `dlrun resume {state.sweep.id}` to go on."
         )
-    kept = state.summary.selected
+    now, kept = _entry(state, group, requested=True), state.summary.selected
     if not state.is_final or kept is None:
-        return Decision(_entry(state, now, requested=True))
-    if now.group == kept.get("group"):
-        return _keep(kept, _entry(state, now))
+        return Decision(now)
+    if group.group == kept.get("group"):
+        return _keep(kept, now)
     if not again:
         raise UserError(
             f"{state.sweep.path}: the test split has been read for `{kept.get('label')}`, so this selection is final. "
-            f"Now `{now.label}` would be selected ({compare_means(kept, _entry(state, now))}). To select it all the "
-            f"same and read the test split again, add --force; the report says so."
+            f"Now `{group.label}` would be selected ({compare_means(kept, now)}). To select it all the same and read "
+            f"the test split again, add --force; the report says so."
         )
     replaced: Selection = {**kept}
     replaced.pop("earlier", None)
-    entry = _entry(state, now, requested=True)
-    return Decision({**entry, "earlier": [*kept.get("earlier", []), replaced]})
+    return Decision({**now, "earlier": [*kept.get("earlier", []), replaced]})
 
 
 def is_due(sweep: SweepDir) -> bool:
     """True if a sweep whose jobs have ended lacks its selection, or a test."""
-    state = look(sweep)
+    state = read_state(sweep)
     decision = decide(state)
     kept, chosen = state.summary.selected or {}, decision.selection or {}
     return chosen.get("group") != kept.get("group") or bool(state.untested(decision.selection))

@@ -10,28 +10,29 @@ from pathlib import Path
 from dlrun import tracking
 from dlrun.report.terminal_text import terminal_text
 from dlrun.report.write import write
-from dlrun.storage.manifest import Manifest, read
+from dlrun.storage.manifest import Manifest
 from dlrun.storage.read_counts import count_reads, total_reads
 from dlrun.storage.results import Result
 from dlrun.storage.selection import Selection
 from dlrun.storage.summary import Status
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import run_job
-from dlrun.sweeps.decision import Decision, SweepState, decide, look
+from dlrun.sweeps.decision import Decision, SweepState, decide, read_state
 from dlrun.sweeps.pool.display import Display
 from dlrun.sweeps.pool.task import Task, TaskResult
 from dlrun.sweeps.runner import SweepRunner
 from dlrun.terminal import output
 
 
-def finish(runner: SweepRunner, decide: Callable[[SweepState], Decision] = decide) -> int:
+def finish(runner: SweepRunner, choose: Callable[[SweepState], Decision] = decide) -> int:
     """Select, test and report; return the exit code.
 
-    It is 1 if a job did not finish or could not be tested. While jobs are missing or killed, `decide` selects nothing.
+    It is 1 if a job did not finish or could not be tested. By default nothing is selected
+    while jobs are missing or killed.
     """
     sweep, manifest = runner.store.sweep, runner.store.manifest
-    state = look(sweep, manifest)
-    decision = decide(state)
+    state = read_state(sweep, manifest)
+    decision = choose(state)
     # written before the test: from the first read on it is final, whatever happens to this process
     _write(sweep, decision)
     untested = _test(runner, state.untested(decision.selection), decision)
@@ -45,8 +46,8 @@ def finish(runner: SweepRunner, decide: Callable[[SweepState], Decision] = decid
     status: Status = "failed" if failed or untested else "finished"
     runner.store.close(status)
     # after the report: with the final status
-    output.say(_closing(runner.store.sweep))
-    _say_failures(runner.store.sweep, failed)
+    output.say(_closing(sweep))
+    _say_failures(sweep, failed, len(found))
     _wait(runner)
     return 1 if failed or untested else 0
 
@@ -110,7 +111,7 @@ def _say_unselected(manifest: Manifest, found: Sequence[Result], chosen: Selecti
         output.say(f"no configuration was chosen: none has finished with a finite {manifest.monitor} for all its seeds")
 
 
-def _say_failures(sweep: SweepDir, failed: Sequence[Result]) -> None:
+def _say_failures(sweep: SweepDir, failed: Sequence[Result], jobs: int) -> None:
     if not failed:
         return
     for result in failed:
@@ -120,7 +121,7 @@ def _say_failures(sweep: SweepDir, failed: Sequence[Result]) -> None:
     how = f"dlrun resume {sweep.id}" + (" --retry-failed" if stopped else "")
     damaged = sum(result.status == "damaged" for result in failed)
     first = "put back or delete the damaged files; then " if damaged else ""
-    output.warn(f"{len(failed)} of {len(read(sweep).jobs)} jobs did not finish; {first}`{how}` runs them again")
+    output.warn(f"{len(failed)} of {jobs} jobs did not finish; {first}`{how}` runs them again")
 
 
 def _report(runner: SweepRunner) -> Path | None:

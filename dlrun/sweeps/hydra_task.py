@@ -19,7 +19,7 @@ from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import location
-from dlrun.sweeps.decision import decide_on_request, look
+from dlrun.sweeps.decision import decide_on_request, read_state
 from dlrun.sweeps.finish import finish
 from dlrun.sweeps.jobs.builder import ComposedJob, JobBuilder
 from dlrun.sweeps.jobs.expand import Expansion
@@ -144,10 +144,10 @@ def select(sweep: SweepDir, *, again: bool = False) -> int:
     `again` replaces a selection that the test split was read for. Raises `UserError` if nothing can be selected.
     """
     # before the folder is changed
-    decide_on_request(look(sweep), again=again)
+    decide_on_request(read_state(sweep), again=again)
     with resumed_runner(sweep) as runner:
         finish(runner, partial(decide_on_request, again=again))
-    state = look(sweep)
+    state = read_state(sweep)
     return 1 if state.untested(state.summary.selected) else 0
 
 

@@ -9,7 +9,7 @@ from dlrun.terminal.escape import visible
 
 
 class Parser(argparse.ArgumentParser):
-    """Python's parser, which repeats no control characters of what was typed."""
+    """An argument parser that prints no control characters."""
 
     def error(self, message: str) -> NoReturn:
         super().error(visible(message))

@@ -43,7 +43,9 @@ def amount(value: float, unit: str = "") -> str:
 
 
 def minute(seconds: float | None) -> str:
-    """A time in seconds since 1970, to the minute; empty for none, and for one that no calendar has.
+    """A time, given in seconds since 1970, to the minute.
+
+    Empty for None, and for a time that no calendar has.
 
     >>> minute(None), minute(1e30), len(minute(1.8e9))
     ('', '', 16)

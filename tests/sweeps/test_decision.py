@@ -17,7 +17,7 @@ from dlrun.storage.journal import open_journal
 from dlrun.storage.selection import Selection
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.study import Claim
-from dlrun.sweeps.decision import Decision, decide, decide_on_request, is_due, look
+from dlrun.sweeps.decision import Decision, decide, decide_on_request, is_due, read_state
 from dlrun.tracking.content.sweep_description import describe, tags
 from tests.facts import says
 from tests.made_sweeps import group_of, made_sweep
@@ -60,30 +60,30 @@ def labels(decision: Decision) -> list[str | None]:
 def test_nothing_is_selected_before_all_jobs_have_ended(tmp_path: Path, status: str) -> None:
     sweep = sweep_of(tmp_path / "s", **{"lr1.0_1": {} if status == "missing" else {"status": status}})
     with sweep.job(5).hold() if status == "running" else sweep.hold():
-        decision = decide(look(sweep))
+        decision = decide(read_state(sweep))
     assert labels(decision) == (["lr=0.1", None] if status in ("failed", "pruned") else [None, None])
 
 
 def test_a_search_selects_when_it_has_its_trials(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path / "s")
     summarise(sweep, search={"trials": 3, "total": 5})
-    assert decide(look(sweep)).selection is None
+    assert decide(read_state(sweep)).selection is None
     says(selected.selection(read_overview(sweep)), "2 trials are missing: nothing is selected")
     summarise(sweep, search={"trials": 5, "total": 5})
-    assert decide(look(sweep)).selection
+    assert decide(read_state(sweep)).selection
 
 
 def test_a_selection_is_final_once_it_was_tested(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path / "s")
     assert is_due(sweep)
-    write(sweep, decide(look(sweep)))
+    write(sweep, decide(read_state(sweep)))
     assert is_due(sweep), "its test is due"
     # not read yet: a better configuration takes its place
     with sweep.job(4).edit_summary() as four, sweep.job(5).edit_summary() as five:
         four.metrics = five.metrics = {"val/error": 0.0}
-    assert labels(decide(look(sweep))) == ["lr=1.0", None]
+    assert labels(decide(read_state(sweep))) == ["lr=1.0", None]
     read_test(sweep, 0, 1)
-    decision = decide(look(sweep))
+    decision = decide(read_state(sweep))
     assert labels(decision) == ["lr=0.1", "lr=1.0"]
     assert not is_due(sweep)
     write(sweep, decision)
@@ -92,7 +92,7 @@ def test_a_selection_is_final_once_it_was_tested(tmp_path: Path) -> None:
     assert selected.selection_bias(read_overview(sweep)) == ""
     # a job that is killed now changes nothing
     summarise(sweep.job(5), status="killed")
-    assert labels(decide(look(sweep))) == ["lr=0.1", None]
+    assert labels(decide(read_state(sweep))) == ["lr=0.1", None]
 
 
 def test_where_every_run_reads_the_test_split_nothing_is_final(tmp_path: Path) -> None:
@@ -100,38 +100,38 @@ def test_where_every_run_reads_the_test_split_nothing_is_final(tmp_path: Path) -
         tmp_path / "s", GRID, lambda job: {"val/error": job["lr"], "test/error": 0.5}, test="every",
         summary={"selected": {"group": group_of(lr=1.0), "label": "lr=1.0", "jobs": [4, 5]}},
     )  # fmt: skip
-    assert labels(decide(look(sweep))) == ["lr=0.1", None]
+    assert labels(decide(read_state(sweep))) == ["lr=0.1", None]
 
 
 def test_a_selection_on_request_is_marked(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path / "s", **{"lr0.1_1": {"status": "killed"}})
-    state = look(sweep)
+    state = read_state(sweep)
     assert tags(sweep, state.manifest, state.results)["dlrun.selected"] == "nothing yet: 1 of 6 jobs is killed"
-    chosen = write(sweep, decide_on_request(look(sweep)))
+    chosen = write(sweep, decide_on_request(read_state(sweep)))
     assert (chosen["label"], chosen["without"], chosen["of"]) == ("lr=0.3", {"killed": 1}, 6)
-    state = look(sweep)
+    state = read_state(sweep)
     words = "on request, while 1 of 6 jobs was killed"
     says(selected.selection(read_overview(sweep)), words)
     says(describe(sweep, state.manifest, state.results), f"selected: **lr=0.3**, val/error 0.3 in the mean ({words})")
     assert tags(sweep, state.manifest, state.results)["dlrun.selected.mark"] == words
     # untested, it is no more than a look: the resumed sweep selects by itself
     summarise(sweep.job(1), status="finished", metrics={"val/error": 0.1})
-    found = write(sweep, decide(look(sweep)))
+    found = write(sweep, decide(read_state(sweep)))
     assert (found["label"], found.get("without")) == ("lr=0.1", None)
     assert tags(sweep, state.manifest, state.results)["dlrun.selected.mark"] == "by the rule"
 
 
 def test_another_selection_after_the_test_needs_consent_and_is_counted(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path / "s", **{"lr0.1_1": {"status": "killed"}})
-    write(sweep, decide_on_request(look(sweep)))
+    write(sweep, decide_on_request(read_state(sweep)))
     read_test(sweep, 2, 3)
     summarise(sweep.job(1), status="finished", metrics={"val/error": 0.1})
     with pytest.raises(UserError) as refused:
-        decide_on_request(look(sweep))
+        decide_on_request(read_state(sweep))
     says(str(refused.value), "`lr=0.3`", "`lr=0.1` would be selected", "--force")
-    chosen = write(sweep, decide_on_request(look(sweep), again=True))
+    chosen = write(sweep, decide_on_request(read_state(sweep), again=True))
     assert [each["label"] for each in chosen["earlier"]] == ["lr=0.3"]
-    assert decide(look(sweep)).selection == chosen, "final already, though it is not tested yet"
+    assert decide(read_state(sweep)).selection == chosen, "final already, though it is not tested yet"
     read_test(sweep, 0, 1)
     overview = read_overview(sweep)
     says(selected.selection(overview), "again, after the test split had been read for `lr=0.3`")
@@ -148,30 +148,30 @@ def test_of_seeds_alone_the_finished_ones_can_be_tested(tmp_path: Path) -> None:
     sweep = made_sweep(
         tmp_path / "s", {"seed": [0, 1, 2]}, lambda job: {"status": "killed"} if job["seed"] else {"a": 1}
     )
-    assert decide(look(sweep)).selection is None
-    assert decide_on_request(look(sweep)).selection == {
+    assert decide(read_state(sweep)).selection is None
+    assert decide_on_request(read_state(sweep)).selection == {
         "group": group_of(), "label": "made", "monitor": "val/error", "mean": None, "jobs": [0], "reads_before": 0,
         "without": {"killed": 2}, "of": 3,
     }  # fmt: skip
     # seeds that finish later are tested too: there is no choice
-    write(sweep, decide_on_request(look(sweep)))
+    write(sweep, decide_on_request(read_state(sweep)))
     read_test(sweep, 0)
     summarise(sweep.job(1), status="finished", metrics={"a": 1}, data={"test": 9})
-    assert decide(look(sweep)).selection == sweep.summary().selected
+    assert decide(read_state(sweep)).selection == sweep.summary().selected
     summarise(sweep.job(2), status="failed")
-    found = decide_on_request(look(sweep))
+    found = decide_on_request(read_state(sweep))
     assert found.selection and found.selection["jobs"] == [0, 1]
-    assert [result.job.n for result in look(sweep).untested(found.selection)] == [1]
+    assert [result.job.n for result in read_state(sweep).untested(found.selection)] == [1]
     for n in (0, 1, 2):
         summarise(sweep.job(n), status="killed")
     with pytest.raises(UserError, match="nothing can be selected"):
-        decide_on_request(look(sweep))
+        decide_on_request(read_state(sweep))
 
 
 def test_reads_are_told_as_they_were_counted(tmp_path: Path) -> None:
     sweep = sweep_of(tmp_path / "s")
     assert selected.describe_reads(read_overview(sweep)) == "The test split was not read."
-    write(sweep, decide(look(sweep)))
+    write(sweep, decide(read_state(sweep)))
     read_test(sweep, 0, 1, 0)
     text = selected.describe_reads(read_overview(sweep))
     says(text, "read 3 times, by 2 runs of the selected configuration and by no other", "None of these reads")
@@ -190,7 +190,7 @@ def test_reads_for_another_sweep_are_told_apart(tmp_path: Path) -> None:
     first, second = sweep_of(tmp_path / "a"), sweep_of(tmp_path / "b")
     for n in (0, 1):
         second.reuse(n, first.job(n))
-    write(second, decide(look(second)))
+    write(second, decide(read_state(second)))
     read_test(first, 0, 1, reader=second.id)
     says(
         selected.describe_reads(read_overview(second)),
@@ -217,13 +217,13 @@ def test_a_job_resumed_with_other_settings_is_not_selected_nor_tested(tmp_path: 
     sweep = sweep_of(tmp_path / "s")
     made = manifest.read(sweep)
     replace(made, jobs=tuple(replace(job, parts={"config": "c"}) for job in made.jobs)).write(sweep)
-    write(sweep, decide(look(sweep)))
+    write(sweep, decide(read_state(sweep)))
     read_test(sweep, 0, 1)
     # resumed, a job has lost its test metrics
     summarise(sweep.job(0), identity="f" * 64, metrics={"val/error": 0.0})
     assert not is_due(sweep)
     summarise(sweep, selected=None)
-    assert labels(decide(look(sweep))) == ["lr=0.3", None]
+    assert labels(decide(read_state(sweep))) == ["lr=0.3", None]
     says(sentences.job_counts(read_overview(sweep)), "with other settings or code", "not selected: 0.")
 
 
@@ -232,10 +232,10 @@ def test_a_selection_that_the_summary_has_lost_is_found_again(tmp_path: Path) ->
     read_test(sweep, 2, 3, 4)
     with open_journal(sweep.job(4).journal) as one:
         one.event("test_read", reads=1)  # by hand
-    assert labels(decide(look(sweep))) == ["lr=0.1", None]
+    assert labels(decide(read_state(sweep))) == ["lr=0.1", None]
     for n in (2, 3):
         with open_journal(sweep.job(n).journal) as one:
             one.event("test_read", reads=1, sweep=sweep.id)
-    decision = decide(look(sweep))
+    decision = decide(read_state(sweep))
     assert labels(decision) == ["lr=0.3", "lr=0.1"]
     assert decision.selection and decision.selection["jobs"] == [2, 3]

@@ -49,7 +49,7 @@ class MapStyleSamples:
         return len(self.index)
 
     def name(self, i: int) -> str:
-        """What a message calls sample `i`: its number in the user's data set."""
+        """The name of sample `i` in messages, with its number in the user's data set."""
         return f"sample {self.index[i]} of {type(self.samples).__name__}"
 
     def __getitem__(self, i: int) -> Batch:
@@ -144,14 +144,14 @@ def from_datasets(
         if samples is not None
     }
     if content is None:
-        with _first_look():
+        with _as_data_errors():
             content = fingerprint(*(piece for split in given for piece in (split, *_sketch(given[split]))))
     drawn = {split: MapStyleSamples(train, getattr(index, split).tolist(), task) for split in ("train", "validation")}
     # the drawn parts take the place of the whole `train`
     chosen = given | {split: samples for split, samples in drawn.items() if len(samples)}
     splits = {split: MapStyleSplit(samples) for split, samples in chosen.items()}
     # one sample stands for the shapes of all
-    with _first_look():
+    with _as_data_errors():
         first = splits["train"].gather(torch.tensor([0]))
     return Data(
         name=name,
@@ -166,8 +166,8 @@ def from_datasets(
 
 
 @contextmanager
-def _first_look() -> Iterator[None]:
-    """Before a run a sample that cannot be read is the data's mistake, not the run's failure."""
+def _as_data_errors() -> Iterator[None]:
+    """Raise the block's `RunError` as a `DataError`: no run has begun yet."""
     try:
         yield
     except RunError as error:

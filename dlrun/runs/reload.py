@@ -17,7 +17,7 @@ from dlrun.runs import weights
 from dlrun.runs.build import Built, assemble, identity
 from dlrun.runs.parts import make_dataset, make_model
 from dlrun.storage import run_config
-from dlrun.storage.files import refuse_links
+from dlrun.storage.files import check_files
 from dlrun.storage.identity import Identity
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
@@ -63,7 +63,7 @@ def rebuild(
     this machine's best device. Raises `UserError` if the data set is not the one that the run was trained on, or the
     folder has links out of it.
     """
-    refuse_links(folder.path)
+    check_files(folder.path)
     config = run_config.load(folder) if changed is None else changed.copy()
     # a run of a GPU machine is looked at on a laptop
     if str(config.trainer.device).startswith("cuda") and not torch.cuda.is_available():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import select
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +16,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from dlrun.errors import DamagedFile, UserError
+
+NO_FILE = "it is a folder, a pipe or a device"
+IRREGULAR = "Delete it, or put a copy of the file back."
 
 _held: set[IO[str]] = set()
 """The folders' locks that this process holds."""
@@ -26,7 +31,7 @@ def hold(folder: Path, *, busy: str) -> Iterator[None]:
     The kernel frees it however the process ends. Raises `UserError` with the message `busy` if another process holds
     it.
     """
-    with (folder / ".lock").open("a") as file:
+    with open_regular(folder / ".lock", "a") as file:
         # `is_held` takes the lock too, for a moment
         if not wait_until(lambda: _lock(file), 0.5, poll=0.01):
             raise UserError(busy)
@@ -47,7 +52,7 @@ def check_writable(folder: Path, why: str) -> None:
 def is_held(folder: Path) -> bool:
     """True while a process holds the folder's lock."""
     try:
-        with (folder / ".lock").open() as file:
+        with open_regular(folder / ".lock", "rb") as file:
             # shared: two that look at the same time do not see each other
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
@@ -78,9 +83,40 @@ os.register_at_fork(after_in_child=_close_held)
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Wait for the lock file `path`, and hold it."""
-    with path.open("a") as file:
+    with open_regular(path, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def open_regular(path: Path, mode: str, *, advice: str = IRREGULAR, buffering: int = -1) -> IO[Any]:
+    """Open a file of a folder that may come from somebody else.
+
+    Raises `DamagedFile` with `advice` for a folder, and for a pipe or a device, which could have its reader wait for
+    ever.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        # a pipe is opened at once, whoever is at its other end
+        descriptor = os.open(name, flags | os.O_NONBLOCK, 0o666)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise DamagedFile(path, NO_FILE, advice)
+        return descriptor
+
+    try:
+        return open(path, mode, buffering=buffering, opener=opener)
+    except OSError as error:
+        # a folder to write to, a pipe that nobody reads
+        if error.errno in (errno.EISDIR, errno.ENXIO, errno.ELOOP):
+            raise DamagedFile(path, NO_FILE, advice) from None
+        raise
+
+
+def read_bytes(path: Path, *, advice: str) -> bytes:
+    """The content of a file, opened as `open_regular` does."""
+    with open_regular(path, "rb", advice=advice) as file:
+        content: bytes = file.read()
+    return content
 
 
 def read_json(path: Path, *, advice: str) -> dict[str, Any]:
@@ -88,7 +124,7 @@ def read_json(path: Path, *, advice: str) -> dict[str, Any]:
 
     Raises `FileNotFoundError`, and `DamagedFile` with `advice` if there is no object in it.
     """
-    text = path.read_bytes()
+    text = read_bytes(path, advice=advice)
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:  # bytes that are no UTF-8 too
@@ -143,16 +179,28 @@ def links_out(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def refuse_links(folder: Path) -> None:
-    """Raise `UserError` for a link that leads out of a folder.
+def check_files(folder: Path) -> None:
+    """Raise `UserError` for a link that leads out of a folder, and for a pipe or a device in it.
 
-    A folder of runs may come from somebody else: its links could have any file read, sent or written to.
+    A folder of runs may come from somebody else: its links could have any file read, sent or written to, and its pipes
+    could have a reader wait for ever.
     """
+    for path in _pipes(folder):
+        raise UserError(f"{path} is a pipe or a device, which no run has. Delete it.")
     for link in links_out(folder):
         raise UserError(
             f"{link} is a link out of its folder, to {os.path.realpath(link)}. Links of runs are not followed: "
             f"put the file itself there, or delete the link."
         )
+
+
+def _pipes(folder: Path) -> Iterator[Path]:
+    for here, _, names in os.walk(folder):
+        for path in (Path(here, name) for name in names):
+            with suppress(FileNotFoundError):  # of a run in training, files come and go
+                mode = path.lstat().st_mode
+                if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+                    yield path
 
 
 def remove_folder(folder: Path) -> None:

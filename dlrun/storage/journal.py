@@ -18,8 +18,13 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
 from dlrun.errors import DamagedFile
+from dlrun.storage.files import open_regular
+from dlrun.storage.record import is_finite
 from dlrun.terminal import output
 
+ADVICE = "Put a copy of it back. To go on without its points, delete it first."
+LATEST = 1e11
+"""A time in the year 5138: one beyond it is no time."""
 NOT_FINITE = ("nan", "inf", "-inf")
 
 Curves = dict[str, list[tuple[int, float]]]
@@ -59,7 +64,7 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("ab", buffering=0)
+        self._file = open_regular(path, "ab", buffering=0)
         # end a line that a crash has cut, so that it spoils no other
         self._waiting = b"\n" if _torn(path) else b""
         self._warned = False
@@ -131,11 +136,11 @@ def open_journal(path: Path) -> Iterator[Journal]:
 
 
 def _torn(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path, "rb", advice=ADVICE) as file:
         if file.seek(0, os.SEEK_END) == 0:
             return False
         file.seek(-1, os.SEEK_END)
-        return file.read() != b"\n"
+        return bool(file.read() != b"\n")
 
 
 def check_not_emptied(path: Path, step: int) -> None:
@@ -152,7 +157,7 @@ def read(path: Path, offset: int = 0) -> tuple[list[Line], int]:
     """
     if not path.exists():
         return [], offset
-    with path.open("rb") as file:
+    with open_regular(path, "rb", advice=ADVICE) as file:
         file.seek(offset)
         content = file.read()
     # the run may be in the middle of a line: it is read the next time
@@ -189,19 +194,24 @@ def count_test_reads(path: Path) -> int:
 
 def _is_line(record: Any) -> bool:
     """True for the types of `Line`, so that readers need not look."""
-    if not isinstance(record, dict) or not _is_number(record.get("time", 0.0)):
+    if not isinstance(record, dict) or not _is_number(time := record.get("time", 0.0)) or abs(time) > LATEST:
         return False
     if "metrics" not in record:
-        return isinstance(record.get("event"), str) and isinstance(record.get("step", 0), int | None)
+        return isinstance(record.get("event"), str) and (record.get("step") is None or _is_step(record["step"]))
     metrics = record["metrics"]
     return (
-        isinstance(record.get("step"), int)
+        _is_step(record.get("step"))
         and _is_number(record.get("epoch", 0.0))
         and isinstance(metrics, dict)
         and all(_is_number(value) or value in NOT_FINITE for value in metrics.values())
     )
 
 
+def _is_step(value: Any) -> bool:
+    # trackers have steps of 64 bits
+    return isinstance(value, int) and abs(value) < 2**63
+
+
 def _is_number(value: Any) -> bool:
     # true and false are ints in Python
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return is_finite(value) and not isinstance(value, bool)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dlrun.errors import DamagedFile, UserError
-from dlrun.storage.files import refuse_links
+from dlrun.storage.files import check_files
 from dlrun.storage.rundir import REUSED, RunDir, follow_reuse
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
@@ -62,7 +62,7 @@ def find(reference: str, *, what: str = "run") -> RunDir:
     folder.
     """
     run = locate(reference, what=what)
-    refuse_links(run.path)
+    check_files(run.path)
     return run
 
 
@@ -94,7 +94,7 @@ def find_sweep(reference: str) -> SweepDir | None:
     """
     sweep = locate_sweep(reference)
     if sweep is not None:
-        refuse_links(sweep.path)
+        check_files(sweep.path)
     return sweep
 
 

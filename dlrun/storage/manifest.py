@@ -14,6 +14,7 @@ from typing import Any
 from dlrun.errors import DamagedFile
 from dlrun.storage.files import read_json, write_atomically
 from dlrun.storage.identity import digest
+from dlrun.storage.record import describe, misfit
 from dlrun.storage.sweepdir import SweepDir
 
 ADVICE = "Put a copy of it back. The runs of its jobs are not touched: `dlrun runs` lists them."
@@ -42,12 +43,14 @@ class Job:
     @property
     def label(self) -> str:
         """The overrides, for a person."""
-        return " ".join(o.lstrip("+") for o in self.overrides) or str(self.config["name"])
+        return " ".join(o.lstrip("+") for o in self.overrides) or str(self.config.get("name"))
 
     @property
     def group_label(self) -> str:
         """The overrides without the seed, for a person."""
-        return " ".join(o.lstrip("+") for o in self.overrides if not o.startswith("seed=")) or str(self.config["name"])
+        return " ".join(o.lstrip("+") for o in self.overrides if not o.startswith("seed=")) or str(
+            self.config.get("name")
+        )
 
 
 @dataclass(frozen=True)
@@ -112,12 +115,37 @@ def read(sweep: SweepDir) -> Manifest:
     written = content.pop("digest", None)  # those of before 0.2 have none
     if written is not None and written != digest(content):
         raise DamagedFile(sweep.manifest, "it was altered after dlrun wrote it", ADVICE)
-    try:
-        # JSON has no tuples; a job read again equals the one that was written
-        jobs = tuple(Job(**{**job, "overrides": tuple(job["overrides"])}) for job in content.pop("jobs"))
-        made = Manifest(**content, jobs=jobs)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DamagedFile(sweep.manifest, f"it is no manifest ({error})", ADVICE) from None
-    if any(not isinstance(job.n, int) for job in jobs):  # it names a job's folder
-        raise DamagedFile(sweep.manifest, "a job's number is no whole number", ADVICE)
-    return made
+    if found := _misfit(content):
+        raise DamagedFile(sweep.manifest, found, ADVICE)
+    # JSON has no tuples; a job read again equals the one that was written
+    jobs = tuple(Job(**{**job, "overrides": tuple(job["overrides"])}) for job in content.pop("jobs"))
+    return Manifest(**content, jobs=jobs)
+
+
+def _misfit(content: Mapping[str, Any]) -> str | None:
+    """What makes a file's content no manifest, for a message."""
+    jobs = content.get("jobs")
+    if not isinstance(jobs, list):
+        return describe("jobs", jobs)
+    if found := misfit({**content, "jobs": ()}, Manifest):
+        return found
+    for place, job in enumerate(jobs):
+        found = _job_misfit(job) if isinstance(job, dict) else describe("it", job)
+        if found:
+            return f"of job {place}, {found}"
+    return None
+
+
+def _job_misfit(job: dict[str, Any]) -> str | None:
+    if found := misfit(job, Job):
+        return found
+    # the number names the job's folder
+    if not isinstance(job["n"], int):
+        return describe("n", job["n"])
+    config = job["config"]
+    # the rest of the configuration is checked when it is used
+    for key in ("trainer", "tracking", "sweep"):
+        if not isinstance(config.get(key) or {}, dict):
+            return describe(f"config.{key}", config[key])
+    seed = config.get("seed")
+    return None if str(seed).removeprefix("-").isdecimal() else describe("config.seed", seed)

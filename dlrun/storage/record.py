@@ -6,10 +6,24 @@ A key that the file lacks, or has as null, reads as its default. A key that no a
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
-from types import MappingProxyType, NoneType, UnionType
-from typing import Any, Generic, Literal, Self, TypeVar, get_args, get_origin, is_typeddict, overload
+from dataclasses import MISSING, fields
+from functools import cache, cached_property
+from types import MappingProxyType, UnionType
+from typing import (
+    Any,
+    Generic,
+    Literal,
+    Self,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+    overload,
+)
 
 T = TypeVar("T")
 
@@ -38,13 +52,13 @@ class Key(Generic[T]):
 
     def takes(self, value: Any) -> bool:
         """Whether a value of a file is of the key's kind; null is."""
-        return value is None or isinstance(value, self._kinds)
+        return value is None or fits(value, self._kind)
 
     @cached_property
-    def _kinds(self) -> tuple[type, ...]:
+    def _kind(self) -> Any:
         # `Key[int | None](None)` keeps its argument, `Key(0)` has its default
         given = getattr(self, "__orig_class__", None)
-        return _json_kinds(get_args(given)[0] if given else type(self._default))
+        return get_args(given)[0] if given else type(self._default)
 
 
 class Record:
@@ -68,7 +82,7 @@ class Record:
         for kind in type(self).__mro__:
             for name, key in vars(kind).items():
                 if isinstance(key, Key) and not key.takes(self._values.get(name)):
-                    return f"`{name}` is {json.dumps(self._values[name])[:60]}"
+                    return describe(name, self._values[name])
         return None
 
     def __bool__(self) -> bool:
@@ -83,17 +97,60 @@ class Record:
         return f"{type(self).__name__}({self._values})"
 
 
-def _json_kinds(annotation: Any) -> tuple[type, ...]:
-    """The types that JSON gives to the values of an annotation."""
-    origin = get_origin(annotation)
-    if origin is UnionType:
-        return tuple(kind for each in get_args(annotation) for kind in _json_kinds(each))
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value of a JSON file is of a type, its items too.
+
+    >>> fits({"val/error": 0.5}, Mapping[str, float]), fits({"val/error": "x"}, Mapping[str, float])
+    (True, False)
+
+    Whole numbers and others are not told apart. A `TypedDict` may lack keys, and have them as null.
+    """
+    origin, arguments = get_origin(kind) or kind, get_args(kind)
+    if origin is Any:
+        return True
+    if origin in (UnionType, Union):
+        return any(fits(value, each) for each in arguments)
     if origin is Literal:
-        return (str,)
-    if is_typeddict(annotation) or (isinstance(origin, type) and issubclass(origin, Mapping)):
-        return (dict,)
-    if isinstance(origin, type) and issubclass(origin, Sequence):
-        return (list, tuple)
-    if annotation in (int, float):
-        return (int, float)
-    return () if annotation is NoneType else (origin or annotation,)
+        return isinstance(value, str)
+    if is_typeddict(origin):
+        return isinstance(value, dict) and all(
+            value.get(name) is None or fits(value[name], hint) for name, hint in _hints(origin).items()
+        )
+    if issubclass(origin, Mapping):
+        return isinstance(value, dict) and all(fits(each, item) for each in value.values() for item in arguments[1:])
+    # a text is a sequence too
+    if issubclass(origin, Sequence) and origin is not str:
+        return isinstance(value, list | tuple) and all(fits(each, item) for each in value for item in arguments[:1])
+    if origin is int:  # older files have some with a point
+        return is_finite(value)
+    return isinstance(value, float) or is_finite(value) if origin is float else isinstance(value, origin)
+
+
+def misfit(values: Mapping[str, Any], kind: type) -> str | None:
+    """A field of a dataclass that is missing, or has a value of another type, for a message; None if there is none."""
+    hints = _hints(kind)
+    for field in fields(kind):
+        if field.name in values and not fits(values[field.name], hints[field.name]):
+            return describe(field.name, values[field.name])
+        if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
+            return f"`{field.name}` is missing"
+    unknown = values.keys() - hints.keys()
+    return f"`{min(unknown)}` is no key of it" if unknown else None
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a JSON value is a number that a float can have."""
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # 400 digits
+        return False
+
+
+def describe(name: str, value: Any) -> str:
+    """A key and its value, shortened."""
+    return f"`{name}` is {json.dumps(value)[:60]}"
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)

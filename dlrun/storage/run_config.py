@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dlrun.errors import DamagedFile
-from dlrun.storage.files import write_atomically
+from dlrun.storage.files import IRREGULAR, read_bytes, write_atomically
 from dlrun.storage.rundir import RunDir
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ def replace(folder: RunDir, text: str) -> None:
 
 def digests(folder: RunDir) -> list[str]:
     """What the summary keeps of the file as it is now."""
-    return [_digest(folder.config.read_bytes())] if folder.config.exists() else []
+    return [_digest(read_bytes(folder.config, advice=IRREGULAR))] if folder.config.exists() else []
 
 
 def _read(folder: RunDir) -> str:
     try:
-        content = folder.config.read_bytes()
+        content = read_bytes(folder.config, advice=ADVICE.format(id=folder.id))
         text = content.decode()
     except FileNotFoundError:
         raise _damaged(folder, "it is missing") from None

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -136,7 +136,7 @@ def read_reused(folder: Path) -> Reused:
     Raises `DamagedFile`.
     """
     advice = f"Delete {folder}: the job is run again when the sweep is resumed."
-    return Reused(files.read_json(folder / REUSED, advice=advice))
+    return summary.read_record(folder / REUSED, Reused, advice=advice)
 
 
 def write_reused(folder: Path, run: RunDir) -> None:
@@ -175,13 +175,23 @@ def _reused_run(folder: Path, identity: str | None) -> RunDir | str | None:
         return None
     note = read_reused(folder)
     wanted = identity or note.identity
-    there = [RunDir(path) for path in _places(folder, Path(note.run)) if path.is_dir()]
+    outputs = outputs_above(folder)
+    there = [RunDir(path) for path in _places(folder, Path(note.run)) if _is_run(path)]
     for run in there:
-        # runs of an older dlrun may lack it
         known = run.summary().identity
-        if not wanted or not known or known == wanted:
+        if known and known == wanted:
+            return run
+        # runs of an older dlrun may lack it; a note of somebody else could name any folder of the machine
+        if (not wanted or not known) and outputs is not None and not files.leads_out(run.path, outputs):
             return run
     return f"the run that it reused, {note.run}, {'is another one now' if there else 'is gone'}"
+
+
+def _is_run(folder: Path) -> bool:
+    # the path is a text of a file: too long, or with a zero byte, it is none
+    with suppress(OSError, ValueError):
+        return (folder / ".hydra").is_dir()
+    return False
 
 
 def _places(folder: Path, written: Path) -> Iterator[Path]:

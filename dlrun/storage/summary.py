@@ -21,10 +21,10 @@ from typing import Any, Literal, TypedDict, TypeVar
 
 from dlrun.errors import DamagedFile
 from dlrun.storage.files import is_held, locked, read_json, write_atomically
-from dlrun.storage.record import Key, Record
+from dlrun.storage.record import Key, Record, describe, fits
 from dlrun.storage.selection import Selection
 
-R = TypeVar("R", bound="Record")
+R = TypeVar("R", bound=Record)
 
 ADVICE = (
     "Put a copy of it back, or delete it: `dlrun resume` then writes it anew, from the journal and the checkpoints."
@@ -61,6 +61,13 @@ class Uploaded(Record):
     @uploaded.setter
     def uploaded(self, by_tracker: Mapping[str, bool] | None) -> None:
         self._values["uploaded"] = by_tracker
+
+    def misfit(self) -> str | None:
+        found = super().misfit()
+        for name, kind in (("uploaded", bool | Mapping[str, bool | None]), ("uploaded_stamp", str | Mapping[str, str])):
+            if (value := self._values.get(name)) is not None and not fits(value, kind):
+                found = found or describe(name, value)
+        return found
 
     def mark_sent(self, tracker: str, stamp: str) -> None:
         """Record that a tracker has everything up to `stamp`."""
@@ -192,6 +199,19 @@ class Summary(FolderSummary):
         return [self._values.get(key) for key in ("status", "metrics", "last", "test_reads", "best_step")]
 
 
+class SearchCounts(TypedDict, total=False):
+    """A search's sampler, its trials so far and in total, and how many of them have which state."""
+
+    sampler: str
+    trials: int
+    total: int
+    running: int
+    complete: int
+    pruned: int
+    fail: int
+    waiting: int
+
+
 class SweepSummary(FolderSummary):
     """A sweep's summary.json."""
 
@@ -200,8 +220,7 @@ class SweepSummary(FolderSummary):
     selected = Key[Selection | None](None)
     # the group that would be selected now, where the selection is final and another
     selected_now = Key[Selection | None](None)
-    # a search's sampler, its number of trials so far and in total, and how many of them have which state
-    search = Key[Mapping[str, Any]]({})
+    search = Key[SearchCounts]({})
 
     # the number of jobs, in all and of each status
     jobs = Key(0)
@@ -235,11 +254,19 @@ def read(folder: Path, kind: type[R]) -> R:
     """
     path = folder / "summary.json"
     try:
-        record = kind(read_json(path, advice=ADVICE))
+        return read_record(path, kind, advice=ADVICE)
     except FileNotFoundError:
         return kind()
+
+
+def read_record(path: Path, kind: type[R], *, advice: str) -> R:
+    """The record of a file.
+
+    Raises `FileNotFoundError`, and `DamagedFile` with `advice`.
+    """
+    record = kind(read_json(path, advice=advice))
     if found := record.misfit():
-        raise DamagedFile(path, found, ADVICE)
+        raise DamagedFile(path, found, advice)
     return record
 
 

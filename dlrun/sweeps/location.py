@@ -14,7 +14,7 @@ from yaml import YAMLError
 
 from dlrun.config import hydra_targets, trust
 from dlrun.errors import ConfigError, DamagedFile, UserError
-from dlrun.storage.files import refuse_links
+from dlrun.storage.files import check_files
 from dlrun.storage.machine import command_line
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.results import results
@@ -116,7 +116,7 @@ def saved_hydra(sweep: SweepDir) -> DictConfig:
 
 def check_unchanged(sweep: SweepDir, manifest: Manifest) -> None:
     """Raise `UserError` if a job's identity has changed, or the sweep has links out of its folder."""
-    refuse_links(sweep.path)
+    check_files(sweep.path)
     now, builder = rebuild_jobs(manifest.jobs)
     # an older dlrun hashed its sources in another way, and kept no parts of the hash
     if not all(job.parts for job in manifest.jobs):

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from dlrun.errors import DamagedFile
-from dlrun.storage import journal, run_config
+from dlrun.storage import journal, manifest, run_config
 from dlrun.storage.lookup import all_runs, all_sweeps
 from dlrun.storage.results import results
 from dlrun.storage.rundir import REUSED, RunDir
 from dlrun.storage.sweepdir import SweepDir
 from tests.conftest import Called
 from tests.facts import refuses, says
+from tests.made_sweeps import made_sweep
 
 Call = Callable[..., Called]
 QUIET = ("trainer.figures=false", "tracking.enabled=false", "trainer.epochs=1")
@@ -126,6 +127,9 @@ def test_a_configuration_that_is_none_is_refused(run: RunDir, call: Call, conten
         b'{"step": "3", "time": 1.0, "metrics": {"a": 1}}',
         b'{"step": 3, "time": "now", "metrics": {"a": 1}}',
         b'{"step": 3, "time": 1.0, "metrics": {"a": 1}}{"step": 4}',
+        b'{"step": 3, "time": 1e300, "metrics": {"a": 1}}',
+        b'{"step": 3, "time": 1.0, "metrics": {"a": 1%s}}' % (b"0" * 400),
+        b'{"step": 1%s, "time": 1.0, "metrics": {"a": 1}}' % (b"0" * 30),
         b"[3]",
         b"\xff",
     ],
@@ -204,3 +208,52 @@ def test_runs_are_listed_beside_one_with_odd_values(call: Callable[..., Called],
     assert done.code == 0, done.err
     assert whole.id in done.out and "oddrun0a" in done.out and "oddrun1a" in done.out
     assert "`started` is" in done.err
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("created", "x"),
+        ("jobs", 5),
+        ("jobs.0", "x"),
+        ("jobs.0.overrides", [1]),
+        ("jobs.0.n", "../1"),
+        ("jobs.0.identity", None),
+        ("jobs.0.config.seed", {}),
+        ("jobs.0.config.tracking", [1]),
+        ("study", 1),
+        ("basis", []),
+        ("unknown", 1),
+    ],
+)
+def test_an_odd_value_in_a_manifest_is_named(tmp_path: Path, path: str, value: Any) -> None:
+    sweep = made_sweep(tmp_path / "sweep", {"seed": [0]}, lambda job: {})
+    content = json.loads(sweep.manifest.read_text())
+    del content["digest"]  # as whoever makes such a file may do
+    *parents, last = path.split(".")
+    inner = content
+    for name in parents:
+        inner = inner[int(name) if name.isdigit() else name]
+    inner[int(last) if last.isdigit() else last] = value
+    sweep.manifest.write_text(json.dumps(content))
+    with pytest.raises(DamagedFile, match=last if not last.isdigit() else "job 0"):
+        manifest.read(sweep)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("metrics", {"val/error": "x"}),
+        ("steps", float("nan")),
+        ("test_reads", 10**400),
+        ("uploaded", 5),
+        ("uploaded_stamp", [1]),
+        ("data", {"test": "x"}),
+        ("config_digests", "x"),
+        ("identity_parts", {"data": 1}),
+    ],
+)
+def test_an_odd_value_in_a_summary_is_named(tmp_path: Path, key: str, value: Any) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps({key: value}))
+    with pytest.raises(DamagedFile, match=f"`{key}` is"):
+        RunDir(tmp_path).summary()

@@ -54,7 +54,11 @@ def test_of_two_points_of_one_step_the_later_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device that is always full (Linux)")
-def test_on_a_full_disk_lines_wait_and_the_loss_is_not_silent(capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_a_full_disk_lines_wait_and_the_loss_is_not_silent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a device, which no run may have
+    monkeypatch.setattr("dlrun.storage.files.stat.S_ISREG", bool)
     journal = Journal(Path("/dev/full"))
     journal.metrics(1, 0.1, {"a": 1.0})
     journal.metrics(2, 0.2, {"a": 1.0})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from dlrun.errors import UserError
-from dlrun.storage.files import links_out, refuse_links, remove_folder
+from dlrun.storage.files import check_files, links_out, remove_folder
 from dlrun.storage.lookup import all_runs, all_sweeps
 from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
@@ -28,14 +29,31 @@ def test_only_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
     (folder / "itself").symlink_to("itself")
     assert list(links_out(folder)) == []
     (tmp_path / "linked").symlink_to(folder)  # the outputs folder itself may lie elsewhere
-    refuse_links(tmp_path / "linked")
+    check_files(tmp_path / "linked")
     (folder / "figures" / "key.png").symlink_to("../../secret")
     with pytest.raises(UserError, match=r"key\.png is a link out of its folder"):
-        refuse_links(tmp_path / "linked")
+        check_files(tmp_path / "linked")
     remove_folder(tmp_path / "linked")
     assert folder.is_dir()
     remove_folder(folder)
     assert secret.read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "name", ["summary.json", "journal.jsonl", ".lock", ".hydra/config.yaml", "checkpoints/last.pt"]
+)
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_a_pipe_or_a_folder_in_the_place_of_a_file_is_named(
+    call: Call, name: str, make: Callable[[Path], None]
+) -> None:
+    assert call("train", *QUICK, "tracking.enabled=false").code == 0
+    (run,) = all_runs()
+    (run.path / name).unlink()
+    make(run.path / name)
+    refuses(call("resume", run.id, "trainer.epochs=2"), name)
+    # nobody waits for what a pipe does not give
+    assert call("runs").code == 0
+    assert call("sync").code == 0
 
 
 @pytest.fixture

@@ -144,8 +144,23 @@ def test_reused_runs_are_found_in_a_moved_outputs_folder(tmp_path: Path, written
 def test_a_reused_run_outside_of_the_outputs_folder_is_named_whole(tmp_path: Path) -> None:
     first = made_sweep(tmp_path / "elsewhere", {"seed": [0]}, lambda job: {"val/error": 0.1})
     second = made_sweep(tmp_path / "outputs/sweeps/2026-01-01/101113-made-bbbb", {"seed": [0]}, lambda job: {})
+    summarise(first.job(0), identity=manifest.read(first).jobs[0].identity)
     second.reuse(0, first.job(0))
     assert results(second)[0].run == first.job(0)
+
+
+@pytest.mark.parametrize("named", ["absolute", "../elsewhere/0", "", "a\0b", "x" * 5000])
+def test_a_note_of_a_reused_run_names_no_other_folder_of_the_machine(tmp_path: Path, named: str) -> None:
+    other = made_sweep(tmp_path / "elsewhere", {"seed": [0]}, lambda job: {"val/error": 0.1}).job(0)
+    sweep = made_sweep(tmp_path / "outputs/sweeps/2026-01-01/101113-made-bbbb", {"seed": [0]}, lambda job: {})
+    note = sweep.job(0).path / REUSED
+    note.parent.mkdir()
+    note.write_text(json.dumps({"run": str(other.path) if named == "absolute" else named}))
+    # it has no identity by which it could be the job's
+    (result,) = results(sweep)
+    assert (result.status, result.run) == ("missing", sweep.job(0))
+    summarise(other, identity="f" * 64)
+    assert results(sweep)[0].status == "missing"
 
 
 def test_a_job_whose_reused_run_has_changed_is_run(call: Call) -> None:

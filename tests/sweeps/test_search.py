@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 
 from dlrun.cli import main
 from dlrun.config import compose
-from dlrun.errors import ConfigError, UserError
+from dlrun.errors import ConfigError, DamagedFile, UserError
 from dlrun.storage import manifest
 from dlrun.storage.journal import Journal
 from dlrun.storage.manifest import Job, Manifest
@@ -26,7 +26,9 @@ from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.search_history import SearchHistory, history
 from dlrun.sweeps.jobs.expand import Expansion
 from dlrun.sweeps.search import bases, definition, settings, space
+from dlrun.sweeps.search.bases import Bases
 from dlrun.sweeps.search.curves import CurveReader
+from dlrun.sweeps.search.definition import SearchDefinition
 from dlrun.sweeps.search.search import Search
 from dlrun.sweeps.search.settings import SearchSettings
 from dlrun.sweeps.search.trials import Trials
@@ -71,6 +73,31 @@ def test_the_space_is_read_back_as_it_was() -> None:
     params = {"optimizer.lr": 0.0123456789, "model.width": 32, "optimizer": "sgd", "model.depth": 2}
     own = ("optimizer.lr=0.0123457", "model.width=32", "optimizer=sgd", "model.depth=2")
     assert spanned.overrides(params) == [(*own, "seed=0"), (*own, "seed=1")]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("space", 1),
+        ("space", {"dimensions": {"a": {"kind": "Choice", "values": [1]}}, "seeds": [], "fixed": []}),
+        ("space", {"dimensions": {"a": {"kind": "Choice", "values": []}}, "seeds": [], "fixed": []}),
+        ("space", {"dimensions": {"a": {"kind": "Interval", "low": 2, "high": 1}}, "seeds": [], "fixed": []}),
+        ("space", {"dimensions": {"a": {"kind": ["x"]}}, "seeds": [], "fixed": []}),
+        ("settings", [1]),
+        ("settings", {"sampler": "x"}),
+        ("settings", {"n_trials": "3"}),
+        ("bases", {"keys": [], "configs": [[[], 5]]}),
+        ("bases", {"keys": [], "configs": 5}),
+    ],
+)
+def test_an_odd_value_of_the_kept_search_is_named(tmp_path: Path, key: str, value: Any) -> None:
+    sweep = SweepDir(tmp_path)
+    SearchDefinition(space.read(["a=1,2"]), SearchSettings(), Bases((), {(): {"a": 1}})).write(sweep)
+    assert definition.read(sweep).total == 20
+    content = json.loads((tmp_path / definition.FILE).read_text())
+    (tmp_path / definition.FILE).write_text(json.dumps(content | {key: value}))
+    with pytest.raises(DamagedFile, match=r"search\.json"):
+        definition.read(sweep)
 
 
 def test_of_a_key_that_is_given_twice_the_last_counts() -> None:

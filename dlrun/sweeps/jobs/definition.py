@@ -11,8 +11,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from dlrun.errors import UserError
+from dlrun.errors import DamagedFile, UserError
 from dlrun.storage import identity, manifest
+from dlrun.storage.files import open_regular
 from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.sources import sources
 from dlrun.storage.sweepdir import SweepDir
@@ -100,9 +101,12 @@ def _digest_jobs(jobs: Sequence[Sequence[str]], given: Sequence[Override]) -> st
 
 def _read_digest(sweep: SweepDir) -> str:
     # near the beginning of the file, which may have megabytes
-    with sweep.manifest.open(errors="replace") as file:
-        found = re.search(r'"definition": "(\w+)"', file.read(4096))
-    return found[1] if found else ""
+    try:
+        with open_regular(sweep.manifest, "rb") as file:
+            found = re.search(rb'"definition": "(\w+)"', file.read(4096))
+    except DamagedFile:  # the sweep of nobody
+        return ""
+    return found[1].decode() if found else ""
 
 
 def _short(value: Any) -> str:

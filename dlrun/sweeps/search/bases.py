@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from dlrun.errors import ConfigError
+from dlrun.storage.record import fits
 from dlrun.sweeps.jobs.expand import Expansion
 from dlrun.sweeps.search.space import ChoiceDimension, Space
 
@@ -38,8 +39,11 @@ class Bases:
     def config(self, overrides: Sequence[str]) -> DictConfig:
         """A job's configuration; raises `ConfigError` for an invalid override."""
         given = dict(override.split("=", 1) for override in overrides)
+        base = self.configs.get(tuple(given.get(key, "") for key in self.keys))
+        if base is None:
+            raise ConfigError(f"The search has no configuration for {' '.join(overrides)}.")
         # a copy: overrides are set in it
-        config = OmegaConf.create(copy.deepcopy(self.configs[tuple(given[key] for key in self.keys)]))
+        config = OmegaConf.create(copy.deepcopy(base))
         OmegaConf.set_struct(config, True)
         values = [override for override in overrides if override.split("=", 1)[0] not in self.keys]
         try:
@@ -54,7 +58,12 @@ class Bases:
 
 
 def from_dict(plain: dict[str, Any]) -> Bases:
-    """The inverse of `Bases.to_dict`."""
+    """The inverse of `Bases.to_dict`.
+
+    Raises `KeyError`, `TypeError` or `ValueError` for what is none.
+    """
+    if not fits(plain["keys"], list[str]) or not fits([config for _, config in plain["configs"]], list[dict[str, Any]]):
+        raise ValueError("its configurations are no mappings")
     return Bases(tuple(plain["keys"]), {tuple(key): config for key, config in plain["configs"]})
 
 

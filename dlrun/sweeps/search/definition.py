@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from dlrun.storage.files import write_atomically
+from dlrun.errors import ConfigError, DamagedFile
+from dlrun.storage.files import read_json, write_atomically
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.sweeps.search import bases, space
+from dlrun.sweeps.search import bases, settings, space
 from dlrun.sweeps.search.bases import Bases
 from dlrun.sweeps.search.settings import SearchSettings
 from dlrun.sweeps.search.space import Space
@@ -17,6 +18,8 @@ from dlrun.sweeps.search.space import Space
 FILE = "search.json"
 TRIALS = "trials.jsonl"
 """Optuna's own file: `optuna-dashboard` reads it."""
+
+ADVICE = "Put a copy of it back; without one, start the search anew by its command, with sweep.fresh=true."
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,18 @@ def is_search(sweep: SweepDir) -> bool:
 
 
 def read(sweep: SweepDir) -> SearchDefinition:
-    content = json.loads((sweep.path / FILE).read_text())
-    settings = SearchSettings(**content["settings"])
-    return SearchDefinition(
-        space.from_dict(content["space"]), settings, bases.from_dict(content["bases"]), content["fresh"]
-    )
+    """The search of a sweep's folder.
+
+    Raises `DamagedFile`.
+    """
+    content = read_json(sweep.path / FILE, advice=ADVICE)
+    try:
+        return SearchDefinition(
+            space.from_dict(content["space"]),
+            settings.read(dict(content["settings"])),
+            bases.from_dict(content["bases"]),
+            bool(content.get("fresh")),
+        )
+    except (ConfigError, KeyError, TypeError, ValueError, AttributeError) as error:
+        found = f"it holds no search ({type(error).__name__}: {error})"
+        raise DamagedFile(sweep.path / FILE, found, ADVICE) from None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig
 
 from dlrun.errors import ConfigError
 from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.summary import SearchCounts
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.search_history import SearchHistory
 from dlrun.sweeps.finish import finish
@@ -126,7 +127,8 @@ def _run(runner: SweepRunner, search: SearchDefinition, builder: JobBuilder) -> 
 def _write_counts(sweep: SweepDir, search: SearchDefinition, trials: Trials) -> dict[str, int]:
     counts = trials.counts()
     with sweep.edit_summary() as summary:
-        summary.search = {"sampler": search.settings.sampler, "trials": len(trials), "total": search.total, **counts}
+        known: SearchCounts = {"sampler": search.settings.sampler, "trials": len(trials), "total": search.total}
+        summary.search = cast("SearchCounts", {**known, **counts})
     return counts
 
 

@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from dlrun.errors import ConfigError
+from dlrun.storage.record import misfit
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -165,12 +166,25 @@ KINDS: dict[str, type[Any]] = {
 
 
 def from_dict(plain: Mapping[str, Any]) -> Space:
-    """The inverse of `Space.to_dict`."""
-    dimensions: dict[str, Dimension] = {}
-    for key, fields in plain["dimensions"].items():
-        values = {"values": tuple(fields["values"])} if "values" in fields else {}
-        dimensions[key] = KINDS[fields["kind"]](**{k: v for k, v in fields.items() if k != "kind"} | values)
-    return Space(dimensions, tuple(plain["seeds"]), tuple(plain["fixed"]))
+    """The inverse of `Space.to_dict`.
+
+    Raises `KeyError`, `TypeError`, `AttributeError` or `ValueError` for what is no space.
+    """
+    dimensions = {key: _dimension_of(key, fields) for key, fields in plain["dimensions"].items()}
+    return Space(dimensions, tuple(map(str, plain["seeds"])), tuple(map(str, plain["fixed"])))
+
+
+def _dimension_of(key: str, fields: Mapping[str, Any]) -> Dimension:
+    given, kind = {name: value for name, value in fields.items() if name != "kind"}, KINDS[fields["kind"]]
+    found = misfit(given, kind)
+    if found or not given.get("values", [None]):
+        raise ValueError(f"the dimension {key} has {found or 'no values'}")
+    values = {"values": tuple(given["values"])} if "values" in given else {}
+    made: Dimension = kind(**given | values)
+    low, high = made.ends
+    if kind is not ChoiceDimension and (low > high or given.get("step", 1) <= 0 or (given.get("log") and low <= 0)):
+        raise ValueError(f"the dimension {key} has no such range: {given}")
+    return made
 
 
 def read(overrides: Sequence[str], loader: ConfigLoader | None = None) -> Space:

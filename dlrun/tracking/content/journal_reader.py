@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from dlrun.storage.journal import Line, parse
+from dlrun.storage.files import open_regular
+from dlrun.storage.journal import ADVICE, Line, parse
 
 # MLflow takes a thousand things in one call, and a hundred params and as many tags may go along
 BATCH = 800
@@ -150,7 +151,7 @@ class JournalReader:
         """Yield each whole new line, read and as it is."""
         if not self._path.exists():
             return
-        with self._path.open("rb") as file:
+        with open_regular(self._path, "rb", advice=ADVICE) as file:
             file.seek(self.offset)
             for line in file:
                 if not line.endswith(b"\n"):

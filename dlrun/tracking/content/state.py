@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dlrun.storage import lookup
+from dlrun.storage.files import open_regular
 from dlrun.storage.rundir import RunDir, outputs_above
 from dlrun.storage.summary import Summary, SweepSummary
 from dlrun.storage.sweepdir import SweepDir
@@ -77,7 +78,7 @@ def lock_file(folder: Path, tracker: str) -> Path:
 @contextmanager
 def only_uploader(folder: Path, tracker: str) -> Iterator[bool]:
     """Take the uploader's lock; yields False if it is taken."""
-    with lock_file(folder, tracker).open("a") as file:
+    with open_regular(lock_file(folder, tracker), "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -5,7 +5,7 @@ Hydra refuses a few names itself, but late and with a traceback. Here all are ch
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,8 @@ _RUN = Path("/output_dir")  # stands for the folder of a run, which is not there
 def check(hydra: DictConfig, *, trusted: Sequence[str] = (), foreign: str = "", home: Path | None = None) -> None:
     """Refuse what is not allowed.
 
-    `foreign` says where a configuration of somebody else comes from: such a one sets no environment variable
-    (`LD_PRELOAD` runs code) and no folder. `home` is the folder of a saved sweep.
+    `foreign` names the source of somebody else's configuration, which may set no environment variable (`LD_PRELOAD`
+    runs code) and no folder. `home` is the folder of a saved sweep.
 
     Raises `ConfigError` for a class outside of these packages, unless it is the user's or trusted, and for whatever
     acts outside of the folders of runs.
@@ -67,11 +67,16 @@ def _outside(hydra: DictConfig, home: Path | None) -> Iterator[tuple[str, str]]:
     """The keys that act on other programs or folders: (key, reason)."""
     for name in OmegaConf.select(hydra, "job.env_set") or ():
         yield f"hydra.job.env_set.{name}", "sets an environment variable"
-    subfolders = {"hydra.output_subdir": hydra.get("output_subdir"), "hydra.sweep.subdir": hydra.sweep.get("subdir")}
-    for key, name in subfolders.items() if home is None else [*subfolders.items()][:1]:
+    subfolders = {"hydra.output_subdir": hydra.get("output_subdir")}
+    folders: Iterable[tuple[str, Path]] = ()
+    # a saved sweep stays in its folder: the keys of folders are not used again
+    if home is None:
+        subfolders["hydra.sweep.subdir"] = hydra.sweep.get("subdir")
+        folders = _folders(hydra)
+    for key, name in subfolders.items():
         if name and (Path(str(name)).is_absolute() or ".." in Path(str(name)).parts):
             yield key, f"is {name}"
-    for key, folder in _folders(hydra) if home is None else ():
+    for key, folder in folders:
         if not folder.is_relative_to(lookup.outputs().resolve()):
             yield key, f"is {folder}"
 
@@ -87,7 +92,7 @@ def _folders(hydra: DictConfig) -> Iterator[tuple[str, Path]]:
 
 
 def _granted(key: str, trusted: Sequence[str]) -> bool:
-    """The key is trusted, or one that it lies in, or one in it."""
+    """True if the key is trusted, or a key above or below it."""
     return any(f"{key}.".startswith(f"{name}.") or name.startswith(f"{key}.") for name in trusted)
 
 

@@ -89,7 +89,7 @@ class Stepper(Protocol):
     def start(self, step: int) -> Generator[Sequence[Batch], None, None]:
         """Yield the blocks of batches from `step` on, without end.
 
-        Close it: to close it ends the workers that read a data set.
+        Closing it ends the workers that read a data set.
         """
 
     def take(self, step: int, block: Sequence[Batch]) -> list[Update]:

@@ -91,7 +91,7 @@ class SweepTask:
         """Start or resume the sweep; None if it is over."""
         sweep, hydra = self.location.sweep, launcher.config.hydra
         if self.location.resumed:
-            return None if location.is_over(sweep) else self.enter(resumed_runner(sweep, hydra=hydra))
+            return None if location.say_if_over(sweep) else self.enter(resumed_runner(sweep, hydra=hydra))
         jobs = self._jobs(launcher, job_overrides, 0)
         check_settings(hydra.launcher, jobs)
         what = location.create(self.location, master=launcher.config, jobs=jobs, builder=self._builder)
@@ -130,7 +130,7 @@ def resumed_runner(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictCo
 
 def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
     """Run the rest of a sweep; return the exit code."""
-    if location.is_over(sweep, retry_failed=retry_failed):
+    if location.say_if_over(sweep, retry_failed=retry_failed):
         return exit_code(sweep)
     with resumed_runner(sweep, retry_failed=retry_failed) as runner:
         due = runner.store.due(retry_failed=retry_failed)

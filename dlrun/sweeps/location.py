@@ -21,7 +21,7 @@ from dlrun.storage.results import results
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import decision
 from dlrun.sweeps.jobs.builder import JobBuilder, rebuild_jobs
-from dlrun.sweeps.jobs.definition import check_same, define, differences, digest, find_sweep, mismatch
+from dlrun.sweeps.jobs.definition import check_same, define, differences, digest, earlier_sweep, mismatch
 from dlrun.sweeps.jobs.reuse import other_sweeps, reuse
 from dlrun.terminal import output
 
@@ -63,7 +63,7 @@ def locate(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> S
         if any(folder.path.glob("*/.hydra")):
             raise UserError(f"{folder.path} holds runs, and is the folder of no sweep of dlrun. Give another one.")
         return SweepLocation(folder, definition, resumed=False, fresh=fresh)
-    earlier = None if fresh else find_sweep(definition)
+    earlier = None if fresh else earlier_sweep(definition)
     return SweepLocation(earlier or folder, definition, resumed=earlier is not None, fresh=fresh)
 
 
@@ -145,8 +145,8 @@ def announce_resumed(sweep: SweepDir, manifest: Manifest, *, retry_failed: bool)
         output.say(f"  {failed} failed and stay so; `dlrun resume {sweep.id} --retry-failed` runs them again")
 
 
-def is_over(sweep: SweepDir, *, retry_failed: bool = False) -> bool:
-    """True if all jobs have ended and the selected ones are tested; then says so."""
+def say_if_over(sweep: SweepDir, *, retry_failed: bool = False) -> bool:
+    """Print a line if all jobs have ended and the selected ones are tested; False otherwise."""
     if sweep.alive() or sweep.status() not in ("finished", "failed"):
         return False
     statuses = [result.status for result in results(sweep)]

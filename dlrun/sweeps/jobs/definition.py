@@ -70,7 +70,7 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def find_sweep(definition: Mapping[str, Any]) -> SweepDir | None:
+def earlier_sweep(definition: Mapping[str, Any]) -> SweepDir | None:
     """The newest sweep with this definition."""
     wanted = digest(definition)
     return next((sweep for sweep in reversed(all_sweeps()) if _read_digest(sweep) == wanted), None)

@@ -18,7 +18,7 @@ from dlrun.sweeps.hydra_task import Launcher, SweepTask, exit_code, resumed_runn
 from dlrun.sweeps.jobs.builder import ComposedJob, JobBuilder
 from dlrun.sweeps.jobs.expand import Expansion
 from dlrun.sweeps.jobs.reuse import other_sweeps, reuse
-from dlrun.sweeps.location import SweepLocation, create, is_over
+from dlrun.sweeps.location import SweepLocation, create, say_if_over
 from dlrun.sweeps.runner import SweepRunner, sweep_runner
 from dlrun.sweeps.search import bases, definition, settings, space
 from dlrun.sweeps.search.definition import SearchDefinition
@@ -42,7 +42,7 @@ def start_or_continue(task: SweepTask, launcher: Launcher, given: Mapping[str, A
     sweep = task.location.sweep
     if task.location.resumed:
         search = definition.read(sweep).with_trials(chosen.n_trials)
-        if not _is_over(sweep, search):
+        if not _say_if_over(sweep, search):
             runner = task.enter(resumed_runner(sweep))
             search.write(sweep)  # n_trials may be larger now
             _run(runner, search, JobBuilder())
@@ -63,7 +63,7 @@ def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
     """
     search = definition.read(sweep)
     settings.check(search.settings, search.space)
-    if _is_over(sweep, search, retry_failed=retry_failed):
+    if _say_if_over(sweep, search, retry_failed=retry_failed):
         return exit_code(sweep)
     with resumed_runner(sweep, retry_failed=retry_failed) as runner:
         if retry_failed:
@@ -157,8 +157,8 @@ def _trials(sweep: SweepDir, search: SearchDefinition, higher_is_better: bool) -
     return Trials(definition.trials_file(sweep), search.space, search.settings, higher_is_better=higher_is_better)
 
 
-def _is_over(sweep: SweepDir, search: SearchDefinition, *, retry_failed: bool = False) -> bool:
+def _say_if_over(sweep: SweepDir, search: SearchDefinition, *, retry_failed: bool = False) -> bool:
     counts = sweep.summary().search
     if counts.get("running") or counts.get("trials", 0) < search.total:
         return False
-    return is_over(sweep, retry_failed=retry_failed)
+    return say_if_over(sweep, retry_failed=retry_failed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+# seconds to wait for another writer
+WAIT = 60.0
 REVISION = "SELECT version_num FROM alembic_version"
 # a point that is sent again is equal in all columns of its key
 METRIC = """

@@ -32,8 +32,6 @@ NAME = "mlflow.runName"
 LARGEST = sys.float_info.max
 # the characters of an experiment's name and folder that every MLflow takes
 LONGEST = 250
-# seconds to wait for another writer
-WAIT = 60.0
 
 
 def known_file(address: Address) -> Path | None:
@@ -43,7 +41,7 @@ def known_file(address: Address) -> Path | None:
     # workspaces, and drivers or options in the address, are left to MLflow's client
     if file is None or workspaces or address.reveal() != f"sqlite:///{file}":
         return None
-    with closing(sqlite3.connect(file, timeout=WAIT)) as database:
+    with closing(sqlite3.connect(file, timeout=sql.WAIT)) as database:
         try:
             revisions = database.execute(sql.REVISION).fetchall()
         except sqlite3.OperationalError:  # no such table: MLflow has not made this file
@@ -61,7 +59,7 @@ class SqliteBackend:
     def __init__(self, file: Path, address: Address) -> None:
         self._address = address
         # without a level, Python begins no transactions of its own
-        self._database = sqlite3.connect(file, timeout=WAIT, isolation_level=None)
+        self._database = sqlite3.connect(file, timeout=sql.WAIT, isolation_level=None)
         self._database.execute("PRAGMA foreign_keys = ON")
 
     @contextmanager

@@ -1,12 +1,9 @@
-"""SQLite stores: created, migrated and moved, under a lock, by one process.
+"""SQLite stores: created and migrated under a lock, by one process.
 
 MLflow takes seconds to migrate a new database, and several processes that do it at once fail. So the cache has an
 empty, migrated database for each version of MLflow, and a new store is a copy of it. A store's lock file holds the
 version that the store was last migrated to, and the revision of its tables: while both are as noted, MLflow is not
 imported.
-
-The store of an outputs folder knows absolute paths of its artifacts. When the folder is found at another place than
-before, these are corrected.
 """
 
 from __future__ import annotations
@@ -23,18 +20,14 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from dlrun.storage import cache
 from dlrun.storage.cache import cache_root
 from dlrun.tracking.mlflow import sqlite_statements as sql
 from dlrun.tracking.mlflow.diagnosis import LaterStore
 from dlrun.tracking.mlflow.names.address import Address
+from dlrun.tracking.mlflow.store_paths import follow_move
 from dlrun.tracking.mlflow.uri import sqlite_file
-
-# seconds to wait for another writer
-WAIT = 60.0
 
 
 def prepare(address: Address, artifacts: Path) -> None:
@@ -59,7 +52,7 @@ def prepare(address: Address, artifacts: Path) -> None:
             lock.write(f"{installed} {_revision(path)}")
         # the store that MLFLOW_TRACKING_URI names may be of several outputs folders
         if path.resolve() == (artifacts.parent / "mlflow.db").resolve():
-            _follow_move(path, artifacts)
+            follow_move(path, artifacts)
 
 
 def creation_time(path: Path) -> int | None:
@@ -73,7 +66,7 @@ def creation_time(path: Path) -> int | None:
 @functools.lru_cache
 def _creation_time(path: Path, inode: int) -> int | None:
     # a file that was removed and made again has another inode
-    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=WAIT)) as database:
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=sql.WAIT)) as database:
         row = database.execute(sql.MADE).fetchone()
     return int(row[0]) if row and row[0] is not None else None
 
@@ -194,7 +187,7 @@ def _copy(path: Path, copy: Path) -> None:
 
 
 def _revision(path: Path) -> str | None:
-    with closing(sqlite3.connect(path, timeout=WAIT)) as database:
+    with closing(sqlite3.connect(path, timeout=sql.WAIT)) as database:
         try:
             row = database.execute(sql.REVISION).fetchone()
         except sqlite3.OperationalError as error:
@@ -202,33 +195,3 @@ def _revision(path: Path) -> str | None:
                 raise
             return None
     return str(row[0]) if row else None
-
-
-def _follow_move(path: Path, artifacts: Path) -> None:
-    """Correct the paths of a store whose outputs folder was moved or copied."""
-    with closing(sqlite3.connect(path, timeout=WAIT, isolation_level=None)) as database:
-        # that of the default experiment tells where the store was opened before
-        row = database.execute(sql.DEFAULT_PLACE).fetchone()
-        before = _folder(row[0]) if row else None
-        if before is None or before.name != artifacts.name or _is_same(before, artifacts):
-            return
-        database.execute("BEGIN IMMEDIATE")
-        tables = dict(database.execute(sql.TABLES))
-        pairs = [(before.as_uri(), artifacts.as_uri()), (str(before), str(artifacts))]
-        for table, column in sql.PLACES:
-            for old, new in pairs if column in tables.get(table, "") else ():
-                database.execute(sql.MOVE.format(table=table, column=column), {"old": f"{old}/", "new": f"{new}/"})
-        folders = {"old": f"{before.parent}/", "new": f"{artifacts.parent}/"}
-        database.execute(sql.MOVE_TAGS, folders)
-        database.execute("COMMIT")
-
-
-def _folder(location: str) -> Path | None:
-    """The folder of artifacts that a default experiment's location names."""
-    parts = urlsplit(location)
-    return Path(url2pathname(parts.path)).parent if parts.scheme == "file" and not parts.netloc else None
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    # by another path, such as a link or a mount: the old one leads there still
-    return one == other or (one.parent.exists() and other.parent.exists() and one.parent.samefile(other.parent))

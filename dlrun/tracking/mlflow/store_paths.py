@@ -1,0 +1,44 @@
+"""The absolute paths in the SQLite store of an outputs folder: of artifacts, and of the runs' folders."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from dlrun.tracking.mlflow import sqlite_statements as sql
+
+
+def follow_move(path: Path, artifacts: Path) -> None:
+    """Correct the paths of a store whose outputs folder was moved or copied.
+
+    `artifacts` is the folder of artifacts as it lies now.
+    """
+    with closing(sqlite3.connect(path, timeout=sql.WAIT, isolation_level=None)) as database:
+        # that of the default experiment tells where the store was opened before
+        row = database.execute(sql.DEFAULT_PLACE).fetchone()
+        before = _folder(row[0]) if row else None
+        if before is None or before.name != artifacts.name or _is_same(before, artifacts):
+            return
+        database.execute("BEGIN IMMEDIATE")
+        tables = dict(database.execute(sql.TABLES))
+        pairs = [(before.as_uri(), artifacts.as_uri()), (str(before), str(artifacts))]
+        for table, column in sql.PLACES:
+            for old, new in pairs if column in tables.get(table, "") else ():
+                database.execute(sql.MOVE.format(table=table, column=column), {"old": f"{old}/", "new": f"{new}/"})
+        folders = {"old": f"{before.parent}/", "new": f"{artifacts.parent}/"}
+        database.execute(sql.MOVE_TAGS, folders)
+        database.execute("COMMIT")
+
+
+def _folder(location: str) -> Path | None:
+    """The folder of artifacts that a default experiment's location names."""
+    parts = urlsplit(location)
+    return Path(url2pathname(parts.path)).parent if parts.scheme == "file" and not parts.netloc else None
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    # by another path, such as a link or a mount: the old one leads there still
+    return one == other or (one.parent.exists() and other.parent.exists() and one.parent.samefile(other.parent))

@@ -163,17 +163,18 @@ class _Allowed:
             place = place / name
         # whoever sent a run may have put a module beside it
         between = [place, *place.parents]
-        return not any(map(paths.holds_runs, between[: between.index(self.folder) + 1]))
+        below = between[: between.index(self.folder)]
+        return not (paths.holds_runs(self.folder) or any(map(paths.came_with_runs, below)))
 
     def _refuse(self, name: str, why: str) -> None:
         top = name.split(".")[0]
         here = [m.name for m in pkgutil.iter_modules([str(self.folder)])]
         if top in here:
-            hidden = not any(map(paths.holds_runs, (self.folder, self.folder / top)))
+            hidden = not (paths.holds_runs(self.folder) or paths.came_with_runs(self.folder / top))
             why += (
                 f". Your own `{top}` is hidden by an installed module of that name: rename it"
                 if hidden
-                else f": `{top}` lies in the folder of a run or sweep, which may come from somebody else"
+                else f": `{top}` lies with runs or sweeps in one folder, which may come from somebody else"
             )
         elif top not in sys.modules and importlib.util.find_spec(top) is None:
             close = did_you_mean(top, {*here, "dlrun", *(library.split(".")[0] for library in LIBRARIES)})

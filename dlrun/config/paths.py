@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 
@@ -19,6 +20,16 @@ def package_folder() -> Path:
 def holds_runs(folder: Path) -> bool:
     """True for a folder of a run or sweep, which may come from somebody else."""
     return any((folder / name).exists() for name in RECORDS)
+
+
+@functools.cache
+def came_with_runs(folder: Path) -> bool:
+    """True for a folder of a run or sweep, or one that has some in it.
+
+    Whoever sent them may have put modules there. The current directory is not asked: it has the user's own runs.
+    """
+    places = ("*/", "*/*/", "runs/*/*/", "*/runs/*/*/", "sweeps/*/*/*/", "*/sweeps/*/*/*/")
+    return holds_runs(folder) or any(next(folder.glob(f"{place}.hydra"), None) for place in places)
 
 
 def user_folder() -> Path | None:

@@ -92,11 +92,12 @@ def open_regular(path: Path, mode: str, *, advice: str = IRREGULAR, buffering: i
     """Open a file of a folder that may come from somebody else.
 
     Raises `DamagedFile` with `advice` for a folder, and for a pipe or a device, which could have its reader wait for
-    ever.
+    ever; and for a link in place of a file to write, which could have one made elsewhere.
     """
 
     def opener(name: str, flags: int) -> int:
         # a pipe is opened at once, whoever is at its other end
+        flags |= os.O_NOFOLLOW if flags & os.O_CREAT else 0
         descriptor = os.open(name, flags | os.O_NONBLOCK, 0o666)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
@@ -108,7 +109,7 @@ def open_regular(path: Path, mode: str, *, advice: str = IRREGULAR, buffering: i
     except OSError as error:
         # a folder to write to, a pipe that nobody reads
         if error.errno in (errno.EISDIR, errno.ENXIO, errno.ELOOP):
-            raise DamagedFile(path, NO_FILE, advice) from None
+            raise DamagedFile(path, "it is a link" if path.is_symlink() else NO_FILE, advice) from None
         raise
 
 
@@ -142,8 +143,10 @@ def write_atomically(path: Path, content: bytes | memoryview) -> None:
     """
     # in the same folder, for a rename across file systems is no single move
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
     try:
-        with temporary.open("wb") as file:
+        # `x` follows no link
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             # else a machine that goes down could leave the new name with no content

@@ -43,7 +43,10 @@ def load(folder: RunDir) -> DictConfig:
 
 
 def plain(folder: RunDir) -> dict[str, Any]:
-    """The configuration as plain values; unresolvable references stay text.
+    """The configuration as plain values.
+
+    References that cannot be resolved, and those to environment variables, stay text: these values are shown and sent,
+    and the folder may come from somebody else who asks for a password so.
 
     Empty if there is none yet. Raises `DamagedFile` as `load` does.
     """
@@ -103,12 +106,20 @@ def _line(error: Exception) -> str:
 def _resolve(text: str) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.resolvers import oc
 
     config = OmegaConf.create(text)
+    OmegaConf.register_new_resolver("oc.env", _as_written, replace=True)
     try:
         return OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException:
         return OmegaConf.to_container(config)
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+
+def _as_written(*words: Any) -> str:
+    return f"${{oc.env:{','.join(map(str, words))}}}"
 
 
 @functools.cache

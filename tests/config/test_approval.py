@@ -175,6 +175,15 @@ def test_a_module_beside_a_run_is_not_the_user_s_own(
     assert not list(here.rglob("ran"))
 
 
+@pytest.mark.parametrize("place", ["a-run", "a-sweep/0", "outputs/runs/2026-01-02/a-run"])
+def test_a_module_that_came_with_runs_is_not_the_user_s_own(here: Path, call: Call, place: str) -> None:
+    received = here / "received"
+    (received / place / ".hydra").mkdir(parents=True)
+    (received / "evil.py").write_text("open('ran', 'w')\n")
+    refuses(call("check", "model={_target_: received.evil.M}"), "`received` lies with runs", "trusted=[")
+    assert not (here / "ran").exists()
+
+
 def test_the_user_s_own_module_grants_not_what_it_imports(here: Path) -> None:
     (here / "mine_a.py").write_text("import os\nclass Callback: ...\n")
     assert allows("mine_a.Callback")

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from dlrun.errors import UserError
+<<<<<<< HEAD
 from dlrun.storage.files import check_files, links_out, remove_folder
+=======
+from dlrun.storage.files import links_out, refuse_links, remove_folder, write_atomically
+>>>>>>> b00f4a9 (Write through no link of a lock or a store, show no environment variable of a saved configuration, and run no module that came with runs)
 from dlrun.storage.lookup import all_runs, all_sweeps
 from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
@@ -107,3 +111,36 @@ def test_a_sweep_with_a_link_in_a_job_is_not_reported(received: tuple[RunDir, Pa
     refuses(call("report", sweep.id), "1/notes")
     assert call("runs", "--delete", "--yes", sweep.id).code == 0
     assert (outside / "secret.txt").exists()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_no_file_is_made_behind_a_link_of_a_lock(received: tuple[RunDir, Path], call: Call) -> None:
+    run, outside = received
+    with run.edit_summary() as summary:
+        summary.status = "running"
+    for name in (".lock", ".summary.lock", ".uploader.lock"):
+        (run.path / name).unlink(missing_ok=True)
+        (run.path / name).symlink_to(outside / f"made-by{name}")
+    assert call("runs").code == 0
+    assert call("sync", run.id).code == 1
+    assert [file.name for file in outside.iterdir()] == ["secret.txt"]
+
+
+def test_a_file_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / f".x.{os.getpid()}").symlink_to(tmp_path / "elsewhere")
+    write_atomically(tmp_path / "x", b"new")
+    assert [file.name for file in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_store_s_link_is_not_followed(received: tuple[RunDir, Path], here: Path, call: Call) -> None:
+    run, outside = received
+    assert call("sync", run.id).code == 0
+    (artifacts,) = (here / "outputs").rglob("artifacts")
+    (artifacts / "figures").symlink_to(outside)
+    run.figures.mkdir()
+    (run.figures / "secret.txt").write_text("replaced")
+    assert call("sync", "--again", run.id).code == 1
+    assert [file.read_text() for file in outside.iterdir()] == ["secret"]

@@ -529,6 +529,15 @@ def test_references_in_the_config_are_resolved_where_they_can_be(make_run: MakeR
     assert run_config.plain(run) == {"a": 1, "b": "${nosuch:1}"}
 
 
+def test_no_environment_variable_of_a_saved_config_is_shown(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PASSWORD", "hunter2")
+    run = make_run(config="a: 1\nb: ${a}\nc: ${oc.env:PASSWORD}\nd: x ${oc.env:NONE,${oc.env:PASSWORD}}")
+    asked = {"c": "${oc.env:PASSWORD}", "d": "x ${oc.env:NONE,${oc.env:PASSWORD}}"}
+    assert run_config.plain(run) == {"a": 1, "b": 1, **asked}
+    # whoever rebuilds the run needs its value
+    assert run_config.load(run).c == "hunter2"
+
+
 def test_starting_imports_neither_mlflow_nor_torch(make_run: MakeRun) -> None:
     code = "import sys, dlrun.tracking; sys.exit(any(m in sys.modules for m in ('mlflow', 'torch', 'omegaconf')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

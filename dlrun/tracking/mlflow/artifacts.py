@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from dlrun.storage.files import leads_out, write_atomically
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.uri import has_server
 
@@ -29,7 +30,7 @@ class Artifacts:
         if place is None:
             self._sender().log_artifact(*self._run_argument(), str(file), folder)
         else:
-            _copy(file, place / folder)
+            _copy(file, _within(place, folder))
 
     def send_folder(self, files: Path, folder: str | None) -> None:
         """Store all files under a folder."""
@@ -39,7 +40,7 @@ class Artifacts:
             return
         for file in files.rglob("*"):
             if file.is_file():
-                _copy(file, (place / (folder or "") / file.relative_to(files)).parent)
+                _copy(file, _within(place, Path(folder or "", file.relative_to(files)).parent))
 
     def send_text(self, text: str, name: str) -> None:
         """Store a text as the file `name`, for example `samples/step-000500.txt`."""
@@ -49,8 +50,9 @@ class Artifacts:
 
             MlflowClient(tracking_uri=self.address.reveal()).log_text(self.run_id, text, name)
             return
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_text(text, encoding="utf-8")
+        folder = _within(place, Path(name).parent)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / Path(name).name, text.encode())
 
     def _place(self) -> Path | None:
         """The artifacts' local folder; None if they are elsewhere."""
@@ -77,9 +79,21 @@ class Artifacts:
         return [self.run_id] if has_server(self.address) else []
 
 
+def _within(place: Path, folder: str | Path) -> Path:
+    """A folder of a run's artifacts.
+
+    Raises `OSError` if a link leads out of them: the store may have come with runs of somebody else.
+    """
+    inner = place / folder
+    if leads_out(inner, place):
+        raise OSError(f"{inner} is a link out of the artifacts of its run: nothing is written there")
+    return inner
+
+
 def _copy(file: Path, folder: Path) -> None:
     # MLflow does not list files with this prefix of its own: nobody reads half a file
     unfinished = folder / f".artifact.uploading.{file.name}"
+    unfinished.unlink(missing_ok=True)  # a link would be followed
     try:
         shutil.copyfile(file, unfinished)
     except FileNotFoundError:  # the folder is made only if it is missing, which is seldom

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from dlrun.storage.files import open_regular
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.metadata import Metadata
 from dlrun.tracking.content.run_source import RunSource
@@ -118,7 +119,7 @@ def note_attempt(folder: Path) -> None:
     """Note in the lock file: a run is being made."""
     if attempted(folder):
         return
-    with lock_file(folder, "mlflow").open("a") as file:
+    with open_regular(lock_file(folder, "mlflow"), "a") as file:
         file.write("an MLflow run was made, or was about to be\n")
         file.flush()
         os.fsync(file.fileno())  # a machine that goes down in between must not make two

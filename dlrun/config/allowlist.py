@@ -169,13 +169,11 @@ class _Allowed:
     def _refuse(self, name: str, why: str) -> None:
         top = name.split(".")[0]
         here = [m.name for m in pkgutil.iter_modules([str(self.folder)])]
-        if top in here:
-            hidden = not (paths.holds_runs(self.folder) or paths.came_with_runs(self.folder / top))
-            why += (
-                f". Your own `{top}` is hidden by an installed module of that name: rename it"
-                if hidden
-                else f": `{top}` lies with runs or sweeps in one folder, which may come from somebody else"
-            )
+        # `iter_modules` lists no folder without `__init__.py`
+        if paths.came_with_runs(self.folder / top) or (top in here and paths.holds_runs(self.folder)):
+            why += f": `{top}` lies with runs or sweeps in one folder, which may come from somebody else"
+        elif top in here:
+            why += f". Your own `{top}` is hidden by an installed module of that name: rename it"
         elif top not in sys.modules and importlib.util.find_spec(top) is None:
             close = did_you_mean(top, {*here, "dlrun", *(library.split(".")[0] for library in LIBRARIES)})
             raise ConfigError(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, suppress
 
 from dlrun import tracking
+from dlrun.errors import DamagedFile
 from dlrun.runs.export import load_model
 from dlrun.storage.files import wait_until
 from dlrun.storage.lookup import all_runs, all_sweeps, locate, locate_sweep, read_each, sweep_of
@@ -52,7 +53,7 @@ def main(argv: list[str]) -> int:
     for folder, trackers in lacking.items() if options.again else ():
         for tracker in trackers:
             # should this be interrupted, the rest is still lacking
-            with suppress(PermissionError):  # told when it is sent
+            with suppress(PermissionError, DamagedFile):  # told when it is sent
                 tracking.mark_unsent(folder, tracker)
     if not lacking:
         output.say(f"All of {count(chosen)} was sent.")
@@ -136,16 +137,26 @@ def _send_each(lacking: dict[Folder, list[Tracker]], patience: float) -> int:
     """Send runs and sweeps in turn; returns the exit code."""
     sender = _Sender(patience)
     for folder, trackers in lacking.items():
-        if folder.alive():
-            # it may have lost its uploader; if not, a second one ends at once
-            tracking.start(folder)
-            output.say(f"{folder.id}  running: an uploader is at work beside it")
-            continue
-        for tracker in trackers:
-            sender.send(folder, tracker)
+        try:
+            if not _start_beside(folder):
+                for tracker in trackers:
+                    sender.send(folder, tracker)
+        except DamagedFile as damage:  # it stops no other
+            output.warn(f"Left out: {damage.path} is damaged: {damage.found}.")
+            sender.complete = False
     for title, left in sender.skipped.items():
         output.warn(f"{title} does not answer, so the other {left} were not tried: type `dlrun sync` later.")
     return int(not sender.complete)
+
+
+def _start_beside(folder: Folder) -> bool:
+    """Start an uploader beside a run or sweep that is alive; False for others."""
+    if not folder.alive():
+        return False
+    # it may have lost its uploader; if not, a second one ends at once
+    tracking.start(folder)
+    output.say(f"{folder.id}  running: an uploader is at work beside it")
+    return True
 
 
 def _result(folder: Folder, tracker: Tracker, sent: bool | None, why: str | None) -> str:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from dlrun.errors import DamagedFile
 from dlrun.storage.files import wait_until
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
@@ -81,7 +82,7 @@ def mark_killed(folders: Sequence[RunDir | SweepDir]) -> None:
     """Correct the status of killed runs and sweeps."""
     for folder in folders:
         if folder.summary().status == "running":
-            with suppress(PermissionError):  # a folder of somebody else
+            with suppress(PermissionError, DamagedFile):  # a folder of somebody else; told when it is sent
                 folder.status()  # it writes `killed` if nobody works there
 
 

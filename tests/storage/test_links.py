@@ -9,11 +9,7 @@ from pathlib import Path
 import pytest
 
 from dlrun.errors import UserError
-<<<<<<< HEAD
-from dlrun.storage.files import check_files, links_out, remove_folder
-=======
-from dlrun.storage.files import links_out, refuse_links, remove_folder, write_atomically
->>>>>>> b00f4a9 (Write through no link of a lock or a store, show no environment variable of a saved configuration, and run no module that came with runs)
+from dlrun.storage.files import check_files, links_out, remove_folder, write_atomically
 from dlrun.storage.lookup import all_runs, all_sweeps
 from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
@@ -122,8 +118,11 @@ def test_no_file_is_made_behind_a_link_of_a_lock(received: tuple[RunDir, Path], 
     for name in (".lock", ".summary.lock", ".uploader.lock"):
         (run.path / name).unlink(missing_ok=True)
         (run.path / name).symlink_to(outside / f"made-by{name}")
+    assert call("train", *QUICK, "seed=1", "tracking.enabled=false").code == 0
     assert call("runs").code == 0
-    assert call("sync", run.id).code == 1
+    synced = call("sync", run.id, all_runs()[-1].id)
+    assert synced.code == 1
+    assert "it is a link" in synced.err and f"{all_runs()[-1].id}  finished  sent" in synced.out
     assert [file.name for file in outside.iterdir()] == ["secret.txt"]
 
 

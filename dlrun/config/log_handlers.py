@@ -21,9 +21,9 @@ _QUIET = ("StreamHandler", "NullHandler", "MemoryHandler", "RichHandler")
 
 
 def misplaced(content: Mapping[str, Any], roots: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    """The entries of a resolved logging section that act outside of `roots`: (key, reason).
+    """Yield (key, reason) of each entry of a logging section that acts outside of `roots`.
 
-    The classes are known to be of `PACKAGES`.
+    Its interpolations are resolved, and its classes are of `PACKAGES` or trusted.
     """
     for kind, base in _KINDS.items():
         entries = content.get(kind)

@@ -12,7 +12,7 @@ LOADING = {"timm": ("checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay
 
 
 def check_unpickling(target: Callable[..., Any], arguments: Mapping[str, Any], trusted: Sequence[str] = ()) -> None:
-    """Raise `ConfigError` for an argument that has a library run a file's code."""
+    """Raise `ConfigError` for an argument that names a file with code to run."""
     library = (getattr(target, "__module__", None) or "").split(".")[0]
     if library not in LOADING or library in trusted:
         return

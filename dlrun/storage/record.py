@@ -51,7 +51,7 @@ class Key(Generic[T]):
         record._values[self._name] = value
 
     def takes(self, value: Any) -> bool:
-        """Whether a value of a file is of the key's kind; null is."""
+        """True for a value of the key's kind, and for null."""
         return value is None or fits(value, self._kind)
 
     @cached_property
@@ -98,7 +98,7 @@ class Record:
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value of a JSON file is of a type, its items too.
+    """True if a value of a JSON file, with all its items, is of a type.
 
     >>> fits({"val/error": 0.5}, Mapping[str, float]), fits({"val/error": "x"}, Mapping[str, float])
     (True, False)
@@ -127,7 +127,7 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def misfit(values: Mapping[str, Any], kind: type) -> str | None:
-    """A field of a dataclass that is missing, or has a value of another type, for a message; None if there is none."""
+    """A message for the first field that is missing, unknown or of another type; else None."""
     hints = _hints(kind)
     for field in fields(kind):
         if field.name in values and not fits(values[field.name], hints[field.name]):
@@ -139,7 +139,7 @@ def misfit(values: Mapping[str, Any], kind: type) -> str | None:
 
 
 def is_finite(value: Any) -> bool:
-    """Whether a JSON value is a number that a float can have."""
+    """True for a number that a float can have."""
     try:
         return isinstance(value, int | float) and math.isfinite(value)
     except OverflowError:  # 400 digits

@@ -70,7 +70,7 @@ def results(sweep: SweepDir, manifest: Manifest | None = None) -> list[Result]:
 
 
 def unended(found: Sequence[Result], summary: SweepSummary) -> dict[str, int]:
-    """The jobs that have not ended, by status, and a search's missing `trials`.
+    """The number of jobs that have not ended, by status, and of a search's missing `trials`.
 
     Nothing is selected before they have. `summary` is the sweep's.
     """

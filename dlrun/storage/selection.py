@@ -59,7 +59,7 @@ def describe_request(selection: Selection) -> str:
 
 
 def compare_means(kept: Selection, now: Selection) -> str:
-    """The metric that decides: its mean now, and that of the kept selection.
+    """The mean of the monitored metric now, and that of the kept selection.
 
     >>> compare_means({"monitor": "val/error", "mean": 0.25}, {"monitor": "val/error", "mean": 0.125})
     'val/error 0.125 instead of 0.25'

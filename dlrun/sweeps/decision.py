@@ -51,7 +51,7 @@ class SweepState:
 
 @dataclass(frozen=True)
 class Decision:
-    """The selection, and the one that would be made now if it is another."""
+    """The selection, and `now`: another one, if that would be made today."""
 
     selection: Selection | None
     now: Selection | None = None
@@ -117,7 +117,7 @@ def is_due(sweep: SweepDir) -> bool:
 
 
 def _recover(state: SweepState) -> Selection | None:
-    """The selection for which the test split was read last, by the runs' journals."""
+    """The last selection that was tested, by the runs' journals."""
     last: dict[str, float] = {}
     for result in state.results:
         for line in journal.read(result.run.journal)[0] if result.summary.test_reads else []:
@@ -136,7 +136,7 @@ def _describe(state: SweepState, group: str) -> Selection:
 
 
 def _keep(kept: Selection, now: Selection | None) -> Decision:
-    """Keep a final selection; seeds of its group that have finished since are added."""
+    """Keep a final selection, with the seeds of its group that have finished since."""
     if now is None or now["group"] != kept.get("group"):
         return Decision(kept, now)
     return Decision({**kept, "mean": now["mean"], "jobs": now["jobs"]})

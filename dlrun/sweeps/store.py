@@ -34,7 +34,7 @@ class SweepStore:
         return tracking.unsent(job.config for job in self.manifest.jobs)
 
     def open(self) -> None:
-        """Mark the sweep as `running`, and leave reused runs that are gone or changed."""
+        """Mark the sweep as `running`, and give up reused runs that are gone or changed."""
         self._leave_lost()
         with self.sweep.edit_summary() as summary:
             summary.status, summary.error = "running", None

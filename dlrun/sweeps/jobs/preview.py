@@ -33,7 +33,7 @@ SHAPELESS = ("lr", "weight_decay", "momentum", "betas", "eps", "data_seed", "spl
 
 @dataclass(frozen=True)
 class JobCost:
-    """The cost of one job; None for what is not known, and `why`."""
+    """The cost of one job; `why` is the reason for values that are None."""
 
     seconds: float | None
     memory: int | None  # bytes, at the peak

@@ -42,7 +42,7 @@ class Text(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """How far a tracker has a journal: up to byte `end`, with the digest of all before it.
+    """A tracker's progress: it has a journal up to byte `end`; `digest` is of all before.
 
     `compare`: the tracker may have points of lines that the journal has lost, so that each further one is looked for.
 
@@ -58,7 +58,7 @@ class Mark(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Mark:
-        """The mark of its text; one that nobody can read fits no journal."""
+        """Read a mark; an unreadable one fits no journal."""
         end, digest, *compare = [*text.split(), "", ""]
         if end and not end.isdecimal():
             return cls(0, "unknown", True)
@@ -104,7 +104,10 @@ class JournalReader:
         self._steps: dict[str, array[int]] = {}
 
     def skip(self, sent: Mark) -> None:
-        """Go to a tracker's mark, or to the start if this is not the journal that it was set in."""
+        """Go to a tracker's mark.
+
+        Without such a mark in this journal, go to its start, and have each point looked for.
+        """
         for record, line in self._records():
             if self.offset + len(line) > sent.end:
                 break

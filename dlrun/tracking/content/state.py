@@ -35,7 +35,7 @@ def outputs_of(folder: RunDir | SweepDir | None = None) -> Path:
 
 
 class Stamp(NamedTuple):
-    """What there is to send of a folder, and the store that it is for: it changes with both.
+    """A hash of what is sent of a folder, with the place of the store that it is for.
 
     `now` names a store of the outputs folder relative to that, so that nothing is sent again after a move; behind
     `MADE` is when it was made, for a run's folder may be copied without it. `before` is as earlier versions wrote it.

@@ -81,7 +81,7 @@ class Backend(Protocol):
         """The steps and values of a curve."""
 
     def remove(self, run_id: str, points: Sequence[Point]) -> bool:
-        """Remove what is stored at the points' steps of their curves; False if the store cannot."""
+        """Remove the stored points of these curves and steps; False if the store cannot."""
 
     def close(self, run_id: str, status: str, end: int) -> None:
         """Set a run's status and end, in milliseconds since 1970."""

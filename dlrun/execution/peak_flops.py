@@ -91,11 +91,11 @@ def _measure(dtype: torch.dtype) -> float:
 
 def _read_cache() -> dict[str, float]:
     with suppress(OSError, ValueError):
-        return {str(name): float(rate) for name, rate in cache.read_json(cache_root() / "peak_flops.json").items()}
+        return {str(name): float(rate) for name, rate in cache.load(cache_root() / "peak_flops.json").items()}
     return {}
 
 
 def _write_cache(rates: dict[str, float]) -> None:
     # a cache that cannot be written costs a measurement at each run
     with suppress(OSError):
-        cache.write_json(cache_root() / "peak_flops.json", rates)
+        cache.save(cache_root() / "peak_flops.json", rates)

@@ -40,13 +40,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Cache plain values."""
+def save(path: Path, content: Any) -> None:
+    """Cache plain values, with their checksum."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps({"crc32": _checksum(content), "content": content}), encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
+def load(path: Path) -> Any:
     """Plain values from the cache.
 
     Raises `OSError` or `ValueError` if the file is missing or damaged.

@@ -14,8 +14,8 @@ from dlrun.storage import cache
 )
 def test_a_damaged_file_of_values_is_no_value(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.json"
-    cache.write_json(path, {"a": [1, "ü"]})
-    assert cache.read_json(path) == {"a": [1, "ü"]}
+    cache.save(path, {"a": [1, "ü"]})
+    assert cache.load(path) == {"a": [1, "ü"]}
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"damaged|decode|Expecting"):
-        cache.read_json(path)
+        cache.load(path)

@@ -78,14 +78,14 @@ def read(path: Path, file: File) -> bytes:
     content = check(path, file)
     # without a writable cache the file is checked again each time, no more
     with suppress(OSError):
-        cache.write_json(_mark(path), {"path": str(path), "stamp": stamp, "sha256": file.sha256})
+        cache.save(_mark(path), {"path": str(path), "stamp": stamp, "sha256": file.sha256})
     return content
 
 
 def is_known(path: Path, file: File) -> bool:
     """True if a file is unchanged since its last check."""
     with suppress(OSError, ValueError, TypeError, KeyError):
-        known = cache.read_json(_mark(path))
+        known = cache.load(_mark(path))
         return bool(known["stamp"] == _stamp(path) and known["sha256"] == file.sha256)
     return False
 

@@ -77,12 +77,12 @@ def collect(paths: Sequence[Path], *, leave_out: bool = False) -> TextFiles:
     digest = hashlib.sha256(json.dumps([stamps, leave_out]).encode()).hexdigest()[:32]
     cached = cache_root() / "texts" / f"{digest}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
-        known: dict[str, Any] = cache.read_json(cached)
+        known: dict[str, Any] = cache.load(cached)
         return TextFiles(**{name: _tuples(value) for name, value in known.items()})
     files = _scan(paths, leave_out=leave_out)
     if len(files) >= _CHUNK:  # a smaller text is scanned faster than its cache is read
         with suppress(OSError):
-            cache.write_json(cached, asdict(files))
+            cache.save(cached, asdict(files))
     return files
 
 

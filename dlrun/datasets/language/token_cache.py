@@ -67,8 +67,8 @@ def tokenizer_of(
         with suppress(OSError):
             return _get_or_make(
                 path,
-                lambda: by_name.load(cache.read_json(path)),
-                lambda: cache.write_json(path, fit().content()),
+                lambda: by_name.load(cache.load(path)),
+                lambda: cache.save(path, fit().content()),
             )
     return fit()
 
@@ -102,7 +102,7 @@ def _save(path: Path, passage: Passage, tokenizer: Tokenizer, most: int | None) 
             checksum = zlib.crc32(portion, checksum)
             count += len(values)
             sizes.append(size)
-    cache.write_json(path.with_suffix(".json"), {"tokens": count, "bytes": _sum(sizes), "crc32": checksum})
+    cache.save(path.with_suffix(".json"), {"tokens": count, "bytes": _sum(sizes), "crc32": checksum})
 
 
 def _map(path: Path, tokenizer: Tokenizer) -> Tokens:
@@ -110,7 +110,7 @@ def _map(path: Path, tokenizer: Tokenizer) -> Tokens:
 
     Raises `OSError`, `ValueError` or `KeyError` if it is missing or damaged.
     """
-    description = cache.read_json(path.with_suffix(".json"))
+    description = cache.load(path.with_suffix(".json"))
     dtype, count = smallest_dtype(tokenizer.size), description["tokens"]
     if path.stat().st_size != count * dtype.itemsize:
         raise ValueError(f"{path} is incomplete")

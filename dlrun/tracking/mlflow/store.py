@@ -123,13 +123,13 @@ def _template(installed: str) -> Path:
             temporary.unlink(missing_ok=True)
             _open_once(temporary)  # seconds, once for each version
             temporary.replace(template)
-            cache.write_json(checksum, {"crc32": cache.checksum_of(template)})
+            cache.save(checksum, {"crc32": cache.checksum_of(template)})
     return template
 
 
 def _is_intact(template: Path, checksum: Path) -> bool:
     with suppress(OSError, ValueError, KeyError):
-        return bool(cache.read_json(checksum)["crc32"] == cache.checksum_of(template))
+        return bool(cache.load(checksum)["crc32"] == cache.checksum_of(template))
     return False
 
 

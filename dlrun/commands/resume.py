@@ -96,7 +96,8 @@ def _is_complete(built: Built, folder: RunDir) -> bool:
     # a run by the clock has no last step: it is complete until it is given another time
     if built.trainer.minutes is not None:
         return folder.summary().minutes == built.trainer.minutes
-    state = State.from_dict(checkpoint.load(folder.last).state)
+    with checkpoint.taking(folder.last):
+        state = State.from_dict(checkpoint.load(folder.last).state)
     patience = built.training.patience
     return state.step >= built.training.plan.steps or (patience is not None and state.waited >= patience)
 

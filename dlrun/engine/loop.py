@@ -186,10 +186,15 @@ def save(
 
 
 def restore(run: Training, checkpoint: Checkpoint) -> State:
-    """Load a checkpoint into a run; returns the state."""
+    """Load a checkpoint into a run; returns the state.
+
+    Raises various exceptions if it is of another run.
+    """
     run.objective.model.load_state_dict(checkpoint.model)
     run.optimizer.load_state_dict(checkpoint.optimizer)
     if run.average and checkpoint.average is not None:
+        if [w.shape for w in checkpoint.average] != [w.shape for w in run.average.weights]:
+            raise ValueError("the average has other shapes")
         run.average.weights = checkpoint.average
     return State.from_dict(checkpoint.state)
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from dlrun.storage.record import misfit
+
 
 @dataclass
 class State:
@@ -28,10 +30,16 @@ class State:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> State:
-        """The state in a checkpoint of any version."""
+        """The state in a checkpoint of any version.
+
+        Raises `ValueError` for an odd value.
+        """
         # missing fields keep their defaults, those of a later version are left out
         known = {field.name for field in fields(cls)}
-        state = cls(**{name: value for name, value in content.items() if name in known})
+        given = {name: value for name, value in content.items() if name in known}
+        if found := misfit(given, cls):
+            raise ValueError(found)
+        state = cls(**given)
         # a checkpoint may have lists in the place of tuples
         state.window = [(loss, count) for loss, count in state.window]
         if state.best_rank is not None:

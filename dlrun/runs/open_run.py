@@ -182,7 +182,8 @@ def _restore(built: Built, folder: RunDir) -> State:
         return State()
     last = checkpoint.load(folder.last, built.training.device)
     weights.put(built.training.objective.model, last.model, where=str(folder.last))
-    state = loop.restore(built.training, last)
+    with checkpoint.taking(folder.last):
+        state = loop.restore(built.training, last)
     if folder.best.exists():
         best = checkpoint.load_best(folder.best, built.training.device)
         # best.pt is written before last.pt: after a crash between them it is of a later step

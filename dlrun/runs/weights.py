@@ -83,7 +83,7 @@ def put(model: nn.Module, values: dict[str, Any], *, where: str) -> None:
     try:
         # torch decides: a model of counts has buffers that take the sizes of what is loaded
         model.load_state_dict(values)
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError, TypeError) as error:  # the latter of values that are no tensors
         listed = "\n  ".join(_differing(values, model.state_dict()) or [str(error)])
         raise UserError(f"The weights of {where} are of another model than this one:\n  {listed}") from None
 

@@ -6,6 +6,8 @@ import io
 import pickle
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from dlrun.errors import DamagedFile, UserError
 from dlrun.storage.files import write_atomically
+from dlrun.storage.record import describe, fits, misfit
 
 # to be raised when an older dlrun can no longer read the file
 FORMAT = 1
@@ -130,7 +133,8 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     except Exception as error:  # of a file that is something else, the unpickler raises whatever it stumbles over
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} cannot be read as a checkpoint of dlrun: {reason}") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    # a tensor could be neither equal nor unequal
+    if not isinstance(content, dict) or not isinstance(given := content.get("format"), int) or given != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this version of dlrun (format {FORMAT}).")
     return content
 
@@ -156,6 +160,28 @@ def check_sums(path: Path) -> None:
 
 def _made(kind: type[C], path: Path, device: torch.device | str) -> C:
     try:
-        return kind.from_dict(read(path, device))
+        made = kind.from_dict(read(path, device))
     except KeyError as missing:
         raise UserError(f"{path} is a checkpoint without {missing}.") from None
+    if found := misfit(vars(made), kind):
+        raise DamagedFile(path, found, ADVICE)
+    if isinstance(made, Checkpoint) and not fits(step := made.state.get("step"), int):
+        raise DamagedFile(path, describe("state.step", step), ADVICE)
+    return made
+
+
+@contextmanager
+def taking(path: Path) -> Iterator[None]:
+    """Have parts take the content of a checkpoint.
+
+    Raises `DamagedFile` where they cannot: each knows its own part of it alone.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = (str(error).splitlines() or [""])[0]
+        raise DamagedFile(
+            path, f"its content is none of this run's ({type(error).__name__}: {reason})", ADVICE
+        ) from error

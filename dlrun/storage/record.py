@@ -98,7 +98,7 @@ class Record:
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """True if a value of a JSON file, with all its items, is of a type.
+    """True if a value of a JSON file or a checkpoint, with all its items, is of a type.
 
     >>> fits({"val/error": 0.5}, Mapping[str, float]), fits({"val/error": "x"}, Mapping[str, float])
     (True, False)
@@ -117,7 +117,9 @@ def fits(value: Any, kind: Any) -> bool:
             value.get(name) is None or fits(value[name], hint) for name, hint in _hints(origin).items()
         )
     if issubclass(origin, Mapping):
-        return isinstance(value, dict) and all(fits(each, item) for each in value.values() for item in arguments[1:])
+        if not isinstance(value, dict) or not arguments:
+            return isinstance(value, dict)
+        return all(fits(name, arguments[0]) and fits(each, arguments[1]) for name, each in value.items())
     # a text is a sequence too
     if issubclass(origin, Sequence) and origin is not str:
         return isinstance(value, list | tuple) and all(fits(each, item) for each in value for item in arguments[:1])
@@ -148,7 +150,7 @@ def is_finite(value: Any) -> bool:
 
 def describe(name: str, value: Any) -> str:
     """A key and its value, shortened."""
-    return f"`{name}` is {json.dumps(value)[:60]}"
+    return f"`{name}` is {json.dumps(value, default=str, skipkeys=True)[:60]}"
 
 
 @cache

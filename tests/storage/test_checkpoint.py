@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from dlrun.errors import UserError
+from dlrun.engine.state import State
+from dlrun.errors import DamagedFile, UserError
 from dlrun.storage import checkpoint
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
 
@@ -38,3 +40,29 @@ def test_a_file_that_lacks_something_is_refused_by_its_name(tmp_path: Path) -> N
     torch.save({"format": 1, "state": {}}, path)
     with pytest.raises(UserError, match="model"):
         checkpoint.load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("format", torch.zeros(2)),
+        ("model", [1]),
+        ("model", {1: torch.zeros(1)}),
+        ("optimizer", None),
+        ("average", [1.0]),
+        ("state", {"step": "x"}),
+        ("state", {}),
+    ],
+)
+def test_an_odd_value_is_named(tmp_path: Path, key: str, value: Any) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, LAST)
+    torch.save(torch.load(path, weights_only=True) | {key: value}, path)
+    with pytest.raises(UserError, match=r"last\.pt is"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("value", [{"window": "x"}, {"window": [1]}, {"best_rank": [1.0]}, {"waited": torch.zeros(2)}])
+def test_an_odd_state_is_none_of_the_run(tmp_path: Path, value: dict[str, Any]) -> None:
+    with pytest.raises(DamagedFile), checkpoint.taking(tmp_path / "last.pt"):
+        State.from_dict({"step": 1} | value)

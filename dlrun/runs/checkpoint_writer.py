@@ -7,6 +7,7 @@ take as long as writing, which ends in the kernel's memory too: training waits f
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Hashable
 from copy import copy
 from dataclasses import fields, replace
@@ -35,8 +36,9 @@ Snapshot = Callable[[Any], tuple[Any, Callable[[], None]]]
 class Saver:
     """Writes a run's checkpoints, one at a time.
 
-    With a `snapshot` it writes in a thread. On a full disk the last good checkpoint stays, and training goes on. Call
-    `insist` or `close` before the files are read, and before the folder's lock is freed.
+    With a `snapshot` it writes in a thread. On a full disk, or in a folder that may not be written, the last good
+    checkpoint stays, and training goes on. Call `insist` or `close` before the files are read, and before the folder's
+    lock is freed.
     """
 
     def __init__(self, run: RunDir, journal: Journal, snapshot: Snapshot | None = None) -> None:
@@ -47,6 +49,8 @@ class Saver:
         self._unwritten: tuple[Checkpoint, BestWeights | None] | None = None
         self._thread: Thread | None = None
         self._error: Exception | None = None
+        # why `_unwritten` is not written
+        self._refused: OSError | None = None
 
     def save(self, content: Checkpoint, best: BestWeights | None) -> None:
         """Write a checkpoint, or begin to.
@@ -76,7 +80,7 @@ class Saver:
             self._thread = None
         error, self._error = self._error, None
         if isinstance(error, OSError) and self._unwritten:
-            step = self._unwritten[0].step
+            self._refused, step = error, self._unwritten[0].step
             output.warn(f"No checkpoint at step {step} ({error}); the one before it stays.")
         elif error:
             raise error
@@ -84,14 +88,17 @@ class Saver:
     def insist(self) -> None:
         """Wait until the last checkpoint is written.
 
-        Raises `RunError` if the disk stays full.
+        Raises `RunError` if it cannot be for `PATIENCE` seconds.
         """
         self.wait()
         if self._unwritten is None:
             return
-        output.warn("The trained weights are in memory only. Waiting for space on the disk (Ctrl-C gives them up) …")
+        output.warn(
+            f"The trained weights are in memory only: {_reason(self._refused)}. Trying again for {duration(PATIENCE)} "
+            f"(Ctrl-C gives them up) …"
+        )
         if not wait_until(self._tried, PATIENCE, poll=1.0):
-            raise RunError(f"The disk stayed full for {duration(PATIENCE)}: the last weights are not saved.")
+            raise RunError(f"The last weights are not saved after {duration(PATIENCE)}: {_reason(self._refused)}.")
 
     def close(self) -> None:
         """Wait for the thread; its error is a warning."""
@@ -111,7 +118,8 @@ class Saver:
     def _tried(self) -> bool:
         try:
             self._write()
-        except OSError:
+        except OSError as error:
+            self._refused = error
             return False
         return True
 
@@ -127,6 +135,12 @@ class Saver:
         self._journal.sync()
         checkpoint.save(self._run.last, content)
         self._unwritten = None
+
+
+def _reason(error: OSError | None) -> str:
+    if error is None or error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "the disk is full"
+    return str(error)
 
 
 def make_snapshot(device: torch.device) -> Snapshot | None:

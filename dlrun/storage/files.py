@@ -220,6 +220,13 @@ def wait_until(condition: Callable[[], bool], seconds: float, poll: float = 0.05
     while not condition():
         if time.monotonic() > end:
             return False
-        # a relative timeout: `time.sleep` waits for a time of the clock, which fails where a clock is simulated
-        select.select((), (), (), poll)
+        pause(poll)
     return True
+
+
+def pause(seconds: float) -> None:
+    """Wait, also where the clock is simulated.
+
+    `time.sleep` waits for a time of the clock, and fails there.
+    """
+    select.select((), (), (), seconds)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dlrun.errors import DamagedFile
 from dlrun.storage import manifest
+from dlrun.storage.files import wait_until
 from dlrun.storage.manifest import Job
 from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir
@@ -20,7 +21,7 @@ from dlrun.tracking.content.state import Stamp, has_ended, only_uploader, sweep_
 from dlrun.tracking.content.sweep_description import status, sweep_metadata
 from dlrun.tracking.pending import is_job_pending
 from dlrun.tracking.tracker import TrackedRun, Tracker
-from dlrun.tracking.upload import BUSY, POLL, RunUpload, pause, send_within
+from dlrun.tracking.upload import BUSY, POLL, RunUpload, send_within
 
 # seconds between two descriptions of the sweep as a whole
 REFRESH = 60.0
@@ -72,7 +73,7 @@ class SweepUpload:
                 self._advance(again=over)
                 if not over or self._followed:
                     # little is taken from the jobs that are being trained
-                    pause(max(POLL, self._spent / BUSY), lambda: has_ended(self.sweep))
+                    wait_until(lambda: has_ended(self.sweep), max(POLL, self._spent / BUSY), poll=POLL)
             self._finish()
         finally:
             for n in list(self._followed):

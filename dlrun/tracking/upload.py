@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
 from dlrun.errors import DamagedFile
-from dlrun.storage.files import leads_out, links_out
+from dlrun.storage.files import leads_out, links_out, wait_until
 from dlrun.storage.summary import Summary
 from dlrun.tracking.content import description, metadata
 from dlrun.tracking.content.journal_reader import JournalReader, MetricBatch, Point
@@ -161,19 +161,11 @@ def follow(upload: RunUpload) -> None:
         while not has_ended(upload.run):
             began = time.monotonic()
             upload.advance()
-            pause(max(POLL, (time.monotonic() - began) / BUSY), lambda: has_ended(upload.run))
+            rest = max(POLL, (time.monotonic() - began) / BUSY)
+            wait_until(lambda: has_ended(upload.run), rest, poll=POLL)
         upload.finish()
     finally:
         upload.close()
-
-
-def pause(seconds: float, over: Callable[[], bool]) -> None:
-    """Sleep, but no longer than until `over` holds."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        time.sleep(min(POLL, max(0.0, end - time.monotonic())))
-        if over():
-            return
 
 
 def _now() -> int:

@@ -20,6 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from dlrun.storage.files import pause
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal.escape import visible
@@ -99,7 +100,7 @@ def _insist(
                 return False
         else:
             deadline = None  # in training, perhaps again: patience begins at the end
-        time.sleep(delay)
+        pause(delay)
         delay = min(2 * delay, 30.0)  # soon again after a hiccup, seldom while the tracker is away
     return False
 
@@ -123,7 +124,7 @@ def give_way() -> None:
 def catch_up(folders: Sequence[RunDir | SweepDir]) -> None:
     """Take an ordinary priority once nothing is trained."""
     while not all(map(has_ended, folders)):
-        time.sleep(POLL)
+        pause(POLL)
     # Somebody waits at the prompt now. The system permits it to a superuser, as in most containers; elsewhere the
     # priority stays the lowest. The process's id stands for its main thread, which sends: 0 would be this thread.
     with suppress(PermissionError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections import OrderedDict
@@ -141,8 +142,20 @@ def test_a_disk_that_stays_full_is_an_error(
     saver = Saver(RunDir(tmp_path), Lines([]), at_once)  # type: ignore[arg-type]
     full += [FULL] * 9
     saver.save(content(1), None)
-    with pytest.raises(RunError, match="stayed full"):
+    with pytest.raises(RunError, match=r"not saved .* the disk is full"):
         saver.insist()
+
+
+def test_a_folder_that_may_not_be_written_is_no_full_disk(
+    tmp_path: Path, full: list[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    saver = Saver(RunDir(tmp_path), Lines([]), None)  # type: ignore[arg-type]
+    full += [PermissionError(errno.EACCES, "Permission denied", "last.pt")]
+    saver.save(content(1), None)
+    saver.insist()
+    told = capsys.readouterr().err
+    says(told, "in memory only", "Permission denied: 'last.pt'")
+    assert "full" not in told
 
 
 def test_any_other_error_is_raised_at_the_next_look_and_told_at_the_end(

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from dlrun import tracking
 from dlrun.commands import sync
 from dlrun.storage.rundir import RunDir
 from dlrun.tracking import TRACKERS, uploader
+from dlrun.tracking.mlflow import store
 from dlrun.tracking.mlflow.uri import store_address
 from tests.summaries import summarise
 from tests.tracking.folders import CONFIG, METRICS, MakeRun, log
@@ -175,3 +177,24 @@ def test_an_odd_place_has_its_store_under_outputs(tmp_path: Path, monkeypatch: p
     summarise(run, mlflow_run_id=None)
     tracking.delete(run)  # by its tag, which has quotes
     assert rows(outputs, "lifecycle_stage", "runs") == [("deleted",)]
+
+
+def test_the_cache_folder_may_have_an_odd_name_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DLRUN_CACHE", str(tmp_path / ODD))
+    # where the names go that an address can have
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+    class Client:
+        def __init__(self, address: str) -> None:
+            database = make_url(address).database
+            assert database
+            with closing(sqlite3.connect(database)) as made:
+                made.execute("CREATE TABLE made (x)")
+
+        def search_experiments(self) -> None: ...
+
+    monkeypatch.setattr("mlflow.MlflowClient", Client)
+    template = store._template("1.0")
+    assert template.parent == tmp_path / ODD
+    with closing(sqlite3.connect(template)) as database:
+        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("made",)]

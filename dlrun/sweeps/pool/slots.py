@@ -10,7 +10,6 @@ import fcntl
 import os
 import re
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 
 from dlrun.errors import ConfigError
 from dlrun.storage.cache import cache_root
+from dlrun.storage.files import pause
 from dlrun.terminal import output
 
 WAIT = 0.25
@@ -155,7 +155,7 @@ def hold(slots: Sequence[Slot]) -> Iterator[Slot]:
         if not waits:
             output.say("waiting for a GPU: other dlrun jobs of this machine have them all")
         waits = True
-        time.sleep(WAIT)
+        pause(WAIT)
     slot, held = free
     with ExitStack() as stack:
         stack.callback(held.release)

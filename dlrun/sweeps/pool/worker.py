@@ -8,7 +8,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 import cloudpickle
 
 from dlrun.errors import RunError
+from dlrun.storage.files import pause
 from dlrun.sweeps.pool.slots import SlotLock
 from dlrun.sweeps.pool.task import GRACE, attempt, one_line
 
@@ -119,5 +119,5 @@ def _follow_launcher() -> None:
     wait([launcher.sentinel])
     # the run saves and ends at this signal
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE)
+    pause(GRACE)
     os.killpg(0, signal.SIGKILL)

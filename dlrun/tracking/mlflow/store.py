@@ -27,7 +27,7 @@ from dlrun.tracking.mlflow import sqlite_statements as sql
 from dlrun.tracking.mlflow.diagnosis import LaterStore
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.store_paths import follow_move
-from dlrun.tracking.mlflow.uri import sqlite_file
+from dlrun.tracking.mlflow.uri import plain_path, sqlite_file
 
 
 def prepare(address: Address, artifacts: Path) -> None:
@@ -138,7 +138,7 @@ def _open_once(path: Path) -> None:
     quiet_mlflow()
     from mlflow import MlflowClient
 
-    MlflowClient(f"sqlite:///{path}").search_experiments()
+    MlflowClient(f"sqlite:///{plain_path(path.parent)}/{path.name}").search_experiments()
 
 
 def _upgrade(path: Path, installed: str) -> None:

@@ -10,7 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from dlrun.errors import UserError, did_you_mean
-from dlrun.storage.cache import cache_root
+from dlrun.storage.cache import DEFAULT, cache_root
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.state import outputs_of
@@ -31,7 +31,7 @@ def store_address(run: RunDir | SweepDir | None = None) -> Address:
     """
     check_address()
     given = os.environ.get("MLFLOW_TRACKING_URI")
-    return Address(given or f"sqlite:///{_plain(outputs_of(run))}/mlflow.db")
+    return Address(given or f"sqlite:///{plain_path(outputs_of(run))}/mlflow.db")
 
 
 def artifact_folder(run: RunDir | SweepDir | None = None) -> Path:
@@ -116,13 +116,18 @@ def page(address: Address, view: str) -> str | None:
     return f"{str(address).partition('?')[0].rstrip('/')}/#/{view}"
 
 
-def _plain(outputs: Path) -> Path:
+def plain_path(folder: Path) -> Path:
     """The folder, by a path that an address can have."""
-    # SQLAlchemy takes `?` for the beginning of options, and some of its versions decode `%`
-    if not {"?", "%"} & {*str(outputs)}:
-        return outputs
-    alias = cache_root() / "stores" / hashlib.sha256(str(outputs).encode()).hexdigest()[:16]
+    if _is_plain(folder):
+        return folder
+    root = cache_root() if _is_plain(cache_root()) else DEFAULT.expanduser()
+    alias = root / "stores" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     alias.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
-        alias.symlink_to(outputs)
+        alias.symlink_to(folder)
     return alias
+
+
+def _is_plain(folder: Path) -> bool:
+    # SQLAlchemy takes `?` for the beginning of options, and some of its versions decode `%`
+    return not {"?", "%"} & {*str(folder)}

@@ -11,10 +11,10 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from dlrun.storage.files import pause
 from dlrun.tracking.mlflow.names.secrets import hide_secrets
 
 # seconds that the server has to end by itself
@@ -47,7 +47,7 @@ def _end_with_starter() -> None:
     sys.stdin.buffer.read()  # returns when the other end is closed
     # the group is this process, the server and its workers
     os.killpg(0, signal.SIGTERM)
-    time.sleep(GRACE)
+    pause(GRACE)
     os.killpg(0, signal.SIGKILL)
 
 

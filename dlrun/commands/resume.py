@@ -15,7 +15,6 @@ from dlrun.errors import DlrunError, RunError, UserError, place
 from dlrun.runs.build import Built
 from dlrun.runs.reload import rebuild
 from dlrun.storage import checkpoint, run_config
-from dlrun.storage.files import check_writable
 from dlrun.storage.lookup import find, find_sweep
 from dlrun.storage.manifest import read
 from dlrun.storage.rundir import RunDir
@@ -51,7 +50,7 @@ def main(argv: list[str]) -> int:
     folder = find(arguments.run, what="run or sweep")
     if folder.alive():  # two would write one journal
         raise UserError(f"{folder.path} is being trained by another process.")
-    check_writable(folder.path, "To go on with this run, copy its folder to a place of your own.")
+    folder.check_writable("To go on with this run, copy its folder to a place of your own.")
     status = folder.status()
     changed = _change(folder, arguments.overrides) if arguments.overrides else None
     built = rebuild(folder, changed)

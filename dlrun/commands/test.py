@@ -12,7 +12,6 @@ from dlrun.report.overview import read_overview
 from dlrun.report.selected import departures, describe_reads, not_yet
 from dlrun.runs.reload import rebuild, select
 from dlrun.runs.scoring import evaluate_splits, test_once
-from dlrun.storage.files import check_writable
 from dlrun.storage.lookup import find, find_sweep, sweep_of
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
@@ -80,8 +79,7 @@ def main(argv: list[str]) -> int:
             f"\nSelect by `--split validation`. To read the test split nevertheless, add --force."
         )
     if arguments.split == "test":
-        check_writable(
-            folder.path,
+        folder.check_writable(
             "Each read of the test split is counted there, so it is not read. "
             f"Type `dlrun test {folder.id} --split validation`, or copy the run's folder and test the copy.",
         )

@@ -42,13 +42,6 @@ def hold(folder: Path, *, busy: str) -> Iterator[None]:
             _held.discard(file)
 
 
-def check_writable(folder: Path, why: str) -> None:
-    """Raise `UserError` with the reason `why` for a folder that this user may read only."""
-    for path in (folder, *(path for name in ("summary.json", "journal.jsonl") if (path := folder / name).exists())):
-        if not os.access(path, os.W_OK):
-            raise UserError(f"{path} may not be written. {why}")
-
-
 def is_held(folder: Path) -> bool:
     """True while a process holds the folder's lock."""
     try:
@@ -81,11 +74,11 @@ os.register_at_fork(after_in_child=_close_held)
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Wait for the lock file `path`, and hold it."""
-    with open_regular(path, "a") as file:
+def locked(path: Path) -> Iterator[IO[str]]:
+    """Wait for the lock file `path`, and hold it; yields it, for a note in it."""
+    with open_regular(path, "a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file
 
 
 def open_regular(path: Path, mode: str, *, advice: str = IRREGULAR, buffering: int = -1) -> IO[Any]:

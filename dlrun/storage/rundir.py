@@ -11,6 +11,7 @@ first `status()` writes that into it.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
@@ -52,6 +53,12 @@ class RunDir:
                 f"{self.path} holds a run already. Type `dlrun resume {self.id}` to go on with it, or give another "
                 f"folder (hydra.run.dir=…)."
             )
+
+    def check_writable(self, advice: str) -> None:
+        """Raise `UserError` with `advice` if this user may only read the folder."""
+        for path in (self.path, self.path / "summary.json", self.journal):
+            if path.exists() and not os.access(path, os.W_OK):
+                raise UserError(f"{path} may not be written. {advice}")
 
     @property
     def journal(self) -> Path:

@@ -13,9 +13,11 @@ from sqlalchemy.engine import make_url
 
 from dlrun import tracking
 from dlrun.commands import sync
+from dlrun.errors import DamagedFile
 from dlrun.storage.rundir import RunDir
 from dlrun.tracking import TRACKERS, uploader
 from dlrun.tracking.mlflow import store
+from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.uri import store_address
 from tests.summaries import summarise
 from tests.tracking.folders import CONFIG, METRICS, MakeRun, log
@@ -198,3 +200,14 @@ def test_the_cache_folder_may_have_an_odd_name_too(tmp_path: Path, monkeypatch: 
     assert template.parent == tmp_path / ODD
     with closing(sqlite3.connect(template)) as database:
         assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("made",)]
+
+
+def test_a_store_s_lock_is_written_through_no_link(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    outputs = tmp_path / "outputs"
+    outputs.mkdir()
+    (outputs / ".mlflow.db.lock").symlink_to(mine)
+    with pytest.raises(DamagedFile, match=r"\.mlflow\.db\.lock is damaged: it is a link"):
+        store.prepare(Address(f"sqlite:///{outputs}/mlflow.db"), outputs / "mlartifacts")
+    assert mine.read_text() == "mine"

@@ -8,21 +8,20 @@ imported.
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from dlrun.storage import cache
 from dlrun.storage.cache import cache_root
+from dlrun.storage.files import locked
 from dlrun.tracking.mlflow import sqlite_statements as sql
 from dlrun.tracking.mlflow.diagnosis import LaterStore
 from dlrun.tracking.mlflow.names.address import Address
@@ -41,7 +40,7 @@ def prepare(address: Address, artifacts: Path) -> None:
         return
     installed = version("mlflow")
     path.parent.resolve().mkdir(parents=True, exist_ok=True)
-    with hold_lock(path.with_name(f".{path.name}.lock")) as lock:
+    with locked(path.with_name(f".{path.name}.lock")) as lock:
         if not path.exists() or path.stat().st_size == 0:
             _create(path, installed, artifacts)
         lock.seek(0)
@@ -69,14 +68,6 @@ def _creation_time(path: Path, inode: int) -> int | None:
     with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=sql.WAIT)) as database:
         row = database.execute(sql.MADE).fetchone()
     return int(row[0]) if row and row[0] is not None else None
-
-
-@contextmanager
-def hold_lock(path: Path) -> Iterator[IO[str]]:
-    """Wait for a file's lock, and hold it."""
-    with path.open("a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
 
 
 def quiet_mlflow() -> None:
@@ -116,7 +107,7 @@ def _template(installed: str) -> Path:
     folder = cache_root()
     folder.mkdir(parents=True, exist_ok=True)
     template = folder / f"mlflow-{installed}.db"
-    with hold_lock(folder / f".mlflow-{installed}.lock"):
+    with locked(folder / f".mlflow-{installed}.lock"):
         checksum = template.with_suffix(".json")
         if not _is_intact(template, checksum):
             temporary = template.with_name(f".{template.name}.{os.getpid()}")

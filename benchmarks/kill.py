@@ -15,7 +15,7 @@ from benchmarks import commands, report
 from benchmarks.alternation import spread
 from benchmarks.report import Figure, Section
 from dlrun.storage import journal
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.rundir import RunDir
 from dlrun.tracking.mlflow.uri import store_address
 

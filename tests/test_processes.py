@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from tests import processes
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

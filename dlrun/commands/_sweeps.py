@@ -9,7 +9,7 @@ from typing import Any
 from dlrun import tracking
 from dlrun.errors import UserError
 from dlrun.storage import manifest
-from dlrun.storage.files import remove_folder
+from dlrun.storage.files.links import remove_folder
 from dlrun.storage.lookup import outputs, read_each
 from dlrun.storage.read_counts import count_reads
 from dlrun.storage.results import results

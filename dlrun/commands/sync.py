@@ -10,7 +10,7 @@ from contextlib import redirect_stderr, suppress
 from dlrun import tracking
 from dlrun.errors import DamagedFile
 from dlrun.runs.export import load_model
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.lookup import all_runs, all_sweeps, locate, locate_sweep, read_each, sweep_of
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir

@@ -25,7 +25,7 @@ from dlrun.randomness import STEP, key, seed_default
 from dlrun.runs.build import Built, build
 from dlrun.runs.differences import differences
 from dlrun.storage import journal
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output
 

@@ -21,7 +21,7 @@ import torch
 
 from dlrun.engine.plan import Plan
 from dlrun.engine.state import State
-from dlrun.storage.files import write_atomically
+from dlrun.storage.files.replacing import write_atomically
 from dlrun.terminal import output
 from dlrun.terminal.format import table
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from dlrun.config import trust
 from dlrun.report.overview import Overview
-from dlrun.storage.files import write_atomically
+from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.selection import describe_unended
 from dlrun.studies.study import CaptionedFigure, Claim, Study
 

@@ -14,7 +14,7 @@ from dlrun.report.html import html
 from dlrun.report.markdown import markdown
 from dlrun.report.overview import read_overview
 from dlrun.report.runs_csv import runs_csv
-from dlrun.storage.files import write_atomically
+from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.study import CaptionedFigure
 from dlrun.terminal import output

@@ -20,7 +20,7 @@ from torch import Tensor
 from dlrun.errors import RunError
 from dlrun.storage import checkpoint
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.journal import Journal
 from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output

@@ -21,7 +21,7 @@ from dlrun.runs.build import Built, make_plan
 from dlrun.runs.interrupt import Interrupt, exception_for
 from dlrun.runs.recorder import RunRecorder, make_recorder, step_cost
 from dlrun.storage import checkpoint, run_config
-from dlrun.storage.files import write_atomically
+from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.journal import Journal, check_not_emptied, count_test_reads, curves, open_journal
 from dlrun.storage.machine import Machine, command_line, inspect
 from dlrun.storage.rundir import RunDir, id_of

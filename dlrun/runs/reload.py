@@ -17,7 +17,7 @@ from dlrun.runs import weights
 from dlrun.runs.build import Built, assemble, identity
 from dlrun.runs.parts import make_dataset, make_model
 from dlrun.storage import run_config
-from dlrun.storage.files import check_files
+from dlrun.storage.files.links import check_files
 from dlrun.storage.identity import Identity
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
 from dlrun.errors import DamagedFile
-from dlrun.storage.files import open_regular
+from dlrun.storage.files.opening import open_regular
 from dlrun.storage.record import is_finite
 from dlrun.terminal import output
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dlrun.errors import DamagedFile, UserError
-from dlrun.storage.files import check_files
+from dlrun.storage.files.links import check_files
 from dlrun.storage.rundir import REUSED, RunDir, follow_reuse
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dlrun.errors import DamagedFile
-from dlrun.storage.files import read_json, write_atomically
+from dlrun.storage.files.opening import read_json
+from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.identity import digest
 from dlrun.storage.record import describe, misfit
 from dlrun.storage.sweepdir import SweepDir

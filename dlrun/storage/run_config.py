@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dlrun.errors import DamagedFile
-from dlrun.storage.files import IRREGULAR, read_bytes, write_atomically
+from dlrun.storage.files.opening import IRREGULAR, read_bytes
+from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.rundir import RunDir
 
 if TYPE_CHECKING:

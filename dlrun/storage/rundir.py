@@ -19,7 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dlrun.errors import UserError
-from dlrun.storage import files, summary
+from dlrun.storage import summary
+from dlrun.storage.files import locks
+from dlrun.storage.files.links import leads_out
+from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.summary import Reused, Status, Summary
 
 REUSED = "reused.json"
@@ -99,11 +102,11 @@ class RunDir:
 
         Raises `UserError` if another process does.
         """
-        return files.hold(self.path, busy=f"{self.path} is in use: another process is training it.")
+        return locks.hold(self.path, busy=f"{self.path} is in use: another process is training it.")
 
     def alive(self) -> bool:
         """True while a process trains in the folder."""
-        return files.is_held(self.path)
+        return locks.is_held(self.path)
 
     def summary(self) -> Summary:
         """The summary; without any key before the run has begun."""
@@ -154,7 +157,7 @@ def write_reused(folder: Path, run: RunDir) -> None:
     inside = outputs is not None and outputs == outputs_above(run.path)
     note.run = run.path.relative_to(outputs).as_posix() if outputs and inside else str(run.path)
     note.identity = run.summary().identity
-    files.write_atomically(folder / REUSED, json.dumps(note.to_dict()).encode())
+    write_atomically(folder / REUSED, json.dumps(note.to_dict()).encode())
 
 
 def follow_reuse(folder: Path, identity: str | None = None) -> RunDir:
@@ -189,7 +192,7 @@ def _reused_run(folder: Path, identity: str | None) -> RunDir | str | None:
         if known and known == wanted:
             return run
         # runs of an older dlrun may lack it; a note of somebody else could name any folder of the machine
-        if (not wanted or not known) and outputs is not None and not files.leads_out(run.path, outputs):
+        if (not wanted or not known) and outputs is not None and not leads_out(run.path, outputs):
             return run
     return f"the run that it reused, {note.run}, {'is another one now' if there else 'is gone'}"
 

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dlrun.storage.files import write_atomically
+from dlrun.storage.files.replacing import write_atomically
 
 PACKAGE = Path(__file__).parents[1]
 

@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar
 
 from dlrun.errors import DamagedFile
-from dlrun.storage.files import is_held, locked, read_json, write_atomically
+from dlrun.storage.files.locks import is_held, locked
+from dlrun.storage.files.opening import read_json
+from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.record import Key, Record, describe, fits
 from dlrun.storage.selection import Selection
 

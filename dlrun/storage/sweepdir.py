@@ -12,7 +12,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlrun.storage import files, summary
+from dlrun.storage import summary
+from dlrun.storage.files import locks
 from dlrun.storage.rundir import RunDir, follow_reuse, id_of, write_reused
 from dlrun.storage.summary import Status, SweepSummary
 
@@ -63,11 +64,11 @@ class SweepDir:
 
         Raises `UserError` if another process does.
         """
-        return files.hold(self.path, busy=f"{self.path} is in use: another process runs this sweep.")
+        return locks.hold(self.path, busy=f"{self.path} is in use: another process runs this sweep.")
 
     def alive(self) -> bool:
         """True while a process runs the sweep's jobs."""
-        return files.is_held(self.path)
+        return locks.is_held(self.path)
 
     def summary(self) -> SweepSummary:
         """The summary; without any key before the sweep has begun."""

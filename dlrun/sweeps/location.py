@@ -14,7 +14,7 @@ from yaml import YAMLError
 
 from dlrun.config import hydra_targets, trust
 from dlrun.errors import ConfigError, DamagedFile, UserError
-from dlrun.storage.files import check_files
+from dlrun.storage.files.links import check_files
 from dlrun.storage.machine import command_line
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.results import results

@@ -24,7 +24,7 @@ from dlrun.runs.parts import make_dataset
 from dlrun.runs.reload import rebuild, select
 from dlrun.runs.run import run
 from dlrun.runs.scoring import test_once
-from dlrun.storage.files import write_atomically
+from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.machine import Machine
 from dlrun.storage.rundir import RunDir
 from dlrun.types import Data

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from dlrun import tracking
 from dlrun.errors import DamagedFile
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.results import Result, results
 from dlrun.storage.rundir import REUSED, lost_reuse

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dlrun.errors import DamagedFile
 from dlrun.storage import manifest
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.manifest import Job
 from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir

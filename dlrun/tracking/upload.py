@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from dlrun.errors import DamagedFile
-from dlrun.storage.files import leads_out, links_out, wait_until
+from dlrun.storage.files.links import leads_out, links_out
+from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.summary import Summary
 from dlrun.tracking.content import description, metadata
 from dlrun.tracking.content.journal_reader import JournalReader, MetricBatch, Point

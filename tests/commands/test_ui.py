@@ -16,7 +16,7 @@ import pytest
 
 from dlrun.commands import ui
 from dlrun.errors import RunError, UserError
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir

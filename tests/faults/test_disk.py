@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dlrun.runs.differences import differences
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from tests.faults.programs import RUN, Programs
 
 LONG = (*RUN, "trainer.steps=6000", "tracking.enabled=false")

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import kill
 from dlrun.runs.differences import differences
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.results import results
 from tests.faults.programs import RUN, Programs

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from tests.faults.programs import RUN, Programs, free_port
 
 LONG = ("trainer.steps=3000", "trainer.log_every=5", "tracking.wait=20")

@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from dlrun.runs.differences import differences
 from dlrun.runs.interrupt import EarlyInterrupt, Interrupt
 from dlrun.storage import checkpoint
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.journal import curves, read
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir

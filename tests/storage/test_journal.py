@@ -58,7 +58,7 @@ def test_on_a_full_disk_lines_wait_and_the_loss_is_not_silent(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # a device, which no run may have
-    monkeypatch.setattr("dlrun.storage.files.stat.S_ISREG", bool)
+    monkeypatch.setattr("dlrun.storage.files.opening.stat.S_ISREG", bool)
     journal = Journal(Path("/dev/full"))
     journal.metrics(1, 0.1, {"a": 1.0})
     journal.metrics(2, 0.2, {"a": 1.0})

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dlrun.errors import UserError
-from dlrun.storage.files import check_files, links_out, remove_folder, write_atomically
+from dlrun.storage.files.links import check_files, links_out, remove_folder
+from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.lookup import all_runs, all_sweeps
 from dlrun.storage.rundir import RunDir
 from tests.conftest import Called

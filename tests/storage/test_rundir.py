@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dlrun.errors import UserError
-from dlrun.storage.files import write_atomically
+from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.lookup import all_runs, find
 from dlrun.storage.rundir import RunDir
 from tests.facts import says

@@ -27,7 +27,7 @@ from dlrun.engine import loop
 from dlrun.runs.interrupt import Interrupt
 from dlrun.runs.parts import make_dataset
 from dlrun.storage import checkpoint, manifest
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result, results

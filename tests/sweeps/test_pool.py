@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from dlrun.errors import Pruned, RunError, UserError
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.manifest import Job
 from dlrun.storage.rundir import RunDir
 from dlrun.sweeps.job_events import write_status

@@ -16,7 +16,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from dlrun.storage import manifest
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.results import Result, results
 from dlrun.storage.sweepdir import SweepDir

@@ -19,7 +19,7 @@ import pytest
 from dlrun import tracking
 from dlrun.errors import UserError
 from dlrun.storage import run_config
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.journal import Journal
 from dlrun.storage.rundir import RunDir
 from dlrun.tracking import TRACKERS, uploader

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from dlrun import tracking
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.manifest import read
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking import TRACKERS, uploader

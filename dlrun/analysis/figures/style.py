@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dlrun.storage.files import write_atomically
+from dlrun.storage.files.replacing import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

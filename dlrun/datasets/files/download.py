@@ -14,7 +14,7 @@ from dlrun.datasets.files import files
 from dlrun.datasets.files.sources import File, Source
 from dlrun.errors import DataError
 from dlrun.storage.cache import replacing
-from dlrun.storage.files import locked
+from dlrun.storage.files.locks import locked
 from dlrun.terminal import output
 
 _TIMEOUT = 15.0  # seconds without an answer

@@ -19,7 +19,7 @@ from dlrun.datasets.language.corpus import Passage
 from dlrun.datasets.language.encoding import Tokens, encode, smallest_dtype
 from dlrun.storage import cache
 from dlrun.storage.cache import cache_root, replacing
-from dlrun.storage.files import locked
+from dlrun.storage.files.locks import locked
 from dlrun.terminal import output
 from dlrun.terminal.format import amount
 from dlrun.tokenizers import by_name

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlrun.errors import DamagedFile, UserError
 from dlrun.storage import identity, manifest
-from dlrun.storage.files import open_regular
+from dlrun.storage.files.opening import open_regular
 from dlrun.storage.lookup import all_sweeps
 from dlrun.storage.sources import sources
 from dlrun.storage.sweepdir import SweepDir

@@ -19,7 +19,7 @@ from typing import Any
 
 from dlrun.errors import ConfigError
 from dlrun.storage.cache import cache_root
-from dlrun.storage.files import pause
+from dlrun.storage.files.waiting import pause
 from dlrun.terminal import output
 
 WAIT = 0.25

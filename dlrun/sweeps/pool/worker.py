@@ -18,7 +18,7 @@ from typing import Any
 import cloudpickle
 
 from dlrun.errors import RunError
-from dlrun.storage.files import pause
+from dlrun.storage.files.waiting import pause
 from dlrun.sweeps.pool.slots import SlotLock
 from dlrun.sweeps.pool.task import GRACE, attempt, one_line
 

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from dlrun.errors import ConfigError, DamagedFile
-from dlrun.storage.files import read_json, write_atomically
+from dlrun.storage.files.opening import read_json
+from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.search import bases, settings, space
 from dlrun.sweeps.search.bases import Bases

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from dlrun.storage.files import open_regular
+from dlrun.storage.files.opening import open_regular
 from dlrun.storage.journal import ADVICE, Line, parse
 
 # MLflow takes a thousand things in one call, and a hundred params and as many tags may go along

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlrun.storage import manifest, run_config
-from dlrun.storage.files import locked, write_atomically
+from dlrun.storage.files.locks import locked
+from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.lookup import sweep_of
 from dlrun.storage.manifest import Job
 from dlrun.storage.rundir import REUSED, RunDir, read_reused

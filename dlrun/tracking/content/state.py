@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dlrun.storage import lookup
-from dlrun.storage.files import open_regular
+from dlrun.storage.files.opening import open_regular
 from dlrun.storage.rundir import RunDir, outputs_above
 from dlrun.storage.summary import Summary, SweepSummary
 from dlrun.storage.sweepdir import SweepDir

@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from dlrun.storage.files import leads_out, write_atomically
+from dlrun.storage.files.links import leads_out
+from dlrun.storage.files.replacing import write_atomically
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.uri import has_server
 

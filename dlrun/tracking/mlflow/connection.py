@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dlrun.storage.files import open_regular
+from dlrun.storage.files.opening import open_regular
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.metadata import Metadata
 from dlrun.tracking.content.run_source import RunSource

@@ -21,7 +21,7 @@ from typing import Any
 
 from dlrun.storage import cache
 from dlrun.storage.cache import cache_root
-from dlrun.storage.files import locked
+from dlrun.storage.files.locks import locked
 from dlrun.tracking.mlflow import sqlite_statements as sql
 from dlrun.tracking.mlflow.diagnosis import LaterStore
 from dlrun.tracking.mlflow.names.address import Address

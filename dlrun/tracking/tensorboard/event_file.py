@@ -18,7 +18,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from dlrun.storage.files import write_atomically
+from dlrun.storage.files.replacing import write_atomically
 from dlrun.tracking.content.journal_reader import Mark
 
 # the format, which the first event of a file must name

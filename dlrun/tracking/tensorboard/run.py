@@ -19,7 +19,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 
-from dlrun.storage.files import write_atomically
+from dlrun.storage.files.replacing import write_atomically
 from dlrun.tracking.content.journal_reader import Mark, MetricBatch, Point
 from dlrun.tracking.content.metadata import Metadata
 from dlrun.tracking.tensorboard.event_file import VERSION, EventFile, encode, scalar

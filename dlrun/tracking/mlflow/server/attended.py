@@ -14,7 +14,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from dlrun.storage.files import pause
+from dlrun.storage.files.waiting import pause
 from dlrun.tracking.mlflow.names.secrets import hide_secrets
 
 # seconds that the server has to end by itself

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from dlrun.errors import RunError, UserError
-from dlrun.storage.files import wait_until
+from dlrun.storage.files.waiting import wait_until
 from dlrun.tracking.mlflow.names.address import Address
 
 PROGRAM = "dlrun.tracking.mlflow.server.attended"

@@ -1,0 +1,39 @@
+"""Files replaced in one move, durably."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """Replace a file in one move, durably.
+
+    A reader sees the old content or the new, never a part; so does who looks after a power cut.
+    """
+    # in the same folder, for a rename across file systems is no single move
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    try:
+        # `x` follows no link
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            # else a machine that goes down could leave the new name with no content
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force a folder's names to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # some file systems of networks cannot
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -188,9 +188,10 @@ def _restore(built: Built, folder: RunDir) -> State:
         best = checkpoint.load_best(folder.best, built.training.device)
         # best.pt is written before last.pt: after a crash between them it is of a later step
         built.training.best = best if best.step == state.best_step else None
-    elif state.best_step is not None:
+    if state.best_step is not None and not (folder.best.exists() and best.step >= state.best_step):
+        found = f"is an older one, of step {best.step}" if folder.best.exists() else "is lost"
         output.warn(
-            f"{folder.best} is lost: it held the weights of step {state.best_step}, the best validation so far. "
+            f"{folder.best} {found}: it held the weights of step {state.best_step}, the best validation so far. "
             f"From here on the best of the later validations is selected."
         )
         state.best_step, state.best_rank, state.waited = None, None, 0

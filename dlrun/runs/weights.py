@@ -22,6 +22,12 @@ def of_run(folder: RunDir) -> tuple[dict[str, Any], int]:
     Without a best validation these are the last. Raises `UserError` if it has none yet, and `DamagedFile` if the best
     are lost.
     """
+    values, step = _stored(folder)
+    _check_selected(step, folder)
+    return values, step
+
+
+def _stored(folder: RunDir) -> tuple[dict[str, Any], int]:
     if folder.best.exists():
         best = checkpoint.load_best(folder.best)
         return best.model, best.step
@@ -72,6 +78,17 @@ def _check_never_validated(last: Checkpoint, folder: RunDir) -> None:
             folder.best,
             f"it is missing. It held the weights of step {step}, the best validation",
             f"Put a copy of it back; or train on from the last weights: dlrun train … init_from={folder.last}",
+        )
+
+
+def _check_selected(step: int, folder: RunDir) -> None:
+    """Raise `DamagedFile` if a finished run has selected the weights of another step."""
+    summary = folder.summary()
+    if summary.status == "finished" and summary.best_step not in (None, step):
+        raise DamagedFile(
+            folder.best,
+            f"it holds the weights of step {step}, and the run has selected those of step {summary.best_step}",
+            f"Put a copy of the selected ones back; or train on from these: dlrun train … init_from={folder.best}",
         )
 
 

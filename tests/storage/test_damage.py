@@ -73,6 +73,18 @@ def test_the_last_weights_do_not_pass_for_the_best(run: RunDir, call: Call) -> N
     assert run.summary().best_step in (42, 63)
 
 
+def test_an_older_best_does_not_pass_for_the_best(run: RunDir, call: Call) -> None:
+    older = run.best.read_bytes()
+    assert call("resume", run.id, "trainer.epochs=2").code == 0
+    assert run.summary().best_step == 42
+    run.best.write_bytes(older)
+    refuses(call("test", run.id), "best.pt", "of step 21", "of step 42")
+    done = call("resume", run.id, "trainer.epochs=3")
+    assert done.code == 0
+    says(done.err, "best.pt is an older one, of step 21", "of step 42")
+    assert run.summary().best_step == 63
+
+
 @pytest.mark.parametrize("content", [b"", b'{"status": "fini', b"[]", b"\xff\xfe"])
 def test_a_damaged_summary_stops_no_other_run(run: RunDir, call: Call, content: bytes) -> None:
     assert call("train", *QUIET).code == 0

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 
 from dlrun.commands import COMMANDS, COMPOSING
 from dlrun.config import paths, trust
@@ -18,14 +19,27 @@ from dlrun.terminal import output
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 """The errors of files that this user may not read or write."""
 
+STOPPED = (130, 143)
+"""The exit codes after SIGINT and SIGTERM."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line, by default the process's; returns the exit code."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    if argv is None:  # a process of its own
-        sys.excepthook = lambda kind, error, trace: output.show_traceback(error)
+    if argv is not None:
+        return _run(list(argv), nullcontext())
+    # a process of its own
+    output.open_missing_streams()
+    sys.excepthook = lambda kind, error, trace: output.show_traceback(error)
+    code = _run(sys.argv[1:], EarlyInterrupt())
+    if code in STOPPED:
+        # one more Ctrl-C would show a traceback of what libraries do at the exit
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return code
+
+
+def _run(given: list[str], interrupt: AbstractContextManager[object]) -> int:
     try:
-        with EarlyInterrupt() if argv is None else nullcontext():
+        with interrupt:
             return _dispatch(given)
     except DlrunError as error:
         if os.environ.get("DLRUN_TRACEBACK") == "1":

@@ -96,6 +96,12 @@ def test_a_reader_that_stops_early_is_no_error(here: Path) -> None:
     assert "BrokenPipe" not in done.stderr
 
 
+def test_closed_streams_are_no_error(here: Path) -> None:
+    command = f"{sys.executable} -m dlrun train trainer.fast=true trainer.figures=false tracking.enabled=false"
+    done = subprocess.run(["bash", "-c", f"{command} <&- >&- 2>&-"], cwd=here)
+    assert done.returncode == 0
+
+
 def test_list_shows_the_groups(call) -> None:
     called = call("list")
     assert called.code == 0

@@ -184,8 +184,11 @@ def _restore(built: Built, folder: RunDir) -> State:
     weights.put(built.training.objective.model, last.model, where=str(folder.last))
     with checkpoint.taking(folder.last):
         state = loop.restore(built.training, last)
+    if state.best_step is not None and state.best_rank is not None:
+        weights.check_own(folder, folder.last, state.best_step, {"val/loss": state.best_rank[1]})
     if folder.best.exists():
         best = checkpoint.load_best(folder.best, built.training.device)
+        weights.check_own(folder, folder.best, best.step, best.metrics)
         # best.pt is written before last.pt: after a crash between them it is of a later step
         built.training.best = best if best.step == state.best_step else None
     if state.best_step is not None and not (folder.best.exists() and best.step >= state.best_step):

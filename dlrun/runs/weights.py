@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from math import isclose, isnan
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.errors import DamagedFile, UserError
-from dlrun.storage import checkpoint
+from dlrun.storage import checkpoint, journal
 from dlrun.storage.checkpoint import Checkpoint
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
@@ -30,6 +32,7 @@ def of_run(folder: RunDir) -> tuple[dict[str, Any], int]:
 def _stored(folder: RunDir) -> tuple[dict[str, Any], int]:
     if folder.best.exists():
         best = checkpoint.load_best(folder.best)
+        check_own(folder, folder.best, best.step, best.metrics)
         return best.model, best.step
     if folder.last.exists():
         last = checkpoint.load(folder.last)
@@ -68,6 +71,25 @@ def _digest(values: dict[str, Any]) -> str:
         else:
             hashed.update(f"{name} {value!r}\0".encode())
     return hashed.hexdigest()
+
+
+def check_own(folder: RunDir, file: Path, step: int, metrics: Mapping[str, float]) -> None:
+    """Raise `DamagedFile` for a checkpoint of another run: its journal has another validation after `step` steps.
+
+    A journal that has lost that step says nothing.
+    """
+    logged = journal.validations(folder.journal, step)
+    if logged and not any(_agree(metrics, each) for each in logged):
+        raise DamagedFile(
+            file,
+            f"it is of another run than the journal beside it, whose validation of step {step} has other numbers",
+            "Put the run's own copies of both back.",
+        )
+
+
+def _agree(metrics: Mapping[str, float], logged: Mapping[str, float]) -> bool:
+    both = [(value, logged[name]) for name, value in metrics.items() if name in logged]
+    return all(isclose(a, b, rel_tol=1e-6) or (isnan(a) and isnan(b)) for a, b in both)
 
 
 def _check_never_validated(last: Checkpoint, folder: RunDir) -> None:

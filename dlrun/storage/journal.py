@@ -187,6 +187,12 @@ def curves(path: Path) -> Curves:
     return {name: sorted(curve.items()) for name, curve in found.items()}
 
 
+def validations(path: Path, step: int) -> list[dict[str, float]]:
+    """The logged validations after `step` steps; several if the run was resumed before it."""
+    found = [line["metrics"] for line in read(path)[0] if "metrics" in line and line["step"] == step]
+    return [metrics for metrics in found if any(name.startswith("val/") for name in metrics)]
+
+
 def count_test_reads(path: Path) -> int:
     """The reads of the test split that a journal has."""
     return sum(line.get("event") == "test_read" for line in read(path)[0])

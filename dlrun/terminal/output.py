@@ -98,6 +98,18 @@ def live(text: str) -> None:
         _show(sys.stdout, _clear(sys.stdout) + visible(text)[: _width(sys.stdout) - 1])
 
 
+def open_missing_streams() -> None:
+    """Open the null device for standard streams that are closed, as some schedulers leave them.
+
+    Else the next file to be opened would get the number of one, and what a library prints there.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode)  # noqa: SIM115  # until the process ends
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
+
+
 def show_traceback(error: BaseException) -> None:
     """Print an exception as Python does, without control characters."""
     import traceback  # `dlrun --help` imports this file

@@ -50,6 +50,21 @@ def flip_bit(checkpoint: Path) -> None:
     checkpoint.write_bytes(content)
 
 
+@pytest.mark.parametrize("name", ["best.pt", "last.pt"])
+def test_a_checkpoint_of_another_run_is_noticed(run: RunDir, call: Call, name: str) -> None:
+    assert call("train", *QUIET, "seed=1").code == 0
+    other = all_runs()[-1].path / "checkpoints" / name
+    shutil.copy(other, run.path / "checkpoints" / name)
+    commands = [("resume", run.id, "trainer.epochs=2")]
+    if name == "best.pt":
+        commands += [("test", run.id), ("predict", run.id, "x.csv"), ("train", *QUIET, f"init_from={run.path}")]
+        Path("x.csv").write_text(",".join(["0"] * 64))
+    for command in commands:
+        refuses(call(*command), name, "of another run")
+    run.journal.unlink()  # without it nothing is known
+    assert call(*commands[0]).code == 0
+
+
 @pytest.mark.parametrize("command", ["test", "resume", "init_from"])
 def test_one_flipped_bit_of_a_weight_is_noticed(run: RunDir, call: Call, command: str) -> None:
     for file in (run.best, run.last):

@@ -16,8 +16,18 @@ from dlrun.errors import DlrunError, UserError, did_you_mean
 from dlrun.runs.interrupt import EarlyInterrupt
 from dlrun.terminal import output
 
-FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-"""The errors of files that this user may not read or write."""
+ADVICE = {
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        "Ask its owner, or work on a copy of your own.",
+    ),
+    **dict.fromkeys(
+        (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
+        "dlrun has something else at that place: rename or delete it.",
+    ),
+    errno.ENAMETOOLONG: "Give the path of a file or folder, or an id.",
+}
+"""What to do about files that this user may not read or write, and about paths at which no such file can be."""
 
 STOPPED = (130, 143)
 """The exit codes after SIGINT and SIGTERM."""
@@ -50,11 +60,13 @@ def _run(given: list[str], interrupt: AbstractContextManager[object]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in FORBIDDEN:
+        if error.errno not in ADVICE:
             raise
         if os.environ.get("DLRUN_TRACEBACK") == "1":
             output.show_traceback(error)
-        output.warn(f"{error.filename or 'A file'}: {error.strerror}. Ask its owner, or work on a copy of your own.")
+        # of a move, the second is the place that is taken
+        name = error.filename2 or error.filename or "A file"
+        output.warn(f"{name}: {error.strerror}. {ADVICE[error.errno]}")
         return UserError.exit_code
     except KeyboardInterrupt:
         return 130

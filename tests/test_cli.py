@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import subprocess
 import sys
@@ -63,7 +64,16 @@ def test_a_misspelt_word_is_told_with_what_to_type(call, argv: list[str], words:
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(UserError("no"), 2), (RunError("no"), 1), (KeyboardInterrupt(), 130)], ids=repr
+    ("error", "code"),
+    [
+        (UserError("no"), 2),
+        (RunError("no"), 1),
+        (KeyboardInterrupt(), 130),
+        (PermissionError(errno.EROFS, "Read-only file system", "report"), 2),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "report/runs.csv"), 2),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "a" * 300), 2),
+    ],
+    ids=repr,
 )
 def test_exit_codes(call, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
     def fail(argv: list[str]) -> int:
@@ -73,6 +83,7 @@ def test_exit_codes(call, monkeypatch: pytest.MonkeyPatch, error: BaseException,
     called = call("list")
     assert called.code == code
     assert "Traceback" not in called.err
+    says(called.err, str(getattr(error, "filename", None) or ""))
 
 
 def test_the_folders_modules_are_found_after_the_installed(here: Path, call) -> None:

@@ -87,6 +87,15 @@ class EarlyInterrupt(Interrupt):
         raise KeyboardInterrupt
 
 
+def noted(handler: Any) -> int | None:
+    """The SIGINT or SIGTERM that an `Interrupt` has got, by its handler."""
+    innermost = getattr(handler, "__self__", None)
+    if not isinstance(innermost, Interrupt):
+        return None
+    got = [context.signal for context in (innermost, *innermost._around())]
+    return next((number for number in got if number in (signal.SIGINT, signal.SIGTERM)), None)
+
+
 def exception_for(number: int, step: int | None = None) -> BaseException:
     """The exception that ends a run after a signal."""
     if number == signal.SIGUSR1:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from dlrun.config import instantiate, trust
@@ -66,7 +68,7 @@ def rebuild(
     check_files(folder.path)
     config = run_config.load(folder) if changed is None else changed.copy()
     # a run of a GPU machine is looked at on a laptop
-    if str(config.trainer.device).startswith("cuda") and not torch.cuda.is_available():
+    if _device(config).startswith("cuda") and not torch.cuda.is_available():
         config.trainer.device = "auto"
     summary, begun = folder.summary(), folder.last.exists()
     if begun:
@@ -94,6 +96,13 @@ def rebuild(
         # part of what a result depends on to the last bit
         built = replace(built, execution=replace(built.execution, threads=summary.threads))
     return built
+
+
+def _device(config: DictConfig) -> str:
+    # of a configuration that is still to be checked
+    with suppress(OmegaConfBaseException):
+        return str(OmegaConf.select(config, "trainer.device"))
+    return ""
 
 
 def model_of(folder: RunDir, spec: Spec) -> tuple[nn.Module, int]:

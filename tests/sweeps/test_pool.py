@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from multiprocessing import forkserver
 from pathlib import Path
@@ -20,6 +21,7 @@ import pytest
 import torch
 
 from dlrun.errors import Pruned, RunError, UserError
+from dlrun.runs.interrupt import EarlyInterrupt, Interrupt
 from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.manifest import Job
 from dlrun.storage.rundir import RunDir
@@ -148,11 +150,17 @@ def draw() -> float:
     return float(np.random.rand())
 
 
+def ends_at_once() -> bool:
+    return "dlrun.sweeps.pool.fork_server_exit" in sys.modules
+
+
 @on_linux
 def test_a_job_of_the_server_computes_on_two_threads_and_draws_its_own_numbers(here: Path) -> None:
-    found = run_tasks(here, product, product, draw, draw, slots=slots(1, threads=2))
+    found = run_tasks(here, product, product, draw, draw, ends_at_once, slots=slots(1, threads=2))
     assert [outcome.value for outcome in found[:2]] == [1200.0, 1200.0]
     assert found[2].value != found[3].value
+    # this process must not
+    assert (found[4].value, ends_at_once()) == (True, False)
 
 
 def lingering() -> int:
@@ -304,6 +312,17 @@ def test_an_interrupt_lets_all_jobs_save_and_starts_no_other(number: signal.Sign
     assert (here / "saved0").exists() and (here / "saved1").exists()
     assert not (here / "pid2").exists()
     assert not any(map(alive, jobs))
+
+
+@pytest.mark.parametrize("kind", [EarlyInterrupt, Interrupt])
+def test_an_interrupt_that_was_swallowed_before_starts_no_job(here: Path, kind: type[Interrupt]) -> None:
+    with kind() as before:
+        with suppress(KeyboardInterrupt):
+            before._note(signal.SIGINT, None)
+        found: list[TaskResult] = []
+        with Pool(slots(1)) as pool, pytest.raises(KeyboardInterrupt):
+            pool.run([Task(0, int, "x=0", here / "log")], on_result=lambda result: found.append(result) is None)
+    assert not found
 
 
 def test_a_second_interrupt_kills(here: Path) -> None:

@@ -58,7 +58,8 @@ def modules() -> list[str]:
     A program without torch does not pay for it, and `torch._dynamo` (a second) is there if an optimizer needs it.
     """
     parts = sorted(name for name in list(sys.modules) if name.startswith(PART_PREFIXES))
-    return ["dlrun.sweeps.pool.worker", *(name for name in PRELOAD if name in sys.modules), *parts]
+    ours = ("dlrun.sweeps.pool.worker", "dlrun.sweeps.pool.fork_server_exit")
+    return [*ours, *(name for name in PRELOAD if name in sys.modules), *parts]
 
 
 def context() -> BaseContext:

@@ -22,6 +22,7 @@ from typing import Any
 import cloudpickle
 
 from dlrun.errors import RunError
+from dlrun.runs.interrupt import noted
 from dlrun.sweeps.pool import fork_server
 from dlrun.sweeps.pool.slots import Slot, SlotLock, lock
 from dlrun.sweeps.pool.task import GRACE, Task, TaskResult, task_result
@@ -190,6 +191,9 @@ class Pool:
         # Python lets only the main thread set handlers
         if threading.current_thread() is threading.main_thread():
             before = {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+        # one that came before, and that a library swallowed, ends the pool too
+        if early := noted(before.get(signal.SIGINT)):
+            self._signals.append(early)
         try:
             yield
         finally:

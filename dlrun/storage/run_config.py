@@ -36,6 +36,8 @@ def load(folder: RunDir) -> DictConfig:
     text = _read(folder)
     try:
         config = OmegaConf.create(text)
+    except AssertionError:  # a number
+        raise _damaged(folder, "it holds no configuration") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _damaged(folder, f"it is no YAML ({_line(error)})") from None
     if not isinstance(config, DictConfig) or not config:

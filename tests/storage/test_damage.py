@@ -136,7 +136,7 @@ def test_an_edited_configuration_is_refused(run: RunDir, call: Call) -> None:
     assert call("test", run.id, "--split", "validation").code == 0
 
 
-@pytest.mark.parametrize("content", ["", "a: [", "5"])
+@pytest.mark.parametrize("content", ["", "a: [", "5", "-1", "true"])
 def test_a_configuration_that_is_none_is_refused(run: RunDir, call: Call, content: str) -> None:
     run.config.write_text(content)
     for command in ("test", "resume"):

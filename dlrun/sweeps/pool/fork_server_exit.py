@@ -1,4 +1,4 @@
-"""Imported by the fork server alone: it ends at once when its launcher has ended.
+"""Imported by the fork server: there it ends the process at once when its launcher has ended.
 
 Python's own end of a process that has imported torch takes three seconds.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 
 
 def _end(server: int) -> None:
@@ -15,4 +16,11 @@ def _end(server: int) -> None:
         os._exit(0)
 
 
-atexit.register(_end, os.getpid())
+def is_server() -> bool:
+    """True in a process that multiprocessing started as a fork server."""
+    return any("multiprocessing.forkserver" in argument for argument in sys.orig_argv)
+
+
+# any other process that imports this has an exit code, and things to do at its end
+if is_server():
+    atexit.register(_end, os.getpid())

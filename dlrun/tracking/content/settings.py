@@ -16,7 +16,9 @@ def setting(config: Mapping[str, Any], name: str, default: Any) -> Any:
     >>> setting({"tracking": {"enabled": False}}, "enabled", True), setting({}, "enabled", True)
     (False, True)
     """
-    return (config.get("tracking") or {}).get(name, default)
+    group = config.get("tracking")
+    # of a folder of somebody else the configuration may have anything there
+    return group.get(name, default) if isinstance(group, Mapping) else default
 
 
 def experiment_of(config: Mapping[str, Any]) -> str:

@@ -33,6 +33,8 @@ PART_ROOMS = tuple(
 LIBRARIES = ("torch.nn", "torch.optim", "torchmetrics", "torchvision.models", "timm")
 """Libraries whose layers, optimizers, metrics and models may be named."""
 
+PACKAGES = tuple(dict.fromkeys(library.split(".")[0] for library in LIBRARIES))
+
 FUNCTIONS = (
     *("torch.nn.functional", "torchmetrics.functional", "torchvision.models", "timm.models"),
     *("timm.models._factory.create_model",),
@@ -45,6 +47,8 @@ NEVER = (
     *("torch.distributed.checkpoint", "torch.distributed.run", "torch.distributed.elastic", "dlrun"),
 )
 """Refused even if they are trusted: they run code from files, or act on runs. Dlrun's parts are excepted."""
+
+PUT_IT_THERE = " Put its file there, or install the package that its author names."
 
 
 def resolve(path: str, *, trusted: Sequence[str] = (), folder: Path | None = None) -> Callable[..., Any]:
@@ -175,15 +179,17 @@ class _Allowed:
         elif top in here:
             why += f". Your own `{top}` is hidden by an installed module of that name: rename it"
         elif top not in sys.modules and importlib.util.find_spec(top) is None:
-            close = did_you_mean(top, {*here, "dlrun", *(library.split(".")[0] for library in LIBRARIES)})
-            raise ConfigError(
-                f"_target_ `{name}`: there is no module `{top}`, neither installed nor in {self.folder}.{close}"
-            )
+            close = did_you_mean(top, {*here, "dlrun", *PACKAGES})
+            raise ConfigError(_missing(name, top) + (close or PUT_IT_THERE))
         raise ConfigError(
             f"_target_ `{name}` {why}. Allowed are the parts of dlrun, of {', '.join(LIBRARIES)}, and modules in"
-            f" {self.folder}. If you trust it, type `trusted=[{name}]`, or write `trusted: [{name}]` in the"
-            f" configuration."
+            f" {self.folder}. If you trust it, type `'trusted=[{name}]'`, or write `trusted: [{name}]` in your own"
+            f" conf/."
         )
+
+
+def _missing(path: str, module: str) -> str:
+    return f"_target_ `{path}`: there is no module `{module}`, neither installed nor in {Path.cwd()}."
 
 
 def _is_part(found: Any, module: str) -> bool:
@@ -255,9 +261,9 @@ def _import_one(name: str, names: list[str]) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name == name:  # else a module that it imports is missing
-            raise ConfigError(
-                f"_target_ `{'.'.join(names)}`: there is no module `{name}`. To install it, type `pip install {name}`."
-            ) from None
+            # only of known libraries: a package index may have another package of a private module's name
+            how = f" Type `pip install {name}`." if name in PACKAGES else PUT_IT_THERE
+            raise ConfigError(_missing(".".join(names), name) + how) from None
         raise _import_error(name, names, error) from error
     except Exception as error:
         raise _import_error(name, names, error) from error

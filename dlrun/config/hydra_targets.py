@@ -50,7 +50,7 @@ def check(hydra: DictConfig, *, trusted: Sequence[str] = (), foreign: str = "", 
             if not allows(name, trusted=trusted, packages=packages):
                 raise ConfigError(
                     f"`{key}={name}` is not allowed: expected a class of {', '.join(packages)}, or of a module in this "
-                    f"folder. If you trust it, type `trusted=[{name}]`."
+                    f"folder. If you trust it, type `'trusted=[{name}]'`."
                 )
     for section in LOGGING:
         for entry, reason in log_handlers.misplaced(content[section], roots):
@@ -59,7 +59,7 @@ def check(hydra: DictConfig, *, trusted: Sequence[str] = (), foreign: str = "", 
         if not _granted(key, trusted):
             raise ConfigError(
                 f"`{key}`{f' of {foreign}' * bool(foreign)} {reason}: a run acts within its folder. If you trust it, "
-                f"type `trusted=[{key}]`."
+                f"type `'trusted=[{key}]'`."
             )
 
 

@@ -31,7 +31,7 @@ def check(names: Iterable[str], *, of: str) -> None:
     if left and (left := [name for name in left if name not in trusted_names()]):
         raise ConfigError(
             f"{of} trusts `{left[0]}`, and only you can grant that. If you trust it too, type "
-            f"`trusted=[{','.join(left)}]`, or write it in your own ./conf."
+            f"`'trusted=[{','.join(left)}]'`, or write it in your own conf/."
         )
 
 
@@ -56,7 +56,7 @@ def grant_from(arguments: Sequence[str]) -> list[str]:
             rest.append(argument)
             continue
         if not (value.startswith("[") and value.endswith("]")):
-            raise UserError(f"`{argument}`: expected a list of names. Type `trusted=[{value or 'mylab'}]`.")
+            raise UserError(f"`{argument}`: expected a list of names. Type `'trusted=[{value or 'mylab'}]'`.")
         grant(name.strip(" '\"") for name in value[1:-1].split(",") if name.strip(" '\""))
     return rest
 

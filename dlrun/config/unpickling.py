@@ -21,5 +21,5 @@ def check_unpickling(target: Callable[..., Any], arguments: Mapping[str, Any], t
         if value and (key in LOADING[library] or (key == "model_name" and ":" in str(value))):
             raise ConfigError(
                 f"`{key}={value}`: {library} runs the code in such a file. If you trust it, type "
-                f"`trusted=[{library}]`; a run of dlrun begins with the weights of another by `init_from`."
+                f"`'trusted=[{library}]'`; a run of dlrun begins with the weights of another by `init_from`."
             )

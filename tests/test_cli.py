@@ -113,6 +113,18 @@ def test_closed_streams_are_no_error(here: Path) -> None:
     assert done.returncode == 0
 
 
+def test_the_last_lines_of_a_training_may_stay_unread(here: Path) -> None:
+    # the uploader's line comes when the log is closed: `dlrun train | head`
+    program = f"{sys.executable} -m dlrun train dataset=moons trainer.epochs=1 trainer.figures=false"
+    done = subprocess.run(
+        ["bash", "-c", f"{program} | sed '/^  outputs/q'; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_list_shows_the_groups(call) -> None:
     called = call("list")
     assert called.code == 0

@@ -54,8 +54,11 @@ def main(argv: list[str]) -> int:
     status = folder.status()
     changed = _change(folder, arguments.overrides) if arguments.overrides else None
     built = rebuild(folder, changed)
-    if status == "finished" and _is_complete(built, folder):
-        output.say(f"{folder.path} is finished. To train it longer, type `dlrun resume {folder.id} trainer.epochs=…`.")
+    if status == "finished" and _is_complete(built, folder, changed=changed is not None):
+        more = f", and `{' '.join(arguments.overrides)}` asks for no further step" if arguments.overrides else ""
+        output.say(
+            f"{folder.path} is finished{more}. To train it longer, type `dlrun resume {folder.id} trainer.epochs=…`."
+        )
         return 0
     try:
         # written when training begins: what fails before changes nothing
@@ -91,10 +94,12 @@ def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
     return go_on(sweep, retry_failed=arguments.retry_failed)
 
 
-def _is_complete(built: Built, folder: RunDir) -> bool:
+def _is_complete(built: Built, folder: RunDir, *, changed: bool) -> bool:
     # a run by the clock has no last step: it is complete until it is given another time
     if built.trainer.minutes is not None:
         return folder.summary().minutes == built.trainer.minutes
+    if not folder.last.exists():
+        return not changed
     with checkpoint.taking(folder.last):
         state = State.from_dict(checkpoint.load(folder.last).state)
     patience = built.training.patience

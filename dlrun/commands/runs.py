@@ -69,7 +69,9 @@ def main(argv: list[str]) -> int:
     elif rows:
         output.say(_table(rows, arguments.metric))
     else:
-        output.say(f"No such run under {outputs()}.")
+        # nothing was asked for: an empty folder, or another than the one that is meant
+        which = "such run" if named or narrowing else "run"
+        output.say(f"No {which} under {outputs()}. DLRUN_OUTPUTS names another folder of runs.")
     return 0
 
 

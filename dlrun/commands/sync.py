@@ -11,7 +11,7 @@ from dlrun import tracking
 from dlrun.errors import DamagedFile
 from dlrun.runs.export import load_model
 from dlrun.storage.files.waiting import wait_until
-from dlrun.storage.lookup import all_runs, all_sweeps, locate, locate_sweep, read_each, sweep_of
+from dlrun.storage.lookup import all_runs, all_sweeps, locate, locate_sweep, outputs, read_each, sweep_of
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
             with suppress(PermissionError, DamagedFile):  # told when it is sent
                 tracking.mark_unsent(folder, tracker)
     if not lacking:
-        output.say(f"All of {count(chosen)} was sent.")
+        output.say(f"All of {count(chosen)} was sent." if chosen else f"Nothing is to be sent under {outputs()}.")
         return 0
     # what libraries print of an address has its password
     with redirect_stderr(hiding(sys.stderr)):

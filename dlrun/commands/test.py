@@ -91,7 +91,7 @@ def main(argv: list[str]) -> int:
     step = select(built, folder)
     device.apply(built.execution)
     metrics = test_once(built, folder) if arguments.split == "test" else evaluate_splits(built, arguments.split)
-    output.say(f"{folder.path.name}  weights of step {step}")
+    output.say(f"{folder.id if folder.of_a_sweep else folder.path.name}  weights of step {step}")
     output.say(table([[name, number(value)] for name, value in metrics.items()]))
     if arguments.split == "test":
         output.say(f"  reads of the test split so far: {folder.summary().test_reads}")

@@ -72,10 +72,15 @@ def train(
         return run(built, folder, resumed=resumed, job=job, on_start=start).to_dict()
     finally:
         # after a failure too: the trackers learn of it
-        for uploader in uploaders if built.tracking.wait else []:
-            output.live(f"  sending to {uploader.destination} …")
-            if uploader.wait(built.tracking.wait):
-                output.say(f"  {tracking.link(folder)}")
-            else:
-                output.say(f"  {uploader.destination} lacks some of it yet: an uploader goes on by itself.")
-                output.say(f"  If it does not succeed, type `dlrun sync {folder.id}`.")
+        with output.optional():
+            for uploader in uploaders if built.tracking.wait else []:
+                _wait(uploader, built.tracking.wait, folder)
+
+
+def _wait(uploader: tracking.Uploader, seconds: float, folder: RunDir) -> None:
+    output.live(f"  sending to {uploader.destination} …")
+    if uploader.wait(seconds):
+        output.say(f"  {tracking.link(folder)}")
+    else:
+        output.say(f"  {uploader.destination} lacks some of it yet: an uploader goes on by itself.")
+        output.say(f"  If it does not succeed, type `dlrun sync {folder.id}`.")

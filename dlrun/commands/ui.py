@@ -42,6 +42,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--no-browser", action="store_true", help="print the address, and open no browser")
     options = parser.parse_args(argv)
     chosen = find_any(options.run) if options.run else None
+    if chosen:
+        chosen.summary()  # a damaged one ends this now, not when the server is up
     address = store_address(chosen)
     check_driver()
     if options.port is not None:
@@ -61,7 +63,8 @@ def _catch_up() -> None:
     if left:
         # beside the server, which need not wait for them
         tracking.sync_in_background({"mlflow": left}, lookup.outputs() / "sync.log")
-        output.say(f"{len(left)} of {count(found)} are not wholly in MLflow yet: they appear while this runs.")
+        are = "is" if len(left) == 1 else "are"
+        output.say(f"{len(left)} of {count(found)} {are} not wholly in MLflow yet: the rest appears while this runs.")
 
 
 def _serve(address: Address, port: int, chosen: Chosen, *, browser: bool) -> int:

@@ -179,6 +179,8 @@ def _fix_horizon(built: Built, folder: RunDir) -> Built:
 def _restore(built: Built, folder: RunDir) -> State:
     """Load the last checkpoint into the parts; returns its state."""
     if not folder.last.exists():
+        if folder.best.exists():
+            output.warn(f"There is no {folder.last}: training begins at its first step again.")
         return State()
     last = checkpoint.load(folder.last, built.training.device)
     weights.put(built.training.objective.model, last.model, where=str(folder.last))

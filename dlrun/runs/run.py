@@ -85,7 +85,7 @@ def _obey(interrupt: Interrupt, run: OpenRun) -> None:
     over = state.step >= training.plan.steps or training.over(state)
     if interrupt.signal is None or over:
         return
-    output.say(f"  stopped at step {state.step}, saved; `dlrun resume` goes on from there")
+    output.say(f"  stopped at step {state.step}, saved; `dlrun resume {run.folder.id}` goes on from there")
     raise exception_for(interrupt.signal, state.step)
 
 

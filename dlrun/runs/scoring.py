@@ -7,7 +7,7 @@ from typing import Any
 from dlrun.datasets.tensors.subset import take_spaced
 from dlrun.engine.evaluation import Collected, collect, evaluate
 from dlrun.runs.build import Built
-from dlrun.storage.journal import Journal, open_journal
+from dlrun.storage.journal import Journal, count_test_reads, open_journal
 from dlrun.storage.lookup import sweep_of
 from dlrun.storage.rundir import RunDir
 from dlrun.types import Split
@@ -58,6 +58,9 @@ def test_once(built: Built, folder: RunDir, *, reader: str | None = None) -> dic
     The model has its weights already. The summary gets the metrics. `reader` is the id of the sweep that has selected
     the run; reads for another sweep than its own are counted apart.
     """
+    with folder.edit_summary() as summary:
+        # a summary that was lost counts too few
+        summary.test_reads = max(summary.test_reads, count_test_reads(folder.journal))
     with open_journal(folder.journal) as journal:
         metrics = _read(built, folder, journal, reader)[0]
     with folder.edit_summary() as summary:

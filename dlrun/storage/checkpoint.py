@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import shlex
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,7 +22,11 @@ from dlrun.storage.record import describe, fits, misfit
 
 # to be raised when an older dlrun can no longer read the file
 FORMAT = 1
-ADVICE = "Put a copy of it back; without one, train anew, or from the run's other checkpoint (init_from=FILE)."
+OTHER = {
+    "last.pt": ("best.pt", "trains from the first step again"),
+    "best.pt": ("last.pt", "goes on, and selects among the later validations"),
+}
+"""By a file of a run, the one beside it, and what resuming does without the first."""
 C = TypeVar("C", bound="_Content")
 
 
@@ -139,6 +144,17 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     return content
 
 
+def _advice(path: Path) -> str:
+    """What to do about a damaged file, by its part in a run."""
+    if path.name not in OTHER:
+        return "Put a copy of it back."
+    other, without = OTHER[path.name]
+    said = f"Put a copy of it back. Without one, delete it: `dlrun resume` then {without}."
+    if (file := path.with_name(other)).exists():
+        said += f"\nOr begin another run with the weights of {other}: dlrun train … init_from={shlex.quote(str(file))}"
+    return said
+
+
 def check_sums(path: Path) -> None:
     """Compare a file with the CRC-32 of each tensor in it.
 
@@ -146,16 +162,16 @@ def check_sums(path: Path) -> None:
     `python -m benchmarks checkpoints`), and find every single altered bit. Raises `DamagedFile`.
     """
     if path.stat().st_size == 0:
-        raise DamagedFile(path, "it is empty", ADVICE)
+        raise DamagedFile(path, "it is empty", _advice(path))
     if not zipfile.is_zipfile(path):
         return  # cut, or no checkpoint: torch says which
     try:
         with zipfile.ZipFile(path) as archive:
             altered = archive.testzip()
     except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError, OSError, zlib.error) as error:
-        raise DamagedFile(path, f"it cannot be read ({error})", ADVICE) from None
+        raise DamagedFile(path, f"it cannot be read ({error})", _advice(path)) from None
     if altered:
-        raise DamagedFile(path, f"the content of {altered} was altered after it was written", ADVICE)
+        raise DamagedFile(path, f"the content of {altered} was altered after it was written", _advice(path))
 
 
 def _made(kind: type[C], path: Path, device: torch.device | str) -> C:
@@ -164,9 +180,9 @@ def _made(kind: type[C], path: Path, device: torch.device | str) -> C:
     except KeyError as missing:
         raise UserError(f"{path} is a checkpoint without {missing}.") from None
     if found := misfit(vars(made), kind):
-        raise DamagedFile(path, found, ADVICE)
+        raise DamagedFile(path, found, _advice(path))
     if isinstance(made, Checkpoint) and not fits(step := made.state.get("step"), int):
-        raise DamagedFile(path, describe("state.step", step), ADVICE)
+        raise DamagedFile(path, describe("state.step", step), _advice(path))
     return made
 
 
@@ -183,5 +199,5 @@ def taking(path: Path) -> Iterator[None]:
             raise
         reason = (str(error).splitlines() or [""])[0]
         raise DamagedFile(
-            path, f"its content is none of this run's ({type(error).__name__}: {reason})", ADVICE
+            path, f"its content is none of this run's ({type(error).__name__}: {reason})", _advice(path)
         ) from error

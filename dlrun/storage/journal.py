@@ -190,7 +190,11 @@ def curves(path: Path) -> Curves:
 def validations(path: Path, step: int) -> list[dict[str, float]]:
     """The logged validations after `step` steps; several if the run was resumed before it."""
     found = [line["metrics"] for line in read(path)[0] if "metrics" in line and line["step"] == step]
-    return [metrics for metrics in found if any(name.startswith("val/") for name in metrics)]
+    return [
+        {name: float(value) for name, value in metrics.items()}
+        for metrics in found
+        if any(name.startswith("val/") for name in metrics)
+    ]
 
 
 def count_test_reads(path: Path) -> int:

@@ -16,7 +16,7 @@ from dlrun.config import hydra_targets, trust
 from dlrun.errors import ConfigError, DamagedFile, UserError
 from dlrun.storage.files.links import check_files
 from dlrun.storage.machine import command_line
-from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.manifest import Job, Manifest, read
 from dlrun.storage.results import results
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import decision
@@ -153,6 +153,10 @@ def say_if_over(sweep: SweepDir, *, retry_failed: bool = False) -> bool:
     failed = statuses.count("failed")
     if (failed and retry_failed) or {"missing", "killed", "running", "damaged"} & {*statuses} or decision.is_due(sweep):
         return False
-    how = f"; `dlrun resume {sweep.id} --retry-failed` runs the {failed} that failed again" if failed else ""
-    output.say(f"all {len(statuses)} jobs have ended: {sweep.report}\n  sweep.fresh=true runs all of them anew{how}")
+    lines = [f"all {len(statuses)} jobs have ended: {sweep.report}"]
+    if failed:
+        lines.append(f"  `dlrun resume {sweep.id} --retry-failed` runs the {failed} that failed again")
+    anew = " sweep.fresh=true"
+    lines.append(f"  to run all of them anew: {read(sweep).command.removesuffix(anew)}{anew}")
+    output.say("\n".join(lines))
     return True

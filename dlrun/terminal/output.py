@@ -73,6 +73,13 @@ def only(log: TextIO | None = None) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def optional() -> Iterator[None]:
+    """Print lines that may stay unread: a closed pipe (`| head`) is no error here."""
+    with _use_logs(*_logs.get(), _NOWHERE):
+        yield
+
+
 def say(text: str = "") -> None:
     """Print a line on the standard output."""
     _print(sys.stdout, text)
@@ -105,7 +112,7 @@ def open_missing_streams() -> None:
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            stream = open(os.devnull, mode)  # noqa: SIM115  # until the process ends
+            stream = open(os.devnull, mode)  # noqa: PTH123, SIM115  # until the process ends
             os.set_inheritable(stream.fileno(), True)
             setattr(sys, name, stream)
 

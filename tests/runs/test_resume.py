@@ -152,7 +152,7 @@ def test_a_change_is_written_down_when_training_begins_and_not_before(
     call("train", "trainer.epochs=2", *MOONS)
     (run,) = all_runs()
     before = run.config.read_bytes()
-    says(call("resume", run.id, "trainer.epochs=1").out, "is finished")
+    says(call("resume", run.id, "trainer.epochs=1").out, "is finished, and `trainer.epochs=1` asks for no further step")
     assert run.config.read_bytes() == before
     with monkeypatch.context() as patch:
         patch.setattr("dlrun.runs.reload.assemble", lambda plain, **_: 1 / 0)

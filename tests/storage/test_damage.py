@@ -77,6 +77,24 @@ def test_one_flipped_bit_of_a_weight_is_noticed(run: RunDir, call: Call, command
     refuses(call(*arguments[command]), "last.pt" if command == "resume" else "best.pt", "altered")
 
 
+def test_the_advice_about_a_damaged_checkpoint_can_be_followed(run: RunDir, call: Call) -> None:
+    flip_bit(run.best)
+    # the damaged file is never what is advised
+    refuses(call("test", run.id), "delete it", f"init_from={run.last}")
+    assert call("train", *QUIET, f"init_from={run.last}").code == 0
+    run.best.unlink()
+    assert call("resume", run.id, "trainer.epochs=2").code == 0
+
+    flip_bit(run.last)
+    refuses(call("resume", run.id), "delete it", f"init_from={run.best}")
+    run.last.unlink()
+    says(call("resume", run.id).out, "is finished")
+    done = call("resume", run.id, "trainer.epochs=1")
+    assert done.code == 0
+    says(done.err, f"There is no {run.last}: training begins at its first step again.")
+    assert run.summary().steps == 21
+
+
 def test_the_last_weights_do_not_pass_for_the_best(run: RunDir, call: Call) -> None:
     run.best.unlink()
     refuses(call("test", run.id), "best.pt", "missing", f"init_from={run.last}")
@@ -119,6 +137,18 @@ def test_a_lost_summary_is_written_anew_with_the_reads_of_the_journal(run: RunDi
     assert done.code == 0, done.err
     # one of the first training, and one of this
     assert (run.summary().status, run.summary().test_reads) == ("finished", 2)
+
+
+def test_a_test_counts_the_reads_that_a_lost_summary_had(run: RunDir, call: Call) -> None:
+    (run.path / "summary.json").unlink()
+    says(call("test", run.id).out, "reads of the test split so far: 2")
+
+
+def test_ui_names_a_damaged_run_before_it_starts_a_server(run: RunDir, call: Call) -> None:
+    (run.path / "summary.json").write_bytes(b"")
+    done = call("ui", run.id, "--no-browser")
+    refuses(done, f"{run.path}/summary.json is damaged")
+    assert "Starting" not in done.out
 
 
 def test_an_edited_configuration_is_refused(run: RunDir, call: Call) -> None:

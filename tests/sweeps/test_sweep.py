@@ -94,7 +94,7 @@ def test_a_sweep_chooses_by_validation_and_tests_that_alone(call: Call, here: Pa
     # the same again: nothing to do
     again = call(*sweeping)
     assert again.code == 0
-    says(again.out, "all 4 jobs have ended", "sweep.fresh=true")
+    says(again.out, "all 4 jobs have ended", f"{manifest.read(sweep).command} sweep.fresh=true")
     assert all_sweeps() == [sweep]
 
     # tested jobs may be tested, others may not

@@ -73,7 +73,7 @@ def test_a_missing_driver_is_told_before_the_training(monkeypatch: pytest.Monkey
     for driver in ("psycopg", "psycopg2"):  # that of SQLAlchemy 2.1, and of those before
         monkeypatch.setitem(sys.modules, driver, None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"postgresql://ada:{SECRET}@h/db")
-    with pytest.raises(UserError, match="pip install psycopg") as refused:
+    with pytest.raises(UserError, match=r"pip install '?psycopg") as refused:
         tracking.check(["mlflow"])
     assert SECRET not in str(refused.value)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 from contextlib import suppress
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -106,7 +107,7 @@ def missing_driver(error: ImportError) -> str:
     if not name:
         return f"Its database has no driver here: {hide_secrets(str(error))}"
     package = PACKAGES.get(name, name)
-    return f"Its database needs the package {name}, which is not installed.\nType `pip install {package}`."
+    return f"Its database needs the package {name}, which is not installed.\nType `pip install {shlex.quote(package)}`."
 
 
 def page(address: Address, view: str) -> str | None:

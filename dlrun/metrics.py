@@ -2,12 +2,15 @@
 
 Metrics of classes take logits [B, C] and classes [B], or [B, T, C] and [B, T], and leave out targets `IGNORE_INDEX`.
 They raise `ConfigError` for outputs and targets that do not fit.
+
+A metric says by an attribute `higher_is_better` which of two values is the better one, as in torchmetrics.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,18 +26,45 @@ MANY = 1000
 """From this many classes on, `amax` before `argmax` is faster on a CPU."""
 
 
+M = TypeVar("M", bound=Metric)
+
+
+def declare(*, higher_is_better: bool) -> Callable[[M], M]:
+    """Say of a metric which values are the better ones."""
+
+    def mark(metric: M) -> M:
+        setattr(metric, "higher_is_better", higher_is_better)  # noqa: B010  # a function's type has no attributes
+        return metric
+
+    return mark
+
+
+def higher_is_better(metric: Metric) -> bool | None:
+    """The direction that a metric declares; None if it declares none.
+
+    >>> higher_is_better(accuracy), higher_is_better(error), higher_is_better(lambda model, batch: (batch.y, 1))
+    (True, False, None)
+    """
+    # a metric with arguments is a partial: its attribute is on the function inside
+    declared = getattr(getattr(metric, "func", metric), "higher_is_better", None)
+    return None if declared is None else bool(declared)
+
+
+@declare(higher_is_better=True)
 def accuracy(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Targets with the highest logit: (their number, all)."""
     logits, y = logits_and_classes(model, batch)
     return total(correct(logits, y)), count(y)
 
 
+@declare(higher_is_better=False)
 def error(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """1 - accuracy: (targets without the highest logit, all)."""
     logits, y = logits_and_classes(model, batch)
     return total(~correct(logits, y) & (y != IGNORE_INDEX)), count(y)
 
 
+@declare(higher_is_better=True)
 def top_k(model: nn.Module, batch: Batch, k: int = 5) -> tuple[Tensor, Tensor]:
     """Targets among the `k` highest logits: (their number, all).
 
@@ -46,6 +76,7 @@ def top_k(model: nn.Module, batch: Batch, k: int = 5) -> tuple[Tensor, Tensor]:
     return total((logits.topk(k).indices == y.unsqueeze(-1)).any(-1)), count(y)
 
 
+@declare(higher_is_better=False)
 def nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Negative log-likelihood in nats, never smoothed: (sum, number)."""
     logits, y = logits_and_classes(model, batch)
@@ -53,6 +84,7 @@ def nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     return total(each), count(y)
 
 
+@declare(higher_is_better=False)
 def mse(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
     """Mean squared error of samples: (sum, number).
 

@@ -8,9 +8,9 @@ learning rate; a `Rule` turns gradients into one change of the parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict
 
 if TYPE_CHECKING:  # torch takes a second to import, and no type here needs it at run time
     import torch
@@ -92,6 +92,9 @@ class Data:
     `prepare` maps raw inputs, as in the files, to inputs of the model; the splits are already prepared.
     `augment` varies a training batch, as a function of its generator alone. `truth` is the function behind
     noisy targets, if it is known. `tokenizer` is set for a text.
+
+    Two more describe the raw samples, before any preparation: `split_fingerprints` are equal for equal inputs and
+    targets, `sample_keys` has a number for each sample of a split, int64 [N], equal for equal inputs.
     """
 
     name: str
@@ -104,6 +107,8 @@ class Data:
     augment: Augmentation | None = None
     truth: Callable[[Tensor], Tensor] | None = None
     tokenizer: Tokenizer | None = None
+    split_fingerprints: Mapping[str, str] = field(default_factory=dict)
+    sample_keys: Mapping[str, Tensor] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -139,6 +144,17 @@ device of `batch.x`. Nothing is registered: stacked runs call the loss under `to
 
 Metric = Callable[["nn.Module", Batch], "tuple[Tensor, int | Tensor]"]
 """(model, batch) → the sum of a quantity over the batch, and how many it was summed over."""
+
+
+class Quantity(TypedDict):
+    """The direction and the unit of a metric.
+
+    Values of another unit are not comparable. The direction is None if nobody declared it.
+    """
+
+    higher_is_better: bool | None
+    unit: str
+
 
 Schedule = Callable[[int, int], float]
 """(step, steps) → the factor by which the learning rate of step 0 … steps-1 is multiplied."""

@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import stdev
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,9 @@ import numpy as np
 BOOTSTRAP_FROM = 10
 LEVEL = 0.95
 RESAMPLES = 10_000
+
+K = TypeVar("K")
+"""A seed, or what else pairs two runs."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Difference:
     sd: float
     low: float
     high: float
-    each: Mapping[int, float]
+    each: Mapping[Any, float]
     higher_is_better: bool
     broken: int = 0
 
@@ -135,7 +138,7 @@ def interval_method(n: int) -> str:
 
 
 def paired_difference(
-    first: Mapping[int, float], second: Mapping[int, float], *, higher_is_better: bool = False
+    first: Mapping[K, float], second: Mapping[K, float], *, higher_is_better: bool = False
 ) -> Difference:
     """Second minus first, both by seed, over their common seeds.
 
@@ -145,7 +148,7 @@ def paired_difference(
     >>> found.n, round(found.mean, 3), found.significant
     (3, -0.05, True)
     """
-    differences = {seed: second[seed] - first[seed] for seed in sorted({*first} & {*second})}
+    differences = {seed: second[seed] - first[seed] for seed in sorted({*first} & {*second})}  # type: ignore[type-var]
     each = {seed: value for seed, value in differences.items() if math.isfinite(value)}
     values = np.array([*each.values()], dtype=np.float64)
     low, high = confidence_interval(values)

@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
     found = sides(options.sides)
     metric = metric_of(found, options.metric)
-    higher = direction(found, metric)
+    higher = direction(found, metric, given=options.better)
     first, *others = found  # the first is the baseline
     differences = [difference(first, other, metric, higher_is_better=higher) for other in others]
     output.say(f"{metric}, {'higher' if higher else 'lower'} is better")
@@ -49,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         help="a folder, or the beginning of an id; behind a sweep perhaps a group: ID:lr=0.1,width=64",
     )
     parser.add_argument("--metric", help="val/loss, train/error, … (default: the one that selected the first)")
+    parser.add_argument(
+        "--better", choices=["higher", "lower"], help="which values of a metric of yours are better, if it does not say"
+    )
     parser.add_argument(
         "--figure", metavar="FILE", help="draw the runs, with those of one seed joined, as .png or .svg"
     )

@@ -8,12 +8,14 @@ import operator
 import re
 import sys
 from itertools import chain
+from math import isnan
 from typing import Any
 
 from dlrun.commands import _sweeps
 from dlrun.errors import UserError, did_you_mean
 from dlrun.storage.lookup import all_runs, all_sweeps, locate, locate_sweep, outputs, read_each
 from dlrun.storage.rundir import RunDir
+from dlrun.storage.summary import Summary
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
@@ -60,7 +62,10 @@ def main(argv: list[str]) -> int:
         rows = [row for row in rows if _fulfils(row, condition, rows)]
     if arguments.last is not None:  # before sorting: the newest
         rows = rows[-arguments.last :]
-    if arguments.sort:
+    if arguments.sort == "best":
+        name = _ranking_metric(rows, arguments.metric)
+        rows = _sort(rows, name, descending=_higher_is_better(rows, name))
+    elif arguments.sort:
         rows = _sort(rows, arguments.sort, descending=arguments.descending)
     if arguments.delete:
         return _delete(rows, sure=arguments.yes)
@@ -86,7 +91,11 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="only runs that fulfil it: status=killed, name=mnist, 'test/error<0.01'; may be repeated",
     )
-    parser.add_argument("--sort", metavar="KEY", help="sort by a metric or a column, the smallest first")
+    parser.add_argument(
+        "--sort",
+        metavar="KEY",
+        help="by a metric or column, the smallest first; `best`: by --metric, the best first",
+    )
     parser.add_argument("--descending", action="store_true", help="with --sort: the largest first")
     parser.add_argument("--last", metavar="N", type=int, help="only the newest N")
     parser.add_argument("--metric", action="append", help="show this metric in a column; may be repeated")
@@ -137,9 +146,41 @@ def _sort(rows: list[dict[str, Any]], name: str, *, descending: bool) -> list[di
         raise UserError(f"--sort {name}: it is neither a number nor text. Type for example `--sort val/loss`.")
     if len({isinstance(_value(row, name), str) for row in have}) > 1:
         raise UserError(f"--sort {name}: of some runs it is a number, of others text.")
-    # runs without it come last, in either direction
-    without = [row for row in rows if _value(row, name) is None]
-    return sorted(have, key=lambda row: _value(row, name), reverse=descending) + without
+    # runs without it come last, in either direction, and so do those where it is no number
+    last = [row for row in rows if _value(row, name) is None or _is_nan(_value(row, name))]
+    have = [row for row in have if not _is_nan(_value(row, name))]
+    return sorted(have, key=lambda row: _value(row, name), reverse=descending) + last
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and isnan(value)
+
+
+def _ranking_metric(rows: list[dict[str, Any]], given: list[str] | None) -> str:
+    """The metric to rank runs by: the one given, else the one that selected the weights of all."""
+    monitors = {row["selected_by"] for row in rows if row.get("selected_by")}
+    names = given or sorted(monitors)
+    if len(names) == 1:
+        return names[0]
+    found = f" They were selected by {', '.join(names)}." if names else ""
+    raise UserError(f"--sort best: by which metric?{found} Add for example `--metric val/loss`.")
+
+
+def _higher_is_better(rows: list[dict[str, Any]], name: str) -> bool:
+    """Raises `UserError` if nobody says it, or if the values are not of one unit and the same samples."""
+    summaries = [Summary(row) for row in rows if name in (row.get("metrics") or {})]
+    known = {summary.higher_is_better(name) for summary in summaries}
+    if len(known) != 1 or None in known:
+        raise UserError(
+            f"--sort best: nobody says whether higher or lower values of {name} are better. Type `--sort {name}`, and "
+            f"perhaps `--descending`."
+        )
+    if len({summary.unit(name) for summary in summaries}) > 1 or len({s.samples(name) for s in summaries}) > 1:
+        raise UserError(
+            f"--sort best: {name} is not the same quantity in all these runs, or was measured on other samples. Name "
+            f"runs that can be compared, or narrow them with --where; `--sort {name}` sorts the numbers all the same."
+        )
+    return bool(known.pop())
 
 
 def _check_name(name: str, rows: list[dict[str, Any]]) -> None:

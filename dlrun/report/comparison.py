@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from dlrun.analysis.comparability import same_quantity
 from dlrun.analysis.statistics import Difference, paired_difference
 from dlrun.errors import UserError, did_you_mean
 from dlrun.report.sides import Side
 from dlrun.storage.identity import PART_NAMES, differing, differing_keys
-from dlrun.storage.summary import DataSummary, split_sizes
+from dlrun.storage.manifest import Replicate
+from dlrun.storage.summary import DataSummary, Summary, split_sizes
 
 SHOWN = 10
 """Keys of two configurations that are listed."""
@@ -18,7 +20,7 @@ SHOWN = 10
 def difference(first: Side, second: Side, metric: str, *, higher_is_better: bool) -> Difference:
     """Second minus first over their common seeds.
 
-    Raises `UserError` without a common seed, if the data or splits differ, or if a compared loss is not the same.
+    Raises `UserError` without a common seed, if the metric was measured on other samples, or if its unit differs.
     """
     common = sorted({*first.values(metric)} & {*second.values(metric)})
     if not common:
@@ -27,10 +29,9 @@ def difference(first: Side, second: Side, metric: str, *, higher_is_better: bool
             f"The sides have no common seed: {have}. Run both with the same seeds: `dlrun train -m … 'seed=range(5)'`."
         )
     for seed in common:
-        _same_data(first, second, seed)
-    if metric.endswith("/loss"):
-        # one seed stands for all: the jobs of a side differ in nothing else
-        _same_loss(first, second, common[0], metric)
+        _same_samples(first, second, seed, metric)
+    # one seed stands for all: the jobs of a side differ in nothing else
+    _same_unit(first, second, common[0], metric)
     return paired_difference(first.values(metric), second.values(metric), higher_is_better=higher_is_better)
 
 
@@ -70,38 +71,57 @@ def metric_of(sides: Sequence[Side], requested: str | None) -> str:
     return metric
 
 
-def direction(sides: Sequence[Side], metric: str) -> bool:
-    """True if higher values of the metric are better."""
-    same = metric.partition("/")[2]
-    # a side knows the direction of the metric that it was selected by, on any split
-    for side in sides:
-        if side.direction is not None and side.metric.partition("/")[2] == same:
-            return side.direction
-    from dlrun.runs.build import HIGHER_IS_BETTER  # imports torch, which sweeps need not wait for
+def direction(sides: Sequence[Side], metric: str, *, given: str | None = None) -> bool:
+    """True if higher values of the metric are better.
 
-    return same.startswith(HIGHER_IS_BETTER)
+    `given` is "higher" or "lower", for a metric that does not say it. Raises `UserError` if that is not known, or if
+    the sides contradict each other.
+    """
+    if given:
+        return given == "higher"
+    known = {side.higher_is_better(metric) for side in sides} - {None}
+    if len(known) == 1:
+        return bool(known.pop())
+    why = "the runs contradict each other" if known else "nobody says"
+    raise UserError(
+        f"Which values of {metric} are better: {why}. Add `--better higher` or `--better lower`. A metric of yours "
+        f"says it by its attribute `higher_is_better`."
+    )
 
 
-def _same_data(first: Side, second: Side, seed: int) -> None:
-    one, other = (side.summaries[seed].data for side in (first, second))
-    if one.get("fingerprint") == other.get("fingerprint"):
+def _same_samples(first: Side, second: Side, seed: Replicate, metric: str) -> None:
+    summaries = [side.summaries[seed] for side in (first, second)]
+    one, other = (summary.data for summary in summaries)
+    samples = {summary.samples(metric) for summary in summaries}
+    # runs of before 0.2 have the fingerprint of the whole data set alone
+    if len(samples) == 1 if None not in samples else one.get("fingerprint") == other.get("fingerprint"):
         return
     datasets = [side.configuration(seed).get("dataset") for side in (first, second)]
     changed = _changes(*(part if isinstance(part, dict) else {} for part in datasets))
     raise UserError(
-        f"`{first.label}` and `{second.label}` were trained on different data or splits, so they cannot be compared. "
+        f"`{first.label}` and `{second.label}` have {metric} of different samples, so they cannot be compared. "
         f"At seed {seed}: {_describe(one)} against {_describe(other)}."
         + (f" Different keys: {', '.join(changed)}." if changed else "")
     )
 
 
-def _same_loss(first: Side, second: Side, seed: int, metric: str) -> None:
-    one, other = (side.configuration(seed).get("loss") for side in (first, second))
-    if one != other:
-        raise UserError(
-            f"{metric} is not the same quantity on both sides: `{first.label}` has the loss {one}, `{second.label}` "
-            f"{other}. Compare by something else: --metric val/error."
-        )
+def _same_unit(first: Side, second: Side, seed: Replicate, metric: str) -> None:
+    one, other = (side.summaries[seed] for side in (first, second))
+    units = one.unit(metric), other.unit(metric)
+    if metric.endswith("/loss") and None in units:  # of a run of before 0.2
+        units = tuple(str(side.configuration(seed).get("loss")) for side in (first, second))  # type: ignore[assignment]
+    if None in units or units[0] == units[1]:
+        return
+    raise UserError(
+        f"{metric} is not the same quantity on both sides: `{first.label}` has {units[0]}, `{second.label}` "
+        f"{units[1]}. {_instead(one, other, metric)}"
+    )
+
+
+def _instead(one: Summary, other: Summary, metric: str) -> str:
+    split = metric.partition("/")[0]
+    name = same_quantity([one.quantities, other.quantities])
+    return f"Compare by something else, as --metric {split}/{name or 'error'}."
 
 
 def _changes(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
@@ -114,6 +134,6 @@ def _describe(data: DataSummary) -> str:
     return f"{data.get('name', 'unknown data')} ({sizes}; fingerprint {str(data.get('fingerprint'))[:12]})"
 
 
-def _listed(values: dict[int, float]) -> str:
+def _listed(values: dict[Replicate, float]) -> str:
     seeds = [str(seed) for seed in sorted(values)]
     return ", ".join(seeds[:8]) + (" …" if len(seeds) > 8 else "") if seeds else "none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from dlrun.report import selected, sentences, tables
@@ -15,21 +15,20 @@ from dlrun.terminal.format import duration, minute
 
 
 def contents(
-    overview: Overview, claims: Sequence[Claim], figures: Sequence[Image], own: Sequence[Image]
+    overview: Overview, claims: Sequence[Claim], figures: Mapping[str, Sequence[Image]], own: Sequence[Image]
 ) -> list[Block]:
     """The page of a sweep, as blocks.
 
-    Order: command and counts, claims and figures of the study (`own`), groups, test split, `figures` of every sweep,
-    failures, setting.
+    Order: command and counts, claims and figures of the study (`own`), groups, test split, `figures` of every sweep by
+    stratum, failures, setting. A sweep over several data sets begins with a row for each.
     """
     return [
         Heading(f"{overview.manifest.name}: {len(overview.results)} jobs", 1),
         *_command(overview),
         *_claims(claims),
         *own,
-        *_group_tables(overview),
-        *_test_split(overview),
-        *_figures(figures),
+        *_strata(overview),
+        *(block for part in overview.strata for block in _part(part, figures.get(part.label, ()))),
         *_failures(overview),
         *_setting(overview),
     ]
@@ -53,6 +52,24 @@ def _claims(claims: Sequence[Claim]) -> Iterator[Block]:
             [[claim.verdict, claim.text, claim.evidence] for claim in claims],
             words=True,
         )
+
+
+def _strata(overview: Overview) -> Iterator[Block]:
+    if len(overview.strata) > 1:
+        yield Heading("Data sets")
+        yield Paragraph(
+            "Values of different validation samples cannot be ranked, so a configuration is selected, and tested, for "
+            "each of these by itself."
+        )
+        yield tables.by_stratum(overview)
+
+
+def _part(part: Overview, figures: Sequence[Image]) -> Iterator[Block]:
+    if part.label:
+        yield Heading(part.label, 2)
+    yield from _group_tables(part)
+    yield from _test_split(part)
+    yield from _figures(figures)
 
 
 def _group_tables(overview: Overview) -> Iterator[Block]:
@@ -107,18 +124,10 @@ def _setting(overview: Overview) -> Iterator[Block]:
     first = next((result.summary for result in overview.finished), None)
     if first is None:
         return
-    data, versions = first.data, first.versions
-    sizes = ", ".join(f"{size} {name}" for name, size in split_sizes(data).items())
-    # more than one if the data depend on the seed
-    fingerprints = {r.summary.data.get("fingerprint") for r in overview.finished}
-    same = (
-        f"fingerprint {str(data.get('fingerprint'))[:12]}"
-        if len(fingerprints) == 1
-        else f"{len(fingerprints)} different fingerprints"
-    )
+    versions = first.versions
     seconds = sum(result.summary.train_seconds or 0.0 for result in overview.finished)
     rows = [
-        ["data", f"{data.get('name', '')}: {sizes} ({same})"],
+        *([f"data {part.label}".strip(), _data(part)] for part in overview.strata if part.finished),
         ["device", f"{first.device_name or first.device or ''}, {first.precision or ''}"],
         ["versions", ", ".join(f"{name} {version}" for name, version in versions.items())],
         ["training", f"{duration(seconds)} in all runs"],
@@ -128,6 +137,19 @@ def _setting(overview: Overview) -> Iterator[Block]:
     ]
     yield Heading("Setting")
     yield Table(["", "of the first finished run"], rows, words=True)
+
+
+def _data(overview: Overview) -> str:
+    data = overview.finished[0].summary.data
+    sizes = ", ".join(f"{size} {name}" for name, size in split_sizes(data).items())
+    # more than one if the data depend on the seed
+    fingerprints = {r.summary.data.get("fingerprint") for r in overview.finished}
+    same = (
+        f"fingerprint {str(data.get('fingerprint'))[:12]}"
+        if len(fingerprints) == 1
+        else f"{len(fingerprints)} different fingerprints"
+    )
+    return f"{data.get('name', '')}: {sizes} ({same})"
 
 
 def _within_outputs(path: Path) -> str:

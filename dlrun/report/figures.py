@@ -42,7 +42,7 @@ def _ranking(overview: Overview) -> Iterator[CaptionedFigure]:
     rows = [
         Row(
             g.short_label(overview.swept),
-            [*g.by_seed(overview.metric).values()],
+            [*g.by_replicate(overview.metric).values()],
             g.spread,
             g.selected and len(groups) > 1,
         )
@@ -79,7 +79,7 @@ def _against(overview: Overview, key: str) -> Iterator[CaptionedFigure]:
     median = f" The line is the median over the seeds{through}." if line else ""
     drawn = against(key, name, dots, line)
     caption = f"The {name.replace('_', ' ')} against {key}: one dot per run.{median}"
-    yield CaptionedFigure(f"against-{_file(key)}", drawn, caption)
+    yield CaptionedFigure(f"against-{file_name(key)}", drawn, caption)
 
 
 def _points(found: Sequence[Result], key: str, metric: str) -> list[tuple[Any, float]]:
@@ -165,6 +165,6 @@ def _labels(overview: Overview, groups: Sequence[JobGroup]) -> tuple[str, list[s
     return key, [str(swept_value(group.results[0], key)) for group in groups]
 
 
-def _file(key: str) -> str:
-    # a key as a file name on every system
+def file_name(key: str) -> str:
+    """A key as a file name on every system."""
     return "".join(sign if sign.isalnum() or sign in "._-" else "-" for sign in key)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from dlrun.analysis.statistics import Spread, spread
-from dlrun.storage.manifest import Manifest, read
-from dlrun.storage.read_counts import SweepReads, count_reads
+from dlrun.storage.manifest import REPLICATED, Manifest, Replicate, read
+from dlrun.storage.read_counts import SweepReads, count_reads, total_reads
 from dlrun.storage.results import Result, finished, results, unended
 from dlrun.storage.summary import SweepSummary
 from dlrun.storage.sweepdir import SweepDir
@@ -40,20 +40,28 @@ class JobGroup:
     @property
     def complete(self) -> bool:
         """Every job of the group has a finite value."""
-        return self.spread.n == len(self.results)
+        return self.spread.n == self.size
 
-    def by_seed(self, metric: str) -> dict[int, float]:
+    @property
+    def size(self) -> int:
+        """The number of its repetitions."""
+        return len({result.job.replicate for result in self.results})
+
+    def by_replicate(self, metric: str) -> dict[Replicate, float]:
         """A metric of the finished runs."""
-        return {r.job.seed: r.metrics[metric] for r in finished(self.results) if metric in r.metrics}
+        return {r.job.replicate: r.metrics[metric] for r in finished(self.results) if metric in r.metrics}
 
     def spread_of(self, metric: str, *, higher_is_better: bool = False) -> Spread:
         """The spread of any metric."""
-        return spread([*self.by_seed(metric).values()], higher_is_better=higher_is_better)
+        return spread([*self.by_replicate(metric).values()], higher_is_better=higher_is_better)
 
 
 @dataclass(frozen=True)
 class Overview:
-    """A sweep with its groups, the best by `metric` first."""
+    """A sweep with its groups, the best by `metric` first.
+
+    In a sweep over several data sets the groups are ranked within each of its `strata`, which have a `label`.
+    """
 
     sweep: SweepDir
     manifest: Manifest
@@ -61,6 +69,20 @@ class Overview:
     groups: Sequence[JobGroup]
     metric: str
     summary: SweepSummary
+    label: str = ""
+
+    @cached_property
+    def strata(self) -> list[Overview]:
+        """The parts whose groups can be ranked; the sweep itself if that is all of it."""
+        found = self.manifest.strata
+        return [self] if len(found) == 1 else [self._part(label, groups) for label, groups in found.items()]
+
+    def _part(self, label: str, groups: Collection[str]) -> Overview:
+        manifest = replace(self.manifest, jobs=tuple(job for job in self.manifest.jobs if job.group in groups))
+        own = [result for result in self.results if result.job.group in groups]
+        summary = self.summary.of_stratum(label, test_reads=total_reads(self.sweep.id, own))
+        metric = _metric(manifest, own)
+        return Overview(self.sweep, manifest, own, _groups(manifest, own, metric, summary), metric, summary, label)
 
     @cached_property
     def finished(self) -> list[Result]:
@@ -68,7 +90,9 @@ class Overview:
 
     @property
     def selected(self) -> JobGroup | None:
-        return next((group for group in self.groups if group.selected), None)
+        """The selected group, if there is one for the whole sweep."""
+        chosen = [group for group in self.groups if group.selected]
+        return chosen[0] if chosen and len(self.strata) == 1 else None
 
     @cached_property
     def ranked(self) -> list[JobGroup]:
@@ -77,8 +101,8 @@ class Overview:
 
     @property
     def swept(self) -> list[str]:
-        """The keys with more than one value, without the seed."""
-        return [key for key in self.manifest.swept if key != "seed"]
+        """The keys with more than one value, without the seeds."""
+        return [key for key in self.manifest.swept if key not in REPLICATED]
 
     @cached_property
     def unended(self) -> dict[str, int]:
@@ -101,8 +125,8 @@ def read_overview(sweep: SweepDir) -> Overview:
 
 
 def swept_label(manifest: Manifest, result: Result) -> str:
-    """The job's swept overrides, without the seed."""
-    telling = [f"{k}={v}" for k, v in result.swept.items() if k in manifest.swept and k != "seed"]
+    """The job's swept overrides, without the seeds."""
+    telling = [f"{k}={v}" for k, v in result.swept.items() if k in manifest.swept and k not in REPLICATED]
     return " ".join(telling) or manifest.name
 
 
@@ -137,12 +161,13 @@ def _groups(manifest: Manifest, found: Sequence[Result], metric: str, summary: S
     members: dict[str, list[Result]] = {}
     for result in found:
         members.setdefault(result.job.group, []).append(result)
-    chosen = (summary.selected or {}).get("group")
+    chosen = {selection.get("group") for selection in summary.selections}
     groups = []
     for key, jobs in members.items():
-        values = [r.metrics[metric] for r in finished(jobs) if metric in r.metrics]
-        over = spread(values, higher_is_better=manifest.higher_is_better)
-        groups.append(JobGroup(key, swept_label(manifest, jobs[0]), jobs, over, selected=key == chosen))
+        # by repetition: a search may come to one point twice
+        values = {r.job.replicate: r.metrics[metric] for r in finished(jobs) if metric in r.metrics}
+        over = spread([*values.values()], higher_is_better=manifest.higher_is_better)
+        groups.append(JobGroup(key, swept_label(manifest, jobs[0]), jobs, over, selected=key in chosen))
     sign = -1 if manifest.higher_is_better else 1
     # incomplete groups last: the mean of the seeds that survived would flatter them. Ties go to the lower loss, as in a
     # selection.

@@ -36,10 +36,10 @@ def runs_csv(overview: Overview) -> str:
     writer = csv.writer(out)
     head = ["job", "status", "group", *swept, "seed", "selected", "reused", *metrics, *SUMMARY_KEYS, "folder"]
     writer.writerow([csv_cell(name) for name in head])
-    chosen = overview.selected
+    chosen = {group.key for group in overview.groups if group.selected}
     for result in overview.results:
         row: list[Any] = [result.job.n, result.status, result.job.group, *(swept_value(result, key) for key in swept)]
-        row += [result.job.seed, int(bool(chosen and result.job.group == chosen.key)), int(result.reused)]
+        row += [result.job.seed, int(result.job.group in chosen), int(result.reused)]
         summary = result.summary.to_dict()
         row += [result.metrics.get(name) for name in metrics]
         # None is an empty cell

@@ -12,19 +12,33 @@ def selection(overview: Overview) -> str:
     chosen, better = overview.summary.selected, "highest" if overview.manifest.higher_is_better else "lowest"
     early = "" if chosen or not overview.unended else not_yet(overview)
     if len(overview.groups) == 1:
-        only = "Only the seed varies, so nothing was selected."
-        return f"{only} {early or departures(overview)}".strip()
+        only = f"Only the {'seeds vary' if _splits(overview) else 'seed varies'}, so nothing was selected."
+        return f"{only} {_splits(overview)} {early or departures(overview)}".replace("  ", " ").strip()
     order = f"Groups are ordered by mean {overview.metric}, the {better} first."
     if overview.selected is None or chosen is None:
         return f"{early or 'No configuration was selected.'} {order}"
     seeds = " over the seeds" if any(len(group.results) > 1 for group in overview.groups) else ""
     mean = f"the {better} mean {overview.manifest.monitor}{seeds}"
-    rule = f"Selected: the group with {mean}, among the groups whose runs all finished."
+    rule = f"Selected: the group with {mean}, among the groups whose runs all finished. {_splits(overview)}".strip()
     if overview.summary.selected_now:
         rule = f"Selected: `{chosen.get('label')}`."
         how = f"dlrun report {overview.sweep.id} --select --force"
         return f"{rule} {departures(overview)} To select it all the same and read the test split again: `{how}`."
     return f"{rule} {departures(overview)}".strip()
+
+
+def _splits(overview: Overview) -> str:
+    """A sentence on repetitions over splits; else empty."""
+    if "dataset.split_seed" not in overview.manifest.swept:
+        return ""
+    tests = {result.summary.samples("test/") for result in overview.finished}
+    shared = (
+        " Their test samples differ too: those of one split may be validation samples of another, so the test numbers "
+        "are not sealed from the selection."
+        if len(tests) > 1 and len(overview.groups) > 1
+        else ""
+    )
+    return f"Splits (dataset.split_seed) are repetitions, as seeds are.{shared}"
 
 
 def departures(overview: Overview) -> str:

@@ -35,14 +35,14 @@ def lead(overview: Overview) -> str:
     if len(ranked) < 2:
         return ""
     first, second = ranked[:2]
-    if min(len(first.results), len(second.results)) < 2:
+    if min(first.size, second.size) < 2:
         return (
             "With one seed per group, any difference between groups may be seed noise: add 'seed=range(5)' to the "
             "command."
         )
     found = paired_difference(
-        second.by_seed(overview.metric),
-        first.by_seed(overview.metric),
+        second.by_replicate(overview.metric),
+        first.by_replicate(overview.metric),
         higher_is_better=overview.manifest.higher_is_better,
     )
     if not found.n:  # no common seed

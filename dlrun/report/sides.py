@@ -12,6 +12,7 @@ from dlrun.report.overview import JobGroup, Overview, read_overview
 from dlrun.report.selected import departures
 from dlrun.storage import run_config
 from dlrun.storage.lookup import find, find_sweep
+from dlrun.storage.manifest import Replicate
 from dlrun.storage.results import finished
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.selection import describe_unended
@@ -20,28 +21,36 @@ from dlrun.storage.summary import Summary
 
 @dataclass(frozen=True)
 class Side:
-    """Runs by seed; `metric` selected them.
+    """Runs by repetition; `metric` selected them.
 
     `direction` is True if higher values of it are better, None if unknown. `note` says what departed from the rule of
     the selection.
     """
 
     label: str
-    runs: Mapping[int, RunDir]
+    runs: Mapping[Replicate, RunDir]
     metric: str
     direction: bool | None = None
     note: str = ""
 
     @cached_property
-    def summaries(self) -> dict[int, Summary]:
+    def summaries(self) -> dict[Replicate, Summary]:
         return {seed: run.summary() for seed, run in self.runs.items()}
 
-    def values(self, metric: str) -> dict[int, float]:
+    def values(self, metric: str) -> dict[Replicate, float]:
         """A metric of the runs that have it."""
         found = {seed: summary.metrics for seed, summary in self.summaries.items()}
         return {seed: float(metrics[metric]) for seed, metrics in found.items() if metric in metrics}
 
-    def configuration(self, seed: int) -> dict[str, Any]:
+    def higher_is_better(self, metric: str) -> bool | None:
+        """Whether higher values of any metric are better; None if its runs do not say it."""
+        # older runs have their sweep's word alone, for the metric that selected, on any split
+        if self.direction is not None and self.metric.partition("/")[2] == metric.partition("/")[2]:
+            return self.direction
+        known = {summary.higher_is_better(metric) for summary in self.summaries.values()}
+        return known.pop() if len(known) == 1 else None
+
+    def configuration(self, seed: Replicate) -> dict[str, Any]:
         from omegaconf import OmegaConf
 
         found: Any = OmegaConf.to_container(run_config.load(self.runs[seed]))
@@ -67,6 +76,11 @@ def _all_groups(reference: str) -> list[Side]:
             f"`dlrun compare {reference}` names a single run. Add another run, or name a sweep with several groups."
         )
     overview = read_overview(sweep)
+    if len(overview.strata) > 1:
+        raise UserError(
+            f"{sweep.path} has {len(overview.strata)} data sets, whose values cannot be compared. Name groups of one: "
+            f"{_listed(overview)}"
+        )
     groups = [group for group in overview.groups if finished(group.results)]
     if len(groups) < 2:
         raise UserError(
@@ -98,6 +112,8 @@ def _side(reference: str) -> Side:
 
 
 def _why(overview: Overview) -> str:
+    if len(overview.strata) > 1:
+        return " for all of them, which are of several data sets"
     return f": {describe_unended(overview.unended, len(overview.results))}" if overview.unended else ""
 
 
@@ -107,11 +123,11 @@ def _of_run(run: RunDir) -> Side:
         raise UserError(
             f"{run.path} has not finished (status: {run.status()}). To continue it: `dlrun resume {run.id}`."
         )
-    return Side(f"{summary.name} {run.id}", {summary.seed or 0: run}, summary.selected_by or "val/loss")
+    return Side(f"{summary.name} {run.id}", {Replicate(summary.seed or 0): run}, summary.selected_by or "val/loss")
 
 
 def _of_group(overview: Overview, group: JobGroup, label: str) -> Side:
-    runs = {result.job.seed: result.run for result in finished(group.results)}
+    runs = {result.job.replicate: result.run for result in finished(group.results)}
     if not runs:
         raise UserError(f"No run of `{group.label}` in {overview.sweep.path} has finished.")
     note = departures(overview) if group.selected else ""

@@ -21,11 +21,28 @@ def ranking(overview: Overview, most: int = MAX_GROUPS) -> Table:
     shown = overview.groups[:most]
     strong = _selected_row(shown)
     # one seed per group has no spread: show steps and time instead
-    if all(len(group.results) == 1 for group in overview.groups):
+    if all(group.size == 1 for group in overview.groups):
         rows = [[group.label, *_single(group, overview)] for group in shown]
         return Table(["", overview.metric, "best step", "steps", "train time"], rows, strong)
     head = ["", "seeds", f"mean ± sd of {overview.metric}", "worst", "median", "best", "95 % interval of the mean"]
     return Table(head, [[group.label, _seeds(group), *_cells(group.spread)] for group in shown], strong)
+
+
+def by_stratum(overview: Overview) -> Table:
+    """What is selected in each data set: a row each, with its validation and its test."""
+    name = overview.metric.partition("/")[2]
+    rows = []
+    for part in overview.strata:
+        group = part.selected or (part.groups[0] if len(part.groups) == 1 else None)
+        if group is None:
+            rows.append([part.label, MISSING, MISSING, MISSING, MISSING, MISSING])
+            continue
+        higher = part.manifest.higher_is_better
+        tested = group.spread_of(f"test/{name}", higher_is_better=higher)
+        rows.append(
+            [part.label, group.label, _seeds(group), format_mean(group.spread), format_mean(tested), _interval(tested)]
+        )
+    return Table(["", "selected", "seeds", overview.metric, f"test/{name}", "95 % interval of the test mean"], rows)
 
 
 def splits(overview: Overview) -> Table | None:
@@ -122,12 +139,15 @@ def _selected_row(shown: Sequence[JobGroup]) -> frozenset[int]:
 
 def _cells(found: Spread) -> list[str]:
     worst = "not finite" if found.broken else format_number(found.worst)
-    within = f"{found.low:.4g} to {found.high:.4g}" if math.isfinite(found.low) else MISSING
-    return [format_mean(found), worst, format_number(found.median), format_number(found.best), within]
+    return [format_mean(found), worst, format_number(found.median), format_number(found.best), _interval(found)]
+
+
+def _interval(found: Spread) -> str:
+    return f"{found.low:.4g} to {found.high:.4g}" if math.isfinite(found.low) else MISSING
 
 
 def _seeds(group: JobGroup) -> str:
-    total, finite = len(group.results), group.spread.n
+    total, finite = group.size, group.spread.n
     return str(finite) if finite == total else f"{finite} of {total}"
 
 

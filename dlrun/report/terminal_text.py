@@ -16,16 +16,26 @@ MAX_GROUPS = 12  # a terminal of 24 lines shows them with the sentences around t
 def terminal_text(sweep: SweepDir) -> str:
     """A sweep's results and its report's path, in short."""
     overview = read_overview(sweep)
-    parts = [*_groups(overview), *_test_split(overview), *_claims(overview), *_path(overview)]
+    parts = [*_head(overview), *_parts(overview), *_claims(overview), *_path(overview)]
     return "\n".join(filter(None, parts))
 
 
-def _groups(overview: Overview) -> list[str]:
-    lines = [f"{overview.manifest.name}  {sentences.job_counts(overview)}"]
+def _head(overview: Overview) -> list[str]:
+    return [f"{overview.manifest.name}  {sentences.job_counts(overview)}"]
+
+
+def _parts(overview: Overview) -> list[str]:
+    most = max(2, MAX_GROUPS // len(overview.strata))
+    lines = [line for part in overview.strata for line in (part.label, *_groups(part, most), *_test_split(part))]
+    return lines if len(overview.strata) == 1 else [*lines, _format_table(tables.by_stratum(overview))]
+
+
+def _groups(overview: Overview, most: int) -> list[str]:
+    lines = []
     if overview.finished:
-        lines.append(_format_table(tables.ranking(overview, MAX_GROUPS)))
-        if len(overview.groups) > MAX_GROUPS:
-            lines.append(f"  … and {len(overview.groups) - MAX_GROUPS} more groups, in the report")
+        lines.append(_format_table(tables.ranking(overview, most)))
+        if len(overview.groups) > most:
+            lines.append(f"  … and {len(overview.groups) - most} more groups, in the report")
         lines.append(_indent(sentences.lead(overview)))
     if overview.finished or overview.unended:
         lines.append(_indent(selected.selection(overview)))

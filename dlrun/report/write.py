@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from dlrun.report.claims import check, own_figures
 from dlrun.report.contents import contents
 from dlrun.report.document import Image
-from dlrun.report.figures import sweep_figures
+from dlrun.report.figures import file_name, sweep_figures
 from dlrun.report.html import html
 from dlrun.report.markdown import markdown
-from dlrun.report.overview import read_overview
+from dlrun.report.overview import Overview, read_overview
 from dlrun.report.runs_csv import runs_csv
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.sweepdir import SweepDir
@@ -31,13 +32,24 @@ def write(sweep: SweepDir, *, figures: bool = True) -> Path:
     write_atomically(folder / "runs.csv", runs_csv(overview).encode())
     claims = check(overview)
     own = _save_all([partial(own_figures, overview)], folder / "figures") if figures else []
-    general = _save_all(sweep_figures(overview), folder / "figures") if figures else []
+    general = {part.label: _save_all(_named(part), folder / "figures") for part in overview.strata if figures}
     page = contents(overview, claims, general, own)
     title = f"{overview.manifest.name} {sweep.id}"
     write_atomically(folder / "report.md", markdown(page).encode())
     file = folder / "report.html"
     write_atomically(file, html(page, title=title, figures=folder / "figures").encode())
     return file
+
+
+def _named(part: Overview) -> Iterator[FigureSource]:
+    """The figures of a stratum; their names begin with its label."""
+    prefix = f"{file_name(part.label)}-" if part.label else ""
+
+    def renamed(source: FigureSource) -> Iterator[CaptionedFigure]:
+        for drawn in source():
+            yield replace(drawn, name=prefix + drawn.name)
+
+    return (partial(renamed, source) for source in sweep_figures(part))
 
 
 FigureSource = Callable[[], Iterator[CaptionedFigure]]

@@ -14,10 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from omegaconf import DictConfig
 
-from dlrun import metrics as known_metrics
 from dlrun.config.check import GROUPS, SETTINGS, check_config
 from dlrun.config.settings import Evaluation, Tracking, Trainer
-from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.engine.ema import Average
 from dlrun.engine.evaluation import batch_size_for
 from dlrun.engine.loop import Training
@@ -29,11 +27,9 @@ from dlrun.execution.device import Execution, threads_for
 from dlrun.execution.memory_format import MemoryFormat
 from dlrun.runs.dry_run import check_schedule, dry_run
 from dlrun.runs.parts import Parts, make_batches, make_dataset, make_parts
+from dlrun.runs.quantities import quantities
 from dlrun.storage.identity import Identity, identify
-from dlrun.types import Data, Metric
-
-HIGHER_IS_BETTER = ("accuracy", "recall", "top_")
-"""Beginnings of metrics' names for which higher is better; a user's function has an attribute `higher_is_better`."""
+from dlrun.types import Data, Quantity
 
 
 @dataclass(frozen=True)
@@ -49,6 +45,7 @@ class Built:
     tracking: Tracking
     flop_per_step: int
     parameters: int
+    quantities: Mapping[str, Quantity]
     identity: Identity
     initial_weights: str | None = None
     """The SHA-256 of the weights that `init_from` names."""
@@ -86,7 +83,9 @@ def assemble(
     requested = trainer.memory_format if trainer.memory_format != "auto" else decided.get("memory_format", "auto")
     first_pass = _try_formats(plain, parts, str(requested))
     parts.optimizer.init(parts.objective)  # its state lies in memory as the weights do by now
-    training = _make_training(plain, parts, trainer, evaluation)
+    measured = quantities(plain, parts.data, parts.metrics)
+    training = _make_training(plain, parts, trainer)
+    _set_monitor(training, evaluation, measured)
     execution = _choose_execution(trainer, parts, training, first_pass, decided)
     if execution.compile:
         training.make_stepper = compiled.make_stepper
@@ -101,6 +100,7 @@ def assemble(
         tracking=tracking,
         flop_per_step=first_pass.per_step(training),
         parameters=sum(p.numel() for p in parts.objective.model.parameters()),
+        quantities=measured,
         identity=identity(plain, parts.data, execution, parts.initial_weights),
         initial_weights=parts.initial_weights,
     )
@@ -162,7 +162,7 @@ def _try_formats(plain: dict[str, Any], parts: Parts, requested: str) -> FirstPa
     return FirstPass(attempt, flop)
 
 
-def _make_training(plain: dict[str, Any], parts: Parts, trainer: Trainer, evaluation: Evaluation) -> Training:
+def _make_training(plain: dict[str, Any], parts: Parts, trainer: Trainer) -> Training:
     batches = make_batches(parts, trainer, seed=plain["seed"])
     training = Training(
         objective=parts.objective,
@@ -174,12 +174,11 @@ def _make_training(plain: dict[str, Any], parts: Parts, trainer: Trainer, evalua
         device=parts.device,
         validation=parts.data.validation,
         metrics=parts.metrics,
-        evaluation_batch_size=batch_size_for(evaluation.batch_size, parts.data.spec),
+        evaluation_batch_size=batch_size_for(plain["evaluation"]["batch_size"], parts.data.spec),
         patience=trainer.patience,
         average=Average(parts.objective.params, trainer.ema) if trainer.ema else None,
     )
     check_schedule(training.schedule, training.plan.steps, target=plain["schedule"]["_target_"])
-    _set_monitor(training, evaluation, parts.data)
     return training
 
 
@@ -207,29 +206,36 @@ def _choose_execution(
     )
 
 
-def _set_monitor(training: Training, evaluation: Evaluation, data: Data) -> None:
+def _set_monitor(training: Training, evaluation: Evaluation, measured: Mapping[str, Quantity]) -> None:
     """Set the metric for selecting weights."""
-    monitor = evaluation.monitor or ("val/error" if data.spec.task == "classification" else "val/loss")
-    if data.validation is None:
+    monitor = evaluation.monitor or ("val/error" if "error" in measured else "val/loss")
+    if training.validation is None:
         for name, value in (("evaluation.monitor", evaluation.monitor), ("trainer.patience", training.patience)):
             if value is not None:
                 raise ConfigError(f"{name}={value} needs a validation split: give dataset.validation_size.")
-    # `val/bits_per_byte` exists only where the bytes of a token are known
-    known_bytes = bytes_per_token(data.validation) if data.validation else None
-    derived = known_metrics.derive(dict.fromkeys(training.metrics, 0.0), bytes_per_token=known_bytes)
-    valid = [f"val/{name}" for name in ("loss", *training.metrics, *derived)]
+    valid = [f"val/{name}" for name in measured]
     if monitor not in valid:
         hint = did_you_mean(monitor, valid)
         raise ConfigError(f"evaluation.monitor={monitor} is not computed.{hint} There are: {', '.join(valid)}.")
     training.monitor = monitor
-    training.higher_is_better = _higher_is_better(monitor.removeprefix("val/"), training.metrics)
+    training.higher_is_better = _direction(monitor, evaluation, measured[monitor.removeprefix("val/")])
 
 
-def _higher_is_better(name: str, metrics: Mapping[str, Metric]) -> bool:
-    metric = metrics.get(name)
-    # a metric with arguments is a partial: its attribute is on the function inside
-    declared = getattr(getattr(metric, "func", metric), "higher_is_better", None)
-    return name.startswith(HIGHER_IS_BETTER) if declared is None else bool(declared)
+def _direction(monitor: str, evaluation: Evaluation, quantity: Quantity) -> bool:
+    """Whether higher values of the monitor are better; it is never guessed."""
+    declared, given = quantity["higher_is_better"], evaluation.higher_is_better
+    if declared is None and given is None:
+        raise ConfigError(
+            f"evaluation.monitor={monitor}: nobody says whether higher or lower values of it are better. Type "
+            f"evaluation.higher_is_better=true or false, or set the attribute `higher_is_better` of the function "
+            f"{quantity['unit'].partition('(')[0]}."
+        )
+    if declared is not None and given is not None and declared != given:
+        raise ConfigError(
+            f"evaluation.higher_is_better={str(given).lower()}: {'higher' if declared else 'lower'} values of "
+            f"{monitor} are better. Leave it out."
+        )
+    return bool(given if declared is None else declared)
 
 
 def _targets(plain: dict[str, Any]) -> dict[str, str]:

@@ -28,6 +28,7 @@ from dlrun.storage.rundir import RunDir, id_of
 from dlrun.storage.summary import Status, Summary
 from dlrun.terminal import output
 from dlrun.tokenizers.description import describe
+from dlrun.types import Quantity
 
 
 @dataclass
@@ -151,7 +152,9 @@ def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, 
     summary.test_reads = max(summary.test_reads, count_test_reads(folder.journal))
     summary.seed = built.config["seed"]
     summary.spec = asdict(data.spec)
-    summary.data = {"name": data.name, "fingerprint": data.fingerprint, **sizes}  # type: ignore[typeddict-item]
+    splits = {f"{split}_fingerprint": found for split, found in data.split_fingerprints.items()}
+    summary.data = {"name": data.name, "fingerprint": data.fingerprint, **sizes, **splits}  # type: ignore[typeddict-item]
+    summary.quantities = _with_given_direction(built)
     summary.parameters = built.parameters
     summary.flop_per_step = built.flop_per_step
     summary.horizon, summary.minutes = training.plan.steps, built.trainer.minutes
@@ -162,6 +165,13 @@ def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, 
     # who reads the file finds these from the start
     summary.mlflow_run_id = summary.mlflow_run_id
     summary.uploaded = tracking.unsent([built.config])
+
+
+def _with_given_direction(built: Built) -> dict[str, Quantity]:
+    training, name = built.training, built.training.monitor.removeprefix("val/")
+    # the user may have said it on the command line
+    quantity: Quantity = {**built.quantities[name], "higher_is_better": training.higher_is_better}
+    return {**built.quantities, name: quantity}
 
 
 def _fix_horizon(built: Built, folder: RunDir) -> Built:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from dlrun.errors import DamagedFile
 from dlrun.storage.files.opening import read_json
@@ -21,13 +21,32 @@ from dlrun.storage.sweepdir import SweepDir
 ADVICE = "Put a copy of it back. The runs of its jobs are not touched: `dlrun runs` lists them."
 
 
+REPLICATED = ("seed", "dataset.split_seed")
+"""Keys whose values are repetitions of one configuration, and not configurations of their own."""
+
+
+class Replicate(NamedTuple):
+    """A repetition: its seed and, where that is swept, the seed of its split.
+
+    >>> str(Replicate(0)), str(Replicate(0, 3))
+    ('0', '0 (split 3)')
+    """
+
+    seed: int
+    split: int = -1
+
+    def __str__(self) -> str:
+        return str(self.seed) if self.split < 0 else f"{self.seed} (split {self.split})"
+
+
 @dataclass(frozen=True)
 class Job:
     """One run of a sweep.
 
     `overrides` are this job's own, in the order of the sweep (`optimizer.lr=0.1`, `seed=0`). Jobs of
-    one `group` differ by nothing but the seed. `parts` are those of the identity (`storage.identity`);
-    older manifests lack them.
+    one `group` are repetitions: they differ in keys of `REPLICATED` alone. `parts` are those of the identity
+    (`storage.identity`), `unit` is the monitored metric's, `validation` the fingerprint of the validation samples:
+    values of other units or samples are not comparable. Older manifests lack these.
     """
 
     n: int
@@ -36,10 +55,18 @@ class Job:
     identity: str
     group: str
     parts: Mapping[str, str] = field(default_factory=dict)
+    unit: str | None = None
+    validation: str | None = None
 
     @property
     def seed(self) -> int:
         return int(self.config["seed"])
+
+    @property
+    def replicate(self) -> Replicate:
+        if any(override.startswith("dataset.split_seed=") for override in self.overrides):
+            return Replicate(self.seed, int(self.config["dataset"]["split_seed"]))
+        return Replicate(self.seed)
 
     @property
     def label(self) -> str:
@@ -48,10 +75,9 @@ class Job:
 
     @property
     def group_label(self) -> str:
-        """The overrides without the seed, for a person."""
-        return " ".join(o.lstrip("+") for o in self.overrides if not o.startswith("seed=")) or str(
-            self.config.get("name")
-        )
+        """The overrides without the seeds, for a person."""
+        own = [o.lstrip("+") for o in self.overrides]
+        return " ".join(o for o in own if o.partition("=")[0] not in REPLICATED) or str(self.config.get("name"))
 
 
 @dataclass(frozen=True)
@@ -96,6 +122,10 @@ class Manifest:
             found.setdefault(job.group, []).append(job)
         return found
 
+    @property
+    def strata(self) -> dict[str, frozenset[str]]:
+        return strata(self.jobs)
+
     def extended(self, jobs: Sequence[Job]) -> Manifest:
         return replace(self, jobs=(*self.jobs, *jobs))
 
@@ -105,6 +135,40 @@ class Manifest:
         # indented: a person looks into it, and `definition` must come within the first 4 kB
         text = json.dumps(content | {"digest": digest(content)}, indent=1)
         write_atomically(sweep.manifest, text.encode() + b"\n")
+
+
+def strata(jobs: Sequence[Job]) -> dict[str, frozenset[str]]:
+    """The groups with the same validation samples, by a label; only these can be ranked.
+
+    A sweep over data sets has one for each. The label has the overrides that the others do not share.
+    """
+    samples: dict[str, dict[Replicate, str | None]] = {}
+    for job in jobs:
+        samples.setdefault(job.group, {})[job.replicate] = job.validation
+    found: list[tuple[dict[Replicate, str | None], set[str]]] = []
+    for group, own in samples.items():
+        known, groups = next((each for each in found if _same_samples(each[0], own)), ({}, set()))
+        if not groups:
+            found.append((known, groups))
+        known.update(own)
+        groups.add(group)
+    if len(found) == 1:
+        return {"": frozenset(samples)}
+    return {_label(jobs, groups): frozenset(groups) for _, groups in found}
+
+
+def _same_samples(one: Mapping[Replicate, str | None], other: Mapping[Replicate, str | None]) -> bool:
+    common = one.keys() & other.keys()
+    if not common:  # other seeds, where the data may follow the seed
+        return not {*one.values()}.isdisjoint(other.values())
+    return all(one[each] == other[each] for each in common)
+
+
+def _label(jobs: Sequence[Job], groups: set[str]) -> str:
+    inside = [job.overrides for job in jobs if job.group in groups]
+    outside = [job.overrides for job in jobs if job.group not in groups]
+    telling = [o for o in inside[0] if all(o in each for each in inside) and not all(o in each for each in outside)]
+    return " ".join(o.lstrip("+") for o in telling) or min(groups)[:8]
 
 
 def read(sweep: SweepDir) -> Manifest:

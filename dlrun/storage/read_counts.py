@@ -43,9 +43,9 @@ def count_reads(sweep_id: str, results: Sequence[Result], summary: SweepSummary)
 
     `summary` is the sweep's: its selected group, and the reads that it has known of.
     """
-    group = (summary.selected or {}).get("group")
-    selected = _sum(reads_for(sweep_id, result) for result in results if result.job.group == group)
-    others = _sum(reads_for(sweep_id, result) for result in results if result.job.group != group)
+    groups = {chosen.get("group") for chosen in summary.selections}
+    selected = _sum(reads_for(sweep_id, result) for result in results if result.job.group in groups)
+    others = _sum(reads_for(sweep_id, result) for result in results if result.job.group not in groups)
     apart = [(result.reused, result.summary.test_reads - reads_for(sweep_id, result)) for result in results]
     return SweepReads(
         selected,

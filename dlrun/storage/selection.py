@@ -30,6 +30,14 @@ class Selection(TypedDict, total=False):
     earlier: Sequence[Selection]
 
 
+class Stratum(TypedDict, total=False):
+    """The selection among the groups of one data set, in a sweep over several."""
+
+    label: str
+    selected: Selection | None
+    selected_now: Selection | None
+
+
 def describe_unended(unended: Mapping[str, int], jobs: int, *, past: bool = False) -> str:
     """The jobs that have not ended, in words.
 

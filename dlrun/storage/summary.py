@@ -24,7 +24,8 @@ from dlrun.storage.files.locks import is_held, locked
 from dlrun.storage.files.opening import read_json
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.record import Key, Record, describe, fits
-from dlrun.storage.selection import Selection
+from dlrun.storage.selection import Selection, Stratum
+from dlrun.types import Quantity
 
 R = TypeVar("R", bound=Record)
 
@@ -115,6 +116,14 @@ class DataSummary(TypedDict, total=False):
     train: int
     validation: int
     test: int
+    # each of a split's raw samples alone: equal where the rest of the data set differs
+    train_fingerprint: str
+    validation_fingerprint: str
+    test_fingerprint: str
+
+
+OF_OLD_RUNS = dict.fromkeys(("loss", "error", "mse", "nll", "perplexity", "bits_per_byte"), False) | {"accuracy": True}
+"""Whether higher is better in the metrics of runs from before 0.2, whose summaries do not say it."""
 
 
 def split_sizes(data: DataSummary) -> dict[str, int]:
@@ -184,6 +193,8 @@ class Summary(FolderSummary):
     # what came of it: `metrics` at the selected weights, `last` at those of the last step
     metrics = Key[Mapping[str, float]]({})
     last = Key[Mapping[str, float]]({})
+    # by name without the split
+    quantities = Key[Mapping[str, Quantity]]({})
     selected_by = Key[str | None](None)
     best_step = Key[int | None](None)
     steps = Key[int | None](None)
@@ -195,6 +206,25 @@ class Summary(FolderSummary):
         # runs of before 0.2 lack `identity_parts`; these keys they have
         told = {"data": self.data.get("fingerprint"), "device": self.device, "precision": self.precision}
         return {key: value for key, value in told.items() if value} | dict(self.identity_parts)
+
+    def higher_is_better(self, metric: str) -> bool | None:
+        """Whether higher values of a metric are better; None if nobody declared it.
+
+        >>> Summary().higher_is_better("val/accuracy"), Summary().higher_is_better("val/auc")
+        (True, None)
+        """
+        name = metric.partition("/")[2] or metric
+        known = self.quantities.get(name)
+        return known["higher_is_better"] if known else OF_OLD_RUNS.get(name)
+
+    def unit(self, metric: str) -> str | None:
+        known = self.quantities.get(metric.partition("/")[2] or metric)
+        return known["unit"] if known else None
+
+    def samples(self, metric: str) -> str | None:
+        """The fingerprint of the samples behind a metric."""
+        split = metric.partition("/")[0].replace("val", "validation")
+        return dict(self.data).get(f"{split}_fingerprint")  # type: ignore[return-value]
 
     def to_send(self) -> list[Any]:
         """The values that may change after a first upload."""
@@ -222,6 +252,8 @@ class SweepSummary(FolderSummary):
     selected = Key[Selection | None](None)
     # the group that would be selected now, where the selection is final and another
     selected_now = Key[Selection | None](None)
+    # instead of these two, in a sweep over several data sets
+    strata = Key[Sequence[Stratum]](())
     search = Key[SearchCounts]({})
 
     # the number of jobs, in all and of each status
@@ -244,8 +276,22 @@ class SweepSummary(FolderSummary):
         if self.killed:
             self.killed_jobs = self.killed
 
+    @property
+    def selections(self) -> list[Selection]:
+        """What is selected: one, or one in each stratum."""
+        found = [self.selected, *(stratum.get("selected") for stratum in self.strata)]
+        return [each for each in found if each]
+
+    def of_stratum(self, label: str, *, test_reads: int) -> SweepSummary:
+        """The summary of a part of the sweep, as if it were a sweep of its own."""
+        own = next((each for each in self.strata if each.get("label") == label), Stratum())
+        part = SweepSummary(self.to_dict())
+        part.selected, part.selected_now, part.strata = own.get("selected"), own.get("selected_now"), ()
+        part.test_reads = test_reads
+        return part
+
     def to_send(self) -> list[Any]:
-        now = [self.selected_now] if self.selected_now else []
+        now = [each for each in (self.selected_now, self.strata) if each]
         return [*(self._values.get(key) for key in ("status", "selected", "test_reads")), *now]
 
 

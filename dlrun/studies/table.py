@@ -10,7 +10,7 @@ import numpy as np
 
 from dlrun.storage.results import Result
 
-MetricTable = dict[Any, dict[int, float]]
+MetricTable = dict[Any, dict[Any, float]]
 """A metric by swept value, then by seed."""
 
 
@@ -23,12 +23,12 @@ def tabulate(results: Sequence[Result], key: str, metric: Callable[[Result], flo
     for result in results:
         value = result.metrics.get(metric) if isinstance(metric, str) else metric(result)
         if value is not None:
-            found.setdefault(result.value(key), {})[result.job.seed] = float(value)
+            found.setdefault(result.value(key), {})[result.job.replicate] = float(value)
     # names keep the order of the jobs
     return dict(sorted(found.items())) if all(isinstance(v, int | float) for v in found) else found
 
 
-def common_seeds(table: MetricTable) -> list[int]:
+def common_seeds(table: MetricTable) -> list[Any]:
     """The seeds that all values have.
 
     >>> common_seeds({1: {0: 0.5, 1: 0.4}, 2: {1: 0.3, 2: 0.2}})
@@ -37,7 +37,7 @@ def common_seeds(table: MetricTable) -> list[int]:
     return sorted(set.intersection(*(set(row) for row in table.values()))) if table else []
 
 
-def means(table: MetricTable, seeds: Sequence[int] | None = None) -> dict[Any, float]:
+def means(table: MetricTable, seeds: Sequence[Any] | None = None) -> dict[Any, float]:
     """The mean over the seeds by value.
 
     >>> means({1: {0: 0.5, 1: 0.25}, 2: {0: float("nan")}})

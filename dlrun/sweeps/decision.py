@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dlrun.errors import UserError
 from dlrun.storage import journal
 from dlrun.storage.manifest import Manifest, read
-from dlrun.storage.read_counts import count_reads
+from dlrun.storage.read_counts import count_reads, total_reads
 from dlrun.storage.results import Result, results, unended
 from dlrun.storage.selection import Selection, compare_means
 from dlrun.storage.summary import SweepSummary
@@ -25,6 +25,18 @@ class SweepState:
     manifest: Manifest
     results: Sequence[Result]
     summary: SweepSummary
+
+    @property
+    def strata(self) -> dict[str, SweepState]:
+        """The parts within which a configuration is selected: one for each data set."""
+        if len(self.manifest.strata) == 1:
+            return {"": _recovered(self)}
+        parts = {}
+        for label, groups in self.manifest.strata.items():
+            own = [result for result in self.results if result.job.group in groups]
+            summary = self.summary.of_stratum(label, test_reads=total_reads(self.sweep.id, own))
+            parts[label] = _recovered(replace(self, results=own, summary=summary))
+        return parts
 
     @property
     def unended(self) -> dict[str, int]:
@@ -57,20 +69,34 @@ class Decision:
     now: Selection | None = None
 
 
+Decisions = dict[str, Decision]
+"""One for each stratum, by its label."""
+
+
 def read_state(sweep: SweepDir, manifest: Manifest | None = None) -> SweepState:
-    """Read a sweep.
-
-    A tested selection that its summary has lost is found again in the runs' journals.
-    """
     manifest = manifest or read(sweep)
-    state = SweepState(sweep, manifest, results(sweep, manifest), sweep.summary())
-    if state.summary.selected is None and manifest.test == "final":
-        state.summary.selected = _recover(state)
-    return state
+    return SweepState(sweep, manifest, results(sweep, manifest), sweep.summary())
 
 
-def decide(state: SweepState) -> Decision:
-    """Select, if all jobs have ended; a final selection is kept."""
+def decide(state: SweepState) -> Decisions:
+    """Select in each stratum, if all of its jobs have ended; a final selection is kept."""
+    return {label: _decide(part) for label, part in state.strata.items()}
+
+
+def decide_on_request(state: SweepState, *, again: bool = False) -> Decisions:
+    """Select among the finished jobs; with `again`, replace a final selection.
+
+    Raises `UserError` if no group has finished, or if another selection is final.
+    """
+    return {label: _decide_on_request(part, again=again) for label, part in state.strata.items()}
+
+
+def untested(state: SweepState, decisions: Decisions) -> list[Result]:
+    """The selected jobs whose test split is still to be read."""
+    return [result for label, part in state.strata.items() for result in part.untested(decisions[label].selection)]
+
+
+def _decide(state: SweepState) -> Decision:
     group = None if state.unended else select_group(state.results, state.manifest)
     now, kept = _entry(state, group) if group else None, state.summary.selected
     if state.is_final and kept:
@@ -81,11 +107,7 @@ def decide(state: SweepState) -> Decision:
     return Decision(now)
 
 
-def decide_on_request(state: SweepState, *, again: bool = False) -> Decision:
-    """Select among the finished jobs; with `again`, replace a final selection.
-
-    Raises `UserError` if no group has finished, or if another selection is final.
-    """
+def _decide_on_request(state: SweepState, *, again: bool) -> Decision:
     group = select_group(state.results, state.manifest, some_seeds=True)
     if group is None:
         raise UserError(
@@ -111,9 +133,21 @@ def decide_on_request(state: SweepState, *, again: bool = False) -> Decision:
 def is_due(sweep: SweepDir) -> bool:
     """True if a sweep whose jobs have ended lacks its selection, or a test."""
     state = read_state(sweep)
-    decision = decide(state)
-    kept, chosen = state.summary.selected or {}, decision.selection or {}
-    return chosen.get("group") != kept.get("group") or bool(state.untested(decision.selection))
+    decisions = decide(state)
+    for label, part in state.strata.items():
+        kept, chosen = part.summary.selected or {}, decisions[label].selection or {}
+        if chosen.get("group") != kept.get("group"):
+            return True
+    return bool(untested(state, decisions))
+
+
+def _recovered(state: SweepState) -> SweepState:
+    """The state, with a tested selection that its summary has lost."""
+    if state.summary.selected is None and state.manifest.test == "final" and (found := _recover(state)):
+        summary = SweepSummary(state.summary.to_dict())
+        summary.selected = found
+        return replace(state, summary=summary)
+    return state
 
 
 def _recover(state: SweepState) -> Selection | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,18 +13,18 @@ from dlrun.report.write import write
 from dlrun.storage.manifest import Manifest
 from dlrun.storage.read_counts import count_reads, total_reads
 from dlrun.storage.results import Result
-from dlrun.storage.selection import Selection
+from dlrun.storage.selection import Selection, Stratum
 from dlrun.storage.summary import Status
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import run_job
-from dlrun.sweeps.decision import Decision, SweepState, decide, read_state
+from dlrun.sweeps.decision import Decisions, SweepState, decide, read_state, untested
 from dlrun.sweeps.pool.display import Display
 from dlrun.sweeps.pool.task import Task, TaskResult
 from dlrun.sweeps.runner import SweepRunner
 from dlrun.terminal import output
 
 
-def finish(runner: SweepRunner, choose: Callable[[SweepState], Decision] = decide) -> int:
+def finish(runner: SweepRunner, choose: Callable[[SweepState], Decisions] = decide) -> int:
     """Select, test and report; return the exit code.
 
     It is 1 if a job did not finish or could not be tested. By default nothing is selected
@@ -32,40 +32,48 @@ def finish(runner: SweepRunner, choose: Callable[[SweepState], Decision] = decid
     """
     sweep, manifest = runner.store.sweep, runner.store.manifest
     state = read_state(sweep, manifest)
-    decision = choose(state)
+    decisions = choose(state)
     # written before the test: from the first read on it is final, whatever happens to this process
-    _write(sweep, decision)
-    untested = _test(runner, state.untested(decision.selection), decision)
+    _write(sweep, decisions)
+    failures = _test(runner, untested(state, decisions), decisions)
     # once more, for the tests have written their metrics
     found = runner.store.results()
     failed = [result for result in found if result.status in ("failed", "killed", "missing", "damaged")]
-    if not state.unended:
-        _say_unselected(manifest, found, decision.selection)
+    for label, part in state.strata.items():
+        if not part.unended:
+            own = [result for result in found if result.job.group in manifest.strata[label]]
+            _say_unselected(manifest, own, decisions[label].selection)
     _summarise(state, found)
     _report(runner)
-    status: Status = "failed" if failed or untested else "finished"
+    status: Status = "failed" if failed or failures else "finished"
     runner.store.close(status)
     # after the report: with the final status
     output.say(_closing(sweep))
     _say_failures(sweep, failed, len(found))
     _wait(runner)
-    return 1 if failed or untested else 0
+    return 1 if failed or failures else 0
 
 
 def is_selected(sweep: SweepDir, number: str) -> bool:
-    chosen = sweep.summary().selected or {}
-    return number in map(str, chosen.get("jobs", []))
+    return any(number in map(str, chosen.get("jobs", [])) for chosen in sweep.summary().selections)
 
 
-def _write(sweep: SweepDir, decision: Decision) -> None:
+def _write(sweep: SweepDir, decisions: Decisions) -> None:
     with sweep.edit_summary() as summary:
-        summary.selected, summary.selected_now = decision.selection, decision.now
+        if len(decisions) == 1:
+            (only,) = decisions.values()
+            summary.selected, summary.selected_now, summary.strata = only.selection, only.now, ()
+            return
+        summary.selected = summary.selected_now = None
+        summary.strata = [
+            Stratum(label=label, selected=each.selection, selected_now=each.now) for label, each in decisions.items()
+        ]
 
 
-def _test(runner: SweepRunner, due: Sequence[Result], decision: Decision) -> bool:
+def _test(runner: SweepRunner, due: Sequence[Result], decisions: Decisions) -> bool:
     """Test each selected job once; returns True if one failed."""
     # a sweep that was interrupted here has tested some of them already
-    if not due or decision.selection is None:
+    if not due:
         return False
     failures: list[TaskResult] = []
     display = Display(len(due))
@@ -78,8 +86,8 @@ def _test(runner: SweepRunner, due: Sequence[Result], decision: Decision) -> boo
             failures.append(result)
         return True
 
-    label = decision.selection.get("label", "")
-    output.say(f"testing {label}: {len(due)} job{'s' * (len(due) != 1)}, once each")
+    labels = [each.selection.get("label", "") for each in decisions.values() if each.selection]
+    output.say(f"testing {'; '.join(labels)}: {len(due)} job{'s' * (len(due) != 1)}, once each")
     runner.run_tasks(tasks, on_result=done, on_tick=display.heartbeat)
     for failed in failures:
         output.warn(f"{failed.label} could not be tested: {failed.message}. The log is {failed.log}")
@@ -94,8 +102,19 @@ def _summarise(before: SweepState, found: Sequence[Result]) -> None:
         summary.reused = sum(result.reused for result in found)
         # never less than before: a folder that was deleted takes its count along, not its read
         summary.test_reads = known.total + total_reads(sweep.id, found) - total_reads(sweep.id, before.results)
-        if summary.selected is not None and replace(before, results=found, summary=summary).is_final:
-            summary.selected = {**summary.selected, "read": True}
+        after = replace(before, results=found, summary=summary).strata
+        if summary.selected:
+            summary.selected = _mark_read(after[""], summary.selected)
+        summary.strata = [_mark_stratum(after, stratum) for stratum in summary.strata]
+
+
+def _mark_stratum(after: Mapping[str, SweepState], stratum: Stratum) -> Stratum:
+    chosen = stratum.get("selected")
+    return {**stratum, "selected": _mark_read(after[stratum["label"]], chosen)} if chosen else stratum
+
+
+def _mark_read(after: SweepState, chosen: Selection) -> Selection:
+    return {**chosen, "read": True} if after.is_final else chosen
 
 
 def _say_unselected(manifest: Manifest, found: Sequence[Result], chosen: Selection | None) -> None:

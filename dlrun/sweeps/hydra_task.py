@@ -76,7 +76,11 @@ class SweepTask:
         due = runner.store.due()
         runner.run(due, count=len(due))
         results = {result.job.n: result for result in runner.store.results()}
-        return [_job_return(results[n], overrides) for n, overrides in enumerate(job_overrides, initial_job_idx)]
+        return [
+            # a job that equals an earlier one has that one's result
+            _job_return(results[self._builder.duplicates.get(n, n)], overrides)
+            for n, overrides in enumerate(job_overrides, initial_job_idx)
+        ]
 
     def enter(self, runner: SweepRunner) -> SweepRunner:
         """Enter a runner, and keep it for `finish`."""
@@ -91,7 +95,11 @@ class SweepTask:
         """Start or resume the sweep; None if it is over."""
         sweep, hydra = self.location.sweep, launcher.config.hydra
         if self.location.resumed:
-            return None if location.say_if_over(sweep) else self.enter(resumed_runner(sweep, hydra=hydra))
+            if location.say_if_over(sweep):
+                return None
+            if len(manifest.read(sweep).jobs) < len(job_overrides):
+                self._jobs(launcher, job_overrides, 0)  # finds the jobs that are listed twice
+            return self.enter(resumed_runner(sweep, hydra=hydra))
         jobs = self._jobs(launcher, job_overrides, 0)
         check_settings(hydra.launcher, jobs)
         what = location.create(self.location, master=launcher.config, jobs=jobs, builder=self._builder)
@@ -147,8 +155,8 @@ def select(sweep: SweepDir, *, again: bool = False) -> int:
     decide_on_request(read_state(sweep), again=again)
     with resumed_runner(sweep) as runner:
         finish(runner, partial(decide_on_request, again=again))
-    state = read_state(sweep)
-    return 1 if state.untested(state.summary.selected) else 0
+    parts = read_state(sweep).strata.values()
+    return 1 if any(part.untested(part.summary.selected) for part in parts) else 0
 
 
 def exit_code(sweep: SweepDir) -> int:

@@ -101,7 +101,7 @@ def test_other_data_is_refused(sweep: SweepDir, here: Path, call: Call, change: 
         run = other.job(n)
         summarise(run, data={**run.summary().data, "fingerprint": "other", "validation": 50})
     done = call("compare", "aaaa:lr=0.1", "bbbb:lr=0.1")
-    refuses(done, "different data or splits", "20 validation", "50 validation")
+    refuses(done, "different samples", "20 validation", "50 validation")
     assert ("dataset.validation_size=None against 50" in done.err) == (change == "split")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dlrun.analysis.figures.scale import axis_label, scale_y
 from dlrun.analysis.figures.style import BLACK, COLOURS, MARKERS, ORANGE, figure, style_context
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def pairs(sides: Sequence[tuple[str, Mapping[int, float]]], metric: str) -> Figure:
+def pairs(sides: Sequence[tuple[str, Mapping[Any, float]]], metric: str) -> Figure:
     """Draw each side's values by seed, and their mean.
 
     The mean has its 95 % interval; the values of a seed are joined.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor
@@ -12,6 +13,7 @@ from dlrun.datasets.language.encoding import Tokens
 from dlrun.datasets.language.token_cache import tokenizer_of, tokens_of
 from dlrun.datasets.language.windows import Streams, Windows
 from dlrun.datasets.tensors import fingerprint as hashing
+from dlrun.datasets.tensors.sample_keys import sample_keys
 from dlrun.errors import ConfigError, DataError
 from dlrun.tokenizers import by_name
 from dlrun.tokenizers.description import cache_key
@@ -84,6 +86,7 @@ def from_text(
         stride=stride,
         streams=streams,
         content=hashing.fingerprint(*keys, cache_key(tokenizer), str(train_size)),
+        passages=passages,
         notes={"characters": sum(map(len, passages.values()))} | dict(notes or {}),
     )
 
@@ -100,6 +103,7 @@ def from_tokens(
     stride: int | None = None,
     streams: int | None = None,
     content: str | None = None,
+    passages: Mapping[str, Passage] = MappingProxyType({}),
     notes: Mapping[str, Any] | None = None,
 ) -> Data:
     """Make a data set of tokens [N], integers below `vocabulary`.
@@ -109,9 +113,9 @@ def from_tokens(
     predict their last `stride` tokens, each from at least context - stride others. With `streams` evaluation goes
     along that many long rows instead, and the model keeps its memory.
 
-    `content` is a hash of the tokens, computed if not given. The fingerprint does not depend on the windows:
-    perplexities of the same tokens can be compared. Raises `DataError` for splits shorter than a window and for tokens
-    out of range, `ConfigError` for lengths that make no windows.
+    `content` is a hash of the tokens, computed if not given; `passages` are the text behind them, if it is known. The
+    fingerprint does not depend on the windows: perplexities of the same tokens can be compared. Raises `DataError` for
+    splits shorter than a window and for tokens out of range, `ConfigError` for lengths that make no windows.
     """
     given = {"train": train, "validation": validation, "test": test}
     tokens = {
@@ -137,8 +141,24 @@ def from_tokens(
         test=splits.get("test"),
         fingerprint=hashing.fingerprint(name, content),
         tokenizer=tokenizer,
+        # of the text, if it is known: another tokenizer makes other tokens of the same samples
+        split_fingerprints={
+            split: hashing.fingerprint(
+                *([passages[split].key, str(some.bytes)] if split in passages else [some.values])
+            )
+            for split, some in tokens.items()
+        },
+        sample_keys={
+            split: passages[split].sample_keys() if split in passages else _keys(some.values)
+            for split, some in tokens.items()
+        },
         notes={"vocabulary": size} | counts | dict(notes or {}),
     )
+
+
+def _keys(tokens: Tensor, block: int = 64) -> Tensor:
+    """A key for each block of tokens."""
+    return sample_keys(tokens[: len(tokens) // block * block].view(-1, block))
 
 
 def _passages(

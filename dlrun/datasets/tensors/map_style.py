@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dlrun.datasets.tensors.fingerprint import fingerprint
+from dlrun.datasets.tensors.sample_keys import numbered_keys
 from dlrun.datasets.tensors.spec import spec_of
 from dlrun.datasets.tensors.splits import cut
 from dlrun.errors import ConfigError, DataError, DlrunError, RunError, place
@@ -162,7 +163,21 @@ def from_datasets(
         fingerprint=fingerprint(name, content, *index),
         prepare=prepare,
         augment=augment,
+        split_fingerprints={
+            split: fingerprint(content, _origin(split, given), torch.tensor(samples.index))
+            for split, samples in chosen.items()
+        },
+        # by their numbers: to read all samples would take as long as an epoch
+        sample_keys={
+            split: numbered_keys(f"{content} {_origin(split, given)}", torch.tensor(samples.index))
+            for split, samples in chosen.items()
+        },
     )
+
+
+def _origin(split: str, given: Mapping[str, MapStyleSamples]) -> str:
+    # a split that was not given is drawn from the training samples
+    return split if split in given else "train"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from torch import Tensor
 from dlrun.datasets.tensors.augment import make_augment
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.label_noise import with_label_noise
+from dlrun.datasets.tensors.sample_keys import sample_keys
 from dlrun.datasets.tensors.spec import spec_of, targets
 from dlrun.datasets.tensors.splits import cut
 from dlrun.datasets.tensors.standardise import Standardise, mean_and_deviation
@@ -154,6 +155,7 @@ def build(
     splits = {split: TensorSplit(prepare(x), targets(name, spec, y)) for split, (x, y) in raw.items()}
     if content is None:
         content = fingerprint(*(tensor for pair in pairs.values() for tensor in pair))
+    keys = {split: sample_keys(x) for split, (x, _) in raw.items()}
     noise = (splits["train"].y,) if options.label_noise else ()
     return Data(
         name=name,
@@ -166,6 +168,8 @@ def build(
         prepare=prepare,
         augment=make_augment(options.augment, spec.input_shape),
         truth=truth,
+        split_fingerprints={split: fingerprint(keys[split], y) for split, (_, y) in raw.items()},
+        sample_keys=keys,
         notes={"mean": list(prepare.mean), "deviation": list(prepare.deviation)},
     )
 

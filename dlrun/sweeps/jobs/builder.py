@@ -10,6 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from dlrun import tracking
+from dlrun.analysis.comparability import same_quantity
 from dlrun.config.check import check_config
 from dlrun.errors import ConfigError, UserError
 from dlrun.execution.device import choose
@@ -17,9 +18,10 @@ from dlrun.runs import weights
 from dlrun.runs.build import Built, build
 from dlrun.runs.parts import make_dataset
 from dlrun.storage.identity import digest, essential, identify
-from dlrun.storage.manifest import Job
+from dlrun.storage.manifest import Job, strata
 from dlrun.storage.sources import sources
-from dlrun.types import Data
+from dlrun.terminal import output
+from dlrun.types import Data, Quantity
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,29 @@ class SelectionRule:
 class JobBuilder:
     """Checks jobs, and builds one of each group.
 
-    `rules` are by group; `basis` is what identities rest on beside the configurations.
+    `rules` are by group; `basis` is what identities rest on beside the configurations; `duplicates` are the numbers of
+    jobs that equal an earlier one, with the number of that.
     """
 
     def __init__(self) -> None:
         self.rules: dict[str, SelectionRule] = {}
+        self.duplicates: dict[int, int] = {}
         self.basis: dict[str, Any] = {"sources": sources(), "torch": torch.__version__}
-        self._fingerprints: dict[str, str] = {}
+        self._fingerprints: dict[str, tuple[str, str | None]] = {}
+        # by group: what its jobs measure
+        self._quantities: dict[str, Mapping[str, Quantity]] = {}
+        self._known: list[Job] = []
         self._unvalidated: set[str] = set()
         self._weights: dict[str | None, str | None] = {}
 
     def jobs(self, composed: Sequence[ComposedJob]) -> list[Job]:
-        """Check the jobs; raises one `UserError` with all mistakes."""
+        """Check the jobs of a sweep, each once; raises one `UserError` with all mistakes."""
+        jobs = self._without_duplicates(self.build(composed))
+        self._check_units(jobs)
+        return jobs
+
+    def build(self, composed: Sequence[ComposedJob]) -> list[Job]:
+        """Check the jobs each for itself; raises one `UserError` with all mistakes."""
         complaints: dict[str, list[str]] = {}
         jobs = []
         # for this call only: a search keeps its builder for hours, and need not keep the data
@@ -75,6 +88,18 @@ class JobBuilder:
             raise UserError(_complaint(complaints, len(composed)))
         self._check_together()
         return jobs
+
+    def _without_duplicates(self, jobs: Sequence[Job]) -> list[Job]:
+        """Each job once: a seed that is listed twice is no second repetition."""
+        first: dict[str, Job] = {}
+        for job in jobs:
+            kept = first.setdefault(job.identity, job)
+            if kept is not job:
+                self.duplicates[job.n] = kept.n
+        if len(first) < len(jobs):
+            listed = ", ".join(job.label for job in jobs if job.n in self.duplicates)
+            output.say(f"{len(jobs) - len(first)} of {len(jobs)} jobs equal others, and are not run twice: {listed}")
+        return [*first.values()]
 
     @property
     def rule(self) -> SelectionRule:
@@ -92,8 +117,9 @@ class JobBuilder:
             self._add_group(group, built)
         if data_key not in self._fingerprints:
             loaded[data_key] = loaded.get(data_key) or make_dataset(plain)
-            self._fingerprints[data_key] = loaded[data_key].fingerprint
-        fingerprint = self._fingerprints[data_key]
+            data = loaded[data_key]
+            self._fingerprints[data_key] = data.fingerprint, data.split_fingerprints.get("validation")
+        fingerprint, validation = self._fingerprints[data_key]
         identity = identify(
             # weights count by their content, not by the path of their file
             plain | {"init_from": self._initial(plain["init_from"])},
@@ -105,7 +131,19 @@ class JobBuilder:
         self.basis.setdefault("device", {})[f"{device.type} {precision}"] = True
         self.basis.setdefault("data", {})[fingerprint[:36]] = plain["dataset"]["_target_"]
         self.basis.setdefault("your modules", {})[identity.parts["modules"][:36]] = True
-        return Job(composed.n, composed.overrides, plain, identity.hash, group, identity.parts)
+        return Job(
+            n=composed.n,
+            overrides=composed.overrides,
+            config=plain,
+            identity=identity.hash,
+            group=group,
+            parts=identity.parts,
+            unit=self._unit(group),
+            validation=validation,
+        )
+
+    def _unit(self, group: str) -> str:
+        return self._quantities[group][self.rules[group].monitor.removeprefix("val/")]["unit"]
 
     def _initial(self, reference: str | None) -> str | None:
         # the SHA-256 of weights, whose file is read once
@@ -118,6 +156,7 @@ class JobBuilder:
             tracking.check(built.tracking.backends, system_metrics=built.tracking.system_metrics)
         training = built.training
         self.rules[group] = SelectionRule(training.monitor, training.higher_is_better, built.evaluation.test)
+        self._quantities[group] = built.quantities
         if built.data.validation is None:
             self._unvalidated.add(group)
 
@@ -139,6 +178,23 @@ class JobBuilder:
                 "itself, evaluation.test=every."
             )
 
+    def _check_units(self, jobs: Sequence[Job]) -> None:
+        """Raise `ConfigError` if the monitored metric is not one quantity among groups that are ranked."""
+        # a search brings its jobs one by one
+        self._known += jobs
+        for groups in strata(self._known).values():
+            units: dict[str | None, Job] = {}
+            for job in self._known:
+                if job.group in groups:
+                    units.setdefault(job.unit, job)
+            if len(units) > 1:
+                lines = "".join(f"\n  {job.group_label}: {unit}" for unit, job in units.items())
+                instead = same_quantity([self._quantities[job.group] for job in units.values()])
+                how = f"Type evaluation.monitor=val/{instead}, which is." if instead else "Sweep over each alone."
+                raise ConfigError(
+                    f"{self.rule.monitor} is not one quantity in all these jobs, so it cannot rank them:{lines}\n{how}"
+                )
+
 
 def _build_on_cpu(config: DictConfig, data: Data, device: torch.device) -> Built:
     """Build a run to check its parts."""
@@ -150,14 +206,15 @@ def _build_on_cpu(config: DictConfig, data: Data, device: torch.device) -> Built
 
 
 def group_of(config: DictConfig) -> str:
-    """A hash of the configuration without the seed.
+    """A hash of the configuration without the keys of repetitions.
 
     Interpolations are not resolved. So a key that follows the seed separates no groups.
     """
-    raw = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(raw, dict)
-    shared = essential({str(k): v for k, v in raw.items() if k != "seed"})
-    return digest(shared)[:16]
+    raw: Any = OmegaConf.to_container(config, resolve=False)
+    raw.pop("seed", None)
+    if isinstance(raw.get("dataset"), dict):
+        raw["dataset"].pop("split_seed", None)
+    return digest(essential(raw))[:16]
 
 
 def rebuild_jobs(jobs: Sequence[Job]) -> tuple[list[Job], JobBuilder]:
@@ -166,7 +223,7 @@ def rebuild_jobs(jobs: Sequence[Job]) -> tuple[list[Job], JobBuilder]:
     composed = [ComposedJob(job.n, job.overrides, OmegaConf.create(job.config)) for job in jobs]
     # a manifest's configurations are resolved, so `group_of` would give them other hashes
     groups = {job.n: job.group for job in jobs}
-    return [replace(job, group=groups[job.n]) for job in builder.jobs(composed)], builder
+    return [replace(job, group=groups[job.n]) for job in builder.build(composed)], builder
 
 
 def _complaint(complaints: Mapping[str, Sequence[str]], count: int) -> str:

@@ -236,7 +236,7 @@ def of_study(folder: Path, monkeypatch: pytest.MonkeyPatch, **arguments: Any) ->
 def test_claims_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, holds: bool | None, word: str) -> None:
     sweep = of_study(tmp_path / "s", monkeypatch, holds=holds)
     seen = read_overview(sweep)
-    told = markdown(contents(seen, check(seen), [], []))
+    told = markdown(contents(seen, check(seen), {}, []))
     assert f"| {word} | the error falls | 6 runs |" in told
     assert f"  {word}: the error falls\n    6 runs" in terminal_text(sweep)
     assert json.loads((sweep.report / "claims.json").read_text())[0]["verdict"] == word

@@ -17,7 +17,8 @@ from dlrun.storage.journal import open_journal
 from dlrun.storage.selection import Selection
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.study import Claim
-from dlrun.sweeps.decision import Decision, decide, decide_on_request, is_due, read_state
+from dlrun.sweeps import decision as decisions
+from dlrun.sweeps.decision import Decision, SweepState, is_due, read_state
 from dlrun.tracking.content.sweep_description import describe, tags
 from tests.facts import says
 from tests.made_sweeps import group_of, made_sweep
@@ -30,6 +31,17 @@ GRID = {"lr": LR, "seed": [0, 1]}
 class Study:
     def claims(self, results: Any) -> list[Claim]:
         return [Claim("it holds", "held", "because")]
+
+
+def decide(state: SweepState) -> Decision:
+    """The decision of a sweep over one data set."""
+    (only,) = decisions.decide(state).values()
+    return only
+
+
+def decide_on_request(state: SweepState, *, again: bool = False) -> Decision:
+    (only,) = decisions.decide_on_request(state, again=again).values()
+    return only
 
 
 def sweep_of(folder: Path, **of: dict[str, Any]) -> SweepDir:

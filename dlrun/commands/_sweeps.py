@@ -14,7 +14,7 @@ from dlrun.storage.lookup import outputs, read_each
 from dlrun.storage.read_counts import count_reads
 from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir
-from dlrun.storage.selection import describe_request
+from dlrun.storage.sweep_summary import describe_request
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 from dlrun.terminal.format import amount, minute, number, table
@@ -85,11 +85,12 @@ def _row(sweep: SweepDir) -> dict[str, Any]:
 
 def _line(row: dict[str, Any]) -> list[str]:
     chosen: Any = row.get("selected") or {}
+    strata = [each["selected"]["label"] for each in row.get("strata") or () if each.get("selected")]
     mean = "" if chosen.get("mean") is None else f"{chosen['monitor']} {number(chosen['mean'])}"
     started = minute(row["started"])
     done = f"{row['finished']}/{row['jobs']}"
     size = amount(row["size"], "B")
     now = row.get("selected_now") or {}
     words = "; ".join(filter(None, [describe_request(chosen), f"now it would be `{now['label']}`" if now else ""]))
-    label = chosen.get("label", "") + (f" ({words})" if words else "")
+    label = chosen.get("label", "; ".join(strata)) + (f" ({words})" if words else "")
     return [row["id"], started, row["name"], row["status"], done, label, mean, size]

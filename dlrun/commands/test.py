@@ -8,7 +8,7 @@ from statistics import fmean
 from dlrun import tracking
 from dlrun.errors import UserError
 from dlrun.execution import device
-from dlrun.report.overview import read_overview
+from dlrun.report.overview import Overview, read_overview
 from dlrun.report.selected import departures, describe_reads, not_yet
 from dlrun.runs.reload import rebuild, select
 from dlrun.runs.scoring import evaluate_splits, test_once
@@ -30,7 +30,13 @@ def _is_sealed(folder: RunDir) -> bool:
 def _sweep(sweep: SweepDir) -> int:
     """Show the selected group's test metrics, reading nothing again."""
     overview = read_overview(sweep)
-    chosen = overview.summary.selected
+    for part in overview.strata:
+        _show_selected(part)
+    return 0
+
+
+def _show_selected(overview: Overview) -> None:
+    sweep, chosen = overview.sweep, overview.summary.selected
     if not chosen:
         why = not_yet(overview) if overview.unended else f"`dlrun resume {sweep.id}` continues it."
         raise UserError(
@@ -51,7 +57,6 @@ def _sweep(sweep: SweepDir) -> int:
     output.say(table(rows))
     for sentence in filter(None, (departures(overview), describe_reads(overview))):
         output.say(f"  {sentence}")
-    return 0
 
 
 def main(argv: list[str]) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from dlrun.config import trust
 from dlrun.report.overview import Overview
 from dlrun.storage.files.replacing import write_atomically
-from dlrun.storage.selection import describe_unended
+from dlrun.storage.sweep_summary import describe_unended
 from dlrun.studies.study import CaptionedFigure, Claim, Study
 
 FILE = "claims.json"

@@ -12,7 +12,7 @@ from dlrun.analysis.statistics import Spread, spread
 from dlrun.storage.manifest import REPLICATED, Manifest, Replicate, read
 from dlrun.storage.read_counts import SweepReads, count_reads, total_reads
 from dlrun.storage.results import Result, finished, results, unended
-from dlrun.storage.summary import SweepSummary
+from dlrun.storage.sweep_summary import SweepSummary
 from dlrun.storage.sweepdir import SweepDir
 
 SPLITS = ("train", "val", "test")

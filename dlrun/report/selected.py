@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dlrun.report.overview import Overview
 from dlrun.storage.read_counts import Reads, reads_for
-from dlrun.storage.selection import Selection, compare_means, describe_request, describe_unended
+from dlrun.storage.sweep_summary import Selection, compare_means, describe_request, describe_unended
 
 
 def selection(overview: Overview) -> str:

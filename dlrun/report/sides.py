@@ -15,8 +15,8 @@ from dlrun.storage.lookup import find, find_sweep
 from dlrun.storage.manifest import Replicate
 from dlrun.storage.results import finished
 from dlrun.storage.rundir import RunDir
-from dlrun.storage.selection import describe_unended
 from dlrun.storage.summary import Summary
+from dlrun.storage.sweep_summary import describe_unended
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dlrun.storage.results import Result
-from dlrun.storage.summary import SweepSummary
+from dlrun.storage.sweep_summary import SweepSummary
 
 
 @dataclass(frozen=True)

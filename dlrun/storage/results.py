@@ -15,7 +15,8 @@ from dlrun.storage import journal
 from dlrun.storage.journal import Curves
 from dlrun.storage.manifest import Job, Manifest, read
 from dlrun.storage.rundir import RunDir, lost_reuse
-from dlrun.storage.summary import Summary, SweepSummary
+from dlrun.storage.summary import Summary
+from dlrun.storage.sweep_summary import SweepSummary
 from dlrun.storage.sweepdir import SweepDir
 
 ENDED = ("finished", "failed", "pruned")

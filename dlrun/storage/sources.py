@@ -21,7 +21,15 @@ PACKAGE = Path(__file__).parents[1]
 COUNTED = (
     *("types.py", "randomness.py", "metrics.py", "datasets", "tokenizers", "models", "losses", "optimizers"),
     *("schedules", "engine", "execution", "stacked", "config/instantiate.py", "config/signatures.py"),
-    *("runs/build.py", "runs/parts.py", "runs/open_run.py", "runs/run.py", "runs/scoring.py", "runs/weights.py"),
+    *(
+        "runs/build.py",
+        "runs/parts.py",
+        "runs/quantities.py",
+        "runs/open_run.py",
+        "runs/run.py",
+        "runs/scoring.py",
+        "runs/weights.py",
+    ),
 )
 """The rooms and files that a result depends on: an edit of a report, a message or a page ends no reuse."""
 

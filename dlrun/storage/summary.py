@@ -24,7 +24,6 @@ from dlrun.storage.files.locks import is_held, locked
 from dlrun.storage.files.opening import read_json
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.record import Key, Record, describe, fits
-from dlrun.storage.selection import Selection, Stratum
 from dlrun.types import Quantity
 
 R = TypeVar("R", bound=Record)
@@ -229,70 +228,6 @@ class Summary(FolderSummary):
     def to_send(self) -> list[Any]:
         """The values that may change after a first upload."""
         return [self._values.get(key) for key in ("status", "metrics", "last", "test_reads", "best_step")]
-
-
-class SearchCounts(TypedDict, total=False):
-    """A search's sampler, its trials so far and in total, and how many of them have which state."""
-
-    sampler: str
-    trials: int
-    total: int
-    running: int
-    complete: int
-    pruned: int
-    fail: int
-    waiting: int
-
-
-class SweepSummary(FolderSummary):
-    """A sweep's summary.json."""
-
-    __slots__ = ()
-
-    selected = Key[Selection | None](None)
-    # the group that would be selected now, where the selection is final and another
-    selected_now = Key[Selection | None](None)
-    # instead of these two, in a sweep over several data sets
-    strata = Key[Sequence[Stratum]](())
-    search = Key[SearchCounts]({})
-
-    # the number of jobs, in all and of each status
-    jobs = Key(0)
-    finished = Key(0)
-    failed = Key(0)
-    killed = Key(0)
-    pruned = Key(0)
-    missing = Key(0)
-    reused = Key(0)
-    killed_jobs = Key(0)
-
-    def count(self, statuses: Sequence[str]) -> None:
-        """Set the number of jobs of each status."""
-        self.jobs = len(statuses)
-        self.finished, self.failed = statuses.count("finished"), statuses.count("failed")
-        self.killed, self.pruned = statuses.count("killed"), statuses.count("pruned")
-        self.missing = statuses.count("missing")
-        # stays when the killed jobs have been resumed
-        if self.killed:
-            self.killed_jobs = self.killed
-
-    @property
-    def selections(self) -> list[Selection]:
-        """What is selected: one, or one in each stratum."""
-        found = [self.selected, *(stratum.get("selected") for stratum in self.strata)]
-        return [each for each in found if each]
-
-    def of_stratum(self, label: str, *, test_reads: int) -> SweepSummary:
-        """The summary of a part of the sweep, as if it were a sweep of its own."""
-        own = next((each for each in self.strata if each.get("label") == label), Stratum())
-        part = SweepSummary(self.to_dict())
-        part.selected, part.selected_now, part.strata = own.get("selected"), own.get("selected_now"), ()
-        part.test_reads = test_reads
-        return part
-
-    def to_send(self) -> list[Any]:
-        now = [each for each in (self.selected_now, self.strata) if each]
-        return [*(self._values.get(key) for key in ("status", "selected", "test_reads")), *now]
 
 
 def read(folder: Path, kind: type[R]) -> R:

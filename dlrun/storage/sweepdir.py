@@ -15,7 +15,8 @@ from pathlib import Path
 from dlrun.storage import summary
 from dlrun.storage.files import locks
 from dlrun.storage.rundir import RunDir, follow_reuse, id_of, write_reused
-from dlrun.storage.summary import Status, SweepSummary
+from dlrun.storage.summary import Status
+from dlrun.storage.sweep_summary import SweepSummary
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from dlrun.storage import journal
 from dlrun.storage.manifest import Manifest, read
 from dlrun.storage.read_counts import count_reads, total_reads
 from dlrun.storage.results import Result, results, unended
-from dlrun.storage.selection import Selection, compare_means
-from dlrun.storage.summary import SweepSummary
+from dlrun.storage.sweep_summary import Selection, SweepSummary, compare_means
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.selection import SelectedGroup, select_group
 

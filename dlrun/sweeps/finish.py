@@ -13,8 +13,8 @@ from dlrun.report.write import write
 from dlrun.storage.manifest import Manifest
 from dlrun.storage.read_counts import count_reads, total_reads
 from dlrun.storage.results import Result
-from dlrun.storage.selection import Selection, Stratum
 from dlrun.storage.summary import Status
+from dlrun.storage.sweep_summary import Selection, Stratum
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import run_job
 from dlrun.sweeps.decision import Decisions, SweepState, decide, read_state, untested

@@ -9,7 +9,7 @@ from statistics import fmean
 
 from dlrun.storage.manifest import Manifest
 from dlrun.storage.results import Result, finished
-from dlrun.storage.selection import Selection
+from dlrun.storage.sweep_summary import Selection
 
 
 @dataclass(frozen=True)

@@ -443,8 +443,13 @@ def test_the_panels_of_depth_come_from_the_run(call: Callable[..., Called]) -> N
 def test_tables(tmp_path: Path) -> None:
     runs = grid(tmp_path, "model.width", [16, 2, 8], 2, lambda w, s: {"val/loss": w + s} if (w, s) != (8, 1) else {})
     table = tabulate(runs, "model.width", "val/loss")
-    assert table == {2: {0: 2.0, 1: 3.0}, 8: {0: 8.0}, 16: {0: 16.0, 1: 17.0}}
-    assert (common_seeds(table), argmin(means(table)), medians(table)) == ([0], 2, {2: 2.5, 8: 8.0, 16: 16.5})
+    by_seed = {width: {each.seed: value for each, value in row.items()} for width, row in table.items()}
+    assert by_seed == {2: {0: 2.0, 1: 3.0}, 8: {0: 8.0}, 16: {0: 16.0, 1: 17.0}}
+    assert ([each.seed for each in common_seeds(table)], argmin(means(table)), medians(table)) == (
+        [0],
+        2,
+        {2: 2.5, 8: 8.0, 16: 16.5},
+    )
     assert common_seeds({}) == []
 
 

@@ -14,7 +14,7 @@ from dlrun.report.claims import check
 from dlrun.report.overview import read_overview
 from dlrun.storage import manifest
 from dlrun.storage.journal import open_journal
-from dlrun.storage.selection import Selection
+from dlrun.storage.sweep_summary import Selection
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.study import Claim
 from dlrun.sweeps import decision as decisions

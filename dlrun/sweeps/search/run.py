@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 
 from dlrun.errors import ConfigError
 from dlrun.storage.manifest import Job, Manifest
-from dlrun.storage.summary import SearchCounts
+from dlrun.storage.sweep_summary import SearchCounts
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.search_history import SearchHistory
 from dlrun.sweeps.finish import finish

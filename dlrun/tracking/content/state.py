@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from dlrun.storage import lookup
 from dlrun.storage.files.opening import open_regular
 from dlrun.storage.rundir import RunDir, outputs_above
-from dlrun.storage.summary import Summary, SweepSummary
+from dlrun.storage.summary import Summary
+from dlrun.storage.sweep_summary import SweepSummary
 from dlrun.storage.sweepdir import SweepDir
 
 # in the location of a store that lies in an outputs folder, before the time of its making

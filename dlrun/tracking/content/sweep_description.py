@@ -13,8 +13,8 @@ from pathlib import Path
 from dlrun.storage.manifest import Manifest
 from dlrun.storage.read_counts import count_reads
 from dlrun.storage.results import Result, unended
-from dlrun.storage.selection import Selection, compare_means, describe_request, describe_unended
-from dlrun.storage.summary import Summary, SweepSummary
+from dlrun.storage.summary import Summary
+from dlrun.storage.sweep_summary import Selection, SweepSummary, compare_means, describe_request, describe_unended
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal.format import number
 from dlrun.tracking.content import metadata
@@ -64,7 +64,8 @@ def tags(sweep: SweepDir, manifest: Manifest, results: Sequence[Result]) -> dict
         "dlrun.monitor": manifest.monitor,
         "dlrun.test": manifest.test,
         "dlrun.definition": manifest.definition,
-        "dlrun.selected": text(chosen.get("label", "")) if chosen else _unselected(sweep, summary, results),
+        "dlrun.selected": text("; ".join(each.get("label", "") for each in summary.selections))
+        or _unselected(sweep, summary, results),
         # set with each selection: a tag that is left out keeps its old value
         "dlrun.selected.mark": (describe_request(chosen) or "by the rule") if chosen else "",
         "dlrun.selected.now": text((summary.selected_now or chosen).get("label", "")),
@@ -111,10 +112,15 @@ def _headline(manifest: Manifest, summary: SweepSummary, results: Sequence[Resul
         mean = f", {manifest.monitor} {number(float(value))} in the mean" if isinstance(value, int | float) else ""
         line += f"  \nselected: **{chosen.get('label', '')}**{mean}"
         line += f" ({words})" if (words := describe_request(chosen)) else ""
+    for stratum in summary.strata:
+        label = (stratum.get("selected") or {}).get("label", "nothing yet")
+        line += f"  \nselected for {stratum['label']}: **{label}**"
     if now := summary.selected_now:
         line += f"  \nnow **{now.get('label', '')}** would be selected ({compare_means(chosen, now)})"
     if unfinished := unended(results, summary):
-        line += f"  \n{describe_unended(unfinished, len(results))}" + ("" if chosen else ": nothing is selected yet")
+        line += f"  \n{describe_unended(unfinished, len(results))}" + (
+            "" if summary.selections else ": nothing is selected yet"
+        )
     often = "once" if reads == 1 else f"{reads} times"
     return f"{line}  \nThe test split was read {often} (evaluation.test={manifest.test})."
 

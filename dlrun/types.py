@@ -93,8 +93,7 @@ class Data:
     `augment` varies a training batch, as a function of its generator alone. `truth` is the function behind
     noisy targets, if it is known. `tokenizer` is set for a text.
 
-    Two more describe the raw samples, before any preparation: `split_fingerprints` are equal for equal inputs and
-    targets, `sample_keys` has a number for each sample of a split, int64 [N], equal for equal inputs.
+    `split_fingerprints` are of each split's raw samples, before any preparation: equal for equal inputs and targets.
     """
 
     name: str
@@ -108,7 +107,6 @@ class Data:
     truth: Callable[[Tensor], Tensor] | None = None
     tokenizer: Tokenizer | None = None
     split_fingerprints: Mapping[str, str] = field(default_factory=dict)
-    sample_keys: Mapping[str, Tensor] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
 

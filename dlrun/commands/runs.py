@@ -62,10 +62,10 @@ def main(argv: list[str]) -> int:
         rows = [row for row in rows if _fulfils(row, condition, rows)]
     if arguments.last is not None:  # before sorting: the newest
         rows = rows[-arguments.last :]
-    if arguments.sort == "best":
+    if arguments.sort == "best" and rows:
         name = _ranking_metric(rows, arguments.metric)
         rows = _sort(rows, name, descending=_higher_is_better(rows, name))
-    elif arguments.sort:
+    elif arguments.sort and rows:
         rows = _sort(rows, arguments.sort, descending=arguments.descending)
     if arguments.delete:
         return _delete(rows, sure=arguments.yes)

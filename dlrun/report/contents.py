@@ -65,11 +65,11 @@ def _strata(overview: Overview) -> Iterator[Block]:
 
 
 def _part(part: Overview, figures: Sequence[Image]) -> Iterator[Block]:
+    blocks = [*_group_tables(part), *_test_split(part), *_figures(figures)]
     if part.label:
-        yield Heading(part.label, 2)
-    yield from _group_tables(part)
-    yield from _test_split(part)
-    yield from _figures(figures)
+        yield Heading(part.label)
+        blocks = [Heading(b.text, b.level + 1) if isinstance(b, Heading) else b for b in blocks]
+    yield from blocks
 
 
 def _group_tables(overview: Overview) -> Iterator[Block]:

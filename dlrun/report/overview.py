@@ -80,7 +80,7 @@ class Overview:
     def _part(self, label: str, groups: Collection[str]) -> Overview:
         manifest = replace(self.manifest, jobs=tuple(job for job in self.manifest.jobs if job.group in groups))
         own = [result for result in self.results if result.job.group in groups]
-        summary = self.summary.of_stratum(label, test_reads=total_reads(self.sweep.id, own))
+        summary = self.summary.of_stratum(groups, test_reads=total_reads(self.sweep.id, own))
         metric = _metric(manifest, own)
         return Overview(self.sweep, manifest, own, _groups(manifest, own, metric, summary), metric, summary, label)
 

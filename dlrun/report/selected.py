@@ -13,7 +13,7 @@ def selection(overview: Overview) -> str:
     early = "" if chosen or not overview.unended else not_yet(overview)
     if len(overview.groups) == 1:
         only = f"Only the {'seeds vary' if _splits(overview) else 'seed varies'}, so nothing was selected."
-        return f"{only} {_splits(overview)} {early or departures(overview)}".replace("  ", " ").strip()
+        return " ".join(filter(None, [only, _splits(overview), early or departures(overview)]))
     order = f"Groups are ordered by mean {overview.metric}, the {better} first."
     if overview.selected is None or chosen is None:
         return f"{early or 'No configuration was selected.'} {order}"

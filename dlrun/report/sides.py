@@ -78,7 +78,7 @@ def _all_groups(reference: str) -> list[Side]:
     overview = read_overview(sweep)
     if len(overview.strata) > 1:
         raise UserError(
-            f"{sweep.path} has {len(overview.strata)} data sets, whose values cannot be compared. Name groups of one: "
+            f"{sweep.path} has {len(overview.strata)} data sets, whose values cannot be compared. Name groups of one:"
             f"{_listed(overview)}"
         )
     groups = [group for group in overview.groups if finished(group.results)]

@@ -84,8 +84,8 @@ def assemble(
     first_pass = _try_formats(plain, parts, str(requested))
     parts.optimizer.init(parts.objective)  # its state lies in memory as the weights do by now
     measured = quantities(plain, parts.data, parts.metrics)
-    training = _make_training(plain, parts, trainer)
-    _set_monitor(training, evaluation, measured)
+    training = _make_training(plain, parts, trainer, evaluation)
+    _set_monitor(training, evaluation, parts.data, measured)
     execution = _choose_execution(trainer, parts, training, first_pass, decided)
     if execution.compile:
         training.make_stepper = compiled.make_stepper
@@ -162,7 +162,7 @@ def _try_formats(plain: dict[str, Any], parts: Parts, requested: str) -> FirstPa
     return FirstPass(attempt, flop)
 
 
-def _make_training(plain: dict[str, Any], parts: Parts, trainer: Trainer) -> Training:
+def _make_training(plain: dict[str, Any], parts: Parts, trainer: Trainer, evaluation: Evaluation) -> Training:
     batches = make_batches(parts, trainer, seed=plain["seed"])
     training = Training(
         objective=parts.objective,
@@ -174,7 +174,7 @@ def _make_training(plain: dict[str, Any], parts: Parts, trainer: Trainer) -> Tra
         device=parts.device,
         validation=parts.data.validation,
         metrics=parts.metrics,
-        evaluation_batch_size=batch_size_for(plain["evaluation"]["batch_size"], parts.data.spec),
+        evaluation_batch_size=batch_size_for(evaluation.batch_size, parts.data.spec),
         patience=trainer.patience,
         average=Average(parts.objective.params, trainer.ema) if trainer.ema else None,
     )
@@ -206,10 +206,10 @@ def _choose_execution(
     )
 
 
-def _set_monitor(training: Training, evaluation: Evaluation, measured: Mapping[str, Quantity]) -> None:
+def _set_monitor(training: Training, evaluation: Evaluation, data: Data, measured: Mapping[str, Quantity]) -> None:
     """Set the metric for selecting weights."""
-    monitor = evaluation.monitor or ("val/error" if "error" in measured else "val/loss")
-    if training.validation is None:
+    monitor = evaluation.monitor or ("val/error" if data.spec.task == "classification" else "val/loss")
+    if data.validation is None:
         for name, value in (("evaluation.monitor", evaluation.monitor), ("trainer.patience", training.patience)):
             if value is not None:
                 raise ConfigError(f"{name}={value} needs a validation split: give dataset.validation_size.")

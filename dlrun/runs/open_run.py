@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from types import MappingProxyType
 from typing import Any
 
@@ -196,7 +197,8 @@ def _restore(built: Built, folder: RunDir) -> State:
     weights.put(built.training.objective.model, last.model, where=str(folder.last))
     with checkpoint.taking(folder.last):
         state = loop.restore(built.training, last)
-    if state.best_step is not None and state.best_rank is not None:
+    # a loss that is no number ranks as infinity
+    if state.best_step is not None and state.best_rank is not None and isfinite(state.best_rank[1]):
         weights.check_own(folder, folder.last, state.best_step, {"val/loss": state.best_rank[1]})
     if folder.best.exists():
         best = checkpoint.load_best(folder.best, built.training.device)

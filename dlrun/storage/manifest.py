@@ -154,7 +154,13 @@ def strata(jobs: Sequence[Job]) -> dict[str, frozenset[str]]:
         groups.add(group)
     if len(found) == 1:
         return {"": frozenset(samples)}
-    return {_label(jobs, groups): frozenset(groups) for _, groups in found}
+    labels = [_label(jobs, groups) for _, groups in found]
+    # where no value tells them apart, a group's hash does
+    unique = [
+        f"{label} ({min(groups)[:8]})" if labels.count(label) > 1 else label
+        for label, (_, groups) in zip(labels, found, strict=True)
+    ]
+    return {label: frozenset(groups) for label, (_, groups) in zip(unique, found, strict=True)}
 
 
 def _same_samples(one: Mapping[Replicate, str | None], other: Mapping[Replicate, str | None]) -> bool:

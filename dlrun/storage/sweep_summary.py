@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from itertools import compress
 from typing import Any, TypedDict
 
 from dlrun.storage.record import Key
@@ -91,9 +92,11 @@ class SweepSummary(FolderSummary):
         found = [self.selected, *(stratum.get("selected") for stratum in self.strata)]
         return [each for each in found if each]
 
-    def of_stratum(self, label: str, *, test_reads: int) -> SweepSummary:
+    def of_stratum(self, groups: Collection[str], *, test_reads: int) -> SweepSummary:
         """The summary of a part of the sweep, as if it were a sweep of its own."""
-        own = next((each for each in self.strata if each.get("label") == label), Stratum())
+        # not by the label: a search that is made longer may have other ones
+        chosen = ((each.get("selected") or {}).get("group") in groups for each in self.strata)
+        own = next(compress(self.strata, chosen), Stratum())
         part = SweepSummary(self.to_dict())
         part.selected, part.selected_now, part.strata = own.get("selected"), own.get("selected_now"), ()
         part.test_reads = test_reads

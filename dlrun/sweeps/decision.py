@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from dlrun.errors import UserError
 from dlrun.storage import journal
@@ -25,7 +26,7 @@ class SweepState:
     results: Sequence[Result]
     summary: SweepSummary
 
-    @property
+    @cached_property
     def strata(self) -> dict[str, SweepState]:
         """The parts within which a configuration is selected: one for each data set."""
         if len(self.manifest.strata) == 1:
@@ -33,7 +34,7 @@ class SweepState:
         parts = {}
         for label, groups in self.manifest.strata.items():
             own = [result for result in self.results if result.job.group in groups]
-            summary = self.summary.of_stratum(label, test_reads=total_reads(self.sweep.id, own))
+            summary = self.summary.of_stratum(groups, test_reads=total_reads(self.sweep.id, own))
             parts[label] = _recovered(replace(self, results=own, summary=summary))
         return parts
 

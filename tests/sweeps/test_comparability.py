@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dlrun.storage.lookup import all_sweeps
-from dlrun.storage.manifest import read
+from dlrun.storage.manifest import Job, read, strata
+from dlrun.storage.sweep_summary import SweepSummary
 from tests.facts import refuses, says
 
 QUICK = ("tracking.enabled=false", "trainer.threads=1", "trainer.figures=false")
@@ -80,3 +81,27 @@ def test_losses_of_other_arguments_cannot_rank(here: Path, call) -> None:
     refuses(call(*smoothed, "evaluation.monitor=val/loss"), "val/loss", "evaluation.monitor=val/error")
     assert not all_sweeps()
     assert call(*smoothed).code == 0, "by the error they can"
+
+
+def job(n: int, validation: str, *overrides: str) -> Job:
+    return Job(n, overrides, {"seed": 0}, f"identity{n}", f"group{n}", validation=validation)
+
+
+def test_every_group_is_in_one_stratum_though_no_value_tells_two_apart() -> None:
+    # two ways to write one size, in each of two data sets
+    jobs = [
+        job(0, "a", "dataset=digits", "n=180"),
+        job(1, "a", "dataset=digits", "n=0.1"),
+        job(2, "b", "dataset=digits", "n=360"),
+        job(3, "b", "dataset=digits", "n=0.2"),
+        job(4, "c", "dataset=moons", "n=0.1"),
+    ]
+    found = strata(jobs)
+    assert len(found) == 3
+    assert sorted(group for groups in found.values() for group in groups) == [f"group{n}" for n in range(5)]
+
+
+def test_a_selection_is_found_though_its_data_set_has_another_label_now() -> None:
+    summary = SweepSummary({"strata": [{"label": "dataset=moons lr=0.1", "selected": {"group": "g", "label": "x"}}]})
+    assert (summary.of_stratum({"g", "h"}, test_reads=1).selected or {})["label"] == "x"
+    assert summary.of_stratum({"h"}, test_reads=0).selected is None

@@ -10,10 +10,6 @@ from functools import cached_property
 from math import ceil
 from typing import Protocol
 
-import torch
-from torch import Tensor
-
-from dlrun.datasets.tensors.sample_keys import numbered_keys
 from dlrun.datasets.tensors.splits import sample_count
 from dlrun.errors import ConfigError
 
@@ -74,16 +70,6 @@ class Passage:
 
     def __len__(self) -> int:
         return self.stop - self.start
-
-    def sample_keys(self) -> Tensor:
-        """A key for each block of the text that lies in the passage.
-
-        The blocks are the same for all passages of a text: 4,096 of them, or as many as have 64 characters.
-        """
-        block = max(64, len(self.text) // 4096)
-        first = ceil(self.start / block)
-        numbers = torch.arange(first, max(first, self.stop // block))
-        return numbered_keys(f"{self.text.content} {block}", numbers)
 
     def pieces(self) -> Iterator[str]:
         """Yield the characters in pieces."""

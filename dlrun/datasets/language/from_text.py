@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +13,6 @@ from dlrun.datasets.language.encoding import Tokens
 from dlrun.datasets.language.token_cache import tokenizer_of, tokens_of
 from dlrun.datasets.language.windows import Streams, Windows
 from dlrun.datasets.tensors import fingerprint as hashing
-from dlrun.datasets.tensors.sample_keys import sample_keys
 from dlrun.errors import ConfigError, DataError
 from dlrun.tokenizers import by_name
 from dlrun.tokenizers.description import cache_key
@@ -78,7 +77,11 @@ def from_text(
         most = len(tokens_of(passages["train"], tokenizer).values)
         raise ConfigError(f"dataset.train_size={train_size}: expected 1 to {most}, or null for all of the tokens.")
     keys = [split + " " + passage.key for split, passage in passages.items()]
-    return from_tokens(
+    # of the text, not of its tokens: they are the same samples for every tokenizer
+    samples = {split: hashing.fingerprint(passage.key) for split, passage in passages.items()}
+    if train_size is not None:  # it counts tokens
+        samples["train"] = hashing.fingerprint(passages["train"].key, cache_key(tokenizer), str(train_size))
+    data = from_tokens(
         name,
         *(tokens.get(split) for split in ("train", "validation", "test")),  # type: ignore[arg-type]
         tokenizer=tokenizer,
@@ -86,9 +89,9 @@ def from_text(
         stride=stride,
         streams=streams,
         content=hashing.fingerprint(*keys, cache_key(tokenizer), str(train_size)),
-        passages=passages,
         notes={"characters": sum(map(len, passages.values()))} | dict(notes or {}),
     )
+    return replace(data, split_fingerprints=samples)
 
 
 def from_tokens(
@@ -103,7 +106,6 @@ def from_tokens(
     stride: int | None = None,
     streams: int | None = None,
     content: str | None = None,
-    passages: Mapping[str, Passage] = MappingProxyType({}),
     notes: Mapping[str, Any] | None = None,
 ) -> Data:
     """Make a data set of tokens [N], integers below `vocabulary`.
@@ -113,9 +115,9 @@ def from_tokens(
     predict their last `stride` tokens, each from at least context - stride others. With `streams` evaluation goes
     along that many long rows instead, and the model keeps its memory.
 
-    `content` is a hash of the tokens, computed if not given; `passages` are the text behind them, if it is known. The
-    fingerprint does not depend on the windows: perplexities of the same tokens can be compared. Raises `DataError` for
-    splits shorter than a window and for tokens out of range, `ConfigError` for lengths that make no windows.
+    `content` is a hash of the tokens, computed if not given. The fingerprint does not depend on the windows:
+    perplexities of the same tokens can be compared. Raises `DataError` for splits shorter than a window and for tokens
+    out of range, `ConfigError` for lengths that make no windows.
     """
     given = {"train": train, "validation": validation, "test": test}
     tokens = {
@@ -125,7 +127,9 @@ def from_tokens(
     }
     size = tokenizer.size if tokenizer else vocabulary or 1 + max(int(some.values.max()) for some in tokens.values())
     # with a hash of the caller's the tokens come from a tokenizer, and are not read again
+    samples: dict[str, str | Tensor] = {split: f"{split} of {content}" for split in tokens}
     if content is None:
+        samples |= {split: some.values for split, some in tokens.items()}
         content = hashing.fingerprint(*(some.values for some in tokens.values()))
         _check_range(name, tokens, size)
     splits = {
@@ -141,24 +145,9 @@ def from_tokens(
         test=splits.get("test"),
         fingerprint=hashing.fingerprint(name, content),
         tokenizer=tokenizer,
-        # of the text, if it is known: another tokenizer makes other tokens of the same samples
-        split_fingerprints={
-            split: hashing.fingerprint(
-                *([passages[split].key, str(some.bytes)] if split in passages else [some.values])
-            )
-            for split, some in tokens.items()
-        },
-        sample_keys={
-            split: passages[split].sample_keys() if split in passages else _keys(some.values)
-            for split, some in tokens.items()
-        },
+        split_fingerprints={split: hashing.fingerprint(each) for split, each in samples.items()},
         notes={"vocabulary": size} | counts | dict(notes or {}),
     )
-
-
-def _keys(tokens: Tensor, block: int = 64) -> Tensor:
-    """A key for each block of tokens."""
-    return sample_keys(tokens[: len(tokens) // block * block].view(-1, block))
 
 
 def _passages(

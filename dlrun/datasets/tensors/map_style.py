@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from dlrun.datasets.tensors.fingerprint import fingerprint
-from dlrun.datasets.tensors.sample_keys import numbered_keys
 from dlrun.datasets.tensors.spec import spec_of
 from dlrun.datasets.tensors.splits import cut
 from dlrun.errors import ConfigError, DataError, DlrunError, RunError, place
@@ -163,13 +162,9 @@ def from_datasets(
         fingerprint=fingerprint(name, content, *index),
         prepare=prepare,
         augment=augment,
+        # by their numbers: to read all samples would take as long as an epoch
         split_fingerprints={
             split: fingerprint(content, _origin(split, given), torch.tensor(samples.index))
-            for split, samples in chosen.items()
-        },
-        # by their numbers: to read all samples would take as long as an epoch
-        sample_keys={
-            split: numbered_keys(f"{content} {_origin(split, given)}", torch.tensor(samples.index))
             for split, samples in chosen.items()
         },
     )

@@ -1,8 +1,7 @@
-"""A number for each sample, equal for equal inputs: to find samples that two splits, or two runs, share."""
+"""A number for each sample, equal for equal inputs."""
 
 from __future__ import annotations
 
-import hashlib
 from functools import cache
 
 import torch
@@ -41,15 +40,6 @@ def sample_keys(x: Tensor) -> Tensor:
         some = (some ^ (some >> 32)) * _ODD
         keys[start : start + step] = ((some ^ (some >> 29)) * factors).sum(1)
     return keys
-
-
-def numbered_keys(content: str, numbers: Tensor) -> Tensor:
-    """Keys of the samples with these `numbers` in something whose hash is `content`.
-
-    For samples that would have to be read one by one.
-    """
-    origin = int.from_bytes(hashlib.sha256(content.encode()).digest()[:7])
-    return sample_keys(torch.stack([torch.full_like(numbers, origin), numbers], 1))
 
 
 @cache

@@ -190,7 +190,11 @@ class JobBuilder:
             if len(units) > 1:
                 lines = "".join(f"\n  {job.group_label}: {unit}" for unit, job in units.items())
                 instead = same_quantity([self._quantities[job.group] for job in units.values()])
-                how = f"Type evaluation.monitor=val/{instead}, which is." if instead else "Sweep over each alone."
+                how = (
+                    f"Type evaluation.monitor=val/{instead}, which is."
+                    if instead
+                    else "They have no metric in common that is: make a sweep of each."
+                )
                 raise ConfigError(
                     f"{self.rule.monitor} is not one quantity in all these jobs, so it cannot rank them:{lines}\n{how}"
                 )

@@ -1,4 +1,4 @@
-"""Keys of samples, and fingerprints of splits: equal for equal raw samples, whatever was done to them."""
+"""Fingerprints of splits: equal for equal raw samples, whatever was done to them."""
 
 from __future__ import annotations
 
@@ -38,31 +38,28 @@ def test_preparation_noise_and_size_of_the_training_split_leave_the_validation_s
     assert made(split_seed=1).split_fingerprints["validation"] != one.split_fingerprints["validation"]
 
 
-def test_another_split_seed_shares_the_samples_that_both_drew() -> None:
-    made = [from_tensors("mine", pair(), task="classification", validation_size=20, split_seed=seed) for seed in (0, 1)]
-    train, validation = made[0].sample_keys["train"], made[1].sample_keys["validation"]
-    shared = {*made[0].train.x[:, 0].tolist()} & {*made[1].validation.x[:, 0].tolist()}
-    assert torch.isin(validation, train).sum() == len(shared) > 0
-
-
 def test_a_text_has_the_same_splits_under_every_tokenizer() -> None:
     text = "".join(f"{n} bottles of beer on the wall\n" for n in range(400))
-    made = [from_text("beer", text, tokenizer=kind, context=8, validation_size=0.2) for kind in ("byte", "character")]
-    assert made[0].split_fingerprints == made[1].split_fingerprints
-    assert made[0].fingerprint != made[1].fingerprint
-    other = from_text("beer", text, tokenizer="byte", context=8, validation_size=0.4)
-    assert torch.isin(made[0].sample_keys["train"], other.sample_keys["validation"]).any()
-    assert not torch.isin(made[0].sample_keys["train"], made[0].sample_keys["validation"]).any()
+
+    def made(kind: str, **options):
+        size = {"vocabulary_size": 300} if kind == "bpe" else {}
+        return from_text("beer", text, tokenizer=kind, context=8, **({"validation_size": 0.2} | size | options))
+
+    kinds = [made(kind) for kind in ("byte", "character", "word", "bpe")]
+    assert len({tuple(data.split_fingerprints.items()) for data in kinds}) == 1
+    assert len({data.fingerprint for data in kinds}) == 4
+    shorter, other = made("byte", train_size=100), made("byte", validation_size=0.4)
+    validation = kinds[0].split_fingerprints["validation"]
+    assert shorter.split_fingerprints["validation"] == validation != other.split_fingerprints["validation"]
+    assert shorter.split_fingerprints["train"] != kinds[0].split_fingerprints["train"]
 
 
 def test_samples_read_on_demand_are_known_by_their_numbers() -> None:
     samples = [(torch.randn(3, generator=torch.Generator().manual_seed(n)), n % 2) for n in range(40)]
-    made = [
-        from_datasets("read", samples, task="classification", classes=2, validation_size=10, split_seed=seed)
-        for seed in (0, 1)
-    ]
-    chosen = [{*split.validation.dataset.index} for split in made]
-    assert torch.isin(made[0].sample_keys["validation"], made[1].sample_keys["validation"]).sum() == len(
-        chosen[0] & chosen[1]
-    )
-    assert made[0].split_fingerprints != made[1].split_fingerprints
+
+    def made(**options):
+        return from_datasets("read", samples, task="classification", classes=2, validation_size=10, **options)
+
+    validation = made().split_fingerprints["validation"]
+    assert made(train_size=5).split_fingerprints["validation"] == validation
+    assert made(split_seed=1).split_fingerprints["validation"] != validation

@@ -9,8 +9,8 @@ from contextlib import suppress
 import torch
 
 from dlrun.execution.device import Execution, describe
-from dlrun.storage import cache
-from dlrun.storage.cache import cache_root
+from dlrun.storage.files import cache
+from dlrun.storage.files.cache import cache_root
 
 PEAKS: dict[str, tuple[float | None, float | None, float]] = {
     "B200": (2250, 1100, 75),

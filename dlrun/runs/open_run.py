@@ -17,10 +17,10 @@ from dlrun.engine.state import State
 from dlrun.errors import Pruned
 from dlrun.execution import device
 from dlrun.execution.timing import steps_within
-from dlrun.runs import weights
 from dlrun.runs.build import Built, make_plan
 from dlrun.runs.interrupt import Interrupt, exception_for
 from dlrun.runs.recorder import RunRecorder, make_recorder, step_cost
+from dlrun.runs.weights import loading
 from dlrun.storage import checkpoint, run_config
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.journal import Journal, check_not_emptied, count_test_reads, curves, open_journal
@@ -194,15 +194,15 @@ def _restore(built: Built, folder: RunDir) -> State:
             output.warn(f"There is no {folder.last}: training begins at its first step again.")
         return State()
     last = checkpoint.load(folder.last, built.training.device)
-    weights.put(built.training.objective.model, last.model, where=str(folder.last))
+    loading.put(built.training.objective.model, last.model, where=str(folder.last))
     with checkpoint.taking(folder.last):
         state = loop.restore(built.training, last)
     # a loss that is no number ranks as infinity
     if state.best_step is not None and state.best_rank is not None and isfinite(state.best_rank[1]):
-        weights.check_own(folder, folder.last, state.best_step, {"val/loss": state.best_rank[1]})
+        loading.check_own(folder, folder.last, state.best_step, {"val/loss": state.best_rank[1]})
     if folder.best.exists():
         best = checkpoint.load_best(folder.best, built.training.device)
-        weights.check_own(folder, folder.best, best.step, best.metrics)
+        loading.check_own(folder, folder.best, best.step, best.metrics)
         # best.pt is written before last.pt: after a crash between them it is of a later step
         built.training.best = best if best.step == state.best_step else None
     if state.best_step is not None and not (folder.best.exists() and best.step >= state.best_step):

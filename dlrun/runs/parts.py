@@ -22,8 +22,8 @@ from dlrun.execution.device import autocast, choose
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.torch_optimizer import adapt
 from dlrun.randomness import INITIALISATION, key, seed_default
-from dlrun.runs import weights
 from dlrun.runs.dry_run import check_tokenizer, check_walk
+from dlrun.runs.weights import loading
 from dlrun.types import Data, Metric, Schedule, Spec
 
 
@@ -50,7 +50,7 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
     device, precision = choose(trainer.device, trainer.precision)
     data = _move(_two_batches(data, trainer) if trainer.fast else data, device)
     model = make_model(plain, data.spec, of=data.name)
-    initial = weights.start_from(plain["init_from"], model) if plain["init_from"] else None
+    initial = loading.start_from(plain["init_from"], model) if plain["init_from"] else None
     model.to(device)  # after the weights are drawn: they are the same on every device
     check_walk(model, data)
     check_tokenizer(data, plain["trusted"])

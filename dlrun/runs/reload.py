@@ -15,9 +15,9 @@ from torch import nn
 from dlrun.config import instantiate, trust
 from dlrun.config.check import check_config
 from dlrun.errors import ConfigError, UserError
-from dlrun.runs import weights
 from dlrun.runs.build import Built, assemble, identity
 from dlrun.runs.parts import make_dataset, make_model
+from dlrun.runs.weights import loading
 from dlrun.storage import run_config
 from dlrun.storage.files.links import check_files
 from dlrun.storage.identity import Identity
@@ -111,12 +111,12 @@ def model_of(folder: RunDir, spec: Spec) -> tuple[nn.Module, int]:
     Without a best validation these are the last weights. The data set is not loaded. Raises `UserError` if the run has
     no weights yet.
     """
-    values, step = weights.of_run(folder)
+    values, step = loading.of_run(folder)
     plain = OmegaConf.to_container(run_config.load(folder), resolve=True)
     assert isinstance(plain, dict)
     config = {str(name): value for name, value in plain.items()} | {"trusted": trust.trusted_names()}
     model = make_model(config, spec, of=config["name"])
-    weights.put(model, values, where=str(folder.path))
+    loading.put(model, values, where=str(folder.path))
     return model, step
 
 
@@ -138,6 +138,6 @@ def select(built: Built, folder: RunDir) -> int:
 
     Without a best validation these are the last weights.
     """
-    values, step = weights.of_run(folder)
-    weights.put(built.training.objective.model, values, where=str(folder.path))
+    values, step = loading.of_run(folder)
+    loading.put(built.training.objective.model, values, where=str(folder.path))
     return step

@@ -30,7 +30,7 @@ from dlrun.optimizers import counting
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.counting import Counting
 from dlrun.optimizers.descent import Descent
-from dlrun.runs import weights
+from dlrun.runs.weights import loading
 from dlrun.types import IGNORE_INDEX, Batch
 
 SHAKESPEARE = Path(os.environ.get("DLRUN_DATA", "data")) / "tinyshakespeare" / "input.txt"
@@ -209,10 +209,10 @@ def test_what_was_counted_is_saved_and_loaded_into_a_fresh_model() -> None:
     fresh.load_state_dict(saved)
     assert torch.equal(fresh(test.x), model(test.x))
     other = NGram(vocabulary, order=3)
-    weights.put(other, saved, where="there")
+    loading.put(other, saved, where="there")
     assert torch.equal(other(test.x), model(test.x))
     with pytest.raises(UserError, match="weights of there are of another model"):
-        weights.put(NGram(vocabulary, order=4), saved, where="there")
+        loading.put(NGram(vocabulary, order=4), saved, where="there")
 
 
 def test_counting_is_a_step(monkeypatch: pytest.MonkeyPatch) -> None:

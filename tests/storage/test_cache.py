@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dlrun.storage import cache
+from dlrun.storage.files import cache
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from dlrun.datasets.files import files
 from dlrun.datasets.files.locate import locate
 from dlrun.datasets.files.sources import Source
 from dlrun.errors import DamagedFile
-from dlrun.storage.cache import cache_root, replacing
 from dlrun.storage.checkpoint import check_sums
+from dlrun.storage.files.cache import cache_root, replacing
 
 Decode = Callable[[dict[str, bytes]], dict[str, Tensor]]
 """Unpacked contents by file name → tensors by name."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from dlrun.datasets.files import files
 from dlrun.datasets.files.sources import File, Source
 from dlrun.errors import DataError
-from dlrun.storage.cache import replacing
+from dlrun.storage.files.cache import replacing
 from dlrun.storage.files.locks import locked
 from dlrun.terminal import output
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from dlrun.datasets.files.sources import OFFLINE, SOURCES, File, Source
 from dlrun.datasets.files.unpack import TooLarge, unpack
 from dlrun.errors import DataError
-from dlrun.storage import cache
-from dlrun.storage.cache import DEFAULT, cache_root
+from dlrun.storage.files import cache
+from dlrun.storage.files.cache import DEFAULT, cache_root
 
 
 def data_root() -> Path:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from dlrun.errors import DataError
-from dlrun.storage import cache
-from dlrun.storage.cache import cache_root
+from dlrun.storage.files import cache
+from dlrun.storage.files.cache import cache_root
 from dlrun.terminal import output
 
 _CHUNK = 1 << 20

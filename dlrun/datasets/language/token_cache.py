@@ -17,8 +17,8 @@ import torch
 
 from dlrun.datasets.language.corpus import Passage
 from dlrun.datasets.language.encoding import Tokens, encode, smallest_dtype
-from dlrun.storage import cache
-from dlrun.storage.cache import cache_root, replacing
+from dlrun.storage.files import cache
+from dlrun.storage.files.cache import cache_root, replacing
 from dlrun.storage.files.locks import locked
 from dlrun.terminal import output
 from dlrun.terminal.format import amount

@@ -14,9 +14,9 @@ from dlrun.analysis.comparability import same_quantity
 from dlrun.config.check import check_config
 from dlrun.errors import ConfigError, UserError
 from dlrun.execution.device import choose
-from dlrun.runs import weights
 from dlrun.runs.build import Built, build
 from dlrun.runs.parts import make_dataset
+from dlrun.runs.weights import loading
 from dlrun.storage.identity import digest, essential, identify
 from dlrun.storage.manifest import Job, strata
 from dlrun.storage.sources import sources
@@ -148,7 +148,7 @@ class JobBuilder:
     def _initial(self, reference: str | None) -> str | None:
         # the SHA-256 of weights, whose file is read once
         if reference not in self._weights:
-            self._weights[reference] = weights.digest(reference)
+            self._weights[reference] = loading.digest(reference)
         return self._weights[reference]
 
     def _add_group(self, group: str, built: Built) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dlrun.errors import ConfigError
-from dlrun.storage.cache import cache_root
+from dlrun.storage.files.cache import cache_root
 from dlrun.storage.files.waiting import pause
 from dlrun.terminal import output
 

@@ -19,8 +19,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from dlrun.storage import cache
-from dlrun.storage.cache import cache_root
+from dlrun.storage.files import cache
+from dlrun.storage.files.cache import cache_root
 from dlrun.storage.files.locks import locked
 from dlrun.tracking.mlflow import sqlite_statements as sql
 from dlrun.tracking.mlflow.diagnosis import LaterStore

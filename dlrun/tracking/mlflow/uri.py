@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from dlrun.errors import UserError, did_you_mean
-from dlrun.storage.cache import DEFAULT, cache_root
+from dlrun.storage.files.cache import DEFAULT, cache_root
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.state import outputs_of

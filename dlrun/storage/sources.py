@@ -28,7 +28,7 @@ COUNTED = (
         "runs/open_run.py",
         "runs/run.py",
         "runs/scoring.py",
-        "runs/weights.py",
+        "runs/weights/loading.py",
     ),
 )
 """The rooms and files that a result depends on: an edit of a report, a message or a page ends no reuse."""

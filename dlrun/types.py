@@ -86,6 +86,18 @@ class Tokenizer(Protocol):
 
 
 @dataclass(frozen=True)
+class SampleKeys:
+    """Numbers [n] that are equal for equal samples: of all `total`, or of about one in `one_in`.
+
+    A text has one for each window of characters.
+    """
+
+    values: Tensor
+    total: int
+    one_in: int = 1
+
+
+@dataclass(frozen=True)
 class Data:
     """A data set in three splits.
 
@@ -94,6 +106,7 @@ class Data:
     noisy targets, if it is known. `tokenizer` is set for a text.
 
     `split_fingerprints` are of each split's raw samples, before any preparation: equal for equal inputs and targets.
+    `sample_keys` are of each split's raw inputs: they find what two splits, or two runs, share.
     """
 
     name: str
@@ -107,6 +120,7 @@ class Data:
     truth: Callable[[Tensor], Tensor] | None = None
     tokenizer: Tokenizer | None = None
     split_fingerprints: Mapping[str, str] = field(default_factory=dict)
+    sample_keys: Mapping[str, SampleKeys] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
 

@@ -15,7 +15,7 @@ from dlrun.execution.timing import forecast
 from dlrun.runs.build import build
 from dlrun.runs.presentation import announce
 from dlrun.storage.manifest import Job
-from dlrun.sweeps.jobs.builder import JobBuilder
+from dlrun.sweeps.jobs.builder import REMARKS, JobBuilder
 from dlrun.sweeps.jobs.preview import JobCost, job_costs, makespan
 from dlrun.sweeps.jobs.reuse import describe_reuse, other_sweeps
 from dlrun.sweeps.pool.slots import Slot
@@ -56,7 +56,7 @@ def check_sweep(hydra: Hydra, master: DictConfig) -> int:
     groups = len(builder.rules)
     output.say(f"{len(jobs)} jobs in {groups} group{'s' * (groups != 1)}; {builder.rule.monitor} selects")
     output.say(_job_list(jobs))
-    for line in describe_reuse(jobs, other_sweeps()):
+    for line in [*[*builder.remarks][:REMARKS], *describe_reuse(jobs, other_sweeps())]:
         output.say(f"  {line}")
     slots = slots_of(master.hydra.launcher, jobs, len(jobs))
     takes = job_costs(jobs, slots[0])

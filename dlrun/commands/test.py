@@ -8,11 +8,13 @@ from statistics import fmean
 from dlrun import tracking
 from dlrun.errors import UserError
 from dlrun.execution import device
+from dlrun.report import known_samples
 from dlrun.report.overview import Overview, read_overview
 from dlrun.report.selected import departures, describe_reads, not_yet
 from dlrun.runs.reload import rebuild, select
 from dlrun.runs.scoring import evaluate_splits, test_once
 from dlrun.storage.lookup import find, find_sweep, sweep_of
+from dlrun.storage.overlap import mark
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.finish import is_selected
@@ -55,7 +57,8 @@ def _show_selected(overview: Overview) -> None:
         rows.append(["mean", *map(number, means)])
     output.say(f"{chosen['label']}  selected by {chosen['monitor']}")
     output.say(table(rows))
-    for sentence in filter(None, (departures(overview), describe_reads(overview))):
+    told = departures(overview), describe_reads(overview), known_samples.describe_runs([r.summary for r in found])
+    for sentence in filter(None, told):
         output.say(f"  {sentence}")
 
 
@@ -98,6 +101,8 @@ def main(argv: list[str]) -> int:
     metrics = test_once(built, folder) if arguments.split == "test" else evaluate_splits(built, arguments.split)
     output.say(f"{folder.id if folder.of_a_sweep else folder.path.name}  weights of step {step}")
     output.say(table([[name, number(value)] for name, value in metrics.items()]))
+    if known := mark(folder.summary().origin):
+        output.say(f"  {known}")
     if arguments.split == "test":
         output.say(f"  reads of the test split so far: {folder.summary().test_reads}")
         if built.tracking.enabled:  # the trackers get the new metrics, and the count of reads

@@ -33,11 +33,17 @@ def change(config: DictConfig, overrides: Sequence[str], *, run: str) -> None:
         if not equals or name not in CHANGEABLE:
             raise ConfigError(
                 f"`{override}` cannot be changed on resume.{did_you_mean(name, CHANGEABLE)}"
-                f"\nThese keys can: {', '.join(CHANGEABLE)}."
-                f"\nFor anything else train a new run: `dlrun train init_from={run} …` begins with these weights."
+                f"\nThese keys can: {', '.join(CHANGEABLE)}.\n{_instead(name, run)}"
             )
     config.merge_with_dotlist([*overrides])
     _give_way(config, [override.partition("=")[0] for override in overrides])
+
+
+def _instead(name: str, run: str) -> str:
+    if name.partition(".")[0] == "dataset":
+        # of other samples, these weights may know those that are to judge the new run
+        return "For other data, or another split of it, train a new run from its first step: `dlrun train …`."
+    return f"For anything else train a new run: `dlrun train init_from={run} …` begins with these weights."
 
 
 def _give_way(config: DictConfig, given: Sequence[str]) -> None:

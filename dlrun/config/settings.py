@@ -16,6 +16,7 @@ class General:
     init_from: str | None
     trusted: list[str]
     study: dict[str, Any] | None = None
+    init_from_overlap: Literal["refuse", "allow"] = "refuse"  # if those weights know validation or test samples
 
 
 @dataclass(frozen=True)

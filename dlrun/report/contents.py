@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dlrun.report import selected, sentences, tables
+from dlrun.report import known_samples, selected, sentences, tables
 from dlrun.report.document import Block, Code, Heading, Image, Paragraph, Table
 from dlrun.report.overview import Overview
 from dlrun.storage.rundir import outputs_above
@@ -93,6 +93,8 @@ def _group_tables(overview: Overview) -> Iterator[Block]:
 def _test_split(overview: Overview) -> Iterator[Block]:
     yield Heading("The test split")
     yield Paragraph(selected.describe_reads(overview))
+    if known := known_samples.describe(overview):
+        yield Paragraph(known)
     # without a choice the only group is the result
     group = overview.selected or (overview.groups[0] if len(overview.groups) == 1 else None)
     table = tables.test_scores(overview, group) if group else None

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from dlrun.errors import UserError
+from dlrun.report.known_samples import describe_runs
 from dlrun.report.overview import JobGroup, Overview, read_overview
 from dlrun.report.selected import departures
 from dlrun.storage import run_config
@@ -123,14 +124,16 @@ def _of_run(run: RunDir) -> Side:
         raise UserError(
             f"{run.path} has not finished (status: {run.status()}). To continue it: `dlrun resume {run.id}`."
         )
-    return Side(f"{summary.name} {run.id}", {Replicate(summary.seed or 0): run}, summary.selected_by or "val/loss")
+    label, metric = f"{summary.name} {run.id}", summary.selected_by or "val/loss"
+    return Side(label, {Replicate(summary.seed or 0): run}, metric, note=describe_runs([summary]))
 
 
 def _of_group(overview: Overview, group: JobGroup, label: str) -> Side:
     runs = {result.job.replicate: result.run for result in finished(group.results)}
     if not runs:
         raise UserError(f"No run of `{group.label}` in {overview.sweep.path} has finished.")
-    note = departures(overview) if group.selected else ""
+    known = describe_runs([result.summary for result in finished(group.results)])
+    note = " ".join(filter(None, [departures(overview) if group.selected else "", known]))
     return Side(label, runs, overview.metric, overview.manifest.higher_is_better, note)
 
 

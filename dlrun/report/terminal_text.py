@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dlrun.report import claims, selected, sentences, tables
+from dlrun.report import claims, known_samples, selected, sentences, tables
 from dlrun.report.document import Table
 from dlrun.report.overview import Overview, read_overview
 from dlrun.storage.sweepdir import SweepDir
@@ -45,7 +45,8 @@ def _groups(overview: Overview, most: int) -> list[str]:
 def _test_split(overview: Overview) -> list[str]:
     group = overview.selected or (overview.groups[0] if len(overview.groups) == 1 else None)
     table = tables.test_scores(overview, group) if group else None
-    return [_indent(selected.describe_reads(overview)), _format_table(table) if table else ""]
+    sentences = selected.describe_reads(overview), known_samples.describe(overview)
+    return [*map(_indent, sentences), _format_table(table) if table else ""]
 
 
 def _claims(overview: Overview) -> list[str]:

@@ -7,7 +7,7 @@ show here), makes the model, and takes one forward and backward pass on a few sa
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,7 +28,11 @@ from dlrun.execution.memory_format import MemoryFormat
 from dlrun.runs.dry_run import check_schedule, dry_run
 from dlrun.runs.parts import Parts, make_batches, make_dataset, make_parts
 from dlrun.runs.quantities import quantities
+from dlrun.runs.weights import overlap
+from dlrun.runs.weights.learned import Learned
+from dlrun.runs.weights.overlap import begin
 from dlrun.storage.identity import Identity, identify
+from dlrun.storage.overlap import Origin, Shared
 from dlrun.types import Data, Quantity
 
 
@@ -49,6 +53,12 @@ class Built:
     identity: Identity
     initial_weights: str | None = None
     """The SHA-256 of the weights that `init_from` names."""
+    initial_learned: Learned | None = None
+    """What they have learned from."""
+    origin: Origin = field(default_factory=Origin)
+    """What they know of this run's validation and test samples."""
+    shared: Mapping[str, Shared] = field(default_factory=dict)
+    """The samples that the splits share."""
 
 
 class FirstPass(NamedTuple):
@@ -75,7 +85,9 @@ def assemble(
     plain: dict[str, Any], *, data: Data | None = None, resumed_execution: Mapping[str, Any] | None = None
 ) -> Built:
     trainer, evaluation, tracking = (cls(**plain[name]) for name, cls in SETTINGS.items())
-    parts = make_parts(plain, trainer, data or make_dataset(plain))
+    data = data or make_dataset(plain)
+    learned, origin = begin(plain, data)
+    parts = make_parts(plain, trainer, data)
     # what was chosen for another kind of device is no guide to this one
     decided = resumed_execution or {}
     if decided.get("device") != parts.device.type:
@@ -103,6 +115,9 @@ def assemble(
         quantities=measured,
         identity=identity(plain, parts.data, execution, parts.initial_weights),
         initial_weights=parts.initial_weights,
+        initial_learned=learned,
+        origin=origin,
+        shared=overlap.find_shared(data),
     )
 
 

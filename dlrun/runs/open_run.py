@@ -20,7 +20,7 @@ from dlrun.execution.timing import steps_within
 from dlrun.runs.build import Built, make_plan
 from dlrun.runs.interrupt import Interrupt, exception_for
 from dlrun.runs.recorder import RunRecorder, make_recorder, step_cost
-from dlrun.runs.weights import loading
+from dlrun.runs.weights import learned, loading
 from dlrun.storage import checkpoint, run_config
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.journal import Journal, check_not_emptied, count_test_reads, curves, open_journal
@@ -81,6 +81,7 @@ def open_run(
             # a process that SIGKILL ended has not written its own: its checkpoint has some of them
             summary.seconds = before = max(summary.seconds, round(state.train_seconds, 3))
             summary.update(extra)
+        _keep_learned(built, folder)
         # `dlrun sample` makes the tokenizer again without the data set
         if built.data.tokenizer:
             write_atomically(folder.tokenizer, json.dumps(describe(built.data.tokenizer)).encode())
@@ -148,13 +149,14 @@ def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, 
     # the result depends on these
     summary.identity, summary.identity_parts = built.identity.hash, built.identity.parts
     summary.initial_weights = built.initial_weights or summary.initial_weights
+    summary.origin = built.origin or summary.origin
     summary.config_digests = run_config.digests(folder)
     # a summary that was lost, or is an older copy, counts too few
     summary.test_reads = max(summary.test_reads, count_test_reads(folder.journal))
     summary.seed = built.config["seed"]
     summary.spec = asdict(data.spec)
     splits = {f"{split}_fingerprint": found for split, found in data.split_fingerprints.items()}
-    summary.data = {"name": data.name, "fingerprint": data.fingerprint, **sizes, **splits}  # type: ignore[typeddict-item]
+    summary.data = {"name": data.name, "fingerprint": data.fingerprint, **sizes, **splits, "shared": built.shared}  # type: ignore[typeddict-item]
     summary.quantities = _with_given_direction(built)
     summary.parameters = built.parameters
     summary.flop_per_step = built.flop_per_step
@@ -166,6 +168,17 @@ def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, 
     # who reads the file finds these from the start
     summary.mlflow_run_id = summary.mlflow_run_id
     summary.uploaded = tracking.unsent([built.config])
+
+
+def _keep_learned(built: Built, folder: RunDir) -> None:
+    """Write what the run learns from, and what its first weights had learned from."""
+    # of a run that is resumed with its own weights the file says both
+    if built.initial_learned is None and folder.learned.exists():
+        return
+    found = learned.from_data(built.data) | (built.initial_learned or learned.Learned())
+    if built.initial_learned is None and folder.summary().initial_weights:
+        found |= learned.Learned(unknown=(f"{folder.path} began with weights that nothing is known of",))
+    learned.write(folder, found)
 
 
 def _with_given_direction(built: Built) -> dict[str, Quantity]:

@@ -10,6 +10,7 @@ from dlrun.engine.plan import Plan
 from dlrun.execution.device import Execution, describe
 from dlrun.runs.build import Built
 from dlrun.runs.dry_run import first_loss
+from dlrun.storage.overlap import Origin, describe_known, describe_shared, mark
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
 from dlrun.terminal import output
@@ -54,11 +55,24 @@ def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
         ["steps", f"{plan.steps} of {_batch(built)} ({plan.epoch(plan.steps):.4g} epochs)"],
         ["device", f"{describe(execution.device)}, {execution.precision}, {_threads(built)}{_ways(execution)}"],
     ]
+    if shared := describe_shared(built.shared):
+        rows.append(["shared", "; ".join(shared)])
+    if built.origin:
+        rows.append(["weights", _weights(built.origin)])
     if start:
         rows.append(["resumed", f"from step {start}"])
     if run:
         rows.append(["folder", _relative(run)])
     return f"{config['name']}  seed {config['seed']}\n" + "\n".join(f"  {name:<10}{text}" for name, text in rows)
+
+
+def _weights(origin: Origin) -> str:
+    of = f"those of {origin['init_from']}"
+    if known := describe_known(origin):
+        return f"{of}; {'; '.join(known)} (init_from_overlap=allow)"
+    if unknown := origin.get("unknown"):
+        return f"{of}; what they have learned from is not known: {'; '.join(unknown)}"
+    return f"{of}, which know no sample of validation or test"
 
 
 def _sizes(data: Data) -> str:
@@ -152,8 +166,9 @@ def closing(summary: Summary, run: RunDir, sample: tuple[int, str] | None = None
         [split, *(number(metrics[k]) if (k := f"{split}/{n}") in metrics else "" for n in names)] for split in splits
     ]
     weights = f"weights of step {summary.best_step}, the best validation" if summary.selected_by else "the last weights"
+    remark = f"  {words}\n" if (words := mark(summary.origin)) else ""
     return (
-        f"{_quoted(sample)}{table(rows)}\n"
+        f"{_quoted(sample)}{table(rows)}\n{remark}"
         f"  {weights}; {summary.steps} steps in {duration(summary.train_seconds or 0.0)}, "
         f"{duration(summary.seconds)} in all\n"
         f"  {_relative(run)}"

@@ -77,12 +77,36 @@ class BestWeights(_Content):
     model: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class LearnedSamples(_Content):
+    """learned.pt: keys of the samples that a run's weights have learned from, those of `init_from` among them."""
+
+    trained: Tensor
+    """Of the training samples, int64 [N]."""
+    trained_one_in: int
+    """How many samples one of these keys stands for, as in `types.SampleKeys`."""
+    chosen: Tensor
+    """Of the validation samples, by which weights were chosen."""
+    chosen_one_in: int
+    unknown: list[str]
+    """Why the keys are not all, a text for each reason."""
+
+
 def save(path: Path, content: Checkpoint | BestWeights) -> None:
     """Replace a checkpoint in one move.
 
     Raises `OSError` if the disk is full; the old file is then still there.
     """
     path.parent.mkdir(exist_ok=True)
+    _write(path, content)
+
+
+def save_learned(path: Path, content: LearnedSamples) -> None:
+    """Replace a learned.pt in one move."""
+    _write(path, content)
+
+
+def _write(path: Path, content: _Content) -> None:
     # in memory first: torch would write the file in many small pieces
     buffer = io.BytesIO()
     torch.save(content.to_dict(), buffer)
@@ -103,6 +127,18 @@ def load_best(path: Path, device: torch.device | str = "cpu") -> BestWeights:
     Raises `UserError` as `read` does, or if the file lacks something.
     """
     return _made(BestWeights, path, device)
+
+
+def load_learned(path: Path) -> LearnedSamples:
+    """Load a learned.pt.
+
+    Raises `UserError` as `read` does, or if the file lacks something.
+    """
+    found = _made(LearnedSamples, path, "cpu")
+    for keys in (found.trained, found.chosen):
+        if keys.dtype != torch.int64 or keys.ndim != 1:
+            raise DamagedFile(path, f"its keys are {keys.dtype} {list(keys.shape)}", _advice(path))
+    return found
 
 
 def load_model(path: Path) -> dict[str, Any]:
@@ -146,6 +182,8 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
 
 def _advice(path: Path) -> str:
     """What to do about a damaged file, by its part in a run."""
+    if path.name == "learned.pt":
+        return "Put a copy of it back, or delete it: what the weights have learned from is then not known."
     if path.name not in OTHER:
         return "Put a copy of it back."
     other, without = OTHER[path.name]

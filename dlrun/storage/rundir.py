@@ -1,7 +1,8 @@
 """The folder of a run: its files, its lock, its summary.
 
     outputs/runs/<date>/<time>-<name>-<id>/
-        .hydra/  journal.jsonl  summary.json  checkpoints/{last,best}.pt  tokenizer.json  figures/  train.log
+        .hydra/  journal.jsonl  summary.json  checkpoints/{last,best}.pt  learned.pt  tokenizer.json  figures/
+        train.log
 
 The process that trains holds a lock on the folder, which the kernel frees however the process ends. So no dying
 process need leave a note: a summary that says `running` while nobody holds the folder is of a killed run, and the
@@ -96,6 +97,11 @@ class RunDir:
     def best(self) -> Path:
         """The weights of the best validation so far."""
         return self.path / "checkpoints" / "best.pt"
+
+    @property
+    def learned(self) -> Path:
+        """Keys of the samples that the weights have learned from."""
+        return self.path / "learned.pt"
 
     def hold(self) -> AbstractContextManager[None]:
         """Hold the folder while training in it.

@@ -23,6 +23,7 @@ from dlrun.errors import DamagedFile
 from dlrun.storage.files.locks import is_held, locked
 from dlrun.storage.files.opening import read_json
 from dlrun.storage.files.replacing import write_atomically
+from dlrun.storage.overlap import Origin, Shared
 from dlrun.storage.record import Key, Record, describe, fits
 from dlrun.types import Quantity
 
@@ -119,6 +120,8 @@ class DataSummary(TypedDict, total=False):
     train_fingerprint: str
     validation_fingerprint: str
     test_fingerprint: str
+    # by "test in training" and the like
+    shared: Mapping[str, Shared]
 
 
 OF_OLD_RUNS = dict.fromkeys(("loss", "error", "mse", "nll", "perplexity", "bits_per_byte"), False) | {"accuracy": True}
@@ -166,6 +169,7 @@ class Summary(FolderSummary):
     identity = Key[str | None](None)
     identity_parts = Key[Mapping[str, str]]({})
     initial_weights = Key[str | None](None)
+    origin = Key[Origin]({})
     seed = Key[int | None](None)
     # the SHA-256 of `.hydra/config.yaml`; while it is replaced, of the new one too
     config_digests = Key[Sequence[str]](())

@@ -20,7 +20,7 @@ from dlrun.storage.manifest import Job, Manifest, read
 from dlrun.storage.results import results
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import decision
-from dlrun.sweeps.jobs.builder import JobBuilder, rebuild_jobs
+from dlrun.sweeps.jobs.builder import REMARKS, JobBuilder, rebuild_jobs
 from dlrun.sweeps.jobs.definition import check_same, define, differences, digest, earlier_sweep, mismatch
 from dlrun.sweeps.jobs.reuse import other_sweeps, reuse
 from dlrun.terminal import output
@@ -85,6 +85,8 @@ def create(location: SweepLocation, *, master: DictConfig, jobs: Sequence[Job], 
         jobs=tuple(jobs),
         basis=builder.basis,
     )
+    for remark in [*builder.remarks][:REMARKS]:
+        output.say(remark)
     sweep.path.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(master, sweep.path / MULTIRUN)
     manifest.write(sweep)

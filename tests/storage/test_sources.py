@@ -16,6 +16,7 @@ UNCOUNTED = {
     *("config.check", "config.choices", "config.settings", "config.signatures", "config.allowlist", "config.trust"),
     "config.unpickling",
     # checks before a run, and what is shown and written of it
+    *("runs.weights.learned", "runs.weights.overlap"),
     *("runs.dry_run", "runs.recorder", "runs.presentation", "runs.figures", "runs.interrupt"),
 }
 """Rooms and files that counted code uses, and that change no result."""

@@ -71,6 +71,10 @@ class Passage:
     def __len__(self) -> int:
         return self.stop - self.start
 
+    def beginning(self, most: int) -> Passage:
+        """At most the first `most` characters."""
+        return Passage(self.text, self.start, min(self.stop, self.start + most))
+
     def pieces(self) -> Iterator[str]:
         """Yield the characters in pieces."""
         return self.text.read(self.start, self.stop)

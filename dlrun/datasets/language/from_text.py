@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dlrun.datasets.language.corpus import Corpus, Passage, StringText, cut_by_position
 from dlrun.datasets.language.encoding import Tokens
+from dlrun.datasets.language.passage_keys import passage_keys, token_keys
 from dlrun.datasets.language.token_cache import tokenizer_of, tokens_of
 from dlrun.datasets.language.windows import Streams, Windows
 from dlrun.datasets.tensors import fingerprint as hashing
@@ -91,7 +92,16 @@ def from_text(
         content=hashing.fingerprint(*keys, cache_key(tokenizer), str(train_size)),
         notes={"characters": sum(map(len, passages.values()))} | dict(notes or {}),
     )
-    return replace(data, split_fingerprints=samples)
+    if train_size is not None and (size := tokens["train"].bytes):
+        # no character has less than a byte; those of the first token are not counted
+        passages["train"] = passages["train"].beginning(
+            size + len(tokenizer.decode(tokens["train"].values[:1].tolist()))
+        )
+    return replace(
+        data,
+        split_fingerprints=samples,
+        sample_keys={split: passage_keys(passage) for split, passage in passages.items()},
+    )
 
 
 def from_tokens(
@@ -128,8 +138,10 @@ def from_tokens(
     size = tokenizer.size if tokenizer else vocabulary or 1 + max(int(some.values.max()) for some in tokens.values())
     # with a hash of the caller's the tokens come from a tokenizer, and are not read again
     samples: dict[str, str | Tensor] = {split: f"{split} of {content}" for split in tokens}
+    sample_keys = {}
     if content is None:
         samples |= {split: some.values for split, some in tokens.items()}
+        sample_keys = {split: token_keys(some.values) for split, some in tokens.items()}
         content = hashing.fingerprint(*(some.values for some in tokens.values()))
         _check_range(name, tokens, size)
     splits = {
@@ -146,6 +158,7 @@ def from_tokens(
         fingerprint=hashing.fingerprint(name, content),
         tokenizer=tokenizer,
         split_fingerprints={split: hashing.fingerprint(each) for split, each in samples.items()},
+        sample_keys=sample_keys,
         notes={"vocabulary": size} | counts | dict(notes or {}),
     )
 

@@ -6,7 +6,6 @@ memory. A file gets its name when it is complete. One process encodes, others wa
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -18,7 +17,7 @@ import torch
 from dlrun.datasets.language.corpus import Passage
 from dlrun.datasets.language.encoding import Tokens, encode, smallest_dtype
 from dlrun.storage.files import cache
-from dlrun.storage.files.cache import cache_root, replacing
+from dlrun.storage.files.cache import path_for, replacing
 from dlrun.storage.files.locks import locked
 from dlrun.terminal import output
 from dlrun.terminal.format import amount
@@ -37,7 +36,7 @@ T = TypeVar("T")
 def tokens_of(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None) -> Tokens:
     """The tokens of a passage, at most `most`, cached."""
     if len(passage) >= SHORT:
-        path = _path("tokens", "bin", passage.key, cache_key(tokenizer), str(most))
+        path = path_for("tokens", "bin", passage.key, cache_key(tokenizer), str(most))
         with suppress(OSError):  # without a writable cache it costs time and memory, no more
             return _get_or_make(path, lambda: _map(path, tokenizer), lambda: _save(path, passage, tokenizer, most))
     portions = list(encode(passage, tokenizer, most=most))
@@ -63,7 +62,7 @@ def tokenizer_of(
     # bytes have a fixed vocabulary
     if kind != "byte" and len(train) >= SHORT:
         keys = (kind, str(vocabulary_size), *(passage.key for passage in (train, *others)))
-        path = _path("tokenizers", "json", *keys)
+        path = path_for("tokenizers", "json", *keys)
         with suppress(OSError):
             return _get_or_make(
                 path,
@@ -71,11 +70,6 @@ def tokenizer_of(
                 lambda: cache.save(path, fit().content()),
             )
     return fit()
-
-
-def _path(folder: str, ending: str, *keys: str) -> Path:
-    digest = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:32]
-    return cache_root() / folder / f"{digest}.{ending}"
 
 
 def _get_or_make(path: Path, read: Callable[[], T], make: Callable[[], object]) -> T:

@@ -9,13 +9,15 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.data import Subset, TensorDataset
 
 from dlrun.datasets.tensors.fingerprint import fingerprint
+from dlrun.datasets.tensors.sample_keys import numbered_keys, sample_keys, thin
 from dlrun.datasets.tensors.spec import spec_of
 from dlrun.datasets.tensors.splits import cut
 from dlrun.errors import ConfigError, DataError, DlrunError, RunError, place
 from dlrun.randomness import preserve_generators, seed_libraries
-from dlrun.types import Augmentation, Batch, Data, Task, identity
+from dlrun.types import Augmentation, Batch, Data, SampleKeys, Task, identity
 
 __all__ = ["from_datasets"]
 
@@ -42,7 +44,7 @@ class MapStyleSamples:
     """
 
     samples: MapStyle
-    index: list[int]
+    index: Sequence[int]
     task: Task
 
     def __len__(self) -> int:
@@ -167,7 +169,34 @@ def from_datasets(
             split: fingerprint(content, _origin(split, given), torch.tensor(samples.index))
             for split, samples in chosen.items()
         },
+        sample_keys=_sample_keys(chosen),
     )
+
+
+def _sample_keys(splits: Mapping[str, MapStyleSamples]) -> dict[str, SampleKeys]:
+    """Keys without reading the samples.
+
+    Of tensors in memory by their values, of others by the samples' numbers in what `_source` finds.
+    """
+    found, names = {}, {}
+    for split, samples in splits.items():
+        source, numbers = _source(samples.samples, torch.tensor(samples.index, dtype=torch.int64))
+        if isinstance(source, TensorDataset):
+            found[split] = thin(sample_keys(source.tensors[0])[numbers])
+            continue
+        if id(source) not in names:
+            with _as_data_errors():
+                names[id(source)] = fingerprint(*_sketch(MapStyleSamples(source, range(len(source)), samples.task)))
+        found[split] = thin(numbered_keys(names[id(source)], numbers))
+    return found
+
+
+def _source(samples: Any, numbers: Tensor) -> tuple[Any, Tensor]:
+    """The data set that `Subset`s are parts of, and the samples' numbers in it."""
+    while isinstance(samples, Subset):
+        numbers = torch.as_tensor(samples.indices)[numbers]
+        samples = samples.dataset
+    return samples, numbers
 
 
 def _origin(split: str, given: Mapping[str, MapStyleSamples]) -> str:

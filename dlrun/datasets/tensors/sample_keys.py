@@ -1,7 +1,8 @@
-"""A number for each sample, equal for equal inputs."""
+"""A number for each sample, equal for equal inputs: to find those that two splits, or two runs, share."""
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 
 import torch
@@ -9,9 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dlrun.datasets.tensors.splits import seeded_generator
+from dlrun.types import SampleKeys
 
 CHUNK = 1 << 18
 """Bytes that are hashed at once: they stay in a processor's cache."""
+
+MOST = 1 << 17
+"""Keys of a split that are kept, 1 MB of them: those of a larger one are thinned."""
 
 _ODD = -7046029254386353131  # 2⁶⁴ / φ, as a signed number
 
@@ -40,6 +45,42 @@ def sample_keys(x: Tensor) -> Tensor:
         some = (some ^ (some >> 32)) * _ODD
         keys[start : start + step] = ((some ^ (some >> 29)) * factors).sum(1)
     return keys
+
+
+def numbered_keys(content: str, numbers: Tensor) -> Tensor:
+    """Keys of the samples with these `numbers` in something whose hash is `content`.
+
+    For samples that would have to be read one by one.
+    """
+    origin = int.from_bytes(hashlib.sha256(content.encode()).digest()[:7])
+    return sample_keys(torch.stack([torch.full_like(numbers, origin), numbers], 1))
+
+
+def thin(keys: Tensor, *, most: int = MOST) -> SampleKeys:
+    """Well mixed keys, about `most` of them.
+
+    What is left out depends on the keys alone: two thinned splits have kept the same of those that they share.
+    """
+    one_in = 1
+    while len(keys) > most * one_in:
+        one_in *= 2
+    return thinned(SampleKeys(mix(keys), len(keys)), one_in)
+
+
+def thinned(keys: SampleKeys, one_in: int) -> SampleKeys:
+    """The keys of about one sample in `one_in`, a power of two."""
+    if one_in <= keys.one_in:
+        return keys
+    return SampleKeys(keys.values[keys.values & (one_in - 1) == 0], keys.total, one_in)
+
+
+def mix(keys: Tensor) -> Tensor:
+    """Spread keys over all 64-bit numbers, each bit a function of all (S. Vigna's SplitMix64)."""
+    keys = keys + _ODD
+    # torch shifts the sign in: it is masked out
+    keys = (keys ^ ((keys >> 30) & ((1 << 34) - 1))) * -4658895280553007687
+    keys = (keys ^ ((keys >> 27) & ((1 << 37) - 1))) * -7723592293110705685
+    return keys ^ ((keys >> 31) & ((1 << 33) - 1))
 
 
 @cache

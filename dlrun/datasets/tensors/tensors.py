@@ -11,7 +11,7 @@ from torch import Tensor
 from dlrun.datasets.tensors.augment import make_augment
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.label_noise import with_label_noise
-from dlrun.datasets.tensors.sample_keys import sample_keys
+from dlrun.datasets.tensors.sample_keys import sample_keys, thin
 from dlrun.datasets.tensors.spec import spec_of, targets
 from dlrun.datasets.tensors.splits import cut
 from dlrun.datasets.tensors.standardise import Standardise, mean_and_deviation
@@ -156,6 +156,7 @@ def build(
     if content is None:
         content = fingerprint(*(tensor for pair in pairs.values() for tensor in pair))
     noise = (splits["train"].y,) if options.label_noise else ()
+    keys = {split: sample_keys(x) for split, (x, _) in raw.items()}
     return Data(
         name=name,
         spec=spec,
@@ -168,7 +169,8 @@ def build(
         augment=make_augment(options.augment, spec.input_shape),
         truth=truth,
         # of keys: a third of the time
-        split_fingerprints={split: fingerprint(sample_keys(x), y) for split, (x, y) in raw.items()},
+        split_fingerprints={split: fingerprint(keys[split], y) for split, (_, y) in raw.items()},
+        sample_keys={split: thin(own) for split, own in keys.items()},
         notes={"mean": list(prepare.mean), "deviation": list(prepare.deviation)},
     )
 

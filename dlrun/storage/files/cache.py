@@ -5,6 +5,7 @@ A cached file is compared with its checksum when it is read: one that a disk or 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import zlib
@@ -22,6 +23,12 @@ def cache_root() -> Path:
     It is safe to delete.
     """
     return Path(os.environ.get("DLRUN_CACHE") or DEFAULT).expanduser().absolute()
+
+
+def path_for(folder: str, ending: str, *keys: str) -> Path:
+    """The cached file of some keys."""
+    digest = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:32]
+    return cache_root() / folder / f"{digest}.{ending}"
 
 
 @contextmanager

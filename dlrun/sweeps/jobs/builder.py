@@ -17,11 +17,16 @@ from dlrun.execution.device import choose
 from dlrun.runs.build import Built, build
 from dlrun.runs.parts import make_dataset
 from dlrun.runs.weights import loading
+from dlrun.runs.weights.overlap import begin, find_shared
 from dlrun.storage.identity import digest, essential, identify
 from dlrun.storage.manifest import Job, strata
+from dlrun.storage.overlap import describe_shared, mark
 from dlrun.storage.sources import sources
 from dlrun.terminal import output
 from dlrun.types import Data, Quantity
+
+REMARKS = 8
+"""Remarks on a sweep's data that are shown: it may have a data set for each job."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +58,13 @@ class JobBuilder:
     """Checks jobs, and builds one of each group.
 
     `rules` are by group; `basis` is what identities rest on beside the configurations; `duplicates` are the numbers of
-    jobs that equal an earlier one, with the number of that.
+    jobs that equal an earlier one, with the number of that. `remarks` are on samples that are known before they judge.
     """
 
     def __init__(self) -> None:
         self.rules: dict[str, SelectionRule] = {}
         self.duplicates: dict[int, int] = {}
+        self.remarks: dict[str, None] = {}
         self.basis: dict[str, Any] = {"sources": sources(), "torch": torch.__version__}
         self._fingerprints: dict[str, tuple[str, str | None]] = {}
         # by group: what its jobs measure
@@ -66,6 +72,8 @@ class JobBuilder:
         self._known: list[Job] = []
         self._unvalidated: set[str] = set()
         self._weights: dict[str | None, str | None] = {}
+        # the data and first weights of jobs that were found to know nothing of each other
+        self._begun: set[str] = set()
 
     def jobs(self, composed: Sequence[ComposedJob]) -> list[Job]:
         """Check the jobs of a sweep, each once; raises one `UserError` with all mistakes."""
@@ -119,7 +127,14 @@ class JobBuilder:
             loaded[data_key] = loaded.get(data_key) or make_dataset(plain)
             data = loaded[data_key]
             self._fingerprints[data_key] = data.fingerprint, data.split_fingerprints.get("validation")
+            self._remark(*(f"{data.name}: {each}" for each in describe_shared(find_shared(data))))
         fingerprint, validation = self._fingerprints[data_key]
+        begun = digest([data_key, plain["init_from"], plain.get("init_from_overlap")])
+        if plain["init_from"] and begun not in self._begun:
+            # each for itself: the jobs of a group may differ in the split
+            loaded[data_key] = loaded.get(data_key) or make_dataset(plain)
+            self._remark(mark(begin(plain, loaded[data_key])[1]))
+            self._begun.add(begun)
         identity = identify(
             # weights count by their content, not by the path of their file
             plain | {"init_from": self._initial(plain["init_from"])},
@@ -141,6 +156,9 @@ class JobBuilder:
             unit=self._unit(group),
             validation=validation,
         )
+
+    def _remark(self, *remarks: str) -> None:
+        self.remarks.update(dict.fromkeys(filter(None, remarks)))
 
     def _unit(self, group: str) -> str:
         return self._quantities[group][self.rules[group].monitor.removeprefix("val/")]["unit"]

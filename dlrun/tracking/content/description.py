@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dlrun.storage.overlap import describe_shared, mark
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary, split_sizes
 from dlrun.terminal.format import duration, number
@@ -81,6 +82,8 @@ def _warnings(summary: Summary, nonfinite: dict[str, str]) -> list[str]:
     lines = [f"- `{name}` was {value}" for name, value in nonfinite.items()]
     if summary.test_reads > 1:
         lines.append(f"- the test split was read {summary.test_reads} times")
+    lines += [f"- {words}" for words in [mark(summary.origin)] if words]
+    lines += [f"- {shared}" for shared in describe_shared(summary.data.get("shared", {}))]
     if summary.error:
         lines.append(f"- it failed: `{summary.error}`")
     return ["\n".join(["To be aware of:", "", *lines])] if lines else []

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from dlrun.storage.overlap import describe_known
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary, split_sizes
 from dlrun.tracking.content.settings import setting
@@ -60,6 +61,9 @@ def tags(run: RunDir, config: Mapping[str, Any], summary: Summary) -> dict[str, 
         "dlrun.parameters": summary.parameters,
         "dlrun.launcher": summary.launcher,
         "dlrun.stacked": summary.stacked,
+        "dlrun.init_from": summary.origin.get("init_from"),
+        "dlrun.init_from.known": "; ".join(describe_known(summary.origin)) or None,
+        "dlrun.init_from.unknown": "; ".join(summary.origin.get("unknown", ())) or None,
     }
     return _texts(found) | origin(summary, config)
 

@@ -108,5 +108,10 @@ def _is_complete(built: Built, folder: RunDir, *, changed: bool) -> bool:
 
 def _change(folder: RunDir, overrides: list[str]) -> DictConfig:
     config = run_config.load(folder)
+    if folder.of_a_sweep and any(override.startswith("evaluation.test=") for override in overrides):
+        raise UserError(
+            f"{folder.id} is a job of a sweep, which reads its test split as evaluation.test of the sweep says. To "
+            f"read it nevertheless, type `dlrun test {folder.id} --force`."
+        )
     change(config, overrides, run=folder.id)
     return config

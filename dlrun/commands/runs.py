@@ -160,6 +160,11 @@ def _ranking_metric(rows: list[dict[str, Any]], given: list[str] | None) -> str:
     """The metric to rank runs by: the one given, else the one that selected the weights of all."""
     monitors = {row["selected_by"] for row in rows if row.get("selected_by")}
     names = given or sorted(monitors)
+    if any(name.startswith("test/") for name in names):
+        raise UserError(
+            f"--sort best: what is best is not decided by the test split. Type for example --metric val/loss; "
+            f"`--sort {names[0]}` sorts the numbers all the same."
+        )
     if len(names) == 1:
         return names[0]
     found = f" They were selected by {', '.join(names)}." if names else ""

@@ -56,6 +56,11 @@ def metric_of(sides: Sequence[Side], requested: str | None) -> str:
     Raises `UserError` if a side lacks it. A test metric is used only on request.
     """
     metric = requested or sides[0].metric
+    if not requested and metric.startswith("test/"):
+        raise UserError(
+            f"`{sides[0].label}` has no validation split to compare by. To compare by its test split, add --metric "
+            f"{metric}; select nothing by it."
+        )
     for side in sides:
         if side.values(metric):
             continue

@@ -28,6 +28,8 @@ def sweep_figures(overview: Overview) -> list[Callable[[], Iterator[CaptionedFig
     drawn: list[Callable[[Overview], Iterator[CaptionedFigure]]] = [_ranking]
     drawn += [partial(_against, key=key) for key in overview.swept[:MAX_KEYS]]
     # a grid of two keys fills a heat map; scattered values and more keys are lines
+    if overview.in_order:  # both show which group is the best
+        return [partial(each, overview) for each in (*drawn, _curves)]
     drawn += [_heat] if _is_grid(overview) else [_parallel] if len(overview.swept) >= 2 else []
     return [partial(each, overview) for each in (*drawn, _curves)]
 

@@ -16,6 +16,7 @@ from dlrun.storage.sweep_summary import SweepSummary
 from dlrun.storage.sweepdir import SweepDir
 
 SPLITS = ("train", "val", "test")
+TEST = "test/"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class JobGroup:
 
 @dataclass(frozen=True)
 class Overview:
-    """A sweep with its groups, the best by `metric` first.
+    """A sweep with its groups, the best by `metric` first; in the sweep's order if that is a test metric.
 
     In a sweep over several data sets the groups are ranked within each of its `strata`, which have a `label`.
     """
@@ -93,6 +94,11 @@ class Overview:
         """The selected group, if there is one for the whole sweep."""
         chosen = [group for group in self.groups if group.selected]
         return chosen[0] if chosen and len(self.strata) == 1 else None
+
+    @property
+    def in_order(self) -> bool:
+        """The groups are in the sweep's order, since only test values could rank them."""
+        return self.metric.startswith(TEST)
 
     @cached_property
     def ranked(self) -> list[JobGroup]:
@@ -168,6 +174,8 @@ def _groups(manifest: Manifest, found: Sequence[Result], metric: str, summary: S
         values = {r.job.replicate: r.metrics[metric] for r in finished(jobs) if metric in r.metrics}
         over = spread([*values.values()], higher_is_better=manifest.higher_is_better)
         groups.append(JobGroup(key, swept_label(manifest, jobs[0]), jobs, over, selected=key in chosen))
+    if metric.startswith(TEST):
+        return groups
     sign = -1 if manifest.higher_is_better else 1
     # incomplete groups last: the mean of the seeds that survived would flatter them. Ties go to the lower loss, as in a
     # selection.

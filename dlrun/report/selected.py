@@ -15,6 +15,8 @@ def selection(overview: Overview) -> str:
         only = f"Only the {'seeds vary' if _splits(overview) else 'seed varies'}, so nothing was selected."
         return " ".join(filter(None, [only, _splits(overview), early or departures(overview)]))
     order = f"Groups are ordered by mean {overview.metric}, the {better} first."
+    if overview.in_order:
+        order = "Without a validation split nothing is ranked: the groups are in the order of the sweep."
     if overview.selected is None or chosen is None:
         return f"{early or 'No configuration was selected.'} {order}"
     seeds = " over the seeds" if any(len(group.results) > 1 for group in overview.groups) else ""

@@ -32,7 +32,7 @@ def lead(overview: Overview) -> str:
     """The paired difference between the best group and the runner-up."""
     # an incomplete group lacks the seeds that went wrong, so it is no runner-up
     ranked = [group for group in overview.groups if group.complete]
-    if len(ranked) < 2:
+    if len(ranked) < 2 or overview.in_order:
         return ""
     first, second = ranked[:2]
     if min(first.size, second.size) < 2:

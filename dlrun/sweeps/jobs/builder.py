@@ -58,19 +58,20 @@ class JobBuilder:
     """Checks jobs, and builds one of each group.
 
     `rules` are by group; `basis` is what identities rest on beside the configurations; `duplicates` are the numbers of
-    jobs that equal an earlier one, with the number of that. `remarks` are on samples that are known before they judge.
+    jobs that equal an earlier one, with the number of that. `remarks` are on samples that are known before they judge;
+    the groups `unvalidated` have no validation split.
     """
 
     def __init__(self) -> None:
         self.rules: dict[str, SelectionRule] = {}
         self.duplicates: dict[int, int] = {}
         self.remarks: dict[str, None] = {}
+        self.unvalidated: set[str] = set()
         self.basis: dict[str, Any] = {"sources": sources(), "torch": torch.__version__}
         self._fingerprints: dict[str, tuple[str, str | None]] = {}
         # by group: what its jobs measure
         self._quantities: dict[str, Mapping[str, Quantity]] = {}
         self._known: list[Job] = []
-        self._unvalidated: set[str] = set()
         self._weights: dict[str | None, str | None] = {}
         # the data and first weights of jobs that were found to know nothing of each other
         self._begun: set[str] = set()
@@ -176,7 +177,7 @@ class JobBuilder:
         self.rules[group] = SelectionRule(training.monitor, training.higher_is_better, built.evaluation.test)
         self._quantities[group] = built.quantities
         if built.data.validation is None:
-            self._unvalidated.add(group)
+            self.unvalidated.add(group)
 
     def _check_together(self) -> None:
         # one sweep has one selection and one test: all its jobs must agree on them
@@ -189,7 +190,7 @@ class JobBuilder:
                 f"The jobs would be compared by different metrics ({', '.join(monitors)}): give one that all of them "
                 f"have, as in evaluation.monitor=val/loss."
             )
-        if len(self.rules) > 1 and self._unvalidated and self.rule.test == "final":
+        if len(self.rules) > 1 and self.unvalidated and self.rule.test == "final":
             raise ConfigError(
                 "Without a validation split nothing can be chosen, so a sweep over more than seeds has none to test: "
                 "give dataset.validation_size, or evaluation.test=never, or, where the subject is the test curve "

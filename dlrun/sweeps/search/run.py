@@ -80,6 +80,11 @@ def _check_probes(builder: JobBuilder, search: SearchDefinition, expansion: Expa
         for n, overrides in enumerate(search.probes())
     ]
     builder.jobs(probes)
+    if builder.unvalidated:
+        raise ConfigError(
+            "A search chooses by validation values, and without a validation split it has none: give "
+            "dataset.validation_size. The test split is no objective, whatever evaluation.test is."
+        )
     if not builder.rule.monitor.startswith("val/"):
         raise ConfigError(f"evaluation.monitor={builder.rule.monitor}: a search goes by a validation metric (val/…).")
 

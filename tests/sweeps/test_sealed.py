@@ -1,0 +1,66 @@
+"""The doors by which test values could choose: each is closed, or opened on request and marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dlrun.report.overview import read_overview
+from dlrun.storage.lookup import all_runs, all_sweeps
+from tests.conftest import Called
+from tests.facts import refuses, says
+
+Call = Callable[..., Called]
+QUICK = ("tracking.enabled=false", "trainer.threads=1", "trainer.figures=false", "sweep.figures=false")
+MOONS = ("dataset=moons", "model=linear", "trainer.steps=4", *QUICK)
+
+
+@pytest.mark.parametrize("test", ["every", "final", "never"])
+def test_a_search_without_a_validation_split_is_refused(here: Path, call: Call, test: str) -> None:
+    search = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "optimizer.lr=interval(0.01,0.1)")
+    refuses(
+        call("train", "-m", *search, "dataset.validation_size=0", f"evaluation.test={test}", *MOONS),
+        "dataset.validation_size",
+    )
+    assert not all_sweeps()
+
+
+def test_without_a_validation_split_nothing_is_ranked_by_the_test(call: Call) -> None:
+    # the later rate is the better one, on every split
+    rates = "optimizer.lr=1e-6,1e-1"
+    every = ("dataset.validation_size=0", "evaluation.test=every")
+    done = call("train", "-m", rates, "seed=0,1", *every, *MOONS, "trainer.steps=30")
+    assert done.code == 0, done.err
+    says(done.out, "nothing is ranked", "in the order of the sweep")
+    assert "★" not in done.out
+    (sweep,) = all_sweeps()
+    overview = read_overview(sweep)
+    means = [group.spread.mean for group in overview.groups]
+    assert [group.label for group in overview.groups] == ["optimizer.lr=1e-06", "optimizer.lr=0.1"]
+    assert means[0] > means[1] and not sweep.summary().selected
+    refuses(call("compare", sweep.id), "--metric test/error")
+    says(call("compare", sweep.id, "--metric", "test/error").out, "select nothing by it")
+
+
+def test_runs_are_not_ranked_by_the_test(call: Call) -> None:
+    call("train", *MOONS)
+    refuses(call("runs", "--sort", "best", "--metric", "test/error"), "--sort test/error", "--metric val/loss")
+    assert call("runs", "--sort", "test/error").code == 0
+
+
+def test_a_job_that_was_not_selected_is_not_tested_by_being_resumed(call: Call) -> None:
+    assert call("train", "-m", "optimizer.lr=1e-6,1e-1", *MOONS).code == 0
+    (sweep,) = all_sweeps()
+    for change in ("evaluation.test=every", "evaluation.test=final"):
+        refuses(call("resume", f"{sweep.id}/0", "trainer.steps=6", change), f"dlrun test {sweep.id}/0 --force")
+    assert call("resume", f"{sweep.id}/0", "trainer.steps=6").code == 0
+    assert all(run.summary().test_reads == 0 for run in all_runs() if run.path.name == "0")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["evaluation.monitor=test/error", "trainer.patience=2", "evaluation.monitor=val/loss"]
+)
+def test_neither_weights_nor_their_number_of_steps_are_chosen_by_the_test(call: Call, wrong: str) -> None:
+    refuses(call("train", *MOONS, "dataset.validation_size=0", wrong), "validation")

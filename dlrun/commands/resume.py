@@ -54,11 +54,8 @@ def main(argv: list[str]) -> int:
     status = folder.status()
     changed = _change(folder, arguments.overrides) if arguments.overrides else None
     built = rebuild(folder, changed)
-    if status == "finished" and _is_complete(built, folder, changed=changed is not None):
-        more = f", and `{' '.join(arguments.overrides)}` asks for no further step" if arguments.overrides else ""
-        output.say(
-            f"{folder.path} is finished{more}. To train it longer, type `dlrun resume {folder.id} trainer.epochs=…`."
-        )
+    if status == "finished" and (why := _why_complete(built, folder, arguments.overrides)):
+        output.say(f"{folder.path} {why}")
         return 0
     try:
         # written when training begins: what fails before changes nothing
@@ -94,16 +91,32 @@ def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
     return go_on(sweep, retry_failed=arguments.retry_failed)
 
 
-def _is_complete(built: Built, folder: RunDir, *, changed: bool) -> bool:
-    # a run by the clock has no last step: it is complete until it is given another time
-    if built.trainer.minutes is not None:
-        return folder.summary().minutes == built.trainer.minutes
-    if not folder.last.exists():
-        return not changed
-    with checkpoint.taking(folder.last):
-        state = State.from_dict(checkpoint.load(folder.last).state)
-    patience = built.training.patience
-    return state.step >= built.training.plan.steps or (patience is not None and state.waited >= patience)
+def _why_complete(built: Built, folder: RunDir, overrides: list[str]) -> str:
+    """Why a finished run has no further step to take, and what to type; empty if it has one."""
+    summary, plan, patience = folder.summary(), built.training.plan, built.training.patience
+    asked = f", and `{' '.join(overrides)}` asks for no further step" if overrides else ""
+    longer = f"is finished{asked}. To train it longer, type `dlrun resume {folder.id} "
+    state = State()
+    if folder.last.exists():
+        with checkpoint.taking(folder.last):
+            state = State.from_dict(checkpoint.load(folder.last).state)
+    by_clock = built.trainer.minutes is not None
+    if patience is None or state.waited < patience or (state.step >= plan.steps and not by_clock):
+        # a run by the clock has no last step: it is complete until it is given another time
+        if by_clock:
+            return f"{longer}trainer.minutes=…`." if summary.minutes == built.trainer.minutes else ""
+        if not state.step:
+            return "" if overrides else f"{longer}trainer.epochs=…`."
+        if state.step < plan.steps:
+            return ""
+        return f"{longer}trainer.epochs=…` with more than {plan.epoch(state.step):.4g}."
+    # a longer run alone would stop at once, again and again
+    kept = [override for override in overrides if not override.startswith("trainer.patience=")]
+    return (
+        f"was ended by trainer.patience={patience} at step {state.step}: {built.training.monitor} has not "
+        f"become better in {state.waited} validations. To train it on, give it more patience, or none: "
+        f"`dlrun resume {' '.join([folder.id, 'trainer.patience=null', *kept])}`."
+    )
 
 
 def _change(folder: RunDir, overrides: list[str]) -> DictConfig:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,13 +29,13 @@ def all_runs() -> list[RunDir]:
 
     Jobs of sweeps are included.
     """
-    found = [*outputs().glob("runs/*/*/.hydra"), *outputs().glob("sweeps/*/*/*/.hydra")]
-    return [RunDir(p.parent) for p in sorted(found, key=_start_order)]
+    return sorted(_runs(), key=lambda run: (_started(run, run.path), str(run.path)))
 
 
 def all_sweeps() -> list[SweepDir]:
     """Every sweep with a manifest, oldest first."""
-    return [SweepDir(p.parent) for p in sorted(outputs().glob("sweeps/*/*/manifest.json"))]
+    found = [SweepDir(p.parent) for p in outputs().glob("sweeps/*/*/manifest.json")]
+    return sorted(found, key=lambda sweep: (_started(sweep, sweep.path), str(sweep.path)))
 
 
 def read_each(folders: Iterable[F], read: Callable[[F], R]) -> Iterator[tuple[F, R]]:
@@ -71,13 +73,13 @@ def locate(reference: str, *, what: str = "run") -> RunDir:
     folder = Path(reference)
     if (folder / ".hydra").is_dir() or (folder / REUSED).is_file():
         return follow_reuse(folder.absolute())
-    # a reused job has no `.hydra` of its own, so that `all_runs` lacks it
-    runs = all_runs()
-    fitting = [run for run in runs if _fits(run.id, reference)] or _reused_jobs(reference)
+    # a reused job has no `.hydra` of its own, so that `_runs` lacks it
+    fitting = [run for run in _runs() if _fits(run.id, reference)] or _reused_jobs(reference)
     if len(fitting) == 1:
         return fitting[0]
+    runs = all_runs()
     if fitting:
-        names = "\n  ".join(str(r.path) for r in fitting)
+        names = "\n  ".join(str(r.path) for r in runs if r in fitting) or "\n  ".join(str(r.path) for r in fitting)
         raise UserError(f"`{reference}` fits {len(fitting)} runs:\n  {names}\nGive more of the id, or the folder.")
     newest = "".join(f"\n  {r.id}  {r.path}" for r in runs[-5:])
     raise UserError(
@@ -110,12 +112,25 @@ def locate_sweep(reference: str) -> SweepDir | None:
     return fitting[0] if fitting else None
 
 
-def _start_order(config: Path) -> tuple[str, str, int, str]:
-    date, folder = config.relative_to(outputs()).parts[1:3]
-    # written once, when the run begins
-    written = config / "overrides.yaml"
-    # names have whole seconds: within one, the time of the oldest file decides
-    return date, folder.partition("-")[0], written.stat().st_mtime_ns if written.exists() else 0, str(config)
+def _runs() -> list[RunDir]:
+    found = [*outputs().glob("runs/*/*/.hydra"), *outputs().glob("sweeps/*/*/*/.hydra")]
+    return [RunDir(path.parent) for path in found]
+
+
+def _started(folder: RunDir | SweepDir, path: Path) -> float:
+    """Seconds since 1970 of the first start.
+
+    The time in a folder's name is of a time zone that nobody knows: it counts only where the summary says nothing.
+    """
+    with suppress(DamagedFile, OSError):
+        if (started := folder.summary().started) is not None:
+            return started
+    date, name = path.relative_to(outputs()).parts[1:3]
+    with suppress(ValueError):
+        return datetime.strptime(f"{date} {name.partition('-')[0]}", "%Y-%m-%d %H%M%S").timestamp()
+    with suppress(OSError):
+        return path.stat().st_mtime
+    return 0.0
 
 
 def _reused_jobs(reference: str) -> list[RunDir]:

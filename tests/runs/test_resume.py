@@ -112,6 +112,19 @@ def test_a_longer_run_is_the_run_that_was_longer_from_the_start(call: Call) -> N
 MOONS = ("dataset=moons", "model.width=4", "trainer.figures=false", "tracking.enabled=false")
 
 
+def test_a_run_that_patience_ended_is_told_about_patience(call: Call) -> None:
+    quick = ("dataset=moons", "tracking.enabled=false", "trainer.figures=false")
+    assert call("train", *quick, "trainer.epochs=9", "trainer.patience=1", "optimizer.lr=0").code == 0
+    run = all_runs()[-1]
+    before = run.summary().steps
+    done = call("resume", run.id, "trainer.epochs=12")
+    says(done.out, "trainer.patience=1", f"`dlrun resume {run.id} trainer.patience=null trainer.epochs=12`")
+    assert run.summary().steps == before
+    # the words that it says to type
+    assert call("resume", run.id, "trainer.patience=null", "trainer.epochs=12").code == 0
+    assert run.summary().steps == 4 * (before or 0) * 12 // (4 * 2)
+
+
 def test_a_run_that_began_with_given_weights_resumes_with_them(call: Call) -> None:
     call("train", "trainer.steps=5", *MOONS)
     (base,) = all_runs()

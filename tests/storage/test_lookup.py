@@ -1,0 +1,34 @@
+"""Runs and sweeps are found, and are ordered by when they began, whatever the clock on the wall said there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from dlrun.storage.lookup import all_runs, all_sweeps
+
+
+def begin(folder: Path, started: float | None, file: str) -> None:
+    made = folder / file
+    made.parent.mkdir(parents=True)
+    made.mkdir() if file == ".hydra" else made.write_text("{}")
+    (folder / "summary.json").write_text(json.dumps({"status": "finished", "started": started}))
+
+
+def test_runs_of_two_time_zones_are_in_the_order_of_their_beginnings(here: Path) -> None:
+    # Tokyo is 17 hours before Los Angeles
+    begin(here / "outputs/runs/2026-03-02/090000-tokyo-bbbbbbbb", 1772409600.0, ".hydra")
+    begin(here / "outputs/runs/2026-03-01/160001-angeles-cccccccc", 1772409601.0, ".hydra")
+    assert [run.id for run in all_runs()] == ["bbbbbbbb", "cccccccc"]
+
+
+def test_sweeps_of_two_time_zones_are_in_the_order_of_their_beginnings(here: Path) -> None:
+    begin(here / "outputs/sweeps/2026-03-02/090000-tokyo-bbbbbbbb", 1772409600.0, "manifest.json")
+    begin(here / "outputs/sweeps/2026-03-01/160001-angeles-cccccccc", 1772409601.0, "manifest.json")
+    assert [sweep.id for sweep in all_sweeps()] == ["bbbbbbbb", "cccccccc"]
+
+
+def test_a_run_whose_summary_says_no_time_is_ordered_by_its_name(here: Path) -> None:
+    for name in ("2026-03-02/090000-b-bbbbbbbb", "2026-03-01/160001-a-cccccccc", "2026-03-01/150001-a-dddddddd"):
+        begin(here / "outputs/runs" / name, None, ".hydra")
+    assert [run.id for run in all_runs()] == ["dddddddd", "cccccccc", "bbbbbbbb"]

@@ -23,19 +23,24 @@ NAMES = tuple(CLASSES)
 
 
 def fit(
-    name: str, train: Iterable[str], others: Iterable[str] = (), *, vocabulary_size: int | None = None
+    name: str,
+    train: Iterable[str],
+    validation: Iterable[str] = (),
+    test: Iterable[str] = (),
+    *,
+    vocabulary_size: int | None = None,
 ) -> Character | Byte | Word | Bpe:
     """Make the tokenizer `name` from pieces of a training text.
 
-    An alphabet includes the characters of `others`, the further splits; a vocabulary is of the training text alone.
-    Raises `ConfigError` as `check` does.
+    An alphabet includes the characters of `validation`; further ones of `test` share a token, as unknown words do. A
+    vocabulary is of the training text alone. Raises `ConfigError` as `check` does.
 
     >>> fit("character", ["hello"]).encode("hole")
     [1, 3, 2, 0]
     """
     check(name, vocabulary_size)
     if name == "character":
-        return Character.fit(piece for pieces in (train, others) for piece in pieces)
+        return Character.fit((piece for pieces in (train, validation) for piece in pieces), test)
     if name == "word":
         return Word.fit(at_gaps(train), vocabulary_size)
     return Bpe.fit(at_gaps(train), vocabulary_size) if name == "bpe" else Byte()

@@ -83,23 +83,54 @@ def test_a_tenth_is_cut_off_where_nanogpt_cuts(n: int) -> None:
 
 
 def test_parts_lie_one_after_another() -> None:
-    data = from_text("mine", "abcdefghijklmnopqrst", context=2, validation_size=0.25, test_size=4)
+    data = from_text("mine", "abcdefghijklmnopqrst", context=2, validation_size=0.25, test_size=4, tokenizer="byte")
     assert [text_in(data, part) for part in ("train", "validation", "test")] == ["abcdefghijk", "lmnop", "qrst"]
     assert (data.spec.task, data.spec.input_shape, data.spec.outputs, data.spec.vocabulary) == (
         "language",
         (2,),
-        20,
-        20,
+        256,
+        256,
     )
     first = data.train.gather(torch.tensor([0]))
-    assert first.x.tolist() == [[0, 1]] and first.y.tolist() == [[1, 2]]
+    assert first.x.tolist() == [[97, 98]] and first.y.tolist() == [[98, 99]]
 
 
 def test_own_parts_are_taken_as_they_are() -> None:
     data = from_text("mine", "abab" * 9, "acdc" * 9, context=4)
     assert data.test is None
-    assert data.spec.vocabulary == 4  # an alphabet is that of all parts
+    assert data.spec.vocabulary == 4  # an alphabet is that of training and validation
     assert text_in(data, "validation") == "acdc" * 9
+
+
+def test_an_alphabet_knows_no_character_of_the_test() -> None:
+    def made(test: str, **options):
+        return from_text("mine", "abab" * 9, "acdc" * 9, test, context=4, **options)
+
+    same, one, other = made("abcd" * 9), made("abez" * 9), made("abфы" * 9)
+    alphabets = [data.tokenizer.content()["alphabet"] for data in (same, one, other) if data.tokenizer]
+    assert alphabets == ["abcd"] * 3
+    # nothing but that there are some is known of the others: they are one token, the last
+    assert [data.spec.vocabulary for data in (same, one, other)] == [4, 5, 5]
+    assert torch.equal(windows(one, "test").tokens, torch.tensor([0, 1, 4, 4] * 9))
+    assert torch.equal(windows(one, "test").tokens, windows(other, "test").tokens)
+    assert torch.equal(windows(one, "train").tokens, windows(same, "train").tokens)
+    assert text_in(one, "test") == "ab��" * 9
+    # the tokens do not stand for the text any more: no bits a byte
+    assert windows(one, "test").bytes == 0 < windows(one, "validation").bytes == windows(same, "validation").bytes
+    # a text without such characters is what it was
+    assert same.tokenizer and same.tokenizer.content() == {"kind": "character", "alphabet": "abcd"}
+    assert len({data.fingerprint for data in (same, one, other)}) == 3
+
+
+def test_an_alphabet_that_is_cached_is_that_of_the_same_splits(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dlrun.datasets.language.token_cache.SHORT", 10)
+    tests = ("abez" * 9, "abcd" * 9, None, "abez" * 9)
+    for validation in ("acdc" * 9, "acdz" * 9, None):
+        for test in tests:
+            made = from_text("mine", "abab" * 9, validation, test, context=4).tokenizer
+            seen = {*"ab", *(validation or "")}
+            unknown = {"unknown": True} if {*(test or "")} - seen else {}
+            assert made and made.content() == {"kind": "character", "alphabet": "".join(sorted(seen))} | unknown
 
 
 def test_a_vocabulary_is_that_of_the_training_part() -> None:

@@ -72,6 +72,16 @@ def test_a_character_is_its_place_in_the_sorted_alphabet() -> None:
     says(str(caught.value), "dataset.tokenizer=byte", "'abcé'")
 
 
+def test_characters_outside_of_the_alphabet_share_a_token_if_there_is_one() -> None:
+    tokenizer = Character.fit(["cab"], ["bad", "né"])
+    assert (tokenizer.size, tokenizer.encode("cané")) == (4, [2, 0, 3, 3])
+    assert tokenizer.decode([2, 0, 3]) == "ca\ufffd"
+    again = by_name.load(tokenizer.content())
+    assert again.content() == tokenizer.content() and again.encode("cané") == [2, 0, 3, 3]
+    assert (tokenizer.bytes_of("cané", 2), tokenizer.bytes_of("cané")) == (2, None)
+    assert Character.fit(["cab"], ["ab", ""]).content() == Character.fit(["cab"]).content()
+
+
 def test_bytes_are_utf8_and_those_of_a_command_line_are_themselves() -> None:
     assert Byte().encode("né🦊") == list("né🦊".encode())
     assert Byte().encode(b"\xff\x61".decode(errors="surrogateescape")) == [255, 97]

@@ -46,10 +46,10 @@ def from_text(
     characters (below 1: that fraction) are for the test, the `validation_size` before them for validation.
 
     `tokenizer` is "character", "byte", "word" or "bpe", or an object of your own (`dlrun.types.Tokenizer`). A
-    vocabulary of words or pairs has `vocabulary_size` tokens and is of the training split alone; an alphabet is of all
-    splits. `train_size` keeps the first tokens for training and leaves the tokenizer as it is, so that runs on more and
-    less text can be compared. `stride` and `streams` are those of `from_tokens`. The cache keeps the tokens of a long
-    text.
+    vocabulary of words or pairs has `vocabulary_size` tokens and is of the training split alone. An alphabet is of
+    training and validation; if the test has further characters, they share a token. `train_size` keeps the first tokens
+    for training and leaves the tokenizer as it is, so that runs on more and less text can be compared. `stride` and
+    `streams` are those of `from_tokens`. The cache keeps the tokens of a long text.
 
     Raises `DataError` for a text that is too short, `ConfigError` for sizes and names.
 
@@ -58,9 +58,9 @@ def from_text(
     (22, 7, 'to be or')
     """
     passages = _passages(name, train, validation, test, validation_size=validation_size, test_size=test_size)
-    others = [passage for split, passage in passages.items() if split != "train"]
     if isinstance(tokenizer, str):
-        tokenizer = tokenizer_of(tokenizer, passages["train"], others, vocabulary_size=vocabulary_size)
+        splits = (passages.get(split) for split in ("validation", "test"))
+        tokenizer = tokenizer_of(tokenizer, passages["train"], *splits, vocabulary_size=vocabulary_size)
     elif missing := [name for name in ("size", "encode", "decode", "content") if not hasattr(tokenizer, name)]:
         raise ConfigError(
             f"dataset.tokenizer={tokenizer}: expected {', '.join(by_name.NAMES)}, or an object of a class of yours; "

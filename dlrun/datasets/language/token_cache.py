@@ -44,24 +44,32 @@ def tokens_of(passage: Passage, tokenizer: Tokenizer, *, most: int | None = None
 
 
 def tokenizer_of(
-    kind: str, train: Passage, others: Iterable[Passage] = (), *, vocabulary_size: int | None = None
+    kind: str,
+    train: Passage,
+    validation: Passage | None = None,
+    test: Passage | None = None,
+    *,
+    vocabulary_size: int | None = None,
 ) -> Tokenizer:
     """The tokenizer `kind` of a training split, cached.
 
-    An alphabet includes the characters of `others`, the further splits. Raises `ConfigError` as `by_name.check` does.
+    An alphabet is that of training and validation, as `by_name.fit` says. Raises `ConfigError` as `by_name.check` does.
     """
     by_name.check(kind, vocabulary_size)
-    others = tuple(others) if kind == "character" else ()
+    if kind != "character":
+        validation = test = None
 
     def fit() -> Tokenizer:
         if kind == "bpe" and len(train) > _LONG:
             output.say(f"Training the tokenizer on {amount(len(train))} characters, once")
-        further = (piece for passage in others for piece in passage.pieces())
-        return by_name.fit(kind, train.pieces(), further, vocabulary_size=vocabulary_size)
+        further = (passage.pieces() if passage else () for passage in (validation, test))
+        return by_name.fit(kind, train.pieces(), *further, vocabulary_size=vocabulary_size)
 
     # bytes have a fixed vocabulary
     if kind != "byte" and len(train) >= SHORT:
-        keys = (kind, str(vocabulary_size), *(passage.key for passage in (train, *others)))
+        keys = [kind, str(vocabulary_size), *(passage.key for passage in (train, validation) if passage)]
+        # not as before 0.2, when an alphabet included the characters of the test
+        keys += [f"unknown of {test.key}"] if test else []
         path = path_for("tokenizers", "json", *keys)
         with suppress(OSError):
             return _get_or_make(

@@ -104,6 +104,8 @@ def why_not(run: Steppable) -> str | None:
         return f"{type(rule).__name__} has no form in which the rate is a tensor (SGD and Adam have)"
     if getattr(rule, "dampening", 0.0):
         return "with dampening the first step is another than the rest"
+    if any(p.is_complex() for p in run.objective.params):
+        return "TorchInductor makes no programs of complex weights"
     if run.average and run.device.type == "cuda":
         return "the average's decay is another in each step (trainer.ema)"
     if isinstance(getattr(run.batches, "split", None), LoaderSplit):

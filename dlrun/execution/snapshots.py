@@ -39,8 +39,12 @@ def distance(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
     >>> distance([torch.tensor([3.0]), torch.tensor([[1.0]])], [torch.zeros(1), torch.tensor([[5.0]])])
     5.0
     """
-    differences = (x.detach().double() - y.detach().double() for x, y in zip(a, b, strict=True))
+    differences = (_wide(x) - _wide(y) for x, y in zip(a, b, strict=True))
     return float(sum(float(d.square().sum()) for d in differences) ** 0.5)
+
+
+def _wide(t: Tensor) -> Tensor:
+    return (torch.view_as_real(t.detach()) if t.is_complex() else t.detach()).double()
 
 
 def agree(before: Sequence[Tensor], expected: Sequence[Tensor], found: Sequence[Tensor]) -> bool:

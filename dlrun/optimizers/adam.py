@@ -8,7 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlrun.optimizers.parameters import Group, check_rate, group_params, has_fused, pick, restore, uses_fused
+from dlrun.optimizers.parameters import (
+    Group,
+    check_rate,
+    choose_fused,
+    group_params,
+    pick,
+    real_views,
+    restore,
+    uses_fused,
+)
 
 __all__ = ["Adam"]
 
@@ -20,7 +29,7 @@ class Adam:
     p ← p - lr·m̂ / (√v̂ + ε), with m and v the moving averages of g and g², corrected for their start. `weight_decay` λ
     adds λ·p to the gradient (L2); `decoupled`, it multiplies p by 1 - lr·λ: that is AdamW. It acts on matrices and
     kernels only, unless `decay_all`. `fused: null` takes torch's fused kernel where the device has one; the numbers are
-    those of `torch.optim.Adam` and `AdamW` to the bit, kernel for kernel.
+    those of `torch.optim.Adam` and `AdamW` to the bit, kernel for kernel. A complex weight counts as two real ones.
 
     >>> rule, p = Adam(lr=0.1), torch.ones(2)
     >>> rule.init([p], [True])
@@ -53,7 +62,7 @@ class Adam:
     def init(self, params: list[Tensor], decay: list[bool]) -> None:
         """Allocate the two averages and the count of steps."""
         self._groups = group_params(params, [d or self.decay_all for d in decay], self.weight_decay)
-        self._use_fused = has_fused(params) if self.fused is None else self.fused
+        self._use_fused = choose_fused(params, self.fused)
         self._mean = [torch.zeros_like(p, requires_grad=False) for p in params]
         self._square = [torch.zeros_like(p, requires_grad=False) for p in params]
         # the count lies where it is read: the fused kernel reads it on the device, the others on the host
@@ -94,6 +103,9 @@ class Adam:
         # double, as the Python numbers of a step that is not traced
         t = self._steps[i].double() if traced else float(self._steps[i])
         mean, square = pick(self._mean, group), pick(self._square, group)
+        if params[0].is_complex():
+            # as in torch, the second moments are those of the real and the imaginary part, each for itself
+            params, grads, mean, square = map(real_views, (params, grads, mean, square))
         if group.weight_decay and self.decoupled:
             torch._foreach_mul_(params, 1 - lr * group.weight_decay)
         elif group.weight_decay:

@@ -18,7 +18,8 @@ class Descent:
     `accumulate` cuts the batch into so many parts, of sizes equal to within one sample, and weights their losses by
     size, for text by predicted tokens: the same gradient with less memory. `clip` bounds the Euclidean norm of the
     whole gradient. The norm before clipping is reported; without clipping only if `measure_norm` is set, at any step.
-    A rule with an attribute `hidden`, as Muon, finds `Objective.hidden` there before `rule.init`.
+    A rule with an attribute `hidden`, as Muon, finds `Objective.hidden` there before `rule.init`. Sparse gradients are
+    made dense, unless the rule has a true attribute `takes_sparse`.
     """
 
     def __init__(self, rule: Rule, *, clip: float | None = None, accumulate: int = 1) -> None:
@@ -29,6 +30,7 @@ class Descent:
         self.rule = rule
         self.clip = clip
         self.accumulate = accumulate
+        self._sparse = bool(getattr(rule, "takes_sparse", False))
         self.measure_norm = False
 
     @property
@@ -54,9 +56,9 @@ class Descent:
         """Change the parameters in place, at the rate `lr`."""
         params = objective.params
         if self.accumulate == 1:
-            loss, grads = gradient(objective, batch, params)
+            loss, grads = gradient(objective, batch, params, sparse=self._sparse)
         else:
-            loss, grads = accumulate_gradient(objective, batch, params, self.accumulate)
+            loss, grads = accumulate_gradient(objective, batch, params, self.accumulate, sparse=self._sparse)
         norm = None
         if self.clip is not None or self.measure_norm:
             norm = global_norm(grads)  # a tensor: nothing waits for it
@@ -80,29 +82,45 @@ def _otherwise(model: nn.Module) -> str:
     return " It counts. Type optimizer=counting trainer.batch_size=null trainer.steps=1" if counts else ""
 
 
-def gradient(objective: Objective, batch: Batch, params: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def gradient(
+    objective: Objective, batch: Batch, params: list[Tensor], *, sparse: bool = False
+) -> tuple[Tensor, list[Tensor]]:
     """The loss, detached, and its gradient.
 
-    Each tensor has the strides of its parameter. A parameter without influence on the loss has the gradient zero.
+    Each tensor has the strides of its parameter. A parameter without influence on the loss has the gradient zero. With
+    `sparse`, sparse gradients are left sparse, coalesced.
     """
     loss = objective(batch)
     # autograd.grad takes less time than backward(), which also fills p.grad; but only backward() promises
     # the parameters' strides, and the fused kernels, which read memory in order, rely on them.
     grads = torch.autograd.grad(loss, params, allow_unused=True)
-    aligned = [
-        g if g is not None and g.stride() == p.stride() else _align(g, p) for g, p in zip(grads, params, strict=True)
-    ]
+    try:
+        aligned = [
+            g if g is not None and g.stride() == p.stride() else _align(g, p)
+            for g, p in zip(grads, params, strict=True)
+        ]
+    except RuntimeError:  # a sparse tensor has no strides; to ask each for its layout would cost every step
+        if not any(map(_is_sparse, grads)):
+            raise
+        aligned = [
+            g.coalesce() if g is not None and sparse and g.is_sparse else _align(g, p)
+            for g, p in zip(grads, params, strict=True)
+        ]
     return loss.detach(), aligned
+
+
+def _is_sparse(grad: Tensor | None) -> bool:
+    return grad is not None and grad.layout != torch.strided
 
 
 def _align(grad: Tensor | None, param: Tensor) -> Tensor:
     if grad is None:
         return torch.zeros_like(param, requires_grad=False)
-    return torch.empty_like(param, requires_grad=False).copy_(grad)
+    return torch.empty_like(param, requires_grad=False).copy_(grad.to_dense())
 
 
 def accumulate_gradient(
-    objective: Objective, batch: Batch, params: list[Tensor], parts: int
+    objective: Objective, batch: Batch, params: list[Tensor], parts: int, *, sparse: bool = False
 ) -> tuple[Tensor, list[Tensor]]:
     """The same as `gradient`, by `parts` portions in turn."""
     parts = min(parts, len(batch.x))
@@ -110,7 +128,7 @@ def accumulate_gradient(
     total: Tensor | None = None
     grads: list[Tensor] = []
     for portion, weight in zip(portions, _weights(portions), strict=True):
-        loss, part = gradient(objective, portion, params)
+        loss, part = gradient(objective, portion, params, sparse=sparse)
         # not in place: two parameters' gradients may be one tensor.
         weighted = list(torch._foreach_mul(part, weight))
         if total is None:
@@ -138,6 +156,8 @@ def global_norm(tensors: list[Tensor]) -> Tensor:
     >>> global_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
     tensor(5.)
     """
+    if any(map(_is_sparse, tensors)):
+        tensors = [t.coalesce().values() if t.is_sparse else t for t in tensors]
     norms = torch._foreach_norm(tensors)
     norm: Tensor = torch.linalg.vector_norm(torch.stack([n.to(norms[0].device) for n in norms]))
     return norm

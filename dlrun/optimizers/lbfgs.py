@@ -69,7 +69,8 @@ class LBFGS:
                 loss = objective(batch)
                 grads = torch.autograd.grad(loss, objective.params, materialize_grads=True)
             for p, g in zip(objective.params, grads, strict=True):
-                p.grad = g.contiguous()  # torch flattens them with view(), which fails on channels_last
+                # torch flattens them with view(), which fails on channels_last and on sparse gradients
+                p.grad = g.to_dense().contiguous()
             return loss.detach()
 
         loss: Tensor = optimizer.step(closure)  # type: ignore[no-untyped-call]

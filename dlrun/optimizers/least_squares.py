@@ -52,8 +52,11 @@ class LeastSquares:
         return 1.0
 
     def init(self, objective: Objective) -> None:
-        """Raise `ConfigError` unless the model is linear in its coefficients."""
-        _linear(objective.model)
+        """Raise `ConfigError` unless the model is linear in its coefficients, which are real."""
+        if _linear(objective.model).coefficients.is_complex():
+            raise ConfigError(
+                "optimizer=least_squares solves for real coefficients; these are complex. Type optimizer=lbfgs"
+            )
 
     @torch.no_grad()
     def step(self, objective: Objective, batch: Batch, lr: float) -> Update:

@@ -82,6 +82,10 @@ class Muon:
         self._others = [i for i, h in enumerate(hidden) if not h]
         self._decays = decay
         self._velocity = [torch.zeros_like(params[i], requires_grad=False) for i in self._places]
+        if any(params[i].is_complex() for i in self._places):
+            raise ConfigError(
+                "optimizer=muon makes real matrices orthogonal; the model has complex ones. Type optimizer=adamw"
+            )
         if self._others:
             self._adam.init([params[i] for i in self._others], [decay[i] for i in self._others])
 

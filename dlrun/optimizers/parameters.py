@@ -42,6 +42,27 @@ def has_fused(params: Sequence[Tensor]) -> bool:
     return all(p.device.type in _FUSED_DEVICES and p.is_floating_point() for p in params)
 
 
+def choose_fused(params: Sequence[Tensor], fused: bool | None) -> bool:
+    """Use the fused kernels? Raises `ConfigError` where they are asked for and do not exist."""
+    available = has_fused(params)
+    if fused and not available:
+        kinds = sorted({f"{str(p.dtype).removeprefix('torch.')} on {p.device.type}" for p in params})
+        raise ConfigError(
+            f"optimizer.fused=true: torch has fused kernels for floating-point numbers on "
+            f"{', '.join(sorted(_FUSED_DEVICES))}; these weights are {', '.join(kinds)}. Leave optimizer.fused out."
+        )
+    return available if fused is None else fused
+
+
+def real_views(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Complex tensors as pairs of real numbers, and real ones as they are; both share memory with the given ones.
+
+    >>> real_views([torch.tensor([1 + 2j])])
+    [tensor([[1., 2.]])]
+    """
+    return [torch.view_as_real(t) if t.is_complex() else t for t in tensors]
+
+
 def uses_fused(params: Sequence[Tensor], lr: float | Tensor) -> bool:
     """Does a step at this rate use a fused kernel?"""
     # not a traced one on a CPU, whose rate is a tensor: TorchInductor fuses the whole step

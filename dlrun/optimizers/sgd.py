@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dlrun.errors import ConfigError
-from dlrun.optimizers.parameters import Group, check_rate, group_params, has_fused, pick, restore, uses_fused
+from dlrun.optimizers.parameters import Group, check_rate, choose_fused, group_params, pick, restore, uses_fused
 
 __all__ = ["SGD"]
 
@@ -65,7 +65,7 @@ class SGD:
         self._groups = group_params(params, [d or self.decay_all for d in decay], self.weight_decay)
         self._velocity = [torch.zeros_like(p, requires_grad=False) for p in params] if self.momentum else []
         self._first = True
-        self._use_fused = has_fused(params) if self.fused is None else self.fused
+        self._use_fused = choose_fused(params, self.fused)
 
     @torch.no_grad()
     def update(self, params: list[Tensor], grads: list[Tensor], lr: float | Tensor) -> None:

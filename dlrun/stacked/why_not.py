@@ -69,6 +69,10 @@ def _model(model: nn.Module) -> str | None:
         return f"{name} keeps more than weights in its state ({', '.join(sorted(persistent))})"
     if not all(p.requires_grad for p in model.parameters()):
         return f"{name} has weights that are not trained"
+    if any(p.is_complex() for p in model.parameters()):
+        return f"{name} has complex weights, and the stacked rules are those of real ones"
+    if sparse := next((m for m in model.modules() if getattr(m, "sparse", None) is True), None):
+        return f"{name} has {type(sparse).__name__} with sparse gradients, which cannot be stacked"
     if len({(p.dtype, p.device) for p in model.parameters()}) > 1:
         return f"{name} has weights of several types"
     return None

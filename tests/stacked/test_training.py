@@ -554,3 +554,19 @@ def test_lenet_stacks_and_a_shared_rate_is_a_number() -> None:
     make = of_pictures(partial(LeNet5, (1, 8, 8), 3), plan=replace(PLAN, steps=5))
     check(make, 2)
     assert isinstance(StackedTraining([make(0), make(1)]).schedule(3, 40), float)
+
+
+class Wave(nn.Module):
+    def __init__(self, kind: torch.dtype) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(2, 2, dtype=kind))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.to(self.w.dtype) @ self.w).abs()
+
+
+def test_complex_weights_and_sparse_gradients_train_alone() -> None:
+    assert why_not([training(0, Adam(lr=0.1), model=lambda: Wave(torch.float32))]) is None
+    assert "complex" in (why_not([training(0, Adam(lr=0.1), model=lambda: Wave(torch.complex64))]) or "")
+    sparse = lambda: nn.Sequential(nn.Linear(2, 2), nn.Embedding(3, 2, sparse=True))  # noqa: E731
+    assert "sparse gradients" in (why_not([training(0, Adam(lr=0.1), model=sparse)]) or "")

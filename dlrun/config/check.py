@@ -60,6 +60,8 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     for name, supplied in GROUPS.items():
         instantiate.check_part(plain[name], where=name, trusted=plain["trusted"], **supplied)
     for name, metric in plain["metrics"].items():
+        if metric is None:  # a metric of the task is taken away
+            continue
         instantiate.check_part(metric, where=f"metrics.{name}", trusted=plain["trusted"], positional=2)
     _rules(Trainer(**plain["trainer"]), Evaluation(**plain["evaluation"]))
     return plain

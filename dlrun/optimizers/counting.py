@@ -32,11 +32,13 @@ class Counted(Protocol):
 class Counting:
     """Let the model count the batch.
 
-    The batch should be the whole training set: `trainer.batch_size=null trainer.steps=1`. Smaller batches add up to
-    the same counts over an epoch of windows that are not moved. There is no learning rate. A step reports the loss
-    before it; for a batch with more than `LOGITS` logits, the loss of as many windows, evenly spaced, since a whole
-    corpus's logits do not fit in memory.
+    The batch is the whole training set, counted once: `trainer.batch_size=null trainer.steps=1`. Any other is refused
+    before the first step. There is no learning rate. A step reports the loss before it; for a batch with more than
+    `LOGITS` logits, the loss of as many windows, evenly spaced, since a whole corpus's logits do not fit in memory.
     """
+
+    whole_split = True
+    one_step = True  # a second step would count all again
 
     @property
     def lr(self) -> float:

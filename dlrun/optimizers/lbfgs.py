@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -21,9 +21,9 @@ class LBFGS:
     """L-BFGS, up to `max_iter` iterations a step.
 
     The curvature is learned from the last `history_size` changes of the gradient, so the batches of successive steps
-    must be the same: `trainer.batch_size=null`, and no augmentation. With `line_search: strong_wolfe` `lr` is the
-    first trial of each search, without one the step length. The search reads the loss on the host: such a step
-    cannot be a CUDA graph.
+    are the same: `trainer.batch_size=null`, and no augmentation; others are refused. With `line_search: strong_wolfe`
+    `lr` is the first trial of each search, without one the step length. The search reads the loss on the host: such a
+    step cannot be a CUDA graph.
     """
 
     # torch's defaults, but for the line search, which it leaves out
@@ -33,6 +33,7 @@ class LBFGS:
     line_search: Literal["strong_wolfe"] | None = "strong_wolfe"
     tolerance_grad: float = 1e-7
     tolerance_change: float = 1e-9
+    whole_split: ClassVar[bool] = True
     _optimizer: torch.optim.LBFGS | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,14 +33,16 @@ class LeastSquares:
     """Linear least squares, in closed form.
 
     The coefficients W become the minimum of ‖Φ·W - Y‖² + ridge·‖W‖² over the batch. Φ are the model's features, in
-    float64. The batch should be the whole training set (`trainer.batch_size=null trainer.steps=1`), the loss `mse`: the
-    solution takes no notice of it. LAPACK's `gelsd` (a singular value decomposition) solves it on the host. Where Φ has
-    not full rank in the type of the coefficients, it returns the solution of least norm: singular values below the
-    rounding count as zero, since their contributions, huge and cancelling, would not survive the rounding of W. The
-    ridge penalises all coefficients, also that of a constant feature.
+    float64. The batch is the whole training set (`trainer.batch_size=null trainer.steps=1`; another is refused), the
+    loss `mse`: the solution takes no notice of it. LAPACK's `gelsd` (a singular value decomposition) solves it on the
+    host. Where Φ has not full rank in the type of the coefficients, it returns the solution of least norm: singular
+    values below the rounding count as zero, since their contributions, huge and cancelling, would not survive the
+    rounding of W. The ridge penalises all coefficients, also that of a constant feature.
     """
 
     ridge: float = 0.0
+    whole_split: ClassVar[bool] = True
+    one_step: ClassVar[bool] = True  # a second step would find the same
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for a negative ridge."""

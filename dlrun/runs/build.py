@@ -27,7 +27,7 @@ from dlrun.execution.device import Execution, threads_for
 from dlrun.execution.memory_format import MemoryFormat
 from dlrun.runs.dry_run import check_schedule, dry_run
 from dlrun.runs.parts import Parts, make_batches, make_dataset, make_parts
-from dlrun.runs.quantities import quantities
+from dlrun.runs.measures.quantities import quantities
 from dlrun.runs.weights import overlap
 from dlrun.runs.weights.learned import Learned
 from dlrun.runs.weights.overlap import begin
@@ -59,6 +59,8 @@ class Built:
     """What they know of this run's validation and test samples."""
     shared: Mapping[str, Shared] = field(default_factory=dict)
     """The samples that the splits share."""
+    left_out: str = ""
+    """Why metrics of the task are not computed."""
 
 
 class FirstPass(NamedTuple):
@@ -118,6 +120,7 @@ def assemble(
         initial_learned=learned,
         origin=origin,
         shared=overlap.find_shared(data),
+        left_out=parts.left_out,
     )
 
 
@@ -223,7 +226,9 @@ def _choose_execution(
 
 def _set_monitor(training: Training, evaluation: Evaluation, data: Data, measured: Mapping[str, Quantity]) -> None:
     """Set the metric for selecting weights."""
-    monitor = evaluation.monitor or ("val/error" if data.spec.task == "classification" else "val/loss")
+    # the error only where it is computed: it was taken away, or the outputs are no logits
+    by_error = data.spec.task == "classification" and "error" in measured
+    monitor = evaluation.monitor or ("val/error" if by_error else "val/loss")
     if data.validation is None:
         for name, value in (("evaluation.monitor", evaluation.monitor), ("trainer.patience", training.patience)):
             if value is not None:
@@ -255,6 +260,6 @@ def _direction(monitor: str, evaluation: Evaluation, quantity: Quantity) -> bool
 
 def _targets(plain: dict[str, Any]) -> dict[str, str]:
     parts = {name: plain[name] for name in GROUPS} | {
-        f"metrics.{name}": part for name, part in plain["metrics"].items()
+        f"metrics.{name}": part for name, part in plain["metrics"].items() if part
     }
     return {name: part["_target_"] for name, part in parts.items()}

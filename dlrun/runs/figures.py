@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,10 @@ def _function(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
         return output
 
     x, y = (t.cpu() for t in data.train.gather(torch.arange(min(len(data.train), MAX_POINTS), device=device)))
+    with evaluating(model):
+        one: Any = model(x[:1].to(device))
+    if not isinstance(one, Tensor) or one.shape != (1, data.spec.outputs):
+        return  # beside a loss of the user's own the outputs may be anything
     if data.spec.task == "classification":
         yield "plane", plane(x, y, lambda points: answer(points.to(x)).softmax(1), data.spec.class_names)
     elif data.spec.outputs == 1:

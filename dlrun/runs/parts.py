@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from dlrun import metrics as known_metrics
 from dlrun.config import instantiate
 from dlrun.config.check import SIZES
 from dlrun.config.settings import Trainer
@@ -23,6 +22,7 @@ from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.torch_optimizer import adapt
 from dlrun.randomness import INITIALISATION, key, seed_default
 from dlrun.runs.dry_run import check_tokenizer, check_walk
+from dlrun.runs.measures.metrics import make_metrics
 from dlrun.runs.weights import loading
 from dlrun.types import Data, Metric, Schedule, Spec
 
@@ -40,6 +40,8 @@ class Parts:
     precision: str
     initial_weights: str | None
     """The SHA-256 of the weights that `init_from` names."""
+    left_out: str = ""
+    """Why metrics of the task are not computed."""
 
 
 def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
@@ -55,15 +57,18 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
     check_walk(model, data)
     check_tokenizer(data, plain["trusted"])
     loss, schedule = (instantiate.partial(plain[name], trusted=plain["trusted"]) for name in ("loss", "schedule"))
+    objective = Objective(model, loss, autocast=autocast(device, precision))
+    metrics, left_out = make_metrics(plain, data, objective, device=device)
     return Parts(
         data=data,
-        objective=Objective(model, loss, autocast=autocast(device, precision)),
-        metrics=_make_metrics(plain, data),
+        objective=objective,
+        metrics=metrics,
         optimizer=_make_optimizer(plain, trainer),
         schedule=schedule,
         device=device,
         precision=precision,
         initial_weights=initial,
+        left_out=left_out,
     )
 
 
@@ -126,22 +131,6 @@ def _make_optimizer(plain: dict[str, Any], trainer: Trainer) -> Optimizer:
     return optimizer
 
 
-def _make_metrics(plain: dict[str, Any], data: Data) -> dict[str, Metric]:
-    own = {name: instantiate.partial(part, trusted=plain["trusted"]) for name, part in plain["metrics"].items()}
-    computed = known_metrics.for_task(data.spec.task)
-    taken = {"loss", *computed, *known_metrics.derive(dict.fromkeys([*computed, *own], 0.0), bytes_per_token=1.0)}
-    for name, metric in own.items():
-        if "/" in name:
-            raise ConfigError(f"metrics.{name}: a metric's name has no `/`. Call it metrics.{name.replace('/', '_')}.")
-        # the same function under its own name may be listed: it changes nothing
-        if name in taken and getattr(metric, "func", metric) is not computed.get(name):
-            raise ConfigError(
-                f"metrics.{name}: `{name}` is computed anyway, and not by {plain['metrics'][name]['_target_']}. Give "
-                f"it a name of its own, as metrics.my_{name}; taken are: {', '.join(sorted(taken))}."
-            )
-    return computed | own
-
-
 def make_batches(parts: Parts, trainer: Trainer, *, seed: int) -> Batches:
     """Make the training batches.
 
@@ -155,6 +144,7 @@ def make_batches(parts: Parts, trainer: Trainer, *, seed: int) -> Batches:
             f"trainer.batch_size={size} is larger than the training split of {data.name}, {n} samples. "
             f"Give at most {n}, or trainer.batch_size=null for the whole split."
         )
+    _check_whole_split(parts, trainer, whole=size == n)
     return Batches(
         data.train,
         size=size,
@@ -165,6 +155,28 @@ def make_batches(parts: Parts, trainer: Trainer, *, seed: int) -> Batches:
         only=trainer.overfit_batches,
         workers=trainer.workers,
     )
+
+
+def _check_whole_split(parts: Parts, trainer: Trainer, *, whole: bool) -> None:
+    """Refuse mini-batches, and further steps, for an optimizer to which they give a worse answer."""
+    optimizer, kind = parts.optimizer, type(parts.optimizer).__name__
+    if not getattr(optimizer, "whole_split", False) or trainer.overfit_batches:
+        return
+    once = getattr(optimizer, "one_step", False)
+    words = "trainer.batch_size=null trainer.steps=1" if once else "trainer.batch_size=null"
+    if not whole:
+        raise ConfigError(
+            f"{kind} takes the whole training split of {parts.data.name} in a step, {len(parts.data.train)} samples; "
+            f"trainer.batch_size={trainer.batch_size} is a part of it, with a worse answer. Type {words}"
+        )
+    if once and not trainer.fast and (trainer.minutes or trainer.steps != 1):
+        length = next(f"trainer.{n}={v}" for n in ("minutes", "steps", "epochs") if (v := getattr(trainer, n)))
+        raise ConfigError(f"{kind} has its answer after one step; the length was given as {length}. Type {words}")
+    if not once and parts.data.augment:
+        raise ConfigError(
+            f"{kind} needs the same batch in each step, and the data set {parts.data.name} varies it by its "
+            f"augmentation. Type dataset.augment=null, or choose another optimizer."
+        )
 
 
 def _move(data: Data, device: torch.device) -> Data:

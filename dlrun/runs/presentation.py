@@ -59,6 +59,8 @@ def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
         rows.append(["shared", "; ".join(shared)])
     if built.origin:
         rows.append(["weights", _weights(built.origin)])
+    if built.left_out:
+        rows.append(["metrics", built.left_out])
     if start:
         rows.append(["resumed", f"from step {start}"])
     if run:

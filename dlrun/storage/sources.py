@@ -24,7 +24,7 @@ COUNTED = (
     *(
         "runs/build.py",
         "runs/parts.py",
-        "runs/quantities.py",
+        "runs/measures/quantities.py",
         "runs/open_run.py",
         "runs/run.py",
         "runs/scoring.py",

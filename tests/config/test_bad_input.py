@@ -102,6 +102,12 @@ MISTAKES = {
     "model=polynomial": ["model=polynomial", "one variable", "dataset=polynomial"],
     "model=convnet": ["model=convnet needs images", "[1, 8, 8]"],
     "optimizer=least_squares": ["MLP", "features(x)", "model=polynomial"],
+    "dataset=polynomial model=polynomial loss=mse optimizer=least_squares trainer.batch_size=8": [
+        *("LeastSquares", "30 samples", "trainer.batch_size=8", "trainer.batch_size=null trainer.steps=1")
+    ],
+    f"{POLYNOMIAL} loss=mse optimizer=least_squares trainer.epochs=3": ["trainer.epochs=3", "trainer.steps=1"],
+    "dataset=moons optimizer=lbfgs": ["LBFGS", "800 samples", "trainer.batch_size=null"],
+    "optimizer=lbfgs trainer.batch_size=null +dataset.augment.shift=1": ["augmentation", "dataset.augment=null"],
     "optimizer=least_squares trainer.clip=1 model=linear": ["trainer.clip has no meaning"],
     "+model.outputs=7": ["model.outputs=7 contradicts the data set digits, where it is 10", "Leave model.outputs out"],
     "+model.input_shape=[3]": ["contradicts", "(1, 8, 8)"],

@@ -1,0 +1,1 @@
+"""What a run measures: its metrics, their directions and units."""

@@ -1,0 +1,87 @@
+"""The metrics of a run: those of its task that its outputs bear, and the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlrun import metrics as known_metrics
+from dlrun.config import instantiate
+from dlrun.engine.evaluation import evaluating
+from dlrun.engine.forward_cache import cache_forward
+from dlrun.engine.objective import Objective
+from dlrun.errors import ConfigError, did_you_mean
+from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.losses.mse import mse
+from dlrun.types import Batch, Data, Metric, Spec
+
+
+def make_metrics(
+    plain: Mapping[str, Any], data: Data, objective: Objective, *, device: torch.device
+) -> tuple[dict[str, Metric], str]:
+    """Make the metrics; returns them, and why some of the task's are left out.
+
+    `metrics.NAME=null` takes one of the task's away. Beside a loss of the user's own the outputs may be anything, so
+    the task's metrics are tried on a sample first. Raises `ConfigError` for a name that is taken or unknown.
+    """
+    of_task = known_metrics.for_task(data.spec.task)
+    given: Mapping[str, Mapping[str, Any] | None] = plain["metrics"]
+    for name in (name for name, part in given.items() if part is None and name not in of_task):
+        raise ConfigError(
+            f"metrics.{name}=null takes away a metric of the task; `{name}` is none of them."
+            f"{did_you_mean(name, of_task)} A {data.spec.task} has: {', '.join(of_task) or 'none'}."
+        )
+    kept = {name: metric for name, metric in of_task.items() if given.get(name, metric) is not None}
+    unfit = _unfit(kept, data, objective, device)
+    kept = {name: metric for name, metric in kept.items() if name not in unfit}
+    return kept | _own(plain, kept), _say(unfit)
+
+
+def _own(plain: Mapping[str, Any], of_task: Mapping[str, Metric]) -> dict[str, Metric]:
+    parts = {name: part for name, part in plain["metrics"].items() if part is not None}
+    own = {name: instantiate.partial(part, trusted=plain["trusted"]) for name, part in parts.items()}
+    taken = {"loss", *of_task, *known_metrics.derive(dict.fromkeys([*of_task, *own], 0.0), bytes_per_token=1.0)}
+    for name, metric in own.items():
+        if "/" in name:
+            raise ConfigError(f"metrics.{name}: a metric's name has no `/`. Call it metrics.{name.replace('/', '_')}.")
+        # the same function under its own name may be listed: it changes nothing
+        if name in taken and getattr(metric, "func", metric) is not of_task.get(name):
+            raise ConfigError(
+                f"metrics.{name}: `{name}` is computed anyway, and not by {parts[name]['_target_']}. Give it a name of "
+                f"its own, as metrics.my_{name}; taken are: {', '.join(sorted(taken))}."
+            )
+    return own
+
+
+def _unfit(metrics: Mapping[str, Metric], data: Data, objective: Objective, device: torch.device) -> dict[str, str]:
+    """The metrics that a sample's outputs do not bear, each with the reason."""
+    if getattr(objective.loss, "func", objective.loss) in (cross_entropy, mse):
+        return {}  # these losses ask the same of the outputs, and say what is wrong with them
+    x, y = data.train.gather(torch.arange(1, device=device))
+    batch, model = Batch(x.to(device), y.to(device)), objective.model
+    with evaluating(model), objective.precision(), cache_forward(model):
+        reasons = {name: _why_not(metric, model, batch, data.spec) for name, metric in metrics.items()}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def _why_not(metric: Metric, model: nn.Module, batch: Batch, spec: Spec) -> str:
+    try:
+        outputs: Any = model(batch.x)
+        if not isinstance(outputs, Tensor):
+            return f"the model returns a {type(outputs).__name__}, not a tensor"
+        metric(model, batch)
+    except Exception as error:  # a model that is never called, outputs of another shape: whatever it raises
+        return str(error).splitlines()[0] if str(error) else type(error).__name__
+    if not batch.y.is_floating_point() and outputs.shape[-1] != spec.outputs:
+        return f"the model returns {outputs.shape[-1]} values for {spec.outputs} classes"
+    return ""
+
+
+def _say(unfit: Mapping[str, str]) -> str:
+    if not unfit:
+        return ""
+    are = "is" if len(unfit) == 1 else "are"
+    return f"{', '.join(unfit)} {are} not computed: {next(iter(unfit.values()))}"

@@ -26,8 +26,8 @@ from dlrun.execution.cuda_graphs import maybe_graphed
 from dlrun.execution.device import Execution, threads_for
 from dlrun.execution.memory_format import MemoryFormat
 from dlrun.runs.dry_run import check_schedule, dry_run
-from dlrun.runs.parts import Parts, make_batches, make_dataset, make_parts
 from dlrun.runs.measures.quantities import quantities
+from dlrun.runs.parts import Parts, make_batches, make_dataset, make_parts
 from dlrun.runs.weights import overlap
 from dlrun.runs.weights.learned import Learned
 from dlrun.runs.weights.overlap import begin

@@ -47,15 +47,15 @@ def dry_run(
     try:
         x, y = split.gather(torch.arange(few, device=device))
         batch = Batch(x.to(device), y.to(device))
-        with _explain(batch, targets, "dataset", "model", "loss"):
+        with explain(batch, targets, "dataset", "model", "loss"):
             _differentiate(objective, batch)
         # under the cache, as in an evaluation: what fails there fails here
         model = objective.model
         with evaluating(model), objective.precision(), cache_forward(model):
-            with _explain(batch, targets, "dataset", "model", "loss"):
+            with explain(batch, targets, "dataset", "model", "loss"):
                 loss_total(objective, model, batch)
             for name, metric in metrics.items():
-                with _explain(batch, targets, "dataset", "model", f"metrics.{name}"):
+                with explain(batch, targets, "dataset", "model", f"metrics.{name}"):
                     _check_metric(metric(model, batch))
         return count_flops(objective, batch) / few
     finally:
@@ -147,7 +147,7 @@ def _kind(value: Any) -> str:
 
 
 @contextmanager
-def _explain(batch: Batch, targets: Mapping[str, str], *names: str) -> Iterator[None]:
+def explain(batch: Batch, targets: Mapping[str, str], *names: str) -> Iterator[None]:
     """Turn any exception into a `UserError` about the named parts."""
     try:
         yield

@@ -14,6 +14,7 @@ from dlrun.config.check import SIZES
 from dlrun.config.settings import Trainer
 from dlrun.datasets.tensors.subset import take_first
 from dlrun.engine.batches import Batches, LoaderSplit
+from dlrun.engine.lazy_modules import materialise, uninitialised
 from dlrun.engine.objective import Objective
 from dlrun.engine.protocols import Optimizer
 from dlrun.errors import ConfigError
@@ -21,10 +22,10 @@ from dlrun.execution.device import autocast, choose
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.torch_optimizer import adapt
 from dlrun.randomness import INITIALISATION, key, seed_default
-from dlrun.runs.dry_run import check_tokenizer, check_walk
+from dlrun.runs.dry_run import FEW, check_tokenizer, check_walk, explain
 from dlrun.runs.measures.metrics import make_metrics
 from dlrun.runs.weights import loading
-from dlrun.types import Data, Metric, Schedule, Spec
+from dlrun.types import Batch, Data, Loss, Metric, Schedule, Spec
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,13 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
     device, precision = choose(trainer.device, trainer.precision)
     data = _move(_two_batches(data, trainer) if trainer.fast else data, device)
     model = make_model(plain, data.spec, of=data.name)
+    loss, schedule = (instantiate.partial(plain[name], trusted=plain["trusted"]) for name in ("loss", "schedule"))
+    if uninitialised(model):
+        _materialise(plain, model, loss, data, device)
     initial = loading.start_from(plain["init_from"], model) if plain["init_from"] else None
     model.to(device)  # after the weights are drawn: they are the same on every device
     check_walk(model, data)
     check_tokenizer(data, plain["trusted"])
-    loss, schedule = (instantiate.partial(plain[name], trusted=plain["trusted"]) for name in ("loss", "schedule"))
     objective = Objective(model, loss, autocast=autocast(device, precision))
     metrics, left_out = make_metrics(plain, data, objective, device=device)
     return Parts(
@@ -105,6 +108,15 @@ def make_model(plain: dict[str, Any], spec: Spec, *, of: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise ConfigError(f"{plain['model']['_target_']} made a {type(model).__name__}; a model is a torch.nn.Module.")
     return model
+
+
+def _materialise(plain: dict[str, Any], model: nn.Module, loss: Loss, data: Data, device: torch.device) -> None:
+    """Give lazy modules their parameters, on the CPU as all others."""
+    few = Batch(*(t.cpu() for t in data.train.gather(torch.arange(min(FEW, len(data.train)), device=device))))
+    seed_default(torch.device("cpu"), key(plain["seed"], INITIALISATION, 1))
+    targets = {name: plain[name]["_target_"] for name in ("dataset", "model", "loss")}
+    with explain(few, targets, *targets):
+        materialise(model, loss, few)
 
 
 def _make_optimizer(plain: dict[str, Any], trainer: Trainer) -> Optimizer:

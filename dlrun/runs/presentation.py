@@ -28,6 +28,12 @@ def announce(built: Built, run: RunDir | None = None, *, start: int = 0) -> None
     """
     output.say(head(built, run, start=start))
     spec, training = built.data.spec, built.training
+    optimizer, acts = built.config["optimizer"], training.objective.decay
+    if optimizer.get("weight_decay") and not optimizer.get("decay_all") and not any(acts):
+        output.warn(
+            f"optimizer.weight_decay={optimizer['weight_decay']} acts on nothing: the model has no matrices and no "
+            "kernels, only vectors, biases and norms. Type optimizer.decay_all=true to have it act on them."
+        )
     if spec.task != "language" or not spec.vocabulary or start:
         return
     guess = log(spec.vocabulary)

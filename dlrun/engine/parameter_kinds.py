@@ -1,0 +1,54 @@
+"""The kinds of a model's parameters: what weight decay acts on, and what Muon makes orthogonal.
+
+A kind follows from the module that has the parameter and from its name. The number of axes alone does not tell it: a
+norm over pictures scales by [C, H, W], and a bias may have a value for each place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+_NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+# norms of one's own are classes of such names: LayerNorm2d, LlamaRMSNorm, ChannelNorm
+_NORM_NAME = re.compile(r"Norm(\d[dD])?$")
+
+
+def matrices(model: nn.Module) -> set[int]:
+    """The `id`s of the matrices and kernels, embeddings among them.
+
+    They are the parameters with two axes or more, without those of norms and without biases.
+
+    >>> model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LayerNorm([4, 6, 6]), nn.Flatten(), nn.Linear(144, 2))
+    >>> matrices(model) == {id(model[0].weight), id(model[3].weight)}
+    True
+    """
+    return {id(p) for module in model.modules() for p in _matrices_of(module)}
+
+
+def hidden_matrices(model: nn.Module) -> set[int]:
+    """The `id`s of the matrices within the network.
+
+    They are the matrices and kernels without those of embeddings and the head. The head is the last module, in the
+    order of definition, with a matrix of its own. Weights tied to an embedding are the embedding's.
+
+    >>> model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 9))
+    >>> hidden_matrices(model) == {id(model[1].weight)}
+    True
+    """
+    of_module = {m: {id(p) for p in _matrices_of(m)} for m in model.modules()}
+    embeddings = {i for m, ids in of_module.items() if isinstance(m, nn.Embedding | nn.EmbeddingBag) for i in ids}
+    head = next((ids for ids in reversed(of_module.values()) if ids), set())
+    return set().union(*of_module.values()) - embeddings - head
+
+
+def _matrices_of(module: nn.Module) -> Iterator[Tensor]:
+    """The matrices and kernels that a module has itself."""
+    if isinstance(module, _NORMS) or _NORM_NAME.search(type(module).__name__):
+        return
+    for name, p in module.named_parameters(recurse=False):
+        if p.ndim >= 2 and "bias" not in name.split("_"):
+            yield p

@@ -14,6 +14,7 @@ from typing import Any
 from dlrun.commands import _sweeps
 from dlrun.errors import UserError, did_you_mean
 from dlrun.storage.lookup import all_runs, all_sweeps, locate, locate_sweep, outputs, read_each
+from dlrun.storage.overlap import describe_known, mark
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
 from dlrun.storage.sweepdir import SweepDir
@@ -73,6 +74,10 @@ def main(argv: list[str]) -> int:
         print(json.dumps([{k: v for k, v in row.items() if k != "run"} for row in rows], indent=2))
     elif rows:
         output.say(_table(rows, arguments.metric))
+        for row in rows:
+            # beside the others its numbers look better than they are
+            if describe_known(Summary(row).origin):
+                output.say(f"  {row['id']}: {mark(Summary(row).origin)}")
     else:
         # nothing was asked for: an empty folder, or another than the one that is meant
         which = "such run" if named or narrowing else "run"

@@ -152,6 +152,23 @@ def test_map_style_splits_are_known_by_their_numbers_and_hardly_read() -> None:
     assert shared(from_datasets("mine", whole, test=Read(1000, 5), task="classification", classes=2)) == {}
 
 
+class Partly(Read):
+    """Its first samples cannot be read, and its last ones are padding."""
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        if i < 10:
+            raise OSError("damaged")
+        return super().__getitem__(i) if i < self.n - 10 else (torch.zeros(2), 0)
+
+
+def test_what_a_part_leaves_out_is_not_read_and_padding_makes_no_two_data_sets_one() -> None:
+    train, test = (Subset(Partly(100, offset), range(10, 100)) for offset in (0, 500))
+    options = {"task": "classification", "classes": 2}
+    assert shared(from_datasets("mine", train, test=test, **options)) == {}
+    again = Subset(Partly(100), range(10, 100))
+    assert shared(from_datasets("mine", train, test=again, **options)) == {"test in training": 90}
+
+
 def test_tensors_of_a_map_style_data_set_are_compared_by_their_values() -> None:
     x, y = rows(0, 100, 1000), torch.arange(100) % 2
     train, test = TensorDataset(x[:80], y[:80]), TensorDataset(x[60:], y[60:])

@@ -72,8 +72,9 @@ def test_consent_is_marked_wherever_the_numbers_are_shown(call: Call) -> None:
     config = {"name": "mine"}
     says(description.describe(run, config, run.summary()), told)
     assert told in metadata.tags(run, config, run.summary())["dlrun.init_from.known"]
-    # neither the identity nor the numbers depend on the consent itself
+    says(call("runs").out, f"{run.id}: init_from={base.id}", told)
     says(call("runs", "--json").out, '"known"')
+    assert "too good" not in call("runs", other.id, base.id).out
 
 
 def test_a_chain_of_runs_carries_what_all_of_them_have_learned_from(call: Call) -> None:

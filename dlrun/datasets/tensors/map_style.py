@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,6 +20,9 @@ from dlrun.randomness import preserve_generators, seed_libraries
 from dlrun.types import Augmentation, Batch, Data, SampleKeys, Task, identity
 
 __all__ = ["from_datasets"]
+
+SKETCHED = 8
+"""Samples, about, by which a data set is known again."""
 
 
 class MapStyle(Protocol):
@@ -176,19 +179,30 @@ def from_datasets(
 def _sample_keys(splits: Mapping[str, MapStyleSamples]) -> dict[str, SampleKeys]:
     """Keys without reading the samples.
 
-    Of tensors in memory by their values, of others by the samples' numbers in what `_source` finds.
+    Of tensors in memory by their values, of others by the samples' numbers in what `_source` finds. A split that
+    cannot be read has none: what is wrong with it is said elsewhere.
     """
-    found, names = {}, {}
+    found = {}
     for split, samples in splits.items():
-        source, numbers = _source(samples.samples, torch.tensor(samples.index, dtype=torch.int64))
+        numbers = torch.tensor(samples.index, dtype=torch.int64)
+        source, places = _source(samples.samples, numbers)
         if isinstance(source, TensorDataset):
-            found[split] = thin(sample_keys(source.tensors[0])[numbers])
+            found[split] = thin(sample_keys(source.tensors[0])[places])
             continue
-        if id(source) not in names:
-            with _as_data_errors():
-                names[id(source)] = fingerprint(*_sketch(MapStyleSamples(source, range(len(source)), samples.task)))
-        found[split] = thin(numbered_keys(names[id(source)], numbers))
+        # a part may leave out what cannot be read of the whole
+        for one, index in ((source, places), (samples.samples, numbers)):
+            with suppress(DlrunError, TypeError):
+                found[split] = thin(numbered_keys(_name(one, samples.task), index))
+                break
     return found
+
+
+def _name(samples: MapStyle, task: Task) -> str:
+    """A hash of some samples: equal for the same data set given twice."""
+    n = len(samples)
+    # all over it: the ends alone may be padding
+    some = MapStyleSamples(samples, range(0, n, max(1, n // SKETCHED)), task)
+    return fingerprint(str(n), *_read(some, range(len(some))))
 
 
 def _source(samples: Any, numbers: Tensor) -> tuple[Any, Tensor]:
@@ -234,11 +248,15 @@ def _sketch(samples: MapStyleSamples, ends: int = 3) -> Iterator[str | Tensor]:
     """An identifier: the number, the first and last samples."""
     n = len(samples)
     yield str(n)
+    yield from _read(samples, sorted({*range(min(ends, n)), *range(max(n - ends, 0), n)}))
+
+
+def _read(samples: MapStyleSamples, index: Iterable[int]) -> Iterator[Tensor]:
     # a data set may vary its samples at random: the fingerprint always sees the same variation,
     # and a run draws the numbers that it would have drawn without it
     with preserve_generators():
         seed_libraries(0)
-        for i in sorted({*range(min(ends, n)), *range(max(n - ends, 0), n)}):
+        for i in index:
             yield from samples[i]
 
 

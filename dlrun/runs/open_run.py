@@ -149,7 +149,8 @@ def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, 
     # the result depends on these
     summary.identity, summary.identity_parts = built.identity.hash, built.identity.parts
     summary.initial_weights = built.initial_weights or summary.initial_weights
-    summary.origin = built.origin or summary.origin
+    # a run that is resumed has weights of its own: what it began with stays
+    summary.origin = built.origin if built.config["init_from"] or not summary.origin else summary.origin
     summary.config_digests = run_config.digests(folder)
     # a summary that was lost, or is an older copy, counts too few
     summary.test_reads = max(summary.test_reads, count_test_reads(folder.journal))
@@ -173,7 +174,7 @@ def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, 
 def _keep_learned(built: Built, folder: RunDir) -> None:
     """Write what the run learns from, and what its first weights had learned from."""
     # of a run that is resumed with its own weights the file says both
-    if built.initial_learned is None and folder.learned.exists():
+    if not built.config["init_from"] and folder.learned.exists():
         return
     found = learned.from_data(built.data) | (built.initial_learned or learned.Learned())
     if built.initial_learned is None and folder.summary().initial_weights:

@@ -75,7 +75,7 @@ def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
 
 
 def _weights(origin: Origin) -> str:
-    of = f"those of {origin['init_from']}"
+    of = f"those of {origin['init_from']}" if "init_from" in origin else "trained ones"
     if known := describe_known(origin):
         return f"{of}; {'; '.join(known)} (init_from_overlap=allow)"
     if unknown := origin.get("unknown"):

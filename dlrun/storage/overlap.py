@@ -72,11 +72,12 @@ def describe_known(origin: Origin) -> list[str]:
 
 def mark(origin: Origin) -> str:
     """A sentence on numbers that are too good, or may be; else empty."""
-    weights = f"init_from={origin.get('init_from')}: "
+    reference = origin.get("init_from")
+    weights = f"init_from={reference}: " if reference else ""
     if known := describe_known(origin):
         return f"{weights}these weights knew its samples: {'; '.join(known)}. Its numbers on these are too good."
     if unknown := origin.get("unknown"):
-        return f"{weights}what these weights have learned from is not known: {'; '.join(unknown)}."
+        return f"{weights}what the first weights have learned from is not known: {'; '.join(unknown)}."
     return ""
 
 

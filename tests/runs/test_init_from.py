@@ -11,7 +11,7 @@ import torch
 
 from dlrun.datasets.digits import digits
 from dlrun.datasets.tensors.splits import cut
-from dlrun.runs.weights import learned
+from dlrun.runs.weights import learned, overlap
 from dlrun.runs.weights.learned import Learned
 from dlrun.storage import checkpoint
 from dlrun.storage.lookup import all_runs
@@ -192,3 +192,14 @@ def test_keys_are_united_without_repetition() -> None:
     one = learned.from_data(digits())
     assert (one | one).trained.total == 1297 and one.chosen.total == 200
     assert (one | Learned(unknown=("x",))).unknown == ("x",)
+
+
+def test_weights_that_a_model_of_a_library_brings_are_of_unknown_origin() -> None:
+    def begun(**model) -> tuple[Learned | None, dict]:
+        return overlap.begin({"init_from": None, "model": model}, digits())
+
+    found, origin = begun(_target_="torchvision.models.resnet18", weights="DEFAULT")
+    assert found and found.unknown and "model.weights=DEFAULT" in origin["unknown"][0] and not origin["known"]
+    assert begun(_target_="timm.create_model", pretrained=True)[0]
+    for model in ({"weights": None}, {"weights": "DEFAULT", "_target_": "mine.Model"}, {}):
+        assert begun(**{"_target_": "torchvision.models.resnet18"} | model) == (None, {})

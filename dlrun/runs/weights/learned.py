@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dlrun.datasets.tensors.overlap import NOTHING, union
 from dlrun.storage import checkpoint
@@ -12,6 +14,9 @@ from dlrun.storage.files.links import check_files
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
 from dlrun.types import Data, SampleKeys
+
+BRINGING = {"timm": ("pretrained", "checkpoint_path"), "torchvision": ("weights", "pretrained")}
+"""Arguments by which models of a library bring trained weights."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,13 @@ def from_weights(reference: str) -> Learned:
         for values, one_in in ((found.trained, found.trained_one_in), (found.chosen, found.chosen_one_in))
     )
     return Learned(trained, chosen, tuple(found.unknown))
+
+
+def from_library(model: Mapping[str, Any]) -> Learned | None:
+    """What the weights that a model of a library brings have learned from; None if it brings none."""
+    library = str(model["_target_"]).partition(".")[0]
+    given = [f"model.{key}={model[key]}" for key in BRINGING.get(library, ()) if model.get(key)]
+    return Learned(unknown=tuple(f"{each} brings weights of {library}" for each in given)) if given else None
 
 
 def run_of(reference: str) -> RunDir | None:

@@ -7,35 +7,36 @@ from typing import Any, Literal
 
 from dlrun.datasets.tensors.overlap import NOTHING, count_shared, shared_by
 from dlrun.errors import ConfigError
-from dlrun.runs.weights.learned import Learned, from_weights, run_of
+from dlrun.runs.weights.learned import Learned, from_library, from_weights, run_of
 from dlrun.storage import run_config
 from dlrun.storage.overlap import Known, Origin, Shared, describe_known
 from dlrun.types import Data
 
 
 def begin(plain: Mapping[str, Any], data: Data) -> tuple[Learned | None, Origin]:
-    """What the weights of `init_from` have learned from, and what of it would judge a run on `data`.
+    """What a run's first weights have learned from, and what of it would judge the run on `data`.
 
-    None without `init_from`. Raises `ConfigError` if they know samples of validation or test, unless
+    None for weights that the seed draws. Raises `ConfigError` if they know samples of validation or test, unless
     `init_from_overlap` allows it.
     """
     reference = plain["init_from"]
-    if not reference:
+    learned = from_library(plain["model"]) if not reference else from_weights(reference)
+    if learned is None:
         return None, {}
-    learned = from_weights(reference)
     origin = _origin(reference, learned, data)
     _check(origin, plain)
     return learned, origin
 
 
-def _origin(reference: str, learned: Learned, data: Data) -> Origin:
+def _origin(reference: str | None, learned: Learned, data: Data) -> Origin:
     """What the weights know of a data set's validation and test splits."""
     known = {split: found for split in ("validation", "test") if (found := _known(split, learned, data))}
     silent = [split for split in ("validation", "test") if getattr(data, split) and split not in data.sample_keys]
     unknown = [*learned.unknown]
     if silent:
         unknown.append(f"the data set {data.name} gives no keys of its {' and '.join(silent)} samples")
-    return {"init_from": reference, "known": known, "unknown": unknown}
+    origin: Origin = {"known": known, "unknown": unknown}
+    return {**origin, "init_from": reference} if reference else origin
 
 
 def _check(origin: Origin, plain: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dlrun.report import known_samples
 from dlrun.report.overview import Overview
 from dlrun.storage.read_counts import Reads, reads_for
 from dlrun.storage.sweep_summary import Selection, compare_means, describe_request, describe_unended
@@ -73,7 +74,9 @@ def selection_bias(overview: Overview) -> str:
         return ""
     # the best of several noisy means tends to look better than it is; so would test numbers that were seen before
     sealed = overview.manifest.test == "final" and not overview.reads.others.times and not chosen.get("earlier")
-    test = " Its test numbers are not." if sealed and not chosen.get("reads_before") else ""
+    # of other splits, or by their first weights, the runs may know samples of the test
+    unseen = "dataset.split_seed" not in overview.manifest.swept and not known_samples.describe(overview)
+    test = " Its test numbers are not." if sealed and unseen and not chosen.get("reads_before") else ""
     return (
         f"The validation numbers of the selected group are the best of {len(overview.groups)}, so they are slightly "
         f"too good.{test}"

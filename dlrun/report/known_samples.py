@@ -28,7 +28,7 @@ def describe_runs(runs: Sequence[Summary]) -> str:
         )
     if unknown:
         reasons = "; ".join(unknown[0].origin.get("unknown", ()))
-        found.append(f"{_of(unknown, runs)} began with weights of which it is not known: {reasons}.")
+        found.append(f"{_of(unknown, runs)} began with weights of unknown origin: {reasons}.")
     if sharing:
         found.append(f"The splits share samples: {'; '.join(describe_shared(sharing[0].data.get('shared', {})))}.")
     return " ".join(found)

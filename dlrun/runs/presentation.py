@@ -79,7 +79,7 @@ def _weights(origin: Origin) -> str:
     if known := describe_known(origin):
         return f"{of}; {'; '.join(known)} (init_from_overlap=allow)"
     if unknown := origin.get("unknown"):
-        return f"{of}; what they have learned from is not known: {'; '.join(unknown)}"
+        return f"{of}, of unknown origin ({'; '.join(unknown)}): they may know validation or test samples"
     return f"{of}, which know no sample of validation or test"
 
 

@@ -77,7 +77,7 @@ def mark(origin: Origin) -> str:
     if known := describe_known(origin):
         return f"{weights}these weights knew its samples: {'; '.join(known)}. Its numbers on these are too good."
     if unknown := origin.get("unknown"):
-        return f"{weights}what the first weights have learned from is not known: {'; '.join(unknown)}."
+        return f"{weights}the first weights are of unknown origin ({'; '.join(unknown)}): they may know its samples."
     return ""
 
 

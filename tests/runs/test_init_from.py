@@ -109,17 +109,17 @@ def test_weights_of_unknown_origin_are_said_to_be_unknown_and_stay_so(here: Path
     shutil.copy(base.best, here / "weights.pt")
     done = call("train", *QUICK, "init_from=weights.pt", "dataset.split_seed=1")
     assert done.code == 0, done.err
-    says(done.out, "weights.pt", "not known")
+    says(done.out, "weights.pt", "unknown origin")
     child = next(run for run in all_runs() if run != base)
     assert child.summary().origin["unknown"]
     # what is known counts all the same
-    says(call("check", *QUICK, f"init_from={child.id}", "dataset.split_seed=1").out, "weights.pt", "not known")
+    says(call("check", *QUICK, f"init_from={child.id}", "dataset.split_seed=1").out, "weights.pt", "unknown origin")
     refuses(call("check", *QUICK, f"init_from={child.id}", "dataset.split_seed=2"), "samples were trained on")
     # a run of an older dlrun
     base.learned.unlink()
     said = call("check", *QUICK, f"init_from={base.id}", "dataset.split_seed=1")
     assert said.code == 0
-    says(said.out, "learned.pt", "not known")
+    says(said.out, "learned.pt", "unknown origin")
     assert not any("Traceback" in text for text in (done.err, said.err))
 
 

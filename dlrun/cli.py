@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 
 from dlrun.commands import COMMANDS, COMPOSING
 from dlrun.config import paths, trust
@@ -25,9 +25,10 @@ ADVICE = {
         (errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENOTEMPTY),
         "dlrun has something else at that place: rename or delete it.",
     ),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EIO), "Is its disk full?"),
     errno.ENAMETOOLONG: "Give the path of a file or folder, or an id.",
 }
-"""What to do about files that this user may not read or write, and about paths at which no such file can be."""
+"""What to do about files that cannot be read or written, and about paths at which no such file can be."""
 
 STOPPED = (130, 143)
 """The exit codes after SIGINT and SIGTERM."""
@@ -50,14 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(given: list[str], interrupt: AbstractContextManager[object]) -> int:
     try:
         with interrupt:
-            return _dispatch(given)
+            code = _dispatch(given)
+            sys.stdout.flush()  # what is printed at the exit could fail there
+            return code
     except DlrunError as error:
         if os.environ.get("DLRUN_TRACEBACK") == "1":
             output.show_traceback(error)
         output.warn(str(error))
         return error.exit_code
     except BrokenPipeError:  # nobody reads on: `dlrun list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()
         return 0
     except OSError as error:
         if error.errno not in ADVICE:
@@ -65,11 +68,19 @@ def _run(given: list[str], interrupt: AbstractContextManager[object]) -> int:
         if os.environ.get("DLRUN_TRACEBACK") == "1":
             output.show_traceback(error)
         # of a move, the second is the place that is taken
-        name = error.filename2 or error.filename or "A file"
+        name = error.filename2 or error.filename or "The output"
+        if error.filename is None:
+            _print_no_more()
         output.warn(f"{name}: {error.strerror}. {ADVICE[error.errno]}")
         return UserError.exit_code
     except KeyboardInterrupt:
         return 130
+
+
+def _print_no_more() -> None:
+    """Send what is still in the buffer of the standard output nowhere."""
+    with suppress(OSError, ValueError):  # a notebook's stream has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(given: list[str]) -> int:

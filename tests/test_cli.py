@@ -107,6 +107,16 @@ def test_a_reader_that_stops_early_is_no_error(here: Path) -> None:
     assert "BrokenPipe" not in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device that is always full (Linux)")
+@pytest.mark.parametrize("command", ["list model", "runs --json", "--help"])
+def test_a_full_disk_under_the_output_is_one_message(here: Path, command: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        program = [sys.executable, "-m", "dlrun", *command.split()]
+        done = subprocess.run(program, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == "dlrun: The output: No space left on device. Is its disk full?\n"
+
+
 def test_closed_streams_are_no_error(here: Path) -> None:
     command = f"{sys.executable} -m dlrun train trainer.fast=true trainer.figures=false tracking.enabled=false"
     done = subprocess.run(["bash", "-c", f"{command} <&- >&- 2>&-"], cwd=here)

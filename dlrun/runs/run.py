@@ -17,6 +17,7 @@ from dlrun.runs.open_run import OpenRun, open_run, record_failure, write_cost
 from dlrun.runs.scoring import evaluate_splits, read_test_if_due
 from dlrun.storage import checkpoint
 from dlrun.storage.checkpoint import BestWeights
+from dlrun.storage.files.opening import open_log
 from dlrun.storage.machine import Machine
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
@@ -42,7 +43,7 @@ def run(
     """
     with (
         Interrupt() as interrupt,
-        output.tee(folder.log),
+        output.tee(open_log(folder.log)),
         open_run(built, folder, resumed=resumed, job=job, machine=machine, extra=extra) as run,
         record_failure(run, interrupt),
     ):

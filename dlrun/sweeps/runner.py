@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from dlrun import tracking
 from dlrun.errors import UserError
+from dlrun.storage.files.opening import open_log
 from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.sweeps.job_events import JobEvents, JobTasks
@@ -37,7 +38,7 @@ class SweepRunner:
         with ExitStack() as stack:
             # held first: only one process writes the log and the summary
             stack.enter_context(self.store.sweep.hold())
-            stack.enter_context(output.tee(self.store.sweep.log))
+            stack.enter_context(output.tee(open_log(self.store.sweep.log)))
             self.store.open()
             if self.store.unsent is not None:
                 self.uploader = tracking.start(self.store.sweep)

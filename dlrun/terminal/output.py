@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TextIO
 
 from dlrun.terminal.escape import visible
@@ -48,9 +47,8 @@ def duplicate() -> Iterator[Output]:
 
 
 @contextmanager
-def tee(path: Path) -> Iterator[None]:
-    """Append all lines to a log file too."""
-    file = path.open("a", encoding="utf-8")
+def tee(file: TextIO) -> Iterator[None]:
+    """Write all lines to a log file too, and close it."""
     try:
         with _use_logs(*_logs.get(), file):
             yield

@@ -41,7 +41,7 @@ def test_only_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["summary.json", "journal.jsonl", ".lock", ".hydra/config.yaml", "checkpoints/last.pt"]
+    "name", ["summary.json", "journal.jsonl", ".lock", ".hydra/config.yaml", "checkpoints/last.pt", "train.log"]
 )
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
 def test_a_pipe_or_a_folder_in_the_place_of_a_file_is_named(

@@ -15,7 +15,7 @@ from dlrun.terminal import output
 
 def test_a_log_file_gets_each_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "run.log"
-    with output.tee(log):
+    with output.tee(log.open("a")):
         output.say("a line")
         output.warn("a warning")
         output.log("progress")
@@ -30,14 +30,14 @@ def test_a_log_file_gets_each_line(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_a_log_file_that_is_the_screen_gets_no_line_twice(tmp_path: Path) -> None:
     log = tmp_path / "job.log"
-    with log.open("a") as file, redirect_stdout(file), output.tee(log):
+    with log.open("a") as file, redirect_stdout(file), output.tee(log.open("a")):
         output.say("once")
     assert log.read_text() == "once\n"
 
 
 def test_only_the_log_gets_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log, mine = tmp_path / "sweep.log", (tmp_path / "job.log").open("w")
-    with mine, output.tee(log), output.only(mine):
+    with mine, output.tee(log.open("a")), output.only(mine):
         output.say("for the job")
         print("to nowhere")
     assert (log.read_text(), Path(mine.name).read_text()) == ("", "for the job\n")
@@ -45,7 +45,7 @@ def test_only_the_log_gets_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_duplicate_goes_where_the_output_went(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with output.tee(tmp_path / "sweep.log"), output.duplicate() as screen, output.only():
+    with output.tee((tmp_path / "sweep.log").open("a")), output.duplicate() as screen, output.only():
         output.say("nowhere")
         with screen.use():
             output.say("seen")
@@ -59,7 +59,7 @@ def test_a_run_with_a_log_outlives_its_reader(tmp_path: Path, logged: bool) -> N
 import contextlib, sys
 from pathlib import Path
 from dlrun.terminal import output
-with output.tee(Path("run.log")) if sys.argv[1] == "True" else contextlib.nullcontext():
+with output.tee(Path("run.log").open("a")) if sys.argv[1] == "True" else contextlib.nullcontext():
     input()
     output.say("nobody reads this")
     output.warn("the end")

@@ -7,7 +7,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TextIO, cast
 
 from dlrun.errors import DamagedFile
 
@@ -32,7 +32,8 @@ def open_regular(path: Path, mode: str, *, advice: str = IRREGULAR, buffering: i
         return descriptor
 
     try:
-        return open(path, mode, buffering=buffering, opener=opener)
+        encoding = None if "b" in mode else "utf-8"
+        return open(path, mode, buffering=buffering, encoding=encoding, opener=opener)
     except OSError as error:
         # a folder to write to, a pipe that nobody reads
         if error.errno in (errno.EISDIR, errno.ENXIO, errno.ELOOP):
@@ -61,3 +62,8 @@ def read_json(path: Path, *, advice: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DamagedFile(path, f"a mapping is expected, and it is a {type(content).__name__}", advice)
     return content
+
+
+def open_log(path: Path) -> TextIO:
+    """Open a log to append lines to; raises as `open_regular` does."""
+    return cast("TextIO", open_regular(path, "a"))

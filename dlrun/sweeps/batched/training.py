@@ -17,6 +17,7 @@ from dlrun.runs.open_run import OpenRun, open_run, record_failure
 from dlrun.runs.run import complete_run
 from dlrun.stacked.training import StackedRecorder, StackedTraining
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
+from dlrun.storage.files.opening import open_log
 from dlrun.sweeps import run_job
 from dlrun.sweeps.batched.isolation import redirected
 from dlrun.sweeps.batched.members import Member
@@ -128,5 +129,5 @@ def _finish(job: OpenJob, error: Exception | None, interrupt: Interrupt) -> Task
 
 @contextmanager
 def _own_log(task: Task) -> Iterator[None]:
-    with output.isolated(), redirected(task.log), output.tee(task.log):
+    with output.isolated(), redirected(task.log), output.tee(open_log(task.log)):
         yield

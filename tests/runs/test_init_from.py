@@ -203,3 +203,40 @@ def test_weights_that_a_model_of_a_library_brings_are_of_unknown_origin() -> Non
     assert begun(_target_="timm.create_model", pretrained=True)[0]
     for model in ({"weights": None}, {"weights": "DEFAULT", "_target_": "mine.Model"}, {}):
         assert begun(**{"_target_": "torchvision.models.resnet18"} | model) == (None, {})
+
+
+def test_a_text_that_is_cut_anew_or_tokenised_anew_is_recognised(here: Path, call: Call) -> None:
+    lines = [f"{n} bottles of beer on the wall, {n * n} in the cellar and {n**3 % 97} gone\n" for n in range(900)]
+    Path("whole.txt").write_text("".join(lines))
+    Path("part.txt").write_text("another beginning\n" + "".join(lines[300:600]))
+    text = ("dataset=text", "model=lstm", "model.width=4", "dataset.context=16", "trainer.batch_size=4", *QUICK[:3])
+    assert call("train", "dataset.path=whole.txt", *text).code == 0
+    (base,) = all_runs()
+    same = ("dataset.path=whole.txt", f"init_from={base.id}")
+    says(call("check", *text, *same).out, "no sample of validation or test")
+    for other in (
+        ("dataset.path=whole.txt", "dataset.test_size=0.3"),
+        ("dataset.path=whole.txt", "dataset.test_size=0.3", "dataset.tokenizer=character"),
+        ("dataset.path=part.txt",),
+    ):
+        refuses(
+            call("check", *text, *other, f"init_from={base.id}"),
+            "characters were trained on",
+            "init_from_overlap=allow",
+        )
+
+
+def test_a_data_set_made_by_hand_gives_no_keys_and_that_is_said(here: Path, call: Call) -> None:
+    Path("hand.py").write_text(
+        "import torch\nfrom dlrun.datasets.tensors.tensors import TensorSplit\nfrom dlrun.types import Data, Spec\n"
+        "def hand():\n"
+        "    x, y = torch.randn(90, 2, generator=torch.Generator().manual_seed(0)), torch.arange(90) % 2\n"
+        "    splits = (TensorSplit(x[i:i + 30], y[i:i + 30]) for i in (0, 30, 60))\n"
+        "    return Data('hand', Spec('classification', (2,), 2, classes=2), *splits, fingerprint='x' * 64)\n"
+    )
+    Path("conf/dataset").mkdir(parents=True)
+    Path("conf/dataset/hand.yaml").write_text("_target_: hand.hand\n")
+    base = ("dataset=hand", "model=linear", "trainer.batch_size=10", "trainer.steps=2", *QUICK[:2])
+    assert call("train", *base).code == 0
+    (run,) = all_runs()
+    says(call("check", *base, f"init_from={run.id}").out, "unknown origin", "gives no keys")

@@ -62,6 +62,23 @@ class Spec:
     vocabulary: int | None = None
 
 
+@dataclass(frozen=True)
+class RawInputs:
+    """The inputs of a data set before `prepare`, as files for `dlrun predict` hold them.
+
+    `shape` is that of one sample, `dtype` a name of torch's. `low` and `high` bound the training samples: one value
+    for all, or one for each component of a vector and each channel of a picture; empty if not known. `pixels` are the
+    values of black and white, if declared. `columns` are the names of a vector's components.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    pixels: tuple[float, float] | None = None
+    columns: tuple[str, ...] = ()
+
+
 def identity(x: Tensor) -> Tensor:
     """Return `x`: no preparation."""
     return x
@@ -107,6 +124,7 @@ class Data:
 
     `split_fingerprints` are of each split's raw samples, before any preparation: equal for equal inputs and targets.
     `sample_keys` are of each split's raw inputs: they find what two splits, or two runs, share.
+    `inputs` describes the raw inputs, if they are no tokens.
     """
 
     name: str
@@ -122,6 +140,7 @@ class Data:
     split_fingerprints: Mapping[str, str] = field(default_factory=dict)
     sample_keys: Mapping[str, SampleKeys] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    inputs: RawInputs | None = None
 
 
 class LanguageModel(Protocol):

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import sys
+from math import isfinite
 from pathlib import Path
 from typing import TextIO
 
-import torch
 from torch import Tensor
 
 from dlrun.datasets.files import samples
-from dlrun.engine.evaluation import evaluating
+from dlrun.datasets.files.pictures import Reading
 from dlrun.errors import DataError, UserError
-from dlrun.execution import device
-from dlrun.runs.build import Built
-from dlrun.runs.reload import rebuild, select
+from dlrun.runs.reload import Predictor, predictor
 from dlrun.storage.lookup import find
 from dlrun.terminal.arguments import Parser
 from dlrun.terminal.escape import csv_cell
@@ -24,44 +23,66 @@ from dlrun.types import Spec
 
 def main(argv: list[str]) -> int:
     """Print one line of CSV for each sample."""
-    parser = Parser(
-        prog="dlrun predict",
-        description="Print a model's answers to the samples in FILE, as CSV. FILE holds raw inputs, as the data set's "
-        "own files do (MNIST's digits are white on black): a .npy array, a .csv table with one sample a line, or a "
-        ".png or .jpg image.",
-    )
-    parser.add_argument("run", metavar="RUN", help="a run's folder, or the beginning of its id")
-    parser.add_argument("file", metavar="FILE", type=Path, help="a .npy, .csv, .tsv, .txt, .png or .jpg file")
-    parser.add_argument("--output", type=Path, metavar="CSV", help="write to this file instead of printing")
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse_args(argv)
     if not arguments.file.is_file():
         raise UserError(f"There is no file {arguments.file}.")
     folder = find(arguments.run)
     if folder.summary().spec.get("task") == "language":
         raise UserError(f"{folder.path} is a language model. To read its text, type `dlrun sample {folder.id}`.")
-    built = rebuild(folder)
-    # read before the weights: a wrong file is the likelier mistake
-    raw = samples.read(arguments.file, built.data.spec.input_shape)
-    select(built, folder)
-    device.apply(built.execution)
-    answers = _answer(built, raw, arguments.file)
+    asked = predictor(folder)
+    reading = Reading(arguments.background, _pixels(arguments.pixels), arguments.raw)
+    answers = _answer(asked, samples.read(arguments.file, asked.inputs, reading), arguments.file)
     if arguments.output:
         try:
             with arguments.output.open("w", newline="") as file:
-                _write(file, answers, built.data.spec)
+                _write(file, answers, asked.spec)
         except OSError as error:
             raise UserError(f"--output {arguments.output} cannot be written: {error.strerror}.") from None
     else:
-        _write(sys.stdout, answers, built.data.spec)
+        _write(sys.stdout, answers, asked.spec)
     return 0
 
 
-def _answer(built: Built, raw: Tensor, path: Path) -> Tensor:
-    training, model = built.training, built.training.objective.model
+def _parser() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="dlrun predict",
+        description="Print a model's answers to the samples in FILE, as CSV. FILE holds raw inputs, as the data set's "
+        "own files do (MNIST's digits are white on black): a .npy array, a .csv table with one sample a line, or a "
+        ".png or .jpg picture. The files of the data set are not needed.",
+    )
+    parser.add_argument("run", metavar="RUN", help="a run's folder, or the beginning of its id")
+    parser.add_argument("file", metavar="FILE", type=Path, help="a .npy, .csv, .tsv, .txt, .png or .jpg file")
+    parser.add_argument("--output", type=Path, metavar="CSV", help="write to this file instead of printing")
+    parser.add_argument(
+        "--background",
+        choices=["black", "white"],
+        help="what lies behind a transparent picture (default: refuse it)",
+    )
+    scale = parser.add_mutually_exclusive_group()
+    scale.add_argument(
+        "--pixels",
+        metavar="LOW,HIGH",
+        help="the data set's values of a picture's black and white (default: the range of the run's own inputs)",
+    )
+    scale.add_argument("--raw", action="store_true", help="a picture's numbers are the data set's own, as 0 to 16")
+    return parser
+
+
+def _pixels(given: str | None) -> tuple[float, float] | None:
+    if given is None:
+        return None
     try:
-        inputs = built.data.prepare(raw)
-        with evaluating(model), training.objective.precision():
-            parts = [model(x.to(training.device)) for x in torch.split(inputs, training.evaluation_batch_size)]
+        low, high = map(float, given.split(","))
+    except ValueError:
+        low = high = 0.0
+    if not (isfinite(low) and isfinite(high)) or low == high:
+        raise UserError(f"--pixels {given}: expected the values of black and white, as --pixels 0,1.")
+    return low, high
+
+
+def _answer(asked: Predictor, raw: Tensor, path: Path) -> Tensor:
+    try:
+        return asked(raw)
     except (
         RuntimeError,
         ValueError,
@@ -69,12 +90,11 @@ def _answer(built: Built, raw: Tensor, path: Path) -> Tensor:
         IndexError,
         MemoryError,
         DataError,
-    ) as error:  # each model has its own words for a wrong shape
-        shape = list(built.data.spec.input_shape)
+    ) as error:  # each model has its own words for what it cannot take
+        shape = list(asked.inputs.shape)
         raise UserError(
-            f"{path} holds samples of shape {list(raw.shape[1:])}; those of {built.data.name} are {shape}. {error}"
+            f"{path} holds samples of shape {list(raw.shape[1:])}; those of this run are {shape}. {error}"
         ) from None
-    return torch.cat(parts).float().cpu()
 
 
 def _write(file: TextIO, answers: Tensor, spec: Spec) -> None:

@@ -11,13 +11,12 @@ import torch
 from torch import nn
 
 from dlrun.engine.generation import Sampling, as_language_model, decode_stream, default_prompt, generate
-from dlrun.errors import DamagedFile, UserError
+from dlrun.errors import UserError
 from dlrun.execution import device
-from dlrun.runs.reload import model_of, tokenizer_of
+from dlrun.runs.reload import model_of, spec_of, tokenizer_of
 from dlrun.storage import run_config
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
-from dlrun.storage.summary import ADVICE
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
 from dlrun.terminal.escape import visible
@@ -104,14 +103,8 @@ def _of_language(folder: RunDir) -> tuple[Spec, Tokenizer]:
             f"{folder.path} is no language model{what}: it was trained on {data}, and writes no text."
             f"\nTo see its answers to a file, type `dlrun predict {folder.id} FILE`."
         )
-    try:
-        # tuples, which JSON has made lists
-        spec = Spec(**said | {name: tuple(said[name]) for name in ("input_shape", "class_names")})
-        usable = int(spec.input_shape[0]) > 0 and int(spec.outputs) > 0
-    except (KeyError, TypeError, ValueError, IndexError):
-        usable = False
-    if not usable:
-        raise DamagedFile(folder.path / "summary.json", "its `spec` is none of a language model", ADVICE)
+    spec = spec_of(folder)
+    assert spec is not None
     tokenizer = tokenizer_of(folder)
     if tokenizer.size < spec.outputs:
         raise UserError(
@@ -122,6 +115,15 @@ def _of_language(folder: RunDir) -> tuple[Spec, Tokenizer]:
 
 def _encode(tokenizer: Tokenizer, prompt: str) -> list[int]:
     """A prompt's tokens, with a warning of unknown words."""
+    try:
+        prompt.encode()
+    except UnicodeEncodeError as error:
+        # Python holds a byte that is no UTF-8 as a character of its own
+        wrong = ord(prompt[error.start]) & 0xFF
+        raise UserError(
+            f"--prompt: its byte 0x{wrong:02x} after `{prompt[: error.start]}` is not UTF-8. Type it in a terminal of "
+            "UTF-8 (locale), or convert it, for example with iconv -f latin1 -t utf-8."
+        ) from None
     tokens = tokenizer.encode(prompt)
     if not tokens:
         raise UserError(f"--prompt `{prompt}` has no tokens. Give some text, or leave it out.")

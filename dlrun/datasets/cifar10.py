@@ -99,6 +99,7 @@ def cifar10(
         normalise=normalise,
         scale=255.0,
         augment=augment,
+        pixels=(0.0, 255.0),
     )
     tensors, content = decode_files(CIFAR10, decode, path=path)
     pairs = {split: (tensors[f"{split}_x"], tensors[f"{split}_y"]) for split in ("train", "test")}

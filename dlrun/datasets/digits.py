@@ -63,6 +63,7 @@ def digits(
         # pixels run from 0 to 16
         scale=16.0,
         augment=augment,
+        pixels=(0.0, 16.0),
     )
     tensors, content = decode_files(DIGITS, decode, path=path)
     pairs = {"train": (tensors["x"], tensors["y"])}

@@ -39,5 +39,6 @@ def fashion_mnist(
         normalise=normalise,
         scale=255.0,
         augment=augment,
+        pixels=(0.0, 255.0),
     )
     return idx_images(FASHION_MNIST, NAMES, path=path, options=options)

@@ -40,5 +40,6 @@ def mnist(
         normalise=normalise,
         scale=255.0,
         augment=augment,
+        pixels=(0.0, 255.0),
     )
     return idx_images(MNIST, tuple("0123456789"), path=path, options=options)

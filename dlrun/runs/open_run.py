@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from dlrun import tracking
+from dlrun.datasets.tensors import raw_inputs
 from dlrun.engine import loop
 from dlrun.engine.state import State
 from dlrun.errors import Pruned
@@ -156,6 +157,7 @@ def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, 
     summary.test_reads = max(summary.test_reads, count_test_reads(folder.journal))
     summary.seed = built.config["seed"]
     summary.spec = asdict(data.spec)
+    summary.inputs = raw_inputs.describe(data.inputs, data.prepare)
     splits = {f"{split}_fingerprint": found for split, found in data.split_fingerprints.items()}
     summary.data = {"name": data.name, "fingerprint": data.fingerprint, **sizes, **splits, "shared": built.shared}  # type: ignore[typeddict-item]
     summary.quantities = _with_given_direction(built)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import nn
+from torch import Tensor, nn
 
 from dlrun.config import instantiate, trust
 from dlrun.config.check import check_config
-from dlrun.errors import ConfigError, UserError
+from dlrun.datasets.tensors import raw_inputs
+from dlrun.engine.evaluation import batch_size_for, evaluating
+from dlrun.errors import ConfigError, DamagedFile, UserError
+from dlrun.execution.device import autocast, choose
 from dlrun.runs.build import Built, assemble, identity
 from dlrun.runs.parts import make_dataset, make_model
 from dlrun.runs.weights import loading
@@ -23,37 +27,119 @@ from dlrun.storage.files.links import check_files
 from dlrun.storage.identity import Identity
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
+from dlrun.storage.summary import ADVICE
 from dlrun.tokenizers import description
-from dlrun.types import Data, Spec, Tokenizer
+from dlrun.types import Data, RawInputs, Spec, Tokenizer
+from dlrun.types import identity as unchanged
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A run in a notebook, its model with the selected weights."""
+    """A run in a notebook, its model with the selected weights.
+
+    `prepare` maps raw inputs, as in the data set's files, to the model's. The data set is loaded when `data` is first
+    asked for.
+    """
 
     model: nn.Module
-    data: Data
+    prepare: Callable[[Tensor], Tensor]
+    spec: Spec
     config: DictConfig
     summary: dict[str, Any]
+    folder: RunDir
+
+    @cached_property
+    def data(self) -> Data:
+        """The run's data set, on its device.
+
+        Raises `UserError` if its files are missing, or are not those that the run was trained on.
+        """
+        return rebuild(self.folder).data
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A run's model with its selected weights, and what it takes to ask it."""
+
+    model: nn.Module
+    spec: Spec
+    inputs: RawInputs
+    prepare: Callable[[Tensor], Tensor]
+    config: dict[str, Any]
+    device: torch.device
+    precision: str
+
+    def __call__(self, raw: Tensor) -> Tensor:
+        """The model's outputs for raw inputs [N, *shape], on the CPU."""
+        inputs = self.prepare(raw if raw.dtype == torch.int64 else raw.float())
+        size = batch_size_for(self.config["evaluation"]["batch_size"], self.spec)
+        cast = autocast(self.device, self.precision)
+        with evaluating(self.model), torch.autocast(*cast) if cast else nullcontext():
+            parts = [self.model(x.to(self.device)) for x in torch.split(inputs, size)]
+        return torch.cat(parts).float().cpu()
 
 
 def load(reference: str, *, trusted: Sequence[str] = ()) -> Loaded:
-    """Load a run with its selected weights.
+    """Load a run with its selected weights, without its data set.
 
     `reference` is its folder or the beginning of its id.
 
     >>> import dlrun
     >>> run = dlrun.load("k3x9")                            # doctest: +SKIP
-    >>> run.model(run.data.validation.gather(...).x)        # doctest: +SKIP
+    >>> run.model(run.prepare(raw))                         # doctest: +SKIP
 
     Raises `UserError` if there is no such run, or it has no weights yet.
     """
     trust.grant(trusted)
     folder = find(reference)
-    built = rebuild(folder)
-    select(built, folder)
-    model = built.training.objective.model.eval()
-    return Loaded(model, built.data, OmegaConf.create(built.config), folder.summary().to_dict())
+    made = predictor(folder)
+    config = OmegaConf.create(made.config)
+    return Loaded(made.model.eval(), made.prepare, made.spec, config, folder.summary().to_dict(), folder)
+
+
+def predictor(folder: RunDir) -> Predictor:
+    """A run to ask, from its folder alone.
+
+    Only a run from before its inputs were kept, or with a preparation of the user's own, needs its data set. Raises
+    `UserError` if the run has no weights yet.
+    """
+    check_files(folder.path)
+    config = _for_this_machine(run_config.load(folder), begun=folder.last.exists())
+    summary, spec = folder.summary(), spec_of(folder)
+    try:
+        inputs, prepare = raw_inputs.restore(summary.inputs) if summary.inputs else (None, unchanged)
+    except ValueError as error:
+        raise DamagedFile(folder.path / "summary.json", str(error), ADVICE) from None
+    if spec is None or (inputs is None and spec.task != "language"):
+        data = rebuild(folder).data
+        spec, prepare, inputs = data.spec, data.prepare, data.inputs
+    plain = check_config(config)
+    device, precision = choose(plain["trainer"]["device"], plain["trainer"]["precision"])
+    if summary.threads and summary.device == device.type:
+        torch.set_num_threads(summary.threads)
+    model = model_of(folder, spec)[0].to(device)
+    inputs = inputs or RawInputs(spec.input_shape, "int64" if spec.task == "language" else "float32")
+    return Predictor(model, spec, inputs, prepare, plain, device, precision)
+
+
+def spec_of(folder: RunDir) -> Spec | None:
+    """The sizes of a run's model; None if an early dlrun kept none.
+
+    Raises `DamagedFile`.
+    """
+    said: Any = folder.summary().spec
+    if not said:
+        return None
+    try:
+        # tuples, which JSON has made lists
+        spec = Spec(**said | {name: tuple(said[name]) for name in ("input_shape", "class_names")})
+        usable = int(spec.outputs) > 0 and all(int(size) > 0 for size in spec.input_shape)
+        usable = usable and (spec.task != "language" or len(spec.input_shape) > 0)
+    except (KeyError, TypeError, ValueError, IndexError):
+        usable = False
+    if not usable:
+        raise DamagedFile(folder.path / "summary.json", "its `spec` is none of a model", ADVICE)
+    return spec
 
 
 def rebuild(
@@ -66,15 +152,8 @@ def rebuild(
     folder has links out of it.
     """
     check_files(folder.path)
-    config = run_config.load(folder) if changed is None else changed.copy()
-    # a run of a GPU machine is looked at on a laptop
-    if _device(config).startswith("cuda") and not torch.cuda.is_available():
-        config.trainer.device = "auto"
     summary, begun = folder.summary(), folder.last.exists()
-    if begun:
-        # it has weights of its own: those it started from may be gone by now
-        config.init_from = None
-    config.trusted = trust.trusted_names()
+    config = _for_this_machine(run_config.load(folder) if changed is None else changed.copy(), begun=begun)
     plain = check_config(config)
     built = assemble(plain, data=load(plain), resumed_execution=summary.execution)
     if begun:
@@ -96,6 +175,17 @@ def rebuild(
         # part of what a result depends on to the last bit
         built = replace(built, execution=replace(built.execution, threads=summary.threads))
     return built
+
+
+def _for_this_machine(config: DictConfig, *, begun: bool) -> DictConfig:
+    # a run of a GPU machine is looked at on a laptop
+    if _device(config).startswith("cuda") and not torch.cuda.is_available():
+        config.trainer.device = "auto"
+    if begun:
+        # it has weights of its own: those it started from may be gone by now
+        config.init_from = None
+    config.trusted = trust.trusted_names()
+    return config
 
 
 def _device(config: DictConfig) -> str:

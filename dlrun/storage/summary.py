@@ -174,6 +174,8 @@ class Summary(FolderSummary):
     # the SHA-256 of `.hydra/config.yaml`; while it is replaced, of the new one too
     config_digests = Key[Sequence[str]](())
     spec = Key[Mapping[str, Any]]({})
+    # of the raw inputs, and how they are prepared: `dlrun predict` needs no data set
+    inputs = Key[Mapping[str, Any]]({})
     data = Key[DataSummary]({})
     parameters = Key[int | None](None)
     flop_per_step = Key[int | None](None)

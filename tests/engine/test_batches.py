@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dlrun.datasets.tensors.map_style import MapStyleSplit
+from dlrun.datasets.tensors.on_demand import MapStyleSplit
 from dlrun.datasets.tensors.tensors import TensorSplit
 from dlrun.engine.batches import Batches
 from dlrun.types import Batch

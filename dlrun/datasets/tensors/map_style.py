@@ -4,111 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
+from dlrun.datasets.tensors.checks import check_numbered, in_words, to_tensor
 from dlrun.datasets.tensors.fingerprint import fingerprint
+from dlrun.datasets.tensors.on_demand import MapStyle, MapStyleSamples, MapStyleSplit
 from dlrun.datasets.tensors.sample_keys import numbered_keys, sample_keys, thin
 from dlrun.datasets.tensors.spec import spec_of
 from dlrun.datasets.tensors.splits import cut
-from dlrun.errors import ConfigError, DataError, DlrunError, RunError, place
+from dlrun.errors import ConfigError, DataError, DlrunError, RunError
 from dlrun.randomness import preserve_generators, seed_libraries
-from dlrun.types import Augmentation, Batch, Data, SampleKeys, Task, identity
+from dlrun.types import Augmentation, Data, RawInputs, SampleKeys, Task, identity
 
 __all__ = ["from_datasets"]
 
 SKETCHED = 8
 """Samples, about, by which a data set is known again."""
-
-
-class MapStyle(Protocol):
-    """Anything with a length and samples by number."""
-
-    def __len__(self) -> int:
-        """The number of samples."""
-
-    def __getitem__(self, i: int, /) -> Any:
-        """Sample `i`: a pair of input and target.
-
-        The input is a tensor, an array or a number.
-        """
-
-
-@dataclass(frozen=True, eq=False)
-class MapStyleSamples:
-    """Some samples of a map-style data set, as tensors.
-
-    Each is two tensors ready for a batch. Inputs float64 and uint8 become float32. A class is int64 [], the target of a
-    regression float32 [O]. It can be pickled, for the workers of a `DataLoader`, if the user's data set can.
-    """
-
-    samples: MapStyle
-    index: Sequence[int]
-    task: Task
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def name(self, i: int) -> str:
-        """The name of sample `i` in messages, with its number in the user's data set."""
-        return f"sample {self.index[i]} of {type(self.samples).__name__}"
-
-    def __getitem__(self, i: int) -> Batch:
-        """Sample `i`.
-
-        Raises `DataError` for anything but a pair `(x, y)`, `RunError` for an exception of the user's data set.
-        """
-        try:
-            sample = self.samples[self.index[i]]
-        except DlrunError:
-            raise
-        except Exception as error:
-            raise RunError(f"Reading {self.name(i)} failed: {type(error).__name__}: {error}{place(error)}") from error
-        if not isinstance(sample, tuple | list) or len(sample) != 2:
-            raise DataError(
-                f"Sample {self.index[i]} of {type(self.samples).__name__} is a {type(sample).__name__}; "
-                "expected a pair (x, y)."
-            )
-        x, y = _input(sample[0]), torch.as_tensor(sample[1])
-        if self.task == "regression":
-            return Batch(x, y.reshape(-1).float())
-        return Batch(x, y.long() if self.task == "classification" else y)
-
-
-@dataclass(frozen=True, eq=False)
-class MapStyleSplit:
-    """Samples read on demand.
-
-    In training, workers read them from `dataset`. Random numbers that a data set draws from the global generators of
-    torch, Python and numpy are a function of the sample's number here. So an evaluation gives the same values for any
-    batch size.
-    """
-
-    dataset: MapStyleSamples
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def gather(self, index: Tensor) -> Batch:
-        """The samples at `index` (int64 [B]), in that order.
-
-        They are on the split's device. Raises `DataError` for samples of different shapes.
-        """
-        samples = []
-        with preserve_generators():
-            for i in index.tolist():
-                seed_libraries(i)  # the same variation at every evaluation
-                samples.append(self.dataset[i])
-        return Batch(*(_stack(values).to(self.device) for values in zip(*samples, strict=True)))
-
-    def to(self, device: torch.device) -> MapStyleSplit:
-        """The split with its batches on `device`."""
-        return MapStyleSplit(self.dataset, device)
 
 
 def from_datasets(
@@ -126,13 +42,16 @@ def from_datasets(
     content: str | None = None,
     prepare: Callable[[Tensor], Tensor] = identity,
     augment: Augmentation | None = None,
+    pixels: tuple[float, float] | None = None,
+    columns: Sequence[str] = (),
 ) -> Data:
     """Make a data set of map-style data sets.
 
     Their samples are pairs `(x, y)`. Without a `validation` set, `split_seed` draws `validation_size` samples of
     `train`: a number, or below 1 a fraction. The number of classes is `classes`, else the number of names, else it
     follows from the data set's own `classes`, `targets` or `labels`. `content` (a version, a hash) identifies the
-    samples in the fingerprint; without it the lengths and the first and last samples do.
+    samples in the fingerprint; without it the lengths and the first and last samples do. `pixels` are the values of
+    black and white, and `columns` the names of a vector's components, for `dlrun predict`.
 
     Raises `ConfigError` for sizes and for classes that are not known, `DataError` for samples that do not fit.
     """
@@ -154,13 +73,17 @@ def from_datasets(
     drawn = {split: MapStyleSamples(train, getattr(index, split).tolist(), task) for split in ("train", "validation")}
     # the drawn parts take the place of the whole `train`
     chosen = given | {split: samples for split, samples in drawn.items() if len(samples)}
-    splits = {split: MapStyleSplit(samples) for split, samples in chosen.items()}
-    # one sample stands for the shapes of all
+    # one sample stands for the shapes of all: the others are compared with it as they come
     with _as_data_errors():
-        first = splits["train"].gather(torch.tensor([0]))
+        first = MapStyleSplit(chosen["train"]).gather(torch.tensor([0]))
+        spec = spec_of(name, task, first.x, first.y, classes=classes, class_names=class_names)
+        chosen = {split: replace(samples, spec=spec, split=in_words(split)) for split, samples in chosen.items()}
+        splits = {split: MapStyleSplit(samples) for split, samples in chosen.items()}
+        for split in [split for split in splits.values() if len(split)]:
+            split.gather(torch.tensor([0]))
     return Data(
         name=name,
-        spec=spec_of(name, task, first.x, first.y, classes=classes, class_names=class_names),
+        spec=spec,
         train=splits["train"],
         validation=splits.get("validation"),
         test=splits.get("test"),
@@ -173,6 +96,14 @@ def from_datasets(
             for split, samples in chosen.items()
         },
         sample_keys=_sample_keys(chosen),
+        inputs=RawInputs(
+            spec.input_shape,
+            _raw_type(train, int(index.train[0])),
+            low=(float(pixels[0]),) if pixels else (),
+            high=(float(pixels[1]),) if pixels else (),
+            pixels=pixels,
+            columns=tuple(columns),
+        ),
     )
 
 
@@ -237,11 +168,20 @@ def _known_classes(name: str, samples: MapStyle) -> int:
     for attribute in ("targets", "labels"):
         values = getattr(samples, attribute, None)
         if values is not None:
-            return int(torch.as_tensor(values).max()) + 1
+            labels = to_tensor(values, f"The `{attribute}` of `{name}`")
+            count = int(labels.max()) + 1
+            check_numbered(name, labels, count)
+            return count
     raise ConfigError(
         f"How many classes the data set `{name}` has is not known without reading all of it: "
         "give from_datasets(…, classes=10), or give the data set an attribute `targets`."
     )
+
+
+def _raw_type(samples: MapStyle, i: int) -> str:
+    with preserve_generators():
+        seed_libraries(0)
+        return str(to_tensor(samples[i][0], "The inputs").dtype).removeprefix("torch.")
 
 
 def _sketch(samples: MapStyleSamples, ends: int = 3) -> Iterator[str | Tensor]:
@@ -258,15 +198,3 @@ def _read(samples: MapStyleSamples, index: Iterable[int]) -> Iterator[Tensor]:
         seed_libraries(0)
         for i in index:
             yield from samples[i]
-
-
-def _input(value: Any) -> Tensor:
-    x = torch.as_tensor(value)
-    return x.float() if x.dtype in (torch.float64, torch.uint8) else x
-
-
-def _stack(tensors: Sequence[Tensor]) -> Tensor:
-    if len({tensor.shape for tensor in tensors}) > 1:
-        shapes = sorted({str(list(tensor.shape)) for tensor in tensors})
-        raise DataError(f"Samples of different shapes cannot be put into one batch: {', '.join(shapes[:4])}.")
-    return torch.stack(list(tensors))

@@ -33,13 +33,15 @@ class Standardise:
     def __call__(self, x: Tensor) -> Tensor:
         """Prepared inputs, float32 [N, *shape], or int64 indices.
 
-        Raises `DataError` for another number of values a sample.
+        Raises `DataError` for another number of values a sample, and for indices that are not whole.
         """
         if x.ndim == 0 or x[:1].numel() not in (0, math.prod(self.shape)):
             given, flat = list(x.shape), math.prod(self.shape)
             raise DataError(f"The inputs have shape {given}; expected [N, {_list(self.shape)}] or [N, {flat}].")
         x = x.reshape(len(x), *self.shape)
         if self.indices:
+            if x.is_floating_point() and not bool((x == x.round()).all()):
+                raise DataError("The inputs are not whole numbers; those of this data set are indices.")
             return x.to(torch.int64)
         if self.mean == (0.0,) and self.deviation == (1.0,):
             return x.to(torch.float32)

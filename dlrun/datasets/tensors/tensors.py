@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dlrun.datasets.tensors.augment import make_augment
+from dlrun.datasets.tensors.checks import Pair, check_alike, check_pair, check_ranges, column_names
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.label_noise import with_label_noise
+from dlrun.datasets.tensors.raw_inputs import observe
 from dlrun.datasets.tensors.sample_keys import sample_keys, thin
 from dlrun.datasets.tensors.spec import spec_of, targets
 from dlrun.datasets.tensors.splits import cut
 from dlrun.datasets.tensors.standardise import Standardise, mean_and_deviation
-from dlrun.errors import ConfigError, DataError
+from dlrun.errors import ConfigError
 from dlrun.types import Batch, Data, Spec, Task
 
 __all__ = ["from_tensors"]
-
-Pair = tuple[Tensor, Tensor]
-"""Raw inputs [N, ...] and targets [N, ...]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,13 +64,14 @@ class TensorOptions:
     normalise: bool = False
     scale: float = 1.0
     augment: Mapping[str, int | float | bool] | None = None
+    pixels: tuple[float, float] | None = None
 
 
 def from_tensors(
     name: str,
-    train: Pair,
-    validation: Pair | None = None,
-    test: Pair | None = None,
+    train: tuple[Any, Any],
+    validation: tuple[Any, Any] | None = None,
+    test: tuple[Any, Any] | None = None,
     *,
     task: Task,
     classes: int | None = None,
@@ -83,10 +84,12 @@ def from_tensors(
     normalise: bool = False,
     scale: float = 1.0,
     augment: Mapping[str, int | float | bool] | None = None,
+    pixels: tuple[float, float] | None = None,
+    columns: Sequence[str] = (),
     content: str | None = None,
     truth: Callable[[Tensor], Tensor] | None = None,
 ) -> Data:
-    """Make a data set of raw tensors: split, prepared and described.
+    """Make a data set of raw tensors or arrays: split, prepared and described.
 
     Splits: `split_seed` draws `test_size` and `validation_size` samples from `train`, unless the tensors are given; a
     size is a number, or below 1 a fraction. `train_size` keeps the first of the rest that were drawn.
@@ -94,6 +97,9 @@ def from_tensors(
     Inputs [N, ...] are normalised by the mean and deviation of the training split, for each index of axis 1 (the
     channel), or else divided by `scale`. Targets are classes [N], from 0 to `classes` - 1, or the values of a
     regression, [N] or [N, O]. `label_noise` is the share of training classes that `split_seed` makes wrong.
+
+    For `dlrun predict`: `pixels` are the values of black and white, `columns` the names of a table's columns (one of
+    pandas has them). Without them the range of the training inputs is kept.
 
     `augment` varies training images, such as `{shift: 2, flip: true}`. `content` is a hash of the samples, computed
     if not given. `truth` is the function behind the targets of a regression.
@@ -114,20 +120,32 @@ def from_tensors(
         normalise=normalise,
         scale=scale,
         augment=augment,
+        pixels=pixels,
     )
     given = {"train": train, "validation": validation, "test": test}
     pairs = {split: pair for split, pair in given.items() if pair is not None}
-    return build(name, pairs, task, options, classes=classes, class_names=class_names, content=content, truth=truth)
+    return build(
+        name,
+        pairs,
+        task,
+        options,
+        classes=classes,
+        class_names=class_names,
+        columns=columns,
+        content=content,
+        truth=truth,
+    )
 
 
 def build(
     name: str,
-    pairs: Mapping[str, Pair],
+    pairs: Mapping[str, tuple[Any, Any]],
     task: Task,
     options: TensorOptions,
     *,
     classes: int | None = None,
     class_names: Sequence[str] = (),
+    columns: Sequence[str] = (),
     content: str | None = None,
     truth: Callable[[Tensor], Tensor] | None = None,
 ) -> Data:
@@ -135,12 +153,16 @@ def build(
 
     They are "train" and, if given, "validation" and "test".
     """
-    pairs = {split: _check_pair(name, split, pair) for split, pair in pairs.items()}
+    columns = columns or column_names(pairs)
+    pairs = {split: check_pair(name, split, pair, columns) for split, pair in pairs.items()}
+    check_alike(name, pairs)
     for split, size in (("validation", options.validation_size), ("test", options.test_size)):
         if split in pairs and size:
             raise ConfigError(f"dataset.{split}_size={size}: the data set `{name}` has its own {split} split. Give 0.")
     x, y = pairs["train"]
     spec = spec_of(name, task, x, y, classes=classes, class_names=class_names)
+    for split, (_, values) in pairs.items():
+        targets(name, split, spec, values)  # before the cut: a message has the caller's own number of a sample
     index = cut(
         len(x),
         seed=options.split_seed,
@@ -152,7 +174,9 @@ def build(
     if options.label_noise:
         raw["train"] = _add_label_noise(raw["train"], spec, options)
     prepare = _preparation(raw["train"][0], options)
-    splits = {split: TensorSplit(prepare(x), targets(name, spec, y)) for split, (x, y) in raw.items()}
+    splits = {split: TensorSplit(prepare(x), targets(name, split, spec, y)) for split, (x, y) in raw.items()}
+    inputs = observe(raw["train"][0], pixels=options.pixels, columns=_check_columns(name, columns, spec))
+    check_ranges(name, raw, inputs)
     if content is None:
         content = fingerprint(*(tensor for pair in pairs.values() for tensor in pair))
     noise = (splits["train"].y,) if options.label_noise else ()
@@ -172,21 +196,18 @@ def build(
         split_fingerprints={split: fingerprint(keys[split], y) for split, (_, y) in raw.items()},
         sample_keys={split: thin(own) for split, own in keys.items()},
         notes={"mean": list(prepare.mean), "deviation": list(prepare.deviation)},
+        inputs=inputs,
     )
 
 
-def _check_pair(name: str, split: str, pair: Pair) -> Pair:
-    x, y = pair
-    # a vector of inputs is one feature a sample
-    x = x[:, None] if x.ndim == 1 else x
-    if x.ndim < 2 or len(x) == 0 or y.ndim == 0 or len(x) != len(y):
-        raise DataError(
-            f"The {split} split of `{name}` has inputs of shape {list(x.shape)} and targets of shape {list(y.shape)}; "
-            "expected [N, ...] and [N, ...] with the same N of at least 1."
+def _check_columns(name: str, columns: Sequence[str], spec: Spec) -> tuple[str, ...]:
+    names = tuple(columns)
+    if names and (spec.input_shape != (len(names),) or len({*names}) < len(names)):
+        raise ConfigError(
+            f"The data set `{name}` has {len(names)} columns ({', '.join(names[:8])}); expected a name of its own for "
+            f"each component of a sample, {list(spec.input_shape)}."
         )
-    if x.is_floating_point() and not bool(x.isfinite().all()):
-        raise DataError(f"The inputs of the {split} split of `{name}` are not all finite numbers.")
-    return x, y
+    return names
 
 
 def _add_label_noise(pair: Pair, spec: Spec, options: TensorOptions) -> Pair:

@@ -1,0 +1,66 @@
+"""An array in a .npy file, its layout compared with that of a sample."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dlrun.datasets.tensors.checks import layout_advice
+from dlrun.errors import DataError
+
+
+def read_array(path: Path) -> Tensor:
+    """The values of a .npy file: integers as they are, int64 but for bytes; others as float32."""
+    from numpy.lib import format as npy
+
+    with path.open("rb") as file:
+        version = npy.read_magic(file)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"its format {version} is unknown")
+        head = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = head(file)
+        # booleans, integers, floats
+        if dtype.kind not in "biuf":
+            raise ValueError(f"its values are of type {dtype}; expected real numbers")
+        given, expected = path.stat().st_size - file.tell(), math.prod(shape) * dtype.itemsize
+        # the head is only a claim: memory is taken for what the file has
+        if min(shape, default=0) < 0 or given < expected:
+            raise ValueError(f"its head says {list(shape)} values of {dtype}, {expected:,} bytes; it has {given:,}")
+        file.seek(0)
+        # a pickle could run code
+        values = npy.read_array(file, allow_pickle=False)
+    if dtype.kind == "f":
+        return torch.from_numpy(values.astype("float32"))
+    return torch.from_numpy(values.astype("uint8" if dtype.kind == "b" or dtype.itemsize == 1 else "int64"))
+
+
+def as_samples(path: Path, values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """An array's samples, [N, *shape].
+
+    They may lie flat, and axes of length 1 may be missing; a single sample is one. Raises `DataError` for any other
+    layout: with the channels last, say, the same number of values would be read in a wrong order.
+    """
+    given, flat = tuple(values.shape), math.prod(shape)
+    if values.ndim == 0:
+        raise DataError(f"{path} holds a single number; a sample of this run has the shape {list(shape)}.")
+    if not values.numel():
+        raise DataError(f"{path} holds no samples.")
+    if _fits(given[1:], shape) and not (given == shape and flat > 1):
+        return values.reshape(len(values), *shape)
+    if _fits(given, shape):
+        return values.reshape(1, *shape)
+    raise DataError(
+        f"{path} holds an array {list(given)}, samples of shape {list(given[1:])}; those of this run are {list(shape)}"
+        f"{layout_advice(given[1:], shape) or layout_advice(given, shape)}."
+    )
+
+
+def _fits(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    return _long(given) == _long(shape) or given == (math.prod(shape),)
+
+
+def _long(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(size for size in shape if size != 1)

@@ -1,0 +1,187 @@
+"""A picture in a file, as a sample: its black and white are mapped to those of the data set."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from dlrun.errors import DataError
+from dlrun.terminal import output
+from dlrun.types import RawInputs
+
+if TYPE_CHECKING:  # Pillow comes with matplotlib, and only pictures need it
+    from PIL.Image import Image
+
+MOST_PIXELS = 50_000_000
+"""Of a picture, unless the samples of the data set have more."""
+
+BRIGHT = 128
+"""Bytes of a data set whose largest value is below are no full range of 0 to 255, as the digits' 0 to 16."""
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_KNOWN = {"1", "L", "P", "RGB", "RGBA", "LA", "PA", "RGBX", "CMYK", "YCbCr", "I", "I;16", "I;16B", "I;16L", "I;16N"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a person says about a picture: the options of `dlrun predict`."""
+
+    background: str | None = None
+    """Black or white, behind a transparent picture."""
+    pixels: tuple[float, float] | None = None
+    """The data set's values of black and white."""
+    raw: bool = False
+    """The picture's numbers are the data set's own."""
+
+
+def read_picture(path: Path, inputs: RawInputs, reading: Reading) -> Tensor:
+    """A picture as one sample, [1, *shape], in the data set's own range.
+
+    It is turned as its EXIF orientation says; palettes, 1 bit and 16 bits a pixel are read to their own scale. Raises
+    `DataError` for a picture of another size, for a transparent one without a background, and if the data set's range
+    is not known.
+    """
+    channels, height, width = _layout(path, inputs.shape)
+    image = _open(path, inputs.shape)
+    if image.size != (width, height):
+        raise DataError(
+            f"{path} has {image.width} × {image.height} pixels (width × height); the pictures of this run have "
+            f"{width} × {height}. Resize it to these, as the data set's own were."
+        )
+    image = image if channels == 4 else _opaque(path, image, reading.background)
+    pixels, white = _numbers(path, image, channels)
+    mapped = pixels if reading.raw else _map(path, pixels, white, inputs, reading)
+    if len(inputs.shape) == 3 and inputs.shape[0] != channels:  # the channels last
+        mapped = mapped.movedim(0, -1)
+    return mapped.float().reshape(1, *inputs.shape)
+
+
+def _layout(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Channels, height and width of a sample."""
+    if len(shape) == 3 and shape[0] in _MODES:
+        return shape[0], shape[1], shape[2]
+    if len(shape) == 3 and shape[2] in _MODES:
+        return shape[2], shape[0], shape[1]
+    side = math.isqrt(math.prod(shape))
+    if len(shape) == 2 or (len(shape) == 1 and side * side == shape[0] > 1):
+        return 1, *(shape if len(shape) == 2 else (side, side))
+    raise DataError(f"{path} is a picture; a sample of this run has the shape {list(shape)}, which is none.")
+
+
+def _open(path: Path, shape: tuple[int, ...]) -> Image:
+    from PIL import Image, ImageOps
+
+    with warnings.catch_warnings():
+        # our own limit is said below
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(path)
+    # known from the head, before anything is unpacked
+    if image.width * image.height > max(MOST_PIXELS, math.prod(shape)):
+        raise ValueError(f"it has {image.width} × {image.height} pixels; expected at most {MOST_PIXELS:,}")
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        raise DataError(f"{path} has {frames} pictures, as a film; expected one.")
+    if image.mode not in _KNOWN:
+        raise ValueError(f"its pixels are of mode {image.mode}; expected grey or colour")
+    if image.getexif().get(0x0112, 1) != 1:
+        output.warn(f"{path} is turned as its EXIF orientation says.")
+        return ImageOps.exif_transpose(image)
+    return image
+
+
+def _opaque(path: Path, image: Image, background: str | None) -> Image:
+    """A picture without transparency, laid on the background if it has some."""
+    from PIL import Image
+
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        raise DataError(f"{path} has 16 bits a pixel and a transparent grey. Save it without transparency.")
+    image = image.convert("RGBA")
+    if image.getchannel("A").getextrema() == (255, 255):
+        return image.convert("RGB")
+    if background is None:
+        raise DataError(
+            f"{path} is transparent (it has an alpha channel): what lies behind it is not known. Type --background "
+            "black or --background white."
+        )
+    return Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
+
+
+def _numbers(path: Path, image: Image, channels: int) -> tuple[Tensor, int]:
+    """Pixels float64 [C, H, W], and the number of white."""
+    import numpy
+
+    if image.mode.startswith("I"):
+        grey = torch.from_numpy(numpy.array(image).astype("float64"))
+        if float(grey.min()) < 0 or float(grey.max()) > 65535:
+            raise ValueError("its pixels have more than 16 bits")
+        return grey[None].expand(channels, -1, -1), 65535
+    if channels == 1 and image.mode not in ("1", "L"):
+        colour = numpy.array(image.convert("RGB"))
+        if (colour != colour[..., :1]).any():
+            output.warn(f"{path} is a colour picture: it is turned to grey, as the data set is.")
+    elif channels == 3 and image.mode in ("1", "L"):
+        output.warn(f"{path} is a grey picture: its values are taken as red, green and blue.")
+    # by way of colours: the numbers of a palette would mean something else
+    values = numpy.array(image.convert(_MODES[channels]) if image.mode != "P" else _of_palette(image, channels))
+    tensor = torch.from_numpy(values.astype("float64"))
+    return (tensor[None] if tensor.ndim == 2 else tensor.movedim(-1, 0)), 255
+
+
+def _of_palette(image: Image, channels: int) -> Image:
+    return image.convert("RGB").convert(_MODES[channels]) if channels != 4 else image.convert("RGBA")
+
+
+def _map(path: Path, pixels: Tensor, white: int, inputs: RawInputs, reading: Reading) -> Tensor:
+    """Map 0 … white to the data set's black and white."""
+    low, high = ([side] for side in reading.pixels) if reading.pixels else _range(path, inputs, len(pixels))
+    largest, top = float(pixels.max()), max(high)
+    if not reading.pixels and white == 255 and 0 < largest <= top < BRIGHT:
+        raise DataError(
+            f"{path}: its brightest pixel is {largest:g} of 255, and the inputs of this data set run to {top:g}. If "
+            f"its numbers are the data set's own, type --raw; if it is that dark, type --pixels {min(low):g},{top:g}."
+        )
+    black, range_ = (torch.tensor(values, dtype=torch.float64).view(-1, 1, 1) for values in (low, _minus(high, low)))
+    mapped = black + pixels / white * range_
+    # the data set's own are whole numbers, and other ones were never seen
+    mapped = mapped.round() if _is_whole(inputs.dtype) else mapped
+    if (min(low), max(high)) != (0.0, float(white)):
+        target = f"{min(low):g} to {max(high):g}"
+        output.warn(f"{path}: 0 to {white} are mapped to {target}, the data set's range. (--pixels LOW,HIGH: another)")
+    return mapped
+
+
+def _range(path: Path, inputs: RawInputs, channels: int) -> tuple[Sequence[float], Sequence[float]]:
+    """The data set's values of black and of white, for all channels or for each."""
+    if inputs.pixels:
+        return inputs.pixels[:1], inputs.pixels[1:]
+    low, high = min(inputs.low, default=0.0), max(inputs.high, default=255.0)
+    if inputs.dtype == "uint8":
+        return ([0.0], [255.0]) if low < 0 or high >= BRIGHT else ([0.0], [high])
+    if not inputs.high:
+        raise DataError(
+            f"{path}: which values are black and white in this data set is not known. Type for example --pixels 0,1, "
+            "or --raw if the picture's numbers are the data set's own."
+        )
+    for usual in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
+        # its extremes may lie a little within
+        slack = 0.1 * (usual[1] - usual[0])
+        if usual[0] <= low < usual[0] + slack and usual[1] - slack < high <= usual[1]:
+            return [usual[0]], [usual[1]]
+    each = len(inputs.high) == channels
+    return (inputs.low, inputs.high) if each else ([low], [high])
+
+
+def _minus(high: Sequence[float], low: Sequence[float]) -> list[float]:
+    return [a - b for a, b in zip(high, low, strict=True)]
+
+
+def _is_whole(dtype: str) -> bool:
+    return dtype.startswith(("int", "uint", "bool"))

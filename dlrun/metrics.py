@@ -50,6 +50,14 @@ def higher_is_better(metric: Metric) -> bool | None:
     return None if declared is None else bool(declared)
 
 
+def is_of_batch(part: object) -> bool:
+    """Does a loss, a metric or a model say by an attribute `of_batch` that its values are of batches?
+
+    Such a value compares the samples of a batch with each other: it has no exact mean over a split.
+    """
+    return bool(getattr(getattr(part, "func", part), "of_batch", False))
+
+
 @declare(higher_is_better=True)
 def accuracy(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Targets with the highest logit: (their number, all)."""

@@ -11,6 +11,8 @@ from dlrun.execution import device
 from dlrun.report import known_samples
 from dlrun.report.overview import Overview, read_overview
 from dlrun.report.selected import departures, describe_reads, not_yet
+from dlrun.runs.build import Built
+from dlrun.runs.measures.quantities import OF_BATCHES
 from dlrun.runs.reload import rebuild, select
 from dlrun.runs.scoring import evaluate_splits, test_once
 from dlrun.storage.lookup import find, find_sweep, sweep_of
@@ -27,6 +29,16 @@ def _is_sealed(folder: RunDir) -> bool:
     """The run is a sweep's job, and not selected."""
     sweep = sweep_of(folder)
     return sweep is not None and not is_selected(sweep, folder.path.name)
+
+
+def _check_batch_size(built: Built, size: int) -> None:
+    """Raise `UserError` where a number would depend on it."""
+    depending = [name for name, quantity in built.quantities.items() if OF_BATCHES in quantity["unit"]]
+    if depending and size != built.evaluation.batch_size:
+        raise UserError(
+            f"--batch-size {size}: {', '.join(depending)} is averaged over batches of evaluation.batch_size="
+            f"{built.evaluation.batch_size} (of_batch), and would be another number. Leave --batch-size out."
+        )
 
 
 def _sweep(sweep: SweepDir) -> int:
@@ -93,6 +105,7 @@ def main(argv: list[str]) -> int:
         )
     built = rebuild(folder)
     if arguments.batch_size:  # memory and speed alone
+        _check_batch_size(built, arguments.batch_size)
         built = replace(built, training=replace(built.training, evaluation_batch_size=arguments.batch_size))
     if getattr(built.data, arguments.split) is None:
         raise UserError(f"{built.data.name} has no {arguments.split} split in this run.")

@@ -123,9 +123,13 @@ def collect(
 def loss_total(objective: Objective, model: nn.Module, batch: Batch) -> Total:
     """The loss as a sum and a count.
 
-    The count is of samples, for text of predicted tokens. A scalar loss is a mean: it is multiplied by the count.
+    The count is of samples, for text of predicted tokens, for weighted values their weight. A scalar loss is a mean: it
+    is multiplied by the count.
     """
     values, y = objective.loss(model, batch), batch.y
+    if isinstance(values, tuple):
+        each, weights = map(wide, values)
+        return (each * weights).sum(), weights.sum()
     whole = not y.is_floating_point()
     if values.ndim == 0:
         count = known.count(y) if whole else len(batch.x)

@@ -39,8 +39,25 @@ class Objective:
         else:
             with torch.autocast(*self._autocast):
                 values = self.loss(self.model, batch)
-        return values.mean() if values.ndim else values
+        return mean_of(values)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the model computes in the type of its weights."""
+        return self._autocast is None
 
     def precision(self) -> AbstractContextManager[Any]:
         """The autocast context of the model's precision."""
         return torch.autocast(*self._autocast) if self._autocast else nullcontext()
+
+
+def mean_of(values: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    """The mean of what a loss returns: of one value a sample, of weighted ones, or the mean itself.
+
+    >>> mean_of((torch.tensor([1.0, 4.0]), torch.tensor([2.0, 1.0])))
+    tensor(2.)
+    """
+    if isinstance(values, tuple):
+        each, weights = values
+        return (each * weights).sum() / weights.sum()
+    return values.mean() if values.ndim else values

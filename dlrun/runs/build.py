@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from dlrun.config.check import GROUPS, SETTINGS, check_config
 from dlrun.config.settings import Evaluation, Tracking, Trainer
+from dlrun.engine.batches import Batches
 from dlrun.engine.ema import Average
 from dlrun.engine.evaluation import batch_size_for
 from dlrun.engine.loop import Training
@@ -25,7 +26,8 @@ from dlrun.execution import compile_policy, compiled, memory_format
 from dlrun.execution.cuda_graphs import maybe_graphed
 from dlrun.execution.device import Execution, threads_for
 from dlrun.execution.memory_format import MemoryFormat
-from dlrun.runs.dry_run import check_schedule, dry_run
+from dlrun.runs.dry_run.parts import check_schedule, init_optimizer
+from dlrun.runs.dry_run.passes import Trial, dry_run
 from dlrun.runs.measures.quantities import quantities
 from dlrun.runs.parts import Parts, make_batches, make_dataset, make_parts
 from dlrun.runs.weights import overlap
@@ -74,18 +76,27 @@ class FirstPass(NamedTuple):
         return round(self.flop_per_sample * training.batches.size)
 
 
-def build(config: DictConfig, *, data: Data | None = None, resumed_execution: Mapping[str, Any] | None = None) -> Built:
+def build(config: DictConfig, *, data: Data | None = None, try_steps: bool = True) -> Built:
     """Build the run of a configuration.
 
-    `data` is the data set, if it is loaded already. `resumed_execution` is the summary's `execution` of a run that is
-    resumed: `auto` stands for the same again. Raises `UserError` with one message: what is wrong, and what to type.
+    `data` is the data set, if it is loaded already. `try_steps`: the dry run takes real steps; else it makes one pass
+    over a few samples. Raises `UserError` with one message: what is wrong, and what to type.
     """
-    return assemble(check_config(config), data=data, resumed_execution=resumed_execution)
+    return assemble(check_config(config), data=data, try_steps=try_steps)
 
 
 def assemble(
-    plain: dict[str, Any], *, data: Data | None = None, resumed_execution: Mapping[str, Any] | None = None
+    plain: dict[str, Any],
+    *,
+    data: Data | None = None,
+    resumed_execution: Mapping[str, Any] | None = None,
+    try_steps: bool = True,
 ) -> Built:
+    """Build the run of a checked configuration.
+
+    `resumed_execution` is the summary's `execution` of a run that has begun: `auto` stands for the same again, and
+    its first steps need no trial.
+    """
     trainer, evaluation, tracking = (cls(**plain[name]) for name, cls in SETTINGS.items())
     data = data or make_dataset(plain)
     learned, origin = begin(plain, data)
@@ -95,10 +106,14 @@ def assemble(
     if decided.get("device") != parts.device.type:
         decided = {}  # on another device all is decided anew
     requested = trainer.memory_format if trainer.memory_format != "auto" else decided.get("memory_format", "auto")
-    first_pass = _try_formats(plain, parts, str(requested))
-    parts.optimizer.init(parts.objective)  # its state lies in memory as the weights do by now
-    measured = quantities(plain, parts.data, parts.metrics)
-    training = _make_training(plain, parts, trainer, evaluation)
+    batches = make_batches(parts, trainer, seed=plain["seed"])
+    trial = _trial(plain, parts, batches, trainer)
+    new = resumed_execution is None
+    first_pass = _try_formats(trial, parts, str(requested), steps=new and try_steps, averages=new)
+    # its state lies in memory as the weights do by now
+    init_optimizer(parts.optimizer, parts.objective, trial.targets["optimizer"])
+    measured = quantities(plain, parts, evaluation.batch_size)
+    training = _make_training(plain, parts, batches, trainer, evaluation)
     _set_monitor(training, evaluation, parts.data, measured)
     execution = _choose_execution(trainer, parts, training, first_pass, decided)
     if execution.compile:
@@ -160,9 +175,23 @@ def make_plan(trainer: Trainer, per_epoch: int, steps: int | None = None) -> Pla
     )
 
 
-def _try_formats(plain: dict[str, Any], parts: Parts, requested: str) -> FirstPass:
-    """Take a first pass in the best memory format, else in the plain one."""
-    model, targets = parts.objective.model, _targets(plain)
+def _trial(plain: dict[str, Any], parts: Parts, batches: Batches, trainer: Trainer) -> Trial:
+    return Trial(
+        objective=parts.objective,
+        optimizer=parts.optimizer,
+        batches=batches,
+        metrics=parts.metrics,
+        validation=parts.data.validation,
+        spec=parts.data.spec,
+        # those of `trainer.minutes` are measured later
+        plan_steps=None if trainer.minutes else make_plan(trainer, batches.per_epoch).steps,
+        targets=_targets(plain),
+    )
+
+
+def _try_formats(trial: Trial, parts: Parts, requested: str, *, steps: bool, averages: bool) -> FirstPass:
+    """Take the dry run in the best memory format, else in the plain one."""
+    model = parts.objective.model
     chosen = memory_format.choose(requested, model, parts.optimizer, parts.device, parts.precision)
     formats: list[MemoryFormat] = [chosen]
     if chosen not in (requested, "contiguous"):
@@ -171,7 +200,7 @@ def _try_formats(plain: dict[str, Any], parts: Parts, requested: str) -> FirstPa
     for attempt in formats:
         memory_format.apply(model, attempt)
         try:
-            flop = dry_run(parts.objective, parts.data.train, parts.metrics, device=parts.device, targets=targets)
+            flop = dry_run(trial, steps=steps, averages=averages)
         except UserError:
             if attempt == formats[-1]:
                 raise
@@ -180,8 +209,9 @@ def _try_formats(plain: dict[str, Any], parts: Parts, requested: str) -> FirstPa
     return FirstPass(attempt, flop)
 
 
-def _make_training(plain: dict[str, Any], parts: Parts, trainer: Trainer, evaluation: Evaluation) -> Training:
-    batches = make_batches(parts, trainer, seed=plain["seed"])
+def _make_training(
+    plain: dict[str, Any], parts: Parts, batches: Batches, trainer: Trainer, evaluation: Evaluation
+) -> Training:
     training = Training(
         objective=parts.objective,
         batches=batches,

@@ -22,7 +22,9 @@ from dlrun.execution.device import autocast, choose
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.torch_optimizer import adapt
 from dlrun.randomness import INITIALISATION, key, seed_default
-from dlrun.runs.dry_run import FEW, check_tokenizer, check_walk, explain
+from dlrun.runs.dry_run.messages import explain
+from dlrun.runs.dry_run.parts import check_tokenizer, check_walk
+from dlrun.runs.dry_run.passes import FEW
 from dlrun.runs.measures.metrics import make_metrics
 from dlrun.runs.weights import loading
 from dlrun.types import Batch, Data, Loss, Metric, Schedule, Spec

@@ -9,7 +9,7 @@ from pathlib import Path
 from dlrun.engine.plan import Plan
 from dlrun.execution.device import Execution, describe
 from dlrun.runs.build import Built
-from dlrun.runs.dry_run import first_loss
+from dlrun.runs.dry_run.parts import first_loss
 from dlrun.storage.overlap import Origin, describe_known, describe_shared, mark
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary

@@ -16,7 +16,7 @@ from torch.func import functional_call, vmap
 
 from dlrun import metrics as known
 from dlrun.engine.evaluation import loss_total, wide
-from dlrun.engine.objective import Objective
+from dlrun.engine.objective import Objective, mean_of
 from dlrun.stacked.dense import chain
 from dlrun.stacked.losses import split_partial, stack_losses
 from dlrun.stacked.weights import Layout, keep_rows, make_layout
@@ -96,7 +96,7 @@ class StackedObjective:
         with self.precision():
             if self._loss is None:
                 loss = self._objective.loss
-                means: Tensor = self._per_run(weights, lambda model, one: loss(model, one).mean(), batch)
+                means: Tensor = self._per_run(weights, lambda model, one: mean_of(loss(model, one)), batch)
                 return means
             values = self._loss.values(self._outputs(weights, batch.x), batch.y)
             if batch.y.ndim == 2:

@@ -26,7 +26,7 @@ from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.metrics import for_task
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.sgd import SGD
-from dlrun.runs.dry_run import check_walk
+from dlrun.runs.dry_run.parts import check_walk
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.terminal.format import number
 from dlrun.types import IGNORE_INDEX, Batch, Data, Spec, Split

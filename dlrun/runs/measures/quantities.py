@@ -7,22 +7,54 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from dlrun import metrics as known_metrics
 from dlrun.datasets.tensors.subset import bytes_per_token
+from dlrun.engine.objective import Objective
+from dlrun.metrics import is_of_batch
 from dlrun.tokenizers.description import cache_key
 from dlrun.types import Data, Metric, Quantity
 
+OF_BATCHES = ", over batches of"
+"""The unit's addition for values that compare the samples of a batch with each other."""
 
-def quantities(plain: Mapping[str, Any], data: Data, metrics: Mapping[str, Metric]) -> dict[str, Quantity]:
-    """The loss, the metrics and what is derived from them, by name without the split."""
+
+class Measured(Protocol):
+    """The parts of a run that decide what is measured."""
+
+    @property
+    def data(self) -> Data:
+        """The data set."""
+
+    @property
+    def objective(self) -> Objective:
+        """The model and the loss."""
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The metrics by their names."""
+
+
+def quantities(plain: Mapping[str, Any], parts: Measured, batch_size: int) -> dict[str, Quantity]:
+    """The loss, the metrics and what is derived from them, by name without the split.
+
+    `batch_size` is that of an evaluation: a part of the unit where values are of batches.
+    """
+    data, metrics, objective = parts.data, parts.metrics, parts.objective
+
+    def of_batches(part: object) -> str:
+        return f"{OF_BATCHES} {batch_size}" if is_of_batch(part) or is_of_batch(objective.model) else ""
+
     token = _token(data)
-    found = {"loss": Quantity(higher_is_better=False, unit=_call(plain["loss"]) + token)}
+    found = {
+        "loss": Quantity(higher_is_better=False, unit=_call(plain["loss"]) + token + of_batches(objective.loss)),
+    }
     for name, metric in metrics.items():
         # a task's own metric is listed in no configuration
         part = plain["metrics"].get(name) or {"_target_": f"{known_metrics.__name__}.{name}"}
-        found[name] = Quantity(higher_is_better=known_metrics.higher_is_better(metric), unit=_call(part) + token)
+        unit = _call(part) + token + of_batches(metric)
+        found[name] = Quantity(higher_is_better=known_metrics.higher_is_better(metric), unit=unit)
     known_bytes = bytes_per_token(data.validation) if data.validation else None
     for name in known_metrics.derive(dict.fromkeys(metrics, 0.0), bytes_per_token=known_bytes):
         unit = "bits a byte" if name == "bits_per_byte" else name + token

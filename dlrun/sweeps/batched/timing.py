@@ -18,7 +18,7 @@ from dlrun.engine.steppers import EagerStepper
 from dlrun.execution.cuda_graphs import steps_per_graph
 from dlrun.execution.device import threads_for
 from dlrun.runs.build import Built
-from dlrun.runs.dry_run import FEW
+from dlrun.runs.dry_run.passes import FEW
 from dlrun.stacked.training import StackedTraining
 from dlrun.terminal import output
 from dlrun.terminal.format import duration

@@ -221,11 +221,12 @@ class JobBuilder:
 
 def _build_on_cpu(config: DictConfig, data: Data, device: torch.device) -> Built:
     """Build a run to check its parts."""
-    # not on a GPU: these are the jobs'
+    on_cpu = device.type == "cpu"
+    # not on a GPU: these are the jobs', and take the real steps there before they begin
     if device.type != "cpu":
         config = config.copy()
         config.trainer.device = "cpu"
-    return build(config, data=data)
+    return build(config, data=data, try_steps=on_cpu)
 
 
 def group_of(config: DictConfig) -> str:

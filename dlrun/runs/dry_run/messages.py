@@ -1,0 +1,30 @@
+"""The messages of a dry run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from dlrun.engine.failures import describe_batch
+from dlrun.errors import DlrunError, UserError, place
+from dlrun.types import Batch
+
+
+@contextmanager
+def explain(batch: Batch, targets: Mapping[str, str], *names: str, doing: str = "", advice: str = "") -> Iterator[None]:
+    """Turn any exception into a `UserError` about the named parts.
+
+    `doing` is what failed, a first pass if it is not given; `advice` ends the message.
+    """
+    try:
+        yield
+    except DlrunError:
+        raise
+    except Exception as error:
+        parts = ", ".join(f"{name}={targets[name]}" for name in names if name in targets)
+        doing = doing or f"a first pass over {len(batch.x)} samples"
+        raise UserError(
+            f"The parts do not fit together: {doing} failed.\n"
+            f"  {parts}\n  {describe_batch(batch)}\n"
+            f"  {type(error).__name__}: {error}{place(error)}{advice and chr(10) + advice}"
+        ) from error

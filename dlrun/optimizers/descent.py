@@ -94,28 +94,19 @@ def gradient(
     # autograd.grad takes less time than backward(), which also fills p.grad; but only backward() promises
     # the parameters' strides, and the fused kernels, which read memory in order, rely on them.
     grads = torch.autograd.grad(loss, params, allow_unused=True)
-    try:
-        aligned = [
-            g if g is not None and g.stride() == p.stride() else _align(g, p)
-            for g, p in zip(grads, params, strict=True)
-        ]
-    except RuntimeError:  # a sparse tensor has no strides; to ask each for its layout would cost every step
-        if not any(map(_is_sparse, grads)):
-            raise
-        aligned = [
-            g.coalesce() if g is not None and sparse and g.is_sparse else _align(g, p)
-            for g, p in zip(grads, params, strict=True)
-        ]
+    # the strides of a sparse gradient are zeros
+    aligned = [
+        g if g is not None and g.stride() == p.stride() else _align(g, p, sparse=sparse)
+        for g, p in zip(grads, params, strict=True)
+    ]
     return loss.detach(), aligned
 
 
-def _is_sparse(grad: Tensor | None) -> bool:
-    return grad is not None and grad.layout != torch.strided
-
-
-def _align(grad: Tensor | None, param: Tensor) -> Tensor:
+def _align(grad: Tensor | None, param: Tensor, *, sparse: bool) -> Tensor:
     if grad is None:
         return torch.zeros_like(param, requires_grad=False)
+    if sparse and grad.is_sparse:
+        return grad.coalesce()
     return torch.empty_like(param, requires_grad=False).copy_(grad.to_dense())
 
 
@@ -156,7 +147,7 @@ def global_norm(tensors: list[Tensor]) -> Tensor:
     >>> global_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
     tensor(5.)
     """
-    if any(map(_is_sparse, tensors)):
+    if any(t.is_sparse for t in tensors):
         tensors = [t.coalesce().values() if t.is_sparse else t for t in tensors]
     norms = torch._foreach_norm(tensors)
     norm: Tensor = torch.linalg.vector_norm(torch.stack([n.to(norms[0].device) for n in norms]))

@@ -307,3 +307,15 @@ def test_a_tokenizer_that_cannot_be_made_again_is_refused_at_the_start(
     done = call("train", *TEXT, *STEPS, f"dataset.tokenizer={chosen}")
     assert done.code == 2 and re.search(told, done.err), done.err
     assert not all_runs()
+
+
+def test_values_of_batches_keep_the_batch_size_in_their_unit(empty: Path, call: Call) -> None:
+    source = "def part(model, batch):\n    out = model(batch.x)\n    return (out - out.mean(0)).square().mean()\n"
+    write(empty, bad_py=source, conf_loss_mine_yaml="_target_: bad.part\n")
+    refuses(call("train", "loss=mine", *QUICK), "evaluation.batch_size", "of_batch = True")
+    write(empty, bad_py=f"{source}part.of_batch = True\n")
+    sys.modules.pop("bad", None)
+    assert call("train", "loss=mine", "trainer.steps=2", "evaluation.batch_size=100", *QUICK).code == 0
+    assert newest().summary().quantities["loss"]["unit"].endswith("over batches of 100")
+    refuses(call("test", newest().id, "--batch-size", "7"), "--batch-size 7", "loss", "Leave --batch-size out")
+    assert call("test", newest().id, "--batch-size", "100").code == 0

@@ -156,6 +156,11 @@ def test_optimizers_of_torch_get_sparse_gradients() -> None:
         torch.testing.assert_close(found, expected)
 
 
+def test_what_torch_refuses_sparse_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="does not support sparse gradients"):
+        train(Descent(adapt(torch.optim.Adam, lr=0.05)), Bag(sparse=True), bags()[:1])
+
+
 def test_sparse_gradients_reach_lbfgs() -> None:
     batch = bags()[:1]
     torch.testing.assert_close(train(LBFGS(), Bag(sparse=True), batch), train(LBFGS(), Bag(sparse=False), batch))

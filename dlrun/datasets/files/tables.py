@@ -14,6 +14,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from dlrun.datasets.files.encodings import wide_encoding
 from dlrun.datasets.files.headers import Columns, header, is_number, match
 from dlrun.errors import DataError
 from dlrun.terminal import output
@@ -23,13 +24,6 @@ LONGEST = 1 << 16
 
 _PLAIN = re.compile(r"[0-9eE+\-., \t\r\n]*")
 _LARGEST = torch.finfo(torch.float32).max
-# the longest first: UTF-32 begins as UTF-16 does
-_MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-
-
-def encoding_by_mark(start: bytes) -> str | None:
-    """The encoding that a byte order mark at the start of a file names, if it is not UTF-8."""
-    return next((name for mark, name in _MARKS.items() if start.startswith(mark)), None)
 
 
 def read_table(path: Path, delimiter: str | None, *, width: int, names: Sequence[str] = ()) -> Tensor:
@@ -146,7 +140,7 @@ def _hint(cells: Sequence[str]) -> str:
 def _open(path: Path) -> IO[str]:
     packed = path.suffix == ".gz"
     with gzip.open(path, "rb") if packed else path.open("rb") as file:
-        encoding = encoding_by_mark(file.read(4))
+        encoding = wide_encoding(file.read(256))
     if encoding:
         raise DataError(
             f"{path} is {encoding}; expected UTF-8. Save it as CSV UTF-8, or type "

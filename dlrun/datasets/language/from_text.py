@@ -14,6 +14,7 @@ from dlrun.datasets.language.passage_keys import passage_keys, token_keys
 from dlrun.datasets.language.token_cache import tokenizer_of, tokens_of
 from dlrun.datasets.language.windows import Streams, Windows
 from dlrun.datasets.tensors import fingerprint as hashing
+from dlrun.datasets.tensors.checks import to_tensor
 from dlrun.errors import ConfigError, DataError
 from dlrun.tokenizers import by_name
 from dlrun.tokenizers.description import cache_key
@@ -131,11 +132,16 @@ def from_tokens(
     """
     given = {"train": train, "validation": validation, "test": test}
     tokens = {
-        split: values if isinstance(values, Tokens) else Tokens(values)
+        split: values if isinstance(values, Tokens) else Tokens(to_tensor(values, f"The {split} tokens of `{name}`"))
         for split, values in given.items()
         if values is not None
     }
     size = tokenizer.size if tokenizer else vocabulary or 1 + max(int(some.values.max()) for some in tokens.values())
+    if size == 1:
+        raise DataError(
+            f"The text of `{name}` has a single symbol: there is nothing to predict. Give another text, or another "
+            "dataset.tokenizer, such as byte."
+        )
     # with a hash of the caller's the tokens come from a tokenizer, and are not read again
     samples: dict[str, str | Tensor] = {split: f"{split} of {content}" for split in tokens}
     sample_keys = {}
@@ -176,15 +182,27 @@ def _passages(
     for split, size in (("validation", validation_size), ("test", test_size)):
         if own[split] is not None and size:
             raise ConfigError(f"dataset.{split}_size={size}: the data set `{name}` has its own {split} split. Give 0.")
-    text = _text(train)
+    text = _text(name, train)
     if not len(text):
         raise DataError(f"The text of `{name}` is empty.")
     cut = cut_by_position(text, validation_size=validation_size, test_size=test_size)
-    return cut | {split: Passage.whole(_text(text)) for split, text in own.items() if text is not None}
+    return cut | {split: Passage.whole(_text(name, text)) for split, text in own.items() if text is not None}
 
 
-def _text(text: str | Corpus) -> Corpus:
-    return StringText(text) if isinstance(text, str) else text
+def _text(name: str, text: str | Corpus) -> Corpus:
+    if not isinstance(text, str):
+        if not hasattr(text, "read") or not hasattr(text, "content"):
+            raise DataError(f"The text of `{name}` is a {type(text).__name__}; expected a str.")
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"The text of `{name}` has no UTF-8: its character {error.start:,} is the half of a pair, "
+            f"U+{ord(text[error.start]):04X}. Was it read with errors='surrogateescape'? Give the encoding of its file."
+        ) from None
+    # a file that was read as UTF-8 keeps its byte order mark
+    return StringText(text.removeprefix("\ufeff"))
 
 
 def _split(

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from dlrun.datasets.files.encodings import wide_encoding
 from dlrun.errors import DataError
 from dlrun.storage.files import cache
 from dlrun.storage.files.cache import cache_root
@@ -25,10 +26,14 @@ _LONG = 1 << 26  # bytes from which on progress is shown
 
 
 class NotText(Exception):
-    """A file is no text.
+    """A file is no text in UTF-8.
 
-    The message names the first wrong byte.
+    The message names the first wrong byte, or the encoding that it is in.
     """
+
+    def __init__(self, message: str, encoding: str = "latin1") -> None:
+        super().__init__(message)
+        self.encoding = encoding
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,8 @@ def pieces(path: Path, *, ended: bool = False) -> Iterator[str]:
     with path.open("rb") as file:
         while more:
             more = bool(chunk := file.read(_CHUNK))
+            if offset == 0 and (wide := wide_encoding(chunk[:256])):
+                raise NotText(f"it is {wide}", encoding=wide.lower())
             # zero is valid UTF-8, but no text has it
             if (zero := chunk.find(0)) >= 0:
                 raise NotText(f"byte {offset + zero:,} is zero, as in binary files")
@@ -121,8 +128,8 @@ def _read_or_refuse(path: Path, *, ended: bool) -> Iterator[str]:
         yield from pieces(path, ended=ended)
     except NotText as error:
         raise DataError(
-            f"The file {path} is not text: {error}. Expected is UTF-8. Convert it, for example with `iconv -f latin1 "
-            f"-t utf-8`, or leave it out."
+            f"The file {path} is not text in UTF-8: {error}. Convert it, for example with `iconv -f {error.encoding} "
+            f"-t utf-8 {path} > new.txt`, or leave it out."
         ) from None
     except OSError as error:
         raise DataError(f"The file {path} cannot be read: {error.strerror or error}.") from None

@@ -80,7 +80,8 @@ def _weights(origin: Origin) -> str:
         return f"{of}; {'; '.join(known)} (init_from_overlap=allow)"
     if unknown := origin.get("unknown"):
         return f"{of}, of unknown origin ({'; '.join(unknown)}): they may know validation or test samples"
-    return f"{of}, which know no sample of validation or test"
+    few = f", as far as one in {one_in} shows" if (one_in := origin.get("one_in", 1)) > 1 else ""
+    return f"{of}, which know no sample of validation or test{few}"
 
 
 def _sizes(data: Data) -> str:

@@ -32,12 +32,13 @@ class Origin(TypedDict, total=False):
     """The weights that a run began with.
 
     `known` is by "validation" and "test", where they know samples of it. `unknown` has the reasons why they may know
-    more.
+    more. Above 1, `one_in` says how few samples were looked for: an overlap of fewer than that may be missed.
     """
 
     init_from: str
     known: Mapping[str, Known]
     unknown: Sequence[str]
+    one_in: int
 
 
 def describe_shared(shared: Mapping[str, Shared]) -> list[str]:

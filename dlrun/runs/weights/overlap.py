@@ -35,7 +35,8 @@ def _origin(reference: str | None, learned: Learned, data: Data) -> Origin:
     unknown = [*learned.unknown]
     if silent:
         unknown.append(f"the data set {data.name} gives no keys of its {' and '.join(silent)} samples")
-    origin: Origin = {"known": known, "unknown": unknown}
+    one_in = max(each.one_in for each in (learned.trained, learned.chosen, *data.sample_keys.values(), NOTHING))
+    origin: Origin = {"known": known, "unknown": unknown, "one_in": one_in}
     return {**origin, "init_from": reference} if reference else origin
 
 

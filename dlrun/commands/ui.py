@@ -20,9 +20,10 @@ from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
 from dlrun.tracking.content.settings import config_of, experiment_of
 from dlrun.tracking.mlflow.diagnosis import explain
-from dlrun.tracking.mlflow.names import pages
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.names.secrets import hiding, message
+from dlrun.tracking.mlflow.pages import addresses as pages
+from dlrun.tracking.mlflow.pages.open import page_of
 from dlrun.tracking.mlflow.server import local
 from dlrun.tracking.mlflow.store import prepare, quiet_mlflow
 from dlrun.tracking.mlflow.uri import artifact_folder, check_driver, has_server, page, store_address
@@ -95,32 +96,34 @@ def _open(root: str, chosen: Chosen, address: Address, *, browser: bool) -> int:
     try:
         # what libraries print of an address has its password
         with redirect_stderr(hiding(sys.stderr)):
-            url = f"{root}{_view(chosen, address)}"
+            view, own = _view(chosen, address)
     except Exception as error:  # whatever the store or the network has
         told = explain(error, address) or f"The tracking server {address} does not answer: {message(error, 300)}"
         raise RunError(told) from None
+    url = f"{root}{view}"
     output.say(url)
+    if own:
+        output.say(f"Description, parameters and files: {root}{own}")
     # no browser without a display: `webbrowser` might start one in the terminal
     if browser and (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY") or sys.platform == "darwin"):
         webbrowser.open(url)
     return 0
 
 
-def _view(chosen: Chosen, address: Address) -> str:
-    """The address behind `#/`: a run, a sweep, or all."""
+def _view(chosen: Chosen, address: Address) -> tuple[str, str]:
+    """The addresses behind `#/`: of the charts of a run, of a sweep or of all, and of the chosen one's own page."""
     from mlflow import MlflowClient
 
     client: Any = MlflowClient(tracking_uri=address.reveal())
     run_id = chosen.summary().mlflow_run_id if chosen else None
     if chosen and run_id:
-        experiment = client.get_run(run_id).info.experiment_id
-        return pages.of_sweep(experiment, chosen) if isinstance(chosen, SweepDir) else pages.of_run(experiment, run_id)
+        return page_of(client, chosen, run_id)
     if chosen and tracking.TRACKERS["mlflow"] in tracking.trackers_of(chosen):
         output.warn(f"{chosen.id} is not in MLflow yet. Type `dlrun sync {chosen.id}`.")
     elif chosen:
         output.warn(f"{chosen.id} was not sent to MLflow (tracking.backends). Type `{tracking.link(chosen)}`.")
     found = client.get_experiment_by_name(_experiment(chosen))
-    return pages.of_experiment(found.experiment_id) if found else f"experiments?{pages.MODE}"
+    return (pages.of_experiment(found.experiment_id) if found else f"experiments?{pages.MODE}"), ""
 
 
 def _experiment(chosen: Chosen) -> str:

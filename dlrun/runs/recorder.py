@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from dlrun import metrics as known
+from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.execution.flops import StepCost
+from dlrun.execution.machine_load import MachineLoad
 from dlrun.execution.peak_flops import peak_flops
+from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.optimizers.descent import Descent
 from dlrun.runs import checkpoint_writer
 from dlrun.runs.build import Built
@@ -25,7 +32,9 @@ def make_recorder(built: Built, run: RunDir, journal: Journal, *, start: int, jo
     writes = data.spec.task == "language" and data.tokenizer is not None and built.trainer.figures and not job
     samples = Samples(built, journal) if writes else None
     saver = Saver(run, journal, checkpoint_writer.make_snapshot(built.training.device))
-    return RunRecorder(journal, progress, cost=step_cost(built, measure=not job), saver=saver, samples=samples)
+    cost = step_cost(built, measure=not job)
+    extras = Extras(derivation(built), MachineLoad(built.training.device) if built.tracking.system_metrics else None)
+    return RunRecorder(journal, progress, cost=cost, saver=saver, samples=samples, extras=extras)
 
 
 def step_cost(built: Built, *, measure: bool) -> StepCost:
@@ -43,17 +52,59 @@ def step_cost(built: Built, *, measure: bool) -> StepCost:
     )
 
 
+Derivation = Callable[[float], dict[str, float]]
+"""The metrics that follow from the mean of the training loss."""
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What the journal gets beside a training point's own values."""
+
+    derive: Derivation | None = None
+    load: MachineLoad | None = None
+
+    def of(self, values: Mapping[str, float]) -> dict[str, float]:
+        if "train/loss" not in values:
+            return {}
+        derived = self.derive(values["train/loss"]) if self.derive else {}
+        return derived | (self.load.sample() if self.load else {})
+
+
+NOTHING = Extras()
+
+
+def derivation(built: Built) -> Derivation | None:
+    """The derivation of a training point's perplexity, where the loss is the negative log-likelihood.
+
+    Bits a byte only where every token is one byte: which bytes a batch had is not counted.
+    """
+    loss, nll = built.config["loss"], built.training.metrics.get("nll")
+    target = f"{cross_entropy.__module__}.{cross_entropy.__name__}"
+    if nll is not known.nll or loss.get("_target_") != target or loss.get("label_smoothing"):
+        return None
+    size = 1.0 if bytes_per_token(built.data.train) == 1 else None
+    return lambda mean: {f"train/{n}": v for n, v in known.derive({"nll": mean}, bytes_per_token=size).items()}
+
+
 class RunRecorder:
     """Writes a run's points and checkpoints, and shows them."""
 
     def __init__(
-        self, journal: Journal, progress: Progress, *, cost: StepCost, saver: Saver, samples: Samples | None = None
+        self,
+        journal: Journal,
+        progress: Progress,
+        *,
+        cost: StepCost,
+        saver: Saver,
+        samples: Samples | None = None,
+        extras: Extras = NOTHING,
     ) -> None:
         self._journal = journal
         self._progress = progress
         self._cost = cost
         self._saver = saver
         self._samples = samples
+        self._extras = extras
 
     @property
     def sample(self) -> tuple[int, str] | None:
@@ -64,7 +115,7 @@ class RunRecorder:
         """Append a point with its derived values, and show it."""
         # FLOP and tokens so far, and the share of the processor's peak
         values = self._cost.at(step, values)
-        self._journal.metrics(step, epoch, values)
+        self._journal.metrics(step, epoch, values | self._extras.of(values))
         self._progress.point(step, epoch, values)
         # at a validation, where training pauses anyway
         if self._samples and any(name.startswith("val/") for name in values):

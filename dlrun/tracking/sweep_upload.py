@@ -18,7 +18,7 @@ from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.run_source import LoadModel, of_job
 from dlrun.tracking.content.settings import experiment_of
 from dlrun.tracking.content.state import Stamp, has_ended, only_uploader, sweep_stamp
-from dlrun.tracking.content.sweep_description import status, sweep_metadata
+from dlrun.tracking.content.sweep_description import selected_jobs, status, sweep_metadata
 from dlrun.tracking.pending import is_job_pending
 from dlrun.tracking.tracker import TrackedRun, Tracker
 from dlrun.tracking.upload import BUSY, POLL, RunUpload, send_within
@@ -167,6 +167,7 @@ class SweepUpload:
         self._describe(ended=True)
         if self.sweep.report.is_dir():
             send_within(self._parent, self.sweep.report, "report", home=self.sweep.path)
+        self._parent.mark_selected(selected_jobs(self.sweep, self._manifest))
         found = results(self.sweep, self._manifest)
         self._parent.finish(status(self.sweep, found), round(max(time.time(), self._manifest.created) * 1000))
         if self._failed:

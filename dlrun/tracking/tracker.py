@@ -10,7 +10,7 @@ one uploader at a time. It sends batches as the journal grows; at the end it ask
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -49,6 +49,9 @@ class TrackedRun(Protocol):
     def send_files(self, path: Path, folder: str) -> None:
         """Store a file or folder under `folder`, replacing older files."""
 
+    def mark_selected(self, jobs: Mapping[str, str]) -> None:
+        """Mark these jobs of a sweep, by id, with a label each; no others keep a mark."""
+
     def finish(self, status: str, end: int) -> None:
         """Set the final status and end, in milliseconds since 1970."""
 
@@ -80,6 +83,7 @@ class Tracker(Protocol):
 
     name: str  # in `tracking.backends`
     title: str  # in messages
+    sorts: bool  # its pages sort by metrics: selected values are metrics of their own, `best/…`
 
     def check(self, *, system_metrics: bool) -> None:
         """Raise `UserError` before a training if nothing can be sent."""

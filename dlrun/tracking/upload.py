@@ -116,15 +116,17 @@ class RunUpload:
             yield batch
 
     def _finals(self, summary: Summary) -> list[Point]:
-        """The summary's metrics without a curve, at the selected step."""
+        """The selected values, and the summary's metrics without a curve, at the selected step."""
         step = summary.best_step or summary.steps or 0
         time = self.journal.last or _now()
         # a curve's own points stay as they were logged
-        return [
-            Point(n, float(v), time, step)
-            for n, v in summary.metrics.items()
-            if v is not None and not self.journal.has(n)
-        ]
+        found = {n: v for n, v in summary.metrics.items() if not self.journal.has(n)}
+        if self.tracker.sorts:
+            # pages show a curve's last value and sort by it: what was selected needs a metric of its own
+            best = {f"best/{n}": v for n, v in summary.metrics.items() if n.startswith(("train/", "val/"))}
+            # in the section `train` there are only curves
+            found = best | {n: v for n, v in found.items() if not n.startswith("train/")}
+        return [Point(name, float(value), time, step) for name, value in found.items() if value is not None]
 
     def _send_files(self) -> None:
         self._send_changed(self.run.path / ".hydra", "config")

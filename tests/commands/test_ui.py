@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
+import zlib
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
@@ -17,10 +21,12 @@ import pytest
 from dlrun.commands import ui
 from dlrun.errors import RunError, UserError
 from dlrun.storage.files.waiting import wait_until
-from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.journal import Journal
+from dlrun.storage.manifest import Job, Manifest, read
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking import TRACKERS, uploader
+from dlrun.tracking.mlflow.pages import shared_view
 from dlrun.tracking.mlflow.uri import store_address
 from tests.summaries import summarise
 
@@ -65,7 +71,8 @@ def test_the_page_of_a_run_is_served_until_ctrl_c(outputs: Path) -> None:
         assert lines[0] == "Starting MLflow …"
         address = lines[1]
         assert address.startswith("http://127.0.0.1:")
-        assert f"/runs/{run.summary().mlflow_run_id}?workflowType=machine_learning" in address
+        assert "/runs?workflowType=machine_learning&compareRunsMode=CHART&viewStateShareKey=dlrun-aaaa" in address
+        assert f"/runs/{run.summary().mlflow_run_id}?workflowType=machine_learning" in lines[2]
         assert b"MLflow" in _page(address.partition("#")[0])
         server.send_signal(signal.SIGINT)
         assert server.wait(60) == 130
@@ -90,25 +97,95 @@ def _refused(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-def test_a_sweep_opens_as_the_charts_of_its_jobs(outputs: Path) -> None:
+def sweep_in_mlflow(outputs: Path) -> SweepDir:
+    """Return a sweep of two rates and two seeds, in MLflow."""
     sweep = SweepDir(outputs / "sweeps" / "d" / "1-toy-ffff")
-    (sweep.job(0).path / ".hydra").mkdir(parents=True)
-    sweep.job(0).config.write_text("name: toy")
-    summarise(sweep.job(0), status="finished", metrics={"val/error": 0.1})
-    jobs = (Job(0, ("seed=0",), {"name": "toy", "seed": 0}, "0", "g"),)
+    configs = [{"name": "toy", "seed": n % 2, "optimizer": {"lr": 1 + n // 2}} for n in range(4)]
+    jobs = tuple(
+        Job(n, (f"optimizer.lr={config['optimizer']['lr']}", f"seed={config['seed']}"), config, str(n), f"g{n // 2}")  # type: ignore[index]
+        for n, config in enumerate(configs)
+    )
+    for job in jobs:
+        run = sweep.job(job.n)
+        run.config.parent.mkdir(parents=True)
+        run.config.write_text(json.dumps(job.config))
+        journal = Journal(run.journal)
+        for step in (1, 2):
+            journal.metrics(step, step, {"train/loss": 1 / step, "lr": 0.1, "cost/flop": 5.0, "val/error": 0.5})
+        journal.close()
+        metrics = {"train/error": 0.3, "val/error": 0.1, "val/loss": 0.2, **({"test/error": 0.2} if job.n > 1 else {})}
+        summarise(run, status="finished", metrics=metrics, best_step=1, steps=2)
     Manifest("toy", "d", {}, "dlrun train -m", 0.0, "val/error", False, "every", jobs=jobs).write(sweep)
-    summarise(sweep, status="finished")
+    summarise(sweep, status="finished", selected={"group": "g1", "label": "optimizer.lr=2", "jobs": [2, 3]})
     assert uploader.send(sweep, TRACKERS["mlflow"], patience=0)
+    return sweep
 
-    place, _, query = ui._view(sweep, store_address(sweep)).partition("?")
-    asked = dict(parse_qsl(query))
-    assert (asked["compareRunsMode"], asked["orderByKey"]) == ("CHART", "metrics.`val/error`")
-    assert asked["orderByAsc"] == "true"
+
+def state_of(sweep: SweepDir | RunDir, query: str) -> dict[str, Any]:
+    """Return the state that MLflow's page would read for an address."""
     from mlflow import MlflowClient
 
-    experiment = place.split("/")[1]
-    found = MlflowClient(store_address(sweep).reveal()).search_runs([experiment], asked["searchFilter"])
-    assert [run.info.run_id for run in found] == [sweep.job(0).summary().mlflow_run_id]
+    key = f"mlflow.sharedViewState.{dict(parse_qsl(query))['viewStateShareKey']}"
+    (experiment,) = MlflowClient(store_address(sweep).reveal()).search_experiments(filter_string="name = 'dlrun'")
+    head, _, packed = experiment.tags[key].partition(";")
+    assert head == "deflate" and len(experiment.tags[key]) <= 5000
+    return dict(json.loads(zlib.decompress(base64.b64decode(packed))))
+
+
+def test_a_sweep_opens_as_the_charts_of_its_jobs(outputs: Path) -> None:
+    from mlflow import MlflowClient
+
+    sweep = sweep_in_mlflow(outputs)
+    view, own = ui._view(sweep, store_address(sweep))
+    place, _, query = view.partition("?")
+    assert f"/runs/{sweep.summary().mlflow_run_id}?" in own
+    # MLflow takes no view beside a filter or an order in the address
+    assert set(dict(parse_qsl(query))) == {"workflowType", "compareRunsMode", "viewStateShareKey"}
+    state = state_of(sweep, query)
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`best/val/error`", True)
+    assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "dlrun.group"}]
+    assert state["selectedColumns"] == [
+        "params.`optimizer.lr`",
+        *(f"metrics.`{name}`" for name in ("best/val/error", "best/val/loss", "test/error")),
+        "tags.`dlrun.selected`",
+    ]
+    lines = [chart["selectedMetricKeys"] for chart in state["compareRunCharts"] if chart["type"] == "LINE"]
+    assert lines == [["train/loss", "val/loss"], ["val/error"], ["lr"]]
+    assert {chart["metricSectionId"] for chart in state["compareRunCharts"]} <= {
+        section["uuid"] for section in state["compareRunSections"] if section["display"]
+    }
+    client = MlflowClient(store_address(sweep).reveal())
+    found = client.search_runs([place.split("/")[1]], state["searchFilter"], order_by=["metrics.`best/val/error`"])
+    assert {run.data.tags["dlrun.id"]: run.data.tags.get("dlrun.selected") for run in found} == {
+        "ffff/0": None,
+        "ffff/1": None,
+        "ffff/2": "true",
+        "ffff/3": "true",
+    }
+    assert all("system/flop" in run.data.metrics and "cost/flop" not in run.data.metrics for run in found)
+
+
+def test_a_store_that_takes_no_tag_is_opened_by_the_address(outputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    sweep = sweep_in_mlflow(outputs)
+    monkeypatch.setattr(MlflowClient, "set_experiment_tag", refuse)
+    place, _, query = ui._view(sweep, store_address(sweep))[0].partition("?")
+    asked = dict(parse_qsl(query))
+    assert (asked["compareRunsMode"], asked["orderByKey"]) == ("CHART", "metrics.`best/val/error`")
+    assert asked["orderByAsc"] == "true"
+    found = MlflowClient(store_address(sweep).reveal()).search_runs([place.split("/")[1]], asked["searchFilter"])
+    assert len(found) == 4
+
+
+def test_runs_of_before_the_best_values_are_sorted_by_what_they_have(outputs: Path) -> None:
+    manifest = read(sweep := sweep_in_mlflow(outputs))
+    state = shared_view.sweep_state(sweep, manifest, metrics={"val/error", "train/loss"}, params={"seed"}, steps=True)
+    assert state["orderByKey"] == "metrics.`val/error`"
+    assert state["selectedColumns"] == ["metrics.`val/error`", "tags.`dlrun.selected`"]
 
 
 @pytest.mark.parametrize("port", [6000, 6666, 5060, 0, 70000])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -62,6 +63,24 @@ def test_the_journal_holds_the_curves_and_the_reads(digits: RunDir) -> None:
     assert not any(name.startswith("test/") for name in found)
     events = [record["event"] for record in read(digits.journal)[0] if "event" in record]
     assert events == ["start", "test_read", "end"]
+
+
+def test_the_perplexity_of_training_is_a_curve_where_the_loss_is_the_likelihood(call: Call) -> None:
+    text = ("dataset=stdlib", "model=gpt", "model.size=nano", "trainer.steps=4", "trainer.log_every=2", *QUICK)
+    assert call("train", *text).code == 0
+    assert call("train", *text, "loss.label_smoothing=0.1").code == 0
+    plain, smoothed = (curves(run.journal) for run in all_runs())
+    assert plain["train/perplexity"] == [(step, pytest.approx(math.exp(loss))) for step, loss in plain["train/loss"]]
+    assert "train/loss" in smoothed and "train/perplexity" not in smoothed
+
+
+def test_the_load_of_the_machine_is_in_the_journal(call: Call) -> None:
+    pytest.importorskip("psutil")
+    done = call("train", "trainer.epochs=1", "tracking.system_metrics=true", *QUICK)
+    assert done.code == 0, done.err
+    found = curves(only_run().journal)
+    assert len(found["system/cpu_utilization_percentage"]) >= 1
+    assert 0 < found["system/system_memory_usage_percentage"][0][1] <= 100
 
 
 def test_the_selected_weights_are_those_of_the_best_validation(digits: RunDir) -> None:

@@ -87,7 +87,7 @@ def test_a_moved_outputs_folder_goes_on_where_it_is(
     page = shown(moved)
     assert page.info.status == "FINISHED"
     assert page.info.artifact_uri.startswith((place / "mlartifacts").as_uri())
-    assert page.data.tags["dlrun.folder"] == str(moved.path)
+    assert page.data.tags["mlflow.dlrun.folder"] == str(moved.path)
     assert [*place.glob("mlartifacts/*/*/artifacts/config/config.yaml")]
     locations = rows(place, "artifact_location", "experiments")
     assert all(location.startswith((place / "mlartifacts").as_uri()) for (location,) in locations)

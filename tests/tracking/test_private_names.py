@@ -72,14 +72,6 @@ def test_a_database_is_migrated_as_ever() -> None:
     check_signature(utils._upgrade_db, "engine", known=KNOWN)
 
 
-def test_the_monitor_of_the_machine_is_started_and_ended_as_ever() -> None:
-    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
-
-    check_signature(SystemMetricsMonitor, "run_id resume_logging= tracking_uri=", known=KNOWN)
-    # a second call of it does nothing: `Monitor` says so
-    assert "if self._process is None:\n            return" in inspect.getsource(SystemMetricsMonitor.finish)
-
-
 def test_requests_are_sent_again_as_often_as_a_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES
     from mlflow.utils import rest_utils

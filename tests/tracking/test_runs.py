@@ -23,7 +23,8 @@ from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.journal import Journal
 from dlrun.storage.rundir import RunDir
 from dlrun.tracking import TRACKERS, uploader
-from dlrun.tracking.content.journal_reader import BATCH, JournalReader, Mark, Text
+from dlrun.tracking.content.journal_reader import BATCH, JournalReader, Mark, Point, Text
+from dlrun.tracking.content.metadata import Metadata
 from dlrun.tracking.content.run_source import of_run
 from dlrun.tracking.content.state import only_uploader
 from dlrun.tracking.mlflow.diagnosis import LaterStore
@@ -126,11 +127,20 @@ def test_a_finished_run_is_shown_complete_and_once(make_run: MakeRun) -> None:
     assert points(run, "val/loss") == expected(1200, 2.0)
     assert points(run, "test/error") == [(5, 0.25)], "a metric without a curve is shown at the selected step"
     assert points(run, "val/error") == [(5, 0.2)]
+    assert [points(run, f"best/{name}") for name in ("train/loss", "val/loss", "val/error")] == [
+        [(5, 0.5)],
+        [(5, 0.6)],
+        [(5, 0.2)],
+    ], "pages sort by the last value of a curve: the selected one is a metric of its own"
     assert page.data.params["model.hidden"] == "[3, 4]"
     assert page.data.params["optimizer.decay"] == "null"
     tags = page.data.tags
-    assert (tags["who"], tags["mlflow.source.git.commit"], tags["dlrun.git.dirty"]) == ("ada", "abc", "true")
-    assert (tags["dlrun.test_reads"], tags["dlrun.kind"], tags["version.torch"]) == ("1", "run", "2.13.0")
+    assert (tags["who"], tags["mlflow.source.git.commit"], tags["mlflow.dlrun.git.dirty"]) == ("ada", "abc", "true")
+    assert (tags["dlrun.test_reads"], tags["dlrun.kind"], tags["mlflow.version.torch"]) == ("1", "run", "2.13.0")
+    # MLflow's pages hide those with its prefix
+    assert sorted(name for name in tags if not name.startswith("mlflow.")) == [
+        *("dlrun.id", "dlrun.kind", "dlrun.status", "dlrun.test_reads", "who")
+    ]
     assert "dlrun train seed=0" in tags["mlflow.note.content"]
     assert "test/error 0.25" in tags["mlflow.note.content"]
     inputs = {entry.dataset.name: entry for entry in page.inputs.dataset_inputs}
@@ -278,6 +288,32 @@ def test_a_dead_server_loses_nothing(make_run: MakeRun, monkeypatch: pytest.Monk
     assert tracking.link(run) == "dlrun ui ab12cd"
 
 
+def test_what_is_no_result_has_a_tab_of_its_own_and_old_names_go_on(make_run: MakeRun) -> None:
+    new, old = make_run("new123"), make_run("old123")
+    for run in (new, old):
+        journal = Journal(run.journal)
+        journal.metrics(1, 1, {"train/loss": 1.0, "throughput/samples_per_second": 9.0, "cost/flop": 5.0})
+        journal.close()
+    stored = TRACKERS["mlflow"].connect(old).open_run(of_run(old), Metadata(tags={"dlrun.id": old.id}), start=0)
+    assert isinstance(stored, MlflowRun)
+    # as an earlier version has left it
+    first = Point("cost/flop", 5.0, 0, 1)
+    mark = [("dlrun.progress", f"{old.journal.stat().st_size}"), ("dlrun.folder", str(old.path))]
+    stored.backend.log(stored.run_id, [first], [], mark)
+    for run in (new, old):
+        journal = Journal(run.journal)
+        journal.metrics(2, 2, {"train/loss": 0.5, "cost/flop": 7.0})
+        journal.close()
+        summarise(run, status="finished", metrics={"train/accuracy": 0.9, "val/loss": 0.4}, best_step=2)
+        assert send(run) is True
+    assert points(new, "system/flop") == [(1, 5.0), (2, 7.0)]
+    assert points(new, "system/samples_per_second") == [(1, 9.0)]
+    assert points(old, "cost/flop") == [(1, 5.0), (2, 7.0)] and not points(old, "system/flop")
+    assert points(new, "best/train/accuracy") == points(old, "best/train/accuracy") == [(2, 0.9)]
+    assert not points(new, "train/accuracy"), "a single point is no curve"
+    assert points(new, "val/loss") == points(new, "best/val/loss") == [(2, 0.4)]
+
+
 def test_numbers_that_are_none_are_flagged(make_run: MakeRun) -> None:
     run = make_run()
     journal = Journal(run.journal)
@@ -410,7 +446,7 @@ def test_a_store_that_cannot_be_migrated_is_copied_first(
     (copy,) = outputs.glob("mlflow.db.before-mlflow-*")
     with closing(sqlite3.connect(copy)) as database:
         assert database.execute("SELECT version_num FROM alembic_version").fetchone() == ("1bd49d398cd23",)
-        assert database.execute("SELECT count(*) FROM metrics").fetchone() == (3 * 3 + 2,)
+        assert database.execute("SELECT count(*) FROM metrics").fetchone() == (3 * 3 + 5,)
     set_revision(outputs, now)
     assert send(run) is True
 

@@ -103,6 +103,11 @@ def use(backend: Backend, artifacts: Path) -> None:
     assert (found.params, found.metrics) == ({"lr": "0.1", "ü": "…"}, {"loss", "error", "norm"})
     assert found.inputs == {("digits/train", "f" * 16), ("digits/test", "f" * 16), ("digits/train", "e" * 16)}
     assert found.tags == backend.tags(run) == TAGS | {"a": "2", "b": "", "mlflow.runName": "renamed"}
+    backend.log(run, [], [], [("dlrun.sweep", "feed"), ("dlrun.selected", "true")])
+    assert backend.tagged(experiment, "dlrun.selected", "feed") == {run: "true"}
+    assert backend.tagged(experiment, "dlrun.selected", "fee") == backend.tagged(experiment, "nothing", "feed") == {}
+    backend.untag(run, "dlrun.selected")
+    assert backend.tagged(experiment, "dlrun.selected", "feed") == {}
     assert backend.history(run, "loss") == {(p.step, p.value) for p in points[:4]} | {(5, 0.25)}
     backend.reopen(run)
     again = backend.find(experiment, "ab12cd")

@@ -213,6 +213,29 @@ def test_a_killed_launcher_leaves_no_run_running(make_sweep: MakeSweep) -> None:
     assert curve(sweep, found["optimizer.lr=1 seed=0"].info.run_id) == expected(0, 5)
 
 
+def test_the_selected_jobs_are_marked_and_no_others(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep()
+    for n in range(4):
+        train(sweep, n)
+
+    def marks() -> dict[str, str]:
+        tags = [child.data.tags for child in children(sweep).values()]
+        return {each["dlrun.id"]: each["dlrun.selected"] for each in tags if "dlrun.selected" in each}
+
+    summarise(sweep, status="finished", selected={"label": "optimizer.lr=1", "mean": 0.05, "jobs": [0, 1]})
+    assert send(sweep) is True
+    assert marks() == {"feed/0": "true", "feed/1": "true"}
+    summarise(sweep, selected={"label": "optimizer.lr=0.1", "mean": 0.04, "jobs": [2, 3]})
+    assert tracking.pending(sweep) and send(sweep) is True
+    assert marks() == {"feed/2": "true", "feed/3": "true"}
+
+    # over two data sets there are two selections
+    strata = [{"label": f"dataset={n}", "selected": {"label": "a", "jobs": [n]}} for n in range(2)]
+    summarise(sweep, selected=None, strata=strata)
+    assert send(sweep) is True
+    assert marks() == {"feed/0": "dataset=0", "feed/1": "dataset=1"}
+
+
 def test_a_search_adds_jobs_while_it_runs(make_sweep: MakeSweep) -> None:
     sweep = make_sweep(1, 1)
     train(sweep, 0)

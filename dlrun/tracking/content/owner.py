@@ -9,6 +9,9 @@ from pathlib import Path
 
 from dlrun.storage.rundir import outputs_above
 
+FOLDER_TAGS = ("dlrun.folder", "dlrun.hostname")
+"""The tags that `other_owner` reads."""
+
 
 def other_owner(tags: Mapping[str, str], folder: Path, *, local: bool) -> Path | None:
     """The folder named in a run's tags, if the run is not `folder`'s.

@@ -80,6 +80,19 @@ def _unselected(sweep: SweepDir, summary: SweepSummary, results: Sequence[Result
     return f"nothing yet: {describe_unended(lacking, len(results))}"
 
 
+def selected_jobs(sweep: SweepDir, manifest: Manifest) -> dict[str, str]:
+    """The selected jobs by id: the label of their data set, or `true` where there is one."""
+    summary = sweep.summary()
+    labelled = [(summary.selected, "true")] + [(each.get("selected"), each["label"]) for each in summary.strata]
+    own = {job.n for job in manifest.jobs}
+    return {
+        sweep.job(n).id: label or "true"
+        for selection, label in labelled
+        for n in (selection or {}).get("jobs", ())
+        if n in own
+    }
+
+
 def status(sweep: SweepDir, results: Sequence[Result]) -> str:
     """The sweep's status, or `failed` if a job failed."""
     own = sweep.status()

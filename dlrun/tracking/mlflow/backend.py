@@ -77,6 +77,12 @@ class Backend(Protocol):
     def tags(self, run_id: str) -> dict[str, str]:
         """The tags of a run as they are now."""
 
+    def tagged(self, experiment_id: str, name: str, sweep: str) -> dict[str, str]:
+        """The values of a tag of a sweep's jobs, by the run's id."""
+
+    def untag(self, run_id: str, name: str) -> None:
+        """Delete a tag, if it is there."""
+
     def history(self, run_id: str, name: str) -> set[tuple[int, float]]:
         """The steps and values of a curve."""
 

@@ -12,6 +12,7 @@ from dlrun.tracking.content.journal_reader import Point
 from dlrun.tracking.mlflow.backend import CONTEXT, StoredRun
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.names.limits import tag_filter
+from dlrun.tracking.mlflow.names.tags import PROGRESS, read_tag
 from dlrun.tracking.mlflow.uri import has_server
 
 # how often MLflow sends a request again; it reads the variable for each
@@ -62,7 +63,7 @@ class ClientBackend:
         if not found:
             return None
         # the search has the newest first, and a person may have copied the tags of a run
-        best = max(found, key=lambda run: (not run.is_empty, "dlrun.progress" in run.tags, not run.deleted))
+        best = max(found, key=lambda run: (not run.is_empty, read_tag(run.tags, PROGRESS) is not None, not run.deleted))
         for run in found:
             if run is not best and run.is_empty and not run.deleted:
                 self._client.delete_tag(run.run_id, "dlrun.id")
@@ -105,6 +106,23 @@ class ClientBackend:
 
     def tags(self, run_id: str) -> dict[str, str]:
         return dict(self._client.get_run(run_id).data.tags)
+
+    def tagged(self, experiment_id: str, name: str, sweep: str) -> dict[str, str]:
+        from mlflow.entities import ViewType
+
+        wanted = f"{tag_filter('dlrun.sweep', sweep)} AND tags.`{name}` LIKE '%'"
+        found: dict[str, str] = {}
+        token: str | None = ""
+        while token is not None:
+            runs = self._client.search_runs(
+                [experiment_id], wanted, run_view_type=ViewType.ALL, max_results=1000, page_token=token or None
+            )
+            found |= {run.info.run_id: run.data.tags[name] for run in runs if run.data.tags["dlrun.sweep"] == sweep}
+            token = runs.token or None
+        return found
+
+    def untag(self, run_id: str, name: str) -> None:
+        self._client.delete_tag(run_id, name)
 
     def history(self, run_id: str, name: str) -> set[tuple[int, float]]:
         return {(there.step, there.value) for there in self._client.get_metric_history(run_id, name)}

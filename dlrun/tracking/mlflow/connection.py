@@ -17,10 +17,9 @@ from dlrun.tracking.content.shorten import shorten
 from dlrun.tracking.content.state import has_ended, lock_file
 from dlrun.tracking.mlflow.backend import Backend, StoredRun
 from dlrun.tracking.mlflow.client import ClientBackend
-from dlrun.tracking.mlflow.monitor import start_monitor
-from dlrun.tracking.mlflow.names import pages
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.names.limits import NAME, fit
+from dlrun.tracking.mlflow.pages import addresses as pages
 from dlrun.tracking.mlflow.run import MlflowRun, description_tags, mlflow_tags
 from dlrun.tracking.mlflow.sqlite_tables import SqliteBackend, known_file
 from dlrun.tracking.mlflow.store import prepare
@@ -47,9 +46,8 @@ class MlflowConnection:
         stored = self._open(experiment, source.name, mlflow_tags(metadata) | own, metadata, start=start, new=new)
         if not has_ended(source.run):
             self._reopen(stored)
-        monitor = start_monitor(source, stored.run_id, self.address)
         view = pages.of_run(experiment, stored.run_id)
-        return MlflowRun(self.backend, self.address, experiment, stored, view, source, own, monitor)
+        return MlflowRun(self.backend, self.address, experiment, stored, view, source, own)
 
     def open_sweep(self, sweep: SweepDir, name: str, experiment: str, metadata: Metadata, *, start: int) -> MlflowRun:
         experiment_id = self.experiment(experiment)
@@ -65,8 +63,8 @@ class MlflowConnection:
         # others may wait for the experiment too: it is no part of the transaction
         self.experiment(experiment_of(source.config))
         journal = source.run.journal
-        # MLflow itself sends these, and does not see the run of an open transaction
-        beside = source.setting("log_model", False) or source.setting("system_metrics", False)
+        # MLflow itself sends it, and does not see the run of an open transaction
+        beside = source.setting("log_model", False)
         if not beside and _is_new(source) and journal.exists() and journal.stat().st_size < SMALL:
             return self.backend.transaction()
         return nullcontext()

@@ -8,10 +8,11 @@ from typing import Any
 from dlrun.errors import UserError
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking.content.owner import other_owner
+from dlrun.tracking.content.owner import FOLDER_TAGS, other_owner
 from dlrun.tracking.mlflow.diagnosis import explain
 from dlrun.tracking.mlflow.names.limits import tag_filter
 from dlrun.tracking.mlflow.names.secrets import message
+from dlrun.tracking.mlflow.names.tags import read_tag
 from dlrun.tracking.mlflow.store import prepare, quiet_mlflow
 from dlrun.tracking.mlflow.uri import artifact_folder, sqlite_file, store_address
 
@@ -48,7 +49,9 @@ def delete(folder: RunDir | SweepDir) -> Path | None:
 def _delete(client: Any, folder: RunDir | SweepDir, known: str | None, *, local: bool) -> Path | None:
     # an uploader that died may not have put the id into the summary
     for run_id in [known] if known else _search_id(client, folder.id):
-        if owner := other_owner(client.get_run(run_id).data.tags, folder.path, local=local):
+        stored = client.get_run(run_id).data.tags
+        tags = {name: value for name in FOLDER_TAGS if (value := read_tag(stored, name)) is not None}
+        if owner := other_owner(tags, folder.path, local=local):
             return owner
         if isinstance(folder, SweepDir):
             experiment = client.get_run(run_id).info.experiment_id

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
@@ -17,22 +18,13 @@ from dlrun.tracking.content.run_source import RunSource
 from dlrun.tracking.content.shorten import digest, shorten
 from dlrun.tracking.mlflow.artifacts import Artifacts
 from dlrun.tracking.mlflow.backend import Backend, StoredRun
-from dlrun.tracking.mlflow.monitor import Monitor
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.names.limits import PER_CALL, TAG, fit, fit_params, fit_tags
+from dlrun.tracking.mlflow.names.metrics import has_old_names, metric_name
 from dlrun.tracking.mlflow.names.secrets import message
+from dlrun.tracking.mlflow.names.tags import DESCRIPTION, DESCRIPTION_DIGEST, PROGRESS, SELECTED, read_tag, tag_name
 from dlrun.tracking.mlflow.uri import page
 
-PROGRESS = "dlrun.progress"
-DESCRIPTION = "mlflow.note.content"
-# tells later whether a person has changed the description
-DESCRIPTION_DIGEST = "dlrun.note"
-# tags that MLflow has names of its own for
-NAMES = {
-    "dlrun.user": "mlflow.user",
-    "dlrun.command": "mlflow.source.name",
-    "dlrun.git.commit": "mlflow.source.git.commit",
-}
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
 
 T = TypeVar("T")
@@ -52,7 +44,6 @@ class MlflowRun:
     view: str
     source: RunSource | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
-    monitor: Monitor | None = None
     # by curve, the points that were there when it was first asked for
     _histories: dict[str, set[tuple[int, float | str]]] = field(default_factory=dict)
 
@@ -62,7 +53,7 @@ class MlflowRun:
 
     @property
     def progress(self) -> Mark:
-        return Mark.parse(self.stored.tags.get(PROGRESS, ""))
+        return Mark.parse(read_tag(self.stored.tags, PROGRESS) or "")
 
     @property
     def artifacts(self) -> Artifacts:
@@ -74,20 +65,20 @@ class MlflowRun:
         for text in batch.texts if batch else ():
             self.send_text(text)
         if batch and batch.mark != self.progress:
-            tags[PROGRESS] = str(batch.mark)
+            tags[tag_name(PROGRESS)] = str(batch.mark)
         self._log(batch.points if batch else (), params, tags)
         if metadata:
             self._send_datasets(metadata.datasets)
 
     def missing(self, points: Sequence[Point]) -> list[Point]:
-        return [p for p in points if fit(p.name) not in self.stored.metrics or not self._has(p)]
+        return [p for p in points if self._name(p) not in self.stored.metrics or not self._has(p)]
 
     def changed(self, points: Sequence[Point]) -> list[Point]:
         missing = self.missing(points)
-        if self.backend.remove(self.run_id, [point._replace(name=fit(point.name)) for point in missing]):
+        if self.backend.remove(self.run_id, [point._replace(name=self._name(point)) for point in missing]):
             return missing
         steps = {(name, step) for name, stored in self._histories.items() for step, _ in stored}
-        return [point for point in missing if (fit(point.name), point.step) not in steps]
+        return [point for point in missing if (self._name(point), point.step) not in steps]
 
     def send_text(self, text: Text) -> None:
         """Store a text as an artifact."""
@@ -101,8 +92,17 @@ class MlflowRun:
         else:
             self.artifacts.send_file(path, folder)
 
+    def mark_selected(self, jobs: Mapping[str, str]) -> None:
+        marked = self.backend.tagged(self.experiment_id, SELECTED, self.stored.tags["dlrun.id"])
+        found = {job: self.backend.find(self.experiment_id, job) for job in jobs}
+        wanted = {run.run_id: jobs[job] for job, run in found.items() if run and not run.deleted}
+        for run_id in marked.keys() - wanted.keys():
+            self.backend.untag(run_id, SELECTED)
+        for run_id, label in wanted.items():
+            if marked.get(run_id) != label:
+                self.backend.log(run_id, [], [], [(SELECTED, label)])
+
     def finish(self, status: str, end: int) -> None:
-        self.close()
         if status == "finished" and self.source:
             self._send_model(self.source)
         if self.stored.uncertain:  # once more, for the server may have been slow: it deletes the empty one
@@ -113,14 +113,13 @@ class MlflowRun:
         return {"mlflow_run_id": self.run_id, "mlflow_url": page(self.address, self.view)}
 
     def close(self) -> None:
-        if self.monitor:
-            self.monitor.finish()
+        """Do nothing: the connection is the uploader's."""
 
     def _log(self, points: Sequence[Point], params: Mapping[str, str], tags: Mapping[str, str]) -> None:
         """Send points, new params and changed tags, progress last."""
         params = {name: value for name, value in params.items() if name not in self.stored.params}
         tags = {name: value for name, value in tags.items() if self.stored.tags.get(name) != value}
-        fitting = [point._replace(name=fit(point.name)) for point in points]
+        fitting = [point._replace(name=self._name(point)) for point in points]
         for some_points, some_params, some_tags in _calls(fitting, params, tags):
             self.backend.log(self.run_id, some_points, some_params, some_tags)
         self.stored.params.update(params)
@@ -147,7 +146,7 @@ class MlflowRun:
             return stored is None
         # asked again, for a person may have written since
         now = self.backend.tags(self.run_id)
-        return digest(now.get(DESCRIPTION, "")) == now.get(DESCRIPTION_DIGEST)
+        return digest(now.get(DESCRIPTION, "")) == read_tag(now, DESCRIPTION_DIGEST)
 
     def _send_datasets(self, datasets: Sequence[Dataset]) -> None:
         new = [
@@ -157,8 +156,16 @@ class MlflowRun:
             self.backend.add_inputs(self.experiment_id, self.run_id, new)
             self.stored.inputs.update((fields["name"], fields["digest"]) for fields in new)
 
+    @cached_property
+    def _old_names(self) -> bool:
+        # a curve that was begun under an old name goes on under it
+        return has_old_names(self.stored.metrics)
+
+    def _name(self, point: Point) -> str:
+        return metric_name(point.name, old=self._old_names)
+
     def _has(self, point: Point) -> bool:
-        name = fit(point.name)
+        name = self._name(point)
         if name not in self._histories:
             stored = self.backend.history(self.run_id, name)
             self._histories[name] = {(step, _comparable(value)) for step, value in stored}
@@ -188,13 +195,13 @@ def _comparable(value: float) -> float | str:
 
 def mlflow_tags(metadata: Metadata) -> dict[str, str]:
     """The tags of metadata under MLflow's names."""
-    named = {NAMES.get(name, name): value for name, value in metadata.tags.items()}
+    named = {tag_name(name): value for name, value in metadata.tags.items()}
     return fit_tags({"mlflow.source.type": "LOCAL"} | named)
 
 
 def description_tags(description: str) -> dict[str, str]:
     """The tags of a description."""
-    return {DESCRIPTION_DIGEST: digest(description), DESCRIPTION: description}
+    return {tag_name(DESCRIPTION_DIGEST): digest(description), DESCRIPTION: description}
 
 
 def _fields(dataset: Dataset) -> dict[str, str]:

@@ -60,6 +60,11 @@ WHICH = "SELECT dataset_uuid FROM datasets WHERE experiment_id = ? AND name = ? 
 INPUT_TAG = "INSERT INTO input_tags (input_uuid, name, value) VALUES (?, ?, ?)"
 PARAMS = "SELECT key, value FROM params WHERE run_uuid = ?"
 TAGS = "SELECT key, value FROM tags WHERE run_uuid = ?"
+TAGGED = """
+SELECT run_uuid, own.value FROM tags AS own JOIN tags AS sweep USING (run_uuid) JOIN runs USING (run_uuid)
+WHERE own.key = ? AND sweep.key = 'dlrun.sweep' AND sweep.value = ? AND experiment_id = ?
+"""
+UNTAG = "DELETE FROM tags WHERE run_uuid = ? AND key = ?"
 RENAME = "UPDATE runs SET name = ? WHERE run_uuid = ?"
 CLOSE = "UPDATE runs SET status = ?, end_time = ? WHERE run_uuid = ?"
 DEFAULT_PLACE = "SELECT artifact_location FROM experiments WHERE experiment_id = 0"
@@ -80,6 +85,6 @@ WHERE substr({column}, 1, length(:old)) = :old
 # of a run whose folder has no random id, the path is the id
 MOVE_TAGS = """
 UPDATE tags SET value = :new || substr(value, length(:old) + 1)
-WHERE key IN ('dlrun.folder', 'dlrun.id', 'dlrun.sweep', 'dlrun.reused_from')
+WHERE key IN ('dlrun.folder', 'mlflow.dlrun.folder', 'dlrun.id', 'dlrun.sweep', 'dlrun.reused_from')
 AND substr(value, 1, length(:old)) = :old
 """

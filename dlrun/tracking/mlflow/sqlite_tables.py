@@ -139,6 +139,12 @@ class SqliteBackend:
     def tags(self, run_id: str) -> dict[str, str]:
         return dict(self._database.execute(sql.TAGS, (run_id,)))
 
+    def tagged(self, experiment_id: str, name: str, sweep: str) -> dict[str, str]:
+        return dict(self._database.execute(sql.TAGGED, (name, sweep, experiment_id)))
+
+    def untag(self, run_id: str, name: str) -> None:
+        self._database.execute(sql.UNTAG, (run_id, name))
+
     def history(self, run_id: str, name: str) -> set[tuple[int, float]]:
         rows = self._database.execute(sql.CURVE, (run_id, name))
         return {(step, math.nan if none else value) for step, value, none in rows}

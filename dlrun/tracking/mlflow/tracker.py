@@ -21,6 +21,7 @@ class Mlflow:
 
     name = "mlflow"
     title = "MLflow"
+    sorts = True
 
     def check(self, *, system_metrics: bool = False) -> None:
         check_address()

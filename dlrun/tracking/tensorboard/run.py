@@ -64,6 +64,9 @@ class TensorboardRun:
     def send_files(self, path: Path, folder: str) -> None:
         """Do nothing: TensorBoard shows no files."""
 
+    def mark_selected(self, jobs: Mapping[str, str]) -> None:
+        """Do nothing: the description names the selection."""
+
     def finish(self, status: str, end: int) -> None:
         session = SessionEndInfo(
             status=STATUS_SUCCESS if status == "finished" else STATUS_FAILURE, end_time_secs=end / 1000

@@ -31,6 +31,7 @@ class Tensorboard:
 
     name = "tensorboard"
     title = "TensorBoard"
+    sorts = False
 
     def check(self, *, system_metrics: bool = False) -> None:
         if importlib.util.find_spec("tensorboard") is None:

@@ -26,8 +26,7 @@ def of_sweep(experiment_id: str, sweep: SweepDir) -> str:
     """The charts of a sweep's jobs."""
     what = manifest.read(sweep)
     # sorted by date, MLflow folds the jobs away and draws the parent alone; sorted by a metric it shows each
-    order = (
-        f"orderByKey={quote(f'metrics.`{what.monitor}`', safe='')}&orderByAsc={str(not what.higher_is_better).lower()}"
-    )
+    by, ascending = quote(f"metrics.`best/{what.monitor}`", safe=""), str(not what.higher_is_better).lower()
+    order = f"orderByKey={by}&orderByAsc={ascending}"
     jobs = quote(tag_filter("dlrun.sweep", sweep.id).replace("`", '"'), safe="")
     return f"experiments/{experiment_id}/runs?{MODE}&{order}&compareRunsMode=CHART&searchFilter={jobs}"

@@ -1,0 +1,1 @@
+"""MLflow's pages: their addresses, and what they show when `dlrun ui` opens them."""

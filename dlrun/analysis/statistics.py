@@ -1,28 +1,41 @@
 """Statistics over seeds: the spread of a metric, and the paired difference of two configurations.
 
-A 95 % interval should cover the true mean in 95 of 100 experiments, with few seeds too. Simulated coverage
-(`tests/analysis/test_statistics.py` repeats a part of it): percentile and BCa bootstraps of 3 values cover 75 %,
-since they cannot leave the range of the values; of 10 values, 90 %. Hence Student's t for fewer than
-`BOOTSTRAP_FROM` values, and a bootstrap with expanded percentiles from there on.
-
-Source: T. Hesterberg, What teachers should know about the bootstrap (The American Statistician 69, 2015), 4.4.
+Differences of several configurations at once, and of one that its values selected, are in `analysis/simultaneous`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import stdev
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
-# Simulated coverage of normal means: the expanded bootstrap 76 % at n = 3, 92 % at 5, 94 % at 8, 95 % at 10;
-# Student's t 95 % at each. Of skewed (lognormal) means both cover 92 % at 10.
-BOOTSTRAP_FROM = 10
-LEVEL = 0.95
-RESAMPLES = 10_000
+from dlrun.analysis.intervals import (
+    BOOTSTRAP_FROM,
+    LEVEL,
+    ROUNDING,
+    confidence_interval,
+    interval_method,
+    mean_interval,
+    student,
+)
+from dlrun.analysis.intervals import sd as standard_deviation
+from dlrun.analysis.value_range import ANY, ValueRange
+
+__all__ = [
+    "BOOTSTRAP_FROM",
+    "LEVEL",
+    "Difference",
+    "JointLevel",
+    "Spread",
+    "confidence_interval",
+    "describe_difference",
+    "interval_method",
+    "paired_difference",
+    "spread",
+]
 
 K = TypeVar("K")
 """A seed, or what else pairs two runs."""
@@ -32,8 +45,9 @@ K = TypeVar("K")
 class Spread:
     """A metric over `n` finite and `broken` other runs.
 
-    `sd` is the sample standard deviation (divisor n-1), `low` to `high` the 95 % interval of the mean.
-    All three are nan for one run. `worst` is nan if a run is broken: no finite value is the worst then.
+    `sd` is the sample standard deviation (divisor n-1), `low` to `high` the 95 % interval of the mean. All three are
+    nan for one run, and the interval if the seeds do not vary the value. `worst` is nan if a run is broken: no finite
+    value is the worst then.
     """
 
     n: int
@@ -48,11 +62,23 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class JointLevel:
+    """How wide intervals have to be to hold at once.
+
+    `critical` maps a number of seeds to the half width in standard errors. `sd` is the least standard deviation of a
+    difference.
+    """
+
+    critical: Callable[[int], float]
+    sd: float = 0.0
+
+
+@dataclass(frozen=True)
 class Difference:
     """Second minus first, paired over their `n` common seeds.
 
-    `each` has the difference by seed, `low` to `high` the 95 % interval of their mean. Seeds with a value
-    that is not finite are left out and counted in `broken`.
+    `each` has the difference by seed, `low` to `high` the 95 % interval of their mean; nan for one seed, or if the
+    difference is the same on every seed. Seeds with a value that is not finite are left out and counted in `broken`.
     """
 
     n: int
@@ -64,6 +90,11 @@ class Difference:
     higher_is_better: bool
     broken: int = 0
 
+    def __neg__(self) -> Difference:
+        """First minus second."""
+        each = {seed: -value for seed, value in self.each.items()}
+        return replace(self, mean=-self.mean, low=-self.high, high=-self.low, each=each)
+
     @property
     def gain(self) -> float:
         """The mean difference, positive if the second is better."""
@@ -74,8 +105,13 @@ class Difference:
         """True if the 95 % interval excludes zero, None without one."""
         return None if math.isnan(self.low) else self.low > 0 or self.high < 0
 
+    @property
+    def constant(self) -> bool:
+        """The seeds do not vary the difference."""
+        return self.n > 1 and math.isnan(self.low)
 
-def spread(values: Sequence[float], *, higher_is_better: bool = False) -> Spread:
+
+def spread(values: Sequence[float], *, higher_is_better: bool = False, possible: ValueRange = ANY) -> Spread:
     """Summarise a metric over several runs.
 
     >>> found = spread([0.02, 0.04, 0.03, float("nan")])
@@ -88,13 +124,13 @@ def spread(values: Sequence[float], *, higher_is_better: bool = False) -> Spread
     if not len(finite):
         nan = math.nan
         return Spread(0, nan, nan, nan, nan, nan, nan, nan, broken)
-    low, high = confidence_interval(finite)
+    low, high = mean_interval(finite, possible)
     ends = float(finite.min()), float(finite.max())
     best, worst = reversed(ends) if higher_is_better else ends
     return Spread(
         n=len(finite),
         mean=float(finite.mean()),
-        sd=_sd(finite),
+        sd=standard_deviation(finite),
         worst=math.nan if broken else worst,
         median=float(np.median(finite)),
         best=best,
@@ -104,64 +140,58 @@ def spread(values: Sequence[float], *, higher_is_better: bool = False) -> Spread
     )
 
 
-def confidence_interval(values: Sequence[float] | np.ndarray[Any, Any], level: float = LEVEL) -> tuple[float, float]:
-    """The interval of the mean of n finite values.
-
-    For n < `BOOTSTRAP_FROM`: mean ± t · sd / √n, with the quantile t of Student's t, n-1 degrees of freedom.
-    From there on: quantiles of the means of `RESAMPLES` resamples, at the tail Φ(-√(n/(n-1)) · t) instead of
-    (1 - level)/2, which widens them as much as the percentile method is too narrow at n. (nan, nan) for n < 2.
-
-    >>> [round(end, 3) for end in confidence_interval([1.0, 2.0, 3.0])]      # 2 ± 4.303 · 1 / √3
-    [-0.484, 4.484]
-    """
-    given = np.asarray(values, dtype=np.float64)
-    n = len(given)
-    if n < 2:
-        return math.nan, math.nan
-    from scipy.special import ndtr, stdtrit  # takes 0.12 s to import, which runs of one seed need not wait for
-
-    t = float(stdtrit(n - 1, (1 + level) / 2))
-    mean = float(given.mean())
-    if n < BOOTSTRAP_FROM:
-        half = t * _sd(given) / math.sqrt(n)
-        return mean - half, mean + half
-    tail = float(ndtr(-math.sqrt(n / (n - 1)) * t))
-    # a fixed seed: the same values have the same interval in every report
-    resampled = np.random.default_rng(0).integers(0, n, (RESAMPLES, n))
-    low, high = np.quantile(given[resampled].mean(1), [tail, 1 - tail])
-    return float(low), float(high)
-
-
-def interval_method(n: int) -> str:
-    """The name of the method behind `confidence_interval` of `n` values."""
-    return "Student's t" if n < BOOTSTRAP_FROM else f"bootstrap, {RESAMPLES:,} resamples"
-
-
 def paired_difference(
-    first: Mapping[K, float], second: Mapping[K, float], *, higher_is_better: bool = False
+    first: Mapping[K, float],
+    second: Mapping[K, float],
+    *,
+    higher_is_better: bool = False,
+    possible: ValueRange = ANY,
+    joint: JointLevel | None = None,
 ) -> Difference:
     """Second minus first, both by seed, over their common seeds.
 
-    Pairing removes the effects of a seed on both sides: its data, their order, the initial weights.
+    Pairing removes the effects of a seed on both sides: its data, their order, the initial weights. `joint` widens the
+    interval so that it holds together with others.
 
-    >>> found = paired_difference({0: 0.50, 1: 0.40, 2: 0.30}, {0: 0.45, 1: 0.35, 2: 0.25, 3: 0.9})
+    >>> found = paired_difference({0: 0.50, 1: 0.41, 2: 0.30}, {0: 0.45, 1: 0.35, 2: 0.25, 3: 0.9})
     >>> found.n, round(found.mean, 3), found.significant
-    (3, -0.05, True)
+    (3, -0.053, True)
     """
     differences = {seed: second[seed] - first[seed] for seed in sorted({*first} & {*second})}  # type: ignore[type-var]
     each = {seed: value for seed, value in differences.items() if math.isfinite(value)}
     values = np.array([*each.values()], dtype=np.float64)
-    low, high = confidence_interval(values)
+    sides = [side[seed] for seed in each for side in (first, second)]
+    low, high = _difference_interval(values, sides, possible, joint)
     return Difference(
         n=len(each),
         mean=float(values.mean()) if each else math.nan,
-        sd=_sd(values),
+        sd=standard_deviation(values),
         low=low,
         high=high,
         each=each,
         higher_is_better=higher_is_better,
         broken=len(differences) - len(each),
     )
+
+
+def _difference_interval(
+    values: np.ndarray[Any, Any], sides: Sequence[float], possible: ValueRange, joint: JointLevel | None
+) -> tuple[float, float]:
+    n = len(values)
+    if n < 2:
+        return math.nan, math.nan
+    mean, sd = float(values.mean()), standard_deviation(values)
+    # both sides are rounded to a step
+    floor = max(possible.step(sides) / math.sqrt(6), joint.sd if joint else 0.0)
+    if max(sd, floor) <= ROUNDING * max(map(abs, sides)):
+        return math.nan, math.nan
+    if joint:
+        half = joint.critical(n) * max(sd, floor) / math.sqrt(n)
+        low, high = mean - half, mean + half
+    else:
+        low, high = student(mean, floor, n) if sd < floor else confidence_interval(values)
+    width = possible.most - possible.least  # two values are no further apart
+    return max(low, -width), min(high, width)
 
 
 def describe_difference(found: Difference, *, metric: str, first: str = "the first", second: str = "the second") -> str:
@@ -175,23 +205,22 @@ def describe_difference(found: Difference, *, metric: str, first: str = "the fir
     if found.broken:
         seeds = "1 more seed has" if found.broken == 1 else f"{found.broken} more seeds have"
         lost = f" {seeds} no finite value."
+    by = f"{found.mean:+.3g}"
     if found.n == 0:
         return f"{second} and {first} have no common seed with a finite {metric}.{lost}"
-    by = f"{found.mean:+.3g}"
-    if found.significant is None:
+    if found.n == 1:
         return (
             f"{second} differs from {first} in {metric} by {by} on their one common seed. "
             f"One seed says nothing about seed noise.{lost}"
         )
-    numbers = f"95 % interval {found.low:+.3g} to {found.high:+.3g} ({found.n} seeds).{lost}"
     if not any(found.each.values()):
         return f"{second} and {first} have the same {metric} on each of {found.n} seeds.{lost}"
+    word = "better" if found.gain > 0 else "worse"
+    if found.constant and found.n == 2:
+        return f"{second} differs from {first} in {metric} by the same {by} on both seeds, which says little.{lost}"
+    if found.constant:  # whatever the seeds change, it is the same on both sides
+        return f"{second} is {word} than {first} in {metric}, by the same {by} on each of {found.n} seeds.{lost}"
+    numbers = f"95 % interval {found.low:+.3g} to {found.high:+.3g} ({found.n} seeds).{lost}"
     if not found.significant:
         return f"No significant difference in {metric} between {second} and {first}: mean difference {by}, {numbers}"
-    word = "better" if found.gain > 0 else "worse"
     return f"{second} is {word} than {first} in {metric}: mean difference {by}, {numbers}"
-
-
-def _sd(values: np.ndarray[Any, Any]) -> float:
-    # `stdev` is exact before it rounds: equal values have sd 0, not the rounding error of their mean
-    return stdev(values.tolist()) if len(values) > 1 else math.nan

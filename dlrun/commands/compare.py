@@ -8,8 +8,10 @@ from pathlib import Path
 
 from dlrun.analysis.statistics import Difference, describe_difference, interval_method, spread
 from dlrun.errors import UserError
-from dlrun.report.comparison import describe_sides, difference, direction, metric_of
-from dlrun.report.sides import Side, sides
+from dlrun.report.comparison import chosen, compare, describe_sides, direction, group_count, metric_of, possible
+from dlrun.report.figures import file_name
+from dlrun.report.sentences import describe_chance
+from dlrun.report.sides import Side, comparisons
 from dlrun.report.tables import format_mean, format_number
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
@@ -18,11 +20,20 @@ from dlrun.terminal.format import table
 
 def main(argv: list[str]) -> int:
     options = _parser().parse_args(argv)
-    found = sides(options.sides)
+    file = _figure_file(options.figure)
+    found = comparisons(options.sides)
+    for label, own in found.items():
+        if label:
+            output.say(f"{label}:")
+        _compare(own, options, file.with_stem(f"{file.stem}-{file_name(label)}") if file and label else file)
+    return 0
+
+
+def _compare(found: Sequence[Side], options: argparse.Namespace, file: Path | None) -> None:
     metric = metric_of(found, options.metric)
     higher = direction(found, metric, given=options.better)
+    differences = compare(found, metric, higher_is_better=higher)
     first, *others = found  # the first is the baseline
-    differences = [difference(first, other, metric, higher_is_better=higher) for other in others]
     output.say(f"{metric}, {'higher' if higher else 'lower'} is better")
     output.say(_table(found, metric, higher))
     for other, differing in zip(others, differences, strict=True):
@@ -31,16 +42,16 @@ def main(argv: list[str]) -> int:
         output.say(f"  {describe_sides(first, other)}")
     for line in _remarks(found, differences, metric):
         output.say(f"  {line}")
-    if options.figure:
-        _draw(found, metric, Path(options.figure))
-    return 0
+    if file:
+        _draw(found, metric, file)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="dlrun compare",
-        description="Compare runs or sweeps with the first of them: the mean difference over their common seeds, with "
-        "its 95 % interval. A sweep stands for its selected group; a single sweep for all of its groups.",
+        description="Compare runs or sweeps with the first of them: the mean differences over their common seeds, with "
+        "95 % intervals that hold at once. A sweep stands for its selected group; a single sweep for all of its groups, "
+        "in each data set.",
     )
     parser.add_argument(
         "sides",
@@ -61,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
 def _table(found: Sequence[Side], metric: str, higher: bool) -> str:
     rows = [["", "seeds", "mean ± sd", "worst", "median", "best"]]
     for side in found:
-        over = spread([*side.values(metric).values()], higher_is_better=higher)
+        values = [*side.values(metric).values()]
+        over = spread(values, higher_is_better=higher, possible=possible(found, metric))
         # a run that is not finite is worse than any number
         worst = "not finite" if over.broken else format_number(over.worst)
         rows.append(
@@ -80,13 +92,7 @@ def _table(found: Sequence[Side], metric: str, higher: bool) -> str:
 def _remarks(found: Sequence[Side], differences: Sequence[Difference], metric: str) -> list[str]:
     told = [f"`{side.label}`: {side.note}" for side in found if side.note]
     sizes = sorted({differing.n for differing in differences if differing.n > 1})
-    if sizes:
-        how = " and ".join(dict.fromkeys(interval_method(n) for n in sizes))
-        told.append(f"Paired by seed; the interval is of the mean difference, by {how}.")
-    if len(differences) > 2:  # no correction for many comparisons is made
-        told.append(
-            f"Each of the {len(differences)} intervals is for itself: one in twenty excludes zero by chance alone."
-        )
+    told += _intervals(found, sizes, metric)
     if metric.startswith("test/"):  # each look at it makes it a worse judge
         reads = sum(summary.test_reads for side in found for summary in side.summaries.values())
         runs = sum(len(side.runs) for side in found)
@@ -94,11 +100,38 @@ def _remarks(found: Sequence[Side], differences: Sequence[Difference], metric: s
     return told
 
 
+def _intervals(found: Sequence[Side], sizes: Sequence[int], metric: str) -> list[str]:
+    """What the intervals are of, and which chance they cover."""
+    if not sizes:
+        return []
+    selected = chosen(found, metric)
+    many = group_count(found, metric)
+    if many <= 2:
+        how = " and ".join(dict.fromkeys(interval_method(n) for n in sizes))
+        told = [f"Paired by seed; the interval is of the mean difference, by {how}."]
+    else:
+        choice = f", and allow for the selection of {_listed(selected)}" if selected else ""
+        told = [
+            f"Paired by seed; the intervals are of the mean difference. They hold at once for all of {many} groups"
+            f"{choice}: of groups that are alike, one in twenty comparisons calls any better or worse."
+        ]
+    return [*told, describe_chance([summary for side in found for summary in side.summaries.values()], metric)]
+
+
+def _listed(selected: Sequence[Side]) -> str:
+    return " and ".join(f"`{side.label}`" for side in selected)
+
+
+def _figure_file(given: str | None) -> Path | None:
+    if given and Path(given).suffix not in (".png", ".svg"):
+        raise UserError(f"--figure {given}: expected a file that ends with .png or .svg.")
+    return Path(given) if given else None
+
+
 def _draw(found: Sequence[Side], metric: str, file: Path) -> None:
     from dlrun.analysis.figures.pairs import pairs
     from dlrun.analysis.figures.style import save
 
-    if file.suffix not in (".png", ".svg"):
-        raise UserError(f"--figure {file}: expected a file that ends with .png or .svg.")
-    save(pairs([(side.label, side.values(metric)) for side in found], metric), file)
+    drawn = pairs([(side.label, side.values(metric)) for side in found], metric, possible=possible(found, metric))
+    save(drawn, file)
     output.say(f"  {file}")

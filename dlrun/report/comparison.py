@@ -1,4 +1,4 @@
-"""The paired difference of two sides, after a check that they are comparable."""
+"""The paired differences of sides, after a check that they are comparable."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from dlrun.analysis.comparability import same_quantity
-from dlrun.analysis.statistics import Difference, paired_difference
+from dlrun.analysis.simultaneous import differences
+from dlrun.analysis.statistics import Difference
+from dlrun.analysis.value_range import ValueRange
 from dlrun.errors import UserError, did_you_mean
+from dlrun.report.overview import range_of
 from dlrun.report.sides import Side
 from dlrun.storage.identity import PART_NAMES, differing, differing_keys
 from dlrun.storage.manifest import Replicate
@@ -17,11 +20,43 @@ SHOWN = 10
 """Keys of two configurations that are listed."""
 
 
-def difference(first: Side, second: Side, metric: str, *, higher_is_better: bool) -> Difference:
-    """Second minus first over their common seeds.
+def compare(sides: Sequence[Side], metric: str, *, higher_is_better: bool) -> list[Difference]:
+    """Each other side minus the first, over their common seeds; all intervals hold at once.
 
-    Raises `UserError` without a common seed, if the metric was measured on other samples, or if its unit differs.
+    A side that was selected is compared with regard to that. Raises `UserError` without a common seed, if the metric
+    was measured on other samples, or if its unit differs.
     """
+    first, *others = sides
+    for other in others:
+        _check_comparable(first, other, metric)
+    # by their runs: a group that is named, too, is one of those that the other was selected among
+    values = {side.folders: side.values(metric) for side in (*sides, *(r for side in sides for r in side.rivals))}
+    return differences(
+        values[first.folders],
+        [values[other.folders] for other in others],
+        rivals=[(values[side.folders], [values[r.folders] for r in side.rivals]) for side in chosen(sides, metric)],
+        higher_is_better=higher_is_better,
+        possible=possible(sides, metric),
+    )
+
+
+def chosen(sides: Sequence[Side], metric: str) -> list[Side]:
+    """The sides that were selected by values such as these."""
+    # the test split selects nothing, where there is a validation split
+    return [side for side in sides if side.rivals and (not metric.startswith("test/") or side.metric == metric)]
+
+
+def group_count(sides: Sequence[Side], metric: str) -> int:
+    """How many groups the intervals of `compare` hold for."""
+    return len({side.folders for side in (*sides, *(rival for own in chosen(sides, metric) for rival in own.rivals))})
+
+
+def possible(sides: Sequence[Side], metric: str) -> ValueRange:
+    """What the values of a metric can be."""
+    return range_of(metric, [summary for side in sides for summary in side.summaries.values()])
+
+
+def _check_comparable(first: Side, second: Side, metric: str) -> None:
     common = sorted({*first.values(metric)} & {*second.values(metric)})
     if not common:
         have = " and ".join(f"`{s.label}` has {_listed(s.values(metric))}" for s in (first, second))
@@ -32,7 +67,6 @@ def difference(first: Side, second: Side, metric: str, *, higher_is_better: bool
         _same_samples(first, second, seed, metric)
     # one seed stands for all: the jobs of a side differ in nothing else
     _same_unit(first, second, common[0], metric)
-    return paired_difference(first.values(metric), second.values(metric), higher_is_better=higher_is_better)
 
 
 def describe_sides(first: Side, second: Side) -> str:

@@ -9,9 +9,11 @@ from functools import cached_property
 from typing import Any
 
 from dlrun.analysis.statistics import Spread, spread
+from dlrun.analysis.value_range import ValueRange, value_range
 from dlrun.storage.manifest import REPLICATED, Manifest, Replicate, read
 from dlrun.storage.read_counts import SweepReads, count_reads, total_reads
 from dlrun.storage.results import Result, finished, results, unended
+from dlrun.storage.summary import Summary
 from dlrun.storage.sweep_summary import SweepSummary
 from dlrun.storage.sweepdir import SweepDir
 
@@ -54,7 +56,8 @@ class JobGroup:
 
     def spread_of(self, metric: str, *, higher_is_better: bool = False) -> Spread:
         """The spread of any metric."""
-        return spread([*self.by_replicate(metric).values()], higher_is_better=higher_is_better)
+        possible = range_of(metric, [r.summary for r in finished(self.results)])
+        return spread([*self.by_replicate(metric).values()], higher_is_better=higher_is_better, possible=possible)
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,13 @@ def read_overview(sweep: SweepDir) -> Overview:
     return Overview(sweep, manifest, found, _groups(manifest, found, metric, summary), metric, summary)
 
 
+def range_of(metric: str, summaries: Sequence[Summary]) -> ValueRange:
+    """What the values of a metric can be, by its unit and its samples."""
+    counts = {summary.sample_count(metric) for summary in summaries}
+    units = [summary.unit(metric) for summary in summaries]
+    return value_range(metric, units, counts.pop() if len(counts) == 1 else None)
+
+
 def swept_label(manifest: Manifest, result: Result) -> str:
     """The job's swept overrides, without the seeds."""
     telling = [f"{k}={v}" for k, v in result.swept.items() if k in manifest.swept and k not in REPLICATED]
@@ -172,7 +182,8 @@ def _groups(manifest: Manifest, found: Sequence[Result], metric: str, summary: S
     for key, jobs in members.items():
         # by repetition: a search may come to one point twice
         values = {r.job.replicate: r.metrics[metric] for r in finished(jobs) if metric in r.metrics}
-        over = spread([*values.values()], higher_is_better=manifest.higher_is_better)
+        possible = range_of(metric, [r.summary for r in finished(jobs)])
+        over = spread([*values.values()], higher_is_better=manifest.higher_is_better, possible=possible)
         groups.append(JobGroup(key, swept_label(manifest, jobs[0]), jobs, over, selected=key in chosen))
     if metric.startswith(TEST):
         return groups

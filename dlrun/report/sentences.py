@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 
-from dlrun.analysis.statistics import BOOTSTRAP_FROM, describe_difference, paired_difference
-from dlrun.report.overview import Overview
+from dlrun.analysis.simultaneous import differences
+from dlrun.analysis.statistics import BOOTSTRAP_FROM, Difference, describe_difference
+from dlrun.report.overview import JobGroup, Overview, range_of
 from dlrun.storage.identity import PART_NAMES, differing
+from dlrun.storage.summary import Summary
+
+SHOWN = 5
+"""Groups that a sentence names."""
 
 
 def job_counts(overview: Overview) -> str:
@@ -29,27 +35,50 @@ def job_counts(overview: Overview) -> str:
 
 
 def lead(overview: Overview) -> str:
-    """The paired difference between the best group and the runner-up."""
+    """The paired differences between the best group and the others, the runner-up's in words."""
     # an incomplete group lacks the seeds that went wrong, so it is no runner-up
     ranked = [group for group in overview.groups if group.complete]
     if len(ranked) < 2 or overview.in_order:
         return ""
-    first, second = ranked[:2]
+    first, second, *others = ranked
     if min(first.size, second.size) < 2:
         return (
             "With one seed per group, any difference between groups may be seed noise: add 'seed=range(5)' to the "
             "command."
         )
-    found = paired_difference(
-        second.by_replicate(overview.metric),
-        first.by_replicate(overview.metric),
-        higher_is_better=overview.manifest.higher_is_better,
-    )
-    if not found.n:  # no common seed
+    runner_up, *rest = _minus(first, [second, *others], overview)
+    if not runner_up.n:  # no common seed
         return ""
-    return describe_difference(
-        found, metric=overview.metric, first=f"the runner-up `{second.label}`", second=f"`{first.label}`"
+    told = describe_difference(
+        runner_up, metric=overview.metric, first=f"the runner-up `{second.label}`", second=f"`{first.label}`"
     )
+    same = [group for group, found in zip(others, rest, strict=True) if not (found.significant or found.constant)]
+    if not others:
+        return told
+    listed = ", ".join(f"`{group.label}`" for group in same[:SHOWN]) + ", …" * (len(same) > SHOWN)
+    also = f"{len(same)} of the other {len(others)} groups ({listed})" if same else f"none of the other {len(others)}"
+    return f"{told} Not told apart from the best: {also}. These intervals hold for all groups at once."
+
+
+def _minus(first: JobGroup, others: Sequence[JobGroup], overview: Overview) -> list[Difference]:
+    """The first group minus each other one, each interval widened for the choice."""
+    own, *values = (group.by_replicate(overview.metric) for group in (first, *others))
+    found = differences(
+        own,
+        values,
+        rivals=[(own, values)],
+        higher_is_better=overview.manifest.higher_is_better,
+        possible=range_of(overview.metric, [result.summary for result in overview.finished]),
+    )
+    return [-difference for difference in found]
+
+
+def describe_chance(summaries: Sequence[Summary], metric: str) -> str:
+    """Which chance an interval over these runs covers."""
+    name = {"val": "validation"}.get(metric.partition("/")[0], metric.partition("/")[0])
+    if len({summary.samples(metric) or summary.data.get("fingerprint") for summary in summaries}) > 1:
+        return f"Intervals cover the chance of the seeds, {name} samples included, which differ from seed to seed."
+    return f"Intervals cover the chance of seeds. All runs share the {name} samples, whose chance they do not cover."
 
 
 def interval_note(overview: Overview) -> str:
@@ -60,7 +89,11 @@ def interval_note(overview: Overview) -> str:
     few = "Student's t" if min(sizes) < BOOTSTRAP_FROM else ""
     many = "the bootstrap with expanded percentiles" if max(sizes) >= BOOTSTRAP_FROM else ""
     both = f"{few} (below {BOOTSTRAP_FROM} seeds) and {many}" if few and many else few or many
-    return f"Intervals are 95 % intervals of the mean, by {both}. sd is the sample standard deviation over the seeds."
+    summaries = [result.summary for result in overview.finished]
+    return (
+        f"Intervals in the table are 95 % intervals of the mean, by {both}, wider for skewed values. sd is the "
+        f"sample standard deviation over the seeds. {describe_chance(summaries, overview.metric)}"
+    )
 
 
 def code(overview: Overview) -> str:

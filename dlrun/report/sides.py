@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from dlrun.errors import UserError
@@ -25,7 +26,7 @@ class Side:
     """Runs by repetition; `metric` selected them.
 
     `direction` is True if higher values of it are better, None if unknown. `note` says what departed from the rule of
-    the selection.
+    the selection. `rivals` are the groups that it was selected among.
     """
 
     label: str
@@ -33,10 +34,15 @@ class Side:
     metric: str
     direction: bool | None = None
     note: str = ""
+    rivals: Sequence[Side] = ()
 
     @cached_property
     def summaries(self) -> dict[Replicate, Summary]:
         return {seed: run.summary() for seed, run in self.runs.items()}
+
+    @cached_property
+    def folders(self) -> frozenset[Path]:
+        return frozenset(run.path for run in self.runs.values())
 
     def values(self, metric: str) -> dict[Replicate, float]:
         """A metric of the runs that have it."""
@@ -58,8 +64,8 @@ class Side:
         return dict(found)
 
 
-def sides(references: Sequence[str]) -> list[Side]:
-    """Find the sides of a comparison.
+def comparisons(references: Sequence[str]) -> dict[str, list[Side]]:
+    """Find the sides of a comparison, or of one for each data set of a sweep, by its label.
 
     A reference is a run, a sweep (its selected or only group) or a group (`SWEEP:lr=0.1`). A single sweep stands for
     all its groups, the selected or best one first. Raises `UserError` for a reference that is not found or not
@@ -67,29 +73,35 @@ def sides(references: Sequence[str]) -> list[Side]:
     """
     if len(references) == 1:
         return _all_groups(references[0])
-    return [_side(reference) for reference in references]
+    return {"": [_side(reference) for reference in references]}
 
 
-def _all_groups(reference: str) -> list[Side]:
+def _all_groups(reference: str) -> dict[str, list[Side]]:
     sweep = find_sweep(reference)
     if sweep is None:
         raise UserError(
             f"`dlrun compare {reference}` names a single run. Add another run, or name a sweep with several groups."
         )
     overview = read_overview(sweep)
-    if len(overview.strata) > 1:
-        raise UserError(
-            f"{sweep.path} has {len(overview.strata)} data sets, whose values cannot be compared. Name groups of one:"
-            f"{_listed(overview)}"
-        )
+    # values of different samples cannot be compared, so each data set is compared for itself
+    found = {part.label: _ranked_sides(part) for part in overview.strata}
+    several = {label: own for label, own in found.items() if len(own) > 1}
+    if several:
+        return several
+    most = max(map(len, found.values()))
+    of = f" of each of {len(found)} data sets" if len(found) > 1 else ""
+    raise UserError(
+        f"{sweep.path} has {most} group{'s' * (most != 1)}{of} with finished runs, and a comparison needs two. Add "
+        f"another sweep: `dlrun compare {reference} OTHER`."
+    )
+
+
+def _ranked_sides(overview: Overview) -> list[Side]:
+    """The groups with finished runs; the first was selected, or is the best."""
     groups = [group for group in overview.groups if finished(group.results)]
-    if len(groups) < 2:
-        raise UserError(
-            f"{sweep.path} has {len(groups)} group{'s' * (len(groups) != 1)} of finished runs, and a comparison needs "
-            f"two. Add another sweep: `dlrun compare {reference} OTHER`."
-        )
     groups.sort(key=lambda group: not group.selected)  # stable: the others stay ranked
-    return [_of_group(overview, group, group.label) for group in groups]
+    found = [_of_group(overview, group, group.label, among=False) for group in groups]
+    return [replace(found[0], rivals=found[1:]), *found[1:]] if found else []
 
 
 def _side(reference: str) -> Side:
@@ -128,13 +140,21 @@ def _of_run(run: RunDir) -> Side:
     return Side(label, {Replicate(summary.seed or 0): run}, metric, note=describe_runs([summary]))
 
 
-def _of_group(overview: Overview, group: JobGroup, label: str) -> Side:
+def _of_group(overview: Overview, group: JobGroup, label: str, *, among: bool = True) -> Side:
     runs = {result.job.replicate: result.run for result in finished(group.results)}
     if not runs:
         raise UserError(f"No run of `{group.label}` in {overview.sweep.path} has finished.")
     known = describe_runs([result.summary for result in finished(group.results)])
     note = " ".join(filter(None, [departures(overview) if group.selected else "", known]))
-    return Side(label, runs, overview.metric, overview.manifest.higher_is_better, note)
+    rivals = []
+    if among and group.selected:
+        stratum = next(part for part in overview.strata if any(own.key == group.key for own in part.groups))
+        rivals = [
+            _of_group(overview, own, own.label, among=False)
+            for own in stratum.groups
+            if own.key != group.key and finished(own.results)
+        ]
+    return Side(label, runs, overview.metric, overview.manifest.higher_is_better, note, rivals)
 
 
 def _find_group(overview: Overview, label: str, reference: str) -> JobGroup:

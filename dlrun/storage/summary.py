@@ -231,6 +231,16 @@ class Summary(FolderSummary):
         split = metric.partition("/")[0].replace("val", "validation")
         return dict(self.data).get(f"{split}_fingerprint")  # type: ignore[return-value]
 
+    def sample_count(self, metric: str) -> int | None:
+        """How many samples, or tokens of a text, are behind a metric.
+
+        >>> Summary({"data": {"validation": 200}}).sample_count("val/error")
+        200
+        """
+        split = metric.partition("/")[0].replace("val", "validation")
+        samples, shape = split_sizes(self.data).get(split), self.spec.get("input_shape")
+        return samples * int(shape[0]) if samples and shape and self.spec.get("task") == "language" else samples
+
     def to_send(self) -> list[Any]:
         """The values that may change after a first upload."""
         return [self._values.get(key) for key in ("status", "metrics", "last", "test_reads", "best_step")]

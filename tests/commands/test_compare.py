@@ -80,6 +80,45 @@ def test_a_sweep_stands_for_its_selected_group(sweep: SweepDir, here: Path, call
     says(done.out, "`aaaa:lr=0.1` is worse than `aaaa:optimizer.lr=0.01`")
 
 
+def noise(values: dict[str, Any]) -> dict[str, float]:
+    """Return values that no configuration changes."""
+    random = np.random.default_rng([values["seed"], int(1000 * values["optimizer.lr"])])
+    return {"val/error": 0.2 + 0.01 * random.normal(), "test/error": 0.2 + 0.01 * random.normal()}
+
+
+def test_the_best_of_many_that_are_alike_is_not_called_better(here: Path, call: Call) -> None:
+    rates = [0.001 * k for k in range(1, 21)]
+    swept(here, "ffff", noise, **{"optimizer.lr": rates, "seed": [0, 1, 2, 3]})
+    done = call("compare", "ffff")
+    assert done.out.count("No significant difference") == 19
+    says(done.out, "hold at once for all of 20 groups", "one in twenty comparisons", "chance of")
+    # of pairs by themselves, Student's t of 4 seeds would call some of them worse
+    means = {rate: np.mean([noise({"seed": s, "optimizer.lr": rate})["val/error"] for s in range(4)]) for rate in rates}
+    best = min(rates, key=means.__getitem__)
+    pairs = [[noise({"seed": s, "optimizer.lr": r})["val/error"] for s in range(4)] for r in rates]
+    own = pairs[rates.index(best)]
+    alone = [confidence_interval(np.subtract(pair, own)) for pair in pairs if pair is not own]
+    assert any(low > 0 for low, _ in alone)
+
+
+def test_a_selected_side_is_compared_with_regard_to_its_selection(here: Path, call: Call) -> None:
+    sweep = swept(here, "gggg", noise, **{"optimizer.lr": [0.001 * k for k in range(1, 11)]})
+    summarise(sweep, selected={"group": group_of(optimizer__lr=0.001)})
+    says(call("compare", "gggg", "gggg:lr=0.002").out, "all of 10 groups, and allow for the selection of `gggg:")
+    # the test split did not select
+    says(call("compare", "gggg", "gggg:lr=0.002", "--metric", "test/error").out, "by Student's t")
+
+
+def test_an_error_does_not_fall_below_zero(here: Path, call: Call) -> None:
+    swept(
+        here, "hhhh", lambda v: {"val/error": [0.0, 0.05, 0.0, 0.15, 0.0][v["seed"]] + (v["optimizer.lr"] == 0.1) / 2}
+    )
+    assert call("report", "hhhh").code == 0
+    text = (here / "outputs/sweeps/2026-01-01/120000-made-hhhh/report/report.md").read_text()
+    assert "| 0 to 0." in text
+    assert " -0" not in text.partition("## Setting")[0].replace("difference -0.5", "")
+
+
 def test_single_runs_say_nothing_about_noise(sweep: SweepDir, call: Call) -> None:
     done = call("compare", "aaaa/0", str(sweep.path / "5"), "--metric", "val/error")
     assert done.code == 0

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from dlrun.analysis.figures.scale import axis_label, scale_y
 from dlrun.analysis.figures.style import BLACK, COLOURS, MARKERS, ORANGE, figure, style_context
 from dlrun.analysis.statistics import spread
+from dlrun.analysis.value_range import ANY, ValueRange
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def pairs(sides: Sequence[tuple[str, Mapping[Any, float]]], metric: str) -> Figure:
+def pairs(sides: Sequence[tuple[str, Mapping[Any, float]]], metric: str, *, possible: ValueRange = ANY) -> Figure:
     """Draw each side's values by seed, and their mean.
 
     The mean has its 95 % interval; the values of a seed are joined.
@@ -30,7 +31,7 @@ def pairs(sides: Sequence[tuple[str, Mapping[Any, float]]], metric: str) -> Figu
         for i, (_, values) in enumerate(sides):
             own = [value for value in values.values() if math.isfinite(value)]
             axes.scatter([i] * len(own), own, s=44, color=COLOURS[0], marker=MARKERS[0], zorder=3)
-            found = spread(own)
+            found = spread(own, possible=possible)
             if found.n > 1:
                 # beside the points, which it would hide
                 axes.plot([i + 0.14] * 2, [found.low, found.high], color=BLACK, linewidth=2.0, zorder=3)

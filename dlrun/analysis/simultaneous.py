@@ -6,9 +6,11 @@ was selected: their half width is the quantile of the largest studentised differ
 groups and the others, none of which differ. For two groups that is Student's t, for many groups of one variance
 Tukey's range.
 
-A difference of few seeds has a standard deviation by chance far too small. So each is at least the median of all of
-them, which is what makes two or three seeds worth anything. Groups of unequal variance need a wider interval: half of
-the simulations have standard deviations that differ by factors of 1/e to e. docs/chance.md has what this covers.
+A difference of few seeds has a standard deviation by chance far too small, which makes an interval for the worst case
+useless: so two of them are calculated, and the narrower one counts. One takes each standard deviation as it is. The
+other takes it as at least the median of all, which is what makes two or three seeds worth anything. The quantiles of
+both are such that together they miss in one of twenty simulations. Groups of unequal variance need wider intervals:
+half of the simulations have standard deviations that differ by factors of 1/e to e. docs/chance.md has the coverage.
 
 Sources: J. Hsu, Multiple Comparisons (1996), chapters 4 and 5. V. Tusher et al., Significance analysis of microarrays
 (PNAS 98, 2001), for the least standard deviation.
@@ -70,43 +72,55 @@ def joint_level(
     if len(groups) < 3:
         return None
     spreads = [found for one, other in pairs if math.isfinite(found := _sd(one, other))]
+    typical = float(np.median(spreads)) if spreads else 0.0
     selected = any(len(among) > 1 for _, among in rivals)
-    critical = partial(critical_value, len(groups), selected=selected)
-    return JointLevel(critical, float(np.median(spreads)) if spreads else 0.0)
+    return JointLevel(partial(half_width, typical=typical, groups=len(groups), selected=selected), typical)
+
+
+def half_widths(values: Array, *, groups: int, selected: bool, typical: float | None = None) -> Array:
+    """Half the widths of the intervals of the means of differences [..., seeds], which hold at once.
+
+    `typical` is their typical standard deviation, by default the median of all.
+    """
+    deviations = values.std(-1, ddof=1)
+    typical = float(np.median(deviations)) if typical is None else typical
+    width = partial(half_width, seeds=values.shape[-1], typical=typical, groups=groups, selected=selected)
+    found: Array = np.vectorize(width, otypes=[float])(deviations)
+    return found
+
+
+def half_width(deviation: float, seeds: int, *, typical: float, groups: int, selected: bool) -> float:
+    """Half the width of one interval of a mean difference, by its standard deviation."""
+    floored, own = critical_values(groups, seeds, selected=selected)
+    return min(floored * max(deviation, typical), own * deviation) / math.sqrt(seeds)
 
 
 @cache
-def critical_value(groups: int, seeds: int, *, selected: bool) -> float:
-    """The largest difference of groups that are alike, in standard errors: its 95 % quantile.
+def critical_values(groups: int, seeds: int, *, selected: bool) -> tuple[float, float]:
+    """The largest difference of groups that are alike, in standard errors that are (at least typical, their own).
 
-    The differences are between one of the groups and each other one: the best one if `selected`, else any that was
-    named before. Exact for two groups.
+    Neither is exceeded in 95 % of simulations. The differences are between one of the groups and each other one: the
+    best one if `selected`, else any that was named before. Exact for two groups.
 
-    >>> round(critical_value(2, 5, selected=True), 3), critical_value(20, 5, selected=True) > 3.5
-    (2.776, True)
+    >>> [round(value, 3) for value in critical_values(2, 5, selected=True)]
+    [2.776, 2.776]
+    >>> floored, own = critical_values(20, 3, selected=True)
+    >>> 5 < floored < 8, own > 20
+    (True, True)
     """
     if groups < 3:
         from scipy.special import stdtrit
 
-        return float(stdtrit(seeds - 1, (1 + LEVEL) / 2))
+        student = float(stdtrit(seeds - 1, (1 + LEVEL) / 2))
+        return student, student
     times = min(MOST, max(FEWEST, VALUES // (groups * seeds)))
-    return max(_quantile(groups, seeds, times, unequal, selected=selected) for unequal in (0.0, UNEQUAL))
+    equal, unequal = (_quantiles(groups, seeds, times, spread, selected=selected) for spread in (0.0, UNEQUAL))
+    return max(equal[0], unequal[0]), max(equal[1], unequal[1])
 
 
-def standard_errors(values: Array, *, least: float | None = None) -> Array:
-    """The standard errors of the means of differences [..., seeds], those of few seeds not too small.
-
-    Each standard deviation is at least `least`, by default the median of all.
-    """
-    deviations = values.std(-1, ddof=1)
-    floor = np.median(deviations) if least is None else least
-    found: Array = np.maximum(deviations, floor) / math.sqrt(values.shape[-1])
-    return found
-
-
-def _quantile(groups: int, seeds: int, times: int, unequal: float, *, selected: bool) -> float:
+def _quantiles(groups: int, seeds: int, times: int, unequal: float, *, selected: bool) -> tuple[float, float]:
     random = np.random.default_rng(0)  # a fixed seed: the same values have the same interval in every report
-    largest = []
+    chunks = []
     for start in range(0, times, CHUNK):
         size = min(CHUNK, times - start)
         values = random.normal(size=(size, groups, seeds)) * np.exp(unequal * random.normal(size=(size, groups, 1)))
@@ -114,10 +128,15 @@ def _quantile(groups: int, seeds: int, times: int, unequal: float, *, selected: 
         others = np.arange(groups - 1)[None] + (np.arange(groups - 1)[None] >= best[:, None])
         rows = np.arange(size)[:, None]
         found = values[rows, others] - values[rows, best[:, None]]
-        deviations = found.std(2, ddof=1)
-        deviations = np.maximum(deviations, np.median(deviations, 1, keepdims=True))
-        largest.append((np.abs(found.mean(2)) / deviations).max(1))
-    return float(np.quantile(np.concatenate(largest), LEVEL)) * math.sqrt(seeds)
+        deviations, means = found.std(2, ddof=1), np.abs(found.mean(2))
+        floored = np.maximum(deviations, np.median(deviations, 1, keepdims=True))
+        chunks.append([(means / floored).max(1), (means / deviations).max(1)])
+    largest = np.concatenate(chunks, 1)
+    # one of both may be exceeded where the other is not: both at the rank that 95 % of the simulations stay below
+    ranks = largest.argsort(1).argsort(1).max(0)
+    place = min(times - 1, int(np.quantile(ranks, LEVEL, method="higher")))
+    floored, own = np.sort(largest, 1)[:, place] * math.sqrt(seeds)
+    return float(floored), float(own)
 
 
 def _sd(one: Values[K], other: Values[K]) -> float:

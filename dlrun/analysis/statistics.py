@@ -65,11 +65,11 @@ class Spread:
 class JointLevel:
     """How wide intervals have to be to hold at once.
 
-    `critical` maps a number of seeds to the half width in standard errors. `sd` is the least standard deviation of a
-    difference.
+    `half_width` maps a standard deviation and a number of seeds to half the width. `sd` is a typical standard deviation
+    of a difference.
     """
 
-    critical: Callable[[int], float]
+    half_width: Callable[[float, int], float]
     sd: float = 0.0
 
 
@@ -102,7 +102,12 @@ class Difference:
 
     @property
     def significant(self) -> bool | None:
-        """True if the 95 % interval excludes zero, None without one."""
+        """True if the 95 % interval excludes zero, None without one.
+
+        True, too, if three or more seeds have the same difference.
+        """
+        if self.constant and self.n > 2:
+            return self.mean != 0
         return None if math.isnan(self.low) else self.low > 0 or self.high < 0
 
     @property
@@ -182,11 +187,11 @@ def _difference_interval(
         return math.nan, math.nan
     mean, sd = float(values.mean()), standard_deviation(values)
     # both sides are rounded to a step
-    floor = max(possible.step(sides) / math.sqrt(6), joint.sd if joint else 0.0)
-    if max(sd, floor) <= ROUNDING * max(map(abs, sides)):
+    floor = possible.step(sides) / math.sqrt(6)
+    if max(sd, floor, joint.sd if joint else 0.0) <= ROUNDING * max(map(abs, sides)):
         return math.nan, math.nan
     if joint:
-        half = joint.critical(n) * max(sd, floor) / math.sqrt(n)
+        half = joint.half_width(max(sd, floor), n)
         low, high = mean - half, mean + half
     else:
         low, high = student(mean, floor, n) if sd < floor else confidence_interval(values)

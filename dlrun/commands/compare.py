@@ -49,9 +49,9 @@ def _compare(found: Sequence[Side], options: argparse.Namespace, file: Path | No
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="dlrun compare",
-        description="Compare runs or sweeps with the first of them: the mean differences over their common seeds, with "
-        "95 % intervals that hold at once. A sweep stands for its selected group; a single sweep for all of its groups, "
-        "in each data set.",
+        description="Compare runs or sweeps with the first of them: mean differences over their common seeds, with "
+        "95 % intervals that hold at once. A sweep stands for its selected group; a single sweep for all of its "
+        "groups, in each data set.",
     )
     parser.add_argument(
         "sides",

@@ -73,6 +73,24 @@ class Batches:
         steps = len(self.split) // self.size if self.drop_last else ceil(len(self.split) / self.size)
         return min(steps, self.only) if self.only else steps
 
+    @property
+    def last(self) -> int:
+        """Samples in the last batch of an epoch."""
+        n = len(self.split)
+        return min(self.size, n, n - (self.per_epoch - 1) * self.size)
+
+    def seen(self, steps: int) -> int:
+        """Samples in the first `steps` batches.
+
+        >>> from dlrun.datasets.tensors.tensors import TensorSplit
+        >>> ten = Batches(TensorSplit(torch.arange(10), torch.arange(10)), size=4, seed=0, device=torch.device("cpu"))
+        >>> [ten.seen(steps) for steps in range(7)]
+        [0, 4, 8, 10, 14, 18, 20]
+        """
+        epochs, rest = divmod(steps, self.per_epoch)
+        full = min(self.size, len(self.split))
+        return epochs * ((self.per_epoch - 1) * full + self.last) + rest * full
+
     def start(self, step: int) -> Generator[Batch, None, None]:
         batches = self._load(step) if isinstance(self.split, LoaderSplit) else self._gather(step)
         if not self.augment or self.only:

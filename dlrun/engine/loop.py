@@ -149,7 +149,7 @@ def train(
             if plan.logs(state.step):
                 # the rate of the step just taken
                 point: dict[str, Any] = {**losses.mean(), "lr": run.rate(state.step - 1)}
-                point |= clock.throughput(run.batches.size)
+                point |= clock.throughput(run.batches.seen)
                 if (norm := updates[-1].grad_norm) is not None:
                     point["grad_norm"] = norm.tolist()
                 recorder.point(state.step, plan.epoch(state.step), point)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -68,14 +68,17 @@ class Clock:
         self._state.train_seconds += now - self._tic
         self._tic = now
 
-    def throughput(self, batch_size: int) -> dict[str, float]:
-        """The samples a second since the last point."""
+    def throughput(self, seen: Callable[[int], int]) -> dict[str, float]:
+        """The samples a second since the last point.
+
+        `seen` maps a number of steps to their samples.
+        """
         self.stop()
         step, seconds = self._point
         self._point = (self._state.step, self._state.train_seconds)
-        # the last batch of an epoch may be smaller: here it counts as a full one
+        samples = seen(self._state.step) - seen(step)
         elapsed = self._state.train_seconds - seconds
-        return {"throughput/samples_per_second": (self._state.step - step) * batch_size / max(elapsed, 1e-9)}
+        return {"throughput/samples_per_second": samples / max(elapsed, 1e-9)}
 
     @contextmanager
     def paused(self) -> Iterator[None]:

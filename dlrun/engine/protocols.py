@@ -113,6 +113,9 @@ class BatchSource(Protocol):
     def size(self) -> int:
         """Samples in a batch, of all runs together."""
 
+    def seen(self, steps: int) -> int:
+        """Samples in the first `steps` batches."""
+
     def start(self, step: int) -> Generator[Batch, None, None]:
         """Yield the batches from `step` on, without end."""
 

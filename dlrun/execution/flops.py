@@ -29,13 +29,15 @@ class StepCost:
     """The cost of a step.
 
     It has `flop` operations (0: not known), for `samples` samples of `tokens` tokens (0: no text). `peak` is the FLOP a
-    second that the device could reach, None if it is not known.
+    second that the device could reach, None if it is not known. `seen` maps a number of steps to their samples, where
+    the last batch of an epoch is smaller.
     """
 
     flop: int
     samples: int
     tokens: int = 0
     peak: float | None = None
+    seen: Callable[[int], int] | None = None
 
     def at(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
         """Add tokens a second and cost to a point."""
@@ -43,22 +45,23 @@ class StepCost:
         if rate is None:  # a validation
             return dict(values)
         tokens = {"throughput/tokens_per_second": rate * self.tokens} if self.tokens else {}
-        cost = {f"cost/{name}": value for name, value in self.of(step, rate / self.samples).items()}
+        cost = {f"cost/{name}": value for name, value in self.of(step, rate).items()}
         return dict(values) | tokens | cost
 
-    def of(self, steps: int, steps_per_second: float) -> dict[str, float]:
-        """Operations of `steps` steps, and their share of peak.
+    def of(self, steps: int, samples_per_second: float) -> dict[str, float]:
+        """Operations of the first `steps` steps, and the share of peak at that rate.
 
         This share is the model FLOP utilisation (mfu): of the operations that a forward and a backward pass need,
         not of those computed twice (Chowdhery et al. 2022, arXiv:2204.02311, appendix B).
 
-        >>> StepCost(flop=600, samples=10, peak=1e4).of(steps=50, steps_per_second=5.0)
+        >>> StepCost(flop=600, samples=10, peak=1e4).of(steps=50, samples_per_second=50.0)
         {'flop': 30000.0, 'mfu': 0.3}
         """
         if not self.flop:
             return {}
-        share = {"mfu": self.flop * steps_per_second / self.peak} if self.peak else {}
-        return {"flop": float(self.flop * steps)} | share
+        share = {"mfu": self.flop / self.samples * samples_per_second / self.peak} if self.peak else {}
+        samples = self.seen(steps) if self.seen else steps * self.samples
+        return {"flop": float(round(self.flop * samples / self.samples))} | share
 
 
 _PRODUCTS = {
@@ -127,6 +130,15 @@ class _Counter(TorchFunctionMode):
         elif name == "tensordot":
             a, b = _two(args, kwargs, 0)  # of sizes M·K and K·N, with a result of M·N
             self._add(2 * isqrt(a.numel() * b.numel() * result.numel()), a, b)
+        elif name in ("inner", "vdot"):
+            a, b = _two(args, kwargs, 0)
+            self._add(2 * result.numel() * (a.shape[-1] if a.ndim and b.ndim else 1), a, b)
+        elif name == "bilinear":
+            self._bilinear(*_two(args, kwargs, 0), args[2] if len(args) > 2 else kwargs["weight"])
+        elif name == "cdist" and (args[2] if len(args) > 2 else kwargs.get("p", 2)) == 2:
+            a, b = _two(args, kwargs, 0)
+            # |a|² + |b|² - 2 a·b: of other norms nothing is a product
+            self._add(2 * result.numel() * a.shape[-1], a, b)
         elif name == "einsum":
             self._einsum(args)
         elif name in _RECURRENT:
@@ -144,6 +156,13 @@ class _Counter(TorchFunctionMode):
         scores = query.requires_grad or key.requires_grad
         self._add(rows * query.shape[-1], query, key)
         self.flops += rows * value.shape[-1] * (1 + scores + value.requires_grad)
+
+    def _bilinear(self, a: Tensor, b: Tensor, weight: Tensor) -> None:
+        """Count (a W) b, with a [..., I], b [..., J] and W [O, I, J]."""
+        rows = 2 * prod(a.shape[:-1]) * weight.shape[0] * b.shape[-1]
+        product = a.requires_grad or weight.requires_grad
+        self._add(rows * a.shape[-1], a, weight)
+        self.flops += rows * (1 + product + b.requires_grad)
 
     def _einsum(self, args: tuple[Any, ...]) -> None:
         """Count the contraction of two tensors."""

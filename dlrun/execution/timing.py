@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from itertools import islice
 from typing import NamedTuple
@@ -57,7 +58,8 @@ def _each(run: loop.Training) -> float:
 
 
 def _step_seconds(run: loop.Training) -> float:
-    took: list[float] = []
+    """The seconds of a step, on average over an epoch, whose last batch may be smaller."""
+    took: list[tuple[float, int]] = []
     run.objective.model.train()
     with closing(run.batches.start(0)) as batches:
         for step, batch in enumerate(islice(batches, 1000)):
@@ -67,10 +69,28 @@ def _step_seconds(run: loop.Training) -> float:
             run.optimizer.step(run.objective, batch, rate)
             if run.device.type == "cuda":
                 torch.cuda.synchronize(run.device)
-            took.append(time.perf_counter() - tic)
-            if len(took) > WARM_UP and sum(took) > SECONDS:
+            took.append((time.perf_counter() - tic, len(batch.x)))
+            if len(took) > WARM_UP and sum(seconds for seconds, _ in took) > SECONDS:
                 break
-    return sorted(took)[len(took) // 2]  # the first steps allocate, and take longer
+    return mean_step(took, full=run.batches.size, last=run.batches.last, per_epoch=run.batches.per_epoch)
+
+
+def mean_step(took: Sequence[tuple[float, int]], *, full: int, last: int, per_epoch: int) -> float:
+    """The seconds of an epoch's mean step, by the (seconds, samples) of some.
+
+    A last batch that was not timed takes time by its samples.
+
+    >>> mean_step([(0.9, 100), (0.2, 100), (0.2, 100), (0.2, 100)], full=100, last=10, per_epoch=3)
+    0.14
+    """
+    # the median: the first steps allocate, and take longer
+    whole, short = (sorted(seconds for seconds, size in took if (size < full) == shorter) for shorter in (False, True))
+    if not whole or last >= full:
+        every = sorted(seconds for seconds, _ in took)
+        return every[len(every) // 2]
+    each = whole[len(whole) // 2]
+    end = short[len(short) // 2] if short else each * last / full
+    return ((per_epoch - 1) * each + end) / per_epoch
 
 
 def _validation_seconds(run: loop.Training) -> float:

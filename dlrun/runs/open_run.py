@@ -245,7 +245,8 @@ def write_cost(summary: Summary, run: OpenRun) -> None:
     """Write a run's steps so far, their time and cost."""
     # the peak was measured at the start, or not at all
     cost, state = step_cost(run.built, measure=False), run.state
-    summary.cost = cost.of(state.step, state.step / max(state.train_seconds, 1e-9))
+    samples = run.built.training.batches.seen(state.step)
+    summary.cost = cost.of(state.step, samples / max(state.train_seconds, 1e-9))
     write_time(summary, run)
 
 

@@ -49,6 +49,7 @@ def step_cost(built: Built, *, measure: bool) -> StepCost:
         samples=training.batches.size,
         tokens=spec.input_shape[0] if spec.task == "language" else 0,
         peak=peak_flops(built.execution, measure=measure),
+        seen=training.batches.seen,
     )
 
 

@@ -33,6 +33,10 @@ class StackedBatches:
         """Samples in a batch of all runs."""
         return self._members[0].size * len(self._members)
 
+    def seen(self, steps: int) -> int:
+        """Samples of all runs in the first `steps` batches."""
+        return self._members[0].seen(steps) * len(self._members)
+
     def keep(self, rows: Tensor) -> None:
         """Keep these runs only."""
         self._members = [self._members[row] for row in rows.tolist()]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from dlrun.analysis.figures.scale import plain_ticks
 from dlrun.analysis.figures.style import BLACK, figure, style_context
-from dlrun.analysis.statistics import confidence_interval
+from dlrun.analysis.simultaneous import half_widths
 from dlrun.storage.results import Result
 from dlrun.studies.seed_bands import draw_tables
 from dlrun.studies.study import CaptionedFigure, Claim, judge
@@ -101,30 +104,41 @@ def best_behind(test: MetricTable, text: str) -> Claim:
 def _differs(test: MetricTable, text: str, *, lower: str, upper: str) -> Claim:
     """Held if `upper` is significantly above `lower`.
 
-    The 95 % interval of the difference is above zero; below zero, the claim is not held. Cross-validated over seeds:
-    the places are found on all seeds but one, the difference is taken on that one. On the same seeds, noise alone would
-    have a peak.
+    The 95 % interval of the difference is above zero; below zero, the claim is not held. The places were chosen by the
+    same values, among which noise alone has a peak. So the interval holds at once for all pairs of capacities.
     """
     seeds = common_seeds(test)
     # start, first minimum, peak and second minimum
     if len(test) < 4 or len(seeds) < 3:
         return judge(text, None, "It takes four capacities and three common seeds.")
-    differences = []
-    for seed in seeds:
-        # the places come from the other seeds only
-        found = shape(means(test, [other for other in seeds if other != seed]))
-        assert found is not None
-        differences.append(test[getattr(found, upper)][seed] - test[getattr(found, lower)][seed])
-    low, high = confidence_interval(differences)
     curve = means(test, seeds)
-    whole = shape(curve)
-    assert whole is not None
-    a, b = getattr(whole, lower), getattr(whole, upper)
+    found = shape(curve)
+    # a value that is not finite
+    if found is None:
+        return judge(text, None, "No capacity inside the range has a finite error.")
+    low, high = _interval(test, seeds, lower=getattr(found, lower), upper=getattr(found, upper))
+    a, b = getattr(found, lower), getattr(found, upper)
     evidence = (
-        f"{curve[a]:.4g} at {a} and {curve[b]:.4g} at {b} (means of {len(seeds)} seeds). Difference on the seed held "
-        f"out of that choice: {round(sum(differences) / len(seeds), 12):+.4g}, 95 % interval {low:+.3g} to {high:+.3g}."
+        f"{curve[a]:.4g} at {a} and {curve[b]:.4g} at {b} (means of {len(seeds)} seeds). Difference "
+        f"{curve[b] - curve[a]:+.4g}, 95 % interval {low:+.3g} to {high:+.3g}, for all pairs of {len(test)} at once."
     )
+    # without a rise there is no minimum before it
+    if lower == "before" and upper == "first" and _interval(test, seeds, lower=found.before, upper=found.peak)[1] <= 0:
+        return judge(text, None, f"{evidence} The error does not rise behind it.")
     return judge(text, True if low > 0 else False if high <= 0 else None, evidence)
+
+
+def _interval(test: MetricTable, seeds: Sequence[Any], *, lower: Any, upper: Any) -> tuple[float, float]:
+    """The interval of a difference, whichever of all pairs it is of."""
+    if lower == upper:
+        return 0.0, 0.0
+    rows = {place: np.array([row[seed] for seed in seeds]) for place, row in test.items()}
+    pairs = np.array([rows[b] - rows[a] for a, b in combinations(rows, 2)])
+    finite = pairs[np.isfinite(pairs).all(1)]
+    difference = rows[upper] - rows[lower]
+    typical = float(np.median(finite.std(1, ddof=1))) if len(finite) else 0.0
+    half = float(half_widths(difference, groups=len(test), selected=True, typical=typical))
+    return float(difference.mean()) - half, float(difference.mean()) + half
 
 
 def draw(tables: dict[str, MetricTable], key: str, metric: str) -> Figure:

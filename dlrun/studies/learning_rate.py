@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dlrun.analysis.figures.scale import plain_ticks
 from dlrun.analysis.figures.style import BLACK, figure, style_context
+from dlrun.analysis.statistics import paired_difference
 from dlrun.storage.journal import Curves
 from dlrun.storage.results import Result
 from dlrun.studies.seed_bands import draw_curves, draw_tables
@@ -64,7 +65,7 @@ class LearningRate:
         return [
             self.stalls(final),
             self.converges(final, validation),
-            self.bounces(final, fluctuation),
+            self.bounces(final, fluctuation, validation),
         ]
 
     def figures(self, results: Sequence[Result]) -> Iterator[CaptionedFigure]:
@@ -105,8 +106,8 @@ class LearningRate:
         holds = chosen not in ends and value < self.converged
         return judge(text, holds, f"{evidence} (converged: less than {self.converged:.0%}).")
 
-    def bounces(self, final: MetricTable, fluctuation: MetricTable) -> Claim:
-        """Held if the largest rate bounces or diverges."""
+    def bounces(self, final: MetricTable, fluctuation: MetricTable, validation: MetricTable) -> Claim:
+        """Held if the largest rate bounces or diverges, significantly more than the selected one."""
         text = "Too large a rate bounces or diverges."
         if len(final) < 3:
             return judge(text, None, "It takes three rates.")
@@ -115,7 +116,13 @@ class LearningRate:
             f"At the largest rate, {rate:g}, the training loss fluctuates by {jumps:.3g} times its initial "
             f"value and ends at {end:.3g} times it (bouncing: above {self.bouncing:g}; diverging: above 1)."
         )
-        return judge(text, jumps > self.bouncing or end > 1, evidence)
+        if not (jumps > self.bouncing or end > 1):
+            return judge(text, False, evidence)
+        seeds = common_seeds(validation)
+        chosen = argmin(means(validation, seeds)) if seeds else rate
+        worse = chosen != rate and any(_above(table[rate], table[chosen]) for table in (final, fluctuation))
+        evidence += f" It is {'' if worse else 'not '}told apart from the selected rate{f', {chosen:g}' * bool(seeds)}."
+        return judge(text, True if worse else None, evidence)
 
 
 def loss_trend(curves: Curves) -> LossTrend | None:
@@ -166,6 +173,15 @@ def draw_losses(tables: dict[str, MetricTable]) -> Figure:
         plain_ticks(axes.yaxis, all_values(tables))
         axes.legend()
     return fig
+
+
+def _above(high: Mapping[Any, float], low: Mapping[Any, float]) -> bool:
+    """Whether one rate's values are significantly above another's, as ratios by seed."""
+    # a diverged run is infinite, a constant loss does not fluctuate
+    logs = [{seed: math.log(min(max(v, 1e-12), 1e12)) for seed, v in side.items()} for side in (low, high)]
+    # one of two tests, each at half of 5 %
+    found = paired_difference(logs[0], logs[1])
+    return found.mean > 0 and (found.significant is True or (found.constant and found.n > 1))
 
 
 def _rates(results: Sequence[Result]) -> Iterator[tuple[float, list[Result]]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dlrun.analysis.figures.style import BLACK, figure, style_context
+from dlrun.analysis.simultaneous import half_widths
 from dlrun.storage.journal import Curves
 from dlrun.storage.results import Result
 from dlrun.studies.seed_bands import at_common_steps, draw_curves
@@ -71,9 +72,10 @@ def turning_point(curves: Curves) -> TurningPoint | None:
 
 
 def turns_up(curves: Sequence[Curves], *, rise: float) -> Claim:
-    """Held if every run over-fits.
+    """Held if every run over-fits, and chance does not explain it.
 
-    Its validation loss rises by `rise` while its training loss falls.
+    Its validation loss rises by `rise` while its training loss falls. Of a loss that only fluctuates, too, the end lies
+    above the minimum. So one step, the same for all seeds, has to be lower than the end significantly, whichever it is.
     """
     text = "The validation loss turns up while the training loss falls."
     found = [t for c in curves if (t := turning_point(c))]
@@ -88,7 +90,27 @@ def turns_up(curves: Sequence[Curves], *, rise: float) -> Claim:
             f"{middle.validation[1]:.3g} at the end; training {middle.training[0]:.3g} there, "
             f"{middle.training[1]:.3g} at the end."
         )
-    return judge(text, all(held), evidence)
+    if not all(held):
+        return judge(text, False, evidence)
+    told_apart = rises_from_a_step([c for c in curves if turning_point(c)])
+    if not told_apart:
+        evidence += " Chance could explain that." if len(found) > 1 else " One seed does not tell it from noise."
+    return judge(text, True if told_apart else None, evidence)
+
+
+def rises_from_a_step(curves: Sequence[Curves]) -> bool:
+    """Whether the last validation loss is significantly above that of a step, for all steps at once.
+
+    >>> turn = {"val/loss": [(1, 2.0), (2, 1.0), (3, 1.5), (4, 2.0)]}
+    >>> rises_from_a_step([turn, turn]), rises_from_a_step([turn])
+    (True, False)
+    """
+    _, values = at_common_steps([c["val/loss"] for c in curves])
+    runs, steps = values.shape
+    if runs < 2 or steps < 3 or not (values > 0).all():
+        return False
+    rises = np.log(values[:, -1:] / values[:, :-1]).T
+    return bool((rises.mean(1) > half_widths(rises, groups=steps, selected=False)).any())
 
 
 def median(curves: Sequence[Curves]) -> Curves:

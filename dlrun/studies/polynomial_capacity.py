@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dlrun.analysis.figures.scale import plain_ticks
 from dlrun.analysis.figures.style import BLACK, BLUE, RED, figure, style_context
+from dlrun.analysis.simultaneous import half_widths
 from dlrun.storage.results import Result
 from dlrun.studies.seed_bands import draw_tables
 from dlrun.studies.study import CaptionedFigure, Claim, judge
@@ -86,27 +88,75 @@ def never_rises(train: MetricTable) -> Claim:
 
 
 def minimum_inside(test: MetricTable) -> Claim:
-    """Held if the mean test error is least inside."""
+    """Held if an inner degree has significantly less test error than both ends.
+
+    Not held if an end has significantly less than all degrees inside. Errors are compared by their logarithms: at high
+    degrees they differ by factors from draw to draw.
+    """
     text = "The test error has its minimum inside."
-    found = means(test, common_seeds(test))
-    if len(found) < 3 or not common_seeds(test):
+    draws = common_seeds(test)
+    found = means(test, draws)
+    if len(found) < 3 or not draws:
         return judge(text, None, "Fewer than three degrees have been tested on a common draw.")
-    degrees, best = [*found], argmin(found)
-    evidence = ", ".join(f"{found[d]:.4f} at degree {d}" for d in dict.fromkeys([degrees[0], best, degrees[-1]]))
-    return judge(
-        text, best not in (degrees[0], degrees[-1]), f"Mean test MSE over {len(common_seeds(test))} draws: {evidence}."
-    )
+    degrees = [*found]
+    ends, inner = (degrees[0], degrees[-1]), degrees[1:-1]
+    ratios = _log_ratios(test, draws)
+    holds = None
+    if any(all(ratios.below(d, end) for end in ends) for d in inner):
+        holds = True
+    elif any(all(ratios.below(end, d) for d in inner) for end in ends):
+        holds = False
+    shown = ", ".join(f"{found[d]:.4f} at degree {d}" for d in dict.fromkeys([ends[0], argmin(found), ends[1]]))
+    evidence = f"Mean test MSE over {len(draws)} draws: {shown}. {ratios.describe()}"
+    return judge(text, holds, evidence)
 
 
 def validation_finds(validation: MetricTable, test: MetricTable) -> Claim:
-    """Held if both choose degrees at most one apart."""
+    """Held if both choose degrees at most one apart, and the choice is significantly better than an end.
+
+    Without that, of degrees that are all alike, three in ten such choices would agree.
+    """
     text = "The degree that validation selects is within one of the best by test."
     validated, tested = (means(table, common_seeds(table)) for table in (validation, test))
-    if len(tested) < 3 or validated.keys() != tested.keys() or not common_seeds(validation) or not common_seeds(test):
+    draws = common_seeds(test)
+    if len(tested) < 3 or validated.keys() != tested.keys() or not common_seeds(validation) or not draws:
         return judge(text, None, "Fewer than three degrees have a validation and a test error on a common draw.")
     chosen, best = argmin(validated), argmin(tested)
-    evidence = f"Selected: {chosen} (test MSE {tested[chosen]:.4f}); best: {best} ({tested[best]:.4f})."
-    return judge(text, abs(chosen - best) <= 1, evidence)
+    ratios = _log_ratios(test, draws)
+    telling = all(ratios.below(chosen, end) for end in (min(tested), max(tested)) if end != chosen)
+    evidence = (
+        f"Selected: {chosen} (test MSE {tested[chosen]:.4f}); best: {best} ({tested[best]:.4f}). The selected one is "
+        f"{'' if telling else 'not '}told apart from the ends of the range. {ratios.describe()}"
+    )
+    return judge(text, False if abs(chosen - best) > 1 else True if telling else None, evidence)
+
+
+@dataclass(frozen=True)
+class _LogRatios:
+    """The logarithms of the errors by degree and draw, compared with an end of the range."""
+
+    logs: dict[Any, np.ndarray[Any, Any]]
+    draws: int
+
+    def below(self, one: Any, other: Any) -> bool:
+        """Whether one degree's error is below another's, on the level of all comparisons with an end."""
+        if self.draws < 2:
+            return False
+        ends = (next(iter(self.logs)), [*self.logs][-1])
+        rows = [self.logs[d] - self.logs[end] for end in ends for d in self.logs if d != end]
+        typical = float(np.median(np.array(rows).std(1, ddof=1)))
+        difference = self.logs[one] - self.logs[other]
+        half = half_widths(difference, groups=len(self.logs) - 1, selected=False, typical=typical)
+        return bool(-difference.mean() > half)
+
+    def describe(self) -> str:
+        return "Compared by their logarithms, at 5 % for all degrees at once."
+
+
+def _log_ratios(test: MetricTable, draws: Sequence[Any]) -> _LogRatios:
+    # an exact fit has an error of zero, or of rounding
+    logs = {degree: np.log([max(row[draw], ROUNDING**2) for draw in draws]) for degree, row in test.items()}
+    return _LogRatios(logs, len(draws))
 
 
 def first_draw(results: Sequence[Result]) -> list[Result]:

@@ -44,7 +44,7 @@ class ScalingLaws:
         return [
             follows(runs, fitted, "parameters"),
             follows(runs, fitted, "tokens"),
-            follows_compute(frontier(runs)),
+            follows_compute(frontier(runs), [r.curve[-1] for r in panel_runs(runs, "parameters") if r.curve]),
             predicts_larger(runs, fitted, larger),
         ]
 
@@ -90,8 +90,12 @@ def follows(runs: Sequence[SizedRun], fitted: SizeLaw | None, name: str) -> Clai
     return judge(text, line.high < 0 and fitted.law.log_rms <= MAX_RESIDUAL, evidence)
 
 
-def follows_compute(points: Sequence[tuple[float, float]]) -> Claim:
-    """Held if the frontier falls and a law fits it."""
+def follows_compute(points: Sequence[tuple[float, float]], whole: Sequence[tuple[float, float]]) -> Claim:
+    """Held if a law fits the frontier, and whole runs fall with their compute.
+
+    A frontier falls by construction, of losses that only fluctuate too. So the last losses of `whole` runs, (FLOP,
+    loss), have to fall significantly along their compute.
+    """
     text = "The least validation loss is a power law of the compute."
     compute, losses = [c for c, _ in points], [loss for _, loss in points]
     law, line = fit_law(losses, compute), fit_line(losses, compute)
@@ -101,7 +105,11 @@ def follows_compute(points: Sequence[tuple[float, float]]) -> Claim:
         f"{_describe_law(law)} fitted to {len(points)} points of the frontier, {compute[0]:.2g} to {compute[-1]:.2g} "
         f"FLOP (as if they were independent, which points of one run are not); {_describe_line(line)}."
     )
-    return judge(text, line.high < 0 and law.log_rms <= MAX_RESIDUAL, evidence)
+    runs = fit_line([loss for _, loss in whole], [flop for flop, _ in whole])
+    if runs is None:
+        return judge(text, None, f"{evidence} It takes three whole runs of different compute.")
+    evidence += f" The last losses of whole runs alone have the exponent {format_slope(runs)}."
+    return judge(text, line.high < 0 and runs.high < 0 and law.log_rms <= MAX_RESIDUAL, evidence)
 
 
 def predicts_larger(runs: Sequence[SizedRun], fitted: SizeLaw | None, larger: Sequence[SizedRun]) -> Claim:
@@ -168,9 +176,11 @@ def _read_run(result: Result) -> SizedRun | None:
     # a run without one of these has no place in the laws
     if loss is None or not math.isfinite(loss) or not flop or not steps or not tokens:
         return None
+    # what was computed, the smaller last batch of each epoch included; older runs count it as a full one
+    whole = summary.cost.get("flop") or float(flop) * steps
     # step 0 has no place on a logarithmic axis
-    curve = tuple((float(flop) * step, value) for step, value in result.curves().get("val/loss", []) if step)
-    return SizedRun(float(summary.parameters or 0), float(tokens), float(flop) * steps, loss, curve)
+    curve = tuple((whole / steps * step, value) for step, value in result.curves().get("val/loss", []) if step)
+    return SizedRun(float(summary.parameters or 0), float(tokens), whole, loss, curve)
 
 
 def _all_tokens(result: Result) -> float | None:

@@ -22,7 +22,10 @@ from dlrun.models.lenet5 import LeNet5
 from dlrun.models.linear import Linear
 from dlrun.models.mlp import MLP
 from dlrun.models.polynomial import Polynomial
+from dlrun.storage import lookup
+from dlrun.storage.journal import curves as run_curves
 from dlrun.types import Batch
+from tests.conftest import Called
 
 
 class Attention(nn.Module):
@@ -211,3 +214,34 @@ def test_a_point_says_what_it_took() -> None:
     assert StepCost(flop=200, samples=10).at(7, values) == values | {"cost/flop": 1400.0}
     assert StepCost(flop=0, samples=10, peak=4000.0).at(7, values) == values
     assert StepCost(flop=200, samples=10, tokens=3).at(7, {"val/loss": 1.0}) == {"val/loss": 1.0}
+
+
+def count(function: Callable[..., Tensor], x: tuple[int, ...], *shapes: tuple[int, ...]) -> int:
+    model, inputs = Function(function, *shapes), torch.randn(x)
+    return count_flops(Objective(model, square), Batch(inputs, inputs))
+
+
+def test_inner_products_bilinear_maps_and_distances_are_counted() -> None:
+    # forward, and once more for each factor that needs a gradient: the weights, not the inputs
+    assert count(torch.inner, (5, 7), (3, 7)) == 2 * (2 * 5 * 3 * 7)
+    assert count(torch.inner, (5, 4, 7), (3, 2, 7)) == 2 * (2 * 5 * 4 * 3 * 2 * 7)
+    assert count(lambda x, w: torch.cdist(x, w), (5, 7), (3, 7)) == 2 * (2 * 5 * 3 * 7)
+    assert count(lambda x, w: torch.cdist(x, w, p=2.0), (30, 7), (40, 7)) == 2 * (2 * 30 * 40 * 7)
+    assert count(lambda x, w: torch.cdist(x, w, p=1), (5, 7), (3, 7)) == 0
+    # (x W): forward and for W; then times v: forward, for the product and for v
+    bilinear = count(lambda x, v, w: F.bilinear(x, v.expand(5, 6), w), (5, 7), (6,), (2, 7, 6))
+    assert bilinear == 2 * (2 * 5 * 2 * 7 * 6) + 3 * (2 * 5 * 2 * 6)
+
+
+def test_a_small_last_batch_counts_its_own_samples(call: Callable[..., Called]) -> None:
+    sizes = ("dataset.n=650", "dataset.validation_size=200", "trainer.batch_size=256", "trainer.log_every=1")
+    done = call("train", "dataset=moons", "model=mlp", "trainer.epochs=3", *sizes, "tracking.enabled=false")
+    assert done.code == 0, done.err
+    run = lookup.all_runs()[-1]
+    summary = run.summary()
+    assert summary.data["train"] == 450  # batches of 256 and 194
+    assert summary.flop_per_step is not None
+    each = summary.flop_per_step / 256
+    assert (summary.steps, summary.cost["flop"]) == (6, pytest.approx(3 * 450 * each))
+    points = [value for _, value in run_curves(run.journal)["cost/flop"]]
+    assert points == pytest.approx([n * each for n in (256, 450, 706, 900, 1156, 1350)])

@@ -13,6 +13,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
+from benchmarks import chance_of_claims
 from dlrun.config import instantiate
 from dlrun.storage import lookup
 from dlrun.storage.journal import Journal
@@ -26,7 +27,7 @@ from dlrun.studies.learning_rate import LearningRate
 from dlrun.studies.mnist_seeds import MnistSeeds, binomial_tail, histogram
 from dlrun.studies.overfitting import Overfitting
 from dlrun.studies.polynomial_capacity import Fit, PolynomialCapacity, draw_fits, first_draw
-from dlrun.studies.schedules import Schedules, held_out_values
+from dlrun.studies.schedules import Schedules, best_differences, held_out_values
 from dlrun.studies.study import Claim
 from dlrun.studies.table import argmin, common_seeds, means, medians, rank_correlation, tabulate
 from dlrun.studies.weight_decay import WeightDecay
@@ -331,6 +332,31 @@ def test_schedules(tmp_path: Path, losses: dict[str, list[float]], seeds: int, e
 def test_a_best_rate_is_not_judged_by_the_seed_that_chose_it() -> None:
     table = {0.1: {0: 0.0, 1: 2.0, 2: 2.0}, 0.2: {0: 1.0, 1: 1.0, 2: 1.0}}
     assert held_out_values(table, [0, 1, 2]) == {0: 1.0, 1: 2.0, 2: 2.0}
+
+
+def test_the_best_of_many_rates_that_are_alike_beats_no_constant_one() -> None:
+    # the hardest case: one constant rate is clearly the best, and all rates of the schedules are as good as that
+    missed = 0
+    for trial in range(200):
+        values = np.random.default_rng(trial).normal(size=(13, 6))
+        far = {rate: dict(enumerate((values[0] + 50).tolist())) for rate in (1, 3)}
+        constant = {**far, 2: dict(enumerate(values[0].tolist()))}
+        schedules = [{r: dict(enumerate(values[1 + 4 * s + r].tolist())) for r in range(4)} for s in range(3)]
+        found = best_differences(constant, schedules, range(6))
+        missed += any(high < 0 or low > 0 for low, high in found)
+    assert missed / 200 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)
+
+
+# -- noise ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("noise", chance_of_claims.NOISES)
+def test_no_claim_is_held_by_noise(noise: str) -> None:
+    trials = 12  # docs/chance.md has hundreds
+    for study, text, verdicts in chance_of_claims.rates(trials, noise):
+        # that nothing is learnt is true of runs that learn nothing
+        if text != "Too small a rate stalls.":
+            assert verdicts[HELD] <= 3, (study, text, verdicts)
 
 
 # -- depth ------------------------------------------------------------------------------------------------------------

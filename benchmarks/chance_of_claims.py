@@ -1,0 +1,130 @@
+"""How often each claim of each study holds in runs of pure noise."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dlrun.storage.journal import Curves
+from dlrun.storage.manifest import Job
+from dlrun.storage.results import Result
+from dlrun.storage.rundir import RunDir
+from dlrun.storage.summary import Summary
+from dlrun.studies.double_descent import DoubleDescent
+from dlrun.studies.learning_rate import LearningRate
+from dlrun.studies.overfitting import Overfitting
+from dlrun.studies.polynomial_capacity import PolynomialCapacity
+from dlrun.studies.scaling_laws import ScalingLaws
+from dlrun.studies.schedules import Schedules
+from dlrun.studies.study import Study
+from dlrun.studies.weight_decay import WeightDecay
+
+Metrics = Callable[[np.random.Generator], Mapping[str, float]]
+Config = Mapping[str, Any]
+
+
+class NoisyRun(Result):
+    """A run of made-up curves, without a folder."""
+
+    def curves(self) -> Curves:
+        found: Curves = self.job.config["curves"]
+        return found
+
+
+def _run(n: int, config: Config, metrics: Mapping[str, float], curves: Curves) -> NoisyRun:
+    nested: dict[str, Any] = {"name": "noise", "seed": 0, "curves": curves}
+    for key, value in config.items():
+        *path, last = key.split(".")
+        inner = nested
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[last] = value
+    flop = config.get("flop")
+    summary = Summary(
+        {"metrics": dict(metrics), "steps": 1000, "flop_per_step": flop, "parameters": config.get("size")}
+    )
+    return NoisyRun(Job(n, (), nested, str(n), "group"), RunDir.__new__(RunDir), "finished", summary)
+
+
+def _metrics(random: np.random.Generator, scale: float, *, skewed: bool) -> dict[str, float]:
+    names = [f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "error", "mse")]
+    values = random.lognormal(0, 1, len(names)) if skewed else 1 + scale * random.normal(size=len(names))
+    return dict(zip(names, values.tolist(), strict=True))
+
+
+def _curves(random: np.random.Generator, points: int, scale: float) -> Curves:
+    steps = range(1, points + 1)
+    return {
+        name: [(step, 2 * float(np.exp(scale * random.normal()))) for step in steps]
+        for name in ("train/loss", "val/loss")
+    }
+
+
+# each study with the grid and the seeds of its experiment
+GRIDS: dict[str, tuple[Study, list[Config], int]] = {
+    "double_descent": (
+        DoubleDescent(),
+        [{"model.width": w} for w in (4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512, 1024)],
+        5,
+    ),
+    "learning_rate": (LearningRate(), [{"optimizer.lr": 1e-4 * 3.5**i} for i in range(10)], 3),
+    "overfitting": (Overfitting(), [{}], 5),
+    "polynomial_capacity": (PolynomialCapacity(), [{"model.degree": d} for d in range(10)], 5),
+    "schedules": (
+        Schedules(),
+        [
+            {"schedule._target_": f"curves.{name}", "optimizer.lr": rate}
+            for name in ("constant", "cosine", "linear", "step")
+            for rate in (0.02, 0.04, 0.08, 0.16)
+        ],
+        8,
+    ),
+    "weight_decay": (WeightDecay(), [{"optimizer.weight_decay": w} for w in (0, 1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1)], 3),
+    "scaling_laws": (
+        ScalingLaws(),
+        [
+            {"size": n, "flop": 6 * n * 2048, "dataset.train_size": d, "model.width": n}
+            for n in (8_000, 16_000, 27_000, 56_000, 95_000)
+            for d in (25_600, 64_000, 160_000, 400_000, 1_000_000)
+        ]
+        + [{"size": 950_000, "flop": 6 * 950_000 * 2048, "dataset.train_size": 1_000_000, "model.width": 0}],
+        1,
+    ),
+}
+NOISES = {"normal, 1 %": (0.01, False), "normal, 10 %": (0.1, False), "lognormal": (0.1, True)}
+
+
+def rates(trials: int, noise: str) -> Iterator[tuple[str, str, Counter[str]]]:
+    """Yield (study, claim, verdicts) over `trials` sweeps without any effect."""
+    scale, skewed = NOISES[noise]
+    for name, (study, grid, seeds) in GRIDS.items():
+        print(f"{name}, {noise}", file=sys.stderr, flush=True)
+        random = np.random.default_rng(0)
+        verdicts: dict[str, Counter[str]] = {}
+        for _ in range(trials):
+            for claim in study.claims(_sweep(random, grid, seeds, scale, skewed=skewed)):
+                verdicts.setdefault(claim.text, Counter())[claim.verdict] += 1
+        yield from ((name, text, found) for text, found in verdicts.items())
+
+
+def _sweep(
+    random: np.random.Generator, grid: Sequence[Config], seeds: int, scale: float, *, skewed: bool
+) -> list[Result]:
+    pairs = [(config, seed) for config in grid for seed in range(seeds)]
+    return [
+        _run(n, {**c, "seed": s}, _metrics(random, scale, skewed=skewed), _curves(random, 12, 1.0 if skewed else scale))
+        for n, (c, s) in enumerate(pairs)
+    ]
+
+
+def table(trials: int) -> list[list[str]]:
+    """The share of sweeps in which each claim is held, by noise, and not held under the first one."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for noise in NOISES:
+        for study, text, verdicts in rates(trials, noise):
+            found.setdefault((study, text), []).append(f"{verdicts['held'] / trials:.1%}")
+    return [["study", "claim", *NOISES], *([study, text, *cells] for (study, text), cells in found.items())]

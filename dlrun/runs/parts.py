@@ -12,6 +12,7 @@ from torch import nn
 from dlrun.config import instantiate
 from dlrun.config.check import SIZES
 from dlrun.config.settings import Trainer
+from dlrun.datasets.tensors.made_by_hand import check_made_by_hand
 from dlrun.datasets.tensors.subset import take_first
 from dlrun.engine.batches import Batches, LoaderSplit
 from dlrun.engine.lazy_modules import materialise, uninitialised
@@ -88,6 +89,7 @@ def make_dataset(plain: dict[str, Any]) -> Data:
             f"{plain['dataset']['_target_']} returned a {type(data).__name__}; a data set is a dlrun.types.Data, "
             f"as dlrun.datasets.from_tensors and from_datasets make it."
         )
+    check_made_by_hand(data)
     return data
 
 

@@ -112,9 +112,7 @@ def test_what_is_no_pair_or_no_batch_is_refused() -> None:
     with pytest.raises(DataError, match="Bare is a Tensor; expected a pair"):
         from_datasets("mine", Bare(), task="classification")
     ragged = from_datasets("mine", Ragged(), task="classification").train
-    with pytest.raises(
-        DataError, match=r"sample 1 of Ragged, of the training split, have the shape \[2\]; expected \[1\]"
-    ):
+    with pytest.raises(DataError, match=r"Sample 1 of Ragged, in the training split: .* \[2\]; expected \[1\]"):
         ragged.gather(torch.arange(3))
     with pytest.raises(DataError, match="no training sample"):
         from_datasets("mine", Squares(0), task="classification")

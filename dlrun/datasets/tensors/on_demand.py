@@ -69,8 +69,10 @@ class MapStyleSamples:
             )
         x = _input(to_tensor(sample[0], f"The inputs of {self.name(i)}"))
         batch = Batch(x, self._target(i, to_tensor(sample[1], f"The targets of {self.name(i)}")))
-        if self.spec is not None:
-            self._check(i, batch, self.spec)
+        # compared here, a bad sample is named by whoever reads it, a worker too
+        if self.spec is not None and (problem := _problem(batch, self.spec)):
+            name = self.name(i)
+            raise DataError(f"{name[0].upper()}{name[1:]}, in the {self.split} split: {problem}.")
         return batch
 
     def _target(self, i: int, y: Tensor) -> Tensor:
@@ -85,25 +87,27 @@ class MapStyleSamples:
             )
         return y.reshape(()).long()
 
-    def _check(self, i: int, batch: Batch, spec: Spec) -> None:
-        """Raise `DataError` for a sample that no model of `spec` can take."""
-        shape, where = tuple(batch.x.shape), f"{self.name(i)}, of the {self.split} split,"
-        if shape != spec.input_shape:
-            raise DataError(
-                f"The inputs of {where} have the shape {list(shape)}; expected {list(spec.input_shape)}, as the first "
-                f"sample's{layout_advice(shape, spec.input_shape)}."
+
+def _problem(batch: Batch, spec: Spec) -> str | None:
+    """What no model of `spec` can take of a sample, or None."""
+    shape = tuple(batch.x.shape)
+    if shape != spec.input_shape:
+        return (
+            f"its inputs have the shape {list(shape)}; expected {list(spec.input_shape)}, as the first sample's"
+            f"{layout_advice(shape, spec.input_shape)}"
+        )
+    if spec.classes is not None and not 0 <= int(batch.y) < spec.classes:
+        return f"its class is {int(batch.y)}; expected 0 to {spec.classes - 1}"
+    if spec.task == "regression" and batch.y.numel() != spec.outputs:
+        return f"its target has {batch.y.numel()} values; expected {spec.outputs}"
+    for kind, values in (("inputs", batch.x), ("targets", batch.y)):
+        if values.is_floating_point() and not is_finite(values):
+            count = int((~values.isfinite()).sum())
+            return (
+                f"of its {kind} {count} of {values.numel()} are NaN or infinite: the data has them, no training does. "
+                "Fill them, or leave the sample out"
             )
-        if spec.classes is not None and not 0 <= int(batch.y) < spec.classes:
-            raise DataError(f"The class of {where} is {int(batch.y)}; expected 0 to {spec.classes - 1}.")
-        if spec.task == "regression" and batch.y.numel() != spec.outputs:
-            raise DataError(f"The target of {where} has {batch.y.numel()} values; expected {spec.outputs}.")
-        for kind, values in (("inputs", batch.x), ("target", batch.y)):
-            if values.is_floating_point() and not is_finite(values):
-                count = int((~values.isfinite()).sum())
-                raise DataError(
-                    f"The {kind} of {where} are not finite numbers ({count} of {values.numel()} are NaN or infinite): "
-                    "the data has them, no training does. Fill them, or leave the sample out."
-                )
+    return None
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,6 +30,9 @@ ADVICE = {
 }
 """What to do about files that cannot be read or written, and about paths at which no such file can be."""
 
+TRAINING = ("train", "resume", "verify-resume")
+"""The commands that must not run several times at once."""
+
 STOPPED = (130, 143)
 """The exit codes after SIGINT and SIGTERM."""
 
@@ -98,6 +101,8 @@ def _dispatch(given: list[str]) -> int:
         command = "completion"
     elif command not in COMMANDS:
         raise UserError(_unknown(command, rest))
+    if command in TRAINING and (copies := _copies()) > 1:
+        return _refuse_copies(command, copies)
     if command in COMPOSING and {"-h", "--help"} & {*rest}:  # the rest of the help is Hydra's
         print(f"dlrun {command}: {COMMANDS[command]}\n")
     if command not in COMPOSING:
@@ -105,6 +110,23 @@ def _dispatch(given: list[str]) -> int:
     module = importlib.import_module(f"dlrun.commands.{command.replace('-', '_')}")
     code: int = module.main(rest)
     return code
+
+
+def _copies() -> int:
+    """The processes that torchrun has started, 1 without it."""
+    size, rank = (os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK"))
+    return max(int(size) if size.isdecimal() else 1, int(rank) + 1 if rank.isdecimal() else 1)
+
+
+def _refuse_copies(command: str, copies: int) -> int:
+    # one message, not one of each process
+    if os.environ.get("RANK", "0") == "0":
+        output.warn(
+            f"WORLD_SIZE={copies}: torchrun would train {copies} copies of the same run, for dlrun does not train one "
+            f"run in several processes. Type `dlrun {command} …` without torchrun; a sweep (-m) uses all GPUs. If "
+            "another program has set WORLD_SIZE or RANK, `unset WORLD_SIZE RANK`."
+        )
+    return UserError.exit_code
 
 
 def usage() -> str:

@@ -40,6 +40,21 @@ def test_version(call) -> None:
     assert call("--version").out == f"dlrun {__version__}\n"
 
 
+@pytest.mark.parametrize("command", cli.TRAINING)
+def test_torchrun_is_refused_with_one_message(call, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for rank, told in (("0", "without torchrun"), ("1", "")):
+        monkeypatch.setenv("RANK", rank)
+        called = call(command, "seed=1")
+        assert called.code == 2
+        assert (told in called.err) if told else not called.err
+        assert not called.out
+    # of one process it is one run
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "0")
+    assert call("train", "--cfg", "job").code == 0
+
+
 def test_no_command_is_a_usage_error_that_shows_the_help(call) -> None:
     called = call()
     assert called.code == 2

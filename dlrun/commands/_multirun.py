@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 
 from dlrun.errors import ConfigError, RunError, UserError
 from dlrun.sweeps.plugins import lists_jobs, makes_job_runner
+from dlrun.terminal import output
 
 if TYPE_CHECKING:
     from dlrun.sweeps.jobs.builder import ComposedJob
@@ -36,6 +37,11 @@ def run(hydra: Hydra, master: DictConfig) -> int | None:
     Returns the exit code, or None for a launcher without one.
     """
     if makes_job_runner(master.hydra.launcher) is None:
+        name = master.hydra.runtime.choices.get("hydra/launcher")
+        output.warn(
+            f"hydra/launcher={name} runs each job by itself: there is no selection, no report, no run above the jobs "
+            "in MLflow, and nothing for `dlrun resume`. hydra/launcher=local has all of these."
+        )
         return None
     # not at the top: they import torch, and `--cfg job` needs none
     from dlrun.sweeps.hydra_task import SweepTask

@@ -1,7 +1,7 @@
 """One configuration from many files: the search path, the loader and the run's name.
 
 Private names of Hydra 1.3, each with a test in tests/config/test_compose.py: `_internal.hydra.Hydra`,
-`_internal.config_loader_impl.ConfigLoaderImpl` and its `_process_config_searchpath`,
+`_internal.config_loader_impl.ConfigLoaderImpl`, its `_process_config_searchpath` and `_load_single_config`,
 `_internal.config_repository.CachingConfigRepository`, `_internal.utils.create_config_search_path`.
 """
 
@@ -11,16 +11,19 @@ import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.config_repository import CachingConfigRepository, IConfigRepository
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
+from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
+from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -31,6 +34,9 @@ from dlrun.terminal import output
 
 PRIMARY = "dlrun"
 """The file to begin with; a `./conf` of another program often has a `config.yaml`."""
+
+ALIASES = {"hydra/sweeper/optuna": "hydra/sweeper/search"}
+"""Old names of choices that a plugin of Hydra has too."""
 
 JOB = "train"
 """Names the log file, whatever the command."""
@@ -100,6 +106,11 @@ class Loader(ConfigLoaderImpl):
             raise hydra_errors.explain(error, overrides, self, config_name) from error
         _resolve_name(cfg)
         return cfg
+
+    def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
+        # A plugin's configuration of the same name would be merged with ours, and refuse its keys.
+        path = default.config_path or ""
+        return super()._load_single_config(replace(default, config_path=ALIASES.get(path, path)), repo)
 
     def _process_config_searchpath(
         self, config_name: str | None, parsed_overrides: list[Override], repo: CachingConfigRepository

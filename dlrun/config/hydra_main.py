@@ -4,7 +4,7 @@
 for a wrong configuration. Here a run is composed once, checked, and only then given a folder.
 
 Private names of Hydra 1.3, each with a test in tests/config/test_compose.py: `_internal.hydra.Hydra`,
-`_internal.callbacks.Callbacks`, `_internal.utils.get_args_parser`.
+`_internal.callbacks.Callbacks`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.hydra import Hydra
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, run_job
 from hydra.types import HydraContext, RunMode
@@ -28,6 +27,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dlrun.config.compose import JOB, PRIMARY, load, open_hydra, warn_of_shadowing, without_hydra
+from dlrun.config.hydra_parser import hydra_parser
 from dlrun.errors import ConfigError, DlrunError, UserError, place
 from dlrun.storage import lookup
 from dlrun.terminal import output
@@ -101,7 +101,7 @@ def parse(argv: Sequence[str], prog: str) -> tuple[argparse.ArgumentParser, argp
 
     Raises `UserError` for options that do not go together or have no meaning here.
     """
-    parser = get_args_parser()
+    parser = hydra_parser()
     parser.error = lambda message: argparse.ArgumentParser.error(parser, visible(message))  # type: ignore[method-assign]
     parser.prog, parser.usage = prog, f"{prog} [-m] [OVERRIDE…] [--cfg job] [--config-dir FOLDER] [--help]"
     args = parser.parse_intermixed_args(list(argv))

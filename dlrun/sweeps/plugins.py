@@ -104,7 +104,7 @@ class ListSweeper(Sweeper):
             if override.is_sweep_override() and not override.is_discrete_sweep():
                 raise ConfigError(
                     f"`{override.input_line}` is a range to search in, and this sweeper takes values one by one. "
-                    f"Type hydra/sweeper=optuna to search."
+                    f"Type hydra/sweeper=search to search."
                 )
         (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
         return [list(job) for job in jobs]

@@ -1,1 +1,1 @@
-"""The sweeper `optuna`: what Hydra sees of it."""
+"""The sweeper `search`: what Hydra sees of it."""

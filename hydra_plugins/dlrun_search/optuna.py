@@ -1,4 +1,4 @@
-"""The sweeper `optuna`: a search among dlrun's own runs. Thin, for every start of Hydra imports it."""
+"""The sweeper `search`: a search among dlrun's own runs. Thin, for every start of Hydra imports it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class OptunaSweeper(Sweeper):
     """Asks for a trial whenever a slot is free."""
 
     def __init__(self, **settings: Any) -> None:
-        # the keys of conf/hydra/sweeper/optuna.yaml
+        # the keys of conf/hydra/sweeper/search.yaml
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -30,7 +30,7 @@ class OptunaSweeper(Sweeper):
         from dlrun.errors import ConfigError
 
         if not hasattr(self.task_function, "run_jobs"):
-            raise ConfigError("hydra/sweeper=optuna searches among dlrun's runs: type hydra/launcher=local.")
+            raise ConfigError("hydra/sweeper=search searches among dlrun's runs: type hydra/launcher=local.")
         from dlrun.sweeps.search.run import start_or_continue
 
         given = {k: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for k, v in self.settings.items()}

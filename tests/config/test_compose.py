@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import inspect
 import logging
 import re
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from dlrun.commands import _multirun
 from dlrun.config import compose as composition
 from dlrun.config import hydra_main, paths, settings
+from dlrun.config.hydra_parser import hydra_parser
 from dlrun.errors import ConfigError, RunError, UserError
 from tests.facts import says
 
@@ -369,15 +374,68 @@ class TestPrivateNamesOfHydra:
         path = composition.create_config_search_path("/somewhere").get_path()
         assert [element.provider for element in path] == ["hydra", "main", "schema"]
 
+    def test_load_single_config(self, here: Path) -> None:
+        signature = inspect.signature(composition.ConfigLoaderImpl._load_single_config)
+        assert [*signature.parameters] == ["self", "default", "repo"]
+
+    @pytest.mark.skipif(sys.version_info >= (3, 14), reason="Hydra's own parser cannot be made")
     def test_get_args_parser(self) -> None:
-        parser = hydra_main.get_args_parser()
-        assert isinstance(parser, argparse.ArgumentParser)
-        known = {action.dest for action in parser._actions}
-        ours = "help hydra_help overrides cfg resolve package run multirun shell_completion config_path config_name"
-        assert {*ours.split(), "config_dir", "experimental_rerun", "info"} <= known
+        from hydra._internal.utils import get_args_parser
+
+        def options(parser: argparse.ArgumentParser) -> list[tuple[Any, ...]]:
+            names = ("option_strings", "dest", "nargs", "const", "default", "type", "required")
+            return [
+                (type(action), *(getattr(action, name) for name in names), [*(action.choices or ())])
+                for action in parser._actions
+            ]
+
+        assert options(hydra_parser()) == options(get_args_parser())
 
     def test_callbacks(self, here: Path) -> None:
         with composition.open_hydra() as hydra:
             cfg = composition.load(hydra, composition.PRIMARY, [])
         callbacks = hydra_main.Callbacks(cfg)
         assert {"on_run_start", "on_run_end"} <= {*dir(callbacks)}
+
+
+def test_python_3_14_takes_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its argparse formats each help text when the option is added; Hydra's own parser has one that is no string."""
+    from hydra._internal.utils import get_args_parser
+
+    add = argparse.ArgumentParser.add_argument
+
+    def add_argument(self: argparse.ArgumentParser, *names: Any, **how: Any) -> argparse.Action:
+        action = add(self, *names, **how)
+        try:
+            self._get_formatter()._expand_help(action)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError("badly formed help string") from error
+        return action
+
+    monkeypatch.setattr(argparse.ArgumentParser, "add_argument", add_argument)
+    with pytest.raises(ValueError, match="badly formed help string"):
+        get_args_parser()
+    parser, args = hydra_main.parse(["model=mlp", "--cfg", "job", "seed=3"], "dlrun train")
+    assert (args.overrides, args.cfg) == (["model=mlp", "seed=3"], "job")
+    assert "--shell-completion" in parser.format_help()
+
+
+@pytest.mark.parametrize("name", ["search", "optuna"])
+def test_the_search_has_a_name_of_its_own_beside_hydra_s_optuna_plugin(
+    name: str, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dataclass
+    class OptunaSweeperConf:
+        """As hydra-optuna-sweeper registers it."""
+
+        defaults: list[Any] = field(default_factory=lambda: [{"sampler": "tpe"}])
+        _target_: str = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
+        n_trials: int = 20
+
+    store = ConfigStore.instance()
+    monkeypatch.setattr(store, "repo", copy.deepcopy(store.repo))
+    store.store(group="hydra/sweeper", name="optuna", node=OptunaSweeperConf, provider="optuna_sweeper")
+    with composition.open_hydra() as hydra:
+        cfg = composition.load(hydra, composition.PRIMARY, ["hydra.mode=MULTIRUN", f"hydra/sweeper={name}"])
+    assert cfg.hydra.sweeper._target_ == "hydra_plugins.dlrun_search.optuna.OptunaSweeper"
+    assert (cfg.hydra.sweeper.sampler, cfg.hydra.sweeper.startup) == ("tpe", 5)

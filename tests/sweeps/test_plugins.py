@@ -96,3 +96,10 @@ def test_plugins_are_recognised_by_their_methods() -> None:
 def test_a_name_that_hydra_has_not_found_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"hydra_plugins\.rows\.Missing"):
         lists_jobs(section("hydra_plugins.rows.Missing"))
+
+
+def test_a_launcher_of_hydra_is_told_to_have_no_sweep(call: Call) -> None:
+    done = call("train", "-m", "hydra/launcher=basic", "seed=0", "trainer.fast=true", "tracking.enabled=false")
+    assert done.code == 0, done.err
+    says(done.err, "hydra/launcher=basic", "no selection", "hydra/launcher=local")
+    assert not all_sweeps()

@@ -19,7 +19,7 @@ MOONS = ("dataset=moons", "model=linear", "trainer.steps=4", *QUICK)
 
 @pytest.mark.parametrize("test", ["every", "final", "never"])
 def test_a_search_without_a_validation_split_is_refused(here: Path, call: Call, test: str) -> None:
-    search = ("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "optimizer.lr=interval(0.01,0.1)")
+    search = ("hydra/sweeper=search", "hydra.sweeper.n_trials=2", "optimizer.lr=interval(0.01,0.1)")
     refuses(
         call("train", "-m", *search, "dataset.validation_size=0", f"evaluation.test={test}", *MOONS),
         "dataset.validation_size",

@@ -475,7 +475,7 @@ def test_the_history_has_a_point_a_trial_and_the_best_so_far(tmp_path: Path) -> 
 def test_a_search_that_cannot_be_leaves_nothing_behind(
     overrides: list[str], told: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["train", "-m", "hydra/sweeper=optuna", "+experiment=digits", "tracking.enabled=false", *overrides]
+    command = ["train", "-m", "hydra/sweeper=search", "+experiment=digits", "tracking.enabled=false", *overrides]
     assert main(command) == 2
     says(capsys.readouterr().err, told)
     assert not [*here.glob("outputs/sweeps/*/*")]
@@ -498,7 +498,7 @@ def test_a_search_that_cannot_begin_removes_nothing_of_a_given_folder(
 def test_a_search_prunes_what_lags_behind_and_tests_what_it_chose(
     dlrun: Callable[..., Called], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["train", "-m", "hydra/sweeper=optuna", "hydra.launcher.slots=1", "+experiment=digits", *QUIET]
+    command = ["train", "-m", "hydra/sweeper=search", "hydra.launcher.slots=1", "+experiment=digits", *QUIET]
     command += [f"hydra.sweeper.{setting}" for setting in ("sampler=grid", "startup=1", "seed=0")]
     command += ["optimizer=sgd", "optimizer.lr=0.1,0.00001", "trainer.epochs=2000", "trainer.patience=5"]
     done = dlrun(*command)

@@ -272,7 +272,7 @@ BAD = {
     "trainer.steps=0,1": ["trainer.steps=0", "greater than 0"],
     "evaluation.monitor=test/error seed=0,1": ["validation metric"],
     "dataset.validation_size=0 optimizer.lr=1,2": ["dataset.validation_size"],
-    "optimizer.lr=interval(0,1)": ["optuna"],
+    "optimizer.lr=interval(0,1)": ["search"],
     "hydra.launcher.on_failure=halt seed=0,1": ["`halt`"],
     "hydra.sweep.subdir=x seed=0,1": ["hydra.sweep.subdir"],
     "hydra.launcher.slots=0 seed=0,1": ["hydra.launcher.slots=0", "at least 1"],

@@ -62,7 +62,7 @@ def check(settings: SearchSettings, space: Space) -> None:
     for package, option in needed.items():
         if find_spec(package) is None:
             raise UserError(
-                f"hydra/sweeper=optuna {option}needs the package {package}, which is not installed. "
+                f"hydra/sweeper=search {option}needs the package {package}, which is not installed. "
                 "Type: pip install 'dlrun[search]'"
             )
     if settings.sampler == "grid":

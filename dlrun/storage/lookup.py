@@ -29,13 +29,13 @@ def all_runs() -> list[RunDir]:
 
     Jobs of sweeps are included.
     """
-    return sorted(_runs(), key=lambda run: (_started(run, run.path), str(run.path)))
+    return sorted(_runs(), key=lambda run: (*_started(run, run.path), str(run.path)))
 
 
 def all_sweeps() -> list[SweepDir]:
     """Every sweep with a manifest, oldest first."""
     found = [SweepDir(p.parent) for p in outputs().glob("sweeps/*/*/manifest.json")]
-    return sorted(found, key=lambda sweep: (_started(sweep, sweep.path), str(sweep.path)))
+    return sorted(found, key=lambda sweep: (*_started(sweep, sweep.path), str(sweep.path)))
 
 
 def read_each(folders: Iterable[F], read: Callable[[F], R]) -> Iterator[tuple[F, R]]:
@@ -117,20 +117,23 @@ def _runs() -> list[RunDir]:
     return [RunDir(path.parent) for path in found]
 
 
-def _started(folder: RunDir | SweepDir, path: Path) -> float:
-    """Seconds since 1970 of the first start.
+def _started(folder: RunDir | SweepDir, path: Path) -> tuple[float, float]:
+    """Seconds since 1970 of the first start; then of the folder's own file, for starts within a second.
 
     The time in a folder's name is of a time zone that nobody knows: it counts only where the summary says nothing.
     """
+    written = 0.0
+    with suppress(OSError):
+        written = (path / ".hydra" / "overrides.yaml").stat().st_mtime
     with suppress(DamagedFile, OSError):
         if (started := folder.summary().started) is not None:
-            return started
+            return started, written
     date, name = path.relative_to(outputs()).parts[1:3]
     with suppress(ValueError):
-        return datetime.strptime(f"{date} {name.partition('-')[0]}", "%Y-%m-%d %H%M%S").timestamp()
+        return datetime.strptime(f"{date} {name.partition('-')[0]}", "%Y-%m-%d %H%M%S").timestamp(), written
     with suppress(OSError):
-        return path.stat().st_mtime
-    return 0.0
+        written = written or path.stat().st_mtime
+    return written, written
 
 
 def _reused_jobs(reference: str) -> list[RunDir]:

@@ -106,6 +106,10 @@ def test_what_a_picture_does_not_say_is_asked_for(run: RunDir, here: Path, call:
         (RawInputs((1, 2, 2), "uint8", (3.0,), (200.0,)), 255),
         (RawInputs((1, 2, 2), "uint8", (0.0,), (16.0,)), 16),
         (RawInputs((2, 2), "float32", (0.0,), (0.98,)), 1),
+        (RawInputs((2, 2), "float64", (3.0,), (200.0,)), 255),
+        (RawInputs((2, 2), "float64", (0.0,), (16.0,)), 16),
+        (RawInputs((2, 2), "float32", (-0.9,), (1.0,)), 1),
+        (RawInputs((2, 2), "float32", (0.0,), (255.0,), (255.0, 0.0)), 0),
         (RawInputs((3, 2, 2), "float32", (-2.0, -1.0, 0.5), (2.0, 3.0, 4.0)), (2, 3, 4)),
         (RawInputs((2, 2, 3), "uint8"), 255),
         (RawInputs((4,), "int64", (0.0,) * 4, (9.0, 7.0, 9.0, 8.0)), 9),
@@ -117,6 +121,11 @@ def test_white_is_the_data_set_s_white(tmp_path: Path, inputs: RawInputs, white:
         raw = samples.read(tmp_path / "white.png", inputs)
         expected = torch.tensor(white).float().reshape(-1, 1, 1) if isinstance(white, tuple) else torch.tensor(white)
         assert torch.equal(raw.float(), expected.expand(1, *inputs.shape).float()), mode
+
+
+def test_numbers_with_a_sign_keep_it(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[-1, 2]], np.int8))
+    assert samples.read(tmp_path / "a.npy", RawInputs((2,), "int64")).tolist() == [[-1, 2]]
 
 
 def test_a_stream_whose_range_nobody_said_asks_for_it(tmp_path: Path) -> None:

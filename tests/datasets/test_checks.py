@@ -69,7 +69,7 @@ def test_the_columns_of_a_table_are_matched_in_every_split() -> None:
     assert data.inputs.high == pytest.approx(tuple(X.max(0)))
     with pytest.raises(DataError, match=r"columns a, b.*a, b, c"):
         from_tensors("mine", (table, Y), (table[["a", "b"]], Y), task="classification")
-    with pytest.raises(ConfigError, match="2 columns"):
+    with pytest.raises(ConfigError, match="2 names"):
         made(X, columns=["a", "b"])
 
 
@@ -137,6 +137,22 @@ def test_splits_of_another_scale_are_said(capsys: pytest.CaptureFixture[str]) ->
     says(capsys.readouterr().err, "test split", "training split", "scaled alike")
     from_tensors("mine", (x, np.arange(40) % 2), None, (x / 2, np.arange(40) % 2), task="classification")
     assert not capsys.readouterr().err
+
+
+def test_pixels_are_two_values() -> None:
+    x = np.ones((20, 1, 4, 4))
+    data = made(x, pixels=(255, 0))
+    assert data.inputs is not None and (data.inputs.pixels, data.inputs.low) == ((255, 0), (0,))
+    for pixels in ((0,), (1, 1), (0, np.nan), (0, 1, 2)):
+        with pytest.raises(ConfigError, match="black and white"):
+            made(x, pixels=pixels)
+
+
+def test_numbered_columns_are_no_names() -> None:
+    import pandas as pd
+
+    data = made(pd.DataFrame(X))
+    assert data.inputs is not None and data.inputs.columns == ()
 
 
 class Stream(Dataset):

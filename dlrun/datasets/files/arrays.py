@@ -13,7 +13,7 @@ from dlrun.errors import DataError
 
 
 def read_array(path: Path) -> Tensor:
-    """The values of a .npy file: integers as they are, int64 but for bytes; others as float32."""
+    """The values of a .npy file: whole numbers as uint8 or int64, others as float32."""
     from numpy.lib import format as npy
 
     with path.open("rb") as file:
@@ -32,9 +32,10 @@ def read_array(path: Path) -> Tensor:
         file.seek(0)
         # a pickle could run code
         values = npy.read_array(file, allow_pickle=False)
-    if dtype.kind == "f":
+    # bytes stay bytes; of 64 bits without a sign, torch has no whole numbers
+    if dtype.kind == "f" or (dtype.kind == "u" and dtype.itemsize == 8):
         return torch.from_numpy(values.astype("float32"))
-    return torch.from_numpy(values.astype("uint8" if dtype.kind == "b" or dtype.itemsize == 1 else "int64"))
+    return torch.from_numpy(values.astype("uint8" if dtype.kind in "bu" and dtype.itemsize == 1 else "int64"))
 
 
 def as_samples(path: Path, values: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -55,6 +55,8 @@ def read_picture(path: Path, inputs: RawInputs, reading: Reading) -> Tensor:
             f"{path} has {image.width} × {image.height} pixels (width × height); the pictures of this run have "
             f"{width} × {height}. Resize it to these, as the data set's own were."
         )
+    if image.mode.startswith("I") and "transparency" in image.info:
+        raise DataError(f"{path} has 16 bits a pixel and a transparent grey. Save it without transparency.")
     image = image if channels == 4 else _opaque(path, image, reading.background)
     pixels, white = _numbers(path, image, channels)
     mapped = pixels if reading.raw else _map(path, pixels, white, inputs, reading)
@@ -101,8 +103,6 @@ def _opaque(path: Path, image: Image, background: str | None) -> Image:
 
     if "A" not in image.getbands() and "transparency" not in image.info:
         return image
-    if image.mode.startswith("I"):
-        raise DataError(f"{path} has 16 bits a pixel and a transparent grey. Save it without transparency.")
     image = image.convert("RGBA")
     if image.getchannel("A").getextrema() == (255, 255):
         return image.convert("RGB")
@@ -122,7 +122,8 @@ def _numbers(path: Path, image: Image, channels: int) -> tuple[Tensor, int]:
         grey = torch.from_numpy(numpy.array(image).astype("float64"))
         if float(grey.min()) < 0 or float(grey.max()) > 65535:
             raise ValueError("its pixels have more than 16 bits")
-        return grey[None].expand(channels, -1, -1), 65535
+        opaque = [torch.full_like(grey, 65535)] if channels == 4 else []
+        return torch.stack([grey] * min(channels, 3) + opaque), 65535
     if channels == 1 and image.mode not in ("1", "L"):
         colour = numpy.array(image.convert("RGB"))
         if (colour != colour[..., :1]).any():
@@ -170,11 +171,10 @@ def _range(path: Path, inputs: RawInputs, channels: int) -> tuple[Sequence[float
             f"{path}: which values are black and white in this data set is not known. Type for example --pixels 0,1, "
             "or --raw if the picture's numbers are the data set's own."
         )
-    for usual in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
-        # its extremes may lie a little within
-        slack = 0.1 * (usual[1] - usual[0])
-        if usual[0] <= low < usual[0] + slack and usual[1] - slack < high <= usual[1]:
-            return [usual[0]], [usual[1]]
+    # a usual range, if its white side is reached more than half; so no dark data set becomes a brighter one
+    for black, white in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
+        if black <= low and (black == 0 or low < black / 2) and white / 2 < high <= white:
+            return [black], [white]
     each = len(inputs.high) == channels
     return (inputs.low, inputs.high) if each else ([low], [high])
 

@@ -59,7 +59,8 @@ def _from_array(value: Any, what: str) -> Tensor:
     if array.dtype.kind == "f":
         array = array.astype(f"f{min(array.dtype.itemsize, 8)}", copy=False)
     elif array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        array = array.astype("int64")  # torch has few operations on them
+        # torch has few operations on them
+        array = array.astype("int64" if array.size == 0 or int(array.max()) < 2**63 else "float64")
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     # torch takes no mirrored array (negative strides), and warns of one that may not be written
     plain = array.flags.c_contiguous and array.flags.writeable
@@ -69,7 +70,8 @@ def _from_array(value: Any, what: str) -> Tensor:
 def column_names(pairs: Mapping[str, Any]) -> tuple[str, ...]:
     """The names of the training inputs' columns, if these are a table (pandas, polars)."""
     names = getattr(pairs["train"][0], "columns", None)
-    return tuple(map(str, names)) if names is not None else ()
+    # pandas numbers columns that have no names
+    return () if names is None or [*names] == [*range(len(names))] else tuple(map(str, names))
 
 
 def check_pair(name: str, split: str, pair: Any, columns: Sequence[str] = ()) -> Pair:

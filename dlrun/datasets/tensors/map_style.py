@@ -14,12 +14,13 @@ from torch.utils.data import Subset, TensorDataset
 from dlrun.datasets.tensors.checks import check_numbered, in_words, to_tensor
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.on_demand import MapStyle, MapStyleSamples, MapStyleSplit
+from dlrun.datasets.tensors.raw_inputs import declared
 from dlrun.datasets.tensors.sample_keys import numbered_keys, sample_keys, thin
 from dlrun.datasets.tensors.spec import spec_of
 from dlrun.datasets.tensors.splits import cut
 from dlrun.errors import ConfigError, DataError, DlrunError, RunError
 from dlrun.randomness import preserve_generators, seed_libraries
-from dlrun.types import Augmentation, Data, RawInputs, SampleKeys, Task, identity
+from dlrun.types import Augmentation, Data, SampleKeys, Task, identity
 
 __all__ = ["from_datasets"]
 
@@ -96,14 +97,7 @@ def from_datasets(
             for split, samples in chosen.items()
         },
         sample_keys=_sample_keys(chosen),
-        inputs=RawInputs(
-            spec.input_shape,
-            _raw_type(train, int(index.train[0])),
-            low=(float(pixels[0]),) if pixels else (),
-            high=(float(pixels[1]),) if pixels else (),
-            pixels=pixels,
-            columns=tuple(columns),
-        ),
+        inputs=declared(spec.input_shape, _raw_type(train, int(index.train[0])), pixels, columns),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from dlrun.datasets.tensors.standardise import Standardise
+from dlrun.errors import ConfigError
 from dlrun.storage.record import misfit
 from dlrun.types import RawInputs, identity
 
@@ -25,13 +27,36 @@ def observe(x: Tensor, *, pixels: Sequence[float] | None = None, columns: Sequen
     """
     shape, dtype = tuple(x.shape[1:]), str(x.dtype).removeprefix("torch.")
     if pixels is not None:
-        low, high = float(pixels[0]), float(pixels[1])
-        return RawInputs(shape, dtype, (low,), (high,), (low, high))
+        return declared(shape, dtype, pixels, columns)
     # each component of a vector, each channel of a picture, else all in one
     each = len(shape) == 1 or (len(shape) == 3 and shape[0] in PICTURE)
     rows = x.reshape(len(x), shape[0] if each else 1, -1)
     least, most = (tuple(end.double().tolist()) for end in (rows.amin((0, 2)), rows.amax((0, 2))))
-    return RawInputs(shape, dtype, least, most, columns=tuple(columns))
+    return RawInputs(shape, dtype, least, most, columns=_names(shape, columns))
+
+
+def declared(shape: tuple[int, ...], dtype: str, pixels: Sequence[float] | None, columns: Sequence[str]) -> RawInputs:
+    """Raw inputs by what is said of them: their values are not looked at.
+
+    Raises `ConfigError` for pixels that are not two numbers, and columns that are not one a component.
+    """
+    if pixels is None:
+        return RawInputs(shape, dtype, columns=_names(shape, columns))
+    black, white = (*map(float, pixels), math.nan, math.nan)[:2]
+    if len(pixels) != 2 or not math.isfinite(black) or not math.isfinite(white) or black == white:
+        raise ConfigError(f"pixels={tuple(pixels)}: expected the values of black and white, such as (0, 255).")
+    low, high = min(black, white), max(black, white)
+    return RawInputs(shape, dtype, (low,), (high,), (black, white), _names(shape, columns))
+
+
+def _names(shape: tuple[int, ...], columns: Sequence[str]) -> tuple[str, ...]:
+    names = tuple(columns)
+    if names and (shape != (len(names),) or len({*names}) < len(names)):
+        raise ConfigError(
+            f"columns: {len(names)} names ({', '.join(names[:8])}); expected one of its own for each component of a "
+            f"sample, {list(shape)}."
+        )
+    return names
 
 
 def describe(inputs: RawInputs | None, prepare: Prepare) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def build(
         raw["train"] = _add_label_noise(raw["train"], spec, options)
     prepare = _preparation(raw["train"][0], options)
     splits = {split: TensorSplit(prepare(x), targets(name, split, spec, y)) for split, (x, y) in raw.items()}
-    inputs = observe(raw["train"][0], pixels=options.pixels, columns=_check_columns(name, columns, spec))
+    inputs = observe(raw["train"][0], pixels=options.pixels, columns=columns)
     check_ranges(name, raw, inputs)
     if content is None:
         content = fingerprint(*(tensor for pair in pairs.values() for tensor in pair))
@@ -198,16 +198,6 @@ def build(
         notes={"mean": list(prepare.mean), "deviation": list(prepare.deviation)},
         inputs=inputs,
     )
-
-
-def _check_columns(name: str, columns: Sequence[str], spec: Spec) -> tuple[str, ...]:
-    names = tuple(columns)
-    if names and (spec.input_shape != (len(names),) or len({*names}) < len(names)):
-        raise ConfigError(
-            f"The data set `{name}` has {len(names)} columns ({', '.join(names[:8])}); expected a name of its own for "
-            f"each component of a sample, {list(spec.input_shape)}."
-        )
-    return names
 
 
 def _add_label_noise(pair: Pair, spec: Spec, options: TensorOptions) -> Pair:

@@ -7,13 +7,14 @@ draws what an uninterrupted run would have drawn. Streams keep the draws of diff
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+import sys
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 
 # old runs draw by these numbers: append, never reorder
-INITIALISATION, ORDER, AUGMENTATION, STEP, SAMPLE, KILL, SEARCH, CROP, SAMPLING = range(1, 10)
+INITIALISATION, ORDER, AUGMENTATION, STEP, SAMPLE, KILL, SEARCH, CROP, SAMPLING, EVALUATION = range(1, 11)
 
 _MASK = (1 << 64) - 1
 
@@ -52,6 +53,32 @@ def seed_libraries(value: int) -> None:
     numpy.random.seed(value & 0xFFFFFFFF)  # it takes 32 bits
 
 
+def seed_library(name: str, value: int) -> None:
+    """Seed the global generator of "random", Python's, or of "numpy".
+
+    Of a numpy that nothing has imported it seeds nothing.
+    """
+    if name == "random":
+        random.seed(value)
+    elif numpy := sys.modules.get("numpy"):
+        numpy.random.seed(value & 0xFFFFFFFF)  # it takes 32 bits
+
+
+def library_states() -> dict[str, Hashable]:
+    """The states of the global generators of Python and numpy."""
+    states: dict[str, Hashable] = {"random": random.getstate()}
+    if numpy := sys.modules.get("numpy"):
+        kind, values, *rest = numpy.random.get_state()
+        states["numpy"] = (kind, values.tobytes(), *rest)
+    return states
+
+
+def changed_libraries(before: Mapping[str, Hashable]) -> list[str]:
+    """The libraries whose generators were drawn from, or seeded, since `before`."""
+    now = library_states()
+    return [name for name, state in before.items() if now.get(name, state) != state]
+
+
 @contextmanager
 def preserve_generators() -> Iterator[None]:
     """Restore the generators of `seed_libraries` after the context."""
@@ -64,6 +91,13 @@ def preserve_generators() -> Iterator[None]:
         torch.default_generator.set_state(states[0])
         random.setstate(states[1])
         numpy.random.set_state(states[2])
+
+
+def seed_all(device: torch.device, value: int) -> None:
+    """Seed what `seed_default` does, and Python's and numpy's generators."""
+    seed_default(device, value)
+    seed_library("random", value)
+    seed_library("numpy", value)
 
 
 def seed_default(device: torch.device, value: int) -> None:

@@ -17,6 +17,7 @@ import torch
 from omegaconf import DictConfig
 
 from dlrun.config import hydra_main
+from dlrun.engine.own.state import describe
 from dlrun.errors import RunError
 from dlrun.execution import device
 from dlrun.execution.nondeterminism import first_nondeterministic
@@ -63,6 +64,8 @@ def _verdict(built: Built, differing: list[str]) -> int:
         output.say("equal, bit for bit: weights, optimizer, averages, state, curves and metrics")
         return 0
     output.say(f"NOT equal; the first of {len(differing)} differences is {differing[0]}")
+    for line in describe([], built.training.own.lost if built.training.own else [], []):
+        output.say(line)
     # is it the resume, or are the steps themselves not repeatable here?
     device.apply(built.execution)
     operator = first_nondeterministic(lambda: _gradient(built))

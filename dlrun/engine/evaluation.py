@@ -147,20 +147,23 @@ def wide(values: Tensor) -> Tensor:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put the model into evaluation mode, without gradients, and back."""
-    training = model.training
-    model.eval()
+def evaluating(model: nn.Module | Objective) -> Iterator[None]:
+    """Put a model, or an objective's, into evaluation mode, without gradients, and back."""
+    modules = model.modules if isinstance(model, Objective) else [model]
+    training = [module.training for module in modules]
+    for module in modules:
+        module.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(training)
+        for module, mode in zip(modules, training, strict=True):
+            module.train(mode)
 
 
 def _means(objective: Objective, split: Split, found: Iterable[Mapping[str, Total]]) -> dict[str, float]:
     sums = _Sums()
-    with evaluating(objective.model):
+    with evaluating(objective):
         for chunk in found:  # `found` is lazy: the chunks are computed here, in evaluation mode
             for name, total in chunk.items():
                 sums.add(name, total)

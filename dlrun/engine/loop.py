@@ -21,10 +21,12 @@ from dlrun.engine.ema import Average
 from dlrun.engine.evaluation import evaluate, totals
 from dlrun.engine.meters import Clock, LossMeter
 from dlrun.engine.objective import Objective
+from dlrun.engine.own.state import OwnState
 from dlrun.engine.plan import Plan
 from dlrun.engine.protocols import Losses, MakeStepper, Optimizer, Rate, Recorder, Stepper, TotalsFn, Trainable
 from dlrun.engine.state import State
-from dlrun.engine.steppers import EagerStepper
+from dlrun.engine.steppers import EagerStepper, FirstSteps
+from dlrun.randomness import EVALUATION, key
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.types import Batch, Metric, Schedule, Split, Update
 
@@ -58,6 +60,7 @@ class Training:
     make_stepper: MakeStepper = EagerStepper
     wrap_totals: Callable[[TotalsFn], TotalsFn] | None = None
     best: BestWeights | None = None
+    own: OwnState | None = None
 
     def step(self, batch: Batch, rate: Rate) -> Update:
         return self.optimizer.step(self.objective, batch, rate)  # type: ignore[arg-type]  # a tensor when it is traced
@@ -66,13 +69,16 @@ class Training:
         return self.optimizer.lr * self.schedule(step, self.plan.steps)
 
     def stepper(self) -> Stepper:
-        return self.make_stepper(self)
+        stepper = self.make_stepper(self)
+        return FirstSteps(stepper, self.own) if self.own else stepper
 
     def loss_meter(self, state: State) -> LossMeter:
         return LossMeter(state)
 
     def validate(self, state: State) -> dict[str, float]:
         assert self.validation is not None
+        if self.own:
+            self.own.seed(key(self.seed, EVALUATION, state.step))
         with use_average(self.average):
             means = evaluate(
                 self.objective,
@@ -85,9 +91,23 @@ class Training:
             metrics = {f"val/{name}": value for name, value in means.items()}
             if self.ahead(state, metrics):
                 # the averaged ones, if there is an average
-                weights = clone_state(self.objective.model.state_dict())
-                self.best = BestWeights(state.step, metrics, weights)
+                self.best = self.weights(state.step, metrics)
         return metrics
+
+    def weights(self, step: int, metrics: dict[str, float]) -> BestWeights:
+        """A copy of the weights as they are."""
+        own = self.own.state_dict() if self.own else {}
+        return BestWeights(step, metrics, clone_state(self.objective.model.state_dict()), clone_state(own))
+
+    def put(self, best: BestWeights) -> None:
+        """Take these weights."""
+        self.objective.model.load_state_dict(best.model)
+        self.put_own(best)
+
+    def put_own(self, best: BestWeights) -> None:
+        """Take the state of the other parts: an evaluation may have changed it."""
+        if self.own and best.own:
+            self.own.load_state_dict(best.own)
 
     @cached_property
     def _totals_fn(self) -> TotalsFn:
@@ -117,6 +137,7 @@ class Training:
             optimizer=self.optimizer.state_dict(),
             average=self.average.weights if self.average else None,
             state=state.to_dict(),
+            own=self.own.state_dict() if self.own else {},
         )
 
 
@@ -131,7 +152,7 @@ def train(
     It ends earlier if the run is over (out of patience), or if `stop()` is true. Raises `NonFinite` as soon as a logged
     loss is not a finite number, naming the step.
     """
-    run.objective.model.train()
+    run.objective.train()
     plan, stepper, losses = run.plan, run.stepper(), run.loss_meter(state)
     clock = Clock(state)
     # closed in any case, for that ends the workers that read the data set
@@ -196,9 +217,15 @@ def restore(run: Training, checkpoint: Checkpoint) -> State:
         if [w.shape for w in checkpoint.average] != [w.shape for w in run.average.weights]:
             raise ValueError("the average has other shapes")
         run.average.weights = checkpoint.average
+    if run.own and checkpoint.own:
+        run.own.load_state_dict(checkpoint.own)
     return State.from_dict(checkpoint.state)
 
 
-def clone_state(state: dict[str, Any]) -> dict[str, Any]:
+def clone_state(state: Any) -> Any:
     """A copy of a state dict, unchanged by further training."""
-    return {name: t.detach().clone() if isinstance(t, Tensor) else t for name, t in state.items()}
+    if isinstance(state, dict):
+        return {name: clone_state(value) for name, value in state.items()}
+    if isinstance(state, list):
+        return [clone_state(value) for value in state]
+    return state.detach().clone() if isinstance(state, Tensor) else state

@@ -5,12 +5,15 @@ It is differentiated, compiled, recorded and stacked; nothing else in a step tou
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from dlrun.engine.own.modules import module_of
 from dlrun.engine.parameter_kinds import hidden_matrices, matrices
 from dlrun.types import Batch, Loss
 
@@ -18,16 +21,21 @@ from dlrun.types import Batch, Loss
 class Objective:
     """The mean loss of a model on a batch.
 
-    `params` are the learned parameters. `decay` is true for those that weight decay acts on: matrices and
-    kernels, not biases and the scales of norms (see `parameter_kinds`). `hidden` is true for matrices and kernels
-    within the network, neither an embedding's nor the head's.
+    `params` are the learned parameters: the model's, then those of a loss that is a module or holds some. `decay` is
+    true for those that weight decay acts on: matrices and kernels, not biases and the scales of norms (see
+    `parameter_kinds`). `hidden` is true for matrices and kernels within the network, neither an embedding's nor the
+    head's.
     """
 
     def __init__(self, model: nn.Module, loss: Loss, *, autocast: tuple[str, torch.dtype] | None = None) -> None:
         self.model = model
         self.loss = loss
-        self.params: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
-        decayed, inner = matrices(model), hidden_matrices(model)
+        own = module_of(loss)
+        self.modules: list[nn.Module] = [model] if own is None else [model, own]
+        # a loss may hold a module of the model's: each parameter once
+        params = dict.fromkeys(p for module in self.modules for p in module.parameters())
+        self.params: list[Tensor] = [p for p in params if p.requires_grad]
+        decayed, inner = set[int]().union(*map(matrices, self.modules)), hidden_matrices(model)
         self.decay = [id(p) in decayed for p in self.params]
         self.hidden = [id(p) in inner for p in self.params]
         self._autocast = autocast
@@ -45,6 +53,15 @@ class Objective:
     def exact(self) -> bool:
         """Whether the model computes in the type of its weights."""
         return self._autocast is None
+
+    def train(self, mode: bool = True) -> None:
+        """Set model and loss to training or evaluation."""
+        for module in self.modules:
+            module.train(mode)
+
+    def buffers(self) -> Iterator[Tensor]:
+        """The buffers of model and loss."""
+        return chain.from_iterable(module.buffers() for module in self.modules)
 
     def precision(self) -> AbstractContextManager[Any]:
         """The autocast context of the model's precision."""

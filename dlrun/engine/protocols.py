@@ -6,7 +6,7 @@ attribute to have the same type in both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dlrun.engine.ema import Average
 from dlrun.engine.objective import Objective
+from dlrun.engine.own.state import OwnState
 from dlrun.engine.plan import Plan
 from dlrun.engine.state import State
 from dlrun.types import Batch, Split, Update
@@ -105,6 +106,16 @@ class Differentiable(Protocol):
     def params(self) -> list[Tensor]:
         """The parameters; a step changes them in place."""
 
+    @property
+    def modules(self) -> Sequence[nn.Module]:
+        """The model, and the loss if it is a module."""
+
+    def train(self) -> None:
+        """Set them to training."""
+
+    def buffers(self) -> Iterator[Tensor]:
+        """Their buffers."""
+
 
 class BatchSource(Protocol):
     """The training batches as a function of the step."""
@@ -135,6 +146,7 @@ class Steppable(Protocol):
     seed: int
     device: torch.device
     average: Average | None
+    own: OwnState | None
 
     @property
     def objective(self) -> Differentiable:

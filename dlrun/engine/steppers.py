@@ -1,4 +1,4 @@
-"""The steppers of plain PyTorch: one by one, and made again for new tensors."""
+"""The steppers of plain PyTorch: one by one, made again for new tensors, watched in the first steps."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from itertools import islice
 
+from dlrun.engine.own.state import OwnState
 from dlrun.engine.protocols import MakeStepper, Steppable, Stepper
 from dlrun.randomness import STEP, key, seed_default
+from dlrun.terminal import output
 from dlrun.types import Batch, Update
+
+FILLED, ENOUGH = 2, 4
+"""Steps after which caches are filled, and steps after which parts have shown what they change."""
 
 
 class EagerStepper:
@@ -26,7 +31,9 @@ class EagerStepper:
         run, updates = self._run, []
         for batch in block:
             # dropout and the like draw from generators that each step seeds anew: nothing of them is to save
-            seed_default(run.device, key(run.seed, STEP, step))
+            seed_default(run.device, value := key(run.seed, STEP, step))
+            if run.own and run.own.drawn:
+                run.own.seed(value)
             updates.append(run.step(batch, run.rate(step)))
             step += 1
             if run.average:
@@ -57,6 +64,30 @@ class RecompilingStepper:
         if self._due is not None and step >= self._due:
             self._due, self._stepper = None, self._make(self._run)
         return self._stepper.take(step, block)
+
+
+class FirstSteps:
+    """A stepper that looks at the parts' state in the first steps; after these it is the other stepper alone."""
+
+    def __init__(self, stepper: Stepper, own: OwnState) -> None:
+        self._stepper, self._own = stepper, own
+        self._taken, self._settled = 0, False
+
+    def start(self, step: int) -> Generator[Sequence[Batch], None, None]:
+        return self._stepper.start(step)
+
+    def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
+        updates = self._stepper.take(step, block)
+        self._taken += len(block)
+        if self._taken >= FILLED and not self._settled:
+            self._own.settle()
+            self._settled = True
+        elif self._taken >= ENOUGH:
+            for line in self._own.look_again():
+                output.warn(line)
+            # nothing is looked at, and nothing costs, from here on
+            self.take = self._stepper.take  # type: ignore[method-assign]
+        return updates
 
 
 def blocks(run: Steppable, step: int, most: int) -> Generator[Sequence[Batch], None, None]:

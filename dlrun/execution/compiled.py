@@ -63,7 +63,7 @@ def _stepper(run: Steppable) -> Stepper:
     try:
         if (why := why_not(run)) is not None:
             raise Unsuited(why)
-        with _guard_attributes(run.objective.model):
+        with _guard_attributes(run.objective.modules):
             if run.device.type == "cuda":
                 return CudaGraphStepper(run, example_batch(run), step_state(run))
             return CompiledStepper(run)
@@ -74,12 +74,12 @@ def _stepper(run: Steppable) -> Stepper:
 
 
 @contextmanager
-def _guard_attributes(model: nn.Module) -> Iterator[None]:
+def _guard_attributes(parts: Sequence[nn.Module]) -> Iterator[None]:
     """Raise `Unsuited` if numbers or text of modules change.
 
     They are restored. A number that is no tensor would stay in the program as it was when the program was made.
     """
-    modules = [*model.modules()]
+    modules = [module for part in parts for module in part.modules()]
     before = [_plain(module) for module in modules]
     yield
     after = [_plain(module) for module in modules]
@@ -110,7 +110,9 @@ def why_not(run: Steppable) -> str | None:
         return "the average's decay is another in each step (trainer.ema)"
     if isinstance(getattr(run.batches, "split", None), LoaderSplit):
         return "its samples are read by workers, and most of its time is theirs"
-    modules = run.objective.model.modules()
+    if run.own and (why := run.own.why_not_one_program()):
+        return why
+    modules = (module for part in run.objective.modules for module in part.modules())
     if dropout := next((m for m in modules if isinstance(m, nn.modules.dropout._DropoutNd) and m.p), None):
         return f"{type(dropout).__name__} draws its masks by the step's key, which a program does not know"
     return None
@@ -124,7 +126,7 @@ def step_state(run: Steppable) -> list[Tensor]:
     """Weights, buffers and the rule's state, in this order."""
     rule = _rule(run)
     assert isinstance(rule, TensorRule)  # `why_not` comes first
-    return [*run.objective.params, *run.objective.model.buffers(), *rule.tensors()]
+    return [*run.objective.params, *run.objective.buffers(), *rule.tensors()]
 
 
 def example_batch(run: Steppable) -> Batch:

@@ -48,19 +48,19 @@ def forecast(run: loop.Training) -> Forecast:
 
 def _each(run: loop.Training) -> float:
     """The seconds of a step, with its share of validation."""
-    before = loop.clone_state(run.objective.model.state_dict())
+    before = run.weights(0, {})
     try:
         return _step_seconds(run) + _validation_seconds(run) / run.plan.evaluate_every
     finally:
         # the run begins as if there had been no steps: weights and batch norms have moved, the optimizer counted
-        run.objective.model.load_state_dict(before)
+        run.put(before)
         run.optimizer.init(run.objective)  # no step was taken before
 
 
 def _step_seconds(run: loop.Training) -> float:
     """The seconds of a step, on average over an epoch, whose last batch may be smaller."""
     took: list[tuple[float, int]] = []
-    run.objective.model.train()
+    run.objective.train()
     with closing(run.batches.start(0)) as batches:
         for step, batch in enumerate(islice(batches, 1000)):
             # the run's own rates: a rule may divide by its rate, so that 0 is none

@@ -120,6 +120,9 @@ def accumulate_gradient(
     grads: list[Tensor] = []
     for portion, weight in zip(portions, _weights(portions), strict=True):
         loss, part = gradient(objective, portion, params, sparse=sparse)
+        if isinstance(weight, Tensor):
+            # the mean over a portion without a target is no number
+            loss, part = loss.where(weight > 0, 0.0), [_where(weight > 0, grad) for grad in part]
         # not in place: two parameters' gradients may be one tensor.
         weighted = list(torch._foreach_mul(part, weight))
         if total is None:
@@ -131,12 +134,17 @@ def accumulate_gradient(
     return total, grads
 
 
+def _where(counts: Tensor, grad: Tensor) -> Tensor:
+    return grad if grad.is_sparse else grad.where(counts, 0.0)
+
+
 def _weights(portions: list[Batch]) -> list[Any]:
-    """Each portion's share of the samples, or predicted tokens."""
-    if portions[0].y.ndim < 2 or portions[0].y.is_floating_point():
+    """Each portion's share of the targets that count."""
+    if portions[0].y.is_floating_point():
         size = sum(len(portion.x) for portion in portions)
         return [len(portion.x) / size for portion in portions]
-    # overlapping windows predict fewer tokens; counted on the device: nothing waits for it
+    # windows that overlap predict fewer tokens, a batch may have targets that do not count; counted on the device:
+    # nothing waits for it
     counts = torch.stack([(portion.y != IGNORE_INDEX).sum() for portion in portions])
     return list((counts / counts.sum()).unbind())
 

@@ -26,6 +26,7 @@ from dlrun.execution import compile_policy, compiled, memory_format
 from dlrun.execution.cuda_graphs import maybe_graphed
 from dlrun.execution.device import Execution, threads_for
 from dlrun.execution.memory_format import MemoryFormat
+from dlrun.runs.dry_run.own_state import make_forward
 from dlrun.runs.dry_run.parts import check_schedule, init_optimizer
 from dlrun.runs.dry_run.passes import Trial, dry_run
 from dlrun.runs.measures.quantities import quantities
@@ -109,7 +110,9 @@ def assemble(
     batches = make_batches(parts, trainer, seed=plain["seed"])
     trial = _trial(plain, parts, batches, trainer)
     new = resumed_execution is None
+    before = parts.own.now()
     first_pass = _try_formats(trial, parts, str(requested), steps=new and try_steps, averages=new)
+    parts.own.learn(before, make_forward(parts.objective, parts.metrics, parts.data.train, parts.device))
     # its state lies in memory as the weights do by now
     init_optimizer(parts.optimizer, parts.objective, trial.targets["optimizer"])
     measured = quantities(plain, parts, evaluation.batch_size)
@@ -128,7 +131,7 @@ def assemble(
         evaluation=evaluation,
         tracking=tracking,
         flop_per_step=first_pass.per_step(training),
-        parameters=sum(p.numel() for p in parts.objective.model.parameters()),
+        parameters=sum(p.numel() for module in parts.objective.modules for p in module.parameters()),
         quantities=measured,
         identity=identity(plain, parts.data, execution, parts.initial_weights),
         initial_weights=parts.initial_weights,
@@ -182,6 +185,7 @@ def _trial(plain: dict[str, Any], parts: Parts, batches: Batches, trainer: Train
         batches=batches,
         metrics=parts.metrics,
         validation=parts.data.validation,
+        own=parts.own,
         spec=parts.data.spec,
         # those of `trainer.minutes` are measured later
         plan_steps=None if trainer.minutes else make_plan(trainer, batches.per_epoch).steps,
@@ -225,6 +229,7 @@ def _make_training(
         evaluation_batch_size=batch_size_for(evaluation.batch_size, parts.data.spec),
         patience=trainer.patience,
         average=Average(parts.objective.params, trainer.ema) if trainer.ema else None,
+        own=parts.own,
     )
     check_schedule(training.schedule, training.plan.steps, target=plain["schedule"]["_target_"])
     return training

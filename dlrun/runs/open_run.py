@@ -15,7 +15,7 @@ from dlrun import tracking
 from dlrun.datasets.tensors import raw_inputs
 from dlrun.engine import loop
 from dlrun.engine.state import State
-from dlrun.errors import Pruned
+from dlrun.errors import Pruned, UserError
 from dlrun.execution import device
 from dlrun.execution.timing import steps_within
 from dlrun.runs.build import Built, make_plan
@@ -211,6 +211,13 @@ def _restore(built: Built, folder: RunDir) -> State:
         return State()
     last = checkpoint.load(folder.last, built.training.device)
     loading.put(built.training.objective.model, last.model, where=str(folder.last))
+    if not last.own and len(built.training.objective.params) > sum(
+        p.requires_grad for p in built.training.objective.model.parameters()
+    ):
+        raise UserError(
+            f"{folder.path} was trained by an older dlrun, which left the loss's own weights at their first values. "
+            f"Train it anew."
+        )
     with checkpoint.taking(folder.last):
         state = loop.restore(built.training, last)
     # a loss that is no number ranks as infinity

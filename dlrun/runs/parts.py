@@ -17,12 +17,14 @@ from dlrun.datasets.tensors.subset import take_first
 from dlrun.engine.batches import Batches, LoaderSplit
 from dlrun.engine.lazy_modules import materialise, uninitialised
 from dlrun.engine.objective import Objective
+from dlrun.engine.own.modules import check_trainable, module_of
+from dlrun.engine.own.state import OwnState
 from dlrun.engine.protocols import Optimizer
 from dlrun.errors import ConfigError
 from dlrun.execution.device import autocast, choose
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.torch_optimizer import adapt
-from dlrun.randomness import INITIALISATION, key, seed_default
+from dlrun.randomness import INITIALISATION, key, seed_all, seed_default, seed_library
 from dlrun.runs.dry_run.messages import explain
 from dlrun.runs.dry_run.parts import check_tokenizer, check_walk
 from dlrun.runs.dry_run.passes import FEW
@@ -42,6 +44,8 @@ class Parts:
     schedule: Schedule
     device: torch.device
     precision: str
+    own: OwnState
+    """The state of the parts that is in no model."""
     initial_weights: str | None
     """The SHA-256 of the weights that `init_from` names."""
     left_out: str = ""
@@ -56,6 +60,7 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
     device, precision = choose(trainer.device, trainer.precision)
     data = _move(_two_batches(data, trainer) if trainer.fast else data, device)
     model = make_model(plain, data.spec, of=data.name)
+    seed_all(torch.device("cpu"), key(plain["seed"], INITIALISATION, 2))
     loss, schedule = (instantiate.partial(plain[name], trusted=plain["trusted"]) for name in ("loss", "schedule"))
     if uninitialised(model):
         _materialise(plain, model, loss, data, device)
@@ -63,8 +68,15 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
     model.to(device)  # after the weights are drawn: they are the same on every device
     check_walk(model, data)
     check_tokenizer(data, plain["trusted"])
+    if (own := module_of(loss)) is not None:
+        own.to(device)
     objective = Objective(model, loss, autocast=autocast(device, precision))
     metrics, left_out = make_metrics(plain, data, objective, device=device)
+    others = {"loss": loss, **{f"metrics.{name}": metric for name, metric in metrics.items()}}
+    for name, part in {"model": model, **others}.items():
+        check_trainable(name, part)
+        if name not in ("model", "loss") and (module := module_of(part)) is not None:
+            module.to(device)
     return Parts(
         data=data,
         objective=objective,
@@ -73,6 +85,7 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
         schedule=schedule,
         device=device,
         precision=precision,
+        own=OwnState({"model": model, **others, "schedule": schedule, "augment": data.augment}),
         initial_weights=initial,
         left_out=left_out,
     )
@@ -83,6 +96,9 @@ def make_dataset(plain: dict[str, Any]) -> Data:
 
     Raises `UserError` if its files are missing or altered.
     """
+    # torch's generator begins the same in each process, these two do not
+    for library in ("random", "numpy"):
+        seed_library(library, 0)
     data = instantiate.make(plain["dataset"], trusted=plain["trusted"])
     if not isinstance(data, Data):
         raise ConfigError(
@@ -107,7 +123,7 @@ def make_model(plain: dict[str, Any], spec: Spec, *, of: str) -> nn.Module:
                 f"model.{name}={given} contradicts the data set {of}, where it is {size}. "
                 f"Leave model.{name} out, or choose another data set."
             )
-    seed_default(torch.device("cpu"), key(plain["seed"], INITIALISATION))
+    seed_all(torch.device("cpu"), key(plain["seed"], INITIALISATION))
     model = instantiate.make(plain["model"], trusted=plain["trusted"], **sizes)
     if not isinstance(model, nn.Module):
         raise ConfigError(f"{plain['model']['_target_']} made a {type(model).__name__}; a model is a torch.nn.Module.")

@@ -6,6 +6,7 @@ import time
 from math import ceil, log
 from pathlib import Path
 
+from dlrun.engine.own.state import describe as describe_state
 from dlrun.engine.plan import Plan
 from dlrun.execution.device import Execution, describe
 from dlrun.runs.build import Built
@@ -27,6 +28,9 @@ def announce(built: Built, run: RunDir | None = None, *, start: int = 0) -> None
     Of a language model also its first loss, with a warning if it is high.
     """
     output.say(head(built, run, start=start))
+    if (own := built.training.own) is not None:
+        for line in describe_state(own.saved, own.lost, own.drawn):
+            output.warn(line)
     spec, training = built.data.spec, built.training
     optimizer, acts = built.config["optimizer"], training.objective.decay
     if optimizer.get("weight_decay") and not optimizer.get("decay_all") and not any(acts):
@@ -67,6 +71,10 @@ def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
         rows.append(["weights", _weights(built.origin)])
     if built.left_out:
         rows.append(["metrics", built.left_out])
+    own = {p for module in built.training.objective.modules[1:] for p in module.parameters() if p.requires_grad}
+    if own := own - {*built.training.objective.model.parameters()}:
+        count = sum(p.numel() for p in own)
+        rows.insert(2, ["loss", f"{count:,} parameter{'s' * (count != 1)} of its own, trained with the model's"])
     if start:
         rows.append(["resumed", f"from step {start}"])
     if run:

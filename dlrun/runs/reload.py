@@ -22,7 +22,7 @@ from dlrun.execution.device import autocast, choose
 from dlrun.runs.build import Built, assemble, identity
 from dlrun.runs.parts import make_dataset, make_model
 from dlrun.runs.weights import loading
-from dlrun.storage import run_config
+from dlrun.storage import checkpoint, run_config
 from dlrun.storage.files.links import check_files
 from dlrun.storage.identity import Identity
 from dlrun.storage.lookup import find
@@ -228,6 +228,8 @@ def select(built: Built, folder: RunDir) -> int:
 
     Without a best validation these are the last weights.
     """
-    values, step = loading.of_run(folder)
-    loading.put(built.training.objective.model, values, where=str(folder.path))
-    return step
+    weights = loading.selected(folder)
+    loading.put(built.training.objective.model, weights.model, where=str(folder.path))
+    with checkpoint.taking(folder.best if folder.best.exists() else folder.last):
+        built.training.put(weights)
+    return weights.step

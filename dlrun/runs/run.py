@@ -99,12 +99,13 @@ def _finish(run: OpenRun) -> Collected | None:
         last = metrics = _scores(built, best if best and best.step == run.state.step else None)
         if best is None:
             # without a validation split the last weights are the selected ones
-            best = BestWeights(run.state.step, last, loop.clone_state(training.objective.model.state_dict()))
+            best = training.weights(run.state.step, last)
             checkpoint.save(folder.best, best)
     # tested, drawn and predicted with are the selected weights
-    training.objective.model.load_state_dict(best.model)
+    training.put(best)
     if best.step != run.state.step:
         metrics = _scores(built, best)
+    training.put_own(best)
     tested, seen = read_test_if_due(built, folder, run.journal)
     with folder.edit_summary() as summary:
         summary.metrics, summary.last = metrics | tested, last

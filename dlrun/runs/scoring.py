@@ -6,6 +6,7 @@ from typing import Any
 
 from dlrun.datasets.tensors.subset import take_spaced
 from dlrun.engine.evaluation import Collected, collect, evaluate
+from dlrun.randomness import EVALUATION, key
 from dlrun.runs.build import Built
 from dlrun.storage.journal import Journal, count_test_reads, open_journal
 from dlrun.storage.lookup import sweep_of
@@ -28,6 +29,7 @@ def evaluate_splits(built: Built, *names: str) -> dict[str, float]:
     The metrics are called `train/…` and `val/…`.
     """
     metrics: dict[str, float] = {}
+    _seed(built)
     for name in names:
         split = training_sample(built) if name == "train" else getattr(built.data, name)
         if split is None:
@@ -43,6 +45,12 @@ def evaluate_splits(built: Built, *names: str) -> dict[str, float]:
         )
         metrics |= {f"{prefix}/{metric}": value for metric, value in found.items()}
     return metrics
+
+
+def _seed(built: Built) -> None:
+    # parts may draw from Python's and numpy's generators: the same numbers whenever it is asked
+    if own := built.training.own:
+        own.seed(key(built.training.seed, EVALUATION))
 
 
 def read_test_if_due(built: Built, folder: RunDir, journal: Journal) -> tuple[dict[str, float], Collected | None]:
@@ -80,6 +88,7 @@ def _read(
             apart = summary.test_reads_for
             summary.test_reads_for = {**apart, reader: apart.get(reader, 0) + 1}
     journal.event("test_read", reads=summary.test_reads, **({"sweep": reader} if reader else {}))
+    _seed(built)
     training, seen = built.training, None
     parts = training.objective, training.metrics, built.data.test
     options: Any = {"batch_size": training.evaluation_batch_size, "device": training.device}

@@ -64,6 +64,8 @@ class StackedDescent:
         loss, grads = torch.zeros_like(self.lr), list[Tensor]()
         for chunk, share in zip(chunks, _shares(chunks), strict=True):
             part, found = objective.gradient(chunk)
+            # the mean over a chunk without a target is no number
+            part, found = part.where(share > 0, 0.0), [grad.where(share[:, None] > 0, 0.0) for grad in found]
             loss, weighed = loss + part * share, [grad * share[:, None].to(grad.dtype) for grad in found]
             grads = [a + b for a, b in zip(grads, weighed, strict=True)] if grads else weighed
         return loss, grads
@@ -77,8 +79,8 @@ def _norm(grads: Sequence[Tensor]) -> Tensor:
 
 def _shares(chunks: Sequence[Batch]) -> list[Tensor]:
     """Each chunk's share of a run's samples or tokens, [R]."""
-    # classes and values count by sample, predicted tokens by token, as in `optimizers.descent`
-    if chunks[0].y.ndim < 3 or chunks[0].y.is_floating_point():
+    # values count by sample, classes and tokens by those that are predicted, as in `optimizers.descent`
+    if chunks[0].y.is_floating_point():
         counts = torch.stack([torch.full((len(y),), y.shape[1], device=y.device) for _, y in chunks])
     else:
         counts = torch.stack([(y != IGNORE_INDEX).flatten(1).sum(1) for _, y in chunks])

@@ -6,7 +6,7 @@ with all runs' weights at once. So do losses and metrics that need more than the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, cast
 
@@ -30,10 +30,11 @@ class StackedObjective:
     """The mean losses of R runs on their batches.
 
     `weights` are blocks with a row for each run. `model` is one member's: its modules are used, its weights are not.
-    `decays` says of each run's parameters whether weight decay acts on them.
+    `decays` says of each run's parameters whether weight decay acts on them. `ignores` is false if no target of a
+    sample is `IGNORE_INDEX`: a mean then takes fewer operations.
     """
 
-    def __init__(self, members: Sequence[Objective]) -> None:
+    def __init__(self, members: Sequence[Objective], *, ignores: bool = True) -> None:
         largest = max(members, key=_size)  # it has every weight that any run has
         self.model: nn.Module = largest.model
         params = [member.params for member in members]
@@ -47,11 +48,23 @@ class StackedObjective:
         self._chain = chain(largest.model, {id(p): place for place, p in enumerate(largest.params)})
         self._loss = stack_losses([member.loss for member in members], self.weights[0])
         self._caller = _Caller(largest.model)
+        self._ignores = ignores
 
     @property
     def params(self) -> list[Tensor]:
         """The blocks of weights."""
         return self.weights
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        """The model alone: a loss with weights of its own trains alone."""
+        return [self.model]
+
+    def train(self) -> None:
+        self.model.train()
+
+    def buffers(self) -> Iterator[Tensor]:
+        return self.model.buffers()
 
     def __call__(self, batch: Batch) -> Tensor:
         """The mean losses [R] on a batch [R, B, …]."""
@@ -99,8 +112,9 @@ class StackedObjective:
                 means: Tensor = self._per_run(weights, lambda model, one: mean_of(loss(model, one)), batch)
                 return means
             values = self._loss.values(self._outputs(weights, batch.x), batch.y)
-            if batch.y.ndim == 2:
+            if batch.y.ndim == 2 and not self._ignores:
                 return values.mean(1)
+            # a target that does not count has no part in the mean
             return values.flatten(1).sum(1) / self._loss.counts(batch.y)
 
     def _outputs(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:

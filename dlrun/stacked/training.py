@@ -25,6 +25,7 @@ from torch import Tensor
 
 from dlrun.engine.ema import Average
 from dlrun.engine.loop import Training, use_average
+from dlrun.engine.own.state import OwnState
 from dlrun.engine.plan import Plan
 from dlrun.engine.protocols import Rate, Recorder, Stepper, TotalsFn
 from dlrun.engine.state import State
@@ -38,7 +39,7 @@ from dlrun.stacked.loss_meter import StackedLossMeter
 from dlrun.stacked.objective import StackedObjective
 from dlrun.stacked.weights import keep_rows
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
-from dlrun.types import Batch, Schedule, Split, Update
+from dlrun.types import IGNORE_INDEX, Batch, Schedule, Split, Update
 
 
 class StackedTraining:
@@ -59,10 +60,12 @@ class StackedTraining:
         first = self.members[0]
         self.plan: Plan = first.plan
         self.seed, self.device = first.seed, first.device
-        self.objective = StackedObjective([member.objective for member in self.members])
+        self.objective = StackedObjective([member.objective for member in self.members], ignores=_ignores(self.members))
         self.optimizer = StackedDescent([member.optimizer for member in self.members], self.objective)  # type: ignore[misc]
         self.batches = StackedBatches([member.batches for member in self.members], self._drop_left)
         self.average = self._average()
+        # runs with a state of their own train alone
+        self.own: OwnState | None = None
         self.validation: Split | None = first.validation
         # one run that asks for compiled steps has all compiled
         self._stepped = next((m for m in self.members if m.make_stepper is not EagerStepper), first)
@@ -236,6 +239,14 @@ class StackedRecorder:
 def _stack_splits(splits: Sequence[Split | None], device: torch.device) -> StackedSplits | None:
     given = [split for split in splits if split is not None]
     return StackedSplits(given, device) if given else None
+
+
+def _ignores(members: Sequence[Training]) -> bool:
+    """Has any sample a target that does not count?"""
+    targets = [getattr(member.batches.split, "y", None) for member in members]
+    # data sets that runs share are read once
+    unique = {id(y): y for y in targets}.values()
+    return any(not isinstance(y, Tensor) or bool((y == IGNORE_INDEX).any()) for y in unique)
 
 
 def _unique(schedules: Sequence[Schedule]) -> list[tuple[Schedule, list[int]]]:

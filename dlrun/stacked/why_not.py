@@ -48,11 +48,19 @@ def why_never(training: Training) -> str | None:
     """The reason against stacking a run with any other."""
     # by the types of its parts: nothing is computed
     return (
-        _model(training.objective.model)
+        _own(training)
+        or _model(training.objective.model)
         or _optimizer(training.optimizer)
         or _split(training.batches.split)
         or _split(training.validation)
     )
+
+
+def _own(training: Training) -> str | None:
+    for module in training.objective.modules[1:]:
+        if any(True for _ in module.parameters()) or any(True for _ in module.buffers()):
+            return "its loss has weights or buffers of its own"
+    return training.own.why_not_one_program() if training.own else None
 
 
 def _model(model: nn.Module) -> str | None:

@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -62,6 +62,8 @@ class Checkpoint(_Content):
     """The moving average of the parameters, if one is kept."""
     state: dict[str, Any]
     """The progress, as the fields of `engine.state.State`: a new number goes there, new tensors go beside it."""
+    own: dict[str, Any] = field(default_factory=dict)
+    """The state of the parts beside the model, as `engine.own.state` finds it."""
 
     @property
     def step(self) -> int:
@@ -75,6 +77,7 @@ class BestWeights(_Content):
     step: int
     metrics: dict[str, float]
     model: dict[str, Any]
+    own: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -155,6 +155,31 @@ def test_chunks_of_a_text_weigh_as_many_tokens_as_they_predict(parts: int) -> No
             assert torch.allclose(mine, own, atol=1e-7)
 
 
+@pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("parts", [1, 4])
+def test_classes_that_do_not_count_have_no_part_in_a_stacked_mean(parts: int) -> None:
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.randn(3, 8, 4, generator=draw), torch.randint(0, 5, (3, 8), generator=draw)
+    # of run 1 a whole chunk of two does not count
+    y[0, 3] = y[1, 0] = y[1, 1] = y[2, 7] = IGNORE_INDEX
+    members = [Objective(nn.Linear(4, 5), cross_entropy) for _ in range(3)]
+    optimizers = [Descent(SGD(lr=0.1), accumulate=parts) for _ in members]
+    for one, optimizer in zip(members, optimizers, strict=True):
+        optimizer.init(one)
+    stacked = StackedObjective(members)
+    descent = StackedDescent(optimizers, stacked)
+    # by hand: the whole batch at once, in one piece
+    logits = [one.model(x[run]).detach() for run, one in enumerate(members)]
+    expected = [float(F.cross_entropy(each, y[run], ignore_index=IGNORE_INDEX)) for run, each in enumerate(logits)]
+    found = descent.step(stacked, Batch(x, y), descent.lr)
+    assert found.loss.tolist() == pytest.approx(expected, rel=1e-6)
+    for run, (one, optimizer) in enumerate(zip(members, optimizers, strict=True)):
+        alone = optimizer.step(one, Batch(x[run], y[run]), 0.1)
+        assert float(alone.loss) == pytest.approx(expected[run], rel=1e-6)
+        for mine, own in zip(stacked.layout.row(stacked.weights, run, one.params), one.params, strict=True):
+            assert torch.allclose(mine, own, atol=1e-7)
+
+
 def test_the_benchmark_compares_the_same_runs() -> None:
     case = benchmark.cases(quick=True)[0]
     assert benchmark.difference(case) < 1e-6

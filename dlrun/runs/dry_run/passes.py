@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from dlrun.engine.evaluation import evaluating, loss_total
 from dlrun.engine.failures import describe
 from dlrun.engine.forward_cache import cache_forward
 from dlrun.engine.objective import Objective, mean_of
+from dlrun.engine.own.state import OwnState
 from dlrun.engine.protocols import Optimizer
 from dlrun.errors import ConfigError
 from dlrun.execution.flops import count_flops
@@ -54,6 +55,7 @@ class Trial:
     spec: Spec
     plan_steps: int | None
     targets: Mapping[str, str]
+    own: OwnState = field(default_factory=lambda: OwnState({}))
 
     @property
     def sizes(self) -> list[int]:
@@ -76,14 +78,15 @@ def dry_run(trial: Trial, *, steps: bool = True, averages: bool = True) -> float
     objective, device = trial.objective, trial.batches.device
     few = _samples(trial.batches.split, FEW, device)
     with preserve_generators(), _undo(trial, steps=steps):
-        seed_default(device, key(trial.batches.seed, STEP, 0))
-        with explain(few, trial.targets, "dataset", "model", "loss"):
-            _differentiate(objective, few)
-        _check_metrics(trial, few)
-        _check_classes(trial, few)
-        flop = count_flops(objective, few) / len(few.x)
-        if steps:
-            _take_steps(trial)
+        with trial.own.noting_draws():
+            seed_default(device, key(trial.batches.seed, STEP, 0))
+            with explain(few, trial.targets, "dataset", "model", "loss"):
+                _differentiate(objective, few)
+            _check_metrics(trial, few)
+            _check_classes(trial, few)
+            flop = count_flops(objective, few) / len(few.x)
+            if steps:
+                _take_steps(trial)
         if averages:
             _check_averages(trial)
     return flop
@@ -99,7 +102,8 @@ def _samples(split: Split, number: int, device: torch.device) -> Batch:
 @contextmanager
 def _undo(trial: Trial, *, steps: bool) -> Iterator[None]:
     """Put weights, buffers and the optimizer back."""
-    modules, params = [*trial.objective.model.modules()], trial.objective.params if steps else []
+    modules = [each for module in trial.objective.modules for each in module.modules()]
+    params = trial.objective.params if steps else []
     # a module may make a buffer or replace one, so the tables are kept beside the values
     tables = [dict(module._buffers) for module in modules]
     values = [b.clone() for table in tables for b in table.values() if b is not None]
@@ -122,7 +126,7 @@ def _undo(trial: Trial, *, steps: bool) -> Iterator[None]:
 def _check_metrics(trial: Trial, few: Batch) -> None:
     model, objective = trial.objective.model, trial.objective
     # under the cache, as in an evaluation: what fails there fails here
-    with evaluating(model), objective.precision(), cache_forward(model):
+    with evaluating(objective), objective.precision(), cache_forward(model):
         with explain(few, trial.targets, "dataset", "model", "loss"):
             loss_total(objective, model, few)
         for name, metric in trial.metrics.items():
@@ -135,7 +139,7 @@ def _check_classes(trial: Trial, few: Batch) -> None:
     objective, classes = trial.objective, trial.spec.outputs
     if getattr(objective.loss, "func", objective.loss) is not cross_entropy or few.y.is_floating_point():
         return
-    with evaluating(objective.model), objective.precision():
+    with evaluating(objective), objective.precision():
         outputs = objective.model(few.x).shape[-1]
     if outputs < classes:
         raise ConfigError(
@@ -150,7 +154,7 @@ def _take_steps(trial: Trial) -> None:
     if isinstance(optimizer, Counting):
         return
     init_optimizer(optimizer, trial.objective, trial.targets["optimizer"])
-    trial.objective.model.train()
+    trial.objective.train()
     # these take a whole training in a step
     sizes = [FEW] if isinstance(optimizer, LBFGS | LeastSquares) else trial.sizes
     for position, size in enumerate(sizes):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dlrun.errors import DamagedFile, UserError
 from dlrun.storage import checkpoint, journal
-from dlrun.storage.checkpoint import Checkpoint
+from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
 
@@ -24,20 +24,26 @@ def of_run(folder: RunDir) -> tuple[dict[str, Any], int]:
     Without a best validation these are the last. Raises `UserError` if it has none yet, and `DamagedFile` if the best
     are lost.
     """
-    values, step = _stored(folder)
-    _check_selected(step, folder)
-    return values, step
+    weights = selected(folder)
+    return weights.model, weights.step
 
 
-def _stored(folder: RunDir) -> tuple[dict[str, Any], int]:
+def selected(folder: RunDir) -> BestWeights:
+    """As `of_run`, with the state of the run's other parts."""
+    weights = _stored(folder)
+    _check_selected(weights.step, folder)
+    return weights
+
+
+def _stored(folder: RunDir) -> BestWeights:
     if folder.best.exists():
         best = checkpoint.load_best(folder.best)
         check_own(folder, folder.best, best.step, best.metrics)
-        return best.model, best.step
+        return best
     if folder.last.exists():
         last = checkpoint.load(folder.last)
         _check_never_validated(last, folder)
-        return last.model, last.step
+        return BestWeights(last.step, {}, last.model, last.own)
     raise UserError(f"{folder.path} has no weights yet (status {folder.status()}). Type `dlrun resume {folder.id}`.")
 
 

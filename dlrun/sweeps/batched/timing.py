@@ -102,7 +102,7 @@ def _timed(run: Trainable[Any, Any, Any], threads: int) -> float:
     """Seconds of the fastest step."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    run.objective.model.train()
+    run.objective.train()
     step, spent, took = 0, 0.0, list[float]()
     try:
         # on a GPU as they will be taken, for launches are most of a small eager step; on a CPU eagerly, for to

@@ -1,0 +1,310 @@
+"""State of a user's own parts: whatever hides it, a resumed run is the run that was never stopped."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections import deque
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dlrun.engine.own.encoding import decode, encode, mark
+from dlrun.engine.own.state import OwnState
+from dlrun.runs.differences import differences
+from dlrun.storage import checkpoint
+from dlrun.storage.lookup import all_runs
+from dlrun.storage.rundir import RunDir
+from tests.conftest import Called
+from tests.facts import refuses, says
+
+Call = Callable[..., Called]
+
+QUICK = ("dataset=moons", "optimizer=sgd", "trainer.batch_size=100", "trainer.figures=false", "tracking.enabled=false")
+
+HEAD = """
+import collections, itertools, random
+import numpy, torch
+from torch import nn
+from torch.nn import functional as F
+
+def entropy(model, batch):
+    return F.cross_entropy(model(batch.x), batch.y, reduction="none")
+"""
+
+SAVED = {
+    "a counter": """
+class Own:
+    def __init__(self): self.calls = 0
+    def __call__(self, model, batch):
+        self.calls += model.training
+        return entropy(model, batch) * min(1, self.calls / 100)
+""",
+    "a tensor": """
+class Own:
+    def __init__(self): self.centre = torch.zeros(2)
+    def __call__(self, model, batch):
+        scores = model(batch.x)
+        self.centre = 0.9 * self.centre + 0.1 * scores.detach().mean(0)
+        return F.cross_entropy(scores - self.centre, batch.y, reduction="none")
+""",
+    "a list in an object of its own": """
+class Ramp:
+    def __init__(self): self.seen = [0.0]
+class Own:
+    def __init__(self): self.ramp = Ramp()
+    def __call__(self, model, batch):
+        values = entropy(model, batch)
+        self.ramp.seen.append(float(values.detach().mean()))
+        return values * (1 + sum(self.ramp.seen[-5:]))
+""",
+    "the batch before": """
+class Own:
+    def __init__(self): self.before = None
+    def __call__(self, model, batch):
+        shift = 0.0 if self.before is None else self.before.mean()
+        self.before = batch.x
+        return entropy(model, batch) * (1 + shift)
+""",
+    "an attribute of its class": """
+class Own:
+    calls = 0
+    def __call__(self, model, batch):
+        Own.calls += 1
+        return entropy(model, batch) * min(1, Own.calls / 100)
+""",
+    "a global of its module": """
+CALLS = 0
+class Own:
+    def __call__(self, model, batch):
+        global CALLS
+        CALLS += 1
+        return entropy(model, batch) * min(1, CALLS / 100)
+""",
+    "a generator": """
+class Own:
+    def __init__(self): self.draw, self.more = random.Random(3), numpy.random.default_rng(3)
+    def __call__(self, model, batch):
+        return entropy(model, batch) * (self.draw.random() + self.more.random())
+""",
+    "the generators of Python and numpy": """
+class Own:
+    def __init__(self): self.scale = random.random() + numpy.random.rand()
+    def __call__(self, model, batch):
+        return entropy(model, batch) * (self.scale + random.random() + numpy.random.rand())
+""",
+    "a state dict": """
+class Own:
+    def __init__(self): self.step, self.calls = -1, itertools.count()
+    def __call__(self, model, batch):
+        self.step = next(self.calls)
+        return entropy(model, batch) * min(1, self.step / 100)
+    def state_dict(self): return {"step": self.step}
+    def load_state_dict(self, state): self.calls = itertools.count(state["step"] + 1)
+""",
+    "weights and a buffer": """
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(()))
+        self.register_buffer("seen", torch.zeros(()))
+    def forward(self, model, batch):
+        if self.training: self.seen += 1
+        return F.cross_entropy(model(batch.x) * self.scale.exp(), batch.y, reduction="none") * (1 + 1 / (1 + self.seen))
+""",
+    "a module in an attribute": """
+class Own:
+    def __init__(self): self.head = nn.Linear(2, 2)
+    def __call__(self, model, batch):
+        return F.cross_entropy(self.head(model(batch.x)), batch.y, reduction="none")
+""",
+}
+
+
+def own_loss(here: Path, text: str) -> None:
+    (here / "conf" / "loss").mkdir(parents=True, exist_ok=True)
+    (here / "conf" / "loss" / "own.yaml").write_text("_target_: ownloss.Own\n")
+    (here / "ownloss.py").write_text(HEAD + text)
+
+
+def forget() -> None:
+    """What another process would not have: the module, and the places of the generators."""
+    sys.modules.pop("ownloss", None)
+    random.seed()
+    numpy.random.seed()
+
+
+# 16 steps are two epochs: both runs evaluate there, which counts in some of these
+@pytest.mark.parametrize("kind", SAVED)
+def test_a_resumed_run_is_the_run_that_was_never_stopped(kind: str, here: Path, call: Call) -> None:
+    own_loss(here, SAVED[kind])
+    runs = []
+    for name, steps in (("whole", 30), ("parts", 16)):
+        forget()
+        done = call("train", *QUICK, "loss=own", f"name={name}", f"trainer.steps={steps}", "trainer.log_every=1")
+        assert done.code == 0, done.err
+        runs.append(all_runs()[-1])
+    forget()
+    done = call("resume", runs[1].id, "trainer.steps=30")
+    assert done.code == 0, done.err
+    assert list(differences(*runs)) == []
+    # looked at again, the selected weights have the numbers that selected them
+    forget()
+    assert call("test", runs[0].id).code == 0
+    one, two = (run.summary().metrics["test/loss"] for run in runs)
+    assert one == two
+
+
+def test_weights_of_a_loss_are_trained_counted_and_selected(here: Path, call: Call) -> None:
+    own_loss(here, SAVED["weights and a buffer"])
+    done = call("train", *QUICK, "loss=own", "trainer.steps=20")
+    says(done.out, "loss      1 parameter of its own")
+    run = all_runs()[-1]
+    last, best = checkpoint.load(run.last), checkpoint.load_best(run.best)
+    scale = last.own["parts"]["loss"]["modules"]["scale"]
+    assert float(scale) != 0
+    assert set(best.own["parts"]["loss"]["modules"]) == {"scale", "seen"}
+    weights = sum(value.numel() for value in last.model.values())
+    assert run.summary().parameters == weights + 1
+
+
+@pytest.mark.parametrize("kind", ["a counter", "the generators of Python and numpy"])
+def test_steps_with_a_state_are_not_compiled(kind: str, here: Path, call: Call) -> None:
+    own_loss(here, SAVED[kind])
+    done = call("train", *QUICK, "loss=own", "trainer.steps=9", "trainer.compile=true")
+    assert done.code == 0
+    says(done.err, "one by one", "which a program does not know" if "counter" in kind else "a program does not know")
+
+
+def test_what_cannot_be_saved_is_said_with_its_name(here: Path, call: Call) -> None:
+    own_loss(
+        here,
+        """
+class Own:
+    def __init__(self): self.calls = itertools.count()
+    def __call__(self, model, batch): return entropy(model, batch) * min(1, next(self.calls) / 100)
+""",
+    )
+    done = call("train", *QUICK, "loss=own", "trainer.steps=9")
+    assert done.code == 0
+    says(done.err, "Resume will not be exact because loss.calls changes")
+    says(call("resume", all_runs()[-1].id, "trainer.steps=12").err, "loss.calls changes")
+
+
+def test_a_tensor_that_nothing_would_train_is_refused(here: Path, call: Call) -> None:
+    own_loss(
+        here,
+        """
+class Own:
+    def __init__(self): self.scale = torch.zeros((), requires_grad=True)
+    def __call__(self, model, batch): return entropy(model, batch) * self.scale.exp()
+""",
+    )
+    refuses(call("train", *QUICK, "loss=own"), "loss.scale", "torch.nn.Parameter")
+
+
+def test_a_state_dict_that_no_checkpoint_holds_is_refused_at_the_start(here: Path, call: Call) -> None:
+    own_loss(
+        here,
+        """
+class Own:
+    def __call__(self, model, batch): return entropy(model, batch)
+    def state_dict(self): return {"self": self}
+    def load_state_dict(self, state): pass
+""",
+    )
+    refuses(call("train", *QUICK, "loss=own"), "state_dict() has a Own")
+
+
+class Parts(nn.Module):
+    """A model with a cache, an output that is kept for looking at it, and a counter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(2, 1)
+        self.cache: dict[int, Tensor] = {}
+        self.shown: Tensor | None = None
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.cache.setdefault(len(x), torch.ones(len(x)))
+        self.shown = self.inner(x)
+        return self.shown
+
+
+def test_a_cache_and_a_kept_output_are_no_state() -> None:
+    model, x = Parts(), torch.randn(2, 4, 2)
+    own = OwnState({"model": model})
+    before = own.now()
+    model(x[0])
+    own.learn(before, lambda number: float(model(x[number]).detach().sum()))
+    assert (own.saved, own.lost) == (["model.calls"], [])
+    # as if nothing had been tried
+    assert (model.calls, model.cache, model.shown) == (0, {}, None)
+
+
+def test_parts_without_a_state_cost_no_pass() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
+    own = OwnState({"model": model})
+    before = own.now()
+    model(torch.randn(4, 2))
+    own.learn(before, lambda number: pytest.fail("nothing has changed"))
+    assert own.state_dict() == {}
+    assert own.why_not_one_program() is None
+
+
+VALUES: list[Any] = [
+    {"a": [1, (2.5, None)], 3: {4}},
+    deque([1, 2], maxlen=3),
+    numpy.arange(6).reshape(2, 3),
+    numpy.float32(0.5),
+    torch.arange(3),
+    b"text",
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_a_value_is_read_back_from_a_checkpoint(value: Any) -> None:
+    file = BytesIO()
+    torch.save(encode(value), file)
+    file.seek(0)
+    read = decode(torch.load(file, weights_only=True), value)
+    assert mark(read) == mark(value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        random.Random,
+        numpy.random.default_rng,
+        numpy.random.RandomState,
+        lambda seed: torch.Generator().manual_seed(seed),
+    ],
+)
+def test_a_generator_goes_on_where_it_was(make: Callable[[int], Any]) -> None:
+    one, other = make(1), make(2)
+    file = BytesIO()
+    torch.save(encode(one), file)
+    file.seek(0)
+    assert mark(one) != mark(other)
+    decode(torch.load(file, weights_only=True), other)
+    assert mark(one) == mark(other)
+
+
+def test_a_checkpoint_of_before_the_state_of_parts_is_resumed(here: Path, call: Call) -> None:
+    assert call("train", *QUICK, "trainer.steps=5").code == 0
+    run: RunDir = all_runs()[-1]
+    for file in (run.last, run.best):
+        content = checkpoint.read(file)
+        del content["own"]
+        torch.save(content, file)
+    assert call("resume", run.id, "trainer.steps=9").code == 0
+    assert json.loads((run.path / "summary.json").read_text())["steps"] == 9

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 
 from dlrun.commands import COMMANDS, COMPOSING
 from dlrun.config import paths, trust
-from dlrun.errors import DlrunError, UserError, did_you_mean
+from dlrun.errors import DlrunError, RunError, UserError, did_you_mean, place
 from dlrun.runs.interrupt import EarlyInterrupt
 from dlrun.terminal import output
 
@@ -32,6 +32,8 @@ ADVICE = {
 
 TRAINING = ("train", "resume", "verify-resume")
 """The commands that must not run several times at once."""
+
+HINT = "\nDLRUN_TRACEBACK=1 shows the traceback."
 
 STOPPED = (130, 143)
 """The exit codes after SIGINT and SIGTERM."""
@@ -60,7 +62,9 @@ def _run(given: list[str], interrupt: AbstractContextManager[object]) -> int:
     except DlrunError as error:
         if os.environ.get("DLRUN_TRACEBACK") == "1":
             output.show_traceback(error)
-        output.warn(str(error))
+        # of an exception in the user's own code, where no log has it
+        hidden = isinstance(error, RunError) and error.__cause__ is not None and "DLRUN_TRACEBACK" not in str(error)
+        output.warn(f"{error}{HINT if hidden else ''}")
         return error.exit_code
     except BrokenPipeError:  # nobody reads on: `dlrun list | head`
         _print_no_more()
@@ -78,6 +82,12 @@ def _run(given: list[str], interrupt: AbstractContextManager[object]) -> int:
         return UserError.exit_code
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        # of the user's own code one line tells; a fault of dlrun's is reported by its traceback
+        if not (where := place(error)) or os.environ.get("DLRUN_TRACEBACK") == "1":
+            raise
+        output.warn(f"{type(error).__name__}: {error}{where}{HINT}")
+        return DlrunError.exit_code
 
 
 def _print_no_more() -> None:

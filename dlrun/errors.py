@@ -74,10 +74,10 @@ def place(error: BaseException) -> str:
     """The user's own line in a traceback, or nothing."""
     import traceback  # `dlrun --help` imports this file
 
-    here = Path.cwd()
-    # from the innermost frame on: those of libraries are passed over
+    here, package = Path.cwd(), Path(__file__).parent
+    # from the innermost frame on: those of libraries are passed over, and dlrun's own in a checkout
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(frame.filename)
-        if file.is_relative_to(here) and "site-packages" not in file.parts:
+        if file.is_relative_to(here) and "site-packages" not in file.parts and not file.is_relative_to(package):
             return f" ({file.relative_to(here)}, line {frame.lineno})"
     return ""

@@ -60,15 +60,13 @@ def main(argv: list[str]) -> int:
     try:
         # written when training begins: what fails before changes nothing
         train(built, folder, resumed=True, on_start=lambda: _write(folder, changed))
-    except DlrunError:
-        raise
     except Exception as error:  # as `dlrun train` says it
+        if isinstance(error, DlrunError) and (error.exit_code != RunError.exit_code or error.__cause__ is None):
+            raise
         with suppress(OSError), folder.log.open("a") as log:
             traceback.print_exception(error, file=log)
-        raise RunError(
-            f"{type(error).__name__}: {error}{place(error)}"
-            f"\nThe traceback is in {folder.log}; DLRUN_TRACEBACK=1 shows it here."
-        ) from error
+        text = str(error) if isinstance(error, DlrunError) else f"{type(error).__name__}: {error}{place(error)}"
+        raise RunError(f"{text}\nThe traceback is in {folder.log}; DLRUN_TRACEBACK=1 shows it here.") from error
     return 0
 
 

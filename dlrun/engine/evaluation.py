@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from math import nan
 from typing import Protocol, cast, runtime_checkable
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from dlrun import metrics as known
 from dlrun.datasets.tensors.subset import bytes_per_token
+from dlrun.engine.failures import describe_batch
 from dlrun.engine.forward_cache import cache_forward
 from dlrun.engine.objective import Objective
 from dlrun.engine.protocols import Total, TotalsFn
@@ -83,7 +85,7 @@ def evaluate(
     if isinstance(split, ContiguousWindows):
         return _means(objective, split, _along(objective, metrics, split.walk(batch_size), device))
     totals_fn = totals_fn or partial(totals, objective, metrics)
-    return _means(objective, split, map(totals_fn, _chunks(split, batch_size, device)))
+    return _means(objective, split, _chunks(totals_fn, split, batch_size, device))
 
 
 def totals(objective: Objective, metrics: Mapping[str, Metric], batch: Batch) -> dict[str, Total]:
@@ -193,11 +195,20 @@ def _is_nll(loss: Loss) -> bool:
     return getattr(loss, "func", loss) is cross_entropy and not smoothed
 
 
-def _chunks(split: Split, size: int, device: torch.device) -> Iterator[Batch]:
+def _chunks(totals_fn: TotalsFn, split: Split, size: int, device: torch.device) -> Iterator[Mapping[str, Total]]:
+    """Yield the totals of a split, chunk by chunk; an exception has a note of the samples."""
     n = len(split)
     for start in range(0, n, size):
-        x, y = split.gather(torch.arange(start, min(start + size, n), device=device))
-        yield Batch(x.to(device), y.to(device))
+        end, shapes = min(start + size, n), ""
+        try:
+            x, y = split.gather(torch.arange(start, end, device=device))
+            batch = Batch(x.to(device), y.to(device))
+            shapes = f": {describe_batch(batch)}"
+            found = totals_fn(batch)
+        except Exception as error:
+            error.add_note(f"samples {start} to {end - 1}{shapes}")
+            raise
+        yield found
 
 
 class _Sums:
@@ -215,4 +226,6 @@ class _Sums:
 
     def means(self) -> dict[str, float]:
         # the only reads from the device
-        return {name: float(value) / float(self._counts[name]) for name, value in self._sums.items()}
+        totals = {name: (float(value), float(self._counts[name])) for name, value in self._sums.items()}
+        # of no sample, as of a class that a split lacks, there is no mean
+        return {name: value / count if count else nan for name, (value, count) in totals.items()}

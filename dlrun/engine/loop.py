@@ -6,7 +6,7 @@ validation split; the test split is not within its reach.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -19,13 +19,25 @@ from torch import Tensor
 from dlrun.engine.batches import Batches
 from dlrun.engine.ema import Average
 from dlrun.engine.evaluation import evaluate, totals
+from dlrun.engine.failures import describe_batch, explain, explaining, parts_of
 from dlrun.engine.meters import Clock, LossMeter
 from dlrun.engine.objective import Objective
 from dlrun.engine.own.state import OwnState
 from dlrun.engine.plan import Plan
-from dlrun.engine.protocols import Losses, MakeStepper, Optimizer, Rate, Recorder, Stepper, TotalsFn, Trainable
+from dlrun.engine.protocols import (
+    Losses,
+    MakeStepper,
+    Optimizer,
+    Rate,
+    Recorder,
+    Steppable,
+    Stepper,
+    TotalsFn,
+    Trainable,
+)
 from dlrun.engine.state import State
 from dlrun.engine.steppers import EagerStepper, FirstSteps
+from dlrun.errors import DlrunError, RunError
 from dlrun.randomness import EVALUATION, key
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.types import Batch, Metric, Schedule, Split, Update
@@ -156,12 +168,12 @@ def train(
     plan, stepper, losses = run.plan, run.stepper(), run.loss_meter(state)
     clock = Clock(state)
     # closed in any case, for that ends the workers that read the data set
-    with closing(stepper.start(state.step)) as blocks:
+    with closing(_blocks(run, stepper, state)) as blocks:
         for block in blocks:
             # after the batches are drawn: that is when runs which have left are taken out of a stack
             if state.step >= plan.steps or run.over(state) or stop():
                 break
-            updates = stepper.take(state.step, block)
+            updates = _take(run, stepper, state.step, block)
             state.step += len(block)
             for update, batch in zip(updates, block, strict=True):
                 losses.add(update.loss, batch)
@@ -176,7 +188,9 @@ def train(
                 recorder.point(state.step, plan.epoch(state.step), point)
             if run.validation and plan.evaluates(state.step):
                 with clock.paused():
-                    recorder.point(state.step, plan.epoch(state.step), run.validate(state))
+                    with explaining(f"The validation after step {state.step}", parts_of(run)):
+                        means = run.validate(state)
+                    recorder.point(state.step, plan.epoch(state.step), means)
             if plan.saves(state.step, clock.since_save()):
                 with clock.paused():
                     save(run, state, losses, recorder)
@@ -186,6 +200,27 @@ def train(
     # the last step need be no checkpoint step
     save(run, state, losses, recorder)
     return state
+
+
+def _blocks(run: Steppable, stepper: Stepper, state: State) -> Generator[Sequence[Batch], None, None]:
+    """Yield the stepper's blocks; an exception in a data set or an augmentation names the step."""
+    with closing(stepper.start(state.step)) as blocks:
+        while True:
+            with explaining(f"The batch of step {state.step + 1}", parts_of(run)):
+                block = next(blocks)
+            yield block
+
+
+def _take(run: Steppable, stepper: Stepper, step: int, block: Sequence[Batch]) -> list[Update]:
+    """Take a block of steps; an exception names them and the part."""
+    try:
+        return stepper.take(step, block)
+    except DlrunError:
+        raise
+    except Exception as error:
+        error.add_note(describe_batch(block[0]))
+        which = f"Step {step + 1}" if len(block) == 1 else f"One of the steps {step + 1} to {step + len(block)}"
+        raise RunError(explain(error, which, parts_of(run))) from error
 
 
 def _rank(value: float) -> float:

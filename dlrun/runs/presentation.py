@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from math import ceil, log
+from collections.abc import Mapping
+from math import ceil, isnan, log, nan
 from pathlib import Path
 
 from dlrun.engine.own.state import describe as describe_state
@@ -168,6 +169,27 @@ class Progress:
             f"  epoch {epoch:.4g}  step {step}/{self._plan.steps}  {duration(left)} left  "
             f"{amount(speed)} {of}/s  {'  '.join(shown)}"
         )
+
+
+class Undefined:
+    """Says once of each metric that it is no number, though the loss is one."""
+
+    def __init__(self, monitor: str) -> None:
+        self._monitor = monitor
+        self._said: set[str] = set()
+
+    def check(self, values: Mapping[str, float]) -> None:
+        """Look for such metrics among those of a point or of an evaluation."""
+        for name, value in values.items():
+            split = name.partition("/")[0]
+            if not isnan(value) or name in self._said or isnan(values.get(f"{split}/loss", nan)):
+                continue
+            self._said.add(name)
+            chosen = " The weights are selected by val/loss instead." if name == self._monitor else ""
+            output.warn(
+                f"{name} is NaN: no sample of the split counts in it (a class that the split lacks?), or the metric "
+                f"returned NaN.{chosen}"
+            )
 
 
 def closing(summary: Summary, run: RunDir, sample: tuple[int, str] | None = None) -> str:

@@ -15,7 +15,7 @@ from dlrun.optimizers.descent import Descent
 from dlrun.runs import checkpoint_writer
 from dlrun.runs.build import Built
 from dlrun.runs.checkpoint_writer import Saver
-from dlrun.runs.presentation import Progress
+from dlrun.runs.presentation import Progress, Undefined
 from dlrun.runs.samples import Samples
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.storage.journal import Journal
@@ -32,9 +32,9 @@ def make_recorder(built: Built, run: RunDir, journal: Journal, *, start: int, jo
     writes = data.spec.task == "language" and data.tokenizer is not None and built.trainer.figures and not job
     samples = Samples(built, journal) if writes else None
     saver = Saver(run, journal, checkpoint_writer.make_snapshot(built.training.device))
-    cost = step_cost(built, measure=not job)
+    cost, monitor = step_cost(built, measure=not job), built.training.monitor
     extras = Extras(derivation(built), MachineLoad(built.training.device) if built.tracking.system_metrics else None)
-    return RunRecorder(journal, progress, cost=cost, saver=saver, samples=samples, extras=extras)
+    return RunRecorder(journal, progress, cost=cost, saver=saver, monitor=monitor, samples=samples, extras=extras)
 
 
 def step_cost(built: Built, *, measure: bool) -> StepCost:
@@ -97,6 +97,7 @@ class RunRecorder:
         *,
         cost: StepCost,
         saver: Saver,
+        monitor: str,
         samples: Samples | None = None,
         extras: Extras = NOTHING,
     ) -> None:
@@ -106,6 +107,7 @@ class RunRecorder:
         self._saver = saver
         self._samples = samples
         self._extras = extras
+        self.undefined = Undefined(monitor)
 
     @property
     def sample(self) -> tuple[int, str] | None:
@@ -118,6 +120,7 @@ class RunRecorder:
         values = self._cost.at(step, values)
         self._journal.metrics(step, epoch, values | self._extras.of(values))
         self._progress.point(step, epoch, values)
+        self.undefined.check(values)
         # at a validation, where training pauses anyway
         if self._samples and any(name.startswith("val/") for name in values):
             self._samples.write(step)

@@ -107,6 +107,7 @@ def _finish(run: OpenRun) -> Collected | None:
         metrics = _scores(built, best)
     training.put_own(best)
     tested, seen = read_test_if_due(built, folder, run.journal)
+    run.recorder.undefined.check(metrics | tested)
     with folder.edit_summary() as summary:
         summary.metrics, summary.last = metrics | tested, last
         summary.selected_by = selected_by

@@ -6,6 +6,7 @@ from typing import Any
 
 from dlrun.datasets.tensors.subset import take_spaced
 from dlrun.engine.evaluation import Collected, collect, evaluate
+from dlrun.engine.failures import explaining, parts_of
 from dlrun.randomness import EVALUATION, key
 from dlrun.runs.build import Built
 from dlrun.storage.journal import Journal, count_test_reads, open_journal
@@ -36,13 +37,14 @@ def evaluate_splits(built: Built, *names: str) -> dict[str, float]:
             continue
         prefix = "val" if name == "validation" else name
         training = built.training
-        found = evaluate(
-            training.objective,
-            training.metrics,
-            split,
-            batch_size=training.evaluation_batch_size,
-            device=training.device,
-        )
+        with explaining(f"The evaluation of the {name} split", parts_of(training)):
+            found = evaluate(
+                training.objective,
+                training.metrics,
+                split,
+                batch_size=training.evaluation_batch_size,
+                device=training.device,
+            )
         metrics |= {f"{prefix}/{metric}": value for metric, value in found.items()}
     return metrics
 
@@ -92,9 +94,10 @@ def _read(
     training, seen = built.training, None
     parts = training.objective, training.metrics, built.data.test
     options: Any = {"batch_size": training.evaluation_batch_size, "device": training.device}
-    # the figures want logits of classes; those of a whole text would not fit into memory
-    if built.data.spec.task == "classification" and {"accuracy", "error"} & training.metrics.keys():
-        found, seen = collect(*parts, **options)
-    else:
-        found = evaluate(*parts, **options)
+    with explaining("The evaluation of the test split", parts_of(training)):
+        # the figures want logits of classes; those of a whole text would not fit into memory
+        if built.data.spec.task == "classification" and {"accuracy", "error"} & training.metrics.keys():
+            found, seen = collect(*parts, **options)
+        else:
+            found = evaluate(*parts, **options)
     return {f"test/{metric}": value for metric, value in found.items()}, seen

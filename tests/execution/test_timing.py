@@ -49,10 +49,12 @@ class Rule:
     def __init__(self, lr=0.1):
         self.lr = lr
     def init(self, params, decay):
-        pass
+        self.steps = 0
     def update(self, params, grads, lr):
         assert lr > 0, "a rate of 0"
-        raise ZeroDivisionError("at once")
+        self.steps += 1
+        if self.steps > 2:  # after those of the dry run
+            raise ZeroDivisionError("at once")
     def state_dict(self):
         return {}
     def load_state_dict(self, state):

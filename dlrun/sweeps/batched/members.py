@@ -55,6 +55,7 @@ class Builder:
     def __init__(self, folder_of: Callable[[int], RunDir], load: SharedData) -> None:
         self._folder_of = folder_of
         self._load = load
+        self._tried: set[str] = set()  # groups of which a job has taken its first steps
 
     def member(self, job: Job) -> Member:
         folder = self._folder_of(job.n)
@@ -66,7 +67,10 @@ class Builder:
 
     def fresh(self, job: Job) -> Built:
         """A job's parts before its first step."""
-        return self._seal(assemble(job.config, data=self._load(job.config)))
+        # jobs of one group differ by the seed: the first steps are tried of one of them
+        built = assemble(job.config, data=self._load(job.config), try_steps=job.group not in self._tried)
+        self._tried.add(job.group)
+        return self._seal(built)
 
     def _seal(self, built: Built) -> Built:
         self._load.keep(built)  # moved to the device by now: the next job's need not be

@@ -23,7 +23,7 @@ SMALL = ("dataset=moons", "model=mlp", "trainer.steps=3", "tracking.enabled=fals
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("optimizer=lbfgs", "schedule=linear"),
+        ("optimizer=lbfgs", "schedule=linear", "trainer.batch_size=null"),
         ("optimizer=muon", "trainer.accumulate=2"),
         ("optimizer=sgd",),
         ("optimizer=least_squares", "dataset=polynomial", "model=polynomial", "loss=mse", "trainer.batch_size=null"),

@@ -26,7 +26,14 @@ SMALL = ("dataset=moons", "model=mlp", "trainer.steps=3", "tracking.enabled=fals
         ("optimizer=lbfgs", "schedule=linear", "trainer.batch_size=null"),
         ("optimizer=muon", "trainer.accumulate=2"),
         ("optimizer=sgd",),
-        ("optimizer=least_squares", "dataset=polynomial", "model=polynomial", "loss=mse", "trainer.batch_size=null"),
+        (
+            "optimizer=least_squares",
+            "dataset=polynomial",
+            "model=polynomial",
+            "loss=mse",
+            "trainer.batch_size=null",
+            "trainer.steps=1",
+        ),
     ],
 )
 def test_check_knows_the_time_of_every_optimizer(overrides: tuple[str, ...], call: Call) -> None:

@@ -205,10 +205,12 @@ def train(
 def _blocks(run: Steppable, stepper: Stepper, state: State) -> Generator[Sequence[Batch], None, None]:
     """Yield the stepper's blocks; an exception in a data set or an augmentation names the step."""
     with closing(stepper.start(state.step)) as blocks:
-        while True:
-            with explaining(f"The batch of step {state.step + 1}", parts_of(run)):
-                block = next(blocks)
-            yield block
+        try:
+            yield from blocks
+        except DlrunError:
+            raise
+        except Exception as error:
+            raise RunError(explain(error, f"The batch of step {state.step + 1}", parts_of(run))) from error
 
 
 def _take(run: Steppable, stepper: Stepper, step: int, block: Sequence[Batch]) -> list[Update]:

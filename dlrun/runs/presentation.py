@@ -17,6 +17,7 @@ from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
 from dlrun.terminal import output
 from dlrun.terminal.format import amount, duration, number, table
+from dlrun.tracking.content.description import optimizer_name
 from dlrun.types import Data
 
 TOO_HIGH = 1.2
@@ -55,9 +56,8 @@ def announce(built: Built, run: RunDir | None = None, *, start: int = 0) -> None
 def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
     """A run's data, model, optimizer, steps, device and folder."""
     plan, config = built.training.plan, built.config
-    model, optimizer, schedule = (
-        config[name]["_target_"].rsplit(".", 1)[-1] for name in ("model", "optimizer", "schedule")
-    )
+    model, schedule = (config[name]["_target_"].rsplit(".", 1)[-1] for name in ("model", "schedule"))
+    optimizer = optimizer_name(config["optimizer"])
     execution = built.execution
     rows = [
         ["data", f"{built.data.name}: {_sizes(built.data)}"],

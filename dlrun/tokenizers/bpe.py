@@ -84,6 +84,10 @@ class Bpe:
         """The text in portions that end with a word."""
         return at_gaps(pieces)
 
+    def token_bytes(self) -> list[int]:
+        """The bytes of each token."""
+        return [len(self._tokenizer.id_to_token(token)) for token in range(self.size)]
+
     def bytes_of(self, text: str, tokens: int | None = None) -> int:
         """The bytes of the first `tokens` tokens, in UTF-8."""
         if tokens is None:

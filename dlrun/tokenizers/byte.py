@@ -40,6 +40,10 @@ class Byte:
         """The pieces themselves: a text may be cut anywhere."""
         yield from pieces
 
+    def token_bytes(self) -> list[int]:
+        """The bytes of each token."""
+        return [1] * self.size
+
     def bytes_of(self, text: str, tokens: int | None = None) -> int:
         """The number of tokens: each is a byte."""
         return len(text.encode()) if tokens is None else tokens

@@ -78,6 +78,10 @@ class Character:
         """The pieces themselves: a text may be cut anywhere."""
         yield from pieces
 
+    def token_bytes(self) -> list[int] | None:
+        """The bytes of each character, in UTF-8; None if a token stands for several."""
+        return None if self.unknown else [len(character.encode()) for character in self.alphabet]
+
     def bytes_of(self, text: str, tokens: int | None = None) -> int | None:
         """The bytes of the first `tokens` characters, in UTF-8.
 

@@ -20,7 +20,9 @@ _FAR = 1 << 10  # characters to look back for a gap, before looking ahead
 class PortionTokenizer(Tokenizer, Protocol):
     """A tokenizer for long texts, in portions, with counted bytes.
 
-    Both methods are optional: a tokenizer without them encodes a text whole, and bits per byte are not known.
+    Both methods are optional: a tokenizer without them encodes a text whole, and bits per byte are not known. A third
+    one, `token_bytes() -> list[int] | None`, has the bytes of each token, where they do not depend on its neighbours.
+    Without it a part of a text is taken to have as many bytes a token as the whole.
     """
 
     def portions(self, pieces: Iterable[str]) -> Iterator[str]:

@@ -188,3 +188,17 @@ def test_a_figure_is_the_same_file_each_time(tmp_path: Path) -> None:
         assert save(drawn, tmp_path / f"{name}.svg", tmp_path / f"{name}.png") == tmp_path / f"{name}.svg"
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([0.02, 0.04, 0.08, 0.16], "log"),
+        ([0.001, 0.003, 0.01, 0.03], "log"),
+        ([0.1, 0.2, 0.3, 0.4], "linear"),
+        ([1, 2, 4, 8], "linear"),
+    ],
+)
+def test_rates_that_grow_by_a_factor_stand_on_a_logarithmic_axis(values: list[float], scale: str) -> None:
+    drawn = against("optimizer.lr", "loss", {"val": [(value, 1.0) for value in values]}, {})
+    assert drawn.axes[0].get_xscale() == scale

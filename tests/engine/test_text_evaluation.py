@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dlrun.datasets.language.from_text import from_text
 from dlrun.datasets.language.windows import Streams, Windows
-from dlrun.datasets.tensors.subset import take_first, take_spaced
+from dlrun.datasets.tensors.subset import bytes_per_token, take_first, take_spaced
 from dlrun.engine import loop
 from dlrun.engine.batches import Batches
 from dlrun.engine.evaluation import batch_size_for, evaluate
@@ -146,6 +147,22 @@ def test_bits_per_byte_compare_tokenizers() -> None:
     assert found["bits_per_byte"] == pytest.approx(found["nll"] * 40 / (math.log(2) * 100))
     assert "bits_per_byte" not in measured(Windows(tokens(41), CONTEXT, CONTEXT), 7)
     assert measured(Streams(split, 2), 2)["bits_per_byte"] > 0
+
+
+def test_the_bytes_of_some_windows_are_their_own() -> None:
+    # characters of one byte, and at the end of two
+    text = "a" * 60 + "é" * 40
+    data = from_text("two", text, context=CONTEXT, tokenizer="character")
+    split = data.train
+    for some in (take_spaced(split, 3), split.take_first(4)):  # type: ignore[attr-defined]
+        y = torch.cat([some.gather(torch.tensor([i])).y.flatten() for i in range(len(some))])
+        y = y[y != IGNORE_INDEX]
+        size = len("".join(data.tokenizer.alphabet[token] for token in y.tolist()).encode())  # type: ignore[union-attr]
+        assert bytes_per_token(some) == pytest.approx(size / len(y))
+    rows = Streams(split, 2).take_spaced(4)  # type: ignore[arg-type]
+    known = torch.cat([batch.y.flatten() for _, batch in rows.walk(2)])
+    known = known[known != IGNORE_INDEX]
+    assert rows.bytes_per_token == pytest.approx(1 + float((known == 1).float().mean()))
 
 
 def test_evenly_spaced_samples_stand_for_the_split() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +25,25 @@ def spans_decades(values: Collection[float], ratio: float = LOG_AXIS) -> bool:
     """
     finite = [value for value in values if math.isfinite(value)]
     return bool(finite) and min(finite) > 0 and max(finite) > ratio * min(finite)
+
+
+def evenly_in_log(values: Collection[float], tolerance: float = 0.2) -> bool:
+    """True if three or more values, not all whole, grow by a factor rather than by steps.
+
+    Their logarithms are more evenly spaced than they are, up to `tolerance` of the mean step.
+
+    >>> evenly_in_log([0.02, 0.04, 0.08, 0.16]), evenly_in_log([0.1, 0.2, 0.3]), evenly_in_log([0.001, 0.003, 0.01])
+    (True, False, True)
+    """
+    ascending = sorted(value for value in values if math.isfinite(value))
+    if len(ascending) < 3 or ascending[0] <= 0 or all(value == int(value) for value in ascending):
+        return False
+    steps, factors = (
+        [b - a for a, b in pairwise(scaled)] for scaled in (ascending, [math.log(value) for value in ascending])
+    )
+    mean = sum(factors) / len(factors)
+    uneven = max(abs(factor - mean) for factor in factors) / mean
+    return uneven <= tolerance and uneven < (max(steps) - min(steps)) / (sum(steps) / len(steps))
 
 
 def all_numbers(values: Collection[Any]) -> bool:
@@ -54,7 +74,7 @@ def scale_x(axes: Axes, values: Sequence[Any]) -> None:
         turned = max(map(len, names)) * len(names) > 40  # characters that fit side by side
         axes.set_xticks(range(len(names)), names, rotation=30 if turned else 0, ha="right" if turned else "center")
         axes.set_xlim(-0.5, len(names) - 0.5)
-    elif spans_decades(distinct):
+    elif spans_decades(distinct) or evenly_in_log(distinct):
         axes.set_xscale("log")
         plain_ticks(axes.xaxis, distinct)
     elif spans_decades([value for value in distinct if value != 0]) and min(distinct) == 0:

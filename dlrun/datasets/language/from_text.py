@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dlrun.datasets.language.corpus import Corpus, Passage, StringText, cut_by_position
@@ -150,8 +151,9 @@ def from_tokens(
         sample_keys = {split: token_keys(some.values) for split, some in tokens.items()}
         content = hashing.fingerprint(*(some.values for some in tokens.values()))
         _check_range(name, tokens, size)
+    token_bytes = _token_bytes(tokenizer)
     splits = {
-        split: _split(name, split, some, context=context, stride=stride, streams=streams)
+        split: _split(name, split, some, context=context, stride=stride, streams=streams, token_bytes=token_bytes)
         for split, some in tokens.items()
     }
     counts = {f"{split}_tokens": len(some.values) for split, some in tokens.items()}
@@ -206,14 +208,29 @@ def _text(name: str, text: str | Corpus) -> Corpus:
 
 
 def _split(
-    name: str, split: str, tokens: Tokens, *, context: int, stride: int | None, streams: int | None
+    name: str,
+    split: str,
+    tokens: Tokens,
+    *,
+    context: int,
+    stride: int | None,
+    streams: int | None,
+    token_bytes: Tensor | None,
 ) -> Windows | Streams:
     n = len(tokens.values)
     # `Windows` refuses a context below 1
     if context >= 1 and n <= context:
         raise DataError(_too_short_message(name, split, n, context))
-    windows = Windows(tokens.values, context, context if stride is None else stride, tokens.bytes)
+    stride = context if stride is None else stride
+    windows = Windows(tokens.values, context, stride, tokens.bytes, token_bytes if tokens.bytes else None)
     return windows if streams is None else Streams(windows, streams)
+
+
+def _token_bytes(tokenizer: Tokenizer | None) -> Tensor | None:
+    # optional: see `tokenizers.portions`
+    known = getattr(tokenizer, "token_bytes", None)
+    found = known() if known else None
+    return None if found is None else torch.tensor(found)
 
 
 def _too_short_message(name: str, split: str, n: int, context: int) -> str:

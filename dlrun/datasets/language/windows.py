@@ -7,7 +7,7 @@ random number of tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil
@@ -24,6 +24,9 @@ WIDENED = 64 << 20
 MOVED = 1 << 30
 """Texts of more bytes stay where they are, such as in a mapped file; their batches are copied to the device."""
 
+COUNTED = 1 << 12
+"""Windows whose bytes are counted at once."""
+
 # on a GPU torch indexes tensors of these types; a text of another becomes int32
 _INDEXED = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
@@ -35,7 +38,8 @@ class Windows:
     The tokens are of any integer type, in memory or in a mapped file. Window k begins at token k · `stride`. With a
     `stride` below `context` windows overlap, and each but the first predicts only its last `stride` tokens, from at
     least context - stride before them. `bytes` is the length in UTF-8 of the text after the first token, 0 if it is
-    not known. Raises `ConfigError` for lengths that make no windows, `DataError` for a text of fewer than 2 tokens.
+    not known; `token_bytes` [V] has that of each token, where it does not depend on the tokens beside. Raises
+    `ConfigError` for lengths that make no windows, `DataError` for a text of fewer than 2 tokens.
 
     >>> windows = Windows(torch.arange(6), context=3, stride=3)
     >>> windows.gather(torch.arange(len(windows))).y.tolist()
@@ -46,6 +50,7 @@ class Windows:
     context: int
     stride: int
     bytes: int = 0
+    token_bytes: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.context < 1 or not 1 <= self.stride <= self.context:
@@ -71,6 +76,14 @@ class Windows:
     def bytes_per_token(self) -> float | None:
         """The mean bytes of a predicted token, or None."""
         return self.bytes / self.predicted if self.bytes else None
+
+    def bytes_per_token_of(self, index: Tensor) -> float | None:
+        """The mean bytes of the tokens that the windows at `index` predict, or None.
+
+        Without `token_bytes` that of the whole text.
+        """
+        targets = (self.gather(some).y for some in torch.split(index, COUNTED))
+        return mean_bytes(targets, self.token_bytes, otherwise=self.bytes_per_token)
 
     @property
     def device(self) -> torch.device:
@@ -132,12 +145,14 @@ class Windows:
     def take_first(self, n: int) -> Windows:
         """The first `n` windows.
 
-        Their bytes are in proportion to their tokens.
+        Without `token_bytes` their bytes are in proportion to their tokens.
         """
         if n >= len(self):
             return self
         tokens = self.tokens[: (n - 1) * self.stride + self.context + 1]
-        return replace(self, tokens=tokens, bytes=round((self.bytes_per_token or 0) * (len(tokens) - 1)))
+        targets = torch.split(tokens[1:], COUNTED * self.context)
+        each = mean_bytes(targets, self.token_bytes, otherwise=self.bytes_per_token)
+        return replace(self, tokens=tokens, bytes=round((each or 0) * (len(tokens) - 1)))
 
     @cached_property
     def _rows(self) -> tuple[Tensor, Tensor]:
@@ -178,7 +193,10 @@ class Streams:
     @property
     def bytes_per_token(self) -> float | None:
         """The mean bytes of a predicted token, or None."""
-        return self.windows.bytes_per_token
+        whole = self.windows.bytes_per_token
+        if self.portions is None or self.windows.token_bytes is None:
+            return whole
+        return mean_bytes((batch.y for _, batch in self.walk(self.count)), self.windows.token_bytes, otherwise=whole)
 
     @property
     def device(self) -> torch.device:
@@ -234,6 +252,21 @@ class Streams:
             for place in range(0, reach, step):
                 along = torch.arange(place, min(place + step, reach), device=self.device)
                 yield place == 0, Batch(*next_token_pairs(tokens, group[:, None] + along))
+
+
+def mean_bytes(targets: Iterable[Tensor], sizes: Tensor | None, *, otherwise: float | None) -> float | None:
+    """The mean bytes of the targets that count, by the sizes of all tokens.
+
+    >>> mean_bytes([torch.tensor([0, 2, IGNORE_INDEX])], torch.tensor([1, 2, 4]), otherwise=3.0)
+    2.5
+    """
+    if sizes is None or otherwise is None:
+        return otherwise
+    total = count = 0
+    for some in targets:
+        known = some[some != IGNORE_INDEX].to(sizes.device).long()
+        total, count = total + int(sizes[known].sum()), count + len(known)
+    return total / count if count else otherwise
 
 
 def next_token_pairs(tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:

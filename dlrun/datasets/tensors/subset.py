@@ -27,14 +27,18 @@ class Subset:
 
     @property
     def bytes_per_token(self) -> float | None:
-        """The whole split's, if it is a text."""
-        return bytes_per_token(self.split)
+        """The mean bytes of a token that these samples predict, if they are of a text."""
+        counted: Callable[[Tensor], float | None] | None = getattr(self.split, "bytes_per_token_of", None)
+        return counted(self._places(torch.arange(self.n))) if counted else bytes_per_token(self.split)
 
     def gather(self, index: Tensor) -> Batch:
         """The samples at `index`."""
+        return self.split.gather(self._places(index))
+
+    def _places(self, index: Tensor) -> Tensor:
         over, under = self.step
         # in whole numbers: no rounding changes the choice
-        return self.split.gather(index * over // under)
+        return index * over // under
 
     def to(self, device: torch.device) -> Subset:
         """The same samples on `device`."""

@@ -48,7 +48,7 @@ def _facts(config: dict[str, Any], summary: Summary) -> str:
         ("model", _target(config.get("model")) + _counted(summary.parameters)),
         ("data", data.get("name", "") + (f" ({', '.join(sizes)})" if sizes else "")),
         ("loss", _target(config.get("loss"))),
-        ("optimizer", _target(config.get("optimizer")) + _settings(config.get("optimizer"))),
+        ("optimizer", optimizer_name(config.get("optimizer")) + _settings(config.get("optimizer"))),
         ("seed", summary.seed),
         ("device", summary.device),
         ("steps", summary.steps),
@@ -111,6 +111,16 @@ def _sample(sample: Text | None) -> str:
 def _target(part: Any) -> str:
     """The last part of `_target_`."""
     return str(part.get("_target_", "")).rpartition(".")[2] if isinstance(part, dict) else ""
+
+
+def optimizer_name(part: Any) -> str:
+    """The name of an optimizer's configuration: that of Adam or SGD with decoupled weight decay ends with W.
+
+    >>> optimizer_name({"_target_": "dlrun.optimizers.adam.Adam", "decoupled": True})
+    'AdamW'
+    """
+    name = _target(part)
+    return f"{name}W" if name in ("Adam", "SGD") and part.get("decoupled") else name
 
 
 def _settings(part: Any) -> str:

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is not None:
         return _run(list(argv), nullcontext())
     # a process of its own
-    output.open_missing_streams()
+    output.prepare_streams()
     sys.excepthook = lambda kind, error, trace: output.show_traceback(error)
     code = _run(sys.argv[1:], EarlyInterrupt())
     if code in STOPPED:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from dlrun import tracking
 from dlrun.errors import UserError
 from dlrun.storage import manifest
+from dlrun.storage.files.json_text import dumps
 from dlrun.storage.files.links import remove_folder
 from dlrun.storage.lookup import outputs, read_each
 from dlrun.storage.read_counts import count_reads
@@ -24,7 +24,7 @@ def show(sweeps: Sequence[SweepDir], *, as_json: bool = False) -> int:
     """Print each sweep's progress and selected group."""
     rows = [row for _, row in read_each(sweeps, _row)]
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print(dumps(rows, indent=2))
     elif rows:
         lines = [["sweep", "started", "name", "status", "jobs", "selected", "mean", "size"]]
         output.say(table([*lines, *map(_line, rows)], indent=""))

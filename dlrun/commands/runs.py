@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import operator
 import re
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 from dlrun.commands import _sweeps
 from dlrun.errors import UserError, did_you_mean
+from dlrun.storage.files.json_text import dumps
 from dlrun.storage.lookup import all_runs, all_sweeps, locate, locate_sweep, outputs, read_each
 from dlrun.storage.overlap import describe_known, mark
 from dlrun.storage.rundir import RunDir
@@ -71,7 +71,7 @@ def main(argv: list[str]) -> int:
     if arguments.delete:
         return _delete(rows, sure=arguments.yes)
     if arguments.json:
-        print(json.dumps([{k: v for k, v in row.items() if k != "run"} for row in rows], indent=2))
+        print(dumps([{k: v for k, v in row.items() if k != "run"} for row in rows], indent=2))
     elif rows:
         output.say(_table(rows, arguments.metric))
         for row in rows:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
 from dlrun.errors import DamagedFile
+from dlrun.storage.files.json_text import NOT_FINITE
 from dlrun.storage.files.opening import open_regular
 from dlrun.storage.record import is_finite
 from dlrun.terminal import output
@@ -25,7 +26,6 @@ from dlrun.terminal import output
 ADVICE = "Put a copy of it back. To go on without its points, delete it first."
 LATEST = 1e11
 """A time in the year 5138: one beyond it is no time."""
-NOT_FINITE = ("nan", "inf", "-inf")
 
 Curves = dict[str, list[tuple[int, float]]]
 """Points (step, value) by the metric's name."""

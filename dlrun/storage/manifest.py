@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from dlrun.errors import DamagedFile
+from dlrun.storage.files.json_text import tagged, untagged
 from dlrun.storage.files.opening import read_json
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.identity import digest
@@ -131,9 +132,9 @@ class Manifest:
 
     def write(self, sweep: SweepDir) -> None:
         """Replace the manifest in the sweep's folder, in one move."""
-        content = json.loads(json.dumps(asdict(self)))
+        content = json.loads(json.dumps(tagged(asdict(self)), allow_nan=False))
         # indented: a person looks into it, and `definition` must come within the first 4 kB
-        text = json.dumps(content | {"digest": digest(content)}, indent=1)
+        text = json.dumps(content | {"digest": digest(content)}, indent=1, allow_nan=False)
         write_atomically(sweep.manifest, text.encode() + b"\n")
 
 
@@ -186,6 +187,7 @@ def read(sweep: SweepDir) -> Manifest:
     written = content.pop("digest", None)  # those of before 0.2 have none
     if written is not None and written != digest(content):
         raise DamagedFile(sweep.manifest, "it was altered after dlrun wrote it", ADVICE)
+    content = untagged(content)
     if found := _misfit(content):
         raise DamagedFile(sweep.manifest, found, ADVICE)
     # JSON has no tuples; a job read again equals the one that was written

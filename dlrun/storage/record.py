@@ -25,6 +25,8 @@ from typing import (
     overload,
 )
 
+from dlrun.storage.files.json_text import NOT_FINITE
+
 T = TypeVar("T")
 
 
@@ -54,6 +56,9 @@ class Key(Generic[T]):
         """True for a value of the key's kind, and for null."""
         return value is None or fits(value, self._kind)
 
+    def read(self, value: Any) -> Any:
+        return read_numbers(value, self._kind)
+
     @cached_property
     def _kind(self) -> Any:
         # `Key[int | None](None)` keeps its argument, `Key(0)` has its default
@@ -76,6 +81,13 @@ class Record:
     def to_dict(self) -> dict[str, Any]:
         """The file's keys and values, unknown ones too."""
         return dict(self._values)
+
+    def read_numbers(self) -> None:
+        """Make numbers of the texts that JSON has for NaN and infinity, in keys that hold numbers."""
+        for kind in type(self).__mro__:
+            for name, key in vars(kind).items():
+                if isinstance(key, Key) and (value := self._values.get(name)) is not None:
+                    self._values[name] = key.read(value)
 
     def misfit(self) -> str | None:
         """A known key with a value of another kind, for a message; None if there is none."""
@@ -126,6 +138,26 @@ def fits(value: Any, kind: Any) -> bool:
     if origin is int:  # older files have some with a point
         return is_finite(value)
     return isinstance(value, float) or is_finite(value) if origin is float else isinstance(value, origin)
+
+
+def read_numbers(value: Any, kind: Any) -> Any:
+    """A value of a JSON file, with the texts for NaN and infinity as the numbers that its type has there.
+
+    >>> read_numbers({"val/loss": "nan"}, Mapping[str, float]), read_numbers("nan", str | None)
+    ({'val/loss': nan}, 'nan')
+    """
+    options = get_args(kind) if get_origin(kind) in (UnionType, Union) else (kind,)
+    if isinstance(value, str):
+        return float(value) if value in NOT_FINITE and float in options and str not in options else value
+    for option in options:
+        origin, arguments = get_origin(option) or option, get_args(option)
+        if isinstance(value, dict) and is_typeddict(origin):
+            return {name: read_numbers(each, _hints(origin).get(name, Any)) for name, each in value.items()}
+        if isinstance(value, dict) and arguments and issubclass(origin, Mapping):
+            return {name: read_numbers(each, arguments[1]) for name, each in value.items()}
+        if isinstance(value, list) and arguments and issubclass(origin, Sequence):
+            return [read_numbers(each, arguments[0]) for each in value]
+    return value
 
 
 def misfit(values: Mapping[str, Any], kind: type) -> str | None:

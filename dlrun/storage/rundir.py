@@ -11,7 +11,6 @@ first `status()` writes that into it.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 from dlrun.errors import UserError
 from dlrun.storage import summary
 from dlrun.storage.files import locks
+from dlrun.storage.files.json_text import dumps
 from dlrun.storage.files.links import leads_out
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.summary import Reused, Status, Summary
@@ -163,7 +163,7 @@ def write_reused(folder: Path, run: RunDir) -> None:
     inside = outputs is not None and outputs == outputs_above(run.path)
     note.run = run.path.relative_to(outputs).as_posix() if outputs and inside else str(run.path)
     note.identity = run.summary().identity
-    write_atomically(folder / REUSED, json.dumps(note.to_dict()).encode())
+    write_atomically(folder / REUSED, dumps(note.to_dict()).encode())
 
 
 def follow_reuse(folder: Path, identity: str | None = None) -> RunDir:

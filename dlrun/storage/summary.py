@@ -13,13 +13,13 @@ know stays in the folder's file when that is rewritten.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypedDict, TypeVar
 
 from dlrun.errors import DamagedFile
+from dlrun.storage.files.json_text import dumps
 from dlrun.storage.files.locks import is_held, locked
 from dlrun.storage.files.opening import read_json
 from dlrun.storage.files.replacing import write_atomically
@@ -264,6 +264,7 @@ def read_record(path: Path, kind: type[R], *, advice: str) -> R:
     Raises `FileNotFoundError`, and `DamagedFile` with `advice`.
     """
     record = kind(read_json(path, advice=advice))
+    record.read_numbers()
     if found := record.misfit():
         raise DamagedFile(path, found, advice)
     return record
@@ -276,7 +277,7 @@ def edit(folder: Path, kind: type[R]) -> Iterator[R]:
         record = read(folder, kind)
         yield record
         # a line an entry: indented throughout it would take ten times as long
-        lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value)}" for name, value in record.to_dict().items())
+        lines = ",\n".join(f"  {dumps(name)}: {dumps(value)}" for name, value in record.to_dict().items())
         write_atomically(folder / "summary.json", f"{{\n{lines}\n}}\n".encode())
 
 

@@ -103,7 +103,16 @@ def live(text: str) -> None:
         _show(sys.stdout, _clear(sys.stdout) + visible(text)[: _width(sys.stdout) - 1])
 
 
-def open_missing_streams() -> None:
+def prepare_streams() -> None:
+    """Have the standard streams take every line: closed ones, and those of an encoding that lacks characters."""
+    _open_missing_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # `…` is written \\u2026 where the encoding is ASCII
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _open_missing_streams() -> None:
     """Open the null device for standard streams that are closed, as some schedulers leave them.
 
     Else the next file to be opened would get the number of one, and what a library prints there.

@@ -80,3 +80,14 @@ with output.tee(Path("run.log").open("a")) if sys.argv[1] == "True" else context
     assert ("the end" in err) is logged
     if logged:
         assert (tmp_path / "run.log").read_text() == "nobody reads this\nthe end\n"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_an_encoding_that_lacks_characters_is_no_reason_to_fail(encoding: str) -> None:
+    program = "from dlrun.terminal import output; output.prepare_streams(); output.say('a × b …'); print('ü ⇒')"
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
+    shown = done.stdout.decode(encoding)
+    assert shown.splitlines() == [
+        line.encode(encoding, "backslashreplace").decode(encoding) for line in ("a × b …", "ü ⇒")
+    ]

@@ -21,12 +21,13 @@ from dlrun.datasets.files.sources import OFFLINE, SOURCES, File, Source
 from dlrun.datasets.files.unpack import TooLarge, unpack
 from dlrun.errors import DataError
 from dlrun.storage.files import cache
-from dlrun.storage.files.cache import DEFAULT, cache_root
+from dlrun.storage.files.cache import cache_root, default_root
 
 
 def data_root() -> Path:
     """The folder of all data sets: `DLRUN_DATA`, else `~/.cache/dlrun`."""
-    return Path(os.environ.get("DLRUN_DATA") or DEFAULT).expanduser().absolute()
+    given = os.environ.get("DLRUN_DATA")
+    return Path(given).expanduser().absolute() if given else default_root()
 
 
 def folder_of(source: Source, path: str | None = None) -> Path:

@@ -5,9 +5,11 @@ A cached file is compared with its checksum when it is read: one that a disk or 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +24,24 @@ def cache_root() -> Path:
 
     It is safe to delete.
     """
-    return Path(os.environ.get("DLRUN_CACHE") or DEFAULT).expanduser().absolute()
+    given = os.environ.get("DLRUN_CACHE")
+    return Path(given).expanduser().absolute() if given else default_root()
+
+
+def default_root() -> Path:
+    """`~/.cache/dlrun`; for a user without a home (a container), a folder in the temporary one."""
+    try:
+        return DEFAULT.expanduser().absolute()
+    except RuntimeError:
+        return _of_the_homeless()
+
+
+@functools.cache
+def _of_the_homeless() -> Path:
+    folder = Path(tempfile.gettempdir(), f"dlrun-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    # a folder or link that somebody else put there could hold files of theirs
+    return folder if folder.lstat().st_uid == os.getuid() and not folder.is_symlink() else Path(tempfile.mkdtemp())
 
 
 def path_for(folder: str, ending: str, *keys: str) -> Path:

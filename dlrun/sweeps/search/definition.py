@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from dlrun.errors import ConfigError, DamagedFile
+from dlrun.storage.files.json_text import dumps, tagged, untagged
 from dlrun.storage.files.opening import read_json
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.sweepdir import SweepDir
@@ -43,7 +43,7 @@ class SearchDefinition:
             "bases": self.bases.to_dict(),
             "fresh": self.fresh,
         }
-        write_atomically(sweep.path / FILE, json.dumps(content, indent=1).encode() + b"\n")
+        write_atomically(sweep.path / FILE, dumps(tagged(content), indent=1).encode() + b"\n")
 
     def with_trials(self, n_trials: int | None) -> SearchDefinition:
         """The same search with another number of trials."""
@@ -80,7 +80,7 @@ def read(sweep: SweepDir) -> SearchDefinition:
 
     Raises `DamagedFile`.
     """
-    content = read_json(sweep.path / FILE, advice=ADVICE)
+    content = untagged(read_json(sweep.path / FILE, advice=ADVICE))
     try:
         return SearchDefinition(
             space.from_dict(content["space"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dlrun.storage import manifest, run_config
+from dlrun.storage.files.json_text import dumps
 from dlrun.storage.files.locks import locked
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.lookup import sweep_of
@@ -77,7 +77,7 @@ class RunSource:
         with locked(self.home / ".reused.lock"):
             record = self.record()
             yield record
-            write_atomically(self.home / REUSED, json.dumps(record.to_dict()).encode())
+            write_atomically(self.home / REUSED, dumps(record.to_dict()).encode())
 
 
 def of_run(run: RunDir, load_model: LoadModel | None = None) -> RunSource:

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from dlrun.errors import UserError, did_you_mean
-from dlrun.storage.files.cache import DEFAULT, cache_root
+from dlrun.storage.files.cache import cache_root, default_root
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.content.state import outputs_of
@@ -121,7 +121,7 @@ def plain_path(folder: Path) -> Path:
     """The folder, by a path that an address can have."""
     if _is_plain(folder):
         return folder
-    root = cache_root() if _is_plain(cache_root()) else DEFAULT.expanduser()
+    root = cache_root() if _is_plain(cache_root()) else default_root()
     alias = root / "stores" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
     alias.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):

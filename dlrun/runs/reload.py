@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dlrun.config import instantiate, trust
 from dlrun.config.check import check_config
+from dlrun.config.settings import Evaluation, Trainer
 from dlrun.datasets.tensors import raw_inputs
 from dlrun.engine.evaluation import batch_size_for, evaluating
 from dlrun.errors import ConfigError, DamagedFile, UserError
@@ -72,7 +73,7 @@ class Predictor:
     def __call__(self, raw: Tensor) -> Tensor:
         """The model's outputs for raw inputs [N, *shape], on the CPU."""
         inputs = self.prepare(raw if raw.dtype == torch.int64 else raw.float())
-        size = batch_size_for(self.config["evaluation"]["batch_size"], self.spec)
+        size = batch_size_for(Evaluation(**self.config["evaluation"]).batch_size, self.spec)
         cast = autocast(self.device, self.precision)
         with evaluating(self.model), torch.autocast(*cast) if cast else nullcontext():
             parts = [self.model(x.to(self.device)) for x in torch.split(inputs, size)]
@@ -114,7 +115,8 @@ def predictor(folder: RunDir) -> Predictor:
         data = rebuild(folder).data
         spec, prepare, inputs = data.spec, data.prepare, data.inputs
     plain = check_config(config)
-    device, precision = choose(plain["trainer"]["device"], plain["trainer"]["precision"])
+    trainer = Trainer(**plain["trainer"])
+    device, precision = choose(trainer.device, trainer.precision)
     if summary.threads and summary.device == device.type:
         torch.set_num_threads(summary.threads)
     model = model_of(folder, spec)[0].to(device)

@@ -123,6 +123,20 @@ def test_white_is_the_data_set_s_white(tmp_path: Path, inputs: RawInputs, white:
         assert torch.equal(raw.float(), expected.expand(1, *inputs.shape).float()), mode
 
 
+def test_values_of_another_range_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mnist = RawInputs((1, 4, 4), "uint8", (0.0,), (255.0,), (0.0, 255.0))
+    for values, said in (
+        (np.linspace(0, 1, 32), "from 0 to 1, those of the training samples from 0 to 255"),
+        (np.linspace(-0.4, 2.8, 32), "4 of 32 values, in 1 of 2 samples"),
+        (np.linspace(0, 255, 32), ""),
+    ):
+        np.save(tmp_path / "a.npy", values.reshape(2, 1, 4, 4))
+        samples.read(tmp_path / "a.npy", mnist)
+        err = capsys.readouterr().err
+        says(err, said)
+        assert bool(err) == bool(said)
+
+
 def test_numbers_with_a_sign_keep_it(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([[-1, 2]], np.int8))
     assert samples.read(tmp_path / "a.npy", RawInputs((2,), "int64")).tolist() == [[-1, 2]]

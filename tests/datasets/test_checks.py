@@ -126,6 +126,15 @@ def test_another_layout_in_another_split_is_refused_with_what_to_type() -> None:
     assert torch.equal(torch.as_tensor(x.movedim(1, -1)).moveaxis(-1, -3), x)
 
 
+def test_channels_that_seem_last_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    for shape, said in (((20, 8, 8, 3), True), ((20, 8, 8, 1), True), ((20, 3, 8, 8), False), ((20, 8, 8, 8), False)):
+        made(np.ones(shape))
+        assert ("x.moveaxis(-1, -3)" in capsys.readouterr().err) == said
+    stream = torch.utils.data.TensorDataset(torch.zeros(9, 8, 8, 3), torch.arange(9) % 2)
+    from_datasets("mine", stream, task="classification", classes=2)
+    assert "x.moveaxis(-1, -3)" in capsys.readouterr().err
+
+
 def test_classes_without_samples_are_fine_if_their_number_is_said() -> None:
     assert made(X, Y * 2, classes=3).spec.classes == 3
     assert made(X, Y + 1, class_names=["none", "a", "b"]).spec.classes == 3

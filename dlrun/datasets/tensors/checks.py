@@ -17,6 +17,9 @@ Pair = tuple[Tensor, Tensor]
 
 _LARGEST = torch.finfo(torch.float32).max
 
+CHANNELS = (1, 2, 3, 4)
+"""The channels of a picture."""
+
 UNLIKE = 20.0
 """The range of a split's inputs is so many times the training split's, or a part: said, for one may be scaled."""
 
@@ -150,6 +153,15 @@ def check_ranges(name: str, pairs: Mapping[str, Pair], inputs: RawInputs) -> Non
                 f"The inputs of the {in_words(split)} split of `{name}` run from {low:g} to {high:g}, those of the "
                 f"training split from {min(inputs.low):g} to {max(inputs.high):g}. Are both scaled alike?"
             )
+
+
+def report_channels_last(name: str, shape: tuple[int, ...]) -> None:
+    """Say how samples of a shape like [32, 32, 3] are taken: convolutions and `normalise` have the channels first."""
+    if len(shape) == 3 and shape[2] in CHANNELS and shape[0] not in CHANNELS and shape[1] not in CHANNELS:
+        output.warn(
+            f"The inputs of `{name}` have the shape {list(shape)}, which is taken as {shape[0]} channels of "
+            f"{shape[1]} × {shape[2]}. If the channels are last, type x.moveaxis(-1, -3)."
+        )
 
 
 def layout_advice(given: tuple[int, ...], shape: tuple[int, ...]) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
-from dlrun.datasets.tensors.checks import check_numbered, in_words, to_tensor
+from dlrun.datasets.tensors.checks import check_numbered, in_words, report_channels_last, to_tensor
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.on_demand import MapStyle, MapStyleSamples, MapStyleSplit
 from dlrun.datasets.tensors.raw_inputs import declared
@@ -82,6 +82,7 @@ def from_datasets(
         splits = {split: MapStyleSplit(samples) for split, samples in chosen.items()}
         for split in [split for split in splits.values() if len(split)]:
             split.gather(torch.tensor([0]))
+    report_channels_last(name, spec.input_shape)
     return Data(
         name=name,
         spec=spec,

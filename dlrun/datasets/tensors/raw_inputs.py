@@ -9,13 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
+from dlrun.datasets.tensors.checks import CHANNELS
 from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.errors import ConfigError
 from dlrun.storage.record import misfit
 from dlrun.types import RawInputs, identity
-
-PICTURE = (1, 2, 3, 4)
-"""The channels of a picture."""
 
 Prepare = Callable[[Tensor], Tensor]
 
@@ -29,7 +27,7 @@ def observe(x: Tensor, *, pixels: Sequence[float] | None = None, columns: Sequen
     if pixels is not None:
         return declared(shape, dtype, pixels, columns)
     # each component of a vector, each channel of a picture, else all in one
-    each = len(shape) == 1 or (len(shape) == 3 and shape[0] in PICTURE)
+    each = len(shape) == 1 or (len(shape) == 3 and shape[0] in CHANNELS)
     rows = x.reshape(len(x), shape[0] if each else 1, -1)
     least, most = (tuple(end.double().tolist()) for end in (rows.amin((0, 2)), rows.amax((0, 2))))
     return RawInputs(shape, dtype, least, most, columns=_names(shape, columns))

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from dlrun.datasets.tensors.augment import make_augment
-from dlrun.datasets.tensors.checks import Pair, check_alike, check_pair, check_ranges, column_names
+from dlrun.datasets.tensors.checks import (
+    Pair,
+    check_alike,
+    check_pair,
+    check_ranges,
+    column_names,
+    report_channels_last,
+)
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.label_noise import with_label_noise
 from dlrun.datasets.tensors.raw_inputs import observe
@@ -156,6 +163,7 @@ def build(
     columns = columns or column_names(pairs)
     pairs = {split: check_pair(name, split, pair, columns) for split, pair in pairs.items()}
     check_alike(name, pairs)
+    report_channels_last(name, tuple(pairs["train"][0].shape[1:]))
     for split, size in (("validation", options.validation_size), ("test", options.test_size)):
         if split in pairs and size:
             raise ConfigError(f"dataset.{split}_size={size}: the data set `{name}` has its own {split} split. Give 0.")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from dlrun.engine.evaluation import evaluating
+from dlrun.engine.own.modules import module_of
 from dlrun.errors import ConfigError
 from dlrun.types import Batch, Loss
 
@@ -20,14 +23,16 @@ def uninitialised(model: nn.Module) -> list[str]:
 
 
 def materialise(model: nn.Module, loss: Loss, batch: Batch) -> None:
-    """Give lazy modules their parameters, by a pass of the loss over a batch.
+    """Give lazy modules of the model, and of a loss that has some, their parameters, by a pass over a batch.
 
     Raises `ConfigError` for modules that the pass does not reach.
     """
-    with evaluating(model):
+    own = module_of(loss)
+    with evaluating(model), evaluating(own) if own is not None else nullcontext():
         loss(model, batch)
-    if left := uninitialised(model):
+    if left := uninitialised(model) + (uninitialised(own) if own is not None else []):
         raise ConfigError(
-            f"The model `{type(model).__name__}` has lazy modules that the loss does not call: {', '.join(left)}. "
+            f"The model `{type(model).__name__}` or its loss has lazy modules that a pass does not call: "
+            f"{', '.join(left)}. "
             f"Give them their sizes (nn.Linear for nn.LazyLinear), or leave them out."
         )

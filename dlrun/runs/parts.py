@@ -62,13 +62,14 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
     model = make_model(plain, data.spec, of=data.name)
     seed_all(torch.device("cpu"), key(plain["seed"], INITIALISATION, 2))
     loss, schedule = (instantiate.partial(plain[name], trusted=plain["trusted"]) for name in ("loss", "schedule"))
-    if uninitialised(model):
+    own = module_of(loss)
+    if uninitialised(model) or (own is not None and uninitialised(own)):
         _materialise(plain, model, loss, data, device)
     initial = loading.start_from(plain["init_from"], model) if plain["init_from"] else None
     model.to(device)  # after the weights are drawn: they are the same on every device
     check_walk(model, data)
     check_tokenizer(data, plain["trusted"])
-    if (own := module_of(loss)) is not None:
+    if own is not None:
         own.to(device)
     objective = Objective(model, loss, autocast=autocast(device, precision))
     metrics, left_out = make_metrics(plain, data, objective, device=device)

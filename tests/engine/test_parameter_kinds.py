@@ -87,3 +87,18 @@ def test_a_lazy_module_that_is_not_called_is_refused() -> None:
 
     with pytest.raises(ConfigError, match=r"does not call: idle.weight, idle.bias"):
         materialise(Idle(), cross_entropy, Batch(torch.ones(2, 4), torch.tensor([0, 2])))
+
+
+def test_lazy_modules_of_a_loss_get_theirs_too() -> None:
+    class Projected(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.project = nn.LazyLinear(3)
+
+        def forward(self, model: nn.Module, batch: Batch) -> Tensor:
+            return nn.functional.cross_entropy(self.project(model(batch.x)), batch.y)
+
+    loss, model = Projected(), nn.Linear(4, 5)
+    materialise(model, loss, Batch(torch.ones(2, 4), torch.tensor([0, 2])))
+    assert loss.project.weight.shape == (3, 5)
+    assert loss.training

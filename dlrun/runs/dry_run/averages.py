@@ -41,7 +41,7 @@ def check_averages(
         return
     cut = (3 * len(batch.x)) // 8 or 1
     portions = [Batch(*(t[:cut] for t in batch)), Batch(*(t[cut:] for t in batch))]
-    with evaluating(objective.model):
+    with evaluating(objective):
         whole = totals(objective, metrics, batch)
         found = [totals(objective, metrics, portion) for portion in portions]
         differing = {

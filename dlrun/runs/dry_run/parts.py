@@ -25,7 +25,7 @@ def first_loss(objective: Objective, split: Split, *, device: torch.device) -> f
     """The mean loss over 8 evenly spaced samples."""
     index = torch.linspace(0, len(split) - 1, min(SOME, len(split))).round().long()
     x, y = split.gather(index.to(device))
-    with evaluating(objective.model), objective.precision():
+    with evaluating(objective), objective.precision():
         total, count = loss_total(objective, objective.model, Batch(x.to(device), y.to(device)))
     return float(total) / float(count)
 

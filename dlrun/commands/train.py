@@ -82,5 +82,5 @@ def _wait(uploader: tracking.Uploader, seconds: float, folder: RunDir) -> None:
     if uploader.wait(seconds):
         output.say(f"  {tracking.link(folder)}")
     else:
-        output.say(f"  {uploader.destination} lacks some of it yet: an uploader goes on by itself.")
-        output.say(f"  If it does not succeed, type `dlrun sync {folder.id}`.")
+        for line in uploader.describe_rest():
+            output.say(f"  {line}")

@@ -25,6 +25,7 @@ from dlrun.tracking.mlflow.names.secrets import hiding, message
 from dlrun.tracking.mlflow.pages import addresses as pages
 from dlrun.tracking.mlflow.pages.open import page_of
 from dlrun.tracking.mlflow.server import local
+from dlrun.tracking.mlflow.sqlite_tables import describe_way
 from dlrun.tracking.mlflow.store import prepare, quiet_mlflow
 from dlrun.tracking.mlflow.uri import artifact_folder, check_driver, has_server, page, store_address
 
@@ -79,6 +80,7 @@ def _serve(address: Address, port: int, chosen: Chosen, *, browser: bool) -> int
         output.say("Starting MLflow …")
         with local.serve(address, artifacts, port) as process:
             _open(f"http://127.0.0.1:{port}/#/", chosen, address, browser=browser)
+            output.say(describe_way(address))
             output.say("Ctrl-C ends it.")
             return process.wait()
     except KeyboardInterrupt as stop:

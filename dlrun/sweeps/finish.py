@@ -170,5 +170,5 @@ def _wait(runner: SweepRunner) -> None:
     if runner.uploader.wait(seconds):
         output.say(f"  {tracking.link(runner.store.sweep)}")
     else:
-        output.say(f"  {runner.uploader.destination} lacks some of it yet: an uploader goes on by itself.")
-        output.say(f"  If it does not succeed, type `dlrun sync {runner.store.sweep.id}`.")
+        for line in runner.uploader.describe_rest():
+            output.say(f"  {line}")

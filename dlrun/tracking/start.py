@@ -19,6 +19,7 @@ from dlrun.tracking.pending import is_itself_pending
 from dlrun.tracking.trackers import TRACKERS, trackers_of
 
 PROGRAM = "dlrun.tracking.uploader"
+LOG = "uploader.log"
 MODEL_LOADER = "dlrun.runs.export:load_model"
 """What the uploader loads models with. Named, not imported: this room knows no models."""
 
@@ -50,6 +51,16 @@ class Uploader:
                 _detach(process)
         return all(map(self._sent, self.processes))
 
+    def describe_rest(self) -> list[str]:
+        """Lines for a person: what becomes of the rest after `wait`."""
+        lacking = [name for name in self.processes if not self._sent(name)]
+        titles = " and ".join(TRACKERS[name].title for name in lacking)
+        if not lacking or any(has_uploader(self.folder.path, name) for name in lacking):
+            goes_on = f"{titles or self.destination} lacks some of it yet: an uploader goes on by itself."
+            return [goes_on, f"If it does not succeed, type `dlrun sync {self.folder.id}`."]
+        why = _last_line(self.folder.path / LOG) or f"see {self.folder.path / LOG}"
+        return [f"{titles} lacks some of it: {why}", f"Type `dlrun sync {self.folder.id}` once that is mended."]
+
     def _sent(self, tracker: str) -> bool:
         # an uploader of before a resumption may have recorded less than is there now
         return not is_itself_pending(self.folder, TRACKERS[tracker])
@@ -69,7 +80,7 @@ def start(folder: RunDir | SweepDir) -> Uploader:
     trackers = [tracker.name for tracker in trackers_of(folder)]
     with folder.edit_summary() as summary:
         summary.uploaded = dict.fromkeys(trackers, False)
-    return Uploader(folder, {name: _spawn(name, [folder], folder.path / "uploader.log") for name in trackers})
+    return Uploader(folder, {name: _spawn(name, [folder], folder.path / LOG) for name in trackers})
 
 
 def sync_in_background(lacking: Mapping[str, Sequence[RunDir | SweepDir]], log: Path) -> None:
@@ -84,6 +95,14 @@ def mark_killed(folders: Sequence[RunDir | SweepDir]) -> None:
         if folder.summary().status == "running":
             with suppress(PermissionError, DamagedFile):  # a folder of somebody else; told when it is sent
                 folder.status()  # it writes `killed` if nobody works there
+
+
+def _last_line(log: Path) -> str:
+    """The last message of an uploader, without the time and the folder's id before it."""
+    with suppress(OSError):
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return lines[-1].partition(": ")[2].partition(": ")[2] if lines else ""
+    return ""
 
 
 def _detach(process: subprocess.Popen[bytes]) -> None:

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -51,6 +50,14 @@ def send(
     the standard error.
     """
     report = report or print_error
+    told: list[str] = []
+
+    def tell(error: Exception) -> bool:
+        """Report an error, the same one once; returns whether it may go away by itself."""
+        if str(error) not in told[-1:]:
+            told.append(str(error))
+            report(folder, error)
+        return tracker.explain(folder, error) is None
 
     def attempt() -> None:
         if isinstance(folder, SweepDir):
@@ -64,19 +71,13 @@ def send(
         with only_uploader(folder.path, tracker.name) as mine:
             if not mine:
                 return None
-            sent = _insist(folder, attempt, patience, partial(_tell, folder, tracker, report))
+            sent = _insist(folder, attempt, patience, tell)
         if has_ended(folder) and (not sent or not _lacks(folder, tracker)):
             return sent
 
 
 def _lacks(folder: RunDir | SweepDir, tracker: Tracker) -> bool:
     return is_unattended(folder, tracker) if isinstance(folder, SweepDir) else is_pending(folder, tracker)
-
-
-def _tell(folder: RunDir | SweepDir, tracker: Tracker, report: Report, error: Exception) -> bool:
-    """Report an error; returns whether it may go away by itself."""
-    report(folder, error)
-    return tracker.explain(folder, error) is None
 
 
 def _insist(

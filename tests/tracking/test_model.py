@@ -59,3 +59,25 @@ def test_a_logged_model_loads_without_dlrun(tmp_path: Path, monkeypatch: pytest.
     assert elsewhere.stdout.strip() == f"FINISHED step {summary.best_step}"
     with torch.no_grad():
         torch.testing.assert_close(torch.load(tmp_path / "x.pt"), loaded.model(x), rtol=1e-5, atol=1e-6)
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(arguments[0])
+    page = client.get_run(arguments[1])
+    (output,) = page.outputs.model_outputs
+    model = client.get_logged_model(output.model_id)
+    assert output.step == summary.best_step
+    metrics = {metric.key: (metric.step, metric.value, metric.dataset_name) for metric in model.metrics}
+    for name, value in summary.metrics.items():
+        split = name.partition("/")[0]
+        shown = name if split == "test" else f"best/{name}"
+        assert metrics[shown] == (
+            summary.best_step,
+            pytest.approx(value),
+            f"digits/{split.replace('val', 'validation')}",
+        )
+        # the run has it once
+        assert len(client.get_metric_history(arguments[1], shown)) == 1
+    for name in ("mlflow.user", "mlflow.source.name", "mlflow.source.git.commit"):
+        assert model.tags.get(name) == page.data.tags.get(name), name
+    assert model.tags["mlflow.source.name"].startswith("dlrun train")

@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from dlrun.tracking.mlflow.names.address import Address
-from dlrun.tracking.mlflow.sqlite_tables import SCHEMA, known_file
+from dlrun.tracking.mlflow.sqlite_tables import SCHEMAS, known_file
 from tests import processes
 from tests.private_names import check_signature
 
 KNOWN = "mlflow 3.17"
+SCHEMA = next(revision for revision, of in SCHEMAS.items() if KNOWN.endswith(of))
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -21,8 +22,9 @@ from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.names.limits import NAME, fit
 from dlrun.tracking.mlflow.pages import addresses as pages
 from dlrun.tracking.mlflow.run import MlflowRun, description_tags, mlflow_tags
-from dlrun.tracking.mlflow.sqlite_tables import SqliteBackend, known_file
+from dlrun.tracking.mlflow.sqlite_tables import SqliteBackend, describe_way, known_file
 from dlrun.tracking.mlflow.store import prepare
+from dlrun.tracking.mlflow.uri import sqlite_file
 
 # the bytes of a journal that one transaction may hold: other writers wait for it
 SMALL = 100_000
@@ -100,6 +102,8 @@ def connect(address: Address, artifacts: Path) -> MlflowConnection:
     """Open a store; it is made or migrated first."""
     prepare(address, artifacts)
     file = known_file(address)
+    if file is None and sqlite_file(address):
+        print(describe_way(address), file=sys.stderr)  # into the uploader's log
     return MlflowConnection(address, artifacts, SqliteBackend(file, address) if file else ClientBackend(address))
 
 

@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from dlrun.storage.rundir import RunDir
+from dlrun.tracking.content.journal_reader import Point
 from dlrun.tracking.content.run_source import LoadModel
 from dlrun.tracking.mlflow.names.address import Address
 
+# what MLflow takes of a model's params
+MOST, LONGEST = 100, 500
 
-def send_model(run: RunDir, load: LoadModel, *, run_id: str, address: Address) -> str:
+
+class Linked(NamedTuple):
+    """A metric of the run that is one of its model too, with its data set's name and digest."""
+
+    point: Point
+    dataset: str
+    digest: str
+
+
+def send_model(
+    run: RunDir,
+    load: LoadModel,
+    *,
+    run_id: str,
+    address: Address,
+    tags: Mapping[str, str] = MappingProxyType({}),
+    metrics: Sequence[Linked] = (),
+) -> str:
     """Store a run's model; returns its URI for `mlflow.pytorch.load_model`.
 
-    The graph has the selected weights. It is exported with a free batch size, in evaluation mode, on the CPU.
+    The graph has the selected weights. It is exported with a free batch size, in evaluation mode, on the CPU. `metrics`
+    are points that the run has already; `tags` replace those that MLflow would take from this process.
     """
     import mlflow
     import torch
@@ -23,17 +47,30 @@ def send_model(run: RunDir, load: LoadModel, *, run_id: str, address: Address) -
     model, example = load(run)
     needs = [f"torch=={torch.__version__.partition('+')[0]}", f"mlflow=={mlflow.__version__}", "numpy"]
     mlflow.set_tracking_uri(address.reveal())
+    client: Any = mlflow.MlflowClient(tracking_uri=address.reveal())
+    stored = client.get_run(run_id)
+    # Made here and not by `log_model` within the run: that takes source and commit of this process, which is dlrun's,
+    # and gives the model all metrics of a step, without their data sets.
+    kept = client.create_logged_model(
+        stored.info.experiment_id, "model", source_run_id=run_id, tags=dict(tags), params=_some(stored.data.params)
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mlflow.start_run(run_id=run_id)
-        try:
-            info: Any = mlflow.pytorch.log_model(
-                model,
-                name="model",
-                input_example=example.numpy(),
-                pip_requirements=needs,
-                serialization_format="pt2",
-            )
-        finally:
-            mlflow.end_run()
+        info: Any = mlflow.pytorch.log_model(
+            model,
+            model_id=kept.model_id,
+            input_example=example.numpy(),
+            pip_requirements=needs,
+            serialization_format="pt2",
+        )
+    output = mlflow.entities.LoggedModelOutput(kept.model_id, step=run.summary().best_step or 0)
+    client.log_outputs(run_id, [output])
+    for point, dataset, digest in metrics:
+        how = {"dataset_name": dataset, "dataset_digest": digest, "model_id": kept.model_id}
+        client.log_metric(run_id, point.name, point.value, point.time, point.step, synchronous=True, **how)
     return str(info.model_uri)
+
+
+def _some(params: Mapping[str, str]) -> dict[str, str]:
+    # a model takes fewer and shorter ones than its run
+    return dict(islice(((name, value[:LONGEST]) for name, value in params.items()), MOST))

@@ -12,12 +12,14 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import TypeVar
 
+from dlrun.storage.summary import Summary
 from dlrun.tracking.content.journal_reader import BATCH, Mark, MetricBatch, Point, Text
 from dlrun.tracking.content.metadata import Dataset, Metadata
 from dlrun.tracking.content.run_source import RunSource
 from dlrun.tracking.content.shorten import digest, shorten
 from dlrun.tracking.mlflow.artifacts import Artifacts
 from dlrun.tracking.mlflow.backend import Backend, StoredRun
+from dlrun.tracking.mlflow.model import Linked
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.names.limits import PER_CALL, TAG, fit, fit_params, fit_tags
 from dlrun.tracking.mlflow.names.metrics import has_old_names, metric_name
@@ -25,6 +27,8 @@ from dlrun.tracking.mlflow.names.secrets import message
 from dlrun.tracking.mlflow.names.tags import DESCRIPTION, DESCRIPTION_DIGEST, PROGRESS, SELECTED, read_tag, tag_name
 from dlrun.tracking.mlflow.uri import page
 
+# the tags of a run that its model has too
+ORIGIN = ("mlflow.user", "mlflow.source.name", "mlflow.source.type", "mlflow.source.git.commit")
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "killed": "KILLED", "pruned": "KILLED"}
 
 T = TypeVar("T")
@@ -104,7 +108,7 @@ class MlflowRun:
 
     def finish(self, status: str, end: int) -> None:
         if status == "finished" and self.source:
-            self._send_model(self.source)
+            self._send_model(self.source, end)
         if self.stored.uncertain:  # once more, for the server may have been slow: it deletes the empty one
             self.backend.find(self.experiment_id, self.stored.tags["dlrun.id"])
         self.backend.close(self.run_id, STATUS.get(status, "KILLED"), end)
@@ -171,7 +175,7 @@ class MlflowRun:
             self._histories[name] = {(step, _comparable(value)) for step, value in stored}
         return (point.step, _comparable(point.value)) in self._histories[name]
 
-    def _send_model(self, source: RunSource) -> None:
+    def _send_model(self, source: RunSource, end: int) -> None:
         """Store the model of a finished run (`tracking.log_model`)."""
         step = f"step {source.run.summary().best_step}: "
         load = source.load_model if source.setting("log_model", False) and not source.reused else None
@@ -180,8 +184,12 @@ class MlflowRun:
             return
         from dlrun.tracking.mlflow.model import send_model
 
+        origin = {name: value for name, value in self.stored.tags.items() if name in ORIGIN}
+        linked = _linked(source.run.summary(), end)
         try:
-            told = step + send_model(source.run, load, run_id=self.run_id, address=self.address)
+            told = step + send_model(
+                source.run, load, run_id=self.run_id, address=self.address, tags=origin, metrics=linked
+            )
         except Exception as error:  # not every model can be exported: all else is sent
             print(f"The model could not be logged: {message(error)}", file=sys.stderr)
             told = shorten(f"not logged: {message(error, TAG)}", TAG)
@@ -215,6 +223,22 @@ def _fields(dataset: Dataset) -> dict[str, str]:
         "source": json.dumps(source),
         "profile": json.dumps({"num_rows": dataset.size}),
     }
+
+
+def _linked(summary: Summary, time: int) -> list[Linked]:
+    """The selected and test values, with the split that each was measured on."""
+    step, data = summary.best_step or summary.steps or 0, summary.data
+    if not data.get("fingerprint"):
+        return []
+    found = []
+    for name, value in summary.metrics.items():
+        split = name.partition("/")[0].replace("val", "validation")
+        # under the names and with the time of `RunUpload`'s last points: the run has each once
+        shown = name if split == "test" else f"best/{name}"
+        if value is not None and math.isfinite(float(value)):
+            dataset = f"{data.get('name', 'data')}/{split}"
+            found.append(Linked(Point(shown, float(value), time, step), dataset, data["fingerprint"][:16]))
+    return found
 
 
 def _calls(

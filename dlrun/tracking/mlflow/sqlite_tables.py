@@ -1,7 +1,7 @@
 """A SQLite store, its tables written directly: MLflow takes three seconds to import, and 20 ms a run.
 
-The rows are those of MLflow's own client: tests/tracking/test_sqlite_tables.py compares every table. They fit one
-layout, `SCHEMA`. A store of another layout, for example of a later MLflow, is written through the client.
+The rows are those of MLflow's own client: tests/tracking/test_sqlite_tables.py compares every table. They fit the
+layouts of `SCHEMAS`. A store of another one, for example of a later MLflow, is written through the client.
 """
 
 from __future__ import annotations
@@ -25,8 +25,17 @@ from dlrun.tracking.mlflow.client import ClientBackend
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.uri import sqlite_file
 
-# MLflow's name for the layout of its tables, in version 3.17
-SCHEMA = "dc11669786a5"
+# MLflow's names for the layouts of its tables to which the statements fit, by version: tests/tracking/test_layouts.py
+# compares all tables after the same calls, with each version from the registry
+SCHEMAS = {
+    "1b5f0d9ad7c1": "3.10",
+    "da6fb0208061": "3.13",
+    "b7e4c1a90f23": "3.14",
+    "6f8d9c3b2a1e": "3.15",
+    "b7e2c1a4d9f3": "3.16",
+    "dc11669786a5": "3.17",
+    "f4a9b2c7d1e6": "3.18",
+}
 NAME = "mlflow.runName"
 # stands for infinity
 LARGEST = sys.float_info.max
@@ -35,18 +44,34 @@ LONGEST = 250
 
 
 def known_file(address: Address) -> Path | None:
-    """The file of a SQLite store with `SCHEMA`, else None."""
+    """The file of a SQLite store with a layout of `SCHEMAS`, else None."""
     file = sqlite_file(address)
+    return file if file and _revision(file, address) in SCHEMAS else None
+
+
+def describe_way(address: Address) -> str:
+    """How runs get into a store."""
+    file = sqlite_file(address)
+    revision = _revision(file, address) if file else None
+    if revision in SCHEMAS:
+        return f"Runs are written into this store's tables, which are those of MLflow {SCHEMAS[revision]}."
+    if revision:
+        return f"Runs are sent by MLflow's client, which takes longer: dlrun does not know its tables {revision}."
+    return "Runs are sent by MLflow's client."
+
+
+def _revision(file: Path, address: Address) -> str | None:
+    """MLflow's name for a file's layout; None where the tables are left to its client."""
     workspaces = os.environ.get("MLFLOW_ENABLE_WORKSPACES", "").lower() in ("true", "1")
     # workspaces, and drivers or options in the address, are left to MLflow's client
-    if file is None or workspaces or address.reveal() != f"sqlite:///{file}":
+    if workspaces or address.reveal() != f"sqlite:///{file}":
         return None
     with closing(sqlite3.connect(file, timeout=sql.WAIT)) as database:
         try:
             revisions = database.execute(sql.REVISION).fetchall()
         except sqlite3.OperationalError:  # no such table: MLflow has not made this file
             return None
-    return file if revisions == [(SCHEMA,)] else None
+    return str(revisions[0][0]) if len(revisions) == 1 else None
 
 
 class SqliteBackend:

@@ -40,7 +40,14 @@ def by_stratum(overview: Overview) -> Table:
         higher = part.manifest.higher_is_better
         tested = group.spread_of(f"test/{name}", higher_is_better=higher)
         rows.append(
-            [part.label, group.label, _seeds(group), format_mean(group.spread), format_mean(tested), _interval(tested)]
+            [
+                part.label,
+                group.label,
+                _seeds(group),
+                format_mean(group.spread),
+                format_mean(tested),
+                format_interval(tested),
+            ]
         )
     return Table(["", "selected", "seeds", overview.metric, f"test/{name}", "95 % interval of the test mean"], rows)
 
@@ -139,11 +146,15 @@ def _selected_row(shown: Sequence[JobGroup]) -> frozenset[int]:
 
 def _cells(found: Spread) -> list[str]:
     worst = "not finite" if found.broken else format_number(found.worst)
-    return [format_mean(found), worst, format_number(found.median), format_number(found.best), _interval(found)]
+    return [format_mean(found), worst, format_number(found.median), format_number(found.best), format_interval(found)]
 
 
-def _interval(found: Spread) -> str:
-    return f"{found.low:.4g} to {found.high:.4g}" if math.isfinite(found.low) else MISSING
+def format_interval(found: Spread) -> str:
+    """The interval of a mean; a dash without one."""
+    if math.isnan(found.low):
+        return MISSING
+    # of values that differ by many orders of magnitude
+    return f"{found.low:.4g} to {found.high:.4g}" if math.isfinite(found.high) else f"{found.low:.4g} or more"
 
 
 def _seeds(group: JobGroup) -> str:

@@ -11,6 +11,7 @@ import pytest
 from dlrun.analysis.intervals import confidence_interval, mean_interval
 from dlrun.analysis.statistics import describe_difference, paired_difference, spread
 from dlrun.analysis.value_range import ANY, ValueRange, value_range
+from dlrun.report.tables import format_interval
 
 SHARE = ValueRange(0.0, 1.0, samples=200)
 POSITIVE = ValueRange(least=0.0)
@@ -86,3 +87,10 @@ def test_near_one_is_skewed_as_near_zero_is() -> None:
     mirrored = mean_interval(1 - errors, ValueRange(0.0, 1.0))
     assert mirrored == pytest.approx((1 - high, 1 - low))
     assert high > confidence_interval(errors)[1]
+
+
+def test_an_interval_without_an_end_is_written_so() -> None:
+    found = spread([1e-300, 1e-3, 1e200], possible=POSITIVE)
+    assert math.isinf(found.high)
+    assert format_interval(found) == "0 or more"
+    assert format_interval(spread([0.5])) == "–"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dlrun.analysis.figures.scale import axis_label, scale_y
+from dlrun.analysis.figures.scale import axis_label, scale_y, within_sight
 from dlrun.analysis.figures.style import BLACK, COLOURS, MARKERS, ORANGE, figure, style_context
 from dlrun.analysis.statistics import spread
 from dlrun.analysis.value_range import ANY, ValueRange
@@ -40,5 +40,7 @@ def pairs(sides: Sequence[tuple[str, Mapping[Any, float]]], metric: str, *, poss
         axes.set_xticks(range(len(sides)), labels, fontsize=11)
         axes.set_xlim(-0.4, len(sides) - 0.5)
         scale_y(axes, finite, metric)
+        if axes.get_yscale() == "linear" and finite and max(finite) > min(finite):
+            axes.set_ylim(within_sight(*axes.get_ylim(), finite))
         axes.set_ylabel(axis_label(metric))
     return fig

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dlrun.analysis.figures.scale import axis_label, is_fraction, plain_ticks, spans_decades
+from dlrun.analysis.figures.scale import axis_label, is_fraction, plain_ticks, spans_decades, within_sight
 from dlrun.analysis.figures.style import BLACK, BLUE, ORANGE, figure, style_context
 from dlrun.analysis.statistics import Spread
 
@@ -55,5 +55,7 @@ def ranking(rows: Sequence[Row], metric: str) -> Figure:
             axes.set_xlim(min(drawn) / 1.4, max(drawn) * 1.4)  # not from the interval: it may reach below zero
         elif is_fraction(metric):
             axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        if axes.get_xscale() == "linear" and drawn and max(drawn) > min(drawn):
+            axes.set_xlim(within_sight(*axes.get_xlim(), drawn))
         axes.set_xlabel(axis_label(metric))
     return fig

@@ -46,6 +46,18 @@ def evenly_in_log(values: Collection[float], tolerance: float = 0.2) -> bool:
     return uneven <= tolerance and uneven < (max(steps) - min(steps)) / (sum(steps) / len(steps))
 
 
+def within_sight(low: float, high: float, values: Collection[float]) -> tuple[float, float]:
+    """The part of an interval that lies no further from the values than they span.
+
+    That of a few skewed values may reach so far that nothing else could be seen.
+
+    >>> within_sight(0.0, 1e9, [1.0, 3.0]), within_sight(0.5, 2.0, [1.0, 3.0])
+    ((0.0, 5.0), (0.5, 2.0))
+    """
+    span = max(values) - min(values)
+    return max(low, min(values) - span), min(high, max(values) + span)
+
+
 def all_numbers(values: Collection[Any]) -> bool:
     """True if all values are numbers; booleans count as names."""
     return bool(values) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)

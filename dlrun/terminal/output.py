@@ -108,8 +108,10 @@ def prepare_streams() -> None:
     _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # `…` is written \\u2026 where the encoding is ASCII
-            stream.reconfigure(errors="backslashreplace")
+            # a forked process's stream may have been a file when it was opened, and be a pipe now
+            with suppress(OSError):
+                # `…` is written \\u2026 where the encoding is ASCII
+                stream.reconfigure(errors="backslashreplace")
 
 
 def _open_missing_streams() -> None:

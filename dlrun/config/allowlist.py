@@ -48,6 +48,9 @@ NEVER = (
 )
 """Refused even if they are trusted: they run code from files, or act on runs. Dlrun's parts are excepted."""
 
+TRACING = ("torchvision.models.feature_extraction", "timm.utils.attention_extract", "timm.models._features_fx")
+"""Modules that write Python source of the names in a model and run it (torch.fx); they are to be trusted by name."""
+
 PUT_IT_THERE = " Put its file there, or install the package that its author names."
 
 
@@ -201,10 +204,13 @@ def _is_part(found: Any, module: str) -> bool:
 def _is_library_part(found: Any, full: str) -> bool:
     import torch  # imported by now: every library of the list builds on it
 
+    # a public name may lead to a class or function of a private module
+    public = full in FUNCTIONS or not any(name.startswith("_") for name in full.split("."))
+    if not public or _within(full, TRACING):
+        return False
     if isinstance(found, type):
         return issubclass(found, (torch.nn.Module, torch.optim.Optimizer))
-    public = full in FUNCTIONS or not any(name.startswith("_") for name in full.split("."))
-    return inspect.isfunction(found) and public and _within(full, FUNCTIONS)
+    return inspect.isfunction(found) and _within(full, FUNCTIONS)
 
 
 def _never(path: str) -> str:

@@ -73,7 +73,9 @@ def make(
         if name in known and arguments.get(name) is None:
             arguments[name] = value
     try:
-        return target(*args, **arguments)
+        made = target(*args, **arguments)
+        _check_names(made)
+        return made
     except DlrunError:
         raise
     except ValueError as error:  # so do constructors refuse a value
@@ -163,6 +165,17 @@ def _parts_in(value: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]
             yield name, inner
         else:
             yield from _parts_in(inner, name)
+
+
+def _check_names(made: Any) -> None:
+    """Refuse modules and tensors under names that are no names: torch.fx writes them into code as they are."""
+    for kind in ("_modules", "_parameters", "_buffers"):
+        for name in getattr(made, kind, ()):
+            if isinstance(name, str) and not (name.isidentifier() or name.isdigit()):
+                raise ConfigError(
+                    f"A {type(made).__name__} has a part called {name!r}; a name has letters, digits and `_`, as in "
+                    f"`conv_1`."
+                )
 
 
 def _arguments(

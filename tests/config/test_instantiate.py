@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import pkgutil
 import re
 import sys
@@ -161,6 +162,43 @@ def test_nothing_that_acts_on_runs_becomes_allowed_by_trust() -> None:
         "dlrun.config.allowlist.resolve",
     ):
         assert "never allowed" in refusal(resolve, path, trusted=["dlrun", path])
+
+
+@pytest.fixture
+def torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A stand-in: the library is not installed here."""
+    files = {
+        "__init__": "",
+        "models/__init__": "from torchvision.models._utils import IntermediateLayerGetter",
+        "models/_utils": "import torch\n\nclass IntermediateLayerGetter(torch.nn.ModuleDict): ...",
+        "models/feature_extraction": "def create_feature_extractor(model): return model",
+        "models/resnet": "def resnet18(): ...",
+    }
+    for name, text in files.items():
+        file = tmp_path / "torchvision" / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text + "\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    for name in [n for n in sys.modules if n.partition(".")[0] == "torchvision"]:
+        del sys.modules[name]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")
+@pytest.mark.parametrize("name", ["feature_extraction.create_feature_extractor", "IntermediateLayerGetter"])
+def test_what_writes_code_of_names_is_to_be_trusted(torchvision: None, name: str) -> None:
+    with pytest.raises(ConfigError, match="and that is not allowed"):
+        resolve(f"torchvision.models.{name}")
+    assert callable(resolve(f"torchvision.models.{name}", trusted=["torchvision"]))
+    assert callable(resolve("torchvision.models.resnet.resnet18"))
+
+
+@pytest.mark.parametrize("name", ['a", print("run") or "', "a b", "a-b"])
+def test_a_module_s_parts_have_names_that_code_can_have(name: str) -> None:
+    linear = {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 2}
+    with pytest.raises(ConfigError, match="letters, digits"):
+        make({"_target_": "torch.nn.ModuleDict", "modules": {name: linear}})
+    assert make({"_target_": "torch.nn.ModuleDict", "modules": {"a_1": linear, "2": linear}})
 
 
 @pytest.mark.parametrize("hidden", [[["_target_", "os.system"]], {"a": ["_target_"]}, "_target_"], ids=str)

@@ -189,7 +189,7 @@ def test_jobs_share_their_data_wherever_it_lies_and_however_far_they_are(
 
 
 def test_what_cannot_be_one_program_is_told_with_the_reason(call: Call, here: Path) -> None:
-    done, found = run_sweep(call, *MLPS, "optimizer=lbfgs,muon", "seed=0,1", BATCHED)
+    done, found = run_sweep(call, *MLPS, "optimizer=lbfgs,muon", "trainer.batch_size=null", "seed=0,1", BATCHED)
     assert done.code == 0, done.err
     says(done.out, "program: LBFGS takes no gradient steps", "program: Muon is no rule for many")
     assert [(r.status, r.summary.stacked) for r in found] == [("finished", None)] * 4

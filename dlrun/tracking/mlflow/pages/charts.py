@@ -12,11 +12,13 @@ CURVES, RESULTS = "dlrun-curves", "dlrun-results"
 CLOSED = ("best/val", "best/train", "test", "val", "train", "grad_norm", "Model metrics", "System metrics")
 
 
-def sections(charts: Collection[Chart]) -> list[dict[str, Any]]:
-    """The sections, in their order on the page; the charts are in the open ones."""
+def sections(charts: Collection[Chart], metrics: Collection[str]) -> list[dict[str, Any]]:
+    """The sections that have something, in their order on the page; the charts are in the open ones."""
     used = {chart["metricSectionId"] for chart in charts}
     opened = [(uuid, name, True) for uuid, name in ((CURVES, "Curves"), (RESULTS, "Results")) if uuid in used]
-    found = (*opened, *((f"dlrun-{name}", name, False) for name in CLOSED))
+    # the last two are MLflow's own
+    closed = [name for name in CLOSED if name in CLOSED[-2:] or any(m.startswith(f"{name}/") for m in metrics)]
+    found = (*opened, *((f"dlrun-{name}", name, False) for name in closed))
     fixed = {"isReordered": False, "deleted": False, "isGenerated": False}
     return [{"uuid": uuid, "name": name, "display": display, **fixed} for uuid, name, display in found]
 

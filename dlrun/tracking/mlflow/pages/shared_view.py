@@ -51,7 +51,7 @@ def encode(state: State) -> str:
 def run_state(identifier: str, monitor: str, metrics: Collection[str]) -> State:
     """The view of one run: its curves first."""
     drawn = charts.curves(monitor, metrics)
-    return _state(tag_filter("dlrun.id", identifier), drawn, _columns([], monitor, metrics))
+    return _state(tag_filter("dlrun.id", identifier), drawn, metrics, _columns([], monitor, metrics))
 
 
 def sweep_state(
@@ -67,7 +67,7 @@ def sweep_state(
         *(charts.curves(monitor, metrics) if steps else []),
         *charts.results(swept, monitor, metrics),
     ]
-    state = _state(tag_filter("dlrun.sweep", sweep.id), drawn, _columns(swept, monitor, metrics))
+    state = _state(tag_filter("dlrun.sweep", sweep.id), drawn, metrics, _columns(swept, monitor, metrics))
     by = f"best/{monitor}" if f"best/{monitor}" in metrics else monitor
     state |= {"orderByKey": f"metrics.`{by}`", "orderByAsc": not manifest.higher_is_better}
     if any(len(jobs) > 1 for jobs in manifest.groups.values()):
@@ -79,13 +79,13 @@ def sweep_state(
     return state
 
 
-def _state(wanted: str, drawn: Sequence[charts.Chart], columns: Sequence[str]) -> State:
+def _state(wanted: str, drawn: Sequence[charts.Chart], metrics: Collection[str], columns: Sequence[str]) -> State:
     return {
         # the page's own spelling of a quoted name
         "searchFilter": wanted.replace("`", '"'),
         "selectedColumns": list(columns),
         "compareRunCharts": list(drawn),
-        "compareRunSections": charts.sections(drawn),
+        "compareRunSections": charts.sections(drawn, metrics),
         # keeps the order of the sections, which MLflow would sort by name
         "isAccordionReordered": True,
         "hideEmptyCharts": True,

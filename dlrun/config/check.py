@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dlrun.config import instantiate, trust
+from dlrun.config.hydra_errors import unresolved
 from dlrun.config.settings import Evaluation, General, Sweep, Tracking, Trainer
 from dlrun.errors import ConfigError, did_you_mean
 
@@ -45,7 +46,7 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     try:
         resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except Exception as error:  # OmegaConf's own tree of exceptions: its first line says which key
-        raise ConfigError(f"The configuration cannot be resolved: {str(error).splitlines()[0]}") from None
+        raise ConfigError(unresolved("The configuration", error)) from None
     assert isinstance(resolved, dict)
     # Hydra's own part is checked by `hydra_targets`
     plain: dict[str, Any] = {str(name): value for name, value in resolved.items() if name != "hydra"}

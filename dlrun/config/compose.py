@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -131,7 +132,8 @@ def _resolve_name(cfg: DictConfig) -> None:
     """Set the run's name; the default comes from its choices."""
     if "name" not in cfg:  # the user's own first file may have none
         return
-    name = str(cfg.name if cfg.name is not None else _default_name(cfg))
+    with hydra_errors.resolving("name"):
+        name = str(cfg.name if cfg.name is not None else _default_name(cfg))
     if len(name.encode()) > LONGEST:
         raise ConfigError(
             f"`name={name[:40]}…` has {len(name.encode())} bytes: expected at most {LONGEST}, for it becomes part of a "
@@ -147,7 +149,9 @@ def _resolve_name(cfg: DictConfig) -> None:
 def _default_name(cfg: DictConfig) -> str:
     chosen = cfg.hydra.runtime.choices
     # the name of a sweep is what all of its jobs share
-    swept = {given.partition("=")[0] for given in cfg.hydra.overrides.task if "," in given or "(" in given}
+    # as they were typed: an interpolation in one of them may not resolve
+    typed = cast("list[str]", OmegaConf.to_container(cfg.hydra.overrides.task))
+    swept = {given.partition("=")[0] for given in typed if "," in given or "(" in given}
     if chosen.get("experiment"):
         return str(chosen["experiment"]).replace("/", "-")
     common = [] if "+experiment" in swept else [g for g in ("dataset", "model") if chosen.get(g) and g not in swept]
@@ -168,6 +172,10 @@ def load(hydra: Hydra, name: str, overrides: Sequence[str]) -> DictConfig:
         name, list(overrides), RunMode.MULTIRUN, validate_sweep_overrides=False
     )
     approval.approve(cfg, overrides)
+    if cfg.hydra.mode == RunMode.MULTIRUN:
+        # the jobs are made from these as they resolve now
+        with hydra_errors.resolving("an override"):
+            list(cfg.hydra.overrides.task)
     several = hydra_errors.several_values(overrides) if cfg.hydra.mode != RunMode.MULTIRUN else ""
     if several:
         raise ConfigError(several)

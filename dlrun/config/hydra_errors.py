@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -48,6 +49,26 @@ def explain(error: Exception, overrides: Sequence[str], loader: ConfigLoaderImpl
     base, fit = _base(parsed, loader, name)
     complaints = (_complaint(o, base, loader, fit=fit) for o in parsed)
     return ConfigError(next(filter(None, complaints), _plain(error)))
+
+
+@contextmanager
+def resolving(what: str) -> Iterator[None]:
+    """Raise `ConfigError` for an interpolation that does not resolve."""
+    try:
+        yield
+    except OmegaConfBaseException as error:
+        raise ConfigError(unresolved(what, error)) from error
+
+
+def unresolved(what: str, error: Exception) -> str:
+    """The message on an interpolation that does not resolve.
+
+    OmegaConf's first line says which.
+    """
+    key = f"`{full_key}`" if (full_key := getattr(error, "full_key", "")) and "overrides" not in full_key else what
+    text = str(error).splitlines()[0].rstrip(".")
+    default = " Set it, or give a default: `${oc.env:NAME,DEFAULT}`." if "Environment variable" in text else ""
+    return f"{key} cannot be resolved: {text}.{default}"
 
 
 def several_values(overrides: Sequence[str]) -> str:

@@ -34,6 +34,7 @@ _WORDS: dict[Any, str] = {
     None: "null",
     type(None): "null",
 }
+_READS_LIKE_ANOTHER = re.compile(r"[\d.eE+\-\[\], ]+|true|false")
 _EXAMPLES: dict[Any, str] = {bool: "true", int: "1", float: "0.1", str: "text", Path: "folder/file"}
 _SEQUENCES: tuple[Any, ...] = (list, tuple, Sequence, Collection, Iterable)
 _MAPPINGS: tuple[Any, ...] = (dict, Mapping)
@@ -213,9 +214,13 @@ def _check_type(key: str, value: Any, parameter: inspect.Parameter) -> None:
     options = [a for a in _literals(parameter.annotation) if isinstance(a, str)]
     hint = did_you_mean(value, options) if isinstance(value, str) else ""
     kind = "" if options else f" is {_kind(value)}"  # among literals the type is not the mistake
+    typed = f"{key}={example(parameter)}"
+    if isinstance(value, str) and not options and _READS_LIKE_ANOTHER.fullmatch(value):
+        # the value of an environment variable is text, whatever it reads like
+        typed = f"{key}=${{oc.decode:${{oc.env:NAME}}}}` for the value of an environment variable, or `{key}={value}"
     raise ConfigError(
         f"`{key}={_as_typed(value)}`{kind}: expected {in_words(parameter.annotation)}.{hint}"
-        f" Type for example `{key}={example(parameter)}`."
+        f" Type for example `{typed}`."
     )
 
 

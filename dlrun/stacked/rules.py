@@ -132,18 +132,19 @@ class StackedAdam:
         self._beta1, self._beta2 = (column([getattr(r, name) for r in members], wide) for name in ("beta1", "beta2"))
         self._weight1, self._weight2 = ((1 - beta).to(like.dtype) for beta in (self._beta1, self._beta2))
         self._keep2 = self._beta2.to(like.dtype)
-        self._eps = column([rule.eps for rule in members], like)
+        self._eps = _divisible([rule.eps for rule in members], [state["mean"] for state in states], like, layout)
 
     @torch.no_grad()
     def update(self, weights: Sequence[Tensor], grads: Sequence[Tensor], rate: Tensor) -> None:
         self._steps.add_(1.0)
         correction = (1 - self._beta2**self._steps).sqrt().to(rate.dtype)
         scale = (rate / (1 - self._beta1**self._steps)).to(rate.dtype)
-        for own, grad, decay, mean, square in _blocks(weights, grads, self._decay, self._mean, self._square):
+        blocks = _blocks(weights, grads, self._decay, self._mean, self._square, self._eps)
+        for own, grad, decay, mean, square, eps in blocks:
             step = _decayed(own, grad, rate, decay, decoupled=self._decoupled)
             mean.lerp_(step, self._weight1)
             square.mul_(self._keep2).addcmul_(step * self._weight2, step)
-            root = square.sqrt().div_(correction).add_(self._eps)
+            root = square.sqrt().div_(correction).add_(eps)
             own.addcmul_(mean / root, scale, value=-1)
 
     def tensors(self) -> list[Tensor]:
@@ -157,6 +158,19 @@ class StackedAdam:
         names = ("_mean", "_square", "_beta1", "_beta2", "_weight1", "_weight2", "_keep2", "_eps", "_decay")
         for name in names:
             setattr(self, name, _of_rows(getattr(self, name), rows))
+
+
+def _divisible(
+    amounts: Sequence[float], runs: Sequence[Sequence[Tensor]], like: Tensor, layout: Layout
+) -> list[Tensor]:
+    """Adam's eps for each block, with 1 in the rest of the rows of smaller runs.
+
+    There the averages are zero, and without it 0/0 would be added to the zeros.
+    """
+    eps = column(amounts, like)
+    inside = layout.stack([[torch.ones_like(p) for p in params] for params in runs])
+    # a column is one read less in each step
+    return [eps if eps.all() or block.all() else torch.where(block > 0, eps, 1.0) for block in inside]
 
 
 def _blocks(*lists: Sequence[Tensor] | None) -> Iterator[tuple[Any, ...]]:

@@ -61,6 +61,14 @@ MISTAKES = {
     "optimizer=sgd optimizer.momentum=2": ["momentum is 2", "momentum < 1"],
     "init_from=/etc/passwd": ["/etc/passwd cannot be read as a checkpoint"],
     "+metrics.loss._target_=dlrun.metrics.nll": ["`loss` is computed anyway", "metrics.my_loss"],
+    # MLflow would have one curve for both
+    "+metrics.Error._target_=dlrun.metrics.nll": ["metrics.Error", "`error`"],
+    "optimizer.lr=${nowhere.to_be_found}": ["`optimizer.lr`", "nowhere.to_be_found"],
+    "name=${oc.env:DLRUN_NOT_SET}": ["`name`", "DLRUN_NOT_SET", "${oc.env:NAME,DEFAULT}"],
+    "trainer.steps=${oc.env:DLRUN_NOT_SET}": ["`trainer.steps`", "DLRUN_NOT_SET"],
+    # the value of an environment variable is text
+    "optimizer.lr='0.1'": ["is text", "${oc.decode:${oc.env:NAME}}"],
+    "trainer.figures='true'": ["is text", "${oc.decode:${oc.env:NAME}}"],
     "+metrics.error._target_=dlrun.metrics.nll": ["`error` is computed anyway"],
     "trainer.threads=0": ["trainer.threads=0", "greater than 0"],
     f"name={'x' * 300}": ["300 bytes", "at most 200"],

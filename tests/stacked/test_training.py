@@ -160,6 +160,8 @@ RULES: dict[str, Callable[[int], Rule]] = {
     "nesterov": lambda i: SGD(lr=RATES[i] / 3, momentum=(0.9, 0.6, 0.5, 0.8)[i], nesterov=True),
     "adam": lambda i: Adam(lr=RATES[i] / 10, beta1=(0.9, 0.8, 0.95, 0.9)[i], beta2=(0.999, 0.99, 0.9, 0.95)[i]),
     "adamw": lambda i: Adam(lr=0.01, weight_decay=(0.0, 0.01, 0.1, 0.5)[i], eps=10.0 ** -(6 + i), decoupled=True),
+    # a smaller run has zero gradients in the rest of its row
+    "no_eps": lambda i: Adam(lr=0.01, eps=(0.0, 0.0, 1e-8, 0.0)[i]),
     "l2": lambda i: Adam(lr=0.01, weight_decay=(0.0, 0.01, 0.1, 0.5)[i]),
 }
 
@@ -227,7 +229,7 @@ def test_every_model_and_loss_follows_the_runs_alone(make: Callable[[int], loop.
 
 
 @pytest.mark.usefixtures("blocks")
-@pytest.mark.parametrize("name", ["decay", "momentum", "adamw"])
+@pytest.mark.parametrize("name", ["decay", "momentum", "adamw", "no_eps"])
 def test_polynomials_of_their_own_degrees_and_data(name: str) -> None:
     def make(i: int) -> loop.Training:
         data = polynomial(n=50, data_seed=i % 2, noise=0.1 * (1 + i))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
+from dlrun.tracking.mlflow.names.limits import stored_as
 from dlrun.types import Batch, Data, Metric, Spec
 
 
@@ -53,7 +54,20 @@ def _own(plain: Mapping[str, Any], of_task: Mapping[str, Metric]) -> dict[str, M
                 f"metrics.{name}: `{name}` is computed anyway, and not by {parts[name]['_target_']}. Give it a name of "
                 f"its own, as metrics.my_{name}; taken are: {', '.join(sorted(taken))}."
             )
+    _check_apart([*sorted(taken - own.keys()), *own])
     return own
+
+
+def _check_apart(names: Sequence[str]) -> None:
+    """Raise `ConfigError` for two names that a tracker takes for one, whose curves would be mixed."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(stored_as(name), name)
+        if other != name:
+            raise ConfigError(
+                f"metrics.{name}: to a tracker this name and `{other}` are one, `{stored_as(name)}`. Give names that "
+                "differ in letters or digits, and in more than case."
+            )
 
 
 def _unfit(metrics: Mapping[str, Metric], data: Data, objective: Objective, device: torch.device) -> dict[str, str]:

@@ -26,6 +26,15 @@ def fit(name: str, limit: int = KEY) -> str:
     return fitting if len(fitting) <= limit else f"{fitting[: limit - 9]}-{digest(name)}"
 
 
+def stored_as(name: str) -> str:
+    """A name that two metrics share if a tracker cannot tell them apart: some databases do not look at case.
+
+    >>> stored_as("Hits<5") == stored_as("hits>5")
+    True
+    """
+    return fit(name).casefold()
+
+
 def fit_params(params: Mapping[str, str]) -> dict[str, str]:
     """Params that MLflow takes, no two of one name."""
     found: dict[str, str] = {}

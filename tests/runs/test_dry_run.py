@@ -211,6 +211,12 @@ def test_values_with_weights_average_alike_in_every_batch_size_and_train_as_torc
     torch.testing.assert_close(made.objective(batch), weighted(model, batch))
 
 
+def test_parts_of_a_batch_that_do_not_add_up_to_its_gradient_are_refused() -> None:
+    made = trial(net(), pair)
+    with pytest.raises(ConfigError, match=r"trainer.accumulate=2: loss=lab.loss returns values with weights"):
+        dry_run(replace(made, optimizer=Descent(Adam(lr=0.1), accumulate=2)))
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [

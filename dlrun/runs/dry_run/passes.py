@@ -24,6 +24,7 @@ from dlrun.engine.protocols import Optimizer
 from dlrun.errors import ConfigError
 from dlrun.execution.flops import count_flops
 from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.metrics import is_of_batch
 from dlrun.optimizers.counting import Counting
 from dlrun.optimizers.lbfgs import LBFGS
 from dlrun.optimizers.least_squares import LeastSquares
@@ -82,6 +83,7 @@ def dry_run(trial: Trial, *, steps: bool = True, averages: bool = True) -> float
             seed_default(device, key(trial.batches.seed, STEP, 0))
             with explain(few, trial.targets, "dataset", "model", "loss"):
                 _differentiate(objective, few)
+            _check_accumulation(trial, few)
             _check_metrics(trial, few)
             _check_classes(trial, few)
             flop = count_flops(objective, few) / len(few.x)
@@ -145,6 +147,22 @@ def _check_classes(trial: Trial, few: Batch) -> None:
         raise ConfigError(
             f"model={trial.targets['model']} returns {outputs} values for the {classes} classes of the data set. "
             "Leave model.outputs to the data set, or give the model as many outputs as there are classes."
+        )
+
+
+def _check_accumulation(trial: Trial, few: Batch) -> None:
+    """Refuse to sum the gradients of a batch's parts where that is not the gradient of the batch."""
+    objective, parts = trial.objective, getattr(trial.optimizer, "accumulate", 1)
+    if parts == 1:
+        return
+    with evaluating(objective), objective.precision():
+        weighted = isinstance(objective.loss(objective.model, few), tuple)
+    if weighted or is_of_batch(objective.loss):
+        why = "returns values with weights" if weighted else "compares the samples of a batch"
+        raise ConfigError(
+            f"trainer.accumulate={parts}: loss={trial.targets['loss']} {why}, so the parts of a batch do not add up to "
+            f"its gradient. Type trainer.accumulate=1; trainer.batch_size={max(1, trial.batches.size // parts)} takes "
+            f"as little memory."
         )
 
 

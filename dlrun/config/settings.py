@@ -16,6 +16,7 @@ class General:
     init_from: str | None
     trusted: list[str]
     study: dict[str, Any] | None = None
+    started: dict[str, Any] | None = None  # of a run's folder: what its paths were relative to
     init_from_overlap: Literal["refuse", "allow"] = "refuse"  # if those weights know validation or test samples
 
 

@@ -66,6 +66,7 @@ def open_run(
     with folder.hold():
         if not resumed:
             folder.check_free()
+            run_config.keep_resolved(folder, built.config)
         # before the first tensor operation: threads and determinism are the process's
         device.apply(built.execution)
         built = _fix_horizon(built, folder)

@@ -105,7 +105,7 @@ def predictor(folder: RunDir) -> Predictor:
     `UserError` if the run has no weights yet.
     """
     check_files(folder.path)
-    config = _for_this_machine(run_config.load(folder), begun=folder.last.exists())
+    config = _for_this_machine(run_config.load(folder), folder, begun=folder.last.exists())
     summary, spec = folder.summary(), spec_of(folder)
     try:
         inputs, prepare = raw_inputs.restore(summary.inputs) if summary.inputs else (None, unchanged)
@@ -155,7 +155,7 @@ def rebuild(
     """
     check_files(folder.path)
     summary, begun = folder.summary(), folder.last.exists()
-    config = _for_this_machine(run_config.load(folder) if changed is None else changed.copy(), begun=begun)
+    config = _for_this_machine(run_config.load(folder) if changed is None else changed.copy(), folder, begun=begun)
     plain = check_config(config)
     built = assemble(plain, data=load(plain), resumed_execution=summary.execution)
     if begun:
@@ -179,7 +179,8 @@ def rebuild(
     return built
 
 
-def _for_this_machine(config: DictConfig, *, begun: bool) -> DictConfig:
+def _for_this_machine(config: DictConfig, folder: RunDir, *, begun: bool) -> DictConfig:
+    run_config.locate_paths(config, folder.path)
     # a run of a GPU machine is looked at on a laptop
     if _device(config).startswith("cuda") and not torch.cuda.is_available():
         config.trainer.device = "auto"

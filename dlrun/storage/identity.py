@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from dlrun.storage import sources as code
 
-BOOKKEEPING = ("name", "tracking", "trusted", "study", "sweep", "init_from_overlap")
+BOOKKEEPING = ("name", "tracking", "trusted", "study", "sweep", "init_from_overlap", "started")
 """Groups and keys of the configuration that no result depends on."""
 BOOKKEEPING_OF_TRAINER = ("checkpoint_every", "figures", "profile", "device", "precision", "threads", "workers")
 """Likewise; the device's type and the precision are parts of their own, as `auto` was resolved."""
@@ -105,7 +105,17 @@ def essential(config: Mapping[str, Any]) -> dict[str, Any]:
     for group, dropped in (("trainer", BOOKKEEPING_OF_TRAINER), ("evaluation", ("batch_size",))):
         if isinstance(kept.get(group), Mapping):
             kept[group] = {k: v for k, v in kept[group].items() if k not in dropped}
+    # a path counts as it was given; weights to start from count by their content
+    for key, given in ((config.get("started") or {}).get("paths") or {}).items():
+        if key != "init_from":
+            kept = _with(kept, key.split("."), given)
     return kept
+
+
+def _with(values: Any, key: Sequence[str], value: Any) -> Any:
+    if not key:
+        return value
+    return {**values, key[0]: _with(values[key[0]], key[1:], value)} if key[0] in values else values
 
 
 def digest(content: Any) -> str:

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -19,6 +23,17 @@ from dlrun.storage.rundir import RunDir
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+COMPOSED = "composed.yaml"
+"""Beside the configuration: as Hydra composed it, with its references."""
+
+STARTED = "started"
+"""The key of what was relative: the start folder, its place seen from the run's, and the paths as they were given."""
+
+_PATH = re.compile(r"(?:.*_)?(?:path|paths|file|files|folder|dir|directory|root)$|init_from$")
+_SECRET = re.compile(r"pass|pwd|token|secret|credential|auth|(?:api|access|private)_?key", re.IGNORECASE)
+_LOGIN = re.compile(r"\w[\w+.-]*://[^/\s]*:[^/\s]*@")
+_VARIABLE = re.compile(r"oc\.env:\s*([\w.]+)")
 
 ADVICE = (
     "Put it back as it was. For another length, device or interval type `dlrun resume {id} KEY=VALUE`; "
@@ -60,7 +75,8 @@ def plain(folder: RunDir) -> dict[str, Any]:
         values = _resolve(text) if "${" in text else yaml.load(text, Loader=_loader())  # a safe one
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _damaged(folder, f"it is no YAML ({_line(error)})") from None
-    return {str(name): value for name, value in values.items()} if isinstance(values, dict) else {}
+    kept = values if isinstance(values, dict) else {}
+    return {str(name): value for name, value in kept.items() if name != STARTED}
 
 
 def replace(folder: RunDir, text: str) -> None:
@@ -72,6 +88,97 @@ def replace(folder: RunDir, text: str) -> None:
     write_atomically(folder.config, content)
     with folder.edit_summary() as summary:
         summary.config_digests = [_digest(content)]
+
+
+def keep_resolved(folder: RunDir, values: Mapping[str, Any]) -> None:
+    """Replace the configuration of a run that begins by its `values`, as `resolved` has them.
+
+    What Hydra composed stays beside it. A configuration without references and relative paths is left as it is.
+    """
+    from omegaconf import OmegaConf
+
+    if not folder.config.exists():
+        return
+    text = folder.config.read_text(encoding="utf-8")
+    composed = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    assert isinstance(composed, dict)
+    kept = resolved({str(name): value for name, value in composed.items()}, values, folder.path)
+    if kept != composed and ("${" in text or STARTED in kept):
+        write_atomically(folder.config.with_name(COMPOSED), text.encode())
+        write_atomically(folder.config, OmegaConf.to_yaml(OmegaConf.create(kept)).encode())
+
+
+def resolved(composed: Mapping[str, Any], values: Mapping[str, Any], run: Path) -> dict[str, Any]:
+    """A configuration to keep in the folder `run`: no references, no relative paths.
+
+    References to secrets in environment variables stay: a folder holds none. `values` are the resolved ones.
+    """
+    if STARTED in values:  # a job's, kept in the manifest already
+        return dict(values)
+    given: dict[str, str] = {}
+    secrets = [value for name in _VARIABLE.findall(str(composed)) if (value := _secret(name))]
+
+    def keep(raw: Any, value: Any, key: str) -> Any:
+        if isinstance(value, Mapping):
+            inner = raw if isinstance(raw, Mapping) else {}
+            return {name: keep(inner.get(name), each, f"{key}.{name}" if key else name) for name, each in value.items()}
+        if isinstance(value, list):
+            rows = raw if isinstance(raw, list) and len(raw) == len(value) else [None for _ in value]
+            return [keep(one, each, key) for one, each in zip(rows, value, strict=True)]
+        if not isinstance(value, str):
+            return value
+        reference = isinstance(raw, str) and "${" in raw
+        if reference and (_LOGIN.match(value) or any(secret in value for secret in secrets)):
+            return raw
+        if _is_relative_path(key, value):
+            given[key] = value
+            value = str(Path.cwd() / value)
+        return value.replace("${", r"\${")
+
+    kept = {name: keep(composed.get(name), value, name) for name, value in values.items()}
+    if given:
+        here = str(Path.cwd())
+        kept[STARTED] = {"folder": here, "from_run": os.path.relpath(here, run), "paths": given}
+    return kept
+
+
+def locate_paths(config: DictConfig, run: Path) -> None:
+    """Point paths that are gone to where they are now: the folders were moved together, or the file lies here."""
+    from omegaconf import OmegaConf
+
+    started = OmegaConf.to_container(config[STARTED]) if config.get(STARTED) else None
+    paths = started.get("paths") if isinstance(started, dict) else None
+    for key, given in paths.items() if isinstance(paths, dict) else ():
+        known = OmegaConf.select(config, key)
+        if not isinstance(known, str) or Path(known).exists():
+            continue
+        places = (run / str(started.get("from_run")) / given, Path(given))  # type: ignore[union-attr]
+        found = next((place for place in places if place.exists()), None)
+        if found is not None:
+            OmegaConf.update(config, key, os.path.normpath(Path.cwd() / found))
+
+
+def located(values: dict[str, Any], run: Path) -> dict[str, Any]:
+    """The values of a job's configuration, its paths as by `locate_paths`."""
+    from omegaconf import OmegaConf
+
+    if not values.get(STARTED):
+        return values
+    config = OmegaConf.create(values)
+    locate_paths(config, run)
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(name): value for name, value in plain.items()}
+
+
+def _secret(variable: str) -> str:
+    value = os.environ.get(variable, "")
+    return value if _SECRET.search(variable) or _LOGIN.match(value) else ""
+
+
+def _is_relative_path(key: str, value: str) -> bool:
+    named = _PATH.match(key.rpartition(".")[2]) and not key.startswith(("tracking.", "trainer."))
+    return bool(named and value and not Path(value).is_absolute() and Path(value).exists())
 
 
 def digests(folder: RunDir) -> list[str]:

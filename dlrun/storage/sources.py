@@ -7,7 +7,9 @@ import functools
 import hashlib
 import json
 import os
+import site
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -33,6 +35,10 @@ COUNTED = (
     ),
 )
 """The rooms and files that a result depends on: an edit of a report, a message or a page ends no reuse."""
+
+
+NO_MODULES = hashlib.sha256().hexdigest()
+"""The hash of `user_modules` where all parts are dlrun's and torch's."""
 
 
 @functools.cache
@@ -79,31 +85,60 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def user_modules(config: Mapping[str, Any]) -> str:
-    """The hash of the user's modules behind a configuration.
+    """The hash of the user's modules behind a configuration, and of the versions of packages that they come from.
 
-    These are the modules under the current directory with a `_target_`, and those that they import. Only modules that
-    are imported by now count: call it after the targets have been resolved.
+    These are the modules with a `_target_`, wherever they lie, and those that they import; of an installed package
+    the version. Only modules that are imported by now count: call it after the targets have been resolved.
     """
-    here = str(Path.cwd())
-    # a virtual environment often lies in the current directory
-    libraries = (sys.prefix, sys.base_prefix, str(PACKAGE))
+    libraries = _libraries()
 
     def own(name: str) -> str | None:
         file = getattr(sys.modules.get(name), "__file__", None)
         # compared as text: resolving a thousand paths takes longer than a short run
-        if not file or not _within(file, here) or any(_within(file, library) for library in libraries):
+        if (
+            not file
+            or any(f"{os.sep}{folder}{os.sep}" in file for folder in INSTALLED)
+            or any(_within(file, library) for library in libraries)
+        ):
             return None
         return file if Path(file).is_file() else None
 
     found: dict[str, str] = {}
+    packages: dict[str, str] = {}
     waiting = [name for target in targets(config) for name in _prefixes(target)]
     # the modules that the targets import, and what these import
     while waiting:
         name = waiting.pop()
         if name not in found and (file := own(name)):
             found[name] = file
-            waiting += _imports(name, Path(file))
-    return _hash((Path(file).name, Path(file).read_bytes()) for file in sorted(found.values()))
+            # an extension module names none
+            waiting += _imports(name, Path(file)) if file.endswith(".py") else ()
+        elif name not in found and (given := _version(name)):
+            packages[name] = given
+    files = [(Path(file).name, Path(file).read_bytes()) for file in sorted(found.values())]
+    return _hash([*files, *((name, given.encode()) for name, given in sorted(packages.items()))])
+
+
+INSTALLED = ("site-packages", "dist-packages")
+
+
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    """The folders of installed code."""
+    known = sysconfig.get_paths()
+    standard = (sysconfig.get_paths(vars={"base": sys.base_prefix, "installed_base": sys.base_prefix})["stdlib"],)
+    found = (known[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return (*dict.fromkeys((*found, *standard, *site.getsitepackages(), site.getusersitepackages())), str(PACKAGE))
+
+
+def _version(name: str) -> str:
+    """The version of an installed package; empty for dlrun, torch, a module in a package, and the standard library."""
+    # torch is a part of the identity itself
+    if "." in name or name in ("dlrun", "torch") or name in sys.stdlib_module_names or name not in sys.modules:
+        return ""
+    with suppress(PackageNotFoundError, ValueError):
+        return version(name)
+    return str(getattr(sys.modules[name], "__version__", ""))
 
 
 def targets(value: Any) -> Iterator[str]:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from dlrun.config import trust
 from dlrun.errors import RunError
-from dlrun.storage import manifest
+from dlrun.storage import manifest, run_config
 from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.storage.sweepdir import SweepDir
@@ -128,7 +128,12 @@ def resumed_runner(sweep: SweepDir, *, retry_failed: bool = False, hydra: DictCo
     found = manifest.read(sweep)
     # what this user trusts, not what the folder says: it may come from somebody else
     trusted = {"trusted": trust.trusted_names()}
-    found = replace(found, jobs=tuple(replace(job, config=job.config | trusted) for job in found.jobs))
+    found = replace(
+        found,
+        jobs=tuple(
+            replace(job, config=run_config.located(job.config, sweep.job(job.n).path) | trusted) for job in found.jobs
+        ),
+    )
     # held for a moment: a sweep that another process runs is refused before its jobs are built again
     with sweep.hold():
         location.announce_resumed(sweep, found, retry_failed=retry_failed)

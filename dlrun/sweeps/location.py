@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from dlrun.config import hydra_targets, trust
+from dlrun.config.check import check_config
 from dlrun.errors import ConfigError, DamagedFile, UserError
+from dlrun.storage import run_config
 from dlrun.storage.files.links import check_files
 from dlrun.storage.machine import command_line
 from dlrun.storage.manifest import Job, Manifest, read
 from dlrun.storage.results import results
+from dlrun.storage.sources import NO_MODULES, targets, user_modules
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import decision
 from dlrun.sweeps.jobs.builder import REMARKS, JobBuilder, rebuild_jobs
@@ -64,7 +67,27 @@ def locate(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> S
             raise UserError(f"{folder.path} holds runs, and is the folder of no sweep of dlrun. Give another one.")
         return SweepLocation(folder, definition, resumed=False, fresh=fresh)
     earlier = None if fresh else earlier_sweep(definition)
+    if earlier is not None and _modules_changed(earlier):
+        output.say(f"your modules are not those of sweep {earlier.id}: this is another one")
+        earlier = None
     return SweepLocation(earlier or folder, definition, resumed=earlier is not None, fresh=fresh)
+
+
+def _modules_changed(sweep: SweepDir) -> bool:
+    """Are modules of the user's behind a sweep's jobs, or packages, others than they were?"""
+    asked: set[tuple[str, ...]] = set()
+    for job in read(sweep).jobs:
+        parts = tuple(targets(job.config))
+        if parts in asked or "modules" not in job.parts:
+            continue
+        asked.add(parts)
+        try:
+            check_config(OmegaConf.create(job.config | {"trusted": trust.trusted_names()}))  # imports them
+        except UserError:
+            continue  # said when the jobs are built
+        if user_modules(job.config) != job.parts["modules"]:
+            return True
+    return False
 
 
 def create(location: SweepLocation, *, master: DictConfig, jobs: Sequence[Job], builder: JobBuilder) -> Manifest:
@@ -72,6 +95,7 @@ def create(location: SweepLocation, *, master: DictConfig, jobs: Sequence[Job], 
     if not jobs:
         raise ConfigError("The sweep is empty: one of its keys is given no value at all.")
     sweep, definition, rule = location.sweep, location.definition, builder.rule
+    jobs = [replace(job, config=run_config.resolved({}, job.config, sweep.job(job.n).path)) for job in jobs]
     manifest = Manifest(
         name=str(jobs[0].config["name"] if definition["name"] is None else definition["name"]),
         definition=digest(definition),
@@ -92,8 +116,18 @@ def create(location: SweepLocation, *, master: DictConfig, jobs: Sequence[Job], 
     manifest.write(sweep)
     count = 0 if location.fresh else reuse(sweep, jobs, other_sweeps(sweep))
     if count:
-        output.say(f"{count} of {len(jobs)} jobs are reused: other sweeps have finished the same")
+        output.say(f"{count} of {len(jobs)} jobs are reused: other sweeps have finished the same{_unknown(jobs)}")
     return manifest
+
+
+def _unknown(jobs: Sequence[Job]) -> str:
+    """What reuse cannot know of parts of the user's own."""
+    if all(job.parts.get("modules") == NO_MODULES for job in jobs):
+        return ""
+    return (
+        "\n  your modules and the packages of parts are the same; a file that they read by themselves may be another: "
+        "sweep.fresh=true runs all anew"
+    )
 
 
 def saved_hydra(sweep: SweepDir) -> DictConfig:
@@ -155,7 +189,7 @@ def say_if_over(sweep: SweepDir, *, retry_failed: bool = False) -> bool:
     failed = statuses.count("failed")
     if (failed and retry_failed) or {"missing", "killed", "running", "damaged"} & {*statuses} or decision.is_due(sweep):
         return False
-    lines = [f"all {len(statuses)} jobs have ended: {sweep.report}"]
+    lines = [f"all {len(statuses)} jobs have ended: {sweep.report}{_unknown(read(sweep).jobs)}"]
     if failed:
         lines.append(f"  `dlrun resume {sweep.id} --retry-failed` runs the {failed} that failed again")
     anew = " sweep.fresh=true"

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from dlrun import tracking
 from dlrun.errors import DamagedFile
+from dlrun.storage import run_config
 from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.results import Result, results
@@ -52,7 +53,9 @@ class SweepStore:
 
     def extend(self, jobs: Sequence[Job]) -> None:
         """Add further jobs to the manifest."""
-        self.manifest = self.manifest.extended(jobs)
+        # no path is relative in a manifest
+        kept = [replace(job, config=run_config.resolved({}, job.config, self.sweep.job(job.n).path)) for job in jobs]
+        self.manifest = self.manifest.extended(kept)
         self.manifest.write(self.sweep)
 
     def results(self) -> list[Result]:

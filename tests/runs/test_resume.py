@@ -357,3 +357,64 @@ def test_ctrl_c_that_a_library_swallows_while_it_is_imported_ends_the_run() -> N
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_values_of_the_environment_are_the_runs_from_then_on(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RATE", "0.01")
+    rate = 'optimizer.lr="${oc.decode:${oc.env:RATE}}"'
+    quick = ("dataset=moons", "tracking.enabled=false", "trainer.figures=false", "trainer.log_every=1")
+    assert call("train", *quick, rate, "trainer.steps=5").code == 0
+    run = all_runs()[-1]
+    assert OmegaConf.load(run.config).optimizer.lr == 0.01
+    # beside it, to read, what was typed
+    says(run.config.with_name("composed.yaml").read_text(), "oc.env:RATE")
+    monkeypatch.setenv("RATE", "0.5")
+    assert call("resume", run.id, "trainer.steps=9").code == 0
+    assert {value for _, value in curves(run.journal)["lr"]} == {0.01}
+    monkeypatch.delenv("RATE")
+    assert call("test", run.id).code == 0
+
+
+def test_a_password_of_the_environment_does_not_land_in_the_folder(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_TOKEN", "hunter2hunter2")
+    monkeypatch.setenv("PLACE", "https://ada:hunter3hunter3@example.org")
+    tags = ("+tracking.tags.a=${oc.env:API_TOKEN}", "+tracking.tags.b=${oc.env:PLACE}/x", "+tracking.tags.c=${seed}")
+    quick = ("dataset=moons", "tracking.enabled=false", "trainer.figures=false", "trainer.steps=2")
+    assert call("train", *quick, *tags).code == 0
+    run = all_runs()[-1]
+    texts = [path.read_text() for path in run.path.rglob("*") if path.is_file() and path.suffix != ".pt"]
+    assert not any("hunter" in text for text in texts)
+    assert OmegaConf.to_container(OmegaConf.load(run.config).tracking.tags) == {
+        "a": "${oc.env:API_TOKEN}",
+        "b": "${oc.env:PLACE}/x",
+        "c": 0,
+    }
+
+
+def test_a_relative_path_is_found_from_elsewhere_and_after_a_move(
+    here: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab = here / "lab"
+    lab.mkdir()
+    monkeypatch.chdir(lab)
+    (lab / "book.txt").write_text(" ".join(map(str, range(3000))))
+    text = ("+experiment=text", "dataset=text", "dataset.path=book.txt", "model.size=nano", "dataset.context=16")
+    quick = ("trainer.batch_size=8", "trainer.steps=2", "tracking.enabled=false", "trainer.figures=false")
+    assert call("train", *text, *quick).code == 0
+    run = all_runs()[-1]
+    assert OmegaConf.load(run.config).dataset.path == str(lab / "book.txt")
+    identity = run.summary().identity_parts["config"]
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    done = call("resume", str(run.path), "trainer.steps=4")
+    assert done.code == 0, done.err
+    # the whole tree is moved
+    moved = here / "moved"
+    lab.rename(moved)
+    there = RunDir(moved / run.path.relative_to(lab))
+    done = call("resume", str(there.path), "trainer.steps=2000", "trainer.steps=5")
+    assert done.code == 0, done.err
+    # the path counts as it was given
+    monkeypatch.chdir(moved)
+    assert call("train", *text, *quick, "trainer.steps=5").code == 0
+    assert all_runs()[-1].summary().identity_parts["config"] == there.summary().identity_parts["config"] != identity

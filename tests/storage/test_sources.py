@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from pathlib import Path
 
@@ -17,7 +18,13 @@ UNCOUNTED = {
     "config.unpickling",
     # checks before a run, and what is shown and written of it
     *("runs.weights.learned", "runs.weights.overlap"),
-    *("runs.dry_run.averages", "runs.dry_run.messages", "runs.dry_run.parts", "runs.dry_run.passes"),
+    *(
+        "runs.dry_run.averages",
+        "runs.dry_run.messages",
+        "runs.dry_run.own_state",
+        "runs.dry_run.parts",
+        "runs.dry_run.passes",
+    ),
     *("runs.recorder", "runs.presentation", "runs.figures", "runs.interrupt"),
 }
 """Rooms and files that counted code uses, and that change no result."""
@@ -72,3 +79,27 @@ def test_all_code_that_counted_code_uses_is_counted() -> None:
     used = {other for name, others in GRAPH.items() if counted(name) for other in others if not counted(other)}
     names = {other.removeprefix("dlrun.") for other in used}
     assert not {name for name in names if name not in UNCOUNTED and name.partition(".")[0] not in UNCOUNTED} - {""}
+
+
+def test_a_module_counts_wherever_it_lies(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = here / "lab"
+    lab.mkdir()
+    (here / "work").mkdir()
+    monkeypatch.chdir(here / "work")
+    monkeypatch.syspath_prepend(str(lab))
+    (lab / "elsewhere_lab.py").write_text("RATE = 1\n")
+    importlib.import_module("elsewhere_lab")
+    config = {"loss": {"_target_": "elsewhere_lab.scaled"}}
+    before = sources.user_modules(config)
+    (lab / "elsewhere_lab.py").write_text("RATE = 10\n")
+    assert sources.user_modules(config) != before
+
+
+def test_a_package_counts_by_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"metrics": {"mine": {"_target_": "sklearn.metrics.f1_score"}}}
+    importlib.import_module("sklearn")
+    before = sources.user_modules(config)
+    assert before != sources.NO_MODULES
+    monkeypatch.setattr(sources, "version", lambda name: "0.0.1")
+    assert sources.user_modules(config) != before
+    assert sources.user_modules({"model": {"_target_": "torch.nn.Linear"}}) == sources.NO_MODULES

@@ -50,7 +50,8 @@ def is_own(thing: Any) -> bool:
     """Is a class, function or module a user's own, and no library's?"""
     module = thing if isinstance(thing, ModuleType) else sys.modules.get(getattr(thing, "__module__", None) or "")
     file = getattr(module, "__file__", None)
-    return file is not None and not any(file.startswith(f"{folder}/") for folder in LIBRARIES)
+    installed = file is None or "site-packages" in file or "dist-packages" in file
+    return file is not None and not installed and not any(file.startswith(f"{folder}/") for folder in LIBRARIES)
 
 
 def keeps_state(part: Any) -> bool:

@@ -7,9 +7,11 @@ own; Hydra only completes overrides.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stderr, suppress
 from io import StringIO
+from pathlib import Path
 
 from dlrun.commands import COMMANDS, COMPOSING
 from dlrun.errors import UserError, did_you_mean
@@ -44,6 +46,11 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 REMOVALS = {"bash": "complete -r dlrun", "zsh": "compdef -d dlrun", "fish": "complete -e -c dlrun"}
 OPTIONS = ("--cfg", "--config-dir", "--config-name", "--help", "--info", "--multirun", "--resolve")
 
+OF_RUNS = {"sample", "predict"}
+OF_RUNS_AND_SWEEPS = {"resume", "test", "report", "runs", "compare", "sync", "ui"}
+"""The commands that take a run; and those that take a sweep too."""
+FOLDERS = OF_RUNS | OF_RUNS_AND_SWEEPS
+
 
 def main(argv: Sequence[str]) -> int:
     """Print a shell's script, or the completions of $COMP_LINE."""
@@ -76,10 +83,31 @@ def _next_words(words: Sequence[str], begun: str) -> Iterable[str]:
         return [*COMMANDS, *(("--help", "--version") if begun.startswith("-") else ())]
     command, *rest = words
     if begun.startswith("-"):
-        return OPTIONS if command in COMPOSING else ["--help"]
+        return OPTIONS if command in COMPOSING else _options(command)
     if command in COMPOSING:
         return _overrides(rest, begun)
-    return _arguments(command)
+    # an id is also typed as a folder; the samples to predict are a file
+    folder = command in FOLDERS and (begun or (command == "predict" and rest))
+    return [*_arguments(command), *(_paths(begun) if folder else ())]
+
+
+def _options(command: str) -> list[str]:
+    """The options of a command, from its source: importing it may take seconds."""
+    source = Path(__file__).with_name(f"{command.replace('-', '_')}.py")
+    found = re.findall(r'add_argument\(\s*"(--[\w-]+)"', source.read_text(encoding="utf-8")) if source.exists() else []
+    return ["--help", *found]
+
+
+def _paths(begun: str) -> list[str]:
+    """Files and folders that begin so; a folder ends with a slash."""
+    folder, _, name = begun.rpartition("/")
+    prefix = f"{folder}/" if folder or begun.startswith("/") else ""
+    with suppress(OSError):
+        found = [
+            path for path in Path(prefix or ".").iterdir() if not path.name.startswith(".") or name.startswith(".")
+        ]
+        return [f"{prefix}{path.name}{'/' * path.is_dir()}" for path in found]
+    return []
 
 
 def _arguments(command: str) -> Iterable[str]:
@@ -91,7 +119,11 @@ def _arguments(command: str) -> Iterable[str]:
         return choices.groups()
     if command == "data":
         return choices.groups().get("dataset", ())
-    return [run.id for run in lookup.all_runs()] if command != "runs" else ()
+    if command not in OF_RUNS | OF_RUNS_AND_SWEEPS:
+        return ()
+    runs = [run.id for run in lookup.all_runs()] if command != "report" else []
+    sweeps = [sweep.id for sweep in lookup.all_sweeps()] if command in OF_RUNS_AND_SWEEPS else []
+    return runs + sweeps
 
 
 def _overrides(words: Sequence[str], begun: str) -> Iterable[str]:

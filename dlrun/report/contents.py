@@ -11,7 +11,7 @@ from dlrun.report.overview import Overview
 from dlrun.storage.rundir import outputs_above
 from dlrun.storage.summary import split_sizes
 from dlrun.studies.study import Claim
-from dlrun.terminal.format import duration, minute
+from dlrun.terminal.format import counted, duration, minute
 
 
 def contents(
@@ -23,7 +23,7 @@ def contents(
     stratum, failures, setting. A sweep over several data sets begins with a row for each.
     """
     return [
-        Heading(f"{overview.manifest.name}: {len(overview.results)} jobs", 1),
+        Heading(f"{overview.manifest.name}: {counted(len(overview.results), 'job')}", 1),
         *_command(overview),
         *_claims(claims),
         *own,

@@ -16,7 +16,7 @@ from dlrun.storage.overlap import Origin, describe_known, describe_shared, mark
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
 from dlrun.terminal import output
-from dlrun.terminal.format import amount, duration, number, table
+from dlrun.terminal.format import amount, counted, duration, number, table
 from dlrun.tracking.content.description import optimizer_name
 from dlrun.types import Data
 
@@ -135,10 +135,13 @@ class Progress:
         self._validated = validated
         self._begun = self._written = self._shown = time.monotonic()
         self._latest: dict[str, float] = {}
+        self._latest_step = start
 
     def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
         """Keep a point of the curves, and show it if due."""
-        self._latest |= values
+        # a training point and the validation of its step; never the metrics of two steps in one line
+        self._latest = self._latest | values if step == self._latest_step else dict(values)
+        self._latest_step = step
         now = time.monotonic()
         # more than ten times a second nobody reads, and each takes time from the training
         if now - self._shown > 0.1 or step == self._plan.steps:
@@ -208,7 +211,7 @@ def closing(summary: Summary, run: RunDir, sample: tuple[int, str] | None = None
     remark = f"  {words}\n" if (words := mark(summary.origin)) else ""
     return (
         f"{_quoted(sample)}{table(rows)}\n{remark}"
-        f"  {weights}; {summary.steps} steps in {duration(summary.train_seconds or 0.0)}, "
+        f"  {weights}; {counted(summary.steps or 0, 'step')} in {duration(summary.train_seconds or 0.0)}, "
         f"{duration(summary.seconds)} in all\n"
         f"  {_relative(run)}"
     )

@@ -49,6 +49,10 @@ class Loaded:
     summary: dict[str, Any]
     folder: RunDir
 
+    def __repr__(self) -> str:
+        # a notebook shows it; the fields would take 14 kB
+        return f"Loaded({type(self.model).__name__}, {self.summary.get('name')}, {str(self.folder.path)!r})"
+
     @cached_property
     def data(self) -> Data:
         """The run's data set, on its device.

@@ -17,6 +17,7 @@ from dlrun.storage.results import Result
 from dlrun.studies.seed_bands import draw_tables
 from dlrun.studies.study import CaptionedFigure, Claim, judge
 from dlrun.studies.table import MetricTable, argmin, common_seeds, means, tabulate
+from dlrun.terminal.format import counted
 
 __all__ = ["DoubleDescent"]
 
@@ -119,7 +120,7 @@ def _differs(test: MetricTable, text: str, *, lower: str, upper: str) -> Claim:
     low, high = _interval(test, seeds, lower=getattr(found, lower), upper=getattr(found, upper))
     a, b = getattr(found, lower), getattr(found, upper)
     evidence = (
-        f"{curve[a]:.4g} at {a} and {curve[b]:.4g} at {b} (means of {len(seeds)} seeds). Difference "
+        f"{curve[a]:.4g} at {a} and {curve[b]:.4g} at {b} (means of {counted(len(seeds), 'seed')}). Difference "
         f"{curve[b] - curve[a]:+.4g}, 95 % interval {low:+.3g} to {high:+.3g}, for all pairs of {len(test)} at once."
     )
     # without a rise there is no minimum before it

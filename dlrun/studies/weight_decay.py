@@ -12,6 +12,7 @@ from dlrun.storage.results import Result
 from dlrun.studies.seed_bands import draw_tables
 from dlrun.studies.study import CaptionedFigure, Claim, judge
 from dlrun.studies.table import MetricTable, common_seeds, means, rank_correlation, tabulate
+from dlrun.terminal.format import counted
 
 __all__ = ["WeightDecay"]
 
@@ -69,7 +70,7 @@ def follows(table: MetricTable, text: str, *, falls: bool) -> Claim:
     evidence = (
         f"{found[ends[0]]:.4g} at penalty {ends[0]:g}, {found[ends[-1]]:.4g} at {ends[-1]:g}: the difference is "
         f"{ends_differ.mean:+.3g}, its 95 % interval {ends_differ.low:+.3g} to {ends_differ.high:+.3g} "
-        f"({len(seeds)} seeds); rank correlation {correlation:+.2f} over {len(found)} penalties."
+        f"({counted(len(seeds), 'seed')}); rank correlation {correlation:+.2f} over {len(found)} penalties."
     )
     return judge(
         text,

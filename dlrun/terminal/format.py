@@ -42,6 +42,15 @@ def amount(value: float, unit: str = "") -> str:
     return f"{value:.3g} {unit}".strip()
 
 
+def counted(n: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "seed"), counted(2000, "job")
+    ('1 seed', '2000 jobs')
+    """
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
 def minute(seconds: float | None) -> str:
     """A time, given in seconds since 1970, to the minute.
 

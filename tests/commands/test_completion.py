@@ -138,6 +138,23 @@ def test_runs_are_offered_by_their_ids(here: Path) -> None:
     assert complete("dlrun resume bcd") == ["bcdfghjk"]
 
 
+def test_sweeps_options_and_files_are_offered(here: Path) -> None:
+    run = here / "outputs/runs/2026-01-01/120000-digits-mlp-bcdfghjk"
+    sweep = here / "outputs/sweeps/2026-01-01/120000-digits-mlp-bcdwwwww"
+    (run / ".hydra").mkdir(parents=True)
+    sweep.mkdir(parents=True)
+    (sweep / "manifest.json").write_text("{}")
+    (here / "odd.csv").touch()
+    for command in ("resume", "test", "compare"):
+        assert complete(f"dlrun {command} bcd") == ["bcdfghjk", "bcdwwwww"]
+    assert complete("dlrun report bcd") == ["bcdwwwww"]
+    assert complete("dlrun report --f") == ["--force"]
+    assert complete("dlrun runs --so") == ["--sort"]
+    assert "odd.csv" in complete("dlrun predict bcdfghjk ")
+    assert complete("dlrun test out") == ["outputs/"]
+    assert complete("dlrun test outputs/") == ["outputs/runs/", "outputs/sweeps/"]
+
+
 def test_an_unknown_shell_is_the_users_mistake(call) -> None:
     called = call("-sc", "install=bsh")
     refuses(called, "Did you mean `bash`")

@@ -84,6 +84,23 @@ def test_losses_of_other_arguments_cannot_rank(here: Path, call) -> None:
     assert call(*smoothed).code == 0, "by the error they can"
 
 
+def test_a_metric_that_can_rank_is_advised(here: Path, call) -> None:
+    # each job has a monitor of its own; the losses are not one quantity, the error is
+    monitors = "evaluation.monitor=val/loss,val/accuracy"
+    refuses(call("train", "-m", *MOONS, monitors, "loss.label_smoothing=0,0.1"), "Type evaluation.monitor=val/error")
+
+
+def test_a_direction_that_differs_among_jobs_is_refused(share: Path, call) -> None:
+    asked = ("+metric=share", "evaluation.monitor=val/share", "+evaluation.higher_is_better=true,false")
+    refuses(call("train", "-m", *MOONS, *asked), "evaluation.higher_is_better", "val/share")
+
+
+def test_the_validation_error_selects_by_default(here: Path, call) -> None:
+    assert call("train", "-m", *MOONS, "optimizer.lr=0.01,0.1", "evaluation.test=never").code == 0
+    (sweep,) = all_sweeps()
+    assert (read(sweep).monitor, read(sweep).higher_is_better) == ("val/error", False)
+
+
 def job(n: int, validation: str, *overrides: str) -> Job:
     return Job(n, overrides, {"seed": 0}, f"identity{n}", f"group{n}", validation=validation)
 

@@ -95,7 +95,7 @@ class JobBuilder:
                 complaints.setdefault(str(error), []).append(each.label)
         if complaints:
             raise UserError(_complaint(complaints, len(composed)))
-        self._check_together()
+        self._check_together(jobs)
         return jobs
 
     def _without_duplicates(self, jobs: Sequence[Job]) -> list[Job]:
@@ -179,16 +179,25 @@ class JobBuilder:
         if built.data.validation is None:
             self.unvalidated.add(group)
 
-    def _check_together(self) -> None:
+    def _check_together(self, jobs: Sequence[Job]) -> None:
         # one sweep has one selection and one test: all its jobs must agree on them
         tests = sorted({rule.test for rule in self.rules.values()})
         if len(tests) > 1:
             raise ConfigError(f"evaluation.test takes one value in a sweep, not {' and '.join(tests)}.")
         monitors = sorted({rule.monitor for rule in self.rules.values()})
         if len(monitors) > 1:
+            # not any that all have: one that would be refused next is no advice
+            instead = same_quantity(*([self._quantities[g] for g in groups] for groups in strata(jobs).values()))
+            how = (
+                f"Type evaluation.monitor=val/{instead}, which can rank them."
+                if instead
+                else "They have no metric in common that can rank them: make a sweep of each."
+            )
+            raise ConfigError(f"The jobs would be compared by different metrics ({', '.join(monitors)}). {how}")
+        if len({rule.higher_is_better for rule in self.rules.values()}) > 1:
             raise ConfigError(
-                f"The jobs would be compared by different metrics ({', '.join(monitors)}): give one that all of them "
-                f"have, as in evaluation.monitor=val/loss."
+                f"Of some jobs the highest {monitors[0]} would be the best, of others the lowest. "
+                "evaluation.higher_is_better takes one value in a sweep."
             )
         if len(self.rules) > 1 and self.unvalidated and self.rule.test == "final":
             raise ConfigError(

@@ -28,6 +28,7 @@ from dlrun.sweeps.pool.slots import Slot, SlotLock, lock
 from dlrun.sweeps.pool.task import GRACE, Task, TaskResult, task_result
 from dlrun.sweeps.pool.worker import WorkerSettings, work
 from dlrun.terminal import output
+from dlrun.terminal.format import counted
 
 TICK = 0.25
 """Seconds between two calls of `on_tick`."""
@@ -208,7 +209,7 @@ class Pool:
         if len(self._signals) > self._obeyed:
             # once: a second signal kills, and needs no words
             if self._obeyed == 0 and self._running:
-                output.say(f"stopping: {len(self._running)} running jobs save; Ctrl-C again kills them")
+                output.say(f"stopping: {counted(len(self._running), 'running job')} to save; Ctrl-C again kills them")
             # SIGTERM for Ctrl-C too: jobs have a group of their own, which the terminal does not reach
             number = signal.SIGTERM if len(self._signals) == 1 else signal.SIGKILL
             self._obeyed = len(self._signals)

@@ -26,6 +26,7 @@ from dlrun.sweeps.search.search import Search
 from dlrun.sweeps.search.trials import Trials
 from dlrun.sweeps.store import SweepStore
 from dlrun.terminal import output
+from dlrun.terminal.format import counted
 
 
 def start_or_continue(task: SweepTask, launcher: Launcher, given: Mapping[str, Any], arguments: Sequence[str]) -> None:
@@ -52,7 +53,7 @@ def start_or_continue(task: SweepTask, launcher: Launcher, given: Mapping[str, A
     _check_probes(builder, search, expansion)
     manifest = _create(task.location, search, builder, launcher.config)
     runner = task.enter(sweep_runner(SweepStore(sweep, manifest), launcher.config.hydra))
-    output.say(f"{manifest.name}: a search with {chosen.sampler}, {search.total} trials\n  {sweep.path}")
+    output.say(f"{manifest.name}: a search with {chosen.sampler}, {counted(search.total, 'trial')}\n  {sweep.path}")
     _run(runner, search, builder)
 
 

@@ -16,7 +16,7 @@ from dlrun.storage.results import Result, unended
 from dlrun.storage.summary import Summary
 from dlrun.storage.sweep_summary import Selection, SweepSummary, compare_means, describe_request, describe_unended
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.terminal.format import number
+from dlrun.terminal.format import counted, number
 from dlrun.tracking.content import metadata
 from dlrun.tracking.content.description import LIMIT
 from dlrun.tracking.content.metadata import Metadata, text
@@ -119,7 +119,7 @@ def describe(sweep: SweepDir, manifest: Manifest, results: Sequence[Result]) -> 
 
 def _headline(manifest: Manifest, summary: SweepSummary, results: Sequence[Result], reads: int) -> str:
     chosen: Selection = summary.selected or {}
-    line = f"**{manifest.name}**: {len(manifest.jobs)} jobs, {count(results) or 'none begun'}"
+    line = f"**{manifest.name}**: {counted(len(manifest.jobs), 'job')}, {count(results) or 'none begun'}"
     if chosen:
         value = chosen.get("mean")
         mean = f", {manifest.monitor} {number(float(value))} in the mean" if isinstance(value, int | float) else ""

@@ -12,6 +12,7 @@ from typing import Any
 
 from dlrun.commands import _sweeps
 from dlrun.errors import UserError, did_you_mean
+from dlrun.storage import journal
 from dlrun.storage.files.json_text import dumps
 from dlrun.storage.lookup import all_runs, all_sweeps, locate, locate_sweep, outputs, read_each
 from dlrun.storage.overlap import describe_known, mark
@@ -114,6 +115,9 @@ def _row(run: RunDir) -> dict[str, Any]:
     status = run.status()
     summary = run.summary()
     own = {"run": run, "id": run.id, "folder": str(run.path), "status": status, "size": _sweeps.size_of(run)}
+    if status in ("running", "killed") and summary.steps is None:
+        # an ended run has its steps in the summary, a running or killed one in the journal alone
+        own["steps"] = journal.last_step(run.journal)
     return summary.to_dict() | own
 
 
@@ -212,12 +216,20 @@ def _table(rows: list[dict[str, Any]], metrics: list[str] | None) -> str:
             row.get("name", ""),
             row["status"],
             row.get("seed"),
-            row.get("steps"),
+            _steps(row),
         ]
         cells += [row.get("train_seconds"), *(_value(row, name) for name in metrics)]
         shown = [number(c) if isinstance(c, float) else "" if c is None else str(c) for c in cells]
         lines.append([*shown, amount(row["size"], "B")])
     return table(lines, indent="")
+
+
+def _steps(row: dict[str, Any]) -> str:
+    """The steps so far; of a run that has not ended, also those that it is to take."""
+    steps, horizon = row.get("steps"), row.get("horizon")
+    if row["status"] in ("running", "killed") and horizon:
+        return f"{steps or 0}/{horizon}"
+    return "" if steps is None else str(steps)
 
 
 def _delete(rows: list[dict[str, Any]], *, sure: bool) -> int:

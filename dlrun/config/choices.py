@@ -32,19 +32,28 @@ def groups() -> dict[str, dict[str, ConfigFile]]:
     for folder, users in ((paths.package_folder(), False), *([(mine, True)] if mine else [])):
         for path in sorted(folder.glob("*/**/*.yaml")):
             group, *rest = path.relative_to(folder).with_suffix("").parts
-            if group != "hydra":  # launchers and sweepers are no parts of a run
+            if group == "hydra":  # of Hydra's own groups, those in which one chooses
+                group, *rest = f"hydra/{rest[0]}", *rest[1:]
+            if group in ("hydra/sweeper", "hydra/launcher") or not group.startswith("hydra"):
                 choice = ConfigFile(group, "/".join(rest), path, users)
                 found.setdefault(group, {})[choice.name] = choice
+    # launchers have no yaml: they register themselves with Hydra
+    for path in Path(__file__).parents[2].glob("hydra_plugins/dlrun_launcher/[a-z]*.py"):
+        found.setdefault("hydra/launcher", {}).setdefault(
+            path.stem, ConfigFile("hydra/launcher", path.stem, path, False)
+        )
     return {group: dict(sorted(found[group].items())) for group in sorted(found)}
 
 
 def describe(choice: ConfigFile) -> str:
     """The first sentence of its head comment or target's docstring."""
     text = choice.path.read_text(encoding="utf-8")
+    if choice.path.suffix == ".py":
+        return (ast.get_docstring(ast.parse(text)) or "").partition(". ")[0]
     head = [line.lstrip("# ").rstrip() for line in takewhile(lambda line: line.startswith("#"), text.splitlines())]
     words = " ".join(line for line in head if line and not line.startswith(("@", "dlrun ")))
-    # the point of `et al.` ends no sentence
-    if sentence := re.match(r".+?(?<!\bal)\.(?=\s|$)|.+", words):
+    # the point of `et al.`, `e.g.` and `i.e.` ends no sentence
+    if sentence := re.match(r".+?(?<!\bal)(?<!\be\.g)(?<!\bi\.e)\.(?=\s|$)|.+", words):
         return sentence[0]
     target = re.search(r"^_target_:\s*['\"]?([\w.]+)", text, re.MULTILINE)
     return (_docstring(target[1]) or target[1]) if target else ""

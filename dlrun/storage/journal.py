@@ -24,6 +24,8 @@ from dlrun.storage.record import is_finite
 from dlrun.terminal import output
 
 ADVICE = "Put a copy of it back. To go on without its points, delete it first."
+TAIL = 1 << 16
+"""Bytes in which the last point of a journal is looked for."""
 LATEST = 1e11
 """A time in the year 5138: one beyond it is no time."""
 
@@ -185,6 +187,13 @@ def curves(path: Path) -> Curves:
             # a resumed run repeats steps: the later point counts
             found.setdefault(name, {})[line["step"]] = float(value)
     return {name: sorted(curve.items()) for name, curve in found.items()}
+
+
+def last_step(path: Path) -> int | None:
+    """The step of the last point; None without any among the last lines."""
+    size = path.stat().st_size if path.exists() else 0
+    lines, _ = read(path, max(0, size - TAIL))
+    return next((line["step"] for line in reversed(lines) if "metrics" in line), None)
 
 
 def validations(path: Path, step: int) -> list[dict[str, float]]:

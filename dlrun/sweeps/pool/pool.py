@@ -28,7 +28,6 @@ from dlrun.sweeps.pool.slots import Slot, SlotLock, lock
 from dlrun.sweeps.pool.task import GRACE, Task, TaskResult, task_result
 from dlrun.sweeps.pool.worker import WorkerSettings, work
 from dlrun.terminal import output
-from dlrun.terminal.format import counted
 
 TICK = 0.25
 """Seconds between two calls of `on_tick`."""
@@ -209,7 +208,8 @@ class Pool:
         if len(self._signals) > self._obeyed:
             # once: a second signal kills, and needs no words
             if self._obeyed == 0 and self._running:
-                output.say(f"stopping: {counted(len(self._running), 'running job')} to save; Ctrl-C again kills them")
+                who = "1 running job saves" if len(self._running) == 1 else f"{len(self._running)} running jobs save"
+                output.say(f"stopping: {who}; Ctrl-C again kills them")
             # SIGTERM for Ctrl-C too: jobs have a group of their own, which the terminal does not reach
             number = signal.SIGTERM if len(self._signals) == 1 else signal.SIGKILL
             self._obeyed = len(self._signals)

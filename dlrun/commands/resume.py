@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import traceback
 from contextlib import suppress
+from math import isclose
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -24,6 +25,7 @@ from dlrun.sweeps.search import definition
 from dlrun.sweeps.search import run as search
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
+from dlrun.terminal.format import number
 
 
 def main(argv: list[str]) -> int:
@@ -57,6 +59,8 @@ def main(argv: list[str]) -> int:
     if status == "finished" and (why := _why_complete(built, folder, arguments.overrides)):
         output.say(f"{folder.path} {why}")
         return 0
+    if changed is not None:
+        _say_stretched(built, folder)
     try:
         # written when training begins: what fails before changes nothing
         train(built, folder, resumed=True, on_start=lambda: _write(folder, changed))
@@ -68,6 +72,20 @@ def main(argv: list[str]) -> int:
         text = str(error) if isinstance(error, DlrunError) else f"{type(error).__name__}: {error}{place(error)}"
         raise RunError(f"{text}\nThe traceback is in {folder.log}; DLRUN_TRACEBACK=1 shows it here.") from error
     return 0
+
+
+def _say_stretched(built: Built, folder: RunDir) -> None:
+    """Say it if the rate does not go on from where a schedule of another length had come to."""
+    training, summary = built.training, folder.summary()
+    step, before, now = summary.steps, summary.horizon, training.plan.steps
+    if not step or not before or before == now:
+        return
+    old, new = (training.optimizer.lr * training.schedule(step, steps) for steps in (before, now))
+    if not isclose(old, new, rel_tol=1e-6, abs_tol=1e-12):
+        output.say(
+            f"The schedule is stretched from {before} to {now} steps: at step {step} the rate jumps from {number(old)} "
+            f"to {number(new)}. A run of {now} steps from the start would have had other rates before."
+        )
 
 
 def _write(folder: RunDir, changed: DictConfig | None) -> None:

@@ -112,6 +112,15 @@ def test_a_longer_run_is_the_run_that_was_longer_from_the_start(call: Call) -> N
 MOONS = ("dataset=moons", "model.width=4", "trainer.figures=false", "tracking.enabled=false")
 
 
+def test_a_stretched_schedule_is_said(call: Call) -> None:
+    short = ("train", "dataset=moons", "trainer.steps=10", "trainer.figures=false", "tracking.enabled=false")
+    for schedule, said in (("cosine", True), ("constant", False)):
+        assert call(*short, f"schedule={schedule}").code == 0
+        done = call("resume", all_runs()[-1].id, "trainer.steps=20")
+        assert done.code == 0
+        assert ("stretched from 10 to 20 steps" in done.out) == said
+
+
 def test_a_run_that_patience_ended_is_told_about_patience(call: Call) -> None:
     quick = ("dataset=moons", "tracking.enabled=false", "trainer.figures=false")
     assert call("train", *quick, "trainer.epochs=9", "trainer.patience=1", "optimizer.lr=0").code == 0

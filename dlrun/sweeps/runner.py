@@ -61,8 +61,8 @@ class SweepRunner:
         count: int,
         on_result: Callable[[Result], bool] = lambda _: True,
         on_tick: Callable[[], None] = lambda: None,
-    ) -> None:
-        """Run jobs as `JobRunner.run` does, with the callbacks of `JobEvents`."""
+    ) -> bool:
+        """Run jobs as `JobRunner.run` does, with the callbacks of `JobEvents`; False if a failure has ended it."""
         events = JobEvents(
             self.store,
             self._make_task,
@@ -72,6 +72,7 @@ class SweepRunner:
             on_tick=on_tick,
         )
         self._jobs.run(jobs, events, count=count)
+        return not events.stopped
 
     def run_tasks(
         self, tasks: Sequence[Task], *, on_result: Callable[[TaskResult], bool], on_tick: Callable[[int], None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -267,7 +268,7 @@ class FakeRunner:
         count: int,
         on_result: Callable[[Result], bool],
         on_tick: Callable[[], None],
-    ) -> None:
+    ) -> bool:
         queue = iter(jobs)
         more = True
         with ExitStack() as stack:
@@ -281,6 +282,7 @@ class FakeRunner:
                 for n in [*self._running]:
                     self._go_on(n, on_result)
                 on_tick()
+        return True
 
     def _start(self, job: Job, stack: ExitStack) -> None:
         if len(self.started) == self._dies_at:
@@ -395,6 +397,25 @@ def test_of_a_pruned_trial_no_further_seed_is_started(tmp_path: Path) -> None:
         assert "missing" not in statuses and "running" not in statuses
         assert ("pruned" in statuses) == (trial.state.name == "PRUNED")
         assert len(mine) == 2 or trial.state.name == "PRUNED"
+
+
+def test_a_job_whose_run_is_gone_is_run_again_and_its_trial_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    curve: Curve = lambda job: [float(job["x"])]  # noqa: E731
+    first = search(tmp_path / "s", ["x=range(4)"], curve, 4, sampler="grid")
+    before = [trial.value for trial in stored(tmp_path / "s")]
+    shutil.rmtree(first.store.sweep.job(1).path)
+    again = search(tmp_path / "s", ["x=range(4)"], curve, 4, sampler="grid")
+    assert again.started == [1] and not capsys.readouterr().err
+    assert all(again.store.result(job).status == "finished" for job in again.store.manifest.jobs)
+    # before further trials, and with another result
+    shutil.rmtree(first.store.sweep.job(2).path)
+    other: Curve = lambda job: [float(job["x"]) + 9]  # noqa: E731
+    again = search(tmp_path / "s", ["x=range(5)"], other, 4, sampler="grid")
+    assert again.started == [2]
+    says(capsys.readouterr().err, "trial 2", "val/error", "keeps the first")
+    assert [trial.value for trial in stored(tmp_path / "s")] == before
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid", "cmaes"])

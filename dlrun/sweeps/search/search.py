@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from math import isfinite
+from math import isclose, isfinite, nan
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from dlrun.sweeps.search.curves import CurveReader
 from dlrun.sweeps.search.space import Space
 from dlrun.sweeps.search.trials import Trials
 from dlrun.terminal import output
+from dlrun.terminal.format import number
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -70,12 +71,14 @@ class Search:
         self._started: set[int] = set()
 
     def run(self) -> None:
-        """Run an earlier process's open trials, then new ones."""
+        """Run an earlier process's open trials, then new ones, then the lost jobs of trials that have ended."""
         unfinished = self._trials.open()
         left = max(0, self._total - len(self._trials)) + len(unfinished)
         if left:
             count = left * max(1, len(self._space.seeds))
-            self._runner.run(self._jobs(unfinished), count=count, on_result=self._take, on_tick=self._prune)
+            if not self._runner.run(self._jobs(unfinished), count=count, on_result=self._take, on_tick=self._prune):
+                return
+        self._run_lost()
 
     def _jobs(self, unfinished: list[Trial]) -> Iterator[Job | None]:
         for trial in unfinished:
@@ -123,6 +126,36 @@ class Search:
                 self._close_if_complete(mine)
         # a failed trial ends no search; `on_failure=stop` does, in `JobEvents`
         return True
+
+    def _run_lost(self) -> None:
+        """Run jobs again whose runs are gone though their trials have ended.
+
+        A trial keeps the value that it was told: the trials after it were proposed by that.
+        """
+        # a trial stays open if its job was killed just now
+        waiting = {job.n for mine in self._open for job in mine.jobs}
+        lost = [job for job in self._store.due() if job.n not in waiting]
+        if not lost:
+            return
+        words = "has no finished run, and is" if len(lost) == 1 else "have no finished run, and are"
+        output.say(f"{len(lost)} of {len(self._store.manifest.jobs)} jobs {words} run again")
+        # no list: as in the search, each job has a process of its own
+        self._runner.run(iter(lost), count=len(lost), on_result=self._take, on_tick=lambda: None)
+        self._compare({job.overrides for job in lost})
+
+    def _compare(self, again: set[tuple[str, ...]]) -> None:
+        """Say where a job that was run again has another value than its trial."""
+        monitor = self._store.manifest.monitor
+        found = {result.job.overrides: result for result in self._store.results() if result.status == "finished"}
+        for trial, params, told in self._trials.values():
+            wanted = self._space.overrides(params)
+            if again.isdisjoint(wanted) or not found.keys() >= {*wanted}:
+                continue
+            value = fmean(found[overrides].metrics.get(monitor, nan) for overrides in wanted)
+            if not isclose(value, told, rel_tol=1e-6):
+                output.warn(
+                    f"trial {trial}: {monitor} is {number(value)} now; the search keeps the first, {number(told)}"
+                )
 
     def _close_if_complete(self, mine: OpenTrial) -> None:
         # a killed job is not in ENDED: its trial stays open, to be resumed

@@ -105,6 +105,13 @@ class Trials:
         with _quiet():
             self._study.tell(trial, None if pruned else value, state)
 
+    def values(self) -> list[tuple[int, dict[str, Any], float]]:
+        """The number, values and result of each complete trial."""
+        from optuna.trial import TrialState
+
+        complete = self._study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        return [(trial.number, trial.params, trial.value) for trial in complete if trial.value is not None]
+
     def counts(self) -> dict[str, int]:
         """The number of trials by Optuna's state, in lower case."""
         states = [trial.state.name.lower() for trial in self._study.get_trials(deepcopy=False)]

@@ -344,6 +344,7 @@ def test_a_launcher_that_is_killed_leaves_no_process(here: Path) -> None:
     launcher.communicate()
     assert wait_until(lambda: not any(map(alive, [*jobs, *map(int, children)])), 30)
     assert (here / "saved0").exists() and (here / "saved1").exists()
+    assert "Traceback" not in (here / "log0").read_text()
 
 
 def make_result(

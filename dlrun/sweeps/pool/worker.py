@@ -46,7 +46,12 @@ def work(call: bytes, settings: WorkerSettings, answer: Connection, place: SlotL
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # a full disk, or a stream that the job has closed
             stream.flush()
-    answer.send_bytes(_pack(message))
+    try:
+        answer.send_bytes(_pack(message))
+    except ConnectionError:
+        # a launcher that was killed wants no answer
+        if not wait([_launcher()], 1.0):
+            raise
     answer.close()
 
 
@@ -112,11 +117,16 @@ def _limit_threads(threads: int) -> None:
         sys.modules["torch"].set_num_threads(threads)
 
 
-def _follow_launcher() -> None:
-    """Outlive the launcher by `GRACE` seconds at most."""
+def _launcher() -> int:
+    """A descriptor that is ready once the launcher has died."""
     launcher = multiprocessing.parent_process()
     assert launcher is not None
-    wait([launcher.sentinel])
+    return launcher.sentinel
+
+
+def _follow_launcher() -> None:
+    """Outlive the launcher by `GRACE` seconds at most."""
+    wait([_launcher()])
     # the run saves and ends at this signal
     os.kill(os.getpid(), signal.SIGTERM)
     pause(GRACE)

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr, suppress
+from pathlib import Path
 
 from dlrun import tracking
 from dlrun.errors import DamagedFile
@@ -96,7 +97,9 @@ class _Sender:
         self._patience = patience
         # by store, the failures in a row
         self._failed: dict[str, int] = {}
-        # by what is said of it, the folders that were not tried
+        # by store, what is said of it
+        self._told: dict[str, str] = {}
+        # by what is said, the folders that were not tried
         self.skipped: dict[str, int] = {}
         self.complete = True
 
@@ -105,13 +108,16 @@ class _Sender:
         place = tracker.location(folder)
         # after three failures in a row it is away, and each further try would wait for it
         if self._failed.get(place, 0) >= IN_A_ROW:
-            self.skipped[tracker.title] = self.skipped.get(tracker.title, 0) + 1
+            cause = self._told[place]
+            self.skipped[cause] = self.skipped.get(cause, 0) + 1
             return
         errors: list[Exception] = []
         sent = self._try(folder, tracker, errors)
         why = next((told for error in reversed(errors) if (told := tracker.explain(folder, error))), None)
         output.say(f"{folder.id}  {folder.summary().status}  {_result(folder, tracker, sent, why)}")
-        self._failed[place] = 0 if sent is not False else IN_A_ROW if why else self._failed.get(place, 0) + 1
+        self._told[place] = f"{tracker.title}: {why}" if why else f"{tracker.title} does not answer."
+        if not (why and any(_is_own(folder, error) for error in errors)):
+            self._failed[place] = 0 if sent is not False else IN_A_ROW if why else self._failed.get(place, 0) + 1
         self.complete = self.complete and bool(sent)
 
     def _try(self, folder: Folder, tracker: Tracker, errors: list[Exception]) -> bool | None:
@@ -144,8 +150,8 @@ def _send_each(lacking: dict[Folder, list[Tracker]], patience: float) -> int:
         except DamagedFile as damage:  # it stops no other
             output.warn(f"Left out: {damage.path} is damaged: {damage.found}.")
             sender.complete = False
-    for title, left in sender.skipped.items():
-        output.warn(f"{title} does not answer, so the other {left} were not tried: type `dlrun sync` later.")
+    for cause, left in sender.skipped.items():
+        output.warn(f"{cause}\nSo the other {left} were not tried: type `dlrun sync` later.")
     return int(not sender.complete)
 
 
@@ -157,6 +163,11 @@ def _start_beside(folder: Folder) -> bool:
     tracking.start(folder)
     output.say(f"{folder.id}  running: an uploader is at work beside it")
     return True
+
+
+def _is_own(folder: Folder, error: Exception) -> bool:
+    """A file of the run or sweep may not be used; the store is not to blame."""
+    return isinstance(error, PermissionError) and Path(str(error.filename)).is_relative_to(folder.path)
 
 
 def _result(folder: Folder, tracker: Tracker, sent: bool | None, why: str | None) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from dlrun.errors import RunError, UserError
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
-from dlrun.tracking import delete, pending
+from dlrun.tracking import delete, pending, uploader
 from dlrun.tracking.content.state import only_uploader
 from dlrun.tracking.mlflow.run import MlflowRun
 from tests.facts import says
@@ -103,6 +104,29 @@ def test_a_store_that_is_away_is_said_and_left(
     assert told.out.count("not sent: MLflow did not answer") == 3
     says(told.err, "the other 2 were not tried")
     assert all(pending(run) for run in runs)
+
+
+def test_a_file_that_may_not_be_written_is_said_as_the_cause(
+    outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the tests may be root's, who may write everything
+    runs = [make(outputs / "runs" / "d" / f"{n}-toy-{n}aaa") for n in range(3)]
+    forbidden, send = [runs[0].journal], uploader.send
+
+    def forbid(folder: RunDir, *arguments: Any, report: Any, **named: Any) -> bool | None:
+        if any(folder.path in file.parents or file.parent == outputs for file in forbidden):
+            report(folder, PermissionError(13, "Permission denied", str(forbidden[0])))
+            return False
+        return send(folder, *arguments, report=report, **named)
+
+    monkeypatch.setattr(uploader, "send", forbid)
+    assert sync.main([]) == 1
+    told = capsys.readouterr()
+    says(told.out, f"{runs[0].journal} may not be used")
+    assert told.out.count("  sent: ") == 2 and not told.err, "one run's file stops no other"
+    forbidden[0] = outputs / ".mlflow.db.lock"
+    assert sync.main(["--again"]) == 1
+    says(capsys.readouterr().err, f"MLflow: {forbidden[0]} may not be used", "the other 2 were not tried")
 
 
 def test_what_another_process_sends_is_waited_for_or_told(

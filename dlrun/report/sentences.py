@@ -55,9 +55,20 @@ def lead(overview: Overview) -> str:
     same = [group for group, found in zip(others, rest, strict=True) if not (found.significant or found.constant)]
     if not others:
         return told
+    also = _also(same, len(others), either=not (runner_up.significant or runner_up.constant))
+    return " ".join(filter(None, [told, also, "These intervals hold for all groups at once."]))
+
+
+def _also(same: Sequence[JobGroup], others: int, *, either: bool) -> str:
+    """Further groups that may be as good as the best; empty if there are none."""
+    if not same:
+        return ""
     listed = ", ".join(f"`{group.label}`" for group in same[:SHOWN]) + ", …" * (len(same) > SHOWN)
-    also = f"{len(same)} of the other {len(others)} groups ({listed})" if same else f"none of the other {len(others)}"
-    return f"{told} Not told apart from the best: {also}. These intervals hold for all groups at once."
+    who = f"{len(same)} of the other {others} groups"
+    if len(same) == others:
+        who = "The other group" if others == 1 else f"The other {others} groups"
+    verb = "has" if len(same) == 1 else "have"
+    return f"{who} ({listed}) {verb} no significant difference from the best{' either' * either}."
 
 
 def _minus(first: JobGroup, others: Sequence[JobGroup], overview: Overview) -> list[Difference]:

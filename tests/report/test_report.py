@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dlrun.report import sentences
 from dlrun.report.claims import check
 from dlrun.report.contents import contents
 from dlrun.report.document import Code, Heading, Paragraph, Table
@@ -300,3 +301,26 @@ def test_code_with_markup_stays_code_in_markdown() -> None:
         "<pre>\ndlrun train a='&lt;b&gt;'\n```\nrest\n</pre>\n\n"
         "<code>a&lt;b</code> and &amp;lt; and c&lt;d\n\n```\nplain\n```\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("far", "told"),
+    [
+        ([0.1], "The other group (`lr=0.3`) has no significant difference from the best either."),
+        ([0.1, 0.1], "The other 2 groups (`lr=0.3`, `lr=0.4`) have no significant difference from the best either."),
+        ([0.1, 9.0], "1 of the other 2 groups (`lr=0.3`) has no significant difference from the best either."),
+        ([9.0], ""),
+    ],
+)
+def test_further_groups_are_named_if_chance_could_explain_them(tmp_path: Path, far: list[float], told: str) -> None:
+    rates = [0.1, 0.2, 0.3, 0.4][: 2 + len(far)]
+    means = dict(zip(rates, [0.1, 0.1, *far], strict=True))
+
+    def errors_of(job: dict[str, Any]) -> dict[str, float]:
+        # the seeds' noise is the same for every rate, in another order
+        return {"val/loss": means[job["lr"]] + [0.0, 0.01, 0.03, 0.02][(job["seed"] + int(job["lr"] * 10)) % 4]}
+
+    sweep = made_sweep(tmp_path / "s", {"lr": rates, "seed": [0, 1, 2, 3]}, errors_of, monitor="val/loss")
+    text = sentences.lead(read_overview(sweep))
+    said = text.partition("seeds). ")[2]
+    assert said == f"{told} These intervals hold for all groups at once.".strip()

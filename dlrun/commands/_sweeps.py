@@ -10,8 +10,8 @@ from dlrun.errors import UserError
 from dlrun.storage import manifest
 from dlrun.storage.files.json_text import dumps
 from dlrun.storage.files.links import remove_folder
-from dlrun.storage.lookup import outputs, read_each
-from dlrun.storage.read_counts import count_reads
+from dlrun.storage.lookup import outputs, read_each, sweep_of
+from dlrun.storage.read_counts import count_reads, note_reads
 from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweep_summary import describe_request
@@ -54,6 +54,8 @@ def delete(sweeps: Sequence[SweepDir]) -> None:
 
 def remove(folder: RunDir | SweepDir) -> None:
     """Remove a run or a sweep from the trackers and the disk."""
+    if isinstance(folder, RunDir) and (sweep := sweep_of(folder)):
+        note_reads(sweep)
     # the trackers first: they find their runs by the folder
     for line in tracking.delete(folder):
         output.say(line)

@@ -8,6 +8,7 @@ from dlrun.errors import UserError
 from dlrun.report.terminal_text import terminal_text
 from dlrun.report.write import write
 from dlrun.storage.lookup import all_sweeps, find_sweep, outputs
+from dlrun.storage.read_counts import note_reads
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
 
@@ -43,6 +44,7 @@ def main(argv: list[str]) -> int:
 
         code = select(sweep, again=options.force)
     else:
+        note_reads(sweep)
         write(sweep)
         output.say(terminal_text(sweep))
     if options.open:

@@ -16,8 +16,9 @@ from dlrun.errors import DlrunError, RunError, UserError, place
 from dlrun.runs.build import Built
 from dlrun.runs.reload import rebuild
 from dlrun.storage import checkpoint, run_config
-from dlrun.storage.lookup import find, find_sweep
+from dlrun.storage.lookup import find, find_sweep, sweep_of
 from dlrun.storage.manifest import read
+from dlrun.storage.read_counts import note_reads
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import hydra_task
@@ -71,6 +72,10 @@ def main(argv: list[str]) -> int:
             traceback.print_exception(error, file=log)
         text = str(error) if isinstance(error, DlrunError) else f"{type(error).__name__}: {error}{place(error)}"
         raise RunError(f"{text}\nThe traceback is in {folder.log}; DLRUN_TRACEBACK=1 shows it here.") from error
+    finally:
+        # with evaluation.test=every it has read the test split
+        if sweep := sweep_of(folder):
+            note_reads(sweep)
     return 0
 
 

@@ -15,8 +15,9 @@ from dlrun.runs.build import Built
 from dlrun.runs.measures.quantities import OF_BATCHES
 from dlrun.runs.reload import rebuild, select
 from dlrun.runs.scoring import evaluate_splits, test_once
-from dlrun.storage.lookup import find, find_sweep, sweep_of
+from dlrun.storage.lookup import find, find_sweep, locate_folder, sweep_of
 from dlrun.storage.overlap import mark
+from dlrun.storage.read_counts import note_reads
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.finish import is_selected
@@ -25,10 +26,23 @@ from dlrun.terminal.arguments import Parser
 from dlrun.terminal.format import number, table
 
 
-def _is_sealed(folder: RunDir) -> bool:
-    """The run is a sweep's job, and not selected."""
-    sweep = sweep_of(folder)
-    return sweep is not None and not is_selected(sweep, folder.path.name)
+def _is_sealed(asked: RunDir) -> bool:
+    """The folder is of a sweep's job that is not selected."""
+    sweep = sweep_of(asked)
+    return sweep is not None and not is_selected(sweep, asked.path.name)
+
+
+def _read_test(built: Built, folder: RunDir, asked: RunDir) -> dict[str, float]:
+    """Evaluate the test split; the read is counted for the sweep whose job was asked for."""
+    sweep = sweep_of(asked)
+    if sweep is None:
+        return test_once(built, folder)
+    # twice: an older dlrun has noted none before
+    note_reads(sweep)
+    try:
+        return test_once(built, folder, reader=None if asked == folder else sweep.id, by_hand=True)
+    finally:
+        note_reads(sweep)
 
 
 def _check_batch_size(built: Built, size: int) -> None:
@@ -92,10 +106,12 @@ def main(argv: list[str]) -> int:
     sweep = find_sweep(arguments.run)
     if sweep is not None:
         return _sweep(sweep)
-    folder = find(arguments.run, what="run or sweep")
-    if arguments.split == "test" and not arguments.force and _is_sealed(folder):
+    asked = RunDir(locate_folder(arguments.run, what="run or sweep"))
+    # a reused job's run is another sweep's
+    folder = find(str(asked.path))
+    if arguments.split == "test" and not arguments.force and _is_sealed(asked):
         raise UserError(
-            f"{folder.id} is a job of a sweep, and was not selected: its test split is sealed."
+            f"{asked.id} is a job of a sweep, and was not selected: its test split is sealed."
             f"\nSelect by `--split validation`. To read the test split nevertheless, add --force."
         )
     if arguments.split == "test":
@@ -111,7 +127,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"{built.data.name} has no {arguments.split} split in this run.")
     step = select(built, folder)
     device.apply(built.execution)
-    metrics = test_once(built, folder) if arguments.split == "test" else evaluate_splits(built, arguments.split)
+    metrics = _read_test(built, folder, asked) if arguments.split == "test" else evaluate_splits(built, arguments.split)
     output.say(f"{folder.id if folder.of_a_sweep else folder.path.name}  weights of step {step}")
     output.say(table([[name, number(value)] for name, value in metrics.items()]))
     if known := mark(folder.summary().origin):

@@ -11,7 +11,7 @@ from typing import Any
 from dlrun.analysis.statistics import Spread, spread
 from dlrun.analysis.value_range import ValueRange, value_range
 from dlrun.storage.manifest import REPLICATED, Manifest, Replicate, read
-from dlrun.storage.read_counts import SweepReads, count_reads, total_reads
+from dlrun.storage.read_counts import SweepReads, count_reads
 from dlrun.storage.results import Result, finished, results, unended
 from dlrun.storage.summary import Summary
 from dlrun.storage.sweep_summary import SweepSummary
@@ -84,7 +84,7 @@ class Overview:
     def _part(self, label: str, groups: Collection[str]) -> Overview:
         manifest = replace(self.manifest, jobs=tuple(job for job in self.manifest.jobs if job.group in groups))
         own = [result for result in self.results if result.job.group in groups]
-        summary = self.summary.of_stratum(groups, test_reads=total_reads(self.sweep.id, own))
+        summary = self.summary.of_stratum(groups)
         metric = _metric(manifest, own)
         return Overview(self.sweep, manifest, own, _groups(manifest, own, metric, summary), metric, summary, label)
 

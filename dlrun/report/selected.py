@@ -73,7 +73,7 @@ def selection_bias(overview: Overview) -> str:
     if overview.selected is None or chosen is None or len(overview.groups) == 1 or overview.summary.selected_now:
         return ""
     # the best of several noisy means tends to look better than it is; so would test numbers that were seen before
-    sealed = overview.manifest.test == "final" and not overview.reads.others.times and not chosen.get("earlier")
+    sealed = overview.manifest.test == "final" and not _others_read(overview) and not chosen.get("earlier")
     # of other splits, or by their first weights, the runs may know samples of the test
     unseen = "dataset.split_seed" not in overview.manifest.swept and not known_samples.describe(overview)
     test = " Its test numbers are not." if sealed and unseen and not chosen.get("reads_before") else ""
@@ -81,6 +81,10 @@ def selection_bias(overview: Overview) -> str:
         f"The validation numbers of the selected group are the best of {len(overview.groups)}, so they are slightly "
         f"too good.{test}"
     )
+
+
+def _others_read(overview: Overview) -> bool:
+    return bool(overview.reads.others.times or overview.reads.gone_others)
 
 
 def describe_reads(overview: Overview) -> str:
@@ -93,27 +97,34 @@ def describe_reads(overview: Overview) -> str:
         else ""
     )
     counted = f"The test split was read {_times(reads.total)}{_by_whom(overview)}." if reads.total else ""
-    parts = [looked, counted, _when(overview), *_apart(overview)]
-    return " ".join(filter(None, parts)) if counted or parts[3:] else "The test split was not read."
+    apart = _apart(overview)
+    if not counted:
+        counted = f"The test split was not read{' for this sweep' if apart else ''}."
+    return " ".join(filter(None, [looked, counted, _when(overview), *apart]))
 
 
 def _by_whom(overview: Overview) -> str:
-    reads = overview.reads
-    gone = f"{_times(reads.gone)} by runs whose folders are gone" if reads.gone else ""
+    reads, alone = overview.reads, " of this sweep"
+    readers = [(reads.gone, "runs whose folders are gone")]
     if overview.manifest.test == "every" or len(overview.groups) == 1 or overview.selected is None:
         runs = Reads(reads.selected.times + reads.others.times, reads.selected.runs + reads.others.runs)
-        return f": {_times(runs.times)} by {_runs(runs)}, {gone}" if gone else f", by {_runs(runs)} of this sweep"
-    if not (reads.others.times or gone):
-        return f", by {_runs(reads.selected)} of the selected configuration and by no other run of this sweep"
-    labels = [
-        group.label
-        for group in overview.groups
-        if not group.selected and any(reads_for(overview.sweep.id, result) for result in group.results)
-    ]
-    listed = ", ".join(f"`{label}`" for label in labels[:3]) + ", …" * (len(labels) > 3)
-    others = f"{_times(reads.others.times)} by {_runs(reads.others)} not selected ({listed})" if labels else ""
-    selected = f"{_times(reads.selected.times)} by {_runs(reads.selected)} of the selected configuration"
-    return f": {', '.join(filter(None, [selected, others, gone]))}"
+        readers.insert(0, (runs.times, _runs(runs)))
+    else:
+        labels = [
+            group.label
+            for group in overview.groups
+            if not group.selected and any(reads_for(overview.sweep.id, result) for result in group.results)
+        ]
+        listed = ", ".join(f"`{label}`" for label in labels[:3]) + ", …" * (len(labels) > 3)
+        readers[:0] = [
+            (reads.selected.times, f"{_runs(reads.selected)} of the selected configuration"),
+            (reads.others.times, f"{_runs(reads.others)} not selected ({listed})"),
+        ]
+        alone = " and by no other run of this sweep"
+    readers = [(times, who) for times, who in readers if times]
+    if len(readers) == 1:
+        return f", by {readers[0][1]}{'' if reads.gone else alone}"
+    return f": {', '.join(f'{_times(times)} by {who}' for times, who in readers)}"
 
 
 def _when(overview: Overview) -> str:

@@ -62,24 +62,24 @@ def read_test_if_due(built: Built, folder: RunDir, journal: Journal) -> tuple[di
     return _read(built, folder, journal)
 
 
-def test_once(built: Built, folder: RunDir, *, reader: str | None = None) -> dict[str, float]:
+def test_once(built: Built, folder: RunDir, *, reader: str | None = None, by_hand: bool = False) -> dict[str, float]:
     """Evaluate the test split of an ended run.
 
     The model has its weights already. The summary gets the metrics. `reader` is the id of the sweep that has selected
-    the run; reads for another sweep than its own are counted apart.
+    the run, or a job of which was asked for `by_hand`; reads for another sweep than its own are counted apart.
     """
     with folder.edit_summary() as summary:
         # a summary that was lost counts too few
         summary.test_reads = max(summary.test_reads, count_test_reads(folder.journal))
     with open_journal(folder.journal) as journal:
-        metrics = _read(built, folder, journal, reader)[0]
+        metrics = _read(built, folder, journal, reader, by_hand=by_hand)[0]
     with folder.edit_summary() as summary:
         summary.metrics = {**summary.metrics, **metrics}
     return metrics
 
 
 def _read(
-    built: Built, folder: RunDir, journal: Journal, reader: str | None = None
+    built: Built, folder: RunDir, journal: Journal, reader: str | None = None, *, by_hand: bool = False
 ) -> tuple[dict[str, float], Collected | None]:
     assert built.data.test is not None
     with folder.edit_summary() as summary:
@@ -89,7 +89,8 @@ def _read(
         if reader and (own is None or own.id != reader):
             apart = summary.test_reads_for
             summary.test_reads_for = {**apart, reader: apart.get(reader, 0) + 1}
-    journal.event("test_read", reads=summary.test_reads, **({"sweep": reader} if reader else {}))
+    asked = {"sweep": reader, **({"by_hand": True} if by_hand else {})} if reader else {}
+    journal.event("test_read", reads=summary.test_reads, **asked)
     _seed(built)
     training, seen = built.training, None
     parts = training.objective, training.metrics, built.data.test

@@ -70,13 +70,18 @@ def find(reference: str, *, what: str = "run") -> RunDir:
 
 def locate(reference: str, *, what: str = "run") -> RunDir:
     """Find a run as `find` does, whatever links it has."""
+    return follow_reuse(locate_folder(reference, what=what))
+
+
+def locate_folder(reference: str, *, what: str = "run") -> Path:
+    """The folder of a run or a job that `find` finds; a job that reuses a run has it elsewhere."""
     folder = Path(reference)
     if (folder / ".hydra").is_dir() or (folder / REUSED).is_file():
-        return follow_reuse(folder.absolute())
+        return folder.absolute()
     # a reused job has no `.hydra` of its own, so that `_runs` lacks it
     fitting = [run for run in _runs() if _fits(run.id, reference)] or _reused_jobs(reference)
     if len(fitting) == 1:
-        return fitting[0]
+        return fitting[0].path
     runs = all_runs()
     if fitting:
         names = "\n  ".join(str(r.path) for r in runs if r in fitting) or "\n  ".join(str(r.path) for r in fitting)
@@ -137,11 +142,11 @@ def _started(folder: RunDir | SweepDir, path: Path) -> tuple[float, float]:
 
 
 def _reused_jobs(reference: str) -> list[RunDir]:
-    """The runs of reused jobs with this id: `k3x9/2`."""
+    """The folders of reused jobs with this id: `k3x9/2`."""
     if "/" not in reference:
         return []
-    notes = outputs().glob(f"sweeps/*/*/*/{REUSED}")
-    return [follow_reuse(note.parent) for note in notes if _fits(RunDir(note.parent).id, reference)]
+    jobs = [RunDir(note.parent) for note in outputs().glob(f"sweeps/*/*/*/{REUSED}")]
+    return [job for job in jobs if _fits(job.id, reference)]
 
 
 def _fits(id: str, reference: str) -> bool:

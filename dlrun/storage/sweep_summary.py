@@ -66,6 +66,9 @@ class SweepSummary(FolderSummary):
     strata = Key[Sequence[Stratum]](())
     search = Key[SearchCounts]({})
 
+    # the reads of the test split for this sweep: by job number, then by the run's start
+    reads_by_job = Key[Mapping[str, Mapping[str, int]]]({})
+
     # the number of jobs, in all and of each status
     jobs = Key(0)
     finished = Key(0)
@@ -92,14 +95,16 @@ class SweepSummary(FolderSummary):
         found = [self.selected, *(stratum.get("selected") for stratum in self.strata)]
         return [each for each in found if each]
 
-    def of_stratum(self, groups: Collection[str], *, test_reads: int) -> SweepSummary:
+    def of_stratum(self, groups: Collection[str]) -> SweepSummary:
         """The summary of a part of the sweep, as if it were a sweep of its own."""
         # not by the label: a search that is made longer may have other ones
         chosen = ((each.get("selected") or {}).get("group") in groups for each in self.strata)
         own = next(compress(self.strata, chosen), Stratum())
         part = SweepSummary(self.to_dict())
         part.selected, part.selected_now, part.strata = own.get("selected"), own.get("selected_now"), ()
-        part.test_reads = test_reads
+        # reads of no known job are of no known stratum
+        part.reads_by_job = {job: runs for job, runs in self.reads_by_job.items() if job}
+        part.test_reads = 0
         return part
 
     def to_send(self) -> list[Any]:

@@ -10,7 +10,7 @@ from functools import cached_property
 from dlrun.errors import UserError
 from dlrun.storage import journal
 from dlrun.storage.manifest import Manifest, read
-from dlrun.storage.read_counts import count_reads, total_reads
+from dlrun.storage.read_counts import count_reads
 from dlrun.storage.results import Result, results, unended
 from dlrun.storage.sweep_summary import Selection, SweepSummary, compare_means
 from dlrun.storage.sweepdir import SweepDir
@@ -34,7 +34,7 @@ class SweepState:
         parts = {}
         for label, groups in self.manifest.strata.items():
             own = [result for result in self.results if result.job.group in groups]
-            summary = self.summary.of_stratum(groups, test_reads=total_reads(self.sweep.id, own))
+            summary = self.summary.of_stratum(groups)
             parts[label] = _recovered(replace(self, results=own, summary=summary))
         return parts
 
@@ -155,7 +155,8 @@ def _recover(state: SweepState) -> Selection | None:
     last: dict[str, float] = {}
     for result in state.results:
         for line in journal.read(result.run.journal)[0] if result.summary.test_reads else []:
-            if line.get("event") == "test_read" and line.get("sweep") == state.sweep.id:
+            asked = line.get("event") == "test_read" and line.get("sweep") == state.sweep.id
+            if asked and not line.get("by_hand"):
                 last[result.job.group] = max(last.get(result.job.group, 0.0), line.get("time", 0.0))
     if not last:
         return None

@@ -11,7 +11,7 @@ from dlrun import tracking
 from dlrun.report.terminal_text import terminal_text
 from dlrun.report.write import write
 from dlrun.storage.manifest import Manifest
-from dlrun.storage.read_counts import count_reads, total_reads
+from dlrun.storage.read_counts import note_reads
 from dlrun.storage.results import Result
 from dlrun.storage.summary import Status
 from dlrun.storage.sweep_summary import Selection, Stratum
@@ -96,12 +96,10 @@ def _test(runner: SweepRunner, due: Sequence[Result], decisions: Decisions) -> b
 
 def _summarise(before: SweepState, found: Sequence[Result]) -> None:
     sweep = before.sweep
-    known = count_reads(sweep.id, before.results, before.summary)
+    note_reads(sweep)
     with sweep.edit_summary() as summary:
         summary.count([result.status for result in found])
         summary.reused = sum(result.reused for result in found)
-        # never less than before: a folder that was deleted takes its count along, not its read
-        summary.test_reads = known.total + total_reads(sweep.id, found) - total_reads(sweep.id, before.results)
         after = replace(before, results=found, summary=summary).strata
         if summary.selected:
             summary.selected = _mark_read(after[""], summary.selected)

@@ -12,6 +12,7 @@ from dlrun.errors import DamagedFile
 from dlrun.storage import run_config
 from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.read_counts import note_reads
 from dlrun.storage.results import Result, results
 from dlrun.storage.rundir import REUSED, lost_reuse
 from dlrun.storage.summary import Status
@@ -36,6 +37,8 @@ class SweepStore:
 
     def open(self) -> None:
         """Mark the sweep as `running`, and give up reused runs that are gone or changed."""
+        # before jobs run again whose folders are gone
+        note_reads(self.sweep)
         self._leave_lost()
         with self.sweep.edit_summary() as summary:
             summary.status, summary.error = "running", None

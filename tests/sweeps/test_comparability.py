@@ -121,5 +121,5 @@ def test_every_group_is_in_one_stratum_though_no_value_tells_two_apart() -> None
 
 def test_a_selection_is_found_though_its_data_set_has_another_label_now() -> None:
     summary = SweepSummary({"strata": [{"label": "dataset=moons lr=0.1", "selected": {"group": "g", "label": "x"}}]})
-    assert (summary.of_stratum({"g", "h"}, test_reads=1).selected or {})["label"] == "x"
-    assert summary.of_stratum({"h"}, test_reads=0).selected is None
+    assert (summary.of_stratum({"g", "h"}).selected or {})["label"] == "x"
+    assert summary.of_stratum({"h"}).selected is None

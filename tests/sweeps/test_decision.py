@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from dlrun.report.claims import check
 from dlrun.report.overview import read_overview
 from dlrun.storage import manifest
 from dlrun.storage.journal import open_journal
+from dlrun.storage.read_counts import count_reads, note_reads
+from dlrun.storage.results import results
 from dlrun.storage.sweep_summary import Selection
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.study import Claim
@@ -212,6 +215,47 @@ def test_reads_for_another_sweep_are_told_apart(tmp_path: Path) -> None:
     )
     says(selected.describe_reads(read_overview(first)), "Other sweeps read it 2 times, with 2 runs of this one.")
     assert "not selected" not in selected.describe_reads(read_overview(first))
+
+
+def test_a_read_is_known_though_its_run_is_gone(tmp_path: Path) -> None:
+    sweep = made_sweep(tmp_path / "s", {"dataset": ["a", "b"], "lr": [0.1, 0.3]}, lambda job: {"val/error": job["lr"]})
+    made = manifest.read(sweep)
+    replace(made, jobs=tuple(replace(job, validation=job.config["dataset"]) for job in made.jobs)).write(sweep)
+    found = decisions.decide(read_state(sweep))
+    summarise(sweep, strata=[{"label": label, "selected": each.selection} for label, each in found.items()])
+    for n in range(4):
+        summarise(sweep.job(n), started=1e9)
+    read_test(sweep, 0, 2, 1)
+    note_reads(sweep)
+    # the selected one of `a` is run and read again, the other one's folder is gone
+    summarise(sweep.job(0), started=2e9)
+    shutil.move(sweep.job(1).path, tmp_path / "away")
+    note_reads(sweep)
+    a, b = read_overview(sweep).strata
+    says(
+        selected.describe_reads(a),
+        "read 3 times: 1 time by 1 run of the selected configuration, 2 times by runs whose folders are gone",
+    )
+    assert "test numbers are not" not in selected.selection_bias(a)
+    says(selected.describe_reads(b), "read 1 time, by 1 run of the selected configuration and by no other")
+    assert sweep.summary().test_reads == 4
+    # a folder that is put back has read no more than before
+    shutil.move(tmp_path / "away", sweep.job(1).path)
+    note_reads(sweep)
+    assert sweep.summary().test_reads == 4
+
+
+def test_reads_that_an_older_dlrun_counted_stay(tmp_path: Path) -> None:
+    sweep = sweep_of(tmp_path / "s")
+    read_test(sweep, 0, 1)
+    summarise(sweep, test_reads=5)
+    note_reads(sweep)
+    shutil.rmtree(sweep.job(0).path)
+    read_test(sweep, 1)
+    note_reads(sweep)
+    assert sweep.summary().test_reads == 6
+    reads = count_reads(sweep.id, results(sweep), sweep.summary())
+    assert (reads.total, reads.gone) == (6, 4)
 
 
 def test_no_claim_is_decided_while_jobs_are_killed(tmp_path: Path) -> None:

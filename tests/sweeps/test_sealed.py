@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,3 +65,22 @@ def test_a_job_that_was_not_selected_is_not_tested_by_being_resumed(call: Call) 
 )
 def test_neither_weights_nor_their_number_of_steps_are_chosen_by_the_test(call: Call, wrong: str) -> None:
     refuses(call("train", *MOONS, "dataset.validation_size=0", wrong), "validation")
+
+
+def test_a_read_on_request_is_counted_for_the_sweep_that_was_asked(here: Path, call: Call) -> None:
+    rates = ("train", "-m", "optimizer.lr=1e-1,1e-6", *MOONS)
+    assert call(*rates).code == 0
+    (first,) = all_sweeps()
+    assert call("test", f"{first.id}/1", "--force").code == 0
+    # at once, so that the folder's end takes none along
+    assert first.summary().test_reads == 2
+    done = call(*rates, "evaluation.test=final", "hydra.sweep.dir=outputs/sweeps/2026-01-01/000000-a-second")
+    says(done.out, "The test split was not read for this sweep. 2 reused runs had read it for another sweep.")
+    second = next(sweep for sweep in all_sweeps() if sweep != first)
+    refuses(call("test", f"{second.id}/1"), f"{second.id}/1 is a job of a sweep", "--force")
+    assert call("test", f"{second.id}/1", "--force").code == 0
+    says(call("report", second.id).out, "was read 1 time, by 1 run not selected (`optimizer.lr=1e-06`)")
+    says(call("report", first.id).out, "Other sweeps read it 1 time, with 1 run of this one.")
+    shutil.rmtree(first.job(1).path)
+    says(call("report", first.id).out, "read 2 times", "1 time by runs whose folders are gone")
+    says(call("report", second.id).out, "was read 1 time, by runs whose folders are gone")

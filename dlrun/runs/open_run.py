@@ -24,7 +24,7 @@ from dlrun.runs.recorder import RunRecorder, make_recorder, step_cost
 from dlrun.runs.weights import learned, loading
 from dlrun.storage import checkpoint, run_config
 from dlrun.storage.files.replacing import write_atomically
-from dlrun.storage.journal import Journal, check_not_emptied, count_test_reads, curves, open_journal
+from dlrun.storage.journal import Journal, check_not_emptied, count_test_reads, curves, first_start, open_journal
 from dlrun.storage.machine import Machine, command_line, inspect
 from dlrun.storage.rundir import RunDir, id_of
 from dlrun.storage.summary import Status, Summary
@@ -78,8 +78,9 @@ def open_run(
         job = job or folder.of_a_sweep
         with folder.edit_summary() as summary:
             _describe(summary, built, folder, machine or inspect(), job=job)
-            # of a resumed run the first start counts
-            summary.started = summary.started or started
+            # of a resumed run the first start counts, also if the summary was lost
+            first = summary.started or (first_start(folder.journal) if resumed else None) or started
+            summary.started = first
             # a process that SIGKILL ended has not written its own: its checkpoint has some of them
             summary.seconds = before = max(summary.seconds, round(state.train_seconds, 3))
             summary.update(extra)
@@ -88,7 +89,7 @@ def open_run(
         if built.data.tokenizer:
             write_atomically(folder.tokenizer, json.dumps(describe(built.data.tokenizer)).encode())
         with open_journal(folder.journal) as journal:
-            journal.event("start", resumed_from=state.step if resumed else None)
+            journal.event("start", started=first, resumed_from=state.step if resumed else None)
             with closing(make_recorder(built, folder, journal, start=state.step, job=job)) as recorder:
                 yield OpenRun(built, folder, journal, recorder, state, before, began)
 

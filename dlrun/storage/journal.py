@@ -47,10 +47,13 @@ class Line(TypedDict, total=False):
     event: Literal["start", "test_read", "text", "end"]
     # start: the step of the checkpoint; None for a new run
     resumed_from: int | None
+    # start: the time of the run's first start, as in its summary
+    started: float
     # test_read, written before the test split is read: the reads so far
     reads: int
-    # the id of the sweep that had selected the run
+    # the id of the sweep that had selected the run, or whose job was tested by hand
     sweep: str
+    by_hand: bool
     # text: something to read
     name: str
     text: str
@@ -209,6 +212,12 @@ def validations(path: Path, step: int) -> list[dict[str, float]]:
 def count_test_reads(path: Path) -> int:
     """The reads of the test split that a journal has."""
     return sum(line.get("event") == "test_read" for line in read(path)[0])
+
+
+def first_start(path: Path) -> float | None:
+    """When the run was first started, as its summary had it; None if the journal does not say it."""
+    known = (line.get("started") for line in read(path)[0])
+    return next((time for time in known if _is_number(time)), None)
 
 
 def _is_line(record: Any) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dlrun.errors import DamagedFile
+from dlrun.storage.journal import first_start
 from dlrun.storage.results import Result, results
 from dlrun.storage.sweep_summary import SweepSummary
 from dlrun.storage.sweepdir import SweepDir
@@ -109,7 +110,7 @@ def _note(summary: SweepSummary, sweep_id: str, found: Sequence[Result]) -> None
         if times := reads_for(sweep_id, result):
             runs = known.setdefault(str(result.job.n), {})
             # a job whose folder was deleted is run again: another run
-            begun = str(result.summary.started or "")
+            begun = str(result.summary.started or first_start(result.run.journal) or "")
             runs[begun] = max(times, runs.get(begun, 0))
     counted = sum(sum(runs.values()) for runs in known.values())
     if summary.test_reads > counted:

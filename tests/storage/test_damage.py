@@ -132,9 +132,11 @@ def test_a_damaged_summary_stops_no_other_run(run: RunDir, call: Call, content: 
 
 
 def test_a_lost_summary_is_written_anew_with_the_reads_of_the_journal(run: RunDir, call: Call) -> None:
+    started = run.summary().started
     (run.path / "summary.json").unlink()
     done = call("resume", run.id)
     assert done.code == 0, done.err
+    assert run.summary().started == started
     # one of the first training, and one of this
     assert (run.summary().status, run.summary().test_reads) == ("finished", 2)
 

@@ -74,6 +74,11 @@ def test_a_read_on_request_is_counted_for_the_sweep_that_was_asked(here: Path, c
     assert call("test", f"{first.id}/1", "--force").code == 0
     # at once, so that the folder's end takes none along
     assert first.summary().test_reads == 2
+    # of the same run, though its summary is made anew
+    (first.job(1).path / "summary.json").unlink()
+    assert call("resume", f"{first.id}/1").code == 0
+    assert call("report", first.id).code == 0
+    assert first.summary().test_reads == 2
     done = call(*rates, "evaluation.test=final", "hydra.sweep.dir=outputs/sweeps/2026-01-01/000000-a-second")
     says(done.out, "The test split was not read for this sweep. 2 reused runs had read it for another sweep.")
     second = next(sweep for sweep in all_sweeps() if sweep != first)

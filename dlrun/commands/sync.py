@@ -151,7 +151,8 @@ def _send_each(lacking: dict[Folder, list[Tracker]], patience: float) -> int:
             output.warn(f"Left out: {damage.path} is damaged: {damage.found}.")
             sender.complete = False
     for cause, left in sender.skipped.items():
-        output.warn(f"{cause}\nSo the other {left} were not tried: type `dlrun sync` later.")
+        others = "other one was" if left == 1 else f"other {left} were"
+        output.warn(f"{cause}\nSo the {others} not tried: type `dlrun sync` later.")
     return int(not sender.complete)
 
 

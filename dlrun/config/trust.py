@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from dlrun.config import paths
 from dlrun.errors import ConfigError, UserError
 
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
 VARIABLE = "DLRUN_TRUSTED"
 """The processes of a sweep's jobs inherit it."""
+
+ENVIRONMENT = "oc.env."
+"""Before a name in `trusted`: the variable of that name may be read."""
 
 
 def trusted_names() -> list[str]:
@@ -32,6 +39,24 @@ def check(names: Iterable[str], *, of: str) -> None:
         raise ConfigError(
             f"{of} trusts `{left[0]}`, and only you can grant that. If you trust it too, type "
             f"`'trusted=[{','.join(left)}]'`, or write it in your own conf/."
+        )
+
+
+def check_environment(config: DictConfig, *, of: str) -> None:
+    """Raise `ConfigError` if a kept configuration reads environment variables that this user does not grant.
+
+    `of` says whose it is. It may come from somebody else, who would find a password in what the run writes.
+    """
+    if "${" not in str(config):
+        return
+    from dlrun.config.environment import variables
+
+    granted = {name.removeprefix(ENVIRONMENT) for name in trusted_names() if name.startswith(ENVIRONMENT)}
+    if left := sorted({*variables(config)} - granted):
+        names = ",".join(f"{ENVIRONMENT}{name}" for name in left)
+        raise ConfigError(
+            f"{of} reads the environment variable {left[0]}, and its value would be written down. If it is yours, or "
+            f"you trust it, type `'trusted=[{names}]'`."
         )
 
 

@@ -184,6 +184,7 @@ def rebuild(
 
 
 def _for_this_machine(config: DictConfig, folder: RunDir, *, begun: bool) -> DictConfig:
+    trust.check_environment(config, of=f"The configuration of {folder.path}")
     run_config.locate_paths(config, folder.path)
     # a run of a GPU machine is looked at on a laptop
     if _device(config).startswith("cuda") and not torch.cuda.is_available():
@@ -209,7 +210,9 @@ def model_of(folder: RunDir, spec: Spec) -> tuple[nn.Module, int]:
     no weights yet.
     """
     values, step = loading.of_run(folder)
-    plain = OmegaConf.to_container(run_config.load(folder), resolve=True)
+    kept = run_config.load(folder)
+    trust.check_environment(kept, of=f"The configuration of {folder.path}")
+    plain = OmegaConf.to_container(kept, resolve=True)
     assert isinstance(plain, dict)
     config = {str(name): value for name, value in plain.items()} | {"trusted": trust.trusted_names()}
     model = make_model(config, spec, of=config["name"])

@@ -61,6 +61,28 @@ def test_a_received_run_runs_no_code_that_only_it_trusts(
     assert (here / "ran").exists() == (command != "predict")
 
 
+@pytest.mark.parametrize("reference", ["${oc.env:SECRET_KEY}", "${oc.select:nowhere,${oc.env:${name_of},x}}"])
+@pytest.mark.parametrize("command", ["test", "predict", "resume"])
+def test_a_received_run_is_told_no_environment_variable(
+    here: Path, call: Call, monkeypatch: pytest.MonkeyPatch, command: str, reference: str
+) -> None:
+    monkeypatch.setenv(trust.VARIABLE, "")
+    monkeypatch.setenv("SECRET_KEY", "hunter2")
+    assert call("train", *QUICK).code == 0
+    run = all_runs()[-1]
+    tags = {"a": reference.replace("name_of", "tracking.tags.b"), "b": "SECRET_KEY"}
+    config = yaml.safe_load(run.config.read_text())
+    config["tracking"]["tags"] = tags
+    run_config.replace(run, yaml.safe_dump(config))
+    np.save(here / "x.npy", np.zeros((1, 64)))
+    rest = {"predict": ["x.npy"], "resume": ["trainer.epochs=2"], "test": []}[command]
+    refused = call(command, str(run.path), *rest)
+    refuses(refused, "SECRET_KEY", "trusted=[oc.env.SECRET_KEY]")
+    kept = b"".join(file.read_bytes() for file in run.path.rglob("*") if file.is_file())
+    assert b"hunter2" not in kept + (refused.out + refused.err).encode()
+    assert call(command, str(run.path), *rest, "trusted=[oc.env.SECRET_KEY]").code == 0
+
+
 def test_a_notebook_asks_too(received: RunDir) -> None:
     with pytest.raises(ConfigError, match=r"outside\.metric"):
         dlrun.load(str(received.path))

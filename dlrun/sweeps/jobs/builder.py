@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlrun import tracking
 from dlrun.analysis.comparability import same_quantity
+from dlrun.config import trust
 from dlrun.config.check import check_config
 from dlrun.errors import ConfigError, UserError
 from dlrun.execution.device import choose
@@ -254,6 +255,8 @@ def rebuild_jobs(jobs: Sequence[Job]) -> tuple[list[Job], JobBuilder]:
     """Build a manifest's jobs with today's code and data."""
     builder = JobBuilder()
     composed = [ComposedJob(job.n, job.overrides, OmegaConf.create(job.config)) for job in jobs]
+    for job in composed:
+        trust.check_environment(job.config, of=f"The configuration of the sweep's job {job.n}")
     # a manifest's configurations are resolved, so `group_of` would give them other hashes
     groups = {job.n: job.group for job in jobs}
     return [replace(job, group=groups[job.n]) for job in builder.build(composed)], builder

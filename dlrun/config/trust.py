@@ -49,7 +49,7 @@ def check_environment(config: DictConfig, *, of: str) -> None:
     """
     if "${" not in str(config):
         return
-    from dlrun.config.environment import variables
+    from dlrun.storage.run_config import variables
 
     granted = {name.removeprefix(ENVIRONMENT) for name in trusted_names() if name.startswith(ENVIRONMENT)}
     if left := sorted({*variables(config)} - granted):

@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -169,6 +170,43 @@ def located(values: dict[str, Any], run: Path) -> dict[str, Any]:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     return {str(name): value for name, value in plain.items()}
+
+
+def variables(config: DictConfig) -> list[str]:
+    """The names of the variables, found by resolving each value.
+
+    >>> from omegaconf import OmegaConf
+    >>> variables(OmegaConf.create({"a": "${oc.env:HOME}", "b": "${oc.decode:${oc.env:${c},1}}", "c": "DEPTH"}))
+    ['HOME', 'DEPTH']
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.resolvers import oc
+
+    found: list[str] = []
+
+    def note(name: Any, *default: Any) -> Any:
+        found.append(str(name))
+        return os.environ.get(str(name), *default[:1])
+
+    OmegaConf.register_new_resolver("oc.env", note, replace=True)
+    try:
+        _resolve_each(config)
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+    return found
+
+
+def _resolve_each(node: Any) -> None:
+    from omegaconf import DictConfig, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    # one by one: what does not resolve hides no other
+    for key in list(node) if isinstance(node, DictConfig) else range(len(node)):
+        value = None
+        with suppress(OmegaConfBaseException, RecursionError):
+            value = node[key]
+        if OmegaConf.is_config(value) and not OmegaConf.is_interpolation(node, key):
+            _resolve_each(value)
 
 
 def _secret(variable: str) -> str:

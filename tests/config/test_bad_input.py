@@ -106,10 +106,10 @@ MISTAKES = {
     # parts that do not fit
     "loss=mse": ["loss=mse", "int64", "type loss=cross_entropy"],
     f"{POLYNOMIAL} loss=cross_entropy": ["loss=cross_entropy", "float32", "type loss=mse"],
-    "dataset=polynomial": ["type loss=mse"],
+    "dataset=polynomial trainer.batch_size=8": ["type loss=mse"],
     "model=polynomial": ["model=polynomial", "one variable", "dataset=polynomial"],
     "model=convnet": ["model=convnet needs images", "[1, 8, 8]"],
-    "optimizer=least_squares": ["MLP", "features(x)", "model=polynomial"],
+    "optimizer=least_squares trainer.batch_size=null trainer.steps=1": ["MLP", "features(x)", "model=polynomial"],
     "dataset=polynomial model=polynomial loss=mse optimizer=least_squares trainer.batch_size=8": [
         *("LeastSquares", "30 samples", "trainer.batch_size=8", "trainer.batch_size=null trainer.steps=1")
     ],

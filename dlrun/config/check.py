@@ -78,6 +78,11 @@ def _top_level(plain: dict[str, Any]) -> None:
     general = [field.name for field in fields(General)]
     valid = [*GROUPS, *SETTINGS, *general, "sweep"]
     for name in plain:
+        if name == "metric":
+            raise ConfigError(
+                "There is no key `metric`: a file in conf/metric begins with the line `# @package metrics.NAME`, with "
+                "the metric's name in place of NAME."
+            )
         if name not in valid:
             raise ConfigError(
                 f"There is no key `{name}`.{did_you_mean(name, valid)}\nThe keys are: {', '.join(valid)}."

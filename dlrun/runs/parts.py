@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -20,7 +20,7 @@ from dlrun.engine.objective import Objective
 from dlrun.engine.own.modules import check_trainable, module_of
 from dlrun.engine.own.state import OwnState
 from dlrun.engine.protocols import Optimizer
-from dlrun.errors import ConfigError
+from dlrun.errors import ConfigError, did_you_mean
 from dlrun.execution.device import autocast, choose
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.torch_optimizer import adapt
@@ -30,7 +30,7 @@ from dlrun.runs.dry_run.parts import check_tokenizer, check_walk
 from dlrun.runs.dry_run.passes import FEW
 from dlrun.runs.measures.metrics import make_metrics
 from dlrun.runs.weights import loading
-from dlrun.types import Batch, Data, Loss, Metric, Schedule, Spec
+from dlrun.types import Batch, Data, Loss, Metric, Schedule, Spec, Task
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,11 @@ def make_dataset(plain: dict[str, Any]) -> Data:
             f"as dlrun.datasets.from_tensors and from_datasets make it."
         )
     check_made_by_hand(data)
+    if (task := data.spec.task) not in (tasks := get_args(Task)):
+        raise ConfigError(
+            f"The data set `{data.name}` is for the task `{task}`.{did_you_mean(task, tasks)} "
+            f"The tasks are: {', '.join(tasks)}."
+        )
     return data
 
 

@@ -207,7 +207,8 @@ def closing(summary: Summary, run: RunDir, sample: tuple[int, str] | None = None
     rows += [
         [split, *(number(metrics[k]) if (k := f"{split}/{n}") in metrics else "" for n in names)] for split in splits
     ]
-    weights = f"weights of step {summary.best_step}, the best validation" if summary.selected_by else "the last weights"
+    best = f"weights of step {summary.best_step}, the best {summary.selected_by}"
+    weights = best if summary.selected_by else "the last weights"
     remark = f"  {words}\n" if (words := mark(summary.origin)) else ""
     return (
         f"{_quoted(sample)}{table(rows)}\n{remark}"

@@ -272,3 +272,13 @@ def test_data_made_by_hand_is_compared_with_its_spec() -> None:
         with pytest.raises(DataError) as refused:
             check_made_by_hand(data)
         says(str(refused.value), *facts)
+
+
+def test_a_task_that_is_none_is_named(here: Path, call: Callable[..., Called]) -> None:
+    (here / "waves.py").write_text(
+        "import torch\nfrom dlrun.datasets import from_tensors\n\n\ndef waves():\n"
+        "    return from_tensors('waves', (torch.rand(9, 2), torch.rand(9)), task='regresion')\n"
+    )
+    (here / "conf" / "dataset").mkdir(parents=True)
+    (here / "conf" / "dataset" / "waves.yaml").write_text("_target_: waves.waves\n")
+    refuses(call("train", "dataset=waves", "loss=mse"), "`regresion`", "Did you mean `regression`?")

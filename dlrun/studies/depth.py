@@ -12,6 +12,7 @@ from torch import Tensor
 from dlrun.analysis.figures.style import BLACK, COLOURS, MARKERS, figure, style_context
 from dlrun.storage.results import Result
 from dlrun.studies.study import CaptionedFigure, Claim, judge
+from dlrun.terminal.format import counted
 
 __all__ = ["Depth"]
 
@@ -61,7 +62,8 @@ def all_right(results: Sequence[Result]) -> Claim:
     right = sum(e == 0 for e in errors)
     evidence = (
         f"The run that validation selects (seed {chosen.job.seed}) gets {chosen.metrics['train/error']:.2%} of the "
-        f"training points wrong. {right} of {len(errors)} seeds get all right; the worst gets {max(errors):.1%} wrong."
+        f"training points wrong. {right} of {counted(len(errors), 'seed')} {'gets' if right == 1 else 'get'} all "
+        f"right; the worst gets {max(errors):.1%} wrong."
     )
     return judge(text, chosen.metrics["train/error"] == 0, evidence)
 

@@ -124,8 +124,11 @@ def _differs(test: MetricTable, text: str, *, lower: str, upper: str) -> Claim:
         f"{curve[b] - curve[a]:+.4g}, 95 % interval {low:+.3g} to {high:+.3g}, for all pairs of {len(test)} at once."
     )
     # without a rise there is no minimum before it
-    if lower == "before" and upper == "first" and _interval(test, seeds, lower=found.before, upper=found.peak)[1] <= 0:
-        return judge(text, None, f"{evidence} The error does not rise behind it.")
+    if lower == "before" and upper == "first":
+        least, most = _interval(test, seeds, lower=found.before, upper=found.peak)
+        if most <= 0:
+            rise = f"the peak, at {found.peak}, minus it: {least:+.3g} to {most:+.3g}"
+            return judge(text, None, f"{evidence} The error does not rise behind it ({rise}).")
     return judge(text, True if low > 0 else False if high <= 0 else None, evidence)
 
 

@@ -12,12 +12,13 @@ import numpy as np
 
 from dlrun.analysis.figures.scale import plain_ticks
 from dlrun.analysis.figures.style import BLACK, figure, style_context
-from dlrun.analysis.statistics import paired_difference
+from dlrun.analysis.statistics import Difference, paired_difference
 from dlrun.storage.journal import Curves
 from dlrun.storage.results import Result
 from dlrun.studies.seed_bands import draw_curves, draw_tables
 from dlrun.studies.study import CaptionedFigure, Claim, judge
 from dlrun.studies.table import MetricTable, all_values, argmin, common_seeds, means, tabulate
+from dlrun.terminal.format import counted
 
 __all__ = ["LearningRate"]
 
@@ -120,8 +121,18 @@ class LearningRate:
             return judge(text, False, evidence)
         seeds = common_seeds(validation)
         chosen = argmin(means(validation, seeds)) if seeds else rate
-        worse = chosen != rate and any(_above(table[rate], table[chosen]) for table in (final, fluctuation))
-        evidence += f" It is {'' if worse else 'not '}told apart from the selected rate{f', {chosen:g}' * bool(seeds)}."
+        if chosen == rate:
+            why = "It is the rate that validation selects." if seeds else "No seed has a validation loss at every rate."
+            return judge(text, None, f"{evidence} {why}")
+        found = {
+            word: _log_ratio(table[rate], table[chosen])
+            for word, table in (("end", final), ("fluctuation", fluctuation))
+        }
+        worse = any(map(_above, found.values()))
+        evidence += (
+            f" It is {'' if worse else 'not '}told apart from the selected rate, {chosen:g}. Ratio to that, geometric "
+            f"mean with a 95 % interval: {'; '.join(f'{word} {_describe(ratio)}' for word, ratio in found.items())}."
+        )
         return judge(text, True if worse else None, evidence)
 
 
@@ -175,13 +186,28 @@ def draw_losses(tables: dict[str, MetricTable]) -> Figure:
     return fig
 
 
-def _above(high: Mapping[Any, float], low: Mapping[Any, float]) -> bool:
-    """Whether one rate's values are significantly above another's, as ratios by seed."""
+def _log_ratio(high: Mapping[Any, float], low: Mapping[Any, float]) -> Difference:
+    """One rate's values over another's by seed, as logarithms."""
     # a diverged run is infinite, a constant loss does not fluctuate
     logs = [{seed: math.log(min(max(v, 1e-12), 1e12)) for seed, v in side.items()} for side in (low, high)]
+    return paired_difference(logs[0], logs[1])
+
+
+def _above(found: Difference) -> bool:
     # one of two tests, each at half of 5 %
-    found = paired_difference(logs[0], logs[1])
     return found.mean > 0 and (found.significant is True or (found.constant and found.n > 1))
+
+
+def _describe(found: Difference) -> str:
+    if not found.n:
+        return "unknown, without a common seed"
+    if math.isnan(found.low):
+        return f"{_times(found.mean)} ({'one seed' if found.n == 1 else 'the same on every seed'})"
+    return f"{_times(found.mean)} ({_times(found.low)} to {_times(found.high)}, {counted(found.n, 'seed')})"
+
+
+def _times(log: float) -> str:
+    return f"{math.exp(min(log, 700.0)):.3g}"  # more has no place in a float
 
 
 def _rates(results: Sequence[Result]) -> Iterator[tuple[float, list[Result]]]:

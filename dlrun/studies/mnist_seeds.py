@@ -12,11 +12,15 @@ import numpy as np
 from dlrun.analysis.figures.style import BLACK, BLUE, COLOURS, LINES, figure, style_context
 from dlrun.storage.results import Result
 from dlrun.studies.study import CaptionedFigure, Claim, judge
+from dlrun.terminal.format import counted
 
 __all__ = ["MnistSeeds"]
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+LEVEL = 0.05
+"""Of the sign test of the median."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ class MnistSeeds:
         errors = [result.metrics["test/error"] for result in results if "test/error" in result.metrics]
         if errors:
             caption = (
-                f"Test errors of {len(errors)} runs that differ only in their seed, and the numbers of the slides."
+                f"Test errors of {counted(len(errors), 'run')} that differ only in their seed, and the numbers of the "
+                "slides."
             )
             yield CaptionedFigure("seeds", histogram(errors, (self.best, self.median, self.worst)), caption)
 
@@ -56,31 +61,37 @@ def median_at_most(errors: Sequence[float], limit: float) -> Claim:
         return judge(text, None, "No run has been tested.")
     # under a median of exactly `limit`, a run lies above it with probability 1/2
     above, below = sum(e > limit for e in errors), sum(e < limit for e in errors)
-    held, broken = binomial_tail(above, above + below) <= 0.05, binomial_tail(below, above + below) <= 0.05
-    evidence = f"Median {np.median(errors):.2%} over {len(errors)} runs, {above} of them above the limit."
+    p_held, p_broken = binomial_tail(above, above + below), binomial_tail(below, above + below)
+    held, broken = p_held <= LEVEL, p_broken <= LEVEL
+    evidence = (
+        f"Median {np.median(errors):.2%} over {counted(len(errors), 'run')}, {above} of them above the limit and "
+        f"{below} below."
+    )
     if not held and not broken:
-        evidence += " By the sign test, chance could explain that."
+        evidence += f" By the sign test, chance could explain that: p = {min(p_held, p_broken):.2g}, above {LEVEL:g}."
     return judge(text, True if held else False if broken else None, evidence)
 
 
 def worst_at_most(errors: Sequence[float], limit: float, *, runs: int) -> Claim:
     """Test the worst of `runs` runs against `limit`."""
-    text = f"The worst test error of {runs} runs is at most {limit:.2%}."
+    text = f"The worst test error of {counted(runs, 'run')} is at most {limit:.2%}."
     if not errors:
         return judge(text, None, "No run has been tested.")
     # fewer than `runs` runs can refute it, not show it
     holds = False if not max(errors) <= limit else True if len(errors) >= runs else None
-    return judge(text, holds, f"The worst of {len(errors)} runs has {max(errors):.2%}.")
+    few = f" It takes {counted(runs, 'run')} to show that none is worse." if holds is None else ""
+    return judge(text, holds, f"The worst of {counted(len(errors), 'run')} has {max(errors):.2%}.{few}")
 
 
 def best_at_most(errors: Sequence[float], limit: float, *, runs: int) -> Claim:
     """Test the best of `runs` runs against `limit`."""
-    text = f"The best test error of {runs} runs is at most {limit:.2%}."
+    text = f"The best test error of {counted(runs, 'run')} is at most {limit:.2%}."
     if not errors:
         return judge(text, None, "No run has been tested.")
     # fewer than `runs` runs can show it, not refute it
     holds = True if min(errors) <= limit else False if len(errors) >= runs else None
-    return judge(text, holds, f"The best of {len(errors)} runs has {min(errors):.2%}.")
+    few = f" It takes {counted(runs, 'run')} to show that none is better." if holds is None else ""
+    return judge(text, holds, f"The best of {counted(len(errors), 'run')} has {min(errors):.2%}.{few}")
 
 
 def binomial_tail(k: int, n: int) -> float:

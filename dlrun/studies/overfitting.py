@@ -14,6 +14,7 @@ from dlrun.storage.journal import Curves
 from dlrun.storage.results import Result
 from dlrun.studies.seed_bands import at_common_steps, draw_curves
 from dlrun.studies.study import CaptionedFigure, Claim, judge
+from dlrun.terminal.format import counted
 
 __all__ = ["Overfitting"]
 
@@ -82,7 +83,7 @@ def turns_up(curves: Sequence[Curves], *, rise: float) -> Claim:
     if not found:
         return judge(text, None, "No run has been validated three times.")
     held = [t.validation[1] >= (1 + rise) * t.validation[0] and t.training[1] < t.training[0] for t in found]
-    evidence = f"On {sum(held)} of {len(found)} seeds it ends {rise:.0%} or more above its minimum."
+    evidence = f"On {sum(held)} of {counted(len(found), 'seed')} it ends {rise:.0%} or more above its minimum."
     middle = turning_point(median([c for c in curves if turning_point(c)]))
     if middle:
         evidence += (
@@ -92,25 +93,45 @@ def turns_up(curves: Sequence[Curves], *, rise: float) -> Claim:
         )
     if not all(held):
         return judge(text, False, evidence)
-    told_apart = rises_from_a_step([c for c in curves if turning_point(c)])
-    if not told_apart:
-        evidence += " Chance could explain that." if len(found) > 1 else " One seed does not tell it from noise."
+    if len(found) < 2:
+        return judge(text, None, f"{evidence} One seed does not tell it from noise.")
+    clearest = clearest_rise([c for c in curves if turning_point(c)])
+    if clearest is None:
+        return judge(text, None, f"{evidence} Without three common steps of positive losses there is no interval.")
+    told_apart = clearest.low > 1
+    evidence += (
+        f" The end is {clearest.ratio:.3g} times step {clearest.step:,} (95 % interval {clearest.low:.3g} to "
+        f"{clearest.high:.3g}, for all steps at once){'' if told_apart else ': chance could explain that'}."
+    )
     return judge(text, True if told_apart else None, evidence)
 
 
-def rises_from_a_step(curves: Sequence[Curves]) -> bool:
-    """Whether the last validation loss is significantly above that of a step, for all steps at once.
+@dataclass(frozen=True)
+class Rise:
+    """The last validation loss over that of a step: geometric mean, and its 95 % interval."""
+
+    step: int
+    ratio: float
+    low: float
+    high: float
+
+
+def clearest_rise(curves: Sequence[Curves]) -> Rise | None:
+    """The step whose rise to the end has the highest lower end; the intervals of all steps hold at once.
 
     >>> turn = {"val/loss": [(1, 2.0), (2, 1.0), (3, 1.5), (4, 2.0)]}
-    >>> rises_from_a_step([turn, turn]), rises_from_a_step([turn])
-    (True, False)
+    >>> clearest_rise([turn, turn]).step, clearest_rise([turn])
+    (2, None)
     """
-    _, values = at_common_steps([c["val/loss"] for c in curves])
+    places, values = at_common_steps([c["val/loss"] for c in curves])
     runs, steps = values.shape
-    if runs < 2 or steps < 3 or not (values > 0).all():
-        return False
+    if runs < 2 or steps < 3 or not (values > 0).all() or not np.isfinite(values).all():
+        return None
     rises = np.log(values[:, -1:] / values[:, :-1]).T
-    return bool((rises.mean(1) > half_widths(rises, groups=steps, selected=False)).any())
+    middle, half = rises.mean(1), half_widths(rises, groups=steps, selected=False)
+    i = int((middle - half).argmax())
+    ratio, low, high = np.exp([middle[i], middle[i] - half[i], middle[i] + half[i]]).tolist()
+    return Rise(places[i], ratio, low, high)
 
 
 def median(curves: Sequence[Curves]) -> Curves:

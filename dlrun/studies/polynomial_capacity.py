@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +19,7 @@ from dlrun.storage.results import Result
 from dlrun.studies.seed_bands import draw_tables
 from dlrun.studies.study import CaptionedFigure, Claim, judge
 from dlrun.studies.table import MetricTable, all_values, argmin, common_seeds, means, tabulate
+from dlrun.terminal.format import counted
 
 __all__ = ["PolynomialCapacity"]
 
@@ -79,9 +81,9 @@ def never_rises(train: MetricTable) -> Claim:
     if not rises:
         return judge(text, None, "No draw has two degrees.")
     worst = max(rises)
-    draws = len({seed for row in train.values() for seed in row})
+    draws = counted(len({seed for row in train.values() for seed in row}), "draw")
     evidence = (
-        f"Over {len(rises)} steps from a degree to the next, on {draws} draws, the largest change is {worst:+.2g}"
+        f"Over {counted(len(rises), 'step')} from a degree to the next, on {draws}, the largest change is {worst:+.2g}"
     )
     # `all` below, not `any` above: a rise that is nan must not count as a fall
     return judge(text, all(rise <= ROUNDING for rise in rises), f"{evidence} (allowed for rounding: {ROUNDING:g}).")
@@ -101,14 +103,16 @@ def minimum_inside(test: MetricTable) -> Claim:
     degrees = [*found]
     ends, inner = (degrees[0], degrees[-1]), degrees[1:-1]
     ratios = _log_ratios(test, draws)
-    holds = None
-    if any(all(ratios.below(d, end) for end in ends) for d in inner):
+    # the degree inside that comes nearest to being below both ends
+    lowest = min(inner, key=lambda d: max(ratios.interval(d, end)[1] for end in ends))
+    holds, told = None, ratios.describe(lowest, ends)
+    if all(ratios.below(lowest, end) for end in ends):
         holds = True
-    elif any(all(ratios.below(end, d) for d in inner) for end in ends):
-        holds = False
+    else:
+        for end in (end for end in ends if all(ratios.below(end, d) for d in inner)):
+            holds, told = False, ratios.describe(min(inner, key=lambda d: ratios.interval(d, end)[0]), [end])
     shown = ", ".join(f"{found[d]:.4f} at degree {d}" for d in dict.fromkeys([ends[0], argmin(found), ends[1]]))
-    evidence = f"Mean test MSE over {len(draws)} draws: {shown}. {ratios.describe()}"
-    return judge(text, holds, evidence)
+    return judge(text, holds, f"Mean test MSE over {counted(len(draws), 'draw')}: {shown}. {told}")
 
 
 def validation_finds(validation: MetricTable, test: MetricTable) -> Claim:
@@ -123,10 +127,11 @@ def validation_finds(validation: MetricTable, test: MetricTable) -> Claim:
         return judge(text, None, "Fewer than three degrees have a validation and a test error on a common draw.")
     chosen, best = argmin(validated), argmin(tested)
     ratios = _log_ratios(test, draws)
-    telling = all(ratios.below(chosen, end) for end in (min(tested), max(tested)) if end != chosen)
+    ends = [end for end in (min(tested), max(tested)) if end != chosen]
+    telling = all(ratios.below(chosen, end) for end in ends)
     evidence = (
-        f"Selected: {chosen} (test MSE {tested[chosen]:.4f}); best: {best} ({tested[best]:.4f}). The selected one is "
-        f"{'' if telling else 'not '}told apart from the ends of the range. {ratios.describe()}"
+        f"Selected: {chosen} (test MSE {tested[chosen]:.4f}); best: {best} ({tested[best]:.4f}). "
+        f"{ratios.describe(chosen, ends)}"
     )
     return judge(text, False if abs(chosen - best) > 1 else True if telling else None, evidence)
 
@@ -140,17 +145,41 @@ class _LogRatios:
 
     def below(self, one: Any, other: Any) -> bool:
         """Whether one degree's error is below another's, on the level of all comparisons with an end."""
-        if self.draws < 2:
-            return False
+        return self.interval(one, other)[1] < 0
+
+    def interval(self, one: Any, other: Any) -> tuple[float, float]:
+        """The 95 % interval of the mean of log(one / other); it holds for all comparisons with an end at once."""
+        difference = self.logs[one] - self.logs[other]
+        if self.draws < 2 or not np.isfinite(difference).all():
+            return -math.inf, math.inf
         ends = (next(iter(self.logs)), [*self.logs][-1])
         rows = [self.logs[d] - self.logs[end] for end in ends for d in self.logs if d != end]
-        typical = float(np.median(np.array(rows).std(1, ddof=1)))
-        difference = self.logs[one] - self.logs[other]
-        half = half_widths(difference, groups=len(self.logs) - 1, selected=False, typical=typical)
-        return bool(-difference.mean() > half)
+        typical = float(np.median([row.std(ddof=1) for row in rows if np.isfinite(row).all()]))
+        half = float(half_widths(difference, groups=len(self.logs) - 1, selected=False, typical=typical))
+        return float(difference.mean()) - half, float(difference.mean()) + half
 
-    def describe(self) -> str:
-        return "Compared by their logarithms, at 5 % for all degrees at once."
+    def describe(self, one: Any, ends: Sequence[Any]) -> str:
+        """A degree's error as a ratio to each end's, with the intervals; names the ends not told apart."""
+        if self.draws < 2:
+            return f"One draw does not tell degree {one} from {_degrees(ends)}."
+        shown = []
+        for end in ends:
+            low, high = self.interval(one, end)
+            if math.isinf(low):
+                shown.append(f"to degree {end} unknown, since a value is not finite")
+                continue
+            shown.append(
+                f"to degree {end} {math.exp((low + high) / 2):.3g} ({math.exp(low):.3g} to {math.exp(high):.3g})"
+            )
+        alike = [end for end in ends if not self.below(one, end) and not self.below(end, one)]
+        return (
+            f"Ratio of the test MSE at degree {one}, geometric mean with a 95 % interval for all degrees at once: "
+            f"{'; '.join(shown)}." + (f" Not told apart from {_degrees(alike)}." if alike else "")
+        )
+
+
+def _degrees(listed: Sequence[Any]) -> str:
+    return f"degree{'s' * (len(listed) > 1)} {' and '.join(map(str, listed))}"
 
 
 def _log_ratios(test: MetricTable, draws: Sequence[Any]) -> _LogRatios:

@@ -67,10 +67,13 @@ def follows(table: MetricTable, text: str, *, falls: bool) -> Claim:
     # paired by seed: the seeds differ more than neighbouring penalties do
     ends_differ = paired_difference(*({seed: table[end][seed] for seed in seeds} for end in (ends[0], ends[-1])))
     sign = -1 if falls else 1
+    interval = f"its 95 % interval {ends_differ.low:+.3g} to {ends_differ.high:+.3g}"
+    if ends_differ.constant:
+        interval = "the same on every seed"
     evidence = (
         f"{found[ends[0]]:.4g} at penalty {ends[0]:g}, {found[ends[-1]]:.4g} at {ends[-1]:g}: the difference is "
-        f"{ends_differ.mean:+.3g}, its 95 % interval {ends_differ.low:+.3g} to {ends_differ.high:+.3g} "
-        f"({counted(len(seeds), 'seed')}); rank correlation {correlation:+.2f} over {len(found)} penalties."
+        f"{ends_differ.mean:+.3g}, {interval} ({counted(len(seeds), 'seed')}); "
+        f"rank correlation {correlation:+.2f} over {len(found)} penalties."
     )
     return judge(
         text,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from benchmarks import chance_of_claims
+from dlrun.analysis.intervals import confidence_interval
 from dlrun.config import instantiate
 from dlrun.storage import lookup
 from dlrun.storage.journal import Journal
@@ -120,6 +122,29 @@ def test_one_rise_on_one_draw_is_found(tmp_path: Path) -> None:
     assert verdicts(PolynomialCapacity().claims(runs)) == [NOT, HELD, HELD]
 
 
+def test_an_undecided_claim_shows_the_comparison_that_fails(tmp_path: Path) -> None:
+    # degree 9 differs by factors from draw to draw, degree 0 hardly
+    last = [0.011, 3.0, 0.02, 0.5, 0.012]
+
+    def metrics(degree: int, seed: int) -> dict[str, float]:
+        test = {0: 0.33, 5: 0.0157, 9: last[seed]}[degree]
+        return {"train/mse": 1.0 / (1 + degree), "val/mse": test, "test/mse": test}
+
+    _, inside, selected = PolynomialCapacity().claims(grid(tmp_path, "model.degree", [0, 5, 9], 5, metrics))
+    assert verdicts([inside, selected]) == [OPEN, OPEN]
+    # with one degree inside, an interval for all at once is Student's t
+    low, high = (math.exp(v) for v in confidence_interval([math.log(0.0157 / v) for v in last]))
+    for claim in (inside, selected):
+        assert claim.evidence.endswith("Not told apart from degree 9.")
+        assert "to degree 0 0.0476 (0.0476 to 0.0476)" in claim.evidence
+        shown = re.search(r"to degree 9 (\S+) \((\S+) to (\S+)\)", claim.evidence)
+        assert (
+            shown
+            and float(shown[2]) == pytest.approx(low, rel=0.01)
+            and float(shown[3]) == pytest.approx(high, rel=0.01)
+        )
+
+
 def test_the_pictures_are_of_the_first_whole_draw(tmp_path: Path) -> None:
     runs = capacity(tmp_path, FALLS, U, U)
     assert [r.job.seed for r in first_draw(runs[1:])] == [1] * 5  # degree 0 of draw 0 is missing
@@ -156,6 +181,19 @@ def runs_with(folder: Path, errors: Sequence[float]) -> list[Result]:
 )
 def test_seeds(tmp_path: Path, errors: list[float], expected: list[str]) -> None:
     assert verdicts(MnistSeeds().claims(runs_with(tmp_path, errors))) == expected
+
+
+def test_what_chance_could_explain_has_its_number(tmp_path: Path) -> None:
+    errors = [0.009, 0.009, 0.0101]
+    median, worst, best = MnistSeeds(best=0.008).claims(
+        [made_up(tmp_path, n, {"seed": n}, {"test/error": e}) for n, e in enumerate(errors)]
+    )
+    assert verdicts([median, worst, best]) == [OPEN] * 3
+    assert "1 of them above the limit and 2 below" in median.evidence and "p = 0.5, above 0.05" in median.evidence
+    assert "over 3 runs" in median.evidence and "It takes 100 runs" in worst.evidence
+    assert "It takes 100 runs" in best.evidence
+    (one, *_) = MnistSeeds().claims([made_up(tmp_path, 9, {"seed": 0}, {"test/error": 0.5})])
+    assert "over 1 run," in one.evidence
 
 
 def test_the_sign_test_is_the_binomial_distribution() -> None:
@@ -295,6 +333,15 @@ def test_learning_rate(tmp_path: Path, courses: list[str], val: list[float], exp
     assert [f.name for f in LearningRate().figures(runs)] == (["curves", "rates"] if runs else [])
 
 
+def test_a_rate_not_told_apart_shows_by_how_much(tmp_path: Path) -> None:
+    runs = rates(tmp_path, ["stalls", "converges", "bounces"], [2.0, 0.1, 1.5])
+    one_seed = [run for run in runs if run.job.seed == 0]
+    *_, two = LearningRate().claims(runs)
+    *_, one = LearningRate().claims(one_seed)
+    assert "told apart from the selected rate, 0.001. Ratio to that" in two.evidence
+    assert one.verdict == OPEN and "(one seed)" in one.evidence
+
+
 # -- schedules --------------------------------------------------------------------------------------------------------
 
 
@@ -408,6 +455,20 @@ def test_overfitting(tmp_path: Path, curves: list[Curves], expected: str) -> Non
     if expected == HELD:
         labels = [text.get_text() for text in drawn[0].figure.axes[0].get_legend().get_texts()]  # type: ignore[union-attr]
         assert labels == ["training", "validation", "best step (4)"]
+
+
+def test_a_rise_that_chance_could_explain_has_its_interval(tmp_path: Path) -> None:
+    ends = [2.0, 1.2]
+    validation = [[(1, 3.0), (2, 1.0), (3, 1.5), (4, end)] for end in ends]
+    runs = [
+        made_up(tmp_path, n, {"seed": n}, {}, {"train/loss": DOWN, "val/loss": v}) for n, v in enumerate(validation)
+    ]
+    (claim,) = Overfitting().claims(runs)
+    shown = re.search(r"The end is (\S+) times step (\d+) \(95 % interval (\S+) to (\S+), for all", claim.evidence)
+    assert claim.verdict == OPEN and shown
+    ratio, low, high = (float(shown[i]) for i in (1, 3, 4))
+    assert ratio == pytest.approx(math.sqrt(2.0 * 1.2) / dict(validation[0])[int(shown[2])], rel=0.01)
+    assert low < 1 < high
 
 
 def test_overfitting_says_and_draws_the_same_step(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from dlrun.sweeps.batched.short_jobs import SHORT
 from dlrun.sweeps.pool.slots import cores
 from dlrun.sweeps.pool.task import one_line
 from dlrun.terminal import output
+from dlrun.terminal.format import counted
 
 FILES = 4
 """Files that each stacked run holds open: its lock, journal and log, and a checkpoint while it is written."""
@@ -151,7 +152,8 @@ def _why_never(member: Member) -> str | None:
     if trainer.profile:
         return "trainer.profile looks at one run"
     why = why_not([training])
-    return why if why or training.plan.steps >= SHORT else f"{training.plan.steps} steps are soon over"
+    steps = training.plan.steps
+    return why if why or steps >= SHORT else f"{counted(steps, 'step')} {'is' if steps == 1 else 'are'} soon over"
 
 
 def _why_single(job: Job) -> str:

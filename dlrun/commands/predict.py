@@ -5,17 +5,21 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+from collections.abc import Iterator
 from math import isfinite
 from pathlib import Path
-from typing import TextIO
 
+import torch
 from torch import Tensor
 
 from dlrun.datasets.files import samples
 from dlrun.datasets.files.pictures import Reading
-from dlrun.errors import DataError, UserError
+from dlrun.errors import UserError, place
+from dlrun.metrics import for_task
 from dlrun.runs.reload import Predictor, predictor
 from dlrun.storage.lookup import find
+from dlrun.storage.rundir import RunDir
+from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
 from dlrun.terminal.escape import csv_cell
 from dlrun.types import Spec
@@ -24,22 +28,30 @@ from dlrun.types import Spec
 def main(argv: list[str]) -> int:
     """Print one line of CSV for each sample."""
     arguments = _parser().parse_args(argv)
-    if not arguments.file.is_file():
-        raise UserError(f"There is no file {arguments.file}.")
+    files: list[Path] = arguments.file
+    for file in files:
+        if not file.is_file():
+            raise UserError(f"There is no file {file}.")
     folder = find(arguments.run)
     if folder.summary().spec.get("task") == "language":
         raise UserError(f"{folder.path} is a language model. To read its text, type `dlrun sample {folder.id}`.")
     asked = predictor(folder)
     reading = Reading(arguments.background, _pixels(arguments.pixels), arguments.raw)
-    answers = _answer(asked, samples.read(arguments.file, asked.inputs, reading), arguments.file)
+    # each file by itself: its answers are the same with others beside it
+    each = [_answer(asked, samples.read(file, asked.inputs, reading), file) for file in files]
+    if len({answers.shape[1:] for answers in each}) > 1:
+        raise UserError("The model's outputs have another shape for each file. Type `dlrun predict` once for each.")
+    table = _table(torch.cat(each), asked, refused=_refused(folder, asked))
+    if len(files) > 1:
+        table = _with_files(table, [str(file) for file, some in zip(files, each, strict=True) for _ in some])
     if arguments.output:
         try:
-            with arguments.output.open("w", newline="") as file:
-                _write(file, answers, asked.spec)
+            with arguments.output.open("w", newline="") as csv_file:
+                csv.writer(csv_file, lineterminator="\n").writerows(table)
         except OSError as error:
             raise UserError(f"--output {arguments.output} cannot be written: {error.strerror}.") from None
     else:
-        _write(sys.stdout, answers, asked.spec)
+        csv.writer(sys.stdout, lineterminator="\n").writerows(table)
     return 0
 
 
@@ -51,7 +63,13 @@ def _parser() -> argparse.ArgumentParser:
         ".png or .jpg picture. The files of the data set are not needed.",
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the beginning of its id")
-    parser.add_argument("file", metavar="FILE", type=Path, help="a .npy, .csv, .tsv, .txt, .png or .jpg file")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        nargs="+",
+        help="a .npy, .csv, .tsv, .txt, .png or .jpg file; of several, the first column is the file",
+    )
     parser.add_argument("--output", type=Path, metavar="CSV", help="write to this file instead of printing")
     parser.add_argument(
         "--background",
@@ -83,30 +101,82 @@ def _pixels(given: str | None) -> tuple[float, float] | None:
 def _answer(asked: Predictor, raw: Tensor, path: Path) -> Tensor:
     try:
         return asked(raw)
-    except (
-        RuntimeError,
-        ValueError,
-        TypeError,
-        IndexError,
-        MemoryError,
-        DataError,
-    ) as error:  # each model has its own words for what it cannot take
-        shape = list(asked.inputs.shape)
+    except UserError:
+        raise
+    except Exception as error:  # each model has its own words for what it cannot take
+        reason = str(error).splitlines()[0] if str(error) else "no reason given"
         raise UserError(
-            f"{path} holds samples of shape {list(raw.shape[1:])}; those of this run are {shape}. {error}"
+            f"{path}: the model `{type(asked.model).__name__}` cannot be asked with samples of shape "
+            f"{list(raw.shape[1:])}. {type(error).__name__}: {reason}{place(error)}"
         ) from None
 
 
-def _write(file: TextIO, answers: Tensor, spec: Spec) -> None:
-    writer = csv.writer(file, lineterminator="\n")
-    if spec.task == "classification":
-        # without names, the classes have numbers
-        names = [csv_cell(name) for name in spec.class_names] or [str(c) for c in range(spec.outputs)]
-        writer.writerow(["prediction", *(f"p({name})" for name in names)])
-        for probabilities in answers.softmax(1):
-            row = [f"{p:.6f}" for p in probabilities.tolist()]
-            writer.writerow([names[int(probabilities.argmax())], *row])
+def _refused(folder: RunDir, asked: Predictor) -> bool:
+    """Did the run find that its outputs do not bear the metrics of the task?"""
+    own = asked.config["metrics"]
+    wanted = {name for name in for_task(asked.spec.task) if own.get(name, name) is not None}
+    splits = [key.split("/", 1) for key in folder.summary().metrics if key.startswith(("val/", "test/"))]
+    return bool(wanted and splits) and not wanted & {name for _, name in splits}
+
+
+def _table(answers: Tensor, asked: Predictor, *, refused: bool) -> Iterator[list[str]]:
+    """The lines of the CSV: of classes, of a target's components, or of outputs that are neither."""
+    spec, shape = asked.spec, list(answers.shape[1:])
+    if spec.task == "classification" and shape == [spec.outputs] and not refused:
+        probabilities = _probabilities(answers, asked)
+        _report_non_finite(probabilities)
+        return _classes(probabilities, spec)
+    flat = answers.reshape(len(answers), -1)
+    width = flat.shape[1]
+    if spec.task != "classification" and width == spec.outputs and not refused:
+        names = [f"y{i}" for i in range(width)] if width > 1 else ["y"]
     else:
-        flat = answers.flatten(1)
-        writer.writerow([f"y{i}" for i in range(flat.shape[1])] if flat.shape[1] > 1 else ["y"])
-        writer.writerows([f"{value:.6g}" for value in row] for row in flat.tolist())
+        names = [f"output_{i}" for i in range(width)]
+        kind = "logits of the classes" if spec.task == "classification" else "the target"
+        expected = f"; expected {[spec.outputs]}" if shape != [spec.outputs] else ", and its metrics do not fit them"
+        output.warn(
+            f"The model's outputs are not {kind}: they have the shape {shape} a sample{expected}. They are printed as "
+            "they are, as output_0 and so on, the last axis running fastest."
+        )
+    _report_non_finite(flat)
+    return _numbers(names, flat)
+
+
+def _report_non_finite(values: Tensor) -> None:
+    found = int((~values.isfinite().all(1)).sum())
+    if found:
+        output.warn(f"The model's outputs for {found:,} of {len(values):,} samples are not finite numbers.")
+
+
+def _probabilities(outputs: Tensor, asked: Predictor) -> Tensor:
+    """Softmax of logits, unless a loss of the user's own is given probabilities."""
+    loss = str(asked.config["loss"]["_target_"])
+    if loss.startswith("dlrun."):
+        return outputs.softmax(1)
+    if bool((outputs >= 0).all()) and bool((outputs.sum(1) - 1).abs().max() < 1e-3):
+        output.warn("The model's outputs are probabilities: none is negative, and each sample's sum is 1.")
+        return outputs
+    output.warn(
+        f"p(…) is the softmax of the model's outputs. If {loss} does not take them as logits, it means nothing."
+    )
+    return outputs.softmax(1)
+
+
+def _classes(probabilities: Tensor, spec: Spec) -> Iterator[list[str]]:
+    # without names, the classes have numbers
+    names = [csv_cell(name) for name in spec.class_names] or [str(c) for c in range(spec.outputs)]
+    yield ["prediction", *(f"p({name})" for name in names)]
+    for row in probabilities:
+        prediction = names[int(row.argmax())] if bool(row.isfinite().all()) else ""
+        yield [prediction, *(f"{p:.6f}" for p in row.tolist())]
+
+
+def _numbers(names: list[str], values: Tensor) -> Iterator[list[str]]:
+    yield names
+    for row in values.tolist():
+        yield [f"{value:.6g}" for value in row]
+
+
+def _with_files(table: Iterator[list[str]], files: list[str]) -> Iterator[list[str]]:
+    for file, row in zip(["file", *map(csv_cell, files)], table, strict=True):
+        yield [file, *row]

@@ -5,10 +5,13 @@ Only types and shapes are checked, never values: nothing waits for the device.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from dlrun.errors import ConfigError
+from dlrun.errors import ConfigError, UserError
 from dlrun.types import Batch
 
 
@@ -55,6 +58,36 @@ def outputs_and_targets(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]
             "Leave model.outputs to the data set, or give the targets the shape [samples, components]."
         )
     return outputs, y
+
+
+def rows(model: nn.Module, x: Tensor) -> Tensor:
+    """The model's outputs, a row for each of the inputs [B, ...].
+
+    Raises `UserError` that says what it returns instead.
+    """
+    outputs: Any = model(x)
+    if isinstance(outputs, Tensor) and outputs.shape[:1] == x.shape[:1]:
+        return outputs
+    raise UserError(
+        f"The model `{type(model).__name__}` returns {_returned(outputs)} for {len(x)} samples; expected a tensor "
+        f"[{len(x)}, …], a row for each. To look at it, ask in Python: "
+        "`run = dlrun.load(RUN)`, then `run.model(run.prepare(raw))`."
+    )
+
+
+def _returned(value: Any) -> str:
+    kind = type(value).__name__
+    if isinstance(value, Tensor):
+        return f"a tensor {_kind(value)}"
+    if isinstance(value, Mapping):
+        return f"a {kind} ({', '.join(f'{name}: {_part(part)}' for name, part in value.items())})"
+    if isinstance(value, (tuple, list)):
+        return f"a {kind} ({', '.join(map(_part, value))})"
+    return f"a {kind}"
+
+
+def _part(value: Any) -> str:
+    return _kind(value) if isinstance(value, Tensor) else type(value).__name__
 
 
 def _kind(t: Tensor) -> str:

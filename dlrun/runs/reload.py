@@ -20,6 +20,7 @@ from dlrun.datasets.tensors import raw_inputs
 from dlrun.engine.evaluation import batch_size_for, evaluating
 from dlrun.errors import ConfigError, DamagedFile, UserError
 from dlrun.execution.device import autocast, choose
+from dlrun.losses.outputs import rows
 from dlrun.runs.build import Built, assemble, identity
 from dlrun.runs.parts import make_dataset, make_model
 from dlrun.runs.weights import loading
@@ -75,12 +76,15 @@ class Predictor:
     precision: str
 
     def __call__(self, raw: Tensor) -> Tensor:
-        """The model's outputs for raw inputs [N, *shape], on the CPU."""
+        """The model's outputs [N, ...] for raw inputs [N, *shape], on the CPU.
+
+        Raises `UserError` if the model returns anything else.
+        """
         inputs = self.prepare(raw if raw.dtype == torch.int64 else raw.float())
         size = batch_size_for(Evaluation(**self.config["evaluation"]).batch_size, self.spec)
         cast = autocast(self.device, self.precision)
         with evaluating(self.model), torch.autocast(*cast) if cast else nullcontext():
-            parts = [self.model(x.to(self.device)) for x in torch.split(inputs, size)]
+            parts = [rows(self.model, x.to(self.device)) for x in torch.split(inputs, size)]
         return torch.cat(parts).float().cpu()
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import shlex
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -96,8 +99,32 @@ def test_what_a_picture_does_not_say_is_asked_for(run: RunDir, here: Path, call:
     assert call("predict", run.id, "alpha.png", "--background", "black").out == own
     assert call("predict", run.id, "alpha.png", "--background", "white").out != own
     Image.fromarray(grey(pixels)).resize((8, 9)).save(here / "tall.png")
-    refuses(call("predict", run.id, "tall.png"), "8 × 9 pixels (width × height)", "8 × 8")
+    refused = call("predict", run.id, "tall.png")
+    refuses(refused, "8 × 9 pixels (width × height)", "8 × 8")
+    line = next(line for line in refused.err.splitlines() if line.strip().startswith("python -c"))
+    subprocess.run(line.strip().replace("python", shlex.quote(sys.executable), 1), shell=True, check=True, cwd=here)
+    assert call("predict", run.id, "tall_8x8.png").code == 0
     refuses(call("predict", run.id, "tall.png", "--pixels", "many"), "--pixels 0,1")
+
+
+def test_several_files_have_the_rows_of_each(run: RunDir, here: Path, call: Call) -> None:
+    draw = np.random.default_rng(0)
+    for name, count in (("a.npy", 2), ("b.npy", 1)):
+        np.save(here / name, draw.integers(0, 17, (count, 64)))
+    alone = [call("predict", run.id, name).out.splitlines() for name in ("b.npy", "a.npy")]
+    both = call("predict", run.id, "b.npy", "a.npy")
+    named = [f"{name},{row}" for name, lines in zip(("b.npy", "a.npy"), alone, strict=True) for row in lines[1:]]
+    assert both.out.splitlines() == [f"file,{alone[0][0]}", *named]
+    refused = call("predict", run.id, "a.npy", "c.npy")
+    refuses(refused, "no file c.npy")
+    assert not refused.out
+
+
+def test_an_option_that_changes_nothing_is_said(run: RunDir, here: Path, call: Call) -> None:
+    Image.new("L", (8, 8), 255).save(here / "white.png")
+    np.save(here / "one.npy", np.zeros(64))
+    says(call("predict", run.id, "white.png", "--background", "black").err, "white.png", "opaque", "--background black")
+    says(call("predict", run.id, "one.npy", "--raw").err, "one.npy", "no picture", "--raw")
 
 
 @pytest.mark.parametrize(

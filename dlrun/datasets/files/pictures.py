@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,16 +54,27 @@ def read_picture(path: Path, inputs: RawInputs, reading: Reading) -> Tensor:
     if image.size != (width, height):
         raise DataError(
             f"{path} has {image.width} × {image.height} pixels (width × height); the pictures of this run have "
-            f"{width} × {height}. Resize it to these, as the data set's own were."
+            f"{width} × {height}. Resize it to these, as the data set's own were, for example by\n"
+            f"{_resizing(path, width, height)}"
         )
     if image.mode.startswith("I") and "transparency" in image.info:
         raise DataError(f"{path} has 16 bits a pixel and a transparent grey. Save it without transparency.")
+    if reading.background and (channels == 4 or not _is_transparent(image)):
+        why = "the data set's own are transparent too" if channels == 4 else "it is opaque"
+        output.warn(f"{path}: --background {reading.background} changes nothing: {why}.")
     image = image if channels == 4 else _opaque(path, image, reading.background)
     pixels, white = _numbers(path, image, channels)
     mapped = pixels if reading.raw else _map(path, pixels, white, inputs, reading)
     if len(inputs.shape) == 3 and inputs.shape[0] != channels:  # the channels last
         mapped = mapped.movedim(0, -1)
     return mapped.float().reshape(1, *inputs.shape)
+
+
+def _resizing(path: Path, width: int, height: int) -> str:
+    """A line for a shell."""
+    code = f"from PIL import Image; import sys; Image.open(sys.argv[1]).resize(({width}, {height})).save(sys.argv[2])"
+    resized = path.with_name(f"{path.stem}_{width}x{height}.png")
+    return f'python -c "{code}" {shlex.quote(str(path))} {shlex.quote(str(resized))}'
 
 
 def _layout(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -104,7 +116,7 @@ def _opaque(path: Path, image: Image, background: str | None) -> Image:
     if "A" not in image.getbands() and "transparency" not in image.info:
         return image
     image = image.convert("RGBA")
-    if image.getchannel("A").getextrema() == (255, 255):
+    if not _is_transparent(image):
         return image.convert("RGB")
     if background is None:
         raise DataError(
@@ -112,6 +124,13 @@ def _opaque(path: Path, image: Image, background: str | None) -> Image:
             "black or --background white."
         )
     return Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
+
+
+def _is_transparent(image: Image) -> bool:
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return False
+    least, _ = image.convert("RGBA").getchannel("A").getextrema()
+    return least != 255
 
 
 def _numbers(path: Path, image: Image, channels: int) -> tuple[Tensor, int]:

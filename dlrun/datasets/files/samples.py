@@ -15,6 +15,8 @@ from dlrun.errors import UserError
 from dlrun.terminal import output
 from dlrun.types import RawInputs
 
+PICTURES = (".png", ".jpg", ".jpeg")
+
 
 def read(path: Path, inputs: RawInputs, reading: Reading | None = None) -> Tensor:
     """The samples in a file, [N, *shape], as the data set's own files have them.
@@ -39,13 +41,15 @@ def _read(path: Path, inputs: RawInputs, reading: Reading) -> Tensor:
     # table.csv.gz is a .csv
     suffix = (path.suffix if path.suffix != ".gz" else Path(path.stem).suffix).lower()
     shape = inputs.shape
+    if reading != Reading() and suffix not in PICTURES:
+        output.warn(f"{path} is no picture: --background, --pixels and --raw change nothing.")
     try:
         if suffix == ".npy":
             return as_samples(path, read_array(path), shape)
         if suffix in (".csv", ".tsv", ".txt"):
             delimiter = {".csv": ",", ".tsv": "\t"}.get(suffix)
             return read_table(path, delimiter, width=math.prod(shape), names=inputs.columns).reshape(-1, *shape)
-        if suffix in (".png", ".jpg", ".jpeg"):
+        if suffix in PICTURES:
             return read_picture(path, inputs, reading)
     except UserError:
         raise

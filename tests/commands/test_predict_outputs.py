@@ -1,0 +1,111 @@
+"""`dlrun predict` of models whose outputs are anything: probabilities are printed of logits alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import dlrun as package
+from dlrun.storage.lookup import all_runs
+from dlrun.storage.rundir import RunDir
+from tests.conftest import Called
+from tests.facts import refuses, says
+
+Call = Callable[..., Called]
+
+PARTS = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self, returns):
+        super().__init__()
+        self.returns, self.linear = returns, torch.nn.Linear(64, 64)
+    def forward(self, x):
+        y = self.linear(x.flatten(1))
+        parts = {"a": y, "b": y[:, :3]}
+        return eval(self.returns)
+def loss(model, batch):
+    out = model(batch.x)
+    out = out["a"] if isinstance(out, dict) else out[0] if isinstance(out, tuple) else out
+    return out.square().flatten(1).mean(1)
+"""
+
+
+@pytest.fixture
+def train_own(here: Path, call: Call) -> Callable[[str], RunDir]:
+    """Train a model of the user's own on digits; it gives the 64 values `y` as the expression says."""
+    (here / "own_parts.py").write_text(PARTS)
+    for group, target in (("model", "Net\nreturns: ???"), ("loss", "loss")):
+        (here / "conf" / group).mkdir(parents=True)
+        (here / "conf" / group / "own.yaml").write_text(f"_target_: own_parts.{target}\n")
+    np.save(here / "two.npy", np.random.default_rng(0).integers(0, 17, (2, 64)))
+    quick = ("trainer.steps=2", "tracking.enabled=false", "trainer.figures=false")
+
+    def train(returns: str) -> RunDir:
+        done = call("train", "model=own", "loss=own", f"model.returns='{returns}'", *quick)
+        assert done.code == 0, done.err
+        return all_runs()[-1]
+
+    return train
+
+
+@pytest.mark.parametrize(
+    ("returns", "shape"),
+    [("y[:, :4]", [4]), ("y", [64]), ("y.reshape(-1, 1, 8, 8)", [1, 8, 8]), ("y[:, :10, None]", [10, 1])],
+)
+def test_outputs_that_are_no_logits_are_printed_as_they_are(
+    train_own: Callable[[str], RunDir], call: Call, here: Path, returns: str, shape: list[int]
+) -> None:
+    run = train_own(returns)
+    done = call("predict", run.id, "two.npy")
+    assert done.code == 0, done.err
+    says(done.err, str(shape), "[10]", "output_0")
+    header, *rows = [line.split(",") for line in done.out.splitlines()]
+    assert header == [f"output_{i}" for i in range(int(np.prod(shape)))]
+    whole = package.load(run.id)
+    expected = whole.model(whole.prepare(torch.from_numpy(np.load(here / "two.npy")).float().view(2, 1, 8, 8)))
+    assert list(expected.shape[1:]) == shape
+    assert np.allclose(np.array(rows, float), expected.flatten(1).tolist(), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("returns", "said"), [("y[:, :10]", "softmax"), ("y[:, :10].softmax(1)", "outputs are probabilities")]
+)
+def test_only_logits_of_the_classes_become_probabilities(
+    train_own: Callable[[str], RunDir], call: Call, here: Path, returns: str, said: str
+) -> None:
+    run = train_own(returns)
+    done = call("predict", run.id, "two.npy")
+    says(done.err, said)
+    header, *rows = [line.split(",") for line in done.out.splitlines()]
+    assert header == ["prediction", *(f"p({c})" for c in range(10))]
+    whole = package.load(run.id)
+    outputs = whole.model(whole.prepare(torch.from_numpy(np.load(here / "two.npy")).float().view(2, 1, 8, 8)))
+    expected = outputs if said == "outputs are probabilities" else outputs.softmax(1)
+    assert np.allclose([[float(p) for p in row[1:]] for row in rows], expected.tolist(), atol=1e-5)
+    assert [row[0] for row in rows] == [str(c) for c in expected.argmax(1).tolist()]
+
+
+@pytest.mark.parametrize(
+    ("returns", "facts"),
+    [
+        ("parts", ["a dict", "a: float32 [2, 64]", "b: float32 [2, 3]"]),
+        ("(y, y[:, :3])", ["a tuple", "float32 [2, 64]", "float32 [2, 3]"]),
+    ],
+)
+def test_a_model_that_returns_no_tensor_is_told(
+    train_own: Callable[[str], RunDir], call: Call, returns: str, facts: list[str]
+) -> None:
+    done = call("predict", train_own(returns).id, "two.npy")
+    refuses(done, "`Net`", *facts, "dlrun.load")
+    assert not done.out
+
+
+def test_outputs_that_are_no_numbers_predict_no_class(train_own: Callable[[str], RunDir], call: Call) -> None:
+    run = train_own("y[:, :10] if self.training or torch.is_grad_enabled() or len(x) > 2 else y[:, :10] * torch.nan")
+    done = call("predict", run.id, "two.npy")
+    says(done.err, "2 of 2 samples", "not finite")
+    assert [line.split(",")[0] for line in done.out.splitlines()] == ["prediction", "", ""]

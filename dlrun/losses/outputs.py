@@ -28,7 +28,7 @@ def logits_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
                 "For real-valued targets type loss=mse"
             )
         y = y.long()
-    logits: Tensor = model(batch.x)
+    logits = _outputs(model, batch)
     # one output a sample is a regression, or a binary classifier with a sigmoid: no softmax
     if logits.shape[:-1] != y.shape or logits.shape[-1] < 2:
         raise ConfigError(
@@ -50,7 +50,7 @@ def outputs_and_targets(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]
             f"The targets are {_kind(y)}; a loss of a regression, such as loss=mse, needs real values. "
             "For class numbers type loss=cross_entropy"
         )
-    outputs: Tensor = model(batch.x)
+    outputs = _outputs(model, batch)
     if outputs.shape != y.shape:
         raise ConfigError(
             f"The model `{type(model).__name__}` returns {_kind(outputs)} for targets of shape {list(y.shape)}; "
@@ -88,6 +88,16 @@ def _returned(value: Any) -> str:
 
 def _part(value: Any) -> str:
     return _kind(value) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _outputs(model: nn.Module, batch: Batch) -> Tensor:
+    outputs: object = model(batch.x)
+    if not isinstance(outputs, Tensor):
+        raise ConfigError(
+            f"The model `{type(model).__name__}` returns {_returned(outputs)}; this loss needs a tensor. A loss "
+            "of your own may take anything."
+        )
+    return outputs
 
 
 def _kind(t: Tensor) -> str:

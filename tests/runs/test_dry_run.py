@@ -179,7 +179,12 @@ def contrastive(model: nn.Module, batch: Batch) -> Tensor:
     return F.cross_entropy(out @ out.T, torch.arange(len(out)))
 
 
-@pytest.mark.parametrize("loss", [weighted, summed, contrastive])
+def test_a_sum_over_the_batch_is_called_so() -> None:
+    with pytest.raises(ConfigError, match="looks like a sum over the batch"):
+        dry_run(trial(nn.Linear(4, 3), summed))
+
+
+@pytest.mark.parametrize("loss", [weighted, contrastive])
 @pytest.mark.parametrize("zeros", [False, True])
 def test_a_mean_that_hangs_on_the_batch_size_is_refused(loss: Loss, zeros: bool) -> None:
     model = nn.Linear(4, 3)

@@ -56,7 +56,11 @@ def check_averages(
             return
         of_model = _outputs_differ(objective, batch, cut)
     name, means = next(iter(differing.items()))
-    raise ConfigError(_message(name, means, (cut, len(batch.x) - cut), targets, of_model=of_model))
+    text = _message(name, means, (cut, len(batch.x) - cut), targets, of_model=of_model)
+    # the commonest slip: the means of the portions, as they are, add up to that of the whole
+    if name == "loss" and _same(means[0], sum(_mean([portion[name]]) for portion in found), ROUGH):
+        text = f"{text.splitlines()[0]}\nIt looks like a sum over the batch. Return the samples' mean, or a value each."
+    raise ConfigError(text)
 
 
 def _own(name: str, objective: Objective, metrics: Mapping[str, Metric]) -> bool:

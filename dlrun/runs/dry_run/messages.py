@@ -22,6 +22,8 @@ def explain(batch: Batch, targets: Mapping[str, str], *names: str, doing: str = 
         raise
     except Exception as error:
         parts = ", ".join(f"{name}={targets[name]}" for name in names if name in targets)
+        if "loss" in names and "'Batch' object" in str(error):
+            advice = "A loss is called with (model, batch): the outputs are model(batch.x), the targets batch.y."
         doing = doing or f"a first pass over {len(batch.x)} samples"
         raise UserError(
             f"The parts do not fit together: {doing} failed.\n"

@@ -31,6 +31,9 @@ RESAMPLES = 10_000
 ROUNDING = 1e-6
 """Relative differences up to this are rounding: evaluations with other batch sizes differ as much."""
 
+VAGUE = 20.0
+"""How far an interval may reach, in multiples of the largest value. Student's t of two values reaches 7."""
+
 
 def confidence_interval(values: Sequence[float] | Array, level: float = LEVEL) -> tuple[float, float]:
     """The interval of the mean of n finite values.
@@ -86,6 +89,23 @@ def mean_interval(values: Array, possible: ValueRange = ANY) -> tuple[float, flo
             below, above = _lognormal(values - start)
             low, high = min(low, start + below), max(high, start + above)
     return possible.clip(low, high)
+
+
+def is_vague(values: Array, low: float, high: float, possible: ValueRange = ANY) -> bool:
+    """Whether an interval of the mean reaches so far beyond its values that it says nothing.
+
+    So it is of few and skewed values, of which one that was not drawn may carry the mean.
+
+    >>> values = np.array([0.013, 0.02, 0.1, 0.6, 1.7])
+    >>> is_vague(values, *mean_interval(values, ValueRange(least=0.0))), is_vague(values, 0.0, 2.0)
+    (True, False)
+    """
+    if math.isnan(low) or values.min() == values.max():
+        return False
+    if math.isfinite(possible.most) and values.mean() > (possible.least + possible.most) / 2:
+        return possible.most - low > VAGUE * (possible.most - float(values.min()))
+    start = possible.least if math.isfinite(possible.least) else 0.0
+    return bool(values.min() >= start and high - start > VAGUE * (float(values.max()) - start))
 
 
 def _lognormal(values: Array) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from dlrun.analysis.intervals import (
     ROUNDING,
     confidence_interval,
     interval_method,
+    is_vague,
     mean_interval,
     student,
 )
@@ -47,7 +48,8 @@ class Spread:
 
     `sd` is the sample standard deviation (divisor n-1), `low` to `high` the 95 % interval of the mean. All three are
     nan for one run, and the interval if the seeds do not vary the value. `worst` is nan if a run is broken: no finite
-    value is the worst then.
+    value is the worst then. `vague` says that values so few and so skewed say nothing about their mean: it has no
+    interval either.
     """
 
     n: int
@@ -59,6 +61,7 @@ class Spread:
     low: float
     high: float
     broken: int = 0
+    vague: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,9 @@ def spread(values: Sequence[float], *, higher_is_better: bool = False, possible:
         nan = math.nan
         return Spread(0, nan, nan, nan, nan, nan, nan, nan, broken)
     low, high = mean_interval(finite, possible)
+    vague = is_vague(finite, low, high, possible)
+    if vague:
+        low = high = math.nan
     ends = float(finite.min()), float(finite.max())
     best, worst = reversed(ends) if higher_is_better else ends
     return Spread(
@@ -142,6 +148,7 @@ def spread(values: Sequence[float], *, higher_is_better: bool = False, possible:
         low=low,
         high=high,
         broken=broken,
+        vague=vague,
     )
 
 

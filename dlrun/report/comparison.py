@@ -12,7 +12,7 @@ from dlrun.analysis.value_range import ValueRange
 from dlrun.errors import UserError, did_you_mean
 from dlrun.report.overview import range_of
 from dlrun.report.sides import Side
-from dlrun.storage.identity import PART_NAMES, differing, differing_keys
+from dlrun.storage.identity import PART_NAMES, differing, differing_keys, format_entry
 from dlrun.storage.manifest import Replicate
 from dlrun.storage.summary import DataSummary, Summary, split_sizes
 
@@ -165,7 +165,8 @@ def _instead(one: Summary, other: Summary, metric: str) -> str:
 
 def _changes(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
     keys = dict.fromkeys([*one, *other])
-    return [f"dataset.{k}={one.get(k)} against {other.get(k)}" for k in keys if one.get(k) != other.get(k)]
+    changed = [key for key in keys if one.get(key) != other.get(key)]
+    return [f"dataset.{key}: {format_entry(one, key)} against {format_entry(other, key)}" for key in changed]
 
 
 def _describe(data: DataSummary) -> str:

@@ -53,6 +53,8 @@ def _ranking(overview: Overview) -> Iterator[CaptionedFigure]:
     what = "group" if len(groups) > 1 else "run"
     cut = f" The best {MAX_GROUPS} of {len(groups)} groups." if len(groups) > MAX_GROUPS else ""
     bar = " ◆ is the mean with its 95 % interval." if any(g.spread.n > 1 for g in groups) else ""
+    if any(group.spread.vague for group in groups):
+        bar += " It has no interval where few and skewed values say nothing about it."
     star = " ★ marks the selected group." if overview.selected and len(groups) > 1 else ""
     caption = f"{axis_label(overview.metric).capitalize()} of every {what}: one dot per run.{bar}{star}{cut}"
     yield CaptionedFigure("ranking", ranking(rows, overview.metric), caption)

@@ -54,6 +54,10 @@ class JobGroup:
         """A metric of the finished runs."""
         return {r.job.replicate: r.metrics[metric] for r in finished(self.results) if metric in r.metrics}
 
+    def directions(self, metric: str) -> set[bool | None]:
+        """What the runs say about whether higher values are better."""
+        return {r.summary.higher_is_better(metric) for r in finished(self.results) if metric in r.metrics}
+
     def spread_of(self, metric: str, *, higher_is_better: bool = False) -> Spread:
         """The spread of any metric."""
         possible = range_of(metric, [r.summary for r in finished(self.results)])

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from dlrun.analysis.intervals import VAGUE
 from dlrun.analysis.simultaneous import differences
 from dlrun.analysis.statistics import BOOTSTRAP_FROM, Difference, describe_difference
 from dlrun.report.overview import JobGroup, Overview, range_of
@@ -94,17 +95,24 @@ def describe_chance(summaries: Sequence[Summary], metric: str) -> str:
 
 def interval_note(overview: Overview) -> str:
     """The method behind the intervals."""
+    vague = ""
+    if any(group.spread.vague for group in overview.groups):
+        vague = (
+            f"Where it would reach {VAGUE:.0f} times as far as the largest value, there is no interval: so few and so "
+            "skewed values say nothing about their mean. Look at the median, or add seeds."
+        )
     sizes = [group.spread.n for group in overview.groups if math.isfinite(group.spread.low)]
     if not sizes:
-        return ""
+        return vague
     few = "Student's t" if min(sizes) < BOOTSTRAP_FROM else ""
     many = "the bootstrap with expanded percentiles" if max(sizes) >= BOOTSTRAP_FROM else ""
     both = f"{few} (below {BOOTSTRAP_FROM} seeds) and {many}" if few and many else few or many
     summaries = [result.summary for result in overview.finished]
-    return (
+    told = (
         f"Intervals in the table are 95 % intervals of the mean, by {both}, wider for skewed values. sd is the "
         f"sample standard deviation over the seeds. {describe_chance(summaries, overview.metric)}"
     )
+    return f"{told} {vague}" if vague else told
 
 
 def code(overview: Overview) -> str:

@@ -70,16 +70,16 @@ def test_scores(overview: Overview, group: JobGroup) -> Table | None:
     metrics = list(dict.fromkeys(m for r in group.results for m in r.metrics if m.startswith("test/")))
     if not metrics:
         return None
-    same = overview.metric.partition("/")[2]
-    metrics.sort(key=lambda m: m != f"test/{same}")  # the ranking metric first
+    ranked = f"test/{overview.metric.partition('/')[2]}"
+    metrics.sort(key=lambda m: m != ranked)  # the ranking metric first
     rows = []
     for metric in metrics:
-        # whether low or high is better is known of the ranking metric only: no best and worst of the others
-        found = group.spread_of(metric, higher_is_better=overview.manifest.higher_is_better)
+        known = {overview.manifest.higher_is_better} if metric == ranked else group.directions(metric)
+        # a metric that nobody gave a direction has no best and no worst
+        higher = known.pop() if len(known) == 1 else None
+        found = group.spread_of(metric, higher_is_better=bool(higher))
         cells = _cells(found)
-        rows.append(
-            [metric, str(found.n), *(cells if metric == f"test/{same}" else [cells[0], "", cells[2], "", cells[4]])]
-        )
+        rows.append([metric, str(found.n), *(cells if higher is not None else [cells[0], "", cells[2], "", cells[4]])])
     return Table(["", "seeds", "mean ± sd", "worst", "median", "best", "95 % interval of the mean"], rows)
 
 
@@ -151,10 +151,9 @@ def _cells(found: Spread) -> list[str]:
 
 def format_interval(found: Spread) -> str:
     """The interval of a mean; a dash without one."""
-    if math.isnan(found.low):
-        return MISSING
-    # of values that differ by many orders of magnitude
-    return f"{found.low:.4g} to {found.high:.4g}" if math.isfinite(found.high) else f"{found.low:.4g} or more"
+    if found.vague:
+        return "none: too few, too skewed"
+    return MISSING if math.isnan(found.low) else f"{found.low:.4g} to {found.high:.4g}"
 
 
 def _seeds(group: JobGroup) -> str:

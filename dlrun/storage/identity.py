@@ -81,10 +81,27 @@ def differing_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str
 
     >>> differing_keys({"optimizer": {"lr": 0.1}, "name": "a"}, {"optimizer": {"lr": 0.2}, "name": "b"})
     ['optimizer.lr: 0.1, 0.2']
+    >>> differing_keys({"trainer": {"epochs": 40}}, {"trainer": {"epochs": 10.0, "ema": 0.9}})
+    ['trainer.epochs: 40, 10', 'trainer.ema: not set, 0.9']
     """
     left, right = (dict(flatten(essential(config))) for config in (one, other))
     keys = [key for key in dict.fromkeys([*left, *right]) if key != "seed" and left.get(key) != right.get(key)]
-    return [f"{key}: {left.get(key)}, {right.get(key)}" for key in keys]
+    return [f"{key}: {format_entry(left, key)}, {format_entry(right, key)}" for key in keys]
+
+
+def format_entry(config: Mapping[str, Any], key: str) -> str:
+    """A key's value as one would type it; "not set" without one.
+
+    >>> [format_entry({"a": None, "b": True, "c": 10.0, "d": "x"}, key) for key in "abcde"]
+    ['null', 'true', '10', 'x', 'not set']
+    """
+    if key not in config:
+        return "not set"
+    value = config[key]
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    # one side may have been given 40, the other 10.0
+    return f"{value:.0f}" if isinstance(value, float) and value.is_integer() and abs(value) < 1e6 else str(value)
 
 
 def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -52,7 +52,7 @@ def test_what_the_seeds_do_not_vary_has_no_interval() -> None:
 
 
 def test_a_loss_is_not_negative_but_one_of_ones_own_may_be() -> None:
-    values = [0.01, 0.5, 2.0]
+    values = [0.4, 0.5, 2.0]
     assert spread(values, possible=value_range("val/loss", ["dlrun.losses.mse.mse()"])).low == 0
     assert spread(values, possible=value_range("val/loss", ["mine.elbo()"])).low < 0
     assert value_range("val/perplexity", ["perplexity, a token of 50"]).least == 1
@@ -89,8 +89,31 @@ def test_near_one_is_skewed_as_near_zero_is() -> None:
     assert high > confidence_interval(errors)[1]
 
 
-def test_an_interval_without_an_end_is_written_so() -> None:
-    found = spread([1e-300, 1e-3, 1e200], possible=POSITIVE)
-    assert math.isinf(found.high)
-    assert format_interval(found) == "0 or more"
+def test_few_skewed_values_have_no_interval() -> None:
+    # five test errors of polynomials of degree 9: Cox's interval ends at 140 times the largest
+    skewed = np.array([0.013, 0.02, 0.1, 0.6, 1.7])
+    low, high = mean_interval(skewed, POSITIVE)
+    assert low < 0.1 and high > 20 * skewed.max()
+    found = spread(skewed.tolist(), possible=POSITIVE)
+    assert (found.vague, math.isnan(found.low), math.isnan(found.high)) == (True, True, True)
+    assert format_interval(found) == "none: too few, too skewed"
+    mirrored = spread((1 - np.array([0.0001, 0.0002, 0.02])).tolist(), possible=ValueRange(0.0, 1.0))
+    assert mirrored.vague
+    assert spread([1e-300, 1e-3, 1e200], possible=POSITIVE).vague
     assert format_interval(spread([0.5])) == "–"
+
+
+@pytest.mark.parametrize(
+    ("values", "possible"),
+    [
+        ([0.02, 0.021], POSITIVE),
+        ([1.0, 1.1, 1.3, 2.9, 0.7], POSITIVE),
+        ([0.0, 0.0, 0.0], SHARE),
+        ([1.0, 1.0, 1.0], SHARE),
+        ([0.0, 0.0, 0.005], SHARE),
+        ([-0.01, 0.5, 2.0], ANY),
+    ],
+)
+def test_other_values_keep_theirs(values: list[float], possible: ValueRange) -> None:
+    found = spread(values, possible=possible)
+    assert not found.vague and (found.low, found.high) == mean_interval(np.array(values), possible)

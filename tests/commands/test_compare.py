@@ -141,7 +141,7 @@ def test_other_data_is_refused(sweep: SweepDir, here: Path, call: Call, change: 
         summarise(run, data={**run.summary().data, "fingerprint": "other", "validation": 50})
     done = call("compare", "aaaa:lr=0.1", "bbbb:lr=0.1")
     refuses(done, "different samples", "20 validation", "50 validation")
-    assert ("dataset.validation_size=None against 50" in done.err) == (change == "split")
+    assert ("dataset.validation_size: not set against 50" in done.err) == (change == "split")
 
 
 def test_other_losses_are_refused_for_a_loss_alone(here: Path, call: Call) -> None:

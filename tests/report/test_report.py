@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dlrun.report import sentences
+from dlrun.report import sentences, tables
 from dlrun.report.claims import check
 from dlrun.report.contents import contents
 from dlrun.report.document import Code, Heading, Paragraph, Table
@@ -112,6 +112,33 @@ def test_a_test_that_every_run_read_is_for_looking(tmp_path: Path) -> None:
 
 def mse(values: dict[str, Any]) -> dict[str, float]:
     return {"train/mse": 1.0 / values["model.degree"], "val/mse": float(values["model.degree"])}
+
+
+def test_every_test_metric_of_known_direction_has_worst_and_best(tmp_path: Path) -> None:
+    def tested(values: dict[str, Any]) -> dict[str, Any]:
+        value = 0.1 + 0.1 * values["seed"]
+        return {"val/loss": value, "test/loss": value, "test/mse": value, "test/accuracy": value, "test/mine": value}
+
+    overview = read_overview(made_sweep(tmp_path / "120000-made-ffff", {"seed": [0, 1]}, tested, monitor="val/loss"))
+    table = tables.test_scores(overview, overview.groups[0])
+    rows = {row[0]: row[3:6] for row in table.rows} if table else {}
+    assert rows["test/loss"] == rows["test/mse"] == ["0.2", "0.15", "0.1"]
+    assert rows["test/accuracy"] == ["0.1", "0.15", "0.2"]
+    assert rows["test/mine"] == ["", "0.15", ""]
+
+
+def test_few_skewed_values_say_nothing_about_their_mean(tmp_path: Path) -> None:
+    skewed = [0.013, 0.02, 0.1, 0.6, 1.7]
+    made = made_sweep(
+        tmp_path / "120000-made-eeee",
+        {"seed": [*range(5)]},
+        lambda values: {"val/mse": skewed[values["seed"]]},
+        monitor="val/mse",
+    )
+    overview = read_overview(made)
+    assert tables.ranking(overview).rows[0][-1] == "none: too few, too skewed"
+    assert "say nothing about their mean" in sentences.interval_note(overview)
+    assert "no interval" in next(sweep_figures(overview)[0]()).caption
 
 
 def test_one_seed_a_group_says_what_it_cannot_show(tmp_path: Path) -> None:

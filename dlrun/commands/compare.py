@@ -15,7 +15,7 @@ from dlrun.report.sides import Side, comparisons
 from dlrun.report.tables import format_mean, format_number
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
-from dlrun.terminal.format import table
+from dlrun.terminal.format import counted, table
 
 
 def main(argv: list[str]) -> int:
@@ -96,7 +96,7 @@ def _remarks(found: Sequence[Side], differences: Sequence[Difference], metric: s
     if metric.startswith("test/"):  # each look at it makes it a worse judge
         reads = sum(summary.test_reads for side in found for summary in side.summaries.values())
         runs = sum(len(side.runs) for side in found)
-        told.append(f"These {runs} runs have read the test split {reads} times; select nothing by it.")
+        told.append(f"These {runs} runs have read the test split {counted(reads, 'time')}; select nothing by it.")
     return told
 
 

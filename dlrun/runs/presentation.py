@@ -61,9 +61,12 @@ def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
     execution = built.execution
     rows = [
         ["data", f"{built.data.name}: {_sizes(built.data)}"],
-        ["model", f"{model}: {built.parameters:,} parameters, {amount(built.flop_per_step, 'FLOP')} a step"],
+        [
+            "model",
+            f"{model}: {counted(built.parameters, 'parameter', ',')}, {amount(built.flop_per_step, 'FLOP')} a step",
+        ],
         ["optimizer", f"{optimizer}, lr {number(built.training.optimizer.lr)}, schedule {schedule}"],
-        ["steps", f"{plan.steps} of {_batch(built)} ({plan.epoch(plan.steps):.4g} epochs)"],
+        ["steps", f"{plan.steps} of {_batch(built)} ({counted(plan.epoch(plan.steps), 'epoch', '.4g')})"],
         ["device", f"{describe(execution.device)}, {execution.precision}, {_threads(built)}{_ways(execution)}"],
     ]
     if shared := describe_shared(built.shared):
@@ -104,7 +107,7 @@ def _sizes(data: Data) -> str:
 
 def _batch(built: Built) -> str:
     size, spec = built.training.batches.size, built.data.spec
-    return f"{size} × {spec.input_shape[0]} tokens" if spec.task == "language" else f"{size} samples"
+    return f"{size} × {spec.input_shape[0]} tokens" if spec.task == "language" else counted(size, "sample")
 
 
 def _threads(built: Built) -> str:

@@ -166,15 +166,14 @@ class _LogRatios:
         for end in ends:
             low, high = self.interval(one, end)
             if math.isinf(low):
-                shown.append(f"to degree {end} unknown, since a value is not finite")
+                shown.append(f"at degree {end}: unknown, since a value is not finite")
                 continue
-            shown.append(
-                f"to degree {end} {math.exp((low + high) / 2):.3g} ({math.exp(low):.3g} to {math.exp(high):.3g})"
-            )
+            ratio, *interval = (f"{math.exp(log):.3g}" for log in ((low + high) / 2, low, high))
+            shown.append(f"at degree {end}: {ratio} ({' to '.join(interval)})")
         alike = [end for end in ends if not self.below(one, end) and not self.below(end, one)]
         return (
-            f"Ratio of the test MSE at degree {one}, geometric mean with a 95 % interval for all degrees at once: "
-            f"{'; '.join(shown)}." + (f" Not told apart from {_degrees(alike)}." if alike else "")
+            f"Test MSE at degree {one} divided by that {'; '.join(shown)}. Geometric means, with 95 % intervals for "
+            f"all degrees at once.{f' Not told apart from {_degrees(alike)}.' if alike else ''}"
         )
 
 

@@ -116,7 +116,8 @@ def create(location: SweepLocation, *, master: DictConfig, jobs: Sequence[Job], 
     manifest.write(sweep)
     count = 0 if location.fresh else reuse(sweep, jobs, other_sweeps(sweep))
     if count:
-        output.say(f"{count} of {len(jobs)} jobs are reused: other sweeps have finished the same{_unknown(jobs)}")
+        verb = "is" if count == 1 else "are"
+        output.say(f"{count} of {len(jobs)} jobs {verb} reused: other sweeps have finished the same{_unknown(jobs)}")
     return manifest
 
 
@@ -189,7 +190,8 @@ def say_if_over(sweep: SweepDir, *, retry_failed: bool = False) -> bool:
     failed = statuses.count("failed")
     if (failed and retry_failed) or {"missing", "killed", "running", "damaged"} & {*statuses} or decision.is_due(sweep):
         return False
-    lines = [f"all {len(statuses)} jobs have ended: {sweep.report}{_unknown(read(sweep).jobs)}"]
+    who = "the only job has" if len(statuses) == 1 else f"all {len(statuses)} jobs have"
+    lines = [f"{who} ended: {sweep.report}{_unknown(read(sweep).jobs)}"]
     if failed:
         lines.append(f"  `dlrun resume {sweep.id} --retry-failed` runs the {failed} that failed again")
     anew = " sweep.fresh=true"

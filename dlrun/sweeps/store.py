@@ -87,7 +87,8 @@ class SweepStore:
         if lost:
             first = f"job {next(iter(lost))}: {next(iter(lost.values()))}"
             more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
-            output.say(f"{len(lost)} of {len(self.manifest.jobs)} jobs are run here: {first}{more}")
+            verb = "is" if len(lost) == 1 else "are"
+            output.say(f"{len(lost)} of {len(self.manifest.jobs)} jobs {verb} run here: {first}{more}")
 
     def _wait_for_orphans(self) -> None:
         # the jobs of a launcher that was killed save and end by themselves, at the latest after GRACE seconds

@@ -42,13 +42,16 @@ def amount(value: float, unit: str = "") -> str:
     return f"{value:.3g} {unit}".strip()
 
 
-def counted(n: int, noun: str) -> str:
-    """A number of things.
+def counted(n: float, noun: str, form: str = "") -> str:
+    """A number of things, written in a format.
 
-    >>> counted(1, "seed"), counted(2000, "job")
-    ('1 seed', '2000 jobs')
+    >>> counted(1, "seed"), counted(2000, "job"), counted(2000, "parameter", ",")
+    ('1 seed', '2000 jobs', '2,000 parameters')
+    >>> counted(1.0, "epoch", ".4g"), counted(0.5, "epoch", ".4g")
+    ('1 epoch', '0.5 epochs')
     """
-    return f"{n} {noun}{'s' * (n != 1)}"
+    shown = f"{n:{form}}"
+    return f"{shown} {noun}{'s' * (shown != '1')}"
 
 
 def minute(seconds: float | None) -> str:

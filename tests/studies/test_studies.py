@@ -136,8 +136,8 @@ def test_an_undecided_claim_shows_the_comparison_that_fails(tmp_path: Path) -> N
     low, high = (math.exp(v) for v in confidence_interval([math.log(0.0157 / v) for v in last]))
     for claim in (inside, selected):
         assert claim.evidence.endswith("Not told apart from degree 9.")
-        assert "to degree 0 0.0476 (0.0476 to 0.0476)" in claim.evidence
-        shown = re.search(r"to degree 9 (\S+) \((\S+) to (\S+)\)", claim.evidence)
+        assert "at degree 0: 0.0476 (0.0476 to 0.0476)" in claim.evidence
+        shown = re.search(r"at degree 9: (\S+) \((\S+) to (\S+)\)", claim.evidence)
         assert (
             shown
             and float(shown[2]) == pytest.approx(low, rel=0.01)

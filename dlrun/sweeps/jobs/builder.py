@@ -108,7 +108,9 @@ class JobBuilder:
                 self.duplicates[job.n] = kept.n
         if len(first) < len(jobs):
             listed = ", ".join(job.label for job in jobs if job.n in self.duplicates)
-            output.say(f"{len(jobs) - len(first)} of {len(jobs)} jobs equal others, and are not run twice: {listed}")
+            left = len(jobs) - len(first)
+            verbs = "equals another, and is" if left == 1 else "equal others, and are"
+            output.say(f"{left} of {len(jobs)} jobs {verbs} not run twice: {listed}")
         return [*first.values()]
 
     @property

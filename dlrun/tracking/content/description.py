@@ -8,7 +8,7 @@ from typing import Any
 from dlrun.storage.overlap import describe_shared, mark
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary, split_sizes
-from dlrun.terminal.format import duration, number
+from dlrun.terminal.format import counted, duration, number
 from dlrun.tracking.content.journal_reader import JournalReader, Text
 from dlrun.tracking.content.metadata import command
 from dlrun.tracking.content.shorten import shorten
@@ -130,7 +130,7 @@ def _settings(part: Any) -> str:
 
 
 def _counted(parameters: Any) -> str:
-    return f", {parameters:,} parameters" if isinstance(parameters, int) else ""
+    return f", {counted(parameters, 'parameter', ',')}" if isinstance(parameters, int) else ""
 
 
 def _number(value: Any) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from benchmarks import chance_of_claims
-from dlrun.analysis.intervals import confidence_interval, mean_interval
+from dlrun.analysis.intervals import confidence_interval, is_vague, mean_interval
 from dlrun.analysis.simultaneous import differences
 from dlrun.analysis.value_range import ValueRange
 
@@ -99,7 +99,22 @@ def spreads(trials: int) -> str:
     return markdown_table(rows)
 
 
-def _covered(found: Sequence[tuple[float, float]], truth: float) -> float:
+def printed(trials: int) -> str:
+    """How many intervals of a mean are printed, and in brackets how often these hold the truth."""
+    rows = [["values", *(f"{n} seeds" for n in SEEDS)]]
+    for name, (draw, mean) in MEANS.items():
+        possible = ValueRange(0.0, 1.0 if "samples" in name else np.inf, 200)
+        cells = []
+        for seeds in SEEDS:
+            random = np.random.default_rng(seeds)
+            found = [(each, *mean_interval(each, possible)) for each in (draw(random, seeds) for _ in range(trials))]
+            kept = [ends for each, *ends in found if not is_vague(each, *ends, possible)]
+            cells.append(f"{len(kept) / trials:.0%} ({_covered(kept, mean):.0%})" if kept else "0%")
+        rows.append([name, *cells])
+    return markdown_table(rows)
+
+
+def _covered(found: Sequence[Sequence[float]], truth: float) -> float:
     return sum(low <= truth <= high for low, high in found) / len(found)
 
 
@@ -117,9 +132,9 @@ def claims(trials: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chance", description=__doc__)
     parser.add_argument("--trials", type=int, default=400, help="simulated sweeps of a cell")
-    parser.add_argument("--only", choices=["winners", "spreads", "claims"], help="one of the tables")
+    parser.add_argument("--only", choices=["winners", "spreads", "printed", "claims"], help="one of the tables")
     options = parser.parse_args()
-    tables = {"winners": winners, "spreads": spreads, "claims": claims}
+    tables = {"winners": winners, "spreads": spreads, "printed": printed, "claims": claims}
     for name, table in tables.items():
         if options.only in (None, name):
             print(f"{table(options.trials)}\n")

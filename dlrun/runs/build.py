@@ -1,7 +1,7 @@
 """From a configuration to a run, ready to train.
 
 `build` fails before anything is trained: it checks the configuration, loads the data set (missing or altered files
-show here), makes the model, and takes one forward and backward pass on a few samples.
+show here), makes the model, and takes the first steps, which are undone.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dlrun.engine.ema import Average
 from dlrun.engine.evaluation import batch_size_for
 from dlrun.engine.loop import Training
 from dlrun.engine.plan import Plan, parse_interval
-from dlrun.errors import ConfigError, UserError, did_you_mean
+from dlrun.errors import UserError
 from dlrun.execution import compile_policy, compiled, memory_format
 from dlrun.execution.cuda_graphs import maybe_graphed
 from dlrun.execution.device import Execution, threads_for
@@ -29,6 +29,7 @@ from dlrun.execution.memory_format import MemoryFormat
 from dlrun.runs.dry_run.own_state import make_forward
 from dlrun.runs.dry_run.parts import check_schedule, init_optimizer
 from dlrun.runs.dry_run.passes import Trial, dry_run
+from dlrun.runs.measures.monitor import set_monitor
 from dlrun.runs.measures.quantities import quantities
 from dlrun.runs.parts import Parts, make_batches, make_dataset, make_parts
 from dlrun.runs.weights import overlap
@@ -117,7 +118,7 @@ def assemble(
     init_optimizer(parts.optimizer, parts.objective, trial.targets["optimizer"])
     measured = quantities(plain, parts, evaluation.batch_size)
     training = _make_training(plain, parts, batches, trainer, evaluation)
-    _set_monitor(training, evaluation, parts.data, measured)
+    set_monitor(training, evaluation, parts.data, measured)
     execution = _choose_execution(trainer, parts, training, first_pass, decided)
     if execution.compile:
         training.make_stepper = compiled.make_stepper
@@ -257,40 +258,6 @@ def _choose_execution(
         compile=decision.compile,
         why=decision.why,
     )
-
-
-def _set_monitor(training: Training, evaluation: Evaluation, data: Data, measured: Mapping[str, Quantity]) -> None:
-    """Set the metric for selecting weights."""
-    # the error only where it is computed: it was taken away, or the outputs are no logits
-    by_error = data.spec.task == "classification" and "error" in measured
-    monitor = evaluation.monitor or ("val/error" if by_error else "val/loss")
-    if data.validation is None:
-        for name, value in (("evaluation.monitor", evaluation.monitor), ("trainer.patience", training.patience)):
-            if value is not None:
-                raise ConfigError(f"{name}={value} needs a validation split: give dataset.validation_size.")
-    valid = [f"val/{name}" for name in measured]
-    if monitor not in valid:
-        hint = did_you_mean(monitor, valid)
-        raise ConfigError(f"evaluation.monitor={monitor} is not computed.{hint} There are: {', '.join(valid)}.")
-    training.monitor = monitor
-    training.higher_is_better = _direction(monitor, evaluation, measured[monitor.removeprefix("val/")])
-
-
-def _direction(monitor: str, evaluation: Evaluation, quantity: Quantity) -> bool:
-    """Whether higher values of the monitor are better; it is never guessed."""
-    declared, given = quantity["higher_is_better"], evaluation.higher_is_better
-    if declared is None and given is None:
-        raise ConfigError(
-            f"evaluation.monitor={monitor}: nobody says whether higher or lower values of it are better. Type "
-            f"evaluation.higher_is_better=true or false, or set the attribute `higher_is_better` of the function "
-            f"{quantity['unit'].partition('(')[0]}."
-        )
-    if declared is not None and given is not None and declared != given:
-        raise ConfigError(
-            f"evaluation.higher_is_better={str(given).lower()}: {'higher' if declared else 'lower'} values of "
-            f"{monitor} are better. Leave it out."
-        )
-    return bool(given if declared is None else declared)
 
 
 def _targets(plain: dict[str, Any]) -> dict[str, str]:

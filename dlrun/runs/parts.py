@@ -198,9 +198,11 @@ def make_batches(parts: Parts, trainer: Trainer, *, seed: int) -> Batches:
 def _check_whole_split(parts: Parts, trainer: Trainer, *, whole: bool) -> None:
     """Refuse mini-batches, and further steps, for an optimizer to which they give a worse answer."""
     optimizer, kind = parts.optimizer, type(parts.optimizer).__name__
-    if not getattr(optimizer, "whole_split", False) or trainer.overfit_batches:
+    if not getattr(optimizer, "whole_split", False):
         return
     once = getattr(optimizer, "one_step", False)
+    if not once and trainer.overfit_batches == 1:
+        return  # the same batch in each step
     words = "trainer.batch_size=null trainer.steps=1" if once else "trainer.batch_size=null"
     if not whole:
         raise ConfigError(

@@ -27,6 +27,7 @@ COUNTED = (
         "runs/build.py",
         "runs/parts.py",
         "runs/measures/metrics.py",
+        "runs/measures/monitor.py",
         "runs/measures/quantities.py",
         "runs/open_run.py",
         "runs/run.py",

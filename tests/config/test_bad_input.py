@@ -114,6 +114,7 @@ MISTAKES = {
         *("LeastSquares", "30 samples", "trainer.batch_size=8", "trainer.batch_size=null trainer.steps=1")
     ],
     f"{POLYNOMIAL} loss=mse optimizer=least_squares trainer.epochs=3": ["trainer.epochs=3", "trainer.steps=1"],
+    "dataset=moons optimizer=lbfgs trainer.overfit_batches=2": ["LBFGS", "trainer.batch_size=null"],
     "dataset=moons optimizer=lbfgs": ["LBFGS", "800 samples", "trainer.batch_size=null"],
     "optimizer=lbfgs trainer.batch_size=null +dataset.augment.shift=1": ["augmentation", "dataset.augment=null"],
     "optimizer=least_squares trainer.clip=1 model=linear": ["trainer.clip has no meaning"],

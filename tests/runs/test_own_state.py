@@ -30,7 +30,7 @@ Call = Callable[..., Called]
 QUICK = ("dataset=moons", "optimizer=sgd", "trainer.batch_size=100", "trainer.figures=false", "tracking.enabled=false")
 
 HEAD = """
-import collections, itertools, random
+import collections, dataclasses, itertools, random
 import numpy, torch
 from torch import nn
 from torch.nn import functional as F
@@ -64,6 +64,70 @@ class Own:
         values = entropy(model, batch)
         self.ramp.seen.append(float(values.detach().mean()))
         return values * (1 + sum(self.ramp.seen[-5:]))
+""",
+    "objects in a list and a dict": """
+class Ramp:
+    def __init__(self): self.calls = 0
+    def __call__(self):
+        self.calls += 1
+        return min(1, self.calls / 100)
+class Own:
+    def __init__(self): self.ramps, self.named = [Ramp()], {"one": [Ramp()]}
+    def __call__(self, model, batch):
+        return entropy(model, batch) * self.ramps[0]() * self.named["one"][0]()
+""",
+    "slots": """
+class Base:
+    __slots__ = ("__calls",)
+    def __init__(self): self.__calls = 0
+    def count(self):
+        self.__calls += 1
+        return self.__calls
+class Own(Base):
+    __slots__ = ()
+    def __call__(self, model, batch):
+        return entropy(model, batch) * min(1, self.count() / 100)
+""",
+    "a list in a frozen dataclass": """
+@dataclasses.dataclass(frozen=True)
+class Own:
+    seen: list[float] = dataclasses.field(default_factory=list)
+    def __call__(self, model, batch):
+        self.seen.append(1.0)
+        return entropy(model, batch) * min(1, len(self.seen) / 100)
+""",
+    "the defaults of a function, and an object of its closure": """
+class Ramp:
+    def __init__(self): self.calls = 0
+def make():
+    ramp = Ramp()
+    def scale(memo={"calls": 0}, *, more=[]):
+        ramp.calls += 1
+        memo["calls"] += 1
+        more.append(1)
+        return min(1, (ramp.calls + memo["calls"] + len(more)) / 300)
+    return scale
+class Own:
+    def __init__(self): self.scale = make()
+    def __call__(self, model, batch):
+        return entropy(model, batch) * self.scale()
+""",
+    "an object that its module holds": """
+class Ramp:
+    def __init__(self): self.calls = 0
+RAMP = Ramp()
+class Own:
+    def __call__(self, model, batch):
+        RAMP.calls += 1
+        return entropy(model, batch) * min(1, RAMP.calls / 100)
+""",
+    "an attribute of a class that it inherits from": """
+class Base:
+    calls = 0
+class Own(Base):
+    def __call__(self, model, batch):
+        Base.calls += 1
+        return entropy(model, batch) * min(1, Base.calls / 100)
 """,
     "the batch before": """
 class Own:

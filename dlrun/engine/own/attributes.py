@@ -1,16 +1,20 @@
-"""The attributes of a run's parts in which state may hide: of objects, their classes, and a user's own modules."""
+"""The attributes of a run's parts in which state may hide: of objects, functions, classes, and a user's own modules."""
 
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from torch import nn
+
+from dlrun.engine.own.encoding import DEPTH, PLAIN
+from dlrun.engine.own.modules import variables
 
 PACKAGE = str(Path(__file__).parents[2])
 LIBRARIES = (*(f"{prefix}/lib" for prefix in dict.fromkeys((sys.prefix, sys.base_prefix))), PACKAGE)
@@ -79,41 +83,69 @@ def _inner(name: str, owner: Any) -> Iterator[tuple[str, Any]]:
     """The owners within an owner."""
     if isinstance(owner, partial):
         yield name, owner.func
-        yield from ((f"{name}.{key}", value) for key, value in owner.keywords.items() if _is_object(value))
-        yield from ((f"{name}.{i}", value) for i, value in enumerate(owner.args) if _is_object(value))
+        held = {**owner.keywords, **{str(i): value for i, value in enumerate(owner.args)}}
     elif isinstance(owner, MethodType):
         yield name, owner.__self__
-    elif isinstance(owner, type | ModuleType | FunctionType):
         return
-    elif isinstance(owner, nn.Module):
-        yield from ((f"{name}.{key}", child) for key, child in owner.named_children())
-    # a module may hold objects that are no modules
-    if not isinstance(owner, partial | MethodType):
-        for key, value in vars(owner).items() if hasattr(owner, "__dict__") else ():
-            if key not in OF_EVERY_MODULE and _is_object(value):
-                yield f"{name}.{key}", value
+    elif isinstance(owner, FunctionType):
+        held = {key: attribute.read() for key, attribute in _of_function(owner)}
+    elif isinstance(owner, type | ModuleType):
+        held = {key: value for key, value in vars(owner).items() if not key.startswith("__")}
+    else:
+        if isinstance(owner, nn.Module):
+            yield from ((f"{name}.{key}", child) for key, child in owner.named_children())
+        # a module may hold objects that are no modules
+        held = {key: value for key, value in variables(owner).items() if key not in OF_EVERY_MODULE}
+    # functions, classes and modules see much that is no part of a run: there only what is a user's own counts
+    wanted = _is_own_thing if isinstance(owner, FunctionType | type | ModuleType) else _is_object
+    for key, value in held.items():
+        yield from _objects(f"{name}.{key}", value, wanted)
+
+
+def _objects(name: str, value: Any, wanted: Callable[[Any], bool], depth: int = DEPTH) -> Iterator[tuple[str, Any]]:
+    """A value that is an owner, or the owners in a container."""
+    if type(value) in PLAIN:
+        return
+    if wanted(value):
+        yield name, value
+    elif depth and isinstance(value, list | tuple | deque):
+        for i, each in enumerate(value):
+            yield from _objects(f"{name}.{i}", each, wanted, depth - 1)
+    elif depth and isinstance(value, dict):
+        for key, each in value.items():
+            yield from _objects(f"{name}.{key}", each, wanted, depth - 1)
 
 
 def _is_object(value: Any) -> bool:
     """An object to look into: with attributes, and of no library that is known."""
     if isinstance(value, nn.Module | partial | MethodType):
         return True
-    if isinstance(value, type | ModuleType) or not hasattr(value, "__dict__"):
+    if isinstance(value, FunctionType):
+        return is_own(value)
+    if isinstance(value, type | ModuleType) or not _has_variables(value):
         return False
     package = type(value).__module__.partition(".")[0]
     return package not in KNOWN and package not in sys.stdlib_module_names
 
 
+def _is_own_thing(value: Any) -> bool:
+    """A user's own module, class or function, or an object of such a class."""
+    if isinstance(value, FunctionType | type | ModuleType):
+        return is_own(value)
+    return is_own(type(value)) and _has_variables(value)
+
+
+def _has_variables(value: Any) -> bool:
+    return hasattr(value, "__dict__") or hasattr(type(value), "__slots__")
+
+
 def _attributes_of(name: str, owner: Any) -> Iterator[Attribute]:
     if isinstance(owner, FunctionType):
-        cells = zip(owner.__code__.co_freevars, owner.__closure__ or (), strict=False)
-        yield from (_of_cell(f"{name}.{key}", cell) for key, cell in cells)
-    if isinstance(owner, partial | MethodType) or not hasattr(owner, "__dict__"):
+        yield from (replace(each, name=f"{name}.{key}") for key, each in _of_function(owner))
+    # an object with a state dict saves the rest itself
+    if isinstance(owner, partial | MethodType) or (not isinstance(owner, nn.Module | type) and keeps_state(owner)):
         return
-    # it saves the rest itself
-    if not isinstance(owner, nn.Module | type) and keeps_state(owner):
-        return
-    for key, value in list(vars(owner).items()):
+    for key, value in variables(owner).items():
         if key in OF_EVERY_MODULE and isinstance(owner, nn.Module):
             continue
         if isinstance(owner, type | ModuleType) and (key.startswith("__") or _is_code(value)):
@@ -130,13 +162,45 @@ def _is_code(value: Any) -> bool:
 
 
 def _of_object(name: str, owner: Any, key: str) -> Attribute:
+    # a frozen dataclass refuses what it holds itself
+    plain = not isinstance(owner, nn.Module | type | ModuleType | FunctionType)
+    put, take = (object.__setattr__, object.__delattr__) if plain else (setattr, delattr)
+
     def write(value: Any) -> None:
         if value is not MISSING:
-            setattr(owner, key, value)
+            put(owner, key, value)
         elif hasattr(owner, key):
-            delattr(owner, key)
+            take(owner, key)
 
     return Attribute(name, lambda: getattr(owner, key, MISSING), write)
+
+
+def _of_function(function: FunctionType) -> Iterator[tuple[str, Attribute]]:
+    """The variables that a function keeps between calls: of its closure, and the defaults of its arguments."""
+    for key, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        yield key, _of_cell(key, cell)
+    arguments = function.__code__.co_varnames[: function.__code__.co_argcount]
+    count = len(function.__defaults__ or ())
+    for place, key in enumerate(arguments[len(arguments) - count :]):
+        yield key, _of_default(key, function, place)
+    for key in function.__kwdefaults__ or ():
+        yield key, _of_keyword(key, function)
+
+
+def _of_default(name: str, function: FunctionType, place: int) -> Attribute:
+    def write(value: Any) -> None:
+        given = function.__defaults__ or ()
+        function.__defaults__ = (*given[:place], value, *given[place + 1 :])
+
+    return Attribute(name, lambda: (function.__defaults__ or ())[place], write)
+
+
+def _of_keyword(name: str, function: FunctionType) -> Attribute:
+    return Attribute(
+        name,
+        lambda: (function.__kwdefaults__ or {}).get(name, MISSING),
+        lambda value: (function.__kwdefaults__ or {}).update({name: value}),
+    )
 
 
 def _of_cell(name: str, cell: CellType) -> Attribute:

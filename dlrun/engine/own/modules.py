@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from types import MethodType
+from types import MemberDescriptorType, MethodType
 from typing import Any
 
 from torch import Tensor, nn
@@ -36,7 +36,25 @@ def attributes_of(part: Any) -> dict[str, Any]:
         return {"function": part.func} | {str(i): v for i, v in enumerate(part.args)} | part.keywords
     if isinstance(part, MethodType):
         return {"self": part.__self__}
-    return {} if isinstance(part, type) else dict(getattr(part, "__dict__", {}))
+    return {} if isinstance(part, type) else variables(part)
+
+
+def variables(owner: Any) -> dict[str, Any]:
+    """The attributes of an object itself, those of `__slots__` too.
+
+    >>> class Ramp:
+    ...     __slots__ = ("calls",)
+    >>> ramp = Ramp(); ramp.calls = 3
+    >>> variables(ramp)
+    {'calls': 3}
+    """
+    found = dict(getattr(owner, "__dict__", {}))
+    if not isinstance(owner, type):
+        for kind in type(owner).__mro__:
+            # by the descriptors: they have the full names of private ones
+            slots = [key for key, each in vars(kind).items() if isinstance(each, MemberDescriptorType)]
+            found |= {key: getattr(owner, key) for key in slots if "__slots__" in vars(kind) and hasattr(owner, key)}
+    return found
 
 
 def check_trainable(name: str, part: Any) -> None:

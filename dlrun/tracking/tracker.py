@@ -32,19 +32,13 @@ class TrackedRun(Protocol):
     def send(self, metadata: Metadata | None = None, batch: MetricBatch | None = None) -> None:
         """Store points and texts, then metadata, last the progress.
 
-        The progress is the batch's mark. After a kill, the next uploader sends the same again: it must not be stored
-        twice.
+        A point that `replaces` takes the place of one of its name and step, if there is one; a tracker that cannot
+        remove points keeps both. The progress is the batch's mark. After a kill, the next uploader sends the same
+        again: it must not be stored twice.
         """
 
     def missing(self, points: Sequence[Point]) -> list[Point]:
         """The points not yet stored with their step and value."""
-
-    def changed(self, points: Sequence[Point]) -> list[Point]:
-        """The points to send after a journal was set back.
-
-        These are the missing ones. A stored point of the same step and another value is removed; where the tracker
-        cannot remove it, it stays, and the new one is left out.
-        """
 
     def send_files(self, path: Path, folder: str) -> None:
         """Store a file or folder under `folder`, replacing older files."""

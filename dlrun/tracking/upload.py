@@ -102,7 +102,8 @@ class RunUpload:
             if last.points or last.texts:
                 remote.send(batch=last)
             last = batch
-        last.points += remote.missing(self._finals(summary))
+        # the weights of this step may have been evaluated before, to a slightly other value
+        last.points += [point._replace(replaces=True) for point in remote.missing(self._finals(summary))]
         tags = self._tags(summary)
         if self.journal.nonfinite:
             tags["dlrun.nonfinite"] = "\n".join(f"{name}: {value}" for name, value in self.journal.nonfinite.items())
@@ -112,7 +113,9 @@ class RunUpload:
     def _batches(self) -> Iterator[MetricBatch]:
         for batch in self.journal.batches():
             if self.journal.compare:
-                batch.points = self.remote.changed(batch.points)
+                missing = {*self.remote.missing(batch.points)}
+                # another value of the step may be there
+                batch.points = [p._replace(replaces=True) for p in batch.points if p.replaces or p in missing]
             yield batch
 
     def _finals(self, summary: Summary) -> list[Point]:

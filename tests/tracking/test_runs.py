@@ -27,6 +27,7 @@ from dlrun.tracking.content.journal_reader import BATCH, JournalReader, Mark, Po
 from dlrun.tracking.content.metadata import Metadata
 from dlrun.tracking.content.run_source import of_run
 from dlrun.tracking.content.state import only_uploader
+from dlrun.tracking.mlflow import connection
 from dlrun.tracking.mlflow.diagnosis import LaterStore
 from dlrun.tracking.mlflow.run import MlflowRun
 from dlrun.tracking.mlflow.store import prepare
@@ -508,6 +509,59 @@ def test_the_journal_is_read_in_batches_and_past_a_cut_line(tmp_path: Path) -> N
     reader.skip(batches[0].mark)
     assert list(reader.batches()) == batches[1:]
     assert not list(reader.batches())
+
+
+def test_of_two_points_of_a_step_the_journal_s_later_is_sent(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    line = '{"step": %d, "time": %s, "metrics": {"a": %s, "b": "nan"}}\n'
+    path.write_text(line % (1, "1.5", 1) + line % (2, "1.5", 2) + line % (2, "1.5", 3) + line % (2, "1.5", 4))
+    reader = JournalReader(path)
+    (batch,) = reader.batches()
+    # later by its time too, though the clock stood
+    assert [point for point in batch.points if point.name == "a"] == [
+        Point("a", 1.0, 1500, 1),
+        Point("a", 4.0, 1502, 2, replaces=True),
+    ]
+    with path.open("a") as file:  # resumed, with a clock that was set back
+        file.write(line % (1, "0.5", 1) + line % (2, "0.5", 5) + line.replace('"nan"', "7") % (3, "0.5", 6))
+    again = JournalReader(path)
+    again.skip(batch.mark)
+    expected = [Point("a", 5.0, 1503, 2, replaces=True), Point("a", 6.0, 500, 3), Point("b", 7.0, 500, 3)]
+    assert [batch.points for batch in reader.batches()] == [batch.points for batch in again.batches()] == [expected]
+    assert reader.nonfinite == again.nonfinite == {"b": "nan at step 1"}
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_resumed_run_s_later_values_are_shown(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, direct: bool
+) -> None:
+    if not direct:  # as over a server
+        monkeypatch.setattr(connection, "known_file", lambda address: None)
+    run = make_run()
+    log(run, range(20))
+    assert send(run)
+    journal = Journal(run.journal)  # resumed from step 15, at another rate
+    lines = [(step, 100.0 if step < 17 else 0.5 / step) for step in range(15, 20)] + [(19, 0.25)]
+    for step, value in lines:
+        journal.metrics(step, step / 10, {"train/loss": value, "val/loss": 2 / (step + 1)})
+    journal.event("end", status="finished")
+    journal.close()
+    summarise(run, status="finished", metrics={"val/loss": 0.1, "test/error": 0.25}, best_step=19)
+    assert send(run)
+    truth = {step: 1 / (step + 1) for step in range(20)} | dict(lines)
+    assert dict(points(run, "train/loss")) == truth, "a chart's last point of a step"
+    assert len(points(run, "train/loss")) == (20 if direct else 25)
+    assert len(points(run, "val/loss")) == 20, "equal values are one point"
+    assert shown(run).data.metrics["train/loss"] == 0.25
+    # tested once more
+    journal = Journal(run.journal)
+    journal.event("test_read", reads=2)
+    journal.close()
+    summarise(run, metrics={"val/loss": 0.1, "test/error": 0.2})
+    assert send(run)
+    assert dict(points(run, "train/loss")) == truth
+    assert points(run, "test/error")[-1] == (19, 0.2) and len(points(run, "test/error")) == (1 if direct else 2)
+    assert shown(run).data.metrics["test/error"] == 0.2
 
 
 def test_a_journal_that_was_set_back_is_read_from_its_start(tmp_path: Path) -> None:

@@ -155,16 +155,17 @@ def test_a_deleted_run_is_not_written_and_comes_back(tmp_path: Path) -> None:
     assert mlflow.get_experiment(experiment).lifecycle_stage == "active"
 
 
-def test_a_stored_point_gives_way(tmp_path: Path) -> None:
+def test_a_point_takes_the_place_of_an_earlier_one_of_its_step(tmp_path: Path) -> None:
     file, address = store(tmp_path)
-    direct = SqliteBackend(file, address)
+    direct, mlflow = SqliteBackend(file, address), ClientBackend(address)._client
     run = direct.create(direct.experiment("a study", tmp_path / "artifacts"), start=NOW, tags=TAGS).run_id
     direct.log(run, [Point("loss", 1.0, NOW, 0), Point("loss", 2.0, NOW, 1), Point("error", 2.0, NOW, 1)], [], [])
-    assert direct.remove(run, [Point("loss", 3.0, NOW + 1, 1)])
-    direct.log(run, [Point("loss", 3.0, NOW + 1, 1)], [], [])
-    assert direct.history(run, "loss") == {(0, 1.0), (1, 3.0)}
-    assert direct.history(run, "error") == {(1, 2.0)}
-    assert not ClientBackend(address).remove(run, [])
+    # neither a lower value nor an earlier time hides it in the tables
+    direct.log(run, [Point("loss", 1.5, NOW - 9, 1, replaces=True), Point("new", 1.0, NOW, 1, replaces=True)], [], [])
+    direct.log(run, [Point("loss", math.nan, NOW, 0, replaces=True)], [], [])
+    history = {m.step: m.value for m in mlflow.get_metric_history(run, "loss")}
+    assert math.isnan(history.pop(0)) and history == {1: 1.5}
+    assert mlflow.get_run(run).data.metrics == {"loss": 1.5, "error": 2.0, "new": 1.0}
 
 
 def test_a_block_that_fails_leaves_nothing(tmp_path: Path) -> None:

@@ -151,6 +151,13 @@ def test_a_resumed_run_has_its_true_status_and_each_step_once(make_run: MakeRun,
     run.config.write_text(BOTH.replace("lr: 0.1", "lr: 0.2"))
     log(run, range(20, 50), end="finished")  # from a checkpoint behind the last point, with more points to log
     assert send(run) is True
+    journal = Journal(run.journal)
+    for value in (100.0, 200.0):  # one more resumption, to other values
+        journal.metrics(45, 4.5, {"train/loss": value})
+    journal.event("end", status="finished")
+    journal.close()
+    assert send(run) is True
+    assert dict(logged(run)["train/loss"])[45] == 200.0
     assert shown(outputs)["train/loss"] == logged(run)["train/loss"], "in the order of the steps"
     assert status(outputs) == 1
     assert settings(outputs, hparams.SESSION_START_INFO_TAG).hparams["optimizer.lr"].number_value == 0.2

@@ -11,10 +11,12 @@ import hashlib
 import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from pathlib import Path
 from typing import NamedTuple
+from zlib import crc32
 
 from dlrun.storage.files.opening import open_regular
 from dlrun.storage.journal import ADVICE, Line, parse
@@ -24,12 +26,16 @@ BATCH = 800
 
 
 class Point(NamedTuple):
-    """A point of a curve; `time` in milliseconds since 1970."""
+    """A point of a curve; `time` in milliseconds since 1970.
+
+    `replaces`: there may be an earlier one of its step, which it replaces. Its time is later than that one's.
+    """
 
     name: str
     value: float
     time: int
     step: int
+    replaces: bool = False
 
 
 class Text(NamedTuple):
@@ -79,29 +85,74 @@ class MetricBatch:
     texts: list[Text] = field(default_factory=list)
     mark: Mark = START
 
+    def add(self, points: Sequence[Point]) -> None:
+        """Add a line's points, in place of those that they replace."""
+        if any(point.replaces for point in points):
+            found = {(point.name, point.step): point for point in (*self.points, *points)}
+            self.points = list(found.values())
+        else:
+            self.points += points
+
+
+class Put(Enum):
+    """A point beside those that a curve had: of a new step, or of one with the same or another value."""
+
+    NEW = auto()
+    SAME = auto()
+    OTHER = auto()
+
+
+class _Curve:
+    """The steps of a curve in order, and the last value of each."""
+
+    def __init__(self) -> None:
+        # arrays take 8 bytes a number, lists 32
+        self.steps = array("q")
+        self.values = array("d")
+
+    def put(self, step: int, value: float) -> Put:
+        if not self.steps or step > self.steps[-1]:  # nearly always
+            self.steps.append(step)
+            self.values.append(value)
+            return Put.NEW
+        place = bisect_left(self.steps, step)
+        if self.steps[place] != step:
+            self.steps.insert(place, step)
+            self.values.insert(place, value)
+            return Put.NEW
+        before, self.values[place] = self.values[place], value
+        # a resumed run logs steps again, nearly always the same: NaN equals NaN here
+        return Put.SAME if before == value or (before != before and value != value) else Put.OTHER
+
+    def first_nonfinite(self) -> str | None:
+        """In words, the first value that is NaN or infinite."""
+        found = zip(self.steps, self.values, strict=True)
+        return next((f"{value} at step {step}" for step, value in found if not math.isfinite(value)), None)
+
 
 class JournalReader:
     """A journal, read on from its beginning or from `skip`.
 
-    `nonfinite` maps each metric to the first step at which it was NaN or infinite. `sample` is the last text with a
-    step. `first` and `last` are the time of the first line and the latest of all, in milliseconds since 1970.
+    Of two points of one name and step, the later counts. `sample` is the last text with a step. `first` and `last` are
+    the time of the first line and the latest of all, in milliseconds since 1970.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.first: int | None = None
         self._restart()
         first = next((record for record, _ in self._records()), Line())
-        self.first: int | None = _time(first) if "time" in first else None
-        self.last = self.first
+        self.last = self.first = _time(first) if "time" in first else None
 
     def _restart(self, *, compare: bool = False) -> None:
-        self.nonfinite: dict[str, str] = {}
+        self.last = self.first
         self.sample: Text | None = None
         self.offset = 0
         self.compare = compare
         self._digest = hashlib.blake2b(digest_size=8)
-        # by curve, its steps in order: an array takes 8 bytes each, a list of ints 36
-        self._steps: dict[str, array[int]] = {}
+        # by name; of texts, the values are checksums
+        self._curves: dict[str, _Curve] = {}
+        self._nonfinite: dict[str, None] = {}  # an ordered set
 
     def skip(self, sent: Mark) -> None:
         """Go to a tracker's mark.
@@ -130,7 +181,7 @@ class JournalReader:
                 batch.mark = self.mark
                 yield batch
                 batch = MetricBatch()
-            batch.points += points
+            batch.add(points)
             batch.texts += texts
             self._advance(line)
         if batch.points or batch.texts:
@@ -144,7 +195,13 @@ class JournalReader:
 
     def has(self, name: str) -> bool:
         """Whether the lines read so far have a metric."""
-        return name in self._steps
+        return name in self._curves
+
+    @property
+    def nonfinite(self) -> dict[str, str]:
+        """By metric, its first value that is NaN or infinite."""
+        found = {name: self._curves[name].first_nonfinite() for name in self._nonfinite}
+        return {name: value for name, value in found.items() if value}
 
     def _advance(self, line: bytes) -> None:
         self.offset += len(line)
@@ -166,36 +223,39 @@ class JournalReader:
         if "time" not in record:  # cut by a crash
             return [], []
         time = _time(record)
-        # the latest: a clock that is set back must not end a run before it began
+        # trackers that keep both of two points show that of the later time
+        later = time if self.last is None else max(time, self.last + 1)
+        # a clock that is set back must not end a run before it began
         self.last = max(self.last or time, time)
         if record.get("event") == "text":
             text = Text(str(record.get("name", "text")), str(record.get("text", "")), record.get("step"), time)
             if text.step is None:
                 return [], [text]
             self.sample = text
-            return [], [text] if self._add(f"text {text.name}", text.step) else []
+            checksum = float(crc32(text.text.encode(errors="surrogatepass")))
+            return [], [text] if self._put(f"text {text.name}", text.step, checksum) is not Put.SAME else []
         if "metrics" not in record:
             return [], []
         step = int(record["step"])
         values = record["metrics"] | ({"epoch": record["epoch"]} if "epoch" in record else {})
-        # without those of earlier lines: a resumed run logs some steps again
-        points = [Point(name, float(value), time, step) for name, value in values.items() if self._add(name, step)]
-        for point in points:
-            if not math.isfinite(point.value):
-                self.nonfinite.setdefault(point.name, f"{point.value} at step {step}")
+        points = []
+        for name, given in values.items():
+            value = float(given)
+            put = self._put(name, step, value)
+            if put is Put.NEW:
+                points.append(Point(name, value, time, step))
+            elif put is Put.OTHER:
+                self.last = max(self.last, later)
+                points.append(Point(name, value, later, step, replaces=True))
         return points, []
 
-    def _add(self, name: str, step: int) -> bool:
-        """Add a step to a curve; False if already there."""
-        steps = self._steps.setdefault(name, array("q"))
-        if not steps or step > steps[-1]:  # nearly always
-            steps.append(step)
-            return True
-        place = bisect_left(steps, step)
-        if steps[place] == step:
-            return False
-        steps.insert(place, step)
-        return True
+    def _put(self, name: str, step: int, value: float) -> Put:
+        if not math.isfinite(value):
+            self._nonfinite[name] = None
+        curve = self._curves.get(name)
+        if curve is None:
+            curve = self._curves[name] = _Curve()
+        return curve.put(step, value)
 
 
 def _time(record: Line) -> int:

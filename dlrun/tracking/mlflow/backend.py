@@ -66,7 +66,7 @@ class Backend(Protocol):
         params: Sequence[tuple[str, str]],
         tags: Sequence[tuple[str, str]],
     ) -> None:
-        """Store points, params and tags, the tags last."""
+        """Store points, params and tags, the tags last; remove the points that some replace, if the store can."""
 
     def add_inputs(self, experiment_id: str, run_id: str, datasets: Sequence[Mapping[str, Any]]) -> None:
         """Store a run's data sets, each as MLflow's fields.
@@ -85,9 +85,6 @@ class Backend(Protocol):
 
     def history(self, run_id: str, name: str) -> set[tuple[int, float]]:
         """The steps and values of a curve."""
-
-    def remove(self, run_id: str, points: Sequence[Point]) -> bool:
-        """Remove the stored points of these curves and steps; False if the store cannot."""
 
     def close(self, run_id: str, status: str, end: int) -> None:
         """Set a run's status and end, in milliseconds since 1970."""

@@ -87,6 +87,7 @@ class ClientBackend:
 
         self._client.log_batch(
             run_id,
+            # it cannot remove the points that some replace; of one step, its tables show the latest
             metrics=[Metric(p.name, p.value, p.time, p.step) for p in points],
             params=[Param(*item) for item in params],
             tags=[RunTag(*item) for item in tags],
@@ -126,9 +127,6 @@ class ClientBackend:
 
     def history(self, run_id: str, name: str) -> set[tuple[int, float]]:
         return {(there.step, there.value) for there in self._client.get_metric_history(run_id, name)}
-
-    def remove(self, run_id: str, points: Sequence[Point]) -> bool:
-        return False  # MLflow has no call for it
 
     def close(self, run_id: str, status: str, end: int) -> None:
         self._client.set_terminated(run_id, status=status, end_time=end)

@@ -77,13 +77,6 @@ class MlflowRun:
     def missing(self, points: Sequence[Point]) -> list[Point]:
         return [p for p in points if self._name(p) not in self.stored.metrics or not self._has(p)]
 
-    def changed(self, points: Sequence[Point]) -> list[Point]:
-        missing = self.missing(points)
-        if self.backend.remove(self.run_id, [point._replace(name=self._name(point)) for point in missing]):
-            return missing
-        steps = {(name, step) for name, stored in self._histories.items() for step, _ in stored}
-        return [point for point in missing if (self._name(point), point.step) not in steps]
-
     def send_text(self, text: Text) -> None:
         """Store a text as an artifact."""
         # a series of texts has a folder of its own

@@ -16,7 +16,8 @@ ON CONFLICT (key, run_uuid) DO UPDATE
 SET value = excluded.value, timestamp = excluded.timestamp, step = excluded.step, is_nan = excluded.is_nan
 WHERE (excluded.step, excluded.timestamp, excluded.value) > (step, timestamp, value)
 """
-REMOVE = "DELETE FROM metrics WHERE run_uuid = ? AND key = ? AND step = ?"
+REPLACE = "DELETE FROM metrics WHERE run_uuid = ? AND key = ? AND step = ?"
+REPLACE_LATEST = "DELETE FROM latest_metrics WHERE run_uuid = ? AND key = ? AND step = ?"
 CURVES = "SELECT key FROM latest_metrics WHERE run_uuid = ?"
 CURVE = "SELECT step, value, is_nan FROM metrics WHERE run_uuid = ? AND key = ?"
 PARAM = "INSERT INTO params (key, value, run_uuid) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"

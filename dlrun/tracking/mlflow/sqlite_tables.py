@@ -148,8 +148,11 @@ class SqliteBackend:
         tags: Sequence[tuple[str, str]],
     ) -> None:
         rows = [(p.name, *_number(p.value), p.time, run_id, p.step) for p in points]
+        replaced = [(run_id, p.name, p.step) for p in points if p.replaces]
         with self._of_active(run_id):
             self._database.executemany(sql.PARAM, [(*param, run_id) for param in params])
+            for statement in (sql.REPLACE, sql.REPLACE_LATEST):
+                self._database.executemany(statement, replaced)
             self._database.executemany(sql.METRIC, rows)
             self._database.executemany(sql.LATEST, rows)
             self._database.executemany(sql.TAG, [(*tag, run_id) for tag in tags])
@@ -173,11 +176,6 @@ class SqliteBackend:
     def history(self, run_id: str, name: str) -> set[tuple[int, float]]:
         rows = self._database.execute(sql.CURVE, (run_id, name))
         return {(step, math.nan if none else value) for step, value, none in rows}
-
-    def remove(self, run_id: str, points: Sequence[Point]) -> bool:
-        with self.transaction():
-            self._database.executemany(sql.REMOVE, [(run_id, p.name, p.step) for p in points])
-        return True
 
     def close(self, run_id: str, status: str, end: int) -> None:
         with self._of_active(run_id):

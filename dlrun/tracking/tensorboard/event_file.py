@@ -97,7 +97,7 @@ class EventFile:
     def _note(self, event: Any) -> None:
         for value in event.summary.value:
             before = self._last.get(value.tag)
-            if before and event.step < before[0]:
+            if before and event.step <= before[0]:
                 self._sorted = False
             else:
                 self._last[value.tag] = event.step, value.simple_value
@@ -108,8 +108,10 @@ class EventFile:
         # the marks between the batches are of no use any more
         events = [event for event, _ in decode(self._path)]
         version, mark = events[0], events[-1]
-        curves = [event for event in events if event.HasField("summary")]
-        write_atomically(self._path, encode([version, *sorted(curves, key=lambda event: int(event.step)), mark]))
+        # of two points of one step the later counts
+        curves = {(value.tag, event.step): event for event in events for value in event.summary.value}
+        ordered = sorted(curves.values(), key=lambda event: int(event.step))
+        write_atomically(self._path, encode([version, *ordered, mark]))
         self._sorted = True
 
 

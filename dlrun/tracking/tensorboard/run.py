@@ -57,10 +57,6 @@ class TensorboardRun:
     def missing(self, points: Sequence[Point]) -> list[Point]:
         return [p for p in points if not self._curves.has(p.name, p.step, p.value)]
 
-    def changed(self, points: Sequence[Point]) -> list[Point]:
-        # an event file only grows
-        return [p for p in points if not self._curves.has(p.name, p.step)]
-
     def send_files(self, path: Path, folder: str) -> None:
         """Do nothing: TensorBoard shows no files."""
 

@@ -216,7 +216,8 @@ class Rule(Protocol):
 
 
 class Update(NamedTuple):
-    """The loss before a step; the gradient's norm, if measured."""
+    """The loss before a step; the gradient's norm, if measured; the weight of the batch, if the loss is a weighted mean."""
 
     loss: Tensor
     grad_norm: Tensor | None
+    weight: Tensor | None = None

@@ -176,7 +176,7 @@ def train(
             updates = _take(run, stepper, state.step, block)
             state.step += len(block)
             for update, batch in zip(updates, block, strict=True):
-                losses.add(update.loss, batch)
+                losses.add(update, batch)
 
             # the device is read, and waited for, only here, in a validation and for a checkpoint
             if plan.logs(state.step):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from dlrun.engine.state import State
 from dlrun.errors import NonFinite
-from dlrun.types import Batch
+from dlrun.types import Batch, Update
 
 
 class LossMeter:
@@ -20,18 +21,18 @@ class LossMeter:
     def __init__(self, state: State) -> None:
         self._state = state
         self._losses: list[Tensor] = []
-        self._counts: list[int] = []
+        self._counts: list[int | Tensor] = []
 
-    def add(self, loss: Tensor, batch: Batch) -> None:
+    def add(self, update: Update, batch: Batch) -> None:
         # stays on the device until a point or a checkpoint is due
-        self._losses.append(loss.detach())
-        self._counts.append(batch.x.shape[0])
+        self._losses.append(update.loss.detach())
+        self._counts.append(batch.x.shape[0] if update.weight is None else update.weight)
 
     def keep(self) -> None:
         """Read the losses into the state, for the checkpoint."""
         if self._losses:
             values = torch.stack(self._losses).tolist()  # one read for all
-            self._state.add(values, self._counts)
+            self._state.add(values, read_counts(self._counts))
             self._losses, self._counts = [], []
 
     def check(self) -> None:
@@ -52,6 +53,14 @@ class LossMeter:
         total = sum(loss * count for loss, count in window) / sum(count for _, count in window)
         self._state.window = []
         return {"train/loss": total}
+
+
+def read_counts(counts: Sequence[int | Tensor]) -> Sequence[Any]:
+    """The samples or weights of some steps as numbers, those of a stack as lists."""
+    weights = [each for each in counts if isinstance(each, Tensor)]
+    # one read for all, as of the losses
+    read = iter(torch.stack(weights).tolist() if weights else ())
+    return [next(read) if isinstance(each, Tensor) else each for each in counts]
 
 
 class Clock:

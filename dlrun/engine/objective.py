@@ -42,12 +42,16 @@ class Objective:
 
     def __call__(self, batch: Batch) -> Tensor:
         """The mean loss, a scalar with its graph."""
+        return self.weighed(batch)[0]
+
+    def weighed(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The mean loss, and the weight of the batch if the loss is a weighted mean."""
         if self._autocast is None:  # to enter a context that does nothing is a noticeable part of a tiny step
             values = self.loss(self.model, batch)
         else:
             with torch.autocast(*self._autocast):
                 values = self.loss(self.model, batch)
-        return mean_of(values)
+        return mean_of(values), weight_of(values)
 
     @property
     def exact(self) -> bool:
@@ -78,3 +82,8 @@ def mean_of(values: Tensor | tuple[Tensor, Tensor]) -> Tensor:
         each, weights = values
         return (each * weights).sum() / weights.sum()
     return values.mean() if values.ndim else values
+
+
+def weight_of(values: Tensor | tuple[Tensor, Tensor]) -> Tensor | None:
+    """The sum of a weighted mean's weights; None for any other loss."""
+    return values[1].detach().sum() if isinstance(values, tuple) else None

@@ -71,7 +71,7 @@ class Recorder(Protocol[Value, Saved_contra, Best_contra]):
 class Losses(Protocol[Value]):
     """The losses since the last point of the curves."""
 
-    def add(self, loss: Tensor, batch: Batch) -> None:
+    def add(self, update: Update, batch: Batch) -> None:
         """Append a step's loss, without waiting for the device."""
 
     def check(self) -> None:
@@ -81,7 +81,7 @@ class Losses(Protocol[Value]):
         """
 
     def mean(self) -> dict[str, Value]:
-        """The mean over the samples; begins the next point."""
+        """The mean over the samples, or of weights over the weights; begins the next point."""
 
 
 class Stepper(Protocol):

@@ -14,8 +14,8 @@ class State:
     """The progress of a run.
 
     `best_rank` orders validations: the monitored metric (negated if higher is better), then the loss. The loss
-    decides between equal metrics: an error over few samples takes few values. `window` holds the losses and
-    sample counts since the last point of the curve, so that a resumed curve equals an uninterrupted one.
+    decides between equal metrics: an error over few samples takes few values. `window` holds the losses since
+    the last point of the curve, with their sample counts or weights, so that a resumed curve equals an uninterrupted one.
     """
 
     step: int = 0
@@ -23,7 +23,7 @@ class State:
     best_rank: tuple[float, float] | None = None
     waited: int = 0
     train_seconds: float = 0.0
-    window: list[tuple[float, int]] = field(default_factory=list)
+    window: list[tuple[float, float]] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -46,6 +46,6 @@ class State:
             state.best_rank = (state.best_rank[0], state.best_rank[1])
         return state
 
-    def add(self, losses: Sequence[float], counts: Sequence[int]) -> None:
-        """Append the losses and sample counts of some steps."""
+    def add(self, losses: Sequence[float], counts: Sequence[float]) -> None:
+        """Append the losses of some steps, and their sample counts or weights."""
         self.window += zip(losses, counts, strict=True)

@@ -142,7 +142,7 @@ class CompiledStepper:
         self._run, self._eager = run, EagerStepper(run)
         batch = example_batch(run)
         self._shapes = (batch.x.shape, batch.y.shape)
-        self._call, self._normed = compile_step(run, batch)
+        self._call, self._places = compile_step(run, batch)
         self._state = [t.detach() for t in step_state(run)]
 
     def start(self, step: int) -> Generator[Sequence[Batch], None, None]:
@@ -165,21 +165,22 @@ class CompiledStepper:
         outputs = self._call([*self._state, x.contiguous(), y.contiguous(), rate])
         if self._run.average:
             self._run.average.update(step + 1)
-        return Update(outputs[0], outputs[1] if self._normed else None)
+        return Update(outputs[0], *[None if place is None else outputs[place] for place in self._places])
 
 
-def compile_step(run: Steppable, batch: Batch) -> tuple[Callable[[list[Tensor]], Sequence[Tensor]], bool]:
+def compile_step(run: Steppable, batch: Batch) -> tuple[Callable[[list[Tensor]], Sequence[Tensor]], list[int | None]]:
     """Compile a step, a function of [*state, x, y, rate].
 
-    Returns true beside it if the function gives a norm after the loss. The run is left as it was. Raises `Unsuited`, or
-    any error of tracing and compiling.
+    Returns beside it the places of an `Update`'s norm and weight among its outputs, None where there is none. The run is
+    left as it was. Raises `Unsuited`, or any error of tracing and compiling.
     """
     state = step_state(run)
     inputs = [*state, *batch, torch.as_tensor(run.optimizer.lr, dtype=torch.float64)]
     with preserve(state), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = [t.detach().clone() for t in state]
-        graph, expected = _trace(run, inputs)
+        graph, update = _trace(run, inputs)
+        expected = [t.detach() for t in update if t is not None]
         after = [t.detach().clone() for t in state]
         assign(state, before)
         detached, constants = [t.detach() for t in inputs], _lift_constants(graph)
@@ -194,24 +195,25 @@ def compile_step(run: Steppable, batch: Batch) -> tuple[Callable[[list[Tensor]],
         changed = agree(before[:n], after[:n], state[:n]) and agree(before[n:], after[n:], state[n:])
         if not (changed and agree(zeros, expected, outputs)):
             raise Unsuited("the program does not compute what the step does")
-    return call, len(expected) > 1
+    present = iter(range(1, len(expected)))
+    return call, [None if t is None else next(present) for t in update[1:]]
 
 
-def _trace(run: Steppable, inputs: list[Tensor]) -> tuple[Any, list[Tensor]]:
-    """The graph of a step, and its loss (and norm)."""
+def _trace(run: Steppable, inputs: list[Tensor]) -> tuple[Any, Update]:
+    """The graph of a step, and what it returned."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
     def step(*flat: Tensor) -> list[Tensor]:
         update = run.step(Batch(flat[-3], flat[-2]), flat[-1])
         updates.append(update)
-        return [update.loss] if update.grad_norm is None else [update.loss, update.grad_norm]
+        return [t for t in update if t is not None]
 
     updates: list[Update] = []
     graph = make_fx(step, decomposition_table=_products())(*inputs)
     for node in graph.graph.nodes:
         if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()) and not _without_dropout(node):
             raise Unsuited(f"{node.target} draws random numbers by the step's key, which a program does not know")
-    return graph, [t.detach() for t in updates[0] if t is not None]
+    return graph, updates[0]
 
 
 def _lift_constants(graph: Any) -> list[Tensor]:

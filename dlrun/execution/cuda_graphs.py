@@ -91,11 +91,12 @@ class StepGraph:
         self._replay, self._outputs = record(self._steps, run.device)
 
     def _steps(self) -> list[Tensor]:
-        """The steps' losses [K] and, if measured, norms [K]."""
+        """The steps' losses [K], and norms and weights [K] if they have them."""
         pairs = zip(self._batches, self._rates.unbind(), strict=True)
         updates = [self._run.step(batch, rate) for batch, rate in pairs]
-        norms = [u.grad_norm for u in updates if u.grad_norm is not None]
-        return [torch.stack(values) for values in ([u.loss for u in updates], norms) if values]
+        fields = list(zip(*updates, strict=True))
+        self._present = [values[0] is not None for values in fields]
+        return [torch.stack(values) for values in fields if values[0] is not None]
 
     def __call__(self, block: Sequence[Batch], rates: Tensor) -> list[Update]:
         """Take the steps of a block, without waiting for them.
@@ -106,8 +107,9 @@ class StepGraph:
         self._rates.copy_(rates, non_blocking=True)
         self._replay()
         # the next replay writes over the outputs
-        losses, *norms = (values.clone().unbind() for values in self._outputs)
-        return [Update(*pair) for pair in zip(losses, norms[0] if norms else [None] * len(losses), strict=True)]
+        values = (each.clone().unbind() for each in self._outputs)
+        fields = [next(values) if there else [None] * len(block) for there in self._present]
+        return [Update(*each) for each in zip(*fields, strict=True)]
 
 
 class CudaGraphStepper:

@@ -56,8 +56,10 @@ class Descent:
         """Change the parameters in place, at the rate `lr`."""
         params = objective.params
         if self.accumulate == 1:
-            loss, grads = gradient(objective, batch, params, sparse=self._sparse)
-        else:
+            loss, weight = objective.weighed(batch)
+            grads = differentiate(loss, params, sparse=self._sparse)
+        else:  # of a weighted mean the dry run allows no parts
+            weight = None
             loss, grads = accumulate_gradient(objective, batch, params, self.accumulate, sparse=self._sparse)
         norm = None
         if self.clip is not None or self.measure_norm:
@@ -65,7 +67,7 @@ class Descent:
             if self.clip is not None:
                 grads = clip_gradient(grads, norm, self.clip)
         self.rule.update(params, grads, lr)
-        return Update(loss, norm)
+        return Update(loss.detach(), norm, weight)
 
     def state_dict(self) -> dict[str, Any]:
         """The rule's state; clipping and accumulation have none."""
@@ -85,21 +87,25 @@ def _otherwise(model: nn.Module) -> str:
 def gradient(
     objective: Objective, batch: Batch, params: list[Tensor], *, sparse: bool = False
 ) -> tuple[Tensor, list[Tensor]]:
-    """The loss, detached, and its gradient.
+    """The loss, detached, and its gradient by `differentiate`."""
+    loss = objective(batch)
+    return loss.detach(), differentiate(loss, params, sparse=sparse)
+
+
+def differentiate(loss: Tensor, params: list[Tensor], *, sparse: bool = False) -> list[Tensor]:
+    """The gradient of a loss.
 
     Each tensor has the strides of its parameter. A parameter without influence on the loss has the gradient zero. With
     `sparse`, sparse gradients are left sparse, coalesced.
     """
-    loss = objective(batch)
     # autograd.grad takes less time than backward(), which also fills p.grad; but only backward() promises
     # the parameters' strides, and the fused kernels, which read memory in order, rely on them.
     grads = torch.autograd.grad(loss, params, allow_unused=True)
     # the strides of a sparse gradient are zeros
-    aligned = [
+    return [
         g if g is not None and g.stride() == p.stride() else _align(g, p, sparse=sparse)
         for g, p in zip(grads, params, strict=True)
     ]
-    return loss.detach(), aligned
 
 
 def _align(grad: Tensor | None, param: Tensor, *, sparse: bool) -> Tensor:

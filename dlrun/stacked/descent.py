@@ -38,7 +38,7 @@ class StackedDescent:
 
     def step(self, objective: StackedObjective, batch: Batch, lr: Tensor) -> Update:
         """Change the weights in place, at the rates [R]."""
-        loss, grads = self._gradient(objective, batch)
+        loss, grads, weight = self._gradient(objective, batch)
         norm = None
         if self._bound is not None or self.measure_norm:
             norm = _norm(grads)
@@ -47,15 +47,15 @@ class StackedDescent:
                 share = torch.clamp(self._bound / (norm[:, None] + 1e-6), max=1.0)
                 grads = [grad * share for grad in grads]
         self.rule.update(objective.weights, grads, lr[:, None].to(grads[0].dtype))
-        return Update(loss, norm)
+        return Update(loss, norm, weight)
 
     def keep(self, rows: Tensor) -> None:
         self.lr = self.lr.index_select(0, rows)
         self._bound = self._bound if self._bound is None else self._bound.index_select(0, rows)
         self.rule.keep(rows)
 
-    def _gradient(self, objective: StackedObjective, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """Losses [R] and gradients, accumulated over chunks."""
+    def _gradient(self, objective: StackedObjective, batch: Batch) -> tuple[Tensor, list[Tensor], Tensor | None]:
+        """Losses [R] and gradients, accumulated over chunks; of weighted means, the weights [R]."""
         if self.accumulate == 1:
             return objective.gradient(batch)
         parts = min(self.accumulate, batch.x.shape[1])
@@ -63,12 +63,12 @@ class StackedDescent:
         chunks = [Batch(*tensors) for tensors in cut]
         loss, grads = torch.zeros_like(self.lr), list[Tensor]()
         for chunk, share in zip(chunks, _shares(chunks), strict=True):
-            part, found = objective.gradient(chunk)
+            part, found, _ = objective.gradient(chunk)
             # the mean over a chunk without a target is no number
             part, found = part.where(share > 0, 0.0), [grad.where(share[:, None] > 0, 0.0) for grad in found]
             loss, weighed = loss + part * share, [grad * share[:, None].to(grad.dtype) for grad in found]
             grads = [a + b for a, b in zip(grads, weighed, strict=True)] if grads else weighed
-        return loss, grads
+        return loss, grads, None
 
 
 def _norm(grads: Sequence[Tensor]) -> Tensor:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from dlrun.engine.meters import LossMeter
+from dlrun.engine.meters import LossMeter, read_counts
 from dlrun.engine.state import State
 from dlrun.errors import NonFinite
-from dlrun.types import Batch
+from dlrun.types import Batch, Update
 
 
 class StackedLossMeter:
@@ -24,20 +24,22 @@ class StackedLossMeter:
         self._states = states
         self._on_error = on_error
         self._losses: list[Tensor] = []
-        self._counts: list[int] = []
+        self._counts: list[int | Tensor] = []
 
-    def add(self, loss: Tensor, batch: Batch) -> None:
+    def add(self, update: Update, batch: Batch) -> None:
         # stays on the device until a point or a checkpoint is due
-        self._losses.append(loss.detach())
-        self._counts.append(batch.x.shape[1])  # [R, B, …]: the axis of runs comes first
+        self._losses.append(update.loss.detach())
+        # [R, B, …]: the axis of runs comes first
+        self._counts.append(batch.x.shape[1] if update.weight is None else update.weight)
 
     def check(self) -> None:
         """Read the losses; report NaN and infinity."""
         if self._losses:
             losses = torch.stack(self._losses, dim=1)
             finite = losses.isfinite().all(1).tolist()
+            counts = read_counts(self._counts)
             for row, (state, own) in enumerate(zip(self._states(), losses.tolist(), strict=True)):
-                state.add(own, self._counts)
+                state.add(own, [each[row] if isinstance(each, list) else each for each in counts])
                 if not finite[row]:
                     self._report(row, state)
             self._losses, self._counts = [], []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -16,11 +17,11 @@ from torch.func import functional_call, vmap
 
 from dlrun import metrics as known
 from dlrun.engine.evaluation import loss_total, wide
-from dlrun.engine.objective import Objective, mean_of
+from dlrun.engine.objective import Objective, mean_of, weight_of
 from dlrun.stacked.dense import chain
 from dlrun.stacked.losses import split_partial, stack_losses
 from dlrun.stacked.weights import Layout, keep_rows, make_layout
-from dlrun.types import Batch, Metric
+from dlrun.types import Batch, Loss, Metric
 
 FROM_OUTPUTS = (known.accuracy, known.error, known.top_k, known.nll, known.mse)
 """Metrics that need only the model's outputs."""
@@ -68,14 +69,14 @@ class StackedObjective:
 
     def __call__(self, batch: Batch) -> Tensor:
         """The mean losses [R] on a batch [R, B, …]."""
-        return self._losses(self.weights, batch)
+        return self._losses(self.weights, batch)[0]
 
-    def gradient(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """The losses [R], detached, and the gradients as blocks."""
+    def gradient(self, batch: Batch) -> tuple[Tensor, list[Tensor], Tensor | None]:
+        """The losses [R], detached, the gradients as blocks, and the weights [R] of weighted means."""
         # leaves of the graph: blocks, so that a gradient is a block too
         weights = [block.detach().requires_grad_() for block in self.weights]
-        losses = self._losses(weights, batch)
-        return losses.detach(), list(torch.autograd.grad(losses.sum(), weights, materialize_grads=True))
+        losses, total = self._losses(weights, batch)
+        return losses.detach(), list(torch.autograd.grad(losses.sum(), weights, materialize_grads=True)), total
 
     def precision(self) -> AbstractContextManager[Any]:
         """The autocast context of all models."""
@@ -105,17 +106,16 @@ class StackedObjective:
         # weights that a run lacks get no gradient, and stay zero
         return weights if self._mask is None else [w * on for w, on in zip(weights, self._mask, strict=True)]
 
-    def _losses(self, weights: Sequence[Tensor], batch: Batch) -> Tensor:
+    def _losses(self, weights: Sequence[Tensor], batch: Batch) -> tuple[Tensor, Tensor | None]:
         with self.precision():
             if self._loss is None:
-                loss = self._objective.loss
-                means: Tensor = self._per_run(weights, lambda model, one: mean_of(loss(model, one)), batch)
-                return means
+                found = self._per_run(weights, partial(_weighed, self._objective.loss), batch)
+                return found if isinstance(found, tuple) else (found, None)
             values = self._loss.values(self._outputs(weights, batch.x), batch.y)
             if batch.y.ndim == 2 and not self._ignores:
-                return values.mean(1)
+                return values.mean(1), None
             # a target that does not count has no part in the mean
-            return values.flatten(1).sum(1) / self._loss.counts(batch.y)
+            return values.flatten(1).sum(1) / self._loss.counts(batch.y), None
 
     def _outputs(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """All runs' outputs [R, B, …]."""
@@ -139,6 +139,13 @@ class StackedObjective:
             return cast("tuple[Tensor, Tensor]", found)
         values = wide(self._loss.values(outputs, batch.y)).flatten(1)
         return values.sum(1), self._loss.counts(batch.y)
+
+
+def _weighed(loss: Loss, model: nn.Module, batch: Batch) -> Tensor | tuple[Tensor, Tensor]:
+    # `vmap` returns tensors only: a weight where there is one
+    values = loss(model, batch)
+    mean, weight = mean_of(values), weight_of(values)
+    return mean if weight is None else (mean, weight)
 
 
 def _size(objective: Objective) -> int:

@@ -236,3 +236,23 @@ def test_a_state_of_another_version_is_read() -> None:
     state = State.from_dict(older | {"of_a_later_version": 1})
     assert (state.step, state.best_rank, state.window, state.waited) == (7, (0.5, 1.0), [(0.1, 4)], 0)
     assert State.from_dict(state.to_dict()) == state
+
+
+def by_class(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    values = nn.functional.cross_entropy(model(batch.x), batch.y, reduction="none")
+    return values, torch.tensor([1.0, 50.0])[batch.y]
+
+
+def test_a_point_of_a_weighted_mean_weights_its_batches() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 2)
+    objective, optimizer = Objective(model, by_class), Descent(SGD(lr=0.0))
+    optimizer.init(objective)
+    plan = replace(PLAN, steps=6, log_every=6)
+    run = training(objective=objective, optimizer=optimizer, plan=plan, validation=None)
+    run = replace(run, batches=replace(run.batches, augment=None))
+    notes = Notes()
+    loop.train(run, State(), notes)
+    x, y = run.batches.split.gather(torch.arange(47))
+    expected = nn.functional.cross_entropy(model(x), y, weight=torch.tensor([1.0, 50.0])).item()
+    assert notes.curve("train/loss") == {6: pytest.approx(expected, rel=1e-5)}

@@ -33,7 +33,7 @@ from dlrun.optimizers.sgd import SGD
 from dlrun.schedules.curves import cosine
 from dlrun.types import Batch
 from tests.conftest import Called
-from tests.engine.test_loop import Notes, cloned, data, same
+from tests.engine.test_loop import Notes, by_class, cloned, data, same
 from tests.facts import says
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -290,6 +290,32 @@ def test_graphs_take_blocks_as_the_steps_go(make: Any, monkeypatch: pytest.Monke
     loop.train(again, state, notes)
     assert notes.points == [point for point in whole.points if point[0] > 35]
     assert same(notes.saved[90], whole.saved[90])
+
+
+@pytest.mark.parametrize("graphs", [False, True], ids=["program", "graphs"])
+@pytest.mark.parametrize("clip", [None, 0.3])
+def test_the_weights_of_batches_come_out_of_a_program_and_a_graph(
+    graphs: bool, clip: float | None, interpreted: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuda_graphs, "record", fake_graph)
+    monkeypatch.setattr(cuda_graphs, "warm_up", lambda work, device: None)
+
+    def make() -> loop.Training:
+        run = training(Descent(SGD(lr=0.1), clip=clip))
+        run.objective = Objective(run.objective.model, by_class)
+        return run
+
+    eager, run = make(), make()
+    run.make_stepper = compiled.make_stepper
+    if graphs:
+        stepper = cuda_graphs.CudaGraphStepper(run, compiled.example_batch(run), compiled.step_state(run))
+        run.make_stepper = lambda run: stepper
+    notes, theirs = Notes(), Notes()
+    loop.train(eager, State(), theirs)
+    loop.train(run, State(), notes)
+    assert len(interpreted) == (not graphs)
+    for (step, values), (_, expected) in zip(notes.points, theirs.points, strict=True):
+        assert values == pytest.approx(expected, rel=1e-3), step
 
 
 def test_a_program_that_computes_something_else_is_not_used(

@@ -148,9 +148,10 @@ class Looked(nn.Module):
         return out
 
 
-def test_fewer_outputs_than_classes_are_refused_whatever_the_first_samples_are() -> None:
-    with pytest.raises(ConfigError, match=r"model=lab.model returns 2 values for the 3 classes"):
-        dry_run(trial(nn.Linear(4, 2)))
+def test_other_outputs_than_classes_are_refused_whatever_the_first_samples_are() -> None:
+    for outputs in (2, 4):
+        with pytest.raises(ConfigError, match=rf"model=lab.model returns {outputs} values for the 3 classes"):
+            dry_run(trial(nn.Linear(4, outputs)))
 
     def own(model: nn.Module, batch: Batch) -> Tensor:
         return F.cross_entropy(model(batch.x), batch.y)

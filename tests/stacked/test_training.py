@@ -188,6 +188,12 @@ def wide_loss(model: nn.Module, batch: Batch) -> Tensor:
     return (outputs - nn.functional.one_hot(batch.y, 3)).abs().sum(1)
 
 
+def by_class(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """A weighted mean: the weights of its batches differ."""
+    values = nn.functional.cross_entropy(model(batch.x), batch.y, reduction="none")
+    return values, torch.tensor([1.0, 5.0, 20.0])[batch.y]
+
+
 def reads_back(model: nn.Module, batch: Batch) -> Tensor:
     return cross_entropy(model, batch) * (1.0 if float(batch.x.mean()) > 0 else 2.0)
 
@@ -219,10 +225,21 @@ def norms() -> nn.Module:
         of_pictures(partial(Linear, (1, 8, 8), 3)),
         of_pictures(partial(Linear, (1, 8, 8), 3), loss=odd),
         of_pictures(partial(MLP, (1, 8, 8), 3, hidden=[9, 5]), loss=wide_loss, metrics={"top": partial(top_k, k=2)}),
+        of_pictures(partial(Linear, (1, 8, 8), 3), loss=by_class),
         of_pictures(norms),
         of_pictures(lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 3))),
     ],
-    ids=["tanh_layers", "no_layers", "init_scale", "linear", "odd_loss", "value_loss", "norms", "convolutions"],
+    ids=[
+        "tanh_layers",
+        "no_layers",
+        "init_scale",
+        "linear",
+        "odd_loss",
+        "value_loss",
+        "weights",
+        "norms",
+        "convolutions",
+    ],
 )
 def test_every_model_and_loss_follows_the_runs_alone(make: Callable[[int], loop.Training]) -> None:
     check(make, 3)

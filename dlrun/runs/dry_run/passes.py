@@ -137,13 +137,16 @@ def _check_metrics(trial: Trial, few: Batch) -> None:
 
 
 def _check_classes(trial: Trial, few: Batch) -> None:
-    """Raise `ConfigError` for fewer logits than classes, of which the few samples need not have the last."""
+    """Raise `ConfigError` for other numbers of logits and classes: the few samples need not have the last class.
+
+    A language model may have more logits than tokens: vocabularies are rounded up for speed.
+    """
     objective, classes = trial.objective, trial.spec.outputs
     if getattr(objective.loss, "func", objective.loss) is not cross_entropy or few.y.is_floating_point():
         return
     with evaluating(objective), objective.precision():
         outputs = objective.model(few.x).shape[-1]
-    if outputs < classes:
+    if outputs < classes or (outputs > classes and trial.spec.task == "classification"):
         raise ConfigError(
             f"model={trial.targets['model']} returns {outputs} values for the {classes} classes of the data set. "
             "Leave model.outputs to the data set, or give the model as many outputs as there are classes."

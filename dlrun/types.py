@@ -167,7 +167,8 @@ class LanguageModel(Protocol):
 Loss = Callable[["nn.Module", Batch], "Tensor | tuple[Tensor, Tensor]"]
 """(model, batch) → one value a sample, float [B] (or a token, [B, T]), or already their mean, a scalar.
 
-Of a weighted mean it returns a pair instead, the values and their weights, [B] both: the mean is Σ w·v / Σ w. A loss
+Of a weighted mean it returns a pair instead, the values and their weights, [B] both: the mean is Σ w·v / Σ w, on the
+training curve too. A loss
 whose value compares the samples of a batch with each other has the attribute `of_batch = True`.
 
 A function, or a class whose objects are called. Training takes the mean of the values; where targets may be
@@ -216,7 +217,7 @@ class Rule(Protocol):
 
 
 class Update(NamedTuple):
-    """The loss before a step; the gradient's norm, if measured; the weight of the batch, if the loss is a weighted mean."""
+    """The loss before a step; the gradient's norm, if measured; the batch's weight in a weighted mean."""
 
     loss: Tensor
     grad_norm: Tensor | None

@@ -171,7 +171,7 @@ class CompiledStepper:
 def compile_step(run: Steppable, batch: Batch) -> tuple[Callable[[list[Tensor]], Sequence[Tensor]], list[int | None]]:
     """Compile a step, a function of [*state, x, y, rate].
 
-    Returns beside it the places of an `Update`'s norm and weight among its outputs, None where there is none. The run is
+    Returns beside it the places of an `Update`'s norm and weight among its outputs, None if there is none. The run is
     left as it was. Raises `Unsuited`, or any error of tracing and compiling.
     """
     state = step_state(run)

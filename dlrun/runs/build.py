@@ -30,7 +30,7 @@ from dlrun.runs.dry_run.own_state import make_forward
 from dlrun.runs.dry_run.parts import check_schedule, init_optimizer
 from dlrun.runs.dry_run.passes import Trial, dry_run
 from dlrun.runs.measures.monitor import set_monitor
-from dlrun.runs.measures.quantities import quantities
+from dlrun.runs.measures.quantities import are_of_batches, quantities
 from dlrun.runs.parts import Parts, make_batches, make_dataset, make_parts
 from dlrun.runs.weights import overlap
 from dlrun.runs.weights.learned import Learned
@@ -134,7 +134,7 @@ def assemble(
         flop_per_step=first_pass.per_step(training),
         parameters=sum(p.numel() for module in parts.objective.modules for p in module.parameters()),
         quantities=measured,
-        identity=identity(plain, parts.data, execution, parts.initial_weights),
+        identity=identity(plain, parts.data, execution, parts.initial_weights, measured),
         initial_weights=parts.initial_weights,
         initial_learned=learned,
         origin=origin,
@@ -143,8 +143,10 @@ def assemble(
     )
 
 
-def identity(plain: dict[str, Any], data: Data, execution: Execution, initial: str | None) -> Identity:
-    """The identity of the run of a checked configuration.
+def identity(
+    plain: dict[str, Any], data: Data, execution: Execution, initial: str | None, measured: Mapping[str, Quantity]
+) -> Identity:
+    """The identity of the run of a checked configuration, which has `measured` these quantities.
 
     `initial` is the SHA-256 of its first weights. Their path is no part of it: a run that is trained further has other
     weights than before.
@@ -155,6 +157,7 @@ def identity(plain: dict[str, Any], data: Data, execution: Execution, initial: s
         device=execution.device.type,
         precision=execution.precision,
         torch=torch.__version__,
+        of_batches=are_of_batches(measured),
     )
 
 

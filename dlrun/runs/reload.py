@@ -173,7 +173,7 @@ def rebuild(
         if changed is None and summary.identity:
             made = Identity(summary.identity, summary.identity_parts)
         else:
-            made = identity(built.config, built.data, built.execution, initial)
+            made = identity(built.config, built.data, built.execution, initial, built.quantities)
         built = replace(built, identity=made)
     trained_on = summary.data.get("fingerprint", built.data.fingerprint)
     if trained_on != built.data.fingerprint:

@@ -42,13 +42,16 @@ class Identity:
     parts: Mapping[str, str] = field(default_factory=dict)
 
 
-def identify(config: Mapping[str, Any], fingerprint: str, *, device: str, precision: str, torch: str) -> Identity:
+def identify(
+    config: Mapping[str, Any], fingerprint: str, *, device: str, precision: str, torch: str, of_batches: bool = False
+) -> Identity:
     """The identity of a checked configuration's run.
 
-    `fingerprint` is that of its data.
+    `fingerprint` is that of its data. With `of_batches`, values compare the samples of a batch: the batch size of an
+    evaluation counts.
     """
     parts = {
-        "config": digest(essential(config)),
+        "config": digest(essential(config, of_batches=of_batches)),
         "data": fingerprint,
         "sources": code.sources(),
         # parts of the user's own, under the current directory
@@ -116,10 +119,14 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
-def essential(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a configuration with an effect on the result."""
+def essential(config: Mapping[str, Any], *, of_batches: bool = False) -> dict[str, Any]:
+    """The keys of a configuration with an effect on the result.
+
+    With `of_batches`, the batch size of an evaluation has one.
+    """
     kept = {key: value for key, value in config.items() if key not in BOOKKEEPING}
-    for group, dropped in (("trainer", BOOKKEEPING_OF_TRAINER), ("evaluation", ("batch_size",))):
+    of_evaluation = () if of_batches else ("batch_size",)
+    for group, dropped in (("trainer", BOOKKEEPING_OF_TRAINER), ("evaluation", of_evaluation)):
         if isinstance(kept.get(group), Mapping):
             kept[group] = {k: v for k, v in kept[group].items() if k not in dropped}
     # a path counts as it was given; weights to start from count by their content
@@ -127,6 +134,24 @@ def essential(config: Mapping[str, Any]) -> dict[str, Any]:
         if key != "init_from":
             kept = _with(kept, key.split("."), given)
     return kept
+
+
+def may_be_of_batches(config: Mapping[str, Any]) -> bool:
+    """May values compare the samples of a batch, as those of parts of the user's own may?
+
+    It is decided before the parts are made. dlrun's own have no such values.
+
+    >>> may_be_of_batches({"loss": {"_target_": "dlrun.losses.mse.mse"}}), may_be_of_batches({"loss": "${mine}"})
+    (False, True)
+    """
+    metrics = config.get("metrics") or {}
+    parts = [
+        config.get("model"),
+        config.get("loss"),
+        *(metrics.values() if isinstance(metrics, Mapping) else [metrics]),
+    ]
+    targets = [part.get("_target_") if isinstance(part, Mapping) else part for part in parts]
+    return any(target is not None and not str(target).startswith("dlrun.") for target in targets)
 
 
 def _with(values: Any, key: Sequence[str], value: Any) -> Any:

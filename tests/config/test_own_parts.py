@@ -13,8 +13,9 @@ import torch
 
 import dlrun as package
 from dlrun.config import paths
+from dlrun.storage import manifest
 from dlrun.storage.journal import curves
-from dlrun.storage.lookup import all_runs
+from dlrun.storage.lookup import all_runs, all_sweeps
 from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
 from tests.facts import refuses, says
@@ -319,3 +320,21 @@ def test_values_of_batches_keep_the_batch_size_in_their_unit(empty: Path, call: 
     assert newest().summary().quantities["loss"]["unit"].endswith("over batches of 100")
     refuses(call("test", newest().id, "--batch-size", "7"), "--batch-size 7", "loss", "Leave --batch-size out")
     assert call("test", newest().id, "--batch-size", "100").code == 0
+
+    # a job evaluated in batches of another size is another job, and no continued sweep
+    sweep = ("train", "-m", "loss=mine", "trainer.steps=2", "seed=0,1", *QUICK)
+    identities: set[str] = set()
+    for size in (100, 50, 50):
+        assert call(*sweep, f"evaluation.batch_size={size}").code == 0
+    for each in all_sweeps():
+        identities |= {job.identity for job in manifest.read(each).jobs}
+    assert len(all_sweeps()) == 2 and len(identities) == 4
+    both = call(*sweep, "evaluation.batch_size=100,50", "evaluation.monitor=val/loss")
+    refuses(both, "val/loss is not one quantity", "over batches of 50")
+
+
+def test_the_batch_size_of_an_evaluation_is_no_part_of_an_identity_otherwise(empty: Path, call: Call) -> None:
+    sweep = ("train", "-m", "model=linear", "trainer.steps=2", "seed=0,1", *QUICK)
+    for size in (100, 50):
+        assert call(*sweep, f"evaluation.batch_size={size}").code == 0
+    assert len(all_sweeps()) == 1

@@ -62,6 +62,11 @@ def quantities(plain: Mapping[str, Any], parts: Measured, batch_size: int) -> di
     return found
 
 
+def are_of_batches(found: Mapping[str, Quantity]) -> bool:
+    """Do any of a run's values compare the samples of a batch with each other?"""
+    return any(OF_BATCHES in quantity["unit"] for quantity in found.values())
+
+
 def _token(data: Data) -> str:
     """The addition to the unit of a mean over tokens."""
     if data.spec.task != "language":

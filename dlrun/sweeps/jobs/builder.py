@@ -16,10 +16,11 @@ from dlrun.config.check import check_config
 from dlrun.errors import ConfigError, UserError
 from dlrun.execution.device import choose
 from dlrun.runs.build import Built, build
+from dlrun.runs.measures.quantities import are_of_batches
 from dlrun.runs.parts import make_dataset
 from dlrun.runs.weights import loading
 from dlrun.runs.weights.overlap import begin, find_shared
-from dlrun.storage.identity import digest, essential, identify
+from dlrun.storage.identity import digest, essential, identify, may_be_of_batches
 from dlrun.storage.manifest import Job, strata
 from dlrun.storage.overlap import describe_shared, mark
 from dlrun.storage.sources import sources
@@ -146,6 +147,7 @@ class JobBuilder:
             device=device.type,
             precision=precision,
             torch=torch.__version__,
+            of_batches=are_of_batches(self._quantities[group]),
         )
         self.basis.setdefault("device", {})[f"{device.type} {precision}"] = True
         self.basis.setdefault("data", {})[fingerprint[:36]] = plain["dataset"]["_target_"]
@@ -250,7 +252,7 @@ def group_of(config: DictConfig) -> str:
     raw.pop("seed", None)
     if isinstance(raw.get("dataset"), dict):
         raw["dataset"].pop("split_seed", None)
-    return digest(essential(raw))[:16]
+    return digest(essential(raw, of_batches=may_be_of_batches(raw)))[:16]
 
 
 def rebuild_jobs(jobs: Sequence[Job]) -> tuple[list[Job], JobBuilder]:

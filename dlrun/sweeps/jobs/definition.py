@@ -40,7 +40,7 @@ def define(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> d
     return {
         "name": config.get("name"),
         # only keys that a result depends on: with another checkpoint interval it is the same sweep
-        "config": identity.essential(config),
+        "config": identity.essential(config, of_batches=identity.may_be_of_batches(config)),
         "sweep": [override.input_line for override in given if override.is_sweep_override()],
         # a search of more trials is the same search, made longer
         "sweeper": {k: v for k, v in (hydra["sweeper"] or {}).items() if k != "n_trials"},

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 
 # old runs draw by these numbers: append, never reorder
-INITIALISATION, ORDER, AUGMENTATION, STEP, SAMPLE, KILL, SEARCH, CROP, SAMPLING, EVALUATION = range(1, 11)
+INITIALISATION, ORDER, AUGMENTATION, STEP, SAMPLE, KILL, SEARCH, CROP, SAMPLING, EVALUATION, FLIP = range(1, 12)
 
 _MASK = (1 << 64) - 1
 
@@ -37,6 +37,26 @@ def key(seed: int, stream: int, counter: int = 0) -> int:
 def generator(seed: int, stream: int, counter: int = 0) -> torch.Generator:
     """A CPU generator, seeded with the key."""
     return torch.Generator().manual_seed(key(seed, stream, counter))
+
+
+def coins(index: torch.Tensor, value: int) -> torch.Tensor:
+    """True or false for each of `index` [B], int64, a function of its number and `value`.
+
+    The finalizer of SplitMix64 over both, as in `key`.
+
+    >>> heads = coins(torch.arange(10_000), key(0, FLIP))
+    >>> 0.49 < float(heads.float().mean()) < 0.51, bool((heads == coins(torch.arange(10_000), key(1, FLIP))).all())
+    (True, False)
+    """
+    # torch has no unsigned shifts: the sign that they bring in is masked
+    z = index * _signed(0x9E3779B97F4A7C15) + _signed(value)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = (z ^ ((z >> shift) & (_MASK >> shift))) * _signed(factor)
+    return ((z ^ (z >> 31)) & 1).bool()
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
 
 
 def seed_libraries(value: int) -> None:

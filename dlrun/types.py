@@ -84,7 +84,19 @@ def identity(x: Tensor) -> Tensor:
     return x
 
 
-Augmentation = Callable[["Tensor", "torch.Generator"], "Tensor"]
+@dataclass(frozen=True)
+class Samples:
+    """The samples of a batch: their places `index` [B], int64, in the training split, and their epoch."""
+
+    index: Tensor
+    epoch: int
+    seed: int
+
+
+Augmentation = (
+    Callable[["Tensor", "torch.Generator"], "Tensor"] | Callable[["Tensor", "torch.Generator", Samples], "Tensor"]
+)
+"""(inputs, generator) → varied inputs, or (inputs, generator, samples) → varied inputs."""
 
 
 class Tokenizer(Protocol):
@@ -119,7 +131,8 @@ class Data:
     """A data set in three splits.
 
     `prepare` maps raw inputs, as in the files, to inputs of the model; the splits are already prepared.
-    `augment` varies a training batch, as a function of its generator alone. `truth` is the function behind
+    `augment` varies a training batch, as a function of its generator, and of the samples and their epoch if it takes a
+    third argument `samples`. `truth` is the function behind
     noisy targets, if it is known. `tokenizer` is set for a text.
 
     `split_fingerprints` are of each split's raw samples, before any preparation: equal for equal inputs and targets.

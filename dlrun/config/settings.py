@@ -72,7 +72,7 @@ class Tracking:
     enabled: bool = True
     backends: list[Literal["mlflow", "tensorboard"]] = field(default_factory=lambda: ["mlflow"])
     experiment: str = "dlrun"
-    tags: dict[str, str | int | float | bool] = field(default_factory=dict)
+    tags: dict[str, str | int | float | bool | str] = field(default_factory=dict)
     wait: float = 60.0  # seconds for which a command that has finished waits for the trackers
     log_model: bool = False  # to MLflow alone, as the metrics of the system
     log_checkpoints: bool = False

@@ -84,7 +84,7 @@ def cifar10(
     label_noise: float = 0.0,
     split_seed: int = 0,
     normalise: bool = True,
-    augment: dict[str, int | float | bool] | None = None,
+    augment: dict[str, int | float | bool | str] | None = None,
 ) -> Data:
     """CIFAR-10, its images float32 [N, 3, 32, 32].
 

@@ -45,7 +45,7 @@ def digits(
     label_noise: float = 0.0,
     split_seed: int = 0,
     normalise: bool = True,
-    augment: dict[str, int | float | bool] | None = None,
+    augment: dict[str, int | float | bool | str] | None = None,
 ) -> Data:
     """The digits, images float32 [N, 1, 8, 8].
 

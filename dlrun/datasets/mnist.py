@@ -21,7 +21,7 @@ def mnist(
     label_noise: float = 0.0,
     split_seed: int = 0,
     normalise: bool = True,
-    augment: dict[str, int | float | bool] | None = None,
+    augment: dict[str, int | float | bool | str] | None = None,
 ) -> Data:
     """MNIST, its images float32 [N, 1, 28, 28].
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from inspect import signature
 from math import ceil
 from typing import Any, Protocol, runtime_checkable
 
@@ -20,7 +21,7 @@ from torch.utils.data import Dataset
 
 from dlrun.engine.loading import load
 from dlrun.randomness import AUGMENTATION, CROP, ORDER, SAMPLE, generator, key
-from dlrun.types import Augmentation, Batch, Split
+from dlrun.types import Augmentation, Batch, Samples, Split
 
 TOGETHER = {"cpu": 1 << 17, "cuda": 1 << 26}
 """Bytes of batches to gather at once: on a CPU they should stay in its caches."""  # elsewhere (MPS) one batch
@@ -173,11 +174,24 @@ class Batches:
                 yield Batch(x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True))
 
     def _augment(self, batches: Generator[Batch, None, None], step: int) -> Generator[Batch, None, None]:
-        assert self.augment is not None
         draw = torch.Generator(self.device)
+        positions = self._positions(step)
         with closing(batches):
             for batch in batches:
-                # by the step, so that a resumed run draws the same
-                draw.manual_seed(key(self.seed, AUGMENTATION, step))
-                yield Batch(self.augment(batch.x, draw), batch.y)
+                epoch, index = next(positions) if self._varies_by_sample else (0, None)
+                yield Batch(self.vary(batch.x, draw, step, epoch, index), batch.y)
                 step += 1
+
+    def vary(self, x: Tensor, draw: torch.Generator, step: int, epoch: int, index: Tensor | None) -> Tensor:
+        """The inputs of a step, varied by the augmentation; `index` are their places in the split."""
+        assert self.augment is not None
+        # by the step, so that a resumed run draws the same
+        draw.manual_seed(key(self.seed, AUGMENTATION, step))
+        if not self._varies_by_sample:
+            return self.augment(x, draw)  # type: ignore[call-arg]
+        assert index is not None
+        return self.augment(x, draw, Samples(index.to(x.device), epoch, self.seed))  # type: ignore[call-arg]
+
+    @cached_property
+    def _varies_by_sample(self) -> bool:
+        return self.augment is not None and "samples" in signature(self.augment).parameters

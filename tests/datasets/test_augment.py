@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 import torch
 
 from dlrun.datasets.tensors.augment import Augment, make_augment
+from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.engine.batches import Batches
 from dlrun.errors import ConfigError
 
 
@@ -80,3 +84,37 @@ def test_nothing_asked_for_is_nothing() -> None:
 def test_what_is_not_valid_is_refused(options, message) -> None:
     with pytest.raises(ConfigError, match=message):
         make_augment(options, (1, 8, 8))
+
+
+@pytest.mark.parametrize(("fill", "mode"), [("border", "replicate"), ("reflect", "reflect"), ("zero", "constant")])
+def test_the_gap_of_a_shift_is_filled_as_by_torch(fill, mode) -> None:
+    x = torch.rand(60, 2, 6, 7)
+    varied = Augment(shift=2, fill=fill, flip=True)(x, keyed())
+    padded = torch.nn.functional.pad(x, (2, 2, 2, 2), mode=mode)
+    parts = [padded[..., dy : dy + 6, dx : dx + 7] for dy in range(5) for dx in range(5)]
+    parts += [part.flip(-1) for part in parts]
+    found = torch.stack([(varied == part).flatten(1).all(1) for part in parts])
+    assert found.any(0).all() and found.any(1).sum() > 30
+
+
+def test_an_alternating_flip_shows_each_image_both_ways_in_two_epochs() -> None:
+    x = torch.rand(400, 1, 2, 3)
+    split = TensorSplit(x, torch.arange(400))
+    batches = Batches(split, size=100, seed=3, device=torch.device("cpu"), augment=Augment(flip="alternating"))
+    epochs = [torch.empty_like(x) for _ in range(3)]
+    for step, batch in enumerate(islice(batches.start(0), 12)):
+        epochs[step // 4][batch.y] = batch.x
+    mirrored = [(epoch == x.flip(-1)).flatten(1).all(1) for epoch in epochs]
+    assert torch.equal(mirrored[0], ~mirrored[1]) and torch.equal(mirrored[0], mirrored[2])
+    assert all(torch.equal(epoch[~m], x[~m]) for epoch, m in zip(epochs, mirrored, strict=True))
+    assert 150 < int(mirrored[0].sum()) < 250
+    resumed = next(batches.start(6))
+    assert torch.equal(resumed.x, epochs[1][resumed.y])
+
+
+@pytest.mark.parametrize(
+    "options", [{"flip": "alternate"}, {"fill": "mirror"}, {"fill": "reflect", "shift": 6}, {"shift": True}]
+)
+def test_what_an_option_cannot_be_is_refused(options) -> None:
+    with pytest.raises(ConfigError, match=r"dataset\.augment"):
+        make_augment(options, (3, 6, 7))

@@ -70,7 +70,7 @@ class TensorOptions:
     split_seed: int = 0
     normalise: bool = False
     scale: float = 1.0
-    augment: Mapping[str, int | float | bool] | None = None
+    augment: Mapping[str, int | float | bool | str] | None = None
     pixels: tuple[float, float] | None = None
 
 
@@ -90,7 +90,7 @@ def from_tensors(
     split_seed: int = 0,
     normalise: bool = False,
     scale: float = 1.0,
-    augment: Mapping[str, int | float | bool] | None = None,
+    augment: Mapping[str, int | float | bool | str] | None = None,
     pixels: tuple[float, float] | None = None,
     columns: Sequence[str] = (),
     content: str | None = None,

@@ -28,7 +28,7 @@ from dlrun.metrics import is_of_batch
 from dlrun.optimizers.counting import Counting
 from dlrun.optimizers.lbfgs import LBFGS
 from dlrun.optimizers.least_squares import LeastSquares
-from dlrun.randomness import AUGMENTATION, STEP, key, preserve_generators, seed_default
+from dlrun.randomness import STEP, key, preserve_generators, seed_default
 from dlrun.runs.dry_run.averages import SAMPLES, check_averages
 from dlrun.runs.dry_run.messages import explain
 from dlrun.runs.dry_run.parts import init_optimizer
@@ -201,9 +201,9 @@ def _batch(batches: Batches, size: int, targets: Mapping[str, str]) -> Batch:
     batch = Batch(x, y)
     if batches.augment is None or batches.only:
         return batch
-    draw = torch.Generator(device).manual_seed(key(batches.seed, AUGMENTATION, 0))
+    draw = torch.Generator(device)
     with explain(batch, targets, "dataset", doing="the augmentation of a first batch"):
-        varied = batches.augment(x, draw)
+        varied = batches.vary(x, draw, step=0, epoch=0, index=torch.arange(len(x)))
         if len(varied) != len(x):
             raise TypeError(f"it returned {describe(varied)} for {len(x)} samples")
     return Batch(varied, y)

@@ -63,6 +63,7 @@ class Evaluation:
     higher_is_better: bool | None = None  # of the monitor, where its function does not say it
     batch_size: int = 1000  # memory and speed; no number depends on it
     train_samples: int | None = None  # evenly spaced, for the summary's train/…; null: all, of a text 1,000 windows
+    views: dict[str, bool | int] | None = None  # of an image, over which the outputs are averaged
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Tracking:
     enabled: bool = True
     backends: list[Literal["mlflow", "tensorboard"]] = field(default_factory=lambda: ["mlflow"])
     experiment: str = "dlrun"
-    tags: dict[str, str | int | float | bool | str] = field(default_factory=dict)
+    tags: dict[str, str | int | float | bool] = field(default_factory=dict)
     wait: float = 60.0  # seconds for which a command that has finished waits for the trackers
     log_model: bool = False  # to MLflow alone, as the metrics of the system
     log_checkpoints: bool = False

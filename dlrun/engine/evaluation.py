@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from dlrun import metrics as known
 from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.engine.failures import describe_batch
-from dlrun.engine.forward_cache import cache_forward
+from dlrun.engine.forward.cache import cache_forward
+from dlrun.engine.forward.views import averaging
 from dlrun.engine.objective import Objective
 from dlrun.engine.protocols import Total, TotalsFn
 from dlrun.losses.cross_entropy import cross_entropy
@@ -165,7 +166,7 @@ def evaluating(model: nn.Module | Objective) -> Iterator[None]:
 
 def _means(objective: Objective, split: Split, found: Iterable[Mapping[str, Total]]) -> dict[str, float]:
     sums = _Sums()
-    with evaluating(objective):
+    with evaluating(objective), averaging(objective.model, objective.views):
         for chunk in found:  # `found` is lazy: the chunks are computed here, in evaluation mode
             for name, total in chunk.items():
                 sums.add(name, total)

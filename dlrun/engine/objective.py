@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dlrun.engine.forward.views import Views
 from dlrun.engine.own.modules import module_of
 from dlrun.engine.parameter_kinds import hidden_matrices, matrices
 from dlrun.types import Batch, Loss
@@ -24,12 +25,20 @@ class Objective:
     `params` are the learned parameters: the model's, then those of a loss that is a module or holds some. `decay` is
     true for those that weight decay acts on: matrices and kernels, not biases and the scales of norms (see
     `parameter_kinds`). `hidden` is true for matrices and kernels within the network, neither an embedding's nor the
-    head's.
+    head's. An evaluation averages the outputs over `views`.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, *, autocast: tuple[str, torch.dtype] | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        *,
+        autocast: tuple[str, torch.dtype] | None = None,
+        views: Views | None = None,
+    ) -> None:
         self.model = model
         self.loss = loss
+        self.views = views
         own = module_of(loss)
         self.modules: list[nn.Module] = [model] if own is None else [model, own]
         # a loss may hold a module of the model's: each parameter once

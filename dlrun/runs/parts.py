@@ -11,10 +11,11 @@ from torch import nn
 
 from dlrun.config import instantiate
 from dlrun.config.check import SIZES
-from dlrun.config.settings import Trainer
+from dlrun.config.settings import Evaluation, Trainer
 from dlrun.datasets.tensors.made_by_hand import check_made_by_hand
 from dlrun.datasets.tensors.subset import take_first
 from dlrun.engine.batches import Batches, LoaderSplit
+from dlrun.engine.forward.views import make_views
 from dlrun.engine.lazy_modules import materialise, uninitialised
 from dlrun.engine.objective import Objective
 from dlrun.engine.own.modules import check_trainable, module_of
@@ -71,7 +72,8 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
     check_tokenizer(data, plain["trusted"])
     if own is not None:
         own.to(device)
-    objective = Objective(model, loss, autocast=autocast(device, precision))
+    views = make_views(Evaluation(**plain["evaluation"]).views, data.spec.input_shape)
+    objective = Objective(model, loss, autocast=autocast(device, precision), views=views)
     metrics, left_out = make_metrics(plain, data, objective, device=device)
     others = {"loss": loss, **{f"metrics.{name}": metric for name, metric in metrics.items()}}
     for name, part in {"model": model, **others}.items():

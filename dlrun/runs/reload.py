@@ -18,6 +18,7 @@ from dlrun.config.check import check_config
 from dlrun.config.settings import Evaluation, Trainer
 from dlrun.datasets.tensors import raw_inputs
 from dlrun.engine.evaluation import batch_size_for, evaluating
+from dlrun.engine.forward.views import Views, averaging, make_views
 from dlrun.errors import ConfigError, DamagedFile, UserError
 from dlrun.execution.device import autocast, choose
 from dlrun.losses.outputs import rows
@@ -74,6 +75,7 @@ class Predictor:
     config: dict[str, Any]
     device: torch.device
     precision: str
+    views: Views | None = None
 
     def __call__(self, raw: Tensor) -> Tensor:
         """The model's outputs [N, ...] for raw inputs [N, *shape], on the CPU.
@@ -83,7 +85,8 @@ class Predictor:
         inputs = self.prepare(raw if raw.dtype == torch.int64 else raw.float())
         size = batch_size_for(Evaluation(**self.config["evaluation"]).batch_size, self.spec)
         cast = autocast(self.device, self.precision)
-        with evaluating(self.model), torch.autocast(*cast) if cast else nullcontext():
+        context = torch.autocast(*cast) if cast else nullcontext()
+        with evaluating(self.model), averaging(self.model, self.views), context:
             parts = [rows(self.model, x.to(self.device)) for x in torch.split(inputs, size)]
         return torch.cat(parts).float().cpu()
 
@@ -129,7 +132,8 @@ def predictor(folder: RunDir) -> Predictor:
         torch.set_num_threads(summary.threads)
     model = model_of(folder, spec)[0].to(device)
     inputs = inputs or RawInputs(spec.input_shape, "int64" if spec.task == "language" else "float32")
-    return Predictor(model, spec, inputs, prepare, plain, device, precision)
+    views = make_views(Evaluation(**plain["evaluation"]).views, spec.input_shape)
+    return Predictor(model, spec, inputs, prepare, plain, device, precision, views)
 
 
 def spec_of(folder: RunDir) -> Spec | None:

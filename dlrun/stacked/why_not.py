@@ -60,6 +60,8 @@ def _own(training: Training) -> str | None:
     for module in training.objective.modules[1:]:
         if any(True for _ in module.parameters()) or any(True for _ in module.buffers()):
             return "its loss has weights or buffers of its own"
+    if training.objective.views is not None:
+        return "evaluation.views averages the outputs of one model"
     return training.own.why_not_one_program() if training.own else None
 
 

@@ -119,6 +119,10 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
+NEW = ("views",)
+"""Keys that older runs lack; null means what these did."""
+
+
 def essential(config: Mapping[str, Any], *, of_batches: bool = False) -> dict[str, Any]:
     """The keys of a configuration with an effect on the result.
 
@@ -128,7 +132,7 @@ def essential(config: Mapping[str, Any], *, of_batches: bool = False) -> dict[st
     of_evaluation = () if of_batches else ("batch_size",)
     for group, dropped in (("trainer", BOOKKEEPING_OF_TRAINER), ("evaluation", of_evaluation)):
         if isinstance(kept.get(group), Mapping):
-            kept[group] = {k: v for k, v in kept[group].items() if k not in dropped}
+            kept[group] = {k: v for k, v in kept[group].items() if k not in dropped and (v is not None or k not in NEW)}
     # a path counts as it was given; weights to start from count by their content
     for key, given in ((config.get("started") or {}).get("paths") or {}).items():
         if key != "init_from":

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dlrun.datasets.tensors.tensors import TensorSplit
 from dlrun.engine.evaluation import collect, evaluate
-from dlrun.engine.forward_cache import cache_forward
+from dlrun.engine.forward.cache import cache_forward
 from dlrun.engine.objective import Objective
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.metrics import for_task

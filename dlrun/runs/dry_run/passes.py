@@ -17,7 +17,7 @@ from torch import Tensor
 from dlrun.engine.batches import Batches, LoaderSplit
 from dlrun.engine.evaluation import evaluating, loss_total
 from dlrun.engine.failures import describe
-from dlrun.engine.forward_cache import cache_forward
+from dlrun.engine.forward.cache import cache_forward
 from dlrun.engine.objective import Objective, mean_of
 from dlrun.engine.own.state import OwnState
 from dlrun.engine.protocols import Optimizer

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dlrun import metrics as known_metrics
 from dlrun.config import instantiate
 from dlrun.engine.evaluation import evaluating
-from dlrun.engine.forward_cache import cache_forward
+from dlrun.engine.forward.cache import cache_forward
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.losses.cross_entropy import cross_entropy

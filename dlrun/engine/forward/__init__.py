@@ -1,0 +1,1 @@
+"""How an evaluation asks a model: each output once, averaged over views."""

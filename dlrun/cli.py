@@ -145,7 +145,7 @@ def usage() -> str:
     lines = "\n".join(f"  {name:{width}}  {help}" for name, help in COMMANDS.items())
     return (
         "usage: dlrun COMMAND …\n\n"
-        "  dlrun train                                     train on handwritten digits, in a second\n"
+        "  dlrun train                                     train on handwritten digits, in seconds\n"
         "  dlrun train +experiment=mnist optimizer.lr=0.1  an experiment, with one value changed\n\n"
         f"commands:\n{lines}\n\n"
         "`dlrun COMMAND --help` says more.\n"

@@ -80,7 +80,11 @@ def top_k(model: nn.Module, batch: Batch, k: int = 5) -> tuple[Tensor, Tensor]:
     """
     logits, y = logits_and_classes(model, batch)
     if not 1 <= k <= logits.shape[-1]:
-        raise ConfigError(f"The metric top_k was given k={k}; with {logits.shape[-1]} classes it is 1 to that number.")
+        classes = logits.shape[-1]
+        raise ConfigError(
+            f"top_k has k={k}, expected 1 to {classes}, the number of classes. "
+            f"Type for example `metrics.top_k.k={min(2, classes - 1) or 1}`."
+        )
     return total((logits.topk(k).indices == y.unsqueeze(-1)).any(-1)), count(y)
 
 

@@ -155,6 +155,11 @@ class Data:
     notes: dict[str, Any] = field(default_factory=dict)
     inputs: RawInputs | None = None
 
+    def __repr__(self) -> str:
+        splits = {"train": self.train, "validation": self.validation, "test": self.test}
+        sizes = ", ".join(f"{len(split)} {name}" for name, split in splits.items() if split is not None)
+        return f"Data({self.name!r}, {self.spec.task}: {sizes})"
+
 
 class LanguageModel(Protocol):
     """A causal model: the next token from those before.

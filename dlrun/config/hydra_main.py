@@ -104,7 +104,12 @@ def parse(argv: Sequence[str], prog: str) -> tuple[argparse.ArgumentParser, argp
     parser = hydra_parser()
     parser.error = lambda message: argparse.ArgumentParser.error(parser, visible(message))  # type: ignore[method-assign]
     parser.prog, parser.usage = prog, f"{prog} [-m] [OVERRIDE…] [--cfg job] [--config-dir FOLDER] [--help]"
-    args = parser.parse_intermixed_args(list(argv))
+    args, unknown = parser.parse_known_intermixed_args(list(argv))
+    if unknown:
+        raise UserError(
+            f"There is no option `{visible(unknown[0])}`. Values are typed as KEY=VALUE without dashes, for example "
+            f"`optimizer.lr=0.1`, `dataset=moons` or `+experiment=digits`. `{prog} --help` shows options and keys."
+        )
     if sum(map(bool, (args.run, args.multirun, args.cfg, args.info, args.shell_completion))) > 1:
         raise UserError("Only one of --run, --multirun (-m), --cfg, --info and --shell-completion can be given.")
     if args.resolve and not (args.cfg or args.help):

@@ -15,7 +15,8 @@ INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 def hydra_parser() -> argparse.ArgumentParser:
     """A parser with the options of Hydra's."""
-    parser = argparse.ArgumentParser(add_help=False, description="Hydra")
+    # no abbreviations: --experiment would be --experimental-rerun
+    parser = argparse.ArgumentParser(add_help=False, description="Hydra", allow_abbrev=False)
     add = parser.add_argument
     add("--help", "-h", action="store_true", help="Application's help")
     add("--hydra-help", action="store_true", help="Hydra's help")

@@ -169,12 +169,11 @@ class Progress:
         left = (self._plan.steps - step) / max(rate, 1e-9)
         shown = [f"{name} {value:.4g}" for name, value in self._latest.items() if name.startswith(("train/", "val/"))]
         of = next((of for of in ("tokens", "samples") if f"throughput/{of}_per_second" in self._latest), "samples")
-        speed = self._latest.get(f"throughput/{of}_per_second", 0.0)
-        return (
-            # a narrow terminal cuts the metrics, not the time
-            f"  epoch {epoch:.4g}  step {step}/{self._plan.steps}  {duration(left)} left  "
-            f"{amount(speed)} {of}/s  {'  '.join(shown)}"
-        )
+        # none at an evaluation between two logging steps
+        if (speed := self._latest.get(f"throughput/{of}_per_second")) is not None:
+            shown.insert(0, f"{amount(speed)} {of}/s")
+        # a narrow terminal cuts the metrics, not the time
+        return f"  epoch {epoch:.4g}  step {step}/{self._plan.steps}  {duration(left)} left  {'  '.join(shown)}"
 
 
 class Undefined:

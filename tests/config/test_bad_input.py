@@ -42,6 +42,10 @@ MISTAKES = {
     "+hydra.callbacks.x._target_=os.system": ["`hydra.callbacks.x._target_=os.system`", "trusted=[os.system]"],
     "+hydra.job_logging.handlers.x={class: os.system}": ["`hydra.job_logging.handlers.x.class=os.system`", "logging"],
     "name=a/b": ["`name=a/b`", "letters, digits"],
+    "--epochs 3": ["no option `--epochs`", "KEY=VALUE without dashes"],
+    # an abbreviation of --experimental-rerun to argparse
+    "--experiment=digits": ["no option `--experiment=digits`", "`+experiment=digits`"],
+    "dataset=moons +metric=top_k": ["k=5", "1 to 2", "`metrics.top_k.k=1`"],
     # unknown or deleted keys
     "+foo=3": ["There is no key `foo`", "init_from"],
     "+model.foo=3": ["`model.foo`", "dlrun.models.mlp.MLP", "width"],

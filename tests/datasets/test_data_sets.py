@@ -46,6 +46,11 @@ def test_a_data_set_is_the_same_every_time_whatever_the_global_seed(make) -> Non
         assert torch.equal(getattr(one, part).y, getattr(two, part).y)
 
 
+def test_a_data_set_is_one_line_in_a_notebook() -> None:
+    assert repr(digits()) == "Data('digits', classification: 1297 train, 200 validation, 300 test)"
+    assert repr(moons(n=20, validation_size=0, test_size=0)) == "Data('moons', classification: 20 train)"
+
+
 @pytest.mark.parametrize("make", [digits, polynomial, moons, spirals])
 def test_parts_share_no_sample_and_split_seed_changes_them(make) -> None:
     data = make()

@@ -63,7 +63,7 @@ def test_everything_is_sent_once(outputs: Path, capsys: pytest.CaptureFixture[st
     assert (status_in_mlflow(finished), status_in_mlflow(dead)) == ("FINISHED", "KILLED")
     assert untracked.summary().mlflow_run_id is None
     assert sync.main([]) == 0
-    assert capsys.readouterr().out == "All of the 2 runs was sent.\n"
+    assert capsys.readouterr().out == "Nothing is left to send of the 2 runs.\n"
 
 
 def test_a_store_that_was_lost_is_filled_again(outputs: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_sweep_is_sent_with_its_jobs(outputs: Path, capsys: pytest.CaptureFixt
     assert (tags["dlrun.id"], tags["dlrun.kind"]) == ("ffff/1", "job")
     assert tags["mlflow.parentRunId"] == sweep.summary().mlflow_run_id
     assert sync.main([]) == 0
-    assert capsys.readouterr().out == "All of the one sweep was sent.\n"
+    assert capsys.readouterr().out == "Nothing is left to send of the one sweep.\n"
 
 
 def test_a_store_that_is_away_is_said_and_left(

@@ -57,7 +57,9 @@ def main(argv: list[str]) -> int:
             with suppress(PermissionError, DamagedFile):  # told when it is sent
                 tracking.mark_unsent(folder, tracker)
     if not lacking:
-        output.say(f"Nothing is left to send of {count(chosen)}." if chosen else f"Nothing is to be sent under {outputs()}.")
+        output.say(
+            f"Nothing is left to send of {count(chosen)}." if chosen else f"Nothing is to be sent under {outputs()}."
+        )
         return 0
     # what libraries print of an address has its password
     with redirect_stderr(hiding(sys.stderr)):

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlrun.config import instantiate, trust
 from dlrun.config.hydra_errors import unresolved
-from dlrun.config.settings import Evaluation, General, Sweep, Tracking, Trainer
+from dlrun.config.settings import Evaluation, FineTune, General, Sweep, Tracking, Trainer
 from dlrun.errors import ConfigError, did_you_mean
 
 SETTINGS = {"trainer": Trainer, "evaluation": Evaluation, "tracking": Tracking}
@@ -56,6 +56,7 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     for name, settings in SETTINGS.items():
         instantiate.check_arguments(settings, plain[name], where=name)
     instantiate.check_arguments(Sweep, plain.get("sweep", {}), where="sweep")
+    instantiate.check_arguments(FineTune, plain.get("finetune", {}), where="finetune")
     if plain.get("study"):
         instantiate.check_part(plain["study"], where="study", trusted=plain["trusted"])
     for name, supplied in GROUPS.items():
@@ -76,7 +77,7 @@ def most_threads() -> int:
 
 def _top_level(plain: dict[str, Any]) -> None:
     general = [field.name for field in fields(General)]
-    valid = [*GROUPS, *SETTINGS, *general, "sweep"]
+    valid = [*GROUPS, *SETTINGS, *general, "finetune", "sweep"]
     for name in plain:
         if name == "metric":
             raise ConfigError(
@@ -87,7 +88,8 @@ def _top_level(plain: dict[str, Any]) -> None:
             raise ConfigError(
                 f"There is no key `{name}`.{did_you_mean(name, valid)}\nThe keys are: {', '.join(valid)}."
             )
-    for name in (*GROUPS, *SETTINGS, *(["sweep"] if "sweep" in plain else [])):
+    # runs of before 0.2 lack some
+    for name in (*GROUPS, *SETTINGS, *(name for name in ("finetune", "sweep") if name in plain)):
         if not isinstance(plain.get(name), dict):
             raise ConfigError(f"Nothing is chosen for `{name}`. `dlrun list {name}` shows the choices.")
     instantiate.check_arguments(General, {name: plain[name] for name in general if name in plain}, where="")

@@ -18,6 +18,7 @@ class General:
     study: dict[str, Any] | None = None
     started: dict[str, Any] | None = None  # of a run's folder: what its paths were relative to
     init_from_overlap: Literal["refuse", "allow"] = "refuse"  # if those weights know validation or test samples
+    init_from_skip: list[str | int] = field(default_factory=list)  # patterns of names that are not taken from there
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,19 @@ class Tracking:
     log_model: bool = False  # to MLflow alone, as the metrics of the system
     log_checkpoints: bool = False
     system_metrics: bool = False
+
+
+@dataclass(frozen=True)
+class FineTune:
+    """The weights that train, from which step on, and how fast.
+
+    A pattern is a name of a weight or of a module, with `*` for any text and `?` for a character.
+    """
+
+    # the layers of a chain have numbers as names
+    freeze: list[str | int] = field(default_factory=list)  # these never train
+    unfreeze: dict[str | int, int] | None = None  # {PATTERN: STEP}: these train after so many steps
+    lr: dict[str | int, float] | None = None  # {PATTERN: FACTOR} of the learning rate
 
 
 @dataclass(frozen=True)

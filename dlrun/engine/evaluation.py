@@ -153,15 +153,16 @@ def wide(values: Tensor) -> Tensor:
 def evaluating(model: nn.Module | Objective) -> Iterator[None]:
     """Put a model, or an objective's, into evaluation mode, without gradients, and back."""
     modules = model.modules if isinstance(model, Objective) else [model]
-    training = [module.training for module in modules]
+    # of each module: some may stay in evaluation mode, such as frozen norms
+    training = [(each, each.training) for module in modules for each in module.modules()]
     for module in modules:
         module.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        for module, mode in zip(modules, training, strict=True):
-            module.train(mode)
+        for each, mode in training:
+            each.training = mode
 
 
 def _means(objective: Objective, split: Split, found: Iterable[Mapping[str, Total]]) -> dict[str, float]:

@@ -36,7 +36,7 @@ from dlrun.engine.protocols import (
     Trainable,
 )
 from dlrun.engine.state import State
-from dlrun.engine.steppers import EagerStepper, FirstSteps
+from dlrun.engine.steppers import EagerStepper, FirstSteps, Thaw, ThawingStepper
 from dlrun.errors import DlrunError, RunError
 from dlrun.randomness import EVALUATION, key
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
@@ -73,6 +73,7 @@ class Training:
     wrap_totals: Callable[[TotalsFn], TotalsFn] | None = None
     best: BestWeights | None = None
     own: OwnState | None = None
+    thaw: Thaw | None = None
 
     def step(self, batch: Batch, rate: Rate) -> Update:
         return self.optimizer.step(self.objective, batch, rate)  # type: ignore[arg-type]  # a tensor when it is traced
@@ -82,6 +83,8 @@ class Training:
 
     def stepper(self) -> Stepper:
         stepper = self.make_stepper(self)
+        if self.thaw:
+            stepper = ThawingStepper(stepper, self.objective, self.thaw)
         return FirstSteps(stepper, self.own) if self.own else stepper
 
     def loss_meter(self, state: State) -> LossMeter:

@@ -5,7 +5,7 @@ It is differentiated, compiled, recorded and stacked; nothing else in a step tou
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import Any
@@ -25,7 +25,8 @@ class Objective:
     `params` are the learned parameters: the model's, then those of a loss that is a module or holds some. `decay` is
     true for those that weight decay acts on: matrices and kernels, not biases and the scales of norms (see
     `parameter_kinds`). `hidden` is true for matrices and kernels within the network, neither an embedding's nor the
-    head's. An evaluation averages the outputs over `views`.
+    head's. An evaluation averages the outputs over `views`. `still` are modules that stay in evaluation mode in
+    training, frozen norms; `waiting` are the places in `params` of those that do not train yet.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class Objective:
         self.decay = [id(p) in decayed for p in self.params]
         self.hidden = [id(p) in inner for p in self.params]
         self._autocast = autocast
+        self.still: Sequence[nn.Module] = ()
+        self.waiting: frozenset[int] = frozenset()
 
     def __call__(self, batch: Batch) -> Tensor:
         """The mean loss, a scalar with its graph."""
@@ -71,6 +74,8 @@ class Objective:
         """Set model and loss to training or evaluation."""
         for module in self.modules:
             module.train(mode)
+        for module in self.still:
+            module.eval()
 
     def buffers(self) -> Iterator[Tensor]:
         """The buffers of model and loss."""

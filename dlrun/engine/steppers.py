@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import islice
 
+from torch import nn
+
+from dlrun.engine.objective import Objective
 from dlrun.engine.own.state import OwnState
 from dlrun.engine.protocols import MakeStepper, Steppable, Stepper
 from dlrun.randomness import STEP, key, seed_default
@@ -87,6 +91,41 @@ class FirstSteps:
                 output.warn(line)
             # nothing is looked at, and nothing costs, from here on
             self.take = self._stepper.take  # type: ignore[method-assign]
+        return updates
+
+
+@dataclass(frozen=True)
+class Thaw:
+    """The steps before which parts are frozen: of each parameter (0: none), and of norms with statistics."""
+
+    begins: Sequence[int]
+    norms: Mapping[nn.Module, int]
+
+    def apply(self, objective: Objective, step: int) -> None:
+        """Have the parts of an objective train that do so after `step` steps."""
+        objective.waiting = frozenset(place for place, begin in enumerate(self.begins) if begin > step)
+        for norm, begin in self.norms.items():
+            norm.train(begin <= step)
+
+
+class ThawingStepper:
+    """A stepper of steps in which frozen parts begin to train; what trains is a function of the step."""
+
+    def __init__(self, stepper: Stepper, objective: Objective, thaw: Thaw) -> None:
+        self._stepper, self._objective, self._thaw = stepper, objective, thaw
+        self._changes = {0, *thaw.begins, *thaw.norms.values()}
+        self._applied = False
+
+    def start(self, step: int) -> Generator[Sequence[Batch], None, None]:
+        return self._stepper.start(step)
+
+    def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
+        updates: list[Update] = []
+        for each, batch in enumerate(block, step):
+            if each in self._changes or not self._applied:
+                self._thaw.apply(self._objective, each)
+                self._applied = True
+            updates += self._stepper.take(each, [batch])
         return updates
 
 

@@ -102,6 +102,8 @@ def why_not(run: Steppable) -> str | None:
     rule = _rule(run)
     if not isinstance(rule, TensorRule):
         return f"{type(rule).__name__} has no form in which the rate is a tensor (SGD and Adam have)"
+    if getattr(run, "thaw", None):
+        return "parts that are frozen begin to train (finetune.unfreeze)"
     if getattr(rule, "dampening", 0.0):
         return "with dampening the first step is another than the rest"
     if any(p.is_complex() for p in run.objective.params):

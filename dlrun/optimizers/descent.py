@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -55,6 +56,8 @@ class Descent:
     def step(self, objective: Objective, batch: Batch, lr: float) -> Update:
         """Change the parameters in place, at the rate `lr`."""
         params = objective.params
+        if objective.waiting:
+            params = [p for place, p in enumerate(params) if place not in objective.waiting]
         if self.accumulate == 1:
             loss, weight = objective.weighed(batch)
             grads = differentiate(loss, params, sparse=self._sparse)
@@ -66,6 +69,8 @@ class Descent:
             norm = global_norm(grads)  # a tensor: nothing waits for it
             if self.clip is not None:
                 grads = clip_gradient(grads, norm, self.clip)
+        if objective.waiting:
+            params, grads = objective.params, _spread(grads, objective.waiting)
         self.rule.update(params, grads, lr)
         return Update(loss.detach(), norm, weight)
 
@@ -82,6 +87,12 @@ def _otherwise(model: nn.Module) -> str:
     # a model of counts is fitted without gradients
     counts = callable(getattr(model, "count", None))
     return " It counts. Type optimizer=counting trainer.batch_size=null trainer.steps=1" if counts else ""
+
+
+def _spread(grads: list[Tensor], waiting: Collection[int]) -> list[Tensor]:
+    """The gradients at their places among all parameters, with None at those that wait."""
+    left = iter(grads)
+    return [None if place in waiting else next(left) for place in range(len(grads) + len(waiting))]  # type: ignore[misc]
 
 
 def gradient(

@@ -21,7 +21,7 @@ from dlrun.engine.ema import Average
 from dlrun.engine.evaluation import batch_size_for
 from dlrun.engine.loop import Training
 from dlrun.engine.plan import Plan, parse_interval
-from dlrun.errors import UserError
+from dlrun.errors import ConfigError, UserError
 from dlrun.execution import compile_policy, compiled, memory_format
 from dlrun.execution.cuda_graphs import maybe_graphed
 from dlrun.execution.device import Execution, threads_for
@@ -53,6 +53,8 @@ class Built:
     tracking: Tracking
     flop_per_step: int
     parameters: int
+    trained: int
+    """Of `parameters`, those that train."""
     quantities: Mapping[str, Quantity]
     identity: Identity
     initial_weights: str | None = None
@@ -101,6 +103,9 @@ def assemble(
     """
     trainer, evaluation, tracking = (cls(**plain[name]) for name, cls in SETTINGS.items())
     data = data or make_dataset(plain)
+    # of a run that is resumed the weights it began with are not read again
+    if plain.get("init_from_skip") and not plain["init_from"] and resumed_execution is None:
+        raise ConfigError("init_from_skip leaves names out of init_from, which is not given. Type init_from=RUN.")
     learned, origin = begin(plain, data)
     parts = make_parts(plain, trainer, data)
     # what was chosen for another kind of device is no guide to this one
@@ -133,6 +138,7 @@ def assemble(
         tracking=tracking,
         flop_per_step=first_pass.per_step(training),
         parameters=sum(p.numel() for module in parts.objective.modules for p in module.parameters()),
+        trained=sum(p.numel() for p in parts.objective.params),
         quantities=measured,
         identity=identity(plain, parts.data, execution, parts.initial_weights, measured),
         initial_weights=parts.initial_weights,
@@ -234,6 +240,7 @@ def _make_training(
         patience=trainer.patience,
         average=Average(parts.objective.params, trainer.ema) if trainer.ema else None,
         own=parts.own,
+        thaw=parts.thaw,
     )
     check_schedule(training.schedule, training.plan.steps, target=plain["schedule"]["_target_"])
     return training

@@ -163,7 +163,7 @@ def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, 
     splits = {f"{split}_fingerprint": found for split, found in data.split_fingerprints.items()}
     summary.data = {"name": data.name, "fingerprint": data.fingerprint, **sizes, **splits, "shared": built.shared}  # type: ignore[typeddict-item]
     summary.quantities = _with_given_direction(built)
-    summary.parameters = built.parameters
+    summary.parameters, summary.trained_parameters = built.parameters, built.trained
     summary.flop_per_step = built.flop_per_step
     summary.horizon, summary.minutes = training.plan.steps, built.trainer.minutes
     summary.device, summary.device_name = execution.device.type, device.describe(execution.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, get_args
@@ -11,7 +12,7 @@ from torch import nn
 
 from dlrun.config import instantiate
 from dlrun.config.check import SIZES
-from dlrun.config.settings import Evaluation, Trainer
+from dlrun.config.settings import Evaluation, FineTune, Trainer
 from dlrun.datasets.tensors.made_by_hand import check_made_by_hand
 from dlrun.datasets.tensors.subset import take_first
 from dlrun.engine.batches import Batches, LoaderSplit
@@ -21,9 +22,11 @@ from dlrun.engine.objective import Objective
 from dlrun.engine.own.modules import check_trainable, module_of
 from dlrun.engine.own.state import OwnState
 from dlrun.engine.protocols import Optimizer
+from dlrun.engine.steppers import Thaw
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.execution.device import autocast, choose
 from dlrun.optimizers.descent import Descent
+from dlrun.optimizers.layered import LayeredRule, ParameterGroup
 from dlrun.optimizers.torch_optimizer import adapt
 from dlrun.randomness import INITIALISATION, key, seed_all, seed_default, seed_library
 from dlrun.runs.dry_run.messages import explain
@@ -31,6 +34,7 @@ from dlrun.runs.dry_run.parts import check_tokenizer, check_walk
 from dlrun.runs.dry_run.passes import FEW
 from dlrun.runs.measures.metrics import make_metrics
 from dlrun.runs.weights import loading
+from dlrun.runs.weights.training import freeze
 from dlrun.types import Batch, Data, Loss, Metric, Schedule, Spec, Task
 
 
@@ -49,6 +53,8 @@ class Parts:
     """The state of the parts that is in no model."""
     initial_weights: str | None
     """The SHA-256 of the weights that `init_from` names."""
+    thaw: Thaw | None = None
+    """When frozen weights begin to train."""
     left_out: str = ""
     """Why metrics of the task are not computed."""
 
@@ -66,7 +72,9 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
     own = module_of(loss)
     if uninitialised(model) or (own is not None and uninitialised(own)):
         _materialise(plain, model, loss, data, device)
-    initial = loading.start_from(plain["init_from"], model) if plain["init_from"] else None
+    skip = [str(pattern) for pattern in plain.get("init_from_skip", [])]
+    initial = loading.start_from(plain["init_from"], model, skip=skip) if plain["init_from"] else None
+    trained = freeze(model, FineTune(**plain.get("finetune", {})))
     model.to(device)  # after the weights are drawn: they are the same on every device
     check_walk(model, data)
     check_tokenizer(data, plain["trusted"])
@@ -84,12 +92,13 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
         data=data,
         objective=objective,
         metrics=metrics,
-        optimizer=_make_optimizer(plain, trainer),
+        optimizer=_make_optimizer(plain, trainer, trained.groups(objective.params)),
         schedule=schedule,
         device=device,
         precision=precision,
         own=OwnState({"model": model, **others, "schedule": schedule, "augment": data.augment}),
         initial_weights=initial,
+        thaw=trained.thaw(objective),
         left_out=left_out,
     )
 
@@ -147,14 +156,32 @@ def _materialise(plain: dict[str, Any], model: nn.Module, loss: Loss, data: Data
         materialise(model, loss, few)
 
 
-def _make_optimizer(plain: dict[str, Any], trainer: Trainer) -> Optimizer:
+def _make_optimizer(plain: dict[str, Any], trainer: Trainer, groups: Sequence[ParameterGroup]) -> Optimizer:
+    made = _make_rule(plain)
+    # a rule has `update` and gets gradients; an optimizer has `step` and gets the objective itself
+    if hasattr(made, "update"):
+        # a rule for each group, and so a state for each
+        rules = [made, *(_make_rule(plain) for _ in groups[1:])]
+        rule = LayeredRule(rules, groups) if groups else made
+        return Descent(rule, clip=trainer.clip, accumulate=trainer.accumulate)
+    for name, given in (
+        ("trainer.clip", trainer.clip is not None),
+        ("trainer.accumulate", trainer.accumulate != 1),
+        ("finetune.lr and finetune.unfreeze", groups),
+    ):
+        if given:
+            raise ConfigError(f"{name} has no meaning for {type(made).__name__}: it takes no gradient steps.")
+    optimizer: Optimizer = made
+    return optimizer
+
+
+def _make_rule(plain: dict[str, Any]) -> Any:
+    """A rule, or an optimizer that needs the objective itself."""
     target = instantiate.resolve(plain["optimizer"]["_target_"], trusted=plain["trusted"])
     if isinstance(target, type) and issubclass(target, torch.optim.Optimizer):
         # a class of torch.optim wants the parameters: `adapt` passes them at `init`
-        arguments = {k: v for k, v in plain["optimizer"].items() if k != "_target_"}
-        return Descent(adapt(target, **arguments), clip=trainer.clip, accumulate=trainer.accumulate)
+        return adapt(target, **{k: v for k, v in plain["optimizer"].items() if k != "_target_"})
     made = instantiate.make(plain["optimizer"], trusted=plain["trusted"])
-    # a rule has `update` and gets gradients; an optimizer has `step` and gets the objective itself
     step = "update" if hasattr(made, "update") else "step"
     missing = [name for name in ("lr", "init", step, "state_dict", "load_state_dict") if not hasattr(made, name)]
     if missing:
@@ -162,13 +189,7 @@ def _make_optimizer(plain: dict[str, Any], trainer: Trainer) -> Optimizer:
             f"optimizer: {plain['optimizer']['_target_']} has no `{'`, no `'.join(missing)}`. An optimizer has lr, "
             f"init, update, state_dict and load_state_dict (dlrun.types.Rule), or is a class as those of torch.optim."
         )
-    if step == "update":
-        return Descent(made, clip=trainer.clip, accumulate=trainer.accumulate)
-    for name, neutral in (("clip", None), ("accumulate", 1)):
-        if getattr(trainer, name) != neutral:
-            raise ConfigError(f"trainer.{name} has no meaning for {type(made).__name__}: it takes no gradient steps.")
-    optimizer: Optimizer = made
-    return optimizer
+    return made
 
 
 def make_batches(parts: Parts, trainer: Trainer, *, seed: int) -> Batches:

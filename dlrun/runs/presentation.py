@@ -63,7 +63,8 @@ def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
         ["data", f"{built.data.name}: {_sizes(built.data)}"],
         [
             "model",
-            f"{model}: {counted(built.parameters, 'parameter', ',')}, {amount(built.flop_per_step, 'FLOP')} a step",
+            f"{model}: {counted(built.parameters, 'parameter', ',')}{_trained(built)}, "
+            f"{amount(built.flop_per_step, 'FLOP')} a step",
         ],
         ["optimizer", f"{optimizer}, lr {number(built.training.optimizer.lr)}, schedule {schedule}"],
         ["steps", f"{plan.steps} of {_batch(built)} ({counted(plan.epoch(plan.steps), 'epoch', '.4g')})"],
@@ -84,6 +85,10 @@ def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
     if run:
         rows.append(["folder", _relative(run)])
     return f"{config['name']}  seed {config['seed']}\n" + "\n".join(f"  {name:<10}{text}" for name, text in rows)
+
+
+def _trained(built: Built) -> str:
+    return f", of which {built.trained:,} train" if built.trained != built.parameters else ""
 
 
 def _weights(origin: Origin) -> str:

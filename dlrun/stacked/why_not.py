@@ -15,6 +15,7 @@ from dlrun.engine.protocols import Optimizer
 from dlrun.engine.state import State
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.descent import Descent
+from dlrun.optimizers.layered import LayeredRule
 from dlrun.optimizers.sgd import SGD
 from dlrun.optimizers.torch_optimizer import TorchRule
 from dlrun.stacked.key import stack_key
@@ -78,7 +79,7 @@ def _model(model: nn.Module) -> str | None:
     if persistent:
         return f"{name} keeps more than weights in its state ({', '.join(sorted(persistent))})"
     if not all(p.requires_grad for p in model.parameters()):
-        return f"{name} has weights that are not trained"
+        return f"{name} has weights that are not trained (finetune.freeze)"
     if any(p.is_complex() for p in model.parameters()):
         return f"{name} has complex weights, and the stacked rules are those of real ones"
     if sparse := next((m for m in model.modules() if getattr(m, "sparse", None) is True), None):
@@ -91,6 +92,8 @@ def _model(model: nn.Module) -> str | None:
 def _optimizer(optimizer: Optimizer) -> str | None:
     if type(optimizer) is not Descent:
         return f"{type(optimizer).__name__} takes no gradient steps that runs can share"
+    if isinstance(optimizer.rule, LayeredRule):
+        return "its layers have rates or first steps of their own (finetune)"
     if type(optimizer.rule) not in (SGD, Adam):
         name = "a class of torch.optim" if isinstance(optimizer.rule, TorchRule) else type(optimizer.rule).__name__
         return f"{name} is no rule for many runs at once; `optimizer=sgd` and `optimizer=adamw` are"

@@ -22,6 +22,8 @@ from dlrun.storage.record import describe, fits, misfit
 
 # to be raised when an older dlrun can no longer read the file
 FORMAT = 1
+STATE_DICTS = ("state_dict", "model_state_dict", "model")
+"""The keys under which files from elsewhere have a state dict."""
 OTHER = {
     "last.pt": ("best.pt", "trains from the first step again"),
     "best.pt": ("last.pt", "goes on, and selects among the later validations"),
@@ -145,14 +147,30 @@ def load_learned(path: Path) -> LearnedSamples:
 
 
 def load_model(path: Path) -> dict[str, Any]:
-    """The state dict in a last.pt or best.pt.
+    """The state dict in a last.pt or best.pt, or in a file that `torch.save(model.state_dict(), …)` has written.
 
     Raises `UserError` as `read` does, or if there is none.
     """
-    values = read(path).get("model")
+    content = _load(path, "cpu")
+    if isinstance(content, dict) and "format" not in content:
+        return _state_dict(path, content)
+    values = _checked(path, content).get("model")
     if not isinstance(values, dict):
         raise UserError(f"{path} is a checkpoint without weights: it has no `model`. Give a run's last.pt or best.pt.")
     return values
+
+
+def _state_dict(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """The state dict in a file from elsewhere, which may have it under a usual key."""
+    found = [content, *(content[key] for key in STATE_DICTS if key in content)]
+    for values in found:
+        if isinstance(values, dict) and values and all(isinstance(value, Tensor) for value in values.values()):
+            return values
+    keys = ", ".join(map(str, content)) or "none"
+    raise UserError(
+        f"{path} is no checkpoint of dlrun, and no state dict: its keys are {keys[:200]}. Write one by "
+        f"`torch.save(model.state_dict(), FILE)`."
+    )
 
 
 def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -161,10 +179,14 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     No code in the file is run. Raises `UserError` if the file is missing or of another format, and `DamagedFile` if it
     was truncated or altered.
     """
+    return _checked(path, _load(path, device))
+
+
+def _load(path: Path, device: torch.device | str) -> Any:
     try:
         check_sums(path)
         # weights_only: a checkpoint from somebody else must not run code
-        content: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True)
     except DamagedFile:
         raise
     except FileNotFoundError:
@@ -177,6 +199,9 @@ def read(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     except Exception as error:  # of a file that is something else, the unpickler raises whatever it stumbles over
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} cannot be read as a checkpoint of dlrun: {reason}") from None
+
+
+def _checked(path: Path, content: Any) -> dict[str, Any]:
     # a tensor could be neither equal nor unequal
     if not isinstance(content, dict) or not isinstance(given := content.get("format"), int) or given != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this version of dlrun (format {FORMAT}).")

@@ -19,6 +19,9 @@ BOOKKEEPING = ("name", "tracking", "trusted", "study", "sweep", "init_from_overl
 BOOKKEEPING_OF_TRAINER = ("checkpoint_every", "figures", "profile", "device", "precision", "threads", "workers")
 """Likewise; the device's type and the precision are parts of their own, as `auto` was resolved."""
 
+UNSET = ("finetune", "init_from_skip")
+"""Keys that count only where they say something."""
+
 PART_NAMES = {
     "config": "the configuration",
     "data": "the data",
@@ -133,6 +136,8 @@ def essential(config: Mapping[str, Any], *, of_batches: bool = False) -> dict[st
     for group, dropped in (("trainer", BOOKKEEPING_OF_TRAINER), ("evaluation", of_evaluation)):
         if isinstance(kept.get(group), Mapping):
             kept[group] = {k: v for k, v in kept[group].items() if k not in dropped and (v is not None or k not in NEW)}
+    # of runs of before 0.2, and of others that leave it out, the identities are equal
+    kept = {key: value for key, value in kept.items() if not (key in UNSET and _unset(value))}
     # a path counts as it was given; weights to start from count by their content
     for key, given in ((config.get("started") or {}).get("paths") or {}).items():
         if key != "init_from":
@@ -156,6 +161,10 @@ def may_be_of_batches(config: Mapping[str, Any]) -> bool:
     ]
     targets = [part.get("_target_") if isinstance(part, Mapping) else part for part in parts]
     return any(target is not None and not str(target).startswith("dlrun.") for target in targets)
+
+
+def _unset(value: Any) -> bool:
+    return all(map(_unset, value.values())) if isinstance(value, Mapping) else value in (None, [])
 
 
 def _with(values: Any, key: Sequence[str], value: Any) -> Any:

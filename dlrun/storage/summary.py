@@ -178,6 +178,8 @@ class Summary(FolderSummary):
     inputs = Key[Mapping[str, Any]]({})
     data = Key[DataSummary]({})
     parameters = Key[int | None](None)
+    # of these, those that train
+    trained_parameters = Key[int | None](None)
     flop_per_step = Key[int | None](None)
     horizon = Key[int | None](None)
     minutes = Key[float | None](None)

@@ -30,7 +30,7 @@ MISTAKES = {
     "model=3": ["`3`", "The choices are: convnet"],
     "optimizer=null": ["`null`", "The choices are: adam"],
     "optimizer.lrr=0.1": ["`lrr`", "Did you mean `optimizer.lr`?", "weight_decay"],
-    "lr=0.1": ["`lr`", "Did you mean `optimizer.lr`?"],
+    "lr=0.1": ["`lr`", "Did you mean `optimizer.lr`"],
     "epochs=3": ["Did you mean `trainer.epochs`?"],
     "experiment=digits": ["`experiment=digits`", "`+experiment=digits`"],
     "+experiment=digit": ["`digit`", "Did you mean `digits`?"],
@@ -239,7 +239,7 @@ def run(call: Call) -> RunDir:
 
 
 def test_weights_of_another_model(run: RunDir, call: Call) -> None:
-    shapes = ("of another model", "(4, 2) there, (8, 2) here")
+    shapes = ("of another model", "shape here", "(8, 2)", "shape there", "(4, 2)")
     refuses(call("train", "dataset=moons", "model.width=8", f"init_from={run.id}", *QUICK), *shapes)
     refuses(call("train", "dataset=moons", "model.width=8", f"init_from={run.last}", *QUICK), *shapes)
     other = run.last.with_name("other.pt")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isclose, isnan
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.errors import DamagedFile, UserError
+from dlrun.runs.weights.fitting import fit
+from dlrun.runs.weights.safetensors import read_safetensors
 from dlrun.storage import checkpoint, journal
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.storage.lookup import find
@@ -47,13 +49,14 @@ def _stored(folder: RunDir) -> BestWeights:
     raise UserError(f"{folder.path} has no weights yet (status {folder.status()}). Type `dlrun resume {folder.id}`.")
 
 
-def start_from(reference: str, model: nn.Module) -> str:
-    """Load the weights of `init_from`; returns their SHA-256.
+def start_from(reference: str, model: nn.Module, *, skip: Sequence[str] = ()) -> str:
+    """Load the weights of `init_from`, but for the names of `skip`; returns their SHA-256.
 
-    `reference` is a run or a checkpoint's file. Raises `UserError` if there are none, or they are of another model.
+    `reference` is a run, or a file: a checkpoint's, a state dict's, or one of safetensors. Raises `UserError` if there
+    are none, or they are of another model.
     """
     values = _named(reference)
-    put(model, values, where=f"init_from={reference}")
+    fit(model, values, skip, where=f"init_from={reference}")
     return _digest(values)
 
 
@@ -64,7 +67,9 @@ def digest(reference: str | None) -> str | None:
 
 def _named(reference: str) -> dict[str, Any]:
     file = Path(reference)
-    return checkpoint.load_model(file) if file.is_file() else of_run(find(reference))[0]
+    if file.is_file():
+        return read_safetensors(file) if file.suffix == ".safetensors" else checkpoint.load_model(file)
+    return of_run(find(reference))[0]
 
 
 def _digest(values: dict[str, Any]) -> str:

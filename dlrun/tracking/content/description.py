@@ -45,7 +45,7 @@ def _facts(config: dict[str, Any], summary: Summary) -> str:
         # these splits have windows, not samples; the last says so for all
         sizes[-1:] = [f"{size} windows of {spec['input_shape'][0]} tokens" for size in sizes[-1:]]
     facts = [
-        ("model", _target(config.get("model")) + _counted(summary.parameters)),
+        ("model", _target(config.get("model")) + _counted(summary)),
         ("data", data.get("name", "") + (f" ({', '.join(sizes)})" if sizes else "")),
         ("loss", _target(config.get("loss"))),
         ("optimizer", optimizer_name(config.get("optimizer")) + _settings(config.get("optimizer"))),
@@ -129,8 +129,12 @@ def _settings(part: Any) -> str:
     return f" ({', '.join(shown)})" if shown else ""
 
 
-def _counted(parameters: Any) -> str:
-    return f", {counted(parameters, 'parameter', ',')}" if isinstance(parameters, int) else ""
+def _counted(summary: Summary) -> str:
+    parameters, trained = summary.parameters, summary.trained_parameters
+    if parameters is None:
+        return ""
+    few = f", of which {trained:,} train" if trained not in (None, parameters) else ""
+    return f", {counted(parameters, 'parameter', ',')}{few}"
 
 
 def _number(value: Any) -> str:

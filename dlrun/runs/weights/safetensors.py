@@ -1,0 +1,67 @@
+"""The safetensors format: a head of JSON, then the tensors' bytes. No code is in it.
+
+Source: https://huggingface.co/docs/safetensors, "Format". 8 bytes give the length of the head, which has for each name
+the type, the shape and the first and last byte after the head.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from dlrun.errors import DamagedFile
+from dlrun.storage.files.opening import open_regular
+
+TYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "C64": torch.complex64,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U64": torch.uint64,
+    "U32": torch.uint32,
+    "U16": torch.uint16,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+ADVICE = "Download it again, or put a copy of it back."
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file, by name.
+
+    Raises `FileNotFoundError`, and `DamagedFile` for anything but a whole safetensors file.
+    """
+    with open_regular(path, "rb", advice=ADVICE) as file:
+        try:
+            start = 8 + int.from_bytes(file.read(8), "little")
+            if start > (size := os.fstat(file.fileno()).st_size):
+                raise ValueError(f"it has {size} bytes, its head alone should have {start}")
+            head = json.loads(file.read(start - 8))
+            return {name: _tensor(file, start, entry) for name, entry in head.items() if name != "__metadata__"}
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            found = f"it is no whole safetensors file ({type(error).__name__}: {error})"
+            raise DamagedFile(path, found, ADVICE) from None
+
+
+def _tensor(file: IO[bytes], start: int, entry: dict[str, Any]) -> Tensor:
+    dtype, shape, (first, last) = TYPES[entry["dtype"]], [int(size) for size in entry["shape"]], entry["data_offsets"]
+    if min(first, *shape, 0) < 0 or last - first != prod(shape) * dtype.itemsize:
+        raise ValueError(f"a tensor {shape} of {entry['dtype']} in the bytes {first} to {last}")
+    file.seek(start + first)
+    data = bytearray(file.read(last - first))
+    if len(data) != last - first:
+        raise ValueError(f"it ends before byte {start + last}")
+    return torch.frombuffer(data, dtype=dtype).reshape(shape) if data else torch.empty(shape, dtype=dtype)

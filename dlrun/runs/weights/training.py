@@ -1,0 +1,126 @@
+"""The weights that train, from which step on and how fast: `finetune.freeze`, `finetune.unfreeze`, `finetune.lr`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+
+from torch import Tensor, nn
+
+from dlrun.config.settings import FineTune
+from dlrun.engine.objective import Objective
+from dlrun.engine.parameter_kinds import norms_with_statistics
+from dlrun.engine.steppers import Thaw
+from dlrun.errors import ConfigError
+from dlrun.optimizers.layered import ParameterGroup
+from dlrun.runs.weights.names import any_matches, check_found, names_of, value_for
+
+
+@dataclass(frozen=True)
+class TrainedWeights:
+    """What a model's weights do in training, by their `id`s; weights that are in neither train as usual."""
+
+    factors: Mapping[int, float] = field(default_factory=dict)
+    """Of the learning rate."""
+    begins: Mapping[int, int] = field(default_factory=dict)
+    """The steps before which they are frozen."""
+    norms: Mapping[nn.Module, int | None] = field(default_factory=dict)
+    """Frozen norms with statistics, until a step or for ever."""
+
+    def groups(self, params: Collection[Tensor]) -> list[ParameterGroup]:
+        """The parameters by factor and first step; empty if all train alike."""
+        found: dict[tuple[float, int], list[int]] = {}
+        for place, p in enumerate(params):
+            found.setdefault((self.factors.get(id(p), 1.0), self.begins.get(id(p), 0)), []).append(place)
+        if not {*found} - {(1.0, 0)}:
+            return []
+        return [ParameterGroup(places, factor) for (factor, _), places in found.items()]
+
+    def thaw(self, objective: Objective) -> Thaw | None:
+        """When frozen parts of an objective begin to train; None if none does. Norms that never do are still at once.
+
+        Raises `ConfigError` if nothing trains in the first step.
+        """
+        objective.still = [norm for norm, step in self.norms.items() if step is None]
+        begins = [self.begins.get(id(p), 0) for p in objective.params]
+        if not any(begins):
+            return None
+        if min(begins) > 0:
+            raise ConfigError(
+                f"finetune.unfreeze: nothing trains before step {min(begins)}. Let a part train from the beginning."
+            )
+        return Thaw(begins, {norm: step for norm, step in self.norms.items() if step})
+
+
+def freeze(model: nn.Module, settings: FineTune) -> TrainedWeights:
+    """Freeze the parameters that `settings` names, for ever or until a step; returns what the others do.
+
+    Raises `ConfigError` for a pattern that fits no name, and for values out of range.
+    """
+    _check(settings)
+    frozen = [str(pattern) for pattern in settings.freeze]
+    unfreeze = {str(pattern): step for pattern, step in (settings.unfreeze or {}).items()}
+    factors = {str(pattern): factor for pattern, factor in (settings.lr or {}).items()}
+    parameters = names_of(model)
+    norms = {norm: names for norm, names in norms_with_statistics(model).items() if norm.training}
+    names = [name for _, own in parameters for name in own]
+    for key, patterns in (("freeze", frozen), ("unfreeze", unfreeze), ("lr", factors)):
+        known = names if key == "lr" else [*names, *(name for own in norms.values() for name in own)]
+        check_found(patterns, known, where=f"finetune.{key}")
+    begins: dict[int, int] = {}
+    for p, own in parameters:
+        # a part that is frozen, and trains from a step on
+        step = value_for(own, unfreeze, where="finetune.unfreeze")
+        if step is not None:
+            begins[id(p)] = step
+        elif any_matches(frozen, own):
+            p.requires_grad_(False)
+    trained = {name for p, own in parameters for name in own if p.requires_grad}
+    for pattern in factors:
+        if not any_matches([pattern], trained):
+            raise ConfigError(f"finetune.lr: all that fits `{pattern}` is frozen. Leave it out.")
+    return TrainedWeights(
+        {
+            id(p): factor
+            for p, own in parameters
+            if p.requires_grad and (factor := value_for(own, factors, where="finetune.lr")) is not None
+        },
+        begins,
+        _frozen_norms(norms, frozen, unfreeze, begins),
+    )
+
+
+def _frozen_norms(
+    norms: Mapping[nn.Module, list[str]],
+    frozen: Collection[str],
+    unfreeze: Mapping[str, int],
+    begins: Mapping[int, int],
+) -> dict[nn.Module, int | None]:
+    """The norms whose statistics do not move: their buffers are named, or all of their weights are frozen."""
+    found: dict[nn.Module, int | None] = {}
+    for norm, names in norms.items():
+        own = [*norm.parameters(recurse=False)]
+        steps = [begins.get(id(p)) if p.requires_grad else None for p in own]
+        by_weights = bool(own) and all(
+            step is not None or not p.requires_grad for p, step in zip(own, steps, strict=True)
+        )
+        step = value_for(names, unfreeze, where="finetune.unfreeze")
+        if step is not None or by_weights or any_matches(frozen, names):
+            thawed = [s for s in steps if s is not None]
+            found[norm] = step if step is not None else min(thawed, default=None)
+    return found
+
+
+def _check(settings: FineTune) -> None:
+    for pattern, step in (settings.unfreeze or {}).items():
+        if step < 1:
+            raise ConfigError(
+                f"finetune.unfreeze: `{pattern}: {step}`; expected the number of steps before it trains, 1 or more."
+            )
+    for pattern, factor in (settings.lr or {}).items():
+        if not (isfinite(factor) and factor > 0):
+            raise ConfigError(
+                f"finetune.lr: `{pattern}: {factor}`; expected a factor above 0. Type 'finetune.freeze=[{pattern}]' "
+                f"for weights that do not train."
+            )

@@ -87,7 +87,8 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
     for name, part in {"model": model, **others}.items():
         check_trainable(name, part)
         if name not in ("model", "loss") and (module := module_of(part)) is not None:
-            module.to(device)
+            # a metric trains nothing: its dropout and batch norms are those of an evaluation
+            module.to(device).eval()
     return Parts(
         data=data,
         objective=objective,

@@ -93,3 +93,21 @@ def test_a_metric_of_the_task_is_taken_away(here: Path, call) -> None:
     assert names(run.summary().metrics) == {"loss", "accuracy"}
     assert run.summary().selected_by == "val/loss"
     refuses(call("train", "+metrics.eror=null", *QUICK), "metrics.eror=null", "error")
+
+
+def test_a_metric_that_is_a_module_is_evaluated(here: Path, call) -> None:
+    (here / "drop.py").write_text(
+        "from torch import nn\n"
+        "class Drop(nn.Module):\n"
+        "    higher_is_better = False\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.net = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(10))\n"
+        "    def forward(self, model, batch):\n"
+        "        return nn.functional.cross_entropy(self.net(model(batch.x)), batch.y, reduction='sum'), len(batch.x)\n"
+    )
+    done = call("train", "dataset=digits", "+metrics.drop._target_=drop.Drop", *QUICK)
+    assert done.code == 0, done.err
+    metrics = all_runs()[-1].summary().metrics
+    # in evaluation neither layer does anything: mean 0 and deviation 1 are those of a new batch norm
+    assert metrics["val/drop"] == pytest.approx(metrics["val/loss"], rel=1e-4)

@@ -34,7 +34,7 @@ def describe_batch(batch: Batch) -> str:
 
 
 def parts_of(run: Any) -> dict[str, object]:
-    """The parts of a training by their kind, for `explaining`."""
+    """The parts of a training by their kind, for `explain`."""
     objective, optimizer = run.objective, run.optimizer
     found = {
         "model": objective.model,
@@ -48,30 +48,42 @@ def parts_of(run: Any) -> dict[str, object]:
     return {name: part for name, part in (found | metrics).items() if part is not None}
 
 
-@contextmanager
-def explaining(doing: str, parts: Mapping[str, object]) -> Iterator[None]:
-    """Raise `RunError` for any exception but dlrun's own.
+LESS_IN_STEPS = "A smaller trainer.batch_size takes less memory; trainer.accumulate=2 does, with the same batches."
+LESS_IN_EVALUATIONS = "A smaller evaluation.batch_size takes less memory, with the same result."
 
-    `doing` begins its message, as "Step 12". Notes that the exception carries, as the shapes of a batch, end it.
+
+@contextmanager
+def explaining_evaluation(doing: str, parts: Mapping[str, object]) -> Iterator[None]:
+    """Raise `RunError` for any exception of an evaluation but dlrun's own.
+
+    `doing` begins its message, as "The validation after step 12". Notes that the exception carries, as the shapes of a
+    batch, end it.
     """
     try:
         yield
     except DlrunError:
         raise
     except Exception as error:
-        raise RunError(explain(error, doing, parts)) from error
+        raise RunError(explain(error, doing, parts, advice=LESS_IN_EVALUATIONS)) from error
 
 
-def explain(error: Exception, doing: str, parts: Mapping[str, object]) -> str:
-    """The message of an exception: what failed, where, and what to do about too little memory."""
+def explain(error: Exception, doing: str, parts: Mapping[str, object], *, advice: str = LESS_IN_STEPS) -> str:
+    """A message of several lines for an exception.
+
+    It names the part that failed. `advice` is given where memory was too small.
+    """
     part = blame(error, parts)
     lines = [
         f"{doing} failed{f' in the {part}' if part else ''}: {type(error).__name__}: {error}{place(error)}",
         *(f"  {note}" for note in getattr(error, "__notes__", [])),
     ]
-    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-        lines.append("A smaller trainer.batch_size takes less memory, or trainer.accumulate=2, with the same result.")
-    return "\n".join(lines)
+    return "\n".join([*lines, advice] if is_out_of_memory(error) else lines)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True where a device or the machine had too little memory."""
+    # on a CPU torch raises a plain RuntimeError
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def blame(error: BaseException, parts: Mapping[str, object]) -> str:

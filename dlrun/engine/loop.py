@@ -19,7 +19,7 @@ from torch import Tensor
 from dlrun.engine.batches import Batches
 from dlrun.engine.ema import Average
 from dlrun.engine.evaluation import evaluate, totals
-from dlrun.engine.failures import describe_batch, explain, explaining, parts_of
+from dlrun.engine.failures import describe_batch, explain, explaining_evaluation, parts_of
 from dlrun.engine.meters import Clock, LossMeter
 from dlrun.engine.objective import Objective
 from dlrun.engine.own.state import OwnState
@@ -191,7 +191,7 @@ def train(
                 recorder.point(state.step, plan.epoch(state.step), point)
             if run.validation and plan.evaluates(state.step):
                 with clock.paused():
-                    with explaining(f"The validation after step {state.step}", parts_of(run)):
+                    with explaining_evaluation(f"The validation after step {state.step}", parts_of(run)):
                         means = run.validate(state)
                     recorder.point(state.step, plan.epoch(state.step), means)
             if plan.saves(state.step, clock.since_save()):

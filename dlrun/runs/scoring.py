@@ -6,7 +6,7 @@ from typing import Any
 
 from dlrun.datasets.tensors.subset import take_spaced
 from dlrun.engine.evaluation import Collected, collect, evaluate
-from dlrun.engine.failures import explaining, parts_of
+from dlrun.engine.failures import explaining_evaluation, parts_of
 from dlrun.randomness import EVALUATION, key
 from dlrun.runs.build import Built
 from dlrun.storage.journal import Journal, count_test_reads, open_journal
@@ -37,7 +37,7 @@ def evaluate_splits(built: Built, *names: str) -> dict[str, float]:
             continue
         prefix = "val" if name == "validation" else name
         training = built.training
-        with explaining(f"The evaluation of the {name} split", parts_of(training)):
+        with explaining_evaluation(f"The evaluation of the {name} split", parts_of(training)):
             found = evaluate(
                 training.objective,
                 training.metrics,
@@ -95,7 +95,7 @@ def _read(
     training, seen = built.training, None
     parts = training.objective, training.metrics, built.data.test
     options: Any = {"batch_size": training.evaluation_batch_size, "device": training.device}
-    with explaining("The evaluation of the test split", parts_of(training)):
+    with explaining_evaluation("The evaluation of the test split", parts_of(training)):
         # the figures want logits of classes; those of a whole text would not fit into memory
         if built.data.spec.task == "classification" and {"accuracy", "error"} & training.metrics.keys():
             found, seen = collect(*parts, **options)

@@ -148,6 +148,17 @@ class Looked(nn.Module):
         return out
 
 
+def test_too_little_memory_is_no_misfit_of_parts() -> None:
+    def loss(model: nn.Module, batch: Batch) -> Tensor:
+        # more than any machine has, for a batch of the real size
+        torch.empty(1 << 55 if len(batch.x) == 64 else 1)
+        return cross_entropy(model, batch)
+
+    with pytest.raises(UserError, match=r"too little memory: a first step over 64 samples") as found:
+        dry_run(trial(net(), loss))
+    assert "do not fit" not in str(found.value) and "trainer.batch_size" in str(found.value)
+
+
 def test_other_outputs_than_classes_are_refused_whatever_the_first_samples_are() -> None:
     for outputs in (2, 4):
         with pytest.raises(ConfigError, match=rf"model=lab.model returns {outputs} values for the 3 classes"):

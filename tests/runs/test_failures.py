@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from dlrun.engine.failures import explain, explaining_evaluation
+from dlrun.errors import RunError
 from dlrun.storage.journal import curves
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
@@ -172,3 +175,13 @@ def test_a_metric_that_fails_on_the_test_split_says_so(lab: Path, call: Call) ->
     says(
         done.err, "The evaluation of the test split failed in the metric of_sevens", "samples 0 to 6", "DLRUN_TRACEBACK"
     )
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), MemoryError()])
+def test_too_little_memory_names_the_batch_size_that_takes_it(error: Exception) -> None:
+    said = explain(error, "Step 3", {})
+    says(said, "trainer.batch_size", "trainer.accumulate=2")
+    with pytest.raises(RunError) as found, explaining_evaluation("The validation after step 3", {}):
+        raise error
+    says(str(found.value), "The validation after step 3 failed", "evaluation.batch_size")
+    assert "trainer." not in str(found.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from dlrun.engine.failures import describe_batch
+from dlrun.engine.failures import LESS_IN_STEPS, describe_batch, is_out_of_memory
 from dlrun.errors import DlrunError, UserError, place
 from dlrun.types import Batch
 
@@ -24,9 +24,11 @@ def explain(batch: Batch, targets: Mapping[str, str], *names: str, doing: str = 
         parts = ", ".join(f"{name}={targets[name]}" for name in names if name in targets)
         if "loss" in names and "'Batch' object" in str(error):
             advice = "A loss is called with (model, batch): the outputs are model(batch.x), the targets batch.y."
-        doing = doing or f"a first pass over {len(batch.x)} samples"
+        doing, problem = doing or f"a first pass over {len(batch.x)} samples", "The parts do not fit together"
+        if is_out_of_memory(error):
+            problem, advice = "There is too little memory", LESS_IN_STEPS
         raise UserError(
-            f"The parts do not fit together: {doing} failed.\n"
+            f"{problem}: {doing} failed.\n"
             f"  {parts}\n  {describe_batch(batch)}\n"
             f"  {type(error).__name__}: {error}{place(error)}{advice and chr(10) + advice}"
         ) from error

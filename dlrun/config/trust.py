@@ -2,7 +2,9 @@
 
 A run's folder keeps the `trusted:` of its configuration, but it may come from somebody else, so it is not believed.
 Wherever a run is rebuilt, only names count that this user grants now: by `trusted=[…]` on the command line, by a
-`trusted:` in `./conf`, or by the environment variable `DLRUN_TRUSTED` (names with commas between).
+`trusted:` in `./conf`, or by the environment variable `DLRUN_TRUSTED` (names with commas between). Beside modules, a
+name is `oc.env.NAME` (that variable may be read) or `state.loss.phase` (a checkpoint may set it, see
+`engine.own.admission`).
 """
 
 from __future__ import annotations

@@ -252,6 +252,8 @@ def restore(run: Training, checkpoint: Checkpoint) -> State:
     Raises various exceptions if it is of another run.
     """
     run.objective.model.load_state_dict(checkpoint.model)
+    if run.own:
+        run.own.check_optimizer(run.optimizer, checkpoint.optimizer)
     run.optimizer.load_state_dict(checkpoint.optimizer)
     if run.average and checkpoint.average is not None:
         if [w.shape for w in checkpoint.average] != [w.shape for w in run.average.weights]:

@@ -97,7 +97,7 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
         schedule=schedule,
         device=device,
         precision=precision,
-        own=OwnState({"model": model, **others, "schedule": schedule, "augment": data.augment}),
+        own=OwnState({"model": model, **others, "schedule": schedule, "augment": data.augment}, plain["trusted"]),
         initial_weights=initial,
         thaw=trained.thaw(objective),
         left_out=left_out,

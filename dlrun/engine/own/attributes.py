@@ -44,7 +44,7 @@ class Attribute:
 def attributes(parts: Mapping[str, Any]) -> dict[str, Attribute]:
     """The attributes of all parts by name, without what their state dicts hold."""
     found: dict[str, Attribute] = {}
-    for name, owner in _owners(parts):
+    for name, owner in owners(parts):
         for attribute in _attributes_of(name, owner):
             found.setdefault(attribute.name, attribute)
     return found
@@ -63,7 +63,8 @@ def keeps_state(part: Any) -> bool:
     return all(callable(getattr(part, name, None)) for name in ("state_dict", "load_state_dict"))
 
 
-def _owners(parts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def owners(parts: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The objects that attributes are looked for in, by name: the parts, and what is in them or behind them."""
     seen: set[int] = set()
     waiting = list(parts.items())
     while waiting:

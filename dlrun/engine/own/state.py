@@ -14,7 +14,7 @@ change and are numbers, text, tensors, containers of these, or generators. `lost
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import isclose, isnan
@@ -22,11 +22,14 @@ from typing import Any
 
 from torch import nn
 
-from dlrun.engine.own.attributes import MISSING, Attribute, attributes, keeps_state
+from dlrun.engine.own.admission import Admission, refuse
+from dlrun.engine.own.attributes import MISSING, Attribute, attributes, is_own, keeps_state, owners
 from dlrun.engine.own.encoding import Unsaveable, copy_plain, decode, encode, is_iterator, mark
 from dlrun.engine.own.modules import module_of
+from dlrun.engine.own.source import read_source
 from dlrun.errors import ConfigError
 from dlrun.randomness import changed_libraries, library_states, seed_library
+from dlrun.terminal import output
 
 
 @dataclass
@@ -43,15 +46,21 @@ class OwnState:
     """The state of the parts of a run, by name: `model`, `loss`, `metrics.f1`, `schedule`, `augment`.
 
     `saved` are the names of attributes that change and are saved, `lost` those that change and cannot be. `drawn` are
-    the libraries whose generators the parts draw from: each step seeds these too.
+    the libraries whose generators the parts draw from: each step seeds these too. Of the names in `trusted`,
+    `state.loss.phase` has a checkpoint set that attribute to anything (`admission`).
     """
 
-    def __init__(self, parts: Mapping[str, Any]) -> None:
+    def __init__(self, parts: Mapping[str, Any], trusted: Collection[str] = ()) -> None:
         self.parts = dict(parts)
         self.saved: list[str] = []
         self.lost: list[str] = []
         self.drawn: list[str] = []
         self._harmless: set[str] = set()
+        self._asked: set[str] = set()
+        self._trusted = trusted
+        self._admission = Admission(lambda: read_source(each for _, each in owners(self.parts)), trusted)
+        # attributes that the first pass makes are taken away again: they are set by these
+        self._made: dict[str, Attribute] = {}
         self._settled: Snapshot | None = None
 
     def now(self) -> Snapshot:
@@ -74,17 +83,23 @@ class OwnState:
         """
         found = attributes(self.parts)
         marks = self._marks(found)
+        self._admission.begin(before.marks, before.values, before.parts)
         changed = _differing(before.marks, marks)
         iterators = [name for name, each in found.items() if is_iterator(each.read()) and not _counts(each)]
         if changed or iterators:
             # a cache, and the output of the last call, depend on the batch alone: what was before them makes no odds
             forward(1)
+            other = self._marks(attributes(self.parts))
             one, first = forward(0), self._marks(attributes(self.parts))
             two, second = forward(0), self._marks(attributes(self.parts))
             state = _differing(first, second)
             if not state and not _equal(one, two):
                 state = changed
+            # by these passes alone: a resumed run sees them too, and takes no steps
+            seen = [*_differing(marks, other), *_differing(other, first), *_differing(first, second)]
             self._harmless |= {*changed} - {*state}
+            self._made = {name: each for name, each in attributes(self.parts).items() if name not in before.marks}
+            self._admission.see(seen)
             self._add([*state, *iterators])
         self._put_back(before, [*changed, *self.saved])
 
@@ -126,26 +141,52 @@ class OwnState:
 
     def state_dict(self) -> dict[str, Any]:
         """The state for a checkpoint."""
+        parts, kept = self._of_parts(), {}
         found = attributes(self.parts) if self.saved else {}
-        kept = {name: encode(found[name].read()) for name in self.saved if name in found and _is_there(found[name])}
-        content = {"parts": self._of_parts(), "attributes": kept, "drawn": list(self.drawn)}
+        for name in [name for name in self.saved if name in found and _is_there(found[name])]:
+            try:
+                kept[name] = self._encode(name, found[name].read())
+            except Unsaveable:  # it has become something else by now
+                self.saved.remove(name)
+                self.lost.append(name)
+                output.warn(*describe([], [name], []))
+        for name in self._admission.not_to_load(parts):
+            if name not in self._asked:
+                self._asked.add(name)
+                output.warn(
+                    f"A resume will ask for `trusted=[state.{name}]`: its state has text that is not in your code."
+                )
+        content = {"parts": parts, "attributes": kept, "drawn": list(self.drawn)}
         return content if any(content.values()) else {}
 
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned; raises `KeyError` for parts that it lacks."""
+        """Restore what `state_dict` returned.
+
+        Raises `KeyError` for parts that it lacks, and `UserError` for what a checkpoint may not set.
+        """
+        reasons = self._admission.not_to_load(content["parts"])
+        settable = self._made | attributes(self.parts)
+        given = {name: value for name, value in content.get("attributes", {}).items() if name in settable}
+        refuse(reasons | self._admission.not_to_set(given))
         for name, part in self.parts.items():
             if (own := _stateful(name, part)) is None:
                 continue
             kept = content["parts"][name]
             for key, each in own.items():
                 each.load_state_dict(kept[key])
-        found = attributes(self.parts)
-        for name, value in content.get("attributes", {}).items():
-            if name in found:
-                found[name].write(decode(value, found[name].read()))
-                # known from before: it need not be found again
-                self.saved += [] if name in self.saved else [name]
+        for name, value in given.items():
+            settable[name].write(decode(value, settable[name].read()))
+            # known from before: it need not be found again
+            self.saved += [] if name in self.saved else [name]
         self.drawn += [name for name in content.get("drawn", []) if name not in self.drawn]
+
+    def check_optimizer(self, optimizer: Any, content: Mapping[str, Any]) -> None:
+        """Raise `UserError` for a state that a user's own optimizer may not load."""
+        rule = getattr(optimizer, "rule", optimizer)
+        if is_own(type(rule)):
+            admission = Admission(lambda: read_source([rule]), self._trusted)
+            admission.begin([], {}, {"optimizer": optimizer.state_dict()})
+            refuse(admission.not_to_load({"optimizer": content}))
 
     def _of_parts(self) -> dict[str, Any]:
         kept = {name: _stateful(name, part) for name, part in self.parts.items()}
@@ -173,10 +214,17 @@ class OwnState:
         found = attributes(self.parts)
         for name in dict.fromkeys(names):
             try:
-                encode(found[name].read())
+                self._encode(name, found[name].read())
                 self.saved.append(name)
             except (Unsaveable, KeyError):
                 self.lost.append(name)
+
+    def _encode(self, name: str, value: Any) -> Any:
+        """A value for a checkpoint, if a resumed run would take it; else raises `Unsaveable`."""
+        content = encode(value)
+        if reason := self._admission.why_not(name, content):
+            raise Unsaveable(reason)
+        return content
 
     def _put_back(self, before: Snapshot, names: list[str]) -> None:
         found = attributes(self.parts)

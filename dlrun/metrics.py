@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlrun.errors import ConfigError
+from dlrun.losses.nll import nll as of_density
 from dlrun.losses.outputs import logits_and_classes, outputs_and_targets
 from dlrun.types import IGNORE_INDEX, Batch, Metric, Task
 
-__all__ = ["accuracy", "error", "mse", "nll", "top_k"]
+__all__ = ["accuracy", "bits_per_dimension", "density_nll", "error", "mse", "nll", "top_k"]
 
 MANY = 1000
 """From this many classes on, `amax` before `argmax` is faster on a CPU."""
@@ -106,6 +107,21 @@ def mse(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
     return total((outputs - y).square()) / max(1, y[0].numel()), len(y)
 
 
+@declare(higher_is_better=False)
+def density_nll(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+    """Negative log-likelihood of the inputs, in nats a sample: (sum, number)."""
+    return total(of_density(model, batch)), len(batch.x)
+
+
+@declare(higher_is_better=False)
+def bits_per_dimension(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+    """Negative log-likelihood in bits, a component of the input: (sum, number of samples).
+
+    Of a density, and not of probabilities, it is relative to the unit of the prepared inputs, and may be negative.
+    """
+    return total(of_density(model, batch)) / (math.log(2) * max(1, batch.x[0].numel())), len(batch.x)
+
+
 def correct(logits: Tensor, y: Tensor) -> Tensor:
     """True for targets with the highest logit, bool [...].
 
@@ -155,13 +171,15 @@ def for_task(task: Task) -> dict[str, Metric]:
         "classification": {"accuracy": accuracy, "error": error},
         "regression": {"mse": mse},
         "language": {"nll": nll, "accuracy": accuracy},
-        "density": {},
+        "density": {"nll": density_nll, "bits_per_dimension": bits_per_dimension},
     }
     return metrics[task]
 
 
-def derive(means: Mapping[str, float], *, bytes_per_token: float | None = None) -> dict[str, float]:
-    """Perplexity and bits per byte, if the means have an nll.
+def derive(
+    means: Mapping[str, float], *, bytes_per_token: float | None = None, of_density: bool = False
+) -> dict[str, float]:
+    """Perplexity and bits per byte, if the means have an nll; of a density neither has a meaning.
 
     The perplexity is exp(nll). Bits per byte are nll / (ln 2 · bytes per token), with `bytes_per_token` the mean
     length of a predicted token in UTF-8. They compare tokenizers; the perplexity, of a token, does not.
@@ -173,7 +191,7 @@ def derive(means: Mapping[str, float], *, bytes_per_token: float | None = None) 
     >>> derive({"accuracy": 0.5})
     {}
     """
-    if "nll" not in means:
+    if "nll" not in means or of_density:
         return {}
     nll = means["nll"]
     try:

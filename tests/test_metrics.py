@@ -78,13 +78,27 @@ def test_every_task_has_its_metrics() -> None:
     assert list(metrics.for_task("classification")) == ["accuracy", "error"]
     assert list(metrics.for_task("regression")) == ["mse"]
     assert "nll" in metrics.for_task("language")
-    assert metrics.for_task("density") == {}
+    assert list(metrics.for_task("density")) == ["nll", "bits_per_dimension"]
 
 
 def test_perplexity_is_the_exponential_of_the_mean() -> None:
     assert metrics.derive({"nll": 2.0, "loss": 3.0}) == {"perplexity": pytest.approx(math.exp(2.0))}
     assert metrics.derive({"nll": 1e4}) == {"perplexity": math.inf}
     assert metrics.derive({"loss": 1.0}) == {}
+    assert metrics.derive({"nll": 2.0}, of_density=True) == {}
+
+
+class Normal(nn.Module):
+    def log_prob(self, x: Tensor) -> Tensor:
+        return torch.distributions.Normal(0.5, 2.0).log_prob(x).sum(1)
+
+
+def test_a_density_is_measured_in_nats_a_sample_and_in_bits_a_dimension() -> None:
+    x = SCORES.double().numpy()
+    nats = (np.square((x - 0.5) / 2.0) / 2 + np.log(2.0) + np.log(2 * np.pi) / 2).sum(1).mean()
+    for metric, expected in ((metrics.density_nll, nats), (metrics.bits_per_dimension, nats / 6 / np.log(2))):
+        total, count = metric(Normal(), CLASSIFIED)
+        assert float(total) / int(count) == pytest.approx(expected, rel=1e-6)
 
 
 def test_bits_per_byte_follow_from_the_mean_and_the_bytes_of_a_token() -> None:

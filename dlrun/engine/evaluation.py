@@ -25,6 +25,7 @@ from dlrun.engine.forward.views import averaging
 from dlrun.engine.objective import Objective
 from dlrun.engine.protocols import Total, TotalsFn
 from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.losses.nll import is_of_density
 from dlrun.types import IGNORE_INDEX, Batch, LanguageModel, Loss, Metric, Spec, Split
 
 
@@ -172,7 +173,8 @@ def _means(objective: Objective, split: Split, found: Iterable[Mapping[str, Tota
             for name, total in chunk.items():
                 sums.add(name, total)
     means = sums.means()
-    return means | known.derive(means, bytes_per_token=bytes_per_token(split))
+    size, density = bytes_per_token(split), is_of_density(objective.loss)
+    return means | known.derive(means, bytes_per_token=size, of_density=density)
 
 
 def _along(

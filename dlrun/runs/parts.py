@@ -33,6 +33,7 @@ from dlrun.runs.dry_run.messages import explain
 from dlrun.runs.dry_run.parts import check_tokenizer, check_walk
 from dlrun.runs.dry_run.passes import FEW
 from dlrun.runs.measures.metrics import make_metrics
+from dlrun.runs.measures.task import for_loss
 from dlrun.runs.weights import loading
 from dlrun.runs.weights.training import freeze
 from dlrun.types import Batch, Data, Loss, Metric, Schedule, Spec, Task
@@ -65,6 +66,7 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
     Raises `UserError` for a part that cannot be made.
     """
     device, precision = choose(trainer.device, trainer.precision)
+    data = for_loss(data, plain)
     data = _move(_two_batches(data, trainer) if trainer.fast else data, device)
     model = make_model(plain, data.spec, of=data.name)
     seed_all(torch.device("cpu"), key(plain["seed"], INITIALISATION, 2))

@@ -12,6 +12,7 @@ from dlrun import metrics as known
 from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.engine.evaluation import evaluating
 from dlrun.engine.protocols import TotalsFn
+from dlrun.losses.nll import is_of_density
 from dlrun.stacked.batches import SampleTable, sample_table
 from dlrun.stacked.objective import StackedObjective
 from dlrun.types import Batch, Metric, Split
@@ -80,5 +81,7 @@ def evaluate(
     # the only read from the device
     means = {name: (sums[name] / counts[name]).tolist() for name in sums}
     runs = [dict(zip(means, values, strict=True)) for values in zip(*means.values(), strict=True)]
-    sizes = splits.bytes_per_token()
-    return [run | known.derive(run, bytes_per_token=size) for run, size in zip(runs, sizes, strict=True)]
+    sizes, density = splits.bytes_per_token(), is_of_density(objective.loss)
+    return [
+        run | known.derive(run, bytes_per_token=size, of_density=density) for run, size in zip(runs, sizes, strict=True)
+    ]

@@ -61,6 +61,11 @@ class StackedObjective:
         """The model alone: a loss with weights of its own trains alone."""
         return [self.model]
 
+    @property
+    def loss(self) -> Loss:
+        """One member's loss."""
+        return self._objective.loss
+
     def train(self) -> None:
         self.model.train()
 

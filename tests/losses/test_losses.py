@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
+from dlrun.losses.nll import nll
 from dlrun.types import IGNORE_INDEX, Batch, Loss
 
 same = nn.Identity()
@@ -66,6 +67,25 @@ def test_targets_that_are_not_predicted_have_no_part(smoothing: float) -> None:
     assert not values[hidden].any()
     torch.testing.assert_close(values[~hidden], alone)
     torch.testing.assert_close(cross_entropy(same, some, label_smoothing=smoothing), alone.mean())
+
+
+class Lengths(nn.Module):
+    def __init__(self, keepdim: bool = False) -> None:
+        super().__init__()
+        self.keepdim = keepdim
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        return -x.square().sum(1, keepdim=self.keepdim)
+
+
+def test_nll_asks_for_the_density_of_the_inputs_alone() -> None:
+    x = draw(6, 3)
+    values = [nll(Lengths(), Batch(x, y)) for y in (torch.arange(6), torch.full((6,), IGNORE_INDEX), draw(6, 2))]
+    np.testing.assert_allclose(values[0].numpy(), np.square(x.numpy()).sum(1), rtol=1e-6)
+    assert all(torch.equal(values[0], other) for other in values)
+    for model, told in ((same, "Identity.*has none"), (Lengths(keepdim=True), r"returned \[6, 1\] for 6 samples")):
+        with pytest.raises(ConfigError, match=told):
+            nll(model, Batch(x, torch.arange(6)))
 
 
 def test_narrow_class_numbers_are_taken() -> None:

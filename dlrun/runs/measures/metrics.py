@@ -16,6 +16,7 @@ from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
+from dlrun.losses.nll import is_of_density, nll
 from dlrun.tracking.mlflow.names.limits import stored_as
 from dlrun.types import Batch, Data, Metric, Spec
 
@@ -38,13 +39,14 @@ def make_metrics(
     kept = {name: metric for name, metric in of_task.items() if given.get(name, metric) is not None}
     unfit = _unfit(kept, data, objective, device)
     kept = {name: metric for name, metric in kept.items() if name not in unfit}
-    return kept | _own(plain, kept), _say(unfit)
+    return kept | _own(plain, kept, of_density=is_of_density(objective.loss)), _say(unfit)
 
 
-def _own(plain: Mapping[str, Any], of_task: Mapping[str, Metric]) -> dict[str, Metric]:
+def _own(plain: Mapping[str, Any], of_task: Mapping[str, Metric], *, of_density: bool) -> dict[str, Metric]:
     parts = {name: part for name, part in plain["metrics"].items() if part is not None}
     own = {name: instantiate.partial(part, trusted=plain["trusted"]) for name, part in parts.items()}
-    taken = {"loss", *of_task, *known_metrics.derive(dict.fromkeys([*of_task, *own], 0.0), bytes_per_token=1.0)}
+    means = dict.fromkeys([*of_task, *own], 0.0)
+    taken = {"loss", *of_task, *known_metrics.derive(means, bytes_per_token=1.0, of_density=of_density)}
     for name, metric in own.items():
         if "/" in name:
             raise ConfigError(f"metrics.{name}: a metric's name has no `/`. Call it metrics.{name.replace('/', '_')}.")
@@ -72,7 +74,7 @@ def _check_apart(names: Sequence[str]) -> None:
 
 def _unfit(metrics: Mapping[str, Metric], data: Data, objective: Objective, device: torch.device) -> dict[str, str]:
     """The metrics that a sample's outputs do not bear, each with the reason."""
-    if getattr(objective.loss, "func", objective.loss) in (cross_entropy, mse):
+    if getattr(objective.loss, "func", objective.loss) in (cross_entropy, mse, nll):
         return {}  # these losses ask the same of the outputs, and say what is wrong with them
     x, y = data.train.gather(torch.arange(1, device=device))
     batch, model = Batch(x.to(device), y.to(device)), objective.model

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from dlrun import metrics as known_metrics
+from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.engine.objective import Objective
+from dlrun.losses.nll import is_of_density
 from dlrun.metrics import is_of_batch
 from dlrun.tokenizers.description import cache_key
 from dlrun.types import Data, Metric, Quantity
@@ -46,18 +48,19 @@ def quantities(plain: Mapping[str, Any], parts: Measured, batch_size: int) -> di
     def of_batches(part: object) -> str:
         return f"{OF_BATCHES} {batch_size}" if is_of_batch(part) or is_of_batch(objective.model) else ""
 
-    token = _token(data)
+    measure = _token(data) + _measure(data)
     found = {
-        "loss": Quantity(higher_is_better=False, unit=_call(plain["loss"]) + token + of_batches(objective.loss)),
+        "loss": Quantity(higher_is_better=False, unit=_call(plain["loss"]) + measure + of_batches(objective.loss)),
     }
     for name, metric in metrics.items():
         # a task's own metric is listed in no configuration
-        part = plain["metrics"].get(name) or {"_target_": f"{known_metrics.__name__}.{name}"}
-        unit = _call(part) + token + of_batches(metric)
+        own_name = f"{known_metrics.__name__}.{getattr(metric, '__name__', name)}"
+        unit = _call(plain["metrics"].get(name) or {"_target_": own_name}) + measure + of_batches(metric)
         found[name] = Quantity(higher_is_better=known_metrics.higher_is_better(metric), unit=unit)
     known_bytes = bytes_per_token(data.validation) if data.validation else None
-    for name in known_metrics.derive(dict.fromkeys(metrics, 0.0), bytes_per_token=known_bytes):
-        unit = "bits a byte" if name == "bits_per_byte" else name + token
+    density = is_of_density(objective.loss)
+    for name in known_metrics.derive(dict.fromkeys(metrics, 0.0), bytes_per_token=known_bytes, of_density=density):
+        unit = "bits a byte" if name == "bits_per_byte" else name + measure
         found[name] = Quantity(higher_is_better=False, unit=unit)
     return found
 
@@ -76,6 +79,16 @@ def _token(data: Data) -> str:
     # two tokenizers of one size may cut a text in different ways
     key = hashlib.sha256(cache_key(data.tokenizer).encode()).hexdigest()[:8]
     return f", a token of {data.spec.vocabulary} ({key})"
+
+
+def _measure(data: Data) -> str:
+    """The addition to the unit of a density: a density is one of inputs in some unit of theirs."""
+    if data.spec.task != "density":
+        return ""
+    scale = data.prepare.deviation if isinstance(data.prepare, Standardise) else (1.0,)
+    each = ", ".join(f"{deviation:.6g}" for deviation in scale)
+    # of many components their hash
+    return f", of inputs divided by {each if len(scale) <= 4 else hashlib.sha256(each.encode()).hexdigest()[:8]}"
 
 
 def _call(part: Mapping[str, Any]) -> str:

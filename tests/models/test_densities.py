@@ -1,0 +1,89 @@
+"""Densities: they integrate to one, equal those of other libraries, and their samples have their moments."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+from torch import Tensor, nn
+
+from dlrun.errors import ConfigError
+from dlrun.models.gaussian_mixture import GaussianMixture, triangular
+
+
+def random_mixture(size: int = 2, components: int = 3) -> GaussianMixture:
+    g = torch.Generator().manual_seed(4)
+    model = GaussianMixture((size,), components=components)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=g))
+        model.precisions.mul_(0.5)
+    return model
+
+
+def moments(model: GaussianMixture) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The weights, means and covariances of the components."""
+    factors = triangular(model.precisions.detach().double()).numpy()
+    weights = model.logits.detach().double().softmax(0).numpy()
+    return weights, model.means.detach().double().numpy(), np.linalg.inv(factors.transpose(0, 2, 1) @ factors)
+
+
+def integral(model: nn.Module, *, half: float = 12.0, points: int = 801) -> float:
+    """The integral of a density of the plane over a square, by the trapezium rule."""
+    line = torch.linspace(-half, half, points)
+    grid = torch.cartesian_prod(line, line)
+    with torch.no_grad():
+        values = torch.cat([model(part).exp() for part in grid.split(1 << 16)]).double().view(points, points)
+    inner: Tensor = torch.trapezoid(torch.trapezoid(values, line.double()), line.double())
+    return float(inner)
+
+
+def test_a_mixture_integrates_to_one() -> None:
+    assert integral(random_mixture()) == pytest.approx(1.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_a_mixture_has_the_density_of_scipys_normals(size: int) -> None:
+    model = random_mixture(size).double()
+    x = torch.randn(40, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    expected = sum(
+        w * multivariate_normal(mean, cov).pdf(x.numpy()).reshape(40)
+        for w, mean, cov in zip(*moments(model), strict=True)
+    )
+    np.testing.assert_allclose(model(x).detach().exp().numpy(), expected, rtol=1e-9)
+
+
+def test_one_component_is_at_first_the_standard_normal() -> None:
+    x = torch.randn(9, 3)
+    torch.testing.assert_close(
+        GaussianMixture((3,), components=1)(x), torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(1)
+    )
+
+
+def test_the_samples_of_a_mixture_have_its_moments() -> None:
+    model, n = random_mixture(), 200_000
+    drawn = model.sample(n, torch.Generator().manual_seed(0)).double().numpy()
+    weights, means, covariances = moments(model)
+    mean = weights @ means
+    second = np.einsum("k,kij->ij", weights, covariances + means[:, :, None] * means[:, None])
+    covariance = second - np.outer(mean, mean)
+    deviation = np.sqrt(np.diag(covariance))
+    np.testing.assert_allclose(drawn.mean(0), mean, atol=5 * deviation.max() / n**0.5)
+    np.testing.assert_allclose(np.cov(drawn.T), covariance, atol=0.03 * deviation.max() ** 2)
+
+
+def test_samples_follow_their_generator() -> None:
+    model = random_mixture()
+    one, same, other = (model.sample(5, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "says"),
+    [((1, 8, 8), {}, r"density of vectors.*\[1, 8, 8\]"), ((2,), {"components": 0}, "components=0")],
+)
+def test_what_a_mixture_cannot_be_is_refused(shape: tuple[int, ...], options: dict[str, int], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        GaussianMixture(shape, **options)  # type: ignore[arg-type]

@@ -3,15 +3,17 @@
 A run's folder keeps the `trusted:` of its configuration, but it may come from somebody else, so it is not believed.
 Wherever a run is rebuilt, only names count that this user grants now: by `trusted=[…]` on the command line, by a
 `trusted:` in `./conf`, or by the environment variable `DLRUN_TRUSTED` (names with commas between). Beside modules, a
-name is `oc.env.NAME` (that variable may be read) or `state.loss.phase` (a checkpoint may set it, see
-`engine.own.admission`).
+name is `oc.env.NAME` (that variable may be read), a path (its data may be written down, see `check_files`), or
+`state.loss.phase` (a checkpoint may set it, see `engine.own.admission`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dlrun.config import paths
 from dlrun.errors import ConfigError, UserError
@@ -62,6 +64,20 @@ def check_environment(config: DictConfig, *, of: str) -> None:
         )
 
 
+def check_files(values: Any, *, of: str, home: Path) -> None:
+    """Raise `ConfigError` if values name a file or folder that this user does not trust by its path.
+
+    `of` says whose they are; what lies in its folder `home` needs no trust.
+    """
+    known = [home.resolve(), *(Path(name).resolve() for name in trusted_names() if os.sep in name)]
+    for path in _existing(values):
+        if not any(path.is_relative_to(place) for place in known):
+            raise ConfigError(
+                f"{of} names {path} and has no fingerprint of its data, so it may be another file than it was trained "
+                f"on, and the run would write down what is in it. If it is the right one, type `'trusted=[{path}]'`."
+            )
+
+
 def grant(names: Iterable[str]) -> None:
     """Trust `names` in this process and its children."""
     if more := [name for name in names if name not in _from_environment()]:
@@ -90,6 +106,18 @@ def grant_from(arguments: Sequence[str]) -> list[str]:
 
 def _from_environment() -> list[str]:
     return [name for name in os.environ.get(VARIABLE, "").split(",") if name]
+
+
+def _existing(values: Any) -> Iterable[Path]:
+    if isinstance(values, Mapping):
+        values = list(values.values())
+    if isinstance(values, list):
+        for each in values:
+            yield from _existing(each)
+    elif isinstance(values, str):
+        with suppress(OSError, ValueError, RuntimeError):  # too long, a NUL, no home: no path
+            if (path := Path(values).expanduser()).exists():
+                yield path.resolve()
 
 
 def _from_user_conf() -> Iterable[str]:

@@ -162,13 +162,16 @@ def rebuild(
     """Build a run from its folder, with initial weights.
 
     A `changed` configuration replaces the folder's; `load` makes the data set. Without CUDA, a run of it is built on
-    this machine's best device. Raises `UserError` if the data set is not the one that the run was trained on, or the
-    folder has links out of it.
+    this machine's best device. Raises `UserError` if the data set is not the one that the run was trained on, or may
+    be another, or the folder has links out of it.
     """
     check_files(folder.path)
     summary, begun = folder.summary(), folder.last.exists()
     config = _for_this_machine(run_config.load(folder) if changed is None else changed.copy(), folder, begun=begun)
     plain = check_config(config)
+    if not summary.data.get("fingerprint"):
+        # nothing says which data it was trained on, and a vocabulary is written into the run's folder
+        trust.check_files(plain["dataset"], of=f"The configuration of {folder.path}", home=folder.path)
     built = assemble(plain, data=load(plain), resumed_execution=summary.execution)
     if begun:
         initial = summary.initial_weights

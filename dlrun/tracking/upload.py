@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 
 from dlrun.errors import DamagedFile
-from dlrun.storage.files.links import leads_out, links_out
+from dlrun.storage.files.links import is_shared, leads_out, links_out
 from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.summary import Summary
+from dlrun.terminal import output
 from dlrun.tracking.content import description, metadata
 from dlrun.tracking.content.journal_reader import JournalReader, MetricBatch, Point
 from dlrun.tracking.content.metadata import Metadata
@@ -150,15 +151,20 @@ class RunUpload:
 
 
 def send_within(remote: TrackedRun, path: Path, folder: str, *, home: Path) -> None:
-    """Send a file or folder of `home`, without what links out of it lead to."""
+    """Send a file or folder of `home`, without what links out of it lead to, and without hard links."""
     if leads_out(path, home):
         return
-    if not any(links_out(path)):
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    shared = [file for file in files if is_shared(file)]
+    for file in shared:
+        # dlrun makes none: in a received folder it is a file of elsewhere under a name of the run's
+        output.warn(f"{file} is a hard link and is not sent. If it is the run's own, replace it by a copy.")
+    if not shared and not any(links_out(path)):
         remote.send_files(path, folder)
         return
-    for file in path.rglob("*"):
-        if file.is_file() and not leads_out(file, home):
-            remote.send_files(file, str(Path(folder, file.relative_to(path).parent)))
+    for file in files:
+        if file not in shared and not leads_out(file, home):
+            remote.send_files(file, folder if file == path else str(Path(folder, file.relative_to(path).parent)))
 
 
 def follow(upload: RunUpload) -> None:

@@ -187,3 +187,27 @@ def test_a_damaged_configuration_of_a_sweep_is_named(here: Path, call: Call, con
     (here / "multirun.yaml").write_text(content)
     with pytest.raises(DamagedFile, match=r"multirun\.yaml"):
         saved_hydra(sweep)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_run_without_a_fingerprint_takes_in_no_file_of_its_own_choice(here: Path, call: Call, begun: bool) -> None:
+    """The words of a file would be written into the received folder, as a vocabulary."""
+    (here / "mine.txt").write_text("to be or not to be " * 60)
+    (here / "secret.txt").write_text("hunter two is the password of all " * 60)
+    text = ["dataset=text", "dataset.path=mine.txt", "dataset.tokenizer=word", "dataset.vocabulary_size=8"]
+    text += ["dataset.context=8", "model=gpt", "trainer.steps=2", "trainer.batch_size=4"]
+    assert call("train", *text, "tracking.enabled=false", "trainer.figures=false").code == 0
+    run = all_runs()[-1]
+    if not begun:
+        for file in (run.last, run.best):
+            file.unlink()
+    config = yaml.safe_load(run.config.read_text())
+    config["dataset"]["path"] = str(here / "secret.txt")
+    run_config.replace(run, yaml.safe_dump(config))
+    with run.edit_summary() as summary:
+        summary.data, summary.status = {}, "killed"
+    refuses(call("resume", run.id, "trainer.steps=4"), "secret.txt", f"trusted=[{here / 'secret.txt'}]")
+    assert "hunter" not in run.tokenizer.read_text()
+    if not begun:
+        assert call("resume", run.id, "trainer.steps=4", f"trusted=[{here}/]").code == 0
+        assert "hunter" in run.tokenizer.read_text()

@@ -14,7 +14,7 @@ from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.lookup import all_runs, all_sweeps
 from dlrun.storage.rundir import RunDir
 from tests.conftest import Called
-from tests.facts import refuses
+from tests.facts import refuses, says
 
 Call = Callable[..., Called]
 QUICK = ("trainer.epochs=1", "trainer.figures=false")
@@ -90,10 +90,13 @@ def test_a_link_is_not_sent(received: tuple[RunDir, Path], here: Path, call: Cal
     run.figures.mkdir()
     (run.figures / "curve.png").write_text("a curve")
     (run.figures / "key.png").symlink_to(outside / "secret.txt")
+    (run.figures / "hard.png").hardlink_to(outside / "secret.txt")
     (run.path / "profile").symlink_to(outside)
     run.log.unlink()
     run.log.symlink_to(outside / "secret.txt")
-    assert call("sync", run.id).code == 0
+    done = call("sync", run.id)
+    assert done.code == 0
+    says(done.out + done.err, "hard.png is a hard link")
     sent = {file.name: file.read_bytes() for file in (here / "outputs").rglob("*/artifacts/**/*") if file.is_file()}
     assert sent["curve.png"] == b"a curve"
     assert "key.png" not in sent

@@ -1,4 +1,4 @@
-"""Links, pipes and devices in a folder that may come from somebody else."""
+"""Links, hard links, pipes and devices in a folder that may come from somebody else."""
 
 from __future__ import annotations
 
@@ -33,6 +33,13 @@ def links_out(folder: Path) -> Iterator[Path]:
         for path in (Path(here, name) for name in (*folders, *names)):
             if path.is_symlink() and leads_out(path, folder):
                 yield path
+
+
+def is_shared(file: Path) -> bool:
+    """True if a file has another name too, a hard link: it may be a file of elsewhere."""
+    with suppress(OSError):
+        return file.stat().st_nlink > 1 and file.is_file()
+    return False
 
 
 def leads_out(path: Path, folder: Path) -> bool:

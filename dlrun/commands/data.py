@@ -52,7 +52,7 @@ def listing() -> str:
 def _source(name: str) -> Source:
     if name in SOURCES:
         return SOURCES[name]
-    raise UserError(f"There is no data set `{name}`.{did_you_mean(name, SOURCES)} \nThere are: {', '.join(SOURCES)}.")
+    raise UserError(f"There is no data set `{name}`.{did_you_mean(name, SOURCES)}\nThere are: {', '.join(SOURCES)}.")
 
 
 def _get(source: Source, *, check: bool) -> str:

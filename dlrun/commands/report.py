@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import webbrowser
+from contextlib import suppress
 
 from dlrun.errors import UserError
 from dlrun.report.terminal_text import terminal_text
 from dlrun.report.write import write
-from dlrun.storage.lookup import all_sweeps, find_sweep, outputs
+from dlrun.storage.lookup import all_sweeps, find_sweep, locate, outputs
 from dlrun.storage.read_counts import note_reads
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
@@ -53,6 +54,9 @@ def main(argv: list[str]) -> int:
 
 
 def _unknown(given: str) -> str:
+    with suppress(UserError):
+        run = locate(given)
+        return f"`{given}` is a run, and a report is of a sweep. Type `dlrun ui {run.id}` to look at it."
     newest = all_sweeps()[-5:]
     listed = "".join(f"\n  {sweep.id}  {sweep.status()}  {sweep.path}" for sweep in newest)
     return (

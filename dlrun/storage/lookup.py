@@ -82,6 +82,8 @@ def locate_folder(reference: str, *, what: str = "run") -> Path:
     fitting = [run for run in _runs() if _fits(run.id, reference)] or _reused_jobs(reference)
     if len(fitting) == 1:
         return fitting[0].path
+    if (sweep := _sweep_of_all(fitting, reference)) is not None:
+        raise UserError(_name_a_job(reference, sweep))
     runs = all_runs()
     if fitting:
         names = "\n  ".join(str(r.path) for r in runs if r in fitting) or "\n  ".join(str(r.path) for r in fitting)
@@ -115,6 +117,21 @@ def locate_sweep(reference: str) -> SweepDir | None:
         names = "\n  ".join(str(sweep.path) for sweep in fitting)
         raise UserError(f"`{reference}` fits {len(fitting)} sweeps:\n  {names}\nGive more of the id, or the folder.")
     return fitting[0] if fitting else None
+
+
+def _sweep_of_all(fitting: list[RunDir], reference: str) -> SweepDir | None:
+    """The sweep that `reference` names, if no run outside of it fits too."""
+    with suppress(UserError):
+        sweep = locate_sweep(reference)
+        if sweep is not None and all(run.path.parent == sweep.path for run in fitting):
+            return sweep
+    return None
+
+
+def _name_a_job(reference: str, sweep: SweepDir) -> str:
+    selected = [job for selection in sweep.summary().selections for job in selection["jobs"]]
+    job, remark = (selected[0], ", which is selected") if selected else (0, "")
+    return f"`{reference}` is a sweep; name one of its runs, for example `{sweep.id}/{job}`{remark}."
 
 
 def _runs() -> list[RunDir]:

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-from dlrun.storage.lookup import all_runs, all_sweeps
+import pytest
+
+from dlrun.errors import UserError
+from dlrun.storage.lookup import all_runs, all_sweeps, locate
+from tests.conftest import Called
+from tests.facts import refuses
+from tests.made_sweeps import made_sweep
 
 
 def begin(folder: Path, started: float | None, file: str) -> None:
@@ -32,3 +39,19 @@ def test_a_run_whose_summary_says_no_time_is_ordered_by_its_name(here: Path) -> 
     for name in ("2026-03-02/090000-b-bbbbbbbb", "2026-03-01/160001-a-cccccccc", "2026-03-01/150001-a-dddddddd"):
         begin(here / "outputs/runs" / name, None, ".hydra")
     assert [run.id for run in all_runs()] == ["dddddddd", "cccccccc", "bbbbbbbb"]
+
+
+def test_a_sweep_in_a_run_s_place_is_told_with_a_job_to_type(here: Path, call: Callable[..., Called]) -> None:
+    path = here / "outputs/sweeps/2026-03-01/160001-made-cccccccc"
+    sweep = made_sweep(path, {"optimizer.lr": [1, 2], "seed": [0, 1]}, lambda values: {"val/error": values["seed"]})
+    for reference in ("ccc", str(path)):
+        with pytest.raises(UserError, match=r"is a sweep; name one of its runs, for example `cccccccc/0`\.$"):
+            locate(reference)
+    with sweep.edit_summary() as summary:
+        summary.selected = {"group": "g", "jobs": [2, 3]}
+    with pytest.raises(UserError, match="`cccccccc/2`, which is selected"):
+        locate("ccc")
+    begin(here / "outputs/runs/2026-03-02/090000-other-ccdddddd", None, ".hydra")
+    with pytest.raises(UserError, match="fits 5 runs"):
+        locate("cc")
+    refuses(call("report", "ccd"), "`ccd` is a run", "dlrun ui ccdddddd")

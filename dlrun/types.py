@@ -182,6 +182,21 @@ class LanguageModel(Protocol):
         """
 
 
+class AuxiliaryHeads(Protocol):
+    """A model with further heads, which have a share of the loss in training.
+
+    Calling it gives the main outputs alone. dlrun's losses add `auxiliary_weight` times the loss of each further head;
+    to a loss of one's own, `losses.auxiliary.with_auxiliary_heads` adds them.
+    """
+
+    @property
+    def auxiliary_weight(self) -> float:
+        """The share of each head; 0: they are not computed."""
+
+    def all_outputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The main outputs, and those of each auxiliary head."""
+
+
 Loss = Callable[["nn.Module", Batch], "Tensor | tuple[Tensor, Tensor]"]
 """(model, batch) → one value a sample, float [B] (or a token, [B, T]), or already their mean, a scalar.
 

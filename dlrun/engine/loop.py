@@ -256,9 +256,7 @@ def restore(run: Training, checkpoint: Checkpoint) -> State:
         run.own.check_optimizer(run.optimizer, checkpoint.optimizer)
     run.optimizer.load_state_dict(checkpoint.optimizer)
     if run.average and checkpoint.average is not None:
-        if [w.shape for w in checkpoint.average] != [w.shape for w in run.average.weights]:
-            raise ValueError("the average has other shapes")
-        run.average.weights = checkpoint.average
+        run.average.load(checkpoint.average)
     if run.own and checkpoint.own:
         run.own.load_state_dict(checkpoint.own)
     return State.from_dict(checkpoint.state)

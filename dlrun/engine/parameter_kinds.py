@@ -1,4 +1,4 @@
-"""The kinds of a model's parameters: what weight decay acts on, and what Muon makes orthogonal.
+"""The kinds of a model's tensors: what weight decay acts on, what Muon makes orthogonal, what norms keep of inputs.
 
 A kind follows from the module that has the parameter and from its name. The number of axes alone does not tell it: a
 norm over pictures scales by [C, H, W], and a bias may have a value for each place.
@@ -45,9 +45,29 @@ def hidden_matrices(model: nn.Module) -> set[int]:
     return set().union(*of_module.values()) - embeddings - head
 
 
+def norm_statistics(model: nn.Module) -> list[Tensor]:
+    """The running means and variances that norms keep of their inputs.
+
+    >>> [s.shape for s in norm_statistics(nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.GroupNorm(2, 4)))]
+    [torch.Size([4]), torch.Size([4])]
+    """
+    return [
+        buffer
+        for module in model.modules()
+        if _is_norm(module)
+        for name, buffer in module.named_buffers(recurse=False)
+        # one that is not saved is made anew by the model: it follows no batch
+        if buffer.is_floating_point() and name not in module._non_persistent_buffers_set
+    ]
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, _NORMS) or bool(_NORM_NAME.search(type(module).__name__))
+
+
 def _matrices_of(module: nn.Module) -> Iterator[Tensor]:
     """The matrices and kernels that a module has itself."""
-    if isinstance(module, _NORMS) or _NORM_NAME.search(type(module).__name__):
+    if _is_norm(module):
         return
     for name, p in module.named_parameters(recurse=False):
         if p.ndim >= 2 and "bias" not in name.split("_"):

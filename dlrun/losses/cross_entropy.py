@@ -7,19 +7,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlrun.errors import ConfigError
+from dlrun.losses.auxiliary import with_auxiliary_heads
 from dlrun.losses.outputs import logits_and_classes
 from dlrun.types import IGNORE_INDEX, Batch
 
 __all__ = ["cross_entropy"]
 
 
+@with_auxiliary_heads
 def cross_entropy(model: nn.Module, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy of the logits and the target classes: [B].
 
     While gradients are on it returns their mean. A value is -log softmax(model(x))[y], in nats, for logits [B, C] and
     classes [B], or for logits [B, T, C] and classes [B, T]. `label_smoothing` ε trains towards 1-ε of the right class
-    plus ε/C of each (Szegedy et al. 2016, arXiv:1512.00567). A target `IGNORE_INDEX` has the value 0 and no part in
-    the mean.
+    plus ε/C of each (Szegedy et al. 2016, arXiv:1512.00567). In training, auxiliary heads have their share. A target
+    `IGNORE_INDEX` has the value 0 and no part in the mean.
 
     Raises `ConfigError` for targets and outputs that do not fit, and for ε outside of 0 ≤ ε < 1.
 

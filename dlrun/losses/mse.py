@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dlrun.losses.auxiliary import with_auxiliary_heads
 from dlrun.losses.outputs import outputs_and_targets
 from dlrun.types import Batch
 
 __all__ = ["mse"]
 
 
+@with_auxiliary_heads
 def mse(model: nn.Module, batch: Batch) -> Tensor:
     """Squared error, the mean over a target's components: [B].
 

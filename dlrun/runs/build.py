@@ -20,6 +20,7 @@ from dlrun.engine.batches import Batches
 from dlrun.engine.ema import Average
 from dlrun.engine.evaluation import batch_size_for
 from dlrun.engine.loop import Training
+from dlrun.engine.parameter_kinds import norm_statistics
 from dlrun.engine.plan import Plan, parse_interval
 from dlrun.errors import ConfigError, UserError
 from dlrun.execution import compile_policy, compiled, memory_format
@@ -238,7 +239,9 @@ def _make_training(
         metrics=parts.metrics,
         evaluation_batch_size=batch_size_for(evaluation.batch_size, parts.data.spec),
         patience=trainer.patience,
-        average=Average(parts.objective.params, trainer.ema) if trainer.ema else None,
+        average=Average(parts.objective.params, trainer.ema, norm_statistics(parts.objective.model))
+        if trainer.ema
+        else None,
         own=parts.own,
         thaw=parts.thaw,
     )

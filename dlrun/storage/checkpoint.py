@@ -61,7 +61,7 @@ class Checkpoint(_Content):
     optimizer: dict[str, Any]
     """The optimizer's."""
     average: list[Tensor] | None
-    """The moving average of the parameters, if one is kept."""
+    """The moving averages of the parameters, then of the running values of norms, if they are kept."""
     state: dict[str, Any]
     """The progress, as the fields of `engine.state.State`: a new number goes there, new tensors go beside it."""
     own: dict[str, Any] = field(default_factory=dict)

@@ -133,7 +133,7 @@ def test_the_settings_files_are_the_settings_defaults() -> None:
 # every kind of mistake: what was typed, and what the message has to contain
 MISTAKES = [
     ("modle=mlp", ["no group or key `modle`", "Did you mean `model`?", "The groups are: dataset,"]),
-    ("model=mpl", ["model has no choice `mpl`", "Did you mean `mlp`?", "convnet, gpt, lenet5, linear, lstm, mlp"]),
+    ("model=mpl", ["model has no choice `mpl`", "Did you mean `mlp`?", "gpt, lenet5, linear, lstm, mlp"]),
     ("model=3", ["model has no choice `3`", "convnet"]),
     ("+experiment=minst", ["`+experiment=minst`", "Did you mean `mnist`", "polynomial"]),
     ("experiment=mnist", ["`+experiment=mnist`"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from dlrun.models.polynomial import Polynomial
 from tests.facts import says
 
 IMAGE = (1, 28, 28)
+REQUIRED = Parameter.empty
 MENU = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
 
 
@@ -49,14 +50,21 @@ def test_every_choice_is_valid_and_its_yaml_gives_the_defaults(file: Path) -> No
     config: dict[str, Any] = yaml.safe_load(file.read_text())
     shape = (1,) if file.stem == "polynomial" else IMAGE
     target = instantiate.check_part(config, where="model", runtime=("input_shape", "outputs"))
+    parameters = signature(target).parameters
+    # what tells the members of a family apart, as a depth, has no default
+    own = {name: value for name, value in config.items() if name in parameters and parameters[name].default is REQUIRED}
+    if "depth" in own:  # residual networks of all depths are the same but for the number of their parts
+        assert config["width"] == parameters["width"].default
+        own["width"] = config["width"] = 2
     model = instantiate.make(config, input_shape=shape, outputs=10, classes=10, vocabulary=None)
-    plain = target(shape, 10)
+    plain = target(shape, 10, **own)
     assert {n: p.shape for n, p in model.named_parameters()} == {n: p.shape for n, p in plain.named_parameters()}
     x = normal(3, *shape)
     model.load_state_dict(plain.state_dict())
-    assert torch.equal(model(x), plain(x))
+    assert torch.equal(model.eval()(x), plain.eval()(x))
     assert model(x).shape == (3, 10)
-    gradients = torch.autograd.grad(model(x).square().sum(), list(model.parameters()))
+    outputs = torch.stack(model.all_outputs(x) if hasattr(model, "all_outputs") else (model(x),))
+    gradients = torch.autograd.grad(outputs.square().sum(), list(model.parameters()))
     assert all(g.isfinite().all() for g in gradients)
 
 

@@ -78,6 +78,15 @@ def check_files(values: Any, *, of: str, home: Path) -> None:
             )
 
 
+def grant_environment(config: DictConfig) -> None:
+    """Trust the environment variables that a configuration of this user reads, as `grant` does."""
+    if "oc.env" not in str(config):
+        return
+    from dlrun.storage.run_config import variables
+
+    grant(f"{ENVIRONMENT}{name}" for name in variables(config))
+
+
 def grant(names: Iterable[str]) -> None:
     """Trust `names` in this process and its children."""
     if more := [name for name in names if name not in _from_environment()]:

@@ -10,8 +10,8 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,21 +101,20 @@ def keep_resolved(folder: RunDir, values: Mapping[str, Any]) -> None:
     if not folder.config.exists():
         return
     text = folder.config.read_text(encoding="utf-8")
-    composed = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    assert isinstance(composed, dict)
-    kept = resolved({str(name): value for name, value in composed.items()}, values, folder.path)
+    composed = _plain(OmegaConf.create(text), resolve=False)
+    kept = placed(resolved(composed, values), folder.path)
     if kept != composed and ("${" in text or STARTED in kept):
         write_atomically(folder.config.with_name(COMPOSED), text.encode())
         write_atomically(folder.config, OmegaConf.to_yaml(OmegaConf.create(kept)).encode())
 
 
-def resolved(composed: Mapping[str, Any], values: Mapping[str, Any], run: Path) -> dict[str, Any]:
-    """A configuration to keep in the folder `run`: no references, no relative paths.
+def resolved(composed: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration to keep in a folder: no references, no relative paths.
 
     References to secrets in environment variables stay: a folder holds none. `values` are the resolved ones.
     """
     if STARTED in values:  # a job's, kept in the manifest already
-        return dict(values)
+        return dict(composed)
     given: dict[str, str] = {}
     secrets = [value for name in _VARIABLE.findall(str(composed)) if (value := _secret(name))]
 
@@ -137,14 +136,29 @@ def resolved(composed: Mapping[str, Any], values: Mapping[str, Any], run: Path) 
         return value.replace("${", r"\${")
 
     kept = {name: keep(composed.get(name), value, name) for name, value in values.items()}
-    if given:
-        here = str(Path.cwd())
-        kept[STARTED] = {"folder": here, "from_run": os.path.relpath(here, run), "paths": given}
-    return kept
+    return kept | {STARTED: {"folder": str(Path.cwd()), "paths": given}} if given else kept
+
+
+def placed(kept: dict[str, Any], run: Path) -> dict[str, Any]:
+    """A resolved configuration with the start folder's place, seen from the folder `run`."""
+    started = kept.get(STARTED)
+    if not started or "from_run" in started:
+        return kept
+    return kept | {STARTED: {**started, "from_run": os.path.relpath(started["folder"], run)}}
+
+
+def read_values(kept: dict[str, Any]) -> dict[str, Any]:
+    """The values of a configuration that `resolved` has made, secrets too."""
+    from omegaconf import OmegaConf
+
+    return _plain(OmegaConf.create(kept), resolve=True) if "${" in str(kept) else kept
 
 
 def locate_paths(config: DictConfig, run: Path) -> None:
-    """Point paths that are gone to where they are now: the folders were moved together, or the file lies here."""
+    """Replace paths that are gone by where the files are now.
+
+    The start folder may have been moved together with the run, or the file lies below the current one.
+    """
     from omegaconf import OmegaConf
 
     started = OmegaConf.to_container(config[STARTED]) if config.get(STARTED) else None
@@ -159,17 +173,23 @@ def locate_paths(config: DictConfig, run: Path) -> None:
             OmegaConf.update(config, key, os.path.normpath(Path.cwd() / found))
 
 
-def located(values: dict[str, Any], run: Path) -> dict[str, Any]:
-    """The values of a job's configuration, its paths as by `locate_paths`."""
+def _plain(config: Any, *, resolve: bool) -> dict[str, Any]:
     from omegaconf import OmegaConf
 
-    if not values.get(STARTED):
-        return values
-    config = OmegaConf.create(values)
-    locate_paths(config, run)
-    plain = OmegaConf.to_container(config, resolve=True)
+    plain = OmegaConf.to_container(config, resolve=resolve)
     assert isinstance(plain, dict)
     return {str(name): value for name, value in plain.items()}
+
+
+def located(kept: dict[str, Any], run: Path) -> dict[str, Any]:
+    """A job's configuration with its paths as by `locate_paths`."""
+    from omegaconf import OmegaConf
+
+    if not kept.get(STARTED):
+        return kept
+    config = OmegaConf.create(kept)
+    locate_paths(config, run)
+    return _plain(config, resolve=False)  # secrets stay references
 
 
 def variables(config: DictConfig) -> list[str]:
@@ -179,20 +199,14 @@ def variables(config: DictConfig) -> list[str]:
     >>> variables(OmegaConf.create({"a": "${oc.env:HOME}", "b": "${oc.decode:${oc.env:${c},1}}", "c": "DEPTH"}))
     ['HOME', 'DEPTH']
     """
-    from omegaconf import OmegaConf
-    from omegaconf.resolvers import oc
-
     found: list[str] = []
 
     def note(name: Any, *default: Any) -> Any:
         found.append(str(name))
         return os.environ.get(str(name), *default[:1])
 
-    OmegaConf.register_new_resolver("oc.env", note, replace=True)
-    try:
+    with _reading_environment_by(note):
         _resolve_each(config)
-    finally:
-        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
     return found
 
 
@@ -254,20 +268,25 @@ def _line(error: Exception) -> str:
 def _resolve(text: str) -> Any:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-    from omegaconf.resolvers import oc
 
     config = OmegaConf.create(text)
-    OmegaConf.register_new_resolver("oc.env", _as_written, replace=True)
-    try:
+    written = "${{oc.env:{}}}".format
+    with _reading_environment_by(lambda *words: written(",".join(map(str, words)))), suppress(OmegaConfBaseException):
         return OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException:
-        return OmegaConf.to_container(config)
+    return OmegaConf.to_container(config)
+
+
+@contextmanager
+def _reading_environment_by(function: Callable[..., Any]) -> Iterator[None]:
+    """Have references to environment variables resolved by a function."""
+    from omegaconf import OmegaConf
+    from omegaconf.resolvers import oc
+
+    OmegaConf.register_new_resolver("oc.env", function, replace=True)
+    try:
+        yield
     finally:
         OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
-
-
-def _as_written(*words: Any) -> str:
-    return f"${{oc.env:{','.join(map(str, words))}}}"
 
 
 @functools.cache

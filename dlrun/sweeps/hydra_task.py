@@ -97,6 +97,8 @@ class SweepTask:
         if self.location.resumed:
             if location.say_if_over(sweep):
                 return None
+            # the user has typed the command again: its references may be read
+            trust.grant_environment(launcher.config)
             if len(manifest.read(sweep).jobs) < len(job_overrides):
                 self._jobs(launcher, job_overrides, 0)  # finds the jobs that are listed twice
             return self.enter(resumed_runner(sweep, hydra=hydra))

@@ -95,7 +95,7 @@ def create(location: SweepLocation, *, master: DictConfig, jobs: Sequence[Job], 
     if not jobs:
         raise ConfigError("The sweep is empty: one of its keys is given no value at all.")
     sweep, definition, rule = location.sweep, location.definition, builder.rule
-    jobs = [replace(job, config=run_config.resolved({}, job.config, sweep.job(job.n).path)) for job in jobs]
+    jobs = [replace(job, config=run_config.placed(job.config, sweep.job(job.n).path)) for job in jobs]
     manifest = Manifest(
         name=str(jobs[0].config["name"] if definition["name"] is None else definition["name"]),
         definition=digest(definition),

@@ -24,6 +24,7 @@ from dlrun.runs.parts import make_dataset
 from dlrun.runs.reload import rebuild, select
 from dlrun.runs.run import run
 from dlrun.runs.scoring import test_once
+from dlrun.storage import run_config
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.machine import Machine
 from dlrun.storage.rundir import RunDir
@@ -67,8 +68,9 @@ def start(
     handler = logging.FileHandler(folder.log)
     handler.setFormatter(logging.Formatter(FORMAT))
     logging.basicConfig(handlers=[handler], level=logging.INFO)
+    plain = run_config.read_values(config)
     return run(
-        seal(assemble(config, data=load(config))),
+        seal(assemble(plain, data=load(plain))),
         folder,
         machine=context.machine,
         extra=context.extra,

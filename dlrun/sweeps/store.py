@@ -56,8 +56,7 @@ class SweepStore:
 
     def extend(self, jobs: Sequence[Job]) -> None:
         """Add further jobs to the manifest."""
-        # no path is relative in a manifest
-        kept = [replace(job, config=run_config.resolved({}, job.config, self.sweep.job(job.n).path)) for job in jobs]
+        kept = [replace(job, config=run_config.placed(job.config, self.sweep.job(job.n).path)) for job in jobs]
         self.manifest = self.manifest.extended(kept)
         self.manifest.write(self.sweep)
 

@@ -122,6 +122,28 @@ def test_a_sweep_chooses_by_validation_and_tests_that_alone(call: Call, here: Pa
     assert [r.status for r in results(new)][:2] == ["missing", "missing"]
 
 
+@pytest.mark.parametrize("launcher", ["local", "batched"])
+def test_a_password_of_the_environment_does_not_land_in_a_sweeps_folder(
+    call: Call, here: Path, monkeypatch: pytest.MonkeyPatch, launcher: str
+) -> None:
+    monkeypatch.setenv("API_TOKEN", "hunter2hunter2")
+    monkeypatch.setenv("DLRUN_TRUSTED", "")
+    tags = ("+tracking.tags.a=${oc.env:API_TOKEN}", r'+tracking.tags.b="\${x}"')
+    sweeping = ("train", "-m", *SHORT, "optimizer.lr=1e-2,1e-9", *tags, f"hydra/launcher={launcher}")
+    assert call(*sweeping).code == 0
+    sweep = only()
+    kept = {"a": "${oc.env:API_TOKEN}", "b": r"\${x}"}
+    assert [job.config["tracking"]["tags"] for job in manifest.read(sweep).jobs] == [kept, kept]
+    files = [path for path in sweep.path.rglob("*") if path.is_file()]
+    assert not [path for path in files if b"hunter2" in path.read_bytes()]
+    # whoever got the folder is asked first; who types the command has said it
+    shutil.rmtree(sweep.job(0).path)
+    monkeypatch.delenv("DLRUN_TRUSTED")
+    refuses(call("resume", sweep.id), "trusted=[oc.env.API_TOKEN]")
+    assert call(*sweeping).code == 0
+    assert [result.status for result in results(sweep)] == ["finished"] * 2
+
+
 def test_failures_harm_no_other_job_and_can_be_tried_again(call: Call, odd: Path) -> None:
     ways = ["well", "raises", "exits", "dies", "diverges", "fine"]
     sweeping = ("train", "-m", "model=odd", "trainer.steps=10", *QUICK)

@@ -10,7 +10,7 @@ from dlrun.runs.build import Built, assemble
 from dlrun.runs.reload import rebuild
 from dlrun.stacked.key import stack_key
 from dlrun.stacked.why_not import why_never
-from dlrun.storage import identity
+from dlrun.storage import identity, run_config
 from dlrun.storage.manifest import Job
 from dlrun.storage.rundir import RunDir
 from dlrun.sweeps.batched.shared_data import SharedData
@@ -68,7 +68,8 @@ class Builder:
     def fresh(self, job: Job) -> Built:
         """A job's parts before its first step."""
         # jobs of one group differ by the seed: the first steps are tried of one of them
-        built = assemble(job.config, data=self._load(job.config), try_steps=job.group not in self._tried)
+        plain = run_config.read_values(job.config)
+        built = assemble(plain, data=self._load(plain), try_steps=job.group not in self._tried)
         self._tried.add(job.group)
         return self._seal(built)
 

@@ -20,6 +20,7 @@ from dlrun.runs.measures.quantities import are_of_batches
 from dlrun.runs.parts import make_dataset
 from dlrun.runs.weights import loading
 from dlrun.runs.weights.overlap import begin, find_shared
+from dlrun.storage import run_config
 from dlrun.storage.identity import digest, essential, identify, may_be_of_batches
 from dlrun.storage.manifest import Job, strata
 from dlrun.storage.overlap import describe_shared, mark
@@ -120,6 +121,8 @@ class JobBuilder:
 
     def _job(self, composed: ComposedJob, loaded: dict[str, Data]) -> Job:
         plain = check_config(composed.config)
+        # what the user's own command reads may be read again, by the jobs and where they are tested
+        trust.grant_environment(composed.config)
         group = group_of(composed.config)
         device, precision = choose(plain["trainer"]["device"], plain["trainer"]["precision"])
         data_key = digest([plain["dataset"], plain["trusted"]])
@@ -155,7 +158,7 @@ class JobBuilder:
         return Job(
             n=composed.n,
             overrides=composed.overrides,
-            config=plain,
+            config=run_config.resolved(_raw(composed.config), plain),
             identity=identity.hash,
             group=group,
             parts=identity.parts,
@@ -248,11 +251,18 @@ def group_of(config: DictConfig) -> str:
 
     Interpolations are not resolved. So a key that follows the seed separates no groups.
     """
-    raw: Any = OmegaConf.to_container(config, resolve=False)
+    raw = _raw(config)
     raw.pop("seed", None)
     if isinstance(raw.get("dataset"), dict):
         raw["dataset"].pop("split_seed", None)
     return digest(essential(raw, of_batches=may_be_of_batches(raw)))[:16]
+
+
+def _raw(config: DictConfig) -> dict[str, Any]:
+    """The values as they were given, references too."""
+    raw = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(raw, dict)
+    return {str(name): value for name, value in raw.items()}
 
 
 def rebuild_jobs(jobs: Sequence[Job]) -> tuple[list[Job], JobBuilder]:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig
 
+from dlrun.config import trust
 from dlrun.errors import ConfigError
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.sweep_summary import SearchCounts
@@ -44,6 +45,7 @@ def start_or_continue(task: SweepTask, launcher: Launcher, given: Mapping[str, A
     if task.location.resumed:
         search = definition.read(sweep).with_trials(chosen.n_trials)
         if not _say_if_over(sweep, search):
+            trust.grant_environment(launcher.config)
             runner = task.enter(resumed_runner(sweep))
             search.write(sweep)  # n_trials may be larger now
             _run(runner, search, JobBuilder())

@@ -65,7 +65,10 @@ def differences(
 def joint_level(
     first: Values[K], others: Sequence[Values[K]], rivals: Sequence[tuple[Values[K], Sequence[Values[K]]]] = ()
 ) -> JointLevel | None:
-    """The width that lets all differences hold at once; None for a single one, without a selection."""
+    """The width that lets all differences hold at once; None for a single one, without a selection.
+
+    A side that is given twice, as one of the others and as a rival, is the same object both times: it counts once.
+    """
     pairs = [(first, other) for other in others]
     pairs += [(chosen, rival) for chosen, groups in rivals for rival in groups]
     groups = {id(side) for pair in pairs for side in pair}

@@ -74,7 +74,10 @@ def locate(reference: str, *, what: str = "run") -> RunDir:
 
 
 def locate_folder(reference: str, *, what: str = "run") -> Path:
-    """The folder of a run or a job that `find` finds; a job that reuses a run has it elsewhere."""
+    """Find the folder of a run or a job by its path, or the beginning of its id.
+
+    That of a job that reuses another sweep's run is the job's own.
+    """
     folder = Path(reference)
     if (folder / ".hydra").is_dir() or (folder / REUSED).is_file():
         return folder.absolute()

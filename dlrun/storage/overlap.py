@@ -10,7 +10,10 @@ UNITS = {"samples": "have the input of one in", "characters": "begin 64 that are
 
 
 class Shared(TypedDict, total=False):
-    """How many samples of a split, of `of`, another split has too; an estimate where `one_in` is above 1."""
+    """The overlap of two splits.
+
+    Of the `of` samples of the one, the other has `count` too. Where `one_in` is above 1, that is an estimate.
+    """
 
     count: int
     of: int
@@ -19,7 +22,10 @@ class Shared(TypedDict, total=False):
 
 
 class Known(TypedDict, total=False):
-    """How many samples of a split, of `of`, weights were trained on, and how many further ones chose them."""
+    """The overlap of a split with what weights have learned from.
+
+    Of its `of` samples, they were `trained` on so many, and further ones have `chosen` them.
+    """
 
     trained: int
     chosen: int

@@ -42,7 +42,10 @@ class Stratum(TypedDict, total=False):
 
 
 class SearchCounts(TypedDict, total=False):
-    """A search's sampler, its trials so far and in total, and how many of them have which state."""
+    """A search's sampler, and the numbers of its trials.
+
+    `trials` are those so far, `total` all that it will have; the others are by state.
+    """
 
     sampler: str
     trials: int

@@ -37,6 +37,14 @@ def parts(seed: int) -> tuple[set[int], set[int], set[int]]:
     return {*train.tolist()}, {*validation.tolist()}, {*test.tolist()}
 
 
+def on_own_data(name: str, code: str) -> tuple[str, ...]:
+    """Write the file of a data set's function; returns the words that train on it."""
+    Path(f"{name}.py").write_text(code)
+    Path("conf/dataset").mkdir(parents=True)
+    Path(f"conf/dataset/{name}.yaml").write_text(f"_target_: {name}.{name}\n")
+    return (f"dataset={name}", "model=linear", "trainer.batch_size=10", "trainer.steps=2", *QUICK[:2])
+
+
 def test_weights_of_another_split_are_refused_with_the_counts_and_the_words_to_type(call: Call) -> None:
     base = train(call)
     (trained, chosen, _), (_, validation, test) = parts(0), parts(1)
@@ -149,15 +157,13 @@ def test_damaged_keys_are_named(call: Call) -> None:
 
 def test_the_training_samples_of_a_source_that_are_trained_on_anyway_are_no_leak(here: Path, call: Call) -> None:
     # half of the test samples are in the training split itself: a matter of the data, not of the weights
-    Path("twice.py").write_text(
+    base = on_own_data(
+        "twice",
         "import torch\nfrom dlrun.datasets import from_tensors\n"
         "def twice():\n"
         "    x = torch.randn(60, 2, generator=torch.Generator().manual_seed(0)); y = torch.arange(60) % 2\n"
-        "    return from_tensors('twice', (x[:40], y[:40]), None, (x[30:50], y[30:50]), task='classification')\n"
+        "    return from_tensors('twice', (x[:40], y[:40]), None, (x[30:50], y[30:50]), task='classification')\n",
     )
-    Path("conf/dataset").mkdir(parents=True)
-    Path("conf/dataset/mine.yaml").write_text("_target_: twice.twice\n")
-    base = ("dataset=mine", "model=linear", "trainer.batch_size=10", "trainer.steps=2", *QUICK[:2])
     done = call("train", *base)
     assert done.code == 0, done.err
     told = "10 of 20 test samples have the input of one in training"
@@ -227,16 +233,14 @@ def test_a_text_that_is_cut_anew_or_tokenised_anew_is_recognised(here: Path, cal
 
 
 def test_a_data_set_made_by_hand_gives_no_keys_and_that_is_said(here: Path, call: Call) -> None:
-    Path("hand.py").write_text(
+    base = on_own_data(
+        "hand",
         "import torch\nfrom dlrun.datasets.tensors.tensors import TensorSplit\nfrom dlrun.types import Data, Spec\n"
         "def hand():\n"
         "    x, y = torch.randn(90, 2, generator=torch.Generator().manual_seed(0)), torch.arange(90) % 2\n"
         "    splits = (TensorSplit(x[i:i + 30], y[i:i + 30]) for i in (0, 30, 60))\n"
-        "    return Data('hand', Spec('classification', (2,), 2, classes=2), *splits, fingerprint='x' * 64)\n"
+        "    return Data('hand', Spec('classification', (2,), 2, classes=2), *splits, fingerprint='x' * 64)\n",
     )
-    Path("conf/dataset").mkdir(parents=True)
-    Path("conf/dataset/hand.yaml").write_text("_target_: hand.hand\n")
-    base = ("dataset=hand", "model=linear", "trainer.batch_size=10", "trainer.steps=2", *QUICK[:2])
     assert call("train", *base).code == 0
     (run,) = all_runs()
     says(call("check", *base, f"init_from={run.id}").out, "unknown origin", "gives no keys")

@@ -21,7 +21,9 @@ CHANNELS = (1, 2, 3, 4)
 """The channels of a picture."""
 
 UNLIKE = 20.0
-"""The range of a split's inputs is so many times the training split's, or a part: said, for one may be scaled."""
+"""Between ranges of splits, a factor from which on one of them is likely to be scaled."""
+TELLING = 20
+"""Samples that a split has at least for its range to tell anything."""
 
 
 def to_tensor(value: Any, what: str) -> Tensor:
@@ -148,7 +150,7 @@ def check_ranges(name: str, pairs: Mapping[str, Pair], inputs: RawInputs) -> Non
     for split, (x, _) in pairs.items():
         low, high = (float(end) for end in torch.aminmax(x.view(torch.uint8) if x.dtype == torch.bool else x))
         other = max(abs(low), abs(high))
-        if split != "train" and len(x) >= UNLIKE and (other > UNLIKE * reach or UNLIKE * other < reach):
+        if split != "train" and len(x) >= TELLING and (other > UNLIKE * reach or UNLIKE * other < reach):
             output.warn(
                 f"The inputs of the {in_words(split)} split of `{name}` run from {low:g} to {high:g}, those of the "
                 f"training split from {min(inputs.low):g} to {max(inputs.high):g}. Are both scaled alike?"

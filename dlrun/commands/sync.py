@@ -21,13 +21,12 @@ from dlrun.tracking import uploader
 from dlrun.tracking.content.settings import config_of, setting
 from dlrun.tracking.content.state import has_uploader
 from dlrun.tracking.mlflow.names.secrets import hiding
+from dlrun.tracking.sweep_upload import IN_A_ROW
 from dlrun.tracking.tracker import Tracker
 
 Folder = RunDir | SweepDir
 # seconds to wait for another process that sends the same folder, if --patience is less
 OTHER = 10.0
-# failures after which a store is taken to be away
-IN_A_ROW = 3
 
 
 def main(argv: list[str]) -> int:
@@ -163,8 +162,8 @@ def _start_beside(folder: Folder) -> bool:
     if not folder.alive():
         return False
     # it may have lost its uploader; if not, a second one ends at once
-    tracking.start(folder)
-    output.say(f"{folder.id}  running: an uploader is at work beside it")
+    if not tracking.start(folder).refused:
+        output.say(f"{folder.id}  running: an uploader is at work beside it")
     return True
 
 

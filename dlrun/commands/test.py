@@ -45,6 +45,12 @@ def _read_test(built: Built, folder: RunDir, asked: RunDir) -> dict[str, float]:
         note_reads(sweep)
 
 
+def _shown_with(folder: RunDir, asked: RunDir) -> list[RunDir | SweepDir]:
+    """The sweeps whose pages have the run's values, and count its reads; the run itself if there are none."""
+    sweeps = dict.fromkeys(sweep for run in (asked, folder) if (sweep := sweep_of(run)))
+    return [sweep for sweep in sweeps if sweep.manifest.exists()] or [folder]
+
+
 def _check_batch_size(built: Built, size: int) -> None:
     """Raise `UserError` where a number would depend on it."""
     depending = [name for name, quantity in built.quantities.items() if OF_BATCHES in quantity["unit"]]
@@ -135,5 +141,6 @@ def main(argv: list[str]) -> int:
     if arguments.split == "test":
         output.say(f"  reads of the test split so far: {folder.summary().test_reads}")
         if built.tracking.enabled:  # the trackers get the new metrics, and the count of reads
-            tracking.start(folder)
+            for each in _shown_with(folder, asked):
+                tracking.start(each)
     return 0

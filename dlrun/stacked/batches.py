@@ -34,8 +34,8 @@ class StackedBatches:
         return self._members[0].size * len(self._members)
 
     def seen(self, steps: int) -> int:
-        """Samples of all runs in the first `steps` batches."""
-        return self._members[0].seen(steps) * len(self._members)
+        """Samples of each run in the first `steps` batches: throughput and utilisation are a run's own."""
+        return self._members[0].seen(steps)
 
     def keep(self, rows: Tensor) -> None:
         """Keep these runs only."""

@@ -27,8 +27,8 @@ from dlrun.tracking.upload import BUSY, POLL, RunUpload, send_within
 REFRESH = 60.0
 # seconds after which a job that could not be sent is tried again
 RETRY = 30.0
-# after so many jobs that could not be sent, one after the other, the store is taken to be away
 IN_A_ROW = 3
+"""Runs or jobs that could not be sent, one after the other, after which a store is taken to be away."""
 
 Report = Callable[[RunDir | SweepDir, Exception], None]
 

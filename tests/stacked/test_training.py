@@ -315,6 +315,10 @@ def test_batches_are_those_of_the_run_alone_to_the_bit() -> None:
             start += 1
             if start > 55:
                 break
+    # of each run, as when it is alone: throughput and utilisation are its own
+    assert [stacked.batches.seen(steps) for steps in range(30)] == [
+        stacked.members[0].batches.seen(s) for s in range(30)
+    ]
 
 
 @pytest.mark.usefixtures("blocks")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dlrun.commands.test import _shown_with
 from dlrun.report.overview import read_overview
 from dlrun.storage.lookup import all_runs, all_sweeps
 from tests.conftest import Called
@@ -72,6 +73,8 @@ def test_a_read_on_request_is_counted_for_the_sweep_that_was_asked(here: Path, c
     assert call(*rates).code == 0
     (first,) = all_sweeps()
     assert call("test", f"{first.id}/1", "--force").code == 0
+    # its page at the trackers counts the reads
+    assert _shown_with(first.job(1), first.job(1)) == [first]
     # at once, so that the folder's end takes none along
     assert first.summary().test_reads == 2
     # of the same run, though its summary is made anew
@@ -84,6 +87,7 @@ def test_a_read_on_request_is_counted_for_the_sweep_that_was_asked(here: Path, c
     second = next(sweep for sweep in all_sweeps() if sweep != first)
     refuses(call("test", f"{second.id}/1"), f"{second.id}/1 is a job of a sweep", "--force")
     assert call("test", f"{second.id}/1", "--force").code == 0
+    assert _shown_with(first.job(1), second.job(1)) == [second, first]
     says(call("report", second.id).out, "was read 1 time, by 1 run not selected (`optimizer.lr=1e-06`)")
     says(call("report", first.id).out, "Other sweeps read it 1 time, with 1 run of this one.")
     shutil.rmtree(first.job(1).path)

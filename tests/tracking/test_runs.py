@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from dlrun.errors import UserError
 from dlrun.storage import run_config
 from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.journal import Journal
+from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
 from dlrun.tracking import TRACKERS, uploader
 from dlrun.tracking.content.journal_reader import BATCH, JournalReader, Mark, Point, Text
@@ -33,6 +35,7 @@ from dlrun.tracking.mlflow.run import MlflowRun
 from dlrun.tracking.mlflow.store import prepare
 from dlrun.tracking.mlflow.uri import check_address, store_address
 from tests import processes
+from tests.conftest import Called
 from tests.facts import says
 from tests.summaries import summarise
 from tests.tracking.folders import CONFIG, MakeRun, log
@@ -644,6 +647,21 @@ def test_waiting_gives_up(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch, fo
     monkeypatch.setattr(sys.modules["dlrun.tracking.start"], "wait_until", _interrupted)
     assert beside.wait(60) is False
     os.kill(beside.processes["mlflow"].pid, signal.SIGKILL)
+
+
+def test_no_training_fails_for_an_uploader_that_cannot_start(
+    call: Callable[..., Called], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", "python")
+
+    monkeypatch.setattr(sys.modules["dlrun.tracking.start"], "subprocess", SimpleNamespace(Popen=refuse, DEVNULL=-3))
+    done = call("train", "dataset=moons", "model=linear", "trainer.steps=2", "trainer.figures=false")
+    assert done.code == 0, done.err
+    (run,) = all_runs()
+    says(done.err, "MLflow", "Permission denied", f"dlrun sync {run.id}")
+    says(done.out, "could not be started")
+    assert run.summary().status == "finished" and run.summary().uploaded == {"mlflow": False}
 
 
 def _interrupted(*_: object) -> bool:

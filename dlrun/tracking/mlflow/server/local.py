@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from dlrun.errors import RunError, UserError
 from dlrun.storage.files.waiting import wait_until
+from dlrun.tracking import program
 from dlrun.tracking.mlflow.names.address import Address
 
 PROGRAM = "dlrun.tracking.mlflow.server.attended"
@@ -31,21 +31,18 @@ def serve(address: Address, artifacts: Path, port: int) -> Iterator[subprocess.P
     It answers when the block begins. Raises `RunError` if it does not start.
     """
     path = artifacts.parent / "server.log"
-    command = [sys.executable, "-P", "-m", PROGRAM, str(path), "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--artifacts-destination", artifacts.as_uri()]
-    own = str(Path(__file__).parents[4])
-    environment = os.environ | {
-        # here, for the command line is everybody's to read
-        "MLFLOW_BACKEND_STORE_URI": address.reveal(),
-        # without MLflow's own job queue: eight processes and half a gigabyte less
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-        "PYTHONPATH": os.pathsep.join(p for p in (os.environ.get("PYTHONPATH"), own) if p),
-    }
+    options = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    options += ["--artifacts-destination", artifacts.as_uri()]
     # the log of an earlier server is no answer to why this one did not start
     path.unlink(missing_ok=True)
     server = subprocess.Popen(
-        command,
-        env=environment,
+        program.command(PROGRAM, str(path), *options),
+        env=program.environment(
+            # here, for the command line is everybody's to read
+            MLFLOW_BACKEND_STORE_URI=address.reveal(),
+            # without MLflow's own job queue: eight processes and half a gigabyte less
+            MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",
+        ),
         # it is closed however this process ends, and the server ends then
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

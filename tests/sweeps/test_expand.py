@@ -79,14 +79,20 @@ def test_jobs_share_nothing(opened: tuple[compose.Loader, DictConfig]) -> None:
     assert other.optimizer.lr != 9.0
 
 
-def test_what_is_taken_from_hydra_is_settled_for_each_job(here: Path) -> None:
+def test_what_is_taken_from_hydra_is_settled_for_each_job(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "conf/experiment").mkdir(parents=True)
-    (here / "conf/experiment/mine.yaml").write_text("# @package _global_\nseed: ${hydra:job.num}\n")
+    own = "{a: '${oc.env:API_TOKEN}', b: '${seed}', c: 'job ${hydra:job.num}'}"
+    content = f"# @package _global_\nseed: ${{hydra:job.num}}\ntracking: {{tags: {own}}}\n"
+    (here / "conf/experiment/mine.yaml").write_text(content)
     with compose.open_hydra() as hydra:
         setup_globals()
         master = compose.load(hydra, "dlrun", ["+experiment=mine", "hydra.mode=MULTIRUN", "optimizer.lr=1,2"])
         expansion = Expansion(hydra.config_loader, master)
         found = [expansion.config(["+experiment=mine", f"optimizer.lr={n}"], n) for n in (1, 2)]
+    # other references stay: a folder keeps those to secrets
+    tags = [OmegaConf.to_container(config.tracking.tags, resolve=False) for config in found]
+    assert tags == [{"a": "${oc.env:API_TOKEN}", "b": "${seed}", "c": f"job {n}"} for n in (1, 2)]
+    monkeypatch.setenv("API_TOKEN", "hunter2")
     assert [check_config(config)["seed"] for config in found] == [1, 2]
 
 

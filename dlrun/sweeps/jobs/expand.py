@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
+from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.config_loader import ConfigLoader
@@ -98,11 +99,20 @@ class Expansion:
         HydraConfig.instance().set_config(config)
         try:
             job = without_hydra(config)
-            if _reads_hydra(job):
-                OmegaConf.resolve(job)
+            _resolve_hydra(job)
             return job
         finally:
             HydraConfig.instance().cfg = before
+
+
+def _resolve_hydra(node: Any) -> None:
+    """Resolve the values from Hydra's part; all others stay references."""
+    for key in [*node] if isinstance(node, DictConfig) else range(len(node)):
+        if OmegaConf.is_interpolation(node, key):
+            if "${hydra" in str(node._get_node(key)._value()):
+                node[key] = node[key]
+        elif OmegaConf.is_config(inner := node._get_node(key)) and not inner._is_none():
+            _resolve_hydra(inner)
 
 
 def _reads_hydra(config: DictConfig) -> bool:

@@ -117,14 +117,14 @@ def fits(value: Any, kind: Any) -> bool:
 
     Whole numbers and others are not told apart. A `TypedDict` may lack keys, and have them as null.
     """
-    origin, arguments = get_origin(kind) or kind, get_args(kind)
+    origin, arguments, typed = _form(kind)
     if origin is Any:
         return True
     if origin in (UnionType, Union):
         return any(fits(value, each) for each in arguments)
     if origin is Literal:
         return isinstance(value, str)
-    if is_typeddict(origin):
+    if typed:
         return isinstance(value, dict) and all(
             value.get(name) is None or fits(value[name], hint) for name, hint in _hints(origin).items()
         )
@@ -140,18 +140,28 @@ def fits(value: Any, kind: Any) -> bool:
     return isinstance(value, float) or is_finite(value) if origin is float else isinstance(value, origin)
 
 
+@cache
+def _form(kind: Any) -> tuple[Any, tuple[Any, ...], bool]:
+    """A type's origin and arguments, and whether it is a `TypedDict`; found out once, for summaries are read often."""
+    origin = get_origin(kind) or kind
+    return origin, get_args(kind), is_typeddict(origin)
+
+
 def read_numbers(value: Any, kind: Any) -> Any:
     """A value of a JSON file, with the texts for NaN and infinity as the numbers that its type has there.
 
     >>> read_numbers({"val/loss": "nan"}, Mapping[str, float]), read_numbers("nan", str | None)
     ({'val/loss': nan}, 'nan')
     """
-    options = get_args(kind) if get_origin(kind) in (UnionType, Union) else (kind,)
+    if not isinstance(value, str | dict | list):
+        return value
+    union, options, _ = _form(kind)
+    options = options if union in (UnionType, Union) else (kind,)
     if isinstance(value, str):
         return float(value) if value in NOT_FINITE and float in options and str not in options else value
     for option in options:
-        origin, arguments = get_origin(option) or option, get_args(option)
-        if isinstance(value, dict) and is_typeddict(origin):
+        origin, arguments, typed = _form(option)
+        if isinstance(value, dict) and typed:
             return {name: read_numbers(each, _hints(origin).get(name, Any)) for name, each in value.items()}
         if isinstance(value, dict) and arguments and issubclass(origin, Mapping):
             return {name: read_numbers(each, arguments[1]) for name, each in value.items()}

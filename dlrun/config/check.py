@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlrun.config import instantiate, trust
 from dlrun.config.hydra_errors import unresolved
-from dlrun.config.settings import Evaluation, FineTune, General, Sweep, Tracking, Trainer
+from dlrun.config.settings import Evaluation, FineTune, General, Lora, Sweep, Tracking, Trainer
 from dlrun.errors import ConfigError, did_you_mean
 
 SETTINGS = {"trainer": Trainer, "evaluation": Evaluation, "tracking": Tracking}
@@ -56,7 +56,8 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     for name, settings in SETTINGS.items():
         instantiate.check_arguments(settings, plain[name], where=name)
     instantiate.check_arguments(Sweep, plain.get("sweep", {}), where="sweep")
-    instantiate.check_arguments(FineTune, plain.get("finetune", {}), where="finetune")
+    instantiate.check_arguments(FineTune, tuned := plain.get("finetune", {}), where="finetune")
+    instantiate.check_arguments(Lora, tuned.get("lora", {}), where="finetune.lora")
     if plain.get("study"):
         instantiate.check_part(plain["study"], where="study", trusted=plain["trusted"])
     for name, supplied in GROUPS.items():

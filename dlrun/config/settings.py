@@ -82,6 +82,16 @@ class Tracking:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """Adapters of low rank: they train, and all else is frozen."""
+
+    rank: int | None = None  # null: none
+    alpha: float | None = None  # they are added alpha / rank times; null: the rank
+    targets: list[str | int] | None = None  # patterns; null: all linear and attention layers but those that train whole
+    train: list[str | int] = field(default_factory=list)  # patterns of weights that train too, such as a head
+
+
+@dataclass(frozen=True)
 class FineTune:
     """The weights that train, from which step on, and how fast.
 
@@ -92,6 +102,7 @@ class FineTune:
     freeze: list[str | int] = field(default_factory=list)  # these never train
     unfreeze: dict[str | int, int] | None = None  # {PATTERN: STEP}: these train after so many steps
     lr: dict[str | int, float] | None = None  # {PATTERN: FACTOR} of the learning rate
+    lora: dict[str, Any] = field(default_factory=dict)  # the arguments of Lora
 
 
 @dataclass(frozen=True)

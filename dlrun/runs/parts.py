@@ -76,7 +76,7 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
         _materialise(plain, model, loss, data, device)
     skip = [str(pattern) for pattern in plain.get("init_from_skip", [])]
     initial = loading.start_from(plain["init_from"], model, skip=skip) if plain["init_from"] else None
-    trained = freeze(model, FineTune(**plain.get("finetune", {})))
+    trained = freeze(model, FineTune(**plain.get("finetune", {})), skip=skip, seed=plain["seed"])
     model.to(device)  # after the weights are drawn: they are the same on every device
     check_walk(model, data)
     check_tokenizer(data, plain["trusted"])

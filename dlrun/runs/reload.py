@@ -22,6 +22,7 @@ from dlrun.engine.forward.views import Views, averaging, make_views
 from dlrun.errors import ConfigError, DamagedFile, UserError
 from dlrun.execution.device import autocast, choose
 from dlrun.losses.outputs import rows
+from dlrun.models.lora import merge
 from dlrun.runs.build import Built, assemble, identity
 from dlrun.runs.parts import make_dataset, make_model
 from dlrun.runs.weights import loading
@@ -215,7 +216,7 @@ def _device(config: DictConfig) -> str:
 
 
 def model_of(folder: RunDir, spec: Spec) -> tuple[nn.Module, int]:
-    """A run's model with its selected weights, and their step.
+    """A run's model with its selected weights, adapters merged into them, and their step.
 
     Without a best validation these are the last weights. The data set is not loaded. Raises `UserError` if the run has
     no weights yet.
@@ -227,7 +228,7 @@ def model_of(folder: RunDir, spec: Spec) -> tuple[nn.Module, int]:
     assert isinstance(plain, dict)
     config = {str(name): value for name, value in plain.items()} | {"trusted": trust.trusted_names()}
     model = make_model(config, spec, of=config["name"])
-    loading.put(model, values, where=str(folder.path))
+    loading.put(model, merge(values), where=str(folder.path))
     return model, step
 
 

@@ -14,6 +14,7 @@ from dlrun.engine.loop import Training
 from dlrun.engine.protocols import Optimizer
 from dlrun.engine.state import State
 from dlrun.losses.auxiliary import has_auxiliary_heads
+from dlrun.models.lora import is_adapter
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.layered import LayeredRule
@@ -78,6 +79,8 @@ def _model(model: nn.Module) -> str | None:
             return f"{name} has {type(module).__name__}, whose steps are one kernel for one run"
     if has_auxiliary_heads(model):
         return f"{name} has auxiliary heads, whose share of the loss is computed for one run"
+    if any(is_adapter(name) for name, _ in model.named_parameters()):
+        return f"{name} has adapters beside frozen weights (finetune.lora)"
     persistent = set(model.state_dict()) - {n for n, _ in model.named_parameters(remove_duplicate=False)}
     if persistent:
         return f"{name} keeps more than weights in its state ({', '.join(sorted(persistent))})"

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.errors import DamagedFile, UserError
+from dlrun.models.lora import merge
 from dlrun.runs.weights.fitting import fit
 from dlrun.runs.weights.safetensors import read_safetensors
 from dlrun.storage import checkpoint, journal
@@ -67,9 +68,9 @@ def digest(reference: str | None) -> str | None:
 
 def _named(reference: str) -> dict[str, Any]:
     file = Path(reference)
-    if file.is_file():
-        return read_safetensors(file) if file.suffix == ".safetensors" else checkpoint.load_model(file)
-    return of_run(find(reference))[0]
+    if not file.is_file():
+        return merge(of_run(find(reference))[0])
+    return merge(read_safetensors(file) if file.suffix == ".safetensors" else checkpoint.load_model(file))
 
 
 def _digest(values: dict[str, Any]) -> str:

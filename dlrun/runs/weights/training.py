@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 
+import torch
 from torch import Tensor, nn
 
-from dlrun.config.settings import FineTune
+from dlrun.config.settings import FineTune, Lora
 from dlrun.engine.objective import Objective
 from dlrun.engine.parameter_kinds import norms_with_statistics
 from dlrun.engine.steppers import Thaw
 from dlrun.errors import ConfigError
 from dlrun.optimizers.layered import ParameterGroup
+from dlrun.randomness import INITIALISATION, key
+from dlrun.runs.weights.adapters import add_adapters
 from dlrun.runs.weights.names import any_matches, check_found, names_of, value_for
 
 
@@ -53,33 +56,38 @@ class TrainedWeights:
         return Thaw(begins, {norm: step for norm, step in self.norms.items() if step})
 
 
-def freeze(model: nn.Module, settings: FineTune) -> TrainedWeights:
+def freeze(model: nn.Module, settings: FineTune, *, skip: Sequence[str] = (), seed: int = 0) -> TrainedWeights:
     """Freeze the parameters that `settings` names, for ever or until a step; returns what the others do.
 
-    Raises `ConfigError` for a pattern that fits no name, and for values out of range.
+    With adapters, all parameters are frozen but these, those to train whole, and those of `skip`. Raises `ConfigError`
+    for a pattern that fits no name, and for values out of range.
     """
-    _check(settings)
+    lora = _check(settings)
+    if lora.rank is not None:
+        # a generator of their own: other draws are the same with adapters and without
+        add_adapters(model, lora, torch.Generator().manual_seed(key(seed, INITIALISATION, 3)), skip=skip)
     frozen = [str(pattern) for pattern in settings.freeze]
     unfreeze = {str(pattern): step for pattern, step in (settings.unfreeze or {}).items()}
     factors = {str(pattern): factor for pattern, factor in (settings.lr or {}).items()}
     parameters = names_of(model)
     norms = {norm: names for norm, names in norms_with_statistics(model).items() if norm.training}
     names = [name for _, own in parameters for name in own]
-    for key, patterns in (("freeze", frozen), ("unfreeze", unfreeze), ("lr", factors)):
-        known = names if key == "lr" else [*names, *(name for own in norms.values() for name in own)]
-        check_found(patterns, known, where=f"finetune.{key}")
+    for of, patterns in (("freeze", frozen), ("unfreeze", unfreeze), ("lr", factors)):
+        known = names if of == "lr" else [*names, *(name for own in norms.values() for name in own)]
+        check_found(patterns, known, where=f"finetune.{of}")
     begins: dict[int, int] = {}
     for p, own in parameters:
         # a part that is frozen, and trains from a step on
         step = value_for(own, unfreeze, where="finetune.unfreeze")
-        if step is not None:
+        if step is not None and p.requires_grad:
             begins[id(p)] = step
         elif any_matches(frozen, own):
             p.requires_grad_(False)
     trained = {name for p, own in parameters for name in own if p.requires_grad}
-    for pattern in factors:
-        if not any_matches([pattern], trained):
-            raise ConfigError(f"finetune.lr: all that fits `{pattern}` is frozen. Leave it out.")
+    for of, patterns in (("unfreeze", unfreeze), ("lr", factors)):
+        for pattern in patterns:
+            if any_matches([pattern], names) and not any_matches([pattern], trained):
+                raise ConfigError(f"finetune.{of}: all that fits `{pattern}` is frozen for ever. Leave it out.")
     return TrainedWeights(
         {
             id(p): factor
@@ -87,7 +95,8 @@ def freeze(model: nn.Module, settings: FineTune) -> TrainedWeights:
             if p.requires_grad and (factor := value_for(own, factors, where="finetune.lr")) is not None
         },
         begins,
-        _frozen_norms(norms, frozen, unfreeze, begins),
+        # beside adapters, norms without weights of their own are frozen too
+        _frozen_norms(norms, frozen if lora.rank is None else ["*"], unfreeze, begins),
     )
 
 
@@ -112,7 +121,11 @@ def _frozen_norms(
     return found
 
 
-def _check(settings: FineTune) -> None:
+def _check(settings: FineTune) -> Lora:
+    """Check values; returns the settings of adapters."""
+    lora = Lora(**settings.lora)
+    if lora.rank is None and (given := [key for key, value in settings.lora.items() if value not in (None, [])]):
+        raise ConfigError(f"finetune.lora.{given[0]} is of adapters, without a rank. Type finetune.lora.rank=8")
     for pattern, step in (settings.unfreeze or {}).items():
         if step < 1:
             raise ConfigError(
@@ -124,3 +137,4 @@ def _check(settings: FineTune) -> None:
                 f"finetune.lr: `{pattern}: {factor}`; expected a factor above 0. Type 'finetune.freeze=[{pattern}]' "
                 f"for weights that do not train."
             )
+    return lora

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
+from torch.nn.modules import linear
 
 A, B, SCALE = "_lora_a", "_lora_b", "_lora_scale"
 """What the names of an adapter's tensors have after that of the matrix."""
@@ -55,7 +55,7 @@ class LoraAttention(nn.MultiheadAttention):
 
 ADAPTED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: LoraLinear,
-    NonDynamicallyQuantizableLinear: LoraLinear,
+    linear.NonDynamicallyQuantizableLinear: LoraLinear,
     nn.MultiheadAttention: LoraAttention,
 }
 """The classes with adapters, by the classes that get them; a subclass may compute anything."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dlrun.datasets.tensors.overlap import NOTHING, union
+from dlrun.errors import UserError
+from dlrun.runs.weights import loading
+from dlrun.runs.weights.mlflow_model import is_model, read_model
 from dlrun.storage import checkpoint
 from dlrun.storage.checkpoint import LearnedSamples
 from dlrun.storage.files.links import check_files
@@ -53,7 +57,12 @@ def from_weights(reference: str) -> Learned:
     """
     folder = run_of(reference)
     if folder is None:
-        return Learned(unknown=(f"{reference} is a file outside of a run's folder",))
+        what = (
+            "a model in MLflow of no run in this outputs folder"
+            if is_model(reference)
+            else "a file outside of a run's folder"
+        )
+        return Learned(unknown=(f"{reference} is {what}",))
     if not folder.learned.exists():
         return Learned(unknown=(f"{folder.path} has no learned.pt, as runs of before 0.2",))
     found = checkpoint.load_learned(folder.learned)
@@ -72,7 +81,12 @@ def from_library(model: Mapping[str, Any]) -> Learned | None:
 
 
 def run_of(reference: str) -> RunDir | None:
-    """The run of `init_from`, which may name one of its checkpoints; None for a file from elsewhere."""
+    """The run of `init_from`, which may name one of its checkpoints, or its model in MLflow.
+
+    None for a file from elsewhere, and for a model that has other weights than a run here.
+    """
+    if is_model(reference):
+        return _run_of_model(reference)
     file = Path(reference)
     if not file.is_file():
         return find(reference)
@@ -81,6 +95,16 @@ def run_of(reference: str) -> RunDir | None:
         return None
     check_files(folder.path)
     return folder
+
+
+def _run_of_model(reference: str) -> RunDir | None:
+    stored = read_model(reference)
+    with suppress(UserError):  # the run is elsewhere, or deleted
+        folder = find(stored.run) if stored.run else None
+        # the tag is the store's word; equal weights are proof
+        if folder and loading.digest(reference) == loading.digest(str(folder.path)):
+            return folder
+    return None
 
 
 def write(folder: RunDir, learned: Learned) -> None:

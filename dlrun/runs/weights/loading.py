@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dlrun.errors import DamagedFile, UserError
 from dlrun.models.lora import merge
 from dlrun.runs.weights.fitting import fit
+from dlrun.runs.weights.mlflow_model import is_model, read_model
 from dlrun.runs.weights.safetensors import read_safetensors
 from dlrun.storage import checkpoint, journal
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
@@ -53,8 +54,8 @@ def _stored(folder: RunDir) -> BestWeights:
 def start_from(reference: str, model: nn.Module, *, skip: Sequence[str] = ()) -> str:
     """Load the weights of `init_from`, but for the names of `skip`; returns their SHA-256.
 
-    `reference` is a run, or a file: a checkpoint's, a state dict's, or one of safetensors. Raises `UserError` if there
-    are none, or they are of another model.
+    `reference` is a run, a model of MLflow, or a file: a checkpoint's, a state dict's, or one of safetensors. Raises
+    `UserError` if there are none, or they are of another model.
     """
     values = _named(reference)
     fit(model, values, skip, where=f"init_from={reference}")
@@ -67,6 +68,8 @@ def digest(reference: str | None) -> str | None:
 
 
 def _named(reference: str) -> dict[str, Any]:
+    if is_model(reference):
+        return merge(read_model(reference).values)
     file = Path(reference)
     if not file.is_file():
         return merge(of_run(find(reference))[0])

@@ -19,6 +19,7 @@ from dlrun.tracking import TRACKERS, uploader
 from dlrun.tracking.mlflow import store
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.uri import store_address
+from tests.facts import says
 from tests.summaries import summarise
 from tests.tracking.folders import CONFIG, METRICS, MakeRun, log
 
@@ -211,3 +212,48 @@ def test_a_store_s_lock_is_written_through_no_link(tmp_path: Path) -> None:
     with pytest.raises(DamagedFile, match=r"\.mlflow\.db\.lock is damaged: it is a link"):
         store.prepare(Address(f"sqlite:///{outputs}/mlflow.db"), outputs / "mlartifacts")
     assert mine.read_text() == "mine"
+
+
+def altered(outputs: Path, column: str, table: str, value: str) -> None:
+    with closing(sqlite3.connect(outputs / "mlflow.db")) as database, database:
+        database.execute(f"UPDATE {table} SET {column} = ?", (value,))
+
+
+@pytest.mark.parametrize(
+    "where", ["file://{elsewhere}", "{elsewhere}", "s3://somebody/else", "file://{outputs}/mlartifacts/../.."]
+)
+@pytest.mark.parametrize(("column", "table"), [("artifact_uri", "runs"), ("artifact_location", "experiments")])
+def test_a_received_store_does_not_say_where_files_go(
+    where: str, column: str, table: str, make_run: MakeRun, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run()
+    log(run, range(3), end="finished")
+    assert sync.main([]) == 0
+    elsewhere = outputs.with_name("elsewhere")
+    elsewhere.mkdir()
+    place = where.format(elsewhere=elsewhere, outputs=outputs)
+    altered(outputs, column, table, place)
+    # `prepare` corrects what a move changed by the default experiment's location
+    with closing(sqlite3.connect(outputs / "mlflow.db")) as database, database:
+        kept = f"{(outputs / 'mlartifacts').as_uri()}/0"
+        database.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = 0", (kept,))
+    tracking.mark_unsent(run, TRACKERS["mlflow"])
+    capsys.readouterr()
+    assert sync.main([]) == 1
+    says("".join(capsys.readouterr()), place, "MLFLOW_TRACKING_URI=sqlite:///")
+    assert not [*elsewhere.rglob("*")]
+
+
+@pytest.mark.parametrize("name", ["mlflow.db", "mlflow.db-wal"])
+def test_a_link_in_the_place_of_a_store_is_not_followed(
+    name: str, make_run: MakeRun, outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run()
+    log(run, range(3), end="finished")
+    mine = tmp_path / "mine"
+    mine.write_bytes(b"")
+    outputs.mkdir(exist_ok=True)
+    (outputs / name).symlink_to(mine)
+    assert sync.main([]) == 1
+    says("".join(capsys.readouterr()), name, "link", "MLFLOW_TRACKING_URI")
+    assert mine.read_bytes() == b""

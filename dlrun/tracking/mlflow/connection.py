@@ -24,7 +24,8 @@ from dlrun.tracking.mlflow.pages import addresses as pages
 from dlrun.tracking.mlflow.run import MlflowRun, description_tags, mlflow_tags
 from dlrun.tracking.mlflow.sqlite_tables import SqliteBackend, describe_way, known_file
 from dlrun.tracking.mlflow.store import prepare
-from dlrun.tracking.mlflow.uri import sqlite_file
+from dlrun.tracking.mlflow.store_paths import check_links, check_location, location_of
+from dlrun.tracking.mlflow.uri import is_own, sqlite_file
 
 # the bytes of a journal that one transaction may hold: other writers wait for it
 SMALL = 100_000
@@ -37,6 +38,7 @@ class MlflowConnection:
     address: Address
     artifacts: Path  # for new experiments, unless a server decides
     backend: Backend
+    own_store: Path | None = None  # that of the outputs folder, which may have come from somebody else
     _experiments: dict[str, str] = field(default_factory=dict)
 
     def open_run(self, source: RunSource, metadata: Metadata, *, start: int) -> MlflowRun:
@@ -75,7 +77,10 @@ class MlflowConnection:
         """The id of an experiment; it is made or restored."""
         if name not in self._experiments:
             folder = self.artifacts / fit(name, 100).replace("/", "_")
-            self._experiments[name] = self.backend.experiment(name, folder)
+            found = self.backend.experiment(name, folder)
+            if self.own_store and (place := location_of(self.own_store, found)):
+                check_location(place, self.artifacts, self.own_store)
+            self._experiments[name] = found
         return self._experiments[name]
 
     def _open(
@@ -88,6 +93,8 @@ class MlflowConnection:
             named = {"mlflow.runName": shorten(name, NAME)} | description_tags(metadata.description)
             created = self.backend.create(experiment_id, start=start, tags={**tags, **named})
             return replace(created, uncertain=not new)
+        if self.own_store:
+            check_location(found.artifact_uri, self.artifacts, self.own_store)
         if found.deleted:
             self.backend.restore(found.run_id)
         return found
@@ -100,11 +107,15 @@ class MlflowConnection:
 
 def connect(address: Address, artifacts: Path) -> MlflowConnection:
     """Open a store; it is made or migrated first."""
+    own = sqlite_file(address) if is_own(address) else None
+    if own:
+        check_links(own)
     prepare(address, artifacts)
     file = known_file(address)
     if file is None and sqlite_file(address):
         print(describe_way(address), file=sys.stderr)  # into the uploader's log
-    return MlflowConnection(address, artifacts, SqliteBackend(file, address) if file else ClientBackend(address))
+    backend = SqliteBackend(file, address) if file else ClientBackend(address)
+    return MlflowConnection(address, artifacts, backend, own)
 
 
 def _is_new(source: RunSource) -> bool:

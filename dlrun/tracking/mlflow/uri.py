@@ -35,6 +35,11 @@ def store_address(run: RunDir | SweepDir | None = None) -> Address:
     return Address(given or f"sqlite:///{plain_path(outputs_of(run))}/mlflow.db")
 
 
+def is_own(address: Address) -> bool:
+    """True for the store of an outputs folder, which no MLFLOW_TRACKING_URI names."""
+    return address.reveal() != os.environ.get("MLFLOW_TRACKING_URI")
+
+
 def artifact_folder(run: RunDir | SweepDir | None = None) -> Path:
     """The folder of artifacts, for a store without a server."""
     return outputs_of(run) / "mlartifacts"

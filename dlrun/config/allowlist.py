@@ -171,7 +171,8 @@ class _Allowed:
         # whoever sent a run may have put a module beside it
         between = [place, *place.parents]
         below = between[: between.index(self.folder)]
-        return not (paths.holds_runs(self.folder) or any(map(paths.came_with_runs, below)))
+        received = any(map(paths.came_with_runs, below)) or any(map(paths.is_foreign, below))
+        return not (paths.holds_runs(self.folder) or received)
 
     def _refuse(self, name: str, why: str) -> None:
         top = name.split(".")[0]
@@ -179,6 +180,10 @@ class _Allowed:
         # `iter_modules` lists no folder without `__init__.py`
         if paths.came_with_runs(self.folder / top) or (top in here and paths.holds_runs(self.folder)):
             why += f": `{top}` lies with runs or sweeps in one folder, which may come from somebody else"
+        elif paths.is_foreign((self.folder / top).resolve()):
+            why += (
+                f": `{top}` lies in a folder of `--config-dir` or `hydra.searchpath`, which may come from somebody else"
+            )
         elif top in here:
             why += f". Your own `{top}` is hidden by an installed module of that name: rename it"
         elif top not in sys.modules and importlib.util.find_spec(top) is None:

@@ -1,7 +1,7 @@
 """What a composed configuration may do, by whose word.
 
 Its `trusted:` is the user's word if it comes from the command line or from `./conf`. A folder of `--config-dir` or
-`hydra.searchpath` may come from somebody else: it grants itself nothing.
+`hydra.searchpath` may come from somebody else: it grants itself nothing, nor are modules in it the user's own.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def approve(config: DictConfig, typed: Sequence[str] = ()) -> None:
     overrides = _parse(typed)
     trust.grant(name for each in overrides if each.key_or_group == "trusted" for name in _texts(each))
     names = [str(name) for name in config.trusted] if OmegaConf.is_list(config.get("trusted")) else []
-    foreign = ", ".join(_foreign_folders(config))
+    folders = [*_foreign_folders(config)]
+    paths.mark_foreign(map(Path, folders))
+    foreign = ", ".join(folders)
     if foreign:
         trust.check(names, of=foreign)
     else:

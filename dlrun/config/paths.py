@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 RECORDS = (".hydra", "summary.json", "manifest.json")
 """What the folder of a run or sweep holds. Modules and configurations in it are not the user's own."""
+
+_foreign: set[Path] = set()
 
 
 def package_folder() -> Path:
@@ -30,6 +33,18 @@ def came_with_runs(folder: Path) -> bool:
     """
     places = ("*/", "*/*/", "runs/*/*/", "*/runs/*/*/", "sweeps/*/*/*/", "*/sweeps/*/*/*/")
     return holds_runs(folder) or any(next(folder.glob(f"{place}.hydra"), None) for place in places)
+
+
+def mark_foreign(folders: Iterable[Path]) -> None:
+    """Note folders of configurations that may come from somebody else, and modules in them too.
+
+    One around the current directory is no such folder: it has the user's own modules.
+    """
+    _foreign.update(folder for folder in map(Path.resolve, folders) if not Path.cwd().is_relative_to(folder))
+
+
+def is_foreign(folder: Path) -> bool:
+    return any(folder.is_relative_to(each) for each in _foreign)
 
 
 def user_folder() -> Path | None:

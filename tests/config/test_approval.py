@@ -197,3 +197,25 @@ def test_a_typed_key_of_hydra_is_no_name_that_a_run_trusts(here: Path) -> None:
     with pytest.raises(ConfigError):
         check_config(compose.config(["trusted=os"]))
     assert trust.trusted_names() == ["mylab"]
+
+
+def test_a_module_in_a_foreign_folder_is_not_the_users_own(here: Path, call: Callable[..., Called]) -> None:
+    folder = here / "received"
+    (folder / "experiment").mkdir(parents=True)
+    (folder / "evil.py").write_text(METRIC)
+    (folder / "experiment" / "evil.yaml").write_text(
+        "# @package _global_\nmetrics:\n  x: {_target_: received.evil.metric}\n"
+    )
+    quick = ("tracking.enabled=false", "trainer.epochs=1", "+experiment=evil", "--config-dir", str(folder))
+    refuses(call("train", *quick), "received.evil.metric", "--config-dir", "trusted=[received.evil.metric]")
+    refuses(call("train", "-m", *quick, "seed=0,1"), "trusted=[received.evil.metric]")
+    assert not (here / "ran").exists()
+    assert call("check", *quick, "trusted=[received.evil.metric]").code == 0
+
+
+def test_a_configuration_folder_around_the_users_modules_takes_nothing_from_them(
+    here: Path, call: Callable[..., Called]
+) -> None:
+    (here / "own.py").write_text("def metric(model, batch):\n    return batch.x.sum() * 0, len(batch.x)\n")
+    (here / "mine.yaml").write_text("defaults: [dlrun, _self_]\nmetrics:\n  x: {_target_: own.metric}\n")
+    assert call("check", "--config-dir", str(here), "-cn", "mine").code == 0

@@ -171,18 +171,15 @@ class _Allowed:
         # whoever sent a run may have put a module beside it
         between = [place, *place.parents]
         below = between[: between.index(self.folder)]
-        received = any(map(paths.came_with_runs, below)) or any(map(paths.is_foreign, below))
-        return not (paths.holds_runs(self.folder) or received)
+        return not (paths.holds_runs(self.folder) or any(map(paths.is_received, below)))
 
     def _refuse(self, name: str, why: str) -> None:
         top = name.split(".")[0]
         here = [m.name for m in pkgutil.iter_modules([str(self.folder)])]
         # `iter_modules` lists no folder without `__init__.py`
-        if paths.came_with_runs(self.folder / top) or (top in here and paths.holds_runs(self.folder)):
-            why += f": `{top}` lies with runs or sweeps in one folder, which may come from somebody else"
-        elif paths.is_foreign((self.folder / top).resolve()):
+        if paths.is_received((self.folder / top).resolve()) or (top in here and paths.holds_runs(self.folder)):
             why += (
-                f": `{top}` lies in a folder of `--config-dir` or `hydra.searchpath`, which may come from somebody else"
+                f": `{top}` lies with runs, sweeps or a `--config-dir` in one folder, which may come from somebody else"
             )
         elif top in here:
             why += f". Your own `{top}` is hidden by an installed module of that name: rename it"

@@ -43,8 +43,9 @@ def mark_foreign(folders: Iterable[Path]) -> None:
     _foreign.update(folder for folder in map(Path.resolve, folders) if not Path.cwd().is_relative_to(folder))
 
 
-def is_foreign(folder: Path) -> bool:
-    return any(folder.is_relative_to(each) for each in _foreign)
+def is_received(folder: Path) -> bool:
+    """True for a folder that may come from somebody else: it has runs or foreign configurations."""
+    return any(folder.is_relative_to(each) for each in _foreign) or came_with_runs(folder)
 
 
 def user_folder() -> Path | None:

@@ -134,9 +134,9 @@ def _resolve_name(cfg: DictConfig) -> None:
         return
     with hydra_errors.resolving("name"):
         name = str(cfg.name if cfg.name is not None else _default_name(cfg))
-    if len(name.encode()) > LONGEST:
+    if (length := len(name.encode(errors="surrogateescape"))) > LONGEST:
         raise ConfigError(
-            f"`name={name[:40]}…` has {len(name.encode())} bytes: expected at most {LONGEST}, for it becomes part of a "
+            f"`name={name[:40]}…` has {length} bytes: expected at most {LONGEST}, for it becomes part of a "
             f"folder's name."
         )
     if not re.fullmatch(r"[\w.+=-]*\w[\w.+=-]*", name):

@@ -9,6 +9,7 @@ from typing import Any
 
 from dlrun.config import trust
 from dlrun.report.overview import Overview
+from dlrun.storage.files.json_text import dumps
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.sweep_summary import describe_unended
 from dlrun.studies.study import CaptionedFigure, Claim, Study
@@ -32,7 +33,7 @@ def check(overview: Overview) -> list[Claim]:
         requested = bool((overview.summary.selected or {}).get("without"))
         claims = [_on_some_jobs(claim, overview, requested=requested) for claim in claims]
     overview.sweep.report.mkdir(exist_ok=True)
-    content = json.dumps([asdict(claim) for claim in claims], indent=1)
+    content = dumps([asdict(claim) for claim in claims], indent=1)
     write_atomically(overview.sweep.report / FILE, content.encode() + b"\n")
     return claims
 

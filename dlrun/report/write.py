@@ -19,6 +19,7 @@ from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.study import CaptionedFigure
 from dlrun.terminal import output
+from dlrun.terminal.escape import encodable
 
 
 def write(sweep: SweepDir, *, figures: bool = True) -> Path:
@@ -35,9 +36,9 @@ def write(sweep: SweepDir, *, figures: bool = True) -> Path:
     general = {part.label: _save_all(_named(part), folder / "figures") for part in overview.strata if figures}
     page = contents(overview, claims, general, own)
     title = f"{overview.manifest.name} {sweep.id}"
-    write_atomically(folder / "report.md", markdown(page).encode())
+    write_atomically(folder / "report.md", encodable(markdown(page)).encode())
     file = folder / "report.html"
-    write_atomically(file, html(page, title=title, figures=folder / "figures").encode())
+    write_atomically(file, encodable(html(page, title=title, figures=folder / "figures")).encode())
     return file
 
 

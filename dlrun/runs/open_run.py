@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -23,6 +22,7 @@ from dlrun.runs.interrupt import Interrupt, exception_for
 from dlrun.runs.recorder import RunRecorder, make_recorder, step_cost
 from dlrun.runs.weights import learned, loading
 from dlrun.storage import checkpoint, run_config
+from dlrun.storage.files.json_text import dumps
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.journal import Journal, check_not_emptied, count_test_reads, curves, first_start, open_journal
 from dlrun.storage.machine import Machine, command_line, inspect
@@ -87,7 +87,7 @@ def open_run(
         _keep_learned(built, folder)
         # `dlrun sample` makes the tokenizer again without the data set
         if built.data.tokenizer:
-            write_atomically(folder.tokenizer, json.dumps(describe(built.data.tokenizer)).encode())
+            write_atomically(folder.tokenizer, dumps(describe(built.data.tokenizer)).encode())
         with open_journal(folder.journal) as journal:
             journal.event("start", started=first, resumed_from=state.step if resumed else None)
             with closing(make_recorder(built, folder, journal, start=state.step, job=job)) as recorder:

@@ -73,7 +73,7 @@ def plain(folder: RunDir) -> dict[str, Any]:
         return {}
     text = _read(folder)
     try:
-        values = _resolve(text) if "${" in text else yaml.load(text, Loader=_loader())  # a safe one
+        values = _resolve(text) if "${" in text else _parse(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _damaged(folder, f"it is no YAML ({_line(error)})") from None
     kept = values if isinstance(values, dict) else {}
@@ -287,6 +287,16 @@ def _reading_environment_by(function: Callable[..., Any]) -> Iterator[None]:
         yield
     finally:
         OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+
+def _parse(text: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_loader())  # a safe one
+    except yaml.YAMLError:
+        from omegaconf._utils import get_yaml_loader
+
+        # libyaml refuses the escapes of a path that is no UTF-8
+        return yaml.load(text, Loader=get_yaml_loader())  # a safe one too
 
 
 @functools.cache

@@ -182,5 +182,5 @@ def _within(file: str, folder: str) -> bool:
 def _hash(files: Iterable[tuple[str, bytes]]) -> str:
     hashed = hashlib.sha256()
     for name, content in files:
-        hashed.update(name.encode() + b"\0" + content + b"\0")
+        hashed.update(name.encode(errors="surrogateescape") + b"\0" + content + b"\0")
     return hashed.hexdigest()

@@ -150,7 +150,11 @@ def _dump_json(text: str) -> str:
 def _dump(content: Any) -> str:
     # libyaml's, if PyYAML was built with it: much faster
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text: str = yaml.dump(content, Dumper=dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    options: Any = {"sort_keys": False, "allow_unicode": True, "default_flow_style": False}
+    try:
+        text: str = yaml.dump(content, Dumper=dumper, **options)
+    except UnicodeEncodeError:  # a path that is no UTF-8, which only PyYAML's own escapes
+        text = yaml.dump(content, Dumper=yaml.SafeDumper, **options)
     return text
 
 

@@ -24,6 +24,15 @@ def visible(text: str, *, keep: str = "") -> str:
     return _CONTROL.sub(lambda found: found[0] if found[0] in keep else _written(found[0]), text)
 
 
+def encodable(text: str) -> str:
+    r"""A text that has a form in UTF-8: halves of characters, as of a file name that is no UTF-8, are written out.
+
+    >>> encodable("caf\udce9.png")
+    'caf\\udce9.png'
+    """
+    return text.encode(errors="backslashreplace").decode()
+
+
 def csv_cell(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula.
 

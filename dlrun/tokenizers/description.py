@@ -27,8 +27,8 @@ def describe(tokenizer: Tokenizer) -> dict[str, Any]:
         return tokenizer.content()
     name = f"{kind.__module__}.{kind.__qualname__}"
     try:
-        # as it will be read back: JSON makes lists of tuples
-        return {"class": name, "content": json.loads(json.dumps(tokenizer.content()))}
+        # as it will be read back: JSON makes lists of tuples, and lacks NaN
+        return {"class": name, "content": json.loads(json.dumps(tokenizer.content(), allow_nan=False))}
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{name}.content() is not what JSON can hold: {error}.") from None
 

@@ -12,11 +12,14 @@ import time
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from dlrun.errors import UserError
+from dlrun.storage import run_config
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.lookup import all_runs, find
 from dlrun.storage.rundir import RunDir
+from dlrun.sweeps import run_job
 from tests.facts import says
 from tests.summaries import summarise
 
@@ -136,3 +139,14 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
         write_atomically(path, "not bytes")  # type: ignore[arg-type]
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_paths_that_are_no_utf8_survive_in_a_configuration(tmp_path: Path) -> None:
+    values = {"dataset": {"path": os.fsdecode(b"/data/caf\xe9")}, "name": "a"}
+    composed, job = RunDir(tmp_path / "run"), RunDir(tmp_path / "job")
+    composed.config.parent.mkdir(parents=True)
+    # as Hydra writes it
+    composed.config.write_text(OmegaConf.to_yaml(OmegaConf.create(values)))
+    run_job.write(job, values, ["dataset.path=…"])
+    for folder in (composed, job):
+        assert run_config.plain(folder) == values == OmegaConf.to_container(run_config.load(folder))

@@ -46,7 +46,7 @@ def _of_the_homeless() -> Path:
 
 def path_for(folder: str, ending: str, *keys: str) -> Path:
     """The cached file of some keys."""
-    digest = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:32]
+    digest = hashlib.sha256("\n".join(keys).encode(errors="surrogateescape")).hexdigest()[:32]
     return cache_root() / folder / f"{digest}.{ending}"
 
 

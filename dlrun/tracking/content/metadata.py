@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from dlrun.storage.overlap import describe_known
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary, split_sizes
+from dlrun.terminal.escape import encodable
 from dlrun.tracking.content.settings import setting
 
 # with sorted keys, equal values are equal texts
@@ -39,6 +40,13 @@ class Metadata:
     tags: Mapping[str, str] = field(default_factory=dict)
     datasets: Sequence[Dataset] = ()
     description: str = ""
+
+    def __post_init__(self) -> None:
+        # a path may be no UTF-8; no tracker takes such a text
+        for name in ("params", "tags"):
+            texts = {encodable(key): encodable(value) for key, value in getattr(self, name).items()}
+            object.__setattr__(self, name, texts)
+        object.__setattr__(self, "description", encodable(self.description))
 
 
 def params(config: Mapping[str, Any]) -> dict[str, str]:

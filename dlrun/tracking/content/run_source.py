@@ -18,6 +18,7 @@ from dlrun.storage.manifest import Job
 from dlrun.storage.rundir import REUSED, RunDir, read_reused
 from dlrun.storage.summary import Uploaded
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.terminal.escape import encodable
 from dlrun.tracking.content.settings import setting
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class RunSource:
     @property
     def name(self) -> str:
         """The name to show, until a person renames it."""
-        return self.label or f"{self.config.get('name', 'run')}-{self.id}"
+        return encodable(self.label or f"{self.config.get('name', 'run')}-{self.id}")
 
     def setting(self, name: str, default: Any) -> Any:
         """A value of the configuration's group `tracking`."""

@@ -17,4 +17,4 @@ def shorten(value: str, limit: int) -> str:
 
 def digest(value: str) -> str:
     """Eight hexadecimal digits of a text's SHA-256."""
-    return hashlib.sha256(value.encode()).hexdigest()[:8]
+    return hashlib.sha256(value.encode(errors="surrogatepass")).hexdigest()[:8]

@@ -11,6 +11,7 @@ from urllib.request import url2pathname
 
 from dlrun.storage.files.links import leads_out
 from dlrun.storage.files.replacing import write_atomically
+from dlrun.terminal.escape import encodable
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.uri import has_server
 
@@ -45,6 +46,7 @@ class Artifacts:
 
     def send_text(self, text: str, name: str) -> None:
         """Store a text as the file `name`, for example `samples/step-000500.txt`."""
+        text = encodable(text)
         place = self._place()
         if place is None:
             from mlflow import MlflowClient

@@ -14,6 +14,7 @@ from dlrun.errors import UserError, did_you_mean
 from dlrun.storage.files.cache import cache_root, default_root
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.terminal.escape import encodable
 from dlrun.tracking.content.state import outputs_of
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.names.secrets import hide_secrets
@@ -42,7 +43,8 @@ def is_own(address: Address) -> bool:
 
 def artifact_folder(run: RunDir | SweepDir | None = None) -> Path:
     """The folder of artifacts, for a store without a server."""
-    return outputs_of(run) / "mlartifacts"
+    outputs = outputs_of(run)
+    return (outputs if is_encodable(outputs) else plain_path(outputs)) / "mlartifacts"
 
 
 def has_server(address: Address) -> bool:
@@ -127,7 +129,7 @@ def plain_path(folder: Path) -> Path:
     if _is_plain(folder):
         return folder
     root = cache_root() if _is_plain(cache_root()) else default_root()
-    alias = root / "stores" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    alias = root / "stores" / hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     alias.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         alias.symlink_to(folder)
@@ -136,4 +138,9 @@ def plain_path(folder: Path) -> Path:
 
 def _is_plain(folder: Path) -> bool:
     # SQLAlchemy takes `?` for the beginning of options, and some of its versions decode `%`
-    return not {"?", "%"} & {*str(folder)}
+    return is_encodable(folder) and not {"?", "%"} & {*str(folder)}
+
+
+def is_encodable(folder: Path) -> bool:
+    """Is the path UTF-8, as every address is?"""
+    return encodable(str(folder)) == str(folder)

@@ -87,7 +87,9 @@ def _top_level(plain: dict[str, Any]) -> None:
             )
         if name not in valid:
             raise ConfigError(
-                f"There is no key `{name}`.{did_you_mean(name, valid)}\nThe keys are: {', '.join(valid)}."
+                f"There is no key `{name}`.{did_you_mean(name, valid)}\n"
+                # that of a run's folder, which nobody types
+                f"The keys are: {', '.join(key for key in valid if key != 'started')}."
             )
     # runs of before 0.2 lack some
     for name in (*GROUPS, *SETTINGS, *(name for name in ("finetune", "sweep") if name in plain)):

@@ -19,6 +19,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dlrun.config.allowlist import resolve
+from dlrun.config.signatures import parameters
 from dlrun.errors import ConfigError, did_you_mean
 
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError)
@@ -162,8 +164,7 @@ def _unknown(key: str, base: DictConfig, groups: Sequence[str]) -> str:
     node = OmegaConf.select(base, parent) if parent and _known(base, parent) else None
     if isinstance(node, DictConfig):
         suggestion = re.sub(r"`(\w+)`", rf"`{parent}.\1`", did_you_mean(leaf, map(str, node)))
-        missing = not suggestion and "_target_" in node
-        more = f"\nAdd another argument of {node._target_} with a plus: `+{key}=…`." if missing else ""
+        more = _argument(key, leaf, str(node._target_)) if not suggestion and "_target_" in node else ""
         return f"{parent} has no key `{leaf}`.{suggestion}\nIts keys are: {_names(node)}.{more}"
     keys = [k for k in dotted_keys(base) if k.startswith("hydra.") == key.startswith("hydra.")]
     suggestion = did_you_mean(key, dict.fromkeys([*groups, *keys])) or _by_leaf(leaf, keys)
@@ -172,6 +173,20 @@ def _unknown(key: str, base: DictConfig, groups: Sequence[str]) -> str:
         f"there is no group or key `{key}`.{suggestion}"
         f"\nThe groups are: {', '.join(groups)}. The other keys are: {', '.join(here)}."
     )
+
+
+def _argument(key: str, leaf: str, target: str) -> str:
+    """The words on an argument of a part that its file does not list."""
+    try:
+        known = parameters(resolve(target))
+    # what it names may be the user's, who has trusted nothing yet; that is said when it is checked
+    except Exception:
+        known = None
+    if known is None or leaf in known or any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        return f"\nAdd another argument of {target} with a plus: `+{key}=…`."
+    parent = key.removesuffix(leaf)
+    close = re.sub(r"`(\w+)`", rf"`+{parent}\1`", did_you_mean(leaf, known))
+    return f"\nNor has {target} an argument `{leaf}`.{close}"
 
 
 def _by_leaf(leaf: str, keys: Iterable[str]) -> str:

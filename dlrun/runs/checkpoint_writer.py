@@ -37,7 +37,7 @@ class Saver:
     """Writes a run's checkpoints, one at a time.
 
     With a `snapshot` it writes in a thread. On a full disk, or in a folder that may not be written, the last good
-    checkpoint stays, and training goes on. Call `insist` or `close` before the files are read, and before the folder's
+    checkpoint stays, and training goes on. `saved_step` is that of the checkpoint on the disk. Call `insist` or `close` before the files are read, and before the folder's
     lock is freed.
     """
 
@@ -45,6 +45,7 @@ class Saver:
         self._run = run
         self._journal = journal
         self._snapshot = snapshot
+        self.saved_step: int | None = None
         self._best_step: int | None = None
         self._unwritten: tuple[Checkpoint, BestWeights | None] | None = None
         self._thread: Thread | None = None
@@ -134,6 +135,7 @@ class Saver:
             self._unwritten = content, None
         self._journal.sync()
         checkpoint.save(self._run.last, content)
+        self.saved_step = content.step
         self._unwritten = None
 
 

@@ -19,10 +19,14 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupt:
-    """Keeps SIGINT, SIGTERM and SIGUSR1 in `signal` while it is entered."""
+    """Keeps SIGINT, SIGTERM and SIGUSR1 in `signal` while it is entered.
+
+    `obeyed_at_once` is true once a signal has raised, in the middle of a step.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.obeyed_at_once = False
         self._at_once = False
         self._before: dict[int, Any] = {}
 
@@ -59,6 +63,7 @@ class Interrupt:
             outer.signal = outer.signal or number
         # the second signal: the person does not want to wait for the step
         if self._at_once or self.signal not in (None, signal.SIGUSR1):
+            self.obeyed_at_once = True
             raise exception_for(number)
         self.signal = number
 

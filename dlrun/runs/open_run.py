@@ -108,6 +108,8 @@ def record_failure(run: OpenRun, interrupt: Interrupt) -> Iterator[None]:
             run.recorder.close()  # who sees the end finds the checkpoints complete
         finally:
             _write_status(run, _status(end), error)
+            if interrupt.obeyed_at_once:
+                output.say(_say_saved(run))
         if end is error:
             raise
         raise end from error
@@ -119,6 +121,14 @@ def _cause(error: BaseException, interrupt: Interrupt, state: State) -> BaseExce
     if interrupt.signal is None or not isinstance(error, Exception) or isinstance(error, Pruned):
         return error
     return exception_for(interrupt.signal, state.step)
+
+
+def _say_saved(run: OpenRun) -> str:
+    """The line on a run that ended in the middle of a step."""
+    step, advice = run.recorder.saved_step, f"`dlrun resume {run.folder.id}`"
+    if step is None:
+        return f"  ended at once, before the first checkpoint; {advice} begins at the first step"
+    return f"  ended at once; step {step} is saved, {advice} goes on from there"
 
 
 def _write_status(run: OpenRun, status: Status, error: BaseException) -> None:

@@ -32,6 +32,7 @@ def make_recorder(built: Built, run: RunDir, journal: Journal, *, start: int, jo
     writes = data.spec.task == "language" and data.tokenizer is not None and built.trainer.figures and not job
     samples = Samples(built, journal) if writes else None
     saver = Saver(run, journal, checkpoint_writer.make_snapshot(built.training.device))
+    saver.saved_step = start or None
     cost, monitor = step_cost(built, measure=not job), built.training.monitor
     extras = Extras(derivation(built), MachineLoad(built.training.device) if built.tracking.system_metrics else None)
     return RunRecorder(journal, progress, cost=cost, saver=saver, monitor=monitor, samples=samples, extras=extras)
@@ -113,6 +114,11 @@ class RunRecorder:
     def sample(self) -> tuple[int, str] | None:
         """The model's last text, and its step."""
         return self._samples.last if self._samples else None
+
+    @property
+    def saved_step(self) -> int | None:
+        """The step of the checkpoint on the disk."""
+        return self._saver.saved_step
 
     def point(self, step: int, epoch: float, values: dict[str, float]) -> None:
         """Append a point with its derived values, and show it."""

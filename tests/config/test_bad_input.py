@@ -48,6 +48,8 @@ MISTAKES = {
     "dataset=moons +metric=top_k": ["k=5", "1 to 2", "`metrics.top_k.k=1`"],
     # unknown or deleted keys
     "+foo=3": ["There is no key `foo`", "init_from"],
+    "model.foo=3": ["`model.foo=3`", "Nor has dlrun.models.mlp.MLP an argument `foo`"],
+    "model.outputs=3": ["`model.outputs=3`", "`+model.outputs=…`"],
     "+model.foo=3": ["`model.foo`", "dlrun.models.mlp.MLP", "width"],
     "+trainer.epoch=3": ["`trainer.epoch`", "Did you mean `trainer.epochs`?"],
     "+metrics.foo=3": ["`metrics.foo._target_`"],

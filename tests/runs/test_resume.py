@@ -12,10 +12,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
+from dlrun.engine import loop
 from dlrun.runs.differences import differences
 from dlrun.runs.interrupt import EarlyInterrupt, Interrupt
 from dlrun.storage import checkpoint
@@ -236,6 +238,27 @@ def test_a_signal_to_all_processes_of_a_streamed_run_stops_it_saved(
     assert process.wait() == code
     assert run.status() == "killed"
     assert run.last.exists()
+
+
+@pytest.mark.parametrize(("every", "told"), [("8", "step 16 is saved"), ("1000", "before the first checkpoint")])
+def test_a_second_ctrl_c_says_which_step_is_saved(
+    every: str, told: str, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = loop.Training.step
+
+    def twice(training: loop.Training, *arguments: Any) -> Any:
+        taken.append(1)
+        if len(taken) == 20:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+        return step(training, *arguments)
+
+    taken: list[int] = []
+    monkeypatch.setattr(loop.Training, "step", twice)
+    done = call("train", *MOONS, "trainer.compile=false", f"trainer.checkpoint_every={every}")
+    run = all_runs()[0]
+    assert done.code == 130 and run.status() == "killed"
+    says(done.out, told, f"dlrun resume {run.id}")
 
 
 def test_an_error_after_a_request_to_stop_is_that_stop(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:

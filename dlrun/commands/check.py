@@ -21,7 +21,7 @@ from dlrun.sweeps.jobs.reuse import describe_reuse, other_sweeps
 from dlrun.sweeps.pool.slots import Slot
 from dlrun.sweeps.pool_runner import slots_of
 from dlrun.terminal import output
-from dlrun.terminal.format import amount, duration
+from dlrun.terminal.format import amount, counted, duration
 
 SHOWN = 40
 """Jobs that are listed one by one."""
@@ -54,14 +54,14 @@ def check_sweep(hydra: Hydra, master: DictConfig) -> int:
     builder = JobBuilder()
     jobs = builder.jobs(candidates)
     groups = len(builder.rules)
-    output.say(f"{len(jobs)} jobs in {groups} group{'s' * (groups != 1)}; {builder.rule.monitor} selects")
+    output.say(f"{counted(len(jobs), 'job')} in {counted(groups, 'group')}; {builder.rule.monitor} selects")
     output.say(_job_list(jobs))
     for line in [*[*builder.remarks][:REMARKS], *describe_reuse(jobs, other_sweeps())]:
         output.say(f"  {line}")
     slots = slots_of(master.hydra.launcher, jobs, len(jobs))
     takes = job_costs(jobs, slots[0])
     at_once = min(len(slots), len(jobs))
-    rows = [["slots", f"{at_once} at once, {slots[0].threads} thread{'s' * (slots[0].threads != 1)} each{_on(slots)}"]]
+    rows = [["slots", f"{at_once} at once, {counted(slots[0].threads, 'thread')} each{_on(slots)}"]]
     output.say("\n".join(f"  {name:<10}{text}" for name, text in rows + _costs(takes, at_once)))
     output.say("  all is in order; nothing was trained")
     return 0

@@ -10,6 +10,7 @@ from dlrun.datasets.files.sources import SOURCES, Source
 from dlrun.errors import DataError, UserError, did_you_mean
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
+from dlrun.terminal.format import counted
 
 
 def main(argv: list[str]) -> int:
@@ -63,7 +64,7 @@ def _get(source: Source, *, check: bool) -> str:
         # reading verifies; a file that was verified once is not read again
         if check or not files.is_known(where, file):
             files.read(where, file)
-    return f"{len(located)} of {len(source.files)} files are there and intact ({files.folder_of(source)})"
+    return f"{len(located)} of {counted(len(source.files), 'file')} are there and intact ({files.folder_of(source)})"
 
 
 def _state(source: Source) -> str:
@@ -72,7 +73,7 @@ def _state(source: Source) -> str:
     present = _present(source)
     if len(present) == len(source.files):
         return f"there, {_megabytes(sum(p.stat().st_size for p in present))} in {files.folder_of(source)}"
-    some = f"incomplete, {len(present)} of {len(source.files)} files" if present else "not there"
+    some = f"incomplete, {len(present)} of {counted(len(source.files), 'file')}" if present else "not there"
     return f"{some}: `dlrun data {source.name}` downloads {_megabytes(source.download_bytes)}"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dlrun.analysis.figures.classes import are_probabilities
 from dlrun.datasets.files import samples
 from dlrun.datasets.files.pictures import Reading
 from dlrun.errors import UserError, place
@@ -22,6 +23,7 @@ from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
 from dlrun.terminal.escape import csv_cell
+from dlrun.terminal.format import counted
 from dlrun.types import Spec
 
 
@@ -145,7 +147,9 @@ def _table(answers: Tensor, asked: Predictor, *, refused: bool) -> Iterator[list
 def _report_non_finite(values: Tensor) -> None:
     found = int((~values.isfinite().all(1)).sum())
     if found:
-        output.warn(f"The model's outputs for {found:,} of {len(values):,} samples are not finite numbers.")
+        output.warn(
+            f"The model's outputs for {found:,} of {counted(len(values), 'sample', ',')} are not finite numbers."
+        )
 
 
 def _probabilities(outputs: Tensor, asked: Predictor) -> Tensor:
@@ -153,7 +157,7 @@ def _probabilities(outputs: Tensor, asked: Predictor) -> Tensor:
     loss = str(asked.config["loss"]["_target_"])
     if loss.startswith("dlrun."):
         return outputs.softmax(1)
-    if bool((outputs >= 0).all()) and bool((outputs.sum(1) - 1).abs().max() < 1e-3):
+    if are_probabilities(outputs):
         output.warn("The model's outputs are probabilities: none is negative, and each sample's sum is 1.")
         return outputs
     output.warn(

@@ -21,7 +21,7 @@ from dlrun.storage.summary import Summary
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
-from dlrun.terminal.format import amount, minute, number, table
+from dlrun.terminal.format import amount, counted, minute, number, table
 
 # the longer signs first: `<` would match the beginning of `<=`
 CONDITION = re.compile(r"([\w./]+)\s*(<=|>=|!=|=|<|>)\s*(.+)")
@@ -61,6 +61,7 @@ def main(argv: list[str]) -> int:
     # one that is named must be whole
     rows = [*map(_row, chain(*found))] if named else [row for _, row in read_each(all_runs(), _row)]
     for condition in conditions:
+        _tell_units(rows, condition)
         rows = [row for row in rows if _fulfils(row, condition, rows)]
     if arguments.last is not None:  # before sorting: the newest
         rows = rows[-arguments.last :]
@@ -146,6 +147,14 @@ def _fulfils(row: dict[str, Any], condition: Condition, rows: list[dict[str, Any
         except ValueError:
             raise UserError(f"--where `{name}{sign}{given}`: {name} is a number, and `{given}` is not.") from None
     return bool(compare(str(value), given))
+
+
+def _tell_units(rows: list[dict[str, Any]], condition: Condition) -> None:
+    """Say it if a metric is not one quantity in all these runs."""
+    name = condition[0]
+    units = {Summary(row).unit(name) for row in rows if name in (row.get("metrics") or {})}
+    if len(units) > 1:
+        output.warn(f"--where {''.join(condition)}: {name} is not the same quantity in all these runs.")
 
 
 def _sort(rows: list[dict[str, Any]], name: str, *, descending: bool) -> list[dict[str, Any]]:
@@ -245,7 +254,7 @@ def _delete(rows: list[dict[str, Any]], *, sure: bool) -> int:
         return 0
     for row in rows:
         _sweeps.remove(row["run"])
-    output.say(f"Deleted {len(rows)} run{'s' * (len(rows) != 1)}, {size}.")
+    output.say(f"Deleted {counted(len(rows), 'run')}, {size}.")
     return 0
 
 
@@ -258,7 +267,7 @@ def _delete_sweeps(named: dict[str, SweepDir | None], *, sure: bool) -> int:
     size = amount(sum(map(_sweeps.size_of, chosen)), "B")
     if sure or _agree(f"{'this sweep' if len(chosen) == 1 else 'these sweeps'}, {size}, with all runs"):
         _sweeps.delete(chosen)
-        output.say(f"Deleted {len(chosen)} sweep{'s' * (len(chosen) != 1)}, {size}.")
+        output.say(f"Deleted {counted(len(chosen), 'sweep')}, {size}.")
     return 0
 
 

@@ -29,6 +29,7 @@ from dlrun.storage import journal
 from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output
+from dlrun.terminal.format import counted
 
 
 def main(argv: list[str]) -> int:
@@ -49,7 +50,7 @@ def _verify(config: DictConfig, argv: list[str]) -> int:
     # each step is in the journal, by which the kill is timed
     overrides += ["trainer.log_every=1", f"trainer.checkpoint_every={every}"]
     with tempfile.TemporaryDirectory(prefix="dlrun-verify-") as folder:
-        output.say(f"training {steps} steps without a break …")
+        output.say(f"training {counted(steps, 'step')} without a break …")
         whole = _train(overrides, Path(folder, "whole"))
         output.say(f"training again, to be killed after step {kill_after} (a checkpoint every {every}) …")
         broken, killed_at = _train_and_kill(overrides, Path(folder, "broken"), kill_after)

@@ -11,6 +11,7 @@ from dlrun.datasets.language import split_files, text_files
 from dlrun.datasets.language.from_text import from_text
 from dlrun.errors import ConfigError, DataError, did_you_mean
 from dlrun.terminal import output
+from dlrun.terminal.format import counted
 from dlrun.types import Data, Tokenizer
 
 __all__ = ["text"]
@@ -138,8 +139,9 @@ def _find(where: Path, endings: list[str] | None, key: str) -> list[Path]:
 def _report_left_out(where: Path, files: text_files.TextFiles) -> None:
     first, reason = files.left_out[0]
     output.say(
-        f"{len(files.left_out)} of {len(files.left_out) + len(files.paths)} files in {where} are not text and are left "
-        f"out, the first: {Path(first).relative_to(where)}, where {reason}. (dataset.endings=[.txt] chooses files.)"
+        f"{len(files.left_out)} of {counted(len(files.left_out) + len(files.paths), 'file')} in {where} are not text "
+        f"and are left out, the first: {Path(first).relative_to(where)}, where {reason}. "
+        "(dataset.endings=[.txt] chooses files.)"
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from dlrun.errors import ConfigError
+from dlrun.terminal.format import counted
 
 TINY_STEP = 2e7
 """FLOP a step below which a second thread only waits for the first (measured on 2 cores)."""
@@ -55,7 +56,7 @@ def choose(device: str, precision: str) -> tuple[torch.device, str]:
     if missing or chosen.type not in ("cpu", "cuda", "mps"):
         count = torch.cuda.device_count() if chosen.type == "cuda" else 0
         raise ConfigError(
-            f"trainer.device={device}: this machine has {count or 'no'} {chosen.type} device{'s' if count > 1 else ''} "
+            f"trainer.device={device}: this machine has {counted(count, chosen.type + ' device')} "
             f"for torch {torch.__version__}. Type trainer.device=auto or trainer.device=cpu."
         )
     if precision == "auto":

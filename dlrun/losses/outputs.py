@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.errors import ConfigError, UserError
+from dlrun.terminal.format import counted
 from dlrun.types import Batch
 
 
@@ -69,8 +70,8 @@ def rows(model: nn.Module, x: Tensor) -> Tensor:
     if isinstance(outputs, Tensor) and outputs.shape[:1] == x.shape[:1]:
         return outputs
     raise UserError(
-        f"The model `{type(model).__name__}` returns {_returned(outputs)} for {len(x)} samples; expected a tensor "
-        f"[{len(x)}, …], a row for each. To look at it, ask in Python: "
+        f"The model `{type(model).__name__}` returns {_returned(outputs)} for {counted(len(x), 'sample')}; expected a "
+        f"tensor [{len(x)}, …], a row for each. To look at it, ask in Python: "
         "`run = dlrun.load(RUN)`, then `run.model(run.prepare(raw))`."
     )
 

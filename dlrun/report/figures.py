@@ -13,6 +13,7 @@ from dlrun.report.overview import SPLITS, JobGroup, Overview, swept_value
 from dlrun.storage.journal import Curves
 from dlrun.storage.results import Result, finished
 from dlrun.studies.study import CaptionedFigure
+from dlrun.terminal.format import counted
 
 MAX_CURVES = 40  # groups with learning curves, the best ones
 MAX_KEYS = 8  # swept keys with a figure each
@@ -51,7 +52,7 @@ def _ranking(overview: Overview) -> Iterator[CaptionedFigure]:
         for g in groups
     ]
     what = "group" if len(groups) > 1 else "run"
-    cut = f" The best {MAX_GROUPS} of {len(groups)} groups." if len(groups) > MAX_GROUPS else ""
+    cut = f" The best {MAX_GROUPS} of {counted(len(groups), 'group')}." if len(groups) > MAX_GROUPS else ""
     bar = " ◆ is the mean with its 95 % interval." if any(g.spread.n > 1 for g in groups) else ""
     if any(group.spread.vague for group in groups):
         bar += " It has no interval where few and skewed values say nothing about it."

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dlrun.report.overview import Overview
 from dlrun.storage.overlap import describe_known, describe_shared
 from dlrun.storage.summary import Summary
+from dlrun.terminal.format import counted
 
 
 def describe(overview: Overview) -> str:
@@ -37,4 +38,4 @@ def describe_runs(runs: Sequence[Summary]) -> str:
 def _of(some: Sequence[Summary], runs: Sequence[Summary]) -> str:
     if len(runs) == 1:
         return "It"
-    return f"{len(some)} of {len(runs)} runs"
+    return f"{len(some)} of {counted(len(runs), 'run')}"

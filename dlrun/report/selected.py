@@ -6,6 +6,7 @@ from dlrun.report import known_samples
 from dlrun.report.overview import Overview
 from dlrun.storage.read_counts import Reads, reads_for
 from dlrun.storage.sweep_summary import Selection, compare_means, describe_request, describe_unended
+from dlrun.terminal.format import counted
 
 
 def selection(overview: Overview) -> str:
@@ -140,7 +141,7 @@ def _apart(overview: Overview) -> list[str]:
     reused, elsewhere = overview.reads.reused, overview.reads.elsewhere
     told = []
     if reused.times:
-        told.append(f"{reused.runs} reused run{'s' * (reused.runs != 1)} had read it for another sweep.")
+        told.append(f"{counted(reused.runs, 'reused run')} had read it for another sweep.")
     if elsewhere.times:
         told.append(f"Other sweeps read it {_times(elsewhere.times)}, with {_runs(elsewhere)} of this one.")
     return told
@@ -152,8 +153,8 @@ def _marks(chosen: Selection) -> str:
 
 
 def _times(count: int) -> str:
-    return f"{count} time{'s' * (count != 1)}"
+    return counted(count, "time")
 
 
 def _runs(reads: Reads) -> str:
-    return f"{reads.runs} run{'s' * (reads.runs != 1)}"
+    return counted(reads.runs, "run")

@@ -12,6 +12,7 @@ from dlrun.analysis.statistics import BOOTSTRAP_FROM, Difference, describe_diffe
 from dlrun.report.overview import JobGroup, Overview, range_of
 from dlrun.storage.identity import PART_NAMES, differing
 from dlrun.storage.summary import Summary
+from dlrun.terminal.format import counted
 
 SHOWN = 5
 """Groups that a sentence names."""
@@ -32,7 +33,7 @@ def job_counts(overview: Overview) -> str:
     if changed:
         note += f" Resumed with other settings or code, and so not selected: {', '.join(changed)}."
     groups = len(overview.groups)
-    return f"{jobs} job{'s' * (jobs != 1)} in {groups} group{'s' * (groups != 1)}: {by_status}.{note}"
+    return f"{counted(jobs, 'job')} in {counted(groups, 'group')}: {by_status}.{note}"
 
 
 def lead(overview: Overview) -> str:

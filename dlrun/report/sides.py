@@ -19,6 +19,7 @@ from dlrun.storage.results import finished
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
 from dlrun.storage.sweep_summary import describe_unended
+from dlrun.terminal.format import counted
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _all_groups(reference: str) -> dict[str, list[Side]]:
     most = max(map(len, found.values()))
     of = f" of each of {len(found)} data sets" if len(found) > 1 else ""
     raise UserError(
-        f"{sweep.path} has {most} group{'s' * (most != 1)}{of} with finished runs, and a comparison needs two. Add "
+        f"{sweep.path} has {counted(most, 'group')}{of} with finished runs, and a comparison needs two. Add "
         f"another sweep: `dlrun compare {reference} OTHER`."
     )
 
@@ -118,8 +119,8 @@ def _side(reference: str) -> Side:
         return _of_group(overview, overview.groups[0], f"{overview.manifest.name} {found.id}")
     if overview.selected is None:
         raise UserError(
-            f"{found.path} has {len(overview.groups)} groups, and none was selected{_why(overview)}. Name one "
-            f"of:{_listed(overview)}"
+            f"{found.path} has {counted(len(overview.groups), 'group')}, and none was selected{_why(overview)}. Name "
+            f"one of:{_listed(overview)}"
         )
     return _of_group(overview, overview.selected, f"{found.id}:{overview.selected.label}")
 

@@ -37,8 +37,8 @@ class Saver:
     """Writes a run's checkpoints, one at a time.
 
     With a `snapshot` it writes in a thread. On a full disk, or in a folder that may not be written, the last good
-    checkpoint stays, and training goes on. `saved_step` is that of the checkpoint on the disk. Call `insist` or `close` before the files are read, and before the folder's
-    lock is freed.
+    checkpoint stays, and training goes on. `saved_step` is that of the checkpoint on the disk. Call `insist` or `close`
+    before the files are read, and before the folder's lock is freed.
     """
 
     def __init__(self, run: RunDir, journal: Journal, snapshot: Snapshot | None = None) -> None:

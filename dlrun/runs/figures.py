@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from dlrun.analysis.figures.classes import confusion, worst_mistakes
+from dlrun.analysis.figures.classes import as_probabilities, confusion, worst_mistakes
 from dlrun.analysis.figures.curves import learning_curves, schedule, varies
 from dlrun.analysis.figures.functions import fit_1d, plane
 from dlrun.analysis.figures.style import save
@@ -59,7 +59,7 @@ def _mistakes(data: Data, collected: Collected | None) -> Iterator[tuple[str, Fi
         return
     names = data.spec.class_names
     yield "confusion", confusion(collected.y, collected.output.argmax(1), names)
-    mistakes = worst_mistakes(collected.x, collected.y, collected.output.softmax(1), names)
+    mistakes = worst_mistakes(collected.x, collected.y, as_probabilities(collected.output), names)
     if mistakes:
         yield "mistakes", mistakes
 
@@ -81,7 +81,7 @@ def _function(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
     if not isinstance(one, Tensor) or one.shape != (1, data.spec.outputs):
         return  # beside a loss of the user's own the outputs may be anything
     if data.spec.task == "classification":
-        yield "plane", plane(x, y, lambda points: answer(points.to(x)).softmax(1), data.spec.class_names)
+        yield "plane", plane(x, y, lambda points: as_probabilities(answer(points.to(x))), data.spec.class_names)
     elif data.spec.outputs == 1:
         grid = torch.linspace(float(x.min()), float(x.max()), 500).to(x)[:, None]
         truth = data.truth(grid).reshape(-1).float() if data.truth else None

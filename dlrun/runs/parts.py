@@ -36,6 +36,7 @@ from dlrun.runs.measures.metrics import make_metrics
 from dlrun.runs.measures.task import for_loss
 from dlrun.runs.weights import loading
 from dlrun.runs.weights.training import freeze
+from dlrun.terminal.format import counted
 from dlrun.types import Batch, Data, Loss, Metric, Schedule, Spec, Task
 
 
@@ -205,7 +206,7 @@ def make_batches(parts: Parts, trainer: Trainer, *, seed: int) -> Batches:
     size = trainer.batch_size or n
     if size > n:
         raise ConfigError(
-            f"trainer.batch_size={size} is larger than the training split of {data.name}, {n} samples. "
+            f"trainer.batch_size={size} is larger than the training split of {data.name}, {counted(n, 'sample')}. "
             f"Give at most {n}, or trainer.batch_size=null for the whole split."
         )
     _check_whole_split(parts, trainer, whole=size == n)
@@ -232,8 +233,9 @@ def _check_whole_split(parts: Parts, trainer: Trainer, *, whole: bool) -> None:
     words = "trainer.batch_size=null trainer.steps=1" if once else "trainer.batch_size=null"
     if not whole:
         raise ConfigError(
-            f"{kind} takes the whole training split of {parts.data.name} in a step, {len(parts.data.train)} samples; "
-            f"trainer.batch_size={trainer.batch_size} is a part of it, with a worse answer. Type {words}"
+            f"{kind} takes the whole training split of {parts.data.name} in a step, "
+            f"{counted(len(parts.data.train), 'sample')}; trainer.batch_size={trainer.batch_size} is a part of it, "
+            f"with a worse answer. Type {words}"
         )
     if once and not trainer.fast and (trainer.minutes or trainer.steps != 1):
         length = next(f"trainer.{n}={v}" for n in ("minutes", "steps", "epochs") if (v := getattr(trainer, n)))

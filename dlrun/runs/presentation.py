@@ -79,7 +79,7 @@ def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
     own = {p for module in built.training.objective.modules[1:] for p in module.parameters() if p.requires_grad}
     if own := own - {*built.training.objective.model.parameters()}:
         count = sum(p.numel() for p in own)
-        rows.insert(2, ["loss", f"{count:,} parameter{'s' * (count != 1)} of its own, trained with the model's"])
+        rows.insert(2, ["loss", f"{counted(count, 'parameter', ',')} of its own, trained with the model's"])
     if start:
         rows.append(["resumed", f"from step {start}"])
     if run:
@@ -117,7 +117,7 @@ def _batch(built: Built) -> str:
 
 def _threads(built: Built) -> str:
     n = built.execution.threads
-    return f"{n} thread{'s' if n != 1 else ''}"
+    return counted(n, "thread")
 
 
 def _ways(execution: Execution) -> str:

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 from dlrun.storage.record import Key
 from dlrun.storage.summary import FolderSummary
-from dlrun.terminal.format import number
+from dlrun.terminal.format import counted, number
 
 
 class Selection(TypedDict, total=False):
@@ -126,9 +126,9 @@ def describe_unended(unended: Mapping[str, int], jobs: int, *, past: bool = Fals
     parts = []
     if statuses:
         count = sum(statuses.values())
-        parts.append(f"{count} of {jobs} job{'s' * (jobs != 1)} {_be(count, past)} {' or '.join(statuses)}")
+        parts.append(f"{count} of {counted(jobs, 'job')} {_be(count, past)} {' or '.join(statuses)}")
     if trials := unended.get("trials", 0):
-        parts.append(f"{trials} trial{'s' * (trials != 1)} {_be(trials, past)} missing")
+        parts.append(f"{counted(trials, 'trial')} {_be(trials, past)} missing")
     return " and ".join(parts)
 
 

@@ -22,6 +22,7 @@ from dlrun.sweeps.pool.display import Display
 from dlrun.sweeps.pool.task import Task, TaskResult
 from dlrun.sweeps.runner import SweepRunner
 from dlrun.terminal import output
+from dlrun.terminal.format import counted
 
 
 def finish(runner: SweepRunner, choose: Callable[[SweepState], Decisions] = decide) -> int:
@@ -87,7 +88,7 @@ def _test(runner: SweepRunner, due: Sequence[Result], decisions: Decisions) -> b
         return True
 
     labels = [each.selection.get("label", "") for each in decisions.values() if each.selection]
-    output.say(f"testing {'; '.join(labels)}: {len(due)} job{'s' * (len(due) != 1)}, once each")
+    output.say(f"testing {'; '.join(labels)}: {counted(len(due), 'job')}, once each")
     runner.run_tasks(tasks, on_result=done, on_tick=display.heartbeat)
     for failed in failures:
         output.warn(f"{failed.label} could not be tested: {failed.message}. The log is {failed.log}")
@@ -138,7 +139,7 @@ def _say_failures(sweep: SweepDir, failed: Sequence[Result], jobs: int) -> None:
     how = f"dlrun resume {sweep.id}" + (" --retry-failed" if stopped else "")
     damaged = sum(result.status == "damaged" for result in failed)
     first = "put back or delete the damaged files; then " if damaged else ""
-    output.warn(f"{len(failed)} of {jobs} jobs did not finish; {first}`{how}` runs them again")
+    output.warn(f"{len(failed)} of {counted(jobs, 'job')} did not finish; {first}`{how}` runs them again")
 
 
 def _report(runner: SweepRunner) -> Path | None:

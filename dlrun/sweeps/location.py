@@ -27,6 +27,7 @@ from dlrun.sweeps.jobs.builder import REMARKS, JobBuilder, rebuild_jobs
 from dlrun.sweeps.jobs.definition import check_same, define, differences, digest, earlier_sweep, mismatch
 from dlrun.sweeps.jobs.reuse import other_sweeps, reuse
 from dlrun.terminal import output
+from dlrun.terminal.format import counted
 
 MULTIRUN = "multirun.yaml"
 """The sweep's composed configuration with Hydra's part, under Hydra's own name for it."""
@@ -117,7 +118,9 @@ def create(location: SweepLocation, *, master: DictConfig, jobs: Sequence[Job], 
     count = 0 if location.fresh else reuse(sweep, jobs, other_sweeps(sweep))
     if count:
         verb = "is" if count == 1 else "are"
-        output.say(f"{count} of {len(jobs)} jobs {verb} reused: other sweeps have finished the same{_unknown(jobs)}")
+        output.say(
+            f"{count} of {counted(len(jobs), 'job')} {verb} reused: other sweeps have finished the same{_unknown(jobs)}"
+        )
     return manifest
 
 
@@ -162,7 +165,9 @@ def check_unchanged(sweep: SweepDir, manifest: Manifest) -> None:
     changed = [then for then, job in zip(manifest.jobs, now, strict=True) if then.identity != job.identity]
     if changed:
         lines = differences(manifest.basis, builder.basis)
-        raise mismatch(sweep, lines, why=f"{len(changed)} of {len(manifest.jobs)} jobs would not be what they were:")
+        raise mismatch(
+            sweep, lines, why=f"{len(changed)} of {counted(len(manifest.jobs), 'job')} would not be what they were:"
+        )
 
 
 def _check_older(sweep: SweepDir, manifest: Manifest, builder: JobBuilder) -> None:

@@ -19,6 +19,7 @@ from dlrun.storage.summary import Status
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.pool.task import GRACE
 from dlrun.terminal import output
+from dlrun.terminal.format import counted
 
 
 class SweepStore:
@@ -87,7 +88,7 @@ class SweepStore:
             first = f"job {next(iter(lost))}: {next(iter(lost.values()))}"
             more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
             verb = "is" if len(lost) == 1 else "are"
-            output.say(f"{len(lost)} of {len(self.manifest.jobs)} jobs {verb} run here: {first}{more}")
+            output.say(f"{len(lost)} of {counted(len(self.manifest.jobs), 'job')} {verb} run here: {first}{more}")
 
     def _wait_for_orphans(self) -> None:
         # the jobs of a launcher that was killed save and end by themselves, at the latest after GRACE seconds

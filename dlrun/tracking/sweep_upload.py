@@ -15,6 +15,7 @@ from dlrun.storage.manifest import Job
 from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.terminal.format import counted
 from dlrun.tracking.content.run_source import LoadModel, of_job
 from dlrun.tracking.content.settings import experiment_of
 from dlrun.tracking.content.state import Stamp, has_ended, only_uploader, sweep_stamp
@@ -171,7 +172,7 @@ class SweepUpload:
         found = results(self.sweep, self._manifest)
         self._parent.finish(status(self.sweep, found), round(max(time.time(), self._manifest.created) * 1000))
         if self._failed:
-            raise RuntimeError(f"{len(self._failed)} of {len(self._manifest.jobs)} jobs could not be sent")
+            raise RuntimeError(f"{len(self._failed)} of {counted(len(self._manifest.jobs), 'job')} could not be sent")
         with self.sweep.edit_summary() as summary:
             if stamp == self._stamp():  # else it was resumed meanwhile
                 summary.mark_sent(self.tracker.name, stamp.now)

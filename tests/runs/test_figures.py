@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dlrun.analysis.figures.classes import as_probabilities
 from dlrun.datasets.language.windows import Windows
 from dlrun.engine.evaluation import Collected
 from dlrun.runs import figures
@@ -90,3 +91,9 @@ def test_nothing_is_drawn_of_nothing(tmp_path: Path) -> None:
     spec = Spec("density", (2,), 1)
     empty = data(spec, torch.rand(3, 2), torch.rand(3))
     assert figures.draw(RunDir(tmp_path), data=empty, model=nn.Linear(2, 1)) == []
+
+
+def test_outputs_that_are_probabilities_are_drawn_as_they_are() -> None:
+    logits = 3 * torch.randn(9, 4)
+    shares = logits.softmax(1)
+    assert torch.equal(as_probabilities(logits), shares) and torch.equal(as_probabilities(shares), shares)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import redirect_stdout
@@ -91,3 +92,11 @@ def test_an_encoding_that_lacks_characters_is_no_reason_to_fail(encoding: str) -
     assert shown.splitlines() == [
         line.encode(encoding, "backslashreplace").decode(encoding) for line in ("a × b …", "ü ⇒")
     ]
+
+
+def test_numbers_of_things_are_written_in_one_place() -> None:
+    package = Path(output.__file__).parents[1]
+    marks = re.compile(r"""['"]s['"] ?(\*|if )""")
+    found = [file.name for file in package.rglob("*.py") if marks.search(file.read_text(encoding="utf-8"))]
+    # of degrees only the word is written
+    assert sorted(found) == ["format.py", "polynomial_capacity.py"]

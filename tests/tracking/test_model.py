@@ -60,6 +60,7 @@ def test_a_logged_model_loads_without_dlrun(tmp_path: Path, monkeypatch: pytest.
     with torch.no_grad():
         torch.testing.assert_close(torch.load(tmp_path / "x.pt"), loaded.model(x), rtol=1e-5, atol=1e-6)
 
+    import mlflow
     from mlflow import MlflowClient
 
     client = MlflowClient(arguments[0])
@@ -67,6 +68,11 @@ def test_a_logged_model_loads_without_dlrun(tmp_path: Path, monkeypatch: pytest.
     (output,) = page.outputs.model_outputs
     model = client.get_logged_model(output.model_id)
     assert output.step == summary.best_step
+    # what it takes is prepared: the model says how
+    scale = mlflow.models.get_model_info(model.model_uri).metadata["inputs"]["prepare"]
+    assert model.tags["dlrun.inputs"].startswith("float32 [N, 1, 8, 8]: (raw - ")
+    raw = 16 * torch.rand(5, *scale["shape"])
+    torch.testing.assert_close((raw - scale["mean"][0]) / scale["deviation"][0], loaded.prepare(raw))
     metrics = {metric.key: (metric.step, metric.value, metric.dataset_name) for metric in model.metrics}
     for name, value in summary.metrics.items():
         split = name.partition("/")[0]

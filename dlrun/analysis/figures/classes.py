@@ -17,6 +17,16 @@ MAX_MISTAKES = 24  # four rows of six
 READABLE = 20  # classes up to which each cell shows its count
 
 
+def are_probabilities(outputs: Tensor) -> bool:
+    """Are the rows of outputs [N, C] probabilities, as a loss of the user's own may take them?"""
+    return bool((outputs >= 0).all()) and bool((outputs.sum(1) - 1).abs().max() < 1e-3)
+
+
+def as_probabilities(outputs: Tensor) -> Tensor:
+    """The softmax of logits [N, C]; probabilities as they are."""
+    return outputs if are_probabilities(outputs) else outputs.softmax(1)
+
+
 def confusion(targets: Tensor, predictions: Tensor, names: Sequence[str] = ()) -> Figure:
     """Draw the confusion matrix of classes, int64 [N].
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dlrun.errors import DataError, did_you_mean
 from dlrun.terminal import output
+from dlrun.terminal.format import counted
 
 # Python's float takes more: 1_000, nan, digits of other scripts
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -72,7 +73,9 @@ def match(path: Path, found: tuple[str, ...], names: Sequence[str], width: int) 
         raise DataError(f"{path} has two columns `{twice[0]}`.")
     if not names:
         if len(found) != width:
-            raise DataError(f"{path} has {len(found)} columns ({listed}); a sample of this run has {width} numbers.")
+            raise DataError(
+                f"{path} has {counted(len(found), 'column')} ({listed}); a sample of this run has {width} numbers."
+            )
         output.warn(f"The run keeps no column names: the columns of {path} ({listed}) are taken in their order.")
         return Columns(len(found), found)
     if missing := [name for name in names if name not in found]:

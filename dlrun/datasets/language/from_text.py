@@ -17,6 +17,7 @@ from dlrun.datasets.language.windows import Streams, Windows
 from dlrun.datasets.tensors import fingerprint as hashing
 from dlrun.datasets.tensors.checks import to_tensor
 from dlrun.errors import ConfigError, DataError
+from dlrun.terminal.format import counted
 from dlrun.tokenizers import by_name
 from dlrun.tokenizers.description import cache_key
 from dlrun.types import Data, Spec, Tokenizer
@@ -240,7 +241,7 @@ def _too_short_message(name: str, split: str, n: int, context: int) -> str:
         longer = f"a longer text (a larger dataset.{split}_size, if it is cut from the training text; 0 for none)"
     smaller = f"dataset.context={n - 1} or less, or " if n > 1 else ""
     return (
-        f"The {split} split of `{name}` has {n:,} token{'s' if n != 1 else ''}; a window of dataset.context={context} "
+        f"The {split} split of `{name}` has {counted(n, 'token', ',')}; a window of dataset.context={context} "
         f"and the next token need {context + 1:,}. Give {smaller}{longer}."
     )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from dlrun.datasets.tensors.checks import is_finite, layout_advice, to_tensor
 from dlrun.errors import DataError, DlrunError, RunError, place
 from dlrun.randomness import preserve_generators, seed_libraries
+from dlrun.terminal.format import counted
 from dlrun.types import Batch, Spec, Task
 
 
@@ -99,7 +100,7 @@ def _problem(batch: Batch, spec: Spec) -> str | None:
     if spec.classes is not None and not 0 <= int(batch.y) < spec.classes:
         return f"its class is {int(batch.y)}; expected 0 to {spec.classes - 1}"
     if spec.task == "regression" and batch.y.numel() != spec.outputs:
-        return f"its target has {batch.y.numel()} values; expected {spec.outputs}"
+        return f"its target has {counted(batch.y.numel(), 'value')}; expected {spec.outputs}"
     for kind, values in (("inputs", batch.x), ("targets", batch.y)):
         if values.is_floating_point() and not is_finite(values):
             count = int((~values.isfinite()).sum())

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dlrun.errors import ConfigError
+from dlrun.terminal.format import counted
 
 
 class SplitIndices(NamedTuple):
@@ -54,8 +55,8 @@ def cut(
     if left < 1:
         key, size, most = ("test_size", test_size, n) if test >= n else ("validation_size", validation_size, n - test)
         raise ConfigError(
-            f"dataset.{key}={size} leaves nothing to train on: of {n} samples {min(test, n)} are for the test. "
-            f"Give a number below {most}, or a fraction below {most / n:.3g}."
+            f"dataset.{key}={size} leaves nothing to train on: of {counted(n, 'sample')} {min(test, n)} are for the "
+            f"test. Give a number below {most}, or a fraction below {most / n:.3g}."
         )
     if train_size is not None and not 1 <= train_size <= left:
         raise ConfigError(f"dataset.train_size={train_size}: expected 1 to {left}, or null for all of them.")

@@ -32,6 +32,7 @@ from dlrun.randomness import STEP, key, preserve_generators, seed_default
 from dlrun.runs.dry_run.averages import SAMPLES, check_averages
 from dlrun.runs.dry_run.messages import explain
 from dlrun.runs.dry_run.parts import init_optimizer
+from dlrun.terminal.format import counted
 from dlrun.types import Batch, Metric, Spec, Split
 
 FEW = 2
@@ -148,8 +149,8 @@ def _check_classes(trial: Trial, few: Batch) -> None:
         outputs = objective.model(few.x).shape[-1]
     if outputs < classes or (outputs > classes and trial.spec.task == "classification"):
         raise ConfigError(
-            f"model={trial.targets['model']} returns {outputs} values for the {classes} classes of the data set. "
-            "Leave model.outputs to the data set, or give the model as many outputs as there are classes."
+            f"model={trial.targets['model']} returns {counted(outputs, 'value')} for the {classes} classes of the "
+            "data set. Leave model.outputs to the data set, or give the model as many outputs as there are classes."
         )
 
 
@@ -180,10 +181,10 @@ def _take_steps(trial: Trial) -> None:
     sizes = [FEW] if isinstance(optimizer, LBFGS | LeastSquares) else trial.sizes
     for position, size in enumerate(sizes):
         batch = _batch(batches, size, trial.targets)
-        doing = f"a first step over {len(batch.x)} samples"
+        doing = f"a first step over {counted(len(batch.x), 'sample')}"
         advice = ""
         if position:
-            doing = f"a step over the last batch of an epoch, of {size} samples,"
+            doing = f"a step over the last batch of an epoch, of {counted(size, 'sample')},"
             advice = _other_sizes(len(batches.split), batches.size)
         with explain(batch, trial.targets, "dataset", "model", "loss", "optimizer", doing=doing, advice=advice):
             optimizer.step(trial.objective, batch, optimizer.lr)
@@ -205,7 +206,7 @@ def _batch(batches: Batches, size: int, targets: Mapping[str, str]) -> Batch:
     with explain(batch, targets, "dataset", doing="the augmentation of a first batch"):
         varied = batches.vary(x, draw, step=0, epoch=0, index=torch.arange(len(x)))
         if len(varied) != len(x):
-            raise TypeError(f"it returned {describe(varied)} for {len(x)} samples")
+            raise TypeError(f"it returned {describe(varied)} for {counted(len(x), 'sample')}")
     return Batch(varied, y)
 
 
@@ -222,7 +223,7 @@ def _other_sizes(samples: int, size: int) -> str:
     last = samples % other or other
     return (
         f"Type trainer.drop_last=true to leave it out, or trainer.batch_size={other}, "
-        f"whose last batch has {last} samples."
+        f"whose last batch has {counted(last, 'sample')}."
     )
 
 
@@ -247,7 +248,9 @@ def _differentiate(objective: Objective, batch: Batch) -> None:
                 "pair: the values and their weights"
             )
         if each.ndim and len(each) != len(batch.x):
-            raise TypeError(f"the loss is {describe(values)} for {len(batch.x)} samples; expected one value a sample")
+            raise TypeError(
+                f"the loss is {describe(values)} for {counted(len(batch.x), 'sample')}; expected one value a sample"
+            )
     if isinstance(values, tuple) and (len(values) != 2 or values[0].shape != values[1].shape or not values[0].ndim):
         raise TypeError(f"the loss is {describe(values)}; a pair has a value and a weight for each sample")
     # a model without parameters has no gradient to try

@@ -17,6 +17,7 @@ from dlrun.errors import ConfigError, did_you_mean
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
 from dlrun.losses.nll import is_of_density, nll
+from dlrun.terminal.format import counted
 from dlrun.tracking.mlflow.names.limits import stored_as
 from dlrun.types import Batch, Data, Metric, Spec
 
@@ -92,7 +93,7 @@ def _why_not(metric: Metric, model: nn.Module, batch: Batch, spec: Spec) -> str:
     except Exception as error:  # a model that is never called, outputs of another shape: whatever it raises
         return str(error).splitlines()[0] if str(error) else type(error).__name__
     if not batch.y.is_floating_point() and outputs.shape[-1] != spec.outputs:
-        return f"the model returns {outputs.shape[-1]} values for {spec.outputs} classes"
+        return f"the model returns {counted(outputs.shape[-1], 'value')} for {spec.outputs} classes"
     return ""
 
 

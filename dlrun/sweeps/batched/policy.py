@@ -10,6 +10,7 @@ from dlrun.storage.results import Result
 from dlrun.storage.sources import targets
 from dlrun.sweeps.run_job import needs_hydra
 from dlrun.terminal import output
+from dlrun.terminal.format import counted
 
 TRUSTED = ("dlrun.", "torch.")
 """The packages whose parts change nothing of a process but what `isolation.isolated` restores."""
@@ -33,4 +34,4 @@ def why_not_here(result: Result, hydra: DictConfig) -> str | None:
 def say_reasons(reasons: Mapping[str, int], *, how: str) -> None:
     """Print the reasons with their numbers of jobs."""
     for reason, count in reasons.items():
-        output.say(f"batched: {count} job{'s' * (count != 1)} {how}: {reason}")
+        output.say(f"batched: {counted(count, 'job')} {how}: {reason}")

@@ -21,7 +21,7 @@ from dlrun.sweeps.pool.task import Task, TaskResult
 from dlrun.sweeps.pool_runner import PoolRunner
 from dlrun.sweeps.store import SweepStore
 from dlrun.terminal import output
-from dlrun.terminal.format import duration
+from dlrun.terminal.format import counted, duration
 
 LOCAL = "as by hydra/launcher=local"
 
@@ -114,7 +114,7 @@ class BatchedRunner:
         """Run jobs here while it is faster; returns the rest."""
         if not jobs or events.stopped:
             return []
-        output.say(f"batched: {len(jobs)} short job{'s' * (len(jobs) != 1)} in this process, one after another")
+        output.say(f"batched: {counted(len(jobs), 'short job')} in this process, one after another")
 
         def make_task(job: Job) -> Task:
             # `run_tasks` looks for this `launcher` in the summary

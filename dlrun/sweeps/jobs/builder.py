@@ -26,6 +26,7 @@ from dlrun.storage.manifest import Job, strata
 from dlrun.storage.overlap import describe_shared, mark
 from dlrun.storage.sources import sources
 from dlrun.terminal import output
+from dlrun.terminal.format import counted
 from dlrun.types import Data, Quantity
 
 REMARKS = 8
@@ -112,7 +113,7 @@ class JobBuilder:
             listed = ", ".join(job.label for job in jobs if job.n in self.duplicates)
             left = len(jobs) - len(first)
             verbs = "equals another, and is" if left == 1 else "equal others, and are"
-            output.say(f"{left} of {len(jobs)} jobs {verbs} not run twice: {listed}")
+            output.say(f"{left} of {counted(len(jobs), 'job')} {verbs} not run twice: {listed}")
         return [*first.values()]
 
     @property
@@ -284,4 +285,4 @@ def _complaint(complaints: Mapping[str, Sequence[str]], count: int) -> str:
     for message, labels in complaints.items():
         more = f" (and {len(labels) - 1} more)" if len(labels) > 1 else ""
         lines.append(f"{labels[0]}{more}: {message}")
-    return f"{wrong} of {count} jobs cannot run, so none was started:\n" + "\n".join(lines)
+    return f"{wrong} of {counted(count, 'job')} cannot run, so none was started:\n" + "\n".join(lines)

@@ -10,7 +10,7 @@ from pathlib import Path
 from dlrun.errors import Pruned
 from dlrun.sweeps.pool.task import TaskResult
 from dlrun.terminal import output
-from dlrun.terminal.format import duration, number
+from dlrun.terminal.format import counted, duration, number
 
 TAIL = 6
 """The last lines of a failed job's log that are shown."""
@@ -89,7 +89,7 @@ def describe_failures(results: Sequence[TaskResult]) -> str:
     if not failed:
         return ""
     told = "\n".join(describe_failure(result, lines=0) for result in failed)
-    return f"{len(failed)} of {len(results)} jobs failed:\n{told}"
+    return f"{len(failed)} of {counted(len(results), 'job')} failed:\n{told}"
 
 
 def _tail(log: Path, lines: int) -> list[str]:

@@ -129,7 +129,7 @@ def _run(runner: SweepRunner, search: SearchDefinition, builder: JobBuilder) -> 
     finally:
         counts = _write_counts(runner.store.sweep, search, trials)
         told = ", ".join(f"{count} {state}" for state, count in counts.items() if state != "waiting")
-        output.say(f"{len(trials)} of {search.total} trials: {told}")
+        output.say(f"{len(trials)} of {counted(search.total, 'trial')}: {told}")
 
 
 def _write_counts(sweep: SweepDir, search: SearchDefinition, trials: Trials) -> dict[str, int]:

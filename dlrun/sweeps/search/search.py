@@ -16,7 +16,7 @@ from dlrun.sweeps.search.curves import CurveReader
 from dlrun.sweeps.search.space import Space
 from dlrun.sweeps.search.trials import Trials
 from dlrun.terminal import output
-from dlrun.terminal.format import number
+from dlrun.terminal.format import counted, number
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -138,7 +138,7 @@ class Search:
         if not lost:
             return
         words = "has no finished run, and is" if len(lost) == 1 else "have no finished run, and are"
-        output.say(f"{len(lost)} of {len(self._store.manifest.jobs)} jobs {words} run again")
+        output.say(f"{len(lost)} of {counted(len(self._store.manifest.jobs), 'job')} {words} run again")
         # no list: as in the search, each job has a process of its own
         self._runner.run(iter(lost), count=len(lost), on_result=self._take, on_tick=lambda: None)
         self._compare({job.overrides for job in lost})

@@ -36,12 +36,15 @@ def send_model(
 ) -> str:
     """Store a run's model; returns its URI for `mlflow.pytorch.load_model`.
 
-    The graph has the selected weights. It is exported with a free batch size, in evaluation mode, on the CPU. `metrics`
+    The graph has the selected weights. It is exported with a free batch size, in evaluation mode, on the CPU. It takes
+    prepared inputs: the model's tag `dlrun.inputs` and its metadata say how raw ones are prepared. `metrics`
     are points that the run has already; `tags` replace those that MLflow would take from this process.
     """
     import mlflow
     import torch
 
+    inputs = run.summary().inputs
+    tags = {"dlrun.inputs": describe_inputs(inputs, run.summary().spec), **tags}
     # the processors are the trainers'
     torch.set_num_threads(1)
     model, example = load(run)
@@ -62,6 +65,7 @@ def send_model(
             input_example=example.numpy(),
             pip_requirements=needs,
             serialization_format="pt2",
+            metadata={"inputs": dict(inputs)},
         )
     output = mlflow.entities.LoggedModelOutput(kept.model_id, step=run.summary().best_step or 0)
     client.log_outputs(run_id, [output])
@@ -69,6 +73,33 @@ def send_model(
         how = {"dataset_name": dataset, "dataset_digest": digest, "model_id": kept.model_id}
         client.log_metric(run_id, point.name, point.value, point.time, point.step, synchronous=True, **how)
     return str(info.model_uri)
+
+
+def describe_inputs(inputs: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
+    """What a model takes, from a summary's `inputs` and `spec`.
+
+    >>> scale = {"shape": [2], "mean": [0.5], "deviation": [0.25]}
+    >>> describe_inputs({"prepare": scale}, {"input_shape": [2]})
+    'float32 [N, 2]: (raw - 0.5) / 0.25'
+    >>> describe_inputs({"prepare": None}, {"input_shape": [2]})
+    'float32 [N, 2]: raw inputs as they are'
+    """
+    shape = ", ".join(map(str, ["N", *spec.get("input_shape", ())]))
+    if spec.get("task") == "language":
+        return f"int64 [{shape}]: tokens of the run's tokenizer"
+    if not inputs:
+        return (
+            f"[{shape}]: prepared by the data set's own function, which is not exported; dlrun.load(RUN).prepare has it"
+        )
+    scale = inputs["prepare"]
+    if scale is None:
+        return f"{inputs.get('dtype', 'float32')} [{shape}]: raw inputs as they are"
+    if scale.get("indices"):
+        return f"int64 [{shape}]: raw indices as they are"
+    mean, deviation = (scale.get(name, plain) for name, plain in (("mean", [0.0]), ("deviation", [1.0])))
+    if len(mean) == len(deviation) == 1:
+        return f"float32 [{shape}]: (raw - {mean[0]:.9g}) / {deviation[0]:.9g}"
+    return f"float32 [{shape}]: (raw - mean) / deviation along axis 1; the model's metadata has both, inputs.prepare"
 
 
 def _some(params: Mapping[str, str]) -> dict[str, str]:

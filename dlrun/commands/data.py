@@ -64,7 +64,7 @@ def _get(source: Source, *, check: bool) -> str:
         # reading verifies; a file that was verified once is not read again
         if check or not files.is_known(where, file):
             files.read(where, file)
-    return f"{len(located)} of {counted(len(source.files), 'file')} are there and intact ({files.folder_of(source)})"
+    return f"{counted(len(located), 'file')} there and intact ({files.folder_of(source)})"
 
 
 def _state(source: Source) -> str:

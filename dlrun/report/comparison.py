@@ -77,7 +77,7 @@ def describe_sides(first: Side, second: Side) -> str:
     seed = next(seed for seed in first.runs if seed in second.runs)
     one, other = first.summaries[seed], second.summaries[seed]
     keys = differing_keys(first.configuration(seed), second.configuration(seed))
-    shown = ", ".join(keys[:SHOWN] + ["…"] * (len(keys) > SHOWN))
+    shown = "; ".join(keys[:SHOWN] + ["…"] * (len(keys) > SHOWN))  # a value of two sides has a comma
     words = [word for word in differing(one.known_parts(), other.known_parts()) if word != PART_NAMES["config"]]
     found = "; ".join(([f"the configuration ({shown})"] if keys else []) + words) or "nothing but the seeds"
     unknown = "" if one.identity_parts and other.identity_parts else "; of the older run no sources are known"

@@ -65,11 +65,12 @@ def test_a_logged_model_loads_without_dlrun(tmp_path: Path, monkeypatch: pytest.
 
     client = MlflowClient(arguments[0])
     page = client.get_run(arguments[1])
+    mlflow.set_tracking_uri(arguments[0])
     (output,) = page.outputs.model_outputs
     model = client.get_logged_model(output.model_id)
     assert output.step == summary.best_step
     # what it takes is prepared: the model says how
-    scale = mlflow.models.get_model_info(model.artifact_location).metadata["inputs"]["prepare"]
+    scale = mlflow.models.get_model_info(model.model_uri).metadata["inputs"]["prepare"]
     assert model.tags["dlrun.inputs"].startswith("float32 [N, 1, 8, 8]: (raw - ")
     raw = 16 * torch.rand(5, *scale["shape"])
     torch.testing.assert_close((raw - scale["mean"][0]) / scale["deviation"][0], loaded.prepare(raw))

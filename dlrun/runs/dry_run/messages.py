@@ -25,7 +25,10 @@ def explain(batch: Batch, targets: Mapping[str, str], *names: str, doing: str = 
         parts = ", ".join(f"{name}={targets[name]}" for name in names if name in targets)
         if "loss" in names and "'Batch' object" in str(error):
             advice = "A loss is called with (model, batch): the outputs are model(batch.x), the targets batch.y."
-        doing, problem = doing or f"a first pass over {counted(len(batch.x), 'sample')}", "The parts do not fit together"
+        doing, problem = (
+            doing or f"a first pass over {counted(len(batch.x), 'sample')}",
+            "The parts do not fit together",
+        )
         if is_out_of_memory(error):
             problem, advice = "There is too little memory", LESS_IN_STEPS
         raise UserError(

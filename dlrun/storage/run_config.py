@@ -6,7 +6,6 @@ it is refused: other values are given on the command line.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import re
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dlrun.errors import DamagedFile
+from dlrun.storage.files import yaml_text
 from dlrun.storage.files.opening import IRREGULAR, read_bytes
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.rundir import RunDir
@@ -73,7 +73,7 @@ def plain(folder: RunDir) -> dict[str, Any]:
         return {}
     text = _read(folder)
     try:
-        values = _resolve(text) if "${" in text else _parse(text)
+        values = _resolve(text) if "${" in text else yaml_text.parse(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise _damaged(folder, f"it is no YAML ({_line(error)})") from None
     kept = values if isinstance(values, dict) else {}
@@ -287,24 +287,3 @@ def _reading_environment_by(function: Callable[..., Any]) -> Iterator[None]:
         yield
     finally:
         OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
-
-
-def _parse(text: str) -> Any:
-    try:
-        return yaml.load(text, Loader=_loader())  # a safe one
-    except yaml.YAMLError:
-        from omegaconf._utils import get_yaml_loader
-
-        # libyaml refuses the escapes of a path that is no UTF-8
-        return yaml.load(text, Loader=get_yaml_loader())  # a safe one too
-
-
-@functools.cache
-def _loader() -> type[yaml.SafeLoader]:
-    """A fast YAML loader with OmegaConf's idea of a number."""
-    from omegaconf._utils import get_yaml_loader
-
-    own = get_yaml_loader()
-    # written in C: twenty times as fast as OmegaConf's; some builds of PyYAML lack it
-    fast = getattr(yaml, "CSafeLoader", None)
-    return type("Loader", (fast,), {"yaml_implicit_resolvers": own.yaml_implicit_resolvers}) if fast else own

@@ -19,6 +19,7 @@ from torch import Tensor
 from dlrun.errors import ConfigError
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.parameters import check_rate, restore
+from dlrun.types import Rule
 
 __all__ = ["Muon"]
 
@@ -36,8 +37,10 @@ class Muon:
     All else are embeddings, the matrix of the outputs, biases and norms. A hidden matrix takes the step v ← μ·v +
     (1-μ)·g, p ← (1 - lr·λ)·p - lr·s·orthogonalised((1-μ)·g + μ·v), or of v itself without `nesterov`. The scale s of an
     m × n matrix is 0.2·√max(m, n) (`scale: adamw`) or √max(1, m/n) (`original`, for which Jordan's rate is 0.02). The
-    kernel of a convolution is the matrix of its output channels. `precision: null` iterates in bfloat16 on a GPU and in
-    single precision elsewhere. AdamW takes the rate `adam_ratio`·lr. The numbers are those of `torch.optim.Muon` and
+    kernel of a convolution is the matrix of its output channels. With `normalise` a matrix of m rows is first scaled to
+    the Frobenius norm √m, which takes the place of decay. `precision: null` iterates in bfloat16 on a GPU and in single
+    precision elsewhere. AdamW takes the rate `adam_ratio`·lr; another rule for all else is given as `others`, which has
+    its own rate and decay, and the schedule of lr. The numbers are those of `torch.optim.Muon` and
     `AdamW`, to the rounding.
 
     >>> rule, p = Muon(lr=0.1, steps=8), torch.zeros(2, 2)
@@ -54,13 +57,15 @@ class Muon:
     scale: Literal["adamw", "original"] = "adamw"
     weight_decay: float = 0.1
     precision: Literal["bf16", "fp32"] | None = None
+    normalise: bool = False
+    others: Rule | None = None
     adam_ratio: float = 1.0
     beta1: float = 0.9
     beta2: float = 0.95
     eps: float = 1e-8
     hidden: list[bool] | None = field(default=None, init=False, repr=False)
     """True for hidden matrices, set before `init`; None: all parameters with two axes or more."""
-    _adam: Adam = field(init=False, repr=False)
+    _rule: Rule = field(init=False, repr=False)
     _places: list[int] = field(default_factory=list, init=False, repr=False)
     _others: list[int] = field(default_factory=list, init=False, repr=False)
     _decays: list[bool] = field(default_factory=list, init=False, repr=False)
@@ -73,7 +78,9 @@ class Muon:
         check_rate("adam_ratio", self.adam_ratio)
         if not 1 <= self.steps < 100:
             raise ConfigError(f"optimizer.steps is {self.steps}; expected 1 to 99. Type optimizer.steps=5")
-        self._adam = Adam(self.lr, self.beta1, self.beta2, self.eps, weight_decay=self.weight_decay, decoupled=True)
+        rate = self.lr * self.adam_ratio
+        adam = Adam(rate, self.beta1, self.beta2, self.eps, weight_decay=self.weight_decay, decoupled=True)
+        self._rule = adam if self.others is None else self.others
 
     def init(self, params: list[Tensor], decay: list[bool]) -> None:
         """Allocate the velocities, and AdamW's state for the others."""
@@ -87,14 +94,16 @@ class Muon:
                 "optimizer=muon makes real matrices orthogonal; the model has complex ones. Type optimizer=adamw"
             )
         if self._others:
-            self._adam.init([params[i] for i in self._others], [decay[i] for i in self._others])
+            self._rule.init([params[i] for i in self._others], [decay[i] for i in self._others])
 
     @torch.no_grad()
     def update(self, params: list[Tensor], grads: list[Tensor], lr: float) -> None:
         """Change `params` in place, at the rate `lr`."""
         if self._others:
             others = self._others
-            self._adam.update([params[i] for i in others], [grads[i] for i in others], lr * self.adam_ratio)
+            # both rates follow the schedule
+            rate = lr * self.adam_ratio if self.others is None else self._rule.lr * (lr / self.lr if self.lr else 0.0)
+            self._rule.update([params[i] for i in others], [grads[i] for i in others], rate)
         if not self._places:
             return
         matrices, slopes = [params[i] for i in self._places], [grads[i] for i in self._places]
@@ -103,6 +112,11 @@ class Muon:
         decayed = [params[i] for i in self._places if self._decays[i]]
         if self.weight_decay and decayed:  # decoupled, as AdamW's
             torch._foreach_mul_(decayed, 1 - lr * self.weight_decay)
+        if self.normalise:
+            sizes = torch._foreach_norm(matrices)
+            torch._foreach_mul_(
+                matrices, [len(m) ** 0.5 / n.clamp(min=SMALLEST) for m, n in zip(matrices, sizes, strict=True)]
+            )
         for same in _by_shape(moved):
             stacked = torch.stack([moved[i].flatten(1) for i in same])
             found = orthogonalise(stacked, self.steps, dtype=self._dtype(stacked)).to(stacked.dtype)
@@ -119,14 +133,14 @@ class Muon:
         return 0.2 * sqrt(max(rows, columns)) if self.scale == "adamw" else sqrt(max(1.0, rows / columns))
 
     def state_dict(self) -> dict[str, Any]:
-        """The velocities, and AdamW's state if it has a part."""
-        return {"velocity": self._velocity, "adam": self._adam.state_dict() if self._others else {}}
+        """The velocities, and the state of the rule of all else if it has a part."""
+        return {"velocity": self._velocity, "adam": self._rule.state_dict() if self._others else {}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the velocities and AdamW's state."""
+        """Restore the velocities and the other rule's state."""
         restore("velocity", self._velocity, state["velocity"])
         if self._others:
-            self._adam.load_state_dict(state["adam"])
+            self._rule.load_state_dict(state["adam"])
 
 
 def orthogonalise(matrices: Tensor, steps: int = 5, *, dtype: torch.dtype | None = None) -> Tensor:

@@ -17,7 +17,6 @@ from dlrun.datasets.tensors.made_by_hand import check_made_by_hand
 from dlrun.datasets.tensors.subset import take_first
 from dlrun.engine.batches import Batches, LoaderSplit
 from dlrun.engine.forward.views import make_views
-from dlrun.engine.lazy_modules import materialise, uninitialised
 from dlrun.engine.objective import Objective
 from dlrun.engine.own.modules import check_trainable, module_of
 from dlrun.engine.own.state import OwnState
@@ -28,16 +27,15 @@ from dlrun.execution.device import autocast, choose
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.layered import LayeredRule, ParameterGroup
 from dlrun.optimizers.torch_optimizer import adapt
-from dlrun.randomness import INITIALISATION, key, seed_all, seed_default, seed_library
-from dlrun.runs.dry_run.messages import explain
+from dlrun.randomness import INITIALISATION, key, seed_all, seed_library
 from dlrun.runs.dry_run.parts import check_tokenizer, check_walk
-from dlrun.runs.dry_run.passes import FEW
 from dlrun.runs.measures.metrics import make_metrics
 from dlrun.runs.measures.task import for_loss
 from dlrun.runs.weights import loading
+from dlrun.runs.weights.initial import make_of_data
 from dlrun.runs.weights.training import freeze
 from dlrun.terminal.format import counted
-from dlrun.types import Batch, Data, Loss, Metric, Schedule, Spec, Task
+from dlrun.types import Data, Metric, Schedule, Spec, Task
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,7 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
     seed_all(torch.device("cpu"), key(plain["seed"], INITIALISATION, 2))
     loss, schedule = (instantiate.partial(plain[name], trusted=plain["trusted"]) for name in ("loss", "schedule"))
     own = module_of(loss)
-    if uninitialised(model) or (own is not None and uninitialised(own)):
-        _materialise(plain, model, loss, data, device)
+    make_of_data(plain, model, loss, data, device)
     skip = [str(pattern) for pattern in plain.get("init_from_skip", [])]
     initial = loading.start_from(plain["init_from"], model, skip=skip) if plain["init_from"] else None
     trained = freeze(model, FineTune(**plain.get("finetune", {})), skip=skip, seed=plain["seed"])
@@ -149,15 +146,6 @@ def make_model(plain: dict[str, Any], spec: Spec, *, of: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise ConfigError(f"{plain['model']['_target_']} made a {type(model).__name__}; a model is a torch.nn.Module.")
     return model
-
-
-def _materialise(plain: dict[str, Any], model: nn.Module, loss: Loss, data: Data, device: torch.device) -> None:
-    """Give lazy modules their parameters, on the CPU as all others."""
-    few = Batch(*(t.cpu() for t in data.train.gather(torch.arange(min(FEW, len(data.train)), device=device))))
-    seed_default(torch.device("cpu"), key(plain["seed"], INITIALISATION, 1))
-    targets = {name: plain[name]["_target_"] for name in ("dataset", "model", "loss")}
-    with explain(few, targets, *targets):
-        materialise(model, loss, few)
 
 
 def _make_optimizer(plain: dict[str, Any], trainer: Trainer, groups: Sequence[ParameterGroup]) -> Optimizer:

@@ -51,7 +51,8 @@ class Spec:
 
     `input_shape` is the shape of one sample, without the batch axis. `outputs` is the number of a model's
     values for it: the classes, or the components of a target. A sample of text is a window of
-    `input_shape[0]` tokens, with the vocabulary as `outputs`.
+    `input_shape[0]` tokens, with the vocabulary as `outputs`. `levels` is the number of values that a pixel takes,
+    evenly spaced from 0 to 1, if they are so few and lie so.
     """
 
     task: Task
@@ -60,6 +61,7 @@ class Spec:
     classes: int | None = None
     class_names: tuple[str, ...] = ()
     vocabulary: int | None = None
+    levels: int | None = None
 
 
 @dataclass(frozen=True)

@@ -1,33 +1,54 @@
-"""`dlrun sample`: text by a language model, from its run's folder alone."""
+"""`dlrun sample`: text by a language model, points or pictures by a density, from its run's folder alone."""
 
 from __future__ import annotations
 
 import argparse
+import csv
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
+from dlrun.analysis.figures import densities
+from dlrun.analysis.figures.style import save
+from dlrun.datasets.tensors.standardise import Standardise
+from dlrun.engine.evaluation import evaluating
 from dlrun.engine.generation import Sampling, as_language_model, decode_stream, default_prompt, generate
 from dlrun.errors import UserError
 from dlrun.execution import device
-from dlrun.runs.reload import model_of, spec_of, tokenizer_of
+from dlrun.randomness import SAMPLING, generator
+from dlrun.runs.reload import Predictor, model_of, predictor, spec_of, tokenizer_of
 from dlrun.storage import run_config
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
-from dlrun.terminal.escape import visible
+from dlrun.terminal.escape import csv_cell, visible
+from dlrun.terminal.format import counted
 from dlrun.tokenizers.word import UNKNOWN
 from dlrun.types import Spec, Tokenizer
+
+OF_TEXT = {"prompt": "", "tokens": 500, "temperature": 0.8, "top_k": 50, "top_p": 1.0, "n": 1}
+"""The options of text, and their defaults."""
+POINTS, PICTURES = 1000, 64
+"""The samples of a density, without `--n`."""
 
 
 def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     _check(arguments)
     folder = find(arguments.run)
+    if folder.summary().spec.get("task") == "density":
+        _of_density(folder, arguments)
+        return 0
+    if arguments.output:
+        raise UserError("--output is for the samples of a density. Type `> FILE` to keep a text.")
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    arguments = argparse.Namespace(**OF_TEXT | given)
     spec, tokenizer = _of_language(folder)
     prompt = _encode(tokenizer, arguments.prompt) if arguments.prompt else default_prompt(tokenizer)
     model = _place(as_language_model(model_of(folder, spec)[0], spec.input_shape[0]), folder)
@@ -43,50 +64,115 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="dlrun sample",
-        description="Print text that a run's language model writes, token by token. The files of the data set are not "
-        "needed.",
+        description="Print text that a run's language model writes, token by token, or draw the points or pictures of "
+        "a density. The files of the data set are not needed.",
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the beginning of its id")
-    parser.add_argument("--prompt", default="", metavar="TEXT", help="the text to continue (default: a new line)")
-    parser.add_argument("--tokens", type=int, default=500, metavar="N", help="the number of tokens (default: 500)")
+    parser.add_argument("--prompt", metavar="TEXT", help="the text to continue (default: a new line)")
+    parser.add_argument("--tokens", type=int, metavar="N", help="the number of tokens (default: 500)")
     parser.add_argument(
         "--temperature",
         type=float,
-        default=0.8,
         metavar="T",
         help="0: always the most probable token; 1: the model's own probabilities (default: 0.8)",
     )
-    parser.add_argument(
-        "--top-k", type=int, default=50, metavar="K", help="draw from the K most probable tokens (default: 50)"
-    )
+    parser.add_argument("--top-k", type=int, metavar="K", help="draw from the K most probable tokens (default: 50)")
     parser.add_argument(
         "--top-p",
         type=float,
-        default=1.0,
         metavar="P",
         help="draw from the most probable tokens that sum to the probability P (default: 1)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="the same seed gives the same text (default: 0)"
+        "--seed", type=int, default=0, metavar="S", help="the same seed gives the same samples (default: 0)"
     )
     parser.add_argument(
-        "--n", type=int, default=1, metavar="N", help="the number of texts, with seeds S, S+1, … (default: 1)"
+        "--n",
+        type=int,
+        metavar="N",
+        help="the number of texts, with seeds S, S+1, … (default: 1), of points (1000) or of pictures (64)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="of a density: a .csv, .npz or .png file (default: points are printed as CSV, pictures go to a .png)",
     )
     return parser
 
 
 def _check(given: argparse.Namespace) -> None:
-    rules = [
-        ("--tokens", given.tokens, given.tokens >= 1, "at least 1"),
-        ("--temperature", given.temperature, 0 <= given.temperature < float("inf"), "0 or more"),
-        ("--top-k", given.top_k, given.top_k >= 1, "at least 1"),
-        ("--top-p", given.top_p, 0 < given.top_p <= 1, "a number above 0, at most 1"),
-        ("--seed", given.seed, given.seed >= 0, "a whole number from 0 on"),
-        ("--n", given.n, given.n >= 1, "at least 1"),
+    rules: list[tuple[str, Any, Callable[[Any], bool], str]] = [
+        ("--tokens", given.tokens, lambda n: n >= 1, "at least 1"),
+        ("--temperature", given.temperature, lambda t: 0 <= t < float("inf"), "0 or more"),
+        ("--top-k", given.top_k, lambda k: k >= 1, "at least 1"),
+        ("--top-p", given.top_p, lambda p: 0 < p <= 1, "a number above 0, at most 1"),
+        ("--seed", given.seed, lambda s: s >= 0, "a whole number from 0 on"),
+        ("--n", given.n, lambda n: n >= 1, "at least 1"),
     ]
     for name, value, valid, expected in rules:
-        if not valid:
+        if value is not None and not valid(value):
             raise UserError(f"{name} {value}: expected {expected}.")
+
+
+def _of_density(folder: RunDir, given: argparse.Namespace) -> None:
+    """Draw samples in the unit of the data set's files, and print or write them."""
+    for name in OF_TEXT:
+        if name != "n" and getattr(given, name) is not None:
+            raise UserError(f"--{name.replace('_', '-')} is for text; {folder.path} is a density.")
+    asked = predictor(folder)
+    shape = asked.spec.input_shape
+    pictures = len(shape) == 3 and shape[0] in (1, 3)
+    output_file: Path | None = given.output or (Path(f"samples-{folder.id}.png") if pictures else None)
+    kind = output_file.suffix if output_file else ".csv"
+    possible = [".npz", *([".png"] if pictures or shape == (2,) else []), *([".csv"] if len(shape) == 1 else [])]
+    if kind not in possible:
+        raise UserError(f"--output {output_file}: samples of shape {list(shape)} are written to {', '.join(possible)}.")
+    draw: Any = getattr(asked.model, "sample", None)
+    if not callable(draw):
+        raise UserError(f"The model `{type(asked.model).__name__}` draws no samples: it has no sample(n, generator).")
+    n = given.n or (PICTURES if pictures else POINTS)
+    with evaluating(asked.model):
+        x: torch.Tensor = draw(n, generator(given.seed, SAMPLING)).float().cpu()
+    if output_file is None:
+        _write_csv(sys.stdout, x, asked)
+        return
+    try:
+        _write(output_file, x, asked, pictures=pictures)
+    except OSError as error:
+        raise UserError(f"--output {output_file} cannot be written: {error.strerror}.") from None
+    output.say(f"{counted(n, 'picture' if pictures else 'point')}: {output_file}")
+
+
+def _write(file: Path, x: torch.Tensor, asked: Predictor, *, pictures: bool) -> None:
+    if file.suffix == ".png":
+        save(densities.gallery(_shown(x, asked)) if pictures else densities.scatter(_raw(x, asked)), file)
+    elif file.suffix == ".npz":
+        import numpy
+
+        numpy.savez_compressed(file, x=_raw(x, asked).numpy())
+    else:
+        with file.open("w", newline="") as csv_file:
+            _write_csv(csv_file, x, asked)
+
+
+def _write_csv(file: Any, x: torch.Tensor, asked: Predictor) -> None:
+    names = [csv_cell(name) for name in asked.inputs.columns] or [f"x{i}" for i in range(x.shape[1])]
+    rows = [[f"{value:.6g}" for value in row] for row in _raw(x, asked).tolist()]
+    csv.writer(file, lineterminator="\n").writerows([names, *rows])
+
+
+def _shown(x: torch.Tensor, asked: Predictor) -> torch.Tensor:
+    """Pictures [n, H, W] or [n, H, W, 3], the range of the training pictures as 0 to 1."""
+    inputs = asked.inputs
+    low, high = (torch.tensor(ends).view(-1, 1, 1) for ends in (inputs.low or (0.0,), inputs.high or (1.0,)))
+    shown = ((_raw(x, asked) - low) / (high - low)).clamp(0, 1)
+    return shown[:, 0] if x.shape[1] == 1 else shown.movedim(1, -1)
+
+
+def _raw(x: torch.Tensor, asked: Predictor) -> torch.Tensor:
+    # a preparation of the user's own has no inverse that is known
+    return asked.prepare.undo(x) if isinstance(asked.prepare, Standardise) else x
 
 
 def _of_language(folder: RunDir) -> tuple[Spec, Tokenizer]:

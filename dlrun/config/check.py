@@ -19,7 +19,7 @@ from dlrun.config.settings import Evaluation, FineTune, General, Lora, Sweep, Tr
 from dlrun.errors import ConfigError, did_you_mean
 
 SETTINGS = {"trainer": Trainer, "evaluation": Evaluation, "tracking": Tracking}
-SIZES = ("input_shape", "outputs", "classes", "vocabulary")
+SIZES = ("input_shape", "outputs", "classes", "vocabulary", "levels")
 """The arguments of a model that come from the data, unless the configuration gives them."""
 
 GROUPS: dict[str, dict[str, Any]] = {

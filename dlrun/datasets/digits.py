@@ -6,6 +6,8 @@ E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine L
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -46,6 +48,7 @@ def digits(
     split_seed: int = 0,
     normalise: bool = True,
     augment: dict[str, int | float | bool | str] | None = None,
+    binarise: Literal["threshold", "stochastic"] | None = None,
 ) -> Data:
     """The digits, images float32 [N, 1, 8, 8].
 
@@ -64,6 +67,7 @@ def digits(
         scale=16.0,
         augment=augment,
         pixels=(0.0, 16.0),
+        binarise=binarise,
     )
     tensors, content = decode_files(DIGITS, decode, path=path)
     pairs = {"train": (tensors["x"], tensors["y"])}

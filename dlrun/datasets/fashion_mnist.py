@@ -6,6 +6,8 @@ Learning Algorithms, 2017, arXiv:1708.07747.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from dlrun.datasets.files.idx import idx_images
 from dlrun.datasets.files.sources import FASHION_MNIST
 from dlrun.datasets.tensors.tensors import TensorOptions
@@ -25,6 +27,7 @@ def fashion_mnist(
     split_seed: int = 0,
     normalise: bool = True,
     augment: dict[str, int | float | bool | str] | None = None,
+    binarise: Literal["threshold", "stochastic"] | None = None,
 ) -> Data:
     """Fashion-MNIST, its images float32 [N, 1, 28, 28].
 
@@ -40,5 +43,6 @@ def fashion_mnist(
         scale=255.0,
         augment=augment,
         pixels=(0.0, 255.0),
+        binarise=binarise,
     )
     return idx_images(FASHION_MNIST, NAMES, path=path, options=options)

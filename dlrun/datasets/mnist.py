@@ -5,6 +5,8 @@ Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, Gradient-Based Learning Applied to D
 
 from __future__ import annotations
 
+from typing import Literal
+
 from dlrun.datasets.files.idx import idx_images
 from dlrun.datasets.files.sources import MNIST
 from dlrun.datasets.tensors.tensors import TensorOptions
@@ -22,13 +24,15 @@ def mnist(
     split_seed: int = 0,
     normalise: bool = True,
     augment: dict[str, int | float | bool | str] | None = None,
+    binarise: Literal["threshold", "stochastic"] | None = None,
 ) -> Data:
     """MNIST, its images float32 [N, 1, 28, 28].
 
     The test split is the official one. `split_seed` draws `validation_size` of the 60,000 images (below 1: that
     fraction); `train_size` keeps the first of the rest. A share `label_noise` of the training labels is wrong. Images
     are normalised by the mean and deviation of all training pixels, or else scaled to 0 … 1, and in training varied by
-    `augment` (shift, flip, crop).
+    `augment` (shift, flip, crop). With `binarise` a pixel is 0 or 1 instead: white above the middle (`threshold`), or
+    with the probability of its grey level, drawn once by `split_seed` (`stochastic`).
 
     Raises `DataError` if files are missing or altered, `ConfigError` for sizes out of range.
     """
@@ -41,5 +45,6 @@ def mnist(
         scale=255.0,
         augment=augment,
         pixels=(0.0, 255.0),
+        binarise=binarise,
     )
     return idx_images(MNIST, tuple("0123456789"), path=path, options=options)

@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from dlrun.analysis.figures.classes import as_probabilities, confusion, worst_mistakes
 from dlrun.analysis.figures.curves import learning_curves, schedule, varies
+from dlrun.analysis.figures.densities import densities, gallery
 from dlrun.analysis.figures.functions import fit_1d, plane
 from dlrun.analysis.figures.style import save
 from dlrun.analysis.figures.text import loss_by_position
 from dlrun.datasets.language.windows import Streams, Windows
 from dlrun.engine.evaluation import Collected, batch_size_for, evaluating
 from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.randomness import SAMPLING, generator
 from dlrun.storage.journal import curves
 from dlrun.storage.rundir import RunDir
 from dlrun.types import Batch, Data
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_POINTS = 2000  # of a training split; more hide each other
+PICTURES = 64  # that a density of pixels draws
 MAX_TOKENS = 1 << 16  # of a text, predicted for the loss by position
 
 
@@ -35,9 +38,11 @@ def draw(
 
     Learning curves if a loss was logged twice, and the schedule if the rate varies. Classification: confusion matrix
     and worst mistakes of the outputs `collected`. Data on a line or in the plane: the learned function. Text: the
-    validation loss by position in the window.
+    validation loss by position in the window. A density of the plane: it, over the points; of pixels: pictures that it
+    draws.
     """
     drawings = [*_curves(run, best_step), *_mistakes(data, collected), *_function(data, model), *_text(data, model)]
+    drawings += _density(data, model)
     return [save(picture, run.figures / f"{name}.png") for name, picture in drawings]
 
 
@@ -86,6 +91,26 @@ def _function(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
         grid = torch.linspace(float(x.min()), float(x.max()), 500).to(x)[:, None]
         truth = data.truth(grid).reshape(-1).float() if data.truth else None
         yield "fit", fit_1d(x[:, 0], y.reshape(-1), grid[:, 0], answer(grid)[:, 0], truth)
+
+
+def _density(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
+    if data.spec.task != "density" or not callable(getattr(model, "log_prob", None)):
+        return
+    device = _device(model)
+    if data.spec.input_shape == (2,):
+        x = data.train.gather(torch.arange(min(len(data.train), MAX_POINTS), device=device)).x.cpu()
+
+        def log_prob(points: Tensor) -> Tensor:
+            with evaluating(model):
+                found: Tensor = model.log_prob(points.to(x).to(device)).cpu()  # type: ignore[operator]
+            return found
+
+        yield "density", densities(x, {"density": log_prob})
+    elif data.spec.levels and callable(getattr(model, "sample", None)):
+        with evaluating(model):
+            drawn: Tensor = model.sample(PICTURES, generator(0, SAMPLING)).cpu()  # type: ignore[operator]
+        shown = drawn[:, 0] if drawn.shape[1] == 1 else drawn.movedim(1, -1)
+        yield "samples", gallery(shown.float())
 
 
 def _text(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 
 from dlrun.errors import ConfigError
 from dlrun.models.gaussian_mixture import GaussianMixture, triangular
+from dlrun.models.realnvp import RealNVP
 
 
 def random_mixture(size: int = 2, components: int = 3) -> GaussianMixture:
@@ -19,6 +22,15 @@ def random_mixture(size: int = 2, components: int = 3) -> GaussianMixture:
         for p in model.parameters():
             p.copy_(torch.randn(p.shape, generator=g))
         model.precisions.mul_(0.5)
+    return model
+
+
+def random_network(size: int = 2) -> RealNVP:
+    g = torch.Generator().manual_seed(6)
+    model = RealNVP((size,), couplings=4, width=8)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.3 * torch.randn(p.shape, generator=g))
     return model
 
 
@@ -39,8 +51,43 @@ def integral(model: nn.Module, *, half: float = 12.0, points: int = 801) -> floa
     return float(inner)
 
 
-def test_a_mixture_integrates_to_one() -> None:
-    assert integral(random_mixture()) == pytest.approx(1.0, abs=1e-4)
+@pytest.mark.parametrize("make", [random_mixture, random_network])
+def test_a_density_integrates_to_one(make: Callable[[], nn.Module]) -> None:
+    assert integral(make()) == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_the_network_is_undone_by_its_inverse(size: int) -> None:
+    model, x = random_network(size).double(), torch.randn(30, size, dtype=torch.float64)
+    z, _ = model.transform(x)
+    assert not torch.allclose(z, x, atol=0.1)
+    torch.testing.assert_close(model.inverse(z), x, rtol=1e-9, atol=1e-9)
+
+
+def test_the_network_has_the_determinant_of_autograds_jacobian() -> None:
+    model, x = random_network(3).double(), torch.randn(6, 3, dtype=torch.float64)
+    _, volume = model.transform(x)
+    for row, own in zip(x, volume, strict=True):
+        jacobian = torch.autograd.functional.jacobian(lambda one: model.transform(one[None])[0][0], row)
+        torch.testing.assert_close(torch.linalg.slogdet(jacobian).logabsdet, own)
+
+
+def test_the_network_is_at_first_the_standard_normal() -> None:
+    x = torch.randn(9, 2)
+    torch.testing.assert_close(RealNVP((2,))(x), torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(1))
+
+
+def test_the_samples_of_the_network_have_its_density() -> None:
+    # the probability of each quadrant, of the samples and by the density on a grid
+    model = random_network()
+    drawn = model.sample(100_000, torch.Generator().manual_seed(0))
+    line = torch.linspace(-12, 12, 801)
+    grid = torch.cartesian_prod(line, line)
+    with torch.no_grad():
+        mass = model(grid).exp().double() * float(line[1] - line[0]) ** 2
+    for signs in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+        inside, on_grid = ((points * torch.tensor(signs) > 0).all(1) for points in (drawn, grid))
+        assert float(inside.double().mean()) == pytest.approx(float(mass[on_grid].sum()), abs=0.015)
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
@@ -87,3 +134,10 @@ def test_samples_follow_their_generator() -> None:
 def test_what_a_mixture_cannot_be_is_refused(shape: tuple[int, ...], options: dict[str, int], says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         GaussianMixture(shape, **options)  # type: ignore[arg-type]
+
+
+def test_what_a_network_cannot_be_is_refused() -> None:
+    with pytest.raises(ConfigError, match="model=gaussian"):
+        RealNVP((1,))
+    with pytest.raises(ConfigError, match="couplings=0"):
+        RealNVP((2,), couplings=0)

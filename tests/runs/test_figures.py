@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from dlrun.analysis.figures.classes import as_probabilities
 from dlrun.datasets.language.windows import Windows
 from dlrun.engine.evaluation import Collected
+from dlrun.models.autoregressive_pixels import AutoregressivePixels
+from dlrun.models.gaussian_mixture import GaussianMixture
 from dlrun.runs import figures
 from dlrun.storage.journal import Journal
 from dlrun.storage.rundir import RunDir
@@ -73,6 +75,21 @@ def test_a_run_on_the_line_or_the_plane_gets_its_function(run: RunDir, task: str
     assert [p.stem for p in paths[2:]] == ([name] if name else [])
     assert all(map(is_picture, paths))
     assert model.training
+
+
+def test_a_density_of_the_plane_is_drawn_over_its_points(run: RunDir) -> None:
+    spec = Spec("density", (2,), 1)
+    paths = figures.draw(run, data=data(spec, torch.randn(20, 2), torch.zeros(20)), model=GaussianMixture((2,)))
+    assert [p.stem for p in paths[2:]] == ["density"]
+    assert all(map(is_picture, paths))
+
+
+def test_a_density_of_pixels_draws_pictures(run: RunDir) -> None:
+    spec = Spec("density", (1, 3, 3), 1, levels=2)
+    model = AutoregressivePixels((1, 3, 3), 2, channels=2, blocks=1)
+    paths = figures.draw(run, data=data(spec, torch.rand(9, 1, 3, 3).round(), torch.zeros(9)), model=model)
+    assert [p.stem for p in paths[2:]] == ["samples"]
+    assert all(map(is_picture, paths))
 
 
 def test_a_run_on_text_gets_its_loss_by_position(run: RunDir) -> None:

@@ -29,11 +29,15 @@ from dlrun.errors import NonFinite
 from dlrun.execution import compiled, cuda_graphs
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
+from dlrun.losses.nll import nll
 from dlrun.metrics import for_task, top_k
+from dlrun.models.autoregressive_pixels import AutoregressivePixels
+from dlrun.models.gaussian_mixture import GaussianMixture
 from dlrun.models.lenet5 import LeNet5
 from dlrun.models.linear import Linear
 from dlrun.models.mlp import MLP
 from dlrun.models.polynomial import Polynomial
+from dlrun.models.realnvp import RealNVP
 from dlrun.models.tanh_layers import TanhLayers
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.descent import Descent
@@ -51,6 +55,7 @@ CPU = torch.device("cpu")
 SMALL = partial(MLP, (2,), 2, width=16, activation="tanh")
 PLAN = Plan(steps=40, per_epoch=25, log_every=7, evaluate_every=10, checkpoint_every=8)
 MOONS = moons(n=240, validation_size=40)
+DENSITY: Any = {"loss": nll, "metrics": for_task("density")}
 IMAGES = torch.rand(60, 1, 8, 8, generator=torch.Generator().manual_seed(3))
 PICTURES = TensorSplit(IMAGES, (4 * IMAGES.mean((1, 2, 3))).long() % 3)
 
@@ -172,9 +177,9 @@ def test_every_rule_follows_the_runs_alone(name: str) -> None:
     check(lambda i: training(i, RULES[name](i)))
 
 
-def of_pictures(model: Callable[[], nn.Module], **options: Any) -> Callable[[int], loop.Training]:
+def of_pictures(model: Callable[[], nn.Module], lr: float = 0.05, **options: Any) -> Callable[[int], loop.Training]:
     data = replace(MOONS, train=PICTURES, validation=PICTURES)
-    return lambda i: training(i, SGD(lr=0.05, momentum=0.9), model=model, data=data, **options)
+    return lambda i: training(i, SGD(lr=lr, momentum=0.9), model=model, data=data, **options)
 
 
 def odd(model: nn.Module, batch: Batch) -> Tensor:
@@ -228,6 +233,9 @@ def norms() -> nn.Module:
         of_pictures(partial(Linear, (1, 8, 8), 3), loss=by_class),
         of_pictures(norms),
         of_pictures(lambda: nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 3))),
+        lambda i: training(i, SGD(lr=0.01), model=partial(GaussianMixture, (2,), components=3), **DENSITY),
+        lambda i: training(i, SGD(lr=0.01), model=partial(RealNVP, (2,), couplings=2, width=8), **DENSITY),
+        of_pictures(partial(AutoregressivePixels, (1, 8, 8), 2, channels=2, blocks=1), lr=0.001, **DENSITY),
     ],
     ids=[
         "tanh_layers",
@@ -239,6 +247,9 @@ def norms() -> nn.Module:
         "weights",
         "norms",
         "convolutions",
+        "mixture",
+        "network",
+        "pixels",
     ],
 )
 def test_every_model_and_loss_follows_the_runs_alone(make: Callable[[int], loop.Training]) -> None:

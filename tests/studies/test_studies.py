@@ -23,6 +23,7 @@ from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
+from dlrun.studies.density import Density, draw_likelihoods, entropy, moons_log_density
 from dlrun.studies.depth import Boundary, Depth, draw_layers
 from dlrun.studies.double_descent import DoubleDescent, shape
 from dlrun.studies.learning_rate import LearningRate
@@ -548,6 +549,51 @@ def test_the_rank_correlation_is_scipys() -> None:
     assert math.isnan(rank_correlation([1, 2, 3], [1, 1, 1]))
 
 
+# -- density ----------------------------------------------------------------------------------------------------------
+
+
+def density_runs(folder: Path, losses: Mapping[str, float], noise: float = 0.01) -> list[Result]:
+    targets = {
+        "gaussian": ("gaussian_mixture.GaussianMixture", 1),
+        "gaussian_mixture": ("gaussian_mixture.GaussianMixture", 8),
+    }
+    found = []
+    for name, loss in losses.items():
+        target, components = targets.get(name, ("realnvp.RealNVP", None))
+        for seed in range(4):
+            config = {"model._target_": f"dlrun.models.{target}", "model.components": components, "seed": seed}
+            found.append(made_up(folder, len(found), config, {"val/nll": loss + noise * (seed % 2 - (loss > 1))}))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("losses", "verdict"),
+    [
+        ({"gaussian": 1.9, "gaussian_mixture": 1.1, "realnvp": 0.9}, HELD),
+        ({"realnvp": 0.9, "gaussian_mixture": 1.1, "gaussian": 1.9}, HELD),
+        ({"gaussian": 1.9, "gaussian_mixture": 0.8, "realnvp": 0.9}, NOT),
+        ({"gaussian": 1.9, "gaussian_mixture": 1.1}, OPEN),
+    ],
+)
+def test_richer_densities_are_compared_by_seed(tmp_path: Path, losses: dict[str, float], verdict: str) -> None:
+    assert verdicts(Density().claims(density_runs(tmp_path, losses))) == [verdict]
+
+
+def test_the_moons_have_the_density_of_their_draw() -> None:
+    line = torch.linspace(-2.5, 3.5, 401, dtype=torch.float64)
+    values = moons_log_density(torch.cartesian_prod(line, line), 0.1).exp().view(401, 401)
+    assert float(torch.trapezoid(torch.trapezoid(values, line), line)) == pytest.approx(1.0, abs=1e-6)
+    # of wide noise it is nearly a normal distribution's, whose entropy is known
+    wide = entropy(lambda x: moons_log_density(x, 30.0), noise=30.0)
+    assert wide == pytest.approx(1 + math.log(2 * math.pi * 30.0**2), abs=0.02)
+
+
+def test_the_likelihoods_are_drawn_with_and_without_a_truth() -> None:
+    for truth in (None, 1.0):
+        fig = draw_likelihoods({"one normal": {0: 1.9, 1: 1.8}, "mixture of normals": {0: 1.2}}, truth)
+        assert len(fig.axes) == 1
+
+
 STUDIES = [path for path in sorted((CONF / "experiment").glob("*.yaml")) if "study:" in path.read_text()]
 
 
@@ -564,5 +610,5 @@ def test_a_study_sweeps_by_itself_and_its_class_can_be_made(path: Path) -> None:
         assert path.stem in ("polynomial_capacity", "mnist_seeds", "weight_decay", "double_descent", "scaling_laws")
 
 
-def test_there_are_nine_studies() -> None:
-    assert len(STUDIES) == 9
+def test_there_are_ten_studies() -> None:
+    assert len(STUDIES) == 10

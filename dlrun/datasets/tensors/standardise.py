@@ -49,6 +49,14 @@ class Standardise:
         x = x.to(torch.float32, copy=True)
         return x.sub_(_along(self.mean, x)).div_(_along(self.deviation, x))
 
+    def undo(self, x: Tensor) -> Tensor:
+        """Raw inputs of prepared ones, float32 [N, *shape].
+
+        >>> Standardise((2,), mean=(1.0,), deviation=(2.0,)).undo(torch.tensor([[0.0, 1.0]]))
+        tensor([[1., 3.]])
+        """
+        return x * _along(self.deviation, x) + _along(self.mean, x)
+
 
 def mean_and_deviation(x: Tensor, chunk: int = 1024) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """The mean and deviation of `x` [N, C, ...] for each C.

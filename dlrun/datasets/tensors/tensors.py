@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from dlrun.datasets.tensors.augment import make_augment
+from dlrun.datasets.tensors.binarise import Binarise, binarise
 from dlrun.datasets.tensors.checks import (
     Pair,
     check_alike,
@@ -72,6 +73,7 @@ class TensorOptions:
     scale: float = 1.0
     augment: Mapping[str, int | float | bool | str] | None = None
     pixels: tuple[float, float] | None = None
+    binarise: Binarise | None = None
 
 
 def from_tensors(
@@ -92,6 +94,7 @@ def from_tensors(
     scale: float = 1.0,
     augment: Mapping[str, int | float | bool | str] | None = None,
     pixels: tuple[float, float] | None = None,
+    binarise: Literal["threshold", "stochastic"] | None = None,
     columns: Sequence[str] = (),
     content: str | None = None,
     truth: Callable[[Tensor], Tensor] | None = None,
@@ -107,6 +110,8 @@ def from_tensors(
 
     For `dlrun predict`: `pixels` are the values of black and white, `columns` the names of a table's columns (one of
     pandas has them). Without them the range of the training inputs is kept.
+
+    With `binarise` pixels are 0 or 1, by a threshold or drawn by `split_seed`, and not normalised.
 
     `augment` varies training images, such as `{shift: 2, flip: true}`. `content` is a hash of the samples, computed
     if not given. `truth` is the function behind the targets of a regression.
@@ -128,6 +133,7 @@ def from_tensors(
         scale=scale,
         augment=augment,
         pixels=pixels,
+        binarise=binarise,
     )
     given = {"train": train, "validation": validation, "test": test}
     pairs = {split: pair for split, pair in given.items() if pair is not None}
@@ -182,7 +188,9 @@ def build(
     if options.label_noise:
         raw["train"] = _add_label_noise(raw["train"], spec, options)
     prepare = _preparation(raw["train"][0], options)
-    splits = {split: TensorSplit(prepare(x), targets(name, split, spec, y)) for split, (x, y) in raw.items()}
+    bits = _binary(name, pairs, index, options)
+    prepared = {split: bits[split].float() if bits else prepare(x) for split, (x, _) in raw.items()}
+    splits = {split: TensorSplit(prepared[split], targets(name, split, spec, y)) for split, (_, y) in raw.items()}
     inputs = observe(raw["train"][0], pixels=options.pixels, columns=columns)
     check_ranges(name, raw, inputs)
     if content is None:
@@ -191,19 +199,25 @@ def build(
     keys = {split: sample_keys(x) for split, (x, _) in raw.items()}
     return Data(
         name=name,
-        spec=spec,
+        spec=replace(spec, levels=_levels(raw["train"][0], options)),
         train=splits["train"],
         validation=splits.get("validation"),
         test=splits.get("test"),
         # of the parts that decide a result, in an order that runs of earlier versions share
-        fingerprint=fingerprint(name, content, *index.values(), repr(prepare), *noise),
+        fingerprint=fingerprint(name, content, *index.values(), repr(prepare), *noise, *bits.values()),
         prepare=prepare,
         augment=make_augment(options.augment, spec.input_shape),
         truth=truth,
         # of keys: a third of the time
-        split_fingerprints={split: fingerprint(keys[split], y) for split, (_, y) in raw.items()},
+        split_fingerprints={
+            split: fingerprint(keys[split], y, *([bits[split]] if bits else [])) for split, (_, y) in raw.items()
+        },
         sample_keys={split: thin(own) for split, own in keys.items()},
-        notes={"mean": list(prepare.mean), "deviation": list(prepare.deviation)},
+        notes={
+            "mean": list(prepare.mean),
+            "deviation": list(prepare.deviation),
+            **({"binarise": options.binarise} if bits else {}),
+        },
         inputs=inputs,
     )
 
@@ -215,6 +229,28 @@ def _add_label_noise(pair: Pair, spec: Spec, options: TensorOptions) -> Pair:
     return x, with_label_noise(y.to(torch.int64), share, classes=spec.classes, seed=options.split_seed)
 
 
+def _binary(
+    name: str, pairs: Mapping[str, Pair], index: Mapping[str, Tensor], options: TensorOptions
+) -> dict[str, Tensor]:
+    """The binary pixels of each split; empty without `binarise`."""
+    if options.binarise is None:
+        return {}
+    # drawn before the cut: an image has the same pixels whatever the sizes of the splits
+    whole = {
+        split: binarise(x, options.binarise, pixels=options.pixels, purpose=f"{name} {split}", seed=options.split_seed)
+        for split, (x, _) in pairs.items()
+    }
+    return whole | {split: whole["train"][places] for split, places in index.items() if len(places)}
+
+
+def _levels(x: Tensor, options: TensorOptions) -> int | None:
+    """The number of values of a prepared pixel, if they are known to be even from 0 to 1."""
+    if options.binarise is not None:
+        return 2
+    whole = not x.is_floating_point() and options.pixels == (0.0, options.scale)
+    return int(options.scale) + 1 if whole and not options.normalise else None
+
+
 def _select(pair: Pair, index: Tensor) -> Pair:
     if len(index) == len(pair[0]):
         return pair  # saves a copy of all samples
@@ -223,7 +259,8 @@ def _select(pair: Pair, index: Tensor) -> Pair:
 
 def _preparation(x: Tensor, options: TensorOptions) -> Standardise:
     shape = tuple(x.shape[1:])
-    if options.normalise:
+    # binary pixels are not normalised; of a file's pixels a model of two levels takes the nearer one
+    if options.normalise and options.binarise is None:
         return Standardise(shape, *mean_and_deviation(x))
     # 64-bit integers without a scale are indices, such as the tokens of a text
     indices = x.dtype == torch.int64 and options.scale == 1

@@ -82,9 +82,11 @@ def _token(data: Data) -> str:
 
 
 def _measure(data: Data) -> str:
-    """The addition to the unit of a density: a density is one of inputs in some unit of theirs."""
+    """The addition to the unit of a density: it is one of inputs in their unit, or a probability of pixels."""
     if data.spec.task != "density":
         return ""
+    if data.spec.levels is not None:
+        return f", of pixels of {data.spec.levels} values"
     scale = data.prepare.deviation if isinstance(data.prepare, Standardise) else (1.0,)
     each = ", ".join(f"{deviation:.6g}" for deviation in scale)
     # of many components their hash

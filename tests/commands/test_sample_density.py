@@ -1,0 +1,66 @@
+"""`dlrun sample` of a density: points and pictures, in the unit of the data set's files."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dlrun.datasets.moons import moons
+from dlrun.storage.lookup import all_runs
+from tests.analysis.test_figures import is_picture
+from tests.conftest import Called
+from tests.facts import refuses
+
+Call = Callable[..., Called]
+MOONS = ("dataset=moons", "loss=nll", "model=gaussian", "optimizer=em", "trainer.batch_size=null", "trainer.steps=1")
+QUICK = ("tracking.enabled=false", "trainer.figures=false", "evaluation.test=never")
+
+
+@pytest.fixture
+def run(here: Path, call: Call) -> str:
+    assert call("train", *MOONS, *QUICK).code == 0
+    return all_runs()[0].id
+
+
+def test_points_are_drawn_in_the_unit_of_the_data(run: str, call: Call) -> None:
+    done = call("sample", run, "--n", "4000")
+    rows = [*csv.reader(io.StringIO(done.out))]
+    assert rows[0] == ["x0", "x1"]
+    drawn, raw = np.array(rows[1:], dtype=float), moons(normalise=False).train.x.numpy()  # type: ignore[attr-defined]
+    assert len(drawn) == 4000
+    np.testing.assert_allclose(drawn.mean(0), raw.mean(0), atol=0.06)
+    np.testing.assert_allclose(np.cov(drawn.T), np.cov(raw.T), atol=0.06)
+    assert call("sample", run, "--n", "4000").out == done.out
+    assert call("sample", run, "--n", "4000", "--seed", "1").out != done.out
+
+
+def test_points_are_written_as_the_file_s_ending_says(run: str, here: Path, call: Call) -> None:
+    for name in ("p.csv", "p.npz", "p.png"):
+        assert call("sample", run, "--n", "5", "--output", name).code == 0
+    assert is_picture(here / "p.png")
+    printed = call("sample", run, "--n", "5").out
+    assert (here / "p.csv").read_text() == printed
+    rows = np.array([*csv.reader(io.StringIO(printed))][1:], dtype=float)
+    np.testing.assert_allclose(np.load(here / "p.npz")["x"], rows, rtol=1e-4)
+    refuses(call("sample", run, "--output", "p.txt"), ".npz", ".png", ".csv")
+    refuses(call("sample", run, "--output", "no/p.csv"), "no/p.csv")
+    refuses(call("sample", run, "--tokens", "5"), "--tokens", "density")
+    refuses(call("sample", run, "--n", "0"), "at least 1")
+
+
+def test_pictures_are_drawn_as_one(here: Path, call: Call) -> None:
+    model = ("model=autoregressive_pixels", "model.channels=2", "model.blocks=1", "trainer.steps=2")
+    assert call("train", "dataset.binarise=threshold", "loss=nll", *model, *QUICK).code == 0
+    run = all_runs()[0].id
+    assert call("sample", run, "--n", "3").code == 0
+    assert is_picture(here / f"samples-{run}.png")
+    assert call("sample", run, "--n", "3", "--output", "p.npz").code == 0
+    drawn = np.load(here / "p.npz")["x"]
+    assert drawn.shape == (3, 1, 8, 8)
+    assert {*np.unique(drawn)} <= {0.0, 16.0}  # as in the files
+    refuses(call("sample", run, "--output", "p.csv"), ".npz", ".png")

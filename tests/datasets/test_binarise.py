@@ -11,7 +11,7 @@ from dlrun.datasets import from_tensors
 from dlrun.datasets.digits import digits
 from dlrun.datasets.tensors.binarise import binarise
 from dlrun.datasets.tensors.tensors import TensorSplit
-from dlrun.errors import ConfigError
+from dlrun.errors import ConfigError, DataError
 from dlrun.types import Data
 
 
@@ -58,6 +58,13 @@ def test_a_draw_depends_on_its_purpose_and_place() -> None:
     assert whole.dtype == torch.uint8
     assert torch.equal(whole, binarise(x, "stochastic", pixels=(0.0, 255.0), purpose="train", seed=0))
     assert not torch.equal(whole, binarise(x, "stochastic", pixels=(0.0, 255.0), purpose="test", seed=0))
+
+
+def test_a_density_needs_no_targets() -> None:
+    data = from_tensors("mine", (torch.rand(10, 2), None), task="density", validation_size=2)
+    assert (data.spec.task, data.spec.input_shape, len(data.train)) == ("density", (2,), 8)
+    with pytest.raises(DataError, match="targets"):
+        from_tensors("mine", (torch.rand(10, 2), None), task="regression")
 
 
 def test_without_black_and_white_it_is_refused() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from scipy.stats import multivariate_normal
 from torch import Tensor, nn
 
+from dlrun.config import instantiate
 from dlrun.errors import ConfigError
 from dlrun.models.gaussian_mixture import GaussianMixture, triangular
 from dlrun.models.realnvp import RealNVP
@@ -30,7 +33,7 @@ def random_network(size: int = 2) -> RealNVP:
     model = RealNVP((size,), couplings=4, width=8)
     with torch.no_grad():
         for p in model.parameters():
-            p.add_(0.3 * torch.randn(p.shape, generator=g))
+            p.copy_(0.35 * torch.randn(p.shape, generator=g))
     return model
 
 
@@ -118,6 +121,20 @@ def test_the_samples_of_a_mixture_have_its_moments() -> None:
     deviation = np.sqrt(np.diag(covariance))
     np.testing.assert_allclose(drawn.mean(0), mean, atol=5 * deviation.max() / n**0.5)
     np.testing.assert_allclose(np.cov(drawn.T), covariance, atol=0.03 * deviation.max() ** 2)
+
+
+@pytest.mark.parametrize("name", ["gaussian_mixture", "realnvp", "autoregressive_pixels"])
+def test_a_yaml_gives_the_defaults(name: str) -> None:
+    config = yaml.safe_load((Path(__file__).parents[2] / "conf" / "model" / f"{name}.yaml").read_text())
+    shape = (1, 8, 8) if name == "autoregressive_pixels" else (2,)
+    sizes = {"input_shape": shape, "outputs": 1, "classes": None, "vocabulary": None, "levels": 2}
+    made = instantiate.make(config, **sizes)
+    plain = instantiate.make({"_target_": config["_target_"]}, **sizes)
+    assert str(made) == str(plain)
+    assert {n: p.shape for n, p in made.named_parameters()} == {n: p.shape for n, p in plain.named_parameters()}
+    made.load_state_dict(plain.state_dict())
+    x = torch.rand(3, *shape)
+    assert torch.equal(made(x), plain(x))
 
 
 def test_samples_follow_their_generator() -> None:

@@ -7,7 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.engine.evaluation import evaluate
+from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
+from dlrun.losses.nll import nll
+from dlrun.metrics import for_task
+from dlrun.models import autoregressive_pixels
 from dlrun.models.autoregressive_pixels import AutoregressivePixels
 
 
@@ -56,6 +62,21 @@ def test_the_rows_so_far_give_the_logits_of_their_pixels() -> None:
         whole = model.logits(x)
         for row in range(6):
             torch.testing.assert_close(model.logits(x[:, :, : row + 1])[:, :, row], whole[:, :, row])
+
+
+@pytest.mark.parametrize("levels", [2, 5])
+def test_an_evaluation_in_portions_is_that_of_the_whole(levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = pixels(4, 3, levels=levels), torch.rand(7, 1, 4, 3)
+    whole = model(x).detach()
+    monkeypatch.setattr(autoregressive_pixels, "LOGITS", 3 * levels * 12)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), whole)
+    split = TensorSplit(x, torch.zeros(7))
+    options = {"metrics": for_task("density"), "split": split, "device": torch.device("cpu")}
+    found = [evaluate(Objective(model, nll), batch_size=size, **options) for size in (1, 3, 7)]  # type: ignore[arg-type]
+    for name, value in found[0].items():
+        assert [other[name] for other in found] == pytest.approx([value] * 3, rel=1e-6)
+    assert {*found[0]} == {"loss", "nll", "bits_per_dimension"}
 
 
 def test_samples_are_as_frequent_as_they_are_probable() -> None:

@@ -104,6 +104,8 @@ def from_tensors(
     Splits: `split_seed` draws `test_size` and `validation_size` samples from `train`, unless the tensors are given; a
     size is a number, or below 1 a fraction. `train_size` keeps the first of the rest that were drawn.
 
+    Of a task `density` the targets may be None: a loss such as `nll` looks at the inputs alone.
+
     Inputs [N, ...] are normalised by the mean and deviation of the training split, for each index of axis 1 (the
     channel), or else divided by `scale`. Targets are classes [N], from 0 to `classes` - 1, or the values of a
     regression, [N] or [N, O]. `label_noise` is the share of training classes that `split_seed` makes wrong.
@@ -167,6 +169,8 @@ def build(
     They are "train" and, if given, "validation" and "test".
     """
     columns = columns or column_names(pairs)
+    if task == "density":
+        pairs = {split: _with_targets(pair) for split, pair in pairs.items()}
     pairs = {split: check_pair(name, split, pair, columns) for split, pair in pairs.items()}
     check_alike(name, pairs)
     report_channels_last(name, tuple(pairs["train"][0].shape[1:]))
@@ -220,6 +224,12 @@ def build(
         },
         inputs=inputs,
     )
+
+
+def _with_targets(pair: Any) -> Any:
+    """Zeros for targets that are None: a batch has two tensors."""
+    absent = isinstance(pair, tuple | list) and len(pair) == 2 and pair[1] is None
+    return (pair[0], torch.zeros(len(pair[0]))) if absent else pair
 
 
 def _add_label_noise(pair: Pair, spec: Spec, options: TensorOptions) -> Pair:

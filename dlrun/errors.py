@@ -3,6 +3,7 @@
 DlrunError
 ├── UserError      the request cannot be carried out: exit code 2, one message, no traceback
 │   ├── ConfigError    a group, key, type or combination in the configuration
+│   │   └── MissingModule  a part's module is not found
 │   ├── DataError      a data set's files: missing, altered, truncated
 │   └── DamagedFile    a file of a run or a sweep: truncated, altered
 ├── RunError       a run failed while it ran: exit code 1
@@ -31,6 +32,10 @@ class UserError(DlrunError):
 
 class ConfigError(UserError):
     """An invalid group, key, value or combination in the configuration."""
+
+
+class MissingModule(ConfigError):
+    """The module of a part is neither installed nor in the current folder."""
 
 
 class DataError(UserError):

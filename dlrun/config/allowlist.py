@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from dlrun.config import paths
-from dlrun.errors import ConfigError, did_you_mean
+from dlrun.errors import ConfigError, MissingModule, did_you_mean
 from dlrun.storage import lookup
 
 PART_ROOMS = tuple(
@@ -185,7 +185,7 @@ class _Allowed:
             why += f". Your own `{top}` is hidden by an installed module of that name: rename it"
         elif top not in sys.modules and importlib.util.find_spec(top) is None:
             close = did_you_mean(top, {*here, "dlrun", *PACKAGES})
-            raise ConfigError(_missing(name, top) + (close or PUT_IT_THERE))
+            raise MissingModule(_missing(name, top) + (close or PUT_IT_THERE))
         raise ConfigError(
             f"_target_ `{name}` {why}. Allowed are the parts of dlrun, of {', '.join(LIBRARIES)}, and modules in"
             f" {self.folder}. If you trust it, type `'trusted=[{name}]'`, or write `trusted: [{name}]` in your own"
@@ -271,7 +271,7 @@ def _import_one(name: str, names: list[str]) -> ModuleType:
         if error.name == name:  # else a module that it imports is missing
             # only of known libraries: a package index may have another package of a private module's name
             how = f" Type `pip install {name}`." if name in PACKAGES else PUT_IT_THERE
-            raise ConfigError(_missing(".".join(names), name) + how) from None
+            raise MissingModule(_missing(".".join(names), name) + how) from None
         raise _import_error(name, names, error) from error
     except Exception as error:
         raise _import_error(name, names, error) from error

@@ -42,7 +42,7 @@ def check_part(
     try:
         target = resolve(path, trusted=trusted, folder=folder)
     except ConfigError as error:
-        raise ConfigError(f"{where}: {error}") from error.__cause__
+        raise type(error)(f"{where}: {error}") from error.__cause__
     given = _arguments_in(config)
     refuse_hidden_targets(given, where)
     # a class is made before it is called

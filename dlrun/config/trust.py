@@ -59,7 +59,7 @@ def check_environment(config: DictConfig, *, of: str) -> None:
     if left := sorted({*variables(config)} - granted):
         names = ",".join(f"{ENVIRONMENT}{name}" for name in left)
         raise ConfigError(
-            f"{of} reads the environment variable {left[0]}, and its value would be written down. If it is yours, or "
+            f"{of} reads the environment variable {left[0]}, which this command would use. If it is yours, or "
             f"you trust it, type `'trusted=[{names}]'`."
         )
 

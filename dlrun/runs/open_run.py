@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from math import isfinite
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -157,7 +158,8 @@ def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, 
     sizes = {name: len(split) for name in ("train", "validation", "test") if (split := getattr(data, name))}
     summary.status, summary.error = "running", None
     summary.name = built.config["name"]
-    summary.command = summary.command or command_line()
+    if summary.command is None:
+        summary.command, summary.directory = command_line(), str(Path.cwd())
     summary.kind, summary.sweep = ("job", id_of(folder.path.parent)) if job else ("run", None)
     # the result depends on these
     summary.identity, summary.identity_parts = built.identity.hash, built.identity.parts

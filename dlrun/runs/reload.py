@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from dlrun.config.settings import Evaluation, Trainer
 from dlrun.datasets.tensors import raw_inputs
 from dlrun.engine.evaluation import batch_size_for, evaluating
 from dlrun.engine.forward.views import Views, averaging, make_views
-from dlrun.errors import ConfigError, DamagedFile, UserError
+from dlrun.errors import ConfigError, DamagedFile, MissingModule, UserError
 from dlrun.execution.device import autocast, choose
 from dlrun.losses.outputs import rows
 from dlrun.models.lora import merge
@@ -126,7 +127,8 @@ def predictor(folder: RunDir) -> Predictor:
     if spec is None or (inputs is None and spec.task != "language"):
         data = rebuild(folder).data
         spec, prepare, inputs = data.spec, data.prepare, data.inputs
-    plain = check_config(config)
+    with _naming_start(folder):
+        plain = check_config(config)
     trainer = Trainer(**plain["trainer"])
     device, precision = choose(trainer.device, trainer.precision)
     if summary.threads and summary.device == device.type:
@@ -169,7 +171,8 @@ def rebuild(
     check_files(folder.path)
     summary, begun = folder.summary(), folder.last.exists()
     config = _for_this_machine(run_config.load(folder) if changed is None else changed.copy(), folder, begun=begun)
-    plain = check_config(config)
+    with _naming_start(folder):
+        plain = check_config(config)
     if not summary.data.get("fingerprint"):
         # nothing says which data it was trained on, and a vocabulary is written into the run's folder
         trust.check_files(plain["dataset"], of=f"The configuration of {folder.path}", home=folder.path)
@@ -193,6 +196,19 @@ def rebuild(
         # part of what a result depends on to the last bit
         built = replace(built, execution=replace(built.execution, threads=summary.threads))
     return built
+
+
+@contextmanager
+def _naming_start(folder: RunDir) -> Iterator[None]:
+    """Of a part whose module is not found, say where the run was begun."""
+    try:
+        yield
+    except MissingModule as error:
+        start = folder.summary().directory
+        if start is None or Path(start) == Path.cwd():
+            raise
+        gone = "" if Path(start).is_dir() else ", which is not on this machine"
+        raise MissingModule(f"{error} The run {folder.id} was begun in {start}{gone}: its modules lie there.") from None
 
 
 def _for_this_machine(config: DictConfig, folder: RunDir, *, begun: bool) -> DictConfig:

@@ -146,6 +146,8 @@ class FolderSummary(Uploaded):
     status = Key[Status]("killed")
     name = Key("run")
     command = Key[str | None](None)
+    # where that was typed
+    directory = Key[str | None](None)
     # seconds since 1970, of the first start
     started = Key[float | None](None)
     # seconds of all processes that worked in the folder, one after another

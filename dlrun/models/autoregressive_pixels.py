@@ -89,11 +89,15 @@ class AutoregressivePixels(nn.Module):
     ) -> None:
         super().__init__()
         self.shape = image_shape(input_shape, smallest=1, model="autoregressive_pixels")
-        if self.shape[0] != 1 or levels is None or levels < 2:
+        if self.shape[0] != 1:
             raise ConfigError(
-                f"model=autoregressive_pixels takes grey images whose pixels have a few values; these have "
-                f"{self.shape[0]} channels and {'values of any size' if levels is None else f'{levels} levels'}. "
-                "Type dataset.binarise=threshold, or dataset.normalise=false for all grey levels."
+                f"model=autoregressive_pixels takes grey images; these have {self.shape[0]} channels. Choose others, "
+                "as dataset=mnist."
+            )
+        if levels is None or levels < 2:
+            raise ConfigError(
+                "model=autoregressive_pixels takes pixels of a few values; these are of any size. Type "
+                "dataset.binarise=threshold or stochastic, or dataset.normalise=false for all grey levels."
             )
         if channels < 1 or blocks < 0 or first < 3 or first % 2 == 0:
             raise ConfigError(

@@ -1,7 +1,8 @@
-"""Metrics: a float64 sum and a count over a batch, divided once, after the last batch.
+"""Metrics: a float64 sum and a count over a batch, divided once, after the last batch; or a number of a whole split.
 
 Metrics of classes take logits [B, C] and classes [B], or [B, T, C] and [B, T], and leave out targets `IGNORE_INDEX`.
-They raise `ConfigError` for outputs and targets that do not fit.
+They raise `ConfigError` for outputs and targets that do not fit. Those of a split (`types.SplitMetric`) compare its
+samples with each other.
 
 A metric says by an attribute `higher_is_better` which of two values is the better one, as in torchmetrics.
 """
@@ -10,31 +11,44 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlrun.errors import ConfigError
+from dlrun.losses.distances import nearest
 from dlrun.losses.nll import nll as of_density
 from dlrun.losses.outputs import logits_and_classes, outputs_and_targets
-from dlrun.types import IGNORE_INDEX, Batch, Metric, Task
+from dlrun.types import IGNORE_INDEX, Batch, Metric, Outputs, SplitMetric, Task
 
-__all__ = ["accuracy", "bits_per_dimension", "density_nll", "error", "mse", "nll", "top_k"]
+__all__ = [
+    "accuracy",
+    "bits_per_dimension",
+    "density_nll",
+    "error",
+    "knn_accuracy",
+    "mse",
+    "nll",
+    "recall_at_1",
+    "recall_at_1_of_inputs",
+    "top_k",
+]
 
 MANY = 1000
 """From this many classes on, `amax` before `argmax` is faster on a CPU."""
 
 
-M = TypeVar("M", bound=Metric)
+M = TypeVar("M", bound=Metric | SplitMetric)
 
 
-def declare(*, higher_is_better: bool) -> Callable[[M], M]:
-    """Say of a metric which values are the better ones."""
+def declare(*, higher_is_better: bool, of_split: bool = False) -> Callable[[M], M]:
+    """Say of a metric which values are the better ones, and whether it is one of a whole split."""
 
     def mark(metric: M) -> M:
         setattr(metric, "higher_is_better", higher_is_better)  # noqa: B010  # a function's type has no attributes
+        setattr(metric, "of_split", of_split)  # noqa: B010
         return metric
 
     return mark
@@ -57,6 +71,15 @@ def is_of_batch(part: object) -> bool:
     Such a value compares the samples of a batch with each other: it has no exact mean over a split.
     """
     return bool(getattr(getattr(part, "func", part), "of_batch", False))
+
+
+def is_of_split(metric: object) -> bool:
+    """Does a metric say by an attribute `of_split` that it is a number of a whole split (`types.SplitMetric`)?
+
+    >>> is_of_split(recall_at_1), is_of_split(accuracy)
+    (True, False)
+    """
+    return bool(getattr(getattr(metric, "func", metric), "of_split", False))
 
 
 @declare(higher_is_better=True)
@@ -122,6 +145,50 @@ def bits_per_dimension(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
     return total(of_density(model, batch)) / (math.log(2) * max(1, batch.x[0].numel())), len(batch.x)
 
 
+@declare(higher_is_better=True, of_split=True)
+def recall_at_1(outputs: Tensor, y: Tensor, normalise: bool = False) -> Tensor:
+    """Share of samples whose nearest other sample of the split is of their class (Oh Song et al. 2016).
+
+    By the Euclidean distance of the outputs [N, ...], divided by their norms with `normalise`. A sample that is alone
+    in its class does not count; NaN if none is left.
+
+    >>> recall_at_1(torch.tensor([[0.0], [1.0], [3.0], [3.5], [9.0]]), torch.tensor([0, 0, 1, 0, 2]))
+    tensor(0.6667, dtype=torch.float64)
+    """
+    if len(y) < 2:
+        return torch.tensor(math.nan)
+    y = y.cpu()
+    same = y[nearest(_points(outputs, normalise))[:, 0].cpu()] == y
+    return same[y.bincount()[y] > 1].double().mean()
+
+
+@declare(higher_is_better=True, of_split=True)
+def recall_at_1_of_inputs(outputs: Tensor, y: Tensor, inputs: Tensor, normalise: bool = False) -> Tensor:
+    """`recall_at_1` of the prepared inputs themselves, such as pixels: an embedding should be better."""
+    return recall_at_1(inputs, y, normalise)
+
+
+@declare(higher_is_better=True, of_split=True)
+def knn_accuracy(outputs: Tensor, y: Tensor, train: Outputs, k: int = 5, normalise: bool = False) -> Tensor:
+    """Share of samples whose class most of their `k` nearest training samples have.
+
+    The nearest are those by the Euclidean distance of the outputs, divided by their norms with `normalise`; of classes
+    with as many votes it is the first, as in scikit-learn. Fewer training samples than k vote all. Raises
+    `ConfigError` for k below 1.
+    """
+    if k < 1:
+        raise ConfigError(f"metrics.knn_accuracy.k={k}: expected 1 or more. Type for example metrics.knn_accuracy.k=5")
+    places = nearest(_points(outputs, normalise), _points(train.outputs, normalise), k=k)
+    classes = train.y.to(places.device)[places]
+    votes = classes.new_zeros(len(classes), int(train.y.max()) + 1).scatter_add_(1, classes, torch.ones_like(classes))
+    return (votes.argmax(1) == y.to(places.device)).double().mean()
+
+
+def _points(outputs: Tensor, normalise: bool) -> Tensor:
+    rows = outputs.flatten(1).float()
+    return F.normalize(rows, dim=1) if normalise else rows
+
+
 def correct(logits: Tensor, y: Tensor) -> Tensor:
     """True for targets with the highest logit, bool [...].
 
@@ -172,6 +239,7 @@ def for_task(task: Task) -> dict[str, Metric]:
         "regression": {"mse": mse},
         "language": {"nll": nll, "accuracy": accuracy},
         "density": {"nll": density_nll, "bits_per_dimension": bits_per_dimension},
+        "embedding": {"recall_at_1": cast("Metric", recall_at_1)},
     }
     return metrics[task]
 

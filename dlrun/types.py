@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # torch takes a second to import, and no type here needs it a
     import torch
     from torch import Tensor, nn
 
-Task = Literal["classification", "regression", "density", "language"]
+Task = Literal["classification", "regression", "density", "language", "embedding"]
 
 IGNORE_INDEX = -100  # the default of torch's losses
 """A target that no loss counts: padding of a text's last window, and tokens that another window predicts."""
@@ -214,6 +214,23 @@ device of `batch.x`. Nothing is registered: stacked runs call the loss under `to
 
 Metric = Callable[["nn.Module", Batch], "tuple[Tensor, int | Tensor]"]
 """(model, batch) → the sum of a quantity over the batch, and how many it was summed over."""
+
+
+class Outputs(NamedTuple):
+    """The model's `outputs` of a whole split, float [N, ...], and its targets `y` [N, ...]."""
+
+    outputs: Tensor
+    y: Tensor
+
+
+SplitMetric = Callable[..., "float | Tensor"]
+"""(outputs, y) → a quantity of a whole split, one number; its function has the attribute `of_split = True`.
+
+For what is no sum over samples, such as the share of samples whose nearest neighbour is of their class. It stands among
+the metrics, and is called once, with the outputs of all samples in order, on the model's device. An argument `inputs`
+gets the prepared inputs [N, ...], an argument `train` the `Outputs` of the training split; such a metric is not
+computed of the training split itself.
+"""
 
 
 class Quantity(TypedDict):

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from dlrun import metrics
 from dlrun.errors import ConfigError
-from dlrun.types import IGNORE_INDEX, Batch, Metric
+from dlrun.losses import distances
+from dlrun.types import IGNORE_INDEX, Batch, Metric, Outputs
 
 same = nn.Identity()
 g = torch.Generator().manual_seed(2)
@@ -123,3 +124,34 @@ def test_the_highest_score_is_where_argmax_finds_it(classes: int) -> None:
         torch.zeros(50, 3).long(),
     ):
         assert torch.equal(metrics.correct(scores, y), scores.argmax(-1) == y)
+
+
+def test_recall_at_1_and_votes_are_those_of_scikit_learn() -> None:
+    from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+
+    x, y, train = OUTPUTS[:60], CLASSES[:60], Outputs(OUTPUTS[60:], CLASSES[60:])
+    _, places = NearestNeighbors(n_neighbors=2).fit(x.numpy()).kneighbors(x.numpy())
+    expected = (y.numpy()[places[:, 1]] == y.numpy()).mean()
+    assert float(metrics.recall_at_1(x, y)) == float(metrics.recall_at_1_of_inputs(y, y, inputs=x)) == expected
+    for k in (1, 4, 7):
+        votes = KNeighborsClassifier(k, algorithm="brute").fit(train.outputs.numpy(), train.y.numpy())
+        assert float(metrics.knn_accuracy(x, y, train=train, k=k)) == votes.score(x.numpy(), y.numpy())
+
+
+def test_neighbours_are_the_same_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = distances.nearest(OUTPUTS), distances.nearest(OUTPUTS, OUTPUTS[:40], k=3)
+    monkeypatch.setattr(distances, "ENTRIES", 7 * 40)
+    assert all(map(torch.equal, whole, (distances.nearest(OUTPUTS), distances.nearest(OUTPUTS, OUTPUTS[:40], k=3))))
+
+
+def test_a_sample_alone_in_its_class_does_not_count() -> None:
+    x = torch.tensor([[0.0], [1.0], [5.0], [6.0], [6.5]])
+    assert float(metrics.recall_at_1(x, torch.tensor([0, 0, 1, 2, 2]))) == 1
+    assert math.isnan(float(metrics.recall_at_1(x, torch.arange(5))))
+    assert math.isnan(float(metrics.recall_at_1(x[:1], torch.arange(1))))
+
+
+def test_distances_of_normalised_outputs_are_those_of_directions() -> None:
+    x, y = torch.tensor([[1.0, 0.1], [9.0, 0.0], [0.1, 1.0], [0.0, 9.0]]), torch.tensor([0, 0, 1, 1])
+    assert float(metrics.recall_at_1(x, y)) == 0.5  # the long ones are nearest to the other class's short one
+    assert float(metrics.recall_at_1(x, y, normalise=True)) == 1

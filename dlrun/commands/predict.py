@@ -131,7 +131,8 @@ def _table(answers: Tensor, asked: Predictor, *, refused: bool) -> Iterator[list
     flat = answers.reshape(len(answers), -1)
     width = flat.shape[1]
     if spec.task != "classification" and width == spec.outputs and not refused:
-        names = [f"y{i}" for i in range(width)] if width > 1 else ["y"]
+        word = "embedding_" if spec.task == "embedding" else "y"
+        names = [f"{word}{i}" for i in range(width)] if width > 1 else [word.rstrip("_")]
     else:
         names = [f"output_{i}" for i in range(width)]
         kind = "logits of the classes" if spec.task == "classification" else "the target"

@@ -31,6 +31,9 @@ GROUPS: dict[str, dict[str, Any]] = {
 }
 """The groups of parts, and the arguments that the runner supplies."""
 
+OF_SPLIT = ("inputs", "train")
+"""The arguments of a metric of a whole split that come from an evaluation."""
+
 POSITIVE = (
     *("epochs", "steps", "minutes", "batch_size", "accumulate", "clip", "log_every", "patience"),
     *("threads", "overfit_batches"),
@@ -65,7 +68,8 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     for name, metric in plain["metrics"].items():
         if metric is None:  # a metric of the task is taken away
             continue
-        instantiate.check_part(metric, where=f"metrics.{name}", trusted=plain["trusted"], positional=2)
+        where = f"metrics.{name}"
+        instantiate.check_part(metric, where=where, trusted=plain["trusted"], positional=2, runtime=OF_SPLIT)
     _rules(Trainer(**plain["trainer"]), Evaluation(**plain["evaluation"]))
     return plain
 

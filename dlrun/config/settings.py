@@ -60,7 +60,7 @@ class Evaluation:
     """The choice of weights, and reads of the test split."""
 
     test: Literal["final", "every", "never"] = "final"
-    monitor: str | None = None  # a validation metric; null: val/error where an error is computed, else val/loss
+    monitor: str | None = None  # a validation metric; null: val/error, val/recall_at_1 or else val/loss
     higher_is_better: bool | None = None  # of the monitor, where its function does not say it
     batch_size: int = 1000  # memory and speed; no number depends on it
     train_samples: int | None = None  # evenly spaced, for the summary's train/…; null: all, of a text 1,000 windows

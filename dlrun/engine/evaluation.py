@@ -2,7 +2,8 @@
 
 A mean of means would depend on the batch size; a quotient of totals does not. The numbers are the same for any batch
 size, up to the rounding of the forward pass. In a text each predicted token counts. A split of contiguous windows is
-evaluated from left to right, with the model's memory carried from batch to batch.
+evaluated from left to right, with the model's memory carried from batch to batch. Metrics of a whole split
+(`types.SplitMetric`) are computed once, of the outputs of all batches.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from math import nan
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +23,12 @@ from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.engine.failures import describe_batch
 from dlrun.engine.forward.cache import cache_forward
 from dlrun.engine.forward.views import averaging
+from dlrun.engine.forward.whole_split import OUTPUTS, compute, inputs_of, join, of_batches, of_splits, takes
 from dlrun.engine.objective import Objective
 from dlrun.engine.protocols import Total, TotalsFn
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.nll import is_of_density
-from dlrun.types import IGNORE_INDEX, Batch, LanguageModel, Loss, Metric, Spec, Split
+from dlrun.types import IGNORE_INDEX, Batch, LanguageModel, Loss, Metric, Outputs, Spec, Split, SplitMetric
 
 
 @dataclass(frozen=True)
@@ -78,32 +80,58 @@ def evaluate(
     batch_size: int,
     device: torch.device,
     totals_fn: TotalsFn | None = None,
+    train: Split | None = None,
 ) -> dict[str, float]:
     """The loss, the metrics and derived ones over a split.
 
     `totals_fn` may compute the totals of a chunk in another way than `totals`. A split of contiguous windows needs a
-    model that carries a memory (`types.LanguageModel`) and has no bound; there `totals_fn` is not called.
+    model that carries a memory (`types.LanguageModel`) and has no bound; there `totals_fn` is not called. Metrics that
+    compare with the training split are left out without `train`.
     """
+    found: Iterable[Mapping[str, Total]]
     if isinstance(split, ContiguousWindows):
-        return _means(objective, split, _along(objective, metrics, split.walk(batch_size), device))
-    totals_fn = totals_fn or partial(totals, objective, metrics)
-    return _means(objective, split, _chunks(totals_fn, split, batch_size, device))
+        found = _along(objective, metrics, split.walk(batch_size), device)
+    else:
+        found = _chunks(totals_fn or partial(totals, objective, metrics), split, batch_size, device)
+    sums, outputs = _Sums(), list[Outputs]()
+    with evaluating(objective), averaging(objective.model, objective.views):
+        for chunk in found:  # `found` is lazy: the chunks are computed here, in evaluation mode
+            for name, total in chunk.items():
+                if name == OUTPUTS:
+                    # a CUDA graph writes the next chunk's over these
+                    outputs.append(Outputs(*(t.clone() for t in total if isinstance(t, Tensor))))
+                else:
+                    sums.add(name, total)
+        means = sums.means()
+        if outputs:
+            whole = _WholeSplit(objective, split, join(outputs), batch_size, device)
+            means |= whole.values(of_splits(metrics), train)
+    size, density = bytes_per_token(split), is_of_density(objective.loss)
+    return means | known.derive(means, bytes_per_token=size, of_density=density)
 
 
 def totals(objective: Objective, metrics: Mapping[str, Metric], batch: Batch) -> dict[str, Total]:
-    """A batch's sums and counts of loss and metrics."""
+    """A batch's sums and counts of loss and metrics; beside metrics of a split also its `OUTPUTS`."""
     model = objective.model
     # one forward pass for all of them
     with objective.precision(), cache_forward(model):
         found: dict[str, Total] = {"loss": loss_total(objective, model, batch)}
-        for name, metric in metrics.items():
+        for name, metric in of_batches(metrics).items():
             same = metric is known.nll and _is_nll(objective.loss)
             found[name] = found["loss"] if same else metric(model, batch)
+        if of_splits(metrics):
+            found[OUTPUTS] = (model(batch.x), batch.y)
     return found
 
 
 def collect(
-    objective: Objective, metrics: Mapping[str, Metric], split: Split, *, batch_size: int, device: torch.device
+    objective: Objective,
+    metrics: Mapping[str, Metric],
+    split: Split,
+    *,
+    batch_size: int,
+    device: torch.device,
+    train: Split | None = None,
 ) -> tuple[dict[str, float], Collected]:
     """`evaluate`, with the model's outputs from the same pass.
 
@@ -120,7 +148,8 @@ def collect(
         seen.append([t.float().cpu() if t.is_floating_point() else t.cpu() for t in tensors])
         return found
 
-    means = evaluate(objective, metrics, split, batch_size=batch_size, device=device, totals_fn=totals_fn)
+    options: Any = {"batch_size": batch_size, "device": device, "train": train}
+    means = evaluate(objective, metrics, split, totals_fn=totals_fn, **options)
     return means, Collected(*(torch.cat(parts) for parts in zip(*seen, strict=True)))
 
 
@@ -166,15 +195,31 @@ def evaluating(model: nn.Module | Objective) -> Iterator[None]:
             each.training = mode
 
 
-def _means(objective: Objective, split: Split, found: Iterable[Mapping[str, Total]]) -> dict[str, float]:
-    sums = _Sums()
-    with evaluating(objective), averaging(objective.model, objective.views):
-        for chunk in found:  # `found` is lazy: the chunks are computed here, in evaluation mode
-            for name, total in chunk.items():
-                sums.add(name, total)
-    means = sums.means()
-    size, density = bytes_per_token(split), is_of_density(objective.loss)
-    return means | known.derive(means, bytes_per_token=size, of_density=density)
+@dataclass(frozen=True)
+class _WholeSplit:
+    """A split's outputs, and how to get what else a metric of it asks for."""
+
+    objective: Objective
+    split: Split
+    found: Outputs
+    size: int
+    device: torch.device
+
+    def values(self, metrics: Mapping[str, SplitMetric], train: Split | None) -> dict[str, float]:
+        """The metrics by name; without `train` those that compare with it are left out."""
+        metrics = {name: metric for name, metric in metrics.items() if train or not takes(metric, "train")}
+        asked = {argument for metric in metrics.values() for argument in ("inputs", "train") if takes(metric, argument)}
+        inputs = inputs_of(self.split, self.size, self.device) if "inputs" in asked else None
+        reference = self._outputs(train) if train and "train" in asked else None
+        return {name: compute(each, self.found, inputs=inputs, train=reference) for name, each in metrics.items()}
+
+    def _outputs(self, split: Split) -> Outputs:
+        def totals_fn(batch: Batch) -> dict[str, Total]:
+            with self.objective.precision():
+                return {OUTPUTS: (self.objective.model(batch.x), batch.y)}
+
+        chunks = _chunks(totals_fn, split, self.size, self.device)
+        return join([Outputs(*cast("Outputs", chunk[OUTPUTS])) for chunk in chunks])
 
 
 def _along(

@@ -102,6 +102,7 @@ class Training:
                 batch_size=self.evaluation_batch_size,
                 device=self.device,
                 totals_fn=self._totals_fn,
+                train=self.batches.split,
             )
             metrics = {f"val/{name}": value for name, value in means.items()}
             if self.ahead(state, metrics):

@@ -40,6 +40,26 @@ def logits_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     return logits, y
 
 
+def embeddings_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The model's outputs [B, D] as embeddings, and the class numbers int64 [B].
+
+    Raises `ConfigError` for others.
+    """
+    y = batch.y
+    if y.is_floating_point() or y.ndim != 1:
+        raise ConfigError(
+            f"The targets are {_kind(y)}; a loss of embeddings, such as loss=triplet, needs a class number for each "
+            "sample."
+        )
+    outputs = _outputs(model, batch)
+    if outputs.ndim != 2 or len(outputs) != len(y):
+        raise ConfigError(
+            f"The model `{type(model).__name__}` returns {_kind(outputs)} for {len(y)} samples; expected embeddings "
+            f"[{len(y)}, D]."
+        )
+    return outputs, y.long()
+
+
 def outputs_and_targets(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """The model's outputs and the targets of a regression, both [B, ...].
 

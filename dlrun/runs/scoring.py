@@ -44,6 +44,7 @@ def evaluate_splits(built: Built, *names: str) -> dict[str, float]:
                 split,
                 batch_size=training.evaluation_batch_size,
                 device=training.device,
+                train=training.batches.split if name != "train" else None,
             )
         metrics |= {f"{prefix}/{metric}": value for metric, value in found.items()}
     return metrics
@@ -95,9 +96,11 @@ def _read(
     training, seen = built.training, None
     parts = training.objective, training.metrics, built.data.test
     options: Any = {"batch_size": training.evaluation_batch_size, "device": training.device}
+    options["train"] = training.batches.split
     with explaining_evaluation("The evaluation of the test split", parts_of(training)):
-        # the figures want logits of classes; those of a whole text would not fit into memory
-        if built.data.spec.task == "classification" and {"accuracy", "error"} & training.metrics.keys():
+        # the figures want logits of classes, or embeddings; those of a whole text would not fit into memory
+        task, metrics = built.data.spec.task, training.metrics.keys()
+        if task == "embedding" or (task == "classification" and {"accuracy", "error"} & metrics):
             found, seen = collect(*parts, **options)
         else:
             found = evaluate(*parts, **options)

@@ -17,6 +17,7 @@ from torch.func import functional_call, vmap
 
 from dlrun import metrics as known
 from dlrun.engine.evaluation import loss_total, wide
+from dlrun.engine.forward.whole_split import OUTPUTS, of_batches, of_splits
 from dlrun.engine.objective import Objective, mean_of, weight_of
 from dlrun.stacked.dense import chain
 from dlrun.stacked.losses import split_partial, stack_losses
@@ -98,13 +99,16 @@ class StackedObjective:
         """Sums (float64) and counts of loss and metrics, [R]."""
         with self.precision():
             # one forward pass for the loss and the metrics of outputs; other metrics run the models again
-            outputs = self._outputs(self.weights, batch.x) if self._loss else None
+            whole = bool(of_splits(metrics))
+            outputs = self._outputs(self.weights, batch.x) if self._loss or whole else None
             found = {"loss": self._loss_totals(outputs, batch)}
-            for name, metric in metrics.items():
+            for name, metric in of_batches(metrics).items():
                 if outputs is not None and split_partial(metric)[0] in FROM_OUTPUTS:
                     found[name] = vmap(_of_outputs(metric))(outputs, *batch)
                 else:
                     found[name] = self._per_run(self.weights, _with_tensor_count(metric), batch)
+            if whole and outputs is not None:
+                found[OUTPUTS] = (outputs, batch.y)
         return found
 
     def _masked(self, weights: Sequence[Tensor]) -> Sequence[Tensor]:

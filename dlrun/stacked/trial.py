@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dlrun.engine.evaluation import evaluating, loss_total
+from dlrun.engine.forward.whole_split import of_batches
 from dlrun.engine.objective import Objective
 from dlrun.stacked.objective import StackedObjective
 from dlrun.types import Batch, Metric, Split
@@ -46,6 +47,8 @@ def _agree(objective: Objective, metrics: Mapping[str, Metric], one: Batch) -> b
     tolerance = 1e-4 if exact else 5e-2  # tf32 and bf16 round so
     same = _same(stack(both), objective(one), tolerance)
     with evaluating(objective.model):
+        # metrics of a split are computed of the outputs of one run at a time
+        metrics = of_batches(metrics)
         for name, (total, _) in stack.totals(metrics, both).items():
             with objective.precision():
                 metric = metrics.get(name)

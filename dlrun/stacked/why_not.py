@@ -10,10 +10,12 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from dlrun.engine.batches import LoaderSplit
 from dlrun.engine.evaluation import ContiguousWindows
+from dlrun.engine.forward.whole_split import of_splits, takes
 from dlrun.engine.loop import Training
 from dlrun.engine.protocols import Optimizer
 from dlrun.engine.state import State
 from dlrun.losses.auxiliary import has_auxiliary_heads
+from dlrun.losses.triplet import triplet
 from dlrun.models.lora import is_adapter
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.descent import Descent
@@ -21,6 +23,7 @@ from dlrun.optimizers.layered import LayeredRule
 from dlrun.optimizers.sgd import SGD
 from dlrun.optimizers.torch_optimizer import TorchRule
 from dlrun.stacked.key import stack_key
+from dlrun.stacked.losses import split_partial
 from dlrun.stacked.trial import trial
 from dlrun.types import Split
 
@@ -65,6 +68,12 @@ def _own(training: Training) -> str | None:
             return "its loss has weights or buffers of its own"
     if training.objective.views is not None:
         return "evaluation.views averages the outputs of one model"
+    loss, arguments = split_partial(training.objective.loss)
+    if loss is triplet and arguments.get("mining") == "random":
+        return "loss.mining=random draws triplets in a run's own order"
+    for name, metric in of_splits(training.metrics).items():
+        if takes(metric, "train"):
+            return f"metrics.{name} compares with the outputs of the training split, which are those of one model"
     return training.own.why_not_one_program() if training.own else None
 
 

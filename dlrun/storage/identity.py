@@ -122,6 +122,9 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, value
 
 
+OF_BATCHES = ("dlrun.losses.triplet.triplet",)
+"""dlrun's own parts whose values are of batches."""
+
 NEW = ("views",)
 """Keys that older runs lack; null means what these did."""
 
@@ -148,7 +151,7 @@ def essential(config: Mapping[str, Any], *, of_batches: bool = False) -> dict[st
 def may_be_of_batches(config: Mapping[str, Any]) -> bool:
     """May values compare the samples of a batch, as those of parts of the user's own may?
 
-    It is decided before the parts are made. dlrun's own have no such values.
+    It is decided before the parts are made. Of dlrun's own the triplet loss has such values.
 
     >>> may_be_of_batches({"loss": {"_target_": "dlrun.losses.mse.mse"}}), may_be_of_batches({"loss": "${mine}"})
     (False, True)
@@ -160,7 +163,8 @@ def may_be_of_batches(config: Mapping[str, Any]) -> bool:
         *(metrics.values() if isinstance(metrics, Mapping) else [metrics]),
     ]
     targets = [part.get("_target_") if isinstance(part, Mapping) else part for part in parts]
-    return any(target is not None and not str(target).startswith("dlrun.") for target in targets)
+    own = (str(target).startswith("dlrun.") and target not in OF_BATCHES for target in targets if target is not None)
+    return not all(own)
 
 
 def _unset(value: Any) -> bool:

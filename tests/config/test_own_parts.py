@@ -91,6 +91,20 @@ def test_an_own_metric_is_the_mean_that_it_says(lab: Path, call: Call) -> None:
     assert run.summary["metrics"]["test/confidence"] == pytest.approx(float(expected))
 
 
+def test_an_own_metric_of_a_whole_split_is_that_of_scikit_learn(lab: Path, call: Call) -> None:
+    from sklearn.metrics import f1_score
+
+    done = call("train", "+experiment=rings", "metric=macro_f1", "evaluation.batch_size=7", *QUICK)
+    assert done.code == 0, done.err
+    run = package.load(newest().id)
+    assert run.data.test is not None
+    x, y = run.data.test.gather(torch.arange(len(run.data.test)))
+    with torch.no_grad():
+        expected = f1_score(y.numpy(), run.model(x).argmax(1).numpy(), average="macro")
+    assert run.summary["metrics"]["test/macro_f1"] == pytest.approx(expected)
+    assert {"train/macro_f1", "val/macro_f1"} <= run.summary["metrics"].keys()
+
+
 @pytest.mark.parametrize(("better", "choose"), [("True", max), ("False", min)])
 def test_weights_are_chosen_by_an_own_metric_in_its_direction(
     better: str, choose: Callable[..., int], lab: Path, call: Call

@@ -30,7 +30,8 @@ from dlrun.execution import compiled, cuda_graphs
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
 from dlrun.losses.nll import nll
-from dlrun.metrics import for_task, top_k
+from dlrun.losses.triplet import triplet
+from dlrun.metrics import for_task, knn_accuracy, recall_at_1, recall_at_1_of_inputs, top_k
 from dlrun.models.autoregressive_pixels import AutoregressivePixels
 from dlrun.models.gaussian_mixture import GaussianMixture
 from dlrun.models.lenet5 import LeNet5
@@ -257,6 +258,15 @@ def test_every_model_and_loss_follows_the_runs_alone(make: Callable[[int], loop.
 
 
 @pytest.mark.usefixtures("blocks")
+@pytest.mark.parametrize("options", [{"mining": "hard"}, {"mining": "semi_hard", "distance": "squared"}])
+def test_embeddings_and_metrics_of_a_whole_split_follow_the_runs_alone(options: dict[str, Any]) -> None:
+    metrics = {"recall": recall_at_1, "of_inputs": recall_at_1_of_inputs}
+    parts = {"loss": partial(triplet, **options), "metrics": metrics, "evaluation_batch_size": 7}
+    # few steps: in another order of sums another of two triplets may be the harder one
+    check(of_pictures(partial(MLP, (1, 8, 8), 2), plan=replace(PLAN, steps=12), **parts), 3, tolerance=1e-4)
+
+
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize("name", ["decay", "momentum", "adamw", "no_eps"])
 def test_polynomials_of_their_own_degrees_and_data(name: str) -> None:
     def make(i: int) -> loop.Training:
@@ -446,6 +456,8 @@ def test_what_cannot_be_one_program_says_why() -> None:
         "trainer.batch_size (8 and 9)": [one(), one(batches=replace(one().batches, size=9))],
         "training samples (200 and 100)": [one(), one(data=moons(n=140, validation_size=40))],
         "intervals of trainer": [one(), one(plan=replace(PLAN, steps=41))],
+        "loss.mining=random": [one(loss=partial(triplet, mining="random"))] * 2,
+        "metrics.knn compares": [one(metrics={"knn": knn_accuracy})] * 2,
     }
     for words, runs in fits.items():
         assert words in (why_not(runs) or ""), words

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dlrun import metrics as known_metrics
 from dlrun.engine.evaluation import evaluating, totals
+from dlrun.engine.forward.whole_split import of_batches
 from dlrun.engine.objective import Objective
 from dlrun.engine.protocols import Total
 from dlrun.errors import ConfigError
@@ -39,6 +40,7 @@ def check_averages(
     """
     if is_of_batch(objective.model) or len(batch.x) < 2:
         return
+    metrics = of_batches(metrics)  # those of a split are computed once
     cut = (3 * len(batch.x)) // 8 or 1
     portions = [Batch(*(t[:cut] for t in batch)), Batch(*(t[cut:] for t in batch))]
     with evaluating(objective):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -18,13 +18,14 @@ from dlrun.engine.batches import Batches, LoaderSplit
 from dlrun.engine.evaluation import evaluating, loss_total
 from dlrun.engine.failures import describe
 from dlrun.engine.forward.cache import cache_forward
+from dlrun.engine.forward.whole_split import compute
 from dlrun.engine.objective import Objective, mean_of
 from dlrun.engine.own.state import OwnState
 from dlrun.engine.protocols import Optimizer
 from dlrun.errors import ConfigError
 from dlrun.execution.flops import count_flops
 from dlrun.losses.cross_entropy import cross_entropy
-from dlrun.metrics import is_of_batch
+from dlrun.metrics import is_of_batch, is_of_split
 from dlrun.optimizers.counting import Counting
 from dlrun.optimizers.lbfgs import LBFGS
 from dlrun.optimizers.least_squares import LeastSquares
@@ -33,7 +34,7 @@ from dlrun.runs.dry_run.averages import SAMPLES, check_averages
 from dlrun.runs.dry_run.messages import explain
 from dlrun.runs.dry_run.parts import init_optimizer
 from dlrun.terminal.format import counted
-from dlrun.types import Batch, Metric, Spec, Split
+from dlrun.types import Batch, Metric, Outputs, Spec, Split, SplitMetric
 
 FEW = 2
 """Samples of a first pass."""
@@ -134,7 +135,11 @@ def _check_metrics(trial: Trial, few: Batch) -> None:
             loss_total(objective, model, few)
         for name, metric in trial.metrics.items():
             with explain(few, trial.targets, "dataset", "model", f"metrics.{name}"):
-                _check_metric(metric(model, few))
+                if is_of_split(metric):
+                    found = Outputs(model(few.x), few.y)
+                    compute(cast("SplitMetric", metric), found, inputs=few.x, train=found)
+                else:
+                    _check_metric(metric(model, few))
 
 
 def _check_classes(trial: Trial, few: Batch) -> None:

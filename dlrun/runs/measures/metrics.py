@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +13,17 @@ from dlrun import metrics as known_metrics
 from dlrun.config import instantiate
 from dlrun.engine.evaluation import evaluating
 from dlrun.engine.forward.cache import cache_forward
+from dlrun.engine.forward.whole_split import of_splits
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
 from dlrun.losses.nll import is_of_density, nll
+from dlrun.losses.triplet import triplet
+from dlrun.metrics import is_of_split
 from dlrun.terminal.format import counted
 from dlrun.tracking.mlflow.names.limits import stored_as
-from dlrun.types import Batch, Data, Metric, Spec
+from dlrun.types import Batch, Data, Metric, Spec, Task
 
 
 def make_metrics(
@@ -40,10 +44,14 @@ def make_metrics(
     kept = {name: metric for name, metric in of_task.items() if given.get(name, metric) is not None}
     unfit = _unfit(kept, data, objective, device)
     kept = {name: metric for name, metric in kept.items() if name not in unfit}
-    return kept | _own(plain, kept, of_density=is_of_density(objective.loss)), _say(unfit)
+    if data.spec.task == "embedding" and getattr(objective.loss, "keywords", {}).get("normalise"):
+        # distances as the loss takes them
+        split = of_splits(kept)
+        kept |= {name: cast("Metric", functools.partial(metric, normalise=True)) for name, metric in split.items()}
+    return kept | _own(plain, kept, task=data.spec.task, of_density=is_of_density(objective.loss)), _say(unfit)
 
 
-def _own(plain: Mapping[str, Any], of_task: Mapping[str, Metric], *, of_density: bool) -> dict[str, Metric]:
+def _own(plain: Mapping[str, Any], of_task: Mapping[str, Metric], *, task: Task, of_density: bool) -> dict[str, Metric]:
     parts = {name: part for name, part in plain["metrics"].items() if part is not None}
     own = {name: instantiate.partial(part, trusted=plain["trusted"]) for name, part in parts.items()}
     means = dict.fromkeys([*of_task, *own], 0.0)
@@ -52,13 +60,22 @@ def _own(plain: Mapping[str, Any], of_task: Mapping[str, Metric], *, of_density:
         if "/" in name:
             raise ConfigError(f"metrics.{name}: a metric's name has no `/`. Call it metrics.{name.replace('/', '_')}.")
         # the same function under its own name may be listed: it changes nothing
-        if name in taken and getattr(metric, "func", metric) is not of_task.get(name):
+        if name in taken and _function(metric) is not _function(of_task.get(name)):
             raise ConfigError(
                 f"metrics.{name}: `{name}` is computed anyway, and not by {parts[name]['_target_']}. Give it a name of "
                 f"its own, as metrics.my_{name}; taken are: {', '.join(sorted(taken))}."
             )
+        if is_of_split(metric) and task == "language":
+            raise ConfigError(
+                f"metrics.{name} is a metric of a whole split; the outputs of a whole text are too many to keep. "
+                "Leave it out."
+            )
     _check_apart([*sorted(taken - own.keys()), *own])
     return own
+
+
+def _function(metric: Metric | None) -> object:
+    return getattr(metric, "func", metric)
 
 
 def _check_apart(names: Sequence[str]) -> None:
@@ -75,7 +92,7 @@ def _check_apart(names: Sequence[str]) -> None:
 
 def _unfit(metrics: Mapping[str, Metric], data: Data, objective: Objective, device: torch.device) -> dict[str, str]:
     """The metrics that a sample's outputs do not bear, each with the reason."""
-    if getattr(objective.loss, "func", objective.loss) in (cross_entropy, mse, nll):
+    if getattr(objective.loss, "func", objective.loss) in (cross_entropy, mse, nll, triplet):
         return {}  # these losses ask the same of the outputs, and say what is wrong with them
     x, y = data.train.gather(torch.arange(1, device=device))
     batch, model = Batch(x.to(device), y.to(device)), objective.model
@@ -89,6 +106,8 @@ def _why_not(metric: Metric, model: nn.Module, batch: Batch, spec: Spec) -> str:
         outputs: Any = model(batch.x)
         if not isinstance(outputs, Tensor):
             return f"the model returns a {type(outputs).__name__}, not a tensor"
+        if is_of_split(metric):
+            return "" if outputs.shape[:1] == batch.y.shape[:1] else "the model returns no row for each sample"
         metric(model, batch)
     except Exception as error:  # a model that is never called, outputs of another shape: whatever it raises
         return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -15,9 +15,9 @@ def set_monitor(training: Training, evaluation: Evaluation, data: Data, measured
 
     Raises `ConfigError` for one that is not computed, without a validation split, and for an unknown direction.
     """
-    # the error only where it is computed: it was taken away, or the outputs are no logits
-    by_error = data.spec.task == "classification" and "error" in measured
-    monitor = evaluation.monitor or ("val/error" if by_error else "val/loss")
+    # only where it is computed: it was taken away, or the outputs are no logits
+    usual = {"classification": "error", "embedding": "recall_at_1"}.get(data.spec.task, "loss")
+    monitor = evaluation.monitor or f"val/{usual if usual in measured else 'loss'}"
     if data.validation is None:
         for name, value in (("evaluation.monitor", evaluation.monitor), ("trainer.patience", training.patience)):
             if value is not None:

@@ -55,7 +55,8 @@ def quantities(plain: Mapping[str, Any], parts: Measured, batch_size: int) -> di
     for name, metric in metrics.items():
         # a task's own metric is listed in no configuration
         own_name = f"{known_metrics.__name__}.{getattr(metric, '__name__', name)}"
-        unit = _call(plain["metrics"].get(name) or {"_target_": own_name}) + measure + of_batches(metric)
+        own = {"_target_": own_name, **getattr(metric, "keywords", {})}
+        unit = _call(plain["metrics"].get(name) or own) + measure + of_batches(metric)
         found[name] = Quantity(higher_is_better=known_metrics.higher_is_better(metric), unit=unit)
     known_bytes = bytes_per_token(data.validation) if data.validation else None
     density = is_of_density(objective.loss)

@@ -1,26 +1,44 @@
-"""The task of a run: that of its data set, unless its loss is of a density."""
+"""The task of a run: that of its data set, unless its loss is of a density, or of embeddings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 from dlrun.config import instantiate
 from dlrun.errors import ConfigError
 from dlrun.losses.nll import is_of_density
+from dlrun.losses.triplet import learns_embedding
 from dlrun.types import Data
 
 
 def for_loss(data: Data, plain: Mapping[str, Any]) -> Data:
-    """The data set as the loss takes it: one of a density looks at the inputs alone, without classes and targets.
+    """The data set as the loss takes it.
 
-    Raises `ConfigError` for several views of an image.
+    One of a density looks at the inputs alone, without classes and targets. One of embeddings leaves the number of
+    outputs to the model. Raises `ConfigError` where nobody gives it, and for several views of a density's image.
     """
     loss = instantiate.resolve(plain["loss"]["_target_"], trusted=plain["trusted"])
+    if learns_embedding(loss):
+        return replace(data, spec=replace(data.spec, task="embedding", outputs=_dimension(plain)))
     if not is_of_density(loss) or data.spec.task in ("density", "language"):
         return data
     if plain["evaluation"].get("views"):
         raise ConfigError("evaluation.views averages outputs; a mean of log-densities is none. Leave it out.")
     spec = replace(data.spec, task="density", outputs=1, classes=None, class_names=())
     return replace(data, spec=spec, truth=None)
+
+
+def _dimension(plain: Mapping[str, Any]) -> int:
+    """The number of a model's outputs: a dimension that no data set tells."""
+    given = plain["model"].get("outputs")
+    model = instantiate.resolve(plain["model"]["_target_"], trusted=plain["trusted"])
+    if given is None and "outputs" in signature(model).parameters:
+        raise ConfigError(
+            f"loss={plain['loss']['_target_']} learns an embedding, and the data set does not say of how many "
+            "components. Type for example +model.outputs=16"
+        )
+    # of a model that has a number of its own nothing asks for this one
+    return int(given or 1)

@@ -1,0 +1,64 @@
+"""Runs that learn an embedding: measured by neighbours, of as many components as the model has outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pytest import approx
+
+import dlrun as package
+from dlrun.metrics import knn_accuracy, recall_at_1
+from dlrun.storage.lookup import all_runs
+from dlrun.types import Outputs
+from tests.conftest import Called
+from tests.facts import refuses, says
+
+Call = Callable[..., Called]
+
+QUICK = ("loss=triplet", "+model.outputs=3", "trainer.epochs=2", "tracking.enabled=false")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_run_is_selected_by_recall_and_its_metrics_are_those_of_its_embedding(call: Call) -> None:
+    done = call("train", *QUICK, "+metric=knn_accuracy", "evaluation.batch_size=100", "loss.normalise=true")
+    assert done.code == 0, done.err
+    (folder,) = all_runs()
+    summary = folder.summary()
+    assert summary.selected_by == "val/recall_at_1"
+    assert "train/knn_accuracy" not in summary.metrics  # each sample would be its own neighbour
+    run = package.load(folder.id)
+    found = {}
+    for name in ("train", "validation"):
+        split = getattr(run.data, name)
+        x, y = split.gather(torch.arange(len(split)))
+        with torch.no_grad():
+            found[name] = Outputs(run.model(x), y)
+    assert found["train"].outputs.shape[1] == 3
+    # distances as the loss has them
+    assert summary.metrics["val/recall_at_1"] == approx(float(recall_at_1(*found["validation"], normalise=True)))
+    assert summary.metrics["val/knn_accuracy"] == approx(float(knn_accuracy(*found["validation"], found["train"])))
+    np.save("one.npy", np.zeros((1, 1, 8, 8), dtype=np.float32))
+    assert call("predict", folder.id, "one.npy").out.splitlines()[0] == "embedding_0,embedding_1,embedding_2"
+
+
+def test_what_nobody_says_is_asked_for(here: Path, call: Call) -> None:
+    refuses(call("train", "loss=triplet"), "+model.outputs=16")
+    refuses(call("train", *QUICK, "trainer.accumulate=2"), "trainer.accumulate=1")
+    refuses(call("train", *QUICK, "dataset=polynomial", "trainer.batch_size=null"), "class number for each sample")
+    (here / "book.txt").write_text("a b c d " * 500)
+    text = ("dataset=text", "dataset.path=book.txt", "model=ngram", "optimizer=counting", "trainer.batch_size=null")
+    refuses(call("train", *text, "trainer.steps=1", "+metric=recall_at_1"), "metrics.recall_at_1", "text")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_classifier_may_be_measured_by_neighbours_too(call: Call) -> None:
+    done = call("train", "trainer.epochs=2", "tracking.enabled=false", "+metric=[recall_at_1,recall_at_1_of_inputs]")
+    assert done.code == 0, done.err
+    says(done.out, "recall_at_1", "error")
+    metrics = all_runs()[0].summary().metrics
+    assert metrics["val/recall_at_1_of_inputs"] > 0.9
+    assert metrics["test/recall_at_1"] > 0.7

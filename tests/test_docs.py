@@ -17,7 +17,7 @@ PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
 TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 TYPED = re.findall(r"^ {4}dlrun (.*?)(?: {2,}#.*)?$", TEXT.replace("\\\n", ""), re.MULTILINE)
 TRAINED = list(dict.fromkeys(line for line in TYPED if line.startswith("train") and " -m " not in line))
-FILES = ("mnist", "shakespeare", "wikitext2", "path=", "scaling_laws")
+FILES = ("mnist", "cifar10", "shakespeare", "wikitext2", "path=", "scaling_laws")
 # a study trains many runs: tests/studies has them
 STUDIES = ("polynomial_capacity", "depth")
 QUICK = [line for line in TRAINED if not any(f"={name}" in line or name in line for name in (*FILES, *STUDIES))]

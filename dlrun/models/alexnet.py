@@ -7,8 +7,8 @@ piece of Krizhevsky 2014 (One weird trick for parallelizing convolutional neural
 and without the normalisation, as in torchvision: 61,100,840. Changed:
 
 - the first convolution pads its input by 2, so that 224×224 pixels, as the paper says, give its 55×55;
-- `stem: cifar`, for small pictures: a 3×3 convolution without stride instead of 11×11 with stride 4, kernels drawn as by
-  He et al. 2015, and biases of 0: with the paper's initial values its smaller kernels do not learn for many steps.
+- `stem: cifar`, for small pictures: a 3×3 convolution without stride instead of 11×11 with stride 4, kernels drawn as
+  by He et al. 2015, and biases of 0; with the paper's initial values the loss went to log 10 and stayed there.
 """
 
 from __future__ import annotations

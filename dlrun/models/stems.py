@@ -33,10 +33,10 @@ def choose_stem(stem: Stem | None, input_shape: tuple[int, ...]) -> Stem:
 def check_side(input_shape: tuple[int, ...], *, smallest: int, stem: Stem) -> None:
     """Raise `ConfigError` for pictures of which the layers would leave nothing."""
     if min(input_shape[1:]) < smallest:
-        advice = " Type model.stem=cifar, or take larger ones." if stem == "imagenet" else ""
+        advice = "model.stem=cifar" if stem == "imagenet" else "dataset=cifar10, or model=mlp"
         raise ConfigError(
             f"With model.stem={stem} this model needs pictures of at least {smallest}×{smallest} pixels; "
-            f"the inputs of this data set have the shape {list(input_shape)}.{advice}"
+            f"the inputs of this data set have the shape {list(input_shape)}. Type {advice}, or take larger ones."
         )
 
 

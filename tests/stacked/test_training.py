@@ -437,6 +437,22 @@ def test_a_run_goes_on_alone_or_stacked_from_either_checkpoint(rule: str) -> Non
         assert close(later[i].saved[-1], whole[i].saved[-1])
 
 
+class TwoHeads(nn.Module):
+    """A model with an auxiliary head."""
+
+    auxiliary_weight = 0.3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.main, self.other = nn.Linear(2, 2), nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.main(x)
+
+    def all_outputs(self, x: Tensor) -> tuple[Tensor, ...]:
+        return self.main(x), self.other(x)
+
+
 def test_what_cannot_be_one_program_says_why() -> None:
     def one(**options: Any) -> loop.Training:
         return training(0, options.pop("rule", None) or SGD(lr=0.1), **options)
@@ -446,6 +462,7 @@ def test_what_cannot_be_one_program_says_why() -> None:
     fits = {
         "dropout": [with_dropout, with_dropout],
         "BatchNorm1d": [normed, normed],
+        "auxiliary heads": [one(model=TwoHeads)] * 2,
         "LBFGS": [replace(one(), optimizer=LBFGS())] * 2,
         "Muon": [one(rule=Muon(lr=0.1))] * 2,
         "model": [one(), one(model=partial(MLP, (2,), 2, width=16))],

@@ -23,17 +23,8 @@ PACKAGE = Path(__file__).parents[1]
 COUNTED = (
     *("types.py", "randomness.py", "metrics.py", "datasets", "tokenizers", "models", "losses", "optimizers"),
     *("schedules", "engine", "execution", "stacked", "config/instantiate.py", "config/signatures.py"),
-    *(
-        "runs/build.py",
-        "runs/parts.py",
-        "runs/measures/metrics.py",
-        "runs/measures/monitor.py",
-        "runs/measures/quantities.py",
-        "runs/open_run.py",
-        "runs/run.py",
-        "runs/scoring.py",
-        "runs/weights/loading.py",
-    ),
+    *("runs/build.py", "runs/parts.py", "runs/measures", "runs/open_run.py", "runs/run.py", "runs/scoring.py"),
+    "runs/weights",
 )
 """The rooms and files that a result depends on: an edit of a report, a message or a page ends no reuse."""
 

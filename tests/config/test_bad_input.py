@@ -26,8 +26,8 @@ NO_NETWORK = {f"{scheme}_proxy": "http://127.0.0.1:9" for scheme in ("http", "ht
 MISTAKES = {
     # misspelt
     "modle=mlp": ["`modle`", "Did you mean `model`?", "The groups are: dataset"],
-    "model=mpl": ["`mpl`", "Did you mean `mlp`?", "The choices are: convnet", "dlrun list model"],
-    "model=3": ["`3`", "The choices are: convnet"],
+    "model=mpl": ["`mpl`", "Did you mean `mlp`?", "The choices are: airbench", "dlrun list model"],
+    "model=3": ["`3`", "The choices are: airbench"],
     "optimizer=null": ["`null`", "The choices are: adam"],
     "optimizer.lrr=0.1": ["`lrr`", "Did you mean `optimizer.lr`?", "weight_decay"],
     "lr=0.1": ["`lr`", "Did you mean `optimizer.lr`"],

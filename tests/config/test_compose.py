@@ -141,7 +141,7 @@ MISTAKES = [
     ("~trainer.epoch", ["trainer has no key `epoch`", "`trainer.epochs`"]),
     ("epochs=3", ["Did you mean `trainer.epochs`?"]),
     ("batchsize=3", ["Did you mean `trainer.batch_size`"]),
-    ("lr=0.1", ["Did you mean `optimizer.lr`?"]),
+    ("lr=0.1", ["Did you mean `optimizer.lr`"]),
     ("seed.x=1", ["Did you mean `seed`?"]),
     ("+seed=1", ["`seed` exists already", "Type `seed=1`"]),
     ("+model=linear", ["`model=mlp`", "`model=linear`"]),

@@ -90,7 +90,7 @@ def test_all_is_as_before(model: nn.Module, optimizer: Any) -> None:
 
 
 def test_a_last_batch_of_one_sample_meets_batch_norm_before_the_first_step() -> None:
-    with pytest.raises(UserError, match=r"last batch of an epoch, of 1 samples") as refused:
+    with pytest.raises(UserError, match=r"last batch of an epoch, of 1 sample,") as refused:
         dry_run(trial(net()))
     assert "Type trainer.drop_last=true to leave it out, or trainer.batch_size=63" in str(refused.value)
     # it never comes

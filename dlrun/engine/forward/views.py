@@ -24,6 +24,7 @@ class Views:
     the right; the gap gets the image mirrored at its border. The outputs of the unmoved image have half the weight,
     those of the moved ones a quarter each; mirrored or not, the weight is the same (Jordan 2024, arXiv:2404.00498).
 
+    >>> import torch
     >>> Views(flip=True).average(lambda x: x.flatten(1)[:, :1], torch.tensor([[[[1.0, 5.0]]]]))
     tensor([[3.]])
     """

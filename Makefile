@@ -11,7 +11,7 @@ unexport DLRUN_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test check faults bench bench-peers bench-all ui clean
+.PHONY: help setup train test check faults bench bench-peers bench-all gallery ui clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,9 @@ bench-all: setup .venv-peers/.installed ## measure everything: hours
 	.venv-peers/bin/python -m pip install --quiet --constraint constraints.txt \
 		--constraint benchmarks/peers/constraints.txt --requirement benchmarks/peers/requirements.txt
 	touch $@
+
+gallery: setup ## run the studies that take up to 40 minutes each; one page of all in outputs/gallery
+	$(BIN)/python -m benchmarks.gallery
 
 ui: setup ## open MLflow on the runs in outputs/
 	$(BIN)/dlrun ui

@@ -29,6 +29,7 @@ from dlrun.terminal import output
 
 if TYPE_CHECKING:
     from dlrun.sweeps.jobs.builder import ComposedJob
+    from dlrun.sweeps.location import SweepLocation
 
 
 def run(hydra: Hydra, master: DictConfig) -> int | None:
@@ -43,13 +44,10 @@ def run(hydra: Hydra, master: DictConfig) -> int | None:
             "in MLflow, and nothing for `dlrun resume`. hydra/launcher=local has all of these."
         )
         return None
-    # not at the top: they import torch, and `--cfg job` needs none
+    # not at the top: it imports torch, and `--cfg job` needs none
     from dlrun.sweeps.hydra_task import SweepTask
-    from dlrun.sweeps.location import locate
 
-    with _config_errors():
-        _check_overrides(master)
-        location = locate(master, _jobs(hydra, master))
+    location = locate(hydra, master)
     # the same sweep may have begun earlier, in another folder
     master.hydra.sweep.dir = str(location.sweep.path)
     try:
@@ -63,6 +61,15 @@ def run(hydra: Hydra, master: DictConfig) -> int | None:
             return task.finish()
     finally:
         _remove_empty(location.sweep.path)
+
+
+def locate(hydra: Hydra, master: DictConfig) -> SweepLocation:
+    """Find the folder of a composed sweep: that of an earlier one which is the same, or a new one."""
+    from dlrun.sweeps import location
+
+    with _config_errors():
+        _check_overrides(master)
+        return location.locate(master, _jobs(hydra, master))
 
 
 def list_jobs(hydra: Hydra, master: DictConfig) -> list[ComposedJob]:

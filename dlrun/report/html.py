@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
 from pathlib import Path
 
 from dlrun.report.document import Block, Code, Heading, Image, Paragraph, Table
+from dlrun.storage.files.opening import open_regular
 
 MAX_SVG = 600_000  # bytes; a larger drawing is slow to show and goes in as PNG
 
@@ -43,10 +44,14 @@ def html(blocks: Sequence[Block], *, title: str, figures: Path) -> str:
 
     `figures` is the images' folder.
     """
-    body = "\n".join(_block(block, figures) for block in blocks)
+    return document("\n".join(_block(block, figures) for block in blocks), title=title)
+
+
+def document(body: str, *, title: str, style: str = STYLE) -> str:
+    """A page of a body that is HTML already."""
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{STYLE}</style>\n</head>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{style}</style>\n</head>\n'
         f"<body>\n{body}\n</body>\n</html>\n"
     )
 
@@ -56,34 +61,44 @@ def _block(block: Block, figures: Path) -> str:
         case Heading(text, level):
             return f"<h{level}>{escape(text)}</h{level}>"
         case Paragraph(text, strong):
-            return f"<p><strong>{escape(strong)}</strong> {_inline(text)}</p>" if strong else f"<p>{_inline(text)}</p>"
+            return f"<p><strong>{escape(strong)}</strong> {inline(text)}</p>" if strong else f"<p>{inline(text)}</p>"
         case Code(text):
             return f"<pre>{escape(text)}</pre>"
         case Image(name, caption):
-            shown = f'<img src="{_data_url(figures, name)}" alt="{escape(caption)}">'
-            return f"<figure>{shown}<figcaption>{_inline(caption)}</figcaption></figure>"
+            shown = f'<img src="{data_url(figures / name)}" alt="{escape(caption)}">'
+            return f"<figure>{shown}<figcaption>{inline(caption)}</figcaption></figure>"
         case Table(head, rows, strong, words):
-            lines = [f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>"]
-            for i, row in enumerate(rows):
-                mark = ' class="strong"' if i in strong else ""
-                lines.append(f"<tr{mark}>{''.join(f'<td>{_inline(cell)}</td>' for cell in row)}</tr>")
-            joined = "\n".join(lines)
-            kind = ' class="words"' if words else ""
-            return f'<div class="wide"><table{kind}>\n{joined}\n</table></div>'
+            return table(head, rows, strong=strong, words=words)
 
 
-def _inline(text: str) -> str:
+def table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], *, strong: Collection[int] = (), words: bool = False
+) -> str:
+    """Rows under a head; the arguments are those of `document.Table`."""
+    lines = [f"<tr>{''.join(f'<th>{escape(cell)}</th>' for cell in head)}</tr>"]
+    for i, row in enumerate(rows):
+        mark = ' class="strong"' if i in strong else ""
+        lines.append(f"<tr{mark}>{''.join(f'<td>{inline(cell)}</td>' for cell in row)}</tr>")
+    joined = "\n".join(lines)
+    kind = ' class="words"' if words else ""
+    return f'<div class="wide"><table{kind}>\n{joined}\n</table></div>'
+
+
+def inline(text: str) -> str:
     """Escape a text, its code in backticks as `<code>`.
 
-    >>> _inline("`a<b` is better")
+    >>> inline("`a<b` is better")
     '<code>a&lt;b</code> is better'
     """
     return CODE.sub(r"<code>\1</code>", escape(text))
 
 
-def _data_url(figures: Path, name: str) -> str:
-    drawing = figures / f"{name}.svg"
-    # sharp at any size and in print
-    if drawing.stat().st_size <= MAX_SVG:
-        return f"data:image/svg+xml;base64,{b64encode(drawing.read_bytes()).decode()}"
-    return f"data:image/png;base64,{b64encode((figures / f'{name}.png').read_bytes()).decode()}"
+def data_url(figure: Path) -> str:
+    """A figure as an address that holds it; `figure` is the path of its `.svg` and `.png`, without an ending."""
+    for ending, kind in ((".svg", "svg+xml"), (".png", "png")):
+        file = figure.with_name(figure.name + ending)
+        # a drawing is sharp at any size and in print
+        if file.exists() and (ending == ".png" or file.stat().st_size <= MAX_SVG):
+            with open_regular(file, "rb") as content:
+                return f"data:image/{kind};base64,{b64encode(content.read()).decode()}"
+    raise FileNotFoundError(figure.with_name(f"{figure.name}.png"))

@@ -32,8 +32,8 @@ def write(sweep: SweepDir, *, figures: bool = True) -> Path:
     folder.mkdir(exist_ok=True)
     write_atomically(folder / "runs.csv", runs_csv(overview).encode())
     claims = check(overview)
-    own = _save_all([partial(own_figures, overview)], folder / "figures") if figures else []
-    general = {part.label: _save_all(_named(part), folder / "figures") for part in overview.strata if figures}
+    own = save_all([partial(own_figures, overview)], folder / "figures") if figures else []
+    general = {part.label: save_all(_named(part), folder / "figures") for part in overview.strata if figures}
     page = contents(overview, claims, general, own)
     title = f"{overview.manifest.name} {sweep.id}"
     write_atomically(folder / "report.md", encodable(markdown(page)).encode())
@@ -56,7 +56,8 @@ def _named(part: Overview) -> Iterator[FigureSource]:
 FigureSource = Callable[[], Iterator[CaptionedFigure]]
 
 
-def _save_all(sources: Iterable[FigureSource], folder: Path) -> list[Image]:
+def save_all(sources: Iterable[FigureSource], folder: Path) -> list[Image]:
+    """Draw and save figures as PNG and SVG; one that fails is a warning."""
     from dlrun.analysis.figures.style import save
 
     saved = []

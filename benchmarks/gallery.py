@@ -146,7 +146,7 @@ def show(exhibit: Exhibit, kept: Entry | None, *, minutes: float, logs: Path) ->
         entry = _entry(exhibit, kept, minutes=minutes, logs=logs)
     # one that fails, whatever its study raises, must not cost the others
     except (DlrunError, OSError, ValueError) as error:
-        entry = replace(kept or Entry(exhibit.name, exhibit.command), remark=f"{type(error).__name__}: {error}")
+        entry = replace(kept or Entry(exhibit.name, exhibit.command), whole=False, remark=f"It failed: {error}")
     if entry.remark:
         _say(f"  {entry.remark}")
     return replace(entry, question=question(exhibit.name), section=SECTIONS[exhibit.section])
@@ -154,20 +154,22 @@ def show(exhibit: Exhibit, kept: Entry | None, *, minutes: float, logs: Path) ->
 
 def _entry(exhibit: Exhibit, kept: Entry | None, *, minutes: float, logs: Path) -> Entry:
     location = locate(exhibit)
-    problem = ""
+    reason = problem = ""
     if not _is_there(location):
-        problem = _too_long(exhibit, kept, minutes) or train(exhibit, minutes * 60, logs / f"{exhibit.name}.log")
+        reason = _too_long(exhibit, kept, minutes)
+        problem = "" if reason else train(exhibit, minutes * 60, logs / f"{exhibit.name}.log")
         location = locate(exhibit)
     if _is_there(location):
         return read_entry(location.sweep)
     older = [read_entry(sweep) for sweep in _older(location)[-1:]]
     whole = sorted([*older, *filter(None, [kept])], key=lambda entry: entry.started or 0.0)
     if whole:
-        return replace(whole[-1], remark=f"{problem} Shown is the last whole sweep, by other code.")
+        which = "Shown is the record of its last whole sweep." if whole[-1].recorded else "Shown is one of other code."
+        return replace(whole[-1], whole=not problem, remark=f"{reason}{problem} {which}")
     if location.resumed:
         entry = read_entry(location.sweep)
-        return replace(entry, remark=f"{problem} {entry.remark}".strip())
-    return Entry(exhibit.name, exhibit.command, remark=problem)
+        return replace(entry, remark=f"{reason}{problem} {entry.remark}".strip())
+    return Entry(exhibit.name, exhibit.command, whole=not problem, remark=f"{reason}{problem}")
 
 
 def locate(exhibit: Exhibit) -> SweepLocation:

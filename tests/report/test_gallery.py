@@ -105,10 +105,14 @@ def test_failed_and_missing_sweeps_are_shown_as_such(sweeps: Callable[..., Sweep
     assert "no finite loss" in failed.remark
     assert "`dlrun resume aaaa --retry-failed`" in failed.remark
     absent = Entry("b", "dlrun train +experiment=b", remark="Not run: it needs a GPU.")
-    write_page([failed, absent], here / "page.html")
+    refused = Entry("c", "dlrun train +experiment=c", whole=False, remark="It failed: no data.")
+    older = Entry("d", "dlrun", claims=[judge("x", False, "y")], started=1e9, remark="Shown is one of other code.")
+    write_page([failed, absent, refused, older], here / "page.html")
     text = written(here / "page.html")
-    assert "Not run: it needs a GPU." in text
-    assert [re.sub("<.*?>", "", each) for each in re.findall("<span>(.*?)</span>", text)] == ["✓ not whole", "not run"]
+    assert "Not run: it needs a GPU." in text and "It failed: no data." in text
+    assert "2 of 4 sweeps with 2 claims" in text
+    states = [re.sub("<.*?>", "", each) for each in re.findall("<span>(.*?)</span>", text)]
+    assert states == ["✓ not whole", "not run", "failed", "✗ of 2001-09-09"]
 
 
 def test_a_whole_sweep_goes_before_a_newer_broken_one(sweeps: Callable[..., SweepDir]) -> None:

@@ -43,7 +43,7 @@ def read_entry(sweep: SweepDir) -> Entry:
     """
     check_files(sweep.path)
     overview = read_overview(sweep)
-    asked = overview.manifest
+    asked, remark = overview.manifest, _remark(overview)
     return Entry(
         name=asked.name,
         command=asked.command,
@@ -55,7 +55,8 @@ def read_entry(sweep: SweepDir) -> Entry:
         seconds=overview.summary.seconds or None,
         jobs=len(asked.jobs),
         setting=_setting(overview),
-        remark=_remark(overview),
+        whole=not remark,
+        remark=remark,
     )
 
 

@@ -27,7 +27,8 @@ class Picture:
 class Entry:
     """A sweep, or the record of one.
 
-    `scores` are rows of text under `SCORES`, of a sweep without claims. `remark` says what is missing, and why.
+    `scores` are rows of text under `SCORES`, of a sweep without claims. `whole` is False if jobs failed or are missing;
+    `remark` says it, or why no newer sweep is shown.
     """
 
     name: str
@@ -42,7 +43,13 @@ class Entry:
     jobs: int = 0
     setting: str = ""
     recorded: bool = False
+    whole: bool = True
     remark: str = ""
+
+    @property
+    def empty(self) -> bool:
+        """There is nothing to show but the command."""
+        return not (self.claims or self.scores or self.pictures)
 
     @property
     def title(self) -> str:

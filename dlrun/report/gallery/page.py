@@ -37,7 +37,8 @@ nav span {{ white-space: nowrap }}
 b.held {{ color: var(--held) }}
 b.not-held {{ color: var(--failed) }}
 b.undecided {{ color: var(--open) }}
-.remark {{ border: 1px solid var(--failed); padding: .5rem .8rem; border-radius: .3rem }}
+.remark {{ border: 1px solid var(--rule); padding: .5rem .8rem; border-radius: .3rem }}
+.trouble {{ border-color: var(--failed) }}
 .facts {{ font-size: .88rem; color: var(--soften) }}
 figure {{ margin: 1.2rem 0 }}
 figcaption {{ color: var(--soften) }}
@@ -68,7 +69,9 @@ def _summary(entries: Sequence[Entry]) -> str:
     verdicts = Counter[str](claim.verdict for entry in entries for claim in entry.claims)
     told = ", ".join(f"{verdicts[v]} {v}" for v in VERDICTS if verdicts[v])
     claims = f" with {counted(sum(verdicts.values()), 'claim')}, checked against their runs: {told}" if told else ""
-    return f"{counted(len(entries), 'sweep')}{claims}. Written {minute(time.time())}."
+    empty = sum(entry.empty for entry in entries)
+    shown = f"{len(entries) - empty} of {counted(len(entries), 'sweep')}" if empty else counted(len(entries), "sweep")
+    return f"{shown}{claims}. Written {minute(time.time())}."
 
 
 def _contents(entries: Sequence[Entry]) -> Iterator[str]:
@@ -84,14 +87,16 @@ def _contents(entries: Sequence[Entry]) -> Iterator[str]:
 
 def _marks(entry: Entry) -> str:
     """A sign for each claim, with its verdict for a pointer and a reader of screens."""
-    if not entry.pictures and not entry.claims and not entry.scores:
-        return "not run"
+    if entry.empty:
+        return "not run" if entry.whole else "failed"
     signs = "".join(
         f'<b class="{_kind(c)}" role="img" aria-label="{escape(c.verdict)}" title="{escape(f"{c.text} {c.verdict}")}">'
         f"{VERDICTS.get(c.verdict, '?')}</b> "
         for c in entry.claims
     )
-    return f"{signs}{'not whole' if entry.remark and not entry.recorded else ''}"
+    # of earlier code: its day
+    older = f"of {minute(entry.started)[:10]}" if entry.remark or entry.recorded else ""
+    return f"{signs}{older if entry.whole else 'not whole'}"
 
 
 def _article(entry: Entry, number: int) -> Iterator[str]:
@@ -101,7 +106,7 @@ def _article(entry: Entry, number: int) -> Iterator[str]:
         yield f"<p>{inline(entry.question)}</p>"
     yield f"<pre>{escape(entry.command)}</pre>"
     if entry.remark:
-        yield f'<p class="remark">{inline(entry.remark)}</p>'
+        yield f'<p class="remark{"" if entry.whole else " trouble"}">{inline(entry.remark)}</p>'
     for picture in entry.pictures:
         shown = f'<img src="{data_url(picture.place)}" alt="{escape(picture.caption)}">'
         yield f"<figure>{shown}<figcaption>{inline(picture.caption)}</figcaption></figure>"

@@ -39,6 +39,7 @@ class Trainer:
     checkpoint_every: int | str = "30 s"  # may be a time, for it changes no result
     log_every: int | None = None
     accumulate: int = 1
+    activation_checkpointing: bool | Literal["every block", "sqrt"] = False  # true: every block
     clip: float | None = None
     patience: int | None = None
     ema: float | None = None

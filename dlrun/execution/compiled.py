@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.engine.batches import LoaderSplit
+from dlrun.engine.forward.recomputing import recomputing
 from dlrun.engine.protocols import Steppable, Stepper
 from dlrun.engine.steppers import EagerStepper, RecompilingStepper, blocks
 from dlrun.execution.cuda_graphs import CudaGraphStepper
@@ -112,6 +113,8 @@ def why_not(run: Steppable) -> str | None:
         return "the average's decay is another in each step (trainer.ema)"
     if isinstance(getattr(run.batches, "split", None), LoaderSplit):
         return "its samples are read by workers, and most of its time is theirs"
+    if any(recomputing(part) for part in run.objective.modules):
+        return "activations are computed again in the backward pass, and a program would keep them"
     if run.own and (why := run.own.why_not_one_program()):
         return why
     modules = (module for part in run.objective.modules for module in part.modules())

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from dlrun.engine.forward.recomputing import keeping_all
 from dlrun.engine.objective import Objective
 from dlrun.types import Batch
 
@@ -92,7 +93,8 @@ def count_flops(objective: Objective, batch: Batch) -> int:
     devices = [batch.x.device.index or 0] if batch.x.device.type == "cuda" else []
     counter = _Counter()
     try:
-        with torch.random.fork_rng(devices=devices), torch.enable_grad(), counter:
+        # what is computed twice counts once
+        with torch.random.fork_rng(devices=devices), torch.enable_grad(), keeping_all(objective.model), counter:
             objective(batch)
     finally:
         with torch.no_grad():

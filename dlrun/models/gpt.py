@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dlrun.models.attention import Attention, KeysValues
+from dlrun.models.blocks import Blocks
 from dlrun.models.feedforward import Activation, FeedForward
 from dlrun.models.gpt_sizes import Name, choose_size
 from dlrun.models.norms import Norm, make_norm
@@ -40,8 +41,12 @@ class Block(nn.Module):
         self.feedforward = forward
         self.dropout = attention.dropout
 
-    def forward(self, x: Tensor, rotation: Rotation | None, memory: KeysValues | None) -> tuple[Tensor, KeysValues]:
-        """The stream after the block, and the block's memory."""
+    def forward(self, x: Tensor, rotation: Rotation | None) -> Tensor:
+        """The stream after the block."""
+        return self.step(x, rotation, None)[0]
+
+    def step(self, x: Tensor, rotation: Rotation | None, memory: KeysValues | None) -> tuple[Tensor, KeysValues]:
+        """The stream after the block, and the block's new memory."""
         mixed, memory = self.attention(self.norm1(x), rotation, memory)
         x = x + self._dropout(mixed)
         return x + self._dropout(self.feedforward(self.norm2(x))), memory
@@ -88,7 +93,7 @@ class GPT(nn.Module):
         self.dropout = dropout
         self.embedding = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(self.context, width) if positions == "learned" else None
-        self.blocks = nn.ModuleList(
+        self.blocks = Blocks(
             Block(
                 Attention(width, heads, dropout=dropout, bias=bias),
                 FeedForward(width, activation, bias=bias),
@@ -109,7 +114,10 @@ class GPT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits [B, T, V], T at most the context."""
-        return self.step(x, None)[0]
+        check_context(0, x.shape[1], self.context)
+        stream = self.blocks(*self._embed(x, 0))
+        logits: Tensor = self.head(self.norm(stream))
+        return logits
 
     def step(self, x: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
         """Logits [B, t, V] after `memory`, and the new memory.
@@ -122,7 +130,7 @@ class GPT(nn.Module):
         stream, turned = self._embed(x, seen)
         memories = []
         for i, block in enumerate(self.blocks):
-            stream, block_memory = block(stream, turned, memory[i] if memory else None)
+            stream, block_memory = block.step(stream, turned, memory[i] if memory else None)  # type: ignore[operator]
             memories.append(block_memory)
         logits: Tensor = self.head(self.norm(stream))
         return logits, tuple(memories)

@@ -27,7 +27,7 @@ from dlrun.execution import compile_policy, compiled, memory_format
 from dlrun.execution.cuda_graphs import maybe_graphed
 from dlrun.execution.device import Execution, threads_for
 from dlrun.execution.memory_format import MemoryFormat
-from dlrun.runs.dry_run.own_state import make_forward
+from dlrun.runs.dry_run.own_state import check_repeatable, make_forward
 from dlrun.runs.dry_run.parts import check_schedule, init_optimizer
 from dlrun.runs.dry_run.passes import Trial, dry_run
 from dlrun.runs.measures.monitor import set_monitor
@@ -120,6 +120,7 @@ def assemble(
     before = parts.own.now()
     first_pass = _try_formats(trial, parts, str(requested), steps=new and try_steps, averages=new)
     parts.own.learn(before, make_forward(parts.objective, parts.metrics, parts.data.train, parts.device))
+    check_repeatable(parts.objective.model, parts.own)
     # its state lies in memory as the weights do by now
     init_optimizer(parts.optimizer, parts.objective, trial.targets["optimizer"])
     measured = quantities(plain, parts, evaluation.batch_size)

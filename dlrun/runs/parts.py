@@ -16,6 +16,7 @@ from dlrun.config.settings import Evaluation, FineTune, Trainer
 from dlrun.datasets.tensors.made_by_hand import check_made_by_hand
 from dlrun.datasets.tensors.subset import take_first
 from dlrun.engine.batches import Batches, LoaderSplit
+from dlrun.engine.forward import checkpointing
 from dlrun.engine.forward.views import make_views
 from dlrun.engine.objective import Objective
 from dlrun.engine.own.modules import check_trainable, module_of
@@ -75,6 +76,7 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
     skip = [str(pattern) for pattern in plain.get("init_from_skip", [])]
     initial = loading.start_from(plain["init_from"], model, skip=skip) if plain["init_from"] else None
     trained = freeze(model, FineTune(**plain.get("finetune", {})), skip=skip, seed=plain["seed"])
+    checkpointing.apply(model, trainer.activation_checkpointing)
     model.to(device)  # after the weights are drawn: they are the same on every device
     check_walk(model, data)
     check_tokenizer(data, plain["trusted"])

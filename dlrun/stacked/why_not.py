@@ -10,6 +10,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from dlrun.engine.batches import LoaderSplit
 from dlrun.engine.evaluation import ContiguousWindows
+from dlrun.engine.forward.recomputing import recomputing
 from dlrun.engine.forward.whole_split import of_splits, takes
 from dlrun.engine.loop import Training
 from dlrun.engine.protocols import Optimizer
@@ -86,6 +87,8 @@ def _model(model: nn.Module) -> str | None:
             return f"{name} has dropout (p={module.p}), whose masks are drawn in a run's own order"
         if isinstance(module, nn.RNNBase):
             return f"{name} has {type(module).__name__}, whose steps are one kernel for one run"
+    if recomputing(model):
+        return f"{name} computes activations again in the backward pass, with the weights of one run"
     if has_auxiliary_heads(model):
         return f"{name} has auxiliary heads, whose share of the loss is computed for one run"
     if any(is_adapter(name) for name, _ in model.named_parameters()):

@@ -16,7 +16,16 @@ from dlrun.storage import sources as code
 
 BOOKKEEPING = ("name", "tracking", "trusted", "study", "sweep", "init_from_overlap", "started")
 """Groups and keys of the configuration that no result depends on."""
-BOOKKEEPING_OF_TRAINER = ("checkpoint_every", "figures", "profile", "device", "precision", "threads", "workers")
+BOOKKEEPING_OF_TRAINER = (
+    "checkpoint_every",
+    "activation_checkpointing",
+    "figures",
+    "profile",
+    "device",
+    "precision",
+    "threads",
+    "workers",
+)
 """Likewise; the device's type and the precision are parts of their own, as `auto` was resolved."""
 
 UNSET = ("finetune", "init_from_skip")

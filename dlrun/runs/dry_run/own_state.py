@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import nn
 
 from dlrun.engine.evaluation import evaluating, totals
+from dlrun.engine.forward.recomputing import recomputing
 from dlrun.engine.objective import Objective
+from dlrun.engine.own.state import OwnState
+from dlrun.errors import ConfigError
 from dlrun.randomness import preserve_generators, seed_default, seed_libraries
 from dlrun.types import Batch, Metric, Split
 
@@ -45,3 +49,17 @@ def make_forward(
         return float(loss)
 
     return forward
+
+
+def check_repeatable(model: nn.Module, own: OwnState) -> None:
+    """Raise `ConfigError` for a model that computes activations again, but has state or draws that would differ."""
+    if not recomputing(model):
+        return
+    others = ("loss.", "metrics.", "schedule.", "augment.")
+    changing = [name for name in [*own.saved, *own.lost] if not name.startswith(others)]
+    if changing or own.drawn:
+        why = f"{changing[0]} changes in each pass" if changing else f"the parts draw from {own.drawn[0]}"
+        raise ConfigError(
+            f"The model {type(model).__name__} computes activations again in the backward pass, where they would be "
+            f"others: {why}. Type trainer.activation_checkpointing=false, or keep it in a buffer and draw from torch."
+        )

@@ -18,6 +18,7 @@ from dlrun.engine.batches import Batches, LoaderSplit
 from dlrun.engine.evaluation import evaluating, loss_total
 from dlrun.engine.failures import describe
 from dlrun.engine.forward.cache import cache_forward
+from dlrun.engine.forward.checkpointing import requiring_calls
 from dlrun.engine.forward.whole_split import compute
 from dlrun.engine.objective import Objective, mean_of
 from dlrun.engine.own.state import OwnState
@@ -83,7 +84,7 @@ def dry_run(trial: Trial, *, steps: bool = True, averages: bool = True) -> float
     with preserve_generators(), _undo(trial, steps=steps):
         with trial.own.noting_draws():
             seed_default(device, key(trial.batches.seed, STEP, 0))
-            with explain(few, trial.targets, "dataset", "model", "loss"):
+            with explain(few, trial.targets, "dataset", "model", "loss"), requiring_calls(objective.model):
                 _differentiate(objective, few)
             _check_accumulation(trial, few)
             _check_metrics(trial, few)

@@ -176,7 +176,7 @@ def test_a_run_is_the_plain_run_and_has_its_identity(precision: str, call: Call)
 
 
 def test_it_resumes_exactly(dlrun: Call) -> None:
-    done = dlrun("verify-resume", *RUN[1:], "trainer.activation_checkpointing=sqrt")
+    done = dlrun("verify-resume", *RUN[1:], "trainer.activation_checkpointing=sqrt", timeout=600)
     assert done.code == 0, done.out + done.err
 
 

@@ -16,6 +16,7 @@ from dlrun.runs.build import build
 from dlrun.runs.presentation import announce
 from dlrun.storage.manifest import Job
 from dlrun.sweeps.jobs.builder import REMARKS, JobBuilder
+from dlrun.sweeps.jobs.pretrained import begin_with_pretrained
 from dlrun.sweeps.jobs.preview import JobCost, job_costs, makespan
 from dlrun.sweeps.jobs.reuse import describe_reuse, other_sweeps
 from dlrun.sweeps.pool.slots import Slot
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> int:
 
 def check(config: DictConfig) -> int:
     """Build a run and estimate the time of training."""
-    built = build(config)
+    built = build(begin_with_pretrained(config, train=False))
     device.apply(built.execution)
     announce(built)
     if built.trainer.minutes is None:  # else the time is given
@@ -51,7 +52,7 @@ def check_sweep(hydra: Hydra, master: DictConfig) -> int:
     candidates = _multirun.list_jobs(hydra, master)
     if not candidates:
         raise ConfigError("The sweep is empty: one of its keys has no value.")
-    builder = JobBuilder()
+    builder = JobBuilder(pretrain=False)
     jobs = builder.jobs(candidates)
     groups = len(builder.rules)
     output.say(f"{counted(len(jobs), 'job')} in {counted(groups, 'group')}; {builder.rule.monitor} selects")

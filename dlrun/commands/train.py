@@ -18,6 +18,7 @@ from dlrun.errors import ConfigError
 from dlrun.runs.build import Built, build
 from dlrun.runs.run import run
 from dlrun.storage.rundir import RunDir
+from dlrun.sweeps.jobs.pretrained import begin_with_pretrained
 from dlrun.sweeps.run_job import seal
 from dlrun.terminal import output
 
@@ -40,7 +41,7 @@ def prepare(config: DictConfig) -> Built:
             raise ConfigError(f"`hydra.run.dir` cannot be resolved: {str(error).splitlines()[0]}.") from error
         # checked now, for Hydra overwrites the configuration of a run there
         RunDir(folder).check_free()
-    built = build(config)
+    built = build(begin_with_pretrained(config))
     if built.tracking.enabled:
         tracking.check(built.tracking.backends, system_metrics=built.tracking.system_metrics)
     return built

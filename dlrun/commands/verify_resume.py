@@ -28,6 +28,7 @@ from dlrun.runs.differences import differences
 from dlrun.storage import journal
 from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.rundir import RunDir
+from dlrun.sweeps.jobs.pretrained import begin_with_pretrained
 from dlrun.terminal import output
 from dlrun.terminal.format import counted
 
@@ -37,6 +38,7 @@ def main(argv: list[str]) -> int:
 
 
 def _verify(config: DictConfig, argv: list[str]) -> int:
+    given, config = config.get("init_from"), begin_with_pretrained(config)
     built = build(config)
     training, minutes = built.training, built.trainer.minutes
     # fixed here: each of the two runs would make another number of steps of its time
@@ -46,7 +48,9 @@ def _verify(config: DictConfig, argv: list[str]) -> int:
     kill_after = random.SystemRandom().randrange(1, max(2, steps))
     # some checkpoints lie before the kill, which mostly falls between two of them
     every = max(1, min(kill_after, steps // 7))
-    overrides = [*argv, *fixed, "tracking.enabled=false", "evaluation.test=never", "trainer.figures=false"]
+    # the two runs have outputs folders of their own, and would each train what they begin with
+    begun = [f"init_from='{Path(config.init_from).absolute()}'"] if config.get("init_from") != given else []
+    overrides = [*argv, *begun, *fixed, "tracking.enabled=false", "evaluation.test=never", "trainer.figures=false"]
     # each step is in the journal, by which the kill is timed
     overrides += ["trainer.log_every=1", f"trainer.checkpoint_every={every}"]
     with tempfile.TemporaryDirectory(prefix="dlrun-verify-") as folder:

@@ -18,6 +18,7 @@ class General:
     study: dict[str, Any] | None = None
     started: dict[str, Any] | None = None  # of a run's folder: what its paths were relative to
     init_from_overlap: Literal["refuse", "allow"] = "refuse"  # if those weights know validation or test samples
+    pretrain: list[str] | None = None  # overrides of the run that init_from=pretrained begins with
     init_from_skip: list[str | int] = field(default_factory=list)  # patterns of names that are not taken from there
 
 

@@ -23,6 +23,7 @@ def fashion_mnist(
     path: str | None = None,
     validation_size: int | float = 5000,
     train_size: int | None = None,
+    per_class: int | None = None,
     label_noise: float = 0.0,
     split_seed: int = 0,
     normalise: bool = True,
@@ -37,6 +38,7 @@ def fashion_mnist(
     options = TensorOptions(
         validation_size=validation_size,
         train_size=train_size,
+        per_class=per_class,
         label_noise=label_noise,
         split_seed=split_seed,
         normalise=normalise,

@@ -20,6 +20,7 @@ def mnist(
     path: str | None = None,
     validation_size: int | float = 5000,
     train_size: int | None = None,
+    per_class: int | None = None,
     label_noise: float = 0.0,
     split_seed: int = 0,
     normalise: bool = True,
@@ -29,16 +30,18 @@ def mnist(
     """MNIST, its images float32 [N, 1, 28, 28].
 
     The test split is the official one. `split_seed` draws `validation_size` of the 60,000 images (below 1: that
-    fraction); `train_size` keeps the first of the rest. A share `label_noise` of the training labels is wrong. Images
-    are normalised by the mean and deviation of all training pixels, or else scaled to 0 … 1, and in training varied by
-    `augment` (shift, flip, crop). With `binarise` a pixel is 0 or 1 instead: white above the middle (`threshold`), or
-    with the probability of its grey level, drawn once by `split_seed` (`stochastic`).
+    fraction); `train_size` keeps the first of the rest, `per_class` the first of each class. A share `label_noise` of
+    the training labels is wrong. Images are normalised by the mean and deviation of all training pixels, or else
+    scaled to 0 … 1, and in training varied by `augment` (shift, flip, crop). With `binarise` a pixel is 0 or 1 instead:
+    white above the middle (`threshold`), or with the probability of its grey level, drawn once by `split_seed`
+    (`stochastic`).
 
     Raises `DataError` if files are missing or altered, `ConfigError` for sizes out of range.
     """
     options = TensorOptions(
         validation_size=validation_size,
         train_size=train_size,
+        per_class=per_class,
         label_noise=label_noise,
         split_seed=split_seed,
         normalise=normalise,

@@ -104,8 +104,9 @@ def assemble(
     """
     trainer, evaluation, tracking = (cls(**plain[name]) for name, cls in SETTINGS.items())
     data = data or make_dataset(plain)
-    # of a run that is resumed the weights it began with are not read again
-    if plain.get("init_from_skip") and not plain["init_from"] and resumed_execution is None:
+    # of a run that is resumed the weights it began with are not read again; beside `pretrain`, some begin at random
+    began = plain["init_from"] or plain.get("pretrain") or resumed_execution is not None
+    if plain.get("init_from_skip") and not began:
         raise ConfigError("init_from_skip leaves names out of init_from, which is not given. Type init_from=RUN.")
     learned, origin = begin(plain, data)
     parts = make_parts(plain, trainer, data)

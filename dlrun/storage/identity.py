@@ -14,7 +14,7 @@ from typing import Any
 
 from dlrun.storage import sources as code
 
-BOOKKEEPING = ("name", "tracking", "trusted", "study", "sweep", "init_from_overlap", "started")
+BOOKKEEPING = ("name", "tracking", "trusted", "study", "sweep", "init_from_overlap", "pretrain", "started")
 """Groups and keys of the configuration that no result depends on."""
 BOOKKEEPING_OF_TRAINER = (
     "checkpoint_every",
@@ -154,7 +154,7 @@ def essential(config: Mapping[str, Any], *, of_batches: bool = False) -> dict[st
     for key, given in ((config.get("started") or {}).get("paths") or {}).items():
         if key != "init_from":
             kept = _with(kept, key.split("."), given)
-    return kept
+    return _without_unset_size(kept)
 
 
 def may_be_of_batches(config: Mapping[str, Any]) -> bool:
@@ -178,6 +178,14 @@ def may_be_of_batches(config: Mapping[str, Any]) -> bool:
 
 def _unset(value: Any) -> bool:
     return all(map(_unset, value.values())) if isinstance(value, Mapping) else value in (None, [])
+
+
+def _without_unset_size(config: dict[str, Any]) -> dict[str, Any]:
+    # older runs lack `per_class`; null means what these did
+    data = config.get("dataset")
+    if not isinstance(data, Mapping) or data.get("per_class", 0) is not None:
+        return config
+    return config | {"dataset": {key: value for key, value in data.items() if key != "per_class"}}
 
 
 def _with(values: Any, key: Sequence[str], value: Any) -> Any:

@@ -132,6 +132,26 @@ def test_moons_and_spirals_lie_on_their_curves() -> None:
     assert spiral.y.bincount().tolist() == [500, 500]
 
 
+def test_so_many_of_each_class_are_kept_and_more_add_to_them() -> None:
+    few, more, whole = (digits(per_class=count) for count in (3, 50, None))
+    for data, count in ((few, 3), (more, 50)):
+        y = data.train.gather(torch.arange(len(data.train))).y
+        assert torch.bincount(y).tolist() == [count] * 10
+        assert data.split_fingerprints["test"] == whole.split_fingerprints["test"]
+    inner, outer, every = ({*data.sample_keys["train"].values.tolist()} for data in (few, more, whole))
+    assert len(inner) == 30 and inner < outer < every
+    for wrong, facts in (
+        ({"per_class": 200}, ["per_class=200", "1 to"]),
+        ({"per_class": 0}, ["per_class=0"]),
+        ({"per_class": 2, "train_size": 20}, ["per_class=2", "train_size=20"]),
+    ):
+        with pytest.raises(ConfigError) as error:
+            digits(**wrong)
+        assert all(fact in str(error.value) for fact in facts)
+    with pytest.raises(ConfigError, match="has no classes"):
+        from_tensors("mine", (torch.randn(9, 2), torch.randn(9)), task="regression", per_class=2)
+
+
 def test_cut_gives_every_sample_to_one_part() -> None:
     parts = cut(100, seed=0, validation_size=0.25, test_size=10)
     assert torch.cat(parts).sort().values.tolist() == list(range(100))

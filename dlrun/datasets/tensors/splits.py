@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -41,11 +42,13 @@ def cut(
     validation_size: int | float = 0,
     test_size: int | float = 0,
     train_size: int | None = None,
+    kept: Callable[[Tensor], Tensor] | None = None,
 ) -> SplitIndices:
     """Draw test, validation and training samples out of `n`.
 
     A size is a number of samples, or below 1 a fraction of `n`. `train_size` keeps the first of the rest that were
-    drawn, so a larger one adds samples. Raises `ConfigError` for sizes that leave nothing to train on.
+    drawn, so a larger one adds samples; `kept` says of the rest, in that order, which it keeps. Raises `ConfigError`
+    for sizes that leave nothing to train on.
 
     >>> [len(split) for split in cut(10, seed=0, validation_size=0.2, test_size=3)]
     [5, 2, 3]
@@ -62,9 +65,32 @@ def cut(
         raise ConfigError(f"dataset.train_size={train_size}: expected 1 to {left}, or null for all of them.")
     order = torch.randperm(n, generator=seeded_generator("split", seed))
     # test first: another validation size leaves the test split as it is
-    splits = order[test + validation :][:train_size], order[test : test + validation], order[:test]
+    rest = order[test + validation :]
+    splits = rest[:train_size] if kept is None else rest[kept(rest)], order[test : test + validation], order[:test]
     # ascending: a split of all samples is the file as it lies there
     return SplitIndices(*(split.sort().values for split in splits))
+
+
+def first_of_each_class(y: Tensor, count: int) -> Tensor:
+    """True for the first `count` samples of each class of `y` [N].
+
+    Raises `ConfigError` if a class has fewer.
+
+    >>> first_of_each_class(torch.tensor([1, 0, 1, 1, 0]), 2).tolist()
+    [True, True, True, False, True]
+    """
+    sizes = torch.bincount(y.to(torch.int64))
+    fewest, smallest = min((int(size), label) for label, size in enumerate(sizes) if size)
+    if not 1 <= count <= fewest:
+        raise ConfigError(
+            f"dataset.per_class={count}: expected 1 to {fewest}, the training samples of class {smallest}."
+        )
+    # the place of each sample among those of its class
+    order = y.argsort(stable=True)
+    starts = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)[:-1]])
+    places = torch.empty_like(order)
+    places[order] = torch.arange(len(y)) - starts[y[order].to(torch.int64)]
+    return places < count
 
 
 def sample_count(size: int | float, n: int, key: str) -> int:

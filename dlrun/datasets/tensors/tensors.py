@@ -24,7 +24,7 @@ from dlrun.datasets.tensors.label_noise import with_label_noise
 from dlrun.datasets.tensors.raw_inputs import observe
 from dlrun.datasets.tensors.sample_keys import sample_keys, thin
 from dlrun.datasets.tensors.spec import spec_of, targets
-from dlrun.datasets.tensors.splits import cut
+from dlrun.datasets.tensors.splits import cut, first_of_each_class
 from dlrun.datasets.tensors.standardise import Standardise, mean_and_deviation
 from dlrun.errors import ConfigError
 from dlrun.types import Batch, Data, Spec, Task
@@ -67,6 +67,7 @@ class TensorOptions:
     validation_size: int | float = 0
     test_size: int | float = 0
     train_size: int | None = None
+    per_class: int | None = None
     label_noise: float = 0.0
     split_seed: int = 0
     normalise: bool = False
@@ -88,6 +89,7 @@ def from_tensors(
     validation_size: int | float = 0,
     test_size: int | float = 0,
     train_size: int | None = None,
+    per_class: int | None = None,
     label_noise: float = 0.0,
     split_seed: int = 0,
     normalise: bool = False,
@@ -102,7 +104,8 @@ def from_tensors(
     """Make a data set of raw tensors or arrays: split, prepared and described.
 
     Splits: `split_seed` draws `test_size` and `validation_size` samples from `train`, unless the tensors are given; a
-    size is a number, or below 1 a fraction. `train_size` keeps the first of the rest that were drawn.
+    size is a number, or below 1 a fraction. `train_size` keeps the first of the rest that were drawn, `per_class` the
+    first of each class.
 
     Of a task `density` the targets may be None: a loss such as `nll` looks at the inputs alone.
 
@@ -129,6 +132,7 @@ def from_tensors(
         validation_size=validation_size,
         test_size=test_size,
         train_size=train_size,
+        per_class=per_class,
         label_noise=label_noise,
         split_seed=split_seed,
         normalise=normalise,
@@ -187,6 +191,7 @@ def build(
         validation_size=options.validation_size,
         test_size=options.test_size,
         train_size=options.train_size,
+        kept=_kept(y, spec, options),
     )._asdict()
     raw = {**pairs, **{split: _select((x, y), index[split]) for split in index if len(index[split])}}
     if options.label_noise:
@@ -230,6 +235,21 @@ def _with_targets(pair: Any) -> Any:
     """Zeros for targets that are None: a batch has two tensors."""
     absent = isinstance(pair, tuple | list) and len(pair) == 2 and pair[1] is None
     return (pair[0], torch.zeros(len(pair[0]))) if absent else pair
+
+
+def _kept(y: Tensor, spec: Spec, options: TensorOptions) -> Callable[[Tensor], Tensor] | None:
+    """For `per_class`, which of some samples of `y` are kept."""
+    count = options.per_class
+    if count is None:
+        return None
+    if spec.classes is None:
+        raise ConfigError(f"dataset.per_class={count}: a data set for {spec.task} has no classes.")
+    if options.train_size is not None:
+        raise ConfigError(
+            f"dataset.per_class={count} and dataset.train_size={options.train_size} both say how many samples to train "
+            f"on. Give one of them."
+        )
+    return lambda index: first_of_each_class(y[index], count)
 
 
 def _add_label_noise(pair: Pair, spec: Spec, options: TensorOptions) -> Pair:

@@ -25,6 +25,7 @@ from dlrun.storage.identity import digest, essential, identify, may_be_of_batche
 from dlrun.storage.manifest import Job, strata
 from dlrun.storage.overlap import describe_shared, mark
 from dlrun.storage.sources import sources
+from dlrun.sweeps.jobs.pretrained import begin_with_pretrained
 from dlrun.terminal import output
 from dlrun.terminal.format import counted
 from dlrun.types import Data, Quantity
@@ -63,10 +64,11 @@ class JobBuilder:
 
     `rules` are by group; `basis` is what identities rest on beside the configurations; `duplicates` are the numbers of
     jobs that equal an earlier one, with the number of that. `remarks` are on samples that are known before they judge;
-    the groups `unvalidated` have no validation split.
+    the groups `unvalidated` have no validation split. With `pretrain`, the run of `init_from=pretrained` is trained.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, pretrain: bool = True) -> None:
+        self._pretrain = pretrain
         self.rules: dict[str, SelectionRule] = {}
         self.duplicates: dict[int, int] = {}
         self.remarks: dict[str, None] = {}
@@ -121,7 +123,8 @@ class JobBuilder:
         return next(iter(self.rules.values()))
 
     def _job(self, composed: ComposedJob, loaded: dict[str, Data]) -> Job:
-        plain = check_config(composed.config)
+        config = begin_with_pretrained(composed.config, train=self._pretrain)
+        plain = check_config(config)
         # what the user's own command reads may be read again, by the jobs and where they are tested
         trust.grant_environment(composed.config)
         group = group_of(composed.config)
@@ -130,7 +133,7 @@ class JobBuilder:
         # jobs of one group differ by the seed: if one fits together, all do
         if group not in self.rules:
             loaded[data_key] = loaded.get(data_key) or make_dataset(plain)
-            built = _build_on_cpu(composed.config, loaded[data_key], device)
+            built = _build_on_cpu(config, loaded[data_key], device)
             self._add_group(group, built)
         if data_key not in self._fingerprints:
             loaded[data_key] = loaded.get(data_key) or make_dataset(plain)

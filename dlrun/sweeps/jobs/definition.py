@@ -48,6 +48,8 @@ def define(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> d
         "torch": version("torch"),
         # a sweeper may read its jobs from a file: another list is another sweep
         "jobs": None if jobs is None else _digest_jobs(jobs, given),
+        # the weights that jobs begin with are no part of their configuration
+        **({"pretrain": config["pretrain"]} if config.get("pretrain") else {}),
     }
 
 

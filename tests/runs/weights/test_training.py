@@ -257,3 +257,5 @@ def test_settings_that_say_nothing_are_no_part_of_an_identity() -> None:
     unset = {"freeze": [], "lr": None, "unfreeze": None}
     assert essential({"seed": 0, "finetune": unset, "init_from_skip": []}) == {"seed": 0}
     assert essential({"finetune": {"freeze": ["a"]}}) == {"finetune": {"freeze": ["a"]}}
+    assert essential({"dataset": {"per_class": None, "path": None}}) == essential({"dataset": {"path": None}})
+    assert essential({"dataset": {"per_class": 3}}) != essential({"dataset": {}})

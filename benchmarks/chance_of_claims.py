@@ -15,6 +15,7 @@ from dlrun.storage.results import Result
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
 from dlrun.studies.double_descent import DoubleDescent
+from dlrun.studies.fine_tuning import FineTuning
 from dlrun.studies.learning_rate import LearningRate
 from dlrun.studies.overfitting import Overfitting
 from dlrun.studies.polynomial_capacity import PolynomialCapacity
@@ -69,6 +70,11 @@ GRIDS: dict[str, tuple[Study, list[Config], int]] = {
     "double_descent": (
         DoubleDescent(),
         [{"model.width": w} for w in (4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512, 1024)],
+        5,
+    ),
+    "fine_tuning": (
+        FineTuning(),
+        [{"dataset.per_class": n, "init_from": run} for n in (10, 30, 100, 300, 1000) for run in (None, "run")],
         5,
     ),
     "learning_rate": (LearningRate(), [{"optimizer.lr": 1e-4 * 3.5**i} for i in range(10)], 3),

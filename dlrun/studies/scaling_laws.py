@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dlrun.storage.results import Result
-from dlrun.studies.power_law import LogLogLine, PowerLaw, fit_law, fit_line
-from dlrun.studies.scaling_fit import (
+from dlrun.studies.scaling.fit import (
     SizedRun,
     SizeLaw,
     fit_size_law,
@@ -25,7 +24,8 @@ from dlrun.studies.scaling_fit import (
     panel_runs,
     split_held_out,
 )
-from dlrun.studies.scaling_panels import draw_grid, draw_panels
+from dlrun.studies.scaling.panels import draw_grid, draw_panels
+from dlrun.studies.scaling.power_law import LogLogLine, PowerLaw, fit_law, fit_line
 from dlrun.studies.study import CaptionedFigure, Claim, judge
 
 __all__ = ["ScalingLaws"]

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from dlrun.storage.results import Result, results
-from dlrun.studies.power_law import fit_law, fit_line
-from dlrun.studies.scaling_fit import SizedRun, fit_size_law, frontier, panel_runs, split_held_out
+from dlrun.studies.scaling.fit import SizedRun, fit_size_law, frontier, panel_runs, split_held_out
+from dlrun.studies.scaling.power_law import fit_law, fit_line
 from dlrun.studies.scaling_laws import ScalingLaws, read_runs
 from tests.made_sweeps import made_sweep
 

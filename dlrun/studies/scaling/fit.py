@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dlrun.studies.power_law import LogLogLine, PowerLaw, fit_law, fit_line
+from dlrun.studies.scaling.power_law import LogLogLine, PowerLaw, fit_law, fit_line
 
 # A model is held out of the fit if it has this many times the parameters of the next smaller one.
 HELD_OUT_RATIO = 5.0

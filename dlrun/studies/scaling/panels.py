@@ -9,8 +9,7 @@ import numpy as np
 
 from dlrun.analysis.figures.scale import between, power
 from dlrun.analysis.figures.style import BLACK, BLUE, COLOURS, LINES, MARKERS, ORANGE, RED, figure, style_context
-from dlrun.studies.power_law import LogLogLine, fit_law
-from dlrun.studies.scaling_fit import (
+from dlrun.studies.scaling.fit import (
     SizedRun,
     SizeLaw,
     fit_size_law,
@@ -20,6 +19,7 @@ from dlrun.studies.scaling_fit import (
     frontier,
     panel_runs,
 )
+from dlrun.studies.scaling.power_law import LogLogLine, fit_law
 from dlrun.terminal.format import amount
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The fits of the scaling laws, and their figures."""

@@ -53,8 +53,8 @@ bench-all: setup .venv-peers/.installed ## measure everything: hours
 		--constraint benchmarks/peers/constraints.txt --requirement benchmarks/peers/requirements.txt
 	touch $@
 
-gallery: setup ## run the studies that take up to 40 minutes each; one page of all in outputs/gallery
-	$(BIN)/python -m benchmarks.gallery
+gallery: setup ## run the studies that take up to 40 minutes each (MINUTES=600); one page of all in outputs/gallery
+	$(BIN)/python -m benchmarks.gallery --minutes $(or $(MINUTES),40)
 
 ui: setup ## open MLflow on the runs in outputs/
 	$(BIN)/dlrun ui

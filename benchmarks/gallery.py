@@ -21,6 +21,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
@@ -28,7 +29,6 @@ from omegaconf import DictConfig
 from dlrun.commands import _multirun
 from dlrun.config import choices, hydra_main
 from dlrun.config.choices import ConfigFile
-from dlrun.errors import DlrunError
 from dlrun.report.gallery.collect import is_whole, question, read_entry
 from dlrun.report.gallery.entry import Entry
 from dlrun.report.gallery.page import write_page
@@ -145,7 +145,7 @@ def show(exhibit: Exhibit, kept: Entry | None, *, minutes: float, logs: Path) ->
     try:
         entry = _entry(exhibit, kept, minutes=minutes, logs=logs)
     # one that fails, whatever its study raises, must not cost the others
-    except (DlrunError, OSError, ValueError) as error:
+    except Exception as error:
         entry = replace(kept or Entry(exhibit.name, exhibit.command), whole=False, remark=f"It failed: {error}")
     if entry.remark:
         _say(f"  {entry.remark}")
@@ -216,6 +216,8 @@ def _too_long(exhibit: Exhibit, kept: Entry | None, minutes: float) -> str:
     expected = MINUTES.get(exhibit.name, (kept.seconds or 0.0) / 60 if kept else 0.0)
     if expected <= minutes:
         return ""
+    if math.isinf(expected) and torch.cuda.is_available():
+        return ""
     if math.isinf(expected):
         return "Not run: it needs a GPU."
     return f"Not run: it takes about {duration(60 * expected)} on two cores, and the limit is {duration(60 * minutes)}."
@@ -255,4 +257,7 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:  # the page so far is written
+        sys.exit(130)

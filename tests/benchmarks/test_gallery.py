@@ -115,6 +115,7 @@ def test_one_that_takes_too_long_is_shown_from_its_record(
     kept = Entry("tiny", "dlrun train +experiment=tiny", started=1e9, seconds=7200.0, recorded=True)
     shown = show(tiny, kept, minutes=40, logs=here)
     assert shown.recorded and "2 h" in shown.remark
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setitem(MINUTES, "tiny", float("inf"))
     assert "needs a GPU" in show(tiny, None, minutes=40, logs=here).remark
 

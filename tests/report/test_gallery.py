@@ -137,6 +137,7 @@ def test_a_sweep_without_a_study_shows_its_test_scores(sweeps: Callable[..., Swe
     assert [row[:3] for row in entry.scores] == [["test/error", "2", "0.50 ± 0.35"]]
     write_page([entry], here / "page.html")
     assert "<td>0.50 ± 0.35</td>" in written(here / "page.html")
+    assert "<span>test/error 0.50 ± 0.35 </span>" in written(here / "page.html")
 
 
 def test_a_record_says_what_its_sweep_said(sweeps: Callable[..., SweepDir], here: Path) -> None:

@@ -94,6 +94,9 @@ def _marks(entry: Entry) -> str:
         f"{VERDICTS.get(c.verdict, '?')}</b> "
         for c in entry.claims
     )
+    if entry.scores and not entry.claims:
+        metric, _, mean, *_ = entry.scores[0]
+        signs = f"{escape(f'{metric} {mean}')} "
     # of earlier code: its day
     older = f"of {minute(entry.started)[:10]}" if entry.remark or entry.recorded else ""
     return f"{signs}{older if entry.whole else 'not whole'}"

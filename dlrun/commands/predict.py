@@ -131,7 +131,7 @@ def _table(answers: Tensor, asked: Predictor, *, refused: bool) -> Iterator[list
     flat = answers.reshape(len(answers), -1)
     width = flat.shape[1]
     if spec.task != "classification" and width == spec.outputs and not refused:
-        word = "embedding_" if spec.task == "embedding" else "y"
+        word = {"embedding": "embedding_", "density": "log_prob"}.get(spec.task, "y")
         names = [f"{word}{i}" for i in range(width)] if width > 1 else [word.rstrip("_")]
     else:
         names = [f"output_{i}" for i in range(width)]

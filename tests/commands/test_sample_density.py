@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 from dlrun.datasets.moons import moons
 from dlrun.storage.lookup import all_runs
@@ -64,3 +65,13 @@ def test_pictures_are_drawn_as_one(here: Path, call: Call) -> None:
     assert drawn.shape == (3, 1, 8, 8)
     assert {*np.unique(drawn)} <= {0.0, 16.0}  # as in the files
     refuses(call("sample", run, "--output", "p.csv"), ".npz", ".png")
+
+
+def test_a_file_s_samples_are_answered_by_their_log_density(run: str, here: Path, call: Call) -> None:
+    raw = moons(normalise=False).train.x[:5].numpy()  # type: ignore[attr-defined]
+    np.save(here / "points.npy", raw)
+    rows = [*csv.reader(io.StringIO(call("predict", run, "points.npy").out))]
+    assert rows[0] == ["log_prob"]
+    fitted = moons().train.x.double().numpy()  # type: ignore[attr-defined]
+    expected = multivariate_normal(fitted.mean(0), np.cov(fitted.T, bias=True)).logpdf(fitted[:5])
+    np.testing.assert_allclose(np.array(rows[1:], dtype=float)[:, 0], expected, rtol=1e-4)

@@ -15,6 +15,7 @@ COMMANDS = {
     "list": "show the groups of the configuration and their choices",
     "data": "list the data sets, download and check their files",
     "check": "check a configuration and estimate its cost, without training",
+    "bench": "measure this machine's peak, and the forward passes of models",
     "verify-resume": "prove that a killed and resumed run equals an unbroken one, bit for bit",
     "sync": "send to MLflow and other trackers what they lack",
     "ui": "open the runs in MLflow's pages",

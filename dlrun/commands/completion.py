@@ -94,6 +94,7 @@ def _next_words(words: Sequence[str], begun: str) -> Iterable[str]:
 def _options(command: str) -> list[str]:
     """The options of a command, from its source: importing it may take seconds."""
     source = Path(__file__).with_name(f"{command.replace('-', '_')}.py")
+    source = source if source.exists() else source.with_suffix("") / "__init__.py"
     found = re.findall(r'add_argument\(\s*"(--[\w-]+)"', source.read_text(encoding="utf-8")) if source.exists() else []
     return ["--help", *found]
 

@@ -10,7 +10,6 @@ from itertools import chain
 from math import isnan
 from typing import Any
 
-from dlrun.commands import _sweeps
 from dlrun.errors import UserError, did_you_mean
 from dlrun.storage import journal
 from dlrun.storage.files.json_text import dumps
@@ -19,6 +18,7 @@ from dlrun.storage.overlap import describe_known, mark
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
 from dlrun.storage.sweepdir import SweepDir
+from dlrun.sweeps import listing
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
 from dlrun.terminal.format import amount, counted, minute, number, table
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--last {arguments.last}: expected at least 1.")
     named = {reference: locate_sweep(reference) for reference in arguments.runs}
     if arguments.sweeps:  # of the references, only those to sweeps
-        return _sweeps.show([s for s in named.values() if s] if named else all_sweeps(), as_json=arguments.json)
+        return listing.show([s for s in named.values() if s] if named else all_sweeps(), as_json=arguments.json)
     narrowing = [f"--{name}" for name in ("where", "last", "sort") if getattr(arguments, name)]
     if arguments.delete and any(named.values()):
         if narrowing:  # a sweep is deleted whole
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
         return _delete_sweeps(named, sure=arguments.yes)
     conditions = [_condition(text) for text in arguments.where]
     found = [
-        _sweeps.runs_of(sweep) if sweep else [locate(reference, what="run or sweep")]
+        listing.runs_of(sweep) if sweep else [locate(reference, what="run or sweep")]
         for reference, sweep in named.items()
     ]
     # one that is named must be whole
@@ -115,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
 def _row(run: RunDir) -> dict[str, Any]:
     status = run.status()
     summary = run.summary()
-    own = {"run": run, "id": run.id, "folder": str(run.path), "status": status, "size": _sweeps.size_of(run)}
+    own = {"run": run, "id": run.id, "folder": str(run.path), "status": status, "size": listing.size_of(run)}
     if status in ("running", "killed") and summary.steps is None:
         # an ended run has its steps in the summary, a running or killed one in the journal alone
         own["steps"] = journal.last_step(run.journal)
@@ -253,7 +253,7 @@ def _delete(rows: list[dict[str, Any]], *, sure: bool) -> int:
     if not (sure or _agree(f"{'this run' if len(rows) == 1 else f'these {len(rows)} runs'}, {size}")):
         return 0
     for row in rows:
-        _sweeps.remove(row["run"])
+        listing.remove(row["run"])
     output.say(f"Deleted {counted(len(rows), 'run')}, {size}.")
     return 0
 
@@ -263,10 +263,10 @@ def _delete_sweeps(named: dict[str, SweepDir | None], *, sure: bool) -> int:
     if len(chosen) < len(named):
         runs = [reference for reference, sweep in named.items() if sweep is None]
         raise UserError(f"{', '.join(runs)}: delete runs and sweeps by two commands.")
-    _sweeps.show(chosen)
-    size = amount(sum(map(_sweeps.size_of, chosen)), "B")
+    listing.show(chosen)
+    size = amount(sum(map(listing.size_of, chosen)), "B")
     if sure or _agree(f"{'this sweep' if len(chosen) == 1 else 'these sweeps'}, {size}, with all runs"):
-        _sweeps.delete(chosen)
+        listing.delete(chosen)
         output.say(f"Deleted {counted(len(chosen), 'sweep')}, {size}.")
     return 0
 

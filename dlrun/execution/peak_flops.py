@@ -1,14 +1,15 @@
-"""The peak of a device: from data sheets for GPUs, measured for a CPU."""
+"""The peak of a device: from data sheets for GPUs, measured for a CPU and for GPUs without one."""
 
 from __future__ import annotations
 
 import re
-import time
 from contextlib import suppress
+from pathlib import Path
 
 import torch
 
 from dlrun.execution.device import Execution, describe
+from dlrun.execution.matrix_products import best_product, one_thread
 from dlrun.storage.files import cache
 from dlrun.storage.files.cache import cache_root
 
@@ -46,22 +47,47 @@ two NVL, A30, A10G, and the RTX 3090 but for fp32.
 def peak_flops(execution: Execution, *, measure: bool) -> float | None:
     """The peak FLOP a second at the run's precision.
 
-    None if it is not known. For a GPU, the data sheet's. For a CPU, that of a matrix product on one thread, times the
-    threads: measured once for a machine, if `measure`, and cached.
+    None if it is not known. For a GPU, the data sheet's, else the one that `dlrun bench peak` has measured. For a CPU,
+    that of a matrix product on one thread, times the threads: measured once for a machine, if `measure`, and cached.
     """
-    if execution.device.type == "cuda":
-        return _from_data_sheet(describe(execution.device), execution.precision)
-    if execution.device.type != "cpu":
-        return None
-    name = f"{describe(execution.device)}, torch {torch.__version__}, {execution.precision}"
+    device, name = execution.device, _name(execution)
+    if device.type == "cuda" and (sheet := from_data_sheet(describe(device), execution.precision)):
+        return sheet
     cached = _read_cache()
-    if name not in cached and measure:
-        cached |= {name: _measure(torch.bfloat16 if execution.precision == "bf16" else torch.float32)}
+    if device.type == "cpu" and name not in cached and measure:
+        cached |= {name: one_thread(_dtype(execution))}
         _write_cache(cached)
-    return cached[name] * execution.threads if name in cached else None
+    return cached[name] * _times(execution) if name in cached else None
 
 
-def _from_data_sheet(name: str, precision: str) -> float | None:
+def measure_peak(execution: Execution) -> float:
+    """Measure a device's peak anew, and cache it; returns FLOP a second."""
+    cpu = execution.device.type == "cpu"
+    rate = one_thread(_dtype(execution)) if cpu else best_product(execution.device, execution.precision).rate
+    _write_cache(_read_cache() | {_name(execution): rate})
+    return rate * _times(execution)
+
+
+def cache_file() -> Path:
+    """The file of the measured peaks."""
+    return cache_root() / "peak_flops.json"
+
+
+def _name(execution: Execution) -> str:
+    return f"{describe(execution.device)}, torch {torch.__version__}, {execution.precision}"
+
+
+def _dtype(execution: Execution) -> torch.dtype:
+    return torch.bfloat16 if execution.precision == "bf16" else torch.float32
+
+
+def _times(execution: Execution) -> int:
+    # of a CPU, the rate of a thread is cached
+    return execution.threads if execution.device.type == "cpu" else 1
+
+
+def from_data_sheet(name: str, precision: str) -> float | None:
+    """A GPU's FLOP a second by its data sheet; None if it is not known."""
     rates = next((rates for key, rates in PEAKS.items() if re.search(rf"\b{key}\b(?! (Ti|D)\b)", name)), None)
     # a laptop's GPU is a slower one of the same name, a MIG device a part of one
     if rates is None or "Laptop" in name or "MIG" in name:
@@ -72,30 +98,13 @@ def _from_data_sheet(name: str, precision: str) -> float | None:
     return rate * 1e12 if rate else None
 
 
-def _measure(dtype: torch.dtype) -> float:
-    """The FLOP a second of the fastest matrix product."""
-    best, threads = 0.0, torch.get_num_threads()
-    torch.set_num_threads(1)
-    for n in (128, 256, 512):
-        a, seconds = torch.ones(n, n, dtype=dtype), []
-        for _ in range(6):
-            began = time.thread_time()  # the thread's own time: others may share the core
-            a @ a
-            seconds.append(time.thread_time() - began)
-        best = max(best, 2 * n**3 / max(min(seconds), 1e-9))
-        if min(seconds) > 0.003:  # on a slow processor a larger product is no faster
-            break
-    torch.set_num_threads(threads)
-    return best
-
-
 def _read_cache() -> dict[str, float]:
     with suppress(OSError, ValueError):
-        return {str(name): float(rate) for name, rate in cache.load(cache_root() / "peak_flops.json").items()}
+        return {str(name): float(rate) for name, rate in cache.load(cache_file()).items()}
     return {}
 
 
 def _write_cache(rates: dict[str, float]) -> None:
     # a cache that cannot be written costs a measurement at each run
     with suppress(OSError):
-        cache.save(cache_root() / "peak_flops.json", rates)
+        cache.save(cache_file(), rates)

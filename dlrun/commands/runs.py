@@ -19,6 +19,7 @@ from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import listing
+from dlrun.sweeps.cost_figure import draw_cost
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
 from dlrun.terminal.format import amount, counted, minute, number, table
@@ -72,6 +73,8 @@ def main(argv: list[str]) -> int:
         rows = _sort(rows, arguments.sort, descending=arguments.descending)
     if arguments.delete:
         return _delete(rows, sure=arguments.yes)
+    if arguments.figure:
+        return draw_cost(rows, arguments.figure)
     if arguments.json:
         print(dumps([{k: v for k, v in row.items() if k != "run"} for row in rows], indent=2))
     elif rows:
@@ -106,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--descending", action="store_true", help="with --sort: the largest first")
     parser.add_argument("--last", metavar="N", type=int, help="only the newest N")
     parser.add_argument("--metric", action="append", help="show this metric in a column; may be repeated")
+    parser.add_argument(
+        "--figure", metavar="FILE", help="draw their training FLOP among published models, .png or .svg"
+    )
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--delete", action="store_true", help="delete them, also from the trackers, after a question")
     parser.add_argument("--yes", action="store_true", help="delete without a question")
@@ -123,7 +129,12 @@ def _row(run: RunDir) -> dict[str, Any]:
 
 
 def _value(row: dict[str, Any], name: str) -> Any:
-    return row[name] if name in row else (row.get("metrics") or {}).get(name)
+    return row[name] if name in row else _measured(row).get(name)
+
+
+def _measured(row: dict[str, Any]) -> dict[str, Any]:
+    """The metrics, and the cost by the names that it has in the curves."""
+    return {**(row.get("metrics") or {}), **{f"cost/{name}": value for name, value in (row.get("cost") or {}).items()}}
 
 
 def _condition(text: str) -> Condition:
@@ -207,7 +218,7 @@ def _higher_is_better(rows: list[dict[str, Any]], name: str) -> bool:
 
 
 def _check_name(name: str, rows: list[dict[str, Any]]) -> None:
-    names = {*COLUMNS, *(k for row in rows for k in (*row, *(row.get("metrics") or {})))} - {"run"}
+    names = {*COLUMNS, *(k for row in rows for k in (*row, *_measured(row)))} - {"run"}
     if rows and name not in names:  # without a run, every name would be unknown
         raise UserError(f"No run has `{name}`.{did_you_mean(name, names)}\nThere are: {', '.join(sorted(names))}.")
 

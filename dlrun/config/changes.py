@@ -7,7 +7,7 @@ from dataclasses import fields
 
 from omegaconf import DictConfig, OmegaConf
 
-from dlrun.config.settings import Tracking
+from dlrun.config.settings import Cost, Tracking
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.terminal import output
 
@@ -16,6 +16,7 @@ CHANGEABLE = [
     *(f"trainer.{key}_every" for key in ("evaluate", "checkpoint", "log")),
     *("evaluation.test", "evaluation.batch_size"),
     *(f"tracking.{field.name}" for field in fields(Tracking)),
+    *(f"cost.{field.name}" for field in fields(Cost)),
 ]
 """How long a run trains and how it is watched; never what it learns, or from what."""
 

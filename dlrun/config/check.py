@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlrun.config import instantiate, trust
 from dlrun.config.hydra_errors import unresolved
-from dlrun.config.settings import Evaluation, FineTune, General, Lora, Sweep, Tracking, Trainer
+from dlrun.config.settings import Cost, Evaluation, FineTune, General, Lora, Sweep, Tracking, Trainer
 from dlrun.errors import ConfigError, did_you_mean
 
 SETTINGS = {"trainer": Trainer, "evaluation": Evaluation, "tracking": Tracking}
@@ -59,6 +59,7 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     for name, settings in SETTINGS.items():
         instantiate.check_arguments(settings, plain[name], where=name)
     instantiate.check_arguments(Sweep, plain.get("sweep", {}), where="sweep")
+    instantiate.check_arguments(Cost, plain.get("cost", {}), where="cost")
     instantiate.check_arguments(FineTune, tuned := plain.get("finetune", {}), where="finetune")
     instantiate.check_arguments(Lora, tuned.get("lora", {}), where="finetune.lora")
     if plain.get("study"):
@@ -71,6 +72,7 @@ def check_config(config: DictConfig) -> dict[str, Any]:
         where = f"metrics.{name}"
         instantiate.check_part(metric, where=where, trusted=plain["trusted"], positional=2, runtime=OF_SPLIT)
     _rules(Trainer(**plain["trainer"]), Evaluation(**plain["evaluation"]))
+    _check_prices(plain.get("cost", {}))
     return plain
 
 
@@ -82,7 +84,7 @@ def most_threads() -> int:
 
 def _top_level(plain: dict[str, Any]) -> None:
     general = [field.name for field in fields(General)]
-    valid = [*GROUPS, *SETTINGS, *general, "finetune", "sweep"]
+    valid = [*GROUPS, *SETTINGS, *general, "cost", "finetune", "sweep"]
     for name in plain:
         if name == "metric":
             raise ConfigError(
@@ -96,12 +98,18 @@ def _top_level(plain: dict[str, Any]) -> None:
                 f"The keys are: {', '.join(key for key in valid if key != 'started')}."
             )
     # runs of before 0.2 lack some
-    for name in (*GROUPS, *SETTINGS, *(name for name in ("finetune", "sweep") if name in plain)):
+    for name in (*GROUPS, *SETTINGS, *(name for name in ("cost", "finetune", "sweep") if name in plain)):
         if not isinstance(plain.get(name), dict):
             raise ConfigError(f"Nothing is chosen for `{name}`. `dlrun list {name}` shows the choices.")
     instantiate.check_arguments(General, {name: plain[name] for name in general if name in plain}, where="")
     if plain["seed"] < 0:
         raise ConfigError(f"`seed={plain['seed']}` must not be negative. Type for example `seed=1`.")
+
+
+def _check_prices(prices: dict[str, Any]) -> None:
+    for key, value in prices.items():
+        if isinstance(value, int | float) and not 0 <= value < inf:
+            raise ConfigError(f"`cost.{key}={value}` must be a number of at least 0. Type for example `cost.{key}=1`.")
 
 
 def _rules(trainer: Trainer, evaluation: Evaluation) -> None:

@@ -108,6 +108,17 @@ class FineTune:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a run's energy and time cost; no result depends on it."""
+
+    watts: float | None = None  # the power that the run takes, for an estimate where nothing measures it
+    price_per_kwh: float | None = None
+    price_per_hour: float | None = None  # of the machine, whatever it does
+    currency: str | None = None
+    g_co2_per_kwh: float | None = None  # of the electricity
+
+
+@dataclass(frozen=True)
 class Sweep:
     """The beginning and the end of a sweep."""
 

@@ -31,7 +31,8 @@ class StepCost:
 
     It has `flop` operations (0: not known), for `samples` samples of `tokens` tokens (0: no text). `peak` is the FLOP a
     second that the device could reach, None if it is not known. `seen` maps a number of steps to their samples, where
-    the last batch of an epoch is smaller.
+    the last batch of an epoch is smaller. `passes` is the number of passes over a batch so far, where a step takes
+    another number than one.
     """
 
     flop: int
@@ -39,6 +40,7 @@ class StepCost:
     tokens: int = 0
     peak: float | None = None
     seen: Callable[[int], int] | None = None
+    passes: Callable[[], int] | None = None
 
     def at(self, step: int, values: Mapping[str, float]) -> dict[str, float]:
         """Add tokens a second and cost to a point."""
@@ -60,9 +62,12 @@ class StepCost:
         """
         if not self.flop:
             return {}
-        share = {"mfu": self.flop / self.samples * samples_per_second / self.peak} if self.peak else {}
         samples = self.seen(steps) if self.seen else steps * self.samples
-        return {"flop": float(round(self.flop * samples / self.samples))} | share
+        flop = self.flop / self.samples
+        if self.passes:
+            flop *= self.passes() / max(steps, 1)
+        share = {"mfu": flop * samples_per_second / self.peak} if self.peak else {}
+        return {"flop": float(round(flop * samples))} | share
 
 
 _PRODUCTS = {

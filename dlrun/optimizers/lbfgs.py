@@ -78,6 +78,12 @@ class LBFGS:
         optimizer.zero_grad(set_to_none=True)
         return Update(loss, None)
 
+    @property
+    def passes(self) -> int:
+        """The evaluations of loss and gradient so far."""
+        states = self._built().state.values()
+        return sum(int(state.get("func_evals", 0)) for state in states)
+
     def state_dict(self) -> dict[str, Any]:
         """The history of directions, the last gradient and the counts."""
         return self._built().state_dict()

@@ -77,6 +77,15 @@ class LeastSquares:
         model.coefficients.copy_(found.reshape(model.coefficients.shape))
         return Update(loss, None)
 
+    def flop(self, objective: Objective, samples: int) -> int:
+        """The operations of a solution: 2 N F² + 11 F³ of the decomposition, and 2 N F O of the targets.
+
+        By Golub and Van Loan, Matrix Computations, 5.5: the singular values of R, after a QR decomposition.
+        """
+        coefficients = _linear(objective.model).coefficients
+        features, rows = coefficients.shape[0], samples + (coefficients.shape[0] if self.ridge else 0)
+        return 2 * rows * features**2 + 11 * features**3 + 2 * rows * coefficients.numel()
+
     def state_dict(self) -> dict[str, Any]:
         """Empty: a closed form has no state."""
         return {}

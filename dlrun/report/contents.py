@@ -12,6 +12,7 @@ from dlrun.storage.rundir import outputs_above
 from dlrun.storage.summary import split_sizes
 from dlrun.studies.study import Claim
 from dlrun.terminal.format import counted, duration, minute
+from dlrun.tracking.content.cost import describe_total
 
 
 def contents(
@@ -133,6 +134,7 @@ def _setting(overview: Overview) -> Iterator[Block]:
         ["device", f"{first.device_name or first.device or ''}, {first.precision or ''}"],
         ["versions", ", ".join(f"{name} {version}" for name, version in versions.items())],
         ["training", f"{duration(seconds)} in all runs"],
+        *([["cost", cost]] if (cost := describe_total(r.summary for r in overview.finished)) else []),
         *([["differing", sentences.code(overview)]] if first.identity_parts else []),
         ["definition", overview.manifest.definition[:12]],
         ["folder", _within_outputs(overview.sweep.path)],

@@ -5,18 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from dlrun import tracking
+from dlrun.config.settings import Cost
 from dlrun.datasets.tensors import raw_inputs
 from dlrun.engine import loop
 from dlrun.engine.state import State
 from dlrun.errors import Pruned, UserError
 from dlrun.execution import device
+from dlrun.execution.energy.bill import NOTHING, Bill, open_bill, spent_before
+from dlrun.execution.energy.sampler import Sampler, sampling
 from dlrun.execution.timing import steps_within
 from dlrun.runs.build import Built, make_plan
 from dlrun.runs.interrupt import Interrupt, exception_for
@@ -46,6 +49,8 @@ class OpenRun:
     # seconds of the processes before this one, and when this one began, by the monotonic clock
     before: float
     began: float
+    bill: Bill = field(default_factory=lambda: Bill(Cost()))
+    sampler: Sampler | None = None
 
 
 @contextmanager
@@ -64,7 +69,7 @@ def open_run(
     `UserError` if a run has begun in the folder, unless `resumed`.
     """
     started, began = time.time(), time.monotonic()
-    with folder.hold():
+    with folder.hold(), sampling(built.execution.device) as sampler:
         if not resumed:
             folder.check_free()
             run_config.keep_resolved(folder, built.config)
@@ -89,10 +94,16 @@ def open_run(
         # `dlrun sample` makes the tokenizer again without the data set
         if built.data.tokenizer:
             write_atomically(folder.tokenizer, dumps(describe(built.data.tokenizer)).encode())
+        spent = spent_before(folder.summary().cost, folder.journal, seconds=before) if resumed else NOTHING
+        bill = open_bill(Cost(**built.config.get("cost", {})), sampler, spent, sharing=extra.get("stacked", 1))
+        if words := bill.lacking():
+            output.warn(words)
         with open_journal(folder.journal) as journal:
             journal.event("start", started=first, resumed_from=state.step if resumed else None)
-            with closing(make_recorder(built, folder, journal, start=state.step, job=job)) as recorder:
-                yield OpenRun(built, folder, journal, recorder, state, before, began)
+            made = make_recorder(built, folder, journal, start=state.step, job=job)
+            made.price(lambda: bill.entries(time.monotonic() - began))
+            with closing(made) as recorder:
+                yield OpenRun(built, folder, journal, recorder, state, before, began, bill, sampler)
 
 
 @contextmanager
@@ -140,7 +151,7 @@ def _write_status(run: OpenRun, status: Status, error: BaseException) -> None:
             # a search compares pruned runs by their last validation; others are resumed or failed
             if status == "pruned":
                 _score_so_far(summary, run)
-            write_time(summary, run)
+            write_cost(summary, run)
             summary.status, summary.error = status, message
     # must not replace the exception that ends the run
     except OSError as full:
@@ -265,9 +276,14 @@ def _score_so_far(summary: Summary, run: OpenRun) -> None:
 def write_cost(summary: Summary, run: OpenRun) -> None:
     """Write a run's steps so far, their time and cost."""
     # the peak was measured at the start, or not at all
-    cost, state = step_cost(run.built, measure=False), run.state
+    cost, state, bill = step_cost(run.built, measure=False), run.state, run.bill
     samples = run.built.training.batches.seen(state.step)
-    summary.cost = cost.of(state.step, samples / max(state.train_seconds, 1e-9))
+    if run.sampler:
+        run.sampler.sample()
+    entries = bill.entries(time.monotonic() - run.began)
+    summary.cost = cost.of(state.step, samples / max(state.train_seconds, 1e-9)) | entries
+    notes = {"basis": bill.basis, "currency": bill.prices.currency} if entries else {}
+    summary.cost_notes = {**summary.cost_notes, **{name: text for name, text in notes.items() if text}}
     write_time(summary, run)
 
 

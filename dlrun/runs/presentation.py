@@ -17,6 +17,7 @@ from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
 from dlrun.terminal import output
 from dlrun.terminal.format import amount, counted, duration, number, table
+from dlrun.tracking.content.cost import describe_cost
 from dlrun.tracking.content.description import optimizer_name
 from dlrun.types import Data
 
@@ -217,10 +218,11 @@ def closing(summary: Summary, run: RunDir, sample: tuple[int, str] | None = None
     best = f"weights of step {summary.best_step}, the best {summary.selected_by}"
     weights = best if summary.selected_by else "the last weights"
     remark = f"  {words}\n" if (words := mark(summary.origin)) else ""
+    cost = f"  {words}\n" if (words := describe_cost(summary)) else ""
     return (
         f"{_quoted(sample)}{table(rows)}\n{remark}"
         f"  {weights}; {counted(summary.steps or 0, 'step')} in {duration(summary.train_seconds or 0.0)}, "
-        f"{duration(summary.seconds)} in all\n"
+        f"{duration(summary.seconds)} in all\n{cost}"
         f"  {_relative(run)}"
     )
 

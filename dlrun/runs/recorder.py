@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dlrun import metrics as known
 from dlrun.datasets.tensors.subset import bytes_per_token
@@ -12,6 +12,8 @@ from dlrun.execution.machine_load import MachineLoad
 from dlrun.execution.peak_flops import peak_flops
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.optimizers.descent import Descent
+from dlrun.optimizers.lbfgs import LBFGS
+from dlrun.optimizers.least_squares import LeastSquares
 from dlrun.runs import checkpoint_writer
 from dlrun.runs.build import Built
 from dlrun.runs.checkpoint_writer import Saver
@@ -43,14 +45,19 @@ def step_cost(built: Built, *, measure: bool) -> StepCost:
 
     With `measure`, the peak of an unknown processor is measured.
     """
-    spec, training = built.data.spec, built.training
+    spec, training, optimizer = built.data.spec, built.training, built.training.optimizer
+    size = training.batches.size
+    # what another optimizer computes, and how often, is its own affair
+    flop = built.flop_per_step if isinstance(optimizer, Descent | LBFGS) else 0
+    if isinstance(optimizer, LeastSquares):
+        flop = optimizer.flop(training.objective, size)
     return StepCost(
-        # what another optimizer computes, and how often, is its own affair
-        flop=built.flop_per_step if isinstance(training.optimizer, Descent) else 0,
-        samples=training.batches.size,
+        flop=flop,
+        samples=size,
         tokens=spec.input_shape[0] if spec.task == "language" else 0,
         peak=peak_flops(built.execution, measure=measure),
         seen=training.batches.seen,
+        passes=(lambda: optimizer.passes) if isinstance(optimizer, LBFGS) else None,
     )
 
 
@@ -64,12 +71,15 @@ class Extras:
 
     derive: Derivation | None = None
     load: MachineLoad | None = None
+    bill: Callable[[], dict[str, float]] = dict
 
     def of(self, values: Mapping[str, float]) -> dict[str, float]:
         if "train/loss" not in values:
             return {}
         derived = self.derive(values["train/loss"]) if self.derive else {}
-        return derived | (self.load.sample() if self.load else {})
+        # the joules of the last sample: nothing is read here
+        cost = {f"cost/{name}": value for name, value in self.bill().items()}
+        return derived | (self.load.sample() if self.load else {}) | cost
 
 
 NOTHING = Extras()
@@ -134,6 +144,10 @@ class RunRecorder:
     def save(self, checkpoint: Checkpoint, best: BestWeights | None) -> None:
         """Write the checkpoints, or begin to."""
         self._saver.save(checkpoint, best)
+
+    def price(self, bill: Callable[[], dict[str, float]]) -> None:
+        """Have each training point say what the run has cost so far."""
+        self._extras = replace(self._extras, bill=bill)
 
     def insist(self) -> None:
         """Wait until the last checkpoint is written.

@@ -202,13 +202,13 @@ class Summary(FolderSummary):
     # what came of it: `metrics` at the selected weights, `last` at those of the last step
     metrics = Key[Mapping[str, float]]({})
     last = Key[Mapping[str, float]]({})
-    # by name without the split
-    quantities = Key[Mapping[str, Quantity]]({})
+    quantities = Key[Mapping[str, Quantity]]({})  # by name without the split
     selected_by = Key[str | None](None)
     best_step = Key[int | None](None)
     steps = Key[int | None](None)
     train_seconds = Key[float | None](None)
     cost = Key[Mapping[str, float]]({})
+    cost_notes = Key[Mapping[str, str]]({})  # `basis` of the energy, `currency` of the money
 
     def known_parts(self) -> dict[str, str]:
         """The known parts of the identity."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dlrun.storage.journal import open_journal
 from dlrun.storage.rundir import RunDir
-from tests.facts import says
+from tests.facts import refuses, says
 
 
 def test_a_killed_run_shows_how_far_it_came(here: Path, call) -> None:
@@ -25,3 +25,18 @@ def test_a_killed_run_shows_how_far_it_came(here: Path, call) -> None:
 
 
 LONG = {f"train/metric_{i}": 0.5 for i in range(20)}
+
+
+def test_the_cost_of_runs_is_drawn_among_published_models(call, here) -> None:
+    for words in (
+        ["seed=0"],
+        ["seed=1"],
+        ["dataset=moons", "model=gaussian_mixture", "loss=nll", "optimizer=em", "trainer.batch_size=null"],
+    ):
+        assert call("train", "trainer.steps=2", "tracking.enabled=false", "trainer.figures=false", *words).code == 0
+    done = call("runs", "--where", "status=finished", "--figure", "cost.svg")
+    assert done.code == 0, done.err
+    says(done.out, "cost.svg: 2 runs; 1 run without a count of operations left out")
+    assert (here / "cost.svg").read_text().startswith("<?xml")
+    refuses(call("runs", "--figure", "cost.jpeg"), "expected a file that ends with .png or .svg")
+    refuses(call("runs", "--where", "seed=7", "--figure", "cost.png"), "nothing to draw")

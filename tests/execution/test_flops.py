@@ -245,3 +245,27 @@ def test_a_small_last_batch_counts_its_own_samples(call: Callable[..., Called]) 
     assert (summary.steps, summary.cost["flop"]) == (6, pytest.approx(3 * 450 * each))
     points = [value for _, value in run_curves(run.journal)["cost/flop"]]
     assert points == pytest.approx([n * each for n in (256, 450, 706, 900, 1156, 1350)])
+
+
+def test_lbfgs_counts_each_evaluation(call: Callable[..., Called]) -> None:
+    words = ("dataset=moons", "model=mlp", "optimizer=lbfgs", "trainer.batch_size=null", "tracking.enabled=false")
+    assert call("train", *words, "trainer.steps=3").code == 0
+    run = lookup.all_runs()[-1]
+    summary = run.summary()
+    assert summary.flop_per_step is not None
+    passes = summary.cost["flop"] / summary.flop_per_step
+    # more than one a step; torch counts them in its own state
+    saved = torch.load(run.last, weights_only=True)["optimizer"]["state"][0]["func_evals"]
+    assert passes == pytest.approx(saved)
+    assert saved > 3
+    assert call("resume", run.id, "trainer.steps=4").code == 0
+    assert run.summary().cost["flop"] > summary.cost["flop"]
+
+
+def test_least_squares_counts_its_decomposition(call: Callable[..., Called]) -> None:
+    words = ("dataset=polynomial", "model=polynomial", "model.degree=3", "optimizer=least_squares", "loss=mse")
+    done = call("train", *words, "trainer.batch_size=null", "trainer.steps=1", "tracking.enabled=false")
+    assert done.code == 0, done.err
+    summary = lookup.all_runs()[-1].summary()
+    n = summary.data["train"]
+    assert summary.cost["flop"] == 2 * n * 4**2 + 11 * 4**3 + 2 * n * 4

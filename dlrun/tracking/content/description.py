@@ -9,6 +9,7 @@ from dlrun.storage.overlap import describe_shared, mark
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary, split_sizes
 from dlrun.terminal.format import counted, duration, number
+from dlrun.tracking.content.cost import describe_cost
 from dlrun.tracking.content.journal_reader import JournalReader, Text
 from dlrun.tracking.content.metadata import command
 from dlrun.tracking.content.shorten import shorten
@@ -53,6 +54,7 @@ def _facts(config: dict[str, Any], summary: Summary) -> str:
         ("device", summary.device),
         ("steps", summary.steps),
         ("time", duration(summary.seconds) if summary.seconds else None),
+        ("cost", describe_cost(summary)),
     ]
     lines = [f"- {name}: {value}" for name, value in facts if value not in (None, "")]
     return "\n".join(["What it was:", "", *lines]) if lines else ""

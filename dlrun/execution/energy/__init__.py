@@ -1,0 +1,1 @@
+"""The energy of a run: counters of the hardware, read off the loop's thread."""

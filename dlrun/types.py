@@ -233,6 +233,15 @@ computed of the training split itself.
 """
 
 
+class StepMemory(TypedDict, total=False):
+    """Bytes of activations (None: not known), seconds, and the time as a multiple of the plain step."""
+
+    activations: int | None
+    forward: float
+    backward: float
+    relative: float
+
+
 class Quantity(TypedDict):
     """The direction and the unit of a metric.
 

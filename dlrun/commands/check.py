@@ -13,6 +13,7 @@ from dlrun.errors import ConfigError
 from dlrun.execution import device
 from dlrun.execution.timing import forecast
 from dlrun.runs.build import build
+from dlrun.runs.measures import memory
 from dlrun.runs.presentation import announce
 from dlrun.storage.manifest import Job
 from dlrun.sweeps.jobs.builder import REMARKS, JobBuilder
@@ -37,6 +38,9 @@ def check(config: DictConfig) -> int:
     built = build(begin_with_pretrained(config, train=False))
     device.apply(built.execution)
     announce(built)
+    if built.trainer.profile == "memory":
+        every = built.trainer.activation_checkpointing
+        output.say(memory.describe(memory.measure(built.training, every), every))
     if built.trainer.minutes is None:  # else the time is given
         takes = forecast(built.training)
         known = (

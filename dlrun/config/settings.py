@@ -54,7 +54,7 @@ class Trainer:
     overfit_batches: int | None = None
     fast: bool = False
     figures: bool = True
-    profile: bool = False
+    profile: bool | Literal["memory"] = False
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from dlrun.storage import checkpoint, journal
 from dlrun.storage.rundir import RunDir
 
-TIMED = ("throughput/", "cost/", "system/")
+TIMED = ("throughput/", "cost/", "memory/", "system/")
 """Metrics that measure the machine, not the run."""
 
 

@@ -13,6 +13,7 @@ from dlrun.execution import profiler
 from dlrun.runs import presentation
 from dlrun.runs.build import Built
 from dlrun.runs.interrupt import Interrupt, exception_for
+from dlrun.runs.measures import memory
 from dlrun.runs.open_run import OpenRun, open_run, record_failure, write_cost
 from dlrun.runs.scoring import evaluate_splits, read_test_if_due
 from dlrun.storage import checkpoint
@@ -49,6 +50,8 @@ def run(
     ):
         on_start()
         presentation.announce(run.built, folder, start=run.state.step)
+        if built.trainer.profile == "memory" and not run.state.step:
+            _measure_memory(run)
         with _profiled(run, lambda: interrupt.signal is not None) as stop:
             run.state = loop.train(run.built.training, run.state, run.recorder, stop)
         return complete_run(run, interrupt)
@@ -73,8 +76,20 @@ def complete_run(run: OpenRun, interrupt: Interrupt) -> Summary:
     return summary
 
 
+def _measure_memory(run: OpenRun) -> None:
+    every = run.built.trainer.activation_checkpointing
+    found = memory.measure(run.built.training, every)
+    if not found:
+        return
+    output.say(memory.describe(found, every))
+    with run.folder.edit_summary() as summary:
+        summary.memory = found
+    if (peak := found[memory.own_way(found, every)]["activations"]) is not None:
+        run.journal.metrics(0, 0.0, {"memory/activations": float(peak)})
+
+
 def _profiled(run: OpenRun, stop: Callable[[], bool]) -> AbstractContextManager[Callable[[], bool]]:
-    if not run.built.trainer.profile:
+    if run.built.trainer.profile is not True:
         return nullcontext(stop)
     training, folder = run.built.training, run.folder.path / "profile"
     return profiler.profile_steps(run.state, stop, plan=training.plan, device=training.device, folder=folder)

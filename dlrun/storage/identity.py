@@ -136,6 +136,8 @@ OF_BATCHES = ("dlrun.losses.triplet.triplet",)
 
 NEW = ("views",)
 """Keys that older runs lack; null means what these did."""
+MEASURED = ("profile", "memory")
+"""The key and value of a run that measures more than others: these do not stand for it."""
 
 
 def essential(config: Mapping[str, Any], *, of_batches: bool = False) -> dict[str, Any]:
@@ -147,7 +149,8 @@ def essential(config: Mapping[str, Any], *, of_batches: bool = False) -> dict[st
     of_evaluation = () if of_batches else ("batch_size",)
     for group, dropped in (("trainer", BOOKKEEPING_OF_TRAINER), ("evaluation", of_evaluation)):
         if isinstance(kept.get(group), Mapping):
-            kept[group] = {k: v for k, v in kept[group].items() if k not in dropped and (v is not None or k not in NEW)}
+            values = {k: v for k, v in kept[group].items() if k not in dropped or (k, v) == MEASURED}
+            kept[group] = {k: v for k, v in values.items() if v is not None or k not in NEW}
     # of runs of before 0.2, and of others that leave it out, the identities are equal
     kept = {key: value for key, value in kept.items() if not (key in UNSET and _unset(value))}
     # a path counts as it was given; weights to start from count by their content

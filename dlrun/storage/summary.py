@@ -25,7 +25,7 @@ from dlrun.storage.files.opening import read_json
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.overlap import Origin, Shared
 from dlrun.storage.record import Key, Record, describe, fits
-from dlrun.types import Quantity
+from dlrun.types import Quantity, StepMemory
 
 R = TypeVar("R", bound=Record)
 
@@ -185,7 +185,6 @@ class Summary(FolderSummary):
     flop_per_step = Key[int | None](None)
     horizon = Key[int | None](None)
     minutes = Key[float | None](None)
-
     # of `test_reads`, those for other sweeps that reuse the run, by the sweep's id
     test_reads_for = Key[Mapping[str, int]]({})
 
@@ -195,6 +194,7 @@ class Summary(FolderSummary):
     precision = Key[str | None](None)
     threads = Key[int | None](None)
     execution = Key[Mapping[str, Any]]({})
+    memory = Key[Mapping[str, StepMemory]]({})
     git = Key[Git]({})
     versions = Key[Mapping[str, str]]({})
     hostname = Key[str | None](None)

@@ -150,7 +150,9 @@ class _Counter(TorchFunctionMode):
             self._einsum(args)
         elif name in _RECURRENT:
             weights = [w for group in args if isinstance(group, (list, tuple)) for w in group if w.ndim == 2]
-            self.flops += 6 * (args[0].numel() // args[0].shape[-1]) * sum(w.numel() for w in weights)
+            # without a gradient to compute, the forward pass alone
+            each = 6 if args[0].requires_grad or any(w.requires_grad for w in weights) else 2
+            self.flops += each * (args[0].numel() // args[0].shape[-1]) * sum(w.numel() for w in weights)
         return result
 
     def _add(self, forward: int, *factors: Tensor) -> None:

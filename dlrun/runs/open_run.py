@@ -282,8 +282,9 @@ def write_cost(summary: Summary, run: OpenRun) -> None:
         run.sampler.sample()
     entries = bill.entries(time.monotonic() - run.began)
     summary.cost = cost.of(state.step, samples / max(state.train_seconds, 1e-9)) | entries
-    notes = {"basis": bill.basis, "currency": bill.prices.currency} if entries else {}
-    summary.cost_notes = {**summary.cost_notes, **{name: text for name, text in notes.items() if text}}
+    if entries:
+        notes = {"basis": bill.basis, "currency": bill.prices.currency}
+        summary.cost_notes = {**summary.cost_notes, **{name: text for name, text in notes.items() if text}}
     write_time(summary, run)
 
 

@@ -30,6 +30,18 @@ class Noted(nn.Module):
         return out
 
 
+class Last(nn.Module):
+    """The outputs of an LSTM."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 5, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.lstm(x)[0]
+        return out
+
+
 def test_all_models_and_sizes_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "SHORT", 0.0)  # a pass each
     monkeypatch.setattr(bench, "AS_WELL", 0.0)
@@ -56,6 +68,8 @@ def test_operations_are_those_of_one_forward_pass() -> None:
     by_hand = 2 * (24 * 24 * 32 * 25 + 4 * 4 * 64 * 32 * 25 + 256 * 200 + 200 * 10)
     model = ConvNet((1, 28, 28), 10)
     assert Subject("m", model, torch.zeros(3, 1, 28, 28)).flop() == by_hand
+    # an LSTM takes 4 gates of 8 inputs and 5 states a token
+    assert Subject("m", Last(), torch.zeros(1, 7, 8)).flop() == 2 * 7 * (20 * 8 + 20 * 5)
     assert all(p.requires_grad and p.device.type == "cpu" for p in model.parameters())
     assert Subject("m", MLP((4,), 3, width=5, depth=1), torch.zeros(1, 4)).parameters == 4 * 5 + 5 + 5 * 3 + 3
 

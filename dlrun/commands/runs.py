@@ -124,7 +124,7 @@ def _row(run: RunDir) -> dict[str, Any]:
     own = {"run": run, "id": run.id, "folder": str(run.path), "status": status, "size": listing.size_of(run)}
     if status in ("running", "killed") and summary.steps is None:
         # an ended run has its steps in the summary, a running or killed one in the journal alone
-        own["steps"] = journal.last_step(run.journal)
+        own |= {"steps": journal.last_step(run.journal), "cost": journal.last_cost(run.journal)}
     return summary.to_dict() | own
 
 

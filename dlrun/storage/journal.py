@@ -199,6 +199,15 @@ def last_step(path: Path) -> int | None:
     return next((line["step"] for line in reversed(lines) if "metrics" in line), None)
 
 
+def last_cost(path: Path) -> dict[str, float]:
+    """The cost at the last training point, by name without `cost/`; empty without any among the last lines."""
+    size = path.stat().st_size if path.exists() else 0
+    for line in reversed(read(path, max(0, size - TAIL))[0]):
+        if found := {name: float(value) for name, value in line.get("metrics", {}).items() if name.startswith("cost/")}:
+            return {name.removeprefix("cost/"): value for name, value in found.items()}
+    return {}
+
+
 def validations(path: Path, step: int) -> list[dict[str, float]]:
     """The logged validations after `step` steps; several if the run was resumed before it."""
     found = [line["metrics"] for line in read(path)[0] if "metrics" in line and line["step"] == step]

@@ -28,7 +28,9 @@ def draw_cost(rows: Sequence[Mapping[str, Any]], file: str) -> int:
     from dlrun.analysis.figures.style import save
     from dlrun.analysis.figures.training_cost import training_cost
 
-    save(training_cost(by_name), Path(file))
+    # the largest first, as they stand in the figure
+    ordered = dict(sorted(by_name.items(), key=lambda named: -max(flop for _, flop in named[1])))
+    save(training_cost(ordered), Path(file))
     few = f"; {counted(len(rows) - found, 'run')} without a count of operations left out" if found < len(rows) else ""
     output.say(f"  {file}: {counted(found, 'run')}{few}")
     return 0

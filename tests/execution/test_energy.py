@@ -221,9 +221,10 @@ def test_a_killed_run_keeps_what_it_had(counters: list[Sampler], call: Call) -> 
     assert call("train", *FAST).code == 0
     run = all_runs()[-1]
     with run.edit_summary() as summary:
-        summary.status, summary.cost = "killed", {}  # SIGKILL leaves no time to write it
+        summary.status, summary.cost, summary.steps = "killed", {}, None  # SIGKILL leaves no time to write it
     with open_journal(run.journal) as journal:
         journal.metrics(6, 1, {"cost/joules": 3.0, "cost/machine_seconds": 50.0})
+    says(call("runs", "--metric", "cost/joules", "--where", "cost/joules=3").out, run.id)
     assert call("resume", run.id, "trainer.steps=8").code == 0
     assert run.summary().cost["joules"] == 3.0 + 4.0
     assert run.summary().cost["machine_seconds"] > 50

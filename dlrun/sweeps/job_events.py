@@ -96,6 +96,8 @@ def write_status(folder: RunDir, job: Job, result: TaskResult) -> None:
     """Write a job's status if its own process could not."""
     if result.error is None:
         return
+    # a job that ends as it starts has made none
+    folder.path.mkdir(exist_ok=True)
     summary = folder.summary()
     status = folder.status() if summary else None
     code = result.exit_code

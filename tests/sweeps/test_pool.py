@@ -354,14 +354,18 @@ def make_result(
     return TaskResult(key, f"lr={key} seed=0", log, value, error, message, 1.25)
 
 
+@pytest.mark.parametrize("begun", [True, False])
 @pytest.mark.parametrize(
     ("kind", "content", "status"),
     [("exit", 130, "killed"), ("exit", 143, "killed"), ("exit", -15, "killed"), ("exit", 3, "failed")],
 )
-def test_a_job_that_was_asked_to_end_has_not_failed(here: Path, kind: Any, content: int, status: str) -> None:
+def test_a_job_that_was_asked_to_end_has_not_failed(
+    here: Path, kind: Any, content: int, status: str, begun: bool
+) -> None:
     result = task_result(Task(0, int, "", here / "log"), kind, content, "", seconds=1.0)
     assert is_failure(result) == (status == "failed")
-    (here / "0").mkdir()
+    if begun:
+        (here / "0").mkdir()
     job = Job(0, (), {"name": "made", "seed": 0}, "identity", "group")
     write_status(RunDir(here / "0"), job, result)
     assert RunDir(here / "0").summary().status == status

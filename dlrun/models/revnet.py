@@ -14,7 +14,7 @@ block again from its outputs. Changed:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import gcd, prod
 from typing import Any, Literal
 
@@ -124,7 +124,7 @@ class _Reversible(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, blocks: ReversibleBlocks, one: Tensor, other: Tensor, *params: Tensor) -> Pair:
         kind = one.device.type
-        ctx.blocks, ctx.params = [*blocks], params
+        ctx.blocks, ctx.params, ctx.weights = blocks, params, _identify(params)
         ctx.autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
         pair = (one, other)
         for block in blocks:
@@ -136,12 +136,21 @@ class _Reversible(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
         kind, dtype, enabled = ctx.autocast
+        if _identify(ctx.blocks.parameters()) != ctx.weights:
+            raise RuntimeError(
+                "The weights of a reversible network were changed between its forward and its backward pass, which "
+                "computes with them again. Type model.reversible=false"
+            )
         pair: Pair = ctx.saved_tensors
         grads: dict[int, Tensor | None] = {}
         with torch.autocast(kind, dtype, enabled=enabled):
-            for block in reversed(ctx.blocks):
+            for block in reversed([*ctx.blocks]):
                 pair, slopes = _go_back(block, pair, slopes, grads)
         return (None, *slopes, *(grads.get(id(p)) for p in ctx.params))
+
+
+def _identify(params: Iterable[Tensor]) -> list[tuple[int, int]]:
+    return [(id(p), p._version) for p in params]
 
 
 def _go_back(

@@ -84,7 +84,7 @@ def _measure_memory(run: OpenRun) -> None:
     output.say(memory.describe(found, every))
     with run.folder.edit_summary() as summary:
         summary.memory = found
-    if (peak := found[memory.own_way(found, every)]["activations"]) is not None:
+    if (peak := found.get(memory.own_way(found, every), {}).get("activations")) is not None:
         run.journal.metrics(0, 0.0, {"memory/activations": float(peak)})
 
 

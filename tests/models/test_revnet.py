@@ -90,6 +90,15 @@ def test_half_precision_and_frozen_weights_have_the_plain_gradients_too() -> Non
     assert all(torch.allclose(a, b, rtol=1e-4, atol=1e-5) for a, b in zip(*found, strict=True))
 
 
+def test_weights_that_change_between_the_passes_are_no_silent_error() -> None:
+    reversible, _ = make((4,), torch.float32, depth=2)
+    loss = reversible(torch.randn(3, 4)).sum()
+    with torch.no_grad():
+        reversible.blocks[0].f[2].weight.mul_(2)  # type: ignore[union-attr, index, operator]
+    with pytest.raises(RuntimeError, match="reversible=false"):
+        loss.backward()
+
+
 def test_sizes_out_of_range_are_refused() -> None:
     for sizes in ({"depth": 0}, {"width": 7}):
         with pytest.raises(ConfigError) as refused:

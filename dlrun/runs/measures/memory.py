@@ -34,6 +34,7 @@ SECONDS = 10.0
 def measure(training: Training, every: Every) -> dict[str, StepMemory]:
     """Measure a step's activations and time in each way that suits the model; empty for one without gradients.
 
+    A way for which a GPU has too little memory is left out.
     `every` is the way of `trainer.activation_checkpointing`, which the model has. Model and generators are left as
     they were.
     """
@@ -51,9 +52,11 @@ def measure(training: Training, every: Every) -> dict[str, StepMemory]:
         found: dict[str, StepMemory] = {}
         for name in [PLAIN, *ways.others(objective, batch)]:
             ways.use(name)
-            _step(objective, batch)  # what is made once is no activation
-            peak = peak_of(lambda: _step(objective, batch), held, training.device)
-            found[name] = {"activations": peak}
+            try:
+                _step(objective, batch)  # what is made once is no activation
+                found[name] = {"activations": peak_of(lambda: _step(objective, batch), held, training.device)}
+            except torch.OutOfMemoryError:
+                continue  # of a GPU: this way is none for the model
         _add_times(found, _rounds(objective, batch, ways, [*found]))
     return found
 
@@ -69,7 +72,7 @@ def describe(found: Mapping[str, StepMemory], every: Every) -> str:
                 f"{name} *" if name == own else name,
                 "not known" if peak is None else amount(peak, "B"),
                 *(f"{1e3 * each[key]:.3g} ms" for key in ("forward", "backward")),
-                f"{each['relative']:.2f} ×",
+                f"{each['relative']:.2f} ×" if "relative" in each else "",
             ]
         )
     return table(rows)
@@ -180,5 +183,6 @@ def _now(device: torch.device) -> float:
 def _add_times(found: dict[str, StepMemory], rounds: list[dict[str, tuple[float, float]]]) -> None:
     for name, each in found.items():
         each["forward"], each["backward"] = (median(r[name][place] for r in rounds) for place in (0, 1))
-        # within a round, for the machine may be slower in another
-        each["relative"] = median(sum(r[name]) / max(sum(r[PLAIN]), 1e-9) for r in rounds)
+        if PLAIN in found:
+            # within a round, for the machine may be slower in another
+            each["relative"] = median(sum(r[name]) / max(sum(r[PLAIN]), 1e-9) for r in rounds)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+import torch
+
 from dlrun.storage.journal import curves
 from dlrun.storage.lookup import all_runs
 from tests.conftest import Called
@@ -41,3 +44,18 @@ def test_a_check_shows_it_too(call: Call) -> None:
     assert done.code == 0, done.err
     says(done.out, "plain *")
     assert "sqrt" not in done.out
+
+
+def test_a_way_that_does_not_fit_is_left_out(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def peak_of(step: object, held: object, device: object) -> int:
+        if not tried:
+            tried.append("plain")
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 1_000_000
+
+    tried: list[str] = []
+    monkeypatch.setattr("dlrun.runs.measures.memory.peak_of", peak_of)
+    done = call("check", "dataset=moons", "model=revnet", "model.depth=3", "trainer.profile=memory")
+    assert done.code == 0, done.err
+    says(done.out, "reversible *", "1 MB")
+    assert "plain" not in done.out

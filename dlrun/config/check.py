@@ -36,7 +36,7 @@ OF_SPLIT = ("inputs", "train")
 
 POSITIVE = (
     *("epochs", "steps", "minutes", "batch_size", "accumulate", "clip", "log_every", "patience"),
-    *("threads", "overfit_batches"),
+    *("threads", "overfit_batches", "classes_per_batch"),
 )
 """The keys of `trainer` whose numbers must be finite and above 0."""
 

@@ -36,6 +36,7 @@ class Trainer:
     minutes: float | None = None
     batch_size: int | None = 64
     drop_last: bool = False
+    classes_per_batch: int | None = None  # so many, drawn for each batch, with equally many samples of each
     evaluate_every: int | str = "1 epoch"
     checkpoint_every: int | str = "30 s"  # may be a time, for it changes no result
     log_every: int | None = None

@@ -86,6 +86,7 @@ def cifar10(
     split_seed: int = 0,
     normalise: bool = True,
     augment: dict[str, int | float | bool | str] | None = None,
+    held_out_classes: list[int] | None = None,
 ) -> Data:
     """CIFAR-10, its images float32 [N, 3, 32, 32].
 
@@ -101,6 +102,7 @@ def cifar10(
         normalise=normalise,
         scale=255.0,
         augment=augment,
+        held_out_classes=held_out_classes,
         pixels=(0.0, 255.0),
     )
     tensors, content = decode_files(CIFAR10, decode, path=path)

@@ -49,13 +49,15 @@ def digits(
     split_seed: int = 0,
     normalise: bool = True,
     augment: dict[str, int | float | bool | str] | None = None,
+    held_out_classes: list[int] | None = None,
     binarise: Literal["threshold", "stochastic"] | None = None,
 ) -> Data:
     """The digits, images float32 [N, 1, 8, 8].
 
     There is no official test split: `split_seed` draws `test_size` images, then `validation_size` (below 1: fractions),
-    and leaves the rest, 1,297, for training. The other arguments are those of `dlrun.datasets.mnist.mnist`. Raises
-    `ConfigError` for sizes out of range, `DataError` without scikit-learn's files.
+    and leaves the rest, 1,297, for training; with `held_out_classes` the test images are of these. The other arguments
+    are those of `dlrun.datasets.mnist.mnist`. Raises `ConfigError` for sizes out of range, `DataError` without
+    scikit-learn's files.
     """
     options = TensorOptions(
         validation_size=validation_size,
@@ -68,6 +70,7 @@ def digits(
         # pixels run from 0 to 16
         scale=16.0,
         augment=augment,
+        held_out_classes=held_out_classes,
         pixels=(0.0, 16.0),
         binarise=binarise,
     )

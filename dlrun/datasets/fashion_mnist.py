@@ -28,6 +28,7 @@ def fashion_mnist(
     split_seed: int = 0,
     normalise: bool = True,
     augment: dict[str, int | float | bool | str] | None = None,
+    held_out_classes: list[int] | None = None,
     binarise: Literal["threshold", "stochastic"] | None = None,
 ) -> Data:
     """Fashion-MNIST, its images float32 [N, 1, 28, 28].
@@ -44,6 +45,7 @@ def fashion_mnist(
         normalise=normalise,
         scale=255.0,
         augment=augment,
+        held_out_classes=held_out_classes,
         pixels=(0.0, 255.0),
         binarise=binarise,
     )

@@ -25,6 +25,7 @@ def mnist(
     split_seed: int = 0,
     normalise: bool = True,
     augment: dict[str, int | float | bool | str] | None = None,
+    held_out_classes: list[int] | None = None,
     binarise: Literal["threshold", "stochastic"] | None = None,
 ) -> Data:
     """MNIST, its images float32 [N, 1, 28, 28].
@@ -35,6 +36,9 @@ def mnist(
     scaled to 0 … 1, and in training varied by `augment` (shift, flip, crop). With `binarise` a pixel is 0 or 1 instead:
     white above the middle (`threshold`), or with the probability of its grey level, drawn once by `split_seed`
     (`stochastic`).
+
+    With `held_out_classes` the test split has these classes alone, and the other splits have none of them: to see what
+    an embedding is worth for classes that it was not trained on.
 
     Raises `DataError` if files are missing or altered, `ConfigError` for sizes out of range.
     """
@@ -47,6 +51,7 @@ def mnist(
         normalise=normalise,
         scale=255.0,
         augment=augment,
+        held_out_classes=held_out_classes,
         pixels=(0.0, 255.0),
         binarise=binarise,
     )

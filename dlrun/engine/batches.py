@@ -2,7 +2,7 @@
 
 An epoch is one random order of the training split, keyed by its number; a step is a slice of it. So a run that
 resumes at step k starts its batches at k, without replaying any. For a text an epoch also draws the beginnings of its
-windows, keyed by its number too.
+windows, keyed by its number too. So are batches of equally many samples of some classes (`ClassBalance`).
 """
 
 from __future__ import annotations
@@ -52,12 +52,40 @@ class RandomWindows(Protocol):
 
 
 @dataclass(frozen=True)
+class ClassBalance:
+    """Batches of `classes` classes, drawn at random, with `each` samples of each.
+
+    `places` [n] are the samples of every class, `each` or more. In a batch none occurs twice; a class goes through its
+    samples in a random order, and again in another.
+    """
+
+    places: tuple[Tensor, ...]
+    classes: int
+    each: int
+
+    def order(self, batches: int, draw: torch.Generator) -> Tensor:
+        """The samples of so many batches, int64 [batches · classes · each]."""
+        chosen = torch.rand(batches, len(self.places), generator=draw).argsort(1)[:, : self.classes]
+        order = torch.empty(batches, self.classes, self.each, dtype=torch.int64)
+        for number, places in enumerate(self.places):
+            here = chosen == number
+            # those of a pass that are left over are too few for a batch
+            whole = len(places) // self.each
+            passes = ceil(int(here.sum()) / whole)
+            drawn = [places[torch.randperm(len(places), generator=draw)[: whole * self.each]] for _ in range(passes)]
+            if drawn:
+                order[here] = torch.cat(drawn).view(-1, self.each)[: int(here.sum())]
+        return order.flatten()
+
+
+@dataclass(frozen=True)
 class Batches:
     """The training batches of a run.
 
     `size` is the number of samples in a batch; the last of an epoch may be smaller, unless `drop_last`. A batch as
     large as the split is the whole split, in its own order. With `only`, so many batches of the first epoch are
-    repeated for ever, unaugmented: to see a model overfit.
+    repeated for ever, unaugmented: to see a model overfit. With `balance`, which goes with `drop_last`, an epoch is as
+    many batches, but a sample may be in none or several of them.
     """
 
     split: Split
@@ -68,6 +96,7 @@ class Batches:
     drop_last: bool = False
     only: int | None = None
     workers: int = 0
+    balance: ClassBalance | None = None
 
     @property
     def per_epoch(self) -> int:
@@ -103,11 +132,17 @@ class Batches:
         n = len(self.split)
         if self.size >= n:  # no order to draw: the mean over the whole split is the same in any
             return (torch.arange(n),)
-        return torch.split(self._order(epoch), self.size)[: self.per_epoch]
+        return torch.split(self.order(epoch), self.size)[: self.per_epoch]
 
-    def _order(self, epoch: int) -> Tensor:
+    def order(self, epoch: int) -> Tensor:
+        """The samples of an epoch, batch by batch."""
         # drawn on the CPU: the same for every device
-        return torch.randperm(len(self.split), generator=generator(self.seed, ORDER, self._epoch_key(epoch)))
+        draw = generator(self.seed, ORDER, self._epoch_key(epoch))
+        return (
+            self.balance.order(self.per_epoch, draw)
+            if self.balance
+            else torch.randperm(len(self.split), generator=draw)
+        )
 
     def _epoch_key(self, epoch: int) -> int:
         return 0 if self.only else epoch  # the first epoch again and again
@@ -150,7 +185,7 @@ class Batches:
 
     def _places(self, epoch: int) -> tuple[Tensor, Callable[[Tensor], Batch]]:
         """An epoch's order, with the function to gather from it."""
-        split, order = self.split, self._order(epoch)
+        split, order = self.split, self.order(epoch)
         if not isinstance(split, RandomWindows):  # the order is of indices, that of windows of beginnings
             return order.to(self.device), split.gather
         # on the CPU too

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dlrun.analysis.figures.classes import as_probabilities, confusion, worst_mistakes
 from dlrun.analysis.figures.curves import learning_curves, schedule, varies
 from dlrun.analysis.figures.densities import densities, gallery
+from dlrun.analysis.figures.embedding import embedding
 from dlrun.analysis.figures.functions import fit_1d, plane
 from dlrun.analysis.figures.style import save
 from dlrun.analysis.figures.text import loss_by_position
@@ -39,10 +40,10 @@ def draw(
     Learning curves if a loss was logged twice, and the schedule if the rate varies. Classification: confusion matrix
     and worst mistakes of the outputs `collected`. Data on a line or in the plane: the learned function. Text: the
     validation loss by position in the window. A density of the plane: it, over the points; of pixels: pictures that it
-    draws.
+    draws. An embedding: the validation samples and those `collected`, in the plane.
     """
     drawings = [*_curves(run, best_step), *_mistakes(data, collected), *_function(data, model), *_text(data, model)]
-    drawings += _density(data, model)
+    drawings += [*_density(data, model), *_embedding(data, model, collected)]
     return [save(picture, run.figures / f"{name}.png") for name, picture in drawings]
 
 
@@ -127,6 +128,23 @@ def _text(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
         with evaluating(model):
             losses.append(cross_entropy(model, batch).float().cpu())
     yield "loss_by_position", loss_by_position(torch.cat(losses), data.spec.outputs)
+
+
+def _embedding(data: Data, model: nn.Module, collected: Collected | None) -> Iterator[tuple[str, Figure]]:
+    if data.spec.task != "embedding":
+        return
+    # with a validation split the trained classes too, if others are held out for the test
+    split = data.validation or data.train
+    x, y = split.gather(torch.linspace(0, len(split) - 1, min(len(split), MAX_POINTS), device=_device(model)).long())
+    with evaluating(model):
+        outputs: Any = model(x.to(_device(model)))
+    parts = [(outputs.float().cpu(), y.cpu())]
+    if collected is not None:
+        parts.append((collected.output[:MAX_POINTS], collected.y[:MAX_POINTS]))
+    points, classes = (torch.cat(each) for each in zip(*parts, strict=True))
+    if points.ndim == 2 and points.shape[1] > 1:
+        held_out = data.notes.get("held_out_classes", ())
+        yield "embedding", embedding(points, classes, data.spec.class_names, held_out)
 
 
 def _device(model: nn.Module) -> torch.device:

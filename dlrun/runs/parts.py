@@ -29,6 +29,7 @@ from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.layered import LayeredRule, ParameterGroup
 from dlrun.optimizers.torch_optimizer import adapt
 from dlrun.randomness import INITIALISATION, key, seed_all, seed_library
+from dlrun.runs.dry_run.balance import make_balance
 from dlrun.runs.dry_run.parts import check_tokenizer, check_walk
 from dlrun.runs.measures.metrics import make_metrics
 from dlrun.runs.measures.task import for_loss
@@ -189,7 +190,7 @@ def _make_rule(plain: dict[str, Any]) -> Any:
 def make_batches(parts: Parts, trainer: Trainer, *, seed: int) -> Batches:
     """Make the training batches.
 
-    Raises `ConfigError` for a batch larger than the split.
+    Raises `ConfigError` for a batch larger than the split, and for one that its classes cannot fill.
     """
     data = parts.data
     n = len(data.train)
@@ -200,15 +201,17 @@ def make_batches(parts: Parts, trainer: Trainer, *, seed: int) -> Batches:
             f"Give at most {n}, or trainer.batch_size=null for the whole split."
         )
     _check_whole_split(parts, trainer, whole=size == n)
+    balance = make_balance(data, trainer.classes_per_batch, size, parts.device)
     return Batches(
         data.train,
         size=size,
         seed=seed,
         device=parts.device,
         augment=data.augment,
-        drop_last=trainer.drop_last,
+        drop_last=trainer.drop_last or balance is not None,
         only=trainer.overfit_batches,
         workers=trainer.workers,
+        balance=balance,
     )
 
 

@@ -113,7 +113,10 @@ def _sizes(data: Data) -> str:
 
 def _batch(built: Built) -> str:
     size, spec = built.training.batches.size, built.data.spec
-    return f"{size} × {spec.input_shape[0]} tokens" if spec.task == "language" else counted(size, "sample")
+    if spec.task == "language":
+        return f"{size} × {spec.input_shape[0]} tokens"
+    balance = built.training.batches.balance
+    return counted(size, "sample") + (f", {balance.each} of each of {balance.classes} classes," if balance else "")
 
 
 def _threads(built: Built) -> str:

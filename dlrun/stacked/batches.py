@@ -10,7 +10,6 @@ from torch import Tensor
 
 from dlrun.datasets.tensors.tensors import TensorSplit
 from dlrun.engine.batches import Batches
-from dlrun.randomness import ORDER, generator
 from dlrun.types import Batch, Split
 
 
@@ -78,10 +77,7 @@ class StackedBatches:
 
     def _orders(self, epoch: int) -> Tensor:
         """The order of an epoch for each run, [R, N]."""
-        # the same draws as in `Batches.indices`
-        n = len(self._members[0].split)
-        draws = (generator(m.seed, ORDER, 0 if m.only else epoch) for m in self._members)
-        return torch.stack([torch.randperm(n, generator=draw) for draw in draws])
+        return torch.stack([member.order(epoch) for member in self._members])
 
 
 class SampleTable:

@@ -35,6 +35,7 @@ CONFIG_KEYS = {
     "clips": "trainer.clip",
     "batch_size": "trainer.batch_size",
     "drop_last": "trainer.drop_last",
+    "classes_per_batch": "trainer.classes_per_batch",
     "overfit_batches": "trainer.overfit_batches",
     "device": "trainer.device",
     "evaluation_batch_size": "evaluation.batch_size",
@@ -63,6 +64,7 @@ class StackKey:
     batch_size: int
     samples: int
     drop_last: bool
+    classes_per_batch: int | None
     overfit_batches: int | None
     device: torch.device
     plan: Plan
@@ -99,6 +101,7 @@ def stack_key(training: Training) -> StackKey:
         batch_size=batches.size,
         samples=len(batches.split),
         drop_last=batches.drop_last,
+        classes_per_batch=batches.balance.classes if batches.balance else None,
         overfit_batches=batches.only,
         device=batches.device,
         plan=training.plan,

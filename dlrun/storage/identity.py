@@ -134,7 +134,7 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 OF_BATCHES = ("dlrun.losses.triplet.triplet",)
 """dlrun's own parts whose values are of batches."""
 
-NEW = ("views",)
+NEW = ("views", "classes_per_batch", "held_out_classes")
 """Keys that older runs lack; null means what these did."""
 MEASURED = ("profile", "memory")
 """The key and value of a run that measures more than others: these do not stand for it."""
@@ -147,7 +147,7 @@ def essential(config: Mapping[str, Any], *, of_batches: bool = False) -> dict[st
     """
     kept = {key: value for key, value in config.items() if key not in BOOKKEEPING}
     of_evaluation = () if of_batches else ("batch_size",)
-    for group, dropped in (("trainer", BOOKKEEPING_OF_TRAINER), ("evaluation", of_evaluation)):
+    for group, dropped in (("trainer", BOOKKEEPING_OF_TRAINER), ("evaluation", of_evaluation), ("dataset", ())):
         if isinstance(kept.get(group), Mapping):
             values = {k: v for k, v in kept[group].items() if k not in dropped or (k, v) == MEASURED}
             kept[group] = {k: v for k, v in values.items() if v is not None or k not in NEW}

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from dlrun.datasets.tensors.on_demand import MapStyleSplit
 from dlrun.datasets.tensors.tensors import TensorSplit
-from dlrun.engine.batches import Batches
+from dlrun.engine.batches import Batches, ClassBalance
 from dlrun.types import Batch
 
 CPU = torch.device("cpu")
@@ -112,3 +112,39 @@ def test_gathering_several_batches_at_once_changes_none(monkeypatch: pytest.Monk
     for step in (0, 3, 4, 11):
         one, many = first(1, step), first(32, step)
         assert all(torch.equal(a.x, b.x) and torch.equal(a.y, b.y) for a, b in zip(one, many, strict=True))
+
+
+def balanced(**options: object) -> Batches:
+    """Batches of 2 of 3 classes, with 4 samples of each, of 4 to 9 samples of a class."""
+    y = torch.tensor([0] * 9 + [1] * 6 + [2] * 4 + [0] * 4)
+    places = tuple((y == number).nonzero()[:, 0] for number in range(3))
+    given = {"split": TensorSplit(torch.arange(23), y), "balance": ClassBalance(places, classes=2, each=4)}
+    return batches(size=8, drop_last=True, **given | options)
+
+
+def test_a_balanced_batch_has_equally_many_samples_of_some_classes() -> None:
+    seen = set()
+    for batch in islice(balanced().start(0), 200):
+        assert len(batch.x) == len(set(batch.x.tolist())) == 8
+        counts = batch.y.bincount(minlength=3).tolist()
+        assert sorted(counts) == [0, 4, 4]
+        seen.add(tuple(counts))
+    assert len(seen) == 3  # every pair of classes
+    assert balanced().per_epoch == 2
+    assert balanced().seen(5) == 40
+
+
+def test_a_balanced_class_goes_through_its_samples_before_it_repeats_any() -> None:
+    order = ClassBalance((torch.arange(12),), classes=1, each=4).order(6, torch.Generator().manual_seed(1))
+    for each in order.view(2, 12):
+        assert sorted(each.tolist()) == [*range(12)]
+
+
+def test_balanced_batches_are_a_function_of_the_step() -> None:
+    def samples(made: Batches, step: int, steps: int) -> list[list[int]]:
+        return [batch.x.tolist() for batch in islice(made.start(step), steps)]
+
+    through = samples(balanced(), 0, 9)
+    assert samples(balanced(), 5, 4) == through[5:]
+    assert samples(balanced(seed=1), 0, 9) != through
+    assert [index.tolist() for index in balanced().indices(1)] == through[2:4]

@@ -62,3 +62,34 @@ def test_a_classifier_may_be_measured_by_neighbours_too(call: Call) -> None:
     metrics = all_runs()[0].summary().metrics
     assert metrics["val/recall_at_1_of_inputs"] > 0.9
     assert metrics["test/recall_at_1"] > 0.7
+
+
+@pytest.mark.usefixtures("here")
+def test_balanced_batches_that_the_classes_cannot_fill_are_refused(call: Call) -> None:
+    def refused(*given: str) -> Called:
+        return call("train", *given, "tracking.enabled=false")
+
+    refuses(refused("+trainer.classes_per_batch=10"), "trainer.batch_size=60")
+    refuses(refused("+trainer.classes_per_batch=16"), "10 classes")
+    refuses(refused("+trainer.classes_per_batch=0"), "greater than 0")
+    refuses(
+        refused("+trainer.classes_per_batch=8", "dataset.train_size=70"), "samples of a class", "trainer.batch_size="
+    )
+    refuses(refused("+trainer.classes_per_batch=8", "trainer.batch_size=null"), "whole training split")
+    refuses(refused("+trainer.classes_per_batch=2", "dataset=polynomial", "trainer.batch_size=8"), "no classes")
+
+
+@pytest.mark.usefixtures("here")
+def test_classes_are_held_out_for_the_test(call: Call) -> None:
+    balanced = ("+trainer.classes_per_batch=8", "dataset.held_out_classes=[3,7]", "dataset.test_size=350")
+    done = call("train", *QUICK, *balanced, "trainer.epochs=1")
+    assert done.code == 0, done.err
+    says(done.out, "350 test", "8 of each of 8 classes")
+    data = package.load(all_runs()[0].id).data
+    targets = [split.gather(torch.arange(len(split))).y for split in (data.train, data.validation, data.test) if split]
+    assert [{*y.tolist()} for y in targets] == [{*range(10)} - {3, 7}] * 2 + [{3, 7}]
+    resumed = call("verify-resume", *QUICK, *balanced)
+    assert resumed.code == 0, resumed.err
+    refuses(call("train", "dataset.held_out_classes=[3,7]"), "loss=triplet", "+metrics.error=null")
+    refuses(call("train", *QUICK, "dataset.held_out_classes=[3,12]"), "0 to 9")
+    refuses(call("train", *QUICK, "dataset.held_out_classes=[3]", "dataset.test_size=300"), "183 samples")

@@ -24,7 +24,7 @@ from dlrun.datasets.tensors.label_noise import with_label_noise
 from dlrun.datasets.tensors.raw_inputs import observe
 from dlrun.datasets.tensors.sample_keys import sample_keys, thin
 from dlrun.datasets.tensors.spec import spec_of, targets
-from dlrun.datasets.tensors.splits import cut, first_of_each_class
+from dlrun.datasets.tensors.splits import cut, first_of_each_class, hold_out
 from dlrun.datasets.tensors.standardise import Standardise, mean_and_deviation
 from dlrun.errors import ConfigError
 from dlrun.types import Batch, Data, Spec, Task
@@ -75,6 +75,7 @@ class TensorOptions:
     augment: Mapping[str, int | float | bool | str] | None = None
     pixels: tuple[float, float] | None = None
     binarise: Binarise | None = None
+    held_out_classes: Sequence[int] | None = None
 
 
 def from_tensors(
@@ -168,10 +169,7 @@ def build(
     content: str | None = None,
     truth: Callable[[Tensor], Tensor] | None = None,
 ) -> Data:
-    """Make a data set of raw `pairs`, as `from_tensors` does.
-
-    They are "train" and, if given, "validation" and "test".
-    """
+    """Make a data set of raw `pairs`, "train" and perhaps "validation" and "test", as `from_tensors` does."""
     columns = columns or column_names(pairs)
     if task == "density":
         pairs = {split: _with_targets(pair) for split, pair in pairs.items()}
@@ -185,6 +183,10 @@ def build(
     spec = spec_of(name, task, x, y, classes=classes, class_names=class_names)
     for split, (_, values) in pairs.items():
         targets(name, split, spec, values)  # before the cut: a message has the caller's own number of a sample
+    if options.held_out_classes is not None:
+        pairs = hold_out(name, pairs, options.held_out_classes, spec.classes, options.split_seed, options.test_size)
+        (x, y), options = pairs["train"], replace(options, test_size=0)
+        content = content and fingerprint(content, *(values for _, values in pairs.values()))
     index = cut(
         len(x),
         seed=options.split_seed,
@@ -222,13 +224,14 @@ def build(
             split: fingerprint(keys[split], y, *([bits[split]] if bits else [])) for split, (_, y) in raw.items()
         },
         sample_keys={split: thin(own) for split, own in keys.items()},
-        notes={
-            "mean": list(prepare.mean),
-            "deviation": list(prepare.deviation),
-            **({"binarise": options.binarise} if bits else {}),
-        },
+        notes={"mean": list(prepare.mean), "deviation": list(prepare.deviation), **_notes(options)},
         inputs=inputs,
     )
+
+
+def _notes(options: TensorOptions) -> dict[str, Any]:
+    notes = {"binarise": options.binarise, "held_out_classes": options.held_out_classes}
+    return {name: value for name, value in notes.items() if value}
 
 
 def _with_targets(pair: Any) -> Any:

@@ -44,6 +44,7 @@ def make_metrics(
     kept = {name: metric for name, metric in of_task.items() if given.get(name, metric) is not None}
     unfit = _unfit(kept, data, objective, device)
     kept = {name: metric for name, metric in kept.items() if name not in unfit}
+    _check_held_out(data, kept)
     if data.spec.task == "embedding" and getattr(objective.loss, "keywords", {}).get("normalise"):
         # distances as the loss takes them
         split = of_splits(kept)
@@ -72,6 +73,17 @@ def _own(plain: Mapping[str, Any], of_task: Mapping[str, Metric], *, task: Task,
             )
     _check_apart([*sorted(taken - own.keys()), *own])
     return own
+
+
+def _check_held_out(data: Data, metrics: Mapping[str, Metric]) -> None:
+    """Refuse errors of a classifier on classes that it has not seen: it names none of them."""
+    held = data.notes.get("held_out_classes")
+    if held and (named := [name for name in ("accuracy", "error") if name in metrics]):
+        away = " ".join(f"+metrics.{name}=null" for name in named)
+        raise ConfigError(
+            f"dataset.held_out_classes={held}: no class of the test split is trained on, so every answer of a "
+            f"classifier is wrong there. Type loss=triplet +model.outputs=16, or {away} +metric=recall_at_1"
+        )
 
 
 def _function(metric: Metric | None) -> object:

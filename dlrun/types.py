@@ -278,8 +278,14 @@ class Rule(Protocol):
 
 
 class Update(NamedTuple):
-    """The loss before a step; the gradient's norm, if measured; the batch's weight in a weighted mean."""
+    """The loss before a step, the batch's weight in a weighted mean, and norms of the gradient, if measured.
+
+    `grad_norm` is that of the whole gradient, `parameter_norms` those of each parameter's, [P] or of a stack [P, R];
+    both are before clipping. `clipped_norm` is that of the whole after it.
+    """
 
     loss: Tensor
     grad_norm: Tensor | None
     weight: Tensor | None = None
+    parameter_norms: Tensor | None = None
+    clipped_norm: Tensor | None = None

@@ -43,6 +43,8 @@ class Trainer:
     accumulate: int = 1
     activation_checkpointing: bool | Literal["every block", "sqrt"] = False  # true: every block
     clip: float | None = None
+    log_gradients: bool = False
+    log_parameters: bool = False
     patience: int | None = None
     ema: float | None = None
     device: str = "auto"

@@ -23,6 +23,8 @@ from dlrun.engine.failures import describe_batch, explain, explaining_evaluation
 from dlrun.engine.meters import Clock, LossMeter
 from dlrun.engine.objective import Objective
 from dlrun.engine.own.state import OwnState
+from dlrun.engine.parameters.gradient_norms import GradientNorms
+from dlrun.engine.parameters.values import parameter_values
 from dlrun.engine.plan import Plan
 from dlrun.engine.protocols import (
     Losses,
@@ -36,7 +38,7 @@ from dlrun.engine.protocols import (
     Trainable,
 )
 from dlrun.engine.state import State
-from dlrun.engine.steppers import EagerStepper, FirstSteps, Thaw, ThawingStepper
+from dlrun.engine.steppers import EagerStepper, FirstSteps, Thaw, ThawingStepper, measuring
 from dlrun.errors import DlrunError, RunError
 from dlrun.randomness import EVALUATION, key
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
@@ -74,6 +76,7 @@ class Training:
     best: BestWeights | None = None
     own: OwnState | None = None
     thaw: Thaw | None = None
+    log_parameters: bool = False
 
     def step(self, batch: Batch, rate: Rate) -> Update:
         return self.optimizer.step(self.objective, batch, rate)  # type: ignore[arg-type]  # a tensor when it is traced
@@ -82,7 +85,7 @@ class Training:
         return self.optimizer.lr * self.schedule(step, self.plan.steps)
 
     def stepper(self) -> Stepper:
-        stepper = self.make_stepper(self)
+        stepper = measuring(self.make_stepper(self), self)
         if self.thaw:
             stepper = ThawingStepper(stepper, self.objective, self.thaw)
         return FirstSteps(stepper, self.own) if self.own else stepper
@@ -170,7 +173,7 @@ def train(
     """
     run.objective.train()
     plan, stepper, losses = run.plan, run.stepper(), run.loss_meter(state)
-    clock = Clock(state)
+    clock, norms = Clock(state), GradientNorms(run.objective)
     # closed in any case, for that ends the workers that read the data set
     with closing(_blocks(run, stepper, state)) as blocks:
         for block in blocks:
@@ -186,9 +189,9 @@ def train(
             if plan.logs(state.step):
                 # the rate of the step just taken
                 point: dict[str, Any] = {**losses.mean(), "lr": run.rate(state.step - 1)}
-                point |= clock.throughput(run.batches.seen)
-                if (norm := updates[-1].grad_norm) is not None:
-                    point["grad_norm"] = norm.tolist()
+                point |= clock.throughput(run.batches.seen) | norms.read(updates[-1])
+                if run.log_parameters:
+                    point |= parameter_values(run.objective)
                 recorder.point(state.step, plan.epoch(state.step), point)
             if run.validation and plan.evaluates(state.step):
                 with clock.paused():

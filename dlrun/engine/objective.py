@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from dlrun.engine.forward.views import Views
 from dlrun.engine.own.modules import module_of
-from dlrun.engine.parameter_kinds import hidden_matrices, matrices
+from dlrun.engine.parameters.kinds import hidden_matrices, matrices
+from dlrun.engine.parameters.names import parameter_names
 from dlrun.types import Batch, Loss
 
 
@@ -24,7 +25,7 @@ class Objective:
 
     `params` are the learned parameters: the model's, then those of a loss that is a module or holds some. `decay` is
     true for those that weight decay acts on: matrices and kernels, not biases and the scales of norms (see
-    `parameter_kinds`). `hidden` is true for matrices and kernels within the network, neither an embedding's nor the
+    `parameters.kinds`). `hidden` is true for matrices and kernels within the network, neither an embedding's nor the
     head's. An evaluation averages the outputs over `views`. `still` are modules that stay in evaluation mode in
     training, frozen norms; `waiting` are the places in `params` of those that do not train yet.
     """
@@ -64,6 +65,11 @@ class Objective:
             with torch.autocast(*self._autocast):
                 values = self.loss(self.model, batch)
         return mean_of(values), weight_of(values)
+
+    @property
+    def names(self) -> list[str]:
+        """The name of each parameter; those of the loss begin with `loss.`."""
+        return parameter_names(dict(zip(("", "loss."), self.modules, strict=False)), self.params)
 
     @property
     def exact(self) -> bool:

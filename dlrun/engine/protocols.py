@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from dlrun.engine.ema import Average
 from dlrun.engine.objective import Objective
 from dlrun.engine.own.state import OwnState
+from dlrun.engine.parameters.names import Named
 from dlrun.engine.plan import Plan
 from dlrun.engine.state import State
 from dlrun.types import Batch, Split, Update
@@ -97,7 +98,7 @@ class Stepper(Protocol):
         """Take one step for each batch, after `step` steps."""
 
 
-class Differentiable(Protocol):
+class Differentiable(Named, Protocol):
     """A model's loss as a function of its parameters."""
 
     model: nn.Module
@@ -178,6 +179,7 @@ class Trainable(Steppable, Protocol[Value, Saved_co, Best_co]):
     """
 
     validation: Split | None
+    log_parameters: bool
 
     @property
     def best(self) -> Best_co:

@@ -129,6 +129,34 @@ class ThawingStepper:
         return updates
 
 
+class MeasuringStepper:
+    """An eager stepper whose optimizer measures the norms of gradients at logging steps alone."""
+
+    def __init__(self, stepper: EagerStepper, run: Steppable) -> None:
+        self._stepper, self._run = stepper, run
+
+    def start(self, step: int) -> Generator[Sequence[Batch], None, None]:
+        with closing(self._stepper.start(step)) as blocks:
+            try:
+                yield from blocks
+            finally:  # a run may be trained further
+                self._run.optimizer.measure_norms = True  # type: ignore[attr-defined]
+
+    def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
+        self._run.optimizer.measure_norms = self._run.plan.logs(step + len(block))  # type: ignore[attr-defined]
+        return self._stepper.take(step, block)
+
+
+def measuring(stepper: Stepper, run: Steppable) -> Stepper:
+    """A stepper for a run whose optimizer may measure norms: eager steps then do so where they are logged.
+
+    A program of a step measures them each time: it knows no step.
+    """
+    if isinstance(stepper, EagerStepper) and getattr(run.optimizer, "measure_norms", False):
+        return MeasuringStepper(stepper, run)
+    return stepper
+
+
 def blocks(run: Steppable, step: int, most: int) -> Generator[Sequence[Batch], None, None]:
     """Yield blocks of at most `most` batches from `step` on."""
     with closing(run.batches.start(step)) as batches:

@@ -18,7 +18,8 @@ class Descent:
 
     `accumulate` cuts the batch into so many parts, of sizes equal to within one sample, and weights their losses by
     size, for text by predicted tokens: the same gradient with less memory. `clip` bounds the Euclidean norm of the
-    whole gradient. The norm before clipping is reported; without clipping only if `measure_norm` is set, at any step.
+    whole gradient. The norm before clipping is reported. If `measure_norms` is set, at any step, so are the norm
+    without clipping, that of each parameter's gradient, and the norm after clipping.
     A rule with an attribute `hidden`, as Muon, finds `Objective.hidden` there before `rule.init`. Sparse gradients are
     made dense, unless the rule has a true attribute `takes_sparse`.
     """
@@ -32,7 +33,7 @@ class Descent:
         self.clip = clip
         self.accumulate = accumulate
         self._sparse = bool(getattr(rule, "takes_sparse", False))
-        self.measure_norm = False
+        self.measure_norms = False
 
     @property
     def lr(self) -> float:
@@ -64,15 +65,17 @@ class Descent:
         else:  # of a weighted mean the dry run allows no parts
             weight = None
             loss, grads = accumulate_gradient(objective, batch, params, self.accumulate, sparse=self._sparse)
-        norm = None
-        if self.clip is not None or self.measure_norm:
-            norm = global_norm(grads)  # a tensor: nothing waits for it
+        norm, each, clipped = None, None, None
+        if self.clip is not None or self.measure_norms:
+            each = parameter_norms(grads)  # a tensor: nothing waits for it
+            norm = torch.linalg.vector_norm(each)
             if self.clip is not None:
                 grads = clip_gradient(grads, norm, self.clip)
+                clipped = global_norm(grads) if self.measure_norms else None
         if objective.waiting:
             params, grads = objective.params, _spread(grads, objective.waiting)
         self.rule.update(params, grads, lr)
-        return Update(loss.detach(), norm, weight)
+        return Update(loss.detach(), norm, weight, each if self.measure_norms else None, clipped)
 
     def state_dict(self) -> dict[str, Any]:
         """The rule's state; clipping and accumulation have none."""
@@ -172,11 +175,16 @@ def global_norm(tensors: list[Tensor]) -> Tensor:
     >>> global_norm([torch.tensor([3.0]), torch.tensor([[4.0]])])
     tensor(5.)
     """
+    norm: Tensor = torch.linalg.vector_norm(parameter_norms(tensors))
+    return norm
+
+
+def parameter_norms(tensors: list[Tensor]) -> Tensor:
+    """The Euclidean norm of each tensor, [P]."""
     if any(t.is_sparse for t in tensors):
         tensors = [t.coalesce().values() if t.is_sparse else t for t in tensors]
     norms = torch._foreach_norm(tensors)
-    norm: Tensor = torch.linalg.vector_norm(torch.stack([n.to(norms[0].device) for n in norms]))
-    return norm
+    return torch.stack([n.to(norms[0].device) for n in norms])
 
 
 def clip_gradient(grads: list[Tensor], norm: Tensor, bound: float) -> list[Tensor]:

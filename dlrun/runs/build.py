@@ -20,7 +20,8 @@ from dlrun.engine.batches import Batches
 from dlrun.engine.ema import Average
 from dlrun.engine.evaluation import batch_size_for
 from dlrun.engine.loop import Training
-from dlrun.engine.parameter_kinds import norm_statistics
+from dlrun.engine.parameters.kinds import norm_statistics
+from dlrun.engine.parameters.values import check_small
 from dlrun.engine.plan import Plan, parse_interval
 from dlrun.errors import ConfigError, UserError
 from dlrun.execution import compile_policy, compiled, memory_format
@@ -246,7 +247,10 @@ def _make_training(
         else None,
         own=parts.own,
         thaw=parts.thaw,
+        log_parameters=trainer.log_parameters,
     )
+    if trainer.log_parameters:
+        check_small(parts.objective)
     check_schedule(training.schedule, training.plan.steps, target=plain["schedule"]["_target_"])
     return training
 

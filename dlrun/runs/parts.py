@@ -158,10 +158,13 @@ def _make_optimizer(plain: dict[str, Any], trainer: Trainer, groups: Sequence[Pa
         # a rule for each group, and so a state for each
         rules = [made, *(_make_rule(plain) for _ in groups[1:])]
         rule = LayeredRule(rules, groups) if groups else made
-        return Descent(rule, clip=trainer.clip, accumulate=trainer.accumulate)
+        descent = Descent(rule, clip=trainer.clip, accumulate=trainer.accumulate)
+        descent.measure_norms = trainer.log_gradients
+        return descent
     for name, given in (
         ("trainer.clip", trainer.clip is not None),
         ("trainer.accumulate", trainer.accumulate != 1),
+        ("trainer.log_gradients", trainer.log_gradients),
         ("finetune.lr and finetune.unfreeze", groups),
     ):
         if given:

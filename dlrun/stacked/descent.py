@@ -14,7 +14,7 @@ from torch import Tensor
 from dlrun.optimizers.descent import Descent
 from dlrun.stacked.objective import StackedObjective
 from dlrun.stacked.rules import stack_rules
-from dlrun.stacked.weights import column
+from dlrun.stacked.weights import Layout, column
 from dlrun.types import IGNORE_INDEX, Batch, Update
 
 
@@ -30,7 +30,7 @@ class StackedDescent:
         double = torch.float32 if weights.device.type == "mps" else torch.float64
         self.lr = torch.tensor([member.lr for member in members], dtype=double, device=weights.device)
         self.accumulate = members[0].accumulate
-        self.measure_norm = members[0].measure_norm
+        self.measure_norms = members[0].measure_norms
         clips = [member.clip for member in members]
         # a run without a bound clips at infinity, beside runs that have one
         bounds = [inf if clip is None else clip for clip in clips]
@@ -39,15 +39,17 @@ class StackedDescent:
     def step(self, objective: StackedObjective, batch: Batch, lr: Tensor) -> Update:
         """Change the weights in place, at the rates [R]."""
         loss, grads, weight = self._gradient(objective, batch)
-        norm = None
-        if self._bound is not None or self.measure_norm:
+        norm, each, clipped = None, None, None
+        if self._bound is not None or self.measure_norms:
             norm = _norm(grads)
+            each = _parameter_norms(grads, objective.layout) if self.measure_norms else None
             if self._bound is not None:
                 # 1e-6 as in `torch.nn.utils.clip_grad_norm_`
                 share = torch.clamp(self._bound / (norm[:, None] + 1e-6), max=1.0)
                 grads = [grad * share for grad in grads]
+                clipped = _norm(grads) if self.measure_norms else None
         self.rule.update(objective.weights, grads, lr[:, None].to(grads[0].dtype))
-        return Update(loss, norm, weight)
+        return Update(loss, norm, weight, each, clipped)
 
     def keep(self, rows: Tensor) -> None:
         self.lr = self.lr.index_select(0, rows)
@@ -75,6 +77,11 @@ def _norm(grads: Sequence[Tensor]) -> Tensor:
     """The norm of each run's whole gradient, [R]."""
     norms = [torch.linalg.vector_norm(grad, dim=1) for grad in grads]
     return norms[0] if len(norms) == 1 else torch.stack(norms).square().sum(0).sqrt()
+
+
+def _parameter_norms(grads: Sequence[Tensor], layout: Layout) -> Tensor:
+    """The norm of each parameter's gradient, [P, R]."""
+    return torch.stack([torch.linalg.vector_norm(part, dim=1) for part in layout.parts(grads)])
 
 
 def _shares(chunks: Sequence[Batch]) -> list[Tensor]:

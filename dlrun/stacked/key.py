@@ -41,7 +41,7 @@ CONFIG_KEYS = {
     "evaluation_batch_size": "evaluation.batch_size",
     "ema": "trainer.ema",
     "plan": "the length or the intervals of trainer",
-    "measures_norm": "the measured norm of the gradient",
+    "measures_norms": "trainer.log_gradients",
     "samples": "the number of training samples",
     "validation_samples": "the number of validation samples",
 }
@@ -60,7 +60,7 @@ class StackKey:
     nesterov: bool | None
     accumulate: int
     clips: str
-    measures_norm: bool
+    measures_norms: bool
     batch_size: int
     samples: int
     drop_last: bool
@@ -97,7 +97,7 @@ def stack_key(training: Training) -> StackKey:
         accumulate=optimizer.accumulate,
         # the bounds themselves may differ
         clips="none" if optimizer.clip is None else "some",
-        measures_norm=optimizer.measure_norm,
+        measures_norms=optimizer.measure_norms,
         batch_size=batches.size,
         samples=len(batches.split),
         drop_last=batches.drop_last,

@@ -63,6 +63,15 @@ class StackedObjective:
         return [self.model]
 
     @property
+    def names(self) -> list[str]:
+        return self._objective.names
+
+    @property
+    def waiting(self) -> frozenset[int]:
+        """None: runs with parts that wait train alone."""
+        return frozenset()
+
+    @property
     def loss(self) -> Loss:
         """One member's loss."""
         return self._objective.loss

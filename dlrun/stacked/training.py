@@ -29,7 +29,7 @@ from dlrun.engine.own.state import OwnState
 from dlrun.engine.plan import Plan
 from dlrun.engine.protocols import Rate, Recorder, Stepper, TotalsFn
 from dlrun.engine.state import State
-from dlrun.engine.steppers import EagerStepper
+from dlrun.engine.steppers import EagerStepper, measuring
 from dlrun.errors import NonFinite
 from dlrun.stacked.batches import StackedBatches
 from dlrun.stacked.descent import StackedDescent
@@ -67,6 +67,7 @@ class StackedTraining:
         # runs with a state of their own train alone
         self.own: OwnState | None = None
         self.validation: Split | None = first.validation
+        self.log_parameters = False  # runs that do train alone
         # one run that asks for compiled steps has all compiled
         self._stepped = next((m for m in self.members if m.make_stepper is not EagerStepper), first)
         self._splits = _stack_splits([member.validation for member in self.members], self.device)
@@ -98,7 +99,7 @@ class StackedTraining:
         return self.optimizer.lr * self.schedule(step, self.plan.steps)
 
     def stepper(self) -> Stepper:
-        return self._stepped.make_stepper(self)
+        return measuring(self._stepped.make_stepper(self), self)
 
     def loss_meter(self, state: State) -> StackedLossMeter:
         self._loss_meter = StackedLossMeter(lambda: self._advance(state), self._fail)

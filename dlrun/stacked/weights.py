@@ -41,8 +41,11 @@ class Layout:
     def views(self, blocks: Sequence[Tensor]) -> list[Tensor]:
         """All runs' parameters [R, …], as views of the blocks."""
         # the gradient of a split block is one concatenation, that of slices a sum of padded matrices
-        parts = self._split(blocks, dim=1)
-        return [part.view(len(part), *shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        return [part.view(len(part), *shape) for part, shape in zip(self.parts(blocks), self.shapes, strict=True)]
+
+    def parts(self, blocks: Sequence[Tensor]) -> Sequence[Tensor]:
+        """All runs' parameters as vectors [R, n], views of the blocks."""
+        return self._split(blocks, dim=1)
 
     def columns(self, blocks: Sequence[Tensor]) -> list[Tensor]:
         """Copies of all runs' parameters, […, R].

@@ -75,6 +75,8 @@ def _own(training: Training) -> str | None:
     for name, metric in of_splits(training.metrics).items():
         if takes(metric, "train"):
             return f"metrics.{name} compares with the outputs of the training split, which are those of one model"
+    if training.log_parameters:
+        return "the parameters of one run are curves (trainer.log_parameters)"
     return training.own.why_not_one_program() if training.own else None
 
 

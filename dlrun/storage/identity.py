@@ -134,8 +134,15 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 OF_BATCHES = ("dlrun.losses.triplet.triplet",)
 """dlrun's own parts whose values are of batches."""
 
-NEW = ("views", "classes_per_batch", "held_out_classes")
-"""Keys that older runs lack; null means what these did."""
+NEW = {
+    "views": None,
+    "classes_per_batch": None,
+    "held_out_classes": None,
+    "log_gradients": False,
+    "log_parameters": False,
+}
+"""Keys that older runs lack, with the value that means what these did. Logged gradients and parameters count as a
+result: a run without them is no substitute."""
 MEASURED = ("profile", "memory")
 """The key and value of a run that measures more than others: these do not stand for it."""
 
@@ -150,7 +157,7 @@ def essential(config: Mapping[str, Any], *, of_batches: bool = False) -> dict[st
     for group, dropped in (("trainer", BOOKKEEPING_OF_TRAINER), ("evaluation", of_evaluation), ("dataset", ())):
         if isinstance(kept.get(group), Mapping):
             values = {k: v for k, v in kept[group].items() if k not in dropped or (k, v) == MEASURED}
-            kept[group] = {k: v for k, v in values.items() if v is not None or k not in NEW}
+            kept[group] = {k: v for k, v in values.items() if not (k in NEW and v is NEW[k])}
     # of runs of before 0.2, and of others that leave it out, the identities are equal
     kept = {key: value for key, value in kept.items() if not (key in UNSET and _unset(value))}
     # a path counts as it was given; weights to start from count by their content

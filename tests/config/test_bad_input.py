@@ -124,6 +124,8 @@ MISTAKES = {
     "dataset=moons optimizer=lbfgs": ["LBFGS", "800 samples", "trainer.batch_size=null"],
     "optimizer=lbfgs trainer.batch_size=null +dataset.augment.shift=1": ["augmentation", "dataset.augment=null"],
     "optimizer=least_squares trainer.clip=1 model=linear": ["trainer.clip has no meaning"],
+    "optimizer=lbfgs trainer.log_gradients=true": ["trainer.log_gradients has no meaning"],
+    "trainer.log_gradients=some": ["trainer.log_gradients"],
     "+model.outputs=7": ["model.outputs=7 contradicts the data set digits, where it is 10", "Leave model.outputs out"],
     "+model.input_shape=[3]": ["contradicts", "(1, 8, 8)"],
     "trainer.batch_size=2000": ["trainer.batch_size=2000", "1297 samples", "trainer.batch_size=null"],

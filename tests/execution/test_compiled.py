@@ -85,16 +85,22 @@ def interpreted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return graphs
 
 
+def measured(optimizer: Descent) -> Descent:
+    optimizer.measure_norms = True
+    return optimizer
+
+
 RULES: list[Callable[[], Any]] = [
     lambda: Descent(SGD(lr=0.1)),
     lambda: Descent(SGD(lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1), clip=0.3),
     lambda: Descent(SGD(lr=0.1, momentum=0.9, weight_decay=0.1, decoupled=True), accumulate=3),
     lambda: Descent(Adam(lr=0.1)),
+    lambda: measured(Descent(SGD(lr=0.1, momentum=0.9), clip=0.3)),
     lambda: Descent(Adam(lr=0.1, weight_decay=0.1, decoupled=True), clip=0.3),
 ]
 
 
-@pytest.mark.parametrize("make", RULES, ids=["sgd", "nesterov", "accumulated", "adam", "adamw"])
+@pytest.mark.parametrize("make", RULES, ids=["sgd", "nesterov", "accumulated", "adam", "norms", "adamw"])
 def test_a_program_trains_as_the_steps_that_it_was_made_from(make: Any, interpreted: list[Any]) -> None:
     eager, traced = training(make()), training(make(), make_stepper=compiled.make_stepper)
     notes, theirs = Notes(), Notes()
@@ -263,7 +269,7 @@ def fake_graph(steps: Callable[[], list[Tensor]], device: torch.device) -> tuple
     return replay, found
 
 
-@pytest.mark.parametrize("make", RULES, ids=["sgd", "nesterov", "accumulated", "adam", "adamw"])
+@pytest.mark.parametrize("make", RULES, ids=["sgd", "nesterov", "accumulated", "adam", "norms", "adamw"])
 def test_graphs_take_blocks_as_the_steps_go(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_graphs, "record", fake_graph)
     monkeypatch.setattr(cuda_graphs, "warm_up", lambda work, device: None)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from dlrun.storage.journal import curves
 from dlrun.storage.lookup import all_runs
 from tests.conftest import Called
 
@@ -53,6 +54,18 @@ def test_a_captured_run_is_the_run_and_resumes_bit_equal(optimizer: str, call: C
     assert graphs["train/loss"] == pytest.approx(steps["train/loss"], rel=0.05)
     done = call("verify-resume", *argv, "trainer.compile=true")
     assert done.code == 0, done.out
+
+
+def test_a_captured_run_has_the_gradients_of_its_steps(call: Call) -> None:
+    argv = ("+experiment=digits", "trainer.log_gradients=true", "trainer.clip=0.5", "trainer.precision=fp32", *QUICK)
+    for compiled in ("true", "false"):
+        done = call("train", *argv, f"trainer.compile={compiled}")
+        assert done.code == 0, done.err
+        assert "one by one" not in done.err
+    graphs, steps = (curves(run.journal) for run in all_runs())
+    for name in ("grad_norm", "grad_norm_clipped", "grad_norm/layers.0", "grad_norm/layers.2"):
+        assert graphs[name][0] == (steps[name][0][0], pytest.approx(steps[name][0][1], rel=0.01)), name
+        assert [step for step, _ in graphs[name]] == [step for step, _ in steps[name]], name
 
 
 def test_a_captured_sweep_is_the_runs(call: Call) -> None:

@@ -267,7 +267,7 @@ def test_the_norm_is_reported_when_asked_for() -> None:
     optimizer = Descent(SGD(lr=0.05))
     optimizer.init(objective)
     assert optimizer.step(objective, batch, 0.0).grad_norm is None
-    optimizer.measure_norm = True
+    optimizer.measure_norms = True
     grads = torch.autograd.grad(objective(batch), objective.params)
     found = optimizer.step(objective, batch, 0.0)
     assert found.grad_norm is not None

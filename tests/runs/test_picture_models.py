@@ -11,7 +11,7 @@ from torch import nn
 
 import dlrun as package
 from dlrun.engine.ema import Average
-from dlrun.engine.parameter_kinds import norm_statistics
+from dlrun.engine.parameters.kinds import norm_statistics
 from dlrun.runs.export import load_model
 from dlrun.storage import lookup
 from tests.conftest import Called

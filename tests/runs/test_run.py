@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import dlrun as package
+from dlrun.storage.identity import essential
 from dlrun.storage.journal import curves, read
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
@@ -146,6 +147,25 @@ def test_early_stopping_averages_and_accumulation_go_through(call: Call) -> None
     assert call("train", "trainer.epochs=4", *extras, *QUICK).code == 0
     norms = [value for _, value in curves(only_run().journal)["grad_norm"]]
     assert max(norms) > 0.5
+
+
+def test_logged_gradients_are_curves_and_a_part_of_the_identity(call: Call) -> None:
+    argv = ("trainer.steps=40", "trainer.log_every=20", *QUICK)
+    for value in ("true", "false"):
+        assert call("train", *argv, f"trainer.log_gradients={value}").code == 0
+    logged, plain = all_runs()
+    found = {name: points for name, points in curves(logged.journal).items() if name.startswith("grad_norm")}
+    assert [*found] == ["grad_norm", "grad_norm/layers.0", "grad_norm/layers.2"]
+    for (step, whole), *parts in zip(*found.values(), strict=True):
+        assert whole == pytest.approx(math.hypot(*(value for _, value in parts)), rel=1e-6), step
+    assert logged.summary().metrics == plain.summary().metrics
+    assert logged.summary().identity != plain.summary().identity  # a job without the curves is no substitute
+    assert call("verify-resume", *argv, "trainer.log_gradients=true").code == 0
+
+
+def test_a_key_that_older_runs_lack_is_no_part_of_their_identity() -> None:
+    assert essential({"trainer": {"log_gradients": False}}) == essential({"trainer": {}})
+    assert essential({"evaluation": {"views": None}}) == essential({"evaluation": {}})
 
 
 def test_accumulation_changes_no_result(call: Call) -> None:

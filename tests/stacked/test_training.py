@@ -285,6 +285,8 @@ def test_polynomials_of_their_own_degrees_and_data(name: str) -> None:
     [
         {"schedules": True},
         {"clip": True},
+        {"norms": True},
+        {"norms": True, "clip": True, "accumulate": 3},
         {"smoothing": True},
         {"accumulate": 3},
         {"average": True},
@@ -310,6 +312,7 @@ def test_what_a_run_has_for_itself(options: dict[str, Any]) -> None:
         sizes = {name: options[name] for name in ("drop_last", "only", "size") if name in options}
         run.batches = replace(run.batches, **sizes)
         run.average = Average(run.objective.params, 0.9) if "average" in options else None
+        run.optimizer.measure_norms = "norms" in options  # type: ignore[attr-defined]
         return run
 
     check(make, 3)
@@ -459,6 +462,8 @@ def test_what_cannot_be_one_program_says_why() -> None:
 
     with_dropout = one(model=partial(MLP, (2,), 2, dropout=0.1))
     normed = one(model=lambda: nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)))
+    measured = one()
+    measured.optimizer.measure_norms = True  # type: ignore[attr-defined]
     fits = {
         "dropout": [with_dropout, with_dropout],
         "BatchNorm1d": [normed, normed],
@@ -469,6 +474,7 @@ def test_what_cannot_be_one_program_says_why() -> None:
         "optimizer": [one(), one(rule=Adam(lr=0.1))],
         "optimizer.nesterov": [one(), one(rule=SGD(lr=0.1, momentum=0.9, nesterov=True))],
         "trainer.clip": [one(), one(clip=1.0)],
+        "trainer.log_gradients": [one(), measured],
         "loss": [one(), one(loss=wide_loss)],
         "trainer.batch_size (8 and 9)": [one(), one(batches=replace(one().batches, size=9))],
         "training samples (200 and 100)": [one(), one(data=moons(n=140, validation_size=40))],

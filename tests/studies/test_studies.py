@@ -618,5 +618,5 @@ def test_a_study_sweeps_by_itself_and_its_class_can_be_made(path: Path) -> None:
         assert path.stem.startswith(subjects)
 
 
-def test_there_are_thirteen_studies() -> None:
-    assert len(STUDIES) == 13
+def test_there_are_sixteen_studies() -> None:
+    assert len(STUDIES) == 16

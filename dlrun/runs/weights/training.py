@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dlrun.config.settings import FineTune, Lora
 from dlrun.engine.objective import Objective
-from dlrun.engine.parameter_kinds import norms_with_statistics
+from dlrun.engine.parameters.kinds import norms_with_statistics
 from dlrun.engine.steppers import Thaw
 from dlrun.errors import ConfigError
 from dlrun.optimizers.layered import ParameterGroup

@@ -1,0 +1,1 @@
+"""A model's parameters: their kinds, and the norms of their gradients."""

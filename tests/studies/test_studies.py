@@ -614,9 +614,10 @@ def test_a_study_sweeps_by_itself_and_its_class_can_be_made(path: Path) -> None:
             "double_descent",
             "scaling_laws",
             "fine_tuning",
+            "metric_learning",
         )
         assert path.stem.startswith(subjects)
 
 
-def test_there_are_sixteen_studies() -> None:
-    assert len(STUDIES) == 16
+def test_there_are_seventeen_studies() -> None:
+    assert len(STUDIES) == 17

@@ -11,7 +11,6 @@ import argparse
 import math
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -226,7 +225,7 @@ def _too_long(exhibit: Exhibit, kept: Entry | None, minutes: float) -> str:
 def train(exhibit: Exhibit, seconds: float, log: Path) -> str:
     """Run an exhibit; returns what went wrong, else an empty text.
 
-    After `seconds` it is stopped as by Ctrl-C: the next time it goes on.
+    After `seconds` it is stopped, and saves: the next time it goes on.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
@@ -236,7 +235,8 @@ def train(exhibit: Exhibit, seconds: float, log: Path) -> str:
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGINT)
+            # no SIGINT: a shell lets its background jobs ignore that one
+            process.terminate()
             process.wait()
             return f"Stopped after {duration(seconds)}; the next time it goes on. The log is {log}."
         except KeyboardInterrupt:

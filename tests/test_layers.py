@@ -115,8 +115,8 @@ def test_files_and_functions_are_short(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "conf").rglob("*.yaml")), ids=lambda p: p.stem)
-def test_a_yaml_is_at_most_25_lines(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 25
+def test_a_yaml_is_at_most_30_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 30
 
 
 def imported(statements: str, watched: tuple[str, ...]) -> set[str]:

@@ -69,19 +69,19 @@ def test_balanced_batches_that_the_classes_cannot_fill_are_refused(call: Call) -
     def refused(*given: str) -> Called:
         return call("train", *given, "tracking.enabled=false")
 
-    refuses(refused("+trainer.classes_per_batch=10"), "trainer.batch_size=60")
-    refuses(refused("+trainer.classes_per_batch=16"), "10 classes")
-    refuses(refused("+trainer.classes_per_batch=0"), "greater than 0")
+    refuses(refused("trainer.classes_per_batch=10"), "trainer.batch_size=60")
+    refuses(refused("trainer.classes_per_batch=16"), "10 classes")
+    refuses(refused("trainer.classes_per_batch=0"), "greater than 0")
     refuses(
-        refused("+trainer.classes_per_batch=8", "dataset.train_size=70"), "samples of a class", "trainer.batch_size="
+        refused("trainer.classes_per_batch=8", "dataset.train_size=70"), "samples of a class", "trainer.batch_size="
     )
-    refuses(refused("+trainer.classes_per_batch=8", "trainer.batch_size=null"), "whole training split")
-    refuses(refused("+trainer.classes_per_batch=2", "dataset=polynomial", "trainer.batch_size=8"), "no classes")
+    refuses(refused("trainer.classes_per_batch=8", "trainer.batch_size=null"), "whole training split")
+    refuses(refused("trainer.classes_per_batch=2", "dataset=polynomial", "trainer.batch_size=8"), "no classes")
 
 
 @pytest.mark.usefixtures("here")
 def test_classes_are_held_out_for_the_test(call: Call) -> None:
-    balanced = ("+trainer.classes_per_batch=8", "dataset.held_out_classes=[3,7]", "dataset.test_size=350")
+    balanced = ("trainer.classes_per_batch=8", "dataset.held_out_classes=[3,7]", "dataset.test_size=350")
     done = call("train", *QUICK, *balanced, "trainer.epochs=1")
     assert done.code == 0, done.err
     says(done.out, "350 test", "8 of each of 8 classes")

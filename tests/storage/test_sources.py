@@ -19,6 +19,7 @@ UNCOUNTED = {
     # checks before a run, and what is shown and written of it
     *(
         "runs.dry_run.averages",
+        "runs.dry_run.balance",
         "runs.dry_run.messages",
         "runs.dry_run.own_state",
         "runs.dry_run.parts",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -116,3 +118,11 @@ def call(here: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Called]
         return Called(code, out, err)
 
     return call
+
+
+@pytest.fixture
+def verify_resume(call: Callable[..., Called], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Called]:
+    """`dlrun verify-resume` with its four processes forked."""
+    forked = SimpleNamespace(Popen=processes.Process, run=processes.run)
+    monkeypatch.setattr("dlrun.commands.verify_resume.subprocess", forked)
+    return functools.partial(call, "verify-resume")

@@ -175,8 +175,8 @@ def test_a_run_is_the_plain_run_and_has_its_identity(precision: str, call: Call)
         assert all(torch.equal(weights[name], same[name]) for name in weights)
 
 
-def test_it_resumes_exactly(call: Call) -> None:
-    done = call("verify-resume", *RUN[1:], "trainer.activation_checkpointing=sqrt")
+def test_it_resumes_exactly(verify_resume: Call) -> None:
+    done = verify_resume(*RUN[1:], "trainer.activation_checkpointing=sqrt")
     assert done.code == 0, done.out + done.err
 
 

@@ -112,8 +112,8 @@ def test_sizes_out_of_range_are_refused() -> None:
 RUN = ("dataset=moons", "model=revnet", "model.depth=4", "model.width=16", "trainer.steps=30", "trainer.figures=false")
 
 
-def test_a_run_learns_and_resumes_exactly_and_is_not_stacked(call: Call) -> None:
-    done = call("verify-resume", *RUN)
+def test_a_run_learns_and_resumes_exactly_and_is_not_stacked(call: Call, verify_resume: Call) -> None:
+    done = verify_resume(*RUN)
     assert done.code == 0, done.out + done.err
     swept = call("train", "-m", *RUN, "seed=0,1", "tracking.enabled=false", "hydra/launcher=batched")
     assert swept.code == 0, swept.err

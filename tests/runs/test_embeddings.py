@@ -80,7 +80,7 @@ def test_balanced_batches_that_the_classes_cannot_fill_are_refused(call: Call) -
 
 
 @pytest.mark.usefixtures("here")
-def test_classes_are_held_out_for_the_test(call: Call) -> None:
+def test_classes_are_held_out_for_the_test(call: Call, verify_resume: Call) -> None:
     balanced = ("trainer.classes_per_batch=8", "dataset.held_out_classes=[3,7]", "dataset.test_size=350")
     done = call("train", *QUICK, *balanced, "trainer.epochs=1")
     assert done.code == 0, done.err
@@ -88,7 +88,7 @@ def test_classes_are_held_out_for_the_test(call: Call) -> None:
     data = package.load(all_runs()[0].id).data
     targets = [split.gather(torch.arange(len(split))).y for split in (data.train, data.validation, data.test) if split]
     assert [{*y.tolist()} for y in targets] == [{*range(10)} - {3, 7}] * 2 + [{3, 7}]
-    resumed = call("verify-resume", *QUICK, *balanced)
+    resumed = verify_resume(*QUICK, *balanced)
     assert resumed.code == 0, resumed.err
     refuses(call("train", "dataset.held_out_classes=[3,7]"), "loss=triplet", "+metrics.error=null")
     refuses(call("train", *QUICK, "dataset.held_out_classes=[3,12]"), "0 to 9")

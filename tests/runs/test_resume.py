@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,9 +29,6 @@ from tests.facts import refuses, says
 from tests.processes import Process
 from tests.processes import run as run_process
 from tests.summaries import summarise
-
-FORKED = SimpleNamespace(Popen=Process, run=run_process)
-"""What `verify-resume` starts its runs with here, in place of `subprocess`."""
 
 Call = Callable[..., Called]
 RUN = [
@@ -304,17 +300,13 @@ def test_a_damaged_checkpoint_is_an_error_not_a_traceback(damage: str, here: Pat
     refuses(done, "last.pt")
 
 
-def test_verify_resume_proves_it(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dlrun.commands.verify_resume.subprocess", FORKED)
-    done = call("verify-resume", "trainer.steps=60", "+dataset.augment.shift=1")
+def test_verify_resume_proves_it(verify_resume: Call) -> None:
+    done = verify_resume("trainer.steps=60", "+dataset.augment.shift=1")
     assert done.code == 0, done.err
     says(done.out, "equal, bit for bit")
 
 
-def test_verify_resume_names_the_first_tensor_that_differs(
-    here: Path, call: Call, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dlrun.commands.verify_resume.subprocess", FORKED)
+def test_verify_resume_names_the_first_tensor_that_differs(here: Path, verify_resume: Call) -> None:
     (here / "lab.py").write_text(
         "import time, torch\n"
         "from torch import nn\n"
@@ -328,7 +320,7 @@ def test_verify_resume_names_the_first_tensor_that_differs(
     )
     (here / "conf" / "model").mkdir(parents=True)
     (here / "conf" / "model" / "restless.yaml").write_text("_target_: lab.Restless\noutputs: null\n")
-    done = call("verify-resume", "model=restless", "trainer.steps=30")
+    done = verify_resume("model=restless", "trainer.steps=30")
     assert done.code == 1
     says(done.out, "NOT equal", "linear")
 

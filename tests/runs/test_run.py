@@ -149,7 +149,7 @@ def test_early_stopping_averages_and_accumulation_go_through(call: Call) -> None
     assert max(norms) > 0.5
 
 
-def test_logged_gradients_are_curves_and_a_part_of_the_identity(call: Call) -> None:
+def test_logged_gradients_are_curves_and_a_part_of_the_identity(call: Call, verify_resume: Call) -> None:
     argv = ("trainer.steps=40", "trainer.log_every=20", *QUICK)
     for value in ("true", "false"):
         assert call("train", *argv, f"trainer.log_gradients={value}").code == 0
@@ -160,7 +160,7 @@ def test_logged_gradients_are_curves_and_a_part_of_the_identity(call: Call) -> N
         assert whole == pytest.approx(math.hypot(*(value for _, value in parts)), rel=1e-6), step
     assert logged.summary().metrics == plain.summary().metrics
     assert logged.summary().identity != plain.summary().identity  # a job without the curves is no substitute
-    assert call("verify-resume", *argv, "trainer.log_gradients=true").code == 0
+    assert verify_resume(*argv, "trainer.log_gradients=true").code == 0
 
 
 def test_a_key_that_older_runs_lack_is_no_part_of_their_identity() -> None:

@@ -66,8 +66,10 @@ def test_the_journal_holds_the_curves_and_the_reads(digits: RunDir) -> None:
     assert events == ["start", "test_read", "end"]
 
 
-def test_the_perplexity_of_training_is_a_curve_where_the_loss_is_the_likelihood(call: Call) -> None:
-    text = ("dataset=stdlib", "model=gpt", "model.size=nano", "trainer.steps=4", "trainer.log_every=2", *QUICK)
+def test_the_perplexity_of_training_is_a_curve_where_the_loss_is_the_likelihood(here: Path, call: Call) -> None:
+    (here / "book.txt").write_text("a line of a book\n" * 100)
+    text = ("dataset=text", "dataset.path=book.txt", "dataset.context=8", "model=gpt", "model.size=1", *QUICK)
+    text += ("trainer.steps=4", "trainer.log_every=2")
     assert call("train", *text).code == 0
     assert call("train", *text, "loss.label_smoothing=0.1").code == 0
     plain, smoothed = (curves(run.journal) for run in all_runs())

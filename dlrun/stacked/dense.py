@@ -58,10 +58,11 @@ class Chain:
         return x
 
 
-def chain(model: nn.Module, places: Mapping[int, int]) -> Chain | None:
+def chain(model: nn.Module, places: Mapping[int, int], powers: Tensor | None = None) -> Chain | None:
     """A model as a chain of layers, or None.
 
-    `places` is the index of each parameter, known by its `id`, in the list that a layer gets.
+    `places` is the index of each parameter, known by its `id`, in the list that a layer gets. `powers` [R, D + 1] are
+    those of polynomials of several degrees.
     """
     parts = _parts(model)
     if parts is None:
@@ -69,7 +70,7 @@ def chain(model: nn.Module, places: Mapping[int, int]) -> Chain | None:
     if _tiny(parts):
         inner = [_inner(part, places) for part in parts if not isinstance(part, nn.Flatten)]
         return Chain([_inward, *inner, _outward], innermost=True)
-    return Chain([_layer(part, places) for part in parts], innermost=False)
+    return Chain([_layer(part, places, powers) for part in parts], innermost=False)
 
 
 def _parts(model: nn.Module) -> list[nn.Module] | None:
@@ -109,7 +110,7 @@ def _tiny(parts: Sequence[nn.Module]) -> bool:
     return dense and bool(linear) and all(type(part) is not nn.Flatten for part in parts[1:])
 
 
-def _layer(part: nn.Module, places: Mapping[int, int]) -> Layer:
+def _layer(part: nn.Module, places: Mapping[int, int], powers: Tensor | None) -> Layer:
     """A layer by batched products."""
     if type(part) is nn.Flatten:
         return lambda params, h: h if h.ndim == 3 else h.flatten(2)
@@ -118,7 +119,7 @@ def _layer(part: nn.Module, places: Mapping[int, int]) -> Layer:
     if type(part) is Linear:
         return _with_constant(places[id(part.coefficients)])
     if type(part) is Polynomial:
-        return _powers(part, places[id(part.coefficients)])
+        return _powers(part.powers if powers is None else powers[:, None], places[id(part.coefficients)])
     return lambda params, h: part(h)
 
 
@@ -137,10 +138,10 @@ def _with_constant(place: int) -> Layer:
     return lambda params, h: torch.baddbmm(params[place][:, -1:], h, params[place][:, :-1])
 
 
-def _powers(model: Polynomial, place: int) -> Layer:
+def _powers(powers: Tensor, place: int) -> Layer:
     def layer(params: Sequence[Tensor], h: Tensor) -> Tensor:
         # in double precision, as the model alone
-        features = h.double().reshape(len(h), -1, 1) ** model.powers
+        features = h.double().reshape(len(h), -1, 1) ** powers
         return torch.bmm(features, params[place]).to(h.dtype)
 
     return layer

@@ -22,7 +22,8 @@ from dlrun.engine.plan import Plan
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.models.polynomial import Polynomial
 from dlrun.optimizers.descent import Descent
-from dlrun.stacked.losses import split_partial
+from dlrun.stacked.losses import of_outputs, split_partial
+from dlrun.types import Metric
 
 OF_EVERY_MODULE = frozenset(vars(nn.Module()))
 """Attributes of any module: its parameters, buffers, children and hooks."""
@@ -88,7 +89,7 @@ def stack_key(training: Training) -> StackKey:
     objective, batches = training.objective, training.batches
     optimizer = cast("Descent", training.optimizer)
     return StackKey(
-        model=_model(objective),
+        model=_model(objective, training.metrics),
         loss=_loss(objective),
         precision=repr(objective._autocast),
         optimizer=type(optimizer.rule),
@@ -125,8 +126,9 @@ def function_key(function: Any) -> Hashable:
     return (type(function), _value_key(getattr(function, "__dict__", id(function))))
 
 
-def _model(objective: Objective) -> Hashable:
-    if type(objective.model) is Polynomial:  # a lower degree has the first columns alone
+def _model(objective: Objective, metrics: Mapping[str, Metric]) -> Hashable:
+    # a lower degree has the first columns alone; a loss that looks at the coefficients would see those it lacks
+    if type(objective.model) is Polynomial and of_outputs(objective.loss, metrics):
         return (Polynomial, tuple(objective.model.coefficients.shape[1:]))
     modules = tuple((name, type(module), _settings(module)) for name, module in objective.model.named_modules())
     return (modules, tuple((tuple(p.shape), p.dtype) for p in objective.params))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -10,10 +10,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dlrun import metrics as known
+from dlrun.engine.forward.whole_split import of_batches
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
 from dlrun.stacked.weights import column
 from dlrun.types import IGNORE_INDEX, Loss, Metric
+
+FROM_OUTPUTS = (known.accuracy, known.error, known.top_k, known.nll, known.mse)
+"""Metrics that need only the model's outputs."""
 
 
 class StackedLoss(Protocol):
@@ -38,6 +43,12 @@ def stack_losses(losses: Sequence[Loss], like: Tensor) -> StackedLoss | None:
     if functions == {cross_entropy}:
         return StackedCrossEntropy([split_partial(loss)[1].get("label_smoothing", 0.0) for loss in losses], like)
     return StackedSquaredError() if functions == {mse} else None
+
+
+def of_outputs(loss: Loss, metrics: Mapping[str, Metric]) -> bool:
+    """Whether the loss and the metrics need the model's outputs alone."""
+    functions = {split_partial(metric)[0] for metric in of_batches(metrics).values()}
+    return split_partial(loss)[0] in (cross_entropy, mse) and functions <= {*FROM_OUTPUTS}
 
 
 def split_partial(loss: Loss | Metric) -> tuple[Any, dict[str, Any]]:

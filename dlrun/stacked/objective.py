@@ -15,17 +15,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from dlrun import metrics as known
 from dlrun.engine.evaluation import loss_total, wide
 from dlrun.engine.forward.whole_split import OUTPUTS, of_batches, of_splits
 from dlrun.engine.objective import Objective, mean_of, weight_of
-from dlrun.stacked.dense import chain
-from dlrun.stacked.losses import split_partial, stack_losses
+from dlrun.models.polynomial import Polynomial
+from dlrun.stacked.dense import Chain, chain
+from dlrun.stacked.losses import FROM_OUTPUTS, split_partial, stack_losses
 from dlrun.stacked.weights import Layout, keep_rows, make_layout
 from dlrun.types import Batch, Loss, Metric
-
-FROM_OUTPUTS = (known.accuracy, known.error, known.top_k, known.nll, known.mse)
-"""Metrics that need only the model's outputs."""
 
 
 class StackedObjective:
@@ -44,10 +41,11 @@ class StackedObjective:
         self.decays = [member.decay for member in members]
         self.weights = self.layout.stack(params)
         self._mask = _mask(params, self.layout)
+        self._powers = _powers(members) if self._mask else None
         self._objective = largest
         named = {id(p): name for name, p in largest.model.named_parameters()}
         self._names = [named[id(p)] for p in largest.params]
-        self._chain = chain(largest.model, {id(p): place for place, p in enumerate(largest.params)})
+        self._chain = self._make_chain()
         self._loss = stack_losses([member.loss for member in members], self.weights[0])
         self._caller = _Caller(largest.model)
         self._ignores = ignores
@@ -100,7 +98,9 @@ class StackedObjective:
     def keep(self, rows: Tensor) -> None:
         self.weights = keep_rows(self.weights, rows)
         self.decays = [self.decays[row] for row in rows.tolist()]
-        self._mask = self._mask and keep_rows(self._mask, rows)
+        if self._mask and self._powers is not None:
+            self._mask, self._powers = keep_rows(self._mask, rows), self._powers.index_select(0, rows)
+            self._chain = self._make_chain()
         if self._loss is not None:
             self._loss.keep(rows)
 
@@ -120,9 +120,13 @@ class StackedObjective:
                 found[OUTPUTS] = (outputs, batch.y)
         return found
 
+    def _make_chain(self) -> Chain | None:
+        largest = self._objective
+        return chain(largest.model, {id(p): place for place, p in enumerate(largest.params)}, self._powers)
+
     def _masked(self, weights: Sequence[Tensor]) -> Sequence[Tensor]:
-        # weights that a run lacks get no gradient, and stay zero
-        return weights if self._mask is None else [w * on for w, on in zip(weights, self._mask, strict=True)]
+        # weights that a run lacks are zero and get no gradient: not by a product, for inf · 0 is NaN
+        return weights if self._mask is None else [w.where(on, 0.0) for w, on in zip(weights, self._mask, strict=True)]
 
     def _losses(self, weights: Sequence[Tensor], batch: Batch) -> tuple[Tensor, Tensor | None]:
         with self.precision():
@@ -171,13 +175,23 @@ def _size(objective: Objective) -> int:
 
 
 def _mask(runs: Sequence[Sequence[Tensor]], shapes: Layout) -> list[Tensor] | None:
-    """1 for a run's own weights, 0 for larger runs'.
+    """True for a run's own weights, False for larger runs'.
 
     None if all are equally large.
     """
     if all(tuple(p.shape) == shape for params in runs for p, shape in zip(params, shapes.shapes, strict=True)):
         return None
-    return shapes.stack([[torch.ones_like(p) for p in params] for params in runs])
+    return shapes.stack([[torch.ones_like(p, dtype=torch.bool) for p in params] for params in runs])
+
+
+def _powers(members: Sequence[Objective]) -> Tensor | None:
+    """The powers of each polynomial, [R, D + 1]; None of other models.
+
+    Beyond a run's degree they are 0: its weights there are zero, and a power that overflows would make them NaN.
+    """
+    powers = [member.model.powers for member in members if type(member.model) is Polynomial]
+    most = max(map(len, powers), default=0)
+    return torch.stack([nn.functional.pad(own, (0, most - len(own))) for own in powers]) if powers else None
 
 
 class _Caller(nn.Module):

@@ -280,6 +280,47 @@ def test_polynomials_of_their_own_degrees_and_data(name: str) -> None:
 
 
 @pytest.mark.usefixtures("blocks")
+def test_a_power_that_overflows_is_that_of_the_runs_that_have_it() -> None:
+    """Beside degree 40, degrees 0 and 1 see finite features, and a run that diverges is alone in it."""
+    x = torch.linspace(-1, 1, 40)[:, None]
+    x[5] = 1e9  # ** 40 is beyond float64
+    split = TensorSplit(x, x.clip(-1, 1))
+    data = replace(MOONS, train=split, validation=split)
+
+    def make(i: int) -> loop.Training:
+        lr = (0.1, 1e-19, 1e-19)[i]
+        model = partial(Polynomial, (1,), 1, degree=(0, 40, 1)[i])
+        run = training(i, SGD(lr=lr, momentum=0.5), model=model, data=data, loss=mse, metrics=for_task("regression"))
+        run.optimizer.measure_norms = True  # type: ignore[attr-defined]
+        return run
+
+    with pytest.raises(NonFinite) as alone:
+        loop.train(make(1), State(), Notes())
+    stacked, notes = train_stacked(make, 3)
+    assert {i: str(error) for i, error in stacked.errors.items()} == {1: str(alone.value)}
+    for i in (0, 2):
+        single, expected = make(i), Notes()
+        loop.train(single, State(), expected)
+        assert close(notes[i].points, expected.points)
+        assert close(stacked.members[i].objective.params, single.objective.params)
+
+
+def test_a_loss_of_the_coefficients_keeps_degrees_apart() -> None:
+    def decayed(model: nn.Module, batch: Batch) -> Tensor:
+        return mse(model, batch) + cast("Polynomial", model).coefficients.square().mean()
+
+    data = polynomial(n=50)
+    runs = {
+        loss: [
+            training(0, SGD(lr=0.1), model=partial(Polynomial, (1,), 1, degree=d), data=data, loss=loss) for d in (1, 3)
+        ]
+        for loss in (mse, decayed)
+    }
+    assert why_not(runs[mse]) is None
+    assert "model" in str(why_not(runs[decayed]))
+
+
+@pytest.mark.usefixtures("blocks")
 @pytest.mark.parametrize(
     "options",
     [

@@ -1,4 +1,4 @@
-"""Networks with batch norms, dropout and auxiliary heads go the whole way: averages, resuming, testing, exporting."""
+"""Networks with batch norms and auxiliary heads go the whole way: averages, resuming, testing, exporting."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ from dlrun.storage import lookup
 from tests.conftest import Called
 
 MODELS = {
-    "alexnet": ("model.hidden=16",),
     "googlenet": ("+dataset.side=20",),  # the smallest that it takes: it has no narrower variant
-    "resnet18": ("model.width=4",),
     "resnet20": ("model.width=4", "model.zero_init=true"),
 }
 QUICK = ("trainer.batch_size=8", "optimizer.lr=0.001", "tracking.enabled=false", "trainer.figures=false")

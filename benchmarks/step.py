@@ -119,9 +119,10 @@ def _powers(n: int) -> tuple[Tensor, Tensor]:
     return x[:, None] ** torch.arange(10), torch.sin(3 * x)[:, None]
 
 
-def training(case: Case, model: nn.Module) -> loop.Training:
-    """The case's parts for dlrun's loop."""
+def training(case: Case, model: nn.Module, *, norms: bool = False) -> loop.Training:
+    """The case's parts for dlrun's loop; with `norms`, the norm of each layer's gradient at each point."""
     optimizer = Descent(SGD(lr=case.lr))
+    optimizer.measure_norms = norms
     memory_format.apply(model, memory_format.choose("auto", model, optimizer, CPU, "fp32"))
     objective = Objective(model, case.loss)
     optimizer.init(objective)
@@ -137,9 +138,9 @@ def training(case: Case, model: nn.Module) -> loop.Training:
     )
 
 
-def ours(case: Case, model: nn.Module, recorder: Recorder[float, Any, Any]) -> None:
+def ours(case: Case, model: nn.Module, recorder: Recorder[float, Any, Any], *, norms: bool = False) -> None:
     """Train the case with dlrun's loop."""
-    loop.train(training(case, model), State(), recorder)
+    loop.train(training(case, model, norms=norms), State(), recorder)
 
 
 def by_hand(case: Case, model: nn.Module) -> None:
@@ -181,6 +182,7 @@ def compare(case: Case, repeats: int, *, compiling: bool = False) -> dict[str, l
             "bare": timed(lambda model: by_hand(case, model)),
             "dlrun": timed(lambda model: ours(case, model, Silent())),
             "journal": timed(lambda model: ours(case, model, Journaled(journal))),
+            "norms": timed(lambda model: ours(case, model, Journaled(journal), norms=True)),
         }
         took = {}
         if compiling:
@@ -231,6 +233,16 @@ def _figures(case: Case, wall: dict[str, list[float]], cpu: dict[str, list[float
             ),
             Figure(f"{label}: {shown} / bare, CPU time", spread(ratios(cpu[name], cpu["bare"]), ".3f")),
         ]
+    name = f"{label}: with the norms of gradients in the journal / without"
+    figures += [
+        Figure(
+            name,
+            spread(ratios(wall["norms"], wall["journal"]), ".3f"),
+            "≤ 1.03",
+            median(ratios(wall["norms"], wall["journal"])) <= 1.03,
+        ),
+        Figure(f"{name}, CPU time", spread(ratios(cpu["norms"], cpu["journal"]), ".3f")),
+    ]
     if "compiled" in wall:
         times = ratios(wall["compiled"], wall["bare"])
         bound = {"8 layers of 2": 0.2, "polynomial": 0.15}.get(case.name)

@@ -99,8 +99,8 @@ def spreads(trials: int) -> str:
     return markdown_table(rows)
 
 
-def printed(trials: int) -> str:
-    """How many intervals of a mean are printed, and in brackets how often these hold the truth."""
+def telling(trials: int) -> str:
+    """How many intervals of a mean stand without "too few seeds", and in brackets how often these hold the truth."""
     rows = [["values", *(f"{n} seeds" for n in SEEDS)]]
     for name, (draw, mean) in MEANS.items():
         possible = ValueRange(0.0, 1.0 if "samples" in name else np.inf, 200)
@@ -132,9 +132,9 @@ def claims(trials: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chance", description=__doc__)
     parser.add_argument("--trials", type=int, default=400, help="simulated sweeps of a cell")
-    parser.add_argument("--only", choices=["winners", "spreads", "printed", "claims"], help="one of the tables")
+    parser.add_argument("--only", choices=["winners", "spreads", "telling", "claims"], help="one of the tables")
     options = parser.parse_args()
-    tables = {"winners": winners, "spreads": spreads, "printed": printed, "claims": claims}
+    tables = {"winners": winners, "spreads": spreads, "telling": telling, "claims": claims}
     for name, table in tables.items():
         if options.only in (None, name):
             print(f"{table(options.trials)}\n")

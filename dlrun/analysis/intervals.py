@@ -31,8 +31,8 @@ RESAMPLES = 10_000
 ROUNDING = 1e-6
 """Relative differences up to this are rounding: evaluations with other batch sizes differ as much."""
 
-VAGUE = 20.0
-"""How far an interval may reach, in multiples of the largest value. Student's t of two values reaches 7."""
+VAGUE = 3.0
+"""How far an interval may reach, in multiples of the largest value, and still say something about the mean."""
 
 
 def confidence_interval(values: Sequence[float] | Array, level: float = LEVEL) -> tuple[float, float]:
@@ -92,9 +92,9 @@ def mean_interval(values: Array, possible: ValueRange = ANY) -> tuple[float, flo
 
 
 def is_vague(values: Array, low: float, high: float, possible: ValueRange = ANY) -> bool:
-    """Whether an interval of the mean reaches so far beyond its values that it says nothing.
+    """Whether an interval of the mean says nothing: its values are too few, so scattered as they are.
 
-    So it is of few and skewed values, of which one that was not drawn may carry the mean.
+    It reaches far beyond them, or over all that is possible.
 
     >>> values = np.array([0.013, 0.02, 0.1, 0.6, 1.7])
     >>> is_vague(values, *mean_interval(values, ValueRange(least=0.0))), is_vague(values, 0.0, 2.0)
@@ -102,6 +102,8 @@ def is_vague(values: Array, low: float, high: float, possible: ValueRange = ANY)
     """
     if math.isnan(low) or values.min() == values.max():
         return False
+    if math.isfinite(possible.most - possible.least) and low <= possible.least and high >= possible.most:
+        return True
     if math.isfinite(possible.most) and values.mean() > (possible.least + possible.most) / 2:
         return possible.most - low > VAGUE * (possible.most - float(values.min()))
     start = possible.least if math.isfinite(possible.least) else 0.0

@@ -48,8 +48,8 @@ class Spread:
 
     `sd` is the sample standard deviation (divisor n-1), `low` to `high` the 95 % interval of the mean. All three are
     nan for one run, and the interval if the seeds do not vary the value. `worst` is nan if a run is broken: no finite
-    value is the worst then. `vague` says that values so few and so skewed say nothing about their mean: it has no
-    interval either.
+    value is the worst then. `vague` says that the values are too few to tell their mean: the interval is right, and so
+    wide that it says nothing.
     """
 
     n: int
@@ -82,6 +82,7 @@ class Difference:
 
     `each` has the difference by seed, `low` to `high` the 95 % interval of their mean; nan for one seed, or if the
     difference is the same on every seed. Seeds with a value that is not finite are left out and counted in `broken`.
+    `vague` says that the interval holds any difference that values of this size can have.
     """
 
     n: int
@@ -92,6 +93,7 @@ class Difference:
     each: Mapping[Any, float]
     higher_is_better: bool
     broken: int = 0
+    vague: bool = False
 
     def __neg__(self) -> Difference:
         """First minus second."""
@@ -133,9 +135,6 @@ def spread(values: Sequence[float], *, higher_is_better: bool = False, possible:
         nan = math.nan
         return Spread(0, nan, nan, nan, nan, nan, nan, nan, broken)
     low, high = mean_interval(finite, possible)
-    vague = is_vague(finite, low, high, possible)
-    if vague:
-        low = high = math.nan
     ends = float(finite.min()), float(finite.max())
     best, worst = reversed(ends) if higher_is_better else ends
     return Spread(
@@ -148,7 +147,7 @@ def spread(values: Sequence[float], *, higher_is_better: bool = False, possible:
         low=low,
         high=high,
         broken=broken,
-        vague=vague,
+        vague=is_vague(finite, low, high, possible),
     )
 
 
@@ -183,6 +182,7 @@ def paired_difference(
         each=each,
         higher_is_better=higher_is_better,
         broken=len(differences) - len(each),
+        vague=_holds_any(low, high, sides, possible),
     )
 
 
@@ -206,12 +206,23 @@ def _difference_interval(
     return max(low, -width), min(high, width)
 
 
+def _holds_any(low: float, high: float, sides: Sequence[float], possible: ValueRange) -> bool:
+    """Whether an interval of a difference reaches as far as the values themselves, both ways."""
+    if math.isnan(low):
+        return False
+    least = possible.least if math.isfinite(possible.least) else 0.0
+    # a share of nearly one is small as the share of the others
+    scale = min(max(sides) - least, possible.most - min(sides))
+    return min(sides) >= least and low <= -scale and high >= scale
+
+
 def describe_difference(found: Difference, *, metric: str, first: str = "the first", second: str = "the second") -> str:
     """A paired difference in a sentence, with its numbers.
 
     >>> found = paired_difference({0: 1.0, 1: 3.0}, {0: 2.0, 1: 2.0})
     >>> print(describe_difference(found, metric="val/loss", first="A", second="B"))
-    No significant difference in val/loss between B and A: mean difference +0, 95 % interval -12.7 to +12.7 (2 seeds).
+    No significant difference in val/loss between B and A: mean difference +0, 95 % interval -12.7 to +12.7 (2 seeds:
+    too few to tell).
     """
     lost = ""
     if found.broken:
@@ -232,7 +243,8 @@ def describe_difference(found: Difference, *, metric: str, first: str = "the fir
         return f"{second} differs from {first} in {metric} by the same {by} on both seeds, which says little.{lost}"
     if found.constant:  # whatever the seeds change, it is the same on both sides
         return f"{second} is {word} than {first} in {metric}, by the same {by} on each of {found.n} seeds.{lost}"
-    numbers = f"95 % interval {found.low:+.3g} to {found.high:+.3g} ({found.n} seeds).{lost}"
+    seeds = f"{found.n} seeds{': too few to tell' if found.vague else ''}"
+    numbers = f"95 % interval {found.low:+.3g} to {found.high:+.3g} ({seeds}).{lost}"
     if not found.significant:
         return f"No significant difference in {metric} between {second} and {first}: mean difference {by}, {numbers}"
     return f"{second} is {word} than {first} in {metric}: mean difference {by}, {numbers}"

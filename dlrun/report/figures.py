@@ -55,7 +55,7 @@ def _ranking(overview: Overview) -> Iterator[CaptionedFigure]:
     cut = f" The best {MAX_GROUPS} of {counted(len(groups), 'group')}." if len(groups) > MAX_GROUPS else ""
     bar = " ◆ is the mean with its 95 % interval." if any(g.spread.n > 1 for g in groups) else ""
     if any(group.spread.vague for group in groups):
-        bar += " It has no interval where few and skewed values say nothing about it."
+        bar += " It has no bar where the seeds are too few to tell."
     star = " ★ marks the selected group." if overview.selected and len(groups) > 1 else ""
     caption = f"{axis_label(overview.metric).capitalize()} of every {what}: one dot per run.{bar}{star}{cut}"
     yield CaptionedFigure("ranking", ranking(rows, overview.metric), caption)

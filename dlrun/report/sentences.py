@@ -99,8 +99,8 @@ def interval_note(overview: Overview) -> str:
     vague = ""
     if any(group.spread.vague for group in overview.groups):
         vague = (
-            f"Where it would reach {VAGUE:.0f} times as far as the largest value, there is no interval: so few and so "
-            "skewed values say nothing about their mean. Look at the median, or add seeds."
+            "Too few seeds to tell the mean: so it says beside an interval that reaches over all that is possible, or "
+            f"{VAGUE:.0f} times as far as the largest value. Look at the best, the median and the worst, or add seeds."
         )
     sizes = [group.spread.n for group in overview.groups if math.isfinite(group.spread.low)]
     if not sizes:

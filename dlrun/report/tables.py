@@ -150,10 +150,10 @@ def _cells(found: Spread) -> list[str]:
 
 
 def format_interval(found: Spread) -> str:
-    """The interval of a mean; a dash without one."""
-    if found.vague:
-        return "none: too few, too skewed"
-    return MISSING if math.isnan(found.low) else f"{found.low:.4g} to {found.high:.4g}"
+    """The interval of a mean, with a word if it says nothing; a dash without one."""
+    if math.isnan(found.low):
+        return MISSING
+    return f"{found.low:.4g} to {found.high:.4g}{' (too few seeds)' if found.vague else ''}"
 
 
 def _seeds(group: JobGroup) -> str:

@@ -164,14 +164,15 @@ def test_parallel_coordinates_draw_the_best_on_top() -> None:
 
 
 def test_a_ranking_shows_runs_mean_and_interval() -> None:
-    values = [0.1, 0.2, 0.3]
-    drawn = ranking([Row("a", values, spread(values), selected=True), Row("b", [0.5], spread([0.5]))], "val/error")
+    values = [0.18, 0.2, 0.22]
+    rows = [Row(label, own, spread(own), selected=label == "a") for label, own in (("a", values), ("b", [0.5]))]
+    drawn = ranking([*rows, Row("c", [0.1, 0.9], spread([0.1, 0.9]))], "val/error")
     axes = drawn.axes[0]
-    bar, mean = axes.get_lines()
+    bar, mean, _ = axes.get_lines()  # two seeds so far apart have a mean without a bar
     found = spread(values)
     assert list(bar.get_xdata()) == [found.low, found.high]
     assert list(mean.get_xdata()) == [pytest.approx(0.2)]
-    assert [t.get_text() for t in axes.get_yticklabels()] == ["★ a", "b"]
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["★ a", "b", "c"]
     assert len(ranking([Row(str(i), [1.0], spread([1.0])) for i in range(99)], "x").axes[0].get_yticks()) == MAX_GROUPS
 
 

@@ -89,14 +89,29 @@ def test_near_one_is_skewed_as_near_zero_is() -> None:
     assert high > confidence_interval(errors)[1]
 
 
-def test_few_skewed_values_have_no_interval() -> None:
+@pytest.mark.parametrize(
+    ("values", "possible"),
+    [
+        ([0.0001, 0.93], POSITIVE),  # Student's t of two values: up to 6.9 times the larger
+        ([0.02, 0.03], POSITIVE),
+        ([0.4, 0.7], SHARE),  # 0 to 1 is all that is possible
+        ([0.95, 0.9999], SHARE),
+    ],
+)
+def test_an_interval_that_says_nothing_says_so(values: list[float], possible: ValueRange) -> None:
+    found = spread(values, possible=possible)
+    assert found.vague and (found.low, found.high) == mean_interval(np.array(values), possible)
+    assert format_interval(found) == f"{found.low:.4g} to {found.high:.4g} (too few seeds)"
+
+
+def test_few_skewed_values_say_nothing_about_their_mean() -> None:
     # five test errors of polynomials of degree 9: Cox's interval ends at 140 times the largest
     skewed = np.array([0.013, 0.02, 0.1, 0.6, 1.7])
     low, high = mean_interval(skewed, POSITIVE)
     assert low < 0.1 and high > 20 * skewed.max()
     found = spread(skewed.tolist(), possible=POSITIVE)
-    assert (found.vague, math.isnan(found.low), math.isnan(found.high)) == (True, True, True)
-    assert format_interval(found) == "none: too few, too skewed"
+    assert found.vague and (found.low, found.high) == (low, high)
+    assert format_interval(found).endswith("(too few seeds)")
     mirrored = spread((1 - np.array([0.0001, 0.0002, 0.02])).tolist(), possible=ValueRange(0.0, 1.0))
     assert mirrored.vague
     assert spread([1e-300, 1e-3, 1e200], possible=POSITIVE).vague

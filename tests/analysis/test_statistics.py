@@ -16,6 +16,7 @@ from dlrun.analysis.statistics import (
     paired_difference,
     spread,
 )
+from dlrun.analysis.value_range import ValueRange
 
 NAN, INF = math.nan, math.inf
 
@@ -132,3 +133,21 @@ def _found(*differences: float, higher: bool = False) -> Difference:
 )
 def test_the_words_follow_the_interval(found: Difference, words: str) -> None:
     assert words in describe_difference(found, metric="val/error", first="A", second="B")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "possible", "vague"),
+    [
+        ([0.3, 0.5], [0.4, 0.9], ValueRange(least=0.0), True),  # -1.65 to 2.15, of values up to 0.9
+        ([0.30, 0.31], [0.29, 0.305], ValueRange(least=0.0), False),
+        ([0.97, 0.98], [0.96, 0.985], ValueRange(0.0, 1.0), True),  # as of errors of 0.03 and 0.02
+        ([-3.0, 5.0], [8.0, 1.0], ValueRange(), False),  # without a zero, nothing tells a large difference
+    ],
+)
+def test_an_interval_as_wide_as_the_values_is_too_few_seeds(
+    first: list[float], second: list[float], possible: ValueRange, vague: bool
+) -> None:
+    found = paired_difference(dict(enumerate(first)), dict(enumerate(second)), possible=possible)
+    assert found.vague is vague
+    assert ("too few to tell" in describe_difference(found, metric="val/loss")) is vague
+    assert (-found).vague is vague

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def pairs(sides: Sequence[tuple[str, Mapping[Any, float]]], metric: str, *, possible: ValueRange = ANY) -> Figure:
     """Draw each side's values by seed, and their mean.
 
-    The mean has its 95 % interval; the values of a seed are joined.
+    The mean has its 95 % interval, unless that says nothing; the values of a seed are joined.
     """
     seeds = sorted({seed for _, values in sides for seed in values})
     finite = [value for _, values in sides for value in values.values() if math.isfinite(value)]
@@ -34,7 +34,8 @@ def pairs(sides: Sequence[tuple[str, Mapping[Any, float]]], metric: str, *, poss
             found = spread(own, possible=possible)
             if found.n > 1:
                 # beside the points, which it would hide
-                axes.plot([i + 0.14] * 2, [found.low, found.high], color=BLACK, linewidth=2.0, zorder=3)
+                if not found.vague:
+                    axes.plot([i + 0.14] * 2, [found.low, found.high], color=BLACK, linewidth=2.0, zorder=3)
                 axes.plot(i + 0.14, found.mean, marker="D", ms=8, color=ORANGE, mec=BLACK, zorder=4)
         labels = [label.replace(" ", "\n").replace(":", ":\n") for label, _ in sides]
         axes.set_xticks(range(len(sides)), labels, fontsize=11)

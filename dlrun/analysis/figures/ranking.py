@@ -43,7 +43,8 @@ def ranking(rows: Sequence[Row], metric: str) -> Figure:
             axes.scatter(finite, [below] * len(finite), s=24, color=BLUE, alpha=0.55, linewidths=0, zorder=3)
             found = row.spread
             if found.n > 1:
-                axes.plot([found.low, found.high], [i - 0.08] * 2, color=BLACK, linewidth=1.8, zorder=4)
+                if not found.vague:
+                    axes.plot([found.low, found.high], [i - 0.08] * 2, color=BLACK, linewidth=1.8, zorder=4)
                 axes.plot(found.mean, i - 0.08, marker="D", ms=6.5, color=ORANGE, mec=BLACK, zorder=5)
         labels = [("★ " if row.selected else "") + row.label for row in shown]
         axes.set_yticks(range(len(shown)), labels, fontsize=11 if len(shown) > 12 else 12)

@@ -70,7 +70,8 @@ class RawInputs:
 
     `shape` is that of one sample, `dtype` a name of torch's. `low` and `high` bound the training samples: one value
     for all, or one for each component of a vector and each channel of a picture; empty if not known. `pixels` are the
-    values of black and white, if declared. `columns` are the names of a vector's components.
+    values of black and white, if declared. `columns` are the names of a vector's components. The outermost pixels of
+    nearly all training pictures have a mean within `border`.
     """
 
     shape: tuple[int, ...]
@@ -79,6 +80,7 @@ class RawInputs:
     high: tuple[float, ...] = ()
     pixels: tuple[float, float] | None = None
     columns: tuple[str, ...] = ()
+    border: tuple[float, float] | None = None
 
 
 def identity(x: Tensor) -> Tensor:

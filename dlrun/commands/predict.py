@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
     if folder.summary().spec.get("task") == "language":
         raise UserError(f"{folder.path} is a language model. To read its text, type `dlrun sample {folder.id}`.")
     asked = predictor(folder)
-    reading = Reading(arguments.background, _pixels(arguments.pixels), arguments.raw)
+    reading = Reading(arguments.background, _pixels(arguments.pixels), arguments.raw, arguments.invert)
     # each file by itself: its answers are the same with others beside it
     each = [_answer(asked, samples.read(file, asked.inputs, reading), file) for file in files]
     if len({answers.shape[1:] for answers in each}) > 1:
@@ -85,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
         help="the data set's values of a picture's black and white (default: the range of the run's own inputs)",
     )
     scale.add_argument("--raw", action="store_true", help="a picture's numbers are the data set's own, as 0 to 16")
+    parser.add_argument(
+        "--invert", action="store_true", help="exchange a picture's black and white, as for ink on paper and MNIST"
+    )
     return parser
 
 

@@ -85,6 +85,63 @@ def test_pictures_of_the_test_digits_have_the_run_s_own_error(run: RunDir, tmp_p
     assert wrong / len(test) == pytest.approx(run.summary().metrics["test/error"])
 
 
+def test_a_negative_is_said_and_inverted_when_asked(run: RunDir, here: Path, call: Call) -> None:
+    """Of the test digits, black on white, nearly all are noticed, and none of them as they are."""
+    test = digits(normalise=False).test
+    assert test is not None
+    x, _ = test.gather(torch.arange(100))
+    for i, pixels in enumerate((x * 16).round()):
+        Image.fromarray(grey(pixels[0].numpy())).save(here / f"{i}.png")
+        Image.fromarray(255 - grey(pixels[0].numpy())).save(here / f"negative{i}.png")
+    own = [f"{i}.png" for i in range(len(x))]
+    negative = [f"negative{name}" for name in own]
+    answers, exchanged = call("predict", run.id, *own), call("predict", run.id, *negative)
+    assert "--invert" not in answers.err
+    assert exchanged.err.count("type --invert") >= 98
+    says(exchanged.err, "negative0.png", "border is light", "training pictures are dark")
+    inverted = call("predict", run.id, *negative, "--invert")
+    assert "--invert" not in inverted.err
+    assert inverted.out.replace("negative", "") == answers.out
+    says(call("predict", run.id, "0.png", "--invert").err, "0.png", "border is light", "Without --invert")
+    assert (
+        call("predict", run.id, "negative0.png", "--pixels", "0,16", "--invert").out.split()[1]
+        == (inverted.out.split()[1].partition(",")[2])
+    )
+    np.save(here / "batch.npy", 16 - (x * 16).round().numpy())
+    says(call("predict", run.id, "batch.npy").err, "100 samples are light", "give 16 - x")
+
+
+@pytest.mark.parametrize(
+    ("shape", "border", "of_picture", "said"),
+    [
+        ((1, 6, 6), (0.0, 0.0), 0.9, True),
+        ((1, 6, 6), (0.0, 0.0), 0.6, False),  # no nearer to the training pictures once it is inverted
+        ((3, 6, 6), (0.1, 0.9), 1.0, False),  # photographs have borders of any kind
+        ((6, 6, 3), (0.8, 1.0), 0.1, True),  # drawings on paper, and one on a blackboard
+        ((36,), (0.0, 0.1), 1.0, True),
+        ((4, 6, 6), (0.0, 0.1), 1.0, True),
+        ((1, 6, 6), None, 1.0, False),  # a run of an earlier version
+    ],
+)
+def test_a_border_of_the_other_side_is_a_negative_s(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    shape: tuple[int, ...],
+    border: tuple[float, float] | None,
+    of_picture: float,
+    said: bool,
+) -> None:
+    inputs = RawInputs(shape, "float32", (0.0,), (1.0,), (0.0, 1.0), border=border)
+    pixels = np.full((6, 6), round(255 * of_picture), np.uint8)
+    pixels[2:4, 2:4] = 255 - pixels[2:4, 2:4]
+    Image.fromarray(pixels).convert("RGBA" if 4 in shape else "RGB" if 3 in shape else "L").save(tmp_path / "a.png")
+    raw = samples.read(tmp_path / "a.png", inputs)
+    assert ("type --invert" in capsys.readouterr().err) is said
+    inverted = samples.read(tmp_path / "a.png", inputs, Reading(invert=True))
+    colours = raw[:, :3] if 4 in shape else raw
+    assert torch.allclose(1 - colours, inverted[:, :3] if 4 in shape else inverted, atol=1e-6)
+
+
 def test_what_a_picture_does_not_say_is_asked_for(run: RunDir, here: Path, call: Call) -> None:
     pixels = np.random.default_rng(0).integers(0, 17, (8, 8), dtype=np.uint8)
     np.save(here / "one.npy", pixels)

@@ -40,6 +40,8 @@ class Reading:
     """The data set's values of black and white."""
     raw: bool = False
     """The picture's numbers are the data set's own."""
+    invert: bool = False
+    """The picture's black and white are exchanged."""
 
 
 def read_picture(path: Path, inputs: RawInputs, reading: Reading) -> Tensor:
@@ -65,6 +67,8 @@ def read_picture(path: Path, inputs: RawInputs, reading: Reading) -> Tensor:
     image = image if channels == 4 else _opaque(path, image, reading.background)
     pixels, white = _numbers(path, image, channels)
     mapped = pixels if reading.raw else _map(path, pixels, white, inputs, reading)
+    if reading.invert:
+        mapped = _invert(mapped, *_ends(path, inputs, channels, reading))
     if len(inputs.shape) == 3 and inputs.shape[0] != channels:  # the channels last
         mapped = mapped.movedim(0, -1)
     return mapped.float().reshape(1, *inputs.shape)
@@ -161,7 +165,7 @@ def _of_palette(image: Image, channels: int) -> Image:
 
 def _map(path: Path, pixels: Tensor, white: int, inputs: RawInputs, reading: Reading) -> Tensor:
     """Map 0 … white to the data set's black and white."""
-    low, high = ([side] for side in reading.pixels) if reading.pixels else _range(path, inputs, len(pixels))
+    low, high = _ends(path, inputs, len(pixels), reading)
     largest, top = float(pixels.max()), max(high)
     if not reading.pixels and white == 255 and 0 < largest <= top < BRIGHT:
         raise DataError(
@@ -176,6 +180,20 @@ def _map(path: Path, pixels: Tensor, white: int, inputs: RawInputs, reading: Rea
         target = f"{min(low):g} to {max(high):g}"
         output.warn(f"{path}: 0 to {white} are mapped to {target}, the data set's range. (--pixels LOW,HIGH: another)")
     return mapped
+
+
+def _invert(pixels: Tensor, low: Sequence[float], high: Sequence[float]) -> Tensor:
+    """Exchange black and white, but for how opaque a pixel is."""
+    both = torch.tensor([a + b for a, b in zip(low, high, strict=True)], dtype=torch.float64).view(-1, 1, 1)
+    inverted = both - pixels
+    return torch.cat([inverted[:3], pixels[3:]])
+
+
+def _ends(path: Path, inputs: RawInputs, channels: int, reading: Reading) -> tuple[Sequence[float], Sequence[float]]:
+    """The data set's values of black and of white, as a person says or else as the run keeps them."""
+    if reading.pixels:
+        return reading.pixels[:1], reading.pixels[1:]
+    return _range(path, inputs, channels)
 
 
 def _range(path: Path, inputs: RawInputs, channels: int) -> tuple[Sequence[float], Sequence[float]]:

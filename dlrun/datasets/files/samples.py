@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dlrun.datasets.files.arrays import as_samples, read_array
 from dlrun.datasets.files.pictures import Reading, read_picture
+from dlrun.datasets.files.polarity import report_polarity
 from dlrun.datasets.files.tables import read_table
 from dlrun.errors import UserError
 from dlrun.terminal import output
@@ -21,11 +22,12 @@ PICTURES = (".png", ".jpg", ".jpeg")
 def read(path: Path, inputs: RawInputs, reading: Reading | None = None) -> Tensor:
     """The samples in a file, [N, *shape], as the data set's own files have them.
 
-    The file is a .npy, .csv, .tsv, .txt, .png or .jpg. Values outside of the training samples' range are said.
-    Raises `UserError` for a file that cannot be read, for samples of another layout, and for values that are not
-    finite.
+    The file is a .npy, .csv, .tsv, .txt, .png or .jpg. Values outside of the training samples' range are said, and
+    pictures that look like negatives of the training pictures. Raises `UserError` for a file that cannot be read, for
+    samples of another layout, and for values that are not finite.
     """
-    raw = _read(path, inputs, reading or Reading())
+    reading = reading or Reading()
+    raw = _read(path, inputs, reading)
     if not raw.numel():
         raise UserError(f"{path} holds no samples.")
     if raw.is_floating_point() and not bool(raw.isfinite().all()):
@@ -34,15 +36,19 @@ def read(path: Path, inputs: RawInputs, reading: Reading | None = None) -> Tenso
     if inputs.dtype == "int64" and raw.is_floating_point() and bool((raw == raw.round()).all()):
         raw = raw.long()
     _report_range(path, raw, inputs)
+    report_polarity(path, raw, inputs, picture=_suffix(path) in PICTURES, inverted=reading.invert)
     return raw
 
 
-def _read(path: Path, inputs: RawInputs, reading: Reading) -> Tensor:
+def _suffix(path: Path) -> str:
     # table.csv.gz is a .csv
-    suffix = (path.suffix if path.suffix != ".gz" else Path(path.stem).suffix).lower()
-    shape = inputs.shape
+    return (path.suffix if path.suffix != ".gz" else Path(path.stem).suffix).lower()
+
+
+def _read(path: Path, inputs: RawInputs, reading: Reading) -> Tensor:
+    suffix, shape = _suffix(path), inputs.shape
     if reading != Reading() and suffix not in PICTURES:
-        output.warn(f"{path} is no picture: --background, --pixels and --raw change nothing.")
+        output.warn(f"{path} is no picture: --background, --pixels, --raw and --invert change nothing.")
     try:
         if suffix == ".npy":
             return as_samples(path, read_array(path), shape)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dlrun.datasets.tensors.checks import CHANNELS
@@ -17,20 +18,62 @@ from dlrun.types import RawInputs, identity
 
 Prepare = Callable[[Tensor], Tensor]
 
+LEAST_SIDE = 4
+"""Pixels of a side from which on the outermost ones are a border."""
+
+OBSERVED = 1000
+"""Pictures whose borders are looked at: of all of MNIST it would take as long as the split's range."""
+
 
 def observe(x: Tensor, *, pixels: Sequence[float] | None = None, columns: Sequence[str] = ()) -> RawInputs:
     """Describe the raw training inputs [N, ...].
 
-    With declared `pixels` their values are not looked at.
+    With declared `pixels` only the borders of some are looked at.
     """
     shape, dtype = tuple(x.shape[1:]), str(x.dtype).removeprefix("torch.")
+    border = None if columns else _border(x)
     if pixels is not None:
-        return declared(shape, dtype, pixels, columns)
+        return replace(declared(shape, dtype, pixels, columns), border=border)
     # each component of a vector, each channel of a picture, else all in one
     each = len(shape) == 1 or (len(shape) == 3 and shape[0] in CHANNELS)
     rows = x.reshape(len(x), shape[0] if each else 1, -1)
     least, most = (tuple(end.double().tolist()) for end in (rows.amin((0, 2)), rows.amax((0, 2))))
-    return RawInputs(shape, dtype, least, most, columns=_names(shape, columns))
+    return RawInputs(shape, dtype, least, most, columns=_names(shape, columns), border=border)
+
+
+def _border(x: Tensor) -> tuple[float, float] | None:
+    found = borders(x[:: max(1, len(x) // OBSERVED)])
+    if found is None or not bool(found.isfinite().all()):
+        return None
+    first, last = torch.quantile(found, found.new_tensor([0.01, 0.99])).tolist()
+    return first, last
+
+
+def borders(x: Tensor) -> Tensor | None:
+    """The mean of each picture's outermost pixels, [N] in float64.
+
+    Channels are first or last, one alone may have no axis, and a square may be a vector. None for other samples [N, …].
+
+    >>> x = torch.zeros(2, 1, 8, 8)
+    >>> x[0, :, 1:-1, 1:-1] = 1
+    >>> borders(x), borders(1 - x)
+    (tensor([0., 0.], dtype=torch.float64), tensor([1., 1.], dtype=torch.float64))
+    """
+    shape = tuple(x.shape[1:])
+    side = math.isqrt(math.prod(shape))
+    if len(shape) == 3 and shape[0] not in CHANNELS and shape[2] in CHANNELS:
+        x = x.movedim(3, 1)
+    elif len(shape) == 2:
+        x = x[:, None]
+    elif len(shape) == 1 and side * side == shape[0]:
+        x = x.reshape(-1, 1, side, side)
+    elif len(shape) != 3 or shape[0] not in CHANNELS:
+        return None
+    if not len(x) or min(x.shape[2:]) < LEAST_SIDE or x.is_complex():
+        return None
+    colours = x[:, : x.shape[1] - (x.shape[1] in (2, 4))]  # without alpha
+    sides = colours[..., 0, :], colours[..., -1, :], colours[..., 0], colours[..., -1]
+    return torch.cat(sides, -1).double().mean((1, 2))
 
 
 def declared(shape: tuple[int, ...], dtype: str, pixels: Sequence[float] | None, columns: Sequence[str]) -> RawInputs:

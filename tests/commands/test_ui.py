@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import os
 import signal
 import socket
@@ -26,7 +27,7 @@ from dlrun.storage.manifest import Job, Manifest, read
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking import TRACKERS, uploader
-from dlrun.tracking.mlflow.pages import shared_view
+from dlrun.tracking.mlflow.pages import charts, shared_view
 from dlrun.tracking.mlflow.uri import store_address
 from tests.summaries import summarise
 
@@ -183,9 +184,29 @@ def test_a_store_that_takes_no_tag_is_opened_by_the_address(outputs: Path, monke
 
 def test_runs_of_before_the_best_values_are_sorted_by_what_they_have(outputs: Path) -> None:
     manifest = read(sweep := sweep_in_mlflow(outputs))
-    state = shared_view.sweep_state(sweep, manifest, metrics={"val/error", "train/loss"}, params={"seed"}, steps=True)
+    metrics = {"val/error": [0.1], "train/loss": [0.5]}
+    state = shared_view.sweep_state(sweep, manifest, metrics=metrics, params={"seed"}, steps=True)
     assert state["orderByKey"] == "metrics.`val/error`"
     assert state["selectedColumns"] == ["metrics.`val/error`", "tags.`dlrun.selected`"]
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "scale"),
+    [
+        ([0.1, 0.12, 6e4], [0.3, 0.31, 7e4], "log"),  # a rate far too high would flatten the others' curves
+        ([0.1, 0.12, 0.2], [0.3, 0.31, 2.0], "linear"),
+        ([0.1, 0.12, math.inf], [0.3, 0.31, math.nan], "linear"),
+        ([-3.0, -2.5, 100.0], [-2.0, -2.0, 500.0], "linear"),
+    ],
+)
+def test_losses_of_several_decades_have_a_logarithmic_axis(
+    train: list[float], validation: list[float], scale: str
+) -> None:
+    metrics = {"train/loss": train, "val/loss": validation, "lr": [0.001, 0.01, 0.1]}
+    losses, rates = charts.curves("val/loss", metrics)
+    assert (losses["selectedMetricKeys"], losses["scaleType"]) == (["train/loss", "val/loss"], scale)
+    assert rates["scaleType"] == "log"
+    assert charts.curves("val/loss", {"lr": [0.1, 0.1]})[0]["scaleType"] == "linear"
 
 
 @pytest.mark.parametrize("port", [6000, 6666, 5060, 0, 70000])

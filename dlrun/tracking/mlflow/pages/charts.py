@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 Chart = dict[str, Any]
 
 CURVES, RESULTS = "dlrun-curves", "dlrun-results"
 # MLflow adds a chart of each further metric, in the section of its name: these are closed at first
+LOG_AXIS = 30.0  # ratio of the largest to the smallest last value above which an axis is logarithmic
 CLOSED = ("best/val", "best/train", "test", "val", "train", "grad_norm", "Model metrics", "System metrics")
 
 
@@ -23,8 +25,11 @@ def sections(charts: Collection[Chart], metrics: Collection[str]) -> list[dict[s
     return [{"uuid": uuid, "name": name, "display": display, **fixed} for uuid, name, display in found]
 
 
-def curves(monitor: str, metrics: Collection[str]) -> list[Chart]:
-    """Loss of training and validation, the monitored metric, perplexity, rate."""
+def curves(monitor: str, metrics: Mapping[str, Collection[float]]) -> list[Chart]:
+    """Loss of training and validation, the monitored metric, perplexity, rate.
+
+    `metrics` has each run's last value by name.
+    """
     quantity = monitor.partition("/")[2]
     # of a monitored metric that training has too, both
     pairs = [("loss", ("train/loss", "val/loss")), (quantity, (f"train/{quantity}", monitor))]
@@ -32,16 +37,25 @@ def curves(monitor: str, metrics: Collection[str]) -> list[Chart]:
     return [*_lines([*dict(pairs).values(), ("lr",)], metrics)]
 
 
-def _lines(wanted: Iterable[tuple[str, ...]], metrics: Collection[str]) -> Iterator[Chart]:
+def _lines(wanted: Iterable[tuple[str, ...]], metrics: Mapping[str, Collection[float]]) -> Iterator[Chart]:
     for names in wanted:
         shown = [name for name in names if name in metrics]
         if shown:
             line = _chart("LINE", CURVES, shown[-1], metricKey=shown[-1], selectedMetricKeys=shown)
-            yield line | {"useGlobalXaxisKey": True, "useGlobalLineSmoothing": True, "xAxisKey": "step"}
+            scale = "log" if _spans_decades([value for name in shown for value in metrics[name]]) else "linear"
+            fixed = {"useGlobalXaxisKey": True, "useGlobalLineSmoothing": True, "xAxisKey": "step"}
+            yield line | fixed | {"scaleType": scale}
+
+
+def _spans_decades(values: Collection[float]) -> bool:
+    # a rate far too high would flatten the curves of all others
+    finite = [value for value in values if math.isfinite(value)]
+    return bool(finite) and min(finite) > 0 and max(finite) > LOG_AXIS * min(finite)
 
 
 def results(swept: Sequence[str], monitor: str, metrics: Collection[str]) -> list[Chart]:
     """The selected and test values of jobs, also over what was swept."""
+    # a scatter has no scale of its own in MLflow: what was swept lies on a linear axis, even a rate
     best = [name for name in dict.fromkeys((f"best/{monitor}", "best/val/loss")) if name in metrics] or [monitor]
     quantity = monitor.partition("/")[2]
     tests = [name for name in (f"test/{quantity}", "test/loss") if name in metrics][:1]

@@ -47,7 +47,10 @@ def _sweep(client: Any, experiment_id: str, sweep: SweepDir) -> State:
     return shared_view.sweep_state(
         sweep,
         manifest.read(sweep),
-        metrics={name for job in jobs for name in job.data.metrics},
+        metrics={
+            name: [job.data.metrics[name] for job in jobs if name in job.data.metrics]
+            for name in {name for job in jobs for name in job.data.metrics}
+        },
         params={name for job in jobs for name in job.data.params},
         # a single point is no curve
         steps=with_curves is not None and len(client.get_metric_history(with_curves, drawn)) > 1,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from dlrun.storage.manifest import REPLICATED, Manifest
@@ -48,18 +48,24 @@ def encode(state: State) -> str:
     return f"deflate;{base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()}"
 
 
-def run_state(identifier: str, monitor: str, metrics: Collection[str]) -> State:
+def run_state(identifier: str, monitor: str, metrics: Mapping[str, float]) -> State:
     """The view of one run: its curves first."""
-    drawn = charts.curves(monitor, metrics)
+    drawn = charts.curves(monitor, {name: [value] for name, value in metrics.items()})
     return _state(tag_filter("dlrun.id", identifier), drawn, metrics, _columns([], monitor, metrics))
 
 
 def sweep_state(
-    sweep: SweepDir, manifest: Manifest, *, metrics: Collection[str], params: Collection[str], steps: bool
+    sweep: SweepDir,
+    manifest: Manifest,
+    *,
+    metrics: Mapping[str, Collection[float]],
+    params: Collection[str],
+    steps: bool,
 ) -> State:
     """The view of a sweep's jobs, the best first, the seeds of a configuration as one.
 
-    `metrics` and `params` are those that the jobs have in MLflow; `steps`: whether their curves have several points.
+    `metrics`, with the last values, and `params` are those that the jobs have in MLflow; `steps`: whether their curves
+    have several points.
     """
     swept = [key for key in manifest.swept if key in params and key not in REPLICATED]
     monitor = manifest.monitor

@@ -164,7 +164,11 @@ def _state_dict(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     """The state dict in a file from elsewhere, which may have it under a usual key."""
     found = [content, *(content[key] for key in STATE_DICTS if key in content)]
     for values in found:
-        if isinstance(values, dict) and values and all(isinstance(value, Tensor) for value in values.values()):
+        if (
+            isinstance(values, dict)
+            and values
+            and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in values.items())
+        ):
             return values
     keys = ", ".join(map(str, content)) or "none"
     raise UserError(

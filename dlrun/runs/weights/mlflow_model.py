@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -46,6 +47,11 @@ TYPES = {
     13: torch.bfloat16,
 }
 CONFIG = "data/weights/model_weights_config.json"
+UNREADABLE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, StopIteration),
+    *(KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError),
+)
+"""What reading raises for an archive of anything else."""
 
 
 class StoredModel(NamedTuple):
@@ -149,7 +155,7 @@ def read_exported(path: Path) -> dict[str, Tensor]:
             config = next(name for name in archive.namelist() if name.endswith(CONFIG))
             entries, place = json.loads(archive.read(config))["config"], config.rpartition("/")[0]
             return {name: _tensor(archive, place, entry) for name, entry in entries.items()}
-    except (zipfile.BadZipFile, StopIteration, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except UNREADABLE as error:
         found = f"no weights of an exported model are found in it ({type(error).__name__}: {error})"
         raise DamagedFile(path, found, advice) from None
 

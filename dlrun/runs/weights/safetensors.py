@@ -50,16 +50,26 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
             if start > (size := os.fstat(file.fileno()).st_size):
                 raise ValueError(f"it has {size} bytes, its head alone should have {start}")
             head = json.loads(file.read(start - 8))
-            return {name: _tensor(file, start, entry) for name, entry in head.items() if name != "__metadata__"}
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            entries = {name: entry for name, entry in head.items() if name != "__metadata__"}
+            # before anything is read: a head may ask for any amount of memory
+            if sum(map(_bytes, entries.values())) > size - start:
+                raise ValueError(f"its tensors have more bytes than the {size - start} behind its head")
+            return {name: _tensor(file, start, entry) for name, entry in entries.items()}
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             found = f"it is no whole safetensors file ({type(error).__name__}: {error})"
             raise DamagedFile(path, found, ADVICE) from None
 
 
+def _bytes(entry: dict[str, Any]) -> int:
+    """The bytes of a tensor; raises `ValueError` if its shape takes others."""
+    shape, (first, last) = [int(size) for size in entry["shape"]], entry["data_offsets"]
+    if min(first, *shape, 0) < 0 or last - first != prod(shape) * TYPES[entry["dtype"]].itemsize:
+        raise ValueError(f"a tensor {shape} of {entry['dtype']} in the bytes {first} to {last}")
+    return int(last - first)
+
+
 def _tensor(file: IO[bytes], start: int, entry: dict[str, Any]) -> Tensor:
     dtype, shape, (first, last) = TYPES[entry["dtype"]], [int(size) for size in entry["shape"]], entry["data_offsets"]
-    if min(first, *shape, 0) < 0 or last - first != prod(shape) * dtype.itemsize:
-        raise ValueError(f"a tensor {shape} of {entry['dtype']} in the bytes {first} to {last}")
     file.seek(start + first)
     data = bytearray(file.read(last - first))
     if len(data) != last - first:

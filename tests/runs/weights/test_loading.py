@@ -86,6 +86,29 @@ def test_a_damaged_safetensors_file_is_named(change: str, tmp_path: Path) -> Non
         read_safetensors(file)
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        '{"dtype":"F32","shape":[250000000000000],"data_offsets":[0,1000000000000000]}',
+        f'{{"dtype":"F32","shape":[{10**30}],"data_offsets":[0,{4 * 10**30}]}}',
+        '{"dtype":"F32","shape":[Infinity],"data_offsets":[0,8]}',
+        '{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}',
+    ],
+)
+def test_a_head_that_asks_for_more_than_the_file_has_is_refused(entry: str, tmp_path: Path) -> None:
+    head = f'{{"a":{entry}}}'.encode()
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(struct.pack("<Q", len(head)) + head + bytes(8))
+    with pytest.raises(DamagedFile, match=r"a\.safetensors"):
+        read_safetensors(file)
+
+
+def test_a_state_dict_has_names(tmp_path: Path) -> None:
+    torch.save({0: torch.ones(2)}, tmp_path / "odd.pt")
+    with pytest.raises(UserError, match=r"odd\.pt is no checkpoint"):
+        checkpoint.load_model(tmp_path / "odd.pt")
+
+
 def test_every_kind_of_file_gives_the_weights_of_the_run(here: Path, call: Call) -> None:
     base = train(call, "trainer.steps=3", "seed=5")
     weights = checkpoint.load_best(base.best).model

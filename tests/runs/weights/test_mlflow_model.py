@@ -52,10 +52,16 @@ def test_the_weights_of_an_exported_model_are_read_without_its_graph(tmp_path: P
         file.write_bytes(spoilt)
         with pytest.raises(DamagedFile, match=r"model\.pt2"):
             read_exported(file)
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("m/data/weights/model_weights_config.json", '{"config": {"a": {"use_pickle": true}}}')
-    with pytest.raises(DamagedFile):
-        read_exported(file)
+    endless = '"tensor_meta": {"sizes": [{"as_int": Infinity}], "strides": []}'
+    for config in (
+        '{"config": {"a": {"use_pickle": true}}}',
+        '{"config": [1]}',
+        f'{{"config": {{"a": {{{endless}}}}}}}',
+    ):
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("m/data/weights/model_weights_config.json", config)
+        with pytest.raises(DamagedFile):
+            read_exported(file)
 
 
 @pytest.mark.slow

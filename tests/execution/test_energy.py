@@ -24,6 +24,8 @@ from dlrun.runs.open_run import open_run, record_failure
 from dlrun.storage.journal import curves, open_journal
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
+from dlrun.storage.summary import Summary
+from dlrun.tracking.content.cost import describe_cost
 from tests.conftest import Called
 from tests.facts import refuses, says
 
@@ -196,6 +198,28 @@ def test_money_and_co2_are_of_both_kinds_of_energy_and_of_all_processes() -> Non
         "money": pytest.approx(2.0 * 0.2 + 1.0 * 3.0),
         "g_co2": 200.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("before", "measured", "unmetered"),
+    [
+        (Spent({"machine_seconds": 50.0, "joules": 9.0}, 50.0), False, 10.0),  # resumed on a machine that tells nothing
+        (Spent({}, 50.0), True, 50.0),  # begun on one, without a price
+        (Spent({"machine_seconds": 50.0, "money": 1.0}, 50.0), True, 50.0),  # and with that of an hour
+        (Spent({"machine_seconds": 60.0, "joules": 9.0, "unmetered_seconds": 10.0}), True, 10.0),  # and back
+        (Spent({"machine_seconds": 50.0, "joules": 9.0}, 50.0), True, 0.0),
+    ],
+)
+def test_energy_of_a_part_of_the_time_has_no_price(before: Spent, measured: bool, unmetered: float) -> None:
+    prices = Cost(price_per_kwh=0.3, price_per_hour=1.0, g_co2_per_kwh=100.0)
+    found = Bill(prices, (lambda: 4.0) if measured else None, before=before).entries(10.0)
+    assert found["joules"] == before.entries.get("joules", 0.0) + 4.0 * measured
+    assert found.get("unmetered_seconds", 0.0) == unmetered
+    assert ("money" in found, "g_co2" in found) == (not unmetered, not unmetered)
+    # the price of an hour alone needs no energy
+    by_hour = Bill(Cost(price_per_hour=3600.0), before=Spent({"machine_seconds": 5.0, "joules": 1.0})).entries(2.0)
+    assert by_hour["money"] == 7.0
+    assert ("no energy is known of" in describe_cost(Summary({"cost": found}))) == bool(unmetered)
 
 
 def test_a_run_has_its_energy_in_curve_and_summary(counters: list[Sampler], call: Call) -> None:

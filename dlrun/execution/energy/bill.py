@@ -11,7 +11,9 @@ from dlrun.execution.energy.sampler import Sampler
 from dlrun.storage.journal import curves
 
 JOULES_PER_KWH = 3.6e6
-ACCUMULATED = ("machine_seconds", "joules", "joules_estimated")
+UNMETERED = "unmetered_seconds"
+"""The entry of the seconds in which nothing told the energy, beside others in which something did."""
+ACCUMULATED = ("machine_seconds", "joules", "joules_estimated", UNMETERED)
 """The entries that a resumed run adds to; all others follow from them."""
 
 
@@ -60,6 +62,11 @@ class Bill:
         {'machine_seconds': 60.0, 'joules': 1800000.0, 'money': 0.15, 'g_co2': 200.0}
         >>> Bill(Cost(watts=100.0, price_per_hour=2.0), sharing=2).entries(seconds=3600.0)
         {'machine_seconds': 1800.0, 'joules_estimated': 180000.0, 'money': 1.0}
+
+        What follows from a price of energy is left out if the energy of a part of the time is not known.
+
+        >>> Bill(Cost(g_co2_per_kwh=400.0), before=Spent({"machine_seconds": 5.0, "joules": 9.0})).entries(seconds=2.0)
+        {'machine_seconds': 7.0, 'joules': 9.0, 'unmetered_seconds': 2.0}
         """
         if not self.kept:
             return {}
@@ -73,15 +80,25 @@ class Bill:
             estimated = (estimated or 0.0) + prices.watts * now
         found |= {"joules": joules} if joules is not None else {}
         found |= {"joules_estimated": estimated} if estimated is not None else {}
-        known = joules is not None or estimated is not None
+        unmetered, known = self._unmetered(now), joules is not None or estimated is not None
+        found |= {UNMETERED: unmetered} if known and unmetered else {}
         kwh = ((joules or 0.0) + (estimated or 0.0)) / JOULES_PER_KWH
         # a part that is not known leaves the sum unknown: it would look like a small one
+        known = known and not unmetered
         if (prices.price_per_kwh is None or known) and (prices.price_per_kwh, prices.price_per_hour) != (None, None):
             hours = found["machine_seconds"] / 3600
             found["money"] = kwh * (prices.price_per_kwh or 0.0) + hours * (prices.price_per_hour or 0.0)
         if prices.g_co2_per_kwh is not None and known:
             found["g_co2"] = kwh * prices.g_co2_per_kwh
         return found
+
+    def _unmetered(self, now: float) -> float:
+        """The seconds in which nothing told the energy, of all processes; `now` are those of this one."""
+        before = self.before.entries
+        told = UNMETERED in before or {"joules", "joules_estimated"} & before.keys()
+        # processes that told none have kept no such entry
+        earlier = before.get(UNMETERED, 0.0) if told else before.get("machine_seconds", self.before.seconds)
+        return earlier + (0.0 if self.measured is not None or self.prices.watts is not None else now)
 
     def lacking(self) -> str:
         """The warning of a price without energy to apply it to; empty if there is none."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from dlrun.storage.summary import Summary
-from dlrun.terminal.format import amount
+from dlrun.terminal.format import amount, duration
 
-ADDED = ("flop", "joules", "joules_estimated", "money", "g_co2")
+ADDED = ("flop", "joules", "joules_estimated", "unmetered_seconds", "money", "g_co2")
 """The entries of a cost that add up over runs."""
 
 
@@ -34,6 +34,8 @@ def describe_total(summaries: Iterable[Summary]) -> str:
     if len(currencies) > 1:  # no sum of euros and dollars
         total.pop("money", None)
     counts = {name: sum(name in c for c in costs) for name in total}
+    # a run without such seconds has none
+    counts.pop("unmetered_seconds", None)
     few = {name: f" of {n} in {len(costs)} runs" for name, n in counts.items() if n < len(costs)}
     return describe(total, currency=next(iter(currencies), None), remarks=few)
 
@@ -47,6 +49,8 @@ def describe(cost: Mapping[str, float], *, currency: str | None, remarks: Mappin
     for name, about, kind in (("joules", "", ""), ("joules_estimated", "about ", ", estimated")):
         if name in cost:
             parts[name] = f"{about}{amount(cost[name], 'J')} ({cost[name] / 3.6e6:.3g} kWh{kind})"
+    if "unmetered_seconds" in cost:
+        parts["unmetered_seconds"] = f"no energy is known of {duration(cost['unmetered_seconds'])}"
     if "money" in cost:
         parts["money"] = f"{cost['money']:.3g} {currency or 'in money'}"
     if "g_co2" in cost:

@@ -78,6 +78,7 @@ SEEN = {
     [
         ({}, [HELD, HELD, HELD]),
         ({("tanh", "normal"): 1.2}, [NOT, HELD, HELD]),
+        ({("tanh", "normal"): 1.0}, [OPEN, HELD, HELD]),
         ({("relu", "glorot"): 0.9}, [HELD, NOT, HELD]),
         ({("residual", "he"): 1.4}, [HELD, HELD, NOT]),
         ({("residual", "he"): 1.1}, [HELD, HELD, OPEN]),

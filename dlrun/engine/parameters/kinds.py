@@ -61,6 +61,20 @@ def norm_statistics(model: nn.Module) -> list[Tensor]:
     ]
 
 
+def norms_with_statistics(model: nn.Module) -> dict[nn.Module, list[str]]:
+    """The norms that keep statistics of the batches, with the full names of these.
+
+    >>> norms_with_statistics(nn.Sequential(nn.BatchNorm1d(3), nn.LayerNorm(3))).popitem()[1]
+    ['0.running_mean', '0.running_var', '0.num_batches_tracked']
+    """
+    found = {}
+    for name, module in model.named_modules():
+        buffers = [key for key, _ in module.named_buffers(name, recurse=False)]
+        if buffers and _is_norm(module):
+            found[module] = buffers
+    return found
+
+
 def _is_norm(module: nn.Module) -> bool:
     return isinstance(module, _NORMS) or bool(_NORM_NAME.search(type(module).__name__))
 
@@ -72,17 +86,3 @@ def _matrices_of(module: nn.Module) -> Iterator[Tensor]:
     for name, p in module.named_parameters(recurse=False):
         if p.ndim >= 2 and "bias" not in name.split("_"):
             yield p
-
-
-def norms_with_statistics(model: nn.Module) -> dict[nn.Module, list[str]]:
-    """The norms that keep statistics of the batches, with the full names of these.
-
-    >>> norms_with_statistics(nn.Sequential(nn.BatchNorm1d(3), nn.LayerNorm(3))).popitem()[1]
-    ['0.running_mean', '0.running_var', '0.num_batches_tracked']
-    """
-    found = {}
-    for name, module in model.named_modules():
-        buffers = [key for key, _ in module.named_buffers(name, recurse=False)]
-        if buffers and (isinstance(module, _NORMS) or _NORM_NAME.search(type(module).__name__)):
-            found[module] = buffers
-    return found

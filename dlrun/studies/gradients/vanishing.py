@@ -84,17 +84,21 @@ class VanishingGradient:
             yield CaptionedFigure("vanishing_gradient", draw(cases), caption)
 
     def vanishes(self, factors: Mapping[tuple[str, str], Factor]) -> Claim:
-        """Held if plain stacks with small weights lose a constant factor a layer."""
+        """Held if plain stacks with small weights lose a constant factor a layer.
+
+        Undecided if the interval of a factor has 1 in it.
+        """
         text = "With small weights the gradient of a plain stack shrinks geometrically with the distance from the loss."
         found = {layer: factors[layer, "normal"] for layer in PLAIN if (layer, "normal") in factors}
         if len(found) < len(PLAIN):
             return judge(text, None, "It takes tanh and relu with small normal weights, on two seeds.")
-        holds = all(f.high < 1 and f.straight >= STRAIGHT for f in found.values())
+        each = [
+            False if f.low >= 1 or f.straight < STRAIGHT else True if f.high < 1 else None for f in found.values()
+        ]
         factor = "; ".join(f"{layer} {f}" for layer, f in found.items())
         straight = min(f.straight for f in found.values())
-        return judge(
-            text, holds, f"Factor a layer: {factor}. A line explains {straight:.1%} or more of each run's logarithms."
-        )
+        evidence = f"Factor a layer: {factor}. A line explains {straight:.1%} or more of each run's logarithms."
+        return judge(text, _all(each), evidence)
 
     def follows_theory(self, factors: Mapping[tuple[str, str], Factor]) -> Claim:
         """Held if ReLU has the factors 1 and 1/√2."""

@@ -104,6 +104,14 @@ def keep_freed_memory() -> None:
             mallopt(parameter, size)
 
 
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has computed what it was given, as a clock needs it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from dlrun.engine.evaluation import evaluating
 from dlrun.engine.objective import Objective
-from dlrun.execution.device import autocast
+from dlrun.execution.device import autocast, wait_for
 from dlrun.execution.flops import count_flops
 from dlrun.types import Batch, Spec
 
@@ -115,19 +115,12 @@ def _time(cell: Timed, passes: int) -> float:
     model, x = cell.subject.model, cell.subject.x[: cell.size]
     cast = autocast(x.device, cell.subject.precision)
     with evaluating(model), torch.autocast(*cast) if cast else nullcontext():
-        _wait(x.device)
+        wait_for(x.device)
         tic = time.perf_counter()
         for _ in range(passes):
             model(x)
-        _wait(x.device)
+        wait_for(x.device)
         return (time.perf_counter() - tic) / passes
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def samples_word(shape: Sequence[int]) -> str:

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import torch
 
+from dlrun.execution.device import wait_for
+
 LONG = 0.1
 """Seconds of a product from which on a larger one is no faster."""
 REPEATS = 6
@@ -45,7 +47,7 @@ def best_product(device: torch.device, precision: str) -> Rate:
             try:
                 # other values would draw another power, and with it another clock: ones are the best case
                 matrix = torch.ones(n, n, dtype=dtype, device=device)
-                seconds = _least(matrix, time.perf_counter, lambda: _wait(device))
+                seconds = _least(matrix, time.perf_counter, lambda: wait_for(device))
             except torch.OutOfMemoryError:
                 break
             best = max(best, Rate(2 * n**3 / max(seconds, 1e-9), n))
@@ -64,13 +66,6 @@ def _least(matrix: torch.Tensor, clock: Callable[[], float], wait: Callable[[], 
         wait()
         taken.append(clock() - began)
     return min(taken)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 @contextmanager

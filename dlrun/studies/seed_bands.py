@@ -25,7 +25,9 @@ def draw_tables(axes: Axes, tables: Mapping[str, MetricTable], *, positions: Map
         colour, style = COLOURS[i % len(COLOURS)], LINES[i % len(LINES)]
         low, high = ([side(row.values()) for row in table.values()] for side in (min, max))
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-        axes.plot(x, [*medians(table).values()], style, color=colour, marker=MARKERS[i % len(MARKERS)], ms=6, label=name)
+        axes.plot(
+            x, [*medians(table).values()], style, color=colour, marker=MARKERS[i % len(MARKERS)], ms=6, label=name
+        )
 
 
 def at_common_steps(curves: Sequence[Sequence[tuple[int, float]]]) -> tuple[list[int], NDArray[np.float64]]:

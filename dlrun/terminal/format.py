@@ -33,9 +33,10 @@ def number(value: float) -> str:
 def amount(value: float, unit: str = "") -> str:
     """A large number with a metric prefix.
 
-    >>> amount(25450), amount(7.1e8, "FLOP")
-    ('25.4 k', '710 MFLOP')
+    >>> amount(25450), amount(7.1e8, "FLOP"), amount(999_999)
+    ('25.4 k', '710 MFLOP', '1 M')
     """
+    value = float(f"{value:.3g}")  # 999,999 would read 1e+03 k
     for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= factor:
             return f"{value / factor:.3g} {prefix}{unit}"

@@ -83,6 +83,11 @@ def test_forward_draws_accuracy_of_runs(call: Call, here: Path) -> None:
     assert int(rows[0]["flop"]) == 1280
     assert len((folder / "forward_time.csv").read_text().splitlines()) == 1 + 2 * 2
     assert (folder / "accuracy_operations.png").exists()
+    assert "views" not in done.err
+    # the score of several passes is no score of one
+    assert call("train", "model=linear", "evaluation.views={flip: true}", *fast).code == 0
+    done = call("bench", "forward", runs[0].id, all_runs()[-1].id, *FEW)
+    says(done.err, "Linear 2", "evaluation.views")
 
 
 @pytest.mark.parametrize(

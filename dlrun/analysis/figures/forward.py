@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import log2
 from typing import TYPE_CHECKING
 
 from dlrun.analysis.figures.scale import axis_label, is_fraction, plain_ticks, scale_y, spans_decades
 from dlrun.analysis.figures.style import BLACK, COLOURS, LINES, MARKERS, figure, style_context
+from dlrun.terminal.format import amount
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +37,7 @@ def forward_time(models: Mapping[str, Times], *, noun: str = "image") -> Figure:
             plain_ticks(axes.yaxis, found)
         else:
             axes.set_ylim(0, None)
-        axes.set(xlabel="batch size", ylabel=f"milliseconds an {noun}" if noun == "image" else f"milliseconds a {noun}")
+        axes.set(xlabel="batch size", ylabel=f"milliseconds {article(noun)}")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
     return fig
 
@@ -62,7 +62,7 @@ def score_against_operations(models: Sequence[Scored], metric: str, *, noun: str
         for i, model in enumerate(models):
             x, colour = [model.flop / 1e6] * len(model.scores), COLOURS[i % len(COLOURS)]
             area = max(30.0, 1500.0 * model.parameters / most)
-            label = f"{model.label}: {short(model.parameters)}"
+            label = f"{model.label}: {amount(model.parameters)}"
             axes.scatter(x, model.scores, s=area, color=colour, alpha=0.35, linewidths=0)
             axes.scatter(x, model.scores, s=16, color=colour, edgecolors=BLACK, linewidths=0.5, label=label, zorder=3)
         every = [score for model in models for score in model.scores]
@@ -75,17 +75,16 @@ def score_against_operations(models: Sequence[Scored], metric: str, *, noun: str
         if is_fraction(metric) and axes.get_yscale() == "linear":
             low, high = axes.get_ylim()
             axes.set_ylim(max(low, -0.02), min(high, 1.02))
-        axes.set(xlabel=f"MFLOP of a forward pass, an {noun}" if noun == "image" else f"MFLOP a {noun}")
+        axes.set(xlabel=f"MFLOP of a forward pass, {article(noun)}")
         axes.set_ylabel(axis_label(metric))
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="parameters")
     return fig
 
 
-def short(count: float) -> str:
-    """A count in three digits.
+def article(noun: str) -> str:
+    """A noun with its article.
 
-    >>> short(61706), short(11173962)
-    ('61.7 k', '11.2 M')
+    >>> article("image"), article("sample")
+    ('an image', 'a sample')
     """
-    power = max(0, int(log2(count) / log2(1000))) if count else 0
-    return f"{count / 1000**power:.3g} {['', 'k', 'M', 'G', 'T'][power]}".strip()
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

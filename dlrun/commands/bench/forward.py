@@ -16,7 +16,7 @@ import torch
 
 from dlrun.commands.bench.subjects import Place, Timeable, of_configuration, of_runs, scores
 from dlrun.errors import UserError
-from dlrun.execution.device import Execution, choose, describe
+from dlrun.execution.device import Execution, apply, choose, describe
 from dlrun.execution.forward_time import Timed, samples_word, time_forward
 from dlrun.execution.peak_flops import peak_flops
 from dlrun.storage.files.json_text import dumps
@@ -39,16 +39,16 @@ def main(arguments: argparse.Namespace) -> int:
     found = of_runs(references, place) if references else of_configuration(given, place)
     # before anything is timed: runs without a metric in common would waste the time
     scored = scores([run for own in found.runs.values() for run in own], arguments.metric) if references else None
-    torch.backends.cudnn.benchmark = True
-    if place.precision == "tf32":
-        torch.set_float32_matmul_precision("high")
+    # as a run of dlrun computes: with its memory kept, and the fastest kernels
+    execution = Execution(place.device, place.precision, torch.get_num_threads(), deterministic=False)
+    apply(execution)
     timed = time_forward(found.subjects, sizes, seconds=arguments.seconds, on_round=_show)
-    report = _report(found, timed, place, scored)
+    report = _report(found, timed, execution, scored)
     folder = _write(report, found, timed, scored)
     if arguments.json:
         print(dumps(report, indent=2))
     else:
-        output.say(_text(report, sizes, samples_word(found.shape)))
+        output.say(_text(report, sizes, samples_word(found.shape), on_cpu=place.device.type == "cpu"))
         output.say(f"  {folder}")
     return 0
 
@@ -68,10 +68,9 @@ def _show(n: int) -> None:
 
 
 def _report(
-    found: Timeable, timed: Sequence[Timed], place: Place, scored: tuple[str, dict[str, float]] | None
+    found: Timeable, timed: Sequence[Timed], execution: Execution, scored: tuple[str, dict[str, float]] | None
 ) -> dict[str, Any]:
     """Everything that was measured, as JSON values."""
-    execution = Execution(place.device, place.precision, torch.get_num_threads(), deterministic=False)
     peak = peak_flops(execution, measure=True)
     models = []
     for subject in found.subjects:
@@ -88,7 +87,7 @@ def _report(
         if scored:
             one["runs"] = {run.id: scored[1][run.id] for run in found.runs[subject.label]}
         models.append(one)
-    about = {"device": describe(place.device), "threads": torch.get_num_threads(), "precision": place.precision}
+    about = {"device": describe(execution.device), "threads": execution.threads, "precision": execution.precision}
     about |= {"torch": torch.__version__, "input": list(found.shape), "peak_flop_per_second": peak}
     return about | ({"metric": scored[0]} if scored else {}) | {"models": models}
 
@@ -134,8 +133,8 @@ def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
     return out.getvalue().encode()
 
 
-def _text(report: dict[str, Any], sizes: Sequence[int], noun: str) -> str:
-    cpu = f", {counted(report['threads'], 'thread')}" if report["device"] and not torch.cuda.is_available() else ""
+def _text(report: dict[str, Any], sizes: Sequence[int], noun: str, *, on_cpu: bool) -> str:
+    cpu = f", {counted(report['threads'], 'thread')}" if on_cpu else ""
     shape = "×".join(map(str, report["input"]))
     head = f"{report['device']}{cpu}, {report['precision']}; milliseconds per {noun} of {shape}, by batch size"
     rows = [["", "parameters", "FLOP", *map(str, sizes)]]

@@ -76,8 +76,9 @@ def of_runs(references: Sequence[str], place: Place) -> Timeable:
     found: dict[str, tuple[Predictor, list[RunDir]]] = {}
     for run in runs:
         asked = predictor(run)
+        views = asked.config["evaluation"].get("views")
         key = json.dumps(
-            [asked.config["model"], asked.spec.input_shape, asked.spec.outputs], sort_keys=True, default=str
+            [asked.config["model"], asked.spec.input_shape, asked.spec.outputs, views], sort_keys=True, default=str
         )
         found.setdefault(key, (asked, []))[1].append(run)
     shapes = {asked.spec.input_shape for asked, _ in found.values()}
@@ -86,6 +87,11 @@ def of_runs(references: Sequence[str], place: Place) -> Timeable:
         raise UserError(f"These runs take inputs of different shapes ({told}): time those of each shape by themselves.")
     labels = label_models([asked.config["model"] for asked, _ in found.values()])
     of = dict(zip(labels, found.values(), strict=True))
+    if several := [label for label, (asked, _) in of.items() if asked.views]:
+        output.warn(
+            f"The scores of {', '.join(several)} are of several views of each image (evaluation.views); times and "
+            f"operations are of one view."
+        )
     subjects = [_subject(label, _placed(asked.model, place), asked.spec, place) for label, (asked, _) in of.items()]
     return Timeable(subjects, shapes.pop(), {label: own for label, (_, own) in of.items()})
 

@@ -19,6 +19,7 @@ from dlrun.engine.loop import Training
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.execution.activations import peak_of
+from dlrun.execution.device import wait_for
 from dlrun.optimizers.descent import differentiate
 from dlrun.randomness import preserve_generators
 from dlrun.terminal.format import amount, table
@@ -175,8 +176,7 @@ def _now(device: torch.device) -> float:
     # of the CPU the time of this program alone, by all of its threads
     if device.type == "cpu":
         return time.process_time()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait_for(device)
     return time.perf_counter()
 
 

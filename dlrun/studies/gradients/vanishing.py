@@ -92,9 +92,7 @@ class VanishingGradient:
         found = {layer: factors[layer, "normal"] for layer in PLAIN if (layer, "normal") in factors}
         if len(found) < len(PLAIN):
             return judge(text, None, "It takes tanh and relu with small normal weights, on two seeds.")
-        each = [
-            False if f.low >= 1 or f.straight < STRAIGHT else True if f.high < 1 else None for f in found.values()
-        ]
+        each = [False if f.low >= 1 or f.straight < STRAIGHT else True if f.high < 1 else None for f in found.values()]
         factor = "; ".join(f"{layer} {f}" for layer, f in found.items())
         straight = min(f.straight for f in found.values())
         evidence = f"Factor a layer: {factor}. A line explains {straight:.1%} or more of each run's logarithms."

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.losses.nll import nll
-from dlrun.optimizers.parameters import check_rate
+from dlrun.optimizers.parameters import check_none_frozen, check_rate
 from dlrun.types import Batch, Update
 
 __all__ = ["EM"]
@@ -50,8 +50,9 @@ class EM:
         return 1.0
 
     def init(self, objective: Objective) -> None:
-        """Raise `ConfigError` unless a mixture is to have the highest likelihood."""
+        """Raise `ConfigError` unless a mixture is to have the highest likelihood, by all of its parameters."""
         _mixture(objective.model)
+        check_none_frozen(objective.model, "em")
         if getattr(objective.loss, "func", objective.loss) is not nll:
             raise ConfigError("optimizer=em maximises the likelihood of the inputs. Type loss=nll, or optimizer=adam.")
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
-from dlrun.optimizers.parameters import check_rate
+from dlrun.optimizers.parameters import check_none_frozen, check_rate
 from dlrun.types import Batch, Update
 
 __all__ = ["LeastSquares"]
@@ -54,11 +54,12 @@ class LeastSquares:
         return 1.0
 
     def init(self, objective: Objective) -> None:
-        """Raise `ConfigError` unless the model is linear in its coefficients, which are real."""
+        """Raise `ConfigError` unless the model is linear in its coefficients, which are real and not frozen."""
         if _linear(objective.model).coefficients.is_complex():
             raise ConfigError(
                 "optimizer=least_squares solves for real coefficients; these are complex. Type optimizer=lbfgs"
             )
+        check_none_frozen(objective.model, "least_squares")
 
     @torch.no_grad()
     def step(self, objective: Objective, batch: Batch, lr: float) -> Update:

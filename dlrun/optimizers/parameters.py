@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dlrun.errors import ConfigError
 
@@ -82,6 +82,15 @@ def restore(name: str, into: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
         )
     for target, source in zip(into, saved, strict=True):
         target.copy_(source)
+
+
+def check_none_frozen(model: nn.Module, name: str) -> None:
+    """Raise `ConfigError` for frozen parameters: the optimizer `name` sets all of them in closed form."""
+    if frozen := [each for each, p in model.named_parameters() if not p.requires_grad]:
+        raise ConfigError(
+            f"optimizer={name} sets all parameters of a model at once, and {frozen[0]} is frozen. Type "
+            "'finetune.freeze=[]', or an optimizer that takes gradient steps, such as optimizer=adam."
+        )
 
 
 def check_rate(name: str, value: float, *, below: float = float("inf")) -> None:

@@ -77,6 +77,10 @@ def test_what_it_cannot_fit_is_refused() -> None:
         EM().init(Objective(nn.Linear(2, 2), nll))
     with pytest.raises(ConfigError, match="loss=nll"):
         EM().init(Objective(mixture(), mse))
+    frozen = mixture()
+    frozen.means.requires_grad_(False)
+    with pytest.raises(ConfigError, match=r"means is frozen.*finetune\.freeze"):
+        EM().init(Objective(frozen, nll))
     with pytest.raises(ConfigError, match="reg_covar"):
         EM(reg_covar=-1.0)
     with pytest.raises(RunError, match=r"reg_covar=1e-6"):

@@ -366,6 +366,9 @@ def test_least_squares_says_which_models_and_targets_it_takes() -> None:
     objective = Objective(Powers(1), lambda model, batch: model(batch.x).mean())
     with pytest.raises(ConfigError, match="dataset=polynomial"):
         LeastSquares().step(objective, classes, 1.0)
+    frozen = Powers(1).requires_grad_(False)
+    with pytest.raises(ConfigError, match=r"coefficients is frozen"):
+        LeastSquares().init(Objective(frozen, mse))
 
 
 @pytest.mark.parametrize(

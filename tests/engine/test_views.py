@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -48,6 +49,20 @@ def test_an_evaluation_averages_and_a_step_does_not() -> None:
 def test_other_options_are_refused(options: dict[str, bool | int]) -> None:
     with pytest.raises(ConfigError, match=r"evaluation\.views"):
         make_views(options, (1, 4, 6))
+
+
+def test_a_loss_that_asks_the_model_in_another_way_is_refused(call: Callable[..., Called], here: Path) -> None:
+    (here / "of_features.py").write_text(
+        "from torch.nn.functional import cross_entropy\n\n\n"
+        "def loss(model, batch):\n    return cross_entropy(model.head(model.features(batch.x)), batch.y)\n"
+    )
+    (here / "conf" / "loss").mkdir(parents=True)
+    (here / "conf" / "loss" / "of_features.yaml").write_text("_target_: of_features.loss\n")
+    quick = ("dataset=digits", "model=revnet", "model.width=4", "model.depth=1", "loss=of_features")
+    for views, code in (("evaluation.views={flip: true}", 2), ("evaluation.views=null", 0)):
+        done = call("check", *quick, views)
+        assert done.code == code, done.err
+        assert ("evaluation.views=null" in done.err) == (code == 2)
 
 
 def test_a_run_is_tested_and_predicts_by_its_views(call: Callable[..., Called]) -> None:

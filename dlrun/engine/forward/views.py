@@ -98,6 +98,25 @@ def averaging(model: nn.Module, views: Views | None) -> Iterator[None]:
             attributes["forward"] = before
 
 
+@contextmanager
+def requiring_call(model: nn.Module, views: Views | None) -> Iterator[None]:
+    """Raise `ConfigError` if the loss, computed within the context, does not call the model: it sees no views then."""
+    if views is None:
+        yield
+        return
+    calls: list[None] = []
+    hook = model.register_forward_pre_hook(lambda *_: calls.append(None))
+    try:
+        yield
+    finally:
+        hook.remove()
+    if not calls:
+        raise ConfigError(
+            f"evaluation.views averages what `model(x)` returns, and the loss does not call the "
+            f"{type(model).__name__} so: its value would be that of the image alone. Type evaluation.views=null"
+        )
+
+
 def _tensor(outputs: object) -> Tensor:
     if not isinstance(outputs, Tensor):
         raise RunError(

@@ -19,6 +19,7 @@ from dlrun.engine.evaluation import evaluating, loss_total
 from dlrun.engine.failures import describe
 from dlrun.engine.forward.cache import cache_forward
 from dlrun.engine.forward.checkpointing import requiring_calls
+from dlrun.engine.forward.views import averaging, requiring_call
 from dlrun.engine.forward.whole_split import compute
 from dlrun.engine.objective import Objective, mean_of
 from dlrun.engine.own.state import OwnState
@@ -131,8 +132,9 @@ def _undo(trial: Trial, *, steps: bool) -> Iterator[None]:
 def _check_metrics(trial: Trial, few: Batch) -> None:
     model, objective = trial.objective.model, trial.objective
     # under the cache, as in an evaluation: what fails there fails here
-    with evaluating(objective), objective.precision(), cache_forward(model):
-        with explain(few, trial.targets, "dataset", "model", "loss"):
+    views = averaging(model, objective.views)
+    with evaluating(objective), objective.precision(), views, cache_forward(model):
+        with explain(few, trial.targets, "dataset", "model", "loss"), requiring_call(model, objective.views):
             loss_total(objective, model, few)
         for name, metric in trial.metrics.items():
             with explain(few, trial.targets, "dataset", "model", f"metrics.{name}"):

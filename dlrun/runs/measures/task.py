@@ -23,10 +23,12 @@ def for_loss(data: Data, plain: Mapping[str, Any]) -> Data:
     loss = instantiate.resolve(plain["loss"]["_target_"], trusted=plain["trusted"])
     if learns_embedding(loss):
         return replace(data, spec=replace(data.spec, task="embedding", outputs=_dimension(plain)))
-    if not is_of_density(loss) or data.spec.task in ("density", "language"):
+    if not is_of_density(loss):
         return data
     if plain["evaluation"].get("views"):
         raise ConfigError("evaluation.views averages outputs; a mean of log-densities is none. Leave it out.")
+    if data.spec.task in ("density", "language"):
+        return data
     spec = replace(data.spec, task="density", outputs=1, classes=None, class_names=())
     return replace(data, spec=spec, truth=None)
 

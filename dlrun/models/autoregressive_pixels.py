@@ -135,7 +135,7 @@ class AutoregressivePixels(nn.Module):
         return torch.cat([self._log_prob(some) for some in torch.split(x, size)])
 
     def _log_prob(self, x: Tensor) -> Tensor:
-        level = (x * (self.levels - 1)).round()
+        level = (x * (self.levels - 1)).round().clamp(0, self.levels - 1)
         logits = self.logits(level / (self.levels - 1))
         if self.levels == 2:
             each = F.binary_cross_entropy_with_logits(logits, level, reduction="none")

@@ -101,6 +101,10 @@ def test_grey_samples_have_the_means_of_the_first_pixel() -> None:
 def test_other_pixels_are_taken_as_the_nearest_level() -> None:
     model, x = pixels(3, 3), torch.rand(4, 1, 3, 3)
     torch.testing.assert_close(model(x), model(x.round()))
+    beyond = torch.where(x < 0.5, x - 3, x + 2)
+    torch.testing.assert_close(model(beyond), model(x.round()))
+    grey = pixels(3, 3, levels=5)
+    torch.testing.assert_close(grey(beyond), grey(x.round()))
 
 
 @pytest.mark.parametrize(

@@ -136,8 +136,8 @@ class Data:
 
     `prepare` maps raw inputs, as in the files, to inputs of the model; the splits are already prepared.
     `augment` varies a training batch, as a function of its generator, and of the samples and their epoch if it takes a
-    third argument `samples`. `truth` is the function behind
-    noisy targets, if it is known. `tokenizer` is set for a text.
+    third argument `samples`. `truth` is the function behind noisy targets, if it is known. `tokenizer` is set for a
+    text.
 
     `split_fingerprints` are of each split's raw samples, before any preparation: equal for equal inputs and targets.
     `sample_keys` are of each split's raw inputs: they find what two splits, or two runs, share.
@@ -205,8 +205,8 @@ Loss = Callable[["nn.Module", Batch], "Tensor | tuple[Tensor, Tensor]"]
 """(model, batch) → one value a sample, float [B] (or a token, [B, T]), or already their mean, a scalar.
 
 Of a weighted mean it returns a pair instead, the values and their weights, [B] both: the mean is Σ w·v / Σ w, on the
-training curve too. A loss
-whose value compares the samples of a batch with each other has the attribute `of_batch = True`.
+training curve too. A loss whose value compares the samples of a batch with each other has the attribute
+`of_batch = True`.
 
 A function, or a class whose objects are called. Training takes the mean of the values; where targets may be
 `IGNORE_INDEX`, the loss returns the mean over the others itself while gradients are on, and 0 for ignored ones

@@ -14,9 +14,8 @@ class State:
     """The progress of a run.
 
     `best_rank` orders validations: the monitored metric (negated if higher is better), then the loss. The loss
-    decides between equal metrics: an error over few samples takes few values. `window` holds the losses since
-    the last point of the curve, with sample counts or
-    weights, so that a resumed curve equals an uninterrupted one.
+    decides between equal metrics: an error over few samples takes few values. `window` holds the losses since the last
+    point of the curve, with sample counts or weights, so that a resumed curve equals an uninterrupted one.
     """
 
     step: int = 0

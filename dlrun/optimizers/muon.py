@@ -40,8 +40,8 @@ class Muon:
     kernel of a convolution is the matrix of its output channels. With `normalise` a matrix of m rows is first scaled to
     the Frobenius norm √m, which takes the place of decay. `precision: null` iterates in bfloat16 on a GPU and in single
     precision elsewhere. AdamW takes the rate `adam_ratio`·lr; another rule for all else is given as `others`, which has
-    its own rate and decay, and the schedule of lr. The numbers are those of `torch.optim.Muon` and
-    `AdamW`, to the rounding.
+    its own rate and decay, and the schedule of lr. The numbers are those of `torch.optim.Muon` and `AdamW`, to the
+    rounding.
 
     >>> rule, p = Muon(lr=0.1, steps=8), torch.zeros(2, 2)
     >>> rule.init([p], [True])

@@ -35,9 +35,8 @@ SECONDS = 10.0
 def measure(training: Training, every: Every) -> dict[str, StepMemory]:
     """Measure a step's activations and time in each way that suits the model; empty for one without gradients.
 
-    A way for which a GPU has too little memory is left out.
-    `every` is the way of `trainer.activation_checkpointing`, which the model has. Model and generators are left as
-    they were.
+    A way for which a GPU has too little memory is left out. `every` is the way of `trainer.activation_checkpointing`,
+    which the model has. Model and generators are left as they were.
     """
     objective = training.objective
     if not objective.params:

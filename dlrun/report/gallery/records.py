@@ -75,9 +75,8 @@ def _read(path: Path) -> Entry:
     record = Record(**content)
     try:
         claims = [Claim(**claim) for claim in record.claims]  # type: ignore[arg-type]
-        # by their names alone: the page has the pictures inside, and a path could be of any file
-        pictures = [Picture(path.with_name(Path(p["file"]).stem), p["caption"]) for p in record.pictures]
-    except (TypeError, KeyError, ValueError) as error:
+        pictures = [Picture((path.parent / p["file"]).with_suffix(""), p["caption"]) for p in record.pictures]
+    except (TypeError, KeyError) as error:
         raise DamagedFile(path, f"it is no record of a sweep ({error})", ADVICE) from None
     return Entry(
         name=record.name,

@@ -14,9 +14,11 @@ from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
+from dlrun.studies.density import Density
 from dlrun.studies.double_descent import DoubleDescent
 from dlrun.studies.fine_tuning import FineTuning
 from dlrun.studies.learning_rate import LearningRate
+from dlrun.studies.metric_learning import OF_INPUTS, RECALL, MetricLearning
 from dlrun.studies.overfitting import Overfitting
 from dlrun.studies.polynomial_capacity import PolynomialCapacity
 from dlrun.studies.scaling_laws import ScalingLaws
@@ -51,8 +53,15 @@ def _run(n: int, config: Config, metrics: Mapping[str, float], curves: Curves) -
     return NoisyRun(Job(n, (), nested, str(n), "group"), RunDir.__new__(RunDir), "finished", summary)
 
 
-def _metrics(random: np.random.Generator, scale: float, *, skewed: bool) -> dict[str, float]:
-    names = [f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "error", "mse")]
+USUAL = [f"{split}/{name}" for split in ("train", "val", "test") for name in ("loss", "error", "mse")]
+METRICS = {
+    "density": ["val/nll"],
+    "metric_learning": [f"{split}/{name}" for split in ("val", "test") for name in (RECALL, OF_INPUTS)],
+}
+"""Of the studies that look at others, their metrics."""
+
+
+def _metrics(random: np.random.Generator, names: Sequence[str], scale: float, *, skewed: bool) -> dict[str, float]:
     values = random.lognormal(0, 1, len(names)) if skewed else 1 + scale * random.normal(size=len(names))
     return dict(zip(names, values.tolist(), strict=True))
 
@@ -67,6 +76,14 @@ def _curves(random: np.random.Generator, points: int, scale: float) -> Curves:
 
 # each study with the grid and the seeds of its experiment
 GRIDS: dict[str, tuple[Study, list[Config], int]] = {
+    "density": (
+        Density(),
+        [
+            {"model._target_": f"models.{name}", "model.components": n}
+            for name, n in (("GaussianMixture", 1), ("GaussianMixture", 8), ("RealNVP", None))
+        ],
+        5,
+    ),
     "double_descent": (
         DoubleDescent(),
         [{"model.width": w} for w in (4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512, 1024)],
@@ -78,6 +95,7 @@ GRIDS: dict[str, tuple[Study, list[Config], int]] = {
         5,
     ),
     "learning_rate": (LearningRate(), [{"optimizer.lr": 1e-4 * 3.5**i} for i in range(10)], 3),
+    "metric_learning": (MetricLearning(), [{"loss.mining": m} for m in ("random", "hard", "semi_hard")], 5),
     "overfitting": (Overfitting(), [{}], 5),
     "polynomial_capacity": (PolynomialCapacity(), [{"model.degree": d} for d in range(10)], 5),
     "schedules": (
@@ -112,19 +130,20 @@ def rates(trials: int, noise: str) -> Iterator[tuple[str, str, Counter[str]]]:
         random = np.random.default_rng(0)
         verdicts: dict[str, Counter[str]] = {}
         for _ in range(trials):
-            for claim in study.claims(_sweep(random, grid, seeds, scale, skewed=skewed)):
+            runs = _sweep(random, grid, seeds, METRICS.get(name, USUAL), scale, skewed=skewed)
+            for claim in study.claims(runs):
                 verdicts.setdefault(claim.text, Counter())[claim.verdict] += 1
         yield from ((name, text, found) for text, found in verdicts.items())
 
 
 def _sweep(
-    random: np.random.Generator, grid: Sequence[Config], seeds: int, scale: float, *, skewed: bool
+    random: np.random.Generator, grid: Sequence[Config], seeds: int, names: Sequence[str], scale: float, *, skewed: bool
 ) -> list[Result]:
-    pairs = [(config, seed) for config in grid for seed in range(seeds)]
-    return [
-        _run(n, {**c, "seed": s}, _metrics(random, scale, skewed=skewed), _curves(random, 12, 1.0 if skewed else scale))
-        for n, (c, s) in enumerate(pairs)
-    ]
+    found: list[Result] = []
+    for n, (config, seed) in enumerate((config, seed) for config in grid for seed in range(seeds)):
+        metrics = _metrics(random, names, scale, skewed=skewed)
+        found.append(_run(n, {**config, "seed": seed}, metrics, _curves(random, 12, 1.0 if skewed else scale)))
+    return found
 
 
 def table(trials: int) -> list[list[str]]:

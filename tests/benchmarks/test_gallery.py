@@ -127,3 +127,9 @@ def test_a_program_that_fails_or_does_not_end(here: Path, monkeypatch: pytest.Mo
     assert "exit code 2" in told and "no data" in told and "a.log" in told
     monkeypatch.setattr(gallery, "DLRUN", (sys.executable, "-c", "import time; time.sleep(600)"))
     assert "the next time it goes on" in train(exhibit, 0.1, here / "logs" / "a.log")
+
+
+def test_the_kept_records_have_their_pictures() -> None:
+    pictures = [picture for entry in read_records(gallery.RECORDS).values() for picture in entry.pictures]
+    assert pictures
+    assert all(picture.place.with_name(f"{picture.place.name}.png").is_file() for picture in pictures)

@@ -27,7 +27,7 @@ class Airbench(nn.Module):
 
     `widths` are those of the three groups. The first layer has 2·C·4 filters of 2×2 pixels, made from the training
     images before the first step (`Whitening`). The convolutions begin as the identity as far as they have inputs, the
-    scales of the batch norms stay 1. On CIFAR-10 it has 1,973,320 learned parameters. Raises `ConfigError` for images
+    scales of the batch norms stay 1. On CIFAR-10 it has 1,971,352 learned parameters. Raises `ConfigError` for images
     below 25×25 pixels.
 
     >>> Airbench((3, 32, 32), 10)(torch.zeros(2, 3, 32, 32)).shape

@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         metavar="FILE",
-        help="of a density: a .csv, .npz or .png file (default: points are printed as CSV, pictures go to a .png)",
+        help="of a density: a .csv, .npy or .png file (default: points are printed as CSV, pictures go to a .png)",
     )
     return parser
 
@@ -125,7 +125,7 @@ def _of_density(folder: RunDir, given: argparse.Namespace) -> None:
     pictures = len(shape) == 3 and shape[0] in (1, 3)
     output_file: Path | None = given.output or (Path(f"samples-{folder.id}.png") if pictures else None)
     kind = output_file.suffix if output_file else ".csv"
-    possible = [".npz", *([".png"] if pictures or shape == (2,) else []), *([".csv"] if len(shape) == 1 else [])]
+    possible = [".npy", *([".png"] if pictures or shape == (2,) else []), *([".csv"] if len(shape) == 1 else [])]
     if kind not in possible:
         raise UserError(f"--output {output_file}: samples of shape {list(shape)} are written to {', '.join(possible)}.")
     draw: Any = getattr(asked.model, "sample", None)
@@ -147,10 +147,10 @@ def _of_density(folder: RunDir, given: argparse.Namespace) -> None:
 def _write(file: Path, x: torch.Tensor, asked: Predictor, *, pictures: bool) -> None:
     if file.suffix == ".png":
         save(densities.gallery(_shown(x, asked)) if pictures else densities.scatter(_raw(x, asked)), file)
-    elif file.suffix == ".npz":
+    elif file.suffix == ".npy":
         import numpy
 
-        numpy.savez_compressed(file, x=_raw(x, asked).numpy())
+        numpy.save(file, _raw(x, asked).numpy())
     else:
         with file.open("w", newline="") as csv_file:
             _write_csv(csv_file, x, asked)

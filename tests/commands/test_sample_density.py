@@ -41,14 +41,14 @@ def test_points_are_drawn_in_the_unit_of_the_data(run: str, call: Call) -> None:
 
 
 def test_points_are_written_as_the_file_s_ending_says(run: str, here: Path, call: Call) -> None:
-    for name in ("p.csv", "p.npz", "p.png"):
+    for name in ("p.csv", "p.npy", "p.png"):
         assert call("sample", run, "--n", "5", "--output", name).code == 0
     assert is_picture(here / "p.png")
     printed = call("sample", run, "--n", "5").out
     assert (here / "p.csv").read_text() == printed
     rows = np.array([*csv.reader(io.StringIO(printed))][1:], dtype=float)
-    np.testing.assert_allclose(np.load(here / "p.npz")["x"], rows, rtol=1e-4)
-    refuses(call("sample", run, "--output", "p.txt"), ".npz", ".png", ".csv")
+    np.testing.assert_allclose(np.load(here / "p.npy"), rows, rtol=1e-4)
+    refuses(call("sample", run, "--output", "p.txt"), ".npy", ".png", ".csv")
     refuses(call("sample", run, "--output", "no/p.csv"), "no/p.csv")
     refuses(call("sample", run, "--tokens", "5"), "--tokens", "density")
     refuses(call("sample", run, "--n", "0"), "at least 1")
@@ -60,11 +60,12 @@ def test_pictures_are_drawn_as_one(here: Path, call: Call) -> None:
     run = all_runs()[0].id
     assert call("sample", run, "--n", "3").code == 0
     assert is_picture(here / f"samples-{run}.png")
-    assert call("sample", run, "--n", "3", "--output", "p.npz").code == 0
-    drawn = np.load(here / "p.npz")["x"]
+    assert call("sample", run, "--n", "3", "--output", "p.npy").code == 0
+    drawn = np.load(here / "p.npy")
     assert drawn.shape == (3, 1, 8, 8)
     assert {*np.unique(drawn)} <= {0.0, 16.0}  # as in the files
-    refuses(call("sample", run, "--output", "p.csv"), ".npz", ".png")
+    assert len(call("predict", run, "p.npy").out.splitlines()) == 1 + 3
+    refuses(call("sample", run, "--output", "p.csv"), ".npy", ".png")
 
 
 def test_a_file_s_samples_are_answered_by_their_log_density(run: str, here: Path, call: Call) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 
 from dlrun.errors import DamagedFile
@@ -33,8 +32,7 @@ class RunUpload:
 
     def __init__(self, source: RunSource, tracker: Tracker, connection: Connection) -> None:
         self.source, self.run, self.tracker, self.connection = source, source.run, tracker, connection
-        if has_ended(self.run):
-            self.run.status()  # a killed run is described as that from the start
+        self.run.status()  # a killed run is described as that from the start
         for file in (self.run.journal, self.run.config):
             if leads_out(file, self.run.path):
                 raise DamagedFile(file, "it is a link out of the run's folder", "Put the file itself there.")
@@ -42,20 +40,29 @@ class RunUpload:
         self._params = metadata.params(source.config)
         self._files: dict[Path, int] = {}
         self._described = False
+        self._opened: TrackedRun | None = None
 
-    @cached_property
+    @property
     def remote(self) -> TrackedRun:
+        """The run at the tracker."""
+        assert self._opened is not None  # `_open` comes first
+        return self._opened
+
+    def _open(self, summary: Summary) -> TrackedRun:
         """The run at the tracker, opened when first needed."""
-        summary = self.run.summary()
+        if self._opened is not None:
+            return self._opened
         start = self.journal.first or round((summary.started or time.time()) * 1000)
         remote = self.connection.open_run(self.source, self._metadata(summary, describe=True), start=start)
         self.journal.skip(remote.progress)
+        self._opened = remote
         return remote
 
     def advance(self) -> None:
         """Send the metadata, and the journal's new lines."""
-        remote = self.remote
-        remote.send(self._metadata(self.run.summary(), describe=not self._described))
+        summary = self.run.summary()
+        remote = self._open(summary)
+        remote.send(self._metadata(summary, describe=not self._described))
         self._described = True
         self._send_changed(self.run.path / ".hydra", "config")
         for batch in self._batches():
@@ -64,9 +71,9 @@ class RunUpload:
     def finish(self) -> None:
         """Send the rest of an ended run, and record it."""
         status = self.run.status()
-        # taken first: what is appended while this sends must be seen as lacking
-        stamp = self._stamp()
         summary = self.run.summary()
+        # taken first: what is appended while this sends must be seen as lacking
+        stamp = self._stamp(summary)
         with self.connection.transaction(self.source):
             self._send_rest(summary)
             self._send_files()
@@ -75,16 +82,15 @@ class RunUpload:
         with self.source.edit_record() as record:
             record.update(self.remote.record())
             # a run that was resumed meanwhile has its own uploads to come
-            if stamp == self._stamp():
+            if stamp == self._stamp(self.run.summary()):
                 record.mark_sent(self.tracker.name, stamp.now)
 
-    def _stamp(self) -> Stamp:
-        return run_stamp(self.run, self.run.summary(), self.tracker.location(self.run))
+    def _stamp(self, summary: Summary) -> Stamp:
+        return run_stamp(self.run, summary, self.tracker.location(self.run))
 
     def close(self) -> None:
-        # by its name, for `self.remote` would open it
-        if "remote" in self.__dict__:
-            self.remote.close()
+        if self._opened is not None:
+            self._opened.close()
 
     def _metadata(self, summary: Summary, *, describe: bool) -> Metadata:
         text = description.describe(self.run, self.source.config, summary) if describe else ""
@@ -92,11 +98,12 @@ class RunUpload:
 
     def _tags(self, summary: Summary) -> dict[str, str]:
         tags = metadata.tags(self.run, self.source.config, summary)
-        return tags | {"dlrun.id": self.source.id} | dict(self.source.tags)
+        kind = "job" if self.source.sweep else "run"
+        return tags | {"dlrun.id": self.source.id, "dlrun.kind": kind} | dict(self.source.tags)
 
     def _send_rest(self, summary: Summary) -> None:
         """Send the last batch together with the final metadata."""
-        remote = self.remote
+        remote = self._open(summary)
         # held back for the metadata: a small run takes one call less
         last = MetricBatch(mark=remote.progress)
         for batch in self._batches():

@@ -19,7 +19,7 @@ import pytest
 
 from dlrun import tracking
 from dlrun.errors import UserError
-from dlrun.storage import run_config
+from dlrun.storage import run_config, summary
 from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.journal import Journal
 from dlrun.storage.lookup import all_runs
@@ -114,6 +114,17 @@ def trainer() -> Iterator[Callable[[RunDir], subprocess.Popen[str]]]:
         process.wait()
         if process.stdout:
             process.stdout.close()
+
+
+def test_the_summary_of_an_ended_run_is_read_a_few_times(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for each question that has to be asked anew: has it ended, was it resumed, has another uploader sent it."""
+    run = make_run(status="finished", metrics={"val/error": 0.25}, best_step=1)
+    log(run, range(3))
+    read, seen = summary.read, list[Path]()
+    monkeypatch.setattr(summary, "read", lambda folder, kind: (seen.append(folder), read(folder, kind))[1])
+    assert send(run)
+    assert shown(run).data.tags["dlrun.kind"] == "run"
+    assert len(seen) <= 13
 
 
 def test_a_finished_run_is_shown_complete_and_once(make_run: MakeRun) -> None:

@@ -62,7 +62,6 @@ def tags(run: RunDir, config: Mapping[str, Any], summary: Summary) -> dict[str, 
     """A run's tags: identity, origin, status, the user's own."""
     found = {
         "dlrun.id": run.id,
-        "dlrun.kind": "job" if run.of_a_sweep else "run",
         "dlrun.folder": str(run.path),
         "dlrun.identity": summary.identity,
         "dlrun.seed": summary.seed,

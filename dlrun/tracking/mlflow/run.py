@@ -170,15 +170,18 @@ class MlflowRun:
 
     def _send_model(self, source: RunSource, end: int) -> None:
         """Store the model of a finished run (`tracking.log_model`)."""
-        step = f"step {source.run.summary().best_step}: "
         load = source.load_model if source.setting("log_model", False) and not source.reused else None
+        if load is None:
+            return
+        summary = source.run.summary()
+        step = f"step {summary.best_step}: "
         # once for each set of selected weights
-        if load is None or self.stored.tags.get("dlrun.model", "").startswith(step):
+        if self.stored.tags.get("dlrun.model", "").startswith(step):
             return
         from dlrun.tracking.mlflow.model import send_model
 
         origin = {name: value for name, value in self.stored.tags.items() if name in ORIGIN}
-        linked = _linked(source.run.summary(), end)
+        linked = _linked(summary, end)
         try:
             told = step + send_model(
                 source.run, load, run_id=self.run_id, address=self.address, tags=origin, metrics=linked

@@ -1,20 +1,22 @@
 """The manifest of a sweep: every job's configuration and identity, written before the first job starts.
 
 So an edit of the configuration meanwhile changes nothing, and a stopped sweep is resumed from its folder alone.
-A search adds its jobs as it goes.
+A search adds its jobs as it goes, a line each, to a file beside the manifest: to write all of them again for each
+trial would take ever longer. At its end they become part of the manifest.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from dlrun.errors import DamagedFile
 from dlrun.storage.files.json_text import tagged, untagged
-from dlrun.storage.files.opening import read_json
-from dlrun.storage.files.replacing import write_atomically
+from dlrun.storage.files.opening import open_regular, read_bytes, read_json
+from dlrun.storage.files.replacing import sync_folder, write_atomically
 from dlrun.storage.identity import digest
 from dlrun.storage.record import describe, misfit
 from dlrun.storage.sweepdir import SweepDir
@@ -131,13 +133,43 @@ class Manifest:
         return replace(self, jobs=(*self.jobs, *jobs))
 
     def write(self, sweep: SweepDir) -> None:
-        """Replace the manifest in the sweep's folder, in one move."""
-        # not `asdict`, whose copies take half of the time: a search writes all of its jobs at each trial
-        plain = _fields(self) | {"jobs": [*map(_fields, self.jobs)]}
-        content = json.loads(json.dumps(tagged(plain), allow_nan=False))
+        """Replace the manifest in the sweep's folder, in one move; it has the added jobs too."""
+        content = _plain(_fields(self) | {"jobs": [*map(_fields, self.jobs)]})
         # indented: a person looks into it, and `definition` must come within the first 4 kB
         text = json.dumps(content | {"digest": digest(content)}, indent=1, allow_nan=False)
         write_atomically(sweep.manifest, text.encode() + b"\n")
+        # a kill before this leaves lines of jobs that the manifest has: they are passed over
+        sweep.added.unlink(missing_ok=True)
+
+
+def add(sweep: SweepDir, jobs: Sequence[Job]) -> None:
+    """Add jobs to those of a sweep's folder, durably; a reader sees a job whole or not at all."""
+    content = [_plain(_fields(job)) for job in jobs]
+    lines = [json.dumps({"job": job, "digest": digest(job)}, allow_nan=False) for job in content]
+    new = not sweep.added.exists()
+    with open_regular(sweep.added, "a+b", advice=ADVICE) as file:
+        _drop_cut_line(file)
+        file.write(b"".join(line.encode() + b"\n" for line in lines))
+        file.flush()
+        os.fsync(file.fileno())
+    if new:
+        sync_folder(sweep.path)
+
+
+def _drop_cut_line(file: IO[bytes]) -> None:
+    """Remove a last line that a kill or a full disk has cut: no reader has seen its job."""
+    if not file.tell():
+        return
+    file.seek(-1, os.SEEK_END)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+
+
+def _plain(content: dict[str, Any]) -> dict[str, Any]:
+    """What JSON reads of a content again."""
+    plain: dict[str, Any] = json.loads(json.dumps(tagged(content), allow_nan=False))
+    return plain
 
 
 def _fields(record: Any) -> dict[str, Any]:
@@ -185,10 +217,12 @@ def _label(jobs: Sequence[Job], groups: set[str]) -> str:
 
 
 def read(sweep: SweepDir) -> Manifest:
-    """The manifest of a sweep.
+    """The manifest of a sweep, with the jobs that were added since.
 
     Raises `DamagedFile` if it was altered since it was written.
     """
+    # first: their process may put them into the manifest meanwhile
+    added = _added(sweep)
     content = read_json(sweep.manifest, advice=ADVICE)
     written = content.pop("digest", None)  # those of before 0.2 have none
     if written is not None and written != digest(content):
@@ -196,9 +230,38 @@ def read(sweep: SweepDir) -> Manifest:
     content = untagged(content)
     if found := _misfit(content):
         raise DamagedFile(sweep.manifest, found, ADVICE)
+    jobs = [*map(_job, content.pop("jobs"))]
+    for job in added:
+        if job.n > len(jobs):
+            raise DamagedFile(sweep.added, f"it has job {job.n}, and job {len(jobs)} is nowhere", ADVICE)
+        jobs += [job] if job.n == len(jobs) else []
+    return Manifest(**content, jobs=tuple(jobs))
+
+
+def _added(sweep: SweepDir) -> list[Job]:
+    try:
+        content = read_bytes(sweep.added, advice=ADVICE)
+    except FileNotFoundError:
+        return []
+    found = []
+    # a line without an end is being written, or was cut
+    for line in content[: content.rfind(b"\n") + 1].splitlines():
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        job = record.get("job") if isinstance(record, dict) else None
+        if not isinstance(job, dict) or record.get("digest") != digest(job):
+            raise DamagedFile(sweep.added, "it was altered after dlrun wrote it", ADVICE)
+        if misfits := _job_misfit(job := untagged(job)):
+            raise DamagedFile(sweep.added, misfits, ADVICE)
+        found.append(_job(job))
+    return found
+
+
+def _job(content: dict[str, Any]) -> Job:
     # JSON has no tuples; a job read again equals the one that was written
-    jobs = tuple(Job(**{**job, "overrides": tuple(job["overrides"])}) for job in content.pop("jobs"))
-    return Manifest(**content, jobs=jobs)
+    return Job(**{**content, "overrides": tuple(content["overrides"])})
 
 
 def _misfit(content: Mapping[str, Any]) -> str | None:

@@ -1,7 +1,7 @@
 """The folder of a sweep: its manifest, its jobs, its report, and the lock of its launcher.
 
     outputs/sweeps/<date>/<time>-<name>-<id>/
-        manifest.json  summary.json  sweep.log  <n>/ (each a run folder)  report/
+        manifest.json  added.jsonl  summary.json  sweep.log  <n>/ (each a run folder)  report/
 
 Lock, summary and status work as in a run's folder.
 """
@@ -34,6 +34,11 @@ class SweepDir:
     def manifest(self) -> Path:
         """The jobs, written before the first of them starts."""
         return self.path / "manifest.json"
+
+    @property
+    def added(self) -> Path:
+        """The jobs that a search has added to those of the manifest, one a line."""
+        return self.path / "added.jsonl"
 
     @property
     def report(self) -> Path:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from dlrun import tracking
 from dlrun.errors import DamagedFile
-from dlrun.storage import run_config
+from dlrun.storage import manifest, run_config
 from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.manifest import Job, Manifest
 from dlrun.storage.read_counts import note_reads
@@ -56,10 +56,15 @@ class SweepStore:
             summary.seconds = round(summary.seconds + time.monotonic() - self._began, 3)
 
     def extend(self, jobs: Sequence[Job]) -> None:
-        """Add further jobs to the manifest."""
+        """Add further jobs to the folder's."""
         kept = [replace(job, config=run_config.placed(job.config, self.sweep.job(job.n).path)) for job in jobs]
+        manifest.add(self.sweep, kept)
         self.manifest = self.manifest.extended(kept)
-        self.manifest.write(self.sweep)
+
+    def fold(self) -> None:
+        """Put the added jobs into the manifest."""
+        if self.sweep.added.exists():
+            self.manifest.write(self.sweep)
 
     def results(self) -> list[Result]:
         """All jobs with their runs, in order."""

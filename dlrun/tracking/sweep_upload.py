@@ -51,7 +51,7 @@ class SweepUpload:
     def __init__(self, sweep: SweepDir, tracker: Tracker, report: Report, load_model: LoadModel | None = None) -> None:
         self.sweep, self.tracker, self._report, self._load_model = sweep, tracker, report, load_model
         self._connection = tracker.connect(sweep)
-        self._written = _mtime(sweep.manifest)
+        self._written = _written(sweep)
         self._manifest = manifest.read(sweep)
         self._followed: dict[int, FollowedJob] = {}
         # by job that could not be sent, the time of the next try
@@ -97,7 +97,7 @@ class SweepUpload:
 
     def _advance(self, *, again: bool) -> None:
         """Look at each job once; `again` includes lately failed ones."""
-        if (now := _mtime(self.sweep.manifest)) != self._written:
+        if (now := _written(self.sweep)) != self._written:
             self._written, self._manifest = now, manifest.read(self.sweep)  # a search adds jobs
         self._spent, in_a_row = 0.0, 0
         for job in self._manifest.jobs:
@@ -179,6 +179,11 @@ class SweepUpload:
 
     def _stamp(self) -> Stamp:
         return sweep_stamp(self.sweep, self.sweep.summary(), self.tracker.location(self.sweep))
+
+
+def _written(sweep: SweepDir) -> tuple[int, int]:
+    """When the sweep's jobs were written."""
+    return _mtime(sweep.manifest), _mtime(sweep.added)
 
 
 def _mtime(file: Path) -> int:

@@ -127,6 +127,7 @@ def _run(runner: SweepRunner, search: SearchDefinition, builder: JobBuilder) -> 
     try:
         Search(runner, trials, search.space, total=search.total, make_job=make_job).run()
     finally:
+        runner.store.fold()
         counts = _write_counts(runner.store.sweep, search, trials)
         told = ", ".join(f"{count} {state}" for state, count in counts.items() if state != "waiting")
         output.say(f"{len(trials)} of {counted(search.total, 'trial')}: {told}")

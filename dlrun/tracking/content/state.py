@@ -55,7 +55,7 @@ def run_stamp(run: RunDir, summary: Summary, location: str) -> Stamp:
 
 def sweep_stamp(sweep: SweepDir, summary: SweepSummary, location: str) -> Stamp:
     """A sweep's stamp, without its jobs: they have theirs."""
-    files = [sweep.manifest, *sorted(file for file in sweep.report.rglob("*") if file.is_file())]
+    files = [sweep.manifest, sweep.added, *sorted(file for file in sweep.report.rglob("*") if file.is_file())]
     sizes = [[str(file.relative_to(sweep.path)), file.stat().st_size] for file in files if file.exists()]
     return _stamp(sweep, [summary.to_send(), sizes], location)
 

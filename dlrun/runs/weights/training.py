@@ -63,6 +63,7 @@ def freeze(model: nn.Module, settings: FineTune, *, skip: Sequence[str] = (), se
     for a pattern that fits no name, and for values out of range.
     """
     lora = _check(settings)
+    own_frozen = {id(p) for p in model.parameters() if not p.requires_grad}
     if lora.rank is not None:
         # a generator of their own: other draws are the same with adapters and without
         add_adapters(model, lora, torch.Generator().manual_seed(key(seed, INITIALISATION, 3)), skip=skip)
@@ -83,6 +84,9 @@ def freeze(model: nn.Module, settings: FineTune, *, skip: Sequence[str] = (), se
             begins[id(p)] = step
         elif any_matches(frozen, own):
             p.requires_grad_(False)
+    # beside adapters all else is frozen, norms without weights too
+    candidates = norms if lora.rank is not None else ()
+    still = dict.fromkeys(n for n in candidates if not any(p.requires_grad for p in n.parameters(recurse=False)))
     trained = {name for p, own in parameters for name in own if p.requires_grad}
     for of, patterns in (("unfreeze", unfreeze), ("lr", factors)):
         for pattern in patterns:
@@ -95,8 +99,7 @@ def freeze(model: nn.Module, settings: FineTune, *, skip: Sequence[str] = (), se
             if p.requires_grad and (factor := value_for(own, factors, where="finetune.lr")) is not None
         },
         begins,
-        # beside adapters, norms without weights of their own are frozen too
-        _frozen_norms(norms, frozen if lora.rank is None else ["*"], unfreeze, begins),
+        {**still, **_frozen_norms(norms, frozen, unfreeze, begins, own_frozen)},
     )
 
 
@@ -105,11 +108,15 @@ def _frozen_norms(
     frozen: Collection[str],
     unfreeze: Mapping[str, int],
     begins: Mapping[int, int],
+    own_frozen: Collection[int],
 ) -> dict[nn.Module, int | None]:
-    """The norms whose statistics do not move: their buffers are named, or all of their weights are frozen."""
+    """The norms whose statistics do not move: their buffers are named, or all of their weights are.
+
+    Weights of `own_frozen` do not count: nobody has named them.
+    """
     found: dict[nn.Module, int | None] = {}
     for norm, names in norms.items():
-        own = [*norm.parameters(recurse=False)]
+        own = [p for p in norm.parameters(recurse=False) if id(p) not in own_frozen]
         steps = [begins.get(id(p)) if p.requires_grad else None for p in own]
         by_weights = bool(own) and all(
             step is not None or not p.requires_grad for p, step in zip(own, steps, strict=True)

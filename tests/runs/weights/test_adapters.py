@@ -137,6 +137,9 @@ def test_what_trains_beside_adapters() -> None:
     assert trains(model) == ["0.weight_lora_a", "0.weight_lora_b", "5.bias"]
     # frozen norms keep their statistics, with weights of their own or without
     assert [*found.norms] == [model[1], model[3]] and not any(found.norms.values())  # type: ignore[index]
+    # one that trains whole counts on
+    found = freeze(model := normed(), lora(targets=["0"], train=["1"]))
+    assert [*found.norms] == [model[3]]  # type: ignore[index]
     model = normed()
     found = freeze(model, FineTune(freeze=["0"], lr={"*_lora_b": 16.0}, lora={"rank": 1, "alpha": None}))
     assert trains(model) == [f"{i}.weight_lora_{side}" for i in (2, 5) for side in "ab"]

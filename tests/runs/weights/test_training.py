@@ -162,6 +162,15 @@ def test_frozen_norms_keep_their_statistics(frozen: list[str | int], moving: set
         assert moved == (norm in moving)
 
 
+def test_a_norm_whose_weights_the_model_itself_holds_fixed_goes_on_counting() -> None:
+    model = normed()
+    model[1].requires_grad_(False)
+    for settings, moving in ((FineTune(), True), (FineTune(freeze=["0"]), True), (FineTune(freeze=[1]), False)):
+        run = training(copy.deepcopy(model), settings)
+        loop.train(run, State(), Silent())
+        assert bool(run.objective.model[1].running_mean.any()) == moving  # type: ignore[index]
+
+
 def test_a_norm_thaws_with_its_part() -> None:
     run, seen = training(normed(), FineTune(unfreeze={"0": 4, "1": 4})), list[float]()
 

@@ -34,7 +34,7 @@ def logits_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     if logits.shape[:-1] != y.shape or logits.shape[-1] < 2:
         raise ConfigError(
             f"The model `{type(model).__name__}` returns {_kind(logits)} for class numbers of shape {list(y.shape)}; "
-            f"expected logits of shape {[*y.shape, 'classes']}, with at least 2 classes. "
+            f"expected logits of shape {[*y.shape, 'classes']}, with at least 2 classes. {_density(model)}"
             "Leave model.outputs to the data set, or type loss=mse for a regression."
         )
     return logits, y
@@ -109,6 +109,10 @@ def _returned(value: Any) -> str:
 
 def _part(value: Any) -> str:
     return _kind(value) if isinstance(value, Tensor) else type(value).__name__
+
+
+def _density(model: nn.Module) -> str:
+    return "Its `log_prob` is a density's: type loss=nll. " if callable(getattr(model, "log_prob", None)) else ""
 
 
 def _outputs(model: nn.Module, batch: Batch) -> Tensor:

@@ -11,6 +11,7 @@ from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
 from dlrun.losses.nll import nll
+from dlrun.models.gaussian_mixture import GaussianMixture
 from dlrun.types import IGNORE_INDEX, Batch, Loss
 
 same = nn.Identity()
@@ -86,6 +87,11 @@ def test_nll_asks_for_the_density_of_the_inputs_alone() -> None:
     for model, told in ((same, "Identity.*has none"), (Lengths(keepdim=True), r"returned \[6, 1\] for 6 samples")):
         with pytest.raises(ConfigError, match=told):
             nll(model, Batch(x, torch.arange(6)))
+
+
+def test_a_density_with_a_loss_of_classes_is_told_its_own() -> None:
+    with pytest.raises(ConfigError, match="type loss=nll"):
+        cross_entropy(GaussianMixture((3,)), Batch(draw(4, 3), torch.zeros(4, dtype=torch.int64)))
 
 
 def test_narrow_class_numbers_are_taken() -> None:

@@ -129,5 +129,5 @@ def _crop(x: Tensor, smallest: float, generator: torch.Generator) -> Tensor:
 
 
 def _uniform(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
-    # drawn where the generator lies, so that every device sees the same numbers
+    # a generator draws on its own device alone
     return torch.rand(shape, generator=generator, device=generator.device).to(device, non_blocking=True)

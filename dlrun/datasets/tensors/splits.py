@@ -122,7 +122,10 @@ def hold_out(
     if "test" not in pairs:
         number = sample_count(test_size, len(test), "test_size")
         if number > len(test):
-            raise ConfigError(f"dataset.test_size={test_size}: the classes held out have {len(test)} samples.")
+            raise ConfigError(
+                f"dataset.test_size={test_size}: the classes held out have {counted(len(test), 'sample')}. Type "
+                f"dataset.test_size={len(test)} for all of them, or a smaller number."
+            )
         test = test[torch.randperm(len(test), generator=seeded_generator("held out", seed))[:number].sort().values]
     kept = {split: (~apart[split]).nonzero()[:, 0] for split in pairs if split != "test"}
     found = {split: (pairs[split][0][index], pairs[split][1][index]) for split, index in kept.items()}

@@ -84,9 +84,15 @@ def _expected(d: Tensor, positive: Tensor, negative: Tensor, margin: float) -> t
     ordered = d.masked_fill(~negative, torch.inf).sort(1).values
     bound = margin + d
     number = torch.searchsorted(ordered, bound)
-    sums = F.pad(ordered.masked_fill(ordered.isinf(), 0).cumsum(1), (1, 0))
+    sums = F.pad(_cumulated(ordered.masked_fill(ordered.isinf(), 0)), (1, 0))
     total = ((number * bound - sums.gather(1, number)) * positive).sum(1)
     return total / (positive.sum(1) * negative.sum(1)).clamp(min=1), positive.any(1)
+
+
+def _cumulated(rows: Tensor) -> Tensor:
+    # on CUDA it has no deterministic form, and torch refuses it there
+    host = rows.is_cuda and torch.are_deterministic_algorithms_enabled()
+    return rows.cpu().cumsum(1).to(rows.device) if host else rows.cumsum(1)
 
 
 def _hard(d: Tensor, positive: Tensor, negative: Tensor, margin: float) -> tuple[Tensor, Tensor]:

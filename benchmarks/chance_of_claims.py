@@ -16,6 +16,7 @@ from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
 from dlrun.studies.density import Density
 from dlrun.studies.double_descent import DoubleDescent
+from dlrun.studies.double_descent_epochs import DoubleDescentEpochs
 from dlrun.studies.fine_tuning import FineTuning
 from dlrun.studies.learning_rate import LearningRate
 from dlrun.studies.metric_learning import OF_INPUTS, RECALL, MetricLearning
@@ -47,9 +48,8 @@ def _run(n: int, config: Config, metrics: Mapping[str, float], curves: Curves) -
             inner = inner.setdefault(part, {})
         inner[last] = value
     flop = config.get("flop")
-    summary = Summary(
-        {"metrics": dict(metrics), "steps": 1000, "flop_per_step": flop, "parameters": config.get("size")}
-    )
+    known = {"metrics": dict(metrics), "steps": 1000, "spec": {"classes": 10}}
+    summary = Summary({**known, "flop_per_step": flop, "parameters": config.get("size")})
     return NoisyRun(Job(n, (), nested, str(n), "group"), RunDir.__new__(RunDir), "finished", summary)
 
 
@@ -66,11 +66,12 @@ def _metrics(random: np.random.Generator, names: Sequence[str], scale: float, *,
     return dict(zip(names, values.tolist(), strict=True))
 
 
-def _curves(random: np.random.Generator, points: int, scale: float) -> Curves:
-    steps = range(1, points + 1)
+def _curves(random: np.random.Generator, scale: float) -> Curves:
+    # two to a doubling: as far apart as the bins of double_descent_epochs
+    steps = sorted({round(2 ** (i / 2)) for i in range(17)})
     return {
         name: [(step, 2 * float(np.exp(scale * random.normal()))) for step in steps]
-        for name in ("train/loss", "val/loss")
+        for name in ("train/loss", "val/loss", "val/error")
     }
 
 
@@ -88,6 +89,11 @@ GRIDS: dict[str, tuple[Study, list[Config], int]] = {
         DoubleDescent(),
         [{"model.width": w} for w in (4, 6, 8, 12, 16, 24, 32, 64, 128, 256, 512, 1024)],
         5,
+    ),
+    "double_descent_epochs": (
+        DoubleDescentEpochs(),
+        [{"model.width": w, "trainer.ema": d, "dataset.label_noise": 0.2} for w in (16, 128) for d in (None, 0.98)],
+        20,
     ),
     "fine_tuning": (
         FineTuning(),
@@ -142,7 +148,7 @@ def _sweep(
     found: list[Result] = []
     for n, (config, seed) in enumerate((config, seed) for config in grid for seed in range(seeds)):
         metrics = _metrics(random, names, scale, skewed=skewed)
-        found.append(_run(n, {**config, "seed": seed}, metrics, _curves(random, 12, 1.0 if skewed else scale)))
+        found.append(_run(n, {**config, "seed": seed}, metrics, _curves(random, 1.0 if skewed else scale)))
     return found
 
 

@@ -25,7 +25,7 @@ from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
 from dlrun.studies.density import Density, draw_likelihoods, entropy, moons_log_density
 from dlrun.studies.depth import Boundary, Depth, draw_layers
-from dlrun.studies.double_descent import DoubleDescent, shape
+from dlrun.studies.double_descent import DoubleDescent
 from dlrun.studies.learning_rate import LearningRate
 from dlrun.studies.mnist_seeds import MnistSeeds, binomial_tail, histogram
 from dlrun.studies.overfitting import Overfitting
@@ -33,6 +33,7 @@ from dlrun.studies.polynomial_capacity import Fit, PolynomialCapacity, draw_fits
 from dlrun.studies.schedules import Schedules, best_differences, held_out_values
 from dlrun.studies.study import Claim
 from dlrun.studies.table import argmin, common_seeds, means, medians, rank_correlation, tabulate
+from dlrun.studies.two_descents import shape
 from dlrun.studies.weight_decay import WeightDecay
 from tests.conftest import Called
 
@@ -619,5 +620,5 @@ def test_a_study_sweeps_by_itself_and_its_class_can_be_made(path: Path) -> None:
         assert path.stem.startswith(subjects)
 
 
-def test_there_are_seventeen_studies() -> None:
-    assert len(STUDIES) == 17
+def test_there_are_eighteen_studies() -> None:
+    assert len(STUDIES) == 18

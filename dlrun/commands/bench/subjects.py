@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dlrun.commands.runs.sweeps import runs_of
 from dlrun.config import compose
 from dlrun.config.check import check_config
 from dlrun.config.choices import groups
@@ -22,7 +23,6 @@ from dlrun.runs.reload import Predictor, predictor
 from dlrun.storage.lookup import find, locate_sweep
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
-from dlrun.sweeps.listing import runs_of
 from dlrun.terminal import output
 from dlrun.terminal.format import counted
 from dlrun.types import Spec

@@ -1,17 +1,15 @@
-"""`dlrun runs --sweeps`: one line a sweep; and the deletion of runs and sweeps."""
+"""`dlrun runs --sweeps`: one line a sweep."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from dlrun import tracking
-from dlrun.errors import UserError
+from dlrun.commands.runs.rows import size_of
 from dlrun.storage import manifest
 from dlrun.storage.files.json_text import dumps
-from dlrun.storage.files.links import remove_folder
-from dlrun.storage.lookup import outputs, read_each, sweep_of
-from dlrun.storage.read_counts import count_reads, note_reads
+from dlrun.storage.lookup import outputs, read_each
+from dlrun.storage.read_counts import count_reads
 from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweep_summary import describe_request
@@ -37,34 +35,6 @@ def runs_of(sweep: SweepDir) -> list[RunDir]:
     # its own, not those that it reuses
     jobs = [sweep.job(job.n) for job in manifest.read(sweep).jobs]
     return [run for run, begun in read_each(jobs, RunDir.summary) if begun]
-
-
-def delete(sweeps: Sequence[SweepDir]) -> None:
-    """Remove sweeps from the disk and the trackers.
-
-    Raises `UserError` if one is running.
-    """
-    # all are looked at before one is removed
-    for sweep in sweeps:
-        if sweep.alive():
-            raise UserError(f"{sweep.path} is running. Stop it first.")
-    for sweep in sweeps:
-        remove(sweep)
-
-
-def remove(folder: RunDir | SweepDir) -> None:
-    """Remove a run or a sweep from the trackers and the disk."""
-    if isinstance(folder, RunDir) and (sweep := sweep_of(folder)):
-        note_reads(sweep)
-    # the trackers first: they find their runs by the folder
-    for line in tracking.delete(folder):
-        output.say(line)
-    remove_folder(folder.path)
-
-
-def size_of(folder: RunDir | SweepDir) -> int:
-    """The bytes of a run or a sweep on the disk."""
-    return sum(f.lstat().st_size for f in folder.path.rglob("*") if f.is_file())
 
 
 def _row(sweep: SweepDir) -> dict[str, Any]:

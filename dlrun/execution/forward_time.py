@@ -43,10 +43,16 @@ class Subject:
 
     def flop(self) -> int:
         """FLOP of one sample's forward pass."""
-        # of frozen weights the forward pass alone is counted; on `meta` it computes nothing
-        model = copy.deepcopy(self.model).to("meta").eval().requires_grad_(False)
+        try:
+            return self._flop_on("meta")  # where nothing is computed
+        except (NotImplementedError, RuntimeError):  # a pass that depends on the numbers
+            return self._flop_on(self.x.device)
+
+    def _flop_on(self, device: torch.device | str) -> int:
+        # of frozen weights the forward pass alone is counted
+        model = copy.deepcopy(self.model).to(device).eval().requires_grad_(False)
         objective = Objective(model, lambda model, batch: model(batch.x).sum())
-        x = self.x[:1].to("meta")
+        x = self.x[:1].to(device)
         return count_flops(objective, Batch(x, x))
 
 

@@ -74,6 +74,17 @@ def test_operations_are_those_of_one_forward_pass() -> None:
     assert Subject("m", MLP((4,), 3, width=5, depth=1), torch.zeros(1, 4)).parameters == 4 * 5 + 5 + 5 * 3 + 3
 
 
+class Branching(nn.Linear):
+    """A layer that looks at its inputs, as a model of counts does."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x[x.sum(1).nonzero()[:, 0]])
+
+
+def test_operations_are_counted_where_they_depend_on_numbers() -> None:
+    assert Subject("m", Branching(4, 3), torch.ones(2, 4)).flop() == 2 * 4 * 3
+
+
 def test_inputs_have_the_shape_of_a_data_set() -> None:
     assert random_inputs(Spec("classification", (3, 8, 8), 10, classes=10), 4).shape == (4, 3, 8, 8)
     tokens = random_inputs(Spec("language", (16,), 11, vocabulary=11), 64)

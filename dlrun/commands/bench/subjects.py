@@ -30,6 +30,8 @@ from dlrun.types import Spec
 DEFAULT_MODELS = ("alexnet", "googlenet", "resnet18", "resnet50")
 DEFAULT_INPUT, DEFAULT_CLASSES = "3x224x224", "1000"
 OF_SPEC = ("input", "classes")
+TIMED = ("model", "dataset", "seed", "trusted")
+"""The keys and groups that a forward pass depends on."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def of_configuration(words: Sequence[str], place: Place) -> Timeable:
     """
     given = {key: value for key, _, value in (word.partition("=") for word in words)}
     overrides = [word for word in words if word.partition("=")[0] not in ("model", *OF_SPEC)]
+    _check_effect(overrides)
     spec, of = _spec(given, overrides)
     names = given["model"].split(",") if given.get("model") else _default_models(given)
     subjects = []
@@ -65,6 +68,17 @@ def of_configuration(words: Sequence[str], place: Place) -> Timeable:
         model = _placed(make_model(plain, spec, of=of), place)
         subjects.append(_subject(name, model, spec, place))
     return Timeable(subjects, spec.input_shape, {})
+
+
+def _check_effect(overrides: Sequence[str]) -> None:
+    """Raise `UserError` for a key that changes no forward pass: whoever gave it meant another time."""
+    for word in overrides:
+        group = word.lstrip("+~").partition("=")[0].partition(".")[0]
+        if group not in TIMED:
+            raise UserError(
+                f"`{word}` is none of a forward pass: that has model=…, dataset=… and their values, or input=… and "
+                f"classes=…. Leave it out; --device and --precision choose where and how it is computed."
+            )
 
 
 def of_runs(references: Sequence[str], place: Place) -> Timeable:

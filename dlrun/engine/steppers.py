@@ -6,6 +6,7 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from torch import nn
 
@@ -133,17 +134,18 @@ class MeasuringStepper:
     """An eager stepper whose optimizer measures the norms of gradients at logging steps alone."""
 
     def __init__(self, stepper: EagerStepper, run: Steppable) -> None:
-        self._stepper, self._run = stepper, run
+        self._stepper, self._plan = stepper, run.plan
+        self._optimizer: Any = run.optimizer
 
     def start(self, step: int) -> Generator[Sequence[Batch], None, None]:
         with closing(self._stepper.start(step)) as blocks:
             try:
                 yield from blocks
             finally:  # a run may be trained further
-                self._run.optimizer.measure_norms = True  # type: ignore[attr-defined]
+                self._optimizer.measure_norms = True
 
     def take(self, step: int, block: Sequence[Batch]) -> list[Update]:
-        self._run.optimizer.measure_norms = self._run.plan.logs(step + len(block))  # type: ignore[attr-defined]
+        self._optimizer.measure_norms = self._plan.logs(step + len(block))
         return self._stepper.take(step, block)
 
 

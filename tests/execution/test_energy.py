@@ -176,6 +176,18 @@ def test_a_sampler_reads_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sampler.source == "GPU (NVML)"
 
 
+def test_a_counter_that_fails_takes_nothing_of_another() -> None:
+    class Failing:
+        name = "package-0"
+
+        def joules(self) -> float:
+            raise OSError("no reading")
+
+    sampler = Sampler([Counted(3.0, "GPU")], [Failing()], Half())  # type: ignore[arg-type]
+    assert sampler.sample() == 3.0
+    sampler.close()
+
+
 def test_no_counter_no_energy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("dlrun.execution.energy.rapl.POWERCAP", tmp_path)
     with sampling(torch.device("cpu")) as nothing:

@@ -49,11 +49,11 @@ class Sampler:
 
     def sample(self) -> float:
         """Read the counters now; returns the joules so far."""
-        with self._lock, suppress(OSError, ValueError):
-            found = sum(counter.joules() for counter in self._whole)
+        with self._lock:
+            self._joules += sum(map(_since_last, self._whole))
             if self._shared and self._share:
-                found += self._share.since_last() * sum(counter.joules() for counter in self._shared)
-            self._joules += found
+                with suppress(OSError, ValueError):
+                    self._joules += self._share.since_last() * sum(map(_since_last, self._shared))
         return self._joules
 
     def close(self) -> None:
@@ -63,6 +63,14 @@ class Sampler:
     def _run(self) -> None:
         while not self._ended.wait(INTERVAL):
             self.sample()
+
+
+def _since_last(counter: Counter) -> float:
+    # what fails once is read with the next sample, and takes nothing of the other counters with it
+    try:
+        return counter.joules()
+    except (OSError, ValueError):
+        return 0.0
 
 
 _open: dict[str, tuple[Sampler, int]] = {}

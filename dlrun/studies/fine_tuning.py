@@ -29,7 +29,8 @@ TUNED, SCRATCH = "fine-tuned", "from scratch"
 class FineTuning:
     """Runs that begin with trained weights, against runs of random ones, by the size of their data.
 
-    `key` is the swept size, `unit` its words, `metric` of the test split is compared.
+    `key` is the swept size, `unit` its words, `metric` of the test split is compared. All begin with one trained
+    network, so the intervals tell of that one: of other seeds and samples, not of another beginning.
     """
 
     key: str = "dataset.per_class"

@@ -14,6 +14,7 @@ from dlrun.engine.evaluation import evaluating
 from dlrun.engine.forward.whole_split import OUTPUTS, compute, inputs_of, join, of_splits, takes
 from dlrun.engine.protocols import TotalsFn
 from dlrun.losses.nll import is_of_density
+from dlrun.metrics import is_of_batch
 from dlrun.stacked.batches import SampleTable, sample_table
 from dlrun.stacked.objective import StackedObjective
 from dlrun.types import Batch, Metric, Outputs, Split, SplitMetric
@@ -34,15 +35,16 @@ class StackedSplits:
         self._splits = [self._splits[row] for row in rows.tolist()]
         self._table = sample_table(self._splits, self._device)
 
-    def chunks(self, size: int) -> Iterator[Batch]:
-        """Yield batches of at most `size` samples, in order.
+    def chunks(self, size: int, *, exactly: bool = False) -> Iterator[Batch]:
+        """Yield batches of at most `size` samples, in order; `exactly` so many but for the last.
 
         So many are of each run: x [R, B, …], y [R, B, …].
         """
         n = len(self._splits[0])
-        # by the size of one sample of every run
-        values = self._at(torch.arange(1, device=self._device)).x.numel()
-        size = max(1, min(size, VALUES // max(1, values)))
+        if not exactly:
+            # by the size of one sample of every run
+            values = self._at(torch.arange(1, device=self._device)).x.numel()
+            size = max(1, min(size, VALUES // max(1, values)))
         for start in range(0, n, size):
             yield self._at(torch.arange(start, min(start + size, n), device=self._device))
 
@@ -78,8 +80,10 @@ def evaluate(
     sums: dict[str, Tensor] = {}
     counts: dict[str, int | Tensor] = {}
     outputs: list[Outputs] = []
+    # values that compare the samples of a batch are others in smaller ones
+    of_batches = any(map(is_of_batch, (objective.model, objective.loss, *metrics.values())))
     with evaluating(objective.model):
-        for batch in splits.chunks(batch_size):
+        for batch in splits.chunks(batch_size, exactly=of_batches):
             for name, (total, count) in totals_fn(batch).items():
                 if name == OUTPUTS and isinstance(count, Tensor):
                     outputs.append(Outputs(total.clone(), count.clone()))

@@ -15,10 +15,12 @@ from dlrun.engine.batches import Batches
 from dlrun.engine.evaluation import evaluate as evaluate_alone
 from dlrun.engine.objective import Objective
 from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.losses.triplet import triplet
 from dlrun.metrics import accuracy, error, nll
 from dlrun.models.mlp import MLP
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.sgd import SGD
+from dlrun.stacked import evaluation
 from dlrun.stacked.dense import chain
 from dlrun.stacked.descent import StackedDescent
 from dlrun.stacked.evaluation import StackedSplits, evaluate
@@ -92,6 +94,17 @@ def test_an_evaluation_is_that_of_every_run(shape: tuple[int, ...], chunk: int) 
             assert found[run] == pytest.approx(
                 evaluate_alone(one, metrics, split, batch_size=1000, device=CPU), rel=1e-6
             )
+
+
+def test_values_of_a_batch_are_of_batches_as_large_as_of_a_run_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a chunk of all runs would be smaller than the batch of an evaluation
+    monkeypatch.setattr(evaluation, "VALUES", 3 * 4 * 5)
+    torch.manual_seed(0)
+    members = [Objective(MLP((4,), 3), partial(triplet, mining="hard")) for _ in range(3)]
+    split = data(25, 0, 4)
+    found = evaluate(StackedObjective(members), {}, StackedSplits([split] * 3, CPU), batch_size=12)
+    for each, one in zip(found, members, strict=True):
+        assert each == pytest.approx(evaluate_alone(one, {}, split, batch_size=12, device=CPU), rel=1e-6)
 
 
 def largest(model: nn.Module, batch: Batch, k: int) -> tuple[Tensor, int]:

@@ -90,7 +90,9 @@ class GaussianMixture(nn.Module):
 def log_joint(x: Tensor, logits: Tensor, means: Tensor, precisions: Tensor) -> Tensor:
     """log p(x, k) [N, K] of the parameters [K], [K, D] and [K, D, D]."""
     off = x[:, None] - means  # [N, K, D]
-    scaled = torch.einsum("kij,nkj->nki", triangular(precisions), off)
+    # far from the means, products of bfloat16 numbers are off by a nat
+    with torch.autocast(x.device.type, enabled=False):
+        scaled = torch.einsum("kij,nkj->nki", triangular(precisions), off)
     volume = precisions.diagonal(dim1=-2, dim2=-1).sum(-1) - 0.5 * log(2 * pi) * x.shape[-1]
     return logits.log_softmax(-1) + volume - 0.5 * scaled.square().sum(-1)
 

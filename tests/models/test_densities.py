@@ -59,6 +59,13 @@ def test_a_density_integrates_to_one(make: Callable[[], nn.Module]) -> None:
     assert integral(make()) == pytest.approx(1.0, abs=1e-3)
 
 
+def test_in_half_precision_a_mixture_has_the_same_density() -> None:
+    model, x = random_mixture(), 6 * torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    expected = model(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(model(x), expected)
+
+
 @pytest.mark.parametrize("size", [2, 5])
 def test_the_network_is_undone_by_its_inverse(size: int) -> None:
     model, x = random_network(size).double(), torch.randn(30, size, dtype=torch.float64)

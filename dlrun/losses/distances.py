@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -16,11 +19,25 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     tensor([[25.,  1.]])
     """
     # a product of matrices: the differences themselves would take D times the memory
-    with torch.autocast(a.device.type, enabled=False):
+    with torch.autocast(a.device.type, enabled=False), _without_tf32():
         # distances among rows far from 0 would be lost in rounding
         centre = b.detach().mean(0)
         a, b = a - centre, b - centre
         return ((a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T).clamp(min=0)
+
+
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Compute float32 products in float32: of tf32's three digits few are left in a difference."""
+    before = torch.get_float32_matmul_precision()
+    if before == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def nearest(queries: Tensor, among: Tensor | None = None, *, k: int = 1) -> Tensor:

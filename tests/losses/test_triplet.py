@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
@@ -60,6 +61,24 @@ def test_the_loss_is_that_of_a_loop_over_triplets(mining: Mining, distance: str,
     with torch.no_grad():  # random triplets: their expectation
         found = mean(BATCH, mining=mining, margin=0.7, distance=distance, normalise=normalise)
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_distances_are_computed_in_float32_where_a_run_computes_in_tf32() -> None:
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if getattr(func, "__name__", "") in ("__matmul__", "matmul", "__rmatmul__"):
+                seen.append(torch.get_float32_matmul_precision())
+            return func(*args, **(kwargs or {}))
+
+    seen: list[str] = []
+    torch.set_float32_matmul_precision("high")
+    try:
+        with Watch():
+            mean(BATCH, mining="hard")
+        assert {*seen} == {"highest"}
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
 
 
 def test_random_triplets_have_that_expectation_and_follow_the_generator() -> None:

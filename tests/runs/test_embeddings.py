@@ -49,6 +49,9 @@ def test_what_nobody_says_is_asked_for(here: Path, call: Call) -> None:
     refuses(call("train", "loss=triplet"), "+model.outputs=16")
     refuses(call("train", *QUICK, "trainer.accumulate=2"), "trainer.accumulate=1")
     refuses(call("train", *QUICK, "dataset=polynomial", "trainer.batch_size=null"), "class number for each sample")
+    for size, classes in ((2, None), (8, 1), (8, 8)):
+        batch = (f"trainer.batch_size={size}", f"trainer.classes_per_batch={classes or 'null'}")
+        refuses(call("train", *QUICK, *batch), "two samples of a class", "trainer.batch_size=64")
     (here / "book.txt").write_text("a b c d " * 500)
     text = ("dataset=text", "dataset.path=book.txt", "model=ngram", "optimizer=counting", "trainer.batch_size=null")
     refuses(call("train", *text, "trainer.steps=1", "+metric=recall_at_1"), "metrics.recall_at_1", "text")

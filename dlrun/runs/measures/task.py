@@ -10,7 +10,7 @@ from typing import Any
 from dlrun.config import instantiate
 from dlrun.errors import ConfigError
 from dlrun.losses.nll import is_of_density
-from dlrun.losses.triplet import learns_embedding
+from dlrun.losses.triplet import learns_embedding, triplet
 from dlrun.types import Data
 
 
@@ -22,6 +22,8 @@ def for_loss(data: Data, plain: Mapping[str, Any]) -> Data:
     """
     loss = instantiate.resolve(plain["loss"]["_target_"], trusted=plain["trusted"])
     if learns_embedding(loss):
+        if loss is triplet:
+            _check_triplets(plain["trainer"])
         return replace(data, spec=replace(data.spec, task="embedding", outputs=_dimension(plain)))
     if not is_of_density(loss):
         return data
@@ -31,6 +33,17 @@ def for_loss(data: Data, plain: Mapping[str, Any]) -> Data:
         return data
     spec = replace(data.spec, task="density", outputs=1, classes=None, class_names=())
     return replace(data, spec=spec, truth=None)
+
+
+def _check_triplets(trainer: Mapping[str, Any]) -> None:
+    """Refuse batches without a triplet: the loss would be 0, and nothing learned."""
+    classes, size = trainer.get("classes_per_batch"), trainer["batch_size"]
+    given = f"trainer.batch_size={size}" + (f" trainer.classes_per_batch={classes}" if classes else "")
+    if size is not None and (size < 3 or (classes and (classes == 1 or size < 2 * classes))):
+        raise ConfigError(
+            f"{given}: a triplet takes two samples of a class and one of another, which no batch would have. Type for "
+            f"example trainer.batch_size={max(64, 8 * (classes or 0))} trainer.classes_per_batch={max(2, classes or 8)}"
+        )
 
 
 def _dimension(plain: Mapping[str, Any]) -> int:

@@ -155,7 +155,7 @@ def load_model(path: Path) -> dict[str, Any]:
     if isinstance(content, dict) and "format" not in content:
         return _state_dict(path, content)
     values = _checked(path, content).get("model")
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise UserError(f"{path} is a checkpoint without weights: it has no `model`. Give a run's last.pt or best.pt.")
     return values
 

@@ -25,11 +25,26 @@ def fit(model: nn.Module, values: Mapping[str, Any], skip: Sequence[str], *, whe
     _check_tied(model, skip)
     skipped = {name for name in {*own, *values} if any_matches(skip, [name])}
     taken = {name: value for name, value in values.items() if name not in skipped}
+    # torch would take the numbers of quantised weights, and of complex ones the real part
+    if any(name in own and _other_kind(own[name], value) for name, value in taken.items()):
+        raise UserError(_describe(own, values, skipped, where=where))
+    _check_finite(model, taken, where=where)
     try:
         # torch decides: a model of counts has buffers that take the sizes of what is loaded
         model.load_state_dict({**taken, **{name: own[name] for name in own if name in skipped}})
     except (RuntimeError, AttributeError, TypeError) as error:  # the latter of values that are no tensors
         raise UserError(_describe(own, values, skipped, where=where) or _unknown(where, error)) from None
+
+
+def _check_finite(model: nn.Module, taken: Mapping[str, Any], *, where: str) -> None:
+    """Refuse weights of a training that has diverged; a buffer may hold infinity, such as a mask."""
+    for name, _ in model.named_parameters(remove_duplicate=False):
+        value = taken.get(name)
+        if isinstance(value, Tensor) and value.is_floating_point() and not bool(value.float().isfinite().all()):
+            raise UserError(
+                f"{where}: {name} has numbers that are NaN or infinite, so its training had diverged. Begin with other "
+                f"weights, or leave these out: {_words([name])}"
+            )
 
 
 def _check_tied(model: nn.Module, skip: Sequence[str]) -> None:
@@ -47,11 +62,16 @@ def _check_tied(model: nn.Module, skip: Sequence[str]) -> None:
 def _describe(own: Mapping[str, Any], values: Mapping[str, Any], skipped: Collection[str], *, where: str) -> str:
     """What does not fit, as a table, and what to type; empty if the shapes say nothing."""
     names = [name for name in dict.fromkeys([*own, *values]) if name not in skipped]
-    misfits = [name for name in names if _shape(own, name) != _shape(values, name)]
+    misfits = [name for name in names if _shape(own, name) != _shape(values, name) or _kinds_differ(own, values, name)]
     if not misfits:
         return ""
     shown = misfits if len(misfits) <= MOST + 1 else misfits[:MOST]
-    rows = [["name", "shape here", "shape there"], *([n, _shape(own, n), _shape(values, n)] for n in shown)]
+    kinds = [n for n in shown if _kinds_differ(own, values, n)]
+    here, there = ({n: f" {str(state[n].dtype).removeprefix('torch.')}" for n in kinds} for state in (own, values))
+    rows = [
+        ["name", "shape here", "shape there"],
+        *([n, _shape(own, n) + here.get(n, ""), _shape(values, n) + there.get(n, "")] for n in shown),
+    ]
     more = f"\n  … and {len(misfits) - len(shown)} more" if len(shown) < len(misfits) else ""
     fits = len([name for name in own if name in values and name not in skipped]) - len(
         [name for name in misfits if name in own and name in values]
@@ -100,6 +120,19 @@ def _words(patterns: Sequence[str]) -> str:
 
 def _unknown(where: str, error: Exception) -> str:
     return f"The weights of {where} are of another model than this one:\n  {error}"
+
+
+def _kinds_differ(own: Mapping[str, Any], values: Mapping[str, Any], name: str) -> bool:
+    return name in own and name in values and _other_kind(own[name], values[name])
+
+
+def _other_kind(own: Any, value: Any) -> bool:
+    """Would a value lose its meaning in the type of one's own: a whole number as a weight, a complex one as a real?"""
+    if not isinstance(own, Tensor) or not isinstance(value, Tensor):
+        return False
+    if value.is_complex():
+        return not own.is_complex()
+    return not value.is_floating_point() and (own.is_floating_point() or own.is_complex())
 
 
 def _shape(state: Mapping[str, Any], name: str) -> str:

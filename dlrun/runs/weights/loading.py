@@ -68,12 +68,21 @@ def digest(reference: str | None) -> str | None:
 
 
 def _named(reference: str) -> dict[str, Any]:
+    """The weights of `init_from`, adapters merged into them."""
+    values = _read(reference)
+    try:
+        return merge(values)
+    except (KeyError, RuntimeError, AttributeError) as error:  # a file of anybody's may have any tensors
+        raise UserError(f"init_from={reference}: its adapters do not fit its matrices: {error}") from None
+
+
+def _read(reference: str) -> dict[str, Any]:
     if is_model(reference):
-        return merge(read_model(reference).values)
+        return read_model(reference).values
     file = Path(reference)
     if not file.is_file():
-        return merge(of_run(find(reference))[0])
-    return merge(read_safetensors(file) if file.suffix == ".safetensors" else checkpoint.load_model(file))
+        return of_run(find(reference))[0]
+    return read_safetensors(file) if file.suffix == ".safetensors" else checkpoint.load_model(file)
 
 
 def _digest(values: dict[str, Any]) -> str:
@@ -82,10 +91,19 @@ def _digest(values: dict[str, Any]) -> str:
         # dtype and shape too: the same bytes of another shape are other weights
         if isinstance(value, Tensor):
             hashed.update(f"{name} {value.dtype} {list(value.shape)}\0".encode())
-            hashed.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            hashed.update(_strided(value).cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         else:
             hashed.update(f"{name} {value!r}\0".encode())
     return hashed.hexdigest()
+
+
+def _strided(value: Tensor) -> Tensor:
+    """The numbers of a tensor that is sparse, quantised or without any: it may be one that is skipped."""
+    value = value.detach()
+    if value.is_meta:
+        return torch.empty(0, dtype=value.dtype)
+    value = value.dequantize() if value.is_quantized else value.resolve_conj().resolve_neg()
+    return value if value.layout is torch.strided else value.to_dense()
 
 
 def check_own(folder: RunDir, file: Path, step: int, metrics: Mapping[str, float]) -> None:

@@ -36,6 +36,8 @@ TYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+LARGEST = 1 << 40
+"""Numbers of a tensor."""
 ADVICE = "Download it again, or put a copy of it back."
 
 
@@ -52,20 +54,32 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
             head = json.loads(file.read(start - 8))
             entries = {name: entry for name, entry in head.items() if name != "__metadata__"}
             # before anything is read: a head may ask for any amount of memory
-            if sum(map(_bytes, entries.values())) > size - start:
-                raise ValueError(f"its tensors have more bytes than the {size - start} behind its head")
+            _check_spans([_span(entry) for entry in entries.values()], size - start)
             return {name: _tensor(file, start, entry) for name, entry in entries.items()}
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             found = f"it is no whole safetensors file ({type(error).__name__}: {error})"
             raise DamagedFile(path, found, ADVICE) from None
 
 
-def _bytes(entry: dict[str, Any]) -> int:
-    """The bytes of a tensor; raises `ValueError` if its shape takes others."""
+def _span(entry: dict[str, Any]) -> tuple[int, int]:
+    """The first and last byte of a tensor; raises `ValueError` if its shape takes others."""
     shape, (first, last) = [int(size) for size in entry["shape"]], entry["data_offsets"]
-    if min(first, *shape, 0) < 0 or last - first != prod(shape) * TYPES[entry["dtype"]].itemsize:
+    fits = last - first == prod(shape) * TYPES[entry["dtype"]].itemsize
+    # of an empty tensor the other sizes are kept, and may be any numbers
+    if min(first, *shape, 0) < 0 or not fits or prod(filter(None, shape)) > LARGEST:
         raise ValueError(f"a tensor {shape} of {entry['dtype']} in the bytes {first} to {last}")
-    return int(last - first)
+    return int(first), int(last)
+
+
+def _check_spans(spans: list[tuple[int, int]], size: int) -> None:
+    """Raise `ValueError` unless the tensors follow one another to the end, as the format has it."""
+    place = 0
+    for first, last in sorted(spans):
+        if first != place:
+            raise ValueError(f"a tensor begins at byte {first}, and the one before it ends at {place}")
+        place = last
+    if place != size:
+        raise ValueError(f"its tensors have {place} bytes, and behind its head are {size}")
 
 
 def _tensor(file: IO[bytes], start: int, entry: dict[str, Any]) -> Tensor:

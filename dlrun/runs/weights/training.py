@@ -133,6 +133,10 @@ def _check(settings: FineTune) -> Lora:
     lora = Lora(**settings.lora)
     if lora.rank is None and (given := [key for key, value in settings.lora.items() if value not in (None, [])]):
         raise ConfigError(f"finetune.lora.{given[0]} is of adapters, without a rank. Type finetune.lora.rank=8")
+    if lora.alpha is not None and not (isfinite(lora.alpha) and lora.alpha > 0):
+        raise ConfigError(
+            f"finetune.lora.alpha={lora.alpha}: expected a number above 0. Type finetune.lora.alpha={lora.rank}"
+        )
     for pattern, step in (settings.unfreeze or {}).items():
         if step < 1:
             raise ConfigError(

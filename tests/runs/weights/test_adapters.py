@@ -165,6 +165,8 @@ def test_other_draws_are_the_same_with_adapters_and_without() -> None:
         (lora(train=["nope"]), ["finetune.lora.train", "nope", "5.bias"]),
         (lora(targets=["0"], train=["0"]), ["0 would train whole", "adapter"]),
         (FineTune(lora={"rank": 0}), ["finetune.lora.rank=0"]),
+        (FineTune(lora={"rank": 2, "alpha": 0.0}), ["finetune.lora.alpha=0.0", "above 0", "finetune.lora.alpha=2"]),
+        (FineTune(lora={"rank": 2, "alpha": float("nan")}), ["finetune.lora.alpha=nan"]),
         (FineTune(lora={"rank": None, "alpha": 2.0}), ["finetune.lora.alpha", "finetune.lora.rank=8"]),
         (FineTune(unfreeze={"0.weight": 3}, lora={"rank": 2}), ["finetune.unfreeze", "0.weight", "frozen for ever"]),
         (FineTune(lr={"1": 3.0}, lora={"rank": 2}), ["finetune.lr", "`1`", "frozen for ever"]),

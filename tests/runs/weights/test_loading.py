@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.errors import ConfigError, DamagedFile, UserError
+from dlrun.runs.weights import loading
 from dlrun.runs.weights.fitting import fit
 from dlrun.runs.weights.safetensors import read_safetensors
 from dlrun.storage import checkpoint
@@ -93,9 +94,14 @@ def test_a_damaged_safetensors_file_is_named(change: str, tmp_path: Path) -> Non
         f'{{"dtype":"F32","shape":[{10**30}],"data_offsets":[0,{4 * 10**30}]}}',
         '{"dtype":"F32","shape":[Infinity],"data_offsets":[0,8]}',
         '{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}',
+        '{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}',
+        '{"dtype":"F32","shape":[1],"data_offsets":[4,8]}',
+        '{"dtype":"F32","shape":[1],"data_offsets":[0,4]}',
+        f'{{"dtype":"F32","shape":[0,{1 << 62},8],"data_offsets":[0,0]}},'
+        '"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}',
     ],
 )
-def test_a_head_that_asks_for_more_than_the_file_has_is_refused(entry: str, tmp_path: Path) -> None:
+def test_a_head_that_does_not_describe_the_file_is_refused(entry: str, tmp_path: Path) -> None:
     head = f'{{"a":{entry}}}'.encode()
     file = tmp_path / "a.safetensors"
     file.write_bytes(struct.pack("<Q", len(head)) + head + bytes(8))
@@ -107,6 +113,32 @@ def test_a_state_dict_has_names(tmp_path: Path) -> None:
     torch.save({0: torch.ones(2)}, tmp_path / "odd.pt")
     with pytest.raises(UserError, match=r"odd\.pt is no checkpoint"):
         checkpoint.load_model(tmp_path / "odd.pt")
+    torch.save({"format": 1, "model": {0: torch.ones(2)}}, tmp_path / "odd.pt")
+    with pytest.raises(UserError, match=r"odd\.pt is a checkpoint without weights"):
+        checkpoint.load_model(tmp_path / "odd.pt")
+
+
+def test_tensors_of_any_kind_are_skipped_or_named(tmp_path: Path) -> None:
+    model, file = nn.Linear(2, 2), tmp_path / "odd.pt"
+    values = model.state_dict()
+    for odd in (torch.eye(2).to_sparse(), torch.ones(2, dtype=torch.complex64).conj(), torch.empty(2, device="meta")):
+        torch.save({**values, "odd": odd}, file)
+        assert loading.start_from(str(file), model, skip=["odd"]) == loading.digest(str(file))
+    for halves in (
+        {"weight_lora_a": torch.ones(1, 2)},
+        {f"weight_lora_{e}": torch.ones(3) for e in ("a", "b", "scale")},
+    ):
+        torch.save({**values, **halves}, file)
+        with pytest.raises(UserError, match="adapters do not fit"):
+            loading.start_from(str(file), model)
+
+
+def test_weights_that_are_no_numbers_are_refused() -> None:
+    model = nn.BatchNorm1d(3)
+    there = {name: value.clone() for name, value in model.state_dict().items()}
+    fit(model, {**there, "running_var": torch.full((3,), torch.inf)}, [], where="init_from=x")
+    with pytest.raises(UserError, match=r"init_from=x: weight has numbers that are NaN.*init_from_skip=\[weight\]"):
+        fit(model, {**there, "weight": torch.tensor([1.0, torch.nan, 1.0])}, [], where="init_from=x")
 
 
 def test_every_kind_of_file_gives_the_weights_of_the_run(here: Path, call: Call) -> None:
@@ -200,6 +232,17 @@ def test_many_misfits_are_cut_short() -> None:
     deep = nn.Sequential(*(nn.Linear(1, 1) for _ in range(30)))
     with pytest.raises(UserError, match="and 40 more"):
         fit(deep, {}, [], where="init_from=x")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64])
+def test_numbers_of_another_kind_are_no_weights(dtype: torch.dtype) -> None:
+    model = nn.BatchNorm1d(3)
+    there = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(UserError, match=rf"weight +\(3,\) float32 +\(3,\) {str(dtype).removeprefix('torch.')}"):
+        fit(model, {**there, "weight": torch.ones(3, dtype=dtype)}, [], where="init_from=x")
+    # another precision is none, and a count is one in any
+    fit(model, {name: value.half() for name, value in there.items()}, [], where="init_from=x")
+    fit(model, {**there, "weight": torch.ones(3, dtype=dtype)}, ["weight"], where="init_from=x")
 
 
 def test_tied_weights_are_skipped_by_all_names_or_none() -> None:

@@ -35,6 +35,7 @@ def announce(built: Built, run: RunDir | None = None, *, start: int = 0) -> None
         for line in describe_state(own.saved, own.lost, own.drawn):
             output.warn(line)
     spec, training = built.data.spec, built.training
+    _report_never_thawed(built)
     optimizer, acts = built.config["optimizer"], training.objective.decay
     if optimizer.get("weight_decay") and not optimizer.get("decay_all") and not any(acts):
         output.warn(
@@ -51,6 +52,16 @@ def announce(built: Built, run: RunDir | None = None, *, start: int = 0) -> None
         output.warn(
             f"The loss begins at {first:.4g}, {first / guess - 1:.0%} above log(vocabulary), that of a guess among "
             f"{spec.vocabulary} tokens. Are the initial weights too large, or the targets wrong?"
+        )
+
+
+def _report_never_thawed(built: Built) -> None:
+    thaw, steps = built.training.thaw, built.training.plan.steps
+    late = {step for step in (*thaw.begins, *thaw.norms.values()) if step >= steps} if thaw else set()
+    if late and not built.trainer.fast:
+        output.warn(
+            f"finetune.unfreeze: what trains after {min(late)} steps never does, for the run has {steps}. Type a "
+            "smaller number, or finetune.freeze."
         )
 
 

@@ -88,7 +88,7 @@ def _next_words(words: Sequence[str], begun: str) -> Iterable[str]:
         return _overrides(rest, begun)
     # an id is also typed as a folder; the samples to predict are a file
     folder = command in FOLDERS and (begun or (command == "predict" and rest))
-    return [*_arguments(command), *(_paths(begun) if folder else ())]
+    return [*_arguments(command, rest), *(_paths(begun) if folder else ())]
 
 
 def _options(command: str) -> list[str]:
@@ -111,13 +111,14 @@ def _paths(begun: str) -> list[str]:
     return []
 
 
-def _arguments(command: str) -> Iterable[str]:
+def _arguments(command: str, before: Sequence[str]) -> Iterable[str]:
     # here, not at the top: completing a command's name needs neither
     from dlrun.config import choices
     from dlrun.storage import lookup
 
     if command == "list":
-        return choices.groups()
+        groups = choices.groups()
+        return groups.get(before[0], ()) if before else [*groups, *choices.settings()]
     if command == "data":
         return choices.groups().get("dataset", ())
     if command not in OF_RUNS | OF_RUNS_AND_SWEEPS:

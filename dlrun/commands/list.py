@@ -12,38 +12,77 @@ from dlrun.terminal.arguments import Parser
 
 
 def main(argv: Sequence[str]) -> int:
-    parser = Parser(prog="dlrun list", description="Show the groups of the configuration and their choices.")
+    parser = Parser(
+        prog="dlrun list", description="Show the groups of the configuration, their choices, and the keys of a choice."
+    )
     parser.add_argument("group", nargs="?", metavar="GROUP", help="describe the choices of this group")
-    group = parser.parse_args(argv).group
-    groups = choices.groups()
-    if group is None:
-        _print_all(groups)
-    elif group in groups:
-        _print_one(groups[group])
+    parser.add_argument("choice", nargs="?", metavar="CHOICE", help="show the keys of this choice, with what they are")
+    given = parser.parse_args(argv)
+    # as it is typed behind `dlrun train`
+    group, _, choice = (given.group or "").removeprefix("+").partition("=")
+    choice = given.choice or choice
+    groups, settings = choices.groups(), choices.settings()
+    if not group:
+        _print_all(groups, settings)
+    elif group in settings:
+        _print_keys(settings[group])
+    elif group not in groups:
+        raise UserError(_no_group(group, groups, settings))
+    elif choice:
+        _print_choice(group, choice, groups[group])
+    elif [*groups[group]] == ["default"]:
+        _print_keys(groups[group]["default"])
     else:
-        raise UserError(
-            f"There is no group `{group}`.{did_you_mean(group, groups)}\nThe groups are: {', '.join(groups)}."
-        )
+        _print_one(groups[group])
     return 0
 
 
-def _print_all(groups: dict[str, dict[str, ConfigFile]]) -> None:
+def _no_group(group: str, groups: dict[str, dict[str, ConfigFile]], settings: dict[str, ConfigFile]) -> str:
+    known = [*groups, *settings]
+    hint = did_you_mean(group, known)
+    if holders := [name for name, files in groups.items() if group in files]:
+        hint = f" Did you mean `dlrun list {holders[0]} {group}`?"
+    elif group in ("study", "studies"):
+        hint = " Studies are experiments: `dlrun list experiment` marks them."
+    return f"There is no group `{group}`.{hint}\nThe groups are: {', '.join(known)}."
+
+
+def _print_all(groups: dict[str, dict[str, ConfigFile]], settings: dict[str, ConfigFile]) -> None:
     width = max(map(len, groups))
     for group, files in groups.items():
         output.say(f"{group:{width}}  {', '.join(name + '*' * file.users for name, file in files.items())}")
     output.say("\nType GROUP=CHOICE to choose. Add an experiment or a metric with a plus: +experiment=NAME.")
     if any(file.users for files in groups.values() for file in files.values()):
         output.say("* is from the conf folder here.")
-    output.say("`dlrun list GROUP` describes the choices of a group.")
+    output.say("`dlrun list GROUP` describes the choices of a group, `dlrun list GROUP CHOICE` the keys of one.")
+    single = [group for group, files in groups.items() if [*files] == ["default"]]
+    output.say(f"Further keys: {', '.join(f'`dlrun list {name}`' for name in [*single, *settings])}.")
 
 
 def _print_one(files: dict[str, ConfigFile]) -> None:
     width = max(map(len, files))
     for name, file in files.items():
         note = f" (yours: {file.path})" if file.users else ""
-        output.say(f"{name:{width}}  {choices.describe(file)}{note}")
+        study = " A study." if file.group == "experiment" and choices.is_study(file) else ""
+        output.say(f"{name:{width}}  {choices.describe(file)}{study}{note}")
         if file.group == "schedule" and (curve := _curve(file)):
             output.say("\n".join(f"{'':{width}}  {line}" for line in curve.splitlines()) + "\n")
+
+
+def _print_choice(group: str, choice: str, files: dict[str, ConfigFile]) -> None:
+    if choice not in files:
+        raise UserError(
+            f"There is no {group} `{choice}`.{did_you_mean(choice, files)}\nThe choices are: {', '.join(files)}."
+        )
+    _print_keys(files[choice])
+
+
+def _print_keys(file: ConfigFile) -> None:
+    """Print a choice's yaml, whose comments say what the keys are."""
+    if file.path.suffix == ".yaml":
+        output.say(file.path.read_text(encoding="utf-8").rstrip())
+    else:
+        output.say(choices.describe(file))
 
 
 def _curve(file: ConfigFile) -> str:

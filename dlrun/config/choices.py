@@ -45,6 +45,17 @@ def groups() -> dict[str, dict[str, ConfigFile]]:
     return {group: dict(sorted(found[group].items())) for group in sorted(found)}
 
 
+def settings() -> dict[str, ConfigFile]:
+    """The files of keys without a choice: cost, finetune, sweep."""
+    found = sorted(paths.package_folder().glob("*.yaml"))
+    return {path.stem: ConfigFile("", path.stem, path, False) for path in found if path.stem != "dlrun"}
+
+
+def is_study(choice: ConfigFile) -> bool:
+    """True for an experiment whose report checks claims."""
+    return re.search(r"^study:", choice.path.read_text(encoding="utf-8"), re.MULTILINE) is not None
+
+
 def describe(choice: ConfigFile) -> str:
     """The first sentence of its head comment or target's docstring."""
     text = choice.path.read_text(encoding="utf-8")

@@ -110,6 +110,8 @@ def test_an_uninstalled_completion_is_gone(home: Path) -> None:
         ("dlrun ver", ["verify-resume"]),
         ("dlrun --v", ["--version"]),
         ("dlrun list sched", ["schedule"]),
+        ("dlrun list fine", ["finetune"]),
+        ("dlrun list model realn", ["realnvp"]),
         ("dlrun data fashion", ["fashion_mnist"]),
         ("dlrun train --mul", ["--multirun"]),
         ("dlrun train modle=mlp see", []),  # wrong before: nothing, and no noise

@@ -88,6 +88,15 @@ def test_logarithmic_ticks_are_plain_and_several_at_any_range() -> None:
         assert not any("$" in label for label in shown)
 
 
+def test_ticks_are_dense_where_values_differ_by_a_small_factor() -> None:
+    axes = figure(6, 4).add_subplot()
+    axes.plot([1, 2], [0.031, 0.15])
+    axes.set_yscale("log")
+    plain_ticks(axes.yaxis, [0.031, 0.15])
+    axes.figure.draw_without_rendering()
+    assert labels(axes.yaxis) == ["0.03", "0.05", "0.07", "0.1", "0.15"]
+
+
 def test_the_panels_keep_their_height_beside_a_long_legend() -> None:
     heights = []
     for n, label in ((2, "schedule=constant, lr=0.00"), (LEGIBLE, "schedule=constant, lr=0.00"), (2 * LEGIBLE, "")):

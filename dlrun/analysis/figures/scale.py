@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 LOG_AXIS = 30.0  # ratio of largest to smallest above which an axis is logarithmic
 EVEN_TICKS = 8.0  # ratio up to which 1, 2, 5 and 10 may give a logarithmic axis only one tick
+DENSE_TICKS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)  # of each decade, for ratios from DENSE_FROM on
+DENSE_FROM = 2.5  # ratio up to which ticks at even distances look even on a logarithmic axis
 
 
 def spans_decades(values: Collection[float], ratio: float = LOG_AXIS) -> bool:
@@ -122,16 +124,18 @@ def is_fraction(metric: str) -> bool:
 def plain_ticks(axis: Axis, values: Collection[float], *, percent: bool = False) -> None:
     """Write logarithmic ticks as 0.01 or 10⁻⁷.
 
-    Within two decades, 2 and 5 are labelled as well. Values within a ratio of `EVEN_TICKS` get evenly spaced ticks.
+    Within two decades, 2 and 5 are labelled as well. Values within a ratio of `EVEN_TICKS` get ticks of their own: at
+    even distances, or from a ratio of `DENSE_FROM` on at `DENSE_TICKS`.
     """
     # plain text: labels that TeX's engine sets take ten times as long to draw
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
     finite = [abs(value) for value in values if math.isfinite(value) and value]
     few = bool(finite) and max(finite) < 100 * min(finite)
     scale, unit = (100.0, "%") if percent else (1.0, "")
     if finite and max(finite) <= EVEN_TICKS * min(finite):
-        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        dense = max(finite) > DENSE_FROM * min(finite)
+        axis.set_major_locator(LogLocator(subs=DENSE_TICKS) if dense else MaxNLocator(5, steps=[1, 2, 5, 10]))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:.4g}{unit}"))
         axis.set_minor_formatter(NullFormatter())
         axis.minorticks_off()

@@ -68,10 +68,14 @@ def did_you_mean(given: str, valid: Iterable[str]) -> str:
 
     >>> did_you_mean("modle", ["model", "loss"])
     ' Did you mean `model`?'
+    >>> did_you_mean("NLL", ["nll", "mse"])
+    ' Did you mean `nll`?'
     >>> did_you_mean("x", ["model"])
     ''
     """
-    close = difflib.get_close_matches(given, list(valid), n=3, cutoff=0.6)
+    # of names that differ in case only, the last
+    lower = {name.lower(): name for name in valid}
+    close = [lower[name] for name in difflib.get_close_matches(given.lower(), list(lower), n=3, cutoff=0.6)]
     return f" Did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""
 
 

@@ -88,6 +88,7 @@ def check_arguments(
     ahead = [n for n, p in known.items() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:positional]
     valid = [n for n in names if n not in ahead]
     prefix = f"{where}." if where else ""
+    of = "" if target.__module__ == SETTINGS_MODULE else f" to {name_of(target)}"
     # a function with **kwargs takes every key
     if not any(p.kind is p.VAR_KEYWORD for p in known.values()):
         for key in given:
@@ -99,7 +100,7 @@ def check_arguments(
         if isinstance(value, str) and value == MISSING:
             if parameter.default is parameter.empty and name not in runtime:
                 raise ConfigError(
-                    f"`{prefix}{name}` must be given{_by(target)}: expected {in_words(parameter.annotation)}."
+                    f"`{prefix}{name}` must be given{of}: expected {in_words(parameter.annotation)}."
                     f" Type for example `{prefix}{name}={example(parameter)}`."
                 )
         elif not (value is None and name in runtime) and not _is_default(value, parameter.default):
@@ -204,17 +205,15 @@ def _refuse_key(prefix: str, key: str, target: Callable[..., Any], valid: list[s
     )
 
 
-def _by(target: Callable[..., Any]) -> str:
-    return "" if target.__module__ == SETTINGS_MODULE else f" to {name_of(target)}"
-
-
 def _check_type(key: str, value: Any, parameter: inspect.Parameter) -> None:
     if matches(value, parameter.annotation):
         return
     options = [a for a in _literals(parameter.annotation) if isinstance(a, str)]
     hint = did_you_mean(value, options) if isinstance(value, str) else ""
     kind = "" if options else f" is {_kind(value)}"  # among literals the type is not the mistake
-    typed = f"{key}={example(parameter)}"
+    one = matches([value], parameter.annotation)  # where a list is expected
+    typed = f"{key}={f'[{_as_typed(value)}]' if one else example(parameter)}"
+    typed = f"'{typed}'" if "{" in typed else typed  # a shell makes two words of {a,b}, and of a blank
     if isinstance(value, str) and not options and _READS_LIKE_ANOTHER.fullmatch(value):
         # the value of an environment variable is text, whatever it reads like
         typed = f"{key}=${{oc.decode:${{oc.env:NAME}}}}` for the value of an environment variable, or `{key}={value}"

@@ -29,7 +29,7 @@ class GaussianMixture(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...], *, components: int = 8, init_scale: float = 1.0) -> None:
         super().__init__()
-        self.size = vector_size(input_shape, model="gaussian_mixture")
+        self.size = vector_size(input_shape, model="A mixture of normal distributions")
         if components < 1:
             raise ConfigError(f"model.components={components}: expected 1 or more, as in `model.components=8`.")
         if not 0 <= init_scale < float("inf"):
@@ -109,7 +109,7 @@ def vector_size(input_shape: tuple[int, ...], *, model: str) -> int:
     """
     if len(input_shape) != 1:
         raise ConfigError(
-            f"model={model} is a density of vectors; the inputs have the shape {list(input_shape)}. "
+            f"{model} is a density of vectors; the inputs have the shape {list(input_shape)}. "
             "Choose a data set of vectors, such as dataset=moons."
         )
     return input_shape[0]

@@ -69,7 +69,7 @@ class RealNVP(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...], *, couplings: int = 8, width: int = 64, depth: int = 2) -> None:
         super().__init__()
-        size = vector_size(input_shape, model="realnvp")
+        size = vector_size(input_shape, model="model=realnvp")
         if size < 2:
             raise ConfigError(
                 "model=realnvp needs two components or more: one changes by the others. Type model=gaussian"

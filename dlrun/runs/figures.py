@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_POINTS = 2000  # of a training split; more hide each other
-PICTURES = 64  # that a density of pixels draws
+PICTURES, FEWER = 64, 16  # that a density of pixels draws; fewer of large ones, since each pixel takes a pass
+LARGE = 256  # pixels
 MAX_TOKENS = 1 << 16  # of a text, predicted for the loss by position
 
 
@@ -109,7 +111,8 @@ def _density(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
         yield "density", densities(x, {"density": log_prob})
     elif data.spec.levels and callable(getattr(model, "sample", None)):
         with evaluating(model):
-            drawn: Tensor = model.sample(PICTURES, generator(0, SAMPLING)).cpu()  # type: ignore[operator]
+            n = PICTURES if math.prod(data.spec.input_shape[-2:]) <= LARGE else FEWER
+            drawn: Tensor = model.sample(n, generator(0, SAMPLING)).cpu()  # type: ignore[operator]
         shown = drawn[:, 0] if drawn.shape[1] == 1 else drawn.movedim(1, -1)
         yield "samples", gallery(shown.float())
 
@@ -138,13 +141,14 @@ def _embedding(data: Data, model: nn.Module, collected: Collected | None) -> Ite
     x, y = split.gather(torch.linspace(0, len(split) - 1, min(len(split), MAX_POINTS), device=_device(model)).long())
     with evaluating(model):
         outputs: Any = model(x.to(_device(model)))
-    parts = [(outputs.float().cpu(), y.cpu())]
+    parts, source = [(outputs.float().cpu(), y.cpu())], "of validation" if data.validation else "of training"
     if collected is not None:
+        source += " and test"
         parts.append((collected.output[:MAX_POINTS], collected.y[:MAX_POINTS]))
     points, classes = (torch.cat(each) for each in zip(*parts, strict=True))
     if points.ndim == 2 and points.shape[1] > 1:
         held_out = data.notes.get("held_out_classes", ())
-        yield "embedding", embedding(points, classes, data.spec.class_names, held_out)
+        yield "embedding", embedding(points, classes, data.spec.class_names, held_out, source)
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -127,7 +127,7 @@ def _batch(built: Built) -> str:
     if spec.task == "language":
         return f"{size} × {spec.input_shape[0]} tokens"
     balance = built.training.batches.balance
-    return counted(size, "sample") + (f", {balance.each} of each of {balance.classes} classes," if balance else "")
+    return counted(size, "sample") + (f": {balance.each} of each of {balance.classes} classes" if balance else "")
 
 
 def _threads(built: Built) -> str:

@@ -263,7 +263,7 @@ def test_arguments_that_fit_pass(given: dict[str, Any]) -> None:
         ({"width": 1.5}, ["part.width=1.5", "a whole number", "part.width=8"]),
         ({"width": True}, ["part.width=true", "a whole number"]),
         ({"kind": "tanj"}, ["part.kind=tanj", "Did you mean `tanh`", "`relu`, `tanh`"]),
-        ({"sizes": 3}, ["part.sizes=3", "a list of whole numbers or null", "part.sizes=[1,1]"]),
+        ({"sizes": 3}, ["part.sizes=3", "a list of whole numbers or null", "part.sizes=[3]"]),
         ({"sizes": [1, "b"]}, ["part.sizes=[1,b]"]),
         ({"sizes": "12"}, ["part.sizes=12"]),
         ({"pair": [0.5]}, ["part.pair=[0.5]", "a list of 2 (a number, a number)", "part.pair=[0.9,0.999]"]),

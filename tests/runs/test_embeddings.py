@@ -74,6 +74,7 @@ def test_balanced_batches_that_the_classes_cannot_fill_are_refused(call: Call) -
 
     refuses(refused("trainer.classes_per_batch=10"), "trainer.batch_size=60")
     refuses(refused("trainer.classes_per_batch=16"), "10 classes")
+    refuses(refused("trainer.classes_per_batch=20"), "trainer.classes_per_batch=10")
     refuses(refused("trainer.classes_per_batch=0"), "greater than 0")
     refuses(
         refused("trainer.classes_per_batch=8", "dataset.train_size=70"), "samples of a class", "trainer.batch_size="

@@ -14,8 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def embedding(points: Tensor, y: Tensor, names: Sequence[str] = (), held_out: Collection[int] = ()) -> Figure:
-    """Draw embeddings [N, D] of classes `y` [N], with D of 2 or more; those `held_out` of training have black edges."""
+def embedding(
+    points: Tensor, y: Tensor, names: Sequence[str] = (), held_out: Collection[int] = (), source: str = ""
+) -> Figure:
+    """Draw embeddings [N, D] of classes `y` [N], with D of 2 or more; those `held_out` of training have black edges.
+
+    `source` says in the legend where the samples are from.
+    """
     shown, shares = in_the_plane(points)
     classes = sorted({*y.tolist()})
     # those that nobody trained on lie on top
@@ -40,7 +45,9 @@ def embedding(points: Tensor, y: Tensor, names: Sequence[str] = (), held_out: Co
         axes.grid(False)
         axes.set(xlabel=_label(0, shares), ylabel=_label(1, shares))
         axes.set_aspect("equal", adjustable="datalim")
-        fig.legend(loc="outside right upper", title=f"{len(y):,} samples", markerscale=1.3)
+        fig.legend(
+            loc="outside right upper", title=f"{len(y):,} samples" + (f"\n{source}" if source else ""), markerscale=1.3
+        )
     return fig
 
 

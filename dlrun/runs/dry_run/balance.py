@@ -26,16 +26,19 @@ def make_balance(data: Data, classes: int | None, size: int, device: torch.devic
         )
     if size >= len(split):
         raise ConfigError(f"{given}: a batch is the whole training split. Type for example trainer.batch_size=64")
+    y = split.gather(torch.arange(len(split), device=device)).y.cpu()
+    places = {number: (y == number).nonzero()[:, 0] for number in sorted({*y.tolist()})}
+    if classes > len(places):
+        raise ConfigError(
+            f"{given}: the training split of {data.name} has {len(places)} classes. "
+            f"Type for example trainer.classes_per_batch={len(places)}"
+        )
     if size % classes:
         raise ConfigError(
             f"{given}: trainer.batch_size={size} is no multiple of it. Type for example "
             f"trainer.batch_size={max(1, size // classes) * classes}"
         )
-    y = split.gather(torch.arange(len(split), device=device)).y.cpu()
-    places = {number: (y == number).nonzero()[:, 0] for number in sorted({*y.tolist()})}
     each = size // classes
-    if classes > len(places):
-        raise ConfigError(f"{given}: the training split of {data.name} has {len(places)} classes.")
     number, fewest = min(places.items(), key=lambda item: len(item[1]))
     if len(fewest) < each:
         name = data.spec.class_names[number] if data.spec.class_names else number

@@ -52,8 +52,8 @@ def _dimension(plain: Mapping[str, Any]) -> int:
     model = instantiate.resolve(plain["model"]["_target_"], trusted=plain["trusted"])
     if given is None and "outputs" in signature(model).parameters:
         raise ConfigError(
-            f"loss={plain['loss']['_target_']} learns an embedding, and the data set does not say of how many "
-            "components. Type for example +model.outputs=16"
+            f"loss={plain['loss']['_target_'].rpartition('.')[2]} learns an embedding, and the data set does not say "
+            "of how many components. Type for example +model.outputs=16"
         )
     # of a model that has a number of its own nothing asks for this one
     return int(given or 1)

@@ -37,7 +37,7 @@ def check_found(patterns: Collection[str], names: Collection[str], *, where: str
         if not any(matches(pattern, name) for name in names):
             modules = [*dict.fromkeys(name.rpartition(".")[0] for name in names)]
             raise ConfigError(
-                f"{where}: no weight's name fits `{pattern}`.{did_you_mean(pattern, [*names, *filter(None, modules)])} "
+                f"{where}: no name fits `{pattern}`.{did_you_mean(pattern, [*names, *filter(None, modules)])} "
                 f"The names are:\n{list_names(names)}"
             )
 

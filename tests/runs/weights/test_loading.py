@@ -160,6 +160,10 @@ def test_every_kind_of_file_gives_the_weights_of_the_run(here: Path, call: Call)
     assert len(identities) == 1
 
 
+def test_a_file_that_is_missing_is_no_run(here: Path, call: Call) -> None:
+    refuses(call("train", "init_from=missing.safetensors"), "init_from=missing.safetensors", "no such file")
+
+
 def test_a_file_with_code_is_not_run(here: Path, call: Call) -> None:
     torch.save(nn.Linear(2, 1), here / "model.pt")
     refuses(call("train", *QUICK, "init_from=model.pt"), "model.pt", "more than tensors")

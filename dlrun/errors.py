@@ -70,12 +70,16 @@ def did_you_mean(given: str, valid: Iterable[str]) -> str:
     ' Did you mean `model`?'
     >>> did_you_mean("NLL", ["nll", "mse"])
     ' Did you mean `nll`?'
+    >>> did_you_mean("gradient_clip", ["clip", "log_gradients"])
+    ' Did you mean `clip` or `log_gradients`?'
     >>> did_you_mean("x", ["model"])
     ''
     """
     # of names that differ in case only, the last
     lower = {name.lower(): name for name in valid}
-    close = [lower[name] for name in difflib.get_close_matches(given.lower(), list(lower), n=3, cutoff=0.6)]
+    parts = [name for name in given.lower().split("_") if name in lower and name != given.lower()]
+    found = dict.fromkeys([*parts, *difflib.get_close_matches(given.lower(), list(lower), n=3, cutoff=0.6)])
+    close = [lower[name] for name in [*found][:3]]
     return f" Did you mean {' or '.join(f'`{c}`' for c in close)}?" if close else ""
 
 

@@ -168,7 +168,8 @@ def example(parameter: inspect.Parameter) -> str:
     # the default of a dataclass's list or mapping is a factory, which the signature does not show
     known = parameter.default is not parameter.empty and repr(parameter.default) != "<factory>"
     if known and parameter.default is not None:
-        return _as_typed(parameter.default)
+        # whoever gives a switch wants the other position
+        return _as_typed(not parameter.default if isinstance(parameter.default, bool) else parameter.default)
     return _example_of(parameter.annotation)
 
 

@@ -52,7 +52,7 @@ def choose(device: str, precision: str) -> tuple[torch.device, str]:
             chosen.type == "mps" and not torch.backends.mps.is_available()
         )
     except RuntimeError:
-        raise ConfigError(f"trainer.device=`{device}` is no device. Type auto, cpu, cuda, cuda:1 or mps.") from None
+        raise ConfigError(f"`{device}` is no device. Type auto, cpu, cuda, cuda:1 or mps.") from None
     if missing or chosen.type not in ("cpu", "cuda", "mps"):
         count = torch.cuda.device_count() if chosen.type == "cuda" else 0
         raise ConfigError(

@@ -95,6 +95,15 @@ def test_a_run_begins_with_it_too_and_is_resumed_without_it(here: Path, call: Ca
         summary.status = "failed"
     pretrained._run_of.cache_clear()
     says(call("check", *BEGUN, "init_from=pretrained").out, "dlrun train seed=7")
+    # a job that would begin with it is none of those that begin at random
+    says(call("check", "-m", *BEGUN, "init_from=null,pretrained").out, "2 jobs in 2 groups")
+
+
+def test_a_try_begins_with_a_try(here: Path, call: Call) -> None:
+    done = call("train", *BEGUN, "init_from=pretrained", "trainer.fast=true")
+    assert done.code == 0, done.err
+    first, _ = singles()
+    assert first.summary().steps == 2
 
 
 def test_mistakes(call: Call) -> None:

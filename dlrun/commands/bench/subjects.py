@@ -135,6 +135,8 @@ def _finished(references: Sequence[str]) -> list[RunDir]:
     for reference in references:
         sweep = locate_sweep(reference)
         if sweep is None:
+            if reference in groups()["model"]:
+                raise UserError(f"`{reference}` is a model, where a run was expected. Type model={reference}")
             run = find(reference)
             if run.status() != "finished":
                 raise UserError(f"{run.path} is {run.status()}: expected a finished run. Type `dlrun resume {run.id}`.")

@@ -25,7 +25,7 @@ from dlrun.storage.identity import digest, essential, identify, may_be_of_batche
 from dlrun.storage.manifest import Job, strata
 from dlrun.storage.overlap import describe_shared, mark
 from dlrun.storage.sources import sources
-from dlrun.sweeps.jobs.pretrained import begin_with_pretrained
+from dlrun.sweeps.jobs.pretrained import NAME, begin_with_pretrained
 from dlrun.terminal import output
 from dlrun.terminal.format import counted
 from dlrun.types import Data, Quantity
@@ -147,9 +147,11 @@ class JobBuilder:
             loaded[data_key] = loaded.get(data_key) or make_dataset(plain)
             self._remark(mark(begin(plain, loaded[data_key])[1]))
             self._begun.add(begun)
+        # weights count by their content, not by the path of their file; those that a check does not train are others
+        # than random ones
+        initial = self._initial(plain["init_from"]) or (NAME if composed.config.get("init_from") == NAME else None)
         identity = identify(
-            # weights count by their content, not by the path of their file
-            plain | {"init_from": self._initial(plain["init_from"])},
+            plain | {"init_from": initial},
             fingerprint,
             device=device.type,
             precision=precision,

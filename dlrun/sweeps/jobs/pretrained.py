@@ -39,7 +39,9 @@ def begin_with_pretrained(config: DictConfig, *, train: bool = True) -> DictConf
             "init_from=pretrained begins with the run of `pretrain`, which is not given. Type for example "
             "'pretrain=[\"+experiment=fashion_mnist\"]', or init_from=RUN."
         )
-    run = _run_of(tuple(map(str, overrides)), train=train)
+    # a try of two steps begins with one
+    fast = ["trainer.fast=true"] if OmegaConf.select(config, "trainer.fast") is True else []
+    run = _run_of((*map(str, overrides), *fast), train=train)
     config = config.copy()
     config.init_from = run
     return config
@@ -52,7 +54,10 @@ def _run_of(overrides: tuple[str, ...], *, train: bool) -> str | None:
     identity, typed = _identity(overrides), shlex.join(("dlrun", "train", *overrides))
     run = _finished(identity)
     if run is None and not train:
-        output.say(f"`dlrun train` trains the run first that others begin with: {typed}. Here they begin at random.")
+        output.say(
+            f"`dlrun train` trains the run first that others begin with: {typed}. Here they begin at random, and it "
+            "is in no estimate."
+        )
         return None
     if run is None:
         output.say(f"first the run that others begin with: {typed}")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.losses.nll import nll
+from dlrun.models.gaussian_mixture import GaussianMixture
 from dlrun.optimizers.parameters import check_none_frozen, check_rate
 from dlrun.types import Batch, Update
 
@@ -62,6 +63,17 @@ class EM:
         loss, model = objective(batch), _mixture(objective.model)
         model.maximise(batch.x, model.responsibilities(batch.x), self.reg_covar)
         return Update(loss, None)
+
+    def flop(self, objective: Objective, samples: int) -> int:
+        """The operations of a step: P(x - μ) twice, the means, the covariances and their inverse; 0 if not known.
+
+        Of K components in D dimensions, N·K·(6 D² + 2 D) + 4/3 K·D³ of `dlrun.models.gaussian_mixture`'s mixtures.
+        """
+        model = objective.model
+        if not isinstance(model, GaussianMixture):
+            return 0
+        components, size = model.means.shape
+        return samples * components * (6 * size**2 + 2 * size) + 4 * components * size**3 // 3
 
     def state_dict(self) -> dict[str, Any]:
         """Empty: all is in the model's parameters."""

@@ -12,6 +12,7 @@ from dlrun.execution.machine_load import MachineLoad
 from dlrun.execution.peak_flops import peak_flops
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.optimizers.descent import Descent
+from dlrun.optimizers.em import EM
 from dlrun.optimizers.lbfgs import LBFGS
 from dlrun.optimizers.least_squares import LeastSquares
 from dlrun.runs import checkpoint_writer
@@ -49,7 +50,7 @@ def step_cost(built: Built, *, measure: bool) -> StepCost:
     size = training.batches.size
     # what another optimizer computes, and how often, is its own affair
     flop = built.flop_per_step if isinstance(optimizer, Descent | LBFGS) else 0
-    if isinstance(optimizer, LeastSquares):
+    if isinstance(optimizer, LeastSquares | EM):
         flop = optimizer.flop(training.objective, size)
     return StepCost(
         flop=flop,

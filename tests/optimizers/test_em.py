@@ -10,6 +10,7 @@ import pytest
 import torch
 from sklearn.mixture import GaussianMixture as Sklearn
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from dlrun.datasets.moons import moons
 from dlrun.engine.objective import Objective
@@ -70,6 +71,16 @@ def test_one_component_has_its_answer_after_one_step() -> None:
     losses = fit(model, 2, reg_covar=0.0)
     assert losses[1] == pytest.approx(losses[2], rel=1e-12)
     np.testing.assert_allclose(model.means.detach().numpy()[0], X.double().numpy().mean(0), atol=1e-12)
+
+
+def test_its_operations_are_those_that_torch_counts() -> None:
+    model, n = mixture(4).double(), len(X)
+    objective = Objective(model, nll)
+    with FlopCounterMode(display=False) as counter:
+        EM().step(objective, Batch(X.double(), BATCH.y), 1.0)
+    # which counts products alone
+    assert EM().flop(objective, n) - 4 * 4 * 2**3 // 3 == counter.get_total_flops()
+    assert EM().flop(Objective(nn.Linear(2, 2), nll), n) == 0
 
 
 def test_what_it_cannot_fit_is_refused() -> None:

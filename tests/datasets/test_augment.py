@@ -76,6 +76,7 @@ def test_nothing_asked_for_is_nothing() -> None:
         ({"shfit": 2}, "Did you mean `shift`"),
         ({"shift": -1}, "shift=-1"),
         ({"shift": 1.5}, "shift=1.5"),
+        ({"shift": 8}, "as large as the image of 8×8.*shift=1"),
         ({"flip": 1}, "flip=1"),
         ({"crop": 0}, "crop=0"),
         ({"crop": "x"}, "crop=x"),

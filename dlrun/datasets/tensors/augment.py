@@ -90,10 +90,10 @@ def make_augment(options: Mapping[str, int | float | bool | str] | None, shape: 
             )
     if len(shape) != 3:
         raise ConfigError(f"dataset.augment is for images; a sample of this data set has the shape {list(shape)}.")
-    if options.get("fill") == "reflect" and int(options.get("shift", 0)) >= min(shape[1:]):
+    if int(options.get("shift", 0)) >= min(shape[1:]):
         raise ConfigError(
-            f"dataset.augment.fill=reflect mirrors an image of {shape[1]}×{shape[2]} pixels once; "
-            f"dataset.augment.shift={options['shift']} is as large as the image."
+            f"dataset.augment.shift={options['shift']} is as large as the image of {shape[1]}×{shape[2]} pixels, and "
+            f"may leave nothing of it. Type for example dataset.augment.shift={max(1, min(shape[1:]) // 8)}"
         )
     return Augment(**options)  # type: ignore[arg-type]  # the types were checked above
 

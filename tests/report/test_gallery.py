@@ -126,6 +126,15 @@ def test_a_whole_sweep_goes_before_a_newer_broken_one(sweeps: Callable[..., Swee
     assert newest_of_each_study() == [newer, only]
 
 
+def test_a_damaged_sweep_costs_no_other_study(sweeps: Callable[..., SweepDir], call: Callable[..., Called]) -> None:
+    sweeps("good", "a", study={})
+    (sweeps("bad", "b", study={}).path / "summary.json").write_text("[1]")
+    done = call("report", "--gallery")
+    assert done.code == 0, done.err
+    says(done.out, "1 sweep:")
+    says(done.err, "summary.json is damaged")
+
+
 def test_a_sweep_without_a_study_shows_its_test_scores(sweeps: Callable[..., SweepDir], here: Path) -> None:
     made = sweeps("a", "120000-a-aaaa")
     figures = made.job(0).figures

@@ -23,11 +23,18 @@ from dlrun.terminal.format import counted
 
 def newest_of_each_study() -> list[SweepDir]:
     """The newest whole sweep of each study under the outputs folder; of a study without one, its newest."""
-    by_name: dict[str, list[SweepDir]] = {}
-    for sweep, found in read_each(all_sweeps(), manifest.read):
-        if found.study:
-            by_name.setdefault(found.name, []).append(sweep)
-    return [next(filter(is_whole, reversed(sweeps)), sweeps[-1]) for sweeps in by_name.values()]
+    by_name: dict[str, list[tuple[SweepDir, bool]]] = {}
+    for sweep, (name, whole) in read_each(all_sweeps(), _name_of_study):
+        if name:
+            by_name.setdefault(name, []).append((sweep, whole))
+    newest = (next(((s, w) for s, w in reversed(sweeps) if w), sweeps[-1]) for sweeps in by_name.values())
+    return [sweep for sweep, _ in newest]
+
+
+def _name_of_study(sweep: SweepDir) -> tuple[str, bool]:
+    """A sweep's name, empty without a study, and whether the sweep is whole."""
+    found = manifest.read(sweep)
+    return (found.name, is_whole(sweep)) if found.study else ("", False)
 
 
 def is_whole(sweep: SweepDir) -> bool:

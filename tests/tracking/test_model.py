@@ -11,6 +11,7 @@ import pytest
 
 import dlrun
 from dlrun.tracking.mlflow.uri import store_address
+from dlrun.tracking.pending import pending
 from tests import processes
 
 ROOT = Path(dlrun.__file__).parents[1]
@@ -48,6 +49,8 @@ def test_a_logged_model_loads_without_dlrun(tmp_path: Path, monkeypatch: pytest.
     (run,) = all_runs()
     summary = run.summary()
     assert summary.uploaded == {"mlflow": True}, (run.path / "uploader.log").read_text()
+    # by the stamp, which the run's own process compares too
+    assert pending(run) == []
     loaded = dlrun.load(str(run.path))
     x = loaded.data.train.gather(torch.arange(7)).x
     torch.save(x, tmp_path / "x.pt")

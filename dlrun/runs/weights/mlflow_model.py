@@ -7,12 +7,9 @@ Read are the exported graph that dlrun stores (`model.pt2`, its weights alone), 
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from math import prod
 from pathlib import Path
@@ -27,7 +24,7 @@ from dlrun.storage import checkpoint
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.names.secrets import hide_secrets
 from dlrun.tracking.mlflow.store import prepare
-from dlrun.tracking.mlflow.uri import artifact_folder, sqlite_file, store_address
+from dlrun.tracking.mlflow.uri import artifact_folder, sqlite_file, store_address, using
 
 SCHEMES = ("models:/", "runs:/")
 
@@ -82,7 +79,7 @@ def read_model(reference: str) -> StoredModel:
 
 @lru_cache(maxsize=1)
 def _read_model(reference: str, address: Address) -> StoredModel:
-    with tempfile.TemporaryDirectory() as folder, _store(address):
+    with tempfile.TemporaryDirectory() as folder, using(address):
         import mlflow  # takes seconds
 
         try:
@@ -93,22 +90,6 @@ def _read_model(reference: str, address: Address) -> StoredModel:
             said = (hide_secrets(str(error)).splitlines() or [type(error).__name__])[0]
             raise UserError(f"init_from={reference}: MLflow at {address} does not have it: {said}") from None
         return StoredModel(_read(Path(folder), reference), run)
-
-
-@contextmanager
-def _store(address: Address) -> Iterator[None]:
-    """Have MLflow use a store, for models and runs alike."""
-    # by the environment: what `set_tracking_uri` sets would stay, and uploaders that start later would follow it
-    wanted = {"MLFLOW_TRACKING_URI": address.reveal(), "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
 
 
 def _run_of(reference: str) -> str | None:

@@ -12,6 +12,7 @@ from dlrun.storage.rundir import RunDir
 from dlrun.tracking.content.journal_reader import Point
 from dlrun.tracking.content.run_source import LoadModel
 from dlrun.tracking.mlflow.names.address import Address
+from dlrun.tracking.mlflow.uri import using
 
 # what MLflow takes of a model's params
 MOST, LONGEST = 100, 500
@@ -40,6 +41,13 @@ def send_model(
     prepared inputs: the model's tag `dlrun.inputs` and its metadata say how raw ones are prepared. `metrics`
     are points that the run has already; `tags` replace those that MLflow would take from this process.
     """
+    with using(address):
+        return _send(run, load, run_id, address, tags, metrics)
+
+
+def _send(
+    run: RunDir, load: LoadModel, run_id: str, address: Address, tags: Mapping[str, str], metrics: Sequence[Linked]
+) -> str:
     import mlflow
     import torch
 
@@ -49,7 +57,6 @@ def send_model(
     torch.set_num_threads(1)
     model, example = load(run)
     needs = [f"torch=={torch.__version__.partition('+')[0]}", f"mlflow=={mlflow.__version__}", "numpy"]
-    mlflow.set_tracking_uri(address.reveal())
     client: Any = mlflow.MlflowClient(tracking_uri=address.reveal())
     stored = client.get_run(run_id)
     # Made here and not by `log_model` within the run: that takes source and commit of this process, which is dlrun's,

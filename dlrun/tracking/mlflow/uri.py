@@ -6,7 +6,8 @@ import hashlib
 import os
 import re
 import shlex
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -34,6 +35,23 @@ def store_address(run: RunDir | SweepDir | None = None) -> Address:
     check_address()
     given = os.environ.get("MLFLOW_TRACKING_URI")
     return Address(given or f"sqlite:///{plain_path(outputs_of(run))}/mlflow.db")
+
+
+@contextmanager
+def using(address: Address) -> Iterator[None]:
+    """Have MLflow's own functions use a store within the context, for models and runs alike."""
+    # by the environment, and put back: what `set_tracking_uri` writes there stays, and would name this store for other
+    # folders, for uploaders that start later, and in place of the stamp of the folder's own store
+    wanted = {"MLFLOW_TRACKING_URI": address.reveal(), "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def is_own(address: Address) -> bool:

@@ -39,6 +39,9 @@ from dlrun.runs.weights.training import freeze
 from dlrun.terminal.format import counted
 from dlrun.types import Data, Metric, Schedule, Spec, Task
 
+AS_TORCH = 67280421310721
+"""The seed with which torch's generator began before it drew one: earlier runs have their data by it."""
+
 
 @dataclass(frozen=True)
 class Parts:
@@ -112,7 +115,8 @@ def make_dataset(plain: dict[str, Any]) -> Data:
 
     Raises `UserError` if its files are missing or altered.
     """
-    # torch's generator begins the same in each process, these two do not
+    # none of them begins the same in each process, and a data set of the user's own may seed nothing
+    torch.default_generator.manual_seed(AS_TORCH)
     for library in ("random", "numpy"):
         seed_library(library, 0)
     data = instantiate.make(plain["dataset"], trusted=plain["trusted"])

@@ -237,6 +237,23 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(kind: str, here: Path, 
     assert one == two
 
 
+def test_a_data_set_that_seeds_nothing_is_the_same_in_each_process(here: Path, call: Call) -> None:
+    (here / "unseeded.py").write_text(
+        "import random, numpy, torch\nfrom dlrun.datasets import from_tensors\n"
+        "def points(n=50):\n"
+        "    x = torch.randn(n, 2) + float(numpy.random.rand()) + random.random()\n"
+        "    return from_tensors('points', (x, torch.arange(n) % 2), task='classification', validation_size=10)\n"
+    )
+    given = ("~dataset", "+dataset._target_=unseeded.points", "trainer.steps=1", "trainer.batch_size=10", *QUICK[3:])
+    for seed in range(2):
+        # torch draws its first seed, as each process does that begins
+        assert torch.seed() and call("train", *given, f"seed={seed}").code == 0
+    torch.seed()
+    assert len({run.summary().data["fingerprint"] for run in all_runs()}) == 1
+    resumed = call("resume", all_runs()[0].id, "trainer.steps=2")
+    assert resumed.code == 0, resumed.err
+
+
 def test_weights_of_a_loss_are_trained_counted_and_selected(here: Path, call: Call) -> None:
     own_loss(here, SAVED["weights and a buffer"])
     done = call("train", *QUICK, "loss=own", "trainer.steps=20")

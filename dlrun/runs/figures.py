@@ -18,6 +18,7 @@ from dlrun.analysis.figures.functions import fit_1d, plane
 from dlrun.analysis.figures.style import save
 from dlrun.analysis.figures.text import loss_by_position
 from dlrun.datasets.language.windows import Streams, Windows
+from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.engine.evaluation import Collected, batch_size_for, evaluating
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.randomness import SAMPLING, generator
@@ -108,7 +109,10 @@ def _density(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
                 found: Tensor = model.log_prob(points.to(x).to(device)).cpu()  # type: ignore[operator]
             return found
 
-        yield "density", densities(x, {"density": log_prob})
+        scale = data.prepare
+        scaled = isinstance(scale, Standardise) and {*scale.mean, *scale.deviation} != {0.0, 1.0}
+        name = "density of the normalised inputs" if scaled else "density"
+        yield "density", densities(x, {name: log_prob})
     elif data.spec.levels and callable(getattr(model, "sample", None)):
         with evaluating(model):
             n = PICTURES if math.prod(data.spec.input_shape[-2:]) <= LARGE else FEWER

@@ -89,7 +89,7 @@ class LearningRate:
         """Held if the smallest rate stalls."""
         text = "Too small a rate stalls."
         if len(final) < 3:
-            return judge(text, None, "It takes three rates.")
+            return judge(text, None, "It takes three rates, with curves of the training loss.")
         rate, value = next(iter(means(final).items()))
         evidence = f"At the smallest rate, {rate:g}, {value:.0%} of the training loss is left at the end"
         return judge(text, value > self.stalled, f"{evidence} (stalled: more than {self.stalled:.0%}).")
@@ -111,7 +111,7 @@ class LearningRate:
         """Held if the largest rate bounces or diverges, significantly more than the selected one."""
         text = "Too large a rate bounces or diverges."
         if len(final) < 3:
-            return judge(text, None, "It takes three rates.")
+            return judge(text, None, "It takes three rates, with curves of the training loss.")
         (rate, end), jumps = [*means(final).items()][-1], [*means(fluctuation).values()][-1]
         evidence = (
             f"At the largest rate, {rate:g}, the training loss fluctuates by {jumps:.3g} times its initial "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dlrun.report.gallery.collect import is_whole, newest_of_each_study, read_en
 from dlrun.report.gallery.entry import Entry, Picture
 from dlrun.report.gallery.page import write_page
 from dlrun.report.gallery.records import read_records, record
+from dlrun.storage import manifest
 from dlrun.storage.results import Result
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.study import CaptionedFigure, Claim, judge
@@ -123,6 +125,11 @@ def test_a_whole_sweep_goes_before_a_newer_broken_one(sweeps: Callable[..., Swee
     assert [is_whole(each) for each in (whole, broken, only)] == [True, False, False]
     assert newest_of_each_study() == [whole, only]
     newer = sweeps("a", "120004-a-eeee", study={})
+    assert newest_of_each_study() == [newer, only]
+    tried = sweeps("a", "120005-a-ffff", study={})
+    found = manifest.read(tried)
+    jobs = tuple(replace(job, config=job.config | {"trainer": {"fast": True}}) for job in found.jobs)
+    replace(found, jobs=jobs).write(tried)
     assert newest_of_each_study() == [newer, only]
 
 

@@ -22,7 +22,10 @@ from dlrun.terminal.format import counted
 
 
 def newest_of_each_study() -> list[SweepDir]:
-    """The newest whole sweep of each study under the outputs folder; of a study without one, its newest."""
+    """The newest whole sweep of each study under the outputs folder; of a study without one, its newest.
+
+    Tries of two steps (`trainer.fast`) are none.
+    """
     by_name: dict[str, list[tuple[SweepDir, bool]]] = {}
     for sweep, (name, whole) in read_each(all_sweeps(), _name_of_study):
         if name:
@@ -32,9 +35,10 @@ def newest_of_each_study() -> list[SweepDir]:
 
 
 def _name_of_study(sweep: SweepDir) -> tuple[str, bool]:
-    """A sweep's name, empty without a study, and whether the sweep is whole."""
+    """A sweep's name, empty without a study or for a try, and whether the sweep is whole."""
     found = manifest.read(sweep)
-    return (found.name, is_whole(sweep)) if found.study else ("", False)
+    tried = any(job.config.get("trainer", {}).get("fast") for job in found.jobs)
+    return (found.name, is_whole(sweep)) if found.study and not tried else ("", False)
 
 
 def is_whole(sweep: SweepDir) -> bool:

@@ -89,7 +89,7 @@ def run_of(reference: str) -> RunDir | None:
         return _run_of_model(reference)
     file = Path(reference)
     if not file.is_file():
-        return find(reference)
+        return loading.find_run(reference)
     folder = RunDir(file.absolute().parent.parent)
     if file.absolute() not in (folder.last, folder.best) or not folder.config.exists():
         return None

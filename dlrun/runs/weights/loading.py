@@ -81,13 +81,16 @@ def _read(reference: str) -> dict[str, Any]:
         return read_model(reference).values
     file = Path(reference)
     if not file.is_file():
-        # ids have no suffix, and a run's folder none of these
-        if file.suffix in (".pt", ".pth", ".bin", ".ckpt", ".safetensors"):
-            raise UserError(
-                f"init_from={reference}: there is no such file. Expected a file, a run or a model of MLflow."
-            )
-        return of_run(find(reference))[0]
+        return of_run(find_run(reference))[0]
     return read_safetensors(file) if file.suffix == ".safetensors" else checkpoint.load_model(file)
+
+
+def find_run(reference: str) -> RunDir:
+    """The run that `init_from` names where it is no file; raises `UserError`."""
+    # ids have no suffix, and a run's folder none of these
+    if Path(reference).suffix in (".pt", ".pth", ".bin", ".ckpt", ".safetensors"):
+        raise UserError(f"init_from={reference}: there is no such file. Expected a file, a run or a model of MLflow.")
+    return find(reference)
 
 
 def _digest(values: dict[str, Any]) -> str:

@@ -161,7 +161,7 @@ def test_list_shows_the_groups(call) -> None:
     ]
 
 
-@pytest.mark.parametrize("group", ["dataset", "model", "loss", "optimizer", "schedule", "trainer", "experiment"])
+@pytest.mark.parametrize("group", ["dataset", "model", "loss", "optimizer", "schedule", "experiment"])
 def test_list_describes_every_choice(call, group: str) -> None:
     called = call("list", group)
     assert called.code == 0

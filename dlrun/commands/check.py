@@ -11,9 +11,10 @@ from dlrun.commands import _multirun
 from dlrun.config import hydra_main
 from dlrun.errors import ConfigError
 from dlrun.execution import device
-from dlrun.execution.timing import forecast
+from dlrun.execution.timing import forecast, steps_within
 from dlrun.runs.build import build
 from dlrun.runs.measures import memory
+from dlrun.runs.open_run import with_steps
 from dlrun.runs.presentation import announce
 from dlrun.storage.manifest import Job
 from dlrun.sweeps.jobs.builder import REMARKS, JobBuilder
@@ -37,11 +38,16 @@ def check(config: DictConfig) -> int:
     """Build a run and estimate the time of training."""
     built = build(begin_with_pretrained(config, train=False))
     device.apply(built.execution)
+    minutes = None if built.trainer.fast else built.trainer.minutes
+    if minutes is not None:
+        built = with_steps(built, steps_within(built.training, minutes))
     announce(built)
     if built.trainer.profile == "memory":
         every = built.trainer.activation_checkpointing
         output.say(memory.describe(memory.measure(built.training, every), every))
-    if built.trainer.minutes is None:  # else the time is given
+    if minutes is not None:
+        output.say(f"  takes     {duration(60 * minutes)} of training; the run measures its steps itself")
+    else:
         takes = forecast(built.training)
         known = (
             f"about {duration(takes.seconds)} of training and validation here" if takes.seconds is not None else None

@@ -224,7 +224,12 @@ def _fix_horizon(built: Built, folder: RunDir) -> Built:
     before = folder.summary()
     # measured once: a resumed run with another horizon would follow another schedule
     known = before.horizon if before.minutes == built.trainer.minutes else None
-    steps = known or steps_within(training, built.trainer.minutes)
+    return with_steps(built, known or steps_within(training, built.trainer.minutes))
+
+
+def with_steps(built: Built, steps: int) -> Built:
+    """The run with a plan of so many steps, as `trainer.minutes` asks for."""
+    training = built.training
     return replace(built, training=replace(training, plan=make_plan(built.trainer, training.plan.per_epoch, steps)))
 
 

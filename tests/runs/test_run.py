@@ -190,6 +190,13 @@ def test_overfit_batches_brings_the_loss_down(call: Call) -> None:
     assert losses[-1][1] < 0.01
 
 
+def test_a_check_says_how_many_steps_a_wall_time_may_be(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dlrun.commands.check.steps_within", lambda run, minutes: int(minutes * 100))
+    done = call("check", "trainer.minutes=1.5")
+    assert done.code == 0, done.err
+    says(done.out, "150 of 64 samples", "1 min 30 s of training; the run measures its steps itself")
+
+
 def test_a_wall_time_becomes_a_horizon_that_is_kept(call: Call) -> None:
     assert call("train", "trainer.minutes=0.01", "schedule=cosine", *QUICK).code == 0
     summary = only_run().summary()

@@ -9,8 +9,8 @@ from typing import Any
 Chart = dict[str, Any]
 
 CURVES, RESULTS = "dlrun-curves", "dlrun-results"
+LOG_AXIS = 30.0  # ratio of the largest to the smallest last value above which an axis is logarithmic, as in figures
 # MLflow adds a chart of each further metric, in the section of its name: these are closed at first
-LOG_AXIS = 30.0  # ratio of the largest to the smallest last value above which an axis is logarithmic
 CLOSED = ("best/val", "best/train", "test", "val", "train", "grad_norm", "Model metrics", "System metrics")
 
 

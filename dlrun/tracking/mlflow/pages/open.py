@@ -42,15 +42,16 @@ def _run(client: Any, folder: RunDir, run_id: str) -> State:
 
 def _sweep(client: Any, experiment_id: str, sweep: SweepDir) -> State:
     jobs = client.search_runs([experiment_id], tag_filter("dlrun.sweep", sweep.id), max_results=LOOKED_AT)
+    metrics: dict[str, list[float]] = {}
+    for job in jobs:
+        for name, value in job.data.metrics.items():
+            metrics.setdefault(name, []).append(value)
     drawn = "train/loss"
     with_curves = next((job.info.run_id for job in jobs if drawn in job.data.metrics), None)
     return shared_view.sweep_state(
         sweep,
         manifest.read(sweep),
-        metrics={
-            name: [job.data.metrics[name] for job in jobs if name in job.data.metrics]
-            for name in {name for job in jobs for name in job.data.metrics}
-        },
+        metrics=metrics,
         params={name for job in jobs for name in job.data.params},
         # a single point is no curve
         steps=with_curves is not None and len(client.get_metric_history(with_curves, drawn)) > 1,

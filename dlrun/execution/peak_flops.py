@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from dlrun.execution.device import Execution, describe
-from dlrun.execution.matrix_products import best_product, one_thread
+from dlrun.execution.kernel_rates import best_product, one_thread
 from dlrun.storage.files import cache
 from dlrun.storage.files.cache import cache_root
 
@@ -48,7 +48,8 @@ def peak_flops(execution: Execution, *, measure: bool) -> float | None:
     """The peak FLOP a second at the run's precision.
 
     None if it is not known. For a GPU, the data sheet's, else the one that `dlrun bench peak` has measured. For a CPU,
-    that of a matrix product on one thread, times the threads: measured once for a machine, if `measure`, and cached.
+    that of one thread's fastest matrix product or convolution, times the threads: measured once for a machine, if
+    `measure`, and cached.
     """
     device, name = execution.device, _name(execution)
     if device.type == "cuda" and (sheet := from_data_sheet(describe(device), execution.precision)):
@@ -74,7 +75,8 @@ def cache_file() -> Path:
 
 
 def _name(execution: Execution) -> str:
-    return f"{describe(execution.device)}, torch {torch.__version__}, {execution.precision}"
+    kernels = "products and convolutions" if execution.device.type == "cpu" else "products"
+    return f"{describe(execution.device)}, torch {torch.__version__}, {execution.precision}, {kernels}"
 
 
 def _dtype(execution: Execution) -> torch.dtype:

@@ -24,7 +24,7 @@ def tables(here: Path) -> Path:
 
 def test_peak_keeps_what_mfu_is_a_share_of(call: Call, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DLRUN_CACHE", str(here / "cache"))
-    monkeypatch.setattr("dlrun.execution.matrix_products.LARGEST", 256)
+    monkeypatch.setattr("dlrun.execution.kernel_rates.LARGEST", 256)
     done = call("bench", "peak", "--device", "cpu", "--json")
     assert done.code == 0, done.err
     rates = {each["precision"]: each for each in json.loads(done.out)["rates"]}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from dlrun.analysis.figures.forward import Scored, forward_time, score_against_operations
 from dlrun.execution import forward_time as bench
 from dlrun.execution.forward_time import Subject, Timed, random_inputs, time_forward
-from dlrun.execution.matrix_products import best_product
+from dlrun.execution.kernel_rates import best_product
 from dlrun.models.convnet import ConvNet
 from dlrun.models.mlp import MLP
 from dlrun.types import Spec
@@ -107,7 +107,7 @@ def test_the_figures_show_each_model() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_rate_of_products_is_measured(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dlrun.execution.matrix_products.LARGEST", 256)
+    monkeypatch.setattr("dlrun.execution.kernel_rates.LARGEST", 256)
     found = best_product(torch.device("cpu"), precision)
     assert found.size == 256
     assert found.rate > 1e8

@@ -7,7 +7,7 @@ import argparse
 import torch
 
 from dlrun.execution.device import Execution, choose, describe
-from dlrun.execution.matrix_products import best_product
+from dlrun.execution.kernel_rates import best_product
 from dlrun.execution.peak_flops import cache_file, from_data_sheet, measure_peak, peak_flops
 from dlrun.storage.files.json_text import dumps
 from dlrun.terminal import output
@@ -27,7 +27,7 @@ def main(arguments: argparse.Namespace) -> int:
     rows += [[str(each["precision"]), *(_text(name, each[name]) for name in shown)] for each in found]
     output.say(table(rows))
     if device.type == "cpu":
-        output.say("  mfu is a share of one thread's rate (in its own time), times the run's threads")
+        output.say("  mfu is a share of one thread's fastest product or convolution (in its own time), times the run's threads")
     output.say(f"  kept in {cache_file()}")
     return 0
 
@@ -41,7 +41,7 @@ def precisions(device: torch.device) -> list[str]:
 
 
 def measure(device: torch.device, precision: str) -> dict[str, object]:
-    """Measure the rate of products, and keep the peak that a run's `mfu` is a share of."""
+    """Measure the rate of products on all threads, and keep the peak that a run's `mfu` is a share of."""
     execution = Execution(device, precision, torch.get_num_threads(), deterministic=False)
     sheet = from_data_sheet(describe(device), precision) if device.type == "cuda" else None
     best = best_product(device, precision)

@@ -44,7 +44,7 @@ def describe(cost: Mapping[str, float], *, currency: str | None, remarks: Mappin
     """The entries of a cost, each with its remark behind it."""
     parts: dict[str, str] = {}
     if "flop" in cost:
-        share = f", {100 * cost['mfu']:.2g}% of peak" if "mfu" in cost else ""
+        share = f", {_percent(cost['mfu'])} of peak" if "mfu" in cost else ""
         parts["flop"] = amount(cost["flop"], "FLOP") + share
     for name, about, kind in (("joules", "", ""), ("joules_estimated", "about ", ", estimated")):
         if name in cost:
@@ -56,3 +56,7 @@ def describe(cost: Mapping[str, float], *, currency: str | None, remarks: Mappin
     if "g_co2" in cost:
         parts["g_co2"] = f"{cost['g_co2']:.3g} g of CO2"
     return "; ".join(text + (remarks or {}).get(name, "") for name, text in parts.items())
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}%" if share >= 0.1 else f"{100 * share:.2g}%"

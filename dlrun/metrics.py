@@ -173,12 +173,14 @@ def knn_accuracy(outputs: Tensor, y: Tensor, train: Outputs, k: int = 5, normali
     """Share of samples whose class most of their `k` nearest training samples have.
 
     The nearest are those by the Euclidean distance of the outputs, divided by their norms with `normalise`; of classes
-    with as many votes it is the first, as in scikit-learn. Fewer training samples than k vote all. Raises
-    `ConfigError` for k below 1.
+    with as many votes it is the first, as in scikit-learn. Fewer training samples than k vote all. NaN if
+    the training split has none of these classes. Raises `ConfigError` for k below 1.
     """
     if k < 1:
         raise ConfigError(f"metrics.knn_accuracy.k={k}: expected 1 or more. Type for example metrics.knn_accuracy.k=5")
     places = nearest(_points(outputs, normalise), _points(train.outputs, normalise), k=k)
+    if not torch.isin(y.cpu(), train.y.cpu()).any():
+        return torch.tensor(math.nan)
     classes = train.y.to(places.device)[places]
     votes = classes.new_zeros(len(classes), int(train.y.max()) + 1).scatter_add_(1, classes, torch.ones_like(classes))
     return (votes.argmax(1) == y.to(places.device)).double().mean()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -41,7 +42,7 @@ def _product_of_a_thread(dtype: torch.dtype) -> float:
     for n in (128, 256, 512):
         matrix = torch.ones(n, n, dtype=dtype)
         # the thread's own time: others may share the core
-        seconds = _least(lambda: matrix @ matrix, time.thread_time)
+        seconds = _least(partial(torch.mm, matrix, matrix), time.thread_time)
         best = max(best, 2 * n**3 / seconds)
         if seconds > 0.003:  # on a slow processor a larger product is no faster
             break
@@ -53,7 +54,7 @@ def _convolution_of_a_thread(dtype: torch.dtype) -> float:
     batch, channels, side = 16, 128, 8
     x = torch.ones(batch, channels, side, side, dtype=dtype).to(memory_format=torch.channels_last)
     weight = torch.ones(channels, channels, 3, 3, dtype=dtype).to(memory_format=torch.channels_last)
-    seconds = _least(lambda: F.conv2d(x, weight, padding=1), time.thread_time)
+    seconds = _least(partial(F.conv2d, x, weight, padding=1), time.thread_time)
     return 2 * batch * side**2 * channels**2 * 3**2 / seconds
 
 
@@ -66,7 +67,7 @@ def best_product(device: torch.device, precision: str) -> Rate:
             try:
                 # other values would draw another power, and with it another clock: ones are the best case
                 matrix = torch.ones(n, n, dtype=dtype, device=device)
-                seconds = _least(lambda: _finished(matrix @ matrix), time.perf_counter)
+                seconds = _least(partial(_finished_product, matrix), time.perf_counter)
             except torch.OutOfMemoryError:
                 break
             best = max(best, Rate(2 * n**3 / seconds, n))
@@ -76,8 +77,8 @@ def best_product(device: torch.device, precision: str) -> Rate:
     return best
 
 
-def _finished(result: torch.Tensor) -> None:
-    wait_for(result.device)
+def _finished_product(matrix: torch.Tensor) -> None:
+    wait_for((matrix @ matrix).device)
 
 
 def _least(compute: Callable[[], object], clock: Callable[[], float]) -> float:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dlrun.errors import ConfigError
 from dlrun.models.stems import Stem, check_side, choose_stem, pooled
 
 __all__ = ["GoogLeNet"]
@@ -41,7 +42,7 @@ class GoogLeNet(nn.Module):
     """GoogLeNet: x [N, C, H, W] ↦ outputs [N, O].
 
     `stem` is `imagenet`, `cifar`, or None: that of CIFAR for sides below 64 pixels. `auxiliary_weight` 0 leaves the
-    auxiliary heads out. Raises `ConfigError` for inputs other than pictures, and for too small ones.
+    auxiliary heads out. Raises `ConfigError` for a negative weight and for inputs other than large enough pictures.
 
     >>> GoogLeNet((3, 32, 32), 10).eval()(torch.zeros(5, 3, 32, 32)).shape
     torch.Size([5, 10])
@@ -58,6 +59,8 @@ class GoogLeNet(nn.Module):
         dropout: float = 0.4,
     ) -> None:
         super().__init__()
+        if auxiliary_weight < 0:
+            raise ConfigError(f"model.auxiliary_weight={auxiliary_weight}: expected 0 or more; 0 leaves the heads out.")
         stem = choose_stem(stem, input_shape)
         large = stem == "imagenet"
         check_side(input_shape, smallest=79 if large else 20, stem=stem)

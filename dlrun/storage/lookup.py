@@ -38,18 +38,18 @@ def all_sweeps() -> list[SweepDir]:
     return sorted(found, key=lambda sweep: (*_started(sweep, sweep.path), str(sweep.path)))
 
 
-def read_each(folders: Iterable[F], read: Callable[[F], R]) -> Iterator[tuple[F, R]]:
-    """Yield each folder with what `read` makes of it.
+def read_each(places: Iterable[F], read: Callable[[F], R]) -> Iterator[tuple[F, R]]:
+    """Yield each folder or file with what `read` makes of it.
 
-    Those with a damaged file are left out, each with a line: one bad file stops nothing else.
+    Damaged ones are left out, each with a line: one bad file stops nothing else.
     """
-    for folder in folders:
+    for place in places:
         try:
-            made = read(folder)
+            made = read(place)
         except DamagedFile as damage:
             output.warn(f"Left out: {damage.path} is damaged: {damage.found}.")
         else:
-            yield folder, made
+            yield place, made
 
 
 def sweep_of(run: RunDir) -> SweepDir | None:

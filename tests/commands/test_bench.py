@@ -95,6 +95,7 @@ def test_forward_draws_accuracy_of_runs(call: Call, here: Path) -> None:
     [
         (["model=mlpp"], "Did you mean `mlp`?"),
         (["model=mlp", "trainer.precision=bf16"], "--precision"),
+        (["model=lenet5", "input=8", "input=9"], "`input` is given twice"),
         (["model=lenet5", "input=3xx"], "input=3xx: expected sizes above 0"),
         (["model=lenet5", "input=1x12x12", "classes=0"], "classes=0: expected sizes above 0"),
         (["model=lenet5", "input=1x8x8", "dataset=digits"], "Leave one of them out"),

@@ -51,6 +51,12 @@ def test_the_number_is_that_of_all_samples_for_any_batch_size(size: int, objecti
     assert [*found] == ["loss", "accuracy", "recall", "knn", "half"]
 
 
+def test_neighbours_of_other_classes_alone_tell_nothing() -> None:
+    points = torch.arange(6.0).unsqueeze(1)
+    known, new = Outputs(points, torch.tensor([0, 0, 0, 1, 1, 1])), torch.tensor([2, 2, 2, 3, 3, 3])
+    assert torch.isnan(knn_accuracy(points, new, train=known, k=2))
+
+
 def test_each_sample_is_asked_once_and_collected_as_well() -> None:
     class Counting(nn.Linear):
         calls = 0

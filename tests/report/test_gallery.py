@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from dlrun.errors import DamagedFile
 from dlrun.report.gallery.collect import is_whole, newest_of_each_study, read_entry
 from dlrun.report.gallery.entry import Entry, Picture
 from dlrun.report.gallery.page import write_page
@@ -170,11 +169,14 @@ def test_a_record_says_what_its_sweep_said(sweeps: Callable[..., SweepDir], here
 
 
 @pytest.mark.parametrize("wrong", [{"claims": [{"text": "x"}]}, {"jobs": "two"}, {"odd": 1}, {"pictures": [{}]}])
-def test_a_record_that_is_none_is_named(sweeps: Callable[..., SweepDir], here: Path, wrong: dict[str, Any]) -> None:
+def test_a_damaged_record_is_left_out_and_named(
+    sweeps: Callable[..., SweepDir], here: Path, wrong: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     path = record(read_entry(sweeps("a", "120000-a-aaaa", study={})), here / "kept")
+    record(read_entry(sweeps("b", "120000-b-bbbb", study={})), here / "kept")
     path.write_text(json.dumps(json.loads(path.read_text()) | wrong))
-    with pytest.raises(DamagedFile, match=r"a\.json"):
-        read_records(here / "kept")
+    assert [*read_records(here / "kept")] == ["b"]
+    assert "a.json is damaged" in capsys.readouterr().err
 
 
 def test_what_to_type(sweeps: Callable[..., SweepDir], call: Callable[..., Called]) -> None:

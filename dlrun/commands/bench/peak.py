@@ -27,7 +27,9 @@ def main(arguments: argparse.Namespace) -> int:
     rows += [[str(each["precision"]), *(_text(name, each[name]) for name in shown)] for each in found]
     output.say(table(rows))
     if device.type == "cpu":
-        output.say("  mfu is a share of one thread's fastest product or convolution (in its own time), times the run's threads")
+        output.say(
+            "  mfu is a share of a thread's fastest product or convolution, in its own time, times the run's threads"
+        )
     output.say(f"  kept in {cache_file()}")
     return 0
 

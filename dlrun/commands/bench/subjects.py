@@ -57,7 +57,7 @@ def of_configuration(words: Sequence[str], place: Place) -> Timeable:
 
     Raises `UserError` for one that does not exist or takes no such inputs.
     """
-    given = {key: value for key, _, value in (word.partition("=") for word in words)}
+    given = _once_each(words)
     overrides = [word for word in words if word.partition("=")[0] not in ("model", *OF_SPEC)]
     _check_effect(overrides)
     spec, of = _spec(given, overrides)
@@ -68,6 +68,16 @@ def of_configuration(words: Sequence[str], place: Place) -> Timeable:
         model = _placed(make_model(plain, spec, of=of), place)
         subjects.append(_subject(name, model, spec, place))
     return Timeable(subjects, spec.input_shape, {})
+
+
+def _once_each(words: Sequence[str]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in given:
+            raise UserError(f"`{key}` is given twice, as `{given[key]}` and as `{value}`. Give it once.")
+        given[key] = value
+    return given
 
 
 def _check_effect(overrides: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from dlrun.report.gallery.entry import Entry, Picture
 from dlrun.storage.files.json_text import dumps
 from dlrun.storage.files.opening import read_json
 from dlrun.storage.files.replacing import write_atomically
+from dlrun.storage.lookup import read_each
 from dlrun.storage.record import misfit
 from dlrun.studies.study import Claim
 
@@ -61,11 +62,8 @@ def record(entry: Entry, folder: Path) -> Path:
 
 
 def read_records(folder: Path) -> dict[str, Entry]:
-    """The records of a folder by the name of their sweep.
-
-    Raises `DamagedFile`.
-    """
-    return {entry.name: entry for entry in map(_read, sorted(folder.glob("*.json")))}
+    """The records of a folder by the name of their sweep; a damaged one is left out, with a line."""
+    return {entry.name: entry for _, entry in read_each(sorted(folder.glob("*.json")), _read)}
 
 
 def _read(path: Path) -> Entry:

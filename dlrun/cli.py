@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 
-from dlrun.commands import COMMANDS, COMPOSING
+from dlrun.commands import COMMANDS, COMPOSING, module_of
 from dlrun.config import paths, trust
 from dlrun.errors import DlrunError, RunError, UserError, did_you_mean, place
 from dlrun.runs.interrupt import EarlyInterrupt
@@ -117,7 +117,7 @@ def _dispatch(given: list[str]) -> int:
         print(f"dlrun {command}: {COMMANDS[command]}\n")
     if command not in COMPOSING:
         rest = trust.grant_from(rest)
-    module = importlib.import_module(f"dlrun.commands.{command.replace('-', '_')}")
+    module = importlib.import_module(module_of(command))
     code: int = module.main(rest)
     return code
 

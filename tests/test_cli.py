@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dlrun import __version__, cli
-from dlrun.commands import COMMANDS
+from dlrun.commands import COMMANDS, module_of
 from dlrun.config import choices
 from dlrun.errors import RunError, UserError
 from tests.facts import refuses, says
@@ -25,7 +25,7 @@ def test_help_lists_every_command(call) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_a_module_with_a_main(name: str) -> None:
-    assert callable(importlib.import_module(f"dlrun.commands.{name.replace('-', '_')}").main)
+    assert callable(importlib.import_module(module_of(name)).main)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

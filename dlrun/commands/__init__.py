@@ -1,4 +1,4 @@
-"""The commands, a file each. Its `main(argv)` returns the exit code."""
+"""The commands, a file or room each. Its `main(argv)` returns the exit code."""
 
 from __future__ import annotations
 
@@ -22,3 +22,16 @@ COMMANDS = {
 }
 COMPOSING = ("train", "check", "verify-resume")
 """The commands with Hydra's command line: overrides, `-m`, `--cfg`."""
+
+OF_TRAINED = ("test", "sample", "predict")
+"""The commands in `trained/`."""
+
+
+def module_of(command: str) -> str:
+    """The name of a command's module.
+
+    >>> module_of("verify-resume"), module_of("predict")
+    ('dlrun.commands.verify_resume', 'dlrun.commands.trained.predict')
+    """
+    room = "trained." if command in OF_TRAINED else ""
+    return f"{__name__}.{room}{command.replace('-', '_')}"

@@ -13,7 +13,7 @@ from contextlib import redirect_stderr, suppress
 from io import StringIO
 from pathlib import Path
 
-from dlrun.commands import COMMANDS, COMPOSING
+from dlrun.commands import COMMANDS, COMPOSING, module_of
 from dlrun.errors import UserError, did_you_mean
 
 BASH = r"""_dlrun() {
@@ -93,7 +93,8 @@ def _next_words(words: Sequence[str], begun: str) -> Iterable[str]:
 
 def _options(command: str) -> list[str]:
     """The options of a command, from its source: importing it may take seconds."""
-    source = Path(__file__).with_name(f"{command.replace('-', '_')}.py")
+    inner = module_of(command).removeprefix("dlrun.commands.").split(".")
+    source = Path(__file__).parent.joinpath(*inner).with_suffix(".py")
     source = source if source.exists() else source.with_suffix("") / "__init__.py"
     found = re.findall(r'add_argument\(\s*"(--[\w-]+)"', source.read_text(encoding="utf-8")) if source.exists() else []
     return ["--help", *found]

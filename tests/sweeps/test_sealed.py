@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dlrun.commands.test import _shown_with
+from dlrun.commands.trained.test import _shown_with
 from dlrun.report.overview import read_overview
 from dlrun.storage.lookup import all_runs, all_sweeps
 from tests.conftest import Called

@@ -1,0 +1,1 @@
+"""What is done with trained runs, a file a command."""

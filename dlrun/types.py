@@ -71,7 +71,8 @@ class RawInputs:
     `shape` is that of one sample, `dtype` a name of torch's. `low` and `high` bound the training samples: one value
     for all, or one for each component of a vector and each channel of a picture; empty if not known. `pixels` are the
     values of black and white, if declared. `columns` are the names of a vector's components. The outermost pixels of
-    nearly all training pictures have a mean within `border`.
+    nearly all training pictures have a mean within `border`. Pictures of another size are brought to it as `resize`
+    says (`crop`, `stretch`; None: refused), transparent ones laid on `background`.
     """
 
     shape: tuple[int, ...]
@@ -81,6 +82,8 @@ class RawInputs:
     pixels: tuple[float, float] | None = None
     columns: tuple[str, ...] = ()
     border: tuple[float, float] | None = None
+    resize: str | None = None
+    background: str | None = None
 
 
 def identity(x: Tensor) -> Tensor:

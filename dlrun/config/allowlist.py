@@ -30,8 +30,8 @@ PART_ROOMS = tuple(
 )
 """The rooms of parts. Only names in the `__all__` of a file there may be named, nothing else of dlrun."""
 
-LIBRARIES = ("torch.nn", "torch.optim", "torchmetrics", "torchvision.models", "timm")
-"""Libraries whose layers, optimizers, metrics and models may be named."""
+LIBRARIES = ("torch.nn", "torch.optim", "torchmetrics", "torchvision.models", "torchvision.transforms.v2", "timm")
+"""Libraries whose layers, optimizers, metrics, models and transforms may be named."""
 
 PACKAGES = tuple(dict.fromkeys(library.split(".")[0] for library in LIBRARIES))
 
@@ -207,7 +207,8 @@ def _is_library_part(found: Any, full: str) -> bool:
     import torch  # imported by now: every library of the list builds on it
 
     # a public name may lead to a class or function of a private module
-    public = full in FUNCTIONS or not any(name.startswith("_") for name in full.split("."))
+    # (the files of torchvision's transforms are all private)
+    public = full in FUNCTIONS or not any(n.startswith("_") for n in full.replace("transforms.v2._", "").split("."))
     if not public or _within(full, TRACING):
         return False
     if isinstance(found, type):

@@ -31,7 +31,7 @@ COMPOSED = "composed.yaml"
 STARTED = "started"
 """The key of what was relative: the start folder, its place seen from the run's, and the paths as they were given."""
 
-_PATH = re.compile(r"(?:.*_)?(?:path|paths|file|files|folder|dir|directory|root)$|init_from$")
+_PATH = re.compile(r"(?:.*_)?(?:path|paths|file|files|folder|dir|directory|root|labels)$|init_from$")
 _SECRET = re.compile(r"pass|pwd|token|secret|credential|auth|(?:api|access|private)_?key", re.IGNORECASE)
 _LOGIN = re.compile(r"\w[\w+.-]*://[^/\s]*:[^/\s]*@")
 _VARIABLE = re.compile(r"oc\.env:\s*([\w.]+)")

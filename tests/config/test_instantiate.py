@@ -173,6 +173,12 @@ def torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         "models/_utils": "import torch\n\nclass IntermediateLayerGetter(torch.nn.ModuleDict): ...",
         "models/feature_extraction": "def create_feature_extractor(model): return model",
         "models/resnet": "def resnet18(): ...",
+        "transforms/v2/__init__": "from torchvision.transforms.v2._geometry import Pad, _Hidden, pad",
+        "transforms/v2/_geometry": """import torch
+
+class Pad(torch.nn.Module): ...
+class _Hidden(torch.nn.Module): ...
+def pad(x): ...""",
     }
     for name, text in files.items():
         file = tmp_path / "torchvision" / f"{name}.py"
@@ -191,6 +197,14 @@ def test_what_writes_code_of_names_is_to_be_trusted(torchvision: None, name: str
         resolve(f"torchvision.models.{name}")
     assert callable(resolve(f"torchvision.models.{name}", trusted=["torchvision"]))
     assert callable(resolve("torchvision.models.resnet.resnet18"))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchvision") is not None, reason="torchvision is installed")
+def test_transforms_of_torchvision_may_be_named_by_their_public_names(torchvision: None) -> None:
+    assert callable(resolve("torchvision.transforms.v2.Pad"))
+    for name in ("pad", "_Hidden", "_geometry.Pad"):
+        with pytest.raises(ConfigError):
+            resolve(f"torchvision.transforms.v2.{name}")
 
 
 @pytest.mark.parametrize("name", ['a", print("run") or "', "a b", "a-b"])

@@ -14,7 +14,9 @@ from torch import Tensor
 
 from dlrun.analysis.figures.classes import are_probabilities
 from dlrun.datasets.files import samples
+from dlrun.datasets.files.framing import ENDINGS
 from dlrun.datasets.files.pictures import Reading
+from dlrun.datasets.images.catalogue import pictures_in
 from dlrun.errors import UserError, place
 from dlrun.metrics import for_task
 from dlrun.runs.reload import Predictor, predictor
@@ -30,10 +32,7 @@ from dlrun.types import Spec
 def main(argv: list[str]) -> int:
     """Print one line of CSV for each sample."""
     arguments = _parser().parse_args(argv)
-    files: list[Path] = arguments.file
-    for file in files:
-        if not file.is_file():
-            raise UserError(f"There is no file {file}.")
+    files = [file for given in arguments.file for file in _files(given)]
     folder = find(arguments.run)
     if folder.summary().spec.get("task") == "language":
         raise UserError(f"{folder.path} is a language model. To read its text, type `dlrun sample {folder.id}`.")
@@ -44,7 +43,7 @@ def main(argv: list[str]) -> int:
     if len({answers.shape[1:] for answers in each}) > 1:
         raise UserError("The model's outputs have another shape for each file. Type `dlrun predict` once for each.")
     table = _table(torch.cat(each), asked, refused=_refused(folder, asked))
-    if len(files) > 1:
+    if len(files) > 1 or arguments.file != files:
         table = _with_files(table, [str(file) for file, some in zip(files, each, strict=True) for _ in some])
     if arguments.output:
         try:
@@ -57,12 +56,24 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _files(given: Path) -> list[Path]:
+    """A file, or the pictures in a folder, sorted by path."""
+    if not given.is_dir():
+        if not given.is_file():
+            raise UserError(f"There is no file {given}.")
+        return [given]
+    found = pictures_in(given)
+    if not found:
+        raise UserError(f"The folder {given} has no pictures ({', '.join(ENDINGS)}).")
+    return found
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="dlrun predict",
         description="Print a model's answers to the samples in FILE, as CSV. FILE holds raw inputs, as the data set's "
-        "own files do (MNIST's digits are white on black): a .npy array, a .csv table with one sample a line, or a "
-        ".png or .jpg picture. The files of the data set are not needed.",
+        "own files do (MNIST's digits are white on black): a .npy array, a .csv table with one sample a line, a "
+        "picture (.png, .jpg, …), or a folder of pictures. The files of the data set are not needed.",
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the beginning of its id")
     parser.add_argument(
@@ -70,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         type=Path,
         nargs="+",
-        help="a .npy, .csv, .tsv, .txt, .png or .jpg file; of several, the first column is the file",
+        help="a .npy, .csv, .tsv or .txt file, a picture, or a folder of pictures; of several, the first column is the "
+        "file",
     )
     parser.add_argument("--output", type=Path, metavar="CSV", help="write to this file instead of printing")
     parser.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -29,14 +30,28 @@ def decode_files(source: Source, decode: Decode, *, path: str | None = None) -> 
     # of the checksums, which stand for contents that need not be read
     content = hashlib.sha256(" ".join(file.sha256 for file in source.files).encode()).hexdigest()
     cached = cache_root() / "decoded" / f"{source.name}-{content[:32]}.pt"
-    if all(files.is_known(where, file) for file, where in located.items()):
+
+    def make() -> dict[str, Tensor]:
+        return decode({file.name: files.read(where, file) for file, where in located.items()})
+
+    known = all(files.is_known(where, file) for file, where in located.items())
+    return cached_tensors(cached, make, known=known), content
+
+
+def cached_tensors(cached: Path, make: Callable[[], dict[str, Tensor]], *, known: bool = True) -> dict[str, Tensor]:
+    """The tensors of a cached file, mapped.
+
+    They are made and written if it is missing or damaged, or not `known` to be of the files as they are.
+    """
+    if known:
         # a cached file that is damaged is written again
         with suppress(OSError, RuntimeError, ValueError, EOFError, DamagedFile):
             check_sums(cached)
             # mapped: the processes of a sweep share one copy in memory
-            return torch.load(cached, weights_only=True, mmap=True), content
-    tensors = decode({file.name: files.read(where, file) for file, where in located.items()})
+            found: dict[str, Tensor] = torch.load(cached, weights_only=True, mmap=True)
+            return found
+    tensors = make()
     # without a writable cache the files are decoded each time
     with suppress(OSError), replacing(cached) as temporary:
         torch.save(tensors, temporary)
-    return tensors, content
+    return tensors

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import shlex
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from dlrun.datasets.files.framing import (
+    MOST_PIXELS,
+    Framing,
+    Transparent,
+    deep_pixels,
+    frame,
+    is_deep,
+    is_transparent,
+    is_turned,
+    make_opaque,
+    open_picture,
+    turn_upright,
+)
 from dlrun.errors import DataError
 from dlrun.terminal import output
 from dlrun.types import RawInputs
@@ -20,14 +32,12 @@ from dlrun.types import RawInputs
 if TYPE_CHECKING:  # Pillow comes with matplotlib, and only pictures need it
     from PIL.Image import Image
 
-MOST_PIXELS = 50_000_000
-"""Of a picture, unless the samples of the data set have more."""
-
 BRIGHT = 128
 """Bytes of a data set whose largest value is below are no full range of 0 to 255, as the digits' 0 to 16."""
 
+BACKGROUND = "Type --background black or --background white."
+
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_KNOWN = {"1", "L", "P", "RGB", "RGBA", "LA", "PA", "RGBX", "CMYK", "YCbCr", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 
 
 @dataclass(frozen=True)
@@ -53,19 +63,33 @@ def read_picture(path: Path, inputs: RawInputs, reading: Reading) -> Tensor:
     """
     channels, height, width = _layout(path, inputs.shape)
     image = _open(path, inputs.shape)
+    if inputs.resize is not None:
+        background = reading.background or inputs.background
+        pixels = _frame(path, image, Framing(channels, height, width, inputs.resize, background))
+        return _as_sample(path, pixels, 255, inputs, reading)
     if image.size != (width, height):
         raise DataError(
             f"{path} has {image.width} × {image.height} pixels (width × height); the pictures of this run have "
             f"{width} × {height}. Resize it to these, as the data set's own were, for example by\n"
             f"{_resizing(path, width, height)}"
         )
-    if image.mode.startswith("I") and "transparency" in image.info:
-        raise DataError(f"{path} has 16 bits a pixel and a transparent grey. Save it without transparency.")
-    if reading.background and (channels == 4 or not _is_transparent(image)):
+    if reading.background and (channels == 4 or not is_transparent(image)):
         why = "the data set's own are transparent too" if channels == 4 else "it is opaque"
         output.warn(f"{path}: --background {reading.background} changes nothing: {why}.")
     image = image if channels == 4 else _opaque(path, image, reading.background)
-    pixels, white = _numbers(path, image, channels)
+    return _as_sample(path, *_numbers(path, image, channels), inputs, reading)
+
+
+def _frame(path: Path, image: Image, framing: Framing) -> Tensor:
+    """The pixels of a picture of any size, as the data set has its own, float64 [C, H, W]."""
+    try:
+        return frame(image, framing).double()
+    except Transparent as problem:
+        raise DataError(f"{path}: {problem}. {BACKGROUND}") from None
+
+
+def _as_sample(path: Path, pixels: Tensor, white: int, inputs: RawInputs, reading: Reading) -> Tensor:
+    channels = len(pixels)
     mapped = pixels if reading.raw else _map(path, pixels, white, inputs, reading)
     if reading.invert:
         mapped = _invert(mapped, *_ends(path, inputs, channels, reading))
@@ -94,57 +118,27 @@ def _layout(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _open(path: Path, shape: tuple[int, ...]) -> Image:
-    from PIL import Image, ImageOps
-
-    with warnings.catch_warnings():
-        # our own limit is said below
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image = Image.open(path)
-    # known from the head, before anything is unpacked
-    if image.width * image.height > max(MOST_PIXELS, math.prod(shape)):
-        raise ValueError(f"it has {image.width} × {image.height} pixels; expected at most {MOST_PIXELS:,}")
-    if (frames := getattr(image, "n_frames", 1)) > 1:
-        raise DataError(f"{path} has {frames} pictures, as a film; expected one.")
-    if image.mode not in _KNOWN:
-        raise ValueError(f"its pixels are of mode {image.mode}; expected grey or colour")
-    if image.getexif().get(0x0112, 1) != 1:
+    image = open_picture(path, most=max(MOST_PIXELS, math.prod(shape)))
+    if is_turned(image):
         output.warn(f"{path} is turned as its EXIF orientation says.")
-        return ImageOps.exif_transpose(image)
+        return turn_upright(image)
     return image
 
 
 def _opaque(path: Path, image: Image, background: str | None) -> Image:
     """A picture without transparency, laid on the background if it has some."""
-    from PIL import Image
-
-    if "A" not in image.getbands() and "transparency" not in image.info:
-        return image
-    image = image.convert("RGBA")
-    if not _is_transparent(image):
-        return image.convert("RGB")
-    if background is None:
-        raise DataError(
-            f"{path} is transparent (it has an alpha channel): what lies behind it is not known. Type --background "
-            "black or --background white."
-        )
-    return Image.alpha_composite(Image.new("RGBA", image.size, background), image).convert("RGB")
-
-
-def _is_transparent(image: Image) -> bool:
-    if "A" not in image.getbands() and "transparency" not in image.info:
-        return False
-    least, _ = image.convert("RGBA").getchannel("A").getextrema()
-    return least != 255
+    try:
+        return make_opaque(image, background)
+    except Transparent as problem:
+        raise DataError(f"{path}: {problem}. {BACKGROUND}") from None
 
 
 def _numbers(path: Path, image: Image, channels: int) -> tuple[Tensor, int]:
     """Pixels float64 [C, H, W], and the number of white."""
     import numpy
 
-    if image.mode.startswith("I"):
-        grey = torch.from_numpy(numpy.array(image).astype("float64"))
-        if float(grey.min()) < 0 or float(grey.max()) > 65535:
-            raise ValueError("its pixels have more than 16 bits")
+    if is_deep(image):
+        grey = torch.from_numpy(deep_pixels(image).astype("float64"))
         opaque = [torch.full_like(grey, 65535)] if channels == 4 else []
         return torch.stack([grey] * min(channels, 3) + opaque), 65535
     if channels == 1 and image.mode not in ("1", "L"):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dlrun.datasets.files.arrays import as_samples, read_array
+from dlrun.datasets.files.framing import ENDINGS
 from dlrun.datasets.files.pictures import Reading, read_picture
 from dlrun.datasets.files.polarity import report_polarity
 from dlrun.datasets.files.tables import read_table
@@ -16,15 +17,13 @@ from dlrun.errors import UserError
 from dlrun.terminal import output
 from dlrun.types import RawInputs
 
-PICTURES = (".png", ".jpg", ".jpeg")
-
 
 def read(path: Path, inputs: RawInputs, reading: Reading | None = None) -> Tensor:
     """The samples in a file, [N, *shape], as the data set's own files have them.
 
-    The file is a .npy, .csv, .tsv, .txt, .png or .jpg. Values outside of the training samples' range are said, and
-    pictures that look like negatives of the training pictures. Raises `UserError` for a file that cannot be read, for
-    samples of another layout, and for values that are not finite.
+    The file is a .npy, .csv, .tsv or .txt, or a picture (.png, .jpg, …). Values outside of the training samples' range
+    are said, and pictures that look like negatives of the training pictures. Raises `UserError` for a file that cannot
+    be read, for samples of another layout, and for values that are not finite.
     """
     reading = reading or Reading()
     raw = _read(path, inputs, reading)
@@ -36,7 +35,7 @@ def read(path: Path, inputs: RawInputs, reading: Reading | None = None) -> Tenso
     if inputs.dtype == "int64" and raw.is_floating_point() and bool((raw == raw.round()).all()):
         raw = raw.long()
     _report_range(path, raw, inputs)
-    report_polarity(path, raw, inputs, picture=_suffix(path) in PICTURES, inverted=reading.invert)
+    report_polarity(path, raw, inputs, picture=_suffix(path) in ENDINGS, inverted=reading.invert)
     return raw
 
 
@@ -47,7 +46,7 @@ def _suffix(path: Path) -> str:
 
 def _read(path: Path, inputs: RawInputs, reading: Reading) -> Tensor:
     suffix, shape = _suffix(path), inputs.shape
-    if reading != Reading() and suffix not in PICTURES:
+    if reading != Reading() and suffix not in ENDINGS:
         output.warn(f"{path} is no picture: --background, --pixels, --raw and --invert change nothing.")
     try:
         if suffix == ".npy":
@@ -55,7 +54,7 @@ def _read(path: Path, inputs: RawInputs, reading: Reading) -> Tensor:
         if suffix in (".csv", ".tsv", ".txt"):
             delimiter = {".csv": ",", ".tsv": "\t"}.get(suffix)
             return read_table(path, delimiter, width=math.prod(shape), names=inputs.columns).reshape(-1, *shape)
-        if suffix in PICTURES:
+        if suffix in ENDINGS:
             return read_picture(path, inputs, reading)
     except UserError:
         raise

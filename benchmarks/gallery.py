@@ -25,7 +25,7 @@ import yaml
 from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 
-from dlrun.commands import _multirun
+from dlrun.commands.train import multirun
 from dlrun.config import choices, hydra_main
 from dlrun.config.choices import ConfigFile
 from dlrun.report.gallery.collect import is_whole, question, read_entry
@@ -176,7 +176,7 @@ def locate(exhibit: Exhibit) -> SweepLocation:
     found: list[SweepLocation] = []
 
     def use_sweep(hydra: Hydra, config: DictConfig) -> int:
-        found.append(_multirun.locate(hydra, config))
+        found.append(multirun.locate(hydra, config))
         return 0
 
     hydra_main.inspect(exhibit.arguments, prog="dlrun train", use=_no_sweep, use_sweep=use_sweep)

@@ -111,8 +111,8 @@ def _dispatch(given: list[str]) -> int:
         command = "completion"
     elif command not in COMMANDS:
         raise UserError(_unknown(command, rest))
-    if command in TRAINING and (copies := _copies()) > 1:
-        return _refuse_copies(command, copies)
+    if command in TRAINING and not _is_single(command):
+        return UserError.exit_code
     if command in COMPOSING and {"-h", "--help"} & {*rest}:  # the rest of the help is Hydra's
         print(f"dlrun {command}: {COMMANDS[command]}\n")
     if command not in COMPOSING:
@@ -122,21 +122,17 @@ def _dispatch(given: list[str]) -> int:
     return code
 
 
-def _copies() -> int:
-    """The processes that torchrun has started, 1 without it."""
-    size, rank = (os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK"))
-    return max(int(size) if size.isdecimal() else 1, int(rank) + 1 if rank.isdecimal() else 1)
+def _is_single(command: str) -> bool:
+    """False in one of several processes of torchrun; the first has said so."""
+    from dlrun.storage import machine  # `dlrun --help` needs none of it
 
-
-def _refuse_copies(command: str, copies: int) -> int:
-    # one message, not one of each process
-    if os.environ.get("RANK", "0") == "0":
-        output.warn(
-            f"WORLD_SIZE={copies}: torchrun would train {copies} copies of the same run, for dlrun does not train one "
-            f"run in several processes. Type `dlrun {command} …` without torchrun; a sweep (-m) uses all GPUs. If "
-            "another program has set WORLD_SIZE or RANK, `unset WORLD_SIZE RANK`."
-        )
-    return UserError.exit_code
+    try:
+        machine.check_single(f"dlrun {command} …")
+    except UserError:
+        if os.environ.get("RANK", "0") == "0":  # one message, not one of each process
+            raise
+        return False
+    return True
 
 
 def usage() -> str:

@@ -29,6 +29,10 @@ class UserError(DlrunError):
 
     exit_code = 2
 
+    def _render_traceback_(self) -> list[str]:
+        """The message alone, which IPython shows in place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ConfigError(UserError):
     """An invalid group, key, value or combination in the configuration."""

@@ -132,6 +132,10 @@ def test_what_only_shows_text_imports_little(argv: list[str]) -> None:
     assert not imported(f"from dlrun.cli import main; main({argv})", heavy)
 
 
+def test_the_package_itself_imports_little() -> None:
+    assert not imported("import dlrun", ("torch", "mlflow", "hydra", "omegaconf", "numpy", "pandas", "yaml"))
+
+
 def test_a_composed_configuration_needs_no_torch() -> None:
     assert not imported("from dlrun.config import compose; compose.config([])", ("torch", "mlflow", "numpy"))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hydra._internal.hydra import Hydra
 from omegaconf import DictConfig
 
-from dlrun.commands import _multirun
+from dlrun.commands.train import multirun
 from dlrun.config import hydra_main
 from dlrun.errors import ConfigError
 from dlrun.execution import device
@@ -59,7 +59,7 @@ def check(config: DictConfig) -> int:
 
 def check_sweep(hydra: Hydra, master: DictConfig) -> int:
     """List a sweep's jobs; estimate time, memory and disk."""
-    candidates = _multirun.list_jobs(hydra, master)
+    candidates = multirun.list_jobs(hydra, master)
     if not candidates:
         raise ConfigError("The sweep is empty: one of its keys has no value.")
     builder = JobBuilder(pretrain=False)

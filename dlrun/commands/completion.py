@@ -135,11 +135,11 @@ def _overrides(words: Sequence[str], begun: str) -> Iterable[str]:
     from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
     from dlrun.config import compose as composition
-    from dlrun.config import hydra_main
+    from dlrun.config import hydra_parser
 
     # a completion must print nothing but words
     with suppress(Exception, SystemExit), redirect_stderr(StringIO()):
-        args = hydra_main.parse(words, "dlrun")[1]
+        args = hydra_parser.parse(words, "dlrun")[1]
         loader = ConfigLoaderImpl(composition.search_path(args.config_dir))
         line = " ".join([*args.overrides, begun])
         with composition.open_hydra(args.config_dir):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from math import isclose
 
@@ -28,6 +28,9 @@ from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
 from dlrun.terminal.format import number
 
+LOGGED = "The traceback is in "
+"""The beginning of a note on an exception whose traceback a run's log has."""
+
 
 def main(argv: list[str]) -> int:
     parser = Parser(
@@ -45,38 +48,59 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--retry-failed", action="store_true", help="run a sweep's failed jobs again too")
     arguments = parser.parse_args(argv)
-    sweep = find_sweep(arguments.run)
+    try:
+        resumed = resume(arguments.run, arguments.overrides, retry_failed=arguments.retry_failed)
+    except Exception as error:
+        logged = [note for note in getattr(error, "__notes__", []) if note.startswith(LOGGED)]
+        if not logged:
+            raise
+        # as `dlrun train` says it
+        text = str(error) if isinstance(error, DlrunError) else f"{type(error).__name__}: {error}{place(error)}"
+        raise RunError(f"{text}\n{logged[-1]}; DLRUN_TRACEBACK=1 shows it here.") from error
+    return hydra_task.exit_code(resumed) if isinstance(resumed, SweepDir) else 0
+
+
+def resume(reference: str, overrides: Sequence[str] = (), *, retry_failed: bool = False) -> RunDir | SweepDir:
+    """Continue a run or a sweep; returns its folder.
+
+    Raises what ended a run; a job of a sweep that fails raises nothing.
+    """
+    sweep = find_sweep(reference)
     if sweep is not None:
-        return _sweep(sweep, arguments)
-    if arguments.retry_failed:
+        _resume_sweep(sweep, overrides, retry_failed=retry_failed)
+        return sweep
+    if retry_failed:
         raise UserError("--retry-failed is for sweeps. `dlrun resume RUN` continues a run that failed.")
-    folder = find(arguments.run, what="run or sweep")
+    folder = find(reference, what="run or sweep")
+    _resume_run(folder, overrides)
+    return folder
+
+
+def _resume_run(folder: RunDir, overrides: Sequence[str]) -> None:
     if folder.alive():  # two would write one journal
         raise UserError(f"{folder.path} is being trained by another process.")
     folder.check_writable("To go on with this run, copy its folder to a place of your own.")
     status = folder.status()
-    changed = _change(folder, arguments.overrides) if arguments.overrides else None
+    changed = _change(folder, overrides) if overrides else None
     built = rebuild(folder, changed)
-    if status == "finished" and (why := _why_complete(built, folder, arguments.overrides)):
+    if status == "finished" and (why := _why_complete(built, folder, overrides)):
         output.say(f"{folder.path} {why}")
-        return 0
+        return
     if changed is not None:
         _say_stretched(built, folder)
     try:
         # written when training begins: what fails before changes nothing
         train(built, folder, resumed=True, on_start=lambda: _write(folder, changed))
-    except Exception as error:  # as `dlrun train` says it
-        if isinstance(error, DlrunError) and (error.exit_code != RunError.exit_code or error.__cause__ is None):
-            raise
-        with suppress(OSError), folder.log.open("a") as log:
-            traceback.print_exception(error, file=log)
-        text = str(error) if isinstance(error, DlrunError) else f"{type(error).__name__}: {error}{place(error)}"
-        raise RunError(f"{text}\nThe traceback is in {folder.log}; DLRUN_TRACEBACK=1 shows it here.") from error
+    except Exception as error:
+        if not isinstance(error, DlrunError) or (error.exit_code == RunError.exit_code and error.__cause__ is not None):
+            with suppress(OSError), folder.log.open("a") as log:
+                traceback.print_exception(error, file=log)
+            error.add_note(f"{LOGGED}{folder.log}")
+        raise
     finally:
         # with evaluation.test=every it has read the test split
         if sweep := sweep_of(folder):
             note_reads(sweep)
-    return 0
 
 
 def _say_stretched(built: Built, folder: RunDir) -> None:
@@ -98,10 +122,10 @@ def _write(folder: RunDir, changed: DictConfig | None) -> None:
         run_config.replace(folder, OmegaConf.to_yaml(changed))
 
 
-def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
-    if arguments.overrides:
+def _resume_sweep(sweep: SweepDir, overrides: Sequence[str], *, retry_failed: bool) -> None:
+    if overrides:
         raise UserError(
-            f"`{arguments.overrides[0]}`: a sweep is continued without changes. Type `dlrun resume {sweep.id}`,"
+            f"`{overrides[0]}`: a sweep is continued without changes. Type `dlrun resume {sweep.id}`,"
             " with --retry-failed to run its failed jobs again."
             f"\nOther values make another sweep, which reuses the jobs that both have. Change its command:"
             f"\n  {read(sweep).command}"
@@ -109,10 +133,10 @@ def _sweep(sweep: SweepDir, arguments: argparse.Namespace) -> int:
         )
     # a search asks its sampler for more trials, any other sweep has all of its jobs in the manifest
     go_on = search.resume if definition.is_search(sweep) else hydra_task.resume
-    return go_on(sweep, retry_failed=arguments.retry_failed)
+    go_on(sweep, retry_failed=retry_failed)
 
 
-def _why_complete(built: Built, folder: RunDir, overrides: list[str]) -> str:
+def _why_complete(built: Built, folder: RunDir, overrides: Sequence[str]) -> str:
     """Why a finished run has no further step to take, and what to type; empty if it has one."""
     summary, plan, patience = folder.summary(), built.training.plan, built.training.patience
     asked = f", and `{' '.join(overrides)}` asks for no further step" if overrides else ""
@@ -140,7 +164,7 @@ def _why_complete(built: Built, folder: RunDir, overrides: list[str]) -> str:
     )
 
 
-def _change(folder: RunDir, overrides: list[str]) -> DictConfig:
+def _change(folder: RunDir, overrides: Sequence[str]) -> DictConfig:
     config = run_config.load(folder)
     if folder.of_a_sweep and any(override.startswith("evaluation.test=") for override in overrides):
         raise UserError(

@@ -23,6 +23,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
@@ -58,20 +59,19 @@ def config(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> D
 @contextmanager
 def open_hydra(config_dir: str | None = None) -> Iterator[Hydra]:
     """Open Hydra on `config_dir`, the user's `./conf`, dlrun's own."""
-    # another program's Hydra, in this process, gets its version back at the end
-    base = version.VersionBase.instance()
-    before = base.version_base
+    # another program's Hydra, in this process, gets its own back at the end
+    base, opened, current = version.VersionBase.instance(), GlobalHydra.instance(), HydraConfig.instance()
+    before = base.version_base, opened.hydra, current.cfg
     version.setbase("1.3")
-    GlobalHydra.instance().clear()
+    opened.clear()
     hydra = Hydra(task_name=JOB, config_loader=Loader(search_path(config_dir)))
-    GlobalHydra.instance().initialize(hydra)
+    opened.initialize(hydra)
     OmegaConf.register_new_resolver("dlrun.outputs", lambda: str(lookup.outputs()), replace=True)
     OmegaConf.register_new_resolver("dlrun.id", _new_id, use_cache=True, replace=True)
     try:
         yield hydra
     finally:
-        GlobalHydra.instance().clear()
-        base.version_base = before
+        base.version_base, opened.hydra, current.cfg = before
 
 
 def search_path(config_dir: str | None = None) -> ConfigSearchPath:

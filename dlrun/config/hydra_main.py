@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from os import environ
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,14 +28,17 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dlrun.config.compose import JOB, PRIMARY, load, open_hydra, warn_of_shadowing, without_hydra
-from dlrun.config.hydra_parser import hydra_parser
+from dlrun.config.hydra_parser import parse
 from dlrun.errors import ConfigError, DlrunError, UserError, place
 from dlrun.storage import lookup
 from dlrun.terminal import output
-from dlrun.terminal.escape import visible
 
 P = TypeVar("P")
+R = TypeVar("R")
 Job = Callable[[DictConfig], Any]
+
+MULTIRUN = "hydra.mode=MULTIRUN"
+"""The override behind `-m`."""
 
 
 def run(
@@ -50,24 +54,41 @@ def run(
     A run: `prepare` takes its configuration and raises `UserError` for a mistake in it; `task` takes the result, and
     the run's new folder. A sweep: `sweep` runs it, or returns None to leave its jobs to Hydra's launcher.
     """
-
-    def each(cfg: DictConfig) -> Any:
-        return task(prepare(cfg), _folder())
-
     with _command_line(argv, prog) as line:
         if line.asks_for_help:
             return line.show()
         cfg = line.compose()
         if cfg.hydra.mode == RunMode.MULTIRUN:
-            try:
+            with _writing():
                 code = sweep(line.hydra, cfg)
-            except OSError as error:
-                raise _unwritable(error) from error
+            each = partial(_prepare_and_run, prepare, task)
             return _sweep(line.hydra, cfg, line.args.overrides, each) if code is None else code
-        cfg.hydra.mode = RunMode.RUN  # it may be unset
-        HydraConfig.instance().set_config(cfg)
-        prepared = prepare(without_hydra(cfg))
-        return _run(line.hydra, cfg, lambda _: task(prepared, _folder()))
+        return _report(_run(line.hydra, cfg, prepare, task))
+
+
+def run_one(
+    overrides: Sequence[str],
+    *,
+    prepare: Callable[[DictConfig], P],
+    task: Callable[[P, Path], Any],
+    config_dir: str | None = None,
+) -> Path:
+    """Train a run as `run` does; returns its folder.
+
+    Raises what ended it, and `UserError` for the configuration of a sweep.
+    """
+    with _composed(overrides, config_dir) as (hydra, cfg):
+        if cfg.hydra.mode == RunMode.MULTIRUN:
+            raise UserError(f"This is a sweep of many runs. Type dlrun.sweep({', '.join(map(repr, overrides))}).")
+        for error in _run(hydra, cfg, prepare, task):
+            raise error
+        return Path(cfg.hydra.runtime.output_dir)
+
+
+def run_many(overrides: Sequence[str], *, sweep: Callable[[Hydra, DictConfig], R], config_dir: str | None = None) -> R:
+    """Run a sweep as `run` does; returns what `sweep` does."""
+    with _composed([*overrides, MULTIRUN], config_dir) as (hydra, cfg), _writing():
+        return sweep(hydra, cfg)
 
 
 def inspect(
@@ -96,33 +117,6 @@ def inspect(
         return use(without_hydra(cfg))
 
 
-def parse(argv: Sequence[str], prog: str) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Hydra's parser, and `argv` parsed in any order.
-
-    Raises `UserError` for options that do not go together or have no meaning here.
-    """
-    parser = hydra_parser()
-    parser.error = lambda message: argparse.ArgumentParser.error(parser, visible(message))  # type: ignore[method-assign]
-    parser.prog, parser.usage = prog, f"{prog} [-m] [OVERRIDE…] [--cfg job] [--config-dir FOLDER] [--help]"
-    args, unknown = parser.parse_known_intermixed_args(list(argv))
-    if unknown:
-        raise UserError(
-            f"There is no option `{visible(unknown[0])}`. Values are typed as KEY=VALUE without dashes, for example "
-            f"`optimizer.lr=0.1`, `dataset=moons` or `+experiment=digits`. `{prog} --help` shows options and keys."
-        )
-    if sum(map(bool, (args.run, args.multirun, args.cfg, args.info, args.shell_completion))) > 1:
-        raise UserError("Only one of --run, --multirun (-m), --cfg, --info and --shell-completion can be given.")
-    if args.resolve and not (args.cfg or args.help):
-        raise UserError("--resolve goes with --cfg or --help. Type `--cfg job --resolve`.")
-    if args.config_path or args.experimental_rerun:
-        raise UserError(
-            "--config-path and --experimental-rerun have no meaning here. --config-dir FOLDER adds a folder."
-        )
-    if args.shell_completion:
-        raise UserError('Completion is installed for all commands at once: eval "$(dlrun -sc install=bash)".')
-    return parser, args
-
-
 @dataclass(frozen=True)
 class _CommandLine:
     """A parsed command line, and its open Hydra."""
@@ -141,7 +135,7 @@ class _CommandLine:
 
     def compose(self) -> DictConfig:
         if self.args.multirun:
-            self.args.overrides.append("hydra.mode=MULTIRUN")
+            self.args.overrides.append(MULTIRUN)
         cfg = load(self.hydra, self.name, self.args.overrides)
         warn_of_shadowing(cfg, self.name)
         return cfg
@@ -172,6 +166,14 @@ def _command_line(argv: Sequence[str], prog: str) -> Iterator[_CommandLine]:
 
 
 @contextmanager
+def _composed(overrides: Sequence[str], config_dir: str | None) -> Iterator[tuple[Hydra, DictConfig]]:
+    with open_hydra(config_dir) as hydra, _restore_logging():
+        cfg = load(hydra, PRIMARY, overrides)
+        warn_of_shadowing(cfg, PRIMARY)
+        yield hydra, cfg
+
+
+@contextmanager
 def _restore_logging() -> Iterator[None]:
     # Hydra sets logging up anew for each run, and this may not be the process's last one
     root = logging.getLogger()
@@ -186,24 +188,33 @@ def _restore_logging() -> Iterator[None]:
         root.setLevel(level)
 
 
-def _run(hydra: Hydra, cfg: DictConfig, job: Job) -> int:
+def _run(
+    hydra: Hydra, cfg: DictConfig, prepare: Callable[[DictConfig], P], task: Callable[[P, Path], Any]
+) -> list[Exception]:
+    """Run one run in its new folder; returns the errors of `task`."""
+    cfg.hydra.mode = RunMode.RUN  # it may be unset
+    HydraConfig.instance().set_config(cfg)
+    prepared = prepare(without_hydra(cfg))
     callbacks = Callbacks(cfg)
     callbacks.on_run_start(config=cfg, config_name=cfg.hydra.job.config_name)
     failures: list[Exception] = []
     try:
-        done = run_job(
-            task_function=_record_failures(job, failures),
-            config=cfg,
-            job_dir_key="hydra.run.dir",
-            job_subdir_key=None,
-            hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=callbacks),
-        )
-    except OSError as error:  # of the folder: the task's own errors are in `failures`
-        raise _unwritable(error) from error
+        with _writing():  # the folder: the task's own errors are in `failures`
+            done = run_job(
+                task_function=_record_failures(lambda _: task(prepared, _folder()), failures),
+                config=cfg,
+                job_dir_key="hydra.run.dir",
+                job_subdir_key=None,
+                hydra_context=HydraContext(config_loader=hydra.config_loader, callbacks=callbacks),
+            )
     except OmegaConfBaseException as error:
         raise ConfigError(f"`hydra.run.dir` cannot be resolved: {str(error).splitlines()[0]}.") from error
     callbacks.on_run_end(config=cfg, config_name=cfg.hydra.job.config_name, job_return=done)
-    return _report(failures)
+    return failures
+
+
+def _prepare_and_run(prepare: Callable[[DictConfig], P], task: Callable[[P, Path], Any], cfg: DictConfig) -> Any:
+    return task(prepare(cfg), _folder())
 
 
 def _sweep(hydra: Hydra, master: DictConfig, overrides: list[str], job: Job) -> int:
@@ -214,13 +225,13 @@ def _sweep(hydra: Hydra, master: DictConfig, overrides: list[str], job: Job) -> 
     failures: list[Exception] = []
     try:
         # all failures are told at the end, below the lines of the jobs
-        returned = hydra.multirun(name, _record_failures(job, failures), overrides)
+        with _writing():
+            returned = hydra.multirun(name, _record_failures(job, failures), overrides)
         failures = failures or [*_failures_in(returned)]
-    except OSError as error:
-        raise _unwritable(error) from error
     except Exception as error:
-        if isinstance(error, DlrunError) and not failures:
-            raise  # a job that cannot be composed: none has run
+        # a job that cannot be composed, or a folder that cannot be written
+        if isinstance(error, DlrunError) and (not failures or isinstance(error.__cause__, OSError)):
+            raise
         failures = failures or [error]
     return _report(failures)
 
@@ -243,7 +254,7 @@ def _record_failures(job: Job, failures: list[Exception]) -> Job:
             return job(cfg)
         except Exception as error:  # Hydra would print it in its own way
             logging.getLogger("dlrun").exception("The run failed.")
-            error.add_note(str(_folder() / f"{JOB}.log"))
+            error.add_note(f"The traceback is in {_folder() / f'{JOB}.log'}")
             failures.append(error)
             raise
 
@@ -264,7 +275,7 @@ def _report(failures: Sequence[Exception]) -> int:
             output.warn(str(error))
             continue
         text = str(error) if isinstance(error, DlrunError) else f"{type(error).__name__}: {error}{place(error)}"
-        logs = [f"\nThe traceback is in {log}; DLRUN_TRACEBACK=1 shows it here." for log in _notes(error)[-1:]]
+        logs = [f"\n{where}; DLRUN_TRACEBACK=1 shows it here." for where in _notes(error)[-1:]]
         output.warn("".join([text, *logs]))
     # 1 if any run failed by itself, 2 if all failures are the user's mistakes
     return min((2 if isinstance(error, UserError) else 1 for error in failures), default=0)
@@ -274,8 +285,13 @@ def _notes(error: Exception) -> list[str]:
     return getattr(error, "__notes__", [])
 
 
-def _unwritable(error: OSError) -> UserError:
-    return UserError(
-        f"The folder for this run cannot be written: {error.filename or lookup.outputs()}: {error.strerror}."
-        "\nSet DLRUN_OUTPUTS to a folder that you may write to."
-    )
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Say of an `OSError` that the folder of the run cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"The folder for this run cannot be written: {error.filename or lookup.outputs()}: {error.strerror}."
+            "\nSet DLRUN_OUTPUTS to a folder that you may write to."
+        ) from error

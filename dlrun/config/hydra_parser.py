@@ -7,8 +7,12 @@ tests/config/test_compose.py compares the two.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from hydra import __version__
+
+from dlrun.errors import UserError
+from dlrun.terminal.escape import visible
 
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
@@ -36,3 +40,30 @@ def hydra_parser() -> argparse.ArgumentParser:
     add("--experimental-rerun", help="Rerun a job from a previous config pickle")
     add("--info", "-i", const="all", nargs="?", choices=INFO, help=f"Print Hydra information [{'|'.join(INFO)}]")
     return parser
+
+
+def parse(argv: Sequence[str], prog: str) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Hydra's parser, and `argv` parsed in any order.
+
+    Raises `UserError` for options that do not go together or have no meaning here.
+    """
+    parser = hydra_parser()
+    parser.error = lambda message: argparse.ArgumentParser.error(parser, visible(message))  # type: ignore[method-assign]
+    parser.prog, parser.usage = prog, f"{prog} [-m] [OVERRIDE…] [--cfg job] [--config-dir FOLDER] [--help]"
+    args, unknown = parser.parse_known_intermixed_args(list(argv))
+    if unknown:
+        raise UserError(
+            f"There is no option `{visible(unknown[0])}`. Values are typed as KEY=VALUE without dashes, for example "
+            f"`optimizer.lr=0.1`, `dataset=moons` or `+experiment=digits`. `{prog} --help` shows options and keys."
+        )
+    if sum(map(bool, (args.run, args.multirun, args.cfg, args.info, args.shell_completion))) > 1:
+        raise UserError("Only one of --run, --multirun (-m), --cfg, --info and --shell-completion can be given.")
+    if args.resolve and not (args.cfg or args.help):
+        raise UserError("--resolve goes with --cfg or --help. Type `--cfg job --resolve`.")
+    if args.config_path or args.experimental_rerun:
+        raise UserError(
+            "--config-path and --experimental-rerun have no meaning here. --config-dir FOLDER adds a folder."
+        )
+    if args.shell_completion:
+        raise UserError('Completion is installed for all commands at once: eval "$(dlrun -sc install=bash)".')
+    return parser, args

@@ -29,7 +29,7 @@ from dlrun.storage import checkpoint, run_config
 from dlrun.storage.files.json_text import dumps
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.journal import Journal, check_not_emptied, count_test_reads, curves, first_start, open_journal
-from dlrun.storage.machine import Machine, command_line, inspect
+from dlrun.storage.machine import Machine, inspect
 from dlrun.storage.rundir import RunDir, id_of
 from dlrun.storage.summary import Status, Summary
 from dlrun.terminal import output
@@ -170,7 +170,7 @@ def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, 
     summary.status, summary.error = "running", None
     summary.name = built.config["name"]
     if summary.command is None:
-        summary.command, summary.directory = command_line(), str(Path.cwd())
+        summary.command, summary.directory = machine.command, str(Path.cwd())
     summary.kind, summary.sweep = ("job", id_of(folder.path.parent)) if job else ("run", None)
     # the result depends on these
     summary.identity, summary.identity_parts = built.identity.hash, built.identity.parts

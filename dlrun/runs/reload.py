@@ -7,13 +7,14 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
+from dlrun.analysis.frames import curves_frame
 from dlrun.config import instantiate, trust
 from dlrun.config.check import check_config
 from dlrun.config.settings import Evaluation, Trainer
@@ -36,6 +37,9 @@ from dlrun.storage.summary import ADVICE
 from dlrun.tokenizers import description
 from dlrun.types import Data, RawInputs, Spec, Tokenizer
 from dlrun.types import identity as unchanged
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,16 @@ class Loaded:
         Raises `UserError` if its files are missing, or are not those that the run was trained on.
         """
         return rebuild(self.folder).data
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics at the selected weights: `run.metrics["test/error"]`."""
+        return {name: float(value) for name, value in self.folder.summary().metrics.items()}
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """What has been logged so far: a row a step, a column a metric, and the epoch."""
+        return curves_frame(self.folder.journal)
 
 
 @dataclass(frozen=True)

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from dlrun.errors import UserError
 from dlrun.storage.summary import Git
 
 PACKAGES = ("dlrun", "torch", "hydra-core", "numpy")
 
+_typed: ContextVar[tuple[str, ...]] = ContextVar("typed", default=())
+
 
 @dataclass(frozen=True)
 class Machine:
-    """Git's commit and the packages' versions.
+    """Git's commit, the packages' versions and the command line.
 
     A launcher finds them once for all its jobs.
     """
 
     git: Git
     versions: Mapping[str, str]
+    command: str
 
 
 def inspect() -> Machine:
@@ -32,13 +39,35 @@ def inspect() -> Machine:
 
     It takes some 30 ms, a third of a short job.
     """
-    return Machine(_git(), _versions())
+    return Machine(_git(), _versions(), command_line())
 
 
 def command_line() -> str:
     """The command line, as it would be typed again."""
-    arguments = sys.argv[1:]
+    arguments = [*_typed.get()] or sys.argv[1:]
     return shlex.join(["dlrun", *arguments]) if arguments else Path(sys.argv[0]).name
+
+
+@contextmanager
+def as_typed(*arguments: str) -> Iterator[None]:
+    """Take these arguments for the command line: a call from Python has none of its own."""
+    token = _typed.set(arguments)
+    try:
+        yield
+    finally:
+        _typed.reset(token)
+
+
+def check_single(command: str) -> None:
+    """Raise `UserError` in processes that torchrun has started together."""
+    size, rank = (os.environ.get(name, "") for name in ("WORLD_SIZE", "RANK"))
+    copies = max(int(size) if size.isdecimal() else 1, int(rank) + 1 if rank.isdecimal() else 1)
+    if copies > 1:
+        raise UserError(
+            f"WORLD_SIZE={copies}: torchrun would train {copies} copies of the same run, for dlrun does not train one "
+            f"run in several processes. Type `{command}` without torchrun; a sweep (-m) uses all GPUs. If "
+            "another program has set WORLD_SIZE or RANK, `unset WORLD_SIZE RANK`."
+        )
 
 
 def _git() -> Git:

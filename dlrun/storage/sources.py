@@ -104,7 +104,7 @@ def user_modules(config: Mapping[str, Any]) -> str:
         if name not in found and (file := own(name)):
             found[name] = file
             # an extension module names none
-            waiting += _imports(name, Path(file)) if file.endswith(".py") else ()
+            waiting += imports(name, Path(file)) if file.endswith(".py") else ()
         elif name not in found and (given := _version(name)):
             packages[name] = given
     files = [(Path(file).name, Path(file).read_bytes()) for file in sorted(found.values())]
@@ -145,7 +145,7 @@ def targets(value: Any) -> Iterator[str]:
             yield from targets(inner)
 
 
-def _imports(name: str, file: Path) -> Iterator[str]:
+def imports(name: str, file: Path) -> Iterator[str]:
     """All full names in a module's imports."""
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(file.read_bytes())):

@@ -9,16 +9,28 @@ import io
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from math import inf
 from typing import TextIO
+from weakref import WeakKeyDictionary
 
 from dlrun.terminal.escape import visible
 
 HEARTBEAT = 30.0
 """Seconds between two lines of progress in a log, if nothing else ends."""
+
+CELL = 100
+"""Characters of a live line in a notebook's cell."""
+
+CELL_EVERY = 1.0
+"""Seconds between two live lines of a cell: its notebook keeps them all."""
+
+_live: WeakKeyDictionary[TextIO, tuple[int, float]] = WeakKeyDictionary()
+"""The length of a cell's live line, and when it was shown."""
 
 _logs: ContextVar[tuple[TextIO, ...]] = ContextVar("logs", default=())
 
@@ -89,17 +101,22 @@ def warn(text: str) -> None:
 
 
 def log(text: str) -> None:
-    """Write to the log files; without a terminal, print too."""
-    # a terminal shows the live line instead
-    if sys.stdout.isatty():
+    """Write to the log files; without a live line, print too."""
+    if sys.stdout.isatty() or _is_cell(sys.stdout):
         _write(visible(text), _logs.get())
     else:
         say(text)
 
 
 def live(text: str) -> None:
-    """Replace the live line; without a terminal, do nothing."""
-    if sys.stdout.isatty():
+    """Replace the live line of a terminal or a notebook's cell; elsewhere, do nothing."""
+    if _is_cell(sys.stdout):
+        length, before = _live.get(sys.stdout, (0, -inf))
+        if (now := time.monotonic()) - before >= CELL_EVERY:
+            shown = visible(text)[:CELL]
+            _show(sys.stdout, f"\r{shown.ljust(length)}")
+            _live[sys.stdout] = len(shown), now
+    elif sys.stdout.isatty():
         _show(sys.stdout, _clear(sys.stdout) + visible(text)[: _width(sys.stdout) - 1])
 
 
@@ -144,10 +161,13 @@ def _use_logs(*logs: TextIO) -> Iterator[None]:
 
 @contextmanager
 def _duplicate(stream: TextIO) -> Iterator[TextIO]:
+    if _is_cell(stream):  # its descriptor, if it has one, is not the cell's
+        yield stream
+        return
     try:
         # a descriptor of its own: redirecting the process's would move the stream too
         number = os.dup(stream.fileno())
-    except (OSError, ValueError):  # a notebook's stream has no descriptor, and cannot lose it
+    except (OSError, ValueError):  # a stream without a descriptor, which cannot lose it
         yield stream
         return
     with os.fdopen(number, "w", buffering=1, encoding=stream.encoding, errors="backslashreplace") as copy:
@@ -164,6 +184,9 @@ _NOWHERE: TextIO = _Nowhere()  # type: ignore[assignment]
 
 def _print(stream: TextIO, text: str, prefix: str = "") -> None:
     text = visible(text)
+    if stream is not sys.stdout and (cleared := _clear_cell(sys.stdout)):
+        # another stream is another block of the cell, below the live line
+        _show(sys.stdout, cleared)
     _show(stream, f"{_clear(stream)}{prefix}{text}\n")
     # a sweep's job prints to its log file already: that gets no line twice
     _write(text, [file for file in _logs.get() if not _same_file(file, stream)])
@@ -198,7 +221,19 @@ def _same_file(one: TextIO, other: TextIO) -> bool:
 
 
 def _clear(stream: TextIO) -> str:
+    if _is_cell(stream):
+        return _clear_cell(stream)
     return "\r\x1b[K" if stream.isatty() else ""
+
+
+def _is_cell(stream: TextIO) -> bool:
+    """True for the output of a notebook's cell: it obeys a carriage return, and no other control."""
+    return type(stream).__module__ == "ipykernel.iostream"
+
+
+def _clear_cell(stream: TextIO) -> str:
+    length, _ = _live.pop(stream, (0, 0.0))
+    return f"\r{' ' * length}\r" if length else ""
 
 
 def _width(terminal: TextIO) -> int:

@@ -19,10 +19,9 @@ import yaml
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from dlrun.commands import _multirun
+from dlrun.commands.train import multirun
 from dlrun.config import compose as composition
-from dlrun.config import hydra_main, paths, settings
-from dlrun.config.hydra_parser import hydra_parser
+from dlrun.config import hydra_main, hydra_parser, paths, settings
 from dlrun.errors import ConfigError, RunError, UserError
 from tests.facts import says
 
@@ -58,7 +57,7 @@ def seen(here: Path) -> Seen:
 @pytest.fixture
 def run(seen: Seen) -> Callable[..., int]:
     return lambda *argv: hydra_main.run(
-        argv, prog="dlrun train", prepare=seen.prepare, task=seen.task, sweep=_multirun.run
+        argv, prog="dlrun train", prepare=seen.prepare, task=seen.task, sweep=multirun.run
     )
 
 
@@ -389,7 +388,7 @@ class TestPrivateNamesOfHydra:
                 for action in parser._actions
             ]
 
-        assert options(hydra_parser()) == options(get_args_parser())
+        assert options(hydra_parser.hydra_parser()) == options(get_args_parser())
 
     def test_callbacks(self, here: Path) -> None:
         with composition.open_hydra() as hydra:
@@ -415,7 +414,7 @@ def test_python_3_14_takes_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(argparse.ArgumentParser, "add_argument", add_argument)
     with pytest.raises(ValueError, match="badly formed help string"):
         get_args_parser()
-    parser, args = hydra_main.parse(["model=mlp", "--cfg", "job", "seed=3"], "dlrun train")
+    parser, args = hydra_parser.parse(["model=mlp", "--cfg", "job", "seed=3"], "dlrun train")
     assert (args.overrides, args.cfg) == (["model=mlp", "seed=3"], "job")
     assert "--shell-completion" in parser.format_help()
 

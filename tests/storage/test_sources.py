@@ -40,7 +40,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return package
 
 
-@pytest.mark.parametrize("file", ["report/sentences.py", "terminal/output.py", "commands/train.py", "runs/samples.py"])
+@pytest.mark.parametrize("file", ["report/sentences.py", "terminal/output.py", "commands/resume.py", "runs/samples.py"])
 def test_an_edit_of_code_that_no_result_depends_on_ends_no_reuse(checkout: Path, file: str) -> None:
     before = sources.sources.__wrapped__()
     (checkout / file).write_text((checkout / file).read_text() + "\nOTHER = 1\n")

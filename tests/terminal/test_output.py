@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,43 @@ def test_numbers_of_things_are_written_in_one_place() -> None:
     found = [file.name for file in package.rglob("*.py") if marks.search(file.read_text(encoding="utf-8"))]
     # of degrees only the word is written
     assert sorted(found) == ["format.py", "polynomial_capacity.py"]
+
+
+def shown_in_a_cell(text: str) -> list[str]:
+    """The lines that a notebook shows: a carriage return goes back, and what is written then covers what was there."""
+    lines = []
+    for line in text.split("\n"):
+        shown = ""
+        for part in line.split("\r"):
+            shown = part + shown[len(part) :]
+        lines.append(shown.rstrip())
+    return lines
+
+
+def test_a_cell_of_a_notebook_keeps_no_live_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream"})
+    out, err, log = stream(), stream(), tmp_path / "run.log"
+    now = iter([0.0, 0.5, 1.0, 3.0])
+    monkeypatch.setattr(output.time, "monotonic", lambda: next(now))
+    with redirect_stdout(out), redirect_stderr(err), output.tee(log.open("a")):
+        output.say("head")
+        for line in ("epoch 1 of 10", "too soon", "epoch 3"):
+            output.live(line)
+        output.log("epoch 3, for the log")
+        assert shown_in_a_cell(out.getvalue()) == ["head", "epoch 3"]
+        output.warn("attention")
+        assert shown_in_a_cell(out.getvalue()) == ["head", ""]
+        output.live("epoch 4")
+        output.say("done")
+    assert shown_in_a_cell(out.getvalue()) == ["head", "done", ""]
+    assert "too soon" not in out.getvalue() and "\x1b" not in out.getvalue()
+    assert err.getvalue() == "dlrun: attention\n"
+    assert log.read_text() == "head\nepoch 3, for the log\nattention\ndone\n"
+
+
+def test_a_duplicate_of_a_cell_is_the_cell() -> None:
+    stream = type("OutStream", (io.StringIO,), {"__module__": "ipykernel.iostream", "fileno": lambda self: 1})
+    out = stream()
+    with redirect_stdout(out), output.duplicate() as screen, output.only(), screen.use():
+        output.say("seen")
+    assert out.getvalue() == "seen\n"

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from itertools import chain
 
 from dlrun.commands.runs import sweeps
-from dlrun.commands.runs.conditions import fulfils, parse, tell_units
+from dlrun.commands.runs.chosen import Choice, choose
 from dlrun.commands.runs.cost_figure import draw_cost
 from dlrun.commands.runs.deletion import delete_runs, delete_sweeps
-from dlrun.commands.runs.order import higher_is_better, ranking_metric, sort_by
-from dlrun.commands.runs.rows import as_table, row_of
+from dlrun.commands.runs.rows import as_table
 from dlrun.errors import UserError
 from dlrun.storage.files.json_text import dumps
-from dlrun.storage.lookup import all_runs, all_sweeps, locate, locate_sweep, outputs, read_each
+from dlrun.storage.lookup import all_sweeps, locate_sweep, outputs
 from dlrun.storage.overlap import describe_known, mark
 from dlrun.storage.summary import Summary
 from dlrun.terminal import output
@@ -22,35 +20,18 @@ from dlrun.terminal.arguments import Parser
 
 def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
-    if arguments.last is not None and arguments.last < 1:
-        raise UserError(f"--last {arguments.last}: expected at least 1.")
     named = {reference: locate_sweep(reference) for reference in arguments.runs}
+    choice = Choice(arguments.where, arguments.last, arguments.sort, arguments.descending, arguments.metric or ())
     if arguments.sweeps:  # of the references, only those to sweeps
         return sweeps.show([s for s in named.values() if s] if named else all_sweeps(), as_json=arguments.json)
-    narrowing = [f"--{name}" for name in ("where", "last", "sort") if getattr(arguments, name)]
     if arguments.delete and any(named.values()):
-        if narrowing:  # a sweep is deleted whole
+        if choice.narrowing:  # a sweep is deleted whole
             raise UserError(
-                f"{narrowing[0]} chooses among runs, and `{next(filter(named.get, named))}` is a sweep. Name runs."
+                f"{choice.narrowing[0]} chooses among runs, and `{next(filter(named.get, named))}` is a sweep. Name "
+                "runs."
             )
         return delete_sweeps(named, sure=arguments.yes)
-    conditions = [parse(text) for text in arguments.where]
-    found = [
-        sweeps.runs_of(sweep) if sweep else [locate(reference, what="run or sweep")]
-        for reference, sweep in named.items()
-    ]
-    # one that is named must be whole
-    rows = [*map(row_of, chain(*found))] if named else [row for _, row in read_each(all_runs(), row_of)]
-    for condition in conditions:
-        tell_units(rows, condition)
-        rows = [row for row in rows if fulfils(row, condition, rows)]
-    if arguments.last is not None:  # before sorting: the newest
-        rows = rows[-arguments.last :]
-    if arguments.sort == "best" and rows:
-        name = ranking_metric(rows, arguments.metric)
-        rows = sort_by(rows, name, descending=higher_is_better(rows, name))
-    elif arguments.sort and rows:
-        rows = sort_by(rows, arguments.sort, descending=arguments.descending)
+    rows = choose(named, choice)
     if arguments.delete:
         return delete_runs(rows, sure=arguments.yes)
     if arguments.figure:
@@ -65,7 +46,7 @@ def main(argv: list[str]) -> int:
                 output.say(f"  {row['id']}: {mark(Summary(row).origin)}")
     else:
         # nothing was asked for: an empty folder, or another than the one that is meant
-        which = "such run" if named or narrowing else "run"
+        which = "such run" if named or choice.narrowing else "run"
         output.say(f"No {which} under {outputs()}. DLRUN_OUTPUTS names another folder of runs.")
     return 0
 

@@ -47,13 +47,23 @@ def isolated(log: Path, *, threads: int) -> Iterator[None]:
 @contextmanager
 def restored_settings() -> Iterator[None]:
     """Restore torch's settings and the environment at the end."""
-    environment, values = dict(os.environ), [get() for get, _ in TORCH_SETTINGS]
+    environment = dict(os.environ)
     try:
-        yield
+        with restored_torch_settings():
+            yield
     finally:
         if dict(os.environ) != environment:
             os.environ.clear()
             os.environ.update(environment)
+
+
+@contextmanager
+def restored_torch_settings() -> Iterator[None]:
+    """Restore torch's settings at the end."""
+    values = [get() for get, _ in TORCH_SETTINGS]
+    try:
+        yield
+    finally:
         for (get, put), value in zip(TORCH_SETTINGS, values, strict=True):
             if get() != value:  # to set the same deterministic mode again would import torch._inductor: a second
                 put(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,36 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dlrun import tracking
-from dlrun.commands import _multirun
+from dlrun.commands.train import multirun
 from dlrun.config import hydra_main
 from dlrun.errors import ConfigError
 from dlrun.runs.build import Built, build
 from dlrun.runs.run import run
 from dlrun.storage.rundir import RunDir
+from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps.jobs.pretrained import begin_with_pretrained
 from dlrun.sweeps.run_job import seal
 from dlrun.terminal import output
 
 
 def main(argv: list[str]) -> int:
-    return hydra_main.run(argv, prog="dlrun train", prepare=prepare, task=_train, sweep=_multirun.run)
+    return hydra_main.run(argv, prog="dlrun train", prepare=prepare, task=_train, sweep=multirun.run)
+
+
+def train_one(overrides: Sequence[str], config_dir: str | None = None) -> RunDir:
+    """Train the run of these overrides, as `main` does.
+
+    Raises what ended it.
+    """
+    return RunDir(hydra_main.run_one(overrides, prepare=prepare, task=_train, config_dir=config_dir))
+
+
+def train_many(overrides: Sequence[str], config_dir: str | None = None) -> SweepDir:
+    """Run the sweep of these overrides, as `main` does with `-m`.
+
+    A job that fails raises nothing. Raises `UserError` for a launcher of another program.
+    """
+    return hydra_main.run_many(overrides, sweep=multirun.run_sweep, config_dir=config_dir)
 
 
 def _train(built: Built, folder: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from dlrun.sweeps.plugins import lists_jobs, makes_job_runner
 from dlrun.terminal import output
 
 if TYPE_CHECKING:
+    from dlrun.storage.sweepdir import SweepDir
     from dlrun.sweeps.jobs.builder import ComposedJob
     from dlrun.sweeps.location import SweepLocation
 
@@ -37,13 +38,35 @@ def run(hydra: Hydra, master: DictConfig) -> int | None:
 
     Returns the exit code, or None for a launcher without one.
     """
-    if makes_job_runner(master.hydra.launcher) is None:
+    if not _has_runner(master):
         name = master.hydra.runtime.choices.get("hydra/launcher")
         output.warn(
             f"hydra/launcher={name} runs each job by itself: there is no selection, no report, no run above the jobs "
             "in MLflow, and nothing for `dlrun resume`. hydra/launcher=local has all of these."
         )
         return None
+    return _run(hydra, master)[1]
+
+
+def run_sweep(hydra: Hydra, master: DictConfig) -> SweepDir:
+    """Run a sweep as `run` does; returns its folder.
+
+    Raises `UserError` for a launcher without a `JobRunner`.
+    """
+    if not _has_runner(master):
+        name = master.hydra.runtime.choices.get("hydra/launcher")
+        raise UserError(
+            f"hydra/launcher={name} runs each job by itself, so that there is no sweep to return. Give "
+            "hydra/launcher=local or hydra/launcher=batched."
+        )
+    return _run(hydra, master)[0]
+
+
+def _has_runner(master: DictConfig) -> bool:
+    return makes_job_runner(master.hydra.launcher) is not None
+
+
+def _run(hydra: Hydra, master: DictConfig) -> tuple[SweepDir, int]:
     # not at the top: it imports torch, and `--cfg job` needs none
     from dlrun.sweeps.hydra_task import SweepTask
 
@@ -58,7 +81,7 @@ def run(hydra: Hydra, master: DictConfig) -> int | None:
                 # a failed job, which Hydra's own sweeper raises again; `finish` tells of it
                 if not task.started:
                     raise
-            return task.finish()
+            return location.sweep, task.finish()
     finally:
         _remove_empty(location.sweep.path)
 

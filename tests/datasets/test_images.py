@@ -212,7 +212,7 @@ def films(folder: Path) -> None:
         (broken, ["2 files of 10", "a/cut.png: image file is truncated", "b/text.jpg: it is damaged, or no picture"]),
         (clear, ["2 files of 10", "a/one.png", "a/two.png", "dataset.background=white"]),
         (films, ["a/film.gif", "3 pictures, as a film"]),
-        (lambda f: (f / "empty").mkdir(), ["empty has no pictures"]),
+        (lambda f: (f / "empty").mkdir(), ["1 folder (empty) with no pictures"]),
         (lambda f: many(f / "train", a=2), ["folders of classes in train", "dataset.splits_by_name=false"]),
         (
             lambda f: [many(f / "in" / s, **c) for s, c in (("train", {"a": 2}), ("val", {"z": 2}))],

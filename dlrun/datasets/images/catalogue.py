@@ -142,8 +142,8 @@ def _check_classes(place: Path, split: str, by_split: Mapping[str, Mapping[str, 
         raise DataError(f"{place} has no folders. {advice}.")
     if empty := [name for name, files in classes.items() if not files]:
         raise DataError(
-            f"{place}: the folder{'s' if len(empty) > 1 else ''} {', '.join(empty[:8])} "
-            f"{'have' if len(empty) > 1 else 'has'} no pictures ({', '.join(ENDINGS)}). Take them away, or fill them."
+            f"{place}: {counted(len(empty), 'folder')} ({', '.join(empty[:8])}) with no pictures "
+            f"({', '.join(ENDINGS)}). Take them away, or fill them."
         )
     if unknown := sorted({*classes} - {*by_split["train"]}):
         raise DataError(

@@ -1,4 +1,4 @@
-"""`dlrun data`: the files of the data sets, downloads, checksums."""
+"""`dlrun data`: the files of the data sets, downloads, checksums, and a look at the samples."""
 
 from __future__ import annotations
 
@@ -16,14 +16,22 @@ from dlrun.terminal.format import counted
 def main(argv: list[str]) -> int:
     parser = Parser(
         prog="dlrun data",
-        description="List the data sets and the places of their files, or download some.",
+        description="List the data sets and the places of their files, download some, or look at the samples of one.",
         epilog="The files are in $DLRUN_DATA (else ~/.cache/dlrun), a folder for each data set.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="download this data set, if it is not there")
     parser.add_argument(
         "--check", action="store_true", help="verify the checksums of these data sets, or of all that are there"
     )
-    given = parser.parse_args(argv)
+    parser.add_argument(
+        "--look",
+        action="store_true",
+        help="show what a data set holds: sizes, classes, missing values, repeated samples, and a figure; NAME is a "
+        "choice of `dlrun list dataset`, and values may follow: `dlrun data images dataset.path=photos --look`",
+    )
+    given = parser.parse_intermixed_args(argv)
+    if given.look:
+        return _look(given.names)
     chosen = [_source(name) for name in given.names]
     if not chosen and not given.check:
         output.say(listing())
@@ -39,6 +47,17 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def _look(words: list[str]) -> int:
+    """Load a data set as a run would, and say what it holds."""
+    # a listing needs neither Hydra nor torch
+    from dlrun.commands.data.looking import look
+
+    names, overrides = ([word for word in words if ("=" in word) is value] for value in (False, True))
+    if len(names) != 1:
+        raise UserError("--look takes one data set. Type for example `dlrun data digits --look`.")
+    return look(names[0], overrides)
+
+
 def listing() -> str:
     """Each data set's state, size, content, home page and licence."""
     blocks = [f"Data sets (files in {files.data_root()}):"]
@@ -46,7 +65,10 @@ def listing() -> str:
         blocks.append(f"  {source.name:<17}{_state(source)}\n{'':19}{source.about}")
         if source.home:
             blocks.append(f"{'':19}{source.home}; licence: {source.licence}")
-    blocks.append("`dlrun data NAME` downloads one, `dlrun data --check` verifies what is there.")
+    blocks.append(
+        "`dlrun data NAME` downloads one, `dlrun data --check` verifies what is there, `dlrun data NAME --look` "
+        "shows what is in it."
+    )
     return "\n".join(blocks)
 
 

@@ -1,0 +1,192 @@
+"""What a data set holds, in lines: sizes, classes, targets, missing values, samples that occur twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dlrun.datasets.tensors.standardise import Standardise
+from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.runs.weights.overlap import find_shared
+from dlrun.storage.overlap import describe_shared
+from dlrun.terminal.format import counted, number, table
+from dlrun.types import Data, SampleKeys, Spec, Split
+
+READ = 2000
+"""Samples of a split that are looked at, where each has to be read; evenly spaced."""
+
+CLASSES = 30
+COLUMNS = 30
+"""That are listed one by one."""
+
+UNEVEN = 3
+"""Times that the largest class has the samples of the smallest, from which on a line says so."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The samples of a split that are looked at, of all `total`: raw inputs and targets."""
+
+    x: Tensor
+    y: Tensor
+    total: int
+
+
+def see(data: Data) -> dict[str, Seen]:
+    """The raw samples of each split; of one that reads its samples, some.
+
+    Empty for samples that are no plain tensors.
+    """
+    found = {}
+    for name, split in splits_of(data).items():
+        n = len(split)
+        whole = isinstance(split, TensorSplit)
+        index = torch.arange(n) if whole or n <= READ else torch.linspace(0, n - 1, READ, dtype=torch.float64).long()
+        x, y = split.gather(index)
+        if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+            return {}
+        undo = isinstance(data.prepare, Standardise) and not data.prepare.indices
+        found[name] = Seen(data.prepare.undo(x) if undo else x, y, n)  # type: ignore[attr-defined]
+    return found
+
+
+def splits_of(data: Data) -> dict[str, Split]:
+    """The splits that there are, by their names in messages."""
+    splits = {"training": data.train, "validation": data.validation, "test": data.test}
+    return {name: split for name, split in splits.items() if split is not None}
+
+
+def lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
+    """The lines of a look."""
+    spec = data.spec
+    kind = f"{spec.task}, {spec.classes} classes" if spec.task == "classification" else spec.task
+    yield f"{data.name}  {kind}"
+    yield _row("splits", ", ".join(f"{len(split):,} {name}" for name, split in splits_of(data).items()))
+    if spec.task == "language":
+        yield from _text_lines(data)
+    elif not seen:
+        yield _row("inputs", "nests of tensors: only their number is known here")
+    else:
+        yield from _sample_lines(data, seen)
+    yield from _repeated_lines(data, seen)
+    shared = describe_shared(find_shared(data))
+    lacking = [name for name in ("train", "validation", "test") if getattr(data, name) and name not in data.sample_keys]
+    if lacking:
+        yield _row("shared", f"not known: the data set gives no keys of its {' and '.join(lacking)} samples")
+    else:
+        yield _row("shared", "; ".join(shared) or "no sample is in two splits")
+
+
+def _text_lines(data: Data) -> Iterator[str]:
+    yield _row("inputs", f"windows of {data.spec.input_shape[0]} tokens, vocabulary {data.spec.vocabulary:,}")
+    counts = [
+        f"{value:,} {key.removesuffix('_tokens')}" for key, value in data.notes.items() if key.endswith("_tokens")
+    ]
+    if counts:
+        yield _row("tokens", ", ".join(counts))
+    tokens = getattr(data.train, "tokens", None)
+    if data.tokenizer and isinstance(tokens, Tensor):
+        yield _row("begins", repr(data.tokenizer.decode(tokens[:80].tolist())[:100]))
+
+
+def _sample_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
+    train, spec = seen["training"], data.spec
+    if some := [name for name, each in seen.items() if len(each.x) < each.total]:
+        yield _row("looked at", f"{READ:,} samples each of {' and '.join(some)}, evenly spaced")
+    low, high = torch.aminmax(train.x[train.x.isfinite()]) if bool(train.x.isfinite().any()) else (0, 0)
+    dtype = data.inputs.dtype if data.inputs else str(train.x.dtype).removeprefix("torch.")
+    yield _row("inputs", f"{dtype} {list(spec.input_shape)}, {number(float(low))} to {number(float(high))} in training")
+    yield from _missing_lines(seen)
+    if spec.classes is not None:
+        yield from _class_lines(spec, seen)
+    elif spec.task == "regression":
+        yield _describe_columns("targets", [f"y{i}" for i in range(spec.outputs)], train.y.reshape(len(train.y), -1))
+    if len(spec.input_shape) == 1:
+        names = (
+            data.inputs.columns if data.inputs and data.inputs.columns else [f"x{i}" for i in range(train.x.shape[1])]
+        )
+        yield _describe_columns("columns", names, train.x)
+    constant = int((train.x == train.x[:1]).all(0).sum()) if len(train.x) > 1 else 0
+    if constant:
+        yield _row("constant", f"{constant:,} of {train.x[0].numel():,} inputs have one value in all of training")
+
+
+def _missing_lines(seen: Mapping[str, Seen]) -> Iterator[str]:
+    found = []
+    for name, each in seen.items():
+        missing = ~each.x.isfinite()
+        if bool(missing.any()):
+            samples = int(missing.flatten(1).any(1).sum())
+            found.append(f"{int(missing.sum()):,} values in {counted(samples, 'sample', ',')} of {name}")
+    yield _row("missing", f"NaN or infinite are {'; '.join(found)}" if found else "no value is NaN or infinite")
+
+
+def _class_lines(spec: Spec, seen: Mapping[str, Seen]) -> Iterator[str]:
+    classes = spec.classes or 1
+    counts = {name: torch.bincount(each.y.flatten().clamp(min=0), minlength=classes) for name, each in seen.items()}
+    names = spec.class_names or tuple(map(str, range(classes)))
+    rows = [["class", *counts]]
+    for place in range(min(classes, CLASSES)):
+        shares = [
+            f"{int(count[place]):,} ({int(count[place]) / max(1, int(count.sum())):.1%})" for count in counts.values()
+        ]
+        rows.append([names[place], *shares])
+    yield table(rows, indent="    ")
+    if classes > CLASSES:
+        yield f"    … and {classes - CLASSES:,} more"
+    train = counts["training"]
+    most, least = int(train.argmax()), int(train.argmin())
+    if int(train.min()) * UNEVEN <= int(train.max()):
+        yield _row(
+            "balance",
+            f"in training {names[most]} has {int(train[most]):,} samples, {names[least]} {int(train[least]):,}; always "
+            f"answering {names[most]} is right for {int(train[most]) / int(train.sum()):.1%} of them",
+        )
+    for name, count in counts.items():
+        if absent := [names[place] for place in (count == 0).nonzero().flatten().tolist()]:
+            more = f" and {len(absent) - 8:,} more" if len(absent) > 8 else ""
+            yield _row("absent", f"{name} has no sample of {', '.join(absent[:8])}{more}")
+
+
+def _describe_columns(title: str, names: tuple[str, ...] | list[str], values: Tensor) -> str:
+    rows = [[title, "least", "mean", "most", "deviation"]]
+    for place, name in list(enumerate(names))[:COLUMNS]:
+        column = values[:, place].double()
+        ends = (column.min(), column.mean(), column.max(), column.std(correction=0))
+        rows.append([name, *(number(float(value)) for value in ends)])
+    more = f"\n    … and {len(names) - COLUMNS:,} more" if len(names) > COLUMNS else ""
+    return table(rows, indent="    ") + more
+
+
+def _repeated_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
+    if data.spec.task == "language":
+        return
+    found = []
+    for name, key in (("training", "train"), ("validation", "validation"), ("test", "test")):
+        keys = data.sample_keys.get(key)
+        if keys is None or not len(keys.values):
+            continue
+        count = len(keys.values) - len(torch.unique(keys.values))
+        if count:
+            about = "about " if keys.one_in > 1 else ""
+            differing = _differing(keys, seen[name]) if name in seen and data.spec.classes else ""
+            found.append(f"{about}{count * keys.one_in:,} of {keys.total:,} {name} samples{differing}")
+    again = "have the input of an earlier one of their split"
+    yield _row("repeated", f"{'; '.join(found)} {again}" if found else "no sample is in one split twice")
+
+
+def _differing(keys: SampleKeys, seen: Seen) -> str:
+    """How many repeated inputs have several labels."""
+    if len(keys.values) != len(seen.y):
+        return ""
+    _, groups = torch.unique(keys.values, return_inverse=True)
+    pairs = torch.unique(torch.stack([groups, seen.y.flatten()[: len(groups)]], 1), dim=0)
+    count = int((torch.bincount(pairs[:, 0]) > 1).sum())
+    return f" ({counted(count, 'input', ',')} with different labels)" if count else ""
+
+
+def _row(name: str, text: str) -> str:
+    return f"  {name:<10}{text}"

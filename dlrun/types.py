@@ -207,9 +207,9 @@ class AuxiliaryHeads(Protocol):
 Loss = Callable[["nn.Module", Batch], "Tensor | tuple[Tensor, Tensor]"]
 """(model, batch) → one value a sample, float [B] (or a token, [B, T]), or already their mean, a scalar.
 
-Of a weighted mean it returns a pair instead, the values and their weights, [B] both: the mean is Σ w·v / Σ w, on the
-training curve too. A loss whose value compares the samples of a batch with each other has the attribute
-`of_batch = True`.
+Of a weighted mean it returns a pair instead, the values and their weights, [B] both, or the mean and the sum of the
+weights, two scalars: the mean over a split is Σ w·v / Σ w, on the training curve too. A loss whose value compares the
+samples of a batch with each other has the attribute `of_batch = True`.
 
 A function, or a class whose objects are called. Training takes the mean of the values; where targets may be
 `IGNORE_INDEX`, the loss returns the mean over the others itself while gradients are on, and 0 for ignored ones

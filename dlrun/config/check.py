@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from dlrun.config import instantiate, trust
 from dlrun.config.hydra_errors import unresolved
 from dlrun.config.settings import Cost, Evaluation, FineTune, General, Lora, Sweep, Tracking, Trainer
+from dlrun.config.signatures import MISSING, parameters
 from dlrun.errors import ConfigError, did_you_mean
 
 SETTINGS = {"trainer": Trainer, "evaluation": Evaluation, "tracking": Tracking}
@@ -64,6 +65,7 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     instantiate.check_arguments(Lora, tuned.get("lora", {}), where="finetune.lora")
     if plain.get("study"):
         instantiate.check_part(plain["study"], where="study", trusted=plain["trusted"])
+    plain["loss"] = _loss(plain["loss"], plain["trusted"])
     for name, supplied in GROUPS.items():
         instantiate.check_part(plain[name], where=name, trusted=plain["trusted"], **supplied)
     for name, metric in plain["metrics"].items():
@@ -74,6 +76,25 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     _rules(Trainer(**plain["trainer"]), Evaluation(**plain["evaluation"]))
     _check_prices(plain.get("cost", {}))
     return plain
+
+
+def _loss(given: dict[str, Any], trusted: list[str]) -> dict[str, Any]:
+    """The loss without keys of the default choice, `loss=cross_entropy`, that say nothing and that it does not take.
+
+    Raises `ConfigError` for one of PyTorch that takes more than outputs and targets.
+    """
+    path = str(given.get("_target_"))
+    if path == MISSING:
+        return given
+    target = instantiate.resolve(path, trusted=trusted)
+    if path.startswith("torch."):
+        from dlrun.losses.of_outputs.forms import other_inputs  # torch is loaded by now
+
+        if refused := other_inputs(target):
+            raise ConfigError(f"`loss._target_={path}`: {refused}")
+    known = parameters(target)
+    unused = {"label_smoothing": 0.0, "class_weights": None}
+    return {k: v for k, v in given.items() if known is None or k in known or k not in unused or v != unused[k]}
 
 
 def most_threads() -> int:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import functools
+import types
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Union, get_args, get_origin
 
 from dlrun.config.allowlist import resolve
-from dlrun.config.signatures import MISSING, check_arguments, convert, name_of, parameters
+from dlrun.config.signatures import (
+    MISSING,
+    Numbers,
+    check_arguments,
+    is_tensor,
+    matches,
+    name_of,
+    parameters,
+)
 from dlrun.config.unpickling import check_unpickling
 from dlrun.errors import ConfigError, DlrunError, place
 from dlrun.tokenizers import by_name
@@ -50,7 +59,8 @@ def check_part(
     check_arguments(target, given, where=where, runtime=runtime, positional=positional)
     check_unpickling(target, given, trusted)
     for key, nested in _parts_in(given, where):
-        check_part(nested, where=key, trusted=trusted, folder=folder)
+        bound = _is_bound(target, key.removeprefix(f"{where}."))
+        check_part(nested, where=key, trusted=trusted, folder=folder, positional=2 if bound else 0)
     return target
 
 
@@ -167,6 +177,14 @@ def _parts_in(value: Any, where: str) -> Iterator[tuple[str, Mapping[str, Any]]]
             yield from _parts_in(inner, name)
 
 
+def _is_bound(target: Callable[..., Any], key: str) -> bool:
+    """Are the functions below this argument to get their arguments bound, and not to be called?
+
+    A class says so by an attribute `bound`, the names of such arguments: each is a loss, a function of two arguments.
+    """
+    return key.split(".")[0].split("[")[0] in getattr(target, "bound", ())
+
+
 def _check_names(made: Any) -> None:
     """Refuse modules and tensors under names that are no names: torch.fx writes them into code as they are."""
     for kind in ("_modules", "_parameters", "_buffers"):
@@ -184,13 +202,26 @@ def _arguments(
     """The arguments, with the parts nested in them made."""
     known = parameters(target) or {}
 
-    def made(value: Any) -> Any:
+    def made(value: Any, make_one: Callable[..., Any] = make) -> Any:
         if isinstance(value, Mapping):
             if "_target_" in value:
-                return make(value, trusted=trusted, folder=folder)
-            return {k: made(v) for k, v in value.items()}
-        return [made(v) for v in value] if isinstance(value, (list, tuple)) else value
+                return make_one(value, trusted=trusted, folder=folder)
+            return {k: made(v, make_one) for k, v in value.items()}
+        return [made(v, make_one) for v in value] if isinstance(value, (list, tuple)) else value
 
     check_unpickling(target, _arguments_in(config), trusted)
-    given = {k: made(v) for k, v in _arguments_in(config).items() if not (isinstance(v, str) and v == MISSING)}
-    return {k: convert(v, known[k].annotation) if k in known else v for k, v in given.items()}
+    own = {k: v for k, v in _arguments_in(config).items() if not (isinstance(v, str) and v == MISSING)}
+    given = {k: made(v, partial if _is_bound(target, k) else make) for k, v in own.items()}
+    return {k: _convert(v, known[k].annotation) if k in known else v for k, v in given.items()}
+
+
+def _convert(value: Any, annotation: Any) -> Any:
+    """Make a YAML list a tuple, or it or a number a tensor, if so annotated."""
+    options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    others = [option for option in options if not is_tensor(option)]
+    if len(others) < len(options) and matches(value, Numbers) and not any(matches(value, option) for option in others):
+        import torch  # it is loaded: the annotation is of it
+
+        return torch.tensor(value, dtype=torch.get_default_dtype())
+    wants_tuple = any(o is tuple or get_origin(o) is tuple for o in options)
+    return tuple(value) if wants_tuple and isinstance(value, list) else value

@@ -36,6 +36,7 @@ _WORDS: dict[Any, str] = {
 }
 _READS_LIKE_ANOTHER = re.compile(r"[\d.eE+\-\[\], ]+|true|false")
 _EXAMPLES: dict[Any, str] = {bool: "true", int: "1", float: "0.1", str: "text", Path: "folder/file"}
+Numbers = float | list[float] | list[list[float]]  # of a tensor
 _SEQUENCES: tuple[Any, ...] = (list, tuple, Sequence, Collection, Iterable)
 _MAPPINGS: tuple[Any, ...] = (dict, Mapping)
 
@@ -107,11 +108,8 @@ def check_arguments(
             _check_type(f"{prefix}{name}", value, parameter)
 
 
-def convert(value: Any, annotation: Any) -> Any:
-    """Make a YAML list a tuple, if so annotated."""
-    options = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-    wants_tuple = any(o is tuple or get_origin(o) is tuple for o in options)
-    return tuple(value) if wants_tuple and isinstance(value, list) else value
+def is_tensor(annotation: Any) -> bool:
+    return f"{getattr(annotation, '__module__', '')}.{getattr(annotation, '__name__', '')}" == "torch.Tensor"
 
 
 def name_of(target: Callable[..., Any]) -> str:
@@ -160,6 +158,8 @@ def in_words(annotation: Any) -> str:
         return _list_in_words(origin, args)
     if annotation in _MAPPINGS or origin in _MAPPINGS:
         return f"a mapping {{key: {in_words(args[1]) if len(args) > 1 else 'a value'}}}"
+    if is_tensor(annotation):
+        return "a list of numbers"
     return _WORDS.get(annotation) or (annotation.__name__ if isinstance(annotation, type) else "a value")
 
 
@@ -184,7 +184,8 @@ def _matches_plain(value: Any, annotation: Any) -> bool:
         return isinstance(value, annotation)
     if annotation is Path:
         return isinstance(value, (str, Path))
-    return True
+    # a nested part may make a tensor
+    return not is_tensor(annotation) or isinstance(value, Mapping) or matches(value, Numbers)
 
 
 def _all_match(values: Sequence[Any], origin: Any, args: tuple[Any, ...]) -> bool:
@@ -262,7 +263,7 @@ def _example_of(annotation: Any) -> str:
         return f"[{','.join(_example_of(a) for a in (inner if len(inner) > 1 else inner * 2))}]"
     if annotation in _MAPPINGS or origin in _MAPPINGS:
         return f"{{key: {_example_of(args[1]) if len(args) > 1 else 'VALUE'}}}"
-    return _EXAMPLES.get(annotation, "VALUE")
+    return "[1,2]" if is_tensor(annotation) else _EXAMPLES.get(annotation, "VALUE")
 
 
 def _list_in_words(origin: Any, args: tuple[Any, ...]) -> str:

@@ -240,8 +240,9 @@ def _along(
 
 def _is_nll(loss: Loss) -> bool:
     # to compute it twice would take as long as the model for a large vocabulary
-    smoothed = getattr(loss, "keywords", {}).get("label_smoothing", 0.0)
-    return getattr(loss, "func", loss) is cross_entropy and not smoothed
+    given = getattr(loss, "keywords", {})
+    other = given.get("label_smoothing") or given.get("class_weights") is not None
+    return getattr(loss, "func", loss) is cross_entropy and not other
 
 
 def _chunks(totals_fn: TotalsFn, split: Split, size: int, device: torch.device) -> Iterator[Mapping[str, Total]]:

@@ -93,14 +93,15 @@ class Objective:
 
 
 def mean_of(values: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-    """The mean of what a loss returns: of one value a sample, of weighted ones, or the mean itself.
+    """The mean of what a loss returns: of one value a sample, of weighted ones, or the mean itself, weighted or not.
 
     >>> mean_of((torch.tensor([1.0, 4.0]), torch.tensor([2.0, 1.0])))
     tensor(2.)
     """
     if isinstance(values, tuple):
         each, weights = values
-        return (each * weights).sum() / weights.sum()
+        # a mean already, beside the sum of its weights
+        return each if each.ndim == 0 else (each * weights).sum() / weights.sum()
     return values.mean() if values.ndim else values
 
 

@@ -7,7 +7,7 @@ It is of training alone: evaluation, and metrics, see the main outputs (`types.A
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import wraps
 from typing import Concatenate, ParamSpec, cast
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from dlrun.types import AuxiliaryHeads, Batch
 
 Arguments = ParamSpec("Arguments")
-MeanLoss = Callable[Concatenate[nn.Module, Batch, Arguments], Tensor]
+Found = Tensor | tuple[Tensor, Tensor]
+MeanLoss = Callable[Concatenate[nn.Module, Batch, Arguments], Found]
 
 
 def has_auxiliary_heads(model: nn.Module) -> bool:
@@ -34,17 +35,23 @@ def with_auxiliary_heads(loss: MeanLoss[Arguments]) -> MeanLoss[Arguments]:
     """
 
     @wraps(loss)
-    def total(model: nn.Module, batch: Batch, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Tensor:
+    def total(model: nn.Module, batch: Batch, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Found:
         if not (has_auxiliary_heads(model) and model.training and torch.is_grad_enabled()):
             return loss(model, batch, *args, **kwargs)
         main, *others = (
             loss(_returning(model, outputs), batch, *args, **kwargs)
             for outputs in cast("AuxiliaryHeads", model).all_outputs(batch.x)
         )
-        return main + cast("AuxiliaryHeads", model).auxiliary_weight * sum(others)
+        return add_shares(main, others, cast("AuxiliaryHeads", model).auxiliary_weight)
 
     # `wraps` loses that the arguments may be given by place
     return cast("MeanLoss[Arguments]", total)
+
+
+def add_shares(main: Found, others: Sequence[Found], weight: float) -> Found:
+    """The main loss and `weight` times each other one; of means with the sum of their weights too."""
+    share = weight * sum(other[0] if isinstance(other, tuple) else other for other in others)
+    return (main[0] + share, main[1]) if isinstance(main, tuple) else main + share
 
 
 def _returning(model: nn.Module, outputs: Tensor) -> nn.Module:

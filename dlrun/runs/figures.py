@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -133,7 +133,7 @@ def _text(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
     for some in torch.split(starts, batch_size_for(MAX_POINTS, data.spec)):
         batch = Batch(*(t.to(_device(model)) for t in split.at(some)))
         with evaluating(model):
-            losses.append(cross_entropy(model, batch).float().cpu())
+            losses.append(cast("Tensor", cross_entropy(model, batch)).float().cpu())
     yield "loss_by_position", loss_by_position(torch.cat(losses), data.spec.outputs)
 
 

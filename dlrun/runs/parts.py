@@ -31,6 +31,7 @@ from dlrun.optimizers.torch_optimizer import adapt
 from dlrun.randomness import INITIALISATION, key, seed_all, seed_library
 from dlrun.runs.dry_run.balance import make_balance
 from dlrun.runs.dry_run.parts import check_tokenizer, check_walk
+from dlrun.runs.measures.loss import check_loss, make_loss
 from dlrun.runs.measures.metrics import make_metrics
 from dlrun.runs.measures.task import for_loss
 from dlrun.runs.weights import loading
@@ -70,11 +71,13 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
     Raises `UserError` for a part that cannot be made.
     """
     device, precision = choose(trainer.device, trainer.precision)
-    data = for_loss(data, plain)
+    data = whole = for_loss(data, plain)
     data = _move(_two_batches(data, trainer) if trainer.fast else data, device)
     model = make_model(plain, data.spec, of=data.name)
     seed_all(torch.device("cpu"), key(plain["seed"], INITIALISATION, 2))
-    loss, schedule = (instantiate.partial(plain[name], trusted=plain["trusted"]) for name in ("loss", "schedule"))
+    # weights of classes are those of all samples, also under `trainer.fast`
+    loss = make_loss(plain, whole, device)
+    schedule = instantiate.partial(plain["schedule"], trusted=plain["trusted"])
     own = module_of(loss)
     make_of_data(plain, model, loss, data, device)
     skip = [str(pattern) for pattern in plain.get("init_from_skip", [])]
@@ -88,6 +91,7 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
         own.to(device)
     views = make_views(Evaluation(**plain["evaluation"]).views, data.spec.input_shape)
     objective = Objective(model, loss, autocast=autocast(device, precision), views=views)
+    check_loss(objective, data, device)
     metrics, left_out = make_metrics(plain, data, objective, device=device)
     others = {"loss": loss, **{f"metrics.{name}": metric for name, metric in metrics.items()}}
     for name, part in {"model": model, **others}.items():

@@ -93,7 +93,8 @@ def derivation(built: Built) -> Derivation | None:
     """
     loss, nll = built.config["loss"], built.training.metrics.get("nll")
     target = f"{cross_entropy.__module__}.{cross_entropy.__name__}"
-    if nll is not known.nll or loss.get("_target_") != target or loss.get("label_smoothing"):
+    other = loss.get("label_smoothing") or loss.get("class_weights")
+    if nll is not known.nll or loss.get("_target_") != target or other:
         return None
     size = 1.0 if bytes_per_token(built.data.train) == 1 else None
     return lambda mean: {f"train/{n}": v for n, v in known.derive({"nll": mean}, bytes_per_token=size).items()}

@@ -136,9 +136,9 @@ def _model(objective: Objective, metrics: Mapping[str, Metric]) -> Hashable:
 
 def _loss(objective: Objective) -> Hashable:
     function, arguments = split_partial(objective.loss)
-    if function is cross_entropy:
+    if function is cross_entropy and arguments.get("class_weights") is None:
         arguments.pop("label_smoothing", None)  # `StackedCrossEntropy` has one for each run
-    return (function, _value_key(arguments))
+    return (function_key(function), _value_key(arguments))
 
 
 def _settings(module: nn.Module) -> tuple[Hashable, ...]:
@@ -157,4 +157,6 @@ def _value_key(value: Any) -> Hashable:
         return fingerprint(value)
     if value is None or isinstance(value, bool | int | float | str):
         return repr(value)
+    if isinstance(value, partial | FunctionType | BuiltinFunctionType):
+        return function_key(value)
     return repr((type(value), id(value)))  # an unknown object equals itself alone

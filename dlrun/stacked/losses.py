@@ -39,9 +39,11 @@ def stack_losses(losses: Sequence[Loss], like: Tensor) -> StackedLoss | None:
 
     None for any other loss: it is called under `vmap`.
     """
-    functions = {split_partial(loss)[0] for loss in losses}
+    functions, given = {split_partial(loss)[0] for loss in losses}, [split_partial(loss)[1] for loss in losses]
+    if any(arguments.get("class_weights") is not None for arguments in given):
+        return None  # a weighted mean
     if functions == {cross_entropy}:
-        return StackedCrossEntropy([split_partial(loss)[1].get("label_smoothing", 0.0) for loss in losses], like)
+        return StackedCrossEntropy([arguments.get("label_smoothing", 0.0) for arguments in given], like)
     return StackedSquaredError() if functions == {mse} else None
 
 

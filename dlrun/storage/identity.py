@@ -133,11 +133,14 @@ def flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 OF_BATCHES = ("dlrun.losses.triplet.triplet",)
 """dlrun's own parts whose values are of batches."""
+EXACT = ("dlrun.", "torch.nn.", "torchmetrics.", "sklearn.metrics.")
+"""The beginnings of names of losses and metrics, none of whose values is of a batch."""
 
 NEW = {
     "views": None,
     "classes_per_batch": None,
     "held_out_classes": None,
+    "class_weights": None,
     "log_gradients": False,
     "log_parameters": False,
 }
@@ -154,7 +157,12 @@ def essential(config: Mapping[str, Any], *, of_batches: bool = False) -> dict[st
     """
     kept = {key: value for key, value in config.items() if key not in BOOKKEEPING}
     of_evaluation = () if of_batches else ("batch_size",)
-    for group, dropped in (("trainer", BOOKKEEPING_OF_TRAINER), ("evaluation", of_evaluation), ("dataset", ())):
+    for group, dropped in (
+        ("trainer", BOOKKEEPING_OF_TRAINER),
+        ("evaluation", of_evaluation),
+        ("dataset", ()),
+        ("loss", ()),
+    ):
         if isinstance(kept.get(group), Mapping):
             values = {k: v for k, v in kept[group].items() if k not in dropped or (k, v) == MEASURED}
             kept[group] = {k: v for k, v in values.items() if not (k in NEW and v is NEW[k])}
@@ -176,14 +184,14 @@ def may_be_of_batches(config: Mapping[str, Any]) -> bool:
     (False, True)
     """
     metrics = config.get("metrics") or {}
-    parts = [
-        config.get("model"),
-        config.get("loss"),
-        *(metrics.values() if isinstance(metrics, Mapping) else [metrics]),
-    ]
-    targets = [part.get("_target_") if isinstance(part, Mapping) else part for part in parts]
-    own = (str(target).startswith("dlrun.") and target not in OF_BATCHES for target in targets if target is not None)
+    others = [config.get("loss"), *(metrics.values() if isinstance(metrics, Mapping) else [metrics])]
+    own = [_is_within(config.get("model"), ("dlrun.",)), *(_is_within(part, EXACT) for part in others)]
     return not all(own)
+
+
+def _is_within(part: Any, packages: tuple[str, ...]) -> bool:
+    target = part.get("_target_") if isinstance(part, Mapping) else part
+    return target is None or (str(target).startswith(packages) and target not in OF_BATCHES)
 
 
 def _unset(value: Any) -> bool:

@@ -168,10 +168,17 @@ def _report_non_finite(values: Tensor) -> None:
         )
 
 
+OF_LOGITS = (
+    *("torch.nn.CrossEntropyLoss", "torch.nn.NLLLoss"),
+    *("torch.nn.functional.cross_entropy", "torch.nn.functional.nll_loss"),
+)
+
+
 def _probabilities(outputs: Tensor, asked: Predictor) -> Tensor:
     """Softmax of logits, unless a loss of the user's own is given probabilities."""
     loss = str(asked.config["loss"]["_target_"])
-    if loss.startswith("dlrun."):
+    # PyTorch's losses of classes take logits, or log-probabilities, whose softmax are the probabilities
+    if (loss.startswith("dlrun.") and loss.rpartition(".")[2] != "OfOutputs") or loss in OF_LOGITS:
         return outputs.softmax(1)
     if are_probabilities(outputs):
         output.warn("The model's outputs are probabilities: none is negative, and each sample's sum is 1.")

@@ -259,7 +259,7 @@ def _differentiate(objective: Objective, batch: Batch) -> None:
             raise TypeError(
                 f"the loss is {describe(values)} for {counted(len(batch.x), 'sample')}; expected one value a sample"
             )
-    if isinstance(values, tuple) and (len(values) != 2 or values[0].shape != values[1].shape or not values[0].ndim):
+    if isinstance(values, tuple) and (len(values) != 2 or values[0].shape != values[1].shape):
         raise TypeError(f"the loss is {describe(values)}; a pair has a value and a weight for each sample")
     # a model without parameters has no gradient to try
     if not objective.params:

@@ -19,11 +19,15 @@ from dlrun.errors import ConfigError, did_you_mean
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
 from dlrun.losses.nll import is_of_density, nll
+from dlrun.losses.of_outputs.torch_loss import TorchLoss
 from dlrun.losses.triplet import triplet
 from dlrun.metrics import is_of_split
 from dlrun.terminal.format import counted
 from dlrun.tracking.mlflow.names.limits import stored_as
 from dlrun.types import Batch, Data, Metric, Spec, Task
+
+NO_VALUES = ("logits", "log-probabilities", "scores", "log-rates")
+"""What a loss takes outputs for that cannot be subtracted from the targets."""
 
 
 def make_metrics(
@@ -106,6 +110,11 @@ def _unfit(metrics: Mapping[str, Metric], data: Data, objective: Objective, devi
     """The metrics that a sample's outputs do not bear, each with the reason."""
     if getattr(objective.loss, "func", objective.loss) in (cross_entropy, mse, nll, triplet):
         return {}  # these losses ask the same of the outputs, and say what is wrong with them
+    loss = objective.loss
+    if data.spec.task == "regression" and isinstance(loss, TorchLoss) and loss.form.outputs in NO_VALUES:
+        return dict.fromkeys(
+            metrics, f"{loss.title} takes the outputs as {loss.form.outputs}, no values of the targets"
+        )
     x, y = data.train.gather(torch.arange(1, device=device))
     batch, model = Batch(x.to(device), y.to(device)), objective.model
     with evaluating(model), objective.precision(), cache_forward(model):

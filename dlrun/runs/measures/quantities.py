@@ -6,7 +6,7 @@ Two values can be compared if they have one unit and were measured on the same s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from dlrun import metrics as known_metrics
@@ -50,7 +50,10 @@ def quantities(plain: Mapping[str, Any], parts: Measured, batch_size: int) -> di
 
     measure = _token(data) + _measure(data)
     found = {
-        "loss": Quantity(higher_is_better=False, unit=_call(plain["loss"]) + measure + of_batches(objective.loss)),
+        "loss": Quantity(
+            higher_is_better=False,
+            unit=_call(_with_weights(plain["loss"], objective)) + measure + of_batches(objective.loss),
+        ),
     }
     for name, metric in metrics.items():
         # a task's own metric is listed in no configuration
@@ -89,9 +92,20 @@ def _measure(data: Data) -> str:
     if data.spec.levels is not None:
         return f", of pixels of {data.spec.levels} values"
     scale = data.prepare.deviation if isinstance(data.prepare, Standardise) else (1.0,)
-    each = ", ".join(f"{deviation:.6g}" for deviation in scale)
-    # of many components their hash
-    return f", of inputs divided by {each if len(scale) <= 4 else hashlib.sha256(each.encode()).hexdigest()[:8]}"
+    return f", of inputs divided by {_short(scale)}"
+
+
+def _with_weights(loss: Mapping[str, Any], objective: Objective) -> dict[str, Any]:
+    """The loss with the weights of its classes, which may be those of the data."""
+    found = getattr(objective.loss, "keywords", {}).get("class_weights")
+    rest = {key: value for key, value in loss.items() if key != "class_weights"}
+    return rest if found is None else rest | {"class_weights": _short([float(weight) for weight in found])}
+
+
+def _short(values: Sequence[float]) -> str:
+    """A few numbers, or the hash of many."""
+    each = ", ".join(f"{value:.6g}" for value in values)
+    return each if len(values) <= 4 else hashlib.sha256(each.encode()).hexdigest()[:8]
 
 
 def _call(part: Mapping[str, Any]) -> str:

@@ -1,0 +1,117 @@
+"""The loss of a run: PyTorch's as one of a model and a batch, with weights of its data set's classes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from dlrun.config import instantiate
+from dlrun.engine.batches import LoaderSplit
+from dlrun.engine.evaluation import evaluating
+from dlrun.engine.objective import Objective
+from dlrun.errors import ConfigError
+from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.losses.of_outputs.adapt import adapt
+from dlrun.losses.of_outputs.fitting import check_values
+from dlrun.losses.of_outputs.torch_loss import TorchLoss
+from dlrun.terminal.format import counted
+from dlrun.types import IGNORE_INDEX, Data, Loss
+
+SAMPLES = 8
+"""Samples whose outputs and targets are looked at."""
+
+
+def make_loss(plain: Mapping[str, Any], data: Data, device: torch.device) -> Loss:
+    """Make the loss, its tensors on the device.
+
+    Raises `ConfigError` for weights that are not one a class, and for `balanced` without the classes at hand.
+    """
+    made = instantiate.partial(plain["loss"], trusted=plain["trusted"])
+    loss = adapt(made, last=data.spec.task == "language")
+    if isinstance(loss, TorchLoss):
+        if loss.form.weighted:
+            _check_weights("weight", loss.arguments.get("weight"), data)
+        loss.to(device)
+    elif isinstance(loss, functools.partial) and loss.func is cross_entropy:
+        loss = _with_class_weights(loss, data, device)
+    return loss
+
+
+def check_loss(objective: Objective, data: Data, device: torch.device) -> None:
+    """Raise `ConfigError` for a loss of PyTorch that means nothing of a few samples' outputs and targets.
+
+    Such as log-probabilities that are none, and fewer logits than classes: torch computes a number all the same.
+    """
+    loss = objective.loss
+    if not isinstance(loss, TorchLoss):
+        return
+    index = torch.linspace(0, len(data.train) - 1, min(SAMPLES, len(data.train))).round().long()
+    x, y = data.train.gather(index.to(device))
+    with evaluating(objective), objective.precision():
+        try:
+            outputs = objective.model(x.to(device))
+        except Exception:  # the dry run says what is wrong with the model
+            return
+        outputs, y = loss.fit(outputs, y.to(device))
+        check_values(loss.form, outputs, y.exp() if loss.arguments.get("log_target") else y, loss.title)
+    if loss.form.targets != "classes" or loss.title.lower().startswith("multilabel"):
+        return
+    spec, given = data.spec, outputs.shape[1]
+    # a language model may have more logits than tokens: vocabularies are rounded up for speed
+    if spec.classes and (given < spec.classes or (given > spec.classes and spec.task == "classification")):
+        raise ConfigError(
+            f"The model returns {counted(given, 'value')} for the {spec.classes} classes of the data set. Leave "
+            "model.outputs to the data set, or give the model as many outputs as there are classes."
+        )
+
+
+def _with_class_weights(loss: functools.partial[Any], data: Data, device: torch.device) -> Loss:
+    given = loss.keywords.get("class_weights")
+    if given is None:
+        return loss
+    weights = balanced(data) if given == "balanced" else torch.tensor(given, dtype=torch.float32)
+    _check_weights("class_weights", weights, data)
+    if loss.keywords.get("label_smoothing") and bool((weights == 0).any()):
+        raise ConfigError("loss.class_weights has a 0 and loss.label_smoothing is given: their mean is undefined.")
+    return cast("Loss", functools.partial(loss.func, **{**loss.keywords, "class_weights": weights.to(device)}))
+
+
+def _check_weights(key: str, weights: Tensor | None, data: Data) -> None:
+    if weights is None:
+        return
+    classes = data.spec.classes or data.spec.vocabulary
+    if classes is not None and list(weights.shape) != [classes]:
+        raise ConfigError(
+            f"loss.{key} has the shape {list(weights.shape)}; the data set {data.name} has {classes} classes. "
+            f"Give {classes} numbers, one a class."
+        )
+    if not bool((weights >= 0).all()) or not bool(weights.isfinite().all()) or not bool(weights.any()):
+        raise ConfigError(f"loss.{key}: expected finite numbers of at least 0, one of them above.")
+
+
+def balanced(data: Data) -> Tensor:
+    """The weight n / (k · n_c) of each of k classes, float32 [k]: as scikit-learn's `compute_class_weight`.
+
+    n and n_c are counts of the training split. Raises `ConfigError` for a class without a training sample, and for a
+    data set whose classes are not at hand.
+    """
+    classes, split = data.spec.classes, data.train
+    if classes is None or isinstance(split, LoaderSplit):
+        why = "has no classes" if classes is None else "is read sample by sample, so nothing counts its classes"
+        raise ConfigError(
+            f"loss.class_weights=balanced: the data set {data.name} {why}. Give a list, loss.class_weights=[1,2,…]"
+            if classes
+            else f"loss.class_weights=balanced: the data set {data.name} {why}. Leave it out."
+        )
+    y = split.gather(torch.arange(len(split))).y
+    counts = y[y != IGNORE_INDEX].bincount(minlength=classes).double()
+    if missing := (counts == 0).nonzero()[:, 0].tolist():
+        raise ConfigError(
+            f"loss.class_weights=balanced: class {missing[0]} of {data.name} has no training sample, so no weight. "
+            "Give a list, loss.class_weights=[1,2,…]"
+        )
+    return (counts.sum() / (classes * counts)).float()

@@ -34,6 +34,8 @@ def main(argv: Sequence[str]) -> int:
         _print_keys(groups[group]["default"])
     else:
         _print_one(groups[group])
+        if group in ELSEWHERE:
+            output.say(f"\n{ELSEWHERE[group]}")
     return 0
 
 
@@ -67,6 +69,14 @@ def _print_one(files: dict[str, ConfigFile]) -> None:
         output.say(f"{name:{width}}  {choices.describe(file)}{study}{note}")
         if file.group == "schedule" and (curve := _curve(file)):
             output.say("\n".join(f"{'':{width}}  {line}" for line in curve.splitlines()) + "\n")
+
+
+ELSEWHERE = {
+    "loss": "PyTorch's are typed by their names, such as loss._target_=torch.nn.HuberLoss: docs/losses_and_metrics.md.",
+    "metric": "Those of torchmetrics and scikit-learn too, such as +metrics.f1._target_=sklearn.metrics.f1_score "
+    "+metrics.f1.of=classes: docs/losses_and_metrics.md.",
+}
+"""What a group takes beside its choices."""
 
 
 def _print_choice(group: str, choice: str, files: dict[str, ConfigFile]) -> None:

@@ -30,17 +30,18 @@ PART_ROOMS = tuple(
 )
 """The rooms of parts. Only names in the `__all__` of a file there may be named, nothing else of dlrun."""
 
-LIBRARIES = ("torch.nn", "torch.optim", "torchmetrics", "torchvision.models", "torchvision.transforms.v2", "timm")
+LIBRARIES = (
+    *("torch.nn", "torch.optim", "torchmetrics", "sklearn.metrics"),
+    *("torchvision.models", "torchvision.transforms.v2", "timm"),
+)
 """Libraries whose layers, optimizers, metrics, models and transforms may be named."""
 
 PACKAGES = tuple(dict.fromkeys(library.split(".")[0] for library in LIBRARIES))
 
-FUNCTIONS = (
-    *("torch.nn.functional", "torchmetrics.functional", "torchvision.models", "timm.models"),
-    *("timm.models._factory.create_model",),
-)
-"""The modules whose functions may be named; of the others, only classes."""
-
+SKLEARN = tuple(f"sklearn.metrics._{module}" for module in ("classification", "ranking", "regression"))
+PRIVATE = ("timm.models._factory.create_model", *SKLEARN)  # with public names elsewhere
+FUNCTIONS = ("torch.nn.functional", "torchmetrics.functional", "torchvision.models", "timm.models", *PRIVATE)
+"""Those whose functions may be named; of the others, only classes."""
 NEVER = (
     *("torch.load", "torch.serialization", "torch.hub", "torch.jit", "torch.ops", "torch._ops"),
     *("torch.utils.cpp_extension", "torch.package", "torch.export", "torch.storage", "torch._inductor"),
@@ -204,11 +205,10 @@ def _is_part(found: Any, module: str) -> bool:
 
 
 def _is_library_part(found: Any, full: str) -> bool:
-    import torch  # imported by now: every library of the list builds on it
+    import torch  # imported by now: every library of the list builds on it, or dlrun's own parts
 
-    # a public name may lead to a class or function of a private module
-    # (the files of torchvision's transforms are all private)
-    public = full in FUNCTIONS or not any(n.startswith("_") for n in full.replace("transforms.v2._", "").split("."))
+    # a public name may lead to a private module; the files of torchvision's transforms are all private
+    public = _within(full, PRIVATE) or "._" not in full.replace("transforms.v2._", "transforms.v2.")
     if not public or _within(full, TRACING):
         return False
     if isinstance(found, type):

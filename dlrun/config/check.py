@@ -32,8 +32,8 @@ GROUPS: dict[str, dict[str, Any]] = {
 }
 """The groups of parts, and the arguments that the runner supplies."""
 
-OF_SPLIT = ("inputs", "train")
-"""The arguments of a metric of a whole split that come from an evaluation."""
+OF_SPLIT = ("inputs", "train", "num_classes", "num_labels")
+"""The arguments of a metric of a whole split that come from an evaluation, and sizes of torchmetrics' classes."""
 
 POSITIVE = (
     *("epochs", "steps", "minutes", "batch_size", "accumulate", "clip", "log_every", "patience"),
@@ -72,7 +72,9 @@ def check_config(config: DictConfig) -> dict[str, Any]:
         if metric is None:  # a metric of the task is taken away
             continue
         where = f"metrics.{name}"
-        instantiate.check_part(metric, where=where, trusted=plain["trusted"], positional=2, runtime=OF_SPLIT)
+        instantiate.check_part(
+            _metric(metric, plain["trusted"]), where=where, trusted=plain["trusted"], positional=2, runtime=OF_SPLIT
+        )
     _rules(Trainer(**plain["trainer"]), Evaluation(**plain["evaluation"]))
     _check_prices(plain.get("cost", {}))
     return plain
@@ -95,6 +97,17 @@ def _loss(given: dict[str, Any], trusted: list[str]) -> dict[str, Any]:
     known = parameters(target)
     unused = {"label_smoothing": 0.0, "class_weights": None}
     return {k: v for k, v in given.items() if known is None or k in known or k not in unused or v != unused[k]}
+
+
+def _metric(given: dict[str, Any], trusted: list[str]) -> dict[str, Any]:
+    """A metric without `of`, which says what one from elsewhere takes of the predictions."""
+    path = given.get("_target_", MISSING) if isinstance(given, dict) else MISSING
+    if not isinstance(path, str) or path == MISSING or "of" not in given:
+        return given
+    target = instantiate.resolve(path, trusted=trusted)
+    return (
+        {key: value for key, value in given.items() if key != "of"} if instantiate.takes_predictions(target) else given
+    )
 
 
 def most_threads() -> int:

@@ -145,6 +145,16 @@ def make_tokenizer(
     return made
 
 
+def takes_predictions(target: Any) -> bool:
+    """Does a metric take predictions and targets, as torchmetrics' and scikit-learn's do?
+
+    Of classes those with the methods `update`, `compute` and `reset`. A part of it, `of`, says which predictions.
+    """
+    if isinstance(target, type):
+        return all(callable(getattr(target, method, None)) for method in ("update", "compute", "reset"))
+    return getattr(target, "__module__", "").startswith(("torchmetrics.", "sklearn.metrics."))
+
+
 def _arguments_in(config: Mapping[str, Any]) -> dict[str, Any]:
     return {str(key): value for key, value in config.items() if key != "_target_"}
 

@@ -3,7 +3,8 @@
 A mean of means would depend on the batch size; a quotient of totals does not. The numbers are the same for any batch
 size, up to the rounding of the forward pass. In a text each predicted token counts. A split of contiguous windows is
 evaluated from left to right, with the model's memory carried from batch to batch. Metrics of a whole split
-(`types.SplitMetric`) are computed once, of the outputs of all batches.
+(`types.SplitMetric`) are computed once, of the outputs of all batches; those with states (`forward.states`) add up
+their own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,17 @@ from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.engine.failures import describe_batch
 from dlrun.engine.forward.cache import cache_forward
 from dlrun.engine.forward.views import averaging
-from dlrun.engine.forward.whole_split import OUTPUTS, compute, inputs_of, join, of_batches, of_splits, takes
+from dlrun.engine.forward.whole_split import (
+    OUTPUTS,
+    ask_outputs,
+    compute,
+    inputs_of,
+    join,
+    of_batches,
+    of_splits,
+    of_states,
+    takes,
+)
 from dlrun.engine.objective import Objective
 from dlrun.engine.protocols import Total, TotalsFn
 from dlrun.losses.cross_entropy import cross_entropy
@@ -93,25 +104,30 @@ def evaluate(
         found = _along(objective, metrics, split.walk(batch_size), device)
     else:
         found = _chunks(totals_fn or partial(totals, objective, metrics), split, batch_size, device)
-    sums, outputs = _Sums(), list[Outputs]()
+    sums, outputs, whole = _Sums(), list[Outputs](), of_splits(metrics)
+    states = {name: (metric, metric.begin()) for name, metric in of_states(metrics).items()}
     with evaluating(objective), averaging(objective.model, objective.views):
         for chunk in found:  # `found` is lazy: the chunks are computed here, in evaluation mode
             for name, total in chunk.items():
-                if name == OUTPUTS:
-                    # a CUDA graph writes the next chunk's over these
-                    outputs.append(Outputs(*(t.clone() for t in total if isinstance(t, Tensor))))
-                else:
+                if name != OUTPUTS:
                     sums.add(name, total)
+                    continue
+                # a CUDA graph writes the next chunk's over these
+                part = Outputs(*(t.clone() for t in total if isinstance(t, Tensor)))
+                outputs += [part] if whole else []
+                for metric, copy in states.values():
+                    metric.add(copy, part)
         means = sums.means()
         if outputs:
-            whole = _WholeSplit(objective, split, join(outputs), batch_size, device)
-            means |= whole.values(of_splits(metrics), train)
+            means |= _WholeSplit(objective, split, join(outputs), batch_size, device).values(whole, train)
+        for name, (metric, copy) in states.items():
+            means |= metric.values(name, copy)
     size, density = bytes_per_token(split), is_of_density(objective.loss)
     return means | known.derive(means, bytes_per_token=size, of_density=density)
 
 
 def totals(objective: Objective, metrics: Mapping[str, Metric], batch: Batch) -> dict[str, Total]:
-    """A batch's sums and counts of loss and metrics; beside metrics of a split also its `OUTPUTS`."""
+    """A batch's sums and counts of loss and metrics; where others ask for them also its `OUTPUTS`."""
     model = objective.model
     # one forward pass for all of them
     with objective.precision(), cache_forward(model):
@@ -119,7 +135,7 @@ def totals(objective: Objective, metrics: Mapping[str, Metric], batch: Batch) ->
         for name, metric in of_batches(metrics).items():
             same = metric is known.nll and _is_nll(objective.loss)
             found[name] = found["loss"] if same else metric(model, batch)
-        if of_splits(metrics):
+        if ask_outputs(metrics):
             found[OUTPUTS] = (model(batch.x), batch.y)
     return found
 

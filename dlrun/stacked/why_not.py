@@ -11,7 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from dlrun.engine.batches import LoaderSplit
 from dlrun.engine.evaluation import ContiguousWindows
 from dlrun.engine.forward.recomputing import recomputing
-from dlrun.engine.forward.whole_split import of_splits, takes
+from dlrun.engine.forward.whole_split import of_splits, of_states, takes
 from dlrun.engine.loop import Training
 from dlrun.engine.protocols import Optimizer
 from dlrun.engine.state import State
@@ -75,6 +75,8 @@ def _own(training: Training) -> str | None:
     for name, metric in of_splits(training.metrics).items():
         if takes(metric, "train"):
             return f"metrics.{name} compares with the outputs of the training split, which are those of one model"
+    for name in of_states(training.metrics):
+        return f"metrics.{name} adds up states of its own, those of one model"
     if training.log_parameters:
         return "the parameters of one run are curves (trainer.log_parameters)"
     return training.own.why_not_one_program() if training.own else None

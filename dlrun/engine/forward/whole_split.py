@@ -1,4 +1,4 @@
-"""Metrics of a whole split: from the outputs of all its samples, not from sums over batches."""
+"""Metrics of a whole split: from the outputs of all its samples, or states of their own, not from sums over batches."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from dlrun.engine.forward.states import StateMetric, is_state_metric
 from dlrun.metrics import is_of_split
 from dlrun.types import Metric, Outputs, Split, SplitMetric
 
@@ -19,13 +20,29 @@ OUTPUTS = "outputs and targets"
 
 def of_batches(metrics: Mapping[str, Metric]) -> dict[str, Metric]:
     """The metrics that are sums over batches."""
-    return {name: metric for name, metric in metrics.items() if not is_of_split(metric)}
+    return {name: metric for name, metric in metrics.items() if not (is_of_split(metric) or is_state_metric(metric))}
+
+
+def of_states(metrics: Mapping[str, Metric]) -> dict[str, StateMetric]:
+    """The metrics that add up states of their own."""
+    found: Mapping[str, object] = metrics
+    return {name: metric for name, metric in found.items() if is_state_metric(metric)}
+
+
+def ask_outputs(metrics: Mapping[str, Metric]) -> bool:
+    """Does a metric take the outputs and targets of each batch?"""
+    return len(of_batches(metrics)) < len(metrics)
 
 
 def of_splits(metrics: Mapping[str, Metric]) -> dict[str, SplitMetric]:
     """The metrics of a whole split."""
     # they stand among the others, which a type checker takes them for
     return {name: cast("SplitMetric", metric) for name, metric in metrics.items() if is_of_split(metric)}
+
+
+def names_of(name: str, metric: object) -> list[str]:
+    """The names of a metric's values: its own, or of several those of its parts."""
+    return metric.names(name) if is_state_metric(metric) else [name]
 
 
 def takes(metric: SplitMetric, argument: str) -> bool:

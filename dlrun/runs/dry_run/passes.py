@@ -19,6 +19,7 @@ from dlrun.engine.evaluation import evaluating, loss_total
 from dlrun.engine.failures import describe
 from dlrun.engine.forward.cache import cache_forward
 from dlrun.engine.forward.checkpointing import requiring_calls
+from dlrun.engine.forward.states import SplitFunction, is_state_metric
 from dlrun.engine.forward.views import averaging, requiring_call
 from dlrun.engine.forward.whole_split import compute
 from dlrun.engine.objective import Objective, mean_of
@@ -138,8 +139,12 @@ def _check_metrics(trial: Trial, few: Batch) -> None:
             loss_total(objective, model, few)
         for name, metric in trial.metrics.items():
             with explain(few, trial.targets, "dataset", "model", f"metrics.{name}"):
-                if is_of_split(metric):
+                if is_state_metric(metric):
+                    metric.rehearse(Outputs(model(few.x), few.y), trial.spec.classes, trial.spec.class_names)
+                elif is_of_split(metric):
                     found = Outputs(model(few.x), few.y)
+                    if isinstance(metric, SplitFunction):
+                        found = metric.predictions.every_class(found, trial.spec.classes)
                     compute(cast("SplitMetric", metric), found, inputs=few.x, train=found)
                 else:
                     _check_metric(metric(model, few))

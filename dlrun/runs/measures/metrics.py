@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from dlrun import metrics as known_metrics
-from dlrun.config import instantiate
 from dlrun.engine.evaluation import evaluating
 from dlrun.engine.forward.cache import cache_forward
-from dlrun.engine.forward.whole_split import of_splits
+from dlrun.engine.forward.whole_split import names_of, of_splits, of_states
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.losses.cross_entropy import cross_entropy
@@ -22,9 +21,10 @@ from dlrun.losses.nll import is_of_density, nll
 from dlrun.losses.of_outputs.torch_loss import TorchLoss
 from dlrun.losses.triplet import triplet
 from dlrun.metrics import is_of_split
+from dlrun.runs.measures.foreign import make_metric, rehearse
 from dlrun.terminal.format import counted
 from dlrun.tracking.mlflow.names.limits import stored_as
-from dlrun.types import Batch, Data, Metric, Spec, Task
+from dlrun.types import Batch, Data, Metric, Spec
 
 NO_VALUES = ("logits", "log-probabilities", "scores", "log-rates")
 """What a loss takes outputs for that cannot be subtracted from the targets."""
@@ -53,13 +53,20 @@ def make_metrics(
         # distances as the loss takes them
         split = of_splits(kept)
         kept |= {name: cast("Metric", functools.partial(metric, normalise=True)) for name, metric in split.items()}
-    return kept | _own(plain, kept, task=data.spec.task, of_density=is_of_density(objective.loss)), _say(unfit)
+    own = _own(plain, kept, data, objective)
+    for name, metric in of_states(own).items():
+        metric.to(device)
+        rehearse(name, metric, data, objective, device)
+    _check_apart([*kept, *(each for name, metric in own.items() for each in names_of(name, metric))])
+    return kept | own, _say(unfit)
 
 
-def _own(plain: Mapping[str, Any], of_task: Mapping[str, Metric], *, task: Task, of_density: bool) -> dict[str, Metric]:
+def _own(
+    plain: Mapping[str, Any], of_task: Mapping[str, Metric], data: Data, objective: Objective
+) -> dict[str, Metric]:
     parts = {name: part for name, part in plain["metrics"].items() if part is not None}
-    own = {name: instantiate.partial(part, trusted=plain["trusted"]) for name, part in parts.items()}
-    means = dict.fromkeys([*of_task, *own], 0.0)
+    own = {name: make_metric(name, part, plain, data, objective.loss) for name, part in parts.items()}
+    means, of_density = dict.fromkeys([*of_task, *own], 0.0), is_of_density(objective.loss)
     taken = {"loss", *of_task, *known_metrics.derive(means, bytes_per_token=1.0, of_density=of_density)}
     for name, metric in own.items():
         if "/" in name:
@@ -70,7 +77,7 @@ def _own(plain: Mapping[str, Any], of_task: Mapping[str, Metric], *, task: Task,
                 f"metrics.{name}: `{name}` is computed anyway, and not by {parts[name]['_target_']}. Give it a name of "
                 f"its own, as metrics.my_{name}; taken are: {', '.join(sorted(taken))}."
             )
-        if is_of_split(metric) and task == "language":
+        if is_of_split(metric) and data.spec.task == "language":
             raise ConfigError(
                 f"metrics.{name} is a metric of a whole split; the outputs of a whole text are too many to keep. "
                 "Leave it out."

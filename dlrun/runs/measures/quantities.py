@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from dlrun import metrics as known_metrics
 from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.datasets.tensors.subset import bytes_per_token
+from dlrun.engine.forward.whole_split import names_of
 from dlrun.engine.objective import Objective
 from dlrun.losses.nll import is_of_density
 from dlrun.metrics import is_of_batch
@@ -60,7 +61,10 @@ def quantities(plain: Mapping[str, Any], parts: Measured, batch_size: int) -> di
         own_name = f"{known_metrics.__name__}.{getattr(metric, '__name__', name)}"
         own = {"_target_": own_name, **getattr(metric, "keywords", {})}
         unit = _call(plain["metrics"].get(name) or own) + measure + of_batches(metric)
-        found[name] = Quantity(higher_is_better=known_metrics.higher_is_better(metric), unit=unit)
+        found |= {
+            each: Quantity(higher_is_better=known_metrics.higher_is_better(metric), unit=unit)
+            for each in names_of(name, metric)
+        }
     known_bytes = bytes_per_token(data.validation) if data.validation else None
     density = is_of_density(objective.loss)
     for name in known_metrics.derive(dict.fromkeys(metrics, 0.0), bytes_per_token=known_bytes, of_density=density):

@@ -1,0 +1,67 @@
+"""What a metric from elsewhere is given of a model's outputs: classes, probabilities, or the outputs themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from dlrun.types import IGNORE_INDEX, Outputs
+
+Of = Literal["outputs", "probabilities", "positive", "classes"]
+"""The outputs as they are; their probabilities; of two classes that of the second; the classes of the highest."""
+OF: tuple[str, ...] = get_args(Of)
+Link = Literal["softmax", "sigmoid", "none"]
+"""How outputs become probabilities; "none": they are such."""
+
+EACH = 4
+"""Samples of a class in a trial."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Maps outputs and targets to predictions and targets as a metric takes them.
+
+    Of a text each token is a sample, those that do not count left out. Single components are flattened to [N].
+
+    >>> logits, y = torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.tensor([1, 0])
+    >>> Predictions("classes")(Outputs(logits, y))[0]
+    tensor([1, 0])
+    """
+
+    of: Of
+    link: Link = "softmax"
+
+    def __call__(self, found: Outputs) -> tuple[Tensor, Tensor]:
+        outputs, y = found
+        if outputs.dtype in (torch.bfloat16, torch.float16):
+            outputs = outputs.float()
+        if not y.is_floating_point() and y.ndim > 1 and outputs.shape[:-1] == y.shape:
+            counted = y.flatten() != IGNORE_INDEX
+            outputs, y = outputs.flatten(0, -2)[counted], y.flatten()[counted]
+        if y.is_floating_point() and self.of != "outputs":
+            y = y.long()  # labels of 0 and 1
+        made = self._of(outputs)
+        one = made.ndim == 2 and made.shape[1] == 1 and y.shape == made.shape
+        return (made[:, 0], y[:, 0]) if one else (made, y)
+
+    def _of(self, outputs: Tensor) -> Tensor:
+        if self.of == "outputs":
+            return outputs
+        if self.of == "classes" and self.link == "softmax":
+            return outputs.argmax(1)
+        if self.of == "classes":
+            return (outputs > (0.0 if self.link == "sigmoid" else 0.5)).long()
+        if self.link == "sigmoid":
+            return outputs.sigmoid()
+        probabilities = outputs.softmax(1) if self.link == "softmax" else outputs
+        return probabilities[:, 1] if self.of == "positive" else probabilities
+
+    def every_class(self, found: Outputs, classes: int | None) -> Outputs:
+        """The outputs repeated, with all classes in turn: some metrics are not defined without one of them."""
+        if not classes or found.y.is_floating_point() or found.y.ndim != 1:
+            return found
+        index = torch.arange(EACH * classes, device=found.y.device)
+        return Outputs(found.outputs[index % len(found.y)], (index % classes).to(found.y.dtype))

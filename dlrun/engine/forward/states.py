@@ -1,0 +1,150 @@
+"""Metrics that add up states of their own, as torchmetrics' do, and functions of predictions and targets."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from math import isclose, isfinite, nan
+from numbers import Real
+from typing import Any, Protocol, TypeGuard
+
+import torch
+from torch import Tensor, nn
+
+from dlrun.engine.forward.predictions import Predictions
+from dlrun.types import Outputs
+
+
+class Accumulating(Protocol):
+    """The protocol of torchmetrics: states that batches are added to."""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add a batch."""
+
+    def compute(self) -> Any:
+        """The value of all batches since `reset`."""
+
+    def reset(self) -> None:
+        """Forget all batches."""
+
+
+class StateMetric:
+    """A metric with states, for an evaluation.
+
+    Each evaluation adds to a copy, so nothing of one is in another or in a checkpoint. `parts` are the names of
+    several values, added to the metric's own.
+    """
+
+    def __init__(self, metric: Accumulating, predictions: Predictions) -> None:
+        self.metric, self.predictions = metric, predictions
+        self.parts: tuple[str, ...] = ()
+
+    @property
+    def higher_is_better(self) -> bool | None:
+        """The direction that its class declares."""
+        declared = getattr(self.metric, "higher_is_better", None)
+        return None if declared is None else bool(declared)
+
+    def begin(self) -> Accumulating:
+        """A copy without any batch."""
+        metric = deepcopy(self.metric)
+        metric.reset()
+        return metric
+
+    def add(self, metric: Accumulating, found: Outputs) -> None:
+        """Add a batch to a copy."""
+        metric.update(*self.predictions(found))
+
+    def values(self, name: str, metric: Accumulating) -> dict[str, float]:
+        """The numbers of a copy, by name. Raises TypeError for anything but numbers."""
+        found = _numbers(metric.compute())
+        if len(found) == 1 and "" in found:
+            return {name: found[""]}
+        if len(found) != len(self.parts):
+            raise TypeError(f"it returned {len(found)} values, and {len(self.parts)} at first")
+        return {f"{name}_{part}": value for part, value in zip(self.parts, found.values(), strict=True)}
+
+    def to(self, device: torch.device) -> None:
+        """Move the states, if it is a module."""
+        if isinstance(self.metric, nn.Module):
+            self.metric.to(device)
+
+    def _compute(self, batches: Sequence[Outputs]) -> dict[str, float]:
+        metric = self.begin()
+        for each in batches:
+            self.add(metric, each)
+        return _numbers(metric.compute())
+
+    def names(self, name: str) -> list[str]:
+        """The names of its values."""
+        return [f"{name}_{part}" for part in self.parts] or [name]
+
+    def rehearse(self, found: Outputs, classes: int | None, class_names: Sequence[str] = ()) -> None:
+        """Compute it of a few outputs, and name its parts.
+
+        Raises TypeError if its value depends on the batches, and whatever else it raises.
+        """
+        found = self.predictions.every_class(found, classes)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a few samples lack whatever it warns of
+            values = self._compute([found])
+            cut = max(1, len(found.y) // 3)
+            parts = self._compute([Outputs(*(t[:cut] for t in found)), Outputs(*(t[cut:] for t in found))])
+        for name, value in values.items() if len(found.y) > 1 else ():
+            other = parts.get(name, nan)
+            if isfinite(value) and not isclose(value, other, rel_tol=1e-3, abs_tol=1e-5):
+                raise TypeError(
+                    f"of {len(found.y)} samples it is {value:.6g} updated at once, and {other:.6g} in two portions: it "
+                    "would depend on evaluation.batch_size. Let `update` add to states, and `compute` divide them"
+                )
+        names = [*values]
+        if names == [""]:
+            self.parts = ()
+        elif all(each.isdigit() for each in names) and len(names) == len(class_names):
+            self.parts = tuple(re.sub(r"[^\w.-]", "_", each) for each in class_names)
+        else:
+            self.parts = tuple(names)
+
+
+class SplitFunction:
+    """A function of predictions and targets, as a metric of a whole split.
+
+    With `targets_first` it takes numpy arrays, the targets before the predictions, as scikit-learn's do.
+    """
+
+    of_split = True
+
+    def __init__(self, function: Callable[..., Any], predictions: Predictions, *, targets_first: bool) -> None:
+        self.function, self.predictions, self.targets_first = function, predictions, targets_first
+        self.higher_is_better: bool | None = None
+
+    def __call__(self, outputs: Tensor, y: Tensor) -> Any:
+        """The number of all samples."""
+        made, target = self.predictions(Outputs(outputs, y))
+        if self.targets_first:
+            return self.function(target.cpu().numpy(), made.cpu().numpy())
+        return self.function(made, target)
+
+
+def is_state_metric(metric: object) -> TypeGuard[StateMetric]:
+    """Does a metric add up states of its own?"""
+    return isinstance(metric, StateMetric)
+
+
+def _numbers(value: Any) -> dict[str, float]:
+    """One number under the name "", several by their places or keys. Raises TypeError for anything else."""
+    if isinstance(value, Mapping):
+        found = {str(key): _numbers(each) for key, each in value.items()}
+        if all([*each] == [""] for each in found.values()):
+            return {key: each[""] for key, each in found.items()}
+    elif isinstance(value, Real) or (isinstance(value, Tensor) and value.numel() == 1):
+        return {"": float(value)}
+    elif isinstance(value, Tensor) and value.ndim == 1:
+        return {str(place): number for place, number in enumerate(value.tolist())}
+    kind = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    raise TypeError(
+        f"it returned {kind}; expected a number, one for each class, or a dictionary of numbers. Curves and matrices "
+        "are no metrics: choose their area or mean, for example with average=macro"
+    )

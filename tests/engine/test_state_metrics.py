@@ -1,0 +1,177 @@
+"""Metrics that add up states of their own, and functions of predictions: exact for any batches of an evaluation."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from sklearn import metrics as sk
+from torch import Tensor, nn
+
+from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.engine.evaluation import evaluate
+from dlrun.engine.forward.predictions import Predictions
+from dlrun.engine.forward.states import SplitFunction, StateMetric
+from dlrun.engine.objective import Objective
+from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.losses.mse import mse
+from dlrun.types import IGNORE_INDEX, Outputs
+
+CPU, N, C = torch.device("cpu"), 200, 4
+
+
+class F1:
+    """Macro F1 by the protocol of torchmetrics."""
+
+    higher_is_better = True
+
+    def __init__(self, average: str = "macro") -> None:
+        self.average = average
+        self.reset()
+
+    def reset(self) -> None:
+        self.table = torch.zeros(3, C)
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        if preds.is_floating_point():
+            assert bool((preds >= 0).all()), "expected probabilities"
+            preds = preds.argmax(1)
+        one, other = nn.functional.one_hot(preds, C), nn.functional.one_hot(target, C)
+        self.table = self.table + torch.stack([(one * other).sum(0), one.sum(0), other.sum(0)])
+
+    def compute(self) -> Any:
+        hit, said, true = self.table
+        each = 2 * hit / (said + true)
+        return (
+            {"macro": each.mean(), "least": each.min()}
+            if self.average == "both"
+            else (each if self.average == "none" else each.mean())
+        )
+
+
+class OfBatches(F1):
+    """The last batch's value: no sum of states."""
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        self.reset()
+        super().update(preds, target)
+
+
+@pytest.fixture
+def split() -> TensorSplit:
+    g = torch.Generator().manual_seed(1)
+    return TensorSplit(torch.randn(N, 3, generator=g), torch.randint(C, (N,), generator=g))
+
+
+@pytest.fixture
+def objective() -> Objective:
+    torch.manual_seed(0)
+    return Objective(nn.Linear(3, C), cross_entropy)
+
+
+def outputs_of(objective: Objective, split: TensorSplit) -> Tensor:
+    with torch.no_grad():
+        found: Tensor = objective.model(split.x)
+    return found
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_the_number_is_scikit_learns_for_any_batch_size(size: int, objective: Objective, split: TensorSplit) -> None:
+    outputs = outputs_of(objective, split)
+    y, classes, shares = split.y.numpy(), outputs.argmax(1).numpy(), outputs.softmax(1).numpy()
+    given: dict[str, Any] = {
+        "f1": StateMetric(F1(), Predictions("probabilities")),
+        "by_class": StateMetric(F1("none"), Predictions("classes")),
+        "both": StateMetric(F1("both"), Predictions("classes")),
+        "sk": SplitFunction(partial(sk.f1_score, average="macro"), Predictions("classes"), targets_first=True),
+        "auc": SplitFunction(
+            partial(sk.roc_auc_score, multi_class="ovr"), Predictions("probabilities"), targets_first=True
+        ),
+    }
+    for name in ("f1", "by_class", "both"):
+        given[name].rehearse(Outputs(outputs[:2], split.y[:2]), C, ["a", "b c", "d", "e"])
+    found = evaluate(objective, given, split, batch_size=size, device=CPU)
+    each = sk.f1_score(y, classes, average=None)
+    assert found["f1"] == found["both_macro"] == pytest.approx(each.mean(), rel=1e-6)
+    assert found["both_least"] == pytest.approx(each.min(), rel=1e-6)
+    assert [found[f"by_class_{name}"] for name in ("a", "b_c", "d", "e")] == pytest.approx(each.tolist(), rel=1e-6)
+    assert found["sk"] == pytest.approx(each.mean(), rel=1e-9)
+    assert found["auc"] == pytest.approx(sk.roc_auc_score(y, shares, multi_class="ovr"), rel=1e-6)
+    assert {*found} == {
+        *("loss", "f1", "both_macro", "both_least", "sk", "auc"),
+        *(f"by_class_{name}" for name in ("a", "b_c", "d", "e")),
+    }
+
+
+def test_each_evaluation_begins_anew_and_leaves_the_metric_as_it_was(objective: Objective, split: TensorSplit) -> None:
+    metric: Any = StateMetric(F1(), Predictions("classes"))
+    first = evaluate(objective, {"f1": metric}, split, batch_size=50, device=CPU)
+    part = TensorSplit(split.x[:20], split.y[:20])
+    evaluate(objective, {"f1": metric}, part, batch_size=50, device=CPU)
+    assert evaluate(objective, {"f1": metric}, split, batch_size=50, device=CPU) == first
+    assert not metric.metric.table.any()
+    assert metric.higher_is_better is True
+
+
+def test_tokens_are_samples_and_those_that_do_not_count_are_left_out() -> None:
+    g = torch.Generator().manual_seed(0)
+    logits, y = torch.randn(6, 5, C, generator=g), torch.randint(C, (6, 5), generator=g)
+    y[0, 2:] = IGNORE_INDEX
+    preds, target = Predictions("classes")(Outputs(logits, y))
+    assert len(preds) == len(target) == 27
+    assert torch.equal(preds, logits.argmax(-1)[y != IGNORE_INDEX])
+
+
+def test_labels_and_values() -> None:
+    outputs, labels = torch.tensor([[-1.0, 2.0], [0.3, -0.2]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    preds, target = Predictions("probabilities", "sigmoid")(Outputs(outputs, labels))
+    assert torch.equal(preds, outputs.sigmoid()) and torch.equal(target, labels.long())
+    assert Predictions("classes", "sigmoid")(Outputs(outputs, labels))[0].tolist() == [[0, 1], [1, 0]]
+    shares = outputs.sigmoid()
+    assert Predictions("classes", "none")(Outputs(shares, labels))[0].tolist() == [[0, 1], [1, 0]]
+    both = Predictions("positive")(Outputs(outputs, torch.tensor([1, 0])))[0]
+    assert torch.equal(both, outputs.softmax(1)[:, 1])
+    # one value a sample is a vector, as scikit-learn has it
+    values = torch.randn(9, 1), torch.randn(9, 1)
+    split = TensorSplit(*values)
+    metric: Any = SplitFunction(sk.r2_score, Predictions("outputs", "none"), targets_first=True)
+    found = evaluate(Objective(nn.Identity(), mse), {"r2": metric}, split, batch_size=4, device=CPU)
+    assert found["r2"] == pytest.approx(sk.r2_score(values[1].numpy(), values[0].numpy()), rel=1e-6)
+
+
+def test_a_metric_that_depends_on_the_batches_is_refused(objective: Objective, split: TensorSplit) -> None:
+    found = Outputs(outputs_of(objective, split)[:2], split.y[:2])
+    with pytest.raises(TypeError, match=r"evaluation\.batch_size"):
+        StateMetric(OfBatches(), Predictions("classes")).rehearse(found, C)
+
+
+def test_what_is_no_number_is_refused(objective: Objective, split: TensorSplit) -> None:
+    class Curve(F1):
+        def compute(self) -> Any:
+            return self.table, self.table
+
+    with pytest.raises(TypeError, match="no metrics"):
+        StateMetric(Curve(), Predictions("classes")).rehearse(Outputs(outputs_of(objective, split), split.y), C)
+
+
+def test_torchmetrics_numbers_are_scikit_learns(objective: Objective, split: TensorSplit) -> None:
+    reason = "needs torchmetrics: pip install torchmetrics"
+    tm = pytest.importorskip("torchmetrics.classification", reason=reason)
+    outputs = outputs_of(objective, split)
+    given: dict[str, Any] = {
+        name: StateMetric(getattr(tm, name)(num_classes=C), Predictions("probabilities"))
+        for name in ("MulticlassF1Score", "MulticlassAUROC", "MulticlassAveragePrecision")
+    }
+    y, shares = split.y.numpy(), outputs.softmax(1).numpy()
+    for size in (1, 7, 1000):
+        found = evaluate(objective, given, split, batch_size=size, device=CPU)
+        expected = (
+            sk.f1_score(y, shares.argmax(1), average="macro"),
+            sk.roc_auc_score(y, shares, multi_class="ovr"),
+            sk.average_precision_score(y, shares),
+        )
+        assert [found[name] for name in given] == pytest.approx(expected, rel=1e-5)
+        assert not math.isnan(sum(found.values()))

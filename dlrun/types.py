@@ -72,7 +72,8 @@ class RawInputs:
     for all, or one for each component of a vector and each channel of a picture; empty if not known. `pixels` are the
     values of black and white, if declared. `columns` are the names of a vector's components. The outermost pixels of
     nearly all training pictures have a mean within `border`. Pictures of another size are brought to it as `resize`
-    says (`crop`, `stretch`; None: refused), transparent ones laid on `background`.
+    says (`crop`, `stretch`; None: refused), transparent ones laid on `background`. A table's columns have `kinds`, and
+    a category `texts`: the raw input is a place in them, -1 for others. `missing` says what becomes of NaN.
     """
 
     shape: tuple[int, ...]
@@ -84,6 +85,9 @@ class RawInputs:
     border: tuple[float, float] | None = None
     resize: str | None = None
     background: str | None = None
+    kinds: tuple[str, ...] = ()
+    texts: tuple[tuple[str, ...], ...] = ()
+    missing: str = "refuse"
 
 
 def identity(x: Tensor) -> Tensor:

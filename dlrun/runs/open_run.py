@@ -167,8 +167,7 @@ def _status(error: BaseException) -> Status:
 def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, *, job: bool) -> None:
     training, execution, data = built.training, built.execution, built.data
     sizes = {name: len(split) for name in ("train", "validation", "test") if (split := getattr(data, name))}
-    summary.status, summary.error = "running", None
-    summary.name = built.config["name"]
+    summary.name, summary.status, summary.error = built.config["name"], "running", None
     if summary.command is None:
         summary.command, summary.directory = machine.command, str(Path.cwd())
     summary.kind, summary.sweep = ("job", id_of(folder.path.parent)) if job else ("run", None)
@@ -184,6 +183,7 @@ def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, 
     summary.spec = asdict(data.spec)
     summary.inputs = raw_inputs.describe(data.inputs, data.prepare)
     splits = {f"{split}_fingerprint": found for split, found in data.split_fingerprints.items()}
+    splits |= {"columns": data.notes["columns"]} if "columns" in data.notes else {}
     summary.data = {"name": data.name, "fingerprint": data.fingerprint, **sizes, **splits, "shared": built.shared}  # type: ignore[typeddict-item]
     summary.quantities = _with_given_direction(built)
     summary.parameters, summary.trained_parameters = built.parameters, built.trained

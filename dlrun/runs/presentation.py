@@ -82,6 +82,8 @@ def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
         ["steps", f"{plan.steps} of {_batch(built)} ({counted(plan.epoch(plan.steps), 'epoch', '.4g')})"],
         ["device", f"{describe(execution.device)}, {execution.precision}, {_threads(built)}{_ways(execution)}"],
     ]
+    if columns := built.data.notes.get("columns"):
+        rows.insert(1, ["columns", columns])
     if shared := describe_shared(built.shared):
         rows.append(["shared", "; ".join(shared)])
     if built.origin:

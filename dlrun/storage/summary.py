@@ -120,8 +120,8 @@ class DataSummary(TypedDict, total=False):
     train_fingerprint: str
     validation_fingerprint: str
     test_fingerprint: str
-    # by "test in training" and the like
-    shared: Mapping[str, Shared]
+    shared: Mapping[str, Shared]  # by "test in training" and the like
+    columns: str  # of a table: its inputs by their kinds, and its target
 
 
 OF_OLD_RUNS = dict.fromkeys(("loss", "error", "mse", "nll", "perplexity", "bits_per_byte"), False) | {"accuracy": True}

@@ -16,6 +16,8 @@ from dlrun.analysis.figures.classes import are_probabilities
 from dlrun.datasets.files import samples
 from dlrun.datasets.files.framing import ENDINGS
 from dlrun.datasets.files.pictures import Reading
+from dlrun.datasets.files.tabular.read import is_table
+from dlrun.datasets.files.tabular.rows import read_rows
 from dlrun.datasets.images.catalogue import pictures_in
 from dlrun.errors import UserError, place
 from dlrun.metrics import for_task
@@ -26,7 +28,7 @@ from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
 from dlrun.terminal.escape import csv_cell
 from dlrun.terminal.format import counted
-from dlrun.types import Spec
+from dlrun.types import RawInputs, Spec
 
 
 def main(argv: list[str]) -> int:
@@ -39,7 +41,7 @@ def main(argv: list[str]) -> int:
     asked = predictor(folder)
     reading = Reading(arguments.background, _pixels(arguments.pixels), arguments.raw, arguments.invert)
     # each file by itself: its answers are the same with others beside it
-    each = [_answer(asked, samples.read(file, asked.inputs, reading), file) for file in files]
+    each = [_answer(asked, _read(file, asked.inputs, reading), file) for file in files]
     if len({answers.shape[1:] for answers in each}) > 1:
         raise UserError("The model's outputs have another shape for each file. Type `dlrun predict` once for each.")
     table = _table(torch.cat(each), asked, refused=_refused(folder, asked))
@@ -68,6 +70,14 @@ def _files(given: Path) -> list[Path]:
     return found
 
 
+def _read(path: Path, inputs: RawInputs, reading: Reading) -> Tensor:
+    if inputs.kinds and is_table(path):
+        return read_rows(path, inputs)
+    if "category" in inputs.kinds:
+        raise UserError(f"{path}: the run's inputs have categories, which only a table has. Give a .csv with a header.")
+    return samples.read(path, inputs, reading)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="dlrun predict",
@@ -81,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         type=Path,
         nargs="+",
-        help="a .npy, .csv, .tsv or .txt file, a picture, or a folder of pictures; of several, the first column is the "
-        "file",
+        help="a .npy, .csv, .tsv or .txt file, a picture, or a folder of pictures; any table if the run learned from "
+        "one; of several, the first column is the file",
     )
     parser.add_argument("--output", type=Path, metavar="CSV", help="write to this file instead of printing")
     parser.add_argument(

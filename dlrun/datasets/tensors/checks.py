@@ -79,11 +79,11 @@ def column_names(pairs: Mapping[str, Any]) -> tuple[str, ...]:
     return () if names is None or [*names] == [*range(len(names))] else tuple(map(str, names))
 
 
-def check_pair(name: str, split: str, pair: Any, columns: Sequence[str] = ()) -> Pair:
+def check_pair(name: str, split: str, pair: Any, columns: Sequence[str] = (), *, gaps: bool = False) -> Pair:
     """The tensors of a split.
 
     With `columns` a table has its own brought in that order. Raises `DataError` for what are no samples, and for inputs
-    that are not finite, with the number of the first such sample.
+    that are not finite, with the number of the first such sample; with `gaps` a NaN is a missing value.
     """
     where = f"the {in_words(split)} split of `{name}`"
     if not isinstance(pair, tuple | list) or len(pair) != 2:
@@ -97,7 +97,8 @@ def check_pair(name: str, split: str, pair: Any, columns: Sequence[str] = ()) ->
             f"{where[0].upper()}{where[1:]} has inputs of shape {list(x.shape)} and targets of shape {list(y.shape)}; "
             "expected [N, ...] and [N, ...] with the same N of at least 1."
         )
-    check_finite(x, f"of {where}", "input")
+    if not gaps:
+        check_finite(x, f"of {where}", "input")
     return x.contiguous(), y.contiguous()
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from dlrun.datasets.columns.encode import EncodeColumn, EncodeColumns
 from dlrun.datasets.tensors.checks import CHANNELS
 from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.errors import ConfigError
@@ -21,8 +22,24 @@ Prepare = Callable[[Tensor], Tensor]
 LEAST_SIDE = 4
 """Pixels of a side from which on the outermost ones are a border."""
 
+OF_TABLES = ("kinds", "texts", "missing")
+"""What only tables have: others are described as by earlier versions."""
+
 OBSERVED = 1000
 """Pictures whose borders are looked at: of all of MNIST it would take as long as the split's range."""
+
+
+class Encoding(Protocol):
+    """Raw columns [N, C], with gaps and texts, as inputs of a model."""
+
+    def fit(self, x: Tensor) -> Prepare:
+        """The preparation by the training samples."""
+
+    def describe(self, x: Tensor) -> RawInputs:
+        """The raw inputs, by the training samples."""
+
+    def report(self, splits: Mapping[str, Tensor]) -> None:
+        """Say what the raw inputs of the splits have unlike one another."""
 
 
 def observe(x: Tensor, *, pixels: Sequence[float] | None = None, columns: Sequence[str] = ()) -> RawInputs:
@@ -105,9 +122,10 @@ def describe(inputs: RawInputs | None, prepare: Prepare) -> dict[str, Any]:
 
     Empty for tokens, and for a preparation of the user's own, which is a function of the data set.
     """
-    if inputs is None or not (isinstance(prepare, Standardise) or prepare is identity):
+    if inputs is None or not (isinstance(prepare, Standardise | EncodeColumns) or prepare is identity):
         return {}
-    return asdict(inputs) | {"prepare": asdict(prepare) if isinstance(prepare, Standardise) else None}
+    kept = {name: value for name, value in asdict(inputs).items() if name not in OF_TABLES or inputs.kinds}
+    return kept | {"prepare": asdict(prepare) if isinstance(prepare, Standardise | EncodeColumns) else None}
 
 
 def restore(kept: Mapping[str, Any]) -> tuple[RawInputs, Prepare]:
@@ -115,12 +133,25 @@ def restore(kept: Mapping[str, Any]) -> tuple[RawInputs, Prepare]:
 
     Raises `ValueError` that names what is no such description.
     """
-    values = {name: _tuples(value) for name, value in kept.items() if name != "prepare"}
-    scale = kept.get("prepare")
-    scale = None if scale is None else {name: _tuples(value) for name, value in dict(scale).items()}
-    if found := misfit(values, RawInputs) or (misfit(scale, Standardise) if scale else None):
+    return _made(RawInputs, {name: value for name, value in kept.items() if name != "prepare"}), _preparation(
+        kept.get("prepare")
+    )
+
+
+def _preparation(kept: Any) -> Prepare:
+    if not kept:
+        return identity
+    if "columns" in kept:
+        return EncodeColumns(tuple(_made(EncodeColumn, each) for each in kept["columns"]))
+    made: Standardise = _made(Standardise, kept)
+    return made
+
+
+def _made(kind: Any, kept: Any) -> Any:
+    values = {name: _tuples(value) for name, value in dict(kept).items()}
+    if found := misfit(values, kind):
         raise ValueError(f"of its `inputs`, {found}")
-    return RawInputs(**values), Standardise(**scale) if scale else identity
+    return kind(**values)
 
 
 def _tuples(value: Any) -> Any:

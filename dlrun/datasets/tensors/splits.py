@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from dlrun.errors import ConfigError
+from dlrun.datasets.splitting.choose import Splitting
+from dlrun.datasets.splitting.rules import AtRandom, Rule
+from dlrun.errors import ConfigError, DataError
 from dlrun.terminal.format import counted
+from dlrun.types import Spec
 
 
 class SplitIndices(NamedTuple):
@@ -43,12 +46,16 @@ def cut(
     test_size: int | float = 0,
     train_size: int | None = None,
     kept: Callable[[Tensor], Tensor] | None = None,
+    rule: Rule | None = None,
+    fold: tuple[int, int] | None = None,
 ) -> SplitIndices:
     """Draw test, validation and training samples out of `n`.
 
     A size is a number of samples, or below 1 a fraction of `n`. `train_size` keeps the first of the rest that were
-    drawn, so a larger one adds samples; `kept` says of the rest, in that order, which it keeps. Raises `ConfigError`
-    for sizes that leave nothing to train on.
+    drawn, so a larger one adds samples; `kept` says of the rest, in that order, which it keeps. A `rule` draws by
+    classes, groups or times, and whole groups make sizes approximate. With `fold`, such as (5, 0), the validation
+    samples are the first of five parts of what is no test. Raises `ConfigError` for sizes that leave nothing to train
+    on.
 
     >>> [len(split) for split in cut(10, seed=0, validation_size=0.2, test_size=3)]
     [5, 2, 3]
@@ -63,12 +70,95 @@ def cut(
         )
     if train_size is not None and not 1 <= train_size <= left:
         raise ConfigError(f"dataset.train_size={train_size}: expected 1 to {left}, or null for all of them.")
+    rule = rule or AtRandom()
     order = torch.randperm(n, generator=seeded_generator("split", seed))
-    # test first: another validation size leaves the test split as it is
-    rest = order[test + validation :]
-    splits = rest[:train_size] if kept is None else rest[kept(rest)], order[test : test + validation], order[:test]
+    # test first: another validation size, or fold, leaves the test split as it is
+    tested, rest = rule.take(order, test)
+    validated, rest = rule.take(rest, validation) if fold is None else rule.fold(rest, *fold)
+    if not len(rest) or (fold and not len(validated)):
+        raise ConfigError(f"{counted(n, 'sample')} cannot be split so: a split would have none. Give smaller sizes.")
+    # whole groups may leave fewer
+    if train_size is not None and train_size > len(rest):
+        raise ConfigError(f"dataset.train_size={train_size}: expected 1 to {len(rest)}, or null for all of them.")
+    if kept is not None:
+        rest = rest[kept(rest)]
+    elif train_size is not None:
+        rest = rule.first(rest, train_size)
     # ascending: a split of all samples is the file as it lies there
-    return SplitIndices(*(split.sort().values for split in splits))
+    return SplitIndices(*(split.sort().values for split in (rest, validated, tested)))
+
+
+class SplitOptions(Protocol):
+    """What `cut_by` asks of the options of a data set."""
+
+    @property
+    def validation_size(self) -> int | float:
+        """A number of samples, or below 1 a fraction."""
+
+    @property
+    def test_size(self) -> int | float:
+        """Likewise."""
+
+    @property
+    def train_size(self) -> int | None:
+        """Of the rest; None: all."""
+
+    @property
+    def per_class(self) -> int | None:
+        """Likewise of each class."""
+
+    @property
+    def split_seed(self) -> int:
+        """It draws them."""
+
+    @property
+    def splitting(self) -> Splitting:
+        """The rule, and the folds."""
+
+
+def cut_by(name: str, y: Tensor, spec: Spec, options: SplitOptions, *, own_validation: bool = False) -> SplitIndices:
+    """Cut samples with the targets `y` [N] by the options of a data set.
+
+    Raises `ConfigError` for options that do not fit, and as `cut` does.
+    """
+    splitting, seed = options.splitting, options.split_seed
+    for what, values in (("groups", splitting.groups), ("times", splitting.times)):
+        if values is not None and values.shape != y.shape[:1]:
+            raise DataError(f"The {what} of `{name}` have the shape {list(values.shape)}; expected [{len(y)}].")
+    if splitting.folds is not None and own_validation:
+        raise ConfigError(
+            f"dataset.folds={splitting.folds}: the data set `{name}` has its own validation split. Type "
+            "dataset.folds=null dataset.fold=null."
+        )
+    rule = splitting.rule(
+        y, spec.classes, lambda count: torch.randperm(count, generator=seeded_generator("groups", seed))
+    )
+    return cut(
+        len(y),
+        seed=seed,
+        # a fold takes its place
+        validation_size=0 if splitting.folds else options.validation_size,
+        test_size=options.test_size,
+        train_size=options.train_size,
+        kept=_kept(y, spec, options),
+        rule=rule,
+        fold=splitting.part,
+    )
+
+
+def _kept(y: Tensor, spec: Spec, options: SplitOptions) -> Callable[[Tensor], Tensor] | None:
+    """For `per_class`, which of some samples of `y` are kept."""
+    count = options.per_class
+    if count is None:
+        return None
+    if spec.classes is None:
+        raise ConfigError(f"dataset.per_class={count}: a data set for {spec.task} has no classes.")
+    if options.train_size is not None:
+        raise ConfigError(
+            f"dataset.per_class={count} and dataset.train_size={options.train_size} both say how many samples to train "
+            f"on. Give one of them."
+        )
+    return lambda index: first_of_each_class(y[index], count)
 
 
 def first_of_each_class(y: Tensor, count: int) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from dlrun.datasets.splitting.choose import Splitting
 from dlrun.datasets.tensors.augment import make_augment
 from dlrun.datasets.tensors.binarise import Binarise, binarise
 from dlrun.datasets.tensors.checks import (
@@ -21,10 +22,10 @@ from dlrun.datasets.tensors.checks import (
 )
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.label_noise import with_label_noise
-from dlrun.datasets.tensors.raw_inputs import observe
+from dlrun.datasets.tensors.raw_inputs import Encoding, Prepare, observe
 from dlrun.datasets.tensors.sample_keys import sample_keys, thin
 from dlrun.datasets.tensors.spec import spec_of, targets
-from dlrun.datasets.tensors.splits import cut, first_of_each_class, hold_out
+from dlrun.datasets.tensors.splits import cut_by, hold_out
 from dlrun.datasets.tensors.standardise import Standardise, mean_and_deviation
 from dlrun.errors import ConfigError
 from dlrun.types import Batch, Data, Spec, Task
@@ -62,7 +63,10 @@ class TensorSplit:
 
 @dataclass(frozen=True)
 class TensorOptions:
-    """The sizes, noise, scale and augmentation of `from_tensors`."""
+    """The sizes, noise, scale and augmentation of `from_tensors`.
+
+    An `encoding` takes the place of `normalise` and `scale`.
+    """
 
     validation_size: int | float = 0
     test_size: int | float = 0
@@ -76,6 +80,8 @@ class TensorOptions:
     pixels: tuple[float, float] | None = None
     binarise: Binarise | None = None
     held_out_classes: Sequence[int] | None = None
+    splitting: Splitting = field(default_factory=Splitting)
+    encoding: Encoding | None = None
 
 
 def from_tensors(
@@ -93,6 +99,11 @@ def from_tensors(
     per_class: int | None = None,
     label_noise: float = 0.0,
     split_seed: int = 0,
+    stratify: bool = False,
+    groups: Any = None,
+    times: Any = None,
+    folds: int | None = None,
+    fold: int | None = None,
     normalise: bool = False,
     scale: float = 1.0,
     augment: Mapping[str, int | float | bool | str] | None = None,
@@ -106,7 +117,9 @@ def from_tensors(
 
     Splits: `split_seed` draws `test_size` and `validation_size` samples from `train`, unless the tensors are given; a
     size is a number, or below 1 a fraction. `train_size` keeps the first of the rest that were drawn, `per_class` the
-    first of each class.
+    first of each class. `stratify` gives every split each class's share; of `groups` [N] none is in two splits; by
+    `times` [N] training is before validation, and that before the test. With `folds` the part `fold` of what is no
+    test is the validation split.
 
     Of a task `density` the targets may be None: a loss such as `nll` looks at the inputs alone.
 
@@ -141,6 +154,7 @@ def from_tensors(
         augment=augment,
         pixels=pixels,
         binarise=binarise,
+        splitting=Splitting.of(stratify=stratify, groups=groups, times=times, folds=folds, fold=fold),
     )
     given = {"train": train, "validation": validation, "test": test}
     pairs = {split: pair for split, pair in given.items() if pair is not None}
@@ -173,7 +187,8 @@ def build(
     columns = columns or column_names(pairs)
     if task == "density":
         pairs = {split: _with_targets(pair) for split, pair in pairs.items()}
-    pairs = {split: check_pair(name, split, pair, columns) for split, pair in pairs.items()}
+    gaps = options.encoding is not None
+    pairs = {split: check_pair(name, split, pair, columns, gaps=gaps) for split, pair in pairs.items()}
     check_alike(name, pairs)
     report_channels_last(name, tuple(pairs["train"][0].shape[1:]))
     for split, size in (("validation", options.validation_size), ("test", options.test_size)):
@@ -187,30 +202,27 @@ def build(
         pairs = hold_out(name, pairs, options.held_out_classes, spec.classes, options.split_seed, options.test_size)
         (x, y), options = pairs["train"], replace(options, test_size=0)
         content = content and fingerprint(content, *(values for _, values in pairs.values()))
-    index = cut(
-        len(x),
-        seed=options.split_seed,
-        validation_size=options.validation_size,
-        test_size=options.test_size,
-        train_size=options.train_size,
-        kept=_kept(y, spec, options),
-    )._asdict()
+    index = cut_by(name, y, spec, options, own_validation="validation" in pairs)._asdict()
     raw = {**pairs, **{split: _select((x, y), index[split]) for split in index if len(index[split])}}
     if options.label_noise:
         raw["train"] = _add_label_noise(raw["train"], spec, options)
-    prepare = _preparation(raw["train"][0], options)
+    encoding, first = options.encoding, raw["train"][0]
+    prepare = encoding.fit(first) if encoding else _preparation(first, options)
     bits = _binary(name, pairs, index, options)
     prepared = {split: bits[split].float() if bits else prepare(x) for split, (x, _) in raw.items()}
     splits = {split: TensorSplit(prepared[split], targets(name, split, spec, y)) for split, (_, y) in raw.items()}
-    inputs = observe(raw["train"][0], pixels=options.pixels, columns=columns)
-    check_ranges(name, raw, inputs)
+    inputs = encoding.describe(first) if encoding else observe(first, pixels=options.pixels, columns=columns)
+    if encoding:
+        encoding.report({split: x for split, (x, _) in raw.items()})
+    else:
+        check_ranges(name, raw, inputs)
     if content is None:
         content = fingerprint(*(tensor for pair in pairs.values() for tensor in pair))
     noise = (splits["train"].y,) if options.label_noise else ()
     keys = {split: sample_keys(x) for split, (x, _) in raw.items()}
     return Data(
         name=name,
-        spec=replace(spec, levels=_levels(raw["train"][0], options)),
+        spec=replace(spec, input_shape=tuple(splits["train"].x.shape[1:]), levels=_levels(first, options)),
         train=splits["train"],
         validation=splits.get("validation"),
         test=splits.get("test"),
@@ -224,35 +236,22 @@ def build(
             split: fingerprint(keys[split], y, *([bits[split]] if bits else [])) for split, (_, y) in raw.items()
         },
         sample_keys={split: thin(own) for split, own in keys.items()},
-        notes={"mean": list(prepare.mean), "deviation": list(prepare.deviation), **_notes(options)},
+        notes=_notes(options, prepare),
         inputs=inputs,
     )
 
 
-def _notes(options: TensorOptions) -> dict[str, Any]:
-    notes = {"binarise": options.binarise, "held_out_classes": options.held_out_classes}
-    return {name: value for name, value in notes.items() if value}
+def _notes(options: TensorOptions, prepare: Prepare) -> dict[str, Any]:
+    given = {"binarise": options.binarise, "held_out_classes": options.held_out_classes}
+    notes: dict[str, Any] = {name: value for name, value in given.items() if value}
+    scale = {"mean": [*prepare.mean], "deviation": [*prepare.deviation]} if isinstance(prepare, Standardise) else {}
+    return scale | notes
 
 
 def _with_targets(pair: Any) -> Any:
     """Zeros for targets that are None: a batch has two tensors."""
     absent = isinstance(pair, tuple | list) and len(pair) == 2 and pair[1] is None
     return (pair[0], torch.zeros(len(pair[0]))) if absent else pair
-
-
-def _kept(y: Tensor, spec: Spec, options: TensorOptions) -> Callable[[Tensor], Tensor] | None:
-    """For `per_class`, which of some samples of `y` are kept."""
-    count = options.per_class
-    if count is None:
-        return None
-    if spec.classes is None:
-        raise ConfigError(f"dataset.per_class={count}: a data set for {spec.task} has no classes.")
-    if options.train_size is not None:
-        raise ConfigError(
-            f"dataset.per_class={count} and dataset.train_size={options.train_size} both say how many samples to train "
-            f"on. Give one of them."
-        )
-    return lambda index: first_of_each_class(y[index], count)
 
 
 def _add_label_noise(pair: Pair, spec: Spec, options: TensorOptions) -> Pair:

@@ -48,6 +48,7 @@ def _facts(config: dict[str, Any], summary: Summary) -> str:
     facts = [
         ("model", _target(config.get("model")) + _counted(summary)),
         ("data", data.get("name", "") + (f" ({', '.join(sizes)})" if sizes else "")),
+        ("columns", data.get("columns")),
         ("loss", _target(config.get("loss"))),
         ("optimizer", optimizer_name(config.get("optimizer")) + _settings(config.get("optimizer"))),
         ("seed", summary.seed),

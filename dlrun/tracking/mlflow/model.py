@@ -101,6 +101,8 @@ def describe_inputs(inputs: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
     scale = inputs["prepare"]
     if scale is None:
         return f"{inputs.get('dtype', 'float32')} [{shape}]: raw inputs as they are"
+    if "columns" in scale:
+        return f"float32 [{shape}]: a table's columns, encoded; the model's metadata says how, inputs.prepare"
     if scale.get("indices"):
         return f"int64 [{shape}]: raw indices as they are"
     mean, deviation = (scale.get(name, plain) for name, plain in (("mean", [0.0]), ("deviation", [1.0])))

@@ -1,0 +1,1 @@
+"""Files of tables: CSV, TSV, Parquet, ARFF; their columns as arrays of pyarrow."""

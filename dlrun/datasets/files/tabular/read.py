@@ -1,0 +1,72 @@
+"""The columns of a file, by its ending."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dlrun.datasets.files.tabular import arff, separated
+from dlrun.errors import DataError, UserError, did_you_mean
+
+ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".arff")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns by name, each an array of pyarrow; `declared` are the values of an ARFF file's nominal attributes."""
+
+    columns: Mapping[str, Any]
+    declared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows."""
+        return len(next(iter(self.columns.values()), ()))
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file's ending is one of a table's."""
+    return ending(path) in ENDINGS
+
+
+def ending(path: Path) -> str:
+    """The ending that says what a file holds: .csv of table.csv.gz."""
+    return (path.suffix if path.suffix != ".gz" else Path(path.stem).suffix).lower()
+
+
+def read(path: Path, *, header: bool = True, key: str = "dataset.path") -> Table:
+    """The table in a file.
+
+    Without a `header` the columns of a CSV file are called column_1 and so on. `key` is what gave the path. Raises
+    `DataError` for a file that is missing, empty, damaged, or no table.
+    """
+    if not path.is_file():
+        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise DataError(f"{key}: {path} {what}; expected a table in a file.{did_you_mean(path.name, beside)}")
+    kind = ending(path)
+    try:
+        if kind in (".parquet", ".pq"):
+            found = Table(_parquet(path))
+        elif kind == ".arff":
+            found = Table(*arff.read(path))
+        elif kind in ENDINGS:
+            found = Table(separated.read(path, header=header))
+        else:
+            raise DataError(f"{key}: {path} is a `{kind}` file; expected one of {', '.join(ENDINGS)}.")
+    except (UserError, ImportError):
+        raise
+    except Exception as error:  # pyarrow raises what its parsers stumble over
+        raise DataError(f"{path} cannot be read as a {kind} file: {str(error).splitlines()[0]}") from None
+    if not found.columns or not found.rows:
+        raise DataError(f"{path} has no rows.")
+    return found
+
+
+def _parquet(path: Path) -> dict[str, Any]:
+    from pyarrow import parquet
+
+    table = parquet.read_table(path)
+    return separated.named(path, table.column_names, [column.combine_chunks() for column in table.columns])

@@ -1,0 +1,109 @@
+"""A table in a text file: cells between commas, semicolons or tabs; all of them as texts."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from dlrun.datasets.files.encodings import wide_encoding
+from dlrun.datasets.files.headers import is_number
+from dlrun.errors import DataError
+from dlrun.terminal import output
+
+_LONGEST = 1 << 24
+"""Characters of a header."""
+
+
+def read(path: Path, *, header: bool = True) -> dict[str, Any]:
+    """The columns of a CSV or TSV file, texts as they are in it."""
+    first, delimiter = _first_line(path)
+    names = _names(path, first) if header else [f"column_{i + 1}" for i in range(len(first))]
+    with _open(path) as file:
+        return parse(path, file, names, delimiter=delimiter, skip=header)
+
+
+def parse(
+    path: Path, file: IO[bytes], names: Sequence[str], *, delimiter: str, skip: bool, quote: str = '"'
+) -> dict[str, Any]:
+    """The cells of an open file as columns with `names`, all of them texts.
+
+    With `skip` its first row is a header. Raises `DataError` for a row with another number of cells, and for what is
+    no UTF-8.
+    """
+    import pyarrow as pa
+    from pyarrow import csv as reader
+
+    numbers = [str(i) for i in range(len(names))]  # names may not be unique yet
+    try:
+        table = reader.read_csv(
+            file,
+            read_options=reader.ReadOptions(column_names=numbers, skip_rows_after_names=int(skip), use_threads=False),
+            parse_options=reader.ParseOptions(
+                delimiter=delimiter,
+                quote_char=quote,
+                # ARFF has 'it\'s', CSV "it's"
+                escape_char="\\" if quote == "'" else False,
+                newlines_in_values=True,
+            ),
+            convert_options=reader.ConvertOptions(
+                column_types=dict.fromkeys(numbers, pa.string()), strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        reason = str(error).splitlines()[0].removeprefix("CSV parse error: ")
+        if "UTF8" in reason:
+            raise DataError(
+                f"{path} is no UTF-8. Save it as CSV UTF-8, or type for example "
+                f"iconv -f latin1 -t utf-8 {path} > new.csv"
+            ) from None
+        raise DataError(f"{path}: {reason[:200]}. Each row has as many cells as the first.") from None
+    return named(path, names, [column.combine_chunks() for column in table.columns])
+
+
+def named(path: Path, names: Sequence[str], columns: Sequence[Any]) -> dict[str, Any]:
+    """Columns by their names; raises `DataError` for two of one name."""
+    if twice := sorted({name for name in names if [*names].count(name) > 1}):
+        raise DataError(f"{path} has two columns `{twice[0]}`. Give each a name of its own.")
+    return dict(zip(names, columns, strict=True))
+
+
+def _names(path: Path, first: Sequence[str]) -> list[str]:
+    names = [name.strip() or f"column_{i + 1}" for i, name in enumerate(first)]
+    # one number may be a name, such as a year
+    if all(is_number(name) for name in names):
+        raise DataError(
+            f"The first line of {path} has numbers only ({', '.join(names[:4])}{' …' * (len(names) > 4)}); expected "
+            "are the names of the columns. If it is a row, type dataset.header=false: the columns are then column_1, …"
+        )
+    return names
+
+
+def _first_line(path: Path) -> tuple[list[str], str]:
+    """The cells of the first line, and what is between them."""
+    with _open(path) as file:
+        start = file.read(256)
+        if encoding := wide_encoding(start):
+            raise DataError(
+                f"{path} is {encoding}; expected UTF-8. Save it as CSV UTF-8, or type "
+                f"iconv -f {encoding.lower()} -t utf-8 {path} > new.csv"
+            )
+        text = (start + file.readline(_LONGEST)).decode("utf-8-sig", errors="replace").lstrip("\r\n")
+    line = next(iter(text.splitlines()), "")
+    if not line.strip():
+        raise DataError(f"{path} is empty.")
+    tabs = path.name.lower().removesuffix(".gz").endswith(".tsv")
+    delimiter = "\t" if tabs else max(",;\t|", key=lambda mark: len(_cells(line, mark)))
+    if delimiter not in ",\t":
+        output.say(f"{path}: its cells are separated by `{delimiter}`.")
+    return _cells(line, delimiter), delimiter
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return next(csv.reader([line], delimiter=delimiter), [])
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")  # type: ignore[return-value]

@@ -1,0 +1,1 @@
+"""Rules by which samples are split: at random, by class, by group, by time."""

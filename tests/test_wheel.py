@@ -92,6 +92,9 @@ def test_the_wheel_holds_the_configuration_and_the_plugins(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     conf = {f"dlrun/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert conf <= names
+    folder = ROOT / "dlrun/commands/new/templates"
+    templates = {str(path.relative_to(ROOT)) for path in folder.iterdir() if path.is_file()}
+    assert len(templates) > 10 and templates <= names
     assert {"hydra_plugins/dlrun/__init__.py", "hydra_plugins/dlrun/search_path.py"} <= names
     assert not {name for name in names if name.startswith(("tests/", "benchmarks/", "conf/"))}
     assert "hydra_plugins/__init__.py" not in names  # a namespace that other plugins share

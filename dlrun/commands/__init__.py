@@ -14,6 +14,7 @@ COMMANDS = {
     "runs": "list, filter and delete runs and sweeps",
     "list": "show the groups of the configuration, their choices, and what the keys are",
     "data": "list the data sets, download and check their files",
+    "new": "write a part of your own to begin with: a module and its yaml",
     "check": "check a configuration and estimate its cost, without training",
     "bench": "measure this machine's peak, and the forward passes of models",
     "verify-resume": "prove that a killed and resumed run equals an unbroken one, bit for bit",

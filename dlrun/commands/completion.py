@@ -120,6 +120,10 @@ def _arguments(command: str, before: Sequence[str]) -> Iterable[str]:
     if command == "list":
         groups = choices.groups()
         return groups.get(before[0], ()) if before else [*groups, *choices.settings()]
+    if command == "new":
+        from dlrun.commands.new import KINDS
+
+        return () if before else KINDS
     if command == "data":
         return choices.groups().get("dataset", ())
     if command not in OF_RUNS | OF_RUNS_AND_SWEEPS:

@@ -32,7 +32,7 @@ LONG = (
         "sweeps/test_sweep",
         "tracking/test_runs",
     ),
-    *("tracking/test_sweeps", "sweeps/test_search", "runs/test_run", "config/test_own_parts"),
+    *("tracking/test_sweeps", "sweeps/test_search", "runs/test_run", "config/test_own_parts", "commands/test_python"),
 )
 """The files whose tests take longest: begun first, so that no process is left alone with one at the end."""
 

@@ -22,6 +22,7 @@ from hydra.core.hydra_config import HydraConfig
 
 import dlrun as package
 from dlrun.commands.train.session import session
+from dlrun.config import paths
 from dlrun.errors import NonFinite, UserError
 from dlrun.runs.recorder import RunRecorder
 from dlrun.storage import journal, manifest
@@ -154,6 +155,15 @@ def test_a_thread_trains_and_two_are_refused(here: Path) -> None:
     assert got == [package.train(*SHORT).metrics]
     with session("train", (), command=()), pytest.raises(UserError, match=r"another thread .* dlrun\.sweep"):
         package.train(*SHORT)
+
+
+def test_what_a_command_finds_out_once_a_call_finds_out_anew(here: Path) -> None:
+    folder = here / "lab"
+    folder.mkdir()
+    assert not paths.came_with_runs(folder)
+    (folder / ".hydra").mkdir()
+    with session("train", (), command=()):
+        assert paths.came_with_runs(folder)
 
 
 def test_torchrun_is_refused(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ BEGUN = (*QUICK, FIRST, "trainer.steps=2")
 @pytest.fixture(autouse=True)
 def forgotten() -> None:
     """The runs of another test's folder."""
-    pretrained._run_of.cache_clear()
+    pretrained.run_of.cache_clear()
 
 
 def definition(*overrides: str) -> str:
@@ -74,7 +74,7 @@ def test_a_sweep_trains_first_what_its_jobs_begin_with(here: Path, call: Call) -
         begun = all(torch.equal(found[name], value) for name, value in weights.items())
         assert begun == (job.config["init_from"] is not None) == ("init_from=pretrained" in job.overrides)
     # another sweep begins with the same run, and one with other weights would train them
-    pretrained._run_of.cache_clear()
+    pretrained.run_of.cache_clear()
     says(call("check", *sweep[1:], "trainer.batch_size=32").out, f"begun with: {first.path.relative_to(here)}")
     other = pretrain(*TYPED, "trainer.steps=4")
     says(call("check", *sweep[1:], other).out, "dlrun train seed=7", "trainer.steps=4")
@@ -93,7 +93,7 @@ def test_a_run_begins_with_it_too_and_is_resumed_without_it(here: Path, call: Ca
     # an unfinished run is none to begin with
     with first.edit_summary() as summary:
         summary.status = "failed"
-    pretrained._run_of.cache_clear()
+    pretrained.run_of.cache_clear()
     says(call("check", *BEGUN, "init_from=pretrained").out, "dlrun train seed=7")
     # a job that would begin with it is none of those that begin at random
     says(call("check", "-m", *BEGUN, "init_from=null,pretrained").out, "2 jobs in 2 groups")

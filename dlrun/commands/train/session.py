@@ -12,10 +12,15 @@ from dlrun.commands.train import own_modules
 from dlrun.config import paths
 from dlrun.errors import UserError
 from dlrun.randomness import preserve_generators
+from dlrun.runs.weights import mlflow_model
 from dlrun.storage.machine import as_typed, check_single
 from dlrun.sweeps.batched.isolation import restored_torch_settings
+from dlrun.sweeps.jobs import pretrained
 
 _busy = threading.Lock()
+
+ONCE = (paths.came_with_runs, pretrained.run_of, mlflow_model.cached_model)
+"""What a command finds out once, and another call anew: folders, runs and models may have changed."""
 
 
 @contextmanager
@@ -42,6 +47,8 @@ def session(function: str, overrides: Sequence[str], *, command: Sequence[str]) 
             restored_torch_settings(),
             own_modules.as_on_disk(),
         ):
+            for known in ONCE:
+                known.cache_clear()
             paths.enable_user_modules()
             yield
     finally:

@@ -74,11 +74,11 @@ def read_model(reference: str) -> StoredModel:
         raise UserError(
             f"init_from={reference}: there is no MLflow store {file}. Set MLFLOW_TRACKING_URI to the store's address."
         )
-    return _read_model(reference, address)
+    return cached_model(reference, address)
 
 
 @lru_cache(maxsize=1)
-def _read_model(reference: str, address: Address) -> StoredModel:
+def cached_model(reference: str, address: Address) -> StoredModel:
     with tempfile.TemporaryDirectory() as folder, using(address):
         import mlflow  # takes seconds
 

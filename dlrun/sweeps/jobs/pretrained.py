@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
@@ -41,14 +41,14 @@ def begin_with_pretrained(config: DictConfig, *, train: bool = True) -> DictConf
         )
     # a try of two steps begins with one
     fast = ["trainer.fast=true"] if OmegaConf.select(config, "trainer.fast") is True else []
-    run = _run_of((*map(str, overrides), *fast), train=train)
+    run = run_of((*map(str, overrides), *fast), train=train)
     config = config.copy()
     config.init_from = run
     return config
 
 
 @cache
-def _run_of(overrides: tuple[str, ...], *, train: bool) -> str | None:
+def run_of(overrides: tuple[str, ...], *, train: bool) -> str | None:
     """The path of the run of these overrides, trained if it is not there; None if it would have to be."""
     _check(overrides)
     identity, typed = _identity(overrides), shlex.join(("dlrun", "train", *overrides))
@@ -90,13 +90,7 @@ def _check(overrides: tuple[str, ...]) -> None:
 
 
 def _identity(overrides: tuple[str, ...]) -> Identity:
-    # the command's own Hydra is open
-    instance = GlobalHydra.instance()
-    before = instance.hydra
-    try:
-        config = compose.config(overrides)
-    finally:
-        instance.hydra = before
+    config = compose.config(overrides)
     if config.get("init_from") == NAME:
         raise ConfigError("pretrain: its run begins with `pretrained` itself. Give it another beginning.")
     return build(config).identity
@@ -117,6 +111,8 @@ def _finished(identity: Identity) -> RunDir | None:
 def _train(overrides: tuple[str, ...], typed: str) -> None:
     # a process of its own: it sets threads and handlers of signals for itself
     code = subprocess.run([sys.executable, "-m", "dlrun", "train", *overrides], check=False).returncode
+    if code in (-signal.SIGINT, 128 + signal.SIGINT):
+        raise KeyboardInterrupt
     if code < 0 or code > 128:  # by a signal, which this process has got too
         raise SystemExit(code if code > 0 else 128 - code)
     if code:

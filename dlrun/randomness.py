@@ -14,7 +14,9 @@ from contextlib import contextmanager
 import torch
 
 # old runs draw by these numbers: append, never reorder
-INITIALISATION, ORDER, AUGMENTATION, STEP, SAMPLE, KILL, SEARCH, CROP, SAMPLING, EVALUATION, FLIP = range(1, 12)
+INITIALISATION, ORDER, AUGMENTATION, STEP, SAMPLE, KILL, SEARCH, CROP, SAMPLING, EVALUATION, FLIP, OBSERVING = range(
+    1, 13
+)
 
 _MASK = (1 << 64) - 1
 

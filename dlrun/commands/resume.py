@@ -145,6 +145,12 @@ def _why_complete(built: Built, folder: RunDir, overrides: Sequence[str]) -> str
     if folder.last.exists():
         with checkpoint.taking(folder.last):
             state = State.from_dict(checkpoint.load(folder.last).state)
+    stopped = summary.stopped
+    if stopped.get("by", "").removeprefix("observers.") in built.observers.stopping and state.step < plan.steps:
+        return (
+            f"was ended by {stopped['by']} at step {state.step}: {stopped.get('reason', '')}. To train it on without "
+            f"that observer, type `dlrun resume {' '.join([folder.id, stopped['by'] + '=null', *overrides])}`."
+        )
     by_clock = built.trainer.minutes is not None
     if patience is None or state.waited < patience or (state.step >= plan.steps and not by_clock):
         # a run by the clock has no last step: it is complete until it is given another time

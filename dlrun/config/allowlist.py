@@ -24,10 +24,8 @@ from dlrun.config import paths
 from dlrun.errors import ConfigError, MissingModule, did_you_mean
 from dlrun.storage import lookup
 
-PART_ROOMS = tuple(
-    f"dlrun.{room}"
-    for room in ("datasets", "tokenizers", "models", "losses", "optimizers", "schedules", "metrics", "studies")
-)
+ROOMS = "datasets tokenizers models losses optimizers schedules metrics observers studies"
+PART_ROOMS = tuple(f"dlrun.{room}" for room in ROOMS.split())
 """The rooms of parts. Only names in the `__all__` of a file there may be named, nothing else of dlrun."""
 
 LIBRARIES = (

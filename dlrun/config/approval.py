@@ -7,6 +7,7 @@ Its `trusted:` is the user's word if it comes from the command line or from `./c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dlrun.config import hydra_targets, paths, trust
 from dlrun.errors import ConfigError
@@ -35,6 +37,8 @@ def approve(config: DictConfig, typed: Sequence[str] = ()) -> None:
         trust.check(names, of=foreign)
     else:
         trust.grant(names)
+        trust.grant_commands(_plain_observers(config))
+    trust.grant_commands({each.key_or_group.rpartition(".")[2]: each.value() for each in overrides})
     # keys of Hydra's part are trusted as they were typed, here alone: a run's `trusted` is part of its configuration
     keys = [each.key_or_group for each in overrides if each.key_or_group.startswith("hydra.")]
     hydra_targets.check(config.hydra, trusted=[*trust.trusted_names(), *keys], foreign=foreign)
@@ -54,6 +58,13 @@ def check_search_path(primary: ConfigResult | None) -> None:
                 f"`hydra.searchpath` of {primary.path} names {place}, which would be imported. Type "
                 f"`hydra.searchpath=[{place}]` if you trust it."
             )
+
+
+def _plain_observers(config: DictConfig) -> Any:
+    with suppress(OmegaConfBaseException):  # checking the configuration says so
+        observers = config.get("observers")
+        return OmegaConf.to_container(observers, resolve=True) if OmegaConf.is_config(observers) else None
+    return None
 
 
 def _parse(typed: Sequence[str]) -> list[Override]:

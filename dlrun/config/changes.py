@@ -30,14 +30,26 @@ def change(config: DictConfig, overrides: Sequence[str], *, run: str) -> None:
     Raises `ConfigError` for a key that cannot be changed.
     """
     for override in overrides:
-        name, equals, _ = override.partition("=")
-        if not equals or name not in CHANGEABLE:
+        name, equals, value = override.partition("=")
+        # an observer may be taken away, not put in the middle of a run
+        if name.startswith("observers.") and (name.count("."), value) == (1, "null"):
+            _check_there(config, name)
+        elif not equals or name not in CHANGEABLE:
             raise ConfigError(
                 f"`{override}` cannot be changed on resume.{did_you_mean(name, CHANGEABLE)}"
-                f"\nThese keys can: {', '.join(CHANGEABLE)}.\n{_instead(name, run)}"
+                f"\nThese keys can: {', '.join(CHANGEABLE)}, and observers.NAME=null.\n{_instead(name, run)}"
             )
     config.merge_with_dotlist([*overrides])
     _give_way(config, [override.partition("=")[0] for override in overrides])
+
+
+def _check_there(config: DictConfig, name: str) -> None:
+    known = [f"observers.{each}" for each in config.get("observers") or {}]
+    if name not in known:
+        raise ConfigError(
+            f"`{name}=null`: the run has no such observer.{did_you_mean(name, known)} "
+            f"It has {', '.join(known) or 'none'}."
+        )
 
 
 def _instead(name: str, run: str) -> str:

@@ -75,6 +75,9 @@ def check_config(config: DictConfig) -> dict[str, Any]:
         instantiate.check_part(
             _metric(metric, plain["trusted"]), where=where, trusted=plain["trusted"], positional=2, runtime=OF_SPLIT
         )
+    for name, observer in plain.get("observers", {}).items():
+        if observer is not None:
+            instantiate.check_part(observer, where=f"observers.{name}", trusted=plain["trusted"])
     _rules(Trainer(**plain["trainer"]), Evaluation(**plain["evaluation"]))
     _check_prices(plain.get("cost", {}))
     return plain
@@ -120,10 +123,10 @@ def _top_level(plain: dict[str, Any]) -> None:
     general = [field.name for field in fields(General)]
     valid = [*GROUPS, *SETTINGS, *general, "cost", "finetune", "sweep"]
     for name in plain:
-        if name == "metric":
+        if name in ("metric", "observer"):
             raise ConfigError(
-                "There is no key `metric`: a file in conf/metric begins with the line `# @package metrics.NAME`, with "
-                "the metric's name in place of NAME."
+                f"There is no key `{name}`: a file in conf/{name} begins with the line `# @package {name}s.NAME`, with "
+                f"the {name}'s name in place of NAME. Its keys are `{name}s.NAME.KEY`."
             )
         if name not in valid:
             raise ConfigError(

@@ -26,7 +26,7 @@ from dlrun.errors import ConfigError, did_you_mean
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError)
 """Raised by composing, for a mistake in an override or in a file."""
 
-OPEN = ("metrics", "tracking.tags")
+OPEN = ("metrics", "observers", "tracking.tags")
 """The mappings that take keys of any name."""
 
 HINTS = ("To append to your", "Either remove +", "Or add a second +")

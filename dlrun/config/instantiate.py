@@ -18,6 +18,7 @@ from dlrun.config.signatures import (
     name_of,
     parameters,
 )
+from dlrun.config.trust import check_command
 from dlrun.config.unpickling import check_unpickling
 from dlrun.errors import ConfigError, DlrunError, place
 from dlrun.tokenizers import by_name
@@ -58,6 +59,7 @@ def check_part(
     positional = 0 if isinstance(target, type) else positional
     check_arguments(target, given, where=where, runtime=runtime, positional=positional)
     check_unpickling(target, given, trusted)
+    check_command(target, given, where=where)
     for key, nested in _parts_in(given, where):
         bound = _is_bound(target, key.removeprefix(f"{where}."))
         check_part(nested, where=key, trusted=trusted, folder=folder, positional=2 if bound else 0)
@@ -220,6 +222,7 @@ def _arguments(
         return [made(v, make_one) for v in value] if isinstance(value, (list, tuple)) else value
 
     check_unpickling(target, _arguments_in(config), trusted)
+    check_command(target, _arguments_in(config), where=name_of(target))
     own = {k: v for k, v in _arguments_in(config).items() if not (isinstance(v, str) and v == MISSING)}
     given = {k: made(v, partial if _is_bound(target, k) else make) for k, v in own.items()}
     return {k: _convert(v, known[k].annotation) if k in known else v for k, v in given.items()}

@@ -20,6 +20,7 @@ class General:
     init_from_overlap: Literal["refuse", "allow"] = "refuse"  # if those weights know validation or test samples
     pretrain: list[str] | None = None  # overrides of the run that init_from=pretrained begins with
     init_from_skip: list[str | int] = field(default_factory=list)  # patterns of names that are not taken from there
+    observers: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

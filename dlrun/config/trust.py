@@ -3,14 +3,15 @@
 A run's folder keeps the `trusted:` of its configuration, but it may come from somebody else, so it is not believed.
 Wherever a run is rebuilt, only names count that this user grants now: by `trusted=[…]` on the command line, by a
 `trusted:` in `./conf`, or by the environment variable `DLRUN_TRUSTED` (names with commas between). Beside modules, a
-name is `oc.env.NAME` (that variable may be read), a path (its data may be written down, see `check_files`), or
-`state.loss.phase` (a checkpoint may set it, see `engine.own.admission`).
+name is `oc.env.NAME` (that variable may be read), a path (its data may be written down, see `check_files`),
+`state.loss.phase` (a checkpoint may set it, see `engine.own.admission`), or `command.DIGEST` (a command may be run).
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,46 @@ def check_files(values: Any, *, of: str, home: Path) -> None:
             )
 
 
+def check_command(target: Any, arguments: Mapping[str, Any], *, where: str) -> None:
+    """Raise `ConfigError` if a part would run a command that this user has not given.
+
+    Such a part names the argument in its attribute `runs_command`.
+    """
+    argument = getattr(target, "runs_command", None)
+    command = arguments.get(argument) if argument else None
+    if not isinstance(command, str):
+        return
+    name = _name_of(command)
+    if name not in _from_environment() and name not in trusted_names() and command not in _commands_of_user_conf():
+        raise ConfigError(
+            f"{where}.{argument} would run `{command}` on this machine, and nothing that you typed, nor your own "
+            f"conf/, says so: it comes with a folder that may be somebody else's. If you trust it, type "
+            f"`'trusted=[{name}]'`."
+        )
+
+
+def grant_commands(observers: Any) -> None:
+    """Trust the commands in a configuration of this user, as `grant` does."""
+    grant(map(_name_of, _commands(observers)))
+
+
+def _name_of(command: str) -> str:
+    # by its text: another command is another name
+    return f"command.{hashlib.sha256(command.encode(errors='surrogatepass')).hexdigest()[:16]}"
+
+
+def _commands(values: Any) -> Iterator[str]:
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            if key == "command" and isinstance(value, str):
+                yield value
+            yield from _commands(value)
+
+
+def _commands_of_user_conf() -> list[str]:
+    return [command for content in _user_files("command:") for command in _commands(content)]
+
+
 def grant_environment(config: DictConfig) -> None:
     """Trust the environment variables that a configuration of this user reads, as `grant` does."""
     if "oc.env" not in str(config):
@@ -130,6 +171,14 @@ def _existing(values: Any) -> Iterable[Path]:
 
 
 def _from_user_conf() -> Iterable[str]:
+    for content in _user_files("trusted:"):
+        names = content.get("trusted")
+        if isinstance(names, list):
+            yield from (name for name in names if isinstance(name, str))
+
+
+def _user_files(word: str) -> Iterator[dict[str, Any]]:
+    """The content of the files in the user's `conf` that have a word in them."""
     folder = paths.user_folder()
     if folder is None:
         return
@@ -139,9 +188,8 @@ def _from_user_conf() -> Iterable[str]:
     for file in folder.rglob("*.yaml"):
         try:
             text = file.read_text(encoding="utf-8")
-            content = yaml.safe_load(text) if "trusted:" in text else None  # parsing is slow
+            content = yaml.safe_load(text) if word in text else None  # parsing is slow
         except (OSError, ValueError, yaml.YAMLError):
             continue  # composing says so, if the file is used
-        names = content.get("trusted") if isinstance(content, dict) else None
-        if isinstance(names, list):
-            yield from (name for name in names if isinstance(name, str))
+        if isinstance(content, dict):
+            yield content

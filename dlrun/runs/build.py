@@ -34,6 +34,7 @@ from dlrun.runs.dry_run.passes import Trial, dry_run
 from dlrun.runs.measures.monitor import set_monitor
 from dlrun.runs.measures.quantities import are_of_batches, quantities
 from dlrun.runs.parts import Parts, make_batches, make_dataset, make_parts
+from dlrun.runs.recording.observers import Observers, make_observers
 from dlrun.runs.weights import overlap
 from dlrun.runs.weights.learned import Learned
 from dlrun.runs.weights.overlap import begin
@@ -69,6 +70,7 @@ class Built:
     """The samples that the splits share."""
     left_out: str = ""
     """Why metrics of the task are not computed."""
+    observers: Observers = field(default_factory=Observers)
 
 
 class FirstPass(NamedTuple):
@@ -104,6 +106,7 @@ def assemble(
     its first steps need no trial.
     """
     trainer, evaluation, tracking = (cls(**plain[name]) for name, cls in SETTINGS.items())
+    observers = make_observers(plain)
     data = data or make_dataset(plain)
     # of a run that is resumed the weights it began with are not read again; beside `pretrain`, some begin at random
     began = plain["init_from"] or plain.get("pretrain") or resumed_execution is not None
@@ -127,6 +130,7 @@ def assemble(
     init_optimizer(parts.optimizer, parts.objective, trial.targets["optimizer"])
     measured = quantities(plain, parts, evaluation.batch_size)
     training = _make_training(plain, parts, batches, trainer, evaluation)
+    training.schedule = observers.scaled(training.schedule)
     set_monitor(training, evaluation, parts.data, measured)
     execution = _choose_execution(trainer, parts, training, first_pass, decided)
     if execution.compile:
@@ -150,6 +154,7 @@ def assemble(
         origin=origin,
         shared=overlap.find_shared(data),
         left_out=parts.left_out,
+        observers=observers,
     )
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from math import isfinite
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,9 +13,8 @@ from typing import Any
 from dlrun import tracking
 from dlrun.config.settings import Cost
 from dlrun.datasets.tensors import raw_inputs
-from dlrun.engine import loop
 from dlrun.engine.state import State
-from dlrun.errors import Pruned, UserError
+from dlrun.errors import Pruned
 from dlrun.execution import device
 from dlrun.execution.energy.bill import NOTHING, Bill, open_bill, spent_before
 from dlrun.execution.energy.sampler import Sampler, sampling
@@ -24,8 +22,9 @@ from dlrun.execution.timing import steps_within
 from dlrun.runs.build import Built, make_plan
 from dlrun.runs.interrupt import Interrupt, exception_for
 from dlrun.runs.recorder import RunRecorder, make_recorder, step_cost
-from dlrun.runs.weights import learned, loading
-from dlrun.storage import checkpoint, run_config
+from dlrun.runs.recording.restore import restore
+from dlrun.runs.weights import learned
+from dlrun.storage import run_config
 from dlrun.storage.files.json_text import dumps
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.journal import Journal, check_not_emptied, count_test_reads, curves, first_start, open_journal
@@ -76,7 +75,7 @@ def open_run(
         # before the first tensor operation: threads and determinism are the process's
         device.apply(built.execution)
         built = _fix_horizon(built, folder)
-        state = _restore(built, folder) if resumed else State()
+        state = restore(built.training, built.observers, folder) if resumed else State()
         # of a finished run the figures and the trackers have the curves that its journal has lost
         if folder.summary().status != "finished":
             check_not_emptied(folder.journal, state.step)
@@ -100,7 +99,8 @@ def open_run(
             output.warn(words)
         with open_journal(folder.journal) as journal:
             journal.event("start", started=first, resumed_from=state.step if resumed else None)
-            made = make_recorder(built, folder, journal, start=state.step, job=job)
+            stacked = bool(extra.get("stacked"))
+            made = make_recorder(built, folder, journal, start=state.step, job=job, stacked=stacked)
             made.price(lambda: bill.entries(time.monotonic() - began))
             with closing(made) as recorder:
                 yield OpenRun(built, folder, journal, recorder, state, before, began, bill, sampler)
@@ -118,6 +118,7 @@ def record_failure(run: OpenRun, interrupt: Interrupt) -> Iterator[None]:
         end = _cause(error, interrupt, run.state)
         try:
             run.recorder.close()  # who sees the end finds the checkpoints complete
+            run.built.observers.end(run.state.step, _status(end), error=end)
         finally:
             _write_status(run, _status(end), error)
             if interrupt.obeyed_at_once:
@@ -231,41 +232,6 @@ def with_steps(built: Built, steps: int) -> Built:
     """The run with a plan of so many steps, as `trainer.minutes` asks for."""
     training = built.training
     return replace(built, training=replace(training, plan=make_plan(built.trainer, training.plan.per_epoch, steps)))
-
-
-def _restore(built: Built, folder: RunDir) -> State:
-    """Load the last checkpoint into the parts; returns its state."""
-    if not folder.last.exists():
-        if folder.best.exists():
-            output.warn(f"There is no {folder.last}: training begins at its first step again.")
-        return State()
-    last = checkpoint.load(folder.last, built.training.device)
-    loading.put(built.training.objective.model, last.model, where=str(folder.last))
-    if not last.own and len(built.training.objective.params) > sum(
-        p.requires_grad for p in built.training.objective.model.parameters()
-    ):
-        raise UserError(
-            f"{folder.path} was trained by an older dlrun, which left the loss's own weights at their first values. "
-            f"Train it anew."
-        )
-    with checkpoint.taking(folder.last):
-        state = loop.restore(built.training, last)
-    # a loss that is no number ranks as infinity
-    if state.best_step is not None and state.best_rank is not None and isfinite(state.best_rank[1]):
-        loading.check_own(folder, folder.last, state.best_step, {"val/loss": state.best_rank[1]})
-    if folder.best.exists():
-        best = checkpoint.load_best(folder.best, built.training.device)
-        loading.check_own(folder, folder.best, best.step, best.metrics)
-        # best.pt is written before last.pt: after a crash between them it is of a later step
-        built.training.best = best if best.step == state.best_step else None
-    if state.best_step is not None and not (folder.best.exists() and best.step >= state.best_step):
-        found = f"is an older one, of step {best.step}" if folder.best.exists() else "is lost"
-        output.warn(
-            f"{folder.best} {found}: it held the weights of step {state.best_step}, the best validation so far. "
-            f"From here on the best of the later validations is selected."
-        )
-        state.best_step, state.best_rank, state.waited = None, None, 0
-    return state
 
 
 def _score_so_far(summary: Summary, run: OpenRun) -> None:

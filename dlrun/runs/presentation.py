@@ -90,6 +90,8 @@ def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
         rows.append(["weights", _weights(built.origin)])
     if built.left_out:
         rows.append(["metrics", built.left_out])
+    if built.observers:
+        rows.append(["observers", built.observers.describe()])
     own = {p for module in built.training.objective.modules[1:] for p in module.parameters() if p.requires_grad}
     if own := own - {*built.training.objective.model.parameters()}:
         count = sum(p.numel() for p in own)
@@ -234,6 +236,8 @@ def closing(summary: Summary, run: RunDir, sample: tuple[int, str] | None = None
     best = f"weights of step {summary.best_step}, the best {summary.selected_by}"
     weights = best if summary.selected_by else "the last weights"
     remark = f"  {words}\n" if (words := mark(summary.origin)) else ""
+    if by := summary.stopped.get("by"):
+        remark += f"  ended by {by} after step {summary.steps}: {summary.stopped.get('reason', '')}\n"
     cost = f"  {words}\n" if (words := describe_cost(summary)) else ""
     return (
         f"{_quoted(sample)}{table(rows)}\n{remark}"

@@ -11,24 +11,28 @@ from dlrun.execution.flops import StepCost
 from dlrun.execution.machine_load import MachineLoad
 from dlrun.execution.peak_flops import peak_flops
 from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.observers.view import Watched
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.em import EM
 from dlrun.optimizers.lbfgs import LBFGS
 from dlrun.optimizers.least_squares import LeastSquares
-from dlrun.runs import checkpoint_writer
 from dlrun.runs.build import Built
-from dlrun.runs.checkpoint_writer import Saver
 from dlrun.runs.presentation import Progress, Undefined
+from dlrun.runs.recording import checkpoint_writer
+from dlrun.runs.recording.checkpoint_writer import Saver
+from dlrun.runs.recording.observers import Observers
 from dlrun.runs.samples import Samples
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.storage.journal import Journal
 from dlrun.storage.rundir import RunDir
 
 
-def make_recorder(built: Built, run: RunDir, journal: Journal, *, start: int, job: bool) -> RunRecorder:
+def make_recorder(
+    built: Built, run: RunDir, journal: Journal, *, start: int, job: bool, stacked: bool = False
+) -> RunRecorder:
     """Make the recorder of a run from step `start` on.
 
-    A `job` writes no samples and measures no peak.
+    A `job` writes no samples and measures no peak. Of a `stacked` one the model has no weights before its end.
     """
     data, plan = built.data, built.training.plan
     progress = Progress(plan, start, validated=data.validation is not None)
@@ -38,7 +42,11 @@ def make_recorder(built: Built, run: RunDir, journal: Journal, *, start: int, jo
     saver.saved_step = start or None
     cost, monitor = step_cost(built, measure=not job), built.training.monitor
     extras = Extras(derivation(built), MachineLoad(built.training.device) if built.tracking.system_metrics else None)
-    return RunRecorder(journal, progress, cost=cost, saver=saver, monitor=monitor, samples=samples, extras=extras)
+    no_model = "this run was trained in a stack: its model has no weights before its end" if stacked else ""
+    built.observers.attach(Watched(built.training, data, built.config, run, journal), no_model=no_model)
+    made = RunRecorder(journal, progress, cost=cost, saver=saver, monitor=monitor, samples=samples, extras=extras)
+    made.observers = built.observers
+    return made
 
 
 def step_cost(built: Built, *, measure: bool) -> StepCost:
@@ -121,6 +129,7 @@ class RunRecorder:
         self._samples = samples
         self._extras = extras
         self.undefined = Undefined(monitor)
+        self.observers = Observers()
 
     @property
     def sample(self) -> tuple[int, str] | None:
@@ -142,10 +151,11 @@ class RunRecorder:
         # at a validation, where training pauses anyway
         if self._samples and any(name.startswith("val/") for name in values):
             self._samples.write(step)
+        self.observers.point(step, values)
 
     def save(self, checkpoint: Checkpoint, best: BestWeights | None) -> None:
         """Write the checkpoints, or begin to."""
-        self._saver.save(checkpoint, best)
+        self._saver.save(self.observers.checkpoint(checkpoint), best)
 
     def price(self, bill: Callable[[], dict[str, float]]) -> None:
         """Have each training point say what the run has cost so far."""

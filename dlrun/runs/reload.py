@@ -67,7 +67,7 @@ class Loaded:
 
         Raises `UserError` if its files are missing, or are not those that the run was trained on.
         """
-        return rebuild(self.folder).data
+        return rebuild(self.folder, watched=False).data
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -132,14 +132,14 @@ def predictor(folder: RunDir) -> Predictor:
     `UserError` if the run has no weights yet.
     """
     check_files(folder.path)
-    config = _for_this_machine(run_config.load(folder), folder, begun=folder.last.exists())
+    config = _unwatched(_for_this_machine(run_config.load(folder), folder, begun=folder.last.exists()))
     summary, spec = folder.summary(), spec_of(folder)
     try:
         inputs, prepare = raw_inputs.restore(summary.inputs) if summary.inputs else (None, unchanged)
     except ValueError as error:
         raise DamagedFile(folder.path / "summary.json", str(error), ADVICE) from None
     if spec is None or (inputs is None and spec.task != "language"):
-        data = rebuild(folder).data
+        data = rebuild(folder, watched=False).data
         spec, prepare, inputs = data.spec, data.prepare, data.inputs
     with _naming_start(folder):
         plain = check_config(config)
@@ -174,11 +174,16 @@ def spec_of(folder: RunDir) -> Spec | None:
 
 
 def rebuild(
-    folder: RunDir, changed: DictConfig | None = None, *, load: Callable[[dict[str, Any]], Data] = make_dataset
+    folder: RunDir,
+    changed: DictConfig | None = None,
+    *,
+    load: Callable[[dict[str, Any]], Data] = make_dataset,
+    watched: bool = True,
 ) -> Built:
     """Build a run from its folder, with initial weights.
 
-    A `changed` configuration replaces the folder's; `load` makes the data set. Without CUDA, a run of it is built on
+    A `changed` configuration replaces the folder's; `load` makes the data set; one that is not to be trained is not
+    `watched` and has no observers. Without CUDA, a run of it is built on
     this machine's best device. Raises `UserError` if the data set is not the one that the run was trained on, or may
     be another, or the folder has links out of it.
     """
@@ -186,7 +191,7 @@ def rebuild(
     summary, begun = folder.summary(), folder.last.exists()
     config = _for_this_machine(run_config.load(folder) if changed is None else changed.copy(), folder, begun=begun)
     with _naming_start(folder):
-        plain = check_config(config)
+        plain = check_config(config if watched else _unwatched(config))
     if not summary.data.get("fingerprint"):
         # nothing says which data it was trained on, and a vocabulary is written into the run's folder
         trust.check_files(plain["dataset"], of=f"The configuration of {folder.path}", home=folder.path)
@@ -235,6 +240,13 @@ def _for_this_machine(config: DictConfig, folder: RunDir, *, begun: bool) -> Dic
         # it has weights of its own: those it started from may be gone by now
         config.init_from = None
     config.trusted = trust.trusted_names()
+    return config
+
+
+def _unwatched(config: DictConfig) -> DictConfig:
+    """A configuration without observers: they watch a training."""
+    if config.get("observers"):
+        config.observers = {}
     return config
 
 

@@ -52,7 +52,9 @@ def run(
         presentation.announce(run.built, folder, start=run.state.step)
         if built.trainer.profile == "memory" and not run.state.step:
             _measure_memory(run)
-        with _profiled(run, lambda: interrupt.signal is not None) as stop:
+        observers = run.built.observers
+        observers.start(run.state.step, resumed=resumed)
+        with _profiled(run, lambda: interrupt.signal is not None or bool(observers.stopped)) as stop:
             run.state = loop.train(run.built.training, run.state, run.recorder, stop)
         return complete_run(run, interrupt)
 
@@ -70,6 +72,7 @@ def complete_run(run: OpenRun, interrupt: Interrupt) -> Summary:
     summary = run.folder.summary()
     output.say(presentation.closing(summary, run.folder, run.recorder.sample))
     _draw(run, seen, summary.best_step)
+    run.built.observers.end(run.state.step, "finished", metrics=summary.metrics)
     run.journal.event("end", status="finished")
     with run.folder.edit_summary() as summary:
         summary.status = "finished"
@@ -126,6 +129,7 @@ def _finish(run: OpenRun) -> Collected | None:
     with folder.edit_summary() as summary:
         summary.metrics, summary.last = metrics | tested, last
         summary.selected_by = selected_by
+        summary.stopped = built.observers.stopped
         summary.best_step = best.step
         write_cost(summary, run)
     return seen

@@ -13,7 +13,7 @@ from typing import Literal
 
 from dlrun.errors import ConfigError
 
-__all__ = ["constant", "cosine", "linear", "one_cycle", "step_decay", "warmup_stable_decay"]
+__all__ = ["constant", "cosine", "geometric", "linear", "one_cycle", "step_decay", "warmup_stable_decay"]
 
 
 def constant(step: int, steps: int, warmup: float = 0.0) -> float:
@@ -54,6 +54,19 @@ def linear(step: int, steps: int, warmup: float = 0.0, floor: float = 0.0) -> fl
     """
     n = _length("warmup", warmup, steps)
     return _rise(step, n) if step < n else 1.0 + (floor - 1.0) * _progress(step, n, steps)
+
+
+def geometric(step: int, steps: int, factor: float = 1e7) -> float:
+    """A rise from 1 to `factor` by equal ratios, for a learning-rate range test.
+
+    `optimizer.lr` is the lowest rate.
+
+    >>> geometric(0, 11, 100.0), geometric(5, 11, 100.0), geometric(10, 11, 100.0)
+    (1.0, 10.0, 100.0)
+    """
+    if not factor > 0:
+        raise ConfigError(f"schedule.factor={factor} must be greater than 0. Type for example schedule.factor=1e6")
+    return float(factor ** _progress(step, 0, steps - 1))
 
 
 def one_cycle(

@@ -66,6 +66,8 @@ class Checkpoint(_Content):
     """The progress, as the fields of `engine.state.State`: a new number goes there, new tensors go beside it."""
     own: dict[str, Any] = field(default_factory=dict)
     """The state of the parts beside the model, as `engine.own.state` finds it."""
+    observers: dict[str, Any] = field(default_factory=dict)
+    """The state of the observers, their factors of the rate, and which of them has ended the training."""
 
     @property
     def step(self) -> int:

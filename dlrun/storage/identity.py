@@ -28,7 +28,7 @@ BOOKKEEPING_OF_TRAINER = (
 )
 """Likewise; the device's type and the precision are parts of their own, as `auto` was resolved."""
 
-UNSET = ("finetune", "init_from_skip")
+UNSET = ("finetune", "init_from_skip", "observers")
 """Keys that count only where they say something."""
 
 PART_NAMES = {
@@ -63,7 +63,7 @@ def identify(
     evaluation counts.
     """
     parts = {
-        "config": digest(essential(config, of_batches=of_batches)),
+        "config": digest(essential(code.without_watching(config), of_batches=of_batches)),
         "data": fingerprint,
         "sources": code.sources(),
         # parts of the user's own, under the current directory
@@ -153,9 +153,12 @@ MEASURED = ("profile", "memory")
 def essential(config: Mapping[str, Any], *, of_batches: bool = False) -> dict[str, Any]:
     """The keys of a configuration with an effect on the result.
 
-    With `of_batches`, the batch size of an evaluation has one.
+    With `of_batches`, the batch size of an evaluation has one. Observers are all kept: only their classes say which
+    have none (`sources.without_watching`).
     """
     kept = {key: value for key, value in config.items() if key not in BOOKKEEPING}
+    if isinstance(observers := kept.get("observers"), Mapping):
+        kept["observers"] = {name: part for name, part in observers.items() if not code.is_known_to_look(part)}
     of_evaluation = () if of_batches else ("batch_size",)
     for group, dropped in (
         ("trainer", BOOKKEEPING_OF_TRAINER),

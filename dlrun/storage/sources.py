@@ -24,7 +24,7 @@ COUNTED = (
     *("types.py", "randomness.py", "metrics.py", "datasets", "tokenizers", "models", "losses", "optimizers"),
     *("schedules", "engine", "execution", "stacked", "config/instantiate.py", "config/signatures.py"),
     *("runs/build.py", "runs/parts.py", "runs/measures", "runs/open_run.py", "runs/run.py", "runs/scoring.py"),
-    "runs/weights",
+    *("runs/weights", "runs/recording/observers.py", "runs/recording/restore.py", "observers/lr_range.py"),
 )
 """The rooms and files that a result depends on: an edit of a report, a message or a page ends no reuse."""
 
@@ -97,7 +97,7 @@ def user_modules(config: Mapping[str, Any]) -> str:
 
     found: dict[str, str] = {}
     packages: dict[str, str] = {}
-    waiting = [name for target in targets(config) for name in _prefixes(target)]
+    waiting = [name for target in targets(without_watching(config)) for name in _prefixes(target)]
     # the modules that the targets import, and what these import
     while waiting:
         name = waiting.pop()
@@ -109,6 +109,38 @@ def user_modules(config: Mapping[str, Any]) -> str:
             packages[name] = given
     files = [(Path(file).name, Path(file).read_bytes()) for file in sorted(found.values())]
     return _hash([*files, *((name, given.encode()) for name, given in sorted(packages.items()))])
+
+
+LOOKING = ("dlrun.observers.alert.Alert", "dlrun.observers.predictions.Predictions")
+"""dlrun's own observers that change nothing, known without an import."""
+
+
+def without_watching(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The configuration without observers that look and change nothing: no result depends on them.
+
+    A class that has not been imported yet is taken to change something.
+    """
+    observers = config.get("observers")
+    if not isinstance(observers, Mapping):
+        return config
+    kept = {name: part for name, part in observers.items() if isinstance(part, Mapping) and _may_change(part)}
+    return {**config, "observers": kept}
+
+
+def is_known_to_look(part: Any) -> bool:
+    """Whether an observer is one of dlrun's own that change nothing."""
+    return isinstance(part, Mapping) and part.get("_target_") in LOOKING
+
+
+def _may_change(part: Mapping[str, Any]) -> bool:
+    module, _, name = str(part.get("_target_")).rpartition(".")
+    kind = getattr(sys.modules.get(module), name, None)
+    return not is_known_to_look(part) and (kind is None or changes_result(kind))
+
+
+def changes_result(kind: type) -> bool:
+    """Whether the observers of a class change the training, or may end it."""
+    return bool(getattr(kind, "changes_training", False)) or hasattr(kind, "stop_reason")
 
 
 INSTALLED = ("site-packages", "dist-packages")

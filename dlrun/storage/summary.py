@@ -160,7 +160,6 @@ class Summary(FolderSummary):
     """A run's summary.json."""
 
     __slots__ = ()
-
     kind = Key[Literal["run", "job"]]("run")
     sweep = Key[str | None](None)
     # how a job was run, where it had no process of its own
@@ -205,6 +204,7 @@ class Summary(FolderSummary):
     quantities = Key[Mapping[str, Quantity]]({})  # by name without the split
     selected_by = Key[str | None](None)
     best_step = Key[int | None](None)
+    stopped = Key[Mapping[str, str]]({})  # the observer that has ended the training: `by`, `reason`
     steps = Key[int | None](None)
     train_seconds = Key[float | None](None)
     cost = Key[Mapping[str, float]]({})

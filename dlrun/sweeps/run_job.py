@@ -105,7 +105,7 @@ def test(folder: RunDir, *, reader: str | None = None, load: Load = make_dataset
     The metrics go to the summary too. Without a test split there are none. `reader` is as in `test_once`.
     """
     paths.enable_user_modules()
-    built = rebuild(folder, load=load)
+    built = rebuild(folder, load=load, watched=False)
     if built.data.test is None:
         return {}
     select(built, folder)

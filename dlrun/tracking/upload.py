@@ -142,6 +142,8 @@ class RunUpload:
     def _send_files(self) -> None:
         self._send_changed(self.run.path / ".hydra", "config")
         self._send_changed(self.run.figures, "figures")
+        for folder in (self.run.path / "observers").glob("*"):
+            self._send_changed(folder, f"observers/{folder.name}")
         self._send_changed(self.run.path / "profile", "profile")
         self._send_changed(self.run.log, "log")
         if self.source.setting("log_checkpoints", False):

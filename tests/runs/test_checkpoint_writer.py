@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from dlrun.errors import RunError
-from dlrun.runs import checkpoint_writer
-from dlrun.runs.checkpoint_writer import Saver, on_host
+from dlrun.runs.recording import checkpoint_writer
+from dlrun.runs.recording.checkpoint_writer import Saver, on_host
 from dlrun.runs.differences import differences
 from dlrun.storage import checkpoint
 from dlrun.storage.checkpoint import BestWeights, Checkpoint

@@ -125,7 +125,7 @@ def main(argv: list[str]) -> int:
             "Each read of the test split is counted there, so it is not read. "
             f"Type `dlrun test {folder.id} --split validation`, or copy the run's folder and test the copy.",
         )
-    built = rebuild(folder)
+    built = rebuild(folder, watched=False)
     if arguments.batch_size:  # memory and speed alone
         _check_batch_size(built, arguments.batch_size)
         built = replace(built, training=replace(built.training, evaluation_batch_size=arguments.batch_size))

@@ -115,6 +115,13 @@ class OwnState:
         for library in self.drawn:
             seed_library(library, value)
 
+    def watch(self) -> None:
+        """Take the attributes of now as the first ones; `look_again` finds those that change."""
+        before = self.now()
+        self._admission.begin(before.marks, before.values, before.parts)
+        # whoever else draws from the libraries' generators is no part of these
+        self._settled = Snapshot(before.marks)
+
     def settle(self) -> None:
         """Take the attributes of now, after some steps, to compare later ones with."""
         self._settled = self.now()

@@ -151,6 +151,8 @@ def _why_never(member: Member) -> str | None:
         return "trainer.minutes gives each run its own number of steps"
     if trainer.profile:
         return "trainer.profile looks at one run"
+    if watching := member.built.observers.during_training:
+        return f"observers.{watching[0]} looks at the model of one run while it trains"
     why = why_not([training])
     steps = training.plan.steps
     return why if why or steps >= SHORT else f"{counted(steps, 'step')} {'is' if steps == 1 else 'are'} soon over"

@@ -87,6 +87,8 @@ def _warnings(summary: Summary, nonfinite: dict[str, str]) -> list[str]:
         lines.append(f"- the test split was read {summary.test_reads} times")
     lines += [f"- {words}" for words in [mark(summary.origin)] if words]
     lines += [f"- {shared}" for shared in describe_shared(summary.data.get("shared", {}))]
+    if by := summary.stopped.get("by"):
+        lines.append(f"- {by} ended it after step {summary.steps}: {summary.stopped.get('reason', '')}")
     if summary.error:
         lines.append(f"- it failed: `{summary.error}`")
     return ["\n".join(["To be aware of:", "", *lines])] if lines else []

@@ -1,0 +1,189 @@
+"""A table of predictions on fixed validation samples over time."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dlrun.analysis.figures.classes import as_probabilities
+from dlrun.analysis.figures.predictions import Cell, draw_table
+from dlrun.errors import ConfigError
+from dlrun.observers.view import RunView
+from dlrun.storage.files.replacing import write_atomically
+
+__all__ = ["Predictions"]
+
+COLUMNS = ("step", "epoch", "sample", "input", "target", "prediction", "confidence")
+SHOWN = 40
+"""Characters of an input's end that are shown of a text."""
+
+
+class Row(NamedTuple):
+    """A prediction; `confidence` is the probability of the predicted class, None without classes."""
+
+    sample: int
+    input: str
+    target: str
+    prediction: str
+    confidence: float | None
+
+
+class Predictions:
+    """Writes the predictions on some validation samples after each validation, and draws them at the end.
+
+    `samples` of them are evenly spaced over the split; or give their places. The table is
+    `observers/predictions/predictions.csv`, the figure `figures/predictions.png`. Of a text it is the token after
+    each window.
+    """
+
+    def __init__(self, samples: int | Sequence[int] = 16) -> None:
+        places = [samples] if isinstance(samples, int) else list(samples)
+        if not places or min(places) < (1 if isinstance(samples, int) else 0):
+            raise ConfigError(
+                f"The observer's samples={samples}: expected their number, or a list of their places from 0 on. Type "
+                f"for example samples=16."
+            )
+        self.samples = samples
+        # by step: the rows of a validation
+        self.table: dict[int, list[Row]] = {}
+
+    def on_start(self, run: RunView) -> None:
+        if run.validation is None:
+            raise ConfigError(
+                "The observer predictions looks at validation samples, and the data has none: give "
+                "dataset.validation_size."
+            )
+        self.index = self._index(len(run.validation))
+        # those of a process before this one; what lies behind the checkpoint comes again
+        self.table = _read(run.folder / "predictions.csv", run.step) if run.resumed else {}
+
+    def on_evaluation(self, run: RunView) -> None:
+        assert run.validation is not None
+        x, y = run.validation.gather(self.index.to(run.device))
+        with run.model() as model:
+            outputs: Any = model(_to(x, run.device))
+        if not isinstance(outputs, Tensor) or not isinstance(y, Tensor):
+            raise TypeError(
+                f"the model returned {type(outputs).__name__} and targets are {type(y).__name__}: a table needs tensors"
+            )
+        predictions = _predictions(run, outputs.float().cpu(), y.cpu())
+        inputs = _inputs(run, x)
+        self.table[run.step] = [
+            Row(int(place), given, *rest) for place, given, rest in zip(self.index, inputs, predictions, strict=True)
+        ]
+        self._write(run)
+
+    def on_end(self, run: RunView) -> None:
+        if not self.table or run.validation is None:
+            return
+        x, _ = run.validation.gather(self.index.to(run.device))
+        steps = sorted(self.table)
+        rows = [[_cell(self.table[step][i]) for step in steps] for i in range(len(self.index))]
+        first = self.table[steps[0]]
+        pictures = x.float().cpu() if isinstance(x, Tensor) and x.ndim == 4 and x.shape[1] in (1, 3) else None
+        labels = [f"{row.target}" if pictures is not None else f"{row.input}  →  {row.target}" for row in first]
+        run.save_figure(draw_table(rows, steps, labels, pictures))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the table is in its file."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to load."""
+
+    def _index(self, size: int) -> Tensor:
+        if isinstance(self.samples, int):
+            return torch.linspace(0, size - 1, min(self.samples, size)).long()
+        if max(self.samples) >= size:
+            raise ConfigError(
+                f"The observer's samples has {max(self.samples)}, and the validation split {size} samples, 0 to "
+                f"{size - 1}."
+            )
+        return torch.tensor(list(self.samples))
+
+    def _write(self, run: RunView) -> None:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        per_epoch = run.step / run.epoch if run.epoch else 1.0
+        for step, rows in sorted(self.table.items()):
+            for row in rows:
+                confidence = "" if row.confidence is None else f"{row.confidence:.4g}"
+                writer.writerow([step, f"{step / per_epoch:.6g}", *row[:-1], confidence])
+        # in one move: a kill leaves the old or the new
+        write_atomically(run.folder / "predictions.csv", text.getvalue().encode(errors="replace"))
+
+
+def _predictions(run: RunView, outputs: Tensor, y: Tensor) -> list[tuple[str, str, float | None]]:
+    """Target, prediction and confidence of each sample."""
+    if run.spec.task == "language" and outputs.ndim == 3:
+        outputs, y = outputs[:, -1], y[:, -1]
+    classes = run.spec.task in ("classification", "language") and outputs.ndim == 2 and y.ndim == 1
+    if not classes or y.is_floating_point():
+        return [(_numbers(target), _numbers(output), None) for target, output in zip(y, outputs, strict=True)]
+    found = as_probabilities(outputs).max(1)
+    return [
+        (_class(run, int(target)), _class(run, int(best)), float(share))
+        for target, best, share in zip(y, found.indices, found.values, strict=True)
+    ]
+
+
+def _class(run: RunView, number: int) -> str:
+    if run.tokenizer is not None:
+        return repr(run.tokenizer.decode([number])) if number >= 0 else ""
+    names = run.spec.class_names
+    return names[number] if 0 <= number < len(names) else str(number)
+
+
+def _inputs(run: RunView, x: Any) -> list[str]:
+    """The inputs in words: the end of a text, a few numbers; of pictures nothing."""
+    if not isinstance(x, Tensor):
+        return [""] * len(_first(x))
+    if run.tokenizer is not None:
+        return [repr(run.tokenizer.decode(row.tolist())[-SHOWN:]) for row in x]
+    return [_numbers(row) if row.numel() <= 8 else "" for row in x.cpu()]
+
+
+def run_length(x: Any) -> Any:
+    """The first tensor of a nest, which has the length of the batch."""
+    while not isinstance(x, Tensor):
+        x = next(iter(x.values() if isinstance(x, dict) else x))
+    return x
+
+
+def _numbers(values: Tensor) -> str:
+    flat = values.reshape(-1).tolist()
+    return " ".join(f"{value:.4g}" for value in flat[:8]) + (" …" if len(flat) > 8 else "")
+
+
+def _to(x: Any, device: torch.device) -> Any:
+    if isinstance(x, Tensor):
+        return x.to(device)
+    if isinstance(x, dict):
+        return {key: _to(value, device) for key, value in x.items()}
+    return type(x)(_to(value, device) for value in x)
+
+
+def _cell(row: Row) -> Cell:
+    right = None if row.confidence is None else row.prediction == row.target
+    return Cell(row.prediction, row.confidence, right)
+
+
+def _read(file: Path, last: int) -> dict[int, list[Row]]:
+    """The rows of the steps up to `last`."""
+    table: dict[int, list[Row]] = {}
+    if not file.is_file():
+        return table
+    with file.open(encoding="utf-8", newline="") as lines:
+        for line in csv.DictReader(lines):
+            if (step := int(line["step"])) <= last:
+                confidence = float(line["confidence"]) if line["confidence"] else None
+                row = Row(int(line["sample"]), line["input"], line["target"], line["prediction"], confidence)
+                table.setdefault(step, []).append(row)
+    return table

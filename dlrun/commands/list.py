@@ -53,7 +53,9 @@ def _print_all(groups: dict[str, dict[str, ConfigFile]], settings: dict[str, Con
     width = max(map(len, groups))
     for group, files in groups.items():
         output.say(f"{group:{width}}  {', '.join(name + '*' * file.users for name, file in files.items())}")
-    output.say("\nType GROUP=CHOICE to choose. Add an experiment or a metric with a plus: +experiment=NAME.")
+    output.say(
+        "\nType GROUP=CHOICE to choose. Add an experiment, a metric or an observer with a plus: +experiment=NAME."
+    )
     if any(file.users for files in groups.values() for file in files.values()):
         output.say("* is from the conf folder here.")
     output.say("`dlrun list GROUP` describes the choices of a group, `dlrun list GROUP CHOICE` the keys of one.")

@@ -36,8 +36,8 @@ class Suggestion(NamedTuple):
 class LRRange:
     """Draws the loss against a rising rate, suggests a rate, and ends the run once the loss rises.
 
-    It ends at a running mean of losses `until` times the lowest one, if that is above the first too. The suggestion is the rate at which the smoothed
-    loss falls most steeply over the logarithm of the rate.
+    It ends at a running mean of losses `until` times the lowest one, if that is above the first too. The suggestion is
+    the rate at which the smoothed loss falls most steeply over the logarithm of the rate.
     """
 
     def __init__(self, until: float = 4.0) -> None:
@@ -66,8 +66,8 @@ class LRRange:
             )
         else:
             run.say(
-                f"lr_range: {found.rate:.2g} is suggested, the rate at which the smoothed loss falls most steeply; it is "
-                f"lowest at {found.lowest:.2g} and rises from there. Type optimizer.lr={found.rate:.2g}"
+                f"lr_range: the smoothed loss falls most steeply at a rate of {found.rate:.2g}, the suggestion, and is "
+                f"lowest at {found.lowest:.2g}. Type optimizer.lr={found.rate:.2g}"
             )
             run.log(suggestion=found.rate, lowest=found.lowest)
         path = run.save_figure(draw(self.rates, self.losses, found))

@@ -16,6 +16,7 @@ from dlrun.analysis.figures.predictions import Cell, draw_table
 from dlrun.errors import ConfigError
 from dlrun.observers.view import RunView
 from dlrun.storage.files.replacing import write_atomically
+from dlrun.types import IGNORE_INDEX
 
 __all__ = ["Predictions"]
 
@@ -72,8 +73,12 @@ class Predictions:
             raise TypeError(
                 f"the model returned {type(outputs).__name__} and targets are {type(y).__name__}: a table needs tensors"
             )
-        predictions = _predictions(run, outputs.float().cpu(), y.cpu())
-        inputs = _inputs(run, x)
+        outputs, y = outputs.float().cpu(), y.cpu()
+        inputs = _inputs(run, x, y)
+        if run.spec.task == "language" and outputs.ndim == 3:
+            last = _last(y)
+            outputs, y = outputs[torch.arange(len(y)), last], y[torch.arange(len(y)), last]
+        predictions = _predictions(run, outputs, y)
         self.table[run.step] = [
             Row(int(place), given, *rest) for place, given, rest in zip(self.index, inputs, predictions, strict=True)
         ]
@@ -122,8 +127,6 @@ class Predictions:
 
 def _predictions(run: RunView, outputs: Tensor, y: Tensor) -> list[tuple[str, str, float | None]]:
     """Target, prediction and confidence of each sample."""
-    if run.spec.task == "language" and outputs.ndim == 3:
-        outputs, y = outputs[:, -1], y[:, -1]
     classes = run.spec.task in ("classification", "language") and outputs.ndim == 2 and y.ndim == 1
     if not classes or y.is_floating_point():
         return [(_numbers(target), _numbers(output), None) for target, output in zip(y, outputs, strict=True)]
@@ -141,16 +144,22 @@ def _class(run: RunView, number: int) -> str:
     return names[number] if 0 <= number < len(names) else str(number)
 
 
-def _inputs(run: RunView, x: Any) -> list[str]:
+def _last(y: Tensor) -> Tensor:
+    """The last place of each window [N, T] with a target that counts."""
+    return (torch.arange(y.shape[1]) * (y != IGNORE_INDEX)).amax(1)
+
+
+def _inputs(run: RunView, x: Any, y: Tensor) -> list[str]:
     """The inputs in words: the end of a text, a few numbers; of pictures nothing."""
     if not isinstance(x, Tensor):
         return [""] * len(_first(x))
     if run.tokenizer is not None:
-        return [repr(run.tokenizer.decode(row.tolist())[-SHOWN:]) for row in x]
+        windows = zip(x.tolist(), _last(y).tolist(), strict=True)
+        return [repr(run.tokenizer.decode(row[: last + 1])[-SHOWN:]) for row, last in windows]
     return [_numbers(row) if row.numel() <= 8 else "" for row in x.cpu()]
 
 
-def run_length(x: Any) -> Any:
+def _first(x: Any) -> Any:
     """The first tensor of a nest, which has the length of the batch."""
     while not isinstance(x, Tensor):
         x = next(iter(x.values() if isinstance(x, dict) else x))

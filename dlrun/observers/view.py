@@ -136,7 +136,7 @@ class RunView:
 
     @property
     def latest(self) -> dict[str, float]:
-        """The latest value of each name in this process."""
+        """The latest value of each name."""
         return dict(self._run.moment.latest)
 
     def curves(self) -> dict[str, list[tuple[int, float]]]:

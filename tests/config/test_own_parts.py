@@ -61,7 +61,7 @@ def newest() -> RunDir:
 
 def test_the_guide_has_a_part_of_each_kind(lab: Path) -> None:
     kinds = {file.parent.name for file in (lab / "conf").rglob("*.yaml")}
-    assert kinds == {"dataset", "model", "loss", "optimizer", "schedule", "metric", "experiment"}
+    assert kinds == {"dataset", "model", "loss", "optimizer", "schedule", "metric", "observer", "experiment"}
 
 
 def test_own_parts_are_trained_tested_and_predicted_with(lab: Path, call: Call) -> None:
@@ -79,6 +79,16 @@ def test_own_parts_are_trained_tested_and_predicted_with(lab: Path, call: Call) 
     (lab / "points.csv").write_text("0,1\n-1,0\n0,-2\n2,0\n")
     answers = call("predict", run.id, "points.csv").out.splitlines()[1:]
     assert [line[0] for line in answers] == ["0", "0", "1", "1"]
+
+
+def test_an_own_observer_logs_what_it_says(lab: Path, call: Call) -> None:
+    done = call("train", "+experiment=rings", "+observer=[margin,predictions]", *QUICK)
+    assert done.code == 0, done.err
+    says(done.out, "observers margin, predictions")
+    assert "observers." not in done.err
+    margins = [value for _, value in curves(newest().journal)["margin/mean"]]
+    assert len(margins) == 20
+    assert margins[0] < margins[-1] < 1
 
 
 def test_an_own_metric_is_the_mean_that_it_says(lab: Path, call: Call) -> None:

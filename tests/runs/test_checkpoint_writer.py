@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from dlrun.errors import RunError
+from dlrun.runs.differences import differences
 from dlrun.runs.recording import checkpoint_writer
 from dlrun.runs.recording.checkpoint_writer import Saver, on_host
-from dlrun.runs.differences import differences
 from dlrun.storage import checkpoint
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.storage.journal import Journal, read

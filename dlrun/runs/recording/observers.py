@@ -95,6 +95,9 @@ class Observers:
         if self.parts:
             self._moment.resumed = resumed
             self._at(step, {})
+            if resumed:
+                curves = next(iter(self._views.values())).look.curves()
+                self._moment.latest.update({name: points[-1][1] for name, points in curves.items() if points})
             self._call_all("on_start", may_change=True)
 
     def point(self, step: int, values: dict[str, float]) -> None:

@@ -1,0 +1,97 @@
+"""The table of predictions against the model's own answers."""
+
+from __future__ import annotations
+
+import ast
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import dlrun as package
+from dlrun.storage.lookup import all_runs
+from dlrun.storage.rundir import RunDir
+from tests.conftest import Called
+from tests.facts import refuses
+
+Call = Callable[..., Called]
+QUICK = ("tracking.enabled=false", "trainer.figures=false", "evaluation.test=never", "+observer=predictions")
+
+
+def table(run: RunDir) -> list[dict[str, str]]:
+    with (run.path / "observers" / "predictions" / "predictions.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_classes_have_their_prediction_and_probability(here: Path, call: Call) -> None:
+    assert call("train", *QUICK, "trainer.epochs=2", "observers.predictions.samples=[3,150]").code == 0
+    run = package.load(all_runs()[-1].id)
+    rows = table(run.folder)
+    assert [(row["step"], row["epoch"], row["sample"]) for row in rows] == [
+        ("21", "1", "3"),
+        ("21", "1", "150"),
+        ("42", "2", "3"),
+        ("42", "2", "150"),
+    ]
+    assert run.data.validation is not None
+    x, y = run.data.validation.gather(torch.tensor([3, 150]))
+    with torch.no_grad():
+        shares, found = run.model(x).softmax(1).max(1)
+    # the best weights are the last
+    assert run.summary["best_step"] == 42
+    assert [int(row["target"]) for row in rows[2:]] == y.tolist()
+    assert [int(row["prediction"]) for row in rows[2:]] == found.tolist()
+    assert [float(row["confidence"]) for row in rows[2:]] == pytest.approx(shares.tolist(), abs=1e-3)
+    assert (run.folder.figures / "predictions.png").stat().st_size > 5_000
+
+
+def test_a_resumed_run_goes_on_with_its_table(here: Path, call: Call) -> None:
+    assert call("train", *QUICK, "trainer.epochs=2").code == 0
+    run = all_runs()[-1]
+    assert call("resume", run.id, "trainer.epochs=3").code == 0
+    assert [row["step"] for row in table(run)] == ["21"] * 16 + ["42"] * 16 + ["63"] * 16
+
+
+def test_numbers_have_rows_too(here: Path, call: Call) -> None:
+    given = ("dataset=polynomial", "model=polynomial", "loss=mse", "optimizer=least_squares")
+    done = call("train", *QUICK, *given, "trainer.batch_size=null", "trainer.steps=1", "trainer.evaluate_every=1")
+    assert done.code == 0, done.err
+    assert "observers.predictions" not in done.err, done.err
+    run = package.load(all_runs()[-1].id)
+    assert run.data.validation is not None
+    x, y = run.data.validation.gather(torch.arange(len(run.data.validation)))
+    with torch.no_grad():
+        expected = run.model(x)
+    rows = table(run.folder)
+    for column, values in (("input", x), ("target", y), ("prediction", expected)):
+        assert [float(row[column]) for row in rows] == pytest.approx(values.reshape(-1).tolist(), rel=1e-3)
+    assert {row["confidence"] for row in rows} == {""}
+
+
+def test_a_text_has_the_token_after_each_window(here: Path, call: Call) -> None:
+    (here / "book.txt").write_text("the cat sat on the mat, and the dog lay by the log. " * 200)
+    given = ("dataset=text", "dataset.path=book.txt", "dataset.context=16", "model=lstm", "trainer.steps=2")
+    done = call("train", *QUICK, *given, "trainer.evaluate_every=2", "dataset.tokenizer=character")
+    assert done.code == 0, done.err
+    assert "observers.predictions" not in done.err, done.err
+    text = (here / "book.txt").read_text()
+    rows = table(all_runs()[-1])
+    assert len(rows) == 16
+    for row in rows:
+        window, target = ast.literal_eval(row["input"]), ast.literal_eval(row["target"])
+        assert window + target in text
+        assert 0 < float(row["confidence"]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("given", "fact"),
+    [
+        ("observers.predictions.samples=[3,200]", "0 to 199"),
+        ("observers.predictions.samples=0", "samples=16"),
+        ("dataset.validation_size=0", "dataset.validation_size"),
+    ],
+)
+def test_mistakes(here: Path, call: Call, given: str, fact: str) -> None:
+    refuses(call("train", *QUICK, "trainer.steps=2", given), fact)

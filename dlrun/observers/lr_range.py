@@ -112,9 +112,11 @@ def suggest(rates: Sequence[float], losses: Sequence[float]) -> Suggestion | Non
         return None
     logs, values = [math.log10(r) for r, _ in finite], smooth([loss for _, loss in finite])
     bottom = min(range(len(values)), key=values.__getitem__)
+    # nearer to the first point the bell is cut, and noise is left
+    begin = math.ceil(2 * _sigma(len(values)))
     slopes = {
         i: (values[i + 1] - values[i - 1]) / (logs[i + 1] - logs[i - 1])
-        for i in range(1, bottom)
+        for i in range(begin, bottom)
         if logs[i + 1] > logs[i - 1]
     }
     if not slopes or min(slopes.values()) >= 0:
@@ -125,7 +127,7 @@ def suggest(rates: Sequence[float], losses: Sequence[float]) -> Suggestion | Non
 
 def smooth(values: Sequence[float]) -> list[float]:
     """Means with the weights of a bell curve around each value, which shift no slope to later ones."""
-    sigma = max(1.0, WIDTH * len(values))
+    sigma = _sigma(len(values))
     reach = math.ceil(3 * sigma)
     bell = [math.exp(-((d / sigma) ** 2) / 2) for d in range(reach + 1)]
     found = []
@@ -135,6 +137,10 @@ def smooth(values: Sequence[float]) -> list[float]:
         weights = [bell[abs(d)] for d in range(-span, span + 1)]
         found.append(sum(w * v for w, v in zip(weights, values[i - span : i + span + 1], strict=True)) / sum(weights))
     return found
+
+
+def _sigma(count: int) -> float:
+    return max(1.0, WIDTH * count)
 
 
 def draw(rates: Sequence[float], losses: Sequence[float], found: Suggestion | None) -> Figure:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from dlrun.analysis.figures.classes import as_probabilities
-from dlrun.analysis.figures.predictions import Cell, draw_table
 from dlrun.errors import ConfigError
+from dlrun.observers.prediction_figure import Cell, draw_table
 from dlrun.observers.view import RunView
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.types import IGNORE_INDEX

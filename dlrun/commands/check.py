@@ -59,7 +59,7 @@ def check(config: DictConfig) -> int:
 
 def check_sweep(hydra: Hydra, master: DictConfig) -> int:
     """List a sweep's jobs; estimate time, memory and disk."""
-    candidates = multirun.list_jobs(hydra, master)
+    candidates, left_out = multirun.list_jobs(hydra, master)
     if not candidates:
         raise ConfigError("The sweep is empty: one of its keys has no value.")
     builder = JobBuilder(pretrain=False)
@@ -67,7 +67,7 @@ def check_sweep(hydra: Hydra, master: DictConfig) -> int:
     groups = len(builder.rules)
     output.say(f"{counted(len(jobs), 'job')} in {counted(groups, 'group')}; {builder.rule.monitor} selects")
     output.say(_job_list(jobs))
-    for line in [*[*builder.remarks][:REMARKS], *describe_reuse(jobs, other_sweeps())]:
+    for line in [*left_out, *[*builder.remarks][:REMARKS], *describe_reuse(jobs, other_sweeps())]:
         output.say(f"  {line}")
     slots = slots_of(master.hydra.launcher, jobs, len(jobs))
     takes = job_costs(jobs, slots[0])

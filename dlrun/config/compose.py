@@ -24,12 +24,14 @@ from hydra.core.config_search_path import ConfigSearchPath, SearchPathQuery
 from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigResult
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from dlrun.config import approval, hydra_errors, paths
+from dlrun.config.hydra_parser import block_words
 from dlrun.errors import ConfigError, UserError
 from dlrun.storage import lookup
 from dlrun.terminal import output
@@ -104,9 +106,47 @@ class Loader(ConfigLoaderImpl):
         try:
             cfg = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
         except hydra_errors.COMPOSITION_ERRORS as error:
-            raise hydra_errors.explain(error, overrides, self, config_name) from error
+            held = self._hold_out(config_name, overrides) if run_mode == RunMode.MULTIRUN else None
+            if held is None:
+                raise hydra_errors.explain(error, overrides, self, config_name) from error
+            cfg = held
         _resolve_name(cfg)
         return cfg
+
+    def _hold_out(self, config_name: str | None, overrides: list[str]) -> DictConfig | None:
+        """A sweep's configuration without the values that its own choices do not have.
+
+        Jobs with other choices may have them (`sweeps.jobs.conditional`). None if that does not compose either.
+        """
+        try:
+            parsed = OverridesParser.create().parse_overrides(overrides)
+            values = [o for o in parsed if self._sets_a_value(o)]
+            lines = {str(o.input_line) for o in values}
+            base = self._compose_sweep(config_name, [o for o in overrides if o not in lines])
+            if base.hydra.mode != RunMode.MULTIRUN or not self._chooses(parsed, base):
+                return None
+            unknown = {str(o.input_line) for o in values if not hydra_errors.is_known(base, o.key_or_group)}
+            cfg = self._compose_sweep(config_name, [o for o in overrides if o not in unknown])
+        except hydra_errors.COMPOSITION_ERRORS:
+            return None
+        task = set(cfg.hydra.overrides.task) | unknown
+        cfg.hydra.overrides.task = [o for o in overrides if o in task]
+        return cfg
+
+    def _compose_sweep(self, config_name: str | None, overrides: list[str]) -> DictConfig:
+        return super().load_configuration(config_name, overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
+
+    def _chooses(self, parsed: Sequence[Override], base: DictConfig) -> bool:
+        """Do the jobs of a sweep differ in their choices of files?"""
+        sweeper = base.hydra.sweeper or {}
+        swept = (o.key_or_group for o in parsed if o.is_sweep_override())
+        return bool(sweeper.get("blocks") or sweeper.get("params")) or any(map(self.get_group_options, swept))
+
+    def _sets_a_value(self, override: Override) -> bool:
+        # one value, of a key that the files have
+        plain = not (override.is_delete() or override.is_add() or override.is_force_add())
+        chooses = override.package is not None or self.get_group_options(override.key_or_group)
+        return plain and not (chooses or override.is_sweep_override() or override.is_hydra_override())
 
     def _load_single_config(self, default: ResultDefault, repo: IConfigRepository) -> ConfigResult:
         # A plugin's configuration of the same name would be merged with ours, and refuse its keys.
@@ -151,7 +191,9 @@ def _default_name(cfg: DictConfig) -> str:
     # the name of a sweep is what all of its jobs share
     # as they were typed: an interpolation in one of them may not resolve
     typed = cast("list[str]", OmegaConf.to_container(cfg.hydra.overrides.task))
+    blocks = [word for block in (cfg.hydra.sweeper or {}).get("blocks") or () for word in block_words(block)]
     swept = {given.partition("=")[0] for given in typed if "," in given or "(" in given}
+    swept |= {word.partition("=")[0] for word in blocks}
     if chosen.get("experiment"):
         return str(chosen["experiment"]).replace("/", "-")
     common = [] if "+experiment" in swept else [g for g in ("dataset", "model") if chosen.get(g) and g not in swept]

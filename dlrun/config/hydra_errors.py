@@ -141,15 +141,15 @@ def _complaint(override: Override, base: DictConfig, loader: ConfigLoaderImpl, *
         return ""
     if key in OPEN and not override.is_delete() and not override.is_add():
         return f"`{given}`: give the keys of `{key}` one by one. Type for example `+{key}.mine=…`."
-    known = _known(base, key)
+    known = is_known(base, key)
     if override.is_add():
         return f"`{given}`: `{key}` exists already. Type `{bare}`." if known else ""
     return "" if known or override.is_force_add() else f"`{given}`: {_unknown(key, base, _groups(loader))}"
 
 
-def _known(base: DictConfig, key: str) -> bool:
+def is_known(base: DictConfig, key: str) -> bool:
     """The configuration has the key, be it null."""
-    parent, _, leaf = key.rpartition(".")
+    parent, _, leaf = key.partition("[")[0].rpartition(".")
     try:
         node = OmegaConf.select(base, parent) if parent else base
     except OmegaConfBaseException:  # an interpolation that does not resolve yet
@@ -161,7 +161,7 @@ def _unknown(key: str, base: DictConfig, groups: Sequence[str]) -> str:
     parent, _, leaf = key.rpartition(".")
     if parent in OPEN:
         return f"`{parent}` has no `{leaf}` yet. Add it: type `+{key}=…`."
-    node = OmegaConf.select(base, parent) if parent and _known(base, parent) else None
+    node = OmegaConf.select(base, parent) if parent and is_known(base, parent) else None
     if isinstance(node, DictConfig):
         suggestion = re.sub(r"`(\w+)`", rf"`{parent}.\1`", did_you_mean(leaf, map(str, node)))
         more = _argument(key, leaf, str(node._target_)) if not suggestion and "_target_" in node else ""

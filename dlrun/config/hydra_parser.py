@@ -1,4 +1,4 @@
-"""The options of Hydra's command line, as Hydra 1.3 declares them.
+"""The options of Hydra's command line, as Hydra 1.3 declares them, and `--block` of dlrun.
 
 Its own parser has a help text that is no string: from Python 3.14 on, argparse refuses it (hydra#3121). A test of
 tests/config/test_compose.py compares the two.
@@ -7,13 +7,20 @@ tests/config/test_compose.py compares the two.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hydra import __version__
 
 from dlrun.errors import UserError
 from dlrun.terminal.escape import visible
 
+BLOCK = "--block"
+"""Begins a block of a sweep; what stands before the first is of all."""
+
+_OF_ALL = re.compile(r"-|[+~]*hydra[./]|sweep\.")
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
@@ -49,8 +56,12 @@ def parse(argv: Sequence[str], prog: str) -> tuple[argparse.ArgumentParser, argp
     """
     parser = hydra_parser()
     parser.error = lambda message: argparse.ArgumentParser.error(parser, visible(message))  # type: ignore[method-assign]
-    parser.prog, parser.usage = prog, f"{prog} [-m] [OVERRIDE…] [--cfg job] [--config-dir FOLDER] [--help]"
-    args, unknown = parser.parse_known_intermixed_args(list(argv))
+    parser.prog, parser.usage = (
+        prog,
+        f"{prog} [-m] [OVERRIDE…] [--block OVERRIDE…] [--cfg job] [--config-dir FOLDER] [--help]",
+    )
+    rest, blocks = split_blocks(argv)
+    args, unknown = parser.parse_known_intermixed_args(rest)
     if unknown:
         raise UserError(
             f"There is no option `{visible(unknown[0])}`. Values are typed as KEY=VALUE without dashes, for example "
@@ -66,4 +77,50 @@ def parse(argv: Sequence[str], prog: str) -> tuple[argparse.ArgumentParser, argp
         )
     if args.shell_completion:
         raise UserError('Completion is installed for all commands at once: eval "$(dlrun -sc install=bash)".')
+    if blocks and not args.multirun:
+        raise UserError(f"`{BLOCK}` begins a block of a sweep. Add -m to run them all.")
+    args.overrides += blocks
     return parser, args
+
+
+def split_blocks(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A command line without its blocks, and these as an override.
+
+    Options within a block stay options, and keys of Hydra and of the sweep are of the whole.
+
+    >>> split_blocks(["-m", "seed=0,1", "--block", "model=mlp", "model.width=16,32", "--block", "model=linear"])[1]
+    ['hydra.sweeper.blocks=[["model=mlp","model.width=16,32"],["model=linear"]]']
+
+    Raises `UserError` for a block without overrides.
+    """
+    rest: list[str] = []
+    blocks: list[list[str]] = []
+    for word in argv:
+        if word == BLOCK:
+            blocks.append([])
+        elif blocks and not _OF_ALL.match(word):
+            blocks[-1].append(word)
+        else:
+            rest.append(word)
+    if [] in blocks:
+        raise UserError(f"`{BLOCK}` begins a block of a sweep. Type for example `{BLOCK} model=mlp model.width=16,32`.")
+    if not blocks:
+        return rest, []
+    listed = ",".join(f"[{','.join(map(_quoted, block))}]" for block in blocks)
+    return rest, [f"hydra.sweeper.blocks=[{listed}]"]
+
+
+def block_words(block: Any) -> list[str]:
+    """The overrides of a block of a sweep: a mapping, a list of overrides, or these as text.
+
+    >>> block_words({"model": "mlp", "model.width": "16,32"}), block_words("model=mlp model.width=16,32")
+    (['model=mlp', 'model.width=16,32'], ['model=mlp', 'model.width=16,32'])
+    """
+    if isinstance(block, Mapping):
+        return [f"{key}={'null' if value is None else value}" for key, value in block.items()]
+    return shlex.split(block) if isinstance(block, str) else [str(word) for word in block or ()]
+
+
+def _quoted(word: str) -> str:
+    escaped = word.replace('"', '\\"')
+    return f'"{escaped}"'

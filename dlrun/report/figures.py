@@ -10,6 +10,7 @@ from typing import Any
 from dlrun.analysis.figures.bands import LEGIBLE, GroupCurves, bands
 from dlrun.analysis.figures.scale import axis_label
 from dlrun.report.overview import SPLITS, JobGroup, Overview, swept_value
+from dlrun.report.tables import MISSING
 from dlrun.storage.journal import Curves
 from dlrun.storage.results import Result, finished
 from dlrun.studies.study import CaptionedFigure
@@ -68,7 +69,8 @@ def _against(overview: Overview, key: str) -> Iterator[CaptionedFigure]:
     # the line goes through the best group at each value: the other keys at their best
     best: dict[Any, JobGroup] = {}
     for group in overview.ranked:
-        best.setdefault(swept_value(group.results[0], key), group)
+        if (value := swept_value(group.results[0], key)) is not None:
+            best.setdefault(value, group)
     dots, line = {}, {}
     for split in SPLITS:
         metric = f"{split}/{name}"
@@ -88,7 +90,8 @@ def _against(overview: Overview, key: str) -> Iterator[CaptionedFigure]:
 
 
 def _points(found: Sequence[Result], key: str, metric: str) -> list[tuple[Any, float]]:
-    return [(swept_value(result, key), result.metrics[metric]) for result in found if metric in result.metrics]
+    values = [(swept_value(result, key), result.metrics[metric]) for result in found if metric in result.metrics]
+    return [point for point in values if point[0] is not None]
 
 
 def _is_grid(overview: Overview) -> bool:
@@ -96,6 +99,8 @@ def _is_grid(overview: Overview) -> bool:
     if len(overview.swept) != 2:
         return False
     values = [{swept_value(result, key) for result in overview.finished} for key in overview.swept]
+    if any(None in each for each in values):  # a key that some choices do not have
+        return False
     return 2 * len(overview.ranked) > len(values[0]) * len(values[1])
 
 
@@ -167,7 +172,8 @@ def _labels(overview: Overview, groups: Sequence[JobGroup]) -> tuple[str, list[s
     if len(overview.swept) != 1:
         return "", [group.short_label(overview.swept) for group in groups]
     key = overview.swept[0]
-    return key, [str(swept_value(group.results[0], key)) for group in groups]
+    values = [swept_value(group.results[0], key) for group in groups]
+    return key, [MISSING if value is None else str(value) for value in values]
 
 
 def file_name(key: str) -> str:

@@ -36,7 +36,7 @@ class JobGroup:
 
     def short_label(self, keys: Sequence[str]) -> str:
         """The label for a figure: `lr=0.1, width=64`."""
-        values = [(key, swept_value(self.results[0], key)) for key in keys]
+        values = [(key, v) for key in keys if (v := swept_value(self.results[0], key)) is not None]
         parts = [f"{short_key(key, keys)}={f'{v:.4g}' if isinstance(v, float) else v}" for key, v in values]
         return ", ".join(parts) or self.label
 
@@ -151,12 +151,15 @@ def swept_label(manifest: Manifest, result: Result) -> str:
 
 
 def swept_value(result: Result, key: str) -> Any:
-    """The job's value of a swept key.
+    """The job's value of a swept key; None if its choices do not have the key.
 
     A choice from a configuration group (`optimizer=sgd`) is its name, not the configuration behind it.
     """
     found = result.value(key)
-    return found if isinstance(found, int | float | str) else result.swept.get(key, "null")
+    if isinstance(found, int | float | str):
+        return found
+    without_name = isinstance(found, dict) or not result.has(key)
+    return result.swept.get(key, None if without_name else "null" if found is None else str(found))
 
 
 def short_key(key: str, keys: Sequence[str]) -> str:

@@ -107,8 +107,9 @@ def variables(overview: Overview) -> Table:
         values = dict.fromkeys(
             result.job.seed if key == "seed" else swept_value(result, key) for result in overview.results
         )
-        listed = [f"{v:g}" if isinstance(v, float) else str(v) for v in values]
+        listed = [f"{v:g}" if isinstance(v, float) else str(v) for v in values if v is not None]
         text = ", ".join(listed) if len(listed) <= 12 else f"{', '.join(listed[:6])} … {listed[-1]}"
+        text += f"; {MISSING} where it does not apply" if None in values else ""
         rows.append([key, str(len(listed)), text])
     return Table(["swept", "", "values"], rows, words=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import IO, Any, NamedTuple
@@ -106,16 +107,18 @@ class Manifest:
 
     @property
     def swept(self) -> tuple[str, ...]:
-        """The keys with several values, the seed among them.
+        """The keys with several values, or that only some jobs are given; the seed among them.
 
         They are in the order of the overrides.
         """
         values: dict[str, set[str]] = {}
+        given: Counter[str] = Counter()
         for job in self.jobs:
-            for override in job.overrides:
-                key, _, value = override.lstrip("+").partition("=")
+            own = dict(override.lstrip("+").partition("=")[::2] for override in job.overrides)
+            given.update(own.keys())
+            for key, value in own.items():
                 values.setdefault(key, set()).add(value)
-        return tuple(key for key, found in values.items() if len(found) > 1)
+        return tuple(key for key, found in values.items() if len(found) > 1 or given[key] < len(self.jobs))
 
     @property
     def groups(self) -> dict[str, list[Job]]:

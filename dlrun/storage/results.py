@@ -60,6 +60,12 @@ class Result:
             found = found.get(part) if isinstance(found, dict) else None
         return found
 
+    def has(self, key: str) -> bool:
+        """The configuration has a dotted key, be it null."""
+        parent, _, leaf = key.rpartition(".")
+        found = self.value(parent) if parent else self.job.config
+        return isinstance(found, dict) and leaf in found
+
     def curves(self) -> Curves:
         """The curves of the run's journal."""
         return journal.curves(self.run.journal)

@@ -22,11 +22,13 @@ from dlrun.sweeps import location
 from dlrun.sweeps.decision import decide_on_request, read_state
 from dlrun.sweeps.finish import finish
 from dlrun.sweeps.jobs.builder import ComposedJob, JobBuilder
+from dlrun.sweeps.jobs.conditional import FittedJobs, fit
 from dlrun.sweeps.jobs.expand import Expansion
 from dlrun.sweeps.location import SweepLocation
 from dlrun.sweeps.pool_runner import check_settings
 from dlrun.sweeps.runner import SweepRunner, sweep_runner
 from dlrun.sweeps.store import SweepStore
+from dlrun.terminal import output
 
 
 class Launcher(Protocol):
@@ -67,10 +69,11 @@ class SweepTask:
         self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> list[JobReturn]:
         """Check all jobs, then run them."""
+        fitted = fit(self._expand(launcher), job_overrides)
         if self._runner is not None and not self.location.resumed:
             # a further batch of Hydra's own sweeper, which has a `max_batch_size`
-            self._runner.store.extend(self._jobs(launcher, job_overrides, initial_job_idx))
-        runner = self._runner or self._start(launcher, job_overrides)
+            self._runner.store.extend(self._jobs(launcher, fitted.jobs, initial_job_idx))
+        runner = self._runner or self._start(launcher, fitted)
         if runner is None:
             return []
         due = runner.store.due()
@@ -79,7 +82,8 @@ class SweepTask:
         return [
             # a job that equals an earlier one has that one's result
             _job_return(results[self._builder.duplicates.get(n, n)], overrides)
-            for n, overrides in enumerate(job_overrides, initial_job_idx)
+            for overrides, place in zip(job_overrides, fitted.places, strict=True)
+            for n in [initial_job_idx + place]
         ]
 
     def enter(self, runner: SweepRunner) -> SweepRunner:
@@ -91,7 +95,7 @@ class SweepTask:
         """Select, test and report; return the exit code."""
         return finish(self._runner) if self._runner is not None else exit_code(self.location.sweep)
 
-    def _start(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]]) -> SweepRunner | None:
+    def _start(self, launcher: Launcher, fitted: FittedJobs) -> SweepRunner | None:
         """Start or resume the sweep; None if it is over."""
         sweep, hydra = self.location.sweep, launcher.config.hydra
         if self.location.resumed:
@@ -99,18 +103,23 @@ class SweepTask:
                 return None
             # the user has typed the command again: its references may be read
             trust.grant_environment(launcher.config)
-            if len(manifest.read(sweep).jobs) < len(job_overrides):
-                self._jobs(launcher, job_overrides, 0)  # finds the jobs that are listed twice
+            if len(manifest.read(sweep).jobs) < len(fitted.jobs):
+                self._jobs(launcher, fitted.jobs, 0)  # finds the jobs that are listed twice
             return self.enter(resumed_runner(sweep, hydra=hydra))
-        jobs = self._jobs(launcher, job_overrides, 0)
+        for line in fitted.left_out:
+            output.say(line)
+        jobs = self._jobs(launcher, fitted.jobs, 0)
         check_settings(hydra.launcher, jobs)
         what = location.create(self.location, master=launcher.config, jobs=jobs, builder=self._builder)
         return self.enter(sweep_runner(SweepStore(sweep, what), hydra))
 
     def _jobs(self, launcher: Launcher, job_overrides: Sequence[Sequence[str]], first: int) -> list[Job]:
+        return self._builder.jobs(compose(self._expand(launcher), job_overrides, first))
+
+    def _expand(self, launcher: Launcher) -> Expansion:
         if self._expansion is None:
             self._expansion = Expansion(launcher.hydra_context.config_loader, launcher.config)
-        return self._builder.jobs(compose(self._expansion, job_overrides, first))
+        return self._expansion
 
 
 def compose(expansion: Expansion, job_overrides: Sequence[Sequence[str]], first: int = 0) -> list[ComposedJob]:

@@ -14,7 +14,9 @@ from dlrun.sweeps.plugins import ListSweeper
 class GridSweeper(ListSweeper):
     """All combinations of `params` and the command line.
 
-    `also` are single jobs beside the grid. `scale` is a dial for the whole: the keys of `scaled` are multiplied by
+    With `blocks` there is such a grid for each of them, which has its values too. Where a block and the command line
+    give one key, the block wins if it stands there itself, else the command line. `also` are single jobs beside the
+    grid. `scale` is a dial for the whole: the keys of `scaled` are multiplied by
     powers of it (`dlrun.sweeps.jobs.scale`).
     """
 
@@ -22,11 +24,13 @@ class GridSweeper(ListSweeper):
         self,
         params: Mapping[str, Any] | None = None,
         also: Sequence[Mapping[str, Any]] | None = None,
+        blocks: Sequence[Any] | None = None,
         scale: float = 1,
         scaled: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self.params = dict(params or {})
         self.also = [dict(values) for values in also or ()]
+        self.blocks = blocks or ()
         self.scale = scale
         self.scaled = dict(scaled or {})
 
@@ -38,9 +42,30 @@ class GridSweeper(ListSweeper):
         if self.scale != 1 and not self.scaled:
             raise ConfigError(f"hydra.sweeper.scale={self.scale}: this sweep has no such dial (hydra.sweeper.scaled).")
         params = scale_values(self.params, self.scale, self.scaled, self.config)
-        grid = self.combinations([*(f"{key}={value}" for key, value in params.items()), *arguments])
+        shared = [f"{key}={value}" for key, value in params.items()]
+        typed = any(str(o).startswith("hydra.sweeper.blocks=") for o in self.config.hydra.overrides.hydra)
+        grid = []
+        for block in self._blocks():
+            grid += self.combinations([*shared, *block, *arguments, *block] if typed else [*shared, *block, *arguments])
         # the largest first
         return [*beside(grid, [self._scale(values) for values in self.also]), *grid]
+
+    def _blocks(self) -> list[list[str]]:
+        """The overrides of each block; one without any if there are none."""
+        from omegaconf import OmegaConf
+
+        from dlrun.config.hydra_parser import block_words
+
+        # references are those of the jobs; Hydra has resolved them in what it hands over
+        raw = OmegaConf.to_container(self.config.hydra.sweeper, resolve=False).get("blocks")  # type: ignore[union-attr]
+        given = raw if isinstance(raw, list) else self.blocks
+        words = [[word.partition("=")[::2] for word in block_words(block)] for block in given]
+        blocks = [self._scale(dict(block)) for block in words] or [{}]
+        # a choice of some blocks is named in all: otherwise nothing would tell their jobs apart
+        chosen = self.config.hydra.runtime.choices
+        groups = dict.fromkeys(key for block in blocks for key in block if isinstance(chosen.get(key), str))
+        whole = [{**{group: chosen[group] for group in groups if group not in block}, **block} for block in blocks]
+        return [[f"{key}={value}" for key, value in block.items()] for block in whole]
 
     def _scale(self, values: Mapping[str, Any]) -> dict[str, Any]:
         from dlrun.sweeps.jobs.scale import scale_values

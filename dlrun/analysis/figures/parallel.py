@@ -24,12 +24,13 @@ def parallel(
 ) -> Figure:
     """Draw each row as a line through its values.
 
-    A row holds its values by key, and its metric. Better rows are darker; the best is thick and black.
+    A row holds its values by key, and its metric; a line passes over the axes of values that are None. Better rows are
+    darker; the best is thick and black.
     """
     columns = [*keys, metric]
     ordered = [row for row in rows if math.isfinite(row[metric])]
     ordered.sort(key=lambda row: row[metric], reverse=not higher_is_better)  # the best last, on top
-    heights = {key: _heights([row[key] for row in ordered]) for key in columns}
+    heights = {key: _heights([row[key] for row in ordered if row[key] is not None]) for key in columns}
     with style_context():
         fig = figure(1.9 * len(columns) + 1.2, 4.8)
         axes = fig.add_subplot()
@@ -37,9 +38,11 @@ def parallel(
             best = rank == len(ordered) - 1
             # lines through one value side by side, so that each can be followed
             aside = FAN * (rank / max(len(ordered) - 1, 1) - 0.5)
-            line = [heights[key][row[key]] + (aside if len(heights[key]) < len(ordered) else 0) for key in columns]
+            places = [i for i, key in enumerate(columns) if row[key] is not None]
+            own = [columns[i] for i in places]
+            line = [heights[key][row[key]] + (aside if len(heights[key]) < len(ordered) else 0) for key in own]
             axes.plot(
-                range(len(columns)),
+                places,
                 line,
                 color=BLACK if best else _shade(rank / max(len(ordered) - 1, 1)),
                 linewidth=3.2 if best else 1.3,

@@ -95,12 +95,13 @@ def locate(hydra: Hydra, master: DictConfig) -> SweepLocation:
         return location.locate(master, _jobs(hydra, master))
 
 
-def list_jobs(hydra: Hydra, master: DictConfig) -> list[ComposedJob]:
-    """Compose the jobs of a sweep and run none.
+def list_jobs(hydra: Hydra, master: DictConfig) -> tuple[list[ComposedJob], list[str]]:
+    """Compose the jobs of a sweep and run none; returns also what is left out of some of them.
 
     Raises `UserError` for a sweeper that does not know its jobs beforehand.
     """
     from dlrun.sweeps.hydra_task import compose
+    from dlrun.sweeps.jobs.conditional import fit
     from dlrun.sweeps.jobs.expand import Expansion
 
     with _config_errors():
@@ -111,7 +112,9 @@ def list_jobs(hydra: Hydra, master: DictConfig) -> list[ComposedJob]:
             "This sweeper decides its jobs as it goes, so they cannot be listed: check one configuration of it, "
             "or type hydra/sweeper=grid."
         )
-    return compose(Expansion(hydra.config_loader, master), jobs)
+    expansion = Expansion(hydra.config_loader, master)
+    fitted = fit(expansion, jobs)
+    return compose(expansion, fitted.jobs), fitted.left_out
 
 
 def _jobs(hydra: Hydra, master: DictConfig) -> list[list[str]] | None:

@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from dlrun.config.hydra_errors import is_known
 from dlrun.errors import DamagedFile, UserError
 from dlrun.storage import identity, manifest
 from dlrun.storage.files.opening import open_regular
@@ -41,7 +42,8 @@ def define(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> d
         "name": config.get("name"),
         # only keys that a result depends on: with another checkpoint interval it is the same sweep
         "config": identity.essential(config, of_batches=identity.may_be_of_batches(config)),
-        "sweep": [override.input_line for override in given if override.is_sweep_override()],
+        # the values that the sweep's own choices do not have are in no configuration
+        "sweep": [o.input_line for o in given if o.is_sweep_override() or not _is_in(master, o)],
         # a search of more trials is the same search, made longer
         "sweeper": {k: v for k, v in (hydra["sweeper"] or {}).items() if k != "n_trials"},
         "sources": sources(),
@@ -51,6 +53,12 @@ def define(master: DictConfig, jobs: Sequence[Sequence[str]] | None = None) -> d
         # the weights that jobs begin with are no part of their configuration
         **({"pretrain": config["pretrain"]} if config.get("pretrain") else {}),
     }
+
+
+def _is_in(master: DictConfig, override: Override) -> bool:
+    key = override.key_or_group
+    plain = not (override.is_add() or override.is_force_add() or override.is_delete())
+    return not plain or key in master.hydra.runtime.choices or is_known(master, key)
 
 
 def digest(definition: Mapping[str, Any]) -> str:

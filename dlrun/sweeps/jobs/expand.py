@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dlrun.config.compose import without_hydra
+from dlrun.config.hydra_errors import is_known
 
 
 class Expansion:
@@ -29,10 +30,11 @@ class Expansion:
         self._master = master
         self._parser = OverridesParser.create(config_loader=loader)
         self._parsed: dict[str, Override] = {}
-        given = [self._parse(str(override)) for override in master.hydra.overrides.task]
-        self._fixed = {override.input_line: override for override in given if not override.is_sweep_override()}
         # by key: whether an override of it sets a value, and chooses no file
         self._values: dict[str, bool] = {}
+        given = [self._parse(str(override)) for override in master.hydra.overrides.task]
+        # without those that the sweep's own choices do not have, which are in no configuration yet
+        self._fixed = {o.input_line: o for o in given if not o.is_sweep_override() and self._is_set(o)}
         # by the choices of files
         self._composed: dict[tuple[str, ...], bytes | None] = {}
 
@@ -61,8 +63,42 @@ class Expansion:
 
     def own(self, overrides: Sequence[str]) -> tuple[str, ...]:
         """The overrides not shared by all jobs."""
-        fixed = {override.get_key_element() for override in self._fixed.values()}
-        return tuple(o for o in overrides if o.partition("=")[0] not in fixed)
+        # by value: the job of a block may have another one
+        fixed = {o.get_key_element(): o.get_value_element_as_str() for o in self._fixed.values()}
+        return tuple(o for o in overrides if o.partition("=")[2] != fixed.get(o.partition("=")[0]))
+
+    def choices(self, overrides: Sequence[str]) -> tuple[str, ...]:
+        """The overrides that decide which keys a job has: choices of files, whole parts, classes and deletions."""
+        parsed = {o: self.parse(o) for o in overrides}
+        return tuple(o for o, p in parsed.items() if p is None or self._decides_keys(p))
+
+    def chosen(self, choices: tuple[str, ...]) -> DictConfig:
+        """The configuration of these choices, without other values."""
+        base = self._base(choices) if all(map(self._is_choice, choices)) else None
+        if base is not None:
+            config: DictConfig = pickle.loads(base)
+            return config
+        return without_hydra(self._loader.load_sweep_config(self._master, list(choices)))
+
+    def parse(self, override: str) -> Override | None:
+        """An override, None if it cannot be read."""
+        try:
+            return self._parse(override)
+        except HydraException:
+            return None
+
+    def _decides_keys(self, override: Override) -> bool:
+        if not self._sets_a_value(override) or override.is_delete():
+            return True
+        return isinstance(override.value(), dict) or override.key_or_group.endswith("._target_")
+
+    def _is_choice(self, override: str) -> bool:
+        parsed = self.parse(override)
+        return parsed is not None and not self._sets_a_value(parsed)
+
+    def _is_set(self, override: Override) -> bool:
+        # what is added or chosen always is
+        return not self._sets_a_value(override) or override.is_add() or is_known(self._master, override.key_or_group)
 
     def _parse(self, override: str) -> Override:
         if override not in self._parsed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 from typing import Any
@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dlrun.errors import ConfigError
 from dlrun.storage.record import fits
+from dlrun.sweeps.jobs.conditional import fit
 from dlrun.sweeps.jobs.expand import Expansion
 from dlrun.sweeps.search.space import ChoiceDimension, Space
 
@@ -67,10 +68,11 @@ def from_dict(plain: dict[str, Any]) -> Bases:
     return Bases(tuple(plain["keys"]), {tuple(key): config for key, config in plain["configs"]})
 
 
-def compose(space: Space, expansion: Expansion, loader: ConfigLoader) -> Bases:
+def compose(space: Space, expansion: Expansion, loader: ConfigLoader) -> tuple[Space, Bases, list[str]]:
     """Compose every combination of configuration files.
 
-    Raises `ConfigError` if one cannot be composed, or if there are more than `MOST`.
+    Returns also the space with the keys that some of them lack, and these in words. Raises `ConfigError` if one cannot
+    be composed, if there are more than `MOST`, or if none has a key.
     """
     choices = {
         key: dimension
@@ -83,13 +85,24 @@ def compose(space: Space, expansion: Expansion, loader: ConfigLoader) -> Bases:
             f"The search chooses among {count} combinations of {', '.join(choices)}, more than {MOST}: "
             "search over fewer groups at once."
         )
-    configs = {}
-    for values in product(*(dimension.values for dimension in choices.values())):
-        chosen = [f"{key}={value}" for key, value in zip(choices, values, strict=True)]
-        config = OmegaConf.to_container(expansion.config([*space.fixed, *chosen], 0), resolve=False)
+    others = {key: f"{key}={d.text(d.ends[0])}" for key, d in space.dimensions.items() if key not in choices}
+    combinations = [*product(*(dimension.values for dimension in choices.values()))]
+    jobs = [
+        [*space.fixed, *(f"{key}={value}" for key, value in zip(choices, values, strict=True)), *others.values()]
+        for values in combinations
+    ]
+    fitted = fit(expansion, jobs)
+    configs, lacks = {}, {}
+    for values, place in zip(combinations, fitted.places, strict=True):
+        job = fitted.jobs[place]
+        config = OmegaConf.to_container(
+            expansion.config([o for o in job if o not in others.values()], 0), resolve=False
+        )
         assert isinstance(config, dict)
         configs[values] = {str(key): value for key, value in config.items()}
-    return Bases(tuple(choices), configs)
+        if absent := tuple(key for key, override in others.items() if override not in job):
+            lacks[values] = absent
+    return replace(space, choices=tuple(choices), lacks=lacks), Bases(tuple(choices), configs), fitted.left_out
 
 
 def _chooses_files(key: str, dimension: ChoiceDimension, loader: ConfigLoader) -> bool:

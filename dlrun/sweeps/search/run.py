@@ -50,9 +50,13 @@ def start_or_continue(task: SweepTask, launcher: Launcher, given: Mapping[str, A
             search.write(sweep)  # n_trials may be larger now
             _run(runner, search, JobBuilder())
         return
-    builder, expansion = JobBuilder(), Expansion(loader, launcher.config)
-    search = SearchDefinition(spanned, chosen, bases.compose(spanned, expansion, loader), fresh=task.location.fresh)
-    _check_probes(builder, search, expansion)
+    builder = JobBuilder()
+    spanned, composed, left_out = bases.compose(spanned, Expansion(loader, launcher.config), loader)
+    settings.check(chosen, spanned)  # again: it has other numbers now
+    for line in left_out:
+        output.say(line)
+    search = SearchDefinition(spanned, chosen, composed, fresh=task.location.fresh)
+    _check_probes(builder, search)
     manifest = _create(task.location, search, builder, launcher.config)
     runner = task.enter(sweep_runner(SweepStore(sweep, manifest), launcher.config.hydra))
     output.say(f"{manifest.name}: a search with {chosen.sampler}, {counted(search.total, 'trial')}\n  {sweep.path}")
@@ -76,11 +80,11 @@ def resume(sweep: SweepDir, *, retry_failed: bool = False) -> int:
         return finish(runner)
 
 
-def _check_probes(builder: JobBuilder, search: SearchDefinition, expansion: Expansion) -> None:
+def _check_probes(builder: JobBuilder, search: SearchDefinition) -> None:
     """Check a few jobs; raises `UserError` with all mistakes."""
     probes = [
-        ComposedJob(n, overrides, expansion.config([*search.space.fixed, *overrides], n))
-        for n, overrides in enumerate(search.probes())
+        ComposedJob(n, overrides, search.bases.config(overrides))
+        for n, overrides in enumerate(dict.fromkeys(search.probes()))
     ]
     builder.jobs(probes)
     if builder.unvalidated:

@@ -44,6 +44,12 @@ class SearchSettings:
 
 def read(given: Mapping[str, Any]) -> SearchSettings:
     """A sweeper's settings; raises `ConfigError` for an invalid one."""
+    names = [field.name for field in fields(SearchSettings)]
+    if unknown := [name for name in given if name not in (*names, "params")]:
+        raise ConfigError(
+            f"hydra.sweeper.{unknown[0]}: a search has no such setting.{did_you_mean(unknown[0], names)} It has: "
+            f"{', '.join((*names, 'params'))}."
+        )
     found = SearchSettings(**{field.name: given[field.name] for field in fields(SearchSettings) if field.name in given})
     _check_name("sampler", found.sampler, SAMPLERS)
     _check_name("pruner", found.pruner, PRUNERS)
@@ -69,11 +75,11 @@ def check(settings: SearchSettings, space: Space) -> None:
         _check_grid(space)
     if (
         settings.sampler == "cmaes"
-        and sum(isinstance(d, IntervalDimension | RangeDimension) for d in space.dimensions.values()) < 2
+        and sum(isinstance(d, IntervalDimension | RangeDimension) for d in space.common.values()) < 2
     ):
         raise ConfigError(
-            "hydra.sweeper.sampler=cmaes searches over two or more numbers (interval or range), and draws all others "
-            "at random. Give it more numbers, or type hydra.sweeper.sampler=tpe."
+            "hydra.sweeper.sampler=cmaes searches over two or more numbers (interval or range) that all choices have, "
+            "and draws all others at random. Give it more numbers, or type hydra.sweeper.sampler=tpe."
         )
 
 

@@ -8,8 +8,9 @@ A value becomes text, the right side of an override. So a trial is an ordinary j
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
+from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -132,28 +133,56 @@ class IntervalDimension:
 class Space:
     """Dimensions by key, and the seeds of each trial.
 
-    All jobs share the `fixed` overrides.
+    All jobs share the `fixed` overrides. `lacks` are the keys that some values of `choices` do not have: they are not
+    proposed with these.
     """
 
     dimensions: Mapping[str, Dimension]
     seeds: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    lacks: Mapping[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def common(self) -> dict[str, Dimension]:
+        """The dimensions that every trial has."""
+        some = {key for keys in self.lacks.values() for key in keys}
+        return {key: dimension for key, dimension in self.dimensions.items() if key not in some}
+
+    @property
+    def order(self) -> list[str]:
+        """The keys as they are proposed: first those that decide which others there are."""
+        return sorted(self.dimensions, key=lambda key: key not in self.choices) if self.lacks else [*self.dimensions]
+
+    def has(self, key: str, params: Mapping[str, Any]) -> bool:
+        """A trial with the choices of `params` has the key."""
+        return key not in self.lacks.get(tuple(str(params.get(choice)) for choice in self.choices), ())
 
     def overrides(self, params: Mapping[str, Any]) -> list[tuple[str, ...]]:
         """The overrides of a trial's jobs, one a seed."""
-        own = tuple(f"{key}={dimension.text(params[key])}" for key, dimension in self.dimensions.items())
+        own = tuple(f"{key}={d.text(params[key])}" for key, d in self.dimensions.items() if self.has(key, params))
         return [(*own, f"seed={seed}") for seed in self.seeds] or [own]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
         names = {kind: name for name, kind in KINDS.items()}
         dimensions = {key: {"kind": names[type(d)]} | asdict(d) for key, d in self.dimensions.items()}  # type: ignore[call-overload]
-        return {"dimensions": dimensions, "seeds": [*self.seeds], "fixed": [*self.fixed]}
+        conditions = {"choices": [*self.choices], "lacks": [[[*at], [*keys]] for at, keys in self.lacks.items()]}
+        return {"dimensions": dimensions, "seeds": [*self.seeds], "fixed": [*self.fixed], **conditions}
 
     def size(self) -> int | None:
         """The number of points; None for a continuum."""
-        values = [dimension.values for dimension in self.dimensions.values()]
-        return prod(len(found) for found in values if found is not None) if None not in values else None
+        values = {key: dimension.values for key, dimension in self.dimensions.items()}
+        if None in values.values():
+            return None
+        if not self.lacks:
+            return prod(len(found or ()) for found in values.values())
+        chosen = product(*(values[key] or () for key in self.choices))
+        return sum(self._size_at(dict(zip(self.choices, each, strict=True))) for each in chosen)
+
+    def _size_at(self, chosen: Mapping[str, Any]) -> int:
+        rest = [d.values or () for key, d in self.dimensions.items() if key not in chosen and self.has(key, chosen)]
+        return prod(map(len, rest))
 
 
 KINDS: dict[str, type[Any]] = {
@@ -171,7 +200,11 @@ def from_dict(plain: Mapping[str, Any]) -> Space:
     Raises `KeyError`, `TypeError`, `AttributeError` or `ValueError` for what is no space.
     """
     dimensions = {key: _dimension_of(key, fields) for key, fields in plain["dimensions"].items()}
-    return Space(dimensions, tuple(map(str, plain["seeds"])), tuple(map(str, plain["fixed"])))
+    choices = tuple(map(str, plain.get("choices", ())))  # searches of before 0.3 have no conditions
+    lacks = {tuple(map(str, at)): tuple(map(str, keys)) for at, keys in plain.get("lacks", ())}
+    if not {*choices} <= dimensions.keys() or any(len(at) != len(choices) for at in lacks):
+        raise ValueError("its choices are none of its dimensions")
+    return Space(dimensions, tuple(map(str, plain["seeds"])), tuple(map(str, plain["fixed"])), choices, lacks)
 
 
 def _dimension_of(key: str, fields: Mapping[str, Any]) -> Dimension:

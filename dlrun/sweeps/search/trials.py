@@ -66,7 +66,7 @@ class Trials:
             if self._settings.sampler == "grid":
                 # a process that was killed here has enqueued the point already
                 self._study.enqueue_trial(self._points[number], skip_if_exists=True)
-            return self._study.ask(self._distributions)
+            return self._complete(self._study.ask())
 
     def open(self) -> list[Trial]:
         """The trials without a result."""
@@ -77,9 +77,15 @@ class Trials:
         trials = [optuna.trial.Trial(self._study, trial._trial_id) for trial in running]
         for trial in trials:
             # a process that was killed may have drawn some values and not others
-            for key, distribution in self._distributions.items():
-                trial._suggest(key, distribution)
+            self._complete(trial)
         return trials
+
+    def _complete(self, trial: Trial) -> Trial:
+        """Have all values of a trial drawn, the choices before what depends on them."""
+        for key in self._space.order:
+            if self._space.has(key, trial.params):
+                trial._suggest(key, self._distributions[key])
+        return trial
 
     def report(self, trial: Trial, values: list[float]) -> bool:
         """Report the metric so far; returns True to prune.
@@ -131,9 +137,15 @@ class Trials:
     def _grid(self) -> list[dict[str, Any]]:
         # shuffled: a search of fewer trials still covers all of it
         dimensions = self._space.dimensions
-        points = list(product(*(dimension.values or () for dimension in dimensions.values())))
+        whole = [
+            dict(zip(dimensions, point, strict=True))
+            for point in product(*(d.values or () for d in dimensions.values()))
+        ]
+        own = [{key: value for key, value in point.items() if self._space.has(key, point)} for point in whole]
+        # points that differ only in what they lack are one
+        points = [*{tuple(point.items()): point for point in own}.values()]
         random.Random(self._settings.seed).shuffle(points)
-        return [dict(zip(dimensions, point, strict=True)) for point in points]
+        return points
 
 
 def _pruner(settings: SearchSettings) -> BasePruner:

@@ -452,7 +452,7 @@ def test_the_kept_configurations_give_what_hydra_composes(here: Path) -> None:
         master = compose.load(hydra, compose.PRIMARY, [*given, "hydra.mode=MULTIRUN"])
         spanned = space.read(given, loader)
         expansion = Expansion(loader, master)
-        kept = bases.compose(spanned, expansion, loader)
+        _, kept, _ = bases.compose(spanned, expansion, loader)
         assert kept.keys == ("optimizer",) and set(kept.configs) == {("sgd",), ("adam",)}
         kept = bases.from_dict(json.loads(json.dumps(kept.to_dict())))
         for overrides in definition.SearchDefinition(spanned, SearchSettings(), kept).probes():

@@ -1,4 +1,4 @@
-"""`dlrun check`: build a run or a sweep, and estimate its cost."""
+"""`dlrun check`: build a run or a sweep, and estimate its cost; or list its weights."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from dlrun.runs.build import build
 from dlrun.runs.measures import memory
 from dlrun.runs.open_run import with_steps
 from dlrun.runs.presentation import announce
+from dlrun.runs.weights.listing import weights_table
 from dlrun.storage.manifest import Job
 from dlrun.sweeps.jobs.builder import REMARKS, JobBuilder
 from dlrun.sweeps.jobs.pretrained import begin_with_pretrained
@@ -30,8 +31,31 @@ SHOWN = 40
 """Jobs that are listed one by one."""
 
 
+PARAMETERS = "--parameters"
+
+
 def main(argv: list[str]) -> int:
+    if PARAMETERS in argv:
+        rest = [word for word in argv if word != PARAMETERS]
+        return hydra_main.inspect(rest, prog=f"dlrun check {PARAMETERS}", use=list_parameters)
     return hydra_main.inspect(argv, prog="dlrun check", use=check, use_sweep=check_sweep)
+
+
+def list_parameters(config: DictConfig) -> int:
+    """List the weights of a run with their shapes, rates and decay."""
+    built = build(begin_with_pretrained(config, train=False))
+    training = built.training
+    output.say(
+        weights_table(
+            training.objective,
+            training.optimizer,
+            built.config["optimizer"],
+            begins=training.thaw.begins if training.thaw else (),
+            trusted=built.config["trusted"],
+        )
+    )
+    output.say(f"{counted(built.parameters, 'parameter', ',')}, of which {built.trained:,} train")
+    return 0
 
 
 def check(config: DictConfig) -> int:

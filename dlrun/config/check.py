@@ -66,8 +66,15 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     if plain.get("study"):
         instantiate.check_part(plain["study"], where="study", trusted=plain["trusted"])
     plain["loss"] = _loss(plain["loss"], plain["trusted"])
+    groups = plain["optimizer"].pop("groups", None)
     for name, supplied in GROUPS.items():
-        instantiate.check_part(plain[name], where=name, trusted=plain["trusted"], **supplied)
+        if name == "optimizer":
+            _check_optimizer(plain[name], plain, where=name)
+        else:
+            instantiate.check_part(plain[name], where=name, trusted=plain["trusted"], **supplied)
+    if groups:
+        _check_groups(groups, plain)
+        plain["optimizer"]["groups"] = groups
     for name, metric in plain["metrics"].items():
         if metric is None:  # a metric of the task is taken away
             continue
@@ -111,6 +118,44 @@ def _metric(given: dict[str, Any], trusted: list[str]) -> dict[str, Any]:
     return (
         {key: value for key, value in given.items() if key != "of"} if instantiate.takes_predictions(target) else given
     )
+
+
+OF_GROUP = {"lr": float, "lr_factor": float, "freeze": bool}
+"""What a group of weights has beside the arguments of the optimizer."""
+
+
+def _check_groups(groups: Any, plain: dict[str, Any]) -> None:
+    """Check the settings of each group as those of the optimizer are checked."""
+    example = "'optimizer.groups={*.bias:{weight_decay:0},head:{lr:0.1}}'"
+    if not isinstance(groups, dict):
+        raise ConfigError(f"`optimizer.groups={groups}`: expected settings by patterns of names. Type {example}")
+    for pattern, settings in groups.items():
+        where = f"optimizer.groups.{pattern}"
+        if not isinstance(settings, dict) or not settings:
+            raise ConfigError(f"`{where}={settings}`: expected settings of these weights. Type for example {example}")
+        if {"lr", "lr_factor"} <= settings.keys():
+            raise ConfigError(f"`{where}` has lr and lr_factor: a rate, or a factor of optimizer.lr. Give one of them.")
+        for name, kind in OF_GROUP.items():
+            value = settings.get(name, kind())
+            if not instantiate.matches(value, kind) or (kind is float and not 0 <= value < inf):
+                expected = "true or false" if kind is bool else "a number of at least 0"
+                raise ConfigError(f"`{where}.{name}={value}`: expected {expected}.")
+        own = {name: value for name, value in settings.items() if name not in OF_GROUP}
+        if "_target_" in own:
+            raise ConfigError(f"`{where}._target_`: all weights have one optimizer. Leave it out.")
+        _check_optimizer({**plain["optimizer"], **own}, plain, where=where)
+
+
+def _check_optimizer(settings: dict[str, Any], plain: dict[str, Any], *, where: str) -> None:
+    """Check an optimizer's arguments; those of torch have `decay_all` too, which they do not know."""
+
+    def check(given: dict[str, Any]) -> Any:
+        return instantiate.check_part(given, where=where, trusted=plain["trusted"], **GROUPS["optimizer"])
+
+    target = check({name: value for name, value in settings.items() if name != "decay_all"})
+    bases = {f"{base.__module__}.{base.__name__}" for base in getattr(target, "__mro__", ())}
+    if "torch.optim.optimizer.Optimizer" not in bases or not isinstance(settings.get("decay_all", True), bool):
+        check(settings)
 
 
 def most_threads() -> int:

@@ -24,7 +24,7 @@ from dlrun.errors import ConfigError, DlrunError, place
 from dlrun.tokenizers import by_name
 from dlrun.types import Tokenizer
 
-__all__ = ["check_arguments", "check_part", "make", "make_tokenizer", "partial", "resolve"]
+__all__ = ["check_arguments", "check_part", "make", "make_tokenizer", "matches", "partial", "resolve"]
 
 
 def check_part(

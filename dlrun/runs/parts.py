@@ -27,7 +27,7 @@ from dlrun.errors import ConfigError, did_you_mean
 from dlrun.execution.device import autocast, choose
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.layered import LayeredRule, ParameterGroup
-from dlrun.optimizers.torch_optimizer import adapt
+from dlrun.optimizers.torch_optimizer import TorchRule, adapt
 from dlrun.randomness import INITIALISATION, key, seed_all, seed_library
 from dlrun.runs.dry_run.balance import make_balance
 from dlrun.runs.dry_run.parts import check_tokenizer, check_walk
@@ -35,8 +35,10 @@ from dlrun.runs.measures.loss import check_loss, make_loss
 from dlrun.runs.measures.metrics import make_metrics
 from dlrun.runs.measures.task import for_loss
 from dlrun.runs.weights import loading
+from dlrun.runs.weights.groups import check_effect
 from dlrun.runs.weights.initial import make_of_data
-from dlrun.runs.weights.training import freeze
+from dlrun.runs.weights.names import names_of
+from dlrun.runs.weights.training import TrainedWeights, freeze
 from dlrun.terminal.format import counted
 from dlrun.types import Data, Metric, Schedule, Spec, Task
 
@@ -82,7 +84,8 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
     make_of_data(plain, model, loss, data, device)
     skip = [str(pattern) for pattern in plain.get("init_from_skip", [])]
     initial = loading.start_from(plain["init_from"], model, skip=skip) if plain["init_from"] else None
-    trained = freeze(model, FineTune(**plain.get("finetune", {})), skip=skip, seed=plain["seed"])
+    tuned, groups = FineTune(**plain.get("finetune", {})), plain["optimizer"].get("groups")
+    trained = freeze(model, tuned, skip=skip, seed=plain["seed"], groups=groups, loss=own)
     checkpointing.apply(model, trainer.activation_checkpointing)
     model.to(device)  # after the weights are drawn: they are the same on every device
     check_walk(model, data)
@@ -103,7 +106,7 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
         data=data,
         objective=objective,
         metrics=metrics,
-        optimizer=_make_optimizer(plain, trainer, trained.groups(objective.params)),
+        optimizer=_make_optimizer(plain, trainer, _groups(plain, trained, objective)),
         schedule=schedule,
         device=device,
         precision=precision,
@@ -159,13 +162,30 @@ def make_model(plain: dict[str, Any], spec: Spec, *, of: str) -> nn.Module:
     return model
 
 
+def _groups(plain: dict[str, Any], trained: TrainedWeights, objective: Objective) -> list[ParameterGroup]:
+    """The groups of weights with settings of their own."""
+    if given := plain["optimizer"].get("groups"):
+        named = [*names_of(objective.model), *((p, [f"loss.{n}" for n in own]) for p, own in _of_loss(objective))]
+        decay = {id(p): acts for p, acts in zip(objective.params, objective.decay, strict=True)}
+        check_effect(named, given, decay, decay_all=bool(plain["optimizer"].get("decay_all")))
+    return trained.groups(objective.params)
+
+
+def _of_loss(objective: Objective) -> list[tuple[nn.Parameter, list[str]]]:
+    return [pair for module in objective.modules[1:] for pair in names_of(module)]
+
+
 def _make_optimizer(plain: dict[str, Any], trainer: Trainer, groups: Sequence[ParameterGroup]) -> Optimizer:
-    made = _make_rule(plain)
+    settings = {name: value for name, value in plain["optimizer"].items() if name != "groups"}
+    own = "groups" in plain["optimizer"]
+    made = _make_rule(settings, plain["trusted"], groups if own else ())
     # a rule has `update` and gets gradients; an optimizer has `step` and gets the objective itself
     if hasattr(made, "update"):
-        # a rule for each group, and so a state for each
-        rules = [made, *(_make_rule(plain) for _ in groups[1:])]
-        rule = LayeredRule(rules, groups) if groups else made
+        rule = made
+        # one of torch has its own groups, if these have settings; each other one is a rule, and so a state, for each
+        if groups and not (own and isinstance(made, TorchRule)):
+            rules = [_make_rule({**settings, **_of_rule(group)}, plain["trusted"]) for group in groups]
+            rule = LayeredRule(rules, groups, lr=made.lr)
         descent = Descent(rule, clip=trainer.clip, accumulate=trainer.accumulate)
         descent.measure_norms = trainer.log_gradients
         return descent
@@ -173,7 +193,7 @@ def _make_optimizer(plain: dict[str, Any], trainer: Trainer, groups: Sequence[Pa
         ("trainer.clip", trainer.clip is not None),
         ("trainer.accumulate", trainer.accumulate != 1),
         ("trainer.log_gradients", trainer.log_gradients),
-        ("finetune.lr and finetune.unfreeze", groups),
+        ("optimizer.groups" if own else "finetune.lr and finetune.unfreeze", groups),
     ):
         if given:
             raise ConfigError(f"{name} has no meaning for {type(made).__name__}: it takes no gradient steps.")
@@ -181,18 +201,22 @@ def _make_optimizer(plain: dict[str, Any], trainer: Trainer, groups: Sequence[Pa
     return optimizer
 
 
-def _make_rule(plain: dict[str, Any]) -> Any:
-    """A rule, or an optimizer that needs the objective itself."""
-    target = instantiate.resolve(plain["optimizer"]["_target_"], trusted=plain["trusted"])
+def _of_rule(group: ParameterGroup) -> dict[str, Any]:
+    return {**group.arguments, **({} if group.lr is None else {"lr": group.lr})}
+
+
+def _make_rule(settings: dict[str, Any], trusted: Sequence[str], groups: Sequence[ParameterGroup] = ()) -> Any:
+    """A rule, or an optimizer that needs the objective itself; of a class of torch.optim with `groups`."""
+    target = instantiate.resolve(settings["_target_"], trusted=trusted)
     if isinstance(target, type) and issubclass(target, torch.optim.Optimizer):
         # a class of torch.optim wants the parameters: `adapt` passes them at `init`
-        return adapt(target, **{k: v for k, v in plain["optimizer"].items() if k != "_target_"})
-    made = instantiate.make(plain["optimizer"], trusted=plain["trusted"])
+        return adapt(target, groups, **{k: v for k, v in settings.items() if k != "_target_"})
+    made = instantiate.make(settings, trusted=trusted)
     step = "update" if hasattr(made, "update") else "step"
     missing = [name for name in ("lr", "init", step, "state_dict", "load_state_dict") if not hasattr(made, name)]
     if missing:
         raise ConfigError(
-            f"optimizer: {plain['optimizer']['_target_']} has no `{'`, no `'.join(missing)}`. An optimizer has lr, "
+            f"optimizer: {settings['_target_']} has no `{'`, no `'.join(missing)}`. An optimizer has lr, "
             f"init, update, state_dict and load_state_dict (dlrun.types.Rule), or is a class as those of torch.optim."
         )
     return made

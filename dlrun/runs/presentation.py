@@ -12,6 +12,7 @@ from dlrun.engine.plan import Plan
 from dlrun.execution.device import Execution, describe
 from dlrun.runs.build import Built
 from dlrun.runs.dry_run.parts import first_loss
+from dlrun.runs.weights.listing import describe_groups, groups_of
 from dlrun.storage.overlap import Origin, describe_known, describe_shared, mark
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
@@ -20,6 +21,9 @@ from dlrun.terminal.format import amount, counted, duration, number, table
 from dlrun.tracking.content.cost import describe_cost
 from dlrun.tracking.content.description import optimizer_name
 from dlrun.types import Data
+
+SHOWN = 6
+"""Groups of weights that the head names; `dlrun check --parameters` has all."""
 
 TOO_HIGH = 1.2
 """How many times log(vocabulary) a first loss may be: initial weights of a usual scale expect nothing in particular."""
@@ -82,6 +86,9 @@ def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
         ["steps", f"{plan.steps} of {_batch(built)} ({counted(plan.epoch(plan.steps), 'epoch', '.4g')})"],
         ["device", f"{describe(execution.device)}, {execution.precision}, {_threads(built)}{_ways(execution)}"],
     ]
+    if groups := describe_groups(groups_of(built.training.optimizer), built.training.optimizer.lr):
+        listed = groups[:SHOWN] + [f"and {len(groups) - SHOWN} more"] * (len(groups) > SHOWN)
+        rows.insert(3, ["groups", "; ".join(listed)])
     if columns := built.data.notes.get("columns"):
         rows.insert(1, ["columns", columns])
     if shared := describe_shared(built.shared):

@@ -101,7 +101,7 @@ def _model(model: nn.Module) -> str | None:
     if persistent:
         return f"{name} keeps more than weights in its state ({', '.join(sorted(persistent))})"
     if not all(p.requires_grad for p in model.parameters()):
-        return f"{name} has weights that are not trained (finetune.freeze)"
+        return f"{name} has weights that are not trained (finetune.freeze, optimizer.groups)"
     if any(p.is_complex() for p in model.parameters()):
         return f"{name} has complex weights, and the stacked rules are those of real ones"
     if sparse := next((m for m in model.modules() if getattr(m, "sparse", None) is True), None):
@@ -115,7 +115,7 @@ def _optimizer(optimizer: Optimizer) -> str | None:
     if type(optimizer) is not Descent:
         return f"{type(optimizer).__name__} takes no gradient steps that runs can share"
     if isinstance(optimizer.rule, LayeredRule):
-        return "its layers have rates or first steps of their own (finetune)"
+        return "its layers have settings, rates or first steps of their own (optimizer.groups, finetune)"
     if type(optimizer.rule) not in (SGD, Adam):
         name = "a class of torch.optim" if isinstance(optimizer.rule, TorchRule) else type(optimizer.rule).__name__
         return f"{name} is no rule for many runs at once; `optimizer=sgd` and `optimizer=adamw` are"

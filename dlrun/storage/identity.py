@@ -160,11 +160,14 @@ def essential(config: Mapping[str, Any], *, of_batches: bool = False) -> dict[st
     if isinstance(observers := kept.get("observers"), Mapping):
         kept["observers"] = {name: part for name, part in observers.items() if not code.is_known_to_look(part)}
     of_evaluation = () if of_batches else ("batch_size",)
+    # no groups of weights: as runs that lack the key
+    grouped = isinstance(kept.get("optimizer"), Mapping) and kept["optimizer"].get("groups") is not None
     for group, dropped in (
         ("trainer", BOOKKEEPING_OF_TRAINER),
         ("evaluation", of_evaluation),
         ("dataset", ()),
         ("loss", ()),
+        ("optimizer", () if grouped else ("groups",)),
     ):
         if isinstance(kept.get(group), Mapping):
             values = {k: v for k, v in kept[group].items() if k not in dropped or (k, v) == MEASURED}

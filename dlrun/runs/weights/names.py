@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from itertools import accumulate
@@ -35,17 +36,31 @@ def check_found(patterns: Collection[str], names: Collection[str], *, where: str
     """Raise `ConfigError` for a pattern that fits none of `names`, which it lists."""
     for pattern in patterns:
         if not any(matches(pattern, name) for name in names):
-            modules = [*dict.fromkeys(name.rpartition(".")[0] for name in names)]
             raise ConfigError(
-                f"{where}: no name fits `{pattern}`.{did_you_mean(pattern, [*names, *filter(None, modules)])} "
-                f"The names are:\n{list_names(names)}"
+                f"{where}: no name fits `{pattern}`.{_suggest(pattern, names)} The names are:\n{list_names(names)}"
             )
+
+
+def _suggest(pattern: str, names: Collection[str]) -> str:
+    modules = dict.fromkeys(name.rpartition(".")[0] for name in names)
+    if hint := did_you_mean(pattern, [*names, *filter(None, modules)]):
+        return hint
+    # `*.bais`: each part for itself
+    known = {part for name in names for part in name.split(".")}
+    parts = pattern.split(".")
+    for place, part in enumerate(parts):
+        if part not in known and not {*"*?"} & {*part} and (hint := did_you_mean(part, known)):
+            before, after = ("".join(f"{p}." for p in parts[:place]), "".join(f".{p}" for p in parts[place + 1 :]))
+            return re.sub("`(.+?)`", rf"`{before}\1{after}`", hint)
+    return ""
 
 
 def list_names(names: Collection[str]) -> str:
     """The names, a line each; of many the first."""
     lines = [f"  {name}" for name in names]
-    return "\n".join(lines[:MOST] + [f"  … and {len(lines) - MOST} more"] * (len(lines) > MOST))
+    return "\n".join(
+        lines[:MOST] + [f"  … and {len(lines) - MOST} more; `dlrun check --parameters` lists all"] * (len(lines) > MOST)
+    )
 
 
 def value_for(names: Collection[str], values: Mapping[str, V], *, where: str) -> V | None:

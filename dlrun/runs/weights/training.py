@@ -1,10 +1,11 @@
-"""The weights that train, from which step on and how fast: `finetune.freeze`, `finetune.unfreeze`, `finetune.lr`."""
+"""The weights that train, from which step on and how fast: `finetune` and `optimizer.groups`."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from dlrun.errors import ConfigError
 from dlrun.optimizers.layered import ParameterGroup
 from dlrun.randomness import INITIALISATION, key
 from dlrun.runs.weights.adapters import add_adapters
+from dlrun.runs.weights.groups import WeightSettings, settings_of
 from dlrun.runs.weights.names import any_matches, check_found, names_of, value_for
 
 
@@ -30,15 +32,26 @@ class TrainedWeights:
     """The steps before which they are frozen."""
     norms: Mapping[nn.Module, int | None] = field(default_factory=dict)
     """Frozen norms with statistics, until a step or for ever."""
+    settings: Mapping[int, WeightSettings] = field(default_factory=dict)
+    """Those of the optimizer that some have of their own."""
 
     def groups(self, params: Collection[Tensor]) -> list[ParameterGroup]:
-        """The parameters by factor and first step; empty if all train alike."""
-        found: dict[tuple[float, int], list[int]] = {}
+        """The parameters by settings, factor and first step; empty if all train alike."""
+        found: dict[str, list[int]] = {}
+        made: dict[str, ParameterGroup] = {}
         for place, p in enumerate(params):
-            found.setdefault((self.factors.get(id(p), 1.0), self.begins.get(id(p), 0)), []).append(place)
-        if not {*found} - {(1.0, 0)}:
-            return []
-        return [ParameterGroup(places, factor) for (factor, _), places in found.items()]
+            own = self.settings.get(id(p), WeightSettings())
+            group = ParameterGroup(
+                found.setdefault(key := f"{self.factors.get(id(p), 1.0)} {self.begins.get(id(p), 0)} {own}", []),
+                self.factors.get(id(p), 1.0) * own.factor,
+                own.lr,
+                own.arguments,
+                own.patterns,
+            )
+            found[key].append(place)
+            made.setdefault(key, group)
+        alike = len(made) == 1 and not self.settings and not any(self.begins.values()) and not self.factors
+        return [] if alike else [*made.values()]
 
     def thaw(self, objective: Objective) -> Thaw | None:
         """When frozen parts of an objective begin to train; None if none does. Norms that never do are still at once.
@@ -56,8 +69,18 @@ class TrainedWeights:
         return Thaw(begins, {norm: step for norm, step in self.norms.items() if step})
 
 
-def freeze(model: nn.Module, settings: FineTune, *, skip: Sequence[str] = (), seed: int = 0) -> TrainedWeights:
-    """Freeze the parameters that `settings` names, for ever or until a step; returns what the others do.
+def freeze(
+    model: nn.Module,
+    settings: FineTune,
+    *,
+    skip: Sequence[str] = (),
+    seed: int = 0,
+    groups: Mapping[str | int, Mapping[str, Any]] | None = None,
+    loss: nn.Module | None = None,
+) -> TrainedWeights:
+    """Freeze the parameters that `settings` and `groups` name, for ever or until a step; returns what the others do.
+
+    `groups` are those of the optimizer; of a `loss` with parameters too.
 
     With adapters, all parameters are frozen but these, those to train whole, and those of `skip`. Raises `ConfigError`
     for a pattern that fits no name, and for values out of range.
@@ -71,6 +94,13 @@ def freeze(model: nn.Module, settings: FineTune, *, skip: Sequence[str] = (), se
     unfreeze = {str(pattern): step for pattern, step in (settings.unfreeze or {}).items()}
     factors = {str(pattern): factor for pattern, factor in (settings.lr or {}).items()}
     parameters = names_of(model)
+    in_loss = [] if loss is None else [(p, [f"loss.{n}" for n in own]) for p, own in names_of(loss)]
+    own_settings = settings_of([*parameters, *in_loss], groups or {})
+    held = {each for each, own in own_settings.items() if own.frozen}
+    for p, _ in in_loss:
+        p.requires_grad_(p.requires_grad and id(p) not in held)
+    # names as they are: each is a pattern that fits itself
+    frozen += [name for p, own in parameters if id(p) in held for name in own]
     norms = {norm: names for norm, names in norms_with_statistics(model).items() if norm.training}
     names = [name for _, own in parameters for name in own]
     for of, patterns in (("freeze", frozen), ("unfreeze", unfreeze), ("lr", factors)):
@@ -100,6 +130,7 @@ def freeze(model: nn.Module, settings: FineTune, *, skip: Sequence[str] = (), se
         },
         begins,
         {**still, **_frozen_norms(norms, frozen, unfreeze, begins, own_frozen)},
+        own_settings,
     )
 
 

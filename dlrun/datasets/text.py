@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dlrun.datasets.language import split_files, text_files
 from dlrun.datasets.language.from_text import from_text
+from dlrun.datasets.language.json_lines import ENDINGS, is_json_lines
 from dlrun.errors import ConfigError, DataError, did_you_mean
 from dlrun.terminal import output
 from dlrun.terminal.format import counted
@@ -25,6 +26,7 @@ def text(
     test_path: str | None = None,
     splits_by_name: bool = False,
     endings: list[str] | None = None,
+    field: str | None = None,
     tokenizer: str | Tokenizer = "byte",
     vocabulary_size: int | None = None,
     context: int = 64,
@@ -38,7 +40,7 @@ def text(
 
     The files of a folder follow one another, sorted by name. `endings`, such as `[.txt, .md]`, choose some, and each
     must be text (UTF-8). Without them all text files are taken, and a line counts the others. Hidden files and folders
-    are left out.
+    are left out. Of files with JSON lines (.jsonl), the text is that in a `field` of each record.
 
     Splits are given by their own paths, or with `splits_by_name` by the names of a folder's files (train.txt,
     valid.txt, test.txt); a split without a file is cut from the training text by its size. The further arguments are
@@ -59,8 +61,11 @@ def text(
         if len(paths) > 1:
             _report_splits(where, paths)
     _check_apart(paths)
+    _check_field([file for files in paths.values() for file in files], field)
     texts = {
-        split: _collect(files, places.get(split, where), endings, names[split] if split in places else "path")
+        split: _collect(
+            files, places.get(split, where), endings, names[split] if split in places else "path", field=field
+        )
         for split, files in paths.items()
     }
     return from_text(
@@ -81,13 +86,26 @@ def text(
     )
 
 
-def _collect(paths: list[Path], where: Path, endings: list[str] | None, key: str) -> text_files.TextFiles:
-    files = text_files.collect(paths, leave_out=where.is_dir() and endings is None)
+def _collect(
+    paths: list[Path], where: Path, endings: list[str] | None, key: str, *, field: str | None
+) -> text_files.TextFiles:
+    files = text_files.collect(paths, leave_out=where.is_dir() and endings is None, field=field)
     if files.left_out:
         _report_left_out(where, files)
     if not len(files):
         raise DataError(f"dataset.{key}: {_empty_message(where, files)}")
     return files
+
+
+def _check_field(files: list[Path], field: str | None) -> None:
+    """Refuse a field of files without records; say that records are read as they stand."""
+    found = next((file for file in files if is_json_lines(file)), None)
+    if field is not None and found is None:
+        raise ConfigError(f"dataset.field={field} is of JSON lines; no file ends with {' or '.join(ENDINGS)}.")
+    if field is None and found is not None:
+        output.warn(
+            f"{found} is taken as it stands, its JSON included. For the text in a field of it, type dataset.field=text."
+        )
 
 
 def _check_apart(paths: dict[str, list[Path]]) -> None:

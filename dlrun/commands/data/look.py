@@ -67,6 +67,8 @@ def lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
     yield _row("splits", ", ".join(f"{len(split):,} {name}" for name, split in splits_of(data).items()))
     if spec.task == "language":
         yield from _text_lines(data)
+    elif data.tokenizer and seen:
+        yield from _labelled_lines(data, seen)
     elif not seen:
         yield _row("inputs", "nests of tensors: only their number is known here")
     else:
@@ -90,6 +92,23 @@ def _text_lines(data: Data) -> Iterator[str]:
     tokens = getattr(data.train, "tokens", None)
     if data.tokenizer and isinstance(tokens, Tensor):
         yield _row("begins", repr(data.tokenizer.decode(tokens[:80].tolist())[:100]))
+
+
+def _labelled_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
+    """Of texts with classes, as tokens: 0 follows their end."""
+    x, longest = seen["training"].x, data.spec.input_shape[0]
+    counts = (x != 0).sum(1)
+    full = int((counts == longest).sum())
+    yield _row("inputs", f"texts of at most {longest} tokens, vocabulary {data.spec.vocabulary:,} with the padding")
+    yield _row(
+        "lengths",
+        f"{int(counts.min())} to {int(counts.max())} tokens in training, {float(counts.double().mean()):.3g} on "
+        f"average; {full / len(x):.1%} have {longest} or were cut",
+    )
+    if data.tokenizer:
+        first = [int(token) - 1 for token in x[0, : int(counts[0])]]
+        yield _row("begins", repr(data.tokenizer.decode(first)[:100]))
+    yield from _class_lines(data.spec, seen)
 
 
 def _sample_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:

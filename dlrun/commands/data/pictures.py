@@ -38,6 +38,10 @@ def draw(data: Data, seen: Mapping[str, Seen]) -> Figure | None:
         return frequencies(counts, f"{data.name}: tokens of the training split")
     if not seen:
         return None
+    if data.tokenizer:
+        counts = torch.bincount(seen["training"].x.flatten(), minlength=data.spec.vocabulary or 0)
+        # 0 is the padding
+        return frequencies(counts[1:], f"{data.name}: tokens of the training split")
     if _are_pictures(data.spec.input_shape):
         return _sheet(data, seen["training"])
     return _histograms(data, seen)

@@ -19,16 +19,17 @@ from dlrun.datasets.files.pictures import Reading
 from dlrun.datasets.files.tabular.read import is_table
 from dlrun.datasets.files.tabular.rows import read_rows
 from dlrun.datasets.images.catalogue import pictures_in
+from dlrun.datasets.language.labelled import encode_texts, read_texts, simplify
 from dlrun.errors import UserError, place
 from dlrun.metrics import for_task
-from dlrun.runs.reload import Predictor, predictor
+from dlrun.runs.reload import Predictor, predictor, tokenizer_of
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
 from dlrun.terminal.escape import csv_cell
 from dlrun.terminal.format import counted
-from dlrun.types import RawInputs, Spec
+from dlrun.types import Spec
 
 
 def main(argv: list[str]) -> int:
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> int:
     asked = predictor(folder)
     reading = Reading(arguments.background, _pixels(arguments.pixels), arguments.raw, arguments.invert)
     # each file by itself: its answers are the same with others beside it
-    each = [_answer(asked, _read(file, asked.inputs, reading), file) for file in files]
+    each = [_answer(asked, _read(file, folder, asked, reading), file) for file in files]
     if len({answers.shape[1:] for answers in each}) > 1:
         raise UserError("The model's outputs have another shape for each file. Type `dlrun predict` once for each.")
     table = _table(torch.cat(each), asked, refused=_refused(folder, asked))
@@ -70,7 +71,11 @@ def _files(given: Path) -> list[Path]:
     return found
 
 
-def _read(path: Path, inputs: RawInputs, reading: Reading) -> Tensor:
+def _read(path: Path, folder: RunDir, asked: Predictor, reading: Reading) -> Tensor:
+    """The raw samples of a file."""
+    inputs = asked.inputs
+    if folder.tokenizer.is_file() and path.suffix != ".npy":
+        return _tokens(path, folder, asked)
     if inputs.kinds and is_table(path):
         return read_rows(path, inputs)
     if "category" in inputs.kinds:
@@ -83,7 +88,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="dlrun predict",
         description="Print a model's answers to the samples in FILE, as CSV. FILE holds raw inputs, as the data set's "
         "own files do (MNIST's digits are white on black): a .npy array, a .csv table with one sample a line, a "
-        "picture (.png, .jpg, …), or a folder of pictures. The files of the data set are not needed.",
+        "picture (.png, .jpg, …), or a folder of pictures; of texts, a .txt with one a line, a .csv or .jsonl. "
+        "The files of the data set are not needed.",
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the beginning of its id")
     parser.add_argument(
@@ -111,6 +117,16 @@ def _parser() -> argparse.ArgumentParser:
         "--invert", action="store_true", help="exchange a picture's black and white, as for ink on paper and MNIST"
     )
     return parser
+
+
+def _tokens(path: Path, folder: RunDir, asked: Predictor) -> Tensor:
+    """The texts of a file as tokens, for a run on texts."""
+    given = asked.config["dataset"]
+    texts = read_texts(path, given.get("columns") or {})
+    if not texts:
+        raise UserError(f"{path} holds no texts.")
+    texts = [simplify(text) for text in texts] if given.get("simplify") else texts
+    return encode_texts(texts, tokenizer_of(folder), asked.spec.input_shape[0])[0]
 
 
 def _pixels(given: str | None) -> tuple[float, float] | None:

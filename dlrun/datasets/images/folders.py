@@ -16,9 +16,9 @@ from dlrun.datasets.images.catalogue import Catalogue
 from dlrun.datasets.images.decoded import Decoded, decode, fits_memory
 from dlrun.datasets.images.heads import Heads, read_heads
 from dlrun.datasets.images.labels import from_table
-from dlrun.datasets.images.splits import Sizes, split_pictures
 from dlrun.datasets.images.streamed import Pictures
 from dlrun.datasets.images.transforms import make_augmentation
+from dlrun.datasets.language.label_splits import Sizes, split_by_label
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.label_noise import with_label_noise
 from dlrun.datasets.tensors.map_style import from_datasets
@@ -76,8 +76,10 @@ def images(
     heads = read_heads(found)
     framing = _decide_framing(found, heads, size, channels)
     framing = replace(framing, resize=resize, background=background)
-    places = split_pictures(
-        found,
+    places = split_by_label(
+        str(found.root),
+        found.labels,
+        found.splits,
         Sizes(validation_size, test_size, stratify, train_size, per_class, split_seed, held_out_classes),
     )
     keep = fits_memory(len(found.paths), framing) if in_memory is None else in_memory

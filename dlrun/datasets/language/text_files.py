@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dlrun.datasets.files.encodings import wide_encoding
+from dlrun.datasets.language.json_lines import is_json_lines, texts
 from dlrun.errors import DataError
 from dlrun.storage.files import cache
 from dlrun.storage.files.cache import cache_root
@@ -42,7 +43,7 @@ class TextFiles:
 
     `characters` are the numbers of each file's, `content` is the SHA-256 of the whole in UTF-8. If `ended`, as with
     several files, each file ends with a line break, added where it is missing. `left_out` are other files, each with
-    the reason.
+    the reason. Of files with JSON lines, the text is that in `field`, a line break after each record.
     """
 
     paths: tuple[str, ...]
@@ -50,6 +51,7 @@ class TextFiles:
     content: str
     ended: bool
     left_out: tuple[tuple[str, str], ...] = ()
+    field: str | None = None
 
     def __len__(self) -> int:
         """The number of characters."""
@@ -66,37 +68,42 @@ class TextFiles:
             begin += length
             if begin <= start or place >= stop:  # no character of this file is asked for
                 continue
-            for piece in _read_or_refuse(Path(path), ended=self.ended):
+            for piece in _read_or_refuse(Path(path), ended=self.ended, field=self.field):
                 if (kept := piece[max(0, start - place) : max(0, stop - place)]) != "":
                     yield kept
                 place += len(piece)
 
 
-def collect(paths: Sequence[Path], *, leave_out: bool = False) -> TextFiles:
+def collect(paths: Sequence[Path], *, leave_out: bool = False, field: str | None = None) -> TextFiles:
     """Join text files to one text.
 
     Raises `DataError` for the first file that is no text, or with `leave_out` lists such files in `left_out`.
     """
     # the key of the cache: paths, sizes and times, so that a changed file is scanned again
     stamps = [[str(path), *_stamp(path)] for path in paths]
-    digest = hashlib.sha256(json.dumps([stamps, leave_out]).encode()).hexdigest()[:32]
+    digest = hashlib.sha256(json.dumps([stamps, leave_out, *([] if field is None else [field])]).encode()).hexdigest()[
+        :32
+    ]
     cached = cache_root() / "texts" / f"{digest}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
         known: dict[str, Any] = cache.load(cached)
         return TextFiles(**{name: _tuples(value) for name, value in known.items()})
-    files = _scan(paths, leave_out=leave_out)
+    files = _scan(paths, leave_out=leave_out, field=field)
     if len(files) >= _CHUNK:  # a smaller text is scanned faster than its cache is read
         with suppress(OSError):
             cache.save(cached, asdict(files))
     return files
 
 
-def pieces(path: Path, *, ended: bool = False) -> Iterator[str]:
+def pieces(path: Path, *, ended: bool = False, field: str | None = None) -> Iterator[str]:
     """Yield the text of a file.
 
     The byte order mark is left out. If `ended`, a line break is added where the last one is missing. Raises `NotText`
-    for the first wrong byte, and `OSError`.
+    for the first wrong byte, and `OSError`. Of a file of JSON lines, the text is that in `field`.
     """
+    if field is not None and is_json_lines(path):
+        yield from (f"{text}\n" for text in texts(path, field))
+        return
     # incremental: a character may lie across two chunks
     decoder = codecs.getincrementaldecoder("utf-8")()
     last, offset, begun, more = "", 0, False, True
@@ -123,9 +130,9 @@ def pieces(path: Path, *, ended: bool = False) -> Iterator[str]:
         yield "\n"
 
 
-def _read_or_refuse(path: Path, *, ended: bool) -> Iterator[str]:
+def _read_or_refuse(path: Path, *, ended: bool, field: str | None = None) -> Iterator[str]:
     try:
-        yield from pieces(path, ended=ended)
+        yield from pieces(path, ended=ended, field=field)
     except NotText as error:
         raise DataError(
             f"The file {path} is not text in UTF-8: {error}. Convert it, for example with `iconv -f {error.encoding} "
@@ -135,13 +142,13 @@ def _read_or_refuse(path: Path, *, ended: bool) -> Iterator[str]:
         raise DataError(f"The file {path} cannot be read: {error.strerror or error}.") from None
 
 
-def _scan(paths: Sequence[Path], *, leave_out: bool) -> TextFiles:
+def _scan(paths: Sequence[Path], *, leave_out: bool, field: str | None) -> TextFiles:
     digest, kept, left_out = hashlib.sha256(), {}, []
     total, done = sum(_stamp(path)[0] for path in paths), 0
     for path in paths:
         so_far, count = digest.copy(), 0
         try:
-            for piece in (pieces if leave_out else _read_or_refuse)(path, ended=len(paths) > 1):
+            for piece in (pieces if leave_out else _read_or_refuse)(path, ended=len(paths) > 1, field=field):
                 digest.update(piece.encode())
                 count += len(piece)
             if count:
@@ -156,9 +163,7 @@ def _scan(paths: Sequence[Path], *, leave_out: bool) -> TextFiles:
             output.live(f"  {done / total:.0%} of {total / 1e6:.0f} MB scanned")
     if total > _LONG:
         output.live("")
-    return TextFiles(
-        tuple(kept), tuple(kept.values()), digest.hexdigest(), ended=len(paths) > 1, left_out=tuple(left_out)
-    )
+    return TextFiles(tuple(kept), tuple(kept.values()), digest.hexdigest(), len(paths) > 1, tuple(left_out), field)
 
 
 def _stamp(path: Path) -> list[int]:

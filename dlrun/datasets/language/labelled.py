@@ -1,0 +1,133 @@
+"""Texts with labels, read from tables and JSON lines, as tokens of one length."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dlrun.datasets.language.json_lines import is_json_lines, records
+from dlrun.datasets.language.split_files import SPELLINGS
+from dlrun.datasets.language.text_table import TextTable, read_csv
+from dlrun.errors import ConfigError, DataError, did_you_mean
+from dlrun.types import Tokenizer
+
+TABLES = (".csv", ".tsv")
+
+ROLES = ("text", "label", "split")
+"""What the columns of a table, or the fields of its records, may be."""
+
+NAMES: Mapping[str, Sequence[str]] = {
+    "text": ("text", "sentence", "review", "content", "document", "body", "comment", "tweet", "question", "headline"),
+    "label": ("label", "labels", "class", "category", "target", "sentiment", "topic", "y", "intent"),
+    "split": ("split", "set", "subset", "partition"),
+}
+"""Names by which these are found, in any case."""
+
+_PUNCTUATION = re.compile(r"[^\w\s]")
+
+PADDING = 0
+"""The token behind the end of a text; those of the tokenizer follow it."""
+
+
+def read_table(path: Path) -> TextTable:
+    """The rows of a .csv, .tsv or .jsonl file.
+
+    Raises `DataError` for any other file, and for what cannot be read.
+    """
+    if path.suffix.lower() in TABLES:
+        return read_csv(path)
+    if not is_json_lines(path):
+        raise DataError(
+            f"{path}: expected a table (.csv, .tsv) or JSON lines (.jsonl) with a text and a label in each."
+        )
+    numbers, found = [], []
+    for number, record in records(path):
+        numbers.append(number)
+        found.append(record)
+    if not found:
+        raise DataError(f"{path} has no lines.")
+    header = [*found[0]]
+    for number, record in zip(numbers, found, strict=True):
+        if missing := [name for name in header if name not in record]:
+            raise DataError(f"{path}, line {number} has no field `{missing[0]}`; the first has {', '.join(header)}.")
+    rows = [["" if record[name] is None else str(record[name]) for name in header] for record in found]
+    return TextTable(path, header, rows, numbers)
+
+
+def choose_columns(table: TextTable, given: Mapping[str, str], roles: Sequence[str] = ROLES) -> dict[str, str]:
+    """The column of each role: given, or found by its name; a split need not be.
+
+    Raises `DataError` that says what to type.
+    """
+    listed = ", ".join(table.header)
+    for role, name in given.items():
+        if role not in ROLES:
+            raise ConfigError(
+                f"dataset.columns has no `{role}`.{did_you_mean(role, ROLES)} Valid are {', '.join(ROLES)}."
+            )
+        if name not in table.header and role in roles:
+            raise DataError(f"{table.path} has no column `{name}`.{did_you_mean(name, table.header)} It has {listed}.")
+    chosen = {role: name for role, name in given.items() if role in roles}
+    for role in roles:
+        left = [name for name in table.header if name not in chosen.values()]
+        found = [name for name in left if name.lower() in NAMES[role]]
+        if role == "split":  # a column of that name may be of something else
+            found = [name for name in found if all(cell.lower() in SPELLINGS for cell in {*table.column(name)})]
+        if role not in chosen and found:
+            chosen[role] = min(found, key=lambda name: NAMES[role].index(name.lower()))
+    left = [name for name in table.header if name not in chosen.values()]
+    missing = [role for role in roles if role not in chosen and role != "split"]
+    if len(missing) == 1 == len(left):
+        chosen[missing[0]] = left[0]
+    elif missing:
+        raise DataError(
+            f"{table.path} has {listed}: which one is the {missing[0]}? Type for example "
+            f"'dataset.columns={{{missing[0]}: {(left or ['NAME'])[0]}}}'."
+        )
+    return chosen
+
+
+def read_texts(path: Path, given: Mapping[str, str]) -> list[str]:
+    """The texts of a file, without labels: a line each of a .txt, or a column of a table."""
+    if path.suffix.lower() in TABLES or is_json_lines(path):
+        table = read_table(path)
+        return table.column(choose_columns(table, given, roles=["text"])["text"])
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except (UnicodeDecodeError, OSError) as error:
+        raise DataError(f"{path} cannot be read as text in UTF-8: {error}.") from None
+
+
+def simplify(text: str) -> str:
+    """A text in lower case, with blanks around punctuation.
+
+    >>> simplify("Don't: it's GREAT!").split()
+    ['don', "'", 't', ':', 'it', "'", 's', 'great', '!']
+    """
+    return _PUNCTUATION.sub(r" \g<0> ", text.lower())
+
+
+def encode_texts(texts: Sequence[str], tokenizer: Tokenizer, length: int) -> tuple[Tensor, Tensor]:
+    """The tokens int64 [N, length] of texts, and how many each has, int64 [N].
+
+    A longer text is cut; a shorter one is followed by `PADDING`. A tokenizer's token k is k + 1.
+    """
+    tokens = torch.full((len(texts), length), PADDING, dtype=torch.int64)
+    counts = torch.zeros(len(texts), dtype=torch.int64)
+    for place, text in enumerate(texts):
+        found = tokenizer.encode(text)
+        counts[place] = len(found)
+        kept = found[:length]
+        tokens[place, : len(kept)] = torch.tensor(kept, dtype=torch.int64) + 1
+    return tokens, counts
+
+
+def text_keys(texts: Sequence[str]) -> Tensor:
+    """A key int64 [N] of each text: equal for equal texts, whatever their tokens."""
+    digests = (hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts)
+    return torch.tensor([int.from_bytes(digest[:8], signed=True) for digest in digests], dtype=torch.int64)

@@ -1,0 +1,87 @@
+"""Tables of texts: a CSV with a header, or JSON lines."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dlrun.datasets.files.encodings import wide_encoding
+from dlrun.datasets.files.headers import is_number
+from dlrun.errors import DataError
+from dlrun.terminal.format import counted
+
+LONGEST = 1 << 27
+"""Characters of a cell."""
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """The cells of a table as texts; `lines` are the numbers of its rows."""
+
+    path: Path
+    header: list[str]
+    rows: list[list[str]]
+    lines: Sequence[int]
+
+    def column(self, name: str) -> list[str]:
+        """The cells of a column."""
+        place = self.header.index(name)
+        return [row[place] for row in self.rows]
+
+
+def read_csv(path: Path) -> TextTable:
+    """Read a table with a header, its cells separated by commas, tabs or semicolons.
+
+    Raises `DataError` for a table without rows, and names the first line of another length.
+    """
+    with path.open("rb") as file:
+        if encoding := wide_encoding(file.read(256)):
+            raise DataError(f"{path} is {encoding}. Type iconv -f {encoding.lower()} -t utf-8 {path} > new.csv.")
+    lines, rows = [], []
+    # a text may be longer than Python's module takes by default
+    before = csv.field_size_limit(LONGEST)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as text:
+            first = text.readline()
+            text.seek(0)
+            reader = csv.reader(text, delimiter=max(",\t;", key=first.count))
+            for row in reader:
+                if any(row):
+                    # a text may have several lines: this is its last
+                    lines.append(reader.line_num)
+                    rows.append([cell.strip() for cell in row])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path} cannot be read as a table in UTF-8: {error}.") from None
+    finally:
+        csv.field_size_limit(before)
+    if len(rows) < 2:
+        raise DataError(f"{path} has {counted(len(rows), 'line')}; expected a header and a line for each sample.")
+    header = rows[0]
+    for number, row in zip(lines[1:], rows[1:], strict=True):
+        if len(row) != len(header):
+            raise DataError(f"{path}, line {number} has {counted(len(row), 'cell')}; the header has {len(header)}.")
+    if len({*header}) < len(header):
+        raise DataError(f"{path} has two columns of one name: {', '.join(header)}.")
+    return TextTable(path, header, rows[1:], lines[1:])
+
+
+def class_names(table: TextTable, column: str, labels: Sequence[str]) -> tuple[str, ...]:
+    """The classes of labels, sorted; whole numbers by their value.
+
+    Raises `DataError` for a row without a label, and for numbers that are no classes.
+    """
+    counts = Counter(labels)
+    if "" in counts:
+        line = table.lines[labels.index("")]
+        raise DataError(f"{table.path}, line {line} has no label in the column `{column}`.")
+    whole = all(label.lstrip("+-").isdigit() for label in counts)
+    if not whole and all(is_number(label) for label in counts):
+        raise DataError(
+            f"{table.path}: the column `{column}` has numbers such as {next(iter(counts))}, and classes are expected. "
+            "For another column type 'dataset.columns={label: NAME}'; to predict numbers, write a data set of your own "
+            "(docs/own_parts.md)."
+        )
+    return tuple(sorted(counts, key=int if whole else None))

@@ -19,6 +19,7 @@ from dlrun.datasets.images.labels import from_table
 from dlrun.datasets.images.streamed import Pictures
 from dlrun.datasets.images.transforms import make_augmentation
 from dlrun.datasets.language.label_splits import Sizes, split_by_label
+from dlrun.datasets.splitting.choose import Splitting
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.label_noise import with_label_noise
 from dlrun.datasets.tensors.map_style import from_datasets
@@ -49,6 +50,8 @@ def images(
     validation_size: int | float | None = None,
     test_size: int | float | None = None,
     stratify: bool = True,
+    folds: int | None = None,
+    fold: int | None = None,
     train_size: int | None = None,
     per_class: int | None = None,
     label_noise: float = 0.0,
@@ -66,9 +69,11 @@ def images(
     `resize` says how: the middle of a picture that covers the size, or both sides stretched. EXIF turns a picture;
     transparent ones need a `background`; 16 bits a pixel become 8.
 
-    `split_seed` draws the splits that the folder does not name, each with every class's share (`stratify`). `augment`
-    are dlrun's own options, or transforms of torchvision. The pictures lie in memory, or with `in_memory=False` (and
-    where they do not fit) are read in each epoch by `trainer.workers`: the numbers are the same.
+    `split_seed` draws the splits that the folder does not name, each with every class's share (`stratify`); with
+    `folds`, validation is the part `fold` of so many. `augment` are dlrun's own options, or transforms of torchvision.
+
+    The pictures lie in memory, or with `in_memory=False` (and where they do not fit) are read in each epoch by
+    `trainer.workers`: the numbers are the same.
 
     Raises `DataError` that names all damaged files, `ConfigError` for what has to be decided.
     """
@@ -80,7 +85,15 @@ def images(
         str(found.root),
         found.labels,
         found.splits,
-        Sizes(validation_size, test_size, stratify, train_size, per_class, split_seed, held_out_classes),
+        Sizes(
+            validation_size,
+            test_size,
+            train_size,
+            per_class,
+            split_seed,
+            held_out_classes,
+            Splitting(stratify, folds=folds, fold=fold),
+        ),
     )
     keep = fits_memory(len(found.paths), framing) if in_memory is None else in_memory
     decoded = decode(found, heads, framing, keep=keep)

@@ -16,6 +16,7 @@ from dlrun.datasets.language.labelled import simplify as simplified
 from dlrun.datasets.language.split_files import SPELLINGS
 from dlrun.datasets.language.text_table import TextTable, class_names
 from dlrun.datasets.language.token_cache import tokenizer_of
+from dlrun.datasets.splitting.choose import Splitting
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.sample_keys import thin
 from dlrun.datasets.tensors.spec import spec_of
@@ -47,13 +48,16 @@ def text_classification(
     validation_size: int | float | None = None,
     test_size: int | float | None = None,
     stratify: bool = True,
+    folds: int | None = None,
+    fold: int | None = None,
     train_size: int | None = None,
     split_seed: int = 0,
 ) -> Data:
     """The texts of a table or of JSON lines, int64 [N, length], with their classes.
 
     Each line has a text and a label, whose `columns` are found or named; a column of splits, or files of their own,
-    give the splits. `split_seed` draws the others, each with every class's share (`stratify`).
+    give the splits. `split_seed` draws the others, each with every class's share (`stratify`); with
+    `folds`, validation is the part `fold` of so many.
 
     With `simplify` texts are in lower case, with punctuation apart. The `tokenizer` is of the training texts alone; its
     token k is k + 1, and 0 follows a text shorter than `length` tokens. Raises `DataError` for what cannot be read,
@@ -64,7 +68,13 @@ def text_classification(
     given = _tables(path, train_path, validation_path, test_path)
     texts, labels, names, places = _join(given, columns or {})
     where = str(next(iter(given.values())).path)
-    sizes = Sizes(validation_size, test_size, stratify, train_size, None, split_seed)
+    sizes = Sizes(
+        validation_size,
+        test_size,
+        train_size,
+        split_seed=split_seed,
+        splitting=Splitting(stratify, folds=folds, fold=fold),
+    )
     places = split_by_label(where, labels, places, sizes)
     plain = [simplified(text) for text in texts] if simplify else texts
     made = _tokenizer(tokenizer, [plain[i] for i in places["train"].tolist()], vocabulary_size)

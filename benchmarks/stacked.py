@@ -20,7 +20,7 @@ from benchmarks import report
 from benchmarks.alternation import alternate, cost, ratios, spread
 from benchmarks.report import Figure, Section
 from benchmarks.step import Silent, images
-from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine import loop
 from dlrun.engine.batches import Batches
 from dlrun.engine.objective import Objective

@@ -23,7 +23,7 @@ from benchmarks.report import Figure, Section
 from dlrun.datasets.files.files import folder_of
 from dlrun.datasets.files.sources import MNIST
 from dlrun.datasets.mnist import mnist
-from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine import loop
 from dlrun.engine.batches import Batches
 from dlrun.engine.objective import Objective

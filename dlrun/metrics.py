@@ -242,6 +242,8 @@ def for_task(task: Task) -> dict[str, Metric]:
         "language": {"nll": nll, "accuracy": accuracy},
         "density": {"nll": density_nll, "bits_per_dimension": bits_per_dimension},
         "embedding": {"recall_at_1": cast("Metric", recall_at_1)},
+        "dense": {"accuracy": accuracy, "error": error},
+        "other": {},
     }
     return metrics[task]
 

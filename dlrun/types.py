@@ -12,21 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict
 
+from dlrun.nests.batch import Batch as Batch
+
 if TYPE_CHECKING:  # torch takes a second to import, and no type here needs it at run time
     import torch
     from torch import Tensor, nn
 
-Task = Literal["classification", "regression", "density", "language", "embedding"]
+Task = Literal["classification", "regression", "density", "language", "embedding", "dense", "other"]
+"""`dense`: a class for each element of a sequence or picture; `other`: what the loss and the metrics make of it."""
+
 
 IGNORE_INDEX = -100  # the default of torch's losses
 """A target that no loss counts: padding of a text's last window, and tokens that another window predicts."""
-
-
-class Batch(NamedTuple):
-    """Inputs `x` [B, ...] and targets `y` [B, ...]."""
-
-    x: Tensor
-    y: Tensor
 
 
 class Split(Protocol):
@@ -49,14 +46,15 @@ class Split(Protocol):
 class Spec:
     """The shapes and the task of a data set.
 
-    `input_shape` is the shape of one sample, without the batch axis. `outputs` is the number of a model's
-    values for it: the classes, or the components of a target. A sample of text is a window of
-    `input_shape[0]` tokens, with the vocabulary as `outputs`. `levels` is the number of values that a pixel takes,
-    evenly spaced from 0 to 1, if they are so few and lie so.
+    `input_shape` is the shape of one sample, without the batch axis; of inputs that are a tuple or dict of tensors it
+    is a tuple or dict of shapes, with None for sizes that differ from sample to sample. `outputs` is the number of a
+    model's values for it: the classes, or the components of a target; 0 if a task `other` does not say. A sample of
+    text is a window of `input_shape[0]` tokens, with the vocabulary as `outputs`. `levels` is the number of values that
+    a pixel takes, evenly spaced from 0 to 1, if they are so few and lie so.
     """
 
     task: Task
-    input_shape: tuple[int, ...]
+    input_shape: Any
     outputs: int
     classes: int | None = None
     class_names: tuple[str, ...] = ()

@@ -78,6 +78,22 @@ class ClassBalance:
         return order.flatten()
 
 
+def in_buckets(order: Tensor, lengths: Tensor, size: int, bucket: int, draw: torch.Generator) -> Tensor:
+    """An order whose batches of `size` hold samples of like lengths.
+
+    The samples of each `bucket` batches are sorted by length, the batches then in a random order; a last smaller one
+    stays the last.
+    """
+    found = []
+    for group in torch.split(order, size * bucket):
+        # stable, so that equal lengths keep their random order
+        sorted_group = group[lengths[group].argsort(stable=True)]
+        batches = list(torch.split(sorted_group, size))
+        full = [batch for batch in batches if len(batch) == size]
+        found += [full[i] for i in torch.randperm(len(full), generator=draw).tolist()] + batches[len(full) :]
+    return torch.cat(found)
+
+
 @dataclass(frozen=True)
 class Batches:
     """The training batches of a run.
@@ -112,7 +128,7 @@ class Batches:
     def seen(self, steps: int) -> int:
         """Samples in the first `steps` batches.
 
-        >>> from dlrun.datasets.tensors.tensors import TensorSplit
+        >>> from dlrun.datasets.tensors.split import TensorSplit
         >>> ten = Batches(TensorSplit(torch.arange(10), torch.arange(10)), size=4, seed=0, device=torch.device("cpu"))
         >>> [ten.seen(steps) for steps in range(7)]
         [0, 4, 8, 10, 14, 18, 20]
@@ -138,11 +154,11 @@ class Batches:
         """The samples of an epoch, batch by batch."""
         # drawn on the CPU: the same for every device
         draw = generator(self.seed, ORDER, self._epoch_key(epoch))
-        return (
-            self.balance.order(self.per_epoch, draw)
-            if self.balance
-            else torch.randperm(len(self.split), generator=draw)
-        )
+        if self.balance:
+            return self.balance.order(self.per_epoch, draw)
+        order = torch.randperm(len(self.split), generator=draw)
+        lengths = getattr(self.split, "lengths", None)
+        return order if lengths is None else in_buckets(order, lengths, self.size, self.split.bucket, draw)  # type: ignore[attr-defined]
 
     def _epoch_key(self, epoch: int) -> int:
         return 0 if self.only else epoch  # the first epoch again and again
@@ -174,14 +190,17 @@ class Batches:
         """Batches to gather at once."""
         # of small batches the call costs more than the copy
         sample = self.split.gather(torch.zeros(1, dtype=torch.long, device=self.device))
-        size = sum(t.element_size() * t.numel() for t in sample) * self.size
+        size = sum(t.element_size() * t.numel() for t in sample.tensors()) * self.size
         return max(1, min(MOST, TOGETHER.get(self.device.type, 0) // max(size, 1)))
 
     def _cut(self, gathered: Batch) -> Iterator[Batch]:
         if self._at_once == 1:
             yield gathered
-        else:
+        elif gathered.plain:
             yield from map(Batch, *(torch.split(t, self.size) for t in gathered))
+        else:
+            for start in range(0, gathered.size, self.size):
+                yield gathered.rows(slice(start, start + self.size))
 
     def _places(self, epoch: int) -> tuple[Tensor, Callable[[Tensor], Batch]]:
         """An epoch's order, with the function to gather from it."""
@@ -194,10 +213,10 @@ class Batches:
 
     def _to_device(self, batch: Batch) -> Batch:
         # a split too large for the device has stayed in host memory
-        if batch.x.device.type == self.device.type:
+        if all(t.device.type == self.device.type for t in batch.tensors()):
             return batch
         cuda = self.device.type == "cuda"  # a copy from pinned memory is not waited for
-        return Batch(*((t.pin_memory() if cuda else t).to(self.device, non_blocking=True) for t in batch))
+        return batch.map(lambda t: (t.pin_memory() if cuda else t).to(self.device, non_blocking=True))
 
     def _load(self, step: int) -> Generator[Batch, None, None]:
         # the key of a sample goes to the worker with its index: which worker reads it makes no difference
@@ -205,8 +224,8 @@ class Batches:
         cuda = self.device.type == "cuda"
         dataset = self.split.dataset  # type: ignore[attr-defined]
         with closing(load(dataset, keys, workers=self.workers, pin_memory=cuda)) as read:
-            for x, y in read:
-                yield Batch(x.to(self.device, non_blocking=True), y.to(self.device, non_blocking=True))
+            for parts in read:
+                yield Batch(*parts).to(self.device, non_blocking=True)
 
     def _augment(self, batches: Generator[Batch, None, None], step: int) -> Generator[Batch, None, None]:
         draw = torch.Generator(self.device)
@@ -214,18 +233,20 @@ class Batches:
         with closing(batches):
             for batch in batches:
                 epoch, index = next(positions) if self._varies_by_sample else (0, None)
-                yield Batch(self.vary(batch.x, draw, step, epoch, index), batch.y)
+                yield self.vary(batch, draw, step, epoch, index)
                 step += 1
 
-    def vary(self, x: Tensor, draw: torch.Generator, step: int, epoch: int, index: Tensor | None) -> Tensor:
-        """The inputs of a step, varied by the augmentation; `index` are their places in the split."""
+    def vary(self, batch: Batch, draw: torch.Generator, step: int, epoch: int, index: Tensor | None) -> Batch:
+        """The batch of a step, its inputs varied by the augmentation; `index` are its places in the split."""
         assert self.augment is not None
         # by the step, so that a resumed run draws the same
         draw.manual_seed(key(self.seed, AUGMENTATION, step))
         if not self._varies_by_sample:
-            return self.augment(x, draw)  # type: ignore[call-arg]
-        assert index is not None
-        return self.augment(x, draw, Samples(index.to(x.device), epoch, self.seed))  # type: ignore[call-arg]
+            x = self.augment(batch.x, draw)  # type: ignore[call-arg]
+        else:
+            assert index is not None
+            x = self.augment(batch.x, draw, Samples(index.to(self.device), epoch, self.seed))  # type: ignore[call-arg]
+        return Batch(x, batch.y, batch.weight, batch.mask)
 
     @cached_property
     def _varies_by_sample(self) -> bool:

@@ -35,7 +35,7 @@ from dlrun.engine.forward.whole_split import (
     of_states,
     takes,
 )
-from dlrun.engine.objective import Objective
+from dlrun.engine.objective import Objective, weigh
 from dlrun.engine.protocols import Total, TotalsFn
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.nll import is_of_density
@@ -79,8 +79,8 @@ def batch_size_for(samples: int, spec: Spec) -> int:
     """
     if spec.task != "language":
         return samples
-    tokens = min(TOKENS, LOGITS // (4 * spec.outputs))
-    return max(1, min(samples, tokens // spec.input_shape[0]))
+    tokens, context = min(TOKENS, LOGITS // (4 * spec.outputs)), int(spec.input_shape[0])
+    return max(1, min(samples, tokens // context))
 
 
 def evaluate(
@@ -176,12 +176,14 @@ def loss_total(objective: Objective, model: nn.Module, batch: Batch) -> Total:
     is multiplied by the count.
     """
     values, y = objective.loss(model, batch), batch.y
+    if batch.weight is not None or batch.mask is not None:
+        values = weigh(values, batch)
     if isinstance(values, tuple):
         each, weights = map(wide, values)
         return (each * weights).sum(), weights.sum()
-    whole = not y.is_floating_point()
+    whole = isinstance(y, Tensor) and not y.is_floating_point()
     if values.ndim == 0:
-        count = known.count(y) if whole else len(batch.x)
+        count = known.count(y) if whole else batch.size
         return wide(values) * count, count
     if whole and values.shape == y.shape:
         # a loss may have any value at a target that does not count
@@ -267,8 +269,7 @@ def _chunks(totals_fn: TotalsFn, split: Split, size: int, device: torch.device) 
     for start in range(0, n, size):
         end, shapes = min(start + size, n), ""
         try:
-            x, y = split.gather(torch.arange(start, end, device=device))
-            batch = Batch(x.to(device), y.to(device))
+            batch = split.gather(torch.arange(start, end, device=device)).to(device)
             shapes = f": {describe_batch(batch)}"
             found = totals_fn(batch)
         except Exception as error:

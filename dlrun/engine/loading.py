@@ -12,9 +12,10 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from ctypes import Array, c_longlong
+from functools import partial
 from multiprocessing import util
 from multiprocessing.process import BaseProcess
 from multiprocessing.sharedctypes import RawArray
@@ -24,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 
 from dlrun.errors import DlrunError, RunError
 from dlrun.randomness import SAMPLE, key, seed_libraries
+from dlrun.types import Batch
 
 Keyed = tuple[int, int]
 """A sample: the key of its epoch, and its index."""
@@ -59,7 +61,7 @@ def load(
         _Keyed(dataset, reading),
         batch_sampler=_Endless(keyed),
         num_workers=workers,
-        collate_fn=_collate,
+        collate_fn=partial(_collate, getattr(dataset, "collate", None)),
         pin_memory=pin_memory,
         worker_init_fn=_set_up,
         multiprocessing_context=FORK if workers else None,
@@ -214,12 +216,16 @@ def _stay(number: int, frame: object) -> None:
     pass
 
 
-def _collate(samples: list[Any]) -> Any:
+def _collate(own: Callable[[list[Any]], Batch] | None, samples: list[Any]) -> Any:
     for sample in samples:
         if isinstance(sample, Failure):
             return sample
     try:
-        return default_collate(samples)
+        if own is None:
+            return default_collate(samples)
+        batch = own(samples)
+        # a plain tuple: pinning a NamedTuple makes it anew from its fields
+        return (batch.x, batch.y, batch.weight, batch.mask)
     except Exception as error:
         return _failure(error, "The samples of a batch do not fit together")
 

@@ -26,7 +26,7 @@ class LossMeter:
     def add(self, update: Update, batch: Batch) -> None:
         # stays on the device until a point or a checkpoint is due
         self._losses.append(update.loss.detach())
-        self._counts.append(batch.x.shape[0] if update.weight is None else update.weight)
+        self._counts.append(batch.size if update.weight is None else update.weight)
 
     def keep(self) -> None:
         """Read the losses into the state, for the checkpoint."""

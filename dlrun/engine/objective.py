@@ -17,7 +17,8 @@ from dlrun.engine.forward.views import Views
 from dlrun.engine.own.modules import module_of
 from dlrun.engine.parameters.kinds import hidden_matrices, matrices
 from dlrun.engine.parameters.names import parameter_names
-from dlrun.types import Batch, Loss
+from dlrun.errors import ConfigError
+from dlrun.types import IGNORE_INDEX, Batch, Loss
 
 
 class Objective:
@@ -64,6 +65,8 @@ class Objective:
         else:
             with torch.autocast(*self._autocast):
                 values = self.loss(self.model, batch)
+        if batch.weight is not None or batch.mask is not None:
+            values = weigh(values, batch)
         return mean_of(values), weight_of(values)
 
     @property
@@ -90,6 +93,39 @@ class Objective:
     def precision(self) -> AbstractContextManager[Any]:
         """The autocast context of the model's precision."""
         return torch.autocast(*self._autocast) if self._autocast else nullcontext()
+
+
+def weigh(values: Tensor | tuple[Tensor, Tensor], batch: Batch) -> Tensor | tuple[Tensor, Tensor]:
+    """A loss's values with the weights of the samples, and without those of padded elements.
+
+    Values [B, T, ...] of elements are masked, values [B] of samples are not: the loss has looked at the mask itself.
+    Raises `ConfigError` for a loss that returns its mean, which cannot be weighted.
+    """
+    each, weights = values if isinstance(values, tuple) else (values, None)
+    if each.ndim == 0:
+        if batch.weight is None:
+            return values
+        raise ConfigError(
+            "The samples have weights, and the loss returns a mean, in which they have no part. Return one value a "
+            "sample, or weight them by `batch.weight`, and return the values and the weights."
+        )
+    found = _counted(each, batch.y) if weights is None else weights
+    if batch.weight is not None:
+        found = found * batch.weight.to(found).view(-1, *[1] * (each.ndim - 1))
+    if batch.mask is not None and each.shape[: batch.mask.ndim] == batch.mask.shape:
+        mask = batch.mask.view(*batch.mask.shape, *[1] * (each.ndim - batch.mask.ndim))
+        # where: a value of padding may be no number
+        each, found = each.where(mask, 0.0), found * mask
+    elif weights is None and batch.weight is None:
+        return values
+    return each, found
+
+
+def _counted(each: Tensor, y: Any) -> Tensor:
+    # of classes for each element some may not count
+    if isinstance(y, Tensor) and not y.is_floating_point() and y.shape == each.shape:
+        return (y != IGNORE_INDEX).to(each)
+    return torch.ones_like(each)
 
 
 def mean_of(values: Tensor | tuple[Tensor, Tensor]) -> Tensor:

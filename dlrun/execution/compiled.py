@@ -111,8 +111,11 @@ def why_not(run: Steppable) -> str | None:
         return "TorchInductor makes no programs of complex weights"
     if run.average and run.device.type == "cuda":
         return "the average's decay is another in each step (trainer.ema)"
-    if isinstance(getattr(run.batches, "split", None), LoaderSplit):
+    split = getattr(run.batches, "split", None)
+    if isinstance(split, LoaderSplit):
         return "its samples are read by workers, and most of its time is theirs"
+    if split is not None and not split.gather(torch.zeros(1, dtype=torch.long, device=run.device)).plain:
+        return "its samples are several tensors, or have weights"
     if any(recomputing(part) for part in run.objective.modules):
         return "activations are computed again in the backward pass, and a program would keep them"
     if run.own and (why := run.own.why_not_one_program()):

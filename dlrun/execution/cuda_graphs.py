@@ -85,7 +85,7 @@ class StepGraph:
 
     def __init__(self, run: Steppable, batch: Batch, rates: Tensor) -> None:
         self._run = run
-        self._batches = [Batch(batch.x.clone(), batch.y.clone()) for _ in rates]
+        self._batches = [batch.map(torch.clone) for _ in rates]
         self._inputs = [t for each in self._batches for t in each]
         self._rates = rates.clone()
         self._replay, self._outputs = record(self._steps, run.device)
@@ -191,7 +191,7 @@ class GraphedTotals:
         return self._totals
 
     def _record(self, batch: Batch) -> None:
-        self._batch = Batch(batch.x.clone(), batch.y.clone())
+        self._batch = batch.map(torch.clone)
         try:
             warm_up(self._flat, self._device)
             expected = self._flat()

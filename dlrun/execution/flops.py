@@ -95,7 +95,8 @@ def count_flops(objective: Objective, batch: Batch) -> int:
     120
     """
     buffers = {name: b.clone() for name, b in objective.model.named_buffers()}
-    devices = [batch.x.device.index or 0] if batch.x.device.type == "cuda" else []
+    device = batch.tensors()[0].device
+    devices = [device.index or 0] if device.type == "cuda" else []
     counter = _Counter()
     try:
         # what is computed twice counts once

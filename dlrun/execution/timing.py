@@ -69,7 +69,7 @@ def _step_seconds(run: loop.Training) -> float:
             run.optimizer.step(run.objective, batch, rate)
             if run.device.type == "cuda":
                 torch.cuda.synchronize(run.device)
-            took.append((time.perf_counter() - tic, len(batch.x)))
+            took.append((time.perf_counter() - tic, batch.size))
             if len(took) > WARM_UP and sum(seconds for seconds, _ in took) > SECONDS:
                 break
     return mean_step(took, full=run.batches.size, last=run.batches.last, per_epoch=run.batches.per_epoch)

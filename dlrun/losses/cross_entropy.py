@@ -28,9 +28,10 @@ def cross_entropy(
     """Cross-entropy of the logits and the target classes: [B].
 
     While gradients are on it returns their mean. A value is -log softmax(model(x))[y], in nats, for logits [B, C] and
-    classes [B], or for logits [B, T, C] and classes [B, T]. `label_smoothing` ε trains towards 1-ε of the right class
-    plus ε/C of each (Szegedy et al. 2016, arXiv:1512.00567). With `class_weights` [C] it is torch's weighted mean,
-    Σ w·v / Σ w with w that of the target's class: the values and their weights, or the mean and the sum of the weights.
+    classes [B]; of classes for each element, [B, T] or [B, H, W], the logits have the classes last or on axis 1.
+    `label_smoothing` ε trains towards 1-ε of the right class plus ε/C of each (Szegedy et al. 2016, arXiv:1512.00567).
+    With `class_weights` [C] it is torch's weighted mean, Σ w·v / Σ w with w that of the target's class: the values and
+    their weights, or the mean and the sum of the weights.
     In training, auxiliary heads have their share. A target `IGNORE_INDEX` has the value 0 and no part in the mean.
 
     Raises `ConfigError` for targets and outputs that do not fit, and for ε outside of 0 ≤ ε < 1.
@@ -48,7 +49,7 @@ def cross_entropy(
     logits, y = logits_and_classes(model, batch)
     weights = None if class_weights is None else _tensor(class_weights, logits)
     # in training the mean at once: a kernel and a backward less than the mean of values, which shows on a small network
-    training = torch.is_grad_enabled()
+    training = torch.is_grad_enabled() and batch.weight is None
     result = F.cross_entropy(
         logits.flatten(0, -2),
         y.flatten(),

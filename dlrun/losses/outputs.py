@@ -19,9 +19,11 @@ from dlrun.types import Batch
 def logits_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """The model's logits [..., C] and the batch's class numbers int64 [...].
 
+    Of a class for each element, [B, ...], logits [B, C, ...] are turned to [B, ..., C].
+
     Raises `ConfigError` for targets that are not class numbers, and for outputs other than one logit a class.
     """
-    y = batch.y
+    y = _one(batch.y)
     if y.dtype != torch.int64:
         if y.is_floating_point():
             raise ConfigError(
@@ -30,14 +32,41 @@ def logits_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
             )
         y = y.long()
     logits = _outputs(model, batch)
+    if y.ndim > 1 and (logits.shape[0], *logits.shape[2:]) == y.shape:
+        logits = _classes_last(model, logits, y)
     # one output a sample is a regression, or a binary classifier with a sigmoid: no softmax
     if logits.shape[:-1] != y.shape or logits.shape[-1] < 2:
         raise ConfigError(
             f"The model `{type(model).__name__}` returns {_kind(logits)} for class numbers of shape {list(y.shape)}; "
-            f"expected logits of shape {[*y.shape, 'classes']}, with at least 2 classes. {_density(model)}"
-            "Leave model.outputs to the data set, or type loss=mse for a regression."
+            f"expected logits of shape {[*y.shape, 'classes']}{_or_second(y)}, with at least 2 classes. "
+            f"{_density(model)}Leave model.outputs to the data set, or type loss=mse for a regression."
         )
     return logits, y
+
+
+def _classes_last(model: nn.Module, logits: Tensor, y: Tensor) -> Tensor:
+    """Logits [B, C, ...], as PyTorch's losses have them of pictures, with the classes last."""
+    if logits.shape[:-1] != y.shape:
+        return logits.movedim(1, -1)
+    if y.ndim == 2:  # of as many tokens as classes: a text has the classes last
+        return logits
+    raise ConfigError(
+        f"The model `{type(model).__name__}` returns {_kind(logits)}: the classes may be on axis 1 or last. Have it "
+        "return logits of another number of classes, or write a loss of your own."
+    )
+
+
+def _or_second(y: Tensor) -> str:
+    return f" or {[y.shape[0], 'classes', *y.shape[1:]]}" if y.ndim > 1 else ""
+
+
+def _one(y: Any) -> Tensor:
+    if isinstance(y, Tensor):
+        return y
+    raise ConfigError(
+        f"The targets are {_returned(y)}; this loss or metric needs a tensor. Write one of your own, which takes the "
+        "entry that it needs."
+    )
 
 
 def embeddings_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -45,7 +74,7 @@ def embeddings_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tens
 
     Raises `ConfigError` for others.
     """
-    y = batch.y
+    y = _one(batch.y)
     if y.is_floating_point() or y.ndim != 1:
         raise ConfigError(
             f"The targets are {_kind(y)}; a loss of embeddings, such as loss=triplet, needs a class number for each "
@@ -65,7 +94,7 @@ def outputs_and_targets(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]
 
     Raises `ConfigError` for class numbers, and for shapes that differ: they would broadcast.
     """
-    y = batch.y
+    y = _one(batch.y)
     if not y.is_floating_point():
         raise ConfigError(
             f"The targets are {_kind(y)}; a loss of a regression, such as loss=mse, needs real values. "

@@ -74,11 +74,10 @@ def subsample(batch: Batch, most: int) -> Batch:
     tensor([0, 3, 6])
     """
     # one at least, though a window alone may have too many logits
-    size, number = len(batch.x), max(1, most)
+    size, number = batch.size, max(1, most)
     if size <= number:
         return batch
-    index = torch.arange(number, device=batch.x.device) * size // number
-    return Batch(batch.x[index], batch.y[index])
+    return batch.rows(torch.arange(number, device=batch.x.device) * size // number)
 
 
 def _counted(model: nn.Module) -> Counted:

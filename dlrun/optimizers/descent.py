@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -134,8 +135,11 @@ def accumulate_gradient(
     objective: Objective, batch: Batch, params: list[Tensor], parts: int, *, sparse: bool = False
 ) -> tuple[Tensor, list[Tensor]]:
     """The same as `gradient`, by `parts` portions in turn."""
-    parts = min(parts, len(batch.x))
-    portions = [Batch(*tensors) for tensors in zip(*(torch.tensor_split(t, parts) for t in batch), strict=True)]
+    size = batch.size
+    parts = min(parts, size)
+    # sizes equal to within one sample, the larger ones first
+    cuts = [part * (size // parts) + min(part, size % parts) for part in range(parts + 1)]
+    portions = [batch.rows(slice(*ends)) for ends in pairwise(cuts)]
     total: Tensor | None = None
     grads: list[Tensor] = []
     for portion, weight in zip(portions, _weights(portions), strict=True):
@@ -161,8 +165,8 @@ def _where(counts: Tensor, grad: Tensor) -> Tensor:
 def _weights(portions: list[Batch]) -> list[Any]:
     """Each portion's share of the targets that count."""
     if portions[0].y.is_floating_point():
-        size = sum(len(portion.x) for portion in portions)
-        return [len(portion.x) / size for portion in portions]
+        size = sum(portion.size for portion in portions)
+        return [portion.size / size for portion in portions]
     # windows that overlap predict fewer tokens, a batch may have targets that do not count; counted on the device:
     # nothing waits for it
     counts = torch.stack([(portion.y != IGNORE_INDEX).sum() for portion in portions])

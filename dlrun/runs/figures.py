@@ -24,7 +24,7 @@ from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.randomness import SAMPLING, generator
 from dlrun.storage.journal import curves
 from dlrun.storage.rundir import RunDir
-from dlrun.types import Batch, Data
+from dlrun.types import Data
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,7 +74,7 @@ def _mistakes(data: Data, collected: Collected | None) -> Iterator[tuple[str, Fi
 
 
 def _function(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
-    kind = (data.spec.task, tuple(data.spec.input_shape))
+    kind = (data.spec.task, data.spec.input_shape)
     if kind not in (("regression", (1,)), ("classification", (2,))):
         return
     device = _device(model)
@@ -122,8 +122,10 @@ def _density(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
 
 
 def _text(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
-    split, context = data.validation, data.spec.input_shape[0]
-    if data.spec.task != "language" or not isinstance(split, Windows | Streams) or split.predicted < context:
+    split = data.validation
+    if data.spec.task != "language" or not isinstance(split, Windows | Streams):
+        return
+    if split.predicted < (context := data.spec.input_shape[0]):
         return
     # whole windows, evenly spaced over the split
     last = split.predicted - context
@@ -131,7 +133,7 @@ def _text(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
     starts = torch.linspace(0, last, n, dtype=torch.float64).long().to(split.device)
     losses = []
     for some in torch.split(starts, batch_size_for(MAX_POINTS, data.spec)):
-        batch = Batch(*(t.to(_device(model)) for t in split.at(some)))
+        batch = split.at(some).to(_device(model))
         with evaluating(model):
             losses.append(cast("Tensor", cross_entropy(model, batch)).float().cpu())
     yield "loss_by_position", loss_by_position(torch.cat(losses), data.spec.outputs)

@@ -25,6 +25,7 @@ from dlrun.engine.protocols import Optimizer
 from dlrun.engine.steppers import Thaw
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.execution.device import autocast, choose
+from dlrun.nests.shapes import describe_shapes, is_shape
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.layered import LayeredRule, ParameterGroup
 from dlrun.optimizers.torch_optimizer import TorchRule, adapt
@@ -132,7 +133,9 @@ def make_dataset(plain: dict[str, Any]) -> Data:
             f"{plain['dataset']['_target_']} returned a {type(data).__name__}; a data set is a dlrun.types.Data, "
             f"as dlrun.datasets.from_tensors and from_datasets make it."
         )
-    check_made_by_hand(data)
+    # `from_nested` has looked at nests, and of targets of a task `other` nothing is known
+    if is_shape(shape := data.spec.input_shape) and None not in shape and data.spec.task not in ("dense", "other"):
+        check_made_by_hand(data)
     if (task := data.spec.task) not in (tasks := get_args(Task)):
         raise ConfigError(
             f"The data set `{data.name}` is for the task `{task}`.{did_you_mean(task, tasks)} "
@@ -148,6 +151,15 @@ def make_model(plain: dict[str, Any], spec: Spec, *, of: str) -> nn.Module:
     contradicts them.
     """
     sizes = {name: getattr(spec, name) for name in SIZES}
+    if not sizes["outputs"]:  # a data set of a task `other` need not know them
+        del sizes["outputs"]
+    target = str(plain["model"]["_target_"])
+    if target.startswith("dlrun.") and (not is_shape(spec.input_shape) or None in spec.input_shape):
+        raise ConfigError(
+            f"model={target} takes one tensor of a fixed shape; the inputs of {of} are "
+            f"{describe_shapes(spec.input_shape)}. Write a model of your own, which gets these shapes as "
+            "`input_shape` and is called with what a batch has."
+        )
     for name, size in sizes.items():
         given = plain["model"].get(name)
         if given is not None and size is not None and (tuple(given) if isinstance(given, list) else given) != size:

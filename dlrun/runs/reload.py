@@ -25,6 +25,7 @@ from dlrun.errors import ConfigError, DamagedFile, MissingModule, UserError
 from dlrun.execution.device import autocast, choose
 from dlrun.losses.outputs import rows
 from dlrun.models.lora import merge
+from dlrun.nests.shapes import shapes_from, sizes_of
 from dlrun.runs.build import Built, assemble, identity
 from dlrun.runs.parts import make_dataset, make_model
 from dlrun.runs.weights import loading
@@ -163,8 +164,10 @@ def spec_of(folder: RunDir) -> Spec | None:
         return None
     try:
         # tuples, which JSON has made lists
-        spec = Spec(**said | {name: tuple(said[name]) for name in ("input_shape", "class_names")})
-        usable = int(spec.outputs) > 0 and all(int(size) > 0 for size in spec.input_shape)
+        shape = shapes_from(said["input_shape"])
+        spec = Spec(**said | {"input_shape": shape, "class_names": tuple(said["class_names"])})
+        usable = int(spec.outputs) > 0 or (spec.task == "other" and int(spec.outputs) == 0)
+        usable = usable and all(size is None or int(size) > 0 for size in sizes_of(shape))
         usable = usable and (spec.task != "language" or len(spec.input_shape) > 0)
     except (KeyError, TypeError, ValueError, IndexError):
         usable = False

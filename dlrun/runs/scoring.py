@@ -7,6 +7,7 @@ from typing import Any
 from dlrun.datasets.tensors.subset import take_spaced
 from dlrun.engine.evaluation import Collected, collect, evaluate
 from dlrun.engine.failures import explaining_evaluation, parts_of
+from dlrun.nests.shapes import is_shape
 from dlrun.randomness import EVALUATION, key
 from dlrun.runs.build import Built
 from dlrun.storage.journal import Journal, count_test_reads, open_journal
@@ -100,7 +101,8 @@ def _read(
     with explaining_evaluation("The evaluation of the test split", parts_of(training)):
         # the figures want logits of classes, or embeddings; those of a whole text would not fit into memory
         task, metrics = built.data.spec.task, training.metrics.keys()
-        if task == "embedding" or (task == "classification" and {"accuracy", "error"} & metrics):
+        one = is_shape(built.data.spec.input_shape) and None not in built.data.spec.input_shape
+        if one and (task == "embedding" or (task == "classification" and {"accuracy", "error"} & metrics)):
             found, seen = collect(*parts, **options)
         else:
             found = evaluate(*parts, **options)

@@ -8,7 +8,7 @@ from itertools import repeat
 import torch
 from torch import Tensor
 
-from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine.batches import Batches
 from dlrun.types import Batch, Split
 
@@ -88,6 +88,9 @@ class SampleTable:
 
     def __init__(self, splits: Sequence[TensorSplit], chosen: Sequence[int]) -> None:
         self.samples = len(splits[0])
+        # plain ones, as `stacked.why_not` has seen
+        self.x: Tensor
+        self.y: Tensor
         self.x, self.y = (splits[0].x, splits[0].y) if len(splits) == 1 else _join(splits)
         # the place of the first sample of each run's split
         self._first = torch.tensor(chosen)[:, None] * self.samples

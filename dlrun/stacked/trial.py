@@ -26,8 +26,9 @@ FEW = 2
 def trial(objective: Objective, metrics: Mapping[str, Metric], split: Split, device: torch.device) -> str | None:
     """The reason against computing many runs at once, or None."""
     name = type(objective.model).__name__
-    x, y = split.gather(torch.arange(min(FEW, len(split)), device=device))
-    one = Batch(x.to(device), y.to(device))
+    one = split.gather(torch.arange(min(FEW, len(split)), device=device)).to(device)
+    if not one.plain:
+        return "its samples are several tensors, or have weights"
     try:
         with warnings.catch_warnings():
             # an operation without a batching rule is a loop over the runs: no gain

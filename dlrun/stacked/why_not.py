@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine.batches import LoaderSplit
 from dlrun.engine.evaluation import ContiguousWindows
 from dlrun.engine.forward.recomputing import recomputing
@@ -123,6 +124,8 @@ def _optimizer(optimizer: Optimizer) -> str | None:
 
 
 def _split(split: Split | None) -> str | None:
+    if isinstance(split, TensorSplit) and not split.plain:
+        return "its samples are several tensors, or have weights"
     if isinstance(split, LoaderSplit):
         return "the data is streamed by workers"
     if isinstance(split, ContiguousWindows):

@@ -21,6 +21,7 @@ from tests.conftest import Called
 from tests.facts import refuses, says
 
 GUIDE = Path(__file__).parents[2] / "docs" / "own_parts.md"
+NESTED = GUIDE.with_name("nested_data.md")
 SHOWN = re.compile(r"```(?:python|yaml)\n# (?P<file>\S+)\n(?P<text>.*?)```", re.DOTALL)
 
 Call = Callable[..., Called]
@@ -47,8 +48,8 @@ def empty(here: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def lab(empty: Path) -> Path:
-    """A folder with every file that the guide shows."""
-    for found in SHOWN.finditer(GUIDE.read_text(encoding="utf-8")):
+    """A folder with every file that the guide shows, and its page on data of several tensors."""
+    for found in SHOWN.finditer(GUIDE.read_text(encoding="utf-8") + NESTED.read_text(encoding="utf-8")):
         path = empty / found["file"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(found["text"], encoding="utf-8")
@@ -89,6 +90,13 @@ def test_an_own_observer_logs_what_it_says(lab: Path, call: Call) -> None:
     margins = [value for _, value in curves(newest().journal)["margin/mean"]]
     assert len(margins) == 20
     assert margins[0] < margins[-1] < 1
+
+
+@pytest.mark.usefixtures("lab")
+def test_data_of_several_inputs_are_trained_on(call: Call) -> None:
+    done = call("train", "dataset=patients", "model=scan_and_age", "optimizer.lr=0.1", "trainer.epochs=20", *QUICK)
+    assert done.code == 0, done.err
+    assert newest().summary().metrics["test/error"] < 0.15
 
 
 def test_an_own_metric_is_the_mean_that_it_says(lab: Path, call: Call) -> None:

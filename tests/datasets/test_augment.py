@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dlrun.datasets.tensors.augment import Augment, make_augment
-from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine.batches import Batches
 from dlrun.errors import ConfigError
 

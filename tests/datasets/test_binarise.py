@@ -10,7 +10,7 @@ import torch
 from dlrun.datasets import from_tensors
 from dlrun.datasets.digits import digits
 from dlrun.datasets.tensors.binarise import binarise
-from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.errors import ConfigError, DataError
 from dlrun.types import Data
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from dlrun.datasets import from_datasets, from_tensors
 from dlrun.datasets.tensors.made_by_hand import check_made_by_hand
-from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.errors import ConfigError, DataError
 from dlrun.types import Batch, Data, Spec
 from tests.conftest import Called

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dlrun.datasets.tensors.on_demand import MapStyleSplit
-from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.datasets.samples.on_demand import MapStyleSplit
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine.batches import Batches, ClassBalance
 from dlrun.types import Batch
 

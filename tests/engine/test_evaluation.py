@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine.evaluation import collect, evaluate
 from dlrun.engine.forward.cache import cache_forward
 from dlrun.engine.objective import Objective

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from torch.utils.data import Dataset, get_worker_info
 
-from dlrun.datasets.tensors.on_demand import MapStyleSamples
+from dlrun.datasets.samples.on_demand import MapStyleSamples
 from dlrun.engine.loading import load
 from dlrun.errors import RunError
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine.evaluation import collect
 from dlrun.engine.forward.views import Views, averaging, make_views
 from dlrun.engine.objective import Objective

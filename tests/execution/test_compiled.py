@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine import evaluation, loop
 from dlrun.engine.batches import Batches
 from dlrun.engine.ema import Average

@@ -15,7 +15,7 @@ import yaml
 from torch import Tensor, nn
 
 from dlrun.config import instantiate
-from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine import loop
 from dlrun.engine.objective import Objective
 from dlrun.engine.plan import Plan

@@ -235,7 +235,7 @@ def test_a_text_that_is_cut_anew_or_tokenised_anew_is_recognised(here: Path, cal
 def test_a_data_set_made_by_hand_gives_no_keys_and_that_is_said(here: Path, call: Call) -> None:
     base = on_own_data(
         "hand",
-        "import torch\nfrom dlrun.datasets.tensors.tensors import TensorSplit\nfrom dlrun.types import Data, Spec\n"
+        "import torch\nfrom dlrun.datasets.tensors.split import TensorSplit\nfrom dlrun.types import Data, Spec\n"
         "def hand():\n"
         "    x, y = torch.randn(90, 2, generator=torch.Generator().manual_seed(0)), torch.arange(90) % 2\n"
         "    splits = (TensorSplit(x[i:i + 30], y[i:i + 30]) for i in (0, 30, 60))\n"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import stacked as benchmark
-from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine.batches import Batches
 from dlrun.engine.evaluation import evaluate as evaluate_alone
 from dlrun.engine.objective import Objective

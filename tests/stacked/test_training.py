@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dlrun.datasets.moons import moons
 from dlrun.datasets.polynomial import polynomial
 from dlrun.datasets.tensors.augment import Augment
-from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine import loop
 from dlrun.engine.batches import Batches
 from dlrun.engine.ema import Average
@@ -505,6 +505,9 @@ def test_what_cannot_be_one_program_says_why() -> None:
     normed = one(model=lambda: nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 2)))
     measured = one()
     measured.optimizer.measure_norms = True  # type: ignore[attr-defined]
+    split = one().batches.split
+    assert isinstance(split, TensorSplit)
+    weighted = replace(split, weight=torch.ones(len(split)))
     fits = {
         "dropout": [with_dropout, with_dropout],
         "BatchNorm1d": [normed, normed],
@@ -521,6 +524,7 @@ def test_what_cannot_be_one_program_says_why() -> None:
         "training samples (200 and 100)": [one(), one(data=moons(n=140, validation_size=40))],
         "intervals of trainer": [one(), one(plan=replace(PLAN, steps=41))],
         "loss.mining=random": [one(loss=partial(triplet, mining="random"))] * 2,
+        "have weights": [one(batches=replace(one().batches, split=weighted))] * 2,
         "metrics.knn compares": [one(metrics={"knn": knn_accuracy})] * 2,
     }
     for words, runs in fits.items():

@@ -22,7 +22,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.test_utils.launcher_common_tests import LauncherTestSuite
 
-from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine import loop
 from dlrun.runs.interrupt import Interrupt
 from dlrun.runs.parts import make_dataset

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dlrun.datasets.tensors.standardise import Standardise
-from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.runs.weights.overlap import find_shared
 from dlrun.storage.overlap import describe_shared
 from dlrun.terminal.format import counted, number, table

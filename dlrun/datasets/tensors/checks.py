@@ -50,7 +50,9 @@ def _from_array(value: Any, what: str) -> Tensor:
         raise DataError(
             f"{what} are a PIL image; {expected}, [C, H, W]. Type torchvision.transforms.ToTensor()(image)."
         )
-    if isinstance(value, dict | set | str | bytes) or value is None:
+    if isinstance(value, dict):
+        raise DataError(f"{what} are a dict; {expected}. For inputs or targets of several tensors type from_nested(…).")
+    if isinstance(value, set | str | bytes) or value is None:
         raise DataError(f"{what} are a {type(value).__name__}; {expected}.")
     if isinstance(value, numpy.ma.MaskedArray) and numpy.ma.is_masked(value):
         raise DataError(f"{what} are a masked array: masked values have no number. Fill or drop them.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -159,6 +159,13 @@ def _kept(y: Tensor, spec: Spec, options: SplitOptions) -> Callable[[Tensor], Te
             f"on. Give one of them."
         )
     return lambda index: first_of_each_class(y[index], count)
+
+
+def check_sizes(name: str, given: Collection[str], *, validation: float, test: float) -> None:
+    """Raise `ConfigError` for the size of a split that is given."""
+    for split, size in (("validation", validation), ("test", test)):
+        if split in given and size:
+            raise ConfigError(f"dataset.{split}_size={size}: the data set `{name}` has its own {split} split. Give 0.")
 
 
 def first_of_each_class(y: Tensor, count: int) -> Tensor:

@@ -50,7 +50,7 @@ def take_first(split: Split, n: int) -> Split:
 
     All of them if there are fewer.
 
-    >>> from dlrun.datasets.tensors.tensors import TensorSplit
+    >>> from dlrun.datasets.tensors.split import TensorSplit
     >>> ten = TensorSplit(torch.arange(10), torch.arange(10))
     >>> take_first(ten, 4).gather(torch.arange(4)).x
     tensor([0, 1, 2, 3])
@@ -65,7 +65,7 @@ def take_first(split: Split, n: int) -> Split:
 def take_spaced(split: Split, n: int | None) -> Split:
     """`n` evenly spaced samples of a split (None: all).
 
-    >>> from dlrun.datasets.tensors.tensors import TensorSplit
+    >>> from dlrun.datasets.tensors.split import TensorSplit
     >>> ten = TensorSplit(torch.arange(10), torch.arange(10))
     >>> take_spaced(ten, 4).gather(torch.arange(4)).x
     tensor([0, 2, 5, 7])

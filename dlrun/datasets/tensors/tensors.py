@@ -25,40 +25,14 @@ from dlrun.datasets.tensors.label_noise import with_label_noise
 from dlrun.datasets.tensors.raw_inputs import Encoding, Prepare, observe
 from dlrun.datasets.tensors.sample_keys import sample_keys, thin
 from dlrun.datasets.tensors.spec import spec_of, targets
-from dlrun.datasets.tensors.splits import cut_by, hold_out
+from dlrun.datasets.tensors.split import TensorSplit
+from dlrun.datasets.tensors.splits import check_sizes, cut_by, hold_out
 from dlrun.datasets.tensors.standardise import Standardise, mean_and_deviation
+from dlrun.datasets.tensors.weights import refuse_weights, weights_of_splits, without_weights
 from dlrun.errors import ConfigError
-from dlrun.types import Batch, Data, Spec, Task
+from dlrun.types import Data, Spec, Task
 
 __all__ = ["from_tensors"]
-
-
-@dataclass(frozen=True, eq=False)
-class TensorSplit:
-    """Samples as two tensors, `x` and `y`, both [N, ...]."""
-
-    x: Tensor
-    y: Tensor
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def gather(self, index: Tensor) -> Batch:
-        """The samples at `index` (int64 [B]), in that order.
-
-        An index of all samples in order gives the split's own tensors: change none in place.
-        """
-        if index.shape[0] == self.x.shape[0] and self._is_whole(index):
-            return Batch(self.x, self.y)
-        return Batch(self.x.index_select(0, index), self.y.index_select(0, index))
-
-    def to(self, device: torch.device) -> TensorSplit:
-        """Move the tensors to `device`."""
-        return TensorSplit(self.x.to(device), self.y.to(device))
-
-    def _is_whole(self, index: Tensor) -> bool:
-        # only on the CPU: elsewhere the comparison would wait for the device
-        return index.device.type == "cpu" and torch.equal(index, torch.arange(len(index)))
 
 
 @dataclass(frozen=True)
@@ -86,9 +60,9 @@ class TensorOptions:
 
 def from_tensors(
     name: str,
-    train: tuple[Any, Any],
-    validation: tuple[Any, Any] | None = None,
-    test: tuple[Any, Any] | None = None,
+    train: tuple[Any, ...],
+    validation: tuple[Any, ...] | None = None,
+    test: tuple[Any, ...] | None = None,
     *,
     task: Task,
     classes: int | None = None,
@@ -121,7 +95,9 @@ def from_tensors(
     `times` [N] training is before validation, and that before the test. With `folds` the part `fold` of what is no
     test is the validation split.
 
-    Of a task `density` the targets may be None: a loss such as `nll` looks at the inputs alone.
+    A split is a pair (x, y), or with weights of its samples in the mean loss a triple (x, y, weights). Inputs or
+    targets of several tensors are for `from_nested`. Of a task `density` the targets may be None: a loss such as `nll`
+    looks at the inputs alone.
 
     Inputs [N, ...] are normalised by the mean and deviation of the training split, for each index of axis 1 (the
     channel), or else divided by `scale`. Targets are classes [N], from 0 to `classes` - 1, or the values of a
@@ -173,7 +149,7 @@ def from_tensors(
 
 def build(
     name: str,
-    pairs: Mapping[str, tuple[Any, Any]],
+    pairs: Mapping[str, Any],
     task: Task,
     options: TensorOptions,
     *,
@@ -184,6 +160,7 @@ def build(
     truth: Callable[[Tensor], Tensor] | None = None,
 ) -> Data:
     """Make a data set of raw `pairs`, "train" and perhaps "validation" and "test", as `from_tensors` does."""
+    pairs, weights = without_weights(pairs)
     columns = columns or column_names(pairs)
     if task == "density":
         pairs = {split: _with_targets(pair) for split, pair in pairs.items()}
@@ -191,18 +168,18 @@ def build(
     pairs = {split: check_pair(name, split, pair, columns, gaps=gaps) for split, pair in pairs.items()}
     check_alike(name, pairs)
     report_channels_last(name, tuple(pairs["train"][0].shape[1:]))
-    for split, size in (("validation", options.validation_size), ("test", options.test_size)):
-        if split in pairs and size:
-            raise ConfigError(f"dataset.{split}_size={size}: the data set `{name}` has its own {split} split. Give 0.")
+    check_sizes(name, pairs, validation=options.validation_size, test=options.test_size)
     x, y = pairs["train"]
     spec = spec_of(name, task, x, y, classes=classes, class_names=class_names)
     for split, (_, values) in pairs.items():
         targets(name, split, spec, values)  # before the cut: a message has the caller's own number of a sample
     if options.held_out_classes is not None:
+        refuse_weights(name, weights, "held_out_classes")
         pairs = hold_out(name, pairs, options.held_out_classes, spec.classes, options.split_seed, options.test_size)
         (x, y), options = pairs["train"], replace(options, test_size=0)
         content = content and fingerprint(content, *(values for _, values in pairs.values()))
     index = cut_by(name, y, spec, options, own_validation="validation" in pairs)._asdict()
+    weight = weights_of_splits(name, weights, pairs, index)
     raw = {**pairs, **{split: _select((x, y), index[split]) for split in index if len(index[split])}}
     if options.label_noise:
         raw["train"] = _add_label_noise(raw["train"], spec, options)
@@ -210,15 +187,15 @@ def build(
     prepare = encoding.fit(first) if encoding else _preparation(first, options)
     bits = _binary(name, pairs, index, options)
     prepared = {split: bits[split].float() if bits else prepare(x) for split, (x, _) in raw.items()}
-    splits = {split: TensorSplit(prepared[split], targets(name, split, spec, y)) for split, (_, y) in raw.items()}
+    prepared_y = {split: targets(name, split, spec, y) for split, (_, y) in raw.items()}
+    splits = {split: TensorSplit(x, prepared_y[split], weight.get(split)) for split, x in prepared.items()}
     inputs = encoding.describe(first) if encoding else observe(first, pixels=options.pixels, columns=columns)
     if encoding:
         encoding.report({split: x for split, (x, _) in raw.items()})
     else:
         check_ranges(name, raw, inputs)
-    if content is None:
-        content = fingerprint(*(tensor for pair in pairs.values() for tensor in pair))
-    noise = (splits["train"].y,) if options.label_noise else ()
+    content = content or fingerprint(*(tensor for pair in pairs.values() for tensor in pair))
+    noise = (prepared_y["train"],) if options.label_noise else ()
     keys = {split: sample_keys(x) for split, (x, _) in raw.items()}
     return Data(
         name=name,
@@ -227,7 +204,9 @@ def build(
         validation=splits.get("validation"),
         test=splits.get("test"),
         # of the parts that decide a result, in an order that runs of earlier versions share
-        fingerprint=fingerprint(name, content, *index.values(), repr(prepare), *noise, *bits.values()),
+        fingerprint=fingerprint(
+            name, content, *index.values(), repr(prepare), *noise, *bits.values(), *weight.values()
+        ),
         prepare=prepare,
         augment=make_augment(options.augment, spec.input_shape),
         truth=truth,

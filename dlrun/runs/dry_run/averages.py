@@ -38,11 +38,11 @@ def check_averages(
 
     A part with a true attribute `of_batch` is one whose values are of batches.
     """
-    if is_of_batch(objective.model) or len(batch.x) < 2:
+    if is_of_batch(objective.model) or batch.size < 2:
         return
     metrics = of_batches(metrics)  # those of a split are computed once
-    cut = (3 * len(batch.x)) // 8 or 1
-    portions = [Batch(*(t[:cut] for t in batch)), Batch(*(t[cut:] for t in batch))]
+    cut = (3 * batch.size) // 8 or 1
+    portions = [batch.rows(slice(cut)), batch.rows(slice(cut, None))]
     with evaluating(objective):
         whole = totals(objective, metrics, batch)
         found = [totals(objective, metrics, portion) for portion in portions]
@@ -58,7 +58,7 @@ def check_averages(
             return
         of_model = _outputs_differ(objective, batch, cut)
     name, means = next(iter(differing.items()))
-    text = _message(name, means, (cut, len(batch.x) - cut), targets, of_model=of_model)
+    text = _message(name, means, (cut, batch.size - cut), targets, of_model=of_model)
     # the commonest slip: the means of the portions, as they are, add up to that of the whole
     if name == "loss" and _same(means[0], sum(_mean([portion[name]]) for portion in found), ROUGH):
         text = f"{text.splitlines()[0]}\nIt looks like a sum over the batch. Return the samples' mean, or a value each."
@@ -85,7 +85,7 @@ def _same(one: float, other: float, tolerance: float) -> bool:
 
 
 def _tolerance(objective: Objective, batch: Batch) -> float:
-    return EXACT if batch.x.device.type == "cpu" and objective.exact else ROUGH
+    return EXACT if batch.tensors()[0].device.type == "cpu" and objective.exact else ROUGH
 
 
 def _is_random(objective: Objective, metrics: Mapping[str, Metric], batch: Batch, names: list[str]) -> bool:
@@ -102,7 +102,7 @@ def _is_random(objective: Objective, metrics: Mapping[str, Metric], batch: Batch
 def _outputs_differ(objective: Objective, batch: Batch, cut: int) -> bool:
     try:
         with objective.precision():
-            whole, part = objective.model(batch.x), objective.model(batch.x[:cut])
+            whole, part = objective.model(batch.x), objective.model(batch.rows(slice(cut)).x)
     except Exception:  # a model that the loss calls in another way
         return False
     if not (isinstance(whole, Tensor) and isinstance(part, Tensor)):

@@ -26,7 +26,7 @@ def explain(batch: Batch, targets: Mapping[str, str], *names: str, doing: str = 
         if "loss" in names and "'Batch' object" in str(error):
             advice = "A loss is called with (model, batch): the outputs are model(batch.x), the targets batch.y."
         doing, problem = (
-            doing or f"a first pass over {counted(len(batch.x), 'sample')}",
+            doing or f"a first pass over {counted(batch.size, 'sample')}",
             "The parts do not fit together",
         )
         if is_out_of_memory(error):

@@ -31,8 +31,7 @@ def make_forward(
     def batch(number: int) -> Batch:
         # another batch, if there are as many samples
         first = number * few if 2 * few <= len(split) else 0
-        x, y = split.gather(torch.arange(first, first + few, device=device))
-        return Batch(x.to(device), y.to(device))
+        return split.gather(torch.arange(first, first + few, device=device)).to(device)
 
     def forward(number: int) -> float:
         buffers = [(buffer, buffer.clone()) for buffer in objective.buffers()]

@@ -15,7 +15,7 @@ from dlrun.engine.objective import Objective
 from dlrun.engine.protocols import Optimizer
 from dlrun.errors import ConfigError, DlrunError, UserError, place
 from dlrun.tokenizers.description import describe
-from dlrun.types import Batch, Data, Schedule, Split
+from dlrun.types import Data, Schedule, Split
 
 SOME = 8
 """Samples of the loss before the first step."""
@@ -24,9 +24,9 @@ SOME = 8
 def first_loss(objective: Objective, split: Split, *, device: torch.device) -> float:
     """The mean loss over 8 evenly spaced samples."""
     index = torch.linspace(0, len(split) - 1, min(SOME, len(split))).round().long()
-    x, y = split.gather(index.to(device))
+    batch = split.gather(index.to(device)).to(device)
     with evaluating(objective), objective.precision():
-        total, count = loss_total(objective, objective.model, Batch(x.to(device), y.to(device)))
+        total, count = loss_total(objective, objective.model, batch)
     return float(total) / float(count)
 
 

@@ -29,6 +29,7 @@ from dlrun.errors import ConfigError
 from dlrun.execution.flops import count_flops
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.metrics import is_of_batch, is_of_split
+from dlrun.nests.nest import is_nest
 from dlrun.optimizers.counting import Counting
 from dlrun.optimizers.lbfgs import LBFGS
 from dlrun.optimizers.least_squares import LeastSquares
@@ -91,7 +92,7 @@ def dry_run(trial: Trial, *, steps: bool = True, averages: bool = True) -> float
             _check_accumulation(trial, few)
             _check_metrics(trial, few)
             _check_classes(trial, few)
-            flop = count_flops(objective, few) / len(few.x)
+            flop = count_flops(objective, few) / few.size
             if steps:
                 _take_steps(trial)
         if averages:
@@ -102,8 +103,7 @@ def dry_run(trial: Trial, *, steps: bool = True, averages: bool = True) -> float
 def _samples(split: Split, number: int, device: torch.device) -> Batch:
     """Evenly spaced samples."""
     index = torch.linspace(0, len(split) - 1, min(number, len(split))).round().long()
-    x, y = split.gather(index.to(device))
-    return Batch(x.to(device), y.to(device))
+    return split.gather(index.to(device)).to(device)
 
 
 @contextmanager
@@ -158,6 +158,8 @@ def _check_classes(trial: Trial, few: Batch) -> None:
     objective, classes = trial.objective, trial.spec.outputs
     if getattr(objective.loss, "func", objective.loss) is not cross_entropy or few.y.is_floating_point():
         return
+    if trial.spec.task not in ("classification", "language"):
+        return
     with evaluating(objective), objective.precision():
         outputs = objective.model(few.x).shape[-1]
     if outputs < classes or (outputs > classes and trial.spec.task == "classification"):
@@ -174,8 +176,9 @@ def _check_accumulation(trial: Trial, few: Batch) -> None:
         return
     with evaluating(objective), objective.precision():
         weighted = isinstance(objective.loss(objective.model, few), tuple)
-    if weighted or is_of_batch(objective.loss):
-        why = "returns values with weights" if weighted else "compares the samples of a batch"
+    weighted = weighted or few.weight is not None or few.mask is not None
+    if weighted or is_of_batch(objective.loss) or is_nest(few.y):
+        why = "has weights" if weighted else "has several targets" if is_nest(few.y) else "compares samples of a batch"
         raise ConfigError(
             f"trainer.accumulate={parts}: loss={trial.targets['loss']} {why}, so the parts of a batch do not add up to "
             f"its gradient. Type trainer.accumulate=1; trainer.batch_size={max(1, trial.batches.size // parts)} takes "
@@ -194,7 +197,7 @@ def _take_steps(trial: Trial) -> None:
     sizes = [FEW] if isinstance(optimizer, LBFGS | LeastSquares) else trial.sizes
     for position, size in enumerate(sizes):
         batch = _batch(batches, size, trial.targets)
-        doing = f"a first step over {counted(len(batch.x), 'sample')}"
+        doing = f"a first step over {counted(batch.size, 'sample')}"
         advice = ""
         if position:
             doing = f"a step over the last batch of an epoch, of {counted(size, 'sample')},"
@@ -208,19 +211,17 @@ def _batch(batches: Batches, size: int, targets: Mapping[str, str]) -> Batch:
     n, device = len(batches.split), batches.device
     # a file each: a few samples, repeated, have the shapes of all
     read = min(FEW, n) if isinstance(batches.split, LoaderSplit) else min(size, n)
-    x, y = (t.to(device) for t in batches.split.gather(torch.arange(read, device=device)))
+    batch = batches.split.gather(torch.arange(read, device=device)).to(device)
     if read < size:
-        repeated = torch.arange(size, device=device) % read
-        x, y = x[repeated], y[repeated]
-    batch = Batch(x, y)
+        batch = batch.rows(torch.arange(size, device=device) % read)
     if batches.augment is None or batches.only:
         return batch
     draw = torch.Generator(device)
     with explain(batch, targets, "dataset", doing="the augmentation of a first batch"):
-        varied = batches.vary(x, draw, step=0, epoch=0, index=torch.arange(len(x)))
-        if len(varied) != len(x):
-            raise TypeError(f"it returned {describe(varied)} for {counted(len(x), 'sample')}")
-    return Batch(varied, y)
+        varied = batches.vary(batch, draw, step=0, epoch=0, index=torch.arange(batch.size))
+        if varied.size != batch.size:
+            raise TypeError(f"it returned {describe(varied.x)} for {counted(batch.size, 'sample')}")
+    return varied
 
 
 def _other_sizes(samples: int, size: int) -> str:
@@ -260,9 +261,9 @@ def _differentiate(objective: Objective, batch: Batch) -> None:
                 f"the loss is {describe(values)}; expected a float tensor: one value a sample, or their mean; or a "
                 "pair: the values and their weights"
             )
-        if each.ndim and len(each) != len(batch.x):
+        if each.ndim and len(each) != batch.size:
             raise TypeError(
-                f"the loss is {describe(values)} for {counted(len(batch.x), 'sample')}; expected one value a sample"
+                f"the loss is {describe(values)} for {counted(batch.size, 'sample')}; expected one value a sample"
             )
     if isinstance(values, tuple) and (len(values) != 2 or values[0].shape != values[1].shape):
         raise TypeError(f"the loss is {describe(values)}; a pair has a value and a weight for each sample")

@@ -48,7 +48,7 @@ def measure(training: Training, every: Every) -> dict[str, StepMemory]:
         closing(training.batches.start(0)) as batches,
     ):
         batch = _portion(next(batches), getattr(training.optimizer, "accumulate", 1))
-        held = [*objective.params, *objective.buffers(), *objective.model.parameters(), *batch]
+        held = [*objective.params, *objective.buffers(), *objective.model.parameters(), *batch.tensors()]
         found: dict[str, StepMemory] = {}
         for name in [PLAIN, *ways.others(objective, batch)]:
             ways.use(name)
@@ -139,8 +139,7 @@ def _undone(objective: Objective) -> Iterator[None]:
 
 def _portion(batch: Batch, parts: int) -> Batch:
     """The part of a batch that is in memory at once."""
-    size = -(-len(batch.x) // parts)
-    return Batch(batch.x[:size], batch.y[:size])
+    return batch.rows(slice(-(-batch.size // parts)))
 
 
 def _step(objective: Objective, batch: Batch) -> list[Tensor]:
@@ -163,7 +162,7 @@ def _rounds(objective: Objective, batch: Batch, ways: _Ways, names: list[str]) -
 
 
 def _time(objective: Objective, batch: Batch) -> tuple[float, float]:
-    device = batch.x.device
+    device = batch.tensors()[0].device
     start = _now(device)
     loss = objective(batch)
     middle = _now(device)

@@ -122,8 +122,7 @@ def _unfit(metrics: Mapping[str, Metric], data: Data, objective: Objective, devi
         return dict.fromkeys(
             metrics, f"{loss.title} takes the outputs as {loss.form.outputs}, no values of the targets"
         )
-    x, y = data.train.gather(torch.arange(1, device=device))
-    batch, model = Batch(x.to(device), y.to(device)), objective.model
+    batch, model = data.train.gather(torch.arange(1, device=device)).to(device), objective.model
     with evaluating(model), objective.precision(), cache_forward(model):
         reasons = {name: _why_not(metric, model, batch, data.spec) for name, metric in metrics.items()}
     return {name: reason for name, reason in reasons.items() if reason}
@@ -139,7 +138,8 @@ def _why_not(metric: Metric, model: nn.Module, batch: Batch, spec: Spec) -> str:
         metric(model, batch)
     except Exception as error:  # a model that is never called, outputs of another shape: whatever it raises
         return str(error).splitlines()[0] if str(error) else type(error).__name__
-    if not batch.y.is_floating_point() and outputs.shape[-1] != spec.outputs:
+    whole = isinstance(batch.y, Tensor) and not batch.y.is_floating_point()
+    if whole and spec.task != "dense" and outputs.shape[-1] != spec.outputs:
         return f"the model returns {counted(outputs.shape[-1], 'value')} for {spec.outputs} classes"
     return ""
 

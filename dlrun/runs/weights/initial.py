@@ -39,4 +39,4 @@ def make_of_data(plain: dict[str, Any], model: nn.Module, loss: Loss, data: Data
 
 def _first(split: Split, most: int, device: torch.device) -> Batch:
     """The first samples, on the CPU: there all weights are made."""
-    return Batch(*(t.cpu() for t in split.gather(torch.arange(min(most, len(split)), device=device))))
+    return split.gather(torch.arange(min(most, len(split)), device=device)).to("cpu")

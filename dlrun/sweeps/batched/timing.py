@@ -152,7 +152,8 @@ def _block_bytes(training: Training) -> int:
         return 0
     sample = training.batches.split.gather(torch.zeros(1, dtype=torch.long, device=training.device))
     # twice: drawn, and copied
-    return 2 * steps_per_graph(training) * training.batches.size * sum(t.numel() * t.element_size() for t in sample)
+    size = sum(t.numel() * t.element_size() for t in sample.tensors())
+    return 2 * steps_per_graph(training) * training.batches.size * size
 
 
 def _free_bytes() -> int:

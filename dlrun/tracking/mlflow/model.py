@@ -8,6 +8,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from dlrun.nests.shapes import describe_shapes, is_shape
 from dlrun.storage.rundir import RunDir
 from dlrun.tracking.content.journal_reader import Point
 from dlrun.tracking.content.run_source import LoadModel
@@ -91,6 +92,8 @@ def describe_inputs(inputs: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
     >>> describe_inputs({"prepare": None}, {"input_shape": [2]})
     'float32 [N, 2]: raw inputs as they are'
     """
+    if not is_shape(spec.get("input_shape", ())):
+        return f"of each sample {describe_shapes(spec['input_shape'])}, as the data set has them"
     shape = ", ".join(map(str, ["N", *spec.get("input_shape", ())]))
     if spec.get("task") == "language":
         return f"int64 [{shape}]: tokens of the run's tokenizer"

@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
 
+from dlrun.datasets.nested.spec import nested_spec
+from dlrun.datasets.samples.collate import Collate, Own, Pad, stack
+from dlrun.datasets.samples.on_demand import MapStyle, MapStyleSamples, MapStyleSplit
 from dlrun.datasets.tensors.checks import check_numbered, in_words, report_channels_last, to_tensor
 from dlrun.datasets.tensors.fingerprint import fingerprint
-from dlrun.datasets.tensors.on_demand import MapStyle, MapStyleSamples, MapStyleSplit
 from dlrun.datasets.tensors.raw_inputs import declared
 from dlrun.datasets.tensors.sample_keys import numbered_keys, sample_keys, thin
 from dlrun.datasets.tensors.spec import spec_of
 from dlrun.datasets.tensors.splits import cut
 from dlrun.errors import ConfigError, DataError, DlrunError, RunError
+from dlrun.nests.batch import Batch
+from dlrun.nests.nest import map_nest
+from dlrun.nests.shapes import is_shape
 from dlrun.randomness import preserve_generators, seed_libraries
-from dlrun.types import Augmentation, Data, SampleKeys, Task, identity
+from dlrun.types import Augmentation, Data, SampleKeys, Spec, Task, identity
 
 __all__ = ["from_datasets"]
 
@@ -37,6 +43,7 @@ def from_datasets(
     task: Task,
     classes: int | None = None,
     class_names: Sequence[str] = (),
+    outputs: int | None = None,
     validation_size: int | float = 0,
     train_size: int | None = None,
     split_seed: int = 0,
@@ -45,14 +52,26 @@ def from_datasets(
     augment: Augmentation | None = None,
     pixels: tuple[float, float] | None = None,
     columns: Sequence[str] = (),
+    inputs: str | Sequence[str] = (),
+    targets: str | Sequence[str] = (),
+    collate: Pad | Callable[[list[Any]], Any] | None = None,
+    lengths: Sequence[int] | None = None,
+    bucket: int = 50,
 ) -> Data:
     """Make a data set of map-style data sets.
 
-    Their samples are pairs `(x, y)`. Without a `validation` set, `split_seed` draws `validation_size` samples of
-    `train`: a number, or below 1 a fraction. The number of classes is `classes`, else the number of names, else it
-    follows from the data set's own `classes`, `targets` or `labels`. `content` (a version, a hash) identifies the
-    samples in the fingerprint; without it the lengths and the first and last samples do. `pixels` are the values of
-    black and white, and `columns` the names of a vector's components, for `dlrun predict`.
+    A sample is a pair `(x, y)`, with a weight in the mean loss a triple `(x, y, weight)`, or a dict, of which `inputs`
+    and `targets` name the entries. `x` and `y` are tensors, arrays or numbers, or tuples and dicts of such; for tasks
+    `dense` and `other` see `from_nested`. Samples are stacked. Sequences of several lengths are padded by
+    `collate=Pad()`; a `collate` of your own gets a list of samples as the data set has them, and returns a batch in
+    the same forms. With `lengths`, a number a training sample, each `bucket` batches of an epoch's random order have
+    their samples sorted by length, so that batches have little padding; the batches of a bucket come in random order.
+
+    Without a `validation` set, `split_seed` draws `validation_size` samples of `train`: a number, or below 1 a
+    fraction. The number of classes is `classes`, else the number of names, else it follows from the data set's own
+    `classes`, `targets` or `labels`. `content` (a version, a hash) identifies the samples in the fingerprint; without
+    it the lengths and the first and last samples do. `pixels` are the values of black and white, and `columns` the
+    names of a vector's components, for `dlrun predict`.
 
     Raises `ConfigError` for sizes and for classes that are not known, `DataError` for samples that do not fit.
     """
@@ -63,30 +82,32 @@ def from_datasets(
     index = cut(len(train), seed=split_seed, validation_size=validation_size, train_size=train_size)
     if task == "classification" and not class_names and classes is None:
         classes = _known_classes(name, train)
+    make = partial(MapStyleSamples, task=task, inputs=_names(inputs), targets=_names(targets))
+    make.keywords["collate"] = _collate(collate, make.keywords["inputs"], make.keywords["targets"])
     given = {
-        split: MapStyleSamples(samples, list(range(len(samples))), task)
+        split: make(samples, list(range(len(samples))))
         for split, samples in (("train", train), ("validation", validation), ("test", test))
         if samples is not None
     }
     if content is None:
         with _as_data_errors():
             content = fingerprint(*(piece for split in given for piece in (split, *_sketch(given[split]))))
-    drawn = {split: MapStyleSamples(train, getattr(index, split).tolist(), task) for split in ("train", "validation")}
+    drawn = {split: make(train, getattr(index, split).tolist()) for split in ("train", "validation")}
     # the drawn parts take the place of the whole `train`
     chosen = given | {split: samples for split, samples in drawn.items() if len(samples)}
-    # one sample stands for the shapes of all: the others are compared with it as they come
     with _as_data_errors():
-        first = MapStyleSplit(chosen["train"]).gather(torch.tensor([0]))
-        spec = spec_of(name, task, first.x, first.y, classes=classes, class_names=class_names)
-        chosen = {split: replace(samples, spec=spec, split=in_words(split)) for split, samples in chosen.items()}
+        spec, chosen = _compared(name, chosen, classes=classes, outputs=outputs, class_names=class_names)
         splits = {split: MapStyleSplit(samples) for split, samples in chosen.items()}
         for split in [split for split in splits.values() if len(split)]:
             split.gather(torch.tensor([0]))
-    report_channels_last(name, spec.input_shape)
+    raw = None
+    if is_shape(spec.input_shape) and None not in spec.input_shape and not isinstance(chosen["train"].collate, Own):
+        report_channels_last(name, spec.input_shape)
+        raw = declared(spec.input_shape, _raw_type(chosen["train"]), pixels, columns)
     return Data(
         name=name,
         spec=spec,
-        train=splits["train"],
+        train=_in_buckets(splits["train"], lengths, index.train, bucket, whole=len(train)),
         validation=splits.get("validation"),
         test=splits.get("test"),
         fingerprint=fingerprint(name, content, *index),
@@ -98,8 +119,65 @@ def from_datasets(
             for split, samples in chosen.items()
         },
         sample_keys=_sample_keys(chosen),
-        inputs=declared(spec.input_shape, _raw_type(train, int(index.train[0])), pixels, columns),
+        inputs=raw,
     )
+
+
+def _names(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _collate(
+    given: Pad | Callable[[list[Any]], Any] | None, inputs: tuple[str, ...], targets: tuple[str, ...]
+) -> Collate:
+    if given is None:
+        return stack
+    return given if isinstance(given, Pad) else Own(given, inputs, targets)
+
+
+def _compared(
+    name: str, splits: Mapping[str, MapStyleSamples], **given: Any
+) -> tuple[Spec, dict[str, MapStyleSamples]]:
+    """The spec, and the splits whose samples are compared with it as they come.
+
+    The first sample stands for the shapes of all.
+    """
+    samples = splits["train"]
+    batch = MapStyleSplit(samples).gather(torch.tensor([0]))
+    task = samples.task
+    if batch.plain and task not in ("dense", "other"):
+        if given.pop("outputs") is not None:
+            raise ConfigError(f"outputs: of a task `{task}` the targets say it. Leave it out.")
+        spec = spec_of(name, task, batch.x, batch.y, **given)
+    else:
+        spec = nested_spec(name, task, batch, **given)
+    pad = samples.collate
+    if isinstance(pad, Own):
+        return spec, dict(splits)
+    own = spec
+    if isinstance(pad, Pad):
+        own = replace(spec, input_shape=pad.open(_first_shapes(samples)))
+        spec = replace(spec, input_shape=pad.with_mask(own.input_shape))
+    return spec, {split: replace(each, spec=own, split=in_words(split)) for split, each in splits.items()}
+
+
+def _first_shapes(samples: MapStyleSamples) -> Any:
+    with preserve_generators():
+        seed_libraries(0)
+        return map_nest(lambda t: tuple(t.shape), samples[0].x)
+
+
+def _in_buckets(
+    split: MapStyleSplit, lengths: Sequence[int] | None, index: Tensor, bucket: int, *, whole: int
+) -> MapStyleSplit:
+    if lengths is None:
+        return split
+    if len(lengths) != whole or bucket < 1:
+        raise ConfigError(
+            f"from_datasets(lengths=…, bucket={bucket}): got {len(lengths)} lengths for {whole} training samples, and "
+            "expected a bucket of 1 or more batches."
+        )
+    return replace(split, lengths=torch.as_tensor(lengths)[index], bucket=bucket)
 
 
 def _sample_keys(splits: Mapping[str, MapStyleSamples]) -> dict[str, SampleKeys]:
@@ -173,10 +251,12 @@ def _known_classes(name: str, samples: MapStyle) -> int:
     )
 
 
-def _raw_type(samples: MapStyle, i: int) -> str:
+def _raw_type(samples: MapStyleSamples) -> str:
     with preserve_generators():
         seed_libraries(0)
-        return str(to_tensor(samples[i][0], "The inputs").dtype).removeprefix("torch.")
+        raw = samples.samples[samples.index[0]]
+        x = raw[samples.inputs[0]] if samples.inputs else raw[0]
+        return str(to_tensor(x, "The inputs").dtype).removeprefix("torch.")
 
 
 def _sketch(samples: MapStyleSamples, ends: int = 3) -> Iterator[str | Tensor]:
@@ -192,4 +272,5 @@ def _read(samples: MapStyleSamples, index: Iterable[int]) -> Iterator[Tensor]:
     with preserve_generators():
         seed_libraries(0)
         for i in index:
-            yield from samples[i]
+            sample = samples[i]
+            yield from (sample if isinstance(sample, Batch) else samples.collate([sample])).tensors()

@@ -9,11 +9,15 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from dlrun.datasets.tensors.checks import is_finite, layout_advice, to_tensor
+from dlrun.datasets.samples.collate import Collate, Own, as_batch, stack
+from dlrun.datasets.tensors.checks import is_finite, layout_advice
 from dlrun.errors import DataError, DlrunError, RunError, place
+from dlrun.nests.batch import Batch
+from dlrun.nests.nest import is_nest, leaves, map_nest
+from dlrun.nests.shapes import describe_shapes, fits, is_shape, map_shapes
 from dlrun.randomness import preserve_generators, seed_libraries
 from dlrun.terminal.format import counted
-from dlrun.types import Batch, Spec, Task
+from dlrun.types import Spec, Task
 
 
 class MapStyle(Protocol):
@@ -23,9 +27,9 @@ class MapStyle(Protocol):
         """The number of samples."""
 
     def __getitem__(self, i: int, /) -> Any:
-        """Sample `i`: a pair of input and target.
+        """Sample `i`: a pair of input and target, a triple with a weight, or a dict.
 
-        The input is a tensor, an array or a number.
+        Inputs and targets are tensors, arrays or numbers, or tuples and dicts of such.
         """
 
 
@@ -33,9 +37,10 @@ class MapStyle(Protocol):
 class MapStyleSamples:
     """Some samples of a map-style data set, as tensors.
 
-    Each is two tensors ready for a batch. Inputs float64 and uint8 become float32. A class is int64 [], the target of a
-    regression float32 [O]. Each is compared with `spec`, if that is known already. It can be pickled, for the workers
-    of a `DataLoader`, if the user's data set can.
+    Each is a `Batch` without the first axis, for `collate`. Inputs float64 and uint8 become float32. A class is int64
+    [], the target of a regression float32 [O]. Of a dict, `inputs` and `targets` name the entries. Each is compared
+    with `spec`, if that is known already. It can be pickled, for the workers of a `DataLoader`, if the user's data set
+    can.
     """
 
     samples: MapStyle
@@ -43,6 +48,9 @@ class MapStyleSamples:
     task: Task
     spec: Spec | None = None
     split: str = "training"
+    inputs: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    collate: Collate = stack
 
     def __len__(self) -> int:
         return len(self.index)
@@ -51,11 +59,10 @@ class MapStyleSamples:
         """The name of sample `i` in messages, with its number in the user's data set."""
         return f"sample {self.index[i]} of {type(self.samples).__name__}"
 
-    def __getitem__(self, i: int) -> Batch:
-        """Sample `i`.
+    def __getitem__(self, i: int) -> Any:
+        """Sample `i`; for a `collate` of the user's own as the data set has it.
 
-        Raises `DataError` for anything but a pair `(x, y)` that fits the others, `RunError` for an exception of the
-        user's data set.
+        Raises `DataError` for a sample that does not fit the others, `RunError` for an exception of the data set.
         """
         try:
             sample = self.samples[self.index[i]]
@@ -63,13 +70,10 @@ class MapStyleSamples:
             raise
         except Exception as error:
             raise RunError(f"Reading {self.name(i)} failed: {type(error).__name__}: {error}{place(error)}") from error
-        if not isinstance(sample, tuple | list) or len(sample) != 2:
-            raise DataError(
-                f"Sample {self.index[i]} of {type(self.samples).__name__} is a {type(sample).__name__}; "
-                "expected a pair (x, y)."
-            )
-        x = _input(to_tensor(sample[0], f"The inputs of {self.name(i)}"))
-        batch = Batch(x, self._target(i, to_tensor(sample[1], f"The targets of {self.name(i)}")))
+        if isinstance(self.collate, Own):
+            return sample
+        given = as_batch(sample, self.inputs, self.targets, f"S{self.name(i)[1:]}")
+        batch = given if is_nest(given.y) else Batch(given.x, self._target(i, given.y), given.weight)
         # compared here, a bad sample is named by whoever reads it, a worker too
         if self.spec is not None and (problem := _problem(batch, self.spec)):
             name = self.name(i)
@@ -79,6 +83,8 @@ class MapStyleSamples:
     def _target(self, i: int, y: Tensor) -> Tensor:
         if self.task == "regression":
             return y.reshape(-1).float()
+        if self.task == "dense" and not y.is_floating_point():
+            return y.long()
         if self.task != "classification":
             return y
         if y.is_floating_point() or y.numel() != 1:
@@ -91,17 +97,20 @@ class MapStyleSamples:
 
 def _problem(batch: Batch, spec: Spec) -> str | None:
     """What no model of `spec` can take of a sample, or None."""
-    shape = tuple(batch.x.shape)
-    if shape != spec.input_shape:
+    shape = map_nest(lambda t: tuple(t.shape), batch.x)
+    if not fits(shape, spec.input_shape):
+        advice = layout_advice(shape, spec.input_shape) if is_shape(shape) and is_shape(spec.input_shape) else ""
+        if not advice and fits(shape, map_shapes(lambda own: (None, *own[1:]), spec.input_shape)):
+            advice = ". Sequences of several lengths are padded by from_datasets(…, collate=Pad())"
         return (
-            f"its inputs have the shape {list(shape)}; expected {list(spec.input_shape)}, as the first sample's"
-            f"{layout_advice(shape, spec.input_shape)}"
+            f"its inputs have the shape {describe_shapes(shape)}; expected {describe_shapes(spec.input_shape)}, as the "
+            f"first sample's{advice}"
         )
-    if spec.classes is not None and not 0 <= int(batch.y) < spec.classes:
+    if spec.task == "classification" and spec.classes is not None and not 0 <= int(batch.y) < spec.classes:
         return f"its class is {int(batch.y)}; expected 0 to {spec.classes - 1}"
     if spec.task == "regression" and batch.y.numel() != spec.outputs:
         return f"its target has {counted(batch.y.numel(), 'value')}; expected {spec.outputs}"
-    for kind, values in (("inputs", batch.x), ("targets", batch.y)):
+    for kind, values in [(kind, t) for kind, nest in (("inputs", batch.x), ("targets", batch.y)) for t in leaves(nest)]:
         if values.is_floating_point() and not is_finite(values):
             count = int((~values.isfinite()).sum())
             return (
@@ -117,17 +126,19 @@ class MapStyleSplit:
 
     In training, workers read them from `dataset`. Random numbers that a data set draws from the global generators of
     torch, Python and numpy are a function of the sample's number here. So an evaluation gives the same values for any
-    batch size.
+    batch size. With `lengths` [N] each `bucket` batches of training have their samples sorted by length.
     """
 
     dataset: MapStyleSamples
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    lengths: Tensor | None = None
+    bucket: int = 0
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def gather(self, index: Tensor) -> Batch:
-        """The samples at `index` (int64 [B]), in that order.
+        """The samples at `index` (int64 [B]), in that order, put together by the data set's `collate`.
 
         They are on the split's device. Raises `DataError` for samples of different shapes.
         """
@@ -136,19 +147,8 @@ class MapStyleSplit:
             for i in index.tolist():
                 seed_libraries(i)  # the same variation at every evaluation
                 samples.append(self.dataset[i])
-        return Batch(*(_stack(values).to(self.device) for values in zip(*samples, strict=True)))
+        return self.dataset.collate(samples).to(self.device)
 
     def to(self, device: torch.device) -> MapStyleSplit:
         """The split with its batches on `device`."""
-        return MapStyleSplit(self.dataset, device)
-
-
-def _input(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float64, torch.uint8) else x
-
-
-def _stack(tensors: Sequence[Tensor]) -> Tensor:
-    if len({tensor.shape for tensor in tensors}) > 1:
-        shapes = sorted({str(list(tensor.shape)) for tensor in tensors})
-        raise DataError(f"Samples of different shapes cannot be put into one batch: {', '.join(shapes[:4])}.")
-    return torch.stack(list(tensors))
+        return MapStyleSplit(self.dataset, device, self.lengths, self.bucket)

@@ -1,0 +1,1 @@
+"""Data sets whose inputs or targets are several tensors, or of several lengths."""

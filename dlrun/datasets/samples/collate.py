@@ -1,0 +1,202 @@
+"""How samples are put together into a batch: stacked, or padded to the longest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from dlrun.datasets.tensors.checks import to_tensor
+from dlrun.errors import ConfigError, DataError
+from dlrun.nests.batch import Batch
+from dlrun.nests.nest import Nest, is_nest, map_nest, named_leaves
+from dlrun.nests.shapes import is_shape
+from dlrun.types import IGNORE_INDEX
+
+Collate = Callable[[Sequence[Any]], Batch]
+"""Samples, each a `Batch` without the first axis → a batch."""
+
+
+def stack(samples: Sequence[Batch]) -> Batch:
+    """A batch of samples of equal shapes.
+
+    Raises `DataError` for others.
+    """
+    x, y = (_join([sample[side] for sample in samples], _stack) for side in (0, 1))
+    return Batch(x, y, _weights(samples))
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Pads sequences, tensors [T, ...], to the longest of a batch: inputs with `value`, classes with `IGNORE_INDEX`.
+
+    `names` are the entries that are sequences; empty: all tensors with an axis. With `mask` the inputs get an entry of
+    that name, bool [B, T], which is true where an input is none of the padding; inputs of one tensor are then the entry
+    `x`. Real-valued targets are padded with 0, and the batch's `mask` leaves these elements out of the mean loss.
+    """
+
+    value: float = 0
+    names: tuple[str, ...] = ()
+    mask: str | None = None
+
+    def __call__(self, samples: Sequence[Batch]) -> Batch:
+        """A batch of padded samples."""
+        xs, ys = ([sample[side] for sample in samples] for side in (0, 1))
+        x, y = _join(xs, self._pad_inputs), _join(ys, self._pad_targets)
+        if self.mask:
+            valid = _valid(_lengths(self._first(xs[0]), xs))
+            x = {**(x if isinstance(x, dict) else {"x": x}), self.mask: valid}
+        return Batch(x, y, _weights(samples), self._mask(ys))
+
+    def open(self, shapes: Any) -> Any:
+        """The shapes of samples, with None for the length of a sequence."""
+        return self._open("", shapes)
+
+    def with_mask(self, shapes: Any) -> Any:
+        """The shapes of inputs, with the mask's."""
+        if not self.mask:
+            return shapes
+        return {**(shapes if isinstance(shapes, dict) else {"x": shapes}), self.mask: (None,)}
+
+    def _open(self, name: str, shape: Any) -> Any:
+        if not is_shape(shape):
+            items = shape.items() if isinstance(shape, dict) else enumerate(shape)
+            opened = {key: self._open(f"{name}.{key}".strip("."), inner) for key, inner in items}
+            return opened if isinstance(shape, dict) else tuple(opened.values())
+        return (None, *shape[1:]) if self.padded(name, shape) else shape
+
+    def padded(self, name: str, shape: Sequence[int]) -> bool:
+        """Is this entry of the samples padded?"""
+        return len(shape) > 0 and (not self.names or name in self.names)
+
+    def _pad_inputs(self, name: str, tensors: list[Tensor]) -> Tensor:
+        return _pad(name, tensors, self.value) if self.padded(name, tensors[0].shape) else _stack(name, tensors)
+
+    def _pad_targets(self, name: str, tensors: list[Tensor]) -> Tensor:
+        if not self.padded(name, tensors[0].shape):
+            return _stack(name, tensors)
+        return _pad(name, tensors, 0 if tensors[0].is_floating_point() else IGNORE_INDEX)
+
+    def _first(self, x: Nest) -> str:
+        for name, value in _entries(x):
+            if self.padded(name, value.shape):
+                return name
+        raise ConfigError(
+            f"Of the inputs {', '.join(name for name, _ in _entries(x)) or 'x'} none is a sequence to pad."
+        )
+
+    def _mask(self, ys: Sequence[Nest]) -> Tensor | None:
+        y = ys[0]
+        if is_nest(y) or not y.is_floating_point() or not self.padded("", y.shape):
+            return None
+        return _valid([len(each) for each in ys])
+
+
+@dataclass(frozen=True)
+class Own:
+    """The user's `collate`, of a list of samples as the data set has them."""
+
+    collate: Callable[[list[Any]], Any]
+    inputs: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+
+    def __call__(self, samples: Sequence[Any]) -> Batch:
+        """The user's batch."""
+        return as_batch(self.collate([*samples]), self.inputs, self.targets, "The result of `collate`")
+
+
+def as_batch(value: Any, inputs: Sequence[str], targets: Sequence[str], what: str) -> Batch:
+    """A sample or a batch of a user's as a `Batch`: of a pair, of a triple with weights, or of a dict by its names.
+
+    Raises `DataError` for anything else.
+    """
+    if isinstance(value, Batch):
+        return value
+    if isinstance(value, Mapping):
+        value = _by_name(value, inputs, targets, what)
+    if not isinstance(value, tuple | list) or len(value) not in (2, 3):
+        raise DataError(f"{what} is a {type(value).__name__}; expected a pair (x, y), or (x, y, weight).")
+    x, y = (
+        to_tensors(part, f"{what}: its {kind}") for part, kind in zip(value[:2], ("inputs", "targets"), strict=True)
+    )
+    weight = to_tensor(value[2], f"{what}: its weight").float() if len(value) == 3 else None
+    # as torch's layers take them
+    x = map_nest(lambda t: t.float() if t.dtype in (torch.float64, torch.uint8) else t, x)
+    return Batch(x, map_nest(lambda t: t.float() if t.dtype == torch.float64 else t, y), weight)
+
+
+def to_tensors(value: Any, what: str) -> Nest:
+    """The nest with its arrays and numbers as tensors; a list is an array."""
+    if isinstance(value, Mapping):
+        return {str(name): to_tensors(part, f"{what} `{name}`") for name, part in value.items()}
+    if isinstance(value, tuple) and any(is_nest(part) or hasattr(part, "shape") for part in value):
+        return tuple(to_tensors(part, f"{what} {place}") for place, part in enumerate(value))
+    return to_tensor(value, what)
+
+
+def _by_name(row: Mapping[str, Any], inputs: Sequence[str], targets: Sequence[str], what: str) -> tuple[Any, Any]:
+    if not inputs or not targets:
+        raise DataError(
+            f"{what} is a dict of {', '.join(map(str, row))}. Say which are which: from_datasets(…, "
+            f'inputs=["{next(iter(row), "x")}"], targets=["…"]).'
+        )
+    if missing := [name for name in (*inputs, *targets) if name not in row]:
+        raise DataError(f"{what} has no `{missing[0]}`; it has: {', '.join(map(str, row))}.")
+    x, y = ({name: row[name] for name in names} for names in (inputs, targets))
+    return x if len(x) > 1 else next(iter(x.values())), y if len(y) > 1 else next(iter(y.values()))
+
+
+def _join(nests: list[Nest], join: Callable[[str, list[Tensor]], Tensor], name: str = "") -> Nest:
+    """One nest of many, the leaves joined."""
+    first = nests[0]
+    if isinstance(first, dict):
+        return {key: _join([nest[key] for nest in nests], join, f"{name}.{key}".strip(".")) for key in first}
+    if isinstance(first, tuple):
+        return tuple(
+            _join([*column], join, f"{name}.{i}".strip(".")) for i, column in enumerate(zip(*nests, strict=True))
+        )
+    return join(name, nests)
+
+
+def _stack(name: str, tensors: list[Tensor]) -> Tensor:
+    if len({t.shape for t in tensors}) > 1:
+        shapes = sorted({str(list(t.shape)) for t in tensors})
+        of = f" (`{name}`)" if name else ""
+        raise DataError(
+            f"Samples of different shapes cannot be put into one batch{of}: {', '.join(shapes[:4])}. Pad sequences "
+            "by from_datasets(…, pad=True), or put samples together by a function of your own, collate=…"
+        )
+    # in a worker it writes into memory shared with the training
+    stacked: Tensor = default_collate(tensors)
+    return stacked
+
+
+def _pad(name: str, tensors: list[Tensor], value: float) -> Tensor:
+    if len({t.shape[1:] for t in tensors}) > 1:
+        shapes = sorted({str(list(t.shape)) for t in tensors})
+        raise DataError(f"Sequences `{name}` may differ in the first axis alone: {', '.join(shapes[:4])}.")
+    return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value)
+
+
+def _weights(samples: Sequence[Batch]) -> Tensor | None:
+    weights = [sample.weight for sample in samples if sample.weight is not None]
+    if weights and len(weights) < len(samples):
+        raise DataError("Some samples have a weight and some have none. Give all of them one, such as 1.0.")
+    return torch.stack([w.reshape(()) for w in weights]) if weights else None
+
+
+def _entries(nest: Nest) -> list[tuple[str, Tensor]]:
+    return [*named_leaves(nest)]
+
+
+def _lengths(name: str, xs: Sequence[Nest]) -> list[int]:
+    return [len(dict(_entries(x))[name]) for x in xs]
+
+
+def _valid(lengths: Sequence[int]) -> Tensor:
+    """True before each length, bool [B, T]."""
+    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]

@@ -1,0 +1,1 @@
+"""Batches, and the tuples and dicts of tensors that they hold."""

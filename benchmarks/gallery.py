@@ -40,7 +40,7 @@ from dlrun.terminal.format import duration
 
 DLRUN = (sys.executable, "-m", "dlrun")
 RECORDS = Path(__file__).parents[1] / "docs" / "gallery"
-MINUTES = {"scaling_laws": 35.0, "mnist_seeds": 240.0, "scaling_laws_gpu": math.inf}
+MINUTES = {"scaling_laws": 35.0, "mnist_seeds": 45.0, "scaling_laws_gpu": math.inf}
 """Expected minutes on two cores, of those that take many; infinite without a GPU. All others are tried."""
 
 EXPERIMENTS = {"digits": "slides", "moons": "3.1", "digits_pixels": "3.1", "shakespeare_char": "3.2"}

@@ -20,13 +20,13 @@ from dlrun.datasets.images.streamed import Pictures
 from dlrun.datasets.images.transforms import make_augmentation
 from dlrun.datasets.language.label_splits import Sizes, split_by_label
 from dlrun.datasets.splitting.choose import Splitting
+from dlrun.datasets.samples.map_style import from_datasets
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.label_noise import with_label_noise
-from dlrun.datasets.samples.map_style import from_datasets
 from dlrun.datasets.tensors.raw_inputs import observe
 from dlrun.datasets.tensors.sample_keys import thin
-from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.datasets.tensors.split import TensorSplit
+from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.errors import ConfigError, DataError, did_you_mean
 from dlrun.types import Data, Split
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.datasets.tensors.split import TensorSplit
+from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.runs.weights.overlap import find_shared
 from dlrun.storage.overlap import describe_shared
 from dlrun.terminal.format import counted, number, table

@@ -14,7 +14,7 @@ from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.of_outputs.torch_loss import TorchLoss
-from dlrun.types import Batch, Data, Loss, Metric, Outputs, Spec
+from dlrun.types import Data, Loss, Metric, Outputs, Spec
 
 KNOWN = {"binary": "positive", "multiclass": "probabilities", "multilabel": "probabilities"}
 """What those of `torchmetrics.classification` take, by the beginnings of their names. They take logits too, but know
@@ -49,8 +49,7 @@ def make_metric(name: str, part: Mapping[str, Any], plain: Mapping[str, Any], da
 def rehearse(name: str, metric: StateMetric, data: Data, objective: Objective, device: torch.device) -> None:
     """Name the values of a metric with several, by a few samples; a failure is left to the dry run."""
     index = torch.linspace(0, len(data.train) - 1, min(2, len(data.train))).round().long()
-    x, y = data.train.gather(index.to(device))
-    batch = Batch(x.to(device), y.to(device))
+    batch = data.train.gather(index.to(device)).to(device)
     with objective.precision(), torch.no_grad():
         try:
             found = Outputs(objective.model(batch.x), batch.y)

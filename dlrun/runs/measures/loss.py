@@ -50,13 +50,13 @@ def check_loss(objective: Objective, data: Data, device: torch.device) -> None:
     if not isinstance(loss, TorchLoss):
         return
     index = torch.linspace(0, len(data.train) - 1, min(SAMPLES, len(data.train))).round().long()
-    x, y = data.train.gather(index.to(device))
+    x, y = data.train.gather(index.to(device)).to(device)
     with evaluating(objective), objective.precision():
         try:
-            outputs = objective.model(x.to(device))
+            outputs = objective.model(x)
         except Exception:  # the dry run says what is wrong with the model
             return
-        outputs, y = loss.fit(outputs, y.to(device))
+        outputs, y = loss.fit(outputs, y)
         check_values(loss.form, outputs, y.exp() if loss.arguments.get("log_target") else y, loss.title)
     if loss.form.targets != "classes" or loss.title.lower().startswith("multilabel"):
         return
@@ -107,7 +107,7 @@ def balanced(data: Data) -> Tensor:
             if classes
             else f"loss.class_weights=balanced: the data set {data.name} {why}. Leave it out."
         )
-    y = split.gather(torch.arange(len(split))).y
+    y: Tensor = split.gather(torch.arange(len(split))).y
     counts = y[y != IGNORE_INDEX].bincount(minlength=classes).double()
     if missing := (counts == 0).nonzero()[:, 0].tolist():
         raise ConfigError(

@@ -11,7 +11,7 @@ import torch
 from sklearn import metrics as sk
 from torch import Tensor, nn
 
-from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine.evaluation import evaluate
 from dlrun.engine.forward.predictions import Predictions
 from dlrun.engine.forward.states import SplitFunction, StateMetric

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dlrun.datasets.tensors.tensors import TensorSplit
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine.evaluation import evaluate
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError

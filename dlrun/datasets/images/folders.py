@@ -19,8 +19,8 @@ from dlrun.datasets.images.labels import from_table
 from dlrun.datasets.images.streamed import Pictures
 from dlrun.datasets.images.transforms import make_augmentation
 from dlrun.datasets.language.label_splits import Sizes, split_by_label
-from dlrun.datasets.splitting.choose import Splitting
 from dlrun.datasets.samples.map_style import from_datasets
+from dlrun.datasets.splitting.choose import Splitting
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.label_noise import with_label_noise
 from dlrun.datasets.tensors.raw_inputs import observe

@@ -20,8 +20,8 @@ from dlrun.datasets.splitting.choose import Splitting
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.sample_keys import thin
 from dlrun.datasets.tensors.spec import spec_of
+from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.datasets.tensors.standardise import Standardise
-from dlrun.datasets.tensors.tensors import TensorSplit
 from dlrun.errors import ConfigError, DataError, did_you_mean
 from dlrun.terminal import output
 from dlrun.tokenizers.description import cache_key

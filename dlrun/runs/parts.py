@@ -25,7 +25,7 @@ from dlrun.engine.protocols import Optimizer
 from dlrun.engine.steppers import Thaw
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.execution.device import autocast, choose
-from dlrun.nests.shapes import describe_shapes, is_shape
+from dlrun.nests.shapes import is_shape
 from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.layered import LayeredRule, ParameterGroup
 from dlrun.optimizers.torch_optimizer import TorchRule, adapt
@@ -34,7 +34,7 @@ from dlrun.runs.dry_run.balance import make_balance
 from dlrun.runs.dry_run.parts import check_tokenizer, check_walk
 from dlrun.runs.measures.loss import check_loss, make_loss
 from dlrun.runs.measures.metrics import make_metrics
-from dlrun.runs.measures.task import for_loss
+from dlrun.runs.measures.task import check_takes, for_loss
 from dlrun.runs.weights import loading
 from dlrun.runs.weights.groups import check_effect
 from dlrun.runs.weights.initial import make_of_data
@@ -153,13 +153,7 @@ def make_model(plain: dict[str, Any], spec: Spec, *, of: str) -> nn.Module:
     sizes = {name: getattr(spec, name) for name in SIZES}
     if not sizes["outputs"]:  # a data set of a task `other` need not know them
         del sizes["outputs"]
-    target = str(plain["model"]["_target_"])
-    if target.startswith("dlrun.") and (not is_shape(spec.input_shape) or None in spec.input_shape):
-        raise ConfigError(
-            f"model={target} takes one tensor of a fixed shape; the inputs of {of} are "
-            f"{describe_shapes(spec.input_shape)}. Write a model of your own, which gets these shapes as "
-            "`input_shape` and is called with what a batch has."
-        )
+    check_takes(plain["model"]["_target_"], spec, of=of)
     for name, size in sizes.items():
         given = plain["model"].get(name)
         if given is not None and size is not None and (tuple(given) if isinstance(given, list) else given) != size:

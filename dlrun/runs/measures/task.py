@@ -1,4 +1,4 @@
-"""The task of a run: that of its data set, unless its loss is of a density, or of embeddings."""
+"""The task of a run, and the inputs that a model takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from dlrun.config import instantiate
 from dlrun.errors import ConfigError
 from dlrun.losses.nll import is_of_density
 from dlrun.losses.triplet import learns_embedding, triplet
-from dlrun.types import Data
+from dlrun.nests.shapes import describe_shapes, is_shape
+from dlrun.types import Data, Spec
 
 
 def for_loss(data: Data, plain: Mapping[str, Any]) -> Data:
@@ -57,3 +58,13 @@ def _dimension(plain: Mapping[str, Any]) -> int:
         )
     # of a model that has a number of its own nothing asks for this one
     return int(given or 1)
+
+
+def check_takes(model: str, spec: Spec, *, of: str) -> None:
+    """Raise `ConfigError` for a model of dlrun's and inputs that are not one tensor of a fixed shape."""
+    if model.startswith("dlrun.") and (not is_shape(spec.input_shape) or None in spec.input_shape):
+        raise ConfigError(
+            f"model={model} takes one tensor of a fixed shape; the inputs of {of} are "
+            f"{describe_shapes(spec.input_shape)}. Write a model of your own, which gets these shapes as "
+            "`input_shape` and is called with what a batch has."
+        )

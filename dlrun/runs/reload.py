@@ -163,12 +163,10 @@ def spec_of(folder: RunDir) -> Spec | None:
     if not said:
         return None
     try:
-        # tuples, which JSON has made lists
         shape = shapes_from(said["input_shape"])
         spec = Spec(**said | {"input_shape": shape, "class_names": tuple(said["class_names"])})
-        usable = int(spec.outputs) > 0 or (spec.task == "other" and int(spec.outputs) == 0)
+        usable = int(spec.outputs) >= (0 if spec.task == "other" else 1) and (spec.task != "language" or len(shape) > 0)
         usable = usable and all(size is None or int(size) > 0 for size in sizes_of(shape))
-        usable = usable and (spec.task != "language" or len(spec.input_shape) > 0)
     except (KeyError, TypeError, ValueError, IndexError):
         usable = False
     if not usable:

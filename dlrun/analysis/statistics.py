@@ -216,8 +216,10 @@ def _holds_any(low: float, high: float, sides: Sequence[float], possible: ValueR
     return min(sides) >= least and low <= -scale and high >= scale
 
 
-def describe_difference(found: Difference, *, metric: str, first: str = "the first", second: str = "the second") -> str:
-    """A paired difference in a sentence, with its numbers.
+def describe_difference(
+    found: Difference, *, metric: str, first: str = "the first", second: str = "the second", over: str = "seed"
+) -> str:
+    """A paired difference in a sentence, with its numbers; `over` is the word for a repetition.
 
     >>> found = paired_difference({0: 1.0, 1: 3.0}, {0: 2.0, 1: 2.0})
     >>> print(describe_difference(found, metric="val/loss", first="A", second="B"))
@@ -226,24 +228,24 @@ def describe_difference(found: Difference, *, metric: str, first: str = "the fir
     """
     lost = ""
     if found.broken:
-        seeds = "1 more seed has" if found.broken == 1 else f"{found.broken} more seeds have"
+        seeds = f"1 more {over} has" if found.broken == 1 else f"{found.broken} more {over}s have"
         lost = f" {seeds} no finite value."
     by = f"{found.mean:+.3g}"
     if found.n == 0:
-        return f"{second} and {first} have no common seed with a finite {metric}.{lost}"
+        return f"{second} and {first} have no common {over} with a finite {metric}.{lost}"
     if found.n == 1:
         return (
-            f"{second} differs from {first} in {metric} by {by} on their one common seed. "
-            f"One seed says nothing about seed noise.{lost}"
+            f"{second} differs from {first} in {metric} by {by} on their one common {over}. "
+            f"One {over} says nothing about {over} noise.{lost}"
         )
     if not any(found.each.values()):
-        return f"{second} and {first} have the same {metric} on each of {found.n} seeds.{lost}"
+        return f"{second} and {first} have the same {metric} on each of {found.n} {over}s.{lost}"
     word = "better" if found.gain > 0 else "worse"
     if found.constant and found.n == 2:
-        return f"{second} differs from {first} in {metric} by the same {by} on both seeds, which says little.{lost}"
+        return f"{second} differs from {first} in {metric} by the same {by} on both {over}s, which says little.{lost}"
     if found.constant:  # whatever the seeds change, it is the same on both sides
-        return f"{second} is {word} than {first} in {metric}, by the same {by} on each of {found.n} seeds.{lost}"
-    seeds = f"{found.n} seeds{': too few to tell' if found.vague else ''}"
+        return f"{second} is {word} than {first} in {metric}, by the same {by} on each of {found.n} {over}s.{lost}"
+    seeds = f"{found.n} {over}s{': too few to tell' if found.vague else ''}"
     numbers = f"95 % interval {found.low:+.3g} to {found.high:+.3g} ({seeds}).{lost}"
     if not found.significant:
         return f"No significant difference in {metric} between {second} and {first}: mean difference {by}, {numbers}"

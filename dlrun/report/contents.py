@@ -77,7 +77,7 @@ def _group_tables(overview: Overview) -> Iterator[Block]:
     if not overview.finished:
         yield Paragraph("No run has finished, so there is nothing to compare yet.")
         return
-    yield Heading("Groups" if len(overview.groups) > 1 else "Over the seeds")
+    yield Heading("Groups" if len(overview.groups) > 1 else f"Over {_repetitions(overview)}")
     yield Paragraph(selected.selection(overview))
     yield tables.ranking(overview)
     if len(overview.groups) > tables.MAX_GROUPS:
@@ -89,6 +89,11 @@ def _group_tables(overview: Overview) -> Iterator[Block]:
     if across:
         yield Heading("On each split", 3)
         yield across
+
+
+def _repetitions(overview: Overview) -> str:
+    word = overview.manifest.repetition
+    return f"{overview.groups[0].size} folds" if word == "fold" and overview.groups else f"the {word}s"
 
 
 def _test_split(overview: Overview) -> Iterator[Block]:

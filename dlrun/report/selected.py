@@ -14,14 +14,17 @@ def selection(overview: Overview) -> str:
     chosen, better = overview.summary.selected, "highest" if overview.manifest.higher_is_better else "lowest"
     early = "" if chosen or not overview.unended else not_yet(overview)
     if len(overview.groups) == 1:
-        only = f"Only the {'seeds vary' if _splits(overview) else 'seed varies'}, so nothing was selected."
+        word = overview.manifest.repetition
+        only = f"Only the {f'{word}s vary' if _splits(overview) else f'{word} varies'}, so nothing was selected."
         return " ".join(filter(None, [only, _splits(overview), early or departures(overview)]))
     order = f"Groups are ordered by mean {overview.metric}, the {better} first."
     if overview.in_order:
         order = "Without a validation split nothing is ranked: the groups are in the order of the sweep."
     if overview.selected is None or chosen is None:
         return f"{early or 'No configuration was selected.'} {order}"
-    seeds = " over the seeds" if any(len(group.results) > 1 for group in overview.groups) else ""
+    seeds = (
+        f" over the {overview.manifest.repetition}s" if any(len(group.results) > 1 for group in overview.groups) else ""
+    )
     mean = f"the {better} mean {overview.manifest.monitor}{seeds}"
     rule = f"Selected: the group with {mean}, among the groups whose runs all finished. {_splits(overview)}".strip()
     if overview.summary.selected_now:
@@ -32,8 +35,15 @@ def selection(overview: Overview) -> str:
 
 
 def _splits(overview: Overview) -> str:
-    """A sentence on repetitions over splits; else empty."""
-    if "dataset.split_seed" not in overview.manifest.swept:
+    """A sentence on repetitions over splits or folds; else empty."""
+    swept = overview.manifest.swept
+    if "dataset.fold" in swept and "dataset.split_seed" not in swept:
+        folds = max(group.size for group in overview.groups) if overview.manifest.repetition == "fold" else 0
+        over = f": numbers are over {folds} folds" if folds else ""
+        best = any(result.summary.selected_by for result in overview.finished)
+        chosen = " Each run's weights were chosen on its own fold, so validation is slightly too good." if best else ""
+        return f"Folds (dataset.fold) are repetitions, as seeds are{over}.{chosen}"
+    if "dataset.split_seed" not in swept:
         return ""
     tests = {result.summary.samples("test/") for result in overview.finished}
     shared = (

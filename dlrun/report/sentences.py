@@ -52,7 +52,11 @@ def lead(overview: Overview) -> str:
     if not runner_up.n:  # no common seed
         return ""
     told = describe_difference(
-        runner_up, metric=overview.metric, first=f"the runner-up `{second.label}`", second=f"`{first.label}`"
+        runner_up,
+        metric=overview.metric,
+        first=f"the runner-up `{second.label}`",
+        second=f"`{first.label}`",
+        over=overview.manifest.repetition,
     )
     same = [group for group, found in zip(others, rest, strict=True) if not (found.significant or found.constant)]
     if not others:
@@ -94,24 +98,39 @@ def describe_chance(summaries: Sequence[Summary], metric: str) -> str:
     return f"Intervals cover the chance of seeds. All runs share the {name} samples, whose chance they do not cover."
 
 
+def _of_folds(overview: Overview) -> str:
+    """What intervals over folds are worth."""
+    folds = {result.job.replicate.fold for result in overview.finished} - {-1}
+    if len(folds) < 2:
+        return ""
+    # C. Nadeau and Y. Bengio, Inference for the Generalization Error, 2003: n_test / n_train adds to a mean's variance
+    factor = math.sqrt(1 + len(folds) / (len(folds) - 1))
+    return (
+        "Folds train on nearly the same samples, so their values are no independent ones: intervals and differences "
+        f"over folds look more certain than they are, by a factor of about {factor:.1f}."
+    )
+
+
 def interval_note(overview: Overview) -> str:
     """The method behind the intervals."""
-    vague = ""
+    vague, repeated = "", f"{overview.manifest.repetition}s"
     if any(group.spread.vague for group in overview.groups):
         vague = (
-            "Too few seeds to tell the mean: so it says beside an interval that reaches over all that is possible, or "
-            f"{VAGUE:.0f} times as far as the largest value. Look at the best, the median and the worst, or add seeds."
+            f"Too few {repeated} to tell the mean: so it says beside an interval that reaches over all that is "
+            f"possible, or {VAGUE:.0f} times as far as the largest value. Look at the best, the median and the worst, "
+            f"or add {repeated}."
         )
     sizes = [group.spread.n for group in overview.groups if math.isfinite(group.spread.low)]
     if not sizes:
         return vague
     few = "Student's t" if min(sizes) < BOOTSTRAP_FROM else ""
     many = "the bootstrap with expanded percentiles" if max(sizes) >= BOOTSTRAP_FROM else ""
-    both = f"{few} (below {BOOTSTRAP_FROM} seeds) and {many}" if few and many else few or many
+    both = f"{few} (below {BOOTSTRAP_FROM} {repeated}) and {many}" if few and many else few or many
     summaries = [result.summary for result in overview.finished]
     told = (
         f"Intervals in the table are 95 % intervals of the mean, by {both}, wider for skewed values. sd is the "
-        f"sample standard deviation over the seeds. {describe_chance(summaries, overview.metric)}"
+        f"sample standard deviation over the {repeated}. "
+        f"{_of_folds(overview) or describe_chance(summaries, overview.metric)}"
     )
     return f"{told} {vague}" if vague else told
 

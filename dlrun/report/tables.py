@@ -24,7 +24,15 @@ def ranking(overview: Overview, most: int = MAX_GROUPS) -> Table:
     if all(group.size == 1 for group in overview.groups):
         rows = [[group.label, *_single(group, overview)] for group in shown]
         return Table(["", overview.metric, "best step", "steps", "train time"], rows, strong)
-    head = ["", "seeds", f"mean ± sd of {overview.metric}", "worst", "median", "best", "95 % interval of the mean"]
+    head = [
+        "",
+        f"{overview.manifest.repetition}s",
+        f"mean ± sd of {overview.metric}",
+        "worst",
+        "median",
+        "best",
+        "95 % interval of the mean",
+    ]
     return Table(head, [[group.label, _seeds(group), *_cells(group.spread)] for group in shown], strong)
 
 
@@ -49,7 +57,8 @@ def by_stratum(overview: Overview) -> Table:
                 format_interval(tested),
             ]
         )
-    return Table(["", "selected", "seeds", overview.metric, f"test/{name}", "95 % interval of the test mean"], rows)
+    repeated = f"{overview.manifest.repetition}s"
+    return Table(["", "selected", repeated, overview.metric, f"test/{name}", "95 % interval of the test mean"], rows)
 
 
 def splits(overview: Overview) -> Table | None:
@@ -80,7 +89,10 @@ def test_scores(overview: Overview, group: JobGroup) -> Table | None:
         found = group.spread_of(metric, higher_is_better=bool(higher))
         cells = _cells(found)
         rows.append([metric, str(found.n), *(cells if higher is not None else [cells[0], "", cells[2], "", cells[4]])])
-    return Table(["", "seeds", "mean ± sd", "worst", "median", "best", "95 % interval of the mean"], rows)
+    return Table(
+        ["", f"{overview.manifest.repetition}s", "mean ± sd", "worst", "median", "best", "95 % interval of the mean"],
+        rows,
+    )
 
 
 def failures(found: Sequence[Result]) -> Table:

@@ -25,22 +25,20 @@ from dlrun.storage.sweepdir import SweepDir
 ADVICE = "Put a copy of it back. The runs of its jobs are not touched: `dlrun runs` lists them."
 
 
-REPLICATED = ("seed", "dataset.split_seed")
+REPLICATED = ("seed", "dataset.split_seed", "dataset.fold")
 """Keys whose values are repetitions of one configuration, and not configurations of their own."""
 
 
 class Replicate(NamedTuple):
-    """A repetition: its seed and, where that is swept, the seed of its split.
-
-    >>> str(Replicate(0)), str(Replicate(0, 3))
-    ('0', '0 (split 3)')
-    """
+    """A repetition: its seed and, where these are swept, the seed of its split and its fold."""
 
     seed: int
     split: int = -1
+    fold: int = -1
 
     def __str__(self) -> str:
-        return str(self.seed) if self.split < 0 else f"{self.seed} (split {self.split})"
+        more = [f"{name} {place}" for name, place in (("split", self.split), ("fold", self.fold)) if place >= 0]
+        return f"{self.seed} ({', '.join(more)})" if more else str(self.seed)
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,9 @@ class Job:
 
     @property
     def replicate(self) -> Replicate:
-        if any(override.startswith("dataset.split_seed=") for override in self.overrides):
-            return Replicate(self.seed, int(self.config["dataset"]["split_seed"]))
-        return Replicate(self.seed)
+        own = {override.lstrip("+").partition("=")[0] for override in self.overrides}
+        values = [self.config["dataset"].get(key.partition(".")[2]) if key in own else None for key in REPLICATED[1:]]
+        return Replicate(self.seed, *(-1 if value is None else int(value) for value in values))
 
     @property
     def label(self) -> str:
@@ -119,6 +117,12 @@ class Manifest:
             for key, value in own.items():
                 values.setdefault(key, set()).add(value)
         return tuple(key for key, found in values.items() if len(found) > 1 or given[key] < len(self.jobs))
+
+    @property
+    def repetition(self) -> str:
+        """The word for what the jobs of a group differ in."""
+        swept = {*REPLICATED} & {*self.swept}
+        return "seed" if "dataset.fold" not in swept else "fold" if len(swept) == 1 else "repetition"
 
     @property
     def groups(self) -> dict[str, list[Job]]:

@@ -83,7 +83,7 @@ def _show_selected(overview: Overview) -> None:
     rows = [["", *names]]
     for result in found:
         cells = [number(result.metrics[name]) if name in result.metrics else "" for name in names]
-        rows.append([f"{sweep.id}/{result.job.n} seed={result.job.seed}", *cells])
+        rows.append([f"{sweep.id}/{result.job.n} seed={result.job.replicate}", *cells])
     if len(found) > 1:  # over the seeds
         means = [fmean(r.metrics[name] for r in found if name in r.metrics) for name in names]
         rows.append(["mean", *map(number, means)])

@@ -56,6 +56,36 @@ DIGITS = Source(
     package="sklearn/datasets/data",
 )
 
+DIABETES = Source(
+    "diabetes",
+    "442 patients, 10 measures each, a regression",
+    home="https://www4.stat.ncsu.edu/~boos/var.select/diabetes.html (in scikit-learn)",
+    licence="none stated",
+    files=(
+        File("diabetes_data_raw.csv", 19_596, "86badf50b4f9436ddd1e497dc0ae1b93166f8120221ee7dca4634fe849f3be7c"),
+        File("diabetes_target.csv", 11_050, "244713a551f62a291a354212d8a048adec6cb1244b2bc44e66a0698f5006d26d"),
+    ),
+    package="sklearn/datasets/data",
+)
+
+BREAST_CANCER = Source(
+    "breast_cancer",
+    "569 tumours, 30 measures each, 2 classes",
+    home="https://archive.ics.uci.edu/dataset/17 (in scikit-learn)",
+    licence="CC BY 4.0",
+    files=(File("breast_cancer.csv", 119_913, "fed3eb72d0575ef6192293f5093c6e801b1476b577d0386bf4455504522172ed"),),
+    package="sklearn/datasets/data",
+)
+
+WINE = Source(
+    "wine",
+    "178 wines, 13 measures each, 3 classes",
+    home="https://archive.ics.uci.edu/dataset/109 (in scikit-learn)",
+    licence="CC BY 4.0",
+    files=(File("wine_data.csv", 11_157, "10e8a802908b34f86e5da8ce962f3c806694bc98450a18f61851af59f324bede"),),
+    package="sklearn/datasets/data",
+)
+
 MNIST = Source(
     "mnist",
     "70,000 handwritten digits of 28×28 pixels, 10 classes",
@@ -150,6 +180,9 @@ SOURCES = {
     source.name: source
     for source in (
         DIGITS,
+        DIABETES,
+        BREAST_CANCER,
+        WINE,
         Source("polynomial", "noisy samples of a smooth function on [0, 1], regression"),
         Source("moons", "two half circles in the plane, 2 classes"),
         Source("spirals", "two spirals in the plane, 2 classes"),

@@ -15,9 +15,9 @@ from dlrun.errors import DamagedFile, UserError
 from dlrun.models.lora import merge
 from dlrun.runs.weights.fitting import fit
 from dlrun.runs.weights.mlflow_model import is_model, read_model
-from dlrun.runs.weights.safetensors import read_safetensors
 from dlrun.storage import checkpoint, journal
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
+from dlrun.storage.files.safetensors import read_safetensors
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
 

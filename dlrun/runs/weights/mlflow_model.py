@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from dlrun.errors import DamagedFile, UserError
-from dlrun.runs.weights.safetensors import read_safetensors
 from dlrun.storage import checkpoint
+from dlrun.storage.files.safetensors import read_safetensors
 from dlrun.tracking.mlflow.names.address import Address
 from dlrun.tracking.mlflow.names.secrets import hide_secrets
 from dlrun.tracking.mlflow.store import prepare

@@ -18,7 +18,7 @@ from dlrun.sweeps.run_job import seal
 
 # the last part of a key, wherever it stands; `stack_key` has the final word on the built parts
 FREE = (
-    *("lr", "weight_decay", "momentum", "betas", "eps", "seed", "split_seed", "data_seed", "noise", "init"),
+    *("lr", "weight_decay", "momentum", "betas", "eps", "seed", "split_seed", "fold", "data_seed", "noise", "init"),
     *("label_smoothing", "clip", "patience", "name", "schedule", "degree"),
 )
 """Keys in which stacked jobs may differ."""

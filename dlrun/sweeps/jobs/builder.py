@@ -260,7 +260,8 @@ def group_of(config: DictConfig) -> str:
     raw = _raw(config)
     raw.pop("seed", None)
     if isinstance(raw.get("dataset"), dict):
-        raw["dataset"].pop("split_seed", None)
+        for key in ("split_seed", "fold"):
+            raw["dataset"].pop(key, None)
     return digest(essential(raw, of_batches=may_be_of_batches(raw)))[:16]
 
 

@@ -27,7 +27,19 @@ from dlrun.sweeps.pool.pool import Pool
 from dlrun.sweeps.pool.slots import Slot
 from dlrun.sweeps.pool.task import Task, TaskResult
 
-SHAPELESS = ("lr", "weight_decay", "momentum", "betas", "eps", "data_seed", "split_seed", "seed", "noise", "init")
+SHAPELESS = (
+    "lr",
+    "weight_decay",
+    "momentum",
+    "betas",
+    "eps",
+    "data_seed",
+    "split_seed",
+    "fold",
+    "seed",
+    "noise",
+    "init",
+)
 """Arguments of parts that change neither the time of a step nor its memory."""
 
 

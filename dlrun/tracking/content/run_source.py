@@ -100,7 +100,7 @@ def of_job(sweep: SweepDir, job: Job, load_model: LoadModel | None = None) -> Ru
     tags = {"dlrun.sweep": sweep.id, "dlrun.group": job.group_label}
     if run != own:
         tags["dlrun.reused_from"] = run.id
-    # the seeds of a group have one label: each run's name tells its seed
-    seeded = any(override.startswith("seed=") for override in job.overrides)
-    label = f"{job.group_label} seed={job.seed}" if seeded else job.group_label
+    # the repetitions of a group have one label: each run's name tells its seed and its fold
+    told = [o for o in job.overrides if o.partition("=")[0] in ("seed", "dataset.fold")]
+    label = " ".join([job.group_label, *told])
     return RunSource(run, own.id, own.path, label, sweep, tags, load_model)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from dlrun.errors import ConfigError, DamagedFile, UserError
 from dlrun.runs.weights import loading
 from dlrun.runs.weights.fitting import fit
-from dlrun.runs.weights.safetensors import read_safetensors
 from dlrun.storage import checkpoint
+from dlrun.storage.files.safetensors import read_safetensors
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
 from tests.conftest import Called

@@ -14,6 +14,7 @@ DlrunError
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -31,6 +32,10 @@ class UserError(DlrunError):
 
     def _render_traceback_(self) -> list[str]:
         """The message alone, which IPython shows in place of a traceback."""
+        if os.environ.get("DLRUN_TRACEBACK") == "1":
+            import traceback  # `dlrun --help` imports this file
+
+            return traceback.format_exception(self)
         return [f"{type(self).__name__}: {self}"]
 
 

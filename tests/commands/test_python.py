@@ -93,11 +93,15 @@ def test_a_call_leaves_the_process_as_it_was(here: Path) -> None:
 
 
 @pytest.mark.parametrize("given", ["modle=mlp", "optimizer.lr=abc", "seed=1,2", "model.width=0"])
-def test_a_mistake_raises_the_message_of_the_command(given: str, here: Path, call: Call) -> None:
+def test_a_mistake_raises_the_message_of_the_command(
+    given: str, here: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UserError) as mistake:
         package.train(given, *QUIET)
     assert call("train", given, *QUIET).err == f"dlrun: {mistake.value}\n"
     assert mistake.value._render_traceback_() == [f"{type(mistake.value).__name__}: {mistake.value}"]
+    monkeypatch.setenv("DLRUN_TRACEBACK", "1")
+    says("".join(mistake.value._render_traceback_()), "Traceback", str(mistake.value))
     assert not all_runs()
 
 

@@ -20,6 +20,7 @@ KINDS = {
     "optimizer": "optimizer=NAME",
     "schedule": "schedule=NAME",
     "metric": "+metric=NAME",
+    "observer": "+observer=NAME",
     "experiment": "+experiment=NAME",
 }
 """What can be begun, and the override that chooses it."""

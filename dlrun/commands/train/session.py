@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ def session(function: str, overrides: Sequence[str], *, command: Sequence[str]) 
             "Wait for it, or use another process; dlrun.sweep trains many runs at once."
         )
     try:
+        # what an earlier run has left in reference cycles would stay on the GPU
+        gc.collect()
         begun = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         gpus = range(torch.cuda.device_count()) if begun else ()
         with (

@@ -140,11 +140,10 @@ def usage() -> str:
     width = max(map(len, COMMANDS))
     lines = "\n".join(f"  {name:{width}}  {help}" for name, help in COMMANDS.items())
     return (
-        "usage: dlrun COMMAND …\n\n"
+        "usage: dlrun COMMAND …          `dlrun COMMAND --help` says more\n\n"
         "  dlrun train                                     train on handwritten digits, in seconds\n"
         "  dlrun train +experiment=mnist optimizer.lr=0.1  an experiment, with one value changed\n\n"
-        f"commands:\n{lines}\n\n"
-        "`dlrun COMMAND --help` says more.\n"
+        f"commands:\n{lines}\n"
         'Completion: eval "$(dlrun -sc install=bash)", likewise zsh; dlrun -sc install=fish | source'
     )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -69,6 +71,20 @@ def test_rare_classes_and_text_have_their_lines() -> None:
     text = from_text("text", "to be or not to be " * 20, context=8, validation_size=0.2)
     says(said(text), "vocabulary 7", "begins 'to be or not", "validation characters begin 64 that are in training")
     assert draw(text, see(text)) is not None
+
+
+def test_the_columns_of_a_table_are_those_of_its_file(call: Call, here: Path) -> None:
+    rows = [[i, ["Rome", "Bern", "Oslo"][i % 3 if i < 8 else 0], "" if i == 4 else 10 * i, i % 2] for i in range(12)]
+    with (here / "t.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["n", "city", "income", "y"], *rows])
+    given = ["dataset.path=t.csv", "dataset.target=y", "dataset.test_size=0", "dataset.leave_out=[n]"]
+    out = call("data", "table", *given, "dataset.validation_size=0", "dataset.missing=indicator", "--look").out
+    incomes = [10.0 * i for i in range(12) if i != 4]
+    row = next(line.split() for line in out.splitlines() if line.split()[:1] == ["income"])
+    assert [float(cell) for cell in row[1:]] == pytest.approx([0, np.mean(incomes), 110, np.std(incomes)], rel=1e-5)
+    says(out, "city 3 values: Rome 7, Bern 3, Oslo 2", "1 value in 1 sample of training are NaN", "0 6 (50.0%)")
+    filled = call("data", "table", *given, "dataset.missing=mean", "--look").out
+    says(filled, "filled by dataset.missing=mean")
 
 
 def test_a_mistake_is_said(call: Call) -> None:

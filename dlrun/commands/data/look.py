@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dlrun.commands.data import columns
+from dlrun.datasets.columns.encode import EncodeColumns
 from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.runs.weights.overlap import find_shared
@@ -19,7 +21,6 @@ READ = 2000
 """Samples of a split that are looked at, where each has to be read; evenly spaced."""
 
 CLASSES = 30
-COLUMNS = 30
 """That are listed one by one."""
 
 UNEVEN = 3
@@ -48,9 +49,15 @@ def see(data: Data) -> dict[str, Seen]:
         x, y = split.gather(index)
         if not isinstance(x, Tensor) or not isinstance(y, Tensor):
             return {}
-        undo = isinstance(data.prepare, Standardise) and not data.prepare.indices
-        found[name] = Seen(data.prepare.undo(x) if undo else x, y, n)  # type: ignore[attr-defined]
+        found[name] = Seen(_raw(data, x), y, n)
     return found
+
+
+def _raw(data: Data, x: Tensor) -> Tensor:
+    prepare = data.prepare
+    if isinstance(prepare, EncodeColumns):
+        return columns.undo(prepare, x)
+    return prepare.undo(x) if isinstance(prepare, Standardise) and not prepare.indices else x
 
 
 def splits_of(data: Data) -> dict[str, Split]:
@@ -80,6 +87,12 @@ def lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
         yield _row("shared", f"not known: the data set gives no keys of its {' and '.join(lacking)} samples")
     else:
         yield _row("shared", "; ".join(shared) or "no sample is in two splits")
+
+
+def column_names(data: Data, x: Tensor) -> Sequence[str]:
+    """The names of the columns [N, C]."""
+    known = data.inputs.columns if data.inputs else ()
+    return known if len(known) == x.shape[1] else [f"x{i}" for i in range(x.shape[1])]
 
 
 def _text_lines(data: Data) -> Iterator[str]:
@@ -115,32 +128,40 @@ def _sample_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
     train, spec = seen["training"], data.spec
     if some := [name for name, each in seen.items() if len(each.x) < each.total]:
         yield _row("looked at", f"{READ:,} samples each of {' and '.join(some)}, evenly spaced")
-    low, high = torch.aminmax(train.x[train.x.isfinite()]) if bool(train.x.isfinite().any()) else (0, 0)
-    dtype = data.inputs.dtype if data.inputs else str(train.x.dtype).removeprefix("torch.")
-    yield _row("inputs", f"{dtype} {list(spec.input_shape)}, {number(float(low))} to {number(float(high))} in training")
-    yield from _missing_lines(seen)
+    if data.inputs and data.inputs.kinds:
+        yield _row("inputs", f"{len(data.inputs.columns)} columns, encoded as {list(spec.input_shape)}")
+    else:
+        low, high = torch.aminmax(train.x[train.x.isfinite()]) if bool(train.x.isfinite().any()) else (0, 0)
+        dtype = data.inputs.dtype if data.inputs else str(train.x.dtype).removeprefix("torch.")
+        ends = f"{number(float(low))} to {number(float(high))}"
+        yield _row("inputs", f"{dtype} {list(spec.input_shape)}, {ends} in training")
+    yield from _missing_lines(data, seen)
     if spec.classes is not None:
         yield from _class_lines(spec, seen)
     elif spec.task == "regression":
-        yield _describe_columns("targets", [f"y{i}" for i in range(spec.outputs)], train.y.reshape(len(train.y), -1))
+        names = [f"y{i}" for i in range(spec.outputs)]
+        yield from columns.describe("targets", names, train.y.reshape(len(train.y), -1))
     if len(spec.input_shape) == 1:
-        names = (
-            data.inputs.columns if data.inputs and data.inputs.columns else [f"x{i}" for i in range(train.x.shape[1])]
-        )
-        yield _describe_columns("columns", names, train.x)
+        yield from columns.describe("columns", column_names(data, train.x), train.x, data.inputs)
     constant = int((train.x == train.x[:1]).all(0).sum()) if len(train.x) > 1 else 0
     if constant:
         yield _row("constant", f"{constant:,} of {train.x[0].numel():,} inputs have one value in all of training")
 
 
-def _missing_lines(seen: Mapping[str, Seen]) -> Iterator[str]:
+def _missing_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
     found = []
     for name, each in seen.items():
         missing = ~each.x.isfinite()
         if bool(missing.any()):
             samples = int(missing.flatten(1).any(1).sum())
-            found.append(f"{int(missing.sum()):,} values in {counted(samples, 'sample', ',')} of {name}")
-    yield _row("missing", f"NaN or infinite are {'; '.join(found)}" if found else "no value is NaN or infinite")
+            found.append(f"{counted(int(missing.sum()), 'value', ',')} in {counted(samples, 'sample', ',')} of {name}")
+    if data.inputs and data.inputs.kinds and data.inputs.missing == "mean":
+        # they look like any other value
+        yield _row("missing", "filled by dataset.missing=mean; dataset.missing=indicator has them counted here")
+    else:
+        yield _row("missing", f"{'; '.join(found)} are NaN or infinite" if found else "no value is NaN or infinite")
+    if notes := data.notes.get("columns"):  # a table, whose gaps may have been filled
+        yield _row("columns", str(notes))
 
 
 def _class_lines(spec: Spec, seen: Mapping[str, Seen]) -> Iterator[str]:
@@ -168,16 +189,6 @@ def _class_lines(spec: Spec, seen: Mapping[str, Seen]) -> Iterator[str]:
         if absent := [names[place] for place in (count == 0).nonzero().flatten().tolist()]:
             more = f" and {len(absent) - 8:,} more" if len(absent) > 8 else ""
             yield _row("absent", f"{name} has no sample of {', '.join(absent[:8])}{more}")
-
-
-def _describe_columns(title: str, names: tuple[str, ...] | list[str], values: Tensor) -> str:
-    rows = [[title, "least", "mean", "most", "deviation"]]
-    for place, name in list(enumerate(names))[:COLUMNS]:
-        column = values[:, place].double()
-        ends = (column.min(), column.mean(), column.max(), column.std(correction=0))
-        rows.append([name, *(number(float(value)) for value in ends)])
-    more = f"\n    … and {len(names) - COLUMNS:,} more" if len(names) > COLUMNS else ""
-    return table(rows, indent="    ") + more
 
 
 def _repeated_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:

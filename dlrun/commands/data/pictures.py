@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dlrun.analysis.figures.contact_sheet import contact_sheet
 from dlrun.analysis.figures.histograms import frequencies, histograms
-from dlrun.commands.data.look import Seen
+from dlrun.commands.data.look import Seen, column_names
 from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.randomness import AUGMENTATION, generator
 from dlrun.types import Data, Samples
@@ -99,7 +99,7 @@ def _vary(data: Data, count: int) -> Tensor:
 def _histograms(data: Data, seen: Mapping[str, Seen]) -> Figure:
     train, spec = seen["training"], data.spec
     flat = train.x.reshape(len(train.x), -1)
-    names = data.inputs.columns if data.inputs and data.inputs.columns else [f"x{i}" for i in range(flat.shape[1])]
+    names = column_names(data, flat)
     parts = {"": torch.ones(len(flat), dtype=torch.bool)}
     if spec.classes and spec.classes <= COMPARED:
         labels = spec.class_names or tuple(map(str, range(spec.classes)))

@@ -11,6 +11,7 @@ COMMANDS = {
     "compare": "compare runs or sweeps seed by seed",
     "sample": "draw samples from a run: text of a language model, points or pictures of a density",
     "predict": "apply a run's model to the samples in a file",
+    "export": "write a run's model for other programs: torch.export, ONNX, safetensors",
     "runs": "list, filter and delete runs and sweeps",
     "list": "show the groups of the configuration, their choices, and what the keys are",
     "data": "list the data sets, download and check their files",
@@ -24,7 +25,7 @@ COMMANDS = {
 COMPOSING = ("train", "check", "verify-resume")
 """The commands with Hydra's command line: overrides, `-m`, `--cfg`."""
 
-OF_TRAINED = ("test", "sample", "predict")
+OF_TRAINED = ("test", "sample", "predict", "export")
 """The commands in `trained/`."""
 
 

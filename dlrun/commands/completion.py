@@ -46,7 +46,7 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
 REMOVALS = {"bash": "complete -r dlrun", "zsh": "compdef -d dlrun", "fish": "complete -e -c dlrun"}
 OPTIONS = ("--cfg", "--config-dir", "--config-name", "--help", "--info", "--multirun", "--resolve")
 
-OF_RUNS = {"sample", "predict"}
+OF_RUNS = {"sample", "predict", "export"}
 OF_RUNS_AND_SWEEPS = {"resume", "test", "report", "runs", "compare", "sync", "ui"}
 """The commands that take a run; and those that take a sweep too."""
 FOLDERS = OF_RUNS | OF_RUNS_AND_SWEEPS
@@ -86,8 +86,8 @@ def _next_words(words: Sequence[str], begun: str) -> Iterable[str]:
         return OPTIONS if command in COMPOSING else _options(command)
     if command in COMPOSING:
         return _overrides(rest, begun)
-    # an id is also typed as a folder; the samples to predict are a file
-    folder = command in FOLDERS and (begun or (command == "predict" and rest))
+    # an id is also typed as a folder; what follows it is a file
+    folder = command in FOLDERS and (begun or (command in ("predict", "export") and rest))
     return [*_arguments(command, rest), *(_paths(begun) if folder else ())]
 
 

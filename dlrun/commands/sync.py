@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dlrun import tracking
 from dlrun.errors import DamagedFile
-from dlrun.runs.export import load_model
+from dlrun.runs.export.for_trackers import load_model
 from dlrun.storage.files.waiting import wait_until
 from dlrun.storage.lookup import all_runs, all_sweeps, locate, locate_sweep, outputs, read_each, sweep_of
 from dlrun.storage.rundir import RunDir

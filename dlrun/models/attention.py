@@ -72,12 +72,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, causal: bool = True, dropout: flo
     [0.0, 0.5, 1.0]
     """
     new, seen = q.shape[2], k.shape[2] - q.shape[2]
-    short = 1 < new <= SHORT and seen == 0
-    if short and q.device.type == "cpu" and q.dtype == torch.float32 and torch.get_num_threads() > 1:
+    # the sizes are asked last, and as bools: while a graph is exported they stand for any number
+    fresh, threads = bool(seen == 0), torch.get_num_threads()
+    if fresh and q.device.type == "cpu" and q.dtype == torch.float32 and threads > 1 and 1 < new <= SHORT:
         return _attend_by_products(q, k, v, causal=causal, dropout=dropout)
     # one new token sees all keys; the kernel's own causal mask would line it up with the first
-    mask = _causal_mask(seen, new, q.device) if causal and seen > 0 and new > 1 else None
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal and seen == 0)
+    mask = _causal_mask(seen, new, q.device) if causal and not fresh and new > 1 else None
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal and fresh)
 
 
 def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, dropout: float) -> Tensor:

@@ -40,4 +40,4 @@ class Linear(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """The inputs and a constant 1, [N, F + 1]."""
         x = x.flatten(1)
-        return torch.cat([x, x.new_ones(len(x), 1)], dim=1)
+        return torch.cat([x, x.new_ones(x.shape[0], 1)], dim=1)

@@ -51,7 +51,7 @@ def rotate(x: Tensor, by: Rotation) -> Tensor:
     >>> rotate(torch.tensor([[[3.0, 4.0]]]), quarter)
     tensor([[[-4.,  3.]]])
     """
-    shape = (len(by.cosine), *[1] * (x.ndim - 3), -1)
+    shape = (by.cosine.shape[0], *[1] * (x.ndim - 3), -1)
     cosine, sine = by.cosine.view(shape), by.sine.view(shape)
     # (a, b) is a point of the plane, turned by the angle
     a, b = x.chunk(2, dim=-1)

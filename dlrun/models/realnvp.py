@@ -89,7 +89,7 @@ class RealNVP(nn.Module):
 
     def transform(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """z [N, D], normal if x has the model's density, and log |det ∂z/∂x| [N]."""
-        volume = x.new_zeros(len(x))
+        volume = x.new_zeros(x.shape[0])
         for coupling in self.couplings:
             x, more = coupling(x)
             volume = volume + more

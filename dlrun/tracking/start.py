@@ -20,7 +20,7 @@ from dlrun.tracking.trackers import TRACKERS, trackers_of
 
 PROGRAM = "dlrun.tracking.uploader"
 LOG = "uploader.log"
-MODEL_LOADER = "dlrun.runs.export:load_model"
+MODEL_LOADER = "dlrun.runs.export.for_trackers:load_model"
 """What the uploader loads models with. Named, not imported: this room knows no models."""
 
 

@@ -12,7 +12,7 @@ from torch import nn
 import dlrun as package
 from dlrun.engine.ema import Average
 from dlrun.engine.parameters.kinds import norm_statistics
-from dlrun.runs.export import load_model
+from dlrun.runs.export.for_trackers import load_model
 from dlrun.storage import lookup
 from tests.conftest import Called
 

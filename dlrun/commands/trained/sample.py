@@ -123,7 +123,9 @@ def _of_density(folder: RunDir, given: argparse.Namespace) -> None:
     asked = predictor(folder)
     shape = asked.spec.input_shape
     pictures = len(shape) == 3 and shape[0] in (1, 3)
-    output_file: Path | None = given.output or (Path(f"samples-{folder.id}.png") if pictures else None)
+    output_file: Path | None = given.output or (
+        Path(f"samples-{folder.id.replace('/', '-')}.png") if pictures else None
+    )
     kind = output_file.suffix if output_file else ".csv"
     possible = [".npy", *([".png"] if pictures or shape == (2,) else []), *([".csv"] if len(shape) == 1 else [])]
     if kind not in possible:

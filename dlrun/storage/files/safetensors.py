@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -59,6 +60,30 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             found = f"it is no whole safetensors file ({type(error).__name__}: {error})"
             raise DamagedFile(path, found, ADVICE) from None
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors by name, with texts by name.
+
+    Tensors that share their numbers are written each. Raises `ValueError` for one of a type that the format lacks.
+    """
+    names = {dtype: name for name, dtype in TYPES.items()}
+    head: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    place = 0
+    for name, tensor in tensors.items():
+        if tensor.dtype not in names or tensor.layout is not torch.strided:
+            raise ValueError(f"{name} is {tensor.dtype} {tensor.layout}, which safetensors does not have")
+        size = tensor.numel() * tensor.element_size()
+        head[name] = {"dtype": names[tensor.dtype], "shape": [*tensor.shape], "data_offsets": [place, place + size]}
+        place += size
+    text = json.dumps(head).encode()
+    # so that the tensors begin at a multiple of 8 bytes
+    text += b" " * (-len(text) % 8)
+    with path.open("xb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+            file.write(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
 
 
 def _span(entry: dict[str, Any]) -> tuple[int, int]:

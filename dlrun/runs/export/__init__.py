@@ -1,0 +1,1 @@
+"""A trained model for other programs: its graph and weights in a file."""

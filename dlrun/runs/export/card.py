@@ -1,0 +1,55 @@
+"""What an exported file says of itself, as JSON values."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dlrun import __version__
+from dlrun.runs.export.graph import INPUT
+from dlrun.runs.export.source import Source
+from dlrun.storage.rundir import RunDir
+from dlrun.tracking.mlflow.model import describe_inputs
+
+GROUPS = ("dataset", "model", "loss", "optimizer", "schedule", "trainer", "evaluation", "seed")
+"""The parts of the configuration that say how the model was made. Others may have addresses and paths."""
+
+
+def make_card(source: Source, given: Tensor, found: dict[str, Tensor], *, prepares: bool) -> dict[str, Any]:
+    """The card of a model that takes inputs such as `given` and returns such as `found`.
+
+    `prepares`: the preparation of raw inputs is in the file.
+    """
+    summary, spec = source.folder.summary(), source.asked.spec
+    # behind the type and the shape
+    takes = describe_inputs(summary.inputs, summary.spec).partition("]: ")[2]
+    return {
+        "task": spec.task,
+        "inputs": [_tensor(INPUT, given) | {"is": "raw inputs, prepared inside" if prepares else takes}],
+        "outputs": [_tensor(name, value) for name, value in found.items()],
+        "classes": spec.classes,
+        "class_names": list(spec.class_names),
+        "vocabulary": spec.vocabulary,
+        "prepares": prepares,
+        "raw_inputs": dict(summary.inputs),
+        "metrics": dict(summary.metrics if source.weights == "best" else summary.last),
+        "weights": {"of": source.weights, "step": source.step},
+        "run": {"id": source.folder.id, "name": summary.name, "started": summary.started},
+        "configuration": {name: source.asked.config[name] for name in GROUPS if name in source.asked.config},
+        "data": dict(summary.data),
+        "versions": {"trained": dict(summary.versions), "exported": {"dlrun": __version__, "torch": torch.__version__}},
+    }
+
+
+def tokenizer(folder: RunDir) -> dict[str, Any]:
+    """The entry of a text's tokenizer: without it the tokens mean nothing."""
+    if not folder.tokenizer.is_file():
+        return {}
+    return {"tokenizer": json.loads(folder.tokenizer.read_text(encoding="utf-8"))}
+
+
+def _tensor(name: str, value: Tensor) -> dict[str, Any]:
+    return {"name": name, "dtype": str(value.dtype).removeprefix("torch."), "shape": ["batch", *value.shape[1:]]}

@@ -1,0 +1,132 @@
+"""What is exported of a run: its model with chosen weights, and inputs to compare the file's answers on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dlrun.datasets.files.locate import without_downloads
+from dlrun.datasets.tensors.standardise import Standardise
+from dlrun.engine import loop
+from dlrun.engine.evaluation import batch_size_for
+from dlrun.errors import UserError
+from dlrun.models.lora import merge
+from dlrun.randomness import SAMPLING, generator
+from dlrun.runs.reload import Predictor, predictor, rebuild
+from dlrun.runs.weights import loading
+from dlrun.storage import checkpoint
+from dlrun.storage.rundir import RunDir
+from dlrun.types import Data, RawInputs, identity
+
+SAMPLES = 16
+"""Inputs that the file's answers are compared on, fewer of a text with many logits."""
+
+Weights = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A run's model on the CPU, in evaluation mode, with the weights of `step`."""
+
+    folder: RunDir
+    model: nn.Module
+    asked: Predictor
+    weights: Weights
+    step: int
+
+
+def load(folder: RunDir, weights: Weights = "best") -> Source:
+    """A run's model with its selected weights, or with the last.
+
+    With a moving average the last weights are the average's, which were evaluated; the data set is then needed. Raises
+    `UserError` if the run has no weights yet.
+    """
+    asked = predictor(folder)
+    values, step = loading.of_run(folder) if weights == "best" else _last(folder)
+    model = asked.model.to("cpu").eval()
+    loading.put(model, merge(values), where=str(folder.path))
+    return Source(folder, model.requires_grad_(False), asked, weights, step)
+
+
+def _last(folder: RunDir) -> tuple[dict[str, Any], int]:
+    if not folder.last.exists():
+        raise UserError(f"{folder.path} has no last weights: checkpoints/last.pt is missing. Leave --weights out.")
+    last = checkpoint.load(folder.last)
+    if last.average is None:
+        return last.model, last.step
+    training = rebuild(folder).training
+    with checkpoint.taking(folder.last):
+        loop.restore(training, last)
+    with loop.use_average(training.average):
+        return loop.clone_state(training.objective.model.state_dict()), last.step
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Raw inputs [N, *shape], the same prepared for the model, and where they are from."""
+
+    raw: Tensor
+    prepared: Tensor
+    origin: str
+
+
+def examples(source: Source) -> Examples:
+    """Some samples of the validation split, or drawn ones where the data set is not on this machine."""
+    try:
+        with without_downloads():
+            data = rebuild(source.folder).data
+    except UserError as error:
+        return _drawn(source.asked, str(error).splitlines()[0])
+    return _of_data(data, source.asked)
+
+
+def _of_data(data: Data, asked: Predictor) -> Examples:
+    name, split = ("validation", data.validation) if data.validation is not None else ("training", data.train)
+    n = max(2, min(batch_size_for(SAMPLES, data.spec), len(split)))
+    # a batch of one would be exported as always one
+    index = torch.arange(n) % len(split)
+    x = split.gather(index).x
+    if not isinstance(x, Tensor):
+        raise UserError(
+            f"The inputs of {data.name} are a {type(x).__name__} of tensors; only models of one tensor are exported."
+        )
+    x = x.to("cpu")
+    raw = _undo(x, asked.inputs, asked.prepare)
+    if raw is None:
+        # the inverse of a preparation of the user's own is not known
+        raw = _draw(asked)
+        return Examples(raw, asked.prepare(raw), f"{len(raw)} drawn inputs")
+    return Examples(raw, asked.prepare(raw), f"{n} {name} samples")
+
+
+def _undo(x: Tensor, inputs: RawInputs, prepare: Callable[[Tensor], Tensor]) -> Tensor | None:
+    if prepare is identity:
+        return x
+    if not isinstance(prepare, Standardise):
+        return None
+    raw = prepare.undo(x)
+    whole = inputs.dtype.startswith(("int", "uint", "bool"))
+    raw = raw.round() if whole else raw
+    return (raw.long() if inputs.dtype == "int64" else raw.float()).reshape(len(x), *inputs.shape)
+
+
+def _drawn(asked: Predictor, why: str) -> Examples:
+    raw = _draw(asked)
+    return Examples(raw, asked.prepare(raw), f"{len(raw)} drawn inputs ({why.rstrip('.')})")
+
+
+def _draw(asked: Predictor) -> Tensor:
+    """Random inputs in the range of the training samples."""
+    inputs, draw = asked.inputs, generator(0, SAMPLING)
+    n = max(2, batch_size_for(SAMPLES, asked.spec))
+    if asked.spec.task == "language":
+        return torch.randint(asked.spec.outputs, (n, *inputs.shape), generator=draw)
+    low, high = (torch.tensor(ends or (plain,)) for ends, plain in ((inputs.low, 0.0), (inputs.high, 1.0)))
+    along = [1, -1, *[1] * (len(inputs.shape) - 1)] if len(low) > 1 else [1]
+    raw = low.view(along) + (high - low).view(along) * torch.rand(n, *inputs.shape, generator=draw)
+    raw = raw.round() if inputs.dtype.startswith(("int", "uint", "bool")) else raw
+    return raw.long() if inputs.dtype == "int64" else raw.float()

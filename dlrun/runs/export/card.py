@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from dlrun import __version__
 from dlrun.runs.export.graph import INPUT
 from dlrun.runs.export.source import Source
+from dlrun.storage.machine import inspect
 from dlrun.storage.rundir import RunDir
 from dlrun.tracking.mlflow.model import describe_inputs
 
@@ -26,6 +25,7 @@ def make_card(source: Source, given: Tensor, found: dict[str, Tensor], *, prepar
     summary, spec = source.folder.summary(), source.asked.spec
     # behind the type and the shape
     takes = describe_inputs(summary.inputs, summary.spec).partition("]: ")[2]
+    takes = takes.replace("the model's metadata", "the card").replace("inputs.prepare", "raw_inputs.prepare")
     return {
         "task": spec.task,
         "inputs": [_tensor(INPUT, given) | {"is": "raw inputs, prepared inside" if prepares else takes}],
@@ -40,7 +40,7 @@ def make_card(source: Source, given: Tensor, found: dict[str, Tensor], *, prepar
         "run": {"id": source.folder.id, "name": summary.name, "started": summary.started},
         "configuration": {name: source.asked.config[name] for name in GROUPS if name in source.asked.config},
         "data": dict(summary.data),
-        "versions": {"trained": dict(summary.versions), "exported": {"dlrun": __version__, "torch": torch.__version__}},
+        "versions": {"trained": dict(summary.versions), "exported": dict(inspect().versions)},
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from dlrun.runs.reload import Predictor, predictor, rebuild
 from dlrun.runs.weights import loading
 from dlrun.storage import checkpoint
 from dlrun.storage.rundir import RunDir
-from dlrun.types import Data, RawInputs, identity
+from dlrun.types import RawInputs, identity
 
 SAMPLES = 16
 """Inputs that the file's answers are compared on, fewer of a text with many logits."""
@@ -65,42 +65,39 @@ def _last(folder: RunDir) -> tuple[dict[str, Any], int]:
         return loop.clone_state(training.objective.model.state_dict()), last.step
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Raw inputs [N, *shape], the same prepared for the model, and where they are from."""
+class Examples(NamedTuple):
+    """Inputs of the file [N, …], the same as the model takes them, and where they are from."""
 
-    raw: Tensor
+    given: Tensor
     prepared: Tensor
     origin: str
 
 
-def examples(source: Source) -> Examples:
-    """Some samples of the validation split, or drawn ones where the data set is not on this machine."""
+def examples(source: Source, *, raw: bool) -> Examples:
+    """Some samples of the validation split, or drawn ones where the data set is not on this machine.
+
+    `raw`: the file takes inputs as the data set's own files have them. Nothing is downloaded.
+    """
+    asked = source.asked
     try:
         with without_downloads():
             data = rebuild(source.folder).data
     except UserError as error:
-        return _drawn(source.asked, str(error).splitlines()[0])
-    return _of_data(data, source.asked)
-
-
-def _of_data(data: Data, asked: Predictor) -> Examples:
+        return _drawn(asked, f" ({str(error).splitlines()[0].rstrip('.:')})", raw=raw)
     name, split = ("validation", data.validation) if data.validation is not None else ("training", data.train)
     n = max(2, min(batch_size_for(SAMPLES, data.spec), len(split)))
     # a batch of one would be exported as always one
-    index = torch.arange(n) % len(split)
-    x = split.gather(index).x
+    x = split.gather(torch.arange(n) % len(split)).x
     if not isinstance(x, Tensor):
         raise UserError(
             f"The inputs of {data.name} are a {type(x).__name__} of tensors; only models of one tensor are exported."
         )
-    x = x.to("cpu")
-    raw = _undo(x, asked.inputs, asked.prepare)
-    if raw is None:
-        # the inverse of a preparation of the user's own is not known
-        raw = _draw(asked)
-        return Examples(raw, asked.prepare(raw), f"{len(raw)} drawn inputs")
-    return Examples(raw, asked.prepare(raw), f"{n} {name} samples")
+    x, origin = x.to("cpu"), f"{n} {name} samples"
+    if not raw:
+        return Examples(x, x, origin)
+    given = _undo(x, asked.inputs, asked.prepare)
+    # the inverse of another preparation is not known
+    return _drawn(asked, "", raw=True) if given is None else Examples(given, asked.prepare(given), origin)
 
 
 def _undo(x: Tensor, inputs: RawInputs, prepare: Callable[[Tensor], Tensor]) -> Tensor | None:
@@ -109,18 +106,18 @@ def _undo(x: Tensor, inputs: RawInputs, prepare: Callable[[Tensor], Tensor]) -> 
     if not isinstance(prepare, Standardise):
         return None
     raw = prepare.undo(x)
-    whole = inputs.dtype.startswith(("int", "uint", "bool"))
-    raw = raw.round() if whole else raw
+    raw = raw.round() if _is_whole(inputs) else raw
     return (raw.long() if inputs.dtype == "int64" else raw.float()).reshape(len(x), *inputs.shape)
 
 
-def _drawn(asked: Predictor, why: str) -> Examples:
-    raw = _draw(asked)
-    return Examples(raw, asked.prepare(raw), f"{len(raw)} drawn inputs ({why.rstrip('.')})")
+def _drawn(asked: Predictor, why: str, *, raw: bool) -> Examples:
+    given = _draw(asked)
+    prepared = asked.prepare(given)
+    return Examples(given if raw else prepared, prepared, f"{len(given)} drawn inputs{why}")
 
 
 def _draw(asked: Predictor) -> Tensor:
-    """Random inputs in the range of the training samples."""
+    """Random raw inputs in the range of the training samples."""
     inputs, draw = asked.inputs, generator(0, SAMPLING)
     n = max(2, batch_size_for(SAMPLES, asked.spec))
     if asked.spec.task == "language":
@@ -128,5 +125,14 @@ def _draw(asked: Predictor) -> Tensor:
     low, high = (torch.tensor(ends or (plain,)) for ends, plain in ((inputs.low, 0.0), (inputs.high, 1.0)))
     along = [1, -1, *[1] * (len(inputs.shape) - 1)] if len(low) > 1 else [1]
     raw = low.view(along) + (high - low).view(along) * torch.rand(n, *inputs.shape, generator=draw)
-    raw = raw.round() if inputs.dtype.startswith(("int", "uint", "bool")) else raw
+    if "category" in inputs.kinds:
+        # a category's value is a place in its texts
+        raw = torch.where(torch.tensor([kind == "category" for kind in inputs.kinds]), raw.round(), raw)
+    if inputs.dtype == "float64":
+        return raw.double()
+    raw = raw.round() if _is_whole(inputs) else raw
     return raw.long() if inputs.dtype == "int64" else raw.float()
+
+
+def _is_whole(inputs: RawInputs) -> bool:
+    return inputs.dtype.startswith(("int", "uint", "bool"))

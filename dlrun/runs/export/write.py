@@ -35,11 +35,10 @@ def write_graph(source: Source, form: Format, file: Path, *, prepare: bool) -> W
 
     Raises `UserError` if the format does not have what the model does, or the file's answers are others.
     """
-    shown = examples(source)
-    given = shown.raw if prepare else shown.prepared
-    card = _card(source, shown, given, prepares=prepare)
+    shown = examples(source, raw=prepare)
+    card = _card(source, shown, prepares=prepare)
     graph = make_graph(source.model, source.asked.prepare if prepare else None)
-    request = Request(graph, given, source.asked.spec.task == "language", card)
+    request = Request(graph, shown.given, source.asked.spec.task == "language", card)
     found, free = _write(source, form, file, request, shown)
     compared = f"on {shown.origin} its outputs are the run's, to {found.largest:.2g} of values up to {found.scale:.3g}"
     return Written(card, compared, free)
@@ -78,8 +77,8 @@ def _write(
 
 def write_weights(source: Source, file: Path, card_file: Path) -> Written:
     """Write the weights, and the card as JSON beside them; raises `UserError`."""
-    shown = examples(source)
-    card = _card(source, shown, shown.prepared, prepares=False)
+    shown = examples(source, raw=False)
+    card = _card(source, shown, prepares=False)
     values = source.model.state_dict()
     others = [name for name, value in values.items() if not isinstance(value, Tensor)]
     if others:
@@ -104,7 +103,7 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
     return torch.equal(*(t.contiguous().reshape(-1).view(torch.uint8) for t in (one, other)))
 
 
-def _card(source: Source, shown: Examples, given: Tensor, *, prepares: bool) -> dict[str, Any]:
+def _card(source: Source, shown: Examples, *, prepares: bool) -> dict[str, Any]:
     with torch.no_grad():
         found = outputs(source.model(shown.prepared))
-    return make_card(source, given, found, prepares=prepares) | {"compared_on": shown.origin}
+    return make_card(source, shown.given, found, prepares=prepares) | {"compared_on": shown.origin}

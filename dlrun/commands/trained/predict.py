@@ -1,18 +1,20 @@
-"""`dlrun predict`: a model's answers to the samples in a file, as CSV."""
+"""`dlrun predict`: a model's answers to the samples in files, as CSV, JSON lines or arrays."""
 
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterator
 from math import isfinite
 from pathlib import Path
+from time import monotonic
 
 import torch
 from torch import Tensor
 
-from dlrun.analysis.figures.classes import are_probabilities
+from dlrun.commands.trained.answers.meaning import Meaning
+from dlrun.commands.trained.answers.writers import check_kind, writing
+from dlrun.config.settings import Evaluation
 from dlrun.datasets.files import samples
 from dlrun.datasets.files.framing import ENDINGS
 from dlrun.datasets.files.pictures import Reading
@@ -20,43 +22,77 @@ from dlrun.datasets.files.tabular.read import is_table
 from dlrun.datasets.files.tabular.rows import read_rows
 from dlrun.datasets.images.catalogue import pictures_in
 from dlrun.datasets.language.labelled import encode_texts, read_texts, simplify
+from dlrun.engine.evaluation import batch_size_for
 from dlrun.errors import UserError, place
-from dlrun.metrics import for_task
 from dlrun.runs.reload import Predictor, predictor, tokenizer_of
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output
 from dlrun.terminal.arguments import Parser
-from dlrun.terminal.escape import csv_cell
 from dlrun.terminal.format import counted
-from dlrun.types import Spec
+
+EVERY = 0.2
+"""Seconds between two texts of the live line."""
 
 
 def main(argv: list[str]) -> int:
-    """Print one line of CSV for each sample."""
+    """Write one line for each sample, in order, as the answers come."""
     arguments = _parser().parse_args(argv)
     files = [file for given in arguments.file for file in _files(given)]
+    target: Path | None = arguments.output
+    if target is not None:
+        check_kind(target)
     folder = find(arguments.run)
     if folder.summary().spec.get("task") == "language":
         raise UserError(f"{folder.path} is a language model. To read its text, type `dlrun sample {folder.id}`.")
     asked = predictor(folder)
     reading = Reading(arguments.background, _pixels(arguments.pixels), arguments.raw, arguments.invert)
-    # each file by itself: its answers are the same with others beside it
-    each = [_answer(asked, _read(file, folder, asked, reading), file) for file in files]
-    if len({answers.shape[1:] for answers in each}) > 1:
-        raise UserError("The model's outputs have another shape for each file. Type `dlrun predict` once for each.")
-    table = _table(torch.cat(each), asked, refused=_refused(folder, asked))
-    if len(files) > 1 or arguments.file != files:
-        table = _with_files(table, [str(file) for file, some in zip(files, each, strict=True) for _ in some])
-    if arguments.output:
-        try:
-            with arguments.output.open("w", newline="") as csv_file:
-                csv.writer(csv_file, lineterminator="\n").writerows(table)
-        except OSError as error:
-            raise UserError(f"--output {arguments.output} cannot be written: {error.strerror}.") from None
-    else:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(table)
+    meaning, progress = Meaning(folder, asked), _Progress(len(files), shown=target is not None)
+    try:
+        with writing(target, meaning, with_files=len(files) > 1 or arguments.file != files) as writer:
+            # each file by itself: its answers are the same with others beside it
+            for file in files:
+                for raw in _read(file, folder, asked, reading, _chunk(asked)):
+                    writer.add(meaning(_answer(asked, raw, file)), str(file))
+                    progress.add(len(raw))
+                progress.end_file()
+    except OSError as error:
+        if target is None:
+            raise
+        raise UserError(f"--output {target} cannot be written: {error.strerror}.") from None
+    meaning.report()
+    if target is not None:
+        output.say(f"{counted(progress.samples, 'sample', ',')}: {target}")
     return 0
+
+
+class _Progress:
+    """A live line on a terminal, or now and then one in a log."""
+
+    def __init__(self, files: int, *, shown: bool) -> None:
+        self._files, self._shown = files, shown
+        self.samples = self._done = 0
+        self._told = self._logged = monotonic()
+
+    def add(self, samples: int) -> None:
+        self.samples += samples
+        now = monotonic()
+        if not self._shown or now - self._told < EVERY:
+            return
+        self._told = now
+        text = f"{self.samples:,} samples" + (f", {self._done:,} of {self._files:,} files" if self._files > 1 else "")
+        output.live(text)
+        if not sys.stdout.isatty() and now - self._logged >= output.HEARTBEAT:
+            self._logged = now
+            output.say(text)
+
+    def end_file(self) -> None:
+        self._done += 1
+
+
+def _chunk(asked: Predictor) -> int:
+    """Samples at once, so many as the model is asked with in a batch."""
+    return batch_size_for(Evaluation(**asked.config["evaluation"]).batch_size, asked.spec)
 
 
 def _files(given: Path) -> list[Path]:
@@ -71,16 +107,16 @@ def _files(given: Path) -> list[Path]:
     return found
 
 
-def _read(path: Path, folder: RunDir, asked: Predictor, reading: Reading) -> Tensor:
-    """The raw samples of a file."""
+def _read(path: Path, folder: RunDir, asked: Predictor, reading: Reading, size: int) -> Iterator[Tensor]:
+    """The raw samples of a file, `size` at a time."""
     inputs = asked.inputs
     if folder.tokenizer.is_file() and path.suffix != ".npy":
-        return _tokens(path, folder, asked)
+        return _tokens(path, folder, asked, size)
     if inputs.kinds and is_table(path):
-        return read_rows(path, inputs)
+        return iter(torch.split(read_rows(path, inputs), size))
     if "category" in inputs.kinds:
         raise UserError(f"{path}: the run's inputs have categories, which only a table has. Give a .csv with a header.")
-    return samples.read(path, inputs, reading)
+    return samples.chunks(path, inputs, reading, size=size)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,7 +136,12 @@ def _parser() -> argparse.ArgumentParser:
         help="a .npy, .csv, .tsv or .txt file, a picture, or a folder of pictures; any table if the run learned from "
         "one; of several, the first column is the file",
     )
-    parser.add_argument("--output", type=Path, metavar="CSV", help="write to this file instead of printing")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write to a .csv, a .jsonl or a .npz (arrays), whole or not at all, instead of printing",
+    )
     parser.add_argument(
         "--background",
         choices=["black", "white"],
@@ -119,14 +160,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _tokens(path: Path, folder: RunDir, asked: Predictor) -> Tensor:
-    """The texts of a file as tokens, for a run on texts."""
+def _tokens(path: Path, folder: RunDir, asked: Predictor, size: int) -> Iterator[Tensor]:
+    """Yield the texts of a file as tokens, for a run on texts, `size` at a time."""
     given = asked.config["dataset"]
     texts = read_texts(path, given.get("columns") or {})
     if not texts:
         raise UserError(f"{path} holds no texts.")
-    texts = [simplify(text) for text in texts] if given.get("simplify") else texts
-    return encode_texts(texts, tokenizer_of(folder), asked.spec.input_shape[0])[0]
+    tokenizer = tokenizer_of(folder)
+    for start in range(0, len(texts), size):
+        some = texts[start : start + size]
+        some = [simplify(text) for text in some] if given.get("simplify") else some
+        yield encode_texts(some, tokenizer, asked.spec.input_shape[0])[0]
 
 
 def _pixels(given: str | None) -> tuple[float, float] | None:
@@ -152,84 +196,3 @@ def _answer(asked: Predictor, raw: Tensor, path: Path) -> Tensor:
             f"{path}: the model `{type(asked.model).__name__}` cannot be asked with samples of shape "
             f"{list(raw.shape[1:])}. {type(error).__name__}: {reason}{place(error)}"
         ) from None
-
-
-def _refused(folder: RunDir, asked: Predictor) -> bool:
-    """Did the run find that its outputs do not bear the metrics of the task?"""
-    own = asked.config["metrics"]
-    wanted = {name for name in for_task(asked.spec.task) if own.get(name, name) is not None}
-    splits = [key.split("/", 1) for key in folder.summary().metrics if key.startswith(("val/", "test/"))]
-    return bool(wanted and splits) and not wanted & {name for _, name in splits}
-
-
-def _table(answers: Tensor, asked: Predictor, *, refused: bool) -> Iterator[list[str]]:
-    """The lines of the CSV: of classes, of a target's components, or of outputs that are neither."""
-    spec, shape = asked.spec, list(answers.shape[1:])
-    if spec.task == "classification" and shape == [spec.outputs] and not refused:
-        probabilities = _probabilities(answers, asked)
-        _report_non_finite(probabilities)
-        return _classes(probabilities, spec)
-    flat = answers.reshape(len(answers), -1)
-    width = flat.shape[1]
-    if spec.task != "classification" and width == spec.outputs and not refused:
-        word = {"embedding": "embedding_", "density": "log_prob"}.get(spec.task, "y")
-        names = [f"{word}{i}" for i in range(width)] if width > 1 else [word.rstrip("_")]
-    else:
-        names = [f"output_{i}" for i in range(width)]
-        kind = "logits of the classes" if spec.task == "classification" else "the target"
-        expected = f"; expected {[spec.outputs]}" if shape != [spec.outputs] else ", and its metrics do not fit them"
-        output.warn(
-            f"The model's outputs are not {kind}: they have the shape {shape} a sample{expected}. They are printed as "
-            "they are, as output_0 and so on, the last axis running fastest."
-        )
-    _report_non_finite(flat)
-    return _numbers(names, flat)
-
-
-def _report_non_finite(values: Tensor) -> None:
-    found = int((~values.isfinite().all(1)).sum())
-    if found:
-        output.warn(
-            f"The model's outputs for {found:,} of {counted(len(values), 'sample', ',')} are not finite numbers."
-        )
-
-
-OF_LOGITS = (
-    *("torch.nn.CrossEntropyLoss", "torch.nn.NLLLoss"),
-    *("torch.nn.functional.cross_entropy", "torch.nn.functional.nll_loss"),
-)
-
-
-def _probabilities(outputs: Tensor, asked: Predictor) -> Tensor:
-    """Softmax of logits, unless a loss of the user's own is given probabilities."""
-    loss = str(asked.config["loss"]["_target_"])
-    # PyTorch's losses of classes take logits, or log-probabilities, whose softmax are the probabilities
-    if (loss.startswith("dlrun.") and loss.rpartition(".")[2] != "OfOutputs") or loss in OF_LOGITS:
-        return outputs.softmax(1)
-    if are_probabilities(outputs):
-        output.warn("The model's outputs are probabilities: none is negative, and each sample's sum is 1.")
-        return outputs
-    output.warn(
-        f"p(…) is the softmax of the model's outputs. If {loss} does not take them as logits, it means nothing."
-    )
-    return outputs.softmax(1)
-
-
-def _classes(probabilities: Tensor, spec: Spec) -> Iterator[list[str]]:
-    # without names, the classes have numbers
-    names = [csv_cell(name) for name in spec.class_names] or [str(c) for c in range(spec.outputs)]
-    yield ["prediction", *(f"p({name})" for name in names)]
-    for row in probabilities:
-        prediction = names[int(row.argmax())] if bool(row.isfinite().all()) else ""
-        yield [prediction, *(f"{p:.6f}" for p in row.tolist())]
-
-
-def _numbers(names: list[str], values: Tensor) -> Iterator[list[str]]:
-    yield names
-    for row in values.tolist():
-        yield [f"{value:.6g}" for value in row]
-
-
-def _with_files(table: Iterator[list[str]], files: list[str]) -> Iterator[list[str]]:
-    for file, row in zip(["file", *map(csv_cell, files)], table, strict=True):
-        yield [file, *row]

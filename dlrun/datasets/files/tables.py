@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NoReturn
 
-import psutil
 import torch
 from torch import Tensor
 
@@ -26,20 +25,24 @@ _PLAIN = re.compile(r"[0-9eE+\-., \t\r\n]*")
 _LARGEST = torch.finfo(torch.float32).max
 
 
-def read_table(path: Path, delimiter: str | None, *, width: int, names: Sequence[str] = ()) -> Tensor:
-    """The numbers of a table, float32 [N, width].
+def table_chunks(
+    path: Path, delimiter: str | None, *, width: int, size: int, names: Sequence[str] = ()
+) -> Iterator[Tensor]:
+    """The numbers of a table, float32 [n, width] with at most `size` lines at a time.
 
     A first line of texts is a header: its columns are matched with `names`, if there are any. The delimiter None
     stands for a comma or blanks. Raises `DataError` that names the line and the column of a cell that is no number.
     """
-    values, most = array("f"), psutil.virtual_memory().available // 8
     table = _Table(path, delimiter, width, tuple(names))
+    values = array("f")
     with _open(path) as file:
         for number, line in enumerate(_lines(file, width), 1):
             values.extend(table.take(number, line))
-            if len(values) > most:
-                raise ValueError("it has more values than the memory holds")
-    return torch.frombuffer(values, dtype=torch.float32).view(-1, width) if values else torch.empty(0)
+            if len(values) >= size * width:
+                yield torch.frombuffer(values, dtype=torch.float32).view(-1, width)
+                values = array("f")
+    if values:
+        yield torch.frombuffer(values, dtype=torch.float32).view(-1, width)
 
 
 class _Table:

@@ -58,7 +58,7 @@ def _last(folder: RunDir) -> tuple[dict[str, Any], int]:
     last = checkpoint.load(folder.last)
     if last.average is None:
         return last.model, last.step
-    training = rebuild(folder).training
+    training = rebuild(folder, watched=False).training
     with checkpoint.taking(folder.last):
         loop.restore(training, last)
     with loop.use_average(training.average):
@@ -81,7 +81,7 @@ def examples(source: Source, *, raw: bool) -> Examples:
     asked = source.asked
     try:
         with without_downloads():
-            data = rebuild(source.folder).data
+            data = rebuild(source.folder, watched=False).data
     except UserError as error:
         return _drawn(asked, f" ({str(error).splitlines()[0].rstrip('.:')})", raw=raw)
     name, split = ("validation", data.validation) if data.validation is not None else ("training", data.train)

@@ -1,0 +1,1 @@
+"""A model's answers as rows, and the files that they are written to."""

@@ -1,0 +1,127 @@
+"""What a model's outputs are: probabilities of classes, components of a target, or numbers that are neither."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from dlrun.analysis.figures.classes import are_probabilities
+from dlrun.errors import UserError
+from dlrun.metrics import for_task
+from dlrun.runs.reload import Predictor
+from dlrun.storage.rundir import RunDir
+from dlrun.terminal import output
+from dlrun.terminal.format import counted
+
+OF_LOGITS = (
+    *("torch.nn.CrossEntropyLoss", "torch.nn.NLLLoss"),
+    *("torch.nn.functional.cross_entropy", "torch.nn.functional.nll_loss"),
+)
+
+
+class Answers(NamedTuple):
+    """Of some samples the model's `outputs` [n, ...] and what they mean: `values` [n, k], of classes the likeliest.
+
+    A `prediction` is a class's number, -1 where an output is no number.
+    """
+
+    outputs: Tensor
+    values: Tensor
+    prediction: Tensor | None = None
+
+
+class Meaning:
+    """Interprets outputs, chunk by chunk; the first decides what they all are.
+
+    `names` are those of the values, `digits` their format.
+    """
+
+    names: list[str]
+    digits: str
+
+    def __init__(self, folder: RunDir, asked: Predictor) -> None:
+        self._asked = asked
+        self._refused = _refused(folder, asked)
+        self._shape: list[int] | None = None
+        self._classes = self._softmax = False
+        self._seen = self._not_finite = 0
+        self.class_names = list(asked.spec.class_names) or [str(c) for c in range(asked.spec.outputs)]
+
+    def __call__(self, outputs: Tensor) -> Answers:
+        if self._shape is None:
+            self._decide(outputs)
+        elif self._shape != list(outputs.shape[1:]):
+            raise UserError("The model's outputs have another shape for each file. Type `dlrun predict` once for each.")
+        flat = outputs.reshape(len(outputs), -1)
+        if self._classes:
+            flat = outputs.softmax(1) if self._softmax else self._checked(outputs)
+        finite = flat.isfinite().all(1)
+        self._seen += len(flat)
+        self._not_finite += int((~finite).sum())
+        return Answers(outputs, flat, torch.where(finite, flat.argmax(1), -1) if self._classes else None)
+
+    @property
+    def of_classes(self) -> bool:
+        """The values are probabilities of classes."""
+        return self._classes
+
+    def report(self) -> None:
+        """Say how many outputs were no numbers."""
+        if self._not_finite:
+            output.warn(
+                f"The model's outputs for {self._not_finite:,} of {counted(self._seen, 'sample', ',')} are not finite "
+                "numbers."
+            )
+
+    def _decide(self, outputs: Tensor) -> None:
+        spec = self._asked.spec
+        shape = self._shape = list(outputs.shape[1:])
+        width = outputs[0].numel()
+        if spec.task == "classification" and shape == [spec.outputs] and not self._refused:
+            self._classes, self._softmax = True, self._takes_logits(outputs)
+            self.names, self.digits = [f"p({name})" for name in self.class_names], ".6f"
+            return
+        self.digits = ".6g"
+        if spec.task != "classification" and width == spec.outputs and not self._refused:
+            word = {"embedding": "embedding_", "density": "log_prob"}.get(spec.task, "y")
+            self.names = [f"{word}{i}" for i in range(width)] if width > 1 else [word.rstrip("_")]
+            return
+        self.names = [f"output_{i}" for i in range(width)]
+        kind = "logits of the classes" if spec.task == "classification" else "the target"
+        expected = f"; expected {[spec.outputs]}" if shape != [spec.outputs] else ", and its metrics do not fit them"
+        output.warn(
+            f"The model's outputs are not {kind}: they have the shape {shape} a sample{expected}. They are printed as "
+            "they are, as output_0 and so on, the last axis running fastest."
+        )
+
+    def _takes_logits(self, outputs: Tensor) -> bool:
+        """Whether the outputs are logits: a loss of the user's own may be given probabilities."""
+        loss = str(self._asked.config["loss"]["_target_"])
+        # PyTorch's losses of classes take logits, or log-probabilities, whose softmax are the probabilities
+        if (loss.startswith("dlrun.") and loss.rpartition(".")[2] != "OfOutputs") or loss in OF_LOGITS:
+            return True
+        if are_probabilities(outputs):
+            output.warn("The model's outputs are probabilities: none is negative, and each sample's sum is 1.")
+            return False
+        output.warn(
+            f"p(…) is the softmax of the model's outputs. If {loss} does not take them as logits, it means nothing."
+        )
+        return True
+
+    def _checked(self, outputs: Tensor) -> Tensor:
+        if not are_probabilities(outputs):
+            raise UserError(
+                f"The model's outputs were probabilities up to sample {self._seen}, and are none behind it. Give the "
+                "samples in files of fewer, or ask in Python: `run = dlrun.load(RUN)`."
+            )
+        return outputs
+
+
+def _refused(folder: RunDir, asked: Predictor) -> bool:
+    """Did the run find that its outputs do not bear the metrics of the task?"""
+    own = asked.config["metrics"]
+    wanted = {name for name in for_task(asked.spec.task) if own.get(name, name) is not None}
+    splits = [key.split("/", 1) for key in folder.summary().metrics if key.startswith(("val/", "test/"))]
+    return bool(wanted and splits) and not wanted & {name for _, name in splits}

@@ -14,8 +14,8 @@ from dlrun.runs.export.compare import Difference, compare, first_line
 from dlrun.runs.export.formats import Format, Request
 from dlrun.runs.export.graph import make_graph, outputs
 from dlrun.runs.export.source import Examples, Source, examples
-from dlrun.runs.weights.safetensors import read_safetensors, write_safetensors
 from dlrun.storage.files.json_text import dumps
+from dlrun.storage.files.safetensors import read_safetensors, write_safetensors
 
 WEIGHTS = "Its weights can: --format safetensors"
 

@@ -229,7 +229,7 @@ def test_adapters_are_merged(train: Callable[..., RunDir], call: Call, here: Pat
     base = train("model=mlp")
     run = train("model=mlp", f"init_from={base.id}", "finetune.lora.rank=2", "optimizer.lr=1")
     assert call("export", run.id, "w.safetensors").code == 0
-    from dlrun.runs.weights.safetensors import read_safetensors
+    from dlrun.storage.files.safetensors import read_safetensors
 
     found, before = read_safetensors(here / "w.safetensors"), package.load(base.id).model.state_dict()
     assert {*found} == {*before}

@@ -15,8 +15,8 @@ from torch import Tensor
 from dlrun.commands.trained.answers.meaning import Meaning
 from dlrun.commands.trained.answers.writers import check_kind, writing
 from dlrun.config.settings import Evaluation
-from dlrun.datasets.files import samples
 from dlrun.datasets.files.framing import ENDINGS
+from dlrun.datasets.files.given import samples
 from dlrun.datasets.files.pictures import Reading
 from dlrun.datasets.files.tabular.read import is_table
 from dlrun.datasets.files.tabular.rows import read_rows

@@ -18,7 +18,7 @@ from PIL import Image
 
 import dlrun as package
 from dlrun.datasets.digits import digits
-from dlrun.datasets.files import samples
+from dlrun.datasets.files.given import samples
 from dlrun.datasets.files.pictures import Reading
 from dlrun.errors import UserError
 from dlrun.runs.reload import predictor

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import dlrun as package
-from dlrun.datasets.files import samples
+from dlrun.datasets.files.given import samples
 from dlrun.runs.reload import Predictor
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir

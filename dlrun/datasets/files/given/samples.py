@@ -11,9 +11,9 @@ from torch import Tensor
 
 from dlrun.datasets.files.arrays import array_chunks
 from dlrun.datasets.files.framing import ENDINGS
+from dlrun.datasets.files.given.polarity import Polarity
+from dlrun.datasets.files.given.ranges import Ranges
 from dlrun.datasets.files.pictures import Reading, read_picture
-from dlrun.datasets.files.polarity import Polarity
-from dlrun.datasets.files.ranges import Ranges
 from dlrun.datasets.files.tables import table_chunks
 from dlrun.errors import UserError
 from dlrun.terminal import output

@@ -181,7 +181,7 @@ def knn_accuracy(outputs: Tensor, y: Tensor, train: Outputs, k: int = 5, normali
     places = nearest(_points(outputs, normalise), _points(train.outputs, normalise), k=k)
     if not torch.isin(y.cpu(), train.y.cpu()).any():
         return torch.tensor(math.nan)
-    classes = train.y.to(places.device)[places]
+    classes: Tensor = train.y.to(places.device)[places]
     votes = classes.new_zeros(len(classes), int(train.y.max()) + 1).scatter_add_(1, classes, torch.ones_like(classes))
     return (votes.argmax(1) == y.to(places.device)).double().mean()
 

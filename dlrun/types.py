@@ -224,10 +224,10 @@ Metric = Callable[["nn.Module", Batch], "tuple[Tensor, int | Tensor]"]
 
 
 class Outputs(NamedTuple):
-    """The model's `outputs` of a whole split, float [N, ...], and its targets `y` [N, ...]."""
+    """The model's `outputs` of a whole split, float [N, ...], and its targets `y` [N, ...], or nests of such."""
 
-    outputs: Tensor
-    y: Tensor
+    outputs: Any
+    y: Any
 
 
 SplitMetric = Callable[..., "float | Tensor"]

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from dlrun.config import instantiate, trust
 from dlrun.config.hydra_errors import unresolved
 from dlrun.config.settings import Cost, Evaluation, FineTune, General, Lora, Sweep, Tracking, Trainer
-from dlrun.config.signatures import MISSING, parameters
+from dlrun.config.signatures import MISSING, parameters, split_entries
 from dlrun.errors import ConfigError, did_you_mean
 
 SETTINGS = {"trainer": Trainer, "evaluation": Evaluation, "tracking": Tracking}
@@ -71,7 +71,8 @@ def check_config(config: DictConfig) -> dict[str, Any]:
         if name == "optimizer":
             _check_optimizer(plain[name], plain, where=name)
         else:
-            instantiate.check_part(plain[name], where=name, trusted=plain["trusted"], **supplied)
+            part = _without_entries(plain[name], name, plain["trusted"]) if name == "loss" else plain[name]
+            instantiate.check_part(part, where=name, trusted=plain["trusted"], **supplied)
     if groups:
         _check_groups(groups, plain)
         plain["optimizer"]["groups"] = groups
@@ -79,9 +80,8 @@ def check_config(config: DictConfig) -> dict[str, Any]:
         if metric is None:  # a metric of the task is taken away
             continue
         where = f"metrics.{name}"
-        instantiate.check_part(
-            _metric(metric, plain["trusted"]), where=where, trusted=plain["trusted"], positional=2, runtime=OF_SPLIT
-        )
+        part = _without_entries(_metric(metric, plain["trusted"]), where, plain["trusted"])
+        instantiate.check_part(part, where=where, trusted=plain["trusted"], positional=2, runtime=OF_SPLIT)
     for name, observer in plain.get("observers", {}).items():
         if observer is not None:
             instantiate.check_part(observer, where=f"observers.{name}", trusted=plain["trusted"])
@@ -107,6 +107,21 @@ def _loss(given: dict[str, Any], trusted: list[str]) -> dict[str, Any]:
     known = parameters(target)
     unused = {"label_smoothing": 0.0, "class_weights": None}
     return {k: v for k, v in given.items() if known is None or k in known or k not in unused or v != unused[k]}
+
+
+def _without_entries(given: dict[str, Any], where: str, trusted: list[str]) -> dict[str, Any]:
+    """A loss or metric without the names of entries of outputs and targets.
+
+    Raises `ConfigError` for names that are none.
+    """
+    path = given.get("_target_", MISSING) if isinstance(given, dict) else MISSING
+    if not isinstance(path, str) or path == MISSING:
+        return given
+    rest, names = split_entries(instantiate.resolve(path, trusted=trusted), given)
+    for key, name in names.items():
+        if not isinstance(name, str | int | None):
+            raise ConfigError(f"`{where}.{key}={name}`: expected the name of an entry, or its place in a tuple.")
+    return rest
 
 
 def _metric(given: dict[str, Any], trusted: list[str]) -> dict[str, Any]:

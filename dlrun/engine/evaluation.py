@@ -39,6 +39,7 @@ from dlrun.engine.objective import Objective, weigh
 from dlrun.engine.protocols import Total, TotalsFn
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.nll import is_of_density
+from dlrun.nests.nest import map_nest
 from dlrun.types import IGNORE_INDEX, Batch, LanguageModel, Loss, Metric, Outputs, Spec, Split, SplitMetric
 
 
@@ -113,7 +114,7 @@ def evaluate(
                     sums.add(name, total)
                     continue
                 # a CUDA graph writes the next chunk's over these
-                part = Outputs(*(t.clone() for t in total if isinstance(t, Tensor)))
+                part = Outputs(*(map_nest(torch.clone, nest) for nest in total))
                 outputs += [part] if whole else []
                 for metric, copy in states.values():
                     metric.add(copy, part)

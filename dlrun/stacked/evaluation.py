@@ -50,7 +50,8 @@ class StackedSplits:
 
     def inputs(self, row: int, size: int) -> Tensor:
         """The inputs of a run's whole split."""
-        return inputs_of(self._splits[row], size, self._device)
+        found: Tensor = inputs_of(self._splits[row], size, self._device)
+        return found
 
     def bytes_per_token(self) -> list[float | None]:
         """Mean bytes of a token in each run's text."""

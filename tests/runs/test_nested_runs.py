@@ -66,6 +66,15 @@ class Tagger(nn.Module):
         return self.combine(torch.relu(self.embed(x)))
 
 
+class Heads(nn.Module):
+    def __init__(self, input_shape):
+        super().__init__()
+        self.value, self.other = nn.Linear(*input_shape, 1), nn.Linear(*input_shape, 2)
+
+    def forward(self, x):
+        return {"value": self.value(x), "signs": self.other(x)}
+
+
 def heads(model, batch):
     return F.mse_loss(model(batch.x), batch.y["value"], reduction="none").mean(1) + batch.y["other"].abs()
 
@@ -73,7 +82,8 @@ def heads(model, batch):
 def targets():
     g = torch.Generator().manual_seed(0)
     x = torch.randn(60, 3, generator=g)
-    return from_nested("targets", (x, {"value": x[:, :1], "other": x[:, 1]}), task="other", outputs=1)
+    y = {"value": x[:, :1], "other": x[:, 1], "sign": (x[:, 2] > 0).long()}
+    return from_nested("targets", (x, y), task="other", outputs=1, validation_size=12)
 """
 
 QUICK = ("trainer.steps=6", "trainer.batch_size=16", "tracking.enabled=false", "trainer.evaluate_every=2")
@@ -82,8 +92,11 @@ QUICK = ("trainer.steps=6", "trainer.batch_size=16", "tracking.enabled=false", "
 @pytest.fixture
 def parts(here: Path) -> Iterator[Path]:
     (here / "parts.py").write_text(PARTS)
-    for name, target in {"dataset/two": "two", "model/both": "Two", "dataset/tags": "tags", "model/tagger": "Tagger",
-                         "dataset/targets": "targets", "loss/heads": "heads"}.items():  # fmt: skip
+    targets = {
+        "dataset/two": "two", "model/both": "Two", "dataset/tags": "tags", "model/tagger": "Tagger",
+        "dataset/targets": "targets", "loss/heads": "heads", "model/heads": "Heads",
+    }  # fmt: skip
+    for name, target in targets.items():
         path = here / "conf" / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"_target_: parts.{target}\n" + ("weights: false\n" if name == "dataset/two" else ""))
@@ -128,3 +141,21 @@ def test_what_takes_one_tensor_says_so(call: Call) -> None:
     refuses(call("train", "dataset=two", "model=mlp", *QUICK), "one tensor", "image [1, 4, 4], age [1]")
     refuses(call("train", "dataset=targets", "model=mlp", "loss=mse", *QUICK), "a tensor", "of your own")
     refuses(call("train", "dataset=targets", "loss=heads", "trainer.accumulate=2", *QUICK), "several targets")
+
+
+@pytest.mark.usefixtures("parts")
+def test_losses_and_metrics_take_entries_by_name(call: Call) -> None:
+    entries = ("+loss.output=signs", "+loss.target=sign", "+metrics.wrong._target_=dlrun.metrics.error")
+    given = ("dataset=targets", "model=heads", *entries, "+metrics.wrong.output=signs")
+    done = call(
+        "train", *given, "+metrics.wrong.target=sign", "evaluation.monitor=val/wrong", "optimizer.lr=0.1", *QUICK
+    )
+    assert done.code == 0, done.err
+    [folder] = all_runs()
+    run = package.load(folder.id)
+    batch = run.data.validation.gather(torch.arange(12))
+    with torch.no_grad():
+        found = run.model(batch.x)["signs"].argmax(1)
+    assert folder.summary().metrics["val/wrong"] == approx(float((found != batch.y["sign"]).double().mean()))
+    refuses(call("train", *given, "+metrics.wrong.target=signs", *QUICK), "value, other, sign")
+    refuses(call("train", "dataset=targets", "model=heads", "+loss.output=[a]", *QUICK), "the name of an entry")

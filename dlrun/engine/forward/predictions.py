@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from dlrun.losses.entries import entry
 from dlrun.types import IGNORE_INDEX, Outputs
 
 Of = Literal["outputs", "probabilities", "positive", "classes"]
@@ -24,7 +26,8 @@ EACH = 4
 class Predictions:
     """Maps outputs and targets to predictions and targets as a metric takes them.
 
-    Of a text each token is a sample, those that do not count left out. Single components are flattened to [N].
+    Of a text each token is a sample, those that do not count left out. Single components are flattened to [N]. `output`
+    and `target` name entries; a metric of several tensors gets them as they are.
 
     >>> logits, y = torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.tensor([1, 0])
     >>> Predictions("classes")(Outputs(logits, y))[0]
@@ -33,9 +36,23 @@ class Predictions:
 
     of: Of
     link: Link = "softmax"
+    output: str | None = None
+    target: str | None = None
 
-    def __call__(self, found: Outputs) -> tuple[Tensor, Tensor]:
-        outputs, y = found
+    def of_entries(self, names: Mapping[str, object]) -> Predictions:
+        """The same of the entries `output` and `target`."""
+        output, target = (None if names.get(key) is None else str(names[key]) for key in ("output", "target"))
+        return replace(self, output=output, target=target)
+
+    def choose(self, found: Outputs) -> Outputs:
+        """The entries of the outputs and targets that the metric is of."""
+        return Outputs(entry(found.outputs, self.output, "output"), entry(found.y, self.target, "target"))
+
+    def __call__(self, found: Outputs) -> tuple[Any, Any]:
+        outputs, y = self.choose(found)
+        if not (isinstance(outputs, Tensor) and isinstance(y, Tensor)):
+            # such as boxes: what a metric makes of them is its own matter
+            return outputs, y
         if outputs.dtype in (torch.bfloat16, torch.float16):
             outputs = outputs.float()
         if not y.is_floating_point() and y.ndim > 1 and outputs.shape[:-1] == y.shape:
@@ -61,7 +78,7 @@ class Predictions:
 
     def every_class(self, found: Outputs, classes: int | None) -> Outputs:
         """The outputs repeated, with all classes in turn: some metrics are not defined without one of them."""
-        if not classes or found.y.is_floating_point() or found.y.ndim != 1:
+        if not classes or not isinstance(found.y, Tensor) or found.y.is_floating_point() or found.y.ndim != 1:
             return found
         index = torch.arange(EACH * classes, device=found.y.device)
         return Outputs(found.outputs[index % len(found.y)], (index % classes).to(found.y.dtype))

@@ -6,14 +6,17 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from math import isclose, isfinite, nan
 from numbers import Real
+from operator import itemgetter
 from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from dlrun.engine.forward.predictions import Predictions
+from dlrun.nests.nest import Nest, map_nest, size_of
 from dlrun.types import Outputs
 
 
@@ -86,17 +89,26 @@ class StateMetric:
 
         Raises TypeError if its value depends on the batches, and whatever else it raises.
         """
+        chosen, self.predictions = self.predictions, replace(self.predictions, output=None, target=None)
+        try:
+            self._rehearse(chosen.choose(found), classes, class_names)
+        finally:
+            self.predictions = chosen
+
+    def _rehearse(self, found: Outputs, classes: int | None, class_names: Sequence[str]) -> None:
         found = self.predictions.every_class(found, classes)
+        size = size_of(found.y)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a few samples lack whatever it warns of
             values = self._compute([found])
-            cut = max(1, len(found.y) // 3)
-            parts = self._compute([Outputs(*(t[:cut] for t in found)), Outputs(*(t[cut:] for t in found))])
-        for name, value in values.items() if len(found.y) > 1 else ():
+            cut = max(1, size // 3)
+            portions = (slice(cut), slice(cut, None))
+            parts = self._compute([Outputs(*(map_nest(itemgetter(some), nest) for nest in found)) for some in portions])
+        for name, value in values.items() if size > 1 else ():
             other = parts.get(name, nan)
             if isfinite(value) and not isclose(value, other, rel_tol=1e-3, abs_tol=1e-5):
                 raise TypeError(
-                    f"of {len(found.y)} samples it is {value:.6g} updated at once, and {other:.6g} in two portions: it "
+                    f"of {size} samples it is {value:.6g} updated at once, and {other:.6g} in two portions: it "
                     "would depend on evaluation.batch_size. Let `update` add to states, and `compute` divide them"
                 )
         names = [*values]
@@ -120,7 +132,7 @@ class SplitFunction:
         self.function, self.predictions, self.targets_first = function, predictions, targets_first
         self.higher_is_better: bool | None = None
 
-    def __call__(self, outputs: Tensor, y: Tensor) -> Any:
+    def __call__(self, outputs: Nest, y: Nest) -> Any:
         """The number of all samples."""
         made, target = self.predictions(Outputs(outputs, y))
         if self.targets_first:

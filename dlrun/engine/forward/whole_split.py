@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from dlrun.engine.forward.states import StateMetric, is_state_metric
+from dlrun.errors import ConfigError
 from dlrun.metrics import is_of_split
+from dlrun.nests.nest import Nest, map_nest
 from dlrun.types import Metric, Outputs, Split, SplitMetric
 
 OUTPUTS = "outputs and targets"
@@ -51,21 +53,41 @@ def takes(metric: SplitMetric, argument: str) -> bool:
 
 
 def join(parts: list[Outputs]) -> Outputs:
-    """The outputs of a split from those of its batches, in float32 if they are narrower."""
-    outputs, y = (torch.cat(each) for each in zip(*parts, strict=True))
-    return Outputs(outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs, y)
+    """The outputs of a split from those of its batches, in float32 if they are narrower.
+
+    Raises `ConfigError` for sequences that the batches have padded to several lengths.
+    """
+    outputs, y = (_join([*nests]) for nests in zip(*parts, strict=True))
+    return Outputs(map_nest(_wide, outputs), y)
 
 
-def inputs_of(split: Split, size: int, device: torch.device) -> Tensor:
+def _join(nests: list[Nest]) -> Nest:
+    first = nests[0]
+    if isinstance(first, Mapping):
+        return {name: _join([nest[name] for nest in nests]) for name in first}
+    if isinstance(first, tuple | list):
+        return tuple(_join([*column]) for column in zip(*nests, strict=True))
+    if len({t.shape[1:] for t in nests}) > 1:
+        raise ConfigError(
+            "A metric of a whole split takes the outputs of all samples as one tensor; these have several lengths "
+            f"({', '.join(sorted({str(list(t.shape[1:])) for t in nests})[:3])}). Give a metric that returns a sum and "
+            "a count."
+        )
+    return torch.cat(nests)
+
+
+def _wide(outputs: Tensor) -> Tensor:
+    return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
+
+
+def inputs_of(split: Split, size: int, device: torch.device) -> Nest:
     """The prepared inputs of a whole split, on the device."""
     n = len(split)
     chunks = (torch.arange(start, min(start + size, n), device=device) for start in range(0, n, size))
-    return torch.cat([split.gather(index).x.to(device) for index in chunks])
+    return _join([split.gather(index).to(device).x for index in chunks])
 
 
-def compute(
-    metric: SplitMetric, found: Outputs, *, inputs: Tensor | None = None, train: Outputs | None = None
-) -> float:
+def compute(metric: SplitMetric, found: Outputs, *, inputs: Nest = None, train: Outputs | None = None) -> float:
     """A metric's number. Raises TypeError for anything else that it returns."""
     given = {name: value for name, value in (("inputs", inputs), ("train", train)) if takes(metric, name)}
     value: Any = metric(*found, **given)

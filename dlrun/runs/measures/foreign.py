@@ -8,11 +8,13 @@ from typing import Any, cast
 import torch
 
 from dlrun.config import instantiate
+from dlrun.config.signatures import split_entries
 from dlrun.engine.forward.predictions import OF, Link, Of, Predictions
 from dlrun.engine.forward.states import SplitFunction, StateMetric
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.losses.entries import OfEntries, of_entries
 from dlrun.losses.of_outputs.torch_loss import TorchLoss
 from dlrun.types import Data, Loss, Metric, Outputs, Spec
 
@@ -32,16 +34,18 @@ def make_metric(name: str, part: Mapping[str, Any], plain: Mapping[str, Any], da
     Raises `ConfigError` where nobody says what it takes of the predictions.
     """
     target = instantiate.resolve(part["_target_"], trusted=plain["trusted"])
+    part, names = split_entries(target, part)
     if not instantiate.takes_predictions(target):
-        return instantiate.partial(part, trusted=plain["trusted"])
+        return cast("Metric", of_entries(instantiate.partial(part, trusted=plain["trusted"]), names))
     given = {key: value for key, value in part.items() if key != "of"}
     if isinstance(target, type):
         sizes: dict[str, Any] = {"num_classes": data.spec.classes, "num_labels": data.spec.outputs}
         made = instantiate.make(given, trusted=plain["trusted"], **sizes)
         # torchmetrics' `F1Score` makes an object of another class, by its task
-        return cast("Metric", StateMetric(made, _predictions(name, part, type(made), data.spec, link_of(loss))))
+        predictions = _predictions(name, part, type(made), data.spec, link_of(loss))
+        return cast("Metric", StateMetric(made, predictions.of_entries(names)))
     made = instantiate.partial(given, trusted=plain["trusted"])
-    predictions = _predictions(name, part, target, data.spec, link_of(loss))
+    predictions = _predictions(name, part, target, data.spec, link_of(loss)).of_entries(names)
     sklearn = target.__module__.split(".")[0] == "sklearn"
     return cast("Metric", SplitFunction(made, predictions, targets_first=sklearn))
 
@@ -60,6 +64,7 @@ def rehearse(name: str, metric: StateMetric, data: Data, objective: Objective, d
 
 def link_of(loss: Loss) -> Link | None:
     """How outputs become probabilities, by what the loss takes them for; None if it is not known."""
+    loss = loss.part if isinstance(loss, OfEntries) else loss
     if getattr(loss, "func", loss) is cross_entropy:
         return "softmax"
     if not isinstance(loss, TorchLoss):

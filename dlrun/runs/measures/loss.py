@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from dlrun.config import instantiate
+from dlrun.config.signatures import split_entries
 from dlrun.engine.batches import LoaderSplit
 from dlrun.engine.evaluation import evaluating
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.losses.entries import entry, of_entries
 from dlrun.losses.of_outputs.adapt import adapt
 from dlrun.losses.of_outputs.fitting import check_values
 from dlrun.losses.of_outputs.torch_loss import TorchLoss
@@ -30,15 +32,17 @@ def make_loss(plain: Mapping[str, Any], data: Data, device: torch.device) -> Los
 
     Raises `ConfigError` for weights that are not one a class, and for `balanced` without the classes at hand.
     """
-    made = instantiate.partial(plain["loss"], trusted=plain["trusted"])
+    target = instantiate.resolve(plain["loss"]["_target_"], trusted=plain["trusted"])
+    part, names = split_entries(target, plain["loss"])
+    made = instantiate.partial(part, trusted=plain["trusted"])
     loss = adapt(made, last=data.spec.task == "language")
     if isinstance(loss, TorchLoss):
         if loss.form.weighted:
             _check_weights("weight", loss.arguments.get("weight"), data)
         loss.to(device)
     elif isinstance(loss, functools.partial) and loss.func is cross_entropy:
-        loss = _with_class_weights(loss, data, device)
-    return loss
+        loss = _with_class_weights(loss, data, device, names.get("target"))
+    return of_entries(loss, names)
 
 
 def check_loss(objective: Objective, data: Data, device: torch.device) -> None:
@@ -69,11 +73,11 @@ def check_loss(objective: Objective, data: Data, device: torch.device) -> None:
         )
 
 
-def _with_class_weights(loss: functools.partial[Any], data: Data, device: torch.device) -> Loss:
+def _with_class_weights(loss: functools.partial[Any], data: Data, device: torch.device, target: str | None) -> Loss:
     given = loss.keywords.get("class_weights")
     if given is None:
         return loss
-    weights = balanced(data) if given == "balanced" else torch.tensor(given, dtype=torch.float32)
+    weights = balanced(data, target) if given == "balanced" else torch.tensor(given, dtype=torch.float32)
     _check_weights("class_weights", weights, data)
     if loss.keywords.get("label_smoothing") and bool((weights == 0).any()):
         raise ConfigError("loss.class_weights has a 0 and loss.label_smoothing is given: their mean is undefined.")
@@ -93,7 +97,7 @@ def _check_weights(key: str, weights: Tensor | None, data: Data) -> None:
         raise ConfigError(f"loss.{key}: expected finite numbers of at least 0, one of them above.")
 
 
-def balanced(data: Data) -> Tensor:
+def balanced(data: Data, target: str | None = None) -> Tensor:
     """The weight n / (k · n_c) of each of k classes, float32 [k]: as scikit-learn's `compute_class_weight`.
 
     n and n_c are counts of the training split. Raises `ConfigError` for a class without a training sample, and for a
@@ -107,7 +111,7 @@ def balanced(data: Data) -> Tensor:
             if classes
             else f"loss.class_weights=balanced: the data set {data.name} {why}. Leave it out."
         )
-    y: Tensor = split.gather(torch.arange(len(split))).y
+    y: Tensor = entry(split.gather(torch.arange(len(split))).y, target, "target")
     counts = y[y != IGNORE_INDEX].bincount(minlength=classes).double()
     if missing := (counts == 0).nonzero()[:, 0].tolist():
         raise ConfigError(

@@ -7,6 +7,7 @@ settings' those of their dataclass.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import fields
 from math import inf
 from typing import Any
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from dlrun.config import instantiate, trust
 from dlrun.config.hydra_errors import unresolved
 from dlrun.config.settings import Cost, Evaluation, FineTune, General, Lora, Sweep, Tracking, Trainer
-from dlrun.config.signatures import MISSING, parameters, split_entries
+from dlrun.config.signatures import MISSING, parameters
 from dlrun.errors import ConfigError, did_you_mean
 
 SETTINGS = {"trainer": Trainer, "evaluation": Evaluation, "tracking": Tracking}
@@ -31,6 +32,9 @@ GROUPS: dict[str, dict[str, Any]] = {
     "schedule": {"positional": 2},  # step, steps
 }
 """The groups of parts, and the arguments that the runner supplies."""
+
+ENTRIES = ("output", "target")
+"""The keys of any loss and metric that name an entry of a model's outputs and of the targets."""
 
 OF_SPLIT = ("inputs", "train", "num_classes", "num_labels")
 """The arguments of a metric of a whole split that come from an evaluation, and sizes of torchmetrics' classes."""
@@ -107,6 +111,20 @@ def _loss(given: dict[str, Any], trusted: list[str]) -> dict[str, Any]:
     known = parameters(target)
     unused = {"label_smoothing": 0.0, "class_weights": None}
     return {k: v for k, v in given.items() if known is None or k in known or k not in unused or v != unused[k]}
+
+
+def split_entries(target: Any, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A loss's or metric's configuration, and its keys `output` and `target`, which name entries of a nest.
+
+    A function that has such an argument itself keeps it.
+
+    >>> def loss(model, batch, output=None): ...
+    >>> split_entries(loss, {"output": "a", "target": "b"})
+    ({'output': 'a'}, {'target': 'b'})
+    """
+    known = parameters(target) or {}
+    names = {key: given[key] for key in ENTRIES if key in given and key not in known}
+    return {key: value for key, value in given.items() if key not in names}, names
 
 
 def _without_entries(given: dict[str, Any], where: str, trusted: list[str]) -> dict[str, Any]:

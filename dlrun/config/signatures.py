@@ -18,9 +18,6 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from dlrun.errors import ConfigError, did_you_mean
 
-ENTRIES = ("output", "target")
-"""The keys of any loss and metric that name an entry of a model's outputs and of the targets."""
-
 MISSING = "???"
 """OmegaConf's mark of a value that must be given."""
 
@@ -42,20 +39,6 @@ _EXAMPLES: dict[Any, str] = {bool: "true", int: "1", float: "0.1", str: "text", 
 Numbers = float | list[float] | list[list[float]]  # of a tensor
 _SEQUENCES: tuple[Any, ...] = (list, tuple, Sequence, Collection, Iterable)
 _MAPPINGS: tuple[Any, ...] = (dict, Mapping)
-
-
-def split_entries(target: Any, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A loss's or metric's configuration, and its keys `output` and `target`, which name entries of a nest.
-
-    A function that has such an argument itself keeps it.
-
-    >>> def loss(model, batch, output=None): ...
-    >>> split_entries(loss, {"output": "a", "target": "b"})
-    ({'output': 'a'}, {'target': 'b'})
-    """
-    known = parameters(target) or {}
-    names = {key: given[key] for key in ENTRIES if key in given and key not in known}
-    return {key: value for key, value in given.items() if key not in names}, names
 
 
 def parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:

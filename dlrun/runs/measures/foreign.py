@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 
 from dlrun.config import instantiate
-from dlrun.config.signatures import split_entries
+from dlrun.config.check import split_entries
 from dlrun.engine.forward.predictions import OF, Link, Of, Predictions
 from dlrun.engine.forward.states import SplitFunction, StateMetric
 from dlrun.engine.objective import Objective

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dlrun.config import instantiate
-from dlrun.config.signatures import split_entries
+from dlrun.config.check import split_entries
 from dlrun.engine.batches import LoaderSplit
 from dlrun.engine.evaluation import evaluating
 from dlrun.engine.objective import Objective

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dlrun.datasets.files.decode import decode_files
 from dlrun.datasets.files.sources import CIFAR10
+from dlrun.datasets.splitting.choose import Splitting
 from dlrun.datasets.tensors.tensors import TensorOptions, build
 from dlrun.errors import DataError
 from dlrun.types import Data
@@ -84,6 +85,9 @@ def cifar10(
     per_class: int | None = None,
     label_noise: float = 0.0,
     split_seed: int = 0,
+    stratify: bool = False,
+    folds: int | None = None,
+    fold: int | None = None,
     normalise: bool = True,
     augment: dict[str, int | float | bool | str] | None = None,
     held_out_classes: list[int] | None = None,
@@ -99,6 +103,7 @@ def cifar10(
         per_class=per_class,
         label_noise=label_noise,
         split_seed=split_seed,
+        splitting=Splitting(stratify, folds=folds, fold=fold),
         normalise=normalise,
         scale=255.0,
         augment=augment,

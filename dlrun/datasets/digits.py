@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dlrun.datasets.files.decode import decode_files
 from dlrun.datasets.files.sources import DIGITS
+from dlrun.datasets.splitting.choose import Splitting
 from dlrun.datasets.tensors.tensors import TensorOptions, build
 from dlrun.errors import DataError
 from dlrun.types import Data
@@ -47,6 +48,9 @@ def digits(
     per_class: int | None = None,
     label_noise: float = 0.0,
     split_seed: int = 0,
+    stratify: bool = False,
+    folds: int | None = None,
+    fold: int | None = None,
     normalise: bool = True,
     augment: dict[str, int | float | bool | str] | None = None,
     held_out_classes: list[int] | None = None,
@@ -66,6 +70,7 @@ def digits(
         per_class=per_class,
         label_noise=label_noise,
         split_seed=split_seed,
+        splitting=Splitting(stratify, folds=folds, fold=fold),
         normalise=normalise,
         # pixels run from 0 to 16
         scale=16.0,

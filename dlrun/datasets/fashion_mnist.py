@@ -10,6 +10,7 @@ from typing import Literal
 
 from dlrun.datasets.files.idx import idx_images
 from dlrun.datasets.files.sources import FASHION_MNIST
+from dlrun.datasets.splitting.choose import Splitting
 from dlrun.datasets.tensors.tensors import TensorOptions
 from dlrun.types import Data
 
@@ -26,6 +27,9 @@ def fashion_mnist(
     per_class: int | None = None,
     label_noise: float = 0.0,
     split_seed: int = 0,
+    stratify: bool = False,
+    folds: int | None = None,
+    fold: int | None = None,
     normalise: bool = True,
     augment: dict[str, int | float | bool | str] | None = None,
     held_out_classes: list[int] | None = None,
@@ -42,6 +46,7 @@ def fashion_mnist(
         per_class=per_class,
         label_noise=label_noise,
         split_seed=split_seed,
+        splitting=Splitting(stratify, folds=folds, fold=fold),
         normalise=normalise,
         scale=255.0,
         augment=augment,

@@ -9,6 +9,7 @@ from typing import Literal
 
 from dlrun.datasets.files.idx import idx_images
 from dlrun.datasets.files.sources import MNIST
+from dlrun.datasets.splitting.choose import Splitting
 from dlrun.datasets.tensors.tensors import TensorOptions
 from dlrun.types import Data
 
@@ -23,6 +24,9 @@ def mnist(
     per_class: int | None = None,
     label_noise: float = 0.0,
     split_seed: int = 0,
+    stratify: bool = False,
+    folds: int | None = None,
+    fold: int | None = None,
     normalise: bool = True,
     augment: dict[str, int | float | bool | str] | None = None,
     held_out_classes: list[int] | None = None,
@@ -37,6 +41,8 @@ def mnist(
     white above the middle (`threshold`), or with the probability of its grey level, drawn once by `split_seed`
     (`stochastic`).
 
+    With `stratify` each class has its share of the validation split; with `folds` this is the part `fold` of so many.
+
     With `held_out_classes` the test split has these classes alone, and the other splits have none of them: to see what
     an embedding is worth for classes that it was not trained on.
 
@@ -48,6 +54,7 @@ def mnist(
         per_class=per_class,
         label_noise=label_noise,
         split_seed=split_seed,
+        splitting=Splitting(stratify, folds=folds, fold=fold),
         normalise=normalise,
         scale=255.0,
         augment=augment,

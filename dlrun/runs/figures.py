@@ -17,6 +17,7 @@ from dlrun.analysis.figures.embedding import embedding
 from dlrun.analysis.figures.functions import fit_1d, plane
 from dlrun.analysis.figures.style import save
 from dlrun.analysis.figures.text import loss_by_position
+from dlrun.datasets.columns.encode import EncodeColumns
 from dlrun.datasets.language.windows import Streams, Windows
 from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.engine.evaluation import Collected, batch_size_for, evaluating
@@ -110,7 +111,7 @@ def _density(data: Data, model: nn.Module) -> Iterator[tuple[str, Figure]]:
             return found
 
         scale = data.prepare
-        scaled = isinstance(scale, Standardise) and {*scale.mean, *scale.deviation} != {0.0, 1.0}
+        scaled = isinstance(scale, Standardise | EncodeColumns) and {*scale.mean, *scale.deviation} != {0.0, 1.0}
         name = "density of the normalised inputs" if scaled else "density"
         yield "density", densities(x, {name: log_prob})
     elif data.spec.levels and callable(getattr(model, "sample", None)):

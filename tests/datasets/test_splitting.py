@@ -10,9 +10,11 @@ import torch
 from sklearn.model_selection import GroupKFold, StratifiedKFold, StratifiedShuffleSplit, TimeSeriesSplit
 
 from dlrun.datasets import from_tensors
+from dlrun.datasets.digits import digits
 from dlrun.datasets.splitting.rules import AtRandom, Grouped, InTime, Stratified
 from dlrun.datasets.tensors.splits import SplitIndices, cut
 from dlrun.errors import ConfigError, DataError
+from dlrun.storage.identity import essential
 from tests.facts import says
 
 N = 997
@@ -146,6 +148,17 @@ def test_what_cannot_be_split_so_is_refused(wrong: dict, facts: list[str]) -> No
     with pytest.raises((ConfigError, DataError)) as error:
         made(**wrong)
     says(str(error.value), *facts)
+
+
+def test_digits_have_strata_and_folds_and_runs_without_keep_their_identity() -> None:
+    folds = [digits(stratify=True, folds=5, fold=k) for k in range(5)]
+    assert len({each.split_fingerprints["test"] for each in folds}) == 1
+    assert sum(len(each.validation) for each in folds) == 1497
+    counts = torch.stack([torch.bincount(each.validation.y) for each in folds])
+    assert int((counts.amax(0) - counts.amin(0)).max()) <= 1
+    new = {"stratify": False, "folds": None, "fold": None}
+    assert essential({"dataset": new | {"split_seed": 0}}) == essential({"dataset": {"split_seed": 0}})
+    assert essential({"dataset": new | {"folds": 5, "fold": 0}}) != essential({"dataset": {}})
 
 
 def test_values_have_no_strata_and_a_given_split_no_folds() -> None:

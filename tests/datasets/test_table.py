@@ -204,6 +204,15 @@ def test_the_encoding_is_kept_with_the_run(people: Path) -> None:
         raw_inputs.restore({"shape": [1], "dtype": "float64", "prepare": {"columns": [{"number": False, "known": 1}]}})
 
 
+def test_scaled_numbers_are_scaled_back_and_categories_are_not(people: Path) -> None:
+    data = read(people, columns=["age", "income"], validation_size=0, test_size=0)
+    raw = torch.tensor(pd.read_csv(people)[["age", "income"]].fillna(pd.read_csv(people).income.mean()).to_numpy())
+    assert torch.allclose(data.prepare.undo(data.train.x).double(), raw, rtol=1e-4)
+    assert data.prepare.deviation[0] == pytest.approx(pd.read_csv(people).age.std(ddof=0))
+    with pytest.raises(DataError, match="categories"):
+        read(people).prepare.undo(data.train.x)
+
+
 REFUSED = {
     "path": ({"path": "peple.csv"}, ["peple.csv", "does not exist", "people.csv"]),
     "kind": ({"path": "a.xlsx"}, [".xlsx", ".parquet"]),
@@ -240,6 +249,7 @@ BAD = {
     "numbered": ("Id,a,y\n1,5,0\n2,7,1\n3,5,1\n4,8,0\n", ["`Id` numbers the rows", "leave_out=[Id]"]),
     "constant": ("a,b,y\n1,5,0\n1,7,1\n1,5,1\n1,8,0\n", ["`a` has one value in all rows, `1`"]),
     "text": ("a,b,y\nx,5,0\nyy,7,1\nz,5,1\nw,8,0\n", ["`a` is text: 4", "categories=[a]"]),
+    "mixed": ("a,b,y\n1,5,0\n2,7,1\nunknown,5,1\n3,8,0\n1,1,1\n", ["`a` has numbers, and texts such as `unknown`"]),
     "empty column": ("a,b,y\n,5,0\n,7,1\n,5,1\n,8,0\n", ["`a` has no value"]),
     "no target": ("b,y\n5,0\n7,\n5,1\n8,0\n", ["`y` is missing in 1 of 4 rows", "row 2"]),
     "one target": ("b,y\n5,0\n7,0\n5,0\n8,0\n", ["`y` has one value"]),

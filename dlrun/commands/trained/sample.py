@@ -15,6 +15,7 @@ from torch import nn
 
 from dlrun.analysis.figures import densities
 from dlrun.analysis.figures.style import save
+from dlrun.datasets.columns.encode import EncodeColumns
 from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.engine.evaluation import evaluating
 from dlrun.engine.generation import Sampling, as_language_model, decode_stream, default_prompt, generate
@@ -174,7 +175,7 @@ def _shown(x: torch.Tensor, asked: Predictor) -> torch.Tensor:
 
 def _raw(x: torch.Tensor, asked: Predictor) -> torch.Tensor:
     # a preparation of the user's own has no inverse that is known
-    return asked.prepare.undo(x) if isinstance(asked.prepare, Standardise) else x
+    return asked.prepare.undo(x) if isinstance(asked.prepare, Standardise | EncodeColumns) else x
 
 
 def _of_language(folder: RunDir) -> tuple[Spec, Tokenizer]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dlrun.datasets.columns.column import Column, Kind, of_rows, option, read
+from dlrun.datasets.columns.column import Column, Kind, is_number, of_rows, option, read
 from dlrun.datasets.columns.encode import Missing
 from dlrun.errors import ConfigError, DataError, did_you_mean
 
@@ -92,6 +92,11 @@ def _problem(column: Column, choice: Choice) -> str:
     rows, present = len(column.values), column.present
     if not len(present):
         return "has no value in any row"
+    if mixed := [text for text in column.texts if not is_number(text)]:
+        rest = len(column.texts) - len(mixed)
+        # a few words among numbers: to take each number for a category would be a guess
+        if rest >= len(mixed) and rest > 1 and column.name not in choice.categories:
+            return f"has numbers, and texts such as `{mixed[0][:30]}`"
     if column.kind == "text":
         return f"is text: {len(column.texts):,} different ones in {rows:,} rows, as `{column.texts[0][:30]}`"
     if column.kind == "date" and column.name not in choice.dates:
@@ -103,8 +108,6 @@ def _problem(column: Column, choice: Choice) -> str:
         return f"has one value in all rows, `{column.texts[0] if column.texts else f'{float(present[0]):g}'}`"
     if column.kind == "number" and rows > 2 and len(present) == rows and bool((torch.diff(present) == 1).all()):
         return "numbers the rows"
-    if column.kind == "category" and "" in column.texts:
-        return "has a value without a name"
     return ""
 
 
@@ -112,7 +115,7 @@ def _refusal(problems: Mapping[str, str], found: Sequence[Column]) -> str:
     kinds = {column.name: column.kind for column in found if column.name in problems}
     lines = [f"  `{name}` {problem}" for name, problem in problems.items()]
     lines.append(f"Type {option('leave_out', [*problems])} to leave {'it' if len(problems) == 1 else 'them'} out.")
-    if texts := [name for name, kind in kinds.items() if kind == "text"]:
+    if texts := [name for name, kind in kinds.items() if kind == "text" or "and texts" in problems[name]]:
         lines.append(f"Texts that are categories: {option('categories', texts)}.")
     if dates := [name for name, kind in kinds.items() if kind == "date"]:
         lines.append(f"Dates as numbers, in days since 1970: {option('dates', dates)}.")

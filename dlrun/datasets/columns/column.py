@@ -65,6 +65,11 @@ class Column:
         return f"category of {len(self.texts)}" if self.kind == "category" else self.kind
 
 
+def is_number(text: str) -> bool:
+    """Whether a text is a decimal number."""
+    return re.match(_NUMBER, text) is not None
+
+
 def read(name: str, cells: Any, *, kind: Kind | None = None, declared: Sequence[str] = ()) -> Column:
     """A column, as a `kind` if it is given, else as its values are.
 
@@ -207,7 +212,7 @@ def _categories(name: str, cells: Any, declared: Sequence[str] = ()) -> Column:
 
 def _by_number(text: str) -> tuple[bool, float, str]:
     # 2 before 10
-    number = re.match(_NUMBER, text) is not None
+    number = is_number(text)
     return not number, float(text) if number else 0.0, text
 
 

@@ -88,6 +88,25 @@ class EncodeColumns:
         each = zip(self.columns, x.T, strict=True)
         return torch.cat([block for encode, values in each for block in encode(values)], 1)
 
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """What is taken from each column; 0 from a category."""
+        return tuple(each.mean for each in self.columns)
+
+    @property
+    def deviation(self) -> tuple[float, ...]:
+        """What each column is divided by; 1 for a category."""
+        return tuple(each.deviation for each in self.columns)
+
+    def undo(self, x: Tensor) -> Tensor:
+        """Raw columns of prepared ones, float32 [N, C].
+
+        Raises `DataError` where a column is no number, or has an input that says whether it is missing.
+        """
+        if not all(each.number and not each.indicator for each in self.columns):
+            raise DataError("The inputs have categories, or marks of missing values: numbers do not give them back.")
+        return x * x.new_tensor(self.deviation) + x.new_tensor(self.mean)
+
 
 @dataclass(frozen=True, eq=False)
 class TableEncoding:

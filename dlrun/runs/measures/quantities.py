@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from dlrun import metrics as known_metrics
+from dlrun.datasets.columns.encode import EncodeColumns
 from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.engine.forward.whole_split import names_of
@@ -95,7 +96,7 @@ def _measure(data: Data) -> str:
         return ""
     if data.spec.levels is not None:
         return f", of pixels of {data.spec.levels} values"
-    scale = data.prepare.deviation if isinstance(data.prepare, Standardise) else (1.0,)
+    scale = data.prepare.deviation if isinstance(data.prepare, Standardise | EncodeColumns) else (1.0,)
     return f", of inputs divided by {_short(scale)}"
 
 

@@ -64,7 +64,7 @@ def _one(y: Any) -> Tensor:
     if isinstance(y, Tensor):
         return y
     raise ConfigError(
-        f"The targets are {_returned(y)}; this loss or metric needs a tensor. Write one of your own, which takes the "
+        f"The targets are {describe(y)}; this loss or metric needs a tensor. Write one of your own, which takes the "
         "entry that it needs."
     )
 
@@ -119,13 +119,14 @@ def rows(model: nn.Module, x: Tensor) -> Tensor:
     if isinstance(outputs, Tensor) and outputs.shape[:1] == x.shape[:1]:
         return outputs
     raise UserError(
-        f"The model `{type(model).__name__}` returns {_returned(outputs)} for {counted(len(x), 'sample')}; expected a "
+        f"The model `{type(model).__name__}` returns {describe(outputs)} for {counted(len(x), 'sample')}; expected a "
         f"tensor [{len(x)}, …], a row for each. To look at it, ask in Python: "
         "`run = dlrun.load(RUN)`, then `run.model(run.prepare(raw))`."
     )
 
 
-def _returned(value: Any) -> str:
+def describe(value: Any) -> str:
+    """What a model returned, for a message."""
     kind = type(value).__name__
     if isinstance(value, Tensor):
         return f"a tensor {_kind(value)}"
@@ -148,8 +149,8 @@ def _outputs(model: nn.Module, batch: Batch) -> Tensor:
     outputs: object = model(batch.x)
     if not isinstance(outputs, Tensor):
         raise ConfigError(
-            f"The model `{type(model).__name__}` returns {_returned(outputs)}; this loss needs a tensor. A loss "
-            "of your own may take anything."
+            f"The model `{type(model).__name__}` returns {describe(outputs)}; this loss needs a tensor. If the model "
+            "returns its loss itself, type loss=own; a loss of your own may take anything."
         )
     return outputs
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, get_args
@@ -25,10 +24,8 @@ from dlrun.engine.protocols import Optimizer
 from dlrun.engine.steppers import Thaw
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.execution.device import autocast, choose
+from dlrun.losses.own import OwnLoss, answer_alone
 from dlrun.nests.shapes import is_shape
-from dlrun.optimizers.descent import Descent
-from dlrun.optimizers.layered import LayeredRule, ParameterGroup
-from dlrun.optimizers.torch_optimizer import TorchRule, adapt
 from dlrun.randomness import INITIALISATION, key, seed_all, seed_library
 from dlrun.runs.dry_run.balance import make_balance
 from dlrun.runs.dry_run.parts import check_tokenizer, check_walk
@@ -36,10 +33,9 @@ from dlrun.runs.measures.loss import check_loss, make_loss
 from dlrun.runs.measures.metrics import make_metrics
 from dlrun.runs.measures.task import check_takes, for_loss
 from dlrun.runs.weights import loading
-from dlrun.runs.weights.groups import check_effect
 from dlrun.runs.weights.initial import make_of_data
-from dlrun.runs.weights.names import names_of
-from dlrun.runs.weights.training import TrainedWeights, freeze
+from dlrun.runs.weights.optimizer import make_optimizer
+from dlrun.runs.weights.training import freeze
 from dlrun.terminal.format import counted
 from dlrun.types import Data, Metric, Schedule, Spec, Task
 
@@ -107,7 +103,7 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
         data=data,
         objective=objective,
         metrics=metrics,
-        optimizer=_make_optimizer(plain, trainer, _groups(plain, trained, objective)),
+        optimizer=make_optimizer(plain, trainer, trained, objective),
         schedule=schedule,
         device=device,
         precision=precision,
@@ -165,67 +161,9 @@ def make_model(plain: dict[str, Any], spec: Spec, *, of: str) -> nn.Module:
     model = instantiate.make(plain["model"], trusted=plain["trusted"], **sizes)
     if not isinstance(model, nn.Module):
         raise ConfigError(f"{plain['model']['_target_']} made a {type(model).__name__}; a model is a torch.nn.Module.")
+    if plain.get("loss", {}).get("_target_") == f"{OwnLoss.__module__}.{OwnLoss.__qualname__}":
+        answer_alone(model, plain["loss"].get("outputs", "logits"))
     return model
-
-
-def _groups(plain: dict[str, Any], trained: TrainedWeights, objective: Objective) -> list[ParameterGroup]:
-    """The groups of weights with settings of their own."""
-    if given := plain["optimizer"].get("groups"):
-        named = [*names_of(objective.model), *((p, [f"loss.{n}" for n in own]) for p, own in _of_loss(objective))]
-        decay = {id(p): acts for p, acts in zip(objective.params, objective.decay, strict=True)}
-        check_effect(named, given, decay, decay_all=bool(plain["optimizer"].get("decay_all")))
-    return trained.groups(objective.params)
-
-
-def _of_loss(objective: Objective) -> list[tuple[nn.Parameter, list[str]]]:
-    return [pair for module in objective.modules[1:] for pair in names_of(module)]
-
-
-def _make_optimizer(plain: dict[str, Any], trainer: Trainer, groups: Sequence[ParameterGroup]) -> Optimizer:
-    settings = {name: value for name, value in plain["optimizer"].items() if name != "groups"}
-    own = "groups" in plain["optimizer"]
-    made = _make_rule(settings, plain["trusted"], groups if own else ())
-    # a rule has `update` and gets gradients; an optimizer has `step` and gets the objective itself
-    if hasattr(made, "update"):
-        rule = made
-        # one of torch has its own groups, if these have settings; each other one is a rule, and so a state, for each
-        if groups and not (own and isinstance(made, TorchRule)):
-            rules = [_make_rule({**settings, **_of_rule(group)}, plain["trusted"]) for group in groups]
-            rule = LayeredRule(rules, groups, lr=made.lr)
-        descent = Descent(rule, clip=trainer.clip, accumulate=trainer.accumulate)
-        descent.measure_norms = trainer.log_gradients
-        return descent
-    for name, given in (
-        ("trainer.clip", trainer.clip is not None),
-        ("trainer.accumulate", trainer.accumulate != 1),
-        ("trainer.log_gradients", trainer.log_gradients),
-        ("optimizer.groups" if own else "finetune.lr and finetune.unfreeze", groups),
-    ):
-        if given:
-            raise ConfigError(f"{name} has no meaning for {type(made).__name__}: it takes no gradient steps.")
-    optimizer: Optimizer = made
-    return optimizer
-
-
-def _of_rule(group: ParameterGroup) -> dict[str, Any]:
-    return {**group.arguments, **({} if group.lr is None else {"lr": group.lr})}
-
-
-def _make_rule(settings: dict[str, Any], trusted: Sequence[str], groups: Sequence[ParameterGroup] = ()) -> Any:
-    """A rule, or an optimizer that needs the objective itself; of a class of torch.optim with `groups`."""
-    target = instantiate.resolve(settings["_target_"], trusted=trusted)
-    if isinstance(target, type) and issubclass(target, torch.optim.Optimizer):
-        # a class of torch.optim wants the parameters: `adapt` passes them at `init`
-        return adapt(target, groups, **{k: v for k, v in settings.items() if k != "_target_"})
-    made = instantiate.make(settings, trusted=trusted)
-    step = "update" if hasattr(made, "update") else "step"
-    missing = [name for name in ("lr", "init", step, "state_dict", "load_state_dict") if not hasattr(made, name)]
-    if missing:
-        raise ConfigError(
-            f"optimizer: {settings['_target_']} has no `{'`, no `'.join(missing)}`. An optimizer has lr, "
-            f"init, update, state_dict and load_state_dict (dlrun.types.Rule), or is a class as those of torch.optim."
-        )
-    return made
 
 
 def make_batches(parts: Parts, trainer: Trainer, *, seed: int) -> Batches:

@@ -17,6 +17,7 @@ from dlrun.engine.loop import Training
 from dlrun.engine.protocols import Optimizer
 from dlrun.engine.state import State
 from dlrun.losses.auxiliary import has_auxiliary_heads
+from dlrun.losses.own import OwnLoss
 from dlrun.losses.triplet import triplet
 from dlrun.models.lora import is_adapter
 from dlrun.optimizers.adam import Adam
@@ -70,6 +71,8 @@ def _own(training: Training) -> str | None:
             return "its loss has weights or buffers of its own"
     if training.objective.views is not None:
         return "evaluation.views averages the outputs of one model"
+    if isinstance(training.objective.loss, OwnLoss):
+        return "the model computes its loss itself (loss=own)"
     loss, arguments = split_partial(training.objective.loss)
     if loss is triplet and arguments.get("mining") == "random":
         return "loss.mining=random draws triplets in a run's own order"

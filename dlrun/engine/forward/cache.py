@@ -89,6 +89,10 @@ class _CachedMethod:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._cache.output(self._name, self._method, args, kwargs)
 
+    def prime(self, x: Any, output: Any) -> None:
+        """Set the output for `x`, which the model has found on its way to another one."""
+        self._cache.prime(x, output)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         # a copy of the model computes for itself: it will have other weights
         return deepcopy(self._method, memo)

@@ -25,6 +25,10 @@ def explain(batch: Batch, targets: Mapping[str, str], *names: str, doing: str = 
         parts = ", ".join(f"{name}={targets[name]}" for name in names if name in targets)
         if "loss" in names and "'Batch' object" in str(error):
             advice = "A loss is called with (model, batch): the outputs are model(batch.x), the targets batch.y."
+        if isinstance(error, TypeError) and isinstance(batch.x, dict) and "OwnLoss" not in targets.get("loss", ""):
+            advice = (
+                "The model gets its inputs as one dict. If it takes them by name and returns its loss, type loss=own."
+            )
         doing, problem = (
             doing or f"a first pass over {counted(batch.size, 'sample')}",
             "The parts do not fit together",

@@ -20,6 +20,7 @@ from dlrun.losses.entries import entry, of_entries
 from dlrun.losses.of_outputs.adapt import adapt
 from dlrun.losses.of_outputs.fitting import check_values
 from dlrun.losses.of_outputs.torch_loss import TorchLoss
+from dlrun.losses.own import OwnLoss
 from dlrun.terminal.format import counted
 from dlrun.types import IGNORE_INDEX, Data, Loss
 
@@ -36,6 +37,12 @@ def make_loss(plain: Mapping[str, Any], data: Data, device: torch.device) -> Los
     part, names = split_entries(target, plain["loss"])
     made = instantiate.partial(part, trusted=plain["trusted"])
     loss = adapt(made, last=data.spec.task == "language")
+    if isinstance(loss, OwnLoss) and loss.shift is None and data.spec.task == "language":
+        raise ConfigError(
+            "loss=own of a text: its targets are the next tokens. A causal model of Hugging Face compares each output "
+            "with the next label itself, so that they would be shifted twice. Type loss.shift=true for such a model, "
+            "loss.shift=false for one that compares them as they are."
+        )
     if isinstance(loss, TorchLoss):
         if loss.form.weighted:
             _check_weights("weight", loss.arguments.get("weight"), data)

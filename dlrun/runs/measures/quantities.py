@@ -16,6 +16,7 @@ from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.engine.forward.whole_split import names_of
 from dlrun.engine.objective import Objective
 from dlrun.losses.nll import is_of_density
+from dlrun.losses.own import OwnLoss
 from dlrun.metrics import is_of_batch
 from dlrun.tokenizers.description import cache_key
 from dlrun.types import Data, Metric, Quantity
@@ -51,10 +52,12 @@ def quantities(plain: Mapping[str, Any], parts: Measured, batch_size: int) -> di
         return f"{OF_BATCHES} {batch_size}" if is_of_batch(part) or is_of_batch(objective.model) else ""
 
     measure = _token(data) + _measure(data)
+    # a loss of the model's own is one quantity among models of one class
+    of_model = f" of {plain['model']['_target_']}" if isinstance(objective.loss, OwnLoss) else ""
     found = {
         "loss": Quantity(
             higher_is_better=False,
-            unit=_call(_with_weights(plain["loss"], objective)) + measure + of_batches(objective.loss),
+            unit=_call(_with_weights(plain["loss"], objective)) + of_model + measure + of_batches(objective.loss),
         ),
     }
     for name, metric in metrics.items():

@@ -76,6 +76,18 @@ def test_the_space_is_read_back_as_it_was() -> None:
     assert spanned.overrides(params) == [(*own, "seed=0"), (*own, "seed=1")]
 
 
+def test_folds_and_splits_are_repetitions_of_a_trial_and_not_searched() -> None:
+    spanned = space.read(["model.width=16,32", "dataset.fold=range(3)", "seed=1,2", "dataset.folds=3"])
+    assert [*spanned.dimensions] == ["model.width"]
+    assert space.from_dict(json.loads(json.dumps(spanned.to_dict()))) == spanned
+    jobs = spanned.overrides({"model.width": "16"})
+    assert jobs == [("model.width=16", f"seed={s}", f"dataset.fold={k}") for s in (1, 2) for k in range(3)]
+    splits = space.read(["model.width=16,32", "dataset.split_seed=0,1"]).overrides({"model.width": "32"})
+    assert splits == [("model.width=32", "dataset.split_seed=0"), ("model.width=32", "dataset.split_seed=1")]
+    with pytest.raises(ConfigError, match=r"dataset\.fold is not searched"):
+        space.read(["model.width=16,32", "dataset.fold=interval(0,3)"])
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -75,7 +75,7 @@ class Search:
         unfinished = self._trials.open()
         left = max(0, self._total - len(self._trials)) + len(unfinished)
         if left:
-            count = left * max(1, len(self._space.seeds))
+            count = left * max(1, len(self._space.seeds)) * max(1, len(self._space.repeated))
             if not self._runner.run(self._jobs(unfinished), count=count, on_result=self._take, on_tick=self._prune):
                 return
         self._run_lost()

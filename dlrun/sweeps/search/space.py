@@ -20,6 +20,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from dlrun.errors import ConfigError
+from dlrun.storage.manifest import REPLICATED
 from dlrun.storage.record import misfit
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class IntervalDimension:
 
 @dataclass(frozen=True)
 class Space:
-    """Dimensions by key, and the seeds of each trial.
+    """Dimensions by key, and the seeds of each trial; `repeated` are overrides of its folds and splits.
 
     All jobs share the `fixed` overrides. `lacks` are the keys that some values of `choices` do not have: they are not
     proposed with these.
@@ -142,6 +143,7 @@ class Space:
     fixed: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     lacks: Mapping[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
+    repeated: tuple[tuple[str, ...], ...] = ()
 
     @property
     def common(self) -> dict[str, Dimension]:
@@ -159,16 +161,19 @@ class Space:
         return key not in self.lacks.get(tuple(str(params.get(choice)) for choice in self.choices), ())
 
     def overrides(self, params: Mapping[str, Any]) -> list[tuple[str, ...]]:
-        """The overrides of a trial's jobs, one a seed."""
+        """The overrides of a trial's jobs, one a repetition."""
         own = tuple(f"{key}={d.text(params[key])}" for key, d in self.dimensions.items() if self.has(key, params))
-        return [(*own, f"seed={seed}") for seed in self.seeds] or [own]
+        seeds: list[tuple[str, ...]] = [(f"seed={seed}",) for seed in self.seeds] or [()]
+        return [(*own, *seed, *each) for seed, each in product(seeds, self.repeated or [()])]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
         names = {kind: name for name, kind in KINDS.items()}
         dimensions = {key: {"kind": names[type(d)]} | asdict(d) for key, d in self.dimensions.items()}  # type: ignore[call-overload]
         conditions = {"choices": [*self.choices], "lacks": [[[*at], [*keys]] for at, keys in self.lacks.items()]}
-        return {"dimensions": dimensions, "seeds": [*self.seeds], "fixed": [*self.fixed], **conditions}
+        return {"dimensions": dimensions, "seeds": [*self.seeds], "fixed": [*self.fixed], **conditions} | (
+            {"repeated": [[*each] for each in self.repeated]} if self.repeated else {}
+        )
 
     def size(self) -> int | None:
         """The number of points; None for a continuum."""
@@ -204,7 +209,8 @@ def from_dict(plain: Mapping[str, Any]) -> Space:
     lacks = {tuple(map(str, at)): tuple(map(str, keys)) for at, keys in plain.get("lacks", ())}
     if not {*choices} <= dimensions.keys() or any(len(at) != len(choices) for at in lacks):
         raise ValueError("its choices are none of its dimensions")
-    return Space(dimensions, tuple(map(str, plain["seeds"])), tuple(map(str, plain["fixed"])), choices, lacks)
+    repeated = tuple(tuple(map(str, each)) for each in plain.get("repeated", ()))
+    return Space(dimensions, tuple(map(str, plain["seeds"])), tuple(map(str, plain["fixed"])), choices, lacks, repeated)
 
 
 def _dimension_of(key: str, fields: Mapping[str, Any]) -> Dimension:
@@ -235,19 +241,24 @@ def read(overrides: Sequence[str], loader: ConfigLoader | None = None) -> Space:
         raise ConfigError(f"The search space cannot be read: {error}") from error
     last = {override.get_key_element(): override for override in parsed}
     swept = {key: override for key, override in last.items() if override.is_sweep_override()}
-    seeds = _seeds(swept.pop("seed")) if "seed" in swept else ()
+    seeds, *others = [_seeds(swept.pop(key)) if key in swept else () for key in REPLICATED]
+    named = [
+        [f"{key}={value}" for value in values] for key, values in zip(REPLICATED[1:], others, strict=True) if values
+    ]
     if not swept:
         raise ConfigError(
             "There is nothing to search: give at least one key beside the seed several values, as in "
             "'optimizer.lr=tag(log, interval(1e-4, 1e-1))', 'model.width=range(16,129,16)' or optimizer=sgd,adam."
         )
     fixed = tuple(str(override.input_line) for override in last.values() if not override.is_sweep_override())
-    return Space({key: _dimension(override) for key, override in swept.items()}, seeds, fixed)
+    dimensions = {key: _dimension(override) for key, override in swept.items()}
+    return Space(dimensions, seeds, fixed, repeated=tuple(product(*named)) if named else ())
 
 
 def _seeds(override: Override) -> tuple[str, ...]:
     if override.is_interval_sweep():
-        raise ConfigError(f"`{override.input_line}`: the seed is not searched. Each trial is run with 'seed=range(3)'.")
+        key = override.get_key_element()
+        raise ConfigError(f"`{override.input_line}`: {key} is not searched. Each trial is run with '{key}=range(3)'.")
     return tuple(override.sweep_string_iterator())
 
 

@@ -139,7 +139,7 @@ class Batches:
 
     def start(self, step: int) -> Generator[Batch, None, None]:
         batches = self._load(step) if isinstance(self.split, LoaderSplit) else self._gather(step)
-        if not self.augment or self.only:
+        if not self.augment or self.only or self._varies_in_workers:
             return batches
         return self._augment(batches, step)
 
@@ -223,6 +223,8 @@ class Batches:
         keys = ([(key(self.seed, SAMPLE, epoch), int(i)) for i in index] for epoch, index in self._positions(step))
         cuda = self.device.type == "cuda"
         dataset = self.split.dataset  # type: ignore[attr-defined]
+        if self._varies_in_workers:
+            dataset = self.augment.reading(dataset)  # type: ignore[union-attr]
         with closing(load(dataset, keys, workers=self.workers, pin_memory=cuda)) as read:
             for parts in read:
                 yield Batch(*parts).to(self.device, non_blocking=True)
@@ -247,6 +249,11 @@ class Batches:
             assert index is not None
             x = self.augment(batch.x, draw, Samples(index.to(self.device), epoch, self.seed))  # type: ignore[call-arg]
         return Batch(x, batch.y, batch.weight, batch.mask)
+
+    @cached_property
+    def _varies_in_workers(self) -> bool:
+        """The augmentation varies each sample by itself: so do the workers, which read them."""
+        return isinstance(self.split, LoaderSplit) and not self.only and hasattr(self.augment, "reading")
 
     @cached_property
     def _varies_by_sample(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 
 from dlrun.datasets.images.folders import images
 from dlrun.datasets.tensors.overlap import shared_by
+from dlrun.engine.batches import Batches
 from dlrun.errors import ConfigError, DataError, RunError, UserError
 from dlrun.randomness import SAMPLE, key, seed_libraries
 from dlrun.storage.lookup import all_runs
@@ -334,6 +336,33 @@ def test_transforms_of_torchvision_get_bytes_and_their_own_seed(tmp_path: Path) 
     seed_libraries(key(key(1, SAMPLE, 5), SAMPLE, 2))
     raw = data.prepare.undo(x[2:])[0].round().to(torch.uint8)  # type: ignore[attr-defined]
     assert torch.equal(data.prepare(v2.Compose(transforms)(raw)[None])[0], varied[2])
+
+
+class Roll(torch.nn.Module):
+    """Moves a picture by a random number of rows."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.roll(int(torch.randint(24, ())), 1)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("only", [None, 1])
+def test_workers_vary_pictures_as_the_training_does(tmp_path: Path, workers: int, only: int | None) -> None:
+    path = str(many(tmp_path / "all", a=10, b=9))
+    taken = []
+    for keep in (True, False):
+        data = images(path=path, validation_size=0, test_size=0, augment=[Roll()], in_memory=keep)
+        device = torch.device("cpu")
+        batches = Batches(
+            data.train, size=8, seed=4, device=device, augment=data.augment, workers=0 if keep else workers, only=only
+        )
+        with closing(batches.start(2)) as started:
+            taken.append(torch.cat([next(started).x for _ in range(1 if only else 4)]))
+    assert torch.equal(*taken)
+    plain = images(path=path, validation_size=0, test_size=0)
+    first = plain.train.gather(Batches(plain.train, size=8, seed=4, device=device).indices(0)[0]).x
+    # batches that are to be over-fitted are not varied
+    assert torch.equal(taken[0][:8], first) == bool(only)
 
 
 def test_a_transform_that_makes_something_else_is_refused(tmp_path: Path) -> None:

@@ -7,10 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
+from dlrun.datasets.samples.on_demand import MapStyleSamples
 from dlrun.datasets.tensors.augment import make_augment
 from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.errors import ConfigError, RunError
+from dlrun.nests.batch import Batch
 from dlrun.randomness import SAMPLE, key, preserve_generators, seed_libraries
 from dlrun.types import Augmentation, Samples
 
@@ -28,15 +31,21 @@ class Transforms:
 
     def __call__(self, x: Tensor, generator: torch.Generator, samples: Samples) -> Tensor:
         """A varied copy of `x`, in its shape and type."""
-        raw = self._prepare.undo(x.cpu()).round().clamp(0, 255).to(torch.uint8)
-        epoch = key(samples.seed, SAMPLE, samples.epoch)
+        epoch, varied = key(samples.seed, SAMPLE, samples.epoch), []
         with preserve_generators():
-            seeds = [key(epoch, SAMPLE, i) for i in samples.index.tolist()]
-            varied = [self._vary(one, seed) for one, seed in zip(raw, seeds, strict=True)]
-        return self._prepare(torch.stack(varied)).to(x.device)
+            for one, i in zip(x.cpu(), samples.index.tolist(), strict=True):
+                # as `engine.loading` seeds them for a sample that is read
+                seed_libraries(key(epoch, SAMPLE, i))
+                varied.append(self.vary(one))
+        return torch.stack(varied).to(x.device)
 
-    def _vary(self, picture: Tensor, seed: int) -> Tensor:
-        seed_libraries(seed)
+    def reading(self, dataset: MapStyleSamples) -> Varied:
+        """The samples of a data set, varied as they are read."""
+        return Varied(dataset, self)
+
+    def vary(self, x: Tensor) -> Tensor:
+        """One prepared picture [C, H, W], varied."""
+        picture = self._prepare.undo(x[None])[0].round().clamp(0, 255).to(torch.uint8)
         varied = picture
         for transform in self._transforms:
             made: Any = transform(varied)
@@ -51,7 +60,26 @@ class Transforms:
                 f"dataset.augment makes a picture {list(varied.shape)} of one {list(picture.shape)}. Give its crop or "
                 f"resize the size {list(picture.shape[1:])}."
             )
-        return varied
+        return self._prepare(varied[None])[0]
+
+
+class Varied(Dataset[Batch]):
+    """The samples of a data set, their pictures varied as they are read."""
+
+    def __init__(self, dataset: MapStyleSamples, transforms: Transforms) -> None:
+        self._dataset, self._transforms = dataset, transforms
+        self.collate = dataset.collate
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def name(self, i: int) -> str:
+        """The name of a sample in messages."""
+        return self._dataset.name(i)
+
+    def __getitem__(self, i: int) -> Batch:
+        sample = self._dataset[i]
+        return Batch(self._transforms.vary(sample.x), sample.y, sample.weight)
 
 
 def make_augmentation(given: Any, shape: tuple[int, ...], prepare: Standardise) -> Augmentation | None:

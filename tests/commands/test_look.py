@@ -13,9 +13,9 @@ from PIL import Image
 
 from dlrun.commands.data.look import lines, see
 from dlrun.commands.data.pictures import draw
-from dlrun.datasets import from_datasets, from_tensors, from_text
+from dlrun.datasets import from_datasets, from_nested, from_tensors, from_text
 from dlrun.datasets.digits import digits
-from dlrun.types import Data
+from dlrun.types import IGNORE_INDEX, Data
 from tests.conftest import Called
 from tests.facts import refuses, says
 
@@ -85,6 +85,20 @@ def test_the_columns_of_a_table_are_those_of_its_file(call: Call, here: Path) ->
     says(out, "city 3 values: Rome 7, Bern 3, Oslo 2", "1 value in 1 sample of training are NaN", "0 6 (50.0%)")
     filled = call("data", "table", *given, "dataset.missing=mean", "--look").out
     says(filled, "filled by dataset.missing=mean")
+
+
+def test_nests_and_classes_of_elements_are_counted_as_what_they_are() -> None:
+    y = torch.tensor([0, 0, 1]).repeat(10)
+    nest = from_nested("nest", ({"scan": torch.randn(30, 1, 8, 8), "age": torch.randn(30)}, y), task="classification")
+    says(said(nest), "scan [1, 8, 8], age [1]", "0 20 (66.7%)")
+    assert draw(nest, see(nest)) is None
+    masks = torch.full((6, 4, 4), 1)
+    masks[:, 0], masks[:, 1] = 0, IGNORE_INDEX
+    dense = from_nested("dense", (torch.randn(6, 1, 4, 4), masks), task="dense", classes=2)
+    says(said(dense), "0 24 (33.3%)", "1 48 (66.7%)")
+    assert draw(dense, see(dense)) is not None
+    flat = from_tensors("values", (torch.randn(9, 3), torch.randn(9, 2)), task="regression")
+    says(said(flat), "y1", "x2", "float32 [3]")
 
 
 def test_a_mistake_is_said(call: Call) -> None:

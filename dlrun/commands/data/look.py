@@ -12,6 +12,7 @@ from dlrun.commands.data import columns
 from dlrun.datasets.columns.encode import EncodeColumns
 from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.datasets.tensors.standardise import Standardise
+from dlrun.nests.shapes import describe_shapes
 from dlrun.runs.weights.overlap import find_shared
 from dlrun.storage.overlap import describe_shared
 from dlrun.terminal.format import counted, number, table
@@ -29,27 +30,22 @@ UNEVEN = 3
 
 @dataclass(frozen=True)
 class Seen:
-    """The samples of a split that are looked at, of all `total`: raw inputs and targets."""
+    """The samples of a split that are looked at, of all `total`: raw inputs and targets, None for nests of tensors."""
 
-    x: Tensor
-    y: Tensor
+    x: Tensor | None
+    y: Tensor | None
     total: int
 
 
 def see(data: Data) -> dict[str, Seen]:
-    """The raw samples of each split; of one that reads its samples, some.
-
-    Empty for samples that are no plain tensors.
-    """
+    """The raw samples of each split; of one that reads its samples, some."""
     found = {}
     for name, split in splits_of(data).items():
         n = len(split)
         whole = isinstance(split, TensorSplit)
         index = torch.arange(n) if whole or n <= READ else torch.linspace(0, n - 1, READ, dtype=torch.float64).long()
         x, y = split.gather(index)
-        if not isinstance(x, Tensor) or not isinstance(y, Tensor):
-            return {}
-        found[name] = Seen(_raw(data, x), y, n)
+        found[name] = Seen(_raw(data, x) if isinstance(x, Tensor) else None, y if isinstance(y, Tensor) else None, n)
     return found
 
 
@@ -74,10 +70,6 @@ def lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
     yield _row("splits", ", ".join(f"{len(split):,} {name}" for name, split in splits_of(data).items()))
     if spec.task == "language":
         yield from _text_lines(data)
-    elif data.tokenizer and seen:
-        yield from _labelled_lines(data, seen)
-    elif not seen:
-        yield _row("inputs", "nests of tensors: only their number is known here")
     else:
         yield from _sample_lines(data, seen)
     yield from _repeated_lines(data, seen)
@@ -107,10 +99,34 @@ def _text_lines(data: Data) -> Iterator[str]:
         yield _row("begins", repr(data.tokenizer.decode(tokens[:80].tolist())[:100]))
 
 
-def _labelled_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
+def _sample_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
+    spec, y = data.spec, seen["training"].y
+    if some := [name for name, each in seen.items() if each.total > READ and not _is_whole(data, name)]:
+        yield _row("looked at", f"{READ:,} samples each of {' and '.join(some)}, evenly spaced")
+    x = seen["training"].x
+    if x is None:
+        yield _row("inputs", describe_shapes(spec.input_shape))
+    elif data.tokenizer:
+        yield from _token_lines(data, x)
+    else:
+        yield from _input_lines(data, x)
+        yield from _missing_lines(data, seen)
+    if spec.classes is not None and y is not None and not y.is_floating_point():
+        yield from _class_lines(spec, seen)
+    elif spec.task == "regression" and y is not None:
+        names = [f"y{i}" for i in range(y[0].numel())]
+        yield from columns.describe("targets", names, y.reshape(len(y), -1))
+    if x is not None and not data.tokenizer:
+        yield from _column_lines(data, x)
+
+
+def _is_whole(data: Data, name: str) -> bool:
+    return isinstance(splits_of(data)[name], TensorSplit)
+
+
+def _token_lines(data: Data, x: Tensor) -> Iterator[str]:
     """Of texts with classes, as tokens: 0 follows their end."""
-    x, longest = seen["training"].x, data.spec.input_shape[0]
-    counts = (x != 0).sum(1)
+    longest, counts = x.shape[1], (x != 0).sum(1)
     full = int((counts == longest).sum())
     yield _row("inputs", f"texts of at most {longest} tokens, vocabulary {data.spec.vocabulary:,} with the padding")
     yield _row(
@@ -121,37 +137,33 @@ def _labelled_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
     if data.tokenizer:
         first = [int(token) - 1 for token in x[0, : int(counts[0])]]
         yield _row("begins", repr(data.tokenizer.decode(first)[:100]))
-    yield from _class_lines(data.spec, seen)
 
 
-def _sample_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
-    train, spec = seen["training"], data.spec
-    if some := [name for name, each in seen.items() if len(each.x) < each.total]:
-        yield _row("looked at", f"{READ:,} samples each of {' and '.join(some)}, evenly spaced")
+def _input_lines(data: Data, x: Tensor) -> Iterator[str]:
+    shape = describe_shapes(data.spec.input_shape)
     if data.inputs and data.inputs.kinds:
-        yield _row("inputs", f"{len(data.inputs.columns)} columns, encoded as {list(spec.input_shape)}")
-    else:
-        low, high = torch.aminmax(train.x[train.x.isfinite()]) if bool(train.x.isfinite().any()) else (0, 0)
-        dtype = data.inputs.dtype if data.inputs else str(train.x.dtype).removeprefix("torch.")
-        ends = f"{number(float(low))} to {number(float(high))}"
-        yield _row("inputs", f"{dtype} {list(spec.input_shape)}, {ends} in training")
-    yield from _missing_lines(data, seen)
-    if spec.classes is not None:
-        yield from _class_lines(spec, seen)
-    elif spec.task == "regression":
-        names = [f"y{i}" for i in range(spec.outputs)]
-        yield from columns.describe("targets", names, train.y.reshape(len(train.y), -1))
-    if len(spec.input_shape) == 1:
-        yield from columns.describe("columns", column_names(data, train.x), train.x, data.inputs)
-    constant = int((train.x == train.x[:1]).all(0).sum()) if len(train.x) > 1 else 0
+        yield _row("inputs", f"{len(data.inputs.columns)} columns, encoded as {shape}")
+        return
+    finite = x[x.isfinite()]
+    low, high = torch.aminmax(finite) if len(finite) else (0, 0)
+    dtype = data.inputs.dtype if data.inputs else str(x.dtype).removeprefix("torch.")
+    yield _row("inputs", f"{dtype} {shape}, {number(float(low))} to {number(float(high))} in training")
+
+
+def _column_lines(data: Data, x: Tensor) -> Iterator[str]:
+    # sequences of any length are padded here, and have no columns
+    if x.ndim == 2 and None not in data.spec.input_shape:
+        yield from columns.describe("columns", column_names(data, x), x, data.inputs)
+    constant = int((x == x[:1]).all(0).sum()) if len(x) > 1 else 0
     if constant:
-        yield _row("constant", f"{constant:,} of {train.x[0].numel():,} inputs have one value in all of training")
+        yield _row("constant", f"{constant:,} of {x[0].numel():,} inputs have one value in all of training")
 
 
 def _missing_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
     found = []
-    for name, each in seen.items():
-        missing = ~each.x.isfinite()
+    given = {name: each.x for name, each in seen.items() if each.x is not None}
+    for name, x in given.items():
+        missing = ~x.isfinite()
         if bool(missing.any()):
             samples = int(missing.flatten(1).any(1).sum())
             found.append(f"{counted(int(missing.sum()), 'value', ',')} in {counted(samples, 'sample', ',')} of {name}")
@@ -166,7 +178,10 @@ def _missing_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
 
 def _class_lines(spec: Spec, seen: Mapping[str, Seen]) -> Iterator[str]:
     classes = spec.classes or 1
-    counts = {name: torch.bincount(each.y.flatten().clamp(min=0), minlength=classes) for name, each in seen.items()}
+    targets = {name: each.y.flatten() for name, each in seen.items() if each.y is not None}
+    # a negative target is none: padding
+    counts = {name: torch.bincount(y[y >= 0], minlength=classes) for name, y in targets.items()}
+    what = "elements" if spec.task == "dense" else "samples"
     names = spec.class_names or tuple(map(str, range(classes)))
     rows = [["class", *counts]]
     for place in range(min(classes, CLASSES)):
@@ -182,13 +197,13 @@ def _class_lines(spec: Spec, seen: Mapping[str, Seen]) -> Iterator[str]:
     if int(train.min()) * UNEVEN <= int(train.max()):
         yield _row(
             "balance",
-            f"in training {names[most]} has {int(train[most]):,} samples, {names[least]} {int(train[least]):,}; always "
+            f"in training {names[most]} has {int(train[most]):,} {what}, {names[least]} {int(train[least]):,}; always "
             f"answering {names[most]} is right for {int(train[most]) / int(train.sum()):.1%} of them",
         )
     for name, count in counts.items():
         if absent := [names[place] for place in (count == 0).nonzero().flatten().tolist()]:
             more = f" and {len(absent) - 8:,} more" if len(absent) > 8 else ""
-            yield _row("absent", f"{name} has no sample of {', '.join(absent[:8])}{more}")
+            yield _row("absent", f"{name} has no {what.removesuffix('s')} of {', '.join(absent[:8])}{more}")
 
 
 def _repeated_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
@@ -210,10 +225,10 @@ def _repeated_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
 
 def _differing(keys: SampleKeys, seen: Seen) -> str:
     """How many repeated inputs have several labels."""
-    if len(keys.values) != len(seen.y):
+    if seen.y is None or seen.y.ndim != 1 or len(keys.values) != len(seen.y):
         return ""
     _, groups = torch.unique(keys.values, return_inverse=True)
-    pairs = torch.unique(torch.stack([groups, seen.y.flatten()[: len(groups)]], 1), dim=0)
+    pairs = torch.unique(torch.stack([groups, seen.y], 1), dim=0)
     count = int((torch.bincount(pairs[:, 0]) > 1).sum())
     return f" ({counted(count, 'input', ',')} with different labels)" if count else ""
 

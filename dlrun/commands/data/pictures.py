@@ -36,39 +36,40 @@ def draw(data: Data, seen: Mapping[str, Seen]) -> Figure | None:
             return None
         counts = torch.bincount(tokens.long(), minlength=data.spec.vocabulary or 0)
         return frequencies(counts, f"{data.name}: tokens of the training split")
-    if not seen:
+    x, y = seen["training"].x, seen["training"].y
+    if x is None:
         return None
     if data.tokenizer:
-        counts = torch.bincount(seen["training"].x.flatten(), minlength=data.spec.vocabulary or 0)
+        counts = torch.bincount(x.flatten(), minlength=data.spec.vocabulary or 0)
         # 0 is the padding
         return frequencies(counts[1:], f"{data.name}: tokens of the training split")
-    if _are_pictures(data.spec.input_shape):
-        return _sheet(data, seen["training"])
-    return _histograms(data, seen)
+    if _are_pictures(tuple(x.shape[1:])):
+        return _sheet(data, x, y)
+    return _histograms(data, x, y)
 
 
 def _are_pictures(shape: tuple[int, ...]) -> bool:
     return len(shape) == 3 and shape[0] in (1, 3) and min(shape[1:]) > 1
 
 
-def _sheet(data: Data, train: Seen) -> Figure:
-    low, high = _ends(data, train.x)
+def _sheet(data: Data, x: Tensor, y: Tensor | None) -> Figure:
+    low, high = _ends(data, x)
 
-    def scaled(x: Tensor) -> Tensor:
-        return (x.float() - low) / (high - low)
+    def scaled(some: Tensor) -> Tensor:
+        return (some.float() - low) / (high - low)
 
     spec = data.spec
     rows: dict[str, Tensor] = {}
-    if spec.classes:
+    if spec.classes and y is not None and y.ndim == 1:
         names = spec.class_names or tuple(map(str, range(spec.classes)))
         # evenly spaced, if there are many
         shown = torch.linspace(0, spec.classes - 1, min(CLASSES, spec.classes)).round().long().tolist()
         for place in shown:
-            own = train.x[train.y == place][:EACH]
+            own = x[y == place][:EACH]
             if len(own):
                 rows[names[place]] = scaled(own)
     else:
-        few = train.x[: CLASSES * EACH // 2]
+        few = x[: CLASSES * EACH // 2]
         rows = {f"{i * EACH}": scaled(some) for i, some in enumerate(torch.split(few, EACH))}
     if data.augment is not None:
         rows["varied"] = scaled(_vary(data, len(next(iter(rows.values())))))
@@ -96,24 +97,23 @@ def _vary(data: Data, count: int) -> Tensor:
     return data.prepare.undo(varied) if isinstance(data.prepare, Standardise) else varied
 
 
-def _histograms(data: Data, seen: Mapping[str, Seen]) -> Figure:
-    train, spec = seen["training"], data.spec
-    flat = train.x.reshape(len(train.x), -1)
+def _histograms(data: Data, x: Tensor, y: Tensor | None) -> Figure:
+    spec, flat = data.spec, x.reshape(len(x), -1)
     names = column_names(data, flat)
     parts = {"": torch.ones(len(flat), dtype=torch.bool)}
-    if spec.classes and spec.classes <= COMPARED:
+    if spec.classes and spec.classes <= COMPARED and y is not None and y.ndim == 1:
         labels = spec.class_names or tuple(map(str, range(spec.classes)))
-        parts = {label: train.y == place for place, label in enumerate(labels)}
+        parts = {label: y == place for place, label in enumerate(labels)}
     columns = {}
-    if flat.shape[1] > COLUMNS and len(spec.input_shape) > 1:
+    if flat.shape[1] > COLUMNS and x.ndim > 2:
         columns["all inputs"] = [(name, flat[rows].flatten()) for name, rows in parts.items()]
     else:
         for place, name in list(enumerate(names))[:COLUMNS]:
             columns[name] = [(label, flat[rows, place]) for label, rows in parts.items()]
-    if spec.task == "regression":
-        y = train.y.reshape(len(train.y), -1)
-        for place in range(min(y.shape[1], COLUMNS)):
-            columns[f"target y{place}"] = [("", y[:, place])]
+    if spec.task == "regression" and y is not None:
+        targets = y.reshape(len(y), -1)
+        for place in range(min(targets.shape[1], COLUMNS)):
+            columns[f"target y{place}"] = [("", targets[:, place])]
     more = (
         f" (the first {COLUMNS} of {flat.shape[1]} columns)"
         if len(names) > COLUMNS and "all inputs" not in columns

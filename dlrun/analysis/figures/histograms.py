@@ -17,14 +17,24 @@ if TYPE_CHECKING:
 FEWEST, MOST = 5, 40
 """Bins of a panel."""
 
+LONGEST = 12
+"""Characters of a name on an axis."""
+
 ACROSS = 4
 """Panels in a row."""
 
 
-def histograms(columns: Mapping[str, Sequence[tuple[str, Tensor]]], title: str) -> Figure:
+NAMED = 12
+"""Values of a category that have a bin each, with their names."""
+
+
+def histograms(
+    columns: Mapping[str, Sequence[tuple[str, Tensor]]], title: str, *, texts: Mapping[str, Sequence[str]] | None = None
+) -> Figure:
     """Draw the shares of values in bins, a panel for each column.
 
-    A column has one or more named parts, such as splits or classes, each with values [n].
+    A column has one or more named parts, such as splits or classes, each with values [n]; those of a column in `texts`
+    are places in these.
     """
     down = ceil(len(columns) / ACROSS)
     across = min(ACROSS, len(columns))
@@ -33,15 +43,17 @@ def histograms(columns: Mapping[str, Sequence[tuple[str, Tensor]]], title: str) 
         for number, (name, parts) in enumerate(columns.items()):
             axes = fig.add_subplot(down, across, number + 1)
             finite = [values[values.isfinite()].double() for _, values in parts]
-            together = torch.cat(finite)
-            low, high = (float(end) for end in torch.aminmax(together)) if len(together) else (0.0, 1.0)
-            bins = max(FEWEST, min(MOST, isqrt(max(map(len, finite), default=0))))
-            edges = torch.linspace(low, high if high > low else low + 1, bins + 1, dtype=torch.float64)
+            names = (texts or {}).get(name, ())
+            named = 0 < len(names) <= NAMED
+            edges = torch.arange(len(names) + 1, dtype=torch.float64) - 0.5 if named else _edges(finite)
             for (part, _), values, colour in zip(parts, finite, _colours(len(parts)), strict=True):
                 counts = torch.histogram(values, edges).hist / max(1, len(values))
                 axes.stairs(counts.numpy(), edges.numpy(), label=part, color=colour, linewidth=1.6)
             axes.set_title(name, parse_math=False, fontsize=11)
             axes.tick_params(labelsize=9)
+            if named:
+                short = [text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…" for text in names]
+                axes.set_xticks(range(len(names)), short, rotation=30, ha="right", parse_math=False)
             if number % across == 0:
                 axes.set_ylabel("share", fontsize=10)
             if number == 0 and len(parts) > 1:
@@ -60,6 +72,13 @@ def frequencies(counts: Tensor, title: str) -> Figure:
         axes.set(xlabel="rank of the token", ylabel="occurrences")
         fig.suptitle(title, parse_math=False)
     return fig
+
+
+def _edges(parts: Sequence[Tensor]) -> Tensor:
+    together = torch.cat(list(parts))
+    low, high = (float(end) for end in torch.aminmax(together)) if len(together) else (0.0, 1.0)
+    bins = max(FEWEST, min(MOST, isqrt(max(map(len, parts), default=0))))
+    return torch.linspace(low, high if high > low else low + 1, bins + 1, dtype=torch.float64)
 
 
 def _colours(count: int) -> list[str]:

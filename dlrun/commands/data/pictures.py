@@ -119,4 +119,5 @@ def _histograms(data: Data, x: Tensor, y: Tensor | None) -> Figure:
         if len(names) > COLUMNS and "all inputs" not in columns
         else ""
     )
-    return histograms(columns, f"{data.name}: the training split{more}")
+    known = data.inputs.texts if data.inputs and data.inputs.kinds else ()
+    return histograms(columns, f"{data.name}: the training split{more}", texts=dict(zip(names, known, strict=False)))

@@ -105,11 +105,7 @@ class Samples:
 Augmentation = (
     Callable[["Tensor", "torch.Generator"], "Tensor"] | Callable[["Tensor", "torch.Generator", Samples], "Tensor"]
 )
-"""(inputs, generator) → varied inputs, or (inputs, generator, samples) → varied inputs.
-
-One that varies each sample by itself may have a method `reading(dataset)`, which returns a data set of varied samples:
-workers that read samples then vary them too. It draws from the global generators there, which are keyed by the sample.
-"""
+"""(inputs, generator) → varied inputs, or (inputs, generator, samples) → varied inputs; `reading`: see `Batches`."""
 
 
 class Tokenizer(Protocol):

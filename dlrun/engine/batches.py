@@ -102,6 +102,10 @@ class Batches:
     large as the split is the whole split, in its own order. With `only`, so many batches of the first epoch are
     repeated for ever, unaugmented: to see a model overfit. With `balance`, which goes with `drop_last`, an epoch is as
     many batches, but a sample may be in none or several of them.
+
+    An augmentation that varies each sample by itself may have a method `reading(dataset)`, which returns a data set of
+    varied samples: where workers read them, they vary them too. There it draws from the global generators, which are
+    keyed by the sample.
     """
 
     split: Split

@@ -166,6 +166,8 @@ def _unknown(key: str, base: DictConfig, groups: Sequence[str]) -> str:
         suggestion = re.sub(r"`(\w+)`", rf"`{parent}.\1`", did_you_mean(leaf, map(str, node)))
         more = _argument(key, leaf, str(node._target_)) if not suggestion and "_target_" in node else ""
         return f"{parent} has no key `{leaf}`.{suggestion}\nIts keys are: {_names(node)}.{more}"
+    if parent and is_known(base, parent) and node is None:
+        return f"`{parent}` is null, and has no `{leaf}` yet. Add it: type `+{key}=…`."
     keys = [k for k in dotted_keys(base) if k.startswith("hydra.") == key.startswith("hydra.")]
     suggestion = did_you_mean(key, dict.fromkeys([*groups, *keys])) or _by_leaf(leaf, keys)
     here = sorted(str(k) for k in base if k != "hydra" and k not in groups) if base else []

@@ -142,6 +142,7 @@ MISTAKES = [
     ("batchsize=3", ["Did you mean `trainer.batch_size`"]),
     ("lr=0.1", ["Did you mean `optimizer.lr`"]),
     ("seed.x=1", ["Did you mean `seed`?"]),
+    ("dataset.augment._target_=a.B", ["`dataset.augment` is null", "type `+dataset.augment._target_=…`"]),
     ("+seed=1", ["`seed` exists already", "Type `seed=1`"]),
     ("+model=linear", ["`model=mlp`", "`model=linear`"]),
     ("tracking.tags.mine=1", ["`+tracking.tags.mine=…`"]),

@@ -23,7 +23,8 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     assert (found.step, found.optimizer, found.state) == (3, {"steps": 3}, {"step": 3})
     assert torch.equal(found.model["w"], torch.ones(2))
     assert checkpoint.load_model(path).keys() == {"w"}
-    assert torch.load(path, weights_only=True).keys() == {"format", "model", "optimizer", "average", "state", "own"}
+    fields = {"format", "model", "optimizer", "average", "state", "own", "observers"}
+    assert torch.load(path, weights_only=True).keys() == fields
 
 
 def test_a_key_of_a_later_version_is_left_alone(tmp_path: Path) -> None:

@@ -194,6 +194,10 @@ def _default_name(cfg: DictConfig) -> str:
     blocks = [word for block in (cfg.hydra.sweeper or {}).get("blocks") or () for word in block_words(block)]
     swept = {given.partition("=")[0] for given in typed if "," in given or "(" in given}
     swept |= {word.partition("=")[0] for word in blocks}
+    # `+experiment=[digits,lr_range]` is no choice of one
+    if several := next((given for given in typed if re.match(r"\+?experiment=\[", given)), ""):
+        names = [each.strip() for each in several.partition("=")[2].strip("[]").split(",")]
+        return "-".join(name.replace("/", "-") for name in names)
     if chosen.get("experiment"):
         return str(chosen["experiment"]).replace("/", "-")
     common = [] if "+experiment" in swept else [g for g in ("dataset", "model") if chosen.get(g) and g not in swept]

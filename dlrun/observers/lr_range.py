@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dlrun.analysis.figures.style import BLACK, BLUE, ORANGE, figure, style_context
+from dlrun.errors import ConfigError
 from dlrun.observers.view import RunView
 
 if TYPE_CHECKING:
@@ -44,6 +45,15 @@ class LRRange:
         self.until = until
         self.rates: list[float] = []
         self.losses: list[float] = []
+
+    def on_start(self, run: RunView) -> None:
+        schedule = str(run.config["schedule"]["_target_"])
+        # of one's own, who knows
+        if schedule.startswith("dlrun.") and not schedule.endswith(".geometric"):
+            raise ConfigError(
+                f"The range test needs a rate that rises, and the schedule is {schedule.rpartition('.')[2]}. Type "
+                f"+experiment=lr_range in place of +observer=lr_range."
+            )
 
     def on_log(self, run: RunView) -> None:
         values = run.values

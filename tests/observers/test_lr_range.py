@@ -14,7 +14,7 @@ from dlrun.observers.lr_range import diverges, smooth, suggest
 from dlrun.storage.journal import curves
 from dlrun.storage.lookup import all_runs
 from tests.conftest import Called
-from tests.facts import says
+from tests.facts import refuses, says
 
 Call = Callable[..., Called]
 
@@ -73,3 +73,12 @@ def test_a_loss_that_is_no_number_at_once_is_drawn_too(here: Path, call: Call) -
     )
     assert done.code in (0, 1)
     assert (all_runs()[-1].figures / "lr_range.png").exists()
+
+
+def test_it_is_combined_with_another_experiment(here: Path, call: Call) -> None:
+    done = call("train", "+experiment=[digits,lr_range]", "--cfg", "job")
+    says(done.out, "name: digits-lr_range", "lr: 1.0e-06", "epochs: 30", "steps: 200")
+
+
+def test_a_rate_that_does_not_rise_is_refused(here: Path, call: Call) -> None:
+    refuses(call("train", "+observer=lr_range", "tracking.enabled=false"), "constant", "+experiment=lr_range")

@@ -25,7 +25,7 @@ COUNTED = (
     *("schedules", "engine", "execution", "stacked", "config/instantiate.py", "config/signatures.py"),
     *("runs/build.py", "runs/parts.py", "runs/measures", "runs/open_run.py", "runs/run.py", "runs/scoring.py"),
     *("runs/weights", "runs/recording/observers.py", "runs/recording/observer_checks.py", "runs/recording/restore.py"),
-    *("observers/__init__.py", "observers/view.py", "observers/lr_range.py"),
+    *("nests", "observers/__init__.py", "observers/view.py", "observers/lr_range.py"),
 )
 """The rooms and files that a result depends on: an edit of a report, a message or a page ends no reuse."""
 

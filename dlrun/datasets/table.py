@@ -21,6 +21,7 @@ from dlrun.datasets.splitting.choose import Splitting
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.tensors import TensorOptions, build
 from dlrun.errors import ConfigError, DataError
+from dlrun.terminal import output
 from dlrun.types import Data
 
 __all__ = ["table"]
@@ -77,6 +78,7 @@ def table(
     wanted = [target] if isinstance(target, str) else target or []
     targets = read_targets(cells, wanted, task, found.declared)
     reserved = {name: key for key, name in uses.items() if name} | dict.fromkeys(wanted, "target")
+    reserved |= dict.fromkeys(_indices(found, reserved, columns), "index")
     choice = Choice(columns, leave_out or [], categories or [], dates or [], missing, reserved)
     inputs = choose(cells, choice, found.declared)
     x = torch.stack([column.values for column in inputs], 1)
@@ -102,6 +104,14 @@ def table(
         encoding=TableEncoding(inputs, missing, normalise, min_count),
     )
     return _build(where, options, x, targets, {"train": train} | rows, inputs)
+
+
+def _indices(found: files.Table, reserved: Mapping[str, str], columns: Sequence[str] | None) -> list[str]:
+    """The columns without a name, which are no inputs unless they are asked for."""
+    left = [name for name in found.indices if name not in reserved]
+    if left and columns is None:
+        output.say(f"Left out as an index: {', '.join(left)}. ('dataset.columns=[…]' chooses the inputs.)")
+    return left
 
 
 def _build(

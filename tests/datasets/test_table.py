@@ -118,6 +118,15 @@ def test_every_kind_of_file_has_the_same_rows(people: Path, kind: str) -> None:
     assert all(torch.equal(one, two) for one, two in zip(parts(other).values(), parts(plain).values(), strict=True))
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_an_index_of_pandas_is_no_input(people: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.read_csv(people).sample(frac=1, random_state=0).drop(columns=["day", "patient"])
+    path = people.with_name(f"shuffled.{kind}")
+    frame.to_csv(path) if kind == "csv" else frame.to_parquet(path)
+    assert read(path, columns=None).inputs.columns == ("age", "income", "city", "score")
+    says(capsys.readouterr().out, "Left out as an index", "unnamed: 1" if kind == "csv" else "__index_level_0__")
+
+
 def test_a_changed_cell_is_another_data_set(people: Path) -> None:
     before = read(people).fingerprint
     people.write_text(people.read_text().replace("oslo", "oslO", 1))

@@ -21,6 +21,11 @@ class Table:
     declared: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
+    def indices(self) -> list[str]:
+        """The columns that are an index of pandas: they have no name of their own."""
+        return [name for name in self.columns if name.startswith((separated.UNNAMED, "__index_level_"))]
+
+    @property
     def rows(self) -> int:
         """The number of rows."""
         return len(next(iter(self.columns.values()), ()))

@@ -13,6 +13,9 @@ from dlrun.datasets.files.headers import is_number
 from dlrun.errors import DataError
 from dlrun.terminal import output
 
+UNNAMED = "unnamed: "
+"""Before the number of a column that the header has no name for, as the index of a table of pandas."""
+
 _LONGEST = 1 << 24
 """Characters of a header."""
 
@@ -71,8 +74,7 @@ def named(path: Path, names: Sequence[str], columns: Sequence[Any]) -> dict[str,
 
 
 def _names(path: Path, first: Sequence[str]) -> list[str]:
-    names = [name.strip() or f"column_{i + 1}" for i, name in enumerate(first)]
-    # one number may be a name, such as a year
+    names = [name.strip() or f"{UNNAMED}{i + 1}" for i, name in enumerate(first)]
     if all(is_number(name) for name in names):
         raise DataError(
             f"The first line of {path} has numbers only ({', '.join(names[:4])}{' …' * (len(names) > 4)}); expected "

@@ -81,6 +81,18 @@ def test_what_new_rows_have_otherwise_is_said_or_refused(rows: pd.DataFrame, her
     refuses(call("predict", run, "x.npy"), "categories", ".csv")
 
 
+def test_a_table_without_names_is_predicted_so_too(here: Path, call: Call) -> None:
+    draw = random.Random(0)
+    rows = [f"{draw.random():.3f},{draw.randrange(2)},{draw.random():.3f}" for _ in range(200)]
+    (here / "t.csv").write_text("\n".join(rows) + "\n")
+    refuses(call("check", *TABLE, "dataset.target=column_2"), "dataset.header=false")
+    assert call("train", *TABLE, "dataset.target=column_2", "dataset.header=false", *QUICK).code == 0
+    answered = call("predict", all_runs()[-1].id, "t.csv")
+    assert answered.code == 0 and len(answered.out.splitlines()) == 201
+    (here / "less.csv").write_text("0.1,0.2\n")
+    refuses(call("predict", all_runs()[-1].id, "less.csv"), "no column `column_3`")
+
+
 def test_a_run_of_a_table_resumes_bit_for_bit(rows: pd.DataFrame, dlrun: Call) -> None:
     done = dlrun(
         "verify-resume", *TABLE, "dataset.target=sort", "dataset.missing=mean", "dataset.stratify=true", *QUICK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -22,8 +23,9 @@ def read_rows(path: Path, inputs: RawInputs) -> Tensor:
     and categories that the run's table lacks. Raises `DataError` for a column that is missing or of another kind, and
     for missing values that the run was told to refuse.
     """
-    named = inputs.columns != tuple(f"column_{i + 1}" for i in range(len(inputs.columns)))
-    table = read(path, header=named, key="predict")
+    # as dataset.header=false calls them
+    numbered = all(re.fullmatch(r"column_\d+", name) for name in inputs.columns)
+    table = read(path, header=not numbered, key="predict")
     names = [*table.columns]
     for name in inputs.columns:
         if name not in table.columns:

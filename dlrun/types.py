@@ -51,6 +51,7 @@ class Spec:
     model's values for it: the classes, or the components of a target; 0 if a task `other` does not say. A sample of
     text is a window of `input_shape[0]` tokens, with the vocabulary as `outputs`. `levels` is the number of values that
     a pixel takes, evenly spaced from 0 to 1, if they are so few and lie so.
+    `target_scale`: mean and deviation of the raw targets.
     """
 
     task: Task
@@ -60,6 +61,7 @@ class Spec:
     class_names: tuple[str, ...] = ()
     vocabulary: int | None = None
     levels: int | None = None
+    target_scale: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
 
 @dataclass(frozen=True)
@@ -209,9 +211,8 @@ class AuxiliaryHeads(Protocol):
 Loss = Callable[["nn.Module", Batch], "Tensor | tuple[Tensor, Tensor]"]
 """(model, batch) → one value a sample, float [B] (or a token, [B, T]), or already their mean, a scalar.
 
-Of a weighted mean it returns a pair instead, the values and their weights, [B] both, or the mean and the sum of the
-weights, two scalars: the mean over a split is Σ w·v / Σ w, on the training curve too. A loss whose value compares the
-samples of a batch with each other has the attribute `of_batch = True`.
+Of a weighted mean it returns a pair instead, the values and their weights, [B] both, or the mean and Σ w: the mean of a
+split is Σ w·v / Σ w, on the curve too. A loss that compares the samples of a batch has the attribute `of_batch = True`.
 
 A function, or a class whose objects are called. Training takes the mean of the values; where targets may be
 `IGNORE_INDEX`, the loss returns the mean over the others itself while gradients are on, and 0 for ignored ones

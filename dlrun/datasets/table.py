@@ -55,6 +55,7 @@ def table(
     label_noise: float = 0.0,
     split_seed: int = 0,
     normalise: bool = True,
+    scale_targets: bool = False,
 ) -> Data:
     """The rows of a CSV, TSV, Parquet or ARFF file, inputs float32 [N, D].
 
@@ -101,6 +102,7 @@ def table(
         label_noise=label_noise,
         split_seed=split_seed,
         splitting=splitting,
+        scale_targets=scale_targets,
         encoding=TableEncoding(inputs, missing, normalise, min_count),
     )
     return _build(where, options, x, targets, {"train": train} | rows, inputs)

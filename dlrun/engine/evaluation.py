@@ -23,6 +23,7 @@ from dlrun import metrics as known
 from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.engine.failures import describe_batch
 from dlrun.engine.forward.cache import cache_forward
+from dlrun.engine.forward.targets import restored
 from dlrun.engine.forward.views import averaging
 from dlrun.engine.forward.whole_split import (
     OUTPUTS,
@@ -130,9 +131,9 @@ def evaluate(
 def totals(objective: Objective, metrics: Mapping[str, Metric], batch: Batch) -> dict[str, Total]:
     """A batch's sums and counts of loss and metrics; where others ask for them also its `OUTPUTS`."""
     model = objective.model
-    # one forward pass for all of them
-    with objective.precision(), cache_forward(model):
+    with objective.precision(), cache_forward(model):  # one forward pass for all of them
         found: dict[str, Total] = {"loss": loss_total(objective, model, batch)}
+        model, batch = restored(objective.target_scale, model, batch)
         for name, metric in of_batches(metrics).items():
             same = metric is known.nll and _is_nll(objective.loss)
             found[name] = found["loss"] if same else metric(model, batch)
@@ -235,7 +236,8 @@ class _WholeSplit:
     def _outputs(self, split: Split) -> Outputs:
         def totals_fn(batch: Batch) -> dict[str, Total]:
             with self.objective.precision():
-                return {OUTPUTS: (self.objective.model(batch.x), batch.y)}
+                model, batch = restored(self.objective.target_scale, self.objective.model, batch)
+                return {OUTPUTS: (model(batch.x), batch.y)}
 
         chunks = _chunks(totals_fn, split, self.size, self.device)
         return join([Outputs(*cast("Outputs", chunk[OUTPUTS])) for chunk in chunks])

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dlrun.datasets.tensors.spec import TargetScale
 from dlrun.engine.forward.views import Views
 from dlrun.engine.own.modules import module_of
 from dlrun.engine.parameters.kinds import hidden_matrices, matrices
@@ -28,7 +29,8 @@ class Objective:
     true for those that weight decay acts on: matrices and kernels, not biases and the scales of norms (see
     `parameters.kinds`). `hidden` is true for matrices and kernels within the network, neither an embedding's nor the
     head's. An evaluation averages the outputs over `views`. `still` are modules that stay in evaluation mode in
-    training, frozen norms; `waiting` are the places in `params` of those that do not train yet.
+    training, frozen norms; `waiting` are the places in `params` of those that do not train yet. `target_scale` is that
+    of the data set, if its targets are scaled.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Objective:
         self.decay = [id(p) in decayed for p in self.params]
         self.hidden = [id(p) in inner for p in self.params]
         self._autocast = autocast
+        self.target_scale: TargetScale | None = None
         self.still: Sequence[nn.Module] = ()
         self.waiting: frozenset[int] = frozenset()
 

@@ -13,6 +13,7 @@ from dlrun.config import instantiate
 from dlrun.config.check import SIZES
 from dlrun.config.settings import Evaluation, FineTune, Trainer
 from dlrun.datasets.tensors.made_by_hand import check_made_by_hand
+from dlrun.datasets.tensors.spec import scale_of
 from dlrun.datasets.tensors.subset import take_first
 from dlrun.engine.batches import Batches, LoaderSplit
 from dlrun.engine.forward import checkpointing
@@ -91,6 +92,7 @@ def make_parts(plain: dict[str, Any], trainer: Trainer, data: Data) -> Parts:
         own.to(device)
     views = make_views(Evaluation(**plain["evaluation"]).views, data.spec.input_shape)
     objective = Objective(model, loss, autocast=autocast(device, precision), views=views)
+    objective.target_scale = scale_of(data.spec)
     check_loss(objective, data, device)
     metrics, left_out = make_metrics(plain, data, objective, device=device)
     others = {"loss": loss, **{f"metrics.{name}": metric for name, metric in metrics.items()}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from math import ceil, isnan, log, nan
+from math import ceil, isnan, nan
 from pathlib import Path
 
 from dlrun.engine.own.state import describe as describe_state
@@ -12,6 +12,7 @@ from dlrun.engine.plan import Plan
 from dlrun.execution.device import Execution, describe
 from dlrun.runs.build import Built
 from dlrun.runs.dry_run.parts import first_loss
+from dlrun.runs.measures.guess import loss_of_guess
 from dlrun.runs.weights.listing import describe_groups, groups_of
 from dlrun.storage.overlap import Origin, describe_known, describe_shared, mark
 from dlrun.storage.rundir import RunDir
@@ -32,7 +33,7 @@ TOO_HIGH = 1.2
 def announce(built: Built, run: RunDir | None = None, *, start: int = 0) -> None:
     """Show the head of a run.
 
-    Of a language model also its first loss, with a warning if it is high.
+    Also its first loss beside that of a guess, if one is known; of a text with a warning if it is high.
     """
     output.say(head(built, run, start=start))
     if (own := built.training.own) is not None:
@@ -46,16 +47,15 @@ def announce(built: Built, run: RunDir | None = None, *, start: int = 0) -> None
             f"optimizer.weight_decay={optimizer['weight_decay']} acts on nothing: the model has no matrices and no "
             "kernels, only vectors, biases and norms. Type optimizer.decay_all=true to have it act on them."
         )
-    if spec.task != "language" or not spec.vocabulary or start:
+    if start or (guess := loss_of_guess(built.data, training.objective, training.device)) is None:
         return
-    guess = log(spec.vocabulary)
     first = first_loss(training.objective, built.data.train, device=training.device)
-    output.say(f"  {'loss':<10}{first:.4g} at first; that of a guess, log({spec.vocabulary}), is {guess:.4g}")
+    output.say(f"  {'loss':<10}{first:.4g} at first; that of a guess, {guess.words}, is {guess.loss:.4g}")
     # not `>`: a NaN warns too
-    if not first <= TOO_HIGH * guess:
+    if spec.task == "language" and not first <= TOO_HIGH * guess.loss:
         output.warn(
-            f"The loss begins at {first:.4g}, {first / guess - 1:.0%} above log(vocabulary), that of a guess among "
-            f"{spec.vocabulary} tokens. Are the initial weights too large, or the targets wrong?"
+            f"The loss begins at {first:.4g}, {first / guess.loss - 1:.0%} above log(vocabulary), that of a guess "
+            f"among {spec.vocabulary} tokens. Are the initial weights too large, or the targets wrong?"
         )
 
 

@@ -19,13 +19,13 @@ from dlrun.config import instantiate, trust
 from dlrun.config.check import check_config
 from dlrun.config.settings import Evaluation, Trainer
 from dlrun.datasets.tensors import raw_inputs
+from dlrun.datasets.tensors.spec import read_spec, restore
 from dlrun.engine.evaluation import batch_size_for, evaluating
 from dlrun.engine.forward.views import Views, averaging, make_views
 from dlrun.errors import ConfigError, DamagedFile, MissingModule, UserError
 from dlrun.execution.device import autocast, choose
 from dlrun.losses.outputs import rows
 from dlrun.models.lora import merge
-from dlrun.nests.shapes import shapes_from, sizes_of
 from dlrun.runs.build import Built, assemble, identity
 from dlrun.runs.parts import make_dataset, make_model
 from dlrun.runs.weights import loading
@@ -70,6 +70,10 @@ class Loaded:
         """
         return rebuild(self.folder, watched=False).data
 
+    def restore(self, outputs: Tensor) -> Tensor:
+        """Outputs in the unit of the raw targets: of `dataset.scale_targets` scaled back, else as they are."""
+        return restore(self.spec, outputs)
+
     @property
     def metrics(self) -> dict[str, float]:
         """The metrics at the selected weights: `run.metrics["test/error"]`."""
@@ -95,7 +99,7 @@ class Predictor:
     views: Views | None = None
 
     def __call__(self, raw: Tensor) -> Tensor:
-        """The model's outputs [N, ...] for raw inputs [N, *shape], on the CPU.
+        """The model's outputs [N, ...] for raw inputs [N, *shape], on the CPU; those of scaled targets scaled back.
 
         Raises `UserError` if the model returns anything else.
         """
@@ -105,7 +109,7 @@ class Predictor:
         context = torch.autocast(*cast) if cast else nullcontext()
         with evaluating(self.model), averaging(self.model, self.views), context:
             parts = [rows(self.model, x.to(self.device)) for x in torch.split(inputs, size)]
-        return torch.cat(parts).float().cpu()
+        return restore(self.spec, torch.cat(parts).float().cpu())
 
 
 def load(reference: str, *, trusted: Sequence[str] = ()) -> Loaded:
@@ -162,14 +166,7 @@ def spec_of(folder: RunDir) -> Spec | None:
     said: Any = folder.summary().spec
     if not said:
         return None
-    try:
-        shape = shapes_from(said["input_shape"])
-        spec = Spec(**said | {"input_shape": shape, "class_names": tuple(said["class_names"])})
-        usable = int(spec.outputs) >= (0 if spec.task == "other" else 1) and (spec.task != "language" or len(shape) > 0)
-        usable = usable and all(size is None or int(size) > 0 for size in sizes_of(shape))
-    except (KeyError, TypeError, ValueError, IndexError):
-        usable = False
-    if not usable:
+    if (spec := read_spec(said)) is None:
         raise DamagedFile(folder.path / "summary.json", "its `spec` is none of a model", ADVICE)
     return spec
 

@@ -81,6 +81,8 @@ def _own(training: Training) -> str | None:
             return f"metrics.{name} compares with the outputs of the training split, which are those of one model"
     for name in of_states(training.metrics):
         return f"metrics.{name} adds up states of its own, those of one model"
+    if training.objective.target_scale is not None:
+        return "dataset.scale_targets: its metrics are scaled back for one model"
     if training.log_parameters:
         return "the parameters of one run are curves (trainer.log_parameters)"
     return training.own.why_not_one_program() if training.own else None

@@ -206,3 +206,34 @@ def test_an_adaptive_softmax_has_values_and_weights_of_its_own() -> None:
     assert torch.equal(objective(Batch(x, y)), expected)
     found = evaluate(objective, {}, TensorSplit(x, y), batch_size=7, device=CPU)["loss"]
     assert found == pytest.approx(expected.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("module", [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(weight=W), nn.NLLLoss()])
+def test_weights_of_samples_are_in_the_mean(module: nn.Module) -> None:
+    y, x = draw()["classes"], torch.randn(N, 6).log_softmax(1)
+    model, weight = Net(False), torch.rand(N)
+    objective = Objective(model, adapt(module))
+    outputs = model(x)
+    each = type(module)(reduction="none")(outputs, y) * (1 if module.weight is None else module.weight[y])
+    total = weight * (torch.ones(N) if module.weight is None else module.weight[y])
+    expected = ((weight * each).sum() / total.sum()).item()
+    assert objective(Batch(x, y, weight)).item() == pytest.approx(expected, rel=1e-6)
+    split = TensorSplit(x, y, weight)
+    for size in (1, 7, 1000):
+        found = evaluate(objective, {}, split, batch_size=size, device=CPU)["loss"]
+        assert found == pytest.approx(expected, rel=2e-6)
+
+
+@pytest.mark.parametrize(("module", "targets"), [(nn.CrossEntropyLoss(), "classes"), (nn.HuberLoss(), "values")])
+def test_padded_elements_are_left_out(module: nn.Module, targets: str) -> None:
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(5, 7, C, generator=g, requires_grad=True)
+    y = torch.randint(C, (5, 7), generator=g) if targets == "classes" else torch.randn(5, 7, C, generator=g)
+    mask = torch.arange(7) < torch.tensor([7, 3, 1, 5, 2])[:, None]
+    objective = Objective(nn.Identity(), adapt(module))
+    found = objective(Batch(x, y, mask=mask))
+    expected = module(x[mask], y[mask])
+    assert found.item() == pytest.approx(expected.item(), rel=1e-6)
+    (grad,) = torch.autograd.grad(found, [x])
+    assert not grad[~mask].any()
+    assert torch.allclose(grad, torch.autograd.grad(expected, [x])[0], atol=1e-7)

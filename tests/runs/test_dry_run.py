@@ -239,7 +239,7 @@ def test_parts_of_a_batch_that_do_not_add_up_to_its_gradient_are_refused() -> No
     [
         (lambda out, y: (out.mean(1), y), "expected a float tensor"),
         (lambda out, y: (out.mean(1), torch.ones(1)), "one value a sample"),
-        (lambda out, y: (out.mean(), torch.ones(())), "a pair has a value and a weight for each sample"),
+        (lambda out, y: (out.mean(1), torch.ones(len(y), 2)), "a pair has a value and a weight for each sample"),
     ],
 )
 def test_a_pair_has_a_weight_for_each_value(value: Callable[[Tensor, Tensor], Any], words: str) -> None:

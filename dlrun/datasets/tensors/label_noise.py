@@ -5,8 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dlrun.datasets.tensors.checks import Pair
 from dlrun.datasets.tensors.splits import seeded_generator
 from dlrun.errors import ConfigError
+from dlrun.types import Spec
+
+
+def add_label_noise(pair: Pair, spec: Spec, *, share: float, seed: int) -> Pair:
+    """Samples with noise in their classes. Raises `ConfigError` for a task without classes."""
+    x, y = pair
+    if spec.classes is None:
+        raise ConfigError(f"dataset.label_noise={share}: a data set for {spec.task} has no classes to confuse.")
+    return x, with_label_noise(y.to(torch.int64), share, classes=spec.classes, seed=seed)
 
 
 def with_label_noise(y: Tensor, share: float, *, classes: int, seed: int) -> Tensor:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dlrun.datasets.tensors.checks import check_finite, check_numbered
+from dlrun.datasets.tensors.standardise import mean_and_deviation
 from dlrun.errors import ConfigError, DataError
+from dlrun.nests.shapes import shapes_from, sizes_of
 from dlrun.types import Spec, Task
 
 
@@ -67,8 +71,45 @@ def targets(name: str, split: str, spec: Spec, y: Tensor) -> Tensor:
                 f"The targets of the {split} split of `{name}` are {list(y.shape)}; expected [N, {spec.outputs}]."
             )
         check_finite(y, f"of the {split} split of `{name}`", "target")
-        return y.to(torch.float32)
+        scale = scale_of(spec)
+        # in float64: of a mean far from 0 float32 would keep few digits
+        return ((y.double() - scale.mean) / scale.deviation).float() if scale else y.to(torch.float32)
     return y
+
+
+class TargetScale(NamedTuple):
+    """The mean and the deviation of raw targets, [O] in float64."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def undo(self, scaled: Tensor) -> Tensor:
+        """Raw targets [N, O] of scaled ones."""
+        return scaled * self.deviation.to(scaled) + self.mean.to(scaled)
+
+
+def scale_of(spec: Spec) -> TargetScale | None:
+    """The scale of a data set's targets, if they are scaled."""
+    return spec.target_scale and TargetScale(*(torch.tensor(each, dtype=torch.float64) for each in spec.target_scale))
+
+
+def restore(spec: Spec, outputs: Tensor) -> Tensor:
+    """Outputs in the unit of the raw targets: scaled back, or as they are."""
+    scale = scale_of(spec)
+    return scale.undo(outputs) if scale else outputs
+
+
+def with_target_scale(name: str, spec: Spec, y: Tensor) -> Spec:
+    """The spec with the scale of the raw training targets. Raises `ConfigError` for another task than regression."""
+    if spec.task != "regression":
+        raise ConfigError(f"dataset.scale_targets=true: the data set `{name}` is for {spec.task}. Leave it out.")
+    return replace(spec, target_scale=mean_and_deviation(y.reshape(len(y), -1)))
+
+
+def scaled_truth(truth: Callable[[Tensor], Tensor], spec: Spec) -> Callable[[Tensor], Tensor]:
+    """The function behind the targets, in their scale."""
+    scale = scale_of(spec)
+    return truth if scale is None else lambda x: (truth(x) - scale.mean.to(x)) / scale.deviation.to(x)
 
 
 def _whole_numbers_message(name: str, y: Tensor) -> str:
@@ -80,3 +121,17 @@ def _whole_numbers_message(name: str, y: Tensor) -> str:
         advice = " Type y.long()."
     needed = f"a classification needs whole numbers, [N].{advice}"
     return f"The targets of `{name}` are {kind} of shape {list(y.shape)}; {needed}"
+
+
+def read_spec(said: Any) -> Spec | None:
+    """A spec from its JSON values; None if they are none of a model."""
+    try:
+        # tuples, which JSON has made lists
+        shape, scale = shapes_from(said["input_shape"]), said.get("target_scale")
+        lists: dict[str, Any] = {"input_shape": shape, "class_names": tuple(said["class_names"])}
+        spec = Spec(**said | lists | {"target_scale": scale and tuple(tuple(map(float, each)) for each in scale)})
+        usable = int(spec.outputs) >= (0 if spec.task == "other" else 1) and (spec.task != "language" or len(shape) > 0)
+        usable = usable and all(size is None or int(size) > 0 for size in sizes_of(shape))
+    except (KeyError, TypeError, ValueError, IndexError):
+        return None
+    return spec if usable else None

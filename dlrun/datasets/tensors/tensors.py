@@ -21,16 +21,15 @@ from dlrun.datasets.tensors.checks import (
     report_channels_last,
 )
 from dlrun.datasets.tensors.fingerprint import fingerprint
-from dlrun.datasets.tensors.label_noise import with_label_noise
+from dlrun.datasets.tensors.label_noise import add_label_noise
 from dlrun.datasets.tensors.raw_inputs import Encoding, Prepare, observe
 from dlrun.datasets.tensors.sample_keys import sample_keys, thin
-from dlrun.datasets.tensors.spec import spec_of, targets
+from dlrun.datasets.tensors.spec import scaled_truth, spec_of, targets, with_target_scale
 from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.datasets.tensors.splits import check_sizes, cut_by, hold_out
 from dlrun.datasets.tensors.standardise import Standardise, mean_and_deviation
 from dlrun.datasets.tensors.weights import refuse_weights, weights_of_splits, without_weights
-from dlrun.errors import ConfigError
-from dlrun.types import Data, Spec, Task
+from dlrun.types import Data, Task
 
 __all__ = ["from_tensors"]
 
@@ -56,6 +55,7 @@ class TensorOptions:
     held_out_classes: Sequence[int] | None = None
     splitting: Splitting = field(default_factory=Splitting)
     encoding: Encoding | None = None
+    scale_targets: bool = False
 
 
 def from_tensors(
@@ -86,6 +86,7 @@ def from_tensors(
     columns: Sequence[str] = (),
     content: str | None = None,
     truth: Callable[[Tensor], Tensor] | None = None,
+    scale_targets: bool = False,
 ) -> Data:
     """Make a data set of raw tensors or arrays: split, prepared and described.
 
@@ -101,7 +102,8 @@ def from_tensors(
 
     Inputs [N, ...] are normalised by the mean and deviation of the training split, for each index of axis 1 (the
     channel), or else divided by `scale`. Targets are classes [N], from 0 to `classes` - 1, or the values of a
-    regression, [N] or [N, O]. `label_noise` is the share of training classes that `split_seed` makes wrong.
+    regression, [N] or [N, O], with `scale_targets` scaled by their training mean and deviation and scaled back for
+    metrics and predictions. `label_noise` is the share of training classes that `split_seed` makes wrong.
 
     For `dlrun predict`: `pixels` are the values of black and white, `columns` the names of a table's columns (one of
     pandas has them). Without them the range of the training inputs is kept.
@@ -131,6 +133,7 @@ def from_tensors(
         pixels=pixels,
         binarise=binarise,
         splitting=Splitting.of(stratify=stratify, groups=groups, times=times, folds=folds, fold=fold),
+        scale_targets=scale_targets,
     )
     given = {"train": train, "validation": validation, "test": test}
     pairs = {split: pair for split, pair in given.items() if pair is not None}
@@ -182,11 +185,13 @@ def build(
     weight = weights_of_splits(name, weights, pairs, index)
     raw = {**pairs, **{split: _select((x, y), index[split]) for split in index if len(index[split])}}
     if options.label_noise:
-        raw["train"] = _add_label_noise(raw["train"], spec, options)
+        raw["train"] = add_label_noise(raw["train"], spec, share=options.label_noise, seed=options.split_seed)
     encoding, first = options.encoding, raw["train"][0]
     prepare = encoding.fit(first) if encoding else _preparation(first, options)
     bits = _binary(name, pairs, index, options)
     prepared = {split: bits[split].float() if bits else prepare(x) for split, (x, _) in raw.items()}
+    if options.scale_targets:
+        spec = with_target_scale(name, spec, raw["train"][1])
     prepared_y = {split: targets(name, split, spec, y) for split, (_, y) in raw.items()}
     splits = {split: TensorSplit(x, prepared_y[split], weight.get(split)) for split, x in prepared.items()}
     inputs = encoding.describe(first) if encoding else observe(first, pixels=options.pixels, columns=columns)
@@ -195,7 +200,7 @@ def build(
     else:
         check_ranges(name, raw, inputs)
     content = content or fingerprint(*(tensor for pair in pairs.values() for tensor in pair))
-    noise = (prepared_y["train"],) if options.label_noise else ()
+    noise = [prepared_y["train"]] if options.label_noise else [repr(spec.target_scale)] if options.scale_targets else []
     keys = {split: sample_keys(x) for split, (x, _) in raw.items()}
     return Data(
         name=name,
@@ -209,7 +214,7 @@ def build(
         ),
         prepare=prepare,
         augment=make_augment(options.augment, spec.input_shape),
-        truth=truth,
+        truth=truth and scaled_truth(truth, spec),
         # of keys: a third of the time
         split_fingerprints={
             split: fingerprint(keys[split], y, *([bits[split]] if bits else [])) for split, (_, y) in raw.items()
@@ -231,13 +236,6 @@ def _with_targets(pair: Any) -> Any:
     """Zeros for targets that are None: a batch has two tensors."""
     absent = isinstance(pair, tuple | list) and len(pair) == 2 and pair[1] is None
     return (pair[0], torch.zeros(len(pair[0]))) if absent else pair
-
-
-def _add_label_noise(pair: Pair, spec: Spec, options: TensorOptions) -> Pair:
-    share, (x, y) = options.label_noise, pair
-    if spec.classes is None:
-        raise ConfigError(f"dataset.label_noise={share}: a data set for {spec.task} has no classes to confuse.")
-    return x, with_label_noise(y.to(torch.int64), share, classes=spec.classes, seed=options.split_seed)
 
 
 def _binary(

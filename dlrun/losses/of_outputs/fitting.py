@@ -22,6 +22,7 @@ def fit(outputs: Any, y: Tensor, loss: str, *, pair: bool = False) -> tuple[Any,
 
     Raises `ConfigError` for class numbers, and for shapes that differ: torch would broadcast them.
     """
+    _check_targets(y, loss)
     if pair:
         return _fit_pair(outputs, y, loss), y
     outputs = _tensor(outputs, loss)
@@ -48,6 +49,7 @@ def fit_classes(
     they fit, or with `last`. Raises `ConfigError` for others.
     """
     outputs = _tensor(outputs, loss)
+    _check_targets(y, loss)
     if loss.lower().startswith("multilabel") and outputs.shape == y.shape and not y.is_floating_point():
         return outputs, y.long()
     if y.is_floating_point():
@@ -117,6 +119,14 @@ def _tensor(outputs: Any, loss: str) -> Tensor:
             "function of (model, batch)."
         )
     return outputs
+
+
+def _check_targets(y: Any, loss: str) -> None:
+    if not isinstance(y, Tensor):
+        raise ConfigError(
+            f"{loss} takes a tensor of targets; those of the data set are a {type(y).__name__}. Write a loss of your "
+            "own, a function of (model, batch), which takes the entries that it needs."
+        )
 
 
 def _kind(t: Tensor) -> str:

@@ -64,8 +64,9 @@ class TorchLoss:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Found:
         """In training torch's mean, else a value a sample; of a weighted mean with its weights."""
-        if not torch.is_grad_enabled():
-            return self._each(*self.fit(model(batch.x), batch.y))
+        if not torch.is_grad_enabled() or batch.weight is not None or batch.mask is not None:
+            # torch's mean knows neither weights of samples nor padded elements
+            return self._each(*self.fit(model(batch.x), batch.y), axes=batch.mask.ndim if batch.mask is not None else 1)
         if model.training and has_auxiliary_heads(model):
             heads = cast("AuxiliaryHeads", model)
             main, *others = (self._mean(*self.fit(outputs, batch.y)) for outputs in heads.all_outputs(batch.x))
@@ -83,13 +84,15 @@ class TorchLoss:
         weights = self._weights(y)
         return mean if weights is None else (mean, weights.sum())
 
-    def _each(self, outputs: Any, y: Tensor) -> Found:
+    def _each(self, outputs: Any, y: Tensor, *, axes: int) -> Found:
+        """The values of samples, or of the elements that the first axes are of."""
         values, weights = self._call(outputs, y, "none"), self._weights(y)
         if weights is not None:
             return unweighted(values, weights), weights
-        if values.ndim < 2 or (values.shape == y.shape and not y.is_floating_point()):
+        if values.ndim <= axes or (values.shape == y.shape and not y.is_floating_point()):
             return values  # one a sample, or one a token
-        return values.flatten(1).sum(1) if self.reduction == "batchmean" else values.flatten(1).mean(1)
+        rest = values.flatten(axes)
+        return rest.sum(-1) if self.reduction == "batchmean" else rest.mean(-1)
 
     def _call(self, outputs: Any, y: Tensor, reduction: str) -> Tensor:
         if isinstance(outputs, tuple):

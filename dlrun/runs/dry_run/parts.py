@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ def first_loss(objective: Objective, split: Split, *, device: torch.device) -> f
     batch = split.gather(index.to(device)).to(device)
     with evaluating(objective), objective.precision():
         total, count = loss_total(objective, objective.model, batch)
-    return float(total) / float(count)
+    return float(total) / float(count) if count else nan
 
 
 def check_schedule(schedule: Schedule, steps: int, *, target: str) -> None:

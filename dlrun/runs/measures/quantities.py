@@ -57,7 +57,11 @@ def quantities(plain: Mapping[str, Any], parts: Measured, batch_size: int) -> di
     found = {
         "loss": Quantity(
             higher_is_better=False,
-            unit=_call(_with_weights(plain["loss"], objective)) + of_model + measure + of_batches(objective.loss),
+            unit=_call(_with_weights(plain["loss"], objective))
+            + of_model
+            + measure
+            + _targets(data)
+            + of_batches(objective.loss),
         ),
     }
     for name, metric in metrics.items():
@@ -101,6 +105,12 @@ def _measure(data: Data) -> str:
         return f", of pixels of {data.spec.levels} values"
     scale = data.prepare.deviation if isinstance(data.prepare, Standardise | EncodeColumns) else (1.0,)
     return f", of inputs divided by {_short(scale)}"
+
+
+def _targets(data: Data) -> str:
+    """The addition to the unit of a loss of scaled targets."""
+    scale = data.spec.target_scale
+    return f", of targets divided by {_short(scale[1])}" if scale else ""
 
 
 def _with_weights(loss: Mapping[str, Any], objective: Objective) -> dict[str, Any]:

@@ -92,6 +92,19 @@ def describe_inputs(inputs: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
     >>> describe_inputs({"prepare": None}, {"input_shape": [2]})
     'float32 [N, 2]: raw inputs as they are'
     """
+    return _prepared(inputs, spec) + _scaled(spec)
+
+
+def _scaled(spec: Mapping[str, Any]) -> str:
+    """What becomes of outputs of scaled targets."""
+    if not (scale := spec.get("target_scale")):
+        return ""
+    mean, deviation = (", ".join(f"{value:.9g}" for value in each[:4]) for each in scale)
+    more = ", …" if len(scale[0]) > 4 else ""
+    return f"; targets are outputs · [{deviation}{more}] + [{mean}{more}]"
+
+
+def _prepared(inputs: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
     if not is_shape(spec.get("input_shape", ())):
         return f"of each sample {describe_shapes(spec['input_shape'])}, as the data set has them"
     shape = ", ".join(map(str, ["N", *spec.get("input_shape", ())]))

@@ -139,6 +139,9 @@ def _without_entries(given: dict[str, Any], where: str, trusted: list[str]) -> d
     for key, name in names.items():
         if not isinstance(name, str | int | None):
             raise ConfigError(f"`{where}.{key}={name}`: expected the name of an entry, or its place in a tuple.")
+    # a sum of losses has some of its own
+    if isinstance(terms := rest.get("terms"), dict):
+        rest["terms"] = {key: _without_entries(term, f"{where}.terms.{key}", trusted) for key, term in terms.items()}
     return rest
 
 

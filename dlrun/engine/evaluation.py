@@ -37,7 +37,7 @@ from dlrun.engine.forward.whole_split import (
     takes,
 )
 from dlrun.engine.objective import Objective, weigh
-from dlrun.engine.protocols import Total, TotalsFn
+from dlrun.engine.protocols import HasLoss, Total, TotalsFn
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.nll import is_of_density
 from dlrun.nests.nest import map_nest
@@ -171,7 +171,7 @@ def collect(
     return means, Collected(*(torch.cat(parts) for parts in zip(*seen, strict=True)))
 
 
-def loss_total(objective: Objective, model: nn.Module, batch: Batch) -> Total:
+def loss_total(objective: HasLoss, model: nn.Module, batch: Batch) -> Total:
     """The loss as a sum and a count.
 
     The count is of samples, for text of predicted tokens, for weighted values their weight. A scalar loss is a mean: it

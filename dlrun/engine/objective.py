@@ -19,6 +19,7 @@ from dlrun.engine.own.modules import module_of
 from dlrun.engine.parameters.kinds import hidden_matrices, matrices
 from dlrun.engine.parameters.names import parameter_names
 from dlrun.errors import ConfigError
+from dlrun.losses.weighted import mean_of, weight_of
 from dlrun.types import IGNORE_INDEX, Batch, Loss
 
 
@@ -129,21 +130,3 @@ def _counted(each: Tensor, y: Any) -> Tensor:
     if isinstance(y, Tensor) and not y.is_floating_point() and y.shape == each.shape:
         return (y != IGNORE_INDEX).to(each)
     return torch.ones_like(each)
-
-
-def mean_of(values: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-    """The mean of what a loss returns: of one value a sample, of weighted ones, or the mean itself, weighted or not.
-
-    >>> mean_of((torch.tensor([1.0, 4.0]), torch.tensor([2.0, 1.0])))
-    tensor(2.)
-    """
-    if isinstance(values, tuple):
-        each, weights = values
-        # a mean already, beside the sum of its weights
-        return each if each.ndim == 0 else (each * weights).sum() / weights.sum()
-    return values.mean() if values.ndim else values
-
-
-def weight_of(values: Tensor | tuple[Tensor, Tensor]) -> Tensor | None:
-    """The sum of a weighted mean's weights; None for any other loss."""
-    return values[1].detach().sum() if isinstance(values, tuple) else None

@@ -18,7 +18,7 @@ from dlrun.engine.own.state import OwnState
 from dlrun.engine.parameters.names import Named
 from dlrun.engine.plan import Plan
 from dlrun.engine.state import State
-from dlrun.types import Batch, Split, Update
+from dlrun.types import Batch, Loss, Split, Update
 
 Rate = float | Tensor
 """A learning rate: a number, or a tensor where a step is traced, or where a stack has one for each run, [R]."""
@@ -37,6 +37,14 @@ Saved_contra = TypeVar("Saved_contra", contravariant=True)
 Best_co = TypeVar("Best_co", covariant=True)
 """The `BestWeights` so far, or of a stack a list of them."""
 Best_contra = TypeVar("Best_contra", contravariant=True)
+
+
+class HasLoss(Protocol):
+    """An objective, as its loss is computed."""
+
+    @property
+    def loss(self) -> Loss:
+        """The loss."""
 
 
 class Optimizer(Protocol):

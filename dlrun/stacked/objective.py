@@ -17,7 +17,8 @@ from torch.func import functional_call, vmap
 
 from dlrun.engine.evaluation import loss_total, wide
 from dlrun.engine.forward.whole_split import OUTPUTS, of_batches, of_splits
-from dlrun.engine.objective import Objective, mean_of, weight_of
+from dlrun.engine.objective import Objective
+from dlrun.losses.weighted import mean_of, weight_of
 from dlrun.models.polynomial import Polynomial
 from dlrun.stacked.dense import Chain, chain
 from dlrun.stacked.losses import FROM_OUTPUTS, split_partial, stack_losses

@@ -19,6 +19,7 @@ from dlrun.engine.state import State
 from dlrun.losses.auxiliary import has_auxiliary_heads
 from dlrun.losses.own import OwnLoss
 from dlrun.losses.triplet import triplet
+from dlrun.losses.weighted_sum import WeightedSum
 from dlrun.models.lora import is_adapter
 from dlrun.optimizers.adam import Adam
 from dlrun.optimizers.descent import Descent
@@ -73,6 +74,8 @@ def _own(training: Training) -> str | None:
         return "evaluation.views averages the outputs of one model"
     if isinstance(training.objective.loss, OwnLoss):
         return "the model computes its loss itself (loss=own)"
+    if isinstance(training.objective.loss, WeightedSum):
+        return "the terms of its loss are computed of one model's outputs"
     loss, arguments = split_partial(training.objective.loss)
     if loss is triplet and arguments.get("mining") == "random":
         return "loss.mining=random draws triplets in a run's own order"

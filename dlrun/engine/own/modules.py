@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dlrun.errors import ConfigError
+from dlrun.losses.entries import OfEntries
 
 
 def module_of(part: Any) -> nn.Module | None:
@@ -19,6 +20,8 @@ def module_of(part: Any) -> nn.Module | None:
       (0): Linear(in_features=2, out_features=1, bias=True)
     ), None)
     """
+    if isinstance(part, OfEntries):
+        return module_of(part.part)
     if isinstance(part, nn.Module):
         return part
     holder = nn.Module()

@@ -22,12 +22,13 @@ from dlrun.engine.forward.checkpointing import requiring_calls
 from dlrun.engine.forward.states import SplitFunction, is_state_metric
 from dlrun.engine.forward.views import averaging, requiring_call
 from dlrun.engine.forward.whole_split import compute
-from dlrun.engine.objective import Objective, mean_of
+from dlrun.engine.objective import Objective
 from dlrun.engine.own.state import OwnState
 from dlrun.engine.protocols import Optimizer
 from dlrun.errors import ConfigError
 from dlrun.execution.flops import count_flops
 from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.losses.weighted import mean_of
 from dlrun.metrics import is_of_batch, is_of_split
 from dlrun.nests.nest import is_nest
 from dlrun.optimizers.counting import Counting

@@ -16,6 +16,7 @@ from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.entries import OfEntries, of_entries
 from dlrun.losses.of_outputs.torch_loss import TorchLoss
+from dlrun.losses.weighted_sum import WeightedSum
 from dlrun.types import Data, Loss, Metric, Outputs, Spec
 
 KNOWN = {"binary": "positive", "multiclass": "probabilities", "multilabel": "probabilities"}
@@ -65,6 +66,8 @@ def rehearse(name: str, metric: StateMetric, data: Data, objective: Objective, d
 def link_of(loss: Loss) -> Link | None:
     """How outputs become probabilities, by what the loss takes them for; None if it is not known."""
     loss = loss.part if isinstance(loss, OfEntries) else loss
+    if isinstance(loss, WeightedSum):
+        return next((link for term in loss.terms.values() if (link := link_of(term))), None)
     if getattr(loss, "func", loss) is cross_entropy:
         return "softmax"
     if not isinstance(loss, TorchLoss):

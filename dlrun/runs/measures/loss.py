@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dlrun.config import instantiate
 from dlrun.config.check import split_entries
 from dlrun.engine.batches import LoaderSplit
-from dlrun.engine.evaluation import evaluating
+from dlrun.engine.evaluation import evaluating, loss_total
 from dlrun.engine.objective import Objective
+from dlrun.engine.protocols import Total
 from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.entries import entry, of_entries
@@ -21,8 +22,9 @@ from dlrun.losses.of_outputs.adapt import adapt
 from dlrun.losses.of_outputs.fitting import check_values
 from dlrun.losses.of_outputs.torch_loss import TorchLoss
 from dlrun.losses.own import OwnLoss
+from dlrun.losses.weighted_sum import WeightedSum
 from dlrun.terminal.format import counted
-from dlrun.types import IGNORE_INDEX, Data, Loss
+from dlrun.types import IGNORE_INDEX, Batch, Data, Loss, Metric
 
 SAMPLES = 8
 """Samples whose outputs and targets are looked at."""
@@ -33,8 +35,16 @@ def make_loss(plain: Mapping[str, Any], data: Data, device: torch.device) -> Los
 
     Raises `ConfigError` for weights that are not one a class, and for `balanced` without the classes at hand.
     """
-    target = instantiate.resolve(plain["loss"]["_target_"], trusted=plain["trusted"])
-    part, names = split_entries(target, plain["loss"])
+    return _make(plain["loss"], plain, data, device)
+
+
+def _make(given: Mapping[str, Any], plain: Mapping[str, Any], data: Data, device: torch.device) -> Loss:
+    """A loss, its weights checked and on the device; of a sum each term."""
+    target = instantiate.resolve(given["_target_"], trusted=plain["trusted"])
+    part, names = split_entries(target, given)
+    if target is WeightedSum:
+        terms = {name: _make(term, plain, data, device) for name, term in part["terms"].items()}
+        return of_entries(WeightedSum(terms, part.get("weights")), names)
     made = instantiate.partial(part, trusted=plain["trusted"])
     loss = adapt(made, last=data.spec.task == "language")
     if isinstance(loss, OwnLoss) and loss.shift is None and data.spec.task == "language":
@@ -50,6 +60,32 @@ def make_loss(plain: Mapping[str, Any], data: Data, device: torch.device) -> Los
     elif isinstance(loss, functools.partial) and loss.func is cross_entropy:
         loss = _with_class_weights(loss, data, device, names.get("target"))
     return of_entries(loss, names)
+
+
+class TermMean:
+    """The mean of a term of a sum, as a metric."""
+
+    higher_is_better = False
+
+    def __init__(self, loss: WeightedSum, name: str) -> None:
+        self.sum, self.name = loss, name
+
+    @property
+    def loss(self) -> Loss:
+        """The term."""
+        return self.sum.terms[self.name]
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Total:
+        """The sum and the count of its values."""
+        return loss_total(self, model, batch)
+
+
+def terms_of(objective: Objective) -> dict[str, Metric]:
+    """The means of the terms of a sum by name, `loss_NAME`; of scaled targets none, for a metric sees the raw ones."""
+    loss = objective.loss
+    if not isinstance(loss, WeightedSum) or objective.target_scale is not None:
+        return {}
+    return {f"loss_{name}": TermMean(loss, name) for name in loss.terms}
 
 
 def check_loss(objective: Objective, data: Data, device: torch.device) -> None:

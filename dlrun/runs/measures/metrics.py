@@ -22,6 +22,7 @@ from dlrun.losses.of_outputs.torch_loss import TorchLoss
 from dlrun.losses.triplet import triplet
 from dlrun.metrics import is_of_split
 from dlrun.runs.measures.foreign import make_metric, rehearse
+from dlrun.runs.measures.loss import terms_of
 from dlrun.terminal.format import counted
 from dlrun.tracking.mlflow.names.limits import stored_as
 from dlrun.types import Batch, Data, Metric, Spec
@@ -53,6 +54,7 @@ def make_metrics(
         # distances as the loss takes them
         split = of_splits(kept)
         kept |= {name: cast("Metric", functools.partial(metric, normalise=True)) for name, metric in split.items()}
+    kept |= terms_of(objective)
     own = _own(plain, kept, data, objective)
     for name, metric in of_states(own).items():
         metric.to(device)

@@ -18,6 +18,7 @@ from dlrun.engine.objective import Objective
 from dlrun.losses.nll import is_of_density
 from dlrun.losses.own import OwnLoss
 from dlrun.metrics import is_of_batch
+from dlrun.runs.measures.loss import TermMean
 from dlrun.tokenizers.description import cache_key
 from dlrun.types import Data, Metric, Quantity
 
@@ -67,6 +68,10 @@ def quantities(plain: Mapping[str, Any], parts: Measured, batch_size: int) -> di
     for name, metric in metrics.items():
         # a task's own metric is listed in no configuration
         own_name = f"{known_metrics.__name__}.{getattr(metric, '__name__', name)}"
+        if isinstance(metric, TermMean):
+            term = plain["loss"]["terms"][metric.name]
+            found[name] = Quantity(higher_is_better=False, unit=_call(term) + measure + _targets(data))
+            continue
         own = {"_target_": own_name, **getattr(metric, "keywords", {})}
         unit = _call(plain["metrics"].get(name) or own) + measure + of_batches(metric)
         found |= {

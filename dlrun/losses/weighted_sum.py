@@ -1,0 +1,119 @@
+"""Several losses as one: the sum of their means, each with a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from copy import copy
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dlrun.errors import ConfigError, did_you_mean
+from dlrun.losses.entries import OfEntries
+from dlrun.losses.weighted import mean_of, weight_of
+from dlrun.types import Batch, Loss
+
+__all__ = ["WeightedSum"]
+
+Found = Tensor | tuple[Tensor, Tensor]
+
+
+class WeightedSum:
+    """Σ weight · loss over the `terms` by name; a weight is 1 if it is not given.
+
+    The terms are functions of a model and a batch, or PyTorch's losses; the model is called once for all of them. An
+    evaluation has each term's mean too, `loss_NAME`. Raises `ConfigError` for no term, weights of unknown names, and
+    terms whose means are over different things: a weighted mean beside one of samples.
+    """
+
+    bound = ("terms",)
+    """The arguments that are bound, not called: see `config.instantiate`."""
+
+    def __init__(self, terms: Mapping[str, Any], weights: Mapping[str, float] | None = None) -> None:
+        if not terms:
+            raise ConfigError(
+                "loss=sum has no terms. Type for example +loss.terms.ce._target_=torch.nn.CrossEntropyLoss "
+                "+loss.terms.l2._target_=dlrun.losses.penalties.l2 +loss.weights.l2=1e-4"
+            )
+        for name in weights or ():
+            if name not in terms:
+                raise ConfigError(
+                    f"loss.weights.{name}: there is no such term.{did_you_mean(name, terms)} There are: "
+                    f"{', '.join(terms)}."
+                )
+        self.weights = {name: float((weights or {}).get(name, 1.0)) for name in terms}
+        self.terms: dict[str, Loss] = {}
+        self.set_terms(lambda term: term, terms)
+
+    def set_terms(self, change: Callable[[Any], Any], terms: Mapping[str, Any] | None = None) -> None:
+        """Replace each term by `change` of it."""
+        self.terms = {name: change(term) for name, term in (terms or self.terms).items()}
+        # an attribute each: weights of a module in a term train with the model's
+        held = [module for term in self.terms.values() for module in _modules(term)]
+        self.held = nn.ModuleList(held)
+
+    @property
+    def of_batch(self) -> bool:
+        """Does a term compare the samples of a batch with each other?"""
+        return any(getattr(getattr(term, "func", term), "of_batch", False) for term in self.terms.values())
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Found:
+        """The sum of the terms' means; without gradients of their values."""
+        found = dict(self._terms(model, batch))
+        # of samples with weights, and of padded elements, the objective takes the mean itself
+        if torch.is_grad_enabled() and batch.weight is None and batch.mask is None:
+            total = sum((self.weights[name] * mean_of(each) for name, each in found.items()), start=_zero(found))
+            weights = [weight for each in found.values() if (weight := weight_of(each)) is not None]
+            self._check(found)
+            return (total, weights[0]) if weights else total
+        self._check(found)
+        values = [self.weights[n] * (each[0] if isinstance(each, tuple) else each) for n, each in found.items()]
+        total = sum(values[1:], start=values[0])
+        weights = [each[1] for each in found.values() if isinstance(each, tuple)]
+        return (total, weights[0]) if weights else total
+
+    def _terms(self, model: nn.Module, batch: Batch) -> Iterator[tuple[str, Found]]:
+        """Yield each term's values; the model's outputs are computed once."""
+        outputs: list[Any] = []
+
+        def forward(x: Any, *others: Any, **named: Any) -> Any:
+            if x is not batch.x or others or named:
+                return model(x, *others, **named)
+            if not outputs:
+                outputs.append(model(x))
+            return outputs[0]
+
+        head = copy(model)
+        # past `__setattr__`, which wrappers of models replace
+        vars(head)["forward"] = forward
+        for name, term in self.terms.items():
+            yield name, term(head, batch)
+
+    def _check(self, found: Mapping[str, Found]) -> None:
+        """Refuse values of different shapes, and a weighted mean beside values: no one mean has both exactly."""
+        shapes = {name: tuple(each.shape) for name, each in found.items() if isinstance(each, Tensor) and each.ndim}
+        weighted = [name for name, each in found.items() if isinstance(each, tuple)]
+        if len({*shapes.values()}) > 1 or (weighted and shapes) or len(weighted) > 1:
+            kinds = [*(f"{name} {list(shape)}" for name, shape in shapes.items()), *(f"{n} weighted" for n in weighted)]
+            raise ConfigError(
+                f"loss.terms: the means of the terms are over different things ({', '.join(kinds)}), so their sum "
+                "has no exact mean. Leave out the weights of classes, or write one function that returns values and "
+                "weights."
+            )
+
+
+def _zero(found: Mapping[str, Found]) -> Tensor:
+    first = next(iter(found.values()))
+    return (first[0] if isinstance(first, tuple) else first).new_zeros(())
+
+
+def _modules(term: Any) -> list[nn.Module]:
+    """The modules that a term is, holds or is given."""
+    if isinstance(term, OfEntries):
+        return _modules(term.part)
+    if isinstance(term, nn.Module):
+        return [term]
+    given = term.keywords if isinstance(term, partial) else getattr(term, "__dict__", {})
+    return [value for value in given.values() if isinstance(value, nn.Module)]

@@ -123,6 +123,8 @@ def test_tokens_are_samples_and_those_that_do_not_count_are_left_out() -> None:
     preds, target = Predictions("classes")(Outputs(logits, y))
     assert len(preds) == len(target) == 27
     assert torch.equal(preds, logits.argmax(-1)[y != IGNORE_INDEX])
+    row, target = Predictions("outputs")(Outputs(logits, y))
+    assert row.shape == (1, 27, C) and target.shape == (1, 27)
 
 
 def test_labels_and_values() -> None:

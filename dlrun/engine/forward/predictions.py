@@ -26,8 +26,9 @@ EACH = 4
 class Predictions:
     """Maps outputs and targets to predictions and targets as a metric takes them.
 
-    Of a text each token is a sample, those that do not count left out. Single components are flattened to [N]. `output`
-    and `target` name entries; a metric of several tensors gets them as they are.
+    Of a text each token is a sample, those that do not count left out; "outputs" are one row of tokens. Single
+    components are flattened to [N]. `output` and `target` name entries; a metric of several tensors gets them as they
+    are.
 
     >>> logits, y = torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.tensor([1, 0])
     >>> Predictions("classes")(Outputs(logits, y))[0]
@@ -58,6 +59,8 @@ class Predictions:
         if not y.is_floating_point() and y.ndim > 1 and outputs.shape[:-1] == y.shape:
             counted = y.flatten() != IGNORE_INDEX
             outputs, y = outputs.flatten(0, -2)[counted], y.flatten()[counted]
+            if self.of == "outputs":  # metrics of sequences, such as torchmetrics' Perplexity, want their axis
+                return outputs.unsqueeze(0), y.unsqueeze(0)
         if y.is_floating_point() and self.of != "outputs":
             y = y.long()  # labels of 0 and 1
         made = self._of(outputs)

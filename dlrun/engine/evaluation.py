@@ -194,8 +194,7 @@ def loss_total(objective: HasLoss, model: nn.Module, batch: Batch) -> Total:
 
 
 def wide(values: Tensor) -> Tensor:
-    """`values` in float64, those of MPS on the host."""
-    # MPS has no float64
+    """`values` in float64, those of MPS, which has none, on the host."""
     return (values.cpu() if values.device.type == "mps" else values).double()
 
 

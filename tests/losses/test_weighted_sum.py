@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -143,3 +144,44 @@ def test_weights_of_samples_are_in_the_sum() -> None:
     assert objective(Batch(*batch, weight)).item() == pytest.approx(expected, rel=1e-6)
     split = TensorSplit(*batch, weight)
     assert evaluate(objective, {}, split, batch_size=7, device=CPU)["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+HEADS = """
+import torch
+from torch import nn
+from dlrun.datasets import from_nested
+
+
+class Heads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.kind, self.size = nn.Linear(4, 8), nn.Linear(8, 3), nn.Linear(8, 1)
+
+    def forward(self, x):
+        h = self.body(x).relu()
+        return {"kind": self.kind(h), "size": self.size(h)}
+
+
+def things():
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 4, generator=g)
+    y = {"kind": torch.arange(60) % 3, "size": x[:, :1].clone()}
+    return from_nested("things", (x, y), validation_size=10, test_size=10)
+"""
+
+
+def test_two_heads_have_a_term_each(here: Path, call: Call) -> None:
+    (here / "mine.py").write_text(HEADS)
+    for group, part in (("dataset", "things"), ("model", "Heads")):
+        (here / "conf" / group).mkdir(parents=True)
+        (here / "conf" / group / "mine.yaml").write_text(f"_target_: mine.{part}\n")
+    terms = [
+        f"+loss.terms.{name}.{key}={value}"
+        for name, target in (("kind", "torch.nn.CrossEntropyLoss"), ("size", "dlrun.losses.mse.mse"))
+        for key, value in (("_target_", target), ("output", name), ("target", name))
+    ]
+    quick = ("trainer.steps=3", "trainer.batch_size=10", "trainer.figures=false", "tracking.enabled=false")
+    done = call("train", "dataset=mine", "model=mine", "loss=sum", *terms, "+loss.weights.size=0.5", *quick)
+    assert done.code == 0, done.err
+    of = all_runs()[0].summary().metrics
+    assert of["test/loss"] == pytest.approx(of["test/loss_kind"] + 0.5 * of["test/loss_size"], rel=1e-6)

@@ -194,12 +194,20 @@ def may_be_of_batches(config: Mapping[str, Any]) -> bool:
     """
     metrics = config.get("metrics") or {}
     others = [config.get("loss"), *(metrics.values() if isinstance(metrics, Mapping) else [metrics])]
-    own = [_is_within(config.get("model"), ("dlrun.",)), *(_is_within(part, EXACT) for part in others)]
+    model = config.get("model")
+    own = [
+        _is_within(model.get("_target_") if isinstance(model, Mapping) else model, ("dlrun.",)),
+        # the terms of a sum of losses too
+        *(_is_within(each, EXACT) for part in others for each in _targets(part)),
+    ]
     return not all(own)
 
 
-def _is_within(part: Any, packages: tuple[str, ...]) -> bool:
-    target = part.get("_target_") if isinstance(part, Mapping) else part
+def _targets(part: Any) -> list[Any]:
+    return [*code.targets(part)] if isinstance(part, Mapping) else [part]
+
+
+def _is_within(target: Any, packages: tuple[str, ...]) -> bool:
     return target is None or (str(target).startswith(packages) and target not in OF_BATCHES)
 
 

@@ -168,6 +168,9 @@ def test_another_number_of_logits_than_classes_is_refused() -> None:
 def test_values_of_torchs_losses_are_none_of_batches() -> None:
     model = {"_target_": "dlrun.models.mlp.MLP"}
     assert not may_be_of_batches({"model": model, "loss": {"_target_": "torch.nn.HuberLoss"}})
+    term = {"_target_": "dlrun.losses.triplet.triplet"}
+    total = {"_target_": "dlrun.losses.weighted_sum.WeightedSum", "terms": {"a": term}}
+    assert may_be_of_batches({"model": model, "loss": total})
     assert may_be_of_batches({"model": {"_target_": "torch.nn.Linear"}, "loss": {"_target_": "torch.nn.HuberLoss"}})
 
 

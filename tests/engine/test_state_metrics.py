@@ -123,6 +123,13 @@ def test_tokens_are_samples_and_those_that_do_not_count_are_left_out() -> None:
     preds, target = Predictions("classes")(Outputs(logits, y))
     assert len(preds) == len(target) == 27
     assert torch.equal(preds, logits.argmax(-1)[y != IGNORE_INDEX])
+    pixels, y = torch.randn(3, C, 2, 5, generator=g), torch.randint(C, (3, 2, 5), generator=g)
+    y[0, 0] = IGNORE_INDEX
+    preds, target = Predictions("classes")(Outputs(pixels, y))
+    assert torch.equal(preds, pixels.argmax(1)[y != IGNORE_INDEX])
+    assert torch.equal(target, y[y != IGNORE_INDEX])
+    y = torch.randint(C, (6, 5), generator=g)
+    y[0, 2:] = IGNORE_INDEX
     row, target = Predictions("outputs")(Outputs(logits, y))
     assert row.shape == (1, 27, C) and target.shape == (1, 27)
 

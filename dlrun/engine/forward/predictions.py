@@ -26,9 +26,9 @@ EACH = 4
 class Predictions:
     """Maps outputs and targets to predictions and targets as a metric takes them.
 
-    Of a text each token is a sample, those that do not count left out; "outputs" are one row of tokens. Single
-    components are flattened to [N]. `output` and `target` name entries; a metric of several tensors gets them as they
-    are.
+    Of a text each token is a sample, of a picture each pixel, and those that do not count are left out; "outputs" of
+    a text are one row of tokens. Single components are flattened to [N]. `output` and `target` name entries; a metric
+    of several tensors gets them as they are.
 
     >>> logits, y = torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.tensor([1, 0])
     >>> Predictions("classes")(Outputs(logits, y))[0]
@@ -56,6 +56,9 @@ class Predictions:
             return outputs, y
         if outputs.dtype in (torch.bfloat16, torch.float16):
             outputs = outputs.float()
+        second = outputs.ndim > 2 and (outputs.shape[0], *outputs.shape[2:]) == y.shape
+        if second and outputs.shape[:-1] != y.shape and self.of != "outputs" and not y.is_floating_point():
+            outputs = outputs.movedim(1, -1)  # classes of pixels, as PyTorch's losses have them
         if not y.is_floating_point() and y.ndim > 1 and outputs.shape[:-1] == y.shape:
             counted = y.flatten() != IGNORE_INDEX
             outputs, y = outputs.flatten(0, -2)[counted], y.flatten()[counted]

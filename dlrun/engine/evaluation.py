@@ -3,8 +3,7 @@
 A mean of means would depend on the batch size; a quotient of totals does not. The numbers are the same for any batch
 size, up to the rounding of the forward pass. In a text each predicted token counts. A split of contiguous windows is
 evaluated from left to right, with the model's memory carried from batch to batch. Metrics of a whole split
-(`types.SplitMetric`) are computed once, of the outputs of all batches; those with states (`forward.states`) add up
-their own.
+(`types.SplitMetric`) are computed once, of all outputs; those with states (`forward.states`) add up their own.
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ from dlrun.engine.forward.whole_split import (
     of_splits,
     of_states,
     takes,
+    unpadded,
 )
 from dlrun.engine.objective import Objective, weigh
 from dlrun.engine.protocols import HasLoss, Total, TotalsFn
@@ -138,7 +138,7 @@ def totals(objective: Objective, metrics: Mapping[str, Metric], batch: Batch) ->
             same = metric is known.nll and _is_nll(objective.loss)
             found[name] = found["loss"] if same else metric(model, batch)
         if ask_outputs(metrics):
-            found[OUTPUTS] = (model(batch.x), batch.y)
+            found[OUTPUTS] = unpadded(model(batch.x), batch)
     return found
 
 

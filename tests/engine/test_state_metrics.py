@@ -18,7 +18,7 @@ from dlrun.engine.forward.states import SplitFunction, StateMetric
 from dlrun.engine.objective import Objective
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
-from dlrun.types import IGNORE_INDEX, Outputs
+from dlrun.types import IGNORE_INDEX, Batch, Outputs
 
 CPU, N, C = torch.device("cpu"), 200, 4
 
@@ -184,3 +184,22 @@ def test_torchmetrics_numbers_are_scikit_learns(objective: Objective, split: Ten
         )
         assert [found[name] for name in given] == pytest.approx(expected, rel=1e-5)
         assert not math.isnan(sum(found.values()))
+
+
+def test_padded_values_are_in_no_metric() -> None:
+    class Padding(TensorSplit):
+        """Rows of which the first 3, 4 or 5 elements are real."""
+
+        def gather(self, index: Tensor) -> Batch:
+            mask = torch.arange(5) < (3 + index % 3)[:, None]
+            return Batch(self.x[index], self.y[index] * mask, mask=mask)
+
+    g = torch.Generator().manual_seed(0)
+    split = Padding(torch.randn(9, 5, generator=g), torch.randn(9, 5, generator=g))
+    mask = split.gather(torch.arange(9)).mask
+    assert mask is not None
+    metric: Any = SplitFunction(sk.mean_absolute_error, Predictions("outputs", "none"), targets_first=True)
+    expected = sk.mean_absolute_error(split.y[mask].numpy(), split.x[mask].numpy())
+    for size in (1, 4, 9):
+        found = evaluate(Objective(nn.Identity(), mse), {"mae": metric}, split, batch_size=size, device=CPU)
+        assert found["mae"] == pytest.approx(expected, rel=1e-6)

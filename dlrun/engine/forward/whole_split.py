@@ -14,7 +14,7 @@ from dlrun.engine.forward.states import StateMetric, is_state_metric
 from dlrun.errors import ConfigError
 from dlrun.metrics import is_of_split
 from dlrun.nests.nest import Nest, map_nest
-from dlrun.types import Metric, Outputs, Split, SplitMetric
+from dlrun.types import Batch, Metric, Outputs, Split, SplitMetric
 
 OUTPUTS = "outputs and targets"
 """The name of a batch's outputs and targets among its totals; no metric can have it."""
@@ -50,6 +50,16 @@ def names_of(name: str, metric: object) -> list[str]:
 def takes(metric: SplitMetric, argument: str) -> bool:
     """Does a metric of a split ask for "inputs", or for those of "train"?"""
     return argument in signature(metric).parameters
+
+
+def unpadded(outputs: Any, batch: Batch) -> tuple[Any, Any]:
+    """Outputs and targets; of padded real values the others, [M, ...]. Padded classes are `IGNORE_INDEX`."""
+    y, mask = batch.y, batch.mask
+    if mask is None or not isinstance(y, Tensor) or not y.is_floating_point() or not isinstance(outputs, Tensor):
+        return outputs, y
+    axes = mask.ndim
+    fits = y.shape[:axes] == mask.shape == outputs.shape[:axes]
+    return (outputs[mask], y[mask]) if fits else (outputs, y)
 
 
 def join(parts: list[Outputs]) -> Outputs:

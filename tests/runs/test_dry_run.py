@@ -230,7 +230,7 @@ def test_values_with_weights_average_alike_in_every_batch_size_and_train_as_torc
 
 def test_parts_of_a_batch_that_do_not_add_up_to_its_gradient_are_refused() -> None:
     made = trial(net(), pair)
-    with pytest.raises(ConfigError, match=r"trainer.accumulate=2: loss=lab.loss returns values with weights"):
+    with pytest.raises(ConfigError, match=r"trainer.accumulate=2: loss=lab.loss has weights"):
         dry_run(replace(made, optimizer=Descent(Adam(lr=0.1), accumulate=2)))
 
 

@@ -28,7 +28,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from dlrun.config.compose import JOB, PRIMARY, load, open_hydra, warn_of_shadowing, without_hydra
-from dlrun.config.hydra_parser import parse
+from dlrun.config.hydra_parser import parse, split_blocks
 from dlrun.errors import ConfigError, DlrunError, UserError, place
 from dlrun.storage import lookup
 from dlrun.terminal import output
@@ -87,7 +87,8 @@ def run_one(
 
 def run_many(overrides: Sequence[str], *, sweep: Callable[[Hydra, DictConfig], R], config_dir: str | None = None) -> R:
     """Run a sweep as `run` does; returns what `sweep` does."""
-    with _composed([*overrides, MULTIRUN], config_dir) as (hydra, cfg), _writing():
+    words, blocks = split_blocks(overrides)
+    with _composed([*words, *blocks, MULTIRUN], config_dir) as (hydra, cfg), _writing():
         return sweep(hydra, cfg)
 
 

@@ -98,7 +98,8 @@ def split_blocks(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     for word in argv:
         if word == BLOCK:
             blocks.append([])
-        elif blocks and not _OF_ALL.match(word):
+        # the value of an option is no override
+        elif blocks and ("=" in word or word.startswith("~")) and not _OF_ALL.match(word):
             blocks[-1].append(word)
         else:
             rest.append(word)

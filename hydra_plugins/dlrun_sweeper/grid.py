@@ -59,19 +59,24 @@ class GridSweeper(ListSweeper):
         # references are those of the jobs; Hydra has resolved them in what it hands over
         raw = OmegaConf.to_container(self.config.hydra.sweeper, resolve=False).get("blocks")  # type: ignore[union-attr]
         given = raw if isinstance(raw, list) else self.blocks
-        words = [[word.partition("=")[::2] for word in block_words(block)] for block in given]
-        blocks = [self._scale(dict(block)) for block in words] or [{}]
+        blocks = [self._scale(dict(map(_key_and_value, block_words(block)))) for block in given] or [{}]
         # a choice of some blocks is named in all: otherwise nothing would tell their jobs apart
         chosen = self.config.hydra.runtime.choices
         groups = dict.fromkeys(key for block in blocks for key in block if isinstance(chosen.get(key), str))
         whole = [{**{group: chosen[group] for group in groups if group not in block}, **block} for block in blocks]
-        return [[f"{key}={value}" for key, value in block.items()] for block in whole]
+        # a deletion has no value
+        return [[key if value is None else f"{key}={value}" for key, value in block.items()] for block in whole]
 
     def _scale(self, values: Mapping[str, Any]) -> dict[str, Any]:
         from dlrun.sweeps.jobs.scale import scale_values
 
         powers = {key: power for key, power in self.scaled.items() if key in values}
         return scale_values(values, self.scale, powers, self.config)
+
+
+def _key_and_value(word: str) -> tuple[str, str | None]:
+    key, is_, value = word.partition("=")
+    return key, value if is_ else None
 
 
 def beside(jobs: Sequence[Sequence[str]], also: Sequence[Mapping[str, Any]]) -> list[list[str]]:

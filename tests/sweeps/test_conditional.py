@@ -13,7 +13,7 @@ import pytest
 from hydra.core.utils import setup_globals
 
 from dlrun.commands.train import multirun
-from dlrun.config import compose
+from dlrun.config import compose, hydra_main
 from dlrun.config.hydra_parser import split_blocks
 from dlrun.errors import ConfigError, UserError
 from dlrun.report import tables
@@ -120,6 +120,17 @@ def test_blocks_are_grids_that_are_joined(here: Path) -> None:
         *(f"optimizer=adamw {job} seed={n}" for job in JOBS[:2] for n in (0, 1)),
         *(f"model=linear optimizer=sgd optimizer.lr=0.1 seed={n}" for n in (0, 1)),
     ]
+
+
+def test_the_options_of_a_block_stay_options() -> None:
+    rest, blocks = split_blocks(["-m", "--block", "model=mlp", "--cfg", "job", "hydra.job.chdir=false", "~metrics"])
+    assert rest == ["-m", "--cfg", "job", "hydra.job.chdir=false"]
+    assert blocks == ['hydra.sweeper.blocks=[["model=mlp","~metrics"]]']
+
+
+def test_python_takes_blocks_as_the_command_line_does(here: Path) -> None:
+    jobs, _ = hydra_main.run_many(["seed=0,1", "optimizer.lr=0.5", *BLOCKS], sweep=multirun.list_jobs)
+    assert len(jobs) == 6
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ class TrainedWeights:
             )
             found[key].append(place)
             made.setdefault(key, group)
-        alike = len(made) == 1 and not self.settings and not any(self.begins.values()) and not self.factors
-        return [] if alike else [*made.values()]
+        settings = any(group.factor != 1.0 or group.lr is not None or group.arguments for group in made.values())
+        return [*made.values()] if settings or any(self.begins.get(id(p), 0) for p in params) else []
 
     def thaw(self, objective: Objective) -> Thaw | None:
         """When frozen parts of an objective begin to train; None if none does. Norms that never do are still at once.

@@ -115,17 +115,18 @@ def _check_some_have(lacking: Mapping[str, Mapping[Choices, bool]], configs: Map
     for key, by in lacking.items():
         if not all(by.values()):
             continue
-        parent = key.rpartition(".")[0]
+        parent, _, leaf = key.rpartition(".")
         nodes = [OmegaConf.select(configs[each], parent) if parent else configs[each] for each in by]
         siblings = {str(name) for node in nodes if isinstance(node, DictConfig) for name in node if name != "_target_"}
         others = {name: f"{parent}.{name}".lstrip(".") for name in siblings}
         hint = did_you_mean(key, others.values())
         if not hint:
             hint = did_you_mean(key, dict.fromkeys(name for config in configs.values() for name in dotted_keys(config)))
+        taken = any(isinstance(node, DictConfig) and "_target_" in node and _accepts(node, leaf) for node in nodes)
+        add = f" An argument that no file lists is added with a plus: `+{key}=…`." if taken else ""
         raise ConfigError(
             f"`{key}`: none of {_listed(by)} has it.{hint}\n"
-            f"Their keys are: {', '.join(sorted(others.values())) or 'others'}. An argument that no file lists is "
-            f"added with a plus: `+{key}=…`."
+            f"Their keys are: {', '.join(sorted(others.values())) or 'others'}.{add}"
         )
 
 

@@ -238,6 +238,11 @@ def test_frozen_weights_of_a_group_are_as_those_of_finetune(here: Path) -> None:
     assert run.training.objective.names == ["layers.4.weight", "layers.4.bias"]
 
 
+def test_an_optimizer_without_gradient_steps_has_frozen_weights(here: Path) -> None:
+    run = built("optimizer=lbfgs", "trainer.batch_size=null", "optimizer.groups={layers.0:{freeze:true}}")
+    assert run.training.objective.names == ["layers.2.weight", "layers.2.bias", "layers.4.weight", "layers.4.bias"]
+
+
 def test_muon_has_groups(here: Path) -> None:
     run = built("optimizer=muon", "optimizer.groups={layers.2:{momentum:0.5,lr:0.01}}")
     rule = run.training.optimizer.rule  # type: ignore[attr-defined]

@@ -46,6 +46,7 @@ def arrays(
     label_noise: float = 0.0,
     split_seed: int = 0,
     normalise: bool = True,
+    scale_targets: bool = False,
     augment: dict[str, int | float | bool | str] | None = None,
 ) -> Data:
     """Inputs [N, …] and targets [N] or [N, O], arrays with names in one file, or two .npy files.
@@ -79,6 +80,7 @@ def arrays(
             label_noise=label_noise,
             split_seed=split_seed,
             normalise=normalise,
+            scale_targets=scale_targets,
             pixels=pixels,
             augment=augment,
             splitting=Splitting.of(

@@ -77,11 +77,13 @@ def diabetes(
     fold: int | None = None,
     split_seed: int = 0,
     normalise: bool = True,
+    scale_targets: bool = False,
 ) -> Data:
     """442 diabetes patients, 10 measures each; the target is how far the disease went in a year, 25 to 346.
 
-    The measures are raw; `normalise` scales them by the training split. With `folds` the part `fold` of what is no
-    test is the validation split. Raises `ConfigError` for sizes out of range, `DataError` without scikit-learn's files.
+    The measures are raw; `normalise` scales them by the training split, `scale_targets` the targets. With `folds` the
+    part `fold` of what is no test is the validation split. Raises `ConfigError` for sizes out of range, `DataError`
+    without scikit-learn's files.
     """
     options = TensorOptions(
         validation_size=validation_size,
@@ -89,6 +91,7 @@ def diabetes(
         train_size=train_size,
         split_seed=split_seed,
         normalise=normalise,
+        scale_targets=scale_targets,
         splitting=Splitting(folds=folds, fold=fold),
     )
     return _make(DIABETES, options, path)

@@ -192,3 +192,11 @@ def test_bundled_tables_are_those_of_scikit_learn(name: str) -> None:
         assert np.ptp(parts, 0).max() < 0.05
     sizes = {len(make(folds=5, fold=k).validation) for k in range(5)}
     assert max(sizes) - min(sizes) <= 1
+
+
+def test_targets_can_be_scaled(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.npz", {"x": X, "y": X[:, 0] * 50 + 1000})
+    for data in (arrays(path=str(path), inputs="x", targets="y", scale_targets=True), diabetes(scale_targets=True)):
+        y = data.train.y.double()
+        assert abs(float(y.mean())) < 1e-5 and float(y.std(correction=0)) == pytest.approx(1, abs=1e-5)
+        assert data.spec.target_scale

@@ -103,6 +103,7 @@ class Loader(ConfigLoaderImpl):
         validate_sweep_overrides: bool = True,
     ) -> DictConfig:
         """Compose; raises `ConfigError` with the words to type."""
+        overrides = replace_defaults(overrides)
         try:
             cfg = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
         except hydra_errors.COMPOSITION_ERRORS as error:
@@ -168,6 +169,24 @@ class Loader(ConfigLoaderImpl):
         return cfg
 
 
+def replace_defaults(overrides: Sequence[str]) -> list[str]:
+    """Replace the default choice of model or data set where a `_target_` alone is typed.
+
+    The default's other keys are of another class, which this one may take as something else.
+
+    >>> replace_defaults(["model._target_=mine.Net", "model.width=3", "seed=1"])
+    ['~model', '++model._target_=mine.Net', '++model.width=3', 'seed=1']
+    >>> replace_defaults(["model=linear", "model._target_=mine.Net"])
+    ['model=linear', 'model._target_=mine.Net']
+    """
+    found = list(overrides)
+    for group in ("model", "dataset"):
+        typed = any(re.match(rf"\+*{group}\._target_=", word) for word in found)
+        if typed and not any(re.match(rf"[+~]*{group}(=|@|$)", word) for word in found):
+            found = [f"~{group}", *(re.sub(rf"^\+*{group}\.", f"++{group}.", word) for word in found)]
+    return found
+
+
 def _resolve_name(cfg: DictConfig) -> None:
     """Set the run's name; the default comes from its choices."""
     if "name" not in cfg:  # the user's own first file may have none
@@ -201,7 +220,18 @@ def _default_name(cfg: DictConfig) -> str:
     if chosen.get("experiment"):
         return str(chosen["experiment"]).replace("/", "-")
     common = [] if "+experiment" in swept else [g for g in ("dataset", "model") if chosen.get(g) and g not in swept]
-    return "-".join(str(chosen[group]).replace("/", "-") for group in common) or JOB
+    words = [str(chosen[group]).replace("/", "-") for group in common]
+    words += [target.rpartition(".")[2] for target in _typed_targets(typed) if target not in swept]
+    return "-".join(words) or JOB
+
+
+def _typed_targets(typed: Sequence[str]) -> Iterator[str]:
+    """The models and data sets that were typed by their `_target_`."""
+    for group in ("dataset", "model"):
+        for word in typed:
+            name, _, target = word.partition("=")
+            if name == f"++{group}._target_" and re.fullmatch(r"[\w.]+", target):
+                yield target
 
 
 def _new_id() -> str:

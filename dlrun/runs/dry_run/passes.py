@@ -166,8 +166,14 @@ def _check_classes(trial: Trial, few: Batch) -> None:
     if outputs < classes or (outputs > classes and trial.spec.task == "classification"):
         raise ConfigError(
             f"model={trial.targets['model']} returns {counted(outputs, 'value')} for the {classes} classes of the "
-            "data set. Leave model.outputs to the data set, or give the model as many outputs as there are classes."
+            f"data set. {_advice(str(trial.targets['model']), classes)}"
         )
+
+
+def _advice(target: str, classes: int) -> str:
+    if target.startswith(("torchvision.", "timm.")):
+        return f"Type model.num_classes={classes}"
+    return "Leave model.outputs to the data set, or give the model as many outputs as there are classes."
 
 
 def _check_accumulation(trial: Trial, few: Batch) -> None:

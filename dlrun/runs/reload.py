@@ -25,7 +25,6 @@ from dlrun.engine.forward.views import Views, averaging, make_views
 from dlrun.errors import ConfigError, DamagedFile, MissingModule, UserError
 from dlrun.execution.device import autocast, choose
 from dlrun.losses.outputs import rows
-from dlrun.models.lora import merge
 from dlrun.runs.build import Built, assemble, identity
 from dlrun.runs.parts import make_dataset, make_model
 from dlrun.runs.weights import loading
@@ -261,15 +260,15 @@ def model_of(folder: RunDir, spec: Spec) -> tuple[nn.Module, int]:
     Without a best validation these are the last weights. The data set is not loaded. Raises `UserError` if the run has
     no weights yet.
     """
-    values, step = loading.of_run(folder)
+    weights = loading.selected(folder)
     kept = run_config.load(folder)
     trust.check_environment(kept, of=f"The configuration of {folder.path}")
     plain = OmegaConf.to_container(kept, resolve=True)
     assert isinstance(plain, dict)
     config = {str(name): value for name, value in plain.items()} | {"trusted": trust.trusted_names()}
     model = make_model(config, spec, of=config["name"])
-    loading.put(model, merge(values), where=str(folder.path))
-    return model, step
+    loading.put_asked(model, weights, folder)
+    return model, weights.step
 
 
 def tokenizer_of(folder: RunDir) -> Tokenizer:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import dlrun as package
 from dlrun.engine.own.state import OwnState
 from dlrun.runs.differences import differences
 from dlrun.storage import checkpoint
@@ -235,6 +236,29 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(kind: str, here: Path, 
     assert call("test", runs[0].id).code == 0
     one, two = (run.summary().metrics["test/loss"] for run in runs)
     assert one == two
+
+
+def test_a_model_s_own_attributes_are_asked_with_it(here: Path, call: Call) -> None:
+    (here / "phased.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, outputs):\n"
+        "        super().__init__()\n"
+        "        self.linear, self.phase = nn.Linear(2, outputs), 0\n"
+        "    def forward(self, x):\n"
+        "        self.phase += self.training\n"
+        "        return self.linear(x) * (1 + self.phase)\n"
+    )
+    done = call("train", *QUICK, "~model", "+model._target_=phased.Net", "trainer.steps=20")
+    assert done.code == 0, done.err
+    (run,) = all_runs()
+    own = package.load(run.id)
+    assert own.model.phase > 0
+    x, y = own.data.validation.gather(torch.arange(len(own.data.validation)))
+    loss = nn.functional.cross_entropy(own.model(x).detach(), y)
+    assert float(loss) == pytest.approx(run.summary().metrics["val/loss"], rel=1e-5)
+    assert call("export", run.id, "a.pt2").code == 0
+    assert torch.equal(torch.export.load("a.pt2").module()(x), own.model(x))
 
 
 def test_a_data_set_that_seeds_nothing_is_the_same_in_each_process(here: Path, call: Call) -> None:

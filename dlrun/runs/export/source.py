@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,11 @@ from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.engine import loop
 from dlrun.engine.evaluation import batch_size_for
 from dlrun.errors import UserError
-from dlrun.models.lora import merge
 from dlrun.randomness import SAMPLING, generator
 from dlrun.runs.reload import Predictor, predictor, rebuild
 from dlrun.runs.weights import loading
 from dlrun.storage import checkpoint
+from dlrun.storage.checkpoint import BestWeights
 from dlrun.storage.rundir import RunDir
 from dlrun.types import RawInputs, identity
 
@@ -46,23 +46,24 @@ def load(folder: RunDir, weights: Weights = "best") -> Source:
     `UserError` if the run has no weights yet.
     """
     asked = predictor(folder)
-    values, step = loading.of_run(folder) if weights == "best" else _last(folder)
+    chosen = loading.selected(folder) if weights == "best" else _last(folder)
     model = asked.model.to("cpu").eval()
-    loading.put(model, merge(values), where=str(folder.path))
-    return Source(folder, model.requires_grad_(False), asked, weights, step)
+    loading.put_asked(model, chosen, folder)
+    return Source(folder, model.requires_grad_(False), asked, weights, chosen.step)
 
 
-def _last(folder: RunDir) -> tuple[dict[str, Any], int]:
+def _last(folder: RunDir) -> BestWeights:
     if not folder.last.exists():
         raise UserError(f"{folder.path} has no last weights: checkpoints/last.pt is missing. Leave --weights out.")
     last = checkpoint.load(folder.last)
     if last.average is None:
-        return last.model, last.step
+        return BestWeights(last.step, {}, last.model, last.own)
     training = rebuild(folder, watched=False).training
     with checkpoint.taking(folder.last):
         loop.restore(training, last)
     with loop.use_average(training.average):
-        return loop.clone_state(training.objective.model.state_dict()), last.step
+        values = loop.clone_state(training.objective.model.state_dict())
+    return BestWeights(last.step, {}, values, last.own)
 
 
 class Examples(NamedTuple):

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dlrun.config import trust
+from dlrun.engine.own.asked import restore_attributes
 from dlrun.errors import DamagedFile, UserError
 from dlrun.models.lora import merge
 from dlrun.runs.weights.fitting import fit
@@ -153,6 +155,17 @@ def _check_selected(step: int, folder: RunDir) -> None:
             f"it holds the weights of step {step}, and the run has selected those of step {summary.best_step}",
             f"Put a copy of the selected ones back; or train on from these: dlrun train … init_from={folder.best}",
         )
+
+
+def put_asked(model: nn.Module, weights: BestWeights, folder: RunDir) -> None:
+    """Load a run's weights into a model to be asked, adapters merged, and the attributes that its forward changes.
+
+    Raises `UserError` if they are of another model, or set what a checkpoint may not.
+    """
+    put(model, merge(weights.model), where=str(folder.path))
+    if weights.own:
+        with checkpoint.taking(folder.best if folder.best.exists() else folder.last):
+            restore_attributes({"model": model}, weights.own, trust.trusted_names())
 
 
 def put(model: nn.Module, values: dict[str, Any], *, where: str) -> None:

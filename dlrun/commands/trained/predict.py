@@ -24,6 +24,7 @@ from dlrun.datasets.images.catalogue import pictures_in
 from dlrun.datasets.language.labelled import encode_texts, read_texts, simplify
 from dlrun.engine.evaluation import batch_size_for
 from dlrun.errors import UserError, place
+from dlrun.nests.shapes import describe_shapes, is_shape
 from dlrun.runs.reload import Predictor, predictor, tokenizer_of
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
@@ -46,6 +47,11 @@ def main(argv: list[str]) -> int:
     if folder.summary().spec.get("task") == "language":
         raise UserError(f"{folder.path} is a language model. To read its text, type `dlrun sample {folder.id}`.")
     asked = predictor(folder)
+    if not is_shape(asked.spec.input_shape):
+        raise UserError(
+            f"The inputs of {folder.path} are {describe_shapes(asked.spec.input_shape)}, and a file holds one tensor. "
+            f'Ask in Python: `run = dlrun.load("{folder.id}")`, then `run.model(inputs)`.'
+        )
     reading = Reading(arguments.background, _pixels(arguments.pixels), arguments.raw, arguments.invert)
     meaning, progress = Meaning(folder, asked), _Progress(len(files), shown=target is not None)
     try:

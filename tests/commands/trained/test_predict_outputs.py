@@ -109,3 +109,25 @@ def test_outputs_that_are_no_numbers_predict_no_class(train_own: Callable[[str],
     done = call("predict", run.id, "two.npy")
     says(done.err, "2 of 2 samples", "not finite")
     assert [line.split(",")[0] for line in done.out.splitlines()] == ["prediction", "", ""]
+
+
+def test_inputs_of_several_tensors_are_asked_in_python(here: Path, call: Call) -> None:
+    (here / "pair.py").write_text(
+        "import torch\nfrom torch import nn\nfrom dlrun.datasets import from_nested\n"
+        "def pair(n=60):\n"
+        "    x = {'a': torch.randn(n, 2, generator=torch.Generator().manual_seed(0)), 'b': torch.ones(n, 3)}\n"
+        "    return from_nested('pair', (x, torch.arange(n) % 2), task='classification', validation_size=9)\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, outputs):\n"
+        "        super().__init__()\n"
+        "        self.linear = nn.Linear(5, outputs)\n"
+        "    def forward(self, x):\n"
+        "        return self.linear(torch.cat([x['a'], x['b']], 1))\n"
+    )
+    quick = ("trainer.steps=2", "trainer.batch_size=8", "tracking.enabled=false", "trainer.figures=false")
+    done = call("train", "dataset._target_=pair.pair", "model._target_=pair.Net", *quick)
+    assert done.code == 0, done.err
+    (run,) = all_runs()
+    np.save(here / "x.npy", np.zeros((3, 2)))
+    refuses(call("predict", run.id, "x.npy"), "a", "b", "dlrun.load", run.id)
+    refuses(call("export", run.id), "pair", "dict", "one tensor")

@@ -1,0 +1,113 @@
+"""The examples train, resume to the same bits, and answer, from copies of their folders."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import dlrun as package
+from dlrun.nests.nest import leaves
+from dlrun.storage.lookup import all_runs
+from tests.conftest import Called
+
+Call = Callable[..., Called]
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NAMES = sorted(folder.name for folder in EXAMPLES.iterdir() if (folder / "conf").is_dir())
+FEW = ("trainer.steps=6", "trainer.batch_size=16", "trainer.evaluate_every=3", "tracking.enabled=false")
+SMALL = {
+    "captioning": ("+dataset.validation=20", "+dataset.test=20", "dataset.train=60"),
+    "detection": ("+dataset.validation=20", "+dataset.test=20", "dataset.train=60"),
+    "pose": ("+dataset.validation=20", "+dataset.test=20", "dataset.train=60"),
+    "question_answering": ("+dataset.validation=20", "+dataset.test=20", "+dataset.train=60"),
+    "segmentation": ("+dataset.validation=20", "+dataset.test=20", "dataset.train=60"),
+    "tabular": ("dataset.rows=200",),
+    "translation": ("+dataset.validation=20", "+dataset.test=20", "dataset.train=60"),
+}
+
+
+@pytest.fixture
+def example(request: pytest.FixtureRequest, here: Path) -> Iterator[str]:
+    """A copy of an example's folder, which is the current one."""
+    name: str = request.param
+    shutil.copytree(EXAMPLES / name, here, dirs_exist_ok=True, ignore=shutil.ignore_patterns("outputs", "__pycache__"))
+    yield name
+    for module in here.glob("*.py"):
+        sys.modules.pop(module.stem, None)
+
+
+@pytest.mark.parametrize("example", NAMES, indirect=True)
+def test_it_trains_and_answers(example: str, call: Call) -> None:
+    done = call("train", f"+experiment={example}", *FEW, *SMALL.get(example, ()), "trainer.steps=4")
+    assert done.code == 0, done.err
+    [folder] = all_runs()
+    monitored = folder.summary().selected_by
+    assert monitored is not None
+    assert monitored in folder.summary().metrics
+    run = package.load(folder.id)
+    assert run.data.test is not None
+    batch = run.data.test.gather(torch.arange(3))
+    with torch.no_grad():
+        found = [*leaves(run.model(batch.x))]
+    # the policy of the game has -inf for fields that are taken
+    assert all(not bool(each.isnan().any()) and len(each) == 3 for each in found)
+
+
+@pytest.mark.parametrize("example", NAMES, indirect=True)
+def test_it_resumes_to_the_same_bits(example: str, verify_resume: Call) -> None:
+    done = verify_resume(f"+experiment={example}", *FEW, *SMALL.get(example, ()))
+    assert done.code == 0, done.out + done.err
+
+
+@pytest.mark.parametrize("example", ["translation"], indirect=True)
+def test_numbers_are_written_as_in_both_languages(example: str, monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
+    monkeypatch.syspath_prepend(here)
+    module = importlib.import_module("english_french")
+    assert doctest.testmod(module).failed == 0
+    told = {
+        81: "quatre-vingt-un",
+        99: "quatre-vingt-dix-neuf",
+        180: "cent quatre-vingts",
+        2071: "deux mille soixante et onze",
+    }
+    assert {n: module.french(n) for n in told} == told
+    assert module.english(90317) == "ninety thousand three hundred and seventeen"
+
+
+@pytest.mark.parametrize("example", ["game"], indirect=True)
+def test_perfect_play_is_perfect(example: str, monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
+    monkeypatch.syspath_prepend(here)
+    game = importlib.import_module("tictactoe")
+    assert game.value((0,) * 9) == 0
+    # of the 765 positions up to symmetry 138 are over (Schaefer 2002)
+    assert len(game.positions()) == 765 - 138
+    # a row of two is completed
+    assert game.value((1, 1, 0, -1, -1, 0, 0, 0, 0)) == 1
+
+
+@pytest.mark.parametrize("example", ["detection"], indirect=True)
+def test_average_precision_by_hand(example: str, monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
+    monkeypatch.syspath_prepend(here)
+    canvas = importlib.import_module("canvas")
+    metric = canvas.MeanAveragePrecision()
+    boxes = torch.tensor([[[0.0, 0, 8, 8], [20, 20, 28, 28], [0, 0, 8, 8]]])
+    # three predictions of class 1: right, wrong, right but of a box that is taken
+    found = {"object": torch.tensor([[3.0, 2.0, 1.0]]), "boxes": boxes, "classes": torch.full((1, 3, 2), -9.0)}
+    found["classes"][..., 1] = 9.0
+    wanted = {"boxes": torch.tensor([[[0.0, 0, 8, 8], [10, 10, 18, 18]]]), "labels": torch.tensor([[1, 1]])}
+    metric.update(found, wanted)
+    # recall 1/2 at precision 1, and no more
+    assert metric.compute() == pytest.approx(0.5)
+
+
+def test_the_readme_has_every_example() -> None:
+    text = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert NAMES
+    assert all(f"+experiment={name}`" in text for name in NAMES)

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 import torch
 
 # old runs draw by these numbers: append, never reorder
-INITIALISATION, ORDER, AUGMENTATION, STEP, SAMPLE, KILL, SEARCH, CROP, SAMPLING, EVALUATION, FLIP, OBSERVING = range(
-    1, 13
+INITIALISATION, ORDER, AUGMENTATION, STEP, SAMPLE, KILL, SEARCH, CROP, SAMPLING, EVALUATION, FLIP, OBSERVING, STREAM = (
+    range(1, 14)
 )
 
 _MASK = (1 << 64) - 1

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dlrun.engine.loading import load
+from dlrun.engine.reading.loading import load
 from dlrun.randomness import AUGMENTATION, CROP, ORDER, SAMPLE, generator, key
 from dlrun.types import Augmentation, Batch, Samples, Split
 

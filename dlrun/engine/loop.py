@@ -37,6 +37,7 @@ from dlrun.engine.protocols import (
     TotalsFn,
     Trainable,
 )
+from dlrun.engine.reading.streams import StreamBatches
 from dlrun.engine.state import State
 from dlrun.engine.steppers import EagerStepper, FirstSteps, Thaw, ThawingStepper, measuring
 from dlrun.errors import DlrunError, RunError
@@ -44,6 +45,8 @@ from dlrun.randomness import EVALUATION, key
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
 from dlrun.types import Batch, Metric, Schedule, Split, Update
 
+TrainingBatches = Batches | StreamBatches
+"""The batches of a run: of samples by number, or of a stream."""
 Value = TypeVar("Value")
 Saved = TypeVar("Saved")
 Best = TypeVar("Best")
@@ -58,7 +61,7 @@ class Training:
     """
 
     objective: Objective
-    batches: Batches
+    batches: TrainingBatches
     optimizer: Optimizer
     schedule: Schedule
     plan: Plan
@@ -157,6 +160,7 @@ class Training:
             average=self.average.weights if self.average else None,
             state=state.to_dict(),
             own=self.own.state_dict() if self.own else {},
+            stream=self.batches.state_dict(state.step) if isinstance(self.batches, StreamBatches) else {},
         )
 
 
@@ -263,6 +267,8 @@ def restore(run: Training, checkpoint: Checkpoint) -> State:
         run.average.load(checkpoint.average)
     if run.own and checkpoint.own:
         run.own.load_state_dict(checkpoint.own)
+    if isinstance(run.batches, StreamBatches):
+        run.batches.load_state_dict(checkpoint.stream)
     return State.from_dict(checkpoint.state)
 
 

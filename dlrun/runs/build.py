@@ -16,24 +16,25 @@ from omegaconf import DictConfig
 
 from dlrun.config.check import GROUPS, SETTINGS, check_config
 from dlrun.config.settings import Evaluation, Tracking, Trainer
-from dlrun.engine.batches import Batches
 from dlrun.engine.ema import Average
 from dlrun.engine.evaluation import batch_size_for
-from dlrun.engine.loop import Training
+from dlrun.engine.loop import Training, TrainingBatches
 from dlrun.engine.parameters.kinds import norm_statistics
 from dlrun.engine.parameters.values import check_small
 from dlrun.engine.plan import Plan, parse_interval
+from dlrun.engine.reading.streams import order_of
 from dlrun.errors import ConfigError, UserError
 from dlrun.execution import compile_policy, compiled, memory_format
 from dlrun.execution.cuda_graphs import maybe_graphed
 from dlrun.execution.device import Execution, threads_for
 from dlrun.execution.memory_format import MemoryFormat
+from dlrun.runs.dry_run.batches import make_batches
 from dlrun.runs.dry_run.own_state import check_repeatable, make_forward
 from dlrun.runs.dry_run.parts import check_schedule, init_optimizer
 from dlrun.runs.dry_run.passes import Trial, dry_run
 from dlrun.runs.measures.monitor import set_monitor
 from dlrun.runs.measures.quantities import are_of_batches, quantities
-from dlrun.runs.parts import Parts, make_batches, make_dataset, make_parts
+from dlrun.runs.parts import Parts, make_dataset, make_parts
 from dlrun.runs.recording.observers import Observers, make_observers
 from dlrun.runs.weights import overlap
 from dlrun.runs.weights.learned import Learned
@@ -119,7 +120,7 @@ def assemble(
     if decided.get("device") != parts.device.type:
         decided = {}  # on another device all is decided anew
     requested = trainer.memory_format if trainer.memory_format != "auto" else decided.get("memory_format", "auto")
-    batches = make_batches(parts, trainer, seed=plain["seed"])
+    batches = make_batches(parts.data, trainer, parts.optimizer, seed=plain["seed"], device=parts.device)
     trial = _trial(plain, parts, batches, trainer)
     new = resumed_execution is None
     before = parts.own.now()
@@ -168,7 +169,7 @@ def identity(
     """
     return identify(
         plain | {"init_from": initial},
-        data.fingerprint,
+        data.fingerprint + order_of(data.train, plain["trainer"]["workers"]),
         device=execution.device.type,
         precision=execution.precision,
         torch=torch.__version__,
@@ -197,7 +198,7 @@ def make_plan(trainer: Trainer, per_epoch: int, steps: int | None = None) -> Pla
     )
 
 
-def _trial(plain: dict[str, Any], parts: Parts, batches: Batches, trainer: Trainer) -> Trial:
+def _trial(plain: dict[str, Any], parts: Parts, batches: TrainingBatches, trainer: Trainer) -> Trial:
     return Trial(
         objective=parts.objective,
         optimizer=parts.optimizer,
@@ -233,7 +234,7 @@ def _try_formats(trial: Trial, parts: Parts, requested: str, *, steps: bool, ave
 
 
 def _make_training(
-    plain: dict[str, Any], parts: Parts, batches: Batches, trainer: Trainer, evaluation: Evaluation
+    plain: dict[str, Any], parts: Parts, batches: TrainingBatches, trainer: Trainer, evaluation: Evaluation
 ) -> Training:
     training = Training(
         objective=parts.objective,

@@ -13,6 +13,7 @@ from typing import Any
 from dlrun import tracking
 from dlrun.config.settings import Cost
 from dlrun.datasets.tensors import raw_inputs
+from dlrun.engine.reading.streams import size_of
 from dlrun.engine.state import State
 from dlrun.errors import Pruned
 from dlrun.execution import device
@@ -167,7 +168,7 @@ def _status(error: BaseException) -> Status:
 
 def _describe(summary: Summary, built: Built, folder: RunDir, machine: Machine, *, job: bool) -> None:
     training, execution, data = built.training, built.execution, built.data
-    sizes = {name: len(split) for name in ("train", "validation", "test") if (split := getattr(data, name))}
+    sizes = {name: n for name in ("train", "validation", "test") if (n := size_of(getattr(data, name)))}
     summary.name, summary.status, summary.error = built.config["name"], "running", None
     if summary.command is None:
         summary.command, summary.directory = machine.command, str(Path.cwd())

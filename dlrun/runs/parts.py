@@ -15,7 +15,7 @@ from dlrun.config.settings import Evaluation, FineTune, Trainer
 from dlrun.datasets.tensors.made_by_hand import check_made_by_hand
 from dlrun.datasets.tensors.spec import scale_of
 from dlrun.datasets.tensors.subset import take_first
-from dlrun.engine.batches import Batches, LoaderSplit
+from dlrun.engine.batches import LoaderSplit
 from dlrun.engine.forward import checkpointing
 from dlrun.engine.forward.views import make_views
 from dlrun.engine.objective import Objective
@@ -28,7 +28,6 @@ from dlrun.execution.device import autocast, choose
 from dlrun.losses.own import OwnLoss, answer_alone
 from dlrun.nests.shapes import is_shape
 from dlrun.randomness import INITIALISATION, key, seed_all, seed_library
-from dlrun.runs.dry_run.balance import make_balance
 from dlrun.runs.dry_run.parts import check_tokenizer, check_walk
 from dlrun.runs.measures.loss import check_loss, make_loss
 from dlrun.runs.measures.metrics import make_metrics
@@ -37,7 +36,6 @@ from dlrun.runs.weights import loading
 from dlrun.runs.weights.initial import make_of_data
 from dlrun.runs.weights.optimizer import make_optimizer
 from dlrun.runs.weights.training import freeze
-from dlrun.terminal.format import counted
 from dlrun.types import Data, Metric, Schedule, Spec, Task
 
 AS_TORCH = 67280421310721
@@ -166,59 +164,6 @@ def make_model(plain: dict[str, Any], spec: Spec, *, of: str) -> nn.Module:
     if plain.get("loss", {}).get("_target_") == f"{OwnLoss.__module__}.{OwnLoss.__qualname__}":
         answer_alone(model, plain["loss"].get("outputs", "logits"))
     return model
-
-
-def make_batches(parts: Parts, trainer: Trainer, *, seed: int) -> Batches:
-    """Make the training batches.
-
-    Raises `ConfigError` for a batch larger than the split, and for one that its classes cannot fill.
-    """
-    data = parts.data
-    n = len(data.train)
-    size = trainer.batch_size or n
-    if size > n:
-        raise ConfigError(
-            f"trainer.batch_size={size} is larger than the training split of {data.name}, {counted(n, 'sample')}. "
-            f"Give at most {n}, or trainer.batch_size=null for the whole split."
-        )
-    _check_whole_split(parts, trainer, whole=size == n)
-    balance = make_balance(data, trainer.classes_per_batch, size, parts.device)
-    return Batches(
-        data.train,
-        size=size,
-        seed=seed,
-        device=parts.device,
-        augment=data.augment,
-        drop_last=trainer.drop_last or balance is not None,
-        only=trainer.overfit_batches,
-        workers=trainer.workers,
-        balance=balance,
-    )
-
-
-def _check_whole_split(parts: Parts, trainer: Trainer, *, whole: bool) -> None:
-    """Refuse mini-batches, and further steps, for an optimizer to which they give a worse answer."""
-    optimizer, kind = parts.optimizer, type(parts.optimizer).__name__
-    if not getattr(optimizer, "whole_split", False):
-        return
-    once = getattr(optimizer, "one_step", False)
-    if not once and trainer.overfit_batches == 1:
-        return  # the same batch in each step
-    words = "trainer.batch_size=null trainer.steps=1" if once else "trainer.batch_size=null"
-    if not whole:
-        raise ConfigError(
-            f"{kind} takes the whole training split of {parts.data.name} in a step, "
-            f"{counted(len(parts.data.train), 'sample')}; trainer.batch_size={trainer.batch_size} is a part of it, "
-            f"with a worse answer. Type {words}"
-        )
-    if once and not trainer.fast and (trainer.minutes or trainer.steps != 1):
-        length = next(f"trainer.{n}={v}" for n in ("minutes", "steps", "epochs") if (v := getattr(trainer, n)))
-        raise ConfigError(f"{kind} has its answer after one step; the length was given as {length}. Type {words}")
-    if not once and parts.data.augment:
-        raise ConfigError(
-            f"{kind} needs the same batch in each step, and the data set {parts.data.name} varies it by its "
-            f"augmentation. Type dataset.augment=null, or choose another optimizer."
-        )
 
 
 def _move(data: Data, device: torch.device) -> Data:

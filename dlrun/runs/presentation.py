@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dlrun.engine.own.state import describe as describe_state
 from dlrun.engine.plan import Plan
+from dlrun.engine.reading.streams import StreamBatches, size_of
 from dlrun.execution.device import Execution, describe
 from dlrun.runs.build import Built
 from dlrun.runs.dry_run.parts import first_loss
@@ -103,8 +104,12 @@ def head(built: Built, run: RunDir | None = None, *, start: int = 0) -> str:
     if own := own - {*built.training.objective.model.parameters()}:
         count = sum(p.numel() for p in own)
         rows.insert(2, ["loss", f"{counted(count, 'parameter', ',')} of its own, trained with the model's"])
+    batches = built.training.batches
+    if isinstance(batches, StreamBatches):
+        rows.insert(1, ["stream", batches.way])
     if start:
-        rows.append(["resumed", f"from step {start}"])
+        skipped = f", by reading {batches.skips:,} batches again" if isinstance(batches, StreamBatches) else ""
+        rows.append(["resumed", f"from step {start}{skipped}"])
     if run:
         rows.append(["folder", _relative(run)])
     return f"{config['name']}  seed {config['seed']}\n" + "\n".join(f"  {name:<10}{text}" for name, text in rows)
@@ -127,7 +132,7 @@ def _weights(origin: Origin) -> str:
 def _sizes(data: Data) -> str:
     splits = {name: split for name in ("train", "validation", "test") if (split := getattr(data, name)) is not None}
     if data.spec.task != "language":
-        return ", ".join(f"{len(split)} {name}" for name, split in splits.items())
+        return ", ".join(f"{size_of(split) or 'a stream'} {name}" for name, split in splits.items())
     # the first token of a text is not predicted
     counted = {n: getattr(s, "predicted", len(s) * data.spec.input_shape[0] - 1) + 1 for n, s in splits.items()}
     return ", ".join(f"{n:,} {name}" for name, n in counted.items()) + f" tokens, vocabulary {data.spec.vocabulary:,}"

@@ -7,6 +7,7 @@ from typing import Any
 from dlrun.datasets.tensors.subset import take_spaced
 from dlrun.engine.evaluation import Collected, collect, evaluate
 from dlrun.engine.failures import explaining_evaluation, parts_of
+from dlrun.engine.reading.streams import StreamSplit
 from dlrun.nests.shapes import is_shape
 from dlrun.randomness import EVALUATION, key
 from dlrun.runs.build import Built
@@ -16,11 +17,13 @@ from dlrun.storage.rundir import RunDir
 from dlrun.types import Split
 
 WINDOWS = 1000
-"""Windows of a training text to evaluate, without `evaluation.train_samples`."""
+"""Windows of a training text to evaluate, or samples of a stream, without `evaluation.train_samples`."""
 
 
 def training_sample(built: Built) -> Split:
-    """The part of the training split to evaluate, evenly spaced."""
+    """The part of the training split to evaluate, evenly spaced; of a stream its first samples."""
+    if isinstance(built.data.train, StreamSplit):
+        return built.data.train.first(built.evaluation.train_samples or WINDOWS)
     few = WINDOWS if built.data.spec.task == "language" else None
     return take_spaced(built.data.train, built.evaluation.train_samples or few)
 

@@ -18,11 +18,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from dlrun.engine.batches import Batches
 from dlrun.engine.ema import Average
 from dlrun.engine.loop import Training, use_average
 from dlrun.engine.own.state import OwnState
@@ -62,7 +63,7 @@ class StackedTraining:
         self.seed, self.device = first.seed, first.device
         self.objective = StackedObjective([member.objective for member in self.members], ignores=_ignores(self.members))
         self.optimizer = StackedDescent([member.optimizer for member in self.members], self.objective)  # type: ignore[misc]
-        self.batches = StackedBatches([member.batches for member in self.members], self._drop_left)
+        self.batches = StackedBatches(_batches(self.members), self._drop_left)
         self.average = self._average()
         # runs with a state of their own train alone
         self.own: OwnState | None = None
@@ -240,6 +241,11 @@ class StackedRecorder:
 def _stack_splits(splits: Sequence[Split | None], device: torch.device) -> StackedSplits | None:
     given = [split for split in splits if split is not None]
     return StackedSplits(given, device) if given else None
+
+
+def _batches(members: Sequence[Training]) -> list[Batches]:
+    """Their batches, which are of samples by number: `why_not` stacks no streams."""
+    return [cast("Batches", member.batches) for member in members]
 
 
 def _ignores(members: Sequence[Training]) -> bool:

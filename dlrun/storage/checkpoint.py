@@ -69,6 +69,9 @@ class Checkpoint(_Content):
     observers: dict[str, Any] = field(default_factory=dict)
     """The state of the observers, their factors of the rate, and which of them has ended the training."""
 
+    stream: dict[str, Any] = field(default_factory=dict)
+    """The place in the stream of training samples, as `engine.reading.streams` keeps it."""
+
     @property
     def step(self) -> int:
         return int(self.state["step"])

@@ -139,7 +139,10 @@ def test_trusted_allows_what_it_lists_and_never_the_worst(lab: Path) -> None:
 def test_of_dlrun_only_the_parts_can_be_named() -> None:
     conf = Path(dlrun.__file__).parent.parent / "conf"
     paths = {t for file in conf.rglob("*.yaml") for t in re.findall(r"_target_: *(dlrun\.[\w.]+)", file.read_text())}
-    paths |= {f"dlrun.datasets.{name}" for name in ("from_tensors", "from_nested", "from_datasets", "from_text")}
+    paths |= {
+        f"dlrun.datasets.{name}"
+        for name in ("from_tensors", "from_nested", "from_datasets", "from_stream", "from_text")
+    }
     paths |= {f"dlrun.losses.penalties.{name}" for name in ("l1", "l2")}
     paths |= {f"dlrun.tokenizers.{name}" for name in ("bpe.Bpe", "byte.Byte", "character.Character", "word.Word")}
     parts = {resolve(path) for path in paths} | {SearchHistory}

@@ -65,6 +65,12 @@ def test_the_guide_has_a_part_of_each_kind(lab: Path) -> None:
     assert kinds == {"dataset", "model", "loss", "optimizer", "schedule", "metric", "observer", "experiment"}
 
 
+def test_a_stream_of_the_guide_is_trained(lab: Path, call: Call) -> None:
+    done = call("train", "dataset=walks", "trainer.epochs=3", "trainer.workers=0", *QUICK)
+    assert done.code == 0, done.err
+    assert newest().summary().metrics["test/accuracy"] > 0.85
+
+
 def test_own_parts_are_trained_tested_and_predicted_with(lab: Path, call: Call) -> None:
     done = call("train", "+experiment=rings", *QUICK)
     assert done.code == 0, done.err

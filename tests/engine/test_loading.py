@@ -13,7 +13,7 @@ import pytest
 from torch.utils.data import Dataset, get_worker_info
 
 from dlrun.datasets.samples.on_demand import MapStyleSamples
-from dlrun.engine.loading import load
+from dlrun.engine.reading.loading import load
 from dlrun.errors import RunError
 
 
@@ -80,7 +80,7 @@ def test_a_worker_that_is_killed_while_the_training_computes_is_told_at_the_next
 
 
 def test_a_worker_that_hangs_does_not_keep_the_reading_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dlrun.engine.loading.PATIENCE", 0.1)
+    monkeypatch.setattr("dlrun.engine.reading.workers.PATIENCE", 0.1)
     batches = reading(hang, 1)
     next(batches)
     batches.close()

@@ -12,6 +12,7 @@ from dlrun.commands.data import columns
 from dlrun.datasets.columns.encode import EncodeColumns
 from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.datasets.tensors.standardise import Standardise
+from dlrun.engine.reading.streams import StreamSplit
 from dlrun.nests.shapes import describe_shapes
 from dlrun.runs.weights.overlap import find_shared
 from dlrun.storage.overlap import describe_shared
@@ -67,7 +68,9 @@ def lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
     spec = data.spec
     kind = f"{spec.task}, {spec.classes} classes" if spec.task == "classification" else spec.task
     yield f"{data.name}  {kind}"
-    yield _row("splits", ", ".join(f"{len(split):,} {name}" for name, split in splits_of(data).items()))
+    yield _row(
+        "splits", ", ".join(f"{len(split):,} {name}{_of_stream(split)}" for name, split in splits_of(data).items())
+    )
     if spec.task == "language":
         yield from _text_lines(data)
     else:
@@ -79,6 +82,10 @@ def lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
         yield _row("shared", f"not known: the data set gives no keys of its {' and '.join(lacking)} samples")
     else:
         yield _row("shared", "; ".join(shared) or "no sample is in two splits")
+
+
+def _of_stream(split: Split) -> str:
+    return ", the first of a stream" if isinstance(split, StreamSplit) else ""
 
 
 def column_names(data: Data, x: Tensor) -> Sequence[str]:

@@ -141,8 +141,8 @@ def to_tensors(value: Any, what: str) -> Nest:
 def _by_name(row: Mapping[str, Any], inputs: Sequence[str], targets: Sequence[str], what: str) -> tuple[Any, Any]:
     if not inputs or not targets:
         raise DataError(
-            f"{what} is a dict of {', '.join(map(str, row))}. Say which are which: from_datasets(…, "
-            f'inputs=["{next(iter(row), "x")}"], targets=["…"]).'
+            f"{what} is a dict of {', '.join(map(str, row))}. Say which are which: "
+            f'inputs=["{next(iter(row), "x")}"], targets=["…"].'
         )
     if missing := [name for name in (*inputs, *targets) if name not in row]:
         raise DataError(f"{what} has no `{missing[0]}`; it has: {', '.join(map(str, row))}.")
@@ -168,7 +168,7 @@ def _stack(name: str, tensors: list[Tensor]) -> Tensor:
         of = f" (`{name}`)" if name else ""
         raise DataError(
             f"Samples of different shapes cannot be put into one batch{of}: {', '.join(shapes[:4])}. Pad sequences "
-            "by from_datasets(…, pad=True), or put samples together by a function of your own, collate=…"
+            "by collate=Pad(), or put samples together by a function of your own, collate=FUNCTION."
         )
     # in a worker it writes into memory shared with the training
     stacked: Tensor = default_collate(tensors)

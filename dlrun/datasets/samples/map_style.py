@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Subset, TensorDataset
+from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from dlrun.datasets.nested.spec import nested_spec
 from dlrun.datasets.samples.collate import Collate, Own, Pad, stack
@@ -77,33 +77,39 @@ def from_datasets(
     """
     if validation is not None and validation_size:
         raise ConfigError(f"dataset.validation_size: the data set `{name}` has its own validation split. Give 0.")
+    for argument, source in (("train", train), ("validation", validation), ("test", test)):
+        if source is not None and not by_number(source):
+            raise ConfigError(
+                f"from_datasets({argument}=…): a {type(source).__name__} has no samples by number. One that is read in "
+                "order is for dlrun.datasets.from_stream(…)."
+            )
     if len(train) == 0:
         raise DataError(f"The data set `{name}` has no training sample.")
     index = cut(len(train), seed=split_seed, validation_size=validation_size, train_size=train_size)
     if task == "classification" and not class_names and classes is None:
-        classes = _known_classes(name, train)
-    make = partial(MapStyleSamples, task=task, inputs=_names(inputs), targets=_names(targets))
-    make.keywords["collate"] = _collate(collate, make.keywords["inputs"], make.keywords["targets"])
+        classes = known_classes(name, train)
+    make = partial(MapStyleSamples, task=task, inputs=names(inputs), targets=names(targets))
+    make.keywords["collate"] = make_collate(collate, make.keywords["inputs"], make.keywords["targets"])
     given = {
         split: make(samples, list(range(len(samples))))
         for split, samples in (("train", train), ("validation", validation), ("test", test))
         if samples is not None
     }
     if content is None:
-        with _as_data_errors():
+        with as_data_errors():
             content = fingerprint(*(piece for split in given for piece in (split, *_sketch(given[split]))))
     drawn = {split: make(train, getattr(index, split).tolist()) for split in ("train", "validation")}
     # the drawn parts take the place of the whole `train`
     chosen = given | {split: samples for split, samples in drawn.items() if len(samples)}
-    with _as_data_errors():
-        spec, chosen = _compared(name, chosen, classes=classes, outputs=outputs, class_names=class_names)
+    with as_data_errors():
+        spec, chosen = compared(name, chosen, classes=classes, outputs=outputs, class_names=class_names)
         splits = {split: MapStyleSplit(samples) for split, samples in chosen.items()}
         for split in [split for split in splits.values() if len(split)]:
             split.gather(torch.tensor([0]))
     raw = None
     if is_shape(spec.input_shape) and None not in spec.input_shape and not isinstance(chosen["train"].collate, Own):
         report_channels_last(name, spec.input_shape)
-        raw = declared(spec.input_shape, _raw_type(chosen["train"]), pixels, columns)
+        raw = declared(spec.input_shape, raw_type(chosen["train"]), pixels, columns)
     return Data(
         name=name,
         spec=spec,
@@ -123,21 +129,26 @@ def from_datasets(
     )
 
 
-def _names(given: str | Sequence[str]) -> tuple[str, ...]:
+def by_number(samples: Any) -> bool:
+    """Has it a length and samples by number?"""
+    return hasattr(samples, "__len__") and hasattr(samples, "__getitem__") and not isinstance(samples, IterableDataset)
+
+
+def names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of entries as a tuple."""
     return (given,) if isinstance(given, str) else tuple(given)
 
 
-def _collate(
+def make_collate(
     given: Pad | Callable[[list[Any]], Any] | None, inputs: tuple[str, ...], targets: tuple[str, ...]
 ) -> Collate:
+    """The function that puts samples together."""
     if given is None:
         return stack
     return given if isinstance(given, Pad) else Own(given, inputs, targets)
 
 
-def _compared(
-    name: str, splits: Mapping[str, MapStyleSamples], **given: Any
-) -> tuple[Spec, dict[str, MapStyleSamples]]:
+def compared(name: str, splits: Mapping[str, MapStyleSamples], **given: Any) -> tuple[Spec, dict[str, MapStyleSamples]]:
     """The spec, and the splits whose samples are compared with it as they come.
 
     The first sample stands for the shapes of all.
@@ -206,7 +217,7 @@ def _name(samples: MapStyle, task: Task) -> str:
     n = len(samples)
     # all over it: the ends alone may be padding
     some = MapStyleSamples(samples, range(0, n, max(1, n // SKETCHED)), task)
-    return fingerprint(str(n), *_read(some, range(len(some))))
+    return fingerprint(str(n), *read(some, range(len(some))))
 
 
 def _source(samples: Any, numbers: Tensor) -> tuple[Any, Tensor]:
@@ -223,7 +234,7 @@ def _origin(split: str, given: Mapping[str, MapStyleSamples]) -> str:
 
 
 @contextmanager
-def _as_data_errors() -> Iterator[None]:
+def as_data_errors() -> Iterator[None]:
     """Raise the block's `RunError` as a `DataError`: no run has begun yet."""
     try:
         yield
@@ -231,7 +242,11 @@ def _as_data_errors() -> Iterator[None]:
         raise DataError(str(error)) from error
 
 
-def _known_classes(name: str, samples: MapStyle) -> int:
+def known_classes(name: str, samples: Any) -> int:
+    """The number of classes that a data set's own attributes tell.
+
+    Raises `ConfigError` without any.
+    """
     # the attributes of torchvision's data sets: names, or here also a number
     names = getattr(samples, "classes", None)
     if isinstance(names, list | tuple):
@@ -247,11 +262,12 @@ def _known_classes(name: str, samples: MapStyle) -> int:
             return count
     raise ConfigError(
         f"How many classes the data set `{name}` has is not known without reading all of it: "
-        "give from_datasets(…, classes=10), or give the data set an attribute `targets`."
+        "give classes=10, or give the data set an attribute `targets`."
     )
 
 
-def _raw_type(samples: MapStyleSamples) -> str:
+def raw_type(samples: MapStyleSamples) -> str:
+    """The type of the inputs as the data set has them."""
     with preserve_generators():
         seed_libraries(0)
         raw = samples.samples[samples.index[0]]
@@ -263,10 +279,11 @@ def _sketch(samples: MapStyleSamples, ends: int = 3) -> Iterator[str | Tensor]:
     """An identifier: the number, the first and last samples."""
     n = len(samples)
     yield str(n)
-    yield from _read(samples, sorted({*range(min(ends, n)), *range(max(n - ends, 0), n)}))
+    yield from read(samples, sorted({*range(min(ends, n)), *range(max(n - ends, 0), n)}))
 
 
-def _read(samples: MapStyleSamples, index: Iterable[int]) -> Iterator[Tensor]:
+def read(samples: MapStyleSamples, index: Iterable[int]) -> Iterator[Tensor]:
+    """The tensors of some samples."""
     # a data set may vary its samples at random: the fingerprint always sees the same variation,
     # and a run draws the numbers that it would have drawn without it
     with preserve_generators():

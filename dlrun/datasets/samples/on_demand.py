@@ -39,8 +39,8 @@ class MapStyleSamples:
 
     Each is a `Batch` without the first axis, for `collate`. Inputs float64 and uint8 become float32. A class is int64
     [], the target of a regression float32 [O]. Of a dict, `inputs` and `targets` name the entries. Each is compared
-    with `spec`, if that is known already. It can be pickled, for the workers of a `DataLoader`, if the user's data set
-    can.
+    with `spec`, if that is known already. Messages call the data set `of`, or by its class. It can be pickled, for the
+    workers of a `DataLoader`, if the user's data set can.
     """
 
     samples: MapStyle
@@ -51,13 +51,14 @@ class MapStyleSamples:
     inputs: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     collate: Collate = stack
+    of: str = ""
 
     def __len__(self) -> int:
         return len(self.index)
 
     def name(self, i: int) -> str:
         """The name of sample `i` in messages, with its number in the user's data set."""
-        return f"sample {self.index[i]} of {type(self.samples).__name__}"
+        return f"sample {self.index[i]} of {self.of or type(self.samples).__name__}"
 
     def __getitem__(self, i: int) -> Any:
         """Sample `i`; for a `collate` of the user's own as the data set has it.
@@ -70,17 +71,20 @@ class MapStyleSamples:
             raise
         except Exception as error:
             raise RunError(f"Reading {self.name(i)} failed: {type(error).__name__}: {error}{place(error)}") from error
+        return self.convert(sample, self.name(i))
+
+    def convert(self, sample: Any, name: str) -> Any:
+        """A sample of the user's, called so in messages, as `__getitem__` returns it."""
         if isinstance(self.collate, Own):
             return sample
-        given = as_batch(sample, self.inputs, self.targets, f"S{self.name(i)[1:]}")
-        batch = given if is_nest(given.y) else Batch(given.x, self._target(i, given.y), given.weight)
+        given = as_batch(sample, self.inputs, self.targets, f"S{name[1:]}")
+        batch = given if is_nest(given.y) else Batch(given.x, self._target(name, given.y), given.weight)
         # compared here, a bad sample is named by whoever reads it, a worker too
         if self.spec is not None and (problem := _problem(batch, self.spec)):
-            name = self.name(i)
             raise DataError(f"{name[0].upper()}{name[1:]}, in the {self.split} split: {problem}.")
         return batch
 
-    def _target(self, i: int, y: Tensor) -> Tensor:
+    def _target(self, name: str, y: Tensor) -> Tensor:
         if self.task == "regression":
             return y.reshape(-1).float()
         if self.task == "dense" and not y.is_floating_point():
@@ -89,9 +93,7 @@ class MapStyleSamples:
             return y
         if y.is_floating_point() or y.numel() != 1:
             given = f"{y.item():g}" if y.numel() == 1 else f"a tensor {list(y.shape)}"
-            raise DataError(
-                f"The target of {self.name(i)} is {given}; a classification needs a whole number, its class."
-            )
+            raise DataError(f"The target of {name} is {given}; a classification needs a whole number, its class.")
         return y.reshape(()).long()
 
 
@@ -101,7 +103,7 @@ def _problem(batch: Batch, spec: Spec) -> str | None:
     if not fits(shape, spec.input_shape):
         advice = layout_advice(shape, spec.input_shape) if is_shape(shape) and is_shape(spec.input_shape) else ""
         if not advice and fits(shape, map_shapes(lambda own: (None, *own[1:]), spec.input_shape)):
-            advice = ". Sequences of several lengths are padded by from_datasets(…, collate=Pad())"
+            advice = ". Sequences of several lengths are padded by collate=Pad()"
         return (
             f"its inputs have the shape {describe_shapes(shape)}; expected {describe_shapes(spec.input_shape)}, as the "
             f"first sample's{advice}"

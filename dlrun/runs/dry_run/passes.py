@@ -14,7 +14,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from dlrun.engine.batches import Batches, LoaderSplit
+from dlrun.engine.batches import LoaderSplit
 from dlrun.engine.evaluation import evaluating, loss_total
 from dlrun.engine.failures import describe
 from dlrun.engine.forward.cache import cache_forward
@@ -22,9 +22,11 @@ from dlrun.engine.forward.checkpointing import requiring_calls
 from dlrun.engine.forward.states import SplitFunction, is_state_metric
 from dlrun.engine.forward.views import averaging, requiring_call
 from dlrun.engine.forward.whole_split import compute
+from dlrun.engine.loop import TrainingBatches
 from dlrun.engine.objective import Objective
 from dlrun.engine.own.state import OwnState
 from dlrun.engine.protocols import Optimizer
+from dlrun.engine.reading.streams import StreamBatches
 from dlrun.errors import ConfigError
 from dlrun.execution.flops import count_flops
 from dlrun.losses.cross_entropy import cross_entropy
@@ -57,7 +59,7 @@ class Trial:
 
     objective: Objective
     optimizer: Optimizer
-    batches: Batches
+    batches: TrainingBatches
     metrics: Mapping[str, Metric]
     validation: Split | None
     spec: Spec
@@ -68,7 +70,7 @@ class Trial:
     @property
     def sizes(self) -> list[int]:
         """Samples of a batch, and of the last of an epoch if it is smaller."""
-        batches, n = self.batches, len(self.batches.split)
+        batches, n = self.batches, samples_of(self.batches)
         size = min(batches.size, n)
         last = n % size
         reached = not batches.drop_last and batches.per_epoch * size >= n
@@ -208,12 +210,12 @@ def _take_steps(trial: Trial) -> None:
         advice = ""
         if position:
             doing = f"a step over the last batch of an epoch, of {counted(size, 'sample')},"
-            advice = _other_sizes(len(batches.split), batches.size)
+            advice = _other_sizes(samples_of(batches), batches.size)
         with explain(batch, trial.targets, "dataset", "model", "loss", "optimizer", doing=doing, advice=advice):
             optimizer.step(trial.objective, batch, optimizer.lr)
 
 
-def _batch(batches: Batches, size: int, targets: Mapping[str, str]) -> Batch:
+def _batch(batches: TrainingBatches, size: int, targets: Mapping[str, str]) -> Batch:
     """A batch of this size, as training draws it."""
     n, device = len(batches.split), batches.device
     # a file each: a few samples, repeated, have the shapes of all
@@ -229,6 +231,13 @@ def _batch(batches: Batches, size: int, targets: Mapping[str, str]) -> Batch:
         if varied.size != batch.size:
             raise TypeError(f"it returned {describe(varied.x)} for {counted(batch.size, 'sample')}")
     return varied
+
+
+def samples_of(batches: TrainingBatches) -> int:
+    """The samples of an epoch; of a stream that does not say it, a whole number of batches."""
+    if isinstance(batches, StreamBatches):
+        return batches.split.samples or batches.size
+    return len(batches.split)
 
 
 def _other_sizes(samples: int, size: int) -> str:

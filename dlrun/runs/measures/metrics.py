@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from dlrun import metrics as known_metrics
 from dlrun.engine.evaluation import evaluating
 from dlrun.engine.forward.cache import cache_forward
-from dlrun.engine.forward.whole_split import names_of, of_splits, of_states
+from dlrun.engine.forward.whole_split import names_of, of_splits, of_states, takes
 from dlrun.engine.objective import Objective
+from dlrun.engine.reading.streams import StreamSplit
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
@@ -56,6 +57,12 @@ def make_metrics(
         kept |= {name: cast("Metric", functools.partial(metric, normalise=True)) for name, metric in split.items()}
     kept |= terms_of(objective)
     own = _own(plain, kept, data, objective)
+    for name, of_split in of_splits(own).items():
+        if takes(of_split, "train") and isinstance(data.train, StreamSplit):
+            raise ConfigError(
+                f"metrics.{name} compares with the training samples, and those of {data.name} are a stream. Leave it "
+                "out."
+            )
     for name, metric in of_states(own).items():
         metric.to(device)
         rehearse(name, metric, data, objective, device)

@@ -10,6 +10,7 @@ from torch import nn
 from dlrun.engine.batches import LoaderSplit
 from dlrun.engine.lazy_modules import materialise, uninitialised
 from dlrun.engine.own.modules import module_of
+from dlrun.engine.reading.streams import StreamSplit
 from dlrun.randomness import INITIALISATION, key, seed_default
 from dlrun.runs.dry_run.messages import explain
 from dlrun.runs.dry_run.passes import FEW
@@ -39,4 +40,6 @@ def make_of_data(plain: dict[str, Any], model: nn.Module, loss: Loss, data: Data
 
 def _first(split: Split, most: int, device: torch.device) -> Batch:
     """The first samples, on the CPU: there all weights are made."""
+    if isinstance(split, StreamSplit):
+        split = split.first(most)
     return split.gather(torch.arange(min(most, len(split)), device=device)).to("cpu")

@@ -1,0 +1,1 @@
+"""How training samples are read: by workers, from data sets and from streams."""

@@ -154,8 +154,22 @@ def test_shares_of_workers_come_in_turn_and_are_whole() -> None:
     expected = [halves[0][:4], halves[1][:4], halves[0][4:], halves[1][4:]]
     assert [x[:, 0].tolist() for x in take(batches, 4)] == expected
     kept = batches.state_dict(4)
-    with pytest.raises(RunError, match=r"Type trainer\.workers=2"):
+    with pytest.raises(ConfigError, match=r"Type trainer\.workers=2"):
         batches_of(Numbers(11), 0, sharded=True).load_state_dict(kept)
+
+
+def test_shards_that_are_shuffled_first_are_shared_out_whole() -> None:
+    class Shards(IterableDataset[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            info, shards = get_worker_info(), list(range(6))
+            random.shuffle(shards)
+            for shard in shards[info.id :: info.num_workers] if info else shards:
+                yield from ((torch.tensor([float(4 * shard + i), 0.0]), i % 2) for i in range(4))
+
+    found = take(batches_of(Shards(), 2, sharded=True), 12)
+    for each in (found[:6], found[6:]):
+        assert sorted(float(v) for x in each for v in x[:, 0]) == list(range(24))
+    assert not equal(found[:6], found[6:])
 
 
 def test_a_state_that_forgets_a_buffer_is_not_used() -> None:
@@ -201,6 +215,21 @@ def test_what_can_be_read_once_is_refused(capfd: pytest.CaptureFixture[str]) -> 
         batches_of(Numbers(0))
     batches_of(Clock())
     assert "gives other samples each time it is read" in capfd.readouterr().err
+
+
+def test_passes_that_are_all_alike_are_said(capfd: pytest.CaptureFixture[str]) -> None:
+    class Counting(IterableDataset[Any]):
+        passes = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            self.passes += 1
+            yield from ((torch.tensor([float(i * self.passes), 0.0]), i % 2) for i in range(4))
+
+    batches = batches_of(Counting())
+    assert "counts its passes in itself" in capfd.readouterr().err
+    assert equal(*([x] for x in take(batches, 2)))
+    batches_of(Numbers())
+    assert not capfd.readouterr().err
 
 
 def test_the_two_doors_name_each_other() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dlrun.datasets.samples.map_style import read
 from dlrun.datasets.samples.on_demand import MapStyleSamples
-from dlrun.datasets.samples.source import Stream, begin, has_state, is_plain, prepare
+from dlrun.datasets.samples.source import Stream, begin, counts_by_stage, has_state, is_plain, prepare
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.errors import DataError
 from dlrun.randomness import preserve_generators, seed_libraries
@@ -59,10 +59,33 @@ def check_repeated(name: str, stream: Stream) -> str:
             "object whose __iter__ begins anew, such as a torch.utils.data.IterableDataset."
         )
     if same(stream.rows, again, list(first)):  # type: ignore[call-overload]
-        return ""
+        return _alike(name, stream)
     return (
         f"The stream of `{name}` gives other samples each time it is read: no run can be repeated, and a resumed one "
         "sees others. Have it shuffle by a seed, and by set_epoch(epoch) if it has that method."
+    )
+
+
+def _alike(name: str, stream: Stream) -> str:
+    """A warning about passes that are all alike, because the stream would count them in itself."""
+    if (
+        callable(getattr(stream.source, "set_epoch", None))
+        or has_state(stream.source)
+        or counts_by_stage(stream.source)
+    ):
+        return ""
+    reader, number = prepare(stream.source, 0), len(stream.rows.samples)
+    passes = []
+    with preserve_generators():
+        for _ in range(2):
+            seed_libraries(0)
+            passes.append(list(islice(iter(reader), number)))
+    if same(stream.rows, *passes):
+        return ""
+    return (
+        f"The stream of `{name}` counts its passes in itself. A resumed run could not know that number, so each pass "
+        "begins with a copy of the stream as it was at first, and all passes are alike. To have them differ give it a "
+        "method set_epoch(self, epoch)."
     )
 
 

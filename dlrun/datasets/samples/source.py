@@ -65,9 +65,8 @@ def prepare(source: Iterable[Any], number: int, state: Any = None) -> Any:
     if callable(set_epoch := getattr(stream, "set_epoch", None)):
         set_epoch(number)
     # stages of webdataset count their passes themselves, from -1 on
-    for stage in getattr(stream, "pipeline", ()):
-        if isinstance(getattr(stage, "epoch", None), int):
-            stage.epoch = number - 1
+    for stage in counts_by_stage(stream):
+        stage.epoch = number - 1
     if state is not None:
         # a stream may go on in the object that it is given
         stream.load_state_dict(copy.deepcopy(state))
@@ -87,6 +86,11 @@ def _copy(source: Any) -> Any:
         if isinstance(value, torch.Tensor) and value.ndim == 0 and value.is_shared():  # type: ignore[no-untyped-call]
             stream.__dict__[name] = value.clone()
     return stream
+
+
+def counts_by_stage(source: Any) -> list[Any]:
+    """The stages of a pipeline that count its passes."""
+    return [stage for stage in getattr(source, "pipeline", ()) if isinstance(getattr(stage, "epoch", None), int)]
 
 
 def has_state(source: Any) -> bool:

@@ -72,12 +72,13 @@ class Passes(IterableDataset[Any]):
         share = worker if stream.sharded else 0
         first, skipped = (0, start.batches) if start.state is None else (start.batches, 0)
         number = first
-        seed_libraries(key(base, share, number))
+        seed_libraries(key(base, 0, number))
         source = prepare(stream.source, start.number, start.state)
         samples = iter(source)
         while True:
-            # what the stream draws is a function of the batch, whoever has read those before
-            seed_libraries(key(base, share, number))
+            # what the stream draws is a function of the batch, whoever has read those before. At the beginning it is
+            # the same for all workers, which may shuffle a list of shards before they share it out
+            seed_libraries(key(base, share if number else 0, number))
             rows = list(islice(samples, size))
             if not rows or (self._drop_last and len(rows) < size):
                 return

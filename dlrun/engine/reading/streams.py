@@ -15,7 +15,7 @@ from torch import Tensor
 from dlrun.datasets.samples.source import Stream
 from dlrun.engine.reading.loading import load_passes
 from dlrun.engine.reading.passes import Passes, Position
-from dlrun.errors import RunError
+from dlrun.errors import ConfigError, RunError
 from dlrun.randomness import AUGMENTATION, key
 from dlrun.types import Augmentation, Batch, Split
 
@@ -114,14 +114,14 @@ class StreamBatches:
     def load_state_dict(self, content: Mapping[str, Any]) -> None:
         """Go on from a place of `state_dict`.
 
-        Raises `RunError` if the stream is shared out among another number of workers.
+        Raises `ConfigError` if the stream is shared out among another number of workers, `KeyError` without a place.
         """
-        if not content:
+        if self.only:
             return
         kept = dict(content)
         step, workers = int(kept.pop("step")), int(kept.pop("workers"))
         if workers != self._sharing:
-            raise RunError(
+            raise ConfigError(
                 f"The stream was shared out among {workers or 'no'} workers, and its samples came in their order: with "
                 f"trainer.workers={self.workers} the run would see others. Type trainer.workers={workers}"
             )

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from dlrun.engine.objective import Objective
 from dlrun.nests.batch import Batch
 from dlrun.types import Update
-
 
 NAMES = ("momentum_buffer", "step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "grad_avg", "sum")
 """The names in the states of torch's optimizers: of texts, a checkpoint may bring those of this file alone."""

@@ -23,7 +23,15 @@ PACKAGE = Path(__file__).parents[1]
 COUNTED = (
     *("types.py", "randomness.py", "metrics.py", "datasets", "tokenizers", "models", "losses", "optimizers"),
     *("schedules", "engine", "execution", "stacked", "config/instantiate.py", "config/signatures.py"),
-    *("runs/build.py", "runs/parts.py", "runs/measures", "runs/open_run.py", "runs/run.py", "runs/scoring.py"),
+    *(
+        "runs/build.py",
+        "runs/parts.py",
+        "runs/dry_run/batches.py",
+        "runs/measures",
+        "runs/open_run.py",
+        "runs/run.py",
+        "runs/scoring.py",
+    ),
     *("runs/weights", "runs/recording/observers.py", "runs/recording/observer_checks.py", "runs/recording/restore.py"),
     *("nests", "observers/__init__.py", "observers/view.py", "observers/lr_range.py"),
 )

@@ -27,6 +27,7 @@ COUNTED = (
         "runs/build.py",
         "runs/parts.py",
         "runs/dry_run/batches.py",
+        "runs/dry_run/streams.py",
         "runs/measures",
         "runs/open_run.py",
         "runs/run.py",

@@ -165,7 +165,14 @@ def test_missing_files_are_named_with_checksums_and_what_needs_no_download(tmp_p
         load(source, path=str(tmp_path / "mine"))
     message = str(caught.value)
     missing = tmp_path / "mine" / "t10k-labels-idx1-ubyte"
-    says(message, str(missing), source.files[3].sha256, "1 of the 4", source.home, "digits, diabetes, breast_cancer, wine, polynomial, moons, spirals")
+    says(
+        message,
+        str(missing),
+        source.files[3].sha256,
+        "1 of the 4",
+        source.home,
+        "digits, diabetes, breast_cancer, wine, polynomial, moons, spirals",
+    )
     assert "train-images" not in message
 
 

@@ -21,15 +21,16 @@ Call = Callable[..., Called]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(folder.name for folder in EXAMPLES.iterdir() if (folder / "conf").is_dir())
-FEW = ("trainer.steps=6", "trainer.batch_size=16", "trainer.evaluate_every=3", "tracking.enabled=false")
+FEW = ("trainer.steps=4", "trainer.batch_size=16", "trainer.evaluate_every=2", "tracking.enabled=false")
+FEW_SAMPLES = ("+dataset.validation=8", "+dataset.test=8", "dataset.train=60")
 SMALL = {
-    "captioning": ("+dataset.validation=20", "+dataset.test=20", "dataset.train=60"),
-    "detection": ("+dataset.validation=20", "+dataset.test=20", "dataset.train=60"),
-    "pose": ("+dataset.validation=20", "+dataset.test=20", "dataset.train=60"),
-    "question_answering": ("+dataset.validation=20", "+dataset.test=20", "+dataset.train=60"),
-    "segmentation": ("+dataset.validation=20", "+dataset.test=20", "dataset.train=60"),
+    "captioning": FEW_SAMPLES,
+    "detection": FEW_SAMPLES,
+    "pose": FEW_SAMPLES,
+    "question_answering": ("+dataset.validation=8", "+dataset.test=8", "+dataset.train=60"),
+    "segmentation": FEW_SAMPLES,
     "tabular": ("dataset.rows=200",),
-    "translation": ("+dataset.validation=20", "+dataset.test=20", "dataset.train=60"),
+    "translation": (*FEW_SAMPLES, "+model.longest=40", "evaluation.train_samples=8"),
 }
 
 
@@ -45,7 +46,7 @@ def example(request: pytest.FixtureRequest, here: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("example", NAMES, indirect=True)
 def test_it_trains_and_answers(example: str, call: Call) -> None:
-    done = call("train", f"+experiment={example}", *FEW, *SMALL.get(example, ()), "trainer.steps=4")
+    done = call("train", f"+experiment={example}", *FEW, *SMALL.get(example, ()))
     assert done.code == 0, done.err
     [folder] = all_runs()
     monitored = folder.summary().selected_by

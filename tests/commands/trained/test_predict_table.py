@@ -93,10 +93,9 @@ def test_a_table_without_names_is_predicted_so_too(here: Path, call: Call) -> No
     refuses(call("predict", all_runs()[-1].id, "less.csv"), "no column `column_3`")
 
 
-def test_a_run_of_a_table_resumes_bit_for_bit(rows: pd.DataFrame, dlrun: Call) -> None:
-    done = dlrun(
-        "verify-resume", *TABLE, "dataset.target=sort", "dataset.missing=mean", "dataset.stratify=true", *QUICK
-    )
+@pytest.mark.usefixtures("rows")
+def test_a_run_of_a_table_resumes_bit_for_bit(verify_resume: Call) -> None:
+    done = verify_resume(*TABLE, "dataset.target=sort", "dataset.missing=mean", "dataset.stratify=true", *QUICK)
     assert done.code == 0, done.err
     says(done.out, "equal, bit for bit")
 

@@ -216,7 +216,9 @@ class Batches:
         return starts.to(split.device), split.at
 
     def _to_device(self, batch: Batch) -> Batch:
-        # a split too large for the device has stayed in host memory
+        # a split too large for the device has stayed in host memory; the first tensor stands for all of a plain batch
+        if isinstance(batch.x, Tensor) and batch.x.device.type == self.device.type:
+            return batch
         if all(t.device.type == self.device.type for t in batch.tensors()):
             return batch
         cuda = self.device.type == "cuda"  # a copy from pinned memory is not waited for

@@ -178,7 +178,7 @@ def loss_total(objective: HasLoss, model: nn.Module, batch: Batch) -> Total:
     is multiplied by the count.
     """
     values, y = objective.loss(model, batch), batch.y
-    if batch.weight is not None or batch.mask is not None:
+    if batch.weighted:
         values = weigh(values, batch)
     if isinstance(values, tuple):
         each, weights = map(wide, values)

@@ -26,7 +26,9 @@ class LossMeter:
     def add(self, update: Update, batch: Batch) -> None:
         # stays on the device until a point or a checkpoint is due
         self._losses.append(update.loss.detach())
-        self._counts.append(batch.size if update.weight is None else update.weight)
+        x = batch.x
+        size = x.shape[0] if isinstance(x, Tensor) else batch.size
+        self._counts.append(size if update.weight is None else update.weight)
 
     def keep(self) -> None:
         """Read the losses into the state, for the checkpoint."""

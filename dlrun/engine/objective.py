@@ -69,7 +69,7 @@ class Objective:
         else:
             with torch.autocast(*self._autocast):
                 values = self.loss(self.model, batch)
-        if batch.weight is not None or batch.mask is not None:
+        if batch.weighted:
             values = weigh(values, batch)
         return mean_of(values), weight_of(values)
 

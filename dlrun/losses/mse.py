@@ -25,11 +25,11 @@ def mse(model: nn.Module, batch: Batch) -> Tensor:
     tensor([2.])
     """
     outputs, y = outputs_and_targets(model, batch)
-    if batch.mask is not None:
+    if batch.weighted and batch.mask is not None:
         # one value an element: the objective leaves those of padding out
         each = (outputs - y).square()
         return each.flatten(batch.mask.ndim).mean(-1) if y.ndim > batch.mask.ndim else each
-    if torch.is_grad_enabled() and batch.weight is None:
+    if torch.is_grad_enabled() and not batch.weighted:
         return F.mse_loss(outputs, y)
     # of scalars [B] there is no component to average
     return F.mse_loss(outputs, y, reduction="none").flatten(1).mean(1) if y.ndim > 1 else (outputs - y).square()

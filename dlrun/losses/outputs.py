@@ -23,7 +23,9 @@ def logits_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
     Raises `ConfigError` for targets that are not class numbers, and for outputs other than one logit a class.
     """
-    y = _one(batch.y)
+    y = batch.y
+    if not isinstance(y, Tensor):
+        _refuse(y)
     if y.dtype != torch.int64:
         if y.is_floating_point():
             raise ConfigError(
@@ -60,12 +62,10 @@ def _or_second(y: Tensor) -> str:
     return f" or {[y.shape[0], 'classes', *y.shape[1:]]}" if y.ndim > 1 else ""
 
 
-def _one(y: Any) -> Tensor:
-    if isinstance(y, Tensor):
-        return y
+def _refuse(y: Any) -> None:
     raise ConfigError(
-        f"The targets are {describe(y)}; this loss or metric needs a tensor. Write one of your own, which takes the "
-        "entry that it needs."
+        f"The targets are {describe(y)}; this loss or metric needs a tensor. Name an entry, as +loss.target=NAME or "
+        "+metrics.NAME.target=NAME, or write one of your own, which takes the entry that it needs."
     )
 
 
@@ -74,7 +74,9 @@ def embeddings_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tens
 
     Raises `ConfigError` for others.
     """
-    y = _one(batch.y)
+    y = batch.y
+    if not isinstance(y, Tensor):
+        _refuse(y)
     if y.is_floating_point() or y.ndim != 1:
         raise ConfigError(
             f"The targets are {_kind(y)}; a loss of embeddings, such as loss=triplet, needs a class number for each "
@@ -94,7 +96,9 @@ def outputs_and_targets(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]
 
     Raises `ConfigError` for class numbers, and for shapes that differ: they would broadcast.
     """
-    y = _one(batch.y)
+    y = batch.y
+    if not isinstance(y, Tensor):
+        _refuse(y)
     if not y.is_floating_point():
         raise ConfigError(
             f"The targets are {_kind(y)}; a loss of a regression, such as loss=mse, needs real values. "

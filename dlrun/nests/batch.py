@@ -27,20 +27,22 @@ class Batch(_Pair):
 
     weight: Tensor | None = None
     mask: Tensor | None = None
+    weighted: bool = False
+    """Is there a weight or a mask? A step asks this alone."""
 
     def __new__(cls, x: Nest, y: Nest, weight: Tensor | None = None, mask: Tensor | None = None) -> Batch:
         self = tuple.__new__(cls, (x, y))
         # most batches have neither: an attribute of the class costs nothing
         if weight is not None:
-            self.weight = weight
+            self.weight, self.weighted = weight, True
         if mask is not None:
-            self.mask = mask
+            self.mask, self.weighted = mask, True
         return self
 
     @property
     def plain(self) -> bool:
         """Two tensors, without weights and mask."""
-        return self.weight is None and self.mask is None and not (is_nest(self.x) or is_nest(self.y))
+        return not self.weighted and not (is_nest(self.x) or is_nest(self.y))
 
     @property
     def size(self) -> int:
@@ -52,7 +54,7 @@ class Batch(_Pair):
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with `function` of each of its tensors."""
         x, y = self
-        if self.weight is None and self.mask is None:
+        if not self.weighted:
             return Batch(map_nest(function, x), map_nest(function, y))
         weight, mask = (None if t is None else function(t) for t in (self.weight, self.mask))
         return Batch(map_nest(function, x), map_nest(function, y), weight, mask)

@@ -32,11 +32,16 @@ class TensorSplit:
 
         An index of all samples in order gives the split's own tensors: change none in place.
         """
+        x, y = self.x, self.y
+        # before all else: this is a part of each step
+        if self.weight is None and isinstance(x, Tensor) and isinstance(y, Tensor):
+            if index.shape[0] == x.shape[0] and self._is_whole(index):
+                return Batch(x, y)
+            return Batch(x.index_select(0, index), y.index_select(0, index))
+        whole = Batch(x, y, self.weight)
         if index.shape[0] == len(self) and self._is_whole(index):
-            return Batch(self.x, self.y, self.weight)
-        if self.plain:
-            return Batch(self.x.index_select(0, index), self.y.index_select(0, index))
-        return Batch(self.x, self.y, self.weight).map(lambda t: t.index_select(0, index))
+            return whole
+        return whole.map(lambda t: t.index_select(0, index))
 
     def to(self, device: torch.device) -> TensorSplit:
         """Move the tensors to `device`."""

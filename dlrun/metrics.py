@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from dlrun.errors import ConfigError
 from dlrun.losses.distances import nearest
+from dlrun.losses.mse import of_elements
 from dlrun.losses.nll import nll as of_density
 from dlrun.losses.outputs import logits_and_classes, outputs_and_targets
 from dlrun.types import IGNORE_INDEX, Batch, Metric, Outputs, SplitMetric, Task
@@ -121,12 +122,14 @@ def nll(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 @declare(higher_is_better=False)
-def mse(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
-    """Mean squared error of samples: (sum, number).
+def mse(model: nn.Module, batch: Batch) -> tuple[Tensor, int | Tensor]:
+    """Mean squared error of samples, of padded sequences that of their elements: (sum, number).
 
     A sample's is the mean over its components.
     """
     outputs, y = outputs_and_targets(model, batch)
+    if batch.mask is not None:
+        return total(of_elements(outputs, y, batch.mask)[batch.mask]), batch.mask.sum()
     return total((outputs - y).square()) / max(1, y[0].numel()), len(y)
 
 

@@ -26,10 +26,15 @@ def mse(model: nn.Module, batch: Batch) -> Tensor:
     """
     outputs, y = outputs_and_targets(model, batch)
     if batch.weighted and batch.mask is not None:
-        # one value an element: the objective leaves those of padding out
-        each = (outputs - y).square()
-        return each.flatten(batch.mask.ndim).mean(-1) if y.ndim > batch.mask.ndim else each
+        # the objective leaves those of padding out
+        return of_elements(outputs, y, batch.mask)
     if torch.is_grad_enabled() and not batch.weighted:
         return F.mse_loss(outputs, y)
     # of scalars [B] there is no component to average
     return F.mse_loss(outputs, y, reduction="none").flatten(1).mean(1) if y.ndim > 1 else (outputs - y).square()
+
+
+def of_elements(outputs: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+    """The squared errors of the elements of sequences, [B, T] as the mask: the mean over each one's components."""
+    each = (outputs - y).square()
+    return each.flatten(mask.ndim).mean(-1) if y.ndim > mask.ndim else each

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dlrun.errors import ConfigError, UserError
 from dlrun.terminal.format import counted
-from dlrun.types import Batch
+from dlrun.types import IGNORE_INDEX, Batch
 
 
 def logits_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -33,6 +33,8 @@ def logits_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
                 "For real-valued targets type loss=mse"
             )
         y = y.long()
+    if batch.weighted and batch.mask is not None and batch.mask.shape == y.shape:
+        y = y.masked_fill(~batch.mask, IGNORE_INDEX)
     logits = _outputs(model, batch)
     if y.ndim > 1 and (logits.shape[0], *logits.shape[2:]) == y.shape:
         logits = _classes_last(model, logits, y)

@@ -19,8 +19,8 @@ class _Pair(NamedTuple):
 class Batch(_Pair):
     """Inputs `x` and targets `y`, each a tensor [B, ...] or a tuple or dict of such.
 
-    `weight` [B] has the weights of the samples in the mean loss. `mask` [B, T] is true for the elements of sequences,
-    false where they are padded. A batch unpacks as the pair `x, y`.
+    `weight` [B] has the weights of the samples in the mean loss. `mask` [B, T] is true for the elements of the
+    targets that count, false where they are padded. A batch unpacks as the pair `x, y`.
 
     >>> x, y = Batch("inputs", "targets")
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 Nest = Any
@@ -27,6 +27,25 @@ def map_nest(function: Callable[[Any], Any], nest: Nest) -> Nest:
     mapped = [map_nest(function, value) for value in nest]
     # a NamedTuple takes its fields one by one
     return type(nest)(*mapped) if hasattr(nest, "_fields") else type(nest)(mapped)
+
+
+def join_nests(function: Callable[[str, list[Any]], Any], nests: Sequence[Nest], name: str = "") -> Nest:
+    """One nest of many of the same form: `function` of each leaf's place and values.
+
+    >>> join_nests(lambda place, values: (place, sum(values)), [{"a": 1, "b": (2,)}, {"a": 3, "b": (4,)}])
+    {'a': ('a', 4), 'b': (('b.0', 6),)}
+    """
+    first = nests[0]
+    if isinstance(first, Mapping):
+        return {key: join_nests(function, [nest[key] for nest in nests], _place(name, key)) for key in first}
+    if isinstance(first, tuple | list):
+        columns = enumerate(zip(*nests, strict=True))
+        return tuple(join_nests(function, column, _place(name, number)) for number, column in columns)
+    return function(name, [*nests])
+
+
+def _place(name: str, key: object) -> str:
+    return f"{name}.{key}" if name else str(key)
 
 
 def leaves(nest: Nest) -> Iterator[Any]:
@@ -58,4 +77,4 @@ def named_leaves(nest: Nest, name: str = "") -> Iterator[tuple[str, Any]]:
         yield name, nest
         return
     for key, value in nest.items() if isinstance(nest, dict) else enumerate(nest):
-        yield from named_leaves(value, f"{name}.{key}" if name else str(key))
+        yield from named_leaves(value, _place(name, key))

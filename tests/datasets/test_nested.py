@@ -19,6 +19,7 @@ from dlrun.errors import ConfigError, DataError
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
 from dlrun.metrics import accuracy
+from dlrun.metrics import mse as squared_error
 from dlrun.nests.batch import Batch
 from dlrun.types import IGNORE_INDEX, Data
 
@@ -142,11 +143,28 @@ def test_real_targets_are_masked(size: int) -> None:
     x, y = (torch.cat(each).float() for each in zip(*(Sequences(40, real=True)[i] for i in range(40)), strict=True))
     expected = F.mse_loss(1.5 * x, y)
     objective = Objective(model, mse)
-    assert evaluate(objective, {}, data.train, batch_size=size, device=CPU)["loss"] == approx(float(expected), rel=1e-5)
+    found = evaluate(objective, {"mse": squared_error}, data.train, batch_size=size, device=CPU)
+    assert (found["loss"], found["mse"]) == approx((float(expected), float(expected)), rel=1e-5)
     # the gradient, too, is that of the elements
     [grad] = torch.autograd.grad(objective(data.train.gather(torch.arange(40))), [model.scale])
     [own] = torch.autograd.grad(F.mse_loss(model.scale * x, y), [model.scale])
     assert float(grad) == approx(float(own), rel=1e-5)
+
+
+def test_a_mask_of_ones_own_leaves_classes_out() -> None:
+    logits, y = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([[1, 2, 0], [3, 0, 0]])
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    expected = float(F.cross_entropy(logits[mask], y[mask]))
+    batch, identity = Batch(logits, y, mask=mask), nn.Identity()
+    assert float(Objective(identity, cross_entropy)(batch)) == approx(expected)
+    right, count = accuracy(identity, batch)
+    assert (float(right), int(count)) == (float((logits[mask].argmax(1) == y[mask]).sum()), 3)
+
+
+def test_padding_that_could_not_be_left_out_is_refused() -> None:
+    rows = [(torch.ones(1 + i), {"a": torch.ones(1 + i), "b": torch.tensor(1.0)}) for i in range(4)]
+    with pytest.raises(ConfigError, match="the target `a` has real values"):
+        from_datasets("rows", rows, task="other", collate=Pad())
 
 
 def test_the_mask_of_the_inputs_is_an_entry() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dlrun.datasets.nested import convert
 from dlrun.datasets.nested.spec import nested_spec
-from dlrun.datasets.tensors.checks import check_finite, in_words, to_tensor
+from dlrun.datasets.tensors.checks import check_finite, in_words
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.sample_keys import sample_keys, thin
 from dlrun.datasets.tensors.spec import targets
@@ -18,7 +19,7 @@ from dlrun.datasets.tensors.splits import check_sizes, cut
 from dlrun.datasets.tensors.weights import weights_of_splits, without_weights
 from dlrun.errors import DataError
 from dlrun.nests.batch import Batch
-from dlrun.nests.nest import Nest, is_nest, leaves, map_nest, named_leaves
+from dlrun.nests.nest import Nest, leaves, map_nest, named_leaves
 from dlrun.nests.shapes import describe_shapes, shapes_of
 from dlrun.types import IGNORE_INDEX, Augmentation, Data, Spec, Task
 
@@ -101,9 +102,11 @@ def _check(name: str, split: str, pair: Any) -> Batch:
         raise DataError(
             f"The samples of {where} are a {type(pair).__name__}; expected a pair (x, y), or (x, y, weights)."
         )
-    x, y = (_tensors(nest, f"The {kind}s{{}} of {where}") for kind, nest in zip(("input", "target"), pair, strict=True))
-    x = map_nest(_as_input, x)
-    y = map_nest(lambda t: t.float() if t.dtype == torch.float64 else t, y)
+    # a vector of inputs is one feature a sample
+    x = map_nest(lambda t: t[:, None] if t.ndim == 1 else t, convert.inputs(pair[0], f"The inputs{{}} of {where}"))
+    x, y = (
+        map_nest(torch.Tensor.contiguous, nest) for nest in (x, convert.targets(pair[1], f"The targets{{}} of {where}"))
+    )
     sizes = {
         f"{kind} {place}".strip(): t.shape for kind, nest in (("x", x), ("y", y)) for place, t in named_leaves(nest)
     }
@@ -116,21 +119,6 @@ def _check(name: str, split: str, pair: Any) -> Batch:
         for place, tensor in named_leaves(nest):
             check_finite(tensor, f"of {where}" + (f", in `{place}`," if place else ""), kind)
     return Batch(x, y)
-
-
-def _tensors(nest: Nest, what: str) -> Nest:
-    # lists are arrays, as for `from_tensors`
-    if isinstance(nest, dict):
-        return {str(name): _tensors(value, what.format(f" `{name}`{{}}")) for name, value in nest.items()}
-    if isinstance(nest, tuple) and any(is_nest(value) or hasattr(value, "shape") for value in nest):
-        return tuple(_tensors(value, what.format(f" `{place}`{{}}")) for place, value in enumerate(nest))
-    return to_tensor(nest, what.format("")).contiguous()
-
-
-def _as_input(x: Tensor) -> Tensor:
-    x = x.float() if x.dtype in (torch.float64, torch.uint8) else x
-    # a vector of inputs is one feature a sample
-    return x[:, None] if x.ndim == 1 else x
 
 
 def _check_alike(name: str, split: str, batch: Batch, train: Batch) -> None:

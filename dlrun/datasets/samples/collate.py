@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from dlrun.datasets.nested import convert
 from dlrun.datasets.tensors.checks import to_tensor
 from dlrun.errors import ConfigError, DataError
 from dlrun.nests.batch import Batch
-from dlrun.nests.nest import Nest, is_nest, map_nest, named_leaves
+from dlrun.nests.nest import Nest, is_nest, join_nests, named_leaves
 from dlrun.nests.shapes import is_shape
 from dlrun.types import IGNORE_INDEX
 
@@ -26,7 +27,7 @@ def stack(samples: Sequence[Batch]) -> Batch:
 
     Raises `DataError` for others.
     """
-    x, y = (_join([sample[side] for sample in samples], _stack) for side in (0, 1))
+    x, y = (join_nests(_stack, [sample[side] for sample in samples]) for side in (0, 1))
     return Batch(x, y, _weights(samples))
 
 
@@ -46,7 +47,7 @@ class Pad:
     def __call__(self, samples: Sequence[Batch]) -> Batch:
         """A batch of padded samples."""
         xs, ys = ([sample[side] for sample in samples] for side in (0, 1))
-        x, y = _join(xs, self._pad_inputs), _join(ys, self._pad_targets)
+        x, y = join_nests(self._pad_inputs, xs), join_nests(self._pad_targets, ys)
         if self.mask:
             valid = _valid(_lengths(self._first(xs[0]), xs))
             x = {**(x if isinstance(x, dict) else {"x": x}), self.mask: valid}
@@ -90,9 +91,15 @@ class Pad:
         )
 
     def _mask(self, ys: Sequence[Nest]) -> Tensor | None:
-        y = ys[0]
-        if is_nest(y) or not y.is_floating_point() or not self.padded("", y.shape):
+        padded = [name for name, y in _entries(ys[0]) if y.is_floating_point() and self.padded(name, y.shape)]
+        if not padded:
             return None
+        if is_nest(ys[0]):
+            # a batch has one mask: padding of one target among several would count as values
+            raise ConfigError(
+                f"Pad: the target `{padded[0]}` has real values, and is one of several: its padding could not be left "
+                "out. Name the sequences that are none of these, as Pad(names=…), or give a collate of your own."
+            )
         return _valid([len(each) for each in ys])
 
 
@@ -120,22 +127,9 @@ def as_batch(value: Any, inputs: Sequence[str], targets: Sequence[str], what: st
         value = _by_name(value, inputs, targets, what)
     if not isinstance(value, tuple | list) or len(value) not in (2, 3):
         raise DataError(f"{what} is a {type(value).__name__}; expected a pair (x, y), or (x, y, weight).")
-    x, y = (
-        to_tensors(part, f"{what}: its {kind}") for part, kind in zip(value[:2], ("inputs", "targets"), strict=True)
-    )
     weight = to_tensor(value[2], f"{what}: its weight").float() if len(value) == 3 else None
-    # as torch's layers take them
-    x = map_nest(lambda t: t.float() if t.dtype in (torch.float64, torch.uint8) else t, x)
-    return Batch(x, map_nest(lambda t: t.float() if t.dtype == torch.float64 else t, y), weight)
-
-
-def to_tensors(value: Any, what: str) -> Nest:
-    """The nest with its arrays and numbers as tensors; a list is an array."""
-    if isinstance(value, Mapping):
-        return {str(name): to_tensors(part, f"{what} `{name}`") for name, part in value.items()}
-    if isinstance(value, tuple) and any(is_nest(part) or hasattr(part, "shape") for part in value):
-        return tuple(to_tensors(part, f"{what} {place}") for place, part in enumerate(value))
-    return to_tensor(value, what)
+    x, y = convert.inputs(value[0], f"{what}: its inputs{{}}"), convert.targets(value[1], f"{what}: its targets{{}}")
+    return Batch(x, y, weight)
 
 
 def _by_name(row: Mapping[str, Any], inputs: Sequence[str], targets: Sequence[str], what: str) -> tuple[Any, Any]:
@@ -148,18 +142,6 @@ def _by_name(row: Mapping[str, Any], inputs: Sequence[str], targets: Sequence[st
         raise DataError(f"{what} has no `{missing[0]}`; it has: {', '.join(map(str, row))}.")
     x, y = ({name: row[name] for name in names} for names in (inputs, targets))
     return x if len(x) > 1 else next(iter(x.values())), y if len(y) > 1 else next(iter(y.values()))
-
-
-def _join(nests: list[Nest], join: Callable[[str, list[Tensor]], Tensor], name: str = "") -> Nest:
-    """One nest of many, the leaves joined."""
-    first = nests[0]
-    if isinstance(first, dict):
-        return {key: _join([nest[key] for nest in nests], join, f"{name}.{key}".strip(".")) for key in first}
-    if isinstance(first, tuple):
-        return tuple(
-            _join([*column], join, f"{name}.{i}".strip(".")) for i, column in enumerate(zip(*nests, strict=True))
-        )
-    return join(name, nests)
 
 
 def _stack(name: str, tensors: list[Tensor]) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from dlrun.engine.forward.states import StateMetric, is_state_metric
 from dlrun.errors import ConfigError
 from dlrun.metrics import is_of_split
-from dlrun.nests.nest import Nest, map_nest
+from dlrun.nests.nest import Nest, join_nests, map_nest
 from dlrun.types import Batch, Metric, Outputs, Split, SplitMetric
 
 OUTPUTS = "outputs and targets"
@@ -67,23 +67,18 @@ def join(parts: list[Outputs]) -> Outputs:
 
     Raises `ConfigError` for sequences that the batches have padded to several lengths.
     """
-    outputs, y = (_join([*nests]) for nests in zip(*parts, strict=True))
+    outputs, y = (join_nests(_cat, nests) for nests in zip(*parts, strict=True))
     return Outputs(map_nest(_wide, outputs), y)
 
 
-def _join(nests: list[Nest]) -> Nest:
-    first = nests[0]
-    if isinstance(first, Mapping):
-        return {name: _join([nest[name] for nest in nests]) for name in first}
-    if isinstance(first, tuple | list):
-        return tuple(_join([*column]) for column in zip(*nests, strict=True))
-    if len({t.shape[1:] for t in nests}) > 1:
+def _cat(place: str, parts: list[Tensor]) -> Tensor:
+    if len(shapes := {str(list(t.shape[1:])) for t in parts}) > 1:
+        of = f" `{place}`" if place else ""
         raise ConfigError(
-            "A metric of a whole split takes the outputs of all samples as one tensor; these have several lengths "
-            f"({', '.join(sorted({str(list(t.shape[1:])) for t in nests})[:3])}). Give a metric that returns a sum and "
-            "a count."
+            f"A metric of a whole split takes the outputs of all samples as one tensor; these{of} have several lengths "
+            f"({', '.join(sorted(shapes)[:3])}). Give a metric that returns a sum and a count."
         )
-    return torch.cat(nests)
+    return torch.cat(parts)
 
 
 def _wide(outputs: Tensor) -> Tensor:
@@ -94,7 +89,7 @@ def inputs_of(split: Split, size: int, device: torch.device) -> Nest:
     """The prepared inputs of a whole split, on the device."""
     n = len(split)
     chunks = (torch.arange(start, min(start + size, n), device=device) for start in range(0, n, size))
-    return _join([split.gather(index).to(device).x for index in chunks])
+    return join_nests(_cat, [split.gather(index).to(device).x for index in chunks])
 
 
 def compute(metric: SplitMetric, found: Outputs, *, inputs: Nest = None, train: Outputs | None = None) -> float:

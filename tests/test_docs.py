@@ -46,14 +46,26 @@ def test_the_table_has_every_experiment() -> None:
     assert named == {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
 
 
-def test_every_linked_file_exists() -> None:
-    links = [
-        (page.name, target)
-        for page in PAGES
-        for target in re.findall(r"\]\((?!http)([^)#]+)[^)]*\)", page.read_text(encoding="utf-8"))
-        if not (page.parent / target).exists()
-    ]
-    assert not links
+def test_every_link_leads_somewhere() -> None:
+    broken = []
+    for page in (*PAGES, ROOT / "examples" / "README.md"):
+        for target in re.findall(r"\]\((?!http)([^)]+)\)", page.read_text(encoding="utf-8")):
+            file, _, anchor = target.partition("#")
+            linked = page.parent / file
+            if not linked.exists() or (anchor and anchor not in anchors(linked)):
+                broken.append((page.name, target))
+    assert not broken
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page, as GitHub writes them in links."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_page_is_listed() -> None:
+    text = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    assert {*re.findall(r"\]\((\w+\.md)\)", text)} == {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
 
 
 def test_every_file_that_the_architecture_names_exists() -> None:

@@ -65,7 +65,9 @@ def anchors(page: Path) -> set[str]:
 
 def test_every_page_is_listed() -> None:
     text = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    assert {*re.findall(r"\]\((\w+\.md)\)", text)} == {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert {*re.findall(r"\]\((\w+\.md)\)", text)} == {page.name for page in (ROOT / "docs").glob("*.md")} - {
+        "README.md"
+    }
 
 
 def test_every_file_that_the_architecture_names_exists() -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from dlrun.datasets.columns.labels import read_labels
 from dlrun.datasets.files.containers import WHOLE, Container, open_arrays
 from dlrun.datasets.splitting.choose import Splitting
+from dlrun.datasets.splitting.cut import drawn_size
 from dlrun.datasets.tensors.checks import to_tensor
 from dlrun.datasets.tensors.tensors import TensorOptions, build
 from dlrun.errors import ConfigError, DataError
@@ -17,8 +18,8 @@ from dlrun.types import Data
 
 __all__ = ["arrays"]
 
-SIZE = 0.15
-"""The share of the validation and of the test samples, unless told otherwise."""
+DRAWN = 0.15
+"""Of all samples, for a split that is not given."""
 
 
 def arrays(
@@ -73,8 +74,8 @@ def arrays(
         {split: (shaped[split], labels[split]) for split in pairs},
         task,
         TensorOptions(
-            validation_size=_size(validation_size, own="validation" in pairs or folds is not None),
-            test_size=_size(test_size, own="test" in pairs),
+            validation_size=drawn_size(validation_size, DRAWN, own="validation" in pairs or folds is not None),
+            test_size=drawn_size(test_size, DRAWN, own="test" in pairs),
             train_size=train_size,
             per_class=per_class,
             label_noise=label_noise,
@@ -139,9 +140,3 @@ def _one_each(file: Container, key: str, name: str | None) -> Any:
         return None
     file.check(f"dataset.{key}", name)
     return file[name]
-
-
-def _size(given: int | float | None, *, own: bool) -> int | float:
-    if given is None:
-        return 0 if own else SIZE
-    return given

@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from dlrun.datasets.splitting.seeds import seeded_generator
 from dlrun.datasets.tensors.checks import Pair
-from dlrun.datasets.tensors.splits import seeded_generator
 from dlrun.datasets.tensors.tensors import from_tensors
 from dlrun.errors import ConfigError
 from dlrun.types import Data

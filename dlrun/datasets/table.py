@@ -16,8 +16,9 @@ from dlrun.datasets.columns.column import Column, read
 from dlrun.datasets.columns.encode import TableEncoding
 from dlrun.datasets.columns.targets import Targets, read_targets
 from dlrun.datasets.files.tabular import read as files
-from dlrun.datasets.language.split_files import SPELLINGS
 from dlrun.datasets.splitting.choose import Splitting
+from dlrun.datasets.splitting.cut import drawn_size
+from dlrun.datasets.splitting.names import SPELLINGS
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.tensors import TensorOptions, build
 from dlrun.errors import ConfigError, DataError
@@ -26,8 +27,8 @@ from dlrun.types import Data
 
 __all__ = ["table"]
 
-SIZE = 0.15
-"""The share of the validation and of the test rows, unless told otherwise."""
+DRAWN = 0.15
+"""Of all samples, for a split that is not given."""
 
 
 def table(
@@ -95,8 +96,8 @@ def table(
         fold=fold,
     )
     options = TensorOptions(
-        validation_size=_size(validation_size, own="validation" in rows or folds is not None),
-        test_size=_size(test_size, own="test" in rows),
+        validation_size=drawn_size(validation_size, DRAWN, own="validation" in rows or folds is not None),
+        test_size=drawn_size(test_size, DRAWN, own="test" in rows),
         train_size=train_size,
         per_class=per_class,
         label_noise=label_noise,
@@ -202,10 +203,3 @@ def _check_given(rows: Mapping[str, Tensor], groups: Tensor | None, times: Tenso
                 n := int(torch.isin(torch.unique(groups[rows[one]]), groups[rows[other]]).sum())
             ):
                 raise DataError(f"dataset.group: by dataset.split_column {n} groups are in {one} and in {other}.")
-
-
-def _size(given: int | float | None, *, own: bool) -> int | float:
-    """A split's size: nothing to cut where it has rows of its own."""
-    if given is None:
-        return 0 if own else SIZE
-    return given

@@ -16,9 +16,9 @@ from dlrun.datasets.digits import digits
 from dlrun.datasets.moons import moons
 from dlrun.datasets.polynomial import polynomial, smooth
 from dlrun.datasets.spirals import spirals
+from dlrun.datasets.splitting.cut import cut
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.split import TensorSplit
-from dlrun.datasets.tensors.splits import cut
 from dlrun.datasets.tensors.standardise import Standardise, mean_and_deviation
 from dlrun.errors import ConfigError, DataError
 

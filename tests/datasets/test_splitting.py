@@ -11,8 +11,8 @@ from sklearn.model_selection import GroupKFold, StratifiedKFold, StratifiedShuff
 
 from dlrun.datasets import from_tensors
 from dlrun.datasets.digits import digits
+from dlrun.datasets.splitting.cut import SplitIndices, cut
 from dlrun.datasets.splitting.rules import AtRandom, Grouped, InTime, Stratified
-from dlrun.datasets.tensors.splits import SplitIndices, cut
 from dlrun.errors import ConfigError, DataError
 from dlrun.storage.identity import essential
 from tests.facts import says

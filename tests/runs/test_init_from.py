@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from dlrun.datasets.digits import digits
-from dlrun.datasets.tensors.splits import cut
+from dlrun.datasets.splitting.cut import cut
 from dlrun.runs.weights import learned, overlap
 from dlrun.runs.weights.learned import Learned
 from dlrun.storage import checkpoint

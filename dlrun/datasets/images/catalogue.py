@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dlrun.datasets.files.framing import ENDINGS
-from dlrun.datasets.language.split_files import SPELLINGS
+from dlrun.datasets.splitting.names import SPELLINGS
 from dlrun.errors import DataError
 from dlrun.terminal import output
 from dlrun.terminal.format import counted

@@ -18,9 +18,10 @@ from dlrun.datasets.images.heads import Heads, read_heads
 from dlrun.datasets.images.labels import from_table
 from dlrun.datasets.images.streamed import Pictures
 from dlrun.datasets.images.transforms import make_augmentation
-from dlrun.datasets.language.label_splits import Sizes, split_by_label
 from dlrun.datasets.samples.map_style import from_datasets
+from dlrun.datasets.splitting.by_label import DRAWN, split_by_label
 from dlrun.datasets.splitting.choose import Splitting
+from dlrun.datasets.splitting.cut import SplitOptions, drawn_size
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.label_noise import with_label_noise
 from dlrun.datasets.tensors.raw_inputs import observe
@@ -81,20 +82,16 @@ def images(
     heads = read_heads(found)
     framing = _decide_framing(found, heads, size, channels)
     framing = replace(framing, resize=resize, background=background)
-    places = split_by_label(
-        str(found.root),
-        found.labels,
-        found.splits,
-        Sizes(
-            validation_size,
-            test_size,
-            train_size,
-            per_class,
-            split_seed,
-            held_out_classes,
-            Splitting(stratify, folds=folds, fold=fold),
-        ),
+    options = SplitOptions(
+        validation_size=drawn_size(validation_size, DRAWN, own="validation" in found.splits or folds is not None),
+        # a test split is drawn only if no split is given
+        test_size=drawn_size(test_size, DRAWN, own=len(found.splits) > 1),
+        train_size=train_size,
+        per_class=per_class,
+        split_seed=split_seed,
+        splitting=Splitting(stratify, folds=folds, fold=fold),
     )
+    places = split_by_label("images", found.labels, found.splits, options, held_out_classes)
     keep = fits_memory(len(found.paths), framing) if in_memory is None else in_memory
     decoded = decode(found, heads, framing, keep=keep)
     shape = (framing.channels, framing.height, framing.width)

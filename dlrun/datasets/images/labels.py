@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dlrun.datasets.files.framing import ENDINGS
+from dlrun.datasets.files.tabular.text_table import TextTable, class_names, read_csv
 from dlrun.datasets.images.catalogue import Catalogue, assemble
-from dlrun.datasets.language.split_files import SPELLINGS
-from dlrun.datasets.language.text_table import TextTable, class_names, read_csv
+from dlrun.datasets.splitting.names import SPELLINGS
 from dlrun.errors import ConfigError, DataError, did_you_mean
 from dlrun.terminal import output
 from dlrun.terminal.format import counted

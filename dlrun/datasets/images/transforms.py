@@ -34,7 +34,7 @@ class Transforms:
         epoch, varied = key(samples.seed, SAMPLE, samples.epoch), []
         with preserve_generators():
             for one, i in zip(x.cpu(), samples.index.tolist(), strict=True):
-                # as `engine.loading` seeds them for a sample that is read
+                # as `engine.reading.loading` seeds them for a sample that is read
                 seed_libraries(key(epoch, SAMPLE, i))
                 varied.append(self.vary(one))
         return torch.stack(varied).to(x.device)

@@ -10,7 +10,7 @@ from functools import cached_property
 from math import ceil
 from typing import Protocol
 
-from dlrun.datasets.tensors.splits import sample_count
+from dlrun.datasets.splitting.cut import sample_count
 from dlrun.errors import ConfigError
 
 PIECE = 1 << 18  # characters: enough that the overhead of a piece does not show

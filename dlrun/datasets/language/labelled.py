@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dlrun.datasets.files.tabular.text_table import TextTable, read_csv
 from dlrun.datasets.language.json_lines import is_json_lines, records
-from dlrun.datasets.language.split_files import SPELLINGS
-from dlrun.datasets.language.text_table import TextTable, read_csv
+from dlrun.datasets.splitting.names import SPELLINGS
 from dlrun.errors import ConfigError, DataError, did_you_mean
 from dlrun.types import Tokenizer
 

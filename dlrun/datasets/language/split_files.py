@@ -6,14 +6,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from dlrun.datasets.splitting.names import SPELLINGS
 from dlrun.errors import DataError
-
-SPELLINGS = {
-    **dict.fromkeys(("train", "training", "trn"), "train"),
-    **dict.fromkeys(("valid", "validation", "val", "dev", "devel", "development"), "validation"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
-}
-"""A split by each word that files are called by."""
 
 _ABOUT = {"readme", "license", "licence", "copying", "notice", "changelog"}
 

@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dlrun.datasets.files.tabular.text_table import TextTable, class_names
 from dlrun.datasets.language.corpus import Passage, StringText
-from dlrun.datasets.language.label_splits import Sizes, split_by_label
 from dlrun.datasets.language.labelled import choose_columns, encode_texts, read_table, text_keys
 from dlrun.datasets.language.labelled import simplify as simplified
-from dlrun.datasets.language.split_files import SPELLINGS
-from dlrun.datasets.language.text_table import TextTable, class_names
 from dlrun.datasets.language.token_cache import tokenizer_of
+from dlrun.datasets.splitting.by_label import DRAWN, split_by_label
 from dlrun.datasets.splitting.choose import Splitting
+from dlrun.datasets.splitting.cut import SplitOptions, drawn_size
+from dlrun.datasets.splitting.names import SPELLINGS
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.sample_keys import thin
 from dlrun.datasets.tensors.spec import spec_of
@@ -68,14 +69,15 @@ def text_classification(
     given = _tables(path, train_path, validation_path, test_path)
     texts, labels, names, places = _join(given, columns or {})
     where = str(next(iter(given.values())).path)
-    sizes = Sizes(
-        validation_size,
-        test_size,
-        train_size,
+    options = SplitOptions(
+        validation_size=drawn_size(validation_size, DRAWN, own="validation" in places or folds is not None),
+        # a test split is drawn only if no split is given
+        test_size=drawn_size(test_size, DRAWN, own=len(places) > 1),
+        train_size=train_size,
         split_seed=split_seed,
         splitting=Splitting(stratify, folds=folds, fold=fold),
     )
-    places = split_by_label(where, labels, places, sizes)
+    places = split_by_label(NAME, labels, places, options)
     plain = [simplified(text) for text in texts] if simplify else texts
     made = _tokenizer(tokenizer, [plain[i] for i in places["train"].tolist()], vocabulary_size)
     x, counts = encode_texts(plain, made, length)

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from dlrun.datasets.nested import convert
 from dlrun.datasets.nested.spec import nested_spec
+from dlrun.datasets.splitting.cut import check_sizes, cut
 from dlrun.datasets.tensors.checks import check_finite, in_words
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.sample_keys import sample_keys, thin
 from dlrun.datasets.tensors.spec import targets
 from dlrun.datasets.tensors.split import TensorSplit
-from dlrun.datasets.tensors.splits import check_sizes, cut
 from dlrun.datasets.tensors.weights import weights_of_splits, without_weights
 from dlrun.errors import DataError
 from dlrun.nests.batch import Batch

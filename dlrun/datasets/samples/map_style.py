@@ -15,12 +15,12 @@ from torch.utils.data import IterableDataset, Subset, TensorDataset
 from dlrun.datasets.nested.spec import nested_spec
 from dlrun.datasets.samples.collate import Collate, Own, Pad, stack
 from dlrun.datasets.samples.on_demand import MapStyle, MapStyleSamples, MapStyleSplit
+from dlrun.datasets.splitting.cut import cut
 from dlrun.datasets.tensors.checks import check_numbered, in_words, report_channels_last, to_tensor
 from dlrun.datasets.tensors.fingerprint import fingerprint
 from dlrun.datasets.tensors.raw_inputs import declared
 from dlrun.datasets.tensors.sample_keys import numbered_keys, sample_keys, thin
 from dlrun.datasets.tensors.spec import spec_of
-from dlrun.datasets.tensors.splits import cut
 from dlrun.errors import ConfigError, DataError, DlrunError, RunError
 from dlrun.nests.batch import Batch
 from dlrun.nests.nest import map_nest

@@ -1,1 +1,1 @@
-"""Rules by which samples are split: at random, by class, by group, by time."""
+"""How samples are split: sizes, folds, and rules by class, by group, by time."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dlrun.datasets.splitting.rules import AtRandom, Grouped, InTime, Rule, Stratified
+from dlrun.datasets.splitting.rules import AtRandom, Grouped, InTime, SplitRule, Stratified
 from dlrun.errors import ConfigError, DataError
 
 
@@ -52,7 +52,7 @@ class Splitting:
         """(folds, fold), if there are any."""
         return None if self.folds is None or self.fold is None else (self.folds, self.fold)
 
-    def rule(self, y: Tensor, classes: int | None, group_order: Callable[[int], Tensor]) -> Rule:
+    def rule(self, y: Tensor, classes: int | None, group_order: Callable[[int], Tensor]) -> SplitRule:
         """The rule for samples with the targets `y` [N].
 
         Raises `ConfigError` for options that exclude one another.

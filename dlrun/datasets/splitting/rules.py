@@ -16,7 +16,7 @@ Parts = tuple[Tensor, Tensor]
 """The indices that are taken, and the rest."""
 
 
-class Rule(Protocol):
+class SplitRule(Protocol):
     """Splits indices of samples; `rest` is in an order that the split's seed has drawn."""
 
     def take(self, rest: Tensor, count: int) -> Parts:
@@ -55,7 +55,7 @@ class Stratified:
     def take(self, rest: Tensor, count: int) -> Parts:
         """So many of each class."""
         y = self.y[rest]
-        taken = _place_in_class(y) < _shares(torch.bincount(y), count)[y]
+        taken = place_in_class(y) < _shares(torch.bincount(y), count)[y]
         return rest[taken], rest[~taken]
 
     def fold(self, rest: Tensor, folds: int, fold: int) -> Parts:
@@ -159,7 +159,7 @@ def _nth(rest: Tensor, folds: int, fold: int) -> Parts:
     return rest[held], rest[~held]
 
 
-def _place_in_class(y: Tensor) -> Tensor:
+def place_in_class(y: Tensor) -> Tensor:
     """The place of each sample among those of its class."""
     order = y.argsort(stable=True)
     sizes = torch.bincount(y)

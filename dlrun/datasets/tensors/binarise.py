@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dlrun.datasets.tensors.splits import seeded_generator
+from dlrun.datasets.splitting.seeds import seeded_generator
 from dlrun.errors import ConfigError
 
 Binarise = Literal["threshold", "stochastic"]

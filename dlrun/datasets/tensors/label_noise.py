@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from dlrun.datasets.splitting.seeds import seeded_generator
 from dlrun.datasets.tensors.checks import Pair
-from dlrun.datasets.tensors.splits import seeded_generator
 from dlrun.errors import ConfigError
 from dlrun.types import Spec
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dlrun.datasets.tensors.splits import seeded_generator
+from dlrun.datasets.splitting.seeds import seeded_generator
 from dlrun.types import SampleKeys
 
 CHUNK = 1 << 18

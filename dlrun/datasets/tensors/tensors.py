@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from dlrun.datasets.splitting.choose import Splitting
+from dlrun.datasets.splitting.cut import SplitOptions, check_sizes, cut_by
+from dlrun.datasets.splitting.hold_out import hold_out
 from dlrun.datasets.tensors.augment import make_augment
 from dlrun.datasets.tensors.binarise import Binarise, binarise
 from dlrun.datasets.tensors.checks import (
@@ -26,7 +28,6 @@ from dlrun.datasets.tensors.raw_inputs import Encoding, Prepare, observe
 from dlrun.datasets.tensors.sample_keys import sample_keys, thin
 from dlrun.datasets.tensors.spec import scaled_truth, spec_of, targets, with_target_scale
 from dlrun.datasets.tensors.split import TensorSplit
-from dlrun.datasets.tensors.splits import check_sizes, cut_by, hold_out
 from dlrun.datasets.tensors.standardise import Standardise, mean_and_deviation
 from dlrun.datasets.tensors.weights import refuse_weights, weights_of_splits, without_weights
 from dlrun.types import Data, Task
@@ -35,25 +36,19 @@ __all__ = ["from_tensors"]
 
 
 @dataclass(frozen=True)
-class TensorOptions:
+class TensorOptions(SplitOptions):
     """The sizes, noise, scale and augmentation of `from_tensors`.
 
     An `encoding` takes the place of `normalise` and `scale`.
     """
 
-    validation_size: int | float = 0
-    test_size: int | float = 0
-    train_size: int | None = None
-    per_class: int | None = None
     label_noise: float = 0.0
-    split_seed: int = 0
     normalise: bool = False
     scale: float = 1.0
     augment: Mapping[str, int | float | bool | str] | None = None
     pixels: tuple[float, float] | None = None
     binarise: Binarise | None = None
     held_out_classes: Sequence[int] | None = None
-    splitting: Splitting = field(default_factory=Splitting)
     encoding: Encoding | None = None
     scale_targets: bool = False
 

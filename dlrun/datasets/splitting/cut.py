@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from dlrun.datasets.splitting.choose import Splitting
-from dlrun.datasets.splitting.rules import AtRandom, Rule
+from dlrun.datasets.splitting.rules import AtRandom, SplitRule, place_in_class
+from dlrun.datasets.splitting.seeds import seeded_generator
 from dlrun.errors import ConfigError, DataError
 from dlrun.terminal.format import counted
 from dlrun.types import Spec
@@ -24,20 +25,6 @@ class SplitIndices(NamedTuple):
     test: Tensor
 
 
-def seeded_generator(purpose: str, seed: int) -> torch.Generator:
-    """A generator for one `purpose` and seed.
-
-    Two purposes share no numbers, even with equal seeds.
-
-    >>> a, b = seeded_generator("moons", 0), seeded_generator("split", 0)
-    >>> a.initial_seed() == b.initial_seed()
-    False
-    """
-    # 7 bytes: torch takes seeds up to 64 bits with a sign
-    digest = hashlib.sha256(f"{purpose} {seed}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7]))
-
-
 def cut(
     n: int,
     *,
@@ -46,7 +33,7 @@ def cut(
     test_size: int | float = 0,
     train_size: int | None = None,
     kept: Callable[[Tensor], Tensor] | None = None,
-    rule: Rule | None = None,
+    rule: SplitRule | None = None,
     fold: tuple[int, int] | None = None,
 ) -> SplitIndices:
     """Draw test, validation and training samples out of `n`.
@@ -88,32 +75,23 @@ def cut(
     return SplitIndices(*(split.sort().values for split in (rest, validated, tested)))
 
 
-class SplitOptions(Protocol):
-    """What `cut_by` asks of the options of a data set."""
+@dataclass(frozen=True)
+class SplitOptions:
+    """What is drawn of the training samples, as `cut` has it; `per_class` keeps the first of each class."""
 
-    @property
-    def validation_size(self) -> int | float:
-        """A number of samples, or below 1 a fraction."""
+    validation_size: int | float = 0
+    test_size: int | float = 0
+    train_size: int | None = None
+    per_class: int | None = None
+    split_seed: int = 0
+    splitting: Splitting = field(default_factory=Splitting)
 
-    @property
-    def test_size(self) -> int | float:
-        """Likewise."""
 
-    @property
-    def train_size(self) -> int | None:
-        """Of the rest; None: all."""
-
-    @property
-    def per_class(self) -> int | None:
-        """Likewise of each class."""
-
-    @property
-    def split_seed(self) -> int:
-        """It draws them."""
-
-    @property
-    def splitting(self) -> Splitting:
-        """The rule, and the folds."""
+def drawn_size(given: int | float | None, share: float, *, own: bool) -> int | float:
+    """A split's size as given, else a `share`: nothing of a split that has samples of its `own`."""
+    if given is not None:
+        return given
+    return 0 if own else share
 
 
 def cut_by(name: str, y: Tensor, spec: Spec, options: SplitOptions, *, own_validation: bool = False) -> SplitIndices:
@@ -182,52 +160,7 @@ def first_of_each_class(y: Tensor, count: int) -> Tensor:
         raise ConfigError(
             f"dataset.per_class={count}: expected 1 to {fewest}, the training samples of class {smallest}."
         )
-    # the place of each sample among those of its class
-    order = y.argsort(stable=True)
-    starts = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)[:-1]])
-    places = torch.empty_like(order)
-    places[order] = torch.arange(len(y)) - starts[y[order].to(torch.int64)]
-    return places < count
-
-
-def hold_out(
-    name: str,
-    pairs: Mapping[str, tuple[Tensor, Tensor]],
-    classes: Sequence[int],
-    known: int | None,
-    seed: int,
-    test_size: int | float = 0,
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Leave `classes` to the test split, and the others to training and validation.
-
-    A data set without a test split gets one: `test_size` samples of these classes, or that fraction of them. Raises
-    `ConfigError` for classes that are none of the `known` ones, and for sizes out of range.
-
-    >>> pairs = hold_out("mine", {"train": (torch.arange(9), torch.arange(9) % 3)}, [2], known=3, seed=0, test_size=2)
-    >>> pairs["train"][1].tolist(), pairs["test"][1].tolist()
-    ([0, 1, 0, 1, 0, 1], [2, 2])
-    """
-    given = f"dataset.held_out_classes={[*classes]}"
-    if known is None:
-        raise ConfigError(f"{given}: the data set {name} has no classes.")
-    if not classes or any(not 0 <= each < known for each in classes) or len({*classes}) < len(classes):
-        raise ConfigError(f"{given}: expected different classes by number, 0 to {known - 1}, or null.")
-    if known - len(classes) < 2:
-        raise ConfigError(f"{given}: of {known} classes at least 2 are to train on.")
-    apart = {split: torch.isin(y.to(torch.int64), torch.tensor([*classes])) for split, (_, y) in pairs.items()}
-    test = apart.get("test", apart["train"]).nonzero()[:, 0]
-    if "test" not in pairs:
-        number = sample_count(test_size, len(test), "test_size")
-        if number > len(test):
-            raise ConfigError(
-                f"dataset.test_size={test_size}: the classes held out have {counted(len(test), 'sample')}. Type "
-                f"dataset.test_size={len(test)} for all of them, or a smaller number."
-            )
-        test = test[torch.randperm(len(test), generator=seeded_generator("held out", seed))[:number].sort().values]
-    kept = {split: (~apart[split]).nonzero()[:, 0] for split in pairs if split != "test"}
-    found = {split: (pairs[split][0][index], pairs[split][1][index]) for split, index in kept.items()}
-    x, y = pairs.get("test", pairs["train"])
-    return found | ({"test": (x[test], y[test])} if len(test) else {})
+    return place_in_class(y.to(torch.int64)) < count
 
 
 def sample_count(size: int | float, n: int, key: str) -> int:

@@ -80,6 +80,7 @@ def test_json_and_files_of_splits_are_the_same_samples(tmp_path: Path) -> None:
     ("header", "rows", "options", "facts"),
     [
         (["a", "b", "c"], [["x", "y", "z"]], {}, ["a, b, c", "which one is the text", "{text: a}"]),
+        (["review", "text", "label"], [["x", "y", "z"]], {}, ["which one is the text", "{text: review}"]),
         (["text", "label"], [["x", ""]], {}, ["line 2 has no label"]),
         (["text", "label"], [["x", "1"], ["y"]], {}, ["line 3 has 1 cell"]),
         (["text", "label"], ROWS, {"columns": {"label": "stars"}}, ["no column `stars`", "text, label"]),
@@ -87,7 +88,7 @@ def test_json_and_files_of_splits_are_the_same_samples(tmp_path: Path) -> None:
         (["text", "label"], ROWS, {"length": 0}, ["dataset.length=0"]),
         (["text", "label"], ROWS, {"test_size": 300}, ["dataset.test_size=300"]),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_a_file_that_does_not_fit_is_refused(
     tmp_path: Path, header: list[str], rows: list[list[str]], options: dict[str, object], facts: list[str]

@@ -6,19 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dlrun.datasets.files.framing import ENDINGS
+from dlrun.datasets.files.tabular.roles import choose_columns
 from dlrun.datasets.files.tabular.text_table import TextTable, class_names, read_csv
 from dlrun.datasets.images.catalogue import Catalogue, assemble
 from dlrun.datasets.splitting.names import SPELLINGS
-from dlrun.errors import ConfigError, DataError, did_you_mean
+from dlrun.errors import DataError
 from dlrun.terminal import output
 from dlrun.terminal.format import counted
 
-ROLES = ("name", "label", "split")
-"""What the columns of a table may be."""
-
-LABELS = ("label", "labels", "class", "class_name", "classname", "category", "target", "y", "species", "breed")
-SPLITS = ("split", "set", "subset", "partition", "fold")
-"""Names of columns by which these are found, in any case."""
+ROLES = {
+    "name": (),
+    "label": ("label", "labels", "class", "class_name", "classname", "category", "target", "y", "species", "breed"),
+    "split": ("split", "set", "subset", "partition", "fold"),
+}
+"""What the columns of a table may be, and names by which they are found, in any case."""
 
 TRIED = 50
 """Rows by which the column of names is found."""
@@ -32,7 +33,9 @@ def from_table(path: Path, root: Path, columns: Mapping[str, str] | None) -> Cat
     the names without a picture.
     """
     table = read_csv(path)
-    chosen = _choose(table, root, dict(columns or {}))
+    given = dict(columns or {})
+    name = {} if "name" in given else {"name": _name_column(table, root)}
+    chosen = choose_columns(table, ROLES, given | name)
     names, labels = table.column(chosen["name"]), table.column(chosen["label"])
     splits = _splits(table, chosen.get("split"))
     found = _find(table, root, names)
@@ -52,38 +55,6 @@ def from_table(path: Path, root: Path, columns: Mapping[str, str] | None) -> Cat
     if unknown:
         raise DataError(f"{path}: no training picture has the label {', '.join(map(repr, unknown[:8]))}.")
     return assemble(root, [(splits[p], found[p], classes.index(labels[p])) for p in kept], classes)
-
-
-def _choose(table: TextTable, root: Path, given: dict[str, str]) -> dict[str, str]:
-    """The column of each role."""
-    listed = ", ".join(table.header)
-    for role, name in given.items():
-        if role not in ROLES:
-            hint = did_you_mean(role, ROLES)
-            raise ConfigError(f"dataset.columns has no `{role}`.{hint} Valid are {', '.join(ROLES)}.")
-        if name not in table.header:
-            raise DataError(f"{table.path} has no column `{name}`.{did_you_mean(name, table.header)} It has {listed}.")
-    chosen = dict(given)
-    if "name" not in chosen:
-        chosen["name"] = _name_column(table, root)
-    left = [name for name in table.header if name not in chosen.values()]
-    splits = [name for name in left if name.lower() in SPLITS and _is_of_splits(table.column(name))]
-    if "split" not in chosen and splits:
-        chosen["split"] = splits[0]
-        left.remove(splits[0])
-    if "label" not in chosen:
-        known = left if len(left) == 1 else [name for name in left if name.lower() in LABELS]
-        if len(known) != 1:
-            raise DataError(
-                f"{table.path} has the columns {listed}: which one is the label? Type for example "
-                f"'dataset.columns={{label: {(known or left or ['label'])[0]}}}'."
-            )
-        chosen["label"] = known[0]
-    return chosen
-
-
-def _is_of_splits(cells: Sequence[str]) -> bool:
-    return all(cell.lower() in SPELLINGS for cell in {*cells})
 
 
 def _name_column(table: TextTable, root: Path) -> str:

@@ -10,23 +10,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dlrun.datasets.files.tabular.roles import choose_columns
 from dlrun.datasets.files.tabular.text_table import TextTable, read_csv
 from dlrun.datasets.language.json_lines import is_json_lines, records
-from dlrun.datasets.splitting.names import SPELLINGS
-from dlrun.errors import ConfigError, DataError, did_you_mean
+from dlrun.errors import DataError
 from dlrun.types import Tokenizer
 
 TABLES = (".csv", ".tsv")
 
-ROLES = ("text", "label", "split")
-"""What the columns of a table, or the fields of its records, may be."""
-
-NAMES: Mapping[str, Sequence[str]] = {
+ROLES: Mapping[str, Sequence[str]] = {
     "text": ("text", "sentence", "review", "content", "document", "body", "comment", "tweet", "question", "headline"),
     "label": ("label", "labels", "class", "category", "target", "sentiment", "topic", "y", "intent"),
     "split": ("split", "set", "subset", "partition"),
 }
-"""Names by which these are found, in any case."""
+"""What the columns of a table may be, and names by which they are found, in any case."""
 
 _PUNCTUATION = re.compile(r"[^\w\s]")
 
@@ -59,44 +56,13 @@ def read_table(path: Path) -> TextTable:
     return TextTable(path, header, rows, numbers)
 
 
-def choose_columns(table: TextTable, given: Mapping[str, str], roles: Sequence[str] = ROLES) -> dict[str, str]:
-    """The column of each role: given, or found by its name; a split need not be.
-
-    Raises `DataError` that says what to type.
-    """
-    listed = ", ".join(table.header)
-    for role, name in given.items():
-        if role not in ROLES:
-            raise ConfigError(
-                f"dataset.columns has no `{role}`.{did_you_mean(role, ROLES)} Valid are {', '.join(ROLES)}."
-            )
-        if name not in table.header and role in roles:
-            raise DataError(f"{table.path} has no column `{name}`.{did_you_mean(name, table.header)} It has {listed}.")
-    chosen = {role: name for role, name in given.items() if role in roles}
-    for role in roles:
-        left = [name for name in table.header if name not in chosen.values()]
-        found = [name for name in left if name.lower() in NAMES[role]]
-        if role == "split":  # a column of that name may be of something else
-            found = [name for name in found if all(cell.lower() in SPELLINGS for cell in {*table.column(name)})]
-        if role not in chosen and found:
-            chosen[role] = min(found, key=lambda name: NAMES[role].index(name.lower()))
-    left = [name for name in table.header if name not in chosen.values()]
-    missing = [role for role in roles if role not in chosen and role != "split"]
-    if len(missing) == 1 == len(left):
-        chosen[missing[0]] = left[0]
-    elif missing:
-        raise DataError(
-            f"{table.path} has {listed}: which one is the {missing[0]}? Type for example "
-            f"'dataset.columns={{{missing[0]}: {(left or ['NAME'])[0]}}}'."
-        )
-    return chosen
-
-
 def read_texts(path: Path, given: Mapping[str, str]) -> list[str]:
     """The texts of a file, without labels: a line each of a .txt, or a column of a table."""
     if path.suffix.lower() in TABLES or is_json_lines(path):
         table = read_table(path)
-        return table.column(choose_columns(table, given, roles=["text"])["text"])
+        # new texts have no labels
+        known = {role: name for role, name in given.items() if role == "text"}
+        return table.column(choose_columns(table, {"text": ROLES["text"]}, known)["text"])
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except (UnicodeDecodeError, OSError) as error:

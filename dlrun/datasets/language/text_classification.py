@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dlrun.datasets.files.tabular.roles import choose_columns
 from dlrun.datasets.files.tabular.text_table import TextTable, class_names
 from dlrun.datasets.language.corpus import Passage, StringText
-from dlrun.datasets.language.labelled import choose_columns, encode_texts, read_table, text_keys
+from dlrun.datasets.language.labelled import ROLES, encode_texts, read_table, text_keys
 from dlrun.datasets.language.labelled import simplify as simplified
 from dlrun.datasets.language.token_cache import tokenizer_of
 from dlrun.datasets.splitting.by_label import DRAWN, split_by_label
@@ -132,7 +133,7 @@ def _join(
     splits: list[str] = []
     names: tuple[str, ...] = ()
     for split, table in given.items():
-        chosen = choose_columns(table, columns)
+        chosen = choose_columns(table, ROLES, columns)
         own = table.column(chosen["label"])
         found = class_names(table, chosen["label"], own)
         texts += table.column(chosen["text"])

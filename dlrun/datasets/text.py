@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from dlrun.datasets.files.missing import no_such
 from dlrun.datasets.language import split_files, text_files
 from dlrun.datasets.language.from_text import from_text
 from dlrun.datasets.language.json_lines import ENDINGS, is_json_lines
-from dlrun.errors import ConfigError, DataError, did_you_mean
+from dlrun.errors import ConfigError, DataError
 from dlrun.terminal import output
 from dlrun.terminal.format import counted
 from dlrun.types import Data, Tokenizer
@@ -141,8 +142,7 @@ def _find(where: Path, endings: list[str] | None, key: str) -> list[Path]:
     if where.is_file():
         return [where]
     if not where.is_dir():
-        beside = [other.name for other in where.parent.iterdir()] if where.parent.is_dir() else []
-        raise DataError(f"dataset.{key}: there is no file or folder {where}.{did_you_mean(where.name, beside)}")
+        raise DataError(no_such(f"dataset.{key}", where, "a file or folder of text"))
     files = walk(where)
     chosen = [path for path in files if endings is None or path.name.lower().endswith(tuple(map(str.lower, endings)))]
     if not chosen:

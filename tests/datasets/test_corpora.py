@@ -393,7 +393,7 @@ def test_a_text_that_changes_while_it_is_read_is_refused(tmp_path: Path) -> None
 LATIN = b"one two " * 2 + "é".encode("latin1") + b" three"
 NO_TEXT: dict[str, tuple[dict[str, bytes], dict[str, Any], list[str]]] = {
     "no path": ({}, {}, ["needs a file or a folder", "dataset.path=book.txt"]),
-    "not there": ({"book_txt": b"x"}, {"path": "bok.txt"}, ["there is no file", "Did you mean `book.txt`?"]),
+    "not there": ({"book_txt": b"x"}, {"path": "bok.txt"}, ["does not exist", "Did you mean `book.txt`?"]),
     "empty": ({"book_txt": b""}, {"path": "book.txt"}, ["book.txt is empty"]),
     "binary": ({"book_txt": b"PNG\0"}, {"path": "book.txt"}, ["book.txt is not text", "byte 3 is zero"]),
     "latin": ({"book_txt": LATIN}, {"path": "book.txt"}, ["byte 16 (0xe9) is not UTF-8", "iconv"]),

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dlrun.datasets.files.missing import no_such
 from dlrun.errors import DataError, UserError, did_you_mean
 from dlrun.storage.files.safetensors import read_safetensors
 
@@ -51,9 +52,7 @@ def open_arrays(path: Path, *, key: str = "dataset.path") -> Container:
     `key` is what gave the path. Raises `DataError` for a file that is missing, damaged or of another kind.
     """
     if not path.is_file():
-        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise DataError(f"{key}: {path} {what}; expected a file of arrays.{did_you_mean(path.name, beside)}")
+        raise DataError(no_such(key, path, "a file of arrays"))
     ending = path.suffix.lower()
     if ending not in ENDINGS:
         raise DataError(f"{key}: {path} is a `{ending}` file; expected one of {', '.join(ENDINGS)}.")

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from dlrun.errors import DataError
+
 # the longest first: UTF-32 begins as UTF-16 does
 _MARKS = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 _LOOKED_AT = 256
+
+
+def refuse_wide(path: Path, start: bytes) -> None:
+    """Raise `DataError` for a table in UTF-16 or UTF-32, by the start of its file."""
+    if encoding := wide_encoding(start):
+        raise DataError(
+            f"{path} is {encoding}; expected UTF-8. Save it as CSV UTF-8, or type "
+            f"iconv -f {encoding.lower()} -t utf-8 {path} > new.csv"
+        )
 
 
 def wide_encoding(start: bytes) -> str | None:

@@ -13,7 +13,7 @@ from typing import IO, NoReturn
 import torch
 from torch import Tensor
 
-from dlrun.datasets.files.encodings import wide_encoding
+from dlrun.datasets.files.encodings import refuse_wide
 from dlrun.datasets.files.headers import Columns, header, is_number, match
 from dlrun.errors import DataError
 from dlrun.terminal import output
@@ -143,12 +143,7 @@ def _hint(cells: Sequence[str]) -> str:
 def _open(path: Path) -> IO[str]:
     packed = path.suffix == ".gz"
     with gzip.open(path, "rb") if packed else path.open("rb") as file:
-        encoding = wide_encoding(file.read(256))
-    if encoding:
-        raise DataError(
-            f"{path} is {encoding}; expected UTF-8. Save it as CSV UTF-8, or type "
-            f"iconv -f {encoding.lower()} -t utf-8 {path} > new.csv."
-        )
+        refuse_wide(path, file.read(256))
     # without the mark that spreadsheets write
     if packed:
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from dlrun.datasets.files.framing import Framing
+from dlrun.datasets.files.missing import no_such
 from dlrun.datasets.images import catalogue as pictures
 from dlrun.datasets.images.catalogue import Catalogue
 from dlrun.datasets.images.decoded import Decoded, decode, fits_memory
@@ -28,7 +29,7 @@ from dlrun.datasets.tensors.raw_inputs import observe
 from dlrun.datasets.tensors.sample_keys import thin
 from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.datasets.tensors.standardise import Standardise
-from dlrun.errors import ConfigError, DataError, did_you_mean
+from dlrun.errors import ConfigError, DataError
 from dlrun.types import Data, Split
 
 __all__ = ["images"]
@@ -128,8 +129,7 @@ def _find(
     if root is not None and root.suffix.lower() in (".csv", ".tsv") and root.is_file() and labels is None:
         root, labels = root.parent, str(root)
     if root is not None and not root.is_dir():
-        beside = [other.name for other in root.parent.iterdir()] if root.parent.is_dir() else []
-        raise DataError(f"dataset.path: there is no folder {root}.{did_you_mean(root.name, beside)}")
+        raise DataError(no_such("dataset.path", root, "a folder of pictures"))
     if labels is None:
         assert root is not None
         if columns:

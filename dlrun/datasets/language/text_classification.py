@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dlrun.datasets.files.missing import no_such
 from dlrun.datasets.files.tabular.roles import choose_columns
 from dlrun.datasets.files.tabular.text_table import TextTable, class_names
 from dlrun.datasets.language.corpus import Passage, StringText
@@ -24,7 +25,7 @@ from dlrun.datasets.tensors.sample_keys import thin
 from dlrun.datasets.tensors.spec import spec_of
 from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.datasets.tensors.standardise import Standardise
-from dlrun.errors import ConfigError, DataError, did_you_mean
+from dlrun.errors import ConfigError, DataError
 from dlrun.terminal import output
 from dlrun.tokenizers.description import cache_key
 from dlrun.types import Data, RawInputs, Tokenizer
@@ -117,9 +118,8 @@ def _tables(path: str | None, train: str | None, validation: str | None, test: s
             continue
         place = Path(name).expanduser().absolute()
         if not place.is_file():
-            beside = [other.name for other in place.parent.iterdir()] if place.parent.is_dir() else []
             key = "path" if split == "train" and path else f"{split}_path"
-            raise DataError(f"dataset.{key}: there is no file {place}.{did_you_mean(place.name, beside)}")
+            raise DataError(no_such(f"dataset.{key}", place, "a file of texts and labels"))
         found[split] = read_table(place)
     return found
 

@@ -15,6 +15,7 @@ from dlrun.datasets.files.given.polarity import Polarity
 from dlrun.datasets.files.given.ranges import Ranges
 from dlrun.datasets.files.pictures import Reading, read_picture
 from dlrun.datasets.files.tables import table_chunks
+from dlrun.datasets.files.tabular.read import ending
 from dlrun.errors import UserError
 from dlrun.terminal import output
 from dlrun.types import RawInputs
@@ -36,7 +37,7 @@ def chunks(path: Path, inputs: RawInputs, reading: Reading | None = None, *, siz
     file that cannot be read, for samples of another layout, and for values that are not finite.
     """
     reading = reading or Reading()
-    seen, picture = 0, _suffix(path) in ENDINGS
+    seen, picture = 0, ending(path) in ENDINGS
     ranges, polarity = Ranges(inputs), Polarity(inputs, picture=picture)
     for raw in _understood(path, inputs, reading, size):
         if raw.is_floating_point() and not bool(raw.isfinite().all()):
@@ -55,14 +56,9 @@ def chunks(path: Path, inputs: RawInputs, reading: Reading | None = None, *, siz
     polarity.report(path, inverted=reading.invert)
 
 
-def _suffix(path: Path) -> str:
-    # table.csv.gz is a .csv
-    return (path.suffix if path.suffix != ".gz" else Path(path.stem).suffix).lower()
-
-
 def _understood(path: Path, inputs: RawInputs, reading: Reading, size: int) -> Iterator[Tensor]:
     """Yield the chunks of a file; whatever a library raises is a `UserError`."""
-    suffix = _suffix(path)
+    suffix = ending(path)
     if reading != Reading() and suffix not in ENDINGS:
         output.warn(f"{path} is no picture: --background, --pixels, --raw and --invert change nothing.")
     try:
@@ -75,7 +71,7 @@ def _understood(path: Path, inputs: RawInputs, reading: Reading, size: int) -> I
 
 
 def _by_kind(path: Path, inputs: RawInputs, reading: Reading, size: int) -> Iterator[Tensor]:
-    suffix, shape = _suffix(path), inputs.shape
+    suffix, shape = ending(path), inputs.shape
     if suffix == ".npy":
         yield from array_chunks(path, shape, size)
     elif suffix in (".csv", ".tsv", ".txt"):

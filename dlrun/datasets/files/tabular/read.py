@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dlrun.datasets.files.missing import no_such
 from dlrun.datasets.files.tabular import arff, separated
-from dlrun.errors import DataError, UserError, did_you_mean
+from dlrun.errors import DataError, UserError
 
 ENDINGS = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".arff")
 
@@ -48,9 +49,7 @@ def read(path: Path, *, header: bool = True, key: str = "dataset.path") -> Table
     `DataError` for a file that is missing, empty, damaged, or no table.
     """
     if not path.is_file():
-        beside = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise DataError(f"{key}: {path} {what}; expected a table in a file.{did_you_mean(path.name, beside)}")
+        raise DataError(no_such(key, path, "a table in a file"))
     kind = ending(path)
     try:
         if kind in (".parquet", ".pq"):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from dlrun.datasets.files.encodings import wide_encoding
+from dlrun.datasets.files.encodings import refuse_wide
 from dlrun.datasets.files.headers import is_number
 from dlrun.errors import DataError
 from dlrun.terminal import output
@@ -87,11 +87,7 @@ def _first_line(path: Path) -> tuple[list[str], str]:
     """The cells of the first line, and what is between them."""
     with _open(path) as file:
         start = file.read(256)
-        if encoding := wide_encoding(start):
-            raise DataError(
-                f"{path} is {encoding}; expected UTF-8. Save it as CSV UTF-8, or type "
-                f"iconv -f {encoding.lower()} -t utf-8 {path} > new.csv"
-            )
+        refuse_wide(path, start)
         text = (start + file.readline(_LONGEST)).decode("utf-8-sig", errors="replace").lstrip("\r\n")
     line = next(iter(text.splitlines()), "")
     if not line.strip():

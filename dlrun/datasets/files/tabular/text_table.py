@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dlrun.datasets.files.encodings import wide_encoding
+from dlrun.datasets.files.encodings import refuse_wide
 from dlrun.datasets.files.headers import is_number
 from dlrun.errors import DataError
 from dlrun.terminal.format import counted
@@ -38,8 +38,7 @@ def read_csv(path: Path) -> TextTable:
     Raises `DataError` for a table without rows, and names the first line of another length.
     """
     with path.open("rb") as file:
-        if encoding := wide_encoding(file.read(256)):
-            raise DataError(f"{path} is {encoding}. Type iconv -f {encoding.lower()} -t utf-8 {path} > new.csv.")
+        refuse_wide(path, file.read(256))
     lines, rows = [], []
     # a text may be longer than Python's module takes by default
     before = csv.field_size_limit(LONGEST)

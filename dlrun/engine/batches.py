@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dlrun.engine.reading.loading import load
+from dlrun.nests.batch import plain_batch
 from dlrun.randomness import AUGMENTATION, CROP, ORDER, SAMPLE, generator, key
 from dlrun.types import Augmentation, Batch, Samples, Split
 
@@ -180,31 +181,36 @@ class Batches:
             whole = self._to_device(self.split.gather(self.indices(0)[0].to(self.device)))
             while True:  # the same tensors for each step
                 yield whole
+        # decided once: a step of two small tensors would feel it
+        at_once, here = self._at_once, self._is_here(self._sample)
         while True:
             epoch, position = divmod(step, self.per_epoch)
             # one transfer an epoch: the slices of the order are views of it
             places, take = self._places(epoch)
             left = places[position * self.size : self.per_epoch * self.size]
-            for index in torch.split(left, self.size * self._at_once):
-                yield from self._cut(self._to_device(take(index)))
+            for index in torch.split(left, self.size * at_once):
+                gathered = take(index) if here else self._to_device(take(index))
+                if at_once == 1:
+                    yield gathered
+                else:
+                    yield from self._cut(gathered)
             step = (epoch + 1) * self.per_epoch
+
+    @cached_property
+    def _sample(self) -> Batch:
+        return self.split.gather(torch.zeros(1, dtype=torch.long, device=self.device))
 
     @cached_property
     def _at_once(self) -> int:
         """Batches to gather at once."""
         # of small batches the call costs more than the copy
-        sample = self.split.gather(torch.zeros(1, dtype=torch.long, device=self.device))
-        size = sum(t.element_size() * t.numel() for t in sample.tensors()) * self.size
+        size = sum(t.element_size() * t.numel() for t in self._sample.tensors()) * self.size
         return max(1, min(MOST, TOGETHER.get(self.device.type, 0) // max(size, 1)))
 
     def _cut(self, gathered: Batch) -> Iterator[Batch]:
-        if self._at_once == 1:
-            yield gathered
-        elif gathered.plain:
-            yield from map(Batch, *(torch.split(t, self.size) for t in gathered))
-        else:
-            for start in range(0, gathered.size, self.size):
-                yield gathered.rows(slice(start, start + self.size))
+        if gathered.plain:
+            return map(plain_batch, zip(*(torch.split(t, self.size) for t in gathered), strict=True))
+        return (gathered.rows(slice(start, start + self.size)) for start in range(0, gathered.size, self.size))
 
     def _places(self, epoch: int) -> tuple[Tensor, Callable[[Tensor], Batch]]:
         """An epoch's order, with the function to gather from it."""
@@ -215,11 +221,12 @@ class Batches:
         starts = split.starts(order, generator(self.seed, CROP, self._epoch_key(epoch)))
         return starts.to(split.device), split.at
 
+    def _is_here(self, batch: Batch) -> bool:
+        # a split too large for the device has stayed in host memory
+        return all(t.device.type == self.device.type for t in batch.tensors())
+
     def _to_device(self, batch: Batch) -> Batch:
-        # a split too large for the device has stayed in host memory; the first tensor stands for all of a plain batch
-        if isinstance(batch.x, Tensor) and batch.x.device.type == self.device.type:
-            return batch
-        if all(t.device.type == self.device.type for t in batch.tensors()):
+        if self._is_here(batch):
             return batch
         cuda = self.device.type == "cuda"  # a copy from pinned memory is not waited for
         return batch.map(lambda t: (t.pin_memory() if cuda else t).to(self.device, non_blocking=True))

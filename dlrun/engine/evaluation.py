@@ -177,9 +177,7 @@ def loss_total(objective: HasLoss, model: nn.Module, batch: Batch) -> Total:
     The count is of samples, for text of predicted tokens, for weighted values their weight. A scalar loss is a mean: it
     is multiplied by the count.
     """
-    values, y = objective.loss(model, batch), batch.y
-    if batch.weighted:
-        values = weigh(values, batch)
+    values, y = weigh(objective.loss(model, batch), batch), batch.y
     if isinstance(values, tuple):
         each, weights = map(wide, values)
         return (each * weights).sum(), weights.sum()

@@ -26,9 +26,10 @@ class LossMeter:
     def add(self, update: Update, batch: Batch) -> None:
         # stays on the device until a point or a checkpoint is due
         self._losses.append(update.loss.detach())
-        x = batch.x
-        size = x.shape[0] if isinstance(x, Tensor) else batch.size
-        self._counts.append(size if update.weight is None else update.weight)
+        if update.weight is None:
+            self._counts.append(batch.x.shape[0] if batch.plain else batch.size)
+        else:
+            self._counts.append(update.weight)
 
     def keep(self) -> None:
         """Read the losses into the state, for the checkpoint."""

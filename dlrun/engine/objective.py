@@ -19,7 +19,7 @@ from dlrun.engine.own.modules import module_of
 from dlrun.engine.parameters.kinds import hidden_matrices, matrices
 from dlrun.engine.parameters.names import parameter_names
 from dlrun.errors import ConfigError
-from dlrun.losses.weighted import mean_of, weight_of
+from dlrun.losses.weighted import mean_and_weight
 from dlrun.types import IGNORE_INDEX, Batch, Loss
 
 
@@ -69,9 +69,9 @@ class Objective:
         else:
             with torch.autocast(*self._autocast):
                 values = self.loss(self.model, batch)
-        if batch.weighted:
+        if not batch.plain:
             values = weigh(values, batch)
-        return mean_of(values), weight_of(values)
+        return mean_and_weight(values)
 
     @property
     def names(self) -> list[str]:
@@ -105,6 +105,8 @@ def weigh(values: Tensor | tuple[Tensor, Tensor], batch: Batch) -> Tensor | tupl
     Values [B, T, ...] of elements are masked, values [B] of samples are not: the loss has looked at the mask itself.
     Raises `ConfigError` for a loss that returns its mean, which cannot be weighted.
     """
+    if batch.weight is None and batch.mask is None:
+        return values
     each, weights = values if isinstance(values, tuple) else (values, None)
     if each.ndim == 0:
         if batch.weight is None:

@@ -25,10 +25,10 @@ def mse(model: nn.Module, batch: Batch) -> Tensor:
     tensor([2.])
     """
     outputs, y = outputs_and_targets(model, batch)
-    if batch.weighted and batch.mask is not None:
+    if batch.mask is not None:
         # the objective leaves those of padding out
         return of_elements(outputs, y, batch.mask)
-    if torch.is_grad_enabled() and not batch.weighted:
+    if torch.is_grad_enabled() and batch.weight is None:
         return F.mse_loss(outputs, y)
     # of scalars [B] there is no component to average
     return F.mse_loss(outputs, y, reduction="none").flatten(1).mean(1) if y.ndim > 1 else (outputs - y).square()

@@ -23,9 +23,7 @@ def logits_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
     Raises `ConfigError` for targets that are not class numbers, and for outputs other than one logit a class.
     """
-    y = batch.y
-    if not isinstance(y, Tensor):
-        _refuse(y)
+    y = batch.y if batch.plain else _unmasked(batch)
     if y.dtype != torch.int64:
         if y.is_floating_point():
             raise ConfigError(
@@ -33,10 +31,8 @@ def logits_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
                 "For real-valued targets type loss=mse"
             )
         y = y.long()
-    if batch.weighted and batch.mask is not None and batch.mask.shape == y.shape:
-        y = y.masked_fill(~batch.mask, IGNORE_INDEX)
     logits = _outputs(model, batch)
-    if y.ndim > 1 and (logits.shape[0], *logits.shape[2:]) == y.shape:
+    if y.ndim > 1:
         logits = _classes_last(model, logits, y)
     # one output a sample is a regression, or a binary classifier with a sigmoid: no softmax
     if logits.shape[:-1] != y.shape or logits.shape[-1] < 2:
@@ -49,7 +45,9 @@ def logits_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def _classes_last(model: nn.Module, logits: Tensor, y: Tensor) -> Tensor:
-    """Logits [B, C, ...], as PyTorch's losses have them of pictures, with the classes last."""
+    """Logits [B, C, ...], as PyTorch's losses have them of pictures, with the classes last; others as they are."""
+    if (logits.shape[0], *logits.shape[2:]) != y.shape:
+        return logits
     if logits.shape[:-1] != y.shape:
         return logits.movedim(1, -1)
     if y.ndim == 2:  # of as many tokens as classes: a text has the classes last
@@ -64,11 +62,23 @@ def _or_second(y: Tensor) -> str:
     return f" or {[y.shape[0], 'classes', *y.shape[1:]]}" if y.ndim > 1 else ""
 
 
-def _refuse(y: Any) -> None:
+def _targets(batch: Batch) -> Tensor:
+    """The targets of a batch. Raises `ConfigError` for a nest of them."""
+    y = batch.y
+    if isinstance(y, Tensor):
+        return y
     raise ConfigError(
         f"The targets are {describe(y)}; this loss or metric needs a tensor. Name an entry, as +loss.target=NAME or "
         "+metrics.NAME.target=NAME, or write one of your own, which takes the entry that it needs."
     )
+
+
+def _unmasked(batch: Batch) -> Tensor:
+    """The classes of a batch, those of padding as `IGNORE_INDEX`. Raises `ConfigError` for a nest of them."""
+    y, mask = _targets(batch), batch.mask
+    if mask is None or mask.shape != y.shape or y.is_floating_point():
+        return y
+    return y.long().masked_fill(~mask, IGNORE_INDEX)
 
 
 def embeddings_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -76,9 +86,7 @@ def embeddings_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tens
 
     Raises `ConfigError` for others.
     """
-    y = batch.y
-    if not isinstance(y, Tensor):
-        _refuse(y)
+    y = _targets(batch)
     if y.is_floating_point() or y.ndim != 1:
         raise ConfigError(
             f"The targets are {_kind(y)}; a loss of embeddings, such as loss=triplet, needs a class number for each "
@@ -98,9 +106,7 @@ def outputs_and_targets(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]
 
     Raises `ConfigError` for class numbers, and for shapes that differ: they would broadcast.
     """
-    y = batch.y
-    if not isinstance(y, Tensor):
-        _refuse(y)
+    y = batch.y if batch.plain else _targets(batch)
     if not y.is_floating_point():
         raise ConfigError(
             f"The targets are {_kind(y)}; a loss of a regression, such as loss=mse, needs real values. "

@@ -21,20 +21,17 @@ def unweighted(values: Tensor, weights: Tensor) -> Tensor:
     return (values / weights.where(weights != 0, 1)).masked_fill(weights == 0, 0)
 
 
-def mean_of(values: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-    """The mean of what a loss returns: of one value a sample, of weighted ones, or the mean itself, weighted or not.
+def mean_and_weight(values: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor | None]:
+    """The mean of what a loss returns, and of a weighted mean the sum of its weights, detached.
+
+    A loss returns one value a sample, or values and their weights, or the mean itself, alone or with its weights.
 
     >>> import torch
-    >>> mean_of((torch.tensor([1.0, 4.0]), torch.tensor([2.0, 1.0])))
-    tensor(2.)
+    >>> mean_and_weight((torch.tensor([1.0, 4.0]), torch.tensor([2.0, 1.0])))
+    (tensor(2.), tensor(3.))
     """
-    if isinstance(values, tuple):
-        each, weights = values
-        # a mean already, beside the sum of its weights
-        return each if each.ndim == 0 else (each * weights).sum() / weights.sum()
-    return values.mean() if values.ndim else values
-
-
-def weight_of(values: Tensor | tuple[Tensor, Tensor]) -> Tensor | None:
-    """The sum of a weighted mean's weights; None for any other loss."""
-    return values[1].detach().sum() if isinstance(values, tuple) else None
+    if not isinstance(values, tuple):
+        return (values.mean() if values.ndim else values), None
+    each, weights = values
+    total = weights.sum()
+    return (each if each.ndim == 0 else (each * weights).sum() / total), total.detach()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.losses.entries import OfEntries
-from dlrun.losses.weighted import mean_of, weight_of
+from dlrun.losses.weighted import mean_and_weight
 from dlrun.types import Batch, Loss
 
 __all__ = ["WeightedSum"]
@@ -64,8 +64,9 @@ class WeightedSum:
         found = dict(self._terms(model, batch))
         # of samples with weights, and of padded elements, the objective takes the mean itself
         if torch.is_grad_enabled() and batch.weight is None and batch.mask is None:
-            total = sum((self.weights[name] * mean_of(each) for name, each in found.items()), start=_zero(found))
-            weights = [weight for each in found.values() if (weight := weight_of(each)) is not None]
+            means = {name: mean_and_weight(each) for name, each in found.items()}
+            total = sum((self.weights[name] * mean for name, (mean, _) in means.items()), start=_zero(found))
+            weights = [weight for _, weight in means.values() if weight is not None]
             self._check(found)
             return (total, weights[0]) if weights else total
         self._check(found)

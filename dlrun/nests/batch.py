@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dlrun.nests.nest import Nest, is_nest, leaves, map_nest, size_of
@@ -27,37 +28,31 @@ class Batch(_Pair):
 
     weight: Tensor | None = None
     mask: Tensor | None = None
-    weighted: bool = False
-    """Is there a weight or a mask? A step asks this alone."""
+    plain: bool = True
+    """Two tensors, without weights and mask? A step asks this alone."""
 
     def __new__(cls, x: Nest, y: Nest, weight: Tensor | None = None, mask: Tensor | None = None) -> Batch:
         self = tuple.__new__(cls, (x, y))
-        # most batches have neither: an attribute of the class costs nothing
-        if weight is not None:
-            self.weight, self.weighted = weight, True
-        if mask is not None:
-            self.mask, self.weighted = mask, True
+        # a plain one leaves these to the class: attributes of its own would cost a dictionary
+        if weight is not None or mask is not None or is_nest(x) or is_nest(y):
+            self.plain, self.weight, self.mask = False, weight, mask
         return self
 
-    @property
-    def plain(self) -> bool:
-        """Two tensors, without weights and mask."""
-        return not self.weighted and not (is_nest(self.x) or is_nest(self.y))
+    def _replace(self, **changes: Any) -> Batch:
+        """The batch with another `x`, `y`, `weight` or `mask`."""
+        # a NamedTuple's own knows its fields alone, and would drop weights and mask
+        return Batch(**{"x": self.x, "y": self.y, "weight": self.weight, "mask": self.mask, **changes})
 
     @property
     def size(self) -> int:
         """The number of samples."""
-        x = self.x
-        size: int = size_of(x) if isinstance(x, tuple | list | dict) else x.shape[0]
-        return size
+        return size_of(self.x)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         """The batch with `function` of each of its tensors."""
-        x, y = self
-        if not self.weighted:
-            return Batch(map_nest(function, x), map_nest(function, y))
+        x, y = (map_nest(function, nest) for nest in self)
         weight, mask = (None if t is None else function(t) for t in (self.weight, self.mask))
-        return Batch(map_nest(function, x), map_nest(function, y), weight, mask)
+        return Batch(x, y, weight, mask)
 
     def rows(self, which: slice | Tensor) -> Batch:
         """Some of the samples."""
@@ -70,3 +65,7 @@ class Batch(_Pair):
     def to(self, device: Any, *, non_blocking: bool = False) -> Batch:
         """The batch on another device."""
         return self.map(lambda t: t.to(device, non_blocking=non_blocking))
+
+
+plain_batch: Callable[[tuple[Tensor, Tensor]], Batch] = partial(tuple.__new__, Batch)
+"""A plain batch of a pair: for a step, which knows that it is one and would feel a call of Python."""

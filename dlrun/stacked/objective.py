@@ -18,7 +18,7 @@ from torch.func import functional_call, vmap
 from dlrun.engine.evaluation import loss_total, wide
 from dlrun.engine.forward.whole_split import OUTPUTS, of_batches, of_splits
 from dlrun.engine.objective import Objective
-from dlrun.losses.weighted import mean_of, weight_of
+from dlrun.losses.weighted import mean_and_weight
 from dlrun.models.polynomial import Polynomial
 from dlrun.stacked.dense import Chain, chain
 from dlrun.stacked.losses import FROM_OUTPUTS, split_partial, stack_losses
@@ -166,8 +166,7 @@ class StackedObjective:
 
 def _weighed(loss: Loss, model: nn.Module, batch: Batch) -> Tensor | tuple[Tensor, Tensor]:
     # `vmap` returns tensors only: a weight where there is one
-    values = loss(model, batch)
-    mean, weight = mean_of(values), weight_of(values)
+    mean, weight = mean_and_weight(loss(model, batch))
     return mean if weight is None else (mean, weight)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -118,6 +121,34 @@ def test_the_loop_is_the_loop_that_one_would_write_by_hand() -> None:
     for last, value in notes.curve("train/loss").items():
         part = losses[(last - 1) // 4 * 4 : last]
         assert value == pytest.approx(sum(a * n for a, n in part) / sum(n for _, n in part), rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [8, 6000])
+def test_steps_of_two_tensors_call_nothing_of_nests(size: int) -> None:
+    # small batches are cut from a stretch, large ones gathered one by one
+    run = training(SGD(lr=0.1), validation=None)
+    run = replace(run, batches=Batches(data(36 * size, 0), size=size, seed=5, device=CPU))
+    model = nn.Linear(4, 2)
+    objective, meter = Objective(model, cross_entropy), run.loss_meter(State())
+    run.optimizer.init(objective)
+    called = set()
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            called.add(frame.f_code.co_filename)
+
+    # the first batch decides the form of all
+    batches = run.batches.start(0)
+    next(batches)
+    sys.setprofile(profile)
+    try:
+        for batch in islice(batches, 33):
+            meter.add(run.optimizer.step(objective, batch, 0.1), batch)
+    finally:
+        sys.setprofile(None)
+        batches.close()
+    assert any(name.endswith("engine/objective.py") for name in called)
+    assert not [name for name in called if "/dlrun/nests/" in name]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from dlrun.nests.batch import Batch
+from dlrun.nests.batch import Batch, plain_batch
 from dlrun.nests.nest import map_nest, size_of
 
 
@@ -32,6 +32,9 @@ def test_weights_and_mask_travel_along() -> None:
     some = batch.rows(torch.tensor([2, 0]))
     assert some.weight is not None and some.weight.tolist() == [3.0, 1.0]
     assert some.size == 2
+    replaced = batch._replace(x=batch.x + 1)
+    assert torch.equal(replaced.x, batch.x + 1) and replaced.y is batch.y
+    assert replaced.weight is batch.weight and replaced.mask is batch.mask and not replaced.plain
 
 
 def test_a_nest_keeps_its_form() -> None:
@@ -47,7 +50,7 @@ def test_a_nest_keeps_its_form() -> None:
 
 def test_what_is_plain() -> None:
     x, y = torch.ones(2), torch.zeros(2)
-    assert Batch(x, y).plain
+    assert Batch(x, y).plain and plain_batch((x, y)).plain
     assert not any(
         batch.plain for batch in (Batch((x,), y), Batch(x, {"y": y}), Batch(x, y, x), Batch(x, y, mask=x > 0))
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from dlrun.nests.batch import Batch
+from dlrun.nests.batch import Batch, plain_batch
 from dlrun.nests.nest import Nest, size_of
 
 
@@ -22,7 +23,7 @@ class TensorSplit:
     def __len__(self) -> int:
         return size_of(self.x)
 
-    @property
+    @cached_property
     def plain(self) -> bool:
         """Two tensors, without weights."""
         return self.weight is None and isinstance(self.x, Tensor) and isinstance(self.y, Tensor)
@@ -32,16 +33,12 @@ class TensorSplit:
 
         An index of all samples in order gives the split's own tensors: change none in place.
         """
-        x, y = self.x, self.y
-        # before all else: this is a part of each step
-        if self.weight is None and isinstance(x, Tensor) and isinstance(y, Tensor):
-            if index.shape[0] == x.shape[0] and self._is_whole(index):
-                return Batch(x, y)
-            return Batch(x.index_select(0, index), y.index_select(0, index))
-        whole = Batch(x, y, self.weight)
-        if index.shape[0] == len(self) and self._is_whole(index):
-            return whole
-        return whole.map(lambda t: t.index_select(0, index))
+        if not self.plain:
+            whole = Batch(self.x, self.y, self.weight)
+            return whole if self._is_whole(index) else whole.map(lambda t: t.index_select(0, index))
+        if index.shape[0] == self.x.shape[0] and self._is_whole(index):
+            return plain_batch((self.x, self.y))
+        return plain_batch((self.x.index_select(0, index), self.y.index_select(0, index)))
 
     def to(self, device: torch.device) -> TensorSplit:
         """Move the tensors to `device`."""
@@ -49,5 +46,7 @@ class TensorSplit:
         return TensorSplit(*moved, moved.weight)
 
     def _is_whole(self, index: Tensor) -> bool:
+        if index.shape[0] != len(self):
+            return False
         # only on the CPU: elsewhere the comparison would wait for the device
         return index.device.type == "cpu" and torch.equal(index, torch.arange(len(index)))

@@ -30,7 +30,7 @@ from dlrun.engine.reading.streams import StreamBatches
 from dlrun.errors import ConfigError
 from dlrun.execution.flops import count_flops
 from dlrun.losses.cross_entropy import cross_entropy
-from dlrun.losses.weighted import mean_of
+from dlrun.losses.weighted import mean_and_weight
 from dlrun.metrics import is_of_batch, is_of_split
 from dlrun.nests.nest import is_nest
 from dlrun.optimizers.counting import Counting
@@ -286,7 +286,7 @@ def _differentiate(objective: Objective, batch: Batch) -> None:
     # a model without parameters has no gradient to try
     if not objective.params:
         return
-    if not mean_of(values).requires_grad:
+    if not mean_and_weight(values)[0].requires_grad:
         raise TypeError("the loss does not depend on the model's parameters (was it detached, or made a number?)")
     # unlike `backward`, leaves no `.grad` behind
     torch.autograd.grad(objective(batch), objective.params, allow_unused=True)

@@ -13,6 +13,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from dlrun.datasets.columns.column import MISSING
+from dlrun.datasets.files.tabular.rows import read_rows
 from dlrun.datasets.table import table
 from dlrun.datasets.tensors import raw_inputs
 from dlrun.errors import ConfigError, DataError
@@ -304,3 +305,100 @@ def test_given_splits_that_share_a_group_or_run_back_in_time_are_refused(people:
         read(people, split_column="part", time="day")
     data = read(people, split_column="part", folds=3, fold=1)
     assert (len(data.test), len(data.validation)) == (100, 100)
+
+
+def written(path: Path, cells: list[str], **options) -> Data:
+    """A table with these cells in the column `a`, beside a number and two classes."""
+    draw = np.random.default_rng(0)
+    lines = [f"{cell},{draw.random():.3f},{i % 2}" for i, cell in enumerate(cells)]
+    path.write_text("\n".join(["a,b,y", *lines]) + "\n")
+    return table(path=str(path), **({"target": "y", "test_size": 0, "validation_size": 0} | options))
+
+
+DOUBTS = {
+    "decimal commas": (['"1,5"', '"2,5"'] * 10, "numbers written as `1,5`"),
+    "thousands": (['"1,000"', "900"] * 10, "numbers written as `1,000`"),
+    "percent": (["12%", "7 %", "3%"] * 10, "numbers written as `12%`"),
+    "money": (["$3.50", "$7"] * 10, "numbers written as `$3.50`"),
+    "large ids": ([str(2**53 + i % 3) for i in range(20)], "takes for one another, as 9007199254740992"),
+    "shuffled rows": ([str(i * 7 % 20) for i in range(20)], "`a` numbers the rows"),
+    "an open quote": (['"u' if i in (3, 9) else "v" for i in range(20)], 'row at line 5 has a quote (") that is not'),
+}
+
+
+@pytest.mark.parametrize("case", DOUBTS)
+def test_a_column_that_may_be_mistaken_is_asked_about(tmp_path: Path, case: str) -> None:
+    cells, told = DOUBTS[case]
+    with pytest.raises(DataError) as error:
+        written(tmp_path / "t.csv", cells)
+    assert told in str(error.value)
+
+
+def test_ids_by_name_are_no_inputs_and_codes_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path / "t.csv", [f"0{i % 7}134" for i in range(20)])
+    assert "`a` is taken for numbers, 00134 for 134. For codes type 'dataset.categories=[a]'" in capsys.readouterr().out
+    frame = pd.read_csv(tmp_path / "t.csv")
+    frame["PassengerId"] = np.random.default_rng(0).permutation(1000)[: len(frame)]
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(DataError, match="`PassengerId` is an id by its name"):
+        table(path=str(tmp_path / "t.csv"), target="y")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_whole_numbers_of_any_size_are_categories_of_their_own(tmp_path: Path, kind: str) -> None:
+    numbers = [2**53 + i % 3 for i in range(30)]
+    data = written(tmp_path / "t.csv", [str(number) for number in numbers], categories=["a"])
+    if kind == "parquet":
+        pd.read_csv(tmp_path / "t.csv").to_parquet(tmp_path / "t.parquet")
+        data = table(path=str(tmp_path / "t.parquet"), target="y", categories=["a"], test_size=0, validation_size=0)
+    assert data.inputs is not None
+    assert data.inputs.texts[0] == tuple(str(2**53 + i) for i in range(3))
+    assert torch.equal(data.train.x[:, :3], torch.eye(3).repeat(10, 1))
+
+
+def test_a_code_keeps_its_zeros_and_a_known_value_may_be_written_otherwise(tmp_path: Path) -> None:
+    cells = [f"{i % 3},0{i % 3}" for i in range(30)]
+    lines = [f"{cell},{i % 2 == 0},{i % 2}" for i, cell in enumerate(cells)]
+    (tmp_path / "t.csv").write_text("\n".join(["a,code,flag,y", *lines]))
+    data = table(path=str(tmp_path / "t.csv"), target="y", categories=["a", "code"])
+    assert data.inputs is not None
+    assert data.inputs.texts == (("0", "1", "2"), ("00", "01", "02"), ("False", "True"))
+    (tmp_path / "new.csv").write_text("flag,code,a\ntrue,1,2.0\nFALSE,02,other\nno,3,0\n")
+    rows = read_rows(tmp_path / "new.csv", data.inputs)
+    assert rows.tolist() == [[2, 1, 1], [-1, 2, 0], [0, -1, -1]]
+    pd.DataFrame({"a": [1], "code": [2], "flag": [True]}).to_parquet(tmp_path / "new.parquet")
+    assert read_rows(tmp_path / "new.parquet", data.inputs).tolist() == [[1, 2, 1]]
+
+
+@pytest.mark.parametrize("text", ["\n\nc,y\n", "\ufeff\r\nc,y\r\n", '"c",y\n'])
+def test_the_header_is_no_row_whatever_is_before_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.csv").write_text(text + "".join(f"{'uv'[i % 2]},{'no' if i % 4 else 'yes'}\n" for i in range(40)))
+    data = table(path=str(tmp_path / "t.csv"), target="y")
+    assert data.spec.class_names == ("no", "yes")
+    assert data.inputs is not None
+    assert data.inputs.texts == (("u", "v"),)
+
+
+def test_a_name_may_have_two_lines(tmp_path: Path) -> None:
+    rows = "".join(f"{i * i};{i % 2}\n" for i in range(20))
+    (tmp_path / "t.csv").write_text('"a\nin mm";y\n' + rows)
+    data = table(path=str(tmp_path / "t.csv"), target="y")
+    assert data.inputs is not None
+    assert data.inputs.columns == ("a\nin mm",)
+
+
+def test_an_empty_line_of_one_column_is_a_missing_value(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{i * i},{i % 2}\n" for i in range(20)))
+    data = table(path=str(tmp_path / "t.csv"), target="y", missing="mean")
+    (tmp_path / "new.csv").write_text("x\n1\n\n3\n\n")
+    assert data.inputs is not None
+    assert torch.equal(read_rows(tmp_path / "new.csv", data.inputs).isnan()[:, 0], torch.tensor([False, True, False]))
+
+
+def test_a_declared_value_is_taken_as_it_is_written(tmp_path: Path) -> None:
+    head = "@relation t\n@attribute a numeric\n@attribute c {01,02}\n@attribute y {no,yes}\n@data\n"
+    rows = "".join(f"{i * i},0{1 + i % 2},{'no' if i % 3 else 'yes'}\n" for i in range(20))
+    (tmp_path / "t.arff").write_text(head + rows)
+    data = table(path=str(tmp_path / "t.arff"), target="y")
+    assert data.inputs is not None
+    assert data.inputs.texts[1] == ("01", "02")

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from dlrun.datasets.columns.column import Column, Kind, is_number, of_rows, option, read
+from dlrun.datasets.columns.doubts import leading_zero, names_the_rows, number_written_otherwise, taken_for_one
 from dlrun.datasets.columns.encode import Missing
 from dlrun.errors import ConfigError, DataError, did_you_mean
+from dlrun.terminal import output
 
 
 @dataclass(frozen=True)
@@ -79,19 +79,28 @@ def choose(cells: Mapping[str, Any], choice: Choice, declared: Mapping[str, Sequ
         read(name, cells[name], kind=choice.kind(name), declared=() if name in choice.dates else declared.get(name, ()))
         for name in names
     ]
-    problems = {column.name: problem for column in found if (problem := _problem(column, choice))}
+    problems = {column.name: problem for column in found if (problem := _problem(column, cells[column.name], choice))}
     if problems:
         raise DataError(_refusal(problems, found))
     if choice.missing == "refuse" and (gaps := [column for column in found if column.missing]):
         raise DataError(_gaps(gaps))
+    for column in found:
+        if column.name not in (choice.columns or ()) and (code := leading_zero(column, cells[column.name])):
+            output.say(
+                f"`{column.name}` is taken for numbers, {code} for {float(code):g}. For codes type "
+                f"{option('categories', [column.name])}."
+            )
     return found
 
 
-def _problem(column: Column, choice: Choice) -> str:
+def _problem(column: Column, cells: Any, choice: Choice) -> str:
     """Why a column is no input as it is; empty if it is one."""
     rows, present = len(column.values), column.present
     if not len(present):
         return "has no value in any row"
+    named = column.name in (*(choice.columns or ()), *choice.categories, *choice.dates)
+    if not named and (number := number_written_otherwise(column.texts)):
+        return f"has numbers written as `{number[:30]}`, not as 1234.5"
     if mixed := [text for text in column.texts if not is_number(text)]:
         rest = len(column.texts) - len(mixed)
         # a few words among numbers: to take each number for a category would be a guess
@@ -102,20 +111,24 @@ def _problem(column: Column, choice: Choice) -> str:
     if column.kind == "date" and column.name not in choice.dates:
         return "holds dates"
     # whoever names a column has looked at it
-    if column.name in (*(choice.columns or ()), *choice.categories, *choice.dates):
+    if named:
         return ""
     if bool((present == present[0]).all()):
         return f"has one value in all rows, `{column.texts[0] if column.texts else f'{float(present[0]):g}'}`"
-    if column.kind == "number" and rows > 2 and len(present) == rows and bool((torch.diff(present) == 1).all()):
-        return "numbers the rows"
-    return ""
+    if number := taken_for_one(column, cells):
+        return f"has whole numbers that float64 takes for one another, as {number}"
+    return names_the_rows(column) or ""
 
 
 def _refusal(problems: Mapping[str, str], found: Sequence[Column]) -> str:
     kinds = {column.name: column.kind for column in found if column.name in problems}
     lines = [f"  `{name}` {problem}" for name, problem in problems.items()]
     lines.append(f"Type {option('leave_out', [*problems])} to leave {'it' if len(problems) == 1 else 'them'} out.")
-    if texts := [name for name, kind in kinds.items() if kind == "text" or "and texts" in problems[name]]:
+    if texts := [
+        name
+        for name, kind in kinds.items()
+        if kind == "text" or any(part in problems[name] for part in ("and texts", "written as", "float64"))
+    ]:
         lines.append(f"Texts that are categories: {option('categories', texts)}.")
     if dates := [name for name, kind in kinds.items() if kind == "date"]:
         lines.append(f"Dates as numbers, in days since 1970: {option('dates', dates)}.")

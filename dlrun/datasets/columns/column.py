@@ -5,6 +5,7 @@ Columns come as arrays of pyarrow, texts or typed values, whatever the file was.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ def read(name: str, cells: Any, *, kind: Kind | None = None, declared: Sequence[
     cells = _plain(name, cells)
     texts = pa.types.is_string(cells.type)
     if kind == "category" or declared:
-        return _categories(name, _canonical(cells), declared)
+        return _categories(name, cells if texts and declared else _canonical(cells), declared)
     if kind == "date" or (kind is None and pa.types.is_temporal(cells.type)):
         return Column(name, "date", _days(name, cells))
     if kind == "number" or not texts:
@@ -100,8 +101,9 @@ def read(name: str, cells: Any, *, kind: Kind | None = None, declared: Sequence[
 def codes(name: str, cells: Any, texts: Sequence[str]) -> Tensor:
     """The places of a category's values in known `texts`, float64 [N]: -1 for others, NaN for missing ones."""
     column = _categories(name, _canonical(_plain(name, cells)))
-    place = {text: i for i, text in enumerate(texts)}
-    known = torch.tensor([place.get(text, -1) for text in column.texts] + [-1], dtype=torch.float64)
+    place = _places(texts)
+    places = [place.get(text, place.get(_one_writing(text), -1)) for text in column.texts]
+    known = torch.tensor([*places, -1], dtype=torch.float64)
     found = known[column.values.nan_to_num(-1).long()]
     return torch.where(column.values.isnan(), torch.nan, found)
 
@@ -114,9 +116,11 @@ def _plain(name: str, cells: Any) -> Any:
     if pa.types.is_dictionary(cells.type):
         cells = cells.dictionary_decode()
     kind = cells.type
-    if pa.types.is_null(kind) or pa.types.is_boolean(kind) or pa.types.is_large_string(kind):
+    if pa.types.is_null(kind) or pa.types.is_boolean(kind) or _is_text(kind):
         cells = cells.cast(pa.string())
-    elif pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind):
+    elif pa.types.is_integer(kind):
+        return cells  # float64 would make one of two that are above 2⁵³
+    elif pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         cells = cells.cast(pa.float64(), safe=False)
         return pc.if_else(pc.is_nan(cells), pa.scalar(None, pa.float64()), cells)
     elif pa.types.is_timestamp(kind) or pa.types.is_date(kind):
@@ -128,6 +132,12 @@ def _plain(name: str, cells: Any) -> Any:
     return pc.if_else(gap, pa.scalar(None, pa.string()), cells)
 
 
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
 def _canonical(cells: Any) -> Any:
     """Texts; numbers are written alike, so that 1, 01 and 1.0 are one category."""
     import pyarrow as pa
@@ -136,8 +146,26 @@ def _canonical(cells: Any) -> Any:
         return cells
     if pa.types.is_temporal(cells.type):
         return cells.cast(pa.string())
-    values = cells.cast(pa.float64()).to_pylist()
-    return pa.array([None if v is None else str(int(v)) if v == int(v) else str(v) for v in values], pa.string())
+    coded = cells.dictionary_encode()
+    texts = [str(value) for value in coded.dictionary.to_pylist()]
+    # codes of one length are names, as 02134: they are kept
+    if len({*map(len, texts)}) > 1 or not all(text.isdigit() for text in texts):
+        texts = [_one_writing(text) for text in texts]
+    return pa.array(texts, pa.string()).take(coded.indices)
+
+
+def _one_writing(text: str) -> str:
+    """A number as all of its writings are kept; any other text, but for the case of truth values, as it is.
+
+    >>> [_one_writing(text) for text in ("01", "1.0", "1.50", "9007199254740993", "True", "a")]
+    ['1', '1', '1.5', '9007199254740993', 'true', 'a']
+    """
+    if not is_number(text):
+        return text.lower() if text.lower() in ("true", "false") else text
+    if re.fullmatch(r"[+-]?[0-9]+", text):
+        return str(int(text))  # exact: float64 has not all whole numbers above 2⁵³
+    value = float(text)
+    return text if math.isinf(value) else str(int(value)) if value == int(value) else str(value)
 
 
 def _all_match(cells: Any, pattern: str) -> bool:
@@ -162,9 +190,9 @@ def _numbers(name: str, cells: Any) -> Tensor:
                 f"The column `{name}` has `{text[:40]}` in row {row + 1}; expected a number{hint}. Texts can be "
                 f"categories: type {option('categories', [name])}."
             )
-    elif not (pa.types.is_floating(cells.type)):
+    elif not (pa.types.is_floating(cells.type) or pa.types.is_integer(cells.type)):
         raise DataError(f"The column `{name}` has values of the type {cells.type}; expected numbers.")
-    values = _tensor(cells.cast(pa.float64()))
+    values = _tensor(cells.cast(pa.float64(), safe=False))
     # float32 is what a model takes
     if len(far := ((values.abs() > _LARGEST) & ~values.isnan()).nonzero()):
         row = int(far[0])
@@ -202,12 +230,19 @@ def _categories(name: str, cells: Any, declared: Sequence[str] = ()) -> Column:
 
     coded = cells.dictionary_encode()
     found = coded.dictionary.to_pylist()
-    if others := [text for text in found if declared and text not in declared]:
-        raise DataError(f"The column `{name}` has the value `{others[0]}`, which its declaration lacks.")
     texts = tuple(declared) or tuple(sorted(found, key=_by_number))
-    place = {text: i for i, text in enumerate(texts)}
-    places = torch.tensor([float(place[text]) for text in found] + [torch.nan], dtype=torch.float64)
+    place = _places(texts) if declared else {text: i for i, text in enumerate(texts)}
+    numbers = [place.get(text, place.get(_one_writing(text), -1)) for text in found]
+    if -1 in numbers:
+        other = found[numbers.index(-1)]
+        raise DataError(f"The column `{name}` has the value `{other}`, which its declaration lacks.")
+    places = torch.tensor([*map(float, numbers), torch.nan], dtype=torch.float64)
     return Column(name, "category", places[_tensor(coded.indices.cast(pa.float64())).nan_to_num(-1).long()], texts)
+
+
+def _places(texts: Sequence[str]) -> dict[str, int]:
+    """The places of known texts, by their own writing and by that of `_one_writing`: 1.0 is 1, TRUE is True."""
+    return {_one_writing(text): i for i, text in enumerate(texts)} | {text: i for i, text in enumerate(texts)}
 
 
 def _by_number(text: str) -> tuple[bool, float, str]:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dlrun.datasets.columns.choose import check_known
 from dlrun.datasets.columns.column import Column, of_rows, read
+from dlrun.datasets.columns.doubts import number_written_otherwise
 from dlrun.errors import ConfigError, DataError
 from dlrun.terminal import output
 
@@ -108,6 +109,11 @@ def _classification(column: Column, cells: Any, declared: Sequence[str], *, aske
         raise DataError(
             f"The target `{column.name}` {what} in {len(column.values):,} rows, which is too many for classes. If they "
             "are classes all the same, type dataset.task=classification."
+        )
+    if not asked and (number := number_written_otherwise(column.texts)):
+        raise DataError(
+            f"The target `{column.name}` has numbers written as `{number[:30]}`, not as 1234.5. If they are "
+            "classes, type dataset.task=classification."
         )
     if column.kind == "number" and not bool((column.values == column.values.round()).all()):
         raise DataError(f"The target `{column.name}` has fractions: they are no classes. Type dataset.task=regression.")

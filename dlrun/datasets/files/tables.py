@@ -141,7 +141,7 @@ def _hint(cells: Sequence[str]) -> str:
 
 
 def _open(path: Path) -> IO[str]:
-    packed = path.suffix == ".gz"
+    packed = path.suffix.lower() == ".gz"
     with gzip.open(path, "rb") if packed else path.open("rb") as file:
         refuse_wide(path, file.read(256))
     # without the mark that spreadsheets write

@@ -23,7 +23,7 @@ def unpack(path: Path, most: int) -> bytes:
     if path.suffix == ".xz":
         content = _unpack_xz(path, most)
     else:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             content = file.read(most + 1)
     if len(content) > most:
         raise TooLarge(f"it has more than {most:,} bytes")

@@ -39,7 +39,7 @@ def is_table(path: Path) -> bool:
 
 def ending(path: Path) -> str:
     """The ending that says what a file holds: .csv of table.csv.gz."""
-    return (path.suffix if path.suffix != ".gz" else Path(path.stem).suffix).lower()
+    return (path.suffix if path.suffix.lower() != ".gz" else Path(path.stem).suffix).lower()
 
 
 def read(path: Path, *, header: bool = True, key: str = "dataset.path") -> Table:
@@ -72,5 +72,6 @@ def read(path: Path, *, header: bool = True, key: str = "dataset.path") -> Table
 def _parquet(path: Path) -> dict[str, Any]:
     from pyarrow import parquet
 
-    table = parquet.read_table(path)
+    # read_table would take folders called key=value for columns, and looks for each name
+    table = parquet.ParquetFile(path).read()
     return separated.named(path, table.column_names, [column.combine_chunks() for column in table.columns])

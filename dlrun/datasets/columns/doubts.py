@@ -1,0 +1,67 @@
+"""Columns that look like something else than what their values are taken for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from dlrun.datasets.columns.column import Column, is_number, read
+
+# 1,5 and 1.234,5 and 1,234.5; grouped by points, commas, blanks or apostrophes
+_NUMBER = r"[+-]?(\d+,\d+|\d{1,3}(?P<group>[.,'’ \u00a0\u202f])\d{3}((?P=group)\d{3})*([.,]\d+)?|\d+(\.\d+)?)"
+_MARK = r"[$€£¥%]?"
+_OTHERWISE = re.compile(rf"{_MARK}\s?{_NUMBER}\s?{_MARK}")
+_ID = re.compile(r"(.*[_\W])?(?i:id|uuid|key|index)|.*[a-z](Id|ID)")
+
+ALL_WHOLE = 2.0**53
+"""Up to here float64 has all whole numbers."""
+
+
+def number_written_otherwise(texts: Sequence[str]) -> str | None:
+    """One of the texts, if all are numbers and some have decimal commas, grouped digits, a currency or a percent sign.
+
+    >>> number_written_otherwise(["0.5", "1,5"]), number_written_otherwise(["12%", "7 %"])
+    ('1,5', '12%')
+    >>> number_written_otherwise(["1.2.3", "1.2.4"]), number_written_otherwise(["20-30", "5+"])
+    (None, None)
+    """
+    others = [text for text in texts if not is_number(text)]
+    return others[0] if others and all(_OTHERWISE.fullmatch(text) for text in others) else None
+
+
+def names_the_rows(column: Column) -> str | None:
+    """Why a column of numbers looks like one that names the rows; None if it does not."""
+    rows, present = len(column.values), column.present
+    if column.kind != "number" or rows < 3 or len(present) < rows:
+        return None
+    ordered = present.sort().values
+    if bool((torch.diff(ordered) == 1).all()):
+        return "numbers the rows"
+    different = bool((torch.diff(ordered) > 0).all() and (present == present.round()).all())
+    return (
+        "is an id by its name: each row has its own whole number" if different and _ID.fullmatch(column.name) else None
+    )
+
+
+def taken_for_one(column: Column, cells: Any) -> str | None:
+    """A whole number of a column that float64 takes for another one of it."""
+    present = column.present
+    if column.kind != "number" or not len(present) or float(present.abs().max()) < ALL_WHOLE:
+        return None
+    texts = read(column.name, cells, kind="category").texts
+    large = [text for text in texts if abs(float(text)) >= ALL_WHOLE]
+    return large[0] if len({*map(float, large)}) < len(large) else None
+
+
+def leading_zero(column: Column, cells: Any) -> str | None:
+    """A text such as 02134, of a column that is taken for numbers."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if column.kind != "number" or not pa.types.is_string(cells.type):
+        return None
+    row = pc.index(pc.match_substring_regex(cells, r"^\s*0[0-9]+\s*$"), True).as_py()
+    return str(cells[row].as_py()).strip() if row >= 0 else None

@@ -14,9 +14,6 @@ from dlrun.engine.objective import Objective
 from dlrun.nests.batch import Batch
 from dlrun.types import Update
 
-NAMES = ("momentum_buffer", "step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq", "square_avg", "grad_avg", "sum")
-"""The names in the states of torch's optimizers: of texts, a checkpoint may bring those of this file alone."""
-
 
 class FromModule:
     """Steps by what the module configures."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from dlrun.engine.own.state import OwnState
 from dlrun.errors import UserError
@@ -18,6 +19,8 @@ from tests.conftest import Called
 from tests.facts import refuses, says
 
 Call = Callable[..., Called]
+
+OPTIMIZERS = ["Adam", "Adafactor", "ASGD", "LBFGS", "NAdam", "Rprop"]
 
 QUICK = ("dataset=moons", "optimizer=sgd", "trainer.batch_size=100", "trainer.figures=false", "tracking.enabled=false")
 
@@ -165,3 +168,31 @@ def test_a_part_that_loads_its_state_gets_no_foreign_text(key: str) -> None:
     with pytest.raises(UserError, match=r"state\.optimizer"):
         own.check_optimizer(Updates(), state)
     assert own.parts["loss"].file == "log.txt"
+
+
+class Inner(Updates):
+    """An optimizer of one's own that keeps the state of one of torch's."""
+
+    def __init__(self, cls: type[torch.optim.Optimizer]) -> None:
+        self.parameter = nn.Parameter(torch.ones(2, 2))
+        self.optimizer = cls([self.parameter], lr=0.1)
+
+    def take_step(self) -> None:
+        self.parameter.grad = torch.ones(2, 2)
+        self.optimizer.step(lambda: torch.ones(()))  # type: ignore[arg-type]  # LBFGS takes it
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.optimizer.state_dict()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_the_names_in_states_of_torchs_optimizers_are_taken(name: str) -> None:
+    cls = getattr(torch.optim, name)
+    trained, own = Inner(cls), OwnState({})
+    trained.take_step()
+    own.check_optimizer(Inner(cls), trained.state_dict())
+    # as keys alone, and no others
+    word = "_".join(["exp", "avg"])
+    for state in ({"state": {0: {"step": word}}}, {"state": {0: {f"/{word}": 1}}}):
+        with pytest.raises(UserError, match=r"state\.optimizer"):
+            own.check_optimizer(Inner(cls), state)

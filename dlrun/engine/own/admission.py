@@ -2,8 +2,9 @@
 
 It may come from somebody else, who must not get to choose a path or a command there. A value is taken if the code
 changes that attribute by itself, as the first passes or its source show; if it is of the kind of the first value, or
-one of them is None; and if each text in it is in the first value or in the user's own source. The same is asked
-before a value is saved, so whoever trains is told at once of state that a resumed run would refuse.
+one of them is None; and if each text in it is in the first value or in the user's own source. Keys of a part's state
+dict may be names of torch's optimizers too. The same is asked before a value is saved, so whoever trains is told at
+once of state that a resumed run would refuse.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dlrun.engine.own.encoding import KIND, VALUE
-from dlrun.engine.own.source import Source
+from dlrun.engine.own.source import Source, optimizer_names
 from dlrun.errors import UserError
 
 PREFIX = "state."
@@ -62,9 +63,7 @@ class Admission:
 
     def not_to_load(self, parts: Mapping[str, Any]) -> dict[str, str]:
         """Why parts may not load state dicts, by those that may not."""
-        reasons = {
-            name: self._foreign(_texts(state), self._texts_of_parts.get(name, ())) for name, state in parts.items()
-        }
+        reasons = {name: self._foreign_in(state, self._texts_of_parts.get(name, ())) for name, state in parts.items()}
         return {name: reason for name, reason in reasons.items() if reason and PREFIX + name not in self._trusted}
 
     def why_not(self, name: str, content: Any) -> str | None:
@@ -85,6 +84,11 @@ class Admission:
         names = {key, "__" + key.partition("__")[2]} if key.startswith("_") else {key}
         source = self._source
         return bool(names & source.assigned) or (bool(names & source.mutated) and _kind(first) in IN_PLACE)
+
+    def _foreign_in(self, state: Any, own: Collection[str | bytes]) -> str | None:
+        reason = self._foreign(_texts(state), own)
+        # an optimizer of torch's in a part names its state with the first step; torch's source is read where it matters
+        return reason and self._foreign(_texts(state, names=optimizer_names()), own)
 
     def _foreign(self, texts: Iterable[str | bytes], own: Collection[str | bytes]) -> str | None:
         known = {*own}
@@ -126,13 +130,15 @@ def _encoded_texts(content: Any) -> Iterator[str | bytes]:
         yield from _encoded_texts(content[VALUE])
 
 
-def _texts(content: Any) -> Iterator[str | bytes]:
+def _texts(content: Any, names: Collection[str] = ()) -> Iterator[str | bytes]:
+    """The texts of a state dict, but for keys that are among `names`."""
     if isinstance(content, str | bytes):
         yield content
     elif isinstance(content, dict):
         for key, value in content.items():
-            yield from _texts(key)
-            yield from _texts(value)
+            if key not in names:
+                yield from _texts(key)
+            yield from _texts(value, names)
     elif isinstance(content, list | tuple | set | frozenset):
         for each in content:
-            yield from _texts(each)
+            yield from _texts(each, names)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -14,6 +16,8 @@ from dlrun.engine.own.attributes import is_own
 
 MAKING = ("__init__", "__new__", "__post_init__", "__init_subclass__")
 """Functions that give attributes their first values."""
+
+QUOTED_NAME = re.compile(r"""["']([A-Za-z_]\w*)["']""")
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,18 @@ def read_source(owners: Iterable[Any]) -> Source:
             continue  # compiled, or gone: nothing is known of it
         _Reader(source).visit(tree)
     return source
+
+
+@cache
+def optimizer_names() -> frozenset[str]:
+    """The names in quotes in torch's source of its optimizers, among them those of their states."""
+    found: set[str] = set()
+    for module in [each for name, each in sys.modules.items() if name.startswith("torch.optim.")]:
+        try:
+            found.update(QUOTED_NAME.findall(inspect.getsource(module)))
+        except (OSError, TypeError):
+            continue  # torch without its source: a user has to trust the names
+    return frozenset(found)
 
 
 def _modules(owner: Any) -> Iterable[ModuleType]:

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from dlrun.analysis.figures.classes import as_probabilities
+from dlrun.datasets.tensors.spec import restore
 from dlrun.errors import ConfigError
+from dlrun.nests.nest import size_of
 from dlrun.observers.prediction_figure import Cell, draw_table
 from dlrun.observers.view import RunView
 from dlrun.storage.files.replacing import write_atomically
@@ -40,7 +42,7 @@ class Predictions:
 
     `samples` of them are evenly spaced over the split; or give their places. The table is
     `observers/predictions/predictions.csv`, the figure `figures/predictions.png`. Of a text it is the token after
-    each window.
+    each window; scaled targets are in their own unit.
     """
 
     def __init__(self, samples: int | Sequence[int] = 16) -> None:
@@ -66,14 +68,17 @@ class Predictions:
 
     def on_evaluation(self, run: RunView) -> None:
         assert run.validation is not None
-        x, y = run.validation.gather(self.index.to(run.device))
+        x, y = run.validation.gather(self.index.to(run.device)).to(run.device)
         with run.model() as model:
-            outputs: Any = model(_to(x, run.device))
+            outputs: Any = model(x)
         if not isinstance(outputs, Tensor) or not isinstance(y, Tensor):
             raise TypeError(
                 f"the model returned {type(outputs).__name__} and targets are {type(y).__name__}: a table needs tensors"
             )
         outputs, y = outputs.float().cpu(), y.cpu()
+        if outputs.shape == y.shape:
+            # scaled targets in the unit of the data, as metrics have them
+            outputs, y = restore(run.spec, outputs), restore(run.spec, y)
         inputs = _inputs(run, x, y)
         if run.spec.task == "language" and outputs.ndim == 3:
             last = _last(y)
@@ -152,31 +157,16 @@ def _last(y: Tensor) -> Tensor:
 def _inputs(run: RunView, x: Any, y: Tensor) -> list[str]:
     """The inputs in words: the end of a text, a few numbers; of pictures nothing."""
     if not isinstance(x, Tensor):
-        return [""] * len(_first(x))
+        return [""] * size_of(x)
     if run.tokenizer is not None:
         windows = zip(x.tolist(), _last(y).tolist(), strict=True)
         return [repr(run.tokenizer.decode(row[: last + 1])[-SHOWN:]) for row, last in windows]
     return [_numbers(row) if row.numel() <= 8 else "" for row in x.cpu()]
 
 
-def _first(x: Any) -> Any:
-    """The first tensor of a nest, which has the length of the batch."""
-    while not isinstance(x, Tensor):
-        x = next(iter(x.values() if isinstance(x, dict) else x))
-    return x
-
-
 def _numbers(values: Tensor) -> str:
     flat = values.reshape(-1).tolist()
     return " ".join(f"{value:.4g}" for value in flat[:8]) + (" …" if len(flat) > 8 else "")
-
-
-def _to(x: Any, device: torch.device) -> Any:
-    if isinstance(x, Tensor):
-        return x.to(device)
-    if isinstance(x, dict):
-        return {key: _to(value, device) for key, value in x.items()}
-    return type(x)(_to(value, device) for value in x)
 
 
 def _cell(row: Row) -> Cell:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import ast
 import csv
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+from torch import Tensor
 
 import dlrun as package
+from dlrun.datasets.tensors.split import TensorSplit
+from dlrun.observers.predictions import Predictions
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
+from dlrun.types import Spec
 from tests.conftest import Called
 from tests.facts import refuses
 
@@ -52,6 +59,34 @@ def test_a_resumed_run_goes_on_with_its_table(here: Path, call: Call) -> None:
     run = all_runs()[-1]
     assert call("resume", run.id, "trainer.epochs=3").code == 0
     assert [row["step"] for row in table(run)] == ["21"] * 16 + ["42"] * 16 + ["63"] * 16
+
+
+class Named(NamedTuple):
+    """Inputs of two tensors."""
+
+    a: Tensor
+    b: Tensor
+
+
+def test_scaled_targets_of_named_inputs_are_shown_in_their_own_unit(tmp_path: Path) -> None:
+    ones = torch.ones(3, 1)
+    spec = Spec("regression", ((1,), (1,)), 1, target_scale=((100.0,), (10.0,)))
+    # a view of a run, as far as the observer asks
+    run: Any = SimpleNamespace(
+        validation=TensorSplit(Named(ones, 2 * ones), ones),
+        model=lambda: nullcontext(lambda x: x.a + x.b),
+        spec=spec,
+        tokenizer=None,
+        device=torch.device("cpu"),
+        step=1,
+        epoch=1.0,
+        resumed=False,
+        folder=tmp_path,
+    )
+    observer = Predictions(samples=2)
+    observer.on_start(run)
+    observer.on_evaluation(run)
+    assert [(row.target, row.prediction) for row in observer.table[1]] == [("110", "130")] * 2
 
 
 def test_numbers_have_rows_too(here: Path, call: Call) -> None:

@@ -19,7 +19,7 @@ from dlrun.engine.own.modules import module_of
 from dlrun.engine.parameters.kinds import hidden_matrices, matrices
 from dlrun.engine.parameters.names import parameter_names
 from dlrun.errors import ConfigError
-from dlrun.losses.weighted import mean_and_weight
+from dlrun.losses.weighted import Values, mean_and_weight
 from dlrun.types import IGNORE_INDEX, Batch, Loss
 
 
@@ -99,7 +99,7 @@ class Objective:
         return torch.autocast(*self._autocast) if self._autocast else nullcontext()
 
 
-def weigh(values: Tensor | tuple[Tensor, Tensor], batch: Batch) -> Tensor | tuple[Tensor, Tensor]:
+def weigh(values: Values, batch: Batch) -> Values:
     """A loss's values with the weights of the samples, and without those of padded elements.
 
     Values [B, T, ...] of elements are masked, values [B] of samples are not: the loss has looked at the mask itself.

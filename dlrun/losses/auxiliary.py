@@ -8,18 +8,18 @@ It is of training alone: evaluation, and metrics, see the main outputs (`types.A
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import copy
 from functools import wraps
 from typing import Concatenate, ParamSpec, cast
 
 import torch
 from torch import Tensor, nn
 
+from dlrun.losses.weighted import Values
+from dlrun.losses.with_forward import with_forward
 from dlrun.types import AuxiliaryHeads, Batch
 
 Arguments = ParamSpec("Arguments")
-Found = Tensor | tuple[Tensor, Tensor]
-MeanLoss = Callable[Concatenate[nn.Module, Batch, Arguments], Found]
+MeanLoss = Callable[Concatenate[nn.Module, Batch, Arguments], Values]
 
 
 def has_auxiliary_heads(model: nn.Module) -> bool:
@@ -35,7 +35,7 @@ def with_auxiliary_heads(loss: MeanLoss[Arguments]) -> MeanLoss[Arguments]:
     """
 
     @wraps(loss)
-    def total(model: nn.Module, batch: Batch, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Found:
+    def total(model: nn.Module, batch: Batch, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Values:
         if not (has_auxiliary_heads(model) and model.training and torch.is_grad_enabled()):
             return loss(model, batch, *args, **kwargs)
         main, *others = (
@@ -48,15 +48,11 @@ def with_auxiliary_heads(loss: MeanLoss[Arguments]) -> MeanLoss[Arguments]:
     return cast("MeanLoss[Arguments]", total)
 
 
-def add_shares(main: Found, others: Sequence[Found], weight: float) -> Found:
+def add_shares(main: Values, others: Sequence[Values], weight: float) -> Values:
     """The main loss and `weight` times each other one; of means with the sum of their weights too."""
     share = weight * sum(other[0] if isinstance(other, tuple) else other for other in others)
     return (main[0] + share, main[1]) if isinstance(main, tuple) else main + share
 
 
 def _returning(model: nn.Module, outputs: Tensor) -> nn.Module:
-    """The model, with these outputs."""
-    head = copy(model)
-    # past `__setattr__`, which wrappers of models replace
-    vars(head)["forward"] = lambda x: outputs
-    return head
+    return with_forward(model, lambda x: outputs)

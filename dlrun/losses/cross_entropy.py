@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from dlrun.errors import ConfigError
 from dlrun.losses.auxiliary import with_auxiliary_heads
 from dlrun.losses.outputs import logits_and_classes
-from dlrun.losses.weighted import unweighted, weights_of
+from dlrun.losses.weighted import Values, unweighted, weights_of
 from dlrun.types import IGNORE_INDEX, Batch
 
 __all__ = ["cross_entropy"]
@@ -24,7 +24,7 @@ def cross_entropy(
     batch: Batch,
     label_smoothing: float = 0.0,
     class_weights: Sequence[float] | Literal["balanced"] | None = None,
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Values:
     """Cross-entropy of the logits and the target classes: [B].
 
     While gradients are on it returns their mean. A value is -log softmax(model(x))[y], in nats, for logits [B, C] and

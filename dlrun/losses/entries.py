@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import copy
 from typing import Any
 
 from torch import nn
 
 from dlrun.errors import ConfigError
+from dlrun.losses.with_forward import with_forward
 from dlrun.nests.batch import Batch
 from dlrun.nests.nest import Nest, is_nest
 
@@ -27,7 +27,7 @@ class OfEntries:
         if not isinstance(other, Batch):
             return self.part(entry(one, self.output, "output"), entry(other, self.target, "target"))
         y = entry(other.y, self.target, "target")
-        return self.part(_returning(one, self.output), Batch(other.x, y, other.weight, other.mask))
+        return self.part(_returning(one, self.output), other._replace(y=y))
 
     def __getattr__(self, name: str) -> Any:
         # a direction and the like are those of the function, also of one with arguments
@@ -65,9 +65,4 @@ def entry(nest: Nest, name: str | None, what: str) -> Nest:
 
 def _returning(model: nn.Module, name: str | None) -> nn.Module:
     """The model, where a call gives one entry of its outputs."""
-    if name is None:
-        return model
-    head = copy(model)
-    # past `__setattr__`, which wrappers of models replace
-    vars(head)["forward"] = lambda x: entry(model(x), name, "output")
-    return head
+    return model if name is None else with_forward(model, lambda x: entry(model(x), name, "output"))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dlrun.errors import ConfigError
 from dlrun.losses.outputs import describe
+from dlrun.losses.weighted import Values
 from dlrun.types import IGNORE_INDEX, Batch
 
 __all__ = ["OwnLoss"]
@@ -30,7 +31,7 @@ class OwnLoss:
     def __init__(self, targets: str = "labels", outputs: str = "logits", shift: bool | None = None) -> None:
         self.targets, self.outputs, self.shift = targets, outputs, shift
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Tensor | tuple[Tensor, Tensor]:
+    def __call__(self, model: nn.Module, batch: Batch) -> Values:
         """The model's loss; shifted and without gradients with the number of its targets.
 
         Raises `ConfigError` for a model that takes no such targets, or returns no loss.

@@ -6,6 +6,9 @@ from torch import Tensor
 
 from dlrun.types import IGNORE_INDEX
 
+Values = Tensor | tuple[Tensor, Tensor]
+"""What a loss returns: values or their mean, and of a weighted mean the weights or their sum too (`types.Loss`)."""
+
 
 def weights_of(y: Tensor, classes: Tensor | None, ignore_index: int = IGNORE_INDEX) -> Tensor:
     """The weight of each target, of its shape; 1 without weights of classes, 0 for an ignored one."""
@@ -21,7 +24,7 @@ def unweighted(values: Tensor, weights: Tensor) -> Tensor:
     return (values / weights.where(weights != 0, 1)).masked_fill(weights == 0, 0)
 
 
-def mean_and_weight(values: Tensor | tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor | None]:
+def mean_and_weight(values: Values) -> tuple[Tensor, Tensor | None]:
     """The mean of what a loss returns, and of a weighted mean the sum of its weights, detached.
 
     A loss returns one value a sample, or values and their weights, or the mean itself, alone or with its weights.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from copy import copy
 from functools import partial
 from typing import Any
 
@@ -12,12 +11,11 @@ from torch import Tensor, nn
 
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.losses.entries import OfEntries
-from dlrun.losses.weighted import mean_and_weight
+from dlrun.losses.weighted import Values, mean_and_weight
+from dlrun.losses.with_forward import with_forward
 from dlrun.types import Batch, Loss
 
 __all__ = ["WeightedSum"]
-
-Found = Tensor | tuple[Tensor, Tensor]
 
 
 class WeightedSum:
@@ -59,7 +57,7 @@ class WeightedSum:
         """Does a term compare the samples of a batch with each other?"""
         return any(getattr(getattr(term, "func", term), "of_batch", False) for term in self.terms.values())
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Found:
+    def __call__(self, model: nn.Module, batch: Batch) -> Values:
         """The sum of the terms' means; without gradients of their values."""
         found = dict(self._terms(model, batch))
         # of samples with weights, and of padded elements, the objective takes the mean itself
@@ -75,7 +73,7 @@ class WeightedSum:
         weights = [each[1] for each in found.values() if isinstance(each, tuple)]
         return (total, weights[0]) if weights else total
 
-    def _terms(self, model: nn.Module, batch: Batch) -> Iterator[tuple[str, Found]]:
+    def _terms(self, model: nn.Module, batch: Batch) -> Iterator[tuple[str, Values]]:
         """Yield each term's values; the model's outputs are computed once."""
         outputs: list[Any] = []
 
@@ -86,13 +84,11 @@ class WeightedSum:
                 outputs.append(model(x))
             return outputs[0]
 
-        head = copy(model)
-        # past `__setattr__`, which wrappers of models replace
-        vars(head)["forward"] = forward
+        head = with_forward(model, forward)
         for name, term in self.terms.items():
             yield name, term(head, batch)
 
-    def _check(self, found: Mapping[str, Found]) -> None:
+    def _check(self, found: Mapping[str, Values]) -> None:
         """Refuse values of different shapes, and a weighted mean beside values: no one mean has both exactly."""
         shapes = {name: tuple(each.shape) for name, each in found.items() if isinstance(each, Tensor) and each.ndim}
         weighted = [name for name, each in found.items() if isinstance(each, tuple)]
@@ -105,7 +101,7 @@ class WeightedSum:
             )
 
 
-def _zero(found: Mapping[str, Found]) -> Tensor:
+def _zero(found: Mapping[str, Values]) -> Tensor:
     first = next(iter(found.values()))
     return (first[0] if isinstance(first, tuple) else first).new_zeros(())
 

@@ -18,7 +18,7 @@ from torch.func import functional_call, vmap
 from dlrun.engine.evaluation import loss_total, wide
 from dlrun.engine.forward.whole_split import OUTPUTS, of_batches, of_splits
 from dlrun.engine.objective import Objective
-from dlrun.losses.weighted import mean_and_weight
+from dlrun.losses.weighted import Values, mean_and_weight
 from dlrun.models.polynomial import Polynomial
 from dlrun.stacked.dense import Chain, chain
 from dlrun.stacked.losses import FROM_OUTPUTS, split_partial, stack_losses
@@ -164,7 +164,7 @@ class StackedObjective:
         return values.sum(1), self._loss.counts(batch.y)
 
 
-def _weighed(loss: Loss, model: nn.Module, batch: Batch) -> Tensor | tuple[Tensor, Tensor]:
+def _weighed(loss: Loss, model: nn.Module, batch: Batch) -> Values:
     # `vmap` returns tensors only: a weight where there is one
     mean, weight = mean_and_weight(loss(model, batch))
     return mean if weight is None else (mean, weight)

@@ -78,7 +78,7 @@ class MapStyleSamples:
         if isinstance(self.collate, Own):
             return sample
         given = as_batch(sample, self.inputs, self.targets, f"S{name[1:]}")
-        batch = given if is_nest(given.y) else Batch(given.x, self._target(name, given.y), given.weight)
+        batch = given if is_nest(given.y) else given._replace(y=self._target(name, given.y))
         # compared here, a bad sample is named by whoever reads it, a worker too
         if self.spec is not None and (problem := _problem(batch, self.spec)):
             raise DataError(f"{name[0].upper()}{name[1:]}, in the {self.split} split: {problem}.")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from copy import copy
-
 from torch import Tensor, nn
 
 from dlrun.datasets.tensors.spec import TargetScale
+from dlrun.losses.with_forward import with_forward
 from dlrun.types import Batch
 
 
@@ -14,10 +13,8 @@ def restored(scale: TargetScale | None, model: nn.Module, batch: Batch) -> tuple
     """A model and a batch whose outputs and targets are raw; without a scale these themselves."""
     if scale is None:
         return model, batch
-    found = copy(model)
-    # past `__setattr__`, which wrappers of models replace
-    vars(found)["forward"] = lambda x: _undo(scale, model(x))
-    return found, Batch(batch.x, scale.undo(batch.y), batch.weight, batch.mask)
+    raw = with_forward(model, lambda x: _undo(scale, model(x)))
+    return raw, batch._replace(y=scale.undo(batch.y))
 
 
 def _undo(scale: TargetScale, outputs: object) -> object:

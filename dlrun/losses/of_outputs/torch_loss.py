@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dlrun.errors import ConfigError
-from dlrun.losses.auxiliary import Found, add_shares, has_auxiliary_heads
+from dlrun.losses.auxiliary import add_shares, has_auxiliary_heads
 from dlrun.losses.of_outputs.fitting import fit, fit_classes
 from dlrun.losses.of_outputs.forms import FORMS, Form
-from dlrun.losses.weighted import unweighted, weights_of
+from dlrun.losses.weighted import Values, unweighted, weights_of
 from dlrun.types import IGNORE_INDEX, AuxiliaryHeads, Batch
 
 MEANS = ("mean", "batchmean")
@@ -62,7 +62,7 @@ class TorchLoss:
         """Move the weights."""
         self.arguments = {n: v.to(device) if isinstance(v, Tensor) else v for n, v in self.arguments.items()}
 
-    def __call__(self, model: nn.Module, batch: Batch) -> Found:
+    def __call__(self, model: nn.Module, batch: Batch) -> Values:
         """In training torch's mean, else a value a sample; of a weighted mean with its weights."""
         if not torch.is_grad_enabled() or batch.weight is not None or batch.mask is not None:
             # torch's mean knows neither weights of samples nor padded elements
@@ -79,12 +79,12 @@ class TorchLoss:
             return fit_classes(outputs, y, self.title, shares=self.form.outputs == "logits", last=self.last)
         return fit(outputs, y, self.title, pair=self.form.outputs == "mean and variance")
 
-    def _mean(self, outputs: Any, y: Tensor) -> Found:
+    def _mean(self, outputs: Any, y: Tensor) -> Values:
         mean = self._call(outputs, y, self.reduction)
         weights = self._weights(y)
         return mean if weights is None else (mean, weights.sum())
 
-    def _each(self, outputs: Any, y: Tensor, *, axes: int) -> Found:
+    def _each(self, outputs: Any, y: Tensor, *, axes: int) -> Values:
         """The values of samples, or of the elements that the first axes are of."""
         values, weights = self._call(outputs, y, "none"), self._weights(y)
         if weights is not None:

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, Subset, TensorDataset
+from torch.utils.data import Subset, TensorDataset
 
-from dlrun.datasets.nested.spec import nested_spec
-from dlrun.datasets.samples.collate import Collate, Own, Pad, stack
-from dlrun.datasets.samples.on_demand import MapStyle, MapStyleSamples, MapStyleSplit
+from dlrun.datasets.samples.collate import Pad
+from dlrun.datasets.samples.first_samples import as_data_errors, known_classes, raw_inputs, read, spec_and_splits
+from dlrun.datasets.samples.on_demand import MapStyle, MapStyleSamples, MapStyleSplit, by_number, samples_of
 from dlrun.datasets.splitting.cut import cut
-from dlrun.datasets.tensors.checks import check_numbered, in_words, report_channels_last, to_tensor
 from dlrun.datasets.tensors.fingerprint import fingerprint
-from dlrun.datasets.tensors.raw_inputs import declared
 from dlrun.datasets.tensors.sample_keys import numbered_keys, sample_keys, thin
-from dlrun.datasets.tensors.spec import spec_of
-from dlrun.errors import ConfigError, DataError, DlrunError, RunError
-from dlrun.nests.batch import Batch
-from dlrun.nests.nest import map_nest
-from dlrun.nests.shapes import is_shape
-from dlrun.randomness import preserve_generators, seed_libraries
-from dlrun.types import Augmentation, Data, SampleKeys, Spec, Task, identity
+from dlrun.errors import ConfigError, DataError, DlrunError
+from dlrun.types import Augmentation, Data, SampleKeys, Task, identity
 
 __all__ = ["from_datasets"]
 
@@ -88,8 +80,7 @@ def from_datasets(
     index = cut(len(train), seed=split_seed, validation_size=validation_size, train_size=train_size)
     if task == "classification" and not class_names and classes is None:
         classes = known_classes(name, train)
-    make = partial(MapStyleSamples, task=task, inputs=names(inputs), targets=names(targets))
-    make.keywords["collate"] = make_collate(collate, make.keywords["inputs"], make.keywords["targets"])
+    make = samples_of(task, inputs, targets, collate)
     given = {
         split: make(samples, list(range(len(samples))))
         for split, samples in (("train", train), ("validation", validation), ("test", test))
@@ -102,14 +93,10 @@ def from_datasets(
     # the drawn parts take the place of the whole `train`
     chosen = given | {split: samples for split, samples in drawn.items() if len(samples)}
     with as_data_errors():
-        spec, chosen = compared(name, chosen, classes=classes, outputs=outputs, class_names=class_names)
+        spec, chosen = spec_and_splits(name, chosen, classes=classes, outputs=outputs, class_names=class_names)
         splits = {split: MapStyleSplit(samples) for split, samples in chosen.items()}
         for split in [split for split in splits.values() if len(split)]:
             split.gather(torch.tensor([0]))
-    raw = None
-    if is_shape(spec.input_shape) and None not in spec.input_shape and not isinstance(chosen["train"].collate, Own):
-        report_channels_last(name, spec.input_shape)
-        raw = declared(spec.input_shape, raw_type(chosen["train"]), pixels, columns)
     return Data(
         name=name,
         spec=spec,
@@ -125,57 +112,8 @@ def from_datasets(
             for split, samples in chosen.items()
         },
         sample_keys=_sample_keys(chosen),
-        inputs=raw,
+        inputs=raw_inputs(name, spec, chosen["train"], pixels, columns),
     )
-
-
-def by_number(samples: Any) -> bool:
-    """Has it a length and samples by number?"""
-    return hasattr(samples, "__len__") and hasattr(samples, "__getitem__") and not isinstance(samples, IterableDataset)
-
-
-def names(given: str | Sequence[str]) -> tuple[str, ...]:
-    """Names of entries as a tuple."""
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
-def make_collate(
-    given: Pad | Callable[[list[Any]], Any] | None, inputs: tuple[str, ...], targets: tuple[str, ...]
-) -> Collate:
-    """The function that puts samples together."""
-    if given is None:
-        return stack
-    return given if isinstance(given, Pad) else Own(given, inputs, targets)
-
-
-def compared(name: str, splits: Mapping[str, MapStyleSamples], **given: Any) -> tuple[Spec, dict[str, MapStyleSamples]]:
-    """The spec, and the splits whose samples are compared with it as they come.
-
-    The first sample stands for the shapes of all.
-    """
-    samples = splits["train"]
-    batch = MapStyleSplit(samples).gather(torch.tensor([0]))
-    task = samples.task
-    if batch.plain and task not in ("dense", "other"):
-        if given.pop("outputs") is not None:
-            raise ConfigError(f"outputs: of a task `{task}` the targets say it. Leave it out.")
-        spec = spec_of(name, task, batch.x, batch.y, **given)
-    else:
-        spec = nested_spec(name, task, batch, **given)
-    pad = samples.collate
-    if isinstance(pad, Own):
-        return spec, dict(splits)
-    own = spec
-    if isinstance(pad, Pad):
-        own = replace(spec, input_shape=pad.open(_first_shapes(samples)))
-        spec = replace(spec, input_shape=pad.with_mask(own.input_shape))
-    return spec, {split: replace(each, spec=own, split=in_words(split)) for split, each in splits.items()}
-
-
-def _first_shapes(samples: MapStyleSamples) -> Any:
-    with preserve_generators():
-        seed_libraries(0)
-        return map_nest(lambda t: tuple(t.shape), samples[0].x)
 
 
 def _in_buckets(
@@ -233,61 +171,8 @@ def _origin(split: str, given: Mapping[str, MapStyleSamples]) -> str:
     return split if split in given else "train"
 
 
-@contextmanager
-def as_data_errors() -> Iterator[None]:
-    """Raise the block's `RunError` as a `DataError`: no run has begun yet."""
-    try:
-        yield
-    except RunError as error:
-        raise DataError(str(error)) from error
-
-
-def known_classes(name: str, samples: Any) -> int:
-    """The number of classes that a data set's own attributes tell.
-
-    Raises `ConfigError` without any.
-    """
-    # the attributes of torchvision's data sets: names, or here also a number
-    names = getattr(samples, "classes", None)
-    if isinstance(names, list | tuple):
-        return len(names)
-    if isinstance(names, int):
-        return names
-    for attribute in ("targets", "labels"):
-        values = getattr(samples, attribute, None)
-        if values is not None:
-            labels = to_tensor(values, f"The `{attribute}` of `{name}`")
-            count = int(labels.max()) + 1
-            check_numbered(name, labels, count)
-            return count
-    raise ConfigError(
-        f"How many classes the data set `{name}` has is not known without reading all of it: "
-        "give classes=10, or give the data set an attribute `targets`."
-    )
-
-
-def raw_type(samples: MapStyleSamples) -> str:
-    """The type of the inputs as the data set has them."""
-    with preserve_generators():
-        seed_libraries(0)
-        raw = samples.samples[samples.index[0]]
-        x = raw[samples.inputs[0]] if samples.inputs else raw[0]
-        return str(to_tensor(x, "The inputs").dtype).removeprefix("torch.")
-
-
 def _sketch(samples: MapStyleSamples, ends: int = 3) -> Iterator[str | Tensor]:
     """An identifier: the number, the first and last samples."""
     n = len(samples)
     yield str(n)
     yield from read(samples, sorted({*range(min(ends, n)), *range(max(n - ends, 0), n)}))
-
-
-def read(samples: MapStyleSamples, index: Iterable[int]) -> Iterator[Tensor]:
-    """The tensors of some samples."""
-    # a data set may vary its samples at random: the fingerprint always sees the same variation,
-    # and a run draws the numbers that it would have drawn without it
-    with preserve_generators():
-        seed_libraries(0)
-        for i in index:
-            sample = samples[i]
-            yield from (sample if isinstance(sample, Batch) else samples.collate([sample])).tensors()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
-from dlrun.datasets.samples.collate import Collate, Own, as_batch, stack
+from dlrun.datasets.samples.collate import Collate, Own, Pad, as_batch, stack
 from dlrun.datasets.tensors.checks import is_finite, layout_advice
 from dlrun.errors import DataError, DlrunError, RunError, place
 from dlrun.nests.batch import Batch
@@ -31,6 +33,11 @@ class MapStyle(Protocol):
 
         Inputs and targets are tensors, arrays or numbers, or tuples and dicts of such.
         """
+
+
+def by_number(samples: Any) -> bool:
+    """Has it a length and samples by number?"""
+    return hasattr(samples, "__len__") and hasattr(samples, "__getitem__") and not isinstance(samples, IterableDataset)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +102,18 @@ class MapStyleSamples:
             given = f"{y.item():g}" if y.numel() == 1 else f"a tensor {list(y.shape)}"
             raise DataError(f"The target of {name} is {given}; a classification needs a whole number, its class.")
         return y.reshape(()).long()
+
+
+def samples_of(
+    task: Task,
+    inputs: str | Sequence[str],
+    targets: str | Sequence[str],
+    collate: Pad | Callable[[list[Any]], Any] | None,
+) -> Callable[..., MapStyleSamples]:
+    """`MapStyleSamples` with these names of entries, put together by a user's `collate`."""
+    names = [(given,) if isinstance(given, str) else tuple(given) for given in (inputs, targets)]
+    together = collate if isinstance(collate, Pad) else Own(collate, *names) if collate else stack
+    return partial(MapStyleSamples, task=task, inputs=names[0], targets=names[1], collate=together)
 
 
 def _problem(batch: Batch, spec: Spec) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from dlrun.datasets.samples.map_style import read
+from dlrun.datasets.samples.first_samples import read
 from dlrun.datasets.samples.on_demand import MapStyleSamples
 from dlrun.datasets.samples.source import Stream, begin, counts_by_stage, has_state, is_plain, prepare
 from dlrun.datasets.tensors.fingerprint import fingerprint

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import islice
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from dlrun.datasets.samples.collate import Own, Pad
-from dlrun.datasets.samples.map_style import (
-    as_data_errors,
-    by_number,
-    compared,
-    known_classes,
-    make_collate,
-    names,
-    raw_type,
-)
-from dlrun.datasets.samples.on_demand import MapStyle, MapStyleSamples, MapStyleSplit
+from dlrun.datasets.samples.collate import Pad
+from dlrun.datasets.samples.first_samples import as_data_errors, known_classes, raw_inputs, spec_and_splits
+from dlrun.datasets.samples.on_demand import MapStyle, MapStyleSamples, MapStyleSplit, by_number, samples_of
 from dlrun.datasets.samples.probe import check_repeated, sketch, why_no_state
 from dlrun.datasets.samples.source import Stream, begin, is_sharded
-from dlrun.datasets.tensors.checks import in_words, report_channels_last
+from dlrun.datasets.tensors.checks import in_words
 from dlrun.datasets.tensors.fingerprint import fingerprint
-from dlrun.datasets.tensors.raw_inputs import declared
 from dlrun.errors import ConfigError, DataError, DlrunError, place
 from dlrun.nests.batch import Batch
-from dlrun.nests.shapes import is_shape
 from dlrun.randomness import preserve_generators, seed_libraries
 from dlrun.terminal import output
 from dlrun.types import Augmentation, Data, Task, identity
@@ -116,8 +105,7 @@ def from_stream(
     _check(name, train, epoch_samples)
     if task == "classification" and not class_names and classes is None:
         classes = known_classes(name, train)
-    make = partial(MapStyleSamples, task=task, inputs=names(inputs), targets=names(targets))
-    make.keywords["collate"] = make_collate(collate, make.keywords["inputs"], make.keywords["targets"])
+    make = samples_of(task, inputs, targets, collate)
     stream = Stream(train, make([], []), sharded=is_sharded(train) if sharded is None else sharded)
     kept: dict[str, Any] = {"train": _read(f"The stream of `{name}`", train, lambda: stream.first(FIRST))}
     for split, samples in (("validation", validation), ("test", test)):
@@ -129,7 +117,7 @@ def from_stream(
     }
     with as_data_errors():
         known = sketch(whole["train"], kept["train"])
-        spec, rows = compared(name, whole, classes=classes, outputs=outputs, class_names=class_names)
+        spec, rows = spec_and_splits(name, whole, classes=classes, outputs=outputs, class_names=class_names)
         splits = {split: MapStyleSplit(samples) for split, samples in rows.items()}
         for each in splits.values():
             each.gather(torch.tensor([0]))
@@ -137,10 +125,6 @@ def from_stream(
         why = why_no_state(stream)
         if warning := check_repeated(name, stream):
             output.warn(warning)
-    raw = None
-    if is_shape(spec.input_shape) and None not in spec.input_shape and not isinstance(rows["train"].collate, Own):
-        report_channels_last(name, spec.input_shape)
-        raw = declared(spec.input_shape, raw_type(rows["train"]), None, ())
     prints = {
         split: fingerprint(content or "", str(len(samples)), sketch(whole[split], _ends(samples)))
         for split, samples in kept.items()
@@ -155,7 +139,7 @@ def from_stream(
         prepare=prepare,
         augment=augment,
         split_fingerprints=prints,
-        inputs=raw,
+        inputs=raw_inputs(name, spec, rows["train"]),
     )
 
 

@@ -7,7 +7,7 @@ import argparse
 from benchmarks import commands, report
 from benchmarks.report import Figure, Section
 from dlrun.engine.evaluation import evaluate
-from dlrun.runs.reload import rebuild, select
+from dlrun.runs.reload.rebuild import rebuild, select
 from dlrun.terminal.format import number
 
 

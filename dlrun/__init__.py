@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from dlrun.runs.reload import Loaded
+    from dlrun.runs.reload.loaded import Loaded
     from dlrun.sweeps.loaded import LoadedSweep
 
 __version__ = "0.1.0"
@@ -90,11 +90,11 @@ def load(reference: str | Path, *, trusted: Sequence[str] = ()) -> Loaded:
     """
     from dlrun.commands.train.own_modules import as_on_disk
     from dlrun.config import paths
-    from dlrun.runs import reload
+    from dlrun.runs.reload import loaded
 
     paths.enable_user_modules()
     with as_on_disk():
-        return reload.load(str(reference), trusted=trusted)
+        return loaded.load(str(reference), trusted=trusted)
 
 
 def load_sweep(reference: str | Path) -> LoadedSweep:

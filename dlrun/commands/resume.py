@@ -14,7 +14,7 @@ from dlrun.config.changes import change
 from dlrun.engine.state import State
 from dlrun.errors import DlrunError, RunError, UserError, place
 from dlrun.runs.build import Built
-from dlrun.runs.reload import rebuild
+from dlrun.runs.reload.rebuild import rebuild
 from dlrun.storage import checkpoint, run_config
 from dlrun.storage.lookup import find, find_sweep, sweep_of
 from dlrun.storage.manifest import read

@@ -144,7 +144,7 @@ def _noise(results: Sequence[Result]) -> float:
 
 def _read(results: Sequence[Result]) -> tuple[Tensor, dict[str, LogDensity]]:
     """The training points of the first seed, and its models."""
-    from dlrun.runs.reload import load
+    from dlrun.runs.reload.loaded import load
 
     first = min(result.job.seed for result in results)
     runs = {_name(result): load(str(result.run.path)) for result in results if result.job.seed == first}

@@ -113,7 +113,7 @@ def _draw_boundary(axes: Axes, boundary: Boundary) -> None:
 
 
 def _read_layers(result: Result) -> tuple[list[Tensor], list[Tensor], Tensor, Boundary]:
-    from dlrun.runs.reload import load
+    from dlrun.runs.reload.loaded import load
 
     run = load(str(result.run.path))
     batch = run.data.train.gather(torch.arange(len(run.data.train)))

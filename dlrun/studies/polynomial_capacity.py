@@ -241,7 +241,7 @@ def _panel(axes: Axes, fit: Fit) -> None:
 
 def _read_fit(result: Result) -> Fit:
     """Read a run from its folder."""
-    from dlrun.runs.reload import load
+    from dlrun.runs.reload.loaded import load
 
     run = load(str(result.run.path))
     grid = torch.linspace(0, 1, 400)[:, None]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from dlrun.errors import UserError
 from dlrun.report.overview import Overview, read_overview, swept_value
-from dlrun.runs import reload
-from dlrun.runs.reload import Loaded
+from dlrun.runs.reload.loaded import Loaded
+from dlrun.runs.reload.loaded import load as load_run
 from dlrun.storage.lookup import find_sweep
 from dlrun.storage.manifest import read
 from dlrun.storage.results import Result, results
@@ -97,7 +97,7 @@ class LoadedSweep:
         identities = {each.n: each.identity for each in manifest.jobs}
         if job not in identities:
             raise UserError(f"There is no job {job}: they are 0 to {len(identities) - 1}.")
-        return reload.load(str(self.folder.run(job, identities[job]).path))
+        return load_run(str(self.folder.run(job, identities[job]).path))
 
 
 def load(reference: str) -> LoadedSweep:

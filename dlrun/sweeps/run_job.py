@@ -21,7 +21,7 @@ from dlrun.config import paths
 from dlrun.execution import device
 from dlrun.runs.build import Built, assemble, build
 from dlrun.runs.parts import make_dataset
-from dlrun.runs.reload import rebuild, select
+from dlrun.runs.reload.rebuild import rebuild, select
 from dlrun.runs.run import run
 from dlrun.runs.scoring import test_once
 from dlrun.storage import run_config

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dlrun.commands.data.look import lines, see
+from dlrun.commands.data.lines import lines, see
 from dlrun.commands.data.pictures import draw
 from dlrun.datasets import from_datasets, from_nested, from_tensors, from_text
 from dlrun.datasets.digits import digits

@@ -15,7 +15,8 @@ from dlrun.engine.forward.views import Views, averaging, make_views
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
-from dlrun.runs.reload import load, predictor
+from dlrun.runs.reload.loaded import load
+from dlrun.runs.reload.predictor import load_predictor
 from dlrun.storage.lookup import all_runs
 from tests.conftest import Called
 
@@ -71,7 +72,7 @@ def test_a_run_is_tested_and_predicts_by_its_views(call: Callable[..., Called]) 
     done = call("train", *quick, views)
     assert done.code == 0, done.err
     folder = all_runs()[-1]
-    asked, data = predictor(folder), load(str(folder.path)).data
+    asked, data = load_predictor(folder), load(str(folder.path)).data
     assert data.test is not None
     x, y = data.test.gather(torch.arange(len(data.test)))
     with torch.no_grad():

@@ -441,7 +441,7 @@ def test_elsewhere_than_on_a_gpu_nothing_is_recorded() -> None:
 def test_a_run_says_whether_it_was_compiled(
     call: Callable[..., Called], interpreted: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from dlrun.runs.reload import rebuild
+    from dlrun.runs.reload.rebuild import rebuild
     from dlrun.storage.lookup import all_runs
 
     argv = ("train", "trainer.steps=12", "tracking.enabled=false", "trainer.figures=false")

@@ -132,7 +132,7 @@ def test_a_run_says_what_was_chosen(
     assert run.summary().execution["memory_format"] == found
     # a run that is gone on with computes as it did, whatever is found best by then
     if found == "channels_last":
-        from dlrun.runs.reload import rebuild
+        from dlrun.runs.reload.rebuild import rebuild
 
         summarise(run, execution={"device": "cpu", "memory_format": "contiguous"})
         assert rebuild(run).execution.memory_format == "contiguous"

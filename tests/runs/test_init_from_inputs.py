@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dlrun.runs.reload import load
+from dlrun.runs.reload.loaded import load
 from dlrun.storage.lookup import all_runs
 from tests.conftest import Called
 from tests.facts import refuses

@@ -175,7 +175,7 @@ def test_a_change_is_written_down_when_training_begins_and_not_before(
     says(call("resume", run.id, "trainer.epochs=1").out, "is finished, and `trainer.epochs=1` asks for no further step")
     assert run.config.read_bytes() == before
     with monkeypatch.context() as patch:
-        patch.setattr("dlrun.runs.reload.assemble", lambda plain, **_: 1 / 0)
+        patch.setattr("dlrun.runs.reload.rebuild.assemble", lambda plain, **_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             call("resume", run.id, "trainer.epochs=3")
     assert run.config.read_bytes() == before

@@ -19,7 +19,7 @@ from dlrun.execution import memory_format
 from dlrun.execution.device import describe
 from dlrun.execution.forward_time import Subject, random_inputs
 from dlrun.runs.parts import make_dataset, make_model
-from dlrun.runs.reload import Predictor, predictor
+from dlrun.runs.reload.predictor import Predictor, load_predictor
 from dlrun.storage.lookup import find, locate_sweep
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
@@ -99,24 +99,28 @@ def of_runs(references: Sequence[str], place: Place) -> Timeable:
     runs = _finished(references)
     found: dict[str, tuple[Predictor, list[RunDir]]] = {}
     for run in runs:
-        asked = predictor(run)
-        views = asked.config["evaluation"].get("views")
+        predictor = load_predictor(run)
+        views = predictor.config["evaluation"].get("views")
         key = json.dumps(
-            [asked.config["model"], asked.spec.input_shape, asked.spec.outputs, views], sort_keys=True, default=str
+            [predictor.config["model"], predictor.spec.input_shape, predictor.spec.outputs, views],
+            sort_keys=True,
+            default=str,
         )
-        found.setdefault(key, (asked, []))[1].append(run)
-    shapes = {asked.spec.input_shape for asked, _ in found.values()}
+        found.setdefault(key, (predictor, []))[1].append(run)
+    shapes = {predictor.spec.input_shape for predictor, _ in found.values()}
     if len(shapes) > 1:
         told = ", ".join("×".join(map(str, shape)) for shape in sorted(shapes))
         raise UserError(f"These runs take inputs of different shapes ({told}): time those of each shape by themselves.")
-    labels = label_models([asked.config["model"] for asked, _ in found.values()])
+    labels = label_models([predictor.config["model"] for predictor, _ in found.values()])
     of = dict(zip(labels, found.values(), strict=True))
-    if several := [label for label, (asked, _) in of.items() if asked.views]:
+    if several := [label for label, (predictor, _) in of.items() if predictor.views]:
         output.warn(
             f"The scores of {', '.join(several)} are of several views of each image (evaluation.views); times and "
             f"operations are of one view."
         )
-    subjects = [_subject(label, _placed(asked.model, place), asked.spec, place) for label, (asked, _) in of.items()]
+    subjects = [
+        _subject(label, _placed(predictor.model, place), predictor.spec, place) for label, (predictor, _) in of.items()
+    ]
     return Timeable(subjects, shapes.pop(), {label: own for label, (_, own) in of.items()})
 
 

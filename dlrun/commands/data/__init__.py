@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
 def _look(words: list[str]) -> int:
     """Load a data set as a run would, and say what it holds."""
     # a listing needs neither Hydra nor torch
-    from dlrun.commands.data.looking import look
+    from dlrun.commands.data.look import look
 
     names, overrides = ([word for word in words if ("=" in word) is value] for value in (False, True))
     if len(names) != 1:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dlrun.analysis.figures.contact_sheet import contact_sheet
 from dlrun.analysis.figures.histograms import frequencies, histograms
-from dlrun.commands.data.look import Seen, column_names
+from dlrun.commands.data.lines import Seen, column_names
 from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.randomness import AUGMENTATION, generator
 from dlrun.types import Data, Samples

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 
 from dlrun.commands.runs import sweeps
-from dlrun.commands.runs.chosen import Choice, choose
 from dlrun.commands.runs.cost_figure import draw_cost
 from dlrun.commands.runs.deletion import delete_runs, delete_sweeps
+from dlrun.commands.runs.query import Query, select
 from dlrun.commands.runs.rows import as_table
 from dlrun.errors import UserError
 from dlrun.storage.files.json_text import dumps
@@ -21,17 +21,17 @@ from dlrun.terminal.arguments import Parser
 def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     named = {reference: locate_sweep(reference) for reference in arguments.runs}
-    choice = Choice(arguments.where, arguments.last, arguments.sort, arguments.descending, arguments.metric or ())
+    query = Query(arguments.where, arguments.last, arguments.sort, arguments.descending, arguments.metric or ())
     if arguments.sweeps:  # of the references, only those to sweeps
         return sweeps.show([s for s in named.values() if s] if named else all_sweeps(), as_json=arguments.json)
     if arguments.delete and any(named.values()):
-        if choice.narrowing:  # a sweep is deleted whole
+        if query.narrowing:  # a sweep is deleted whole
             raise UserError(
-                f"{choice.narrowing[0]} chooses among runs, and `{next(filter(named.get, named))}` is a sweep. Name "
+                f"{query.narrowing[0]} chooses among runs, and `{next(filter(named.get, named))}` is a sweep. Name "
                 "runs."
             )
         return delete_sweeps(named, sure=arguments.yes)
-    rows = choose(named, choice)
+    rows = select(named, query)
     if arguments.delete:
         return delete_runs(rows, sure=arguments.yes)
     if arguments.figure:
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
                 output.say(f"  {row['id']}: {mark(Summary(row).origin)}")
     else:
         # nothing was asked for: an empty folder, or another than the one that is meant
-        which = "such run" if named or choice.narrowing else "run"
+        which = "such run" if named or query.narrowing else "run"
         output.say(f"No {which} under {outputs()}. DLRUN_OUTPUTS names another folder of runs.")
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dlrun.commands.runs.chosen import Choice, choose
+from dlrun.commands.runs.query import Query, select
 from dlrun.commands.runs.rows import check_name, measured, value_of
 from dlrun.storage.lookup import locate_sweep
 
@@ -29,8 +29,8 @@ def frame(
     import pandas as pd  # a second
 
     metrics = [metric] if isinstance(metric, str) else [*metric]
-    choice = Choice([where] if isinstance(where, str) else [*where], last, sort, descending, metrics)
-    rows = choose({reference: locate_sweep(reference) for reference in references}, choice)
+    query = Query([where] if isinstance(where, str) else [*where], last, sort, descending, metrics)
+    rows = select({reference: locate_sweep(reference) for reference in references}, query)
     for name in metrics:
         check_name(name, rows)
     names = metrics or list(dict.fromkeys(name for row in rows for name in measured(row)))

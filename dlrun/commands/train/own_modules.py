@@ -14,6 +14,9 @@ from dlrun.terminal import output
 Stamp = tuple[int, int]
 """The seconds at which a file was changed, and its bytes; Python's bytecode has the same."""
 
+NOT_OWN = ("__main__", "dlrun", "hydra_plugins")
+"""In a checkout of dlrun these lie in the current directory too."""
+
 _imported: dict[str, Stamp] = {}
 """The modules of the folder that an earlier call has seen, with the stamps of their files."""
 
@@ -58,10 +61,6 @@ def _own() -> dict[str, Path]:
             if "site-packages" not in path.parts and path.is_file():
                 found[name] = path
     return found
-
-
-NOT_OWN = ("__main__", "dlrun", "hydra_plugins")
-"""In a checkout of dlrun these lie in the current directory too."""
 
 
 def _is_edited(name: str, file: Path) -> bool:

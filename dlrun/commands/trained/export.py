@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dlrun.errors import UserError, did_you_mean
 from dlrun.runs.export.formats import GRAPHS, SAFETENSORS, SUFFIXES
-from dlrun.runs.export.source import Source, load
+from dlrun.runs.export.trained import TrainedModel, load
 from dlrun.runs.export.write import Written, write_graph, write_weights
 from dlrun.storage.files.replacing import replacing
 from dlrun.storage.lookup import find
@@ -34,20 +34,20 @@ def main(argv: list[str]) -> int:
         _check_free(path, force=arguments.force)
     if kind == "torchscript":
         output.warn(DEPRECATED)
-    source = load(folder, arguments.weights)
-    if arguments.prepare and source.asked.spec.task == "language":
+    trained = load(folder, arguments.weights)
+    if arguments.prepare and trained.predictor.spec.task == "language":
         raise UserError("--prepare: tokens are the model's inputs as they are. Leave it out.")
     try:
         with ExitStack() as stack:
             places = [stack.enter_context(replacing(path)) for path in files]
-            output.live(f"exporting {type(source.model).__name__}")
+            output.live(f"exporting {type(trained.model).__name__}")
             if kind == SAFETENSORS:
-                written = write_weights(source, *places)
+                written = write_weights(trained, *places)
             else:
-                written = write_graph(source, GRAPHS[kind], *places, prepare=arguments.prepare)
+                written = write_graph(trained, GRAPHS[kind], *places, prepare=arguments.prepare)
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror or error}.") from None
-    _report(source, kind, files, written)
+    _report(trained, kind, files, written)
     return 0
 
 
@@ -100,20 +100,20 @@ def _check_free(path: Path, *, force: bool) -> None:
         raise UserError(f"{path} exists. Give another name, or add --force to overwrite it.")
 
 
-def _report(source: Source, kind: str, files: list[Path], written: Written) -> None:
+def _report(trained: TrainedModel, kind: str, files: list[Path], written: Written) -> None:
     title = GRAPHS[kind].title if kind in GRAPHS else SAFETENSORS
     size = sum(path.stat().st_size for path in files)
     beside = f", {files[1]}" if len(files) > 1 else ""
-    output.say(f"{files[0]}{beside}  {title}, {_size(size)}, {source.weights} weights (step {source.step})")
+    output.say(f"{files[0]}{beside}  {title}, {_size(size)}, {trained.weights} weights (step {trained.step})")
     for kinds in ("inputs", "outputs"):
         for each in written.card[kinds]:
             shape = [*each["shape"]]
-            if source.asked.spec.task == "language" and "tokens" in written.free:
+            if trained.predictor.spec.task == "language" and "tokens" in written.free:
                 shape[1] = f"tokens ≤ {shape[1]}"
             said = f": {each['is']}" if "is" in each else ""
             output.say(f"  {each['name']:8} {each['dtype']} [{', '.join(map(str, shape))}]{said}")
     output.say(f"  {written.compared}")
-    if source.asked.views is not None:
+    if trained.predictor.views is not None:
         output.say("  evaluation.views is not in the file: it has the model alone")
 
 

@@ -25,7 +25,7 @@ from dlrun.datasets.language.labelled import encode_texts, read_texts, simplify
 from dlrun.engine.evaluation import batch_size_for
 from dlrun.errors import UserError, place
 from dlrun.nests.shapes import describe_shapes, is_shape
-from dlrun.runs.reload import Predictor, predictor, tokenizer_of
+from dlrun.runs.reload.predictor import Predictor, load_predictor, tokenizer_of
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output
@@ -46,20 +46,20 @@ def main(argv: list[str]) -> int:
     folder = find(arguments.run)
     if folder.summary().spec.get("task") == "language":
         raise UserError(f"{folder.path} is a language model. To read its text, type `dlrun sample {folder.id}`.")
-    asked = predictor(folder)
-    if not is_shape(asked.spec.input_shape):
+    predictor = load_predictor(folder)
+    if not is_shape(predictor.spec.input_shape):
         raise UserError(
-            f"The inputs of {folder.path} are {describe_shapes(asked.spec.input_shape)}, and a file holds one tensor. "
-            f'Ask in Python: `run = dlrun.load("{folder.id}")`, then `run.model(inputs)`.'
+            f"The inputs of {folder.path} are {describe_shapes(predictor.spec.input_shape)}, and a file holds one "
+            f'tensor. Ask in Python: `run = dlrun.load("{folder.id}")`, then `run.model(inputs)`.'
         )
     reading = Reading(arguments.background, _pixels(arguments.pixels), arguments.raw, arguments.invert)
-    meaning, progress = Meaning(folder, asked), _Progress(len(files), shown=target is not None)
+    meaning, progress = Meaning(folder, predictor), _Progress(len(files), shown=target is not None)
     try:
         with writing(target, meaning, with_files=len(files) > 1 or arguments.file != files) as writer:
             # each file by itself: its answers are the same with others beside it
             for file in files:
-                for raw in _read(file, folder, asked, reading, _chunk(asked)):
-                    writer.add(meaning(_answer(asked, raw, file)), str(file))
+                for raw in _read(file, folder, predictor, reading, _chunk(predictor)):
+                    writer.add(meaning(_answer(predictor, raw, file)), str(file))
                     progress.add(len(raw))
                 progress.end_file()
     except OSError as error:
@@ -96,9 +96,9 @@ class _Progress:
         self._done += 1
 
 
-def _chunk(asked: Predictor) -> int:
+def _chunk(predictor: Predictor) -> int:
     """Samples at once, so many as the model is asked with in a batch."""
-    return batch_size_for(Evaluation(**asked.config["evaluation"]).batch_size, asked.spec)
+    return batch_size_for(Evaluation(**predictor.config["evaluation"]).batch_size, predictor.spec)
 
 
 def _files(given: Path) -> list[Path]:
@@ -113,11 +113,11 @@ def _files(given: Path) -> list[Path]:
     return found
 
 
-def _read(path: Path, folder: RunDir, asked: Predictor, reading: Reading, size: int) -> Iterator[Tensor]:
+def _read(path: Path, folder: RunDir, predictor: Predictor, reading: Reading, size: int) -> Iterator[Tensor]:
     """The raw samples of a file, `size` at a time."""
-    inputs = asked.inputs
+    inputs = predictor.inputs
     if folder.tokenizer.is_file() and path.suffix != ".npy":
-        return _tokens(path, folder, asked, size)
+        return _tokens(path, folder, predictor, size)
     if inputs.kinds and is_table(path):
         return iter(torch.split(read_rows(path, inputs), size))
     if "category" in inputs.kinds:
@@ -166,9 +166,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _tokens(path: Path, folder: RunDir, asked: Predictor, size: int) -> Iterator[Tensor]:
+def _tokens(path: Path, folder: RunDir, predictor: Predictor, size: int) -> Iterator[Tensor]:
     """Yield the texts of a file as tokens, for a run on texts, `size` at a time."""
-    given = asked.config["dataset"]
+    given = predictor.config["dataset"]
     texts = read_texts(path, given.get("columns") or {})
     if not texts:
         raise UserError(f"{path} holds no texts.")
@@ -176,7 +176,7 @@ def _tokens(path: Path, folder: RunDir, asked: Predictor, size: int) -> Iterator
     for start in range(0, len(texts), size):
         some = texts[start : start + size]
         some = [simplify(text) for text in some] if given.get("simplify") else some
-        yield encode_texts(some, tokenizer, asked.spec.input_shape[0])[0]
+        yield encode_texts(some, tokenizer, predictor.spec.input_shape[0])[0]
 
 
 def _pixels(given: str | None) -> tuple[float, float] | None:
@@ -191,14 +191,14 @@ def _pixels(given: str | None) -> tuple[float, float] | None:
     return low, high
 
 
-def _answer(asked: Predictor, raw: Tensor, path: Path) -> Tensor:
+def _answer(predictor: Predictor, raw: Tensor, path: Path) -> Tensor:
     try:
-        return asked(raw)
+        return predictor(raw)
     except UserError:
         raise
     except Exception as error:  # each model has its own words for what it cannot take
         reason = str(error).splitlines()[0] if str(error) else "no reason given"
         raise UserError(
-            f"{path}: the model `{type(asked.model).__name__}` cannot be asked with samples of shape "
+            f"{path}: the model `{type(predictor.model).__name__}` cannot be asked with samples of shape "
             f"{list(raw.shape[1:])}. {type(error).__name__}: {reason}{place(error)}"
         ) from None

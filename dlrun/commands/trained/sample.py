@@ -22,7 +22,7 @@ from dlrun.engine.generation import Sampling, as_language_model, decode_stream, 
 from dlrun.errors import UserError
 from dlrun.execution import device
 from dlrun.randomness import SAMPLING, generator
-from dlrun.runs.reload import Predictor, model_of, predictor, spec_of, tokenizer_of
+from dlrun.runs.reload.predictor import Predictor, load_predictor, model_of, spec_of, tokenizer_of
 from dlrun.storage import run_config
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
@@ -121,8 +121,8 @@ def _of_density(folder: RunDir, given: argparse.Namespace) -> None:
     for name in OF_TEXT:
         if name != "n" and getattr(given, name) is not None:
             raise UserError(f"--{name.replace('_', '-')} is for text; {folder.path} is a density.")
-    asked = predictor(folder)
-    shape = asked.spec.input_shape
+    predictor = load_predictor(folder)
+    shape = predictor.spec.input_shape
     pictures = len(shape) == 3 and shape[0] in (1, 3)
     output_file: Path | None = given.output or (
         Path(f"samples-{folder.id.replace('/', '-')}.png") if pictures else None
@@ -131,51 +131,53 @@ def _of_density(folder: RunDir, given: argparse.Namespace) -> None:
     possible = [".npy", *([".png"] if pictures or shape == (2,) else []), *([".csv"] if len(shape) == 1 else [])]
     if kind not in possible:
         raise UserError(f"--output {output_file}: samples of shape {list(shape)} are written to {', '.join(possible)}.")
-    draw: Any = getattr(asked.model, "sample", None)
+    draw: Any = getattr(predictor.model, "sample", None)
     if not callable(draw):
-        raise UserError(f"The model `{type(asked.model).__name__}` draws no samples: it has no sample(n, generator).")
+        raise UserError(
+            f"The model `{type(predictor.model).__name__}` draws no samples: it has no sample(n, generator)."
+        )
     n = given.n or (PICTURES if pictures else POINTS)
-    with evaluating(asked.model):
+    with evaluating(predictor.model):
         x: torch.Tensor = draw(n, generator(given.seed, SAMPLING)).float().cpu()
     if output_file is None:
-        _write_csv(sys.stdout, x, asked)
+        _write_csv(sys.stdout, x, predictor)
         return
     try:
-        _write(output_file, x, asked, pictures=pictures)
+        _write(output_file, x, predictor, pictures=pictures)
     except OSError as error:
         raise UserError(f"--output {output_file} cannot be written: {error.strerror}.") from None
     output.say(f"{counted(n, 'picture' if pictures else 'point')}: {output_file}")
 
 
-def _write(file: Path, x: torch.Tensor, asked: Predictor, *, pictures: bool) -> None:
+def _write(file: Path, x: torch.Tensor, predictor: Predictor, *, pictures: bool) -> None:
     if file.suffix == ".png":
-        save(densities.gallery(_shown(x, asked)) if pictures else densities.scatter(_raw(x, asked)), file)
+        save(densities.gallery(_shown(x, predictor)) if pictures else densities.scatter(_raw(x, predictor)), file)
     elif file.suffix == ".npy":
         import numpy
 
-        numpy.save(file, _raw(x, asked).numpy())
+        numpy.save(file, _raw(x, predictor).numpy())
     else:
         with file.open("w", newline="") as csv_file:
-            _write_csv(csv_file, x, asked)
+            _write_csv(csv_file, x, predictor)
 
 
-def _write_csv(file: Any, x: torch.Tensor, asked: Predictor) -> None:
-    names = [csv_cell(name) for name in asked.inputs.columns] or [f"x{i}" for i in range(x.shape[1])]
-    rows = [[f"{value:.6g}" for value in row] for row in _raw(x, asked).tolist()]
+def _write_csv(file: Any, x: torch.Tensor, predictor: Predictor) -> None:
+    names = [csv_cell(name) for name in predictor.inputs.columns] or [f"x{i}" for i in range(x.shape[1])]
+    rows = [[f"{value:.6g}" for value in row] for row in _raw(x, predictor).tolist()]
     csv.writer(file, lineterminator="\n").writerows([names, *rows])
 
 
-def _shown(x: torch.Tensor, asked: Predictor) -> torch.Tensor:
+def _shown(x: torch.Tensor, predictor: Predictor) -> torch.Tensor:
     """Pictures [n, H, W] or [n, H, W, 3], the range of the training pictures as 0 to 1."""
-    inputs = asked.inputs
+    inputs = predictor.inputs
     low, high = (torch.tensor(ends).view(-1, 1, 1) for ends in (inputs.low or (0.0,), inputs.high or (1.0,)))
-    shown = ((_raw(x, asked) - low) / (high - low)).clamp(0, 1)
+    shown = ((_raw(x, predictor) - low) / (high - low)).clamp(0, 1)
     return shown[:, 0] if x.shape[1] == 1 else shown.movedim(1, -1)
 
 
-def _raw(x: torch.Tensor, asked: Predictor) -> torch.Tensor:
+def _raw(x: torch.Tensor, predictor: Predictor) -> torch.Tensor:
     # a preparation of the user's own has no inverse that is known
-    return asked.prepare.undo(x) if isinstance(asked.prepare, Standardise | EncodeColumns) else x
+    return predictor.prepare.undo(x) if isinstance(predictor.prepare, Standardise | EncodeColumns) else x
 
 
 def _of_language(folder: RunDir) -> tuple[Spec, Tokenizer]:
@@ -224,9 +226,9 @@ def _encode(tokenizer: Tokenizer, prompt: str) -> list[int]:
 
 def _place(model: nn.Module, folder: RunDir) -> nn.Module:
     """Move the model to the run's device, if present."""
-    asked = str(run_config.load(folder).trainer.device)
-    lacking = asked.startswith("cuda") and not torch.cuda.is_available()
-    place, _ = device.choose("auto" if lacking else asked, "auto")
+    wanted = str(run_config.load(folder).trainer.device)
+    lacking = wanted.startswith("cuda") and not torch.cuda.is_available()
+    place, _ = device.choose("auto" if lacking else wanted, "auto")
     # a token multiplies each weight once: mostly too little for a second thread
     torch.set_num_threads(device.threads_for(2 * sum(p.numel() for p in model.parameters()), place))
     return model.to(place).eval()

@@ -13,7 +13,7 @@ from dlrun.report.overview import Overview, read_overview
 from dlrun.report.selected import departures, describe_reads, not_yet
 from dlrun.runs.build import Built
 from dlrun.runs.measures.quantities import OF_BATCHES
-from dlrun.runs.reload import rebuild, select
+from dlrun.runs.reload.rebuild import rebuild, select
 from dlrun.runs.scoring import evaluate_splits, test_once
 from dlrun.storage.lookup import find, find_sweep, locate_folder, sweep_of
 from dlrun.storage.overlap import mark

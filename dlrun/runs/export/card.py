@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from dlrun.runs.export.graph import INPUT
-from dlrun.runs.export.source import Source
+from dlrun.runs.export.trained import TrainedModel
 from dlrun.storage.machine import inspect
 from dlrun.storage.rundir import RunDir
 from dlrun.tracking.mlflow.model import describe_inputs
@@ -17,12 +17,12 @@ GROUPS = ("dataset", "model", "loss", "optimizer", "schedule", "trainer", "evalu
 """The parts of the configuration that say how the model was made. Others may have addresses and paths."""
 
 
-def make_card(source: Source, given: Tensor, found: dict[str, Tensor], *, prepares: bool) -> dict[str, Any]:
+def make_card(trained: TrainedModel, given: Tensor, found: dict[str, Tensor], *, prepares: bool) -> dict[str, Any]:
     """The card of a model that takes inputs such as `given` and returns such as `found`.
 
     `prepares`: the preparation of raw inputs is in the file.
     """
-    summary, spec = source.folder.summary(), source.asked.spec
+    summary, spec = trained.folder.summary(), trained.predictor.spec
     # behind the type and the shape
     takes = describe_inputs(summary.inputs, summary.spec).partition("]: ")[2]
     takes = takes.replace("the model's metadata", "the card").replace("inputs.prepare", "raw_inputs.prepare")
@@ -35,10 +35,10 @@ def make_card(source: Source, given: Tensor, found: dict[str, Tensor], *, prepar
         "vocabulary": spec.vocabulary,
         "prepares": prepares,
         "raw_inputs": dict(summary.inputs),
-        "metrics": dict(summary.metrics if source.weights == "best" else summary.last),
-        "weights": {"of": source.weights, "step": source.step},
-        "run": {"id": source.folder.id, "name": summary.name, "started": summary.started},
-        "configuration": {name: source.asked.config[name] for name in GROUPS if name in source.asked.config},
+        "metrics": dict(summary.metrics if trained.weights == "best" else summary.last),
+        "weights": {"of": trained.weights, "step": trained.step},
+        "run": {"id": trained.folder.id, "name": summary.name, "started": summary.started},
+        "configuration": {name: trained.predictor.config[name] for name in GROUPS if name in trained.predictor.config},
         "data": dict(summary.data),
         "versions": {"trained": dict(summary.versions), "exported": dict(inspect().versions)},
     }

@@ -16,7 +16,7 @@ TOLERANCE = 1e-5
 """Of the largest of the run's outputs, or of 1 if they are smaller."""
 
 
-class Difference(NamedTuple):
+class Comparison(NamedTuple):
     """The largest difference, the largest output, and whether the file takes shorter texts."""
 
     largest: float
@@ -24,13 +24,13 @@ class Difference(NamedTuple):
     shorter: bool = False
 
 
-def compare(ask: Ask, model: nn.Module, given: Tensor, prepared: Tensor, *, tokens: bool, free: bool) -> Difference:
+def compare(ask: Ask, model: nn.Module, given: Tensor, prepared: Tensor, *, tokens: bool, free: bool) -> Comparison:
     """Compare a file's answers to `given` with a model's to `prepared`, all at once, one alone, and twice as many.
 
     Of tokens shorter windows are asked too; with `free` the file says that it takes them. Raises `UserError` if it
     differs, or cannot be asked.
     """
-    found = Difference(0.0, 0.0)
+    found = Comparison(0.0, 0.0)
     for name, take in (("all samples", slice(None)), ("one sample", slice(1))):
         found = _differ(ask, model, given[take], prepared[take], found, name)
     twice = torch.cat([given, given]), torch.cat([prepared, prepared])
@@ -51,7 +51,7 @@ def _lengths(longest: int) -> Iterator[int]:
     yield from {1, max(1, longest // 2), max(1, longest - 1)}
 
 
-def _differ(ask: Ask, model: nn.Module, given: Tensor, prepared: Tensor, known: Difference, what: str) -> Difference:
+def _differ(ask: Ask, model: nn.Module, given: Tensor, prepared: Tensor, known: Comparison, what: str) -> Comparison:
     with tracing():
         wanted = outputs(model(prepared))
         try:

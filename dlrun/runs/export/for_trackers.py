@@ -14,8 +14,8 @@ def load_model(run: RunDir) -> tuple[nn.Module, Tensor]:
     """A run's model, and two samples of its training split."""
     import torch  # takes seconds, and most uploads need no model
 
-    from dlrun.runs import reload
+    from dlrun.runs.reload.loaded import load
 
-    loaded = reload.load(str(run.path))
+    loaded = load(str(run.path))
     samples = loaded.data.train.gather(torch.arange(min(2, len(loaded.data.train))))
     return loaded.model.to("cpu").eval(), samples.x.to("cpu")

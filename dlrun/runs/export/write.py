@@ -10,10 +10,11 @@ from torch import Tensor
 
 from dlrun.errors import UserError
 from dlrun.runs.export.card import make_card, tokenizer
-from dlrun.runs.export.compare import Difference, compare, first_line
+from dlrun.runs.export.compare import Comparison, compare, first_line
+from dlrun.runs.export.examples import Examples, examples
 from dlrun.runs.export.formats import Format, Request
 from dlrun.runs.export.graph import make_graph, outputs
-from dlrun.runs.export.source import Examples, Source, examples
+from dlrun.runs.export.trained import TrainedModel
 from dlrun.storage.files.json_text import dumps
 from dlrun.storage.files.safetensors import read_safetensors, write_safetensors
 
@@ -30,37 +31,37 @@ class Written(NamedTuple):
     free: tuple[str, ...] = ("batch",)
 
 
-def write_graph(source: Source, form: Format, file: Path, *, prepare: bool) -> Written:
+def write_graph(trained: TrainedModel, form: Format, file: Path, *, prepare: bool) -> Written:
     """Write the graph; with `prepare` it takes raw inputs.
 
     Raises `UserError` if the format does not have what the model does, or the file's answers are others.
     """
-    shown = examples(source, raw=prepare)
-    card = _card(source, shown, prepares=prepare)
-    graph = make_graph(source.model, source.asked.prepare if prepare else None)
-    request = Request(graph, shown.given, source.asked.spec.task == "language", card)
-    found, free = _write(source, form, file, request, shown)
+    shown = examples(trained, raw=prepare)
+    card = _card(trained, shown, prepares=prepare)
+    graph = make_graph(trained.model, trained.predictor.prepare if prepare else None)
+    request = Request(graph, shown.given, trained.predictor.spec.task == "language", card)
+    found, free = _write(trained, form, file, request, shown)
     compared = f"on {shown.origin} its outputs are the run's, to {found.largest:.2g} of values up to {found.scale:.3g}"
     return Written(card, compared, free)
 
 
 def _write(
-    source: Source, form: Format, file: Path, request: Request, shown: Examples
-) -> tuple[Difference, tuple[str, ...]]:
+    trained: TrainedModel, form: Format, file: Path, request: Request, shown: Examples
+) -> tuple[Comparison, tuple[str, ...]]:
     try:
         free = form.write(request, file)
     except UserError:
         raise
     except Exception as error:  # a model may do anything: the exporters have an error for each
         raise UserError(
-            f"The model `{type(source.model).__name__}` cannot be exported to {form.title}: {first_line(error)}\n"
+            f"The model `{type(trained.model).__name__}` cannot be exported to {form.title}: {first_line(error)}\n"
             f"{FIXED if 'Constraints violated' in str(error) else ''}{WEIGHTS}"
         ) from None
-    text = source.asked.spec.task == "language"
+    text = trained.predictor.spec.task == "language"
     try:
         found = compare(
             form.ask(file, request.names()),
-            source.model,
+            trained.model,
             request.x,
             shown.prepared,
             tokens=text,
@@ -71,24 +72,24 @@ def _write(
             raise
         # traced for any length, and right for the longest alone
         file.unlink()
-        return _write(source, form, file, request._replace(tokens=False), shown)
+        return _write(trained, form, file, request._replace(tokens=False), shown)
     return found, ("batch", "tokens") if found.shorter else ("batch",)
 
 
-def write_weights(source: Source, file: Path, card_file: Path) -> Written:
+def write_weights(trained: TrainedModel, file: Path, card_file: Path) -> Written:
     """Write the weights, and the card as JSON beside them; raises `UserError`."""
-    shown = examples(source, raw=False)
-    card = _card(source, shown, prepares=False)
-    values = source.model.state_dict()
+    shown = examples(trained, raw=False)
+    card = _card(trained, shown, prepares=False)
+    values = trained.model.state_dict()
     others = [name for name, value in values.items() if not isinstance(value, Tensor)]
     if others:
         raise UserError(f"The model's state has more than tensors ({', '.join(others)}), which safetensors has not.")
     try:
-        write_safetensors(file, values, {"format": "pt", "dlrun.run": source.folder.id})
+        write_safetensors(file, values, {"format": "pt", "dlrun.run": trained.folder.id})
     except ValueError as error:
         raise UserError(f"The weights cannot be written: {error}.") from None
     lines = ",\n".join(
-        f"  {dumps(name)}: {dumps(value)}" for name, value in {**card, **tokenizer(source.folder)}.items()
+        f"  {dumps(name)}: {dumps(value)}" for name, value in {**card, **tokenizer(trained.folder)}.items()
     )
     card_file.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
     read = read_safetensors(file)
@@ -103,7 +104,7 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
     return torch.equal(*(t.contiguous().reshape(-1).view(torch.uint8) for t in (one, other)))
 
 
-def _card(source: Source, shown: Examples, *, prepares: bool) -> dict[str, Any]:
+def _card(trained: TrainedModel, shown: Examples, *, prepares: bool) -> dict[str, Any]:
     with torch.no_grad():
-        found = outputs(source.model(shown.prepared))
-    return make_card(source, shown.given, found, prepares=prepares) | {"compared_on": shown.origin}
+        found = outputs(trained.model(shown.prepared))
+    return make_card(trained, shown.given, found, prepares=prepares) | {"compared_on": shown.origin}

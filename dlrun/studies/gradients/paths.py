@@ -185,7 +185,7 @@ def read_surface(results: Sequence[Result]) -> Surface | None:
     found = next((result for result in results if _points(result.curves()) is not None), None)
     if found is None:
         return None
-    from dlrun.runs.reload import load
+    from dlrun.runs.reload.loaded import load
 
     train = load(str(found.run.path)).data.train
     batch = train.gather(torch.arange(len(train)))

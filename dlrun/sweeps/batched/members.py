@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dlrun.runs.build import Built, assemble
-from dlrun.runs.reload import rebuild
+from dlrun.runs.reload.rebuild import rebuild
 from dlrun.stacked.key import stack_key
 from dlrun.stacked.why_not import why_never
 from dlrun.storage import identity, run_config

@@ -21,7 +21,7 @@ from dlrun.datasets.digits import digits
 from dlrun.datasets.files.given import samples
 from dlrun.datasets.files.pictures import Reading
 from dlrun.errors import UserError
-from dlrun.runs.reload import predictor
+from dlrun.runs.reload.predictor import load_predictor
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
 from dlrun.types import RawInputs
@@ -78,7 +78,7 @@ def test_pictures_of_the_test_digits_have_the_run_s_own_error(run: RunDir, tmp_p
     test = digits(normalise=False).test
     assert test is not None
     x, y = test.gather(torch.arange(len(test)))
-    asked, wrong = predictor(run), 0
+    asked, wrong = load_predictor(run), 0
     for pixels, label in zip((x * 16).round(), y.tolist(), strict=True):
         Image.fromarray(grey(pixels[0].numpy())).save(tmp_path / "digit.png")
         wrong += int(asked(samples.read(tmp_path / "digit.png", asked.inputs)).argmax()) != label

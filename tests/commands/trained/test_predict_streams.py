@@ -14,7 +14,7 @@ from PIL import Image
 
 import dlrun as package
 from dlrun.datasets.files.given import samples
-from dlrun.runs.reload import Predictor
+from dlrun.runs.reload.predictor import Predictor
 from dlrun.storage.lookup import all_runs
 from dlrun.storage.rundir import RunDir
 from dlrun.types import RawInputs

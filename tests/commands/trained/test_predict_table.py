@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dlrun.datasets.table import table
-from dlrun.runs.reload import predictor
+from dlrun.runs.reload.predictor import load_predictor
 from dlrun.storage.lookup import all_runs
 from tests.conftest import Called
 from tests.facts import refuses, says
@@ -44,7 +44,7 @@ def test_answers_to_raw_rows_are_those_to_the_prepared_ones(rows: pd.DataFrame, 
     assert run.summary().data["columns"].startswith("numbers size")
     split = {"validation_size": 0, "test_size": 0}
     data = table(path="t.csv", target="sort", missing="indicator", **split)
-    asked = predictor(run)
+    asked = load_predictor(run)
     # in another order, with a column too many, and as Parquet
     rows[["colour", "sort", "size"]].to_csv(here / "new.csv", index=False)
     rows.to_parquet(here / "new.parquet")

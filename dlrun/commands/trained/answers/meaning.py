@@ -10,7 +10,7 @@ from torch import Tensor
 from dlrun.analysis.figures.classes import are_probabilities
 from dlrun.errors import UserError
 from dlrun.metrics import for_task
-from dlrun.runs.reload import Predictor
+from dlrun.runs.reload.predictor import Predictor
 from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output
 from dlrun.terminal.format import counted
@@ -41,13 +41,13 @@ class Meaning:
     names: list[str]
     digits: str
 
-    def __init__(self, folder: RunDir, asked: Predictor) -> None:
-        self._asked = asked
-        self._refused = _refused(folder, asked)
+    def __init__(self, folder: RunDir, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self._refused = _refused(folder, predictor)
         self._shape: list[int] | None = None
         self._classes = self._softmax = False
         self._seen = self._not_finite = 0
-        self.class_names = list(asked.spec.class_names) or [str(c) for c in range(asked.spec.outputs)]
+        self.class_names = list(predictor.spec.class_names) or [str(c) for c in range(predictor.spec.outputs)]
 
     def __call__(self, outputs: Tensor) -> Answers:
         if self._shape is None:
@@ -76,7 +76,7 @@ class Meaning:
             )
 
     def _decide(self, outputs: Tensor) -> None:
-        spec = self._asked.spec
+        spec = self._predictor.spec
         shape = self._shape = list(outputs.shape[1:])
         width = outputs[0].numel()
         if spec.task == "classification" and shape == [spec.outputs] and not self._refused:
@@ -98,7 +98,7 @@ class Meaning:
 
     def _takes_logits(self, outputs: Tensor) -> bool:
         """Whether the outputs are logits: a loss of the user's own may be given probabilities."""
-        loss = str(self._asked.config["loss"]["_target_"])
+        loss = str(self._predictor.config["loss"]["_target_"])
         # PyTorch's losses of classes take logits, or log-probabilities, whose softmax are the probabilities
         if (loss.startswith("dlrun.") and loss.rpartition(".")[2] != "OfOutputs") or loss in OF_LOGITS:
             return True
@@ -119,9 +119,9 @@ class Meaning:
         return outputs
 
 
-def _refused(folder: RunDir, asked: Predictor) -> bool:
+def _refused(folder: RunDir, predictor: Predictor) -> bool:
     """Did the run find that its outputs do not bear the metrics of the task?"""
-    own = asked.config["metrics"]
-    wanted = {name for name in for_task(asked.spec.task) if own.get(name, name) is not None}
+    own = predictor.config["metrics"]
+    wanted = {name for name in for_task(predictor.spec.task) if own.get(name, name) is not None}
     splits = [key.split("/", 1) for key in folder.summary().metrics if key.startswith(("val/", "test/"))]
     return bool(wanted and splits) and not wanted & {name for _, name in splits}

@@ -17,7 +17,7 @@ from dlrun.storage.sweepdir import SweepDir
 
 
 @dataclass(frozen=True)
-class Choice:
+class Query:
     """Conditions on runs, and their order: the oldest first, if no other is given."""
 
     where: Sequence[str] = ()
@@ -36,12 +36,12 @@ class Choice:
         return [f"--{name}" for name in ("where", "last", "sort") if getattr(self, name)]
 
 
-def choose(named: Mapping[str, SweepDir | None], choice: Choice) -> list[dict[str, Any]]:
+def select(named: Mapping[str, SweepDir | None], query: Query) -> list[dict[str, Any]]:
     """The rows of the runs that are `named`, or of all.
 
     A name maps to its sweep, if it is of one. Raises `UserError` for a run, a condition or a key that is none.
     """
-    conditions = [parse(text) for text in choice.where]
+    conditions = [parse(text) for text in query.where]
     found = [
         sweeps.runs_of(sweep) if sweep else [locate(reference, what="run or sweep")]
         for reference, sweep in named.items()
@@ -51,9 +51,9 @@ def choose(named: Mapping[str, SweepDir | None], choice: Choice) -> list[dict[st
     for condition in conditions:
         tell_units(rows, condition)
         rows = [row for row in rows if fulfils(row, condition, rows)]
-    if choice.last is not None:  # before sorting: the newest
-        rows = rows[-choice.last :]
-    if choice.sort == "best" and rows:
-        name = ranking_metric(rows, [*choice.metrics])
+    if query.last is not None:  # before sorting: the newest
+        rows = rows[-query.last :]
+    if query.sort == "best" and rows:
+        name = ranking_metric(rows, [*query.metrics])
         return sort_by(rows, name, descending=higher_is_better(rows, name))
-    return sort_by(rows, choice.sort, descending=choice.descending) if choice.sort and rows else rows
+    return sort_by(rows, query.sort, descending=query.descending) if query.sort and rows else rows

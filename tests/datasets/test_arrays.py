@@ -15,7 +15,11 @@ from sklearn.preprocessing import StandardScaler
 
 from dlrun.datasets.arrays import arrays
 from dlrun.datasets.bundled import COLUMNS, breast_cancer, diabetes, wine
+from dlrun.datasets.files.given import samples
+from dlrun.datasets.tensors.spec import TargetScale
+from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.errors import ConfigError, DataError
+from dlrun.runs.export.graph import Scale
 from dlrun.storage.lookup import all_runs
 from tests.conftest import Called
 from tests.facts import refuses, says
@@ -200,3 +204,48 @@ def test_targets_can_be_scaled(tmp_path: Path) -> None:
         y = data.train.y.double()
         assert abs(float(y.mean())) < 1e-5 and float(y.std(correction=0)) == pytest.approx(1, abs=1e-5)
         assert data.spec.target_scale
+
+
+@pytest.mark.parametrize("kind", ["f8", "i8"])
+def test_inputs_far_from_0_keep_their_digits(tmp_path: Path, kind: str) -> None:
+    x = (1.7e9 + 1000 * X).astype(kind)
+    data = arrays(
+        path=str(write(tmp_path / "t.npz", {"x": x, "y": Y})), inputs="x", targets="y", task="classification", **WHOLE
+    )
+    expected = torch.from_numpy(StandardScaler().fit_transform(x))
+    torch.testing.assert_close(data.train.x.double(), expected, atol=1e-5, rtol=0)
+    # files of new samples too
+    np.save(tmp_path / "new.npy", x)
+    np.savetxt(tmp_path / "new.csv", x, delimiter=",", fmt="%.3f")
+    assert data.inputs is not None
+    for name in ("new.npy", "new.csv"):
+        raw = samples.read(tmp_path / name, data.inputs)
+        torch.testing.assert_close(data.prepare(raw), data.train.x, atol=1e-5, rtol=0)
+    assert isinstance(data.prepare, Standardise)
+    raw = torch.from_numpy(x)
+    torch.testing.assert_close(Scale(data.prepare)(raw), data.train.x)
+    torch.testing.assert_close(data.prepare.undo(data.train.x), raw.double(), atol=1e-2, rtol=0)
+
+
+def test_targets_far_from_0_are_scaled_back_to_their_digits() -> None:
+    scale = TargetScale(torch.tensor([1e9], dtype=torch.float64), torch.tensor([2.0], dtype=torch.float64))
+    assert scale.undo(torch.tensor([[0.5], [-0.25]])).tolist() == [[1e9 + 1], [1e9 - 0.5]]
+
+
+@pytest.mark.parametrize(
+    ("y", "other", "facts"),
+    [
+        (Y, Y + 0.5, ["targets are float64", "dataset.task=regression"]),
+        (Y, Y.astype(str), ["targets of the validation split are <U", "int64"]),
+        (np.eye(3)[Y], np.eye(4)[Y], ["[120, 4]", "[120, 3]"]),
+        (np.array([b"\xe9", b"b"])[Y % 2], None, ["no UTF-8"]),
+    ],
+)
+def test_targets_of_another_kind_than_the_training_s_are_refused(
+    tmp_path: Path, y: np.ndarray, other: np.ndarray | None, facts: list[str]
+) -> None:
+    path = write(tmp_path / "t.npz", {"x": X, "y": y, "v": y if other is None else other})
+    named = {"validation_inputs": "x", "validation_targets": "v"}
+    with pytest.raises(DataError) as error:
+        arrays(path=str(path), inputs="x", targets="y", task="classification", **named)
+    says(str(error.value), *facts)

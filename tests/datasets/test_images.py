@@ -128,6 +128,12 @@ def test_the_size_is_covered_and_the_middle_kept(
     assert np.array_equal(grey.numpy(), np.array(luminance))
 
 
+def test_pictures_in_no_folder_of_a_class_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(many(tmp_path / "all", a=2, b=2), "loose.png")
+    assert len(whole(tmp_path / "all").train) == 4
+    assert "1 picture in" in capsys.readouterr().err
+
+
 def test_folders_are_classes_and_folders_above_them_are_splits(tmp_path: Path) -> None:
     many(tmp_path / "plain", dog=30, cat=20, b10=10)
     plain = images(path=str(tmp_path / "plain"))
@@ -212,6 +218,7 @@ def films(folder: Path) -> None:
             ["8 are of colours and 1 grey", "a/grey.png", "dataset.channels=3"],
         ),
         (broken, ["2 files of 10", "a/cut.png: image file is truncated", "b/text.jpg: it is damaged, or no picture"]),
+        (lambda f: (f / "a" / "link.png").symlink_to("nowhere.png"), ["1 file of 9", "a/link.png"]),
         (clear, ["2 files of 10", "a/one.png", "a/two.png", "dataset.background=white"]),
         (films, ["a/film.gif", "3 pictures, as a film"]),
         (lambda f: (f / "empty").mkdir(), ["1 folder (empty) with no pictures"]),
@@ -221,7 +228,7 @@ def films(folder: Path) -> None:
             ["class z", "classes are a"],
         ),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_what_is_to_be_decided_or_mended_is_asked(
     tmp_path: Path, make: Callable[[Path], object], facts: Sequence[str]

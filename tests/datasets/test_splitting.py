@@ -124,6 +124,8 @@ def test_a_data_set_of_one_s_own_is_split_so_too() -> None:
     assert not any(one & other for one, other in combinations(held, 2)) and sum(map(len, held)) == 12
     late = made(times=np.arange(60)[::-1], validation_size=0.2, test_size=0.2)
     assert late.test.x[:, 0].max() < late.validation.x[:, 0].min()
+    large = made(times=2**60 + np.arange(60), validation_size=0.2, test_size=0.2)  # float64 has one number for them
+    assert torch.equal(large.train.x, made(times=np.arange(60), validation_size=0.2, test_size=0.2).train.x)
     even = made(stratify=True, test_size=12, folds=4, fold=1)
     assert torch.bincount(even.validation.y).tolist() == [4, 4, 4]
     assert even.fingerprint != made(stratify=True, test_size=12, folds=4, fold=2).fingerprint
@@ -142,6 +144,8 @@ def test_a_data_set_of_one_s_own_is_split_so_too() -> None:
         ({"times": [1] * 60, "test_size": 0.2}, ["one time"]),
         ({"groups": [0] * 10}, ["[10]", "[60]"]),
         ({"times": [float("nan")] * 60}, ["finite"]),
+        ({"times": np.array(["NaT"] * 60, "datetime64[D]")}, ["NaT"]),
+        ({"groups": [*range(50), *[float("nan")] * 10]}, ["10 samples are missing"]),
     ],
 )
 def test_what_cannot_be_split_so_is_refused(wrong: dict, facts: list[str]) -> None:

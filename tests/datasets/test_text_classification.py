@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dlrun.datasets.language.labelled import read_texts
 from dlrun.datasets.language.text_classification import text_classification
 from dlrun.datasets.text import text
 from dlrun.errors import ConfigError, DataError, UserError
@@ -143,3 +144,27 @@ def test_a_field_of_json_lines_is_a_text(tmp_path: Path) -> None:
         with pytest.raises((DataError, ConfigError)) as refused:
             text(path=file, field="txt")
         says(str(refused.value), wanted)
+
+
+def test_a_quote_takes_no_other_lines_and_an_empty_text_is_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "r.tsv"
+    path.write_text("text\tlabel\n" + "".join(f"{chr(34) * (i in (3, 8))}a film\t{i % 2}\n" for i in range(20)))
+    with pytest.raises(DataError, match="line 5 cannot be read"):
+        text_classification(path=str(path))
+    (tmp_path / "new.csv").write_text('\ntext\na\n\n"b\nc"\n""\nd\n\n')
+    assert read_texts(tmp_path / "new.csv", {}) == ["a", "", "b\nc", "", "d"]
+    (tmp_path / "new.txt").write_text("a\u2028b\n\nc\n")
+    assert read_texts(tmp_path / "new.txt", {}) == ["a\u2028b", "", "c"]
+
+
+def test_labels_that_are_missing_or_nested_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for label, fact in ((float("nan"), "line 3 has no label"), ([1], "`label` has lists")):
+        path = write_json(tmp_path / "r.jsonl", {"text": "a", "label": "x"}, {"text": "", "label": "y"})
+        with Path(path).open("a") as file:
+            file.write(json.dumps({"text": "b", "label": label}) + "\n")
+        with pytest.raises(DataError, match=fact):
+            text_classification(path=path)
+    rows = [{"text": "a b" * (i > 0), "label": i % 2, "split": ["train", "holdout"][i % 2]} for i in range(40)]
+    text_classification(path=write_json(tmp_path / "s.jsonl", *rows), test_size=0, validation_size=0)
+    said = capsys.readouterr()
+    says(said.out + said.err, "`split` is not taken", "'holdout'", "1 of 40 training texts are empty")

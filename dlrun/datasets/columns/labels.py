@@ -23,10 +23,12 @@ def read_labels(arrays: Mapping[str, Any], task: ArrayTask | None) -> tuple[dict
     import numpy
 
     found = {split: _plain(numpy.asarray(values)) for split, values in arrays.items()}
+    found = {
+        split: values.reshape(len(values)) if values.ndim == 2 and values.shape[1] == 1 else values
+        for split, values in found.items()
+    }
     y = found["train"]
-    if y.ndim == 2 and y.shape[1] == 1:
-        found = {split: values.reshape(len(values)) for split, values in found.items()}
-        y = found["train"]
+    _check_alike(found)
     if y.dtype.kind not in "biufU":
         raise DataError(f"The targets are of type {y.dtype}; expected numbers or texts.")
     if y.ndim == 2 and _is_one_hot(y):
@@ -43,7 +45,9 @@ def read_labels(arrays: Mapping[str, Any], task: ArrayTask | None) -> tuple[dict
         if y.dtype.kind not in "biuf":
             raise DataError("The targets are texts; a regression needs numbers. Type dataset.task=classification.")
         return {split: values.astype("float64") for split, values in found.items()}, (), task
-    if y.ndim != 1 or (y.dtype.kind == "f" and not bool((y == y.round()).all())):
+    parts = [values for values in found.values() if values.dtype.kind == "f" and (values != values.round()).any()]
+    if y.ndim != 1 or parts:
+        y = parts[0] if parts else y
         raise DataError(
             f"The targets are {y.dtype} of the shape {[*y.shape]}; classes are whole numbers or texts, one a sample. "
             "For numbers type dataset.task=regression."
@@ -51,10 +55,27 @@ def read_labels(arrays: Mapping[str, Any], task: ArrayTask | None) -> tuple[dict
     return *_numbered(found), task
 
 
+def _check_alike(found: Mapping[str, Any]) -> None:
+    """Raise `DataError` for a split whose targets are of another kind or shape than those of training."""
+    y = found["train"]
+    for split, values in found.items():
+        if (values.dtype.kind == "U") != (y.dtype.kind == "U") or values.shape[1:] != y.shape[1:]:
+            raise DataError(
+                f"The targets of the {split} split are {values.dtype} [{', '.join(map(str, values.shape))}], those of "
+                f"the training split {y.dtype} [{', '.join(map(str, y.shape))}]; expected are numbers or texts in all "
+                "splits, of one shape a sample."
+            )
+
+
 def _plain(values: Any) -> Any:
     """Texts as such, whatever they are stored as."""
     if values.dtype.kind == "S":
-        return values.astype(str)
+        import numpy
+
+        try:
+            return numpy.char.decode(values, "utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"The targets are bytes that are no UTF-8: {error}. Save them as texts.") from None
     if values.dtype.kind in "OT" and all(isinstance(each, str | bytes) for each in values.flat):
         return values.astype(str)
     return values

@@ -17,7 +17,8 @@ from dlrun.errors import DataError
 def array_chunks(path: Path, shape: tuple[int, ...], size: int) -> Iterator[Tensor]:
     """The samples of a .npy file, [n, *shape] with at most `size` at a time.
 
-    Whole numbers are uint8 or int64, others float32. The file is mapped, not read: it may be larger than the memory.
+    Whole numbers are uint8 or int64, others float32 or float64, as they are. The file is mapped, not read: it may be
+    larger than the memory.
     """
     values = _mapped(path)
     rows = values[None] if is_one(path, values.shape, shape) else values
@@ -50,7 +51,7 @@ def _as_tensor(values: Any) -> Tensor:
     dtype = values.dtype
     # bytes stay bytes; of 64 bits without a sign, torch has no whole numbers
     if dtype.kind == "f" or (dtype.kind == "u" and dtype.itemsize == 8):
-        return torch.from_numpy(values.astype("float32"))
+        return torch.from_numpy(values.astype("float64" if dtype.itemsize >= 8 else "float32"))
     return torch.from_numpy(values.astype("uint8" if dtype.kind in "bu" and dtype.itemsize == 1 else "int64"))
 
 

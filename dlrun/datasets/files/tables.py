@@ -28,21 +28,21 @@ _LARGEST = torch.finfo(torch.float32).max
 def table_chunks(
     path: Path, delimiter: str | None, *, width: int, size: int, names: Sequence[str] = ()
 ) -> Iterator[Tensor]:
-    """The numbers of a table, float32 [n, width] with at most `size` lines at a time.
+    """The numbers of a table, float64 [n, width] with at most `size` lines at a time.
 
     A first line of texts is a header: its columns are matched with `names`, if there are any. The delimiter None
     stands for a comma or blanks. Raises `DataError` that names the line and the column of a cell that is no number.
     """
     table = _Table(path, delimiter, width, tuple(names))
-    values = array("f")
+    values = array("d")
     with _open(path) as file:
         for number, line in enumerate(_lines(file, width), 1):
             values.extend(table.take(number, line))
             if len(values) >= size * width:
-                yield torch.frombuffer(values, dtype=torch.float32).view(-1, width)
-                values = array("f")
+                yield torch.frombuffer(values, dtype=torch.float64).view(-1, width)
+                values = array("d")
     if values:
-        yield torch.frombuffer(values, dtype=torch.float32).view(-1, width)
+        yield torch.frombuffer(values, dtype=torch.float64).view(-1, width)
 
 
 class _Table:

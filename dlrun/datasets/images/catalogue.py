@@ -85,7 +85,9 @@ def _files(folder: Path) -> Iterator[Path]:
         # in place: os.walk does not go into folders taken out here
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            if not name.startswith(".") and (path := Path(here, name)).is_file():
+            path = Path(here, name)
+            # a link to nothing is named with the damaged files
+            if not name.startswith(".") and (path.is_file() or (path.is_symlink() and not path.exists())):
                 yield path
 
 
@@ -145,6 +147,8 @@ def _check_classes(place: Path, split: str, by_split: Mapping[str, Mapping[str, 
             f"{place}: {counted(len(empty), 'folder')} ({', '.join(empty[:8])}) with no pictures "
             f"({', '.join(ENDINGS)}). Take them away, or fill them."
         )
+    if loose := sum(each.suffix.lower() in ENDINGS and not each.name.startswith(".") for each in place.iterdir()):
+        output.warn(f"{counted(loose, 'picture', ',')} in {place} itself, in no folder of a class, left out.")
     if unknown := sorted({*classes} - {*by_split["train"]}):
         raise DataError(
             f"{place} has the class{'es' if len(unknown) > 1 else ''} {', '.join(unknown[:8])}, of which the training "

@@ -45,7 +45,11 @@ def read_heads(catalogue: Catalogue) -> Heads:
 
     Raises `DataError` that names all that cannot be opened.
     """
-    stamps = [[str(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in catalogue.paths]
+    try:
+        stamps = [[str(path), (stat := path.stat()).st_size, stat.st_mtime_ns] for path in catalogue.paths]
+    except FileNotFoundError:
+        lost = {place: "it is a link to nothing" for place, path in enumerate(catalogue.paths) if not path.exists()}
+        raise DataError(problems_message(catalogue, lost, "Mend them, or take them out.")) from None
     where = cache.path_for("pictures", "pt", "heads 1", json.dumps(stamps))
     return Heads(**cached_tensors(where, lambda: _read_all(catalogue)))
 

@@ -52,8 +52,14 @@ def read_table(path: Path) -> TextTable:
     for number, record in zip(numbers, found, strict=True):
         if missing := [name for name in header if name not in record]:
             raise DataError(f"{path}, line {number} has no field `{missing[0]}`; the first has {', '.join(header)}.")
-    rows = [["" if record[name] is None else str(record[name]) for name in header] for record in found]
-    return TextTable(path, header, rows, numbers)
+    rows = [[_cell(record[name]) for name in header] for record in found]
+    nested = {name for name in header if any(isinstance(record[name], list | dict) for record in found)}
+    return TextTable(path, header, rows, numbers, frozenset(nested))
+
+
+def _cell(value: object) -> str:
+    # NaN is what Python writes for a missing number
+    return "" if value is None or value != value else str(value)
 
 
 def read_texts(path: Path, given: Mapping[str, str]) -> list[str]:
@@ -64,7 +70,9 @@ def read_texts(path: Path, given: Mapping[str, str]) -> list[str]:
         known = {role: name for role, name in given.items() if role == "text"}
         return table.column(choose_columns(table, {"text": ROLES["text"]}, known)["text"])
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        # `splitlines` would break a line at U+2028 and others, and answers have the order of the lines
+        text = path.read_text(encoding="utf-8-sig")
+        return text.removesuffix("\n").split("\n") if text else []
     except (UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} cannot be read as text in UTF-8: {error}.") from None
 

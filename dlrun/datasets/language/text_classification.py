@@ -166,7 +166,9 @@ def _tokenizer(given: str | Tokenizer, texts: Sequence[str], vocabulary_size: in
 
 
 def _report_lengths(counts: Tensor, length: int) -> None:
-    """Say how many training texts are cut, and if all are far shorter."""
+    """Say how many training texts are empty or cut, and if all are far shorter."""
+    if empty := int((counts == 0).sum()):
+        output.warn(f"{empty:,} of {len(counts):,} training texts are empty.")
     cut, longest = int((counts > length).sum()), int(counts.max())
     if cut:
         output.warn(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dlrun.datasets.splitting.rules import AtRandom, Grouped, InTime, SplitRule, Stratified
 from dlrun.errors import ConfigError, DataError
+from dlrun.terminal.format import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +96,14 @@ def _array(values: Any) -> Any:
     # a table of pandas has a method of its own
     array = numpy.asarray(values.to_numpy() if hasattr(values, "to_numpy") else values)
     if array.dtype.kind == "M":  # dates, as days
+        if numpy.isnat(array).any():
+            raise DataError("The times are not all there: some are NaT.")
         return array.astype("datetime64[us]").astype("int64") / 86_400_000_000
     if array.dtype.kind not in "biuf":
         raise DataError(f"The times are of type {array.dtype}; expected numbers or dates.")
+    if array.dtype.kind in "iu" and array.size and int(abs(array).max()) > 2**53:
+        # only their order matters, and float64 takes such for one another
+        return numpy.unique(array, return_inverse=True)[1]
     return array
 
 
@@ -107,7 +113,14 @@ def _numbered(groups: Any) -> Tensor:
 
     array = numpy.asarray(groups.to_numpy() if hasattr(groups, "to_numpy") else groups)
     plain = array if array.dtype.kind in "biufUSM" else array.astype(str)
+    if array.size and (missing := [value for value in array.reshape(-1).tolist() if _is_missing(value)]):
+        raise DataError(f"The groups of {counted(len(missing), 'sample', ',')} are missing.")
     return torch.from_numpy(numpy.unique(plain, return_inverse=True)[1].astype("int64"))
+
+
+def _is_missing(value: Any) -> bool:
+    # NaN and NaT are not equal to themselves; pandas' NA is neither
+    return value is None or str(value) in ("<NA>", "NaT") or (isinstance(value, float) and value != value)
 
 
 def _typed(value: int | None) -> str:

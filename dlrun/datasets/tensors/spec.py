@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dlrun.datasets.tensors.checks import check_finite, check_numbered
-from dlrun.datasets.tensors.standardise import mean_and_deviation
+from dlrun.datasets.tensors.standardise import is_far, mean_and_deviation
 from dlrun.errors import ConfigError, DataError
 from dlrun.nests.shapes import shapes_from, sizes_of
 from dlrun.types import Spec, Task
@@ -84,7 +84,9 @@ class TargetScale(NamedTuple):
     deviation: Tensor
 
     def undo(self, scaled: Tensor) -> Tensor:
-        """Raw targets [N, O] of scaled ones."""
+        """Raw targets [N, O] of scaled ones, float64 where float32 would lose them (MPS has no float64)."""
+        if scaled.device.type != "mps" and is_far(self.mean.abs().tolist(), self.deviation.tolist()):
+            scaled = scaled.double()
         return scaled * self.deviation.to(scaled) + self.mean.to(scaled)
 
 

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dlrun.errors import DataError
+
+FAR = 1000.0
+"""Deviations between the mean and 0 from which on float32 would keep less than 1e-4 of one: float64 is taken."""
+
+
+def is_far(mean: Iterable[float], deviation: Iterable[float]) -> bool:
+    """Whether some mean is so far from 0 that its deviation has few digits in float32."""
+    return any(abs(m) > FAR * d for m, d in zip(mean, deviation, strict=True))
 
 
 @dataclass(frozen=True)
@@ -45,16 +54,25 @@ class Standardise:
             return x.to(torch.int64)
         if self.mean == (0.0,) and self.deviation == (1.0,):
             return x.to(torch.float32)
+        if self.is_far:
+            x = x.to(torch.float64)
+            return ((x - _along(self.mean, x)) / _along(self.deviation, x)).float()
         # a copy even of float32: the next line writes into it
         x = x.to(torch.float32, copy=True)
         return x.sub_(_along(self.mean, x)).div_(_along(self.deviation, x))
 
+    @property
+    def is_far(self) -> bool:
+        """Whether raw inputs need float64, as the seconds of today do."""
+        return is_far(self.mean, self.deviation)
+
     def undo(self, x: Tensor) -> Tensor:
-        """Raw inputs of prepared ones, float32 [N, *shape].
+        """Raw inputs of prepared ones, [N, *shape]: float32, or float64 where that would lose them.
 
         >>> Standardise((2,), mean=(1.0,), deviation=(2.0,)).undo(torch.tensor([[0.0, 1.0]]))
         tensor([[1., 3.]])
         """
+        x = x.double() if self.is_far else x
         return x * _along(self.deviation, x) + _along(self.mean, x)
 
 

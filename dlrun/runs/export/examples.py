@@ -64,7 +64,7 @@ def _undo(x: Tensor, inputs: RawInputs, prepare: Callable[[Tensor], Tensor]) -> 
         return None
     raw = prepare.undo(x)
     raw = raw.round() if _is_whole(inputs) else raw
-    return (raw.long() if inputs.dtype == "int64" else raw.float()).reshape(len(x), *inputs.shape)
+    return (raw.long() if inputs.dtype == "int64" else raw).reshape(len(x), *inputs.shape)
 
 
 def _drawn(predictor: Predictor, why: str, *, raw: bool) -> Examples:

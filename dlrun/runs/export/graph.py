@@ -49,13 +49,14 @@ class Scale(nn.Module):
     def __init__(self, scale: Standardise) -> None:
         super().__init__()
         self.shape, self.indices = scale.shape, scale.indices
+        self.dtype = torch.float64 if scale.is_far else torch.float32
         for name, values in (("mean", scale.mean), ("deviation", scale.deviation)):
             along = [1, len(values), *[1] * (len(scale.shape) - 1)] if len(values) > 1 else [1]
-            self.register_buffer(name, torch.tensor(values).view(along))
+            self.register_buffer(name, torch.tensor(values, dtype=self.dtype).view(along))
 
     def forward(self, raw: Tensor) -> Tensor:
         x = raw.reshape(raw.shape[0], *self.shape)
-        return x.long() if self.indices else (x.float() - self.mean) / self.deviation
+        return x.long() if self.indices else ((x.to(self.dtype) - self.mean) / self.deviation).float()
 
 
 class Function(nn.Module):

@@ -52,6 +52,7 @@ class Predictor:
         Raises `UserError` if the model returns anything else.
         """
         inputs = self.prepare(raw if raw.dtype in (torch.int64, torch.float64) else raw.float())
+        inputs = inputs.float() if inputs.dtype == torch.float64 else inputs
         size = batch_size_for(Evaluation(**self.config["evaluation"]).batch_size, self.spec)
         cast = autocast(self.device, self.precision)
         context = torch.autocast(*cast) if cast else nullcontext()

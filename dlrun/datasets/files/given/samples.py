@@ -40,6 +40,8 @@ def chunks(path: Path, inputs: RawInputs, reading: Reading | None = None, *, siz
     seen, picture = 0, ending(path) in ENDINGS
     ranges, polarity = Ranges(inputs), Polarity(inputs, picture=picture)
     for raw in _understood(path, inputs, reading, size):
+        if raw.dtype == torch.float64 and inputs.dtype not in ("float64", "int64"):
+            raw = raw.float()
         if raw.is_floating_point() and not bool(raw.isfinite().all()):
             first = seen + int((~raw.isfinite().flatten(1).all(1)).nonzero()[0])
             raise UserError(f"{path} holds values that are not finite numbers, the first in sample {first}.")

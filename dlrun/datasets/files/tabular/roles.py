@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dlrun.datasets.files.tabular.text_table import TextTable
 from dlrun.datasets.splitting.names import SPELLINGS
 from dlrun.errors import ConfigError, DataError, did_you_mean
+from dlrun.terminal import output
 
 
 def choose_columns(table: TextTable, roles: Mapping[str, Sequence[str]], given: Mapping[str, str]) -> dict[str, str]:
@@ -27,7 +28,7 @@ def choose_columns(table: TextTable, roles: Mapping[str, Sequence[str]], given: 
     for role in [role for role in roles if role not in given]:
         found = [name for name in _left(table, chosen) if name.lower() in roles[role]]
         if role == "split":  # a column of that name may be of something else
-            found = [name for name in found if all(cell.lower() in SPELLINGS for cell in {*table.column(name)})][:1]
+            found = [name for name in found if _is_of_splits(table, name)][:1]
         if len(found) == 1:
             chosen[role] = found[0]
     left = _left(table, chosen)
@@ -41,6 +42,17 @@ def choose_columns(table: TextTable, roles: Mapping[str, Sequence[str]], given: 
             f"'dataset.columns={{{missing[0]}: {(likely or left or ['NAME'])[0]}}}'."
         )
     return chosen
+
+
+def _is_of_splits(table: TextTable, name: str) -> bool:
+    cells = {*table.column(name)}
+    others = sorted(cell for cell in cells if cell.lower() not in SPELLINGS)
+    if others and len(others) < len(cells):
+        output.warn(
+            f"{table.path}: the column `{name}` is not taken for one of splits, which are train, val and test: it has "
+            f"{', '.join(map(repr, others[:3]))}."
+        )
+    return not others
 
 
 def _left(table: TextTable, chosen: Mapping[str, str]) -> list[str]:

@@ -25,9 +25,13 @@ class TextTable:
     header: list[str]
     rows: list[list[str]]
     lines: Sequence[int]
+    nested: frozenset[str] = frozenset()
+    """Columns with lists or records, which are neither texts nor labels."""
 
     def column(self, name: str) -> list[str]:
-        """The cells of a column."""
+        """The cells of a column; raises `DataError` for one of lists or records."""
+        if name in self.nested:
+            raise DataError(f"{self.path}: the field `{name}` has lists or records; expected are texts or numbers.")
         place = self.header.index(name)
         return [row[place] for row in self.rows]
 
@@ -39,23 +43,7 @@ def read_csv(path: Path) -> TextTable:
     """
     with path.open("rb") as file:
         refuse_wide(path, file.read(256))
-    lines, rows = [], []
-    # a text may be longer than Python's module takes by default
-    before = csv.field_size_limit(LONGEST)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as text:
-            first = text.readline()
-            text.seek(0)
-            reader = csv.reader(text, delimiter=max(",\t;", key=first.count))
-            for row in reader:
-                if any(row):
-                    # a text may have several lines: this is its last
-                    lines.append(reader.line_num)
-                    rows.append([cell.strip() for cell in row])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as a table in UTF-8: {error}.") from None
-    finally:
-        csv.field_size_limit(before)
+    rows, lines = _rows(path)
     if len(rows) < 2:
         raise DataError(f"{path} has {counted(len(rows), 'line')}; expected a header and a line for each sample.")
     header = rows[0]
@@ -67,6 +55,37 @@ def read_csv(path: Path) -> TextTable:
     return TextTable(path, header, rows[1:], lines[1:])
 
 
+def _rows(path: Path) -> tuple[list[list[str]], list[int]]:
+    """The rows, the header too, and the last line of each."""
+    found: list[list[str]] = []
+    lines: list[int] = []
+    # a text may be longer than Python's module takes by default
+    before = csv.field_size_limit(LONGEST)
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as text:
+            first = next((line for line in text if line.strip()), "")
+            text.seek(0)
+            # strict: a quote that is not closed would make one cell of all lines up to the next
+            for row in (reader := csv.reader(text, delimiter=max(",\t;", key=first.count), strict=True)):
+                found.append([cell.strip() for cell in row])
+                lines.append(reader.line_num)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} cannot be read as a table in UTF-8: {error}.") from None
+    except csv.Error as error:
+        raise DataError(
+            f"{path}, line {lines[-1] + 1 if lines else 1} cannot be read ({error}): a cell that begins with a quote "
+            'ends with one, and has two of them for each within, as "the ""best"" film".'
+        ) from None
+    finally:
+        csv.field_size_limit(before)
+    filled = [place for place, row in enumerate(found) if any(row)]
+    inside = slice(filled[0], filled[-1] + 1) if filled else slice(0)
+    found, lines = found[inside], lines[inside]
+    # of one column, an empty line is an empty text: predictions have the order of the rows
+    kept = [place for place, row in enumerate(found) if row or len(found[0]) == 1]
+    return [found[place] or [""] for place in kept], [lines[place] for place in kept]
+
+
 def class_names(table: TextTable, column: str, labels: Sequence[str]) -> tuple[str, ...]:
     """The classes of labels, sorted; whole numbers by their value.
 
@@ -76,7 +95,7 @@ def class_names(table: TextTable, column: str, labels: Sequence[str]) -> tuple[s
     if "" in counts:
         line = table.lines[labels.index("")]
         raise DataError(f"{table.path}, line {line} has no label in the column `{column}`.")
-    whole = all(label.lstrip("+-").isdigit() for label in counts)
+    whole = all(label.lstrip("+-").isdecimal() for label in counts)
     if not whole and all(is_number(label) for label in counts):
         raise DataError(
             f"{table.path}: the column `{column}` has numbers such as {next(iter(counts))}, and classes are expected. "

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.journal import Curves
-from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary

@@ -9,7 +9,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.jobs.job import Job
+from dlrun.storage.manifest import Manifest
 from dlrun.storage.sweepdir import SweepDir
 from tests.summaries import summarise
 

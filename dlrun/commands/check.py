@@ -17,7 +17,7 @@ from dlrun.runs.measures import memory
 from dlrun.runs.open_run import with_steps
 from dlrun.runs.presentation import announce
 from dlrun.runs.weights.listing import weights_table
-from dlrun.storage.manifest import Job
+from dlrun.storage.jobs.job import Job
 from dlrun.sweeps.jobs.builder import REMARKS, JobBuilder
 from dlrun.sweeps.jobs.pretrained import begin_with_pretrained
 from dlrun.sweeps.jobs.preview import JobCost, job_costs, makespan

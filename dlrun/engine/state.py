@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from dlrun.storage.record import misfit
+from dlrun.storage.files.record import misfit
 
 
 @dataclass

@@ -13,7 +13,7 @@ from dlrun.errors import UserError, did_you_mean
 from dlrun.report.overview import range_of
 from dlrun.report.sides import Side
 from dlrun.storage.identity import PART_NAMES, differing, differing_keys, format_entry
-from dlrun.storage.manifest import Replicate
+from dlrun.storage.jobs.job import Replicate
 from dlrun.storage.summary import DataSummary, Summary, split_sizes
 
 SHOWN = 10

@@ -10,7 +10,8 @@ from typing import Any
 
 from dlrun.analysis.statistics import Spread, spread
 from dlrun.analysis.value_range import ValueRange, value_range
-from dlrun.storage.manifest import REPLICATED, Manifest, Replicate, read
+from dlrun.storage.jobs.job import REPLICATED, Replicate
+from dlrun.storage.manifest import Manifest, read
 from dlrun.storage.read_counts import SweepReads, count_reads
 from dlrun.storage.results import Result, finished, results, unended
 from dlrun.storage.summary import Summary

@@ -13,8 +13,8 @@ from dlrun.report.known_samples import describe_runs
 from dlrun.report.overview import JobGroup, Overview, read_overview
 from dlrun.report.selected import departures
 from dlrun.storage import run_config
+from dlrun.storage.jobs.job import Replicate
 from dlrun.storage.lookup import find, find_sweep
-from dlrun.storage.manifest import Replicate
 from dlrun.storage.results import finished
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary

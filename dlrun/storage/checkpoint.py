@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from dlrun.errors import DamagedFile, UserError
+from dlrun.storage.files.record import describe, fits, misfit
 from dlrun.storage.files.replacing import write_atomically
-from dlrun.storage.record import describe, fits, misfit
 
 # to be raised when an older dlrun can no longer read the file
 FORMAT = 1

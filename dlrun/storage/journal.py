@@ -20,7 +20,7 @@ from typing import Any, Literal, TypedDict, cast
 from dlrun.errors import DamagedFile
 from dlrun.storage.files.json_text import NOT_FINITE
 from dlrun.storage.files.opening import open_regular
-from dlrun.storage.record import is_finite
+from dlrun.storage.files.record import is_finite
 from dlrun.terminal import output
 
 ADVICE = "Put a copy of it back. To go on without its points, delete it first."

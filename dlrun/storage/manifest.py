@@ -12,74 +12,19 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from dlrun.errors import DamagedFile
 from dlrun.storage.files.json_text import tagged, untagged
 from dlrun.storage.files.opening import open_regular, read_bytes, read_json
+from dlrun.storage.files.record import describe, misfit
 from dlrun.storage.files.replacing import sync_folder, write_atomically
 from dlrun.storage.identity import digest
-from dlrun.storage.record import describe, misfit
+from dlrun.storage.jobs.job import REPLICATED, Job
+from dlrun.storage.jobs.strata import find_strata
 from dlrun.storage.sweepdir import SweepDir
 
 ADVICE = "Put a copy of it back. The runs of its jobs are not touched: `dlrun runs` lists them."
-
-
-REPLICATED = ("seed", "dataset.split_seed", "dataset.fold")
-"""Keys whose values are repetitions of one configuration, and not configurations of their own."""
-
-
-class Replicate(NamedTuple):
-    """A repetition: its seed and, where these are swept, the seed of its split and its fold."""
-
-    seed: int
-    split: int = -1
-    fold: int = -1
-
-    def __str__(self) -> str:
-        more = [f"{name} {place}" for name, place in (("split", self.split), ("fold", self.fold)) if place >= 0]
-        return f"{self.seed} ({', '.join(more)})" if more else str(self.seed)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a sweep.
-
-    `overrides` are this job's own, in the order of the sweep (`optimizer.lr=0.1`, `seed=0`). Jobs of
-    one `group` are repetitions: they differ in keys of `REPLICATED` alone. `parts` are those of the identity
-    (`storage.identity`), `unit` is the monitored metric's, `validation` the fingerprint of the validation samples:
-    values of other units or samples are not comparable. Older manifests lack these.
-    """
-
-    n: int
-    overrides: tuple[str, ...]
-    config: dict[str, Any]
-    identity: str
-    group: str
-    parts: Mapping[str, str] = field(default_factory=dict)
-    unit: str | None = None
-    validation: str | None = None
-
-    @property
-    def seed(self) -> int:
-        return int(self.config["seed"])
-
-    @property
-    def replicate(self) -> Replicate:
-        own = {override.lstrip("+").partition("=")[0] for override in self.overrides}
-        values = [self.config["dataset"].get(key.partition(".")[2]) if key in own else None for key in REPLICATED[1:]]
-        return Replicate(self.seed, *(-1 if value is None else int(value) for value in values))
-
-    @property
-    def label(self) -> str:
-        """The overrides, for a person."""
-        return " ".join(o.lstrip("+") for o in self.overrides) or str(self.config.get("name"))
-
-    @property
-    def group_label(self) -> str:
-        """The overrides without the seeds, for a person."""
-        own = [o.lstrip("+") for o in self.overrides]
-        return " ".join(o for o in own if o.partition("=")[0] not in REPLICATED) or str(self.config.get("name"))
 
 
 @dataclass(frozen=True)
@@ -134,7 +79,7 @@ class Manifest:
 
     @property
     def strata(self) -> dict[str, frozenset[str]]:
-        return strata(self.jobs)
+        return find_strata(self.jobs)
 
     def extended(self, jobs: Sequence[Job]) -> Manifest:
         return replace(self, jobs=(*self.jobs, *jobs))
@@ -181,46 +126,6 @@ def _plain(content: dict[str, Any]) -> dict[str, Any]:
 
 def _fields(record: Any) -> dict[str, Any]:
     return {field.name: getattr(record, field.name) for field in fields(record)}
-
-
-def strata(jobs: Sequence[Job]) -> dict[str, frozenset[str]]:
-    """The groups with the same validation samples, by a label; only these can be ranked.
-
-    A sweep over data sets has one for each. The label has the overrides that the others do not share.
-    """
-    samples: dict[str, dict[Replicate, str | None]] = {}
-    for job in jobs:
-        samples.setdefault(job.group, {})[job.replicate] = job.validation
-    found: list[tuple[dict[Replicate, str | None], set[str]]] = []
-    for group, own in samples.items():
-        known, groups = next((each for each in found if _same_samples(each[0], own)), ({}, set()))
-        if not groups:
-            found.append((known, groups))
-        known.update(own)
-        groups.add(group)
-    if len(found) == 1:
-        return {"": frozenset(samples)}
-    labels = [_label(jobs, groups) for _, groups in found]
-    # where no value tells them apart, a group's hash does
-    unique = [
-        f"{label} ({min(groups)[:8]})" if labels.count(label) > 1 else label
-        for label, (_, groups) in zip(labels, found, strict=True)
-    ]
-    return {label: frozenset(groups) for label, (_, groups) in zip(unique, found, strict=True)}
-
-
-def _same_samples(one: Mapping[Replicate, str | None], other: Mapping[Replicate, str | None]) -> bool:
-    common = one.keys() & other.keys()
-    if not common:  # other seeds, where the data may follow the seed
-        return not {*one.values()}.isdisjoint(other.values())
-    return all(one[each] == other[each] for each in common)
-
-
-def _label(jobs: Sequence[Job], groups: set[str]) -> str:
-    inside = [job.overrides for job in jobs if job.group in groups]
-    outside = [job.overrides for job in jobs if job.group not in groups]
-    telling = [o for o in inside[0] if all(o in each for each in inside) and not all(o in each for each in outside)]
-    return " ".join(o.lstrip("+") for o in telling) or min(groups)[:8]
 
 
 def read(sweep: SweepDir) -> Manifest:

@@ -12,8 +12,9 @@ from typing import Any
 
 from dlrun.errors import DamagedFile
 from dlrun.storage import journal
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.journal import Curves
-from dlrun.storage.manifest import Job, Manifest, read
+from dlrun.storage.manifest import Manifest, read
 from dlrun.storage.rundir import RunDir, lost_reuse
 from dlrun.storage.summary import Summary
 from dlrun.storage.sweep_summary import SweepSummary

@@ -22,9 +22,9 @@ from dlrun.errors import DamagedFile
 from dlrun.storage.files.json_text import dumps
 from dlrun.storage.files.locks import is_held, locked
 from dlrun.storage.files.opening import read_json
+from dlrun.storage.files.record import Key, Record, describe, fits
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.overlap import Origin, Shared
-from dlrun.storage.record import Key, Record, describe, fits
 from dlrun.types import Quantity, StepMemory
 
 R = TypeVar("R", bound=Record)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import compress
 from typing import Any, TypedDict
 
-from dlrun.storage.record import Key
+from dlrun.storage.files.record import Key
 from dlrun.storage.summary import FolderSummary
 from dlrun.terminal.format import counted, number
 

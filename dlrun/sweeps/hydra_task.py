@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from dlrun.config import trust
 from dlrun.errors import RunError
 from dlrun.storage import manifest, run_config
-from dlrun.storage.manifest import Job
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.results import Result
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.sweeps import location

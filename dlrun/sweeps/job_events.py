@@ -8,8 +8,8 @@ from functools import partial
 
 from omegaconf import DictConfig
 
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.machine import Machine, inspect
-from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir

@@ -17,8 +17,9 @@ from dlrun.config.check import check_config
 from dlrun.errors import ConfigError, DamagedFile, UserError
 from dlrun.storage import run_config
 from dlrun.storage.files.links import check_files
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.machine import command_line
-from dlrun.storage.manifest import Job, Manifest, read
+from dlrun.storage.manifest import Manifest, read
 from dlrun.storage.results import results
 from dlrun.storage.sources import NO_MODULES, targets, user_modules
 from dlrun.storage.sweepdir import SweepDir

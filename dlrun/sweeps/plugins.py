@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from dlrun.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dlrun.storage.manifest import Job
+    from dlrun.storage.jobs.job import Job
     from dlrun.sweeps.job_events import JobEvents
     from dlrun.sweeps.pool.task import Task, TaskResult
     from dlrun.sweeps.store import SweepStore

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from dlrun.storage.manifest import Job
+from dlrun.storage.jobs.job import Job
 from dlrun.sweeps.job_events import JobEvents
 from dlrun.sweeps.pool import any_hydra_app
 from dlrun.sweeps.pool.slots import Slot, check_count, slots_for

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from dlrun import tracking
 from dlrun.errors import UserError
 from dlrun.storage.files.opening import open_log
-from dlrun.storage.manifest import Job
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.results import Result
 from dlrun.sweeps.job_events import JobEvents, JobTasks
 from dlrun.sweeps.plugins import JobRunner, makes_job_runner

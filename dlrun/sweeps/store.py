@@ -11,7 +11,8 @@ from dlrun import tracking
 from dlrun.errors import DamagedFile
 from dlrun.storage import manifest, run_config
 from dlrun.storage.files.waiting import wait_until
-from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.jobs.job import Job
+from dlrun.storage.manifest import Manifest
 from dlrun.storage.read_counts import note_reads
 from dlrun.storage.results import Result, results
 from dlrun.storage.rundir import REUSED, lost_reuse

@@ -11,7 +11,7 @@ from pathlib import Path
 from dlrun.errors import DamagedFile
 from dlrun.storage import manifest
 from dlrun.storage.files.waiting import wait_until
-from dlrun.storage.manifest import Job
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.results import results
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir

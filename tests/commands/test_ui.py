@@ -22,8 +22,9 @@ import pytest
 from dlrun.commands import ui
 from dlrun.errors import RunError, UserError
 from dlrun.storage.files.waiting import wait_until
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.journal import Journal
-from dlrun.storage.manifest import Job, Manifest, read
+from dlrun.storage.manifest import Manifest, read
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking import TRACKERS, uploader

@@ -11,7 +11,8 @@ import pytest
 
 from dlrun.cli import main
 from dlrun.storage import manifest
-from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.jobs.job import Job
+from dlrun.storage.manifest import Manifest
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary
 from dlrun.storage.sweep_summary import SweepSummary

@@ -10,7 +10,8 @@ import pytest
 
 from dlrun.errors import DamagedFile
 from dlrun.storage import manifest
-from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.jobs.job import Job
+from dlrun.storage.manifest import Manifest
 from dlrun.storage.sweepdir import SweepDir
 
 

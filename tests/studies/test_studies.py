@@ -18,8 +18,8 @@ from benchmarks import chance_of_claims
 from dlrun.analysis.intervals import confidence_interval
 from dlrun.config import instantiate
 from dlrun.storage import lookup
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.journal import Journal
-from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.summary import Summary

@@ -28,8 +28,8 @@ from dlrun.runs.interrupt import Interrupt
 from dlrun.runs.parts import make_dataset
 from dlrun.storage import checkpoint, manifest
 from dlrun.storage.files.waiting import wait_until
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.lookup import all_sweeps
-from dlrun.storage.manifest import Job
 from dlrun.storage.results import Result, results
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir

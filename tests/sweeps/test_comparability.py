@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from dlrun.storage.jobs.job import Job
+from dlrun.storage.jobs.strata import find_strata
 from dlrun.storage.lookup import all_sweeps
-from dlrun.storage.manifest import Job, read, strata
+from dlrun.storage.manifest import read
 from dlrun.storage.sweep_summary import SweepSummary
 from tests.facts import refuses, says
 
@@ -114,7 +116,7 @@ def test_every_group_is_in_one_stratum_though_no_value_tells_two_apart() -> None
         job(3, "b", "dataset=digits", "n=0.2"),
         job(4, "c", "dataset=moons", "n=0.1"),
     ]
-    found = strata(jobs)
+    found = find_strata(jobs)
     assert len(found) == 3
     assert sorted(group for groups in found.values() for group in groups) == [f"group{n}" for n in range(5)]
 

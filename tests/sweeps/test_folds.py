@@ -8,8 +8,9 @@ from statistics import fmean
 
 import pytest
 
+from dlrun.storage.jobs.job import Replicate
 from dlrun.storage.lookup import all_sweeps
-from dlrun.storage.manifest import Replicate, read
+from dlrun.storage.manifest import read
 from dlrun.storage.results import results
 from tests.facts import says
 

@@ -23,7 +23,7 @@ import torch
 from dlrun.errors import Pruned, RunError, UserError
 from dlrun.runs.interrupt import EarlyInterrupt, Interrupt
 from dlrun.storage.files.waiting import wait_until
-from dlrun.storage.manifest import Job
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.rundir import RunDir
 from dlrun.sweeps.job_events import write_status
 from dlrun.sweeps.pool.display import Display, describe_failure, describe_failures, is_failure

@@ -20,8 +20,9 @@ from dlrun.cli import main
 from dlrun.config import compose
 from dlrun.errors import ConfigError, DamagedFile, UserError
 from dlrun.storage import manifest
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.journal import Journal
-from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.manifest import Manifest
 from dlrun.storage.results import Result, results
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.search_history import SearchHistory, history

@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.journal import Journal
-from dlrun.storage.manifest import Job, read
+from dlrun.storage.manifest import read
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from tests.summaries import summarise

@@ -13,7 +13,8 @@ import pytest
 
 from dlrun.commands import sync, ui
 from dlrun.errors import RunError, UserError
-from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.jobs.job import Job
+from dlrun.storage.manifest import Manifest
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking import delete, pending, uploader

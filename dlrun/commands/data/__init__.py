@@ -75,7 +75,10 @@ def listing() -> str:
 def _source(name: str) -> Source:
     if name in SOURCES:
         return SOURCES[name]
-    raise UserError(f"There is no data set `{name}`.{did_you_mean(name, SOURCES)}\nThere are: {', '.join(SOURCES)}.")
+    raise UserError(
+        f"`{name}` is no data set whose files dlrun knows.{did_you_mean(name, SOURCES)} These are: "
+        f"{', '.join(SOURCES)}.\nOf any other, `dlrun data {name} --look` shows what it holds."
+    )
 
 
 def _get(source: Source, *, check: bool) -> str:

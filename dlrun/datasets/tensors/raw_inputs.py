@@ -14,7 +14,7 @@ from dlrun.datasets.columns.encode import EncodeColumn, EncodeColumns
 from dlrun.datasets.tensors.checks import CHANNELS
 from dlrun.datasets.tensors.standardise import Standardise
 from dlrun.errors import ConfigError
-from dlrun.storage.record import misfit
+from dlrun.storage.files.record import misfit
 from dlrun.types import RawInputs, identity
 
 Prepare = Callable[[Tensor], Tensor]

@@ -11,9 +11,9 @@ from dlrun.errors import DamagedFile
 from dlrun.report.gallery.entry import Entry, Picture
 from dlrun.storage.files.json_text import dumps
 from dlrun.storage.files.opening import read_json
+from dlrun.storage.files.record import misfit
 from dlrun.storage.files.replacing import write_atomically
 from dlrun.storage.lookup import read_each
-from dlrun.storage.record import misfit
 from dlrun.studies.study import Claim
 
 ADVICE = "Delete it, or put a copy of it back."

@@ -11,7 +11,7 @@ from dlrun.runs.reload.rebuild import rebuild
 from dlrun.stacked.key import stack_key
 from dlrun.stacked.why_not import why_never
 from dlrun.storage import identity, run_config
-from dlrun.storage.manifest import Job
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.rundir import RunDir
 from dlrun.sweeps.batched.shared_data import SharedData
 from dlrun.sweeps.run_job import seal

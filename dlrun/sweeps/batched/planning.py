@@ -12,7 +12,7 @@ from math import ceil
 from dlrun.errors import UserError
 from dlrun.stacked.why_not import why_not
 from dlrun.storage import checkpoint
-from dlrun.storage.manifest import Job
+from dlrun.storage.jobs.job import Job
 from dlrun.sweeps.batched import timing
 from dlrun.sweeps.batched.members import FREE, Builder, Member, group, similar
 from dlrun.sweeps.batched.short_jobs import SHORT

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from omegaconf import DictConfig
 
 from dlrun.runs.interrupt import Interrupt, exception_for
-from dlrun.storage.manifest import Job
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.results import Result
 from dlrun.sweeps.batched import policy, short_jobs, training, verify
 from dlrun.sweeps.batched.isolation import isolated

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import median
 
 from dlrun.runs.interrupt import Interrupt, exception_for
-from dlrun.storage.manifest import Job
+from dlrun.storage.jobs.job import Job
 from dlrun.sweeps.batched import timing
 from dlrun.sweeps.batched.isolation import isolated
 from dlrun.sweeps.job_events import JobEvents

@@ -22,7 +22,8 @@ from dlrun.runs.weights import loading
 from dlrun.runs.weights.overlap import begin, find_shared
 from dlrun.storage import run_config
 from dlrun.storage.identity import digest, essential, identify, may_be_of_batches
-from dlrun.storage.manifest import Job, strata
+from dlrun.storage.jobs.job import Job
+from dlrun.storage.jobs.strata import find_strata
 from dlrun.storage.overlap import describe_shared, mark
 from dlrun.storage.sources import sources
 from dlrun.sweeps.jobs.pretrained import NAME, begin_with_pretrained
@@ -201,7 +202,7 @@ class JobBuilder:
         monitors = sorted({rule.monitor for rule in self.rules.values()})
         if len(monitors) > 1:
             # not any that all have: one that would be refused next is no advice
-            instead = same_quantity(*([self._quantities[g] for g in groups] for groups in strata(jobs).values()))
+            instead = same_quantity(*([self._quantities[g] for g in groups] for groups in find_strata(jobs).values()))
             how = (
                 f"Type evaluation.monitor=val/{instead}, which can rank them."
                 if instead
@@ -224,7 +225,7 @@ class JobBuilder:
         """Raise `ConfigError` if the monitored metric is not one quantity among groups that are ranked."""
         # a search brings its jobs one by one
         self._known += jobs
-        for groups in strata(self._known).values():
+        for groups in find_strata(self._known).values():
             units: dict[str | None, Job] = {}
             for job in self._known:
                 if job.group in groups:

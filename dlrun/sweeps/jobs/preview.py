@@ -22,7 +22,7 @@ from dlrun.execution import device
 from dlrun.execution.timing import Forecast, forecast
 from dlrun.runs.build import build
 from dlrun.storage import identity
-from dlrun.storage.manifest import Job
+from dlrun.storage.jobs.job import Job
 from dlrun.sweeps.pool.pool import Pool
 from dlrun.sweeps.pool.slots import Slot
 from dlrun.sweeps.pool.task import Task, TaskResult

@@ -8,8 +8,9 @@ from functools import partial
 
 from dlrun.storage import manifest
 from dlrun.storage.identity import differing
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.lookup import all_sweeps, read_each
-from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.manifest import Manifest
 from dlrun.storage.rundir import RunDir
 from dlrun.storage.sweepdir import SweepDir
 

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from dlrun.errors import ConfigError
-from dlrun.storage.record import fits
+from dlrun.storage.files.record import fits
 from dlrun.sweeps.jobs.conditional import fit
 from dlrun.sweeps.jobs.expand import Expansion
 from dlrun.sweeps.search.space import ChoiceDimension, Space

@@ -10,7 +10,8 @@ from omegaconf import DictConfig
 
 from dlrun.config import trust
 from dlrun.errors import ConfigError
-from dlrun.storage.manifest import Job, Manifest
+from dlrun.storage.jobs.job import Job
+from dlrun.storage.manifest import Manifest
 from dlrun.storage.sweep_summary import SearchCounts
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.studies.search_history import SearchHistory

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from dlrun.errors import UserError
-from dlrun.storage.manifest import Job
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.results import ENDED, Result
 from dlrun.sweeps.runner import SweepRunner
 from dlrun.sweeps.search.curves import CurveReader

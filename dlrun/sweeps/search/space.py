@@ -20,8 +20,8 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from dlrun.errors import ConfigError
-from dlrun.storage.manifest import REPLICATED
-from dlrun.storage.record import misfit
+from dlrun.storage.files.record import misfit
+from dlrun.storage.jobs.job import REPLICATED
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

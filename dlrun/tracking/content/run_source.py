@@ -13,8 +13,8 @@ from dlrun.storage import manifest, run_config
 from dlrun.storage.files.json_text import dumps
 from dlrun.storage.files.locks import locked
 from dlrun.storage.files.replacing import write_atomically
+from dlrun.storage.jobs.job import Job
 from dlrun.storage.lookup import sweep_of
-from dlrun.storage.manifest import Job
 from dlrun.storage.rundir import REUSED, RunDir, read_reused
 from dlrun.storage.summary import Uploaded
 from dlrun.storage.sweepdir import SweepDir

@@ -13,7 +13,8 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from dlrun.storage.manifest import REPLICATED, Manifest
+from dlrun.storage.jobs.job import REPLICATED
+from dlrun.storage.manifest import Manifest
 from dlrun.storage.sweepdir import SweepDir
 from dlrun.tracking.mlflow.names.limits import tag_filter
 from dlrun.tracking.mlflow.names.tags import SELECTED

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from math import nan
 from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
@@ -23,6 +22,7 @@ from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.engine.failures import describe_batch
 from dlrun.engine.forward.cache import cache_forward
 from dlrun.engine.forward.targets import restored
+from dlrun.engine.forward.totals import Sums, Total, loss_total
 from dlrun.engine.forward.views import averaging
 from dlrun.engine.forward.whole_split import (
     OUTPUTS,
@@ -36,12 +36,12 @@ from dlrun.engine.forward.whole_split import (
     takes,
     unpadded,
 )
-from dlrun.engine.objective import Objective, weigh
-from dlrun.engine.protocols import HasLoss, Total, TotalsFn
+from dlrun.engine.objective import Objective
+from dlrun.engine.protocols import TotalsFn
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.nll import is_of_density
 from dlrun.nests.nest import map_nest
-from dlrun.types import IGNORE_INDEX, Batch, LanguageModel, Loss, Metric, Outputs, Spec, Split, SplitMetric
+from dlrun.types import Batch, LanguageModel, Loss, Metric, Outputs, Spec, Split, SplitMetric
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def evaluate(
         found = _along(objective, metrics, split.walk(batch_size), device)
     else:
         found = _chunks(totals_fn or partial(totals, objective, metrics), split, batch_size, device)
-    sums, outputs, whole = _Sums(), list[Outputs](), of_splits(metrics)
+    sums, outputs, whole = Sums(), list[Outputs](), of_splits(metrics)
     states = {name: (metric, metric.begin()) for name, metric in of_states(metrics).items()}
     with evaluating(objective), averaging(objective.model, objective.views):
         for chunk in found:  # `found` is lazy: the chunks are computed here, in evaluation mode
@@ -132,8 +132,8 @@ def totals(objective: Objective, metrics: Mapping[str, Metric], batch: Batch) ->
     """A batch's sums and counts of loss and metrics; where others ask for them also its `OUTPUTS`."""
     model = objective.model
     with objective.precision(), cache_forward(model):  # one forward pass for all of them
-        found: dict[str, Total] = {"loss": loss_total(objective, model, batch)}
-        model, batch = restored(objective.target_scale, model, batch)
+        found: dict[str, Total] = {"loss": loss_total(objective.loss, model, batch)}
+        model, batch = restored(objective.target_scale, objective.loss, model, batch)
         for name, metric in of_batches(metrics).items():
             same = metric is known.nll and _is_nll(objective.loss)
             found[name] = found["loss"] if same else metric(model, batch)
@@ -169,31 +169,6 @@ def collect(
     options: Any = {"batch_size": batch_size, "device": device, "train": train}
     means = evaluate(objective, metrics, split, totals_fn=totals_fn, **options)
     return means, Collected(*(torch.cat(parts) for parts in zip(*seen, strict=True)))
-
-
-def loss_total(objective: HasLoss, model: nn.Module, batch: Batch) -> Total:
-    """The loss as a sum and a count.
-
-    The count is of samples, for text of predicted tokens, for weighted values their weight. A scalar loss is a mean: it
-    is multiplied by the count.
-    """
-    values, y = weigh(objective.loss(model, batch), batch), batch.y
-    if isinstance(values, tuple):
-        each, weights = map(wide, values)
-        return (each * weights).sum(), weights.sum()
-    whole = isinstance(y, Tensor) and not y.is_floating_point()
-    if values.ndim == 0:
-        count = known.count(y) if whole else batch.size
-        return wide(values) * count, count
-    if whole and values.shape == y.shape:
-        # a loss may have any value at a target that does not count
-        return wide(values.masked_fill(y == IGNORE_INDEX, 0.0)).sum(), known.count(y)
-    return wide(values).sum(), values.numel()
-
-
-def wide(values: Tensor) -> Tensor:
-    """`values` in float64, those of MPS, which has none, on the host."""
-    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 @contextmanager
@@ -233,7 +208,8 @@ class _WholeSplit:
     def _outputs(self, split: Split) -> Outputs:
         def totals_fn(batch: Batch) -> dict[str, Total]:
             with self.objective.precision():
-                model, batch = restored(self.objective.target_scale, self.objective.model, batch)
+                own = self.objective
+                model, batch = restored(own.target_scale, own.loss, own.model, batch)
                 return {OUTPUTS: (model(batch.x), batch.y)}
 
         chunks = _chunks(totals_fn, split, self.size, self.device)
@@ -276,23 +252,3 @@ def _chunks(totals_fn: TotalsFn, split: Split, size: int, device: torch.device) 
             error.add_note(f"samples {start} to {end - 1}{shapes}")
             raise
         yield found
-
-
-class _Sums:
-    """Running sums and counts on the device."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int | Tensor] = {}
-
-    def add(self, name: str, total: Total) -> None:
-        value, count = total
-        # a sum is a new tensor: a CUDA graph writes the next chunk's totals over this one's
-        self._sums[name] = self._sums.get(name, 0.0) + wide(value)
-        self._counts[name] = self._counts.get(name, 0) + count
-
-    def means(self) -> dict[str, float]:
-        # the only reads from the device
-        totals = {name: (float(value), float(self._counts[name])) for name, value in self._sums.items()}
-        # of no sample, as of a class that a split lacks, there is no mean
-        return {name: value / count if count else nan for name, (value, count) in totals.items()}

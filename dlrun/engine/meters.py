@@ -53,9 +53,10 @@ class LossMeter:
     def mean(self) -> dict[str, float]:
         self.check()
         window = self._state.window
-        total = sum(loss * count for loss, count in window) / sum(count for _, count in window)
+        total, count = sum(loss * count for loss, count in window), sum(count for _, count in window)
         self._state.window = []
-        return {"train/loss": total}
+        # of samples that all have the weight 0 there is no mean
+        return {"train/loss": total / count} if count else {}
 
 
 def read_counts(counts: Sequence[int | Tensor]) -> Sequence[Any]:

@@ -18,9 +18,9 @@ from dlrun.engine.forward.views import Views
 from dlrun.engine.own.modules import module_of
 from dlrun.engine.parameters.kinds import hidden_matrices, matrices
 from dlrun.engine.parameters.names import parameter_names
-from dlrun.errors import ConfigError
-from dlrun.losses.weighted import Values, mean_and_weight
-from dlrun.types import IGNORE_INDEX, Batch, Loss
+from dlrun.losses.weighing import weigh
+from dlrun.losses.weighted import mean_and_weight
+from dlrun.types import Batch, Loss
 
 
 class Objective:
@@ -69,9 +69,9 @@ class Objective:
         else:
             with torch.autocast(*self._autocast):
                 values = self.loss(self.model, batch)
-        if not batch.plain:
-            values = weigh(values, batch)
-        return mean_and_weight(values)
+        if batch.plain and isinstance(values, Tensor) and not values.ndim:
+            return values, None
+        return mean_and_weight(weigh(values, batch, self.loss))
 
     @property
     def names(self) -> list[str]:
@@ -97,38 +97,3 @@ class Objective:
     def precision(self) -> AbstractContextManager[Any]:
         """The autocast context of the model's precision."""
         return torch.autocast(*self._autocast) if self._autocast else nullcontext()
-
-
-def weigh(values: Values, batch: Batch) -> Values:
-    """A loss's values with the weights of the samples, and without those of padded elements.
-
-    Values [B, T, ...] of elements are masked, values [B] of samples are not: the loss has looked at the mask itself.
-    Raises `ConfigError` for a loss that returns its mean, which cannot be weighted.
-    """
-    if batch.weight is None and batch.mask is None:
-        return values
-    each, weights = values if isinstance(values, tuple) else (values, None)
-    if each.ndim == 0:
-        if batch.weight is None:
-            return values
-        raise ConfigError(
-            "The samples have weights, and the loss returns a mean, in which they have no part. Return one value a "
-            "sample, or weight them by `batch.weight`, and return the values and the weights."
-        )
-    found = _counted(each, batch.y) if weights is None else weights
-    if batch.weight is not None:
-        found = found * batch.weight.to(found).view(-1, *[1] * (each.ndim - 1))
-    if batch.mask is not None and each.shape[: batch.mask.ndim] == batch.mask.shape:
-        mask = batch.mask.view(*batch.mask.shape, *[1] * (each.ndim - batch.mask.ndim))
-        # where: a value of padding may be no number
-        each, found = each.where(mask, 0.0), found * mask
-    elif weights is None and batch.weight is None:
-        return values
-    return each, found
-
-
-def _counted(each: Tensor, y: Any) -> Tensor:
-    # of classes for each element some may not count
-    if isinstance(y, Tensor) and not y.is_floating_point() and y.shape == each.shape:
-        return (y != IGNORE_INDEX).to(each)
-    return torch.ones_like(each)

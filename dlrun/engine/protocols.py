@@ -13,18 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.engine.ema import Average
+from dlrun.engine.forward.totals import Total
 from dlrun.engine.objective import Objective
 from dlrun.engine.own.state import OwnState
 from dlrun.engine.parameters.names import Named
 from dlrun.engine.plan import Plan
 from dlrun.engine.state import State
-from dlrun.types import Batch, Loss, Split, Update
+from dlrun.types import Batch, Split, Update
 
 Rate = float | Tensor
 """A learning rate: a number, or a tensor where a step is traced, or where a stack has one for each run, [R]."""
-
-Total = tuple[Tensor, int | Tensor]
-"""A sum, and the count of what was summed."""
 
 TotalsFn = Callable[[Batch], Mapping[str, Total]]
 """The totals of the loss and of each metric over a batch."""
@@ -37,14 +35,6 @@ Saved_contra = TypeVar("Saved_contra", contravariant=True)
 Best_co = TypeVar("Best_co", covariant=True)
 """The `BestWeights` so far, or of a stack a list of them."""
 Best_contra = TypeVar("Best_contra", contravariant=True)
-
-
-class HasLoss(Protocol):
-    """An objective, as its loss is computed."""
-
-    @property
-    def loss(self) -> Loss:
-        """The loss."""
 
 
 class Optimizer(Protocol):

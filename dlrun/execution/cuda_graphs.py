@@ -16,7 +16,8 @@ from math import gcd
 import torch
 from torch import Tensor
 
-from dlrun.engine.protocols import Rate, Steppable, Total, TotalsFn
+from dlrun.engine.forward.totals import Total
+from dlrun.engine.protocols import Rate, Steppable, TotalsFn
 from dlrun.engine.steppers import EagerStepper, blocks
 from dlrun.execution.snapshots import agree, assign, preserve
 from dlrun.terminal import output

@@ -26,12 +26,17 @@ class OfEntries:
         """The value of a model and a batch, or of outputs and targets."""
         if not isinstance(other, Batch):
             return self.part(entry(one, self.output, "output"), entry(other, self.target, "target"))
-        y = entry(other.y, self.target, "target")
-        return self.part(_returning(one, self.output), other._replace(y=y))
+        part, model, batch = self.opened(one, other)
+        return part(model, batch)
+
+    def opened(self, model: nn.Module, batch: Batch) -> tuple[Any, nn.Module, Batch]:
+        """The part, and the model and the batch as it sees them."""
+        y = entry(batch.y, self.target, "target")
+        return self.part, _returning(model, self.output), batch._replace(y=y)
 
     def __getattr__(self, name: str) -> Any:
         # a direction and the like are those of the function, also of one with arguments
-        if name in ("higher_is_better", "of_batch", "of_split", "task"):
+        if name in ("higher_is_better", "of_batch", "of_split", "of_weights", "task", "weighs"):
             return getattr(getattr(self.part, "func", self.part), name)
         raise AttributeError(name)
 
@@ -40,6 +45,11 @@ def of_entries(part: Callable[..., Any], names: Mapping[str, object]) -> Callabl
     """The part, of entries if there are names; places of tuples may be numbers."""
     given = {key: str(name) for key, name in names.items() if name is not None}
     return OfEntries(part, **given) if given else part
+
+
+def targets_of(part: object, y: Nest) -> Nest:
+    """The targets that a loss or metric is of: one entry, or all of them."""
+    return entry(y, part.target, "target") if isinstance(part, OfEntries) else y
 
 
 def entry(nest: Nest, name: str | None, what: str) -> Nest:

@@ -8,11 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.errors import ConfigError
-from dlrun.types import Batch
+from dlrun.types import Batch, Loss
 
 __all__ = ["l1", "l2"]
 
 
+def _of_weights(penalty: Loss) -> Loss:
+    """Say of a loss that it is one of the weights alone: weights of samples have no part in it."""
+    setattr(penalty, "of_weights", True)  # noqa: B010  # a function's type has no attributes
+    return penalty
+
+
+@_of_weights
 def l1(model: nn.Module, batch: Batch) -> Tensor:
     """Σ |w| over the model's matrices and kernels, a scalar: not over biases and the scales of norms.
 
@@ -24,6 +31,7 @@ def l1(model: nn.Module, batch: Batch) -> Tensor:
     return _total(model, lambda weight: weight.abs())
 
 
+@_of_weights
 def l2(model: nn.Module, batch: Batch) -> Tensor:
     """Σ w² over the model's matrices and kernels, a scalar; with the weight λ/2 its gradient is weight decay's, λ·w."""
     return _total(model, lambda weight: weight.square())

@@ -37,4 +37,7 @@ def mean_and_weight(values: Values) -> tuple[Tensor, Tensor | None]:
         return (values.mean() if values.ndim else values), None
     each, weights = values
     total = weights.sum()
-    return (each if each.ndim == 0 else (each * weights).sum() / total), total.detach()
+    if each.ndim:
+        # of a batch without any weight it is 0, and so is its gradient
+        each = (each * weights).sum() / total.where(total != 0, 1)
+    return each, total.detach()

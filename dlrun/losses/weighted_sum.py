@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from dlrun.errors import ConfigError, did_you_mean
 from dlrun.losses.entries import OfEntries
+from dlrun.losses.weighing import weigh
 from dlrun.losses.weighted import Values, mean_and_weight
 from dlrun.losses.with_forward import with_forward
 from dlrun.types import Batch, Loss
@@ -28,6 +28,8 @@ class WeightedSum:
 
     bound = ("terms",)
     """The arguments that are bound, not called: see `config.instantiate`."""
+    weighs = True
+    """Weights of samples and padding are looked at here, term by term."""
 
     def __init__(self, terms: Mapping[str, Any], weights: Mapping[str, float] | None = None) -> None:
         if not terms:
@@ -58,20 +60,18 @@ class WeightedSum:
         return any(getattr(getattr(term, "func", term), "of_batch", False) for term in self.terms.values())
 
     def __call__(self, model: nn.Module, batch: Batch) -> Values:
-        """The sum of the terms' means; without gradients of their values."""
-        found = dict(self._terms(model, batch))
-        # of samples with weights, and of padded elements, the objective takes the mean itself
-        if torch.is_grad_enabled() and batch.weight is None and batch.mask is None:
-            means = {name: mean_and_weight(each) for name, each in found.items()}
-            total = sum((self.weights[name] * mean for name, (mean, _) in means.items()), start=_zero(found))
-            weights = [weight for _, weight in means.values() if weight is not None]
-            self._check(found)
-            return (total, weights[0]) if weights else total
-        self._check(found)
-        values = [self.weights[n] * (each[0] if isinstance(each, tuple) else each) for n, each in found.items()]
-        total = sum(values[1:], start=values[0])
-        weights = [each[1] for each in found.values() if isinstance(each, tuple)]
+        """The sum of the terms' means; with a weight if one of them is a weighted mean."""
+        found = self.found(model, batch)
+        means = {n: mean_and_weight(weigh(each, batch, self.terms[n])) for n, each in found.items()}
+        total = sum((self.weights[name] * mean for name, (mean, _) in means.items()), start=_zero(found))
+        weights = [weight for _, weight in means.values() if weight is not None]
         return (total, weights[0]) if weights else total
+
+    def found(self, model: nn.Module, batch: Batch) -> dict[str, Values]:
+        """What each term returns, without the weights of samples; the model is called once."""
+        found = dict(self._terms(model, batch))
+        self._check(found)
+        return found
 
     def _terms(self, model: nn.Module, batch: Batch) -> Iterator[tuple[str, Values]]:
         """Yield each term's values; the model's outputs are computed once."""

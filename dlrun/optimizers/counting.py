@@ -52,6 +52,8 @@ class Counting:
     def step(self, objective: Objective, batch: Batch, lr: float) -> Update:
         """Count the batch; report the loss before it."""
         model = _counted(objective.model)
+        if batch.weight is not None:
+            raise ConfigError("optimizer=counting counts each sample once; these have weights. Leave them out.")
         # a loss may be another without gradients; this is the one of training, though no gradient is taken
         with torch.enable_grad():
             loss = objective(subsample(batch, LOGITS // (model.vocabulary * batch.x[0].numel()))).detach()

@@ -61,7 +61,10 @@ class EM:
     def step(self, objective: Objective, batch: Batch, lr: float) -> Update:
         """Take both steps; report the loss before them."""
         loss, model = objective(batch), _mixture(objective.model)
-        model.maximise(batch.x, model.responsibilities(batch.x), self.reg_covar)
+        shares = model.responsibilities(batch.x)
+        if batch.weight is not None:
+            shares = shares * batch.weight.to(shares)[:, None]
+        model.maximise(batch.x, shares, self.reg_covar)
         return Update(loss, None)
 
     def flop(self, objective: Objective, samples: int) -> int:

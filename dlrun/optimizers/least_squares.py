@@ -32,7 +32,8 @@ class LinearInCoefficients(Protocol):
 class LeastSquares:
     """Linear least squares, in closed form.
 
-    The coefficients W become the minimum of ‖Φ·W - Y‖² + ridge·‖W‖² over the batch. Φ are the model's features, in
+    The coefficients W become the minimum of ‖Φ·W - Y‖² + ridge·‖W‖² over the batch; of samples with weights w that of
+    Σ w·‖φ·W - y‖² + ridge·‖W‖². Φ are the model's features, in
     float64. The batch is the whole training set (`trainer.batch_size=null trainer.steps=1`; another is refused), the
     loss `mse`: the solution takes no notice of it. LAPACK's `gelsd` (a singular value decomposition) solves it on the
     host. Where Φ has not full rank in the type of the coefficients, it returns the solution of least norm: singular
@@ -74,6 +75,9 @@ class LeastSquares:
             )
         features = _features(objective.model, batch.x).double().cpu()
         targets = y.detach().cpu().double().reshape(len(y), -1)
+        if batch.weight is not None:
+            root = batch.weight.cpu().double().sqrt()[:, None]
+            features, targets = root * features, root * targets
         found = solve(features, targets, ridge=self.ridge, rounding=torch.finfo(model.coefficients.dtype).eps)
         model.coefficients.copy_(found.reshape(model.coefficients.shape))
         return Update(loss, None)

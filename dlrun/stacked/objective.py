@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from dlrun.engine.evaluation import loss_total, wide
+from dlrun.engine.forward.totals import loss_total, wide
 from dlrun.engine.forward.whole_split import OUTPUTS, of_batches, of_splits
 from dlrun.engine.objective import Objective
+from dlrun.losses.weighing import weigh
 from dlrun.losses.weighted import Values, mean_and_weight
 from dlrun.models.polynomial import Polynomial
 from dlrun.stacked.dense import Chain, chain
@@ -157,7 +158,7 @@ class StackedObjective:
     def _loss_totals(self, outputs: Tensor | None, batch: Batch) -> tuple[Tensor, Tensor]:
         if outputs is None or self._loss is None:
             found = self._per_run(
-                self.weights, _with_tensor_count(lambda model, one: loss_total(self._objective, model, one)), batch
+                self.weights, _with_tensor_count(lambda model, one: loss_total(self._objective.loss, model, one)), batch
             )
             return cast("tuple[Tensor, Tensor]", found)
         values = wide(self._loss.values(outputs, batch.y)).flatten(1)
@@ -166,7 +167,7 @@ class StackedObjective:
 
 def _weighed(loss: Loss, model: nn.Module, batch: Batch) -> Values:
     # `vmap` returns tensors only: a weight where there is one
-    mean, weight = mean_and_weight(loss(model, batch))
+    mean, weight = mean_and_weight(weigh(loss(model, batch), batch, loss))
     return mean if weight is None else (mean, weight)
 
 

@@ -13,7 +13,8 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
-from dlrun.engine.evaluation import evaluating, loss_total
+from dlrun.engine.evaluation import evaluating
+from dlrun.engine.forward.totals import loss_total
 from dlrun.engine.forward.whole_split import of_batches
 from dlrun.engine.objective import Objective
 from dlrun.stacked.objective import StackedObjective
@@ -53,7 +54,7 @@ def _agree(objective: Objective, metrics: Mapping[str, Metric], one: Batch) -> b
         for name, (total, _) in stack.totals(metrics, both).items():
             with objective.precision():
                 metric = metrics.get(name)
-                expected = metric(objective.model, one) if metric else loss_total(objective, objective.model, one)
+                expected = metric(objective.model, one) if metric else loss_total(objective.loss, objective.model, one)
             same = same and _same(total, expected[0], tolerance)
     return same
 

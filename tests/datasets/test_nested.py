@@ -167,6 +167,14 @@ def test_padding_that_could_not_be_left_out_is_refused() -> None:
         from_datasets("rows", rows, task="other", collate=Pad())
 
 
+def test_targets_of_a_regression_are_no_sequences() -> None:
+    rows = [(torch.ones(1 + i % 3, 2), torch.tensor([1.0, i])) for i in range(6)]
+    for given in ({"task": "regression", "collate": Pad()}, {"task": "other", "collate": Pad(targets=False)}):
+        batch = from_datasets("rows", rows, **given).train.gather(torch.arange(6))
+        assert batch.mask is None
+        assert torch.equal(batch.y, torch.stack([y for _, y in rows]))
+
+
 def test_the_mask_of_the_inputs_is_an_entry() -> None:
     data = from_datasets("tagged", Sequences(7), task="dense", classes=2, collate=Pad(value=-1, mask="real"))
     batch = data.train.gather(torch.tensor([6, 1]))

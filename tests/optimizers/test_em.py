@@ -96,3 +96,13 @@ def test_what_it_cannot_fit_is_refused() -> None:
         EM(reg_covar=-1.0)
     with pytest.raises(RunError, match=r"reg_covar=1e-6"):
         mixture(1).maximise(torch.tensor([[1.0, 0.0], [2.0, 0.0]]), torch.ones(2, 1), 0.0)
+
+
+def test_a_weight_of_two_is_a_sample_twice() -> None:
+    weight = torch.arange(len(X)) % 3.0
+    models = mixture(3).double(), mixture(3).double()
+    repeated = X.double().repeat_interleave(weight.long(), 0)
+    for model, batch in zip(models, (Batch(X.double(), BATCH.y, weight), Batch(repeated, repeated)), strict=True):
+        EM(reg_covar=1e-3).step(Objective(model, nll), batch, 1.0)
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.allclose(one, other, rtol=1e-9, atol=1e-12)

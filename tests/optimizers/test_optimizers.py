@@ -334,6 +334,11 @@ def test_least_squares_is_the_closed_form(ridge: float) -> None:
     phi = x.double().numpy() ** np.arange(4)
     expected = np.linalg.solve(phi.T @ phi + ridge * np.eye(4), phi.T @ batch.y.double().numpy())
     np.testing.assert_allclose(model.coefficients.detach().numpy(), expected, rtol=1e-5)
+    weight = torch.arange(20) % 4 + 0.5
+    optimizer.step(objective, Batch(*batch, weight), 1.0)
+    w = weight.double().numpy()[:, None]
+    expected = np.linalg.solve(phi.T @ (w * phi) + ridge * np.eye(4), phi.T @ (w * batch.y.double().numpy()))
+    np.testing.assert_allclose(model.coefficients.detach().numpy(), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("degree", [9, 15, 40])

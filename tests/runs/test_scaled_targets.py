@@ -13,12 +13,15 @@ from torch import nn
 import dlrun
 from dlrun.config import compose
 from dlrun.datasets import from_tensors
+from dlrun.datasets.tensors.spec import scale_of
 from dlrun.engine.evaluation import evaluate
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.losses.entries import OfEntries
 from dlrun.losses.mse import mse
 from dlrun.losses.of_outputs.adapt import adapt
+from dlrun.metrics import mse as squared_error
 from dlrun.runs.build import build
 from dlrun.runs.measures.guess import loss_of_guess
 from dlrun.stacked.why_not import why_not
@@ -33,6 +36,7 @@ CPU = torch.device("cpu")
 HOUSES = """
 import torch
 from dlrun.datasets import from_tensors
+from dlrun.datasets.tensors.spec import scale_of
 
 
 def houses(scale_targets=True):
@@ -92,6 +96,43 @@ def test_the_scale_is_that_of_the_training_split_and_part_of_the_identity(houses
     assert scaled.quantities["loss"]["unit"] != plain.quantities["loss"]["unit"]
     assert scaled.quantities["mse"] == plain.quantities["mse"]
     assert "scale_targets" in str(why_not([scaled.training]))
+
+
+class Several(nn.Module):
+    """A mean and a variance, or a dict with one more entry."""
+
+    def __init__(self, named: bool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.mean, self.other, self.named = nn.Linear(3, 1), nn.Linear(3, 1), named
+
+    def forward(self, x: torch.Tensor) -> object:
+        mean, other = self.mean(x), self.other(x).exp()
+        return {"mean": mean, "other": other} if self.named else (mean, other)
+
+
+def test_of_several_outputs_those_of_the_loss_are_scaled_back() -> None:
+    x = torch.randn(30, 3, generator=torch.Generator().manual_seed(0))
+    data = from_tensors("scaled", (x, 50 + 20 * x[:, :1]), task="regression", scale_targets=True)
+    scale = scale_of(data.spec)
+    assert scale
+    (x, y), metrics = data.train.gather(torch.arange(30)), {}
+    gauss = adapt(nn.GaussianNLLLoss())
+    for model, loss, name in (
+        (Several(False), gauss, "0"),
+        (Several(False), gauss, "1"),
+        (Several(True), OfEntries(mse, output="mean"), "mean"),
+    ):
+        objective = Objective(model, loss)
+        objective.target_scale = scale
+        metrics = {"m": OfEntries(squared_error, output=name)}
+        found = evaluate(objective, metrics, data.train, batch_size=7, device=CPU)["m"]
+        raw = scale.undo(model.mean(x)) if name != "1" else model.other(x).exp() * scale.deviation.item() ** 2
+        assert found == pytest.approx((raw - scale.undo(y)).square().mean().item(), rel=1e-5)
+    nameless = Objective(Several(True), lambda model, batch: (model(batch.x)["mean"] - batch.y).square().mean(1))
+    nameless.target_scale = scale
+    with pytest.raises(ConfigError, match=r"loss\.output"):
+        evaluate(nameless, {"m": OfEntries(squared_error, output="mean")}, data.train, batch_size=7, device=CPU)
 
 
 def test_classes_have_no_scale() -> None:

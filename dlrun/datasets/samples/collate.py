@@ -38,11 +38,13 @@ class Pad:
     `names` are the entries that are sequences; empty: all tensors with an axis. With `mask` the inputs get an entry of
     that name, bool [B, T], which is true where an input is none of the padding; inputs of one tensor are then the entry
     `x`. Real-valued targets are padded with 0, and the batch's `mask` leaves these elements out of the mean loss.
+    Without `targets`, and in a regression, targets are no sequences: they are stacked.
     """
 
     value: float = 0
     names: tuple[str, ...] = ()
     mask: str | None = None
+    targets: bool = True
 
     def __call__(self, samples: Sequence[Batch]) -> Batch:
         """A batch of padded samples."""
@@ -78,7 +80,7 @@ class Pad:
         return _pad(name, tensors, self.value) if self.padded(name, tensors[0].shape) else _stack(name, tensors)
 
     def _pad_targets(self, name: str, tensors: list[Tensor]) -> Tensor:
-        if not self.padded(name, tensors[0].shape):
+        if not self.targets or not self.padded(name, tensors[0].shape):
             return _stack(name, tensors)
         return _pad(name, tensors, 0 if tensors[0].is_floating_point() else IGNORE_INDEX)
 
@@ -92,7 +94,7 @@ class Pad:
 
     def _mask(self, ys: Sequence[Nest]) -> Tensor | None:
         padded = [name for name, y in _entries(ys[0]) if y.is_floating_point() and self.padded(name, y.shape)]
-        if not padded:
+        if not padded or not self.targets:
             return None
         if is_nest(ys[0]):
             # a batch has one mask: padding of one target among several would count as values

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -113,6 +113,8 @@ def samples_of(
     """`MapStyleSamples` with these names of entries, put together by a user's `collate`."""
     names = [(given,) if isinstance(given, str) else tuple(given) for given in (inputs, targets)]
     together = collate if isinstance(collate, Pad) else Own(collate, *names) if collate else stack
+    if isinstance(together, Pad) and task == "regression":  # each sample has as many targets
+        together = replace(together, targets=False)
     return partial(MapStyleSamples, task=task, inputs=names[0], targets=names[1], collate=together)
 
 

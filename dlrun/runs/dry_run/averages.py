@@ -15,9 +15,9 @@ from torch import Tensor
 
 from dlrun import metrics as known_metrics
 from dlrun.engine.evaluation import evaluating, totals
+from dlrun.engine.forward.totals import mean_of_totals
 from dlrun.engine.forward.whole_split import of_batches
 from dlrun.engine.objective import Objective
-from dlrun.engine.protocols import Total
 from dlrun.errors import ConfigError
 from dlrun.metrics import is_of_batch
 from dlrun.randomness import key, seed_libraries
@@ -47,7 +47,7 @@ def check_averages(
         whole = totals(objective, metrics, batch)
         found = [totals(objective, metrics, portion) for portion in portions]
         differing = {
-            name: (_mean([total]), _mean([portion[name] for portion in found]))
+            name: (mean_of_totals([total]), mean_of_totals([portion[name] for portion in found]))
             for name, total in whole.items()
             if not _own(name, objective, metrics)
         }
@@ -60,7 +60,7 @@ def check_averages(
     name, means = next(iter(differing.items()))
     text = _message(name, means, (cut, batch.size - cut), targets, of_model=of_model)
     # the commonest slip: the means of the portions, as they are, add up to that of the whole
-    if name == "loss" and _same(means[0], sum(_mean([portion[name]]) for portion in found), ROUGH):
+    if name == "loss" and _same(means[0], sum(mean_of_totals([portion[name]]) for portion in found), ROUGH):
         text = f"{text.splitlines()[0]}\nIt looks like a sum over the batch. Return the samples' mean, or a value each."
     raise ConfigError(text)
 
@@ -70,11 +70,6 @@ def _own(name: str, objective: Objective, metrics: Mapping[str, Metric]) -> bool
     part: Any = objective.loss if name == "loss" else metrics[name]
     function = getattr(part, "func", part)
     return is_of_batch(part) or (name != "loss" and getattr(function, "__module__", "") == known_metrics.__name__)
-
-
-def _mean(parts: list[Total]) -> float:
-    count = sum(float(count) for _, count in parts)
-    return sum(float(value) for value, _ in parts) / count if count else float("nan")
 
 
 def _same(one: float, other: float, tolerance: float) -> bool:
@@ -95,7 +90,7 @@ def _is_random(objective: Objective, metrics: Mapping[str, Metric], batch: Batch
         torch.manual_seed(key(seed, 0))
         seed_libraries(key(seed, 0))
         found = totals(objective, metrics, batch)
-        drawn.append([_mean([found[name]]) for name in names])
+        drawn.append([mean_of_totals([found[name]]) for name in names])
     return drawn[0] != drawn[1]
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite, nan
+from math import isfinite
 from typing import Any
 
 import torch
 from torch import nn
 
 from dlrun.config.instantiate import make_tokenizer
-from dlrun.engine.evaluation import ContiguousWindows, evaluating, loss_total
+from dlrun.engine.evaluation import ContiguousWindows, evaluating
+from dlrun.engine.forward.totals import loss_total, mean_of_totals
 from dlrun.engine.objective import Objective
 from dlrun.engine.protocols import Optimizer
 from dlrun.errors import ConfigError, DlrunError, UserError, place
@@ -26,8 +27,7 @@ def first_loss(objective: Objective, split: Split, *, device: torch.device) -> f
     index = torch.linspace(0, len(split) - 1, min(SOME, len(split))).round().long()
     batch = split.gather(index.to(device)).to(device)
     with evaluating(objective), objective.precision():
-        total, count = loss_total(objective, objective.model, batch)
-    return float(total) / float(count) if count else nan
+        return mean_of_totals([loss_total(objective.loss, objective.model, batch)])
 
 
 def check_schedule(schedule: Schedule, steps: int, *, target: str) -> None:

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from dlrun.engine.batches import LoaderSplit
-from dlrun.engine.evaluation import evaluating, loss_total
+from dlrun.engine.evaluation import evaluating
 from dlrun.engine.failures import describe
 from dlrun.engine.forward.cache import cache_forward
 from dlrun.engine.forward.checkpointing import requiring_calls
 from dlrun.engine.forward.states import SplitFunction, is_state_metric
+from dlrun.engine.forward.totals import loss_total
 from dlrun.engine.forward.views import averaging, requiring_call
 from dlrun.engine.forward.whole_split import compute
 from dlrun.engine.loop import TrainingBatches
@@ -139,7 +140,7 @@ def _check_metrics(trial: Trial, few: Batch) -> None:
     views = averaging(model, objective.views)
     with evaluating(objective), objective.precision(), views, cache_forward(model):
         with explain(few, trial.targets, "dataset", "model", "loss"), requiring_call(model, objective.views):
-            loss_total(objective, model, few)
+            loss_total(objective.loss, model, few)
         for name, metric in trial.metrics.items():
             with explain(few, trial.targets, "dataset", "model", f"metrics.{name}"):
                 if is_state_metric(metric):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrun.engine.batches import LoaderSplit
-from dlrun.engine.evaluation import loss_total
+from dlrun.engine.forward.totals import loss_total, mean_of_totals
 from dlrun.engine.objective import Objective
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.mse import mse
@@ -75,5 +75,4 @@ def _of_classes(loss: Loss, y: Tensor, classes: int) -> float:
 
 def _mean(objective: Objective, batch: Batch) -> float:
     with torch.no_grad():
-        total, count = loss_total(objective, nn.Identity(), batch)
-    return float(total) / float(count)
+        return mean_of_totals([loss_total(objective.loss, nn.Identity(), batch)])

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from dlrun.config import instantiate
 from dlrun.config.check import split_entries
 from dlrun.engine.batches import LoaderSplit
-from dlrun.engine.evaluation import evaluating, loss_total
+from dlrun.engine.evaluation import evaluating
+from dlrun.engine.forward.totals import Total, loss_total
 from dlrun.engine.objective import Objective
-from dlrun.engine.protocols import Total
 from dlrun.errors import ConfigError
 from dlrun.losses.cross_entropy import cross_entropy
 from dlrun.losses.entries import entry, of_entries
@@ -77,7 +77,7 @@ class TermMean:
 
     def __call__(self, model: nn.Module, batch: Batch) -> Total:
         """The sum and the count of its values."""
-        return loss_total(self, model, batch)
+        return loss_total(self.loss, model, batch)
 
 
 def terms_of(objective: Objective) -> dict[str, Metric]:

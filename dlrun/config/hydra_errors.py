@@ -158,6 +158,11 @@ def is_known(base: DictConfig, key: str) -> bool:
 
 
 def _unknown(key: str, base: DictConfig, groups: Sequence[str]) -> str:
+    if key == "hydra.sweeper.blocks":
+        return (
+            "blocks are grids, and this sweeper has none. Leave out hydra/sweeper; or leave out `--block`: a key that "
+            "only some choices have, as in `model=mlp,linear model.width=8,16`, is searched for these alone."
+        )
     parent, _, leaf = key.rpartition(".")
     if parent in OPEN:
         return f"`{parent}` has no `{leaf}` yet. Add it: type `+{key}=…`."

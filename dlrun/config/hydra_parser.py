@@ -21,6 +21,7 @@ BLOCK = "--block"
 """Begins a block of a sweep; what stands before the first is of all."""
 
 _OF_ALL = re.compile(r"-|[+~]*hydra[./]|sweep\.")
+_OVERRIDE = re.compile(r"[+~]*[\w./@-]+=|~\w")
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 
 
@@ -90,6 +91,8 @@ def split_blocks(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
     >>> split_blocks(["-m", "seed=0,1", "--block", "model=mlp", "model.width=16,32", "--block", "model=linear"])[1]
     ['hydra.sweeper.blocks=[["model=mlp","model.width=16,32"],["model=linear"]]']
+    >>> split_blocks(["-m", "--block", "model=mlp model.width=16,32"])[1]
+    ['hydra.sweeper.blocks=[["model=mlp","model.width=16,32"]]']
 
     Raises `UserError` for a block without overrides.
     """
@@ -100,7 +103,7 @@ def split_blocks(argv: Sequence[str]) -> tuple[list[str], list[str]]:
             blocks.append([])
         # the value of an option is no override
         elif blocks and ("=" in word or word.startswith("~")) and not _OF_ALL.match(word):
-            blocks[-1].append(word)
+            blocks[-1] += _words(word)
         else:
             rest.append(word)
     if [] in blocks:
@@ -109,6 +112,15 @@ def split_blocks(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         return rest, []
     listed = ",".join(f"[{','.join(map(_quoted, block))}]" for block in blocks)
     return rest, [f"hydra.sweeper.blocks=[{listed}]"]
+
+
+def _words(word: str) -> list[str]:
+    """The overrides in one word of the shell, which may quote a whole block."""
+    try:
+        found = shlex.split(word)
+    except ValueError:
+        return [word]
+    return found if len(found) > 1 and all(_OVERRIDE.match(each) for each in found) else [word]
 
 
 def block_words(block: Any) -> list[str]:

@@ -82,7 +82,7 @@ def test_no_file_is_overwritten(here: Path, call: Call) -> None:
     ("kind", "name", "words"),
     [
         ("modle", "mine", ["`modle`", "Did you mean `model`?", "dataset, model, loss"]),
-        ("model", "my-net", ["`my-net`", "dlrun new model my_my_net"]),
+        ("model", "my-net", ["`my-net`", "dlrun new model my_net"]),
         ("model", "2d", ["dlrun new model my_2d"]),
         ("model", "class", ["dlrun new model my_class"]),
         ("model", "größe", ["expected a letter"]),

@@ -163,6 +163,8 @@ def test_a_mistake_is_one_message_and_leaves_nothing(overrides: str, here: Path,
         ("runs --delete --last 0 --yes", ["--last 0", "at least 1"]),
         ("runs --last -1", ["--last -1", "at least 1"]),
         ("runs --where foo", ["`foo` is no condition", "--where status=finished"]),
+        ("train -m hydra/sweeper=search --block model=mlp", ["blocks are grids", "leave out `--block`"]),
+        ("runs --where status<>failed", ["`status<>failed` is no condition"]),
     ],
 )
 def test_a_mistake_in_a_command(argv: str, words: list[str], here: Path, call: Call) -> None:

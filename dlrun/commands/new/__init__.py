@@ -92,7 +92,7 @@ def _check_name(kind: str, name: str) -> None:
 
 def _proposal(kind: str, name: str) -> str:
     words = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_")
-    return f"my_{words or kind}"
+    return words if words.startswith("my_") else f"my_{words or kind}"
 
 
 def _is_installed(name: str) -> bool:

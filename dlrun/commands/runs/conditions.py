@@ -12,13 +12,14 @@ from dlrun.storage.summary import Summary
 from dlrun.terminal import output
 
 # the longer signs first: `<` would match the beginning of `<=`
-CONDITION = re.compile(r"([\w./]+)\s*(<=|>=|!=|=|<|>)\s*(.+)")
+CONDITION = re.compile(r"([\w./]+)\s*(<=|>=|!=|==?|<|>)\s*([^<>=!].*)")
 COMPARE = {
     "<": operator.lt,
     ">": operator.gt,
     "<=": operator.le,
     ">=": operator.ge,
     "=": operator.eq,
+    "==": operator.eq,
     "!=": operator.ne,
 }
 Condition = tuple[str, str, str]

@@ -99,7 +99,7 @@ def _scaled(spec: Mapping[str, Any]) -> str:
     """What becomes of outputs of scaled targets."""
     if not (scale := spec.get("target_scale")):
         return ""
-    mean, deviation = (", ".join(f"{value:.9g}" for value in each[:4]) for each in scale)
+    mean, deviation = (", ".join(f"{value:.12g}" for value in each[:4]) for each in scale)
     more = ", …" if len(scale[0]) > 4 else ""
     return f"; targets are outputs · [{deviation}{more}] + [{mean}{more}]"
 
@@ -123,7 +123,7 @@ def _prepared(inputs: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
         return f"int64 [{shape}]: raw indices as they are"
     mean, deviation = (scale.get(name, plain) for name, plain in (("mean", [0.0]), ("deviation", [1.0])))
     if len(mean) == len(deviation) == 1:
-        return f"float32 [{shape}]: (raw - {mean[0]:.9g}) / {deviation[0]:.9g}"
+        return f"float32 [{shape}]: (raw - {mean[0]:.12g}) / {deviation[0]:.12g}"
     return f"float32 [{shape}]: (raw - mean) / deviation along axis 1; the model's metadata has both, inputs.prepare"
 
 

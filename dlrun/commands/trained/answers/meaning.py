@@ -21,6 +21,15 @@ OF_LOGITS = (
 )
 
 
+def in_table(value: float, *, double: bool = False) -> str:
+    """A number to six digits, or more where a large one would lose its last ones.
+
+    >>> in_table(0.1234567), in_table(20000004.0), in_table(1e9 + 0.25, double=True)
+    ('0.123457', '20000004', '1000000000.25')
+    """
+    return f"{value:.12g}" if double else f"{value:.9g}" if abs(value) >= 1e5 else f"{value:.6g}"
+
+
 class Answers(NamedTuple):
     """Of some samples the model's `outputs` [n, ...] and what they mean: `values` [n, k], of classes the likeliest.
 
@@ -35,17 +44,16 @@ class Answers(NamedTuple):
 class Meaning:
     """Interprets outputs, chunk by chunk; the first decides what they all are.
 
-    `names` are those of the values, `digits` their format.
+    `names` are those of the values.
     """
 
     names: list[str]
-    digits: str
 
     def __init__(self, folder: RunDir, predictor: Predictor) -> None:
         self._predictor = predictor
         self._refused = _refused(folder, predictor)
         self._shape: list[int] | None = None
-        self._classes = self._softmax = False
+        self._classes = self._softmax = self._double = False
         self._seen = self._not_finite = 0
         self.class_names = list(predictor.spec.class_names) or [str(c) for c in range(predictor.spec.outputs)]
 
@@ -67,6 +75,14 @@ class Meaning:
         """The values are probabilities of classes."""
         return self._classes
 
+    def write(self, value: float) -> str:
+        """A value in a table."""
+        return f"{value:.6f}" if self._classes else in_table(value, double=self._double)
+
+    def exact(self, value: float) -> float:
+        """A value as short as it can be told from all others: nine digits tell those of float32 apart."""
+        return value if self._double else float(f"{value:.9g}")
+
     def report(self) -> None:
         """Say how many outputs were no numbers."""
         if self._not_finite:
@@ -79,11 +95,11 @@ class Meaning:
         spec = self._predictor.spec
         shape = self._shape = list(outputs.shape[1:])
         width = outputs[0].numel()
+        self._double = outputs.dtype == torch.float64
         if spec.task == "classification" and shape == [spec.outputs] and not self._refused:
             self._classes, self._softmax = True, self._takes_logits(outputs)
-            self.names, self.digits = [f"p({name})" for name in self.class_names], ".6f"
+            self.names = [f"p({name})" for name in self.class_names]
             return
-        self.digits = ".6g"
         if spec.task != "classification" and width == spec.outputs and not self._refused:
             word = {"embedding": "embedding_", "density": "log_prob"}.get(spec.task, "y")
             self.names = [f"{word}{i}" for i in range(width)] if width > 1 else [word.rstrip("_")]

@@ -46,7 +46,7 @@ class CsvWriter:
         first = [csv_cell(file)] if self._with_files else []
         for prediction, values in _rows(answers, self._meaning):
             chosen = [csv_cell(prediction or "")] if self._meaning.of_classes else []
-            self._rows.writerow([*first, *chosen, *(f"{value:{self._meaning.digits}}" for value in values)])
+            self._rows.writerow([*first, *chosen, *map(self._meaning.write, values)])
 
 
 class JsonWriter:
@@ -60,8 +60,7 @@ class JsonWriter:
             row: dict[str, Any] = {"file": file} if self._with_files else {}
             if self._meaning.of_classes:
                 row["prediction"] = prediction
-            # nine digits tell all numbers of float32 apart
-            numbers = [float(f"{value:.9g}") if isfinite(value) else None for value in values]
+            numbers = [self._meaning.exact(value) if isfinite(value) else None for value in values]
             row |= dict(zip(self._meaning.names, numbers, strict=True))
             self._stream.write(json.dumps(row, ensure_ascii=False) + "\n")
 

@@ -92,8 +92,8 @@ def _group_tables(overview: Overview) -> Iterator[Block]:
 
 
 def _repetitions(overview: Overview) -> str:
-    word = overview.manifest.repetition
-    return f"{overview.groups[0].size} folds" if word == "fold" and overview.groups else f"the {word}s"
+    words = overview.manifest.repetitions
+    return f"{overview.groups[0].size} folds" if words == "folds" and overview.groups else f"the {words}"
 
 
 def _test_split(overview: Overview) -> Iterator[Block]:

@@ -56,7 +56,7 @@ def _ranking(overview: Overview) -> Iterator[CaptionedFigure]:
     cut = f" The best {MAX_GROUPS} of {counted(len(groups), 'group')}." if len(groups) > MAX_GROUPS else ""
     bar = " ◆ is the mean with its 95 % interval." if any(g.spread.n > 1 for g in groups) else ""
     if any(group.spread.vague for group in groups):
-        bar += f" It has no bar where the {overview.manifest.repetition}s are too few to tell."
+        bar += f" It has no bar where the {overview.manifest.repetitions} are too few to tell."
     star = " ★ marks the selected group." if overview.selected and len(groups) > 1 else ""
     caption = f"{axis_label(overview.metric).capitalize()} of every {what}: one dot per run.{bar}{star}{cut}"
     yield CaptionedFigure("ranking", ranking(rows, overview.metric), caption)
@@ -83,7 +83,7 @@ def _against(overview: Overview, key: str) -> Iterator[CaptionedFigure]:
     if others and 2 * len(best) > len(overview.ranked):
         line = {}  # few values come twice, as in a random search: the line would follow the other keys
     through = f", with {' and '.join(others)} at the best {overview.metric}" if others else ""
-    median = f" The line is the median over the {overview.manifest.repetition}s{through}." if line else ""
+    median = f" The line is the median over the {overview.manifest.repetitions}{through}." if line else ""
     drawn = against(key, name, dots, line)
     caption = f"The {name.replace('_', ' ')} against {key}: one dot per run.{median}"
     yield CaptionedFigure(f"against-{file_name(key)}", drawn, caption)
@@ -145,7 +145,7 @@ def _curves(overview: Overview) -> Iterator[CaptionedFigure]:
     )
     several = any(len(runs) > 1 for _, runs in found)
     what = (
-        f"the median over the {overview.manifest.repetition}s, with a band from the lowest to the highest"
+        f"the median over the {overview.manifest.repetitions}, with a band from the lowest to the highest"
         if several
         else "one line per run"
     )

@@ -24,7 +24,7 @@ TEST = "test/"
 
 @dataclass(frozen=True)
 class JobGroup:
-    """Jobs that differ only in the seed.
+    """Repetitions of one configuration: jobs that differ in the seed, the split or the fold.
 
     `spread` is of the ranking metric.
     """

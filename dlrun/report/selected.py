@@ -23,7 +23,7 @@ def selection(overview: Overview) -> str:
     if overview.selected is None or chosen is None:
         return f"{early or 'No configuration was selected.'} {order}"
     seeds = (
-        f" over the {overview.manifest.repetition}s" if any(len(group.results) > 1 for group in overview.groups) else ""
+        f" over the {overview.manifest.repetitions}" if any(len(group.results) > 1 for group in overview.groups) else ""
     )
     mean = f"the {better} mean {overview.manifest.monitor}{seeds}"
     rule = f"Selected: the group with {mean}, among the groups whose runs all finished. {_splits(overview)}".strip()

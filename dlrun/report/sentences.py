@@ -113,7 +113,7 @@ def _of_folds(overview: Overview) -> str:
 
 def interval_note(overview: Overview) -> str:
     """The method behind the intervals."""
-    vague, repeated = "", f"{overview.manifest.repetition}s"
+    vague, repeated = "", overview.manifest.repetitions
     if any(group.spread.vague for group in overview.groups):
         vague = (
             f"Too few {repeated} to tell the mean: so it says beside an interval that reaches over all that is "

@@ -26,7 +26,7 @@ def ranking(overview: Overview, most: int = MAX_GROUPS) -> Table:
         return Table(["", overview.metric, "best step", "steps", "train time"], rows, strong)
     head = [
         "",
-        f"{overview.manifest.repetition}s",
+        overview.manifest.repetitions,
         f"mean ± sd of {overview.metric}",
         "worst",
         "median",
@@ -57,7 +57,7 @@ def by_stratum(overview: Overview) -> Table:
                 format_interval(tested),
             ]
         )
-    repeated = f"{overview.manifest.repetition}s"
+    repeated = overview.manifest.repetitions
     return Table(["", "selected", repeated, overview.metric, f"test/{name}", "95 % interval of the test mean"], rows)
 
 
@@ -90,7 +90,7 @@ def test_scores(overview: Overview, group: JobGroup) -> Table | None:
         cells = _cells(found)
         rows.append([metric, str(found.n), *(cells if higher is not None else [cells[0], "", cells[2], "", cells[4]])])
     return Table(
-        ["", f"{overview.manifest.repetition}s", "mean ± sd", "worst", "median", "best", "95 % interval of the mean"],
+        ["", overview.manifest.repetitions, "mean ± sd", "worst", "median", "best", "95 % interval of the mean"],
         rows,
     )
 

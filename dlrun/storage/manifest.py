@@ -70,6 +70,11 @@ class Manifest:
         return "seed" if "dataset.fold" not in swept else "fold" if len(swept) == 1 else "repetition"
 
     @property
+    def repetitions(self) -> str:
+        """Its plural."""
+        return f"{self.repetition}s"
+
+    @property
     def groups(self) -> dict[str, list[Job]]:
         """The jobs by group, each in the manifest's order."""
         found: dict[str, list[Job]] = {}

@@ -125,12 +125,12 @@ def _say_unselected(manifest: Manifest, found: Sequence[Result], chosen: Selecti
     if left_out and len(groups) > 1:
         listed = "; ".join(left_out[:5] + ["…"] * (len(left_out) > 5))
         output.say(
-            f"not among those to choose from, for not all of their {manifest.repetition}s have finished: {listed}"
+            f"not among those to choose from, for not all of their {manifest.repetitions} have finished: {listed}"
         )
     if chosen is None and len(groups) > 1:
         output.say(
             f"no configuration was chosen: none has finished with a finite {manifest.monitor} for all its "
-            f"{manifest.repetition}s"
+            f"{manifest.repetitions}"
         )
 
 

@@ -23,7 +23,6 @@ LONGEST = 12
 ACROSS = 4
 """Panels in a row."""
 
-
 NAMED = 12
 """Values of a category that have a bin each, with their names."""
 

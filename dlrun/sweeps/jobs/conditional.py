@@ -44,7 +44,7 @@ def fit(expansion: Expansion, jobs: Sequence[Sequence[str]]) -> FittedJobs:
     # with the same choices all have the same keys: a wrong one is refused where the job is composed
     if len({*choices}) < 2:
         return FittedJobs([list(job) for job in jobs], [*range(len(jobs))], [])
-    configs = {each: expansion.chosen(each) for each in dict.fromkeys(choices)}
+    configs = {each: expansion.compose_choices(each) for each in dict.fromkeys(choices)}
     given = [
         {o: parsed for o in job if o not in chosen and (parsed := expansion.parse(o)) is not None}
         for job, chosen in zip(jobs, choices, strict=True)
@@ -71,7 +71,7 @@ def fit(expansion: Expansion, jobs: Sequence[Sequence[str]]) -> FittedJobs:
 def _lacking(
     configs: Mapping[Choices, DictConfig], choices: Sequence[Choices], given: Sequence[Mapping[str, Override]]
 ) -> dict[str, dict[Choices, bool]]:
-    """Whether the choices lack a key, by key; those of a key that is given with one set of choices never do."""
+    """By key and choices, whether they lack it; none does where one set of choices alone is given the key."""
     found: dict[str, dict[Choices, bool]] = {}
     for chosen, values in zip(choices, given, strict=True):
         for override in values.values():

@@ -72,7 +72,7 @@ class Expansion:
         parsed = {o: self.parse(o) for o in overrides}
         return tuple(o for o, p in parsed.items() if p is None or self._decides_keys(p))
 
-    def chosen(self, choices: tuple[str, ...]) -> DictConfig:
+    def compose_choices(self, choices: tuple[str, ...]) -> DictConfig:
         """The configuration of these choices, without other values."""
         base = self._base(choices) if all(map(self._is_choice, choices)) else None
         if base is not None:

@@ -69,7 +69,7 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     instantiate.check_arguments(Lora, tuned.get("lora", {}), where="finetune.lora")
     if plain.get("study"):
         instantiate.check_part(plain["study"], where="study", trusted=plain["trusted"])
-    plain["loss"] = _loss(plain["loss"], plain["trusted"])
+    plain["loss"] = _without_defaults(plain["loss"], plain["trusted"])
     groups = plain["optimizer"].pop("groups", None)
     for name, supplied in GROUPS.items():
         if name == "optimizer":
@@ -84,7 +84,7 @@ def check_config(config: DictConfig) -> dict[str, Any]:
         if metric is None:  # a metric of the task is taken away
             continue
         where = f"metrics.{name}"
-        part = _without_entries(_metric(metric, plain["trusted"]), where, plain["trusted"])
+        part = _without_entries(_without_of(metric, plain["trusted"]), where, plain["trusted"])
         instantiate.check_part(part, where=where, trusted=plain["trusted"], positional=2, runtime=OF_SPLIT)
     for name, observer in plain.get("observers", {}).items():
         if observer is not None:
@@ -94,8 +94,8 @@ def check_config(config: DictConfig) -> dict[str, Any]:
     return plain
 
 
-def _loss(given: dict[str, Any], trusted: list[str]) -> dict[str, Any]:
-    """The loss without keys of the default choice, `loss=cross_entropy`, that say nothing and that it does not take.
+def _without_defaults(given: dict[str, Any], trusted: list[str]) -> dict[str, Any]:
+    """Drop keys of the default choice, `loss=cross_entropy`, that have its values and that the loss does not take.
 
     Raises `ConfigError` for one of PyTorch that takes more than outputs and targets.
     """
@@ -145,15 +145,14 @@ def _without_entries(given: dict[str, Any], where: str, trusted: list[str]) -> d
     return rest
 
 
-def _metric(given: dict[str, Any], trusted: list[str]) -> dict[str, Any]:
+def _without_of(given: dict[str, Any], trusted: list[str]) -> dict[str, Any]:
     """A metric without `of`, which says what one from elsewhere takes of the predictions."""
     path = given.get("_target_", MISSING) if isinstance(given, dict) else MISSING
-    if not isinstance(path, str) or path == MISSING or "of" not in given:
+    if not isinstance(path, str) or path == MISSING:
         return given
-    target = instantiate.resolve(path, trusted=trusted)
-    return (
-        {key: value for key, value in given.items() if key != "of"} if instantiate.takes_predictions(target) else given
-    )
+    if not instantiate.takes_predictions(instantiate.resolve(path, trusted=trusted)):
+        return given
+    return {key: value for key, value in given.items() if key != "of"}
 
 
 OF_GROUP = {"lr": float, "lr_factor": float, "freeze": bool}

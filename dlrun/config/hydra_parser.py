@@ -135,5 +135,6 @@ def block_words(block: Any) -> list[str]:
 
 
 def _quoted(word: str) -> str:
-    escaped = word.replace('"', '\\"')
+    # before a quote, and only there, a backslash stands for the next character
+    escaped = re.sub(r'(\\*)("|$)', lambda run: 2 * run[1] + run[2].replace('"', '\\"'), word)
     return f'"{escaped}"'

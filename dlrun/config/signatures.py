@@ -36,7 +36,7 @@ _WORDS: dict[Any, str] = {
 }
 _READS_LIKE_ANOTHER = re.compile(r"[\d.eE+\-\[\], ]+|true|false")
 _EXAMPLES: dict[Any, str] = {bool: "true", int: "1", float: "0.1", str: "text", Path: "folder/file"}
-Numbers = float | list[float] | list[list[float]]  # of a tensor
+Numbers = float | list[float] | list[list[float]]  # given for a tensor
 _SEQUENCES: tuple[Any, ...] = (list, tuple, Sequence, Collection, Iterable)
 _MAPPINGS: tuple[Any, ...] = (dict, Mapping)
 

@@ -270,4 +270,9 @@ class Batches:
 
     @cached_property
     def _varies_by_sample(self) -> bool:
-        return self.augment is not None and "samples" in signature(self.augment).parameters
+        return varies_by_sample(self.augment)
+
+
+def varies_by_sample(augment: Augmentation | None) -> bool:
+    """Does an augmentation ask for the places of samples?"""
+    return augment is not None and "samples" in signature(augment).parameters

@@ -27,7 +27,7 @@ def logits_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     if y.dtype != torch.int64:
         if y.is_floating_point():
             raise ConfigError(
-                f"The targets are {_kind(y)}; a loss of classes, such as loss=cross_entropy, needs class numbers. "
+                f"The targets are {kind_of(y)}; a loss of classes, such as loss=cross_entropy, needs class numbers. "
                 "For real-valued targets type loss=mse"
             )
         y = y.long()
@@ -37,7 +37,7 @@ def logits_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     # one output a sample is a regression, or a binary classifier with a sigmoid: no softmax
     if logits.shape[:-1] != y.shape or logits.shape[-1] < 2:
         raise ConfigError(
-            f"The model `{type(model).__name__}` returns {_kind(logits)} for class numbers of shape {list(y.shape)}; "
+            f"The model `{type(model).__name__}` returns {kind_of(logits)} for class numbers of shape {list(y.shape)}; "
             f"expected logits of shape {[*y.shape, 'classes']}{_or_second(y)}, with at least 2 classes. "
             f"{_density(model)}Leave model.outputs to the data set, or type loss=mse for a regression."
         )
@@ -53,7 +53,7 @@ def _classes_last(model: nn.Module, logits: Tensor, y: Tensor) -> Tensor:
     if y.ndim == 2:  # of as many tokens as classes: a text has the classes last
         return logits
     raise ConfigError(
-        f"The model `{type(model).__name__}` returns {_kind(logits)}: the classes may be on axis 1 or last. Have it "
+        f"The model `{type(model).__name__}` returns {kind_of(logits)}: the classes may be on axis 1 or last. Have it "
         "return logits of another number of classes, or write a loss of your own."
     )
 
@@ -89,13 +89,13 @@ def embeddings_and_classes(model: nn.Module, batch: Batch) -> tuple[Tensor, Tens
     y = _targets(batch)
     if y.is_floating_point() or y.ndim != 1:
         raise ConfigError(
-            f"The targets are {_kind(y)}; a loss of embeddings, such as loss=triplet, needs a class number for each "
+            f"The targets are {kind_of(y)}; a loss of embeddings, such as loss=triplet, needs a class number for each "
             "sample."
         )
     outputs = _outputs(model, batch)
     if outputs.ndim != 2 or len(outputs) != len(y):
         raise ConfigError(
-            f"The model `{type(model).__name__}` returns {_kind(outputs)} for {len(y)} samples; expected embeddings "
+            f"The model `{type(model).__name__}` returns {kind_of(outputs)} for {len(y)} samples; expected embeddings "
             f"[{len(y)}, D]."
         )
     return outputs, y.long()
@@ -109,13 +109,13 @@ def outputs_and_targets(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]
     y = batch.y if batch.plain else _targets(batch)
     if not y.is_floating_point():
         raise ConfigError(
-            f"The targets are {_kind(y)}; a loss of a regression, such as loss=mse, needs real values. "
+            f"The targets are {kind_of(y)}; a loss of a regression, such as loss=mse, needs real values. "
             "For class numbers type loss=cross_entropy"
         )
     outputs = _outputs(model, batch)
     if outputs.shape != y.shape:
         raise ConfigError(
-            f"The model `{type(model).__name__}` returns {_kind(outputs)} for targets of shape {list(y.shape)}; "
+            f"The model `{type(model).__name__}` returns {kind_of(outputs)} for targets of shape {list(y.shape)}; "
             "expected the same shape: broadcasting would give a wrong mean. "
             "Leave model.outputs to the data set, or give the targets the shape [samples, components]."
         )
@@ -138,10 +138,10 @@ def rows(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def describe(value: Any) -> str:
-    """What a model returned, for a message."""
+    """What a model returned, or targets, for a message."""
     kind = type(value).__name__
     if isinstance(value, Tensor):
-        return f"a tensor {_kind(value)}"
+        return f"a tensor {kind_of(value)}"
     if isinstance(value, Mapping):
         return f"a {kind} ({', '.join(f'{name}: {_part(part)}' for name, part in value.items())})"
     if isinstance(value, (tuple, list)):
@@ -150,7 +150,7 @@ def describe(value: Any) -> str:
 
 
 def _part(value: Any) -> str:
-    return _kind(value) if isinstance(value, Tensor) else type(value).__name__
+    return kind_of(value) if isinstance(value, Tensor) else type(value).__name__
 
 
 def _density(model: nn.Module) -> str:
@@ -167,5 +167,6 @@ def _outputs(model: nn.Module, batch: Batch) -> Tensor:
     return outputs
 
 
-def _kind(t: Tensor) -> str:
+def kind_of(t: Tensor) -> str:
+    """The type and shape of a tensor, for a message."""
     return f"{str(t.dtype).removeprefix('torch.')} {list(t.shape)}"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.engine.evaluation import evaluate
-from dlrun.engine.forward.predictions import Predictions
+from dlrun.engine.forward.metric_inputs import MetricInputs
 from dlrun.engine.forward.states import SplitFunction, StateMetric
 from dlrun.engine.objective import Objective
 from dlrun.losses.cross_entropy import cross_entropy
@@ -83,12 +83,12 @@ def test_the_number_is_scikit_learns_for_any_batch_size(size: int, objective: Ob
     outputs = outputs_of(objective, split)
     y, classes, shares = split.y.numpy(), outputs.argmax(1).numpy(), outputs.softmax(1).numpy()
     given: dict[str, Any] = {
-        "f1": StateMetric(F1(), Predictions("probabilities")),
-        "by_class": StateMetric(F1("none"), Predictions("classes")),
-        "both": StateMetric(F1("both"), Predictions("classes")),
-        "sk": SplitFunction(partial(sk.f1_score, average="macro"), Predictions("classes"), targets_first=True),
+        "f1": StateMetric(F1(), MetricInputs("probabilities")),
+        "by_class": StateMetric(F1("none"), MetricInputs("classes")),
+        "both": StateMetric(F1("both"), MetricInputs("classes")),
+        "sk": SplitFunction(partial(sk.f1_score, average="macro"), MetricInputs("classes"), targets_first=True),
         "auc": SplitFunction(
-            partial(sk.roc_auc_score, multi_class="ovr"), Predictions("probabilities"), targets_first=True
+            partial(sk.roc_auc_score, multi_class="ovr"), MetricInputs("probabilities"), targets_first=True
         ),
     }
     for name in ("f1", "by_class", "both"):
@@ -107,7 +107,7 @@ def test_the_number_is_scikit_learns_for_any_batch_size(size: int, objective: Ob
 
 
 def test_each_evaluation_begins_anew_and_leaves_the_metric_as_it_was(objective: Objective, split: TensorSplit) -> None:
-    metric: Any = StateMetric(F1(), Predictions("classes"))
+    metric: Any = StateMetric(F1(), MetricInputs("classes"))
     first = evaluate(objective, {"f1": metric}, split, batch_size=50, device=CPU)
     part = TensorSplit(split.x[:20], split.y[:20])
     evaluate(objective, {"f1": metric}, part, batch_size=50, device=CPU)
@@ -120,33 +120,33 @@ def test_tokens_are_samples_and_those_that_do_not_count_are_left_out() -> None:
     g = torch.Generator().manual_seed(0)
     logits, y = torch.randn(6, 5, C, generator=g), torch.randint(C, (6, 5), generator=g)
     y[0, 2:] = IGNORE_INDEX
-    preds, target = Predictions("classes")(Outputs(logits, y))
+    preds, target = MetricInputs("classes")(Outputs(logits, y))
     assert len(preds) == len(target) == 27
     assert torch.equal(preds, logits.argmax(-1)[y != IGNORE_INDEX])
     pixels, y = torch.randn(3, C, 2, 5, generator=g), torch.randint(C, (3, 2, 5), generator=g)
     y[0, 0] = IGNORE_INDEX
-    preds, target = Predictions("classes")(Outputs(pixels, y))
+    preds, target = MetricInputs("classes")(Outputs(pixels, y))
     assert torch.equal(preds, pixels.argmax(1)[y != IGNORE_INDEX])
     assert torch.equal(target, y[y != IGNORE_INDEX])
     y = torch.randint(C, (6, 5), generator=g)
     y[0, 2:] = IGNORE_INDEX
-    row, target = Predictions("outputs")(Outputs(logits, y))
+    row, target = MetricInputs("outputs")(Outputs(logits, y))
     assert row.shape == (1, 27, C) and target.shape == (1, 27)
 
 
 def test_labels_and_values() -> None:
     outputs, labels = torch.tensor([[-1.0, 2.0], [0.3, -0.2]]), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
-    preds, target = Predictions("probabilities", "sigmoid")(Outputs(outputs, labels))
+    preds, target = MetricInputs("probabilities", "sigmoid")(Outputs(outputs, labels))
     assert torch.equal(preds, outputs.sigmoid()) and torch.equal(target, labels.long())
-    assert Predictions("classes", "sigmoid")(Outputs(outputs, labels))[0].tolist() == [[0, 1], [1, 0]]
+    assert MetricInputs("classes", "sigmoid")(Outputs(outputs, labels))[0].tolist() == [[0, 1], [1, 0]]
     shares = outputs.sigmoid()
-    assert Predictions("classes", "none")(Outputs(shares, labels))[0].tolist() == [[0, 1], [1, 0]]
-    both = Predictions("positive")(Outputs(outputs, torch.tensor([1, 0])))[0]
+    assert MetricInputs("classes", "none")(Outputs(shares, labels))[0].tolist() == [[0, 1], [1, 0]]
+    both = MetricInputs("positive")(Outputs(outputs, torch.tensor([1, 0])))[0]
     assert torch.equal(both, outputs.softmax(1)[:, 1])
     # one value a sample is a vector, as scikit-learn has it
     values = torch.randn(9, 1), torch.randn(9, 1)
     split = TensorSplit(*values)
-    metric: Any = SplitFunction(sk.r2_score, Predictions("outputs", "none"), targets_first=True)
+    metric: Any = SplitFunction(sk.r2_score, MetricInputs("outputs", "none"), targets_first=True)
     found = evaluate(Objective(nn.Identity(), mse), {"r2": metric}, split, batch_size=4, device=CPU)
     assert found["r2"] == pytest.approx(sk.r2_score(values[1].numpy(), values[0].numpy()), rel=1e-6)
 
@@ -154,7 +154,7 @@ def test_labels_and_values() -> None:
 def test_a_metric_that_depends_on_the_batches_is_refused(objective: Objective, split: TensorSplit) -> None:
     found = Outputs(outputs_of(objective, split)[:2], split.y[:2])
     with pytest.raises(TypeError, match=r"evaluation\.batch_size"):
-        StateMetric(OfBatches(), Predictions("classes")).rehearse(found, C)
+        StateMetric(OfBatches(), MetricInputs("classes")).rehearse(found, C)
 
 
 def test_what_is_no_number_is_refused(objective: Objective, split: TensorSplit) -> None:
@@ -163,7 +163,7 @@ def test_what_is_no_number_is_refused(objective: Objective, split: TensorSplit) 
             return self.table, self.table
 
     with pytest.raises(TypeError, match="no metrics"):
-        StateMetric(Curve(), Predictions("classes")).rehearse(Outputs(outputs_of(objective, split), split.y), C)
+        StateMetric(Curve(), MetricInputs("classes")).rehearse(Outputs(outputs_of(objective, split), split.y), C)
 
 
 def test_torchmetrics_numbers_are_scikit_learns(objective: Objective, split: TensorSplit) -> None:
@@ -171,7 +171,7 @@ def test_torchmetrics_numbers_are_scikit_learns(objective: Objective, split: Ten
     tm = pytest.importorskip("torchmetrics.classification", reason=reason)
     outputs = outputs_of(objective, split)
     given: dict[str, Any] = {
-        name: StateMetric(getattr(tm, name)(num_classes=C), Predictions("probabilities"))
+        name: StateMetric(getattr(tm, name)(num_classes=C), MetricInputs("probabilities"))
         for name in ("MulticlassF1Score", "MulticlassAUROC", "MulticlassAveragePrecision")
     }
     y, shares = split.y.numpy(), outputs.softmax(1).numpy()
@@ -198,7 +198,7 @@ def test_padded_values_are_in_no_metric() -> None:
     split = Padding(torch.randn(9, 5, generator=g), torch.randn(9, 5, generator=g))
     mask = split.gather(torch.arange(9)).mask
     assert mask is not None
-    metric: Any = SplitFunction(sk.mean_absolute_error, Predictions("outputs", "none"), targets_first=True)
+    metric: Any = SplitFunction(sk.mean_absolute_error, MetricInputs("outputs", "none"), targets_first=True)
     expected = sk.mean_absolute_error(split.y[mask].numpy(), split.x[mask].numpy())
     for size in (1, 4, 9):
         found = evaluate(Objective(nn.Identity(), mse), {"mae": metric}, split, batch_size=size, device=CPU)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from dlrun.datasets import from_nested
 from dlrun.engine.evaluation import evaluate
-from dlrun.engine.forward.predictions import Predictions
+from dlrun.engine.forward.metric_inputs import MetricInputs
 from dlrun.engine.forward.states import SplitFunction, StateMetric
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
@@ -74,14 +74,14 @@ def test_values_are_those_of_the_entries(size: int, drawn: tuple[Tensor, dict[st
     torch.manual_seed(0)
     (x, y), model = drawn, TwoHeads()
     objective = Objective(model, OfEntries(cross_entropy, "kind", "kind"))
-    kind = Predictions("classes", output="kind", target="kind")
+    kind = MetricInputs("classes", output="kind", target="kind")
     metrics: dict[str, Any] = {
         "right": OfEntries(accuracy, "kind", "kind"),
         "size": OfEntries(squared_error, "size", "size"),
         "share": StateMetric(Share(), kind),
         "function": SplitFunction(
             lambda p, t: (p == t).double().mean(),
-            Predictions("classes", output="kind", target="kind"),
+            MetricInputs("classes", output="kind", target="kind"),
             targets_first=False,
         ),
         "far": far,

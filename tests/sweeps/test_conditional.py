@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import setup_globals
 
 from dlrun.commands.train import multirun
@@ -120,6 +121,13 @@ def test_blocks_are_grids_that_are_joined(here: Path) -> None:
         *(f"optimizer=adamw {job} seed={n}" for job in JOBS[:2] for n in (0, 1)),
         *(f"model=linear optimizer=sgd optimizer.lr=0.1 seed={n}" for n in (0, 1)),
     ]
+
+
+@pytest.mark.parametrize("word", ['name="a \\"b\\""', "name='it\\'s'", "name=c\\", 'name="c:\\\\"', "name=${a}"])
+def test_words_with_quotes_and_backslashes_stay_as_they_are(word: str) -> None:
+    [override] = split_blocks(["--block", word])[1]
+    [[found]] = OverridesParser.create().parse_override(override).value()
+    assert str(found) == word
 
 
 def test_the_options_of_a_block_stay_options() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from dlrun.engine.forward.predictions import Predictions
+from dlrun.engine.forward.metric_inputs import MetricInputs
 from dlrun.nests.nest import Nest, map_nest, size_of
 from dlrun.types import Outputs
 
@@ -40,7 +40,7 @@ class StateMetric:
     several values, added to the metric's own.
     """
 
-    def __init__(self, metric: Accumulating, predictions: Predictions) -> None:
+    def __init__(self, metric: Accumulating, predictions: MetricInputs) -> None:
         self.metric, self.predictions = metric, predictions
         self.parts: tuple[str, ...] = ()
 
@@ -128,7 +128,7 @@ class SplitFunction:
 
     of_split = True
 
-    def __init__(self, function: Callable[..., Any], predictions: Predictions, *, targets_first: bool) -> None:
+    def __init__(self, function: Callable[..., Any], predictions: MetricInputs, *, targets_first: bool) -> None:
         self.function, self.predictions, self.targets_first = function, predictions, targets_first
         self.higher_is_better: bool | None = None
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from dlrun.engine.own.encoding import KIND, VALUE
-from dlrun.engine.own.source import Source, optimizer_names
+from dlrun.engine.own.source import SourceNames, optimizer_names
 from dlrun.errors import UserError
 
 PREFIX = "state."
@@ -35,7 +35,7 @@ _OTHER = {KIND: "object", VALUE: None}
 class Admission:
     """Decides by the first values of attributes and state dicts which further ones they may take."""
 
-    def __init__(self, read: Callable[[], Source], trusted: Collection[str]) -> None:
+    def __init__(self, read: Callable[[], SourceNames], trusted: Collection[str]) -> None:
         self._read = read
         self._trusted = trusted
         self._first: dict[str, Any] = {}
@@ -53,7 +53,7 @@ class Admission:
         self._seen = {*names}
 
     @cached_property
-    def _source(self) -> Source:
+    def _source(self) -> SourceNames:
         # read only where there is state
         return self._read()
 

@@ -21,7 +21,7 @@ QUOTED_NAME = re.compile(r"""["']([A-Za-z_]\w*)["']""")
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceNames:
     """What a source says of the state in it."""
 
     assigned: set[str] = field(default_factory=set)
@@ -32,9 +32,9 @@ class Source:
     """The constants."""
 
 
-def read_source(owners: Iterable[Any]) -> Source:
+def read_source(owners: Iterable[Any]) -> SourceNames:
     """The source of the modules that objects, their classes and functions come from, if they are the user's own."""
-    source = Source()
+    source = SourceNames()
     for module in dict.fromkeys(module for owner in owners for module in _modules(owner)):
         try:
             tree = ast.parse(inspect.getsource(module))
@@ -64,7 +64,7 @@ def _modules(owner: Any) -> Iterable[ModuleType]:
 
 
 class _Reader(ast.NodeVisitor):
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: SourceNames) -> None:
         self._source = source
         # a module's own lines, and constructors, give first values
         self._changing = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from inspect import signature
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
@@ -219,8 +218,3 @@ def order_of(split: Split, workers: int) -> str:
     """What the order of a training split's samples depends on beside its content; empty for nothing."""
     shared = isinstance(split, StreamSplit) and split.stream.sharded and workers > 1
     return f" among {workers} workers" if shared else ""
-
-
-def varies_by_sample(augment: Augmentation | None) -> bool:
-    """Does an augmentation ask for the places of samples?"""
-    return augment is not None and "samples" in signature(augment).parameters

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dlrun.errors import ConfigError
 from dlrun.losses.of_outputs.forms import Form
+from dlrun.losses.outputs import describe, kind_of
 
 LABELS = ("bce", "binary", "multilabel")
 NEAR = 1e-2
@@ -28,12 +29,12 @@ def fit(outputs: Any, y: Tensor, loss: str, *, pair: bool = False) -> tuple[Any,
     outputs = _tensor(outputs, loss)
     if not y.is_floating_point():
         raise ConfigError(
-            f"{loss} takes targets of real numbers in the outputs' shape, and the targets are {_kind(y)}. For class "
+            f"{loss} takes targets of real numbers in the outputs' shape, and the targets are {kind_of(y)}. For class "
             f"numbers type loss=cross_entropy.{MULTILABEL if loss.lower().startswith(LABELS) else ''}"
         )
     if outputs.shape != y.shape:
         raise ConfigError(
-            f"{loss}: the model returns {_kind(outputs)} for targets of shape {list(y.shape)}; expected the same: "
+            f"{loss}: the model returns {kind_of(outputs)} for targets of shape {list(y.shape)}; expected the same: "
             "broadcasting would give a wrong mean. Leave model.outputs to the data set, or give the targets the shape "
             "[samples, components]."
         )
@@ -55,7 +56,7 @@ def fit_classes(
     if y.is_floating_point():
         if not shares or outputs.shape != y.shape or outputs.ndim < 2 or outputs.shape[1] < 2:
             raise ConfigError(
-                f"{loss} takes class numbers, and the targets are {_kind(y)} for outputs {_kind(outputs)}. For "
+                f"{loss} takes class numbers, and the targets are {kind_of(y)} for outputs {kind_of(outputs)}. For "
                 "real-valued targets type loss=mse."
             )
         return outputs, y
@@ -66,7 +67,7 @@ def fit_classes(
     if ahead and outputs.shape[1] > 1:
         return outputs, y.long()
     raise ConfigError(
-        f"{loss}: the model returns {_kind(outputs)} for class numbers of shape {list(y.shape)}; expected logits of "
+        f"{loss}: the model returns {kind_of(outputs)} for class numbers of shape {list(y.shape)}; expected logits of "
         f"shape {[*y.shape[:1], 'classes', *y.shape[1:]]}, with at least 2 classes. "
         "Leave model.outputs to the data set."
     )
@@ -98,15 +99,14 @@ def check_values(form: Form, outputs: Any, y: Tensor, loss: str) -> None:
 def _fit_pair(outputs: Any, y: Tensor, loss: str) -> tuple[Tensor, Tensor]:
     both = tuple(outputs) if isinstance(outputs, tuple | list) else ()
     if len(both) != 2 or not all(isinstance(each, Tensor) for each in both):
-        returned = f"returns {_kind(outputs)}" if isinstance(outputs, Tensor) else f"returns a {type(outputs).__name__}"
         raise ConfigError(
-            f"{loss} takes a mean and a variance; the model {returned}. Give it a `forward` that returns the pair "
-            "(mean, variance), both of the targets' shape, the variance above 0 (by `softplus`)."
+            f"{loss} takes a mean and a variance; the model returns {describe(outputs)}. Give it a `forward` "
+            "that returns the pair (mean, variance), both of the targets' shape, the variance above 0 (by `softplus`)."
         )
     mean, variance = both
     if mean.shape != y.shape or variance.shape not in (y.shape, y.shape[:-1], (*y.shape[:-1], 1)):
         raise ConfigError(
-            f"{loss}: the model returns a mean {_kind(mean)} and a variance {_kind(variance)} for targets of shape "
+            f"{loss}: the model returns a mean {kind_of(mean)} and a variance {kind_of(variance)} for targets of shape "
             f"{list(y.shape)}; expected the same shape."
         )
     return mean, variance
@@ -115,7 +115,7 @@ def _fit_pair(outputs: Any, y: Tensor, loss: str) -> tuple[Tensor, Tensor]:
 def _tensor(outputs: Any, loss: str) -> Tensor:
     if not isinstance(outputs, Tensor):
         raise ConfigError(
-            f"{loss} takes a tensor; the model returns a {type(outputs).__name__}. Write a loss of your own, a "
+            f"{loss} takes a tensor; the model returns {describe(outputs)}. Write a loss of your own, a "
             "function of (model, batch)."
         )
     return outputs
@@ -124,10 +124,6 @@ def _tensor(outputs: Any, loss: str) -> Tensor:
 def _check_targets(y: Any, loss: str) -> None:
     if not isinstance(y, Tensor):
         raise ConfigError(
-            f"{loss} takes a tensor of targets; those of the data set are a {type(y).__name__}. Write a loss of your "
+            f"{loss} takes a tensor of targets; those of the data set are {describe(y)}. Write a loss of your "
             "own, a function of (model, batch), which takes the entries that it needs."
         )
-
-
-def _kind(t: Tensor) -> str:
-    return f"{str(t.dtype).removeprefix('torch.')} {list(t.shape)}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import ceil
 
 from dlrun.config.settings import Trainer
+from dlrun.engine.batches import varies_by_sample
 from dlrun.engine.protocols import Optimizer
-from dlrun.engine.reading.streams import StreamBatches, StreamSplit, varies_by_sample
+from dlrun.engine.reading.streams import StreamBatches, StreamSplit
 from dlrun.errors import ConfigError
 from dlrun.types import Data
 

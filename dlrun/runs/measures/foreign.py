@@ -9,7 +9,7 @@ import torch
 
 from dlrun.config import instantiate
 from dlrun.config.check import split_entries
-from dlrun.engine.forward.predictions import OF, Link, Of, Predictions
+from dlrun.engine.forward.metric_inputs import OF, Link, MetricInputs, Of
 from dlrun.engine.forward.states import SplitFunction, StateMetric
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
@@ -79,7 +79,7 @@ def link_of(loss: Loss) -> Link | None:
     return None
 
 
-def _predictions(name: str, part: Mapping[str, Any], of: Any, spec: Spec, link: Link | None) -> Predictions:
+def _predictions(name: str, part: Mapping[str, Any], of: Any, spec: Spec, link: Link | None) -> MetricInputs:
     asked = part.get("of", getattr(of, "of", None))
     target, where = part["_target_"], f"metrics.{name}.of"
     if asked is None:
@@ -93,7 +93,7 @@ def _predictions(name: str, part: Mapping[str, Any], of: Any, spec: Spec, link: 
     if asked not in OF:
         raise ConfigError(f"{where}={asked}: expected {MEANINGS}.")
     if asked == "outputs":
-        return Predictions("outputs", link or "none")
+        return MetricInputs("outputs", link or "none")
     labels = spec.task == "regression"
     if labels and link not in ("sigmoid", "none"):
         raise ConfigError(f"{where}={asked}: the targets are real values. Type +{where}=outputs")
@@ -103,7 +103,7 @@ def _predictions(name: str, part: Mapping[str, Any], of: Any, spec: Spec, link: 
             f"+{where}=probabilities, or a metric of several classes."
         )
     # with a loss of the user's own it was typed: the outputs are taken as logits
-    return Predictions(cast("Of", asked), link or "softmax")
+    return MetricInputs(cast("Of", asked), link or "softmax")
 
 
 def _usual(of: Any, spec: Spec, link: Link | None) -> str | None:

@@ -21,8 +21,8 @@ from dlrun.types import Schedule
 
 
 @dataclass(frozen=True)
-class Views:
-    """An observer's views of its run, and what notices a change."""
+class Access:
+    """How an observer sees its run, and what notices a change."""
 
     look: RunView
     change: ChangeableRun | None = None
@@ -45,7 +45,7 @@ class Observers:
         self._rates: dict[str, float] = {}
         self._moment = Moment()
         self._run: Watched | None = None
-        self._views: dict[str, Views] = {}
+        self._access: dict[str, Access] = {}
         self._no_model = ""
         self._said: set[tuple[str, str, type]] = set()
         self._saved_step: int | None = None
@@ -88,7 +88,7 @@ class Observers:
         for name in self.parts:
             guard = Guard(run.training, name)
             change = ChangeableRun(name, run) if name in changing else None
-            self._views[name] = Views(RunView(name, run, guard), change, guard)
+            self._access[name] = Access(RunView(name, run, guard), change, guard)
 
     def start(self, step: int, *, resumed: bool) -> None:
         """Call `on_start`, before the first step of this process."""
@@ -96,7 +96,7 @@ class Observers:
             self._moment.resumed = resumed
             self._at(step, {})
             if resumed:
-                curves = next(iter(self._views.values())).look.curves()
+                curves = next(iter(self._access.values())).look.curves()
                 self._moment.latest.update({name: points[-1][1] for name, points in curves.items() if points})
             self._call_all("on_start", may_change=True)
 
@@ -162,7 +162,7 @@ class Observers:
         moment.diverged = isinstance(error, NonFinite)
         moment.no_model = self._no_model if status != "finished" else ""
         # the weights are saved by now: nothing is guarded any more
-        self._views = {name: Views(RunView(name, self._run)) for name in self.parts}
+        self._access = {name: Access(RunView(name, self._run)) for name in self.parts}
         self._at(step, {})
         self._call_all("on_end")
 
@@ -194,10 +194,10 @@ class Observers:
         method = getattr(self.parts[name], hook, None)
         if method is None:
             return None
-        views = self._views[name]
-        view = views.change if may_change and views.change else views.look
+        access = self._access[name]
+        view = access.change if may_change and access.change else access.look
         try:
-            with self._apart(), _guarding(None if view is views.change else views.guard):
+            with self._apart(), _guarding(None if view is access.change else access.guard):
                 return method(view)
         except WeightsChanged:
             raise

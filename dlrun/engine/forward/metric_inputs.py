@@ -23,7 +23,7 @@ EACH = 4
 
 
 @dataclass(frozen=True)
-class Predictions:
+class MetricInputs:
     """Maps outputs and targets to predictions and targets as a metric takes them.
 
     Of a text each token is a sample, of a picture each pixel, and those that do not count are left out; "outputs" of
@@ -31,7 +31,7 @@ class Predictions:
     of several tensors gets them as they are.
 
     >>> logits, y = torch.tensor([[0.0, 1.0], [2.0, 0.0]]), torch.tensor([1, 0])
-    >>> Predictions("classes")(Outputs(logits, y))[0]
+    >>> MetricInputs("classes")(Outputs(logits, y))[0]
     tensor([1, 0])
     """
 
@@ -40,7 +40,7 @@ class Predictions:
     output: str | None = None
     target: str | None = None
 
-    def of_entries(self, names: Mapping[str, object]) -> Predictions:
+    def of_entries(self, names: Mapping[str, object]) -> MetricInputs:
         """The same of the entries `output` and `target`."""
         output, target = (None if names.get(key) is None else str(names[key]) for key in ("output", "target"))
         return replace(self, output=output, target=target)

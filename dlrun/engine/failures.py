@@ -9,23 +9,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dlrun.errors import DlrunError, RunError, place
+from dlrun.losses.outputs import describe
 from dlrun.types import Batch
-
-
-def describe(value: Any) -> str:
-    """The type and shape of a value.
-
-    >>> describe((torch.zeros(2, 3), 4))
-    '(a tensor float32 [2, 3], a int)'
-    """
-    if isinstance(value, Tensor):
-        return f"a tensor {str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
-    if isinstance(value, tuple):
-        return f"({', '.join(map(describe, value))})"
-    return f"a {type(value).__name__}"
 
 
 def describe_batch(batch: Batch) -> str:

@@ -138,7 +138,11 @@ def rows(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def describe(value: Any) -> str:
-    """What a model returned, or targets, for a message."""
+    """The type and shape of what a model or loss returned, or of a batch's part, for a message.
+
+    >>> describe({"a": torch.zeros(2, 3)}), describe((torch.zeros(2), 4))
+    ('a dict (a: float32 [2, 3])', 'a tuple (float32 [2], int)')
+    """
     kind = type(value).__name__
     if isinstance(value, Tensor):
         return f"a tensor {kind_of(value)}"

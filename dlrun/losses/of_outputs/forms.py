@@ -70,12 +70,8 @@ CLASSES: dict[type, str] = {
 }
 """The same as classes."""
 
-INSTEAD = {
-    "TripletMargin": "Type loss=triplet, or write",
-    "triplet_margin": "Type loss=triplet, or write",
-    "CTC": "Write",
-    "ctc_loss": "Write",
-}
+TRIPLET = ("TripletMargin", "triplet_margin")
+"""How the names of PyTorch's triplet losses begin."""
 
 
 def name_of(target: Any) -> str | None:
@@ -108,7 +104,7 @@ def other_inputs(target: Any) -> str:
     if name_of(target) or module not in ("torch.nn.modules.loss", "torch.nn.functional") or "loss" not in name.lower():
         return ""
     inputs = _inputs(getattr(target, "forward", target))
-    advice = next((words for key, words in INSTEAD.items() if name.startswith(key)), "Write")
+    advice = "Type loss=triplet, or write" if name.startswith(TRIPLET) else "Write"
     return (
         f"{name} takes {', '.join(inputs)}; a batch has inputs and targets. {advice} a loss of your own, a function "
         "of (model, batch)."

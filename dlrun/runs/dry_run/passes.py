@@ -16,7 +16,6 @@ from torch import Tensor
 
 from dlrun.engine.batches import LoaderSplit
 from dlrun.engine.evaluation import evaluating
-from dlrun.engine.failures import describe
 from dlrun.engine.forward.cache import cache_forward
 from dlrun.engine.forward.checkpointing import requiring_calls
 from dlrun.engine.forward.states import SplitFunction, is_state_metric
@@ -31,6 +30,7 @@ from dlrun.engine.reading.streams import StreamBatches
 from dlrun.errors import ConfigError
 from dlrun.execution.flops import count_flops
 from dlrun.losses.cross_entropy import cross_entropy
+from dlrun.losses.outputs import describe
 from dlrun.losses.weighted import mean_and_weight
 from dlrun.metrics import is_of_batch, is_of_split
 from dlrun.nests.nest import is_nest

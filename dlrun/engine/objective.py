@@ -18,8 +18,7 @@ from dlrun.engine.forward.views import Views
 from dlrun.engine.own.modules import module_of
 from dlrun.engine.parameters.kinds import hidden_matrices, matrices
 from dlrun.engine.parameters.names import parameter_names
-from dlrun.losses.weighing import weigh
-from dlrun.losses.weighted import mean_and_weight
+from dlrun.losses.weighing import batch_mean, elements
 from dlrun.types import Batch, Loss
 
 
@@ -63,15 +62,15 @@ class Objective:
         return self.weighed(batch)[0]
 
     def weighed(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """The mean loss, and the weight of the batch if the loss is a weighted mean."""
+        """The mean loss, and the weight of the batch in a mean over batches, if it is not its number of samples."""
         if self._autocast is None:  # to enter a context that does nothing is a noticeable part of a tiny step
             values = self.loss(self.model, batch)
         else:
             with torch.autocast(*self._autocast):
                 values = self.loss(self.model, batch)
         if batch.plain and isinstance(values, Tensor) and not values.ndim:
-            return values, None
-        return mean_and_weight(weigh(values, batch, self.loss))
+            return values, elements(batch.y) if batch.y.ndim > 1 else None
+        return batch_mean(values, batch, self.loss)
 
     @property
     def names(self) -> list[str]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dlrun.errors import ConfigError
 from dlrun.losses.entries import targets_of
-from dlrun.losses.weighted import Values
+from dlrun.losses.weighted import Values, mean_and_weight
 from dlrun.types import IGNORE_INDEX, Batch, Loss
 
 
@@ -45,6 +45,29 @@ def weigh(values: Values, batch: Batch, loss: Loss) -> Values:
         # where: a value of padding may be no number
         each, found = each.where(mask, 0.0), (torch.ones_like(each) if found is None else found) * mask
     return each if found is None else (each, found)
+
+
+def batch_mean(values: Values, batch: Batch, loss: Loss) -> tuple[Tensor, Tensor | None]:
+    """The mean of a batch, and its weight in a mean over batches; None if that is its number of samples.
+
+    Of a mean over classes for each element the weight is the number that count, as in an evaluation.
+
+    >>> y = torch.tensor([[3, 1], [2, IGNORE_INDEX]])
+    >>> batch_mean(torch.tensor(0.5), Batch(torch.zeros(2, 2), y), lambda model, batch: batch.y)
+    (tensor(0.5000), tensor(3.))
+    """
+    values = weigh(values, batch, loss)
+    if isinstance(values, Tensor) and values.ndim == 0:
+        return values, elements(targets_of(loss, batch.y))
+    return mean_and_weight(values)
+
+
+def elements(y: Any) -> Tensor | None:
+    """How many classes for each element, [B, T] or [B, H, W], count; None of other targets."""
+    if not isinstance(y, Tensor) or y.ndim < 2 or y.is_floating_point():
+        return None
+    # as a real number, which a compiled step can be compared by
+    return (y != IGNORE_INDEX).sum().float()
 
 
 def is_of_weights(part: object) -> bool:

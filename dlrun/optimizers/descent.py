@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dlrun.engine.objective import Objective
 from dlrun.errors import ConfigError
+from dlrun.losses.weighing import elements
 from dlrun.types import IGNORE_INDEX, Batch, Rule, Update
 
 
@@ -64,7 +65,7 @@ class Descent:
             loss, weight = objective.weighed(batch)
             grads = differentiate(loss, params, sparse=self._sparse)
         else:  # of a weighted mean the dry run allows no parts
-            weight = None
+            weight = elements(batch.y)
             loss, grads = accumulate_gradient(objective, batch, params, self.accumulate, sparse=self._sparse)
         norm, each, clipped = None, None, None
         if self.clip is not None or self.measure_norms:

@@ -57,7 +57,7 @@ class StackedDescent:
         self.rule.keep(rows)
 
     def _gradient(self, objective: StackedObjective, batch: Batch) -> tuple[Tensor, list[Tensor], Tensor | None]:
-        """Losses [R] and gradients, accumulated over chunks; of weighted means, the weights [R]."""
+        """Losses [R] and gradients, accumulated over chunks; of means over elements or weighted ones, the weights [R]."""
         if self.accumulate == 1:
             return objective.gradient(batch)
         parts = min(self.accumulate, batch.x.shape[1])
@@ -70,7 +70,9 @@ class StackedDescent:
             part, found = part.where(share > 0, 0.0), [grad.where(share[:, None] > 0, 0.0) for grad in found]
             loss, weighed = loss + part * share, [grad * share[:, None].to(grad.dtype) for grad in found]
             grads = [a + b for a, b in zip(grads, weighed, strict=True)] if grads else weighed
-        return loss, grads, None
+        y = batch.y
+        each = y.ndim > 2 and not y.is_floating_point()
+        return loss, grads, (y != IGNORE_INDEX).flatten(1).sum(1).float() if each else None
 
 
 def _norm(grads: Sequence[Tensor]) -> Tensor:

@@ -18,8 +18,8 @@ from torch.func import functional_call, vmap
 from dlrun.engine.forward.totals import loss_total, wide
 from dlrun.engine.forward.whole_split import OUTPUTS, of_batches, of_splits
 from dlrun.engine.objective import Objective
-from dlrun.losses.weighing import weigh
-from dlrun.losses.weighted import Values, mean_and_weight
+from dlrun.losses.weighing import batch_mean
+from dlrun.losses.weighted import Values
 from dlrun.models.polynomial import Polynomial
 from dlrun.stacked.dense import Chain, chain
 from dlrun.stacked.losses import FROM_OUTPUTS, split_partial, stack_losses
@@ -139,7 +139,9 @@ class StackedObjective:
             if batch.y.ndim == 2 and not self._ignores:
                 return values.mean(1), None
             # a target that does not count has no part in the mean
-            return values.flatten(1).sum(1) / self._loss.counts(batch.y), None
+            counts = self._loss.counts(batch.y)
+            each = batch.y.ndim > 2 and not batch.y.is_floating_point()
+            return values.flatten(1).sum(1) / counts, counts.float() if each else None
 
     def _outputs(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
         """All runs' outputs [R, B, …]."""
@@ -167,7 +169,7 @@ class StackedObjective:
 
 def _weighed(loss: Loss, model: nn.Module, batch: Batch) -> Values:
     # `vmap` returns tensors only: a weight where there is one
-    mean, weight = mean_and_weight(weigh(loss(model, batch), batch, loss))
+    mean, weight = batch_mean(loss(model, batch), batch, loss)
     return mean if weight is None else (mean, weight)
 
 

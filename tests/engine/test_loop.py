@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from dlrun.optimizers.descent import Descent
 from dlrun.optimizers.sgd import SGD
 from dlrun.schedules.curves import constant, cosine
 from dlrun.storage.checkpoint import BestWeights, Checkpoint
-from dlrun.types import Batch, Rule
+from dlrun.types import IGNORE_INDEX, Batch, Rule
 
 CPU = torch.device("cpu")
 PLAN = Plan(steps=30, per_epoch=6, log_every=4, evaluate_every=5, checkpoint_every=1)
@@ -287,3 +288,30 @@ def test_a_point_of_a_weighted_mean_weights_its_batches() -> None:
     x, y = run.batches.split.gather(torch.arange(47))
     expected = nn.functional.cross_entropy(model(x), y, weight=torch.tensor([1.0, 50.0])).item()
     assert notes.curve("train/loss") == {6: pytest.approx(expected, rel=1e-5)}
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_point_of_padded_classes_is_a_mean_over_those_that_count(accumulate: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(47, 6, 4)
+    y = torch.randint(3, (47, 6)).where(torch.arange(6) < torch.randint(1, 7, (47, 1)), IGNORE_INDEX)
+    model = nn.Linear(4, 3)
+    optimizer = Descent(SGD(lr=0.1), accumulate=accumulate)
+    optimizer.init(objective := Objective(model, cross_entropy))
+    plan = replace(PLAN, steps=12, log_every=6)
+    batches = Batches(TensorSplit(x, y), size=8, seed=3, device=CPU)
+    by_hand, sums, counts, drawn = copy.deepcopy(model), [0.0, 0.0], [0, 0], batches.start(0)
+    for step in range(12):
+        some, targets = next(drawn)
+        each = nn.functional.cross_entropy(by_hand(some).transpose(1, 2), targets, reduction="none")
+        here = targets != IGNORE_INDEX
+        sums[step // 6] += float(each[here].detach().double().sum())
+        counts[step // 6] += int(here.sum())
+        grads = torch.autograd.grad(each[here].mean(), list(by_hand.parameters()))
+        with torch.no_grad():
+            for p, grad in zip(by_hand.parameters(), grads, strict=True):
+                p -= 0.1 * grad
+    notes, run = Notes(), training(objective=objective, optimizer=optimizer, plan=plan, validation=None)
+    loop.train(replace(run, batches=batches, schedule=constant), State(), notes)
+    expected = [total / count for total, count in zip(sums, counts, strict=True)]
+    assert [*notes.curve("train/loss").values()] == pytest.approx(expected, rel=1e-5)

@@ -29,6 +29,7 @@ __all__ = [
     "bits_per_dimension",
     "density_nll",
     "error",
+    "exact_match",
     "knn_accuracy",
     "mse",
     "nll",
@@ -95,6 +96,20 @@ def error(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """1 - accuracy: (targets without the highest logit, all)."""
     logits, y = logits_and_classes(model, batch)
     return total(~correct(logits, y) & (y != IGNORE_INDEX)), count(y)
+
+
+@declare(higher_is_better=True)
+def exact_match(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Samples all of whose targets have the highest logit: (their number, those with a target).
+
+    Of a model that writes a target token by token, each from those before it, it is the share of samples for which it
+    writes the target itself, if it always takes the likeliest token.
+    """
+    logits, y = logits_and_classes(model, batch)
+    counted = y != IGNORE_INDEX
+    whole = (correct(logits, y) | ~counted).flatten(1).all(1) if y.ndim > 1 else correct(logits, y)
+    some = counted.flatten(1).any(1) if y.ndim > 1 else counted
+    return total(whole & some), some.sum()
 
 
 @declare(higher_is_better=True)

@@ -22,6 +22,8 @@ from dlrun.config.trust import check_command
 from dlrun.config.unpickling import check_unpickling
 from dlrun.errors import ConfigError, DlrunError, place
 from dlrun.tokenizers import by_name
+from dlrun.tokenizers.description import PAIR
+from dlrun.tokenizers.pair import PairTokenizer
 from dlrun.types import Tokenizer
 
 __all__ = ["check_arguments", "check_part", "make", "make_tokenizer", "matches", "partial", "resolve"]
@@ -127,6 +129,11 @@ def make_tokenizer(
     256
     """
     path = described.get("class")
+    if described.get("kind") == PAIR:
+        both = [described.get(side) for side in ("source", "target")]
+        if not all(isinstance(one, dict) and one.get("kind") != PAIR for one in both):
+            raise ConfigError("The tokenizers of source and target are damaged: expected a description of each.")
+        return PairTokenizer(*(make_tokenizer(one, trusted=trusted, folder=folder) for one in both))  # type: ignore[arg-type]
     if path is None:
         return by_name.load(described)
     if not isinstance(path, str):

@@ -203,6 +203,9 @@ class Batches:
     @cached_property
     def _at_once(self) -> int:
         """Batches to gather at once."""
+        if hasattr(self.split, "lengths"):
+            # each is padded by itself: so a resumed run has the same padding, which is a matter of rounding
+            return 1
         # of small batches the call costs more than the copy
         size = sum(t.element_size() * t.numel() for t in self._sample.tensors()) * self.size
         return max(1, min(MOST, TOGETHER.get(self.device.type, 0) // max(size, 1)))

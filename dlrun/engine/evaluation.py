@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dlrun import metrics as known
+from dlrun.datasets.tensors.spec import tokens_of_sample
 from dlrun.datasets.tensors.subset import bytes_per_token
 from dlrun.engine.failures import describe_batch
 from dlrun.engine.forward.cache import cache_forward
@@ -72,16 +73,14 @@ TOKENS = 1 << 14
 
 
 def batch_size_for(samples: int, spec: Spec) -> int:
-    """Samples to evaluate at once, at most `samples`.
-
-    A text with many logits takes fewer.
+    """Samples to evaluate at once, at most `samples`; of a text with many logits fewer.
 
     >>> batch_size_for(1000, Spec("language", input_shape=(128,), outputs=33278, vocabulary=33278))
     15
     """
-    if spec.task != "language":
+    if (context := tokens_of_sample(spec)) is None:
         return samples
-    tokens, context = min(TOKENS, LOGITS // (4 * spec.outputs)), int(spec.input_shape[0])
+    tokens = min(TOKENS, LOGITS // (4 * spec.outputs))
     return max(1, min(samples, tokens // context))
 
 

@@ -57,7 +57,7 @@ class StackedDescent:
         self.rule.keep(rows)
 
     def _gradient(self, objective: StackedObjective, batch: Batch) -> tuple[Tensor, list[Tensor], Tensor | None]:
-        """Losses [R] and gradients, accumulated over chunks; of means over elements or weighted ones, the weights [R]."""
+        """Losses [R] and gradients, accumulated over chunks, and the batch's weights [R], as of a run alone."""
         if self.accumulate == 1:
             return objective.gradient(batch)
         parts = min(self.accumulate, batch.x.shape[1])

@@ -10,7 +10,11 @@ from typing import Any
 
 from dlrun.errors import ConfigError
 from dlrun.tokenizers.by_name import CLASSES
+from dlrun.tokenizers.pair import PairTokenizer
 from dlrun.types import Tokenizer
+
+PAIR = "pair"
+"""The `kind` of the tokenizers of source and target."""
 
 
 def describe(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -22,6 +26,8 @@ def describe(tokenizer: Tokenizer) -> dict[str, Any]:
     >>> describe(Byte())
     {'kind': 'byte'}
     """
+    if isinstance(tokenizer, PairTokenizer):
+        return {"kind": PAIR, "source": describe(tokenizer.source), "target": describe(tokenizer.target)}
     kind = type(tokenizer)
     if kind in CLASSES.values():
         return tokenizer.content()
@@ -49,6 +55,8 @@ def read(path: Path) -> dict[str, Any]:
 
 def cache_key(tokenizer: Tokenizer) -> str:
     """The description, and the SHA-256 of a user's file."""
+    if isinstance(tokenizer, PairTokenizer):
+        return f"{PAIR} {cache_key(tokenizer.source)} {cache_key(tokenizer.target)}"
     description = json.dumps(describe(tokenizer), sort_keys=True)
     file = getattr(sys.modules.get(type(tokenizer).__module__), "__file__", None)
     if type(tokenizer) in CLASSES.values() or not file:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dlrun.commands.data import columns
+from dlrun.commands.data import columns, of_pairs
 from dlrun.datasets.columns.encode import EncodeColumns
 from dlrun.datasets.tensors.split import TensorSplit
 from dlrun.datasets.tensors.standardise import Standardise
@@ -108,6 +108,9 @@ def _text_lines(data: Data) -> Iterator[str]:
 
 def _sample_lines(data: Data, seen: Mapping[str, Seen]) -> Iterator[str]:
     spec, y = data.spec, seen["training"].y
+    if of_pairs.is_of_pairs(data):
+        yield from (_row(name, text) for name, text in of_pairs.rows(data))
+        return
     if some := [name for name, each in seen.items() if each.total > READ and not _is_whole(data, name)]:
         yield _row("looked at", f"{READ:,} samples each of {' and '.join(some)}, evenly spaced")
     x = seen["training"].x

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dlrun.commands.trained.answers.meaning import Meaning
+from dlrun.commands.trained.answers.texts import Writer, check_text_kind, writing_texts
 from dlrun.commands.trained.answers.writers import check_kind, writing
 from dlrun.config.settings import Evaluation
 from dlrun.datasets.files.framing import ENDINGS
@@ -25,7 +26,7 @@ from dlrun.datasets.language.labelled import encode_texts, read_texts, simplify
 from dlrun.engine.evaluation import batch_size_for
 from dlrun.errors import UserError, place
 from dlrun.nests.shapes import describe_shapes, is_shape
-from dlrun.runs.reload.predictor import Predictor, load_predictor, tokenizer_of
+from dlrun.runs.reload.predictor import Predictor, learned_pairs, load_predictor, tokenizer_of
 from dlrun.storage.lookup import find
 from dlrun.storage.rundir import RunDir
 from dlrun.terminal import output
@@ -41,12 +42,15 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     files = [file for given in arguments.file for file in _files(given)]
     target: Path | None = arguments.output
-    if target is not None:
-        check_kind(target)
     folder = find(arguments.run)
+    of_pairs = learned_pairs(folder)
+    if target is not None:
+        (check_text_kind if of_pairs else check_kind)(target)
     if folder.summary().spec.get("task") == "language":
         raise UserError(f"{folder.path} is a language model. To read its text, type `dlrun sample {folder.id}`.")
     predictor = load_predictor(folder)
+    if of_pairs:
+        return _write_texts(folder, predictor, files, target)
     if not is_shape(predictor.spec.input_shape):
         raise UserError(
             f"The inputs of {folder.path} are {describe_shapes(predictor.spec.input_shape)}, and a file holds one "
@@ -69,6 +73,21 @@ def main(argv: list[str]) -> int:
     meaning.report()
     if target is not None:
         output.say(f"{counted(progress.samples, 'sample', ',')}: {target}")
+    return 0
+
+
+def _write_texts(folder: RunDir, predictor: Predictor, files: list[Path], target: Path | None) -> int:
+    """Write the target texts to the source texts of files."""
+    writer, progress = Writer(folder, predictor, _chunk(predictor)), _Progress(len(files), shown=target is not None)
+    with writing_texts(target, with_files=len(files) > 1) as write:
+        for file in files:
+            for texts in writer.answers(file):
+                write(texts, str(file))
+                progress.add(len(texts))
+            progress.end_file()
+    writer.report()
+    if target is not None:
+        output.say(f"{counted(progress.samples, 'text', ',')}: {target}")
     return 0
 
 
@@ -130,7 +149,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="dlrun predict",
         description="Print a model's answers to the samples in FILE, as CSV. FILE holds raw inputs, as the data set's "
         "own files do (MNIST's digits are white on black): a .npy array, a .csv table with one sample a line, a "
-        "picture (.png, .jpg, …), or a folder of pictures; of texts, a .txt with one a line, a .csv or .jsonl. "
+        "picture (.png, .jpg, …), or a folder of pictures; of texts, a .txt with one a line, a .csv or .jsonl; "
+        "of pairs of texts the sources. "
         "The files of the data set are not needed.",
     )
     parser.add_argument("run", metavar="RUN", help="a run's folder, or the beginning of its id")
@@ -146,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output",
         type=Path,
         metavar="FILE",
-        help="write to a .csv, a .jsonl or a .npz (arrays), whole or not at all, instead of printing",
+        help="write to a .csv, a .jsonl or a .npz (arrays; of texts .txt), whole or not at all, instead of printing",
     )
     parser.add_argument(
         "--background",

@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 from dlrun.datasets.files.tabular.roles import choose_columns
 from dlrun.datasets.files.tabular.text_table import TextTable, read_csv
 from dlrun.datasets.language.json_lines import is_json_lines, records
+from dlrun.datasets.language.lines import read_lines
 from dlrun.errors import DataError
 from dlrun.types import Tokenizer
 
@@ -45,7 +47,7 @@ def read_table(path: Path) -> TextTable:
     numbers, found = [], []
     for number, record in records(path):
         numbers.append(number)
-        found.append(record)
+        found.append(_flat(record))
     if not found:
         raise DataError(f"{path} has no lines.")
     header = [*found[0]]
@@ -62,6 +64,14 @@ def _cell(value: object) -> str:
     return "" if value is None or value != value else str(value)
 
 
+def _flat(record: dict[str, Any]) -> dict[str, Any]:
+    """A record with the fields of its `translation` among its own, as Hugging Face has {"en": …, "fr": …}."""
+    inner = record.get("translation")
+    if not isinstance(inner, dict):
+        return record
+    return {name: value for name, value in record.items() if name != "translation"} | inner
+
+
 def read_texts(path: Path, given: Mapping[str, str]) -> list[str]:
     """The texts of a file, without labels: a line each of a .txt, or a column of a table."""
     if path.suffix.lower() in TABLES or is_json_lines(path):
@@ -69,12 +79,7 @@ def read_texts(path: Path, given: Mapping[str, str]) -> list[str]:
         # new texts have no labels
         known = {role: name for role, name in given.items() if role == "text"}
         return table.column(choose_columns(table, {"text": ROLES["text"]}, known)["text"])
-    try:
-        # `splitlines` would break a line at U+2028 and others, and answers have the order of the lines
-        text = path.read_text(encoding="utf-8-sig")
-        return text.removesuffix("\n").split("\n") if text else []
-    except (UnicodeDecodeError, OSError) as error:
-        raise DataError(f"{path} cannot be read as text in UTF-8: {error}.") from None
+    return read_lines(path)
 
 
 def simplify(text: str) -> str:

@@ -77,6 +77,18 @@ def targets(name: str, split: str, spec: Spec, y: Tensor) -> Tensor:
     return y
 
 
+SENTENCE = 64
+"""Tokens of a text that may have any length, about."""
+
+
+def tokens_of_sample(spec: Spec) -> int | None:
+    """The tokens that a model predicts of a sample, about; None if these are no tokens of a vocabulary."""
+    if spec.task == "language":
+        return int(spec.input_shape[0])
+    of_pairs = spec.task == "dense" and spec.vocabulary is not None and None in sizes_of(spec.input_shape)
+    return SENTENCE if of_pairs else None
+
+
 class TargetScale(NamedTuple):
     """The mean and the deviation of raw targets, [O] in float64."""
 

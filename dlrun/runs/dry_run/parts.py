@@ -16,6 +16,7 @@ from dlrun.engine.objective import Objective
 from dlrun.engine.protocols import Optimizer
 from dlrun.errors import ConfigError, DlrunError, UserError, place
 from dlrun.tokenizers.description import describe
+from dlrun.tokenizers.pair import PairTokenizer
 from dlrun.types import Data, Schedule, Split
 
 SOME = 8
@@ -52,15 +53,18 @@ def check_schedule(schedule: Schedule, steps: int, *, target: str) -> None:
 
 def check_tokenizer(data: Data, trusted: Sequence[str]) -> None:
     """Raise `ConfigError` for a user's tokenizer unless `load(content())` equals it."""
-    # only a user's tokenizer is described by its class
-    if data.tokenizer is None or "class" not in (kept := describe(data.tokenizer)):
-        return
-    again = make_tokenizer(kept, trusted=trusted)
-    if describe(again) != kept or again.size != data.tokenizer.size:
-        raise ConfigError(
-            f"{kept['class']}.load(content) returns another tokenizer than the one whose content() it was given"
-            f" (of {again.size} tokens, expected {data.tokenizer.size}): `dlrun sample` would write something else."
-        )
+    given = data.tokenizer
+    both = [given.source, given.target] if isinstance(given, PairTokenizer) else [given]
+    for tokenizer in both:
+        # only a user's tokenizer is described by its class
+        if tokenizer is None or "class" not in (kept := describe(tokenizer)):
+            continue
+        again = make_tokenizer(kept, trusted=trusted)
+        if describe(again) != kept or again.size != tokenizer.size:
+            raise ConfigError(
+                f"{kept['class']}.load(content) returns another tokenizer than the one whose content() it was given"
+                f" (of {again.size} tokens, expected {tokenizer.size}): `dlrun sample` would write something else."
+            )
 
 
 def check_walk(model: nn.Module, data: Data) -> None:

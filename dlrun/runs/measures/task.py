@@ -61,10 +61,17 @@ def _dimension(plain: Mapping[str, Any]) -> int:
 
 
 def check_takes(model: str, spec: Spec, *, of: str) -> None:
-    """Raise `ConfigError` for a model of dlrun's and inputs that are not one tensor of a fixed shape."""
-    if model.startswith("dlrun.") and (not is_shape(spec.input_shape) or None in spec.input_shape):
-        raise ConfigError(
-            f"model={model} takes one tensor of a fixed shape; the inputs of {of} are "
-            f"{describe_shapes(spec.input_shape)}. Write a model of your own, which gets these shapes as "
-            "`input_shape` and is called with what a batch has."
-        )
+    """Raise `ConfigError` for a model of dlrun's and inputs that are not one tensor of a fixed shape.
+
+    A model with an attribute `takes_nests` looks at the shapes itself.
+    """
+    if not model.startswith("dlrun.") or (is_shape(spec.input_shape) and None not in spec.input_shape):
+        return
+    if getattr(instantiate.resolve(model), "takes_nests", False):
+        return
+    advice = "Type model=seq2seq, or write" if spec.vocabulary and "source" in spec.input_shape else "Write"
+    raise ConfigError(
+        f"model={model} takes one tensor of a fixed shape; the inputs of {of} are "
+        f"{describe_shapes(spec.input_shape)}. {advice} a model of your own, which gets these shapes as "
+        "`input_shape` and is called with what a batch has."
+    )

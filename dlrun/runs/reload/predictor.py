@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,11 +54,22 @@ class Predictor:
         inputs = self.prepare(raw if raw.dtype in (torch.int64, torch.float64) else raw.float())
         inputs = inputs.float() if inputs.dtype == torch.float64 else inputs
         size = batch_size_for(Evaluation(**self.config["evaluation"]).batch_size, self.spec)
-        cast = autocast(self.device, self.precision)
-        context = torch.autocast(*cast) if cast else nullcontext()
-        with evaluating(self.model), averaging(self.model, self.views), context:
+        with self._asking(), averaging(self.model, self.views):
             parts = [rows(self.model, x.to(self.device)) for x in torch.split(inputs, size)]
         return restore(self.spec, torch.cat(parts).float().cpu())
+
+    def generate(self, source: Tensor) -> Tensor:
+        """The tokens [N, T] that the model writes for source tokens [N, S], on the CPU."""
+        model: Any = self.model
+        with self._asking():
+            found: Tensor = model.generate(source.to(self.device))
+        return found.cpu()
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        cast = autocast(self.device, self.precision)
+        with evaluating(self.model), torch.autocast(*cast) if cast else nullcontext():
+            yield
 
 
 def load_predictor(folder: RunDir) -> Predictor:
@@ -130,3 +141,8 @@ def tokenizer_of(folder: RunDir) -> Tokenizer:
         return instantiate.make_tokenizer(description.read(folder.tokenizer), trusted=trust.trusted_names())
     except ConfigError as error:
         raise UserError(f"The tokenizer of {folder.path} cannot be made: {error}") from error
+
+
+def learned_pairs(folder: RunDir) -> bool:
+    """Has a run learned from pairs of texts?"""
+    return folder.tokenizer.is_file() and description.read(folder.tokenizer).get("kind") == description.PAIR

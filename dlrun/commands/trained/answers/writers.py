@@ -131,7 +131,7 @@ def writing(place: Path | None, meaning: Meaning, *, with_files: bool) -> Iterat
     The file is there whole, once the block ends, or as it was before. Raises `UserError` for a suffix without a format.
     """
     if place is None:
-        with _held_back() as stream:
+        with held_back() as stream:
             yield CsvWriter(stream, meaning, with_files=with_files)
         return
     kind = check_kind(place)
@@ -159,7 +159,7 @@ def check_kind(place: Path) -> type[CsvWriter | JsonWriter | ArrayWriter]:
 
 
 @contextmanager
-def _held_back() -> Iterator[IO[str]]:
+def held_back() -> Iterator[IO[str]]:
     """The standard output: a short text appears whole or, after an error, not at all."""
     stream = _HeldBack()
     yield stream  # type: ignore[misc]  # it is only written to

@@ -1,0 +1,1 @@
+"""Pairs of texts: read from files, encoded, padded batch by batch."""
